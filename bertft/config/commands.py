@@ -1,0 +1,85 @@
+"""The root of each command's configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from bertft.config.data import DataConfig
+from bertft.config.method import MethodConfig
+from bertft.config.model import ModelConfig
+from bertft.config.setting import MISSING, group, setting
+from bertft.config.trainer import TrainerConfig
+
+__all__ = ["COMMANDS", "EvalConfig", "MergeConfig", "PredictConfig", "TrainConfig"]
+
+
+@dataclass
+class TrainConfig:
+    """Fine-tune an encoder and leave a run folder."""
+
+    method: MethodConfig = group(MethodConfig, "How the base is adapted.")
+    model: ModelConfig = group(ModelConfig, "Which encoder.")
+    data: DataConfig = group(DataConfig, "Which rows.")
+    trainer: TrainerConfig = group(TrainerConfig, "The loop.")
+    experiment: Any = setting(None, "A whole recipe from conf/experiment.")
+    seed: int = setting(0, "Seed of weights, dropout and the order of rows.", at_least=0)
+    resume: Optional[str] = setting(
+        None, "A run folder to go on with; auto: go on if hydra.run.dir holds an unfinished run."
+    )
+    quiet: bool = setting(False, "Print only the result.")
+
+
+@dataclass
+class EvalConfig:
+    """Score a run's best checkpoint, or a transformers folder, on labelled rows."""
+
+    run: str = setting(MISSING, "A run folder, or a folder of a merged or plain transformers model.")
+    data: Optional[DataConfig] = setting(None, "Rows to score; null: those of the run.")
+    split: str = setting("validation", "Which split.", choices=("validation", "test", "train"))
+    checkpoint: str = setting("best", "best, last or a step number.")
+    precision: Optional[str] = setting(
+        None, "null: the run's recorded one.", choices=("auto", "fp32", "bf16", "fp16")
+    )
+    device: str = setting("auto", "auto: CUDA if present, else CPU.")
+
+
+@dataclass
+class MergeConfig:
+    """Fold every low-rank part into the base; write a plain transformers folder."""
+
+    run: str = setting(MISSING, "A run folder.")
+    out: str = setting(MISSING, "The folder to write; must not exist or be empty.")
+    checkpoint: str = setting("best", "best, last or a step number.")
+    prefix: str = setting(
+        "refuse",
+        "A prefix cannot be folded. refuse: stop; beside: fold the rest, keep the prefix in the folder.",
+        choices=("refuse", "beside"),
+    )
+    device: str = setting("auto", "auto: CUDA if present, else CPU.")
+
+
+@dataclass
+class PredictConfig:
+    """Answer unlabelled rows: JSON lines in, JSON lines out."""
+
+    run: str = setting(MISSING, "A run folder, or a folder of a merged or plain transformers model.")
+    input: str = setting("-", "A file (jsonl, csv, tsv, parquet, txt: a text a line), or - for JSON lines on stdin.")
+    output: str = setting("-", "A file, or - for stdout.")
+    checkpoint: str = setting("best", "best, last or a step number.")
+    text: Any = setting(None, "Column of the text, or a list of two; null: as the run was trained.")
+    precision: str = setting(
+        "fp32", "fp32 unless told otherwise.", choices=("auto", "fp32", "bf16", "fp16")
+    )
+    device: str = setting("auto", "auto: CUDA if present, else CPU.")
+    threshold: Optional[float] = setting(
+        None, "multi_label: probability from which a label is given; null: 0.5.", above=0, below=1
+    )
+
+
+COMMANDS: dict[str, type] = {
+    "train": TrainConfig,
+    "eval": EvalConfig,
+    "merge": MergeConfig,
+    "predict": PredictConfig,
+}

@@ -1,0 +1,57 @@
+"""``method``: a composition of orthogonal parts, each a nullable node."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Optional
+
+from bertft.config.parts import part_settings
+from bertft.config.setting import MISSING, setting
+
+__all__ = ["MethodConfig"]
+
+
+@dataclass
+class _Method:
+    """``method``: how the base is adapted."""
+
+    name: str = setting(MISSING, "The preset's name, used in the run folder's name.")
+    rank: Optional[int] = setting(
+        None,
+        "Rank a module keeps on average in the end; only with a low-rank part.",
+        at_least=1,
+    )
+    initial_rank: Optional[int] = setting(
+        None,
+        "svd_lora: rank a module starts with; null: 1.5 × rank, rounded up.",
+        at_least=1,
+    )
+    head_learning_rate: float = setting(
+        1e-3, "Peak learning rate of the task head and other new modules.", above=0
+    )
+    epochs: float = setting(3.0, "Epochs this method wants where trainer.epochs is null.", above=0)
+    warmup: float = setting(
+        0.06, "Share of the steps that warm up, where trainer.warmup is null.", at_least=0, below=1
+    )
+
+
+if TYPE_CHECKING:
+    MethodConfig = Any
+else:
+    # One nullable node a part: a new part is one file in config/parts, and nothing here changes.
+    MethodConfig = dataclasses.make_dataclass(
+        "MethodConfig",
+        [
+            (
+                name,
+                Optional[cls],
+                dataclasses.field(
+                    default=None, metadata={"meaning": (cls.__doc__ or "").strip(), "part": cls}
+                ),
+            )
+            for name, cls in part_settings().items()
+        ],
+        bases=(_Method,),
+        namespace={"__doc__": _Method.__doc__, "__module__": __name__},
+    )

@@ -1,0 +1,58 @@
+"""The low-rank update ΔW beside frozen linear layers: the LoRA family and SVD-LoRA."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from bertft.config.setting import setting
+
+__all__ = ["Settings"]
+
+
+@dataclass
+class Settings:
+    """``method.low_rank``; the rank itself is ``method.rank``."""
+
+    kind: str = setting(
+        "lora",
+        "lora: ΔW = s·B·A. svd_lora: ΔW = s·B·diag(E)·A with a rank that adapts per module.",
+        choices=("lora", "svd_lora"),
+    )
+    targets: Any = setting(
+        ["query", "value"],
+        "Linear layers that get ΔW: roles (query, key, value, attention_output, ffn_in, ffn_out), "
+        "all_linear, or names of modules.",
+    )
+    alpha: float = setting(16.0, "Numerator of the scale s = alpha / rank.", above=0)
+    dropout: float = setting(0.05, "Dropout on the input of ΔW.", at_least=0, below=1)
+    learning_rate: float = setting(1e-3, "Peak learning rate of A, B and E.", above=0)
+    b_rate_ratio: float = setting(
+        1.0, "Learning rate of B over that of A (LoRA+ uses 4 to 16).", above=0
+    )
+    rank_stabilised: bool = setting(False, "rsLoRA: s = alpha / √rank. kind=lora only.")
+    magnitude: bool = setting(False, "DoRA: train each row's norm apart. kind=lora only.")
+    start: Optional[str] = setting(
+        None,
+        "Start of A and B; null: zero_b for lora, orthonormal for svd_lora. "
+        "lora: zero_b, principal (PiSSA). svd_lora: orthonormal, gaussian.",
+        choices=("zero_b", "principal", "orthonormal", "gaussian"),
+    )
+    adapt: bool = setting(True, "svd_lora: prune to the budget; false keeps every triplet.")
+    begin: float = setting(
+        0.1, "svd_lora: share of the steps before pruning starts.", at_least=0, below=1
+    )
+    end: float = setting(
+        0.4, "svd_lora: share of the steps, at the end, with a frozen budget.", above=0, below=1
+    )
+    interval: int = setting(10, "svd_lora: steps between two changes of the mask.", at_least=1)
+    beta1: float = setting(
+        0.85, "svd_lora: smoothing of the importance.", at_least=0, below=1
+    )
+    beta2: float = setting(
+        0.85, "svd_lora: smoothing of the importance's uncertainty.", at_least=0, below=1
+    )
+    orthogonality: float = setting(
+        0.1, "svd_lora: weight γ of the penalty ‖A·Aᵀ − I‖ + ‖Bᵀ·B − I‖.", at_least=0
+    )
+    l1: float = setting(0.0, "svd_lora: weight of ‖E‖₁, the origin's sparsifier.", at_least=0)

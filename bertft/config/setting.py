@@ -1,0 +1,44 @@
+"""``setting(default, meaning, ...)``: one typed, bounded, explained key of the configuration.
+
+The type comes from the dataclass annotation and is held by OmegaConf; the bounds and choices
+below are held by ``bertft.config.checks``, which reports every violation at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["MISSING", "group", "setting"]
+
+MISSING = "???"  # OmegaConf's mark of a mandatory value
+
+
+def setting(
+    default: Any,
+    meaning: str,
+    *,
+    choices: Sequence[str] | None = None,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+) -> Any:
+    """A dataclass field with its one-line ``meaning`` and the values it admits (bounds skip null)."""
+    metadata = {
+        "meaning": meaning,
+        "choices": tuple(choices) if choices is not None else None,
+        "at_least": at_least,
+        "above": above,
+        "at_most": at_most,
+        "below": below,
+    }
+    if isinstance(default, (list, dict)):
+        return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def group(cls: type, meaning: str) -> Any:
+    """A dataclass field that holds another dataclass of settings."""
+    return dataclasses.field(default_factory=cls, metadata={"meaning": meaning})

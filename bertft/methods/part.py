@@ -1,0 +1,85 @@
+"""A part: one orthogonal ingredient of a method, attached to a transformers model in place.
+
+The loop calls, in this order, on every part:
+
+    attach(model)                        once
+    loss()                               once an optimizer step, beside the task's loss
+    before_step(step, total)             gradients final (unscaled, clipped), weights not yet moved
+    after_step(step, total, optimizer)   weights moved
+    ready(step, total)                   may an evaluation after ``step`` count as best?
+
+Steps count from 1. ``total`` is the number of optimizer steps of the run.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+__all__ = ["Group", "Part"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Named parameters that share a peak ``rate`` (1/step) and whether weight decay applies."""
+
+    name: str
+    parameters: tuple[tuple[str, nn.Parameter], ...]
+    rate: float
+    decay: bool
+
+
+class Part(ABC):
+    """See the module's contract. A part owns parameters inside the model, and state outside of it."""
+
+    name: ClassVar[str]
+    order: ClassVar[int] = 50  # parts attach in ascending order
+    foldable: ClassVar[bool] = True  # whether ``fold`` leaves a plain transformers model
+
+    @abstractmethod
+    def attach(self, model: nn.Module) -> None:
+        """Change ``model`` in place: wrap layers, add parameters, set ``requires_grad``."""
+
+    @abstractmethod
+    def groups(self, model: nn.Module) -> Iterator[Group]:
+        """The parameters this part trains, each in exactly one group."""
+
+    def loss(self) -> Tensor | None:
+        """Extra training loss (fp32 scalar), or None. Never part of an evaluation loss."""
+        return None
+
+    def before_step(self, step: int, total: int) -> None:
+        """Gradients are final and the weights have not moved yet."""
+
+    def after_step(self, step: int, total: int, optimizer: Optimizer) -> None:
+        """The weights have moved."""
+
+    def ready(self, step: int, total: int) -> bool:
+        """Whether the model after ``step`` is one this part would keep."""
+        return True
+
+    def measures(self) -> dict[str, float]:
+        """Scalars for the metrics file, such as the budget left."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Whatever is neither a parameter nor a persistent buffer: tensors and JSON scalars."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` gave, bit for bit."""
+        if state:
+            raise ValueError(f"{self.name} keeps no state but was given {sorted(state)}")
+
+    @abstractmethod
+    def counts(self, model: nn.Module) -> dict[str, int]:
+        """``trainable``, ``kept`` (after pruning) and ``exported`` parameters of this part."""
+
+    def fold(self, model: nn.Module) -> int:
+        """Fold into the base weights in fp32 and remove itself; the number of layers folded."""
+        return 0
