@@ -1,0 +1,76 @@
+"""A task: rows → features, loss, answers and metrics; what it asks of the model's head.
+
+One file a task, found by name (``bertft.tasks.<name>``, class ``Task``). Everything that a task
+computes is independent of the layout: sequence-level logits come as [B, C], token-level logits
+as [N, C] in the order of ``Batch.input_ids``, whether the batch ran padded or as a stream.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from bertft.config.data import DataConfig
+from bertft.data.batch import Batch
+
+__all__ = ["BaseTask"]
+
+
+class BaseTask(ABC):
+    """``labels`` are the class names in order, or None where the task has no classes."""
+
+    name: ClassVar[str]
+    auto_class: ClassVar[str]  # the transformers Auto class that carries the head
+    level: ClassVar[str] = "sequence"  # "sequence": logits [B, C]; "token": logits [N, C]
+    label_columns: ClassVar[tuple[str, ...]] = ("labels",)
+    default_metric: ClassVar[str]
+    metric_names: ClassVar[tuple[str, ...]]
+    lower_is_better: ClassVar[frozenset[str]] = frozenset({"loss", "mse"})
+
+    def __init__(self, config: DataConfig, labels: Sequence[str] | None) -> None:
+        self.config, self.labels = config, list(labels) if labels is not None else None
+
+    @property
+    def metric(self) -> str:
+        """The metric that chooses the best checkpoint."""
+        return self.config.metric or self.default_metric
+
+    def better(self, new: float, old: float | None) -> bool:
+        """Whether ``new`` beats ``old`` (None: nothing yet; NaN never wins)."""
+        if new != new:
+            return False
+        if old is None:
+            return True
+        return new < old if self.metric in self.lower_is_better else new > old
+
+    @abstractmethod
+    def model_settings(self) -> dict[str, Any]:
+        """What the transformers config needs: num_labels, id2label, label2id, problem_type."""
+
+    @abstractmethod
+    def encoder(self, tokenizer: Any, max_length: int) -> Callable[[dict[str, list]], dict[str, Any]]:
+        """The function that ``data.features.featurize`` maps over chunks of rows."""
+
+    def key(self) -> list[Any]:
+        """What the features depend on beside rows, tokenizer and max_length (JSON values)."""
+        return [self.name, self.labels]
+
+    @abstractmethod
+    def terms(self, batch: Batch) -> int:
+        """Number of loss terms in the batch; the step's loss is Σ loss / Σ terms of its window."""
+
+    @abstractmethod
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Sum (not mean) of the loss terms of the batch, fp32 (fp64 for fp64 logits)."""
+
+    @abstractmethod
+    def metrics(self, logits: np.ndarray, features: Any) -> dict[str, float]:
+        """All metrics over the whole set; ``logits`` [rows, C] in the order of ``features``."""
+
+    @abstractmethod
+    def answers(self, logits: np.ndarray, rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+        """One JSON-ready answer a row (the Contract's keys), from fp32 logits [rows, C]."""
