@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from bertft.config.setting import MISSING, setting
+from bertft.config.tasks import task_names
 
 __all__ = ["DataConfig"]
 
@@ -23,7 +24,7 @@ class DataConfig:
     task: str = setting(
         "classification",
         "What is learnt.",
-        choices=("classification", "multi_label", "regression"),
+        choices=task_names(),
     )
     train: Optional[str] = setting(None, "Training file (csv, tsv, jsonl, parquet); hub: split.")
     validation: Optional[str] = setting(

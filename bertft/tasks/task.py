@@ -7,6 +7,7 @@ as [N, C] in the order of ``Batch.input_ids``, whether the batch ran padded or a
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
@@ -15,24 +16,46 @@ import numpy as np
 from torch import Tensor
 
 from bertft.config.data import DataConfig
+from bertft.config.messages import did_you_mean
 from bertft.data.batch import Batch
+from bertft.errors import UsageError
 
-__all__ = ["BaseTask"]
+__all__ = ["BaseTask", "Encoder"]
+
+# Columns of a chunk of rows → columns of its features, for ``data.features.featurize``.
+Encoder = Callable[[Mapping[str, Sequence[Any]]], dict[str, Any]]
 
 
 class BaseTask(ABC):
-    """``labels`` are the class names in order, or None where the task has no classes."""
+    """``labels`` are the class names in order, or None where the task has no classes.
+
+    Raises UsageError if ``config.metric`` is none of the task's.
+    """
 
     name: ClassVar[str]
     auto_class: ClassVar[str]  # the transformers Auto class that carries the head
     level: ClassVar[str] = "sequence"  # "sequence": logits [B, C]; "token": logits [N, C]
     label_columns: ClassVar[tuple[str, ...]] = ("labels",)
     default_metric: ClassVar[str]
-    metric_names: ClassVar[tuple[str, ...]]
     lower_is_better: ClassVar[frozenset[str]] = frozenset({"loss", "mse"})
+
+    # The probability from which an answer is given; None: the task does not decide by one.
+    threshold: float | None = None
 
     def __init__(self, config: DataConfig, labels: Sequence[str] | None) -> None:
         self.config, self.labels = config, list(labels) if labels is not None else None
+        if config.metric is not None and config.metric not in self.metric_names:
+            close = did_you_mean(config.metric, self.metric_names)
+            raise UsageError(
+                f"{self.name} has no metric {config.metric!r} here",
+                where="data.metric",
+                hint=f"{close} It has {', '.join(self.metric_names)}".strip(),
+            )
+
+    @property
+    @abstractmethod
+    def metric_names(self) -> tuple[str, ...]:
+        """The keys of ``metrics``; some depend on the number of classes."""
 
     @property
     def metric(self) -> str:
@@ -41,7 +64,7 @@ class BaseTask(ABC):
 
     def better(self, new: float, old: float | None) -> bool:
         """Whether ``new`` beats ``old`` (None: nothing yet; NaN never wins)."""
-        if new != new:
+        if math.isnan(new):
             return False
         if old is None:
             return True
@@ -52,7 +75,7 @@ class BaseTask(ABC):
         """What the transformers config needs: num_labels, id2label, label2id, problem_type."""
 
     @abstractmethod
-    def encoder(self, tokenizer: Any, max_length: int) -> Callable[[dict[str, list]], dict[str, Any]]:
+    def encoder(self, tokenizer: Any, max_length: int) -> Encoder:
         """The function that ``data.features.featurize`` maps over chunks of rows."""
 
     def key(self) -> list[Any]:
@@ -72,5 +95,7 @@ class BaseTask(ABC):
         """All metrics over the whole set; ``logits`` [rows, C] in the order of ``features``."""
 
     @abstractmethod
-    def answers(self, logits: np.ndarray, rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    def answers(
+        self, logits: np.ndarray, rows: Sequence[Mapping[str, Any]]
+    ) -> Iterator[dict[str, Any]]:
         """One JSON-ready answer a row (the Contract's keys), from fp32 logits [rows, C]."""

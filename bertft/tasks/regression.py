@@ -1,0 +1,65 @@
+"""A number a row, from a text or a pair of texts.
+
+    ℓ = (z − y)²        over the row's single logit z and its number y, on the number's own scale
+
+Metrics: Pearson's and Spearman's correlation, mean squared error (``loss`` is the same number).
+A correlation is 0 where either side is constant: such answers say nothing of the order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from bertft.data.batch import Batch
+from bertft.tasks.shared.correlation import pearson, spearman
+from bertft.tasks.shared.scores import precise
+from bertft.tasks.shared.sequence import SequenceTask
+
+__all__ = ["Task"]
+
+
+class Task(SequenceTask):
+    """Features: ``labels`` float32 [rows]."""
+
+    name = "regression"
+    default_metric = "pearson"
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        return ("pearson", "spearman", "mse", "loss")
+
+    def model_settings(self) -> dict[str, Any]:
+        return {
+            "num_labels": 1,
+            "id2label": {0: "score"},
+            "label2id": {"score": 0},
+            "problem_type": "regression",
+        }
+
+    def targets(self, labels: Sequence[Any]) -> np.ndarray:
+        return np.asarray(labels, np.float32)
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        values = precise(logits).squeeze(-1)
+        return (values - batch.labels["labels"].to(values.dtype)).square().sum()
+
+    def scores(self, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+        values, targets = logits[:, 0], targets.astype(np.float64)
+        error = np.square(values - targets).mean()
+        return {
+            "pearson": pearson(values, targets),
+            "spearman": spearman(values, targets),
+            "mse": error,
+            "loss": error,
+        }
+
+    def answers(
+        self, logits: np.ndarray, rows: Sequence[Mapping[str, Any]]
+    ) -> Iterator[dict[str, Any]]:
+        """``score``, the number."""
+        for value in logits[:, 0].tolist():
+            yield {"score": value}

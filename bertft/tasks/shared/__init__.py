@@ -1,0 +1,1 @@
+"""What several tasks share: texts to tokens, the sequence-level task, probabilities."""

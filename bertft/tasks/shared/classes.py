@@ -1,0 +1,50 @@
+"""Class names and their numbers: the order of the names is the order of the logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bertft.config.messages import did_you_mean
+from bertft.errors import DataError, UsageError
+
+__all__ = ["class_names", "class_numbers", "class_settings"]
+
+
+def class_names(labels: Sequence[str] | None, task: str) -> list[str]:
+    """The names as a list. UsageError where there are none or one stands twice."""
+    names = list(labels or [])
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if not names or twice:
+        raise UsageError(
+            f"{task} needs class names" if not names else f"class names stand twice: {twice}",
+            where="data.labels",
+            hint="Name each class once, in order, or null to take those of the training rows",
+        )
+    return names
+
+
+def class_numbers(labels: Sequence[Any], names: Sequence[str]) -> np.ndarray:
+    """int64 [rows]. DataError for a label that is none of the names."""
+    numbers = {name: number for number, name in enumerate(names)}
+    try:
+        return np.fromiter((numbers[str(label)] for label in labels), np.int64, len(labels))
+    except KeyError as error:
+        unknown = str(error.args[0])
+        raise DataError(
+            f"{unknown!r} is none of the {len(names)} classes",
+            where="data.label",
+            hint=did_you_mean(unknown, names),
+        ) from None
+
+
+def class_settings(names: Sequence[str], problem_type: str) -> dict[str, Any]:
+    """What the transformers config says of the head."""
+    return {
+        "num_labels": len(names),
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: number for number, name in enumerate(names)},
+        "problem_type": problem_type,
+    }

@@ -1,0 +1,30 @@
+"""Logits to probabilities in float64, as the metrics and answers use them. Shapes [rows, C]."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor
+
+__all__ = ["log_sigmoid", "log_softmax", "precise", "sigmoid", "softmax"]
+
+
+def precise(logits: Tensor) -> Tensor:
+    """Logits in the precision that losses are computed in: fp32, or fp64 where they are fp64."""
+    return logits if logits.element_size() == 8 else logits.float()
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    return np.exp(log_softmax(logits))
+
+
+def log_sigmoid(logits: np.ndarray) -> np.ndarray:
+    return -np.logaddexp(0.0, -logits.astype(np.float64))
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    return np.exp(log_sigmoid(logits))
