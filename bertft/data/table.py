@@ -1,0 +1,203 @@
+"""``FeatureTable``: tokenised rows in an Arrow IPC file, mapped into memory and read in place.
+
+A flat column holds one value (or a fixed width of values) a feature, a ragged one a run of
+values. The file holds any number of record batches, so that it can be written as a stream. A
+gather computes absolute addresses into the file,
+
+    address(i) = base[batch of i] + (i − first[batch of i]),
+
+and reads them all in one NumPy call: no Python per row, and nothing is held but the bounds of
+the batches and one int32 a feature (its length).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+__all__ = ["FeatureTable", "Ragged", "record_batch"]
+
+
+class FeatureTable:
+    """``columns`` are names; ``input_ids`` (ragged int32) and ``row`` (int64) are always there.
+
+    ``token_type_ids`` (ragged int8) is absent where the tokenizer has none. ``row`` is the place
+    of a feature's row in its ``Rows``. ``path`` is the file, None for a table in memory.
+    """
+
+    def __init__(self, buffer: pa.Buffer, path: Path | None = None) -> None:
+        """``buffer``: the bytes of an Arrow IPC file. Raises pa.ArrowInvalid if they are not."""
+        self.path = path
+        self._buffer = buffer
+        reader = pa.ipc.open_file(buffer)
+        batches = [reader.get_batch(each) for each in range(reader.num_record_batches)]
+        self.schema: pa.Schema = reader.schema
+        self.columns: tuple[str, ...] = tuple(reader.schema.names)
+        self._first = np.cumsum([0, *(batch.num_rows for batch in batches)], dtype=np.int64)
+        self._views = {
+            name: _Column(
+                [batch.column(name) for batch in batches], reader.schema.field(name).type, buffer
+            )
+            for name in self.columns
+        }
+
+    @classmethod
+    def open(cls, path: Path) -> FeatureTable:
+        """Map a file. Its pages are shared between processes and dropped under pressure."""
+        with pa.memory_map(str(path)) as source:
+            return cls(source.read_buffer(), path)
+
+    def __len__(self) -> int:
+        return int(self._first[-1])
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each feature, int32 [features]."""
+        return self.sizes("input_ids", np.arange(len(self)))
+
+    def sizes(self, name: str, indices: np.ndarray) -> np.ndarray:
+        """Values that a ragged column holds for each of ``indices``, int32."""
+        start, stop = self._views[name].bounds(*self._places(indices))
+        return (stop - start).astype(np.int32)
+
+    def gather(self, name: str, indices: np.ndarray) -> np.ndarray:
+        """The column at ``indices``, in that order, copied.
+
+        Flat: [n] or [n, width]. Ragged: the runs end to end, [Σ ``sizes``].
+        """
+        view = self._views[name]
+        places = self._places(indices)
+        if not view.ragged:
+            return view.flat(*places)
+        start, stop = view.bounds(*places)
+        count = stop - start
+        total = int(count.sum())
+        before = np.cumsum(count) - count
+        return view.values(np.repeat(start - before, count) + np.arange(total))
+
+    def _places(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Record batch of each feature, and its place there."""
+        indices = np.asarray(indices, dtype=np.int64)
+        if len(indices) and not (0 <= indices.min() and indices.max() < len(self)):
+            raise IndexError(f"features go from 0 to {len(self) - 1}")
+        batch = np.searchsorted(self._first, indices, side="right") - 1
+        return batch, indices - self._first[batch]
+
+
+class _Column:
+    """Where one column's values and offsets lie in the file, in units of their own size."""
+
+    def __init__(self, arrays: Sequence[pa.Array], kind: pa.DataType, file: pa.Buffer) -> None:
+        self.ragged = pa.types.is_large_list(kind)
+        self.width = kind.list_size if pa.types.is_fixed_size_list(kind) else None
+        nested = self.ragged or self.width is not None
+        dtype = np.dtype((kind.value_type if nested else kind).to_pandas_dtype())
+        self._values = _view(file, dtype)
+        # buffers(): validity, then offsets of a list, then validity of its values, then values
+        self._base = np.array(
+            [_place(each.buffers()[-1], file, dtype) for each in arrays], np.int64
+        )
+        if self.ragged:
+            wide = np.dtype(np.int64)
+            self._offsets = _view(file, wide)
+            self._offset_base = np.array(
+                [_place(each.buffers()[1], file, wide) for each in arrays], np.int64
+            )
+
+    def flat(self, batch: np.ndarray, place: np.ndarray) -> np.ndarray:
+        if self.width is None:
+            return self._values[self._base[batch] + place]
+        start = self._base[batch] + place * self.width
+        return self._values[start[:, None] + np.arange(self.width)]
+
+    def bounds(self, batch: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        at, base = self._offset_base[batch] + place, self._base[batch]
+        return base + self._offsets[at], base + self._offsets[at + 1]
+
+    def values(self, at: np.ndarray) -> np.ndarray:
+        return self._values[at]
+
+
+def _view(file: pa.Buffer, dtype: np.dtype) -> np.ndarray:
+    return np.frombuffer(file, dtype=dtype, count=file.size // dtype.itemsize)
+
+
+def _place(buffer: pa.Buffer | None, file: pa.Buffer, dtype: np.dtype) -> int:
+    """Index of a buffer's first value in the file seen as ``dtype``."""
+    if buffer is None or buffer.size == 0:
+        return 0
+    place, rest = divmod(buffer.address - file.address, dtype.itemsize)
+    if rest or not 0 <= place * dtype.itemsize <= file.size - buffer.size:
+        raise pa.ArrowInvalid("a buffer of the file is misplaced")
+    return place
+
+
+_DTYPES: dict[str, np.dtype] = {
+    "input_ids": np.dtype(np.int32),
+    "token_type_ids": np.dtype(np.int8),
+}
+
+
+def record_batch(features: Mapping[str, Any], schema: pa.Schema | None = None) -> pa.RecordBatch:
+    """Features as a record batch; the first one of a table settles the ``schema`` of the others.
+
+    A column is flat as a 1-D array or list of numbers, of fixed width as a 2-D array (not a
+    list), and ragged as a list of lists or of 1-D arrays, or as a pair ``Ragged(values, sizes)``.
+    Lists of integers become int32 if ragged and int64 if flat, floats float32.
+    """
+    names = list(features) if schema is None else schema.names
+    if set(names) != set(features):
+        raise ValueError(f"columns {sorted(features)}, but the table has {sorted(names)}")
+    arrays = [
+        _arrow(name, features[name], None if schema is None else schema.field(name).type)
+        for name in names
+    ]
+    return pa.record_batch(arrays, names=names)
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Runs of ``values`` end to end; ``sizes`` [features] says how long each is."""
+
+    values: np.ndarray
+    sizes: np.ndarray
+
+
+def _arrow(name: str, column: Any, kind: pa.DataType | None) -> pa.Array:
+    if isinstance(column, Ragged):
+        array = _ragged(column.values, column.sizes)
+    elif isinstance(column, np.ndarray) and column.ndim == 2:
+        flat = pa.array(np.ascontiguousarray(column).reshape(-1))
+        array = pa.FixedSizeListArray.from_arrays(flat, column.shape[1])
+    elif not isinstance(column, np.ndarray) and len(column) and np.ndim(column[0]) == 1:
+        array = _ragged(*_concatenated(column, _DTYPES.get(name)))
+    elif isinstance(column, np.ndarray):
+        array = pa.array(column)
+    else:
+        array = pa.array(_plain(np.asarray(column), np.int64))
+    return array if kind is None else array.cast(kind)
+
+
+def _ragged(values: np.ndarray, sizes: np.ndarray) -> pa.Array:
+    offsets = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+    return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(values))
+
+
+def _concatenated(runs: Sequence[Any], dtype: np.dtype | None) -> tuple[np.ndarray, np.ndarray]:
+    sizes = np.fromiter(map(len, runs), np.int64, len(runs))
+    filled = [np.asarray(run, dtype=dtype) for run in runs if len(run)]
+    values = np.concatenate(filled) if filled else np.empty(0, np.int32)
+    return (values.astype(dtype) if dtype is not None else _plain(values, np.int32)), sizes
+
+
+def _plain(values: np.ndarray, integer: type) -> np.ndarray:
+    """Lists arrive as int64 or float64: keep what models use."""
+    if values.dtype.kind in "iub":
+        return values.astype(integer, copy=False)
+    return values.astype(np.float32, copy=False)
