@@ -1,10 +1,14 @@
-"""Tasks, one file each, found by name: ``build(config, labels)`` makes the one ``data.task`` names."""
+"""Tasks, one file each, found by name.
+
+build(config, labels)      the task that ``data.task`` names
+recognise(model_config)    the task that a transformers folder was trained for
+"""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from bertft.config.data import DataConfig
 from bertft.config.messages import did_you_mean
@@ -14,7 +18,7 @@ from bertft.errors import UsageError
 if TYPE_CHECKING:
     from bertft.tasks.task import BaseTask
 
-__all__ = ["TASKS", "build"]
+__all__ = ["TASKS", "build", "recognise"]
 
 TASKS: tuple[str, ...] = task_names()
 
@@ -30,4 +34,24 @@ def build(config: DataConfig, labels: Sequence[str] | None) -> BaseTask:
             where="data.task",
             hint=did_you_mean(config.task, TASKS),
         )
-    return importlib.import_module(f"{__name__}.{config.task}").Task(config, labels)
+    return _task(config.task)(config, labels)
+
+
+def recognise(model_config: Mapping[str, Any]) -> tuple[str, list[str] | None]:
+    """Name and class names of the task whose head a folder's ``config.json`` describes.
+
+    Raises UsageError where the head is none that bertft knows, or there is none.
+    """
+    for name in TASKS:
+        task = _task(name)
+        if task.carried_by(model_config):
+            return name, task.labels_of(model_config)
+    raise UsageError(
+        f"{', '.join(model_config.get('architectures') or ['the model'])} has no head of a task",
+        where="config.json",
+        hint=f"bertft knows {', '.join(TASKS)}; train a head first",
+    )
+
+
+def _task(name: str) -> type[BaseTask]:
+    return importlib.import_module(f"{__name__}.{name}").Task

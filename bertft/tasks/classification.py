@@ -19,7 +19,7 @@ from torch import Tensor
 from bertft.config.data import DataConfig
 from bertft.data.batch import Batch
 from bertft.tasks.shared.agreement import confusion, f1, matthews
-from bertft.tasks.shared.classes import class_names, class_numbers, class_settings
+from bertft.tasks.shared.classes import class_names, class_numbers, class_settings, listed_classes
 from bertft.tasks.shared.scores import log_softmax, precise, softmax
 from bertft.tasks.shared.sequence import SequenceTask
 
@@ -30,11 +30,16 @@ class Task(SequenceTask):
     """Features: ``labels`` int64 [rows], the number of the class."""
 
     name = "classification"
+    problem_type = "single_label_classification"
     default_metric = "accuracy"
 
     def __init__(self, config: DataConfig, labels: Sequence[str] | None) -> None:
         self.classes = class_names(labels, self.name)
         super().__init__(config, labels)
+
+    @classmethod
+    def labels_of(cls, model_config: Mapping[str, Any]) -> list[str]:
+        return listed_classes(model_config)
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -42,7 +47,7 @@ class Task(SequenceTask):
         return ("accuracy", *binary, "f1_macro", "f1_micro", "matthews", "loss")
 
     def model_settings(self) -> dict[str, Any]:
-        return class_settings(self.classes, "single_label_classification")
+        return class_settings(self.classes, self.problem_type)
 
     def targets(self, labels: Sequence[Any]) -> np.ndarray:
         return class_numbers(labels, self.classes)

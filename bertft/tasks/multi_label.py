@@ -1,7 +1,7 @@
 """Any number of C labels a row, none included, each decided by itself.
 
-    ℓ = Σ_c softplus(z_c) − y_c z_c        with y ∈ {0, 1}^C: C binary cross-entropies, C terms a row
-    label c is given where sigmoid(z_c) ≥ threshold        (0.5 in the metrics)
+    ℓ = Σ_c softplus(z_c) − y_c z_c                     y ∈ {0, 1}^C: C terms a row
+    label c is given where sigmoid(z_c) ≥ threshold     (0.5 in the metrics)
 
 Metrics: F1 micro; macro (a label that is neither true nor given counts 0); samples (the mean of
 the rows' own, where a rightly empty answer counts 1); accuracy (rows with exactly the true
@@ -20,7 +20,7 @@ from torch import Tensor
 from bertft.config.data import DataConfig
 from bertft.data.batch import Batch
 from bertft.tasks.shared.agreement import f1
-from bertft.tasks.shared.classes import class_names, class_numbers, class_settings
+from bertft.tasks.shared.classes import class_names, class_numbers, class_settings, listed_classes
 from bertft.tasks.shared.scores import log_sigmoid, precise, sigmoid
 from bertft.tasks.shared.sequence import SequenceTask
 
@@ -34,6 +34,7 @@ class Task(SequenceTask):
     """
 
     name = "multi_label"
+    problem_type = "multi_label_classification"
     default_metric = "f1_micro"
     threshold = 0.5
 
@@ -41,12 +42,16 @@ class Task(SequenceTask):
         self.classes = class_names(labels, self.name)
         super().__init__(config, labels)
 
+    @classmethod
+    def labels_of(cls, model_config: Mapping[str, Any]) -> list[str]:
+        return listed_classes(model_config)
+
     @property
     def metric_names(self) -> tuple[str, ...]:
         return ("f1_micro", "f1_macro", "f1_samples", "accuracy", "loss")
 
     def model_settings(self) -> dict[str, Any]:
-        return class_settings(self.classes, "multi_label_classification")
+        return class_settings(self.classes, self.problem_type)
 
     def targets(self, labels: Sequence[Any]) -> np.ndarray:
         counts = [len(row) for row in labels]

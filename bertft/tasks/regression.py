@@ -26,6 +26,7 @@ class Task(SequenceTask):
     """Features: ``labels`` float32 [rows]."""
 
     name = "regression"
+    problem_type = "regression"
     default_metric = "pearson"
 
     @property
@@ -37,7 +38,7 @@ class Task(SequenceTask):
             "num_labels": 1,
             "id2label": {0: "score"},
             "label2id": {"score": 0},
-            "problem_type": "regression",
+            "problem_type": self.problem_type,
         }
 
     def targets(self, labels: Sequence[Any]) -> np.ndarray:

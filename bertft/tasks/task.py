@@ -52,6 +52,16 @@ class BaseTask(ABC):
                 hint=f"{close} It has {', '.join(self.metric_names)}".strip(),
             )
 
+    @classmethod
+    @abstractmethod
+    def carried_by(cls, model_config: Mapping[str, Any]) -> bool:
+        """Whether a transformers config (as in ``config.json``) describes this task's head."""
+
+    @classmethod
+    def labels_of(cls, model_config: Mapping[str, Any]) -> list[str] | None:
+        """The class names that such a config lists; None where the task has no classes."""
+        return None
+
     @property
     @abstractmethod
     def metric_names(self) -> tuple[str, ...]:

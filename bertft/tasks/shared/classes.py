@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from bertft.config.messages import did_you_mean
 from bertft.errors import DataError, UsageError
 
-__all__ = ["class_names", "class_numbers", "class_settings"]
+__all__ = ["class_names", "class_numbers", "class_settings", "listed_classes"]
 
 
 def class_names(labels: Sequence[str] | None, task: str) -> list[str]:
@@ -48,3 +48,9 @@ def class_settings(names: Sequence[str], problem_type: str) -> dict[str, Any]:
         "label2id": {name: number for number, name in enumerate(names)},
         "problem_type": problem_type,
     }
+
+
+def listed_classes(model_config: Mapping[str, Any]) -> list[str]:
+    """The names in a transformers config, in order; where it has none, transformers' two."""
+    names = model_config.get("id2label") or {0: "LABEL_0", 1: "LABEL_1"}
+    return [str(names[number]) for number in sorted(names, key=int)]

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bertft.data.batch import Batch
+from bertft.tasks.shared.classes import listed_classes
 from bertft.tasks.shared.encoding import encode_texts
 from bertft.tasks.task import BaseTask, Encoder
 
@@ -19,6 +20,18 @@ class SequenceTask(BaseTask):
     """Adds to the contract: ``targets`` (labels of rows → numbers) and ``scores`` (the metrics)."""
 
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
+    problem_type: ClassVar[str]  # transformers' word for the loss of this head
+
+    @classmethod
+    def carried_by(cls, model_config: Mapping[str, Any]) -> bool:
+        heads = model_config.get("architectures") or []
+        if not any(head.endswith("ForSequenceClassification") for head in heads):
+            return False
+        stated = model_config.get("problem_type")
+        if stated is None:  # transformers' own rule where a folder does not say
+            one = len(listed_classes(model_config)) == 1
+            stated = "regression" if one else "single_label_classification"
+        return stated == cls.problem_type
 
     @abstractmethod
     def targets(self, labels: Sequence[Any]) -> np.ndarray:

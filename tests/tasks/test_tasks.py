@@ -1,0 +1,87 @@
+"""Tasks are found by name, from configurations and from transformers folders."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from bertft.config import tasks as names
+from bertft.errors import UsageError
+from bertft.tasks import TASKS, build, recognise
+from bertft.tasks.task import BaseTask
+
+
+def test_every_task_keeps_the_contract(settings):
+    assert {"classification", "multi_label", "regression"} <= set(TASKS)
+    for name in TASKS:
+        task = build(settings(task=name), ["a", "b"])
+        assert isinstance(task, BaseTask)
+        assert task.name == name
+        assert task.metric == task.default_metric
+        assert task.default_metric in task.metric_names
+        assert json.loads(json.dumps(task.key()))[0] == name
+
+
+def test_classes_are_part_of_the_key(settings):
+    keys = [build(settings(), labels).key() for labels in (["a", "b"], ["b", "a"])]
+    assert keys[0] != keys[1]
+
+
+def test_unknown_task(settings):
+    with pytest.raises(UsageError, match=r"data\.task: unknown task 'regresion'.*regression"):
+        build(settings(task="regresion"), None)
+
+
+def test_unknown_metric(settings):
+    with pytest.raises(UsageError) as caught:
+        build(settings(task="regression", metric="pearsonn"), None)
+    assert caught.value.where == "data.metric"
+    assert "'pearson'" in str(caught.value)
+    assert "pearson, spearman, mse, loss" in str(caught.value)
+
+
+def test_a_new_file_is_a_new_task(tmp_path, monkeypatch):
+    for file in ("task.py", "ranking.py", "tagging.py", "notes.txt", "shared/__init__.py"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    monkeypatch.setattr(names, "_FOLDER", tmp_path)
+    assert names.task_names() == ("ranking", "tagging")
+
+
+def test_the_schema_admits_the_tasks_without_torch():
+    code = (
+        "import sys; from bertft.config.data import DataConfig; from bertft.tasks import TASKS;"
+        "assert DataConfig.__dataclass_fields__['task'].metadata['choices'] == TASKS;"
+        "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", ["classification", "multi_label", "regression"])
+def test_a_saved_model_is_recognised(name, tiny_bert, tmp_path, settings):
+    labels = None if name == "regression" else [f"类{number}" for number in range(12)]
+    tiny_bert(build(settings(task=name), labels)).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    assert recognise(config) == (name, labels)
+
+
+@pytest.mark.parametrize(
+    ("id2label", "expected"),
+    [
+        (None, ("classification", ["LABEL_0", "LABEL_1"])),
+        ({"0": "no", "1": "yes", "2": "maybe"}, ("classification", ["no", "yes", "maybe"])),
+        ({"0": "LABEL_0"}, ("regression", None)),
+    ],
+)
+def test_a_folder_that_does_not_say_its_problem(id2label, expected):
+    heads = ["RobertaForSequenceClassification"]
+    assert recognise({"architectures": heads, "id2label": id2label}) == expected
+
+
+@pytest.mark.parametrize("config", [{}, {"architectures": ["BertModel"]}])
+def test_a_folder_without_a_head(config):
+    with pytest.raises(UsageError, match=r"has no head of a task.*classification, multi_label"):
+        recognise(config)
