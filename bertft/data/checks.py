@@ -1,0 +1,167 @@
+"""What a row must be to be used, and what the rows together must be to serve a task."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bertft.data.bad_rows import UNDECODABLE, BadRows, Fault
+from bertft.data.columns import Asked
+from bertft.data.labels import NO_NUMBER, Form
+from bertft.errors import DataError
+
+__all__ = ["check_enough", "check_form", "drop", "table_of"]
+
+_CHUNK = 65_536
+_ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
+
+
+def table_of(
+    records: Iterable[tuple[int, Sequence[Any]]],
+    columns: Asked,
+    form: Form | None,
+    separator: str,
+    bad: BadRows,
+) -> pa.Table:
+    """The records that can be used, as the table of ``Rows``; the others go to ``bad``.
+
+    ``form`` None: rows without labels. A missing label is null here, for a whole split may
+    have none.
+    """
+    names = ["text", "text_pair"][: len(columns.text)]
+    fields = [(name, pa.large_string()) for name in names]
+    if form is not None:
+        fields.append(("label", form.kind))
+    schema = pa.schema([*fields, ("line", pa.int64())])
+    batches = _batches(records, len(names), form, separator, bad, schema)
+    return pa.Table.from_batches(list(batches), schema)
+
+
+def _batches(
+    records: Iterable[tuple[int, Sequence[Any]]],
+    texts: int,
+    form: Form | None,
+    separator: str,
+    bad: BadRows,
+    schema: pa.Schema,
+) -> Iterator[pa.RecordBatch]:
+    rows: list[list[Any]] = []
+    for line, fields in records:
+        try:
+            row: list[Any] = [_text(field) for field in fields[:texts]]
+            if form is not None:
+                row.append(form.parse([_label(field) for field in fields[texts:]], separator))
+            row.append(line)
+        except Fault as fault:
+            bad.add(line, fault)
+            continue
+        rows.append(row)
+        if len(rows) == _CHUNK:
+            yield _batch(rows, schema)
+            rows = []
+    if rows:
+        yield _batch(rows, schema)
+
+
+def _batch(rows: list[list[Any]], schema: pa.Schema) -> pa.RecordBatch:
+    columns = zip(*rows, strict=True)
+    arrays = [pa.array(column, each.type) for column, each in zip(columns, schema, strict=True)]
+    return pa.record_batch(arrays, schema=schema)
+
+
+def _text(value: Any) -> str:
+    if value is None or value == "" or (isinstance(value, str) and value.isspace()):
+        raise Fault("empty text")
+    if not isinstance(value, str):
+        raise Fault("text is no string", f"the text is a {type(value).__name__}, not a string")
+    return _clean(value, "text")
+
+
+def _label(value: Any) -> Any:
+    return _clean(value, "label") if isinstance(value, str) else value
+
+
+def _clean(value: str, what: str) -> str:
+    if "\0" in value:
+        raise Fault("NUL byte", f"a NUL byte in the {what}")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            if _ESCAPED_BYTE.search(value):
+                raise Fault(UNDECODABLE, f"{UNDECODABLE} in the {what}") from error
+            raise Fault("unpaired surrogate", f"an unpaired surrogate in the {what}") from error
+    return value
+
+
+def drop(table: pa.Table, faulty: Sequence[tuple[np.ndarray, Fault]], bad: BadRows) -> pa.Table:
+    """The table without the rows of each mask, which go to ``bad`` with their fault."""
+    gone = np.zeros(table.num_rows, dtype=bool)
+    lines = table.column("line").to_numpy()
+    for mask, fault in faulty:
+        for line in lines[mask & ~gone].tolist():
+            bad.add(line, fault)
+        gone |= mask
+    return table.filter(pa.array(~gone)) if gone.any() else table
+
+
+def check_form(task: str, table: pa.Table, named: bool, bad: BadRows) -> None:
+    """DataError where the labels are not of the kind that ``task`` learns.
+
+    Before bad rows are reported: thousands of them would hide the one cause. ``named``: the
+    classes were given, so that any number of them may be meant.
+    """
+    if task == "regression" and bad.counts[NO_NUMBER] > table.num_rows:
+        line, detail = next(each for each in bad.first if "number" in each[1])
+        raise DataError(
+            f"data.task=regression, but most labels are no numbers ({detail})",
+            where=f"{bad.source}:{line}",
+            hint="Name another column with data.label, or take data.task=classification",
+        )
+    if task != "classification" or named:
+        return
+    names = pc.unique(table.column("label")).drop_null().to_pylist()
+    if len(names) > 2 and _continuous(names):
+        raise DataError(
+            f"the labels are numbers such as {', '.join(names[:3])}, not classes",
+            where=bad.source,
+            hint="Take data.task=regression, or name the classes with data.labels",
+        )
+    if table.num_rows >= 20 and len(names) > table.num_rows / 2:
+        raise DataError(
+            f"{len(names):,} different labels in {table.num_rows:,} rows "
+            f"({', '.join(names[:3])}, …)",
+            where=bad.source,
+            hint="Is data.label the column you mean? If so, name the classes with data.labels",
+        )
+
+
+def check_enough(task: str, table: pa.Table, bad: BadRows, training: bool) -> None:
+    """DataError where nothing is left to use, or (``training``) nothing to learn."""
+    if table.num_rows == 0:
+        reasons = ", ".join(f"{count:,} × {reason}" for reason, count in bad.counts.most_common())
+        what = f"no row can be used ({reasons})" if reasons else "there are no rows"
+        raise DataError(what, where=bad.source)
+    if not training or table.num_rows == 1:
+        return
+    values, what = table.column("label"), ""
+    if task == "multi_label":
+        if not pc.any(pc.greater(pc.list_value_length(values), 0)).as_py():
+            what = "no row has a label"
+    elif len(distinct := pc.unique(values)) == 1:
+        what = f"all rows have the label {distinct[0].as_py()}"
+    if what:
+        hint = "There is nothing to learn. Is data.label the column you mean?"
+        raise DataError(what, where=bad.source, hint=hint)
+
+
+def _continuous(names: list[str]) -> bool:
+    try:
+        return any(not float(name).is_integer() for name in names)
+    except (ValueError, OverflowError):
+        return False

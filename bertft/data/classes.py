@@ -1,0 +1,80 @@
+"""A label column as a whole: is there any label, which classes are there, is each row's one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bertft.data.bad_rows import Fault
+from bertft.data.labels import in_order
+
+__all__ = ["found", "missing", "renamed", "unlabelled"]
+
+_SHOWN = 10
+
+
+def unlabelled(table: pa.Table) -> bool:
+    """Whether no row has a label: all null, or all −1 as in public test sets."""
+    values = table.column("label")
+    if pa.types.is_list(values.type):
+        return values.null_count == len(values)
+    rest = pc.unique(values.drop_null()).to_pylist()
+    return rest in ([], ["-1"], [-1.0])
+
+
+def missing(table: pa.Table) -> np.ndarray:
+    """Which rows have no label, bool [rows]."""
+    return table.column("label").is_null().to_numpy()
+
+
+def found(table: pa.Table) -> list[str]:
+    """The classes that occur, in order."""
+    values = table.column("label")
+    if pa.types.is_list(values.type):
+        values = pc.list_flatten(values)
+    return in_order(pc.unique(values.drop_null()).to_pylist())
+
+
+def renamed(
+    table: pa.Table, names: Sequence[str]
+) -> tuple[pa.Table, list[tuple[np.ndarray, Fault]]]:
+    """The table with every label one of ``names``, and masks of the rows where it is not.
+
+    Rows that count their classes (0, 1, …) get the names in order, unless names are numbers
+    themselves. Labels must not be null.
+    """
+    column = table.column("label").combine_chunks()
+    if isinstance(column, pa.ChunkedArray):
+        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    listed = pa.types.is_list(column.type)
+    flat = column.flatten() if listed else column
+    encoded = flat.dictionary_encode()
+    codes = encoded.indices.to_numpy()
+    counted = {str(place): name for place, name in enumerate(names)}
+    if counted.keys() & set(names):
+        counted = {}
+    given = encoded.dictionary.to_pylist()
+    known = [name if name in names else counted.get(name) for name in given]
+    faulty = []
+    for code, name in enumerate(known):
+        if name is None:
+            mask = codes == code
+            if listed:
+                rows = np.repeat(np.arange(len(column)), pc.list_value_length(column).to_numpy())
+                mask = np.bincount(rows[mask], minlength=len(column)) > 0
+            faulty.append((mask, _unknown(given[code], names)))
+    values = pa.array(known, pa.string()).take(encoded.indices)
+    if listed:
+        sizes = pc.list_value_length(column).to_numpy()
+        offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
+        values = pa.ListArray.from_arrays(pa.array(offsets), values)
+    place = table.schema.get_field_index("label")
+    return table.set_column(place, pa.field("label", values.type), values), faulty
+
+
+def _unknown(label: str, names: Sequence[str]) -> Fault:
+    listing = ", ".join(map(repr, names[:_SHOWN])) + (", …" if len(names) > _SHOWN else "")
+    return Fault("unknown label", f"the label {label!r} is none of {listing}")

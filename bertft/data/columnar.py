@@ -1,0 +1,47 @@
+"""Rows of Parquet files and other Arrow data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from bertft.data.columns import Asked, find
+from bertft.data.separated import Record
+from bertft.errors import DataError
+
+__all__ = ["read_batches", "read_parquet"]
+
+
+def read_parquet(path: Path, columns: Asked, source: str) -> Iterator[Record]:
+    """The asked values of each row, rows counted from 1. DataError if it is no Parquet file."""
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            wanted = [names[place] for place in find(columns, names, len(names), source)]
+            yield from read_batches(file.iter_batches(columns=wanted), wanted)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"not a Parquet file that can be read ({error})", where=source) from error
+
+
+def read_batches(batches: Iterable[pa.RecordBatch], names: list[str]) -> Iterator[Record]:
+    """Records with the values of ``names``, counted from 1."""
+    line = 1
+    for batch in batches:
+        values = [_values(batch.column(name)) for name in names]
+        for fields in zip(*values, strict=True):
+            yield line, list(fields)
+            line += 1
+
+
+def _values(column: pa.Array) -> list:
+    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        # Older writers stored text as bytes; what does not decode is found out with the row.
+        return [
+            None if value is None else value.decode("utf-8", "surrogateescape")
+            for value in column.to_pylist()
+        ]
+    return column.to_pylist()

@@ -1,0 +1,83 @@
+"""A user's own files → records, by the file's ending.
+
+    .csv  .tsv .tab  .jsonl .ndjson  .parquet .pq  .txt (a text a line, no labels)
+
+Any other ending is read as CSV where data.separator is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from bertft.config.data import DataConfig
+from bertft.data.bad_rows import BadRows
+from bertft.data.columnar import read_parquet
+from bertft.data.columns import Asked
+from bertft.data.json_lines import read_json_lines
+from bertft.data.separated import Record, read_separated
+from bertft.data.text_files import open_text, text_lines
+from bertft.errors import DataError
+
+__all__ = ["read_file", "read_stream"]
+
+_SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+_JSON_LINES = (".jsonl", ".ndjson")
+_PARQUET = (".parquet", ".pq")
+_NO_QUOTING = (".tsv", ".tab")
+
+
+def read_file(path: Path, columns: Asked, config: DataConfig, bad: BadRows) -> Iterator[Record]:
+    """(line, asked fields) of each row. Raises DataError; rows that do not parse go to ``bad``."""
+    ending = path.suffix.lower()
+    if ending in _PARQUET:
+        yield from read_parquet(path, columns, bad.source)
+    elif ending in _JSON_LINES:
+        with open_text(path, config.encoding, "\n") as file:
+            yield from read_json_lines(file, columns, config.encoding, bad)
+    elif ending == ".txt" and config.separator is None and not columns.label:
+        with open_text(path, config.encoding, "\n") as file:
+            yield from _texts(text_lines(file, bad.source, config.encoding))
+    else:
+        yield from _separated(path, ending, columns, config, bad)
+
+
+def read_stream(
+    stream: BinaryIO, columns: Asked, config: DataConfig, bad: BadRows
+) -> Iterator[Record]:
+    """JSON lines from an open binary stream."""
+    yield from read_json_lines(
+        open_text(stream, config.encoding, "\n"), columns, config.encoding, bad
+    )
+
+
+def _separated(
+    path: Path, ending: str, columns: Asked, config: DataConfig, bad: BadRows
+) -> Iterator[Record]:
+    given = config.separator
+    separator = {"\\t": "\t"}.get(given, given) if given is not None else _SEPARATORS.get(ending)
+    if separator is None:
+        known = (*_SEPARATORS, *_JSON_LINES, *_PARQUET)
+        raise DataError(
+            f"{ending or 'no ending'} does not say how to read the file", where=bad.source,
+            hint=f"Known are {', '.join(known)}; any other with data.separator=<character>",
+        )  # fmt: skip
+    if separator in ("", '"', "\n", "\r"):
+        raise DataError(f"{separator!r} cannot separate columns", where="data.separator")
+    quoting = config.quoting and ending not in _NO_QUOTING
+    with open_text(path, config.encoding, "" if quoting else "\n") as file:
+        yield from read_separated(
+            file,
+            columns,
+            separator=separator,
+            quoting=quoting,
+            header=config.header,
+            encoding=config.encoding,
+            bad=bad,
+        )
+
+
+def _texts(lines: Iterator[str]) -> Iterator[Record]:
+    for number, line in enumerate(lines, start=1):
+        yield number, [line.rstrip("\r\n")]

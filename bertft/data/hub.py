@@ -1,0 +1,115 @@
+"""Splits of a data set on the Hub (or a mirror of it, or a local folder with one)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from bertft.config.data import DataConfig
+from bertft.config.messages import did_you_mean
+from bertft.data.bad_rows import BadRows
+from bertft.data.columnar import read_batches
+from bertft.data.columns import Asked, find
+from bertft.data.origin import Origin
+from bertft.data.separated import Record
+from bertft.errors import DataError, EnvironmentFailed, UsageError
+
+__all__ = ["open_hub"]
+
+_BATCH = 10_000
+
+
+def open_hub(config: DataConfig, split: str, columns: Asked) -> Origin:
+    """Split ``split`` of ``data.hub``.
+
+    Raises EnvironmentFailed where it cannot be had (HF_ENDPOINT and HF_HUB_OFFLINE count),
+    DataError for a split or a column that it does not have.
+    """
+    if not config.hub:
+        raise UsageError(
+            "data.source=hub needs a data set", where="data.hub", hint="Give its Hub id"
+        )
+    source = f"{config.hub}/{config.subset}/{split}" if config.subset else f"{config.hub}/{split}"
+    dataset = _load(config.hub, config.subset, split, source)
+    names: list[str] = dataset.column_names
+    places = find(columns, names, len(names), source)
+    wanted = [names[place] for place in places]
+    classes = _classes(dataset.features[wanted[-1]]) if columns.label else None
+    given = None if config.labels is None else {str(name) for name in config.labels}
+    use = classes if classes is not None and given in (None, set(classes)) else None
+
+    def records(bad: BadRows) -> Iterator[Record]:
+        batches = dataset.select_columns(wanted).with_format("arrow").iter(_BATCH)
+        parts = (batch for table in batches for batch in table.to_batches())
+        for line, fields in read_batches(parts, wanted):
+            if classes is not None:
+                fields[-1] = _named(fields[-1], use)
+            yield line, fields
+
+    return Origin(source, records, use)
+
+
+def _load(hub: str, subset: str | None, split: str, source: str) -> Any:
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        dataset = datasets.load_dataset(hub, subset, split=split)
+    except ValueError as error:
+        _wrong_name(error, hub, subset, split)
+        raise EnvironmentFailed(str(error), where=source, hint=_HINT) from error
+    except datasets.exceptions.DatasetNotFoundError as error:
+        raise EnvironmentFailed(
+            "there is no such data set, or it cannot be reached",
+            where=f"data.hub={hub}",
+            hint=_HINT,
+        ) from error
+    except Exception as error:
+        raise EnvironmentFailed(f"cannot be loaded ({error})", where=source, hint=_HINT) from error
+    return dataset
+
+
+_HINT = "Look at the id, the network and HF_ENDPOINT, or use your own files with data=files"
+
+
+def _wrong_name(error: ValueError, hub: str, subset: str | None, split: str) -> None:
+    """Raise DataError if the Hub was reached and only the subset or the split is wrong."""
+    import datasets
+
+    try:
+        subsets = datasets.get_dataset_config_names(hub)
+        if subset is None and len(subsets) > 1 and "default" not in subsets:
+            raise DataError(
+                f"{hub} has subsets: {', '.join(subsets)}", where="data.subset", hint="Name one"
+            ) from error
+        if subset is not None and subset not in subsets:
+            raise DataError(
+                f"{hub} has no subset {subset!r}", where="data.subset",
+                hint=did_you_mean(subset, subsets),
+            ) from error  # fmt: skip
+        splits = datasets.get_dataset_split_names(hub, subset)
+    except DataError:
+        raise
+    except Exception:  # noqa: BLE001  (then it is no matter of names)
+        return
+    if split not in splits:
+        raise DataError(
+            f"{hub} has no split {split!r}; it has {', '.join(splits)}", where="data",
+            hint=did_you_mean(split, splits),
+        ) from error  # fmt: skip
+
+
+def _classes(feature: Any) -> list[str] | None:
+    """Names of a ClassLabel or a list of them."""
+    inner = getattr(feature, "feature", feature)
+    names = getattr(inner, "names", None)
+    return list(names) if names is not None else None
+
+
+def _named(value: Any, names: list[str] | None) -> Any:
+    """Class numbers → names; −1 is no label."""
+    if isinstance(value, list):
+        return [each for label in value if (each := _named(label, names)) is not None]
+    if value is None or value < 0:
+        return None
+    return names[value] if names is not None else value

@@ -1,0 +1,57 @@
+"""Rows of JSON lines files: one object a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any, TextIO
+
+from bertft.data.bad_rows import BadRows, Fault
+from bertft.data.columns import Asked, find
+from bertft.data.separated import Record
+from bertft.data.text_files import text_lines
+from bertft.errors import DataError
+
+__all__ = ["read_json_lines"]
+
+_LOOKED_AT = 100  # objects whose keys together are the file's columns
+
+
+def read_json_lines(file: TextIO, columns: Asked, encoding: str, bad: BadRows) -> Iterator[Record]:
+    """The asked values of each object, None where it has no such key. Blank lines are no rows.
+
+    What is no object goes to ``bad``. DataError for a key that none of the first objects has, a
+    position in place of a key, a file without objects.
+    """
+    objects = _objects(text_lines(file, bad.source, encoding), bad)
+    first = [each for each, _ in zip(objects, range(_LOOKED_AT), strict=False)]
+    names = list(dict.fromkeys(key for _, content in first for key in content))
+    if not first and not bad:
+        raise DataError("the file is empty", where=bad.source)
+    if first:
+        for place, name in enumerate(columns.all):
+            if isinstance(name, int):
+                raise DataError(
+                    f"{columns.setting(place)}={name}: JSON objects have no positions",
+                    where=bad.source,
+                    hint=f"Give a key: {', '.join(names)}",
+                )
+        find(columns, names, len(names), bad.source)
+    for line, content in chain(first, objects):
+        yield line, [content.get(str(name)) for name in columns.all]
+
+
+def _objects(lines: Iterator[str], bad: BadRows) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            content = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            bad.add(number, Fault("not JSON", f"not JSON ({error})"))
+            continue
+        if isinstance(content, dict):
+            yield number, content
+        else:
+            bad.add(number, Fault("not a JSON object"))

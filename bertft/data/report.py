@@ -1,0 +1,144 @@
+"""What there is to know about the data before training on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bertft.data.rows import Rows
+from bertft.data.sources import Splits
+from bertft.data.table import FeatureTable
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["DataReport", "SplitReport", "describe", "overlap", "table"]
+
+_QUANTILES = {"min": 0.0, "median": 0.5, "90 %": 0.9, "max": 1.0}
+
+
+@dataclass
+class SplitReport:
+    """``lengths``: quantiles and mean in tokens a feature. ``truncated``: share of the features.
+
+    ``labels``: class → share of the rows (of several labels: of the rows that have it);
+    regression: min, mean and max. ``source`` and ``fingerprint`` say which rows they are.
+    """
+
+    rows: int
+    features: int
+    lengths: dict[str, float]
+    truncated: float
+    labels: dict[str, float]
+    skipped: dict[str, int]
+    source: str
+    files: list[str]
+    fingerprint: str
+
+
+@dataclass
+class DataReport:
+    """``overlap``: validation rows whose texts also stand in train; None without both splits."""
+
+    splits: dict[str, SplitReport]
+    overlap: int | None
+    cut: bool = False
+    classes: list[str] | None = field(default=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self)
+
+
+def describe(splits: Splits, features: Mapping[str, FeatureTable]) -> DataReport:
+    """The report on the splits that have features (``features`` by split name)."""
+    reports = {
+        name: _describe(rows, features[name]) for name, rows in splits.items() if name in features
+    }
+    both = splits.train is not None and splits.validation is not None
+    return DataReport(
+        reports,
+        overlap(splits.train, splits.validation) if both else None,  # type: ignore[arg-type]
+        splits.cut,
+        splits.labels,
+    )
+
+
+def _describe(rows: Rows, features: FeatureTable) -> SplitReport:
+    lengths = features.lengths
+    quantiles = {name: float(np.quantile(lengths, q)) for name, q in _QUANTILES.items()}
+    truncated = 0.0
+    if "truncated" in features.columns:
+        truncated = float(features.gather("truncated", np.arange(len(features))).mean())
+    return SplitReport(
+        rows=len(rows),
+        features=len(features),
+        lengths={**quantiles, "mean": float(lengths.mean())},
+        truncated=truncated,
+        labels=_balance(rows) if rows.labelled else {},
+        skipped=dict(rows.skipped),
+        source=rows.source,
+        files=list(rows.files),
+        fingerprint=rows.fingerprint,
+    )
+
+
+def _balance(rows: Rows) -> dict[str, float]:
+    values = rows.table.column("label")
+    if pa.types.is_floating(values.type):
+        bounds = pc.min_max(values).as_py()
+        return {"min": bounds["min"], "mean": pc.mean(values).as_py(), "max": bounds["max"]}
+    if pa.types.is_list(values.type):
+        values = pc.list_flatten(values)
+    counts = {each["values"]: each["counts"] for each in pc.value_counts(values).to_pylist()}
+    return {name: counts[name] / len(rows) for name in sorted(counts)}
+
+
+def overlap(train: Rows, validation: Rows) -> int:
+    """Rows of ``validation`` whose texts, space around them apart, also stand in ``train``."""
+    return int(pc.sum(pc.is_in(_texts(validation), value_set=_texts(train))).as_py() or 0)
+
+
+def _texts(rows: Rows) -> pa.ChunkedArray:
+    names = [name for name in ("text", "text_pair") if name in rows.columns]
+    parts = [pc.utf8_trim_whitespace(rows.table.column(name)) for name in names]
+    # No text holds a NUL, so it keeps ("a b", "c") and ("a", "b c") apart.
+    return pc.binary_join_element_wise(*parts, pa.scalar("\0", pa.large_string()))
+
+
+def table(report: DataReport) -> Table:
+    """The report as a table for the terminal."""
+    from rich.table import Table
+
+    result = Table(title="data", title_justify="left")
+    for column in ("split", "rows", "tokens: median, 90 %, max", "truncated", "labels", "skipped"):
+        result.add_column(column)
+    for name, split in report.splits.items():
+        lengths = split.lengths
+        result.add_row(
+            f"{name} (cut from train)" if name == "validation" and report.cut else name,
+            f"{split.rows:,}",
+            f"{lengths['median']:.0f}, {lengths['90 %']:.0f}, {lengths['max']:.0f}",
+            f"{split.truncated:.1%}",
+            _labels(split.labels, report.classes),
+            ", ".join(f"{count:,} × {reason}" for reason, count in split.skipped.items()) or "0",
+        )
+    if report.overlap:
+        rows = report.splits["validation"].rows if "validation" in report.splits else 0
+        result.caption = f"{report.overlap:,} of {rows:,} validation rows also stand in train"
+    return result
+
+
+_SHOWN = 6
+
+
+def _labels(shares: Mapping[str, float], classes: list[str] | None) -> str:
+    if classes is None:
+        return ", ".join(f"{name} {value:.3g}" for name, value in shares.items())
+    shown = [f"{name} {shares.get(name, 0.0):.1%}" for name in classes[:_SHOWN]]
+    return ", ".join(shown) + (f", … ({len(classes)} classes)" if len(classes) > _SHOWN else "")

@@ -1,0 +1,71 @@
+"""Draw rows: a validation split cut from train, a sample of a split. Functions of data.seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow.compute as pc
+
+from bertft.data.rows import Rows
+from bertft.errors import DataError
+
+__all__ = ["cut", "sample"]
+
+
+def cut(rows: Rows, share: float, seed: int, stratified: bool) -> tuple[Rows, Rows]:
+    """(train, validation): ``share`` of the rows go to validation, both in their old order.
+
+    Stratified: every class gives its share, by largest remainders, and keeps a row in train.
+    Raises DataError if either side would be empty.
+    """
+    count = len(rows)
+    wanted = max(1, round(share * count))
+    if wanted >= count:
+        raise DataError(
+            f"{count} rows are too few to cut a validation split from", where=rows.source,
+            hint="Give data.validation=<file>, or more rows",
+        )  # fmt: skip
+    generator = np.random.Generator(np.random.PCG64([seed, 1]))
+    shuffled = generator.permutation(count)
+    if stratified:
+        codes = _codes(rows)[shuffled]
+        quota = _quota(np.bincount(codes), wanted)
+        order = np.argsort(codes, kind="stable")
+        starts = np.cumsum(np.bincount(codes)) - np.bincount(codes)
+        rank = np.arange(count) - starts[codes[order]]
+        chosen = shuffled[order[rank < quota[codes[order]]]]
+    else:
+        chosen = shuffled[:wanted]
+    held = np.zeros(count, dtype=bool)
+    held[chosen] = True
+    if not held.any():
+        raise DataError(
+            "every class has a single row: none can be held out", where=rows.source,
+            hint="Give data.validation=<file>",
+        )  # fmt: skip
+    return rows.take(np.flatnonzero(~held)), rows.take(np.flatnonzero(held))
+
+
+def sample(rows: Rows, size: int | None, seed: int) -> Rows:
+    """``size`` rows drawn without replacement, in their old order; all of them if there are fewer."""
+    if size is None or size >= len(rows):
+        return rows
+    generator = np.random.Generator(np.random.PCG64([seed, 2]))
+    return rows.take(np.sort(generator.choice(len(rows), size, replace=False)))
+
+
+def _codes(rows: Rows) -> np.ndarray:
+    """Number of each row's class."""
+    encoded = pc.dictionary_encode(rows.table.column("label")).combine_chunks()
+    chunk = encoded.chunk(0) if hasattr(encoded, "chunk") else encoded
+    return np.asarray(chunk.indices, dtype=np.int64)
+
+
+def _quota(counts: np.ndarray, wanted: int) -> np.ndarray:
+    """Rows that each class gives: proportional, ``wanted`` together where the classes allow it."""
+    exact = counts * (wanted / counts.sum())
+    most = np.maximum(counts - 1, 0)
+    quota = np.minimum(np.floor(exact).astype(np.int64), most)
+    for place in np.argsort(-(exact - np.floor(exact)), kind="stable"):
+        if quota.sum() < wanted and quota[place] < most[place]:
+            quota[place] += 1
+    return quota

@@ -1,0 +1,72 @@
+"""Open text files so that a byte which does not decode spoils its own row and no other."""
+
+from __future__ import annotations
+
+import codecs
+import encodings.aliases
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, TextIO
+
+from bertft.config.messages import did_you_mean
+from bertft.errors import DataError
+
+__all__ = ["existing", "open_text", "text_lines"]
+
+
+def existing(name: str, setting: str) -> Path:
+    """The file ``name``. DataError with the nearest one of its folder if it is not there."""
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    if path.is_dir():
+        what, choices = "is a folder, not a file", _files(path)
+    elif path.parent.is_dir():
+        what, choices = "there is no such file", _files(path.parent)
+    else:
+        raise DataError(
+            f"there is no folder {path.parent}", where=f"{setting}={name}",
+            hint=f"Paths are taken from {Path.cwd()}",
+        )  # fmt: skip
+    raise DataError(what, where=f"{setting}={name}", hint=did_you_mean(path.name, choices))
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(each.name for each in folder.iterdir() if each.is_file())
+
+
+def open_text(source: Path | BinaryIO, encoding: str, newline: str) -> TextIO:
+    """Text of a file or a binary stream, a BOM left out; bytes that do not decode become U+DCxx.
+
+    ``newline`` as in ``open``. DataError for an unknown encoding or a file that may not be read.
+    """
+    try:
+        info = codecs.lookup(encoding)
+        if not getattr(info, "_is_text_encoding", True):
+            raise LookupError(encoding)
+    except (LookupError, ValueError):
+        known = sorted({name.replace("_", "-") for name in encodings.aliases.aliases.values()})
+        raise DataError(
+            f"there is no encoding {encoding!r}", where="data.encoding",
+            hint=did_you_mean(encoding, known) or "For example utf-8, gb18030, cp1252",
+        ) from None  # fmt: skip
+    name = "utf-8-sig" if info.name == "utf-8" else info.name
+    try:
+        binary = source.open("rb") if isinstance(source, Path) else source
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=str(source)) from error
+    return io.TextIOWrapper(binary, name, errors="surrogateescape", newline=newline)
+
+
+def text_lines(file: TextIO, source: str, encoding: str) -> Iterator[str]:
+    """The lines of ``file``. DataError where its encoding cannot even go on to the next line."""
+    number = 0
+    try:
+        for number, line in enumerate(file, start=1):
+            yield line
+    except UnicodeError as error:
+        raise DataError(
+            f"bytes that are not {encoding} ({error})", where=f"{source}:{number + 1}",
+            hint="Name the file's encoding with data.encoding (utf-8, gb18030, utf-16, …)",
+        ) from error  # fmt: skip
