@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from bertft.data.batch import collate
+from bertft.data.features import featurize
+from bertft.data.rows import Rows
+
+IDS = [[5, 6], [7], [8, 9, 10]]
+
+
+@pytest.fixture
+def table():
+    text = pa.array(["a", "b", "c"], pa.large_string())
+    rows = Rows(pa.table({"text": text, "line": pa.array([1, 2, 3])}), "here")
+
+    def encode(columns):
+        return {
+            "input_ids": IDS,
+            "token_type_ids": [[0, 1], [0], [0, 0, 1]],
+            "row": [0, 1, 2],
+            "labels": [0, 1, 0],
+            "several": np.array([[0, 1], [1, 1], [0, 0]], np.float32),
+            "tags": [[1, 2], [3], [4, 5, 6]],
+        }
+
+    return featurize(rows, encode, [], None)
+
+
+def test_sequences_lie_end_to_end_in_the_order_asked_for(table):
+    batch = collate(table, np.array([2, 0]), ["labels", "several", "tags"])
+    assert batch.input_ids.tolist() == [8, 9, 10, 5, 6]
+    assert batch.token_type_ids.tolist() == [0, 0, 1, 0, 1]
+    assert batch.lengths.tolist() == [3, 2]
+    assert batch.cu_seqlens.tolist() == [0, 3, 5]
+    assert batch.cu_seqlens.dtype == torch.int32
+    assert batch.max_length == 3
+    assert len(batch) == 2
+    assert batch.index.tolist() == [2, 0]
+    assert batch.labels["labels"].tolist() == [0, 0]
+    assert batch.labels["several"].tolist() == [[0.0, 0.0], [0.0, 1.0]]
+    assert batch.labels["tags"].tolist() == [4, 5, 6, 1, 2]
+
+
+def test_integers_become_int64_and_floats_stay(table):
+    batch = collate(table, np.array([1]), ["labels", "several", "tags"])
+    assert batch.input_ids.dtype == batch.token_type_ids.dtype == torch.int64
+    assert {name: values.dtype for name, values in batch.labels.items()} == {
+        "labels": torch.int64,
+        "several": torch.float32,
+        "tags": torch.int64,
+    }
+
+
+def test_lengths_stay_on_the_cpu(table):
+    batch = collate(table, np.array([0, 1]), ["labels"])
+    moved = batch.to("meta")
+    assert moved.input_ids.device.type == moved.labels["labels"].device.type == "meta"
+    assert moved.cu_seqlens.device.type == "meta"
+    assert moved.lengths.device.type == "cpu"
+    assert batch.to("cpu") is batch
+
+
+def test_a_tokenizer_without_types_gives_none():
+    rows = Rows(pa.table({"text": pa.array(["a"], pa.large_string()), "line": pa.array([1])}), "")
+    table = featurize(rows, lambda _: {"input_ids": [[1]], "row": [0]}, [], None)
+    batch = collate(table, np.array([0]), ())
+    assert batch.token_type_ids is None
+    assert batch.to("meta").token_type_ids is None

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from bertft.data.order import TrainOrder, evaluation_batches, micro_batches, prefetch
+
+LENGTHS = np.random.default_rng(0).integers(3, 200, 1003).astype(np.int32)
+
+
+@pytest.mark.parametrize("window", [1, 2, 50, 1000])
+def test_every_row_once_an_epoch(window):
+    order = TrainOrder(LENGTHS, 8, 0, window)
+    batches = list(order.epoch(0))
+    assert len(batches) == order.steps_per_epoch == 126
+    assert sorted(np.concatenate(batches).tolist()) == list(range(1003))
+    assert sorted({len(batch) for batch in batches}) == [3, 8]
+
+
+def test_seed_and_epoch_alone_decide():
+    def rows(seed, epoch, window=4):
+        return np.concatenate(TrainOrder(LENGTHS, 8, seed, window).epoch(epoch)).tolist()
+
+    assert rows(0, 0) == rows(0, 0)
+    different = [rows(0, 0), rows(0, 1), rows(1, 0), rows(1, 1), rows(0, 0, window=5)]
+    assert all(one != other for i, one in enumerate(different) for other in different[:i])
+
+
+def test_any_batch_can_be_asked_for_alone():
+    order = TrainOrder(LENGTHS, 8, 3, 10)
+    whole = list(order.epoch(2))
+    fresh = order.epoch(2)
+    for number in (125, 0, 64, 63, -1):
+        np.testing.assert_array_equal(fresh[number], whole[number])
+    for one, other in zip(order.epoch(2)[100:], whole[100:], strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(IndexError):
+        fresh[126]
+
+
+def padding(batches) -> float:
+    cells = sum(len(batch) * LENGTHS[batch].max() for batch in batches)
+    return cells / LENGTHS.sum() - 1
+
+
+def test_a_window_puts_similar_lengths_together_and_one_does_not():
+    assert padding(TrainOrder(LENGTHS, 8, 0, 50).epoch(0)) < 0.05
+    assert padding(TrainOrder(LENGTHS, 8, 0, 1).epoch(0)) > 0.5
+
+
+def test_batches_of_a_window_do_not_come_sorted():
+    longest = [LENGTHS[batch].max() for batch in TrainOrder(LENGTHS, 8, 0, 50).epoch(0)][:50]
+    assert abs(np.corrcoef(np.arange(50), longest)[0, 1]) < 0.5
+
+
+def test_ten_million_rows_are_cheap_to_start_in_the_middle_of():
+    order = TrainOrder(np.full(10_000_000, 20, np.int32), 32, 0, 50)
+    start = time.perf_counter()
+    epoch = order.epoch(0)
+    assert len(epoch[300_000]) == 32
+    assert time.perf_counter() - start < 5
+    assert epoch._rows.nbytes == 40_000_000
+
+
+def test_micro_batches_cut_in_order():
+    pieces = micro_batches(np.arange(10), 4)
+    assert [piece.tolist() for piece in pieces] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+@pytest.mark.parametrize("budget", [1, 150, 1000, 100_000])
+def test_evaluation_sees_every_row_once_within_the_budget(budget):
+    batches = evaluation_batches(LENGTHS, budget, max_rows=64)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(1003))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * LENGTHS[batch].max() <= budget
+        assert len(batch) <= 64
+    longest = [int(LENGTHS[batch].max()) for batch in batches]
+    assert longest == sorted(longest, reverse=True)
+
+
+def test_evaluation_of_nothing():
+    assert evaluation_batches(np.array([], np.int32), 100) == []
+
+
+def ours() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "bertft-prefetch"]
+
+
+def test_prefetch_keeps_order_and_ends_its_thread():
+    assert list(prefetch(range(100), depth=3)) == list(range(100))
+    assert ours() == []
+
+
+def test_prefetch_works_ahead_but_not_further_than_its_depth():
+    made: list[int] = []
+
+    def items():
+        for number in range(100):
+            made.append(number)
+            yield number
+
+    stream = prefetch(items(), depth=2)
+    assert next(stream) == 0
+    deadline = time.monotonic() + 5
+    while len(made) < 4 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(0.05)
+    assert len(made) == 4, "one taken, two waiting, one in hand"
+    stream.close()
+    assert ours() == []
+
+
+def test_prefetch_raises_in_its_place():
+    def items():
+        yield 1
+        raise KeyError("broken")
+
+    stream = prefetch(items())
+    assert next(stream) == 1
+    with pytest.raises(KeyError, match="broken"):
+        next(stream)
+    assert ours() == []
+
+
+def test_leaving_a_loop_ends_the_thread():
+    for number in prefetch(iter(int, 1)):  # endless
+        assert number == 0
+        break
+    assert ours() == []
+
+
+def test_an_error_of_the_consumer_ends_the_thread():
+    with pytest.raises(ZeroDivisionError):
+        for number in prefetch(iter(int, 1)):
+            1 / number  # noqa: B018
+    del number
+    assert ours() == []
