@@ -83,6 +83,8 @@ def _text(value: Any) -> str:
 
 
 def _label(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_label(each) for each in value]
     return _clean(value, "label") if isinstance(value, str) else value
 
 

@@ -79,7 +79,8 @@ def find(columns: Asked, names: Sequence[str] | None, count: int, source: str) -
 def _position(
     name: Name, names: Sequence[str] | None, count: int, setting: str, source: str
 ) -> int:
-    listing = "" if names is None else f" ({', '.join(names)})"
+    shown = [each.encode("utf-8", "backslashreplace").decode() for each in names or ()]
+    listing = "" if names is None else f" ({', '.join(shown)})"
     if isinstance(name, int):
         if 0 <= name < count:
             return name
@@ -99,8 +100,11 @@ def _position(
             f"{len(places)} columns are called {name!r}", where=source,
             hint=f"Give {setting} as a position: {' or '.join(map(str, places))}",
         )  # fmt: skip
+    hint = did_you_mean(name, shown)
+    if shown != list(names):
+        hint = "The names hold bytes outside the encoding: name the right one with data.encoding"
     raise DataError(
-        f"{setting}: there is no column {name!r}; the columns are {', '.join(map(repr, names))}",
+        f"{setting}: there is no column {name!r}; the columns are {', '.join(map(repr, shown))}",
         where=source,
-        hint=did_you_mean(name, list(names)),
+        hint=hint,
     )

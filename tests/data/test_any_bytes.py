@@ -1,0 +1,68 @@
+"""Whatever bytes a file holds, the answer is rows or an error that says what is wrong."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tempfile
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bertft.config.data import DataConfig
+from bertft.data.sources import load, load_inputs
+from bertft.errors import BertftError
+
+FRAGMENTS = st.sampled_from(
+    [b'"', b",", b"\n", b"\r\n", b"\r", b"\t", b"text", b"label", b"a", b"\xff", b"\0", b"\xef\xbb\xbf"]
+    + [b"\xe9\x85\x92", b'{"text":"a","label":1}', b'{"text":"\\ud800","label":"b"}', b'{"text":"a","label":["\\udc80",["b"],0]}', b"[", b"1e999", b"NaN"]
+)  # fmt: skip
+CONTENT = st.one_of(st.binary(max_size=200), st.lists(FRAGMENTS, max_size=40).map(b"".join))
+
+
+@given(
+    content=CONTENT,
+    ending=st.sampled_from([".csv", ".tsv", ".jsonl", ".parquet", ".txt"]),
+    policy=st.sampled_from(["error", "skip"]),
+    task=st.sampled_from(["classification", "regression", "multi_label"]),
+    columns=st.sampled_from([("text", "label"), (0, 1)]),
+)
+@settings(max_examples=150, deadline=None)
+def test_any_bytes(content, ending, policy, task, columns):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"any{ending}"
+        path.write_bytes(content)
+        config = DataConfig(
+            name="files", train=str(path), task=task, on_bad_row=policy, text=columns[0], label=columns[1]
+        )  # fmt: skip
+        for read in (lambda: load(config).items(), lambda: [("", load_inputs(str(path), config))]):
+            try:
+                splits = read()
+            except BertftError as error:
+                assert error.status == 2
+                str(error).encode()  # it can be printed
+            else:
+                for _, rows in splits:
+                    assert all(text.strip() and "\0" not in text for text in rows.column("text"))
+                    assert rows.fingerprint
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
+TEXTS = st.lists(TEXT.filter(str.strip), min_size=1, max_size=20)
+
+
+@given(texts=TEXTS)
+@settings(max_examples=100, deadline=None)
+def test_csv_and_json_lines_give_back_what_was_written(texts):
+    with tempfile.TemporaryDirectory() as folder:
+        table = io.StringIO(newline="")
+        writer = csv.writer(table, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        writer.writerows([["text"], *([text] for text in texts)])
+        lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+        for name, content in (("a.csv", table.getvalue()), ("a.jsonl", lines)):
+            path = Path(folder) / name
+            path.write_bytes(content.encode())
+            rows = load_inputs(str(path), DataConfig(name="files"))
+            assert rows.column("text") == texts

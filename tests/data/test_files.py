@@ -1,0 +1,209 @@
+"""Each kind of file, read as a user would have it."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from bertft.config.data import DataConfig
+from bertft.data.sources import load, load_inputs
+from bertft.errors import DataError, UsageError
+
+
+def read(path, content=None, **settings):
+    """The training rows of one file; validation is the same file, so that nothing is cut off."""
+    if isinstance(content, str):
+        content = content.encode()
+    if content is not None:
+        path.write_bytes(content)
+    config = DataConfig(name="files", train=str(path), validation=str(path), **settings)
+    return load(config).train
+
+
+def pairs(rows) -> list[tuple[str, str]]:
+    return list(zip(rows.column("text"), rows.column("label"), strict=True))
+
+
+TWO = [("good, really", "pos"), ("bad", "neg")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "settings"),
+    [
+        ("a.csv", 'text,label\n"good, really",pos\nbad,neg\n', {}),
+        ("a.csv", '\ufefftext,label\r\n"good, really",pos\r\nbad,neg', {}),
+        ("a.csv", 'label,x,text\npos,1,"good, really"\nneg,2,bad\n', {}),
+        ("a.csv", 'pos,"good, really"\nneg,bad\n', {"text": 1, "label": 0}),
+        ("a.csv", 'y,t\npos,"good, really"\nneg,bad\n', {"text": 1, "label": 0, "header": True}),
+        ("a.csv", "text;label\ngood, really;pos\nbad;neg\n", {"separator": ";"}),
+        ("a.csv", "text||label\ngood, really||pos\nbad||neg\n", {"separator": "||", "quoting": False}),
+        ("a.data", "text\tlabel\ngood, really\tpos\nbad\tneg\n", {"separator": "\\t"}),
+        ("a.tsv", "text\tlabel\ngood, really\tpos\n\nbad\tneg\n", {}),
+        ("A.TSV", "text\tlabel\r\ngood, really\tpos\r\nbad\tneg\r\n", {}),
+        ("a.jsonl", '{"text": "good, really", "label": "pos"}\n\n{"label": "neg", "text": "bad"}', {}),
+        ("a.ndjson", '\ufeff{"text": "good, really", "label": "pos"}\n{"text": "bad", "label": "neg"}', {}),
+    ],
+)  # fmt: skip
+def test_the_same_rows_in_many_writings(tmp_path, name, content, settings):
+    assert pairs(read(tmp_path / name, content, **settings)) == TWO
+
+
+def test_parquet(tmp_path):
+    path = tmp_path / "a.parquet"
+    text, label = zip(*TWO, strict=True)
+    table = pa.table({"id": [1, 2], "label": pa.array(label).dictionary_encode(), "text": text})
+    pa.parquet.write_table(table, path)
+    assert pairs(read(path)) == TWO
+    assert pairs(read(path, text=2, label=1)) == TWO
+
+
+def test_parquet_with_text_as_bytes_and_integers_as_labels(tmp_path):
+    path = tmp_path / "a.parquet"
+    text = pa.array(["酒店".encode(), b"bad"], pa.binary())
+    pa.parquet.write_table(pa.table({"text": text, "label": pa.array([1, 0], pa.int8())}), path)
+    assert pairs(read(path)) == [("酒店", "1"), ("bad", "0")]
+
+
+def test_what_claims_to_be_parquet(tmp_path):
+    with pytest.raises(DataError, match=r"not a Parquet file"):
+        read(tmp_path / "a.parquet", b"text,label")
+
+
+def test_quotes_of_csv_hold_quotes_and_line_breaks(tmp_path):
+    rows = read(tmp_path / "a.csv", 'text,label\n"say ""hi""\nthere",a\n\n6\' 2",b\nc,a\n')
+    assert rows.column("text") == ['say "hi"\nthere', "6' 2\"", "c"]
+    assert rows.column("line") == [2, 5, 6]
+    assert rows.where(1).endswith("a.csv:5")
+
+
+def test_quotes_of_tsv_are_characters(tmp_path):
+    rows = read(tmp_path / "a.tsv", 'text\tlabel\n"open\ta\n"both"\tb\n')
+    assert rows.column("text") == ['"open', '"both"']
+
+
+def test_a_separator_inside_a_line_of_tsv_that_only_looks_like_a_line_end(tmp_path):
+    rows = read(tmp_path / "a.tsv", "text\tlabel\none\u2028two\x0bthree\ta\nfour\tb\n")
+    assert rows.column("text") == ["one\u2028two\x0bthree", "four"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "gb18030", "utf-16", "big5", "utf-8-sig"])
+@pytest.mark.parametrize("name", ["中文.csv", "中文.tsv", "中文.jsonl"])
+def test_chinese_in_its_encodings(tmp_path, encoding, name):
+    texts = [("酒店 very 好,", "好評"), ("不好", "差評")]
+    if name.endswith("jsonl"):
+        lines = [json.dumps({"text": t, "label": k}, ensure_ascii=False) for t, k in texts]
+    else:
+        cut = "," if name.endswith("csv") else "\t"
+        quote = '"' if name.endswith("csv") else ""
+        lines = [f"text{cut}label", *(f"{quote}{t}{quote}{cut}{k}" for t, k in texts)]
+    content = "\r\n".join(lines).encode(encoding)
+    assert pairs(read(tmp_path / name, content, encoding=encoding)) == texts
+
+
+def test_two_texts_and_a_number(tmp_path):
+    settings = {"text": [0, 1], "label": 2, "task": "regression"}
+    rows = read(tmp_path / "a.csv", "one,uno,1.5\ntwo,deux,4\n", **settings)
+    assert rows.column("text") == ["one", "two"]
+    assert rows.column("text_pair") == ["uno", "deux"]
+    assert rows.column("label") == [1.5, 4.0]
+
+
+def test_a_text_stays_as_it_is(tmp_path):
+    rows = read(tmp_path / "a.tsv", "text\tlabel\n  spaced out \t a \nb\tb\n")
+    assert pairs(rows)[0] == ("  spaced out ", "a")
+
+
+def test_a_long_text_in_quotes(tmp_path):
+    text = "word " * 100_000
+    assert read(tmp_path / "a.csv", f'text,label\n"{text}",a\nb,b\n').column("text")[0] == text
+
+
+BAD_FILES = [
+    ("a.csv", "", {}, "a.csv: the file is empty"),
+    ("a.jsonl", "\n \n", {}, "a.jsonl: the file is empty"),
+    ("a.csv", "text,label\n", {}, "there are no rows"),
+    ("a.csv", "sentence,label\nx,y\n", {}, "data.text: there is no column 'text'"),
+    ("a.jsonl", '{"text": "a", "labels": 1}', {}, "data.label: there is no column 'label'"),
+    ("a.csv", "a,b\nc,d\n", {"text": 0, "label": 2}, r"data.label=2, but the columns go from 0 to 1"),
+    ("a.csv", "a,b\n", {"text": "a", "header": False}, "has no header"),
+    ("a.csv", "text,label,text\na,b,c\n", {}, "data.text as a position: 0 or 2"),
+    ("a.jsonl", '{"text": "a", "label": 1}', {"text": 0}, "JSON objects have no positions"),
+    ("a.csv", 'text,label\nb,a\n"a,b\nc,d\n', {}, r"a.csv:3: a double quote is opened"),
+    ("a.csv", "text,label\na,b\n", {"separator": "::"}, "data.quoting=false"),
+    ("a.csv", "text,label\na,b\n", {"separator": '"'}, "cannot separate"),
+    ("a.json", "{}", {}, "'?.json'? does not say how to read"),
+    ("a.csv", "text,label\na,b\n", {"encoding": "utf-9"}, "no encoding 'utf-9'"),
+    ("a.csv", "text,label\na,b\n", {"encoding": "base64"}, "no encoding 'base64'"),
+    ("a.csv", "text,label\na,b\nc,d", {"encoding": "utf-16"}, "a.csv:1: bytes that are not utf-16"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "content", "settings", "message"), BAD_FILES)
+def test_files_that_cannot_be_read_as_told(tmp_path, name, content, settings, message):
+    with pytest.raises(DataError, match=message) as caught:
+        read(tmp_path / name, content, **settings)
+    assert caught.value.status == 2
+
+
+def test_the_nearest_column_is_named(tmp_path):
+    with pytest.raises(DataError, match="'sentence'"):
+        read(tmp_path / "a.csv", "sentence,label\nx,y\n", text="sentnce")
+
+
+def test_a_missing_file_names_the_nearest(tmp_path):
+    (tmp_path / "train.tsv").write_text("")
+    with pytest.raises(DataError, match=r"data.train=.*trian.tsv: there is no such file.*train.tsv"):
+        read(tmp_path / "trian.tsv")
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(DataError, match="is a folder"):
+        read(tmp_path)
+    with pytest.raises(DataError, match="there is no folder"):
+        read(tmp_path / "none" / "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"text": ["a", "b", "c"]}, "3 columns of text"),
+        ({"text": []}, "0 columns of text"),
+        ({"text": [1.5]}, "neither a column's name"),
+        ({"text": True}, "neither a column's name"),
+        ({"text": ["a", "a"]}, "stands twice"),
+        ({"label": ["a", "b"]}, "data.task=multi_label"),
+    ],
+)
+def test_columns_asked_for_wrongly(tmp_path, settings, message):
+    with pytest.raises(UsageError, match=message):
+        read(tmp_path / "a.csv", "text,label\na,b\n", **settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "settings"),
+    [
+        ("a.txt", "one, two\nthree\n", {}),
+        ("a.jsonl", '{"text": "one, two"}\n{"text": "three", "label": 7}', {}),
+        ("a.csv", 'text\n"one, two"\nthree\n', {}),
+        ("a.tsv", "one, two\nthree\n", {"text": 0}),
+    ],
+)
+def test_inputs_to_predict_need_no_labels(tmp_path, name, content, settings):
+    (tmp_path / name).write_text(content)
+    rows = load_inputs(str(tmp_path / name), DataConfig(name="files", **settings))
+    assert rows.column("text") == ["one, two", "three"]
+    assert not rows.labelled
+
+
+def test_inputs_from_stdin(monkeypatch):
+    import io
+    import sys
+
+    lines = '{"text": "好"}\n{"text": "b"}\n'.encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines), "ascii"))
+    rows = load_inputs("-", DataConfig(name="files"))
+    assert rows.column("text") == ["好", "b"]
+    assert rows.where(1) == "stdin:2"
