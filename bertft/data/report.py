@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,7 +48,7 @@ class DataReport:
     splits: dict[str, SplitReport]
     overlap: int | None
     cut: bool = False
-    classes: list[str] | None = field(default=None)
+    classes: list[str] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""

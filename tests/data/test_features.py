@@ -26,7 +26,9 @@ class Encode:
 
     def __call__(self, columns):
         self.chunks += 1
-        pieces = [(row, part) for row, text in enumerate(columns["text"]) for part in text.split(",")]
+        pieces = [
+            (row, part) for row, text in enumerate(columns["text"]) for part in text.split(",")
+        ]
         return {
             "input_ids": [[ord(letter) for letter in part] for _, part in pieces],
             "row": [row for row, _ in pieces],

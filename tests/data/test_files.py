@@ -155,7 +155,9 @@ def test_the_nearest_column_is_named(tmp_path):
 
 def test_a_missing_file_names_the_nearest(tmp_path):
     (tmp_path / "train.tsv").write_text("")
-    with pytest.raises(DataError, match=r"data.train=.*trian.tsv: there is no such file.*train.tsv"):
+    with pytest.raises(
+        DataError, match=r"data.train=.*trian.tsv: there is no such file.*train.tsv"
+    ):
         read(tmp_path / "trian.tsv")
 
 

@@ -135,6 +135,6 @@ def test_leaving_a_loop_ends_the_thread():
 def test_an_error_of_the_consumer_ends_the_thread():
     with pytest.raises(ZeroDivisionError):
         for number in prefetch(iter(int, 1)):
-            1 / number  # noqa: B018
+            1 / number
     del number
     assert ours() == []

@@ -1,0 +1,86 @@
+"""The Hub's loader on local folders: the same code path, without a network."""
+
+from __future__ import annotations
+
+import datasets
+import pytest
+
+from bertft.config.data import DataConfig
+from bertft.data.sources import load
+from bertft.errors import DataError, EnvironmentFailed, UsageError
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch, tmp_path):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture
+def folder(tmp_path) -> str:
+    path = tmp_path / "reviews"
+    path.mkdir()
+    names = datasets.ClassLabel(names=["negative", "positive"])
+    features = datasets.Features({"label": names, "sentence": datasets.Value("string")})
+    for split, labels in (("train", [1, 0] * 20), ("validation", [0, 1]), ("test", [-1, -1])):
+        rows = {
+            "label": labels,
+            "sentence": [f"{split} 酒店 {place}" for place in range(len(labels))],
+        }
+        dataset = datasets.Dataset.from_dict(rows, features)
+        dataset.to_parquet(str(path / f"{split}-00000-of-00001.parquet"))
+    return str(path)
+
+
+def config(folder: str, **settings) -> DataConfig:
+    given = {"text": "sentence", "train": "train", "validation": "validation", **settings}
+    return DataConfig(name="reviews", source="hub", hub=folder, **given)
+
+
+def test_names_come_from_the_data_set(folder):
+    splits = load(config(folder, test="test"))
+    assert splits.labels == ["negative", "positive"]
+    assert splits.validation.column("text") == ["validation 酒店 0", "validation 酒店 1"]
+    assert splits.validation.column("label") == ["negative", "positive"]
+    assert len(splits.train) == 40
+    assert not splits.test.labelled
+
+
+def test_own_names_replace_them(folder):
+    splits = load(config(folder, labels=["bad", "good"]))
+    assert splits.labels == ["bad", "good"]
+    assert splits.validation.column("label") == ["bad", "good"]
+
+
+def test_the_same_names_in_another_order_are_an_order(folder):
+    splits = load(config(folder, labels=["positive", "negative"]))
+    assert splits.labels == ["positive", "negative"]
+    assert splits.validation.column("label") == ["negative", "positive"]
+
+
+def test_without_a_validation_split_it_is_cut(folder):
+    splits = load(config(folder, validation=None))
+    assert splits.cut
+    assert (len(splits.train), len(splits.validation)) == (36, 4)
+
+
+def test_a_column_that_does_not_exist(folder):
+    with pytest.raises(DataError, match="no column 'text'.*'sentence'"):
+        load(config(folder, text="text"))
+
+
+def test_a_split_that_does_not_exist(folder):
+    with pytest.raises(DataError, match="no split 'dev'"):
+        load(config(folder, validation="dev"))
+
+
+def test_a_data_set_that_cannot_be_had(tmp_path):
+    with pytest.raises(EnvironmentFailed) as caught:
+        load(config(str(tmp_path / "nowhere")))
+    assert caught.value.status == 4
+    assert "data=files" in str(caught.value)
+
+
+def test_no_id_is_wrong_use():
+    with pytest.raises(UsageError, match="data.hub"):
+        load(config(""))

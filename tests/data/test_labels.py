@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from bertft.config.data import DataConfig
+from bertft.data.bad_rows import Fault
+from bertft.data.labels import class_name, in_order, number, zero_or_one
+from bertft.data.sources import load
+from bertft.errors import DataError, UsageError
+
+
+def splits(path, rows, task="classification", **settings):
+    lines = [json.dumps({"text": f"text {place}", **row}) for place, row in enumerate(rows)]
+    path.write_text("\n".join(lines))
+    config = DataConfig(
+        name="x", task=task, train=str(path), **{"validation": str(path), **settings}
+    )
+    return load(config)
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        ("pos", "pos"), (" pos\t", "pos"), ("好评", "好评"), (1, "1"), (-1, "-1"), (1.0, "1"), (1.5, "1.5"),
+        (True, "true"), (False, "false"), ("", None), ("  ", None), (None, None), (math.nan, None),
+    ],
+)  # fmt: skip
+def test_names_of_classes(value, name):
+    assert class_name(value) == name
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("1.5", 1.5), (" 2 ", 2.0), (3, 3.0), ("1e3", 1000.0), ("", None)]
+)
+def test_numbers(value, expected):
+    assert number(value) == expected
+
+
+@pytest.mark.parametrize("value", ["a", "nan", "inf", "-Infinity", math.nan, math.inf, True, [1], 10**400, "1,5"])  # fmt: skip
+def test_what_is_no_number(value):
+    with pytest.raises(Fault, match="not a finite number"):
+        number(value)
+
+
+def test_zero_or_one():
+    assert [zero_or_one(value) for value in (1, "1", "1.0", True, "TRUE")] == [True] * 5
+    assert [zero_or_one(value) for value in (0, "0", 0.0, False, " false ")] == [False] * 5
+    with pytest.raises(Fault, match="'2' is not 0 or 1"):
+        zero_or_one("2")
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["10", "9", "-1"], ["-1", "9", "10"]),
+        (["b", "10", "9"], ["10", "9", "b"]),
+        (["true", "false"], ["false", "true"]),
+        (["nan", "2", "1"], ["1", "2", "nan"]),
+    ],
+)
+def test_numbers_sort_as_numbers(names, expected):
+    assert in_order(names) == expected
+
+
+def test_classes_are_those_of_train(tmp_path):
+    assert splits(tmp_path / "a.jsonl", [{"label": each} for each in (10, 9, 9)]).labels == [
+        "9",
+        "10",
+    ]
+    assert splits(tmp_path / "a.jsonl", [{"label": each} for each in (True, False)]).labels == ["false", "true"]  # fmt: skip
+
+
+def test_given_classes_keep_their_order(tmp_path):
+    loaded = splits(tmp_path / "a.jsonl", [{"label": "a"}, {"label": "b"}], labels=["b", "a"])
+    assert loaded.labels == ["b", "a"]
+
+
+def test_given_names_stand_for_counted_classes(tmp_path):
+    loaded = splits(tmp_path / "a.jsonl", [{"label": 0}, {"label": 1}], labels=["no", "yes"])
+    assert loaded.train.column("label") == ["no", "yes"]
+
+
+def test_given_numbers_do_not(tmp_path):
+    with pytest.raises(DataError, match="the label '0' is none of '1', '2'"):
+        splits(tmp_path / "a.jsonl", [{"label": 0}, {"label": 1}], labels=[1, 2])
+
+
+def test_a_test_split_without_labels_is_unlabelled(tmp_path):
+    test = tmp_path / "test.jsonl"
+    for label in (-1, None, ""):
+        test.write_text(json.dumps({"text": "t", "label": label}) * 1)
+        loaded = splits(tmp_path / "a.jsonl", [{"label": 0}, {"label": 1}], test=str(test))
+        assert not loaded.test.labelled
+        assert len(loaded.test) == 1
+
+
+def test_minus_one_among_others_is_a_class(tmp_path):
+    loaded = splits(tmp_path / "a.jsonl", [{"label": each} for each in (-1, 0, 1)])
+    assert loaded.labels == ["-1", "0", "1"]
+
+
+def test_train_without_labels_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="no row has a label"):
+        splits(tmp_path / "a.jsonl", [{"label": None}, {"label": ""}])
+
+
+def test_several_labels_joined_or_listed(tmp_path):
+    rows = [{"label": "b|a"}, {"label": ["a", "c", "a"]}, {"label": ""}, {"label": []}]
+    loaded = splits(tmp_path / "a.jsonl", rows, "multi_label")
+    assert loaded.labels == ["a", "b", "c"]
+    assert loaded.train.column("label") == [["b", "a"], ["a", "c"], [], []]
+    loaded = splits(tmp_path / "a.jsonl", [{"label": "b; a"}], "multi_label", label_separator=";")
+    assert loaded.train.column("label") == [["b", "a"]]
+
+
+def test_an_unknown_one_of_several_is_bad(tmp_path):
+    rows = [{"label": "a|b"}, {"label": "a|x"}, {"label": ""}, {"label": "0|1"}]
+    with pytest.raises(DataError, match=r"a.jsonl:2: the label 'x' is none of 'a', 'b'"):
+        splits(tmp_path / "a.jsonl", rows, "multi_label", labels=["a", "b"])
+    loaded = splits(tmp_path / "a.jsonl", rows, "multi_label", labels=["a", "b"], on_bad_row="skip")
+    assert loaded.train.column("label") == [["a", "b"], [], ["a", "b"]]
+
+
+@pytest.mark.parametrize(("labels", "names"), [(None, ["rude", "loud"]), (["R", "L"], ["R", "L"])])
+def test_a_column_for_each_label(tmp_path, labels, names):
+    rows = [{"rude": 1, "loud": 0}, {"rude": True, "loud": "1.0"}, {"rude": 0, "loud": 0}]
+    loaded = splits(
+        tmp_path / "a.jsonl", rows, "multi_label", label=["rude", "loud"], labels=labels
+    )
+    assert loaded.labels == names
+    assert loaded.train.column("label") == [names[:1], names, []]
+
+
+def test_a_single_column_in_a_list_is_a_label_of_its_own(tmp_path):
+    loaded = splits(tmp_path / "a.jsonl", [{"rude": 1}, {"rude": 0}], "multi_label", label=["rude"])
+    assert loaded.labels == ["rude"]
+    assert loaded.train.column("label") == [["rude"], []]
+
+
+def test_a_column_must_hold_zeros_and_ones(tmp_path):
+    rows = [{"rude": 1, "loud": 0}, {"rude": 2, "loud": 0}]
+    with pytest.raises(DataError, match="2: the label 2 is not 0 or 1"):
+        splits(tmp_path / "a.jsonl", rows, "multi_label", label=["rude", "loud"])
+    with pytest.raises(UsageError, match="1 names for 2 columns"):
+        splits(tmp_path / "a.jsonl", rows, "multi_label", label=["rude", "loud"], labels=["x"])
+
+
+def test_regression_has_no_classes(tmp_path):
+    loaded = splits(tmp_path / "a.jsonl", [{"label": "1.5"}, {"label": 2}], "regression")
+    assert loaded.labels is None
+    assert loaded.train.column("label") == [1.5, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "task", "message"),
+    [
+        (["good", "bad", "good"], "regression", "most labels are no numbers.*classification"),
+        ([1.5] * 3, "regression", "all rows have the label 1.5"),
+        (["a"] * 3, "classification", "all rows have the label a"),
+        ([0.2, 3.8, 5, 1], "classification", "numbers such as.*data.task=regression"),
+        (
+            [f"sentence {place}" for place in range(30)],
+            "classification",
+            "30 different labels in 30",
+        ),
+        ([""] * 3, "multi_label", "no row has a label"),
+    ],
+)
+def test_a_task_that_the_data_cannot_serve(tmp_path, labels, task, message):
+    with pytest.raises(DataError, match=message):
+        splits(tmp_path / "a.jsonl", [{"label": each} for each in labels], task)
+
+
+def test_named_numbers_are_classes(tmp_path):
+    rows = [{"label": each} for each in (0.5, 1.0, 1.5)]
+    loaded = splits(tmp_path / "a.jsonl", rows, labels=["0.5", "1", "1.5"])
+    assert loaded.labels == ["0.5", "1", "1.5"]
+
+
+def test_a_validation_split_of_one_class_is_fine(tmp_path):
+    (tmp_path / "dev.jsonl").write_text('{"text": "x", "label": "a"}')
+    rows = [{"label": "a"}, {"label": "b"}]
+    loaded = splits(tmp_path / "a.jsonl", rows, validation=str(tmp_path / "dev.jsonl"))
+    assert len(loaded.validation) == 1

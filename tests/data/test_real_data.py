@@ -1,0 +1,58 @@
+"""Public data sets as a user's own files; BERTFT_DATA names the folder that holds them."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from bertft.config.data import DataConfig
+from bertft.data.report import overlap
+from bertft.data.sources import load
+
+FOLDER = os.environ.get("BERTFT_DATA")
+pytestmark = pytest.mark.skipif(not FOLDER, reason="BERTFT_DATA is not set")
+
+
+def files(name: str, ending: str, **settings) -> DataConfig:
+    folder = Path(FOLDER or "") / name
+    train, dev = (str(folder / f"{split}.{ending}") for split in ("train", "dev"))
+    return DataConfig(name=name, train=train, validation=dev, **settings)
+
+
+def test_sst2():
+    start = time.perf_counter()
+    splits = load(files("sst2", "tsv", text="sentence"))
+    assert time.perf_counter() - start < 5
+    assert (len(splits.train), len(splits.validation)) == (67_349, 872)
+    assert splits.labels == ["0", "1"]
+    assert splits.train.column("text")[0] == "hide new secretions from the parental units "
+    assert splits.train.skipped == {}
+
+
+def test_sst2_sample_is_of_the_size_asked_for():
+    splits = load(files("sst2", "tsv", text="sentence", max_train_rows=8000))
+    assert len(splits.train) == 8000
+
+
+def test_stsb_without_a_header():
+    splits = load(files("stsb", "csv", text=[0, 1], label=2, header=False, task="regression"))
+    assert (len(splits.train), len(splits.validation)) == (5_749, 1_500)
+    first = {name: splits.train.column(name)[0] for name in ("text", "text_pair", "label")}
+    assert first == {
+        "text": "A plane is taking off.",
+        "text_pair": "An air plane is taking off.",
+        "label": 5.0,
+    }
+    assert 0 <= min(splits.train.column("label")) <= max(splits.train.column("label")) <= 5
+
+
+def test_chnsenticorp():
+    splits = load(files("chnsenticorp", "tsv", text="text_a"))
+    assert (len(splits.train), len(splits.validation)) == (9_600, 1_200)
+    assert splits.train.column("text")[0].startswith("选择珠江花园的原因就是")
+    assert overlap(splits.train, splits.validation) == 338
+    shared = set(splits.train.column("text")) & set(splits.validation.column("text"))
+    assert len(shared) == 335, "three of them stand in validation twice"

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from bertft.config.data import DataConfig
+from bertft.data.features import featurize
+from bertft.data.report import describe, overlap, table
+from bertft.data.sources import load
+
+ROWS = [("one two three", "a"), ("one", "b"), ("one two", "a"), ("two words", "b"), ("", "b")]
+
+
+def encode(columns):
+    sizes = [len(text.split()) for text in columns["text"]]
+    return {
+        "input_ids": [[7] * min(size, 2) for size in sizes],
+        "row": np.arange(len(sizes)),
+        "truncated": np.array([size > 2 for size in sizes], np.int8),
+    }
+
+
+def report_on(path, rows, **settings):
+    path.write_text("\n".join(json.dumps({"text": text, "label": label}) for text, label in rows))
+    (path.parent / "dev.jsonl").write_text(
+        '{"text": " one two ", "label": "a"}\n{"text": "new", "label": "b"}'.replace(
+            '"a"', json.dumps(rows[0][1])
+        ).replace('"b"', json.dumps(rows[1][1]))
+    )
+    dev = str(path.parent / "dev.jsonl")
+    splits = load(
+        DataConfig(name="x", train=str(path), validation=dev, on_bad_row="skip", **settings)
+    )
+    return describe(
+        splits, {name: featurize(each, encode, [], None) for name, each in splits.items()}
+    )
+
+
+def test_what_it_says(tmp_path):
+    report = report_on(tmp_path / "a.jsonl", ROWS)
+    train = report.splits["train"]
+    assert (train.rows, train.features) == (4, 4)
+    assert train.lengths == {"min": 1.0, "median": 2.0, "90 %": 2.0, "max": 2.0, "mean": 1.75}
+    assert train.truncated == 0.25
+    assert train.labels == {"a": 0.5, "b": 0.5}
+    assert train.skipped == {"empty text": 1}
+    assert train.files == [str(tmp_path / "a.jsonl")]
+    assert report.overlap == 1
+    json.dumps(report.to_dict())
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "expected"),
+    [
+        ("regression", [1.0, 2.0, 6.0], {"min": 1.0, "mean": 3.0, "max": 6.0}),
+        ("multi_label", ["x|y", "y", "x|y"], {"x": 2 / 3, "y": 1.0}),
+    ],
+)
+def test_labels_of_other_tasks(tmp_path, task, labels, expected):
+    rows = [(f"text {place}", label) for place, label in enumerate(labels)]
+    assert report_on(tmp_path / "a.jsonl", rows, task=task).splits["train"].labels == expected
+
+
+def test_the_table_shows_every_split_and_the_overlap(tmp_path):
+    out = io.StringIO()
+    Console(file=out, width=160).print(table(report_on(tmp_path / "a.jsonl", ROWS)))
+    text = out.getvalue()
+    for part in ("train", "validation", "2, 2, 2", "25.0%", "a 50.0%", "1 × empty text", "1 of 2 validation rows also stand in train"):  # fmt: skip
+        assert part in text
+
+
+def test_pairs_overlap_only_as_pairs(tmp_path):
+    def rows(name, *lines):
+        (tmp_path / name).write_text("\n".join(lines))
+        config = DataConfig(
+            name="x", train=str(tmp_path / name), validation=str(tmp_path / name), text=[0, 1], label=2
+        )  # fmt: skip
+        return load(config).train
+
+    train = rows("a.csv", "a b,c,x", "d,e,y")
+    assert overlap(train, rows("b.csv", "a,b c,x", "e,d,y")) == 0
+    assert overlap(train, rows("c.csv", "a b,c,y", "a b,c,x")) == 2

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from bertft.config.data import DataConfig
+from bertft.data.rows import Rows
+from bertft.data.sources import load
+from bertft.errors import DataError, UsageError
+
+
+def write(path, rows: int, classes: int = 4) -> str:
+    lines = [f"text {row}\t{'abcd'[row % classes] if row % 10 else 'd'}" for row in range(rows)]
+    path.write_text("text\tlabel\n" + "\n".join(lines))
+    return str(path)
+
+
+@pytest.fixture
+def train(tmp_path) -> str:
+    return write(tmp_path / "train.tsv", 1000)
+
+
+def config(train: str, **settings) -> DataConfig:
+    return DataConfig(name="files", train=train, **settings)
+
+
+def test_validation_is_cut_from_train_and_nothing_is_lost(train):
+    splits = load(config(train))
+    assert (len(splits.train), len(splits.validation), splits.test) == (900, 100, None)
+    assert splits.cut
+    lines = splits.train.column("line") + splits.validation.column("line")
+    assert sorted(lines) == list(range(2, 1002))
+    assert splits.train.column("line") == sorted(splits.train.column("line"))
+    assert splits.validation.column("line") == sorted(splits.validation.column("line"))
+
+
+def test_the_cut_is_stratified(train):
+    splits = load(config(train, validation_share=0.15))
+    whole = Counter(splits.train.column("label") + splits.validation.column("label"))
+    held = Counter(splits.validation.column("label"))
+    assert held.total() == 150
+    assert all(abs(held[name] - 0.15 * count) < 1 for name, count in whole.items())
+
+
+def test_a_class_of_one_row_stays_in_train(tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_text("text\tlabel\n" + "".join(f"{row}\ta\n" for row in range(20)) + "x\tb\n")
+    for seed in range(5):
+        assert "b" in load(config(str(path), seed=seed, validation_share=0.5)).train.column("label")
+
+
+def test_the_cut_depends_on_its_seed_alone(train):
+    def held(**settings):
+        return load(config(train, **settings)).validation.column("line")
+
+    assert held() == held() == held(max_train_rows=10, on_bad_row="skip")
+    assert held() != held(seed=1)
+
+
+def test_regression_is_cut_at_random(tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_text("text\tlabel\n" + "".join(f"{row}\t{row / 7}\n" for row in range(100)))
+    splits = load(config(str(path), task="regression"))
+    assert (len(splits.train), len(splits.validation)) == (90, 10)
+
+
+def test_too_few_rows_to_cut(tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_text("text\tlabel\nx\ta\n")
+    with pytest.raises(DataError, match="too few to cut"):
+        load(config(str(path)))
+    path.write_text("text\tlabel\nx\ta\ny\tb\n")
+    with pytest.raises(DataError, match="every class has a single row"):
+        load(config(str(path)))
+
+
+def test_samples_are_drawn_after_the_cut_and_keep_their_order(train):
+    whole, drawn = (
+        load(config(train)),
+        load(config(train, max_train_rows=50, max_validation_rows=20)),
+    )
+    assert (len(drawn.train), len(drawn.validation)) == (50, 20)
+    assert set(drawn.train.column("line")) < set(whole.train.column("line"))
+    assert set(drawn.validation.column("line")) < set(whole.validation.column("line"))
+    assert drawn.train.column("line") == sorted(drawn.train.column("line"))
+    again = load(config(train, max_train_rows=50, max_validation_rows=20))
+    assert again.train.fingerprint == drawn.train.fingerprint
+    other = load(config(train, max_train_rows=50, seed=1))
+    assert other.train.fingerprint != drawn.train.fingerprint
+
+
+def test_more_than_there_are_is_all(train):
+    assert len(load(config(train, max_train_rows=10_000)).train) == 900
+
+
+def test_only_what_is_needed_is_given(train, tmp_path):
+    dev = write(tmp_path / "dev.tsv", 30)
+    splits = load(config(train, validation=dev), need=("validation",))
+    assert splits.train is None
+    assert len(splits.validation) == 30
+    assert not splits.cut
+    assert splits.labels == ["a", "b", "c", "d"]
+    cut = load(config(train), need=("validation",))
+    assert cut.train is None
+    assert len(cut.validation) == 100
+
+
+def test_train_is_not_even_opened_where_classes_are_known(tmp_path):
+    dev = write(tmp_path / "dev.tsv", 30)
+    gone = config(str(tmp_path / "gone.tsv"), validation=dev, labels=list("abcd"))
+    assert len(load(gone, need=("validation",)).validation) == 30
+
+
+def test_a_test_file_alone(tmp_path):
+    file = write(tmp_path / "test.tsv", 30)
+    splits = load(DataConfig(name="files", test=file), need=("test",))
+    assert len(splits.test) == 30
+    assert splits.labels == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("need", [("train",), ("validation",), ("test",), ("train", "validation")])
+def test_without_files_there_is_nothing_to_load(need):
+    with pytest.raises(UsageError):
+        load(DataConfig(name="files"), need=need)
+
+
+def test_rows_know_their_file_and_their_content(train, tmp_path):
+    splits = load(config(train))
+    assert splits.train.files == (train,)
+    assert splits.train.where(0) == f"{train}:{splits.train.column('line')[0]}"
+    copy = write(tmp_path / "copy.tsv", 1000)
+    assert load(config(copy)).train.fingerprint == splits.train.fingerprint
+    assert load(config(write(tmp_path / "more.tsv", 1001))).train.fingerprint != splits.train.fingerprint  # fmt: skip
+
+
+def test_the_fingerprint_sees_where_texts_end(tmp_path):
+    (tmp_path / "a.csv").write_text("ab,c,x\nd,e,y\n")
+    (tmp_path / "b.csv").write_text("a,bc,x\nd,e,y\n")
+    prints = {
+        load(
+            DataConfig(name="x", train=str(tmp_path / name), validation=str(tmp_path / name), text=[0, 1], label=2)
+        ).train.fingerprint
+        for name in ("a.csv", "b.csv")
+    }  # fmt: skip
+    assert len(prints) == 2
+
+
+def test_the_fingerprint_does_not_see_how_arrow_cut_the_rows(train):
+    rows = load(config(train)).train
+    pieces = [rows.table.slice(0, 7), rows.table.slice(7, 500), rows.table.slice(507)]
+    cut = Rows(pa.concat_tables(pieces), "elsewhere")
+    assert cut.table.column("text").num_chunks == 3
+    assert cut.fingerprint == rows.fingerprint
+    assert rows.take(np.arange(1, len(rows))).fingerprint != rows.fingerprint
