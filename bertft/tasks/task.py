@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from bertft.config.data import DataConfig
-from bertft.config.messages import did_you_mean
+from bertft.config.messages import nearest
 from bertft.data.batch import Batch
 from bertft.errors import UsageError
 
@@ -45,11 +45,13 @@ class BaseTask(ABC):
     def __init__(self, config: DataConfig, labels: Sequence[str] | None) -> None:
         self.config, self.labels = config, list(labels) if labels is not None else None
         if config.metric is not None and config.metric not in self.metric_names:
-            close = did_you_mean(config.metric, self.metric_names)
+            near = nearest(config.metric, self.metric_names)
+            classes = f" of {len(self.labels)} classes" if self.labels else ""
             raise UsageError(
-                f"{self.name} has no metric {config.metric!r} here",
+                f"{self.name}{classes} has no metric {config.metric!r}",
                 where="data.metric",
-                hint=f"{close} It has {', '.join(self.metric_names)}".strip(),
+                hint=f"{f'did you mean {near!r}? ' if near else ''}"
+                f"It has {', '.join(self.metric_names)}",
             )
 
     @classmethod
