@@ -8,12 +8,38 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-__all__ = ["did_you_mean", "listing", "nearest"]
+from bertft.errors import UsageError
+
+__all__ = ["Problem", "did_you_mean", "listing", "nearest", "usage_error"]
 
 _CUTOFF = 0.6  # difflib's own default: one slip in a short word, two in a long one
 _LONGEST_LIST = 16
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake: ``what`` is wrong at ``where``, and the ``hint`` that mends it."""
+
+    where: str
+    what: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        line = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{line}. {self.hint}" if self.hint else line
+
+
+def usage_error(problems: Sequence[Problem]) -> UsageError:
+    """One error that tells all ``problems`` (at least one), each once."""
+    several = list(dict.fromkeys(problems))
+    if len(several) == 1:
+        only = several[0]
+        return UsageError(only.what, where=only.where or None, hint=only.hint or None)
+    lines = "".join(f"\n  {problem}" for problem in several)
+    return UsageError(f"{len(several)} things are wrong:{lines}")
 
 
 def nearest(word: object, choices: Iterable[object]) -> str | None:

@@ -1,0 +1,240 @@
+"""``bertft <command> [setting=value ...]``: the command word chooses a Hydra app.
+
+The whole configuration is checked before anything is imported that is slow, and every mistake
+is told at once. Errors become one message on stderr and the exit status of ``bertft.errors``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import bertft
+from bertft.config.commands import COMMANDS
+from bertft.config.messages import did_you_mean
+from bertft.errors import BertftError, EnvironmentFailed, UsageError
+
+__all__ = ["main"]
+
+_INTERRUPTED = 130
+_BUG = 1
+_MACHINE = (
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOMEM, errno.EACCES, errno.EPERM,
+    errno.EMFILE, errno.ENFILE,
+)  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line ``argv`` (default: the program's); the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(words)
+    except BertftError as error:
+        return _fail(error)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:  # the reader has seen enough; keep the interpreter's exit quiet too
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # noqa: BLE001
+        environment = _environment(error)
+        if environment is not None:
+            return _fail(environment)
+        traceback.print_exc()
+        print("\nerror: this is a bug of bertft; please report it with the lines above",
+              file=sys.stderr)  # fmt: skip
+        return _BUG
+
+
+def _dispatch(words: list[str]) -> int:
+    first = words[0] if words else "--help"
+    if first in COMMANDS:
+        return _command(first, words[1:])
+    if first in ("--help", "-h", "help"):
+        from bertft.config.help import main_page
+
+        print(main_page())
+        return 0
+    if first == "--version":
+        print(f"bertft {bertft.__version__}")
+        return 0
+    if first in ("-sc", "--shell-completion", "--shell_completion"):
+        return _completion(words[1:])
+    if "=" in first or first.startswith("-"):
+        raise UsageError(f"{first} stands where a command must", hint="For example bertft train")
+    hint = did_you_mean(first, COMMANDS)
+    raise UsageError(f"there is no command {first!r}", hint=hint[:1].upper() + hint[1:])
+
+
+def _command(command: str, words: list[str]) -> int:
+    if "--version" in words:
+        return _dispatch(["--version"])
+    if {"--help", "-h"} & set(words):
+        from bertft.config.help import command_page
+
+        print(command_page(command, _after(words, "--config-dir", "-cd")))
+        return 0
+    from bertft.config.command_line import rewrite
+    from bertft.config.compose import Request, compose, jobs
+
+    args = _parse(command, words)
+    if args.multirun and command != "train":
+        raise UsageError(f"{command} runs once", where="-m", hint="Only train sweeps")
+    flags = _without(words, args.overrides)
+    overrides = rewrite(command, args.overrides, args.multirun)
+    folder = Path(args.config_dir) if args.config_dir else None
+    request = Request(command, tuple(overrides), folder)
+    if args.multirun:
+        from bertft.commands import sweep
+
+        return sweep.sweep(jobs(request), lambda job: _hydra_app(command, flags, overrides, job))
+    compose(request)
+    failed: list[Exception] = []
+
+    def task(config: Any) -> None:
+        try:
+            _run(command, config)
+        except Exception as error:  # noqa: BLE001  (Hydra would print it in its own words)
+            failed.append(error)
+
+    _hydra_app(command, flags, overrides, task)
+    if failed:
+        raise failed[0]
+    return 0
+
+
+def _run(command: str, config: Any) -> None:
+    from hydra.core.hydra_config import HydraConfig
+
+    from bertft.config.compose import typed
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    settings = typed(command, config)
+    try:
+        importlib.import_module(f"bertft.commands.{command}").run(settings, folder)
+    except BertftError:
+        _remove_if_stray(folder)
+        raise
+
+
+def _remove_if_stray(folder: Path) -> None:
+    """Hydra makes the folder before the command looks at anything: leave no empty ones behind."""
+    if "hydra.run.dir" in " ".join(sys.argv):
+        return
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+        folder.parent.rmdir()
+
+
+def _hydra_app(command: str, flags: list[str], overrides: list[str], task: Any) -> None:
+    import hydra
+
+    from bertft.config.folder import conf_dir
+    from bertft.config.hydra_errors import RENDERED, problem_of
+    from bertft.config.messages import usage_error
+
+    app = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)(task)
+    with _program(f"bertft {command}", [*flags, *overrides]):
+        try:
+            app()
+        except RENDERED as error:
+            raise usage_error([problem_of(error)]) from error
+        except SystemExit as stop:
+            if stop.code:
+                raise UsageError(f"Hydra ended with status {stop.code}") from stop
+
+
+@contextlib.contextmanager
+def _program(name: str, words: list[str]) -> Iterator[None]:
+    """``sys.argv`` as Hydra reads it; HYDRA_FULL_ERROR lets errors through, unprinted."""
+    argv, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = [name, *words], "1"
+    try:
+        yield
+    finally:
+        sys.argv = argv
+        if full is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = full
+
+
+def _parse(command: str, words: list[str]) -> argparse.Namespace:
+    from hydra._internal.utils import get_args_parser
+
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise UsageError(
+            message, where=f"bertft {command}", hint="Settings are written trainer.epochs=3"
+        )
+
+    parser.error = refuse  # type: ignore[method-assign]
+    args = parser.parse_intermixed_args(words)
+    for name in ("config_path", "config_name", "experimental_rerun"):
+        if getattr(args, name, None) is not None:
+            raise UsageError(
+                f"--{name.replace('_', '-')} is not for bertft",
+                hint="Your own YAML files come with --config-dir=<folder>",
+            )
+    return args
+
+
+def _completion(words: list[str]) -> int:
+    action, _, shell = words[0].partition("=") if words else ("", "", "")
+    from bertft.config.completion import complete, script
+
+    if action == "query":
+        found = complete(os.environ.get("COMP_LINE", ""))
+        print(("\n" if shell == "fish" else " ").join(found))
+        return 0
+    with _program("bertft", []):
+        print(script(shell, action), end="")
+    return 0
+
+
+def _after(words: list[str], *flags: str) -> Path | None:
+    """The path given with one of ``flags``, as ``--flag value`` or ``--flag=value``."""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        flag, equals, value = word.partition("=")
+        if flag in flags:
+            return Path(value if equals else following)
+    return None
+
+
+def _without(words: list[str], overrides: Sequence[str]) -> list[str]:
+    rest = list(words)
+    for override in overrides:
+        rest.remove(override)
+    return rest
+
+
+def _fail(error: BertftError) -> int:
+    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        traceback.print_exception(error)
+    print(f"error: {error}", file=sys.stderr)
+    return error.status
+
+
+def _environment(error: Exception) -> EnvironmentFailed | None:
+    """The machine's failure behind ``error``, if it is one."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return EnvironmentFailed(
+            "out of memory", where=str(error).split("\n")[0] or None,
+            hint="Lower trainer.micro_batch or data.max_length",
+        )  # fmt: skip
+    if isinstance(error, OSError) and error.errno in _MACHINE:
+        return EnvironmentFailed(
+            os.strerror(error.errno).lower(), where=str(error.filename) if error.filename else None,
+            hint="Free space or choose another place with hydra.run.dir=<folder>",
+        )  # fmt: skip
+    return None

@@ -1,0 +1,171 @@
+"""Words of a command line → overrides in Hydra's grammar.
+
+Hydra's grammar gives ``,``, ``=``, brackets, blanks and everything beyond ASCII a meaning of its
+own or none. Here the value of a text setting is taken literally and quoted:
+
+    data.train=/数据/a,b.csv          ->  data.train='/数据/a,b.csv'
+    data.text=[质问,回答]               ->  data.text=['质问','回答']
+    -m data.train=a.csv,b.csv         ->  data.train='a.csv','b.csv'     a sweep
+    -m data.train=a,b.csv  (a file)   ->  data.train='a,b.csv'           no sweep
+
+So under ``-m`` a comma in a text is a sweep, unless the whole is a file or folder that exists, or
+an alternative would be empty; in quotes (``data.train="'a,b'"``) it never is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.types import Quote, QuotedString
+from omegaconf import OmegaConf
+
+from bertft.config.folder import group_names
+from bertft.config.schema import Leaf, Node, locate, nodes, tree
+
+__all__ = ["literal", "rewrite", "split"]
+
+_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
+_OF_SAMPLE = ("name", "source", "sample")
+_QUOTED = re.compile(r"""(['"]).*\1""", re.DOTALL)
+_FUNCTION = re.compile(r"(choice|range|interval|glob|sort|shuffle|tag|str|int|float|bool)\(.*\)")
+_PLAIN = re.compile(r"[\w./\\+\-$%*@?|,:{}\[\]() '\"]*", re.ASCII)
+
+
+def split(override: str) -> tuple[str, str, str | None]:
+    """``+key=value`` → (``+``, ``key``, ``value``); the value is None where there is no ``=``."""
+    key, equals, value = override.partition("=")
+    bare = key.lstrip("+~")
+    return key[: len(key) - len(bare)], bare, value if equals else None
+
+
+def literal(value: Any) -> str:
+    """``value`` as it stands in an override, so that it comes out as it is."""
+    if value is None:
+        return "null"
+    if isinstance(value, str):
+        return QuotedString(value, Quote.single).with_quotes()
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(literal(each) for each in value)}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{key}:{literal(each)}' for key, each in value.items())}}}"
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def rewrite(command: str, overrides: Sequence[str], sweep: bool = False) -> list[str]:
+    """The overrides as Hydra reads them, of a ``command`` in ``COMMANDS``; ``sweep``: under -m.
+
+    Null nodes that a key reaches into are opened first: a part of the method, eval's ``data``
+    (with the settings of the run, so that a key changes only itself). ``resume=<run>`` goes on
+    in that run's folder.
+    """
+    root = tree(command)
+    words = [_rewritten(root, override, sweep) for override in overrides]
+    words = _opened(root, words)
+    if command == "eval":
+        words = _with_data_of_run(words)
+    given = {split(word)[1]: split(word)[2] for word in words}
+    if command == "train" and given.get("resume") not in (None, "null", "'auto'", "'null'"):
+        if "hydra.run.dir" not in given:
+            words.append(f"hydra.run.dir={given['resume']}")
+    return words
+
+
+def _rewritten(root: Node, override: str, sweep: bool) -> str:
+    sign, key, value = split(override)
+    if value is None or sign == "~":
+        return override
+    if key in _FOLDERS:
+        return f"{sign}{key}={_text(value, sweep, lists=False)}"
+    if key in group_names():
+        return f"{key}={value}"  # a group is known: + adds nothing
+    entry, _ = locate(root, key)
+    if not isinstance(entry, Leaf):
+        return override
+    if entry.path != key:
+        return f"++{key}={value}"  # free ground below a setting of any type
+    if entry.type is Any:
+        return f"{key}={_text(value, sweep, lists=True)}"
+    if (entry.type is str and not entry.choices) or not _PLAIN.fullmatch(value):
+        return f"{key}={_text(value, sweep, lists=False)}"
+    return f"{key}={value}"
+
+
+def _text(value: str, sweep: bool, *, lists: bool) -> str:
+    """``value`` quoted, unless it is null, quoted already, or (``lists``) a number or container."""
+    value = value.strip()
+    if value.casefold() == "null" or _QUOTED.fullmatch(value):
+        return value
+    if lists and value.startswith("{"):
+        return value
+    if lists and value.startswith("["):
+        inner = value[1:].removesuffix("]")
+        return f"[{','.join(_text(each, False, lists=True) for each in _items(inner))}]"
+    if lists and re.fullmatch(r"[+-]?\d+", value):
+        return value
+    if sweep:
+        if _FUNCTION.fullmatch(value):
+            return value
+        parts = [part.strip() for part in value.split(",")]
+        if len(parts) > 1 and all(parts) and not Path(value).exists():
+            return ",".join(_text(part, False, lists=lists) for part in parts)
+    return literal(value)
+
+
+def _items(inner: str) -> list[str]:
+    """The items of a list's inside; a comma in quotes separates nothing."""
+    found = re.findall(r"""\s*('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^,]*)\s*(?:,|$)""", inner)
+    return [item.strip() for item in found if item.strip()]
+
+
+def _opened(root: Node, words: Sequence[str]) -> list[str]:
+    """``method.prefix={}`` before the first key below ``method.prefix``: it is null elsewhere."""
+    closed = [node.path for node in nodes(root) if node.optional and "." in node.path]
+    done = {key for _, key, _ in map(split, words)}
+    result = []
+    for word in words:
+        key = split(word)[1]
+        for path in closed:
+            if key.startswith(f"{path}.") and path not in done:
+                done.add(path)
+                result.append(f"{path}={{}}")
+        result.append(word)
+    return result
+
+
+def _with_data_of_run(words: Sequence[str]) -> list[str]:
+    """Keys of ``data`` without a choice of ``data`` change the run's own."""
+    given = [split(word)[1] for word in words]
+    if "data" in given or not any(key.startswith("data.") for key in given):
+        return list(words)
+    run = next((split(word)[2] for word in words if split(word)[1] == "run"), None)
+    settings = _data_of(run or "")
+    if settings.get("source") == "sample":  # a file is given: it takes the sample's place
+        settings = {key: settings[key] for key in settings if key not in _OF_SAMPLE}
+    own = [
+        f"data.{key}={literal(value)}"
+        for key, value in settings.items()
+        if f"data.{key}" not in given
+    ]
+    return ["data=files", *own, *words]
+
+
+def _data_of(run: str) -> dict[str, Any]:
+    file = Path(_unquoted(run)) / "config.yaml"
+    try:
+        data = OmegaConf.to_container(OmegaConf.load(file)).get("data")  # type: ignore[union-attr]
+    except Exception:  # noqa: BLE001  (no run: the command itself says so)
+        return {}
+    known = tree("train").children["data"]
+    assert isinstance(known, Node)
+    if not isinstance(data, dict):
+        return {}
+    return {key: data[key] for key in known.children if key in data}
+
+
+def _unquoted(value: str) -> str:
+    return value[1:-1].replace("\\'", "'") if _QUOTED.fullmatch(value) else value
+
+

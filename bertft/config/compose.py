@@ -1,0 +1,213 @@
+"""Compose a command's configuration with Hydra, checked whole; and the typed object of it.
+
+    compose(request) -> DictConfig            or UsageError with every problem
+    jobs(request)    -> [Job, ...]            the same for each combination of a sweep
+    typed(command, config) -> TrainConfig, EvalConfig, ...
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import version
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_automatic_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from bertft.config.checks import File, check_file, check_whole, check_word
+from bertft.config.command_line import split
+from bertft.config.commands import COMMANDS
+from bertft.config.folder import conf_dir, group_names, presets
+from bertft.config.hydra_errors import RENDERED, problem_of, relative
+from bertft.config.job_folder import register_resolver
+from bertft.config.messages import Problem, usage_error
+from bertft.config.schema import locate, tree
+
+__all__ = ["Job", "Request", "compose", "jobs", "register_schema", "typed"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A command with its overrides (already in Hydra's grammar) and its ``--config-dir``."""
+
+    command: str
+    overrides: tuple[str, ...]
+    config_dir: Path | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One combination of a sweep, composed and checked."""
+
+    overrides: tuple[str, ...]
+    config: DictConfig
+
+
+def register_schema() -> None:
+    """Put the dataclasses where the YAML files expect them: ``schema/<command>``."""
+    register_resolver()
+    store = ConfigStore.instance()
+    for command, cls in COMMANDS.items():
+        store.store(group="schema", name=command, node=cls, package="_global_")
+
+
+def compose(request: Request) -> DictConfig:
+    """The configuration, with Hydra's own under ``hydra``. UsageError lists every problem."""
+    with _hydra(request) as hydra:
+        config, problems = _composed(hydra, request, request.overrides)
+    if problems:
+        raise usage_error(problems)
+    assert config is not None
+    return config
+
+
+def jobs(request: Request) -> list[Job]:
+    """Each combination of a sweep; one UsageError for all that cannot be.
+
+    Only for Hydra's basic sweeper, which draws its combinations beforehand.
+    """
+    found, problems = [], []
+    with _hydra(request) as hydra:
+        try:
+            parsed = OverridesParser.create(hydra.config_loader).parse_overrides(
+                list(request.overrides)
+            )
+            combinations = BasicSweeper.split_arguments(parsed, None)[0]
+        except RENDERED as error:
+            raise usage_error([problem_of(error)]) from None
+        swept = [override.get_key_element() for override in parsed if override.is_sweep_override()]
+        for words in combinations:
+            config, wrong = _composed(hydra, request, words)
+            if config is not None and not wrong:
+                found.append(Job(tuple(words), config))
+            name = " ".join(word for word in words if split(word)[1] in swept)
+            problems += [(name, problem) for problem in wrong]
+    if problems:
+        raise usage_error(_merged(problems, len(combinations)))
+    return found
+
+
+def typed(command: str, config: DictConfig) -> Any:
+    """The dataclass of ``command`` filled with a composed ``config``, its ``hydra`` left out."""
+    content = {key: config._get_node(key) for key in config if key != "hydra"}
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(COMMANDS[command]), content))
+
+
+def _composed(
+    hydra: Hydra, request: Request, overrides: Sequence[str]
+) -> tuple[DictConfig | None, list[Problem]]:
+    """The configuration as far as it can be composed, and what is wrong with it."""
+    problems, bad, good = _check_words(hydra, request, overrides)
+    try:
+        files = list(_files(hydra, request, good))
+        in_files = [each for file in files for each in check_file(request.command, file)]
+        if in_files:
+            return None, [*problems, *in_files]
+        config = hydra.compose_config(
+            request.command, list(good), run_mode=RunMode.RUN, with_log_configuration=False
+        )
+        content = OmegaConf.to_container(
+            OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]), resolve=True
+        )
+    except RENDERED as error:
+        return None, [*problems, problem_of(error)]
+    assert isinstance(content, dict)
+    return config, [*problems, *check_whole(request.command, content, bad)]
+
+
+def _check_words(
+    hydra: Hydra, request: Request, overrides: Sequence[str]
+) -> tuple[list[Problem], list[str], list[str]]:
+    """Problems, the paths they leave unknown, and the overrides without any."""
+    parser = OverridesParser.create(hydra.config_loader)
+    names = {group: list(presets(group, request.config_dir)) for group in group_names()}
+    problems: list[Problem] = []
+    bad, good = [], []
+    for word in overrides:
+        sign, key, text = split(word)
+        try:
+            override = parser.parse_override(word)
+        except OverrideParseException as error:
+            entry, _ = locate(tree(request.command), key)
+            known = entry is not None or key.startswith("hydra")
+            wrong = [] if known else list(check_word(request.command, word, text, names))
+            wrong = wrong or [problem_of(error)]
+        else:
+            if override.is_sweep_override():
+                wrong = [
+                    Problem(
+                        key, f"{text} are several values",
+                        "Add -m for a run with each, or write a list: [a,b]",
+                    )
+                ]  # fmt: skip
+            else:
+                value = None if sign == "~" else override.value()
+                wrong = list(check_word(request.command, word, value, names))
+        problems += wrong
+        (bad if wrong else good).append(key if wrong else word)
+    return problems, bad, good
+
+
+def _files(hydra: Hydra, request: Request, overrides: Sequence[str]) -> Iterator[File]:
+    """The YAML files that take part, those of Hydra and the schema left out."""
+    loader: Any = hydra.config_loader
+    defaults = loader.compute_defaults_list(request.command, list(overrides), RunMode.RUN)
+    for default in defaults.defaults:
+        if default.config_path is None:
+            continue
+        found = loader.repository.load_config(default.config_path)
+        if found is None or found.is_schema_source or found.provider in ("hydra", "schema"):
+            continue
+        package = default.package or ""
+        yield File(
+            relative(found.path if "/" in found.path else default.config_path),
+            "" if package == "_global_" else package,
+            OmegaConf.to_container(found.config, resolve=False),  # type: ignore[arg-type]
+            default.config_path.rpartition("/")[0] or None,
+        )
+
+
+@contextlib.contextmanager
+def _hydra(request: Request) -> Iterator[Hydra]:
+    version.setbase("1.3")
+    register_schema()
+    search_path = create_automatic_config_search_path(None, None, str(conf_dir()))
+    if request.config_dir is not None:
+        if not request.config_dir.is_dir():
+            raise usage_error(
+                [Problem("--config-dir", f"there is no folder {request.config_dir}", "")]
+            )
+        search_path.prepend(
+            "command-line",
+            f"file://{request.config_dir.resolve()}",
+            anchor=SearchPathQuery(provider="schema"),
+        )
+    GlobalHydra.instance().clear()
+    try:
+        yield Hydra.create_main_hydra2(request.command, search_path)
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _merged(problems: Sequence[tuple[str, Problem]], total: int) -> list[Problem]:
+    """Each problem once, with the combinations that have it unless all do."""
+    owners: dict[Problem, list[str]] = {}
+    for name, problem in problems:
+        owners.setdefault(problem, []).append(name)
+    merged = []
+    for problem, names in owners.items():
+        shown = "; ".join(names[:3]) + (f"; and {len(names) - 3} more" if len(names) > 3 else "")
+        where = problem.where if len(names) == total else f"{problem.where} ({shown})"
+        merged.append(Problem(where, problem.what, problem.hint))
+    return merged

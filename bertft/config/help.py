@@ -1,0 +1,102 @@
+"""The pages of ``bertft --help`` and ``bertft <command> --help``, made from the schema."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import bertft
+from bertft.config.commands import COMMANDS
+from bertft.config.folder import group_names, presets, summary
+from bertft.config.schema import Leaf, Node, nodes, tree
+from bertft.config.values import bounds_in_words
+
+__all__ = ["command_page", "main_page"]
+
+_WIDTH = 100
+_OPTIONS = """\
+  -m, --multirun            a run for each of several values: method=lora,svd_lora seed=0,1,2
+  --config-dir <folder>     your own YAML files, in folders named like the groups
+  --cfg job                 print the configuration and stop; with --resolve, its ${...} resolved
+  --info                    print where the configuration comes from
+  --help                    this page"""
+
+
+def main_page() -> str:
+    """``bertft --help``."""
+    lines = [
+        f"bertft {bertft.__version__}: fine-tune BERT-family encoders from one command.",
+        "",
+        "  bertft <command> [setting=value ...]",
+        "",
+    ]
+    for name, cls in COMMANDS.items():
+        lines.append(f"  {name:<10}{(cls.__doc__ or '').strip()}")
+    lines += [
+        "",
+        "For example",
+        "  bertft train",
+        "  bertft train method=svd_lora data=files data.train=reviews.csv",
+        "  bertft train -m method=lora,svd_lora method.rank=2,8 seed=0,1,2",
+        "",
+        "Every setting of a command: bertft <command> --help",
+        'Completion in bash: eval "$(bertft -sc install=bash)"',
+    ]
+    return "\n".join(lines)
+
+
+def command_page(command: str, config_dir: Path | None = None) -> str:
+    """``bertft <command> --help``: presets, then every setting with type, default and meaning."""
+    root = tree(command)
+    lines = [
+        f"bertft {command}: {root.meaning}", "",
+        f"  bertft {command} [setting=value ...] [options]", "", _OPTIONS,
+    ]  # fmt: skip
+    groups = [group for group in group_names() if group in root.children]
+    if groups:
+        lines += ["", "PRESETS"]
+    for group in groups:
+        lines.append(f"  {group}=")
+        for name, file in presets(group, config_dir).items():
+            lines += _wrapped(f"    {name:<20}", summary(file))
+    lines += ["", "SETTINGS   (type, default, meaning; null where a type may be left out)"]
+    for node in nodes(root):
+        own = [child for child in node.children.values() if isinstance(child, Leaf)]
+        title = node.path or command
+        note = "; null unless a preset or one of these sets it" if node.optional else ""
+        if own:
+            lines += ["", f"  {title}: {node.meaning.rstrip('.')}{note}"]
+        for leaf in own:
+            lines += _setting(leaf)
+    return "\n".join(lines)
+
+
+def _setting(leaf: Leaf) -> Iterator[str]:
+    yield f"    {leaf.path}  {_type(leaf)}  = {_default(leaf)}"
+    limits = bounds_in_words(leaf)
+    meaning = f"{leaf.meaning} ({limits})" if limits else leaf.meaning
+    yield from _wrapped("        ", meaning)
+
+
+def _type(leaf: Leaf) -> str:
+    if leaf.choices:
+        return " | ".join(leaf.choices)
+    return "value" if leaf.type is Any else str(leaf.type.__name__)
+
+
+def _default(leaf: Leaf) -> str:
+    if leaf.required:
+        return "(must be given)" if "." not in leaf.path else "(the preset's)"
+    if isinstance(leaf.default, bool):
+        return str(leaf.default).lower()
+    if isinstance(leaf.default, list):
+        return f"[{','.join(str(each) for each in leaf.default)}]"
+    return "null" if leaf.default is None else str(leaf.default)
+
+
+def _wrapped(head: str, text: str) -> list[str]:
+    return textwrap.wrap(
+        text, _WIDTH, initial_indent=head, subsequent_indent=" " * len(head)
+    ) or [head.rstrip()]  # fmt: skip

@@ -1,0 +1,46 @@
+"""The name of a sweep's job folder: ``<method>-r<rank>-<data>-s<seed>-<hash of the config>``.
+
+The hash is over everything that decides the result and nothing else, and never over the job's
+number: a sweep repeated or enlarged under the same ``hydra.sweep.dir`` finds its finished jobs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+__all__ = ["job_folder", "register_resolver"]
+
+_NO_MATTER = ("hydra", "quiet", "resume")  # settings that change no result
+
+
+def job_folder(config: Mapping[str, Any]) -> str:
+    """Folder of the job with this resolved configuration."""
+    settings = {key: value for key, value in config.items() if key not in _NO_MATTER}
+    text = json.dumps(settings, sort_keys=True, ensure_ascii=False, default=str)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    method, data = settings.get("method") or {}, settings.get("data") or {}
+    words = [method.get("name"), data.get("name")]
+    if method.get("rank") is not None:
+        words.insert(1, f"r{method['rank']}")
+    if "seed" in settings:
+        words.append(f"s{settings['seed']}")
+    slug = "-".join(re.sub(r"[^\w.]+", "_", str(word)) for word in words if word is not None)
+    return f"{slug}-{digest}" if slug else digest
+
+
+def register_resolver() -> None:
+    """Teach OmegaConf ``${bertft_job:}``, the folder of the configuration that it stands in."""
+    OmegaConf.register_new_resolver("bertft_job", _resolve, replace=True)
+
+
+def _resolve(*, _root_: DictConfig) -> str:
+    names = [key for key in _root_ if key != "hydra"]
+    content = OmegaConf.to_container(OmegaConf.masked_copy(_root_, names), resolve=True)
+    assert isinstance(content, dict)
+    return job_folder({str(key): value for key, value in content.items()})

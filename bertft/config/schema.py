@@ -1,0 +1,126 @@
+"""The tree of a command's settings, read from its dataclasses.
+
+    tree("train") -> Node("", ...)  with children method, model, data, trainer, seed, ...
+
+A ``Leaf`` is one setting; a ``Node`` holds settings and may be null (a part of the method, eval's
+data). Below a leaf of type Any lies free ground: ``model.architecture.hidden_size``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import sys
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from bertft.config.commands import COMMANDS
+from bertft.config.setting import MISSING
+
+__all__ = ["Leaf", "Node", "leaves", "locate", "nodes", "tree"]
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One setting: ``type`` is str, int, float, bool or Any; None is admitted if ``optional``."""
+
+    path: str
+    type: Any
+    optional: bool
+    default: Any
+    meaning: str
+    choices: tuple[str, ...] | None = None
+    bounds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def required(self) -> bool:
+        """Whether a value must be given."""
+        return isinstance(self.default, str) and self.default == MISSING
+
+
+@dataclass(frozen=True)
+class Node:
+    """Settings under one name; ``optional`` nodes are null unless a preset or a key sets them."""
+
+    path: str
+    cls: type
+    optional: bool
+    meaning: str
+    children: dict[str, Leaf | Node]
+
+
+@functools.cache
+def tree(command: str) -> Node:
+    """The settings of ``command``, a key of ``COMMANDS``."""
+    cls = COMMANDS[command]
+    return _node(cls, "", False, (cls.__doc__ or "").strip())
+
+
+def leaves(node: Node) -> Iterator[Leaf]:
+    """Every setting under ``node``, in the order of the dataclasses."""
+    for child in node.children.values():
+        if isinstance(child, Node):
+            yield from leaves(child)
+        else:
+            yield child
+
+
+def nodes(node: Node) -> Iterator[Node]:
+    """``node`` and every node under it."""
+    yield node
+    for child in node.children.values():
+        if isinstance(child, Node):
+            yield from nodes(child)
+
+
+def locate(root: Node, path: str) -> tuple[Leaf | Node | None, Node]:
+    """What stands at ``path`` (None: nothing), and the deepest node on the way to it."""
+    entry: Leaf | Node | None = root
+    last = root
+    for name in path.split(".") if path else ():
+        if isinstance(entry, Leaf):
+            return (entry if entry.type is Any else None), last
+        assert entry is not None
+        last = entry
+        entry = entry.children.get(name)
+        if entry is None:
+            return None, last
+    return entry, last
+
+
+def _node(cls: type, path: str, optional: bool, meaning: str) -> Node:
+    hints = typing.get_type_hints(cls)
+    children: dict[str, Leaf | Node] = {}
+    for item in dataclasses.fields(cls):
+        where = f"{path}.{item.name}" if path else item.name
+        inner, nullable = _without_none(item.metadata.get("part") or hints[item.name])
+        nullable = nullable or "part" in item.metadata
+        if dataclasses.is_dataclass(inner):
+            meaning = item.metadata["meaning"]
+            if "part" in item.metadata:  # a part's module says what the part does
+                meaning = (sys.modules[inner.__module__].__doc__ or "").strip().splitlines()[0]
+            children[item.name] = _node(typing.cast(type, inner), where, nullable, meaning)
+        else:
+            children[item.name] = _leaf(item, where, inner, nullable or inner is Any)
+    return Node(path, cls, optional, meaning, children)
+
+
+def _leaf(item: dataclasses.Field[Any], path: str, kind: Any, optional: bool) -> Leaf:
+    factory = item.default_factory
+    default = item.default if factory is dataclasses.MISSING else factory()
+    names = ("at_least", "above", "at_most", "below")
+    bounds = {name: item.metadata[name] for name in names if item.metadata[name] is not None}
+    return Leaf(
+        path, kind, optional, default, item.metadata["meaning"], item.metadata["choices"], bounds
+    )
+
+
+def _without_none(kind: Any) -> tuple[Any, bool]:
+    """Optional[X] -> (X, True); X -> (X, False)."""
+    arguments = typing.get_args(kind)
+    if type(None) not in arguments:
+        return kind, False
+    inner = next(each for each in arguments if each is not type(None))
+    return inner, True

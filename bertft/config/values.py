@@ -1,0 +1,87 @@
+"""What one value of one setting may be: its type, its choices, its bounds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from omegaconf import BooleanNode, FloatNode, IntegerNode, StringNode
+from omegaconf.errors import OmegaConfBaseException
+
+from bertft.config.messages import Problem, did_you_mean, listing
+from bertft.config.schema import Leaf
+
+__all__ = ["TYPES", "bounds_in_words", "faults", "is_deferred"]
+
+TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_NODES: dict[type, Any] = {
+    int: IntegerNode, float: FloatNode, bool: BooleanNode, str: StringNode
+}  # fmt: skip
+_BOUNDS = {
+    "at_least": ("at least", lambda value, bound: value >= bound),
+    "above": ("above", lambda value, bound: value > bound),
+    "at_most": ("at most", lambda value, bound: value <= bound),
+    "below": ("below", lambda value, bound: value < bound),
+}
+
+
+def faults(leaf: Leaf, value: Any, where: str | None = None) -> Iterator[Problem]:
+    """What is wrong with ``value`` for ``leaf``; ``where`` defaults to the setting's path.
+
+    Interpolations (``${...}``) and ``???`` are not judged before they are resolved.
+    """
+    where = where or leaf.path
+    if is_deferred(value):
+        return
+    if value is None:
+        if not leaf.optional:
+            yield Problem(where, "null is not a value here", _wanted(leaf))
+        return
+    if leaf.type is not Any:
+        if isinstance(value, (dict, list)):
+            yield Problem(where, f"is one value, not a {_container(value)}", _wanted(leaf))
+            return
+        try:
+            value = _NODES[leaf.type](value)._value()
+        except (OmegaConfBaseException, ValueError):
+            yield Problem(where, f"{value!r} is not {TYPES[leaf.type]}", _wanted(leaf))
+            return
+    if leaf.choices is not None and str(value) not in leaf.choices:
+        yield Problem(where, f"{value!r} is no choice", _choice(value, leaf.choices))
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield Problem(where, f"{value} is not finite", _wanted(leaf))
+    elif leaf.bounds and not all(
+        _BOUNDS[name][1](value, bound) for name, bound in leaf.bounds.items()
+    ):
+        yield Problem(where, f"{value} is out of range", f"It must be {bounds_in_words(leaf)}")
+
+
+def is_deferred(value: Any) -> bool:
+    """Whether ``value`` is known only later: an interpolation, or still missing."""
+    return isinstance(value, str) and ("${" in value or value == "???")
+
+
+def bounds_in_words(leaf: Leaf) -> str:
+    """``at least 0 and below 1``; empty where there are none."""
+    return " and ".join(f"{_BOUNDS[name][0]} {bound:g}" for name, bound in leaf.bounds.items())
+
+
+def _choice(value: Any, choices: tuple[str, ...]) -> str:
+    hint = did_you_mean(value, choices)
+    if hint.startswith("one of"):
+        return f"O{hint[1:]}"
+    return f"D{hint[1:]} It can be {listing(choices)}"
+
+
+def _wanted(leaf: Leaf) -> str:
+    words = [f"one of {listing(leaf.choices)}" if leaf.choices else TYPES.get(leaf.type, "a value")]
+    if leaf.bounds:
+        words.append(bounds_in_words(leaf))
+    if leaf.optional:
+        words.append("or null")
+    return f"It takes {' '.join(words)}"
+
+
+def _container(value: Any) -> str:
+    return "list" if isinstance(value, list) else "group"
