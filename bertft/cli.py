@@ -15,12 +15,15 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import bertft
 from bertft.config.commands import COMMANDS
 from bertft.config.messages import did_you_mean
 from bertft.errors import BertftError, EnvironmentFailed, UsageError
+
+if TYPE_CHECKING:
+    from bertft.config.compose import Request
 
 __all__ = ["main"]
 
@@ -84,7 +87,7 @@ def _command(command: str, words: list[str]) -> int:
         print(command_page(command, _after(words, "--config-dir", "-cd")))
         return 0
     from bertft.config.command_line import rewrite
-    from bertft.config.compose import Request, compose, jobs
+    from bertft.config.compose import Request, compose
 
     args = _parse(command, words)
     if args.multirun and command != "train":
@@ -94,15 +97,13 @@ def _command(command: str, words: list[str]) -> int:
     folder = Path(args.config_dir) if args.config_dir else None
     request = Request(command, tuple(overrides), folder)
     if args.multirun:
-        from bertft.commands import sweep
-
-        return sweep.sweep(jobs(request), lambda job: _hydra_app(command, flags, overrides, job))
+        return _sweep(request, flags)
     compose(request)
     failed: list[Exception] = []
 
     def task(config: Any) -> None:
         try:
-            _run(command, config)
+            _run(command, config, overrides)
         except Exception as error:  # noqa: BLE001  (Hydra would print it in its own words)
             failed.append(error)
 
@@ -112,27 +113,38 @@ def _command(command: str, words: list[str]) -> int:
     return 0
 
 
-def _run(command: str, config: Any) -> None:
+def _sweep(request: Request, flags: list[str]) -> int:
+    from bertft.config.command_line import literal
+    from bertft.config.compose import plan
+
+    folder, jobs = plan(request)
+    from bertft.commands.sweep import sweep
+
+    # The folder is told Hydra as it was resolved here: it may hold the time.
+    words = [*request.overrides, f"hydra.sweep.dir={literal(str(folder))}"]
+    return sweep(folder, jobs, lambda task: _hydra_app(request.command, flags, words, task))
+
+
+def _run(command: str, config: Any, overrides: Sequence[str]) -> None:
     from hydra.core.hydra_config import HydraConfig
 
-    from bertft.config.compose import typed
+    from bertft.config.compose import settings_of
 
     folder = Path(HydraConfig.get().runtime.output_dir)
-    settings = typed(command, config)
     try:
+        settings = settings_of(command, config, folder, overrides)
         importlib.import_module(f"bertft.commands.{command}").run(settings, folder)
     except BertftError:
-        _remove_if_stray(folder)
+        if not any("hydra.run.dir=" in override for override in overrides):
+            _remove_if_empty(folder)
         raise
 
 
-def _remove_if_stray(folder: Path) -> None:
-    """Hydra makes the folder before the command looks at anything: leave no empty ones behind."""
-    if "hydra.run.dir" in " ".join(sys.argv):
-        return
+def _remove_if_empty(folder: Path) -> None:
+    """Hydra makes the folder before the command has looked at anything: leave no stray ones."""
     with contextlib.suppress(OSError):
         folder.rmdir()
-        folder.parent.rmdir()
+        folder.parent.rmdir()  # the date's
 
 
 def _hydra_app(command: str, flags: list[str], overrides: list[str], task: Any) -> None:

@@ -41,6 +41,9 @@ def check_word(
 ) -> Iterator[Problem]:
     """Mistakes of one override, whose parsed value (not a sweep) is ``value``."""
     sign, key, text = split(word)
+    if not key or (text is None and sign != "~"):
+        yield Problem(word, "is no setting", "Settings are written trainer.epochs=3")
+        return
     if key.partition(".")[0] == "hydra" or key.startswith("hydra/"):
         return  # Hydra knows its own settings
     root = tree(command)

@@ -25,7 +25,9 @@ from omegaconf import OmegaConf
 from bertft.config.folder import group_names
 from bertft.config.schema import Leaf, Node, locate, nodes, tree
 
-__all__ = ["literal", "rewrite", "split"]
+__all__ = ["OPEN", "literal", "opening", "rewrite", "split", "unquoted"]
+
+OPEN = "open"  # the hidden groups that open null nodes
 
 _FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 _OF_SAMPLE = ("name", "source", "sample")
@@ -54,12 +56,25 @@ def literal(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
+def unquoted(value: str) -> str:
+    """``value`` without the quotes that ``rewrite`` put around it."""
+    return value[1:-1].replace("\\'", "'") if _QUOTED.fullmatch(value) else value
+
+
+def opening(path: str) -> str:
+    """The override that makes an optional node at ``path`` a group of defaults if it is null.
+
+    OmegaConf cannot set a key of a null node; the choice of a hidden group can fill the node.
+    """
+    return f"+{OPEN}/{path.replace('.', '/')}=yes"
+
+
 def rewrite(command: str, overrides: Sequence[str], sweep: bool = False) -> list[str]:
     """The overrides as Hydra reads them, of a ``command`` in ``COMMANDS``; ``sweep``: under -m.
 
-    Null nodes that a key reaches into are opened first: a part of the method, eval's ``data``
-    (with the settings of the run, so that a key changes only itself). ``resume=<run>`` goes on
-    in that run's folder.
+    Null nodes that a key reaches into are opened: a part of the method, eval's ``data`` (with the
+    settings of the run, so that a key changes only itself). ``resume=<run>`` goes on in that
+    run's folder.
     """
     root = tree(command)
     words = [_rewritten(root, override, sweep) for override in overrides]
@@ -95,7 +110,6 @@ def _rewritten(root: Node, override: str, sweep: bool) -> str:
 
 def _text(value: str, sweep: bool, *, lists: bool) -> str:
     """``value`` quoted, unless it is null, quoted already, or (``lists``) a number or container."""
-    value = value.strip()
     if value.casefold() == "null" or _QUOTED.fullmatch(value):
         return value
     if lists and value.startswith("{"):
@@ -121,18 +135,11 @@ def _items(inner: str) -> list[str]:
 
 
 def _opened(root: Node, words: Sequence[str]) -> list[str]:
-    """``method.prefix={}`` before the first key below ``method.prefix``: it is null elsewhere."""
+    """With ``+open/method.prefix=yes`` where a key lies below ``method.prefix``, null else."""
+    given = [split(word)[1] for word in words]
     closed = [node.path for node in nodes(root) if node.optional and "." in node.path]
-    done = {key for _, key, _ in map(split, words)}
-    result = []
-    for word in words:
-        key = split(word)[1]
-        for path in closed:
-            if key.startswith(f"{path}.") and path not in done:
-                done.add(path)
-                result.append(f"{path}={{}}")
-        result.append(word)
-    return result
+    wanted = [path for path in closed if any(f"{key}.".startswith(f"{path}.") for key in given)]
+    return [*(opening(path) for path in wanted), *words]
 
 
 def _with_data_of_run(words: Sequence[str]) -> list[str]:
@@ -153,7 +160,7 @@ def _with_data_of_run(words: Sequence[str]) -> list[str]:
 
 
 def _data_of(run: str) -> dict[str, Any]:
-    file = Path(_unquoted(run)) / "config.yaml"
+    file = Path(unquoted(run)) / "config.yaml"
     try:
         data = OmegaConf.to_container(OmegaConf.load(file)).get("data")  # type: ignore[union-attr]
     except Exception:  # noqa: BLE001  (no run: the command itself says so)
@@ -163,9 +170,3 @@ def _data_of(run: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         return {}
     return {key: data[key] for key in known.children if key in data}
-
-
-def _unquoted(value: str) -> str:
-    return value[1:-1].replace("\\'", "'") if _QUOTED.fullmatch(value) else value
-
-

@@ -1,8 +1,8 @@
 """Compose a command's configuration with Hydra, checked whole; and the typed object of it.
 
     compose(request) -> DictConfig            or UsageError with every problem
-    jobs(request)    -> [Job, ...]            the same for each combination of a sweep
-    typed(command, config) -> TrainConfig, EvalConfig, ...
+    plan(request)    -> folder, [Job, ...]    the same for each combination of a sweep
+    settings_of(...) -> TrainConfig, EvalConfig, ...
 """
 
 from __future__ import annotations
@@ -20,21 +20,23 @@ from hydra._internal.utils import create_automatic_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from bertft.config.checks import File, check_file, check_whole, check_word
-from bertft.config.command_line import split
+from bertft.config.command_line import OPEN, opening, split
 from bertft.config.commands import COMMANDS
 from bertft.config.folder import conf_dir, group_names, presets
 from bertft.config.hydra_errors import RENDERED, problem_of, relative
 from bertft.config.job_folder import register_resolver
 from bertft.config.messages import Problem, usage_error
-from bertft.config.schema import locate, tree
+from bertft.config.parts import part_settings
+from bertft.config.resumed import resumed
 
-__all__ = ["Job", "Request", "compose", "jobs", "register_schema", "typed"]
+__all__ = ["Job", "Request", "compose", "plan", "register_schema", "settings_of", "typed"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,10 @@ def register_schema() -> None:
     store = ConfigStore.instance()
     for command, cls in COMMANDS.items():
         store.store(group="schema", name=command, node=cls, package="_global_")
+    for part in part_settings():
+        path, node = f"method.{part}", {"method": {part: {}}}
+        group = opening(path).lstrip("+").partition("=")[0]
+        store.store(group=group, name="yes", node=node, package="_global_")
 
 
 def compose(request: Request) -> DictConfig:
@@ -72,30 +78,58 @@ def compose(request: Request) -> DictConfig:
     return config
 
 
-def jobs(request: Request) -> list[Job]:
-    """Each combination of a sweep; one UsageError for all that cannot be.
+def plan(request: Request) -> tuple[Path, list[Job] | None]:
+    """The folder of a sweep and its jobs; one UsageError for all combinations that cannot be.
 
-    Only for Hydra's basic sweeper, which draws its combinations beforehand.
+    The jobs are None under another sweeper than Hydra's basic one: it chooses them as it goes.
     """
-    found, problems = [], []
     with _hydra(request) as hydra:
-        try:
-            parsed = OverridesParser.create(hydra.config_loader).parse_overrides(
-                list(request.overrides)
-            )
-            combinations = BasicSweeper.split_arguments(parsed, None)[0]
-        except RENDERED as error:
-            raise usage_error([problem_of(error)]) from None
-        swept = [override.get_key_element() for override in parsed if override.is_sweep_override()]
-        for words in combinations:
-            config, wrong = _composed(hydra, request, words)
-            if config is not None and not wrong:
-                found.append(Job(tuple(words), config))
-            name = " ".join(word for word in words if split(word)[1] in swept)
-            problems += [(name, problem) for problem in wrong]
+        if any(split(word)[1] == "hydra/sweeper" for word in request.overrides):
+            config = _compose(hydra, request, request.overrides, RunMode.MULTIRUN)
+            return Path(config.hydra.sweep.dir), None
+        found = _jobs(hydra, request)
+    return Path(found[0].config.hydra.sweep.dir), found
+
+
+def _jobs(hydra: Hydra, request: Request) -> list[Job]:
+    try:
+        parser = OverridesParser.create(hydra.config_loader)
+        parsed = parser.parse_overrides(list(request.overrides))
+        combinations = BasicSweeper.split_arguments(parsed, None)[0]
+    except OverrideParseException as error:
+        wrong, _, _ = _check_words(hydra, request, [error.override])
+        raise usage_error(wrong) from None
+    except RENDERED as error:
+        raise usage_error([problem_of(error)]) from None
+    swept = [override.get_key_element() for override in parsed if override.is_sweep_override()]
+    found, problems = [], []
+    for words in combinations:
+        config, wrong = _composed(hydra, request, words)
+        if config is not None and not wrong:
+            found.append(Job(tuple(words), config))
+        name = " ".join(word for word in words if word.partition("=")[0] in swept)
+        problems += [(name, problem) for problem in wrong]
     if problems:
         raise usage_error(_merged(problems, len(combinations)))
     return found
+
+
+def settings_of(
+    command: str, config: DictConfig, folder: Path, overrides: Sequence[str]
+) -> Any:
+    """What ``bertft.commands.<command>.run`` takes: the dataclass of the composed ``config``.
+
+    Of a run that goes on (``resume``, in ``folder``) it is the run's own configuration.
+    """
+    resume = config.get("resume")
+    if command == "train" and resume is not None:
+        begun = all((folder / name).is_file() for name in ("config.yaml", "manifest.json"))
+        if resume != "auto" or begun:
+            return resumed(folder, config, [split(word)[1] for word in overrides])
+    settings = typed(command, config)
+    if command == "train":
+        settings.experiment = HydraConfig.get().runtime.choices.get("experiment")
+    return settings
 
 
 def typed(command: str, config: DictConfig) -> Any:
@@ -114,9 +148,7 @@ def _composed(
         in_files = [each for file in files for each in check_file(request.command, file)]
         if in_files:
             return None, [*problems, *in_files]
-        config = hydra.compose_config(
-            request.command, list(good), run_mode=RunMode.RUN, with_log_configuration=False
-        )
+        config = _compose(hydra, request, good, RunMode.RUN)
         content = OmegaConf.to_container(
             OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]), resolve=True
         )
@@ -126,23 +158,31 @@ def _composed(
     return config, [*problems, *check_whole(request.command, content, bad)]
 
 
+def _compose(hydra: Hydra, request: Request, words: Sequence[str], mode: RunMode) -> DictConfig:
+    return hydra.compose_config(
+        request.command, list(words), run_mode=mode, with_log_configuration=False
+    )
+
+
 def _check_words(
     hydra: Hydra, request: Request, overrides: Sequence[str]
 ) -> tuple[list[Problem], list[str], list[str]]:
     """Problems, the paths they leave unknown, and the overrides without any."""
     parser = OverridesParser.create(hydra.config_loader)
     names = {group: list(presets(group, request.config_dir)) for group in group_names()}
-    problems: list[Problem] = []
-    bad, good = [], []
+    problems = _contradictions(overrides)
+    bad, good = [problem.where for problem in problems], []
     for word in overrides:
         sign, key, text = split(word)
+        if key in bad:
+            continue
+        if key.startswith(f"{OPEN}/"):
+            good.append(word)
+            continue
         try:
-            override = parser.parse_override(word)
+            override = parser.parse_overrides([word])[0]
         except OverrideParseException as error:
-            entry, _ = locate(tree(request.command), key)
-            known = entry is not None or key.startswith("hydra")
-            wrong = [] if known else list(check_word(request.command, word, text, names))
-            wrong = wrong or [problem_of(error)]
+            wrong = list(check_word(request.command, word, text, names)) or [problem_of(error)]
         else:
             if override.is_sweep_override():
                 wrong = [
@@ -159,6 +199,18 @@ def _check_words(
     return problems, bad, good
 
 
+def _contradictions(overrides: Sequence[str]) -> list[Problem]:
+    """Nodes that are set to null while something below them is set too."""
+    given = {key: value for _, key, value in map(split, overrides)}
+    nulls = [key for key, value in given.items() if value == "null"]
+    return [
+        Problem(below, f"has no place, for {null} is null", "Leave out one of the two")
+        for null in nulls
+        for below in given
+        if below.startswith(f"{null}.")
+    ]
+
+
 def _files(hydra: Hydra, request: Request, overrides: Sequence[str]) -> Iterator[File]:
     """The YAML files that take part, those of Hydra and the schema left out."""
     loader: Any = hydra.config_loader
@@ -171,7 +223,7 @@ def _files(hydra: Hydra, request: Request, overrides: Sequence[str]) -> Iterator
             continue
         package = default.package or ""
         yield File(
-            relative(found.path if "/" in found.path else default.config_path),
+            relative(f"{found.path}/{default.config_path}.yaml"),
             "" if package == "_global_" else package,
             OmegaConf.to_container(found.config, resolve=False),  # type: ignore[arg-type]
             default.config_path.rpartition("/")[0] or None,

@@ -63,8 +63,9 @@ def _no_preset(error: MissingConfigException) -> Problem:
         return Problem(name, "there is no such configuration", _first_line(error))
     hint = did_you_mean(name, error.options or ())
     first = str(error).strip().splitlines()[0]
-    file = first.split("'")[1] if first.startswith("In '") else group
-    return Problem(file, f"there is no {group}={name}", hint[:1].upper() + hint[1:])
+    file = first.split("'")[1] if first.startswith("In '") else ""
+    # A file of a group that asks for a preset is named; the root only passes on what others ask.
+    return Problem(file if "/" in file else group, f"there is no {group}={name}", hint[:1].upper() + hint[1:])
 
 
 def _of_omegaconf(error: OmegaConfBaseException) -> Problem:

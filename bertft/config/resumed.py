@@ -1,0 +1,84 @@
+"""The configuration of a run that goes on: its own, with what may change changed.
+
+A run goes on exactly as it was begun, or its end would be that of no configuration. Only how long
+it trains (upwards), where, and what is shown may be told anew; any other setting that is given
+must say what the run's own says. So the command that began a run can be repeated with
+``resume=auto``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from bertft.config.commands import TrainConfig
+from bertft.config.messages import Problem, usage_error
+from bertft.config.schema import leaves, tree
+from bertft.errors import DataError
+
+__all__ = ["resumed"]
+
+_UPWARDS = ("trainer.epochs", "trainer.steps")
+_FREE = ("trainer.device", "trainer.log_every", "quiet", "resume", "experiment", "data.cache")
+
+
+def resumed(folder: Path, asked: DictConfig, given: Sequence[str]) -> TrainConfig:
+    """The configuration under which the run in ``folder`` goes on.
+
+    ``asked`` is the composed configuration and ``given`` the paths that the command line sets
+    (a group's name stands for all that it holds). UsageError lists each setting that may not
+    change; DataError if the run's configuration cannot be read.
+    """
+    own = _own(folder)
+    problems = []
+    for leaf in leaves(tree("train")):
+        if not any(_covers(name, leaf.path) for name in given):
+            continue
+        new, old = OmegaConf.select(asked, leaf.path), OmegaConf.select(own, leaf.path)
+        if leaf.path == "trainer.epochs" and old is None and own.trainer.steps is None:
+            old = own.method.epochs
+        if leaf.path in _FREE or new == old:
+            OmegaConf.update(own, leaf.path, new)
+        elif leaf.path not in _UPWARDS or new is None:
+            problems.append(Problem(leaf.path, f"the run has {old}, not {new}", _HINT))
+        elif old is None:
+            other = "steps" if leaf.path == "trainer.epochs" else "epochs"
+            problems.append(
+                Problem(leaf.path, f"the run counts in {other}", f"Give trainer.{other}")
+            )
+        elif new > old:
+            OmegaConf.update(own, leaf.path, new)
+        else:
+            problems.append(Problem(leaf.path, f"{new} is not above the run's {old}", _HINT))
+    if problems:
+        raise usage_error(problems)
+    config = OmegaConf.to_object(own)
+    assert isinstance(config, TrainConfig)
+    return config
+
+
+_HINT = "A run goes on under its own configuration: leave it out, or start another run"
+
+
+def _covers(name: str, path: str) -> bool:
+    return path == name or path.startswith(f"{name}.")
+
+
+def _own(folder: Path) -> Any:
+    file = folder / "config.yaml"
+    try:
+        return OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.load(file))
+    except OSError:
+        raise usage_error(
+            [Problem("resume", f"{folder} holds no run", "Give the folder of a run")]
+        ) from None
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+        first = str(error).strip().split("\n")[0]
+        raise DataError(
+            f"cannot be read ({first})", where=str(file), hint="Was it edited or cut short?"
+        ) from error

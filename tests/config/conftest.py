@@ -1,0 +1,43 @@
+"""Commands that only remember what they were asked."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from bertft.cli import main
+
+
+class Said:
+    """What a command line printed and ended with."""
+
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+
+
+@pytest.fixture
+def calls(monkeypatch, tmp_path) -> dict[str, list[tuple[Any, Any]]]:
+    """Calls of each command's ``run``, made in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    made: dict[str, list[tuple[Any, Any]]] = {}
+    for name in ("train", "eval", "merge", "predict"):
+        module = types.ModuleType(f"bertft.commands.{name}")
+        made[name] = []
+        module.run = lambda config, folder, name=name: made[name].append((config, folder))
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    return made
+
+
+@pytest.fixture
+def say(calls, capsys) -> Callable[..., Said]:
+    """Run a command line given as words."""
+
+    def run(*words: str) -> Said:
+        status = main(words)
+        return Said(status, *capsys.readouterr())
+
+    return run

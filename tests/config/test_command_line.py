@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertft.config.command_line import literal, rewrite
+
+_parser = OverridesParser.create()
+
+
+def values(command, word, sweep=False):
+    """What Hydra reads from ``word``: a list of the values that it sweeps over, or one value."""
+    override = _parser.parse_override(rewrite(command, [word], sweep)[-1])
+    if override.is_sweep_override():
+        return [getattr(each, "text", each) for each in override.value().list]
+    return override.value()
+
+
+PATHS = [
+    "/data/my file.csv",
+    "/data/a,b.csv",
+    "a=b.csv",
+    "/数据/评论.csv",
+    "données/été (1).csv",
+    "it's \"quoted\" here",
+    "C:\\temp\\new",
+    "ends\\",
+    "~/x#y;z&w!",
+    "[list].csv",
+    "{map}.csv",
+    "007",
+    "1e3",
+    "true",
+    "~",
+    "%$|*?",
+]
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    ("command", "key"),
+    [
+        ("train", "data.train"),
+        ("train", "model.path"),
+        ("train", "hydra.run.dir"),
+        ("predict", "input"),
+        ("merge", "out"),
+    ],
+)
+def test_a_path_is_taken_as_it_is(command, key, path):
+    assert values(command, f"{key}={path}") == path
+
+
+@given(st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1))
+def test_any_text_comes_out_as_it_went_in(text):
+    assert _parser.parse_override(f"data.train={literal(text)}").value() == text
+
+
+@pytest.mark.parametrize(
+    "value", [None, True, 3, 0.5, 1e-8, "a,b", ["x", 1, None], [], {"model_type": "bert"}]
+)
+def test_a_literal_comes_out_as_it_went_in(value):
+    assert _parser.parse_override(f"k={literal(value)}").value() == value
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("data.train=null", None),
+        ("data.train='a b'", "a b"),
+        ("data.train= spaced ", " spaced "),
+        ("data.text=2", 2),
+        ("data.text=[0,1]", [0, 1]),
+        ("data.text=[质问,回答]", ["质问", "回答"]),
+        ("data.text=['a,b',c d]", ["a,b", "c d"]),
+        ("data.labels=[不好,好]", ["不好", "好"]),
+        ("data.labels=[]", []),
+        ("data.separator=;", ";"),
+        ("data.separator=,", ","),
+        ("data.separator=\\t", "\\t"),
+        ("data.label_separator= ", " "),
+        ("method.low_rank.targets=[query,value]", ["query", "value"]),
+        ("method.low_rank.targets=all_linear", "all_linear"),
+        ("trainer.epochs=3", 3),
+        ("trainer.epochs=три", "три"),
+    ],
+)
+def test_values_of_other_forms(word, value):
+    assert values("train", word) == value
+
+
+def test_a_comma_sweeps_over_texts_only_under_m():
+    assert values("train", "data.train=a.csv,b c.csv", sweep=True) == ["a.csv", "b c.csv"]
+    assert values("train", "data.train=a.csv,b c.csv") == "a.csv,b c.csv"
+
+
+def test_a_file_with_a_comma_is_one_file_under_m(tmp_path):
+    file = tmp_path / "a,b.csv"
+    file.touch()
+    assert values("train", f"data.train={file}", sweep=True) == str(file)
+
+
+@pytest.mark.parametrize("word", ["data.separator=,", "data.train='a,b'"])
+def test_a_comma_that_separates_nothing_is_no_sweep(word):
+    assert isinstance(values("train", word, sweep=True), str)
+
+
+def test_numbers_sweep_as_hydra_does():
+    assert values("train", "method.rank=2,8", sweep=True) == [2, 8]
+    assert rewrite("train", ["seed=range(3)"], sweep=True) == ["seed=range(3)"]
+    assert rewrite("train", ["data.metric=choice(f1,loss)"], sweep=True) == [
+        "data.metric=choice(f1,loss)"
+    ]
+
+
+def test_a_part_is_opened_once_for_all_of_its_keys():
+    words = ["method.prefix.length=4", "method.prefix.mlp=true", "method.rank=2"]
+    assert rewrite("train", words) == ["+open/method/prefix=yes", *words]
+
+
+def test_a_known_setting_needs_no_plus():
+    assert rewrite("train", ["+seed=1", "+experiment=x"]) == ["seed=1", "experiment=x"]
+    assert rewrite("train", ["+trainer.foo=1"]) == ["+trainer.foo=1"]
+
+
+def test_free_ground_needs_no_plus():
+    words = rewrite("train", ["model.architecture.hidden_size=64"])
+    assert words == ["++model.architecture.hidden_size=64"]
+
+
+def test_resume_goes_on_in_the_run_s_own_folder():
+    assert rewrite("train", ["resume=out/my run"]) == [
+        "resume='out/my run'", "hydra.run.dir='out/my run'"
+    ]  # fmt: skip
+    assert rewrite("train", ["resume=auto"]) == ["resume='auto'"]
+    assert rewrite("train", ["resume=null"]) == ["resume=null"]
+
+
+def test_keys_of_data_change_the_run_s_own(tmp_path):
+    (tmp_path / "config.yaml").write_text(
+        "data: {name: files, source: files, train: a b.csv, text: [q, s], max_length: 64, odd: 1}"
+    )
+    words = rewrite("eval", [f"run={tmp_path}", "data.validation=new.csv"])
+    assert words == [
+        "data=files", "data.name='files'", "data.source='files'", "data.train='a b.csv'",
+        "data.text=['q','s']", "data.max_length=64", f"run='{tmp_path}'",
+        "data.validation='new.csv'",
+    ]  # fmt: skip
+
+
+def test_a_file_takes_the_place_of_the_run_s_sample(tmp_path):
+    (tmp_path / "config.yaml").write_text("data: {name: sample, source: sample, sample: pair}")
+    words = rewrite("eval", [f"run={tmp_path}", "data.validation=new.csv"])
+    assert words == ["data=files", f"run='{tmp_path}'", "data.validation='new.csv'"]
+
+
+def test_a_chosen_data_set_is_not_mixed_with_the_run_s(tmp_path):
+    (tmp_path / "config.yaml").write_text("data: {name: files, max_length: 64}")
+    words = [f"run='{tmp_path}'", "data=sst2", "data.max_length=32"]
+    assert rewrite("eval", words) == words

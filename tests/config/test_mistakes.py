@@ -1,0 +1,174 @@
+"""Every mistake: its message, status 2, no traceback, and the command never called."""
+
+from __future__ import annotations
+
+import pytest
+
+ONE_BY_ONE = {
+    # words                                 what the message must hold
+    "method=svdlora": ("method: there is no method=svdlora", "'svd_lora'"),
+    "model=bert_bas": ("model: there is no model=bert_bas", "'bert_base'"),
+    "data=nothing_like": ("data: there is no data=nothing_like", "sst2"),
+    "experiment=sst2": ("experiment: there is no experiment=sst2", "sst2_small_budget"),
+    "+experiment=zzz": ("experiment: there is no experiment=zzz",),
+    "method=null": ("method: there is no method=None",),
+    "method=大": ("method: there is no method=大",),
+    "trainer.learing_rate=1": ("unknown setting", "'trainer.learning_rate'"),
+    "trainer.foo=1": ("trainer.foo: unknown setting", "epochs, steps"),
+    "+trainer.foo=1": ("trainer.foo: unknown setting",),
+    "++trainer.foo=1": ("trainer.foo: unknown setting",),
+    "train.epochs=1": ("unknown setting", "'trainer.epochs'"),
+    "learning_rate=1": ("unknown setting", "'trainer.learning_rate'"),
+    "epochs=3": ("unknown setting", "'trainer.epochs'"),
+    "sed=1": ("unknown setting", "'seed'"),
+    "method.low_rank.rnk=1": ("method.low_rank.rnk: unknown setting",),
+    "method.lowrank.alpha=1": ("unknown setting", "'method.low_rank.alpha'"),
+    "trainer.epochs.more=1": ("trainer.epochs.more: unknown setting",),
+    "ключ=1": ("ключ: unknown setting",),
+    "hydra.run.dirr=x": ("hydra.run.dirr: unknown setting", "'dir'"),
+    "~trainer.clip": ("trainer.clip: a setting cannot be taken away", "null"),
+    "trainer.epochs=three": ("'three' is not a number",),
+    "trainer.epochs=три": ("'три' is not a number",),
+    "trainer.steps=1.5": ("1.5 is not a whole number",),
+    "trainer.gradient_checkpointing=maybe": ("'maybe' is not true or false",),
+    "trainer.batch_size=null": ("null is not a value here", "at least 1"),
+    "trainer.batch_size=[1]": ("not a list",),
+    "trainer={batch_sze: 1}": ("trainer",),
+    "method.prefix={lenght: 1}": ("unknown setting", "'method.prefix.length'"),
+    "method.prefix=5": ("method.prefix: is a group of settings, not 5", "length"),
+    "trainer.batch_size=0": ("0 is out of range", "at least 1"),
+    "trainer.learning_rate=-1": ("-1", "out of range", "above 0"),
+    "trainer.learning_rate=nan": ("nan is not finite",),
+    "trainer.epochs=inf": ("inf is not finite",),
+    "data.validation_share=1.5": ("1.5 is out of range", "below 1"),
+    "trainer.precision=bf61": ("'bf61' is no choice", "'bf16'"),
+    "data.task=clasification": ("Did you mean 'classification'?",),
+    "data.on_bad_row=stop": ("'stop' is no choice", "error, skip"),
+    "trainer.epochs=1,2": ("several values", "-m"),
+    "method=lora,prefix": ("several values", "-m"),
+    "trainer.epochs=${nowhere}": ("nowhere",),
+    "method.rank": ("method.rank",),
+    "=3": ("=3",),
+}
+
+
+@pytest.mark.parametrize("word", ONE_BY_ONE)
+def test_one_mistake(say, calls, word):
+    said = say("train", word)
+    assert said.status == 2, said.err
+    assert said.err.startswith("error: ") and "Traceback" not in said.err
+    for part in ONE_BY_ONE[word]:
+        assert part in said.err
+    assert said.out == "" and calls["train"] == []
+
+
+def test_all_mistakes_at_once(say):
+    said = say(
+        "train", "method=svdlora", "trainer.learing_rate=1", "trainer.epochs=three",
+        "+trainer.foo=1", "trainer.batch_size=0", "data.train=x.csv",
+    )  # fmt: skip
+    assert said.status == 2
+    lines = said.err.splitlines()
+    assert lines[0] == "error: 6 things are wrong:"
+    wheres = [line.split(":")[0].strip() for line in lines[1:]]
+    assert wheres == [
+        "method", "trainer.learing_rate", "trainer.epochs", "trainer.foo", "trainer.batch_size",
+        "data.train",
+    ]  # fmt: skip
+
+
+def test_nothing_is_guessed_that_rests_on_a_mistake(say):
+    """Neither the rank nor l1 can be judged while the method or the kind is not known."""
+    for words in (
+        ["method=svdlora", "method.low_rank.l1=0.1", "method.initial_rank=20"],
+        ["method.low_rank.kind=svdlora", "method.low_rank.l1=0.1"],
+    ):
+        said = say("train", *words)
+        assert len(said.err.splitlines()) == 1 and "svdlora" in said.err
+
+
+@pytest.mark.parametrize(
+    ("command", "missing"),
+    [("eval", ["run"]), ("merge", ["run", "out"]), ("predict", ["run"])],
+)
+def test_what_must_be_given(say, calls, command, missing):
+    said = say(command)
+    assert said.status == 2 and calls[command] == []
+    for name in missing:
+        assert f"{name}: is missing" in said.err
+
+
+def test_a_setting_of_another_command(say):
+    said = say("merge", "run=r", "out=o", "method=lora", "trainer.epochs=1")
+    assert said.status == 2
+    assert "method: unknown setting" in said.err
+    assert "trainer.epochs: unknown setting" in said.err
+
+
+def test_a_key_below_a_null_contradicts_it(say):
+    said = say("train", "method.prefix=null", "method.prefix.length=4")
+    assert said.status == 2
+    assert "method.prefix.length: has no place, for method.prefix is null" in said.err
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """Write an experiment of one's own; returns the words that use it."""
+
+    def write(text, header="# @package _global_\n"):
+        folder = tmp_path / "own" / "experiment"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "mine.yaml").write_text(header + text, encoding="utf-8")
+        return ["--config-dir", str(tmp_path / "own"), "experiment=mine"]
+
+    return write
+
+
+def test_a_recipe_of_one_s_own(say, calls, recipe):
+    assert say("train", *recipe("method:\n  rank: 3\n")).status == 0
+    (config, _) = calls["train"][0]
+    assert (config.method.rank, config.experiment) == (3, "mine")
+
+
+def test_mistakes_in_a_file_are_named_with_its_line(say, recipe):
+    words = recipe(
+        "trainer:\n  learing_rate: 1\n  epochs: three\n  steps: 0\nmethod:\n  low_rank:\n    alfa: 1\n"
+    )
+    said = say("train", *words, "seed=x")
+    assert said.status == 2
+    for part in (
+        "own/experiment/mine.yaml:3: trainer.learing_rate: unknown setting",
+        "mine.yaml:4: trainer.epochs: 'three' is not a number",
+        "mine.yaml:5: trainer.steps: 0 is out of range",
+        "mine.yaml:8: method.low_rank.alfa: unknown setting. Did you mean 'method.low_rank.alpha'?",
+        "seed: 'x' is not a whole number",
+    ):
+        assert part in said.err, said.err
+
+
+def test_a_preset_that_a_file_asks_for_in_vain(say, recipe):
+    said = say("train", *recipe("defaults:\n  - override /method: lorra\n"))
+    assert said.status == 2
+    assert "method: there is no method=lorra. Did you mean 'lora'?" in said.err
+
+
+def test_a_recipe_without_its_package(say, recipe):
+    said = say("train", *recipe("method:\n  rank: 3\n", header=""))
+    assert said.status == 2 and "# @package _global_" in said.err
+
+
+@pytest.mark.parametrize("text", ["method:\n rank: 3\n  low: 2\n", "seed: 1\nseed: 2\n", "a: [1\n"])
+def test_a_file_that_is_no_yaml(say, recipe, text):
+    said = say("train", *recipe(text))
+    assert said.status == 2 and "mine.yaml:" in said.err and "Traceback" not in said.err
+
+
+def test_a_folder_of_files_that_is_not_there(say):
+    said = say("train", "--config-dir", "nowhere")
+    assert said.status == 2 and "there is no folder nowhere" in said.err
+
+
+@pytest.mark.parametrize("flag", ["--epochs=3", "--config-name=x", "-z"])
+def test_flags_that_are_none(say, flag):
+    said = say("train", flag)
+    assert said.status == 2 and said.err.startswith("error: ")
