@@ -39,7 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (default: the program's); the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(words)
+        status = _dispatch(words)
+        sys.stdout.flush()  # a closed pipe shows here, not when the interpreter ends
+        return status
     except BertftError as error:
         return _fail(error)
     except KeyboardInterrupt:

@@ -61,29 +61,30 @@ def command_page(command: str, config_dir: Path | None = None) -> str:
         lines.append(f"  {group}=")
         for name, file in presets(group, config_dir).items():
             lines += _wrapped(f"    {name:<20}", summary(file))
-    lines += ["", "SETTINGS   (type, default, meaning; null where a type may be left out)"]
+    lines += ["", "SETTINGS"]
     for node in nodes(root):
         own = [child for child in node.children.values() if isinstance(child, Leaf)]
         title = node.path or command
         note = "; null unless a preset or one of these sets it" if node.optional else ""
         if own:
-            lines += ["", f"  {title}: {node.meaning.rstrip('.')}{note}"]
+            lines += ["", *_wrapped("  ", f"{title}: {node.meaning.rstrip('.')}{note}")]
         for leaf in own:
             lines += _setting(leaf)
     return "\n".join(lines)
 
 
 def _setting(leaf: Leaf) -> Iterator[str]:
-    yield f"    {leaf.path}  {_type(leaf)}  = {_default(leaf)}"
+    yield from _wrapped("    ", f"{leaf.path}  {_type(leaf)}  = {_default(leaf)}")
     limits = bounds_in_words(leaf)
     meaning = f"{leaf.meaning} ({limits})" if limits else leaf.meaning
     yield from _wrapped("        ", meaning)
 
 
 def _type(leaf: Leaf) -> str:
-    if leaf.choices:
-        return " | ".join(leaf.choices)
-    return "value" if leaf.type is Any else str(leaf.type.__name__)
+    if leaf.type is Any:
+        return "value"
+    kind = " | ".join(leaf.choices) if leaf.choices else leaf.type.__name__
+    return f"{kind} | null" if leaf.optional else kind
 
 
 def _default(leaf: Leaf) -> str:
@@ -97,6 +98,12 @@ def _default(leaf: Leaf) -> str:
 
 
 def _wrapped(head: str, text: str) -> list[str]:
-    return textwrap.wrap(
-        text, _WIDTH, initial_indent=head, subsequent_indent=" " * len(head)
-    ) or [head.rstrip()]  # fmt: skip
+    lines = textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=head,
+        subsequent_indent=" " * max(len(head), 8),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return lines or [head.rstrip()]

@@ -24,7 +24,7 @@ from bertft.errors import DataError
 __all__ = ["resumed"]
 
 _UPWARDS = ("trainer.epochs", "trainer.steps")
-_FREE = ("trainer.device", "trainer.log_every", "quiet", "resume", "experiment", "data.cache")
+_FREE = ("trainer.device", "trainer.log_every", "quiet", "experiment", "data.cache")
 
 
 def resumed(folder: Path, asked: DictConfig, given: Sequence[str]) -> TrainConfig:
@@ -35,14 +35,16 @@ def resumed(folder: Path, asked: DictConfig, given: Sequence[str]) -> TrainConfi
     change; DataError if the run's configuration cannot be read.
     """
     own = _own(folder)
-    problems = []
+    own.resume, problems = asked.resume, []
     for leaf in leaves(tree("train")):
         if not any(_covers(name, leaf.path) for name in given):
             continue
         new, old = OmegaConf.select(asked, leaf.path), OmegaConf.select(own, leaf.path)
         if leaf.path == "trainer.epochs" and old is None and own.trainer.steps is None:
             old = own.method.epochs
-        if leaf.path in _FREE or new == old:
+        if new == old or leaf.path == "resume":
+            continue
+        if leaf.path in _FREE:
             OmegaConf.update(own, leaf.path, new)
         elif leaf.path not in _UPWARDS or new is None:
             problems.append(Problem(leaf.path, f"the run has {old}, not {new}", _HINT))

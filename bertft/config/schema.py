@@ -98,10 +98,10 @@ def _node(cls: type, path: str, optional: bool, meaning: str) -> Node:
         inner, nullable = _without_none(item.metadata.get("part") or hints[item.name])
         nullable = nullable or "part" in item.metadata
         if dataclasses.is_dataclass(inner):
-            meaning = item.metadata["meaning"]
+            says = item.metadata["meaning"]
             if "part" in item.metadata:  # a part's module says what the part does
-                meaning = (sys.modules[inner.__module__].__doc__ or "").strip().splitlines()[0]
-            children[item.name] = _node(typing.cast(type, inner), where, nullable, meaning)
+                says = (sys.modules[inner.__module__].__doc__ or "").strip().splitlines()[0]
+            children[item.name] = _node(typing.cast(type, inner), where, nullable, says)
         else:
             children[item.name] = _leaf(item, where, inner, nullable or inner is Any)
     return Node(path, cls, optional, meaning, children)

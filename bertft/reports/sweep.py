@@ -19,6 +19,7 @@ __all__ = ["JOB_FILE", "JobResult", "Line", "lines_of", "read_jobs", "show", "wr
 
 JOB_FILE = "job.json"
 _SEED = "seed"
+_FILE_WIDTH = 200  # where no terminal sets one
 
 
 @dataclass(frozen=True)
@@ -121,15 +122,24 @@ def write(folder: Path, lines: Sequence[Line]) -> None:
 
 
 def show(lines: Sequence[Line]) -> None:
-    """Print the table."""
+    """Print the table, and below it why jobs failed."""
     from rich.console import Console
     from rich.table import Table
 
     head, rows = _cells(lines)
     table = Table(*head)
     for row, line in zip(rows, lines, strict=True):
-        table.add_row(*row, style="bold" if line.best else "dim" if line.mean is None else None)
-    Console().print(table)
+        note = row[-1].partition(":")[0]
+        style = "bold" if line.best else "dim" if line.mean is None else None
+        table.add_row(*row[:-1], note, style=style)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_FILE_WIDTH)
+    console.print(table)
+    for line in lines:
+        if line.failed:
+            name = " ".join(f"{key}={value}" for key, value in line.settings.items())
+            console.print(f"failed: {name}: {line.error}", markup=False, highlight=False)
 
 
 def _line(settings: dict[str, str], jobs: Sequence[JobResult]) -> Line:
@@ -170,7 +180,7 @@ def _cells(lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
             value = value if len(metrics) == 1 else f"{line.metric} {value}"
         note = "best" if line.best else ""
         if line.failed:
-            note = f"{note} {line.failed} failed: {line.error}".strip()
+            note += f"{', ' if note else ''}{line.failed} failed: {line.error}"
         rows.append(
             [
                 *line.settings.values(), value, str(line.runs),

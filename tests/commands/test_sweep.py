@@ -1,0 +1,242 @@
+"""Sweeps with a train command that takes no time: what runs, what is kept, what is told."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import types
+from pathlib import Path
+
+import pytest
+
+import bertft
+from bertft.cli import main
+from bertft.errors import NonFiniteError, Stopped
+
+ROOT = Path(bertft.__file__).parents[1]
+SWEEP = ["train", "-m", "hydra.sweep.dir=s"]
+
+
+def finish(folder, config, value):
+    """Leave in ``folder`` what a finished run does, as far as a sweep reads it."""
+    checkpoint = folder / "checkpoints" / "step-5"
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    (checkpoint / "adapter.safetensors").write_bytes(b"x" * 100)
+    (checkpoint / "state.safetensors").write_bytes(b"x" * 1000)
+    metrics = {
+        "best": {"metric": "accuracy", "value": value, "step": 5},
+        "train": {"seconds": 2.0, "peak_memory_bytes": 3_000_000},
+        "parameters": {"method": 10 * (config.method.rank or 0)},
+    }
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+
+
+class Fake:
+    """A train command: ``fails`` decides by the configuration what is raised."""
+
+    def __init__(self):
+        self.calls, self.fails = [], lambda config: None
+
+    def run(self, config, folder):
+        self.calls.append((config.method.name, config.method.rank, config.seed, config.resume))
+        (folder / "config.yaml").write_text(self.text(config))
+        (folder / "manifest.json").write_text("{}")
+        error = self.fails(config)
+        if error is not None:
+            raise error
+        finish(folder, config, 0.8 + 0.01 * config.seed + (config.method.name == "svd_lora") / 10)
+
+    @staticmethod
+    def text(config):
+        from omegaconf import OmegaConf
+
+        return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+@pytest.fixture
+def fake(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    made = Fake()
+    module = types.ModuleType("bertft.commands.train")
+    module.run = made.run
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return made
+
+
+def summary(folder="s"):
+    with open(Path(folder) / "summary.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_combination_runs_and_stands_in_the_table(fake, capsys):
+    assert main([*SWEEP, "method=lora,svd_lora", "method.rank=2,8", "seed=0,1"]) == 0
+    assert len(fake.calls) == 8
+    rows = summary()
+    assert [(r["method"], r["method.rank"], r["runs"]) for r in rows] == [
+        ("lora", "2", "2"), ("lora", "8", "2"), ("svd_lora", "2", "2"), ("svd_lora", "8", "2")
+    ]  # fmt: skip
+    assert float(rows[0]["mean"]) == pytest.approx(0.805)
+    assert float(rows[0]["std"]) == pytest.approx(0.01 / 2**0.5)
+    assert (rows[0]["parameters"], rows[0]["bytes"]) == ("20", "100")
+    assert (rows[0]["seconds"], rows[0]["peak_memory_bytes"]) == ("2.0", "3000000")
+    assert [row["best"] for row in rows] == ["false", "false", "true", "false"]
+    text = Path("s/summary.md").read_text(encoding="utf-8")
+    assert "| svd_lora | 2 | 0.9050 ± 0.0071 | 2 |" in text
+    assert "svd_lora" in capsys.readouterr().out
+
+
+def test_a_job_s_folder_is_named_by_its_configuration_not_its_number(fake):
+    main([*SWEEP, "method.rank=2,8"])
+    first = sorted(path.name for path in Path("s").iterdir() if path.is_dir())
+    main(["train", "-m", "hydra.sweep.dir=t", "method.rank=4,8,2"])
+    second = sorted(path.name for path in Path("t").iterdir() if path.is_dir())
+    assert set(first) < set(second) and len(second) == 3
+    assert first[0].startswith("lora-r2-sample-s0-")
+
+
+def test_one_failure_leaves_the_others_alone(fake, capsys):
+    fake.fails = lambda config: NonFiniteError("the loss was NaN") if config.seed == 1 else None
+    assert main([*SWEEP, "method.rank=2,8", "seed=0,1,2"]) == 5
+    assert len(fake.calls) == 6
+    rows = summary()
+    assert [(r["runs"], r["failed"], r["error"]) for r in rows] == [
+        ("2", "1", "the loss was NaN")
+    ] * 2
+    out, err = capsys.readouterr()
+    assert "1 failed" in out and "failed: method.rank=2: the loss was NaN" in out
+    assert "2 of 6 jobs failed" in err and "hydra.sweep.dir=" in err
+    assert "Traceback" not in err and "Error executing job" not in err
+
+
+def test_a_bug_in_one_job_is_a_failed_row_too(fake, capsys):
+    fake.fails = lambda config: ZeroDivisionError("by zero") if config.seed == 1 else None
+    assert main([*SWEEP, "seed=0,1"]) == 5
+    assert summary()[0]["error"] == "ZeroDivisionError: by zero"
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_nothing_but_failures(fake):
+    fake.fails = lambda config: NonFiniteError("NaN")
+    assert main([*SWEEP, "method.rank=2,8"]) == 5
+    assert [(r["metric"], r["mean"], r["best"]) for r in summary()] == [("", "", "false")] * 2
+
+
+def test_repeated_it_keeps_what_is_done_and_goes_on_with_what_was_begun(fake):
+    fake.fails = lambda config: NonFiniteError("NaN") if config.seed == 1 else None
+    assert main([*SWEEP, "seed=0,1"]) == 5
+    fake.calls.clear()
+    fake.fails = lambda config: None
+    assert main([*SWEEP, "seed=0,1,2"]) == 0
+    assert fake.calls == [("lora", 8, 1, "auto"), ("lora", 8, 2, None)]
+    assert [(row["runs"], row["failed"], row["error"]) for row in summary()] == [("3", "0", "")]
+
+
+def test_a_sweep_in_the_same_folder_keeps_the_table_of_all(fake):
+    assert main([*SWEEP, "method.rank=2"]) == 0
+    assert main([*SWEEP, "method.rank=4,8"]) == 0
+    assert [row["method.rank"] for row in summary()] == ["2", "4", "8"]
+
+
+def test_an_old_failure_does_not_fail_another_sweep(fake):
+    fake.fails = lambda config: NonFiniteError("NaN") if config.method.rank == 2 else None
+    assert main([*SWEEP, "method.rank=2"]) == 5
+    assert main([*SWEEP, "method.rank=4,8"]) == 0
+    assert [row["failed"] for row in summary()] == ["1", "0", "0"]
+
+
+def test_combinations_that_cannot_be_are_told_before_the_first_starts(fake, capsys):
+    assert main([*SWEEP, "method=lora,head,svdlora", "method.rank=2,8", "trainer.epochs=x"]) == 2
+    assert fake.calls == [] and not Path("s").exists()
+    err = capsys.readouterr().err
+    assert "trainer.epochs: 'x' is not a number" in err
+    assert "method.rank (method=head method.rank=2; method=head method.rank=8): means" in err
+    assert "method (method=svdlora method.rank=2; method=svdlora method.rank=8): there is" in err
+
+
+def test_the_same_run_twice(fake, capsys):
+    assert main([*SWEEP, "seed=1,1"]) == 2
+    assert "the same run" in capsys.readouterr().err and fake.calls == []
+
+
+@pytest.mark.parametrize(("signum", "status"), [(2, 130), (15, 143)])
+def test_a_signal_stops_the_sweep_and_the_table_tells_how_far_it_came(fake, signum, status):
+    fake.fails = lambda config: Stopped(signum) if config.seed == 1 else None
+    assert main([*SWEEP, "seed=0,1,2"]) == status
+    assert len(fake.calls) == 2
+    assert [(row["runs"], row["failed"], row["error"]) for row in summary()] == [
+        ("1", "1", "cut off")
+    ]
+
+
+def test_paths_sweep_and_may_hold_anything(fake):
+    words = ["data=files", "data.train=数据/a b.csv,c=d.csv"]
+    assert main([*SWEEP, *words]) == 0
+    assert [row["data.train"] for row in summary()] == ["c=d.csv", "数据/a b.csv"]
+
+
+def test_the_best_is_sought_among_runs_on_the_same_data(fake):
+    assert main([*SWEEP, "method=lora,svd_lora", "data=sample,sample_pair"]) == 0
+    best = {(row["data"], row["method"]) for row in summary() if row["best"] == "true"}
+    assert best == {("sample", "svd_lora"), ("sample_pair", "svd_lora")}
+
+
+def test_a_part_may_be_opened_in_a_sweep(fake):
+    assert main([*SWEEP, "method=lora,prefix", "method.rank=null", "method.prefix.length=4"]) == 2
+    assert main([*SWEEP, "method=lora,prefix", "+seed=0,1"]) == 0
+    assert main([*SWEEP, "method=prefix", "method.prefix.length=4,8"]) == 0
+    assert {row["method.prefix.length"] for row in summary()} == {"", "4", "8"}
+
+
+def test_another_sweeper_chooses_as_it_goes(fake):
+    assert main([*SWEEP, "hydra/sweeper=basic", "seed=0,1"]) == 0
+    assert len(fake.calls) == 2 and summary()[0]["runs"] == "2"
+
+
+def test_the_default_folder(fake):
+    assert main(["train", "-m", "seed=0,1"]) == 0
+    (day,) = Path("outputs/sweep").iterdir()
+    (folder,) = day.iterdir()
+    assert {path.name for path in folder.iterdir() if path.is_file()} == {
+        "multirun.yaml", "summary.csv", "summary.md"
+    }  # fmt: skip
+
+
+def test_jobs_may_run_in_processes(tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    code = f"""
+        import sys, types
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+
+        class Finder:  # every process of the launcher gets the train command of this test
+            def find_spec(self, name, path=None, target=None):
+                if name == "bertft.commands.train":
+                    import importlib.machinery
+                    return importlib.machinery.ModuleSpec(name, self)
+
+            def create_module(self, spec):
+                return None
+
+            def exec_module(self, module):
+                import test_sweep
+                fake = test_sweep.Fake()
+                fake.fails = lambda config: (
+                    test_sweep.NonFiniteError("NaN") if config.seed == 1 else None
+                )
+                module.run = fake.run
+
+        sys.meta_path.insert(0, Finder())
+    """
+    (tmp_path / "sitecustomize.py").write_text(textwrap.dedent(code))
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    words = [*SWEEP, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=0,1,2"]
+    done = subprocess.run(
+        [sys.executable, "-m", "bertft", *words],
+        cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 5, done.stderr
+    rows = summary(tmp_path / "s")
+    assert [(row["runs"], row["failed"], row["error"]) for row in rows] == [("2", "1", "NaN")]

@@ -1,0 +1,109 @@
+"""Settings that are right alone and wrong together; and the like that is right."""
+
+from __future__ import annotations
+
+import pytest
+
+WRONG = [
+    ("method=prefix method.rank=4", "method.rank: means nothing for method=prefix"),
+    ("method=full method.initial_rank=4", "method.initial_rank: means nothing for method=full"),
+    ("method=prefix method.low_rank.alpha=4", "method.rank: is missing"),
+    ("method=lora method.initial_rank=12", "method.initial_rank: means nothing for lora"),
+    ("method=svd_lora method.rank=8 method.initial_rank=4", "4 is below method.rank=8"),
+    ("method=lora method.low_rank.l1=0.1", "method.low_rank.l1: means nothing for kind=lora"),
+    ("method=lora method.low_rank.begin=0.2", "method.low_rank.begin: means nothing"),
+    ("method=lora method.low_rank.adapt=false", "method.low_rank.adapt: means nothing"),
+    ("method=svd_lora method.low_rank.magnitude=true", "method.low_rank.magnitude: means nothing"),
+    ("method=svd_lora method.low_rank.rank_stabilised=true", "rank_stabilised: means nothing"),
+    ("method=lora method.low_rank.start=gaussian", "'gaussian' does not fit kind=lora"),
+    ("method=svd_lora method.low_rank.start=principal", "'principal' does not fit kind=svd_lora"),
+    ("method=svd_lora method.low_rank.begin=0.6 method.low_rank.end=0.4", "no step to prune in"),
+    ("method=lora method.low_rank.targets=[]", "[] names no layers"),
+    ("method=lora method.low_rank.targets=3", "3 names no layers"),
+    ("method=lora method.low_rank.targets=query,value", "Write a list"),
+    ("method=full method.base.last_k=2", "method.base.last_k: means nothing for train=everything"),
+    ("method=full method.base.train=last_k", "method.base.last_k: is missing"),
+    ("method=prefix method.prefix.mlp_hidden=64", "means nothing without the MLP"),
+    ("trainer.epochs=1 trainer.steps=5", "both say when to end"),
+    ("trainer.batch_size=8 trainer.micro_batch=16", "16 is above trainer.batch_size=8"),
+    ("trainer.precision=fp16 trainer.device=cpu", "fp16 does not run on the CPU"),
+    ("trainer.device=gpu", "'gpu' is no device"),
+    ("data=files", "data.train: is missing"),
+    ("data.train=a.csv", "data.train: is not read"),
+    ("data.source=hub data.sample=null", "data.hub: is missing"),
+    ("data.sample=null", "data.sample: is missing"),
+    ("data=files data.train=a data.hub=x/y", "data.hub: is not read with source=files"),
+    ("data=sst2 data.sample=pair", "data.sample: is not read with source=hub"),
+    ("data.text=[a,b,c]", "no pair of columns"),
+    ("data.text=[]", "no pair of columns"),
+    ("data.text=-1", "no column"),
+    ("data.label=[a,b]", "is for task=multi_label"),
+    ("data.task=multi_label data.label=[]", "names no columns"),
+    ("data.labels=positive", "'positive' is no list"),
+    ("data.labels=[a,b,a]", "a name stands twice"),
+    ("data.task=regression data.labels=[a,b]", "means nothing for regression"),
+    ("model.path=null", "model.path: is missing"),
+    ("model.architecture.hidden_size=8", "cannot change a pretrained model"),
+    ("model.architecture=bert", "is no group of settings"),
+    ("model=tiny model.architecture.model_type=null", "model_type: is missing"),
+    ("model=tiny model.tokenizer=null", "model.tokenizer: is missing"),
+    ("resume=nowhere", "there is no folder nowhere"),
+]
+RIGHT = [
+    "method=svd_lora method.rank=8 method.initial_rank=8",
+    "method=svd_lora method.low_rank.start=gaussian method.low_rank.l1=0.01",
+    "method=lora method.low_rank.start=principal method.low_rank.magnitude=true",
+    "method=lora method.low_rank.targets=all_linear",
+    "method=prefix method.low_rank.alpha=4 method.rank=2",
+    "method=prefix method.prefix.mlp=true method.prefix.mlp_hidden=64",
+    "method=lora method.base.train=biases",
+    "method.name=mein",
+    "trainer.steps=5 trainer.batch_size=16 trainer.micro_batch=16",
+    "trainer.precision=bf16 trainer.device=cpu",
+    "trainer.device=cuda:1 trainer.precision=fp16",
+    "data=files data.train=a.csv data.text=[0,frage] data.label=2 data.header=false",
+    "data=files data.train=a.csv data.task=multi_label data.label=[a,b]",
+    "data=files data.train=a.csv data.separator=; data.encoding=gb18030",
+    "data=mnli data.validation=validation_mismatched",
+    "model=tiny model.architecture.num_hidden_layers=3 model.architecture.new_key=1",
+    "model.path=some/where model.weights=random model.architecture.num_hidden_layers=2",
+]
+
+
+@pytest.mark.parametrize(("words", "part"), WRONG)
+def test_wrong_together(say, calls, words, part):
+    said = say("train", *words.split())
+    assert (said.status, calls["train"]) == (2, [])
+    assert part in said.err and "Traceback" not in said.err
+
+
+@pytest.mark.parametrize("words", RIGHT)
+def test_right_together(say, calls, words):
+    said = say("train", *words.split())
+    assert said.status == 0, said.err
+    assert len(calls["train"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "part"),
+    [
+        ("eval run=r checkpoint=newest", "'newest' is none"),
+        ("eval run=r precision=fp16 device=cpu", "fp16 does not run on the CPU"),
+        ("eval run=r device=tpu", "'tpu' is no device"),
+        ("eval run=r split=dev", "'dev' is no choice"),
+        ("merge run=r out=o prefix=fold", "'fold' is no choice"),
+        ("merge run=r out=o checkpoint=-1", "'-1' is none"),
+        ("predict run=r text=[a,b,c]", "no pair of columns"),
+        ("predict run=r threshold=1.5", "1.5 is out of range"),
+    ],
+)
+def test_other_commands(say, calls, line, part):
+    said = say(*line.split())
+    assert said.status == 2 and part in said.err
+    assert not any(calls.values())
+
+
+def test_eval_of_a_file_alone_needs_no_training_file(say, calls):
+    assert say("eval", "run=r", "data=files", "data.validation=v.csv").status == 0
+    ((config, _),) = calls["eval"]
+    assert (config.data.validation, config.data.train) == ("v.csv", None)

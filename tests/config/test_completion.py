@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from bertft.config.completion import complete
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("bertft ", ["eval", "merge", "predict", "train"]),
+        ("bertft tr", ["train"]),
+        ("bertft train me", ["method.", "method="]),
+        ("bertft train method=lora", ["method=lora", "method=lora_prefix"]),
+        ("bertft train method.prefix.mlp", ["method.prefix.mlp=", "method.prefix.mlp_hidden="]),
+        ("bertft train trainer.precision=", [f"trainer.precision={p}" for p in ("auto", "bf16", "fp16", "fp32")]),
+        ("bertft train quiet=", ["quiet=false", "quiet=true"]),
+        ("bertft train seed=1 experiment=s", ["experiment=sst2_small_budget"]),
+        ("bertft merge method", []),
+        ("bertft nothing x", []),
+        ("bertft train a.b.c", []),
+        ("bertft train seed.x=", []),
+    ],
+)  # fmt: skip
+def test_words_that_may_follow(line, expected):
+    assert complete(line) == expected
+
+
+def test_nothing_of_hydra_is_offered():
+    offered = complete("bertft train ")
+    assert not [word for word in offered if word.startswith(("hydra", "schema", "open"))]
+    assert "trainer." in offered and "experiment=" in offered
+
+
+def test_paths_are_completed(tmp_path):
+    (tmp_path / "reviews.csv").touch()
+    assert complete(f"bertft train data.train={tmp_path}/re") == [
+        f"data.train={tmp_path}/reviews.csv"
+    ]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_bash_completes_after_the_documented_line(tmp_path):
+    program = tmp_path / "bertft"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m bertft "$@"\n')
+    program.chmod(0o755)
+    script = """
+        eval "$(bertft -sc install=bash)"
+        COMP_LINE="bertft train method=svd"; COMP_POINT=${#COMP_LINE}
+        COMP_WORDS=(bertft train method=svd); COMP_CWORD=2
+        hydra_bash_completion; echo "${COMPREPLY[@]}"
+    """
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": os.getcwd()}
+    done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True)
+    assert done.stdout.split() == ["method=svd_lora", "method=svd_lora_prefix"], done.stderr
+
+
+def test_a_shell_that_is_not_known(say):
+    said = say("-sc", "install=tcsh")
+    assert said.status == 2 and "bash" in said.err

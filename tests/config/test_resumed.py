@@ -1,0 +1,88 @@
+"""A run goes on under its own configuration."""
+
+from __future__ import annotations
+
+import pytest
+from omegaconf import OmegaConf
+
+from bertft.config.command_line import rewrite
+from bertft.config.compose import Request, compose, typed
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A begun run: svd_lora with a batch of 4."""
+
+    def make(*words):
+        words = rewrite("train", ["method=svd_lora", "trainer.batch_size=4", *words])
+        config = typed("train", compose(Request("train", tuple(words))))
+        folder = tmp_path / "run"
+        folder.mkdir()
+        OmegaConf.save(OmegaConf.structured(config), folder / "config.yaml")
+        (folder / "manifest.json").write_text("{}")
+        return folder
+
+    return make
+
+
+def test_it_goes_on_with_its_own_settings_in_its_own_folder(say, calls, run):
+    folder = run("seed=7")
+    assert say("train", f"resume={folder}").status == 0
+    ((config, at),) = calls["train"]
+    assert at == folder
+    assert (config.method.name, config.trainer.batch_size, config.seed) == ("svd_lora", 4, 7)
+    assert config.resume == str(folder)
+
+
+def test_it_may_train_longer_elsewhere_and_in_silence(say, calls, run):
+    folder = run()
+    words = ["trainer.epochs=5", "trainer.device=cpu", "quiet=true", "trainer.log_every=3"]
+    assert say("train", f"resume={folder}", *words).status == 0
+    ((config, _),) = calls["train"]
+    assert (config.trainer.epochs, config.trainer.device, config.quiet) == (5, "cpu", True)
+
+
+@pytest.mark.parametrize(
+    ("begun", "word", "part"),
+    [
+        ((), "trainer.batch_size=8", "trainer.batch_size: the run has 4, not 8"),
+        ((), "method=lora", "method.low_rank.kind: the run has svd_lora, not lora"),
+        ((), "method.low_rank.alpha=3", "method.low_rank.alpha: the run has 16.0, not 3.0"),
+        ((), "trainer.epochs=2", "trainer.epochs: 2.0 is not above the run's 3.0"),
+        (("trainer.epochs=4",), "trainer.epochs=3", "3.0 is not above the run's 4.0"),
+        (("trainer.steps=9",), "trainer.epochs=3", "the run counts in steps"),
+        (("trainer.epochs=4",), "trainer.steps=3", "the run counts in epochs"),
+        (("trainer.steps=9",), "trainer.steps=8", "8 is not above the run's 9"),
+    ],
+)
+def test_it_may_not_change(say, calls, run, begun, word, part):
+    said = say("train", f"resume={run(*begun)}", word)
+    assert (said.status, calls["train"]) == (2, [])
+    assert part in said.err and "goes on under its own" in said.err or "counts in" in said.err
+
+
+def test_auto_takes_the_command_that_began_it(say, calls, run):
+    folder = run("trainer.steps=9")
+    words = ["method=svd_lora", "trainer.batch_size=4", "trainer.steps=9", "resume=auto"]
+    assert say("train", *words, f"hydra.run.dir={folder}").status == 0
+    assert say("train", *words, f"hydra.run.dir={folder}", "data.seed=3").status == 2
+
+
+def test_auto_starts_where_nothing_was_begun(say, calls, tmp_path):
+    assert say("train", "method=lora", "resume=auto", f"hydra.run.dir={tmp_path / 'new'}").status == 0
+    ((config, _),) = calls["train"]
+    assert (config.method.name, config.resume) == ("lora", "auto")
+
+
+def test_a_folder_without_a_run(say, tmp_path):
+    said = say("train", f"resume={tmp_path}")
+    assert said.status == 2 and "holds no run" in said.err
+
+
+@pytest.mark.parametrize("text", ["trainer: [1", "trainer: {epochs: three}", "zzz: 1", "\x00", "- 1"])
+def test_a_damaged_configuration(say, run, text):
+    folder = run()
+    (folder / "config.yaml").write_text(text)
+    said = say("train", f"resume={folder}")
+    assert said.status == 2, said.err
+    assert "config.yaml: cannot be read" in said.err

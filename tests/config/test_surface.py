@@ -1,0 +1,40 @@
+"""Commands, settings, types, defaults and presets are a promise: a change is made on purpose.
+
+To accept one: python tests/config/test_surface.py > tests/config/surface.txt
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bertft.config.commands import COMMANDS
+from bertft.config.folder import group_names, presets
+from bertft.config.schema import leaves, tree
+
+STORED = Path(__file__).parent / "surface.txt"
+
+
+def surface() -> Iterator[str]:
+    for group in group_names():
+        yield f"{group}= {' '.join(presets(group))}"
+    for command in COMMANDS:
+        for leaf in leaves(tree(command)):
+            kind = "any" if leaf.type is Any else leaf.type.__name__
+            kind += " or null" if leaf.optional and leaf.type is not Any else ""
+            choices = f" in {'|'.join(leaf.choices)}" if leaf.choices else ""
+            bounds = "".join(f" {name} {bound:g}" for name, bound in leaf.bounds.items())
+            yield f"{command} {leaf.path}: {kind}{choices}{bounds} = {leaf.default!r}"
+
+
+def test_the_surface_is_the_promised_one():
+    promised = STORED.read_text(encoding="utf-8").splitlines()
+    present = list(surface())
+    assert [line for line in promised if line not in present] == [], "taken away"
+    assert [line for line in present if line not in promised] == [], "added"
+    assert present == promised
+
+
+if __name__ == "__main__":
+    print("\n".join(surface()))

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from bertft.reports.sweep import JobResult, lines_of, read_jobs, write
+
+
+def job(value=None, error=None, metric="accuracy", **settings):
+    metrics = None
+    if value is not None:
+        metrics = {
+            "best": {"metric": metric, "value": value, "step": 1},
+            "train": {"seconds": 1.0, "peak_memory_bytes": None},
+            "parameters": {"method": 7},
+        }
+    named = {key.replace("__", "."): str(each) for key, each in settings.items()}
+    return JobResult(Path("nowhere"), named, error, metrics)
+
+
+def test_seeds_are_one_line_with_the_sample_s_deviation():
+    (line,) = lines_of([job(0.1, seed=0), job(0.2, seed=1), job(0.6, seed=2)])
+    assert line.mean == pytest.approx(0.3)
+    assert line.std == pytest.approx(0.2645751)
+    assert (line.runs, line.failed, line.best) == (3, 0, True)
+
+
+def test_one_seed_has_no_deviation():
+    (line,) = lines_of([job(0.1, seed=0)])
+    assert line.std is None
+
+
+def test_columns_are_the_settings_that_differ():
+    jobs = [job(0.1, model="tiny", method="lora"), job(0.2, model="tiny", method="prefix")]
+    assert [line.settings for line in lines_of(jobs)] == [{"method": "lora"}, {"method": "prefix"}]
+
+
+def test_lower_is_better_where_it_is():
+    jobs = [job(0.1, metric="loss", a=1), job(0.2, metric="loss", a=2)]
+    assert [line.best for line in lines_of(jobs, ["loss"])] == [True, False]
+    assert [line.best for line in lines_of(jobs, [])] == [False, True]
+
+
+def test_metrics_do_not_compete():
+    jobs = [job(0.9, data="sst2"), job(0.1, data="stsb", metric="pearson")]
+    assert [line.best for line in lines_of(jobs)] == [True, True]
+
+
+def test_negative_scores_compete_too():
+    jobs = [job(-0.9, a=1), job(-0.1, a=2)]
+    assert [line.best for line in lines_of(jobs)] == [False, True]
+
+
+def test_unknown_memory_stays_unknown():
+    (line,) = lines_of([job(0.1)])
+    assert line.peak_memory_bytes is None
+
+
+def test_numbers_come_in_their_own_order(tmp_path):
+    for rank in ("16", "2", "full", "8"):
+        folder = tmp_path / rank
+        folder.mkdir()
+        (folder / "job.json").write_text(
+            json.dumps({"overrides": {"rank": rank}, "error": "x"}), encoding="utf-8"
+        )
+    assert [each.settings["rank"] for each in read_jobs(tmp_path)] == ["2", "8", "16", "full"]
+
+
+def test_files_hold_any_text(tmp_path):
+    error = 'a | b, "c"\nd'
+    write(tmp_path, lines_of([job(error=error, 路="数据/a,b.csv"), job(0.5, 路="c.csv")]))
+    with open(tmp_path / "summary.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert (rows[0]["路"], rows[0]["error"]) == ("数据/a,b.csv", error)
+    table = (tmp_path / "summary.md").read_text(encoding="utf-8").splitlines()[2:]
+    assert len(table) == 4  # the newline of the error broke no row
+    assert "a \\| b" in table[2]

@@ -1,0 +1,261 @@
+"""The program as its users meet it: words in, messages and an exit status out."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+import bertft
+from bertft.cli import main
+from bertft.errors import (
+    DataError,
+    EnvironmentFailed,
+    MergeRefused,
+    NonFiniteError,
+    Stopped,
+    SweepFailed,
+)
+
+ROOT = Path(bertft.__file__).parents[1]
+HEAVY = ("torch", "transformers", "datasets", "numpy", "pandas", "pyarrow", "rich")
+
+
+def program(*words, **environment):
+    """The program in a process of its own."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    command = [sys.executable, "-m", "bertft", *words]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture
+def train(monkeypatch, tmp_path):
+    """Install what ``bertft train`` does instead of training."""
+    monkeypatch.chdir(tmp_path)
+
+    def install(run):
+        module = types.ModuleType("bertft.commands.train")
+        module.run = run
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+
+    return install
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["help"]])
+def test_help_of_the_program(capsys, words):
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    assert "bertft <command>" in out and err == ""
+
+
+@pytest.mark.parametrize("words", [["train", "--help"], ["train", "method=lora", "-h"]])
+def test_help_of_a_command(capsys, words):
+    assert main(words) == 0
+    assert capsys.readouterr().out.startswith("bertft train: ")
+
+
+@pytest.mark.parametrize("words", [["--version"], ["train", "--version"]])
+def test_version(capsys, words):
+    assert main(words) == 0
+    assert capsys.readouterr().out == f"bertft {bertft.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["trian"], "there is no command 'trian'. Did you mean 'train'?"),
+        (["zzz"], "One of: train, eval, merge, predict"),
+        (["method=lora"], "method=lora stands where a command must"),
+        (["--cfg", "job"], "--cfg stands where a command must"),
+        (["merge", "-m", "run=a,b", "out=o"], "Only train sweeps"),
+    ],
+)
+def test_words_that_are_no_command(capsys, words, part):
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert part in err and out == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (DataError("bad row", where="a.csv:3"), 2),
+        (NonFiniteError("the loss was NaN"), 3),
+        (MergeRefused("the logits moved"), 3),
+        (EnvironmentFailed("no space left"), 4),
+        (SweepFailed("1 of 2 jobs failed"), 5),
+        (Stopped(2), 130),
+        (Stopped(15), 143),
+        (MemoryError(), 4),
+        (OSError(errno.ENOSPC, "No space left on device", "x.bin"), 4),
+        (OSError(errno.EACCES, "Permission denied", "/root/x"), 4),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_errors_end_with_their_status_and_no_traceback(train, capsys, error, status):
+    def run(config, folder):
+        raise error
+
+    train(run)
+    assert main(["train"]) == status
+    err = capsys.readouterr().err
+    assert "Traceback" not in err and "Error executing job" not in err
+    if not isinstance(error, KeyboardInterrupt):
+        assert err.count("error: ") == 1
+
+
+def test_the_gpu_out_of_memory_says_what_to_lower(train, capsys):
+    class OutOfMemoryError(RuntimeError):  # torch's, by its name
+        pass
+
+    def run(config, folder):
+        raise OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore")
+
+    train(run)
+    assert main(["train"]) == 4
+    assert "trainer.micro_batch" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [ValueError("oops"), FileNotFoundError(2, "gone", "x")])
+def test_anything_else_is_a_bug_of_ours(train, capsys, error):
+    def run(config, folder):
+        raise error
+
+    train(run)
+    assert main(["train"]) == 1
+    err = capsys.readouterr().err
+    assert "Traceback" in err and "this is a bug of bertft" in err
+
+
+def test_the_full_error_is_shown_on_request(train, capsys, monkeypatch):
+    def run(config, folder):
+        raise DataError("bad row")
+
+    train(run)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    assert main(["train"]) == 2
+    err = capsys.readouterr().err
+    assert "Traceback" in err and err.endswith("error: bad row\n")
+    assert os.environ["HYDRA_FULL_ERROR"] == "1"
+
+
+def test_the_run_folder_is_named_after_time_method_and_data(train, tmp_path):
+    seen = []
+    train(lambda config, folder: seen.append(folder))
+    assert main(["train", "method=svd_lora"]) == 0
+    (folder,) = seen
+    assert folder.is_dir() and folder.name.endswith("-svd_lora-sample")
+    assert folder.parents[1] == tmp_path / "outputs" / "train"
+    assert list(folder.iterdir()) == []  # nothing of Hydra's
+
+
+def test_the_run_folder_can_be_chosen(train, tmp_path):
+    seen = []
+    train(lambda config, folder: seen.append(folder))
+    assert main(["train", "hydra.run.dir=out put/läuft, 好=1"]) == 0
+    assert seen == [tmp_path / "out put/läuft, 好=1"]
+
+
+def test_a_refused_run_leaves_no_folder(train, tmp_path):
+    def run(config, folder):
+        raise DataError("bad row")
+
+    train(run)
+    assert main(["train"]) == 2
+    assert not list((tmp_path / "outputs" / "train").iterdir())
+
+
+def test_a_refused_run_keeps_a_folder_that_was_chosen(train, tmp_path):
+    def run(config, folder):
+        raise DataError("bad row")
+
+    train(run)
+    (tmp_path / "mine").mkdir()
+    assert main(["train", "hydra.run.dir=mine"]) == 2
+    assert (tmp_path / "mine").is_dir()
+
+
+@pytest.mark.parametrize("command", ["merge", "predict"])
+def test_merge_and_predict_leave_nothing_beside_what_they_write(monkeypatch, tmp_path, command):
+    monkeypatch.chdir(tmp_path)
+    module = types.ModuleType(f"bertft.commands.{command}")
+    module.run = lambda config, folder: None
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    assert main([command, "run=r", *(["out=o"] if command == "merge" else [])]) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_stdout_belongs_to_the_command(train, capsys):
+    train(lambda config, folder: print("mine"))
+    assert main(["train"]) == 0
+    assert capsys.readouterr() == ("mine\n", "")
+
+
+def test_words_and_flags_in_any_order(capsys):
+    assert main(["train", "seed=3", "--cfg", "job", "method=prefix", "-p", "method"]) == 0
+    assert "name: prefix" in capsys.readouterr().out
+
+
+def test_cfg_resolves(capsys):
+    assert main(["train", "data.cache=${model.path}/c", "--cfg", "job", "--resolve"]) == 0
+    assert "cache: all-MiniLM-L6-v2/c" in capsys.readouterr().out
+
+
+def test_info_tells_where_the_configuration_comes_from(capsys):
+    assert main(["train", "--info", "defaults"]) == 0
+    assert "method/lora" in capsys.readouterr().out
+
+
+def test_the_program_s_words_are_restored(train):
+    train(lambda config, folder: None)
+    before = list(sys.argv)
+    assert main(["train"]) == 0
+    assert sys.argv == before and "HYDRA_FULL_ERROR" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (["--help"], 0),
+        (["train", "--help"], 0),
+        (["train", "--cfg", "job"], 0),
+        (["train", "method=svdlora", "trainer.epochs=three"], 2),
+        (["train", "-m", "method=lora,svdlora"], 2),
+        (["train", "-m", "method=lora,head", "method.rank=4"], 2),
+        (["-sc", "install=bash"], 0),
+    ],
+)
+def test_nothing_heavy_is_imported(words, status):
+    code = (
+        "import sys\nfrom bertft.cli import main\n"
+        f"assert main({words!r}) == {status}\n"
+        f"heavy = [name for name in {HEAVY!r} if name in sys.modules]\n"
+        "assert not heavy, heavy"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_program_in_a_process_of_its_own():
+    done = program("train", "trainer.learing_rate=1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: trainer.learing_rate: unknown setting. Did you mean 'trainer.learning_rate'?\n"
+    )
+
+
+@pytest.mark.parametrize("words", [["train", "--help"], ["--version"], ["train", "--cfg", "job"]])
+def test_a_closed_pipe_is_quiet(words):
+    reader, writer = os.pipe()
+    os.close(reader)
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "bertft", *words]
+    done = subprocess.run(command, env=env, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
