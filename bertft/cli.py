@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         environment = _environment(error)
         if environment is not None:
             return _fail(environment)
@@ -106,7 +106,7 @@ def _command(command: str, words: list[str]) -> int:
     def task(config: Any) -> None:
         try:
             _run(command, config, overrides)
-        except Exception as error:  # noqa: BLE001  (Hydra would print it in its own words)
+        except Exception as error:
             failed.append(error)
 
     _hydra_app(command, flags, overrides, task)

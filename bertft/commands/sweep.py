@@ -27,6 +27,7 @@ from bertft.config.command_line import OPEN, split, unquoted
 from bertft.config.compose import Job, register_schema, settings_of
 from bertft.config.job_folder import job_folder
 from bertft.config.messages import Problem, usage_error
+from bertft.config.plain import plain
 from bertft.errors import BertftError, Stopped, SweepFailed
 from bertft.reports.sweep import JOB_FILE, lines_of, read_jobs, show, write
 
@@ -99,13 +100,13 @@ def run_job(config: DictConfig) -> None:
     except BertftError as error:
         _note(folder, settings, str(error))
         print(f"{name}: {error}", file=sys.stderr)
-    except Exception as error:  # noqa: BLE001  (a failed row, whatever it was)
+    except Exception as error:
         _note(folder, settings, f"{type(error).__name__}: {error}")
         traceback.print_exc()
 
 
 def _names(jobs: Sequence[Job]) -> set[str]:
-    names = [_folder_of(job) for job in jobs]
+    names = [job_folder(plain(job.config)) for job in jobs]
     twice = [job for job, name in zip(jobs, names, strict=True) if Counter(names)[name] > 1]
     if twice:
         shown = "; ".join(" ".join(job.overrides) for job in twice[:2])
@@ -113,13 +114,6 @@ def _names(jobs: Sequence[Job]) -> set[str]:
             [Problem("-m", f"two combinations are the same run ({shown})", "Give each value once")]
         )
     return set(names)
-
-
-def _folder_of(job: Job) -> str:
-    names = [key for key in job.config if key != "hydra"]
-    content = OmegaConf.to_container(OmegaConf.masked_copy(job.config, names), resolve=True)
-    assert isinstance(content, dict)
-    return job_folder({str(key): value for key, value in content.items()})
 
 
 def _note(folder: Path, settings: Mapping[str, str], error: str | None) -> None:

@@ -2,7 +2,7 @@
 
     words     unknown groups, presets and settings, with or without +; values of a wrong type
     files     the same for every YAML file that takes part, named with its line
-    whole     what is missing, choices and bounds, and the rules of ``combinations``
+    whole     what is missing, choices and bounds, and the rules of ``rules``
 
 What cannot be judged because something it rests on is wrong is left out, not guessed.
 """
@@ -16,10 +16,10 @@ from typing import Any
 
 import yaml
 
-from bertft.config.combinations import RULES
 from bertft.config.command_line import split
 from bertft.config.folder import group_names
 from bertft.config.messages import Problem, did_you_mean, nearest
+from bertft.config.rules import RULES
 from bertft.config.schema import Leaf, Node, leaves, locate, tree
 from bertft.config.values import faults
 

@@ -81,10 +81,10 @@ def rewrite(command: str, overrides: Sequence[str], sweep: bool = False) -> list
     words = _opened(root, words)
     if command == "eval":
         words = _with_data_of_run(words)
-    given = {split(word)[1]: split(word)[2] for word in words}
-    if command == "train" and given.get("resume") not in (None, "null", "'auto'", "'null'"):
-        if "hydra.run.dir" not in given:
-            words.append(f"hydra.run.dir={given['resume']}")
+    given = {key: value for _, key, value in map(split, words)}
+    run = given.get("resume") if command == "train" else None
+    if run not in (None, "null", "'auto'") and "hydra.run.dir" not in given:
+        words.append(f"hydra.run.dir={run}")
     return words
 
 
@@ -163,7 +163,7 @@ def _data_of(run: str) -> dict[str, Any]:
     file = Path(unquoted(run)) / "config.yaml"
     try:
         data = OmegaConf.to_container(OmegaConf.load(file)).get("data")  # type: ignore[union-attr]
-    except Exception:  # noqa: BLE001  (no run: the command itself says so)
+    except Exception:
         return {}
     known = tree("train").children["data"]
     assert isinstance(known, Node)

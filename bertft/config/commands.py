@@ -34,7 +34,7 @@ class TrainConfig:
 class EvalConfig:
     """Score a run's best checkpoint, or a transformers folder, on labelled rows."""
 
-    run: str = setting(MISSING, "A run folder, or a folder of a merged or plain transformers model.")
+    run: str = setting(MISSING, "A run folder, or one of a merged or plain transformers model.")
     data: Optional[DataConfig] = setting(None, "Rows to score; null: those of the run.")
     split: str = setting("validation", "Which split.", choices=("validation", "test", "train"))
     checkpoint: str = setting("best", "best, last or a step number.")
@@ -53,7 +53,7 @@ class MergeConfig:
     checkpoint: str = setting("best", "best, last or a step number.")
     prefix: str = setting(
         "refuse",
-        "A prefix cannot be folded. refuse: stop; beside: fold the rest, keep the prefix in the folder.",
+        "A prefix cannot be folded. refuse: stop; beside: fold the rest, keep it in the folder.",
         choices=("refuse", "beside"),
     )
     device: str = setting("auto", "auto: CUDA if present, else CPU.")
@@ -63,8 +63,10 @@ class MergeConfig:
 class PredictConfig:
     """Answer unlabelled rows: JSON lines in, JSON lines out."""
 
-    run: str = setting(MISSING, "A run folder, or a folder of a merged or plain transformers model.")
-    input: str = setting("-", "A file (jsonl, csv, tsv, parquet, txt: a text a line), or - for JSON lines on stdin.")
+    run: str = setting(MISSING, "A run folder, or one of a merged or plain transformers model.")
+    input: str = setting(
+        "-", "A file (jsonl, csv, tsv, parquet, txt: a text a line); -: JSON lines on stdin."
+    )
     output: str = setting("-", "A file, or - for stdout.")
     checkpoint: str = setting("best", "best, last or a step number.")
     text: Any = setting(None, "Column of the text, or a list of two; null: as the run was trained.")

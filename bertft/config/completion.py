@@ -6,7 +6,10 @@ comes from the schema and the presets, so that it needs no composing and knows e
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Iterator
+from typing import Any
 
 from hydra.core.plugins import Plugins
 from hydra.plugins.completion_plugin import CompletionPlugin
@@ -19,8 +22,7 @@ from bertft.config.schema import Leaf, Node, locate, tree
 __all__ = ["complete", "script"]
 
 _PATHS = frozenset(
-    ("run", "out", "input", "output", "resume", "path", "tokenizer", "cache", "dir")
-    + ("train", "validation", "test")
+    "run out input output resume path tokenizer cache dir train validation test".split()
 )
 
 
@@ -37,16 +39,15 @@ def complete(line: str) -> list[str]:
 
 def script(shell: str, action: str) -> str:
     """What the shell shall evaluate: Hydra's script for ``shell``, action install or uninstall."""
-    import contextlib
-    import io
-
-    plugins = {each.provides(): each for each in Plugins.instance().discover(CompletionPlugin)}
+    plugins: dict[str, Any] = {
+        plugin.provides(): plugin  # type: ignore[attr-defined]
+        for plugin in Plugins.instance().discover(CompletionPlugin)
+    }
     if shell not in plugins or action not in ("install", "uninstall"):
         hint = did_you_mean(shell, plugins)
         raise usage_error([Problem(f"-sc {action}={shell}", "is not known", hint)])
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        plugin = plugins[shell](None)  # type: ignore[arg-type]
-        getattr(plugin, action)()
+        getattr(plugins[shell](None), action)()
     return printed.getvalue()
 
 

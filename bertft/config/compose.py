@@ -1,8 +1,8 @@
 """Compose a command's configuration with Hydra, checked whole; and the typed object of it.
 
-    compose(request) -> DictConfig            or UsageError with every problem
-    plan(request)    -> folder, [Job, ...]    the same for each combination of a sweep
-    settings_of(...) -> TrainConfig, EvalConfig, ...
+compose(request) -> DictConfig            or UsageError with every problem
+plan(request)    -> folder, [Job, ...]    the same for each combination of a sweep
+settings_of(...) -> TrainConfig, EvalConfig, ...
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from bertft.config.hydra_errors import RENDERED, problem_of, relative
 from bertft.config.job_folder import register_resolver
 from bertft.config.messages import Problem, usage_error
 from bertft.config.parts import part_settings
+from bertft.config.plain import plain
 from bertft.config.resumed import resumed
 
 __all__ = ["Job", "Request", "compose", "plan", "register_schema", "settings_of", "typed"]
@@ -63,9 +64,9 @@ def register_schema() -> None:
     for command, cls in COMMANDS.items():
         store.store(group="schema", name=command, node=cls, package="_global_")
     for part in part_settings():
-        path, node = f"method.{part}", {"method": {part: {}}}
-        group = opening(path).lstrip("+").partition("=")[0]
-        store.store(group=group, name="yes", node=node, package="_global_")
+        group = opening(f"method.{part}").lstrip("+").partition("=")[0]
+        filling: dict[str, Any] = {"method": {part: {}}}
+        store.store(group=group, name="yes", node=filling, package="_global_")
 
 
 def compose(request: Request) -> DictConfig:
@@ -114,9 +115,7 @@ def _jobs(hydra: Hydra, request: Request) -> list[Job]:
     return found
 
 
-def settings_of(
-    command: str, config: DictConfig, folder: Path, overrides: Sequence[str]
-) -> Any:
+def settings_of(command: str, config: DictConfig, folder: Path, overrides: Sequence[str]) -> Any:
     """What ``bertft.commands.<command>.run`` takes: the dataclass of the composed ``config``.
 
     Of a run that goes on (``resume``, in ``folder``) it is the run's own configuration.
@@ -134,8 +133,8 @@ def settings_of(
 
 def typed(command: str, config: DictConfig) -> Any:
     """The dataclass of ``command`` filled with a composed ``config``, its ``hydra`` left out."""
-    content = {key: config._get_node(key) for key in config if key != "hydra"}
-    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(COMMANDS[command]), content))
+    schema = OmegaConf.structured(COMMANDS[command])
+    return OmegaConf.to_object(OmegaConf.merge(schema, plain(config)))
 
 
 def _composed(
@@ -149,12 +148,9 @@ def _composed(
         if in_files:
             return None, [*problems, *in_files]
         config = _compose(hydra, request, good, RunMode.RUN)
-        content = OmegaConf.to_container(
-            OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]), resolve=True
-        )
+        content = plain(config)
     except RENDERED as error:
         return None, [*problems, problem_of(error)]
-    assert isinstance(content, dict)
     return config, [*problems, *check_whole(request.command, content, bad)]
 
 

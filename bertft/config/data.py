@@ -27,9 +27,7 @@ class DataConfig:
         choices=task_names(),
     )
     train: Optional[str] = setting(None, "Training file (csv, tsv, jsonl, parquet); hub: split.")
-    validation: Optional[str] = setting(
-        None, "Validation file; null: cut from train. hub: split."
-    )
+    validation: Optional[str] = setting(None, "Validation file; null: cut from train. hub: split.")
     test: Optional[str] = setting(None, "Test file, scored once at the end; hub: split.")
     hub: Optional[str] = setting(None, "Hub id of the data set; source=hub.")
     subset: Optional[str] = setting(None, "Configuration name of the Hub data set.")
@@ -62,7 +60,8 @@ class DataConfig:
         0.1, "Share of train cut off where there is no validation.", above=0, below=1
     )
     max_length: Optional[int] = setting(
-        None, "Longest row in tokens, special ones included; null: the smaller of 256 and the model's.",
+        None,
+        "Longest row in tokens, special ones included; null: the smaller of 256 and the model's.",
         at_least=4,
     )
     on_bad_row: str = setting(
@@ -71,7 +70,9 @@ class DataConfig:
     metric: Optional[str] = setting(
         None, "Metric that chooses the best checkpoint; null: the task's own."
     )
-    seed: int = setting(0, "Seed of the split and of sampled rows; stays while seed varies.", at_least=0)
+    seed: int = setting(
+        0, "Seed of the split and of sampled rows; stays while seed varies.", at_least=0
+    )
     cache: Optional[str] = setting(
         None, "Folder of tokenised rows; null: $BERTFT_CACHE or ~/.cache/bertft."
     )

@@ -10,7 +10,7 @@ from typing import Any
 import bertft
 from bertft.config.commands import COMMANDS
 from bertft.config.folder import group_names, presets, summary
-from bertft.config.schema import Leaf, Node, nodes, tree
+from bertft.config.schema import Leaf, nodes, tree
 from bertft.config.values import bounds_in_words
 
 __all__ = ["command_page", "main_page"]

@@ -32,7 +32,8 @@ def problem_of(error: BaseException) -> Problem:
     """The mistake behind ``error``, one of ``RENDERED``."""
     if isinstance(error, OverrideParseException):
         return Problem(
-            error.override, "cannot be read", "Quote its value for the shell and again within: \"key='value'\""
+            error.override, "cannot be read",
+            "Quote its value for the shell and again within: \"key='value'\"",
         )  # fmt: skip
     if isinstance(error, MissingConfigException):
         return _no_preset(error)
@@ -65,7 +66,9 @@ def _no_preset(error: MissingConfigException) -> Problem:
     first = str(error).strip().splitlines()[0]
     file = first.split("'")[1] if first.startswith("In '") else ""
     # A file of a group that asks for a preset is named; the root only passes on what others ask.
-    return Problem(file if "/" in file else group, f"there is no {group}={name}", hint[:1].upper() + hint[1:])
+    return Problem(
+        file if "/" in file else group, f"there is no {group}={name}", hint[:1].upper() + hint[1:]
+    )
 
 
 def _of_omegaconf(error: OmegaConfBaseException) -> Problem:

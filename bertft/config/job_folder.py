@@ -14,6 +14,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from bertft.config.plain import plain
+
 __all__ = ["job_folder", "register_resolver"]
 
 _NO_MATTER = ("hydra", "quiet", "resume")  # settings that change no result
@@ -40,7 +42,4 @@ def register_resolver() -> None:
 
 
 def _resolve(*, _root_: DictConfig) -> str:
-    names = [key for key in _root_ if key != "hydra"]
-    content = OmegaConf.to_container(OmegaConf.masked_copy(_root_, names), resolve=True)
-    assert isinstance(content, dict)
-    return job_folder({str(key): value for key, value in content.items()})
+    return job_folder(plain(_root_))

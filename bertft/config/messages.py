@@ -1,8 +1,8 @@
 """Words of an error: the nearest valid name, and lists a reader can take in.
 
-    nearest("svdlora", ("lora", "svd_lora"))       -> "svd_lora"
-    did_you_mean("svdlora", ("lora", "svd_lora"))  -> "did you mean 'svd_lora'?"
-    did_you_mean("zebra", ("lora", "svd_lora"))    -> "one of: lora, svd_lora"
+nearest("svdlora", ("lora", "svd_lora"))       -> "svd_lora"
+did_you_mean("svdlora", ("lora", "svd_lora"))  -> "did you mean 'svd_lora'?"
+did_you_mean("zebra", ("lora", "svd_lora"))    -> "one of: lora, svd_lora"
 """
 
 from __future__ import annotations

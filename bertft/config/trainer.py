@@ -20,7 +20,9 @@ class TrainerConfig:
     steps: Optional[int] = setting(None, "Optimizer steps instead of epochs.", at_least=1)
     batch_size: int = setting(32, "Rows an optimizer step.", at_least=1)
     micro_batch: Optional[int] = setting(
-        None, "Rows a forward pass; gradients accumulate up to batch_size. Null: batch_size.", at_least=1
+        None,
+        "Rows a forward pass; gradients accumulate up to batch_size. Null: batch_size.",
+        at_least=1,
     )
     learning_rate: Optional[float] = setting(
         None, "Peak learning rate of every part; null: each part's own.", above=0
@@ -63,9 +65,7 @@ class TrainerConfig:
     checkpoint_every: Optional[int] = setting(
         None, "Steps between checkpoints; null: at each evaluation.", at_least=1
     )
-    keep_checkpoints: int = setting(
-        1, "Checkpoints kept beside last and best.", at_least=0
-    )
+    keep_checkpoints: int = setting(1, "Checkpoints kept beside last and best.", at_least=0)
     patience: Optional[int] = setting(
         None, "Evaluations without a better metric before the run stops; null: never.", at_least=1
     )

@@ -86,9 +86,7 @@ def lines_of(jobs: Sequence[JobResult], lower_is_better: Iterable[str] = ("loss"
     for job in jobs:
         key = tuple(job.settings.get(name, "") for name in names)
         groups.setdefault(key, []).append(job)
-    lines = [
-        _line(dict(zip(names, key, strict=True)), group) for key, group in groups.items()
-    ]
+    lines = [_line(dict(zip(names, key, strict=True)), group) for key, group in groups.items()]
     lower = frozenset(lower_is_better)
     leaders: dict[tuple[str, ...], Line] = {}
     for line in lines:

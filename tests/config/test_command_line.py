@@ -24,7 +24,7 @@ PATHS = [
     "a=b.csv",
     "/数据/评论.csv",
     "données/été (1).csv",
-    "it's \"quoted\" here",
+    'it\'s "quoted" here',
     "C:\\temp\\new",
     "ends\\",
     "~/x#y;z&w!",

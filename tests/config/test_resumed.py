@@ -58,7 +58,7 @@ def test_it_may_train_longer_elsewhere_and_in_silence(say, calls, run):
 def test_it_may_not_change(say, calls, run, begun, word, part):
     said = say("train", f"resume={run(*begun)}", word)
     assert (said.status, calls["train"]) == (2, [])
-    assert part in said.err and "goes on under its own" in said.err or "counts in" in said.err
+    assert part in said.err
 
 
 def test_auto_takes_the_command_that_began_it(say, calls, run):
@@ -69,7 +69,8 @@ def test_auto_takes_the_command_that_began_it(say, calls, run):
 
 
 def test_auto_starts_where_nothing_was_begun(say, calls, tmp_path):
-    assert say("train", "method=lora", "resume=auto", f"hydra.run.dir={tmp_path / 'new'}").status == 0
+    words = ["method=lora", "resume=auto", f"hydra.run.dir={tmp_path / 'new'}"]
+    assert say("train", *words).status == 0
     ((config, _),) = calls["train"]
     assert (config.method.name, config.resume) == ("lora", "auto")
 
@@ -79,7 +80,10 @@ def test_a_folder_without_a_run(say, tmp_path):
     assert said.status == 2 and "holds no run" in said.err
 
 
-@pytest.mark.parametrize("text", ["trainer: [1", "trainer: {epochs: three}", "zzz: 1", "\x00", "- 1"])
+DAMAGED = ["trainer: [1", "trainer: {epochs: three}", "zzz: 1", "\x00", "- 1"]
+
+
+@pytest.mark.parametrize("text", DAMAGED)
 def test_a_damaged_configuration(say, run, text):
     folder = run()
     (folder / "config.yaml").write_text(text)

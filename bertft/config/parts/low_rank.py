@@ -46,9 +46,7 @@ class Settings:
         0.4, "svd_lora: share of the steps, at the end, with a frozen budget.", above=0, below=1
     )
     interval: int = setting(10, "svd_lora: steps between two changes of the mask.", at_least=1)
-    beta1: float = setting(
-        0.85, "svd_lora: smoothing of the importance.", at_least=0, below=1
-    )
+    beta1: float = setting(0.85, "svd_lora: smoothing of the importance.", at_least=0, below=1)
     beta2: float = setting(
         0.85, "svd_lora: smoothing of the importance's uncertainty.", at_least=0, below=1
     )

@@ -18,9 +18,13 @@ class Settings:
         "key_value: per-layer keys and values. prompt: vectors before the input embeddings.",
         choices=("key_value", "prompt"),
     )
-    length: int = setting(16, "Vectors a layer (key_value) or before the input (prompt).", at_least=1)
+    length: int = setting(
+        16, "Vectors a layer (key_value) or before the input (prompt).", at_least=1
+    )
     learning_rate: float = setting(1e-2, "Peak learning rate of the prefix.", above=0)
-    mlp: bool = setting(False, "Train the prefix through an MLP (Embedding → Linear → tanh → Linear).")
+    mlp: bool = setting(
+        False, "Train the prefix through an MLP (Embedding → Linear → tanh → Linear)."
+    )
     mlp_hidden: int = setting(512, "Width of that MLP's hidden layer.", at_least=1)
     shift_positions: bool = setting(
         False, "Let the sequence's positions start after the prefix, as P-tuning v2 does."

@@ -1,0 +1,24 @@
+"""Settings that are right one by one and make no sense together.
+
+A rule takes ``get`` (path → value, None below a null node) and yields a ``Problem`` for each
+nonsense it finds. ``RULES`` names the rules of each command; each module here holds those of one
+subject in a tuple of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from bertft.config.messages import Problem
+from bertft.config.rules import data, device, method, model, runs, trainer
+from bertft.config.rules.get import Get
+
+__all__ = ["RULES", "Get"]
+
+RULES: dict[str, tuple[Callable[[Get], Iterator[Problem]], ...]] = {
+    "train": (*method.RULES, *trainer.RULES, *model.RULES, *data.RULES, data.training_file,
+              runs.resume),
+    "eval": (*data.RULES, runs.checkpoint, *device.RULES),
+    "merge": (runs.checkpoint, device.known),
+    "predict": (data.text_of_predict, runs.checkpoint, *device.RULES),
+}  # fmt: skip

@@ -1,0 +1,93 @@
+"""Rows from nowhere or from two places; columns that are none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from bertft.config.messages import Problem
+from bertft.config.rules.get import Get
+
+__all__ = ["RULES", "text_of_predict", "training_file"]
+
+_FILES = ("train", "validation", "test")
+_NEEDED = {"hub": "a Hub id", "sample": "the name of an embedded sample"}
+
+
+def _source(get: Get) -> Iterator[Problem]:
+    source = get("data.source")
+    if source in _NEEDED and get(f"data.{source}") is None:
+        yield Problem(
+            f"data.{source}", f"is missing: source={source} needs it", f"Give {_NEEDED[source]}"
+        )
+    elsewhere = [name for name in ("hub", "subset", "sample") if get(f"data.{name}") is not None]
+    for name in elsewhere:
+        if source not in (None, name) and not (name == "subset" and source == "hub"):
+            yield Problem(
+                f"data.{name}", f"is not read with source={source}",
+                f"Leave it out, or choose data={get('data.name')} without changing its source",
+            )  # fmt: skip
+    if source == "sample":
+        for name in _FILES:
+            if get(f"data.{name}") is not None:
+                yield Problem(
+                    f"data.{name}", "is not read: the rows are those of the embedded sample",
+                    "Add data=files",
+                )  # fmt: skip
+
+
+def training_file(get: Get) -> Iterator[Problem]:
+    """Only train needs one, and not for a run that goes on under its own configuration."""
+    begins = get("resume") in (None, "auto")
+    if begins and get("data.source") == "files" and get("data.train") is None:
+        yield Problem("data.train", "is missing: what shall be learnt?", "Give a file")
+
+
+def _columns(get: Get) -> Iterator[Problem]:
+    task = get("data.task")
+    if task is None:
+        return
+    text, label, labels = get("data.text"), get("data.label"), get("data.labels")
+    yield from _text_columns("data.text", text)
+    if isinstance(label, list):
+        if task != "multi_label":
+            yield Problem(
+                "data.label", f"a list of columns is for task=multi_label, not {task}",
+                "Give one column",
+            )  # fmt: skip
+        elif not label or not all(_is_column(each) for each in label):
+            yield Problem("data.label", f"{label!r} names no columns", "As in [sports,politics]")
+    elif not _is_column(label):
+        yield Problem("data.label", f"{label!r} is no column", "Give a name, or a position from 0")
+    if labels is None:
+        return
+    if task == "regression":
+        yield Problem("data.labels", "means nothing for regression, which has no classes")
+    elif not isinstance(labels, list):
+        yield Problem("data.labels", f"{labels!r} is no list", "As in [negative,positive]")
+    elif len({str(each) for each in labels}) < len(labels):
+        yield Problem("data.labels", f"a name stands twice in {labels}", "Name each class once")
+
+
+def text_of_predict(get: Get) -> Iterator[Problem]:
+    """``text`` of predict; null: as the run was trained."""
+    if get("text") is not None:
+        yield from _text_columns("text", get("text"))
+
+
+def _text_columns(where: str, text: Any) -> Iterator[Problem]:
+    columns = text if isinstance(text, list) else [text]
+    if not 1 <= len(columns) <= 2 or not all(_is_column(column) for column in columns):
+        yield Problem(
+            where, f"{text!r} is no column and no pair of columns",
+            "Give a name, a position from 0, or two of them: [question,sentence]",
+        )  # fmt: skip
+
+
+def _is_column(value: Any) -> bool:
+    if isinstance(value, bool):
+        return False
+    return value >= 0 if isinstance(value, int) else isinstance(value, str) and bool(value)
+
+
+RULES = (_source, _columns)

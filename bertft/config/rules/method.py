@@ -1,0 +1,102 @@
+"""Parts of a method that contradict each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bertft.config.messages import Problem
+from bertft.config.rules.get import Get, default
+
+__all__ = ["RULES"]
+
+_SVD_ONLY = ("adapt", "begin", "end", "interval", "beta1", "beta2", "orthogonality", "l1")
+_LORA_ONLY = ("rank_stabilised", "magnitude")
+_STARTS = {"lora": ("zero_b", "principal"), "svd_lora": ("orthonormal", "gaussian")}
+
+
+def _rank(get: Get) -> Iterator[Problem]:
+    rank, initial = get("method.rank"), get("method.initial_rank")
+    kind = get("method.low_rank.kind")
+    if kind is None:
+        for name, value in (("rank", rank), ("initial_rank", initial)):
+            if value is not None:
+                yield Problem(
+                    f"method.{name}", f"means nothing for method={get('method.name')}, which has"
+                    " no low-rank part", "Leave it out, or choose method=lora or method=svd_lora",
+                )  # fmt: skip
+    elif rank is None:
+        yield Problem("method.rank", "is missing: a low-rank part needs it", "Try method.rank=8")
+    elif initial is not None and kind == "lora":
+        yield Problem(
+            "method.initial_rank", "means nothing for lora, whose rank stays",
+            "Leave it out, or choose method=svd_lora",
+        )  # fmt: skip
+    elif initial is not None and initial < rank:
+        yield Problem(
+            "method.initial_rank", f"{initial} is below method.rank={rank}, the average in the end",
+            "Start with at least as many as shall be left",
+        )  # fmt: skip
+
+
+def _low_rank(get: Get) -> Iterator[Problem]:
+    kind = get("method.low_rank.kind")
+    if kind is None:
+        return
+    other, foreign = ("svd_lora", _SVD_ONLY) if kind == "lora" else ("lora", _LORA_ONLY)
+    for name in foreign:
+        path = f"method.low_rank.{name}"
+        if get(path) != default(path):
+            yield Problem(
+                path, f"means nothing for kind={kind}", f"Leave it out, or take kind={other}"
+            )
+    start = get("method.low_rank.start")
+    if start is not None and start not in _STARTS[kind]:
+        fitting = " or ".join(_STARTS[kind])
+        yield Problem(
+            "method.low_rank.start", f"{start!r} does not fit kind={kind}", f"Take {fitting}"
+        )
+    begin, end = get("method.low_rank.begin"), get("method.low_rank.end")
+    if kind == "svd_lora" and begin + end >= 1:
+        yield Problem(
+            "method.low_rank.begin", f"begin={begin:g} and end={end:g} leave no step to prune in",
+            "Their sum must be below 1",
+        )  # fmt: skip
+
+
+def _targets(get: Get) -> Iterator[Problem]:
+    targets = get("method.low_rank.targets")
+    if get("method.low_rank.kind") is None:
+        return
+    names = targets if isinstance(targets, list) else [targets]
+    if not names or not all(isinstance(name, str) and name for name in names):
+        yield Problem(
+            "method.low_rank.targets", f"{targets!r} names no layers",
+            "Give a name or a list, as in [query,value]",
+        )  # fmt: skip
+    elif any("," in name for name in names):
+        yield Problem(
+            "method.low_rank.targets", f"{targets!r} is one name with a comma in it",
+            "Write a list, as in [query,value]",
+        )  # fmt: skip
+
+
+def _base(get: Get) -> Iterator[Problem]:
+    train, last_k = get("method.base.train"), get("method.base.last_k")
+    if train == "last_k" and last_k is None:
+        yield Problem(
+            "method.base.last_k", "is missing: train=last_k needs it", "Try method.base.last_k=2"
+        )
+    if train not in (None, "last_k") and last_k is not None:
+        yield Problem(
+            "method.base.last_k", f"means nothing for train={train}",
+            "Leave it out, or take method=last_k",
+        )  # fmt: skip
+
+
+def _prefix(get: Get) -> Iterator[Problem]:
+    path = "method.prefix.mlp_hidden"
+    if get("method.prefix.mlp") is False and get(path) != default(path):
+        yield Problem(path, "means nothing without the MLP", "Add method.prefix.mlp=true")
+
+
+RULES = (_rank, _low_rank, _targets, _base, _prefix)

@@ -1,0 +1,32 @@
+"""A loop that cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bertft.config.messages import Problem
+from bertft.config.rules.device import half_on_cpu, unknown_device
+from bertft.config.rules.get import Get
+
+__all__ = ["RULES"]
+
+
+def _steps(get: Get) -> Iterator[Problem]:
+    if get("trainer.epochs") is not None and get("trainer.steps") is not None:
+        yield Problem(
+            "trainer.steps", "and trainer.epochs both say when to end", "Give one of them"
+        )
+    micro, batch = get("trainer.micro_batch"), get("trainer.batch_size")
+    if micro is not None and micro > batch:
+        yield Problem(
+            "trainer.micro_batch", f"{micro} is above trainer.batch_size={batch}",
+            "A batch is made of micro-batches: give fewer rows",
+        )  # fmt: skip
+
+
+def _trainer_device(get: Get) -> Iterator[Problem]:
+    yield from unknown_device("trainer.device", get("trainer.device"))
+    yield from half_on_cpu("trainer.precision", get("trainer.precision"), get("trainer.device"))
+
+
+RULES = (_steps, _trainer_device)
