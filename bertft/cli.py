@@ -117,7 +117,7 @@ def _command(command: str, words: list[str]) -> int:
 
 def _sweep(request: Request, flags: list[str]) -> int:
     from bertft.config.command_line import literal
-    from bertft.config.compose import plan
+    from bertft.config.plan import plan
 
     folder, jobs = plan(request)
     from bertft.commands.sweep import sweep
@@ -136,7 +136,7 @@ def _run(command: str, config: Any, overrides: Sequence[str]) -> None:
     try:
         settings = settings_of(command, config, folder, overrides)
         importlib.import_module(f"bertft.commands.{command}").run(settings, folder)
-    except BertftError:
+    except Exception:
         if not any("hydra.run.dir=" in override for override in overrides):
             _remove_if_empty(folder)
         raise

@@ -24,10 +24,11 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from bertft.config.command_line import OPEN, split, unquoted
-from bertft.config.compose import Job, register_schema, settings_of
+from bertft.config.compose import register_schema, settings_of
 from bertft.config.job_folder import job_folder
 from bertft.config.messages import Problem, usage_error
 from bertft.config.plain import plain
+from bertft.config.plan import Job
 from bertft.errors import BertftError, Stopped, SweepFailed
 from bertft.reports.sweep import JOB_FILE, lines_of, read_jobs, show, write
 

@@ -93,7 +93,7 @@ def _rewritten(root: Node, override: str, sweep: bool) -> str:
     if value is None or sign == "~":
         return override
     if key in _FOLDERS:
-        return f"{sign}{key}={_text(value, sweep, lists=False)}"
+        return f"{sign}{key}={_text(value, False, lists=False)}"
     if key in group_names():
         return f"{key}={value}"  # a group is known: + adds nothing
     entry, _ = locate(root, key)

@@ -1,7 +1,6 @@
 """Compose a command's configuration with Hydra, checked whole; and the typed object of it.
 
 compose(request) -> DictConfig            or UsageError with every problem
-plan(request)    -> folder, [Job, ...]    the same for each combination of a sweep
 settings_of(...) -> TrainConfig, EvalConfig, ...
 """
 
@@ -14,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from hydra import version
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_automatic_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
 from hydra.types import RunMode
@@ -29,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from bertft.config.checks import File, check_file, check_whole, check_word
 from bertft.config.command_line import OPEN, opening, split
 from bertft.config.commands import COMMANDS
-from bertft.config.folder import conf_dir, group_names, presets
+from bertft.config.folder import conf_dir, group_names
 from bertft.config.hydra_errors import RENDERED, problem_of, relative
 from bertft.config.job_folder import register_resolver
 from bertft.config.messages import Problem, usage_error
@@ -37,7 +36,17 @@ from bertft.config.parts import part_settings
 from bertft.config.plain import plain
 from bertft.config.resumed import resumed
 
-__all__ = ["Job", "Request", "compose", "plan", "register_schema", "settings_of", "typed"]
+__all__ = [
+    "Request",
+    "attempt",
+    "check_words",
+    "compose",
+    "compose_unchecked",
+    "register_schema",
+    "session",
+    "settings_of",
+    "typed",
+]
 
 
 @dataclass(frozen=True)
@@ -47,14 +56,6 @@ class Request:
     command: str
     overrides: tuple[str, ...]
     config_dir: Path | None = None
-
-
-@dataclass(frozen=True)
-class Job:
-    """One combination of a sweep, composed and checked."""
-
-    overrides: tuple[str, ...]
-    config: DictConfig
 
 
 def register_schema() -> None:
@@ -71,48 +72,12 @@ def register_schema() -> None:
 
 def compose(request: Request) -> DictConfig:
     """The configuration, with Hydra's own under ``hydra``. UsageError lists every problem."""
-    with _hydra(request) as hydra:
-        config, problems = _composed(hydra, request, request.overrides)
+    with session(request) as hydra:
+        config, problems = attempt(hydra, request, request.overrides)
     if problems:
         raise usage_error(problems)
     assert config is not None
     return config
-
-
-def plan(request: Request) -> tuple[Path, list[Job] | None]:
-    """The folder of a sweep and its jobs; one UsageError for all combinations that cannot be.
-
-    The jobs are None under another sweeper than Hydra's basic one: it chooses them as it goes.
-    """
-    with _hydra(request) as hydra:
-        if any(split(word)[1] == "hydra/sweeper" for word in request.overrides):
-            config = _compose(hydra, request, request.overrides, RunMode.MULTIRUN)
-            return Path(config.hydra.sweep.dir), None
-        found = _jobs(hydra, request)
-    return Path(found[0].config.hydra.sweep.dir), found
-
-
-def _jobs(hydra: Hydra, request: Request) -> list[Job]:
-    try:
-        parser = OverridesParser.create(hydra.config_loader)
-        parsed = parser.parse_overrides(list(request.overrides))
-        combinations = BasicSweeper.split_arguments(parsed, None)[0]
-    except OverrideParseException as error:
-        wrong, _, _ = _check_words(hydra, request, [error.override])
-        raise usage_error(wrong) from None
-    except RENDERED as error:
-        raise usage_error([problem_of(error)]) from None
-    swept = [override.get_key_element() for override in parsed if override.is_sweep_override()]
-    found, problems = [], []
-    for words in combinations:
-        config, wrong = _composed(hydra, request, words)
-        if config is not None and not wrong:
-            found.append(Job(tuple(words), config))
-        name = " ".join(word for word in words if word.partition("=")[0] in swept)
-        problems += [(name, problem) for problem in wrong]
-    if problems:
-        raise usage_error(_merged(problems, len(combinations)))
-    return found
 
 
 def settings_of(command: str, config: DictConfig, folder: Path, overrides: Sequence[str]) -> Any:
@@ -137,35 +102,38 @@ def typed(command: str, config: DictConfig) -> Any:
     return OmegaConf.to_object(OmegaConf.merge(schema, plain(config)))
 
 
-def _composed(
+def attempt(
     hydra: Hydra, request: Request, overrides: Sequence[str]
 ) -> tuple[DictConfig | None, list[Problem]]:
     """The configuration as far as it can be composed, and what is wrong with it."""
-    problems, bad, good = _check_words(hydra, request, overrides)
+    problems, bad, good = check_words(hydra, request, overrides)
     try:
         files = list(_files(hydra, request, good))
         in_files = [each for file in files for each in check_file(request.command, file)]
         if in_files:
             return None, [*problems, *in_files]
-        config = _compose(hydra, request, good, RunMode.RUN)
+        config = compose_unchecked(hydra, request, good, RunMode.RUN)
         content = plain(config)
     except RENDERED as error:
         return None, [*problems, problem_of(error)]
     return config, [*problems, *check_whole(request.command, content, bad)]
 
 
-def _compose(hydra: Hydra, request: Request, words: Sequence[str], mode: RunMode) -> DictConfig:
+def compose_unchecked(
+    hydra: Hydra, request: Request, words: Sequence[str], mode: RunMode
+) -> DictConfig:
+    """What Hydra makes of ``words``; it raises one of ``RENDERED`` for the first mistake."""
     return hydra.compose_config(
         request.command, list(words), run_mode=mode, with_log_configuration=False
     )
 
 
-def _check_words(
+def check_words(
     hydra: Hydra, request: Request, overrides: Sequence[str]
 ) -> tuple[list[Problem], list[str], list[str]]:
     """Problems, the paths they leave unknown, and the overrides without any."""
     parser = OverridesParser.create(hydra.config_loader)
-    names = {group: list(presets(group, request.config_dir)) for group in group_names()}
+    names = _presets(hydra, request, overrides)
     problems = _contradictions(overrides)
     bad, good = [problem.where for problem in problems], []
     for word in overrides:
@@ -193,6 +161,18 @@ def _check_words(
         problems += wrong
         (bad if wrong else good).append(key if wrong else word)
     return problems, bad, good
+
+
+def _presets(hydra: Hydra, request: Request, overrides: Sequence[str]) -> dict[str, Sequence[str]]:
+    """Group → names of its presets, those of ``--config-dir`` and ``hydra.searchpath`` included."""
+    loader: Any = hydra.config_loader
+    path = [word for word in overrides if split(word)[1] == "hydra.searchpath"]
+    return {
+        group: loader.get_group_options(
+            group, ObjectType.CONFIG, config_name=request.command, overrides=path
+        )
+        for group in {split(word)[1] for word in overrides} & set(group_names())
+    }
 
 
 def _contradictions(overrides: Sequence[str]) -> list[Problem]:
@@ -227,7 +207,8 @@ def _files(hydra: Hydra, request: Request, overrides: Sequence[str]) -> Iterator
 
 
 @contextlib.contextmanager
-def _hydra(request: Request) -> Iterator[Hydra]:
+def session(request: Request) -> Iterator[Hydra]:
+    """Hydra with the YAML files and the schema that ``request`` composes from."""
     version.setbase("1.3")
     register_schema()
     search_path = create_automatic_config_search_path(None, None, str(conf_dir()))
@@ -246,16 +227,3 @@ def _hydra(request: Request) -> Iterator[Hydra]:
         yield Hydra.create_main_hydra2(request.command, search_path)
     finally:
         GlobalHydra.instance().clear()
-
-
-def _merged(problems: Sequence[tuple[str, Problem]], total: int) -> list[Problem]:
-    """Each problem once, with the combinations that have it unless all do."""
-    owners: dict[Problem, list[str]] = {}
-    for name, problem in problems:
-        owners.setdefault(problem, []).append(name)
-    merged = []
-    for problem, names in owners.items():
-        shown = "; ".join(names[:3]) + (f"; and {len(names) - 3} more" if len(names) > 3 else "")
-        where = problem.where if len(names) == total else f"{problem.where} ({shown})"
-        merged.append(Problem(where, problem.what, problem.hint))
-    return merged

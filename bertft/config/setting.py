@@ -25,7 +25,7 @@ def setting(
     at_most: float | None = None,
     below: float | None = None,
 ) -> Any:
-    """A dataclass field with its one-line ``meaning`` and the values it admits (bounds skip null)."""
+    """A dataclass field with its one-line ``meaning`` and what it admits (bounds skip null)."""
     metadata = {
         "meaning": meaning,
         "choices": tuple(choices) if choices is not None else None,

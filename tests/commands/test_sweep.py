@@ -196,6 +196,11 @@ def test_another_sweeper_chooses_as_it_goes(fake):
     assert len(fake.calls) == 2 and summary()[0]["runs"] == "2"
 
 
+def test_the_folder_may_have_any_name(fake):
+    assert main(["train", "-m", "hydra.sweep.dir=a b,c=(数)", "seed=0,1"]) == 0
+    assert summary("a b,c=(数)")[0]["runs"] == "2"
+
+
 def test_the_default_folder(fake):
     assert main(["train", "-m", "seed=0,1"]) == 0
     (day,) = Path("outputs/sweep").iterdir()

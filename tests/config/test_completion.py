@@ -18,7 +18,7 @@ from bertft.config.completion import complete
         ("bertft train me", ["method.", "method="]),
         ("bertft train method=lora", ["method=lora", "method=lora_prefix"]),
         ("bertft train method.prefix.mlp", ["method.prefix.mlp=", "method.prefix.mlp_hidden="]),
-        ("bertft train trainer.precision=", [f"trainer.precision={p}" for p in ("auto", "bf16", "fp16", "fp32")]),
+        ("bertft train data.on_bad_row=", ["data.on_bad_row=error", "data.on_bad_row=skip"]),
         ("bertft train quiet=", ["quiet=false", "quiet=true"]),
         ("bertft train seed=1 experiment=s", ["experiment=sst2_small_budget"]),
         ("bertft merge method", []),

@@ -132,7 +132,8 @@ def test_a_recipe_of_one_s_own(say, calls, recipe):
 
 def test_mistakes_in_a_file_are_named_with_its_line(say, recipe):
     words = recipe(
-        "trainer:\n  learing_rate: 1\n  epochs: three\n  steps: 0\nmethod:\n  low_rank:\n    alfa: 1\n"
+        "trainer:\n  learing_rate: 1\n  epochs: three\n  steps: 0\n"
+        "method:\n  low_rank:\n    alfa: 1\n"
     )
     said = say("train", *words, "seed=x")
     assert said.status == 2
@@ -161,6 +162,13 @@ def test_a_recipe_without_its_package(say, recipe):
 def test_a_file_that_is_no_yaml(say, recipe, text):
     said = say("train", *recipe(text))
     assert said.status == 2 and "mine.yaml:" in said.err and "Traceback" not in said.err
+
+
+def test_a_search_path_of_one_s_own(say, calls, recipe, tmp_path):
+    recipe("seed: 5\n")
+    words = [f"hydra.searchpath=[file://{tmp_path}/own]", "experiment=mine"]
+    assert say("train", *words).status == 0
+    assert calls["train"][0][0].seed == 5
 
 
 def test_a_folder_of_files_that_is_not_there(say):
