@@ -49,9 +49,9 @@ class Rows:
         """``source:line`` of a row."""
         return f"{self.source}:{self.table.column('line')[row].as_py()}"
 
-    def take(self, rows: np.ndarray) -> Rows:
-        """The rows at places ``rows``, in that order."""
-        return replace(self, table=self.table.take(pa.array(rows, pa.int64())))
+    def keep(self, mask: np.ndarray) -> Rows:
+        """The rows where ``mask`` [rows] is true, in their order."""
+        return replace(self, table=self.table.filter(pa.array(mask)))
 
     def chunks(self, size: int) -> Iterator[dict[str, list[Any]]]:
         """The columns in pieces of at most ``size`` rows, as lists."""

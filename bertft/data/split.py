@@ -42,7 +42,7 @@ def cut(rows: Rows, share: float, seed: int, stratified: bool) -> tuple[Rows, Ro
             "every class has a single row: none can be held out", where=rows.source,
             hint="Give data.validation=<file>",
         )  # fmt: skip
-    return rows.take(np.flatnonzero(~held)), rows.take(np.flatnonzero(held))
+    return rows.keep(~held), rows.keep(held)
 
 
 def sample(rows: Rows, size: int | None, seed: int) -> Rows:
@@ -50,7 +50,9 @@ def sample(rows: Rows, size: int | None, seed: int) -> Rows:
     if size is None or size >= len(rows):
         return rows
     generator = np.random.Generator(np.random.PCG64([seed, 2]))
-    return rows.take(np.sort(generator.choice(len(rows), size, replace=False)))
+    drawn = np.zeros(len(rows), dtype=bool)
+    drawn[generator.choice(len(rows), size, replace=False)] = True
+    return rows.keep(drawn)
 
 
 def _codes(rows: Rows) -> np.ndarray:

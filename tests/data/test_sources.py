@@ -154,4 +154,23 @@ def test_the_fingerprint_does_not_see_how_arrow_cut_the_rows(train):
     cut = Rows(pa.concat_tables(pieces), "elsewhere")
     assert cut.table.column("text").num_chunks == 3
     assert cut.fingerprint == rows.fingerprint
-    assert rows.take(np.arange(1, len(rows))).fingerprint != rows.fingerprint
+    assert rows.keep(np.arange(len(rows)) > 0).fingerprint != rows.fingerprint
+
+
+def test_an_embedded_sample(monkeypatch):
+    def generate(name, split):
+        assert name == "toy"
+        return {"text": [f"{split} {place}" for place in range(6)], "label": ["no", "yes"] * 3}
+
+    monkeypatch.setattr("bertft.samples.generate", generate, raising=False)
+    splits = load(DataConfig(name="sample", source="sample", sample="toy"))
+    assert [(name, len(rows)) for name, rows in splits.items()] == [
+        ("train", 6),
+        ("validation", 6),
+        ("test", 6),
+    ]
+    assert splits.labels == ["no", "yes"]
+    assert splits.test.where(1) == "sample toy/test:2"
+    assert not splits.cut
+    with pytest.raises(DataError, match="no column 'sentence'"):
+        load(DataConfig(name="sample", source="sample", sample="toy", text="sentence"))
