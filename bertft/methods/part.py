@@ -40,6 +40,8 @@ class Part(ABC):
     name: ClassVar[str]
     order: ClassVar[int] = 50  # parts attach in ascending order
     foldable: ClassVar[bool] = True  # whether ``fold`` leaves a plain transformers model
+    trains_base: bool = False  # whether weights of the base itself train
+    positions: int = 0  # position embeddings that this part takes from the sequence
 
     @abstractmethod
     def attach(self, model: nn.Module) -> None:

@@ -1,0 +1,55 @@
+"""What an encoder's architecture lets us do: its layers, and whether attention can be replaced.
+
+    layers      attention calls in one forward pass (ALBERT calls one module several times)
+    width       of the keys and values of a layer, heads · head size
+    interface   attention goes through transformers' AttentionInterface
+
+DeBERTa-v2, MPNet and RemBERT keep attention of their own: they run padded, without a prefix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from bertft.errors import UsageError
+
+__all__ = ["Family", "family_of", "layers_of"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """``model_type`` is transformers' name of the architecture."""
+
+    model_type: str
+    layers: int
+    width: int
+    interface: bool
+
+
+def family_of(model: Any) -> Family:
+    """The family of a transformers model."""
+    config = model.config
+    return Family(
+        config.model_type,
+        int(config.num_hidden_layers),
+        int(config.hidden_size),
+        bool(model._can_set_attn_implementation()),
+    )
+
+
+def layers_of(model: Any) -> nn.ModuleList:
+    """The encoder's layers, bottom first. UsageError where layers share one module (ALBERT)."""
+    count = int(model.config.num_hidden_layers)
+    for module in model.base_model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            parameters = [id(parameter) for layer in module for parameter in layer.parameters()]
+            if len(parameters) == len(set(parameters)) and parameters:
+                return module
+    raise UsageError(
+        f"the layers of a {model.config.model_type} model cannot be told apart",
+        where="method.base.train",
+        hint="Take train=everything or train=biases",
+    )

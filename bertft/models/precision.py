@@ -1,0 +1,137 @@
+"""The arithmetic of a run: what the hardware multiplies well, and which weights are kept in what.
+
+Where nothing of the base trains, its frozen weights are cast once to the compute type, so that
+no step casts them again; what trains (adapters, new modules) stays in fp32, and modules that
+train as a whole take their input in fp32. Where the base itself trains (full, last_k, bitfit),
+its masters stay in fp32 and autocast makes the copies; only frozen linear layers are cast once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from bertft.errors import EnvironmentFailed, UsageError
+
+__all__ = ["Precision", "choose", "resolve_device"]
+
+_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def resolve_device(setting: str) -> torch.device:
+    """auto | cpu | cuda | cuda:N → a device that exists."""
+    if setting == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(setting)
+    except RuntimeError:
+        raise UsageError(
+            f"{setting!r} is no device", where="device", hint="Use auto, cpu, cuda or cuda:1"
+        ) from None
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"{setting!r} is not supported", where="device", hint="Use cpu or cuda")
+    if device.type == "cuda" and (
+        not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()
+    ):
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        raise EnvironmentFailed(
+            f"{setting} was asked for, but torch {torch.__version__} sees {count} CUDA devices",
+            where="device",
+            hint="Use device=auto, or install a CUDA build of torch and its driver",
+        )
+    return device
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether bf16 products are faster than fp32 ones on this hardware."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return False
+    flags = _cpu_flags()
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def _cpu_flags() -> set[str]:
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="ascii") as lines:
+        for line in lines:
+            if line.startswith("flags"):
+                return set(line.split())
+    return set()
+
+
+def choose(setting: str, device: torch.device) -> Precision:
+    """``trainer.precision`` on this device."""
+    if setting == "auto":
+        setting = "bf16" if multiplies_bf16(device) else "fp32"
+    if setting == "fp16" and device.type != "cuda":
+        raise UsageError(
+            "fp16 needs CUDA", where="trainer.precision", hint="Use bf16, fp32 or auto on a CPU"
+        )
+    return Precision(setting, device)
+
+
+class Precision:
+    """``name`` is fp32, bf16 or fp16; ``dtype`` the compute type; ``scales``: fp16 needs a scaler."""
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        self.name, self.device, self.dtype = name, device, _TYPES[name]
+        self.scales = name == "fp16"
+        self._autocast = False
+
+    def prepare(self, model: nn.Module, base_trains: bool) -> None:
+        """Place the model and cast what is frozen; call after the parts are attached."""
+        model.to(self.device)
+        if self.dtype == torch.float32 or next(model.parameters()).dtype == torch.float64:
+            return
+        self._autocast = base_trains
+        for parameter in _once_cast(model, linear_only=base_trains):
+            if not parameter.requires_grad and parameter.is_floating_point():
+                parameter.data = parameter.data.to(self.dtype)
+        if not base_trains:
+            _take_input_in_fp32(model)
+
+    def context(self) -> contextlib.AbstractContextManager[Any]:
+        """Around every forward pass."""
+        if not self._autocast:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, self.dtype)
+
+
+def _once_cast(model: nn.Module, linear_only: bool) -> Iterator[nn.Parameter]:
+    """Under autocast norms and embeddings want their weights in fp32, trained biases beside them."""
+    if not linear_only:
+        yield from model.parameters()
+        return
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            yield module.weight
+
+
+def _take_input_in_fp32(model: nn.Module) -> None:
+    """Modules that train as a whole (head, new pooler) compute in fp32 from half-precision input."""
+    for module in _outermost_trained(model):
+        module.register_forward_pre_hook(_to_fp32)
+
+
+def _outermost_trained(module: nn.Module) -> Iterator[nn.Module]:
+    for child in module.children():
+        parameters = list(child.parameters())
+        if not parameters or getattr(child, "casts_itself", False):
+            continue  # adapters and prefixes compute in the type of what they are added to
+        if all(parameter.requires_grad for parameter in parameters):
+            yield child
+        else:
+            yield from _outermost_trained(child)
+
+
+def _to_fp32(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(
+        value.float() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+        for value in inputs
+    )

