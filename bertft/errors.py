@@ -16,6 +16,7 @@ Whatever else escapes is a bug of ours: status 1 and a traceback.
 from __future__ import annotations
 
 import signal
+from typing import Any
 
 __all__ = [
     "BertftError",
@@ -30,7 +31,7 @@ __all__ = [
 
 
 class BertftError(Exception):
-    """``what`` went wrong, ``where`` (a setting, a file and line), and the ``hint`` that mends it."""
+    """``what`` went wrong, ``where`` (a setting, a file and line), and the ``hint`` to mend it."""
 
     status = 1
 
@@ -42,7 +43,7 @@ class BertftError(Exception):
         line = f"{self.where}: {self.what}" if self.where else self.what
         return f"{line}. {self.hint}" if self.hint else line
 
-    def __reduce__(self):  # launchers send errors between processes
+    def __reduce__(self) -> tuple[Any, ...]:  # launchers send errors between processes
         return _rebuild, (type(self), self.what, self.where, self.hint)
 
 
@@ -94,7 +95,7 @@ class Stopped(BertftError):
         self.signum = signum
         self.status = 128 + signum
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild_stopped, (self.signum, self.where, self.hint)
 
 

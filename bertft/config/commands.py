@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 from bertft.config.data import DataConfig
 from bertft.config.method import MethodConfig
@@ -24,7 +24,7 @@ class TrainConfig:
     trainer: TrainerConfig = group(TrainerConfig, "The loop.")
     experiment: Any = setting(None, "A whole recipe from conf/experiment.")
     seed: int = setting(0, "Seed of weights, dropout and the order of rows.", at_least=0)
-    resume: Optional[str] = setting(
+    resume: str | None = setting(
         None, "A run folder to go on with; auto: go on if hydra.run.dir holds an unfinished run."
     )
     quiet: bool = setting(False, "Print only the result.")
@@ -35,10 +35,10 @@ class EvalConfig:
     """Score a run's best checkpoint, or a transformers folder, on labelled rows."""
 
     run: str = setting(MISSING, "A run folder, or one of a merged or plain transformers model.")
-    data: Optional[DataConfig] = setting(None, "Rows to score; null: those of the run.")
+    data: DataConfig | None = setting(None, "Rows to score; null: those of the run.")
     split: str = setting("validation", "Which split.", choices=("validation", "test", "train"))
     checkpoint: str = setting("best", "best, last or a step number.")
-    precision: Optional[str] = setting(
+    precision: str | None = setting(
         None, "null: the run's recorded one.", choices=("auto", "fp32", "bf16", "fp16")
     )
     device: str = setting("auto", "auto: CUDA if present, else CPU.")
@@ -74,7 +74,7 @@ class PredictConfig:
         "fp32", "fp32 unless told otherwise.", choices=("auto", "fp32", "bf16", "fp16")
     )
     device: str = setting("auto", "auto: CUDA if present, else CPU.")
-    threshold: Optional[float] = setting(
+    threshold: float | None = setting(
         None, "multi_label: probability from which a label is given; null: 0.5.", above=0, below=1
     )
 

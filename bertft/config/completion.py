@@ -22,8 +22,11 @@ from bertft.config.schema import Leaf, Node, locate, tree
 __all__ = ["complete", "script"]
 
 _PATHS = frozenset(
-    "run out input output resume path tokenizer cache dir train validation test".split()
-)
+    [
+        "run", "out", "input", "output", "resume", "path", "tokenizer", "cache", "dir",
+        "train", "validation", "test",
+    ]
+)  # fmt: skip
 
 
 def complete(line: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 from bertft.config.setting import MISSING, setting
 from bertft.config.tasks import task_names
@@ -26,12 +26,12 @@ class DataConfig:
         "What is learnt.",
         choices=task_names(),
     )
-    train: Optional[str] = setting(None, "Training file (csv, tsv, jsonl, parquet); hub: split.")
-    validation: Optional[str] = setting(None, "Validation file; null: cut from train. hub: split.")
-    test: Optional[str] = setting(None, "Test file, scored once at the end; hub: split.")
-    hub: Optional[str] = setting(None, "Hub id of the data set; source=hub.")
-    subset: Optional[str] = setting(None, "Configuration name of the Hub data set.")
-    sample: Optional[str] = setting(None, "Name of the embedded sample; source=sample.")
+    train: str | None = setting(None, "Training file (csv, tsv, jsonl, parquet); hub: split.")
+    validation: str | None = setting(None, "Validation file; null: cut from train. hub: split.")
+    test: str | None = setting(None, "Test file, scored once at the end; hub: split.")
+    hub: str | None = setting(None, "Hub id of the data set; source=hub.")
+    subset: str | None = setting(None, "Configuration name of the Hub data set.")
+    sample: str | None = setting(None, "Name of the embedded sample; source=sample.")
     text: Any = setting(
         "text", "Column of the text, by name or position from 0; a list of two for pairs."
     )
@@ -41,25 +41,25 @@ class DataConfig:
     labels: Any = setting(
         None, "Class names in order; null: those found in train, sorted (numbers as numbers)."
     )
-    separator: Optional[str] = setting(
+    separator: str | None = setting(
         None, "Column separator; null: a comma for .csv, a tab for .tsv."
     )
     quoting: bool = setting(True, "Double quotes in csv enclose a field; tsv never quotes.")
     encoding: str = setting("utf-8", "Text encoding of csv, tsv and jsonl files.")
-    header: Optional[bool] = setting(
+    header: bool | None = setting(
         None, "Whether the first line names the columns; null: true if text or label is a name."
     )
     label_separator: str = setting("|", "Between the labels of a multi_label row.")
-    max_train_rows: Optional[int] = setting(
+    max_train_rows: int | None = setting(
         None, "Train on a sample of this many rows, drawn with data.seed.", at_least=1
     )
-    max_validation_rows: Optional[int] = setting(
+    max_validation_rows: int | None = setting(
         None, "Validate on a sample of this many rows, drawn with data.seed.", at_least=1
     )
     validation_share: float = setting(
         0.1, "Share of train cut off where there is no validation.", above=0, below=1
     )
-    max_length: Optional[int] = setting(
+    max_length: int | None = setting(
         None,
         "Longest row in tokens, special ones included; null: the smaller of 256 and the model's.",
         at_least=4,
@@ -67,12 +67,12 @@ class DataConfig:
     on_bad_row: str = setting(
         "error", "error: stop and name them; skip: leave out and count.", choices=("error", "skip")
     )
-    metric: Optional[str] = setting(
+    metric: str | None = setting(
         None, "Metric that chooses the best checkpoint; null: the task's own."
     )
     seed: int = setting(
         0, "Seed of the split and of sampled rows; stays while seed varies.", at_least=0
     )
-    cache: Optional[str] = setting(
+    cache: str | None = setting(
         None, "Folder of tokenised rows; null: $BERTFT_CACHE or ~/.cache/bertft."
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
 from bertft.config.parts import part_settings
 from bertft.config.setting import MISSING, setting
@@ -17,12 +17,12 @@ class _Method:
     """``method``: how the base is adapted."""
 
     name: str = setting(MISSING, "The preset's name, used in the run folder's name.")
-    rank: Optional[int] = setting(
+    rank: int | None = setting(
         None,
         "Rank a module keeps on average in the end; only with a low-rank part.",
         at_least=1,
     )
-    initial_rank: Optional[int] = setting(
+    initial_rank: int | None = setting(
         None,
         "svd_lora: rank a module starts with; null: 1.5 × rank, rounded up.",
         at_least=1,
@@ -45,7 +45,7 @@ else:
         [
             (
                 name,
-                Optional[cls],
+                cls | None,
                 dataclasses.field(
                     default=None, metadata={"meaning": (cls.__doc__ or "").strip(), "part": cls}
                 ),

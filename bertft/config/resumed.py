@@ -21,7 +21,7 @@ from bertft.config.messages import Problem, usage_error
 from bertft.config.schema import leaves, tree
 from bertft.errors import DataError
 
-__all__ = ["resumed"]
+__all__ = ["config_of_run", "resumed"]
 
 _UPWARDS = ("trainer.epochs", "trainer.steps")
 _FREE = ("trainer.device", "trainer.log_every", "quiet", "experiment", "data.cache")
@@ -60,6 +60,13 @@ def resumed(folder: Path, asked: DictConfig, given: Sequence[str]) -> TrainConfi
     if problems:
         raise usage_error(problems)
     config = OmegaConf.to_object(own)
+    assert isinstance(config, TrainConfig)
+    return config
+
+
+def config_of_run(folder: Path) -> TrainConfig:
+    """The configuration of the run in ``folder``. DataError if it cannot be read."""
+    config = OmegaConf.to_object(_own(folder))
     assert isinstance(config, TrainConfig)
     return config
 

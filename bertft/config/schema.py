@@ -118,7 +118,7 @@ def _leaf(item: dataclasses.Field[Any], path: str, kind: Any, optional: bool) ->
 
 
 def _without_none(kind: Any) -> tuple[Any, bool]:
-    """Optional[X] -> (X, True); X -> (X, False)."""
+    """X | None -> (X, True); X -> (X, False)."""
     arguments = typing.get_args(kind)
     if type(None) not in arguments:
         return kind, False

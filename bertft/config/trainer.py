@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional
 
 from bertft.config.setting import setting
 
@@ -14,23 +13,23 @@ __all__ = ["TrainerConfig"]
 class TrainerConfig:
     """``trainer``"""
 
-    epochs: Optional[float] = setting(
+    epochs: float | None = setting(
         None, "Passes over the training rows; null: the method's own.", above=0
     )
-    steps: Optional[int] = setting(None, "Optimizer steps instead of epochs.", at_least=1)
+    steps: int | None = setting(None, "Optimizer steps instead of epochs.", at_least=1)
     batch_size: int = setting(32, "Rows an optimizer step.", at_least=1)
-    micro_batch: Optional[int] = setting(
+    micro_batch: int | None = setting(
         None,
         "Rows a forward pass; gradients accumulate up to batch_size. Null: batch_size.",
         at_least=1,
     )
-    learning_rate: Optional[float] = setting(
+    learning_rate: float | None = setting(
         None, "Peak learning rate of every part; null: each part's own.", above=0
     )
     schedule: str = setting(
         "linear", "Decay after warm-up.", choices=("linear", "cosine", "constant")
     )
-    warmup: Optional[float] = setting(
+    warmup: float | None = setting(
         None, "Share of the steps that warm up; null: the method's own.", at_least=0, below=1
     )
     weight_decay: float = setting(
@@ -39,16 +38,14 @@ class TrainerConfig:
     beta1: float = setting(0.9, "AdamW's β1.", at_least=0, below=1)
     beta2: float = setting(0.999, "AdamW's β2.", at_least=0, below=1)
     epsilon: float = setting(1e-8, "AdamW's ε.", above=0)
-    clip: Optional[float] = setting(
-        1.0, "Largest global gradient norm; null: no clipping.", above=0
-    )
+    clip: float | None = setting(1.0, "Largest global gradient norm; null: no clipping.", above=0)
     precision: str = setting(
         "auto",
         "auto: bf16 where the hardware multiplies it, else fp32. fp16 needs CUDA.",
         choices=("auto", "fp32", "bf16", "fp16"),
     )
     device: str = setting("auto", "auto: CUDA if present, else CPU. Or cpu, cuda, cuda:1.")
-    threads: Optional[int] = setting(None, "CPU threads; null: torch's own choice.", at_least=1)
+    threads: int | None = setting(None, "CPU threads; null: torch's own choice.", at_least=1)
     layout: str = setting(
         "auto",
         "How sequences lie in memory: stream (no padding) or padded (the reference).",
@@ -59,14 +56,14 @@ class TrainerConfig:
         "Batches among which rows of similar length are put together; 1: pure shuffle.",
         at_least=1,
     )
-    evaluate_every: Optional[int] = setting(
+    evaluate_every: int | None = setting(
         None, "Steps between evaluations; null: each epoch.", at_least=1
     )
-    checkpoint_every: Optional[int] = setting(
+    checkpoint_every: int | None = setting(
         None, "Steps between checkpoints; null: at each evaluation.", at_least=1
     )
     keep_checkpoints: int = setting(1, "Checkpoints kept beside last and best.", at_least=0)
-    patience: Optional[int] = setting(
+    patience: int | None = setting(
         None, "Evaluations without a better metric before the run stops; null: never.", at_least=1
     )
     gradient_checkpointing: bool = setting(

@@ -7,7 +7,7 @@ Padding is not a property of the data: a model that wants it lays it out itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -67,7 +67,7 @@ class Batch:
         """A page-locked copy, which an accelerator fetches without stopping the CPU."""
         return self._map(Tensor.pin_memory)
 
-    def _map(self, move) -> Batch:
+    def _map(self, move: Callable[[Tensor], Tensor]) -> Batch:
         types = self.token_type_ids
         return replace(
             self,

@@ -1,4 +1,4 @@
-"""A label column as a whole: is there any label, which classes are there, is each row's one of them."""
+"""A label column as a whole: has it any label, which classes, and is each row's one of them."""
 
 from __future__ import annotations
 

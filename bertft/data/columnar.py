@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -37,7 +38,7 @@ def read_batches(batches: Iterable[pa.RecordBatch], names: list[str]) -> Iterato
             line += 1
 
 
-def _values(column: pa.Array) -> list:
+def _values(column: pa.Array) -> list[Any]:
     if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
         # Older writers stored text as bytes; what does not decode is found out with the row.
         return [

@@ -90,7 +90,7 @@ def _wrong_name(error: ValueError, hub: str, subset: str | None, split: str) -> 
         splits = datasets.get_dataset_split_names(hub, subset)
     except DataError:
         raise
-    except Exception:  # noqa: BLE001  (then it is no matter of names)
+    except Exception:  # then it is no matter of names
         return
     if split not in splits:
         raise DataError(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import TypeVar, overload
 
@@ -110,7 +110,7 @@ def evaluation_batches(
     return batches
 
 
-def prefetch(iterable: Iterable[Item], depth: int = 2) -> Iterator[Item]:
+def prefetch(iterable: Iterable[Item], depth: int = 2) -> Generator[Item, None, None]:
     """The items of ``iterable``, made up to ``depth`` ahead in a background thread.
 
     An exception in ``iterable`` is raised at its place. Closing the generator (which leaving a
@@ -126,7 +126,7 @@ def prefetch(iterable: Iterable[Item], depth: int = 2) -> Iterator[Item]:
                 if stop.is_set():
                     return
             ready.put(("end", None))
-        except BaseException as error:  # noqa: BLE001  (raised again in the consumer's thread)
+        except BaseException as error:  # raised again in the consumer's thread
             ready.put(("error", error))
 
     thread = threading.Thread(target=work, name="bertft-prefetch", daemon=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from itertools import chain
-from typing import TextIO
+from typing import Any, TextIO
 
 from bertft.data.bad_rows import BadRows, Fault
 from bertft.data.columns import Asked, find
@@ -18,7 +18,7 @@ from bertft.errors import DataError
 
 __all__ = ["Record", "read_separated"]
 
-Record = tuple[int, list]  # the line it starts on, and its fields
+Record = tuple[int, list[Any]]  # the line it starts on, and its fields
 
 _LONGEST_FIELD = 1 << 24  # a quote that nobody closes must not swallow a large file into memory
 

@@ -46,7 +46,7 @@ def cut(rows: Rows, share: float, seed: int, stratified: bool) -> tuple[Rows, Ro
 
 
 def sample(rows: Rows, size: int | None, seed: int) -> Rows:
-    """``size`` rows drawn without replacement, in their old order; all of them if there are fewer."""
+    """``size`` rows drawn without replacement, in their old order; all if there are fewer."""
     if size is None or size >= len(rows):
         return rows
     generator = np.random.Generator(np.random.PCG64([seed, 2]))

@@ -63,7 +63,7 @@ def text_lines(file: TextIO, source: str, encoding: str) -> Iterator[str]:
     """The lines of ``file``. DataError where its encoding cannot even go on to the next line."""
     number = 0
     try:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(file, start=1):  # noqa: B007  (the error tells it)
             yield line
     except UnicodeError as error:
         raise DataError(

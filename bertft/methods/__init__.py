@@ -53,7 +53,9 @@ def groups(parts: Sequence[Part], model: nn.Module) -> list[Group]:
 
 def trained_tensors(model: nn.Module) -> dict[str, Any]:
     """What a checkpoint must hold beside the base: trained parameters, and the parts' buffers."""
-    tensors = {name: each for name, each in model.named_parameters() if each.requires_grad}
+    tensors: dict[str, Any] = {
+        name: each for name, each in model.named_parameters() if each.requires_grad
+    }
     plain = {name for name, _ in model.named_buffers() if ".adapter." in name}
     persistent = set(model.state_dict()) & plain
     tensors |= {name: each for name, each in model.named_buffers() if name in persistent}

@@ -1,9 +1,9 @@
 """What of the pretrained base trains: everything, its biases alone, or its top layers.
 
-    everything   full fine-tuning (Devlin et al. 2019, arXiv 1810.04805, §4)
-    biases       BitFit: every bias of the encoder (Ben Zaken et al. 2022, arXiv 2106.10199, §3)
-    last_k       the top k layers and what lies above them
-    nothing      the base stays as it is
+everything   full fine-tuning (Devlin et al. 2019, arXiv 1810.04805, §4)
+biases       BitFit: every bias of the encoder (Ben Zaken et al. 2022, arXiv 2106.10199, §3)
+last_k       the top k layers and what lies above them
+nothing      the base stays as it is
 """
 
 from __future__ import annotations
@@ -69,14 +69,12 @@ class Base(Part):
         below = {id(p) for layer in list(layers)[:-count] for p in layer.parameters()}
         below |= {
             id(p)
-            for name, module in model.base_model.named_children()  # type: ignore[operator]
+            for name, module in model.base_model.named_children()  # type: ignore[union-attr]
             if name.startswith("embeddings")
             for p in module.parameters()
         }
         # What lies above the layers (a pretrained pooler, a final norm) trains with them.
-        return [
-            name for name, p in model.named_parameters() if id(p) in top or id(p) not in below
-        ]
+        return [name for name, p in model.named_parameters() if id(p) in top or id(p) not in below]
 
     def groups(self, model: nn.Module) -> Iterator[Group]:
         own = [pair for pair in model.named_parameters() if pair[0] in self._names]

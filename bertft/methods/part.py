@@ -35,7 +35,7 @@ class Group:
 
 
 class Part(ABC):
-    """See the module's contract. A part owns parameters inside the model, and state outside of it."""
+    """See the module's contract. It owns parameters inside the model, and state outside of it."""
 
     name: ClassVar[str]
     order: ClassVar[int] = 50  # parts attach in ascending order

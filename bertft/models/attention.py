@@ -213,7 +213,7 @@ def _varlen(
     extra: dict[str, Any] = {}
     if window is not None:
         extra["window_size"] = (window - 1, window - 1)
-    output = varlen_attn(
+    output: Any = varlen_attn(
         q.contiguous(),
         k.contiguous(),
         v.contiguous(),
@@ -224,7 +224,8 @@ def _varlen(
         scale=scale,
         **extra,
     )
-    return output.unsqueeze(0)
+    merged: Tensor = output.unsqueeze(0)
+    return merged
 
 
 def _interleave(prefix: Tensor, tokens: Tensor, sequences: Sequences, before: int) -> Tensor:

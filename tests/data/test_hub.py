@@ -65,7 +65,7 @@ def test_without_a_validation_split_it_is_cut(folder):
 
 
 def test_a_column_that_does_not_exist(folder):
-    with pytest.raises(DataError, match="no column 'text'.*'sentence'"):
+    with pytest.raises(DataError, match=r"no column 'text'.*'sentence'"):
         load(config(folder, text="text"))
 
 
@@ -82,5 +82,5 @@ def test_a_data_set_that_cannot_be_had(tmp_path):
 
 
 def test_no_id_is_wrong_use():
-    with pytest.raises(UsageError, match="data.hub"):
+    with pytest.raises(UsageError, match=r"data\.hub"):
         load(config(""))

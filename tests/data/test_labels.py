@@ -24,7 +24,8 @@ def splits(path, rows, task="classification", **settings):
 @pytest.mark.parametrize(
     ("value", "name"),
     [
-        ("pos", "pos"), (" pos\t", "pos"), ("好评", "好评"), (1, "1"), (-1, "-1"), (1.0, "1"), (1.5, "1.5"),
+        ("pos", "pos"), (" pos\t", "pos"), ("好评", "好评"),
+        (1, "1"), (-1, "-1"), (1.0, "1"), (1.5, "1.5"),
         (True, "true"), (False, "false"), ("", None), ("  ", None), (None, None), (math.nan, None),
     ],
 )  # fmt: skip
@@ -39,7 +40,9 @@ def test_numbers(value, expected):
     assert number(value) == expected
 
 
-@pytest.mark.parametrize("value", ["a", "nan", "inf", "-Infinity", math.nan, math.inf, True, [1], 10**400, "1,5"])  # fmt: skip
+@pytest.mark.parametrize(
+    "value", ["a", "nan", "inf", "-Infinity", math.nan, math.inf, True, [1], 10**400, "1,5"]
+)
 def test_what_is_no_number(value):
     with pytest.raises(Fault, match="not a finite number"):
         number(value)
@@ -70,7 +73,8 @@ def test_classes_are_those_of_train(tmp_path):
         "9",
         "10",
     ]
-    assert splits(tmp_path / "a.jsonl", [{"label": each} for each in (True, False)]).labels == ["false", "true"]  # fmt: skip
+    truths = [{"label": each} for each in (True, False)]
+    assert splits(tmp_path / "a.jsonl", truths).labels == ["false", "true"]
 
 
 def test_given_classes_keep_their_order(tmp_path):

@@ -13,7 +13,10 @@ from bertft.data.report import overlap
 from bertft.data.sources import load
 
 FOLDER = os.environ.get("BERTFT_DATA")
-pytestmark = pytest.mark.skipif(not FOLDER, reason="BERTFT_DATA is not set")
+pytestmark = [
+    pytest.mark.realdata,
+    pytest.mark.skipif(not FOLDER, reason="BERTFT_DATA is not set"),
+]
 
 
 def files(name: str, ending: str, **settings) -> DataConfig:

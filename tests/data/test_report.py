@@ -69,7 +69,10 @@ def test_the_table_shows_every_split_and_the_overlap(tmp_path):
     out = io.StringIO()
     Console(file=out, width=160).print(table(report_on(tmp_path / "a.jsonl", ROWS)))
     text = out.getvalue()
-    for part in ("train", "validation", "2, 2, 2", "25.0%", "a 50.0%", "1 × empty text", "1 of 2 validation rows also stand in train"):  # fmt: skip
+    for part in (
+        "train", "validation", "2, 2, 2", "25.0%", "a 50.0%", "1 × empty text",
+        "1 of 2 validation rows also stand in train",
+    ):  # fmt: skip
         assert part in text
 
 
@@ -77,7 +80,8 @@ def test_pairs_overlap_only_as_pairs(tmp_path):
     def rows(name, *lines):
         (tmp_path / name).write_text("\n".join(lines))
         config = DataConfig(
-            name="x", train=str(tmp_path / name), validation=str(tmp_path / name), text=[0, 1], label=2
+            name="x", train=str(tmp_path / name), validation=str(tmp_path / name),
+            text=[0, 1], label=2,
         )  # fmt: skip
         return load(config).train
 

@@ -133,7 +133,8 @@ def test_rows_know_their_file_and_their_content(train, tmp_path):
     assert splits.train.where(0) == f"{train}:{splits.train.column('line')[0]}"
     copy = write(tmp_path / "copy.tsv", 1000)
     assert load(config(copy)).train.fingerprint == splits.train.fingerprint
-    assert load(config(write(tmp_path / "more.tsv", 1001))).train.fingerprint != splits.train.fingerprint  # fmt: skip
+    more = write(tmp_path / "more.tsv", 1001)
+    assert load(config(more)).train.fingerprint != splits.train.fingerprint
 
 
 def test_the_fingerprint_sees_where_texts_end(tmp_path):
@@ -141,7 +142,10 @@ def test_the_fingerprint_sees_where_texts_end(tmp_path):
     (tmp_path / "b.csv").write_text("a,bc,x\nd,e,y\n")
     prints = {
         load(
-            DataConfig(name="x", train=str(tmp_path / name), validation=str(tmp_path / name), text=[0, 1], label=2)
+            DataConfig(
+                name="x", train=str(tmp_path / name), validation=str(tmp_path / name),
+                text=[0, 1], label=2,
+            )
         ).train.fingerprint
         for name in ("a.csv", "b.csv")
     }  # fmt: skip

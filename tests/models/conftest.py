@@ -49,8 +49,10 @@ def encoder() -> Callable[..., Any]:
     def build(kind: str, head: str = "sequence", dropout: float = 0.0, **changes: Any) -> Any:
         settings: dict[str, Any] = {**COMMON, **OWN.get(kind, {}), **changes}
         if kind == "distilbert":
-            names = {"hidden_size": "dim", "num_hidden_layers": "n_layers",
-                     "num_attention_heads": "n_heads", "intermediate_size": "hidden_dim"}  # fmt: skip
+            names = {
+                "hidden_size": "dim", "num_hidden_layers": "n_layers",
+                "num_attention_heads": "n_heads", "intermediate_size": "hidden_dim",
+            }  # fmt: skip
             settings = {names.get(key, key): value for key, value in settings.items()}
         labels = 2 if head == "answer" else 3
         config = transformers.AutoConfig.for_model(kind, **settings, num_labels=labels)

@@ -26,7 +26,10 @@ def with_types(kind):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("kind", INTERFACE)
-@pytest.mark.parametrize(("head", "level"), [("sequence", "sequence"), ("token", "token"), ("answer", "token"), ("mask", "token")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("head", "level"),
+    [("sequence", "sequence"), ("token", "token"), ("answer", "token"), ("mask", "token")],
+)
 def test_logits_equal_transformers(encoder, batch, plain, kind, head, level, layout):
     model, rows = encoder(kind, head), batch(LENGTHS, with_types(kind))
     expected = plain(copy.deepcopy(model), rows)

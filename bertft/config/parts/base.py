@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional
 
 from bertft.config.setting import setting
 
@@ -19,7 +18,7 @@ class Settings:
         "What of the base trains, beside the task head.",
         choices=("nothing", "biases", "last_k", "everything"),
     )
-    last_k: Optional[int] = setting(
+    last_k: int | None = setting(
         None, "How many of the top layers train; only with train=last_k.", at_least=1
     )
     learning_rate: float = setting(5e-5, "Peak learning rate of the base's weights.", above=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 from bertft.config.setting import setting
 
@@ -32,7 +32,7 @@ class Settings:
     )
     rank_stabilised: bool = setting(False, "rsLoRA: s = alpha / √rank. kind=lora only.")
     magnitude: bool = setting(False, "DoRA: train each row's norm apart. kind=lora only.")
-    start: Optional[str] = setting(
+    start: str | None = setting(
         None,
         "Start of A and B; null: zero_b for lora, orthonormal for svd_lora. "
         "lora: zero_b, principal (PiSSA). svd_lora: orthonormal, gaussian.",

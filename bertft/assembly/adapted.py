@@ -1,0 +1,129 @@
+"""A base model with its task head and the parts of a method, placed and ready to run.
+
+    load base → attach parts → cast what is frozen → runner
+
+Built the same way whether it is about to train or was read back from a checkpoint, so that what
+is evaluated later is what was trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bertft.config.model import ModelConfig
+from bertft.errors import DataError, UsageError
+from bertft.methods import attach, build, trained_tensors
+from bertft.methods.part import Part
+from bertft.models.load import load_config, load_model
+from bertft.models.precision import Precision
+from bertft.models.runner import EncoderRunner
+from bertft.models.source import Source
+from bertft.tasks.task import BaseTask
+
+__all__ = ["Adapted", "assemble", "fill"]
+
+
+@dataclass
+class Adapted:
+    """``source`` is the base's; ``parts`` are attached to ``model``, which ``runner`` runs."""
+
+    task: BaseTask
+    tokenizer: Any
+    model: Any
+    parts: Sequence[Part]
+    runner: EncoderRunner
+    precision: Precision
+    source: Source
+
+    def counts(self) -> dict[str, Any]:
+        """Parameters of the base, and of each part: trainable, kept after pruning, exported."""
+        parts = {part.name: part.counts(self.model) for part in self.parts}
+        head = parts["head"]["trainable"]
+        added = sum(
+            each["trainable"] for name, each in parts.items() if name not in ("head", "base")
+        )
+        total = sum(parameter.numel() for parameter in self.model.parameters())
+        sums = {
+            key: sum(each[key] for each in parts.values())
+            for key in ("trainable", "kept", "exported")
+        }
+        return {
+            "total": total,
+            "base": total - added - head,
+            "trainable": sums["trainable"],
+            "head": head,
+            "method": sums["trainable"] - head,
+            "kept": sums["kept"] - head,
+            "exported": sums["exported"] - head,
+            "parts": parts,
+        }
+
+
+def assemble(
+    source: Source,
+    settings: ModelConfig,
+    method: Any,
+    task: BaseTask,
+    tokenizer: Any,
+    precision: Precision,
+    *,
+    layout: str = "auto",
+    rate: float | None = None,
+    weights: Mapping[str, Tensor] | None = None,
+    checkpointing: bool = False,
+) -> Adapted:
+    """Load ``source``, attach the parts of ``method``, fill in trained ``weights`` where given.
+
+    What is new is drawn from torch's generator: seed it before.
+    """
+    found = replace(settings, path=source.load, weights="pretrained", architecture={})
+    config, _ = load_config(found, tokenizer, task.model_settings())
+    loaded = load_model(found, config, source, task.auto_class)
+    model: Any = loaded.model
+    parts = build(method, rate, loaded.new)
+    attach(parts, model)
+    if weights is not None:
+        fill(model, weights)
+    if checkpointing:
+        _checkpoint_activations(model)
+    precision.prepare(model, any(part.trains_base for part in parts))
+    runner = EncoderRunner(model, task.level, layout)
+    return Adapted(task, tokenizer, model, parts, runner, precision, source)
+
+
+def fill(model: Any, weights: Mapping[str, Tensor]) -> None:
+    """Copy ``weights`` into what trains of ``model``. DataError unless names and shapes agree."""
+    wanted = trained_tensors(model)
+    lacking, surplus = wanted.keys() - weights.keys(), weights.keys() - wanted.keys()
+    for kind, names in (("lacks", lacking), ("has an unknown", surplus)):
+        if names:
+            raise DataError(
+                f"the checkpoint {kind} {', '.join(sorted(names)[:3])}",
+                hint="Was it written by another version, or for another base?",
+            )
+    for name, tensor in wanted.items():
+        if tensor.shape != weights[name].shape:
+            raise DataError(
+                f"{name} has shape {list(weights[name].shape)}, not {list(tensor.shape)}",
+                hint="Was the checkpoint written for another base?",
+            )
+        with torch.no_grad():
+            tensor.copy_(weights[name])
+
+
+def _checkpoint_activations(model: Any) -> None:
+    """Recompute activations in the backward pass; re-entrant recomputation would be wrong here."""
+    enable = getattr(model, "activation_checkpointing_enable", None)
+    try:
+        (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
+    except ValueError as error:
+        raise UsageError(
+            f"a {model.config.model_type} model cannot do it",
+            where="trainer.gradient_checkpointing",
+            hint="Lower trainer.micro_batch instead",
+        ) from error

@@ -1,0 +1,77 @@
+"""What a checkpoint holds, beside the base: enough to answer, to merge, and to go on training.
+
+adapter.safetensors   trained parameters and the parts' buffers, by their names in the model
+config.json           transformers' config with the labels
+tokenizer files       as the tokenizer saves itself
+bertft.json           task, labels, max_length, step
+state.safetensors, state.json    optimizer, schedule, generators, parts: to go on
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from bertft.assembly.adapted import Adapted
+from bertft.errors import DataError
+from bertft.methods import trained_tensors
+from bertft.runs.atomic import write_json
+from bertft.runs.json_file import read_object
+from bertft.runs.tensors import join_state, read_tensors, split_state, write_tensors
+
+__all__ = ["Facts", "read_facts", "read_state", "read_weights", "writer"]
+
+_WEIGHTS, _FACTS = "adapter.safetensors", "bertft.json"
+_STATE, _STRUCTURE = "state.safetensors", "state.json"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What beside tensors is needed to use a checkpoint."""
+
+    task: str
+    labels: list[str] | None
+    max_length: int
+    step: int
+
+
+def writer(
+    adapted: Adapted, facts: Facts, state: Mapping[str, Any] | None
+) -> Callable[[Path], None]:
+    """The function that writes a checkpoint's files into an empty folder."""
+
+    def write(folder: Path) -> None:
+        write_tensors(folder / _WEIGHTS, trained_tensors(adapted.model))
+        adapted.model.config.save_pretrained(folder)
+        adapted.tokenizer.save_pretrained(folder)
+        write_json(folder / _FACTS, asdict(facts))
+        if state is not None:
+            tensors, structure = split_state(state)
+            write_tensors(folder / _STATE, tensors)
+            write_json(folder / _STRUCTURE, structure)
+
+    return write
+
+
+def read_facts(folder: Path) -> Facts:
+    """DataError if they are missing or of another form."""
+    content = read_object(folder / _FACTS)
+    try:
+        return Facts(**content)
+    except TypeError as error:
+        raise DataError(f"is of another form ({error})", where=str(folder / _FACTS)) from None
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    return read_tensors(folder / _WEIGHTS)
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """The state to go on with."""
+    state = join_state(read_tensors(folder / _STATE), read_object(folder / _STRUCTURE))
+    assert isinstance(state, dict)
+    return state

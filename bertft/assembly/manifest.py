@@ -1,0 +1,71 @@
+"""Provenance: everything that decided a run's result, for its manifest.json."""
+
+from __future__ import annotations
+
+import platform
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+import torch
+
+import bertft
+from bertft.assembly.adapted import Adapted
+from bertft.assembly.base import describe
+from bertft.config.commands import TrainConfig
+from bertft.data.report import DataReport
+
+__all__ = ["manifest"]
+
+_PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "safetensors", "numpy", "pyarrow")
+
+
+def manifest(
+    config: TrainConfig, adapted: Adapted, data: DataReport, max_length: int, total_steps: int
+) -> dict[str, Any]:
+    """JSON values only."""
+    task, precision = adapted.task, adapted.precision
+    return {
+        "format": 1,
+        "bertft": bertft.__version__,
+        "begun": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in _PACKAGES},
+        "hardware": _hardware(precision.device),
+        "base": describe(adapted.source),
+        "model_type": adapted.model.config.model_type,
+        "task": task.name,
+        "labels": task.labels,
+        "metric": task.metric,
+        "max_length": max_length,
+        "precision": precision.name,
+        "layout": adapted.runner.layout,
+        "seeds": {"run": config.seed, "data": config.data.seed},
+        "total_steps": total_steps,
+        "data": data.to_dict(),
+        "parameters": adapted.counts(),
+    }
+
+
+def _hardware(device: torch.device) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpu": _cpu(),
+        "instruction_set": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "device": str(device),
+    }
+    if device.type == "cuda":
+        facts["gpu"] = torch.cuda.get_device_name(device)
+        facts["cuda"] = torch.version.cuda
+    return facts
+
+
+def _cpu() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor()

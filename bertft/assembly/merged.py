@@ -1,0 +1,25 @@
+"""A run's model with every part folded into its base: a plain transformers model, in fp32."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bertft.assembly.saved import open_saved
+from bertft.errors import UsageError
+
+__all__ = ["merged_model"]
+
+
+def merged_model(run: Path) -> Any:
+    """Of the run in ``run``, its best checkpoint. UsageError if it has a part that cannot fold."""
+    saved = open_saved(str(run), precision="fp32", device="cpu")
+    for part in saved.adapted.parts:
+        if not part.foldable:
+            raise UsageError(
+                f"the run {run} has a {part.name}, which no weights can hold", where="model.path",
+                hint="Train on a run without one",
+            )  # fmt: skip
+    for part in saved.adapted.parts:
+        part.fold(saved.adapted.model)
+    return saved.adapted.model

@@ -1,0 +1,73 @@
+"""What a merged folder holds beside a plain transformers model: ``bertft.json``, maybe a prefix.
+
+    bertft.json            {"max_length": n, "prefix": settings or null}
+    prefix.safetensors     trained vectors, where merge was told prefix=beside
+
+Plain transformers ignores both; ``bertft eval|predict`` use them, so that they give the run's
+answers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bertft.config.method import MethodConfig
+from bertft.config.parts.prefix import Settings
+from bertft.errors import DataError
+from bertft.runs.atomic import write_json
+from bertft.runs.json_file import read_object
+from bertft.runs.tensors import read_tensors, write_tensors
+
+__all__ = ["Beside", "fill_prefix", "read_beside", "write_beside"]
+
+_FACTS, _PREFIX = "bertft.json", "prefix.safetensors"
+
+
+class Beside:
+    """``max_length`` None: nothing is known; ``method`` has at most a prefix."""
+
+    def __init__(self, max_length: int | None, prefix: Settings | None) -> None:
+        self.max_length, self.prefix = max_length, prefix
+
+    @property
+    def method(self) -> Any:
+        return MethodConfig(name="merged", prefix=self.prefix)
+
+
+def write_beside(folder: Path, max_length: int, prefix: Settings | None, model: Any) -> None:
+    """Leave both files in ``folder``; the prefix's vectors are taken from ``model``."""
+    settings = asdict(prefix) if prefix is not None else None
+    write_json(folder / _FACTS, {"max_length": max_length, "prefix": settings})
+    if prefix is not None:
+        write_tensors(folder / _PREFIX, _vectors(model))
+
+
+def read_beside(folder: Path) -> Beside:
+    """DataError if what is there cannot be read."""
+    if not (folder / _FACTS).is_file():
+        return Beside(None, None)
+    content = read_object(folder / _FACTS)
+    try:
+        settings = content.get("prefix")
+        return Beside(content["max_length"], Settings(**settings) if settings else None)
+    except (KeyError, TypeError) as error:
+        raise DataError(f"is of another form ({error})", where=str(folder / _FACTS)) from None
+
+
+def fill_prefix(folder: Path, model: Any) -> None:
+    """Copy the vectors beside the model into its attached prefix."""
+    saved, own = read_tensors(folder / _PREFIX), _vectors(model)
+    if {name: t.shape for name, t in saved.items()} != {name: t.shape for name, t in own.items()}:
+        raise DataError("is not the prefix that bertft.json describes", where=str(folder / _PREFIX))
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(saved[name])
+
+
+def _vectors(model: Any) -> dict[str, torch.Tensor]:
+    named = model.named_parameters()
+    return {name: each for name, each in named if name.startswith(("prefix.", "prompt."))}

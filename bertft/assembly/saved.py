@@ -1,0 +1,129 @@
+"""Open what training left: a run, a merged folder, or a transformers folder with a task's head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from bertft.assembly import base
+from bertft.assembly.adapted import Adapted, assemble
+from bertft.assembly.checkpoint import Facts, read_facts, read_weights
+from bertft.assembly.merged_folder import fill_prefix, read_beside
+from bertft.config.commands import TrainConfig
+from bertft.config.data import DataConfig
+from bertft.config.messages import did_you_mean
+from bertft.config.model import ModelConfig
+from bertft.config.resumed import config_of_run
+from bertft.errors import UsageError
+from bertft.models.load import load_tokenizer, longest_input
+from bertft.models.precision import choose, resolve_device
+from bertft.models.source import Source
+from bertft.runs.checkpoints import Checkpoints
+from bertft.runs.folder import RunFolder
+from bertft.runs.json_file import read_object
+from bertft.tasks import build as build_task
+from bertft.tasks import recognise
+from bertft.tasks.shared.encoding import check_max_length
+
+__all__ = ["Saved", "open_saved"]
+
+
+@dataclass
+class Saved:
+    """``data`` says how rows were read (of a plain folder: the defaults of files).
+
+    ``run``, ``config`` and ``checkpoint`` are None for a folder that is no run.
+    """
+
+    adapted: Adapted
+    data: DataConfig
+    facts: Facts
+    run: RunFolder | None = None
+    config: TrainConfig | None = None
+    checkpoint: Path | None = None
+
+
+def open_saved(
+    path: str,
+    *,
+    checkpoint: str = "best",
+    precision: str | None = None,
+    device: str = "auto",
+    data: DataConfig | None = None,
+    warn: Callable[[str], None] = lambda _: None,
+) -> Saved:
+    """The model in ``path``, ready to evaluate. ``precision`` None: the run's recorded one."""
+    folder = Path(path).expanduser()
+    if RunFolder(folder).begun:
+        return _open_run(RunFolder(folder), checkpoint, precision, device, data, warn)
+    if (folder / "config.json").is_file():
+        return _open_folder(folder, precision or "auto", device, data)
+    if not folder.is_dir():
+        near = [each.name for each in folder.parent.iterdir()] if folder.parent.is_dir() else []
+        hint = did_you_mean(folder.name, near)
+        hint = hint[:1].upper() + hint[1:]
+        raise UsageError(f"there is no folder {path}", where="run", hint=hint)
+    RunFolder.open(folder)  # says what it is not, and what lies near
+    raise AssertionError("unreachable")
+
+
+def _open_run(
+    run: RunFolder,
+    which: str,
+    precision: str | None,
+    device: str,
+    data: DataConfig | None,
+    warn: Callable[[str], None],
+) -> Saved:
+    config, manifest = config_of_run(run.path), run.read_manifest()
+    place = resolve_device(device)
+    folder = Checkpoints(run.checkpoints).find(which, warn=warn)
+    facts = read_facts(folder)
+    if facts.labels != manifest["labels"]:
+        raise UsageError(
+            f"its labels {facts.labels} are not the run's {manifest['labels']}", where=str(folder),
+            hint="Checkpoint and manifest.json belong to different runs",
+        )  # fmt: skip
+    source = base.recorded(manifest, run)
+    tokenizer = load_tokenizer(replace(config.model, tokenizer=str(folder), revision=None))
+    task = build_task(data or config.data, facts.labels)
+    torch.manual_seed(config.seed)
+    adapted = assemble(
+        source, config.model, config.method, task, tokenizer,
+        choose(precision or manifest["precision"], place),
+        layout=manifest["layout"], weights=read_weights(folder),
+    )  # fmt: skip
+    adapted.model.eval()
+    return Saved(adapted, data or config.data, facts, run, config, folder)
+
+
+def _open_folder(folder: Path, precision: str, device: str, data: DataConfig | None) -> Saved:
+    """A merged or plain transformers folder; a prefix that a merge put beside is attached."""
+    name, labels = recognise(read_object(folder / "config.json"))
+    if data is not None and data.task != name:
+        raise UsageError(
+            f"the folder's head is for {name}, not {data.task}", where="data.task",
+            hint=f"Set data.task={name}",
+        )  # fmt: skip
+    data = data or DataConfig(name=folder.name, task=name)
+    settings = ModelConfig(name=folder.name, path=str(folder))
+    tokenizer = load_tokenizer(settings)
+    task = build_task(data, labels)
+    source = Source(folder.name, "folder", str(folder.resolve()))
+    beside = read_beside(folder)
+    adapted = assemble(
+        source, settings, beside.method, task, tokenizer,
+        choose(precision, resolve_device(device)),
+    )  # fmt: skip
+    if beside.prefix is not None:
+        fill_prefix(folder, adapted.model)
+    adapted.model.eval()
+    taken = sum(part.positions for part in adapted.parts)
+    longest = check_max_length(
+        data.max_length or beside.max_length,
+        longest_input(adapted.model.config, tokenizer) - taken,
+    )
+    return Saved(adapted, data, Facts(name, labels, longest, 0))

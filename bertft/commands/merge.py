@@ -1,0 +1,125 @@
+"""``bertft merge``: fold every low-rank part into the base, prove it on real rows, write it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from bertft.assembly.check_rows import read_check_rows
+from bertft.assembly.features import features_of
+from bertft.assembly.merged_folder import write_beside
+from bertft.assembly.saved import Saved, open_saved
+from bertft.config.commands import MergeConfig
+from bertft.errors import MergeRefused, UsageError
+from bertft.formats.model_card import CardFacts, MergeCheck, SplitFacts, model_card
+from bertft.formats.transformers_folder import license_of, new_folder, write_model
+from bertft.models.source import local_folder
+from bertft.runs.json_file import read_object
+from bertft.training.evaluate import predict_logits
+
+__all__ = ["run"]
+
+_TOLERANCE = 1e-4
+
+
+def run(config: MergeConfig, _: Path) -> None:
+    """Raises MergeRefused, and writes nothing, where the folded model would answer otherwise."""
+    saved = open_saved(
+        config.run, checkpoint=config.checkpoint, precision="fp32", device=config.device,
+        warn=Console(stderr=True).print,
+    )  # fmt: skip
+    if saved.run is None:
+        raise UsageError(
+            f"{config.run} is no run: there is nothing to fold", where="run",
+            hint="Give a folder that bertft train left",
+        )  # fmt: skip
+    prefix = [part for part in saved.adapted.parts if not part.foldable]
+    if prefix and config.prefix == "refuse":
+        raise MergeRefused(
+            "the run has a prefix, which no weights can hold", where=config.run,
+            hint="Add prefix=beside: the rest is folded and the prefix kept beside the model",
+        )  # fmt: skip
+    out = Path(config.out).expanduser()
+    rows = read_check_rows(saved.run.check_rows)
+    with new_folder(out) as folder:
+        before, metrics_before = _score(saved, rows)
+        folded = sum(part.fold(saved.adapted.model) for part in saved.adapted.parts)
+        settings = saved.config.method.prefix if prefix and saved.config else None
+        write_beside(folder, saved.facts.max_length, settings, saved.adapted.model)
+        for name in ("prefix", "prompt"):
+            if name in saved.adapted.model._modules:
+                delattr(saved.adapted.model, name)
+        write_model(folder, saved.adapted.model, saved.adapted.tokenizer, "")
+        again = open_saved(str(folder), precision="fp32", device=config.device, data=saved.data)
+        after, metrics_after = _score(again, rows)
+        difference = float(np.abs(after - before).max())
+        largest = float(np.abs(before).max())
+        if not difference <= _TOLERANCE * max(1.0, largest):
+            raise MergeRefused(
+                f"the merged model would answer otherwise: max |Δlogit| = {difference:.2e} on"
+                f" {len(rows)} rows, where |logit| is up to {largest:.3g}",
+                where=config.run, hint="Nothing was written. This is worth a bug report",
+            )  # fmt: skip
+        check = MergeCheck(len(rows), difference, metrics_before, metrics_after)
+        facts = _card(saved, out.name, check, bool(prefix), "text_pair" in rows.columns)
+        (folder / "README.md").write_text(model_card(facts), encoding="utf-8")
+    metric = saved.adapted.task.metric
+    print(f"folded {folded} layers into {out}")
+    print(
+        f"max |Δlogit| {difference:.1e} on {len(rows)} validation rows;"
+        f" {metric} there {metrics_before[metric]:.4f} before, {metrics_after[metric]:.4f} after"
+    )
+    if prefix:
+        print(
+            "the prefix lies beside the model: bertft eval and predict use it, plain transformers"
+            " does not"
+        )
+
+
+def _score(saved: Saved, rows: Any) -> tuple[np.ndarray, dict[str, float]]:
+    adapted = saved.adapted
+    tables = features_of(
+        {"check": rows}, adapted.task, adapted.tokenizer, saved.facts.max_length, None
+    )
+    logits = predict_logits(adapted.runner, tables["check"], adapted.precision)
+    return logits, adapted.task.metrics(logits, tables["check"])
+
+
+def _card(saved: Saved, name: str, check: MergeCheck, beside: bool, pair: bool) -> CardFacts:
+    assert saved.run is not None and saved.config is not None
+    manifest = saved.run.read_manifest()
+    metrics: Mapping[str, Any] = read_object(saved.run.metrics) if saved.run.finished else {}
+    best = (metrics.get("best") or {}).get("step") == saved.facts.step
+    method = {key: each for key, each in asdict(saved.config.method).items() if each is not None}
+    splits = {
+        split: SplitFacts(Path(each["source"]).name, each["rows"], each["fingerprint"])
+        for split, each in manifest["data"]["splits"].items()
+    }
+    counts = saved.adapted.counts() if not metrics else metrics["parameters"]
+    return CardFacts(
+        name=name,
+        task=saved.facts.task,
+        auto_class=saved.adapted.task.auto_class,
+        base_model=manifest["base"]["name"],
+        method=method.pop("name"),
+        settings=method,
+        splits=splits,
+        metric=saved.adapted.task.metric,
+        step=saved.facts.step,
+        validation=(metrics.get("validation") or {}) if best else {},
+        counts=counts,
+        versions={"bertft": manifest["bertft"], **manifest["packages"]},
+        labels=saved.facts.labels,
+        pair=pair,
+        max_length=saved.facts.max_length,
+        test=metrics.get("test") if best else None,
+        merge=check,
+        beside="prefix.safetensors" if beside else None,
+        license=license_of(local_folder(saved.adapted.source)),
+        dataset=saved.config.data.hub,
+    )

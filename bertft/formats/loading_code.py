@@ -1,0 +1,79 @@
+"""The python lines that answer one text with what a folder holds, fitting its task and form.
+
+Forms: "transformers", a plain folder that the Auto classes load; "peft", an adapter's folder that
+names its base. The lines run as they stand from where the folder lies, and print the answer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+__all__ = ["loading_code"]
+
+_TEXT, _SECOND = "A text to judge.", "A second text beside it."
+
+# What the logits of one row mean, task by task.
+_ANSWERS = {
+    "classification": (
+        "probabilities = logits.softmax(-1)",
+        "print(labels[int(probabilities.argmax())], float(probabilities.max()))",
+    ),
+    "multi_label": (
+        "probabilities = logits.sigmoid().tolist()",
+        "print([name for name, p in zip(labels, probabilities) if p >= 0.5])",
+    ),
+    "regression": ("print(float(logits[0]))",),
+}
+
+
+def loading_code(
+    folder: str,
+    *,
+    form: str,
+    task: str,
+    auto_class: str,
+    labels: Sequence[str] | None = None,
+    pair: bool = False,
+    max_length: int | None = None,
+) -> str:
+    """Lines of python. A task without lines of its own gets the model's raw outputs."""
+    name = _quoted(folder)
+    longest = "truncation=True" + (f", max_length={max_length}" if max_length else "")
+    if form == "transformers" and task == "classification":
+        row = f'{{"text": "{_TEXT}", "text_pair": "{_SECOND}"}}' if pair else f'"{_TEXT}"'
+        return "\n".join(
+            [
+                "from transformers import pipeline",
+                "",
+                f'classify = pipeline("text-classification", model={name})',
+                f"print(classify({row}, {longest}))",
+            ]
+        )
+    texts = f'"{_TEXT}", "{_SECOND}"' if pair else f'"{_TEXT}"'
+    lines = ["import torch"]
+    if form == "peft":
+        cls = f"AutoPeft{auto_class.removeprefix('Auto')}"
+        classes = f", num_labels={len(labels) if labels else 1}" if task in _ANSWERS else ""
+        lines += [f"from peft import {cls}", "from transformers import AutoTokenizer", ""]
+        lines += [f"model = {cls}.from_pretrained({name}{classes}).eval()"]
+        named = f"labels = [{', '.join(map(_quoted, labels))}]" if labels else None
+    else:
+        lines += [f"from transformers import {auto_class}, AutoTokenizer", ""]
+        lines += [f"model = {auto_class}.from_pretrained({name}).eval()"]
+        named = "labels = list(model.config.id2label.values())" if labels else None
+    if named and task in _ANSWERS:
+        lines.append(named)
+    lines += [
+        f"tokenizer = AutoTokenizer.from_pretrained({name})",
+        f'inputs = tokenizer({texts}, {longest}, return_tensors="pt")',
+        "with torch.no_grad():",
+    ]
+    answers = _ANSWERS.get(task)
+    if answers is None:
+        return "\n".join([*lines, "    outputs = model(**inputs)", "print(outputs)"])
+    return "\n".join([*lines, "    logits = model(**inputs).logits[0]", *answers])
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,280 @@
+"""``README.md`` of a merged or exported folder: what it is, how good, how made, how to load.
+
+    model_card(facts) -> str         YAML front matter as the Hub reads it, then Markdown
+
+A pure function: the same facts give the same text. Of a path that leads through somebody's
+machine only the last name is told; class names and texts of any script stay as they are.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
+
+import yaml
+
+from bertft.formats.figures import count, measure, score
+from bertft.formats.loading_code import loading_code
+
+__all__ = ["CardFacts", "MergeCheck", "SplitFacts", "model_card"]
+
+# The Hub's word for what a head does.
+_PIPELINES = {
+    "AutoModelForSequenceClassification": "text-classification",
+    "AutoModelForTokenClassification": "token-classification",
+    "AutoModelForQuestionAnswering": "question-answering",
+    "AutoModelForMaskedLM": "fill-mask",
+}
+# Our metrics by the names under which hf.co/metrics has them.
+_METRICS = {
+    "accuracy": "accuracy", "f1": "f1", "f1_macro": "f1", "f1_micro": "f1", "f1_samples": "f1",
+    "matthews": "matthews_correlation", "pearson": "pearsonr", "spearman": "spearmanr",
+    "mse": "mse", "exact": "exact_match", "precision": "precision", "recall": "recall",
+    "perplexity": "perplexity",
+}  # fmt: skip
+_COUNTS = {
+    "total": "all, the base included",
+    "trainable": "trained, head and other new modules included",
+    "head": "of these, head and other new modules",
+    "method": "of these, the method's own",
+    "kept": "kept after pruning",
+    "exported": "exported",
+}
+_SHOWN_LABELS = 50
+
+
+@dataclass(frozen=True)
+class SplitFacts:
+    """Which rows: where they came from, how many, and the hash of their content."""
+
+    source: str
+    rows: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class MergeCheck:
+    """The same ``rows`` before (adapter) and after (merged): metrics and the largest |Δlogit|."""
+
+    rows: int
+    max_difference: float
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """All that a card tells. ``base_model``: the Hub id; of a path only the last name is told.
+
+    ``metric`` chose the checkpoint of ``step``; ``counts`` are metrics.json's "parameters".
+    ``beside`` names the file or folder of a prefix that the model lies without. ``license`` is
+    the base's identifier on the Hub where known. ``dataset`` is a Hub id.
+    """
+
+    name: str
+    task: str
+    auto_class: str
+    base_model: str
+    method: str
+    settings: Mapping[str, Any]
+    splits: Mapping[str, SplitFacts]
+    metric: str
+    step: int
+    validation: Mapping[str, float]
+    counts: Mapping[str, int]
+    versions: Mapping[str, str]
+    form: str = "transformers"
+    labels: Sequence[str] | None = None
+    pair: bool = False
+    max_length: int | None = None
+    test: Mapping[str, float] | None = None
+    merge: MergeCheck | None = None
+    beside: str | None = None
+    license: str | None = None
+    language: Sequence[str] = field(default=())
+    dataset: str | None = None
+
+
+def model_card(facts: CardFacts) -> str:
+    """The whole file, a newline at its end."""
+    sections = [
+        _front_matter(facts),
+        f"# {_plain(_told(facts.name))}",
+        _introduction(facts),
+        _loading(facts),
+        _results(facts),
+        _data(facts),
+        _method(facts),
+        "## Versions\n\n" + ", ".join(f"{name} {v}" for name, v in facts.versions.items()),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _front_matter(facts: CardFacts) -> str:
+    metrics = [_METRICS[name] for name in _ordered(facts.validation, facts) if name in _METRICS]
+    content: dict[str, Any] = {
+        "license": facts.license,
+        "language": list(facts.language),
+        "library_name": facts.form,
+        "pipeline_tag": _PIPELINES.get(facts.auto_class),
+        "base_model": _told(facts.base_model),
+        "base_model_relation": "adapter" if facts.form == "peft" else "finetune",
+        "datasets": [facts.dataset] if facts.dataset else [],
+        "metrics": list(dict.fromkeys(metrics)),
+        "tags": ["bertft", facts.method],
+    }
+    known = {name: value for name, value in content.items() if value}
+    return f"---\n{yaml.safe_dump(known, sort_keys=False, allow_unicode=True)}---"
+
+
+def _introduction(facts: CardFacts) -> str:
+    what = facts.task.replace("_", " ")
+    lines = [
+        f"{_told(facts.base_model)}, fine-tuned for {what} by {facts.method.replace('_', ' ')} "
+        "with bertft."
+    ]
+    if facts.form == "peft":
+        lines.append("This folder holds an adapter in PEFT's format; the base is not in it.")
+    elif facts.beside:
+        lines.append("What can be folded into the base is folded; the prefix is not.")
+    else:
+        lines.append("What was trained is in the weights: this is a plain transformers model.")
+    if facts.labels:
+        names = ", ".join(_code(name) for name in facts.labels[:_SHOWN_LABELS])
+        rest = len(facts.labels) - _SHOWN_LABELS
+        lines.append(f"Classes, in order: {names}{f', and {rest} more' if rest > 0 else ''}.")
+    if facts.pair:
+        lines.append("It takes two texts.")
+    if facts.max_length:
+        lines.append(f"It was trained on at most {facts.max_length} tokens a row.")
+    text = "\n".join(lines)
+    if facts.beside:
+        text += (
+            f"\n\n> **A prefix lies beside this model, in {_code(facts.beside)}.** It cannot be "
+            "folded into weights, and plain transformers ignores it: what it answers is not what "
+            "was measured below. `bertft predict` and `bertft eval` use it."
+        )
+    return text
+
+
+def _loading(facts: CardFacts) -> str:
+    name = _told(facts.name)
+    code = loading_code(
+        name, form=facts.form, task=facts.task, auto_class=facts.auto_class,
+        labels=facts.labels, pair=facts.pair, max_length=facts.max_length,
+    )  # fmt: skip
+    parts = ["## How to load", f"```python\n{code}\n```"]
+    if facts.form == "transformers":
+        command = (
+            f"bertft predict {shlex.quote(f'run={name}')} input=new.jsonl output=answers.jsonl"
+        )
+        parts.append(f"Or with bertft, many rows at once:\n\n```\n{command}\n```")
+    return "\n\n".join(parts)
+
+
+def _results(facts: CardFacts) -> str:
+    columns = {"validation": facts.validation, "test": facts.test}
+    shown = {name: values for name, values in columns.items() if values}
+    names = dict.fromkeys(name for values in shown.values() for name in values)
+    rows = [
+        [name, *(score(values.get(name)) for values in shown.values())]
+        for name in _ordered(names, facts)
+    ]
+    parts = [
+        "## Results",
+        f"The checkpoint of step {count(facts.step)}, chosen by {facts.metric} on validation.",
+        _table(["metric", *shown], rows),
+    ]
+    check = facts.merge
+    if check is not None:
+        rows = [
+            [name, score(check.before[name]), score(check.after[name])]
+            for name in _ordered(check.before, facts)
+        ]
+        parts += [
+            f"On {count(check.rows)} validation rows, before merging and after, the logits differ "
+            f"by at most {check.max_difference:.1e} (max |Δlogit|).",
+            _table(["metric", "before", "after"], rows),
+        ]
+    return "\n\n".join(parts)
+
+
+def _data(facts: CardFacts) -> str:
+    rows = [
+        [name, _code(_told(split.source)), count(split.rows), _code(split.fingerprint)]
+        for name, split in facts.splits.items()
+    ]
+    return f"## Data\n\n{_table(['split', 'source', 'rows', 'fingerprint'], rows)}"
+
+
+def _method(facts: CardFacts) -> str:
+    settings = [[_code(name), _code(value)] for name, value in _flat(facts.settings)]
+    counts = [
+        [words, count(facts.counts[name])]
+        for name, words in _COUNTS.items()
+        if name in facts.counts
+    ]
+    parts = ["## Method", f"`{facts.method}`"]
+    if settings:
+        parts.append(_table(["setting", "value"], settings))
+    return "\n\n".join([*parts, _table(["parameters", ""], counts)])
+
+
+def _ordered(names: Mapping[str, Any], facts: CardFacts) -> list[str]:
+    """The metric that chose the checkpoint first."""
+    return sorted(names, key=lambda name: name != facts.metric)
+
+
+def _flat(settings: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
+    """``{"low_rank": {"alpha": 16}}`` → ``low_rank.alpha`` 16; what is null is left out."""
+    found: list[tuple[str, str]] = []
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            found += _flat(value, f"{above}{name}.")
+        elif value is not None:
+            found.append((f"{above}{name}", _value(value)))
+    return found
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return measure(value) if value.is_integer() else f"{value:g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_value(each) for each in value)
+    return _told(str(value))
+
+
+def _told(text: str) -> str:
+    """``text``, but of a path through somebody's machine only the last name."""
+    if "\\" in text or re.match(r"[A-Za-z]:/", text):
+        return PureWindowsPath(text).name
+    if text.startswith(("/", "~", "./", "../", "file:")) or "/../" in text:
+        return PurePosixPath(text).name
+    return text
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    escaped = ([cell.replace("|", "\\|") for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
+
+
+def _plain(text: str) -> str:
+    """One line of Markdown without a tag."""
+    return " ".join(text.split()).replace("<", "&lt;")
+
+
+def _code(text: str) -> str:
+    """``text`` as code, within as many backticks as it needs."""
+    line = " ".join(text.split())
+    longest = max((len(run) for run in re.findall("`+", line)), default=0)
+    if longest == 0:
+        return f"`{line}`"
+    fence = "`" * (longest + 1)
+    return f"{fence} {line} {fence}"

@@ -1,0 +1,67 @@
+"""A plain transformers folder: model, tokenizer, labels in config.json, model card.
+
+It is written beside its place, read back, and moved there only when the caller says that it is
+good, so that a folder is whole or absent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bertft.errors import UsageError
+from bertft.models.quiet import quiet
+from bertft.runs.atomic import sync_tree
+
+__all__ = ["license_of", "new_folder", "write_model"]
+
+
+@contextlib.contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A temporary folder that becomes ``out`` if the block ends well, and vanishes if not.
+
+    UsageError if ``out`` exists and is not empty.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(
+            f"{out} is there already", where="out", hint="Give a new folder, or an empty one"
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    new = out.with_name(f".{out.name}.tmp-{os.getpid()}")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
+    try:
+        yield new
+        sync_tree(new)
+        if out.is_dir():
+            out.rmdir()
+        new.rename(out)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def write_model(folder: Path, model: Any, tokenizer: Any, card: str) -> None:
+    """Everything that ``from_pretrained`` and a person reading the folder need."""
+    with quiet():
+        model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def license_of(folder: Path | None) -> str | None:
+    """The licence that the base's own model card states; None if it states none."""
+    if folder is None:
+        return None
+    try:
+        text = (folder / "README.md").read_text(encoding="utf-8")
+        _, front, _ = text.split("---", 2)
+        stated = yaml.safe_load(front).get("license")
+    except (OSError, ValueError, AttributeError, yaml.YAMLError):
+        return None
+    return stated if isinstance(stated, str) else None

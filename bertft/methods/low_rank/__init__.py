@@ -1,0 +1,71 @@
+"""A trained low-rank update ΔW beside frozen linear layers.
+
+    lora       ΔW = s · B · A            (LoRA, rsLoRA, LoRA+, DoRA, PiSSA's start)
+    svd_lora   ΔW = s · B · diag(E) · A  (a rank that adapts per layer, AdaLoRA's idea)
+
+``build(settings, method, rate)`` makes the part of a run; the arithmetic is one file an idea.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+from bertft.config.parts.low_rank import Settings
+from bertft.methods.low_rank.allocator import RankAllocator
+from bertft.methods.low_rank.budget import Budget
+from bertft.methods.low_rank.dora import DoRA
+from bertft.methods.low_rank.importance import Importance
+from bertft.methods.low_rank.lora import LoRA
+from bertft.methods.low_rank.part import LowRank
+from bertft.methods.low_rank.penalty import Penalty
+from bertft.methods.low_rank.svd_lora import SVDLoRA
+
+__all__ = ["LowRank", "build"]
+
+
+def build(settings: Settings, method: Any, rate: float | None) -> LowRank:
+    """``rate`` overrides ``settings.learning_rate``; B's stays ``b_rate_ratio`` times as high."""
+    targets = settings.targets
+    common = {
+        "targets": [targets] if isinstance(targets, str) else list(targets),
+        "rank": method.rank,
+        "dropout": settings.dropout,
+        "rate": settings.learning_rate if rate is None else rate,
+        "b_rate_ratio": settings.b_rate_ratio,
+    }
+    kind = _svd_lora if settings.kind == "svd_lora" else _lora
+    return kind(settings, method, common)
+
+
+def _lora(settings: Settings, method: Any, common: dict[str, Any]) -> LowRank:
+    rank, start = method.rank, settings.start or "zero_b"
+    scale = settings.alpha / (math.sqrt(rank) if settings.rank_stabilised else rank)
+    update = DoRA if settings.magnitude else LoRA
+    make = partial(update, rank=rank, scale=scale, start=start)
+    return LowRank(make=make, start=start, start_rank=rank, **common)
+
+
+def _svd_lora(settings: Settings, method: Any, common: dict[str, Any]) -> LowRank:
+    start = settings.start or "orthonormal"
+    grown = math.ceil(1.5 * method.rank) if settings.adapt else method.rank
+    rank = method.initial_rank or grown
+
+    def allocate(modules: dict[str, SVDLoRA]) -> RankAllocator:
+        count = len(modules)
+        return RankAllocator(
+            modules,
+            Budget(rank * count, method.rank * count, settings.begin, settings.end),
+            settings.interval,
+            Importance(list(modules.values()), settings.beta1, settings.beta2),
+        )
+
+    return LowRank(
+        make=partial(SVDLoRA, rank=rank, scale=settings.alpha / rank, start=start),
+        start=start,
+        start_rank=rank,
+        allocate=allocate if settings.adapt else None,
+        penalise=partial(Penalty, orthogonality=settings.orthogonality, l1=settings.l1),
+        **common,
+    )

@@ -1,0 +1,73 @@
+"""LoRA: ΔW = s · B · A, with A [r, in], B [out, r], s = alpha / r or alpha / √r.
+
+    zero_b      A ~ Kaiming-uniform (a = √5), B = 0: ΔW is 0 at the start
+    principal   B₀·A₀ = the r largest singular triplets of W / s, √S on either side; to leave the
+                base weights as they are, ΔW = s · (B·A − B₀·A₀), with A₀ and B₀ as buffers
+
+The difference is computed as (B − B₀)·A + B₀·(A − A₀): exactly 0 at the start, one product of
+rank 2r, and nothing cancels in half precision.
+
+Hu et al. 2021 (arXiv 2106.09685); scale 1/√r: Kalajdzievski 2023 (arXiv 2312.03732); principal:
+Meng et al. 2024 (PiSSA, arXiv 2404.02948).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from bertft.methods.low_rank.dtypes import at_least_fp32
+
+__all__ = ["LoRA"]
+
+
+class LoRA(nn.Module):
+    """ΔW for ``weight`` [out, in]; parameters in fp32, or in fp64 where the weight is."""
+
+    A: nn.Parameter
+    B: nn.Parameter
+    A0: Tensor | None
+    B0: Tensor | None
+
+    def __init__(self, weight: Tensor, rank: int, scale: float, start: str = "zero_b") -> None:
+        super().__init__()
+        self.rank, self.scale = rank, scale
+        rows, columns = weight.shape
+        weight = weight.detach().to(at_least_fp32(weight.dtype))
+        if start == "zero_b":
+            down = nn.init.kaiming_uniform_(weight.new_empty(rank, columns), a=math.sqrt(5))
+            up = weight.new_zeros(rows, rank)
+        elif start == "principal":
+            down, up = _principal(weight / scale, rank)
+        else:
+            raise ValueError(f"unknown start {start!r}")
+        self.A, self.B = nn.Parameter(down), nn.Parameter(up)
+        moved = start == "principal"
+        self.register_buffer("A0", down.clone() if moved else None)
+        self.register_buffer("B0", up.clone() if moved else None)
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """down [R, in] and up [out, R] with ΔW = scale · up · down; R is r, or 2r."""
+        if self.A0 is None or self.B0 is None:
+            return self.A, self.B
+        return (
+            torch.cat([self.A, self.A - self.A0]),
+            torch.cat([self.B - self.B0, self.B0], 1),
+        )
+
+    @torch.no_grad()
+    def exported(self) -> tuple[Tensor, Tensor]:
+        """A' and B' with ΔW = B'·A'."""
+        down, up = self.factors()
+        return down.clone(), up * self.scale
+
+    def extra_repr(self) -> str:
+        return f"rank={self.rank}, scale={self.scale:g}"
+
+
+def _principal(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    left, values, right = torch.linalg.svd(weight, full_matrices=False)
+    root = values[:rank].sqrt()
+    return (root[:, None] * right[:rank]).contiguous(), (left[:, :rank] * root).contiguous()

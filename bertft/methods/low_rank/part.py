@@ -1,0 +1,189 @@
+"""The low-rank part: puts updates beside linear layers, trains them, and takes them out again."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from bertft.errors import UsageError
+from bertft.methods.low_rank import export
+from bertft.methods.low_rank.adapted import AdaptedLinear, Adapter
+from bertft.methods.low_rank.allocator import RankAllocator
+from bertft.methods.low_rank.lora import LoRA
+from bertft.methods.low_rank.penalty import Penalty
+from bertft.methods.low_rank.svd_lora import SVDLoRA
+from bertft.methods.part import Group, Part
+from bertft.models.roles import Target, find_targets
+
+__all__ = ["LowRank"]
+
+_NEEDS_ROOM = ("principal", "orthonormal")  # starts that have no more vectors than the layer
+
+
+class LowRank(Part):
+    """``make(weight)`` gives the update of a weight [out, in].
+
+    ``rank`` is the average in the end, ``start_rank`` that of ``make``. ``allocate`` and
+    ``penalise`` make, of the updates by path, what svd_lora needs while it trains.
+    """
+
+    name = "low_rank"
+    order = 20
+
+    def __init__(
+        self,
+        targets: Sequence[str],
+        make: Callable[[Tensor], Adapter],
+        *,
+        rank: int,
+        start_rank: int,
+        start: str,
+        dropout: float,
+        rate: float,
+        b_rate_ratio: float = 1.0,
+        allocate: Callable[[dict[str, SVDLoRA]], RankAllocator] | None = None,
+        penalise: Callable[[Sequence[SVDLoRA]], Penalty] | None = None,
+    ) -> None:
+        self.targets, self.make = list(targets), make
+        self.rank, self.start_rank, self.start = rank, start_rank, start
+        self.dropout, self.rate, self.b_rate_ratio = dropout, rate, b_rate_ratio
+        self._allocate, self._penalise = allocate, penalise
+        self.allocator: RankAllocator | None = None
+        self.penalty: Penalty | None = None
+
+    def attach(self, model: nn.Module) -> None:
+        """UsageError if a target has no match, or a layer is too small for the rank."""
+        by_layer: dict[nn.Module, list[Target]] = defaultdict(list)
+        for target in find_targets(model, self.targets):
+            self._check_room(target)
+            by_layer[target.module].append(target)
+        layers: dict[nn.Module, nn.Module] = {}
+        updates: dict[str, SVDLoRA] = {}
+        for targets in by_layer.values():
+            linear = targets[0].module
+            adapters = {
+                each.role: (each.rows, self.make(_rows(linear.weight, each.rows)))
+                for each in targets
+            }
+            layers[linear] = AdaptedLinear(linear, adapters, self.dropout)
+            for target in targets:
+                update = adapters[target.role][1]
+                if isinstance(update, SVDLoRA):
+                    updates[f"{target.path}.adapter.{target.role}"] = update
+        export.replace(model, layers)
+        if self._allocate is not None:
+            self.allocator = self._allocate(updates)
+        if self._penalise is not None:
+            self.penalty = self._penalise(list(updates.values()))
+
+    def _check_room(self, target: Target) -> None:
+        rows, columns = _rows(target.module.weight, target.rows).shape
+        if self.start in _NEEDS_ROOM and self.start_rank > min(rows, columns):
+            other = "zero_b" if self.start == "principal" else "gaussian"
+            raise UsageError(
+                f"start={self.start} has no {self.start_rank} vectors in {target.path},"
+                f" a layer of {rows} × {columns}",
+                where="method.rank",
+                hint=f"Take a lower rank, or method.low_rank.start={other}",
+            )
+
+    def groups(self, model: nn.Module) -> Iterator[Group]:
+        """A and B with weight decay, B apart where it has a rate of its own; E and m without."""
+        apart = self.b_rate_ratio != 1
+        chosen: dict[str, list[tuple[str, nn.Parameter]]] = defaultdict(list)
+        for path, layer in export.adapted_layers(model).items():
+            for name, parameter in layer.adapter.named_parameters():
+                kind = name.rpartition(".")[2]
+                group = {"A": "", "B": "_b" if apart else ""}.get(kind, "/no_decay")
+                chosen[group].append((f"{path}.adapter.{name}", parameter))
+        for group, parameters in chosen.items():
+            rate = self.rate * (self.b_rate_ratio if group == "_b" else 1)
+            yield Group(self.name + group, tuple(parameters), rate, group != "/no_decay")
+
+    def loss(self) -> Tensor | None:
+        return self.penalty() if self.penalty is not None else None
+
+    def before_step(self, step: int, total: int) -> None:
+        if self.allocator is not None:
+            self.allocator.before_step()
+
+    def after_step(self, step: int, total: int, optimizer: Optimizer) -> None:
+        if self.allocator is not None:
+            self.allocator.after_step(step, total, optimizer)
+
+    def ready(self, step: int, total: int) -> bool:
+        """Whether the budget is final; once it is, it stays, even if the run is made longer."""
+        return self.allocator is None or self.allocator.frozen
+
+    def measures(self) -> dict[str, float]:
+        """Triplets and mean rank left at the last change of the mask, and the penalty's terms."""
+        found = {}
+        if self.allocator is not None:
+            found["budget"] = float(self.allocator.left)
+            found["mean_rank"] = self.allocator.left / len(self.allocator.paths)
+        if self.penalty is not None:
+            found |= {name: float(value) for name, value in self.penalty.last.items()}
+        return found
+
+    def ranks(self) -> dict[str, int]:
+        """Path of an update → triplets left; empty where ranks do not adapt."""
+        return self.allocator.ranks() if self.allocator is not None else {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.allocator.state_dict() if self.allocator is not None else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if self.allocator is not None:
+            self.allocator.load_state_dict(state)
+        else:
+            super().load_state_dict(state)
+
+    def counts(self, model: nn.Module) -> dict[str, int]:
+        """``kept`` counts triplets with E ≠ 0; at the start, where none is, those of the budget."""
+        updates = [
+            update
+            for layer in export.adapted_layers(model).values()
+            for _, update in layer.parts()
+        ]  # fmt: skip
+        trainable = sum(each.numel() for update in updates for each in update.parameters())
+        plain = [update for update in updates if isinstance(update, LoRA)]
+        kept = exported = sum(each.numel() for update in plain for each in update.parameters())
+        # A principal start is subtracted again, as r triplets more.
+        exported += sum(
+            each.numel() for update in plain for each in (update.A0, update.B0) if each is not None
+        )
+        pruned = [update for update in updates if isinstance(update, SVDLoRA)]
+        for update, left in zip(pruned, self._left(pruned), strict=True):
+            size = update.A.shape[1] + update.B.shape[0]
+            kept += left * (size + 1)
+            exported += left * size
+        return {"trainable": trainable, "kept": kept, "exported": exported}
+
+    def _left(self, updates: Sequence[SVDLoRA]) -> list[int]:
+        if any(update.E.is_meta for update in updates):
+            known = []
+        else:
+            known = [int(torch.count_nonzero(update.E)) for update in updates]
+        planned = self.rank if self._allocate is not None else self.start_rank
+        return known if any(known) else [planned] * len(updates)
+
+    def factors(self, model: nn.Module) -> dict[str, list[tuple[slice | None, Tensor, Tensor]]]:
+        """See ``export.factors``."""
+        return export.factors(model)
+
+    def magnitudes(self, model: nn.Module) -> dict[str, list[tuple[slice | None, Tensor]]]:
+        """See ``export.magnitudes``."""
+        return export.magnitudes(model)
+
+    def fold(self, model: nn.Module) -> int:
+        """See ``export.fold``."""
+        return export.fold(model)
+
+
+def _rows(weight: Tensor, rows: slice | None) -> Tensor:
+    return weight if rows is None else weight[rows]

@@ -1,0 +1,52 @@
+"""SVD-LoRA: ΔW = s · B · diag(E) · A, with A [r, in], E [r], B [out, r], s = alpha / r.
+
+E starts at 0, so ΔW does too; A and B start orthonormal, or at N(0, 0.02²). r is the initial
+rank and s keeps it: a pruned triplet is one whose E is 0, and the others do not grow for it.
+
+After Zhang et al. 2023 (AdaLoRA, arXiv 2303.10512, §3.1).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from bertft.methods.low_rank.dtypes import at_least_fp32
+
+__all__ = ["SVDLoRA"]
+
+_SPREAD = 0.02
+
+
+class SVDLoRA(nn.Module):
+    """ΔW for ``weight`` [out, in]; parameters in fp32, or in fp64 where the weight is."""
+
+    def __init__(self, weight: Tensor, rank: int, scale: float, start: str = "orthonormal") -> None:
+        super().__init__()
+        self.rank, self.scale = rank, scale
+        rows, columns = weight.shape
+        kind = at_least_fp32(weight.dtype)
+        down = weight.new_empty(rank, columns, dtype=kind)
+        up = weight.new_empty(rows, rank, dtype=kind)
+        for factor in (down, up):
+            if start == "orthonormal":
+                nn.init.orthogonal_(factor)
+            elif start == "gaussian":
+                nn.init.normal_(factor, std=_SPREAD)
+            else:
+                raise ValueError(f"unknown start {start!r}")
+        self.A, self.B = nn.Parameter(down), nn.Parameter(up)
+        self.E = nn.Parameter(down.new_zeros(rank))
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """down [r, in] and up [out, r] with ΔW = scale · up · down."""
+        return self.A * self.E[:, None], self.B
+
+    @torch.no_grad()
+    def exported(self) -> tuple[Tensor, Tensor]:
+        """A' = diag(E)·A and B' = s·B of the triplets that are left, so that ΔW = B'·A'."""
+        left = self.E != 0
+        return self.A[left] * self.E[left, None], self.B[:, left] * self.scale
+
+    def extra_repr(self) -> str:
+        return f"rank={self.rank}, scale={self.scale:g}"

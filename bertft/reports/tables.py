@@ -1,0 +1,104 @@
+"""What ``bertft train`` prints to stdout: the parameters before, the result after.
+
+base        parameters of the pretrained model, new modules apart
+trainable   what the optimizer moves         kept       of it, what is left after pruning
+exported    what a folder of another library would hold (a prefix without its MLP)
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from bertft.formats.figures import count, duration, score, size
+
+__all__ = ["parameter_table", "result_lines", "result_table", "score_table"]
+
+_COLUMNS = ("trainable", "kept", "exported")
+
+
+def parameter_table(counts: Mapping[str, Any]) -> Table:
+    """Lines: the head and other new modules, each part by name, the total; the base above.
+
+    ``counts``: {"base": int, "head": int, "parts": {name: {"trainable", "kept", "exported"}}}.
+    """
+    base = counts["base"]
+    lines: dict[str, Mapping[str, int]] = {
+        "head and new modules": dict.fromkeys(_COLUMNS, counts["head"]),
+        **{name.replace("_", " "): part for name, part in counts["parts"].items()},
+    }
+    total = {name: sum(line[name] for line in lines.values()) for name in _COLUMNS}
+    title = f"parameters (the base has {count(base)})"
+    table = Table(title=title, title_justify="left")
+    table.add_column("", overflow="fold")
+    for heading in ("trainable", "kept after\npruning", "exported", "% of base"):
+        table.add_column(heading, justify="right", overflow="fold")  # never half a number
+    for name, line in lines.items():
+        table.add_row(name, *(count(line[each]) for each in _COLUMNS), _share(line, base))
+    table.add_section()
+    table.add_row(
+        "total trainable", *(count(total[each]) for each in _COLUMNS), _share(total, base)
+    )
+    return table
+
+
+def result_table(metrics: Mapping[str, Any]) -> Table:
+    """The best checkpoint's metrics, the one that chose it first; ``metrics``: a train run's."""
+    splits = [name for name in ("validation", "test") if metrics.get(name)]
+    best = metrics["best"]
+    step = f", best at step {count(best['step'])}" if best else ""
+    table = Table("metric", title=f"result{step}", title_justify="left")
+    for name in splits:
+        table.add_column(name, justify="right", overflow="fold")
+    chosen = best["metric"] if best else None
+    names = dict.fromkeys(name for split in splits for name in metrics[split])
+    for name in sorted(names, key=lambda each: each != chosen):
+        cells = [score(metrics[split].get(name)) for split in splits]
+        table.add_row(name, *cells, style="bold" if name == chosen else None)
+    return table
+
+
+def score_table(metrics: Mapping[str, float], chosen: str, split: str, rows: int) -> Table:
+    """The metrics of one split; ``chosen``, the one that counts, first."""
+    table = Table("metric", title=f"{split}, {count(rows)} rows", title_justify="left")
+    table.add_column("value", justify="right", overflow="fold")
+    for name in sorted(metrics, key=lambda each: each != chosen):
+        table.add_row(name, score(metrics[name]), style="bold" if name == chosen else None)
+    return table
+
+
+def result_lines(
+    metrics: Mapping[str, Any], folder: str | Path, *, prefix: bool = False
+) -> list[str]:
+    """The result in sentences, where it lies, and the commands that go on from there.
+
+    ``prefix``: the run has one, which merge keeps beside the model.
+    """
+    best, test, train = metrics["best"], metrics.get("test"), metrics["train"]
+    lines = []
+    if best:
+        value = f"{best['metric']} {score(best['value'])} on validation"
+        if test:
+            value += f", {score(test.get(best['metric']))} on test"
+        lines.append(f"{value} (step {count(best['step'])} of {count(train['steps'])})")
+    speed = (
+        f"{count(train['rows_per_second'])} rows/s, {count(train['tokens_per_second'])} tokens/s"
+    )
+    took = f"{count(train['steps'])} steps in {duration(train['seconds'])}"
+    lines.append(f"{took}, {speed}, peak memory {size(train['peak_memory_bytes'])}")
+    lines += [f"run folder: {folder}", "next:"]
+    run = shlex.quote(f"run={folder}")
+    return [
+        *lines,
+        f"  bertft eval {run}",
+        f"  bertft merge {run} out=merged{' prefix=beside' if prefix else ''}",
+        f"  bertft predict {run} input=new.jsonl output=answers.jsonl",
+    ]
+
+
+def _share(line: Mapping[str, int], base: int) -> str:
+    return f"{line['trainable'] / base:.3%}" if base else "–"

@@ -1,0 +1,102 @@
+"""What the loop tells its listeners. Steps count from 1; times are wall-clock seconds.
+
+Started → (Step | Skipped | Evaluated | Checkpointed)* → Finished | Interrupted
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+__all__ = [
+    "Checkpointed",
+    "Evaluated",
+    "Event",
+    "Finished",
+    "Interrupted",
+    "Listener",
+    "Skipped",
+    "Started",
+    "Step",
+]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Base of all events."""
+
+    step: int
+
+
+@dataclass(frozen=True)
+class Started(Event):
+    """Training starts (or goes on) after ``step`` steps."""
+
+    total_steps: int
+    steps_per_epoch: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Step(Event):
+    """One optimizer step was taken.
+
+    ``loss`` is the task's mean over the step's terms; ``penalty`` what the parts added to it;
+    ``measures`` are the parts' own scalars; ``rows`` and ``tokens`` went into this step.
+    """
+
+    epoch: float
+    loss: float
+    penalty: float
+    learning_rates: dict[str, float]
+    gradient_norm: float
+    rows: int
+    tokens: int
+    seconds: float
+    measures: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Skipped(Event):
+    """A non-finite loss or gradient: nothing was applied. ``rows`` are those of the batch."""
+
+    reason: str
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Evaluated(Event):
+    """The whole split was scored. ``counts``: the parts say that this model may be chosen."""
+
+    epoch: float
+    split: str
+    metrics: dict[str, float]
+    metric: str
+    best: bool
+    counts: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Checkpointed(Event):
+    """A checkpoint is whole on disk."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class Finished(Event):
+    """The loop ended by itself: "done", or "patience" where it stopped early."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Interrupted(Event):
+    """A signal ended the loop after a checkpoint."""
+
+    signum: int
+
+
+Listener = Callable[[Event], None]

@@ -1,0 +1,55 @@
+"""The state of every generator that a run may draw from: python, numpy, torch, each CUDA device."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["restore", "seed_all", "state"]
+
+
+def seed_all(seed: int) -> None:
+    """Seed them all; the same seed gives the same run on the same device and thread count."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def state() -> dict[str, Tensor]:
+    """Their states as tensors, so that a checkpoint needs no pickle."""
+    version, numbers, gauss = random.getstate()
+    assert version == 3, "python has kept this version since 3.2"
+    legacy = np.random.get_state(legacy=False)
+    keys = legacy["state"]["key"].astype(np.int64)
+    result = {
+        "rng/python": torch.tensor(numbers, dtype=torch.int64),
+        "rng/python_gauss": torch.tensor(
+            [float("nan") if gauss is None else gauss], dtype=torch.float64
+        ),
+        "rng/numpy": torch.from_numpy(keys),
+        "rng/numpy_rest": torch.tensor(
+            [legacy["state"]["pos"], legacy["has_gauss"], legacy["gauss"]], dtype=torch.float64
+        ),
+        "rng/torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        for number, each in enumerate(torch.cuda.get_rng_state_all()):
+            result[f"rng/cuda{number}"] = each
+    return result
+
+
+def restore(saved: dict[str, Tensor]) -> None:
+    """Put back what ``state`` gave. A CUDA state without its device is left aside."""
+    gauss = float(saved["rng/python_gauss"][0])
+    random.setstate((3, tuple(saved["rng/python"].tolist()), None if gauss != gauss else gauss))
+    position, has_gauss, value = saved["rng/numpy_rest"].tolist()
+    keys = saved["rng/numpy"].numpy().astype(np.uint32)
+    np.random.set_state(("MT19937", keys, int(position), int(has_gauss), value))
+    torch.set_rng_state(saved["rng/torch"])
+    if torch.cuda.is_available():
+        for number in range(torch.cuda.device_count()):
+            if f"rng/cuda{number}" in saved:
+                torch.cuda.set_rng_state(saved[f"rng/cuda{number}"], number)

@@ -1,0 +1,257 @@
+"""The card: front matter that YAML reads, nothing of the author's machine, code that runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pytest
+import torch
+import yaml
+from tokenizers import Tokenizer, pre_tokenizers, processors
+from tokenizers.models import WordLevel
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+from bertft.formats.model_card import CardFacts, MergeCheck, SplitFacts, model_card
+
+FACTS = CardFacts(
+    name="merged",
+    task="classification",
+    auto_class="AutoModelForSequenceClassification",
+    base_model="google-bert/bert-base-chinese",
+    method="svd_lora",
+    settings={
+        "rank": 8, "initial_rank": None,
+        "low_rank": {"targets": ["query", "value"], "alpha": 16.0, "adapt": True, "dropout": 0.05},
+    },
+    splits={
+        "train": SplitFacts("/home/somebody/数据/评论|新.csv", 9600, "ab12"),
+        "validation": SplitFacts("sample sentiment/validation", 1200, "cd34"),
+    },
+    metric="accuracy",
+    step=1250,
+    validation={"loss": 0.21, "accuracy": 0.9123, "f1": 0.9, "f1_macro": 0.89, "matthews": 0.82},
+    counts={
+        "total": 109_483_778, "trainable": 296_642, "head": 1538, "method": 295_104,
+        "kept": 221_328, "exported": 221_328,
+    },
+    versions={"bertft": "0.1.0", "torch": "2.13.0"},
+    labels=["负面", "正面"],
+    max_length=256,
+)  # fmt: skip
+
+
+def card(**changes):
+    return model_card(dataclasses.replace(FACTS, **changes))
+
+
+def front(text):
+    matter = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
+    return yaml.safe_load(matter.group(1))
+
+
+def test_front_matter_names_what_the_hub_reads():
+    assert front(card(license="apache-2.0", language=["zh"], dataset="org/set")) == {
+        "license": "apache-2.0",
+        "language": ["zh"],
+        "library_name": "transformers",
+        "pipeline_tag": "text-classification",
+        "base_model": "google-bert/bert-base-chinese",
+        "base_model_relation": "finetune",
+        "datasets": ["org/set"],
+        "metrics": ["accuracy", "f1", "matthews_correlation"],
+        "tags": ["bertft", "svd_lora"],
+    }
+
+
+def test_what_is_not_known_is_left_out():
+    known = front(card())
+    assert not {"license", "language", "datasets"} & set(known)
+
+
+def test_a_language_that_yaml_takes_for_false():
+    assert front(card(language=["no"]))["language"] == ["no"]
+
+
+def test_the_hub_s_own_reader_takes_it():
+    hub = pytest.importorskip("huggingface_hub")
+    data = hub.ModelCard(card(license="mit")).data
+    assert (data.license, data.base_model) == ("mit", "google-bert/bert-base-chinese")
+    assert data.pipeline_tag == "text-classification"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/home/somebody/models/mine", "~/models/mine", "../models/mine", r"C:\models\mine",
+     "C:/models/mine", "./mine"],
+)  # fmt: skip
+def test_of_a_path_only_the_last_name_is_told(path):
+    text = card(base_model=path, settings={"distill": {"teacher": path}}, name=path)
+    assert front(text)["base_model"] == "mine"
+    assert "\n# mine\n" in text
+    assert "| `distill.teacher` | `mine` |" in text
+    assert "somebody" not in text
+    assert "models" not in text.replace("AutoModel", "")
+
+
+def test_the_body_tells_results_data_and_method():
+    text = card(
+        test={"accuracy": 0.9, "loss": 0.3},
+        merge=MergeCheck(64, 3.1e-6, {"accuracy": 0.875}, {"accuracy": 0.875}),
+    )
+    for line in (
+        "Classes, in order: `负面`, `正面`.",
+        "| metric | validation | test |",
+        "| accuracy | 0.9123 | 0.9000 |",
+        "| f1 | 0.9000 | – |",
+        "| accuracy | 0.8750 | 0.8750 |",
+        "| train | `评论\\|新.csv` | 9,600 | `ab12` |",
+        "| validation | `sample sentiment/validation` | 1,200 | `cd34` |",
+        "| `rank` | `8` |",
+        "| `low_rank.targets` | `query, value` |",
+        "| `low_rank.alpha` | `16` |",
+        "| `low_rank.adapt` | `true` |",
+        "| of these, the method's own | 295,104 |",
+        "| kept after pruning | 221,328 |",
+        "bertft 0.1.0, torch 2.13.0",
+    ):
+        assert line in text.splitlines()
+    assert "at most 3.1e-06 (max |Δlogit|)" in text
+    assert "initial_rank" not in text
+
+
+def test_a_prefix_beside_is_noticed():
+    assert "prefix" not in card()
+    text = card(beside="prefix")
+    assert "> **A prefix lies beside this model, in `prefix`.**" in text
+    assert "plain transformers ignores it" in text
+    assert "this is a plain transformers model" not in text
+
+
+def test_names_of_classes_break_nothing():
+    text = card(labels=["a`b", "c|d", "<b>", *map(str, range(100))])
+    assert "`` a`b ``, `c|d`, `<b>`, `0`" in text
+    assert ", and 53 more." in text
+
+
+def test_a_folder_with_a_blank_is_quoted():
+    assert "bertft predict 'run=my model' input=" in card(name="my model")
+
+
+@pytest.mark.parametrize(
+    ("auto_class", "tag"),
+    [("AutoModelForTokenClassification", "token-classification"),
+     ("AutoModelForQuestionAnswering", "question-answering"),
+     ("AutoModelForMaskedLM", "fill-mask")],
+)  # fmt: skip
+def test_other_heads_have_their_own_tag_and_plain_code(auto_class, tag):
+    text = card(auto_class=auto_class, task="another", labels=None)
+    assert front(text)["pipeline_tag"] == tag
+    assert f'model = {auto_class}.from_pretrained("merged").eval()' in text
+    compile(python(text), "card", "exec")
+
+
+def python(text):
+    return re.search(r"```python\n(.*?)\n```", text, re.DOTALL).group(1)
+
+
+PROBLEMS = {
+    "classification": "single_label_classification",
+    "multi_label": "multi_label_classification",
+    "regression": "regression",
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A function that writes a tiny model of a task and goes to where it lies."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(task, name="my model"):
+        words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "A", "text", "to", "judge", ".", "second"]
+        backend = Tokenizer(WordLevel({word: n for n, word in enumerate(words)}, "[UNK]"))
+        backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        backend.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+        PreTrainedTokenizerFast(
+            tokenizer_object=backend, unk_token="[UNK]", pad_token="[PAD]",
+            cls_token="[CLS]", sep_token="[SEP]",
+            model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+        ).save_pretrained(name)  # fmt: skip
+        labels = ["分数"] if task == "regression" else ["负面", "正面", "中"]
+        torch.manual_seed(0)
+        model = BertForSequenceClassification(
+            BertConfig(
+                vocab_size=10, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
+                intermediate_size=16, max_position_embeddings=32, problem_type=PROBLEMS[task],
+                id2label=dict(enumerate(labels)), label2id={x: n for n, x in enumerate(labels)},
+            )
+        )  # fmt: skip
+        with torch.no_grad():
+            model.classifier.weight.mul_(100)
+            model.bert.embeddings.token_type_embeddings.weight.mul_(100)
+        return model.eval(), None if task == "regression" else labels
+
+    return write
+
+
+def logits(model, pair):
+    ids = [[2, 4, 5, 6, 7, 8, 3] + ([4, 9, 5, 1, 1, 8, 3] if pair else [])]
+    types = [[0] * 7 + [1] * (len(ids[0]) - 7)]
+    with torch.no_grad():
+        return model(input_ids=torch.tensor(ids), token_type_ids=torch.tensor(types)).logits[0]
+
+
+def expected(task, labels, values):
+    if task == "regression":
+        return float(values[0])
+    if task == "multi_label":
+        return [name for name, value in zip(labels, values, strict=True) if value >= 0]
+    probabilities = values.softmax(-1)
+    return labels[int(probabilities.argmax())], float(probabilities.max())
+
+
+@pytest.mark.parametrize("task", PROBLEMS)
+@pytest.mark.parametrize("pair", [False, True], ids=["single", "pair"])
+def test_the_code_runs_and_gives_the_model_s_answer(folder, capsys, task, pair):
+    model, labels = folder(task)
+    model.save_pretrained("my model")
+    text = card(name="/where/ever/my model", task=task, labels=labels, pair=pair, max_length=32)
+    exec(compile(python(text), "card", "exec"), {})
+    out = capsys.readouterr().out.strip()
+    wanted = expected(task, labels, logits(model, pair))
+    if task == "classification":
+        name, value = re.search(r"'label': '(\S+)', 'score': ([\d.e-]+)", out).groups()
+        assert (name, pytest.approx(float(value), abs=1e-5)) == wanted
+    elif task == "multi_label":
+        assert out == str(wanted)
+    else:
+        assert float(out) == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize("task", PROBLEMS)
+def test_the_code_of_an_adapter_runs_and_gives_its_answer(folder, capsys, task):
+    peft = pytest.importorskip("peft")
+    model, labels = folder(task, "base")
+    model.save_pretrained("base")
+    _, labels = folder(task, "adapter")
+    adapted = peft.get_peft_model(
+        BertForSequenceClassification.from_pretrained("base"),
+        peft.LoraConfig(
+            task_type="SEQ_CLS", r=2, target_modules=["query", "value"],
+            modules_to_save=["classifier"], init_lora_weights=False,
+        ),
+    ).eval()  # fmt: skip
+    adapted.save_pretrained("adapter")
+    text = card(name="adapter", form="peft", task=task, labels=labels, max_length=32)
+    assert front(text)["library_name"] == "peft"
+    assert front(text)["base_model_relation"] == "adapter"
+    exec(compile(python(text), "card", "exec"), {})
+    out = capsys.readouterr().out.strip().splitlines()[-1]
+    wanted = expected(task, labels, logits(adapted, pair=False))
+    if task == "classification":
+        name, value = out.split()
+        assert (name, pytest.approx(float(value), abs=1e-5)) == wanted
+    elif task == "multi_label":
+        assert out == str(wanted)
+    else:
+        assert float(out) == pytest.approx(wanted, abs=1e-5)

@@ -1,0 +1,83 @@
+"""A run of 25 steps as the loop tells it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bertft.training.events import Checkpointed, Evaluated, Event, Finished, Skipped, Started, Step
+
+TOTAL = 25
+
+
+def step(number: int, pace: float = 0.5, **changes) -> Step:
+    facts = {
+        "epoch": number / 10,
+        "loss": 1.0 / number,
+        "penalty": 0.01,
+        "learning_rates": {"head": 1e-3, "low_rank": 1e-4},
+        "gradient_norm": 0.3 * number,
+        "rows": 32,
+        "tokens": 900 + number,
+        "seconds": pace,
+        "measures": {"budget": 288.0, "mean_rank": 8.2},
+    }
+    return Step(number, **{**facts, **changes})
+
+
+def evaluated(number: int, value: float, pace: float = 0.5, **changes) -> Evaluated:
+    facts = {
+        "epoch": number / 10,
+        "split": "validation",
+        "metrics": {"accuracy": value, "f1_macro": value - 0.01, "loss": 1 - value},
+        "metric": "accuracy",
+        "best": True,
+        "counts": True,
+        "seconds": pace,
+    }
+    return Evaluated(number, **{**facts, **changes})
+
+
+def run(pace: float = 0.5, after: int = 0, folder: str = "/somewhere") -> list[Event]:
+    """Events of the steps after ``after``; ``pace`` is seconds a step. Step 17 is not applied."""
+    events: list[Event] = [Started(after, TOTAL, 10, 320)]
+    for number in range(after + 1, TOTAL + 1):
+        if number == 17:
+            events.append(Skipped(17, "loss or gradient was not finite", (3, 1)))
+        else:
+            events.append(step(number, pace))
+        if number in (8, 16, TOTAL):
+            events.append(evaluated(number, 0.5 + number / 100, pace))
+            events.append(Checkpointed(number, Path(folder) / f"step-{number}"))
+    return [*events, Finished(TOTAL, "done")]
+
+
+@pytest.fixture
+def events() -> Callable[..., list[Event]]:
+    return run
+
+
+@pytest.fixture
+def a_step() -> Callable[..., Step]:
+    return step
+
+
+@pytest.fixture
+def an_evaluation() -> Callable[..., Evaluated]:
+    return evaluated
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()

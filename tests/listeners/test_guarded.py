@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+
+from bertft.listeners.guarded import guarded
+from bertft.training.events import Finished
+
+
+def test_the_first_error_is_told_and_the_listener_hears_no_more():
+    heard, told = [], []
+
+    def drawing(event):
+        heard.append(event.step)
+        if event.step == 2:
+            raise OSError("no terminal")
+
+    hear = guarded(drawing, told.append)
+    for step in (1, 2, 3):
+        hear(Finished(step, "done"))
+    assert heard == [1, 2]
+    assert told == [
+        "drawing failed at step 2 and is switched off; training goes on (OSError: no terminal)"
+    ]
+
+
+def test_a_signal_still_ends_the_run():
+    def interrupted(event):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        guarded(interrupted, print)(Finished(1, "done"))

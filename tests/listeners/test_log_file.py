@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import re
+import signal
+
+from bertft.listeners.log_file import LogFile
+from bertft.training.events import Interrupted
+
+STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  "
+
+
+def lines(path):
+    text = path.read_text(encoding="utf-8").splitlines()
+    assert all(re.match(STAMP, line) for line in text)
+    return [re.sub(STAMP, "", line) for line in text]
+
+
+def test_events_in_words(tmp_path, events, clock):
+    with LogFile(tmp_path / "log.txt", clock=clock) as log:
+        for event in events():
+            log(event)
+        log(Interrupted(25, signal.SIGINT))
+    assert lines(tmp_path / "log.txt") == [
+        "training: 25 steps, 10 an epoch, on 320 rows",
+        "step 8  epoch 0.80  accuracy 0.5800 best  loss 0.4200  f1_macro 0.5700  in 0.5 s",
+        "step 8 is saved: step-8",
+        "step 16  epoch 1.60  accuracy 0.6600 best  loss 0.3400  f1_macro 0.6500  in 0.5 s",
+        "step 16 is saved: step-16",
+        "step 17 was not applied: loss or gradient was not finite (rows 3, 1)",
+        "step 25  epoch 2.50  accuracy 0.7500 best  loss 0.2500  f1_macro 0.7400  in 0.5 s",
+        "step 25 is saved: step-25",
+        "done after 25 steps",
+        "interrupted by SIGINT after step 25",
+    ]
+
+
+def test_steps_are_told_now_and_then(tmp_path, events, clock):
+    with LogFile(tmp_path / "log.txt", every=10.0, clock=clock) as log:
+        for event in events():
+            clock.now += 1.0
+            log(event)
+    told = [line for line in lines(tmp_path / "log.txt") if "/25" in line]
+    assert [line.partition("/")[0] for line in told] == ["step 9", "step 18"]
+    assert "  loss " in told[0]
+    assert told[0].endswith(" left")
+
+
+def test_further_lines_are_indented_and_a_run_goes_on_in_its_file(tmp_path):
+    path = tmp_path / "log.txt"
+    with LogFile(path) as log:
+        log.line("设置\nb")
+    with LogFile(path) as log:
+        log.line("not text: \udcff")
+    text = path.read_text(encoding="utf-8").splitlines()
+    assert text[0].endswith("  设置")
+    assert text[1] == " " * 21 + "b"
+    assert text[2].endswith(r"not text: \udcff")

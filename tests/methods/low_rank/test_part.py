@@ -1,0 +1,207 @@
+"""What a configuration makes: starts, groups, counts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import AlbertConfig, AlbertModel, BertConfig, BertModel
+
+from bertft.errors import UsageError
+from bertft.methods.low_rank.export import adapted_layers
+
+
+def updates(model):
+    return [each for layer in adapted_layers(model).values() for _, each in layer.parts()]
+
+
+@pytest.mark.parametrize(
+    ("changes", "rank", "scale"),
+    [
+        ({"kind": "lora", "alpha": 16.0}, 4, 4.0),
+        ({"kind": "lora", "alpha": 16.0, "rank_stabilised": True}, 4, 8.0),
+        ({"kind": "svd_lora", "alpha": 12.0}, 6, 2.0),
+        ({"kind": "svd_lora", "alpha": 12.0, "rank": 3}, 5, 12 / 5),
+        ({"kind": "svd_lora", "alpha": 12.0, "initial_rank": 12}, 12, 1.0),
+        ({"kind": "svd_lora", "alpha": 12.0, "adapt": False}, 4, 3.0),
+        ({"kind": "svd_lora", "alpha": 12.0, "adapt": False, "initial_rank": 5}, 5, 12 / 5),
+    ],
+)
+def test_rank_and_scale(bert, part, changes, rank, scale):
+    model = bert()
+    part(**changes).attach(model)
+    assert {each.rank for each in updates(model)} == {rank}
+    assert {each.A.shape for each in updates(model)} == {(rank, 24)}
+    assert all(each.scale == pytest.approx(scale) for each in updates(model))
+
+
+def test_starts(bert, part):
+    model = bert()
+    part(targets=["ffn_in"]).attach(model)
+    for each in updates(model):
+        bound = 1 / 24**0.5  # Kaiming-uniform with a = √5
+        assert 0.8 * bound < each.A.abs().max() <= bound and (each.B == 0).all()
+    model = bert()
+    part(kind="svd_lora", targets=["ffn_in"]).attach(model)
+    identity = torch.eye(6, dtype=torch.float64)
+    for each in updates(model):
+        torch.testing.assert_close(each.A @ each.A.T, identity, rtol=0, atol=1e-12)
+        torch.testing.assert_close(each.B.T @ each.B, identity, rtol=0, atol=1e-12)
+        assert (each.E == 0).all()
+    model = bert()
+    part(kind="svd_lora", start="gaussian").attach(model)
+    values = torch.cat([each.A.flatten() for each in updates(model)])
+    assert values.std().item() == pytest.approx(0.02, rel=0.1)
+
+
+def test_a_principal_start_is_the_best_approximation(bert, part):
+    model = bert()
+    part(start="principal", rank=3).attach(model)
+    layer = model.get_submodule("bert.encoder.layer.0.attention.self.query")
+    update = layer.adapter["query"]
+    assert set(dict(layer.named_buffers())) == {"adapter.query.A0", "adapter.query.B0"}
+    rest = layer.weight - update.scale * update.B @ update.A
+    values = torch.linalg.svdvals(layer.weight)
+    torch.testing.assert_close(torch.linalg.svdvals(rest)[:21], values[3:], rtol=0, atol=1e-10)
+    assert "bert.encoder.layer.0.attention.self.query.adapter.query.A0" in model.state_dict()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"start": "principal", "rank": 25},
+            "method.rank: start=principal has no 25 vectors in"
+            " bert.encoder.layer.0.attention.self.query, a layer of 24 × 24."
+            " Take a lower rank, or method.low_rank.start=zero_b",
+        ),
+        ({"kind": "svd_lora", "rank": 17}, "Take a lower rank, or method.low_rank.start=gaussian"),
+        ({"targets": ["querry"]}, "Did you mean 'query'"),
+        ({"targets": "pooler.dense"}, "method.low_rank.targets: 'pooler.dense' names no"),
+    ],
+)
+def test_what_cannot_be(bert, part, changes, message):
+    model = bert()
+    with pytest.raises(UsageError) as caught:
+        part(**changes).attach(model)
+    assert message in str(caught.value)
+    assert not adapted_layers(model), "refused before anything changed"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, {"low_rank": ("AB", 1e-3, True)}),
+        ({"rate": 0.5}, {"low_rank": ("AB", 0.5, True)}),
+        (
+            {"b_rate_ratio": 4.0, "rate": 0.5},
+            {"low_rank": ("A", 0.5, True), "low_rank_b": ("B", 2.0, True)},
+        ),
+        (
+            {"magnitude": True},
+            {
+                "low_rank": ("AB", 1e-3, True),
+                "low_rank/no_decay": (("magnitude",), 1e-3, False),
+            },
+        ),
+        (
+            {"kind": "svd_lora", "learning_rate": 0.1, "b_rate_ratio": 2.0},
+            {
+                "low_rank": ("A", 0.1, True),
+                "low_rank_b": ("B", 0.2, True),
+                "low_rank/no_decay": ("E", 0.1, False),
+            },
+        ),
+    ],
+)
+def test_groups(bert, part, changes, expected):
+    model = bert()
+    made = part(**changes)
+    made.attach(model)
+    named = dict(model.named_parameters())
+    groups = {group.name: group for group in made.groups(model)}
+    seen = []
+    for name, (letters, rate, decay) in expected.items():
+        group = groups.pop(name)
+        assert (group.rate, group.decay) == (rate, decay)
+        assert {each.rpartition(".")[2] for each, _ in group.parameters} == set(letters)
+        assert all(named[each] is parameter for each, parameter in group.parameters)
+        seen += [each for each, _ in group.parameters]
+    assert not groups
+    assert sorted(seen) == sorted(name for name in named if ".adapter." in name)
+
+
+@pytest.fixture
+def bert_base() -> BertModel:
+    with torch.device("meta"):
+        return BertModel(BertConfig())
+
+
+@pytest.mark.parametrize(
+    ("changes", "trainable", "kept", "exported"),
+    [
+        ({}, 294_912, 294_912, 294_912),
+        ({"targets": ["all_linear"]}, 1_327_104, 1_327_104, 1_327_104),
+        ({"start": "principal"}, 294_912, 294_912, 589_824),
+        ({"magnitude": True}, 313_344, 313_344, 313_344),
+        ({"kind": "svd_lora"}, 442_656, 295_104, 294_912),
+        ({"kind": "svd_lora", "rank": 5}, 24 * 8 * 1537, 184_440, 184_320),
+        ({"kind": "svd_lora", "adapt": False}, 295_104, 295_104, 294_912),
+    ],
+)
+def test_counts_of_bert_base(bert_base, part, changes, trainable, kept, exported):
+    made = part(**{"rank": 8, **changes})
+    made.attach(bert_base)
+    own = [each.numel() for name, each in bert_base.named_parameters() if ".adapter." in name]
+    assert sum(own) == trainable
+    assert made.counts(bert_base) == {
+        "trainable": trainable, "kept": kept, "exported": exported
+    }  # fmt: skip
+
+
+def test_counts_follow_the_triplets_that_are_left(bert, part):
+    model = bert()
+    made = part(kind="svd_lora", targets=["query", "ffn_in"])
+    made.attach(model)
+    assert made.counts(model)["kept"] == 2 * 4 * (49 + 65), "what the budget will keep"
+    with torch.no_grad():
+        model.get_parameter("bert.encoder.layer.1.intermediate.dense.adapter.ffn_in.E")[2] = 1.0
+        model.get_parameter("bert.encoder.layer.0.attention.self.query.adapter.query.E")[:3] = -1.0
+    assert made.counts(model)["kept"] == 65 + 3 * 49
+    assert made.counts(model)["exported"] == 64 + 3 * 48
+
+
+def test_layers_that_share_a_module_share_its_update(part):
+    torch.manual_seed(0)
+    config = AlbertConfig(
+        hidden_size=24, embedding_size=8, num_hidden_layers=3, num_attention_heads=2,
+        intermediate_size=40, vocab_size=64,
+    )  # fmt: skip
+    model = AlbertModel(config)
+    made = part(targets=["query", "ffn_out"])
+    made.attach(model)
+    assert made.counts(model)["trainable"] == 4 * (24 + 24) + 4 * (24 + 40)
+
+
+def test_a_linear_layer_in_two_places_is_replaced_in_both(bert, part):
+    model = bert()
+    first, second = (layer.attention.self for layer in model.bert.encoder.layer)
+    second.query = first.query
+    part(targets=["query"]).attach(model)
+    assert second.query is first.query and second.query in adapted_layers(model).values()
+
+
+def test_losses_and_measures(bert, part):
+    model = bert()
+    lora = part()
+    lora.attach(model)
+    assert lora.loss() is None and lora.measures() == {} and lora.ready(1, 10)
+    assert lora.state_dict() == {} and lora.ranks() == {}
+    model = bert()
+    svd = part(kind="svd_lora", start="gaussian", l1=0.5)
+    svd.attach(model)
+    assert svd.measures() == {"budget": 24.0, "mean_rank": 6.0}
+    loss = svd.loss()
+    measures = svd.measures()
+    assert measures.keys() == {"budget", "mean_rank", "orthogonality", "l1"}
+    assert loss.item() == pytest.approx(0.1 * measures["orthogonality"])
+    assert part(kind="svd_lora", orthogonality=0.0).loss() is None

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from bertft.reports.tables import parameter_table, result_lines, result_table
+
+COUNTS = {
+    "base": 109_482_240,
+    "head": 1538,
+    "parts": {
+        "low_rank": {"trainable": 442_656, "kept": 295_104, "exported": 295_104},
+        "prefix": {"trainable": 9_700_000, "kept": 9_700_000, "exported": 294_912},
+    },
+}
+METRICS = {
+    "best": {"metric": "f1_macro", "value": 0.90512, "step": 1250},
+    "validation": {"accuracy": 0.91234, "f1_macro": 0.90512, "loss": 0.2312},
+    "test": {"accuracy": 0.9021, "f1_macro": 0.9, "loss": 0.25},
+    "train": {
+        "seconds": 252.3, "rows_per_second": 812.3, "tokens_per_second": 24100.4,
+        "peak_memory_bytes": 1_234_567_890, "steps": 3000, "loss": 0.21,
+    },
+    "parameters": {},
+}  # fmt: skip
+
+
+def rendered(table, width=80):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(cell_len, lines)) <= width
+    return lines
+
+
+def cells(lines):
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if "│" in line]
+
+
+def test_parameters_by_part():
+    assert cells(rendered(parameter_table(COUNTS))) == [
+        ["head and new modules", "1,538", "1,538", "1,538", "0.001%"],
+        ["low rank", "442,656", "295,104", "295,104", "0.404%"],
+        ["prefix", "9,700,000", "9,700,000", "294,912", "8.860%"],
+        ["total trainable", "10,144,194", "9,996,642", "591,554", "9.266%"],
+    ]
+    assert "109,482,240" in rendered(parameter_table(COUNTS))[0]
+
+
+def test_a_head_alone_is_its_own_total():
+    lines = cells(rendered(parameter_table({"base": 1000, "head": 10, "parts": {}})))
+    assert lines == [
+        ["head and new modules", "10", "10", "10", "1.000%"],
+        ["total trainable", "10", "10", "10", "1.000%"],
+    ]
+
+
+def test_narrow_terminals_lose_no_digit():
+    lines = cells(rendered(parameter_table(COUNTS), 40))
+    column = "".join(line[1] for line in lines)
+    for number in ("1,538", "442,656", "9,700,000", "10,144,194"):
+        assert number in column
+
+
+def test_the_metric_that_chose_comes_first():
+    lines = rendered(result_table(METRICS))
+    assert cells(lines) == [
+        ["f1_macro", "0.9051", "0.9000"],
+        ["accuracy", "0.9123", "0.9021"],
+        ["loss", "0.2312", "0.2500"],
+    ]
+    assert lines[0].strip() == "result, best at step 1,250"
+
+
+def test_without_a_test_set():
+    table = result_table({**METRICS, "test": None})
+    assert [len(line) for line in cells(rendered(table))] == [2, 2, 2]
+
+
+def test_the_result_in_sentences():
+    assert result_lines(METRICS, "outputs/train/run 1") == [
+        "f1_macro 0.9051 on validation, 0.9000 on test (step 1,250 of 3,000)",
+        "3,000 steps in 4 min 12 s, 812 rows/s, 24,100 tokens/s, peak memory 1.2 GB",
+        "run folder: outputs/train/run 1",
+        "next:",
+        "  bertft eval 'run=outputs/train/run 1'",
+        "  bertft merge 'run=outputs/train/run 1' out=merged",
+        "  bertft predict 'run=outputs/train/run 1' input=new.jsonl output=answers.jsonl",
+    ]
+
+
+@pytest.mark.parametrize("prefix", [False, True])
+def test_merging_a_prefix_is_asked_for(prefix):
+    lines = result_lines({**METRICS, "test": None}, "outputs/中文", prefix=prefix)
+    assert lines[0] == "f1_macro 0.9051 on validation (step 1,250 of 3,000)"
+    assert any(line.endswith("out=merged prefix=beside") for line in lines) is prefix
+
+
+def test_memory_that_is_not_known():
+    train = {**METRICS["train"], "peak_memory_bytes": None}
+    assert result_lines({**METRICS, "train": train}, "x")[1].endswith("peak memory –")

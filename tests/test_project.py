@@ -1,0 +1,220 @@
+"""What the project says of itself holds: package, README, checks, image, the house's measures."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import bertft
+from bertft.config.command_line import rewrite
+from bertft.config.commands import COMMANDS
+from bertft.config.compose import Request, compose
+from bertft.config.folder import presets
+from bertft.config.plan import plan
+
+ROOT = Path(bertft.__file__).parents[1]
+if not (ROOT / "pyproject.toml").is_file():
+    pytest.skip("the project's files lie only in a checkout", allow_module_level=True)
+
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = PYPROJECT["project"]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+CI = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+SOURCES = sorted((ROOT / "bertft").rglob("*.py"))
+COMMAND_LINES = [
+    line.replace("\\\n", " ")
+    for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    for line in re.findall(r"(?:[^\\\n]|\\\n)+", block)
+]
+
+
+def requirements(*extras: str) -> dict[str, Requirement]:
+    """Name → requirement, of the package and of ``extras``."""
+    texts = [*PROJECT["dependencies"]]
+    for extra in extras:
+        texts += PROJECT["optional-dependencies"][extra]
+    return {canonicalize_name(each.name): each for each in map(Requirement, texts)}
+
+
+def stages() -> list[str]:
+    """The commands of .ci/run, in order."""
+    return re.findall(r"^stage \w+ (.+)$", CI, re.MULTILINE)
+
+
+def test_one_version():
+    assert PROJECT["version"] == bertft.__version__
+    assert f"## [{bertft.__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def imported(file: Path) -> set[str]:
+    """The top-level names that ``file`` imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").partition(".")[0])
+    return found
+
+
+def test_what_is_imported_is_declared():
+    foreign = set().union(*map(imported, SOURCES)) - sys.stdlib_module_names - {"bertft"}
+    of = packages_distributions()
+    assert {canonicalize_name(of.get(name, [name])[0]) for name in foreign} == set(requirements())
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> tuple[Path, Path]:
+    """The wheel and the sdist."""
+    pytest.importorskip("hatchling")
+    folder = tmp_path_factory.mktemp("dist")
+    code = (
+        "import sys; from hatchling.build import build_sdist, build_wheel;"
+        "build_wheel(sys.argv[1]); build_sdist(sys.argv[1])"
+    )
+    subprocess.run([sys.executable, "-c", code, folder], cwd=ROOT, check=True, timeout=60)
+    (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
+    return wheel, sdist
+
+
+def test_the_wheel_ships_the_package_and_its_configuration(built):
+    with zipfile.ZipFile(built[0]) as wheel:
+        names = {name for name in wheel.namelist() if ".dist-info/" not in name}
+        (entry,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
+        assert "bertft = bertft.cli:main" in wheel.read(entry).decode()
+    package = (file for file in (ROOT / "bertft").rglob("*") if "__pycache__" not in file.parts)
+    conf = {f"bertft/{file.relative_to(ROOT).as_posix()}" for file in (ROOT / "conf").rglob("*.*")}
+    code = {file.relative_to(ROOT).as_posix() for file in package if file.is_file()}
+    assert "bertft/conf/train.yaml" in conf
+    assert names == conf | code
+
+
+def test_a_wheel_can_be_made_from_the_sdist(built):
+    with tarfile.open(built[1]) as sdist:
+        names = {name.partition("/")[2] for name in sdist.getnames()}
+    assert names >= {"pyproject.toml", "README.md", "LICENSE", "bertft/cli.py", "conf/train.yaml"}
+
+
+def test_the_installed_package_finds_its_own_configuration(built, tmp_path):
+    with zipfile.ZipFile(built[0]) as wheel:
+        wheel.extractall(tmp_path)
+    code = f"""
+        import sys; sys.path.insert(0, {str(tmp_path)!r})
+        from bertft.config.folder import conf_dir; print(conf_dir())
+        from bertft.cli import main; sys.exit(main(["train", "method=prefix", "--cfg", "job"]))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(map(str.strip, code.splitlines()))],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    place, _, config = done.stdout.partition("\n")
+    assert Path(place) == tmp_path / "bertft" / "conf"
+    assert "name: prefix" in config
+
+
+def test_readme_opens_with_the_two_commands():
+    assert COMMAND_LINES[:2] == [
+        'pip install -e ".[demo]" && bertft train',
+        'pip install -e ".[test]" && pytest',
+    ]
+    assert {"demo", "test"} <= set(PROJECT["optional-dependencies"])
+    assert PROJECT["scripts"]["bertft"] == "bertft.cli:main"
+
+
+def test_ci_runs_the_linters_and_then_what_readme_says():
+    install, tests = COMMAND_LINES[1].split(" && ")
+    commands = stages()
+    assert commands[1] == install, "right after the environment is made"
+    assert commands[-1] == tests
+    assert {command.split()[0] for command in commands[2:-1]} == {"ruff", "mypy", "lint-imports"}
+    assert {"ruff", "mypy", "import-linter", "pytest"} <= set(requirements("test"))
+    subprocess.run(["bash", "-n", ROOT / ".ci" / "run"], check=True)
+
+
+def test_ci_ends_with_the_status_of_the_first_stage_that_fails():
+    function = re.search(r"^stage\(\).*?^}$", CI, re.MULTILINE | re.DOTALL)
+    assert function is not None
+    script = (
+        f"set -euo pipefail\n{function[0]}\nstage a true\nstage b bash -c 'exit 5'\nstage c true"
+    )
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=20)
+    assert done.returncode == 5
+    assert "a: status 0" in done.stdout
+    assert "b: status 5" in done.stdout
+    assert "c:" not in done.stdout
+
+
+OURS = [line for line in COMMAND_LINES[2:] if re.match(r"(HF_ENDPOINT=\S+ )?bertft ", line)]
+
+
+@pytest.mark.parametrize("line", OURS)
+def test_readme_s_commands_are_right(line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    line = re.sub(r" [<>] \S+", "", line.replace("$RUN", "run"))
+    words = [word for word in shlex.split(line) if not word.startswith("HF_ENDPOINT=")]
+    command, overrides = words[1], [word for word in words[2:] if word != "-m"]
+    sweep = "-m" in words
+    request = Request(command, tuple(rewrite(command, overrides, sweep)))
+    if sweep:
+        _, jobs = plan(request)
+        assert len(jobs or ()) > 1
+    else:
+        compose(request)
+
+
+def test_readme_shows_every_command_and_every_method():
+    assert {line.split("bertft ")[1].split()[0] for line in OURS} == set(COMMANDS)
+    table = set(re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE))
+    assert table == set(presets("method"))
+    for group in ("model", "data"):
+        missing = [name for name in presets(group) if name != "tiny" and f"{name}`" not in README]
+        assert missing == ["files"] * (group == "data")
+
+
+def test_the_image_runs_bertft_as_a_plain_user():
+    assert re.findall(r"^ENTRYPOINT (.+)$", DOCKERFILE, re.MULTILINE) == ['["bertft"]']
+    users = re.findall(r"^USER (.+)$", DOCKERFILE, re.MULTILINE)
+    assert users, "the image must not run as root"
+    assert f"useradd --create-home --uid 1000 {users[-1]}" in DOCKERFILE
+
+
+def test_the_image_pins_what_the_package_needs():
+    pins = dict(re.findall(r"([\w-]+)==([\d.]+)", DOCKERFILE))
+    needed = requirements()
+    assert set(needed) <= set(pins)
+    for name, pin in pins.items():
+        declared = {**requirements("sweep", "demo"), **needed}[name]
+        assert declared.specifier.contains(pin), f"{name}=={pin} is not {declared}"
+
+
+def test_the_image_is_built_from_files_that_are_let_through():
+    copied = [line.split()[1:-1] for line in DOCKERFILE.splitlines() if line.startswith("COPY ")]
+    names = {name for names in copied for name in names}
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    assert names == {line[1:] for line in ignored if line.startswith("!")}
+    assert all((ROOT / name).exists() for name in names)
+    assert {PROJECT["readme"], *PROJECT["license-files"], "pyproject.toml"} <= names
+
+
+def test_one_idea_a_file():
+    lengths = {
+        str(file.relative_to(ROOT)): len(file.read_text(encoding="utf-8").splitlines())
+        for file in SOURCES
+    }
+    assert len(lengths) > 50
+    assert {name: lines for name, lines in lengths.items() if lines > 400} == {}
