@@ -1,5 +1,6 @@
 # bertft in a container, for one GPU:  docker build -t bertft .
-# for the CPU, a fraction of the size: docker build --build-arg DEVICE=cpu -t bertft:cpu .
+# for the CPU, a fraction of the size: docker build --build-arg TORCH_INDEX=<url> -t bertft:cpu .
+# where <url> is the index of CPU wheels that pytorch.org's "Get Started" page gives.
 #
 #   docker run --rm --gpus all -v "$PWD:/work" -v bertft-cache:/cache bertft train
 #
@@ -15,12 +16,8 @@ ENV PIP_NO_CACHE_DIR=1 \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 
 # The versions the tests have run with; the largest layer first, which changes least.
-ARG DEVICE=cuda
-RUN case "${DEVICE}" in \
-        cuda) pip install torch==2.13.0 ;; \
-        cpu) pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu ;; \
-        *) echo "DEVICE is cuda or cpu, not ${DEVICE}" >&2; exit 2 ;; \
-    esac
+ARG TORCH_INDEX=
+RUN pip install torch==2.13.0 ${TORCH_INDEX:+--index-url "${TORCH_INDEX}"}
 RUN pip install \
         transformers==5.24.0 \
         huggingface-hub==2.4.0 \
