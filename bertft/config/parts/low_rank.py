@@ -30,6 +30,12 @@ class Settings:
     b_rate_ratio: float = setting(
         1.0, "Learning rate of B over that of A (LoRA+ uses 4 to 16).", above=0
     )
+    e_rate_ratio: float = setting(
+        10.0,
+        "svd_lora: learning rate of E over that of A and B. B moves √out entries of a triplet at "
+        "once, E one: at equal rates ΔW would grow that much more slowly than LoRA's.",
+        above=0,
+    )
     rank_stabilised: bool = setting(False, "rsLoRA: s = alpha / √rank. kind=lora only.")
     magnitude: bool = setting(False, "DoRA: train each row's norm apart. kind=lora only.")
     start: str | None = setting(

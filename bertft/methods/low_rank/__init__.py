@@ -66,6 +66,7 @@ def _svd_lora(settings: Settings, method: Any, common: dict[str, Any]) -> LowRan
         start=start,
         start_rank=rank,
         allocate=allocate if settings.adapt else None,
+        e_rate_ratio=settings.e_rate_ratio,
         penalise=partial(Penalty, orthogonality=settings.orthogonality, l1=settings.l1),
         **common,
     )

@@ -46,12 +46,14 @@ class LowRank(Part):
         dropout: float,
         rate: float,
         b_rate_ratio: float = 1.0,
+        e_rate_ratio: float = 1.0,
         allocate: Callable[[dict[str, SVDLoRA]], RankAllocator] | None = None,
         penalise: Callable[[Sequence[SVDLoRA]], Penalty] | None = None,
     ) -> None:
         self.targets, self.make = list(targets), make
         self.rank, self.start_rank, self.start = rank, start_rank, start
-        self.dropout, self.rate, self.b_rate_ratio = dropout, rate, b_rate_ratio
+        self.dropout, self.rate = dropout, rate
+        self.b_rate_ratio, self.e_rate_ratio = b_rate_ratio, e_rate_ratio
         self._allocate, self._penalise = allocate, penalise
         self.allocator: RankAllocator | None = None
         self.penalty: Penalty | None = None
@@ -93,17 +95,20 @@ class LowRank(Part):
             )
 
     def groups(self, model: nn.Module) -> Iterator[Group]:
-        """A and B with weight decay, B apart where it has a rate of its own; E and m without."""
-        apart = self.b_rate_ratio != 1
-        chosen: dict[str, list[tuple[str, nn.Parameter]]] = defaultdict(list)
+        """A and B with weight decay, B apart where it has a rate of its own; E and DoRA's magnitude without."""
+        ratios = {"A": 1.0, "B": self.b_rate_ratio, "E": self.e_rate_ratio, "magnitude": 1.0}
+        chosen: dict[tuple[str, float], list[tuple[str, nn.Parameter]]] = defaultdict(list)
         for path, layer in export.adapted_layers(model).items():
             for name, parameter in layer.adapter.named_parameters():
                 kind = name.rpartition(".")[2]
-                group = {"A": "", "B": "_b" if apart else ""}.get(kind, "/no_decay")
-                chosen[group].append((f"{path}.adapter.{name}", parameter))
-        for group, parameters in chosen.items():
-            rate = self.rate * (self.b_rate_ratio if group == "_b" else 1)
-            yield Group(self.name + group, tuple(parameters), rate, group != "/no_decay")
+                ratio = ratios[kind]
+                group = {"A": "", "E": "_e/no_decay", "magnitude": "/no_decay"}.get(
+                    kind, "_b" if ratio != 1 else ""
+                )
+                chosen[group, ratio].append((f"{path}.adapter.{name}", parameter))
+        for (group, ratio), parameters in chosen.items():
+            decay = not group.endswith("/no_decay")
+            yield Group(self.name + group, tuple(parameters), self.rate * ratio, decay)
 
     def loss(self) -> Tensor | None:
         return self.penalty() if self.penalty is not None else None

@@ -104,11 +104,11 @@ def test_what_cannot_be(bert, part, changes, message):
             },
         ),
         (
-            {"kind": "svd_lora", "learning_rate": 0.1, "b_rate_ratio": 2.0},
+            {"kind": "svd_lora", "learning_rate": 0.5, "b_rate_ratio": 2.0, "e_rate_ratio": 3.0},
             {
-                "low_rank": ("A", 0.1, True),
-                "low_rank_b": ("B", 0.2, True),
-                "low_rank/no_decay": ("E", 0.1, False),
+                "low_rank": ("A", 0.5, True),
+                "low_rank_b": ("B", 1.0, True),
+                "low_rank_e/no_decay": ("E", 1.5, False),
             },
         ),
     ],
