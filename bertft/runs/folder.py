@@ -1,0 +1,175 @@
+"""A run folder: where each file of a run lies, and whether it holds a run.
+
+    config.yaml  manifest.json     the run is begun: both are there, the manifest written last
+    metrics.json                   the run is finished
+    metrics.jsonl  timings.jsonl  log.txt  checkpoints/  plots/  check_rows.jsonl  base/
+
+Other commands take such a folder and need nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from bertft.config.messages import listing, nearest
+from bertft.errors import DataError, UsageError
+from bertft.runs.atomic import clean, environment, sync_folder, write_json, write_text
+from bertft.runs.faults import point
+from bertft.runs.json_file import read_object
+
+__all__ = ["RunFolder"]
+
+_SHOWN = 4
+
+
+class RunFolder:
+    """The run in ``path``, which need not be there yet."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """The run begun in ``path``. UsageError names the nearest folders that hold one."""
+        folder = cls(path)
+        if folder.begun:
+            return folder
+        what = "holds no run" if folder.path.is_dir() else "is no folder"
+        raise UsageError(what, where=str(path), hint=_others(folder.path))
+
+    def create(self, config_text: str, manifest: Mapping[str, Any]) -> None:
+        """Begin a run. UsageError if the folder holds one; EnvironmentFailed if it is not ours."""
+        self.refuse_a_run()
+        with environment(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            clean(self.path)
+            write_text(self.config, config_text)
+            point("create checkpoints/")
+            self.checkpoints.mkdir(exist_ok=True)
+            write_json(self.manifest, dict(manifest))
+            sync_folder(self.path.parent)
+
+    def refuse_a_run(self) -> None:
+        """UsageError if a new run cannot be begun here."""
+        where = str(self.path)
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError("is no folder", where=where, hint="Give another hydra.run.dir")
+        if self.finished:
+            raise UsageError(
+                "holds a finished run" if self.begun else "holds the results of another command",
+                where=where, hint="Give another hydra.run.dir",
+            )  # fmt: skip
+        if self.begun:
+            raise UsageError(
+                "holds a run already", where=where,
+                hint=f"Go on with resume={where} or give another hydra.run.dir",
+            )  # fmt: skip
+        if self.manifest.exists() or any(_entries(self.checkpoints)):
+            raise UsageError(
+                "holds what is left of a run: its config.yaml or manifest.json is missing",
+                where=where, hint="Give another hydra.run.dir",
+            )  # fmt: skip
+
+    @property
+    def begun(self) -> bool:
+        return self.config.is_file() and self.manifest.is_file()
+
+    @property
+    def finished(self) -> bool:
+        return self.metrics.is_file()
+
+    def read_manifest(self) -> dict[str, Any]:
+        """DataError if it is missing or damaged."""
+        return read_object(self.manifest)
+
+    def read_config_text(self) -> str:
+        """DataError if it is missing or no UTF-8."""
+        try:
+            return self.config.read_bytes().decode("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            raise DataError(
+                f"cannot be read ({why})", where=str(self.config),
+                hint="Was it edited or cut short?",
+            ) from error  # fmt: skip
+
+    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Write metrics.json, which finishes the run. What is not finite becomes null."""
+        with environment(self.metrics):
+            write_json(self.metrics, dict(metrics))
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        return self.path / "manifest.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.json"
+
+    @property
+    def metrics_log(self) -> Path:
+        """A line of JSON an event; the same for the same run on the same machine."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def timings_log(self) -> Path:
+        """A line of JSON an event: what differs from one machine or hour to the next."""
+        return self.path / "timings.jsonl"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def plots(self) -> Path:
+        return self.path / "plots"
+
+    @property
+    def check_rows(self) -> Path:
+        """Validation rows on which a merge is compared with the adapter."""
+        return self.path / "check_rows.jsonl"
+
+    @property
+    def base(self) -> Path:
+        """The base model, where it is to be had nowhere else: a random one."""
+        return self.path / "base"
+
+
+def _others(path: Path) -> str:
+    """A hint: the run that ``path`` lies in, those in it, or the nearest beside it."""
+    around = [each for each in path.absolute().parents[:3] if RunFolder(each).begun]
+    if around:
+        return f"Did you mean the run around it, {around[0]}?"
+    inside = list(_runs(path))
+    if not inside:
+        inside = [run for each in _entries(path) if each.is_dir() for run in _runs(each)]
+    if inside:
+        return f"Runs in it: {listing(inside, _SHOWN)}"
+    beside = {run.name: run for run in _runs(path.absolute().parent)}
+    near = nearest(path.name, beside)
+    if near is not None:
+        return f"Did you mean {path.parent / near}?"
+    if beside:
+        return f"Runs beside it: {listing(list(beside), _SHOWN)}"
+    return "A run is a folder with config.yaml and manifest.json, as bertft train leaves it"
+
+
+def _runs(folder: Path) -> Iterator[Path]:
+    return (each for each in _entries(folder) if RunFolder(each).begun)
+
+
+def _entries(folder: Path) -> list[Path]:
+    with suppress(OSError):
+        return sorted(folder.iterdir())
+    return []

@@ -1,0 +1,174 @@
+"""Whole or not at all, and JSON that every reader takes."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import subprocess
+
+import pytest
+from crash_runs import tree
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bertft.errors import DataError, EnvironmentFailed
+from bertft.runs import atomic, faults
+from bertft.runs.json_file import read_json, read_object
+
+
+def test_an_error_at_any_point_leaves_the_old_file_or_the_new(tmp_path):
+    path = tmp_path / "a.json"
+    points: list[str] = []
+    with faults.installed(points.append):
+        atomic.write_text(path, "old")
+    assert points == [
+        "create a.json", "write a.json", "sync a.json", "rename a.json", f"sync {tmp_path.name}/",
+    ]  # fmt: skip
+    for failing in points:
+
+        def hook(name, failing=failing):
+            if name == failing:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        atomic.write_text(path, "old")
+        with faults.installed(hook), pytest.raises(OSError, match=r"No space"):
+            atomic.write_text(path, "new")
+        renamed = failing == points[-1]
+        assert tree(tmp_path) == {"a.json": b"new" if renamed else b"old"}
+
+
+def test_the_file_and_its_name_reach_the_disk(tmp_path, monkeypatch):
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_ino))
+    atomic.write_bytes(tmp_path / "a", b"a")
+    assert synced == [(tmp_path / "a").stat().st_ino, tmp_path.stat().st_ino]
+
+
+def test_a_link_is_replaced_and_not_followed(tmp_path):
+    (tmp_path / "elsewhere").write_text("theirs")
+    (tmp_path / "a").symlink_to("elsewhere")
+    atomic.write_bytes(tmp_path / "a", b"ours")
+    assert tree(tmp_path) == {"elsewhere": b"theirs", "a": b"ours"}
+
+
+def test_removal_does_not_follow_links(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a").write_text("theirs")
+    (tmp_path / "old" / "below").mkdir(parents=True)
+    (tmp_path / "old" / "below" / "link").symlink_to(tmp_path / "elsewhere")
+    atomic.remove(tmp_path / "old")
+    assert tree(tmp_path) == {"elsewhere": "/", "elsewhere/a": b"theirs"}
+
+
+def test_only_temporaries_of_the_dead_are_cleaned(tmp_path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    kept = ["a.tmp-1", ".a.tmp-x", ".a.tmp", f".a.tmp-{os.getppid()}", ".a.tmp-1.json", ".b.tmp-1"]
+    gone = [f".a.tmp-{ended.pid}", f".a.tmp-{os.getpid()}", f".a.tmp-{10**30}"]
+    for name in (*kept, *gone):
+        (tmp_path / name).write_text("")
+    atomic.clean(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == sorted(kept)
+
+
+def test_what_is_not_finite_becomes_null(tmp_path):
+    value = {"a": [math.nan, 1.5, (math.inf,)], "b": {"c": -math.inf}, "d": True}
+    atomic.write_json(tmp_path / "a.json", value)
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert json.loads(text, parse_constant=pytest.fail) == {
+        "a": [None, 1.5, [None]], "b": {"c": None}, "d": True,
+    }  # fmt: skip
+
+
+def test_people_can_read_it_and_odd_names_survive(tmp_path):
+    atomic.write_json(tmp_path / "a.json", {"label": "酒店", "b": 1})
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{\n "label": "酒店",\n "b": 1\n}\n'
+    odd = os.fsdecode(b"caf\xe9.csv")
+    atomic.write_json(tmp_path / "a.json", [odd, "酒店"])
+    assert read_json(tmp_path / "a.json") == [odd, "酒店"]
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(), max_size=8),
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+)  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(plain)
+def test_numbers_and_texts_read_back_equal(value):
+    back = json.loads(atomic.json_text(value))
+    assert back == value
+    assert repr(back) == repr(value)  # 1, 1.0 and True are equal, and so are 0.0 and -0.0
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", "is empty"),
+        (b" \n", "is empty"),
+        (b"{", "cannot be read as JSON"),
+        (b"[1, NaN]", "NaN is not a JSON number"),
+        (b"\xff", "not UTF-8"),
+        (b"\xef\xbb\xbf{}", "BOM"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b"1" * 5000, "cannot be read as JSON"),
+        (b"[]", "a list where an object belongs"),
+        (b"null", "a NoneType where an object belongs"),
+    ],
+)
+def test_what_is_no_json(tmp_path, data, why):
+    path = tmp_path / "a.json"
+    path.write_bytes(data)
+    with pytest.raises(DataError) as told:
+        read_object(path)
+    assert told.value.where == str(path)
+    assert why in told.value.what
+
+
+def test_what_is_no_file(tmp_path):
+    with pytest.raises(DataError, match=r"is missing"):
+        read_json(tmp_path / "absent.json")
+    with pytest.raises(DataError, match=r"is no file"):
+        read_json(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match=r"is no file"):
+        read_json(tmp_path / "pipe")
+    with (tmp_path / "huge.json").open("wb") as file:
+        file.truncate((1 << 28) + 1)
+    with pytest.raises(DataError, match=r"too large for what it is \(268,435,457 bytes\)"):
+        read_json(tmp_path / "huge.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("No space left on device (os error 28)", errno.ENOSPC),
+        ("Error while serializing: I/O error: Read-only file system (os error 30)", errno.EROFS),
+        ('IoError(Os { code: 28, kind: StorageFull, message: "..." })', errno.ENOSPC),
+        ("code: 28", None),
+        ("os error", None),
+    ],
+)
+def test_errors_told_as_text(text, number):
+    told = atomic.system_error(Exception(text))
+    assert (told and told.errno) == number
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [(errno.ENOSPC, "Make room"), (errno.EDQUOT, "Make room"), (errno.EROFS, "writable"),
+     (errno.EACCES, "writable"), (errno.ENOENT, "unmounted"), (errno.EIO, "Look after the disk")],
+)  # fmt: skip
+def test_the_environment_failed(tmp_path, number, hint):
+    with pytest.raises(EnvironmentFailed) as told, atomic.environment(tmp_path / "a"):
+        raise OSError(number, os.strerror(number))
+    assert told.value.status == 4
+    assert str(told.value).startswith(
+        f"{tmp_path / 'a'}: cannot be written ({os.strerror(number)})"
+    )
+    assert hint in str(told.value)

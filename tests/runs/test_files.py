@@ -1,0 +1,205 @@
+"""files.json: whatever is not as it was sealed is seen, and nothing outside is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+
+import pytest
+from crash_runs import writer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bertft.runs.files import FILES, check, drop_optional, has_state, holds_optional, seal
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "step-7"
+    path.mkdir()
+    writer(7)(path)
+    seal(path)
+    return path
+
+
+def listing(folder):
+    return json.loads((folder / FILES).read_text(encoding="utf-8"))
+
+
+def relist(folder, change):
+    content = listing(folder)
+    change(content)
+    (folder / FILES).write_text(json.dumps(content))
+
+
+def test_what_is_listed(folder):
+    content = listing(folder)
+    assert list(content) == ["files", "optional"]
+    assert content["optional"] == ["state.json"]
+    assert list(content["files"]) == [
+        "adapter.bin", "labels.json", "state.json", "tokenizer/vocab.txt",
+    ]  # fmt: skip
+    assert content["files"]["adapter.bin"] == {
+        "bytes": 5000, "sha256": hashlib.sha256(b"\x07" * 5000).hexdigest(),
+    }  # fmt: skip
+    assert check(folder) == []
+
+
+def test_sealing_again_changes_nothing(folder):
+    before = (folder / FILES).read_bytes()
+    seal(folder)
+    assert (folder / FILES).read_bytes() == before
+
+
+def test_the_state_may_be_gone(folder):
+    assert has_state(folder)
+    drop_optional(folder)
+    assert not (folder / "state.json").exists()
+    assert check(folder) == []
+    assert not has_state(folder)
+    assert not holds_optional(folder)
+
+
+def test_a_folder_without_state_has_none(tmp_path):
+    (tmp_path / "a").write_text("a")
+    seal(tmp_path)
+    assert holds_optional(tmp_path)
+    assert not has_state(tmp_path)
+
+
+def test_a_flipped_bit_in_any_byte_of_the_listing_is_seen(folder):
+    path = folder / FILES
+    data = path.read_bytes()
+    for place in range(len(data)):
+        changed = bytearray(data)
+        changed[place] ^= 1 << place * 5 % 8
+        path.write_bytes(changed)
+        assert check(folder), f"byte {place}, {data[place : place + 1]!r}"
+
+
+def test_every_length_of_the_listing_is_seen(folder):
+    data = (folder / FILES).read_bytes()
+    for length in range(len(data) - 1):  # what follows the last brace is a line end
+        (folder / FILES).write_bytes(data[:length])
+        assert check(folder)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../secret", "/etc/hostname", "tokenizer/../../secret", "C:\\x", "C:x", "..\\secret",
+     "./labels.json", "tokenizer//vocab.txt", "tokenizer/", "", ".", "..", "a\0b", "\ud800",
+     "files.json"],
+)  # fmt: skip
+def test_names_that_lead_out_are_refused(folder, name):
+    (folder.parent / "secret").write_bytes(b"")
+    entry = {"bytes": 0, "sha256": hashlib.sha256(b"").hexdigest()}
+    relist(folder, lambda content: content["files"].update({name: entry}))
+    problems = check(folder)
+    assert len(problems) == 1
+    assert problems[0].startswith("files.json: ")
+    assert "is no name of a file in the folder" in problems[0]
+
+
+def test_links_are_refused_even_to_the_same_bytes(folder, tmp_path):
+    os.rename(folder / "adapter.bin", tmp_path / "adapter.bin")
+    os.symlink(tmp_path / "adapter.bin", folder / "adapter.bin")
+    assert check(folder) == ["adapter.bin: is a link, or lies behind one"]
+    os.replace(tmp_path / "adapter.bin", folder / "adapter.bin")
+    os.rename(folder / "tokenizer", tmp_path / "tokenizer")
+    os.symlink(tmp_path / "tokenizer", folder / "tokenizer")
+    assert check(folder)[0] == "tokenizer/vocab.txt: is a link, or lies behind one"
+    os.unlink(folder / "tokenizer")
+    os.rename(tmp_path / "tokenizer", folder / "tokenizer")
+    assert check(folder) == []
+    os.rename(folder / FILES, tmp_path / FILES)
+    os.symlink(tmp_path / FILES, folder / FILES)
+    assert check(folder) == ["files.json: is a link"]
+
+
+def test_nothing_is_removed_through_a_link(folder, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "more").mkdir()
+    for place in (tmp_path / "elsewhere", folder / "more"):
+        (place / "state.json").write_text("{}")
+    seal(folder)
+    (folder / "more" / "state.json").unlink()
+    (folder / "more").rmdir()
+    os.symlink(tmp_path / "elsewhere", folder / "more")
+    drop_optional(folder)
+    assert (tmp_path / "elsewhere" / "state.json").is_file()
+
+
+def test_a_pipe_is_not_waited_for(folder):
+    (folder / "labels.json").unlink()
+    os.mkfifo(folder / "labels.json")
+    assert check(folder) == ["labels.json: is not a plain file"]
+    with pytest.raises(ValueError, match=r"not a plain file"):
+        seal(folder)
+
+
+def test_what_was_added_is_seen(folder):
+    (folder / ".DS_Store").write_bytes(b"left by a file manager")
+    assert check(folder) == []
+    (folder / "tokenizer" / "added_tokens.json").write_text("{}")
+    (folder / "model.bin").write_bytes(b"")
+    assert check(folder) == [
+        "model.bin: is not in files.json", "tokenizer/added_tokens.json: is not in files.json",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c.pop("optional"),
+        lambda c: c.update(more=1),
+        lambda c: c.update(files=[]),
+        lambda c: c.update(optional={}),
+        lambda c: c["optional"].append("adapter.bin"),
+        lambda c: c["optional"].append("more/state.json"),
+        lambda c: c["optional"].append(["state.json"]),
+        lambda c: c["files"].update({"adapter.bin": 5000}),
+        lambda c: c["files"]["adapter.bin"].pop("sha256"),
+        lambda c: c["files"]["adapter.bin"].update(bytes="5000"),
+        lambda c: c["files"]["adapter.bin"].update(bytes=5000.0),
+        lambda c: c["files"]["adapter.bin"].update(bytes=True),
+        lambda c: c["files"]["adapter.bin"].update(bytes=-1),
+        lambda c: c["files"]["adapter.bin"].update(sha256=None),
+        lambda c: c["files"]["adapter.bin"].update(sha256="0" * 63),
+        lambda c: c["files"]["adapter.bin"].update(sha256="A" * 64),
+    ],
+)
+def test_a_listing_of_another_form_is_refused(folder, change):
+    relist(folder, change)
+    problems = check(folder)
+    assert len(problems) == 1
+    assert problems[0].startswith("files.json: ")
+
+
+@pytest.mark.parametrize(
+    "data", [b"\xff\xfe", b"\xef\xbb\xbf{}", b"NaN", b"[" * 200_000, b"9" * 10_000, b"\0" * 10]
+)
+def test_a_listing_that_is_no_json(folder, data):
+    (folder / FILES).write_bytes(data)
+    assert len(check(folder)) == 1
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(files=values | st.dictionaries(st.text(), values), optional=values)
+def test_any_listing_is_answered(tmp_path_factory, files, optional):
+    folder = tmp_path_factory.getbasetemp() / "any listing"
+    folder.mkdir(exist_ok=True)
+    (folder / FILES).write_text(json.dumps({"files": files, "optional": optional}))
+    problems = check(folder)
+    assert all(isinstance(problem, str) for problem in problems)
+    assert problems or not files
+
+
+def test_a_folder_that_is_gone(tmp_path):
+    assert check(tmp_path / "absent") == ["files.json: is missing"]

@@ -1,0 +1,140 @@
+"""When a folder holds a run, and what is said where it does not."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import pytest
+
+from bertft.errors import DataError, EnvironmentFailed, UsageError
+from bertft.runs.folder import RunFolder
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = RunFolder(tmp_path / "train" / "noon-lora-sst2")
+    folder.create("seed: 3\n", {"version": "0.1.0", "path": "/数据/a.csv", "rate": 1e-05})
+    return folder
+
+
+def test_a_run_from_its_first_file_to_its_last(tmp_path):
+    folder = RunFolder(tmp_path / "a" / "b")
+    assert (folder.begun, folder.finished) == (False, False)
+    folder.create("name: 酒店\n", {"seeds": [1, 2], "loss": math.nan})
+    assert (folder.begun, folder.finished) == (True, False)
+    assert folder.read_config_text() == "name: 酒店\n"
+    assert folder.read_manifest() == {"seeds": [1, 2], "loss": None}
+    assert folder.checkpoints.is_dir()
+    value = 0.1 + 0.2
+    folder.write_metrics({"best": {"value": value}, "validation": {"matthews": math.nan}})
+    assert folder.finished
+    assert RunFolder.open(folder.path).path == folder.path
+    from bertft.runs.json_file import read_json
+
+    assert read_json(folder.metrics) == {
+        "best": {"value": 0.30000000000000004}, "validation": {"matthews": None},
+    }  # fmt: skip
+
+
+def test_names():
+    folder = RunFolder("r")
+    assert [
+        str(each)
+        for each in (
+            folder.config, folder.manifest, folder.metrics, folder.metrics_log, folder.timings_log,
+            folder.log, folder.checkpoints, folder.plots, folder.check_rows, folder.base,
+        )
+    ] == [
+        "r/config.yaml", "r/manifest.json", "r/metrics.json", "r/metrics.jsonl",
+        "r/timings.jsonl", "r/log.txt", "r/checkpoints", "r/plots", "r/check_rows.jsonl", "r/base",
+    ]  # fmt: skip
+
+
+def test_a_run_is_not_written_over(run):
+    with pytest.raises(UsageError) as told:
+        run.create("", {})
+    assert str(told.value) == (
+        f"{run.path}: holds a run already."
+        f" Go on with resume={run.path} or give another hydra.run.dir"
+    )
+    run.write_metrics({})
+    with pytest.raises(UsageError, match=r"holds a finished run. Give another hydra.run.dir"):
+        run.create("", {})
+    assert run.read_config_text() == "seed: 3\n"
+
+
+def test_nor_what_is_left_of_one(run):
+    run.config.unlink()
+    with pytest.raises(UsageError, match=r"what is left of a run"):
+        run.create("", {})
+    run.manifest.unlink()
+    (run.checkpoints / "step-5").mkdir()
+    with pytest.raises(UsageError, match=r"what is left of a run"):
+        run.create("", {})
+    (run.checkpoints / "step-5").rmdir()
+    run.metrics.write_text("{}")
+    with pytest.raises(UsageError, match=r"the results of another command"):
+        run.create("", {})
+
+
+def test_other_files_and_a_start_that_was_cut_off_are_no_run(tmp_path):
+    (tmp_path / "job.json").write_text("{}")
+    (tmp_path / "config.yaml").write_text("seed")
+    (tmp_path / ".manifest.json.tmp-4194305").write_text('{"ver')
+    RunFolder(tmp_path).create("seed: 1\n", {})
+    assert sorted(each.name for each in tmp_path.iterdir()) == [
+        "checkpoints", "config.yaml", "job.json", "manifest.json",
+    ]  # fmt: skip
+
+
+def test_a_file_is_no_place_for_a_run(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"is no folder. Give another hydra.run.dir"):
+        RunFolder(tmp_path / "file").create("", {})
+    with pytest.raises(EnvironmentFailed, match=r"cannot be written \(Not a directory\)"):
+        RunFolder(tmp_path / "file" / "below").create("", {})
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("train/noon-lora-sst", "is no folder. Did you mean {0}/train/noon-lora-sst2?"),
+        ("train/zzz", "is no folder. Runs beside it: noon-lora-sst2"),
+        ("train", "holds no run. Runs in it: {0}/train/noon-lora-sst2"),
+        (".", "holds no run. Runs in it: {0}/train/noon-lora-sst2"),
+        ("train/noon-lora-sst2/checkpoints/step-5",
+         "is no folder. Did you mean the run around it, {0}/train/noon-lora-sst2?"),
+        ("train/noon-lora-sst2/config.yaml",
+         "is no folder. Did you mean the run around it, {0}/train/noon-lora-sst2?"),
+        ("a/b/c/d", "is no folder. A run is a folder with config.yaml and manifest.json"),
+    ],
+)  # fmt: skip
+def test_the_nearest_run_is_named(run, tmp_path, path, said):
+    with pytest.raises(UsageError) as told:
+        RunFolder.open(tmp_path / path)
+    assert not isinstance(told.value, DataError)
+    assert told.value.where == str(tmp_path / path)
+    assert said.format(tmp_path) in str(told.value)
+
+
+def test_damage_is_named(run):
+    run.manifest.write_text('{"version": "0.1')
+    with pytest.raises(DataError, match=r"manifest\.json: cannot be read as JSON"):
+        run.read_manifest()
+    run.config.write_bytes(b"a: \xff")
+    with pytest.raises(DataError, match=r"config\.yaml: cannot be read \(not UTF-8\)"):
+        run.read_config_text()
+    run.config.unlink()
+    with pytest.raises(DataError, match=r"config\.yaml: cannot be read \(No such file"):
+        run.read_config_text()
+
+
+def test_the_room_is_light():
+    code = (
+        "import sys, bertft.runs.folder, bertft.runs.checkpoints, bertft.runs.tensors\n"
+        "print({'torch', 'numpy', 'safetensors', 'transformers', 'hydra'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
