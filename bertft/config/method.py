@@ -28,7 +28,7 @@ class _Method:
         at_least=1,
     )
     head_learning_rate: float = setting(
-        1e-3, "Peak learning rate of the task head and other new modules.", above=0
+        2e-3, "Peak learning rate of the task head and other new modules.", above=0
     )
     epochs: float = setting(3.0, "Epochs this method wants where trainer.epochs is null.", above=0)
     warmup: float = setting(

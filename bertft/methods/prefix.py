@@ -41,14 +41,16 @@ class PrefixVectors(nn.Module):
         self.dropout = nn.Dropout(settings.dropout)
         self.mlp: nn.Sequential | None = None
         if settings.mlp:
-            self.vectors = nn.Parameter(torch.randn(settings.length, width, dtype=dtype))
+            start = settings.start_scale * torch.randn(settings.length, width, dtype=dtype)
+            self.vectors = nn.Parameter(start)
             self.mlp = nn.Sequential(
                 nn.Linear(width, settings.mlp_hidden, dtype=dtype),
                 nn.Tanh(),
                 nn.Linear(settings.mlp_hidden, 2 * layers * width, dtype=dtype),
             )
         else:
-            self.vectors = nn.Parameter(torch.randn(self.shape, dtype=dtype))
+            start = settings.start_scale * torch.randn(self.shape, dtype=dtype)
+            self.vectors = nn.Parameter(start)
 
     def forward(self) -> Tensor:
         vectors: Tensor = self.vectors

@@ -21,7 +21,13 @@ class Settings:
     length: int = setting(
         16, "Vectors a layer (key_value) or before the input (prompt).", at_least=1
     )
-    learning_rate: float = setting(1e-2, "Peak learning rate of the prefix.", above=0)
+    learning_rate: float = setting(3e-2, "Peak learning rate of the prefix.", above=0)
+    start_scale: float = setting(
+        1.0,
+        "key_value: standard deviation of the vectors at the start; a small one disturbs the base "
+        "less, which suits a prefix beside another part.",
+        above=0,
+    )
     mlp: bool = setting(
         False, "Train the prefix through an MLP (Embedding → Linear → tanh → Linear)."
     )
