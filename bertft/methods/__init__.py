@@ -35,7 +35,7 @@ def build(method: Any, rate: float | None, new: Iterable[str]) -> list[Part]:
 
 
 def attach(parts: Sequence[Part], model: nn.Module) -> None:
-    """Attach every part. UsageError if nothing would train."""
+    """Attach every part, in the order given."""
     for part in parts:
         part.attach(model)
 

@@ -42,6 +42,13 @@ class Base(Part):
         chosen = self._chosen(model)
         free = {name for name, each in model.named_parameters() if not each.requires_grad}
         self._names = frozenset(name for name in chosen if name in free)
+        if self.trains_base and not self._names:  # ModernBERT's linear layers have no biases
+            kind: Any = model.config
+            raise UsageError(
+                f"a {kind.model_type} model has no {self.settings.train} to train",
+                where="method.base.train",
+                hint="Take train=last_k or train=everything",
+            )
         for name, parameter in model.named_parameters():
             if name in self._names:
                 parameter.requires_grad_(True)
@@ -58,7 +65,7 @@ class Base(Part):
 
     def _top(self, model: nn.Module) -> list[str]:
         layers = layers_of(model)
-        count = self.settings.last_k or 0
+        count = self.settings.last_k or 1
         if count > len(layers):
             raise UsageError(
                 f"{count} layers are more than the model's {len(layers)}",
@@ -66,15 +73,13 @@ class Base(Part):
                 hint=f"Take at most {len(layers)}",
             )
         top = {id(p) for layer in list(layers)[-count:] for p in layer.parameters()}
-        below = {id(p) for layer in list(layers)[:-count] for p in layer.parameters()}
-        below |= {
-            id(p)
-            for name, module in model.base_model.named_children()  # type: ignore[union-attr]
-            if name.startswith("embeddings")
-            for p in module.parameters()
-        }
+        below: set[int] = set()
+        for name, child in model.base_model.named_children():  # type: ignore[union-attr]
+            # Beside the layers an encoder keeps what all of them share, as relative positions.
+            if name.startswith("embeddings") or any(each is layers for each in child.modules()):
+                below |= {id(p) for p in child.parameters()} - top
         # What lies above the layers (a pretrained pooler, a final norm) trains with them.
-        return [name for name, p in model.named_parameters() if id(p) in top or id(p) not in below]
+        return [name for name, p in model.named_parameters() if id(p) not in below]
 
     def groups(self, model: nn.Module) -> Iterator[Group]:
         own = [pair for pair in model.named_parameters() if pair[0] in self._names]

@@ -93,7 +93,12 @@ def _visible(
         mask = ((steps[:, None] - steps[None, :]).abs() < window)[None, None]
     if real is not None:
         columns = real[:, None, None, :]
-        mask = columns if mask is None else mask & columns
+        if mask is None:
+            mask = columns
+        else:
+            # Padding beyond every token's window sees itself: a softmax over nothing is NaN, and
+            # its gradient reaches the values of real tokens.
+            mask = mask & columns | torch.eye(length, dtype=torch.bool, device=device)
     if mask is not None and before:
         shape = (*mask.shape[:-1], before)
         mask = torch.cat([mask.new_ones(shape), mask], -1)
@@ -171,13 +176,15 @@ def _take(tokens: Tensor, run: Run, sequences: Sequences) -> Tensor:
 def _varlen_serves(
     query: Tensor, dropout: float, window: int | None, prefix: Tensor | None
 ) -> bool:
-    """Flash attention over sequences of varying length: half precision, and it has no dropout.
+    """Flash attention over sequences of varying length: half precision, without dropout, Ampere on.
 
     A window would count the prefix's places as distance, so the two together take the runs.
     """
     if dropout or query.dtype not in (torch.bfloat16, torch.float16):
         return False
     if window is not None and prefix is not None:
+        return False
+    if torch.cuda.get_device_capability(query.device) < (8, 0):
         return False
     try:
         from torch.nn.attention.varlen import varlen_attn

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,13 @@ def _explained(what: str, source: Source | None) -> Iterator[None]:
     except Exception as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         if source is not None and source.kind == "hub":
+            if _unknown(error):
+                revision = f" at revision {source.revision!r}" if source.revision else ""
+                raise UsageError(
+                    f"the Hub has no {source.load!r}{revision}, or not for you",
+                    where=where,
+                    hint="Check the name; a private or gated one needs hf auth login",
+                ) from error
             raise EnvironmentFailed(
                 f"the {what} of {source.load!r} could not be had from the Hub ({reason[:160]})",
                 where=where,
@@ -68,6 +76,16 @@ def _explained(what: str, source: Source | None) -> Iterator[None]:
             where=f"{where}={source.name if source else '?'}",
             hint="The folder must hold what transformers' save_pretrained writes",
         ) from error
+
+
+def _unknown(error: BaseException | None) -> bool:
+    """Whether the Hub answered, and knows no such name or revision."""
+    from huggingface_hub import errors
+
+    kinds = (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError)
+    while error is not None and not isinstance(error, kinds):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def load_tokenizer(settings: ModelConfig) -> Any:
@@ -139,7 +157,7 @@ def load_config(
 # The names under which architectures keep their dropout rates.
 _DROPOUT = (
     "hidden_dropout_prob", "dropout", "embedding_dropout", "mlp_dropout", "seq_classif_dropout",
-    "classifier_dropout", "qa_dropout",
+    "classifier_dropout", "classifier_dropout_prob", "qa_dropout", "pooler_dropout", "cls_dropout",
 )  # fmt: skip
 _ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
 
@@ -175,17 +193,21 @@ def load_model(
             trust_remote_code=settings.trust_remote_code,
             dtype=torch.float32,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # a head of another number of labels is drawn anew
         )
-    new = sorted(set(info["missing_keys"]) | {entry[0] for entry in info["mismatched_keys"]})
-    known = dict(model.named_parameters())
-    if known and len([name for name in new if name in known]) == len(known):
+    missing = set(info["missing_keys"]) & {name for name, _ in model.named_parameters()}
+    head = _outside_base(model)
+    misfits = {entry[0] for entry in info["mismatched_keys"]}.difference(head)
+    # A pooler may be new; a layer would be random in the midst of a trained encoder.
+    misfits |= {name for name in missing.difference(head) if re.search(r"\.\d+\.|embeddings", name)}
+    if misfits:
+        more = f" and {len(misfits) - 1} more" if len(misfits) > 1 else ""
         raise UsageError(
-            "none of the weights fit the model",
+            f"the weights lack {min(misfits)}{more}, or have another shape of it",
             where=f"model.path={source.name}",
-            hint="The folder's config.json and weights belong to different models",
+            hint="Its config.json and weights belong to different models",
         )
-    new = sorted({*(name for name in new if name in known), *_outside_base(model)})
-    return Loaded(model, source, new)
+    return Loaded(model, source, sorted(missing.union(head)))
 
 
 def _outside_base(model: Any) -> list[str]:
@@ -194,11 +216,19 @@ def _outside_base(model: Any) -> list[str]:
     return [name for name, _ in model.named_parameters() if not name.startswith(inside)]
 
 
+# Their positions start after padding's.
+_AFTER_PADDING = (
+    "roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "data2vec-text"
+)  # fmt: skip
+
+
 def longest_input(config: Any, tokenizer: Any) -> int:
     """Tokens the model can take, special ones included."""
     limit = getattr(config, "max_position_embeddings", None) or 10**9
-    if config.model_type in ("roberta", "xlm-roberta", "camembert"):
-        limit -= (config.pad_token_id or 1) + 1  # positions start after padding's
+    if config.model_type in _AFTER_PADDING:
+        limit -= (config.pad_token_id or 0) + 1
+    elif config.model_type == "mpnet":  # whatever its pad token is
+        limit -= 2
     stated = tokenizer.model_max_length
     # A folder with a vocabulary alone states 1e30; sentence-transformers' folders state their
     # training length, which the model itself does not hold to.

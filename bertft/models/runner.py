@@ -41,6 +41,12 @@ class EncoderRunner:
         self._takes_types = _accepts(self.base, "token_type_ids")
         self._first_position = _first_position(self.base)
         self._mean_pooled = getattr(model.config, "classifier_pooling", None) == "mean"
+        if any(getattr(module, "is_causal", False) is True for module in model.modules()):
+            raise UsageError(
+                f"this {self.family.model_type} model is a decoder: a token sees only those before",
+                where="model.path",
+                hint="Take an encoder; of a BERT, set is_decoder to false in its config.json",
+            )
         if self.family.interface:
             register()
             model.set_attn_implementation(NAME)

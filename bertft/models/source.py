@@ -53,7 +53,7 @@ def find(path: str, revision: str | None = None) -> Source:
         _check_config(folder / "config.json")
         return Source(path, "folder", str(folder.resolve()))
     if path in (_MINILM, _MINILM_HUB):
-        packaged = _packaged_minilm()
+        packaged = _packaged_minilm() if revision in (None, _MINILM_REVISION) else None
         if packaged is not None:
             return Source(_MINILM, "package", str(packaged), _MINILM_REVISION)
         return Source(_MINILM, "hub", _MINILM_HUB, revision or _MINILM_REVISION)

@@ -98,7 +98,7 @@ class Loop:
         progress, model = self.progress, self.stepper.runner.model
         yield Started(progress.step, self.total, self.order.steps_per_epoch, len(self.table))
         if self._out_of_patience():  # it was stopped just as its patience ended
-            yield Finished(progress.step, "patience")
+            yield self._finished()
             return
         model.train()
         with closing(prefetch(self._windows(progress.step))) as windows:
@@ -120,8 +120,7 @@ class Loop:
                     break
         if self._saved_at != progress.step:
             yield self._save(False)
-        reason = "done" if progress.step >= self.total else "patience"
-        yield Finished(progress.step, reason)
+        yield self._finished()
 
     def _windows(self, done: int) -> Iterator[list[Batch]]:
         """Micro-batches of each optimizer step that is left, rows sorted by length within."""
@@ -235,6 +234,10 @@ class Loop:
     def _save(self, best: bool) -> Checkpointed:
         self._saved_at = self.progress.step
         return Checkpointed(self.progress.step, self.save(self.progress, best))
+
+    def _finished(self) -> Finished:
+        step = self.progress.step
+        return Finished(step, "done" if step >= self.total else "patience")
 
     def _out_of_patience(self) -> bool:
         patience = self.settings.patience

@@ -17,6 +17,8 @@ from bertft.methods.part import Group
 
 __all__ = ["build", "load_moments", "moments", "set_rates"]
 
+_STATE = ("exp_avg", "exp_avg_sq", "step")
+
 
 def build(groups: Sequence[Group], settings: TrainerConfig) -> AdamW:
     """One fused AdamW; its parameter groups stand in the order of ``groups``."""
@@ -58,16 +60,19 @@ def moments(optimizer: AdamW) -> dict[str, Tensor]:
 
 
 def load_moments(optimizer: AdamW, saved: dict[str, Tensor]) -> None:
-    """Put back what ``moments`` gave. Missing or surplus names raise KeyError."""
+    """Put back what ``moments`` gave; parameters that never had a gradient have none.
+
+    KeyError for an unknown parameter, or one that lacks some of its moments.
+    """
     left = dict(saved)
     for group in optimizer.param_groups:
         for name, parameter in zip(group["names"], group["params"], strict=True):
-            keys = [key for key in left if key.split("/", 1)[1] == name]
-            for key in keys:
-                value = left.pop(key)
-                moment = key.split("/", 1)[0]
+            found = {key: left.pop(f"{key}/{name}") for key in _STATE if f"{key}/{name}" in left}
+            if 0 < len(found) < len(_STATE):
+                raise KeyError(f"the optimizer state of {name} has only {sorted(found)}")
+            for key, value in found.items():
                 # AdamW keeps its step counter in fp32 beside the parameter's device.
-                kind = value.dtype if moment == "step" else parameter.dtype
-                optimizer.state[parameter][moment] = value.to(parameter.device, kind).clone()
+                kind = value.dtype if key == "step" else parameter.dtype
+                optimizer.state[parameter][key] = value.to(parameter.device, kind).clone()
     if left:
         raise KeyError(f"the optimizer state names unknown parameters: {sorted(left)[:3]}")

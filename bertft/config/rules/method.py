@@ -9,7 +9,17 @@ from bertft.config.rules.get import Get, default
 
 __all__ = ["RULES"]
 
-_SVD_ONLY = ("e_rate_ratio", "adapt", "begin", "end", "interval", "beta1", "beta2", "orthogonality", "l1")
+_SVD_ONLY = (
+    "e_rate_ratio",
+    "adapt",
+    "begin",
+    "end",
+    "interval",
+    "beta1",
+    "beta2",
+    "orthogonality",
+    "l1",
+)
 _LORA_ONLY = ("rank_stabilised", "magnitude")
 _STARTS = {"lora": ("zero_b", "principal"), "svd_lora": ("orthonormal", "gaussian")}
 

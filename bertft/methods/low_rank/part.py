@@ -95,7 +95,7 @@ class LowRank(Part):
             )
 
     def groups(self, model: nn.Module) -> Iterator[Group]:
-        """A and B with weight decay, B apart where it has a rate of its own; E and DoRA's magnitude without."""
+        """A and B decay, B apart where it has a rate of its own; E and DoRA's magnitude do not."""
         ratios = {"A": 1.0, "B": self.b_rate_ratio, "E": self.e_rate_ratio, "magnitude": 1.0}
         chosen: dict[tuple[str, float], list[tuple[str, nn.Parameter]]] = defaultdict(list)
         for path, layer in export.adapted_layers(model).items():

@@ -1,0 +1,83 @@
+"""Interleaved rounds: every contender works a little in turn, so that a noisy machine hits all.
+
+A contender is a function ``work(round) -> (samples, tokens, seconds)``. Medians over the rounds are
+quoted, with the smallest and largest; a ratio is the median of the round-by-round ratios.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+__all__ = ["Result", "Work", "ceiling", "interleave", "machine"]
+
+Work = Callable[[int], tuple[int, int, float]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """Samples and tokens a second in each round."""
+
+    samples: list[float]
+    tokens: list[float]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.samples)
+
+    def over(self, other: Result) -> float:
+        """How many times as fast as ``other``."""
+        pairs = zip(self.samples, other.samples, strict=True)
+        return statistics.median(own / theirs for own, theirs in pairs)
+
+
+def interleave(contenders: Mapping[str, Work], rounds: int) -> dict[str, Result]:
+    """Round 0 warms up and is not counted."""
+    results: dict[str, Result] = {name: Result([], []) for name in contenders}
+    for number in range(rounds + 1):
+        for name, work in contenders.items():
+            samples, tokens, seconds = work(number)
+            if number:
+                results[name].samples.append(samples / seconds)
+                results[name].tokens.append(tokens / seconds)
+    return results
+
+
+def ceiling(dtype: torch.dtype, seconds: float = 1.0) -> float:
+    """FLOP/s of a linear layer 384 → 1536 over 1024 tokens, the best of many."""
+    x, weight = torch.randn(1024, 384, dtype=dtype), torch.randn(1536, 384, dtype=dtype)
+    best, until = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        start = time.perf_counter()
+        F.linear(x, weight)
+        best = min(best, time.perf_counter() - start)
+    return 2 * 1024 * 384 * 1536 / best
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    name = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            found = {
+                line.split(":")[0].strip(): line.split(":")[1].strip()
+                for line in lines
+                if ":" in line
+            }
+        name = f"{found['model name']}, family {found['cpu family']}, model {found['model']}"
+    except (OSError, KeyError):
+        pass
+    return {
+        "cpu": name,
+        "threads": torch.get_num_threads(),
+        "instruction_set": torch.backends.cpu.get_cpu_capability(),
+        "torch": torch.__version__,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }

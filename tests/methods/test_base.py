@@ -1,0 +1,146 @@
+"""What of the base trains, in every architecture, and how much that is of bert-base."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification, BertModel
+
+from bertft.errors import UsageError
+from bertft.methods import groups
+
+KINDS = [
+    "bert", "roberta", "distilbert", "electra", "modernbert", "albert", "deberta-v2", "mpnet",
+    "rembert",
+]  # fmt: skip
+# Where the layers lie, and what lies above them in the base.
+LAYERS = {
+    "bert": ("bert.encoder.layer", ["bert.pooler"]),
+    "roberta": ("roberta.encoder.layer", []),
+    "distilbert": ("distilbert.transformer.layer", []),
+    "electra": ("electra.encoder.layer", []),
+    "modernbert": ("model.layers", ["model.final_norm"]),
+    "deberta-v2": ("deberta.encoder.layer", []),
+    "mpnet": ("mpnet.encoder.layer", []),
+    "rembert": ("rembert.encoder.layer", ["rembert.pooler"]),
+}
+
+
+def trained(model):
+    return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def names(model):
+    return {name for name, _ in model.named_parameters()}
+
+
+def head_of(model):
+    return {name for name in names(model) if not name.startswith(f"{model.base_model_prefix}.")}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_everything(encoder, adapt, kind):
+    model = encoder(kind)
+    head, base = adapt(model, base={"train": "everything"})
+    assert trained(model) == names(model)
+    assert base.trains_base and not head.trains_base
+    groups([head, base], model)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing(encoder, adapt, kind):
+    model = encoder(kind)
+    _, base = adapt(model, base={"train": "nothing"})
+    assert trained(model) == head_of(model) and not base.trains_base
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "modernbert"])
+def test_biases(encoder, adapt, kind):
+    model = encoder(kind)
+    parts = adapt(model, base={"train": "biases"})
+    expected = {name for name in names(model) - head_of(model) if name.endswith(".bias")}
+    assert trained(model) - head_of(model) == expected
+    assert len(expected) > 8 and not any("weight" in name for name in expected)
+    found = [group for group in groups(parts, model) if group.name.startswith("base")]
+    assert [(group.name, group.decay) for group in found] == [("base/no_decay", False)]
+
+
+def test_an_encoder_without_biases_is_refused(encoder, adapt):
+    """Else the head alone would train, under the name of bitfit."""
+    with pytest.raises(UsageError, match=r"method\.base\.train: a modernbert model has no biases"):
+        adapt(encoder("modernbert"), base={"train": "biases"})
+    model = encoder("modernbert", attention_bias=True)
+    adapt(model, base={"train": "biases"})
+    assert "model.layers.0.attn.Wqkv.bias" in trained(model)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_the_top_layers_and_what_lies_above(encoder, adapt, kind, count):
+    """Not what the layers share: relative positions, projections below, DeBERTa's convolution."""
+    model = encoder(kind)
+    parts = adapt(model, base={"train": "last_k", "last_k": count})
+    path, above = LAYERS[kind]
+    starts = [f"{path}.{number}." for number in range(3 - count, 3)]
+    starts += [f"{each}." for each in above]
+    expected = {name for name in names(model) if name.startswith(tuple(starts))}
+    assert all(any(name.startswith(start) for name in expected) for start in starts)
+    assert trained(model) == expected | head_of(model)
+    groups(parts, model)
+
+
+def test_the_top_layers_below_a_masked_lm_head(encoder, adapt):
+    """Its decoder is the word embeddings, which stay frozen."""
+    model = encoder("bert", "MaskedLM")
+    adapt(model, base={"train": "last_k", "last_k": 1})
+    assert "bert.embeddings.word_embeddings.weight" not in trained(model)
+    assert {name for name in trained(model) if "encoder" in name} == {
+        name for name in names(model) if ".layer.2." in name
+    }
+
+
+def test_more_layers_than_there_are(encoder, adapt):
+    with pytest.raises(UsageError) as caught:
+        adapt(encoder(), base={"train": "last_k", "last_k": 4})
+    assert str(caught.value) == (
+        "method.base.last_k: 4 layers are more than the model's 3. Take at most 3"
+    )
+
+
+def test_layers_that_are_one_are_refused(encoder, adapt):
+    with pytest.raises(UsageError, match="a albert model cannot be told apart"):
+        adapt(encoder("albert"), base={"train": "last_k", "last_k": 1})
+
+
+def test_what_is_new_stays_in_the_heads_group(encoder, adapt):
+    model = encoder()
+    new = ["classifier.weight", "classifier.bias", "bert.pooler.dense.weight"]
+    parts = adapt(model, new=new, base={"train": "last_k", "last_k": 1, "learning_rate": 0.25})
+    found = {group.name: group for group in groups(parts, model)}
+    assert {name for name, _ in found["head"].parameters} == {new[0], new[2]}
+    assert "bert.pooler.dense.bias" in {name for name, _ in found["base/no_decay"].parameters}
+    assert found["base"].rate == 0.25 and found["base"].decay
+
+
+def test_one_rate_for_all(encoder, adapt):
+    assert [part.rate for part in adapt(encoder(), rate=0.5, base={})] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"train": "everything"}, 109_482_240),
+        ({"train": "biases"}, 102_912),
+        ({"train": "last_k", "last_k": 2}, 2 * 7_087_872 + 590_592),
+        ({"train": "last_k", "last_k": 12}, 12 * 7_087_872 + 590_592),
+        ({"train": "nothing"}, 0),
+    ],
+)
+def test_counts_of_bert_base(adapt, settings, expected):
+    with torch.device("meta"):
+        model = BertForSequenceClassification(BertConfig(num_labels=2))
+        assert sum(each.numel() for each in BertModel(BertConfig()).parameters()) == 109_482_240
+    _, base = adapt(model, base=settings)
+    assert base.counts(model) == {
+        "trainable": expected, "kept": expected, "exported": expected
+    }  # fmt: skip

@@ -1,0 +1,76 @@
+"""What no checkpoint had trains in every method; everything else is frozen first."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification
+
+from bertft.errors import BertftError
+from bertft.methods import groups
+from bertft.methods.decay import by_decay
+from bertft.methods.new_modules import NewModules
+
+POOLER = ["bert.pooler.dense.bias", "bert.pooler.dense.weight"]
+
+
+def trained(model):
+    return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+@pytest.mark.parametrize("extra", [[], POOLER])
+def test_the_new_train_and_nothing_else(encoder, extra):
+    model = encoder()
+    part = NewModules(["classifier.weight", "classifier.bias", *extra], 0.5)
+    part.attach(model)
+    assert trained(model) == part.new == {"classifier.weight", "classifier.bias", *extra}
+    decayed, rest = part.groups(model)
+    assert (decayed.name, decayed.decay, decayed.rate) == ("head", True, 0.5)
+    assert (rest.name, rest.decay, rest.rate) == ("head/no_decay", False, 0.5)
+    assert {name for name, _ in decayed.parameters} == {
+        name for name in part.new if name.endswith("weight")
+    }
+    assert {name for name, _ in rest.parameters} == {
+        name for name in part.new if name.endswith("bias")
+    }
+    size = 3 * 25 + (24 * 25 if extra else 0)
+    assert part.counts(model) == {"trainable": size, "kept": size, "exported": size}
+
+
+def test_the_head_of_bert_base():
+    with torch.device("meta"):
+        model = BertForSequenceClassification(BertConfig(num_labels=2))
+    part = NewModules(["classifier.weight", "classifier.bias"], 1e-3)
+    assert part.counts(model)["trainable"] == 1_538
+
+
+def test_rates(encoder, adapt):
+    [head] = adapt(encoder(), head_learning_rate=0.25)
+    assert head.rate == 0.25
+    [head] = adapt(encoder(), rate=0.125, head_learning_rate=0.25)
+    assert head.rate == 0.125
+
+
+def test_a_parameter_that_nobody_trains_is_found_out(encoder, adapt):
+    model = encoder()
+    parts = adapt(model)
+    model.bert.pooler.dense.bias.requires_grad_(True)
+    with pytest.raises(BertftError, match=r"do not agree on what trains: \['bert\.pooler\.dense"):
+        groups(parts, model)
+
+
+def test_a_parameter_in_two_groups_is_found_out(encoder, adapt):
+    model = encoder()
+    parts = adapt(model)
+    with pytest.raises(BertftError, match="one parameter in two groups"):
+        groups([*parts, *parts], model)
+
+
+def test_matrices_decay_and_vectors_do_not():
+    shapes = {"w": (2, 3), "norm": (3,), "scalar": (), "table": (4, 2), "cube": (2, 2, 2)}
+    pairs = [(name, torch.nn.Parameter(torch.zeros(shape))) for name, shape in shapes.items()]
+    found = {
+        group.name: [name for name, _ in group.parameters] for group in by_decay("x", pairs, 1)
+    }
+    assert found == {"x": ["w", "table", "cube"], "x/no_decay": ["norm", "scalar"]}
+    assert [group.name for group in by_decay("x", pairs[1:2], 1)] == ["x/no_decay"]

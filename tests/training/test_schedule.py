@@ -1,0 +1,47 @@
+"""Exact factors: the first update, the end of the ramp, the last update."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from bertft.training.schedule import factor
+
+
+def factors(total, warmup, kind):
+    return [factor(step, total, warmup, kind) for step in range(1, total + 1)]
+
+
+def test_linear():
+    decay = [done / 8 for done in range(8, 0, -1)]
+    assert factors(10, 0.2, "linear") == [0.5, 1.0, *decay]
+    assert factors(4, 0.0, "linear") == [1, 0.75, 0.5, 0.25]
+
+
+def test_cosine():
+    expected = [0.25, 0.5, 0.75, 1]
+    expected += [0.5 * (1 + math.cos(math.pi * done / 4)) for done in range(4)]
+    assert factors(8, 0.5, "cosine") == pytest.approx(expected, rel=1e-15)
+    assert factor(5, 8, 0.5, "cosine") == 1.0
+    assert factor(7, 8, 0.5, "cosine") == pytest.approx(0.5)
+
+
+def test_constant():
+    assert factors(5, 0.4, "constant") == [0.5, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine", "constant"])
+@pytest.mark.parametrize("warmup", [0.0, 0.06, 0.5, 0.99])
+@pytest.mark.parametrize("total", [1, 2, 3, 100])
+def test_every_update_has_a_rate_of_its_own(total, warmup, kind):
+    found = factors(total, warmup, kind)
+    assert all(0 < each <= 1 for each in found) and max(found) == 1
+    ramp = round(warmup * total)
+    assert found[:ramp] == sorted(found[:ramp])
+    assert found[ramp:] == sorted(found[ramp:], reverse=True)
+
+
+def test_an_unknown_kind():
+    with pytest.raises(ValueError, match="unknown schedule 'step'"):
+        factor(5, 10, 0.1, "step")

@@ -1,0 +1,210 @@
+"""One optimizer step: the window's mean, penalties once, and nothing of what is not finite."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from bertft.data.batch import collate
+from bertft.data.order import micro_batches
+from bertft.models.precision import Precision
+
+LENGTHS = [3, 9, 5, 7, 4, 6, 8]
+
+
+def cut(rows, size):
+    return [collate(rows, part, ("labels",)) for part in micro_batches(np.arange(len(rows)), size)]
+
+
+def gradients(stepper, batches):
+    stepper.optimizer.zero_grad()
+    loss, penalty = stepper.gradients(batches)
+    return loss, penalty, [parameter.grad.clone() for parameter in stepper.parameters]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+@pytest.mark.parametrize("name", ["classification", "multi_label", "tagging"])
+def test_a_window_of_micro_batches_equals_one_batch(stepper, table, everything, name, size):
+    """Ragged last ones included, and rows with no term at all (the first of tagging)."""
+    rows = table(LENGTHS, name)
+    made = stepper(name, part=everything(weight=0.1))
+    loss, penalty, whole = gradients(made, cut(rows, 7))
+    pieces = cut(rows, size)
+    assert len(pieces) == -(-7 // size)
+    found_loss, found_penalty, found = gradients(made, pieces)
+    torch.testing.assert_close(found_loss, loss, rtol=1e-12, atol=0)
+    assert torch.equal(found_penalty, penalty)
+    for one, other in zip(found, whole, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
+
+
+def test_the_loss_is_the_mean_over_terms_not_over_rows_or_micro_batches(stepper, table, task):
+    rows = table(LENGTHS, "tagging")
+    made = stepper("tagging")
+    [batch] = cut(rows, 7)
+    labels = batch.labels["labels"]
+    logits = made.runner(batch).detach()
+    each = torch.nn.functional.cross_entropy(logits, labels, ignore_index=-100, reduction="none")
+    terms = int((labels != -100).sum())
+    assert terms == sum(min(number, length) for number, length in enumerate(LENGTHS))
+    loss, _, _ = gradients(made, cut(rows, 3))
+    assert float(loss) == pytest.approx(float(each.sum() / terms), rel=1e-12)
+    naive = [float(gradients(made, [piece])[0]) for piece in cut(rows, 3)]
+    assert abs(float(loss) - sum(naive) / len(naive)) > 1e-3
+
+
+def test_the_gradient_is_that_of_transformers_own_mean_loss(stepper, table):
+    rows = table(LENGTHS)
+    made = stepper()
+    twin = stepper().runner.model
+    _, _, found = gradients(made, cut(rows, 3))
+    twin.set_attn_implementation("sdpa")
+    total = 0
+    for batch in cut(rows, 1):
+        inputs = {"input_ids": batch.input_ids[None], "labels": batch.labels["labels"]}
+        total = total + twin(**inputs).loss / len(rows)
+    total.backward()
+    expected = {name: parameter.grad for name, parameter in twin.named_parameters()}
+    names = [name for group in made.optimizer.param_groups for name in group["names"]]
+    for name, one in zip(names, found, strict=True):
+        torch.testing.assert_close(one, expected[name], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("size", [7, 2])
+def test_penalties_are_added_once_a_step(stepper, table, everything, size):
+    rows, part = table(LENGTHS), everything(weight=0.5)
+    plain, penalised = stepper(), stepper(part=part)
+    loss, none, bare = gradients(plain, cut(rows, size))
+    assert none is None
+    same_loss, penalty, found = gradients(penalised, cut(rows, size))
+    assert torch.equal(same_loss, loss) and part.calls == ["loss"]
+    squares = sum(parameter.detach().square().sum() for parameter in penalised.parameters)
+    torch.testing.assert_close(penalty, 0.25 * squares)
+    for one, other, parameter in zip(found, bare, penalised.parameters, strict=True):
+        torch.testing.assert_close(one, other + 0.5 * parameter, rtol=0, atol=1e-12)
+    outcome = penalised(cut(rows, size), 1, 10)
+    assert outcome.loss == pytest.approx(float(loss), rel=1e-12)
+    assert outcome.penalty == pytest.approx(float(penalty), rel=1e-12)
+
+
+@pytest.mark.parametrize("clip", [None, 1e-3, 0.1, 1e3])
+def test_clipping_is_torchs(stepper, table, everything, clip):
+    rows, part = table(LENGTHS), everything()
+    reference = stepper()
+    _, _, expected = gradients(reference, cut(rows, 3))
+    norm = torch.linalg.vector_norm(torch.cat([each.flatten() for each in expected]))
+    if clip is not None:
+        torch.nn.utils.clip_grad_norm_(reference.parameters, clip)
+    made = stepper(part=part, clip=clip)
+    outcome = made(cut(rows, 3), 1, 10)
+    assert outcome.gradient_norm == pytest.approx(float(norm), rel=1e-12), "before clipping"
+    order = {id(parameter): number for number, parameter in enumerate(made.parameters)}
+    for (_, parameter), gradient in zip(part.named, part.seen, strict=True):
+        wanted = reference.parameters[order[id(parameter)]].grad
+        torch.testing.assert_close(gradient, wanted, rtol=1e-12, atol=0)
+
+
+def test_a_step_is_adamws(stepper, table, everything):
+    """θ ← θ − η·(m̂ / (√v̂ + ε) + λθ): at the first step m̂ = g and v̂ = g²."""
+    rows, part = table(LENGTHS), everything(rate=0.01)
+    made = stepper(part=part)
+    before = [parameter.detach().clone() for _, parameter in part.named]
+    outcome = made(cut(rows, 3), 1, 10)
+    assert outcome.applied and part.calls == ["loss", "before", "after"]
+    for (_, parameter), old, gradient in zip(part.named, before, part.seen, strict=True):
+        decay = 0.01 if parameter.dim() > 1 else 0.0
+        wanted = old - 0.01 * (gradient / (gradient.abs() + 1e-8) + decay * old)
+        torch.testing.assert_close(parameter.detach(), wanted, rtol=0, atol=1e-12)
+        assert parameter.grad is None
+
+
+def everything_of(made):
+    state = made.optimizer.state
+    return [each.detach().clone() for each in made.parameters] + [
+        state[each][key].clone()
+        for each in made.parameters
+        if each in state
+        for key in sorted(state[each])
+    ]
+
+
+def unharmed(made, before):
+    after = everything_of(made)
+    assert len(after) == len(before)
+    for one, other in zip(after, before, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
+    assert all(parameter.grad is None for parameter in made.parameters)
+
+
+@pytest.mark.parametrize("size", [7, 3])
+def test_a_loss_that_is_not_finite_moves_nothing(stepper, table, everything, size):
+    part = everything()
+    made = stepper(part=part, poisoned=True, clip=1.0)
+    assert made(cut(table(LENGTHS), size), 1, 10).applied
+    before, calls = everything_of(made), len(part.calls)
+    assert len(before) == 4 * len(made.parameters)
+    outcome = made(cut(table(LENGTHS, poisoned=[4]), size), 2, 10)
+    assert not outcome.applied and not outcome.rescaled and np.isnan(outcome.loss)
+    assert part.calls[calls:] == ["loss"], "neither before_step nor after_step"
+    unharmed(made, before)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_a_gradient_that_is_not_finite_moves_nothing(stepper, table, value):
+    made = stepper(clip=1.0)
+    made(cut(table(LENGTHS), 3), 1, 10)
+    before = everything_of(made)
+    handle = made.parameters[3].register_hook(lambda gradient: gradient * value)
+    outcome = made(cut(table(LENGTHS), 3), 2, 10)
+    assert np.isfinite(outcome.loss) and not outcome.applied
+    unharmed(made, before)
+    handle.remove()
+    assert made(cut(table(LENGTHS), 3), 3, 10).applied
+
+
+def test_the_cpu_needs_no_scaler(stepper):
+    made = stepper()
+    assert not made.scaler.is_enabled() and made.scaler.state_dict() == {}
+
+
+@pytest.fixture
+def scaled() -> Precision:
+    """fp16's scaler around fp64, where powers of two change nothing: the CPU has one too."""
+    precision = Precision("fp32", torch.device("cpu"))
+    precision.scales = True
+    return precision
+
+
+def test_a_scaled_step_equals_a_plain_one(stepper, table, everything, scaled):
+    plain = stepper(part=everything(weight=0.1), clip=0.5)
+    other = stepper(part=everything(weight=0.1), clip=0.5, precision=scaled)
+    assert other.scaler.get_scale() == 65536
+    for step in (1, 2, 3):
+        expected = plain(cut(table(LENGTHS), 3), step, 10)
+        assert other(cut(table(LENGTHS), 3), step, 10) == expected
+    for one, two in zip(plain.parameters, other.parameters, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-14)
+
+
+def test_an_overflow_lowers_the_scale_and_is_told_apart(stepper, table, scaled):
+    made = stepper(precision=scaled)
+    before = everything_of(made)
+    handle = made.parameters[0].register_hook(lambda gradient: gradient * float("inf"))
+    outcomes, scales = [], []
+    for step in range(1, 20):
+        outcomes.append(made(cut(table(LENGTHS), 7), step, 20))
+        scales.append(made.scaler.get_scale())
+    assert not any(outcome.applied for outcome in outcomes)
+    assert scales == [2.0 ** (15 - number) for number in range(19)]
+    # From a scale of 1 on no scale is to blame: these count as non-finite steps.
+    assert [outcome.rescaled for outcome in outcomes] == [True] * 16 + [False] * 3
+    unharmed(made, before)
+    handle.remove()
+    assert made(cut(table(LENGTHS), 7), 20, 20).applied
+
+
+def test_a_nan_loss_is_no_fault_of_the_scale(stepper, table, scaled):
+    made = stepper(precision=scaled, poisoned=True)
+    outcome = made(cut(table(LENGTHS, poisoned=[0]), 7), 1, 10)
+    assert not outcome.applied and not outcome.rescaled
