@@ -137,7 +137,8 @@ def _run(command: str, config: Any, overrides: Sequence[str]) -> None:
         settings = settings_of(command, config, folder, overrides)
         importlib.import_module(f"bertft.commands.{command}").run(settings, folder)
     except Exception:
-        if not any("hydra.run.dir=" in override for override in overrides):
+        chosen = any("hydra.run.dir=" in override for override in overrides)
+        if not chosen and folder != Path.cwd():  # merge and predict run where they are called
             _remove_if_empty(folder)
         raise
 

@@ -217,4 +217,6 @@ def test_one_idea_a_file():
         for file in SOURCES
     }
     assert len(lengths) > 50
-    assert {name: lines for name, lines in lengths.items() if lines > 400} == {}
+    lists = "bertft/samples/texts/"  # words and sentences, no code
+    long = {name for name, lines in lengths.items() if lines > 400 and not name.startswith(lists)}
+    assert not long

@@ -25,7 +25,7 @@ from bertft.models.runner import EncoderRunner
 from bertft.models.source import Source
 from bertft.tasks.task import BaseTask
 
-__all__ = ["Adapted", "assemble", "fill"]
+__all__ = ["Adapted", "assemble", "fill", "located"]
 
 
 @dataclass
@@ -81,7 +81,7 @@ def assemble(
 
     What is new is drawn from torch's generator: seed it before.
     """
-    found = replace(settings, path=source.load, weights="pretrained", architecture={})
+    found = located(settings, source)
     config, _ = load_config(found, tokenizer, task.model_settings())
     loaded = load_model(found, config, source, task.auto_class)
     model: Any = loaded.model
@@ -94,6 +94,13 @@ def assemble(
     precision.prepare(model, any(part.trains_base for part in parts))
     runner = EncoderRunner(model, task.level, layout)
     return Adapted(task, tokenizer, model, parts, runner, precision, source)
+
+
+def located(settings: ModelConfig, source: Source) -> ModelConfig:
+    """``settings`` as they load ``source``, whatever name it was asked for by."""
+    return replace(
+        settings, path=source.load, revision=source.revision, weights="pretrained", architecture={}
+    )
 
 
 def fill(model: Any, weights: Mapping[str, Tensor]) -> None:

@@ -1,79 +1,129 @@
 """The base of a run: something that can be loaded again, the same, years later.
 
-A folder, the demo extra or a Hub revision is recorded with the sha256 of its weights. What could
+A folder, the demo extra or a Hub commit is recorded with the sha256 of its weights. What could
 not be had again (random weights, another run with its adapter folded in) is written into the
-run folder itself, as ``base/``.
+run folder itself:
+
+    settle     writes .base.tmp-<pid>, from which the model is loaded
+    keep       renames it to base/, just before the run is begun
+    discard    removes it, where the run is not begun after all
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
+from bertft.assembly.disk import writing
 from bertft.config.model import ModelConfig
-from bertft.errors import UsageError
+from bertft.errors import DataError, UsageError
 from bertft.models.load import load_config, load_model
 from bertft.models.quiet import quiet
 from bertft.models.source import Source, find, local_folder, weights_digest
+from bertft.runs.atomic import remove, sync_folder, sync_tree, temporary
+from bertft.runs.faults import point
 from bertft.runs.folder import RunFolder
 from bertft.tasks.task import BaseTask
 
-__all__ = ["describe", "needs_a_copy", "recorded", "settle"]
+__all__ = [
+    "OWN", "check_place", "describe", "discard", "is_run", "keep", "pinned", "recorded", "settle",
+]  # fmt: skip
 
-_OWN = "run"
-
-
-def needs_a_copy(settings: ModelConfig) -> bool:
-    """Whether the base lives in the run folder alone."""
-    return settings.weights == "random" or _is_run(settings.path)
+OWN = "run"  # the kind of a source that lies in the run folder
 
 
-def _is_run(path: str | None) -> bool:
-    return path is not None and RunFolder(Path(path).expanduser()).begun
+def is_run(settings: ModelConfig) -> bool:
+    """Whether ``model.path`` names a run, which is to be the base of another one."""
+    path = settings.path
+    return settings.weights != "random" and path is not None and _run(path).begun
+
+
+def check_place(settings: ModelConfig, run: RunFolder) -> None:
+    """UsageError where a copy of the base would take the place of a folder that no run left."""
+    own = settings.weights == "random" or is_run(settings)
+    # A start that was cut off has left check_rows.jsonl before its base.
+    if own and run.base.exists() and not run.check_rows.exists():
+        raise UsageError(
+            "is there already, and the run's base would take its place", where=str(run.base),
+            hint="Give another hydra.run.dir",
+        )  # fmt: skip
 
 
 def settle(
     settings: ModelConfig,
     task: BaseTask,
     tokenizer: Any,
-    folder: Path,
+    run: RunFolder,
     merged: Callable[[Path], Any],
 ) -> Source:
-    """Where the base loads from; a copy is written to ``folder`` first where one is needed.
+    """Where the base loads from; a copy is written first where one is needed.
 
     ``merged(run)`` gives a run's model with every part folded. Random weights are drawn from
-    torch's generator: seed it before.
+    torch's generator: seed it before. Raises EnvironmentFailed if the copy cannot be written.
     """
-    if not needs_a_copy(settings):
+    if is_run(settings):
+        assert settings.path is not None
+        name, model = settings.path, merged(_run(settings.path).path)
+    elif settings.weights == "random":
+        config, source = load_config(settings, tokenizer, task.model_settings())
+        name, model = settings.name, load_model(settings, config, source, task.auto_class).model
+    else:
         assert settings.path is not None, "checked with the configuration"
         return find(settings.path, settings.revision)
-    if _is_run(settings.path):
-        model = merged(Path(settings.path or "").expanduser())
-    else:
-        config, source = load_config(settings, tokenizer, task.model_settings())
-        model = load_model(settings, config, source, task.auto_class).model
-    with quiet():
+    folder = temporary(run.base)
+    with writing(run.base), quiet():
+        folder.mkdir(parents=True, exist_ok=True)
         model.base_model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return Source(settings.name, _OWN, str(folder))
+        tokenizer.save_pretrained(folder)
+        sync_tree(folder)
+    return Source(name, OWN, str(folder))
+
+
+def keep(source: Source, run: RunFolder) -> Source:
+    """Put a copy that ``settle`` wrote into its place; other sources stay as they are."""
+    if source.kind != OWN:
+        return source
+    with writing(run.base):
+        if os.path.lexists(run.base):
+            remove(run.base)
+        point("rename base")
+        os.rename(source.load, run.base)
+        sync_folder(run.path)
+    return replace(source, load=str(run.base))
+
+
+def discard(run: RunFolder) -> None:
+    """Remove what ``settle`` wrote."""
+    rmtree(temporary(run.base), ignore_errors=True)
+
+
+def pinned(source: Source, config: Any) -> Source:
+    """A Hub source at the commit that ``config``, loaded from it, came with."""
+    commit = getattr(config, "_commit_hash", None)
+    return replace(source, revision=commit) if source.kind == "hub" and commit else source
 
 
 def describe(source: Source) -> dict[str, Any]:
     """For the manifest: name, kind, place, revision, sha256."""
     folder = local_folder(source)
     digest = weights_digest(folder) if folder is not None else None
-    place = source.load if source.kind != _OWN else "base"
+    place = source.load if source.kind != OWN else "base"
     return {**replace(source, load=place).describe(), "sha256": digest}
 
 
 def recorded(manifest: Mapping[str, Any], run: RunFolder) -> Source:
     """The base that ``manifest`` describes. UsageError if what lies there now is another one."""
-    said = dict(manifest["base"])
-    digest = said.pop("sha256")
-    source = Source(**said)
-    if source.kind == _OWN:
+    try:
+        said = dict(manifest["base"])
+        digest = said.pop("sha256")
+        source = Source(**said)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"does not tell the base ({error})", where=str(run.manifest)) from error
+    if source.kind == OWN:
         source = replace(source, load=str(run.base))
     elif source.kind == "package":  # the environment may have moved
         source = find(source.name)
@@ -93,3 +143,7 @@ def recorded(manifest: Mapping[str, Any], run: RunFolder) -> Source:
                 hint="An adapter belongs to the weights it was trained on; restore them",
             )
     return source
+
+
+def _run(path: str) -> RunFolder:
+    return RunFolder(Path(path).expanduser())

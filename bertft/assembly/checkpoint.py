@@ -23,7 +23,7 @@ from bertft.runs.atomic import write_json
 from bertft.runs.json_file import read_object
 from bertft.runs.tensors import join_state, read_tensors, split_state, write_tensors
 
-__all__ = ["Facts", "read_facts", "read_state", "read_weights", "writer"]
+__all__ = ["Facts", "is_checkpoint", "read_facts", "read_state", "read_weights", "writer"]
 
 _WEIGHTS, _FACTS = "adapter.safetensors", "bertft.json"
 _STATE, _STRUCTURE = "state.safetensors", "state.json"
@@ -55,6 +55,11 @@ def writer(
             write_json(folder / _STRUCTURE, structure)
 
     return write
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether ``folder`` was written as one: it has no base, and is nothing without its run."""
+    return (folder / _WEIGHTS).is_file() and (folder / _FACTS).is_file()
 
 
 def read_facts(folder: Path) -> Facts:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,9 +16,10 @@ import bertft
 from bertft.assembly.adapted import Adapted
 from bertft.assembly.base import describe
 from bertft.config.commands import TrainConfig
+from bertft.config.data import DataConfig
 from bertft.data.report import DataReport
 
-__all__ = ["manifest"]
+__all__ = ["manifest", "recorded_data"]
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "safetensors", "numpy", "pyarrow")
 
@@ -45,6 +49,21 @@ def manifest(
         "data": data.to_dict(),
         "parameters": adapted.counts(),
     }
+
+
+def recorded_data(data: DataConfig, told: Mapping[str, Any]) -> DataConfig:
+    """The ``data`` of a run whose manifest is ``told``, with the files where they were read.
+
+    A relative path was meant from the folder in which the run was begun.
+    """
+    found: dict[str, Any] = {}
+    for name, split in told["data"]["splits"].items():
+        given = getattr(data, name)
+        if data.source == "files" and given is not None and split["files"]:
+            file = Path(split["files"][0])
+            if not Path(given).expanduser().is_absolute() and file.is_file():
+                found[name] = str(file)
+    return replace(data, **found)
 
 
 def _hardware(device: torch.device) -> dict[str, Any]:

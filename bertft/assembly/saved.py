@@ -7,17 +7,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 
 from bertft.assembly import base
 from bertft.assembly.adapted import Adapted, assemble
-from bertft.assembly.checkpoint import Facts, read_facts, read_weights
+from bertft.assembly.checkpoint import Facts, is_checkpoint, read_facts, read_weights
+from bertft.assembly.manifest import recorded_data
 from bertft.assembly.merged_folder import fill_prefix, read_beside
 from bertft.config.commands import TrainConfig
 from bertft.config.data import DataConfig
 from bertft.config.messages import did_you_mean
 from bertft.config.model import ModelConfig
 from bertft.config.resumed import config_of_run
-from bertft.errors import UsageError
+from bertft.errors import DataError, UsageError
+from bertft.methods.new_modules import NewModules
 from bertft.models.load import load_tokenizer, longest_input
 from bertft.models.precision import choose, resolve_device
 from bertft.models.source import Source
@@ -59,9 +62,9 @@ def open_saved(
     folder = Path(path).expanduser()
     if RunFolder(folder).begun:
         return _open_run(RunFolder(folder), checkpoint, precision, device, data, warn)
-    if (folder / "config.json").is_file():
+    if (folder / "config.json").is_file() and not is_checkpoint(folder):
         return _open_folder(folder, precision or "auto", device, data)
-    if not folder.is_dir():
+    if not folder.exists():
         near = [each.name for each in folder.parent.iterdir()] if folder.parent.is_dir() else []
         hint = did_you_mean(folder.name, near)
         hint = hint[:1].upper() + hint[1:]
@@ -80,6 +83,8 @@ def _open_run(
 ) -> Saved:
     config, manifest = config_of_run(run.path), run.read_manifest()
     place = resolve_device(device)
+    if config.trainer.threads is not None:
+        torch.set_num_threads(config.trainer.threads)
     folder = Checkpoints(run.checkpoints).find(which, warn=warn)
     facts = read_facts(folder)
     if facts.labels != manifest["labels"]:
@@ -87,9 +92,12 @@ def _open_run(
             f"its labels {facts.labels} are not the run's {manifest['labels']}", where=str(folder),
             hint="Checkpoint and manifest.json belong to different runs",
         )  # fmt: skip
+    if data is not None:
+        _check_task(data, facts.task)
     source = base.recorded(manifest, run)
     tokenizer = load_tokenizer(replace(config.model, tokenizer=str(folder), revision=None))
-    task = build_task(data or config.data, facts.labels)
+    data = data or recorded_data(config.data, manifest)
+    task = build_task(data, facts.labels)
     torch.manual_seed(config.seed)
     adapted = assemble(
         source, config.model, config.method, task, tokenizer,
@@ -97,17 +105,14 @@ def _open_run(
         layout=manifest["layout"], weights=read_weights(folder),
     )  # fmt: skip
     adapted.model.eval()
-    return Saved(adapted, data or config.data, facts, run, config, folder)
+    return Saved(adapted, data, facts, run, config, folder)
 
 
 def _open_folder(folder: Path, precision: str, device: str, data: DataConfig | None) -> Saved:
     """A merged or plain transformers folder; a prefix that a merge put beside is attached."""
     name, labels = recognise(read_object(folder / "config.json"))
-    if data is not None and data.task != name:
-        raise UsageError(
-            f"the folder's head is for {name}, not {data.task}", where="data.task",
-            hint=f"Set data.task={name}",
-        )  # fmt: skip
+    if data is not None:
+        _check_task(data, name)
     data = data or DataConfig(name=folder.name, task=name)
     settings = ModelConfig(name=folder.name, path=str(folder))
     tokenizer = load_tokenizer(settings)
@@ -118,6 +123,7 @@ def _open_folder(folder: Path, precision: str, device: str, data: DataConfig | N
         source, settings, beside.method, task, tokenizer,
         choose(precision, resolve_device(device)),
     )  # fmt: skip
+    _check_head(folder, adapted)
     if beside.prefix is not None:
         fill_prefix(folder, adapted.model)
     adapted.model.eval()
@@ -127,3 +133,25 @@ def _open_folder(folder: Path, precision: str, device: str, data: DataConfig | N
         longest_input(adapted.model.config, tokenizer) - taken,
     )
     return Saved(adapted, data, Facts(name, labels, longest, 0))
+
+
+def _check_task(data: DataConfig, task: str) -> None:
+    if data.task != task:
+        raise UsageError(
+            f"the model's head is for {task}, not {data.task}", where="data.task",
+            hint=f"Set data.task={task}",
+        )  # fmt: skip
+
+
+def _check_head(folder: Path, adapted: Adapted) -> None:
+    """DataError where the folder has no weights for its head: it would answer at random."""
+    kept: set[str] = set()
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "pt") as tensors:
+            kept |= set(tensors.keys())
+    new = next(part for part in adapted.parts if isinstance(part, NewModules)).new
+    if kept and not new <= kept:
+        raise DataError(
+            f"there are no weights for {', '.join(sorted(new - kept)[:3])}", where=str(folder),
+            hint="The folder is not whole, or its head was never trained",
+        )  # fmt: skip

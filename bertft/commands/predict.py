@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-from rich.console import Console
-
 from bertft.assembly.saved import open_saved
+from bertft.assembly.warn import warn
 from bertft.config.commands import PredictConfig
+from bertft.config.data import DataConfig
 from bertft.data.features import featurize
+from bertft.data.rows import Rows
 from bertft.data.sources import load_inputs
-from bertft.errors import EnvironmentFailed, UsageError
+from bertft.errors import DataError, UsageError
+from bertft.runs.atomic import environment, temporary
 from bertft.training.evaluate import predict_logits
 
 __all__ = ["run"]
@@ -25,9 +26,11 @@ __all__ = ["run"]
 
 def run(config: PredictConfig, _: Path) -> None:
     """Nothing but answers goes to stdout."""
+    if config.output != "-":
+        _check(Path(config.output).expanduser())
     saved = open_saved(
         config.run, checkpoint=config.checkpoint, precision=config.precision, device=config.device,
-        warn=Console(stderr=True).print,
+        warn=warn,
     )  # fmt: skip
     adapted, data = saved.adapted, saved.data
     if config.text is not None:
@@ -39,7 +42,7 @@ def run(config: PredictConfig, _: Path) -> None:
                 hint="Leave it out",
             )  # fmt: skip
         adapted.task.threshold = config.threshold
-    rows = load_inputs(config.input, data)
+    rows = _rows(config.input, data)
     encode = adapted.task.encoder(adapted.tokenizer, saved.facts.max_length)
     table = featurize(rows, encode, [], None)
     logits = predict_logits(adapted.runner, table, adapted.precision)
@@ -48,23 +51,42 @@ def run(config: PredictConfig, _: Path) -> None:
             file.write(json.dumps(answer, ensure_ascii=False) + "\n")
 
 
+def _rows(name: str, data: DataConfig) -> Rows:
+    """The rows of ``name``, read as the run read its own; what is left out is told."""
+    try:
+        rows = load_inputs(name, data)
+    except DataError as error:  # here the setting is called text
+        what = error.what.replace("data.text", "text")
+        raise DataError(what, where=error.where, hint=error.hint) from error
+    for reason, count in rows.skipped.items():
+        warn(f"{rows.source}: {count:,} × {reason} left out, and so without an answer")
+    return rows
+
+
+def _check(path: Path) -> None:
+    """UsageError where no file can be written, before anything is computed."""
+    if path.is_dir():
+        raise UsageError("is a folder", where=f"output={path}", hint="Name a file in it")
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no folder {path.parent}", where=f"output={path}")
+
+
 @contextlib.contextmanager
 def _output(name: str) -> Iterator[TextIO]:
-    """stdout, or a file that is there whole or not at all."""
+    """stdout, or a file that is there whole or not at all; a pipe or device is written to."""
     if name == "-":
         yield sys.stdout
         return
-    path = Path(name).expanduser()
-    new = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    path = Path(name).expanduser().resolve()
+    plain = path.is_file() or not path.exists()
+    new = temporary(path) if plain else path
     try:
-        with new.open("w", encoding="utf-8") as file:
-            yield file
-        new.replace(path)
-    except OSError as error:
-        raise EnvironmentFailed(
-            f"cannot be written ({error.strerror or error})", where=name,
-            hint="Give another output=<file>",
-        ) from error  # fmt: skip
+        with environment(path):
+            with new.open("w", encoding="utf-8") as file:
+                yield file
+            if plain:
+                new.replace(path)
     finally:
-        with contextlib.suppress(OSError):
-            new.unlink(missing_ok=True)
+        if plain:
+            with contextlib.suppress(OSError):
+                new.unlink(missing_ok=True)

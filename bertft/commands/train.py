@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
+import shlex
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from bertft.assembly import base
 from bertft.assembly.adapted import fill
 from bertft.assembly.check_rows import write_check_rows
 from bertft.assembly.checkpoint import Facts, read_state, read_weights, writer
 from bertft.assembly.manifest import manifest
 from bertft.assembly.prepare import Prepared, prepare
 from bertft.assembly.state import put_back, take
+from bertft.assembly.warn import warn
 from bertft.config.commands import TrainConfig
+from bertft.config.resumed import config_of_run
+from bertft.config.trainer import TrainerConfig
 from bertft.config.yaml_text import yaml_text
 from bertft.data import report
 from bertft.errors import Stopped
@@ -24,8 +28,10 @@ from bertft.listeners.log_file import LogFile
 from bertft.listeners.metrics_file import MetricsFile
 from bertft.listeners.progress import ProgressView
 from bertft.reports.tables import parameter_table, result_lines, result_table
+from bertft.runs.atomic import environment, write_json, write_text
 from bertft.runs.checkpoints import Checkpoints
 from bertft.runs.folder import RunFolder
+from bertft.runs.json_file import read_object
 from bertft.training.evaluate import evaluate
 from bertft.training.events import Interrupted, Listener
 from bertft.training.loop import Loop, Progress
@@ -46,21 +52,34 @@ def run(config: TrainConfig, folder: Path) -> None:
     going_on = config.resume is not None and place.begun
     if not going_on:
         place.refuse_a_run()
+        base.check_place(config.model, place)
+    elif place.finished and not _longer(config.trainer, place):
+        _say_finished(place)
+        return
     with StopRequest() as stop, PeakMemory() as memory:
         try:
             prepared = prepare(config, place, place.read_manifest() if going_on else None)
-        except BaseException:
+            job = _Job(config, place, prepared, console)
             if not going_on:
-                shutil.rmtree(place.base, ignore_errors=True)
-            raise
-        job = _Job(config, place, prepared, console)
-        if going_on and not job.find_state():
-            print(f"{folder} is finished: {job.progress.step} steps of {prepared.total}")
-            return
-        if not going_on:
-            job.begin()
+                job.begin()
+            elif not job.go_on():
+                _say_finished(place)
+                return
+        finally:
+            base.discard(place)
         job.train(stop)
         job.finish(memory)
+
+
+def _longer(trainer: TrainerConfig, place: RunFolder) -> bool:
+    """Whether more is asked for than the run in ``place`` was last told."""
+    told = config_of_run(place.path).trainer
+    return (trainer.epochs, trainer.steps) != (told.epochs, told.steps)
+
+
+def _say_finished(place: RunFolder) -> None:
+    steps = read_object(place.metrics)["train"]["steps"]
+    print(f"{place.path} is finished, after {steps} steps; metrics.json has its result")
 
 
 class _Job:
@@ -74,34 +93,38 @@ class _Job:
         self.checkpoints = Checkpoints(place.checkpoints, config.trainer.keep_checkpoints)
         self.progress = Progress()
         self._listeners: dict[str, Any] | None = None
-        self._state: dict[str, Any] | None = None
 
     def begin(self) -> None:
-        """Show what will be trained on what, and open the run folder."""
-        prepared = self.prepared
+        """Show what will be trained on what, and open the run folder; its manifest comes last."""
+        prepared, place = self.prepared, self.place
         self.console.print(report.table(prepared.report))
         self.console.print(parameter_table(_without(self.adapted.counts(), "head")))
+        with environment(place.path):
+            place.path.mkdir(parents=True, exist_ok=True)
+        if prepared.splits.validation is not None:
+            write_check_rows(place.check_rows, prepared.splits.validation)
+        self.adapted.source = base.keep(self.adapted.source, place)
         facts = manifest(
             self.config, self.adapted, prepared.report, prepared.max_length, prepared.total
         )
-        self.place.create(yaml_text(self.config), facts)
-        if prepared.splits.validation is not None:
-            write_check_rows(self.place.check_rows, prepared.splits.validation)
+        place.create(yaml_text(self.config), facts)
 
-    def find_state(self) -> bool:
+    def go_on(self) -> bool:
         """Load the newest whole checkpoint; False if there is nothing left to train."""
-        warn = Console(stderr=True).print
-        if not self.checkpoints.steps():
-            return True  # stopped before its first checkpoint: it begins again
-        newest = self.checkpoints.find("last", with_state=True, warn=warn)
-        fill(self.adapted.model, read_weights(newest))
-        self._state = read_state(newest)
-        progress, self._listeners = put_back(self._state, self.prepared.stepper)
-        self.progress = progress
-        if progress.step >= self.prepared.total and self.place.finished:
-            return False
-        self.checkpoints.settle(progress.step, progress.best_step)
-        self.place.metrics.unlink(missing_ok=True)  # it goes on: what it says is no longer so
+        place, total = self.place, self.prepared.total
+        if self.checkpoints.steps():  # else it was stopped before its first, and begins again
+            newest = self.checkpoints.find("last", with_state=True, warn=warn)
+            fill(self.adapted.model, read_weights(newest))
+            self.progress, self._listeners = put_back(read_state(newest), self.prepared.stepper)
+            patience = self.config.trainer.patience
+            spent = patience is not None and self.progress.stale >= patience
+            if place.finished and (self.progress.step >= total or spent):
+                return False
+            self.checkpoints.settle(self.progress.step, self.progress.best_step)
+        with environment(place.path):
+            place.metrics.unlink(missing_ok=True)  # it goes on: what it says is no longer so
+            write_text(place.config, yaml_text(self.config))
+            write_json(place.manifest, {**place.read_manifest(), "total_steps": total})
         return True
 
     def train(self, stop: StopRequest) -> None:
@@ -120,7 +143,7 @@ class _Job:
             view = stack.enter_context(
                 ProgressView(quiet=self.config.quiet, best=self.progress.best)
             )
-            listeners: list[Listener] = [metrics, guarded(log, print), guarded(view, log.line)]
+            listeners: list[Listener] = [metrics, guarded(log, warn), guarded(view, log.line)]
             loop = self._loop(stop, metrics)
             for event in loop.run():
                 for listener in listeners:
@@ -128,7 +151,7 @@ class _Job:
                 if isinstance(event, Interrupted):
                     raise Stopped(
                         event.signum, where=f"step {event.step}",
-                        hint=f"Go on with bertft train resume={place.path}",
+                        hint=f"Go on with bertft train {shlex.quote(f'resume={place.path}')}",
                     )  # fmt: skip
 
     def _loop(self, stop: StopRequest, metrics: MetricsFile) -> Loop:

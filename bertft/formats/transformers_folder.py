@@ -26,12 +26,13 @@ __all__ = ["license_of", "new_folder", "write_model"]
 def new_folder(out: Path) -> Iterator[Path]:
     """A temporary folder that becomes ``out`` if the block ends well, and vanishes if not.
 
-    UsageError if ``out`` exists and is not empty.
+    So do the folders above it that had to be made. UsageError if ``out`` exists and is not empty.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(
             f"{out} is there already", where="out", hint="Give a new folder, or an empty one"
         )
+    made = [each for each in out.parents if not each.exists()]  # the lowest first
     out.parent.mkdir(parents=True, exist_ok=True)
     new = out.with_name(f".{out.name}.tmp-{os.getpid()}")
     shutil.rmtree(new, ignore_errors=True)
@@ -44,6 +45,9 @@ def new_folder(out: Path) -> Iterator[Path]:
         new.rename(out)
     finally:
         shutil.rmtree(new, ignore_errors=True)
+        with contextlib.suppress(OSError):  # one that holds something stays
+            for each in made:
+                each.rmdir()
 
 
 def write_model(folder: Path, model: Any, tokenizer: Any, card: str) -> None:

@@ -95,7 +95,10 @@ def load_tokenizer(settings: ModelConfig) -> Any:
     path = settings.tokenizer or settings.path
     if path is None:
         raise UsageError("no tokenizer", where="model.tokenizer", hint="Name a folder or a Hub id")
-    source = find(path, settings.revision if settings.tokenizer is None else None)
+    if settings.tokenizer is None:
+        source = find(path, settings.revision)
+    else:
+        source = find(path, setting="model.tokenizer")
     with _explained("tokenizer", source), quiet():
         tokenizer = AutoTokenizer.from_pretrained(
             source.load,

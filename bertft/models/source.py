@@ -40,10 +40,15 @@ class Source:
         return asdict(self)
 
 
-def find(path: str, revision: str | None = None) -> Source:
-    """The source that ``model.path`` names. UsageError for a folder that holds no model."""
+def find(path: str, revision: str | None = None, setting: str = "model.path") -> Source:
+    """The source that ``setting`` names. UsageError for a folder that holds no model.
+
+    A folder for ``model.tokenizer`` may hold a tokenizer alone.
+    """
     folder = Path(path).expanduser()
     if folder.is_dir():
+        if setting == "model.tokenizer":
+            return Source(path, "folder", str(folder.resolve()))
         if not (folder / "config.json").is_file():
             raise UsageError(
                 f"the folder {path} holds no config.json",
@@ -62,7 +67,7 @@ def find(path: str, revision: str | None = None) -> Source:
         siblings = [p.name for p in parent.iterdir() if p.is_dir()] if parent.is_dir() else []
         raise UsageError(
             f"there is no folder {path}",
-            where="model.path",
+            where=setting,
             hint=did_you_mean(folder.name, siblings)
             or "Give a folder, or a Hub id such as bert-base-uncased",
         )

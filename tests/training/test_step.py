@@ -163,6 +163,17 @@ def test_a_gradient_that_is_not_finite_moves_nothing(stepper, table, value):
     assert made(cut(table(LENGTHS), 3), 3, 10).applied
 
 
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_loss_that_is_not_finite_moves_nothing_though_its_gradient_is(stepper, table, value):
+    made = stepper()
+    exact = made.task.loss
+    made.task.loss = lambda logits, batch: exact(logits, batch) + value
+    before = everything_of(made)
+    outcome = made(cut(table(LENGTHS), 3), 1, 10)
+    assert np.isfinite(outcome.gradient_norm) and not outcome.applied
+    unharmed(made, before)
+
+
 def test_the_cpu_needs_no_scaler(stepper):
     made = stepper()
     assert not made.scaler.is_enabled() and made.scaler.state_dict() == {}

@@ -1,0 +1,11 @@
+"""Warnings: a line on stderr, its text as it is, whatever brackets a path in it has."""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["warn"]
+
+
+def warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)

@@ -1,0 +1,159 @@
+"""The base of a run: where it comes from, where its copy goes, and that it is the same later."""
+
+from __future__ import annotations
+
+import json
+import os
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from bertft.assembly import base
+from bertft.config.model import ModelConfig
+from bertft.errors import DataError, EnvironmentFailed, UsageError
+from bertft.models.source import Source
+from bertft.runs.folder import RunFolder
+
+COMMIT = "c" * 40
+
+
+@pytest.fixture
+def run(tmp_path):
+    (tmp_path / "run").mkdir()
+    return RunFolder(tmp_path / "run")
+
+
+def write_model(folder, value=1.0):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    save_file({"a": torch.full([4], value)}, folder / "model.safetensors")
+    return folder
+
+
+class Model:
+    """What ``settle`` asks of a model and of a tokenizer."""
+
+    def __init__(self, value=1.0):
+        self.value, self.base_model = value, self
+
+    def save_pretrained(self, folder):
+        write_model(folder, self.value)
+
+
+def settle(run, settings, merged=None):
+    tokenizer = SimpleNamespace(save_pretrained=lambda folder: None)
+    return base.settle(settings, SimpleNamespace(), tokenizer, run, merged or (lambda _: Model()))
+
+
+def begin(folder):
+    folder.mkdir(parents=True)
+    for name in ("config.yaml", "manifest.json"):
+        (folder / name).write_text("{}")
+    return folder
+
+
+def test_a_folder_is_taken_where_it_lies(run, tmp_path):
+    folder = write_model(tmp_path / "model")
+    source = settle(run, ModelConfig(name="mine", path=str(folder)))
+    assert source == Source(str(folder), "folder", str(folder))
+    assert base.keep(source, run) == source
+    told = base.describe(source)
+    assert told["load"] == str(folder) and len(told["sha256"]) == 64
+    assert base.recorded({"base": told}, run) == source
+    assert list(run.path.iterdir()) == []
+
+
+def test_a_copy_is_prepared_beside_its_place_and_then_put_there(run, tmp_path):
+    other = begin(tmp_path / "other run")
+    asked = []
+    source = settle(
+        run,
+        ModelConfig(name="minilm", path=str(other)),
+        lambda run: asked.append(run) or Model(2.0),
+    )
+    assert asked == [other] and (source.name, source.kind) == (str(other), base.OWN)
+    assert not run.base.exists() and (run.path / f".base.tmp-{os.getpid()}").is_dir()
+    kept = base.keep(source, run)
+    assert kept.load == str(run.base) and (run.base / "model.safetensors").is_file()
+    told = base.describe(kept)
+    assert told["load"] == "base"
+
+    moved = RunFolder(run.path.rename(tmp_path / "moved"))
+    assert base.recorded({"base": told}, moved).load == str(moved.base)
+    write_model(moved.base, value=3.0)
+    with pytest.raises(UsageError, match="is not the run's: its weights have sha256"):
+        base.recorded({"base": told}, moved)
+
+
+def test_what_was_prepared_can_be_given_up(run, tmp_path):
+    settle(run, ModelConfig(name="x", path=str(begin(tmp_path / "other"))))
+    base.discard(run)
+    assert list(run.path.iterdir()) == []
+    base.discard(run)
+
+
+def test_what_a_start_left_that_was_cut_off_is_replaced(run, tmp_path):
+    settings = ModelConfig(name="x", path=str(begin(tmp_path / "other")))
+    write_model(run.base, value=9.0)
+    run.check_rows.write_text("")
+    base.check_place(settings, run)
+    kept = base.keep(settle(run, settings), run)
+    fresh = write_model(tmp_path / "fresh", value=1.0)
+    sums = [(each / "model.safetensors").read_bytes() for each in (run.base, fresh)]
+    assert kept.load == str(run.base) and sums[0] == sums[1]
+
+
+def test_a_folder_of_somebody_else_is_not(run, tmp_path):
+    write_model(run.base)
+    own = ModelConfig(name="tiny", weights="random")
+    for settings in (own, ModelConfig(name="x", path=str(begin(tmp_path / "other")))):
+        with pytest.raises(UsageError, match="the run's base would take its place"):
+            base.check_place(settings, run)
+    base.check_place(ModelConfig(name="x", path=str(run.base)), run)  # needs no copy
+
+
+def test_random_weights_on_a_run_are_not_the_run(tmp_path):
+    other = str(begin(tmp_path / "other"))
+    assert base.is_run(ModelConfig(name="x", path=other))
+    assert not base.is_run(ModelConfig(name="x", path=other, weights="random"))
+    assert not base.is_run(ModelConfig(name="x", path=str(tmp_path)))
+    assert not base.is_run(ModelConfig(name="tiny", weights="random"))
+
+
+def test_a_full_disk(run, tmp_path):
+    class Full(Model):
+        def save_pretrained(self, folder):
+            raise RuntimeError("Error while serializing: I/O error: (os error 28)")
+
+    with pytest.raises(EnvironmentFailed, match=r"base: cannot be written \(No space left"):
+        settle(run, ModelConfig(name="x", path=str(begin(tmp_path / "o"))), lambda _: Full())
+
+
+def test_a_hub_source_is_held_at_the_commit_that_was_loaded():
+    config = SimpleNamespace(_commit_hash=COMMIT)
+    hub = Source("some/model", "hub", "some/model", "main")
+    assert base.pinned(hub, config).revision == COMMIT
+    assert base.pinned(hub, SimpleNamespace(_commit_hash=None)) == hub
+    folder = Source("here", "folder", "/here")
+    assert base.pinned(folder, config) == folder
+
+
+def test_a_hub_source_is_verified_in_the_cache(run, tmp_path, monkeypatch):
+    cache = tmp_path / "hub"
+    snapshot = write_model(cache / "models--some--model" / "snapshots" / COMMIT)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    hub = Source("some/model", "hub", "some/model", COMMIT)
+    told = base.describe(hub)
+    assert len(told["sha256"]) == 64
+    assert base.recorded({"base": told}, run) == hub
+    write_model(snapshot, value=5.0)
+    with pytest.raises(UsageError, match="is not the run's"):
+        base.recorded({"base": told}, run)
+
+
+@pytest.mark.parametrize("manifest", [{}, {"base": None}, {"base": {"sha256": None, "odd": 1}}])
+def test_a_manifest_that_does_not_tell_the_base(run, manifest):
+    with pytest.raises(DataError, match=r"manifest\.json: does not tell the base"):
+        base.recorded(manifest, run)

@@ -1,0 +1,29 @@
+"""A checkpoint: what trains, and the facts to use it."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from torch import nn
+
+from bertft.assembly.checkpoint import Facts, is_checkpoint, read_facts, read_weights, writer
+from bertft.errors import DataError
+
+
+def test_a_checkpoint_holds_what_trains_and_its_facts(tmp_path):
+    model = nn.ModuleDict({"trained": nn.Linear(3, 2), "frozen": nn.Linear(2, 2)})
+    model["frozen"].requires_grad_(False)
+    nothing = SimpleNamespace(save_pretrained=lambda folder: None)
+    model.config = nothing
+    facts = Facts("classification", ["a", "好"], 64, 12)
+    writer(SimpleNamespace(model=model, tokenizer=nothing), facts, None)(tmp_path)
+    assert set(read_weights(tmp_path)) == {"trained.weight", "trained.bias"}
+    assert read_facts(tmp_path) == facts and is_checkpoint(tmp_path)
+    assert "好" in (tmp_path / "bertft.json").read_text(encoding="utf-8")
+    (tmp_path / "bertft.json").write_text(json.dumps({"task": "x"}))
+    with pytest.raises(DataError, match="another form"):
+        read_facts(tmp_path)
+    (tmp_path / "adapter.safetensors").unlink()
+    assert not is_checkpoint(tmp_path)

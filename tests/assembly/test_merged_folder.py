@@ -1,0 +1,48 @@
+"""What lies beside a merged model: written and read back, and refused where it does not fit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from bertft.assembly.merged_folder import fill_prefix, read_beside, write_beside
+from bertft.config.parts.prefix import Settings
+from bertft.errors import DataError
+
+
+class Prefixed(nn.Module):
+    def __init__(self, length=3):
+        super().__init__()
+        self.prefix = nn.Linear(length, 2)
+        self.head = nn.Linear(2, 2)
+
+
+def test_a_prefix_beside_a_model_comes_back(tmp_path):
+    settings = Settings(length=3, mlp=True)
+    torch.manual_seed(0)
+    before, after = Prefixed(), Prefixed()
+    write_beside(tmp_path, 77, settings, before)
+    beside = read_beside(tmp_path)
+    assert (beside.max_length, beside.prefix) == (77, settings)
+    assert beside.method.prefix == settings and beside.method.low_rank is None
+    fill_prefix(tmp_path, after)
+    assert after.prefix.weight.equal(before.prefix.weight)
+    assert not after.head.weight.equal(before.head.weight)
+    with pytest.raises(DataError, match="is not the prefix that"):
+        fill_prefix(tmp_path, Prefixed(length=4))
+
+
+def test_nothing_beside_a_model(tmp_path):
+    beside = read_beside(tmp_path)
+    assert (beside.max_length, beside.prefix, beside.method.prefix) == (None, None, None)
+    write_beside(tmp_path, 12, None, Prefixed())
+    assert read_beside(tmp_path).max_length == 12
+    assert [path.name for path in tmp_path.iterdir()] == ["bertft.json"]
+
+
+@pytest.mark.parametrize("content", ["{}", '{"max_length": 1, "prefix": {"odd": 1}}', "[]"])
+def test_bertft_json_of_another_form(tmp_path, content):
+    (tmp_path / "bertft.json").write_text(content)
+    with pytest.raises(DataError, match=r"bertft\.json"):
+        read_beside(tmp_path)

@@ -1,0 +1,11 @@
+"""Warnings say what they are given."""
+
+from __future__ import annotations
+
+from bertft.assembly.warn import warn
+
+
+def test_a_warning_is_plain_text(capsys):
+    warn("/a/[bold]b[/bold]/step-5: " + "long " * 40)
+    out, err = capsys.readouterr()
+    assert out == "" and err == "warning: /a/[bold]b[/bold]/step-5: " + "long " * 40 + "\n"

@@ -1,0 +1,124 @@
+"""Command lines and small files: what the tests of real runs say, write and read."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import random
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bertft.cli import main
+
+# Few steps of a tiny model, on one thread and so with the same bits everywhere.
+QUICK = ("model=tiny", "trainer.threads=1", "trainer.batch_size=8", "trainer.epochs=2")
+_GOOD = ("good", "great", "fine", "lovely", "superb")
+_BAD = ("bad", "awful", "poor", "dull", "horrid")
+_THINGS = ("film", "book", "meal", "room", "song", "plot")
+
+
+class Said:
+    """What a command line printed and ended with."""
+
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+
+    def __repr__(self) -> str:
+        return f"status {self.status}\n{self.out}\n{self.err}"
+
+    @property
+    def refused(self) -> bool:
+        """Wrong use, told in one message and without a traceback."""
+        one = self.err.count("error: ") == 1 and "Traceback" not in self.err
+        return self.status == 2 and one and self.out == ""
+
+
+class Stdin(io.StringIO):
+    """Text as a program has it on its standard input."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.buffer = io.BytesIO(text.encode())
+
+
+def say(*words: object, stdin: str = "") -> Said:
+    """Run a command line given as words."""
+    out, err = io.StringIO(), io.StringIO()
+    before, sys.stdin = sys.stdin, Stdin(stdin)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = main([str(word) for word in words])
+    finally:
+        sys.stdin = before
+    return Said(status, out.getvalue(), err.getvalue())
+
+
+def opinion(rng: random.Random, positive: bool) -> str:
+    """A short text that a bag of words can tell."""
+    word = rng.choice(_GOOD if positive else _BAD)
+    return f"the {rng.choice(_THINGS)} was {word}, {rng.choice(_THINGS)} {rng.randrange(1000)}"
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Path:
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([columns, *rows])
+    return path
+
+
+def write_classes(path: Path, count: int, seed: int, names=("neg", "pos")) -> Path:
+    rng = random.Random(seed)
+    rows = [(opinion(rng, bool(n % 2)), names[n % 2]) for n in range(count)]
+    return write_csv(path, ("text", "label"), rows)
+
+
+def write_task(folder: Path, task: str) -> list[str]:
+    """Files for ``task`` in ``folder``, and the words that train on them."""
+    rng = random.Random(7)
+    words = ["data=files", f"data.train={folder / 'train.csv'}", f"data.test={folder / 'test.csv'}"]
+    for name, count in (("train", 64), ("validation", 24), ("test", 16)):
+        kinds = [bool(n % 2) for n in range(count)]
+        texts = [opinion(rng, kind) for kind in kinds]
+        if task == "classification":
+            columns, rows = ("text", "label"), [
+                (text, "pos" if kind else "neg")
+                for text, kind in zip(texts, kinds, strict=True)
+            ]  # fmt: skip
+        elif task == "pair":
+            columns, rows = ("one", "two", "label"), [
+                (text, opinion(rng, n % 3 == 0), "same" if kind == (n % 3 == 0) else "other")
+                for n, (text, kind) in enumerate(zip(texts, kinds, strict=True))
+            ]  # fmt: skip
+        elif task == "multi_label":
+            columns, rows = ("text", "label"), [
+                (text, "|".join([*["pos"] * kind, *["long"] * (n % 3 == 0)]))
+                for n, (text, kind) in enumerate(zip(texts, kinds, strict=True))
+            ]  # fmt: skip
+        else:
+            columns, rows = ("text", "label"), [
+                (text, round(rng.random() + 2 * kind, 3))
+                for text, kind in zip(texts, kinds, strict=True)
+            ]  # fmt: skip
+        write_csv(folder / f"{name}.csv", columns, rows)
+    if task == "pair":
+        words.append("data.text=[one,two]")
+    elif task != "classification":
+        words.append(f"data.task={task}")
+    return [*words, f"data.validation={folder / 'validation.csv'}"]
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+
+
+def answers(said: Said) -> list[dict[str, Any]]:
+    """The answers on stdout."""
+    assert said.status == 0, said
+    return [json.loads(line) for line in said.out.splitlines()]

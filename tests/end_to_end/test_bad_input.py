@@ -1,0 +1,110 @@
+"""What cannot be trained on: one message, status 2, no traceback, and nothing left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from small_runs import say, write_classes, write_csv
+
+
+@pytest.fixture
+def files(place) -> Path:
+    """Good and bad files in the folder of the test."""
+    write_classes(place / "train.csv", 40, seed=1)
+    write_csv(place / "one class.csv", ("text", "label"), [(f"good {n}", "pos") for n in range(9)])
+    write_csv(place / "numbers.csv", ("text", "label"), [(f"t {n}", n / 7) for n in range(30)])
+    write_csv(place / "names.csv", ("text", "label"), [(f"t {n}", "ab"[n % 2]) for n in range(30)])
+    write_csv(place / "other.csv", ("text", "label"), [("good", "great"), ("bad", "neg")])
+    write_csv(place / "bad rows.csv", ("text", "label"), [("good", "pos"), ("", "neg"), ("b", "n")])
+    (place / "empty.csv").write_text("")
+    (place / "header.csv").write_text("text,label\n")
+    (place / "latin.csv").write_bytes("text,label\ncaf\xe9,pos\nbad,neg\n".encode("latin-1"))
+    (place / "nul.csv").write_bytes(b"text,label\na\0b,pos\nbad,neg\n")
+    (place / "broken.jsonl").write_text('{"text": "a", "label": "x"}\n{"text": \n')
+    (place / "notes.docx").write_text("text")
+    return place
+
+
+DATA = "data.train=train.csv"
+CASES = {
+    "the column of the text": ([DATA, "data.text=txt"], ["no column 'txt'", "did you mean 'text'"]),
+    "the column of the label": ([DATA, "data.label=lable"], ["data.label", "did you mean 'label'"]),
+    "the position": ([DATA, "data.text=7", "data.label=1"], ["the columns go from 0 to 1"]),
+    "the file": (["data.train=trian.csv"], ["no such file", "did you mean 'train.csv'"]),
+    "the folder": (["data.train=no/where.csv"], ["there is no folder no"]),
+    "the ending": (["data.train=notes.docx"], [".docx does not say how to read"]),
+    "an empty file": (["data.train=empty.csv"], ["empty.csv"]),
+    "a file of one line": (["data.train=header.csv"], ["header.csv", "there are no rows"]),
+    "one class": (["data.train=one class.csv"], ["all rows have the label pos"]),
+    "an empty validation file": ([DATA, "data.validation=empty.csv"], ["empty.csv"]),
+    "an unknown label": ([DATA, "data.validation=other.csv"], ["other.csv:2", "'great'"]),
+    "a task for numbers": (["data.train=names.csv", "data.task=regression"], ["no numbers"]),
+    "a task for classes": (["data.train=numbers.csv"], ["not classes", "data.task=regression"]),
+    "an encoding": (["data.train=latin.csv"], ["latin.csv:2", "data.encoding"]),
+    "an unknown encoding": ([DATA, "data.encoding=utf8x"], ["no encoding 'utf8x'"]),
+    "a NUL byte": (["data.train=nul.csv"], ["nul.csv:2", "NUL byte"]),
+    "bad rows": (["data.train=bad rows.csv"], ["bad rows.csv:3: empty text", "on_bad_row=skip"]),
+    "no JSON": (["data.train=broken.jsonl"], ["broken.jsonl:2", "not JSON"]),
+    "too long": ([DATA, "data.max_length=513"], ["513 tokens are more", "data.max_length=512"]),
+    "too short": (
+        [DATA, "data.max_length=4", "data.text=[text,label]", "data.label=1"],
+        ["4 tokens leave 1 for text"],
+    ),
+    "a metric": ([DATA, "data.metric=acuracy"], ["did you mean 'accuracy'"]),
+    "layers": ([DATA, "method=lora", "method.low_rank.targets=[qeury]"], ["qeury"]),
+    "too many layers": ([DATA, "method=last_k", "method.base.last_k=3"], ["than the model's 2"]),
+    "too high a rank": (
+        [DATA, "method=svd_lora", "method.rank=64", "method.low_rank.start=orthonormal"],
+        ["has no 96 vectors"],
+    ),
+    "no such model": ([DATA, "model.path=./nothing", "model.weights=pretrained"], ["./nothing"]),
+    "no model in it": ([DATA, "model=minilm", "model.path=."], ["holds no config.json"]),
+    "a run for a base": (
+        [DATA, "model=minilm", "model.path=./nothing"], ["there is no folder ./nothing"]
+    ),
+    "a device": ([DATA, "trainer.device=tpu"], ["'tpu' is no device"]),
+    "fp16": ([DATA, "trainer.precision=fp16", "trainer.device=cpu"], ["fp16 does not run"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_is_refused(files, case):
+    words, parts = CASES[case]
+    model = () if any(word.startswith("model") for word in words) else ("model=tiny",)
+    before = {path.name for path in files.iterdir()}
+    said = say("train", "data=files", *model, "trainer.steps=2", *words)
+    assert said.refused, said
+    for part in parts:
+        assert part in said.err, said.err
+    assert {path.name for path in files.iterdir()} - {"outputs"} == before
+    assert [path for path in files.glob("outputs/train/**/*") if path.name != "train"] == []
+
+
+def test_a_folder_that_was_chosen_is_left_as_it_was(files):
+    (files / "base").mkdir()
+    (files / "base" / "mine.txt").write_text("mine")
+    before = {path.name for path in files.iterdir()}
+    words = ("data=files", "model=tiny", "hydra.run.dir=.")
+    for more in (["data.train=gone.csv"], [DATA, "data.max_length=513"], [DATA]):
+        said = say("train", *words, *more)
+        assert said.refused, said
+    assert "the run's base would take its place" in said.err
+    assert {path.name for path in files.iterdir()} == before
+    assert (files / "base" / "mine.txt").read_text() == "mine"
+
+
+def test_bad_rows_can_be_left_out_and_are_counted(files):
+    write_csv(files / "more.csv", ("text", "label"), [("good", "pos"), ("", "neg"), ("bad", "neg")])
+    words = ("data=files", "data.train=more.csv", "data.validation=more.csv", "model=tiny")
+    said = say("train", *words, "data.on_bad_row=skip", "trainer.steps=1", "hydra.run.dir=run")
+    assert said.status == 0 and "1 × empty" in said.out, said
+
+
+def test_a_prefix_takes_no_room_but_a_prompt_does(files):
+    words = ("data=files", DATA, "model=tiny", "trainer.steps=1", "method=prefix")
+    assert say("train", *words, "data.max_length=512", "hydra.run.dir=run").status == 0
+    more = ("method.prefix.kind=prompt", "method.prefix.length=10")
+    said = say("train", *words, *more, "data.max_length=503")
+    assert said.refused and "data.max_length=502" in said.err
+    assert say("train", *words, *more, "data.max_length=502", "hydra.run.dir=two").status == 0

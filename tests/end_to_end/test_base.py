@@ -1,0 +1,157 @@
+"""What a run rests on: its base is recorded, kept where it cannot be had again, and verified."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from small_runs import QUICK, answers, read, say, write_classes, write_task
+
+LINES = '{"text": "the film was good"}\n{"text": "a bad plot, song 3"}\n'
+
+
+def scores(folder) -> list[float]:
+    return [each["score"] for each in answers(say("predict", f"run={folder}", stdin=LINES))]
+
+
+@pytest.fixture
+def saved_base(place) -> Path:
+    """A pretrained folder: random weights that a run wrote."""
+    write_task(place, "classification")
+    words = ("data=files", "data.train=train.csv", "model=tiny", "trainer.steps=1")
+    assert say("train", *words, "hydra.run.dir=first").status == 0
+    return Path(shutil.copytree(place / "first" / "base", place / "pretrained"))
+
+
+def test_a_moved_run_takes_its_random_base_along(copied, place):
+    run = copied("classification", "method=lora")
+    expected = scores(run)
+    moved = place / "moved" / "deeper"
+    moved.parent.mkdir()
+    run.rename(moved)
+    assert say("eval", f"run={moved}", "hydra.run.dir=scored").status == 0
+    validation = read(place / "scored" / "metrics.json")["validation"]
+    assert validation == read(moved / "metrics.json")["validation"]
+    assert scores(moved) == expected
+    assert say("merge", f"run={moved}", "out=merged").status == 0
+
+
+@pytest.mark.parametrize("method", ["lora", "svd_lora", "full"])
+def test_a_run_as_base_is_merged_and_kept(copied, place, method):
+    first = copied("classification", f"method={method}")
+    data = write_task(place, "pair")
+    words = ("train", *QUICK[1:], *data, f"model.path={first}")
+    assert say(*words, "hydra.run.dir=second").status == 0
+    second = place / "second"
+    told = read(second / "manifest.json")["base"]
+    assert told["kind"] == "run" and told["load"] == "base" and told["name"] == str(first)
+
+    # What it rests on is the first run with its updates folded in, as merge writes it.
+    assert say("merge", f"run={first}", "out=merged").status == 0
+    from safetensors.torch import load_file
+
+    merged = load_file(place / "merged" / "model.safetensors")
+    kept = load_file(second / "base" / "model.safetensors")
+    assert {f"bert.{name}" for name in kept} < set(merged)
+    assert all(merged[f"bert.{name}"].equal(tensor) for name, tensor in kept.items())
+    untrained = load_file(first / "base" / "model.safetensors")
+    assert any(not untrained[name].equal(tensor) for name, tensor in kept.items())
+
+    shutil.rmtree(first)  # it needs the first one no more
+    assert say("eval", f"run={second}", "hydra.run.dir=scored").status == 0
+    validation = read(place / "scored" / "metrics.json")["validation"]
+    assert validation == read(second / "metrics.json")["validation"]
+    said = say("train", "resume=second", "trainer.epochs=3")
+    assert said.status == 0 and read(second / "metrics.json")["train"]["steps"] == 24, said
+
+
+def test_a_run_with_a_prefix_is_no_base(trained, place):
+    run = trained("classification", "method=prefix")
+    said = say("train", *QUICK[1:], *write_task(place, "pair"), f"model.path={run}")
+    assert said.refused and "has a prefix, which no weights can hold" in said.err
+    assert not list(place.glob("outputs/train/*/*"))
+
+
+def test_another_base_is_refused(saved_base, place):
+    data = ("data=files", "data.train=train.csv", "model=minilm", "model.path=pretrained")
+    assert say("train", *data, "trainer.steps=2", "hydra.run.dir=run").status == 0
+    assert not (place / "run" / "base").exists()
+    expected = scores("run")
+    weights = saved_base / "model.safetensors"
+    before = weights.read_bytes()
+
+    changed = bytearray(before)
+    changed[-1] ^= 1
+    weights.write_bytes(changed)
+    for words in (["eval", "run=run"], ["predict", "run=run"], ["merge", "run=run", "out=out"],
+                  ["train", "resume=run", "trainer.steps=3"]):  # fmt: skip
+        said = say(*words, stdin=LINES)
+        assert said.refused and "is not the run's: its weights have sha256" in said.err, said
+
+    saved_base.rename(place / "elsewhere")
+    said = say("predict", "run=run", stdin=LINES)
+    assert said.refused and "is not there any more" in said.err and str(saved_base) in said.err
+    saved_base.mkdir()
+    said = say("predict", "run=run", stdin=LINES)
+    assert said.refused and "sha256 none" in said.err
+
+    shutil.rmtree(saved_base)
+    (place / "elsewhere").rename(saved_base)
+    weights.write_bytes(before)
+    assert scores("run") == expected
+
+
+def test_a_base_that_was_damaged_in_the_run_is_refused(copied):
+    run = copied("classification", "method=lora")
+    weights = run / "base" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
+    said = say("eval", f"run={run}")
+    assert said.refused and "is not the run's" in said.err
+    shutil.rmtree(run / "base")
+    said = say("eval", f"run={run}")
+    assert said.refused and "is not there any more" in said.err
+
+
+@pytest.mark.parametrize("name", ["adapter.safetensors", "bertft.json", "config.json"])
+def test_a_damaged_best_is_never_used(copied, name):
+    run = copied("classification", "method=lora")
+    file = (run / "checkpoints" / "best").resolve() / name
+    file.write_bytes(file.read_bytes() + b" ")
+    for words in (["eval"], ["predict"], ["merge", "out=out"]):
+        said = say(*words, f"run={run}", stdin=LINES)
+        assert said.refused and f"damaged: {name}" in said.err, said
+
+
+def test_a_manifest_that_was_edited_is_told(copied):
+    import json
+
+    run = copied("classification", "method=lora")
+    manifest = read(run / "manifest.json")
+    for changed, part in (
+        ({**manifest, "labels": ["pos", "neg"]}, "are not the run's"),
+        ({**manifest, "base": {"name": "x"}}, "does not tell the base"),
+    ):
+        (run / "manifest.json").write_text(json.dumps(changed))
+        said = say("predict", f"run={run}", stdin=LINES)
+        assert said.refused and part in said.err, said
+
+
+def test_a_start_that_was_cut_off_can_be_made_again(place):
+    """Its base is already in place, its manifest is not."""
+    from bertft.runs import faults
+
+    write_classes(place / "a.csv", 40, seed=1)
+    words = ("train", "data=files", "data.train=a.csv", "model=tiny", "trainer.steps=2")
+
+    def stop(name):
+        if name == "create config.yaml":
+            raise KeyboardInterrupt
+
+    with faults.installed(stop):
+        assert say(*words, "hydra.run.dir=run").status == 130
+    assert (place / "run" / "base" / "model.safetensors").is_file()
+    before = (place / "run" / "base" / "model.safetensors").read_bytes()
+    assert say(*words, "hydra.run.dir=run").status == 0
+    assert (place / "run" / "base" / "model.safetensors").read_bytes() == before
+    assert say("eval", "run=run", "hydra.run.dir=scored").status == 0

@@ -1,0 +1,207 @@
+"""``bertft eval``: the training's own numbers again, and those of other rows and other folders."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from small_runs import read, read_lines, say, write_classes, write_csv
+
+METHODS = ("lora", "svd_lora", "prefix", "svd_lora_prefix", "full", "bitfit", "last_k", "head")
+
+
+def scores(*words, split="validation"):
+    """The metrics that eval leaves in metrics.json."""
+    said = say("eval", *words, "hydra.run.dir=scored")
+    assert said.status == 0, said
+    assert said.out.endswith("scored/metrics.json\n") and said.err == "", said
+    found = read(Path("scored/metrics.json"))
+    shutil.rmtree("scored")
+    assert list(found) == [split]
+    return found[split]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_eval_gives_the_training_s_numbers_to_the_last_digit(trained, method):
+    run = trained("classification", f"method={method}")
+    told = read(run / "metrics.json")
+    assert scores(f"run={run}") == told["validation"]
+    assert scores(f"run={run}", "split=test", split="test") == told["test"]
+    assert told["best"]["value"] == told["validation"]["accuracy"]
+
+
+@pytest.mark.parametrize("task", ["pair", "multi_label", "regression"])
+@pytest.mark.parametrize("method", ["lora", "svd_lora_prefix"])
+def test_so_it_does_for_every_task(trained, task, method):
+    run = trained(task, f"method={method}")
+    told = read(run / "metrics.json")
+    assert scores(f"run={run}") == told["validation"]
+    assert scores(f"run={run}", "split=test", split="test") == told["test"]
+
+
+def test_the_last_checkpoint_and_one_by_its_step(trained):
+    run = trained("classification", "method=lora")
+    best, last = read(run / "metrics.json")["best"]["step"], 16
+    lines = read_lines(run / "metrics.jsonl")
+    told = {line["step"]: line["metrics"] for line in lines if line["event"] == "evaluated"}
+    assert scores(f"run={run}", "checkpoint=last") == told[last]
+    assert scores(f"run={run}", f"checkpoint={best}") == told[best]
+    said = say("eval", f"run={run}", "checkpoint=9")
+    assert said.refused and "there is no checkpoint of step 9" in said.err
+
+
+def test_a_validation_split_that_was_cut_off_is_cut_off_again(place):
+    write_classes(place / "all.csv", 60, seed=3)
+    words = ("data=files", "data.train=all.csv", "model=tiny", "trainer.steps=4")
+    assert say("train", *words, "hydra.run.dir=run").status == 0
+    told = read(place / "run" / "metrics.json")
+    assert scores("run=run") == told["validation"]
+    said = say("eval", "run=run", "split=train", "hydra.run.dir=on_train")
+    assert said.status == 0 and "train, 54 rows" in said.out
+
+
+def test_other_rows_are_read_as_the_run_read_its_own(trained, place):
+    run = trained("classification", "method=lora")
+    write_classes(place / "new.csv", 30, seed=99)
+    first = scores(f"run={run}", "data.validation=new.csv")
+    assert set(first) == set(read(run / "metrics.json")["validation"])
+    assert first != read(run / "metrics.json")["validation"]
+    write_csv(place / "turned.csv", ("label", "text"), [("pos", "good"), ("neg", "bad")])
+    assert scores(f"run={run}", "data.validation=turned.csv")["loss"] > 0
+
+
+def test_classes_are_the_model_s_in_its_order(trained, place):
+    run = trained("classification", "method=lora")
+    write_csv(place / "numbers.csv", ("text", "label"), [("good film", 1), ("bad film", 0)])
+    write_csv(place / "names.csv", ("text", "label"), [("good film", "pos"), ("bad film", "neg")])
+    by_number = scores(f"run={run}", "data.validation=numbers.csv")
+    assert by_number == scores(f"run={run}", "data.validation=names.csv")
+    write_csv(place / "one.csv", ("text", "label"), [("good film", "pos")])
+    assert scores(f"run={run}", "data.validation=one.csv")["loss"] > 0
+
+
+def test_a_merged_folder_is_scored_like_the_run(trained, place):
+    run = trained("classification", "method=lora")
+    assert say("merge", f"run={run}", "out=merged").status == 0
+    files = ("data=files", f"data.validation={run.parent / 'validation.csv'}")
+    merged, own = scores("run=merged", *files), read(run / "metrics.json")["validation"]
+    assert merged["accuracy"] == own["accuracy"]
+    assert merged["loss"] == pytest.approx(own["loss"], abs=1e-5)
+    said = say("eval", "run=merged")
+    assert said.refused and "knows no rows" in said.err and "data=files" in said.err
+
+
+@pytest.mark.parametrize("task", ["multi_label", "regression", "pair"])
+def test_a_merged_folder_tells_its_task(trained, place, task):
+    run = trained(task, "method=lora")
+    assert say("merge", f"run={run}", "out=merged").status == 0
+    words = ["data=files", f"data.validation={run.parent / 'validation.csv'}"]
+    if task == "pair":
+        words.append("data.text=[one,two]")
+    else:
+        said = say("eval", "run=merged", *words)
+        assert said.refused and f"Set data.task={task}" in said.err
+        words.append(f"data.task={task}")
+    own = read(run / "metrics.json")["validation"]
+    assert scores("run=merged", *words) == pytest.approx(own, abs=1e-5)
+
+
+def test_a_run_knows_its_files_from_anywhere(place, monkeypatch):
+    write_classes(place / "a.csv", 40, seed=1)
+    write_classes(place / "b.csv", 20, seed=2)
+    data = ("data=files", "data.train=a.csv", "data.validation=b.csv")
+    assert say("train", *data, "model=tiny", "trainer.steps=2", "hydra.run.dir=run").status == 0
+    (place / "elsewhere").mkdir()
+    monkeypatch.chdir(place / "elsewhere")
+    write_classes(Path("b.csv"), 20, seed=77)  # another file of that name
+    assert scores("run=../run") == read(place / "run" / "metrics.json")["validation"]
+
+
+def test_rows_that_changed_since_are_told(place):
+    write_classes(place / "a.csv", 40, seed=1)
+    write_classes(place / "b.csv", 20, seed=2)
+    data = ("data=files", "data.train=a.csv", "data.validation=b.csv")
+    assert say("train", *data, "model=tiny", "trainer.steps=2", "hydra.run.dir=run").status == 0
+    write_classes(place / "b.csv", 20, seed=3)
+    said = say("eval", "run=run", "hydra.run.dir=scored")
+    assert said.status == 0
+    told = "the validation rows are not those that the run recorded"
+    assert said.err == f"warning: {place / 'b.csv'}: {told}\n"
+
+
+def test_left_out_rows_are_told(place):
+    write_classes(place / "a.csv", 40, seed=1)
+    rows = [("good film", "pos"), ("", "neg"), ("odd", "what"), ("bad film", "neg")]
+    write_csv(place / "b.csv", ("text", "label"), rows)
+    data = ("data=files", "data.train=a.csv", "data.validation=b.csv", "data.on_bad_row=skip")
+    assert say("train", *data, "model=tiny", "trainer.steps=2", "hydra.run.dir=run").status == 0
+    said = say("eval", "run=run", "hydra.run.dir=scored")
+    assert f"warning: {place / 'b.csv'}: left out 1 × empty text\n" in said.err
+    assert f"warning: {place / 'b.csv'}: left out 1 × unknown label\n" in said.err
+    assert read(place / "scored" / "metrics.json") == {
+        "validation": read(place / "run" / "metrics.json")["validation"]
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["split=test", "data.test=new.csv"], ["is none of", "'what'", "new.csv:2"]),
+        (["split=test", "data.test=bare.csv"], ["there is no column 'label'"]),
+        (["data.validation=no.csv"], ["data.validation=no.csv", "did you mean 'new.csv'"]),
+        (["data.validation=new.csv", "data.task=regression"], ["head is for classification"]),
+        (["data=sample_pair", "data.task=multi_label"], ["head is for classification"]),
+        (["data.validation=empty.csv"], ["empty.csv"]),
+        (["precision=fp16", "device=cpu"], ["fp16 does not run on the CPU"]),
+        (["checkpoint=first"], ["best, last or a step number"]),
+    ],
+)
+def test_what_cannot_be_scored(trained, place, words, parts):
+    write_csv(place / "new.csv", ("text", "label"), [("good", "what")])
+    write_csv(place / "bare.csv", ("text",), [("good",)])
+    (place / "empty.csv").write_text("")
+    said = say("eval", f"run={trained('classification', 'method=lora')}", *words)
+    assert said.refused, said
+    assert all(part in said.err for part in parts), said.err
+    assert not list(place.glob("outputs/*/*"))
+
+
+def test_a_split_that_the_run_has_not(place):
+    write_classes(place / "a.csv", 40, seed=1)
+    data = ("data=files", "data.train=a.csv")
+    assert say("train", *data, "model=tiny", "trainer.steps=2", "hydra.run.dir=run").status == 0
+    said = say("eval", "run=run", "split=test")
+    assert said.refused and "there is no test split" in said.err
+
+
+def test_what_is_no_run(trained, place):
+    run = trained("classification", "method=lora")
+    said = say("eval", f"run={run.parent / 'rum'}")
+    assert said.refused and "there is no folder" in said.err and "Did you mean 'run'?" in said.err
+    said = say("eval", f"run={run.parent}")
+    assert said.refused and f"Runs in it: {run}" in said.err
+    said = say("eval", f"run={run / 'checkpoints' / 'best'}")
+    assert said.refused and f"Did you mean the run around it, {run}?" in said.err
+    said = say("eval", f"run={run / 'config.yaml'}")
+    assert said.refused and "is no folder" in said.err and f"around it, {run}?" in said.err
+
+
+def test_eval_never_writes_into_a_run(copied):
+    run = copied("classification", "method=lora")
+    before = (run / "metrics.json").read_bytes()
+    said = say("eval", f"run={run}", f"hydra.run.dir={run}")
+    assert said.refused and "holds a finished run" in said.err
+    assert (run / "metrics.json").read_bytes() == before
+
+
+def test_a_head_without_weights_answers_nothing(copied, place):
+    from safetensors.torch import load_file, save_file
+
+    run = copied("classification", "method=lora")
+    assert say("merge", f"run={run}", "out=merged").status == 0
+    file = place / "merged" / "model.safetensors"
+    kept = {name: each for name, each in load_file(file).items() if "classifier" not in name}
+    save_file(kept, file, metadata={"format": "pt"})
+    said = say("predict", "run=merged", stdin='{"text": "good"}\n')
+    assert said.refused and "there are no weights for classifier.bias" in said.err

@@ -1,0 +1,87 @@
+"""A full disk ends a run with status 4; what was saved before is as it was, and goes on."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+from small_runs import read, say, write_task
+
+from bertft.runs import faults
+
+LOOP = (
+    "train", "model=tiny", "trainer.threads=1", "trainer.batch_size=8", "trainer.steps=12",
+    "trainer.evaluate_every=4", "quiet=true",
+)  # fmt: skip
+
+
+def full_at(start: str, turn: int):
+    """A hook for which the disk is full at the ``turn``-th point that starts so, and stays so."""
+    met = 0
+
+    def hook(name: str) -> None:
+        nonlocal met
+        met += name.startswith(start)
+        if met >= turn and not name.startswith("remove"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    return hook
+
+
+def files(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    "start", ["write adapter.safetensors", "write state.safetensors", "create files.json",
+              "rename step-8", "link last"],
+)  # fmt: skip
+def test_the_last_checkpoint_stays_whole(place, start):
+    words = [*LOOP, *write_task(place, "classification"), "hydra.run.dir=run"]
+    with faults.installed(full_at(start, 1 if start == "rename step-8" else 2)):
+        said = say(*words)
+    assert said.status == 4 and said.err.count("error: ") == 1 and "Traceback" not in said.err
+    assert "Make room on the disk" in said.err, said
+    assert not (place / "run" / "metrics.json").exists()
+    whole = place / "whole"
+    assert say(*words[:-1], f"hydra.run.dir={whole}").status == 0
+    assert (place / "run" / "checkpoints" / "last").resolve().name in ("step-4", "step-8")
+    said = say("train", "resume=run")
+    assert said.status == 0, said
+    for name in ("last", "best"):
+        found, expected = (f / "checkpoints" / name for f in (place / "run", whole))
+        assert found.resolve().name == expected.resolve().name
+        weights = [(folder / "adapter.safetensors").read_bytes() for folder in (found, expected)]
+        assert weights[0] == weights[1]
+    assert (place / "run/metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("start", ["create check_rows.jsonl", "rename base", "create config.yaml"])
+def test_full_before_the_run_is_begun(place, start):
+    words = [*LOOP, *write_task(place, "classification"), "hydra.run.dir=run"]
+    with faults.installed(full_at(start, 1)):
+        said = say(*words)
+    assert said.status == 4 and "Traceback" not in said.err, said
+    assert not [path for path in (place / "run").iterdir() if path.name.startswith(".")]
+    assert say(*words).status == 0
+
+
+def test_full_when_the_result_is_written(place):
+    words = [*LOOP, *write_task(place, "classification"), "hydra.run.dir=run"]
+    with faults.installed(full_at("create metrics.json", 1)):
+        assert say(*words).status == 4
+    said = say("train", "resume=run")
+    assert said.status == 0 and read(place / "run" / "metrics.json")["train"]["steps"] == 12, said
+
+
+def test_full_while_the_base_is_written(place, monkeypatch):
+    import safetensors
+
+    def full(*_, **__):
+        raise safetensors.SafetensorError("Error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("transformers.modeling_utils.safe_save_file", full)
+    said = say(*LOOP, *write_task(place, "classification"), "hydra.run.dir=run")
+    assert said.status == 4 and "run/base: cannot be written" in said.err, said
+    assert list((place / "run").iterdir()) == []

@@ -1,0 +1,281 @@
+"""``bertft merge`` on pretrained weights: equal to the run, and of use without bertft."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from small_runs import answers, read, say, write_classes
+
+METHODS = {
+    "lora": ("method=lora",),
+    "svd_lora": ("method=svd_lora",),
+    "dora": ("method=lora", "method.low_rank.magnitude=true"),
+}
+# Large rates, so that a merge which forgets something is off by much.
+MINILM = (
+    "trainer.steps=16", "trainer.batch_size=8", "trainer.precision=fp32", "trainer.threads=1",
+    "trainer.learning_rate=5e-3", "trainer.warmup=0", "quiet=true",
+)  # fmt: skip
+LABELS = ('gut "sehr", ja', "差评")  # in the order of their sorting
+
+PLAIN = """
+import json, sys
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline, logging
+logging.set_verbosity_error()
+texts, folders = json.load(sys.stdin)
+told = {}
+for folder in folders:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model, info = AutoModelForSequenceClassification.from_pretrained(
+        folder, output_loading_info=True
+    )
+    assert not info["missing_keys"] and not info["unexpected_keys"], info
+    inputs = [tokenizer(text, return_tensors="pt") for text in texts]
+    with torch.inference_mode():
+        logits = [model(**each).logits[0].tolist() for each in inputs]
+    answers = pipeline("text-classification", folder, device="cpu")(texts)
+    told[folder] = {"logits": logits, "answers": answers, "labels": model.config.id2label}
+assert not [name for name in sys.modules if name.startswith("bertft")]
+json.dump(told, sys.stdout)
+"""
+
+
+@pytest.fixture(scope="module")
+def merged(tmp_path_factory):
+    """Name → (run, merged folder, what merge said) of MiniLM trained by each method."""
+    place = tmp_path_factory.mktemp("minilm")
+    write_classes(place / "train.csv", 128, seed=1, names=LABELS)
+    write_classes(place / "validation.csv", 70, seed=2, names=LABELS)
+    data = [f"data.{name}={place / name}.csv" for name in ("train", "validation")]
+    made = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BERTFT_CACHE", str(place / "rows"))
+        for name, method in METHODS.items():
+            run, out = place / name, place / f"{name} merged"
+            said = say("train", "data=files", *data, *MINILM, *method, f"hydra.run.dir={run}")
+            assert said.status == 0, said
+            made[name] = (run, out, say("merge", f"run={run}", f"out={out}"))
+    return made
+
+
+@pytest.fixture(scope="module")
+def texts(merged):
+    run = merged["lora"][0]
+    rows = (run / "check_rows.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(row)["text"] for row in rows[:16]]
+
+
+@pytest.fixture(scope="module")
+def plain(merged, texts):
+    """What transformers alone answers from the merged folders, in a process without bertft."""
+    folders = [str(out) for _, out, _ in merged.values()]
+    done = subprocess.run(
+        [sys.executable, "-c", PLAIN], input=json.dumps([texts, folders]),
+        capture_output=True, text=True, check=False, cwd=folders[0], timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def predicted(folder, texts, *words):
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+    return answers(say("predict", f"run={folder}", *words, stdin=lines))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_logits_stay(merged, name):
+    _, _, said = merged[name]
+    assert said.status == 0, said
+    assert float(re.search(r"max \|Δlogit\| (\S+) on 64", said.out)[1]) <= 1e-5
+    assert re.search(r"^folded 12 layers into ", said.out)
+    assert said.err == ""
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_plain_transformers_answer_what_predict_answers(merged, plain, texts, name):
+    run, out, _ = merged[name]
+    own, told = predicted(run, texts), plain[str(out)]
+    assert [each["label"] for each in own] == [each["label"] for each in told["answers"]]
+    scores = [each["score"] for each in own]
+    np.testing.assert_allclose(scores, [each["score"] for each in told["answers"]], atol=2e-6)
+    assert len(set(scores)) > 8, "a model that learnt nothing proves nothing"
+    logits = np.array(told["logits"])
+    probability = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    np.testing.assert_allclose(probability[:, 0], [e["scores"][LABELS[0]] for e in own], atol=2e-6)
+    assert told["labels"] == {"0": LABELS[0], "1": LABELS[1]}
+    folder = predicted(out, texts)
+    np.testing.assert_allclose([each["score"] for each in folder], scores, atol=2e-6)
+
+
+def test_svd_lora_was_pruned(merged):
+    counts = read(merged["svd_lora"][0] / "metrics.json")["parameters"]
+    assert counts["kept"] == 8 * 12 * (384 + 384 + 1) < counts["method"]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_folder_explains_itself(merged, name):
+    run, out, _ = merged[name]
+    card = (out / "README.md").read_text(encoding="utf-8")
+    front = yaml.safe_load(card.split("---")[1])
+    assert front["base_model"] == "all-MiniLM-L6-v2" and front["license"] == "apache-2.0"
+    assert "差评" in card and "sehr" in card
+    metrics = read(run / "metrics.json")
+    assert f"| accuracy | {metrics['validation']['accuracy']:.4f} |" in card
+    assert f"{metrics['parameters']['kept']:,}" in card
+    assert "max |Δlogit|" in card
+    assert read(out / "config.json")["id2label"] == {"0": LABELS[0], "1": LABELS[1]}
+    assert {file.name for file in out.iterdir()} == {
+        "README.md", "bertft.json", "config.json", "model.safetensors", "tokenizer.json",
+        "tokenizer_config.json",
+    }  # fmt: skip
+
+
+def test_a_prefix_cannot_be_folded(trained, place):
+    said = say("merge", f"run={trained('classification', 'method=prefix')}", "out=a/b/merged")
+    assert said.status == 3 and said.out == "" and said.err.count("error: ") == 1
+    assert "prefix=beside" in said.err
+    assert not (place / "a").exists()
+
+
+@pytest.mark.parametrize(
+    "words", [("method=svd_lora_prefix",), ("method=prefix", "method.prefix.mlp=true"),
+              ("method=prefix", "method.prefix.kind=prompt")],
+)  # fmt: skip
+def test_but_it_can_lie_beside(trained, place, words):
+    run = trained("classification", *words)
+    said = say("merge", f"run={run}", "out=merged", "prefix=beside")
+    assert said.status == 0 and "the prefix lies beside" in said.out, said
+    assert float(re.search(r"max \|Δlogit\| (\S+) on", said.out)[1]) <= 1e-5
+    assert "A prefix lies beside this model" in (place / "merged" / "README.md").read_text()
+
+    texts = ["the film was good", "the meal was awful, song", "what a plot"]
+    own, folder = predicted(run, texts), predicted("merged", texts)
+    assert [each["label"] for each in folder] == [each["label"] for each in own]
+    scores = [[each["score"] for each in some] for some in (own, folder)]
+    np.testing.assert_allclose(*scores, atol=1e-6)
+
+    rows = f"data.validation={run.parent / 'validation.csv'}"
+    assert say("eval", "run=merged", "data=files", rows, "hydra.run.dir=scored").status == 0
+    scored = read(place / "scored" / "metrics.json")["validation"]
+    assert scored == pytest.approx(read(run / "metrics.json")["validation"], abs=1e-5)
+
+    (place / "merged" / "prefix.safetensors").unlink()
+    said = say("predict", "run=merged", stdin='{"text": "good"}\n')
+    assert said.refused and "prefix.safetensors" in said.err
+
+
+def test_the_base_alone_would_answer_otherwise(trained, place):
+    """So that the test above means something: without its prefix the folder is another model."""
+    run = trained("classification", "method=prefix")
+    assert say("merge", f"run={run}", "out=merged", "prefix=beside").status == 0
+    facts = read(place / "merged" / "bertft.json")
+    texts = ["the film was good", "the meal was awful, song"]
+    whole = predicted("merged", texts)
+    (place / "merged" / "bertft.json").write_text(json.dumps({**facts, "prefix": None}))
+    bare = predicted("merged", texts)
+    assert abs(whole[0]["score"] - bare[0]["score"]) > 1e-5
+
+
+def test_a_merge_that_would_answer_otherwise_writes_nothing(trained, place, monkeypatch):
+    from bertft.methods.low_rank import export
+    from bertft.methods.low_rank.part import LowRank
+
+    def off(self, model):
+        folded = export.fold(model)
+        with torch.no_grad():
+            next(iter(model.parameters())).zero_()
+        return folded
+
+    import torch
+
+    monkeypatch.setattr(LowRank, "fold", off)
+    said = say("merge", f"run={trained('classification', 'method=lora')}", "out=a/merged")
+    assert said.status == 3 and said.out == "" and "max |Δlogit| = " in said.err, said
+    assert list(place.iterdir()) == []
+
+
+def test_nan_is_no_difference_below_the_tolerance(trained, place, monkeypatch):
+    import torch
+
+    from bertft.methods.low_rank.part import LowRank
+
+    def broken(self, model):
+        with torch.no_grad():
+            next(iter(model.classifier.parameters())).fill_(float("nan"))
+        return 1
+
+    monkeypatch.setattr(LowRank, "fold", broken)
+    said = say("merge", f"run={trained('classification', 'method=lora')}", "out=merged")
+    assert said.status == 3 and list(place.iterdir()) == [], said
+
+
+def test_out_is_never_overwritten(trained, place, monkeypatch):
+    monkeypatch.setattr("bertft.commands.merge.open_saved", None)  # it is refused before
+    run = trained("classification", "method=lora")
+    (place / "full").mkdir()
+    (place / "full" / "mine.txt").write_text("mine")
+    (place / "file").write_text("mine")
+    for out in ("full", "file"):
+        said = say("merge", f"run={run}", f"out={out}")
+        assert said.refused and f"{out} is there already" in said.err
+    assert (place / "full" / "mine.txt").read_text() == "mine"
+
+
+def test_an_empty_folder_may_be_filled(trained, place):
+    (place / "out").mkdir()
+    said = say("merge", f"run={trained('classification', 'method=full')}", "out=out")
+    assert said.status == 0 and (place / "out" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("task", ["pair", "multi_label", "regression"])
+def test_every_task_merges(trained, place, task):
+    run = trained(task, "method=lora")
+    said = say("merge", f"run={run}", "out=merged")
+    assert said.status == 0 and float(re.search(r"Δlogit\| (\S+) on", said.out)[1]) <= 1e-5
+    kinds = {
+        "pair": "single_label_classification", "multi_label": "multi_label_classification",
+        "regression": "regression",
+    }  # fmt: skip
+    assert read(place / "merged" / "config.json")["problem_type"] == kinds[task]
+
+
+def test_texts_with_odd_line_ends_are_checked_too(place):
+    rows = "".join(
+        json.dumps({"text": f"ok\u2028{n}\x85 \x0b fine", "label": "ab"[n % 2]}) + "\n"
+        for n in range(20)
+    )
+    Path("train.jsonl").write_text(rows, encoding="utf-8")
+    data = ("data=files", "data.train=train.jsonl", "data.validation=train.jsonl")
+    assert say("train", *data, "model=tiny", "trainer.steps=2", "hydra.run.dir=run").status == 0
+    said = say("merge", "run=run", "out=merged")
+    assert said.status == 0 and "on 20 validation rows" in said.out, said
+
+
+def test_only_a_run_can_be_merged(trained, place):
+    run = trained("classification", "method=lora")
+    assert say("merge", f"run={run}", "out=merged").status == 0
+    said = say("merge", "run=merged", "out=again")
+    assert said.refused and "is no run" in said.err
+    said = say("merge", f"run={run}x", "out=again")
+    assert said.refused and "Did you mean 'run'?" in said.err
+    assert not (place / "again").exists()
+
+
+def test_a_full_disk_is_the_machine_s_failure(trained, place, monkeypatch):
+    import safetensors.torch
+
+    def full(*_, **__):
+        raise safetensors.SafetensorError("Error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("transformers.modeling_utils.safe_save_file", full)
+    said = say("merge", f"run={trained('classification', 'method=lora')}", "out=merged")
+    assert said.status == 4 and "Traceback" not in said.err and "merged" in said.err, said
+    assert list(place.iterdir()) == []

@@ -1,0 +1,194 @@
+"""``bertft predict``: every way in, one JSON object a line out, in the rows' order."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from small_runs import answers, read_lines, say, write_csv
+
+TEXTS = [
+    "the film was good, song 1", "bad", "the meal was awful, awful, awful and dull " * 4,
+    "a great, great plot", "the room", "horrid 好 é",
+]  # fmt: skip
+
+
+@pytest.fixture
+def run(trained):
+    return trained("classification", "method=lora")
+
+
+def lines(texts, key="text"):
+    return "".join(json.dumps({key: text, "id": n}) + "\n" for n, text in enumerate(texts))
+
+
+def scored(found):
+    return [each["scores"]["pos"] for each in found]
+
+
+def test_a_row_is_answered_alike_however_it_comes(run, place):
+    from_stdin = answers(say("predict", f"run={run}", stdin=lines(TEXTS)))
+    assert [set(each) for each in from_stdin] == [{"label", "score", "scores"}] * len(TEXTS)
+    for each in from_stdin:
+        assert each["label"] == max(each["scores"], key=each["scores"].get)
+        assert each["score"] == each["scores"][each["label"]]
+        assert sum(each["scores"].values()) == pytest.approx(1)
+
+    (place / "a.jsonl").write_text(lines(TEXTS), encoding="utf-8")
+    write_csv(place / "a.csv", ("id", "text"), list(enumerate(TEXTS)))
+    (place / "a.tsv").write_text("text\n" + "".join(f"{text}\n" for text in TEXTS), "utf-8")
+    (place / "a.txt").write_text("".join(f"{text}\n" for text in TEXTS), encoding="utf-8")
+    pa.parquet.write_table(pa.table({"text": TEXTS}), place / "a.parquet")
+    for name in ("a.jsonl", "a.csv", "a.tsv", "a.txt", "a.parquet"):
+        said = say("predict", f"run={run}", f"input={name}")
+        assert answers(said) == from_stdin, name
+        assert said.err == ""
+
+
+def test_the_order_is_that_of_the_rows(run):
+    forward = answers(say("predict", f"run={run}", stdin=lines(TEXTS)))
+    backward = answers(say("predict", f"run={run}", stdin=lines(TEXTS[::-1])))
+    np.testing.assert_allclose(scored(forward), scored(backward)[::-1], atol=1e-6)
+    assert len({round(score, 6) for score in scored(forward)}) == len(TEXTS)
+
+
+def test_it_answers_what_the_run_answered_in_training(run):
+    """The run's accuracy, counted from its answers."""
+    from small_runs import read
+
+    rows = run.parent / "validation.csv"
+    found = answers(say("predict", f"run={run}", f"input={rows}", "precision=auto"))
+    labels = [line.rpartition(",")[2] for line in rows.read_text().splitlines()[1:]]
+    right = sum(each["label"] == label for each, label in zip(found, labels, strict=True))
+    assert right / len(labels) == read(run / "metrics.json")["validation"]["accuracy"]
+
+
+def test_another_column(run, trained):
+    said = say("predict", f"run={run}", "text=review", stdin=lines(TEXTS, "review"))
+    assert answers(said) == answers(say("predict", f"run={run}", stdin=lines(TEXTS)))
+    pair = trained("pair", "method=lora")
+    row = '{"a": "good film", "b": "great film", "one": "x", "two": "y"}\n'
+    (named,) = answers(say("predict", f"run={pair}", "text=[a,b]", stdin=row))
+    (own,) = answers(say("predict", f"run={pair}", stdin=row))
+    assert named != own and set(own["scores"]) == {"same", "other"}
+
+
+def test_a_column_that_is_not_there_is_called_by_the_setting_that_names_it(run):
+    said = say("predict", f"run={run}", stdin='{"txt": "good"}\n')
+    assert said.refused
+    assert said.err == (
+        "error: stdin: text: there is no column 'text'; the columns are 'txt'."
+        " did you mean 'txt'?\n"
+    )
+
+
+def test_a_file_is_written_whole(run, place):
+    said = say("predict", f"run={run}", "output=out.jsonl", stdin=lines(TEXTS))
+    assert (said.status, said.out, said.err) == (0, "", "")
+    assert read_lines(place / "out.jsonl") == answers(
+        say("predict", f"run={run}", stdin=lines(TEXTS))
+    )
+    (place / "link.jsonl").symlink_to("out.jsonl")
+    assert say("predict", f"run={run}", "output=link.jsonl", stdin=lines(TEXTS[:1])).status == 0
+    assert (place / "link.jsonl").is_symlink() and len(read_lines(place / "out.jsonl")) == 1
+
+
+def test_or_not_at_all(run, place, monkeypatch):
+    (place / "out.jsonl").write_text("old")
+    from bertft.tasks.classification import Task
+
+    whole = Task.answers
+
+    def full(self, logits, rows):
+        yield next(whole(self, logits, rows))
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Task, "answers", full)
+    said = say("predict", f"run={run}", "output=out.jsonl", stdin=lines(TEXTS))
+    assert said.status == 4 and "out.jsonl" in said.err and "Make room" in said.err, said
+    assert (place / "out.jsonl").read_text() == "old"
+    assert [path.name for path in place.iterdir()] == ["out.jsonl"]
+
+
+def test_a_pipe_is_written_to_not_replaced(run, place):
+    os.mkfifo(place / "pipe")
+    found = []
+    reader = threading.Thread(target=lambda: found.append((place / "pipe").read_text()))
+    reader.start()
+    assert say("predict", f"run={run}", "output=pipe", stdin=lines(TEXTS[:2])).status == 0
+    reader.join(timeout=20)
+    assert found[0].count("\n") == 2
+    assert (place / "pipe").is_fifo()
+
+
+@pytest.mark.parametrize("output", [".", "no/where.jsonl"])
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_computed(
+    run, monkeypatch, output
+):
+    monkeypatch.setattr("bertft.commands.predict.open_saved", None)
+    said = say("predict", f"run={run}", f"output={output}", stdin=lines(TEXTS))
+    assert said.refused and "output=" in said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "stdin", "parts"),
+    [
+        ([], "", ["stdin", "empty"]),
+        ([], "nonsense\n", ["stdin:1", "not JSON"]),
+        ([], '{"text": ""}\n{"text": "a"}\n', ["stdin:1", "empty text"]),
+        ([], '{"text": 3}\n', ["stdin:1", "not a string"]),
+        (["input=gone.csv"], "", ["input=gone.csv", "no such file"]),
+        (["threshold=0.4"], '{"text": "a"}\n', ["classification decides by no threshold"]),
+        (["text=[a,b,c]"], '{"text": "a"}\n', ["no pair of columns"]),
+    ],
+)
+def test_what_cannot_be_answered(run, place, words, stdin, parts):
+    said = say("predict", f"run={run}", *words, stdin=stdin)
+    assert said.refused, said
+    assert all(part in said.err for part in parts), said.err
+    assert list(place.iterdir()) == []
+
+
+def test_rows_that_the_run_leaves_out_are_told(place):
+    rows = [("good", "a"), ("bad", "b"), ("", "a"), ("fine", "b")]
+    write_csv(place / "a.csv", ("text", "label"), rows)
+    data = ("data=files", "data.train=a.csv", "data.validation=a.csv", "data.on_bad_row=skip")
+    assert say("train", *data, "model=tiny", "trainer.steps=1", "hydra.run.dir=run").status == 0
+    said = say("predict", "run=run", stdin='{"text": ""}\n{"text": "a"}\n')
+    assert len(answers(said)) == 1
+    assert said.err == "warning: stdin: 1 × empty text left out, and so without an answer\n"
+
+
+def test_the_threshold_of_several_labels(trained):
+    run = trained("multi_label", "method=lora")
+    found = answers(say("predict", f"run={run}", stdin=lines(TEXTS)))
+    assert [set(each) for each in found] == [{"labels", "scores"}] * len(TEXTS)
+    for each in found:
+        assert each["labels"] == [name for name, score in each["scores"].items() if score >= 0.5]
+    everything = answers(say("predict", f"run={run}", "threshold=0.000001", stdin=lines(TEXTS)))
+    assert all(each["labels"] == ["long", "pos"] for each in everything)
+    nothing = answers(say("predict", f"run={run}", "threshold=0.999999", stdin=lines(TEXTS)))
+    assert all(each["labels"] == [] for each in nothing)
+    assert [each["scores"] for each in nothing] == [each["scores"] for each in found]
+
+
+def test_numbers(trained):
+    run = trained("regression", "method=lora")
+    found = answers(say("predict", f"run={run}", stdin=lines(TEXTS)))
+    assert [set(each) for each in found] == [{"score"}] * len(TEXTS)
+    assert all(isinstance(each["score"], float) for each in found)
+
+
+def test_another_checkpoint(run):
+    best = answers(say("predict", f"run={run}", stdin=lines(TEXTS)))
+    steps = sorted(int(p.name[5:]) for p in (run / "checkpoints").glob("step-*"))
+    each = [
+        answers(say("predict", f"run={run}", f"checkpoint={step}", stdin=lines(TEXTS)))
+        for step in steps
+    ]
+    assert best in each and len({json.dumps(one) for one in each}) == len(steps) > 1

@@ -1,0 +1,345 @@
+"""Runs that were cut off end as if they had not been: SIGKILL, SIGTERM, SIGINT, raised epochs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from small_runs import QUICK, Said, read, read_lines, say, write_classes, write_task
+
+import bertft
+
+ROOT = Path(bertft.__file__).parents[1]
+CRASH = Path(__file__).with_name("crash_training.py")
+LOOP = (
+    "model=tiny", "trainer.threads=1", "trainer.batch_size=8", "trainer.micro_batch=4",
+    "trainer.steps=16", "trainer.evaluate_every=4", "trainer.log_every=3", "quiet=true",
+)  # fmt: skip
+METHODS = {
+    "lora": ("method=lora", "method.low_rank.dropout=0.2"),
+    "svd_lora": ("method=svd_lora", "method.low_rank.interval=1"),
+    "prefix": ("method=prefix", "method.prefix.mlp=true"),
+}
+KILLS = {
+    # (the write point, which time it is met): before the run is begun, in a save, after it
+    "lora": [
+        ("create check_rows.jsonl", 1), ("rename base", 1), ("create config.yaml", 1),
+        ("rename manifest.json", 1), ("create .step-4", 1), ("write adapter.safetensors", 2),
+        ("rename step-8", 1), ("rename last", 2), ("remove", 1), ("create metrics.json", 1),
+    ],
+    "svd_lora": [("write state.safetensors", 2), ("rename last", 2), ("rename step-12", 1)],
+    "prefix": [("write adapter.safetensors", 2), ("link last", 3)],
+}  # fmt: skip
+
+
+def crash(jobs) -> list[dict]:
+    """What became of each ``(words, fault)``, one after the other in one folder."""
+    text = json.dumps([{"words": list(words), "fault": fault} for words, fault in jobs])
+    done = subprocess.run(
+        [sys.executable, CRASH], input=text, capture_output=True, text=True, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def outcome(run: Path) -> dict[str, object]:
+    """All that a run leaves and that does not depend on the clock."""
+    found: dict[str, object] = {}
+    for name in ("last", "best"):
+        folder = (run / "checkpoints" / name).resolve()
+        found[name] = folder.name
+        for file in sorted(folder.iterdir()):
+            if file.name not in ("files.json", "state.json"):
+                found[f"{name}/{file.name}"] = file.read_bytes()
+    found["steps"] = sorted(path.name for path in (run / "checkpoints").iterdir())
+    found["metrics.jsonl"] = (run / "metrics.jsonl").read_bytes()
+    metrics = read(run / "metrics.json")
+    found["result"] = {name: metrics[name] for name in ("best", "validation", "test")}
+    found["train"] = (metrics["train"]["steps"], metrics["train"]["loss"])
+    found["files"] = sorted(path.name for path in run.iterdir())
+    return found
+
+
+def nth(points: list[str], start: str, turn: int) -> int:
+    """The number, from 1, of the point that starts so for the ``turn``-th time."""
+    places = [n for n, point in enumerate(points, start=1) if point.startswith(start)]
+    return places[turn - 1]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_killed_and_gone_on_with_it_ends_the_same(place, method):
+    words = ["train", *LOOP, *write_task(place, "classification"), *METHODS[method]]
+    (whole,) = crash([([*words, f"hydra.run.dir={place / 'whole'}"], None)])
+    assert whole["status"] == 0, whole
+    expected = outcome(place / "whole")
+    jobs = []
+    for number, (start, turn) in enumerate(KILLS[method]):
+        run = place / f"killed-{number}"
+        point = nth(whole["points"], start, turn)
+        begun = point > nth(whole["points"], "rename manifest.json", 1)
+        again = [f"resume={run}"] if begun else [*words[1:], f"hydra.run.dir={run}", "resume=auto"]
+        jobs += [([*words, f"hydra.run.dir={run}"], f"SIGKILL:{point}"), (["train", *again], None)]
+    told = crash(jobs)
+    assert [each["status"] for each in told] == [-signal.SIGKILL, 0] * len(KILLS[method]), told
+    for number, (start, turn) in enumerate(KILLS[method]):
+        found = outcome(place / f"killed-{number}")
+        assert found == expected, f"killed before {start} ({turn})"
+
+
+def test_the_cuts_meant_something(place):
+    """The budget was in the midst of its way at the checkpoint that svd_lora went on from."""
+    words = ["train", *LOOP, *write_task(place, "classification"), *METHODS["svd_lora"]]
+    said = say(*words, f"hydra.run.dir={place / 'run'}")
+    assert said.status == 0, said
+    lines = [
+        json.loads(line) for line in (place / "run" / "metrics.jsonl").read_text().split("\n")[:-1]
+    ]
+    budget = {line["step"]: line["measures"]["budget"] for line in lines if line["event"] == "step"}
+    assert budget[3] > budget[6] > budget[12] == budget[16]
+    counted = [line["counts"] for line in lines if line["event"] == "evaluated"]
+    assert counted == [False, False, True, True]
+    assert read(place / "run" / "metrics.json")["best"]["step"] in (12, 16)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_saves_says_how_to_go_on_and_ends_with_its_status(place, name):
+    words = ["train", *LOOP, *write_task(place, "classification"), *METHODS["lora"]]
+    whole, run = place / "whole", place / "it's a run"
+    reference, first, second = crash([
+        ([*words, f"hydra.run.dir={whole}"], None),
+        ([*words, f"hydra.run.dir={run}"], f"{name}:60"),  # in the midst of writing
+        (["train", f"resume={run}"], None),
+    ])  # fmt: skip
+    assert reference["status"] == 0 and second["status"] == 0, (reference, second)
+    assert first["status"] == 128 + getattr(signal, name)
+    told = rf"error: step \d+: stopped by {name}\. Go on with bertft train 'resume="
+    assert re.search(told, first["said"]), first["said"]
+    assert first["said"].count("error: ") == 1 and "Traceback" not in first["said"]
+    assert not {"metrics.json"} & {p.partition(" ")[2] for p in first["points"]}
+    assert outcome(run) == outcome(whole)
+
+
+def started(words, run: Path, lines: int) -> subprocess.Popen[str]:
+    """A real ``bertft train`` in ``run``, once its metrics file has so many lines."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bertft", "train", *words, f"hydra.run.dir={run}"],
+        env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while process.poll() is None:
+        log = run / "metrics.jsonl"
+        if log.is_file() and log.read_bytes().count(b"\n") >= lines:
+            break
+        time.sleep(0.01)
+    return process
+
+
+LONG = (
+    "model=tiny", "trainer.threads=1", "trainer.batch_size=4", "trainer.steps=300",
+    "trainer.evaluate_every=30", "trainer.log_every=7", "quiet=true", "method=svd_lora",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory):
+    """Words of a run of some seconds, and what it ends with."""
+    place = tmp_path_factory.mktemp("long")
+    words = [*LONG, *write_task(place, "classification")]
+    said = say("train", *words, f"hydra.run.dir={place / 'whole'}")
+    assert said.status == 0, said
+    return words, outcome(place / "whole")
+
+
+@pytest.mark.parametrize("lines", [12, 31])
+def test_a_real_process_killed_at_any_moment(place, long, lines):
+    words, expected = long
+    process = started(words, place / "run", lines)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    said = say("train", f"resume={place / 'run'}")
+    assert said.status == 0, said
+    assert outcome(place / "run") == expected
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_real_process_that_is_signalled(place, long, signum):
+    words, expected = long
+    process = started(words, place / "run", 20)
+    process.send_signal(signum)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 128 + signum, err
+    assert out == "" and "Traceback" not in err
+    assert f"Go on with bertft train resume={place / 'run'}\n" in err
+    assert not (place / "run" / "metrics.json").exists()
+    said = say("train", f"resume={place / 'run'}", "quiet=false")
+    assert said.status == 0 and "going on after step" in said.err, said
+    # The checkpoint that was saved for the signal is one more; what was learnt is the same.
+    found = outcome(place / "run")
+    assert {k: v for k, v in found.items() if k != "steps"} == {
+        k: v for k, v in expected.items() if k != "steps"
+    }
+
+
+def test_auto_starts_goes_on_and_says_that_it_is_finished(place, monkeypatch):
+    words = ["train", *LOOP, *write_task(place, "classification"), "resume=auto", "method=lora"]
+    words += ["hydra.run.dir=run"]
+    said = say(*words)
+    assert said.status == 0 and "run folder: " in said.out, said
+    finished = outcome(place / "run")
+    assert "resume: null" in (place / "run" / "config.yaml").read_text()
+
+    monkeypatch.setattr("bertft.commands.train.prepare", None)  # nothing needs to be loaded
+    for again in (words, ["train", "resume=run"]):
+        said = say(*again)
+        assert said.status == 0 and said.err == "", said
+        assert "is finished, after 16 steps" in said.out and said.out.count("\n") == 1
+    assert outcome(place / "run") == finished
+
+
+def test_epochs_raised_go_on_even_if_cut_off_again(place):
+    words = ["train", *QUICK[:-1], *write_task(place, "classification"), "quiet=true"]
+    assert say(*words, "trainer.epochs=1", "hydra.run.dir=run").status == 0
+    assert read(place / "run" / "metrics.json")["train"]["steps"] == 8
+
+    def stop(name):
+        if name.startswith("create .step-24"):
+            raise KeyboardInterrupt
+
+    from bertft.runs import faults
+
+    with faults.installed(stop):
+        assert say("train", "resume=run", "trainer.epochs=3").status == 130
+    assert not (place / "run" / "metrics.json").exists()
+    assert read(place / "run" / "manifest.json")["total_steps"] == 24
+    said = say("train", "resume=run")  # it knows that more was asked for
+    assert said.status == 0, said
+    assert read(place / "run" / "metrics.json")["train"]["steps"] == 24
+    events = read_lines(place / "run" / "metrics.jsonl")
+    assert [event["event"] for event in events].count("finished") == 1
+    said = say("train", "resume=run", "trainer.epochs=2")
+    assert said.refused and "not above the run's 3" in said.err
+    said = say("train", "resume=run", "trainer.learning_rate=1", "method=prefix")
+    assert said.refused and "trainer.learning_rate" in said.err and "method" in said.err
+
+
+def test_patience_that_ended_is_the_end(place):
+    data = write_task(place, "classification")
+    words = ["train", *LOOP, *data, "trainer.learning_rate=1e-9", "trainer.patience=1"]
+    assert say(*words, "hydra.run.dir=run").status == 0
+    done = read(place / "run" / "metrics.json")
+    assert done["train"]["steps"] == 8
+    for more in ((), ("trainer.steps=40",)):
+        said = say("train", "resume=run", *more)
+        assert said.status == 0 and "is finished, after 8 steps" in said.out, said
+    assert read(place / "run" / "metrics.json") == done
+
+
+def test_a_folder_that_holds_a_run_is_refused_before_anything_is_loaded(copied, monkeypatch):
+    run = copied("classification", "method=lora")
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    monkeypatch.setattr("bertft.commands.train.prepare", None)
+    said = say("train", "data.train=no such file", "data=files", f"hydra.run.dir={run}")
+    assert said.refused and "holds a finished run" in said.err, said
+    (run / "metrics.json").unlink()
+    said = say("train", f"hydra.run.dir={run}")
+    assert said.refused and f"resume={run}" in said.err
+    del before[run / "metrics.json"]
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_resume_wants_a_run(place):
+    (place / "empty").mkdir()
+    said = say("train", "resume=empty")
+    assert said.refused and "holds no run" in said.err
+    said = say("train", "resume=gone")
+    assert said.refused and "there is no folder gone" in said.err
+
+
+def unfinished(place: Path, *words: str) -> Path:
+    """A run that was stopped as it began to save step 12; it has steps 4 and 8."""
+    from bertft.runs import faults
+
+    def stop(name):
+        if name.startswith("create .step-12"):
+            raise KeyboardInterrupt
+
+    data = write_task(place, "classification")
+    with faults.installed(stop):
+        said = say("train", *LOOP, *data, *words, "hydra.run.dir=run")
+    assert said.status == 130, said
+    return place / "run"
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(place):
+    run = unfinished(place)
+    shutil.copytree(run, place / "whole", symlinks=True)
+    assert say("train", "resume=whole").status == 0
+    file = run / "checkpoints" / "step-8" / "adapter.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    said = say("train", "resume=run")
+    assert said.status == 0, said
+    assert said.err.startswith("warning: ") and "step-8: damaged: adapter.safetensors" in said.err
+    assert outcome(run) == outcome(place / "whole")
+
+
+def test_rows_that_changed_since_are_refused(place):
+    run = unfinished(place)
+    write_classes(place / "train.csv", 64, seed=5)
+    before = outcome_files(run)
+    said = say("train", "resume=run")
+    assert said.refused and "the train rows are not those that the run was begun on" in said.err
+    assert outcome_files(run) == before
+
+
+def outcome_files(run: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(run)): p.read_bytes() for p in run.rglob("*") if p.is_file()}
+
+
+def test_a_metrics_file_that_was_cut_is_told(place):
+    run = unfinished(place)
+    (run / "metrics.jsonl").write_text("")
+    said = say("train", "resume=run")
+    assert said.refused and "metrics.jsonl" in said.err
+
+
+def test_the_tokenizer_of_the_run_is_used_not_that_of_its_old_place(place):
+    """A resume needs neither the folder of the tokenizer nor the run that was its base."""
+    from transformers import AutoTokenizer
+
+    AutoTokenizer.from_pretrained(minilm()).save_pretrained(place / "tokens")
+    run = unfinished(place, f"model.tokenizer={place / 'tokens'}")
+    shutil.copytree(run, place / "whole", symlinks=True)
+    assert say("train", "resume=whole").status == 0
+    shutil.rmtree(place / "tokens")
+    said = say("train", "resume=run")
+    assert said.status == 0, said
+    assert outcome(run) == outcome(place / "whole")
+    assert say("eval", "run=run", "hydra.run.dir=scored").status == 0
+
+
+def minilm() -> str:
+    from bertft.models.source import find
+
+    return find("all-MiniLM-L6-v2").load
+
+
+def test_it_goes_on_from_anywhere(place, monkeypatch):
+    write_task(place, "classification")
+    run = unfinished(place, "data.train=train.csv", "data.test=test.csv")
+    (place / "elsewhere").mkdir()
+    monkeypatch.chdir(place / "elsewhere")
+    said: Said = say("train", "resume=../run")
+    assert said.status == 0, said
+    assert read(run / "metrics.json")["train"]["steps"] == 16

@@ -1,0 +1,101 @@
+"""A sweep of real runs: repeated it does nothing, and processes give what one process gives."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_runs import read, say, write_task
+
+import bertft
+
+ROOT = Path(bertft.__file__).parents[1]
+SWEEP = (
+    "model=tiny", "trainer.threads=1", "trainer.batch_size=8", "trainer.steps=10", "quiet=true",
+    "trainer.evaluate_every=5", "method=lora,svd_lora", "seed=0,1", "hydra.sweep.dir=sweep",
+)  # fmt: skip
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "summary.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def jobs(folder: Path) -> dict[str, Path]:
+    return {path.name: path for path in folder.iterdir() if path.is_dir()}
+
+
+def test_a_sweep(place):
+    words = ("train", "-m", *write_task(place, "classification"), *SWEEP)
+    said = say(*words)
+    assert said.status == 0, said
+    found = rows(place / "sweep")
+    assert [(row["method"], row["runs"], row["failed"]) for row in found] == [
+        ("lora", "2", "0"), ("svd_lora", "2", "0")
+    ]  # fmt: skip
+    assert {row["best"] for row in found} == {"true", "false"}
+    values: dict[str, list[float]] = {"lora": [], "svd_lora": []}
+    for name, path in jobs(place / "sweep").items():
+        values[name.partition("-")[0]].append(read(path / "metrics.json")["best"]["value"])
+    for row in found:
+        assert float(row["mean"]) == pytest.approx(sum(values[row["method"]]) / 2)
+        assert float(row["peak_memory_bytes"]) > 50e6 and float(row["seconds"]) > 0
+    assert {int(row["parameters"]) for row in found} == {4096, 4 * 12 * 129}
+    assert "svd_lora" in said.out and "summary.md" in said.err
+
+    before = {path: path.stat().st_mtime_ns for path in place.glob("sweep/*/*")}
+    again = say(*words)
+    assert again.status == 0 and again.err.count("done before") == 4, again
+    after = {path: path.stat().st_mtime_ns for path in place.glob("sweep/*/*")}
+    changed = {path.name for path in after if after[path] != before.get(path)}
+    assert changed <= {"job.json"}
+
+    # One that was cut off goes on; the others stay.
+    cut = sorted(jobs(place / "sweep").values())[0]
+    expected = (cut / "metrics.jsonl").read_bytes()
+    (cut / "metrics.json").unlink()
+    third = say(*words)
+    assert third.status == 0 and third.err.count("done before") == 3, third
+    assert (cut / "metrics.jsonl").read_bytes() == expected
+    assert rows(place / "sweep")[0]["runs"] == "2"
+
+
+def test_a_job_that_fails_leaves_the_others_alone(place):
+    data = write_task(place, "classification")
+    words = ("train", "-m", *data, *SWEEP[:-3], "method=lora", "hydra.sweep.dir=sweep")
+    said = say(*words, "data.max_length=32,513")
+    assert said.status == 5 and said.err.count("513 tokens are more than the model takes") >= 1
+    assert "Traceback" not in said.err and "1 of 2 jobs failed" in said.err
+    told = {row["data.max_length"]: row for row in rows(place / "sweep")}
+    assert told["32"]["runs"] == "1" and told["513"]["failed"] == "1"
+    assert "513" in told["513"]["error"]
+    broken = [
+        path for path in jobs(place / "sweep").values() if not (path / "metrics.json").exists()
+    ]
+    assert [path.name for path in broken[0].iterdir()] == ["job.json"]
+
+
+def test_jobs_in_processes_of_their_own(place):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    data = write_task(place, "classification")
+    words = [*data, *SWEEP[:-3], "method=lora", "seed=0,1"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "bertft", "train", "-m", *words, "hydra.sweep.dir=many",
+         "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+        cwd=place, env=env, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert say("train", "-m", *words, "hydra.sweep.dir=one").status == 0
+    many, one = jobs(place / "many"), jobs(place / "one")
+    assert set(many) == set(one) and len(many) == 2
+    for name, path in many.items():
+        for file in ("metrics.jsonl", "checkpoints/best/adapter.safetensors"):
+            assert (path / file).read_bytes() == (one[name] / file).read_bytes(), name
+    assert [row["mean"] for row in rows(place / "many")] == [
+        row["mean"] for row in rows(place / "one")
+    ]

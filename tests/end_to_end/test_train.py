@@ -1,0 +1,244 @@
+"""``bertft train``: what it leaves, what it prints where, and that it does the same again."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+import yaml
+from safetensors.torch import load_file
+from small_runs import QUICK, answers, read, read_lines, say, write_csv, write_task
+
+import bertft
+
+ROOT = Path(bertft.__file__).parents[1]
+
+
+def program(*words, cwd, **options):
+    """The program in a process of its own."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "bertft", *map(str, words)],
+        env=env, cwd=cwd, capture_output=True, text=True, timeout=300, check=False, **options,
+    )  # fmt: skip
+
+
+def test_the_keys_of_metrics_json(trained):
+    told = read(trained("classification", "method=lora") / "metrics.json")
+    scores = {"accuracy", "f1", "f1_macro", "f1_micro", "matthews", "loss"}
+    assert {name: set(each) for name, each in told.items()} == {
+        "best": {"metric", "value", "step"},
+        "validation": scores,
+        "test": scores,
+        "train": {
+            "seconds", "rows_per_second", "tokens_per_second", "peak_memory_bytes", "steps", "loss"
+        },
+        "parameters": {"total", "trainable", "head", "method", "kept", "exported"},
+    }  # fmt: skip
+    assert told["train"]["steps"] == 16 and told["train"]["seconds"] > 0
+    assert 50e6 < told["train"]["peak_memory_bytes"] < 50e9
+    # 2 layers of query and value, 64 × 64, rank 8; a head of 64 × 2 + 2
+    own = 2 * 2 * 8 * (64 + 64)
+    assert told["parameters"] == {
+        "total": told["parameters"]["total"], "trainable": own + 130, "head": 130, "method": own,
+        "kept": own, "exported": own,
+    }  # fmt: skip
+
+
+def test_svd_lora_keeps_its_rank(trained):
+    told = read(trained("classification", "method=svd_lora") / "metrics.json")["parameters"]
+    assert told["method"] == 4 * 12 * (64 + 64 + 1)
+    assert told["kept"] == 4 * 8 * (64 + 64 + 1)
+
+
+def test_test_is_null_without_a_test_split(place):
+    data = write_task(place, "classification")
+    (place / "test.csv").unlink()
+    words = [word for word in data if not word.startswith("data.test")]
+    assert say("train", *QUICK, *words, "hydra.run.dir=run").status == 0
+    assert read(place / "run" / "metrics.json")["test"] is None
+
+
+def test_a_test_split_without_labels_is_left_alone(place):
+    data = write_task(place, "classification")
+    write_csv(place / "test.csv", ("text", "label"), [("good", ""), ("bad", "")])
+    assert say("train", *QUICK, *data, "hydra.run.dir=run").status == 0
+    assert read(place / "run" / "metrics.json")["test"] is None
+    assert say("eval", "run=run", "split=test").refused
+
+
+def test_what_a_run_folder_holds(trained):
+    run = trained("classification", "method=lora")
+    assert {path.name for path in run.iterdir()} == {
+        "base", "check_rows.jsonl", "checkpoints", "config.yaml", "log.txt", "manifest.json",
+        "metrics.json", "metrics.jsonl", "timings.jsonl",
+    }  # fmt: skip
+    assert {path.name for path in (run / "checkpoints" / "best").iterdir()} >= {
+        "adapter.safetensors", "bertft.json", "config.json", "files.json", "tokenizer.json",
+        "tokenizer_config.json",
+    }  # fmt: skip
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    assert config["method"]["name"] == "lora" and "hydra" not in config
+    manifest = read(run / "manifest.json")
+    assert manifest["labels"] == ["neg", "pos"] and manifest["total_steps"] == 16
+    assert manifest["hardware"]["threads"] == 1
+    assert manifest["base"]["kind"] == "run" and len(manifest["base"]["sha256"]) == 64
+    files = manifest["data"]["splits"]["train"]["files"]
+    assert files == [str(run.parent / "train.csv")]
+    lines = (run / "check_rows.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 24 and set(json.loads(lines[0])) == {"text", "label", "line"}
+
+
+def test_check_rows_are_spread_over_the_split(place):
+    rows = [(f"good {n}", "a" if n < 100 else "b") for n in range(200)]
+    write_csv(place / "sorted.csv", ("text", "label"), rows)
+    data = ("data=files", "data.train=sorted.csv", "data.validation=sorted.csv")
+    assert say("train", "model=tiny", *data, "trainer.steps=1", "hydra.run.dir=run").status == 0
+    labels = [row["label"] for row in read_lines(place / "run" / "check_rows.jsonl")]
+    assert len(labels) == 64 and labels == sorted(labels) and labels.count("a") == 32
+
+
+def test_the_same_again_is_the_same_byte_for_byte(place):
+    data = write_task(place, "classification")
+    words = ["train", *QUICK, *data, "method=svd_lora_prefix", "quiet=true"]
+    for name, seed in (("one", 3), ("two", 3), ("three", 4)):
+        assert say(*words, f"seed={seed}", f"hydra.run.dir={name}").status == 0
+    for file in ("metrics.jsonl", "checkpoints/best/adapter.safetensors", "check_rows.jsonl"):
+        assert filecmp.cmp(place / "one" / file, place / "two" / file, shallow=False), file
+    logs = [(place / name / "metrics.jsonl").read_bytes() for name in ("one", "three")]
+    assert logs[0] != logs[1]
+    # The rows stay while the seed varies.
+    splits = [read(place / name / "manifest.json")["data"] for name in ("one", "three")]
+    assert splits[0] == splits[1]
+
+
+def test_a_real_process_does_what_the_tests_do_and_says_it_where_it_belongs(place, trained):
+    expected = trained("classification", "method=lora")
+    data = write_task(place, "classification")
+    done = program("train", *QUICK, *data, "method=lora", "hydra.run.dir=run", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert filecmp.cmp(expected / "metrics.jsonl", place / "run" / "metrics.jsonl", shallow=False)
+    assert done.stderr.startswith("training: 16 steps, 8 an epoch, on 64 rows\n")
+    assert done.stderr.endswith("done after 16 steps\n") and "warn" not in done.stderr.lower()
+    assert "\x1b" not in done.stderr + done.stdout
+    for part in ("data", "parameters (the base has 2,0", "result, best at step", "run folder: "):
+        assert part in done.stdout
+    assert re.findall("│ (head.*?) +│", done.stdout) == ["head and new modules"]
+    # Progress belongs to stderr.
+    assert "epoch 1.00" in done.stderr and "epoch 1.00" not in done.stdout
+    assert f"bertft eval run={place / 'run'}\n" in done.stdout
+
+    done = program("eval", "run=run", cwd=place)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    file = place / done.stdout.splitlines()[-1]
+    assert read(file)["validation"] == read(expected / "metrics.json")["validation"]
+
+    done = program("merge", "run=run", "out=merged", cwd=place)
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("folded 4 layers")
+
+    lines = '{"text": "a good film"}\n{"text": "a bad film"}\n'
+    done = program("predict", "run=merged", cwd=place, input=lines)
+    assert (done.returncode, done.stderr) == (0, "")
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [set(each) for each in told] == [{"label", "score", "scores"}] * 2
+    assert {path.name for path in place.iterdir()} == {
+        "train.csv", "validation.csv", "test.csv", "run", "merged", "outputs"
+    }  # fmt: skip
+
+
+def test_quiet_prints_only_the_result(place):
+    said = say("train", *QUICK, *write_task(place, "classification"), "quiet=true")
+    assert said.status == 0 and said.err == "", said
+    first, *rest = said.out.splitlines()
+    assert first.startswith("accuracy 0.") and " on validation, 0." in first
+    assert [line for line in rest if "─" in line or "━" in line] == []
+    assert any(line.startswith("run folder: ") for line in rest)
+
+
+def test_the_commands_that_it_shows_work(place):
+    """Also from a folder whose name the shell would take apart."""
+    run = place / "it's mine, 好"
+    words = [*QUICK, *write_task(place, "classification"), "method=prefix", "quiet=true"]
+    said = say("train", *words, f"hydra.run.dir={run}")
+    shown = [line.strip() for line in said.out.splitlines() if line.startswith("  bertft ")]
+    (place / "new.jsonl").write_text('{"text": "good"}\n')
+    for line in shown:
+        assert say(*shlex.split(line)[1:]).status == 0, line
+    assert len(shown) == 3 and (place / "answers.jsonl").is_file()
+    assert (place / "merged" / "prefix.safetensors").is_file()
+
+
+def test_the_budget_of_a_single_step_is_final(place):
+    """However short the run, what is evaluated and saved holds the rank that was asked for."""
+    data = write_task(place, "classification")
+    words = ("train", "model=tiny", *data, "method=svd_lora", "trainer.steps=1")
+    said = say(*words, "hydra.run.dir=run")
+    assert said.status == 0 and "Traceback" not in said.err, said
+    told = read(place / "run" / "metrics.json")
+    assert told["best"]["step"] == 1
+    assert told["parameters"]["kept"] == 8 * 4 * (64 + 64 + 1)
+
+
+def test_a_learning_rate_out_of_this_world(place):
+    words = ["train", *QUICK, *write_task(place, "classification"), "method=full"]
+    more = ("trainer.learning_rate=1e30", "trainer.evaluate_every=1", "hydra.run.dir=run")
+    said = say(*words, *more)
+    assert said.status == 3 and said.err.count("error: ") == 1 and "Traceback" not in said.err
+    assert "trainer.learning_rate" in said.err
+    assert not (place / "run" / "metrics.json").exists()
+    checkpoints = sorted((place / "run" / "checkpoints").glob("step-*"))
+    assert checkpoints
+    for folder in checkpoints:
+        for tensor in load_file(folder / "adapter.safetensors").values():
+            assert tensor.isfinite().all(), folder
+    said = say("train", "resume=run")  # it goes on as it was: the same end, not another number
+    assert said.status == 3
+
+
+def test_threads_of_one_run_are_not_those_of_the_next(place, monkeypatch):
+    data = write_task(place, "classification")
+    monkeypatch.setattr("bertft.assembly.prepare._THREADS", 2)
+    words = ("train", "model=tiny", *data, "trainer.steps=1")
+    before = torch.get_num_threads()
+    try:
+        assert say(*words, "trainer.threads=1", "hydra.run.dir=one").status == 0
+        assert say(*words, "hydra.run.dir=two").status == 0
+    finally:
+        torch.set_num_threads(before)
+    manifests = [read(place / name / "manifest.json") for name in ("one", "two")]
+    assert [each["hardware"]["threads"] for each in manifests] == [1, 2]
+
+
+def test_chinese_from_the_first_file_to_the_last_answer(place):
+    rows = [
+        (f"这家酒店很{'好' if n % 2 else '差'} 第{n}次", "好评" if n % 2 else "差评")
+        for n in range(60)
+    ]
+    write_csv(place / "酒店 评论.csv", ("评论", "标签"), rows)
+    words = ("data=files", "data.train=酒店 评论.csv", "data.text=评论", "data.label=标签")
+    said = say("train", "model=tiny", *words, "trainer.steps=6", "hydra.run.dir=跑")
+    assert said.status == 0 and "好评" in said.out, said
+    run = place / "跑"
+    for name in ("manifest.json", "check_rows.jsonl", "checkpoints/best/bertft.json"):
+        text = (run / name).read_text(encoding="utf-8")
+        assert "好评" in text and "\\u" not in text, name
+    assert "label: 标签" in (run / "config.yaml").read_text(encoding="utf-8")
+    for file in (run / "checkpoints/best/config.json", run / "checkpoints/last/config.json"):
+        assert read(file)["id2label"] == {"0": "好评", "1": "差评"}
+    assert say("eval", "run=跑").status == 0
+    assert say("merge", "run=跑", "out=合并").status == 0
+    card = (place / "合并" / "README.md").read_text(encoding="utf-8")
+    assert "好评" in card and "合并" in card and "酒店 评论.csv" in card
+    for folder in ("跑", "合并"):
+        more = ["text=评论"] if folder == "合并" else []
+        said = say("predict", f"run={folder}", *more, stdin='{"评论": "很好"}\n')
+        (answer,) = answers(said)
+        assert answer["label"] in ("好评", "差评") and "评" in said.out
+        assert list(answer["scores"]) == ["好评", "差评"]
