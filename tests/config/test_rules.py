@@ -24,6 +24,7 @@ WRONG = [
     ("method=full method.base.last_k=2", "method.base.last_k: means nothing for train=everything"),
     ("method=full method.base.train=last_k", "method.base.last_k: is missing"),
     ("method=prefix method.prefix.mlp_hidden=64", "means nothing without the MLP"),
+    ("method=prefix method.prefix.kind=prompt method.prefix.mlp=true", "nothing for kind=prompt"),
     ("trainer.epochs=1 trainer.steps=5", "both say when to end"),
     ("trainer.batch_size=8 trainer.micro_batch=16", "16 is above trainer.batch_size=8"),
     ("trainer.precision=fp16 trainer.device=cpu", "fp16 does not run on the CPU"),

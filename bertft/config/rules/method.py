@@ -107,6 +107,13 @@ def _prefix(get: Get) -> Iterator[Problem]:
     path = "method.prefix.mlp_hidden"
     if get("method.prefix.mlp") is False and get(path) != default(path):
         yield Problem(path, "means nothing without the MLP", "Add method.prefix.mlp=true")
+    if get("method.prefix.kind") == "prompt":
+        for name in ("mlp", "shift_positions"):
+            path = f"method.prefix.{name}"
+            if get(path) != default(path):
+                yield Problem(
+                    path, "means nothing for kind=prompt", "Leave it out, or take kind=key_value"
+                )
 
 
 RULES = (_rank, _low_rank, _targets, _base, _prefix)
