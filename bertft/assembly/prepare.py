@@ -90,6 +90,8 @@ def prepare(config: TrainConfig, run: RunFolder, manifest: dict[str, Any] | None
         layout=manifest["layout"] if manifest else trainer.layout,
         rate=trainer.learning_rate, checkpointing=trainer.gradient_checkpointing,
     )  # fmt: skip
+    if manifest is None:
+        task.begin(_head(adapted.model), features["train"])
     optimizer = adamw.build(groups(adapted.parts, adapted.model), trainer)
     stepper = Stepper(
         adapted.runner, task, adapted.parts, optimizer, adapted.precision, trainer.clip
@@ -130,3 +132,9 @@ def _with_tokenizer(
         other = RunFolder(Path(settings.path or "").expanduser())
         folder = Checkpoints(other.checkpoints).find("best")
     return settings if folder is None else replace(settings, tokenizer=str(folder), revision=None)
+
+
+def _head(model: Any) -> dict[str, torch.Tensor]:
+    """Parameters outside the base."""
+    inside = f"{model.base_model_prefix}."
+    return {name: each for name, each in model.named_parameters() if not name.startswith(inside)}

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from bertft.data.batch import Batch
@@ -43,6 +44,18 @@ class Task(SequenceTask):
 
     def targets(self, labels: Sequence[Any]) -> np.ndarray:
         return np.asarray(labels, np.float32)
+
+    def begin(self, head: Mapping[str, Tensor], features: Any) -> None:
+        """The bias starts at the mean of the numbers.
+
+        From zero, the first steps would all push towards the mean: with a pooler's tanh before
+        the head they saturate it, and the model stays constant.
+        """
+        mean = float(np.mean(features.gather("labels", np.arange(len(features)))))
+        for name, parameter in head.items():
+            if name.endswith("bias") and parameter.numel() == 1:
+                with torch.no_grad():
+                    parameter.fill_(mean)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         values = precise(logits).squeeze(-1)

@@ -86,6 +86,12 @@ class BaseTask(ABC):
     def model_settings(self) -> dict[str, Any]:
         """What the transformers config needs: num_labels, id2label, label2id, problem_type."""
 
+    def begin(self, head: Mapping[str, Tensor], features: Any) -> None:
+        """Give the fresh ``head`` (parameters by name) a better start than chance, in place.
+
+        Called once, before the first step of a run, with the features of its training rows.
+        """
+
     @abstractmethod
     def encoder(self, tokenizer: Any, max_length: int) -> Encoder:
         """The function that ``data.features.featurize`` maps over chunks of rows."""

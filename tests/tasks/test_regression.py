@@ -99,3 +99,10 @@ def test_answers_equal_the_pipeline(task, bert_tokenizer, tiny_bert, logits_of):
     for entry, answer in zip(ask(TEXTS), answers, strict=True):
         assert answer == {"score": pytest.approx(entry["score"], abs=1e-6)}
         assert entry["label"] == "score"
+
+
+def test_the_head_begins_at_the_mean(task, labelled):
+    head = {"classifier.weight": torch.ones(1, 4), "classifier.bias": torch.zeros(1)}
+    task.begin(head, labelled([1.0, 2.0, 6.0]))
+    assert head["classifier.bias"].item() == 3.0
+    assert head["classifier.weight"].tolist() == [[1.0] * 4]
