@@ -13,7 +13,7 @@ from bertft.samples.texts.claims import CLAIMS
 from bertft.samples.texts.opinions import OPINIONS
 
 TEMPLATES = ("background", "plain", "turned", "closing", "fair", "mixed")
-# The bare frame that a verdict or a background needs says nothing of its own.
+# A bare symbol is a frame that says nothing of its own.
 FRAMES = {"{verdict}"}
 
 
@@ -44,7 +44,7 @@ def claim_words(split: str) -> set[str]:
     return {word.lower() for word in found}
 
 
-@pytest.mark.parametrize(("held_out", "other"), permutations(SPLITS, 2))
+@pytest.mark.parametrize(("held_out", "other"), list(permutations(SPLITS, 2)))
 @pytest.mark.parametrize(("name", "words"), [("sentiment", opinion_words), ("pair", claim_words)])
 def test_words_of_a_split_stand_in_no_text_of_another(name, words, held_out, other):
     text = prose(name, other)
@@ -60,7 +60,7 @@ def test_words_of_a_split_are_used(name, words, split):
     assert len(used) > 0.95 * len(words(split))  # chance leaves out a few
 
 
-@pytest.mark.parametrize(("one", "other"), combinations(SPLITS, 2))
+@pytest.mark.parametrize(("one", "other"), list(combinations(SPLITS, 2)))
 def test_no_template_is_shared(one, other):
     of_one, of_other = (
         {template for kind in TEMPLATES for template in getattr(OPINIONS[split], kind)}
@@ -70,7 +70,7 @@ def test_no_template_is_shared(one, other):
     assert of_one & of_other == FRAMES
 
 
-@pytest.mark.parametrize(("one", "other"), combinations(SPLITS, 2))
+@pytest.mark.parametrize(("one", "other"), list(combinations(SPLITS, 2)))
 def test_no_frame_is_shared(one, other):
     of_one, of_other = (
         {sentence for topic in CLAIMS[split].topics for frame in topic.frames for sentence in frame}
@@ -95,12 +95,11 @@ def test_claims_follow_from_the_groups():
         checked = 0
         for text, claim, label in zip(*content.values(), strict=True):
             who = next(name for name in CLAIMS[split].names if re.search(rf"\b{name}\b", claim))
-            told = text
             assert re.search(rf"\b{who}\b", text), (text, claim)
             groups = {
                 group
                 for member, group in group_of.items()
-                if re.search(rf"\b{re.escape(member)}\b", told)
+                if re.search(rf"\b{re.escape(member)}\b", text)
             }
             claimed = {
                 group for group in group_of.values() if re.search(rf"\b{re.escape(group)}\b", claim)

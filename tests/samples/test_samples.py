@@ -41,10 +41,6 @@ def rows(name: str, split: str) -> list[tuple[str, ...]]:
     return list(zip(*(content[column] for column in content if column != "label"), strict=True))
 
 
-def words(texts: list[tuple[str, ...]]) -> set[str]:
-    return set(re.findall(r"[a-z']+", " ".join(" ".join(row) for row in texts).lower()))
-
-
 def test_names():
     assert names() == ("pair", "sentiment")
 
