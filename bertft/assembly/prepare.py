@@ -29,7 +29,7 @@ from bertft.data.sources import Splits, load
 from bertft.errors import DataError
 from bertft.methods import build as build_parts
 from bertft.methods import groups
-from bertft.models.load import load_config, load_tokenizer, longest_input
+from bertft.models.load import head_parameters, load_config, load_tokenizer, longest_input
 from bertft.models.precision import choose, resolve_device
 from bertft.runs.checkpoints import Checkpoints
 from bertft.runs.folder import RunFolder
@@ -91,7 +91,7 @@ def prepare(config: TrainConfig, run: RunFolder, manifest: dict[str, Any] | None
         rate=trainer.learning_rate, checkpointing=trainer.gradient_checkpointing,
     )  # fmt: skip
     if manifest is None:
-        task.begin(_head(adapted.model), features["train"])
+        task.begin(head_parameters(adapted.model), features["train"])
     optimizer = adamw.build(groups(adapted.parts, adapted.model), trainer)
     stepper = Stepper(
         adapted.runner, task, adapted.parts, optimizer, adapted.precision, trainer.clip
@@ -132,9 +132,3 @@ def _with_tokenizer(
         other = RunFolder(Path(settings.path or "").expanduser())
         folder = Checkpoints(other.checkpoints).find("best")
     return settings if folder is None else replace(settings, tokenizer=str(folder), revision=None)
-
-
-def _head(model: Any) -> dict[str, torch.Tensor]:
-    """Parameters outside the base."""
-    inside = f"{model.base_model_prefix}."
-    return {name: each for name, each in model.named_parameters() if not name.startswith(inside)}

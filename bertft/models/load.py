@@ -25,6 +25,7 @@ from bertft.models.source import Source, find
 
 __all__ = [
     "Loaded",
+    "head_parameters",
     "is_transformers_folder",
     "load_config",
     "load_model",
@@ -186,7 +187,7 @@ def load_model(
     if settings.weights == "random":
         with _explained("architecture", source):
             model = builder.from_config(config, dtype=torch.float32)
-        return Loaded(model, source, _outside_base(model))
+        return Loaded(model, source, list(head_parameters(model)))
     assert source is not None, "checked by load_config"
     with _explained("weights", source), quiet():
         model, info = builder.from_pretrained(
@@ -199,7 +200,7 @@ def load_model(
             ignore_mismatched_sizes=True,  # a head of another number of labels is drawn anew
         )
     missing = set(info["missing_keys"]) & {name for name, _ in model.named_parameters()}
-    head = _outside_base(model)
+    head = list(head_parameters(model))
     misfits = {entry[0] for entry in info["mismatched_keys"]}.difference(head)
     # A pooler may be new; a layer would be random in the midst of a trained encoder.
     misfits |= {name for name in missing.difference(head) if re.search(r"\.\d+\.|embeddings", name)}
@@ -213,10 +214,10 @@ def load_model(
     return Loaded(model, source, sorted(missing.union(head)))
 
 
-def _outside_base(model: Any) -> list[str]:
-    """Parameters of the task head."""
+def head_parameters(model: Any) -> dict[str, nn.Parameter]:
+    """The parameters outside the base, by their names in the model: the task head."""
     inside = f"{model.base_model_prefix}."
-    return [name for name, _ in model.named_parameters() if not name.startswith(inside)]
+    return {name: each for name, each in model.named_parameters() if not name.startswith(inside)}
 
 
 # Their positions start after padding's.
