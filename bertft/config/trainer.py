@@ -48,8 +48,8 @@ class TrainerConfig:
     threads: int | None = setting(None, "CPU threads; null: torch's own choice.", at_least=1)
     layout: str = setting(
         "auto",
-        "How sequences lie in memory: stream (no padding) or padded (the reference).",
-        choices=("auto", "stream", "padded"),
+        "How sequences lie in memory: stream (no padding), rows (packed) or padded; auto: stream.",
+        choices=("auto", "stream", "rows", "padded"),
     )
     shuffle_window: int = setting(
         50,

@@ -8,7 +8,7 @@ Padding is not a property of the data: a model that wants it lays it out itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -33,7 +33,6 @@ class Batch:
     token_type_ids: Tensor | None
     labels: dict[str, Tensor]
     index: np.ndarray
-    _cu_seqlens: Tensor | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -46,15 +45,6 @@ class Batch:
     def max_length(self) -> int:
         """Length of the longest sequence."""
         return int(self.lengths.max())
-
-    @property
-    def cu_seqlens(self) -> Tensor:
-        """Where each sequence starts, and where the last ends: int32 [B + 1] on the device."""
-        if self._cu_seqlens is None:
-            bounds = torch.zeros(len(self.lengths) + 1, dtype=torch.int32)
-            torch.cumsum(self.lengths, 0, dtype=torch.int32, out=bounds[1:])
-            self._cu_seqlens = bounds.to(self.device, non_blocking=True)
-        return self._cu_seqlens
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
         """The same batch on ``device`` (itself where it already lies there)."""
@@ -74,7 +64,6 @@ class Batch:
             input_ids=move(self.input_ids),
             token_type_ids=None if types is None else move(types),
             labels={name: move(values) for name, values in self.labels.items()},
-            _cu_seqlens=None,
         )
 
 

@@ -17,7 +17,7 @@ from bertft.data.batch import Batch
 from bertft.errors import BertftError, UsageError
 from bertft.models.attention import NAME, register
 from bertft.models.families import family_of, layers_of
-from bertft.models.sequences import Sequences
+from bertft.models.sequences import LAYOUTS, Sequences
 
 __all__ = ["EncoderRunner"]
 
@@ -25,9 +25,10 @@ __all__ = ["EncoderRunner"]
 class EncoderRunner:
     """``runner(batch)`` → logits. ``level`` is the task's: "sequence" or "token".
 
-    ``layout``: "stream", "padded", or "auto" (stream). Encoders outside the attention interface
-    always run padded. A prefix (``model.prefix``) or soft prompt (``model.prompt``) is found on
-    the model. Raises BertftError if an encoder takes the interface's name but never calls it.
+    ``layout``: "stream", "rows", "padded", or "auto" (stream). Encoders outside the attention
+    interface always run padded. A prefix (``model.prefix``) or soft prompt (``model.prompt``) is
+    found on the model. Raises BertftError if an encoder takes the interface's name but never
+    calls it.
     """
 
     def __init__(self, model: Any, level: str, layout: str = "auto") -> None:
@@ -35,6 +36,8 @@ class EncoderRunner:
         self.family = family_of(model)
         if layout == "auto" or not self.family.interface:
             layout = "stream" if self.family.interface else "padded"
+        if layout not in LAYOUTS:
+            raise ValueError(f"unknown layout {layout!r}")
         self.layout = layout
         self.base: Any = model.base_model
         self._checked = False
@@ -72,7 +75,7 @@ class EncoderRunner:
         logits = _logits(self.model(**inputs, sequences=sequences))
         if not self._checked:
             self._check(sequences)
-        return self._in_order(logits, sequences)
+        return self._in_order(logits)
 
     def _inputs(
         self, batch: Batch, sequences: Sequences, vectors: Tensor | None, shift: int
@@ -90,11 +93,9 @@ class EncoderRunner:
         if types is not None:
             tokens["token_type_ids"] = types
         tokens["position_ids"] = sequences.positions() + self._first_position + shift
-        if self.layout == "stream":
-            return {name: value.unsqueeze(0) for name, value in tokens.items()}
-        # ``input_ids`` of padding are 0 everywhere: their cells are masked in attention and never
-        # read after it, so the pad token's identity does not matter.
-        return {name: _pad(value, sequences) for name, value in tokens.items()}
+        # Cells without a token hold 0 everywhere: attention masks them and nothing reads them after
+        # it, so the pad token's identity does not matter.
+        return {name: _lay_out(value, sequences) for name, value in tokens.items()}
 
     def _embed(self, batch: Batch, sequences: Sequences, vectors: Tensor) -> Tensor:
         """[N + B·L, width]: word embeddings with the prompt before each sequence."""
@@ -106,60 +107,53 @@ class EncoderRunner:
         return joined.index_copy(0, spots, repeated)
 
     def _hand_to_head(self, base: nn.Module, _: Any, kwargs: dict[str, Any], output: Any) -> Any:
-        """Give the head [B, 1, H] (sequence level) or what it would see without a prompt."""
+        """Give the head [B, 1, H] (sequence level) or [1, N, H], the batch's own tokens."""
         sequences: Sequences | None = kwargs.get("sequences")
         if sequences is None:
             return output
-        hidden = output.last_hidden_state
-        if self.layout == "stream":
-            if self.level == "sequence":
-                hidden = self._pool_stream(hidden[0], sequences).unsqueeze(1)
-            elif sequences.prompt:
-                hidden = hidden[:, sequences.own()]
-        elif sequences.prompt:
-            hidden = hidden[:, sequences.prompt :]
-        if self.layout == "padded" and self.level == "sequence" and self._mean_pooled:
-            own = sequences.real()[:, sequences.prompt :].unsqueeze(-1).to(hidden.dtype)
-            hidden = ((hidden * own).sum(1) / own.sum(1)).unsqueeze(1)
+        if self.level == "sequence":
+            hidden = self._pool(output.last_hidden_state.flatten(0, 1), sequences).unsqueeze(1)
+        elif self.layout == "stream" and not sequences.prompt:
+            hidden = output.last_hidden_state
+        else:
+            own = sequences.cells()[sequences.own()]
+            hidden = output.last_hidden_state.flatten(0, 1)[own].unsqueeze(0)
         output["last_hidden_state"] = hidden
-        # The base ran its pooler on the first vector that lay there: a prompt's, or of a stream
-        # that of the first sequence alone.
-        if getattr(base, "pooler", None) is not None and (
-            sequences.prompt or (self.level == "sequence" and self.layout == "stream")
-        ):
+        # The base ran its pooler on the first vector of each row: a prompt's, or of several
+        # sequences in a row that of the first alone.
+        if self.level == "sequence" and getattr(base, "pooler", None) is not None:
             output["pooler_output"] = _pooled(base, hidden)
         return output
 
-    def _pool_stream(self, hidden: Tensor, sequences: Sequences) -> Tensor:
-        """[N, H] → [B, H]: the first own token, or the mean where the model pools so."""
+    def _pool(self, hidden: Tensor, sequences: Sequences) -> Tensor:
+        """Cells [R·W, H] → [B, H]: the first own token, or the mean where the model pools so."""
         if not self._mean_pooled:
             return hidden[sequences.starts()]
-        own = hidden[sequences.own()]
+        own = hidden[sequences.cells()[sequences.own()]]
         counts = torch.tensor(sequences.lengths, device=hidden.device) - sequences.prompt
         owner = torch.repeat_interleave(
-            torch.arange(len(sequences.lengths), device=hidden.device), counts
-        )
+            torch.arange(len(sequences.lengths), device=hidden.device), counts,
+            output_size=own.shape[0],
+        )  # fmt: skip
         total = own.new_zeros(len(sequences.lengths), own.shape[1]).index_add(0, owner, own)
         return total / counts.unsqueeze(1).to(own.dtype)
 
-    def _in_order(self, logits: Tensor, sequences: Sequences) -> Tensor:
+    def _in_order(self, logits: Tensor) -> Tensor:
         """[B, C], or [N, C] in the order of the batch's tokens."""
-        if self.level == "sequence":
-            return logits
-        if self.layout == "stream":
-            return logits[0]
-        return logits[sequences.real()[:, sequences.prompt :]]
+        return logits if self.level == "sequence" else logits[0]
 
     def _plain(self, batch: Batch) -> Tensor:
         """Encoders outside the interface: padded, with the model's own attention and positions."""
         sequences = Sequences(batch.lengths.tolist(), "padded", batch.input_ids.device)
+        padding = self.model.config.pad_token_id or 0
         inputs = {
-            "input_ids": _pad(batch.input_ids, sequences, self.model.config.pad_token_id or 0),
+            "input_ids": _lay_out(batch.input_ids, sequences, padding),
             "attention_mask": sequences.real().long(),
         }
         if batch.token_type_ids is not None and self._takes_types:
-            inputs["token_type_ids"] = _pad(batch.token_type_ids, sequences)
-        return self._in_order(_logits(self.model(**inputs)), sequences)
+            inputs["token_type_ids"] = _lay_out(batch.token_type_ids, sequences)
+        logits = _logits(self.model(**inputs))
+        return logits if self.level == "sequence" else logits.flatten(0, 1)[sequences.cells()]
 
     def _check(self, sequences: Sequences) -> None:
         expected = self.family.layers
@@ -203,12 +197,13 @@ def _logits(output: Any) -> Tensor:
     return torch.stack([output.start_logits, output.end_logits], -1)
 
 
-def _pad(values: Tensor, sequences: Sequences, filler: int = 0) -> Tensor:
-    """[N, ...] → [B, T, ...]."""
-    shape = (len(sequences.lengths), sequences.longest, *values.shape[1:])
-    padded = values.new_full(shape, filler)
-    padded[sequences.real()] = values
-    return padded
+def _lay_out(values: Tensor, sequences: Sequences, filler: int = 0) -> Tensor:
+    """[N, ...] → [R, W, ...] in the layout's shape."""
+    if sequences.layout == "stream":
+        return values.unsqueeze(0)
+    rows, width = sequences.shape
+    cells = values.new_full((rows * width, *values.shape[1:]), filler)
+    return cells.index_copy(0, sequences.cells(), values).unflatten(0, (rows, width))
 
 
 def _accepts(module: nn.Module, argument: str) -> bool:

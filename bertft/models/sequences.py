@@ -1,8 +1,9 @@
 """How the sequences of a batch lie in memory while the encoder runs.
 
-A batch holds B sequences end to end, N tokens in all. Two layouts carry it through the model:
+A batch holds B sequences end to end, N tokens in all. Three layouts carry it through the model:
 
     stream   tensors [1, N, ...]: no padding; attention looks up where each sequence lies
+    rows     tensors [R, W, ...]: several sequences a row, a mask keeps them apart in attention
     padded   tensors [B, T, ...], T the longest: the reference, and the form for encoders
              outside transformers' attention interface
 
@@ -12,64 +13,18 @@ under gradient checkpointing, and reaches the attention function in every layer.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Run", "Sequences", "plan_runs"]
+from bertft.models.plans import Run, plan_rows, plan_runs, row_width
 
-# One more attention call costs about as much as this many (query, key) pairs: below it,
-# sequences of unlike length are padded together instead (see docs/performance.md).
-_CALL_IN_PAIRS = 6_000
+__all__ = ["LAYOUTS", "Sequences"]
 
-
-@dataclass(frozen=True)
-class Run:
-    """Neighbouring sequences attended in one call: rows ``[first, last)`` of the batch.
-
-    ``start:stop`` are their tokens in the stream. ``longest`` is T of the call; ``equal`` says
-    that every sequence has that length, so that the tokens are a view and need no mask.
-    """
-
-    first: int
-    last: int
-    start: int
-    stop: int
-    longest: int
-    equal: bool
-
-
-def plan_runs(lengths: list[int], prefix: int = 0) -> list[Run]:
-    """Cut the batch into runs of least calls · constant + padded pairs, by dynamic programming.
-
-    Sequences are taken in the batch's order, so sort a batch by length before laying it out.
-    """
-    count = len(lengths)
-    best = [0.0] * (count + 1)
-    cut = [0] * (count + 1)
-    for stop in range(1, count + 1):
-        best[stop] = float("inf")
-        longest = 0
-        for start in range(stop - 1, -1, -1):
-            longest = max(longest, lengths[start])
-            cost = best[start] + _CALL_IN_PAIRS + (stop - start) * longest * (longest + prefix)
-            if cost < best[stop]:
-                best[stop], cut[stop] = cost, start
-            if stop - start >= 64:  # bounds the planning itself; a run of 64 amortises its call
-                break
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).tolist()
-    runs: list[Run] = []
-    stop = count
-    while stop:
-        start = cut[stop]
-        part = lengths[start:stop]
-        runs.append(
-            Run(start, stop, offsets[start], offsets[stop], max(part), min(part) == max(part))
-        )
-        stop = start
-    return runs[::-1]
+LAYOUTS = ("stream", "rows", "padded")
 
 
 @dataclass
@@ -87,6 +42,7 @@ class Sequences:
     calls: int = 0
     prompt: int = 0  # vectors that a soft prompt put before each sequence; ``lengths`` count them
     _runs: list[Run] | None = None
+    _rows: tuple[np.ndarray, np.ndarray, int, int] | None = None
     _cache: dict[str, Tensor] = field(default_factory=dict)
 
     @property
@@ -100,59 +56,104 @@ class Sequences:
     def longest(self) -> int:
         return max(self.lengths)
 
-    def offsets(self) -> Tensor:
-        """Start of each sequence in the stream and the end of the last, int32 [B + 1]."""
-        if "offsets" not in self._cache:
-            bounds = np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int32)
-            self._cache["offsets"] = torch.from_numpy(bounds).to(self.device, non_blocking=True)
-        return self._cache["offsets"]
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the tensors that run through the model."""
+        _, _, rows, width = self._places()
+        return rows, width
 
-    def real(self) -> Tensor:
-        """Which cells of the padded [B, T] hold a token, bool."""
-        if "real" not in self._cache:
-            lengths = np.asarray(self.lengths)
-            cells = np.arange(self.longest)[None, :] < lengths[:, None]
-            self._cache["real"] = torch.from_numpy(cells).to(self.device, non_blocking=True)
-        return self._cache["real"]
+    def _places(self) -> tuple[np.ndarray, np.ndarray, int, int]:
+        """Row and first column of each sequence; rows and columns of the whole."""
+        if self._rows is None:
+            count, ends = len(self.lengths), np.cumsum(self.lengths)
+            if self.layout == "padded":
+                firsts = np.zeros(count, dtype=np.int64)
+                self._rows = np.arange(count), firsts, count, self.longest
+            elif self.layout == "rows":
+                width = row_width(self.lengths)
+                rows, starts, filled = plan_rows(self.lengths, width)
+                self._rows = np.asarray(rows), np.asarray(starts), filled, width
+            else:
+                row = np.zeros(count, dtype=np.int64)
+                self._rows = row, ends - self.lengths, 1, int(ends[-1])
+        return self._rows
+
+    def offsets(self) -> Tensor:
+        """Start of each sequence among the tokens and the end of the last, int32 [B + 1]."""
+        return self._kept(
+            "offsets", lambda: np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int32)
+        )
 
     def positions(self) -> Tensor:
         """Position of each token within its sequence, int64 [N]."""
-        if "positions" not in self._cache:
-            lengths = np.asarray(self.lengths)
-            starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
-            flat = np.arange(int(lengths.sum())) - starts
-            self._cache["positions"] = torch.from_numpy(flat).to(self.device, non_blocking=True)
-        return self._cache["positions"]
+        return self._kept("positions", self._steps)
+
+    def cells(self) -> Tensor:
+        """Where each token lies in the flattened tensors, int64 [N]."""
+
+        def find() -> np.ndarray:
+            rows, firsts, _, width = self._places()
+            return np.repeat(rows * width + firsts, self.lengths) + self._steps()
+
+        return self._kept("cells", find)
 
     def starts(self) -> Tensor:
-        """Stream position of each sequence's first own token (after a prompt), int64 [B]."""
-        if "starts" not in self._cache:
-            lengths = np.asarray(self.lengths)
-            first = np.cumsum(lengths) - lengths + self.prompt
-            self._cache["starts"] = torch.from_numpy(first).to(self.device, non_blocking=True)
-        return self._cache["starts"]
+        """Cell of each sequence's first own token (after a prompt), int64 [B]."""
+
+        def find() -> np.ndarray:
+            rows, firsts, _, width = self._places()
+            return rows * width + firsts + self.prompt
+
+        return self._kept("starts", find)
 
     def own(self) -> Tensor:
-        """Stream positions of the tokens that are no prompt, int64 [N − B·prompt]."""
-        if "own" not in self._cache:
-            self._cache["own"] = torch.nonzero(self.positions() >= self.prompt).squeeze(1)
-        return self._cache["own"]
+        """Which tokens are no prompt, as places among the tokens, int64 [N − B·prompt]."""
+        return self._kept("own", lambda: np.flatnonzero(self._steps() >= self.prompt))
+
+    def owner(self) -> Tensor:
+        """The sequence that each cell belongs to, −1 where none does, int64 in ``shape``."""
+
+        def find() -> np.ndarray:
+            rows, firsts, count, width = self._places()
+            owner = np.full(count * width, -1, dtype=np.int64)
+            cells = np.repeat(rows * width + firsts, self.lengths) + self._steps()
+            owner[cells] = np.repeat(np.arange(len(self.lengths)), self.lengths)
+            return owner.reshape(count, width)
+
+        return self._kept("owner", find)
+
+    def real(self) -> Tensor:
+        """Which cells hold a token, bool in ``shape``."""
+        if "real" not in self._cache:
+            self._cache["real"] = self.owner() >= 0
+        return self._cache["real"]
 
     def run_cells(self, run: Run) -> Tensor:
         """Of an unequal run: index [n, T] into the stream's tokens, padding pointing at a token."""
-        key = f"cells{run.first}"
-        if key not in self._cache:
+
+        def find() -> np.ndarray:
             lengths = np.asarray(self.lengths[run.first : run.last])
             starts = run.start + np.cumsum(lengths) - lengths
             step = np.minimum(np.arange(run.longest)[None, :], lengths[:, None] - 1)
-            self._cache[key] = torch.from_numpy(starts[:, None] + step).to(self.device)
-        return self._cache[key]
+            return starts[:, None] + step
+
+        return self._kept(f"cells{run.first}", find)
 
     def run_real(self, run: Run) -> Tensor:
         """For an unequal run: which cells [n, T] hold a token, bool."""
-        key = f"real{run.first}"
-        if key not in self._cache:
+
+        def find() -> np.ndarray:
             lengths = np.asarray(self.lengths[run.first : run.last])
-            cells = np.arange(run.longest)[None, :] < lengths[:, None]
-            self._cache[key] = torch.from_numpy(cells).to(self.device)
-        return self._cache[key]
+            return np.arange(run.longest)[None, :] < lengths[:, None]
+
+        return self._kept(f"real{run.first}", find)
+
+    def _steps(self) -> np.ndarray:
+        lengths = np.asarray(self.lengths)
+        return np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+
+    def _kept(self, name: str, find: Callable[[], np.ndarray]) -> Tensor:
+        """A tensor that every layer asks for, made once and sent to the device once."""
+        if name not in self._cache:
+            self._cache[name] = torch.from_numpy(find()).to(self.device, non_blocking=True)
+        return self._cache[name]

@@ -8,12 +8,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from bertft.errors import BertftError
-from bertft.models.attention import _interleave, _join, attend
+from bertft.models.attention import attend
+from bertft.models.attention.call import join
+from bertft.models.attention.varlen import interleave
 from bertft.models.sequences import Sequences
 
 CPU = torch.device("cpu")
 HEADS, WIDTH, PREFIX = 2, 4, 3
 LENGTHS = [2, 9, 9, 5, 30]
+LAYOUTS = ["stream", "rows", "padded"]
 
 
 class Layer(nn.Module):
@@ -32,27 +35,22 @@ def prefix_of(length, seed=1):
     return torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
 
 
-def padded(tokens, sequences):
-    cells = tokens.new_zeros(len(sequences.lengths), sequences.longest, HEADS, WIDTH)
-    return cells.masked_scatter(sequences.real()[..., None, None], tokens)
+def laid_out(tokens, sequences, fill=0.0):
+    """[N, heads, d] → [R, W, heads, d], ``fill`` in the cells without a token."""
+    cells = tokens.new_full((*sequences.shape, HEADS, WIDTH), fill)
+    flat = cells.flatten(0, 1).index_copy(0, sequences.cells(), tokens)
+    return flat.unflatten(0, sequences.shape)
 
 
-def attended(tokens, lengths, layout, prefix=None, window=None, scaling=None, fill=None):
-    """[N, heads, d] in every layout; ``fill`` stands in the padded cells of keys and values."""
+def attended(tokens, lengths, layout, prefix=None, window=None, scaling=None, fill=0.0):
+    """[N, heads, d] in every layout."""
     sequences = Sequences(lengths, layout, CPU, prefix=prefix)
-    if layout == "stream":
-        parts = [each[None] for each in tokens]
-    else:
-        parts = [padded(each, sequences) for each in tokens]
-        if fill is not None:
-            empty = ~sequences.real()[..., None, None]
-            parts = [each.masked_fill(empty, fill) for each in parts]
     output, none = attend(
-        Layer(), *(each.transpose(1, 2) for each in parts), scaling=scaling,
-        sliding_window=window, sequences=sequences,
+        Layer(), *(laid_out(each, sequences, fill).transpose(1, 2) for each in tokens),
+        scaling=scaling, sliding_window=window, sequences=sequences,
     )  # fmt: skip
     assert none is None and sequences.calls == 1
-    return output[0] if layout == "stream" else output[sequences.real()]
+    return output.flatten(0, 1)[sequences.cells()]
 
 
 def reference(tokens, lengths, prefix=None, window=None, scaling=None):
@@ -72,7 +70,7 @@ def reference(tokens, lengths, prefix=None, window=None, scaling=None):
     return torch.cat(rows)
 
 
-@pytest.mark.parametrize("layout", ["stream", "padded"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("window", [None, 1, 4, 100])
 @pytest.mark.parametrize("before", [0, PREFIX])
 @pytest.mark.parametrize("lengths", [LENGTHS, [7, 7], [1], [200, 300, 2]])
@@ -91,7 +89,7 @@ def test_equals_torchs_own_row_by_row(lengths, before, window, layout):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("layout", ["stream", "padded"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_scaling(layout):
     tokens = inputs(LENGTHS)
     found = attended(tokens, LENGTHS, layout, scaling=0.7)
@@ -99,13 +97,14 @@ def test_scaling(layout):
     assert (found - reference(tokens, LENGTHS)).abs().max() > 0.01
 
 
+@pytest.mark.parametrize("layout", ["rows", "padded"])
 @pytest.mark.parametrize("window", [None, 4])
 @pytest.mark.parametrize("before", [0, PREFIX])
-def test_what_stands_in_padded_cells_does_not_matter(before, window):
+def test_what_stands_in_empty_cells_does_not_matter(before, window, layout):
     results = []
     for fill in (0.0, 1e4):
         tokens, prefix = inputs(LENGTHS), prefix_of(before) if before else None
-        output = attended(tokens, LENGTHS, "padded", prefix, window, fill=fill)
+        output = attended(tokens, LENGTHS, layout, prefix, window, fill=fill)
         results.append((output, *torch.autograd.grad(output.square().sum(), tokens)))
     for one, other in zip(*results, strict=True):
         assert torch.equal(one, other)
@@ -132,7 +131,7 @@ def test_a_sequence_that_is_nan_keeps_it_to_itself(layout, window, bad):
         assert other.isfinite().all() and torch.equal(one, other)
 
 
-@pytest.mark.parametrize("layout", ["stream", "padded"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_rows_beyond_the_window_of_a_shorter_one_leave_its_gradients_finite(layout):
     """The padding of a short row sees none of its tokens through ModernBERT's window."""
     tokens = inputs([2, 30])
@@ -141,20 +140,17 @@ def test_rows_beyond_the_window_of_a_shorter_one_leave_its_gradients_finite(layo
     assert gradient.isfinite().all() and gradient[2].abs().min() > 0
 
 
-@pytest.mark.parametrize("layout", ["stream", "padded"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_dropout_acts_on_the_weights_and_keeps_their_mean(layout):
-    lengths = [4, 6]
-    tokens = inputs(lengths).detach()
-    sequences = Sequences(lengths, layout, CPU)
-    parts = [each[None] if layout == "stream" else padded(each, sequences) for each in tokens]
-    q, k, v = (each.transpose(1, 2) for each in parts)
+    sequences = Sequences([4, 6], layout, CPU)
+    q, k, v = (laid_out(each, sequences).transpose(1, 2) for each in inputs([4, 6]).detach())
+
+    def output(dropout):
+        found = attend(Layer(), q, k, v, dropout=dropout, sequences=sequences)[0]
+        return found.flatten(0, 1)[sequences.cells()]
+
     torch.manual_seed(0)
-    drawn = torch.stack(
-        [attend(Layer(), q, k, v, dropout=0.5, sequences=sequences)[0] for _ in range(2000)]
-    )
-    exact = attend(Layer(), q, k, v, sequences=sequences)[0]
-    if layout == "padded":
-        drawn, exact = drawn[:, sequences.real()], exact[sequences.real()]
+    drawn, exact = torch.stack([output(0.5) for _ in range(2000)]), output(0.0)
     assert (drawn[0] - drawn[1]).abs().max() > 0.1
     error = (drawn.mean(0) - exact).abs() / (drawn.std(0) / 2000**0.5)
     assert error.max() < 5
@@ -183,10 +179,10 @@ def test_the_prefix_interleaved_is_the_prefix_joined(lengths, before):
     tokens = inputs(lengths)
     prefix = torch.randn(2, HEADS, before, WIDTH, dtype=torch.float64, requires_grad=True)
     sequences = Sequences(lengths, "stream", CPU)
-    found = _interleave(prefix[0].transpose(0, 1), tokens[1], sequences, before)
+    found = interleave(prefix[0].transpose(0, 1), tokens[1], sequences)
     rows = []
     for row in tokens[1].split(lengths):
-        key, _ = _join(prefix, row.transpose(0, 1)[None], row.transpose(0, 1)[None])
+        key, _ = join(prefix, row.transpose(0, 1)[None], row.transpose(0, 1)[None])
         rows.append(key[0].transpose(0, 1))
     expected = torch.cat(rows)
     assert torch.equal(found, expected)

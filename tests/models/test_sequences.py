@@ -1,65 +1,12 @@
-"""Plans of runs against every possible one; where tokens lie."""
+"""Where the tokens of a batch lie in each layout."""
 
 from __future__ import annotations
 
-import itertools
-
-import numpy as np
-import pytest
 import torch
 
-from bertft.models.sequences import _CALL_IN_PAIRS, Sequences, plan_runs
+from bertft.models.sequences import Sequences
 
 CPU = torch.device("cpu")
-
-
-def price(lengths, cuts, prefix):
-    bounds = [0, *cuts, len(lengths)]
-    parts = [lengths[a:b] for a, b in itertools.pairwise(bounds)]
-    pairs = sum(len(part) * max(part) * (max(part) + prefix) for part in parts)
-    return _CALL_IN_PAIRS * len(parts) + pairs
-
-
-def cheapest(lengths, prefix):
-    places = range(1, len(lengths))
-    return min(
-        price(lengths, cuts, prefix)
-        for count in range(len(lengths))
-        for cuts in itertools.combinations(places, count)
-    )
-
-
-@pytest.mark.parametrize("prefix", [0, 16])
-@pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("longest", [20, 120, 500])
-def test_the_plan_is_the_cheapest_of_all(seed, longest, prefix):
-    lengths = np.random.default_rng(seed).integers(1, longest, 9).tolist()
-    if seed % 2:
-        lengths.sort()
-    runs = plan_runs(lengths, prefix)
-    assert price(lengths, [run.first for run in runs[1:]], prefix) == cheapest(lengths, prefix)
-
-
-def test_plans_worth_their_calls():
-    assert [(run.first, run.last) for run in plan_runs([5, 6, 7, 8])] == [(0, 4)]
-    assert [(run.first, run.last) for run in plan_runs([10, 10, 400, 400])] == [(0, 2), (2, 4)]
-    # Padding two rows of 100 to 110 is cheaper than a call, until a long prefix makes it dear.
-    assert len(plan_runs([100] * 2 + [110])) == 1
-    assert len(plan_runs([100] * 2 + [110], prefix=500)) == 2
-
-
-@pytest.mark.parametrize("count", [1, 63, 64, 65, 200])
-def test_runs_cover_the_batch_in_order(count):
-    lengths = sorted(np.random.default_rng(count).integers(1, 90, count).tolist())
-    runs = plan_runs(lengths)
-    assert runs[0].first == 0 and runs[-1].last == count
-    at = 0
-    for before, run in itertools.pairwise([None, *runs]):
-        assert before is None or (before.last, before.stop) == (run.first, run.start)
-        part = lengths[run.first : run.last]
-        assert (run.start, run.stop - run.start) == (at, sum(part))
-        assert (run.longest, run.equal) == (max(part), len(set(part)) == 1)
-        at = run.stop
 
 
 def test_places_of_tokens():
@@ -68,8 +15,28 @@ def test_places_of_tokens():
     assert found.offsets().tolist() == [0, 3, 4, 8] and found.offsets().dtype == torch.int32
     assert found.starts().tolist() == [0, 3, 4]
     assert found.own().tolist() == list(range(8))
-    assert found.longest == 4
+    assert found.longest == 4 and found.shape == (1, 8)
+    assert found.cells().tolist() == list(range(8))
+    assert found.owner().tolist() == [[0, 0, 0, 1, 2, 2, 2, 2]]
+
+
+def test_padded_gives_each_sequence_a_row():
+    found = Sequences([3, 1, 4], "padded", CPU, prompt=1)
+    assert found.shape == (3, 4)
+    assert found.cells().tolist() == [0, 1, 2, 4, 8, 9, 10, 11]
+    assert found.starts().tolist() == [1, 5, 9]
     assert found.real().int().tolist() == [[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1]]
+
+
+def test_rows_put_several_sequences_into_one():
+    found = Sequences([20, 60, 30], "rows", CPU, prompt=2)
+    assert found.shape == (2, 64)
+    assert found.starts().tolist() == [64 + 30 + 2, 2, 64 + 2]
+    owner = found.owner()
+    assert owner[0].tolist() == [1] * 60 + [-1] * 4
+    assert owner[1].tolist() == [2] * 30 + [0] * 20 + [-1] * 14
+    assert owner.flatten()[found.cells()].tolist() == [0] * 20 + [1] * 60 + [2] * 30
+    assert found.real().sum() == 110
 
 
 def test_places_after_a_prompt():

@@ -1,0 +1,75 @@
+"""What one layer asks of attention, and the steps that every form of it shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["Call", "explicit", "join", "visible"]
+
+
+@dataclass(frozen=True)
+class Call:
+    """``query``, ``key``, ``value`` [b, heads, t, d]; ``prefix`` [2, heads, L, d] or None.
+
+    ``window``: the pairs with |i − j| < window see each other, and all see the prefix; None: all.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    prefix: Tensor | None
+    dropout: float
+    scale: float
+    window: int | None
+
+    @property
+    def before(self) -> int:
+        """L, the places that the prefix takes before the keys."""
+        return 0 if self.prefix is None else self.prefix.shape[2]
+
+
+def join(prefix: Tensor | None, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Put the prefix before the keys and values [n, heads, t, d] of each row."""
+    if prefix is None:
+        return key, value
+    before = prefix.unsqueeze(1).expand(2, key.shape[0], -1, -1, -1)
+    return torch.cat([before[0], key], 2), torch.cat([before[1], value], 2)
+
+
+def visible(seen: Tensor | None, length: int, call: Call) -> Tensor | None:
+    """Bool mask [n or 1, 1, t or 1, L + t] of the pairs that see each other; None: all do.
+
+    ``seen`` [n, t]: which keys every query sees; [n, t, t]: which key each query sees.
+    """
+    mask = None
+    if call.window is not None and call.window < length:
+        steps = torch.arange(length, device=call.query.device)
+        mask = ((steps[:, None] - steps[None, :]).abs() < call.window)[None, None]
+    if seen is not None:
+        pairs = seen[:, None, None, :] if seen.dim() == 2 else seen[:, None]
+        if mask is None:
+            mask = pairs
+        else:
+            # Padding beyond every token's window sees itself: a softmax over nothing is NaN, and
+            # its gradient reaches the values of real tokens.
+            own = torch.eye(length, dtype=torch.bool, device=call.query.device)
+            mask = mask & pairs | own
+    if mask is not None and call.before:
+        shape = (*mask.shape[:-1], call.before)
+        mask = torch.cat([mask.new_ones(shape), mask], -1)
+    return mask
+
+
+def explicit(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, call: Call) -> Tensor:
+    """Plain matmul and softmax: on short rows the CPU's fused kernels are slower, backward too."""
+    scores = torch.matmul(query * call.scale, key.transpose(2, 3))
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    weights = torch.softmax(scores, -1)
+    if call.dropout:
+        weights = F.dropout(weights, call.dropout)
+    return torch.matmul(weights, value)

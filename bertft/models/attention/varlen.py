@@ -1,0 +1,75 @@
+"""Attention over the stream by torch's flash kernel for sequences of varying length (CUDA).
+
+The prefix is interleaved, sequence by sequence: the kernel's log-sum-exp, by which it could be
+merged, has no gradient.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bertft.models.attention.call import Call
+from bertft.models.sequences import Sequences
+
+__all__ = ["attend", "interleave", "serves"]
+
+
+def serves(call: Call) -> bool:
+    """Whether the kernel takes this call: half precision, no dropout, Ampere or newer.
+
+    A window would count the prefix's places as distance, so the two together take the runs.
+    """
+    if call.dropout or call.query.dtype not in (torch.bfloat16, torch.float16):
+        return False
+    if call.window is not None and call.prefix is not None:
+        return False
+    if torch.cuda.get_device_capability(call.query.device) < (8, 0):
+        return False
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return False
+    known = inspect.signature(varlen_attn).parameters
+    return "scale" in known and (call.window is None or "window_size" in known)
+
+
+def attend(call: Call, sequences: Sequences) -> Tensor:
+    """[1, N, heads, d]."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    q, k, v = (each[0].transpose(0, 1) for each in (call.query, call.key, call.value))
+    offsets = sequences.offsets()
+    key_offsets, longest_key = offsets, sequences.longest
+    if call.prefix is not None:
+        count = len(sequences.lengths)
+        steps = torch.arange(count + 1, device=offsets.device, dtype=offsets.dtype)
+        key_offsets, longest_key = offsets + call.before * steps, longest_key + call.before
+        k, v = (
+            interleave(call.prefix[side].transpose(0, 1), each, sequences)
+            for side, each in enumerate((k, v))
+        )
+    extra: dict[str, Any] = {}
+    if call.window is not None:
+        extra["window_size"] = (call.window - 1, call.window - 1)
+    output: Any = varlen_attn(
+        q.contiguous(), k.contiguous(), v.contiguous(), offsets, key_offsets,
+        sequences.longest, longest_key, scale=call.scale, **extra,
+    )  # fmt: skip
+    merged: Tensor = output.unsqueeze(0)
+    return merged
+
+
+def interleave(prefix: Tensor, tokens: Tensor, sequences: Sequences) -> Tensor:
+    """[L, heads, d] before each sequence of [N, heads, d] → [N + B·L, heads, d]."""
+    count, before = len(sequences.lengths), prefix.shape[0]
+    places = torch.arange(tokens.shape[0], device=tokens.device)
+    places = places + before * (sequences.owner()[0] + 1)
+    starts = sequences.offsets()[:-1].long() + before * torch.arange(count, device=tokens.device)
+    spots = starts[:, None] + torch.arange(before, device=tokens.device)
+    joined = tokens.new_empty((tokens.shape[0] + count * before, *tokens.shape[1:]))
+    joined = joined.index_copy(0, places, tokens)
+    return joined.index_copy(0, spots.flatten(), prefix.repeat(count, 1, 1))

@@ -1,0 +1,78 @@
+"""Plans of runs against every possible one; rows that hold every sequence once."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from bertft.models.plans import _CALL_IN_PAIRS, plan_rows, plan_runs, row_width
+
+
+def price(lengths, cuts, prefix):
+    bounds = [0, *cuts, len(lengths)]
+    parts = [lengths[a:b] for a, b in itertools.pairwise(bounds)]
+    pairs = sum(len(part) * max(part) * (max(part) + prefix) for part in parts)
+    return _CALL_IN_PAIRS * len(parts) + pairs
+
+
+def cheapest(lengths, prefix):
+    places = range(1, len(lengths))
+    return min(
+        price(lengths, cuts, prefix)
+        for count in range(len(lengths))
+        for cuts in itertools.combinations(places, count)
+    )
+
+
+@pytest.mark.parametrize("prefix", [0, 16])
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("longest", [20, 120, 500])
+def test_the_plan_is_the_cheapest_of_all(seed, longest, prefix):
+    lengths = np.random.default_rng(seed).integers(1, longest, 9).tolist()
+    if seed % 2:
+        lengths.sort()
+    runs = plan_runs(lengths, prefix)
+    assert price(lengths, [run.first for run in runs[1:]], prefix) == cheapest(lengths, prefix)
+
+
+def test_plans_worth_their_calls():
+    assert [(run.first, run.last) for run in plan_runs([5, 6, 7, 8])] == [(0, 4)]
+    assert [(run.first, run.last) for run in plan_runs([10, 10, 400, 400])] == [(0, 2), (2, 4)]
+    # Padding two rows of 100 to 110 is cheaper than a call, until a long prefix makes it dear.
+    assert len(plan_runs([100] * 2 + [110])) == 1
+    assert len(plan_runs([100] * 2 + [110], prefix=500)) == 2
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 200])
+def test_runs_cover_the_batch_in_order(count):
+    lengths = sorted(np.random.default_rng(count).integers(1, 90, count).tolist())
+    runs = plan_runs(lengths)
+    assert runs[0].first == 0 and runs[-1].last == count
+    at = 0
+    for before, run in itertools.pairwise([None, *runs]):
+        assert before is None or (before.last, before.stop) == (run.first, run.start)
+        part = lengths[run.first : run.last]
+        assert (run.start, run.stop - run.start) == (at, sum(part))
+        assert (run.longest, run.equal) == (max(part), len(set(part)) == 1)
+        at = run.stop
+
+
+@pytest.mark.parametrize("count", [1, 7, 100])
+def test_rows_hold_every_sequence_once_and_in_one_piece(count):
+    lengths = np.random.default_rng(count).integers(1, 64, count).tolist()
+    rows, firsts, filled = plan_rows(lengths, 64)
+    taken = np.zeros((filled, 64), dtype=int)
+    for row, first, length in zip(rows, firsts, lengths, strict=True):
+        assert first + length <= 64
+        taken[row, first : first + length] += 1
+    assert taken.max() == 1 and taken.any(1).all()
+
+
+def test_first_fit_takes_the_longest_first():
+    assert plan_rows([3, 6, 7, 4], 10) == ([0, 1, 0, 1], [7, 0, 0, 6], 2)
+
+
+def test_rows_are_a_multiple_wide():
+    assert [row_width([3, n]) for n in (1, 64, 65)] == [64, 64, 128]
