@@ -19,6 +19,7 @@ from bertft.config.model import ModelConfig
 from bertft.errors import DataError, UsageError
 from bertft.methods import attach, build, trained_tensors
 from bertft.methods.part import Part
+from bertft.models.dropout import take_over
 from bertft.models.load import load_config, load_model
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
@@ -85,6 +86,7 @@ def assemble(
     config, _ = load_config(found, tokenizer, task.model_settings())
     loaded = load_model(found, config, source, task.auto_class)
     model: Any = loaded.model
+    take_over(model)
     parts = build(method, rate, loaded.new)
     attach(parts, model)
     if weights is not None:

@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bertft.methods.low_rank.dora import DoRA
-from bertft.methods.low_rank.dropout import drop
 from bertft.methods.low_rank.dtypes import computing
 from bertft.methods.low_rank.lora import LoRA
 from bertft.methods.low_rank.svd_lora import SVDLoRA
+from bertft.models.dropout import drop
 
 __all__ = ["AdaptedLinear", "Adapter"]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from bertft.models.dropout import dropout
 
 __all__ = ["Call", "explicit", "join", "visible"]
 
@@ -71,5 +72,5 @@ def explicit(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, cal
         scores = scores.masked_fill(~mask, float("-inf"))
     weights = torch.softmax(scores, -1)
     if call.dropout:
-        weights = F.dropout(weights, call.dropout)
+        weights = dropout(weights, call.dropout)
     return torch.matmul(weights, value)

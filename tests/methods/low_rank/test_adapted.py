@@ -14,10 +14,10 @@ from transformers import ModernBertConfig, ModernBertForSequenceClassification
 
 from bertft.methods.low_rank.adapted import AdaptedLinear
 from bertft.methods.low_rank.dora import DoRA
-from bertft.methods.low_rank.dropout import drop, keep
 from bertft.methods.low_rank.export import adapted_layers
 from bertft.methods.low_rank.lora import LoRA
 from bertft.methods.low_rank.svd_lora import SVDLoRA
+from bertft.models.dropout import drop
 
 TOWARDS_PEFT = {"A": "lora_A.default.weight", "B": "lora_B.default.weight",
                 "magnitude": "lora_magnitude_vector.default.weight"}  # fmt: skip
@@ -221,29 +221,6 @@ def test_gradients(adapter, dropout):
         return layer(x)
 
     assert torch.autograd.gradcheck(forward, (x, *parameters))
-
-
-@pytest.mark.parametrize("p", [0.05, 0.1, 0.5])
-def test_dropout_keeps_the_right_share_at_random_places(p):
-    torch.manual_seed(0)
-    mask = keep(torch.empty(1001, 999), p)
-    assert mask.unique().tolist() == [0.0, 1.0]
-    count = mask.numel()
-    assert abs(mask.mean().item() - (1 - p)) < 4 * (p * (1 - p) / count) ** 0.5
-    off = mask - mask.mean()
-    variance = (off * off).mean()
-    for shift in (1, 2, 3, 4, 8, 999):  # four share one draw: they must not share their fate
-        flat = off.flatten()
-        assert abs((flat[shift:] * flat[:-shift]).mean() / variance) < 5 / count**0.5
-    assert not torch.equal(mask, keep(torch.empty(1001, 999), p))
-    torch.manual_seed(0)
-    assert torch.equal(mask, keep(torch.empty(1001, 999), p)), "a seed repeats it"
-
-
-def test_dropout_keeps_the_mean():
-    torch.manual_seed(0)
-    z, factor = drop(torch.ones(500, 500), 0.1)
-    assert (z * factor).mean().item() == pytest.approx(1, abs=3e-3)
 
 
 def test_gradient_checkpointing_sees_the_same_mask():

@@ -1,0 +1,68 @@
+"""The quicker draws: shares, independence, means, gradients, and whose place they take."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from bertft.models.dropout import Dropout, drop, dropout, keep, take_over
+
+
+@pytest.mark.parametrize("p", [0.05, 0.1, 0.5])
+def test_dropout_keeps_the_right_share_at_random_places(p):
+    torch.manual_seed(0)
+    mask = keep(torch.empty(1001, 999), p)
+    assert mask.unique().tolist() == [0.0, 1.0]
+    count = mask.numel()
+    assert abs(mask.mean().item() - (1 - p)) < 4 * (p * (1 - p) / count) ** 0.5
+    off = mask - mask.mean()
+    variance = (off * off).mean()
+    for shift in (1, 2, 3, 4, 8, 999):  # four share one draw: they must not share their fate
+        flat = off.flatten()
+        assert abs((flat[shift:] * flat[:-shift]).mean() / variance) < 5 / count**0.5
+    assert not torch.equal(mask, keep(torch.empty(1001, 999), p))
+    torch.manual_seed(0)
+    assert torch.equal(mask, keep(torch.empty(1001, 999), p)), "a seed repeats it"
+
+
+def test_dropout_keeps_the_mean():
+    torch.manual_seed(0)
+    z, factor = drop(torch.ones(500, 500), 0.1)
+    assert (z * factor).mean().item() == pytest.approx(1, abs=3e-3)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_what_stays_is_scaled_and_so_is_its_gradient(p, dtype):
+    torch.manual_seed(0)
+    x = torch.ones(50, 50, dtype=dtype, requires_grad=True)
+    y = dropout(x, p)
+    assert y.dtype == dtype and len(y.unique()) == 2 and y.min() == 0
+    assert y.max().item() == pytest.approx(
+        1 / (1 - p), rel=4e-3 if dtype == torch.bfloat16 else 1e-4
+    )
+    y.sum().backward()
+    assert x.grad is not None and torch.equal(x.grad, y.detach())
+
+
+@pytest.mark.parametrize("p", [0.0, 1.0])
+def test_nothing_and_everything(p):
+    assert torch.equal(dropout(torch.ones(9), p), torch.full((9,), 1 - p))
+
+
+def test_it_takes_the_place_of_plain_dropout_alone():
+    class Own(nn.Dropout):
+        pass
+
+    model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Dropout(0.3)), Own(0.1), nn.Dropout(0))
+    model.eval()
+    take_over(model)
+    inner, own, none = model[1][0], model[2], model[3]
+    assert type(inner) is Dropout and inner.p == 0.3 and not inner.training
+    assert type(own) is Own and type(none) is Dropout
+    x = torch.randn(4, 2)
+    assert torch.equal(model[1](x), x)
+    model.train()
+    torch.manual_seed(0)
+    assert (model[1](torch.ones(1000)) == 0).float().mean().item() == pytest.approx(0.3, abs=0.05)
