@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bertft.data.bare import bare
 from bertft.data.rows import Rows
 
 __all__ = ["CODE_VERSION", "feature_key", "tokenizer_hash"]
@@ -34,9 +35,8 @@ def tokenizer_hash(tokenizer: Any) -> str:
     digest = hashlib.sha256(type(tokenizer).__name__.encode())
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
-        state = json.loads(backend.to_str())
-        state["truncation"] = state["padding"] = None
-        digest.update(json.dumps(state, sort_keys=True).encode())
+        with bare(backend):
+            digest.update(backend.to_str().encode())
     else:
         with tempfile.TemporaryDirectory() as folder:
             tokenizer.save_pretrained(folder)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from bertft.data.bare import bare
 from bertft.errors import UsageError
 
 __all__ = ["DEFAULT_MAX_LENGTH", "check_max_length", "encode_texts", "keep_longest_first"]
@@ -108,17 +109,9 @@ def _encode_fast(
     tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int
 ) -> Iterator[Row]:
     backend = tokenizer.backend_tokenizer
-    truncation, padding = backend.truncation, backend.padding
-    backend.no_truncation()
-    backend.no_padding()
-    try:
+    with bare(backend):
         inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
         encodings = backend.encode_batch_fast(inputs)
-    finally:  # the tokenizer is saved with the run, as it was
-        if truncation is not None:
-            backend.enable_truncation(**truncation)
-        if padding is not None:
-            backend.enable_padding(**padding)
     for encoding in encodings:
         if len(encoding) <= max_length:
             yield encoding.ids, encoding.type_ids, False
