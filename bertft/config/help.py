@@ -16,8 +16,10 @@ from bertft.config.values import bounds_in_words
 __all__ = ["command_page", "main_page"]
 
 _WIDTH = 100
-_OPTIONS = """\
+_SWEEP = """\
   -m, --multirun            a run for each of several values: method=lora,svd_lora seed=0,1,2
+"""
+_OPTIONS = """\
   --config-dir <folder>     your own YAML files, in folders named like the groups
   --cfg job                 print the configuration and stop; with --resolve, its ${...} resolved
   --info                    print where the configuration comes from
@@ -50,9 +52,10 @@ def main_page() -> str:
 def command_page(command: str, config_dir: Path | None = None) -> str:
     """``bertft <command> --help``: presets, then every setting with type, default and meaning."""
     root = tree(command)
+    options = f"{_SWEEP}{_OPTIONS}" if command == "train" else _OPTIONS
     lines = [
         f"bertft {command}: {root.meaning}", "",
-        f"  bertft {command} [setting=value ...] [options]", "", _OPTIONS,
+        f"  bertft {command} [setting=value ...] [options]", "", options,
     ]  # fmt: skip
     groups = [group for group in group_names() if group in root.children]
     if groups:

@@ -70,9 +70,10 @@ class MergeCheck:
 class CardFacts:
     """All that a card tells. ``base_model``: the Hub id; of a path only the last name is told.
 
-    ``metric`` chose the checkpoint of ``step``; ``counts`` are metrics.json's "parameters".
-    ``beside`` names the file or folder of a prefix that the model lies without. ``license`` is
-    the base's identifier on the Hub where known. ``dataset`` is a Hub id.
+    ``metric`` chose the checkpoint of ``step`` if there is a ``validation``; ``counts`` are
+    metrics.json's "parameters". ``beside`` names the file or folder of a prefix that the model
+    lies without. ``license`` is the base's identifier on the Hub where known. ``dataset`` is a
+    Hub id.
     """
 
     name: str
@@ -184,9 +185,10 @@ def _results(facts: CardFacts) -> str:
         [name, *(score(values.get(name)) for values in shown.values())]
         for name in _ordered(names, facts)
     ]
+    chosen = f", chosen by {facts.metric} on validation" if facts.validation else ""
     parts = [
         "## Results",
-        f"The checkpoint of step {count(facts.step)}, chosen by {facts.metric} on validation.",
+        f"The checkpoint of step {count(facts.step)}{chosen}.",
         _table(["metric", *shown], rows),
     ]
     check = facts.merge

@@ -59,3 +59,8 @@ def test_bounds_and_defaults_are_shown():
     assert "trainer.precision  auto | fp32 | bf16 | fp16  = auto" in page
     assert "trainer.steps  int | null  = null" in page
     assert "run  str  = (must be given)" in command_page("eval")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_sweeps_are_offered_where_they_are_taken(command):
+    assert ("--multirun" in command_page(command)) == (command == "train")

@@ -69,6 +69,11 @@ def test_what_is_not_known_is_left_out():
     assert not {"license", "language", "datasets"} & set(known)
 
 
+def test_only_the_best_checkpoint_was_chosen():
+    assert "step 1,250, chosen by accuracy on validation." in card()
+    assert "The checkpoint of step 1,250." in card(validation={})
+
+
 def test_a_language_that_yaml_takes_for_false():
     assert front(card(language=["no"]))["language"] == ["no"]
 
