@@ -69,7 +69,7 @@ def test_version(capsys, words):
     ("words", "part"),
     [
         (["trian"], "there is no command 'trian'. Did you mean 'train'?"),
-        (["zzz"], "One of: train, eval, merge, predict"),
+        (["zzz"], "One of: train, eval, merge, export, predict"),
         (["method=lora"], "method=lora stands where a command must"),
         (["--cfg", "job"], "--cfg stands where a command must"),
         (["merge", "-m", "run=a,b", "out=o"], "Only train sweeps"),
@@ -180,13 +180,15 @@ def test_a_refused_run_keeps_a_folder_that_was_chosen(train, tmp_path):
     assert (tmp_path / "mine").is_dir()
 
 
-@pytest.mark.parametrize("command", ["merge", "predict"])
-def test_merge_and_predict_leave_nothing_beside_what_they_write(monkeypatch, tmp_path, command):
+@pytest.mark.parametrize("command", ["merge", "export", "predict"])
+def test_what_writes_elsewhere_leaves_nothing_beside_what_they_write(
+    monkeypatch, tmp_path, command
+):
     monkeypatch.chdir(tmp_path)
     module = types.ModuleType(f"bertft.commands.{command}")
     module.run = lambda config, folder: None
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    assert main([command, "run=r", *(["out=o"] if command == "merge" else [])]) == 0
+    assert main([command, "run=r", *(["out=o"] if command != "predict" else [])]) == 0
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,4 +1,4 @@
-"""Open what training left: a run, a merged folder, or a transformers folder with a task's head."""
+"""Open what training left: a run, a merged folder, an adapter, a plain transformers folder."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from safetensors import safe_open
 
 from bertft.assembly import base
 from bertft.assembly.adapted import Adapted, assemble
+from bertft.assembly.adapter import AdapterFolder, is_adapter
 from bertft.assembly.checkpoint import Facts, is_checkpoint, read_facts, read_weights
 from bertft.assembly.manifest import recorded_data
 from bertft.assembly.merged_folder import fill_prefix, read_beside
@@ -21,7 +22,7 @@ from bertft.config.model import ModelConfig
 from bertft.config.resumed import config_of_run
 from bertft.errors import DataError, UsageError
 from bertft.methods.new_modules import NewModules
-from bertft.models.load import load_tokenizer, longest_input
+from bertft.models.load import load_config, load_tokenizer, longest_input
 from bertft.models.precision import choose, resolve_device
 from bertft.models.source import Source
 from bertft.runs.checkpoints import Checkpoints
@@ -62,6 +63,8 @@ def open_saved(
     folder = Path(path).expanduser()
     if RunFolder(folder).begun:
         return _open_run(RunFolder(folder), checkpoint, precision, device, data, warn)
+    if is_adapter(folder):
+        return _open_adapter(folder, precision or "auto", device, data)
     if (folder / "config.json").is_file() and not is_checkpoint(folder):
         return _open_folder(folder, precision or "auto", device, data)
     if not folder.exists():
@@ -131,6 +134,31 @@ def _open_folder(folder: Path, precision: str, device: str, data: DataConfig | N
     longest = check_max_length(
         data.max_length or beside.max_length,
         longest_input(adapted.model.config, tokenizer) - taken,
+    )
+    return Saved(adapted, data, Facts(name, labels, longest, 0))
+
+
+def _open_adapter(folder: Path, precision: str, device: str, data: DataConfig | None) -> Saved:
+    """A LoRA adapter in peft's form; what a foreign one does not tell is read off its head."""
+    found = AdapterFolder(folder)
+    tokenizer, facts = found.tokenizer(), found.facts
+    name, labels = facts.get("task"), facts.get("labels")
+    if name is None:
+        size = found.size(found.auto_class, tokenizer)
+        config, _ = load_config(found.model_settings, tokenizer, {})
+        known = config.id2label if len(config.id2label) == size else None
+        head = found.auto_class.removeprefix("AutoModel")
+        names = known or {number: f"LABEL_{number}" for number in range(size)}
+        name, labels = recognise({"architectures": [head], "id2label": names})
+    if data is not None:
+        _check_task(data, name)
+        if "task" not in facts and data.labels is not None:
+            labels = [str(each) for each in data.labels]
+    data = data or DataConfig(name=folder.name, task=name)
+    task = build_task(data, labels)
+    adapted = found.open(task, tokenizer, choose(precision, resolve_device(device)), "auto")
+    longest = check_max_length(
+        data.max_length or facts.get("max_length"), longest_input(adapted.model.config, tokenizer)
     )
     return Saved(adapted, data, Facts(name, labels, longest, 0))
 

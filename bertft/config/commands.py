@@ -11,7 +11,7 @@ from bertft.config.model import ModelConfig
 from bertft.config.setting import MISSING, group, setting
 from bertft.config.trainer import TrainerConfig
 
-__all__ = ["COMMANDS", "EvalConfig", "MergeConfig", "PredictConfig", "TrainConfig"]
+__all__ = ["COMMANDS", "EvalConfig", "ExportConfig", "MergeConfig", "PredictConfig", "TrainConfig"]
 
 
 @dataclass
@@ -34,7 +34,9 @@ class TrainConfig:
 class EvalConfig:
     """Score a run's best checkpoint, or a transformers folder, on labelled rows."""
 
-    run: str = setting(MISSING, "A run folder, or one of a merged or plain transformers model.")
+    run: str = setting(
+        MISSING, "A run, a merged or plain transformers folder, or a LoRA adapter in peft's form."
+    )
     data: DataConfig | None = setting(None, "Rows to score; null: those of the run.")
     split: str = setting("validation", "Which split.", choices=("validation", "test", "train"))
     checkpoint: str = setting("best", "best, last or a step number.")
@@ -60,10 +62,23 @@ class MergeConfig:
 
 
 @dataclass
+class ExportConfig:
+    """Write a run's low-rank updates as an adapter that peft loads."""
+
+    run: str = setting(MISSING, "A run folder.")
+    out: str = setting(MISSING, "The folder to write; must not exist or be empty.")
+    format: str = setting("peft", "peft: adapter_config.json and its weights.", choices=("peft",))
+    checkpoint: str = setting("best", "best, last or a step number.")
+    device: str = setting("auto", "auto: CUDA if present, else CPU.")
+
+
+@dataclass
 class PredictConfig:
     """Answer unlabelled rows: JSON lines in, JSON lines out."""
 
-    run: str = setting(MISSING, "A run folder, or one of a merged or plain transformers model.")
+    run: str = setting(
+        MISSING, "A run, a merged or plain transformers folder, or a LoRA adapter in peft's form."
+    )
     input: str = setting(
         "-", "A file (jsonl, csv, tsv, parquet, txt: a text a line); -: JSON lines on stdin."
     )
@@ -83,5 +98,6 @@ COMMANDS: dict[str, type] = {
     "train": TrainConfig,
     "eval": EvalConfig,
     "merge": MergeConfig,
+    "export": ExportConfig,
     "predict": PredictConfig,
 }

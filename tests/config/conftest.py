@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bertft.cli import main
+from bertft.config.commands import COMMANDS
 
 
 class Said:
@@ -24,7 +25,7 @@ def calls(monkeypatch, tmp_path) -> dict[str, list[tuple[Any, Any]]]:
     """Calls of each command's ``run``, made in an empty folder."""
     monkeypatch.chdir(tmp_path)
     made: dict[str, list[tuple[Any, Any]]] = {}
-    for name in ("train", "eval", "merge", "predict"):
+    for name in COMMANDS:
         module = types.ModuleType(f"bertft.commands.{name}")
         made[name] = []
         module.run = lambda config, folder, name=name: made[name].append((config, folder))

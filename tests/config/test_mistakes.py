@@ -89,7 +89,12 @@ def test_nothing_is_guessed_that_rests_on_a_mistake(say):
 
 @pytest.mark.parametrize(
     ("command", "missing"),
-    [("eval", ["run"]), ("merge", ["run", "out"]), ("predict", ["run"])],
+    [
+        ("eval", ["run"]),
+        ("merge", ["run", "out"]),
+        ("export", ["run", "out"]),
+        ("predict", ["run"]),
+    ],
 )
 def test_what_must_be_given(say, calls, command, missing):
     said = say(command)

@@ -15,6 +15,7 @@ NEEDED = {
     "train": (),
     "eval": ("run=r",),
     "merge": ("run=r", "out=o"),
+    "export": ("run=r", "out=o"),
     "predict": ("run=r",),
 }
 FURTHER = {("data", "files"): ("data.train=t.csv",)}

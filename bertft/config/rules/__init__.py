@@ -20,5 +20,6 @@ RULES: dict[str, tuple[Callable[[Get], Iterator[Problem]], ...]] = {
               runs.resume),
     "eval": (*data.RULES, runs.checkpoint, *device.RULES),
     "merge": (runs.checkpoint, device.known),
+    "export": (runs.checkpoint, device.known),
     "predict": (data.text_of_predict, runs.checkpoint, *device.RULES),
 }  # fmt: skip

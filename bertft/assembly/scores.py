@@ -1,0 +1,22 @@
+"""Rows through a model that is there: logits and metrics, for the checks of merge and export."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bertft.assembly.features import features_of
+from bertft.assembly.saved import Saved
+from bertft.data.rows import Rows
+from bertft.training.evaluate import predict_logits
+
+__all__ = ["score"]
+
+
+def score(saved: Saved, rows: Rows) -> tuple[np.ndarray, dict[str, float]]:
+    """fp32 logits in the order of ``rows``, and the task's metrics."""
+    adapted = saved.adapted
+    tables = features_of(
+        {"check": rows}, adapted.task, adapted.tokenizer, saved.facts.max_length, None
+    )
+    logits = predict_logits(adapted.runner, tables["check"], adapted.precision)
+    return logits, adapted.task.metrics(logits, tables["check"])

@@ -1,0 +1,200 @@
+"""The low-rank updates of a model in peft's form, and back: configuration and tensors.
+
+    peft:    W + (lora_alpha / r) · lora_B · lora_A,   or / √r with use_rslora,   r and lora_alpha
+             by module where rank_pattern and alpha_pattern name one; DoRA's m as
+             lora_magnitude_vector
+    to_peft  scale 1 (alpha = r): pruned triplets, principal starts, rsLoRA and slices of a fused
+             matrix all become plain pairs of their own rank; a module with none left is left out
+
+Tensors are named as peft 0.21 saves them: ``base_model.model.<path>.lora_A.weight``, and what else
+was trained ``base_model.model.<path>``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bertft.errors import DataError, UsageError
+from bertft.methods.low_rank import export
+from bertft.methods.low_rank.adapted import AdaptedLinear
+from bertft.methods.low_rank.dora import DoRA
+from bertft.methods.low_rank.lora import LoRA
+
+__all__ = ["PREFIX", "attach_peft", "lora_settings", "lora_tensors"]
+
+PREFIX = "base_model.model."
+_UPDATE = re.compile(r"(?P<path>.+)\.(?P<part>lora_A|lora_B|lora_magnitude_vector)(\.weight)?")
+
+# What a configuration may say beside rank and scale without changing what the weights mean.
+_WEIGHTS_AS_THEY_ARE = (True, False, "gaussian", "orthogonal", "eva")
+_UNKNOWN = (
+    "fan_in_fan_out", "lora_bias", "layer_replication", "target_parameters", "use_qalora",
+    "use_bdlora", "alora_invocation_tokens", "trainable_token_indices", "megatron_config",
+)  # fmt: skip
+
+
+def lora_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The updates of ``model`` as peft's tensors, in fp32. UsageError if none is left."""
+    layers, magnitudes = export.adapted_layers(model), export.magnitudes(model)
+    tensors: dict[str, Tensor] = {}
+    for path, pairs in export.factors(model).items():
+        layer = layers[path]
+        down = torch.cat([down for _, down, _ in pairs])
+        up = torch.cat([_tall(up, rows, layer) for rows, _, up in pairs], 1)
+        tensors[f"{PREFIX}{path}.lora_A.weight"] = down.float().contiguous()
+        tensors[f"{PREFIX}{path}.lora_B.weight"] = up.float().contiguous()
+        if path in magnitudes:
+            length = torch.linalg.vector_norm(layer.weight.detach().float(), dim=1)
+            for rows, magnitude in magnitudes[path]:
+                length[slice(None) if rows is None else rows] = magnitude.float()
+            tensors[f"{PREFIX}{path}.lora_magnitude_vector"] = length
+    if not tensors:
+        raise UsageError(
+            "no low-rank update is left: every one was pruned, or the method has none",
+            where="run", hint="bertft merge writes the model itself",
+        )  # fmt: skip
+    return {name: each.detach().cpu() for name, each in tensors.items()}
+
+
+def _tall(up: Tensor, rows: slice | None, layer: AdaptedLinear) -> Tensor:
+    """B' [rows, r] among the rows of the whole matrix, the others 0: [out, r]."""
+    if rows is None:
+        return up
+    whole = up.new_zeros(layer.out_features, up.shape[1])
+    whole[rows] = up
+    return whole
+
+
+def lora_settings(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The keys of peft's LoraConfig that describe ``lora_tensors``."""
+    end = ".lora_A.weight"
+    ranks = {
+        name.removeprefix(PREFIX).removesuffix(end): each.shape[0]
+        for name, each in tensors.items()
+        if name.endswith(end)
+    }
+    usual, _ = Counter(ranks.values()).most_common(1)[0]
+    others = {path: rank for path, rank in ranks.items() if rank != usual}
+    return {
+        "peft_type": "LORA",
+        "r": usual,
+        "lora_alpha": usual,
+        "rank_pattern": others,
+        "alpha_pattern": others,
+        "target_modules": sorted(ranks),
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "init_lora_weights": True,
+        "use_rslora": False,
+        "use_dora": any(name.endswith("magnitude_vector") for name in tensors),
+        "inference_mode": True,
+    }
+
+
+def attach_peft(model: nn.Module, settings: Mapping[str, Any], tensors: dict[str, Tensor]) -> int:
+    """Put the updates of a LoRA adapter beside the layers of ``model``; how many.
+
+    What is no update (a head, biases) is copied into the parameter of its name. DataError for a
+    kind of adapter that is not LoRA or DoRA over unchanged base weights, or that does not fit.
+    """
+    _check(settings)
+    updates: dict[str, dict[str, Tensor]] = {}
+    own = dict(model.named_parameters())
+    for name, tensor in tensors.items():
+        path = name.removeprefix(PREFIX).replace(".base_layer.", ".")  # biases of adapted layers
+        if ".original_module." in path:  # what a saved module stood for: peft does not use it
+            continue
+        if found := _UPDATE.fullmatch(path):
+            updates.setdefault(found["path"], {})[found["part"]] = tensor
+        elif path in own and own[path].shape == tensor.shape:
+            with torch.no_grad():
+                own[path].copy_(tensor)
+        else:
+            raise DataError(
+                f"the model has no {path} of shape {list(tensor.shape)}",
+                hint="Does the adapter belong to this base?",
+            )
+    new: dict[nn.Module, nn.Module] = {}
+    for path, parts in updates.items():
+        layer = _layer(model, path)
+        update = _update(layer.weight, parts, _scale(settings, path, parts), path)
+        new[layer] = AdaptedLinear(layer, {"linear": (None, update)}, 0.0)
+    export.replace(model, new)
+    return len(new)
+
+
+def _check(settings: Mapping[str, Any]) -> None:
+    if settings.get("peft_type") != "LORA":
+        raise DataError(
+            f"{settings.get('peft_type')} is no LoRA", where="adapter_config.json",
+            hint="Only LoRA and DoRA adapters are read",
+        )  # fmt: skip
+    start = settings.get("init_lora_weights", True)
+    if start not in _WEIGHTS_AS_THEY_ARE:
+        raise DataError(
+            f"init_lora_weights={start!r} changed the base weights beneath the adapter",
+            where="adapter_config.json",
+            hint="Save it with peft's path_initial_model_for_weight_conversion",
+        )
+    used = [name for name in _UNKNOWN if settings.get(name)]
+    if used:
+        raise DataError(
+            f"{', '.join(used)} is not known here", where="adapter_config.json",
+            hint="Merge it with peft, and give the merged folder",
+        )  # fmt: skip
+
+
+def _layer(model: nn.Module, path: str) -> nn.Linear:
+    try:
+        layer = model.get_submodule(path)
+    except AttributeError:
+        layer = None
+    if type(layer) is not nn.Linear:
+        raise DataError(
+            f"the model has no linear layer {path}", hint="Does the adapter belong to this base?"
+        )
+    return layer
+
+
+def _scale(settings: Mapping[str, Any], path: str, parts: Mapping[str, Tensor]) -> float:
+    try:
+        rank = parts["lora_A"].shape[0]
+    except KeyError:
+        raise DataError(f"has no lora_A of {path}") from None
+    alpha = settings.get("lora_alpha", 8)
+    for pattern, value in (settings.get("alpha_pattern") or {}).items():
+        if re.match(rf"(.*\.)?({pattern})$", path):  # peft's own reading of the patterns
+            alpha = value
+            break
+    return float(alpha / math.sqrt(rank) if settings.get("use_rslora") else alpha / rank)
+
+
+def _update(weight: Tensor, parts: Mapping[str, Tensor], scale: float, path: str) -> LoRA:
+    down, up = parts["lora_A"], parts.get("lora_B")
+    magnitude = parts.get("lora_magnitude_vector")
+    if (
+        up is None
+        or down.shape[1] != weight.shape[1]
+        or up.shape != (weight.shape[0], down.shape[0])
+        or (magnitude is not None and magnitude.numel() != weight.shape[0])
+    ):
+        raise DataError(
+            f"the adapter's tensors do not fit {path}, a layer of {list(weight.shape)}",
+            hint="Does the adapter belong to this base?",
+        )
+    kind = LoRA if magnitude is None else DoRA
+    update = kind(weight, down.shape[0], scale)
+    with torch.no_grad():
+        update.A.copy_(down)
+        update.B.copy_(up)
+        if isinstance(update, DoRA) and magnitude is not None:
+            update.magnitude.copy_(magnitude.flatten())
+    return update.requires_grad_(False)

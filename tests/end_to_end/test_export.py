@@ -1,0 +1,137 @@
+"""``bertft export``: peft loads what a run left, and bertft reads it back like any other model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from small_runs import answers, read, say
+
+peft = pytest.importorskip("peft")
+
+TEXTS = ["the film was superb, book 12", "the meal was horrid, room 3", "a plot"]
+METHODS = [
+    ("classification", "method=lora", "trainer.learning_rate=2e-2"),
+    ("pair", "method=svd_lora", "trainer.learning_rate=2e-2"),
+    ("regression", "method=lora", "method.low_rank.magnitude=true"),
+    ("multi_label", "method=lora", "method.low_rank.start=principal"),
+]
+
+
+def rows(task):
+    texts = [{"one": text, "two": "the room was fine"} for text in TEXTS]
+    if task != "pair":
+        texts = [{"text": text} for text in TEXTS]
+    return "".join(json.dumps(row) + "\n" for row in texts)
+
+
+def numbers(found):
+    """Scores of answers, whatever the task."""
+    told = [each.get("scores", each.get("score")) for each in found]
+    return np.array([list(each.values()) if isinstance(each, dict) else [each] for each in told])
+
+
+@pytest.fixture
+def exported(trained, tmp_path):
+    def make(task, *words):
+        run, out = trained(task, *words), tmp_path / "an adapter"
+        said = say("export", f"run={run}", f"out={out}")
+        assert said.status == 0, said
+        assert "max |Δlogit|" in said.out and said.err == ""
+        return run, out
+
+    return make
+
+
+@pytest.mark.parametrize("words", METHODS, ids=lambda words: f"{words[0]} {words[-1]}")
+def test_every_reader_answers_as_the_run(exported, words):
+    run, out = exported(*words)
+    task = words[0]
+    own = answers(say("predict", f"run={run}", stdin=rows(task)))
+    columns = ["text=[one,two]"] if task == "pair" else []
+    again = answers(say("predict", f"run={out}", *columns, stdin=rows(task)))
+    np.testing.assert_allclose(numbers(again), numbers(own), atol=1e-6)
+    assert [each.get("label") for each in again] == [each.get("label") for each in own]
+
+    count = read(out / "bertft.json")["labels"]
+    model = peft.AutoPeftModelForSequenceClassification.from_pretrained(
+        out, num_labels=len(count) if count else 1
+    ).eval()
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    second = ["the room was fine"] if task == "pair" else []
+    with torch.no_grad():
+        logits = torch.cat(
+            [model(**tokenizer(text, *second, return_tensors="pt")).logits for text in TEXTS]
+        ).double()
+    kinds = {"regression": lambda x: x, "multi_label": torch.sigmoid}
+    expected = kinds.get(task, lambda x: x.softmax(-1))(logits).numpy()
+    np.testing.assert_allclose(numbers(own), expected, atol=2e-6)
+    card = (out / "README.md").read_text()
+    assert "library_name: peft" in card and "an adapter in PEFT's format" in card
+
+
+def test_eval_takes_it(exported, tmp_path):
+    run, out = exported(*METHODS[0])
+    data = [f"data.{each}={run.parent / each}.csv" for each in ("train", "validation")]
+    place = f"hydra.run.dir={tmp_path / 'scores'}"
+    said = say("eval", f"run={out}", "data=files", *data, place)
+    assert said.status == 0, said
+    told = read(tmp_path / "scores" / "metrics.json")["validation"]
+    best = read(run / "metrics.json")["validation"]
+    assert told.keys() == best.keys()
+    assert told["accuracy"] == best["accuracy"] and abs(told["loss"] - best["loss"]) < 1e-5
+
+
+@pytest.mark.parametrize(("words", "told"), [
+    (("classification", "method=prefix"), "a prefix beside"),
+    (("classification", "method=bitfit"), "weights of the base itself"),
+    (("classification", "method=head"), "no low-rank update is left"),
+])  # fmt: skip
+def test_methods_that_no_adapter_holds_are_refused(trained, tmp_path, words, told):
+    said = say("export", f"run={trained(*words)}", f"out={tmp_path / 'out'}")
+    assert said.refused and told in said.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_adapter_is_refused_where_it_does_not_say_its_base(exported):
+    _, out = exported(*METHODS[0])
+    told = read(out / "adapter_config.json")
+    (out / "adapter_config.json").write_text(json.dumps({**told, "base_model_name_or_path": None}))
+    said = say("predict", f"run={out}", stdin=rows("classification"))
+    assert said.refused and "names no base model" in said.err
+
+
+def test_pickled_weights_are_refused(exported):
+    _, out = exported(*METHODS[0])
+    shutil.move(out / "adapter_model.safetensors", out / "adapter_model.bin")
+    said = say("predict", f"run={out}", stdin=rows("classification"))
+    assert said.refused and "pickled code" in said.err
+
+
+def test_what_peft_saved_itself_answers_with_its_base_s_classes(trained, tmp_path):
+    """Without bertft.json: the task and the classes are told by the head."""
+    run = trained("classification", "method=lora", "trainer.learning_rate=2e-2")
+    said = say("merge", f"run={run}", f"out={tmp_path / 'base'}")
+    assert said.status == 0, said
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    base = AutoModelForSequenceClassification.from_pretrained(tmp_path / "base")
+    torch.manual_seed(0)
+    model = peft.get_peft_model(base, peft.LoraConfig(task_type="SEQ_CLS", target_modules=["key"]))
+    with torch.no_grad():
+        for name, each in model.named_parameters():
+            if "lora_B" in name:
+                each.normal_(0, 0.5)
+    model.eval().save_pretrained(tmp_path / "theirs")
+    found = answers(say("predict", f"run={tmp_path / 'theirs'}", stdin=rows("classification")))
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
+    with torch.no_grad():
+        logits = [model(**tokenizer(text, return_tensors="pt")).logits[0] for text in TEXTS]
+    expected = torch.stack(logits).softmax(-1).numpy()
+    np.testing.assert_allclose(numbers(found), expected, atol=2e-6)
+    assert set(found[0]["scores"]) == {"neg", "pos"}

@@ -1,0 +1,159 @@
+"""peft itself reads what is written, and what peft wrote is read, for whole models in fp32."""
+
+from __future__ import annotations
+
+import copy
+from types import SimpleNamespace
+
+import pytest
+import torch
+import transformers
+
+from bertft.errors import DataError, UsageError
+from bertft.methods.low_rank.peft_form import attach_peft, lora_settings, lora_tensors
+
+peft = pytest.importorskip("peft")
+
+SIZES = {
+    "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 40,
+    "vocab_size": 64, "max_position_embeddings": 20, "initializer_range": 0.3, "num_labels": 3,
+}  # fmt: skip
+DISTIL = {"dim": 24, "n_layers": 2, "n_heads": 3, "hidden_dim": 40, "vocab_size": 64}
+OWN = {
+    "bert": SIZES,
+    "roberta": SIZES,
+    "distilbert": {**DISTIL, "num_labels": 3, "initializer_range": 0.3},
+    "modernbert": {**SIZES, "pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3,
+                   "bos_token_id": 2, "eos_token_id": 3},
+}  # fmt: skip
+IDS = torch.randint(5, 64, (4, 9), generator=torch.Generator().manual_seed(3))
+KINDS = {
+    "lora": {},
+    "rslora": {"rank_stabilised": True, "alpha": 7.0},
+    "dora": {"magnitude": True},
+    "pissa": {"start": "principal"},
+    "svd_lora": {"kind": "svd_lora"},
+}
+
+
+def model_of(kind):
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.for_model(kind, **OWN[kind])
+    return transformers.AutoModelForSequenceClassification.from_config(config).eval()
+
+
+def logits(model):
+    with torch.no_grad():
+        return model(input_ids=IDS, attention_mask=torch.ones_like(IDS)).logits
+
+
+def stirred(part, kind, changes):
+    """A model with updates that are not 0; of svd_lora one is pruned to rank 1, one away."""
+    model = model_of(kind)
+    part(targets=["query", "value", "ffn_out"], **changes).attach(model)
+    torch.manual_seed(5)
+    with torch.no_grad():
+        updates = [each for each in model.named_parameters() if ".adapter." in each[0]]
+        for _, each in updates:
+            each.add_(0.2 * torch.randn_like(each))
+        triplets = [each for name, each in updates if name.endswith(".E")]
+        for each, left in zip(triplets, (0, 1), strict=False):
+            each[left:] = 0.0
+    return model.eval()
+
+
+@pytest.mark.parametrize("changes", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("kind", OWN)
+def test_peft_gives_the_same_logits(part, kind, changes):
+    ours = stirred(part, kind, changes)
+    tensors = lora_tensors(ours)
+    settings = lora_settings(tensors)
+    config = peft.LoraConfig(**{key: each for key, each in settings.items() if key != "peft_type"})
+    theirs = peft.get_peft_model(model_of(kind), config)
+    outcome = peft.set_peft_model_state_dict(theirs, tensors)
+    assert not outcome.unexpected_keys
+    assert not [name for name in outcome.missing_keys if "lora" in name]
+    expected = logits(ours)
+    assert (expected - logits(model_of(kind))).abs().max() > 0.05
+    assert (logits(theirs.eval()) - expected).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_triplets_pruned_away_are_left_out(part, kind):
+    tensors = lora_tensors(stirred(part, kind, KINDS["svd_lora"]))
+    settings = lora_settings(tensors)
+    # Of ModernBERT's fused matrix, query's triplets are gone and one of value's is left.
+    assert len(settings["target_modules"]) == (4 if kind == "modernbert" else 5)
+    ranks = sorted(each.shape[0] for name, each in tensors.items() if "lora_A" in name)
+    assert ranks[0] == 1 and settings["r"] in ranks
+    assert 1 in settings["rank_pattern"].values()
+    assert settings["rank_pattern"] == settings["alpha_pattern"]
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"use_rslora": True}, {"use_dora": True}, {"bias": "all"},
+    {"rank_pattern": {"layer.0.attention.self.query": 5}, "alpha_pattern": {"value": 3}},
+])  # fmt: skip
+def test_what_peft_trained_gives_the_same_logits_here(changes):
+    base = model_of("bert")
+    config = peft.LoraConfig(
+        task_type="SEQ_CLS", r=3, lora_alpha=8, target_modules=["query", "value"], **changes
+    )
+    theirs = peft.get_peft_model(copy.deepcopy(base), config).eval()
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for each in theirs.parameters():
+            if each.requires_grad:
+                each.add_(0.2 * torch.randn_like(each))
+    told = {**config.to_dict(), "peft_type": "LORA"}
+    count = attach_peft(base, told, peft.get_peft_model_state_dict(theirs))
+    assert count == 4
+    assert (logits(base) - logits(theirs)).abs().max() < 1e-5
+    assert (logits(base) - logits(model_of("bert"))).abs().max() > 0.05
+
+
+def adapter(**changes):
+    tensors = {
+        "base_model.model.bert.encoder.layer.0.attention.self.query.lora_A.weight": torch.zeros(
+            2, 24
+        ),
+        "base_model.model.bert.encoder.layer.0.attention.self.query.lora_B.weight": torch.zeros(
+            24, 2
+        ),
+    }
+    settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, **changes}
+    return SimpleNamespace(settings=settings, tensors=tensors)
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"peft_type": "IA3"}, "IA3 is no LoRA"),
+    ({"init_lora_weights": "pissa"}, "changed the base weights"),
+    ({"fan_in_fan_out": True}, "fan_in_fan_out"),
+    ({"layer_replication": [[0, 1]]}, "layer_replication"),
+])  # fmt: skip
+def test_other_adapters_are_refused(changes, words):
+    one = adapter(**changes)
+    with pytest.raises(DataError, match=words):
+        attach_peft(model_of("bert"), one.settings, one.tensors)
+
+
+@pytest.mark.parametrize(("old", "new", "words"), [
+    ("query", "querry", "no linear layer"),
+    ("lora_A.weight", "lora_C.weight", "the model has no"),
+    ("lora_A.weight", None, "has no lora_A"),
+    ("lora_B.weight", None, "do not fit"),
+])  # fmt: skip
+def test_what_does_not_fit_is_refused(old, new, words):
+    one = adapter()
+    tensors = {
+        name if new is None else name.replace(old, new): each
+        for name, each in one.tensors.items()
+        if new is not None or old not in name
+    }
+    with pytest.raises(DataError, match=words):
+        attach_peft(model_of("bert"), one.settings, tensors)
+
+
+def test_a_method_without_updates_is_refused():
+    with pytest.raises(UsageError, match="no low-rank update is left"):
+        lora_tensors(model_of("bert"))
