@@ -1,0 +1,202 @@
+"""bertft and HF Trainer with peft over the same rows: what the benchmarks let work in turn.
+
+Both run the classic hyperparameters, AdamW, clipping at 1, dropout as the model has it. The peer
+is what its users write: Trainer's own loop, batches drawn at random, padded to a fixed length or to
+the batch's longest. Ours is ``bertft train``'s loop body and its order of rows.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.rounds import Work
+from bertft.assembly.adapted import assemble
+from bertft.config.method import MethodConfig
+from bertft.config.model import ModelConfig
+from bertft.config.parts import part_settings
+from bertft.config.trainer import TrainerConfig
+from bertft.data.batch import collate
+from bertft.data.features import FeatureTable
+from bertft.data.order import TrainOrder
+from bertft.methods import groups
+from bertft.models.precision import choose
+from bertft.models.source import find
+from bertft.tasks.task import BaseTask
+from bertft.training import optimizer as adamw
+from bertft.training.evaluate import evaluate
+from bertft.training.step import Stepper
+
+__all__ = ["Contest", "ours", "peak_bytes", "peer"]
+
+_WINDOW = 50  # trainer.shuffle_window's default
+
+
+@dataclass
+class Contest:
+    """Rows, task and base; ``labels``: feature column → the name that the peer's model takes."""
+
+    base: str
+    task: BaseTask
+    tokenizer: Any
+    train: FeatureTable
+    validation: FeatureTable
+    batch_size: int
+    longest: int
+    labels: Mapping[str, str]
+
+    @property
+    def model(self) -> ModelConfig:
+        return ModelConfig(name="benchmark", path=self.base)
+
+
+def _method(name: str) -> Any:
+    parts = part_settings()
+    match name:
+        case "full":
+            return MethodConfig(name=name, base=parts["base"](), head_learning_rate=1e-4)
+        case "svd_lora_prefix":
+            low_rank = parts["low_rank"](kind="svd_lora")
+            return MethodConfig(name=name, rank=8, low_rank=low_rank, prefix=parts["prefix"]())
+        case _:
+            return MethodConfig(name=name, rank=8, low_rank=parts["low_rank"]())
+
+
+def ours(
+    contest: Contest, method: str, precision: str, steps: int, layout: str = "auto"
+) -> tuple[Work, Work]:
+    """Training and evaluation."""
+    task, table = contest.task, contest.train
+    adapted = assemble(
+        find(contest.base), contest.model, _method(method), task, contest.tokenizer,
+        choose(precision, torch.device("cpu")), layout=layout,
+    )  # fmt: skip
+    optimizer = adamw.build(groups(adapted.parts, adapted.model), TrainerConfig())
+    stepper = Stepper(adapted.runner, task, adapted.parts, optimizer, adapted.precision, 1.0)
+    order = TrainOrder(table.lengths, contest.batch_size, 0, _WINDOW)
+
+    def train(number: int) -> tuple[int, int, float]:
+        adapted.model.train()
+        batches = order.epoch(0)[number * steps : (number + 1) * steps]
+        samples = tokens = 0
+        start = time.perf_counter()
+        for at, indices in enumerate(batches):
+            rows = indices[np.argsort(table.lengths[indices], kind="stable")]
+            batch = collate(table, rows, task.label_columns)
+            stepper([batch], number * steps + at + 1, 10_000)
+            samples, tokens = samples + len(batch), tokens + len(batch.input_ids)
+        return samples, tokens, time.perf_counter() - start
+
+    def score(_: int) -> tuple[int, int, float]:
+        rows = contest.validation
+        start = time.perf_counter()
+        evaluate(adapted.runner, task, rows, adapted.precision)
+        return len(rows), int(rows.lengths.sum()), time.perf_counter() - start
+
+    return train, score
+
+
+class _Rows(torch.utils.data.Dataset[dict[str, Any]]):
+    """Features as HF Trainer wants them; counts the tokens it gave out."""
+
+    def __init__(self, table: FeatureTable, labels: Mapping[str, str]) -> None:
+        self.table, self.labels, self.tokens = table, labels, 0
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        at = np.asarray([row])
+        names = [name for name in ("input_ids", "token_type_ids") if name in self.table.columns]
+        found: dict[str, Any] = {name: self.table.gather(name, at).tolist() for name in names}
+        self.tokens += len(found["input_ids"])
+        return found | {
+            theirs: int(self.table.gather(own, at)[0]) for own, theirs in self.labels.items()
+        }
+
+
+def _peer_model(contest: Contest, method: str) -> Any:
+    import peft
+    import transformers
+
+    torch.manual_seed(0)
+    settings = contest.task.model_settings()
+    model: Any = getattr(transformers, contest.task.auto_class).from_pretrained(
+        find(contest.base).load, dtype=torch.float32, **settings
+    )
+    if method == "full":
+        return model
+    # No task_type: under that of question answering peft would drop the token types.
+    head = sorted({name.split(".")[0] for name, _ in model.named_parameters()} - {"bert"})
+    config = peft.LoraConfig(
+        r=8, lora_alpha=16, lora_dropout=0.05, target_modules=["query", "value"],
+        modules_to_save=head,
+    )  # fmt: skip
+    return peft.get_peft_model(model, config)
+
+
+def peer(
+    contest: Contest, method: str, padding: str, precision: str, steps: int
+) -> tuple[Work, Work]:
+    """HF Trainer with peft; its own clock around the steps, set-up left out."""
+    from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
+
+    class Clock(TrainerCallback):
+        """Seconds inside training steps, data loading included."""
+
+        def __init__(self) -> None:
+            self.begun = self.seconds = 0.0
+
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            self.begun = time.perf_counter()
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            self.seconds = time.perf_counter() - self.begun
+
+    model, clock = _peer_model(contest, method), Clock()
+    fixed = {"padding": "max_length", "max_length": contest.longest}
+    collator = DataCollatorWithPadding(contest.tokenizer, **(fixed if padding == "fixed" else {}))
+    folder = tempfile.mkdtemp()
+    train_rows = _Rows(contest.train, contest.labels)
+    score_rows = _Rows(contest.validation, contest.labels)
+
+    def trainer(number: int) -> Any:
+        arguments = TrainingArguments(
+            output_dir=folder, max_steps=steps, seed=number, learning_rate=1e-3,
+            per_device_train_batch_size=contest.batch_size,
+            per_device_eval_batch_size=contest.batch_size, bf16=precision == "bf16",
+            use_cpu=True, report_to=[], save_strategy="no", logging_strategy="no",
+            disable_tqdm=True, label_names=list(contest.labels.values()),
+        )  # fmt: skip
+        return Trainer(
+            model=model, args=arguments, train_dataset=train_rows, eval_dataset=score_rows,
+            data_collator=collator, callbacks=[clock],
+        )  # fmt: skip
+
+    def train(number: int) -> tuple[int, int, float]:
+        train_rows.tokens = 0
+        trainer(number).train()
+        return steps * contest.batch_size, train_rows.tokens, clock.seconds
+
+    def score(number: int) -> tuple[int, int, float]:
+        made = trainer(number)
+        start = time.perf_counter()
+        made.evaluate()
+        rows = contest.validation
+        return len(rows), int(rows.lengths.sum()), time.perf_counter() - start
+
+    return train, score
+
+
+def peak_bytes() -> int:
+    """Largest resident set of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
