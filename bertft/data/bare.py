@@ -10,13 +10,14 @@ __all__ = ["bare"]
 
 
 @contextmanager
-def bare(backend: Any) -> Iterator[None]:
-    """Take both off a ``tokenizers.Tokenizer`` for a while: it is saved with the run, as it was."""
+def bare(tokenizer: Any) -> Iterator[Any]:
+    """Its ``tokenizers.Tokenizer``, both off for a while: it is saved with the run as it was."""
+    backend = tokenizer.backend_tokenizer
     truncation, padding = backend.truncation, backend.padding
     backend.no_truncation()
     backend.no_padding()
     try:
-        yield
+        yield backend
     finally:
         if truncation is not None:
             backend.enable_truncation(**truncation)

@@ -33,9 +33,8 @@ def tokenizer_hash(tokenizer: Any) -> str:
     come with arbitrary ones, and every call with other ones changes them in the object.
     """
     digest = hashlib.sha256(type(tokenizer).__name__.encode())
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None:
-        with bare(backend):
+    if getattr(tokenizer, "backend_tokenizer", None) is not None:
+        with bare(tokenizer) as backend:
             digest.update(backend.to_str().encode())
     else:
         with tempfile.TemporaryDirectory() as folder:

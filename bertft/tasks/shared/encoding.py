@@ -18,21 +18,19 @@ import numpy as np
 from bertft.data.bare import bare
 from bertft.errors import UsageError
 
-__all__ = ["DEFAULT_MAX_LENGTH", "check_max_length", "encode_texts", "keep_longest_first"]
-
-DEFAULT_MAX_LENGTH = 256
+__all__ = ["check_max_length", "encode_texts", "keep_longest_first"]
 
 # An Encoding costs some hundred bytes a token, so a slice of rows is bounded by characters too.
 _SLICE_ROWS, _SLICE_CHARACTERS = 1024, 1 << 20
 
 
-def check_max_length(requested: int | None, model_max: int) -> int:
-    """Tokens a row may have; null asks for the smaller of 256 and ``model_max``.
+def check_max_length(requested: int | None, model_max: int, default: int = 256) -> int:
+    """Tokens a row may have; null asks for the smaller of ``default`` and ``model_max``.
 
     Raises UsageError if ``requested`` is more than the model takes.
     """
     if requested is None:
-        return min(DEFAULT_MAX_LENGTH, model_max)
+        return min(default, model_max)
     if requested > model_max:
         raise UsageError(
             f"{requested} tokens are more than the model takes",
@@ -108,9 +106,8 @@ def _slices(texts: Sequence[str], pairs: Sequence[str] | None) -> Iterator[slice
 def _encode_fast(
     tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int
 ) -> Iterator[Row]:
-    backend = tokenizer.backend_tokenizer
-    with bare(backend):
-        inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
+    inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
+    with bare(tokenizer) as backend:
         encodings = backend.encode_batch_fast(inputs)
     for encoding in encodings:
         if len(encoding) <= max_length:
