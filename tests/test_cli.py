@@ -69,7 +69,7 @@ def test_version(capsys, words):
     ("words", "part"),
     [
         (["trian"], "there is no command 'trian'. Did you mean 'train'?"),
-        (["zzz"], "One of: train, eval, merge, predict"),
+        (["zzz"], "One of: train, eval, merge, predict, verify"),
         (["method=lora"], "method=lora stands where a command must"),
         (["--cfg", "job"], "--cfg stands where a command must"),
         (["merge", "-m", "run=a,b", "out=o"], "Only train sweeps"),

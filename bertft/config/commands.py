@@ -11,7 +11,9 @@ from bertft.config.model import ModelConfig
 from bertft.config.setting import MISSING, group, setting
 from bertft.config.trainer import TrainerConfig
 
-__all__ = ["COMMANDS", "EvalConfig", "MergeConfig", "PredictConfig", "TrainConfig"]
+__all__ = [
+    "COMMANDS", "EvalConfig", "MergeConfig", "PredictConfig", "TrainConfig", "VerifyConfig",
+]  # fmt: skip
 
 
 @dataclass
@@ -79,9 +81,17 @@ class PredictConfig:
     )
 
 
+@dataclass
+class VerifyConfig:
+    """Hash a run's checkpoints, base and rows again; name what is damaged."""
+
+    run: str = setting(MISSING, "A run folder.")
+
+
 COMMANDS: dict[str, type] = {
     "train": TrainConfig,
     "eval": EvalConfig,
     "merge": MergeConfig,
     "predict": PredictConfig,
+    "verify": VerifyConfig,
 }

@@ -16,6 +16,7 @@ NEEDED = {
     "eval": ("run=r",),
     "merge": ("run=r", "out=o"),
     "predict": ("run=r",),
+    "verify": ("run=r",),
 }
 FURTHER = {("data", "files"): ("data.train=t.csv",)}
 

@@ -1,8 +1,10 @@
 """A process of its own for runs that are killed: it imports once, and forks a child for each run.
 
-    crash_training.py    stdin: [{"words": [...], "fault": null | "<signal>:<number>"}, ...]
+    crash_training.py    stdin: [{"words": [...], "fault": null | "<signal>:<number>", "ranks": n},
+                                 ...]
 
 A child runs ``bertft.cli.main(words)``; before the numbered write point the signal is sent to it.
+With ``ranks`` there are so many children, with torchrun's variables: a list of results a job.
 Prints one line of JSON, for each run: status (negative: the signal that ended it), stderr, and
 the points that it met.
 """
@@ -13,6 +15,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -53,25 +56,54 @@ def child(words: list[str], fault: str | None, points: Path, err: Path) -> int:
         return main(words)
 
 
-def run(words: list[str], fault: str | None, work: Path) -> dict:
+def forked(words: list[str], fault: str | None, work: Path, env: dict[str, str]) -> int:
     points, err = work / "points", work / "err"
     points.write_text("")
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
+            os.environ |= env
             status = child(words, fault, points, err)
         finally:
             os._exit(status)
+    return pid
+
+
+def ended(pid: int, work: Path) -> dict:
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return {
         "status": status,
-        "said": err.read_text(encoding="utf-8"),
-        "points": points.read_text(encoding="utf-8").splitlines(),
+        "said": (work / "err").read_text(encoding="utf-8"),
+        "points": (work / "points").read_text(encoding="utf-8").splitlines(),
     }
+
+
+def run(words: list[str], fault: str | None, work: Path) -> dict:
+    return ended(forked(words, fault, work, {}), work)
+
+
+def run_ranks(words: list[str], fault: str | None, size: int, work: Path) -> list[dict]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    job = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    places = [work / str(rank) for rank in range(size)]
+    pids = []
+    for rank, place in enumerate(places):
+        place.mkdir(exist_ok=True)
+        env = {**job, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        pids.append(forked(words, fault, place, env))
+    return [ended(pid, place) for pid, place in zip(pids, places, strict=True)]
+
+
+def told(job: dict, work: Path) -> dict | list[dict]:
+    if "ranks" in job:
+        return run_ranks(job["words"], job["fault"], job["ranks"], work)
+    return run(job["words"], job["fault"], work)
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        told = [run(job["words"], job["fault"], Path(folder)) for job in json.load(sys.stdin)]
-    print(json.dumps(told))
+        results = [told(job, Path(folder)) for job in json.load(sys.stdin)]
+    print(json.dumps(results))

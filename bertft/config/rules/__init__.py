@@ -21,4 +21,5 @@ RULES: dict[str, tuple[Callable[[Get], Iterator[Problem]], ...]] = {
     "eval": (*data.RULES, runs.checkpoint, *device.RULES),
     "merge": (runs.checkpoint, device.known),
     "predict": (data.text_of_predict, runs.checkpoint, *device.RULES),
+    "verify": (),
 }  # fmt: skip
