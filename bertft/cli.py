@@ -112,6 +112,8 @@ def _command(command: str, words: list[str]) -> int:
     if args.multirun:
         return _sweep(request, flags)
     compose(request)
+    if args.cfg is None and args.info is None:
+        importlib.import_module(f"bertft.commands.{command}")  # slow: before Hydra makes a folder
     failed: list[Exception] = []
 
     def task(config: Any) -> None:
@@ -149,9 +151,11 @@ def _run(command: str, config: Any, overrides: Sequence[str]) -> None:
             folder = _folder_of_the_first(folder)
         settings = settings_of(command, config, folder, overrides)
         importlib.import_module(f"bertft.commands.{command}").run(settings, folder)
-    except Exception:
+        if getattr(settings, "check", False):  # it wrote nothing
+            _remove_if_empty(folder)
+    except BaseException:  # a signal too
         chosen = any("hydra.run.dir=" in override for override in overrides)
-        if not chosen and folder != Path.cwd():  # merge and predict run where they are called
+        if not chosen:
             _remove_if_empty(folder)
         raise
 
@@ -164,9 +168,13 @@ def _folder_of_the_first(folder: Path) -> Path:
 
 def _remove_if_empty(folder: Path) -> None:
     """Hydra makes the folder before the command has looked at anything: leave no stray ones."""
+    if folder == Path.cwd():  # merge, predict and verify run where they are called
+        return
     with contextlib.suppress(OSError):
-        folder.rmdir()
-        folder.parent.rmdir()  # the date's
+        for each in (folder, *folder.absolute().parents[:3]):  # outputs/train/<date>/<run>
+            if each == Path.cwd():
+                return
+            each.rmdir()
 
 
 def _hydra_app(command: str, flags: list[str], overrides: list[str], task: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from rich.console import Console
@@ -27,7 +28,7 @@ from bertft.listeners.guarded import guarded
 from bertft.listeners.log_file import LogFile
 from bertft.listeners.metrics_file import MetricsFile
 from bertft.listeners.progress import ProgressView
-from bertft.reports.tables import parameter_table, result_lines, result_table
+from bertft.reports.tables import parameter_table, result_lines, result_table, trial_lines
 from bertft.runs.atomic import environment, write_json, write_text
 from bertft.runs.checkpoints import Checkpoints
 from bertft.runs.folder import RunFolder
@@ -38,6 +39,7 @@ from bertft.training.loop import Loop, Progress
 from bertft.training.memory import PeakMemory
 from bertft.training.ranks import Ranks
 from bertft.training.signals import StopRequest
+from bertft.training.trial import try_out
 
 __all__ = ["run"]
 
@@ -50,6 +52,9 @@ def run(config: TrainConfig, folder: Path) -> None:
     Raises Stopped after a signal, the checkpoint saved; NonFiniteError; whatever input calls for.
     """
     ranks, place = Ranks.join(), RunFolder(folder)
+    if config.check:
+        _check(config, ranks)
+        return
     ranks.wait()  # none of them changes the folder before all have seen it
     going_on = config.resume is not None and place.begun
     if not going_on:
@@ -72,6 +77,20 @@ def run(config: TrainConfig, folder: Path) -> None:
         job.train(stop)
         job.finish(memory)
     ranks.leave()
+
+
+def _check(config: TrainConfig, ranks: Ranks) -> None:
+    """Tell what the run would need, from a few steps that leave nothing behind."""
+    with TemporaryDirectory() as folder, PeakMemory() as memory:
+        prepared = prepare(config, RunFolder(Path(folder)), None, ranks)
+        job = _Job(config, RunFolder(Path(folder)), prepared, ranks)
+        job.show()
+        trial = try_out(job.loop(StopRequest(), None))
+        [peak] = ranks.most(memory.peak(prepared.adapted.precision.device) or 0)
+        ranks.leave()
+    if ranks.first:
+        for line in trial_lines(trial, prepared.total, peak or None):
+            print(line)
 
 
 def _longer(trainer: TrainerConfig, place: RunFolder) -> bool:
@@ -109,8 +128,7 @@ class _Job:
         if not self.ranks.first:
             return
         prepared, place = self.prepared, self.place
-        self.console.print(report.table(prepared.report))
-        self.console.print(parameter_table(_without(self.adapted.counts(), "head")))
+        self.show()
         with environment(place.path):
             place.path.mkdir(parents=True, exist_ok=True)
         rows, digest = prepared.splits.validation, None
@@ -122,6 +140,11 @@ class _Job:
             self.ranks.size,
         )  # fmt: skip
         place.create(yaml_text(self.config), {**facts, "check_rows": digest})
+
+    def show(self) -> None:
+        """The data and the parameters, as tables."""
+        self.console.print(report.table(self.prepared.report))
+        self.console.print(parameter_table(_without(self.adapted.counts(), "head")))
 
     def go_on(self) -> bool:
         """Load the newest whole checkpoint; False if there is nothing left to train."""
@@ -157,7 +180,7 @@ class _Job:
     def train(self, stop: StopRequest) -> None:
         """Run the loop; every event is told to the files and to whoever watches."""
         if not self.ranks.first:
-            for event in self._loop(stop, None).run():
+            for event in self.loop(stop, None).run():
                 self._heed(event)
             return
         trainer, place = self.config.trainer, self.place
@@ -175,7 +198,7 @@ class _Job:
                 ProgressView(quiet=self.config.quiet, best=self.progress.best)
             )
             listeners: list[Listener] = [metrics, guarded(log, warn), guarded(view, log.line)]
-            loop = self._loop(stop, metrics)
+            loop = self.loop(stop, metrics)
             for event in loop.run():
                 for listener in listeners:
                     listener(event)
@@ -188,7 +211,7 @@ class _Job:
                 hint=f"Go on with bertft train {shlex.quote(f'resume={self.place.path}')}",
             )  # fmt: skip
 
-    def _loop(self, stop: StopRequest, metrics: MetricsFile | None) -> Loop:
+    def loop(self, stop: StopRequest, metrics: MetricsFile | None) -> Loop:
         prepared, task = self.prepared, self.adapted.task
 
         def save(progress: Progress, best: bool) -> Path:

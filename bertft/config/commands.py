@@ -29,6 +29,9 @@ class TrainConfig:
     resume: str | None = setting(
         None, "A run folder to go on with; auto: go on if hydra.run.dir holds an unfinished run."
     )
+    check: bool = setting(
+        False, "Try one step of the longest rows; tell memory, time and data, train nothing."
+    )
     quiet: bool = setting(False, "Print only the result.")
 
 

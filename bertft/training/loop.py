@@ -109,7 +109,7 @@ class Loop:
         model.train()
         with closing(prefetch(self._windows(progress.step))) as ahead:
             for window in ahead:
-                yield from self._step(window)
+                yield from self.take(window)
                 due = self._evaluation_due(progress.step)
                 improved = False
                 if due:
@@ -132,14 +132,15 @@ class Loop:
     def _windows(self, done: int) -> Iterator[Window]:
         """The window of each optimizer step that is left."""
         for indices in windows(self.order, done, self.total):
-            yield self._cut(indices)
+            yield self.cut(indices)
 
-    def _cut(self, indices: np.ndarray) -> Window:
+    def cut(self, indices: np.ndarray) -> Window:
+        """The window of the features ``indices``."""
         columns = self.stepper.task.label_columns
-        return cut(self.table, indices, self._micro_batch, columns, self.ranks)
+        return cut(self.table, indices, self.micro_batch, columns, self.ranks)
 
     @property
-    def _micro_batch(self) -> int:
+    def micro_batch(self) -> int:
         """Rows a forward pass, as many as memory has sufficed for."""
         rows = self.settings.micro_batch or -(-self.settings.batch_size // self.ranks.size)
         return max(1, -(-rows // 2**self.progress.halved))
@@ -147,13 +148,13 @@ class Loop:
     def _halve(self, window: Window) -> list[Batch] | None:
         """The window's batches once more, at most half as large; None if that cannot be."""
         largest = max(len(batch) for batch in window.batches)
-        while self._micro_batch > 1:
+        while self.micro_batch > 1:
             self.progress.halved += 1
-            if self._micro_batch < largest:
-                return self._cut(window.indices).batches
+            if self.micro_batch < largest:
+                return self.cut(window.indices).batches
         return None
 
-    def _step(self, window: Window) -> Iterator[Event]:
+    def take(self, window: Window) -> Iterator[Event]:
         """Take the next step and account for it."""
         progress, step = self.progress, self.progress.step + 1
         rates = adamw.set_rates(
@@ -161,13 +162,13 @@ class Loop:
             factor(step, self.total, self.warmup, self.settings.schedule),
         )
         start = time.perf_counter()
-        if any(len(batch) > self._micro_batch for batch in window.batches):
-            window = self._cut(window.indices)  # it was made before memory ran out
+        if any(len(batch) > self.micro_batch for batch in window.batches):
+            window = self.cut(window.indices)  # it was made before memory ran out
         halved = progress.halved
         outcome = self.stepper(window.batches, step, self.total, lambda: self._halve(window))
         [progress.halved] = self.ranks.most(progress.halved)
         if progress.halved > halved:
-            yield MemoryShort(progress.step, self._micro_batch)
+            yield MemoryShort(progress.step, self.micro_batch)
         seconds = time.perf_counter() - start
         progress.step = step
         rows, tokens = len(window), int(self.table.lengths[window.indices].sum())

@@ -4,6 +4,8 @@
                                  ...]
 
 A child runs ``bertft.cli.main(words)``; before the numbered write point the signal is sent to it.
+``forward:<number>`` kills before that forward pass of a training step instead, ``moment:<share>``
+when that share has passed of the time that the first job took.
 With ``ranks`` there are so many children, with torchrun's variables: a list of results a job.
 Prints one line of JSON, for each run: status (negative: the signal that ended it), stderr, and
 the points that it met.
@@ -18,6 +20,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -30,6 +33,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer  # no
 
 import bertft.commands.train  # noqa: F401
 from bertft.cli import main
+from bertft.models.runner import EncoderRunner
 from bertft.runs import faults
 
 torch.set_num_threads(1)
@@ -37,6 +41,8 @@ torch.set_num_threads(1)
 
 def child(words: list[str], fault: str | None, points: Path, err: Path) -> int:
     name, _, number = (fault or "").partition(":")
+    if name == "forward":
+        kill_before_pass(int(number))
     met = 0
 
     def hook(point: str) -> None:
@@ -44,7 +50,7 @@ def child(words: list[str], fault: str | None, points: Path, err: Path) -> int:
         met += 1
         with open(points, "a", encoding="utf-8") as file:
             file.write(f"{point}\n")
-        if str(met) == number:
+        if name.startswith("SIG") and str(met) == number:
             os.kill(os.getpid(), getattr(signal, name))
 
     with (
@@ -54,6 +60,19 @@ def child(words: list[str], fault: str | None, points: Path, err: Path) -> int:
         faults.installed(hook),
     ):
         return main(words)
+
+
+def kill_before_pass(number: int) -> None:
+    call, met = EncoderRunner.__call__, 0
+
+    def counted(self, batch):
+        nonlocal met
+        met += torch.is_grad_enabled()
+        if met == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return call(self, batch)
+
+    EncoderRunner.__call__ = counted
 
 
 def forked(words: list[str], fault: str | None, work: Path, env: dict[str, str]) -> int:
@@ -71,9 +90,11 @@ def forked(words: list[str], fault: str | None, work: Path, env: dict[str, str])
 
 
 def ended(pid: int, work: Path) -> dict:
+    begun = time.monotonic()
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return {
         "status": status,
+        "seconds": time.monotonic() - begun,
         "said": (work / "err").read_text(encoding="utf-8"),
         "points": (work / "points").read_text(encoding="utf-8").splitlines(),
     }
@@ -97,7 +118,18 @@ def run_ranks(words: list[str], fault: str | None, size: int, work: Path) -> lis
     return [ended(pid, place) for pid, place in zip(pids, places, strict=True)]
 
 
-def told(job: dict, work: Path) -> dict | list[dict]:
+def run_for(words: list[str], seconds: float, work: Path) -> dict:
+    """Killed after ``seconds``, at whatever it is then."""
+    pid = forked(words, None, work, {})
+    time.sleep(seconds)
+    os.kill(pid, signal.SIGKILL)
+    return ended(pid, work)
+
+
+def told(job: dict, work: Path, first: float) -> dict | list[dict]:
+    name, _, share = (job["fault"] or "").partition(":")
+    if name == "moment":
+        return run_for(job["words"], float(share) * first, work)
     if "ranks" in job:
         return run_ranks(job["words"], job["fault"], job["ranks"], work)
     return run(job["words"], job["fault"], work)
@@ -105,5 +137,8 @@ def told(job: dict, work: Path) -> dict | list[dict]:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        results = [told(job, Path(folder)) for job in json.load(sys.stdin)]
+        results: list = []
+        for job in json.load(sys.stdin):
+            first = results[0]["seconds"] if results else 0.0
+            results.append(told(job, Path(folder), first))
     print(json.dumps(results))
