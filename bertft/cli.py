@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import bertft
 from bertft.config.commands import COMMANDS
 from bertft.config.messages import did_you_mean
-from bertft.errors import BertftError, EnvironmentFailed, UsageError
+from bertft.config.processes import place
+from bertft.errors import BertftError, EnvironmentFailed, Stopped, UsageError
 
 if TYPE_CHECKING:
     from bertft.config.compose import Request
@@ -91,16 +92,28 @@ def _command(command: str, words: list[str]) -> int:
     from bertft.config.command_line import rewrite
     from bertft.config.compose import Request, compose
 
+    if place().size > 1 and command != "train":
+        raise UsageError(
+            f"{command} runs in one process", where="torchrun", hint=f"bertft {command}"
+        )
     args = _parse(command, words)
     if args.multirun and command != "train":
         raise UsageError(f"{command} runs once", where="-m", hint="Only train sweeps")
+    if args.multirun and place().size > 1:
+        raise UsageError(
+            "a sweep starts its own processes", where="torchrun", hint="bertft train -m"
+        )
     flags = _without(words, args.overrides)
     overrides = rewrite(command, args.overrides, args.multirun)
+    if place().rank > 0:  # the first process makes the folder and tells the others its name
+        overrides.append("hydra.run.dir=.")
     folder = Path(args.config_dir) if args.config_dir else None
     request = Request(command, tuple(overrides), folder)
     if args.multirun:
         return _sweep(request, flags)
     compose(request)
+    if args.cfg is None and args.info is None:
+        importlib.import_module(f"bertft.commands.{command}")  # slow: before Hydra makes a folder
     failed: list[Exception] = []
 
     def task(config: Any) -> None:
@@ -134,20 +147,34 @@ def _run(command: str, config: Any, overrides: Sequence[str]) -> None:
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
+        if place().size > 1:
+            folder = _folder_of_the_first(folder)
         settings = settings_of(command, config, folder, overrides)
         importlib.import_module(f"bertft.commands.{command}").run(settings, folder)
-    except Exception:
+        if getattr(settings, "check", False):  # it wrote nothing
+            _remove_if_empty(folder)
+    except BaseException:  # a signal too
         chosen = any("hydra.run.dir=" in override for override in overrides)
-        if not chosen and folder != Path.cwd():  # merge and predict run where they are called
+        if not chosen:
             _remove_if_empty(folder)
         raise
 
 
+def _folder_of_the_first(folder: Path) -> Path:
+    from bertft.training.ranks import Ranks
+
+    return Path(Ranks.join().told(lambda: str(folder)))
+
+
 def _remove_if_empty(folder: Path) -> None:
     """Hydra makes the folder before the command has looked at anything: leave no stray ones."""
+    if folder == Path.cwd():  # merge, predict and verify run where they are called
+        return
     with contextlib.suppress(OSError):
-        folder.rmdir()
-        folder.parent.rmdir()  # the date's
+        for each in (folder, *folder.absolute().parents[:3]):  # outputs/train/<date>/<run>
+            if each == Path.cwd():
+                return
+            each.rmdir()
 
 
 def _hydra_app(command: str, flags: list[str], overrides: list[str], task: Any) -> None:
@@ -236,7 +263,10 @@ def _without(words: list[str], overrides: Sequence[str]) -> list[str]:
 def _fail(error: BertftError) -> int:
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         traceback.print_exception(error)
-    print(f"error: {error}", file=sys.stderr)
+    here = place()
+    # Bad input and a signal are the same for every process of a machine: one of them tells it.
+    if here.local == 0 or not isinstance(error, (UsageError, Stopped)):
+        print(f"{f'rank {here.rank}: ' if here.rank else ''}error: {error}", file=sys.stderr)
     return error.status
 
 

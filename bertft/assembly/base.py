@@ -26,6 +26,7 @@ from bertft.models.quiet import quiet
 from bertft.models.source import Source, find, local_folder, weights_digest
 from bertft.runs.atomic import remove, sync_folder, sync_tree, temporary
 from bertft.runs.faults import point
+from bertft.runs.files import seal
 from bertft.runs.folder import RunFolder
 from bertft.tasks.task import BaseTask
 
@@ -80,6 +81,7 @@ def settle(
         model.base_model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         sync_tree(folder)
+        seal(folder)
     return Source(name, OWN, str(folder))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -17,12 +18,14 @@ __all__ = ["COUNT", "read_check_rows", "write_check_rows"]
 COUNT = 64
 
 
-def write_check_rows(file: Path, rows: Rows) -> None:
-    """Leave ``COUNT`` of ``rows``, spread over all of them, as JSON lines."""
+def write_check_rows(file: Path, rows: Rows) -> str:
+    """Leave ``COUNT`` of ``rows``, spread over all of them, as JSON lines; their sha256."""
     count = min(COUNT, len(rows))
     content = rows.table.take(pa.array(np.arange(count) * len(rows) // count)).to_pylist()
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in content)
     with environment(file):
-        write_text(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in content))
+        write_text(file, text)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_check_rows(file: Path) -> Rows:

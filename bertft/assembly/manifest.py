@@ -19,13 +19,18 @@ from bertft.config.commands import TrainConfig
 from bertft.config.data import DataConfig
 from bertft.data.report import DataReport
 
-__all__ = ["manifest", "recorded_data"]
+__all__ = ["changes", "manifest", "recorded_data"]
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "safetensors", "numpy", "pyarrow")
 
 
 def manifest(
-    config: TrainConfig, adapted: Adapted, data: DataReport, max_length: int, total_steps: int
+    config: TrainConfig,
+    adapted: Adapted,
+    data: DataReport,
+    max_length: int,
+    total_steps: int,
+    processes: int = 1,
 ) -> dict[str, Any]:
     """JSON values only."""
     task, precision = adapted.task, adapted.precision
@@ -35,7 +40,7 @@ def manifest(
         "begun": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in _PACKAGES},
-        "hardware": _hardware(precision.device),
+        "hardware": {**_hardware(precision.device), "processes": processes},
         "base": describe(adapted.source),
         "model_type": adapted.model.config.model_type,
         "task": task.name,
@@ -64,6 +69,21 @@ def recorded_data(data: DataConfig, told: Mapping[str, Any]) -> DataConfig:
             if not Path(given).expanduser().is_absolute() and file.is_file():
                 found[name] = str(file)
     return replace(data, **found)
+
+
+def changes(told: Mapping[str, Any], device: torch.device, processes: int) -> list[str]:
+    """What of the hardware in the manifest ``told`` is another now and changes the last bits."""
+    now = {**_hardware(device), "processes": processes}
+    before = {"processes": 1, **told["hardware"]}
+    names = {
+        "device": "device", "gpu": "GPU", "instruction_set": "instruction set",
+        "threads": "number of CPU threads", "processes": "number of processes",
+    }  # fmt: skip
+    return [
+        f"{words} was {before.get(name)}, is {now.get(name)}"
+        for name, words in names.items()
+        if before.get(name) != now.get(name)
+    ]
 
 
 def _hardware(device: torch.device) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 rows → task → base → features → model with its parts → optimizer → order of rows
 
-Of a run that goes on, rows, tokenizer and base must be those that it was begun on.
+Of a run that goes on, rows, tokenizer and base must be those that it was begun on. Several ranks
+prepare the same; the first writes what has to be written before the others read it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ from bertft.runs.folder import RunFolder
 from bertft.tasks import build as build_task
 from bertft.tasks.shared.encoding import check_max_length
 from bertft.training import optimizer as adamw
-from bertft.training.randomness import seed_all
+from bertft.training.randomness import diverge, seed_all
+from bertft.training.ranks import ALONE, Ranks
 from bertft.training.step import Stepper
 
 __all__ = ["Prepared", "prepare"]
@@ -59,11 +61,13 @@ class Prepared:
     warmup: float
 
 
-def prepare(config: TrainConfig, run: RunFolder, manifest: dict[str, Any] | None) -> Prepared:
+def prepare(
+    config: TrainConfig, run: RunFolder, manifest: dict[str, Any] | None, ranks: Ranks = ALONE
+) -> Prepared:
     """``manifest`` is that of a run that goes on, None for one that begins."""
     trainer, method = config.trainer, config.method
     torch.set_num_threads(trainer.threads or _THREADS)
-    device = resolve_device(trainer.device)
+    device = ranks.device(resolve_device(trainer.device))
     if manifest is None:
         splits = load(config.data)
     else:
@@ -73,7 +77,7 @@ def prepare(config: TrainConfig, run: RunFolder, manifest: dict[str, Any] | None
     tokenizer = load_tokenizer(_with_tokenizer(config.model, run, manifest))
     seed_all(config.seed)
     if manifest is None:
-        source = base.settle(config.model, task, tokenizer, run, merged_model)
+        source = ranks.told(lambda: base.settle(config.model, task, tokenizer, run, merged_model))
     else:
         source = base.recorded(manifest, run)
     taken = sum(part.positions for part in build_parts(method, None, ()))
@@ -82,10 +86,14 @@ def prepare(config: TrainConfig, run: RunFolder, manifest: dict[str, Any] | None
     max_length = check_max_length(
         config.data.max_length, longest_input(found, tokenizer) - taken, task.default_max_length
     )
+    if not ranks.first:
+        ranks.wait()  # what the first rank tokenised is in the cache then
     features = features_of(
         dict(splits.items()), task, tokenizer, max_length, cache_folder(config.data.cache),
         config.data.on_bad_row,
     )  # fmt: skip
+    if ranks.first:
+        ranks.wait()
     seed_all(config.seed)
     adapted = assemble(
         source, config.model, method, task, tokenizer,
@@ -97,8 +105,9 @@ def prepare(config: TrainConfig, run: RunFolder, manifest: dict[str, Any] | None
         task.begin(head_parameters(adapted.model), features["train"])
     optimizer = adamw.build(groups(adapted.parts, adapted.model), trainer)
     stepper = Stepper(
-        adapted.runner, task, adapted.parts, optimizer, adapted.precision, trainer.clip
+        adapted.runner, task, adapted.parts, optimizer, adapted.precision, trainer.clip, ranks
     )
+    diverge(config.seed, ranks.rank)
     order = TrainOrder(
         features["train"].lengths, trainer.batch_size, config.seed, trainer.shuffle_window
     )

@@ -1,4 +1,8 @@
-"""Everything stateful of a training process under one roof: taken for a checkpoint, put back."""
+"""Everything stateful of a training job under one roof: taken for a checkpoint, put back.
+
+All of it is the same on every rank but the generators: ``random`` holds the first rank's, ``ranks``
+those of the others.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +11,38 @@ from typing import Any
 from bertft.training import optimizer as adamw
 from bertft.training import randomness
 from bertft.training.loop import Progress
+from bertft.training.ranks import ALONE, Ranks
 from bertft.training.step import Stepper
 
 __all__ = ["put_back", "take"]
 
 
-def take(stepper: Stepper, progress: Progress, others: dict[str, Any]) -> dict[str, Any]:
-    """Nested dicts of tensors and JSON scalars; ``others`` are states of listeners."""
+def take(
+    stepper: Stepper, progress: Progress, others: dict[str, Any], ranks: Ranks = ALONE
+) -> dict[str, Any]:
+    """Nested dicts of tensors and JSON scalars; ``others`` are states of listeners.
+
+    All ranks call it at once.
+    """
+    generators = ranks.gather([randomness.state()])
     return {
         "progress": progress.state_dict(),
         "optimizer": adamw.moments(stepper.optimizer),
         "scaler": stepper.scaler.state_dict(),
         "parts": {part.name: part.state_dict() for part in stepper.parts},
-        "random": randomness.state(),
+        "random": generators[0],
+        "ranks": generators[1:],
         "others": others,
     }
 
 
-def put_back(state: dict[str, Any], stepper: Stepper) -> tuple[Progress, dict[str, Any]]:
-    """Progress and the listeners' states; the rest is loaded where it belongs."""
+def put_back(
+    state: dict[str, Any], stepper: Stepper, ranks: Ranks = ALONE
+) -> tuple[Progress, dict[str, Any]]:
+    """Progress and the listeners' states; the rest is loaded where it belongs.
+
+    A rank that the state knows nothing of keeps its generators as they are.
+    """
     progress = Progress()
     progress.load_state_dict(state["progress"])
     adamw.load_moments(stepper.optimizer, state["optimizer"])
@@ -33,5 +50,7 @@ def put_back(state: dict[str, Any], stepper: Stepper) -> tuple[Progress, dict[st
         stepper.scaler.load_state_dict(state["scaler"])
     for part in stepper.parts:
         part.load_state_dict(state["parts"][part.name])
-    randomness.restore(state["random"])
+    generators = [state["random"], *state.get("ranks", ())]
+    if ranks.rank < len(generators):
+        randomness.restore(generators[ranks.rank])
     return progress, state["others"]

@@ -47,6 +47,8 @@ def sweep(folder: Path, jobs: Sequence[Job] | None, launch: Callable[[Any], None
     Without ``jobs`` (a sweeper that chooses as it goes) every job in the folder counts.
     Raises SweepFailed if any has no result, Stopped after a signal.
     """
+    if any(job.config.get("check") for job in jobs or ()):
+        raise usage_error([Problem("check", "tries one run", "Leave out -m")])
     names = _names(jobs) if jobs is not None else None
     stopped: Stopped | None = None
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from rich.console import Console
@@ -13,7 +14,7 @@ from bertft.assembly import base
 from bertft.assembly.adapted import fill
 from bertft.assembly.check_rows import write_check_rows
 from bertft.assembly.checkpoint import Facts, read_state, read_weights, writer
-from bertft.assembly.manifest import manifest
+from bertft.assembly.manifest import changes, manifest
 from bertft.assembly.prepare import Prepared, prepare
 from bertft.assembly.state import put_back, take
 from bertft.assembly.warn import warn
@@ -27,16 +28,18 @@ from bertft.listeners.guarded import guarded
 from bertft.listeners.log_file import LogFile
 from bertft.listeners.metrics_file import MetricsFile
 from bertft.listeners.progress import ProgressView
-from bertft.reports.tables import parameter_table, result_lines, result_table
+from bertft.reports.tables import parameter_table, result_lines, result_table, trial_lines
 from bertft.runs.atomic import environment, write_json, write_text
 from bertft.runs.checkpoints import Checkpoints
 from bertft.runs.folder import RunFolder
 from bertft.runs.json_file import read_object
 from bertft.training.evaluate import evaluate
-from bertft.training.events import Interrupted, Listener
+from bertft.training.events import Event, Interrupted, Listener
 from bertft.training.loop import Loop, Progress
 from bertft.training.memory import PeakMemory
+from bertft.training.ranks import Ranks
 from bertft.training.signals import StopRequest
+from bertft.training.trial import try_out
 
 __all__ = ["run"]
 
@@ -48,27 +51,46 @@ def run(config: TrainConfig, folder: Path) -> None:
 
     Raises Stopped after a signal, the checkpoint saved; NonFiniteError; whatever input calls for.
     """
-    place, console = RunFolder(folder), Console(quiet=config.quiet)
+    ranks, place = Ranks.join(), RunFolder(folder)
+    if config.check:
+        _check(config, ranks)
+        return
+    ranks.wait()  # none of them changes the folder before all have seen it
     going_on = config.resume is not None and place.begun
     if not going_on:
         place.refuse_a_run()
         base.check_place(config.model, place)
     elif place.finished and not _longer(config.trainer, place):
-        _say_finished(place)
+        _say_finished(place, ranks)
         return
     with StopRequest() as stop, PeakMemory() as memory:
         try:
-            prepared = prepare(config, place, place.read_manifest() if going_on else None)
-            job = _Job(config, place, prepared, console)
+            prepared = prepare(config, place, place.read_manifest() if going_on else None, ranks)
+            job = _Job(config, place, prepared, ranks)
             if not going_on:
                 job.begin()
             elif not job.go_on():
-                _say_finished(place)
+                _say_finished(place, ranks)
                 return
         finally:
             base.discard(place)
         job.train(stop)
         job.finish(memory)
+    ranks.leave()
+
+
+def _check(config: TrainConfig, ranks: Ranks) -> None:
+    """Tell what the run would need, from a few steps that leave nothing behind."""
+    with TemporaryDirectory() as folder, PeakMemory() as memory:
+        prepared = prepare(config, RunFolder(Path(folder)), None, ranks)
+        job = _Job(config, RunFolder(Path(folder)), prepared, ranks)
+        job.show()
+        trial = try_out(job.loop(StopRequest(), None))
+        [peak] = ranks.most(memory.peak(prepared.adapted.precision.device) or 0)
+        ranks.leave()
+    if ranks.first:
+        for line in trial_lines(trial, prepared.total, peak or None):
+            print(line)
 
 
 def _longer(trainer: TrainerConfig, place: RunFolder) -> bool:
@@ -77,18 +99,24 @@ def _longer(trainer: TrainerConfig, place: RunFolder) -> bool:
     return (trainer.epochs, trainer.steps) != (told.epochs, told.steps)
 
 
-def _say_finished(place: RunFolder) -> None:
+def _say_finished(place: RunFolder, ranks: Ranks) -> None:
+    if not ranks.first:
+        return
     steps = read_object(place.metrics)["train"]["steps"]
     print(f"{place.path} is finished, after {steps} steps; metrics.json has its result")
 
 
 class _Job:
-    """One run from its first step, or from its newest checkpoint, to its metrics.json."""
+    """One run from its first step, or from its newest checkpoint, to its metrics.json.
+
+    Of several ranks the first writes and speaks, and the others take every step with it.
+    """
 
     def __init__(
-        self, config: TrainConfig, place: RunFolder, prepared: Prepared, console: Console
+        self, config: TrainConfig, place: RunFolder, prepared: Prepared, ranks: Ranks
     ) -> None:
-        self.config, self.place, self.prepared, self.console = config, place, prepared, console
+        self.config, self.place, self.prepared, self.ranks = config, place, prepared, ranks
+        self.console = Console(quiet=config.quiet or not ranks.first)
         self.adapted = prepared.adapted
         self.checkpoints = Checkpoints(place.checkpoints, config.trainer.keep_checkpoints)
         self.progress = Progress()
@@ -96,39 +124,65 @@ class _Job:
 
     def begin(self) -> None:
         """Show what will be trained on what, and open the run folder; its manifest comes last."""
+        self.ranks.wait()  # the others have loaded the base from where it is moved away now
+        if not self.ranks.first:
+            return
         prepared, place = self.prepared, self.place
-        self.console.print(report.table(prepared.report))
-        self.console.print(parameter_table(_without(self.adapted.counts(), "head")))
+        self.show()
         with environment(place.path):
             place.path.mkdir(parents=True, exist_ok=True)
-        if prepared.splits.validation is not None:
-            write_check_rows(place.check_rows, prepared.splits.validation)
+        rows, digest = prepared.splits.validation, None
+        if rows is not None:
+            digest = write_check_rows(place.check_rows, rows)
         self.adapted.source = base.keep(self.adapted.source, place)
         facts = manifest(
-            self.config, self.adapted, prepared.report, prepared.max_length, prepared.total
-        )
-        place.create(yaml_text(self.config), facts)
+            self.config, self.adapted, prepared.report, prepared.max_length, prepared.total,
+            self.ranks.size,
+        )  # fmt: skip
+        place.create(yaml_text(self.config), {**facts, "check_rows": digest})
+
+    def show(self) -> None:
+        """The data and the parameters, as tables."""
+        self.console.print(report.table(self.prepared.report))
+        self.console.print(parameter_table(_without(self.adapted.counts(), "head")))
 
     def go_on(self) -> bool:
         """Load the newest whole checkpoint; False if there is nothing left to train."""
-        place, total = self.place, self.prepared.total
-        if self.checkpoints.steps():  # else it was stopped before its first, and begins again
-            newest = self.checkpoints.find("last", with_state=True, warn=warn)
+        place, total, ranks = self.place, self.prepared.total, self.ranks
+        newest = ranks.told(self._newest)
+        if newest is not None:  # else it was stopped before its first, and begins again
             fill(self.adapted.model, read_weights(newest))
-            self.progress, self._listeners = put_back(read_state(newest), self.prepared.stepper)
+            self.progress, self._listeners = put_back(
+                read_state(newest), self.prepared.stepper, ranks
+            )
             patience = self.config.trainer.patience
             spent = patience is not None and self.progress.stale >= patience
             if place.finished and (self.progress.step >= total or spent):
                 return False
+        ranks.wait()  # none reads any more
+        if not ranks.first:
+            return True
+        if newest is not None:
             self.checkpoints.settle(self.progress.step, self.progress.best_step)
+            for change in changes(place.read_manifest(), self.adapted.precision.device, ranks.size):
+                warn(f"the {change}: the run goes on, but not to the same last bits")
         with environment(place.path):
             place.metrics.unlink(missing_ok=True)  # it goes on: what it says is no longer so
             write_text(place.config, yaml_text(self.config))
             write_json(place.manifest, {**place.read_manifest(), "total_steps": total})
         return True
 
+    def _newest(self) -> Path | None:
+        if not self.checkpoints.steps():
+            return None
+        return self.checkpoints.find("last", with_state=True, warn=warn)
+
     def train(self, stop: StopRequest) -> None:
         """Run the loop; every event is told to the files and to whoever watches."""
+        if not self.ranks.first:
+            for event in self.loop(stop, None).run():
+                self._heed(event)
+            return
         trainer, place = self.config.trainer, self.place
         lengths = self._listeners["position"] if self._listeners else [0, 0]
         for path, length in zip((place.metrics_log, place.timings_log), lengths, strict=True):
@@ -144,23 +198,30 @@ class _Job:
                 ProgressView(quiet=self.config.quiet, best=self.progress.best)
             )
             listeners: list[Listener] = [metrics, guarded(log, warn), guarded(view, log.line)]
-            loop = self._loop(stop, metrics)
+            loop = self.loop(stop, metrics)
             for event in loop.run():
                 for listener in listeners:
                     listener(event)
-                if isinstance(event, Interrupted):
-                    raise Stopped(
-                        event.signum, where=f"step {event.step}",
-                        hint=f"Go on with bertft train {shlex.quote(f'resume={place.path}')}",
-                    )  # fmt: skip
+                self._heed(event)
 
-    def _loop(self, stop: StopRequest, metrics: MetricsFile) -> Loop:
+    def _heed(self, event: Event) -> None:
+        if isinstance(event, Interrupted):
+            raise Stopped(
+                event.signum, where=f"step {event.step}",
+                hint=f"Go on with bertft train {shlex.quote(f'resume={self.place.path}')}",
+            )  # fmt: skip
+
+    def loop(self, stop: StopRequest, metrics: MetricsFile | None) -> Loop:
         prepared, task = self.prepared, self.adapted.task
 
         def save(progress: Progress, best: bool) -> Path:
             facts = Facts(task.name, task.labels, prepared.max_length, progress.step)
-            others = {"metrics": metrics.state_dict(), "position": list(metrics.position())}
-            state = take(prepared.stepper, progress, others)
+            others = {}
+            if metrics is not None:
+                others = {"metrics": metrics.state_dict(), "position": list(metrics.position())}
+            state = take(prepared.stepper, progress, others, self.ranks)
+            if not self.ranks.first:
+                return self.checkpoints.path(progress.step)
             return self.checkpoints.save(
                 progress.step, writer(self.adapted, facts, state), best=best
             )
@@ -176,18 +237,21 @@ class _Job:
             save=save,
             stop=stop,
             progress=self.progress,
+            ranks=self.ranks,
         )
 
     def finish(self, memory: PeakMemory) -> None:
         """Score the best checkpoint on the test split, write metrics.json, say what came out."""
-        progress, prepared, adapted = self.progress, self.prepared, self.adapted
+        progress, prepared, adapted, ranks = self.progress, self.prepared, self.adapted, self.ranks
         test = prepared.features.get("test")
         scores = None
-        best = self.checkpoints.find("best") if progress.best_step is not None else None
-        if best is not None:
-            fill(adapted.model, read_weights(best))
+        if progress.best_step is not None:
+            fill(adapted.model, read_weights(ranks.told(lambda: self.checkpoints.find("best"))))
         if test is not None:
-            scores = evaluate(adapted.runner, adapted.task, test, adapted.precision)
+            scores = evaluate(adapted.runner, adapted.task, test, adapted.precision, ranks)
+        [peak] = ranks.most(memory.peak(adapted.precision.device) or 0)
+        if not ranks.first:
+            return
         seconds = max(progress.seconds, 1e-9)
         counts = adapted.counts()
         metrics = {
@@ -202,7 +266,7 @@ class _Job:
                 "seconds": progress.seconds,
                 "rows_per_second": progress.rows / seconds,
                 "tokens_per_second": progress.tokens / seconds,
-                "peak_memory_bytes": memory.peak(adapted.precision.device),
+                "peak_memory_bytes": peak or None,
                 "steps": progress.step,
                 "loss": progress.loss_sum / max(1, progress.step - progress.skipped),
             },

@@ -11,7 +11,10 @@ from bertft.config.model import ModelConfig
 from bertft.config.setting import MISSING, group, setting
 from bertft.config.trainer import TrainerConfig
 
-__all__ = ["COMMANDS", "EvalConfig", "ExportConfig", "MergeConfig", "PredictConfig", "TrainConfig"]
+__all__ = [
+    "COMMANDS", "EvalConfig", "ExportConfig", "MergeConfig", "PredictConfig", "TrainConfig",
+    "VerifyConfig",
+]  # fmt: skip
 
 
 @dataclass
@@ -26,6 +29,9 @@ class TrainConfig:
     seed: int = setting(0, "Seed of weights, dropout and the order of rows.", at_least=0)
     resume: str | None = setting(
         None, "A run folder to go on with; auto: go on if hydra.run.dir holds an unfinished run."
+    )
+    check: bool = setting(
+        False, "Try one step of the longest rows; tell memory, time and data, train nothing."
     )
     quiet: bool = setting(False, "Print only the result.")
 
@@ -101,10 +107,18 @@ class PredictConfig:
     )
 
 
+@dataclass
+class VerifyConfig:
+    """Hash a run's checkpoints, base and rows again; name what is damaged."""
+
+    run: str = setting(MISSING, "A run folder.")
+
+
 COMMANDS: dict[str, type] = {
     "train": TrainConfig,
     "eval": EvalConfig,
     "merge": MergeConfig,
     "export": ExportConfig,
     "predict": PredictConfig,
+    "verify": VerifyConfig,
 }

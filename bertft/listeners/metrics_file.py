@@ -5,7 +5,8 @@ metrics.jsonl    started, step, skipped, evaluated, finished. A function of conf
                  resumed. So it holds no time, no path, and nothing of a single process: the file
                  of a run that was cut off is a prefix of the whole one.
 timings.jsonl    a line for each of those, with the same step, the time of day, and seconds and
-                 rates; and what belongs to a process: going on, checkpointed, interrupted.
+                 rates; and what belongs to a process: going on, short of memory, checkpointed,
+                 interrupted.
 
 A line of kind "step" comes every ``log_every`` steps, before a skipped step, and for the last
 step. It tells of the ``steps`` since the one before: ``loss`` and ``penalty`` are their means,
@@ -32,6 +33,7 @@ from bertft.training.events import (
     Event,
     Finished,
     Interrupted,
+    MemoryShort,
     Skipped,
     Started,
     Step,
@@ -107,6 +109,8 @@ class MetricsFile:
             case Finished(step=step, reason=reason):
                 self._write_window()
                 self._write_both("finished", step, {"reason": reason})
+            case MemoryShort(step=step, micro_batch=rows):
+                self._write_timing("memory_short", step, micro_batch=rows)
             case Interrupted(step=step, signum=signum):
                 self._write_timing("interrupted", step, signal=signal.Signals(signum).name)
 

@@ -16,6 +16,7 @@ from bertft.training.events import (
     Event,
     Finished,
     Interrupted,
+    MemoryShort,
     Skipped,
     Started,
 )
@@ -34,6 +35,11 @@ def sentence(event: Event) -> str | None:
             if event.step == 0:
                 return f"training: {count(event.total_steps)} steps, {ahead}"
             return f"going on after step {step} of {count(event.total_steps)}, {ahead}"
+        case MemoryShort():
+            rows = count(event.micro_batch)
+            return (
+                f"out of memory after step {step}: {rows} rows a pass from here on, as many a step"
+            )
         case Skipped():
             rows = listing(event.rows, _SHOWN_ROWS)
             return f"step {step} was not applied: {event.reason} (rows {rows})"

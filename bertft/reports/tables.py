@@ -15,8 +15,9 @@ from typing import Any
 from rich.table import Table
 
 from bertft.formats.figures import count, duration, score, size
+from bertft.training.trial import Trial
 
-__all__ = ["parameter_table", "result_lines", "result_table", "score_table"]
+__all__ = ["parameter_table", "result_lines", "result_table", "score_table", "trial_lines"]
 
 _COLUMNS = ("trainable", "kept", "exported")
 
@@ -98,6 +99,27 @@ def result_lines(
         f"  bertft merge {run} out=merged{' prefix=beside' if prefix else ''}",
         f"  bertft predict {run} input=new.jsonl output=answers.jsonl",
     ]
+
+
+def trial_lines(trial: Trial, steps: int, peak: int | None) -> list[str]:
+    """What ``check=true`` found: the largest step, and a guess at the whole run."""
+    passes = f"{count(trial.micro_batch)} rows a pass"
+    lines = [
+        f"the largest step: {count(trial.rows)} rows of up to {count(trial.longest)} tokens,"
+        f" {passes}, peak memory {size(peak)}"
+    ]
+    if trial.short:
+        lines.append(
+            f"memory did not suffice for more: set trainer.micro_batch={trial.micro_batch}"
+        )
+    if not trial.finite:
+        lines.append("a loss or gradient was not finite: lower trainer.learning_rate")
+    times = "evaluation" if trial.evaluations == 1 else "evaluations"
+    lines.append(
+        f"the run: {count(steps)} steps and {count(trial.evaluations)} {times},"
+        f" about {duration(trial.seconds)}"
+    )
+    return lines
 
 
 def _share(line: Mapping[str, int], base: int) -> str:

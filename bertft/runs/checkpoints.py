@@ -171,6 +171,8 @@ class Checkpoints:
                 warn(str(_damage(path, problems)))
             elif not with_state or has_state(path):
                 return path
+            elif step == newest:  # rotation takes the state of older ones only
+                warn(f"{path}: its training state is missing")
         if damaged:
             raise DataError(
                 f"no checkpoint is whole{' and can be gone on from' if with_state else ''}:"

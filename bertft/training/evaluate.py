@@ -1,4 +1,7 @@
-"""Score a whole table: token-budget batches sorted by length, inference mode, order restored."""
+"""Score a whole table: token-budget batches sorted by length, inference mode, order restored.
+
+Several ranks share the batches out; metrics are those of all logits, never averages.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from bertft.data.order import evaluation_batches, prefetch
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
 from bertft.tasks.task import BaseTask
+from bertft.training.ranks import ALONE, Ranks
 
 __all__ = ["evaluate", "predict_logits", "token_budget"]
 
@@ -21,35 +25,41 @@ def token_budget(device: torch.device) -> int:
 
 
 def predict_logits(
-    runner: EncoderRunner, table: FeatureTable, precision: Precision, budget: int | None = None
+    runner: EncoderRunner,
+    table: FeatureTable,
+    precision: Precision,
+    budget: int | None = None,
+    ranks: Ranks = ALONE,
 ) -> np.ndarray:
     """fp32 logits in the table's order: [rows, C] for sequence-level heads.
 
     Token-level heads give [tokens, C], the rows' tokens end to end. The batches depend on the
-    table's lengths alone, so that the same rows give the same bits again.
+    table's lengths alone, so that the same rows give the same bits again, on any number of ranks.
     """
     model = runner.model
     trained = model.training
     model.eval()
     lengths = np.asarray(table.lengths)
-    batches = evaluation_batches(lengths, budget or token_budget(precision.device))
+    batches = evaluation_batches(lengths, budget or token_budget(precision.device))[ranks.own]
     starts = np.cumsum(lengths, dtype=np.int64) - lengths
-    result: np.ndarray | None = None
+    pieces: list[tuple[np.ndarray, np.ndarray]] = []
     try:
         with torch.inference_mode():
             for batch in prefetch(collate(table, indices, ()) for indices in batches):
                 with precision.context():
                     logits = runner(batch.to(precision.device)).float().cpu().numpy()
-                if result is None:
-                    size = len(lengths) if runner.level == "sequence" else int(lengths.sum())
-                    result = np.empty((size, *logits.shape[1:]), np.float32)
-                if runner.level == "sequence":
-                    result[batch.index] = logits
-                else:
-                    result[_tokens(starts[batch.index], lengths[batch.index])] = logits
+                pieces.append((batch.index, logits))
     finally:
         model.train(trained)
-    return result if result is not None else np.empty((0, 0), np.float32)
+    pieces = ranks.gather(pieces)
+    if not pieces:
+        return np.empty((0, 0), np.float32)
+    size = len(lengths) if runner.level == "sequence" else int(lengths.sum())
+    result = np.empty((size, *pieces[0][1].shape[1:]), np.float32)
+    for index, logits in pieces:
+        places = index if runner.level == "sequence" else _tokens(starts[index], lengths[index])
+        result[places] = logits
+    return result
 
 
 def _tokens(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -63,6 +73,8 @@ def evaluate(
     task: BaseTask,
     table: FeatureTable,
     precision: Precision,
+    ranks: Ranks = ALONE,
 ) -> dict[str, float]:
     """All metrics of the task over the whole table."""
-    return task.metrics(predict_logits(runner, table, precision), table)
+    logits = predict_logits(runner, table, precision, ranks=ranks)
+    return ranks.told(lambda: task.metrics(logits, table))

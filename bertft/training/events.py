@@ -1,6 +1,6 @@
 """What the loop tells its listeners. Steps count from 1; times are wall-clock seconds.
 
-Started → (Step | Skipped | Evaluated | Checkpointed)* → Finished | Interrupted
+Started → (MemoryShort | Step | Skipped | Evaluated | Checkpointed)* → Finished | Interrupted
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ __all__ = [
     "Finished",
     "Interrupted",
     "Listener",
+    "MemoryShort",
     "Skipped",
     "Started",
     "Step",
@@ -36,6 +37,16 @@ class Started(Event):
     total_steps: int
     steps_per_epoch: int
     rows: int
+
+
+@dataclass(frozen=True)
+class MemoryShort(Event):
+    """The accelerator ran out of memory: from here on ``micro_batch`` rows a forward pass.
+
+    The rows of a step, and their gradients, stay as they were.
+    """
+
+    micro_batch: int
 
 
 @dataclass(frozen=True)

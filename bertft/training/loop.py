@@ -5,14 +5,15 @@
             listener(event)
 
 The order of rows is a function of (seed, epoch) alone, and ``Progress`` says how far it went, so
-a loop that is rebuilt with a saved progress goes on exactly where the other one stopped.
+a loop that is rebuilt with a saved progress goes on exactly where the other one stopped. Several
+ranks run the same loop over shares of the same batches, and what it yields is the same on each.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,9 +23,9 @@ import numpy as np
 
 from bertft.config.messages import listing
 from bertft.config.trainer import TrainerConfig
-from bertft.data.batch import Batch, collate
+from bertft.data.batch import Batch
 from bertft.data.features import FeatureTable
-from bertft.data.order import TrainOrder, micro_batches, prefetch
+from bertft.data.order import TrainOrder, prefetch
 from bertft.errors import NonFiniteError
 from bertft.training import optimizer as adamw
 from bertft.training.evaluate import evaluate
@@ -34,13 +35,16 @@ from bertft.training.events import (
     Event,
     Finished,
     Interrupted,
+    MemoryShort,
     Skipped,
     Started,
     Step,
 )
+from bertft.training.ranks import ALONE, Ranks
 from bertft.training.schedule import factor
 from bertft.training.signals import StopRequest
 from bertft.training.step import Stepper
+from bertft.training.window import Window, cut, windows
 
 __all__ = ["Loop", "Progress"]
 
@@ -57,6 +61,7 @@ class Progress:
     bad_in_a_row: int = 0
     skipped: int = 0
     rescaled: int = 0
+    halved: int = 0  # times that memory did not suffice for a micro-batch
     rows: int = 0
     tokens: int = 0
     loss_sum: float = 0.0
@@ -86,10 +91,11 @@ class Loop:
         save: Callable[[Progress, bool], Path],
         stop: StopRequest,
         progress: Progress | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.stepper, self.table, self.validation = stepper, table, validation
         self.order, self.settings, self.total, self.warmup = order, settings, total, warmup
-        self.save, self.stop = save, stop
+        self.save, self.stop, self.ranks = save, stop, ranks
         self.progress = progress or Progress()
         self._saved_at: int | None = self.progress.step if progress else None
 
@@ -101,16 +107,17 @@ class Loop:
             yield self._finished()
             return
         model.train()
-        with closing(prefetch(self._windows(progress.step))) as windows:
-            for batches in windows:
-                yield self._step(batches)
+        with closing(prefetch(self._windows(progress.step))) as ahead:
+            for window in ahead:
+                yield from self.take(window)
                 due = self._evaluation_due(progress.step)
                 improved = False
                 if due:
                     evaluated = self._evaluate()
                     improved = evaluated.best
                     yield evaluated
-                interrupted = self.stop.signum
+                # Ranks hear a signal at different moments: they stop after the same step.
+                interrupted = self.ranks.most(self.stop.signum or 0)[0] or None
                 if improved or self._checkpoint_due(progress.step, due) or interrupted is not None:
                     yield self._save(improved)
                 if interrupted is not None:
@@ -122,26 +129,32 @@ class Loop:
             yield self._save(False)
         yield self._finished()
 
-    def _windows(self, done: int) -> Iterator[list[Batch]]:
-        """Micro-batches of each optimizer step that is left, rows sorted by length within."""
-        micro = self.settings.micro_batch or self.settings.batch_size
-        columns = self.stepper.task.label_columns
-        epoch, skip = divmod(done, self.order.steps_per_epoch)
-        while done < self.total:
-            for indices in list_from(self.order.epoch(epoch), skip):
-                window = []
-                for part in micro_batches(indices, micro):
-                    lengths = np.asarray(self.table.lengths)[part]
-                    window.append(
-                        collate(self.table, part[np.argsort(lengths, kind="stable")], columns)
-                    )
-                yield window
-                done += 1
-                if done >= self.total:
-                    return
-            epoch, skip = epoch + 1, 0
+    def _windows(self, done: int) -> Iterator[Window]:
+        """The window of each optimizer step that is left."""
+        for indices in windows(self.order, done, self.total):
+            yield self.cut(indices)
 
-    def _step(self, batches: list[Batch]) -> Event:
+    def cut(self, indices: np.ndarray) -> Window:
+        """The window of the features ``indices``."""
+        columns = self.stepper.task.label_columns
+        return cut(self.table, indices, self.micro_batch, columns, self.ranks)
+
+    @property
+    def micro_batch(self) -> int:
+        """Rows a forward pass, as many as memory has sufficed for."""
+        rows = self.settings.micro_batch or -(-self.settings.batch_size // self.ranks.size)
+        return max(1, -(-rows // 2**self.progress.halved))
+
+    def _halve(self, window: Window) -> list[Batch] | None:
+        """The window's batches once more, at most half as large; None if that cannot be."""
+        largest = max(len(batch) for batch in window.batches)
+        while self.micro_batch > 1:
+            self.progress.halved += 1
+            if self.micro_batch < largest:
+                return self.cut(window.indices).batches
+        return None
+
+    def take(self, window: Window) -> Iterator[Event]:
         """Take the next step and account for it."""
         progress, step = self.progress, self.progress.step + 1
         rates = adamw.set_rates(
@@ -149,22 +162,28 @@ class Loop:
             factor(step, self.total, self.warmup, self.settings.schedule),
         )
         start = time.perf_counter()
-        outcome = self.stepper(batches, step, self.total)
+        if any(len(batch) > self.micro_batch for batch in window.batches):
+            window = self.cut(window.indices)  # it was made before memory ran out
+        halved = progress.halved
+        outcome = self.stepper(window.batches, step, self.total, lambda: self._halve(window))
+        [progress.halved] = self.ranks.most(progress.halved)
+        if progress.halved > halved:
+            yield MemoryShort(progress.step, self.micro_batch)
         seconds = time.perf_counter() - start
         progress.step = step
-        rows = sum(len(batch.index) for batch in batches)
-        tokens = sum(int(batch.input_ids.shape[0]) for batch in batches)
+        rows, tokens = len(window), int(self.table.lengths[window.indices].sum())
         progress.rows += rows
         progress.tokens += tokens
         progress.seconds += seconds
         if not outcome.applied:
-            return self._skip(step, batches, outcome.rescaled)
+            yield self._skip(step, window, outcome.rescaled)
+            return
         progress.bad_in_a_row = 0
         progress.loss_sum += outcome.loss
         measures: dict[str, float] = {}
         for part in self.stepper.parts:
             measures.update(part.measures())
-        return Step(
+        yield Step(
             step,
             epoch=step / self.order.steps_per_epoch,
             loss=outcome.loss,
@@ -177,11 +196,10 @@ class Loop:
             measures=measures,
         )
 
-    def _skip(self, step: int, batches: Sequence[Batch], rescaled: bool) -> Event:
+    def _skip(self, step: int, window: Window, rescaled: bool) -> Event:
         """A step that was not applied: count it, name its rows, give up after too many."""
         progress = self.progress
-        features = np.concatenate([batch.index for batch in batches])
-        rows = tuple(sorted(set(self.table.gather("row", features).tolist())))
+        rows = tuple(sorted(set(self.table.gather("row", window.indices).tolist())))
         if rescaled:
             progress.rescaled += 1
             return Skipped(step, "fp16 overflow: the loss scale was lowered", rows)
@@ -211,7 +229,7 @@ class Loop:
         progress, task, stepper = self.progress, self.stepper.task, self.stepper
         assert self.validation is not None
         start = time.perf_counter()
-        metrics = evaluate(stepper.runner, task, self.validation, stepper.precision)
+        metrics = evaluate(stepper.runner, task, self.validation, stepper.precision, self.ranks)
         counts = all(part.ready(progress.step, self.total) for part in stepper.parts)
         value = metrics[task.metric]
         best = counts and math.isfinite(value) and task.better(value, progress.best)
@@ -242,8 +260,3 @@ class Loop:
     def _out_of_patience(self) -> bool:
         patience = self.settings.patience
         return patience is not None and self.progress.stale >= patience
-
-
-def list_from(batches: Sequence[np.ndarray], skip: int) -> Iterator[np.ndarray]:
-    """The batches of an epoch after the first ``skip``."""
-    return (batches[number] for number in range(skip, len(batches)))

@@ -1,4 +1,7 @@
-"""The state of every generator that a run may draw from: python, numpy, torch, each CUDA device."""
+"""The state of every generator that a run may draw from: python, numpy, torch, each CUDA device.
+
+Ranks build the same model from one seed; from then on each draws its own dropout.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["restore", "seed_all", "state"]
+__all__ = ["diverge", "restore", "seed_all", "state"]
 
 
 def seed_all(seed: int) -> None:
@@ -16,6 +19,12 @@ def seed_all(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+def diverge(seed: int, rank: int) -> None:
+    """Let ranks after the first draw differently from here on; the first goes on as if alone."""
+    if rank:
+        seed_all(int(np.random.SeedSequence([seed, rank]).generate_state(1)[0]))
 
 
 def state() -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ NEEDED = {
     "merge": ("run=r", "out=o"),
     "export": ("run=r", "out=o"),
     "predict": ("run=r",),
+    "verify": ("run=r",),
 }
 FURTHER = {("data", "files"): ("data.train=t.csv",)}
 

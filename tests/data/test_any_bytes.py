@@ -8,6 +8,7 @@ import json
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +27,14 @@ FRAGMENTS = st.sampled_from(
 CONTENT = st.one_of(st.binary(max_size=200), st.lists(FRAGMENTS, max_size=40).map(b"".join))
 
 
+COUNTS = [200, pytest.param(2_000, marks=pytest.mark.long)]
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_any_bytes(count):
+    settings(max_examples=count, deadline=None)(any_bytes)()
+
+
 @given(
     content=CONTENT,
     ending=st.sampled_from([".csv", ".tsv", ".jsonl", ".parquet", ".txt"]),
@@ -33,8 +42,7 @@ CONTENT = st.one_of(st.binary(max_size=200), st.lists(FRAGMENTS, max_size=40).ma
     task=st.sampled_from(["classification", "regression", "multi_label"]),
     columns=st.sampled_from([("text", "label"), (0, 1)]),
 )
-@settings(max_examples=150, deadline=None)
-def test_any_bytes(content, ending, policy, task, columns):
+def any_bytes(content, ending, policy, task, columns):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"any{ending}"
         path.write_bytes(content)
@@ -58,9 +66,13 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 TEXTS = st.lists(TEXT.filter(str.strip), min_size=1, max_size=20)
 
 
+@pytest.mark.parametrize("count", COUNTS)
+def test_csv_and_json_lines_give_back_what_was_written(count):
+    settings(max_examples=count, deadline=None)(written_and_read)()
+
+
 @given(texts=TEXTS)
-@settings(max_examples=100, deadline=None)
-def test_csv_and_json_lines_give_back_what_was_written(texts):
+def written_and_read(texts):
     with tempfile.TemporaryDirectory() as folder:
         table = io.StringIO(newline="")
         writer = csv.writer(table, lineterminator="\n", quoting=csv.QUOTE_ALL)

@@ -1,8 +1,12 @@
 """A process of its own for runs that are killed: it imports once, and forks a child for each run.
 
-    crash_training.py    stdin: [{"words": [...], "fault": null | "<signal>:<number>"}, ...]
+    crash_training.py    stdin: [{"words": [...], "fault": null | "<signal>:<number>", "ranks": n},
+                                 ...]
 
 A child runs ``bertft.cli.main(words)``; before the numbered write point the signal is sent to it.
+``forward:<number>`` kills before that forward pass of a training step instead, ``moment:<share>``
+when that share has passed of the time that the first job took.
+With ``ranks`` there are so many children, with torchrun's variables: a list of results a job.
 Prints one line of JSON, for each run: status (negative: the signal that ended it), stderr, and
 the points that it met.
 """
@@ -13,8 +17,10 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -27,6 +33,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer  # no
 
 import bertft.commands.train  # noqa: F401
 from bertft.cli import main
+from bertft.models.runner import EncoderRunner
 from bertft.runs import faults
 
 torch.set_num_threads(1)
@@ -34,6 +41,8 @@ torch.set_num_threads(1)
 
 def child(words: list[str], fault: str | None, points: Path, err: Path) -> int:
     name, _, number = (fault or "").partition(":")
+    if name == "forward":
+        kill_before_pass(int(number))
     met = 0
 
     def hook(point: str) -> None:
@@ -41,7 +50,7 @@ def child(words: list[str], fault: str | None, points: Path, err: Path) -> int:
         met += 1
         with open(points, "a", encoding="utf-8") as file:
             file.write(f"{point}\n")
-        if str(met) == number:
+        if name.startswith("SIG") and str(met) == number:
             os.kill(os.getpid(), getattr(signal, name))
 
     with (
@@ -53,25 +62,83 @@ def child(words: list[str], fault: str | None, points: Path, err: Path) -> int:
         return main(words)
 
 
-def run(words: list[str], fault: str | None, work: Path) -> dict:
+def kill_before_pass(number: int) -> None:
+    call, met = EncoderRunner.__call__, 0
+
+    def counted(self, batch):
+        nonlocal met
+        met += torch.is_grad_enabled()
+        if met == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return call(self, batch)
+
+    EncoderRunner.__call__ = counted
+
+
+def forked(words: list[str], fault: str | None, work: Path, env: dict[str, str]) -> int:
     points, err = work / "points", work / "err"
     points.write_text("")
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
+            os.environ |= env
             status = child(words, fault, points, err)
         finally:
             os._exit(status)
+    return pid
+
+
+def ended(pid: int, work: Path) -> dict:
+    begun = time.monotonic()
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return {
         "status": status,
-        "said": err.read_text(encoding="utf-8"),
-        "points": points.read_text(encoding="utf-8").splitlines(),
+        "seconds": time.monotonic() - begun,
+        "said": (work / "err").read_text(encoding="utf-8"),
+        "points": (work / "points").read_text(encoding="utf-8").splitlines(),
     }
+
+
+def run(words: list[str], fault: str | None, work: Path) -> dict:
+    return ended(forked(words, fault, work, {}), work)
+
+
+def run_ranks(words: list[str], fault: str | None, size: int, work: Path) -> list[dict]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    job = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    places = [work / str(rank) for rank in range(size)]
+    pids = []
+    for rank, place in enumerate(places):
+        place.mkdir(exist_ok=True)
+        env = {**job, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        pids.append(forked(words, fault, place, env))
+    return [ended(pid, place) for pid, place in zip(pids, places, strict=True)]
+
+
+def run_for(words: list[str], seconds: float, work: Path) -> dict:
+    """Killed after ``seconds``, at whatever it is then."""
+    pid = forked(words, None, work, {})
+    time.sleep(seconds)
+    os.kill(pid, signal.SIGKILL)
+    return ended(pid, work)
+
+
+def told(job: dict, work: Path, first: float) -> dict | list[dict]:
+    name, _, share = (job["fault"] or "").partition(":")
+    if name == "moment":
+        return run_for(job["words"], float(share) * first, work)
+    if "ranks" in job:
+        return run_ranks(job["words"], job["fault"], job["ranks"], work)
+    return run(job["words"], job["fault"], work)
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        told = [run(job["words"], job["fault"], Path(folder)) for job in json.load(sys.stdin)]
-    print(json.dumps(told))
+        results: list = []
+        for job in json.load(sys.stdin):
+            first = results[0]["seconds"] if results else 0.0
+            results.append(told(job, Path(folder), first))
+    print(json.dumps(results))

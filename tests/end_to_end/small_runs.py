@@ -6,7 +6,9 @@ import contextlib
 import csv
 import io
 import json
+import os
 import random
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +18,7 @@ from bertft.cli import main
 
 # Few steps of a tiny model, on one thread and so with the same bits everywhere.
 QUICK = ("model=tiny", "trainer.threads=1", "trainer.batch_size=8", "trainer.epochs=2")
+CRASH = Path(__file__).with_name("crash_training.py")
 _GOOD = ("good", "great", "fine", "lovely", "superb")
 _BAD = ("bad", "awful", "poor", "dull", "horrid")
 _THINGS = ("film", "book", "meal", "room", "song", "plot")
@@ -122,3 +125,33 @@ def answers(said: Said) -> list[dict[str, Any]]:
     """The answers on stdout."""
     assert said.status == 0, said
     return [json.loads(line) for line in said.out.splitlines()]
+
+
+def crash(jobs: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """What became of each ``(words, fault)``, or ``(words, fault, ranks)``, one after the other."""
+    names = ("words", "fault", "ranks")
+    text = json.dumps([dict(zip(names, job, strict=False)) for job in jobs])
+    done = subprocess.run(
+        [sys.executable, CRASH], input=text, capture_output=True, text=True, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def outcome(run: Path) -> dict[str, object]:
+    """All that a run leaves and that does not depend on the clock."""
+    found: dict[str, object] = {}
+    for name in ("last", "best"):
+        folder = (run / "checkpoints" / name).resolve()
+        found[name] = folder.name
+        for file in sorted(folder.iterdir()):
+            if file.name not in ("files.json", "state.json"):
+                found[f"{name}/{file.name}"] = file.read_bytes()
+    found["steps"] = sorted(path.name for path in (run / "checkpoints").iterdir())
+    found["metrics.jsonl"] = (run / "metrics.jsonl").read_bytes()
+    metrics = read(run / "metrics.json")
+    found["result"] = {name: metrics[name] for name in ("best", "validation", "test")}
+    found["train"] = (metrics["train"]["steps"], metrics["train"]["loss"])
+    found["files"] = sorted(path.name for path in run.iterdir())
+    return found

@@ -13,12 +13,21 @@ import time
 from pathlib import Path
 
 import pytest
-from small_runs import QUICK, Said, read, read_lines, say, write_classes, write_task
+from small_runs import (
+    QUICK,
+    Said,
+    crash,
+    outcome,
+    read,
+    read_lines,
+    say,
+    write_classes,
+    write_task,
+)
 
 import bertft
 
 ROOT = Path(bertft.__file__).parents[1]
-CRASH = Path(__file__).with_name("crash_training.py")
 LOOP = (
     "model=tiny", "trainer.threads=1", "trainer.batch_size=8", "trainer.micro_batch=4",
     "trainer.steps=16", "trainer.evaluate_every=4", "trainer.log_every=3", "quiet=true",
@@ -38,35 +47,6 @@ KILLS = {
     "svd_lora": [("write state.safetensors", 2), ("rename last", 2), ("rename step-12", 1)],
     "prefix": [("write adapter.safetensors", 2), ("link last", 3)],
 }  # fmt: skip
-
-
-def crash(jobs) -> list[dict]:
-    """What became of each ``(words, fault)``, one after the other in one folder."""
-    text = json.dumps([{"words": list(words), "fault": fault} for words, fault in jobs])
-    done = subprocess.run(
-        [sys.executable, CRASH], input=text, capture_output=True, text=True, check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=600,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def outcome(run: Path) -> dict[str, object]:
-    """All that a run leaves and that does not depend on the clock."""
-    found: dict[str, object] = {}
-    for name in ("last", "best"):
-        folder = (run / "checkpoints" / name).resolve()
-        found[name] = folder.name
-        for file in sorted(folder.iterdir()):
-            if file.name not in ("files.json", "state.json"):
-                found[f"{name}/{file.name}"] = file.read_bytes()
-    found["steps"] = sorted(path.name for path in (run / "checkpoints").iterdir())
-    found["metrics.jsonl"] = (run / "metrics.jsonl").read_bytes()
-    metrics = read(run / "metrics.json")
-    found["result"] = {name: metrics[name] for name in ("best", "validation", "test")}
-    found["train"] = (metrics["train"]["steps"], metrics["train"]["loss"])
-    found["files"] = sorted(path.name for path in run.iterdir())
-    return found
 
 
 def nth(points: list[str], start: str, turn: int) -> int:

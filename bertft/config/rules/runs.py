@@ -9,7 +9,7 @@ from pathlib import Path
 from bertft.config.messages import Problem
 from bertft.config.rules.get import Get
 
-__all__ = ["checkpoint", "resume", "scored"]
+__all__ = ["check", "checkpoint", "resume", "scored"]
 
 
 def checkpoint(get: Get) -> Iterator[Problem]:
@@ -17,6 +17,14 @@ def checkpoint(get: Get) -> Iterator[Problem]:
     name = get("checkpoint")
     if not re.fullmatch(r"best|last|\d+", name):
         yield Problem("checkpoint", f"{name!r} is none", "It can be best, last or a step number")
+
+
+def check(get: Get) -> Iterator[Problem]:
+    """A trial is of a run that would begin."""
+    if get("check") and get("resume") is not None:
+        yield Problem(
+            "check", "tries a run that begins, and resume goes on with one", "Leave one out"
+        )
 
 
 def resume(get: Get) -> Iterator[Problem]:

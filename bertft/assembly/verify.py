@@ -1,0 +1,125 @@
+"""Is a run still what was written? Every sealed file is hashed again, and the rest is read.
+
+config.yaml, manifest.json, metrics.json          read
+metrics.jsonl, timings.jsonl                      every line read; a torn end is what a kill leaves
+check_rows.jsonl                                  sha256 in the manifest
+base                                              sha256 in the manifest; in the run: files.json
+checkpoints/step-N, last, best                    files.json; where the names point
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bertft.assembly import base
+from bertft.assembly.check_rows import read_check_rows
+from bertft.config.resumed import config_of_run
+from bertft.errors import BertftError, DataError
+from bertft.models.source import local_folder
+from bertft.runs import pointers
+from bertft.runs.checkpoints import Checkpoints
+from bertft.runs.files import FILES, check
+from bertft.runs.folder import RunFolder
+from bertft.runs.json_file import read_object
+
+__all__ = ["Finding", "findings"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """``problems`` of the file or folder ``name``, none if it is as it was; ``note``: aside."""
+
+    name: str
+    problems: tuple[str, ...] = ()
+    note: str = ""
+
+
+def findings(run: RunFolder) -> Iterator[Finding]:
+    """What there is to say of each file of ``run``, in the order of a look through the folder."""
+    yield _read("config.yaml", lambda: config_of_run(run.path))
+    yield _read("manifest.json", run.read_manifest)
+    try:
+        manifest = run.read_manifest()
+    except DataError:
+        manifest = {}  # told; what it would prove is not known
+    if run.finished:
+        yield _read("metrics.json", lambda: read_object(run.metrics))
+    for log in (run.metrics_log, run.timings_log):
+        if log.exists() or run.finished:
+            yield _read(log.name, lambda log=log: _lines(log, run.finished))  # type: ignore[misc]
+    if manifest.get("check_rows") is not None or run.check_rows.exists():
+        yield _read("check_rows.jsonl", lambda: _check_rows(run, manifest.get("check_rows")))
+    if "base" in manifest:
+        yield _base(run, manifest)
+    yield from _checkpoints(run)
+
+
+def _read(name: str, read: Callable[[], Any]) -> Finding:
+    try:
+        read()
+    except BertftError as error:
+        return Finding(name, (error.what,))
+    return Finding(name)
+
+
+def _lines(path: Path, finished: bool) -> None:
+    try:
+        *lines, end = path.read_bytes().split(b"\n")
+        for number, line in enumerate(lines, start=1):
+            if not isinstance(json.loads(line), dict):
+                raise DataError(f"line {number} is no object")
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        why = "is missing" if missing else f"cannot be read ({error.strerror})"
+        raise DataError(why) from error
+    except ValueError:
+        raise DataError(f"line {number} cannot be read as JSON") from None
+    if end and finished:
+        raise DataError("its last line is cut short")
+
+
+def _check_rows(run: RunFolder, digest: str | None) -> None:
+    read_check_rows(run.check_rows)
+    if digest not in (None, hashlib.sha256(run.check_rows.read_bytes()).hexdigest()):
+        raise DataError("its sha256 is not the recorded one")
+
+
+def _base(run: RunFolder, manifest: dict[str, Any]) -> Finding:
+    try:
+        source = base.recorded(manifest, run)
+    except BertftError as error:
+        return Finding("base", (error.what,))
+    if source.kind != base.OWN:
+        here = local_folder(source) is not None
+        return Finding(
+            "base", note=source.load if here else f"{source.name} is not on this machine"
+        )
+    sealed = (run.base / FILES).exists()
+    return Finding("base", tuple(check(run.base)) if sealed else ())
+
+
+def _checkpoints(run: RunFolder) -> Iterator[Finding]:
+    checkpoints = Checkpoints(run.checkpoints)
+    steps = checkpoints.steps()
+    for step in steps:
+        path = checkpoints.path(step)
+        yield Finding(f"checkpoints/{path.name}", tuple(check(path)))
+    for name in ("last", "best"):
+        try:
+            pointed = pointers.target(run.checkpoints, name)
+        except DataError as error:
+            yield Finding(f"checkpoints/{name}", (error.what,))
+            continue
+        if pointed is not None and pointed not in steps:
+            yield Finding(f"checkpoints/{name}", (f"points at step-{pointed}, which is missing",))
+        elif pointed is not None:
+            yield Finding(f"checkpoints/{name}", note=f"step-{pointed}")
+        elif name == "last" and steps:
+            yield Finding("checkpoints/last", ("is missing",))
+    if run.finished and not steps:
+        yield Finding("checkpoints", ("there is none",))

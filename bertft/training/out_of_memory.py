@@ -1,0 +1,47 @@
+"""Out of memory on an accelerator: the same rows again in smaller passes, gradients unchanged.
+
+    micro-batch m → ⌈m / 2⌉ → …, the number of passes doubled, the rows of the step the same
+
+Passes are sums over rows, so however they are cut, they add up to the gradients of the whole.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+
+from bertft.data.batch import Batch
+
+__all__ = ["retried"]
+
+Value = TypeVar("Value")
+
+
+def retried(
+    passes: Callable[[Sequence[Batch]], Value],
+    batches: Sequence[Batch],
+    smaller: Callable[[], Sequence[Batch] | None],
+    undo: Callable[[], None],
+) -> Value:
+    """``passes(batches)``; after OutOfMemoryError ``undo()`` and again with ``smaller()``.
+
+    ``smaller`` gives the same rows in halved batches, None where a pass has one row already: then
+    the error stands.
+    """
+    while True:
+        failed: torch.OutOfMemoryError | None = None
+        try:
+            return passes(batches)
+        except torch.OutOfMemoryError as error:
+            failed = error.with_traceback(None)  # its frames hold the activations of the pass
+        undo()
+        halved = smaller()
+        if halved is None:
+            raise failed
+        batches = halved
+        gc.collect()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()

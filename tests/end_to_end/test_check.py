@@ -1,0 +1,86 @@
+"""``check=true`` tells what a run would need and leaves nothing, as does a start that fails."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from small_runs import say, write_csv, write_task
+
+from bertft.models.runner import EncoderRunner
+
+TINY = ("train", "model=tiny", "trainer.threads=1", "trainer.batch_size=8", "trainer.steps=40")
+
+
+@pytest.mark.parametrize("place_of_run", [(), ("hydra.run.dir=there/run",)])
+def test_it_tells_memory_time_and_data_and_leaves_nothing(place, monkeypatch, place_of_run):
+    rows = [("a good film " * (1 + n), "pos" if n % 2 else "neg") for n in range(40)]
+    write_csv(place / "train.csv", ("text", "label"), rows)
+    taken, call = [], EncoderRunner.__call__
+
+    def watched(self, batch):
+        taken.append(batch.lengths.tolist())
+        return call(self, batch)
+
+    monkeypatch.setattr(EncoderRunner, "__call__", watched)
+    monkeypatch.setenv("COLUMNS", "200")
+    words = (*TINY, "data=files", "data.train=train.csv", "data.max_length=64", "check=true")
+    said = say(*words, "trainer.evaluate_every=15", "trainer.micro_batch=4", *place_of_run)
+    assert said.status == 0, said
+    assert taken[:2] == [[64] * 4, [64] * 4], "the longest rows of all, as they would be run"
+    found = re.search(
+        r"the largest step: 8 rows of up to 64 tokens, 4 rows a pass, peak memory (\d+) MB\n"
+        r"the run: 40 steps and 3 evaluations, about (.+)\n$", said.out
+    )  # fmt: skip
+    assert found, said.out
+    assert int(found[1]) > 100 and re.fullmatch(r"\d\.\d s", found[2])
+    truncated = re.search(r"train .*?([\d.]+)%.*neg 50\.0%, pos 50\.0%", said.out)
+    assert truncated and 40 < float(truncated[1]) < 60
+    assert sorted(path.name for path in place.iterdir()) == (
+        ["there", "train.csv"] if place_of_run and (place / "there").exists() else ["train.csv"]
+    )
+    assert not list(place.glob("there/*"))
+
+
+def test_memory_that_does_not_suffice_is_told(place, monkeypatch):
+    call = EncoderRunner.__call__
+
+    def limited(self, batch):
+        if torch.is_grad_enabled() and len(batch) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return call(self, batch)
+
+    monkeypatch.setattr(EncoderRunner, "__call__", limited)
+    data = write_task(place, "classification")
+    said = say(*TINY, *data, "check=true", "quiet=true")
+    assert said.status == 0, said
+    assert "2 rows a pass" in said.out and "set trainer.micro_batch=2" in said.out
+
+    said = say(*TINY, *data, "trainer.steps=3", "hydra.run.dir=run")
+    assert said.status == 0, said
+    assert "out of memory after step 0: 2 rows a pass from here on, as many a step" in said.err
+    assert '"event": "memory_short", "step": 0' in (place / "run" / "timings.jsonl").read_text()
+    assert "memory" not in (place / "run" / "metrics.jsonl").read_text()
+
+
+def test_it_goes_with_a_run_that_begins(place):
+    said = say(*TINY, "check=true", "resume=auto")
+    assert said.refused and "check: tries a run that begins" in said.err
+    said = say(*TINY, "-m", "check=true", "seed=0,1")
+    assert said.refused and "check: tries one run" in said.err
+    assert not list(place.glob("outputs/train/*"))
+
+
+def test_a_start_that_is_refused_leaves_no_folder(place):
+    said = say(*TINY, "data=files", "data.train=absent.csv")
+    assert said.refused and not list(place.iterdir()), list(place.rglob("*"))
+
+
+def test_an_interrupt_while_it_starts_leaves_no_folder(place, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bertft.commands.train.prepare", interrupted)
+    assert say(*TINY).status == 130
+    assert not list(place.iterdir()), list(place.rglob("*"))

@@ -1,0 +1,188 @@
+"""A run or a model that somebody else made, with malice: refused by name, and nothing is run."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import struct
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from small_runs import QUICK, Said, read, say, write_task
+
+from bertft.runs.files import seal
+
+LINE = '{"text": "the film was good"}\n'
+RUN = ("classification", "method=lora")
+
+
+def best(run: Path) -> Path:
+    return (run / "checkpoints" / "best").resolve()
+
+
+def resealed(folder: Path) -> None:
+    """Its author knows how to write a listing too."""
+    (folder / "files.json").unlink()
+    seal(folder)
+
+
+def tried(run: Path) -> list[Said]:
+    """Every command that loads from a run, each within seconds."""
+    begun = time.monotonic()
+    said = [
+        say("predict", f"run={run}", stdin=LINE),
+        say("eval", f"run={run}", "hydra.run.dir=scored"),
+        say("merge", f"run={run}", "out=merged"),
+    ]
+    assert time.monotonic() - begun < 60
+    return said
+
+
+def header(shape, size=0):
+    content = {"x": {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}}
+    text = json.dumps(content).encode()
+    return struct.pack("<Q", len(text)) + text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        header([1 << 40, 1 << 40]), header([-1]), header([1 << 62], 1 << 62),
+        struct.pack("<Q", 1 << 60) + b"{}", struct.pack("<Q", 2) + b"[]", b"\0" * 7, b"",
+        struct.pack("<Q", 200_000) + b"[" * 200_000,
+    ],
+    ids=["huge", "negative", "huge offsets", "huge header", "list", "short", "empty", "nested"],
+)  # fmt: skip
+def test_tensors_that_are_none(copied, content):
+    run = copied(*RUN)
+    (best(run) / "adapter.safetensors").write_bytes(content)
+    resealed(best(run))
+    for said in tried(run):
+        assert said.refused and "adapter.safetensors" in said.err, said
+
+
+def test_a_pickle_is_never_opened(copied, place):
+    class Bomb:
+        def __reduce__(self):
+            return os.mkdir, (str(place / "bomb"),)
+
+    run = copied(*RUN)
+    (best(run) / "adapter.safetensors").write_bytes(pickle.dumps(Bomb()))
+    torch.save({"x": torch.zeros(1)}, best(run) / "adapter.bin")
+    resealed(best(run))
+    for said in tried(run):
+        assert said.refused and "adapter.safetensors" in said.err, said
+    assert not (place / "bomb").exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite(copied, value):
+    run = copied(*RUN)
+    file = best(run) / "adapter.safetensors"
+    tensors = load_file(file)
+    tensors[max(tensors)].view(-1)[0] = value
+    save_file(tensors, file)
+    resealed(best(run))
+    for said in tried(run):
+        assert said.refused and f"{max(tensors)} is not finite" in said.err, said
+
+
+def test_tensors_of_another_shape_or_name(copied):
+    run = copied(*RUN)
+    file = best(run) / "adapter.safetensors"
+    whole = load_file(file)
+    for name, tensors in (
+        ("shape", {**whole, max(whole): torch.zeros(3)}),
+        ("lacks", {name: whole[name] for name in whole if name != max(whole)}),
+        ("unknown", {**whole, "../../x": torch.zeros(1)}),
+    ):
+        save_file(tensors, file)
+        resealed(best(run))
+        said = say("predict", f"run={run}", stdin=LINE)
+        assert said.refused and name in said.err, said
+
+
+def test_a_link_out_of_the_folder(copied, place):
+    run = copied(*RUN)
+    file = best(run) / "adapter.safetensors"
+    shutil.move(file, place / "elsewhere.safetensors")
+    file.symlink_to(place / "elsewhere.safetensors")
+    for said in tried(run):
+        assert said.refused and "adapter.safetensors: is a link" in said.err, said
+    shutil.move(best(run), place / "step-99")
+    os.unlink(run / "checkpoints" / "best")
+    for target in (place / "step-99", "../../step-99", "step-16/../../../step-99"):
+        (run / "checkpoints" / "best").symlink_to(target)
+        said = say("predict", f"run={run}", stdin=LINE)
+        assert said.refused and "which is no checkpoint" in said.err, said
+        os.unlink(run / "checkpoints" / "best")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"max_length": 1 << 60}, {"max_length": -1}, {"max_length": "9"}, {"task": "../../tasks"},
+        {"task": "os"}, {"labels": ["neg", "pos", "x"]}, {"labels": 3}, {"more": 1}, {"step": None},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_facts_that_cannot_be(copied, change):
+    run = copied(*RUN)
+    facts = best(run) / "bertft.json"
+    facts.write_text(json.dumps({**read(facts), **change}))
+    resealed(best(run))
+    said = say("predict", f"run={run}", stdin=LINE)
+    assert said.refused, said
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"base": {"name": "x", "kind": "folder", "load": "../../../etc", "revision": None,
+                  "sha256": None}},
+        {"base": {"name": "x", "kind": "odd", "load": "/", "revision": None, "sha256": None}},
+        {"base": []}, {"base": {"name": 3, "kind": "folder", "load": 3, "revision": None,
+                                "sha256": 3}},
+        {"labels": None}, {"precision": "fp8"}, {"layout": "odd"}, {"data": None},
+    ],
+    ids=lambda change: str(change)[:40],
+)  # fmt: skip
+def test_a_manifest_that_cannot_be(copied, change):
+    run = copied(*RUN)
+    manifest = run / "manifest.json"
+    manifest.write_text(json.dumps({**read(manifest), **change}))
+    said = say("predict", f"run={run}", stdin=LINE)
+    assert said.refused, said
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["!!python/object/apply:os.mkdir [bomb]", "model: ${oc.env:HOME}\n", "seed: [", "x: 1\n",
+     "a: &a [*a]\n", "method: {name: ${oc.decode:'[1'}}\n"],
+)  # fmt: skip
+def test_a_config_that_cannot_be(copied, place, text):
+    run = copied(*RUN)
+    (run / "config.yaml").write_text(text)
+    said = say("predict", f"run={run}", stdin=LINE)
+    assert said.refused and "Traceback" not in said.err, said
+    assert not (place / "bomb").exists()
+
+
+def test_code_beside_a_model_is_not_run(place):
+    """trust_remote_code is false unless somebody says so."""
+    folder = place / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({
+        "model_type": "mine", "architectures": ["Mine"],
+        "auto_map": {"AutoConfig": "mine.Config", "AutoModel": "mine.Model"},
+    }))  # fmt: skip
+    (folder / "mine.py").write_text(f"import os\nos.mkdir({str(place / 'bomb')!r})\n")
+    save_file({"x": torch.zeros(1)}, folder / "model.safetensors")
+    data = write_task(place, "classification")
+    said = say("train", *QUICK[1:], *data, f"model.path={folder}", "model.name=mine")
+    assert said.refused and not (place / "bomb").exists(), said

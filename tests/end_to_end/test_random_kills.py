@@ -1,0 +1,73 @@
+"""SIGKILL at moments that nobody chose, and between two forward passes: it ends the same.
+
+The short form is a part of every run of the tests; the long one is asked for with -m long.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+
+import pytest
+from small_runs import crash, outcome, write_task
+
+# Dropout in the encoder and in the adapters; four passes a step; an evaluation every fourth step.
+LOOP = (
+    "train", "model=tiny", "trainer.threads=1", "trainer.batch_size=8", "trainer.micro_batch=2",
+    "trainer.steps=24", "trainer.evaluate_every=4", "trainer.log_every=3", "quiet=true",
+    "resume=auto",
+)  # fmt: skip
+METHODS = {
+    "lora": ("method=lora", "method.low_rank.dropout=0.2"),
+    "svd_lora": ("method=svd_lora", "method.low_rank.interval=1", "method.low_rank.dropout=0.2"),
+    "prefix": ("method=prefix", "method.prefix.mlp=true", "method.prefix.dropout=0.2"),
+    "full": ("method=full",),
+}
+# Before pass 3 of step 7 (the budget of svd_lora is on its way), and just after an evaluation.
+CHOSEN = ("forward:27", "forward:51", "forward:33")
+
+
+def killed_runs(place, method, faults, twice=()):
+    """``(ended by the kill, of)``: each fault in a run of its own that then ends as if not hit."""
+    words = [*LOOP, *write_task(place, "classification"), *METHODS[method]]
+    jobs = [([*words, "hydra.run.dir=whole"], None)]
+    for number, fault in enumerate(faults):
+        here = [*words, f"hydra.run.dir={number}"]
+        jobs += [(here, fault), *((here, again) for again in twice), (here, None)]
+    whole, *told = crash(jobs)
+    assert whole["status"] == 0, whole
+    expected, struck = outcome(place / "whole"), 0
+    each = 2 + len(twice)
+    for number, fault in enumerate(faults):
+        *cut, last = told[number * each : (number + 1) * each]
+        assert {part["status"] for part in cut} <= {-signal.SIGKILL, 0}, (fault, cut)
+        struck += sum(part["status"] == -signal.SIGKILL for part in cut)
+        assert last["status"] == 0, (fault, last)
+        assert "damaged" not in last["said"], last["said"]
+        assert outcome(place / str(number)) == expected, fault
+    return struck, len(faults) * (1 + len(twice))
+
+
+def moments(seed, count):
+    draw = random.Random(seed)
+    return [f"moment:{draw.uniform(0.05, 0.95):.4f}" for _ in range(count)]
+
+
+def test_some_moments(place):
+    struck, _ = killed_runs(place, "svd_lora", [CHOSEN[0], CHOSEN[2], *moments(1, 2)])
+    assert struck >= 3
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("method", METHODS)
+def test_many_moments(place, method, capsys):
+    struck, tried = killed_runs(place, method, [*CHOSEN, *moments(method, 10)])
+    with capsys.disabled():
+        print(f"\n{method}: {struck} of {tried} kills struck; all ended the same")
+    assert struck >= 11
+
+
+@pytest.mark.long
+def test_killed_and_killed_again(place):
+    struck, _ = killed_runs(place, "lora", moments(5, 4), twice=moments(6, 2))
+    assert struck >= 6

@@ -1,0 +1,152 @@
+"""Several processes make one run: the same rows, one folder, one voice; cut off, it goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from small_runs import crash, outcome, read, read_lines, write_task
+
+import bertft
+
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/task").is_dir(), reason="the process to kill is found in /proc"
+)
+
+ROOT = Path(bertft.__file__).parents[1]
+# 64 rows in batches of 7: an odd share, and a last batch of one row for two ranks.
+WORDS = (
+    "train", "model=tiny", "trainer.threads=1", "trainer.batch_size=7", "trainer.micro_batch=2",
+    "trainer.steps=24", "trainer.evaluate_every=4", "trainer.log_every=1", "method=svd_lora",
+    "method.low_rank.interval=1", "method.low_rank.dropout=0.2",
+)  # fmt: skip
+CALM = (
+    "++model.architecture.hidden_dropout_prob=0",
+    "++model.architecture.attention_probs_dropout_prob=0", "method.low_rank.dropout=0",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The folder, and what became of the runs that the tests look at."""
+    place = tmp_path_factory.mktemp("ranks")
+    words = [*WORDS, *write_task(place, "classification"), "quiet=true"]
+    long = [*words, "trainer.steps=100"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.setenv("BERTFT_CACHE", str(place / "rows"))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        killed = torchrun_with_a_kill([*long, "hydra.run.dir=killed"], place / "killed")
+        jobs = {
+            "one": ([*words, *CALM, "hydra.run.dir=one"], None),
+            "two": ([*words, *CALM], None, 2),  # in the folder that Hydra names
+            "whole": ([*long, "hydra.run.dir=whole"], None, 2),
+            "after a kill": (["train", "resume=killed"], None, 2),
+            "stopped": ([*long, "hydra.run.dir=stopped"], "SIGTERM:60", 2),
+            "after a signal": (["train", "resume=stopped"], None, 2),
+            "again": ([*words, "hydra.run.dir=whole"], None, 2),
+            "cut": ([*words, "hydra.run.dir=cut"], "SIGTERM:60", 2),
+            "alone": (["train", "resume=cut"], None),
+        }
+        told = dict(zip(jobs, crash(list(jobs.values())), strict=True))
+    return place, {"killed": killed, **told}
+
+
+def torchrun_with_a_kill(words, run):
+    """What torchrun ended with and said, after its second process was killed in the midst."""
+    log = run / "metrics.jsonl"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
+         "-m", "bertft", *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    begun = time.monotonic()
+    while process.poll() is None and not (log.is_file() and log.read_bytes().count(b"\n") > 12):
+        if time.monotonic() - begun > 120:
+            process.kill()
+        time.sleep(0.02)
+    assert process.poll() is None, process.communicate()
+    os.kill(children(process.pid)["1"], signal.SIGKILL)
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def children(pid: int) -> dict[str, int]:
+    """RANK → process, of those that torchrun started."""
+    found = {}
+    for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        told = Path(f"/proc/{each}/environ").read_bytes().split(b"\0")
+        found |= {word[5:].decode(): int(each) for word in told if word.startswith(b"RANK=")}
+    return found
+
+
+def test_two_processes_learn_what_one_learns(runs):
+    place, told = runs
+    one, two = told["one"], told["two"]
+    assert one["status"] == 0 and [each["status"] for each in two] == [0, 0], told
+    assert two[1]["said"] == "", "one voice"
+    [run] = (place / "outputs" / "train").glob("*/*")
+    assert sorted(p.name for p in run.iterdir()) == sorted(
+        p.name for p in (place / "one").iterdir()
+    )
+    assert read(run / "manifest.json")["hardware"]["processes"] == 2
+    lines, others = (read_lines(each / "metrics.jsonl") for each in (place / "one", run))
+    assert len(lines) == len(others) > 30
+    for line, other in zip(lines, others, strict=True):
+        assert {k: v for k, v in line.items() if k in ("event", "step", "rows", "tokens")} == {
+            k: v for k, v in other.items() if k in ("event", "step", "rows", "tokens")
+        }
+        if line["event"] == "step":
+            assert other["loss"] == pytest.approx(line["loss"], rel=1e-4)
+            assert other["gradient_norm"] == pytest.approx(line["gradient_norm"], rel=1e-3)
+        elif line["event"] == "evaluated":
+            assert other["metrics"]["loss"] == pytest.approx(line["metrics"]["loss"], rel=1e-4)
+    assert {line["rows"] for line in others if line["event"] == "step"} == {7, 1}
+
+
+def test_torchrun_ends_when_a_rank_is_killed_and_the_job_goes_on_to_the_same_bits(runs):
+    place, told = runs
+    status, out, err = told["killed"]
+    assert status == 1 and out == "" and "Signal 9 (SIGKILL)" in err, err
+    assert [each["status"] for each in told["after a kill"]] == [0, 0], told["after a kill"]
+    assert outcome(place / "killed") == outcome(place / "whole")
+
+
+def test_a_signal_to_one_stops_them_all_and_they_go_on_to_the_same_bits(runs):
+    place, told = runs
+    whole, stopped, again = told["whole"], told["stopped"], told["after a signal"]
+    assert [each["status"] for each in whole] == [0, 0], whole
+    assert [each["status"] for each in stopped] == [143, 143], stopped
+    assert "stopped by SIGTERM. Go on with bertft train resume=" in stopped[0]["said"]
+    assert stopped[1]["said"] == ""
+    assert [each["status"] for each in again] == [0, 0], again
+    assert again[0]["said"].count("warning") == 0
+    assert same(outcome(place / "stopped"), outcome(place / "whole"))
+
+
+def test_a_folder_that_holds_a_run_is_refused_once(runs):
+    refused = runs[1]["again"]
+    assert [each["status"] for each in refused] == [2, 2], refused
+    assert refused[0]["said"].count("holds a finished run") == 1
+    assert refused[1]["said"] == ""
+
+
+def test_another_number_of_processes_goes_on_and_says_what_is_lost(runs):
+    place, told = runs
+    assert told["alone"]["status"] == 0, told["alone"]
+    lost = "number of processes was 2, is 1: the run goes on, but not to the same last bits"
+    assert lost in told["alone"]["said"]
+    assert read(place / "cut" / "metrics.json")["train"]["steps"] == 24
+
+
+def same(one: dict[str, object], other: dict[str, object]) -> bool:
+    """But for the checkpoints that are kept beside: a signal saves one more."""
+    return {k: v for k, v in one.items() if k != "steps"} == {
+        k: v for k, v in other.items() if k != "steps"
+    }

@@ -1,0 +1,134 @@
+"""``bertft verify``: a whole run is said to be whole, and whatever is not is named."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import pytest
+from small_runs import read, say
+
+RUN = ("classification", "method=lora")
+
+
+def flipped(path):
+    """One bit of a byte in the middle."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+def emptied(path):
+    path.write_bytes(b"")
+
+
+def truncated(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def removed(path):
+    path.unlink()
+
+
+DAMAGE = (flipped, emptied, truncated, removed)
+
+
+def test_a_whole_run(trained):
+    run = trained(*RUN)
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    said = say("verify", f"run={run}")
+    assert said.status == 0 and said.err == "", said
+    lines = said.out.splitlines()
+    assert all(line.startswith("ok ") for line in lines)
+    assert [line.split()[1] for line in lines] == [
+        "config.yaml", "manifest.json", "metrics.json", "metrics.jsonl", "timings.jsonl",
+        "check_rows.jsonl", "base", "checkpoints/step-8", "checkpoints/step-16",
+        "checkpoints/last", "checkpoints/best",
+    ]  # fmt: skip
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+@pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
+def test_every_sealed_file_is_named(copied, damage):
+    """All of them at once: each has its line, and the command ends with one error."""
+    run = copied(*RUN)
+    step, base = run / "checkpoints" / "step-16", run / "base"
+    sealed = [
+        path
+        for path in sorted([*step.iterdir(), *base.iterdir()])
+        if path.name != "files.json" and path.stat().st_size
+    ]
+    assert len(sealed) >= 9
+    sealed = [p for p in sealed if not (damage is removed and p.stem == "state")]
+    for path in sealed:
+        damage(path)
+    damage(run / "check_rows.jsonl")
+    said = say("verify", f"run={run}")
+    assert said.status == 2 and said.err.count("error: ") == 1 and "Traceback" not in said.err
+    assert "check_rows.jsonl, base, checkpoints/step-16 are not as written" in said.err
+    for path in sealed:
+        if path.parent == step:
+            assert f"{path.name}: " in said.out, (path, said.out)
+    assert "ok       checkpoints/step-8" in said.out
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("config.yaml", "cannot be read"), ("manifest.json", "is missing"),
+        ("metrics.json", None), ("metrics.jsonl", "is missing"), ("timings.jsonl", "is missing"),
+        ("check_rows.jsonl", "cannot be read"), ("checkpoints/last", "is missing"),
+        ("checkpoints/step-8/files.json", "files.json: is missing"),
+        ("base/model.safetensors", "sha256"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_gone(copied, name, told):
+    run = copied(*RUN)
+    (run / name).unlink()
+    said = say("verify", f"run={run}")
+    if name in ("config.yaml", "manifest.json"):
+        assert said.refused and "holds no run" in said.err
+    elif told is None:
+        assert said.status == 0 and f"{name} " not in said.out, "a run that is not finished yet"
+    else:
+        assert said.status == 2, said
+        [line] = [each for each in said.out.splitlines() if each.startswith("DAMAGED")]
+        assert line.split()[1] in name
+        assert told in said.out
+
+
+def test_what_was_edited(copied):
+    run = copied(*RUN)
+    config = run / "base" / "config.json"
+    config.write_text(json.dumps({**read(config), "layer_norm_eps": 0.1}))
+    (run / "metrics.jsonl").write_bytes((run / "metrics.jsonl").read_bytes()[:-2])
+    rows = run / "check_rows.jsonl"
+    rows.write_text(rows.read_text().replace("good", "fine"))
+    os.unlink(run / "checkpoints" / "best")
+    os.symlink("step-5", run / "checkpoints" / "best")
+    shutil.copy(rows, run / "checkpoints" / "step-8" / "more.bin")
+    said = say("verify", f"run={run}")
+    assert said.status == 2, said
+    for told in (
+        "its last line is cut short", "its sha256 is not the recorded one", "config.json: has",
+        "points at step-5, which is missing", "more.bin: is not in files.json",
+    ):  # fmt: skip
+        assert told in said.out, (told, said.out)
+    names = "metrics.jsonl, check_rows.jsonl, base, checkpoints/step-8, checkpoints/best"
+    assert f"{names} are not as written" in said.err
+
+
+def test_a_run_that_was_cut_off_is_whole(copied):
+    """The last line of a log may be half a line: a resume cuts it."""
+    run = copied(*RUN)
+    (run / "metrics.json").unlink()
+    with open(run / "metrics.jsonl", "ab") as file:
+        file.write(b'{"event": "st')
+    assert say("verify", f"run={run}").status == 0
+
+
+def test_a_folder_that_holds_no_run(place):
+    said = say("verify", "run=.")
+    assert said.refused and "holds no run" in said.err
+    assert say("verify").refused

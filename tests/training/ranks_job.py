@@ -1,0 +1,183 @@
+"""Two processes over gloo beside one: prints a line of JSON, what each case came to.
+
+    ranks_job.py <port>
+
+The parent imports, then forks its ranks; they write what they found into files, and it compares
+them with what it gets alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parent))
+
+import numpy as np
+import pyarrow as pa
+import torch
+from conftest import NAMES, TASKS, Everything
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    BertConfig,
+)
+
+from bertft.config.data import DataConfig
+from bertft.config.trainer import TrainerConfig
+from bertft.data.table import FeatureTable, record_batch
+from bertft.errors import EnvironmentFailed
+from bertft.models.precision import Precision
+from bertft.models.runner import EncoderRunner
+from bertft.training import optimizer as adamw
+from bertft.training import randomness
+from bertft.training.evaluate import evaluate, predict_logits
+from bertft.training.ranks import ALONE, Ranks
+from bertft.training.step import Stepper
+from bertft.training.window import cut
+
+SIZE = 2
+# (task, type, rows of the step, rows a forward pass): uneven shares, and a rank without any row.
+CASES = [
+    ("classification", "float64", 8, 8), ("classification", "float64", 7, 2),
+    ("classification", "float64", 1, 4), ("multi_label", "float64", 5, 1),
+    ("tagging", "float64", 7, 2), ("tagging", "float64", 2, 2),
+    ("classification", "float32", 7, 2), ("tagging", "float32", 7, 4),
+]  # fmt: skip
+
+
+def table(task: str) -> FeatureTable:
+    generator = np.random.default_rng(3)
+    lengths = [3, 9, 5, 7, 4, 6, 8, 5]
+    ids = [generator.integers(5, 59, each).astype(np.int32) for each in lengths]
+    labels: Any = generator.integers(0, 3, len(lengths))
+    if task == "multi_label":
+        labels = generator.integers(0, 2, (len(lengths), 3)).astype(np.float32)
+    elif task == "tagging":  # the first row has no term at all
+        labels = [np.where(np.arange(n) < row, 1, -100) for row, n in enumerate(lengths)]
+    batch = record_batch({"row": np.arange(len(lengths)), "input_ids": ids, "labels": labels})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return FeatureTable(sink.getvalue())
+
+
+def stepper(name: str, kind: str, ranks: Ranks, dropout: float = 0.0) -> Stepper:
+    torch.manual_seed(0)
+    task = TASKS[name](DataConfig(name="test"), NAMES)
+    config = BertConfig(
+        vocab_size=60, hidden_size=12, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=20, max_position_embeddings=32, initializer_range=0.3,
+        hidden_dropout_prob=dropout, attention_probs_dropout_prob=0.0, **task.model_settings(),
+    )  # fmt: skip
+    token = task.level == "token"
+    auto = AutoModelForTokenClassification if token else AutoModelForSequenceClassification
+    model = auto.from_config(config).to(getattr(torch, kind))
+    model.register_parameter("idle", torch.nn.Parameter(torch.ones(3)))
+    part = Everything(weight=0.1)
+    part.attach(model)
+    part.loss = lambda: 0.05 * sum(p.square().sum() for n, p in part.named if n != "idle")
+    part.before_step = lambda step, total: None
+    optimizer = adamw.build(list(part.groups(model)), TrainerConfig())
+    runner = EncoderRunner(model, task.level)
+    precision = Precision("fp32", torch.device("cpu"))
+    return Stepper(runner, task, [part], optimizer, precision, 1.0, ranks)
+
+
+def found(ranks: Ranks) -> dict[str, Any]:
+    """Everything that is compared, as a rank (or one process alone) has it."""
+    told: dict[str, Any] = {}
+    for name, kind, rows, micro in CASES:
+        made, data = stepper(name, kind, ranks), table(name)
+        window = cut(data, np.arange(rows), micro, ("labels",), ranks)
+        loss, penalty = made.gradients(window.batches)
+        gradients = [each.grad for each in made.parameters]
+        outcome = stepper(name, kind, ranks)(window.batches, 1, 10)
+        told[f"{name} {kind} {rows} {micro}"] = {
+            "rows": sum(len(batch) for batch in window.batches),
+            "none": sum(each is None for each in gradients),
+            "numbers": torch.cat(
+                [loss.reshape(1).double(), penalty.reshape(1).double()]
+                + [torch.tensor([outcome.loss, outcome.gradient_norm]).double()]
+                + [each.flatten().double() for each in gradients if each is not None]
+            ),
+        }
+    for name in ("classification", "tagging"):
+        made, data = stepper(name, "float32", ranks), table(name)
+        logits = predict_logits(made.runner, data, made.precision, budget=10, ranks=ranks)
+        told[f"logits of {name}"] = torch.from_numpy(logits)
+        few = predict_logits(made.runner, data, made.precision, ranks=ranks)  # a batch in all
+        told[f"few logits of {name}"] = torch.from_numpy(few)
+    made = stepper("classification", "float32", ranks)
+    told["metrics"] = evaluate(
+        made.runner, made.task, table("classification"), made.precision, ranks
+    )
+    randomness.seed_all(5)
+    randomness.diverge(5, ranks.rank)
+    told["draw"] = torch.rand(4)
+    told["signal"] = ranks.most(15 if ranks.rank == 1 else 0)
+    return told
+
+
+def rank(number: int, port: str, file: Path) -> None:
+    os.environ |= {
+        "RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(SIZE),
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+    }  # fmt: skip
+    ranks = Ranks.join()
+    told = found(ranks)
+    torch.save(told, file)
+    ranks.wait()
+    if number == 1:
+        os._exit(0)  # without a word to the other one
+    try:
+        ranks.wait()
+    except EnvironmentFailed as error:
+        told["gone"] = str(error)
+    torch.save(told, file)
+
+
+def main(port: str) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder, str(number)) for number in range(SIZE)]
+        children = []
+        for number, file in enumerate(files):
+            child = os.fork()
+            if child == 0:
+                try:
+                    rank(number, port, file)
+                finally:
+                    os._exit(0)
+            children.append(child)
+        for child in children:
+            os.waitpid(child, 0)
+        alone = found(ALONE)
+        both = [torch.load(file, weights_only=False) for file in files]
+    result: dict[str, Any] = {"gone": both[0]["gone"], "cases": {}}
+    for case in alone:
+        one, many = alone[case], [each[case] for each in both]
+        if isinstance(one, dict) and "numbers" in one:
+            result["cases"][case] = {
+                "shares": [each["rows"] for each in many],
+                "none": [each["none"] for each in (one, *many)],
+                "equal": bool(torch.equal(many[0]["numbers"], many[1]["numbers"])),
+                "off": float((many[0]["numbers"] - one["numbers"]).abs().max()),
+                "norm": float(one["numbers"][3]),
+            }  # fmt: skip
+        elif case == "draw":
+            result["draw"] = [bool(torch.equal(each, one)) for each in many]
+        elif isinstance(one, torch.Tensor):
+            result[case] = [bool(torch.equal(each, one)) for each in many]
+        else:
+            result[case] = [one, *many]
+    return result
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    print(json.dumps(main(sys.argv[1])))

@@ -1,0 +1,98 @@
+"""Out of memory on an accelerator: smaller passes, the same step, told once and remembered."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bertft.training.events import MemoryShort, Step
+from bertft.training.loop import Progress
+
+
+class Limited:
+    """A runner whose memory suffices for ``rows`` rows with gradients, and no more."""
+
+    def __init__(self, runner, rows):
+        self._runner, self.suffice, self.passes, self.failed = runner, lambda: rows, [], 0
+
+    def __getattr__(self, name):
+        return getattr(self._runner, name)
+
+    def __call__(self, batch):
+        logits = self._runner(batch)
+        if torch.is_grad_enabled():
+            if len(batch) > self.suffice():
+                self.failed += 1
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            self.passes.append(len(batch))
+        return logits
+
+
+def limited(stepper, rows, **options):
+    made = stepper(**options)
+    made.runner = Limited(made.runner, rows)
+    return made
+
+
+def weights(made):
+    return torch.cat([parameter.detach().flatten() for parameter in made.parameters])
+
+
+@pytest.mark.parametrize(("rows", "micro", "tries"), [(3, 2, 1), (2, 2, 1), (1, 1, 2)])
+def test_the_micro_batch_is_halved_and_the_steps_are_the_same(stepper, drive, rows, micro, tries):
+    reference, short = stepper(), limited(stepper, rows)
+    expected = drive(reference, 7).run()
+    found = drive(short, 7).run()
+    assert [(e.step, e.micro_batch) for e in found.of(MemoryShort)] == [(0, micro)]
+    assert [event for event in found.names if not event.startswith("MemoryShort")] == expected.names
+    assert short.runner.failed == tries, "batches made ahead are cut again before they run"
+    assert max(short.runner.passes) == micro
+    torch.testing.assert_close(weights(short), weights(reference), rtol=0, atol=1e-10)
+    for one, other in zip(found.of(Step), expected.of(Step), strict=True):
+        assert (one.rows, one.tokens) == (other.rows, other.tokens)
+        assert one.loss == pytest.approx(other.loss, rel=1e-10)
+        assert one.gradient_norm == pytest.approx(other.gradient_norm, rel=1e-8)
+
+
+def test_what_a_failed_pass_left_is_undone(stepper, drive, table):
+    """The second pass of a step fails: the gradients of the first are not counted twice."""
+    reference, short = stepper(), limited(stepper, 4)
+    room = iter([4, 1, 4, 4, 4, 4])  # rows that suffice, pass by pass
+    short.runner.suffice = lambda: next(room)
+    rows = table([3, 9, 5, 7, 4, 6, 8, 3])
+    drive(reference, 1, rows=rows, batch_size=8, micro_batch=4).run()
+    found = drive(short, 1, rows=rows, batch_size=8, micro_batch=4).run()
+    assert len(found.of(MemoryShort)) == 1
+    assert short.runner.passes == [4, 2, 2, 2, 2]
+    torch.testing.assert_close(weights(short), weights(reference), rtol=0, atol=1e-10)
+
+
+def test_a_resumed_run_remembers(stepper, drive):
+    first = drive(limited(stepper, 1), 7).run()
+    progress = Progress()
+    progress.load_state_dict(first.saved[0][2])
+    assert progress.halved == 2
+    again = limited(stepper, 1)
+    found = drive(again, 7, progress=progress).run()
+    assert again.runner.failed == 0 and set(again.runner.passes) == {1}
+    assert found.of(MemoryShort) == []
+
+
+def test_one_row_that_does_not_fit_ends_the_run(stepper, drive):
+    made = limited(stepper, 0)
+    before = weights(made)
+    with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
+        drive(made, 7).run()
+    assert torch.equal(weights(made), before)
+    assert made.runner.failed == 3, "4, 2 and 1 rows"
+
+
+def test_another_error_is_no_lack_of_memory(stepper, drive):
+    made = limited(stepper, 4)
+
+    def broken(logits, batch):
+        raise RuntimeError("no kernel")
+
+    made.task.loss = broken
+    with pytest.raises(RuntimeError, match="no kernel"):
+        drive(made, 7).run()
