@@ -10,7 +10,7 @@ from bertft.data.features import FeatureTable, featurize, tokenizer_hash
 from bertft.data.rows import Rows
 from bertft.tasks.task import BaseTask
 
-__all__ = ["features_of"]
+__all__ = ["features_of", "key_parts", "unlabelled_features"]
 
 
 def features_of(
@@ -22,9 +22,22 @@ def features_of(
 ) -> dict[str, FeatureTable]:
     """Split name → table, of the splits that are labelled and have rows."""
     encode = task.encoder(tokenizer, max_length)
-    key = [task.key(), max_length, tokenizer_hash(tokenizer)]
+    key = key_parts(task, tokenizer, max_length)
     return {
         name: featurize(each, encode, key, cache)
         for name, each in rows.items()
         if each.labelled and len(each)
     }
+
+
+def unlabelled_features(
+    rows: Rows, task: BaseTask, tokenizer: Any, max_length: int, cache: Path | None
+) -> FeatureTable:
+    """The features of rows without labels."""
+    encode = task.encoder(tokenizer, max_length)
+    return featurize(rows, encode, key_parts(task, tokenizer, max_length), cache)
+
+
+def key_parts(task: BaseTask, tokenizer: Any, max_length: int) -> list[Any]:
+    """What features depend on beside their rows."""
+    return [task.key(), max_length, tokenizer_hash(tokenizer)]

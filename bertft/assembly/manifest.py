@@ -19,7 +19,7 @@ from bertft.config.commands import TrainConfig
 from bertft.config.data import DataConfig
 from bertft.data.report import DataReport
 
-__all__ = ["manifest", "recorded_data"]
+__all__ = ["hardware", "manifest", "recorded_data"]
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "safetensors", "numpy", "pyarrow")
 
@@ -35,7 +35,7 @@ def manifest(
         "begun": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in _PACKAGES},
-        "hardware": _hardware(precision.device),
+        "hardware": hardware(precision.device),
         "base": describe(adapted.source),
         "model_type": adapted.model.config.model_type,
         "task": task.name,
@@ -66,7 +66,8 @@ def recorded_data(data: DataConfig, told: Mapping[str, Any]) -> DataConfig:
     return replace(data, **found)
 
 
-def _hardware(device: torch.device) -> dict[str, Any]:
+def hardware(device: torch.device) -> dict[str, Any]:
+    """The machine, as far as it decides bits and seconds."""
     facts: dict[str, Any] = {
         "platform": platform.platform(),
         "machine": platform.machine(),

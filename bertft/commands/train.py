@@ -9,13 +9,14 @@ from typing import Any
 
 from rich.console import Console
 
-from bertft.assembly import base
+from bertft.assembly import base, comparison
 from bertft.assembly.adapted import fill
 from bertft.assembly.check_rows import write_check_rows
 from bertft.assembly.checkpoint import Facts, read_state, read_weights, writer
 from bertft.assembly.manifest import manifest
 from bertft.assembly.prepare import Prepared, prepare
 from bertft.assembly.state import put_back, take
+from bertft.assembly.teaching import recorded_teacher
 from bertft.assembly.warn import warn
 from bertft.config.commands import TrainConfig
 from bertft.config.resumed import config_of_run
@@ -52,13 +53,16 @@ def run(config: TrainConfig, folder: Path) -> None:
     going_on = config.resume is not None and place.begun
     if not going_on:
         place.refuse_a_run()
-        base.check_place(config.model, place)
+        distill = config.method.distill
+        cut = distill is not None and distill.student_layers is not None
+        base.check_place(config.model, place, cut)
     elif place.finished and not _longer(config.trainer, place):
         _say_finished(place)
         return
     with StopRequest() as stop, PeakMemory() as memory:
         try:
-            prepared = prepare(config, place, place.read_manifest() if going_on else None)
+            manifest = place.read_manifest() if going_on else None
+            prepared = prepare(config, place, manifest, console.print)
             job = _Job(config, place, prepared, console)
             if not going_on:
                 job.begin()
@@ -93,12 +97,16 @@ class _Job:
         self.checkpoints = Checkpoints(place.checkpoints, config.trainer.keep_checkpoints)
         self.progress = Progress()
         self._listeners: dict[str, Any] | None = None
+        self._before: dict[str, Any] | None = None  # the manifest of a run that goes on
 
     def begin(self) -> None:
         """Show what will be trained on what, and open the run folder; its manifest comes last."""
         prepared, place = self.prepared, self.place
         self.console.print(report.table(prepared.report))
         self.console.print(parameter_table(_without(self.adapted.counts(), "head")))
+        if prepared.hired is not None and "validation" in prepared.features:
+            validation = prepared.features["validation"]
+            comparison.warn_if_below(prepared.hired, self.adapted, validation, warn)
         with environment(place.path):
             place.path.mkdir(parents=True, exist_ok=True)
         if prepared.splits.validation is not None:
@@ -107,7 +115,7 @@ class _Job:
         facts = manifest(
             self.config, self.adapted, prepared.report, prepared.max_length, prepared.total
         )
-        place.create(yaml_text(self.config), facts)
+        place.create(yaml_text(self.config), facts | recorded_teacher(prepared.hired))
 
     def go_on(self) -> bool:
         """Load the newest whole checkpoint; False if there is nothing left to train."""
@@ -124,8 +132,14 @@ class _Job:
         with environment(place.path):
             place.metrics.unlink(missing_ok=True)  # it goes on: what it says is no longer so
             write_text(place.config, yaml_text(self.config))
-            write_json(place.manifest, {**place.read_manifest(), "total_steps": total})
+            self._before = place.read_manifest()
+            self._record({"total_steps": total})
         return True
+
+    def _record(self, facts: dict[str, Any]) -> None:
+        """Put ``facts``, and how often the teacher was asked, into the manifest."""
+        told = recorded_teacher(self.prepared.hired, self._before)
+        write_json(self.place.manifest, {**self.place.read_manifest(), **told, **facts})
 
     def train(self, stop: StopRequest) -> None:
         """Run the loop; every event is told to the files and to whoever watches."""
@@ -167,7 +181,7 @@ class _Job:
 
         return Loop(
             stepper=prepared.stepper,
-            table=prepared.features["train"],
+            table=prepared.table,
             validation=prepared.features.get("validation"),
             order=prepared.order,
             settings=self.config.trainer,
@@ -208,6 +222,13 @@ class _Job:
             },
             "parameters": {name: counts[name] for name in _COUNTS},
         }
+        if prepared.hired is not None:
+            if "validation" in prepared.features:
+                metrics["distillation"] = comparison.compare(
+                    prepared.hired, adapted, prepared.features["validation"]
+                )
+            with environment(self.place.manifest):
+                self._record({})
         self.place.write_metrics(metrics)
         self.console.print(result_table(metrics))
         beside = any(not part.foldable for part in adapted.parts)

@@ -37,7 +37,8 @@ SPLITS = ("train", "validation", "test")
 class Splits:
     """``labels`` are the class names in order, None for regression.
 
-    ``cut``: validation was cut from train. A test split whose labels are not public (all −1 or
+    ``cut``: validation was cut from train. ``unlabelled`` are rows to learn from a teacher alone;
+    ``load`` leaves them to those who have one. A test split whose labels are not public (all −1 or
     empty) has no ``label`` column.
     """
 
@@ -46,10 +47,11 @@ class Splits:
     test: Rows | None
     labels: list[str] | None
     cut: bool
+    unlabelled: Rows | None = None
 
     def items(self) -> list[tuple[str, Rows]]:
         """The splits that there are, by name."""
-        pairs = [(name, getattr(self, name)) for name in SPLITS]
+        pairs = [(name, getattr(self, name)) for name in (*SPLITS, "unlabelled")]
         return [(name, rows) for name, rows in pairs if rows is not None]
 
 
@@ -93,14 +95,14 @@ def load(config: DataConfig, need: Sequence[str] = SPLITS) -> Splits:
     return Splits(**kept, labels=names, cut=is_cut)
 
 
-def load_inputs(name: str, config: DataConfig) -> Rows:
+def load_inputs(name: str, config: DataConfig, setting: str = "input") -> Rows:
     """Rows to predict: a file, or ``-`` for JSON lines on stdin. Labels are not looked at."""
     columns = asked(config, labelled=False)
     if name == "-":
         origin = Origin("stdin", lambda bad: read_stream(sys.stdin.buffer, columns, config, bad))
     else:
-        origin = open_file(config, name, "input", columns)
-    part = _Part.read(origin, columns, None, config, "input")
+        origin = open_file(config, name, setting, columns)
+    part = _Part.read(origin, columns, None, config, setting)
     settle([part.bad], config.on_bad_row)
     return part.rows()
 

@@ -85,6 +85,7 @@ def result_lines(
         if test:
             value += f", {score(test.get(best['metric']))} on test"
         lines.append(f"{value} (step {count(best['step'])} of {count(train['steps'])})")
+    lines += _beside_teacher(metrics.get("distillation"))
     speed = (
         f"{count(train['rows_per_second'])} rows/s, {count(train['tokens_per_second'])} tokens/s"
     )
@@ -98,6 +99,18 @@ def result_lines(
         f"  bertft merge {run} out=merged{' prefix=beside' if prefix else ''}",
         f"  bertft predict {run} input=new.jsonl output=answers.jsonl",
     ]
+
+
+def _beside_teacher(told: Mapping[str, Any] | None) -> list[str]:
+    """Teacher and student, a line each; none where there was no teacher."""
+    if told is None:
+        return []
+    lines = [
+        f"{side}: {told['metric']} {score(told[side]['value'])}, {size(told[side]['bytes'])},"
+        f" {count(told[side]['rows_per_second'])} rows/s in evaluation"
+        for side in ("teacher", "student")
+    ]
+    return [*lines, f"they agree on {told['agreement']:.1%} of validation"]
 
 
 def _share(line: Mapping[str, int], base: int) -> str:

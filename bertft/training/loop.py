@@ -161,7 +161,7 @@ class Loop:
             return self._skip(step, batches, outcome.rescaled)
         progress.bad_in_a_row = 0
         progress.loss_sum += outcome.loss
-        measures: dict[str, float] = {}
+        measures = {f"loss_{name}": value for name, value in outcome.losses.items()}
         for part in self.stepper.parts:
             measures.update(part.measures())
         return Step(

@@ -3,13 +3,14 @@
     L = Σ_b Σ_terms ℓ / Σ_b terms  (+ Σ_parts penalty, once)
 
 The number of terms of the whole window is known before the first backward pass, so that
-accumulating k micro-batches equals one batch of all their rows, ragged windows included.
+accumulating k micro-batches equals one batch of all their rows, ragged windows included. A part
+may put an objective of several losses, each with terms of its own, in the task loss's place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from torch.amp import GradScaler
 from torch.optim import AdamW
 
 from bertft.data.batch import Batch
+from bertft.methods.objective import Objective, TaskObjective
 from bertft.methods.part import Part
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
@@ -30,6 +32,7 @@ class Outcome:
     """``applied`` is False where loss or gradient were not finite; nothing has moved then.
 
     ``rescaled``: fp16's scaler met an overflow of its own making and lowered its scale.
+    ``losses``: the means that ``loss`` is the weighted sum of, where there are several.
     """
 
     loss: float
@@ -37,6 +40,7 @@ class Outcome:
     gradient_norm: float
     applied: bool
     rescaled: bool = False
+    losses: dict[str, float] = field(default_factory=dict)
 
 
 class Stepper:
@@ -53,6 +57,9 @@ class Stepper:
     ) -> None:
         self.runner, self.task, self.parts = runner, task, list(parts)
         self.optimizer, self.precision, self.clip = optimizer, precision, clip
+        given = [each for part in self.parts if (each := part.objective(task)) is not None]
+        self.objective: Objective = given[0] if given else TaskObjective(task)
+        self._losses: dict[str, Tensor] = {}
         self.scaler = GradScaler(precision.device.type, enabled=precision.scales)
         self.parameters: list[nn.Parameter] = [
             parameter for group in optimizer.param_groups for parameter in group["params"]
@@ -60,13 +67,21 @@ class Stepper:
 
     def gradients(self, batches: Sequence[Batch]) -> tuple[Tensor, Tensor | None]:
         """Leave (scaled) gradients on the parameters; the window's loss and the parts' penalty."""
-        terms = max(1, sum(self.task.terms(batch) for batch in batches))
+        terms = self._terms(batches)
         total: Tensor | None = None
+        self._losses = {}
         for batch in batches:
             moved = batch.to(self.precision.device)
             with self.precision.context():
-                logits = self.runner(moved)
-            loss = self.task.loss(logits, moved) / terms
+                outputs = self.objective.forward(self.runner, moved)
+            loss: Tensor | None = None
+            for name, each in self.objective.sums(outputs, moved).items():
+                mean = each / terms[name]
+                seen = mean.detach()
+                self._losses[name] = self._losses[name] + seen if name in self._losses else seen
+                weighted = self.objective.weights[name] * mean
+                loss = weighted if loss is None else loss + weighted
+            assert loss is not None, "an objective has at least one loss"
             self.scaler.scale(loss).backward()
             total = loss.detach() if total is None else total + loss.detach()
         assert total is not None, "a window holds at least one batch"
@@ -76,6 +91,14 @@ class Stepper:
         penalty = torch.stack(penalties).sum()
         self.scaler.scale(penalty).backward()
         return total, penalty.detach()
+
+    def _terms(self, batches: Sequence[Batch]) -> dict[str, int]:
+        """Terms of each loss in the whole window; 1 where there are none."""
+        counts: dict[str, int] = {}
+        for batch in batches:
+            for name, count in self.objective.terms(batch).items():
+                counts[name] = counts.get(name, 0) + count
+        return {name: max(1, count) for name, count in counts.items()}
 
     def __call__(self, batches: Sequence[Batch], step: int, total: int) -> Outcome:
         """Take step number ``step`` (from 1) of ``total``; rates are set by the caller."""
@@ -99,4 +122,6 @@ class Stepper:
             self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         extra = 0.0 if penalty is None else float(penalty)
-        return Outcome(float(loss), extra, float(norm), finite, overflow)
+        several = self._losses if len(self.objective.weights) > 1 else {}
+        losses = {name: float(each) for name, each in several.items()}
+        return Outcome(float(loss), extra, float(norm), finite, overflow, losses)
