@@ -45,9 +45,8 @@ class Adapted:
         """Parameters of the base, and of each part: trainable, kept after pruning, exported."""
         parts = {part.name: part.counts(self.model) for part in self.parts}
         head = parts["head"]["trainable"]
-        added = sum(
-            each["trainable"] for name, each in parts.items() if name not in ("head", "base")
-        )
+        apart = {"head", "base", *(part.name for part in self.parts if part.beside)}
+        added = sum(each["trainable"] for name, each in parts.items() if name not in apart)
         total = sum(parameter.numel() for parameter in self.model.parameters())
         sums = {
             key: sum(each[key] for each in parts.values())

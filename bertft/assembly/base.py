@@ -1,8 +1,8 @@
 """The base of a run: something that can be loaded again, the same, years later.
 
 A folder, the demo extra or a Hub commit is recorded with the sha256 of its weights. What could
-not be had again (random weights, another run with its adapter folded in) is written into the
-run folder itself:
+not be had again (random weights, another run with its adapter folded in, a student cut from its
+teacher) is written into the run folder itself:
 
     settle     writes .base.tmp-<pid>, from which the model is loaded
     keep       renames it to base/, just before the run is begun
@@ -43,9 +43,12 @@ def is_run(settings: ModelConfig) -> bool:
     return settings.weights != "random" and path is not None and _run(path).begun
 
 
-def check_place(settings: ModelConfig, run: RunFolder) -> None:
-    """UsageError where a copy of the base would take the place of a folder that no run left."""
-    own = settings.weights == "random" or is_run(settings)
+def check_place(settings: ModelConfig, run: RunFolder, cut: bool = False) -> None:
+    """UsageError where a copy of the base would take the place of a folder that no run left.
+
+    ``cut``: the base is a student cut from its teacher, and ``settings`` do not say it.
+    """
+    own = cut or settings.weights == "random" or is_run(settings)
     # A start that was cut off has left check_rows.jsonl before its base.
     if own and run.base.exists() and not run.check_rows.exists():
         raise UsageError(
@@ -60,13 +63,17 @@ def settle(
     tokenizer: Any,
     run: RunFolder,
     merged: Callable[[Path], Any],
+    student: tuple[str, Any] | None = None,
 ) -> Source:
     """Where the base loads from; a copy is written first where one is needed.
 
-    ``merged(run)`` gives a run's model with every part folded. Random weights are drawn from
+    ``merged(run)`` gives a run's model with every part folded. ``student``: a model to take as it
+    is, its head included, under the name of what it was cut from. Random weights are drawn from
     torch's generator: seed it before. Raises EnvironmentFailed if the copy cannot be written.
     """
-    if is_run(settings):
+    if student is not None:
+        name, model = student
+    elif is_run(settings):
         assert settings.path is not None
         name, model = settings.path, merged(_run(settings.path).path)
     elif settings.weights == "random":
@@ -78,7 +85,7 @@ def settle(
     folder = temporary(run.base)
     with writing(run.base), quiet():
         folder.mkdir(parents=True, exist_ok=True)
-        model.base_model.save_pretrained(folder)
+        (model if student is not None else model.base_model).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         sync_tree(folder)
         seal(folder)

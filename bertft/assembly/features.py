@@ -14,7 +14,7 @@ from bertft.data.features import FeatureTable, featurize, tokenizer_hash
 from bertft.data.rows import Rows
 from bertft.tasks.task import BaseTask
 
-__all__ = ["features_of", "features_to_answer"]
+__all__ = ["features_of", "key_parts", "unlabelled_features"]
 
 
 def features_of(
@@ -31,7 +31,7 @@ def features_of(
     names them, or they are left out and counted with the others of their ``Rows``.
     """
     encode = task.encoder(tokenizer, max_length)
-    key = [task.key(), max_length, tokenizer_hash(tokenizer)]
+    key = key_parts(task, tokenizer, max_length)
     fault, tables = task.without_feature(max_length), {}
     for name, each in rows.items():
         if each.labelled and len(each):
@@ -40,14 +40,25 @@ def features_of(
     return tables
 
 
-def features_to_answer(
-    rows: Rows, task: BaseTask, tokenizer: Any, max_length: int, on_bad_row: str
+def unlabelled_features(
+    rows: Rows,
+    task: BaseTask,
+    tokenizer: Any,
+    max_length: int,
+    cache: Path | None,
+    on_bad_row: str = "error",
 ) -> FeatureTable:
     """The table of rows without labels."""
     fault = task.without_feature(max_length)
-    table = featurize(rows, task.encoder(tokenizer, max_length), [], None, hint=fault.detail)
+    encode, key = task.encoder(tokenizer, max_length), key_parts(task, tokenizer, max_length)
+    table = featurize(rows, encode, key, cache, hint=fault.detail)
     _settle_featureless(table, fault, on_bad_row)
     return table
+
+
+def key_parts(task: BaseTask, tokenizer: Any, max_length: int) -> list[Any]:
+    """What features depend on beside their rows."""
+    return [task.key(), max_length, tokenizer_hash(tokenizer)]
 
 
 def _settle_featureless(table: FeatureTable, fault: Fault, policy: str) -> None:

@@ -19,7 +19,7 @@ from bertft.config.commands import TrainConfig
 from bertft.config.data import DataConfig
 from bertft.data.report import DataReport
 
-__all__ = ["changes", "manifest", "recorded_data"]
+__all__ = ["changes", "hardware", "manifest", "recorded_data"]
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "safetensors", "numpy", "pyarrow")
 
@@ -40,7 +40,7 @@ def manifest(
         "begun": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in _PACKAGES},
-        "hardware": {**_hardware(precision.device), "processes": processes},
+        "hardware": {**hardware(precision.device), "processes": processes},
         "base": describe(adapted.source),
         "model_type": adapted.model.config.model_type,
         "task": task.name,
@@ -73,7 +73,7 @@ def recorded_data(data: DataConfig, told: Mapping[str, Any]) -> DataConfig:
 
 def changes(told: Mapping[str, Any], device: torch.device, processes: int) -> list[str]:
     """What of the hardware in the manifest ``told`` is another now and changes the last bits."""
-    now = {**_hardware(device), "processes": processes}
+    now = {**hardware(device), "processes": processes}
     before = {"processes": 1, **told["hardware"]}
     names = {
         "device": "device", "gpu": "GPU", "instruction_set": "instruction set",
@@ -86,7 +86,8 @@ def changes(told: Mapping[str, Any], device: torch.device, processes: int) -> li
     ]
 
 
-def _hardware(device: torch.device) -> dict[str, Any]:
+def hardware(device: torch.device) -> dict[str, Any]:
+    """The machine, as far as it decides bits and seconds."""
     facts: dict[str, Any] = {
         "platform": platform.platform(),
         "machine": platform.machine(),

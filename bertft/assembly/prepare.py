@@ -1,6 +1,6 @@
 """Everything that a training loop needs, made from a configuration, in an order that fails early.
 
-rows → task → base → features → model with its parts → optimizer → order of rows
+rows → task → teacher → base → features → its answers → model with its parts → optimizer → order
 
 Of a run that goes on, rows, tokenizer and base must be those that it was begun on. Several ranks
 prepare the same; the first writes what has to be written before the others read it.
@@ -9,7 +9,7 @@ prepare the same; the first writes what has to be written before the others read
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,20 @@ import torch
 
 from bertft.assembly import base
 from bertft.assembly.adapted import Adapted, assemble, located
-from bertft.assembly.features import features_of
+from bertft.assembly.features import features_of, unlabelled_features
 from bertft.assembly.manifest import recorded_data
 from bertft.assembly.merged import merged_model
+from bertft.assembly.teacher import Hired
+from bertft.assembly.teaching import Teaching
 from bertft.config.commands import TrainConfig
 from bertft.config.model import ModelConfig
 from bertft.data.features import FeatureTable, cache_folder
+from bertft.data.joined import JoinedTable
 from bertft.data.order import TrainOrder
 from bertft.data.report import DataReport, describe
-from bertft.data.sources import Splits, load
-from bertft.errors import DataError
+from bertft.data.rows import Rows
+from bertft.data.sources import Splits, load, load_inputs
+from bertft.errors import DataError, UsageError
 from bertft.methods import build as build_parts
 from bertft.methods import groups
 from bertft.models.load import head_parameters, load_config, load_tokenizer, longest_input
@@ -36,6 +40,7 @@ from bertft.runs.checkpoints import Checkpoints
 from bertft.runs.folder import RunFolder
 from bertft.tasks import build as build_task
 from bertft.tasks.shared.encoding import check_max_length
+from bertft.tasks.task import BaseTask
 from bertft.training import optimizer as adamw
 from bertft.training.randomness import diverge, seed_all
 from bertft.training.ranks import ALONE, Ranks
@@ -48,12 +53,17 @@ _THREADS = torch.get_num_threads()  # torch's own choice, before any run of this
 
 @dataclass
 class Prepared:
-    """``total`` optimizer steps; ``warmup`` their share that warms up."""
+    """``total`` optimizer steps over ``table``; ``warmup`` their share that warms up.
+
+    ``hired`` is the teacher, where one is asked.
+    """
 
     adapted: Adapted
     stepper: Stepper
     splits: Splits
     features: dict[str, FeatureTable]
+    table: FeatureTable
+    hired: Hired | None
     report: DataReport
     order: TrainOrder
     max_length: int
@@ -62,60 +72,86 @@ class Prepared:
 
 
 def prepare(
-    config: TrainConfig, run: RunFolder, manifest: dict[str, Any] | None, ranks: Ranks = ALONE
+    config: TrainConfig,
+    run: RunFolder,
+    manifest: dict[str, Any] | None,
+    say: Callable[[str], None],
+    ranks: Ranks = ALONE,
 ) -> Prepared:
-    """``manifest`` is that of a run that goes on, None for one that begins."""
+    """``manifest`` is that of a run that goes on, None for one that begins.
+
+    ``say`` is told of work that takes its time before the first step.
+    """
     trainer, method = config.trainer, config.method
     torch.set_num_threads(trainer.threads or _THREADS)
     device = ranks.device(resolve_device(trainer.device))
-    if manifest is None:
-        splits = load(config.data)
-    else:
-        splits = load(recorded_data(config.data, manifest))
+    precision = choose(manifest["precision"] if manifest else trainer.precision, device)
+    data = config.data if manifest is None else recorded_data(config.data, manifest)
+    splits = load(data)
+    if data.unlabelled is not None:
+        splits.unlabelled = load_inputs(data.unlabelled, data, "data.unlabelled")
+    if manifest is not None:
         _check_rows(splits, manifest)
     task = build_task(config.data, splits.labels)
-    tokenizer = load_tokenizer(_with_tokenizer(config.model, run, manifest))
+    parts = build_parts(method, None, ())
+    teaching = Teaching(parts, task, precision.name, str(device), manifest)
+    cut = manifest is None and teaching.cuts
+    if cut:
+        tokenizer = teaching.open().adapted.tokenizer
+    else:
+        tokenizer = load_tokenizer(_with_tokenizer(config.model, run, manifest))
     seed_all(config.seed)
     if manifest is None:
-        source = ranks.told(lambda: base.settle(config.model, task, tokenizer, run, merged_model))
+        source = ranks.told(
+            lambda: base.settle(
+                config.model, task, tokenizer, run, merged_model,
+                teaching.student() if cut else None,
+            )
+        )  # fmt: skip
     else:
         source = base.recorded(manifest, run)
-    taken = sum(part.positions for part in build_parts(method, None, ()))
+    taken = sum(part.positions for part in parts)
     found, _ = load_config(located(config.model, source), tokenizer, {})
     source = base.pinned(source, found)
     max_length = check_max_length(
         config.data.max_length, longest_input(found, tokenizer) - taken, task.default_max_length
     )
+    cache, policy = cache_folder(config.data.cache), config.data.on_bad_row
     if not ranks.first:
-        ranks.wait()  # what the first rank tokenised is in the cache then
-    features = features_of(
-        dict(splits.items()), task, tokenizer, max_length, cache_folder(config.data.cache),
-        config.data.on_bad_row,
-    )  # fmt: skip
+        ranks.wait()  # what the first rank tokenised, and asked the teacher, is in the cache then
+    features = features_of(dict(splits.items()), task, tokenizer, max_length, cache, policy)
+    table = features["train"]
+    if splits.unlabelled is not None:
+        _check_unlabelled(task, splits.unlabelled)
+        features["unlabelled"] = unlabelled_features(
+            splits.unlabelled, task, tokenizer, max_length, cache, policy
+        )
+        assert splits.train is not None
+        table = JoinedTable(table, features["unlabelled"], len(splits.train))
+    hired = teaching.hire(tokenizer, max_length, splits, features, cache, say)
     if ranks.first:
         ranks.wait()
+    torch.set_num_threads(trainer.threads or _THREADS)  # the teacher's own run may have set them
     seed_all(config.seed)
     adapted = assemble(
-        source, config.model, method, task, tokenizer,
-        choose(manifest["precision"] if manifest else trainer.precision, device),
+        source, config.model, method, task, tokenizer, precision,
         layout=manifest["layout"] if manifest else trainer.layout,
         rate=trainer.learning_rate, checkpointing=trainer.gradient_checkpointing,
     )  # fmt: skip
-    if manifest is None:
+    teaching.bind(adapted, hired)
+    if manifest is None and not cut:  # a cut student begins with its teacher's head
         task.begin(head_parameters(adapted.model), features["train"])
     optimizer = adamw.build(groups(adapted.parts, adapted.model), trainer)
     stepper = Stepper(
         adapted.runner, task, adapted.parts, optimizer, adapted.precision, trainer.clip, ranks
     )
     diverge(config.seed, ranks.rank)
-    order = TrainOrder(
-        features["train"].lengths, trainer.batch_size, config.seed, trainer.shuffle_window
-    )
+    order = TrainOrder(table.lengths, trainer.batch_size, config.seed, trainer.shuffle_window)
     epochs = trainer.epochs if trainer.epochs is not None else method.epochs
     total = trainer.steps or max(1, math.ceil(epochs * order.steps_per_epoch))
     return Prepared(
-        adapted, stepper, splits, features, describe(splits, features), order, max_length, total,
-        trainer.warmup if trainer.warmup is not None else method.warmup,
+        adapted, stepper, splits, features, table, hired, describe(splits, features), order,
+        max_length, total, trainer.warmup if trainer.warmup is not None else method.warmup,
     )  # fmt: skip
 
 
@@ -128,6 +164,15 @@ def _check_rows(splits: Splits, manifest: Mapping[str, Any]) -> None:
                 f"the {name} rows are not those that the run was begun on", where=rows.source,
                 hint="Put them back as they were, or start another run",
             )  # fmt: skip
+
+
+def _check_unlabelled(task: BaseTask, rows: Rows) -> None:
+    """UsageError where the task has nothing to learn from rows without labels."""
+    if not task.learns_unlabelled:
+        raise UsageError(
+            f"{task.name} learns nothing from rows without labels", where=rows.source,
+            hint="Leave data.unlabelled out",
+        )  # fmt: skip
 
 
 def _with_tokenizer(

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-from bertft.assembly.features import features_to_answer
+from bertft.assembly.features import unlabelled_features
 from bertft.assembly.saved import open_saved
 from bertft.assembly.warn import warn
 from bertft.config.commands import PredictConfig
@@ -43,8 +43,8 @@ def run(config: PredictConfig, _: Path) -> None:
             )  # fmt: skip
         adapted.task.threshold = config.threshold
     rows = _rows(config.input, data)
-    table = features_to_answer(
-        rows, adapted.task, adapted.tokenizer, saved.facts.max_length, data.on_bad_row
+    table = unlabelled_features(
+        rows, adapted.task, adapted.tokenizer, saved.facts.max_length, None, data.on_bad_row
     )
     for reason, count in rows.skipped.items():
         warn(f"{rows.source}: {count:,} × {reason} left out, and so without an answer")

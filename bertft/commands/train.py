@@ -10,13 +10,14 @@ from typing import Any
 
 from rich.console import Console
 
-from bertft.assembly import base
+from bertft.assembly import base, comparison
 from bertft.assembly.adapted import fill
 from bertft.assembly.check_rows import write_check_rows
 from bertft.assembly.checkpoint import Facts, read_state, read_weights, writer
 from bertft.assembly.manifest import changes, manifest
 from bertft.assembly.prepare import Prepared, prepare
 from bertft.assembly.state import put_back, take
+from bertft.assembly.teaching import recorded_teacher
 from bertft.assembly.warn import warn
 from bertft.config.commands import TrainConfig
 from bertft.config.resumed import config_of_run
@@ -59,14 +60,18 @@ def run(config: TrainConfig, folder: Path) -> None:
     going_on = config.resume is not None and place.begun
     if not going_on:
         place.refuse_a_run()
-        base.check_place(config.model, place)
+        distill = config.method.distill
+        cut = distill is not None and distill.student_layers is not None
+        base.check_place(config.model, place, cut)
     elif place.finished and not _longer(config.trainer, place):
         _say_finished(place, ranks)
         return
     with StopRequest() as stop, PeakMemory() as memory:
         try:
-            prepared = prepare(config, place, place.read_manifest() if going_on else None, ranks)
-            job = _Job(config, place, prepared, ranks)
+            manifest = place.read_manifest() if going_on else None
+            console = Console(quiet=config.quiet or not ranks.first)
+            prepared = prepare(config, place, manifest, console.print, ranks)
+            job = _Job(config, place, prepared, ranks, console)
             if not going_on:
                 job.begin()
             elif not job.go_on():
@@ -82,8 +87,9 @@ def run(config: TrainConfig, folder: Path) -> None:
 def _check(config: TrainConfig, ranks: Ranks) -> None:
     """Tell what the run would need, from a few steps that leave nothing behind."""
     with TemporaryDirectory() as folder, PeakMemory() as memory:
-        prepared = prepare(config, RunFolder(Path(folder)), None, ranks)
-        job = _Job(config, RunFolder(Path(folder)), prepared, ranks)
+        console = Console(quiet=config.quiet or not ranks.first)
+        prepared = prepare(config, RunFolder(Path(folder)), None, console.print, ranks)
+        job = _Job(config, RunFolder(Path(folder)), prepared, ranks, console)
         job.show()
         trial = try_out(job.loop(StopRequest(), None))
         [peak] = ranks.most(memory.peak(prepared.adapted.precision.device) or 0)
@@ -113,14 +119,20 @@ class _Job:
     """
 
     def __init__(
-        self, config: TrainConfig, place: RunFolder, prepared: Prepared, ranks: Ranks
+        self,
+        config: TrainConfig,
+        place: RunFolder,
+        prepared: Prepared,
+        ranks: Ranks,
+        console: Console,
     ) -> None:
         self.config, self.place, self.prepared, self.ranks = config, place, prepared, ranks
-        self.console = Console(quiet=config.quiet or not ranks.first)
+        self.console = console
         self.adapted = prepared.adapted
         self.checkpoints = Checkpoints(place.checkpoints, config.trainer.keep_checkpoints)
         self.progress = Progress()
         self._listeners: dict[str, Any] | None = None
+        self._before: dict[str, Any] | None = None  # the manifest of a run that goes on
 
     def begin(self) -> None:
         """Show what will be trained on what, and open the run folder; its manifest comes last."""
@@ -129,6 +141,9 @@ class _Job:
             return
         prepared, place = self.prepared, self.place
         self.show()
+        if prepared.hired is not None and "validation" in prepared.features:
+            validation = prepared.features["validation"]
+            comparison.warn_if_below(prepared.hired, self.adapted, validation, warn)
         with environment(place.path):
             place.path.mkdir(parents=True, exist_ok=True)
         rows, digest = prepared.splits.validation, None
@@ -139,7 +154,8 @@ class _Job:
             self.config, self.adapted, prepared.report, prepared.max_length, prepared.total,
             self.ranks.size,
         )  # fmt: skip
-        place.create(yaml_text(self.config), {**facts, "check_rows": digest})
+        told = {"check_rows": digest} | recorded_teacher(prepared.hired)
+        place.create(yaml_text(self.config), {**facts, **told})
 
     def show(self) -> None:
         """The data and the parameters, as tables."""
@@ -169,13 +185,19 @@ class _Job:
         with environment(place.path):
             place.metrics.unlink(missing_ok=True)  # it goes on: what it says is no longer so
             write_text(place.config, yaml_text(self.config))
-            write_json(place.manifest, {**place.read_manifest(), "total_steps": total})
+            self._before = place.read_manifest()
+            self._record({"total_steps": total})
         return True
 
     def _newest(self) -> Path | None:
         if not self.checkpoints.steps():
             return None
         return self.checkpoints.find("last", with_state=True, warn=warn)
+
+    def _record(self, facts: dict[str, Any]) -> None:
+        """Put ``facts``, and how often the teacher was asked, into the manifest."""
+        told = recorded_teacher(self.prepared.hired, self._before)
+        write_json(self.place.manifest, {**self.place.read_manifest(), **told, **facts})
 
     def train(self, stop: StopRequest) -> None:
         """Run the loop; every event is told to the files and to whoever watches."""
@@ -228,7 +250,7 @@ class _Job:
 
         return Loop(
             stepper=prepared.stepper,
-            table=prepared.features["train"],
+            table=prepared.table,
             validation=prepared.features.get("validation"),
             order=prepared.order,
             settings=self.config.trainer,
@@ -272,6 +294,13 @@ class _Job:
             },
             "parameters": {name: counts[name] for name in _COUNTS},
         }
+        if prepared.hired is not None:
+            if "validation" in prepared.features:
+                metrics["distillation"] = comparison.compare(
+                    prepared.hired, adapted, prepared.features["validation"]
+                )
+            with environment(self.place.manifest):
+                self._record({})
         self.place.write_metrics(metrics)
         self.console.print(result_table(metrics))
         beside = any(not part.foldable for part in adapted.parts)

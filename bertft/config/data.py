@@ -28,6 +28,9 @@ class DataConfig:
     )
     train: str | None = setting(None, "Training file (csv, tsv, jsonl, parquet); hub: split.")
     validation: str | None = setting(None, "Validation file; null: cut from train. hub: split.")
+    unlabelled: str | None = setting(
+        None, "File of rows without labels, learnt from a teacher alone (method.distill)."
+    )
     test: str | None = setting(None, "Test file, scored once at the end; hub: split.")
     hub: str | None = setting(None, "Hub id of the data set; source=hub.")
     subset: str | None = setting(None, "Configuration name of the Hub data set.")

@@ -25,7 +25,8 @@ class Batch:
 
     ``lengths`` stays on the CPU whatever the batch's device is: layouts are planned there, and
     reading it back from an accelerator would wait for the whole queue. ``labels`` holds flat
-    columns as [B] or [B, width], ragged ones as [Σ sizes].
+    columns as [B] or [B, width], ragged ones as [Σ sizes]. ``labelled``, bool [B] on the CPU, says
+    which sequences have labels, where not all have: ``labels`` holds those alone.
     """
 
     input_ids: Tensor
@@ -33,6 +34,7 @@ class Batch:
     token_type_ids: Tensor | None
     labels: dict[str, Tensor]
     index: np.ndarray
+    labelled: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -45,6 +47,27 @@ class Batch:
     def max_length(self) -> int:
         """Length of the longest sequence."""
         return int(self.lengths.max())
+
+    def answered(self) -> Batch:
+        """The sequences that have labels, as a batch (itself where all have)."""
+        if self.labelled is None:
+            return self
+        tokens, types = self.places("token"), self.token_type_ids
+        return replace(
+            self,
+            input_ids=self.input_ids[tokens],
+            lengths=self.lengths[torch.from_numpy(self.labelled)],
+            token_type_ids=None if types is None else types[tokens],
+            index=self.index[self.labelled],
+            labelled=None,
+        )
+
+    def places(self, level: str) -> Tensor:
+        """Which vectors of logits belong to labelled sequences, bool [B], or [N] of "token"."""
+        mask = np.ones(len(self), bool) if self.labelled is None else self.labelled
+        if level == "token":
+            mask = np.repeat(mask, self.lengths.numpy())
+        return torch.from_numpy(mask).to(self.device)
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
         """The same batch on ``device`` (itself where it already lies there)."""
@@ -70,12 +93,15 @@ class Batch:
 def collate(table: FeatureTable, indices: np.ndarray, label_columns: Sequence[str]) -> Batch:
     """The batch of features ``indices`` [B], in that order; integers become int64."""
     types = "token_type_ids"
+    labelled = table.labelled(indices)
+    own = indices if labelled is None else indices[labelled]
     return Batch(
         input_ids=_tensor(table.gather("input_ids", indices)),
         lengths=torch.from_numpy(table.lengths[indices].astype(np.int64)),
         token_type_ids=_tensor(table.gather(types, indices)) if types in table.columns else None,
-        labels={name: _tensor(table.gather(name, indices)) for name in label_columns},
+        labels={name: _tensor(table.gather(name, own)) for name in label_columns},
         index=np.asarray(indices, dtype=np.int64),
+        labelled=labelled if label_columns else None,
     )
 
 

@@ -26,7 +26,9 @@ from bertft.data.rows import Rows
 from bertft.data.table import FeatureTable, Ragged, record_batch
 from bertft.errors import DataError, EnvironmentFailed
 
-__all__ = ["FeatureTable", "Ragged", "cache_folder", "featurize", "tokenizer_hash"]
+__all__ = [
+    "FeatureTable", "Ragged", "build", "cache_folder", "cached", "featurize", "tokenizer_hash",
+]  # fmt: skip
 
 Encode = Callable[[dict[str, list[Any]]], Mapping[str, Any]]
 
@@ -66,7 +68,7 @@ def featurize(
         table = FeatureTable(sink.getvalue())
     else:
         folder, key = cache / "features", feature_key(rows, key_parts)
-        table = _cached(folder, key) or _build(folder, key, batches)
+        table = cached(folder, key) or build(folder, key, batches)
     table.rows = rows
     return table
 
@@ -102,7 +104,7 @@ def _write(batches: Iterator[pa.RecordBatch], sink: Any) -> None:
             writer.write_batch(batch)
 
 
-def _cached(folder: Path, key: str) -> FeatureTable | None:
+def cached(folder: Path, key: str) -> FeatureTable | None:
     """The table under ``key`` if its bytes are what they were; a damaged one is removed."""
     for path in sorted(folder.glob(f"{key}.*.arrow")):
         with suppress(OSError, pa.ArrowInvalid):
@@ -113,7 +115,8 @@ def _cached(folder: Path, key: str) -> FeatureTable | None:
     return None
 
 
-def _build(folder: Path, key: str, batches: Iterator[pa.RecordBatch]) -> FeatureTable:
+def build(folder: Path, key: str, batches: Iterator[pa.RecordBatch]) -> FeatureTable:
+    """Write a table under ``key``, whole or not at all. EnvironmentFailed if it cannot be."""
     with _environment(folder), _temporary(folder, key) as (file, path):
         _write(batches, file)
         file.flush()

@@ -35,7 +35,8 @@ SPLITS = ("train", "validation", "test")
 class Splits:
     """``labels`` are the class names in order, None where ``form`` knows no classes.
 
-    ``cut``: validation was cut from train. A test split whose labels are not public (all −1 or
+    ``cut``: validation was cut from train. ``unlabelled`` are rows to learn from a teacher alone;
+    ``load`` leaves them to those who have one. A test split whose labels are not public (all −1 or
     empty) has no ``label`` column.
     """
 
@@ -45,10 +46,11 @@ class Splits:
     labels: list[str] | None
     cut: bool
     form: RowForm
+    unlabelled: Rows | None = None
 
     def items(self) -> list[tuple[str, Rows]]:
         """The splits that there are, by name."""
-        pairs = [(name, getattr(self, name)) for name in SPLITS]
+        pairs = [(name, getattr(self, name)) for name in (*SPLITS, "unlabelled")]
         return [(name, rows) for name, rows in pairs if rows is not None]
 
 
@@ -90,15 +92,15 @@ def load(config: DataConfig, need: Sequence[str] = SPLITS) -> Splits:
     return Splits(**kept, labels=names, cut=is_cut, form=form)
 
 
-def load_inputs(name: str, config: DataConfig) -> Rows:
+def load_inputs(name: str, config: DataConfig, setting: str = "input") -> Rows:
     """Rows to predict: a file, or ``-`` for JSON lines on stdin. Labels are not looked at."""
     form = form_of(config, labelled=False)
     if name == "-":
         columns = form.columns
         origin = Origin("stdin", lambda bad: read_stream(sys.stdin.buffer, columns, config, bad))
     else:
-        origin = open_file(config, name, "input", form)
-    part = _Part.read(origin, form, "input")
+        origin = open_file(config, name, setting, form)
+    part = _Part.read(origin, form, setting)
     settle([part.bad], config.on_bad_row)
     return part.rows()
 

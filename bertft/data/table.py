@@ -87,6 +87,14 @@ class FeatureTable:
         before = np.cumsum(count) - count
         return view.values(np.repeat(start - before, count) + np.arange(total))
 
+    def ragged(self, name: str) -> bool:
+        """Whether a feature has a run of values in the column."""
+        return self._views[name].ragged
+
+    def labelled(self, indices: np.ndarray) -> np.ndarray | None:
+        """Which of ``indices`` have labels, bool; None: all (see ``JoinedTable``)."""
+        return None
+
     def _places(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Record batch of each feature, and its place there."""
         indices = np.asarray(indices, dtype=np.int64)

@@ -43,7 +43,7 @@ def attach(parts: Sequence[Part], model: nn.Module) -> None:
 def groups(parts: Sequence[Part], model: nn.Module) -> list[Group]:
     """The groups of all parts: each trained parameter of the model in exactly one."""
     found = [group for part in parts for group in part.groups(model) if group.parameters]
-    names = [name for group in found for name, _ in group.parameters]
+    names = [name for group in found if not group.beside for name, _ in group.parameters]
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     if sorted(names) != sorted(trained):
         odd = sorted(trained.symmetric_difference(names))[:3] or "one parameter in two groups"

@@ -3,6 +3,7 @@
 The loop calls, in this order, on every part:
 
     attach(model)                        once
+    objective(task)                      once: what a step minimises, if not the task's loss
     loss()                               once an optimizer step, beside the task's loss
     before_step(step, total)             gradients final (unscaled, clipped), weights not yet moved
     after_step(step, total, optimizer)   weights moved
@@ -21,17 +22,23 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from bertft.methods.objective import HardLoss, Objective
+
 __all__ = ["Group", "Part"]
 
 
 @dataclass(frozen=True)
 class Group:
-    """Named parameters that share a peak ``rate`` (1/step) and whether weight decay applies."""
+    """Named parameters that share a peak ``rate`` (1/step) and whether weight decay applies.
+
+    ``beside``: they are none of the model's, serve training alone, and are in no export.
+    """
 
     name: str
     parameters: tuple[tuple[str, nn.Parameter], ...]
     rate: float
     decay: bool
+    beside: bool = False
 
 
 class Part(ABC):
@@ -41,6 +48,7 @@ class Part(ABC):
     order: ClassVar[int] = 50  # parts attach in ascending order
     foldable: ClassVar[bool] = True  # whether ``fold`` leaves a plain transformers model
     trains_base: bool = False  # whether weights of the base itself train
+    beside: ClassVar[bool] = False  # whether what it trains lies beside the model, in no export
     positions: int = 0  # position embeddings that this part takes from the sequence
 
     @abstractmethod
@@ -50,6 +58,10 @@ class Part(ABC):
     @abstractmethod
     def groups(self, model: nn.Module) -> Iterator[Group]:
         """The parameters this part trains, each in exactly one group."""
+
+    def objective(self, task: HardLoss) -> Objective | None:
+        """What a step minimises in place of ``task``'s own loss; None: that loss."""
+        return None
 
     def loss(self) -> Tensor | None:
         """Extra training loss (fp32 scalar), or None. Never part of an evaluation loss."""

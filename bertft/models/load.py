@@ -25,6 +25,7 @@ from bertft.models.source import Source, find
 
 __all__ = [
     "Loaded",
+    "downloaded",
     "head_parameters",
     "is_transformers_folder",
     "load_config",
@@ -87,6 +88,17 @@ def _unknown(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, kinds):
         error = error.__cause__ or error.__context__
     return error is not None
+
+
+def downloaded(source: Source) -> Path:
+    """The folder of a whole model: its own, or a copy of the Hub's snapshot."""
+    if source.kind != "hub":
+        return Path(source.load)
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.json", "*.safetensors", "*.txt", "*.model"]
+    with _explained("model", source):
+        return Path(snapshot_download(source.load, revision=source.revision, allow_patterns=wanted))
 
 
 def load_tokenizer(settings: ModelConfig) -> Any:

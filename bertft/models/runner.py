@@ -18,6 +18,7 @@ from bertft.errors import BertftError, UsageError
 from bertft.models.attention import NAME, register
 from bertft.models.families import family_of, layers_of
 from bertft.models.sequences import LAYOUTS, Sequences
+from bertft.models.trace import Trace, own_tokens
 
 __all__ = ["EncoderRunner"]
 
@@ -56,10 +57,13 @@ class EncoderRunner:
             _number_layers(model)
             self.base.register_forward_hook(self._hand_to_head, with_kwargs=True)
 
-    def __call__(self, batch: Batch) -> Tensor:
-        """Logits of a batch that lies on the model's device."""
+    def __call__(self, batch: Batch, trace: Trace | None = None) -> Tensor:
+        """Logits of a batch that lies on the model's device; ``trace`` is given what it asks for.
+
+        Raises UsageError if it asks an encoder outside the interface for its attention.
+        """
         if not self.family.interface:
-            return self._plain(batch)
+            return self._plain(batch, trace)
         prefix, prompt = _module(self.model, "prefix"), _module(self.model, "prompt")
         vectors = prompt() if prompt is not None else None  # [L, width]
         before = 0 if vectors is None else vectors.shape[0]
@@ -69,13 +73,23 @@ class EncoderRunner:
             device=batch.input_ids.device,
             prefix=prefix() if prefix is not None else None,
             prompt=before,
+            trace=trace,
         )
         shift = prefix.length if prefix is not None and prefix.shift_positions else 0
         inputs = self._inputs(batch, sequences, vectors, shift)
-        logits = _logits(self.model(**inputs, sequences=sequences))
+        logits = _logits(self._run(inputs, sequences, {"sequences": sequences}))
         if not self._checked:
             self._check(sequences)
         return self._in_order(logits)
+
+    def _run(self, inputs: dict[str, Tensor], sequences: Sequences, further: dict[str, Any]) -> Any:
+        """The model's output; its hidden states go to a trace where that asks for them."""
+        trace = sequences.trace
+        if trace is None or not trace.states:
+            return self.model(**inputs, **further)
+        output = self.model(**inputs, **further, output_hidden_states=True)
+        trace.hidden[:] = [own_tokens(each, sequences) for each in output.hidden_states]
+        return output
 
     def _inputs(
         self, batch: Batch, sequences: Sequences, vectors: Tensor | None, shift: int
@@ -142,9 +156,15 @@ class EncoderRunner:
         """[B, C], or [N, C] in the order of the batch's tokens."""
         return logits if self.level == "sequence" else logits[0]
 
-    def _plain(self, batch: Batch) -> Tensor:
+    def _plain(self, batch: Batch, trace: Trace | None) -> Tensor:
         """Encoders outside the interface: padded, with the model's own attention and positions."""
-        sequences = Sequences(batch.lengths.tolist(), "padded", batch.input_ids.device)
+        if trace is not None and trace.layers:
+            raise UsageError(
+                f"the attention of a {self.family.model_type} model cannot be looked into",
+                where="method.distill",
+                hint="Set attention_weight and relation_weight to 0; hidden_weight works",
+            )
+        sequences = Sequences(batch.lengths.tolist(), "padded", batch.input_ids.device, trace=trace)
         padding = self.model.config.pad_token_id or 0
         inputs = {
             "input_ids": _lay_out(batch.input_ids, sequences, padding),
@@ -152,7 +172,7 @@ class EncoderRunner:
         }
         if batch.token_type_ids is not None and self._takes_types:
             inputs["token_type_ids"] = _lay_out(batch.token_type_ids, sequences)
-        logits = _logits(self.model(**inputs))
+        logits = _logits(self._run(inputs, sequences, {}))
         return logits if self.level == "sequence" else logits.flatten(0, 1)[sequences.cells()]
 
     def _check(self, sequences: Sequences) -> None:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from bertft.models.plans import Run, plan_rows, plan_runs, row_width
+from bertft.models.trace import Trace
 
 __all__ = ["LAYOUTS", "Sequences"]
 
@@ -41,6 +42,7 @@ class Sequences:
     prefix: Tensor | None = None
     calls: int = 0
     prompt: int = 0  # vectors that a soft prompt put before each sequence; ``lengths`` count them
+    trace: Trace | None = None  # asks the attention function for what it sees
     _runs: list[Run] | None = None
     _rows: tuple[np.ndarray, np.ndarray, int, int] | None = None
     _cache: dict[str, Tensor] = field(default_factory=dict)

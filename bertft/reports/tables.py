@@ -86,6 +86,7 @@ def result_lines(
         if test:
             value += f", {score(test.get(best['metric']))} on test"
         lines.append(f"{value} (step {count(best['step'])} of {count(train['steps'])})")
+    lines += _beside_teacher(metrics.get("distillation"))
     speed = (
         f"{count(train['rows_per_second'])} rows/s, {count(train['tokens_per_second'])} tokens/s"
     )
@@ -120,6 +121,18 @@ def trial_lines(trial: Trial, steps: int, peak: int | None) -> list[str]:
         f" about {duration(trial.seconds)}"
     )
     return lines
+
+
+def _beside_teacher(told: Mapping[str, Any] | None) -> list[str]:
+    """Teacher and student, a line each; none where there was no teacher."""
+    if told is None:
+        return []
+    lines = [
+        f"{side}: {told['metric']} {score(told[side]['value'])}, {size(told[side]['bytes'])},"
+        f" {count(told[side]['rows_per_second'])} rows/s in evaluation"
+        for side in ("teacher", "student")
+    ]
+    return [*lines, f"they agree on {told['agreement']:.1%} of validation"]
 
 
 def _share(line: Mapping[str, int], base: int) -> str:

@@ -1,6 +1,7 @@
 """Any number of C labels a row, none included, each decided by itself.
 
     ℓ = Σ_c softplus(z_c) − y_c z_c                     y ∈ {0, 1}^C: C terms a row
+    soft: Σ_c T² · KL(σ(t_c/T) ‖ σ(z_c/T))              to a teacher's logits t [C]
     label c is given where sigmoid(z_c) ≥ threshold     (0.5 in the metrics)
 
 Metrics: F1 micro; macro (a label that is neither true nor given counts 0); samples (the mean of
@@ -23,6 +24,7 @@ from bertft.tasks.shared.agreement import f1
 from bertft.tasks.shared.classes import class_names, class_numbers, class_settings, listed_classes
 from bertft.tasks.shared.scores import log_sigmoid, precise, sigmoid
 from bertft.tasks.shared.sequence import SequenceTask
+from bertft.tasks.shared.soft import bernoulli
 
 __all__ = ["Task"]
 
@@ -64,6 +66,17 @@ class Task(SequenceTask):
         logits = precise(logits)
         targets = batch.labels["labels"].to(logits.dtype)
         return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
+
+    def soft_terms(self, batch: Batch) -> int:
+        return len(batch) * len(self.classes)
+
+    def soft_loss(
+        self, logits: Tensor, teacher: Tensor, batch: Batch, temperature: float
+    ) -> Tensor:
+        return bernoulli(logits, teacher, temperature)
+
+    def agreement(self, one: np.ndarray, other: np.ndarray, features: Any) -> float:
+        return float(((one >= 0) == (other >= 0)).all(1).mean())
 
     def scores(self, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
         truth, given = targets > 0.5, sigmoid(logits) >= 0.5

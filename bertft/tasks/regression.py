@@ -19,6 +19,7 @@ from bertft.data.batch import Batch
 from bertft.tasks.shared.correlation import pearson, spearman
 from bertft.tasks.shared.scores import precise
 from bertft.tasks.shared.sequence import SequenceTask
+from bertft.tasks.shared.soft import squared
 
 __all__ = ["Task"]
 
@@ -60,6 +61,16 @@ class Task(SequenceTask):
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         values = precise(logits).squeeze(-1)
         return (values - batch.labels["labels"].to(values.dtype)).square().sum()
+
+    def soft_loss(
+        self, logits: Tensor, teacher: Tensor, batch: Batch, temperature: float
+    ) -> Tensor:
+        """The squared error to the teacher's number; a temperature means nothing to it."""
+        return squared(logits, teacher)
+
+    def agreement(self, one: np.ndarray, other: np.ndarray, features: Any) -> float:
+        """Pearson's correlation of the two models' numbers: equal ones do not occur."""
+        return float(pearson(one[:, 0].astype(np.float64), other[:, 0].astype(np.float64)))
 
     def scores(self, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
         values, targets = logits[:, 0], targets.astype(np.float64)

@@ -20,6 +20,7 @@ from bertft.config.messages import nearest
 from bertft.data.bad_rows import Fault
 from bertft.data.batch import Batch
 from bertft.errors import UsageError
+from bertft.tasks.shared.soft import categorical
 
 __all__ = ["BaseTask", "Encoder"]
 
@@ -41,6 +42,8 @@ class BaseTask(ABC):
     default_max_length: ClassVar[int] = 256
     # Settings of ``data`` that answers depend on: a merged folder keeps them.
     answer_settings: ClassVar[tuple[str, ...]] = ()
+    # Whether a feature is always the same input; masked words, drawn anew each time, are not.
+    fixed_inputs: ClassVar[bool] = True
     lower_is_better: ClassVar[frozenset[str]] = frozenset({"loss", "mse"})
 
     # The probability that decides (multi_label: from which a label is given; question_answering:
@@ -116,6 +119,44 @@ class BaseTask(ABC):
     @abstractmethod
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Sum (not mean) of the loss terms of the batch, fp32 (fp64 for fp64 logits)."""
+
+    def soft_terms(self, batch: Batch) -> int:
+        """Terms of ``soft_loss``: all sequences, or the chosen tokens; labels are not needed."""
+        places = self.soft_places(batch)
+        return len(batch) if places is None else int(places.sum())
+
+    def soft_loss(
+        self, logits: Tensor, teacher: Tensor, batch: Batch, temperature: float
+    ) -> Tensor:
+        """Sum over the terms of a teacher's logits against the student's, fp32 (fp64 for fp64).
+
+        Both are given as ``loss`` is given them. Unless a task says otherwise its classes exclude
+        each other: Σ T² · KL(teacher ‖ student).
+        """
+        places = self.soft_places(batch)
+        if places is not None:
+            logits, teacher = logits[places], teacher[places]
+        return categorical(logits, teacher, temperature)
+
+    def soft_places(self, batch: Batch) -> Tensor | None:
+        """Which tokens, bool [N], learn from a teacher; None at sequence level: every sequence.
+
+        Unless a token-level task says otherwise, those whose class in ``labels`` is not −100.
+        """
+        if self.level == "sequence":
+            return None
+        places = batch.places("token").clone()
+        places[places.clone()] = batch.labels["labels"] != -100
+        return places
+
+    @property
+    def learns_unlabelled(self) -> bool:
+        """Whether ``soft_loss`` has terms where a sequence has no labels."""
+        return self.level == "sequence"
+
+    def agreement(self, one: np.ndarray, other: np.ndarray, features: Any) -> float:
+        """Share of ``features`` to which two models' logits give the same answer."""
+        return float((one.argmax(-1) == other.argmax(-1)).mean())
 
     @abstractmethod
     def metrics(self, logits: np.ndarray, features: Any) -> dict[str, float]:

@@ -180,7 +180,7 @@ class Loop:
             return
         progress.bad_in_a_row = 0
         progress.loss_sum += outcome.loss
-        measures: dict[str, float] = {}
+        measures = {f"loss_{name}": value for name, value in outcome.losses.items()}
         for part in self.stepper.parts:
             measures.update(part.measures())
         yield Step(

@@ -103,23 +103,23 @@ class Ranks:
         """Of each number the largest that any process has."""
         return self._reduce(numbers, dist.ReduceOp.MAX)
 
-    def add(self, parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
-        """Let every process have the sum of all gradients; the sum of their losses.
+    def add(self, parameters: Sequence[nn.Parameter], losses: Tensor) -> Tensor:
+        """Let every process have the sum of all gradients; the sums of their ``losses`` [n].
 
         A parameter that has a gradient anywhere has one everywhere; the others have none.
         """
         if self.size == 1:
-            return loss
+            return losses
         found = self.most(*(int(each.grad is not None) for each in parameters))
         shared = [each for each, there in zip(parameters, found, strict=True) if there]
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in shared]
-        flat = torch.cat([loss.detach().reshape(1), *(each.flatten() for each in gradients)])
+        flat = torch.cat([losses.detach(), *(each.flatten() for each in gradients)])
         with self._together():
             dist.all_reduce(flat)
-        total, *pieces = flat.split([1, *(each.numel() for each in shared)])
+        total, *pieces = flat.split([len(losses), *(each.numel() for each in shared)])
         for parameter, gradient, piece in zip(shared, gradients, pieces, strict=True):
             parameter.grad = gradient.copy_(piece.view_as(gradient))
-        return total[0]
+        return total
 
     def _reduce(self, numbers: Sequence[int], operation: Any) -> list[int]:
         if self.size == 1:

@@ -4,13 +4,14 @@
 
 The number of terms of the whole window, over all ranks, is known before the first backward pass,
 so that accumulating k micro-batches equals one batch of all their rows, ragged windows included.
-A penalty depends on the weights alone: every rank adds it to the gradients that they share.
+A penalty depends on the weights alone: every rank adds it to the gradients that they share. A part
+may put an objective of several losses, each with terms of its own, in the task loss's place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from torch.amp import GradScaler
 from torch.optim import AdamW
 
 from bertft.data.batch import Batch
+from bertft.methods.objective import Objective, TaskObjective
 from bertft.methods.part import Part
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
@@ -35,6 +37,7 @@ class Outcome:
     """``applied`` is False where loss or gradient were not finite; nothing has moved then.
 
     ``rescaled``: fp16's scaler met an overflow of its own making and lowered its scale.
+    ``losses``: the means that ``loss`` is the weighted sum of, where there are several.
     """
 
     loss: float
@@ -42,6 +45,7 @@ class Outcome:
     gradient_norm: float
     applied: bool
     rescaled: bool = False
+    losses: dict[str, float] = field(default_factory=dict)
 
 
 class Stepper:
@@ -60,6 +64,9 @@ class Stepper:
         self.ranks = ranks
         self.runner, self.task, self.parts = runner, task, list(parts)
         self.optimizer, self.precision, self.clip = optimizer, precision, clip
+        given = [each for part in self.parts if (each := part.objective(task)) is not None]
+        self.objective: Objective = given[0] if given else TaskObjective(task)
+        self._losses: dict[str, Tensor] = {}
         self.scaler = GradScaler(precision.device.type, enabled=precision.scales)
         self.parameters: list[nn.Parameter] = [
             parameter for group in optimizer.param_groups for parameter in group["params"]
@@ -72,12 +79,14 @@ class Stepper:
 
         ``smaller``: the same rows in smaller batches, for a pass that ran out of memory.
         """
-        terms = max(1, self.ranks.sum(sum(self.task.terms(batch) for batch in batches)))
-        total = retried(
+        terms = self._terms(batches)
+        means = retried(
             lambda rows: self._accumulate(rows, terms), batches, smaller,
             lambda: self.optimizer.zero_grad(set_to_none=True),
         )  # fmt: skip
-        total = self.ranks.add(self.parameters, total)
+        means = self.ranks.add(self.parameters, means)
+        self._losses = dict(zip(self.objective.weights, means, strict=True))
+        total = self._weighted(means)
         penalties = [penalty for part in self.parts if (penalty := part.loss()) is not None]
         if not penalties:
             return total, None
@@ -85,16 +94,30 @@ class Stepper:
         self.scaler.scale(penalty).backward()
         return total, penalty.detach()
 
-    def _accumulate(self, batches: Sequence[Batch], terms: int) -> Tensor:
-        total = torch.zeros((), device=self.precision.device)
+    def _accumulate(self, batches: Sequence[Batch], terms: Mapping[str, int]) -> Tensor:
+        """The backward passes; this rank's share of each loss's mean, [losses]."""
+        means = torch.zeros(len(terms), device=self.precision.device)
         for batch in batches:
             moved = batch.to(self.precision.device)
             with self.precision.context():
-                logits = self.runner(moved)
-            loss = self.task.loss(logits, moved) / terms
-            self.scaler.scale(loss).backward()
-            total = total + loss.detach()
-        return total
+                outputs = self.objective.forward(self.runner, moved)
+            sums = self.objective.sums(outputs, moved)
+            shares = torch.stack([sums[name] / count for name, count in terms.items()])
+            self.scaler.scale(self._weighted(shares)).backward()
+            means = means + shares.detach()
+        return means
+
+    def _weighted(self, losses: Tensor) -> Tensor:
+        weights = self.objective.weights.values()
+        return torch.stack([w * each for w, each in zip(weights, losses, strict=True)]).sum()
+
+    def _terms(self, batches: Sequence[Batch]) -> dict[str, int]:
+        """Terms of each loss in the whole window, over all ranks; 1 where there are none."""
+        counts = dict.fromkeys(self.objective.weights, 0)
+        for batch in batches:
+            for name, count in self.objective.terms(batch).items():
+                counts[name] += count
+        return {name: max(1, self.ranks.sum(count)) for name, count in counts.items()}
 
     def __call__(
         self, batches: Sequence[Batch], step: int, total: int, smaller: Smaller = lambda: None
@@ -120,4 +143,6 @@ class Stepper:
             self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         extra = 0.0 if penalty is None else float(penalty)
-        return Outcome(float(loss), extra, float(norm), finite, overflow)
+        several = self._losses if len(self.objective.weights) > 1 else {}
+        losses = {name: float(each) for name, each in several.items()}
+        return Outcome(float(loss), extra, float(norm), finite, overflow, losses)

@@ -19,7 +19,10 @@ NEEDED = {
     "predict": ("run=r",),
     "verify": ("run=r",),
 }
-FURTHER = {("data", "files"): ("data.train=t.csv",)}
+FURTHER = {
+    ("data", "files"): ("data.train=t.csv",),
+    ("method", "distill"): ("method.distill.teacher=t",),
+}
 
 
 def composed(command, *words):
@@ -50,7 +53,7 @@ def test_the_files_are_these():
     assert group_names() == ["data", "experiment", "method", "model", "trainer"]
     assert set(presets("method")) >= {
         "head", "last_k", "bitfit", "full", "lora", "svd_lora", "prefix", "lora_prefix",
-        "svd_lora_prefix",
+        "svd_lora_prefix", "distill",
     }  # fmt: skip
 
 

@@ -68,6 +68,8 @@ def attend(
         # ModernBERT's window: module.sliding_window is half + 1, and |i - j| < half + 1 is visible.
         window=sliding_window,
     )  # fmt: skip
+    if sequences.trace is not None:
+        sequences.trace.record(layer, call, sequences)
     if sequences.layout != "stream":
         return grid.attend(call, sequences), None
     if query.is_cuda and varlen.serves(call):

@@ -1,0 +1,258 @@
+"""The teacher of a run: opened, checked against the student, and asked once.
+
+open_teacher    a run of any method, a transformers folder with a head, a Hub id
+hire            its answers to the training rows, found in the cache or given now
+
+Answers are kept under everything that they depend on: rows, tokenizer, max_length, the order of
+the labels, the teacher's weights and method, and the precision it computes in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bertft.assembly.features import features_of, key_parts, unlabelled_features
+from bertft.assembly.manifest import hardware
+from bertft.assembly.saved import Saved, open_saved
+from bertft.config.messages import listing
+from bertft.data.features import tokenizer_hash
+from bertft.data.joined import JoinedTable
+from bertft.data.keys import feature_key
+from bertft.data.logits import StoredLogits, find_logits, keep_logits
+from bertft.data.order import evaluation_batches
+from bertft.data.rows import Rows
+from bertft.data.sources import Splits
+from bertft.data.table import FeatureTable
+from bertft.errors import DataError, UsageError
+from bertft.methods.distill.part import Distill
+from bertft.methods.distill.teacher import Live, Remembered, Teacher
+from bertft.models.load import downloaded, longest_input
+from bertft.models.source import find, local_folder, weights_digest
+from bertft.tasks.task import BaseTask
+from bertft.training.evaluate import predict_logits, token_budget
+
+__all__ = ["Hired", "hire", "open_teacher"]
+
+_WHERE = "method.distill.teacher"
+_VERSION = 1  # raise it whenever the same teacher should answer the same rows otherwise
+
+
+@dataclass
+class Hired:
+    """``teacher`` is what steps ask; ``model`` is there where it runs in them.
+
+    ``validation`` are its logits there and ``scores`` its metrics; ``speed`` its rows a second,
+    None where they were measured on another machine. ``rows`` and ``batches`` count the forward
+    passes that were needed before the first step.
+    """
+
+    path: str
+    digest: str
+    teacher: Teacher
+    model: Any
+    parameters: int
+    validation: np.ndarray | None
+    scores: dict[str, float] | None
+    speed: float | None
+    rows: int
+    batches: int
+
+    def forwards(self) -> dict[str, int]:
+        """Rows and batches that the teacher has run on in this process."""
+        return {
+            "rows": self.rows + self.teacher.rows,
+            "batches": self.batches + self.teacher.batches,
+        }
+
+
+def open_teacher(path: str, task: BaseTask, precision: str, device: str) -> Saved:
+    """UsageError, naming both, where its task, classes or their order are not the student's."""
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        folder = downloaded(find(path, setting=_WHERE))
+    saved = open_saved(str(folder), precision=precision, device=device)
+    if saved.facts.task != task.name:
+        raise UsageError(
+            f"the teacher {path} was trained for {saved.facts.task}, the student is for"
+            f" {task.name}", where=_WHERE, hint="Give a teacher of the same task",
+        )  # fmt: skip
+    theirs, mine = saved.facts.labels, task.labels
+    if theirs != mine:
+        same = sorted(theirs or []) == sorted(mine or [])
+        what = "their order differs" if same else "they are not the same"
+        raise UsageError(
+            f"the teacher's labels are {listing(theirs or [], 8)}, the student's"
+            f" {listing(mine or [], 8)}: {what}", where=_WHERE,
+            hint="Set data.labels to the teacher's, in its order" if same
+            else "Give a teacher that knows the same classes",
+        )  # fmt: skip
+    return saved
+
+
+def hire(
+    path: str,
+    saved: Saved,
+    part: Distill,
+    task: BaseTask,
+    tokenizer: Any,
+    max_length: int,
+    splits: Splits,
+    features: Mapping[str, FeatureTable],
+    cache: Path,
+    say: Callable[[str], None],
+) -> Hired:
+    """Have ``saved`` answer where no answers are kept; ``say`` is told what that takes, before.
+
+    Raises UsageError where it cannot read what the student reads, DataError where it answers with
+    what is no number, EnvironmentFailed where the answers cannot be kept.
+    """
+    settings = part.settings
+    desk = _Desk(saved, task, cache if settings.cache == "disk" else None, say)
+    length = desk.length(tokenizer, max_length, part.looks_inside or task.level == "token")
+    own = None if length is None else _tables(splits, task, saved, length, cache)
+    tables = own or features
+    train = [each for each in (splits.train, splits.unlabelled) if each is not None]
+    live = part.looks_inside or settings.cache == "off" or not task.fixed_inputs
+    if live:
+        asked: Teacher = Live(saved.adapted.runner, None if own is None else _joined(own, splits))
+    else:
+        table = _joined(tables, splits)
+        asked = Remembered(desk.answers("training", table, train, length or max_length))
+    validation = scores = speed = None
+    if splits.validation is not None and "validation" in features:
+        stored = desk.answers(
+            "validation", tables["validation"], [splits.validation], length or max_length
+        )
+        validation, speed = stored.whole(), desk.speed(stored)
+        scores = task.metrics(validation, features["validation"])
+    model = saved.adapted.model
+    return Hired(
+        path, desk.digest, asked, model if live else None,
+        sum(each.numel() for each in model.parameters()),
+        validation, scores, speed, desk.rows, desk.batches,
+    )  # fmt: skip
+
+
+class _Desk:
+    """Where the teacher answers whole tables. Counts what it was run on."""
+
+    def __init__(
+        self, saved: Saved, task: BaseTask, cache: Path | None, say: Callable[[str], None]
+    ) -> None:
+        self.saved, self.task, self.cache, self.say = saved, task, cache, say
+        self.digest = _digest(saved)
+        self.machine = hardware(saved.adapted.precision.device)
+        self.rows = self.batches = 0
+
+    def length(self, tokenizer: Any, max_length: int, exact: bool) -> int | None:
+        """The longest input of features of the teacher's own; None: the student's serve.
+
+        ``exact``: token stands against token, so that only the student's will do.
+        """
+        adapted = self.saved.adapted
+        taken = sum(part.positions for part in adapted.parts)
+        longest = longest_input(adapted.model.config, adapted.tokenizer) - taken
+        same = tokenizer_hash(adapted.tokenizer) == tokenizer_hash(tokenizer)
+        if same and max_length <= longest:
+            return None
+        if exact and not same:
+            raise UsageError(
+                f"the teacher's tokenizer is {_told(adapted.tokenizer)}, the student's"
+                f" {_told(tokenizer)}: their tokens do not correspond", where=_WHERE,
+                hint="Take a student with the teacher's tokenizer; only the answers to whole"
+                " sequences can be learnt across tokenizers",
+            )  # fmt: skip
+        if exact:
+            raise UsageError(
+                f"{max_length} tokens are more than the teacher takes", where="data.max_length",
+                hint=f"Set data.max_length={longest} or less",
+            )  # fmt: skip
+        return min(self.saved.facts.max_length, longest)
+
+    def answers(
+        self, what: str, table: FeatureTable, rows: Sequence[Rows], max_length: int
+    ) -> StoredLogits:
+        """Logits over ``table``, the features of ``rows``."""
+        adapted = self.saved.adapted
+        lengths = table.lengths if self.task.level == "token" else None
+        parts = key_parts(self.task, adapted.tokenizer, max_length)
+        content = [_VERSION, [feature_key(each, parts) for each in rows], self.digest]
+        text = json.dumps([*content, adapted.precision.name])
+        key = hashlib.sha256(text.encode()).hexdigest()
+        found = find_logits(self.cache, key, lengths) if self.cache is not None else None
+        if found is not None:
+            return found
+        width = int(getattr(adapted.model.config, "num_labels", 1))
+        size = width * 4 * (len(table) if lengths is None else int(lengths.sum()))
+        place = "in memory" if self.cache is None else f"under {self.cache / 'teacher'}"
+        self.say(f"the teacher answers {len(table):,} {what} rows: {size / 1e6:,.2f} MB {place}")
+        start = time.perf_counter()
+        values = predict_logits(adapted.runner, table, adapted.precision)
+        seconds = time.perf_counter() - start
+        if not np.isfinite(values).all():
+            raise DataError(
+                f"the teacher's logits on {what} rows are not finite", where=_WHERE,
+                hint="Was its training stable? trainer.precision=fp32 may help",
+            )  # fmt: skip
+        budget = token_budget(adapted.precision.device)
+        self.rows += len(table)
+        self.batches += len(evaluation_batches(np.asarray(table.lengths), budget))
+        facts = {"rows": len(table), "seconds": seconds, "machine": self.machine}
+        if self.cache is None:
+            return StoredLogits(values, lengths, facts)
+        return keep_logits(self.cache, key, values, lengths, facts)
+
+    def speed(self, stored: StoredLogits) -> float | None:
+        """Rows a second, where they were measured on this machine."""
+        if stored.facts.get("machine") != self.machine:
+            return None
+        return float(stored.facts["rows"] / max(stored.facts["seconds"], 1e-9))
+
+
+def _joined(tables: Mapping[str, FeatureTable], splits: Splits) -> FeatureTable:
+    assert splits.train is not None
+    if splits.unlabelled is None:
+        return tables["train"]
+    return JoinedTable(tables["train"], tables["unlabelled"], len(splits.train))
+
+
+def _tables(
+    splits: Splits, task: BaseTask, saved: Saved, length: int, cache: Path
+) -> dict[str, FeatureTable]:
+    """The rows as the teacher's tokenizer has them."""
+    rows = {name: each for name, each in splits.items() if name in ("train", "validation")}
+    tables = features_of(rows, task, saved.adapted.tokenizer, length, cache)
+    if splits.unlabelled is not None:
+        tables["unlabelled"] = unlabelled_features(
+            splits.unlabelled, task, saved.adapted.tokenizer, length, cache
+        )
+    return tables
+
+
+def _digest(saved: Saved) -> str:
+    """sha256 over whatever decides the teacher's answers, wherever it lies."""
+    folder = local_folder(saved.adapted.source)
+    config = json.loads(saved.adapted.model.config.to_json_string())
+    for name in ("_name_or_path", "transformers_version"):
+        config.pop(name, None)
+    beside = folder / "bertft.json" if folder is not None and saved.run is None else None
+    if beside is not None and beside.is_file():  # the settings of a prefix that merge put there
+        config["bertft"] = beside.read_text(encoding="utf-8")
+    said: list[Any] = [None if folder is None else weights_digest(folder), config]
+    if saved.checkpoint is not None and saved.config is not None:
+        with open(saved.checkpoint / "adapter.safetensors", "rb") as file:
+            said.append(hashlib.file_digest(file, "sha256").hexdigest())
+        said.append(asdict(saved.config.method))
+    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _told(tokenizer: Any) -> str:
+    return f"{type(tokenizer).__name__} of {len(tokenizer):,} tokens"

@@ -1,0 +1,62 @@
+"""A teacher as a step asks it: by answers given before, or by running it on the batch.
+
+Remembered   logits by feature, from memory or a mapped file: no forward pass
+Live         a forward pass in evaluation mode and without gradients
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from bertft.data.batch import Batch, collate
+from bertft.data.logits import StoredLogits
+from bertft.data.table import FeatureTable
+from bertft.models.runner import EncoderRunner
+from bertft.models.trace import Trace
+
+__all__ = ["Live", "Remembered", "Teacher"]
+
+
+class Teacher(ABC):
+    """``teacher(batch, trace)`` → logits like the student's, on the batch's device.
+
+    ``rows`` and ``batches`` count what a model was run on.
+    """
+
+    rows: int = 0
+    batches: int = 0
+
+    @abstractmethod
+    def __call__(self, batch: Batch, trace: Trace | None = None) -> Tensor: ...
+
+
+class Remembered(Teacher):
+    """Answers of ``logits``, features of the training table."""
+
+    def __init__(self, logits: StoredLogits) -> None:
+        self.logits = logits
+
+    def __call__(self, batch: Batch, trace: Trace | None = None) -> Tensor:
+        assert trace is None, "inner states are not remembered"
+        found = torch.from_numpy(self.logits.gather(batch.index))
+        return found.to(batch.device, non_blocking=True)
+
+
+class Live(Teacher):
+    """``table``: the training rows as the teacher's own tokenizer has them; None: no other."""
+
+    def __init__(self, runner: EncoderRunner, table: FeatureTable | None) -> None:
+        self.runner, self.table = runner, table
+        runner.model.requires_grad_(False)
+        runner.model.eval()
+
+    def __call__(self, batch: Batch, trace: Trace | None = None) -> Tensor:
+        self.rows += len(batch)
+        self.batches += 1
+        if self.table is not None:
+            batch = collate(self.table, batch.index, ()).to(batch.device)
+        with torch.no_grad():
+            return self.runner(batch, trace)

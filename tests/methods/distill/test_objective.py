@@ -1,0 +1,212 @@
+"""The whole objective in a step: micro-batches add up, rows without labels, projections."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
+from transformers import BertConfig as Config
+
+from bertft.config.data import DataConfig
+from bertft.config.parts.distill import Settings
+from bertft.config.trainer import TrainerConfig
+from bertft.data.batch import collate
+from bertft.data.joined import JoinedTable
+from bertft.data.logits import StoredLogits
+from bertft.data.order import micro_batches
+from bertft.data.table import FeatureTable, record_batch
+from bertft.errors import UsageError
+from bertft.methods import groups
+from bertft.methods.distill import build
+from bertft.methods.distill.teacher import Live, Remembered
+from bertft.methods.new_modules import NewModules
+from bertft.models.precision import Precision
+from bertft.models.runner import EncoderRunner
+from bertft.tasks.classification import Task as Classification
+from bertft.training import optimizer as adamw
+from bertft.training.step import Stepper
+
+LENGTHS = [3, 9, 5, 7, 4, 6, 8]
+NAMES = ["a", "b", "c"]
+EVERYTHING = {
+    "hidden_weight": 0.3, "attention_weight": 0.2, "relation_weight": 0.7, "weight": 0.6,
+}  # fmt: skip
+
+
+class Tagging(Classification):
+    """A class for some of the tokens: -100 where there is none."""
+
+    level = "token"
+
+    def terms(self, batch):
+        return int((batch.labels["labels"] != -100).sum())
+
+
+HEADS = {
+    Classification: AutoModelForSequenceClassification,
+    Tagging: AutoModelForTokenClassification,
+}
+
+
+def table(lengths, level="sequence", labelled=True, seed=7):
+    generator = np.random.default_rng(seed)
+    columns = {
+        "row": np.arange(len(lengths)),
+        "input_ids": [generator.integers(5, 60, each).astype(np.int32) for each in lengths],
+    }
+    if labelled and level == "token":
+        columns["labels"] = [generator.integers(0, 3, each) for each in lengths]
+        for number, each in enumerate(columns["labels"]):
+            each[number:] = -100
+    elif labelled:
+        columns["labels"] = generator.integers(0, 3, len(lengths))
+    batch = record_batch(columns)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return FeatureTable(sink.getvalue())
+
+
+def model(kind, width=12, layers=2, seed=0, heads=2):
+    torch.manual_seed(seed)
+    config = Config(
+        vocab_size=60, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
+        intermediate_size=20, max_position_embeddings=32, initializer_range=0.3,
+        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+        **kind(DataConfig(name="t"), NAMES).model_settings(),
+    )  # fmt: skip
+    return HEADS[kind].from_config(config).double()
+
+
+def stepper(kind=Classification, taught=None, teacher_width=16, layout="auto", **settings):
+    """A student of width 12 and a teacher of four layers; ``taught``: its logits, or it is live."""
+    task, student = kind(DataConfig(name="t"), NAMES), model(kind)
+    part = build(Settings(teacher="t", **settings), None, None)
+    new = NewModules([name for name, _ in student.named_parameters()], 1e-2)
+    new.attach(student)
+    if taught is not None:
+        part.bind(Remembered(taught), student)
+    else:
+        teacher = model(kind, teacher_width, layers=4, seed=1)
+        part.bind(Live(EncoderRunner(teacher, task.level, "padded"), None), student, teacher)
+    optimizer = adamw.build(groups([new, part], student), TrainerConfig())
+    runner = EncoderRunner(student, task.level, layout)
+    precision = Precision("fp32", torch.device("cpu"))
+    return Stepper(runner, task, [new, part], optimizer, precision, None)
+
+
+def cut(rows, size):
+    return [collate(rows, part, ("labels",)) for part in micro_batches(np.arange(len(rows)), size)]
+
+
+def gradients(made, batches):
+    made.optimizer.zero_grad()
+    loss, _ = made.gradients(batches)
+    found = [each.grad.clone() for each in made.parameters if each.grad is not None]
+    return float(loss), found, {name: float(each) for name, each in made._losses.items()}
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+@pytest.mark.parametrize("kind", [Classification, Tagging])
+@pytest.mark.parametrize("layout", ["stream", "padded"])
+def test_a_window_of_micro_batches_equals_one_batch(kind, size, layout):
+    rows = table(LENGTHS, kind.level)
+    made = stepper(kind, layout=layout, **EVERYTHING)
+    loss, whole, losses = gradients(made, cut(rows, 7))
+    assert set(losses) == {"hard", "soft", "hidden", "attention", "relation"}
+    weights = made.objective.weights
+    assert loss == pytest.approx(sum(weights[name] * each for name, each in losses.items()))
+    assert weights["hard"] == pytest.approx(0.4)
+    found_loss, found, found_losses = gradients(made, cut(rows, size))
+    assert found_loss == pytest.approx(loss, rel=1e-12)
+    assert found_losses == pytest.approx(losses, rel=1e-12)
+    for one, other in zip(found, whole, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
+    outcome = made(cut(rows, size), 1, 10)
+    assert outcome.applied and outcome.losses == pytest.approx(losses, rel=1e-12)
+
+
+@pytest.mark.parametrize("size", [7, 2])
+def test_rows_without_labels_learn_from_the_teacher_alone(size):
+    """Rows 4 to 6 have no labels: the hard loss is that of the first four, the soft one of all."""
+    first, second = table(LENGTHS[:4]), table(LENGTHS[4:], labelled=False, seed=8)
+    joined, taught = JoinedTable(first, second, 4), np.random.default_rng(0).normal(size=(7, 3))
+    made = stepper(taught=StoredLogits(taught, None, {}), weight=0.25, temperature=3.0)
+    order = np.array([5, 0, 6, 3, 4, 2, 1])
+    batches = [collate(joined, part, ("labels",)) for part in micro_batches(order, size)]
+    loss, _, losses = gradients(made, batches)
+    with torch.no_grad():
+        batch = collate(joined, np.arange(7), ())
+        logits = made.runner(batch)
+    labels = torch.from_numpy(first.gather("labels", np.arange(4)))
+    hard = torch.nn.functional.cross_entropy(logits[:4], labels)
+    p = torch.from_numpy(taught).div(3).softmax(1)
+    soft = 9 * (p * (p.log() - logits.div(3).log_softmax(1))).sum() / 7
+    assert losses == pytest.approx({"hard": float(hard), "soft": float(soft)}, rel=1e-12)
+    assert loss == pytest.approx(0.75 * float(hard) + 0.25 * float(soft), rel=1e-12)
+
+
+def test_answers_that_are_remembered_teach_as_the_live_teacher_does():
+    rows = table(LENGTHS)
+    live = stepper(weight=0.5)
+    with torch.no_grad():
+        taught = live.objective.teacher(collate(rows, np.arange(7), ())).numpy()
+    made = stepper(taught=StoredLogits(taught, None, {}), weight=0.5)
+    one, other = gradients(live, cut(rows, 3)), gradients(made, cut(rows, 3))
+    assert one[0] == pytest.approx(other[0], rel=1e-12)
+    for mine, theirs in zip(one[1], other[1], strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12)
+    assert (live.objective.teacher.rows, live.objective.teacher.batches) == (14, 4)
+    assert made.objective.teacher.rows == 0
+
+
+def test_projections_train_are_kept_and_are_none_where_widths_match():
+    rows = table(LENGTHS)
+    made = stepper(**EVERYTHING)
+    part = made.parts[1]
+    assert [tuple(each.weight.shape) for each in part.projections] == [(16, 12)] * 3
+    assert part.counts(None) == {"trainable": 3 * 16 * 12, "kept": 0, "exported": 0}
+    before = {name: each.clone() for name, each in part.state_dict().items()}
+    assert len(before) == 3 and made(cut(rows, 3), 1, 10).applied
+    after = part.state_dict()
+    assert all(not after[name].equal(each) for name, each in before.items())
+    again = stepper(**EVERYTHING).parts[1]
+    again.load_state_dict(after)
+    assert all(again.state_dict()[name].equal(each) for name, each in after.items())
+    assert "exp_avg/distill.0.weight" in adamw.moments(made.optimizer)
+    same = stepper(teacher_width=12, **EVERYTHING).parts[1]
+    assert same.state_dict() == {} and len(same.projections) == 0
+
+
+def test_a_teacher_is_frozen_and_keeps_its_own_dropout_off():
+    teacher = model(Classification)
+    live = Live(EncoderRunner(teacher, "sequence"), None)
+    assert not teacher.training and not any(each.requires_grad for each in teacher.parameters())
+    logits = live(collate(table(LENGTHS), np.arange(7), ()))
+    assert not logits.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("settings", "where"),
+    [
+        ({"attention_weight": 1.0}, "method.distill.attention_weight"),
+        ({"relation_weight": 1.0, "relation_heads": 5}, "method.distill.relation_heads"),
+        ({"relation_weight": 1.0, "relation_layer": 4}, "method.distill.relation_layer"),
+        ({"hidden_weight": 1.0, "layer_map": [0, 4]}, "method.distill.layer_map"),
+    ],
+)
+def test_inner_states_that_cannot_be_compared(settings, where):
+    student = model(Classification)
+    teacher = model(Classification, 16, layers=4, heads=4)
+    part = build(Settings(teacher="t", **settings), None, None)
+    live = Live(EncoderRunner(teacher, "sequence"), None)
+    with pytest.raises(UsageError) as caught:
+        part.bind(live, student, teacher)
+    assert caught.value.where == where
+
+
+def test_without_a_teacher_the_tasks_own_loss_is_all():
+    part = build(Settings(weight=0.0), None, None)
+    assert not part.asks and part.objective(None) is None and part.state_dict() == {}

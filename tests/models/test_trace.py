@@ -1,0 +1,100 @@
+"""What a trace holds equals what transformers shows of each row by itself, in every layout."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bertft.config.method import MethodConfig
+from bertft.config.parts import prefix
+from bertft.errors import UsageError
+from bertft.methods import attach, build
+from bertft.models.runner import EncoderRunner
+from bertft.models.trace import Trace
+
+LENGTHS = [2, 9, 9, 5, 14]
+
+
+def rows_of(model, batch):
+    """Hidden states [layers + 1][N, H] and attention [layers][rows][heads, t, t], eagerly."""
+    model.set_attn_implementation("eager")
+    states, maps, at = [], [], 0
+    for length in batch.lengths.tolist():
+        output = model(
+            batch.input_ids[None, at : at + length], attention_mask=torch.ones(1, length).long(),
+            output_hidden_states=True, output_attentions=True,
+        )  # fmt: skip
+        states.append(output.hidden_states)
+        maps.append([each[0] for each in output.attentions])
+        at += length
+    hidden = [torch.cat([row[n][0] for row in states]) for n in range(len(states[0]))]
+    return hidden, [[row[n] for row in maps] for n in range(len(maps[0]))]
+
+
+@pytest.mark.parametrize("layout", ["stream", "rows", "padded"])
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "albert", "modernbert"])
+def test_states_and_attention(encoder, batch, kind, layout):
+    made = batch(LENGTHS, types=False)
+    hidden, maps = rows_of(encoder(kind), made)
+    trace = Trace(frozenset({0, 2}), states=True)
+    runner = EncoderRunner(encoder(kind), "sequence", layout)
+    with torch.no_grad():
+        logits = runner(made, trace)
+        torch.testing.assert_close(runner(made), logits, rtol=0, atol=0)  # looking changes nothing
+    assert sorted(trace.heads) == [0, 2] and len(trace.hidden) == len(hidden) == 4
+    for one, other in zip(trace.hidden, hidden, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)  # eager's softmax is in fp32
+    for layer, heads in trace.heads.items():
+        assert heads.query.shape == (sum(LENGTHS), 2, 12)
+        at = 0
+        for length, expected in zip(LENGTHS, maps[layer], strict=True):
+            q, k = (each[at : at + length].transpose(0, 1) for each in (heads.query, heads.key))
+            scores = heads.scale * q @ k.transpose(1, 2)
+            if heads.window is not None:
+                steps = torch.arange(length)
+                far = (steps[:, None] - steps[None]).abs() >= heads.window
+                scores = scores.masked_fill(far, float("-inf"))
+            torch.testing.assert_close(scores.softmax(-1), expected, rtol=0, atol=1e-6)
+            at += length
+
+
+@pytest.mark.parametrize("layout", ["stream", "rows", "padded"])
+@pytest.mark.parametrize("kind", ["key_value", "prompt"])
+def test_the_places_of_a_prefix_are_left_out(encoder, batch, kind, layout):
+    settings = MethodConfig(name="test", prefix=prefix.Settings(kind=kind, length=3))
+    made, traces = batch(LENGTHS), []
+    for each in ("padded", layout):
+        model = encoder("bert")
+        torch.manual_seed(1)
+        attach(build(settings, None, ()), model)
+        traces.append(Trace(frozenset({1}), states=True))
+        EncoderRunner(model.eval(), "sequence", each)(made, traces[-1])
+    wanted, trace = traces
+    assert all(each.shape == (sum(LENGTHS), 24) for each in trace.hidden)
+    for one, other in zip(trace.hidden, wanted.hidden, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
+    torch.testing.assert_close(trace.heads[1].value, wanted.heads[1].value, rtol=0, atol=1e-10)
+
+
+def test_gradients_flow_back_and_checkpointing_changes_none(encoder, batch):
+    found = []
+    for checkpointing in (False, True):
+        model = encoder("bert").train()
+        if checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        trace = Trace(frozenset({2}), states=True)
+        logits = EncoderRunner(model, "sequence")(batch(LENGTHS), trace)
+        loss = logits.sum() + trace.heads[2].value.square().sum() + trace.hidden[1].cos().sum()
+        loss.backward()
+        found.append([each.grad for each in model.parameters()])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
+
+
+def test_outside_the_interface_states_alone_are_seen(encoder, batch):
+    model, made = encoder("deberta-v2"), batch(LENGTHS)
+    runner, trace = EncoderRunner(model, "sequence"), Trace(states=True)
+    runner(made, trace)
+    assert [each.shape for each in trace.hidden] == [(sum(LENGTHS), 24)] * 4
+    with pytest.raises(UsageError, match="attention of a deberta-v2 model"):
+        runner(made, Trace(frozenset({0})))
