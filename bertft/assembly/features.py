@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
+from bertft.data.bad_rows import BadRows, Fault, settle
 from bertft.data.features import FeatureTable, featurize, tokenizer_hash
 from bertft.data.rows import Rows
 from bertft.tasks.task import BaseTask
 
-__all__ = ["features_of"]
+__all__ = ["features_of", "features_to_answer"]
 
 
 def features_of(
@@ -19,12 +23,41 @@ def features_of(
     tokenizer: Any,
     max_length: int,
     cache: Path | None,
+    on_bad_row: str = "error",
 ) -> dict[str, FeatureTable]:
-    """Split name → table, of the splits that are labelled and have rows."""
+    """Split name → table, of the splits that are labelled and have rows.
+
+    Rows that give no feature are bad rows, found here because it takes a tokenizer: DataError
+    names them, or they are left out and counted with the others of their ``Rows``.
+    """
     encode = task.encoder(tokenizer, max_length)
     key = [task.key(), max_length, tokenizer_hash(tokenizer)]
-    return {
-        name: featurize(each, encode, key, cache)
-        for name, each in rows.items()
-        if each.labelled and len(each)
-    }
+    fault, tables = task.without_feature(max_length), {}
+    for name, each in rows.items():
+        if each.labelled and len(each):
+            tables[name] = featurize(each, encode, key, cache, hint=fault.detail)
+            _settle_featureless(tables[name], fault, on_bad_row)
+    return tables
+
+
+def features_to_answer(
+    rows: Rows, task: BaseTask, tokenizer: Any, max_length: int, on_bad_row: str
+) -> FeatureTable:
+    """The table of rows without labels."""
+    fault = task.without_feature(max_length)
+    table = featurize(rows, task.encoder(tokenizer, max_length), [], None, hint=fault.detail)
+    _settle_featureless(table, fault, on_bad_row)
+    return table
+
+
+def _settle_featureless(table: FeatureTable, fault: Fault, policy: str) -> None:
+    rows = table.rows
+    there = np.zeros(len(rows), bool)
+    there[table.gather("row", np.arange(len(table)))] = True
+    if there.all():
+        return
+    bad = BadRows(rows.source, rows.unit)
+    for line in rows.table.column("line").filter(pa.array(~there)).to_pylist():
+        bad.add(line, fault)
+    settle([bad], policy)
+    rows.skipped.update(bad.counts)

@@ -1,6 +1,6 @@
 """What a merged folder holds beside a plain transformers model: ``bertft.json``, maybe a prefix.
 
-    bertft.json            {"max_length": n, "prefix": settings or null}
+    bertft.json            {"max_length": n, "answering": {…}, "prefix": settings or null}
     prefix.safetensors     trained vectors, where merge was told prefix=beside
 
 Plain transformers ignores both; ``bertft eval|predict`` use them, so that they give the run's
@@ -9,12 +9,14 @@ answers.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from bertft.config.data import DataConfig
 from bertft.config.method import MethodConfig
 from bertft.config.parts.prefix import Settings
 from bertft.errors import DataError
@@ -28,20 +30,36 @@ _FACTS, _PREFIX = "bertft.json", "prefix.safetensors"
 
 
 class Beside:
-    """``max_length`` None: nothing is known; ``method`` has at most a prefix."""
+    """``max_length`` None: nothing is known; ``method`` has at most a prefix.
 
-    def __init__(self, max_length: int | None, prefix: Settings | None) -> None:
+    ``answering``: the settings of ``data`` that the task's answers depend on.
+    """
+
+    def __init__(
+        self,
+        max_length: int | None = None,
+        prefix: Settings | None = None,
+        answering: Mapping[str, Any] | None = None,
+    ) -> None:
         self.max_length, self.prefix = max_length, prefix
+        self.answering = dict(answering or {})
 
     @property
     def method(self) -> Any:
         return MethodConfig(name="merged", prefix=self.prefix)
 
 
-def write_beside(folder: Path, max_length: int, prefix: Settings | None, model: Any) -> None:
+def write_beside(
+    folder: Path,
+    max_length: int,
+    prefix: Settings | None,
+    model: Any,
+    answering: Mapping[str, Any] | None = None,
+) -> None:
     """Leave both files in ``folder``; the prefix's vectors are taken from ``model``."""
     settings = asdict(prefix) if prefix is not None else None
-    write_json(folder / _FACTS, {"max_length": max_length, "prefix": settings})
+    facts = {"max_length": max_length, "answering": dict(answering or {}), "prefix": settings}
+    write_json(folder / _FACTS, facts)
     if prefix is not None:
         write_tensors(folder / _PREFIX, _vectors(model))
 
@@ -49,11 +67,13 @@ def write_beside(folder: Path, max_length: int, prefix: Settings | None, model: 
 def read_beside(folder: Path) -> Beside:
     """DataError if what is there cannot be read."""
     if not (folder / _FACTS).is_file():
-        return Beside(None, None)
+        return Beside()
     content = read_object(folder / _FACTS)
     try:
         settings = content.get("prefix")
-        return Beside(content["max_length"], Settings(**settings) if settings else None)
+        prefix, answering = Settings(**settings) if settings else None, content.get("answering")
+        replace(DataConfig(name=""), **(answering or {}))  # TypeError for what is no setting
+        return Beside(content["max_length"], prefix, answering)
     except (KeyError, TypeError) as error:
         raise DataError(f"is of another form ({error})", where=str(folder / _FACTS)) from None
 

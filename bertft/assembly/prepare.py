@@ -79,10 +79,13 @@ def prepare(config: TrainConfig, run: RunFolder, manifest: dict[str, Any] | None
     taken = sum(part.positions for part in build_parts(method, None, ()))
     found, _ = load_config(located(config.model, source), tokenizer, {})
     source = base.pinned(source, found)
-    max_length = check_max_length(config.data.max_length, longest_input(found, tokenizer) - taken)
-    features = features_of(
-        dict(splits.items()), task, tokenizer, max_length, cache_folder(config.data.cache)
+    max_length = check_max_length(
+        config.data.max_length, longest_input(found, tokenizer) - taken, task.default_max_length
     )
+    features = features_of(
+        dict(splits.items()), task, tokenizer, max_length, cache_folder(config.data.cache),
+        config.data.on_bad_row,
+    )  # fmt: skip
     seed_all(config.seed)
     adapted = assemble(
         source, config.model, method, task, tokenizer,

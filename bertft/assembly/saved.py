@@ -113,12 +113,13 @@ def _open_folder(folder: Path, precision: str, device: str, data: DataConfig | N
     name, labels = recognise(read_object(folder / "config.json"))
     if data is not None:
         _check_task(data, name)
-    data = data or DataConfig(name=folder.name, task=name)
+    beside = read_beside(folder)
+    if data is None:
+        data = replace(DataConfig(name=folder.name, task=name), **beside.answering)
     settings = ModelConfig(name=folder.name, path=str(folder))
     tokenizer = load_tokenizer(settings)
     task = build_task(data, labels)
     source = Source(folder.name, "folder", str(folder.resolve()))
-    beside = read_beside(folder)
     adapted = assemble(
         source, settings, beside.method, task, tokenizer,
         choose(precision, resolve_device(device)),
@@ -131,6 +132,7 @@ def _open_folder(folder: Path, precision: str, device: str, data: DataConfig | N
     longest = check_max_length(
         data.max_length or beside.max_length,
         longest_input(adapted.model.config, tokenizer) - taken,
+        task.default_max_length,
     )
     return Saved(adapted, data, Facts(name, labels, longest, 0))
 

@@ -58,7 +58,8 @@ def _merge(config: MergeConfig, folder: Path, name: str) -> list[str]:
     before, metrics_before = _score(saved, rows)
     folded = sum(part.fold(adapted.model) for part in adapted.parts)
     settings = saved.config.method.prefix if beside else None
-    write_beside(folder, saved.facts.max_length, settings, adapted.model)
+    answering = {name: getattr(saved.data, name) for name in adapted.task.answer_settings}
+    write_beside(folder, saved.facts.max_length, settings, adapted.model, answering)
     for module in ("prefix", "prompt"):
         if module in adapted.model._modules:
             delattr(adapted.model, module)

@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
+from bertft.assembly.features import features_to_answer
 from bertft.assembly.saved import open_saved
 from bertft.assembly.warn import warn
 from bertft.config.commands import PredictConfig
 from bertft.config.data import DataConfig
-from bertft.data.features import featurize
 from bertft.data.rows import Rows
 from bertft.data.sources import load_inputs
 from bertft.errors import DataError, UsageError
@@ -43,24 +43,24 @@ def run(config: PredictConfig, _: Path) -> None:
             )  # fmt: skip
         adapted.task.threshold = config.threshold
     rows = _rows(config.input, data)
-    encode = adapted.task.encoder(adapted.tokenizer, saved.facts.max_length)
-    table = featurize(rows, encode, [], None)
+    table = features_to_answer(
+        rows, adapted.task, adapted.tokenizer, saved.facts.max_length, data.on_bad_row
+    )
+    for reason, count in rows.skipped.items():
+        warn(f"{rows.source}: {count:,} × {reason} left out, and so without an answer")
     logits = predict_logits(adapted.runner, table, adapted.precision)
     with _output(config.output) as file:
-        for answer in adapted.task.answers(logits, rows.table.to_pylist()):
+        for answer in adapted.task.answers(logits, table):
             file.write(json.dumps(answer, ensure_ascii=False) + "\n")
 
 
 def _rows(name: str, data: DataConfig) -> Rows:
-    """The rows of ``name``, read as the run read its own; what is left out is told."""
+    """The rows of ``name``, read as the run read its own."""
     try:
-        rows = load_inputs(name, data)
+        return load_inputs(name, data)
     except DataError as error:  # here the setting is called text
         what = error.what.replace("data.text", "text")
         raise DataError(what, where=error.where, hint=error.hint) from error
-    for reason, count in rows.skipped.items():
-        warn(f"{rows.source}: {count:,} × {reason} left out, and so without an answer")
-    return rows
 
 
 def _check(path: Path) -> None:

@@ -34,7 +34,10 @@ class TrainConfig:
 class EvalConfig:
     """Score a run's best checkpoint, or a transformers folder, on labelled rows."""
 
-    run: str = setting(MISSING, "A run folder, or one of a merged or plain transformers model.")
+    run: str | None = setting(None, "A run folder, or one of a merged or plain transformers model.")
+    predictions: str | None = setting(
+        None, "Instead of run: answers to questions from elsewhere, a JSON object id to text."
+    )
     data: DataConfig | None = setting(None, "Rows to score; null: those of the run.")
     split: str = setting("validation", "Which split.", choices=("validation", "test", "train"))
     checkpoint: str = setting("best", "best, last or a step number.")
@@ -75,7 +78,11 @@ class PredictConfig:
     )
     device: str = setting("auto", "auto: CUDA if present, else CPU.")
     threshold: float | None = setting(
-        None, "multi_label: probability from which a label is given; null: 0.5.", above=0, below=1
+        None,
+        "Probability that decides. multi_label: from which a label is given; question_answering:"
+        " of no answer, above which none is given; null: the run's.",
+        above=0,
+        below=1,
     )
 
 

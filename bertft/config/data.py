@@ -33,10 +33,14 @@ class DataConfig:
     subset: str | None = setting(None, "Configuration name of the Hub data set.")
     sample: str | None = setting(None, "Name of the embedded sample; source=sample.")
     text: Any = setting(
-        "text", "Column of the text, by name or position from 0; a list of two for pairs."
+        None,
+        "Column of the text, by name or position from 0; a list of two for pairs; null: the"
+        " task's own, text or [question,context].",
     )
     label: Any = setting(
-        "label", "Column of the label, by name or position; a list of 0/1 columns for multi_label."
+        None,
+        "Column of the label, by name or position; a list of 0/1 columns for multi_label; null:"
+        " the task's own, label or answers.",
     )
     labels: Any = setting(
         None, "Class names in order; null: those found in train, sorted (numbers as numbers)."
@@ -61,7 +65,8 @@ class DataConfig:
     )
     max_length: int | None = setting(
         None,
-        "Longest row in tokens, special ones included; null: the smaller of 256 and the model's.",
+        "Longest row in tokens, special ones included; null: the smaller of the model's and 256,"
+        " of question_answering 384.",
         at_least=4,
     )
     on_bad_row: str = setting(
@@ -69,6 +74,21 @@ class DataConfig:
     )
     metric: str | None = setting(
         None, "Metric that chooses the best checkpoint; null: the task's own."
+    )
+    stride: int = setting(
+        128, "Tokens of a long context that two neighbouring windows share.", at_least=0
+    )
+    unanswerable: bool = setting(
+        True, "Whether a question may have no answer (SQuAD v2); false: each gets one (v1)."
+    )
+    max_answer_length: int = setting(30, "Longest answer to a question, in tokens.", at_least=1)
+    no_answer_threshold: float = setting(
+        0.5, "Probability of no answer above which a question gets none.", above=0, below=1
+    )
+    scorer: str = setting(
+        "squad",
+        "Rules of exact and f1: squad by words, cmrc2018 by Chinese characters.",
+        choices=("squad", "cmrc2018"),
     )
     seed: int = setting(
         0, "Seed of the split and of sampled rows; stays while seed varies.", at_least=0

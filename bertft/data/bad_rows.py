@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from bertft.errors import DataError
 
-__all__ = ["UNDECODABLE", "BadRows", "Fault", "settle"]
+__all__ = ["UNDECODABLE", "BadRows", "Fault", "place", "settle"]
 
 UNDECODABLE = "bytes outside the encoding"
 
@@ -23,11 +23,19 @@ class Fault(Exception):
         self.reason, self.detail = reason, detail or reason
 
 
-class BadRows:
-    """The bad rows of one source: all counted by reason, the first five kept to be shown."""
+def place(source: str, line: int, unit: str = "") -> str:
+    """``source:line``; of rows that are not told apart by lines, "source, ``unit`` line"."""
+    return f"{source}, {unit} {line}" if unit else f"{source}:{line}"
 
-    def __init__(self, source: str) -> None:
-        self.source = source
+
+class BadRows:
+    """The bad rows of one source: all counted by reason, the first five kept to be shown.
+
+    ``unit``: what their numbers count where it is not lines.
+    """
+
+    def __init__(self, source: str, unit: str = "") -> None:
+        self.source, self.unit = source, unit
         self.counts: Counter[str] = Counter()
         self.first: list[tuple[int, str]] = []
 
@@ -49,7 +57,7 @@ def settle(found: Sequence[BadRows], policy: str) -> None:
     total = sum(len(bad) for bad in found)
     lines = []
     for bad in found:
-        lines += [f"  {bad.source}:{line}: {detail}" for line, detail in bad.first]
+        lines += [f"  {place(bad.source, line, bad.unit)}: {detail}" for line, detail in bad.first]
         if len(bad) > len(bad.first):
             rest = ", ".join(f"{count:,} × {reason}" for reason, count in bad.counts.most_common())
             lines.append(f"  … of {len(bad):,} in {bad.source} ({rest})")

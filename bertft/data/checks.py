@@ -2,65 +2,50 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bertft.data.bad_rows import UNDECODABLE, BadRows, Fault
-from bertft.data.columns import Asked
-from bertft.data.labels import NO_NUMBER, Form
+from bertft.data.bad_rows import BadRows, Fault
+from bertft.data.labels import NO_NUMBER
 from bertft.errors import DataError
 
-__all__ = ["check_enough", "check_form", "drop", "table_of"]
+if TYPE_CHECKING:
+    from bertft.data.forms.form import RowForm
+
+__all__ = ["check_enough", "check_labels", "drop", "table_of"]
 
 _CHUNK = 65_536
-_ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 
 
 def table_of(
-    records: Iterable[tuple[int, Sequence[Any]]],
-    columns: Asked,
-    form: Form | None,
-    separator: str,
-    bad: BadRows,
+    records: Iterable[tuple[int, Sequence[Any]]], form: RowForm, split: str, bad: BadRows
 ) -> pa.Table:
     """The records that can be used, as the table of ``Rows``; the others go to ``bad``.
 
-    ``form`` None: rows without labels. A missing label is null here, for a whole split may
-    have none.
+    A missing label is null here, for a whole split may have none.
     """
-    names = ["text", "text_pair"][: len(columns.text)]
-    fields = [(name, pa.large_string()) for name in names]
-    if form is not None:
-        fields.append(("label", form.kind))
-    schema = pa.schema([*fields, ("line", pa.int64())])
-    batches = _batches(records, len(names), form, separator, bad, schema)
-    return pa.Table.from_batches(list(batches), schema)
+    schema = pa.schema([*form.schema, ("line", pa.int64())])
+    return pa.Table.from_batches(list(_batches(records, form, split, bad, schema)), schema)
 
 
 def _batches(
     records: Iterable[tuple[int, Sequence[Any]]],
-    texts: int,
-    form: Form | None,
-    separator: str,
+    form: RowForm,
+    split: str,
     bad: BadRows,
     schema: pa.Schema,
 ) -> Iterator[pa.RecordBatch]:
     rows: list[list[Any]] = []
     for line, fields in records:
         try:
-            row: list[Any] = [_text(field) for field in fields[:texts]]
-            if form is not None:
-                row.append(form.parse([_label(field) for field in fields[texts:]], separator))
-            row.append(line)
+            rows.append([*form.parse(fields, split), line])
         except Fault as fault:
             bad.add(line, fault)
             continue
-        rows.append(row)
         if len(rows) == _CHUNK:
             yield _batch(rows, schema)
             rows = []
@@ -74,33 +59,6 @@ def _batch(rows: list[list[Any]], schema: pa.Schema) -> pa.RecordBatch:
     return pa.record_batch(arrays, schema=schema)
 
 
-def _text(value: Any) -> str:
-    if value is None or value == "" or (isinstance(value, str) and value.isspace()):
-        raise Fault("empty text")
-    if not isinstance(value, str):
-        raise Fault("text is no string", f"the text is a {type(value).__name__}, not a string")
-    return _clean(value, "text")
-
-
-def _label(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_label(each) for each in value]
-    return _clean(value, "label") if isinstance(value, str) else value
-
-
-def _clean(value: str, what: str) -> str:
-    if "\0" in value:
-        raise Fault("NUL byte", f"a NUL byte in the {what}")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            if _ESCAPED_BYTE.search(value):
-                raise Fault(UNDECODABLE, f"{UNDECODABLE} in the {what}") from error
-            raise Fault("unpaired surrogate", f"an unpaired surrogate in the {what}") from error
-    return value
-
-
 def drop(table: pa.Table, faulty: Sequence[tuple[np.ndarray, Fault]], bad: BadRows) -> pa.Table:
     """The table without the rows of each mask, which go to ``bad`` with their fault."""
     gone = np.zeros(table.num_rows, dtype=bool)
@@ -112,7 +70,7 @@ def drop(table: pa.Table, faulty: Sequence[tuple[np.ndarray, Fault]], bad: BadRo
     return table.filter(pa.array(~gone)) if gone.any() else table
 
 
-def check_form(task: str, table: pa.Table, named: bool, bad: BadRows) -> None:
+def check_labels(task: str, table: pa.Table, named: bool, bad: BadRows) -> None:
     """DataError where the labels are not of the kind that ``task`` learns.
 
     Before bad rows are reported: thousands of them would hide the one cause. ``named``: the
@@ -143,7 +101,7 @@ def check_form(task: str, table: pa.Table, named: bool, bad: BadRows) -> None:
         )
 
 
-def check_enough(task: str, table: pa.Table, bad: BadRows, training: bool) -> None:
+def check_enough(form: RowForm, table: pa.Table, bad: BadRows, training: bool) -> None:
     """DataError where nothing is left to use, or (``training``) nothing to learn."""
     if table.num_rows == 0:
         reasons = ", ".join(f"{count:,} × {reason}" for reason, count in bad.counts.most_common())
@@ -151,15 +109,8 @@ def check_enough(task: str, table: pa.Table, bad: BadRows, training: bool) -> No
         raise DataError(what, where=bad.source)
     if not training or table.num_rows == 1:
         return
-    values, what = table.column("label"), ""
-    if task == "multi_label":
-        if not pc.any(pc.greater(pc.list_value_length(values), 0)).as_py():
-            what = "no row has a label"
-    elif len(distinct := pc.unique(values)) == 1:
-        what = f"all rows have the label {distinct[0].as_py()}"
-    if what:
-        hint = "There is nothing to learn. Is data.label the column you mean?"
-        raise DataError(what, where=bad.source, hint=hint)
+    if what := form.nothing_to_learn(table):
+        raise DataError(what, where=bad.source, hint=f"There is nothing to learn. {form.advice}")
 
 
 def _continuous(names: list[str]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,24 @@ def read_parquet(path: Path, columns: Asked, source: str) -> Iterator[Record]:
     try:
         with parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
-            wanted = [names[place] for place in find(columns, names, len(names), source)]
-            yield from read_batches(file.iter_batches(columns=wanted), wanted)
+            places = find(columns, names, len(names), source)
+            wanted = [None if place is None else names[place] for place in places]
+            there = [name for name in wanted if name is not None]
+            yield from read_batches(file.iter_batches(columns=there), wanted)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"not a Parquet file that can be read ({error})", where=source) from error
 
 
-def read_batches(batches: Iterable[pa.RecordBatch], names: list[str]) -> Iterator[Record]:
-    """Records with the values of ``names``, counted from 1."""
+def read_batches(
+    batches: Iterable[pa.RecordBatch], names: Sequence[str | None]
+) -> Iterator[Record]:
+    """Records with the values of ``names`` (None: a value that is None), counted from 1."""
     line = 1
     for batch in batches:
-        values = [_values(batch.column(name)) for name in names]
+        values = [
+            [None] * batch.num_rows if name is None else _values(batch.column(name))
+            for name in names
+        ]
         for fields in zip(*values, strict=True):
             yield line, list(fields)
             line += 1

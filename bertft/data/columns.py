@@ -10,45 +10,44 @@ from bertft.config.data import DataConfig
 from bertft.config.messages import did_you_mean
 from bertft.errors import DataError, UsageError
 
-__all__ = ["Asked", "asked", "find"]
+__all__ = ["Asked", "find", "label_names", "text_names"]
 
 Name = str | int
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One or two ``text`` columns; none, one or many ``label`` columns: names or positions."""
+    """One or more ``text`` columns; none, one or many ``label`` columns: names or positions.
+
+    ``optional`` names are read where the rows have them, and are None where not.
+    """
 
     text: tuple[Name, ...]
     label: tuple[Name, ...]
+    optional: tuple[str, ...] = ()
 
     @property
     def all(self) -> tuple[Name, ...]:
-        return self.text + self.label
+        return self.text + self.label + self.optional
 
     @property
     def named(self) -> bool:
         """Whether any column is asked for by name."""
-        return any(isinstance(each, str) for each in self.all)
+        return any(isinstance(each, str) for each in self.text + self.label)
 
     def setting(self, place: int) -> str:
         """The setting that asks for column number ``place`` of ``all``."""
         return "data.text" if place < len(self.text) else "data.label"
 
 
-def asked(config: DataConfig, labelled: bool = True) -> Asked:
-    """The columns that ``config`` asks for. UsageError where it asks for what cannot be."""
-    text, label = _names(config.text, "data.text"), _names(config.label, "data.label")
-    if len(text) not in (1, 2):
-        raise UsageError(
-            f"{len(text)} columns of text", where="data.text", hint="Name one, or two for pairs"
-        )
-    if len(label) != 1 and config.task != "multi_label":
-        raise UsageError(
-            f"{len(label)} columns of labels", where="data.label",
-            hint="Name one; a list of 0/1 columns is for data.task=multi_label",
-        )  # fmt: skip
-    return Asked(text, label if labelled else ())
+def text_names(config: DataConfig, default: tuple[Name, ...]) -> tuple[Name, ...]:
+    """The columns of data.text. UsageError for what names none."""
+    return default if config.text is None else _names(config.text, "data.text")
+
+
+def label_names(config: DataConfig, default: tuple[Name, ...]) -> tuple[Name, ...]:
+    """The columns of data.label. UsageError for what names none."""
+    return default if config.label is None else _names(config.label, "data.label")
 
 
 def _names(value: Any, where: str) -> tuple[Name, ...]:
@@ -65,15 +64,19 @@ def _names(value: Any, where: str) -> tuple[Name, ...]:
     return names
 
 
-def find(columns: Asked, names: Sequence[str] | None, count: int, source: str) -> list[int]:
+def find(columns: Asked, names: Sequence[str] | None, count: int, source: str) -> list[int | None]:
     """Positions of the asked columns among ``count``, of which ``names`` (None: no header).
 
-    Raises DataError with the nearest name, or the positions that there are.
+    None for an optional one that is not there. Raises DataError with the nearest name, or the
+    positions that there are.
     """
-    return [
+    needed = columns.text + columns.label
+    places: list[int | None] = [
         _position(name, names, count, columns.setting(place), source)
-        for place, name in enumerate(columns.all)
+        for place, name in enumerate(needed)
     ]
+    known = list(names or ())
+    return places + [known.index(each) if each in known else None for each in columns.optional]
 
 
 def _position(

@@ -46,6 +46,7 @@ def featurize(
     *,
     chunk: int = CHUNK,
     progress: Callable[[int], None] | None = None,
+    hint: str | None = None,
 ) -> FeatureTable:
     """The features of ``rows``: from ``cache`` where its key is there, else built (and kept).
 
@@ -53,21 +54,29 @@ def featurize(
     ``row`` counted from the chunk's first row; it may give any number of features a row.
     ``key_parts`` are JSON values that, with the rows, determine what it gives. ``cache=None``
     keeps the table in memory. ``progress`` is told how many rows each chunk had.
-    Raises DataError without rows, EnvironmentFailed if the cache cannot be written.
+    Raises DataError without rows or where none gives a feature (``hint`` may say why),
+    EnvironmentFailed if the cache cannot be written.
     """
     if len(rows) == 0:
         raise DataError("there are no rows", where=rows.source)
-    batches = _encoded(rows, encode, chunk, progress)
+    batches = _encoded(rows, encode, chunk, progress, hint)
     if cache is None:
         sink = pa.BufferOutputStream()
         _write(batches, sink)
-        return FeatureTable(sink.getvalue())
-    folder, key = cache / "features", feature_key(rows, key_parts)
-    return _cached(folder, key) or _build(folder, key, batches)
+        table = FeatureTable(sink.getvalue())
+    else:
+        folder, key = cache / "features", feature_key(rows, key_parts)
+        table = _cached(folder, key) or _build(folder, key, batches)
+    table.rows = rows
+    return table
 
 
 def _encoded(
-    rows: Rows, encode: Encode, chunk: int, progress: Callable[[int], None] | None
+    rows: Rows,
+    encode: Encode,
+    chunk: int,
+    progress: Callable[[int], None] | None,
+    hint: str | None,
 ) -> Iterator[pa.RecordBatch]:
     schema, done = None, 0
     for columns in rows.chunks(chunk):
@@ -82,7 +91,7 @@ def _encoded(
         if progress is not None:
             progress(size)
     if schema is None:
-        raise DataError("no row gave a feature", where=rows.source)
+        raise DataError("no row gave a feature", where=rows.source, hint=hint)
 
 
 def _write(batches: Iterator[pa.RecordBatch], sink: Any) -> None:

@@ -2,7 +2,8 @@
 
     .csv  .tsv .tab  .jsonl .ndjson  .parquet .pq  .txt (a text a line, no labels)
 
-Any other ending is read as CSV where data.separator is given.
+The form of the rows may have endings of its own. Any other ending is read as CSV where
+data.separator is given.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from bertft.config.data import DataConfig
 from bertft.data.bad_rows import BadRows
 from bertft.data.columnar import read_parquet
 from bertft.data.columns import Asked
+from bertft.data.forms.form import RowForm
 from bertft.data.json_lines import read_json_lines
 from bertft.data.separated import Record, read_separated
 from bertft.data.text_files import open_text, text_lines
 from bertft.errors import DataError
 
-__all__ = ["read_file", "read_stream"]
+__all__ = ["is_file_name", "read_file", "read_stream"]
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _JSON_LINES = (".jsonl", ".ndjson")
@@ -28,19 +30,26 @@ _PARQUET = (".parquet", ".pq")
 _NO_QUOTING = (".tsv", ".tab")
 
 
-def read_file(path: Path, columns: Asked, config: DataConfig, bad: BadRows) -> Iterator[Record]:
+def is_file_name(name: str, form: RowForm) -> bool:
+    """Whether ``name`` ends as a file of rows does, and so is no split of a Hub data set."""
+    return Path(name).suffix.lower() in (*_SEPARATORS, *_JSON_LINES, *_PARQUET, *form.readers)
+
+
+def read_file(path: Path, form: RowForm, config: DataConfig, bad: BadRows) -> Iterator[Record]:
     """(line, asked fields) of each row. Raises DataError; rows that do not parse go to ``bad``."""
-    ending = path.suffix.lower()
-    if ending in _PARQUET:
+    ending, columns = path.suffix.lower(), form.columns
+    if ending in form.readers:
+        yield from form.readers[ending](path, columns, config, bad)
+    elif ending in _PARQUET:
         yield from read_parquet(path, columns, bad.source)
     elif ending in _JSON_LINES:
         with open_text(path, config.encoding, "\n") as file:
             yield from read_json_lines(file, columns, config.encoding, bad)
-    elif ending == ".txt" and config.separator is None and not columns.label:
+    elif ending == ".txt" and config.separator is None and len(columns.all) == 1:
         with open_text(path, config.encoding, "\n") as file:
             yield from _texts(text_lines(file, bad.source, config.encoding))
     else:
-        yield from _separated(path, ending, columns, config, bad)
+        yield from _separated(path, ending, form, config, bad)
 
 
 def read_stream(
@@ -53,12 +62,12 @@ def read_stream(
 
 
 def _separated(
-    path: Path, ending: str, columns: Asked, config: DataConfig, bad: BadRows
+    path: Path, ending: str, form: RowForm, config: DataConfig, bad: BadRows
 ) -> Iterator[Record]:
     given = config.separator
     separator = {"\\t": "\t"}.get(given, given) if given is not None else _SEPARATORS.get(ending)
     if separator is None:
-        known = (*_SEPARATORS, *_JSON_LINES, *_PARQUET)
+        known = (*_SEPARATORS, *_JSON_LINES, *_PARQUET, *form.readers)
         raise DataError(
             f"{ending or 'no ending'} does not say how to read the file", where=bad.source,
             hint=f"Known are {', '.join(known)}; any other with data.separator=<character>",
@@ -69,7 +78,7 @@ def _separated(
     with open_text(path, config.encoding, "" if quoting else "\n") as file:
         yield from read_separated(
             file,
-            columns,
+            form.columns,
             separator=separator,
             quoting=quoting,
             header=config.header,

@@ -33,17 +33,19 @@ def open_hub(config: DataConfig, split: str, columns: Asked) -> Origin:
     dataset = _load(config.hub, config.subset, split, source)
     names: list[str] = dataset.column_names
     places = find(columns, names, len(names), source)
-    wanted = [names[place] for place in places]
-    classes = _classes(dataset.features[wanted[-1]]) if columns.label else None
+    wanted = [None if place is None else names[place] for place in places]
+    there = [name for name in wanted if name is not None]
+    label = len(columns.text) + len(columns.label) - 1
+    classes = _classes(dataset.features[wanted[label]]) if columns.label else None
     given = None if config.labels is None else {str(name) for name in config.labels}
     use = classes if classes is not None and given in (None, set(classes)) else None
 
     def records(bad: BadRows) -> Iterator[Record]:
-        batches = dataset.select_columns(wanted).with_format("arrow").iter(_BATCH)
+        batches = dataset.select_columns(there).with_format("arrow").iter(_BATCH)
         parts = (batch for table in batches for batch in table.to_batches())
         for line, fields in read_batches(parts, wanted):
             if classes is not None:
-                fields[-1] = _named(fields[-1], use)
+                fields[label] = _named(fields[label], use)
             yield line, fields
 
     return Origin(source, records, use)

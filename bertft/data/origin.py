@@ -9,6 +9,7 @@ from bertft.config.data import DataConfig
 from bertft.data.bad_rows import BadRows
 from bertft.data.columns import Asked, find
 from bertft.data.files import read_file
+from bertft.data.forms.form import RowForm
 from bertft.data.separated import Record
 from bertft.data.text_files import existing
 from bertft.errors import UsageError
@@ -20,22 +21,25 @@ __all__ = ["Origin", "open_file", "open_sample"]
 class Origin:
     """``records`` reads; what does not parse goes to the BadRows it is given.
 
-    ``classes`` are the class names where the source itself has them.
+    ``classes`` are the class names where the source itself has them. ``unit``: what the records'
+    numbers count where it is not lines.
     """
 
     source: str
     records: Callable[[BadRows], Iterator[Record]]
     classes: list[str] | None = None
     files: tuple[str, ...] = ()
+    unit: str = ""
 
 
-def open_file(config: DataConfig, name: str, setting: str, columns: Asked) -> Origin:
+def open_file(config: DataConfig, name: str, setting: str, form: RowForm) -> Origin:
     """The file ``name``, which ``setting`` gave."""
     path = existing(name, setting)
     return Origin(
         name,
-        lambda bad: read_file(path, columns, config, bad),
+        lambda bad: read_file(path, form, config, bad),
         files=(str(path.resolve()),),
+        unit=form.unit(path.suffix.lower()),
     )
 
 
@@ -49,7 +53,8 @@ def open_sample(config: DataConfig, split: str, columns: Asked) -> Origin:
     content = generate(config.sample, split)
     names = list(content)
     places = find(columns, names, len(names), source)
-    wanted = [content[names[place]] for place in places]
+    count = len(next(iter(content.values())))
+    wanted = [[None] * count if place is None else content[names[place]] for place in places]
 
     def records(_: BadRows) -> Iterator[Record]:
         for line, fields in enumerate(zip(*wanted, strict=True), start=1):

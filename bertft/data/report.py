@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bertft.data.forms.form import RowForm
 from bertft.data.rows import Rows
 from bertft.data.sources import Splits
 from bertft.data.table import FeatureTable
@@ -27,7 +28,7 @@ class SplitReport:
     """``lengths``: quantiles and mean in tokens a feature. ``truncated``: share of the features.
 
     ``labels``: class → share of the rows (of several labels: of the rows that have it);
-    regression: min, mean and max. ``source`` and ``fingerprint`` say which rows they are.
+    other tasks: what their form tells. ``source`` and ``fingerprint`` say which rows they are.
     """
 
     rows: int
@@ -58,18 +59,20 @@ class DataReport:
 def describe(splits: Splits, features: Mapping[str, FeatureTable]) -> DataReport:
     """The report on the splits that have features (``features`` by split name)."""
     reports = {
-        name: _describe(rows, features[name]) for name, rows in splits.items() if name in features
+        name: _describe(rows, features[name], splits.form)
+        for name, rows in splits.items()
+        if name in features
     }
     both = splits.train is not None and splits.validation is not None
     return DataReport(
         reports,
-        overlap(splits.train, splits.validation) if both else None,  # type: ignore[arg-type]
+        overlap(splits.train, splits.validation, splits.form.texts) if both else None,  # type: ignore[arg-type]
         splits.cut,
         splits.labels,
     )
 
 
-def _describe(rows: Rows, features: FeatureTable) -> SplitReport:
+def _describe(rows: Rows, features: FeatureTable, form: RowForm) -> SplitReport:
     lengths = features.lengths
     quantiles = {name: float(np.quantile(lengths, q)) for name, q in _QUANTILES.items()}
     truncated = 0.0
@@ -80,7 +83,7 @@ def _describe(rows: Rows, features: FeatureTable) -> SplitReport:
         features=len(features),
         lengths={**quantiles, "mean": float(lengths.mean())},
         truncated=truncated,
-        labels=_balance(rows) if rows.labelled else {},
+        labels=form.balance(rows.table) if rows.labelled else {},
         skipped=dict(rows.skipped),
         source=rows.source,
         files=list(rows.files),
@@ -88,24 +91,14 @@ def _describe(rows: Rows, features: FeatureTable) -> SplitReport:
     )
 
 
-def _balance(rows: Rows) -> dict[str, float]:
-    values = rows.table.column("label")
-    if pa.types.is_floating(values.type):
-        bounds = pc.min_max(values).as_py()
-        return {"min": bounds["min"], "mean": pc.mean(values).as_py(), "max": bounds["max"]}
-    if pa.types.is_list(values.type):
-        values = pc.list_flatten(values)
-    counts = {each["values"]: each["counts"] for each in pc.value_counts(values).to_pylist()}
-    return {name: counts[name] / len(rows) for name in sorted(counts)}
-
-
-def overlap(train: Rows, validation: Rows) -> int:
+def overlap(train: Rows, validation: Rows, texts: Sequence[str] = ("text", "text_pair")) -> int:
     """Rows of ``validation`` whose texts, space around them apart, also stand in ``train``."""
-    return int(pc.sum(pc.is_in(_texts(validation), value_set=_texts(train))).as_py() or 0)
+    there = pc.is_in(_texts(validation, texts), value_set=_texts(train, texts))
+    return int(pc.sum(there).as_py() or 0)
 
 
-def _texts(rows: Rows) -> pa.ChunkedArray:
-    names = [name for name in ("text", "text_pair") if name in rows.columns]
+def _texts(rows: Rows, texts: Sequence[str]) -> pa.ChunkedArray:
+    names = [name for name in texts if name in rows.columns]
     parts = [pc.utf8_trim_whitespace(rows.table.column(name)) for name in names]
     # No text holds a NUL, so it keeps ("a b", "c") and ("a", "b c") apart.
     return pc.binary_join_element_wise(*parts, pa.scalar("\0", pa.large_string()))
@@ -122,7 +115,7 @@ def table(report: DataReport) -> Table:
         lengths = split.lengths
         result.add_row(
             f"{name} (cut from train)" if name == "validation" and report.cut else name,
-            f"{split.rows:,}",
+            _rows(split),
             f"{lengths['median']:.0f}, {lengths['90 %']:.0f}, {lengths['max']:.0f}",
             f"{split.truncated:.1%}",
             _labels(split.labels, report.classes),
@@ -132,6 +125,11 @@ def table(report: DataReport) -> Table:
         rows = report.splits["validation"].rows if "validation" in report.splits else 0
         result.caption = f"{report.overlap:,} of {rows:,} validation rows also stand in train"
     return result
+
+
+def _rows(split: SplitReport) -> str:
+    windows = "" if split.features == split.rows else f" in {split.features:,} windows"
+    return f"{split.rows:,}{windows}"
 
 
 _SHOWN = 6

@@ -12,23 +12,27 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from bertft.data.bad_rows import place
+
 __all__ = ["Rows"]
 
 
 @dataclass
 class Rows:
-    """``table``: columns ``text``, maybe ``text_pair`` (strings), maybe ``label``, and ``line``.
+    """``table``: the columns of the task's form (``data.forms``), maybe ``label``, and ``line``.
 
-    ``label`` is a string (classes), a float64 (regression) or a list of strings (several labels).
+    Usually these are ``text``, maybe ``text_pair`` (strings), and a ``label`` that is a string
+    (classes), a float64 (regression) or a list of strings (several labels).
     ``line`` is the line of ``source`` (a path, a Hub id or a sample's name) that a row starts on,
-    from 1; rows that have no lines count from 1. ``skipped`` counts the bad rows left out, by
-    reason; ``files`` are the absolute paths read.
+    from 1; rows that have no lines count from 1, ``unit`` saying what. ``skipped`` counts the bad
+    rows left out, by reason; ``files`` are the absolute paths read.
     """
 
     table: pa.Table
     source: str
     skipped: Counter[str] = field(default_factory=Counter)
     files: tuple[str, ...] = ()
+    unit: str = ""
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -47,7 +51,7 @@ class Rows:
 
     def where(self, row: int) -> str:
         """``source:line`` of a row."""
-        return f"{self.source}:{self.table.column('line')[row].as_py()}"
+        return place(self.source, self.table.column("line")[row].as_py(), self.unit)
 
     def keep(self, mask: np.ndarray) -> Rows:
         """The rows where ``mask`` [rows] is true, in their order."""

@@ -52,7 +52,7 @@ def read_separated(
     places = find(columns, names, width, bad.source)
     for line, fields in records:
         if len(fields) == width:
-            yield line, [fields[place] for place in places]
+            yield line, [None if place is None else fields[place] for place in places]
         else:
             count = "1 column" if len(fields) == 1 else f"{len(fields)} columns"
             bad.add(line, Fault("wrong number of columns", f"{count} where {width} are expected"))

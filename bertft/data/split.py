@@ -11,11 +11,14 @@ from bertft.errors import DataError
 __all__ = ["cut", "sample"]
 
 
-def cut(rows: Rows, share: float, seed: int, stratified: bool) -> tuple[Rows, Rows]:
+def cut(
+    rows: Rows, share: float, seed: int, stratified: bool, together: str | None = None
+) -> tuple[Rows, Rows]:
     """(train, validation): ``share`` of the rows go to validation, both in their old order.
 
     Stratified: every class gives its share, by largest remainders, and keeps a row in train.
-    Raises DataError if either side would be empty.
+    ``together``: rows with one value in that column go to one side, so that validation has at
+    least its share. Raises DataError if either side would be empty.
     """
     count = len(rows)
     wanted = max(1, round(share * count))
@@ -27,12 +30,17 @@ def cut(rows: Rows, share: float, seed: int, stratified: bool) -> tuple[Rows, Ro
     generator = np.random.Generator(np.random.PCG64([seed, 1]))
     shuffled = generator.permutation(count)
     if stratified:
-        codes = _codes(rows)[shuffled]
+        codes = _codes(rows, "label")[shuffled]
         quota = _quota(np.bincount(codes), wanted)
         order = np.argsort(codes, kind="stable")
         starts = np.cumsum(np.bincount(codes)) - np.bincount(codes)
         rank = np.arange(count) - starts[codes[order]]
         chosen = shuffled[order[rank < quota[codes[order]]]]
+    elif together is not None:
+        codes = _codes(rows, together)
+        order = codes[shuffled][np.sort(np.unique(codes[shuffled], return_index=True)[1])]
+        sizes = np.cumsum(np.bincount(codes)[order])
+        chosen = np.flatnonzero(np.isin(codes, order[: np.searchsorted(sizes, wanted) + 1]))
     else:
         chosen = shuffled[:wanted]
     held = np.zeros(count, dtype=bool)
@@ -40,6 +48,11 @@ def cut(rows: Rows, share: float, seed: int, stratified: bool) -> tuple[Rows, Ro
     if not held.any():
         raise DataError(
             "every class has a single row: none can be held out", where=rows.source,
+            hint="Give data.validation=<file>",
+        )  # fmt: skip
+    if held.all():
+        raise DataError(
+            f"all rows have one {together}: none can be held out", where=rows.source,
             hint="Give data.validation=<file>",
         )  # fmt: skip
     return rows.keep(~held), rows.keep(held)
@@ -55,9 +68,9 @@ def sample(rows: Rows, size: int | None, seed: int) -> Rows:
     return rows.keep(drawn)
 
 
-def _codes(rows: Rows) -> np.ndarray:
-    """Number of each row's class."""
-    encoded = pc.dictionary_encode(rows.table.column("label")).combine_chunks()
+def _codes(rows: Rows, name: str) -> np.ndarray:
+    """Number of each row's value in a column."""
+    encoded = pc.dictionary_encode(rows.table.column(name)).combine_chunks()
     chunk = encoded.chunk(0) if hasattr(encoded, "chunk") else encoded
     return np.asarray(chunk.indices, dtype=np.int64)
 

@@ -16,10 +16,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    from bertft.data.rows import Rows
 
 __all__ = ["FeatureTable", "Ragged", "record_batch"]
 
@@ -28,8 +31,11 @@ class FeatureTable:
     """``columns`` are names; ``input_ids`` (ragged int32) and ``row`` (int64) are always there.
 
     ``token_type_ids`` (ragged int8) is absent where the tokenizer has none. ``row`` is the place
-    of a feature's row in its ``Rows``. ``path`` is the file, None for a table in memory.
+    of a feature's row in ``rows``, those that the table was made of, which ``featurize`` sets.
+    ``path`` is the file, None for a table in memory.
     """
+
+    rows: Rows
 
     def __init__(self, buffer: pa.Buffer, path: Path | None = None) -> None:
         """``buffer``: the bytes of an Arrow IPC file. Raises pa.ArrowInvalid if they are not."""

@@ -70,9 +70,7 @@ class Task(SequenceTask):
             values["f1"] = each[1]
         return values
 
-    def answers(
-        self, logits: np.ndarray, rows: Sequence[Mapping[str, Any]]
-    ) -> Iterator[dict[str, Any]]:
+    def answers(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
         """``label``, its ``score`` (probability), and the ``scores`` of all classes by name."""
         for row in softmax(logits).tolist():
             scores = dict(zip(self.classes, row, strict=True))

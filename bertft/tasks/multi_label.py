@@ -77,9 +77,7 @@ class Task(SequenceTask):
             "loss": entropy.mean(),
         }
 
-    def answers(
-        self, logits: np.ndarray, rows: Sequence[Mapping[str, Any]]
-    ) -> Iterator[dict[str, Any]]:
+    def answers(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
         """``labels`` whose probability reaches the threshold, and the ``scores`` of all by name."""
         for row in sigmoid(logits).tolist():
             scores = dict(zip(self.classes, row, strict=True))

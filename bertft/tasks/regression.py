@@ -71,9 +71,7 @@ class Task(SequenceTask):
             "loss": error,
         }
 
-    def answers(
-        self, logits: np.ndarray, rows: Sequence[Mapping[str, Any]]
-    ) -> Iterator[dict[str, Any]]:
+    def answers(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
         """``score``, the number."""
         for value in logits[:, 0].tolist():
             yield {"score": value}

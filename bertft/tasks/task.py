@@ -17,6 +17,7 @@ from torch import Tensor
 
 from bertft.config.data import DataConfig
 from bertft.config.messages import nearest
+from bertft.data.bad_rows import Fault
 from bertft.data.batch import Batch
 from bertft.errors import UsageError
 
@@ -37,9 +38,13 @@ class BaseTask(ABC):
     level: ClassVar[str] = "sequence"  # "sequence": logits [B, C]; "token": logits [N, C]
     label_columns: ClassVar[tuple[str, ...]] = ("labels",)
     default_metric: ClassVar[str]
+    default_max_length: ClassVar[int] = 256
+    # Settings of ``data`` that answers depend on: a merged folder keeps them.
+    answer_settings: ClassVar[tuple[str, ...]] = ()
     lower_is_better: ClassVar[frozenset[str]] = frozenset({"loss", "mse"})
 
-    # The probability from which an answer is given; None: the task does not decide by one.
+    # The probability that decides (multi_label: from which a label is given; question_answering:
+    # above which there is no answer); None: the task does not decide by one.
     threshold: float | None = None
 
     def __init__(self, config: DataConfig, labels: Sequence[str] | None) -> None:
@@ -100,6 +105,10 @@ class BaseTask(ABC):
         """What the features depend on beside rows, tokenizer and max_length (JSON values)."""
         return [self.name, self.labels]
 
+    def without_feature(self, max_length: int) -> Fault:
+        """What is wrong with a row that gives no feature."""
+        return Fault("no feature", f"it gives nothing to read within {max_length} tokens")
+
     @abstractmethod
     def terms(self, batch: Batch) -> int:
         """Number of loss terms in the batch; the step's loss is Σ loss / Σ terms of its window."""
@@ -110,10 +119,14 @@ class BaseTask(ABC):
 
     @abstractmethod
     def metrics(self, logits: np.ndarray, features: Any) -> dict[str, float]:
-        """All metrics over the whole set; ``logits`` [rows, C] in the order of ``features``."""
+        """All metrics over the whole set; ``logits`` [rows, C] in the order of ``features``.
+
+        Token-level logits are [tokens, C], the features' tokens end to end.
+        """
 
     @abstractmethod
-    def answers(
-        self, logits: np.ndarray, rows: Sequence[Mapping[str, Any]]
-    ) -> Iterator[dict[str, Any]]:
-        """One JSON-ready answer a row (the Contract's keys), from fp32 logits [rows, C]."""
+    def answers(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
+        """One JSON-ready answer a row (the Contract's keys), in the order of ``features.rows``.
+
+        ``logits`` as those of ``metrics``, in fp32.
+        """

@@ -20,7 +20,7 @@ from bertft.config.completion import complete
         ("bertft train method.prefix.mlp", ["method.prefix.mlp=", "method.prefix.mlp_hidden="]),
         ("bertft train data.on_bad_row=", ["data.on_bad_row=error", "data.on_bad_row=skip"]),
         ("bertft train quiet=", ["quiet=false", "quiet=true"]),
-        ("bertft train seed=1 experiment=s", ["experiment=sst2_small_budget"]),
+        ("bertft train seed=1 experiment=ss", ["experiment=sst2_small_budget"]),
         ("bertft merge method", []),
         ("bertft nothing x", []),
         ("bertft train a.b.c", []),

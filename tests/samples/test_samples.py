@@ -42,15 +42,15 @@ def rows(name: str, split: str) -> list[tuple[str, ...]]:
 
 
 def test_names():
-    assert names() == ("pair", "sentiment")
+    assert names() == ("pair", "qa", "sentiment")
 
 
 @pytest.mark.parametrize(
     ("name", "split", "where", "nearest"),
     [
         ("sentimnt", "train", "data.sample", "did you mean 'sentiment'?"),
-        ("grammar", "train", "data.sample", "one of: pair, sentiment"),
-        ("texts", "train", "data.sample", "one of: pair, sentiment"),
+        ("grammar", "train", "data.sample", "one of: pair, qa, sentiment"),
+        ("texts", "train", "data.sample", "one of: pair, qa, sentiment"),
         ("pair", "valid", "data.sample=pair", "did you mean 'validation'?"),
     ],
 )

@@ -18,7 +18,7 @@ __all__ = ["RULES", "Get"]
 RULES: dict[str, tuple[Callable[[Get], Iterator[Problem]], ...]] = {
     "train": (*method.RULES, *trainer.RULES, *model.RULES, *data.RULES, data.training_file,
               runs.resume),
-    "eval": (*data.RULES, runs.checkpoint, *device.RULES),
+    "eval": (*data.RULES, runs.scored, runs.checkpoint, *device.RULES),
     "merge": (runs.checkpoint, device.known),
     "predict": (data.text_of_predict, runs.checkpoint, *device.RULES),
 }  # fmt: skip

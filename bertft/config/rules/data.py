@@ -6,11 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from bertft.config.messages import Problem
-from bertft.config.rules.get import Get
+from bertft.config.rules.get import Get, default
 
 __all__ = ["RULES", "text_of_predict", "training_file"]
 
 _FILES = ("train", "validation", "test")
+_WITHOUT_CLASSES = ("regression", "question_answering")
+_OF_QUESTIONS = (
+    "stride", "unanswerable", "max_answer_length", "no_answer_threshold", "scorer"
+)  # fmt: skip
 _NEEDED = {"hub": "a Hub id", "sample": "the name of an embedded sample"}
 
 
@@ -48,7 +52,8 @@ def _columns(get: Get) -> Iterator[Problem]:
     if task is None:
         return
     text, label, labels = get("data.text"), get("data.label"), get("data.labels")
-    yield from _text_columns("data.text", text)
+    if text is not None:
+        yield from _text_columns("data.text", text)
     if isinstance(label, list):
         if task != "multi_label":
             yield Problem(
@@ -57,16 +62,35 @@ def _columns(get: Get) -> Iterator[Problem]:
             )  # fmt: skip
         elif not label or not all(_is_column(each) for each in label):
             yield Problem("data.label", f"{label!r} names no columns", "As in [sports,politics]")
-    elif not _is_column(label):
+    elif label is not None and not _is_column(label):
         yield Problem("data.label", f"{label!r} is no column", "Give a name, or a position from 0")
     if labels is None:
         return
-    if task == "regression":
-        yield Problem("data.labels", "means nothing for regression, which has no classes")
+    if task in _WITHOUT_CLASSES:
+        yield Problem("data.labels", f"means nothing for {task}, which has no classes")
     elif not isinstance(labels, list):
         yield Problem("data.labels", f"{labels!r} is no list", "As in [negative,positive]")
     elif len({str(each) for each in labels}) < len(labels):
         yield Problem("data.labels", f"a name stands twice in {labels}", "Name each class once")
+
+
+def _of_questions(get: Get) -> Iterator[Problem]:
+    task = get("data.task")
+    if task == "question_answering":
+        path = "data.no_answer_threshold"
+        if get("data.unanswerable") is False and get(path) != default(path):
+            yield Problem(
+                path, "means nothing where each question gets an answer",
+                "Leave it out, or add data.unanswerable=true",
+            )  # fmt: skip
+    elif task is not None:
+        for name in _OF_QUESTIONS:
+            path = f"data.{name}"
+            if get(path) != default(path):
+                yield Problem(
+                    path, f"means nothing for task={task}",
+                    "Leave it out, or take data.task=question_answering",
+                )  # fmt: skip
 
 
 def text_of_predict(get: Get) -> Iterator[Problem]:
@@ -90,4 +114,4 @@ def _is_column(value: Any) -> bool:
     return value >= 0 if isinstance(value, int) else isinstance(value, str) and bool(value)
 
 
-RULES = (_source, _columns)
+RULES = (_source, _columns, _of_questions)

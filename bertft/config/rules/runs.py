@@ -9,7 +9,7 @@ from pathlib import Path
 from bertft.config.messages import Problem
 from bertft.config.rules.get import Get
 
-__all__ = ["checkpoint", "resume"]
+__all__ = ["checkpoint", "resume", "scored"]
 
 
 def checkpoint(get: Get) -> Iterator[Problem]:
@@ -24,3 +24,23 @@ def resume(get: Get) -> Iterator[Problem]:
     run = get("resume")
     if run not in (None, "auto") and not Path(run).is_dir():
         yield Problem("resume", f"there is no folder {run}", "Give a run folder, or auto")
+
+
+def scored(get: Get) -> Iterator[Problem]:
+    """eval scores either a model or answers from elsewhere."""
+    run, predictions = get("run"), get("predictions")
+    if predictions is None:
+        if run in (None, ""):
+            yield Problem(
+                "run", "is missing", "A run folder, or one of a merged or plain transformers model"
+            )
+        return
+    if run is not None:
+        yield Problem("run", "and predictions both say what to score", "Give one of them")
+    if get("data") is None:
+        yield Problem("data", "is missing: the answers need questions", "As in data=squad_v2")
+    elif get("data.task") != "question_answering":
+        yield Problem(
+            "predictions", f"cannot be answers to data.task={get('data.task')}",
+            "They are of question_answering: take data=squad_v2, or set data.task",
+        )  # fmt: skip

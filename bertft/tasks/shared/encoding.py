@@ -11,27 +11,26 @@ builds every overflowing piece against every other one: quadratic time and memor
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from bertft.errors import UsageError
 
-__all__ = ["DEFAULT_MAX_LENGTH", "check_max_length", "encode_texts", "keep_longest_first"]
-
-DEFAULT_MAX_LENGTH = 256
+__all__ = ["check_max_length", "encode_texts", "keep_longest_first", "untruncated"]
 
 # An Encoding costs some hundred bytes a token, so a slice of rows is bounded by characters too.
 _SLICE_ROWS, _SLICE_CHARACTERS = 1024, 1 << 20
 
 
-def check_max_length(requested: int | None, model_max: int) -> int:
-    """Tokens a row may have; null asks for the smaller of 256 and ``model_max``.
+def check_max_length(requested: int | None, model_max: int, default: int = 256) -> int:
+    """Tokens a row may have; null asks for the smaller of ``default`` and ``model_max``.
 
     Raises UsageError if ``requested`` is more than the model takes.
     """
     if requested is None:
-        return min(DEFAULT_MAX_LENGTH, model_max)
+        return min(default, model_max)
     if requested > model_max:
         raise UsageError(
             f"{requested} tokens are more than the model takes",
@@ -50,6 +49,22 @@ def keep_longest_first(first: int, second: int, budget: int) -> tuple[int, int]:
         return first, second
     first = min(first, budget // 2)
     return first, min(second, budget - first)
+
+
+@contextmanager
+def untruncated(tokenizer: Any) -> Iterator[Any]:
+    """The tokenizers object of a fast tokenizer, without the truncation and padding it carries."""
+    backend = tokenizer.backend_tokenizer
+    truncation, padding = backend.truncation, backend.padding
+    backend.no_truncation()
+    backend.no_padding()
+    try:
+        yield backend
+    finally:  # the tokenizer is saved with the run, as it was
+        if truncation is not None:
+            backend.enable_truncation(**truncation)
+        if padding is not None:
+            backend.enable_padding(**padding)
 
 
 def encode_texts(
@@ -107,18 +122,9 @@ def _slices(texts: Sequence[str], pairs: Sequence[str] | None) -> Iterator[slice
 def _encode_fast(
     tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int
 ) -> Iterator[Row]:
-    backend = tokenizer.backend_tokenizer
-    truncation, padding = backend.truncation, backend.padding
-    backend.no_truncation()
-    backend.no_padding()
-    try:
-        inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
+    inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
+    with untruncated(tokenizer) as backend:
         encodings = backend.encode_batch_fast(inputs)
-    finally:  # the tokenizer is saved with the run, as it was
-        if truncation is not None:
-            backend.enable_truncation(**truncation)
-        if padding is not None:
-            backend.enable_padding(**padding)
     for encoding in encodings:
         if len(encoding) <= max_length:
             yield encoding.ids, encoding.type_ids, False

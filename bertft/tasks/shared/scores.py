@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-__all__ = ["log_sigmoid", "log_softmax", "precise", "sigmoid", "softmax"]
+__all__ = ["log_sigmoid", "log_softmax", "log_sum_exp", "precise", "sigmoid", "softmax"]
 
 
 def precise(logits: Tensor) -> Tensor:
@@ -16,6 +16,13 @@ def precise(logits: Tensor) -> Tensor:
 def log_softmax(logits: np.ndarray) -> np.ndarray:
     shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+
+
+def log_sum_exp(values: np.ndarray, firsts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Of runs of ``values`` [N] that start at ``firsts`` [B] and fill it: [B]."""
+    highest = np.maximum.reduceat(values, firsts)
+    shifted = np.exp(values - np.repeat(highest, sizes))
+    return highest + np.log(np.add.reduceat(shifted, firsts))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

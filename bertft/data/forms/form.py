@@ -1,0 +1,69 @@
+"""The form of a task's rows: the columns asked for, what they become, and when a row is bad.
+
+fields of a record, in the order of ``columns.all`` → ``parse`` → values in that of ``schema``
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from bertft.config.data import DataConfig
+from bertft.data.bad_rows import BadRows
+from bertft.data.columns import Asked
+
+__all__ = ["Reader", "RowForm"]
+
+Record = tuple[int, list[Any]]
+Reader = Callable[[Path, Asked, DataConfig, BadRows], Iterator[Record]]
+
+
+class RowForm(ABC):
+    """``columns`` are read and make the table's columns ``schema`` (beside ``line``).
+
+    A row that may be learnt from has a ``label``; null is a label that is missing.
+    """
+
+    texts: ClassVar[tuple[str, ...]]  # the columns by which two rows are the same
+    gold: ClassVar[tuple[str, ...]] = ("label",)  # those that rows to answer have not
+    together: ClassVar[str | None] = None  # rows with one value here are held out together
+    readers: ClassVar[Mapping[str, Reader]] = {}  # file endings that only these rows have
+    advice: ClassVar[str] = "Is data.label the column you mean?"  # where there are no labels
+
+    classes: bool = False  # whether a label is the name of a class, or several
+    columns: Asked
+    schema: Sequence[tuple[str, pa.DataType]]
+
+    @abstractmethod
+    def __init__(self, config: DataConfig, labelled: bool) -> None: ...
+
+    @abstractmethod
+    def parse(self, fields: Sequence[Any], split: str) -> list[Any]:
+        """The values of one row. Raises Fault for a row that cannot be used in ``split``."""
+
+    def class_names(self, table: pa.Table, own: list[str] | None) -> list[str] | None:
+        """The classes in order, given the first split and the source's ``own``; None: none."""
+        return None
+
+    def judge(self, table: pa.Table, own: list[str] | None, bad: BadRows) -> None:
+        """DataError where the labels of a whole split are of another kind than the task's."""
+
+    def stratified(self) -> bool:
+        """Whether a validation split is cut so that each class gives its share."""
+        return False
+
+    def nothing_to_learn(self, table: pa.Table) -> str:
+        """Why training rows teach nothing; empty where they do."""
+        return ""
+
+    def unit(self, ending: str) -> str:
+        """What the numbers of a file's records count; empty: its lines."""
+        return ""
+
+    @abstractmethod
+    def balance(self, table: pa.Table) -> dict[str, float]:
+        """What to tell of the labels before training: a name and its share or value."""

@@ -1,0 +1,132 @@
+"""The usual rows: one text or a pair of them, and a label (a class, several, or a number)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bertft.config.data import DataConfig
+from bertft.data import classes
+from bertft.data.bad_rows import BadRows
+from bertft.data.cells import clean, text
+from bertft.data.checks import check_labels
+from bertft.data.columns import Asked, label_names, text_names
+from bertft.data.forms.form import RowForm
+from bertft.data.labels import FORMS, class_name, zero_or_one
+from bertft.data.labels import Form as LabelForm
+from bertft.errors import UsageError
+
+__all__ = ["Form"]
+
+
+class Form(RowForm):
+    """Columns ``text``, maybe ``text_pair``, maybe ``label``."""
+
+    texts = ("text", "text_pair")
+
+    def __init__(self, config: DataConfig, labelled: bool) -> None:
+        self.config = config
+        self.classes = config.task != "regression"
+        names = text_names(config, ("text",))
+        if len(names) not in (1, 2):
+            raise UsageError(
+                f"{len(names)} columns of text",
+                where="data.text",
+                hint="Name one, or two for pairs",
+            )
+        label = label_names(config, ("label",))
+        if len(label) != 1 and config.task != "multi_label":
+            raise UsageError(
+                f"{len(label)} columns of labels", where="data.label",
+                hint="Name one; a list of 0/1 columns is for data.task=multi_label",
+            )  # fmt: skip
+        self.columns = Asked(names, label if labelled else ())
+        self.label = self._label_form() if labelled else None
+        fields = [(name, pa.large_string()) for name in self.texts[: len(names)]]
+        if self.label is not None:
+            fields.append(("label", self.label.kind))
+        self.schema = fields
+
+    def parse(self, fields: Sequence[Any], split: str) -> list[Any]:
+        count = len(self.columns.text)
+        row: list[Any] = [text(field) for field in fields[:count]]
+        if self.label is not None:
+            values = [_label(field) for field in fields[count:]]
+            row.append(self.label.parse(values, self.config.label_separator))
+        return row
+
+    def class_names(self, table: pa.Table, own: list[str] | None) -> list[str] | None:
+        if not self.classes:
+            return None
+        if self._by_column:
+            return self._column_names()
+        if self.config.labels is not None:
+            return [class_name(name) or "" for name in self.config.labels]
+        return own if own is not None else classes.found(table)
+
+    def judge(self, table: pa.Table, own: list[str] | None, bad: BadRows) -> None:
+        named = self.config.labels is not None or own is not None or self._by_column
+        check_labels(self.config.task, table, named, bad)
+
+    def stratified(self) -> bool:
+        return self.config.task == "classification"
+
+    def nothing_to_learn(self, table: pa.Table) -> str:
+        values = table.column("label")
+        if self.config.task == "multi_label":
+            some = pc.any(pc.greater(pc.list_value_length(values), 0)).as_py()
+            return "" if some else "no row has a label"
+        distinct = pc.unique(values)
+        return f"all rows have the label {distinct[0].as_py()}" if len(distinct) == 1 else ""
+
+    def balance(self, table: pa.Table) -> dict[str, float]:
+        """Class → share of the rows (of several labels: that have it); a number: its range."""
+        values = table.column("label")
+        if pa.types.is_floating(values.type):
+            bounds = pc.min_max(values).as_py()
+            return {"min": bounds["min"], "mean": pc.mean(values).as_py(), "max": bounds["max"]}
+        if pa.types.is_list(values.type):
+            values = pc.list_flatten(values)
+        counts = {each["values"]: each["counts"] for each in pc.value_counts(values).to_pylist()}
+        return {name: counts[name] / table.num_rows for name in sorted(counts)}
+
+    @property
+    def _by_column(self) -> bool:
+        """Whether each class has a 0/1 column of its own."""
+        return (
+            self.config.task == "multi_label"
+            and isinstance(self.config.label, Sequence)
+            and (not isinstance(self.config.label, str))
+        )
+
+    def _label_form(self) -> LabelForm:
+        form = FORMS[self.config.task]
+        if not self._by_column:
+            return form
+        names = self._column_names()
+        return dataclasses.replace(
+            form,
+            parse=lambda fields, _: [
+                name for name, field in zip(names, fields, strict=True) if zero_or_one(field)
+            ],
+        )
+
+    def _column_names(self) -> list[str]:
+        """Class names of a list of 0/1 columns: data.labels, else the columns themselves."""
+        names = [str(name) for name in self.config.labels or self.config.label]
+        if len(names) != len(self.config.label):
+            raise UsageError(
+                f"{len(names)} names for {len(self.config.label)} columns", where="data.labels",
+                hint="Name each column of data.label once, in its order",
+            )  # fmt: skip
+        return names
+
+
+def _label(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_label(each) for each in value]
+    return clean(value, "label") if isinstance(value, str) else value

@@ -1,0 +1,84 @@
+"""Questions of a file in SQuAD's own form (also CMRC 2018's): articles of paragraphs of questions.
+
+    {"data": [{"paragraphs": [{"context": …, "qas": [{"id", "question", "answers": […]}]}]}]}
+
+Questions are counted from 1 over the whole file, for such files are often one line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bertft.config.data import DataConfig
+from bertft.data.bad_rows import BadRows, Fault
+from bertft.data.columns import Asked, find
+from bertft.data.text_files import open_text
+from bertft.errors import DataError
+
+__all__ = ["KEYS", "read_squad"]
+
+KEYS = ("question", "context", "answers", "id")
+
+_HINT = "For one JSON object a row, name the file .jsonl"
+
+
+def read_squad(
+    path: Path, columns: Asked, config: DataConfig, bad: BadRows
+) -> Iterator[tuple[int, list[Any]]]:
+    """(number, asked fields) of each question. Questions without what they need go to ``bad``.
+
+    DataError where the file is no JSON, or not of this form down to its questions.
+    """
+    find(columns, KEYS, len(KEYS), bad.source)
+    content = _parsed(path, config.encoding, bad.source)
+    number = 0
+    for where, context, question in _questions(content, bad.source):
+        number += 1
+        missing = [key for key in ("question", "id") if key not in question]
+        if context is None:
+            missing.insert(0, "context")
+        if missing:
+            bad.add(number, Fault("missing key", f"{where} has no {' and no '.join(missing)}"))
+            continue
+        row = {**question, "context": context}
+        yield number, [row.get(str(name)) for name in columns.all]
+
+
+def _parsed(path: Path, encoding: str, source: str) -> Any:
+    with open_text(path, encoding, "\n") as file:
+        try:
+            return json.load(file)
+        except json.JSONDecodeError as error:
+            raise DataError(
+                f"not JSON ({error.msg} at column {error.colno})",
+                where=f"{source}:{error.lineno}", hint=_HINT,
+            ) from error  # fmt: skip
+        except (UnicodeError, RecursionError) as error:
+            raise DataError(f"cannot be read ({error})", where=source) from error
+
+
+def _questions(content: Any, source: str) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    """(path in the file, context, question), in order."""
+    articles = _listed(content, "data", "", source)
+    for a, article in enumerate(articles):
+        at = f"data[{a}]"
+        for p, paragraph in enumerate(_listed(article, "paragraphs", at, source)):
+            below = f"{at}.paragraphs[{p}]"
+            for q, question in enumerate(_listed(paragraph, "qas", below, source)):
+                where = f"{below}.qas[{q}]"
+                if not isinstance(question, dict):
+                    raise DataError(f"{where} is no object", where=source, hint=_HINT)
+                yield where, paragraph.get("context"), question
+
+
+def _listed(value: Any, key: str, where: str, source: str) -> list[Any]:
+    found = value.get(key) if isinstance(value, dict) else None
+    if not isinstance(found, list):
+        what = where or "the file"
+        raise DataError(
+            f"{what} has no list {key!r}, as SQuAD's files do", where=source, hint=_HINT
+        )
+    return found
