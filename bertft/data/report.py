@@ -25,10 +25,11 @@ _QUANTILES = {"min": 0.0, "median": 0.5, "90 %": 0.9, "max": 1.0}
 
 @dataclass
 class SplitReport:
-    """``lengths``: quantiles and mean in tokens a feature. ``truncated``: share of the features.
+    """``rows``: those that gave a feature. ``lengths``: quantiles and mean in tokens a feature.
 
-    ``labels``: class → share of the rows (of several labels: of the rows that have it);
-    other tasks: what their form tells. ``source`` and ``fingerprint`` say which rows they are.
+    ``truncated``: share of the features. ``labels``: class → share of the rows (of several labels:
+    of the rows that have it); other tasks: what their form tells. ``source`` and ``fingerprint``
+    say which rows they are.
     """
 
     rows: int
@@ -79,7 +80,7 @@ def _describe(rows: Rows, features: FeatureTable, form: RowForm) -> SplitReport:
     if "truncated" in features.columns:
         truncated = float(features.gather("truncated", np.arange(len(features))).mean())
     return SplitReport(
-        rows=len(rows),
+        rows=len(np.unique(features.gather("row", np.arange(len(features))))),
         features=len(features),
         lengths={**quantiles, "mean": float(lengths.mean())},
         truncated=truncated,

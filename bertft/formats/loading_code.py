@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 __all__ = ["loading_code"]
 
+_QUESTION, _CONTEXT = "Who wrote it?", "It was Ada who wrote it, in London."
 _TEXT, _SECOND = "A text to judge.", "A second text beside it."
 
 # What the logits of one row mean, task by task.
@@ -50,6 +51,8 @@ def loading_code(
                 f"print(classify({row}, {longest}))",
             ]
         )
+    if task == "question_answering" and form == "transformers":
+        return _span_code(name, auto_class, longest)
     texts = f'"{_TEXT}", "{_SECOND}"' if pair else f'"{_TEXT}"'
     lines = ["import torch"]
     if form == "peft":
@@ -73,6 +76,27 @@ def loading_code(
     if answers is None:
         return "\n".join([*lines, "    outputs = model(**inputs)", "print(outputs)"])
     return "\n".join([*lines, "    logits = model(**inputs).logits[0]", *answers])
+
+
+def _span_code(name: str, auto_class: str, longest: str) -> str:
+    """The likeliest start, and the likeliest end after it; both at [CLS] are no answer."""
+    longest = longest.replace("truncation=True", 'truncation="only_second"')
+    return "\n".join(
+        [
+            "import torch",
+            f"from transformers import {auto_class}, AutoTokenizer",
+            "",
+            f"model = {auto_class}.from_pretrained({name}).eval()",
+            f"tokenizer = AutoTokenizer.from_pretrained({name})",
+            f'question, context = "{_QUESTION}", "{_CONTEXT}"',
+            f'inputs = tokenizer(question, context, {longest}, return_tensors="pt")',
+            "with torch.no_grad():",
+            "    outputs = model(**inputs)",
+            "start = int(outputs.start_logits[0].argmax())",
+            "end = start + int(outputs.end_logits[0, start:].argmax())",
+            "print(tokenizer.decode(inputs.input_ids[0, start : end + 1]))",
+        ]
+    )
 
 
 def _quoted(text: str) -> str:

@@ -1,13 +1,13 @@
 """Questions on short English texts: three to a text, of which one has no answer there.
 
 columns   id, question, context, answer, answer_start      answer '' and −1: there is none
-rows      1,500 train, 300 validation, 300 test
+rows      1,200 train, 300 validation, 300 test
 
-    context     four deeds of four people, and background that tells nothing
+    context     three deeds of three people, and background that tells nothing
     question    who did it, to what, where or when, of one of these deeds
     no answer   the part asked for is left out of the sentence, or the deed was another's
 
-Nothing but the question tells which of four people, things or places is meant, and a question
+Nothing but the question tells which of three people, things or places is meant, and a question
 without an answer names what does stand in the text. Validation and test have other deeds and
 questions, people, places and times.
 """
@@ -23,9 +23,9 @@ from bertft.samples.texts.deeds import DEEDS, PARTS, Deed, Deeds
 
 __all__ = ["ROWS", "generate"]
 
-ROWS = {"train": 1500, "validation": 300, "test": 300}
+ROWS = {"train": 1200, "validation": 300, "test": 300}
 
-_TOLD = 4  # deeds in a text
+_TOLD = 3  # deeds in a text
 _SYMBOL = re.compile(r"{(\w+)}")
 
 

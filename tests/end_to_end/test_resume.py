@@ -75,6 +75,21 @@ def test_killed_and_gone_on_with_it_ends_the_same(place, method):
         assert found == expected, f"killed before {start} ({turn})"
 
 
+def test_questions_are_gone_on_with_too(place):
+    words = ["train", *LOOP, *write_task(place, "question_answering"), *METHODS["svd_lora"]]
+    (whole,) = crash([([*words, f"hydra.run.dir={place / 'whole'}"], None)])
+    assert whole["status"] == 0, whole
+    killed, number = place / "killed", nth(whole["points"], "write adapter.safetensors", 2)
+    cut, again = crash(
+        [
+            ([*words, f"hydra.run.dir={killed}"], f"SIGKILL:{number}"),
+            (["train", f"resume={killed}"], None),
+        ]
+    )
+    assert (cut["status"], again["status"]) == (-signal.SIGKILL, 0), (cut, again)
+    assert outcome(killed) == outcome(place / "whole")
+
+
 def test_the_cuts_meant_something(place):
     """The budget was in the midst of its way at the checkpoint that svd_lora went on from."""
     words = ["train", *LOOP, *write_task(place, "classification"), *METHODS["svd_lora"]]

@@ -1,0 +1,245 @@
+"""Questions from files of every kind; what is wrong with them is told by file and place."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from bertft.config.data import DataConfig
+from bertft.data.report import describe
+from bertft.data.sources import load, load_inputs
+from bertft.errors import DataError, UsageError
+
+CONTEXT = "Ada wrote it in London.  Ada was 27."
+ROWS = [
+    ("a", "Who wrote it?", CONTEXT, ["Ada", "Ada"], [0, 25]),
+    ("b", "Who sang it?", CONTEXT, [], []),
+    ("c", "Where?", CONTEXT, ["in London", "London"], [13, 16]),
+]
+
+
+def config(path, **settings) -> DataConfig:
+    return DataConfig(name="x", task="question_answering", validation=str(path), **settings)
+
+
+def read(path, **settings):
+    return load(config(path, **settings), ("validation",)).validation
+
+
+def nested(*rows) -> dict:
+    questions = [
+        {
+            "id": name,
+            "question": question,
+            "answers": [
+                {"text": text, "answer_start": at} for text, at in zip(texts, starts, strict=True)
+            ],
+        }
+        for name, question, _, texts, starts in rows
+    ]
+    return {"data": [{"title": "t", "paragraphs": [{"context": CONTEXT, "qas": questions}]}]}
+
+
+def write(path, content) -> Path:
+    text = content if isinstance(content, str) else json.dumps(content)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def table_of(rows) -> list[tuple]:
+    names = ("id", "question", "context", "label", "start")
+    return list(zip(*(rows.column(name) for name in names), strict=True))
+
+
+def test_the_same_rows_from_every_kind_of_file(tmp_path):
+    made = [write(tmp_path / "a.json", nested(*ROWS))]
+    objects = [
+        {"id": i, "question": q, "context": c, "answers": {"text": t, "answer_start": s}}
+        for i, q, c, t, s in ROWS
+    ]
+    made.append(write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, objects))))
+    pa.parquet.write_table(pa.Table.from_pylist(objects), tmp_path / "a.parquet")
+    made.append(tmp_path / "a.parquet")
+    found = [read(path) for path in made]
+    for rows in found:
+        assert table_of(rows) == [tuple(row) for row in ROWS]
+    assert len({rows.fingerprint for rows in found}) == 1
+    assert found[0].where(2) == f"{made[0]}, question 3"
+    assert found[1].where(2) == f"{made[1]}:3"
+
+
+def test_flat_answers(tmp_path):
+    lines = [
+        f'1,Who wrote it?,"{CONTEXT}",Ada,25',
+        f'2,Who sang it?,"{CONTEXT}",,',
+    ]
+    path = write(tmp_path / "a.csv", "id,question,context,answer,answer_start\n" + "\n".join(lines))
+    rows = read(path)
+    assert rows.column("label") == [["Ada"], []] and rows.column("start") == [[25], []]
+    own = path.read_text().replace("answer,", "gold,").replace("question", "q")
+    rows = read(write(tmp_path / "b.csv", own), text=["q", "context"], label="gold")
+    assert rows.column("label") == [["Ada"], []]
+    with pytest.raises(DataError, match=r"no row has a label.*answer and answer_start"):
+        read(write(tmp_path / "c.csv", path.read_text().replace(",answer,", ",gold,")))
+
+
+def test_rows_to_answer_need_no_answers(tmp_path):
+    content = nested(*ROWS)
+    for question in content["data"][0]["paragraphs"][0]["qas"]:
+        del question["answers"]
+    rows = load_inputs(str(write(tmp_path / "a.json", content)), config("x"))
+    assert rows.columns == ["id", "question", "context", "line"] and len(rows) == 3
+    bare = write(tmp_path / "a.jsonl", '{"question": "Who?", "context": "Ada."}')
+    assert load_inputs(str(bare), config("x")).column("id") == [None]
+    with pytest.raises(DataError, match=r"no column 'context'"):
+        load_inputs(str(write(tmp_path / "b.jsonl", '{"question": "Who?"}')), config("x"))
+    with pytest.raises(UsageError, match=r"data\.text.*\[question,context\]"):
+        load_inputs(str(bare), config("x", text="question"))
+
+
+def test_a_test_split_without_answers(tmp_path):
+    content = nested(*ROWS)
+    for question in content["data"][0]["paragraphs"][0]["qas"]:
+        del question["answers"]
+    data = DataConfig(
+        name="x", task="question_answering", test=str(write(tmp_path / "a.json", content))
+    )
+    rows = load(data, ("test",)).test
+    assert not rows.labelled and "start" not in rows.columns
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "part"),
+    [
+        ({"answers": [{"text": "Ada", "answer_start": 22}]}, "answer not at its offset",
+         "question 'c': the answer 'Ada' is not at offset 22, where '.  ' stands; it stands at 25"),
+        ({"answers": [{"text": "Ada", "answer_start": -3}]}, "answer not at its offset", "at 0"),
+        ({"answers": [{"text": "Bob", "answer_start": 0}]}, "answer not at its offset",
+         "it stands nowhere in the context"),
+        ({"answers": [{"text": "Ada"}]}, "answer without an offset", "answer_start is None"),
+        ({"answers": [{"text": "Ada", "answer_start": True}]}, "answer without an offset", "True"),
+        ({"answers": [{"answer_start": 3}]}, "empty answer", "empty answer"),
+        ({"answers": [{"text": 3, "answer_start": 3}]}, "answer is no string", "is a int"),
+        ({"answers": "Ada"}, "answer without an offset", "answer_start is None"),
+        ({"answers": {"text": ["Ada"]}}, "answers of another form", "lists text and answer_start"),
+        ({"answers": {"text": ["Ada"], "answer_start": []}}, "answers of another form", "1 texts"),
+        ({"answers": 7}, "answers of another form", "is a int, not a list"),
+        ({"answers": ["Ada"]}, "answers of another form", "is a list"),
+        ({"answers": None}, "missing label", "no label"),
+        ({"question": " "}, "empty question", "empty question"),
+        ({"question": 3}, "question is no string", "the question is a int"),
+        ({"question": "a\0b"}, "NUL byte", "a NUL byte in the question"),
+    ],
+)  # fmt: skip
+def test_a_bad_question_is_named_or_counted(tmp_path, change, reason, part):
+    content = nested(*ROWS)
+    content["data"][0]["paragraphs"][0]["qas"][2] |= change
+    path = write(tmp_path / "a.json", content)
+    with pytest.raises(DataError) as raised:
+        read(path)
+    assert f"{path}, question 3: " in str(raised.value) and part in str(raised.value)
+    assert "data.on_bad_row=skip" in str(raised.value)
+    rows = read(path, on_bad_row="skip")
+    assert rows.column("id") == ["a", "b"] and rows.skipped == {reason: 1}
+
+
+def test_keys_that_are_missing(tmp_path):
+    content = nested(*ROWS)
+    paragraph = content["data"][0]["paragraphs"][0]
+    del paragraph["qas"][1]["id"], paragraph["qas"][1]["question"]
+    with pytest.raises(DataError, match=r"question 2: data\[0\]\.paragraphs\[0\].* has no q"):
+        read(write(tmp_path / "a.json", content))
+    del paragraph["context"]
+    with pytest.raises(DataError, match=r"question 1: .*qas\[0\] has no context"):
+        read(write(tmp_path / "a.json", content))
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        ("[]", "the file has no list 'data'"),
+        ('{"data": [{}]}', r"data\[0\] has no list 'paragraphs'"),
+        ('{"data": [{"paragraphs": [{"context": "x"}]}]}', r"paragraphs\[0\] has no list 'qas'"),
+        ('{"data": [{"paragraphs": [{"context": "x", "qas": [1]}]}]}', "is no object"),
+        ('{\n"data": x}', r"a\.json:2: not JSON \(.* at column 9\)"),
+        ('{"data": []}', "there are no rows"),
+    ],
+)
+def test_files_of_another_form(tmp_path, content, part):
+    with pytest.raises(DataError, match=part):
+        read(write(tmp_path / "a.json", content))
+
+
+def test_every_question_must_have_an_answer_where_none_may_lack(tmp_path):
+    path = write(tmp_path / "a.json", nested(*ROWS))
+    with pytest.raises(DataError, match=r"question 'b': there is no answer; data\.unan"):
+        read(path, unanswerable=False)
+
+
+def test_guessed_offsets_are_scored_and_not_learnt(tmp_path):
+    content = nested(*ROWS)
+    questions = content["data"][0]["paragraphs"][0]["qas"]
+    questions[0]["answers"][0]["offset_guessed"] = True
+    questions[2]["answers"] = [{"text": "London", "answer_start": 16, "offset_guessed": True}]
+    path = write(tmp_path / "a.json", content)
+    assert read(path).column("start") == [[25, 0], [], [16]]  # the certain one first
+    data = DataConfig(name="x", task="question_answering", train=str(path), on_bad_row="skip")
+    train = load(data, ("train",)).train
+    assert train.column("id") == ["a", "b"] and train.skipped == {"guessed offset": 1}
+
+
+def test_questions_of_a_context_are_held_out_together(tmp_path):
+    lines = [
+        json.dumps({"question": f"q{n}", "context": f"context {n // 5}", "answers": []})
+        if n % 2
+        else json.dumps(
+            {"question": f"q{n}", "context": f"context {n // 5}",
+             "answers": [{"text": "context", "answer_start": 0}]}
+        )
+        for n in range(100)
+    ]  # fmt: skip
+    path = write(tmp_path / "a.jsonl", "\n".join(lines))
+    data = DataConfig(name="x", task="question_answering", train=str(path))
+    splits = load(data)
+    assert (len(splits.train), len(splits.validation), splits.labels) == (90, 10, None)
+    held = Counter(splits.validation.column("context"))
+    assert set(held.values()) == {5} and not set(held) & set(splits.train.column("context"))
+    assert load(data).validation.fingerprint == splits.validation.fingerprint
+    alone = write(tmp_path / "b.jsonl", "\n".join(line.replace("context 1", "context 0")
+                                                  for line in lines[:9]))  # fmt: skip
+    with pytest.raises(DataError, match="all rows have one context"):
+        load(DataConfig(name="x", task="question_answering", train=str(alone)))
+
+
+def test_nothing_to_learn(tmp_path):
+    rows = [{"question": f"q{n}", "context": f"c{n}", "answers": []} for n in range(30)]
+    path = write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, rows)))
+    with pytest.raises(DataError, match="no question has an answer"):
+        load(DataConfig(name="x", task="question_answering", train=str(path)))
+
+
+def test_a_file_in_the_place_of_a_hub_split(tmp_path):
+    path = write(tmp_path / "a.json", nested(*ROWS))
+    rows = load(config(path, source="hub", hub="rajpurkar/squad_v2"), ("validation",)).validation
+    assert len(rows) == 3 and rows.files == (str(path),)
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif("BERTFT_DATA" not in os.environ, reason="BERTFT_DATA is not set")
+def test_real_files():
+    folder = Path(os.environ["BERTFT_DATA"]) / "squad_v2"
+    data = DataConfig(
+        name="squad_v2", task="question_answering", train=str(folder / "train.json"),
+        validation=str(folder / "dev.json"),
+    )  # fmt: skip
+    splits = load(data)
+    assert (len(splits.train), len(splits.validation)) == (6_078, 5_795)
+    assert not any(rows.skipped for _, rows in splits.items())
+    assert describe(splits, {}).overlap == 0
+    assert round(splits.form.balance(splits.train.table)["answerable"] * 6_078) == 6_078 - 3_168

@@ -1,0 +1,89 @@
+"""The sample of questions: answers that stand where they are said to, held-out words and frames."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from itertools import combinations, permutations
+
+import pytest
+
+from bertft.samples import SPLITS, generate
+from bertft.samples.qa import ROWS
+from bertft.samples.texts.deeds import DEEDS, PARTS
+
+
+def rows(split):
+    content = generate("qa", split)
+    return [dict(zip(content, row, strict=True)) for row in zip(*content.values(), strict=True)]
+
+
+def words(split):
+    deeds = DEEDS[split]
+    found = {*deeds.people, *deeds.places, *deeds.times}
+    found |= {thing for deed in deeds.deeds for thing in deed.things}
+    return {re.sub("^the ", "", word).lower() for word in found}
+
+
+def frames(split):
+    deeds = DEEDS[split]
+    asks = {ask for deed in deeds.deeds for part in PARTS for ask in deed.asks[part]}
+    return asks | {tell for deed in deeds.deeds for tell in deed.tells} | set(deeds.background)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_rows_and_answers(split):
+    made = rows(split)
+    assert list(made[0]) == ["id", "question", "context", "answer", "answer_start"]
+    assert len(made) == ROWS[split] == len({row["id"] for row in made})
+    assert len({(row["question"], row["context"]) for row in made}) == len(made)
+    without = [row for row in made if not row["answer"]]
+    assert len(without) * 3 == len(made) and {row["answer_start"] for row in without} == {-1}
+    for row in made:
+        start, stop = row["answer_start"], row["answer_start"] + len(row["answer"])
+        assert not row["answer"] or row["context"][start:stop] == row["answer"]
+        assert row["question"][-1] == "?" and row["context"][-1] == "."
+        assert not re.search(r"[{}]|  ", row["question"] + row["context"])
+    assert set(Counter(row["context"] for row in made).values()) == {3}
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_an_answer_is_of_the_kind_that_is_asked_for(split):
+    """And where there is none, the question could be answered of another row of the text."""
+    deeds = DEEDS[split]
+    kinds = {"who": deeds.people, "where": deeds.places, "when": deeds.times}
+    of_ask = {ask: part for deed in deeds.deeds for part in PARTS for ask in deed.asks[part]}
+    for row in rows(split):
+        fitting = {
+            part
+            for ask, part in of_ask.items()
+            if re.fullmatch(re.sub(r"\\{\w+\\}", ".+", re.escape(ask)), row["question"])
+        }
+        assert fitting, row["question"]
+        if row["answer"] and len(fitting) == 1 and (part := fitting.pop()) in kinds:
+            assert row["answer"].lower() in {each.lower() for each in kinds[part]}
+
+
+@pytest.mark.parametrize(("held_out", "other"), list(permutations(SPLITS, 2)))
+def test_words_of_a_split_stand_in_no_text_of_another(held_out, other):
+    prose = "\n".join(f"{row['question']} {row['context']}" for row in rows(other)).lower()
+    assert not {word for word in words(held_out) if re.search(rf"\b{re.escape(word)}\b", prose)}
+
+
+@pytest.mark.parametrize(("one", "other"), list(combinations(SPLITS, 2)))
+def test_no_frame_is_shared(one, other):
+    assert not frames(one) & frames(other)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_neither_length_nor_place_gives_the_answer_away(split):
+    """Answers are spread over the sentences, and questions without one look like the others."""
+    made = rows(split)
+    shares = [row["answer_start"] / len(row["context"]) for row in made if row["answer"]]
+    thirds = Counter(int(3 * share) for share in shares)
+    assert min(thirds.values()) > 0.2 * len(shares)
+    first = {
+        kind: Counter(row["question"].split()[0] for row in made if bool(row["answer"]) == kind)
+        for kind in (True, False)
+    }
+    assert set(first[False]) <= set(first[True])

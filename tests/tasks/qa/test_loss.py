@@ -1,0 +1,103 @@
+"""The loss takes its softmax over each sequence alone, whatever the layout, and exactly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from transformers import BertConfig, BertForQuestionAnswering
+
+from bertft.data.batch import collate
+from bertft.data.features import featurize
+from bertft.data.rows import Rows
+from bertft.models.runner import EncoderRunner
+from bertft.tasks.qa.loss import apart, span_loss
+from bertft.tasks.question_answering import Task
+
+
+def test_apart():
+    values = torch.arange(6.0)
+    expected = torch.tensor([[0.0, -torch.inf, -torch.inf], [1, 2, 3], [4, 5, -torch.inf]])
+    assert torch.equal(apart(values, torch.tensor([1, 3, 2])), expected)
+
+
+def test_it_is_transformers_loss_of_each_sequence():
+    torch.manual_seed(0)
+    lengths, start, end = torch.tensor([4, 7, 1]), torch.tensor([3, 0, 0]), torch.tensor([3, 5, 0])
+    logits = torch.randn(12, 2, dtype=torch.float64, requires_grad=True)
+    total, at = 0.0, 0
+    for length, a, b in zip(lengths.tolist(), start, end, strict=True):
+        part = logits[at : at + length]
+        cross = torch.nn.CrossEntropyLoss()
+        total += (cross(part[None, :, 0], a[None]) + cross(part[None, :, 1], b[None])) / 2
+        at += length
+    loss = span_loss(logits, lengths, start, end)
+    torch.testing.assert_close(loss, total, atol=1e-12, rtol=0)
+    assert torch.autograd.gradcheck(lambda z: span_loss(z, lengths, start, end), logits)
+    loss.backward()
+    assert torch.isfinite(logits.grad).all()
+
+
+@pytest.fixture
+def batch(settings, bert_tokenizer):
+    task = Task(settings(task="question_answering", stride=2), None)
+    words = ["a", "film", "good", "bad", "dull", "the", "plot"]
+    contexts = [" ".join(words[(n + k) % 7] for k in range(5 + 4 * n)) for n in range(5)]
+    table = pa.table(
+        {
+            "question": ["good film", "the plot", "bad", "dull plot a film", "a"],
+            "context": contexts,
+            "label": [["film"], [], ["plot"], ["good bad"], ["bad"]],
+            "start": [[each.find(w)] if w else [] for each, w in zip(
+                contexts, ["film", "", "plot", "good bad", "bad"], strict=True)],
+            "line": [1, 2, 3, 4, 5],
+        }
+    )  # fmt: skip
+    rows = Rows(table, "here")
+    features = featurize(rows, task.encoder(bert_tokenizer, 16), [], None)
+    assert len(features) > 5
+    return task, collate(features, np.arange(len(features)), task.label_columns)
+
+
+def test_the_layout_changes_neither_loss_nor_gradients(batch, bert_tokenizer):
+    task, made = batch
+    found = {}
+    for layout in ("stream", "padded"):
+        torch.manual_seed(0)
+        config = BertConfig(
+            vocab_size=len(bert_tokenizer), hidden_size=16, num_hidden_layers=2,
+            num_attention_heads=2, intermediate_size=32, max_position_embeddings=64,
+            initializer_range=0.5, **task.model_settings(),
+        )  # fmt: skip
+        model = BertForQuestionAnswering(config).double().eval()
+        runner = EncoderRunner(model, task.level, layout)
+        loss = task.loss(runner(made), made)
+        loss.backward()
+        found[layout] = loss.detach(), [each.grad for each in model.parameters()]
+    assert task.terms(made) == len(made)
+    torch.testing.assert_close(found["stream"][0], found["padded"][0], atol=1e-10, rtol=0)
+    for one, other in zip(found["stream"][1], found["padded"][1], strict=True):
+        torch.testing.assert_close(one, other, atol=1e-10, rtol=0)
+
+
+def test_the_loss_of_the_metrics_is_the_mean_of_the_training_s(settings, bert_tokenizer):
+    task = Task(settings(task="question_answering", stride=2), None)
+    rows = Rows(
+        pa.table(
+            {
+                "id": ["a", "b"],
+                "question": ["good", "bad"],
+                "context": ["the plot is a film", "a good film " * 6],
+                "label": [["plot"], []],
+                "start": [[4], []],
+                "line": [1, 2],
+            }
+        ),
+        "here",
+    )
+    features = featurize(rows, task.encoder(bert_tokenizer, 16), [], None)
+    made = collate(features, np.arange(len(features)), task.label_columns)
+    logits = np.random.default_rng(0).normal(size=(len(made.input_ids), 2))
+    mean = float(task.loss(torch.from_numpy(logits), made)) / task.terms(made)
+    assert task.metrics(logits, features)["loss"] == pytest.approx(mean, abs=1e-12)

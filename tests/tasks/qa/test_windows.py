@@ -1,0 +1,120 @@
+"""Windows equal those of tokenizers' own truncation; targets are read back as their answers."""
+
+from __future__ import annotations
+
+import random
+from itertools import chain
+
+import numpy as np
+import pytest
+
+from bertft.tasks.qa.targets import positions
+from bertft.tasks.qa.windows import frame_of, windows_of
+
+WORDS = ["a", "film", "good", "bad", "dull", "the", "plot", "untrue", "badly", "很好", "!", "films"]
+
+
+def drawn(seed: int, rows: int = 40):
+    """Questions and contexts, some of them shared, of up to 60 words."""
+    rng = random.Random(seed)
+
+    def text(longest: int) -> str:
+        return " ".join(rng.choice(WORDS) for _ in range(rng.randint(1, longest)))
+
+    contexts = [text(60) for _ in range(rows // 2)] * 2
+    return [text(8) for _ in contexts], contexts
+
+
+@pytest.mark.parametrize("name", ["bert_tokenizer", "roberta_tokenizer"])
+@pytest.mark.parametrize(("max_length", "stride"), [(32, 8), (40, 0), (48, 19)])
+def test_windows_are_those_of_transformers(name, max_length, stride, request):
+    tokenizer = request.getfixturevalue(name)
+    questions, contexts = drawn(max_length)
+    kept = [
+        (question, context)
+        for question, context in zip(questions, contexts, strict=True)
+        if max_length - len(tokenizer(question, context)["input_ids"]) >= 0
+        or max_length
+        - tokenizer.num_special_tokens_to_add(pair=True)
+        - len(tokenizer(question, add_special_tokens=False)["input_ids"])
+        > stride
+    ]
+    questions, contexts = [q for q, _ in kept], [c for _, c in kept]
+    expected = tokenizer(
+        questions, contexts, truncation="only_second", max_length=max_length, stride=stride,
+        return_overflowing_tokens=True, return_offsets_mapping=True, return_token_type_ids=True,
+    )  # fmt: skip
+    made = windows_of(tokenizer, questions, contexts, max_length, stride)
+    assert len(made.row) > len(questions) > 20
+    assert made.row.tolist() == expected["overflow_to_sample_mapping"]
+    assert made.input_ids.sizes.tolist() == [len(ids) for ids in expected["input_ids"]]
+    assert made.input_ids.values.tolist() == list(chain(*expected["input_ids"]))
+    assert made.token_type_ids.values.tolist() == list(chain(*expected["token_type_ids"]))
+    at = 0
+    for number, offsets in enumerate(expected["offset_mapping"]):
+        owners = expected.sequence_ids(number)
+        for (start, end), owner in zip(offsets, owners, strict=True):
+            found = made.char_start.values[at], made.char_end.values[at]
+            if owner != 1:
+                assert found == (-1, -1)
+            elif name == "bert_tokenizer":
+                assert found == (start, end)
+            else:  # of byte-level tokens, transformers counts some of the space before them
+                context = contexts[made.row[number]]
+                assert context[slice(*found)].strip() == context[start:end].strip()
+            at += 1
+    assert at == made.input_ids.sizes.sum()
+
+
+def test_a_question_that_leaves_no_step_has_no_window(bert_tokenizer):
+    question, short, long = "good " * 20, "a film", "the plot " * 20
+    made = windows_of(bert_tokenizer, [question, question], [long, short], 32, 9)
+    assert made.row.tolist() == [1]  # beside 20 tokens and 3 special ones there is room for 9
+    assert set(windows_of(bert_tokenizer, [question], [long], 32, 8).row) == {0}
+
+
+def test_the_tokenizer_is_left_as_it_was(bert_tokenizer):
+    bert_tokenizer.backend_tokenizer.enable_truncation(5)
+    bert_tokenizer.backend_tokenizer.enable_padding(length=7)
+    made = windows_of(bert_tokenizer, ["good"], ["a film " * 9], 64, 8)
+    assert made.input_ids.sizes.tolist() == [22]
+    assert bert_tokenizer.backend_tokenizer.truncation["max_length"] == 5
+    assert bert_tokenizer.backend_tokenizer.padding["length"] == 7
+    bert_tokenizer.backend_tokenizer.no_truncation()
+    bert_tokenizer.backend_tokenizer.no_padding()
+
+
+def test_frames(bert_tokenizer, roberta_tokenizer):
+    bert = frame_of(bert_tokenizer)
+    assert [ids.tolist() for ids in bert.ids] == [[2], [3], [3]]
+    assert [types.tolist() for types in bert.types] == [[0], [0], [1]]
+    assert (bert.text_types, bert.size) == ((0, 1), 3)
+    assert [ids.tolist() for ids in frame_of(roberta_tokenizer).ids] == [[0], [2, 2], [2]]
+
+
+def test_targets(bert_tokenizer):
+    """[CLS] good [SEP] a film ! the plot is … : the answer lies in one, both or no window."""
+    context = "a film , the plot bad bad bad bad bad good"
+    answers = [["the plot"], ["film"], [], ["good"], ["the plot bad bad bad bad bad good"], ["lot"]]
+    offsets = [[context.index(each[0])] if each else [] for each in answers]
+    made = windows_of(bert_tokenizer, ["good"] * 6, [context] * 6, 12, 4)
+    start, end = positions(made, answers, offsets)
+    by_row = {
+        row: [
+            (int(a), int(b))
+            for a, b in zip(start[made.row == row], end[made.row == row], strict=True)
+        ]
+        for row in range(6)
+    }
+    # windows of 8 tokens of the context, from its tokens 0 and 4
+    assert by_row == {
+        0: [(6, 7), (0, 0)], 1: [(4, 4), (0, 0)], 2: [(0, 0), (0, 0)],
+        3: [(0, 0), (9, 9)], 4: [(0, 0), (0, 0)], 5: [(7, 7), (3, 3)],
+    }  # fmt: skip
+    first = np.cumsum(made.input_ids.sizes) - made.input_ids.sizes
+    read = {
+        context[made.char_start.values[at + a] : made.char_end.values[at + b]]
+        for at, a, b in zip(first, start, end, strict=True)
+        if a
+    }
+    assert read == {"the plot", "film", "good", "plot"}  # "lot" stands within a token

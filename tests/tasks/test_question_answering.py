@@ -1,0 +1,198 @@
+"""The task as a whole: its contract, its answers, and the official features of SQuAD 2.0's dev."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from bertft.data.features import featurize
+from bertft.data.rows import Rows
+from bertft.data.sources import load
+from bertft.errors import UsageError
+from bertft.tasks import recognise
+from bertft.tasks.question_answering import Task
+
+# Where an answer begins or ends within a word, its tokens read as the whole of what they cover.
+WITHIN_A_WORD = {
+    ("Japan", "Japanese"), ("2", "12"), ("west", "northwest"), ("Sky", "BSky"), ("Rhin", "Rhine"),
+    ("7,000,000 square kilometres (2,70", "7,000,000 square kilometres (2,700"),
+    ("y through the port's trade with Constantinople, and ports on the Black Sea",
+     "probably through the port's trade with Constantinople, and ports on the Black Sea"),
+    ("tempted to enter the test site", "attempted to enter the test site"),
+    ("direct civil disobedience", "Indirect civil disobedience"), ("equality", "inequality"),
+    ("south", "southern"),
+    ("6,000 square kilometres", "26,000 square kilometres"), ("gold rush", "gold rushes"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def task(settings) -> Task:
+    return Task(settings(task="question_answering", stride=3), None)
+
+
+def rows_of(*rows) -> Rows:
+    """(id, question, context, answers) → Rows; an answer stands at its first match."""
+    columns = list(zip(*rows, strict=True))
+    starts = [[row[2].index(each) for each in row[3]] for row in rows]
+    table = {
+        "id": pa.array(columns[0], pa.string()), "question": columns[1], "context": columns[2],
+        "label": pa.array(columns[3], pa.list_(pa.string())),
+        "start": pa.array(starts, pa.list_(pa.int64())), "line": list(range(1, len(rows) + 1)),
+    }  # fmt: skip
+    return Rows(pa.table(table), "here")
+
+
+LONG = "a film good bad dull the plot " * 3 + "very bad"
+
+
+@pytest.fixture
+def table(task, bert_tokenizer):
+    """Two windows or more for the first row, one each for the others."""
+    rows = rows_of(
+        ("x", "good", LONG, ["very bad", "bad"]), ("y", "bad", "the plot", []),
+        (None, "a", "good film", ["film"]),
+    )  # fmt: skip
+    return featurize(rows, task.encoder(bert_tokenizer, 16), [], None)
+
+
+def pointing(table, *spans) -> np.ndarray:
+    """Logits whose best span of each window is the one given, [CLS] for (0, 0)."""
+    logits = np.zeros((int(table.lengths.sum()), 2), np.float32)
+    firsts = np.cumsum(table.lengths) - table.lengths
+    for first, (start, end) in zip(firsts, spans, strict=True):
+        logits[first + start, 0] = logits[first + end, 1] = 9
+    return logits
+
+
+def test_features(table):
+    every = np.arange(len(table))
+    assert set(table.columns) == {
+        "input_ids", "token_type_ids", "char_start", "char_end", "row", "start_position",
+        "end_position",
+    }  # fmt: skip
+    assert table.gather("row", every).tolist() == [0, 0, 0, 1, 2]
+    assert table.lengths.tolist() == [16, 16, 9, 6, 6]
+    assert table.gather("start_position", every).tolist() == [0, 0, 6, 0, 4]
+    assert table.gather("end_position", every).tolist() == [0, 0, 7, 0, 4]
+
+
+def test_right_answers_score_everything(task, table):
+    every = np.arange(len(table))
+    places = [table.gather(name, every) for name in ("start_position", "end_position")]
+    logits = pointing(table, *zip(*places, strict=True))
+    values = task.metrics(logits, table)
+    assert tuple(values) == task.metric_names
+    loss = values.pop("loss")
+    thresholds = {values.pop(f"best_{name}_thresh") for name in ("exact", "f1")}
+    assert set(values.values()) == {100.0}
+    assert all(0 < each < 1 for each in thresholds) and 0 < loss < 1e-1
+    found = list(task.answers(logits, table))
+    assert [each["answer"] for each in found] == ["very bad", "", "film"]
+    assert [each.get("id", "none") for each in found] == ["x", "y", "none"]
+    assert (found[0]["start"], found[0]["end"]) == (LONG.index("very"), len(LONG))
+    assert (found[1]["start"], found[1]["end"]) == (0, 0)
+    assert all(each["score"] > 0.99 for each in found)
+
+
+def test_no_answer_only_where_every_window_says_so(task, table):
+    logits = pointing(table, (0, 0), (3, 3), (0, 0), (0, 0), (0, 0))
+    assert [bool(each["answer"]) for each in task.answers(logits, table)] == [True, False, False]
+
+
+def test_the_threshold(settings, table):
+    logits = pointing(table, *[(0, 0)] * 5)
+    given = {}
+    for threshold in (0.5, 1 - 1e-9):
+        task = Task(
+            settings(task="question_answering", stride=3, no_answer_threshold=threshold), None
+        )
+        given[threshold] = [bool(each["answer"]) for each in task.answers(logits, table)]
+    assert given == {0.5: [False] * 3, 1 - 1e-9: [True] * 3}
+
+
+def test_every_question_gets_an_answer_where_none_is_without(settings, table):
+    task = Task(settings(task="question_answering", stride=3, unanswerable=False), None)
+    assert task.metric_names == ("f1", "exact", "loss") and task.threshold is None
+    assert all(each["answer"] for each in task.answers(pointing(table, *[(0, 0)] * 5), table))
+
+
+def test_an_answer_is_at_most_so_long(settings, table):
+    task = Task(settings(task="question_answering", stride=3, max_answer_length=2), None)
+    logits = pointing(table, (3, 12), (3, 12), (3, 9), (3, 4), (3, 4))
+    assert all(len(each["answer"].split()) <= 2 for each in task.answers(logits, table))
+
+
+def test_groups_that_are_not_there_have_no_metric(task, bert_tokenizer, settings):
+    rows = rows_of(("x", "good", "the plot", ["plot"]))
+    table = featurize(rows, task.encoder(bert_tokenizer, 16), [], None)
+    logits = pointing(table, (4, 4))
+    assert {name for name in task.metric_names if name not in task.metrics(logits, table)} == {
+        "NoAns_exact", "NoAns_f1",
+    }  # fmt: skip
+    chosen = Task(settings(task="question_answering", stride=3, metric="NoAns_f1"), None)
+    assert math.isnan(chosen.metrics(logits, table)["NoAns_f1"])
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_metrics_of_broken_logits_never_win(task, table, bad):
+    logits = pointing(table, *[(0, 0)] * 5)
+    logits[7, 1] = bad
+    values = task.metrics(logits, table)
+    assert set(values) == set(task.metric_names)
+    assert not any(task.better(value, None) for value in values.values())
+
+
+def test_windows_that_cannot_overlap_so_far(task, bert_tokenizer):
+    with pytest.raises(UsageError, match=r"data\.stride: windows of 7 tokens cannot share 3"):
+        task.encoder(bert_tokenizer, 7)
+
+
+def test_a_head_is_recognised():
+    for name in ("Bert", "Roberta", "DebertaV2", "ModernBert"):
+        config = {"architectures": [f"{name}ForQuestionAnswering"], "id2label": {"0": "a"}}
+        assert recognise(config) == ("question_answering", None)
+
+
+def test_stride_is_part_of_the_key_and_lengths_of_answers_are_not(settings):
+    def key(**changes):
+        return Task(settings(task="question_answering", **changes), None).key()
+
+    assert key() == key(max_answer_length=5, no_answer_threshold=0.1, scorer="cmrc2018")
+    assert key() != key(stride=64)
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif("BERTFT_DATA" not in os.environ, reason="BERTFT_DATA is not set")
+def test_the_features_of_the_official_dev_set(settings):
+    """12,134 with bert-base-uncased's vocabulary; certain answers read as themselves."""
+    from transformers import AutoTokenizer
+
+    folder = Path(os.environ["BERTFT_DATA"])
+    tokenizer = AutoTokenizer.from_pretrained(folder / "vocab" / "bert-base-uncased")
+    config = settings(
+        task="question_answering", validation=str(folder / "squad_v2" / "official_dev.json")
+    )
+    rows = load(config, ("validation",)).validation
+    table = featurize(rows, Task(config, None).encoder(tokenizer, 384), [], None)
+    assert len(table) == 12_134
+    every, lengths = np.arange(len(table)), table.lengths
+    assert (round(lengths.mean()), np.median(lengths)) == (180, 164)
+    firsts = np.cumsum(lengths, dtype=np.int64) - lengths
+    contexts, answers = rows.column("context"), rows.column("label")
+    begins, ends = table.gather("char_start", every), table.gather("char_end", every)
+    start, end = table.gather("start_position", every), table.gather("end_position", every)
+    read = [
+        (answers[row][0], contexts[row][begins[first + a] : ends[first + b]])
+        for row, first, a, b in zip(table.gather("row", every), firsts, start, end, strict=True)
+        if a
+    ]
+    assert len(read) > 5_900
+    others = {pair for pair in read if pair[0] != pair[1]}
+    assert others == WITHIN_A_WORD
+    answerable = {row for row, each in enumerate(answers) if each}
+    assert answerable == set(table.gather("row", every)[start > 0].tolist())
