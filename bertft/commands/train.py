@@ -14,7 +14,7 @@ from bertft.assembly import base
 from bertft.assembly.adapted import fill
 from bertft.assembly.check_rows import write_check_rows
 from bertft.assembly.checkpoint import Facts, read_state, read_weights, writer
-from bertft.assembly.manifest import changes, manifest
+from bertft.assembly.manifest import changes, manifest, read_manifest
 from bertft.assembly.prepare import Prepared, prepare
 from bertft.assembly.state import put_back, take
 from bertft.assembly.warn import warn
@@ -65,7 +65,7 @@ def run(config: TrainConfig, folder: Path) -> None:
         return
     with StopRequest() as stop, PeakMemory() as memory:
         try:
-            prepared = prepare(config, place, place.read_manifest() if going_on else None, ranks)
+            prepared = prepare(config, place, read_manifest(place) if going_on else None, ranks)
             job = _Job(config, place, prepared, ranks)
             if not going_on:
                 job.begin()
