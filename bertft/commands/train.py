@@ -253,6 +253,7 @@ class _Job:
         if not ranks.first:
             return
         seconds = max(progress.seconds, 1e-9)
+        applied = progress.step - progress.skipped - progress.rescaled
         counts = adapted.counts()
         metrics = {
             "best": {
@@ -268,7 +269,7 @@ class _Job:
                 "tokens_per_second": progress.tokens / seconds,
                 "peak_memory_bytes": peak or None,
                 "steps": progress.step,
-                "loss": progress.loss_sum / max(1, progress.step - progress.skipped),
+                "loss": progress.loss_sum / max(1, applied),
             },
             "parameters": {name: counts[name] for name in _COUNTS},
         }

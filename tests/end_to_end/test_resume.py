@@ -44,8 +44,9 @@ KILLS = {
         ("rename manifest.json", 1), ("create .step-4", 1), ("write adapter.safetensors", 2),
         ("rename step-8", 1), ("rename last", 2), ("remove", 1), ("create metrics.json", 1),
     ],
-    # between two passes of step 7, while the budget is on its way
-    "svd_lora": [("forward", 14), ("write state.safetensors", 2), ("rename last", 2), ("rename step-12", 1)],
+    "svd_lora": [
+        ("forward", 14),  # between two passes of step 7, while the budget is on its way
+        ("write state.safetensors", 2), ("rename last", 2), ("rename step-12", 1)],
     "prefix": [("write adapter.safetensors", 2), ("link last", 3)],
 }  # fmt: skip
 
