@@ -130,6 +130,11 @@ def recorded(manifest: Mapping[str, Any], run: RunFolder) -> Source:
         said = dict(manifest["base"])
         digest = said.pop("sha256")
         source = Source(**said)
+        texts = (source.name, source.kind, source.load, source.revision or "", digest or "")
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("what should be text is none")
+        if source.kind not in (OWN, "folder", "package", "hub"):
+            raise ValueError(f"{source.kind!r} is no kind of one")
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"does not tell the base ({error})", where=str(run.manifest)) from error
     if source.kind == OWN:

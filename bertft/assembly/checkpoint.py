@@ -66,13 +66,30 @@ def read_facts(folder: Path) -> Facts:
     """DataError if they are missing or of another form."""
     content = read_object(folder / _FACTS)
     try:
-        return Facts(**content)
+        facts = Facts(**content)
     except TypeError as error:
         raise DataError(f"is of another form ({error})", where=str(folder / _FACTS)) from None
+    labels = facts.labels
+    right = {
+        "task": isinstance(facts.task, str),
+        "labels": labels is None
+        or (isinstance(labels, list) and all(isinstance(each, str) for each in labels)),
+        "max_length": type(facts.max_length) is int and facts.max_length > 0,
+        "step": type(facts.step) is int and facts.step >= 0,
+    }
+    for name, is_right in right.items():
+        if not is_right:
+            raise DataError(f"its {name} cannot be", where=str(folder / _FACTS))
+    return facts
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    return read_tensors(folder / _WEIGHTS)
+    """DataError if one of them is not finite: training never saves such."""
+    weights = read_tensors(folder / _WEIGHTS)
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise DataError(f"{name} is not finite", where=str(folder / _WEIGHTS))
+    return weights
 
 
 def read_state(folder: Path) -> dict[str, Any]:

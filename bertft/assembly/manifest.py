@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -18,8 +18,10 @@ from bertft.assembly.base import describe
 from bertft.config.commands import TrainConfig
 from bertft.config.data import DataConfig
 from bertft.data.report import DataReport
+from bertft.errors import DataError
+from bertft.runs.folder import RunFolder
 
-__all__ = ["changes", "hardware", "manifest", "recorded_data"]
+__all__ = ["changes", "hardware", "manifest", "read_manifest", "recorded_data"]
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "safetensors", "numpy", "pyarrow")
 
@@ -54,6 +56,40 @@ def manifest(
         "data": data.to_dict(),
         "parameters": adapted.counts(),
     }
+
+
+def read_manifest(run: RunFolder) -> dict[str, Any]:
+    """The manifest of ``run``. DataError unless all that is read from it later has its form."""
+    told = run.read_manifest()
+    for name, fits in _FORM.items():
+        if not fits(told.get(name)):
+            raise DataError(
+                f"its {name} cannot be", where=str(run.manifest), hint="Was it edited or cut short?"
+            )
+    return told
+
+
+def _is_data(value: Any) -> bool:
+    splits = value.get("splits") if isinstance(value, dict) else None
+    return isinstance(splits, dict) and all(
+        isinstance(each, dict)
+        and isinstance(each.get("fingerprint"), str)
+        and isinstance(each.get("files"), list)
+        and all(isinstance(file, str) for file in each["files"])
+        for each in splits.values()
+    )
+
+
+_FORM: dict[str, Callable[[Any], bool]] = {
+    "base": lambda value: isinstance(value, dict),
+    "task": lambda value: isinstance(value, str),
+    "labels": lambda value: value is None or isinstance(value, list),
+    "max_length": lambda value: type(value) is int and value > 0,
+    "precision": lambda value: value in ("fp32", "bf16", "fp16"),
+    "layout": lambda value: value in ("stream", "padded"),
+    "hardware": lambda value: isinstance(value, dict),
+    "data": _is_data,
+}
 
 
 def recorded_data(data: DataConfig, told: Mapping[str, Any]) -> DataConfig:

@@ -13,7 +13,7 @@ from bertft.assembly import base
 from bertft.assembly.adapted import Adapted, assemble
 from bertft.assembly.adapter import AdapterFolder, is_adapter
 from bertft.assembly.checkpoint import Facts, is_checkpoint, read_facts, read_weights
-from bertft.assembly.manifest import recorded_data
+from bertft.assembly.manifest import read_manifest, recorded_data
 from bertft.assembly.merged_folder import fill_prefix, read_beside
 from bertft.config.commands import TrainConfig
 from bertft.config.data import DataConfig
@@ -84,17 +84,19 @@ def _open_run(
     data: DataConfig | None,
     warn: Callable[[str], None],
 ) -> Saved:
-    config, manifest = config_of_run(run.path), run.read_manifest()
+    config, manifest = config_of_run(run.path), read_manifest(run)
     place = resolve_device(device)
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
     folder = Checkpoints(run.checkpoints).find(which, warn=warn)
     facts = read_facts(folder)
-    if facts.labels != manifest["labels"]:
-        raise UsageError(
-            f"its labels {facts.labels} are not the run's {manifest['labels']}", where=str(folder),
-            hint="Checkpoint and manifest.json belong to different runs",
-        )  # fmt: skip
+    for name in ("labels", "task", "max_length"):
+        here, told = getattr(facts, name), manifest[name]
+        if here != told:
+            raise UsageError(
+                f"its {name} {here} {'are' if name == 'labels' else 'is'} not the run's {told}",
+                where=str(folder), hint="Checkpoint and manifest.json belong to different runs",
+            )  # fmt: skip
     if data is not None:
         _check_task(data, facts.task)
     source = base.recorded(manifest, run)
@@ -130,6 +132,7 @@ def _open_folder(folder: Path, precision: str, device: str, data: DataConfig | N
     _check_head(folder, adapted)
     if beside.prefix is not None:
         fill_prefix(folder, adapted.model)
+    _check_finite(folder, adapted)
     adapted.model.eval()
     taken = sum(part.positions for part in adapted.parts)
     longest = check_max_length(
@@ -163,6 +166,13 @@ def _open_adapter(folder: Path, precision: str, device: str, data: DataConfig | 
         data.max_length or facts.get("max_length"), longest_input(adapted.model.config, tokenizer)
     )
     return Saved(adapted, data, Facts(name, labels, longest, 0))
+
+
+def _check_finite(folder: Path, adapted: Adapted) -> None:
+    """DataError where a weight is not finite: every answer would be NaN."""
+    for name, tensor in adapted.model.named_parameters():
+        if not bool(torch.isfinite(tensor).all()):
+            raise DataError(f"{name} is not finite", where=str(folder))
 
 
 def _check_task(data: DataConfig, task: str) -> None:

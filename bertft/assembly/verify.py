@@ -18,6 +18,7 @@ from typing import Any
 
 from bertft.assembly import base
 from bertft.assembly.check_rows import read_check_rows
+from bertft.assembly.manifest import read_manifest
 from bertft.config.resumed import config_of_run
 from bertft.errors import BertftError, DataError
 from bertft.models.source import local_folder
@@ -42,9 +43,9 @@ class Finding:
 def findings(run: RunFolder) -> Iterator[Finding]:
     """What there is to say of each file of ``run``, in the order of a look through the folder."""
     yield _read("config.yaml", lambda: config_of_run(run.path))
-    yield _read("manifest.json", run.read_manifest)
+    yield _read("manifest.json", lambda: read_manifest(run))
     try:
-        manifest = run.read_manifest()
+        manifest = read_manifest(run)
     except DataError:
         manifest = {}  # told; what it would prove is not known
     if run.finished:

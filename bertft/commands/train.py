@@ -14,7 +14,7 @@ from bertft.assembly import base, comparison
 from bertft.assembly.adapted import fill
 from bertft.assembly.check_rows import write_check_rows
 from bertft.assembly.checkpoint import Facts, read_state, read_weights, writer
-from bertft.assembly.manifest import changes, manifest
+from bertft.assembly.manifest import changes, manifest, read_manifest
 from bertft.assembly.prepare import Prepared, prepare
 from bertft.assembly.state import put_back, take
 from bertft.assembly.teaching import recorded_teacher
@@ -68,9 +68,9 @@ def run(config: TrainConfig, folder: Path) -> None:
         return
     with StopRequest() as stop, PeakMemory() as memory:
         try:
-            manifest = place.read_manifest() if going_on else None
+            told = read_manifest(place) if going_on else None
             console = Console(quiet=config.quiet or not ranks.first)
-            prepared = prepare(config, place, manifest, console.print, ranks)
+            prepared = prepare(config, place, told, console.print, ranks)
             job = _Job(config, place, prepared, ranks, console)
             if not going_on:
                 job.begin()
@@ -275,6 +275,7 @@ class _Job:
         if not ranks.first:
             return
         seconds = max(progress.seconds, 1e-9)
+        applied = progress.step - progress.skipped - progress.rescaled
         counts = adapted.counts()
         metrics = {
             "best": {
@@ -290,7 +291,7 @@ class _Job:
                 "tokens_per_second": progress.tokens / seconds,
                 "peak_memory_bytes": peak or None,
                 "steps": progress.step,
-                "loss": progress.loss_sum / max(1, progress.step - progress.skipped),
+                "loss": progress.loss_sum / max(1, applied),
             },
             "parameters": {name: counts[name] for name in _COUNTS},
         }

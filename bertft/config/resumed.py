@@ -81,12 +81,16 @@ def _covers(name: str, path: str) -> bool:
 def _own(folder: Path) -> Any:
     file = folder / "config.yaml"
     try:
-        return OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.load(file))
+        told = OmegaConf.load(file)
+        # It was resolved when it was written; what refers to the environment was put in since.
+        if "${" in str(OmegaConf.to_container(told, resolve=False)):
+            raise ValueError("it refers to what lies outside of it with ${")
+        return OmegaConf.merge(OmegaConf.structured(TrainConfig), told)
     except OSError:
         raise usage_error(
             [Problem("resume", f"{folder} holds no run", "Give the folder of a run")]
         ) from None
-    except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError, RecursionError) as error:
         first = str(error).strip().split("\n")[0]
         raise DataError(
             f"cannot be read ({first})", where=str(file), hint="Was it edited or cut short?"

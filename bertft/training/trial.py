@@ -1,6 +1,6 @@
 """Does a run fit, and how long will it take? A step of the longest rows, then some of its own.
 
-    seconds ≈ tokens of the run · s a token + evaluations · validation tokens · s a token
+    seconds ≈ tokens to train on · s a token + evaluations · validation tokens · s a token
 
 The step of the longest rows asks for the most memory that any step can. Times of a token are
 those of the run's own first batches, forward and backward, and of a middling validation batch.

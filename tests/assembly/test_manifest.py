@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from bertft.assembly.manifest import recorded_data
+import torch
+
+from bertft.assembly.manifest import changes, recorded_data
 from bertft.config.data import DataConfig
 
 
@@ -30,3 +32,19 @@ def test_what_has_no_place_of_its_own_stays_as_it_is(tmp_path):
     assert recorded_data(hub, told(train=[])) == hub
     cut = DataConfig(name="files", train=str(file))
     assert recorded_data(cut, told(train=[str(file)], validation=[str(file)])) == cut
+
+
+def test_what_changes_the_last_bits_is_told():
+    device = torch.device("cpu")
+    here = {
+        "threads": torch.get_num_threads(), "device": "cpu", "processes": 2,
+        "instruction_set": torch.backends.cpu.get_cpu_capability(), "platform": "another",
+    }  # fmt: skip
+    assert changes({"hardware": here}, device, 2) == []
+    assert changes({"hardware": here}, device, 1) == ["number of processes was 2, is 1"]
+    other = {**here, "instruction_set": "none", "gpu": "A100"}
+    assert changes({"hardware": other}, device, 2) == [
+        "GPU was A100, is None", f"instruction set was none, is {here['instruction_set']}",
+    ]  # fmt: skip
+    del other["processes"], other["gpu"]  # as it was written before there could be several
+    assert len(changes({"hardware": other}, device, 1)) == 1

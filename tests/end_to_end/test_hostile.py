@@ -92,6 +92,16 @@ def test_weights_that_are_not_finite(copied, value):
         assert said.refused and f"{max(tensors)} is not finite" in said.err, said
 
 
+def test_a_merged_model_that_is_not_finite(copied, place):
+    assert say("merge", f"run={copied(*RUN)}", "out=merged").status == 0
+    file = place / "merged" / "model.safetensors"
+    tensors = load_file(file)
+    tensors[min(tensors)].view(-1)[0] = float("nan")
+    save_file(tensors, file, metadata={"format": "pt"})
+    said = say("predict", "run=merged", stdin=LINE)
+    assert said.refused and f"{min(tensors)} is not finite" in said.err, said
+
+
 def test_tensors_of_another_shape_or_name(copied):
     run = copied(*RUN)
     file = best(run) / "adapter.safetensors"
@@ -162,14 +172,15 @@ def test_a_manifest_that_cannot_be(copied, change):
 
 @pytest.mark.parametrize(
     "text",
-    ["!!python/object/apply:os.mkdir [bomb]", "model: ${oc.env:HOME}\n", "seed: [", "x: 1\n",
+    ["!!python/object/apply:os.mkdir [bomb]", "model: ${oc.env:HOME}\n",
+     "data: {name: '${oc.env:HOME}'}\n", "data: {name: 'a ${seed}'}\n", "seed: [", "x: 1\n",
      "a: &a [*a]\n", "method: {name: ${oc.decode:'[1'}}\n"],
 )  # fmt: skip
 def test_a_config_that_cannot_be(copied, place, text):
     run = copied(*RUN)
     (run / "config.yaml").write_text(text)
     said = say("predict", f"run={run}", stdin=LINE)
-    assert said.refused and "Traceback" not in said.err, said
+    assert said.status == 2 and said.out == "" and "Traceback" not in said.err, said
     assert not (place / "bomb").exists()
 
 

@@ -44,7 +44,9 @@ KILLS = {
         ("rename manifest.json", 1), ("create .step-4", 1), ("write adapter.safetensors", 2),
         ("rename step-8", 1), ("rename last", 2), ("remove", 1), ("create metrics.json", 1),
     ],
-    "svd_lora": [("write state.safetensors", 2), ("rename last", 2), ("rename step-12", 1)],
+    "svd_lora": [
+        ("forward", 14),  # between two passes of step 7, while the budget is on its way
+        ("write state.safetensors", 2), ("rename last", 2), ("rename step-12", 1)],
     "prefix": [("write adapter.safetensors", 2), ("link last", 3)],
 }  # fmt: skip
 
@@ -64,10 +66,12 @@ def test_killed_and_gone_on_with_it_ends_the_same(place, method):
     jobs = []
     for number, (start, turn) in enumerate(KILLS[method]):
         run = place / f"killed-{number}"
-        point = nth(whole["points"], start, turn)
-        begun = point > nth(whole["points"], "rename manifest.json", 1)
+        forward = start == "forward"
+        point = 0 if forward else nth(whole["points"], start, turn)
+        begun = forward or point > nth(whole["points"], "rename manifest.json", 1)
         again = [f"resume={run}"] if begun else [*words[1:], f"hydra.run.dir={run}", "resume=auto"]
-        jobs += [([*words, f"hydra.run.dir={run}"], f"SIGKILL:{point}"), (["train", *again], None)]
+        fault = f"forward:{turn}" if forward else f"SIGKILL:{point}"
+        jobs += [([*words, f"hydra.run.dir={run}"], fault), (["train", *again], None)]
     told = crash(jobs)
     assert [each["status"] for each in told] == [-signal.SIGKILL, 0] * len(KILLS[method]), told
     for number, (start, turn) in enumerate(KILLS[method]):
@@ -287,6 +291,20 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(place):
     assert said.status == 0, said
     assert said.err.startswith("warning: ") and "step-8: damaged: adapter.safetensors" in said.err
     assert outcome(run) == outcome(place / "whole")
+
+
+def test_other_threads_or_processes_are_told(place):
+    """A run that was begun by two processes goes on in one: the first's dropout goes on."""
+    run = unfinished(place)
+    told = read(run / "manifest.json")
+    told["hardware"] |= {"threads": 7, "processes": 2}
+    (run / "manifest.json").write_text(json.dumps(told))
+    said = say("train", "resume=run")
+    assert said.status == 0, said
+    lost = "the run goes on, but not to the same last bits"
+    assert f"warning: the number of CPU threads was 7, is 1: {lost}" in said.err
+    assert f"warning: the number of processes was 2, is 1: {lost}" in said.err
+    assert said.err.count("warning: ") == 2
 
 
 def test_rows_that_changed_since_are_refused(place):

@@ -190,11 +190,13 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
-@given(files=values | st.dictionaries(st.text(), values), optional=values)
-def test_any_listing_is_answered(tmp_path_factory, files, optional):
-    folder = tmp_path_factory.getbasetemp() / "any listing"
-    folder.mkdir(exist_ok=True)
+@pytest.mark.parametrize("count", [200, pytest.param(2_000, marks=pytest.mark.long)])
+def test_any_listing_is_answered(tmp_path, count):
+    contents = given(files=values | st.dictionaries(st.text(), values), optional=values)
+    settings(max_examples=count, deadline=None)(contents(any_listing))(tmp_path)
+
+
+def any_listing(folder, files, optional):
     (folder / FILES).write_text(json.dumps({"files": files, "optional": optional}))
     problems = check(folder)
     assert all(isinstance(problem, str) for problem in problems)

@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 from crash_runs import raised
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertft.errors import DataError
@@ -159,12 +159,15 @@ def test_what_is_no_file(tmp_path):
         read_tensors(tmp_path)
 
 
-@settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(data=st.data())
-def test_any_change_is_answered(tmp_path, data):
-    path = tmp_path / "a"
+COUNTS = [200, pytest.param(2_000, marks=pytest.mark.long)]
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_any_change_is_answered(tmp_path, count):
+    settings(max_examples=count, deadline=None)(given(data=st.data())(any_change))(tmp_path / "a")
+
+
+def any_change(path, data):
     write_tensors(path, {"a": torch.arange(4.0), "b": torch.ones(2, 2, dtype=torch.bool)})
     content = bytearray(path.read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
@@ -199,16 +202,18 @@ states = st.dictionaries(
 )
 
 
-@settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(state=states)
-def test_a_state_comes_back_bit_for_bit(tmp_path, state):
+@pytest.mark.parametrize("count", COUNTS)
+def test_a_state_comes_back_bit_for_bit(tmp_path, count):
+    settings(max_examples=count, deadline=None)(given(state=states)(there_and_back))(
+        tmp_path / "state.safetensors"
+    )
+
+
+def there_and_back(path, state):
     flat, structure = split_state(state)
     text = json_text(structure)
     json.loads(text, parse_constant=pytest.fail)
     assert same(join_state(flat, json.loads(text)), state)
-    path = tmp_path / "state.safetensors"
     write_tensors(path, flat)
     assert same(join_state(read_tensors(path), json.loads(text)), state)
 
