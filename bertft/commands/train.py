@@ -104,7 +104,7 @@ class _Job:
         prepared, place = self.prepared, self.place
         self.console.print(report.table(prepared.report))
         self.console.print(parameter_table(_without(self.adapted.counts(), "head")))
-        if prepared.hired is not None and "validation" in prepared.features:
+        if prepared.hired is not None and prepared.hired.scores is not None:
             validation = prepared.features["validation"]
             comparison.warn_if_below(prepared.hired, self.adapted, validation, warn)
         with environment(place.path):
@@ -223,7 +223,7 @@ class _Job:
             "parameters": {name: counts[name] for name in _COUNTS},
         }
         if prepared.hired is not None:
-            if "validation" in prepared.features:
+            if prepared.hired.scores is not None:
                 metrics["distillation"] = comparison.compare(
                     prepared.hired, adapted, prepared.features["validation"]
                 )
