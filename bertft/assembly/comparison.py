@@ -19,8 +19,7 @@ def warn_if_below(
 ) -> None:
     """Warn of a teacher that scores below the student before its first step."""
     task = student.task
-    if hired.scores is None:
-        return
+    assert hired.scores is not None
     start = evaluate(student.runner, task, table, student.precision)[task.metric]
     taught = hired.scores[task.metric]
     if task.better(start, taught):

@@ -95,6 +95,7 @@ def prepare(
     task = build_task(config.data, splits.labels)
     parts = build_parts(method, None, ())
     teaching = Teaching(parts, task, precision.name, str(device), manifest)
+    teaching.check()
     cut = manifest is None and teaching.cuts
     if cut:
         tokenizer = teaching.open().adapted.tokenizer

@@ -77,7 +77,7 @@ def open_teacher(path: str, task: BaseTask, precision: str, device: str) -> Save
     """UsageError, naming both, where its task, classes or their order are not the student's."""
     folder = Path(path).expanduser()
     if not folder.is_dir():
-        folder = downloaded(find(path, setting=_WHERE))
+        folder = downloaded(find(path, setting=_WHERE), _WHERE)
     saved = open_saved(str(folder), precision=precision, device=device)
     if saved.facts.task != task.name:
         raise UsageError(
@@ -127,7 +127,8 @@ def hire(
         table = _joined(tables, splits)
         asked = Remembered(desk.answers("training", table, train, length or max_length))
     validation = scores = speed = None
-    if splits.validation is not None and "validation" in features:
+    # Of inputs that are drawn anew there is nothing to compare, and their logits may be vast.
+    if splits.validation is not None and "validation" in features and task.fixed_inputs:
         stored = desk.answers(
             "validation", tables["validation"], [splits.validation], length or max_length
         )

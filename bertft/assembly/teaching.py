@@ -40,6 +40,11 @@ class Teaching:
         self.begun: Mapping[str, Any] | None = (manifest or {}).get("teacher")
         self._saved: Saved | None = None
 
+    def check(self) -> None:
+        """Open a teacher that will be asked: what is wrong with it is told before any work."""
+        if self.part is not None and self.part.asks:
+            self.open()
+
     @property
     def cuts(self) -> bool:
         """Whether the student is cut from the teacher."""

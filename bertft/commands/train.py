@@ -141,7 +141,7 @@ class _Job:
             return
         prepared, place = self.prepared, self.place
         self.show()
-        if prepared.hired is not None and "validation" in prepared.features:
+        if prepared.hired is not None and prepared.hired.scores is not None:
             validation = prepared.features["validation"]
             comparison.warn_if_below(prepared.hired, self.adapted, validation, warn)
         with environment(place.path):
@@ -296,7 +296,7 @@ class _Job:
             "parameters": {name: counts[name] for name in _COUNTS},
         }
         if prepared.hired is not None:
-            if "validation" in prepared.features:
+            if prepared.hired.scores is not None:
                 metrics["distillation"] = comparison.compare(
                     prepared.hired, adapted, prepared.features["validation"]
                 )

@@ -45,9 +45,8 @@ class Loaded:
 
 
 @contextlib.contextmanager
-def _explained(what: str, source: Source | None) -> Iterator[None]:
+def _explained(what: str, source: Source | None, where: str = "model.path") -> Iterator[None]:
     """Errors of loading in one line: the Hub out of reach (4), or a name nobody knows (2)."""
-    where = "model.path"
     try:
         yield
     except BertftError:
@@ -90,14 +89,14 @@ def _unknown(error: BaseException | None) -> bool:
     return error is not None
 
 
-def downloaded(source: Source) -> Path:
-    """The folder of a whole model: its own, or a copy of the Hub's snapshot."""
+def downloaded(source: Source, where: str) -> Path:
+    """The folder of a whole model, which the setting ``where`` named: the Hub's is fetched."""
     if source.kind != "hub":
         return Path(source.load)
     from huggingface_hub import snapshot_download
 
     wanted = ["*.json", "*.safetensors", "*.txt", "*.model"]
-    with _explained("model", source):
+    with _explained("model", source, where):
         return Path(snapshot_download(source.load, revision=source.revision, allow_patterns=wanted))
 
 

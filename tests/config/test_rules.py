@@ -25,6 +25,20 @@ WRONG = [
     ("method=full method.base.train=last_k", "method.base.last_k: is missing"),
     ("method=prefix method.prefix.mlp_hidden=64", "means nothing without the MLP"),
     ("method=prefix method.prefix.kind=prompt method.prefix.mlp=true", "nothing for kind=prompt"),
+    ("method=distill", "method.distill.teacher: is missing: weight=0.5 needs it"),
+    ("method=distill method.distill.weight=0 method.distill.student_layers=3", "is cut from it"),
+    ("method=distill method.distill.weight=0 method.distill.hard_weight=1", "means nothing where"),
+    ("method=distill method.distill.student_layers=0", "0 names no layers"),
+    ("method=lora method.distill.teacher=t method.distill.student_layers=[2,0]", "names no layers"),
+    ("method=lora method.distill.teacher=t method.distill.layer_map=top", "'top' is no map"),
+    ("method=lora method.distill.teacher=t method.distill.layer_map=last", "hidden_weight"),
+    ("method=lora method.distill.teacher=t method.distill.relation_heads=2", "relation_weight"),
+    (
+        "method=lora method.distill.teacher=t method.distill.hidden_weight=1 "
+        "method.distill.cache=memory",
+        "memory means nothing",
+    ),
+    ("data=files data.train=a data.unlabelled=b", "data.unlabelled: means nothing"),
     ("trainer.epochs=1 trainer.steps=5", "both say when to end"),
     ("trainer.batch_size=8 trainer.micro_batch=16", "16 is above trainer.batch_size=8"),
     ("trainer.precision=fp16 trainer.device=cpu", "fp16 does not run on the CPU"),
@@ -51,6 +65,11 @@ WRONG = [
     ("resume=nowhere", "there is no folder nowhere"),
 ]
 RIGHT = [
+    "method=distill method.distill.weight=0",
+    "method=svd_lora method.distill.teacher=t method.distill.student_layers=[0,2,5]",
+    "method=distill method.distill.teacher=t method.distill.hidden_weight=1 "
+    "method.distill.layer_map=[1,3]",
+    "data=files data.train=a data.unlabelled=b method=distill method.distill.teacher=t",
     "method=svd_lora method.rank=8 method.initial_rank=8",
     "method=svd_lora method.low_rank.start=gaussian method.low_rank.l1=0.01",
     "method=lora method.low_rank.start=principal method.low_rank.magnitude=true",

@@ -36,6 +36,10 @@ METHODS = {
     "lora": ("method=lora", "method.low_rank.dropout=0.2"),
     "svd_lora": ("method=svd_lora", "method.low_rank.interval=1"),
     "prefix": ("method=prefix", "method.prefix.mlp=true"),
+    # Projections to the teacher's other width, and a teacher that runs at each step.
+    "distill": ("method=distill", "method.distill.hidden_weight=0.5"),
+    # Answers that are remembered, and a base cut from the teacher.
+    "cut": ("method=distill", "method.distill.student_layers=1"),
 }
 KILLS = {
     # (the write point, which time it is met): before the run is begun, in a save, after it
@@ -48,6 +52,8 @@ KILLS = {
         ("forward", 14),  # between two passes of step 7, while the budget is on its way
         ("write state.safetensors", 2), ("rename last", 2), ("rename step-12", 1)],
     "prefix": [("write adapter.safetensors", 2), ("link last", 3)],
+    "distill": [("write state.safetensors", 2), ("rename step-8", 1)],
+    "cut": [("rename base", 1), ("rename last", 2)],
 }  # fmt: skip
 
 
@@ -58,8 +64,11 @@ def nth(points: list[str], start: str, turn: int) -> int:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_killed_and_gone_on_with_it_ends_the_same(place, method):
+def test_killed_and_gone_on_with_it_ends_the_same(place, trained, method):
     words = ["train", *LOOP, *write_task(place, "classification"), *METHODS[method]]
+    if "method=distill" in words:
+        teacher = trained("classification", "method=full", "model.architecture.hidden_size=32")
+        words.append(f"method.distill.teacher={teacher}")
     (whole,) = crash([([*words, f"hydra.run.dir={place / 'whole'}"], None)])
     assert whole["status"] == 0, whole
     expected = outcome(place / "whole")

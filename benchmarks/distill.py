@@ -1,0 +1,195 @@
+"""A student of half the layers, with its teacher and without, on SST-2; and what a step costs.
+
+    python -m benchmarks.distill --data $BERTFT_DATA/sst2 --out outputs/distill
+    python -m benchmarks.distill --data $BERTFT_DATA/sst2 --overhead
+
+MiniLM-L6 is trained in full on ``--rows`` rows (seed 0), then ``--layers`` of its layers become
+students, with the teacher (``--weight``) and without (weight 0), mean ± std over the seeds. What
+is in ``--out`` already is not run again. Leaves table.md there. ``--overhead`` times steps with
+remembered answers against steps of the same student without a teacher, interleaved.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.rounds import Work, interleave, machine
+from bertft.assembly.adapted import assemble
+from bertft.config.data import DataConfig
+from bertft.config.method import MethodConfig
+from bertft.config.model import ModelConfig
+from bertft.config.parts import base, distill
+from bertft.config.trainer import TrainerConfig
+from bertft.data.batch import collate
+from bertft.data.features import FeatureTable, featurize
+from bertft.data.logits import StoredLogits
+from bertft.data.order import TrainOrder
+from bertft.data.sources import load
+from bertft.methods import groups
+from bertft.methods.distill import Distill
+from bertft.methods.distill.teacher import Remembered
+from bertft.models.families import family_of, layers_of
+from bertft.models.load import load_tokenizer
+from bertft.models.precision import choose
+from bertft.models.source import find
+from bertft.tasks import build
+from bertft.training import optimizer as adamw
+from bertft.training.step import Stepper
+
+__all__ = ["main"]
+
+_MODEL = ModelConfig(name="minilm", path="all-MiniLM-L6-v2")
+
+
+def _words(data: Path, rows: int) -> list[str]:
+    return [
+        "data=files", f"data.train={data / 'train.tsv'}", f"data.validation={data / 'dev.tsv'}",
+        "data.text=sentence", f"data.max_train_rows={rows}", "quiet=true",
+    ]  # fmt: skip
+
+
+def _bertft(*words: str) -> None:
+    subprocess.run([sys.executable, "-m", "bertft", "train", *words], check=True)
+
+
+def _experiment(args: argparse.Namespace) -> str:
+    teacher, words = args.out / "teacher", _words(args.data, args.rows)
+    _bertft(*words, "method=full", f"hydra.run.dir={teacher}", "resume=auto")
+    _bertft(
+        "-m", *words, "method=distill", f"method.distill.teacher={teacher}",
+        f"method.distill.student_layers={args.layers}", f"method.distill.weight=0,{args.weight:g}",
+        f"method.distill.temperature={args.temperature:g}", f"seed={args.seeds}",
+        f"hydra.sweep.dir={args.out / 'students'}",
+    )  # fmt: skip
+    return _table(teacher, args.out / "students")
+
+
+def _table(teacher: Path, students: Path) -> str:
+    scores: dict[str, list[float]] = defaultdict(list)
+    speeds: dict[str, list[float]] = defaultdict(list)
+    agreed: list[float] = []
+    told = json.loads((teacher / "metrics.json").read_text())
+    name = f"teacher, {told['parameters']['total']:,} parameters"
+    scores[name] = [told["best"]["value"]]
+    for file in sorted(students.glob("*/metrics.json")):
+        told = json.loads(file.read_text())
+        both = told.get("distillation")
+        kind = "distilled" if both else "without a teacher"
+        kind = f"student {kind}, {told['parameters']['total']:,} parameters"
+        scores[kind].append(told["best"]["value"])
+        if both:
+            agreed.append(both["agreement"])
+            speeds[kind].append(both["student"]["rows_per_second"])
+            if both["teacher"]["rows_per_second"]:
+                speeds[name].append(both["teacher"]["rows_per_second"])
+    lines = ["| | dev accuracy | runs | rows/s in evaluation |", "|---|---|---|---|"]
+    for kind, values in scores.items():
+        spread = statistics.stdev(values) if len(values) > 1 else 0.0
+        speed = f"{statistics.median(speeds[kind]):,.0f}" if speeds[kind] else ""
+        mean = statistics.fmean(values)
+        lines.append(f"| {kind} | {mean:.4f} ± {spread:.4f} | {len(values)} | {speed} |")
+    if agreed:
+        lines += ["", f"Teacher and student agree on {statistics.fmean(agreed):.1%} of dev."]
+    return "\n".join(lines)
+
+
+def _overhead(args: argparse.Namespace) -> str:
+    """Seconds of a step with remembered answers over seconds of a step without a teacher."""
+    config = DataConfig(
+        name="sst2", train=str(args.data / "train.tsv"), validation=str(args.data / "dev.tsv"),
+        text="sentence", max_train_rows=args.rows,
+    )  # fmt: skip
+    splits = load(config, ("train",))
+    assert splits.train is not None
+    task, tokenizer = build(config, splits.labels), load_tokenizer(_MODEL)
+    table = featurize(splits.train, task.encoder(tokenizer, 256), [], None)
+    answers = np.random.default_rng(0).normal(size=(len(table), 2)).astype(np.float32)
+    work: dict[str, Work] = {}
+    for name in ("plain", "distilled"):
+        settings = distill.Settings(teacher="t", student_layers=args.layers)
+        method = MethodConfig(
+            name=name, base=base.Settings(), distill=settings if name == "distilled" else None
+        )
+        stepper = _stepper(method, task, tokenizer, args.layers, answers)
+        work[name] = _steps(stepper, table, args.steps)
+    results = interleave(work, args.rounds)
+    return json.dumps(
+        {
+            "step_overhead": results["plain"].over(results["distilled"]),
+            "rows_per_second": {name: each.median for name, each in results.items()},
+            "machine": machine(),
+        },
+        indent=1,
+    )
+
+
+def _stepper(method: Any, task: Any, tokenizer: Any, layers: int, answers: np.ndarray) -> Stepper:
+    torch.manual_seed(0)
+    precision = choose("fp32", torch.device("cpu"))
+    source = find("all-MiniLM-L6-v2")
+    adapted = assemble(source, _MODEL, method, task, tokenizer, precision)
+    found = layers_of(adapted.model)
+    del found[layers:]
+    adapted.model.config.num_hidden_layers = layers
+    adapted.runner.family = family_of(adapted.model)
+    for part in adapted.parts:
+        if isinstance(part, Distill):
+            part.bind(Remembered(StoredLogits(answers, None, {})), adapted.model)
+    optimizer = adamw.build(groups(adapted.parts, adapted.model), TrainerConfig())
+    adapted.model.train()
+    return Stepper(adapted.runner, task, adapted.parts, optimizer, precision, 1.0)
+
+
+def _steps(stepper: Stepper, table: FeatureTable, steps: int) -> Work:
+    order = TrainOrder(table.lengths, 32, 0, 50)
+
+    def work(number: int) -> tuple[int, int, float]:
+        batches = order.epoch(0)
+        chosen = [batches[(number * steps + n) % len(batches)] for n in range(steps)]
+        adamw.set_rates(stepper.optimizer, 1e-3)
+        start, rows, tokens = time.perf_counter(), 0, 0
+        for indices in chosen:
+            batch = collate(table, indices, ("labels",))
+            stepper([batch], 1, 100)
+            rows, tokens = rows + len(batch), tokens + len(batch.input_ids)
+        return rows, tokens, time.perf_counter() - start
+
+    return work
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of train.tsv and dev.tsv")
+    parser.add_argument("--out", type=Path, default=Path("outputs/distill"))
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--layers", type=int, default=3)
+    parser.add_argument("--weight", type=float, default=0.5)
+    parser.add_argument("--temperature", type=float, default=2.0)
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--overhead", action="store_true", help="time steps instead")
+    parser.add_argument("--steps", type=int, default=10, help="of a round of --overhead")
+    parser.add_argument("--rounds", type=int, default=11)
+    args = parser.parse_args(argv)
+    if args.overhead:
+        print(_overhead(args))
+        return
+    args.out.mkdir(parents=True, exist_ok=True)
+    table = _experiment(args)
+    (args.out / "table.md").write_text(table + "\n")
+    print(table)
+
+
+if __name__ == "__main__":
+    main()
