@@ -84,3 +84,33 @@ def test_a_data_set_that_cannot_be_had(tmp_path):
 def test_no_id_is_wrong_use():
     with pytest.raises(UsageError, match=r"data\.hub"):
         load(config(""))
+
+
+def test_questions_with_nested_answers(tmp_path):
+    """As SQuAD lies on the Hub: answers are lists in a struct, and other columns stand beside."""
+    (tmp_path / "squad").mkdir()
+    rows = {
+        "id": ["a", "b"],
+        "title": ["t", "t"],
+        "context": ["Ada wrote it.", "Nobody sang."],
+        "question": ["Who wrote it?", "Who wrote it?"],
+        "answers": [{"text": ["Ada"], "answer_start": [0]}, {"text": [], "answer_start": []}],
+    }
+    features = datasets.Features(
+        {
+            **{name: datasets.Value("string") for name in ("id", "title", "context", "question")},
+            "answers": {
+                "text": datasets.List(datasets.Value("string")),
+                "answer_start": datasets.List(datasets.Value("int32")),
+            },
+        }
+    )
+    made = datasets.Dataset.from_dict(rows, features)
+    made.to_parquet(str(tmp_path / "squad" / "validation-00000-of-00001.parquet"))
+    data = DataConfig(
+        name="squad_v2", source="hub", task="question_answering", hub=str(tmp_path / "squad"),
+        train="train", validation="validation",
+    )  # fmt: skip
+    found = load(data, ("validation",)).validation
+    assert found.column("question") == rows["question"] and found.column("id") == ["a", "b"]
+    assert found.column("label") == [["Ada"], []] and found.column("start") == [[0], []]
