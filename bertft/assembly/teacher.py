@@ -39,7 +39,7 @@ from bertft.models.source import find, local_folder, weights_digest
 from bertft.tasks.task import BaseTask
 from bertft.training.evaluate import predict_logits, token_budget
 
-__all__ = ["Hired", "hire", "open_teacher"]
+__all__ = ["Hired", "digest_of", "hire", "open_teacher"]
 
 _WHERE = "method.distill.teacher"
 _VERSION = 1  # raise it whenever the same teacher should answer the same rows otherwise
@@ -149,7 +149,7 @@ class _Desk:
         self, saved: Saved, task: BaseTask, cache: Path | None, say: Callable[[str], None]
     ) -> None:
         self.saved, self.task, self.cache, self.say = saved, task, cache, say
-        self.digest = _digest(saved)
+        self.digest = digest_of(saved)
         self.machine = hardware(saved.adapted.precision.device)
         self.rows = self.batches = 0
 
@@ -238,7 +238,7 @@ def _tables(
     return tables
 
 
-def _digest(saved: Saved) -> str:
+def digest_of(saved: Saved) -> str:
     """sha256 over whatever decides the teacher's answers, wherever it lies."""
     folder = local_folder(saved.adapted.source)
     config = json.loads(saved.adapted.model.config.to_json_string())

@@ -13,7 +13,7 @@ from typing import Any
 from bertft.assembly.adapted import Adapted
 from bertft.assembly.saved import Saved
 from bertft.assembly.student import cut_student
-from bertft.assembly.teacher import Hired, hire, open_teacher
+from bertft.assembly.teacher import Hired, digest_of, hire, open_teacher
 from bertft.data.sources import Splits
 from bertft.data.table import FeatureTable
 from bertft.errors import UsageError
@@ -41,9 +41,18 @@ class Teaching:
         self._saved: Saved | None = None
 
     def check(self) -> None:
-        """Open a teacher that will be asked: what is wrong with it is told before any work."""
-        if self.part is not None and self.part.asks:
-            self.open()
+        """Open a teacher that will be asked: what is wrong with it is told before any work.
+
+        UsageError if a run that goes on was begun with another one.
+        """
+        if self.part is None or not self.part.asks:
+            return
+        saved = self.open()
+        if self.begun is not None and self.begun["digest"] != digest_of(saved):
+            raise UsageError(
+                "the teacher is not the one that the run was begun with", where=self.path,
+                hint="Put it back as it was, or start another run",
+            )  # fmt: skip
 
     @property
     def cuts(self) -> bool:
@@ -83,16 +92,10 @@ class Teaching:
         """The teacher with its answers; None where none is asked (see ``teacher.hire``)."""
         if self.part is None or not self.part.asks:
             return None
-        hired = hire(
+        return hire(
             self.path, self.open(), self.part, self.task, tokenizer, max_length, splits, features,
             cache, say,
         )  # fmt: skip
-        if self.begun is not None and self.begun["digest"] != hired.digest:
-            raise UsageError(
-                "the teacher is not the one that the run was begun with", where=self.path,
-                hint="Put it back as it was, or start another run",
-            )  # fmt: skip
-        return hired
 
     def bind(self, adapted: Adapted, hired: Hired | None) -> None:
         """Tell the part of ``adapted`` whom to ask; projections are drawn."""
