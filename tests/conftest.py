@@ -1,0 +1,19 @@
+"""The whole suite runs in a process a core, each on one thread; what is named runs as it is."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+# Two processes that each want every core spoil each other's time. Before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """For ``-n auto``; 0: in this process."""
+    named = [word for word in config.invocation_params.args if not str(word).startswith("-")]
+    markers = {"long", "slow", "cuda"}  # the values of -m stand alone
+    if [word for word in named if not markers & set(str(word).split())]:
+        return 0
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
