@@ -9,6 +9,7 @@ What cannot be judged because something it rests on is wrong is left out, not gu
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,8 +45,11 @@ def check_word(
     if not key or (text is None and sign != "~"):
         yield Problem(word, "is no setting", "Settings are written trainer.epochs=3")
         return
-    if key.partition(".")[0] == "hydra" or key.startswith("hydra/"):
-        return  # Hydra knows its own settings
+    if re.match(r"hydra($|[./])", key):
+        # Hydra knows its own settings, but for a group's choice that is no name.
+        if key == "hydra" or (key.startswith("hydra/") and not isinstance(value, str)):
+            yield Problem(word, "is no choice of Hydra's", "For example hydra.run.dir=<folder>")
+        return
     root = tree(command)
     if sign == "~":
         yield Problem(key, "a setting cannot be taken away", "Set it to null, or choose a preset")
