@@ -142,4 +142,5 @@ def _card(
         beside="prefix.safetensors" if beside else None,
         license=license_of(local_folder(saved.adapted.source)),
         dataset=saved.config.data.hub,
+        distillation=metrics.get("distillation") if best else None,
     )
