@@ -5,7 +5,8 @@
 
 MiniLM-L6 is trained in full on ``--rows`` rows (seed 0), then ``--layers`` of its layers become
 students, with the teacher (``--weight``) and without (weight 0), mean ± std over the seeds. What
-is in ``--out`` already is not run again. Leaves table.md there. ``--overhead`` times steps with
+is in ``--out`` already is not run again. Leaves table.md there; rows a second are those of
+evaluating teacher and a distilled student in turn. ``--overhead`` times steps with
 remembered answers against steps of the same student without a teacher, interleaved.
 """
 
@@ -27,6 +28,8 @@ import torch
 
 from benchmarks.rounds import Work, interleave, machine
 from bertft.assembly.adapted import assemble
+from bertft.assembly.features import features_of
+from bertft.assembly.saved import open_saved
 from bertft.config.data import DataConfig
 from bertft.config.method import MethodConfig
 from bertft.config.model import ModelConfig
@@ -46,6 +49,7 @@ from bertft.models.precision import choose
 from bertft.models.source import find
 from bertft.tasks import build
 from bertft.training import optimizer as adamw
+from bertft.training.evaluate import predict_logits
 from bertft.training.step import Stepper
 
 __all__ = ["main"]
@@ -78,7 +82,7 @@ def _experiment(args: argparse.Namespace) -> str:
 
 def _table(teacher: Path, students: Path) -> str:
     scores: dict[str, list[float]] = defaultdict(list)
-    speeds: dict[str, list[float]] = defaultdict(list)
+    distilled: dict[str, Path] = {}
     agreed: list[float] = []
     told = json.loads((teacher / "metrics.json").read_text())
     name = f"teacher, {told['parameters']['total']:,} parameters"
@@ -91,18 +95,40 @@ def _table(teacher: Path, students: Path) -> str:
         scores[kind].append(told["best"]["value"])
         if both:
             agreed.append(both["agreement"])
-            speeds[kind].append(both["student"]["rows_per_second"])
-            if both["teacher"]["rows_per_second"]:
-                speeds[name].append(both["teacher"]["rows_per_second"])
+            distilled[kind] = file.parent
+    speeds = _speeds({name: teacher, **distilled})
     lines = ["| | dev accuracy | runs | rows/s in evaluation |", "|---|---|---|---|"]
     for kind, values in scores.items():
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        speed = f"{statistics.median(speeds[kind]):,.0f}" if speeds[kind] else ""
+        speed = f"{speeds[kind]:,.0f}" if kind in speeds else ""
         mean = statistics.fmean(values)
         lines.append(f"| {kind} | {mean:.4f} ± {spread:.4f} | {len(values)} | {speed} |")
     if agreed:
         lines += ["", f"Teacher and student agree on {statistics.fmean(agreed):.1%} of dev."]
     return "\n".join(lines)
+
+
+def _speeds(runs: dict[str, Path], rounds: int = 5) -> dict[str, float]:
+    """Rows a second of evaluating each run on its own validation rows, in turn."""
+
+    def contender(run: Path) -> Work:
+        saved = open_saved(str(run))
+        adapted, rows = saved.adapted, load(saved.data, ("validation",)).validation
+        assert rows is not None
+        tables = features_of(
+            {"dev": rows}, adapted.task, adapted.tokenizer, saved.facts.max_length, None
+        )
+
+        def work(_: int) -> tuple[int, int, float]:
+            start = time.perf_counter()
+            predict_logits(adapted.runner, tables["dev"], adapted.precision)
+            tokens = int(tables["dev"].lengths.sum())
+            return len(rows), tokens, time.perf_counter() - start
+
+        return work
+
+    results = interleave({name: contender(run) for name, run in runs.items()}, rounds)
+    return {name: each.median for name, each in results.items()}
 
 
 def _overhead(args: argparse.Namespace) -> str:

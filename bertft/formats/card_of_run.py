@@ -62,4 +62,5 @@ def card_facts(
         beside=beside,
         license=license_of(local_folder(saved.adapted.source)),
         dataset=saved.config.data.hub,
+        distillation=metrics.get("distillation") if best else None,
     )

@@ -73,7 +73,7 @@ class CardFacts:
     ``metric`` chose the checkpoint of ``step`` if there is a ``validation``; ``counts`` are
     metrics.json's "parameters". ``beside`` names the file or folder of a prefix that the model
     lies without. ``license`` is the base's identifier on the Hub where known. ``dataset`` is a
-    Hub id.
+    Hub id. ``distillation``: as in metrics.json, of a student.
     """
 
     name: str
@@ -98,6 +98,7 @@ class CardFacts:
     license: str | None = None
     language: Sequence[str] = field(default=())
     dataset: str | None = None
+    distillation: Mapping[str, Any] | None = None
 
 
 def model_card(facts: CardFacts) -> str:
@@ -191,6 +192,7 @@ def _results(facts: CardFacts) -> str:
         f"The checkpoint of step {count(facts.step)}{chosen}.",
         _table(["metric", *shown], rows),
     ]
+    parts += _teacher(facts.distillation)
     check = facts.merge
     if check is not None:
         rows = [
@@ -203,6 +205,21 @@ def _results(facts: CardFacts) -> str:
             _table(["metric", "before", "after"], rows),
         ]
     return "\n\n".join(parts)
+
+
+def _teacher(told: Mapping[str, Any] | None) -> list[str]:
+    if told is None:
+        return []
+    rows = [
+        [name, score(each["value"]), count(each["parameters"]), count(each["rows_per_second"])]
+        for name, each in ((name, told[name]) for name in ("teacher", "student"))
+    ]
+    head = ["validation", told["metric"], "parameters", "rows/s"]
+    name = _code(_told(told["teacher"]["path"]))
+    agreed = (
+        f"Distilled from {name}, with which it agrees on {told['agreement']:.1%} of validation."
+    )
+    return [agreed, _table(head, rows)]
 
 
 def _data(facts: CardFacts) -> str:

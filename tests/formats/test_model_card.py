@@ -125,6 +125,20 @@ def test_the_body_tells_results_data_and_method():
     assert "initial_rank" not in text
 
 
+def test_a_student_stands_beside_its_teacher():
+    told = {
+        "metric": "accuracy", "agreement": 0.954,
+        "teacher": {"value": 0.91, "parameters": 22_713_986, "rows_per_second": 512.4,
+                    "path": "/home/somebody/runs/teacher"},
+        "student": {"value": 0.9, "parameters": 17_390_594, "rows_per_second": None},
+    }  # fmt: skip
+    text = card(distillation=told)
+    assert "Distilled from `teacher`, with which it agrees on 95.4% of validation." in text
+    assert "| teacher | 0.9100 | 22,713,986 | 512 |" in text
+    assert "| student | 0.9000 | 17,390,594 | – |" in text
+    assert "somebody" not in text and "Distilled" not in card()
+
+
 def test_a_prefix_beside_is_noticed():
     assert "prefix" not in card()
     text = card(beside="prefix")

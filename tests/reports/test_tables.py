@@ -102,3 +102,17 @@ def test_merging_a_prefix_is_asked_for(prefix):
 def test_memory_that_is_not_known():
     train = {**METRICS["train"], "peak_memory_bytes": None}
     assert result_lines({**METRICS, "train": train}, "x")[1].endswith("peak memory –")
+
+
+def test_a_student_stands_beside_its_teacher():
+    side = {"value": 0.91, "bytes": 90_000_000, "rows_per_second": 512.4}
+    told = {
+        "metric": "accuracy", "teacher": side, "agreement": 0.954,
+        "student": {"value": 0.9, "bytes": 68_000_000, "rows_per_second": None},
+    }  # fmt: skip
+    lines = result_lines({**METRICS, "distillation": told}, "run")
+    assert lines[1:4] == [
+        "teacher: accuracy 0.9100, 90.0 MB, 512 rows/s in evaluation",
+        "student: accuracy 0.9000, 68.0 MB, – rows/s in evaluation",
+        "they agree on 95.4% of validation",
+    ]
