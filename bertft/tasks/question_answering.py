@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from bertft.config.data import DataConfig
@@ -31,10 +32,13 @@ from bertft.tasks.qa.scores import at_best_threshold, score_each, summary
 from bertft.tasks.qa.spans import Spans, best_spans
 from bertft.tasks.qa.targets import positions
 from bertft.tasks.qa.windows import frame_of, windows_of
+from bertft.tasks.shared import soft
 from bertft.tasks.shared.scores import log_sum_exp, precise
 from bertft.tasks.task import BaseTask, Encoder
 
 __all__ = ["Task"]
+
+_TARGETS = ("start_position", "end_position")
 
 
 class Task(BaseTask):
@@ -46,7 +50,7 @@ class Task(BaseTask):
     name = "question_answering"
     auto_class = "AutoModelForQuestionAnswering"
     level = "token"
-    label_columns = ("start_position", "end_position")
+    label_columns = ("start_position", "end_position", "char_start")
     default_metric = "f1"
     default_max_length = 384
     answer_settings = ("stride", "unanswerable", "max_answer_length", "no_answer_threshold")
@@ -113,8 +117,39 @@ class Task(BaseTask):
         return len(batch)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        start, end = (batch.labels[name] for name in self.label_columns)
+        start, end = (batch.labels[name] for name in _TARGETS)
         return span_loss(precise(logits), batch.lengths, start, end)
+
+    def soft_terms(self, batch: Batch) -> int:
+        return len(batch)
+
+    def soft_loss(
+        self, logits: Tensor, teacher: Tensor, batch: Batch, temperature: float
+    ) -> Tensor:
+        """The mean over start and end, each over a window's context and its [CLS]."""
+        seen = batch.labels["char_start"] >= 0
+        ends = torch.cumsum(batch.lengths, 0)
+        firsts = torch.cat([ends.new_zeros(1), ends[:-1]]).to(seen.device)
+        seen = seen.index_fill(0, firsts, True)
+        return soft.spans(logits, teacher, batch.lengths, seen, temperature)
+
+    @property
+    def learns_unlabelled(self) -> bool:
+        return False  # a row that answers nothing does not say where its context stands
+
+    def agreement(self, one: np.ndarray, other: np.ndarray, features: Any) -> float:
+        """Share of questions to which both give the same span, or none."""
+        answers = []
+        for logits in (one, other):
+            _, spans = self._spans(logits, features)
+            places = np.stack([spans.start, spans.end])
+            answers.append(np.where(self._given(spans), places, -1))
+        return float((answers[0] == answers[1]).all(0).mean())
+
+    def _given(self, spans: Spans) -> np.ndarray:
+        """Which questions get an answer."""
+        given = spans.start >= 0
+        return given if self.threshold is None else given & (spans.no_answer() <= self.threshold)
 
     def metrics(self, logits: np.ndarray, features: Any) -> dict[str, float]:
         """Percentages, and the mean loss of the windows."""
@@ -147,9 +182,7 @@ class Task(BaseTask):
         """
         rows, spans = self._spans(logits, features)
         unanswerable = self.config.unanswerable
-        given = spans.start >= 0
-        if self.threshold is not None:
-            given &= spans.no_answer() <= self.threshold
+        given = self._given(spans)
         scores = spans.probability(given, unanswerable)
         names = features.rows.column("id")
         found = self._texts(rows, spans, features)
@@ -188,7 +221,7 @@ def _mean_loss(logits: np.ndarray, features: Any) -> float:
     firsts = np.cumsum(sizes) - sizes
     everything = np.arange(len(features))
     total = 0.0
-    for place, name in enumerate(Task.label_columns):
+    for place, name in enumerate(_TARGETS):
         values = logits[:, place].astype(np.float64)
         targets = firsts + features.gather(name, everything)
         total += float((log_sum_exp(values, firsts, sizes) - values[targets]).mean())

@@ -63,7 +63,7 @@ def batch(settings, bert_tokenizer):
 def test_the_layout_changes_neither_loss_nor_gradients(batch, bert_tokenizer):
     task, made = batch
     found = {}
-    for layout in ("stream", "padded"):
+    for layout in ("stream", "rows", "padded"):
         torch.manual_seed(0)
         config = BertConfig(
             vocab_size=len(bert_tokenizer), hidden_size=16, num_hidden_layers=2,
@@ -76,9 +76,10 @@ def test_the_layout_changes_neither_loss_nor_gradients(batch, bert_tokenizer):
         loss.backward()
         found[layout] = loss.detach(), [each.grad for each in model.parameters()]
     assert task.terms(made) == len(made)
-    torch.testing.assert_close(found["stream"][0], found["padded"][0], atol=1e-10, rtol=0)
-    for one, other in zip(found["stream"][1], found["padded"][1], strict=True):
-        torch.testing.assert_close(one, other, atol=1e-10, rtol=0)
+    for layout in ("stream", "rows"):
+        torch.testing.assert_close(found[layout][0], found["padded"][0], atol=1e-10, rtol=0)
+        for one, other in zip(found[layout][1], found["padded"][1], strict=True):
+            torch.testing.assert_close(one, other, atol=1e-10, rtol=0)
 
 
 def test_the_loss_of_the_metrics_is_the_mean_of_the_training_s(settings, bert_tokenizer):
@@ -101,3 +102,29 @@ def test_the_loss_of_the_metrics_is_the_mean_of_the_training_s(settings, bert_to
     logits = np.random.default_rng(0).normal(size=(len(made.input_ids), 2))
     mean = float(task.loss(torch.from_numpy(logits), made)) / task.terms(made)
     assert task.metrics(logits, features)["loss"] == pytest.approx(mean, abs=1e-12)
+    assert task.agreement(logits, logits + 1, features) == 1.0
+    assert task.agreement(logits, -logits, features) < 1.0
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_a_teacher_s_spans_are_learnt_over_context_and_cls_alone(batch, temperature):
+    """The loss and its gradient against a loop over windows, in fp64."""
+    task, made = batch
+    torch.manual_seed(0)
+    student, teacher = torch.randn(2, len(made.input_ids), 2, dtype=torch.float64)
+    student.requires_grad_()
+    found = task.soft_loss(student, teacher, made, temperature)
+    expected, at = torch.zeros((), dtype=torch.float64), 0
+    for length in made.lengths.tolist():
+        places = [at, *(at + n for n in range(length) if made.labels["char_start"][at + n] >= 0)]
+        for side in range(2):
+            mine = torch.log_softmax(student[places, side] / temperature, 0)
+            theirs = torch.softmax(teacher[places, side] / temperature, 0)
+            expected = expected + temperature**2 / 2 * (theirs * (theirs.log() - mine)).sum()
+        at += length
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    for ours, theirs in zip(
+        torch.autograd.grad(found, student), torch.autograd.grad(expected, student), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+    assert task.soft_terms(made) == len(made)
