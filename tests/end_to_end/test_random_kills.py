@@ -22,14 +22,30 @@ METHODS = {
     "svd_lora": ("method=svd_lora", "method.low_rank.interval=1", "method.low_rank.dropout=0.2"),
     "prefix": ("method=prefix", "method.prefix.mlp=true", "method.prefix.dropout=0.2"),
     "full": ("method=full",),
+    # Projections to the teacher's other width, a teacher that runs at each step.
+    "distill": ("method=distill", "method.distill.hidden_weight=0.5"),
+    # Masks that are drawn anew each epoch: 24 steps are six epochs of these rows.
+    "masked_lm": ("method=lora", "method.low_rank.dropout=0.2", "data.whole_words=true"),
 }
 # Before pass 3 of step 7 (the budget of svd_lora is on its way), and just after an evaluation.
 CHOSEN = ("forward:27", "forward:51", "forward:33")
 
 
-def killed_runs(place, method, faults, twice=()):
+def words_of(place, method, trained):
+    """The command that is killed."""
+    words = [*LOOP, *METHODS[method]]
+    if method == "distill":
+        teacher = trained("classification", "method=full", "model.architecture.hidden_size=32")
+        words.append(f"method.distill.teacher={teacher}")
+    if method != "masked_lm":
+        return [*words, *write_task(place, "classification")]
+    lines = (f"{n} the film was good , the book dull and unbelievably long" for n in range(40))
+    (place / "notes.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return [*words, "data=text", "data.train=notes.txt"]
+
+
+def killed_runs(place, words, faults, twice=()):
     """``(ended by the kill, of)``: each fault in a run of its own that then ends as if not hit."""
-    words = [*LOOP, *write_task(place, "classification"), *METHODS[method]]
     jobs = [([*words, "hydra.run.dir=whole"], None)]
     for number, fault in enumerate(faults):
         here = [*words, f"hydra.run.dir={number}"]
@@ -55,14 +71,16 @@ def moments(seed, count):
 
 @pytest.mark.long
 @pytest.mark.parametrize("method", METHODS)
-def test_many_moments(place, method, capsys):
-    struck, tried = killed_runs(place, method, [*CHOSEN, *moments(method, 10)])
+def test_many_moments(place, method, trained, capsys):
+    words = words_of(place, method, trained)
+    struck, tried = killed_runs(place, words, [*CHOSEN, *moments(method, 10)])
     with capsys.disabled():
         print(f"\n{method}: {struck} of {tried} kills struck; all ended the same")
     assert struck >= 11
 
 
 @pytest.mark.long
-def test_killed_and_killed_again(place):
-    struck, _ = killed_runs(place, "lora", moments(5, 4), twice=moments(6, 2))
+def test_killed_and_killed_again(place, trained):
+    words = words_of(place, "lora", trained)
+    struck, _ = killed_runs(place, words, moments(5, 4), twice=moments(6, 2))
     assert struck >= 6
