@@ -12,8 +12,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """For ``-n auto``; 0: in this process."""
-    named = [word for word in config.invocation_params.args if not str(word).startswith("-")]
-    markers = {"long", "slow", "cuda"}  # the values of -m stand alone
-    if [word for word in named if not markers & set(str(word).split())]:
+    if config.args_source is pytest.Config.ArgsSource.ARGS:
         return 0
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
