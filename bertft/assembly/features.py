@@ -20,11 +20,11 @@ def features_of(
     max_length: int,
     cache: Path | None,
 ) -> dict[str, FeatureTable]:
-    """Split name → table, of the splits that are labelled and have rows."""
+    """Split name → table, of the splits that have rows with what the task needs of them."""
     encode = task.encoder(tokenizer, max_length)
     key = [task.key(), max_length, tokenizer_hash(tokenizer)]
     return {
         name: featurize(each, encode, key, cache)
         for name, each in rows.items()
-        if each.labelled and len(each)
+        if (each.labelled or not task.supervised) and len(each)
     }

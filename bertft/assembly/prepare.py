@@ -34,6 +34,7 @@ from bertft.models.precision import choose, resolve_device
 from bertft.runs.checkpoints import Checkpoints
 from bertft.runs.folder import RunFolder
 from bertft.tasks import build as build_task
+from bertft.tasks import row_form
 from bertft.tasks.shared.encoding import check_max_length
 from bertft.training import optimizer as adamw
 from bertft.training.randomness import seed_all
@@ -65,9 +66,9 @@ def prepare(config: TrainConfig, run: RunFolder, manifest: dict[str, Any] | None
     torch.set_num_threads(trainer.threads or _THREADS)
     device = resolve_device(trainer.device)
     if manifest is None:
-        splits = load(config.data)
+        splits = load(config.data, form=row_form(config.data))
     else:
-        splits = load(recorded_data(config.data, manifest))
+        splits = load(recorded_data(config.data, manifest), form=row_form(config.data))
         _check_rows(splits, manifest)
     task = build_task(config.data, splits.labels)
     tokenizer = load_tokenizer(_with_tokenizer(config.model, run, manifest))

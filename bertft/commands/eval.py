@@ -15,9 +15,10 @@ from bertft.data.features import cache_folder
 from bertft.data.rows import Rows
 from bertft.data.sources import load
 from bertft.errors import UsageError
-from bertft.reports.tables import score_table
+from bertft.reports.tables import group_table, score_table
 from bertft.runs.atomic import environment
 from bertft.runs.folder import RunFolder
+from bertft.tasks import row_form
 from bertft.training.evaluate import evaluate
 
 __all__ = ["run"]
@@ -49,6 +50,9 @@ def run(config: EvalConfig, folder: Path) -> None:
         place.path.mkdir(parents=True, exist_ok=True)
     place.write_metrics({config.split: metrics})
     Console().print(score_table(metrics, task.metric, config.split, len(rows)))
+    details = group_table(metrics, config.split)
+    if details is not None:
+        Console().print(details)
     print(place.metrics)
 
 
@@ -58,8 +62,8 @@ def _rows(saved: Saved, split: str) -> Rows:
     data = replace(saved.data, labels=saved.adapted.task.labels)
     # Of a run's training rows, those that validation was cut from are not part.
     need = ("train", "validation") if split == "train" and saved.run is not None else (split,)
-    rows = dict(load(data, need).items()).get(split)
-    if rows is None or not rows.labelled:
+    rows = dict(load(data, need, row_form(data)).items()).get(split)
+    if rows is None or (saved.adapted.task.supervised and not rows.labelled):
         raise UsageError(
             f"there is no {split} split" if rows is None else f"the {split} split has no labels",
             where="split", hint=f"Give data.{split}=<file> with labels, or another split",

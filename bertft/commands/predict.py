@@ -19,6 +19,7 @@ from bertft.data.rows import Rows
 from bertft.data.sources import load_inputs
 from bertft.errors import DataError, UsageError
 from bertft.runs.atomic import environment, temporary
+from bertft.tasks import row_form
 from bertft.training.evaluate import predict_logits
 
 __all__ = ["run"]
@@ -47,14 +48,14 @@ def run(config: PredictConfig, _: Path) -> None:
     table = featurize(rows, encode, [], None)
     logits = predict_logits(adapted.runner, table, adapted.precision)
     with _output(config.output) as file:
-        for answer in adapted.task.answers(logits, rows.table.to_pylist()):
+        for answer in adapted.task.answers(logits, rows.table.to_pylist(), table):
             file.write(json.dumps(answer, ensure_ascii=False) + "\n")
 
 
 def _rows(name: str, data: DataConfig) -> Rows:
     """The rows of ``name``, read as the run read its own; what is left out is told."""
     try:
-        rows = load_inputs(name, data)
+        rows = load_inputs(name, data, row_form(data))
     except DataError as error:  # here the setting is called text
         what = error.what.replace("data.text", "text")
         raise DataError(what, where=error.where, hint=error.hint) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bertft.data.bad_rows import UNDECODABLE, BadRows, Fault
-from bertft.data.columns import Asked
-from bertft.data.labels import NO_NUMBER, Form
+from bertft.data.labels import NO_NUMBER
 from bertft.errors import DataError
 
-__all__ = ["check_enough", "check_form", "drop", "table_of"]
+__all__ = ["check_enough", "check_form", "clean", "drop", "table_of", "text_of"]
 
 _CHUNK = 65_536
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
@@ -23,44 +22,32 @@ _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 
 def table_of(
     records: Iterable[tuple[int, Sequence[Any]]],
-    columns: Asked,
-    form: Form | None,
-    separator: str,
+    fields: Sequence[pa.Field],
+    parse: Callable[[Sequence[Any]], list[Any]],
     bad: BadRows,
 ) -> pa.Table:
     """The records that can be used, as the table of ``Rows``; the others go to ``bad``.
 
-    ``form`` None: rows without labels. A missing label is null here, for a whole split may
-    have none.
+    ``parse`` makes ``fields`` of a record's values. A missing label is null here, for a whole
+    split may have none.
     """
-    names = ["text", "text_pair"][: len(columns.text)]
-    fields = [(name, pa.large_string()) for name in names]
-    if form is not None:
-        fields.append(("label", form.kind))
     schema = pa.schema([*fields, ("line", pa.int64())])
-    batches = _batches(records, len(names), form, separator, bad, schema)
-    return pa.Table.from_batches(list(batches), schema)
+    return pa.Table.from_batches(list(_batches(records, parse, bad, schema)), schema)
 
 
 def _batches(
     records: Iterable[tuple[int, Sequence[Any]]],
-    texts: int,
-    form: Form | None,
-    separator: str,
+    parse: Callable[[Sequence[Any]], list[Any]],
     bad: BadRows,
     schema: pa.Schema,
 ) -> Iterator[pa.RecordBatch]:
     rows: list[list[Any]] = []
-    for line, fields in records:
+    for line, values in records:
         try:
-            row: list[Any] = [_text(field) for field in fields[:texts]]
-            if form is not None:
-                row.append(form.parse([_label(field) for field in fields[texts:]], separator))
-            row.append(line)
+            rows.append([*parse(values), line])
         except Fault as fault:
-            bad.add(line, fault)
+            bad.add(line + fault.after, fault)
             continue
-        rows.append(row)
         if len(rows) == _CHUNK:
             yield _batch(rows, schema)
             rows = []
@@ -74,21 +61,17 @@ def _batch(rows: list[list[Any]], schema: pa.Schema) -> pa.RecordBatch:
     return pa.record_batch(arrays, schema=schema)
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """A text that says something. Raises Fault."""
     if value is None or value == "" or (isinstance(value, str) and value.isspace()):
         raise Fault("empty text")
     if not isinstance(value, str):
         raise Fault("text is no string", f"the text is a {type(value).__name__}, not a string")
-    return _clean(value, "text")
+    return clean(value, "text")
 
 
-def _label(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_label(each) for each in value]
-    return _clean(value, "label") if isinstance(value, str) else value
-
-
-def _clean(value: str, what: str) -> str:
+def clean(value: str, what: str) -> str:
+    """``value``, if all of it is characters. Raises Fault, which calls it ``what``."""
     if "\0" in value:
         raise Fault("NUL byte", f"a NUL byte in the {what}")
     if not value.isascii():

@@ -17,10 +17,14 @@ Name = str | int
 
 @dataclass(frozen=True)
 class Asked:
-    """One or two ``text`` columns; none, one or many ``label`` columns: names or positions."""
+    """One or two ``text`` columns; none, one or many ``label`` columns: names or positions.
+
+    ``instead`` are names of which the first that there is serves where that of the text is not.
+    """
 
     text: tuple[Name, ...]
     label: tuple[Name, ...]
+    instead: tuple[str, ...] = ()
 
     @property
     def all(self) -> tuple[Name, ...]:
@@ -70,9 +74,12 @@ def find(columns: Asked, names: Sequence[str] | None, count: int, source: str) -
 
     Raises DataError with the nearest name, or the positions that there are.
     """
+    wanted = list(columns.all)
+    if names is not None and wanted[0] not in names:
+        wanted[:1] = [name for name in columns.instead if name in names][:1] or wanted[:1]
     return [
         _position(name, names, count, columns.setting(place), source)
-        for place, name in enumerate(columns.all)
+        for place, name in enumerate(wanted)
     ]
 
 
@@ -82,8 +89,8 @@ def _position(
     shown = [each.encode("utf-8", "backslashreplace").decode() for each in names or ()]
     listing = "" if names is None else f" ({', '.join(shown)})"
     if isinstance(name, int):
-        if 0 <= name < count:
-            return name
+        if -count <= name < count:
+            return name % count
         raise DataError(
             f"{setting}={name}, but the columns go from 0 to {count - 1}{listing}", where=source
         )

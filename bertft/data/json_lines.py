@@ -37,9 +37,9 @@ def read_json_lines(file: TextIO, columns: Asked, encoding: str, bad: BadRows) -
                     where=bad.source,
                     hint=f"Give a key: {', '.join(names)}",
                 )
-        find(columns, names, len(names), bad.source)
+        wanted = [names[place] for place in find(columns, names, len(names), bad.source)]
     for line, content in chain(first, objects):
-        yield line, [content.get(str(name)) for name in columns.all]
+        yield line, [content.get(name) for name in wanted]
 
 
 def _objects(lines: Iterator[str], bad: BadRows) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from bertft.config.data import DataConfig
 from bertft.data.bad_rows import BadRows
 from bertft.data.columns import Asked, find
-from bertft.data.files import read_file
 from bertft.data.separated import Record
 from bertft.data.text_files import existing
 from bertft.errors import UsageError
@@ -29,12 +29,12 @@ class Origin:
     files: tuple[str, ...] = ()
 
 
-def open_file(config: DataConfig, name: str, setting: str, columns: Asked) -> Origin:
-    """The file ``name``, which ``setting`` gave."""
+def open_file(name: str, setting: str, read: Callable[[Path, BadRows], Iterator[Record]]) -> Origin:
+    """The file ``name``, which ``setting`` gave; ``read`` gives its records."""
     path = existing(name, setting)
     return Origin(
         name,
-        lambda bad: read_file(path, columns, config, bad),
+        lambda bad: read(path, bad),
         files=(str(path.resolve()),),
     )
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,6 +50,7 @@ class DataReport:
     overlap: int | None
     cut: bool = False
     classes: list[str] | None = None
+    notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -66,6 +68,7 @@ def describe(splits: Splits, features: Mapping[str, FeatureTable]) -> DataReport
         overlap(splits.train, splits.validation) if both else None,  # type: ignore[arg-type]
         splits.cut,
         splits.labels,
+        list(splits.notes),
     )
 
 
@@ -94,7 +97,11 @@ def _balance(rows: Rows) -> dict[str, float]:
         bounds = pc.min_max(values).as_py()
         return {"min": bounds["min"], "mean": pc.mean(values).as_py(), "max": bounds["max"]}
     if pa.types.is_list(values.type):
-        values = pc.list_flatten(values)
+        owners, names = pc.list_parent_indices(values), pc.list_flatten(values)
+        having = Counter(
+            name for _, name in set(zip(owners.to_pylist(), names.to_pylist(), strict=True))
+        )
+        return {name: having[name] / len(rows) for name in sorted(having)}
     counts = {each["values"]: each["counts"] for each in pc.value_counts(values).to_pylist()}
     return {name: counts[name] / len(rows) for name in sorted(counts)}
 
@@ -128,9 +135,11 @@ def table(report: DataReport) -> Table:
             _labels(split.labels, report.classes),
             ", ".join(f"{count:,} × {reason}" for reason, count in split.skipped.items()) or "0",
         )
+    told = list(report.notes)
     if report.overlap:
         rows = report.splits["validation"].rows if "validation" in report.splits else 0
-        result.caption = f"{report.overlap:,} of {rows:,} validation rows also stand in train"
+        told.append(f"{report.overlap:,} of {rows:,} validation rows also stand in train")
+    result.caption = "\n".join(told) or None
     return result
 
 

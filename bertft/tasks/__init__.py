@@ -1,6 +1,7 @@
 """Tasks, one file each, found by name.
 
 build(config, labels)      the task that ``data.task`` names
+row_form(config)           what its rows hold, for ``bertft.data.sources``
 recognise(model_config)    the task that a transformers folder was trained for
 """
 
@@ -16,9 +17,10 @@ from bertft.config.tasks import task_names
 from bertft.errors import UsageError
 
 if TYPE_CHECKING:
+    from bertft.data.row_form import RowForm
     from bertft.tasks.task import BaseTask
 
-__all__ = ["TASKS", "build", "recognise"]
+__all__ = ["TASKS", "build", "recognise", "row_form"]
 
 TASKS: tuple[str, ...] = task_names()
 
@@ -28,13 +30,12 @@ def build(config: DataConfig, labels: Sequence[str] | None) -> BaseTask:
 
     Raises UsageError for an unknown task, or a metric that the task does not compute.
     """
-    if config.task not in TASKS:
-        raise UsageError(
-            f"unknown task {config.task!r}",
-            where="data.task",
-            hint=did_you_mean(config.task, TASKS),
-        )
     return _task(config.task)(config, labels)
+
+
+def row_form(config: DataConfig) -> RowForm:
+    """The form of the rows of the task that ``config`` names. UsageError for an unknown task."""
+    return _task(config.task).row_form(config)
 
 
 def recognise(model_config: Mapping[str, Any]) -> tuple[str, list[str] | None]:
@@ -54,4 +55,8 @@ def recognise(model_config: Mapping[str, Any]) -> tuple[str, list[str] | None]:
 
 
 def _task(name: str) -> type[BaseTask]:
+    if name not in TASKS:
+        raise UsageError(
+            f"unknown task {name!r}", where="data.task", hint=did_you_mean(name, TASKS)
+        )
     return importlib.import_module(f"{__name__}.{name}").Task

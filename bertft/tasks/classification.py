@@ -71,7 +71,7 @@ class Task(SequenceTask):
         return values
 
     def answers(
-        self, logits: np.ndarray, rows: Sequence[Mapping[str, Any]]
+        self, logits: np.ndarray, rows: Sequence[Mapping[str, Any]], features: Any = None
     ) -> Iterator[dict[str, Any]]:
         """``label``, its ``score`` (probability), and the ``scores`` of all classes by name."""
         for row in softmax(logits).tolist():

@@ -78,7 +78,7 @@ class Task(SequenceTask):
         }
 
     def answers(
-        self, logits: np.ndarray, rows: Sequence[Mapping[str, Any]]
+        self, logits: np.ndarray, rows: Sequence[Mapping[str, Any]], features: Any = None
     ) -> Iterator[dict[str, Any]]:
         """``labels`` whose probability reaches the threshold, and the ``scores`` of all by name."""
         for row in sigmoid(logits).tolist():

@@ -72,7 +72,7 @@ class Task(SequenceTask):
         }
 
     def answers(
-        self, logits: np.ndarray, rows: Sequence[Mapping[str, Any]]
+        self, logits: np.ndarray, rows: Sequence[Mapping[str, Any]], features: Any = None
     ) -> Iterator[dict[str, Any]]:
         """``score``, the number."""
         for value in logits[:, 0].tolist():

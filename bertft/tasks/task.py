@@ -18,6 +18,7 @@ from torch import Tensor
 from bertft.config.data import DataConfig
 from bertft.config.messages import nearest
 from bertft.data.batch import Batch
+from bertft.data.row_form import RowForm
 from bertft.errors import UsageError
 
 __all__ = ["BaseTask", "Encoder"]
@@ -37,7 +38,9 @@ class BaseTask(ABC):
     level: ClassVar[str] = "sequence"  # "sequence": logits [B, C]; "token": logits [N, C]
     label_columns: ClassVar[tuple[str, ...]] = ("labels",)
     default_metric: ClassVar[str]
-    lower_is_better: ClassVar[frozenset[str]] = frozenset({"loss", "mse"})
+    lower_is_better: ClassVar[frozenset[str]] = frozenset({"loss", "mse", "perplexity"})
+    row_form: ClassVar[type[RowForm]] = RowForm  # what its rows hold, and how they are checked
+    supervised: ClassVar[bool] = True  # whether it learns from labels that the rows must have
 
     # The probability from which an answer is given; None: the task does not decide by one.
     threshold: float | None = None
@@ -67,7 +70,10 @@ class BaseTask(ABC):
     @property
     @abstractmethod
     def metric_names(self) -> tuple[str, ...]:
-        """The keys of ``metrics``; some depend on the number of classes."""
+        """The keys of ``metrics``; some depend on the classes.
+
+        ``group/metric`` is that of a part of the whole, which has a table of its own.
+        """
 
     @property
     def metric(self) -> str:
@@ -114,6 +120,6 @@ class BaseTask(ABC):
 
     @abstractmethod
     def answers(
-        self, logits: np.ndarray, rows: Sequence[Mapping[str, Any]]
+        self, logits: np.ndarray, rows: Sequence[Mapping[str, Any]], features: Any
     ) -> Iterator[dict[str, Any]]:
-        """One JSON-ready answer a row (the Contract's keys), from fp32 logits [rows, C]."""
+        """One JSON-ready answer a row, from fp32 logits in the order of ``features``."""

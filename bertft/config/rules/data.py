@@ -6,11 +6,17 @@ from collections.abc import Iterator
 from typing import Any
 
 from bertft.config.messages import Problem
-from bertft.config.rules.get import Get
+from bertft.config.rules.get import Get, default
 
 __all__ = ["RULES", "text_of_predict", "training_file"]
 
 _FILES = ("train", "validation", "test")
+# Settings that one task alone looks at.
+_OF_A_TASK = {
+    "scheme": "token_classification",
+    "masked_share": "masked_lm",
+    "whole_words": "masked_lm",
+}
 _NEEDED = {"hub": "a Hub id", "sample": "the name of an embedded sample"}
 
 
@@ -34,6 +40,16 @@ def _source(get: Get) -> Iterator[Problem]:
                     f"data.{name}", "is not read: the rows are those of the embedded sample",
                     "Add data=files",
                 )  # fmt: skip
+
+
+def _of_a_task(get: Get) -> Iterator[Problem]:
+    task = get("data.task")
+    for name, owner in _OF_A_TASK.items():
+        value = get(f"data.{name}")
+        if task not in (None, owner) and value not in (None, default(f"data.{name}")):
+            yield Problem(
+                f"data.{name}", f"means nothing for {task}", f"It is for data.task={owner}"
+            )
 
 
 def training_file(get: Get) -> Iterator[Problem]:
@@ -90,4 +106,4 @@ def _is_column(value: Any) -> bool:
     return value >= 0 if isinstance(value, int) else isinstance(value, str) and bool(value)
 
 
-RULES = (_source, _columns)
+RULES = (_source, _columns, _of_a_task)
