@@ -25,7 +25,8 @@ class Batch:
 
     ``lengths`` stays on the CPU whatever the batch's device is: layouts are planned there, and
     reading it back from an accelerator would wait for the whole queue. ``labels`` holds flat
-    columns as [B] or [B, width], ragged ones as [Σ sizes].
+    columns as [B] or [B, width], ragged ones as [Σ sizes]. ``chosen`` int64 [K]: the tokens that a
+    token-level head is asked about, in order; None: all of them.
     """
 
     input_ids: Tensor
@@ -33,6 +34,7 @@ class Batch:
     token_type_ids: Tensor | None
     labels: dict[str, Tensor]
     index: np.ndarray
+    chosen: Tensor | None = None
     _cu_seqlens: Tensor | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
@@ -74,6 +76,7 @@ class Batch:
             input_ids=move(self.input_ids),
             token_type_ids=None if types is None else move(types),
             labels={name: move(values) for name, values in self.labels.items()},
+            chosen=None if self.chosen is None else move(self.chosen),
             _cu_seqlens=None,
         )
 

@@ -2,7 +2,8 @@
 
 The model itself stays untouched: inputs are laid out here, a hook on its base model hands the
 head what it expects, and attention happens in ``bertft.models.attention``. Logits come back
-independent of the layout: [B, C] for sequence-level heads, [N, C] for token-level ones.
+independent of the layout: [B, C] for sequence-level heads, [N, C] for token-level ones, or [K, C]
+where the batch names the K tokens that it asks about: the head then runs on those alone.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ class EncoderRunner:
             device=batch.input_ids.device,
             prefix=prefix() if prefix is not None else None,
             prompt=before,
+            chosen=batch.chosen,
         )
         shift = prefix.length if prefix is not None and prefix.shift_positions else 0
         inputs = self._inputs(batch, sequences, vectors, shift)
@@ -121,6 +123,9 @@ class EncoderRunner:
         if self.layout == "padded" and self.level == "sequence" and self._mean_pooled:
             own = sequences.real()[:, sequences.prompt :].unsqueeze(-1).to(hidden.dtype)
             hidden = ((hidden * own).sum(1) / own.sum(1)).unsqueeze(1)
+        if self.level == "token" and sequences.chosen is not None:
+            flat = hidden[0] if self.layout == "stream" else hidden[self._own(sequences)]
+            hidden = flat[sequences.chosen].unsqueeze(0)
         output["last_hidden_state"] = hidden
         # The base ran its pooler on the first vector that lay there: a prompt's, or of a stream
         # that of the first sequence alone.
@@ -143,12 +148,16 @@ class EncoderRunner:
         return total / counts.unsqueeze(1).to(own.dtype)
 
     def _in_order(self, logits: Tensor, sequences: Sequences) -> Tensor:
-        """[B, C], or [N, C] in the order of the batch's tokens."""
+        """[B, C], or [N, C] in the order of the batch's tokens, or [K, C] of those chosen."""
         if self.level == "sequence":
             return logits
-        if self.layout == "stream":
+        if self.layout == "stream" or sequences.chosen is not None:
             return logits[0]
-        return logits[sequences.real()[:, sequences.prompt :]]
+        return logits[self._own(sequences)]
+
+    def _own(self, sequences: Sequences) -> Tensor:
+        """Which cells of [B, T] hold a token of the batch, prompts taken away."""
+        return sequences.real()[:, sequences.prompt :]
 
     def _plain(self, batch: Batch) -> Tensor:
         """Encoders outside the interface: padded, with the model's own attention and positions."""
@@ -159,7 +168,8 @@ class EncoderRunner:
         }
         if batch.token_type_ids is not None and self._takes_types:
             inputs["token_type_ids"] = _pad(batch.token_type_ids, sequences)
-        return self._in_order(_logits(self.model(**inputs)), sequences)
+        logits = self._in_order(_logits(self.model(**inputs)), sequences)
+        return logits if batch.chosen is None else logits[batch.chosen]
 
     def _check(self, sequences: Sequences) -> None:
         expected = self.family.layers

@@ -85,6 +85,7 @@ class Sequences:
     device: torch.device
     prefix: Tensor | None = None
     calls: int = 0
+    chosen: Tensor | None = None  # tokens of the batch that the head is asked about
     prompt: int = 0  # vectors that a soft prompt put before each sequence; ``lengths`` count them
     _runs: list[Run] | None = None
     _cache: dict[str, Tensor] = field(default_factory=dict)

@@ -4,7 +4,7 @@ names()                 the samples there are
 generate(name, split)   the rows of one split: {column: values}
 
 Every module here is a sample except ``grammar``; the words and templates lie in ``texts``. A
-sample is a module with ``generate(split) -> dict[str, list[str]]``; so a new one is one new file.
+sample is a module with ``generate(split) -> {column: values}``; so a new one is one new file.
 What it gives depends on (name, split) alone, and is the same for all time and on every platform.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from typing import Any
 
 from bertft.config.messages import did_you_mean
 from bertft.errors import UsageError
@@ -28,7 +29,7 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(m.name for m in modules if not m.ispkg and m.name != _MACHINERY))
 
 
-def generate(name: str, split: str) -> dict[str, list[str]]:
+def generate(name: str, split: str) -> dict[str, list[Any]]:
     """Columns of equal length: the rows of ``split`` of the sample ``name``.
 
     Raises UsageError for a name or a split that there is not.

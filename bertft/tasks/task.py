@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,7 +22,24 @@ from bertft.data.batch import Batch
 from bertft.data.row_form import RowForm
 from bertft.errors import UsageError
 
-__all__ = ["BaseTask", "Encoder"]
+__all__ = ["BaseTask", "Draw", "Encoder"]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What a random batch is a function of: the run's ``seed`` and the ``epoch``, from 0.
+
+    An evaluation has data.seed and no epoch: it is the same whatever the run.
+    """
+
+    seed: int
+    epoch: int | None = None
+
+    def generator(self, feature: int) -> np.random.Generator:
+        """Of one feature of the table, apart from the streams of all others."""
+        epoch = 0 if self.epoch is None else self.epoch + 1
+        return np.random.Generator(np.random.PCG64([self.seed, epoch, feature]))
+
 
 # Columns of a chunk of rows → columns of its features, for ``data.features.featurize``.
 Encoder = Callable[[Mapping[str, Sequence[Any]]], dict[str, Any]]
@@ -40,6 +58,8 @@ class BaseTask(ABC):
     default_metric: ClassVar[str]
     lower_is_better: ClassVar[frozenset[str]] = frozenset({"loss", "mse", "perplexity"})
     row_form: ClassVar[type[RowForm]] = RowForm  # what its rows hold, and how they are checked
+    # Whether its head is drawn anew even where the checkpoint has one of the same shape.
+    fresh_head: ClassVar[bool] = True
     supervised: ClassVar[bool] = True  # whether it learns from labels that the rows must have
 
     # The probability from which an answer is given; None: the task does not decide by one.
@@ -106,6 +126,13 @@ class BaseTask(ABC):
         """What the features depend on beside rows, tokenizer and max_length (JSON values)."""
         return [self.name, self.labels]
 
+    def drawn(self, batch: Batch, draw: Draw) -> Batch:
+        """The batch as it runs, where chance has a part in it (hidden tokens, say).
+
+        A function of the batch and ``draw`` alone, so that a run that goes on sees the same.
+        """
+        return batch
+
     @abstractmethod
     def terms(self, batch: Batch) -> int:
         """Number of loss terms in the batch; the step's loss is Σ loss / Σ terms of its window."""
@@ -114,9 +141,17 @@ class BaseTask(ABC):
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Sum (not mean) of the loss terms of the batch, fp32 (fp64 for fp64 logits)."""
 
+    def outputs(self, logits: Tensor, batch: Batch) -> Tensor:
+        """What ``metrics`` needs of a batch's logits: all of them, unless there are too many."""
+        return logits
+
+    def asking(self, batch: Batch) -> Batch:
+        """The batch as it runs to answer rows: all of its tokens count, unless this says less."""
+        return batch
+
     @abstractmethod
     def metrics(self, logits: np.ndarray, features: Any) -> dict[str, float]:
-        """All metrics over the whole set; ``logits`` [rows, C] in the order of ``features``."""
+        """All metrics over the whole set, from its ``outputs`` in the order of ``features``."""
 
     @abstractmethod
     def answers(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import torch
+from torch import Tensor
 
-from bertft.data.batch import collate
+from bertft.data.batch import Batch, collate
 from bertft.data.features import FeatureTable
 from bertft.data.order import evaluation_batches, prefetch
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
-from bertft.tasks.task import BaseTask
+from bertft.tasks.task import BaseTask, Draw
 
 __all__ = ["evaluate", "predict_logits", "token_budget"]
 
@@ -21,12 +24,20 @@ def token_budget(device: torch.device) -> int:
 
 
 def predict_logits(
-    runner: EncoderRunner, table: FeatureTable, precision: Precision, budget: int | None = None
+    runner: EncoderRunner,
+    table: FeatureTable,
+    precision: Precision,
+    budget: int | None = None,
+    prepare: Callable[[Batch], Batch] = lambda batch: batch,
+    outputs: Callable[[Tensor, Batch], Tensor] = lambda logits, _: logits,
+    columns: Sequence[str] = (),
 ) -> np.ndarray:
     """fp32 logits in the table's order: [rows, C] for sequence-level heads.
 
     Token-level heads give [tokens, C], the rows' tokens end to end. The batches depend on the
-    table's lengths alone, so that the same rows give the same bits again.
+    table's lengths alone, so that the same rows give the same bits again. ``prepare`` makes of a
+    batch, collated with ``columns``, what is run; ``outputs`` takes what is kept of its logits.
+    Of tokens that ``prepare`` left out, NaN is kept.
     """
     model = runner.model
     trained = model.training
@@ -35,18 +46,21 @@ def predict_logits(
     batches = evaluation_batches(lengths, budget or token_budget(precision.device))
     starts = np.cumsum(lengths, dtype=np.int64) - lengths
     result: np.ndarray | None = None
+    collated = (prepare(collate(table, indices, columns)) for indices in batches)
     try:
         with torch.inference_mode():
-            for batch in prefetch(collate(table, indices, ()) for indices in batches):
+            for batch in prefetch(collated):
+                moved = batch.to(precision.device)
                 with precision.context():
-                    logits = runner(batch.to(precision.device)).float().cpu().numpy()
+                    kept = outputs(runner(moved), moved).float().cpu().numpy()
                 if result is None:
                     size = len(lengths) if runner.level == "sequence" else int(lengths.sum())
-                    result = np.empty((size, *logits.shape[1:]), np.float32)
+                    result = np.full((size, *kept.shape[1:]), np.nan, np.float32)
                 if runner.level == "sequence":
-                    result[batch.index] = logits
-                else:
-                    result[_tokens(starts[batch.index], lengths[batch.index])] = logits
+                    result[batch.index] = kept
+                    continue
+                places = _tokens(starts[batch.index], lengths[batch.index])
+                result[places if batch.chosen is None else places[batch.chosen.numpy()]] = kept
     finally:
         model.train(trained)
     return result if result is not None else np.empty((0, 0), np.float32)
@@ -65,4 +79,11 @@ def evaluate(
     precision: Precision,
 ) -> dict[str, float]:
     """All metrics of the task over the whole table."""
-    return task.metrics(predict_logits(runner, table, precision), table)
+    draw = Draw(task.config.seed)
+    found = predict_logits(
+        runner, table, precision,
+        prepare=lambda batch: task.drawn(batch, draw),
+        outputs=task.outputs,
+        columns=task.label_columns,
+    )  # fmt: skip
+    return task.metrics(found, table)

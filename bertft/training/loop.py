@@ -26,6 +26,7 @@ from bertft.data.batch import Batch, collate
 from bertft.data.features import FeatureTable
 from bertft.data.order import TrainOrder, micro_batches, prefetch
 from bertft.errors import NonFiniteError
+from bertft.tasks.task import Draw
 from bertft.training import optimizer as adamw
 from bertft.training.evaluate import evaluate
 from bertft.training.events import (
@@ -125,16 +126,16 @@ class Loop:
     def _windows(self, done: int) -> Iterator[list[Batch]]:
         """Micro-batches of each optimizer step that is left, rows sorted by length within."""
         micro = self.settings.micro_batch or self.settings.batch_size
-        columns = self.stepper.task.label_columns
+        task = self.stepper.task
         epoch, skip = divmod(done, self.order.steps_per_epoch)
         while done < self.total:
             for indices in list_from(self.order.epoch(epoch), skip):
                 window = []
                 for part in micro_batches(indices, micro):
                     lengths = np.asarray(self.table.lengths)[part]
-                    window.append(
-                        collate(self.table, part[np.argsort(lengths, kind="stable")], columns)
-                    )
+                    ordered = part[np.argsort(lengths, kind="stable")]
+                    batch = collate(self.table, ordered, task.label_columns)
+                    window.append(task.drawn(batch, Draw(self.order.seed, epoch)))
                 yield window
                 done += 1
                 if done >= self.total:

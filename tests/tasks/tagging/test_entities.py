@@ -111,7 +111,7 @@ def _any(true, given_, scheme):
 
 
 def test_touching_types_without_a_scheme():
-    tags = parsed("PER PER LOC O LOC".split(), "io")
+    tags = parsed(["PER", "PER", "LOC", "O", "LOC"], "io")
     assert entities(tags) == strict_entities(tags, "io")
     assert entities(tags) == [("PER", 0, 1), ("LOC", 2, 2), ("LOC", 4, 4)]
 

@@ -73,7 +73,7 @@ def test_columns_are_chosen(read):
     assert splits.labels == ["O", "B-NP", "I-NP", "B-VP", "I-VP"]
     with pytest.raises(DataError, match=r"train.conll: data.label=7, but .* from 0 to 3"):
         read(CONLL, label=7)
-    with pytest.raises(DataError, match="data.label=ner is a name, but the file has no header"):
+    with pytest.raises(DataError, match=r"data\.label=ner is a name, but the file has no header"):
         read(CONLL, label="ner")
 
 
@@ -141,7 +141,7 @@ def test_other_schemes(read, tags, scheme, labels):
 FAULTS = [
     ("a\tO\nb\nc\tB-X\n\nd\tB-X\n", "train.conll:2: 1 column where 2 are expected"),
     ("a\tO\nb\t\n\nd\tB-X\n", "train.conll:2: column 1 is empty"),
-    ("a\tB-X\n\n# no comment\na\tO\n# here\nb\tO\n", "train.conll:5: 1 column where 2 are expected"),
+    ("a\tB-X\n\n# no word\na\tO\n# here\nb\tO\n", "train.conll:5: 1 column where 2 are expected"),
     ("a\tB-X\n\nb\tO\nc\tI-X\n",
      "train.conll:4: 'I-X' of the word 'c' cannot stand after 'O' (bio)"),
     ("a\tB-X\n\nb\tO\nc\tX\n", "train.conll:4: 'X' of the word 'c' is no tag of bio"),

@@ -55,8 +55,15 @@ def test_the_first_tag_that_cannot_stand_there(tags, scheme, place):
 
 
 def test_iob1_becomes_bio():
-    assert to_bio("I-A I-A B-A I-B O I-A".split()) == "B-A I-A B-A B-B O B-A".split()
-    assert to_bio("I I O B".split()) == "B I O B".split()
+    assert to_bio(["I-A", "I-A", "B-A", "I-B", "O", "I-A"]) == [
+        "B-A",
+        "I-A",
+        "B-A",
+        "B-B",
+        "O",
+        "B-A",
+    ]
+    assert to_bio(["I", "I", "O", "B"]) == ["B", "I", "O", "B"]
 
 
 def test_a_tag_and_its_type():

@@ -1,4 +1,4 @@
-"""Windows own every word once, where it has the most context, and hold no more than there is room."""
+"""Windows own every word once, where it has the most context, and hold what there is room for."""
 
 from __future__ import annotations
 
