@@ -21,7 +21,8 @@ from bertft.formats.model_card import CardFacts, MergeCheck, SplitFacts, model_c
 from bertft.formats.transformers_folder import license_of, new_folder, write_model
 from bertft.models.source import local_folder
 from bertft.runs.json_file import read_object
-from bertft.training.evaluate import predict_logits
+from bertft.tasks.task import Draw
+from bertft.training.evaluate import evaluate, predict_logits
 
 __all__ = ["run"]
 
@@ -95,8 +96,13 @@ def _score(saved: Saved, rows: Any) -> tuple[np.ndarray, dict[str, float]]:
     tables = features_of(
         {"check": rows}, adapted.task, adapted.tokenizer, saved.facts.max_length, None
     )
-    logits = predict_logits(adapted.runner, tables["check"], adapted.precision)
-    return logits, adapted.task.metrics(logits, tables["check"])
+    task, table = adapted.task, tables["check"]
+    draw = Draw(task.config.seed)
+    logits = predict_logits(
+        adapted.runner, table, adapted.precision,
+        prepare=lambda batch: task.drawn(batch, draw), columns=task.label_columns,
+    )  # fmt: skip
+    return logits, evaluate(adapted.runner, task, table, adapted.precision)
 
 
 def _card(

@@ -46,7 +46,7 @@ def run(config: PredictConfig, _: Path) -> None:
     rows = _rows(config.input, data)
     encode = adapted.task.encoder(adapted.tokenizer, saved.facts.max_length)
     table = featurize(rows, encode, [], None)
-    logits = predict_logits(adapted.runner, table, adapted.precision)
+    logits = predict_logits(adapted.runner, table, adapted.precision, prepare=adapted.task.asking)
     with _output(config.output) as file:
         for answer in adapted.task.answers(logits, rows.table.to_pylist(), table):
             file.write(json.dumps(answer, ensure_ascii=False) + "\n")

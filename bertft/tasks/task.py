@@ -58,7 +58,7 @@ class BaseTask(ABC):
     default_metric: ClassVar[str]
     lower_is_better: ClassVar[frozenset[str]] = frozenset({"loss", "mse", "perplexity"})
     row_form: ClassVar[type[RowForm]] = RowForm  # what its rows hold, and how they are checked
-    # Whether its head is drawn anew even where the checkpoint has one of the same shape.
+    # Whether its head trains as a new module even where the checkpoint has it.
     fresh_head: ClassVar[bool] = True
     supervised: ClassVar[bool] = True  # whether it learns from labels that the rows must have
 

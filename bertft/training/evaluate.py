@@ -37,7 +37,7 @@ def predict_logits(
     Token-level heads give [tokens, C], the rows' tokens end to end. The batches depend on the
     table's lengths alone, so that the same rows give the same bits again. ``prepare`` makes of a
     batch, collated with ``columns``, what is run; ``outputs`` takes what is kept of its logits.
-    Of tokens that ``prepare`` left out, NaN is kept.
+    Where batches choose tokens, those alone are kept: [chosen, C].
     """
     model = runner.model
     trained = model.training
@@ -46,6 +46,7 @@ def predict_logits(
     batches = evaluation_batches(lengths, budget or token_budget(precision.device))
     starts = np.cumsum(lengths, dtype=np.int64) - lengths
     result: np.ndarray | None = None
+    chosen: list[tuple[np.ndarray, np.ndarray]] = []
     collated = (prepare(collate(table, indices, columns)) for indices in batches)
     try:
         with torch.inference_mode():
@@ -53,16 +54,21 @@ def predict_logits(
                 moved = batch.to(precision.device)
                 with precision.context():
                     kept = outputs(runner(moved), moved).float().cpu().numpy()
+                at = batch.index
+                if runner.level == "token":
+                    at = _tokens(starts[at], lengths[at])
+                if batch.chosen is not None:
+                    chosen.append((at[batch.chosen.numpy()], kept))
+                    continue
                 if result is None:
                     size = len(lengths) if runner.level == "sequence" else int(lengths.sum())
-                    result = np.full((size, *kept.shape[1:]), np.nan, np.float32)
-                if runner.level == "sequence":
-                    result[batch.index] = kept
-                    continue
-                places = _tokens(starts[batch.index], lengths[batch.index])
-                result[places if batch.chosen is None else places[batch.chosen.numpy()]] = kept
+                    result = np.empty((size, *kept.shape[1:]), np.float32)
+                result[at] = kept
     finally:
         model.train(trained)
+    if chosen:
+        order = np.argsort(np.concatenate([places for places, _ in chosen]))
+        return np.concatenate([kept for _, kept in chosen])[order]
     return result if result is not None else np.empty((0, 0), np.float32)
 
 

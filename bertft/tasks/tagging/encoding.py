@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from bertft.errors import UsageError
+from bertft.tasks.shared.specials import special_tokens
 from bertft.tasks.tagging.windows import windows
 
 __all__ = ["IGNORED", "encode_words"]
@@ -34,7 +35,7 @@ def encode_words(
     max_length: int,
 ) -> dict[str, Any]:
     """``rows`` have text, starts and stops; ``labels`` a class a word. UsageError without room."""
-    before, after = _special(tokenizer)
+    before, after = special_tokens(tokenizer)
     room = max_length - len(before) - len(after)
     if room < 1:
         raise UsageError(
@@ -86,17 +87,6 @@ def _pieces(tokenizer: Any, sentences: Sequence[Sequence[str]], room: int) -> di
     ids = tokenizer(different, add_special_tokens=False, verbose=False)["input_ids"]
     unknown = [tokenizer.unk_token_id]
     return {word: tokens[:room] or unknown for word, tokens in zip(different, ids, strict=True)}
-
-
-def _special(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """The special tokens before and after a text."""
-    whole = tokenizer("a", verbose=False)["input_ids"]
-    own = tokenizer("a", add_special_tokens=False, verbose=False)["input_ids"]
-    count = tokenizer.num_special_tokens_to_add(pair=False)
-    for start in range(count + 1):
-        if whole[start : start + len(own)] == own:
-            return whole[:start], whole[start + len(own) :]
-    raise AssertionError("a tokenizer adds special tokens before and after a text")
 
 
 def _needs_spaces(tokenizer: Any) -> bool:
