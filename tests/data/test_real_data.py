@@ -11,6 +11,7 @@ import pytest
 from bertft.config.data import DataConfig
 from bertft.data.report import overlap
 from bertft.data.sources import load
+from bertft.tasks import row_form
 
 FOLDER = os.environ.get("BERTFT_DATA")
 pytestmark = [
@@ -50,6 +51,23 @@ def test_stsb_without_a_header():
         "label": 5.0,
     }
     assert 0 <= min(splits.train.column("label")) <= max(splits.train.column("label")) <= 5
+
+
+def test_wnut17():
+    folder = Path(FOLDER or "") / "wnut17"
+    files = {
+        "train": "wnut17train.conll", "validation": "emerging.dev.conll",
+        "test": "emerging.test.annotated",
+    }  # fmt: skip
+    paths = {name: str(folder / file) for name, file in files.items()}
+    config = DataConfig(name="wnut17", task="token_classification", **paths)
+    splits = load(config, form=row_form(config))
+    sizes = [(len(rows), sum(map(len, rows.column("label")))) for _, rows in splits.items()]
+    assert sizes == [(3_394, 62_730), (1_009, 15_733), (1_287, 23_394)]
+    kinds = ("corporation", "creative-work", "group", "location", "person", "product")
+    assert splits.labels == ["O", *(f"{p}-{kind}" for kind in kinds for p in "BI")]
+    assert splits.notes == ["the tags are bio, found in the rows"]
+    assert splits.train.skipped == {}
 
 
 def test_chnsenticorp():

@@ -27,6 +27,11 @@ CONTENT = {
     ("pair", "validation"): "94b1ed0a4830b3d8fdc1305a7fbb05a32247f5e5a9440ac6c1f285656ac6fb81",
     ("pair", "test"): "2109429912c8813ddc4cb418297d882b6124c68af1bf035ba832dc9e904a3bed",
 }
+NER = {
+    ("ner", "train"): "b44a8b895f9741abdb177ace1be83d0bc7ab6b08ae1cbd2a60d8b14ee4663e24",
+    ("ner", "validation"): "d832639e68487f60c456b49a7eb25e36399a7c718cd40ec5189f33e2c0bede32",
+    ("ner", "test"): "26e156797f05523ea2a397313f65f564984871c86a220111a763d94ac9407145",
+}
 CLASSES = {
     "sentiment": {"negative", "neutral", "positive"},
     "pair": {"supported", "unsupported"},
@@ -42,15 +47,15 @@ def rows(name: str, split: str) -> list[tuple[str, ...]]:
 
 
 def test_names():
-    assert names() == ("pair", "sentiment")
+    assert names() == ("ner", "pair", "sentiment")
 
 
 @pytest.mark.parametrize(
     ("name", "split", "where", "nearest"),
     [
         ("sentimnt", "train", "data.sample", "did you mean 'sentiment'?"),
-        ("grammar", "train", "data.sample", "one of: pair, sentiment"),
-        ("texts", "train", "data.sample", "one of: pair, sentiment"),
+        ("grammar", "train", "data.sample", "one of: ner, pair, sentiment"),
+        ("texts", "train", "data.sample", "one of: ner, pair, sentiment"),
         ("pair", "valid", "data.sample=pair", "did you mean 'validation'?"),
     ],
 )
@@ -89,7 +94,8 @@ def test_the_content_depends_neither_on_the_hash_seed_nor_on_heavy_packages():
         "        print(name, split, hashlib.sha256(content).hexdigest())\n"
         "print(sorted({'numpy', 'torch', 'transformers', 'hydra'} & set(sys.modules)))\n"
     )
-    expected = [f"{name} {split} {CONTENT[name, split]}" for name in names() for split in SPLITS]
+    content = CONTENT | NER
+    expected = [f"{name} {split} {content[name, split]}" for name in names() for split in SPLITS]
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={"PYTHONHASHSEED": "7", "PYTHONPATH": ":".join(sys.path)},
