@@ -17,7 +17,10 @@ NEEDED = {
     "merge": ("run=r", "out=o"),
     "predict": ("run=r",),
 }
-FURTHER = {("data", "files"): ("data.train=t.csv",)}
+FURTHER = {
+    ("data", "files"): ("data.train=t.csv",),
+    ("data", "text"): ("data.train=t.txt",),
+}
 
 
 def composed(command, *words):
