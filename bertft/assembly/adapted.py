@@ -83,7 +83,7 @@ def assemble(
     """
     found = located(settings, source)
     config, _ = load_config(found, tokenizer, task.model_settings())
-    loaded = load_model(found, config, source, task.auto_class)
+    loaded = load_model(found, config, source, task.auto_class, task.fresh_head)
     model: Any = loaded.model
     take_over(model)
     parts = build(method, rate, loaded.new)

@@ -25,7 +25,7 @@ def features_of(
     cache: Path | None,
     on_bad_row: str = "error",
 ) -> dict[str, FeatureTable]:
-    """Split name → table, of the splits that are labelled and have rows.
+    """Split name → table, of the splits that have rows with what the task needs of them.
 
     Rows that give no feature are bad rows, found here because it takes a tokenizer: DataError
     names them, or they are left out and counted with the others of their ``Rows``.
@@ -34,7 +34,7 @@ def features_of(
     key = key_parts(task, tokenizer, max_length)
     fault, tables = task.without_feature(max_length), {}
     for name, each in rows.items():
-        if each.labelled and len(each):
+        if (each.labelled or not task.supervised) and len(each):
             tables[name] = featurize(each, encode, key, cache, hint=fault.detail)
             _settle_featureless(tables[name], fault, on_bad_row)
     return tables

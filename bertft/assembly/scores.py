@@ -7,7 +7,7 @@ import numpy as np
 from bertft.assembly.features import features_of
 from bertft.assembly.saved import Saved
 from bertft.data.rows import Rows
-from bertft.training.evaluate import predict_logits
+from bertft.training.evaluate import evaluate, predict_logits, scored
 
 __all__ = ["score"]
 
@@ -18,5 +18,11 @@ def score(saved: Saved, rows: Rows) -> tuple[np.ndarray, dict[str, float]]:
     tables = features_of(
         {"check": rows}, adapted.task, adapted.tokenizer, saved.facts.max_length, None
     )
-    logits = predict_logits(adapted.runner, tables["check"], adapted.precision)
-    return logits, adapted.task.metrics(logits, tables["check"])
+    task, table = adapted.task, tables["check"]
+    logits = predict_logits(
+        adapted.runner, table, adapted.precision,
+        prepare=scored(task), columns=task.label_columns,
+    )  # fmt: skip
+    if task.fixed_inputs:
+        return logits, task.metrics(logits, table)
+    return logits, evaluate(adapted.runner, task, table, adapted.precision)

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bertft.config.commands import EvalConfig
-from bertft.reports.tables import score_table
+from bertft.reports.tables import group_table, score_table
 from bertft.runs.atomic import environment
 from bertft.runs.folder import RunFolder
 
@@ -27,4 +27,7 @@ def run(config: EvalConfig, folder: Path) -> None:
         place.path.mkdir(parents=True, exist_ok=True)
     place.write_metrics({config.split: metrics})
     Console().print(score_table(metrics, chosen, config.split, len(rows)))
+    details = group_table(metrics, config.split)
+    if details is not None:
+        Console().print(details)
     print(place.metrics)

@@ -50,7 +50,7 @@ def _rows(saved: Saved, split: str) -> Rows:
     # Of a run's training rows, those that validation was cut from are not part.
     need = ("train", "validation") if split == "train" and saved.run is not None else (split,)
     rows = dict(load(data, need).items()).get(split)
-    if rows is None or not rows.labelled:
+    if rows is None or (saved.adapted.task.supervised and not rows.labelled):
         raise UsageError(
             f"there is no {split} split" if rows is None else f"the {split} split has no labels",
             where="split", hint=f"Give data.{split}=<file> with labels, or another split",

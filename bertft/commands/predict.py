@@ -48,7 +48,7 @@ def run(config: PredictConfig, _: Path) -> None:
     )
     for reason, count in rows.skipped.items():
         warn(f"{rows.source}: {count:,} × {reason} left out, and so without an answer")
-    logits = predict_logits(adapted.runner, table, adapted.precision)
+    logits = predict_logits(adapted.runner, table, adapted.precision, prepare=adapted.task.asking)
     with _output(config.output) as file:
         for answer in adapted.task.answers(logits, table):
             file.write(json.dumps(answer, ensure_ascii=False) + "\n")

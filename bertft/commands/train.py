@@ -29,7 +29,13 @@ from bertft.listeners.guarded import guarded
 from bertft.listeners.log_file import LogFile
 from bertft.listeners.metrics_file import MetricsFile
 from bertft.listeners.progress import ProgressView
-from bertft.reports.tables import parameter_table, result_lines, result_table, trial_lines
+from bertft.reports.tables import (
+    group_table,
+    parameter_table,
+    result_lines,
+    result_table,
+    trial_lines,
+)
 from bertft.runs.atomic import environment, write_json, write_text
 from bertft.runs.checkpoints import Checkpoints
 from bertft.runs.folder import RunFolder
@@ -304,6 +310,10 @@ class _Job:
                 self._record({})
         self.place.write_metrics(metrics)
         self.console.print(result_table(metrics))
+        for split, values in (("validation", progress.best_metrics), ("test", scores)):
+            details = group_table(values or {}, split)
+            if details is not None:
+                self.console.print(details)
         beside = any(not part.foldable for part in adapted.parts)
         for line in result_lines(metrics, self.place.path, prefix=beside):
             print(line)

@@ -57,6 +57,15 @@ class DataConfig:
         None, "Whether the first line names the columns; null: true if text or label is a name."
     )
     label_separator: str = setting("|", "Between the labels of a multi_label row.")
+    scheme: str = setting(
+        "auto",
+        "token_classification: scheme of the tags; auto: that in which train is written.",
+        choices=("auto", "io", "iob1", "bio", "bioes", "bmes"),
+    )
+    masked_share: float = setting(
+        0.15, "masked_lm: share of a row's tokens to be guessed.", above=0, below=1
+    )
+    whole_words: bool = setting(False, "masked_lm: hide words with all of their tokens.")
     max_train_rows: int | None = setting(
         None, "Train on a sample of this many rows, drawn with data.seed.", at_least=1
     )

@@ -16,11 +16,14 @@ _SHOWN = 5
 
 
 class Fault(Exception):
-    """What is wrong with one row: ``reason`` is counted, ``detail`` is shown."""
+    """What is wrong with one row: ``reason`` is counted, ``detail`` is shown.
 
-    def __init__(self, reason: str, detail: str | None = None) -> None:
+    ``after``: how many lines below the row's first.
+    """
+
+    def __init__(self, reason: str, detail: str | None = None, after: int = 0) -> None:
         super().__init__(detail or reason)
-        self.reason, self.detail = reason, detail or reason
+        self.reason, self.detail, self.after = reason, detail or reason, after
 
 
 def place(source: str, line: int, unit: str = "") -> str:

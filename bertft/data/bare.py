@@ -11,7 +11,13 @@ __all__ = ["bare"]
 
 @contextmanager
 def bare(tokenizer: Any) -> Iterator[Any]:
-    """Its ``tokenizers.Tokenizer``, both off for a while: it is saved with the run as it was."""
+    """Its ``tokenizers.Tokenizer``, both off for a while: it is saved with the run as it was.
+
+    None of a tokenizer written in Python, which applies neither unless it is asked to.
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        yield None
+        return
     backend = tokenizer.backend_tokenizer
     truncation, padding = backend.truncation, backend.padding
     backend.no_truncation()

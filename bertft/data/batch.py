@@ -26,7 +26,8 @@ class Batch:
     ``lengths`` stays on the CPU whatever the batch's device is: layouts are planned there, and
     reading it back from an accelerator would wait for the whole queue. ``labels`` holds flat
     columns as [B] or [B, width], ragged ones as [Σ sizes]. ``labelled``, bool [B] on the CPU, says
-    which sequences have labels, where not all have: ``labels`` holds those alone.
+    which sequences have labels, where not all have: ``labels`` holds those alone. ``chosen`` int64
+    [K]: the tokens that a token-level head is asked about, in order; None: all of them.
     """
 
     input_ids: Tensor
@@ -35,6 +36,7 @@ class Batch:
     labels: dict[str, Tensor]
     index: np.ndarray
     labelled: np.ndarray | None = None
+    chosen: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -87,6 +89,7 @@ class Batch:
             input_ids=move(self.input_ids),
             token_type_ids=None if types is None else move(types),
             labels={name: move(values) for name, values in self.labels.items()},
+            chosen=None if self.chosen is None else move(self.chosen),
         )
 
 

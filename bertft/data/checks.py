@@ -44,7 +44,7 @@ def _batches(
         try:
             rows.append([*form.parse(fields, split), line])
         except Fault as fault:
-            bad.add(line, fault)
+            bad.add(line + fault.after, fault)
             continue
         if len(rows) == _CHUNK:
             yield _batch(rows, schema)
@@ -107,9 +107,7 @@ def check_enough(form: RowForm, table: pa.Table, bad: BadRows, training: bool) -
         reasons = ", ".join(f"{count:,} × {reason}" for reason, count in bad.counts.most_common())
         what = f"no row can be used ({reasons})" if reasons else "there are no rows"
         raise DataError(what, where=bad.source)
-    if not training or table.num_rows == 1:
-        return
-    if what := form.nothing_to_learn(table):
+    if training and (what := form.nothing_to_learn(table)):
         raise DataError(what, where=bad.source, hint=f"There is nothing to learn. {form.advice}")
 
 

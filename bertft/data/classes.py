@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from bertft.data.bad_rows import Fault
 from bertft.data.labels import in_order
 
-__all__ = ["found", "missing", "renamed", "unlabelled"]
+__all__ = ["found", "missing", "renamed", "shares", "unlabelled"]
 
 _SHOWN = 10
 
@@ -36,6 +36,17 @@ def found(table: pa.Table) -> list[str]:
     if pa.types.is_list(values.type):
         values = pc.list_flatten(values)
     return in_order(pc.unique(values.drop_null()).to_pylist())
+
+
+def shares(table: pa.Table) -> dict[str, float]:
+    """Class → share of the rows that have it, once or more often. Labels must not be null."""
+    values = table.column("label")
+    if pa.types.is_list(values.type):
+        owners, names = pc.list_parent_indices(values), pc.list_flatten(values)
+        values = pa.table([owners, names], ["row", "name"]).group_by(["row", "name"]).aggregate([])
+        values = values.column("name")
+    counts = {each["values"]: each["counts"] for each in pc.value_counts(values).to_pylist()}
+    return {name: counts[name] / table.num_rows for name in sorted(counts)}
 
 
 def renamed(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bertft.config.data import DataConfig
@@ -19,12 +19,14 @@ Name = str | int
 class Asked:
     """One or more ``text`` columns; none, one or many ``label`` columns: names or positions.
 
-    ``optional`` names are read where the rows have them, and are None where not.
+    ``optional`` names are read where the rows have them, and are None where not. ``instead`` are
+    names of which the first that there is serves where the first text column's own is not there.
     """
 
     text: tuple[Name, ...]
     label: tuple[Name, ...]
     optional: tuple[str, ...] = ()
+    instead: tuple[str, ...] = ()
 
     @property
     def all(self) -> tuple[Name, ...]:
@@ -34,6 +36,13 @@ class Asked:
     def named(self) -> bool:
         """Whether any column is asked for by name."""
         return any(isinstance(each, str) for each in self.text + self.label)
+
+    def among(self, names: Sequence[str] | None) -> Asked:
+        """What is asked of rows with the columns ``names``, where one may serve ``instead``."""
+        if names is None or self.text[0] in names:
+            return self
+        there = [name for name in self.instead if name in names]
+        return replace(self, text=(there[0], *self.text[1:])) if there else self
 
     def setting(self, place: int) -> str:
         """The setting that asks for column number ``place`` of ``all``."""
@@ -70,6 +79,7 @@ def find(columns: Asked, names: Sequence[str] | None, count: int, source: str) -
     None for an optional one that is not there. Raises DataError with the nearest name, or the
     positions that there are.
     """
+    columns = columns.among(names)
     needed = columns.text + columns.label
     places: list[int | None] = [
         _position(name, names, count, columns.setting(place), source)
@@ -85,8 +95,8 @@ def _position(
     shown = [each.encode("utf-8", "backslashreplace").decode() for each in names or ()]
     listing = "" if names is None else f" ({', '.join(shown)})"
     if isinstance(name, int):
-        if 0 <= name < count:
-            return name
+        if -count <= name < count:
+            return name % count
         raise DataError(
             f"{setting}={name}, but the columns go from 0 to {count - 1}{listing}", where=source
         )

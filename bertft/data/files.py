@@ -2,8 +2,8 @@
 
     .csv  .tsv .tab  .jsonl .ndjson  .parquet .pq  .txt (a text a line, no labels)
 
-The form of the rows may have endings of its own. Any other ending is read as CSV where
-data.separator is given.
+The form of the rows may read endings in its own way, or all that no other format has. Any other
+ending is read as CSV where data.separator is given.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ _SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _JSON_LINES = (".jsonl", ".ndjson")
 _PARQUET = (".parquet", ".pq")
 _NO_QUOTING = (".tsv", ".tab")
+_TEXT = ".txt"
+_KNOWN = (*_SEPARATORS, *_JSON_LINES, *_PARQUET, _TEXT)
 
 
 def is_file_name(name: str, form: RowForm) -> bool:
@@ -40,14 +42,16 @@ def read_file(path: Path, form: RowForm, config: DataConfig, bad: BadRows) -> It
     ending, columns = path.suffix.lower(), form.columns
     if ending in form.readers:
         yield from form.readers[ending](path, columns, config, bad)
+    elif form.reader is not None and ending not in _KNOWN:
+        yield from form.reader(path, columns, config, bad)
     elif ending in _PARQUET:
         yield from read_parquet(path, columns, bad.source)
     elif ending in _JSON_LINES:
         with open_text(path, config.encoding, "\n") as file:
             yield from read_json_lines(file, columns, config.encoding, bad)
-    elif ending == ".txt" and config.separator is None and len(columns.all) == 1:
+    elif ending == _TEXT and config.separator is None and len(columns.text + columns.label) == 1:
         with open_text(path, config.encoding, "\n") as file:
-            yield from _texts(text_lines(file, bad.source, config.encoding))
+            yield from _texts(text_lines(file, bad.source, config.encoding), columns)
     else:
         yield from _separated(path, ending, form, config, bad)
 
@@ -87,6 +91,6 @@ def _separated(
         )
 
 
-def _texts(lines: Iterator[str]) -> Iterator[Record]:
+def _texts(lines: Iterator[str], columns: Asked) -> Iterator[Record]:
     for number, line in enumerate(lines, start=1):
-        yield number, [line.rstrip("\r\n")]
+        yield number, [line.rstrip("\r\n"), *[None] * len(columns.optional)]

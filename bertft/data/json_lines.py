@@ -37,6 +37,7 @@ def read_json_lines(file: TextIO, columns: Asked, encoding: str, bad: BadRows) -
                     where=bad.source,
                     hint=f"Give a key: {', '.join(names)}",
                 )
+        columns = columns.among(names)
         find(columns, names, len(names), bad.source)
     for line, content in chain(first, objects):
         yield line, [content.get(str(name)) for name in columns.all]

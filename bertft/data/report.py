@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,6 +51,7 @@ class DataReport:
     overlap: int | None
     cut: bool = False
     classes: list[str] | None = None
+    notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -70,6 +71,7 @@ def describe(splits: Splits, features: Mapping[str, FeatureTable]) -> DataReport
         overlap(splits.train, splits.validation, splits.form.texts) if both else None,  # type: ignore[arg-type]
         splits.cut,
         splits.labels,
+        splits.form.notes(),
     )
 
 
@@ -122,9 +124,11 @@ def table(report: DataReport) -> Table:
             _labels(split.labels, report.classes),
             ", ".join(f"{count:,} × {reason}" for reason, count in split.skipped.items()) or "0",
         )
+    told = list(report.notes)
     if report.overlap:
         rows = report.splits["validation"].rows if "validation" in report.splits else 0
-        result.caption = f"{report.overlap:,} of {rows:,} validation rows also stand in train"
+        told.append(f"{report.overlap:,} of {rows:,} validation rows also stand in train")
+    result.caption = "\n".join(told) or None
     return result
 
 

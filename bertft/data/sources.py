@@ -1,6 +1,7 @@
 """``load``: the configured splits, read, checked, cut and sampled.
 
-    read → labels made one of the classes → bad rows settled → validation cut → samples drawn
+    read → made to fit each other → labels made one of the classes → bad rows settled
+         → validation cut → samples drawn
 
 Everything random here is a function of data.seed alone, so that all runs of a sweep see the
 same rows.
@@ -70,6 +71,8 @@ def load(config: DataConfig, need: Sequence[str] = SPLITS) -> Splits:
     parts = {name: _Part.read(origin, form, name) for name, origin in origins.items()}
     own = origins[first].classes
     form.judge(parts[first].table, own, parts[first].bad)
+    for part in parts.values():
+        part.table = form.settle(part.table, own, part.bad)
     names = form.class_names(parts[first].table, own)
     for part in parts.values():
         part.settle_labels(names)

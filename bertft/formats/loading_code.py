@@ -12,6 +12,21 @@ from collections.abc import Sequence
 __all__ = ["loading_code"]
 
 _QUESTION, _CONTEXT = "Who wrote it?", "It was Ada who wrote it, in London."
+# Tasks that transformers' own pipelines answer from a text alone.
+_PIPELINES = {
+    "token_classification": (
+        "from transformers import pipeline",
+        "",
+        'recognise = pipeline("token-classification", {model}, aggregation_strategy="first")',
+        'print(recognise("A sentence with names in it."))',
+    ),
+    "masked_lm": (
+        "from transformers import pipeline",
+        "",
+        'fill = pipeline("fill-mask", {model})',
+        'print(fill(f"A word is {{fill.tokenizer.mask_token}} here."))',
+    ),
+}
 _TEXT, _SECOND = "A text to judge.", "A second text beside it."
 
 # What the logits of one row mean, task by task.
@@ -41,6 +56,8 @@ def loading_code(
     """Lines of python. A task without lines of its own gets the model's raw outputs."""
     name = _quoted(folder)
     longest = "truncation=True" + (f", max_length={max_length}" if max_length else "")
+    if form == "transformers" and task in _PIPELINES:
+        return "\n".join(line.format(model=name) for line in _PIPELINES[task])
     if form == "transformers" and task == "classification":
         row = f'{{"text": "{_TEXT}", "text_pair": "{_SECOND}"}}' if pair else f'"{_TEXT}"'
         return "\n".join(

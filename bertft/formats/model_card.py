@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from bertft.formats.figures import count, measure, score
+from bertft.formats.groups import by_group
 from bertft.formats.loading_code import loading_code
 
 __all__ = ["CardFacts", "MergeCheck", "SplitFacts", "model_card"]
@@ -181,7 +182,7 @@ def _loading(facts: CardFacts) -> str:
 def _results(facts: CardFacts) -> str:
     columns = {"validation": facts.validation, "test": facts.test}
     shown = {name: values for name, values in columns.items() if values}
-    names = dict.fromkeys(name for values in shown.values() for name in values)
+    names = dict.fromkeys(name for values in shown.values() for name in by_group(values)[0])
     rows = [
         [name, *(score(values.get(name)) for values in shown.values())]
         for name in _ordered(names, facts)
@@ -192,12 +193,14 @@ def _results(facts: CardFacts) -> str:
         f"The checkpoint of step {count(facts.step)}{chosen}.",
         _table(["metric", *shown], rows),
     ]
+    for split, values in shown.items():
+        parts += _groups(split, values)
     parts += _teacher(facts.distillation)
     check = facts.merge
     if check is not None:
         rows = [
             [name, score(check.before[name]), score(check.after[name])]
-            for name in _ordered(check.before, facts)
+            for name in _ordered(by_group(check.before)[0], facts)
         ]
         parts += [
             f"On {count(check.rows)} validation rows, before merging and after, the logits differ "
@@ -220,6 +223,20 @@ def _teacher(told: Mapping[str, Any] | None) -> list[str]:
         f"Distilled from {name}, with which it agrees on {told['agreement']:.1%} of validation."
     )
     return [agreed, _table(head, rows)]
+
+
+def _groups(split: str, metrics: Mapping[str, float]) -> list[str]:
+    """A table of the metrics that groups of the rows have of their own."""
+    groups = by_group(metrics)[1]
+    names = list(dict.fromkeys(name for values in groups.values() for name in values))
+    rows = [
+        [
+            _plain(group),
+            *(count(values.get(n)) if n == "support" else score(values.get(n)) for n in names),
+        ]
+        for group, values in groups.items()
+    ]
+    return [_table([split, *names], rows)] if rows else []
 
 
 def _data(facts: CardFacts) -> str:

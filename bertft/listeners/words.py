@@ -10,6 +10,7 @@ import signal
 
 from bertft.config.messages import listing
 from bertft.formats.figures import count, duration, score
+from bertft.formats.groups import by_group
 from bertft.training.events import (
     Checkpointed,
     Evaluated,
@@ -65,6 +66,6 @@ def evaluation(event: Evaluated) -> list[str]:
         parts.insert(1, event.split)
     if loss is not None and chosen != "loss":
         parts.append(f"loss {score(loss)}")
-    told = {chosen, "loss"}
-    parts += [f"{name} {score(each)}" for name, each in event.metrics.items() if name not in told]
+    told, whole = {chosen, "loss"}, by_group(event.metrics)[0]
+    parts += [f"{name} {score(each)}" for name, each in whole.items() if name not in told]
     return [*parts, f"in {duration(event.seconds)}"]

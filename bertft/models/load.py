@@ -188,9 +188,16 @@ def _set_dropout(config: Any, settings: ModelConfig) -> None:
 
 
 def load_model(
-    settings: ModelConfig, config: Any, source: Source | None, auto_class: str
+    settings: ModelConfig,
+    config: Any,
+    source: Source | None,
+    auto_class: str,
+    fresh_head: bool = True,
 ) -> Loaded:
-    """``auto_class`` is a transformers Auto class. New weights are drawn from torch's RNG."""
+    """``auto_class`` is a transformers Auto class. New weights are drawn from torch's RNG.
+
+    ``fresh_head``: the head counts as new even where the checkpoint has one.
+    """
     import transformers
 
     builder = getattr(transformers, auto_class)
@@ -222,7 +229,9 @@ def load_model(
             where=f"model.path={source.name}",
             hint="Its config.json and weights belong to different models",
         )
-    return Loaded(model, source, sorted(missing.union(head)))
+    misshapen = {entry[0] for entry in info["mismatched_keys"]}
+    new = missing.union(head if fresh_head else misshapen.intersection(head))
+    return Loaded(model, source, sorted(new))
 
 
 def head_parameters(model: Any) -> dict[str, nn.Parameter]:

@@ -11,9 +11,11 @@ from __future__ import annotations
 import contextlib
 import platform
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bertft.errors import EnvironmentFailed, UsageError
@@ -95,6 +97,7 @@ class Precision:
                 parameter.data = parameter.data.to(self.dtype)
         if not base_trains:
             _take_input_in_fp32(model)
+            _add_biases_in_fp32(model)
 
     def context(self) -> contextlib.AbstractContextManager[Any]:
         """Around every forward pass."""
@@ -117,6 +120,20 @@ def _take_input_in_fp32(model: nn.Module) -> None:
     """Modules that train as a whole (head, new pooler) compute in fp32 from half precision."""
     for module in _outermost_trained(model):
         module.register_forward_pre_hook(_to_fp32)
+
+
+def _add_biases_in_fp32(model: nn.Module) -> None:
+    """A frozen weight with a trained bias, as where a new head's decoder is the word embeddings."""
+    for module in model.modules():
+        if type(module) is not nn.Linear or module.bias is None:
+            continue
+        if module.bias.dtype != module.weight.dtype:
+            module.forward = partial(_product_and_bias, module)  # type: ignore[method-assign]
+
+
+def _product_and_bias(module: nn.Linear, inputs: Tensor) -> Tensor:
+    product = F.linear(inputs.to(module.weight.dtype), module.weight)
+    return product.to(module.bias.dtype) + module.bias
 
 
 def _outermost_trained(module: nn.Module) -> Iterator[nn.Module]:

@@ -74,6 +74,7 @@ class EncoderRunner:
             prefix=prefix() if prefix is not None else None,
             prompt=before,
             trace=trace,
+            chosen=batch.chosen,
         )
         shift = prefix.length if prefix is not None and prefix.shift_positions else 0
         inputs = self._inputs(batch, sequences, vectors, shift)
@@ -121,7 +122,10 @@ class EncoderRunner:
         return joined.index_copy(0, spots, repeated)
 
     def _hand_to_head(self, base: nn.Module, _: Any, kwargs: dict[str, Any], output: Any) -> Any:
-        """Give the head [B, 1, H] (sequence level) or [1, N, H], the batch's own tokens."""
+        """Give the head [B, 1, H] (sequence level) or [1, N, H], the batch's own tokens.
+
+        Of those, where the batch chose some, [1, K, H].
+        """
         sequences: Sequences | None = kwargs.get("sequences")
         if sequences is None:
             return output
@@ -132,6 +136,8 @@ class EncoderRunner:
         else:
             own = sequences.cells()[sequences.own()]
             hidden = output.last_hidden_state.flatten(0, 1)[own].unsqueeze(0)
+        if sequences.chosen is not None:
+            hidden = hidden[:, sequences.chosen]
         output["last_hidden_state"] = hidden
         # The base ran its pooler on the first vector of each row: a prompt's, or of several
         # sequences in a row that of the first alone.
@@ -153,7 +159,7 @@ class EncoderRunner:
         return total / counts.unsqueeze(1).to(own.dtype)
 
     def _in_order(self, logits: Tensor) -> Tensor:
-        """[B, C], or [N, C] in the order of the batch's tokens."""
+        """[B, C], or [N, C] in the order of the batch's tokens, or [K, C] of those chosen."""
         return logits if self.level == "sequence" else logits[0]
 
     def _plain(self, batch: Batch, trace: Trace | None) -> Tensor:
@@ -173,7 +179,10 @@ class EncoderRunner:
         if batch.token_type_ids is not None and self._takes_types:
             inputs["token_type_ids"] = _lay_out(batch.token_type_ids, sequences)
         logits = _logits(self._run(inputs, sequences, {}))
-        return logits if self.level == "sequence" else logits.flatten(0, 1)[sequences.cells()]
+        if self.level == "sequence":
+            return logits
+        logits = logits.flatten(0, 1)[sequences.cells()]
+        return logits if batch.chosen is None else logits[batch.chosen]
 
     def _check(self, sequences: Sequences) -> None:
         expected = self.family.layers

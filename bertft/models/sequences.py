@@ -41,6 +41,7 @@ class Sequences:
     device: torch.device
     prefix: Tensor | None = None
     calls: int = 0
+    chosen: Tensor | None = None  # tokens of the batch that the head is asked about
     prompt: int = 0  # vectors that a soft prompt put before each sequence; ``lengths`` count them
     trace: Trace | None = None  # asks the attention function for what it sees
     _runs: list[Run] | None = None

@@ -10,14 +10,24 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from bertft.formats.figures import count, duration, score, size
-from bertft.training.trial import Trial
+from bertft.formats.groups import by_group
 
-__all__ = ["parameter_table", "result_lines", "result_table", "score_table", "trial_lines"]
+if TYPE_CHECKING:
+    from bertft.training.trial import Trial
+
+__all__ = [
+    "group_table",
+    "parameter_table",
+    "result_lines",
+    "result_table",
+    "score_table",
+    "trial_lines",
+]
 
 _COLUMNS = ("trainable", "kept", "exported")
 
@@ -56,7 +66,7 @@ def result_table(metrics: Mapping[str, Any]) -> Table:
     for name in splits:
         table.add_column(name, justify="right", overflow="fold")
     chosen = best["metric"] if best else None
-    names = dict.fromkeys(name for split in splits for name in metrics[split])
+    names = dict.fromkeys(name for split in splits for name in by_group(metrics[split])[0])
     for name in sorted(names, key=lambda each: each != chosen):
         cells = [score(metrics[split].get(name)) for split in splits]
         table.add_row(name, *cells, style="bold" if name == chosen else None)
@@ -67,8 +77,23 @@ def score_table(metrics: Mapping[str, float], chosen: str, split: str, rows: int
     """The metrics of one split; ``chosen``, the one that counts, first."""
     table = Table("metric", title=f"{split}, {count(rows)} rows", title_justify="left")
     table.add_column("value", justify="right", overflow="fold")
-    for name in sorted(metrics, key=lambda each: each != chosen):
+    for name in sorted(by_group(metrics)[0], key=lambda each: each != chosen):
         table.add_row(name, score(metrics[name]), style="bold" if name == chosen else None)
+    return table
+
+
+def group_table(metrics: Mapping[str, float], split: str) -> Table | None:
+    """The metrics of groups (types of entities, say), a line each; None where there are none."""
+    groups = by_group(metrics)[1]
+    if not groups:
+        return None
+    names = list(dict.fromkeys(name for values in groups.values() for name in values))
+    table = Table("", title=split, title_justify="left")
+    for name in names:
+        table.add_column(name, justify="right", overflow="fold")
+    for group, values in groups.items():
+        cells = (count(values.get(n)) if n == "support" else score(values.get(n)) for n in names)
+        table.add_row(group, *cells)
     return table
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,7 +23,24 @@ from bertft.data.batch import Batch
 from bertft.errors import UsageError
 from bertft.tasks.shared.soft import categorical
 
-__all__ = ["BaseTask", "Encoder"]
+__all__ = ["BaseTask", "Draw", "Encoder"]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What a random batch is a function of: the run's ``seed`` and the ``epoch``, from 0.
+
+    An evaluation has data.seed and no epoch: it is the same whatever the run.
+    """
+
+    seed: int
+    epoch: int | None = None
+
+    def generator(self, feature: int) -> np.random.Generator:
+        """Of one feature of the table, apart from the streams of all others."""
+        epoch = 0 if self.epoch is None else self.epoch + 1
+        return np.random.Generator(np.random.PCG64([self.seed, epoch, feature]))
+
 
 # Columns of a chunk of rows → columns of its features, for ``data.features.featurize``.
 Encoder = Callable[[Mapping[str, Sequence[Any]]], dict[str, Any]]
@@ -44,7 +62,10 @@ class BaseTask(ABC):
     answer_settings: ClassVar[tuple[str, ...]] = ()
     # Whether a feature is always the same input; masked words, drawn anew each time, are not.
     fixed_inputs: ClassVar[bool] = True
-    lower_is_better: ClassVar[frozenset[str]] = frozenset({"loss", "mse"})
+    # Whether its head trains as a new module even where the checkpoint has it.
+    fresh_head: ClassVar[bool] = True
+    supervised: ClassVar[bool] = True  # whether it learns from labels that the rows must have
+    lower_is_better: ClassVar[frozenset[str]] = frozenset({"loss", "mse", "perplexity"})
 
     # The probability that decides (multi_label: from which a label is given; question_answering:
     # above which there is no answer); None: the task does not decide by one.
@@ -75,7 +96,10 @@ class BaseTask(ABC):
     @property
     @abstractmethod
     def metric_names(self) -> tuple[str, ...]:
-        """The keys of ``metrics``; some depend on the number of classes."""
+        """The keys of ``metrics``; some depend on the classes.
+
+        ``group/metric`` is that of a part of the whole, which has a table of its own.
+        """
 
     @property
     def metric(self) -> str:
@@ -112,6 +136,14 @@ class BaseTask(ABC):
         """What is wrong with a row that gives no feature."""
         return Fault("no feature", f"it gives nothing to read within {max_length} tokens")
 
+    def drawn(self, batch: Batch, draw: Draw) -> Batch:
+        """The batch as it runs, where chance has a part in it (hidden tokens, say).
+
+        A function of the batch and ``draw`` alone, so that a run that goes on, or that several
+        processes share, sees the same.
+        """
+        return batch
+
     @abstractmethod
     def terms(self, batch: Batch) -> int:
         """Number of loss terms in the batch; the step's loss is Σ loss / Σ terms of its window."""
@@ -119,6 +151,14 @@ class BaseTask(ABC):
     @abstractmethod
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Sum (not mean) of the loss terms of the batch, fp32 (fp64 for fp64 logits)."""
+
+    def outputs(self, logits: Tensor, batch: Batch) -> Tensor:
+        """What ``metrics`` needs of a batch's logits: all of them, unless there are too many."""
+        return logits
+
+    def asking(self, batch: Batch) -> Batch:
+        """The batch as it runs to answer rows: all of its tokens count, unless this says less."""
+        return batch
 
     def soft_terms(self, batch: Batch) -> int:
         """Terms of ``soft_loss``: all sequences, or the chosen tokens; labels are not needed."""
@@ -162,12 +202,13 @@ class BaseTask(ABC):
     def metrics(self, logits: np.ndarray, features: Any) -> dict[str, float]:
         """All metrics over the whole set; ``logits`` [rows, C] in the order of ``features``.
 
-        Token-level logits are [tokens, C], the features' tokens end to end.
+        Token-level logits are [tokens, C], the features' tokens end to end. Where a task makes
+        ``outputs`` of its logits, it is given those.
         """
 
     @abstractmethod
     def answers(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
         """One JSON-ready answer a row (the Contract's keys), in the order of ``features.rows``.
 
-        ``logits`` as those of ``metrics``, in fp32.
+        ``logits`` in fp32, in the order of ``metrics``; rows that gave no feature are left out.
         """

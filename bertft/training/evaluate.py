@@ -5,18 +5,21 @@ Several ranks share the batches out; metrics are those of all logits, never aver
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import torch
+from torch import Tensor
 
-from bertft.data.batch import collate
+from bertft.data.batch import Batch, collate
 from bertft.data.features import FeatureTable
 from bertft.data.order import evaluation_batches, prefetch
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
-from bertft.tasks.task import BaseTask
+from bertft.tasks.task import BaseTask, Draw
 from bertft.training.ranks import ALONE, Ranks
 
-__all__ = ["evaluate", "predict_logits", "token_budget"]
+__all__ = ["evaluate", "predict_logits", "scored", "token_budget"]
 
 
 def token_budget(device: torch.device) -> int:
@@ -30,11 +33,16 @@ def predict_logits(
     precision: Precision,
     budget: int | None = None,
     ranks: Ranks = ALONE,
+    prepare: Callable[[Batch], Batch] = lambda batch: batch,
+    outputs: Callable[[Tensor, Batch], Tensor] = lambda logits, _: logits,
+    columns: Sequence[str] = (),
 ) -> np.ndarray:
     """fp32 logits in the table's order: [rows, C] for sequence-level heads.
 
     Token-level heads give [tokens, C], the rows' tokens end to end. The batches depend on the
     table's lengths alone, so that the same rows give the same bits again, on any number of ranks.
+    ``prepare`` makes of a batch, collated with ``columns``, what is run; ``outputs`` takes what is
+    kept of its logits. Where batches choose tokens, those alone are kept: [chosen, C].
     """
     model = runner.model
     trained = model.training
@@ -45,20 +53,25 @@ def predict_logits(
     pieces: list[tuple[np.ndarray, np.ndarray]] = []
     try:
         with torch.inference_mode():
-            for batch in prefetch(collate(table, indices, ()) for indices in batches):
+            for batch in prefetch(prepare(collate(table, part, columns)) for part in batches):
+                moved = batch.to(precision.device)
                 with precision.context():
-                    logits = runner(batch.to(precision.device)).float().cpu().numpy()
-                pieces.append((batch.index, logits))
+                    kept = outputs(runner(moved), moved).float().cpu().numpy()
+                places = batch.index
+                if runner.level == "token":
+                    places = _tokens(starts[places], lengths[places])
+                if batch.chosen is not None:
+                    places = places[batch.chosen.numpy()]
+                pieces.append((places, kept))
     finally:
         model.train(trained)
     pieces = ranks.gather(pieces)
     if not pieces:
         return np.empty((0, 0), np.float32)
-    size = len(lengths) if runner.level == "sequence" else int(lengths.sum())
-    result = np.empty((size, *pieces[0][1].shape[1:]), np.float32)
-    for index, logits in pieces:
-        places = index if runner.level == "sequence" else _tokens(starts[index], lengths[index])
-        result[places] = logits
+    found = np.sort(np.concatenate([places for places, _ in pieces]))
+    result = np.empty((len(found), *pieces[0][1].shape[1:]), np.float32)
+    for places, kept in pieces:
+        result[np.searchsorted(found, places)] = kept
     return result
 
 
@@ -66,6 +79,12 @@ def _tokens(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Places of the tokens of rows that start at ``starts``."""
     before = np.repeat(np.cumsum(lengths) - lengths, lengths)
     return np.repeat(starts, lengths) + np.arange(int(lengths.sum())) - before
+
+
+def scored(task: BaseTask) -> Callable[[Batch], Batch]:
+    """What makes of a batch the one that is scored: the same in every run and at any time."""
+    draw = Draw(task.config.seed)
+    return lambda batch: task.drawn(batch, draw)
 
 
 def evaluate(
@@ -76,5 +95,8 @@ def evaluate(
     ranks: Ranks = ALONE,
 ) -> dict[str, float]:
     """All metrics of the task over the whole table."""
-    logits = predict_logits(runner, table, precision, ranks=ranks)
-    return ranks.told(lambda: task.metrics(logits, table))
+    found = predict_logits(
+        runner, table, precision, ranks=ranks,
+        prepare=scored(task), outputs=task.outputs, columns=task.label_columns,
+    )  # fmt: skip
+    return ranks.told(lambda: task.metrics(found, table))

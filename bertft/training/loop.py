@@ -131,13 +131,13 @@ class Loop:
 
     def _windows(self, done: int) -> Iterator[Window]:
         """The window of each optimizer step that is left."""
-        for indices in windows(self.order, done, self.total):
-            yield self.cut(indices)
+        for epoch, indices in windows(self.order, done, self.total):
+            yield self.cut(epoch, indices)
 
-    def cut(self, indices: np.ndarray) -> Window:
-        """The window of the features ``indices``."""
-        columns = self.stepper.task.label_columns
-        return cut(self.table, indices, self.micro_batch, columns, self.ranks)
+    def cut(self, epoch: int, indices: np.ndarray) -> Window:
+        """The window of the features ``indices`` in an epoch, from 0."""
+        task, seed = self.stepper.task, self.order.seed
+        return cut(self.table, epoch, indices, self.micro_batch, task, seed, self.ranks)
 
     @property
     def micro_batch(self) -> int:
@@ -151,7 +151,7 @@ class Loop:
         while self.micro_batch > 1:
             self.progress.halved += 1
             if self.micro_batch < largest:
-                return self.cut(window.indices).batches
+                return self.cut(window.epoch, window.indices).batches
         return None
 
     def take(self, window: Window) -> Iterator[Event]:
@@ -163,7 +163,7 @@ class Loop:
         )
         start = time.perf_counter()
         if any(len(batch) > self.micro_batch for batch in window.batches):
-            window = self.cut(window.indices)  # it was made before memory ran out
+            window = self.cut(window.epoch, window.indices)  # it was made before memory ran out
         halved = progress.halved
         outcome = self.stepper(window.batches, step, self.total, lambda: self._halve(window))
         [progress.halved] = self.ranks.most(progress.halved)

@@ -16,7 +16,7 @@ import torch
 
 from bertft.data.batch import collate
 from bertft.data.order import evaluation_batches
-from bertft.training.evaluate import token_budget
+from bertft.training.evaluate import scored, token_budget
 from bertft.training.events import MemoryShort, Skipped
 from bertft.training.loop import Loop
 from bertft.training.window import windows
@@ -47,11 +47,11 @@ def try_out(loop: Loop) -> Trial:
     lengths = np.asarray(loop.table.lengths)
     longest = np.argsort(-lengths, kind="stable")[: loop.settings.batch_size]
     loop.stepper.runner.model.train()
-    events = list(loop.take(loop.cut(longest)))
+    events = list(loop.take(loop.cut(0, longest)))
     seconds = tokens = 0.0
-    for indices in windows(loop.order, 0, min(_TIMED, loop.total)):
+    for epoch, indices in windows(loop.order, 0, min(_TIMED, loop.total)):
         start = _now(loop)
-        events += loop.take(loop.cut(indices))
+        events += loop.take(loop.cut(epoch, indices))
         seconds += _now(loop) - start
         tokens += int(lengths[indices].sum())
     whole = float(lengths.sum()) * loop.total / loop.order.steps_per_epoch
@@ -78,11 +78,13 @@ def _evaluation(loop: Loop) -> float:
     stepper, lengths = loop.stepper, np.asarray(loop.validation.lengths)
     batches = evaluation_batches(lengths, token_budget(stepper.precision.device))
     indices = batches[len(batches) // 2]
+    prepare = scored(stepper.task)
     stepper.runner.model.eval()
     with torch.inference_mode(), stepper.precision.context():
         for _ in range(2):  # the first one warms up
             start = _now(loop)
-            stepper.runner(collate(loop.validation, indices, ()).to(stepper.precision.device))
+            batch = prepare(collate(loop.validation, indices, stepper.task.label_columns))
+            stepper.runner(batch.to(stepper.precision.device))
             seconds = _now(loop) - start
     return seconds * float(lengths.sum()) / float(lengths[indices].sum()) / loop.ranks.size
 

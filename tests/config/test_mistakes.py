@@ -8,7 +8,7 @@ ONE_BY_ONE = {
     # words                                 what the message must hold
     "method=svdlora": ("method: there is no method=svdlora", "'svd_lora'"),
     "model=bert_bas": ("model: there is no model=bert_bas", "'bert_base'"),
-    "data=nothing_like": ("data: there is no data=nothing_like", "sst2"),
+    "data=nothing_like": ("data: there is no data=nothing_like", "ag_news"),
     "experiment=sst2": ("experiment: there is no experiment=sst2", "sst2_small_budget"),
     "+experiment=zzz": ("experiment: there is no experiment=zzz",),
     "method=null": ("method: there is no method=None",),

@@ -21,6 +21,7 @@ NEEDED = {
 }
 FURTHER = {
     ("data", "files"): ("data.train=t.csv",),
+    ("data", "text"): ("data.train=t.txt",),
     ("method", "distill"): ("method.distill.teacher=t",),
 }
 

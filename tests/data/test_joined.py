@@ -25,7 +25,7 @@ def table(columns) -> FeatureTable:
 def joined() -> JoinedTable:
     first = {"row": [0, 1], "input_ids": [[5, 6], [7, 8, 9]], "labels": [1, 2]}
     second = {"row": [0, 1, 2], "input_ids": [[10], [11, 12], [13, 14, 15]]}
-    return JoinedTable(table(first), table(second), rows=2)
+    return JoinedTable(table(first), table(second), count=2)
 
 
 def test_columns_of_both(joined):

@@ -52,6 +52,23 @@ def test_stsb_without_a_header():
     assert 0 <= min(splits.train.column("label")) <= max(splits.train.column("label")) <= 5
 
 
+def test_wnut17():
+    folder = Path(FOLDER or "") / "wnut17"
+    files = {
+        "train": "wnut17train.conll", "validation": "emerging.dev.conll",
+        "test": "emerging.test.annotated",
+    }  # fmt: skip
+    paths = {name: str(folder / file) for name, file in files.items()}
+    config = DataConfig(name="wnut17", task="token_classification", **paths)
+    splits = load(config)
+    sizes = [(len(rows), sum(map(len, rows.column("label")))) for _, rows in splits.items()]
+    assert sizes == [(3_394, 62_730), (1_009, 15_733), (1_287, 23_394)]
+    kinds = ("corporation", "creative-work", "group", "location", "person", "product")
+    assert splits.labels == ["O", *(f"{p}-{kind}" for kind in kinds for p in "BI")]
+    assert splits.form.notes() == ["the tags are bio, found in the rows"]
+    assert splits.train.skipped == {}
+
+
 def test_chnsenticorp():
     splits = load(files("chnsenticorp", "tsv", text="text_a"))
     assert (len(splits.train), len(splits.validation)) == (9_600, 1_200)

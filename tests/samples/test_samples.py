@@ -30,6 +30,11 @@ CONTENT = {
     ("qa", "validation"): "5e690fbc21a367fb9660e5e461b124ce0d3ccfaadde6cca4c31fe35bf5a0c816",
     ("qa", "test"): "1cd6b197d639b06f1ce90da78fc60c83fe54245ed4dbae1ba124198c2c79a797",
 }
+NER = {
+    ("ner", "train"): "b44a8b895f9741abdb177ace1be83d0bc7ab6b08ae1cbd2a60d8b14ee4663e24",
+    ("ner", "validation"): "d832639e68487f60c456b49a7eb25e36399a7c718cd40ec5189f33e2c0bede32",
+    ("ner", "test"): "26e156797f05523ea2a397313f65f564984871c86a220111a763d94ac9407145",
+}
 CLASSES = {
     "sentiment": {"negative", "neutral", "positive"},
     "pair": {"supported", "unsupported"},
@@ -45,15 +50,15 @@ def rows(name: str, split: str) -> list[tuple[str, ...]]:
 
 
 def test_names():
-    assert names() == ("pair", "qa", "sentiment")
+    assert names() == ("ner", "pair", "qa", "sentiment")
 
 
 @pytest.mark.parametrize(
     ("name", "split", "where", "nearest"),
     [
         ("sentimnt", "train", "data.sample", "did you mean 'sentiment'?"),
-        ("grammar", "train", "data.sample", "one of: pair, qa, sentiment"),
-        ("texts", "train", "data.sample", "one of: pair, qa, sentiment"),
+        ("grammar", "train", "data.sample", "one of: ner, pair, qa, sentiment"),
+        ("texts", "train", "data.sample", "one of: ner, pair, qa, sentiment"),
         ("pair", "valid", "data.sample=pair", "did you mean 'validation'?"),
     ],
 )
@@ -92,7 +97,8 @@ def test_the_content_depends_neither_on_the_hash_seed_nor_on_heavy_packages():
         "        print(name, split, hashlib.sha256(content).hexdigest())\n"
         "print(sorted({'numpy', 'torch', 'transformers', 'hydra'} & set(sys.modules)))\n"
     )
-    expected = [f"{name} {split} {CONTENT[name, split]}" for name in names() for split in SPLITS]
+    content = CONTENT | NER
+    expected = [f"{name} {split} {content[name, split]}" for name in names() for split in SPLITS]
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={"PYTHONHASHSEED": "7", "PYTHONPATH": ":".join(sys.path)},

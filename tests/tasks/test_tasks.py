@@ -83,5 +83,7 @@ def test_a_folder_that_does_not_say_its_problem(id2label, expected):
 
 @pytest.mark.parametrize("config", [{}, {"architectures": ["BertModel"]}])
 def test_a_folder_without_a_head(config):
-    with pytest.raises(UsageError, match=r"has no head of a task.*classification, multi_label"):
+    with pytest.raises(
+        UsageError, match=r"has no head of a task.*classification, masked_lm, multi_label"
+    ):
         recognise(config)

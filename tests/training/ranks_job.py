@@ -23,6 +23,7 @@ import pyarrow as pa
 import torch
 from conftest import NAMES, TASKS, Everything
 from transformers import (
+    AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     BertConfig,
@@ -34,6 +35,8 @@ from bertft.data.table import FeatureTable, record_batch
 from bertft.errors import EnvironmentFailed
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
+from bertft.tasks.masked_lm import Task as MaskedLM
+from bertft.tasks.masking.hide import Vocabulary
 from bertft.training import optimizer as adamw
 from bertft.training import randomness
 from bertft.training.evaluate import evaluate, predict_logits
@@ -42,12 +45,14 @@ from bertft.training.step import Stepper
 from bertft.training.window import cut
 
 SIZE = 2
+KINDS = {**TASKS, "masked_lm": MaskedLM}
 # (task, type, rows of the step, rows a forward pass): uneven shares, and a rank without any row.
 CASES = [
     ("classification", "float64", 8, 8), ("classification", "float64", 7, 2),
     ("classification", "float64", 1, 4), ("multi_label", "float64", 5, 1),
     ("tagging", "float64", 7, 2), ("tagging", "float64", 2, 2),
     ("classification", "float32", 7, 2), ("tagging", "float32", 7, 4),
+    ("masked_lm", "float64", 7, 2),
 ]  # fmt: skip
 
 
@@ -60,7 +65,12 @@ def table(task: str) -> FeatureTable:
         labels = generator.integers(0, 2, (len(lengths), 3)).astype(np.float32)
     elif task == "tagging":  # the first row has no term at all
         labels = [np.where(np.arange(n) < row, 1, -100) for row, n in enumerate(lengths)]
-    batch = record_batch({"row": np.arange(len(lengths)), "input_ids": ids, "labels": labels})
+    columns = {"row": np.arange(len(lengths)), "input_ids": ids}
+    if task == "masked_lm":
+        columns["word"] = [np.arange(n, dtype=np.int32) for n in lengths]
+    else:
+        columns["labels"] = labels
+    batch = record_batch(columns)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_batch(batch)
@@ -69,14 +79,18 @@ def table(task: str) -> FeatureTable:
 
 def stepper(name: str, kind: str, ranks: Ranks, dropout: float = 0.0) -> Stepper:
     torch.manual_seed(0)
-    task = TASKS[name](DataConfig(name="test"), NAMES)
+    task = KINDS[name](DataConfig(name="test"), NAMES)
     config = BertConfig(
         vocab_size=60, hidden_size=12, num_hidden_layers=2, num_attention_heads=2,
         intermediate_size=20, max_position_embeddings=32, initializer_range=0.3,
         hidden_dropout_prob=dropout, attention_probs_dropout_prob=0.0, **task.model_settings(),
     )  # fmt: skip
-    token = task.level == "token"
-    auto = AutoModelForTokenClassification if token else AutoModelForSequenceClassification
+    auto: Any = AutoModelForSequenceClassification
+    if name == "masked_lm":
+        auto = AutoModelForMaskedLM
+        task.vocabulary = Vocabulary(4, np.arange(5), np.arange(5, 60))  # as an encoder leaves it
+    elif task.level == "token":
+        auto = AutoModelForTokenClassification
     model = auto.from_config(config).to(getattr(torch, kind))
     model.register_parameter("idle", torch.nn.Parameter(torch.ones(3)))
     part = Everything(weight=0.1)
@@ -94,7 +108,7 @@ def found(ranks: Ranks) -> dict[str, Any]:
     told: dict[str, Any] = {}
     for name, kind, rows, micro in CASES:
         made, data = stepper(name, kind, ranks), table(name)
-        window = cut(data, np.arange(rows), micro, ("labels",), ranks)
+        window = cut(data, 1, np.arange(rows), micro, made.task, 3, ranks)
         loss, penalty = made.gradients(window.batches)
         gradients = [each.grad for each in made.parameters]
         outcome = stepper(name, kind, ranks)(window.batches, 1, 10)
@@ -113,10 +127,9 @@ def found(ranks: Ranks) -> dict[str, Any]:
         told[f"logits of {name}"] = torch.from_numpy(logits)
         few = predict_logits(made.runner, data, made.precision, ranks=ranks)  # a batch in all
         told[f"few logits of {name}"] = torch.from_numpy(few)
-    made = stepper("classification", "float32", ranks)
-    told["metrics"] = evaluate(
-        made.runner, made.task, table("classification"), made.precision, ranks
-    )
+    for name in ("classification", "masked_lm"):
+        made, data = stepper(name, "float32", ranks), table(name)
+        told[f"metrics of {name}"] = evaluate(made.runner, made.task, data, made.precision, ranks)
     randomness.seed_all(5)
     randomness.diverge(5, ranks.rank)
     told["draw"] = torch.rand(4)

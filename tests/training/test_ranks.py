@@ -58,8 +58,9 @@ def test_scores_are_those_of_the_whole_set(job):
     for name in ("classification", "tagging"):
         assert job[f"logits of {name}"] == [True, True], "bit for bit, in the rows' order"
         assert job[f"few logits of {name}"] == [True, True], "a rank without a batch too"
-    one, *both = job["metrics"]
-    assert both == [one, one]
+    for name in ("classification", "masked_lm"):
+        one, *both = job[f"metrics of {name}"]
+        assert both == [one, one], "of masked tokens too, which are drawn"
 
 
 def test_the_first_rank_draws_as_one_alone_and_the_other_does_not(job):

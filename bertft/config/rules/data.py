@@ -11,10 +11,18 @@ from bertft.config.rules.get import Get, default
 __all__ = ["RULES", "text_of_predict", "training_file"]
 
 _FILES = ("train", "validation", "test")
-_WITHOUT_CLASSES = ("regression", "question_answering")
-_OF_QUESTIONS = (
-    "stride", "unanswerable", "max_answer_length", "no_answer_threshold", "scorer"
-)  # fmt: skip
+_WITHOUT_CLASSES = ("regression", "question_answering", "masked_lm")
+# Settings that one task alone looks at.
+_OF_A_TASK = {
+    "scheme": "token_classification",
+    "masked_share": "masked_lm",
+    "whole_words": "masked_lm",
+    "stride": "question_answering",
+    "unanswerable": "question_answering",
+    "max_answer_length": "question_answering",
+    "no_answer_threshold": "question_answering",
+    "scorer": "question_answering",
+}
 _NEEDED = {"hub": "a Hub id", "sample": "the name of an embedded sample"}
 
 
@@ -74,23 +82,24 @@ def _columns(get: Get) -> Iterator[Problem]:
         yield Problem("data.labels", f"a name stands twice in {labels}", "Name each class once")
 
 
-def _of_questions(get: Get) -> Iterator[Problem]:
+def _of_a_task(get: Get) -> Iterator[Problem]:
     task = get("data.task")
-    if task == "question_answering":
-        path = "data.no_answer_threshold"
-        if get("data.unanswerable") is False and get(path) != default(path):
+    for name, owner in _OF_A_TASK.items():
+        path = f"data.{name}"
+        if task not in (None, owner) and get(path) not in (None, default(path)):
             yield Problem(
-                path, "means nothing where each question gets an answer",
-                "Leave it out, or add data.unanswerable=true",
-            )  # fmt: skip
-    elif task is not None:
-        for name in _OF_QUESTIONS:
-            path = f"data.{name}"
-            if get(path) != default(path):
-                yield Problem(
-                    path, f"means nothing for task={task}",
-                    "Leave it out, or take data.task=question_answering",
-                )  # fmt: skip
+                path, f"means nothing for {task}", f"Leave it out, or take data.task={owner}"
+            )
+
+
+def _of_questions(get: Get) -> Iterator[Problem]:
+    path = "data.no_answer_threshold"
+    given = get("data.task") == "question_answering" and get(path) != default(path)
+    if given and get("data.unanswerable") is False:
+        yield Problem(
+            path, "means nothing where each question gets an answer",
+            "Leave it out, or add data.unanswerable=true",
+        )  # fmt: skip
 
 
 def text_of_predict(get: Get) -> Iterator[Problem]:
@@ -114,4 +123,4 @@ def _is_column(value: Any) -> bool:
     return value >= 0 if isinstance(value, int) else isinstance(value, str) and bool(value)
 
 
-RULES = (_source, _columns, _of_questions)
+RULES = (_source, _columns, _of_a_task, _of_questions)

@@ -31,7 +31,8 @@ class RowForm(ABC):
     texts: ClassVar[tuple[str, ...]]  # the columns by which two rows are the same
     gold: ClassVar[tuple[str, ...]] = ("label",)  # those that rows to answer have not
     together: ClassVar[str | None] = None  # rows with one value here are held out together
-    readers: ClassVar[Mapping[str, Reader]] = {}  # file endings that only these rows have
+    readers: Mapping[str, Reader] = {}  # of file endings that these rows read in their own way
+    reader: Reader | None = None  # of every ending that no format has
     advice: ClassVar[str] = "Is data.label the column you mean?"  # where there are no labels
 
     classes: bool = False  # whether a label is the name of a class, or several
@@ -44,6 +45,18 @@ class RowForm(ABC):
     @abstractmethod
     def parse(self, fields: Sequence[Any], split: str) -> list[Any]:
         """The values of one row. Raises Fault for a row that cannot be used in ``split``."""
+
+    def settle(self, table: pa.Table, own: list[str] | None, bad: BadRows) -> pa.Table:
+        """The rows of a split as they are kept; those that do not fit go to ``bad``.
+
+        Asked of the first split first, which may tell what holds for all; ``own`` are the
+        source's classes.
+        """
+        return table
+
+    def notes(self) -> list[str]:
+        """What reading the rows has found out about them, to be told before training."""
+        return []
 
     def class_names(self, table: pa.Table, own: list[str] | None) -> list[str] | None:
         """The classes in order, given the first split and the source's ``own``; None: none."""

@@ -12,7 +12,7 @@ place is not learnt.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -36,10 +36,10 @@ class Form(RowForm):
     texts = ("question", "context")
     gold = ("label", "start")
     together = "context"
-    readers: ClassVar = {".json": read_squad}
     advice = "Answers stand in answers, or in answer and answer_start; data.label names another"
 
     def __init__(self, config: DataConfig, labelled: bool) -> None:
+        self.readers = {".json": read_squad}
         self.labelled, self.unanswerable = labelled, config.unanswerable
         texts = text_names(config, ("question", "context"))
         if len(texts) != 2:
@@ -95,6 +95,8 @@ class Form(RowForm):
         return [(answer, start) for answer, start, _ in found]
 
     def nothing_to_learn(self, table: pa.Table) -> str:
+        if table.num_rows == 1:
+            return ""
         some = pc.any(pc.greater(pc.list_value_length(table.column("label")), 0)).as_py()
         return "" if some else "no question has an answer"
 

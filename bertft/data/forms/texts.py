@@ -76,6 +76,8 @@ class Form(RowForm):
         return self.config.task == "classification"
 
     def nothing_to_learn(self, table: pa.Table) -> str:
+        if table.num_rows == 1:
+            return ""
         values = table.column("label")
         if self.config.task == "multi_label":
             some = pc.any(pc.greater(pc.list_value_length(values), 0)).as_py()
@@ -89,10 +91,7 @@ class Form(RowForm):
         if pa.types.is_floating(values.type):
             bounds = pc.min_max(values).as_py()
             return {"min": bounds["min"], "mean": pc.mean(values).as_py(), "max": bounds["max"]}
-        if pa.types.is_list(values.type):
-            values = pc.list_flatten(values)
-        counts = {each["values"]: each["counts"] for each in pc.value_counts(values).to_pylist()}
-        return {name: counts[name] / table.num_rows for name in sorted(counts)}
+        return classes.shares(table)
 
     @property
     def _by_column(self) -> bool:

@@ -1,0 +1,1 @@
+"""What rows of tagged words are made of: schemes of tags, words in a text, CoNLL files."""

@@ -1,0 +1,1 @@
+"""What token classification is made of: entities, windows of words, scores."""

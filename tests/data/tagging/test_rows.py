@@ -1,0 +1,229 @@
+"""Words and tags from every format, and what is wrong with them, by file and line."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from bertft.config.data import DataConfig
+from bertft.data.sources import load, load_inputs
+from bertft.errors import DataError, UsageError
+
+CONLL = """\
+-DOCSTART- -X- O O
+
+EU NNP B-NP B-ORG
+rejects VBZ B-VP O
+# NN B-NP O
+German JJ B-NP B-MISC
+
+# a comment
+Peter NNP B-NP B-PER
+Blackburn NNP I-NP I-PER
+"""
+FIRST = {"text": "EU rejects # German", "label": ["B-ORG", "O", "O", "B-MISC"]}
+SECOND = {"text": "Peter Blackburn", "label": ["B-PER", "I-PER"]}
+LABELS = ["O", "B-MISC", "I-MISC", "B-ORG", "I-ORG", "B-PER", "I-PER"]
+
+
+@pytest.fixture
+def read(tmp_path):
+    def build(content, name="train.conll", **settings):
+        path = tmp_path / name
+        if isinstance(content, str):
+            path.write_text(content, encoding="utf-8")
+        elif isinstance(content, bytes):
+            path.write_bytes(content)
+        settings = {"task": "token_classification", "validation": str(path), **settings}
+        config = DataConfig(name="test", train=str(path), **settings)
+        return load(config)
+
+    return build
+
+
+def content(rows):
+    return [{name: row[name] for name in ("text", "label")} for row in rows.table.to_pylist()]
+
+
+def words(rows):
+    return [
+        [row["text"][a:b] for a, b in zip(row["starts"], row["stops"], strict=True)]
+        for row in rows.table.to_pylist()
+    ]
+
+
+@pytest.mark.parametrize("name", ["a.conll", "a.txt", "a.tsv", "a.train", "a"])
+@pytest.mark.parametrize("separator", [" ", "\t"])
+def test_conll(read, name, separator):
+    splits = read(CONLL.replace(" ", separator).replace("#\ta\t", "# a "), name)
+    assert content(splits.train) == [FIRST, SECOND]
+    assert words(splits.train)[0] == ["EU", "rejects", "#", "German"]
+    assert splits.train.column("line") == [3, 9]
+    assert splits.labels == LABELS
+    assert splits.form.notes() == ["the tags are bio, found in the rows"]
+    assert "step" not in splits.train.columns
+
+
+def test_columns_are_chosen(read):
+    splits = read(CONLL, text=0, label=2)
+    assert splits.labels == ["O", "B-NP", "I-NP", "B-VP", "I-VP"]
+    with pytest.raises(DataError, match=r"train.conll: data.label=7, but .* from 0 to 3"):
+        read(CONLL, label=7)
+    with pytest.raises(DataError, match=r"data\.label=ner is a name, but the file has no header"):
+        read(CONLL, label="ner")
+
+
+def test_blank_lines_with_white_space_and_windows_line_ends_and_a_bom(read):
+    splits = read(b"\xef\xbb\xbfa\tB-X\r\n\t\r\nb\tO\r\n \r\n\r\n")
+    assert words(splits.train) == [["a"], ["b"]]
+
+
+def test_lists_in_json_lines_and_parquet(read, tmp_path):
+    rows = [{"tokens": ["Ann", "sings"], "tags": ["B-P", "O"]}, {"tokens": ["ok"], "tags": ["O"]}]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    pa.parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    for given, name in ((lines, "a.jsonl"), (None, "a.parquet")):
+        splits = read(given, name, text="tokens", label="tags")
+        assert content(splits.train) == [
+            {"text": "Ann sings", "label": ["B-P", "O"]},
+            {"text": "ok", "label": ["O"]},
+        ]
+        assert splits.labels == ["O", "B-P", "I-P"]
+
+
+def test_text_beside_tags(read):
+    splits = read('text,label\nAnn sings,B-P O\n北京好,B-L I-L O\n"a b","O O"\n', "a.csv")
+    assert words(splits.train) == [["Ann", "sings"], ["北", "京", "好"], ["a", "b"]]
+
+
+def test_classes_by_number_and_name(read):
+    rows = '{"text": ["a", "b"], "label": [1, 2]}\n{"text": ["c"], "label": [0]}\n'
+    splits = read(rows, "a.jsonl", labels=["O", "B-X", "I-X"])
+    assert content(splits.train) == [
+        {"text": "a b", "label": ["B-X", "I-X"]}, {"text": "c", "label": ["O"]}
+    ]  # fmt: skip
+    assert splits.labels == ["O", "B-X", "I-X"]
+
+
+def test_iob1_is_kept_as_bio_and_told(read):
+    splits = read("a I-X\nb B-X\nc I-Y\n\nd O\ne I-X\n")
+    assert content(splits.train) == [
+        {"text": "a b c", "label": ["B-X", "B-X", "B-Y"]},
+        {"text": "d e", "label": ["O", "B-X"]},
+    ]
+    assert splits.labels == ["O", "B-X", "I-X", "B-Y", "I-Y"]
+    assert splits.form.notes() == [
+        "the tags are iob1, found in the rows", "iob1 is kept as bio: the same entities"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("tags", "scheme", "labels"),
+    [
+        ("B-X E-X S-X O", "bioes", ["O", "B-X", "I-X", "E-X", "S-X"]),
+        ("B-X M-X E-X O", "bmes", ["O", "B-X", "M-X", "E-X", "S-X"]),
+        ("X X O Y", "io", ["O", "X", "Y"]),
+        ("NOUN VERB", "io", ["NOUN", "VERB"]),
+    ],
+)
+def test_other_schemes(read, tags, scheme, labels):
+    text = "".join(f"w {tag}\n" for tag in tags.split())
+    splits = read(text)
+    assert splits.labels == labels
+    assert splits.form.notes() == [f"the tags are {scheme}, found in the rows"]
+    assert read(text, scheme=scheme).form.notes() == []
+
+
+FAULTS = [
+    ("a\tO\nb\nc\tB-X\n\nd\tB-X\n", "train.conll:2: 1 column where 2 are expected"),
+    ("a\tO\nb\t\n\nd\tB-X\n", "train.conll:2: column 1 is empty"),
+    ("a\tB-X\n\n# no word\na\tO\n# here\nb\tO\n", "train.conll:5: 1 column where 2 are expected"),
+    ("a\tB-X\n\nb\tO\nc\tI-X\n",
+     "train.conll:4: 'I-X' of the word 'c' cannot stand after 'O' (bio)"),
+    ("a\tB-X\n\nb\tO\nc\tX\n", "train.conll:4: 'X' of the word 'c' is no tag of bio"),
+    ("a\tS-X\n\nb\tO\nc\tB-X\n",
+     "train.conll:4: 'B-X' of the last word 'c' leaves an entity open (bioes)"),
+    ("a\tB-X\n\nb\x00\tO\n", "train.conll:3: a NUL byte in the word"),
+    (b"a\tB-X\n\nb\tO\n\xff\tO\n", "train.conll:4: bytes outside the encoding in the word"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "message"), FAULTS)
+def test_a_bad_sentence_is_told_with_its_line_or_left_out(read, text, message):
+    with pytest.raises(DataError) as caught:
+        read(text)
+    assert message in str(caught.value)
+    assert caught.value.status == 2
+    splits = read(text, on_bad_row="skip")
+    assert sum(splits.train.skipped.values()) == 1
+    assert len(splits.train) >= 1
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ('{"text": ["a", "b"], "label": ["O"]}', ":2: 2 words, but 1 tags"),
+        ('{"text": ["a", ""], "label": ["O", "O"]}', ":2: word 2 is ''"),
+        ('{"text": ["a", 3], "label": ["O", "O"]}', ":2: word 2 is 3"),
+        ('{"text": [], "label": []}', ":2: empty text"),
+        ('{"text": ["a"], "label": {"x": 1}}', ":2: the tags are a dict, not a list"),
+        ('{"text": ["a"], "label": [null]}', ":2: word 1 has no tag"),
+        ('{"text": 5, "label": ["O"]}', ":2: the text is a int, not a string"),
+        ('{"text": ["a"], "label": null}', ":2: no label"),
+    ],
+)
+def test_a_bad_row_of_lists(read, row, message):
+    text = f'{{"text": ["a"], "label": ["B-X"]}}\n{row}\n'
+    with pytest.raises(DataError) as caught:
+        read(text, "a.jsonl")
+    assert message in str(caught.value)
+    assert len(read(text, "a.jsonl", on_bad_row="skip").train) == 1
+
+
+def test_files_without_sentences_or_entities(read):
+    with pytest.raises(DataError, match="the file is empty"):
+        read("")
+    with pytest.raises(DataError, match="the file is empty"):
+        read("\n-DOCSTART- O\n\n \n")
+    with pytest.raises(DataError, match="no word has a tag but O"):
+        read("a O\nb O\n")
+    with pytest.raises(UsageError, match="2 columns, where the words are in one"):
+        read(CONLL, text=[0, 1])
+
+
+def test_a_type_that_train_has_not_is_an_unknown_label(read, tmp_path):
+    other = tmp_path / "dev.conll"
+    other.write_text("a B-X\n\nb B-Z\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"dev.conll:3: the label 'B-Z' is none of 'O', 'B-X'"):
+        read("a B-X\nb I-X\n", validation=str(other))
+
+
+def test_a_test_split_without_tags(read, tmp_path):
+    other = tmp_path / "test.jsonl"
+    other.write_text('{"text": ["a", "b"], "label": null}\n', encoding="utf-8")
+    splits = read('{"text": ["a"], "label": ["B-X"]}\n', "a.jsonl", test=str(other))
+    assert splits.test is not None and not splits.test.labelled
+    assert words(splits.test) == [["a", "b"]]
+
+
+def test_rows_to_predict(tmp_path):
+    config = DataConfig(name="t", task="token_classification", text=0, label=1)
+    inputs = {
+        "a.jsonl": '{"text": "Ann lives."}\n',
+        "b.jsonl": '{"id": 1, "words": ["Ann", "lives", "."]}\n',
+        "c.jsonl": '{"tokens": ["Ann", "lives", "."]}\n',
+        "d.txt": "Ann lives.\n",
+        "e.conll": "Ann\tO\nlives\tO\n.\tO\n",
+        "f.csv": "text\nAnn lives.\n",
+    }
+    for name, text in inputs.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        rows = load_inputs(str(tmp_path / name), config)
+        assert words(rows) == [["Ann", "lives", "."]], name
+        assert not rows.labelled
+    (tmp_path / "g.jsonl").write_text('{"sentence": "x"}\n', encoding="utf-8")
+    with pytest.raises(DataError, match=r"there is no column 'text'"):
+        load_inputs(str(tmp_path / "g.jsonl"), config)

@@ -1,0 +1,39 @@
+"""Words in texts, and texts of words."""
+
+from __future__ import annotations
+
+import pytest
+
+from bertft.data.tagging.words import at_spaces, characters, joined, split
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Ann lives in Berlin.", "Ann lives in Berlin ."),
+        ('The (Berlin, Germany) "U.S." etc.', 'The ( Berlin , Germany ) " U.S. " etc .'),
+        ("Ann's J. R. don't 3.5%", "Ann 's J. R. don't 3.5 %"),
+        ("@me #tag $5 e.g. well-known!", "@me #tag $5 e.g. well-known !"),
+        ("... ?!", ". . . ? !"),
+        ("  spaces\tand\nlines ", "spaces and lines"),
+    ],
+)
+def test_a_text_is_split(text, words):
+    assert [text[start:stop] for start, stop in split(text)] == words.split()
+
+
+def test_chinese_characters_stand_alone():
+    text = "我在北京。 OK 2024年"
+    assert [text[a:b] for a, b in split(text)] == [*"我在北京。", "OK", "2024", "年"]
+
+
+def test_words_make_the_text_that_one_would_write():
+    assert joined(["Ann", "lives", "."]) == ("Ann lives .", [(0, 3), (4, 9), (10, 11)])
+    text, bounds = joined([*"我在", "Berlin", *"。好"])
+    assert text == "我在 Berlin 。好"
+    assert [text[a:b] for a, b in bounds] == [*"我在", "Berlin", *"。好"]
+
+
+def test_plain_cuts():
+    assert at_spaces(" a  b.c ") == [(1, 2), (4, 7)]
+    assert characters("a b") == [(0, 1), (2, 3)]

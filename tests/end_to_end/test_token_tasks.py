@@ -1,0 +1,100 @@
+"""Entities and masked tokens: train, eval, merge, predict, and a run that was cut off goes on."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from small_runs import QUICK, answers, read, say
+
+from bertft.runs import faults
+
+LOOP = (
+    *QUICK[:-1], "trainer.steps=6", "trainer.evaluate_every=2", "quiet=true", "method=lora",
+    "method.low_rank.dropout=0.2",
+)  # fmt: skip
+
+
+@pytest.fixture
+def words(place):
+    """The words that train on each task."""
+    text = "the film was good , the book was dull and unbelievably long\n\n"
+    (place / "notes.txt").write_text(
+        "".join(f"{number} {text}" for number in range(40)), encoding="utf-8"
+    )
+    return {
+        "token_classification": (
+            "data=sample_ner", "data.max_train_rows=40", "data.max_validation_rows=24"
+        ),
+        "masked_lm": ("data=text", "data.train=notes.txt", "data.whole_words=true"),
+    }  # fmt: skip
+
+
+INPUTS = {
+    "token_classification": ['{"text": "Anna Miller lives in Oslo."}', '{"text": "好 film"}'],
+    "masked_lm": ['{"text": "the [MASK] was [MASK]"}', '{"text": "no mask"}'],
+}
+
+
+@pytest.mark.parametrize("task", INPUTS)
+def test_from_training_to_answers(task, words, place):
+    assert say("train", *LOOP, *words[task], "hydra.run.dir=run").status == 0
+    said = say("eval", "run=run", "hydra.run.dir=again")
+    assert said.status == 0, said
+    assert (
+        read(place / "again/metrics.json")["validation"]
+        == (read(place / "run/metrics.json")["validation"])
+    )
+    said = say("merge", "run=run", "out=merged")
+    assert said.status == 0, said
+    stdin = "\n".join(INPUTS[task]) + "\n"
+    of_run = answers(say("predict", "run=run", stdin=stdin))
+    merged = answers(say("predict", "run=merged", stdin=stdin))
+    assert json.dumps(_rounded(merged)) == json.dumps(_rounded(of_run))
+    assert len(of_run) == 2
+    if task == "masked_lm":
+        assert [len(each["masks"]) for each in of_run] == [2, 0]
+        said = say(
+            "train", *QUICK[1:-1], "model.path=run", "data=sample_ner", "data.max_train_rows=8",
+            "data.max_validation_rows=8", "trainer.steps=1", "quiet=true", "hydra.run.dir=next",
+        )  # fmt: skip
+        assert said.status == 0, said
+        assert read(place / "next/manifest.json")["base"]["kind"] == "run"
+
+
+def _rounded(value):
+    if isinstance(value, dict):
+        return {name: _rounded(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_rounded(each) for each in value]
+    return round(value, 3) if isinstance(value, float) else value
+
+
+@pytest.mark.parametrize("task", INPUTS)
+def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(task, words, place):
+    assert say("train", *LOOP, *words[task], "hydra.run.dir=whole").status == 0
+
+    def stop(name):
+        if name.startswith("create .step-4"):
+            raise KeyboardInterrupt
+
+    with faults.installed(stop):
+        assert say("train", *LOOP, *words[task], "hydra.run.dir=cut").status == 130
+    said = say("train", "resume=cut")
+    assert said.status == 0, said
+    for name in ("last", "best"):
+        one, other = (place / run / "checkpoints" / name for run in ("whole", "cut"))
+        assert one.resolve().name == other.resolve().name
+        file = "adapter.safetensors"
+        assert (one / file).read_bytes() == (other / file).read_bytes()
+    assert read(place / "cut/metrics.json")["best"] == read(place / "whole/metrics.json")["best"]
+
+
+def test_mistakes_are_told_at_once(place):
+    said = say("train", "data=sample", "data.scheme=bio", "data.masked_share=0.5")
+    assert said.status == 2 and said.out == ""
+    assert "data.scheme: means nothing for classification" in said.err
+    assert "data.masked_share: means nothing for classification" in said.err
+    (place / "a.txt").write_text("a b\n" * 30, encoding="utf-8")
+    said = say("train", "data=text", "data.train=a.txt", "data.labels=[a,b]", "model=tiny")
+    assert said.refused and "data.labels: means nothing for masked_lm" in said.err

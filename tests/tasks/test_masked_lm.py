@@ -1,0 +1,195 @@
+"""Masked language modelling: what is hidden, where the head runs, and that layouts agree."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from transformers import BertConfig, BertForMaskedLM
+
+from bertft.data.batch import collate
+from bertft.data.features import featurize
+from bertft.data.rows import Rows
+from bertft.models.precision import Precision
+from bertft.models.runner import EncoderRunner
+from bertft.models.sequences import LAYOUTS
+from bertft.tasks import build, recognise
+from bertft.tasks.masking.hide import Vocabulary, choose, hide
+from bertft.tasks.task import Draw
+from bertft.training.evaluate import evaluate, predict_logits
+
+TEXTS = ["a good film, the plot untruely dull", "bad plots!", "the film " * 9, "很好看的电影"]
+CPU = Precision("fp32", torch.device("cpu"))
+
+
+@pytest.fixture
+def task(settings):
+    return build(settings(task="masked_lm", masked_share=0.3), None)
+
+
+@pytest.fixture
+def table(task, bert_tokenizer):
+    rows = Rows(pa.table({"text": TEXTS, "line": [1, 2, 3, 4]}), "here")
+    return featurize(rows, task.encoder(bert_tokenizer, 9), [], None)
+
+
+@pytest.fixture
+def model(bert_tokenizer):
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(bert_tokenizer), hidden_size=16, num_hidden_layers=2,
+        num_attention_heads=2, intermediate_size=32, max_position_embeddings=64,
+        initializer_range=0.3,
+    )  # fmt: skip
+    return BertForMaskedLM(config).eval()
+
+
+def whole(task, table):
+    return collate(table, np.arange(len(table)), task.label_columns)
+
+
+def test_every_token_is_in_one_feature(task, table, bert_tokenizer):
+    ids = table.gather("input_ids", np.arange(len(table)))
+    own = ids[~np.isin(ids, bert_tokenizer.all_special_ids)]
+    texts = [token for text in TEXTS for token in bert_tokenizer(text)["input_ids"][1:-1]]
+    assert own.tolist() == texts
+    assert max(table.lengths) <= 9
+    assert table.gather("row", np.arange(len(table))).tolist() == [0, 0, 1, 2, 2, 2, 3]
+
+
+def test_what_is_hidden_depends_on_seed_epoch_and_feature_alone(task, table):
+    batch, draw = whole(task, table), Draw(3, 1)
+    one = task.drawn(batch, draw)
+    assert torch.equal(one.input_ids, task.drawn(batch, draw).input_ids)
+    ids = batch.input_ids
+    assert torch.equal(ids[one.chosen], one.labels["labels"])
+    kept = torch.ones(len(ids), dtype=torch.bool)
+    kept[one.chosen] = False
+    assert torch.equal(one.input_ids[kept], ids[kept])
+    # Alone or in another batch, a feature is hidden alike.
+    for feature in range(len(table)):
+        alone = task.drawn(collate(table, np.array([feature]), task.label_columns), draw)
+        start = int(batch.lengths[:feature].sum())
+        assert torch.equal(alone.input_ids, one.input_ids[start : start + len(alone.input_ids)])
+    others = [task.drawn(batch, other) for other in (Draw(3, 2), Draw(4, 1), Draw(3))]
+    assert not any(torch.equal(one.chosen, other.chosen) for other in others)
+
+
+def test_shares_of_the_hidden_tokens():
+    vocabulary = Vocabulary(4, np.arange(5), np.arange(5, 1000))
+    ids, words = np.arange(5, 1000).repeat(20), np.arange(995 * 20)
+    generator = np.random.default_rng(0)
+    places = choose(ids, words, vocabulary, 0.15, False, generator)
+    assert len(places) == round(0.15 * len(ids)) and (np.diff(places) > 0).all()
+    after = ids.copy()
+    hide(after, places, vocabulary, generator)
+    masked, same = (after[places] == 4).mean(), (after[places] == ids[places]).mean()
+    assert masked == pytest.approx(0.8, abs=0.02)
+    assert same == pytest.approx(0.1, abs=0.02)
+    swapped = after[places][(after[places] != 4) & (after[places] != ids[places])]
+    assert set(swapped) <= set(range(5, 1000))
+
+
+def test_whole_words_are_hidden_whole():
+    vocabulary = Vocabulary(4, np.arange(5), np.arange(5, 99))
+    words = np.array([-1, 0, 0, 0, 1, 2, 2, 3, 4, 4, -1])
+    ids = np.array([2, *range(10, 19), 3])
+    for seed in range(20):
+        places = choose(ids, words, vocabulary, 0.3, True, np.random.default_rng(seed))
+        chosen = set(words[places])
+        assert set(places) == {at for at, word in enumerate(words) if word in chosen}
+        assert len(places) >= 3 and -1 not in chosen
+    assert len(choose(ids[:1], words[:1], vocabulary, 0.3, True, np.random.default_rng(0))) == 0
+
+
+def test_layouts_agree_and_the_head_at_chosen_places_gives_what_it_gives_everywhere(
+    task, table, model
+):
+    model.double()
+    batch = task.drawn(whole(task, table), Draw(0, 0))
+    found = {}
+    for layout in LAYOUTS:
+        own = copy.deepcopy(model)  # a runner leaves its hook on the model
+        runner = EncoderRunner(own, "token", layout)
+        logits = runner(batch)
+        everywhere = runner(replace(batch, chosen=None))
+        assert logits.shape == (task.terms(batch), model.config.vocab_size)
+        torch.testing.assert_close(logits, everywhere[batch.chosen], atol=1e-12, rtol=0)
+        loss = task.loss(logits, batch)
+        loss.backward()
+        found[layout] = loss.detach(), [p.grad for p in own.parameters()]
+    for layout in ("stream", "rows"):
+        assert abs(found[layout][0] - found["padded"][0]) < 1e-10
+        for one, other in zip(found[layout][1], found["padded"][1], strict=True):
+            torch.testing.assert_close(one, other, atol=1e-10, rtol=1e-10)
+
+
+def test_perplexity_is_that_of_transformers_loss_and_is_the_same_again(task, table, model):
+    runner = EncoderRunner(copy.deepcopy(model), "token")
+    found = evaluate(runner, task, table, CPU)
+    assert found == evaluate(runner, task, table, CPU)
+    batch = task.drawn(whole(task, table), Draw(task.config.seed))
+    losses = []
+    model.set_attn_implementation("eager")
+    starts = (batch.lengths.cumsum(0) - batch.lengths).tolist()
+    for start, length in zip(starts, batch.lengths.tolist(), strict=True):
+        ids = batch.input_ids[start : start + length]
+        logits = model(input_ids=ids[None]).logits[0]
+        for at, label in zip(batch.chosen.tolist(), batch.labels["labels"], strict=True):
+            if start <= at < start + length:
+                losses.append(float(-logits[at - start].detach().log_softmax(-1)[label]))
+    assert found["loss"] == pytest.approx(np.mean(losses), abs=1e-5)
+    assert found["perplexity"] == pytest.approx(np.exp(found["loss"]))
+    assert task.better(found["perplexity"], found["perplexity"] + 1)
+
+
+def test_a_teacher_is_learnt_from_at_the_chosen_places(task, table, model):
+    batch = task.drawn(whole(task, table), Draw(0, 0))
+    logits = EncoderRunner(model, "token")(batch).detach()
+    assert task.soft_terms(batch) == len(logits) == len(batch.chosen)
+    assert float(task.soft_loss(logits, logits, batch, 2.0)) == pytest.approx(0, abs=1e-4)
+    other = logits.flip(-1)
+    p, q = ((each / 2).double().softmax(-1) for each in (other, logits))
+    wanted = 4 * (p * (p / q).log()).sum()
+    assert float(task.soft_loss(logits, other, batch, 2.0)) == pytest.approx(float(wanted))
+
+
+def test_a_trained_head_over_a_frozen_half_precision_decoder(task, table, model):
+    """The decoder of a new head is the frozen word embeddings; its bias trains in fp32."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith("cls."))
+    whole_precision = task.drawn(whole(task, table), Draw(0, 0))
+    wanted = EncoderRunner(copy.deepcopy(model), "token")(whole_precision)
+    Precision("bf16", torch.device("cpu")).prepare(model, base_trains=False)
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    assert model.get_output_embeddings().weight.dtype == torch.bfloat16
+    logits = EncoderRunner(model, "token")(whole_precision)
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits, wanted, atol=0.1, rtol=0.1)
+    task.loss(logits, whole_precision).backward()
+    assert all(p.grad is not None for n, p in model.named_parameters() if n.startswith("cls."))
+
+
+def test_answers_tell_the_likeliest_tokens_of_each_mask(task, model, bert_tokenizer):
+    texts = ["the [MASK] film", "no mask", "[MASK] [MASK]"]
+    rows = Rows(pa.table({"text": texts, "line": [1, 2, 3]}), "here")
+    table = featurize(rows, task.encoder(bert_tokenizer, 9), [], None)
+    runner = EncoderRunner(copy.deepcopy(model), "token")
+    logits = predict_logits(runner, table, CPU, prepare=task.asking)
+    answers = list(task.answers(logits, table))
+    assert [len(each["masks"]) for each in answers] == [1, 0, 2]
+    model.set_attn_implementation("eager")
+    inputs = bert_tokenizer(texts[0], return_tensors="pt", return_token_type_ids=False)
+    scores = model(**inputs).logits[0, 2].softmax(-1)
+    (best,) = answers[0]["masks"]
+    assert best[0]["token"] == bert_tokenizer.decode([int(scores.argmax())]).strip()
+    assert best[0]["score"] == pytest.approx(float(scores.max()), abs=1e-6)
+    assert [each["score"] for each in best] == sorted((e["score"] for e in best), reverse=True)
+
+
+def test_a_folder_with_this_head_is_recognised():
+    assert recognise({"architectures": ["RobertaForMaskedLM"]}) == ("masked_lm", None)

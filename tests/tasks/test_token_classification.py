@@ -1,0 +1,178 @@
+"""Token classification: loss, layouts, metrics and spans, from words to answers."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from transformers import BertConfig, BertForTokenClassification, pipeline
+
+from bertft.data.batch import collate
+from bertft.data.features import featurize
+from bertft.data.rows import Rows
+from bertft.data.tagging.words import joined
+from bertft.models.precision import Precision
+from bertft.models.runner import EncoderRunner
+from bertft.tasks import build, recognise
+from bertft.training.evaluate import evaluate, predict_logits
+
+LABELS = ["O", "B-film", "I-film", "B-plot", "I-plot"]
+SENTENCES = [
+    (["the", "good", "film", "."], ["O", "B-film", "I-film", "O"]),
+    (["plots"], ["B-plot"]),
+    (["a", "dull", "untruely", "bad", "plot", "!", "the", "film", "good", "a"],
+     ["O", "O", "O", "B-plot", "I-plot", "O", "B-film", "I-film", "O", "O"]),
+    (["很", "好", "film"], ["O", "B-film", "I-film"]),
+]  # fmt: skip
+
+
+@pytest.fixture
+def task(settings):
+    return build(settings(task="token_classification"), LABELS)
+
+
+@pytest.fixture
+def model(task, bert_tokenizer):
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(bert_tokenizer), hidden_size=16, num_hidden_layers=2,
+        num_attention_heads=2, intermediate_size=32, max_position_embeddings=64,
+        initializer_range=0.5, **task.model_settings(),
+    )  # fmt: skip
+    return BertForTokenClassification(config).double().eval()
+
+
+def rows_of(sentences, labelled=True):
+    made = [joined(words) for words, _ in sentences]
+    columns = {
+        "text": [text for text, _ in made],
+        "starts": [[a for a, _ in bounds] for _, bounds in made],
+        "stops": [[b for _, b in bounds] for _, bounds in made],
+        "line": list(range(1, len(made) + 1)),
+    }
+    if labelled:
+        columns["label"] = [tags for _, tags in sentences]
+    return Rows(pa.table(columns), "here")
+
+
+@pytest.fixture
+def table(task, bert_tokenizer):
+    return featurize(rows_of(SENTENCES), task.encoder(bert_tokenizer, 9), [], None)
+
+
+def test_layouts_agree_in_loss_and_gradients(task, model, table):
+    """So does transformers' own loss over each window."""
+    batch = collate(table, np.arange(len(table)), task.label_columns)
+    found = {}
+    for layout in ("padded", "stream"):
+        model.zero_grad()
+        loss = task.loss(EncoderRunner(model, "token", layout)(batch), batch)
+        loss.backward()
+        found[layout] = loss.detach(), [p.grad.clone() for p in model.parameters()]
+    assert abs(found["stream"][0] - found["padded"][0]) < 1e-10
+    for one, other in zip(found["stream"][1], found["padded"][1], strict=True):
+        torch.testing.assert_close(one, other, atol=1e-10, rtol=1e-10)
+    own = torch.tensor(0.0, dtype=torch.float64)
+    model.set_attn_implementation("eager")
+    for number in range(len(table)):
+        each = collate(table, np.array([number]), task.label_columns)
+        labels = each.labels["labels"]
+        logits = model(input_ids=each.input_ids[None]).logits[0]
+        kept = labels != -100
+        own += torch.nn.functional.cross_entropy(logits[kept], labels[kept], reduction="sum")
+    assert abs(own - found["padded"][0]) < 1e-10
+
+
+def test_every_word_is_one_term(task, table):
+    assert len(table) > len(SENTENCES)
+    batch = collate(table, np.arange(len(table)), task.label_columns)
+    assert task.terms(batch) == sum(len(words) for words, _ in SENTENCES)
+
+
+def perfect(task, table):
+    labels = table.gather("labels", np.arange(len(table)))
+    logits = np.random.default_rng(0).normal(size=(len(labels), len(LABELS))).astype(np.float32)
+    logits[np.flatnonzero(labels >= 0), labels[labels >= 0]] = 20
+    return logits
+
+
+def test_metrics_over_windows(task, table):
+    logits = perfect(task, table)
+    found = task.metrics(logits, table)
+    assert tuple(found) == task.metric_names
+    assert (found["f1"], found["strict/f1"], found["accuracy"]) == (1, 1, 1)
+    assert (found["film/support"], found["plot/support"]) == (3, 2)
+    # Two words of eighteen wrong: an entity begun by I (only strictly lost), one too many.
+    word = table.gather("word", np.arange(len(table)))
+    first = np.flatnonzero(word == 1)[0]
+    logits[first] = np.eye(5)[2] * 20
+    logits[np.flatnonzero(word == 0)[1]] = np.eye(5)[1] * 20
+    found = task.metrics(logits, table)
+    assert found["accuracy"] == pytest.approx(16 / 18)
+    assert (found["precision"], found["recall"]) == (4 / 5, 4 / 5)
+    assert (found["strict/precision"], found["strict/recall"]) == (3 / 4, 3 / 5)
+    assert (found["film/precision"], found["plot/recall"]) == (3 / 4, 1 / 2)
+
+
+def test_no_finite_logits_never_win(task, table):
+    logits = np.full_like(perfect(task, table), np.nan)
+    found = task.metrics(logits, table)
+    assert np.isnan(found["f1"]) and not task.better(found["f1"], None)
+
+
+def test_spans_have_the_characters_of_the_text(task, table):
+    answers = list(task.answers(perfect(task, table), table))
+    assert [each["text"] for each in answers] == table.rows.column("text")
+    spans = [[(s["label"], s["text"]) for s in each["spans"]] for each in answers]
+    assert spans == [
+        [("film", "good film")], [("plot", "plots")],
+        [("plot", "bad plot"), ("film", "the film")], [("film", "好 film")],
+    ]  # fmt: skip
+    for answer in answers:
+        for span in answer["spans"]:
+            assert answer["text"][span["start"] : span["end"]] == span["text"]
+            assert 0.99 < span["score"] <= 1
+    json.dumps(answers)
+
+
+def test_the_evaluation_does_not_depend_on_layout_or_budget(task, model, table):
+    precision = Precision("fp32", torch.device("cpu"))
+    wanted = evaluate(EncoderRunner(model, "token", "padded"), task, table, precision)
+    runner = EncoderRunner(model, "token", "stream")
+    found = evaluate(runner, task, table, precision)
+    assert found == pytest.approx(wanted, abs=1e-6)
+    small = predict_logits(runner, table, precision, budget=10)
+    np.testing.assert_allclose(small, predict_logits(runner, table, precision), atol=1e-5)
+
+
+def test_a_saved_folder_is_recognised_and_a_pipeline_gives_the_same_entities(
+    task, model, bert_tokenizer, tmp_path
+):
+    model.float().save_pretrained(tmp_path)
+    bert_tokenizer.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    assert recognise(config) == ("token_classification", LABELS)
+    rows = rows_of(SENTENCES, labelled=False)
+    table = featurize(rows, task.encoder(bert_tokenizer, 32), [], None)
+    precision = Precision("fp32", torch.device("cpu"))
+    logits = predict_logits(EncoderRunner(model, "token"), table, precision)
+    ours = list(task.answers(logits, table))
+    theirs = pipeline("token-classification", str(tmp_path), aggregation_strategy="first")
+    seen = 0
+    for answer in ours:
+        found = {(each["start"], each["end"]) for each in theirs(answer["text"])}
+        # The pipeline parts two entities only at B, and calls a change of type a new one too.
+        for span in answer["spans"]:
+            assert (span["start"], span["end"]) in found
+            seen += 1
+    assert seen
+
+
+@pytest.mark.parametrize("labels", [["LABEL_0", "LABEL_1"], ["O", "PER", "LOC"]])
+def test_classes_without_a_scheme_are_runs_of_words(labels, settings, table):
+    task = build(settings(task="token_classification"), labels)
+    assert task.scheme == "io"
+    assert task.metric in task.metric_names
