@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import errno
 import importlib
+import logging
 import os
 import sys
 import traceback
@@ -197,13 +198,20 @@ def _hydra_app(command: str, flags: list[str], overrides: list[str], task: Any) 
 
 @contextlib.contextmanager
 def _program(name: str, words: list[str]) -> Iterator[None]:
-    """``sys.argv`` as Hydra reads it; HYDRA_FULL_ERROR lets errors through, unprinted."""
+    """``sys.argv`` as Hydra reads it; HYDRA_FULL_ERROR lets errors through, unprinted.
+
+    What Hydra does to logging (--info and hydra.verbose add a handler) ends with it.
+    """
     argv, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
     sys.argv, os.environ["HYDRA_FULL_ERROR"] = [name, *words], "1"
     try:
         yield
     finally:
         sys.argv = argv
+        root.handlers[:] = handlers
+        root.setLevel(level)
         if full is None:
             del os.environ["HYDRA_FULL_ERROR"]
         else:

@@ -32,7 +32,7 @@ from bertft.tasks import build as build_task
 from bertft.tasks import recognise
 from bertft.tasks.shared.encoding import check_max_length
 
-__all__ = ["Saved", "open_saved"]
+__all__ = ["Saved", "not_finite", "open_saved"]
 
 
 @dataclass
@@ -162,17 +162,23 @@ def _open_adapter(folder: Path, precision: str, device: str, data: DataConfig | 
     data = data or DataConfig(name=folder.name, task=name)
     task = build_task(data, labels)
     adapted = found.open(task, tokenizer, choose(precision, resolve_device(device)), "auto")
+    _check_finite(folder, adapted)
     longest = check_max_length(
         data.max_length or facts.get("max_length"), longest_input(adapted.model.config, tokenizer)
     )
     return Saved(adapted, data, Facts(name, labels, longest, 0))
 
 
+def not_finite(model: torch.nn.Module) -> str | None:
+    """The name of a weight with NaN or infinity, with which every answer would be NaN."""
+    names = (name for name, each in model.named_parameters() if not torch.isfinite(each).all())
+    return next(names, None)
+
+
 def _check_finite(folder: Path, adapted: Adapted) -> None:
-    """DataError where a weight is not finite: every answer would be NaN."""
-    for name, tensor in adapted.model.named_parameters():
-        if not bool(torch.isfinite(tensor).all()):
-            raise DataError(f"{name} is not finite", where=str(folder))
+    name = not_finite(adapted.model)
+    if name is not None:
+        raise DataError(f"{name} is not finite", where=str(folder))
 
 
 def _check_task(data: DataConfig, task: str) -> None:

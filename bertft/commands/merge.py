@@ -9,7 +9,7 @@ import numpy as np
 from bertft.assembly.check_rows import read_check_rows
 from bertft.assembly.disk import writing
 from bertft.assembly.merged_folder import write_beside
-from bertft.assembly.saved import open_saved
+from bertft.assembly.saved import not_finite, open_saved
 from bertft.assembly.scores import score
 from bertft.assembly.warn import warn
 from bertft.config.commands import MergeConfig
@@ -52,6 +52,12 @@ def _merge(config: MergeConfig, folder: Path, name: str) -> list[str]:
     rows = read_check_rows(saved.run.check_rows)
     before, metrics_before = score(saved, rows)
     folded = sum(part.fold(adapted.model) for part in adapted.parts)
+    broken = not_finite(adapted.model)
+    if broken is not None:
+        raise MergeRefused(
+            f"{broken} of the merged model is not finite", where=config.run,
+            hint="Nothing was written. This is worth a bug report",
+        )  # fmt: skip
     settings = saved.config.method.prefix if beside else None
     answering = {name: getattr(saved.data, name) for name in adapted.task.answer_settings}
     write_beside(folder, saved.facts.max_length, settings, adapted.model, answering)

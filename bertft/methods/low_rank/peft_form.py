@@ -112,6 +112,7 @@ def attach_peft(model: nn.Module, settings: Mapping[str, Any], tensors: dict[str
         path = name.removeprefix(PREFIX).replace(".base_layer.", ".")  # biases of adapted layers
         if ".original_module." in path:  # what a saved module stood for: peft does not use it
             continue
+        path = path.replace(".modules_to_save.", ".")
         if found := _UPDATE.fullmatch(path):
             updates.setdefault(found["path"], {})[found["part"]] = tensor
         elif path in own and own[path].shape == tensor.shape:
