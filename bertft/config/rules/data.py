@@ -75,7 +75,7 @@ def _columns(get: Get) -> Iterator[Problem]:
     if labels is None:
         return
     if task in _WITHOUT_CLASSES:
-        yield Problem("data.labels", f"means nothing for {task}, which has no classes")
+        yield Problem("data.labels", f"means nothing for task={task}, which has no classes")
     elif not isinstance(labels, list):
         yield Problem("data.labels", f"{labels!r} is no list", "As in [negative,positive]")
     elif len({str(each) for each in labels}) < len(labels):
@@ -88,7 +88,7 @@ def _of_a_task(get: Get) -> Iterator[Problem]:
         path = f"data.{name}"
         if task not in (None, owner) and get(path) not in (None, default(path)):
             yield Problem(
-                path, f"means nothing for {task}", f"Leave it out, or take data.task={owner}"
+                path, f"means nothing for task={task}", f"Leave it out, or take data.task={owner}"
             )
 
 
