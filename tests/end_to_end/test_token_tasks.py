@@ -93,8 +93,8 @@ def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(task, words, place):
 def test_mistakes_are_told_at_once(place):
     said = say("train", "data=sample", "data.scheme=bio", "data.masked_share=0.5")
     assert said.status == 2 and said.out == ""
-    assert "data.scheme: means nothing for classification" in said.err
-    assert "data.masked_share: means nothing for classification" in said.err
+    assert "data.scheme: means nothing for task=classification" in said.err
+    assert "data.masked_share: means nothing for task=classification" in said.err
     (place / "a.txt").write_text("a b\n" * 30, encoding="utf-8")
     said = say("train", "data=text", "data.train=a.txt", "data.labels=[a,b]", "model=tiny")
-    assert said.refused and "data.labels: means nothing for masked_lm" in said.err
+    assert said.refused and "data.labels: means nothing for task=masked_lm" in said.err
