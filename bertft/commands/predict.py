@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,14 +15,14 @@ from bertft.assembly.features import unlabelled_features
 from bertft.assembly.saved import open_saved
 from bertft.assembly.warn import warn
 from bertft.config.commands import PredictConfig
-from bertft.config.data import DataConfig
-from bertft.data.rows import Rows
 from bertft.data.sources import load_inputs
 from bertft.errors import DataError, UsageError
 from bertft.runs.atomic import environment, temporary
 from bertft.training.evaluate import predict_logits
 
 __all__ = ["run"]
+
+_OF_DATA = re.compile(r"data\.(?=(text|separator|encoding|on_bad_row)\b)")
 
 
 def run(config: PredictConfig, _: Path) -> None:
@@ -33,8 +34,11 @@ def run(config: PredictConfig, _: Path) -> None:
         warn=warn,
     )  # fmt: skip
     adapted, data = saved.adapted, saved.data
-    if config.text is not None:
-        data = replace(data, text=config.text)
+    # What a run left out of its training rows is no reason to leave questions unanswered.
+    data = replace(data, on_bad_row=config.on_bad_row)
+    for name in ("text", "separator", "encoding"):
+        if (value := getattr(config, name)) is not None:
+            data = replace(data, **{name: value})
     if config.threshold is not None:
         if adapted.task.threshold is None:
             raise UsageError(
@@ -42,25 +46,31 @@ def run(config: PredictConfig, _: Path) -> None:
                 hint="Leave it out",
             )  # fmt: skip
         adapted.task.threshold = config.threshold
-    rows = _rows(config.input, data)
-    table = unlabelled_features(
-        rows, adapted.task, adapted.tokenizer, saved.facts.max_length, None, data.on_bad_row
-    )
+    with _settings_of_predict():
+        rows = load_inputs(config.input, data)
+        table = unlabelled_features(
+            rows, adapted.task, adapted.tokenizer, saved.facts.max_length, None, data.on_bad_row
+        )
     for reason, count in rows.skipped.items():
         warn(f"{rows.source}: {count:,} × {reason} left out, and so without an answer")
     logits = predict_logits(adapted.runner, table, adapted.precision, prepare=adapted.task.asking)
+    count = 0
     with _output(config.output) as file:
         for answer in adapted.task.answers(logits, table):
             file.write(json.dumps(answer, ensure_ascii=False) + "\n")
+            count += 1
+    if config.output != "-":
+        print(f"{config.output}: {count:,} answers", file=sys.stderr)
 
 
-def _rows(name: str, data: DataConfig) -> Rows:
-    """The rows of ``name``, read as the run read its own."""
+@contextlib.contextmanager
+def _settings_of_predict() -> Iterator[None]:
+    """Errors of reading in the words of this command, whose settings are in no ``data``."""
     try:
-        return load_inputs(name, data)
-    except DataError as error:  # here the setting is called text
-        what = error.what.replace("data.text", "text")
-        raise DataError(what, where=error.where, hint=error.hint) from error
+        yield
+    except DataError as error:
+        what, hint = (text and _OF_DATA.sub("", text) for text in (error.what, error.hint))
+        raise DataError(what or "", where=error.where, hint=hint) from error
 
 
 def _check(path: Path) -> None:

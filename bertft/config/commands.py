@@ -94,6 +94,15 @@ class PredictConfig:
     output: str = setting("-", "A file, or - for stdout.")
     checkpoint: str = setting("best", "best, last or a step number.")
     text: Any = setting(None, "Column of the text, or a list of two; null: as the run was trained.")
+    separator: str | None = setting(
+        None, "Column separator; null: as data.separator of the run, or the file's own."
+    )
+    encoding: str | None = setting(None, "Text encoding; null: as data.encoding of the run.")
+    on_bad_row: str = setting(
+        "error",
+        "error: stop and name them; skip: leave them out, so that answers are fewer than rows.",
+        choices=("error", "skip"),
+    )
     precision: str = setting(
         "fp32", "fp32 unless told otherwise.", choices=("auto", "fp32", "bf16", "fp16")
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bertft.config.data import DataConfig
-from bertft.config.messages import did_you_mean
+from bertft.config.messages import nearest
 from bertft.errors import DataError, UsageError
 
 __all__ = ["Asked", "find", "label_names", "text_names"]
@@ -113,7 +113,8 @@ def _position(
             f"{len(places)} columns are called {name!r}", where=source,
             hint=f"Give {setting} as a position: {' or '.join(map(str, places))}",
         )  # fmt: skip
-    hint = did_you_mean(name, shown)
+    near = nearest(name, shown)
+    hint = f"Did you mean {near!r}?" if near is not None else f"Name it with {setting}=<column>"
     if shown != list(names):
         hint = "The names hold bytes outside the encoding: name the right one with data.encoding"
     raise DataError(

@@ -4,8 +4,9 @@
                                  ...]
 
 A child runs ``bertft.cli.main(words)``; before the numbered write point the signal is sent to it.
-``forward:<number>`` kills before that forward pass of a training step instead, ``moment:<share>``
-when that share has passed of the time that the first job took.
+``forward:<number>`` kills before that forward pass of a training step instead,
+``moment:<number>:<seconds>`` so long after it began, at whatever it is then: a loaded machine is
+slower and faster by turns, and a share of a run's time would miss it.
 With ``ranks`` there are so many children, with torchrun's variables: a list of results a job.
 Prints one line of JSON, for each run: status (negative: the signal that ended it), stderr, and
 the points that it met.
@@ -21,6 +22,7 @@ import socket
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -42,7 +44,10 @@ torch.set_num_threads(1)
 def child(words: list[str], fault: str | None, points: Path, err: Path) -> int:
     name, _, number = (fault or "").partition(":")
     if name == "forward":
-        kill_before_pass(int(number))
+        at_pass(int(number), lambda: os.kill(os.getpid(), signal.SIGKILL))
+    if name == "moment":
+        before, _, seconds = number.partition(":")
+        at_pass(int(before), lambda: kill_in(float(seconds)))
     met = 0
 
     def hook(point: str) -> None:
@@ -62,17 +67,27 @@ def child(words: list[str], fault: str | None, points: Path, err: Path) -> int:
         return main(words)
 
 
-def kill_before_pass(number: int) -> None:
+def at_pass(number: int, do: Callable[[], None]) -> None:
+    """``do()`` before that forward pass of training."""
     call, met = EncoderRunner.__call__, 0
 
-    def counted(self, batch):
+    def counted(self, *inputs, **others):
         nonlocal met
         met += torch.is_grad_enabled()
         if met == number:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return call(self, batch)
+            do()
+        return call(self, *inputs, **others)
 
     EncoderRunner.__call__ = counted
+
+
+def kill_in(seconds: float) -> None:
+    """A child of its own sends the signal: no thread of this process need get its turn."""
+    pid = os.getpid()
+    if os.fork() == 0:
+        time.sleep(seconds)
+        os.kill(pid, signal.SIGKILL)
+        os._exit(0)
 
 
 def forked(words: list[str], fault: str | None, work: Path, env: dict[str, str]) -> int:
@@ -90,11 +105,9 @@ def forked(words: list[str], fault: str | None, work: Path, env: dict[str, str])
 
 
 def ended(pid: int, work: Path) -> dict:
-    begun = time.monotonic()
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return {
         "status": status,
-        "seconds": time.monotonic() - begun,
         "said": (work / "err").read_text(encoding="utf-8"),
         "points": (work / "points").read_text(encoding="utf-8").splitlines(),
     }
@@ -118,18 +131,7 @@ def run_ranks(words: list[str], fault: str | None, size: int, work: Path) -> lis
     return [ended(pid, place) for pid, place in zip(pids, places, strict=True)]
 
 
-def run_for(words: list[str], seconds: float, work: Path) -> dict:
-    """Killed after ``seconds``, at whatever it is then."""
-    pid = forked(words, None, work, {})
-    time.sleep(seconds)
-    os.kill(pid, signal.SIGKILL)
-    return ended(pid, work)
-
-
-def told(job: dict, work: Path, first: float) -> dict | list[dict]:
-    name, _, share = (job["fault"] or "").partition(":")
-    if name == "moment":
-        return run_for(job["words"], float(share) * first, work)
+def told(job: dict, work: Path) -> dict | list[dict]:
     if "ranks" in job:
         return run_ranks(job["words"], job["fault"], job["ranks"], work)
     return run(job["words"], job["fault"], work)
@@ -137,8 +139,5 @@ def told(job: dict, work: Path, first: float) -> dict | list[dict]:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        results: list = []
-        for job in json.load(sys.stdin):
-            first = results[0]["seconds"] if results else 0.0
-            results.append(told(job, Path(folder), first))
+        results = [told(job, Path(folder)) for job in json.load(sys.stdin)]
     print(json.dumps(results))

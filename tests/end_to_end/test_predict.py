@@ -83,13 +83,14 @@ def test_a_column_that_is_not_there_is_called_by_the_setting_that_names_it(run):
     assert said.refused
     assert said.err == (
         "error: stdin: text: there is no column 'text'; the columns are 'txt'."
-        " did you mean 'txt'?\n"
+        " Did you mean 'txt'?\n"
     )
 
 
 def test_a_file_is_written_whole(run, place):
     said = say("predict", f"run={run}", "output=out.jsonl", stdin=lines(TEXTS))
-    assert (said.status, said.out, said.err) == (0, "", "")
+    assert (said.status, said.out) == (0, "")
+    assert said.err == f"out.jsonl: {len(TEXTS)} answers\n"
     assert read_lines(place / "out.jsonl") == answers(
         say("predict", f"run={run}", stdin=lines(TEXTS))
     )
@@ -154,12 +155,16 @@ def test_what_cannot_be_answered(run, place, words, stdin, parts):
     assert list(place.iterdir()) == []
 
 
-def test_rows_that_the_run_leaves_out_are_told(place):
+def test_rows_without_an_answer_are_refused_or_told(place):
+    """Whatever the run did with rows like them."""
     rows = [("good", "a"), ("bad", "b"), ("", "a"), ("fine", "b")]
     write_csv(place / "a.csv", ("text", "label"), rows)
     data = ("data=files", "data.train=a.csv", "data.validation=a.csv", "data.on_bad_row=skip")
     assert say("train", *data, "model=tiny", "trainer.steps=1", "hydra.run.dir=run").status == 0
     said = say("predict", "run=run", stdin='{"text": ""}\n{"text": "a"}\n')
+    assert said.refused and "stdin:1: empty text" in said.err and " on_bad_row=skip" in said.err
+    words = ("predict", "run=run", "on_bad_row=skip")
+    said = say(*words, stdin='{"text": ""}\n{"text": "a"}\n')
     assert len(answers(said)) == 1
     assert said.err == "warning: stdin: 1 × empty text left out, and so without an answer\n"
 
@@ -192,3 +197,13 @@ def test_another_checkpoint(run):
         for step in steps
     ]
     assert best in each and len({json.dumps(one) for one in each}) == len(steps) > 1
+
+
+def test_a_file_of_another_separator_and_encoding(run, place):
+    (place / "rows.csv").write_bytes("text;n\ncafé good;1\n".encode("latin-1"))
+    said = say("predict", f"run={run}", "input=rows.csv", "separator=;")
+    assert said.refused and "rows.csv:2" in said.err and " encoding" in said.err
+    words = ("predict", f"run={run}", "input=rows.csv", "separator=;", "encoding=latin-1")
+    (found,) = answers(say(*words))
+    (same,) = answers(say("predict", f"run={run}", stdin='{"text": "café good"}\n'))
+    assert found == same

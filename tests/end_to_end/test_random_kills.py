@@ -66,7 +66,8 @@ def killed_runs(place, words, faults, twice=()):
 
 def moments(seed, count):
     draw = random.Random(seed)
-    return [f"moment:{draw.uniform(0.05, 0.95):.4f}" for _ in range(count)]
+    # Of 96 passes; so long after one that an evaluation or a checkpoint may come between.
+    return [f"moment:{draw.randint(1, 88)}:{draw.uniform(0, 0.15):.4f}" for _ in range(count)]
 
 
 @pytest.mark.long
