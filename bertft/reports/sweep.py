@@ -95,10 +95,15 @@ def lines_of(jobs: Sequence[JobResult], lower_is_better: Iterable[str] = ("loss"
         race = (line.metric, *(v for k, v in line.settings.items() if k.split(".")[0] == "data"))
         leader = leaders.get(race)
         sign = -1 if line.metric in lower else 1
-        if leader is None or sign * line.mean > sign * (leader.mean or 0.0):
+        if leader is None or _rank(line, sign) > _rank(leader, sign):
             leaders[race] = line
     best = {id(line) for line in leaders.values()}
     return [Line(**{**vars(line), "best": id(line) in best}) for line in lines]
+
+
+def _rank(line: Line, sign: int) -> tuple[float, int]:
+    """Of equal results the one with fewer parameters leads."""
+    return sign * (line.mean or 0.0), -(line.parameters or 0)
 
 
 def write(folder: Path, lines: Sequence[Line]) -> None:

@@ -9,16 +9,22 @@ import pytest
 from bertft.reports.sweep import JobResult, lines_of, read_jobs, write
 
 
-def job(value=None, error=None, metric="accuracy", **settings):
+def job(value=None, error=None, metric="accuracy", parameters=7, **settings):
     metrics = None
     if value is not None:
         metrics = {
             "best": {"metric": metric, "value": value, "step": 1},
             "train": {"seconds": 1.0, "peak_memory_bytes": None},
-            "parameters": {"method": 7},
+            "parameters": {"method": parameters},
         }
     named = {key.replace("__", "."): str(each) for key, each in settings.items()}
     return JobResult(Path("nowhere"), named, error, metrics)
+
+
+def test_of_equal_results_the_smaller_leads():
+    jobs = [job(0.5, parameters=9, method="full"), job(0.5, parameters=3, method="lora")]
+    assert [line.best for line in lines_of(jobs)] == [False, True]
+    assert [line.best for line in lines_of(jobs[::-1])] == [True, False]
 
 
 def test_seeds_are_one_line_with_the_sample_s_deviation():
