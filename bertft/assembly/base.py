@@ -11,6 +11,7 @@ teacher) is written into the run folder itself:
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -117,21 +118,30 @@ def pinned(source: Source, config: Any) -> Source:
 
 
 def describe(source: Source) -> dict[str, Any]:
-    """For the manifest: name, kind, place, revision, sha256."""
+    """For the manifest: name, kind, place, revision, sha256 of the weights and of config.json."""
     folder = local_folder(source)
     digest = weights_digest(folder) if folder is not None else None
     place = source.load if source.kind != OWN else "base"
-    return {**replace(source, load=place).describe(), "sha256": digest}
+    told = replace(source, load=place).describe()
+    return {**told, "sha256": digest, "config_sha256": _config_digest(folder)}
+
+
+def _config_digest(folder: Path | None) -> str | None:
+    """The same weights under another activation or epsilon are another model."""
+    file = folder / "config.json" if folder is not None else None
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file and file.is_file() else None
 
 
 def recorded(manifest: Mapping[str, Any], run: RunFolder) -> Source:
     """The base that ``manifest`` describes. UsageError if what lies there now is another one."""
     try:
         said = dict(manifest["base"])
-        digest = said.pop("sha256")
+        digest, config = said.pop("sha256"), said.pop("config_sha256", None)
         source = Source(**said)
-        texts = (source.name, source.kind, source.load, source.revision or "", digest or "")
-        if not all(isinstance(text, str) for text in texts):
+        texts = (source.name, source.kind, source.load)
+        if not all(isinstance(text, str) for text in texts) or not all(
+            text is None or isinstance(text, str) for text in (source.revision, digest, config)
+        ):
             raise TypeError("what should be text is none")
         if source.kind not in (OWN, "folder", "package", "hub"):
             raise ValueError(f"{source.kind!r} is no kind of one")
@@ -156,6 +166,11 @@ def recorded(manifest: Mapping[str, Any], run: RunFolder) -> Source:
                 where=str(folder),
                 hint="An adapter belongs to the weights it was trained on; restore them",
             )
+    if config is not None and _config_digest(folder) not in (None, config):
+        raise UsageError(
+            f"the base {source.name} is not the run's: its config.json is another one",
+            where=str(folder), hint="Restore it: activations and sizes are told there",
+        )  # fmt: skip
     return source
 
 

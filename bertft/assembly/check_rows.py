@@ -35,7 +35,7 @@ def read_check_rows(file: Path) -> Rows:
         lines = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
         rows = [json.loads(line) for line in lines]
         return Rows(pa.Table.from_pylist(rows), str(file))
-    except (OSError, ValueError, AttributeError, pa.ArrowInvalid) as error:
+    except (OSError, ValueError, RecursionError, AttributeError, pa.ArrowInvalid) as error:
         raise DataError(
             f"the rows to check a merge with cannot be read ({error})", where=str(file),
             hint="They are written when training begins; restore the run folder",

@@ -85,7 +85,9 @@ def _own(folder: Path) -> Any:
         # It was resolved when it was written; what refers to the environment was put in since.
         if "${" in str(OmegaConf.to_container(told, resolve=False)):
             raise ValueError("it refers to what lies outside of it with ${")
-        return OmegaConf.merge(OmegaConf.structured(TrainConfig), told)
+        own = OmegaConf.merge(OmegaConf.structured(TrainConfig), told)
+        OmegaConf.to_object(own)  # what must be given is there
+        return own
     except OSError:
         raise usage_error(
             [Problem("resume", f"{folder} holds no run", "Give the folder of a run")]

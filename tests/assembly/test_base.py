@@ -153,7 +153,23 @@ def test_a_hub_source_is_verified_in_the_cache(run, tmp_path, monkeypatch):
         base.recorded({"base": told}, run)
 
 
-@pytest.mark.parametrize("manifest", [{}, {"base": None}, {"base": {"sha256": None, "odd": 1}}])
+def test_the_same_weights_under_another_config_are_refused(run, tmp_path):
+    folder = write_model(tmp_path / "model")
+    source = Source("model", "folder", str(folder))
+    told = base.describe(source)
+    assert base.recorded({"base": told}, run) == source
+    config = folder / "config.json"
+    config.write_text(config.read_text() + " ")
+    with pytest.raises(UsageError, match=r"its config\.json is another one"):
+        base.recorded({"base": told}, run)
+    del told["config_sha256"]  # as runs of before have it
+    assert base.recorded({"base": told}, run) == source
+
+
+@pytest.mark.parametrize("manifest", [
+    {}, {"base": None}, {"base": {"sha256": None, "odd": 1}},
+    {"base": {"name": "x", "kind": "folder", "load": "x", "revision": None, "sha256": {}}},
+])  # fmt: skip
 def test_a_manifest_that_does_not_tell_the_base(run, manifest):
     with pytest.raises(DataError, match=r"manifest\.json: does not tell the base"):
         base.recorded(manifest, run)

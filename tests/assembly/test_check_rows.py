@@ -46,3 +46,9 @@ def test_damage_is_told(tmp_path, content):
         read_check_rows(tmp_path / "rows.jsonl")
     with pytest.raises(DataError, match="restore the run folder"):
         read_check_rows(tmp_path / "gone.jsonl")
+
+
+def test_rows_nested_without_end_are_damaged(tmp_path):
+    (tmp_path / "rows.jsonl").write_text("[" * 100_000)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_check_rows(tmp_path / "rows.jsonl")

@@ -7,6 +7,8 @@ from omegaconf import OmegaConf
 
 from bertft.config.command_line import rewrite
 from bertft.config.compose import Request, compose, typed
+from bertft.config.resumed import config_of_run
+from bertft.errors import DataError
 
 
 @pytest.fixture
@@ -90,3 +92,10 @@ def test_a_damaged_configuration(say, run, text):
     said = say("train", f"resume={folder}")
     assert said.status == 2, said.err
     assert "config.yaml: cannot be read" in said.err
+
+
+@pytest.mark.parametrize("content", ["", "{}", "null"])
+def test_a_config_that_says_nothing_is_damaged(tmp_path, content):
+    (tmp_path / "config.yaml").write_text(content)
+    with pytest.raises(DataError, match=r"config\.yaml"):
+        config_of_run(tmp_path)

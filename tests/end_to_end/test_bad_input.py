@@ -28,8 +28,8 @@ def files(place) -> Path:
 
 DATA = "data.train=train.csv"
 CASES = {
-    "the column of the text": ([DATA, "data.text=txt"], ["no column 'txt'", "did you mean 'text'"]),
-    "the column of the label": ([DATA, "data.label=lable"], ["data.label", "did you mean 'label'"]),
+    "the column of the text": ([DATA, "data.text=txt"], ["no column 'txt'", "Did you mean 'text'"]),
+    "the column of the label": ([DATA, "data.label=lable"], ["data.label", "Did you mean 'label'"]),
     "the position": ([DATA, "data.text=7", "data.label=1"], ["the columns go from 0 to 1"]),
     "the file": (["data.train=trian.csv"], ["no such file", "did you mean 'train.csv'"]),
     "the folder": (["data.train=no/where.csv"], ["there is no folder no"]),
