@@ -111,8 +111,9 @@ def test_what_was_edited(copied):
     said = say("verify", f"run={run}")
     assert said.status == 2, said
     for told in (
-        "its last line is cut short", "its sha256 is not the recorded one", "config.json: has",
-        "points at step-5, which is missing", "more.bin: is not in files.json",
+        "its last line is cut short", "its sha256 is not the recorded one",
+        "its config.json is another one", "points at step-5, which is missing",
+        "more.bin: is not in files.json",
     ):  # fmt: skip
         assert told in said.out, (told, said.out)
     names = "metrics.jsonl, check_rows.jsonl, base, checkpoints/step-8, checkpoints/best"
