@@ -6,17 +6,21 @@ quoted, with the smallest and largest; a ratio is the median of the round-by-rou
 
 from __future__ import annotations
 
+import argparse
+import json
+import os
 import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-__all__ = ["Result", "Work", "ceiling", "interleave", "machine"]
+__all__ = ["Result", "Work", "arguments", "ceiling", "interleave", "machine", "tell"]
 
 Work = Callable[[int], tuple[int, int, float]]
 
@@ -81,3 +85,21 @@ def machine() -> dict[str, Any]:
         "torch": torch.__version__,
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
+
+
+def arguments(doc: str | None, within: str, inside: str = "") -> argparse.ArgumentParser:
+    """--data (``inside`` of $BERTFT_DATA where that is set), --quick and --json."""
+    parser = argparse.ArgumentParser(description=(doc or "").split("\n")[0])
+    known = os.environ.get("BERTFT_DATA")
+    parser.add_argument("--data", type=Path, default=Path(known) / inside if known else None)
+    parser.add_argument("--quick", action="store_true", help=f"within {within} on two cores")
+    parser.add_argument("--json", type=Path)
+    return parser
+
+
+def tell(result: Mapping[str, Any], file: Path | None) -> None:
+    """Print ``result``, and write it to ``file`` if there is one."""
+    text = json.dumps(result, indent=1)
+    if file:
+        file.write_text(text + "\n")
+    print(text)

@@ -14,8 +14,6 @@ the same.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
 import subprocess
 import sys
@@ -27,7 +25,7 @@ from typing import Any
 import torch
 
 from benchmarks.contenders import Contest, ours, peak_bytes, peer
-from benchmarks.rounds import Work, ceiling, interleave, machine
+from benchmarks.rounds import Work, arguments, ceiling, interleave, machine, tell
 from bertft.config.data import DataConfig
 from bertft.data.features import featurize
 from bertft.data.sources import load
@@ -124,13 +122,9 @@ def _memory(data: Path, base: Path, bf16: bool) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    known = os.environ.get("BERTFT_DATA")
-    parser.add_argument("--data", type=Path, default=Path(known) if known else None)
+    parser = arguments(__doc__, "five minutes")
     parser.add_argument("--layers", type=int, default=12)
-    parser.add_argument("--quick", action="store_true", help="within five minutes on two cores")
     parser.add_argument("--memory", action="store_true", help="peak memory instead of speed")
-    parser.add_argument("--json", type=Path)
     parser.add_argument("--base", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--only", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
@@ -150,10 +144,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         else:
             steps, rounds = (1, 3) if args.quick else (3, 5)
             result = _measure(_contest(args.data, base), args.layers, steps, rounds, bf16)
-    text = json.dumps(result, indent=1)
-    if args.json:
-        args.json.write_text(text + "\n")
-    print(text)
+    tell(result, args.json)
 
 
 if __name__ == "__main__":

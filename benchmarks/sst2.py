@@ -10,9 +10,6 @@ own loop body, on the same rows.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +18,7 @@ from typing import Any
 import torch
 
 from benchmarks.contenders import Contest, ours, peer
-from benchmarks.rounds import Result, Work, ceiling, interleave, machine
+from benchmarks.rounds import Result, Work, arguments, ceiling, interleave, machine, tell
 from bertft.config.data import DataConfig
 from bertft.config.model import ModelConfig
 from bertft.data.features import featurize
@@ -113,11 +110,7 @@ def _report(trained: dict[str, Result], scored: dict[str, Result], bf16: bool) -
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    known = os.environ.get("BERTFT_DATA")
-    parser.add_argument("--data", type=Path, default=Path(known) / "sst2" if known else None)
-    parser.add_argument("--quick", action="store_true", help="within five minutes on two cores")
-    parser.add_argument("--json", type=Path)
+    parser = arguments(__doc__, "five minutes", "sst2")
     args = parser.parse_args(argv)
     contest, bf16 = _contest(args.data), multiplies_bf16(torch.device("cpu"))
     steps, rounds = (4, 3) if args.quick else (15, 7)
@@ -125,10 +118,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     result = _report(
         interleave(training, rounds), interleave(evaluation, 2 if args.quick else 3), bf16
     )
-    text = json.dumps(result, indent=1)
-    if args.json:
-        args.json.write_text(text + "\n")
-    print(text)
+    tell(result, args.json)
 
 
 if __name__ == "__main__":

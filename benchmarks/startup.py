@@ -10,9 +10,6 @@ Memory is the largest resident set of the process.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import statistics
 import subprocess
 import sys
@@ -22,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rounds import machine
+from benchmarks.rounds import arguments, machine, tell
 
 __all__ = ["main"]
 
@@ -107,11 +104,7 @@ def measure(data: Path, rounds: int) -> dict[str, list[float]]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    known = os.environ.get("BERTFT_DATA")
-    parser.add_argument("--data", type=Path, default=Path(known) / "sst2" if known else None)
-    parser.add_argument("--quick", action="store_true", help="within two minutes on two cores")
-    parser.add_argument("--json", type=Path)
+    parser = arguments(__doc__, "two minutes", "sst2")
     args = parser.parse_args(argv)
     if args.data is None:
         parser.error("give --data, the folder with train.tsv and dev.tsv of SST-2")
@@ -125,10 +118,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         },
         "machine": machine(),
     }
-    text = json.dumps(result, indent=1)
-    if args.json:
-        args.json.write_text(text + "\n")
-    print(text)
+    tell(result, args.json)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Rows through a model that is there: logits and metrics, for the checks of merge and export."""
+"""Rows through a model that is there, before and after: the checks of merge and export."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import numpy as np
 from bertft.assembly.features import features_of
 from bertft.assembly.saved import Saved
 from bertft.data.rows import Rows
+from bertft.errors import MergeRefused
 from bertft.training.evaluate import evaluate, predict_logits, scored
 
-__all__ = ["score"]
+__all__ = ["difference", "score"]
+
+_TOLERANCE = 1e-4
 
 
 def score(saved: Saved, rows: Rows) -> tuple[np.ndarray, dict[str, float]]:
@@ -26,3 +29,16 @@ def score(saved: Saved, rows: Rows) -> tuple[np.ndarray, dict[str, float]]:
     if task.fixed_inputs:
         return logits, task.metrics(logits, table)
     return logits, evaluate(adapted.runner, task, table, adapted.precision)
+
+
+def difference(before: np.ndarray, after: np.ndarray, what: str, where: str) -> float:
+    """max |Δlogit|. MergeRefused unless it is at most 1e-4 · max(1, max |logit|)."""
+    found = float(np.abs(after - before).max())
+    largest = float(np.abs(before).max())
+    if not found <= _TOLERANCE * max(1.0, largest):  # so that NaN is refused too
+        raise MergeRefused(
+            f"the {what} would answer otherwise: max |Δlogit| = {found:.2e} on {len(before)}"
+            f" rows, where |logit| is up to {largest:.3g}",
+            where=where, hint="Nothing was written. This is worth a bug report",
+        )  # fmt: skip
+    return found

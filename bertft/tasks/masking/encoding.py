@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from bertft.data.bare import bare
-from bertft.errors import UsageError
-from bertft.tasks.shared.specials import special_tokens
+from bertft.tasks.shared.specials import room_between
 
 __all__ = ["encode_plain"]
 
@@ -22,13 +21,7 @@ _SLICE = 1024  # texts tokenised at once
 
 def encode_plain(tokenizer: Any, texts: Sequence[str], max_length: int) -> dict[str, Any]:
     """Every token of every text in one feature. UsageError without room for a token."""
-    before, after = special_tokens(tokenizer)
-    room = max_length - len(before) - len(after)
-    if room < 1:
-        raise UsageError(
-            f"{max_length} tokens leave none for text, the special ones aside",
-            where="data.max_length", hint=f"Set data.max_length={max_length - room + 1} or more",
-        )  # fmt: skip
+    before, after, room = room_between(tokenizer, max_length, "text")
     columns: dict[str, list[Any]] = {"input_ids": [], "word": [], "row": []}
     for start in range(0, len(texts), _SLICE):
         part = list(texts[start : start + _SLICE])

@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 
 from bertft.data.bare import bare
-from bertft.errors import UsageError
-from bertft.tasks.shared.specials import special_tokens
+from bertft.tasks.shared.specials import room_between
 from bertft.tasks.tagging.windows import windows
 
 __all__ = ["IGNORED", "encode_words"]
@@ -36,13 +35,7 @@ def encode_words(
     max_length: int,
 ) -> dict[str, Any]:
     """``rows`` have text, starts and stops; ``labels`` a class a word. UsageError without room."""
-    before, after = special_tokens(tokenizer)
-    room = max_length - len(before) - len(after)
-    if room < 1:
-        raise UsageError(
-            f"{max_length} tokens leave none for words, the special ones aside",
-            where="data.max_length", hint=f"Set data.max_length={max_length - room + 1} or more",
-        )  # fmt: skip
+    before, after, room = room_between(tokenizer, max_length, "words")
     spaced = _needs_spaces(tokenizer)
     words = [list(_words(*row, spaced)) for row in zip(
         rows["text"], rows["starts"], rows["stops"], strict=True
