@@ -280,10 +280,13 @@ def _fail(error: BertftError) -> int:
 
 def _environment(error: Exception) -> EnvironmentFailed | None:
     """The machine's failure behind ``error``, if it is one."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    words = str(error).split("\n")[0]
+    # torch has a type of its own for an accelerator's memory, and none for the machine's.
+    host = isinstance(error, RuntimeError) and "allocate memory" in words
+    if host or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return EnvironmentFailed(
-            "out of memory", where=str(error).split("\n")[0] or None,
-            hint="Lower trainer.micro_batch or data.max_length",
+            "out of memory", where=words.rpartition("DefaultCPUAllocator: ")[2] or None,
+            hint="Lower trainer.micro_batch, data.max_length or the size of what is added",
         )  # fmt: skip
     if isinstance(error, OSError) and error.errno in _MACHINE:
         return EnvironmentFailed(

@@ -121,6 +121,20 @@ def test_the_gpu_out_of_memory_says_what_to_lower(train, capsys):
     assert "trainer.micro_batch" in capsys.readouterr().err
 
 
+def test_the_machine_out_of_memory_says_how_much_was_asked_for(train, capsys):
+    torch = pytest.importorskip("torch")
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(10**15)
+
+    def run(config, folder):
+        raise raised.value
+
+    train(run)
+    assert main(["train"]) == 4
+    err = capsys.readouterr().err
+    assert "out of memory" in err and f"{4 * 10**15} bytes" in err and "enforce" not in err
+
+
 @pytest.mark.parametrize("error", [ValueError("oops"), FileNotFoundError(2, "gone", "x")])
 def test_anything_else_is_a_bug_of_ours(train, capsys, error):
     def run(config, folder):

@@ -45,7 +45,7 @@ from bertft.training.events import Event, Interrupted, Listener
 from bertft.training.loop import Loop, Progress
 from bertft.training.memory import PeakMemory
 from bertft.training.ranks import Ranks
-from bertft.training.signals import StopRequest
+from bertft.training.signals import EndingSignal, StopRequest
 from bertft.training.trial import try_out
 
 __all__ = ["run"]
@@ -92,12 +92,12 @@ def run(config: TrainConfig, folder: Path) -> None:
 
 def _check(config: TrainConfig, ranks: Ranks) -> None:
     """Tell what the run would need, from a few steps that leave nothing behind."""
-    with TemporaryDirectory() as folder, PeakMemory() as memory:
+    with EndingSignal() as stop, TemporaryDirectory() as folder, PeakMemory() as memory:
         console = Console(quiet=config.quiet or not ranks.first)
         prepared = prepare(config, RunFolder(Path(folder)), None, console.print, ranks)
         job = _Job(config, RunFolder(Path(folder)), prepared, ranks, console)
         job.show()
-        trial = try_out(job.loop(StopRequest(), None))
+        trial = try_out(job.loop(stop, None))
         [peak] = ranks.most(memory.peak(prepared.adapted.precision.device) or 0)
         ranks.leave()
     if ranks.first:

@@ -16,8 +16,10 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from bertft.config.checks import check_whole
 from bertft.config.commands import TrainConfig
 from bertft.config.messages import Problem, usage_error
+from bertft.config.plain import plain
 from bertft.config.schema import leaves, tree
 from bertft.errors import DataError
 
@@ -86,8 +88,8 @@ def _own(folder: Path) -> Any:
         if "${" in str(OmegaConf.to_container(told, resolve=False)):
             raise ValueError("it refers to what lies outside of it with ${")
         own = OmegaConf.merge(OmegaConf.structured(TrainConfig), told)
+        assert isinstance(own, DictConfig)
         OmegaConf.to_object(own)  # what must be given is there
-        return own
     except OSError:
         raise usage_error(
             [Problem("resume", f"{folder} holds no run", "Give the folder of a run")]
@@ -97,3 +99,12 @@ def _own(folder: Path) -> Any:
         raise DataError(
             f"cannot be read ({first})", where=str(file), hint="Was it edited or cut short?"
         ) from error
+    # It was held to the rules before it was written; whoever edited it since was not.
+    content = plain(own)
+    content["resume"] = None
+    for problem in check_whole("train", content):
+        raise DataError(
+            f"{problem.where} {problem.what}", where=str(file),
+            hint=problem.hint or "Was it edited?",
+        )  # fmt: skip
+    return own

@@ -18,6 +18,7 @@ TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "
 _NODES: dict[type, Any] = {
     int: IntegerNode, float: FloatNode, bool: BooleanNode, str: StringNode
 }  # fmt: skip
+_LONGEST = 2**63
 _BOUNDS = {
     "at_least": ("at least", lambda value, bound: value >= bound),
     "above": ("above", lambda value, bound: value > bound),
@@ -49,6 +50,8 @@ def faults(leaf: Leaf, value: Any, where: str | None = None) -> Iterator[Problem
             return
     if leaf.choices is not None and str(value) not in leaf.choices:
         yield Problem(where, f"{value!r} is no choice", _choice(value, leaf.choices))
+    elif isinstance(value, int) and not -_LONGEST <= value < _LONGEST:
+        yield Problem(where, f"{value} is out of range", "It must fit into 64 bits")
     elif isinstance(value, float) and not math.isfinite(value):
         yield Problem(where, f"{value} is not finite", _wanted(leaf))
     elif leaf.bounds and not all(

@@ -1,4 +1,7 @@
-"""SIGTERM and SIGINT: the first asks the loop to finish its step and save, the second ends it."""
+"""SIGTERM and SIGINT: the first asks the loop to finish its step and save, the second ends it.
+
+Where nothing is there to be saved, the first one raises: ``EndingSignal``.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ import threading
 from types import FrameType
 from typing import Any
 
-__all__ = ["StopRequest"]
+from bertft.errors import Stopped
+
+__all__ = ["EndingSignal", "StopRequest"]
 
 
 class StopRequest:
@@ -40,3 +45,11 @@ class StopRequest:
         for signum, handler in self._before.items():
             signal.signal(signum, handler)
         self._before = {}
+
+
+class EndingSignal(StopRequest):
+    """The same, but the first signal raises Stopped, and the block cleans up on its way out."""
+
+    def _heard(self, signum: int, frame: FrameType | None) -> None:
+        super()._heard(signum, frame)
+        raise Stopped(signum)

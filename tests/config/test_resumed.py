@@ -94,6 +94,24 @@ def test_a_damaged_configuration(say, run, text):
     assert "config.yaml: cannot be read" in said.err
 
 
+EDITED = [
+    ({"trainer": {"steps": -5}}, "trainer.steps -5 is out of range"),
+    ({"trainer": {"micro_batch": 10_000}}, "trainer.micro_batch 10000 is above"),
+    ({"method": {"low_rank": {"alpha": float("nan")}}}, "method.low_rank.alpha nan is not finite"),
+    ({"seed": 10**25}, f"seed {10**25} is out of range. It must fit into 64 bits"),
+]
+
+
+@pytest.mark.parametrize(("edit", "part"), EDITED)
+def test_an_edited_configuration_is_held_to_the_rules(say, run, edit, part):
+    file = run() / "config.yaml"
+    OmegaConf.save(OmegaConf.merge(OmegaConf.load(file), edit), file)
+    said = say("train", f"resume={file.parent}")
+    assert said.status == 2 and f"config.yaml: {part}" in said.err, said.err
+    with pytest.raises(DataError, match=r"config\.yaml"):
+        config_of_run(file.parent)
+
+
 @pytest.mark.parametrize("content", ["", "{}", "null"])
 def test_a_config_that_says_nothing_is_damaged(tmp_path, content):
     (tmp_path / "config.yaml").write_text(content)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -70,6 +74,30 @@ def test_it_goes_with_a_run_that_begins(place):
     said = say(*TINY, "-m", "check=true", "seed=0,1")
     assert said.refused and "check: tries one run" in said.err
     assert not list(place.glob("outputs/train/*"))
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_and_leaves_nothing(place, signum):
+    (place / "tmp").mkdir()
+    words = (*TINY, "check=true", "data.max_train_rows=100", "quiet=true")
+    # It signals itself in the midst of its first step.
+    code = (
+        "import os, sys, bertft.cli, bertft.training.window as window\n"
+        f"window.collate = lambda *_: os.kill(os.getpid(), {int(signum)})\n"
+        f"sys.exit(bertft.cli.main({list(words)!r}))"
+    )
+    environment = {
+        **os.environ,
+        "TMPDIR": str(place / "tmp"),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=place, env=environment, capture_output=True, text=True
+    )
+    assert ended.returncode == 128 + signum, ended.stderr
+    assert ended.stderr.endswith(f"error: stopped by {signum.name}\n")
+    assert "Traceback" not in ended.stderr and ended.stdout == ""
+    assert [path.name for path in place.rglob("*")] == ["tmp"]
 
 
 def test_a_start_that_is_refused_leaves_no_folder(place):
