@@ -1,7 +1,8 @@
 """Is a run still what was written? Every sealed file is hashed again, and the rest is read.
 
-config.yaml, manifest.json, metrics.json          read
-metrics.jsonl, timings.jsonl                      every line read; a torn end is what a kill leaves
+manifest.json                                     read
+config.yaml, metrics.json, metrics.jsonl,         read; of a finished run: sha256 in the manifest
+timings.jsonl                                     (a torn last line is what a kill leaves)
 check_rows.jsonl                                  sha256 in the manifest
 base                                              sha256 in the manifest; in the run: files.json
 checkpoints/step-N, last, best                    files.json; where the names point
@@ -24,11 +25,13 @@ from bertft.errors import BertftError, DataError
 from bertft.models.source import local_folder
 from bertft.runs import pointers
 from bertft.runs.checkpoints import Checkpoints
-from bertft.runs.files import FILES, check
+from bertft.runs.files import FILES, check, sha256
 from bertft.runs.folder import RunFolder
 from bertft.runs.json_file import read_object
 
 __all__ = ["Finding", "findings"]
+
+_ALTERED = "its sha256 is not the recorded one"
 
 
 @dataclass(frozen=True)
@@ -42,17 +45,27 @@ class Finding:
 
 def findings(run: RunFolder) -> Iterator[Finding]:
     """What there is to say of each file of ``run``, in the order of a look through the folder."""
-    yield _read("config.yaml", lambda: config_of_run(run.path))
-    yield _read("manifest.json", lambda: read_manifest(run))
     try:
         manifest = read_manifest(run)
     except DataError:
-        manifest = {}  # told; what it would prove is not known
+        manifest = {}  # told below; what it would prove is not known
+    digests = manifest.get("sealed", {}) if run.finished else {}
+    if not isinstance(digests, dict):
+        digests = {}
+
+    def sealed(path: Path, read: Callable[[], Any]) -> Finding:
+        finding = _read(path.name, read)
+        if finding.problems or path.name not in digests or sha256(path) == digests[path.name]:
+            return finding
+        return Finding(path.name, (_ALTERED,))
+
+    yield sealed(run.config, lambda: config_of_run(run.path))
+    yield _read("manifest.json", lambda: read_manifest(run))
     if run.finished:
-        yield _read("metrics.json", lambda: read_object(run.metrics))
+        yield sealed(run.metrics, lambda: read_object(run.metrics))
     for log in (run.metrics_log, run.timings_log):
         if log.exists() or run.finished:
-            yield _read(log.name, lambda log=log: _lines(log, run.finished))  # type: ignore[misc]
+            yield sealed(log, lambda log=log: _lines(log, run.finished))  # type: ignore[misc]
     if manifest.get("check_rows") is not None or run.check_rows.exists():
         yield _read("check_rows.jsonl", lambda: _check_rows(run, manifest.get("check_rows")))
     if "base" in manifest:
@@ -87,7 +100,7 @@ def _lines(path: Path, finished: bool) -> None:
 def _check_rows(run: RunFolder, digest: str | None) -> None:
     read_check_rows(run.check_rows)
     if digest not in (None, hashlib.sha256(run.check_rows.read_bytes()).hexdigest()):
-        raise DataError("its sha256 is not the recorded one")
+        raise DataError(_ALTERED)
 
 
 def _base(run: RunFolder, manifest: dict[str, Any]) -> Finding:

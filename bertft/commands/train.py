@@ -308,7 +308,7 @@ class _Job:
                 )
             with environment(self.place.manifest):
                 self._record({})
-        self.place.write_metrics(metrics)
+        self.place.finish(metrics)
         self.console.print(result_table(metrics))
         for split, values in (("validation", progress.best_metrics), ("test", scores)):
             details = group_table(values or {}, split)

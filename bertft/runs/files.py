@@ -24,7 +24,7 @@ from bertft.runs.atomic import write_json
 from bertft.runs.faults import point
 from bertft.runs.json_file import read_object
 
-__all__ = ["FILES", "check", "drop_optional", "has_state", "holds_optional", "seal"]
+__all__ = ["FILES", "check", "drop_optional", "has_state", "holds_optional", "seal", "sha256"]
 
 FILES = "files.json"
 _OPTIONAL = "state"
@@ -40,7 +40,7 @@ def seal(folder: Path) -> None:
         if not stat.S_ISREG(path.lstat().st_mode):
             raise ValueError(f"{path} is not a plain file")
         if name != FILES:
-            files[name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+            files[name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
     optional = [name for name in files if PurePosixPath(name).stem == _OPTIONAL]
     write_json(folder / FILES, {"files": files, "optional": optional})
 
@@ -97,7 +97,7 @@ def _problem(folder: Path, name: str, entry: dict[str, Any]) -> str | None:
             return "is not a plain file"
         if found.st_size != entry["bytes"]:
             return f"has {found.st_size} bytes, not {entry['bytes']}"
-        return None if _sha256(path) == entry["sha256"] else "its sha256 is not the recorded one"
+        return None if sha256(path) == entry["sha256"] else "its sha256 is not the recorded one"
     except (FileNotFoundError, NotADirectoryError):
         return _MISSING
     except OSError as error:
@@ -168,7 +168,8 @@ def _names(folder: Path, below: str = "") -> Iterator[str]:
                 yield f"{below}{entry.name}"
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Hex digest of a file's content."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK):

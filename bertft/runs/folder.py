@@ -9,6 +9,7 @@ Other commands take such a folder and need nothing else.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,8 +17,9 @@ from typing import Any
 
 from bertft.config.messages import listing, nearest
 from bertft.errors import DataError, UsageError
-from bertft.runs.atomic import clean, environment, sync_folder, write_json, write_text
+from bertft.runs.atomic import clean, environment, json_text, sync_folder, write_json, write_text
 from bertft.runs.faults import point
+from bertft.runs.files import sha256
 from bertft.runs.json_file import read_object
 
 __all__ = ["RunFolder"]
@@ -97,9 +99,22 @@ class RunFolder:
             ) from error  # fmt: skip
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Write metrics.json, which finishes the run. What is not finite becomes null."""
+        """Write metrics.json. What is not finite becomes null."""
         with environment(self.metrics):
             write_json(self.metrics, dict(metrics))
+
+    def finish(self, metrics: Mapping[str, Any]) -> None:
+        """Write metrics.json, which finishes the run; the manifest seals first what it rests on.
+
+        ``"sealed": {name: sha256}`` means something only while metrics.json is there.
+        """
+        text = json_text(dict(metrics))
+        with environment(self.path):
+            digests = {self.metrics.name: hashlib.sha256(text.encode()).hexdigest()}
+            for file in (self.config, self.metrics_log, self.timings_log):
+                digests[file.name] = sha256(file)
+            write_json(self.manifest, {**self.read_manifest(), "sealed": digests})
+            write_text(self.metrics, text)
 
     @property
     def config(self) -> Path:

@@ -74,6 +74,25 @@ def test_every_sealed_file_is_named(copied, damage):
 
 
 @pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("metrics.json", '"value": 0.', '"value": 0.9'),
+        ("metrics.jsonl", '"loss": 0.', '"loss": 0.0'), ("config.yaml", "seed: 0", "seed: 7"),
+        ("timings.jsonl", '"seconds": 0.', '"seconds": 0.0'),
+    ],
+)  # fmt: skip
+def test_a_number_that_was_edited(copied, name, old, new):
+    run = copied(*RUN)
+    text = (run / name).read_text()
+    assert old in text
+    (run / name).write_text(text.replace(old, new, 1))
+    said = say("verify", f"run={run}")
+    assert said.status == 2 and f"{name} is not as written" in said.err, said
+    assert "its sha256 is not the recorded one" in said.out
+    assert said.out.count("DAMAGED") == 1
+
+
+@pytest.mark.parametrize(
     ("name", "told"),
     [
         ("config.yaml", "cannot be read"), ("manifest.json", "is missing"),

@@ -38,6 +38,24 @@ def test_a_run_from_its_first_file_to_its_last(tmp_path):
     }  # fmt: skip
 
 
+def test_what_a_finished_run_rests_on_is_sealed_first(run):
+    import hashlib
+
+    from bertft.runs.faults import installed
+
+    run.metrics_log.write_text('{"step": 1}\n')
+    run.timings_log.write_text("")
+    seen = []
+    with installed(seen.append):
+        run.finish({"best": None})
+    assert [each.split()[-1] for each in seen if each.startswith("rename")] == [
+        "manifest.json", "metrics.json",
+    ], seen  # fmt: skip
+    sealed = run.read_manifest()["sealed"]
+    files = (run.config, run.metrics, run.metrics_log, run.timings_log)
+    assert sealed == {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
 def test_names():
     folder = RunFolder("r")
     assert [
