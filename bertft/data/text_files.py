@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from bertft.config.messages import did_you_mean
+from bertft.config.paths import missing_file
 from bertft.errors import DataError
 
 __all__ = ["existing", "open_text", "text_lines"]
@@ -17,23 +18,10 @@ __all__ = ["existing", "open_text", "text_lines"]
 
 def existing(name: str, setting: str) -> Path:
     """The file ``name``. DataError with the nearest one of its folder if it is not there."""
-    path = Path(name).expanduser()
-    if path.is_file():
-        return path
-    if path.is_dir():
-        what, choices = "is a folder, not a file", _files(path)
-    elif path.parent.is_dir():
-        what, choices = "there is no such file", _files(path.parent)
-    else:
-        raise DataError(
-            f"there is no folder {path.parent}", where=f"{setting}={name}",
-            hint=f"Paths are taken from {Path.cwd()}",
-        )  # fmt: skip
-    raise DataError(what, where=f"{setting}={name}", hint=did_you_mean(path.name, choices))
-
-
-def _files(folder: Path) -> list[str]:
-    return sorted(each.name for each in folder.iterdir() if each.is_file())
+    problem = missing_file(name, setting)
+    if problem is not None:
+        raise DataError(problem.what, where=problem.where, hint=problem.hint)
+    return Path(name).expanduser()
 
 
 def open_text(source: Path | BinaryIO, encoding: str, newline: str) -> TextIO:

@@ -67,6 +67,7 @@ WRONG = [
     ("model=tiny model.architecture.model_type=null", "model_type: is missing"),
     ("model=tiny model.tokenizer=null", "model.tokenizer: is missing"),
     ("resume=nowhere", "there is no folder nowhere"),
+    ("data=files data.train=no/where.csv", "data.train=no/where.csv: there is no folder no"),
 ]
 RIGHT = [
     "method=distill method.distill.weight=0",
@@ -103,8 +104,20 @@ def test_wrong_together(say, calls, words, part):
     assert part in said.err and "Traceback" not in said.err
 
 
+def test_a_missing_file_is_told_with_all_the_rest(say, calls, tmp_path):
+    (tmp_path / "train.csv").write_text("")
+    (tmp_path / "folder").mkdir()
+    said = say("train", "data=files", "data.train=tarin.csv", "data.test=folder", "seed=-1")
+    assert (said.status, calls["train"]) == (2, [])
+    assert "data.train=tarin.csv: there is no such file. Did you mean 'train.csv'" in said.err
+    assert "data.test=folder: is a folder, not a file" in said.err
+    assert said.err.startswith("error: 3 things are wrong:")
+
+
 @pytest.mark.parametrize("words", RIGHT)
-def test_right_together(say, calls, words):
+def test_right_together(say, calls, words, tmp_path):
+    for name in ("a", "b", "a.csv"):
+        (tmp_path / name).write_text("")
     said = say("train", *words.split())
     assert said.status == 0, said.err
     assert len(calls["train"]) == 1

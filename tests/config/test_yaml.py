@@ -20,8 +20,8 @@ NEEDED = {
     "verify": ("run=r",),
 }
 FURTHER = {
-    ("data", "files"): ("data.train=t.csv",),
-    ("data", "text"): ("data.train=t.txt",),
+    ("data", "files"): (f"data.train={__file__}",),
+    ("data", "text"): (f"data.train={__file__}",),
     ("method", "distill"): ("method.distill.teacher=t",),
 }
 

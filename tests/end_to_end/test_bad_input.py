@@ -31,7 +31,7 @@ CASES = {
     "the column of the text": ([DATA, "data.text=txt"], ["no column 'txt'", "Did you mean 'text'"]),
     "the column of the label": ([DATA, "data.label=lable"], ["data.label", "Did you mean 'label'"]),
     "the position": ([DATA, "data.text=7", "data.label=1"], ["the columns go from 0 to 1"]),
-    "the file": (["data.train=trian.csv"], ["no such file", "did you mean 'train.csv'"]),
+    "the file": (["data.train=trian.csv"], ["no such file", "Did you mean 'train.csv'"]),
     "the folder": (["data.train=no/where.csv"], ["there is no folder no"]),
     "the ending": (["data.train=notes.docx"], [".docx does not say how to read"]),
     "an empty file": (["data.train=empty.csv"], ["empty.csv"]),

@@ -17,7 +17,7 @@ __all__ = ["RULES", "Get"]
 
 RULES: dict[str, tuple[Callable[[Get], Iterator[Problem]], ...]] = {
     "train": (*method.RULES, *distill.RULES, *trainer.RULES, *model.RULES, *data.RULES,
-              data.training_file, runs.resume, runs.check),
+              data.training_file, data.files_there, runs.resume, runs.check),
     "eval": (*data.RULES, runs.scored, runs.checkpoint, *device.RULES),
     "merge": (runs.checkpoint, device.known),
     "export": (runs.checkpoint, device.known),

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from bertft.config.messages import Problem
+from bertft.config.paths import missing_file
 from bertft.config.rules.get import Get, default
 
-__all__ = ["RULES", "text_of_predict", "training_file"]
+__all__ = ["RULES", "files_there", "text_of_predict", "training_file"]
 
 _FILES = ("train", "validation", "test")
 _WITHOUT_CLASSES = ("regression", "question_answering", "masked_lm")
@@ -53,6 +54,18 @@ def training_file(get: Get) -> Iterator[Problem]:
     begins = get("resume") in (None, "auto")
     if begins and get("data.source") == "files" and get("data.train") is None:
         yield Problem("data.train", "is missing: what shall be learnt?", "Give a file")
+
+
+def files_there(get: Get) -> Iterator[Problem]:
+    """Files of a run that begins; those of one that goes on may have moved since."""
+    if get("resume") is not None:
+        return
+    names = [f"data.{name}" for name in _FILES] if get("data.source") == "files" else []
+    for setting in (*names, "data.unlabelled"):
+        if isinstance(get(setting), str):
+            problem = missing_file(get(setting), setting)
+            if problem is not None:
+                yield problem
 
 
 def _columns(get: Get) -> Iterator[Problem]:

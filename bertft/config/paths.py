@@ -1,0 +1,26 @@
+"""Is the file there that a setting names? Told before anything slow is imported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bertft.config.messages import Problem, did_you_mean
+
+__all__ = ["missing_file"]
+
+
+def missing_file(name: str, setting: str) -> Problem | None:
+    """What is wrong with the file ``name``, with the nearest one of its folder; None if nothing."""
+    path, where = Path(name).expanduser(), f"{setting}={name}"
+    if path.is_file():
+        return None
+    if path.is_dir():
+        return Problem(where, "is a folder, not a file", _nearest(path.name, path))
+    if path.parent.is_dir():
+        return Problem(where, "there is no such file", _nearest(path.name, path.parent))
+    return Problem(where, f"there is no folder {path.parent}", f"Paths are taken from {Path.cwd()}")
+
+
+def _nearest(name: str, folder: Path) -> str:
+    hint = did_you_mean(name, sorted(each.name for each in folder.iterdir() if each.is_file()))
+    return hint[:1].upper() + hint[1:]
