@@ -75,6 +75,7 @@ def _experiment(args: argparse.Namespace) -> str:
         "-m", *words, "method=distill", f"method.distill.teacher={teacher}",
         f"method.distill.student_layers={args.layers}", f"method.distill.weight=0,{args.weight:g}",
         f"method.distill.temperature={args.temperature:g}", f"seed={args.seeds}",
+        f"trainer.epochs={args.epochs:g}",
         f"hydra.sweep.dir={args.out / 'students'}",
     )  # fmt: skip
     return _table(teacher, args.out / "students")
@@ -202,6 +203,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--layers", type=int, default=3)
     parser.add_argument("--weight", type=float, default=0.5)
+    parser.add_argument("--epochs", type=float, default=3, help="of each student")
     parser.add_argument("--temperature", type=float, default=2.0)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--overhead", action="store_true", help="time steps instead")
