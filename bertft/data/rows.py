@@ -55,7 +55,8 @@ class Rows:
 
     def keep(self, mask: np.ndarray) -> Rows:
         """The rows where ``mask`` [rows] is true, in their order."""
-        return replace(self, table=self.table.filter(pa.array(mask)))
+        kept = self.table.filter(pa.array(mask))
+        return replace(self, table=kept, skipped=Counter(self.skipped))  # each counts on its own
 
     def chunks(self, size: int) -> Iterator[dict[str, list[Any]]]:
         """The columns in pieces of at most ``size`` rows, as lists."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+
 import numpy as np
 import pyarrow.compute as pc
 
@@ -55,7 +58,8 @@ def cut(
             f"all rows have one {together}: none can be held out", where=rows.source,
             hint="Give data.validation=<file>",
         )  # fmt: skip
-    return rows.keep(~held), rows.keep(held)
+    # What was left out of the file is told once, with the rows that train.
+    return rows.keep(~held), replace(rows.keep(held), skipped=Counter())
 
 
 def sample(rows: Rows, size: int | None, seed: int) -> Rows:

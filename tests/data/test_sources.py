@@ -37,6 +37,16 @@ def test_validation_is_cut_from_train_and_nothing_is_lost(train):
     assert splits.validation.column("line") == sorted(splits.validation.column("line"))
 
 
+def test_what_was_left_out_is_counted_once(tmp_path):
+    path = tmp_path / "train.tsv"
+    write(path, 100)
+    path.write_text(path.read_text() + "\n\t a\n \tb\n")
+    splits = load(config(str(path), on_bad_row="skip"))
+    assert (splits.train.skipped.total(), splits.validation.skipped.total()) == (2, 0)
+    splits.validation.skipped["later"] += 1
+    assert splits.train.skipped.total() == 2
+
+
 def test_the_cut_is_stratified(train):
     splits = load(config(train, validation_share=0.15))
     whole = Counter(splits.train.column("label") + splits.validation.column("label"))
