@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bertft.assembly import base
+from bertft.assembly.calibrate import recorded
 from bertft.assembly.check_rows import read_check_rows
 from bertft.assembly.manifest import read_manifest
 from bertft.config.resumed import config_of_run
@@ -49,7 +50,7 @@ def findings(run: RunFolder) -> Iterator[Finding]:
     except DataError:
         manifest = {}  # told; what it would prove is not known
     if run.finished:
-        yield _read("metrics.json", lambda: read_object(run.metrics))
+        yield _read("metrics.json", lambda: (read_object(run.metrics), recorded(run)))
     for log in (run.metrics_log, run.timings_log):
         if log.exists() or run.finished:
             yield _read(log.name, lambda log=log: _lines(log, run.finished))  # type: ignore[misc]
