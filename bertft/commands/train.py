@@ -282,7 +282,7 @@ class _Job:
                 fitted = calibrate(self.config, adapted, table, progress.best_step, ranks, warn)
                 validation = evaluate(adapted.runner, adapted.task, table, adapted.precision, ranks)
                 best = validation[adapted.task.metric]
-        elif asked(self.config):
+        elif asked(self.config) and ranks.first:
             warn("no checkpoint was chosen on validation: there is nothing to calibrate or tune")
         if test is not None:
             scores = evaluate(adapted.runner, adapted.task, test, adapted.precision, ranks)
