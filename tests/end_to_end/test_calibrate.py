@@ -11,6 +11,11 @@ import pytest
 from small_runs import QUICK, answers, crash, outcome, read, say, write_classes, write_task
 from transformers import pipeline
 
+from bertft.assembly.check_rows import read_check_rows
+from bertft.assembly.saved import open_saved
+from bertft.assembly.scores import score
+from bertft.assembly.teacher import digest_of
+
 FITTED = (
     "method=lora", "trainer.epochs=4", "trainer.learning_rate=1e-2", "loss.label_smoothing=0.2",
     "loss.focal_gamma=1", "calibrate=temperature", "tune_threshold=true",
@@ -126,6 +131,21 @@ def test_a_merged_folder_and_an_adapter_answer_alike(run, place):
         card = (place / folder / "README.md").read_text(encoding="utf-8")
         assert "divided by a temperature of" in card and "tuned on validation" in card
         assert "A plain transformers pipeline does not know the threshold" in card
+
+
+def test_as_a_teacher_it_is_another_one(trained):
+    """Of the same weights: its answers are divided, and so may not be taken from the cache."""
+    words = TASKS["classification"]
+    run, plain = trained(*words), trained(*(w for w in words if w not in FITTED[-2:]))
+    fitted, raw = (open_saved(str(each), precision="fp32", device="cpu") for each in (run, plain))
+    assert digest_of(fitted) != digest_of(raw)
+    rows = read_check_rows(run / "check_rows.jsonl")
+    divided, before = score(fitted, rows)[0], score(raw, rows)[0]
+    temperature = fitted.calibration["temperature"]
+    np.testing.assert_array_equal(divided, before / np.float32(temperature))
+    fitted.adapted.fold()
+    assert fitted.adapted.runner.temperature is None
+    np.testing.assert_allclose(score(fitted, rows)[0], divided, atol=1e-5)
 
 
 def test_a_run_on_a_merged_folder_does_not_inherit_its_threshold(trained, place):
