@@ -20,7 +20,7 @@ from bertft.errors import DataError, UsageError
 from bertft.methods import attach, build, trained_tensors
 from bertft.methods.part import Part
 from bertft.models.dropout import take_over
-from bertft.models.load import load_config, load_model
+from bertft.models.load import last_linear, load_config, load_model
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
 from bertft.models.source import Source
@@ -62,6 +62,22 @@ class Adapted:
             "exported": sums["exported"] - head,
             "parts": parts,
         }
+
+    def fold(self) -> int:
+        """Fold what every part adds, and the temperature, into the weights; how many layers."""
+        self.fold_temperature()
+        return sum(part.fold(self.model) for part in self.parts)
+
+    def fold_temperature(self) -> None:
+        """Divide the head's last layer by the temperature instead of the logits."""
+        if self.runner.temperature is None:
+            return
+        last = last_linear(self.model)
+        with torch.no_grad():
+            last.weight.div_(self.runner.temperature)
+            if last.bias is not None:
+                last.bias.div_(self.runner.temperature)
+        self.runner.temperature = None
 
 
 def assemble(

@@ -2,7 +2,7 @@
 
     adapter_config.json          base, rank and scale by module (methods.low_rank.peft_form)
     adapter_model.safetensors    the updates, the head, whatever else was trained
-    bertft.json                  task, class names, max_length: what peft has no place for
+    bertft.json                  task, class names, max_length, threshold, which peft cannot hold
 
 peft reads the first two and passes over the third. Of a folder that peft itself wrote, the task is
 told by ``task_type`` and the head's size, and the classes by the base's config.json.
@@ -31,7 +31,7 @@ from bertft.models.source import Source, find
 from bertft.runs.atomic import write_json
 from bertft.runs.json_file import read_object
 from bertft.runs.tensors import read_tensors, write_tensors
-from bertft.tasks.task import BaseTask
+from bertft.tasks.task import BaseTask, Threshold
 
 __all__ = ["AdapterFolder", "is_adapter", "write_adapter"]
 
@@ -49,7 +49,11 @@ def is_adapter(folder: Path) -> bool:
 
 
 def write_adapter(
-    folder: Path, adapted: Adapted, max_length: int, labels: list[str] | None
+    folder: Path,
+    adapted: Adapted,
+    max_length: int,
+    labels: list[str] | None,
+    threshold: Threshold | None = None,
 ) -> dict[str, Tensor]:
     """Write the three files; the tensors. UsageError for a method that is more than low rank."""
     for part in adapted.parts:
@@ -83,7 +87,11 @@ def write_adapter(
         },
     )
     write_tensors(folder / _WEIGHTS, tensors)
-    facts = {"task": adapted.task.name, "labels": labels, "max_length": max_length, "prefix": None}
+    facts: dict[str, Any] = {
+        "task": adapted.task.name, "labels": labels, "max_length": max_length, "prefix": None,
+    }  # fmt: skip
+    if threshold is not None:
+        facts["threshold"] = threshold
     write_json(folder / _OWN, facts)
     return tensors
 

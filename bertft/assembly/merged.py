@@ -20,6 +20,5 @@ def merged_model(run: Path) -> Any:
                 f"the run {run} has a {part.name}, which no weights can hold", where="model.path",
                 hint="Train on a run without one",
             )  # fmt: skip
-    for part in saved.adapted.parts:
-        part.fold(saved.adapted.model)
+    saved.adapted.fold()
     return saved.adapted.model

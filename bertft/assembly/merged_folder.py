@@ -1,9 +1,10 @@
 """What a merged folder holds beside a plain transformers model: ``bertft.json``, maybe a prefix.
 
+    config.json            "decision_threshold": τ or {label: τ}, where one was tuned
     bertft.json            {"max_length": n, "answering": {…}, "prefix": settings or null}
     prefix.safetensors     trained vectors, where merge was told prefix=beside
 
-Plain transformers ignores both; ``bertft eval|predict`` use them, so that they give the run's
+Plain transformers ignores them; ``bertft eval|predict`` use them, so that they give the run's
 answers.
 """
 
@@ -23,9 +24,11 @@ from bertft.errors import DataError
 from bertft.runs.atomic import write_json
 from bertft.runs.json_file import read_object
 from bertft.runs.tensors import read_tensors, write_tensors
+from bertft.tasks.task import Threshold
 
-__all__ = ["Beside", "fill_prefix", "read_beside", "write_beside"]
+__all__ = ["THRESHOLD", "Beside", "fill_prefix", "read_beside", "tell_threshold", "write_beside"]
 
+THRESHOLD = "decision_threshold"
 _FACTS, _PREFIX = "bertft.json", "prefix.safetensors"
 
 
@@ -62,6 +65,14 @@ def write_beside(
     write_json(folder / _FACTS, facts)
     if prefix is not None:
         write_tensors(folder / _PREFIX, _vectors(model))
+
+
+def tell_threshold(config: Any, threshold: Threshold | None) -> None:
+    """Let a transformers ``config`` hold ``threshold``, and none that its base was tuned to."""
+    if threshold is not None:
+        setattr(config, THRESHOLD, threshold)
+    elif hasattr(config, THRESHOLD):
+        delattr(config, THRESHOLD)
 
 
 def read_beside(folder: Path) -> Beside:

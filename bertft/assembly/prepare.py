@@ -24,6 +24,7 @@ from bertft.assembly.merged import merged_model
 from bertft.assembly.teacher import Hired
 from bertft.assembly.teaching import Teaching
 from bertft.config.commands import TrainConfig
+from bertft.config.messages import usage_error
 from bertft.config.model import ModelConfig
 from bertft.data.features import FeatureTable, cache_folder
 from bertft.data.joined import JoinedTable
@@ -34,7 +35,13 @@ from bertft.data.sources import Splits, load, load_inputs
 from bertft.errors import DataError, UsageError
 from bertft.methods import build as build_parts
 from bertft.methods import groups
-from bertft.models.load import head_parameters, load_config, load_tokenizer, longest_input
+from bertft.models.load import (
+    head_parameters,
+    last_linear,
+    load_config,
+    load_tokenizer,
+    longest_input,
+)
 from bertft.models.precision import choose, resolve_device
 from bertft.runs.checkpoints import Checkpoints
 from bertft.runs.folder import RunFolder
@@ -93,6 +100,9 @@ def prepare(
     if manifest is not None:
         _check_rows(splits, manifest)
     task = build_task(config.data, splits.labels)
+    problems = list(task.problems(config.loss, config.tune_threshold))
+    if problems:
+        raise usage_error(problems)
     parts = build_parts(method, None, ())
     teaching = Teaching(parts, task, precision.name, str(device), manifest)
     teaching.check()
@@ -122,6 +132,7 @@ def prepare(
         ranks.wait()  # what the first rank tokenised, and asked the teacher, is in the cache then
     features = features_of(dict(splits.items()), task, tokenizer, max_length, cache, policy)
     table = features["train"]
+    task.shape_loss(config.loss, table)
     if splits.unlabelled is not None:
         _check_unlabelled(task, splits.unlabelled)
         features["unlabelled"] = unlabelled_features(
@@ -140,6 +151,8 @@ def prepare(
         rate=trainer.learning_rate, checkpointing=trainer.gradient_checkpointing,
     )  # fmt: skip
     teaching.bind(adapted, hired)
+    if config.calibrate is not None:
+        last_linear(adapted.model)  # without one a temperature could not be folded in the end
     if manifest is None and not cut:  # a cut student begins with its teacher's head
         task.begin(head_parameters(adapted.model), features["train"])
     optimizer = adamw.build(groups(adapted.parts, adapted.model), trainer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -12,9 +13,10 @@ from safetensors import safe_open
 from bertft.assembly import base
 from bertft.assembly.adapted import Adapted, assemble
 from bertft.assembly.adapter import AdapterFolder, is_adapter
+from bertft.assembly.calibrate import apply, as_threshold, asked, recorded
 from bertft.assembly.checkpoint import Facts, is_checkpoint, read_facts, read_weights
 from bertft.assembly.manifest import read_manifest, recorded_data
-from bertft.assembly.merged_folder import fill_prefix, read_beside
+from bertft.assembly.merged_folder import THRESHOLD, fill_prefix, read_beside
 from bertft.config.commands import TrainConfig
 from bertft.config.data import DataConfig
 from bertft.config.messages import did_you_mean
@@ -31,6 +33,7 @@ from bertft.runs.json_file import read_object
 from bertft.tasks import build as build_task
 from bertft.tasks import recognise
 from bertft.tasks.shared.encoding import check_max_length
+from bertft.tasks.task import BaseTask
 
 __all__ = ["Saved", "not_finite", "open_saved"]
 
@@ -39,7 +42,8 @@ __all__ = ["Saved", "not_finite", "open_saved"]
 class Saved:
     """``data`` says how rows were read (of a plain folder: the defaults of files).
 
-    ``run``, ``config`` and ``checkpoint`` are None for a folder that is no run.
+    ``run``, ``config`` and ``checkpoint`` are None for a folder that is no run. ``calibration``:
+    what was fitted to the checkpoint of a run, as its metrics.json has it.
     """
 
     adapted: Adapted
@@ -48,6 +52,7 @@ class Saved:
     run: RunFolder | None = None
     config: TrainConfig | None = None
     checkpoint: Path | None = None
+    calibration: dict[str, Any] | None = None
 
 
 def open_saved(
@@ -110,12 +115,18 @@ def _open_run(
         layout=manifest["layout"], weights=read_weights(folder),
     )  # fmt: skip
     adapted.model.eval()
-    return Saved(adapted, data, facts, run, config, folder)
+    fitted = recorded(run, facts.step) if asked(config) else None
+    if fitted is not None:
+        apply(fitted, adapted)
+    elif asked(config) and which == "best":
+        warn(f"{run.path} is not finished: nothing is fitted to its answers yet")
+    return Saved(adapted, data, facts, run, config, folder, fitted)
 
 
 def _open_folder(folder: Path, precision: str, device: str, data: DataConfig | None) -> Saved:
     """A merged or plain transformers folder; a prefix that a merge put beside is attached."""
-    name, labels = recognise(read_object(folder / "config.json"))
+    told = read_object(folder / "config.json")
+    name, labels = recognise(told)
     if data is not None:
         _check_task(data, name)
     beside = read_beside(folder)
@@ -124,6 +135,7 @@ def _open_folder(folder: Path, precision: str, device: str, data: DataConfig | N
     settings = ModelConfig(name=folder.name, path=str(folder))
     tokenizer = load_tokenizer(settings)
     task = build_task(data, labels)
+    _decide(task, told.get(THRESHOLD), folder / "config.json")
     source = Source(folder.name, "folder", str(folder.resolve()))
     adapted = assemble(
         source, settings, beside.method, task, tokenizer,
@@ -161,12 +173,20 @@ def _open_adapter(folder: Path, precision: str, device: str, data: DataConfig | 
             labels = [str(each) for each in data.labels]
     data = data or DataConfig(name=folder.name, task=name)
     task = build_task(data, labels)
+    _decide(task, facts.get("threshold"), folder / "bertft.json")
     adapted = found.open(task, tokenizer, choose(precision, resolve_device(device)), "auto")
     _check_finite(folder, adapted)
     longest = check_max_length(
         data.max_length or facts.get("max_length"), longest_input(adapted.model.config, tokenizer)
     )
     return Saved(adapted, data, Facts(name, labels, longest, 0))
+
+
+def _decide(task: BaseTask, told: Any, file: Path) -> None:
+    """Let ``task`` decide by the threshold that ``file`` tells, if it tells one."""
+    threshold = as_threshold(told, str(file))
+    if threshold is not None:
+        task.decide_by(threshold)
 
 
 def not_finite(model: torch.nn.Module) -> str | None:

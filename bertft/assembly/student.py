@@ -31,7 +31,7 @@ def cut_student(teacher: Saved, wanted: Any, name: str) -> Any:
                 f"the teacher {name} has a {part.name}, which no weights can hold", where=_WHERE,
                 hint="Leave student_layers out: the student is then model=",
             )  # fmt: skip
-        part.fold(model)
+    teacher.adapted.fold()
     try:
         layers = layers_of(model)
     except UsageError as error:

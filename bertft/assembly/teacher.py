@@ -252,6 +252,8 @@ def digest_of(saved: Saved) -> str:
         with open(saved.checkpoint / "adapter.safetensors", "rb") as file:
             said.append(hashlib.file_digest(file, "sha256").hexdigest())
         said.append(asdict(saved.config.method))
+        if saved.adapted.runner.temperature is not None:
+            said.append(saved.adapted.runner.temperature)
     return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bertft.assembly import base
+from bertft.assembly.calibrate import recorded
 from bertft.assembly.check_rows import read_check_rows
 from bertft.assembly.manifest import read_manifest
 from bertft.config.resumed import config_of_run
@@ -62,7 +63,7 @@ def findings(run: RunFolder) -> Iterator[Finding]:
     yield sealed(run.config, lambda: config_of_run(run.path))
     yield _read("manifest.json", lambda: read_manifest(run))
     if run.finished:
-        yield sealed(run.metrics, lambda: read_object(run.metrics))
+        yield sealed(run.metrics, lambda: (read_object(run.metrics), recorded(run)))
     for log in (run.metrics_log, run.timings_log):
         if log.exists() or run.finished:
             yield sealed(log, lambda log=log: _lines(log, run.finished))  # type: ignore[misc]

@@ -36,10 +36,12 @@ def _export(config: ExportConfig, folder: Path, name: str) -> str:
             f"{config.run} is no run", where="run", hint="Give a folder that bertft train left"
         )
     adapted = saved.adapted
-    tensors = write_adapter(folder, adapted, saved.facts.max_length, saved.facts.labels)
-    adapted.tokenizer.save_pretrained(folder)
     rows = read_check_rows(saved.run.check_rows)
     before, metrics_before = score(saved, rows)
+    adapted.fold_temperature()
+    threshold = (saved.calibration or {}).get("threshold")
+    tensors = write_adapter(folder, adapted, saved.facts.max_length, saved.facts.labels, threshold)
+    adapted.tokenizer.save_pretrained(folder)
     again = open_saved(str(folder), precision="fp32", device=config.device)
     after, metrics_after = score(again, rows)
     change = difference(before, after, "adapter", config.run)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bertft.assembly.check_rows import read_check_rows
 from bertft.assembly.disk import writing
-from bertft.assembly.merged_folder import write_beside
+from bertft.assembly.merged_folder import tell_threshold, write_beside
 from bertft.assembly.saved import not_finite, open_saved
 from bertft.assembly.scores import difference, score
 from bertft.assembly.warn import warn
@@ -47,7 +47,7 @@ def _merge(config: MergeConfig, folder: Path, name: str) -> list[str]:
         )  # fmt: skip
     rows = read_check_rows(saved.run.check_rows)
     before, metrics_before = score(saved, rows)
-    folded = sum(part.fold(adapted.model) for part in adapted.parts)
+    folded = adapted.fold()
     broken = not_finite(adapted.model)
     if broken is not None:
         raise MergeRefused(
@@ -56,6 +56,7 @@ def _merge(config: MergeConfig, folder: Path, name: str) -> list[str]:
         )  # fmt: skip
     settings = saved.config.method.prefix if beside else None
     answering = {name: getattr(saved.data, name) for name in adapted.task.answer_settings}
+    tell_threshold(adapted.model.config, (saved.calibration or {}).get("threshold"))
     write_beside(folder, saved.facts.max_length, settings, adapted.model, answering)
     for module in ("prefix", "prompt"):
         if module in adapted.model._modules:

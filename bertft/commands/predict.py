@@ -40,12 +40,7 @@ def run(config: PredictConfig, _: Path) -> None:
         if (value := getattr(config, name)) is not None:
             data = replace(data, **{name: value})
     if config.threshold is not None:
-        if adapted.task.threshold is None:
-            raise UsageError(
-                f"{adapted.task.name} decides by no threshold", where="threshold",
-                hint="Leave it out",
-            )  # fmt: skip
-        adapted.task.threshold = config.threshold
+        adapted.task.decide_by(config.threshold)
     with _settings_of_predict():
         rows = load_inputs(config.input, data)
         table = unlabelled_features(

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from bertft.assembly import base, comparison
 from bertft.assembly.adapted import fill
+from bertft.assembly.calibrate import asked, calibrate
 from bertft.assembly.check_rows import write_check_rows
 from bertft.assembly.checkpoint import Facts, read_state, read_weights, writer
 from bertft.assembly.manifest import changes, manifest, read_manifest
@@ -269,12 +270,20 @@ class _Job:
         )
 
     def finish(self, memory: PeakMemory) -> None:
-        """Score the best checkpoint on the test split, write metrics.json, say what came out."""
+        """Calibrate the best checkpoint if asked, score it on test, write metrics.json, tell it."""
         progress, prepared, adapted, ranks = self.progress, self.prepared, self.adapted, self.ranks
         test = prepared.features.get("test")
-        scores = None
+        scores = fitted = None
+        best, validation = progress.best, progress.best_metrics
         if progress.best_step is not None:
             fill(adapted.model, read_weights(ranks.told(lambda: self.checkpoints.find("best"))))
+            if asked(self.config):
+                table = prepared.features["validation"]
+                fitted = calibrate(self.config, adapted, table, progress.best_step, ranks, warn)
+                validation = evaluate(adapted.runner, adapted.task, table, adapted.precision, ranks)
+                best = validation[adapted.task.metric]
+        elif asked(self.config) and ranks.first:
+            warn("no checkpoint was chosen on validation: there is nothing to calibrate or tune")
         if test is not None:
             scores = evaluate(adapted.runner, adapted.task, test, adapted.precision, ranks)
         [peak] = ranks.most(memory.peak(adapted.precision.device) or 0)
@@ -286,10 +295,10 @@ class _Job:
         metrics = {
             "best": {
                 "metric": adapted.task.metric,
-                "value": progress.best,
+                "value": best,
                 "step": progress.best_step,
             },
-            "validation": progress.best_metrics,
+            "validation": validation,
             "test": scores,
             "train": {
                 "seconds": progress.seconds,
@@ -301,6 +310,8 @@ class _Job:
             },
             "parameters": {name: counts[name] for name in _COUNTS},
         }
+        if fitted is not None:
+            metrics["calibration"] = fitted
         if prepared.hired is not None:
             if prepared.hired.scores is not None:
                 metrics["distillation"] = comparison.compare(
@@ -310,7 +321,7 @@ class _Job:
                 self._record({})
         self.place.finish(metrics)
         self.console.print(result_table(metrics))
-        for split, values in (("validation", progress.best_metrics), ("test", scores)):
+        for split, values in (("validation", validation), ("test", scores)):
             details = group_table(values or {}, split)
             if details is not None:
                 self.console.print(details)

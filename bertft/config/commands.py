@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bertft.config.data import DataConfig
+from bertft.config.loss import LossConfig
 from bertft.config.method import MethodConfig
 from bertft.config.model import ModelConfig
 from bertft.config.setting import MISSING, group, setting
@@ -24,9 +25,20 @@ class TrainConfig:
     method: MethodConfig = group(MethodConfig, "How the base is adapted.")
     model: ModelConfig = group(ModelConfig, "Which encoder.")
     data: DataConfig = group(DataConfig, "Which rows.")
+    loss: LossConfig = group(LossConfig, "What shapes the training loss of classes.")
     trainer: TrainerConfig = group(TrainerConfig, "The loop.")
     experiment: Any = setting(None, "A whole recipe from conf/experiment.")
     seed: int = setting(0, "Seed of weights, dropout and the order of rows.", at_least=0)
+    calibrate: str | None = setting(
+        None,
+        "temperature: after training divide the logits by the number that fits validation best.",
+        choices=("temperature",),
+    )
+    tune_threshold: bool = setting(
+        False,
+        "After training choose the probability that decides on validation; two classes, or"
+        " multi_label (one a label).",
+    )
     resume: str | None = setting(
         None, "A run folder to go on with; auto: go on if hydra.run.dir holds an unfinished run."
     )
@@ -109,8 +121,9 @@ class PredictConfig:
     device: str = setting("auto", "auto: CUDA if present, else CPU.")
     threshold: float | None = setting(
         None,
-        "Probability that decides. multi_label: from which a label is given; question_answering:"
-        " of no answer, above which none is given; null: the run's.",
+        "Probability that decides. multi_label: from which a label is given; two classes: of the"
+        " second, from which it is given; question_answering: of no answer, above which none is"
+        " given; null: the run's.",
         above=0,
         below=1,
     )

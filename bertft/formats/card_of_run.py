@@ -63,4 +63,5 @@ def card_facts(
         license=license_of(local_folder(saved.adapted.source)),
         dataset=saved.config.data.hub,
         distillation=metrics.get("distillation") if best else None,
+        calibration=saved.calibration,
     )

@@ -7,7 +7,7 @@ names its base. The lines run as they stand from where the folder lies, and prin
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 __all__ = ["loading_code"]
 
@@ -52,20 +52,32 @@ def loading_code(
     labels: Sequence[str] | None = None,
     pair: bool = False,
     max_length: int | None = None,
+    threshold: float | Mapping[str, float] | None = None,
 ) -> str:
-    """Lines of python. A task without lines of its own gets the model's raw outputs."""
+    """Lines of python. A task without lines of its own gets the model's raw outputs.
+
+    ``threshold``: of the second of two classes, or of each label, where one was tuned.
+    """
     name = _quoted(folder)
     longest = "truncation=True" + (f", max_length={max_length}" if max_length else "")
     if form == "transformers" and task in _PIPELINES:
         return "\n".join(line.format(model=name) for line in _PIPELINES[task])
     if form == "transformers" and task == "classification":
         row = f'{{"text": "{_TEXT}", "text_pair": "{_SECOND}"}}' if pair else f'"{_TEXT}"'
+        lines = [
+            "from transformers import pipeline",
+            "",
+            f'classify = pipeline("text-classification", model={name})',
+        ]
+        if threshold is None:
+            return "\n".join([*lines, f"print(classify({row}, {longest}))"])
+        first, second = map(_quoted, labels or ())
         return "\n".join(
             [
-                "from transformers import pipeline",
-                "",
-                f'classify = pipeline("text-classification", model={name})',
-                f"print(classify({row}, {longest}))",
+                *lines,
+                f"found = classify([{row}], top_k=None, {longest})[0]",
+                'scores = {each["label"]: each["score"] for each in found}',
+                f"print({second} if scores[{second}] >= {threshold!r} else {first}, scores)",
             ]
         )
     if task == "question_answering" and form == "transformers":
@@ -89,10 +101,27 @@ def loading_code(
         f'inputs = tokenizer({texts}, {longest}, return_tensors="pt")',
         "with torch.no_grad():",
     ]
-    answers = _ANSWERS.get(task)
+    answers = _answers(task, threshold)
     if answers is None:
         return "\n".join([*lines, "    outputs = model(**inputs)", "print(outputs)"])
     return "\n".join([*lines, "    logits = model(**inputs).logits[0]", *answers])
+
+
+def _answers(task: str, threshold: float | Mapping[str, float] | None) -> Sequence[str] | None:
+    """What the logits of one row mean, by ``threshold`` where there is one."""
+    if threshold is None or task not in _ANSWERS:
+        return _ANSWERS.get(task)
+    if not isinstance(threshold, Mapping):
+        return (
+            "probabilities = logits.softmax(-1).tolist()",
+            f"print(labels[int(probabilities[1] >= {threshold!r})], probabilities)",
+        )
+    each = ", ".join(f"{_quoted(name)}: {value!r}" for name, value in threshold.items())
+    return (
+        f"thresholds = {{{each}}}",
+        "probabilities = logits.sigmoid().tolist()",
+        "print([name for name, p in zip(labels, probabilities) if p >= thresholds[name]])",
+    )
 
 
 def _span_code(name: str, auto_class: str, longest: str) -> str:

@@ -17,9 +17,11 @@ from typing import Any
 
 import yaml
 
+from bertft.formats.calibration import calibration_lines
 from bertft.formats.figures import count, measure, score
 from bertft.formats.groups import by_group
 from bertft.formats.loading_code import loading_code
+from bertft.formats.markdown import code, plain, table
 
 __all__ = ["CardFacts", "MergeCheck", "SplitFacts", "model_card"]
 
@@ -74,7 +76,7 @@ class CardFacts:
     ``metric`` chose the checkpoint of ``step`` if there is a ``validation``; ``counts`` are
     metrics.json's "parameters". ``beside`` names the file or folder of a prefix that the model
     lies without. ``license`` is the base's identifier on the Hub where known. ``dataset`` is a
-    Hub id. ``distillation``: as in metrics.json, of a student.
+    Hub id. ``distillation``, ``calibration``: as in metrics.json.
     """
 
     name: str
@@ -100,13 +102,14 @@ class CardFacts:
     language: Sequence[str] = field(default=())
     dataset: str | None = None
     distillation: Mapping[str, Any] | None = None
+    calibration: Mapping[str, Any] | None = None
 
 
 def model_card(facts: CardFacts) -> str:
     """The whole file, a newline at its end."""
     sections = [
         _front_matter(facts),
-        f"# {_plain(_told(facts.name))}",
+        f"# {plain(_told(facts.name))}",
         _introduction(facts),
         _loading(facts),
         _results(facts),
@@ -147,7 +150,7 @@ def _introduction(facts: CardFacts) -> str:
     else:
         lines.append("What was trained is in the weights: this is a plain transformers model.")
     if facts.labels:
-        names = ", ".join(_code(name) for name in facts.labels[:_SHOWN_LABELS])
+        names = ", ".join(code(name) for name in facts.labels[:_SHOWN_LABELS])
         rest = len(facts.labels) - _SHOWN_LABELS
         lines.append(f"Classes, in order: {names}{f', and {rest} more' if rest > 0 else ''}.")
     if facts.pair:
@@ -157,7 +160,7 @@ def _introduction(facts: CardFacts) -> str:
     text = "\n".join(lines)
     if facts.beside:
         text += (
-            f"\n\n> **A prefix lies beside this model, in {_code(facts.beside)}.** It cannot be "
+            f"\n\n> **A prefix lies beside this model, in {code(facts.beside)}.** It cannot be "
             "folded into weights, and plain transformers ignores it: what it answers is not what "
             "was measured below. `bertft predict` and `bertft eval` use it."
         )
@@ -166,16 +169,22 @@ def _introduction(facts: CardFacts) -> str:
 
 def _loading(facts: CardFacts) -> str:
     name = _told(facts.name)
-    code = loading_code(
+    lines = loading_code(
         name, form=facts.form, task=facts.task, auto_class=facts.auto_class,
         labels=facts.labels, pair=facts.pair, max_length=facts.max_length,
+        threshold=(facts.calibration or {}).get("threshold"),
     )  # fmt: skip
-    parts = ["## How to load", f"```python\n{code}\n```"]
+    parts = ["## How to load", f"```python\n{lines}\n```"]
     if facts.form == "transformers":
         command = (
             f"bertft predict {shlex.quote(f'run={name}')} input=new.jsonl output=answers.jsonl"
         )
         parts.append(f"Or with bertft, many rows at once:\n\n```\n{command}\n```")
+    if (facts.calibration or {}).get("threshold") is not None:
+        parts.append(
+            "A plain transformers pipeline does not know the threshold: it gives the likelier"
+            " class, or all labels with their scores. `bertft predict` and `bertft eval` use it."
+        )
     return "\n\n".join(parts)
 
 
@@ -191,10 +200,11 @@ def _results(facts: CardFacts) -> str:
     parts = [
         "## Results",
         f"The checkpoint of step {count(facts.step)}{chosen}.",
-        _table(["metric", *shown], rows),
+        table(["metric", *shown], rows),
     ]
     for split, values in shown.items():
         parts += _groups(split, values)
+    parts += calibration_lines(facts.calibration, facts.labels or ())
     parts += _teacher(facts.distillation)
     check = facts.merge
     if check is not None:
@@ -205,7 +215,7 @@ def _results(facts: CardFacts) -> str:
         parts += [
             f"On {count(check.rows)} validation rows, before merging and after, the logits differ "
             f"by at most {check.max_difference:.1e} (max |Δlogit|).",
-            _table(["metric", "before", "after"], rows),
+            table(["metric", "before", "after"], rows),
         ]
     return "\n\n".join(parts)
 
@@ -218,11 +228,11 @@ def _teacher(told: Mapping[str, Any] | None) -> list[str]:
         for name, each in ((name, told[name]) for name in ("teacher", "student"))
     ]
     head = ["validation", told["metric"], "parameters", "rows/s"]
-    name = _code(_told(told["teacher"]["path"]))
+    name = code(_told(told["teacher"]["path"]))
     agreed = (
         f"Distilled from {name}, with which it agrees on {told['agreement']:.1%} of validation."
     )
-    return [agreed, _table(head, rows)]
+    return [agreed, table(head, rows)]
 
 
 def _groups(split: str, metrics: Mapping[str, float]) -> list[str]:
@@ -231,24 +241,24 @@ def _groups(split: str, metrics: Mapping[str, float]) -> list[str]:
     names = list(dict.fromkeys(name for values in groups.values() for name in values))
     rows = [
         [
-            _plain(group),
+            plain(group),
             *(count(values.get(n)) if n == "support" else score(values.get(n)) for n in names),
         ]
         for group, values in groups.items()
     ]
-    return [_table([split, *names], rows)] if rows else []
+    return [table([split, *names], rows)] if rows else []
 
 
 def _data(facts: CardFacts) -> str:
     rows = [
-        [name, _code(_told(split.source)), count(split.rows), _code(split.fingerprint)]
+        [name, code(_told(split.source)), count(split.rows), code(split.fingerprint)]
         for name, split in facts.splits.items()
     ]
-    return f"## Data\n\n{_table(['split', 'source', 'rows', 'fingerprint'], rows)}"
+    return f"## Data\n\n{table(['split', 'source', 'rows', 'fingerprint'], rows)}"
 
 
 def _method(facts: CardFacts) -> str:
-    settings = [[_code(name), _code(value)] for name, value in _flat(facts.settings)]
+    settings = [[code(name), code(value)] for name, value in _flat(facts.settings)]
     counts = [
         [words, count(facts.counts[name])]
         for name, words in _COUNTS.items()
@@ -256,8 +266,8 @@ def _method(facts: CardFacts) -> str:
     ]
     parts = ["## Method", f"`{facts.method}`"]
     if settings:
-        parts.append(_table(["setting", "value"], settings))
-    return "\n\n".join([*parts, _table(["parameters", ""], counts)])
+        parts.append(table(["setting", "value"], settings))
+    return "\n\n".join([*parts, table(["parameters", ""], counts)])
 
 
 def _ordered(names: Mapping[str, Any], facts: CardFacts) -> list[str]:
@@ -293,24 +303,3 @@ def _told(text: str) -> str:
     if text.startswith(("/", "~", "./", "../", "file:")) or "/../" in text:
         return PurePosixPath(text).name
     return text
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    escaped = ([cell.replace("|", "\\|") for cell in line] for line in lines)
-    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
-
-
-def _plain(text: str) -> str:
-    """One line of Markdown without a tag."""
-    return " ".join(text.split()).replace("<", "&lt;")
-
-
-def _code(text: str) -> str:
-    """``text`` as code, within as many backticks as it needs."""
-    line = " ".join(text.split())
-    longest = max((len(run) for run in re.findall("`+", line)), default=0)
-    if longest == 0:
-        return f"`{line}`"
-    fence = "`" * (longest + 1)
-    return f"{fence} {line} {fence}"

@@ -28,6 +28,7 @@ __all__ = [
     "downloaded",
     "head_parameters",
     "is_transformers_folder",
+    "last_linear",
     "load_config",
     "load_model",
     "load_tokenizer",
@@ -238,6 +239,22 @@ def head_parameters(model: Any) -> dict[str, nn.Parameter]:
     """The parameters outside the base, by their names in the model: the task head."""
     inside = f"{model.base_model_prefix}."
     return {name: each for name, each in model.named_parameters() if not name.startswith(inside)}
+
+
+def last_linear(model: Any) -> nn.Linear:
+    """The head's last layer, whose outputs are the logits. UsageError if it is no linear layer."""
+    head = {name.rpartition(".")[0] for name in head_parameters(model)}
+    linear = [
+        module for name, module in model.named_modules()
+        if name in head and isinstance(module, nn.Linear)
+        and module.out_features == model.config.num_labels
+    ]  # fmt: skip
+    if not linear:
+        raise UsageError(
+            f"the head of a {model.config.model_type} model does not end in a linear layer",
+            where="calibrate", hint="Leave it out: there is nothing to fold a temperature into",
+        )  # fmt: skip
+    return linear[-1]
 
 
 # Their positions start after padding's.

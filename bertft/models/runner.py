@@ -28,7 +28,8 @@ class EncoderRunner:
 
     ``layout``: "stream", "rows", "padded", or "auto" (stream). Encoders outside the attention
     interface always run padded. A prefix (``model.prefix``) or soft prompt (``model.prompt``) is
-    found on the model. Raises BertftError if an encoder takes the interface's name but never
+    found on the model. ``temperature``: what all logits are divided by, in fp32, if it is not None.
+    Raises BertftError if an encoder takes the interface's name but never
     calls it.
     """
 
@@ -40,6 +41,7 @@ class EncoderRunner:
         if layout not in LAYOUTS:
             raise ValueError(f"unknown layout {layout!r}")
         self.layout = layout
+        self.temperature: float | None = None
         self.base: Any = model.base_model
         self._checked = False
         self._takes_types = _accepts(self.base, "token_type_ids")
@@ -62,6 +64,13 @@ class EncoderRunner:
 
         Raises UsageError if it asks an encoder outside the interface for its attention.
         """
+        logits = self._forward(batch, trace)
+        if self.temperature is None:
+            return logits
+        # By a tensor beside them: CUDA would multiply by the inverse of a number, which rounds.
+        return logits.float() / torch.tensor(self.temperature, device=logits.device)
+
+    def _forward(self, batch: Batch, trace: Trace | None) -> Tensor:
         if not self.family.interface:
             return self._plain(batch, trace)
         prefix, prompt = _module(self.model, "prefix"), _module(self.model, "prompt")

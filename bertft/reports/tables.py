@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from bertft.formats.figures import count, duration, score, size
+from bertft.formats.figures import count, duration, measure, score, size
 from bertft.formats.groups import by_group
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ def result_lines(
         if test:
             value += f", {score(test.get(best['metric']))} on test"
         lines.append(f"{value} (step {count(best['step'])} of {count(train['steps'])})")
+    lines += _calibration(metrics.get("calibration"))
     lines += _beside_teacher(metrics.get("distillation"))
     speed = (
         f"{count(train['rows_per_second'])} rows/s, {count(train['tokens_per_second'])} tokens/s"
@@ -145,6 +146,26 @@ def trial_lines(trial: Trial, steps: int, peak: int | None) -> list[str]:
         f"the run: {count(steps)} steps and {count(trial.evaluations)} {times},"
         f" about {duration(trial.seconds)}"
     )
+    return lines
+
+
+def _calibration(told: Mapping[str, Any] | None) -> list[str]:
+    """What a temperature and a threshold brought on validation; none where none was asked for."""
+    lines = []
+    if told is not None and "ece" in told:
+        changes = ", ".join(
+            f"{words} {score(told[name]['before'])} → {score(told[name]['after'])}"
+            for name, words in (("ece", "ECE"), ("loss", "loss"))
+        )
+        lines.append(f"temperature {measure(told['temperature'] or 1.0)}: {changes} on validation")
+    if told is not None and "tuned" in told:
+        tuned, threshold = told["tuned"], told["threshold"]
+        kept = threshold if isinstance(threshold, float) else None
+        words = f"threshold {measure(kept)}" if kept else f"thresholds of {len(threshold)} labels"
+        lines.append(
+            f"{words}: {tuned['metric']} {score(tuned['before'])} → {score(tuned['after'])} on the"
+            " validation rows that it was tuned on"
+        )
     return lines
 
 

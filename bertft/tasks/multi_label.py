@@ -2,58 +2,50 @@
 
     ℓ = Σ_c softplus(z_c) − y_c z_c                     y ∈ {0, 1}^C: C terms a row
     soft: Σ_c T² · KL(σ(t_c/T) ‖ σ(z_c/T))              to a teacher's logits t [C]
-    label c is given where sigmoid(z_c) ≥ threshold     (0.5 in the metrics)
+    label c is given where sigmoid(z_c) ≥ threshold     (0.5, or one of each label)
 
 Metrics: F1 micro; macro (a label that is neither true nor given counts 0); samples (the mean of
 the rows' own, where a rightly empty answer counts 1); accuracy (rows with exactly the true
-labels); the mean loss.
+labels); the mean loss. The training loss can be shaped (``shared.hard``), the metric is the plain
+one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import torch.nn.functional as F
 from torch import Tensor
 
-from bertft.config.data import DataConfig
+from bertft.config.messages import listing
 from bertft.data.batch import Batch
+from bertft.errors import UsageError
+from bertft.tasks.calibration.thresholds import best, best_micro_f1, cuts
 from bertft.tasks.shared.agreement import f1
-from bertft.tasks.shared.classes import class_names, class_numbers, class_settings, listed_classes
-from bertft.tasks.shared.scores import log_sigmoid, precise, sigmoid
-from bertft.tasks.shared.sequence import SequenceTask
+from bertft.tasks.shared.class_task import ClassTask
+from bertft.tasks.shared.classes import class_numbers
+from bertft.tasks.shared.hard import Shape
+from bertft.tasks.shared.hard import bernoulli as hard_bernoulli
+from bertft.tasks.shared.scores import log_sigmoid, sigmoid
 from bertft.tasks.shared.soft import bernoulli
+from bertft.tasks.shared.weights import balanced_labels
+from bertft.tasks.task import Threshold
 
 __all__ = ["Task"]
 
 
-class Task(SequenceTask):
-    """Features: ``labels`` float32 [rows, C], 1 where the row has the label.
-
-    ``threshold`` is that of ``answers``; metrics keep to 0.5, so that runs compare.
-    """
+class Task(ClassTask):
+    """Features: ``labels`` float32 [rows, C], 1 where the row has the label."""
 
     name = "multi_label"
     problem_type = "multi_label_classification"
     default_metric = "f1_micro"
-    threshold = 0.5
-
-    def __init__(self, config: DataConfig, labels: Sequence[str] | None) -> None:
-        self.classes = class_names(labels, self.name)
-        super().__init__(config, labels)
-
-    @classmethod
-    def labels_of(cls, model_config: Mapping[str, Any]) -> list[str]:
-        return listed_classes(model_config)
+    threshold: Threshold = 0.5
 
     @property
     def metric_names(self) -> tuple[str, ...]:
         return ("f1_micro", "f1_macro", "f1_samples", "accuracy", "loss")
-
-    def model_settings(self) -> dict[str, Any]:
-        return class_settings(self.classes, self.problem_type)
 
     def targets(self, labels: Sequence[Any]) -> np.ndarray:
         counts = [len(row) for row in labels]
@@ -62,10 +54,42 @@ class Task(SequenceTask):
         targets[np.repeat(np.arange(len(labels)), counts), columns] = 1.0
         return targets
 
-    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        logits = precise(logits)
-        targets = batch.labels["labels"].to(logits.dtype)
-        return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
+    def summed(self, logits: Tensor, labels: Tensor, shape: Shape) -> Tensor:
+        return hard_bernoulli(logits, labels, shape)
+
+    def balanced(self, targets: np.ndarray) -> np.ndarray:
+        return balanced_labels(targets.sum(0, np.float64), len(targets), self.classes)
+
+    def decide_by(self, threshold: Threshold) -> None:
+        if isinstance(threshold, dict) and set(threshold) != set(self.classes):
+            raise UsageError(
+                f"thresholds of {listing(threshold, 8)} do not fit the labels"
+                f" {listing(self.classes, 8)}", where="threshold", hint="Give one of each label",
+            )  # fmt: skip
+        self.threshold = threshold
+
+    def given(self, logits: np.ndarray) -> np.ndarray:
+        """Which labels each row of ``logits`` is given, bool [rows, C]."""
+        threshold = self.threshold
+        if isinstance(threshold, dict):
+            return sigmoid(logits) >= np.array([threshold[name] for name in self.classes])
+        return sigmoid(logits) >= threshold
+
+    def decisions(self, logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of each label of each row, at 0.5."""
+        scores = sigmoid(logits)
+        right = (scores >= 0.5) == (targets > 0.5)
+        return np.maximum(scores, 1 - scores).ravel(), right.ravel()
+
+    def fitted(self, logits: np.ndarray, targets: np.ndarray) -> tuple[list[float], str]:
+        """f1_micro where that chooses the checkpoint; else f1_macro, the best F1 of each label."""
+        scores, truth = sigmoid(logits), targets > 0.5
+        each = [cuts(scores[:, c], truth[:, c]) for c in range(len(self.classes))]
+        if self.metric == "f1_micro":
+            metric, places = "f1_micro", best_micro_f1(each)
+        else:
+            metric, places = "f1_macro", [best(label.f1(), label.thresholds) for label in each]
+        return [float(c.thresholds[k]) for c, k in zip(each, places, strict=True)], metric
 
     def soft_terms(self, batch: Batch) -> int:
         return len(batch) * len(self.classes)
@@ -79,7 +103,7 @@ class Task(SequenceTask):
         return float(((one >= 0) == (other >= 0)).all(1).mean())
 
     def scores(self, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-        truth, given = targets > 0.5, sigmoid(logits) >= 0.5
+        truth, given = targets > 0.5, self.given(logits)
         both = np.logical_and(truth, given)
         entropy = -np.where(truth, log_sigmoid(logits), log_sigmoid(-logits))
         return {
@@ -92,7 +116,7 @@ class Task(SequenceTask):
 
     def answers(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
         """``labels`` whose probability reaches the threshold, and the ``scores`` of all by name."""
-        for row in sigmoid(logits).tolist():
+        for row, given in zip(sigmoid(logits).tolist(), self.given(logits), strict=True):
             scores = dict(zip(self.classes, row, strict=True))
-            given = [name for name, score in scores.items() if score >= self.threshold]
-            yield {"labels": given, "scores": scores}
+            labels = [name for name, each in zip(self.classes, given, strict=True) if each]
+            yield {"labels": labels, "scores": scores}

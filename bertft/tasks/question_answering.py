@@ -54,6 +54,7 @@ class Task(BaseTask):
     default_metric = "f1"
     default_max_length = 384
     answer_settings = ("stride", "unanswerable", "max_answer_length", "no_answer_threshold")
+    threshold: float | None = None
 
     def __init__(self, config: DataConfig, labels: Sequence[str] | None) -> None:
         super().__init__(config, None)

@@ -17,13 +17,17 @@ import numpy as np
 from torch import Tensor
 
 from bertft.config.data import DataConfig
-from bertft.config.messages import nearest
+from bertft.config.loss import LossConfig
+from bertft.config.messages import Problem, nearest
 from bertft.data.bad_rows import Fault
 from bertft.data.batch import Batch
 from bertft.errors import UsageError
 from bertft.tasks.shared.soft import categorical
 
-__all__ = ["BaseTask", "Draw", "Encoder"]
+__all__ = ["BaseTask", "Draw", "Encoder", "Threshold"]
+
+# What decides: one probability, or one for each label by name.
+Threshold = float | dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,10 @@ class BaseTask(ABC):
     supervised: ClassVar[bool] = True  # whether it learns from labels that the rows must have
     lower_is_better: ClassVar[frozenset[str]] = frozenset({"loss", "mse", "perplexity"})
 
-    # The probability that decides (multi_label: from which a label is given; question_answering:
-    # above which there is no answer); None: the task does not decide by one.
-    threshold: float | None = None
+    # The probability that decides (multi_label: from which a label is given, or one for each label;
+    # classification of two: from which the second is given; question_answering: above which there
+    # is no answer); None: the task does not decide by one.
+    threshold: Threshold | None = None
 
     def __init__(self, config: DataConfig, labels: Sequence[str] | None) -> None:
         self.config, self.labels = config, list(labels) if labels is not None else None
@@ -117,6 +122,39 @@ class BaseTask(ABC):
     @abstractmethod
     def model_settings(self) -> dict[str, Any]:
         """What the transformers config needs: num_labels, id2label, label2id, problem_type."""
+
+    def decide_by(self, threshold: Threshold) -> None:
+        """Give answers by ``threshold`` from now on. UsageError if the task decides by none."""
+        if self.threshold is None:
+            raise UsageError(
+                f"{self.name} decides by no threshold", where="threshold", hint="Leave it out"
+            )
+        self.threshold = threshold
+
+    def problems(self, loss: LossConfig, tune_threshold: bool) -> Iterator[Problem]:
+        """What of these settings of a run does not fit its classes, once they are known."""
+        yield from ()
+
+    def shape_loss(self, settings: LossConfig, features: Any) -> None:
+        """Let ``loss`` be as ``settings`` ask, by the ``features`` of the training rows.
+
+        Evaluation keeps the plain loss. The configuration's rules say which tasks can.
+        """
+
+    def temperature(self, logits: np.ndarray, features: Any) -> float | None:
+        """What to divide ``logits`` by for the least loss; None where nothing is the least."""
+        raise self._without("temperature", "calibrate")
+
+    def calibration_error(self, logits: np.ndarray, features: Any) -> float:
+        """How far the probabilities are from how often they are right, in [0, 1]."""
+        raise self._without("temperature", "calibrate")
+
+    def best_threshold(self, logits: np.ndarray, features: Any) -> tuple[Threshold, str]:
+        """The threshold that suits ``features`` best, and the metric that it is the best of."""
+        raise self._without("threshold", "tune_threshold")
+
+    def _without(self, what: str, where: str) -> UsageError:
+        return UsageError(f"{self.name} has no {what}", where=where, hint="Leave it out")
 
     def begin(self, head: Mapping[str, Tensor], features: Any) -> None:
         """Give the fresh ``head`` (parameters by name) a better start than chance, in place.

@@ -61,6 +61,24 @@ WRONG = [
     ("data=squad data.no_answer_threshold=0.3", "nothing where each question gets an answer"),
     ("data.stride=64", "data.stride: means nothing for task=classification"),
     ("data.scorer=cmrc2018", "data.scorer: means nothing for task=classification"),
+    ("data=stsb loss.class_weights=balanced", "loss.class_weights: means nothing for task=regres"),
+    ("data=squad loss.label_smoothing=0.1", "loss.label_smoothing: means nothing for task=questi"),
+    ("data=sample_ner loss.focal_gamma=2", "loss.focal_gamma: means nothing for task=token_class"),
+    ("loss.label_smoothing=1", "loss.label_smoothing: 1.0 is out of range. It must be at least 0"),
+    ("loss.focal_gamma=-0.5", "loss.focal_gamma: -0.5 is out of range. It must be at least 0"),
+    ("loss.class_weights=ballanced", "loss.class_weights: 'ballanced' is no weights"),
+    ("loss.class_weights={pos:-1}", "loss.class_weights: -1 of pos is no weight"),
+    ("loss.class_weights=[1,x]", "loss.class_weights: 'x' of 1 is no weight"),
+    ("data.labels=[neg,pos] loss.class_weights={poss:2}", "Did you mean 'pos'?"),
+    ("data.labels=[neg,pos] loss.class_weights=[1,2,3]", "3 weights of 2 classes"),
+    (
+        "method=lora method.distill.teacher=t method.distill.weight=1 loss.focal_gamma=2",
+        "loss.focal_gamma: means nothing where the labels have no weight",
+    ),
+    ("data=stsb calibrate=temperature", "calibrate: means nothing for task=regression"),
+    ("calibrate=temprature", "Did you mean 'temperature'?"),
+    ("data=sample_qa tune_threshold=true", "tune_threshold: means nothing for task=question"),
+    ("data.labels=[a,b,c] tune_threshold=true", "tune_threshold: means nothing for 3 classes"),
     ("model.path=null", "model.path: is missing"),
     ("model.architecture.hidden_size=8", "cannot change a pretrained model"),
     ("model.architecture=bert", "is no group of settings"),
@@ -77,6 +95,10 @@ RIGHT = [
     "data=files data.train=a data.unlabelled=b method=distill method.distill.teacher=t",
     "data=squad_v2 data.stride=64 data.no_answer_threshold=0.3 data.max_answer_length=5",
     "data=squad_v2 data.train=train.json data.validation=dev.json",
+    "data.labels=[no,yes] tune_threshold=true calibrate=temperature loss.class_weights={yes:3}",
+    "data.labels=[0,1] loss.class_weights={0:1,1:3} loss.label_smoothing=0.1 loss.focal_gamma=2",
+    "data=files data.train=a data.task=multi_label tune_threshold=true loss.class_weights=balanced",
+    "method=distill method.distill.teacher=t loss.class_weights=[1,2,1]",
     "method=svd_lora method.rank=8 method.initial_rank=8",
     "method=svd_lora method.low_rank.start=gaussian method.low_rank.l1=0.01",
     "method=lora method.low_rank.start=principal method.low_rank.magnitude=true",
@@ -112,6 +134,19 @@ def test_a_missing_file_is_told_with_all_the_rest(say, calls, tmp_path):
     assert "data.train=tarin.csv: there is no such file. Did you mean 'train.csv'" in said.err
     assert "data.test=folder: is a folder, not a file" in said.err
     assert said.err.startswith("error: 3 things are wrong:")
+
+
+def test_mistakes_of_losses_and_thresholds_are_told_together(say, calls):
+    said = say(
+        "train", "data=stsb", "loss.class_weights={a:-1}", "loss.label_smoothing=2",
+        "calibrate=temperature", "tune_threshold=true",
+    )  # fmt: skip
+    assert said.status == 2 and calls["train"] == []
+    for part in (
+        "loss.label_smoothing: 2.0 is out of range", "loss.class_weights: -1 of a is no weight",
+        "calibrate: means nothing", "tune_threshold: means nothing",
+    ):  # fmt: skip
+        assert said.err.count(part) == 1, said.err
 
 
 @pytest.mark.parametrize("words", RIGHT)

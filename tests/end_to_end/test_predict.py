@@ -144,7 +144,6 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_computed(
         ([], '{"text": ""}\n{"text": "a"}\n', ["stdin:1", "empty text"]),
         ([], '{"text": 3}\n', ["stdin:1", "not a string"]),
         (["input=gone.csv"], "", ["input=gone.csv", "no such file"]),
-        (["threshold=0.4"], '{"text": "a"}\n', ["classification decides by no threshold"]),
         (["text=[a,b,c]"], '{"text": "a"}\n', ["no pair of columns"]),
     ],
 )
@@ -182,8 +181,19 @@ def test_the_threshold_of_several_labels(trained):
     assert [each["scores"] for each in nothing] == [each["scores"] for each in found]
 
 
+def test_the_threshold_of_two_classes(run):
+    usual = answers(say("predict", f"run={run}", stdin=lines(TEXTS)))
+    middle = sorted(scored(usual))[len(TEXTS) // 2]
+    found = answers(say("predict", f"run={run}", f"threshold={middle!r}", stdin=lines(TEXTS)))
+    assert [each["label"] == "pos" for each in found] == [each >= middle for each in scored(usual)]
+    assert all(each["score"] == each["scores"][each["label"]] for each in found)
+    assert scored(found) == scored(usual)
+
+
 def test_numbers(trained):
     run = trained("regression", "method=lora")
+    said = say("predict", f"run={run}", "threshold=0.4", stdin=lines(TEXTS))
+    assert said.refused and "threshold: regression decides by no threshold" in said.err
     found = answers(say("predict", f"run={run}", stdin=lines(TEXTS)))
     assert [set(each) for each in found] == [{"score"}] * len(TEXTS)
     assert all(isinstance(each["score"], float) for each in found)

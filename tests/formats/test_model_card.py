@@ -213,6 +213,35 @@ def folder(tmp_path, monkeypatch):
     return write
 
 
+FITTED = {
+    "step": 1250, "rows": 1200, "temperature": 1.5, "threshold": 0.31, "bins": 15,
+    "ece": {"before": 0.08, "after": 0.02}, "loss": {"before": 0.4, "after": 0.3},
+    "tuned": {"metric": "f1", "before": 0.7, "after": 0.75},
+}  # fmt: skip
+
+
+def test_what_was_fitted_on_validation_is_told():
+    text = card(calibration=FITTED)
+    for line in (
+        "The logits are divided by a temperature of 1.5, fitted on validation; it is folded into"
+        " the head. ECE has 15 bins.",
+        "| ECE | 0.0800 | 0.0200 |",
+        "| loss | 0.4000 | 0.3000 |",
+        "`正面` is given from a probability of 0.31, tuned on validation, where f1 went from 0.7000"
+        " to 0.7500: the validation numbers above flatter, the test's do not.",
+    ):
+        assert line in text.splitlines()
+    assert "A plain transformers pipeline does not know the threshold" in text
+    several = card(
+        calibration={**FITTED, "temperature": None, "threshold": {"a|b": 0.25, "c": 0.5}}
+    )
+    assert "temperature" not in several
+    assert "| `a\\|b` | 0.25 |" in several and "| `c` | 0.5 |" in several
+    assert "threshold" not in card() and "temperature" not in card()
+    calm = card(calibration={**FITTED, "threshold": None})
+    assert "threshold" not in calm and "temperature of 1.5" in calm
+
+
 def logits(model, pair):
     ids = [[2, 4, 5, 6, 7, 8, 3] + ([4, 9, 5, 1, 1, 8, 3] if pair else [])]
     types = [[0] * 7 + [1] * (len(ids[0]) - 7)]
@@ -245,6 +274,43 @@ def test_the_code_runs_and_gives_the_model_s_answer(folder, capsys, task, pair):
         assert out == str(wanted)
     else:
         assert float(out) == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize("form", ["transformers", "peft"])
+@pytest.mark.parametrize("task", ["classification", "multi_label"])
+@pytest.mark.parametrize("above", [False, True])
+def test_the_code_decides_by_the_threshold(folder, capsys, task, above, form):
+    model, labels = folder(task, "merged")
+    if task == "classification":
+        labels = ["负面", "正面"]
+        model.config.id2label, model.num_labels = dict(enumerate(labels)), 2
+        model.classifier = torch.nn.Linear(8, 2)
+    model.save_pretrained("merged")
+    values = logits(model, pair=False)
+    p = values.sigmoid() if task == "multi_label" else values.softmax(-1)
+    by = -1e-3 if above else 1e-3  # just below or just above what the model says
+    threshold = float(p[1]) + by
+    if task == "multi_label":
+        threshold = {name: float(each) + by for name, each in zip(labels, p, strict=True)}
+    text = card(
+        name="merged", task=task, labels=labels, max_length=32,
+        calibration={**FITTED, "threshold": threshold},
+    )  # fmt: skip
+    if form == "peft":
+        lines = python(card(
+            name="merged", form="peft", task=task, labels=labels, max_length=32,
+            calibration={**FITTED, "threshold": threshold},
+        ))  # fmt: skip
+        # the base alone, for want of an adapter: what follows the logits is the same
+        plain = "from transformers import AutoModelForSequenceClassification as AutoPeftModel"
+        lines = re.sub("from peft import .*", plain + "ForSequenceClassification", lines)
+        text = f"```python\n{lines.replace(', num_labels=' + str(len(labels)), '')}\n```"
+    exec(compile(python(text), "card", "exec"), {})
+    out = capsys.readouterr().out.strip()
+    if task == "multi_label":
+        assert out == str(labels if above else [])
+    else:
+        assert out.startswith(labels[int(above)])
 
 
 @pytest.mark.parametrize("task", PROBLEMS)

@@ -17,6 +17,7 @@ from bertft.config.model import ModelConfig
 from bertft.errors import EnvironmentFailed, UsageError
 from bertft.models.load import (
     is_transformers_folder,
+    last_linear,
     load_config,
     load_model,
     load_tokenizer,
@@ -348,3 +349,28 @@ def test_a_random_model_takes_its_vocabulary_from_the_tokenizer():
     assert (config.vocab_size, config.pad_token_id, config.num_labels, source) == (77, 3, 3, None)
     found = load_model(chosen, config, source, AUTO)
     assert sorted(found.new) == HEAD and architecture["model_type"] == "bert"
+
+
+HEADS = {
+    "bert": "classifier", "roberta": "classifier.out_proj", "distilbert": "classifier",
+    "electra": "classifier.out_proj", "albert": "classifier", "modernbert": "classifier",
+    "mpnet": "classifier.out_proj", "deberta-v2": "classifier",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_the_last_layer_of_the_head_scales_the_logits(kind):
+    # of as many labels as the head is wide: only the place tells its two layers apart
+    labels = 24 if kind == "roberta" else 3
+    sizes = {**TINY, "num_labels": labels, "pad_token_id": 0}
+    config = transformers.AutoConfig.for_model(kind, **sizes)
+    torch.manual_seed(0)
+    model = transformers.AutoModelForSequenceClassification.from_config(config).eval()
+    last = last_linear(model)
+    assert dict(model.named_modules())[HEADS[kind]] is last
+    ids = torch.arange(5, 15)[None]
+    with torch.no_grad():
+        before = model(input_ids=ids).logits
+        last.weight.div_(2.5)
+        last.bias.add_(1).div_(2.5)
+        torch.testing.assert_close(model(input_ids=ids).logits, (before + 1) / 2.5)

@@ -116,3 +116,20 @@ def test_a_student_stands_beside_its_teacher():
         "student: accuracy 0.9000, 68.0 MB, – rows/s in evaluation",
         "they agree on 95.4% of validation",
     ]
+
+
+def test_what_was_fitted_afterwards_has_its_lines():
+    told = {
+        "temperature": 1.5, "threshold": 0.31, "ece": {"before": 0.08, "after": 0.02},
+        "loss": {"before": 0.4, "after": 0.3},
+        "tuned": {"metric": "f1", "before": 0.7, "after": 0.75},
+    }  # fmt: skip
+    temperature = "temperature 1.5: ECE 0.0800 → 0.0200, loss 0.4000 → 0.3000 on validation"
+    gain = "f1 0.7000 → 0.7500 on the validation rows that it was tuned on"
+    lines = result_lines({**METRICS, "calibration": told}, "run")
+    assert lines[1:3] == [temperature, f"threshold 0.31: {gain}"]
+    several = {**told, "threshold": {"a": 0.1, "b": 0.2}}
+    lines = result_lines({**METRICS, "calibration": several}, "run")
+    assert lines[2] == f"thresholds of 2 labels: {gain}"
+    alone = {"temperature": None, "threshold": 0.31, "tuned": told["tuned"]}
+    assert result_lines({**METRICS, "calibration": alone}, "run")[1] == f"threshold 0.31: {gain}"

@@ -109,17 +109,19 @@ def test_answers_equal_the_pipeline(task, bert_tokenizer, tiny_bert, logits_of):
         assert answer["labels"] == [name for name in task.classes if expected[name] >= 0.5]
 
 
-def test_threshold_moves_the_answers_and_not_the_metrics(task, labelled):
+def test_thresholds_move_answers_and_metrics(task, labelled):
     logits = np.array([[0.0, 1.0, -1.0]], np.float32)  # 0.5, 0.73, 0.27
     truth = labelled([[1, 1, 0]])
-    before = task.metrics(logits, truth)
-    assert next(task.answers(logits, [{}]))["labels"] == ["film", "plot"]
-    task.threshold = 0.6
-    assert next(task.answers(logits, [{}]))["labels"] == ["plot"]
-    task.threshold = 0.2
-    assert next(task.answers(logits, [{}]))["labels"] == ["film", "plot", "片子"]
-    assert task.metrics(logits, truth) == before
-    assert before["accuracy"] == 1.0
+    for threshold, given, accuracy in (
+        (0.5, ["film", "plot"], 1.0),
+        (0.6, ["plot"], 0.0),
+        (0.2, ["film", "plot", "片子"], 0.0),
+        ({"片子": 0.2, "plot": 0.9, "film": 0.5}, ["film", "片子"], 0.0),
+        ({"片子": 0.3, "plot": 0.7, "film": 0.4}, ["film", "plot"], 1.0),
+    ):
+        task.decide_by(threshold)
+        assert next(task.answers(logits, [{}]))["labels"] == given
+        assert task.metrics(logits, truth)["accuracy"] == accuracy
 
 
 def test_model_settings(task):

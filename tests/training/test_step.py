@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from bertft.config.loss import LossConfig
 from bertft.data.batch import collate
 from bertft.data.order import micro_batches
 from bertft.models.precision import Precision
@@ -37,6 +38,25 @@ def test_a_window_of_micro_batches_equals_one_batch(stepper, table, everything, 
     assert torch.equal(found_penalty, penalty)
     for one, other in zip(found, whole, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("name", ["classification", "multi_label"])
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+def test_so_does_a_shaped_loss(stepper, table, task, name, size, gamma):
+    """Weights are no terms: the mean is over rows, whoever they came with."""
+    rows, chosen = table(LENGTHS, name), task(name)
+    chosen.shape_loss(LossConfig({"a": 0.25, "b": 3.0}, 0.1, gamma), rows)
+    made = stepper(chosen)
+    loss, _, whole = gradients(made, cut(rows, 7))
+    found_loss, _, found = gradients(made, cut(rows, size))
+    torch.testing.assert_close(found_loss, loss, rtol=1e-12, atol=0)
+    for one, other in zip(found, whole, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
+    plain, _, _ = gradients(stepper(name), cut(rows, 7))
+    assert abs(float(loss) - float(plain)) > 1e-2
+    alone = [float(gradients(made, [piece])[0]) for piece in cut(rows, 1)]
+    assert float(loss) == pytest.approx(np.mean(alone), rel=1e-12)
 
 
 def test_the_loss_is_the_mean_over_terms_not_over_rows_or_micro_batches(stepper, table, task):

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from bertft.config.messages import Problem
-from bertft.config.rules import data, device, distill, method, model, runs, trainer
+from bertft.config.rules import classes, data, device, distill, method, model, runs, trainer
 from bertft.config.rules.get import Get
 
 __all__ = ["RULES", "Get"]
 
 RULES: dict[str, tuple[Callable[[Get], Iterator[Problem]], ...]] = {
     "train": (*method.RULES, *distill.RULES, *trainer.RULES, *model.RULES, *data.RULES,
-              data.training_file, data.files_there, runs.resume, runs.check),
+              *classes.RULES, data.training_file, data.files_there, runs.resume, runs.check),
     "eval": (*data.RULES, runs.scored, runs.checkpoint, *device.RULES),
     "merge": (runs.checkpoint, device.known),
     "export": (runs.checkpoint, device.known),

@@ -10,6 +10,7 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 from transformers import BertConfig as Config
 
 from bertft.config.data import DataConfig
+from bertft.config.loss import LossConfig
 from bertft.config.parts.distill import Settings
 from bertft.config.trainer import TrainerConfig
 from bertft.data.batch import collate
@@ -25,6 +26,7 @@ from bertft.methods.new_modules import NewModules
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
 from bertft.tasks.classification import Task as Classification
+from bertft.tasks.shared.hard import Shape, categorical
 from bertft.training import optimizer as adamw
 from bertft.training.step import Stepper
 
@@ -146,6 +148,25 @@ def test_rows_without_labels_learn_from_the_teacher_alone(size):
     soft = 9 * (p * (p.log() - logits.div(3).log_softmax(1))).sum() / 7
     assert losses == pytest.approx({"hard": float(hard), "soft": float(soft)}, rel=1e-12)
     assert loss == pytest.approx(0.75 * float(hard) + 0.25 * float(soft), rel=1e-12)
+
+
+@pytest.mark.parametrize("size", [7, 2])
+def test_the_loss_of_the_labels_can_be_shaped(size):
+    """It alone: what is learnt from the teacher stays as it was."""
+    first, second = table(LENGTHS[:4]), table(LENGTHS[4:], labelled=False, seed=8)
+    joined, taught = JoinedTable(first, second, 4), np.random.default_rng(0).normal(size=(7, 3))
+    made = stepper(taught=StoredLogits(taught, None, {}), weight=0.25)
+    batches = [collate(joined, part, ("labels",)) for part in micro_batches(np.arange(7), size)]
+    _, _, plain = gradients(made, batches)
+    made.task.shape_loss(LossConfig([3.0, 0.5, 1.0], 0.1, 2.0), first)
+    loss, _, losses = gradients(made, batches)
+    with torch.no_grad():
+        logits = made.runner(collate(joined, np.arange(4), ()))
+    labels = torch.from_numpy(first.gather("labels", np.arange(4)))
+    shape = Shape(torch.tensor([3.0, 0.5, 1.0], dtype=torch.float64), 0.1, 2.0)
+    hard = float(categorical(logits, labels, shape)) / 4
+    assert losses == pytest.approx({"hard": hard, "soft": plain["soft"]}, rel=1e-12)
+    assert loss == pytest.approx(0.75 * hard + 0.25 * plain["soft"], rel=1e-12)
 
 
 def test_answers_that_are_remembered_teach_as_the_live_teacher_does():

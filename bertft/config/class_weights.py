@@ -1,0 +1,58 @@
+"""Class weights as they are asked for, ``balanced``, a mapping or a list: what is wrong with them.
+
+problems("ballanced")                          no kind of weights
+problems({"pos": -1})                          no weight
+problems({"poss": 2}, ["neg", "pos"])          no class: did you mean 'pos'?
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from bertft.config.messages import Problem, did_you_mean
+
+__all__ = ["BALANCED", "problems"]
+
+BALANCED = "balanced"
+_WHERE = "loss.class_weights"
+
+
+def problems(asked: Any, names: Sequence[str] | None = None) -> Iterator[Problem]:
+    """Of weights that are not null; ``names`` None: the classes are not known yet."""
+    if asked is None or asked == BALANCED:
+        return
+    if not isinstance(asked, (dict, list)) or not asked:
+        yield Problem(
+            _WHERE, f"{asked!r} is no weights",
+            "Take balanced, {label: weight}, or a list in the order of the labels",
+        )  # fmt: skip
+        return
+    named = asked if isinstance(asked, dict) else dict(enumerate(asked))
+    wrong = {name: each for name, each in named.items() if not _is_weight(each)}
+    for name, each in wrong.items():
+        yield Problem(_WHERE, f"{each!r} of {name} is no weight", "Give a number of at least 0")
+    if not wrong and not any(named.values()):
+        yield Problem(_WHERE, "every weight is 0: nothing would be learnt", "Raise one")
+    if names is None:
+        return
+    if isinstance(asked, list):
+        if len(asked) != len(names):
+            yield Problem(
+                _WHERE, f"{len(asked)} weights of {len(names)} classes",
+                f"Give one each, in the order {', '.join(names[:8])}",
+            )  # fmt: skip
+        return
+    for name in asked:
+        if str(name) not in names:
+            hint = did_you_mean(name, names)
+            yield Problem(
+                _WHERE, f"{str(name)!r} is none of the {len(names)} classes",
+                f"{hint[:1].upper()}{hint[1:]}",
+            )  # fmt: skip
+
+
+def _is_weight(value: Any) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and math.isfinite(value) and value >= 0

@@ -1,0 +1,72 @@
+"""Losses, temperatures and thresholds of tasks that have none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bertft.config import class_weights
+from bertft.config.messages import Problem
+from bertft.config.rules.get import Get, default
+
+__all__ = ["RULES"]
+
+_TASKS = ("classification", "multi_label")
+_SHAPES = ("class_weights", "label_smoothing", "focal_gamma")
+
+
+def _loss(get: Get) -> Iterator[Problem]:
+    """Nothing shapes the loss of a task without classes of its own, or one that has no weight."""
+    task = get("data.task")
+    asked = [f"loss.{name}" for name in _SHAPES if get(f"loss.{name}") != default(f"loss.{name}")]
+    if task not in (None, *_TASKS):
+        for path in asked:
+            yield Problem(
+                path, f"means nothing for task={task}",
+                "Leave it out: it is for classification and multi_label",
+            )  # fmt: skip
+    elif asked and _soft_alone(get):
+        yield Problem(
+            asked[0], "means nothing where the labels have no weight beside the teacher",
+            "Leave it out, or lower method.distill.weight",
+        )  # fmt: skip
+
+
+def _soft_alone(get: Get) -> bool:
+    weight, hard = get("method.distill.weight"), get("method.distill.hard_weight")
+    if not get("method.distill.teacher") or weight is None:
+        return False
+    return hard == 0 if hard is not None else weight >= 1
+
+
+def _weights(get: Get) -> Iterator[Problem]:
+    labels = get("data.labels")
+    names = [str(each) for each in labels] if isinstance(labels, list) else None
+    yield from class_weights.problems(get("loss.class_weights"), names)
+
+
+def _temperature(get: Get) -> Iterator[Problem]:
+    task = get("data.task")
+    if get("calibrate") is not None and task not in (None, *_TASKS):
+        yield Problem(
+            "calibrate", f"means nothing for task={task}",
+            "Leave it out: it is for the probabilities of classification and multi_label",
+        )  # fmt: skip
+
+
+def _threshold(get: Get) -> Iterator[Problem]:
+    task, labels = get("data.task"), get("data.labels")
+    if not get("tune_threshold"):
+        return
+    if task not in (None, *_TASKS):
+        yield Problem(
+            "tune_threshold", f"means nothing for task={task}",
+            "Leave it out: it is for two classes, or multi_label",
+        )  # fmt: skip
+    elif task == "classification" and isinstance(labels, list) and len(labels) != 2:
+        yield Problem(
+            "tune_threshold", f"means nothing for {len(labels)} classes, of which the likeliest"
+            " is given", "Leave it out: it is for two classes, or multi_label",
+        )  # fmt: skip
+
+
+RULES = (_loss, _weights, _temperature, _threshold)

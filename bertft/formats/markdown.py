@@ -1,0 +1,29 @@
+"""Tables, words and code in Markdown, whatever characters they hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+__all__ = ["code", "plain", "table"]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    escaped = ([cell.replace("|", "\\|") for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
+
+
+def plain(text: str) -> str:
+    """One line of Markdown without a tag."""
+    return " ".join(text.split()).replace("<", "&lt;")
+
+
+def code(text: str) -> str:
+    """``text`` as code, within as many backticks as it needs."""
+    line = " ".join(text.split())
+    longest = max((len(run) for run in re.findall("`+", line)), default=0)
+    if longest == 0:
+        return f"`{line}`"
+    fence = "`" * (longest + 1)
+    return f"{fence} {line} {fence}"

@@ -1,0 +1,1 @@
+"""What is fitted to a model's answers after its training: a temperature, thresholds."""

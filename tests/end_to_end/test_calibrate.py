@@ -1,0 +1,230 @@
+"""Losses, temperature and thresholds from train to eval, merge, export, predict and a resume."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+
+import numpy as np
+import pytest
+from small_runs import QUICK, answers, crash, outcome, read, say, write_classes, write_task
+from transformers import pipeline
+
+from bertft.assembly.check_rows import read_check_rows
+from bertft.assembly.saved import open_saved
+from bertft.assembly.scores import score
+from bertft.assembly.teacher import digest_of
+
+FITTED = (
+    "method=lora", "trainer.epochs=4", "trainer.learning_rate=1e-2", "loss.label_smoothing=0.2",
+    "loss.focal_gamma=1", "calibrate=temperature", "tune_threshold=true",
+)  # fmt: skip
+TASKS = {
+    "classification": ("classification", *FITTED, "data.metric=f1", "loss.class_weights=balanced"),
+    "multi_label": ("multi_label", *FITTED),
+}
+
+
+@pytest.fixture(params=TASKS)
+def run(request, trained):
+    return trained(*TASKS[request.param])
+
+
+def rows_of(run, split="test"):
+    return run.parent / f"{split}.csv"
+
+
+def scores_of(found):
+    return np.array([list(each["scores"].values()) for each in found])
+
+
+def test_eval_gives_what_training_told(run, place):
+    told = read(run / "metrics.json")
+    fitted = told["calibration"]
+    assert list(told) == [
+        "best", "validation", "test", "train", "parameters", "calibration",
+    ]  # fmt: skip
+    assert fitted["step"] == told["best"]["step"] and fitted["rows"] == 24
+    assert fitted["temperature"] > 0 and fitted["bins"] == 15
+    assert fitted["loss"]["after"] < fitted["loss"]["before"]
+    assert fitted["tuned"]["after"] >= fitted["tuned"]["before"]
+    assert told["best"]["value"] == told["validation"][told["best"]["metric"]]
+    assert fitted["tuned"]["after"] == told["validation"][fitted["tuned"]["metric"]]
+    assert fitted["loss"]["after"] == pytest.approx(told["validation"]["loss"], rel=1e-9)
+    assert say("eval", f"run={run}", "hydra.run.dir=e").status == 0
+    assert read(place / "e/metrics.json") == {"validation": told["validation"]}
+    said = say("eval", f"run={run}", "split=test", "hydra.run.dir=t")
+    assert said.status == 0 and read(place / "t/metrics.json") == {"test": told["test"]}
+    assert say("verify", f"run={run}").status == 0
+
+
+def test_nothing_of_it_is_in_the_checkpoint(run, trained, place):
+    """Another one, and the same of a run that asked for nothing, answer as they were trained."""
+    task = "multi_label" if "multi_label" in str(run.parent) else "classification"
+    words = [each for each in TASKS[task] if "calibrate" not in each and "tune_" not in each]
+    plain = trained(*words)
+    for file in ("checkpoints/best/adapter.safetensors", "metrics.jsonl"):
+        assert (run / file).read_bytes() == (plain / file).read_bytes()
+    fitted = read(run / "metrics.json")["calibration"]
+    raw, now = (
+        scores_of(answers(say("predict", f"run={each}", f"input={rows_of(run)}")))
+        for each in (plain, run)
+    )
+    if task == "multi_label":
+        logits = np.log(raw) - np.log1p(-raw)
+        expected = 1 / (1 + np.exp(-logits / fitted["temperature"]))
+    else:
+        powers = raw ** (1 / fitted["temperature"])
+        expected = powers / powers.sum(1, keepdims=True)
+    np.testing.assert_allclose(now, expected, atol=1e-6)
+    assert np.abs(now - raw).max() > 1e-3
+    other = next(
+        int(path.name[5:])
+        for path in sorted((run / "checkpoints").glob("step-*"))
+        if int(path.name[5:]) != fitted["step"]
+    )
+    same = [
+        answers(say("predict", f"run={each}", f"checkpoint={other}", f"input={rows_of(run)}"))
+        for each in (plain, run)
+    ]
+    assert same[0] == same[1]
+
+
+def test_answers_follow_the_threshold(run):
+    threshold = read(run / "metrics.json")["calibration"]["threshold"]
+    for each in answers(say("predict", f"run={run}", f"input={rows_of(run, 'validation')}")):
+        if isinstance(threshold, dict):
+            over = [name for name, score in each["scores"].items() if score >= threshold[name]]
+            assert each["labels"] == over
+        else:
+            assert each["label"] == ("pos" if each["scores"]["pos"] >= threshold else "neg")
+            assert each["score"] == each["scores"][each["label"]]
+
+
+def test_a_merged_folder_and_an_adapter_answer_alike(run, place):
+    fitted = read(run / "metrics.json")["calibration"]
+    assert say("merge", f"run={run}", "out=merged").status == 0
+    assert say("export", f"run={run}", "out=adapter").status == 0
+    assert read(place / "merged/config.json")["decision_threshold"] == fitted["threshold"]
+    assert read(place / "adapter/bertft.json")["threshold"] == fitted["threshold"]
+    rows = f"input={rows_of(run)}"
+    mine, *others = (
+        answers(say("predict", f"run={each}", rows)) for each in (run, "merged", "adapter")
+    )
+    kind = "labels" if "labels" in mine[0] else "label"
+    for found in others:
+        np.testing.assert_allclose(scores_of(found), scores_of(mine), atol=1e-5)
+        assert [each[kind] for each in found] == [each[kind] for each in mine]
+    said = say(
+        "eval", "run=merged", "data=files", f"data.validation={rows_of(run, 'validation')}",
+        *(["data.task=multi_label"] * (kind == "labels")), "hydra.run.dir=e",
+    )  # fmt: skip
+    assert said.status == 0, said
+    told = read(run / "metrics.json")["validation"]
+    assert read(place / "e/metrics.json")["validation"] == pytest.approx(told, abs=1e-5)
+    ask = pipeline("text-classification", model=str(place / "merged"), top_k=None)
+    text = rows_of(run).read_text().splitlines()[1].rpartition(",")[0].strip('"')
+    plain = {each["label"]: each["score"] for each in ask([text])[0]}
+    assert plain == pytest.approx(mine[0]["scores"], abs=1e-5)
+    for folder in ("merged", "adapter"):
+        card = (place / folder / "README.md").read_text(encoding="utf-8")
+        assert "divided by a temperature of" in card and "tuned on validation" in card
+        assert "A plain transformers pipeline does not know the threshold" in card
+
+
+def test_as_a_teacher_it_is_another_one(trained):
+    """Of the same weights: its answers are divided, and so may not be taken from the cache."""
+    words = TASKS["classification"]
+    run, plain = trained(*words), trained(*(w for w in words if w not in FITTED[-2:]))
+    fitted, raw = (open_saved(str(each), precision="fp32", device="cpu") for each in (run, plain))
+    assert digest_of(fitted) != digest_of(raw)
+    rows = read_check_rows(run / "check_rows.jsonl")
+    divided, before = score(fitted, rows)[0], score(raw, rows)[0]
+    temperature = fitted.calibration["temperature"]
+    np.testing.assert_array_equal(divided, before / np.float32(temperature))
+    fitted.adapted.fold()
+    assert fitted.adapted.runner.temperature is None
+    np.testing.assert_allclose(score(fitted, rows)[0], divided, atol=1e-5)
+
+
+def test_a_run_on_a_merged_folder_does_not_inherit_its_threshold(trained, place):
+    run = trained(*TASKS["classification"])
+    assert say("merge", f"run={run}", "out=merged").status == 0
+    write_classes(place / "a.csv", 16, 0)
+    said = say(
+        "train", "data=files", "data.train=a.csv", "data.validation=a.csv", "model.path=merged",
+        "trainer.steps=1", "method=head", "hydra.run.dir=next",
+    )  # fmt: skip
+    assert said.status == 0, said
+    assert say("merge", "run=next", "out=plain").status == 0
+    assert "decision_threshold" not in read(place / "plain/config.json")
+
+
+@pytest.mark.parametrize("wrong", [1.5, "0.3", {"neg": 0.3, "pos": 0.4}, {"pos": 2}, {}])
+def test_a_threshold_that_cannot_be_is_told(trained, place, wrong):
+    assert say("merge", f"run={trained(*TASKS['classification'])}", "out=merged").status == 0
+    config = read(place / "merged/config.json")
+    (place / "merged/config.json").write_text(json.dumps({**config, "decision_threshold": wrong}))
+    said = say("predict", "run=merged", stdin='{"text": "good"}\n')
+    assert said.refused and "threshold" in said.err, said
+
+
+@pytest.mark.parametrize(
+    "change", [{"temperature": -1.0}, {"temperature": "2"}, {"threshold": 3.0}, {"step": "8"}]
+)
+def test_a_calibration_that_cannot_be_is_named(copied, change):
+    run = copied(*TASKS["classification"])
+    told = read(run / "metrics.json")
+    told["calibration"] |= change
+    (run / "metrics.json").write_text(json.dumps(told))
+    said = say("verify", f"run={run}")
+    assert said.status == 2 and "DAMAGED  metrics.json" in said.out, said
+    assert "its calibration cannot be" in said.out
+    assert say("eval", f"run={run}").refused
+
+
+@pytest.mark.slow
+def test_cut_off_and_gone_on_with_it_ends_the_same(place):
+    """Killed in a save, and while the result is written: what was fitted is found again."""
+    words = ["train", *QUICK, *write_task(place, "classification"), "quiet=true"]
+    words += [*FITTED[2:], "data.metric=f1"]
+    (whole,) = crash([([*words, f"hydra.run.dir={place / 'whole'}"], None)])
+    jobs = []
+    for point in ("write adapter.safetensors", "create metrics.json"):
+        run = place / point.split()[1]
+        number = 1 + next(n for n, each in enumerate(whole["points"]) if each.startswith(point))
+        jobs.append(([*words, f"hydra.run.dir={run}"], f"SIGKILL:{number}"))
+        jobs.append((["train", f"resume={run}", "quiet=true"], None))
+    told = crash(jobs)
+    assert [each["status"] for each in told] == [-signal.SIGKILL, 0] * 2, told
+    expected = read(place / "whole/metrics.json")["calibration"]
+    for name in ("adapter.safetensors", "metrics.json"):
+        assert outcome(place / name) == outcome(place / "whole")
+        assert read(place / name / "metrics.json")["calibration"] == expected
+
+
+def test_a_run_that_goes_on_drops_what_was_fitted_until_its_end(trained, place):
+    run = shutil.copytree(trained(*TASKS["classification"]), place / "run", symlinks=True)
+    before = read(run / "metrics.json")
+    assert say("train", f"resume={run}", "trainer.epochs=5", "quiet=true").status == 0
+    after = read(run / "metrics.json")
+    assert after["train"]["steps"] > before["train"]["steps"]
+    assert after["calibration"]["step"] == after["best"]["step"]
+    (run / "metrics.json").unlink()
+    said = say("predict", f"run={run}", stdin='{"text": "good"}\n')
+    assert said.status == 0 and "is not finished: nothing is fitted to its answers yet" in said.err
+
+
+def test_what_shows_only_with_the_rows_is_told_before_any_work(place):
+    write_classes(place / "a.csv", 12, 0, ("one", "two"))
+    words = ("train", "data=files", "data.train=a.csv", "model=tiny", "hydra.run.dir=run")
+    said = say(*words, "loss.class_weights={tow:2}")
+    assert said.refused and "'tow' is none of the 2 classes. Did you mean 'two'?" in said.err
+    (place / "a.csv").write_text("text,label\n" + "".join(f"t {n},{n % 3}\n" for n in range(12)))
+    said = say(*words, "tune_threshold=true", "loss.class_weights=[1,2]")
+    assert said.refused and "2 things are wrong" in said.err, said
+    assert "means nothing for 3 classes" in said.err and "2 weights of 3 classes" in said.err
+    said = say(*words, "data.labels=[0,1,2,3]", "loss.class_weights=balanced")
+    assert said.refused and "no training row has 3" in said.err, said
+    assert list(place.glob("run/*")) == []

@@ -1,0 +1,106 @@
+"""The temperature against a search on a line, the calibration error against its definition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy.optimize import minimize_scalar
+
+from bertft.tasks.calibration.temperature import calibration_error, fit_temperature
+from bertft.tasks.classification import Task as Classification
+from bertft.tasks.multi_label import Task as MultiLabel
+
+
+def sampled(rows, classes, seed):
+    """Logits, and labels drawn from their softmax: calibrated as they are."""
+    draw = np.random.default_rng(seed)
+    logits = draw.normal(size=(rows, classes)) * 2
+    powers = np.exp(logits)
+    labels = (draw.random((rows, 1)) > np.cumsum(powers / powers.sum(1, keepdims=True), 1)).sum(1)
+    return logits, labels
+
+
+@pytest.mark.parametrize("scale", [0.02, 0.5, 1.0, 3.0, 50.0])
+@pytest.mark.parametrize("classes", [2, 5])
+def test_it_is_the_least_point_of_the_loss(scale, classes, settings, labelled):
+    logits, labels = sampled(400, classes, classes)
+    logits = (scale * logits).astype(np.float32)
+    task = Classification(settings(), [f"c{n}" for n in range(classes)])
+    found = task.temperature(logits, labelled(labels))
+    z, y = torch.from_numpy(logits).double(), torch.from_numpy(labels)
+    line = minimize_scalar(
+        lambda log_t: float(F.cross_entropy(z / np.exp(log_t), y)),
+        bounds=(np.log(scale) - 3, np.log(scale) + 3), method="bounded",
+        options={"xatol": 1e-10},
+    )  # fmt: skip
+    assert found == pytest.approx(np.exp(line.x), rel=1e-6)
+    assert found == pytest.approx(scale, rel=0.2), "labels drawn from the logits undo the scale"
+    log_t = torch.tensor(np.log(found), requires_grad=True)
+    F.cross_entropy(z / log_t.exp(), y).backward()
+    assert abs(float(log_t.grad)) < 1e-7
+
+
+def test_of_several_labels_it_is_one_for_all(settings, labelled):
+    draw = np.random.default_rng(1)
+    logits = draw.normal(size=(300, 3)) * 2
+    labels = (draw.random((300, 3)) < 1 / (1 + np.exp(-logits))).astype(np.float32)
+    task = MultiLabel(settings(), ["a", "b", "c"])
+    found = task.temperature((4 * logits).astype(np.float32), labelled(labels))
+    z, y = torch.from_numpy((4 * logits).astype(np.float32)).double(), torch.from_numpy(labels)
+    line = minimize_scalar(
+        lambda t: float(F.binary_cross_entropy_with_logits(z / t, y.double())),
+        bounds=(1, 20), method="bounded", options={"xatol": 1e-9},
+    )  # fmt: skip
+    assert found == pytest.approx(line.x, rel=1e-6)
+
+
+def test_where_every_answer_is_right_nothing_is_the_least(settings, labelled):
+    task = Classification(settings(), ["a", "b"])
+    right = np.array([[1, 0], [0, 3], [2, 1]], np.float32)
+    assert task.temperature(right, labelled([0, 1, 0])) is None
+    assert task.temperature(right, labelled([0, 1, 1])) is not None
+
+
+def test_nor_where_the_logits_say_less_than_nothing():
+    z, y = torch.tensor([[1.0, 0.0], [0.0, 2.0]]).double(), torch.tensor([1, 0])
+    assert fit_temperature(z, lambda each: F.cross_entropy(each, y)) is None
+
+
+def by_definition(confidence, right, bins):
+    total = 0.0
+    for b in range(1, bins + 1):
+        inside = (confidence > (b - 1) / bins) & (confidence <= b / bins)
+        if b == 1:
+            inside |= confidence == 0
+        if inside.any():
+            total += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
+    return total
+
+
+def test_calibration_error_is_its_definition():
+    draw = np.random.default_rng(0)
+    confidence = np.concatenate([draw.random(500), [0.0, 1.0, 0.2, 0.4, 0.6]])
+    right = draw.random(505) < confidence**2
+    for bins in (5, 15):
+        found = calibration_error(confidence, right, bins)
+        assert found == pytest.approx(by_definition(confidence, right, bins), abs=1e-12)
+
+
+def test_calibration_error_by_hand():
+    """Of 4 answers at 0.9 two are right, of 4 at 0.5 two: ½ · 0.4 + ½ · 0."""
+    confidence = np.array([0.9] * 4 + [0.5] * 4)
+    right = np.array([1, 1, 0, 0] * 2, bool)
+    assert calibration_error(confidence, right) == pytest.approx(0.2)
+    assert calibration_error(np.ones(3), np.ones(3, bool)) == 0
+
+
+def test_a_scale_that_is_undone_lowers_the_error(settings, labelled):
+    logits, labels = sampled(2000, 3, 9)
+    task = Classification(settings(), ["a", "b", "c"])
+    sharp, rows = (3 * logits).astype(np.float32), labelled(labels)
+    calm = sharp / np.float32(task.temperature(sharp, rows))
+    assert task.calibration_error(sharp, rows) > 0.15
+    assert task.calibration_error(calm, rows) < 0.03
+    assert task.metrics(calm, rows)["accuracy"] == task.metrics(sharp, rows)["accuracy"]

@@ -1,0 +1,138 @@
+"""Thresholds against trying every one of them, and every combination of them."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+
+from bertft.errors import UsageError
+from bertft.tasks.calibration.thresholds import best, cuts
+from bertft.tasks.classification import Task as Classification
+from bertft.tasks.multi_label import Task as MultiLabel
+
+
+def logit(p):
+    return np.log(p) - np.log1p(-p)
+
+
+def two(p):
+    """Logits of two classes, the second of probability ``p``."""
+    return np.stack([np.zeros_like(p), logit(p)], 1)
+
+
+def test_cuts_lie_between_neighbouring_scores():
+    found = cuts(np.array([0.8, 0.2, 0.6, 0.2]), np.array([True, False, True, True]))
+    assert found.thresholds.tolist() == pytest.approx([0.1, 0.4, 0.5, 0.7, 0.9])
+    assert found.given.tolist() == [4, 2, 2, 1, 0]
+    assert found.both.tolist() == [3, 2, 2, 1, 0]
+    assert (found.true, found.rows) == (3, 4)
+
+
+def test_nothing_lies_beyond_0_and_1():
+    found = cuts(np.array([0.0, 1.0, 1.0]), np.array([False, True, False]))
+    assert found.thresholds.tolist() == [0.5] and found.given.tolist() == [2]
+
+
+def test_neighbours_with_nothing_between_are_told_apart():
+    low = 0.3
+    high = np.nextafter(low, 1)
+    found = cuts(np.array([low, high]), np.array([False, True]))
+    k = best(found.f1(), found.thresholds)
+    assert found.f1()[k] == 1 and low < found.thresholds[k] <= high
+
+
+def test_of_equals_the_nearest_to_one_half_is_taken():
+    thresholds = np.array([0.1, 0.45, 0.5, 0.8])
+    assert best(np.array([1.0, 1, 0, 1]), thresholds) == 1
+    assert best(np.array([1.0, 1, 1, 1]), thresholds) == 2
+
+
+@pytest.mark.parametrize("metric", ["f1", "accuracy", "f1_macro", "f1_micro", "matthews", "loss"])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_of_two_classes_it_is_the_best_of_the_metric(metric, seed, settings, labelled):
+    draw = np.random.default_rng(seed)
+    truth = (draw.random(60) < 0.25).astype(int)
+    p = np.clip(np.round(draw.normal(0.25 + 0.2 * truth, 0.15), 2), 0.01, 0.99)
+    task, rows = Classification(settings(metric=metric), ["no", "yes"]), labelled(truth)
+    threshold, name = task.best_threshold(two(p), rows)
+    assert name == ("f1" if metric == "loss" else metric)
+    measure = {
+        "accuracy": accuracy_score, "matthews": matthews_corrcoef, "f1": f1_score,
+        "f1_macro": lambda t, g: f1_score(t, g, average="macro", labels=np.unique([*t, *g])),
+        "f1_micro": lambda t, g: f1_score(t, g, average="micro"),
+    }[name]  # fmt: skip
+    every = [measure(truth, (p >= t).astype(int)) for t in np.arange(0.005, 1, 0.01)]
+    task.decide_by(threshold)
+    assert task.metrics(two(p), rows)[name] == pytest.approx(max(every), abs=1e-12)
+    assert np.abs(p - threshold).min() > 1e-3, "it lies between scores, not on one"
+
+
+def test_what_gains_nothing_stays_at_one_half(settings, labelled):
+    task = Classification(settings(), ["no", "yes"])
+    p = np.array([0.1, 0.3, 0.6, 0.9])
+    assert task.best_threshold(two(p), labelled([0, 0, 1, 1])) == (0.5, "accuracy")
+
+
+def several(seed):
+    draw = np.random.default_rng(seed)
+    truth = (draw.random((25, 3)) < [0.1, 0.5, 0.3]).astype(np.float32)
+    p = np.clip(np.round(draw.normal(0.3 + 0.2 * truth, 0.2), 2), 0.02, 0.98)
+    return logit(p), truth
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_of_several_labels_micro_f1_is_the_best_of_all_combinations(seed, settings, labelled):
+    logits, truth = several(seed)
+    task, rows = MultiLabel(settings(), ["a", "b", "c"]), labelled(truth)
+    threshold, name = task.best_threshold(logits, rows)
+    assert (set(threshold), name) == ({"a", "b", "c"}, "f1_micro")
+    task.decide_by(threshold)
+    found = task.metrics(logits, rows)["f1_micro"]
+    each = []
+    for c in range(3):
+        scores = 1 / (1 + np.exp(-logits[:, c]))
+        levels = {((scores >= t).sum(), truth[scores >= t, c].sum())
+                  for t in [0, *(np.unique(scores) + 1e-6)]}  # fmt: skip
+        each.append(levels)
+    every = max(
+        2 * sum(both for _, both in chosen) / (truth.sum() + sum(given for given, _ in chosen))
+        for chosen in itertools.product(*each)
+    )
+    assert found == pytest.approx(every, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_else_it_is_the_best_f1_of_each_label(seed, settings, labelled):
+    logits, truth = several(seed)
+    truth[:, 0] = 0  # nobody has it: there is nothing to tune
+    task, rows = MultiLabel(settings(metric="accuracy"), ["a", "b", "c"]), labelled(truth)
+    threshold, name = task.best_threshold(logits, rows)
+    assert (threshold["a"], name) == (0.5, "f1_macro")
+    scores = 1 / (1 + np.exp(-logits))
+    for c, label in enumerate("abc"):
+        given = scores[:, c] >= threshold[label]
+        every = [
+            f1_score(truth[:, c], scores[:, c] >= t, zero_division=0)
+            for t in np.arange(0.005, 1, 0.01)
+        ]
+        assert f1_score(truth[:, c], given, zero_division=0) == pytest.approx(max(every))
+
+
+def test_answers_follow_the_threshold(settings):
+    task = Classification(settings(), ["no", "yes"])
+    logits = two(np.array([0.3, 0.45, 0.7]))
+    assert [each["label"] for each in task.answers(logits, None)] == ["no", "no", "yes"]
+    task.decide_by(0.4)
+    found = list(task.answers(logits, None))
+    assert [each["label"] for each in found] == ["no", "yes", "yes"]
+    assert found[1]["score"] == found[1]["scores"]["yes"] == pytest.approx(0.45)
+
+
+def test_refusals(settings):
+    with pytest.raises(UsageError, match="classification of 3 classes decides by no threshold"):
+        Classification(settings(), ["a", "b", "c"]).decide_by(0.4)
+    with pytest.raises(UsageError, match="thresholds of a, d do not fit the labels a, b"):
+        MultiLabel(settings(), ["a", "b"]).decide_by({"a": 0.1, "d": 0.2})

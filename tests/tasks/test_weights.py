@@ -1,0 +1,93 @@
+"""Class weights: balanced as scikit-learn and torch define it, asked for by name or in order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.utils.class_weight import compute_class_weight
+
+from bertft.config.class_weights import problems
+from bertft.config.loss import LossConfig
+from bertft.errors import UsageError
+from bertft.tasks.classification import Task as Classification
+from bertft.tasks.multi_label import Task as MultiLabel
+
+NAMES = ["bad", "good", "3"]
+
+
+def shaped(task, labelled, labels, **asked):
+    task.shape_loss(LossConfig(**asked), labelled(labels))
+    return task.shape
+
+
+def test_balanced_is_scikit_learns(settings, labelled):
+    labels = np.array([0] * 5 + [1] * 2 + [2] * 13)
+    shape = shaped(Classification(settings(), NAMES), labelled, labels, class_weights="balanced")
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    np.testing.assert_allclose(shape.weights.numpy(), expected, rtol=1e-15)
+    # so the mean weight of the training rows is 1, and no learning rate changes its meaning
+    assert float(shape.weights[torch.from_numpy(labels)].mean()) == pytest.approx(1, rel=1e-15)
+
+
+def test_balanced_labels_weigh_as_much_true_as_false(settings, labelled):
+    labels = np.array([[1, 0, 1], [1, 0, 0], [1, 1, 0], [0, 0, 0]], np.float32)
+    task = MultiLabel(settings(), NAMES)
+    shape = shaped(task, labelled, labels, class_weights="balanced")
+    assert shape.weights.tolist() == [1 / 3, 3.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "part"),
+    [
+        (Classification, [0, 0, 1], "no training row has 3"),
+        (MultiLabel, [[1, 0, 0], [0, 0, 1]], "no training row has good"),
+        (MultiLabel, [[1, 1, 0], [1, 0, 1]], "every training row has bad"),
+    ],
+)
+def test_there_must_be_something_to_balance(task, labels, part, settings, labelled):
+    with pytest.raises(UsageError, match=rf"loss\.class_weights.*{part}"):
+        shaped(task(settings(), NAMES), labelled, labels, class_weights="balanced")
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"good": 2}, [1, 2, 1]),
+        ({3: 0.5, "bad": 0}, [0, 1, 0.5]),
+        ([4, 2, 1], [4, 2, 1]),
+    ],
+)
+def test_asked_by_name_or_in_order(asked, expected, settings, labelled):
+    task = Classification(settings(), NAMES)
+    assert list(task.problems(LossConfig(class_weights=asked), False)) == []
+    shape = shaped(task, labelled, [0, 1, 2], class_weights=asked, label_smoothing=0.1)
+    assert (shape.weights.tolist(), shape.smoothing, shape.gamma) == (expected, 0.1, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "parts"),
+    [
+        ("ballanced", ["'ballanced' is no weights"]),
+        ([], ["[] is no weights"]),
+        ({"goood": 2, "good": 1}, ["'goood' is none of the 3 classes. Did you mean 'good'?"]),
+        ([1, 2], ["2 weights of 3 classes. Give one each, in the order bad, good, 3"]),
+        ({"bad": -1, "good": "much"}, ["-1 of bad is no weight", "'much' of good is no weight"]),
+        ([float("nan"), True, 1], ["nan of 0 is no weight", "True of 1 is no weight"]),
+        ([0, 0, 0], ["every weight is 0"]),
+    ],
+)
+def test_what_is_no_weights(asked, parts):
+    found = [str(problem) for problem in problems(asked, NAMES)]
+    assert len(found) == len(parts)
+    for problem, part in zip(found, parts, strict=True):
+        assert problem.startswith("loss.class_weights: ") and part in problem
+
+
+def test_the_metric_stays_the_plain_loss(settings, labelled):
+    rows = labelled([0, 1, 1, 2])
+    logits = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    task = Classification(settings(), NAMES)
+    before = task.metrics(logits, rows)
+    task.shape_loss(LossConfig("balanced", 0.2, 2.0), rows)
+    assert task.metrics(logits, rows) == before
