@@ -59,8 +59,8 @@ def report_on(
                 )
         layouts = {"stream", "padded", adapted.runner.layout}
         material = Material(
-            run, config, metrics, adapted.task, adapted.parts, adapted.model, validation,
-            outputs, why,
+            run, config, metrics, adapted.counts(), adapted.task, adapted.parts,
+            adapted.model, validation, outputs, why,
             {each: padding_share(_passes(prepared, micro_batch), each) for each in layouts},
         )  # fmt: skip
     except Exception as error:

@@ -23,12 +23,14 @@ class Material:
     """``model`` is the best one, with its ``parts``; ``validation`` its features, if any.
 
     ``outputs``: what the task's metrics of the best model were made of; None: they are not there,
-    and ``without_outputs`` says why. ``padding``: layout → share of cells without a token.
+    and ``without_outputs`` says why. ``counts`` are those of the best model's parameters, by part,
+    after pruning; ``padding``: layout → share of cells without a token.
     """
 
     run: RunFolder
     config: TrainConfig
     metrics: dict[str, Any]
+    counts: dict[str, Any]
     task: BaseTask
     parts: Sequence[Part]
     model: Any

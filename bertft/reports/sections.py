@@ -12,7 +12,7 @@ from bertft.formats.figures import count, duration, size
 from bertft.formats.groups import by_group
 from bertft.reports.history import Series
 from bertft.reports.material import Material
-from bertft.runs.exhibits import Cell, Exhibit, Lines, Share, Table
+from bertft.runs.exhibits import Cell, Exhibit, Lines, Share, Size, Table
 
 __all__ = ["SECTIONS", "Section"]
 
@@ -55,7 +55,7 @@ def _curves(material: Material) -> Iterator[Exhibit]:
             "loss", "Loss", f"Mean of the steps between two points.{skipped}", series=shown,
             mark=best if "validation" in shown else None,
         )  # fmt: skip
-    if metric != "loss" and metric in history.evaluations:
+    if metric != "loss" and len(history.evaluations[metric][0]) > 1:  # one is no curve
         yield Lines(
             "metric", metric, "On validation; the ring is the checkpoint that was kept.",
             series={metric: history.evaluations[metric]}, mark=best,
@@ -92,7 +92,7 @@ def _teacher(material: Material) -> Iterator[Exhibit]:
         return
     rows: list[list[Cell]] = [
         [
-            side, told[side]["value"], told[side]["parameters"], size(told[side]["bytes"]),
+            side, told[side]["value"], told[side]["parameters"], Size(told[side]["bytes"]),
             round(told[side]["rows_per_second"]) if told[side]["rows_per_second"] else None,
         ]
         for side in ("teacher", "student")
@@ -107,19 +107,13 @@ def _teacher(material: Material) -> Iterator[Exhibit]:
 
 def _parameters(material: Material) -> Iterator[Exhibit]:
     """As the terminal has them, and what fine-tuning everything would train and store."""
-    counts = material.manifest["parameters"]
+    counts = material.counts
     base, head = counts["base"], counts["head"]
-    own = material.metrics["parameters"]
-    # The manifest's were counted at the start; what pruning left is known at the end.
     lines: dict[str, Mapping[str, int]] = {"head and new modules": dict.fromkeys(_COLUMNS, head)}
     lines |= {
         name.replace("_", " "): part for name, part in counts["parts"].items() if name != "head"
     }
-    total = {
-        "trainable": own["trainable"],
-        "kept": own["kept"] + head,
-        "exported": own["exported"] + head,
-    }
+    total = {name: sum(line[name] for line in lines.values()) for name in _COLUMNS}
     everything = dict.fromkeys(_COLUMNS, base + head)
     lines |= {"this run": total, "full fine-tuning": everything}
     yield Table(
@@ -128,7 +122,7 @@ def _parameters(material: Material) -> Iterator[Exhibit]:
         rows=[
             [
                 name, *(line[each] for each in _COLUMNS),
-                Share(line["trainable"] / (base + head)), size(4 * line["exported"]),
+                Share(line["trainable"] / (base + head)), Size(4 * line["exported"]),
             ]
             for name, line in lines.items()
         ],

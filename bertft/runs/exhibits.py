@@ -17,11 +17,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Cell", "Exhibit", "Grid", "Lines", "Points", "Share", "Table", "clipped", "printable"]
+__all__ = [
+    "Cell",
+    "Exhibit",
+    "Grid",
+    "Lines",
+    "Points",
+    "Share",
+    "Size",
+    "Table",
+    "clipped",
+    "printable",
+]
 
 
 class Share(float):
     """A part of a whole, from 0 to 1, that is read in percent."""
+
+
+class Size(int):
+    """Bytes."""
 
 
 Cell = str | int | float | None  # int: a count; float: a score; None: there is none

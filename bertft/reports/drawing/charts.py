@@ -26,7 +26,7 @@ _STYLES: tuple[Any, ...] = ("solid", (0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2
 
 def draw_lines(lines: Lines) -> Figure:
     """The series over steps, drawn from the last to the first, which lies above them."""
-    made = figure(5.0, 2.7)
+    made = figure(4.45, 2.5)
     plot = axes(made)
     ends = []
     for place, (name, (steps, values)) in reversed(list(enumerate(lines.series.items()))):
@@ -57,7 +57,7 @@ def draw_lines(lines: Lines) -> Figure:
 
 def draw_points(points: Points) -> Figure:
     """Square, with the diagonal on which both agree."""
-    made = figure(3.9, 3.7)
+    made = figure(3.8, 3.6)
     plot = axes(made)
     plot.plot(
         points.x, points.y, linestyle="none", marker="o", markersize=4.5, color=INKS["accent"],
@@ -83,7 +83,7 @@ def draw_points(points: Points) -> Figure:
 def _name_ends(plot: Any, ends: Sequence[tuple[float, str, int]]) -> None:
     """Names at the right end of the curves, moved apart where they would overlap."""
     low, high = plot.get_ylim()
-    gap = 0.085 * (high - low)
+    gap = 0.1 * (high - low)
     at = -math.inf
     for value, name, place in sorted(ends):
         at = max(value, at + gap)
@@ -104,6 +104,8 @@ def _mark(plot: Any, lines: Lines) -> None:
         [step], [value], marker="o", markersize=7, color=PAPER, zorder=5,
         markeredgecolor=INKS["accent"], markeredgewidth=2,
     )  # fmt: skip
+    if len(lines.series) > 1:  # it would stand on another curve
+        return
     late = step > (min(steps) + max(steps)) / 2
     plot.annotate(
         score(value), (step, value), xytext=(-8 if late else 8, 7), textcoords="offset points",

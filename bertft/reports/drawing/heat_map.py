@@ -6,6 +6,7 @@ Opacity over the page's own ground makes one picture right in both themes.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from unicodedata import east_asian_width
 
 import numpy as np
 
@@ -20,16 +21,16 @@ __all__ = ["draw_grid"]
 _CELL = (0.66, 0.36)  # inches
 _FAINTEST, _DARKEST = 0.05, 0.95
 _TURNS = 0.5  # from this shade on, figures are written in the light ink
-_LABEL = 18  # characters
+_LABEL, _FOLDED = 18, 8  # characters at most, and from which on a label takes two lines
 
 
 def draw_grid(grid: Grid) -> Figure:
     """Rows from the top; columns are named above them."""
     rows, columns = grid.values.shape
-    names = [clipped(each, _LABEL) for each in grid.columns]
+    names = [_folded(clipped(each, _LABEL)) for each in grid.columns]
     wide = max([_CELL[0], *(0.085 * _width(each) + 0.12 for each in names)])
     margin = 0.085 * max(_width(clipped(each, _LABEL)) for each in grid.rows) + 0.35
-    made = figure(max(2.6, wide * columns + margin), _CELL[1] * rows + 0.75)
+    made = figure(max(2.6, wide * columns + margin), _CELL[1] * rows + 0.85)
     plot = axes(made)
     plot.grid(False)
     plot.spines["bottom"].set_visible(False)
@@ -71,6 +72,10 @@ def _shade(grid: Grid) -> np.ndarray:
 
 def _width(text: str) -> int:
     """In half-width characters: those of Chinese and Japanese take two."""
-    from unicodedata import east_asian_width
+    lines = text.split("\n")
+    return max(sum(2 if east_asian_width(each) in "WF" else 1 for each in line) for line in lines)
 
-    return sum(2 if east_asian_width(each) in "WF" else 1 for each in text)
+
+def _folded(text: str) -> str:
+    """In two lines where it is long and has a space."""
+    return text.replace(" ", "\n", 1) if len(text) > _FOLDED else text

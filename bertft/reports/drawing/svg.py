@@ -46,7 +46,7 @@ def inline_svg(figure: Figure, name: str, label: str) -> str:
     for key in ("width", "height", "version"):
         root.attrib.pop(key, None)
     box = [float(each) for each in root.attrib["viewBox"].split()]
-    root.attrib |= {"role": "img", "aria-label": label, "style": f"width: {box[2]:.0f}px"}
+    root.attrib |= {"role": "img", "aria-label": label, "style": f"width: {box[2] / 72:.2f}in"}
     return ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
 
 

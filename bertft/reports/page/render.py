@@ -16,7 +16,7 @@ from bertft.formats.figures import count, duration, score, size
 from bertft.reports.material import Material
 from bertft.reports.sections import Section
 from bertft.reports.settings import settings_of_run
-from bertft.runs.exhibits import Cell, Exhibit, Share, Table, printable
+from bertft.runs.exhibits import Cell, Exhibit, Share, Size, Table, printable
 
 __all__ = ["Failed", "Picture", "Shown", "render"]
 
@@ -141,6 +141,8 @@ def _cell(value: Cell) -> str:
     if isinstance(value, Share):
         # Never 0.0 % or 100.0 % of what is not.
         return f"{float(value):.2%}" if 0 < value < 0.01 else f"{float(value):.1%}"
+    if isinstance(value, Size):
+        return size(value)
     return count(value) if isinstance(value, int) else score(value)
 
 
