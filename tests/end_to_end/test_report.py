@@ -100,7 +100,7 @@ def test_every_section(run):
     value = read(run[0] / "metrics.json")["best"]["value"]
     assert f"<b>{value:.4f}</b>" in found.text
     assert "full fine-tuning" in found.text
-    changed = found.text.partition("All ")[0].rpartition("<tbody>")[2]
+    changed = found.text.partition("<details>")[0].rpartition("<tbody>")[2]
     names = re.findall(r'name">([\w.]+)<', changed)
     assert {"method.name", "data.name", "trainer.batch_size"} <= set(names)
     assert "trainer.beta1" not in names

@@ -20,7 +20,7 @@ __all__ = ["draw_grid"]
 
 _CELL = (0.66, 0.36)  # inches
 _FAINTEST, _DARKEST = 0.05, 0.95
-_TURNS = 0.5  # from this shade on, figures are written in the light ink
+_TURNS = 0.72  # from this opacity on, figures read better in the ink that is for the accent
 _LABEL, _FOLDED = 18, 8  # characters at most, and from which on a label takes two lines
 
 

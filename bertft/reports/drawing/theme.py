@@ -34,6 +34,7 @@ def settings(texts: str = "") -> Any:
     """matplotlib's settings while a picture with these ``texts`` is drawn."""
     return {
         "svg.fonttype": "none",  # text stays text: the browser has the fonts for it
+        "svg.hashsalt": "bertft",  # the same picture has the same ids
         "font.family": families(texts),
         "font.size": SIZES["text"],
         "text.color": INKS["ink"],
