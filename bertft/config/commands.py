@@ -46,6 +46,7 @@ class TrainConfig:
         False, "Try one step of the longest rows; tell memory, time and data, train nothing."
     )
     quiet: bool = setting(False, "Print only the result.")
+    report: bool = setting(True, "Leave report.html and plots/*.png at the end.")
 
 
 @dataclass

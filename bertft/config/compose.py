@@ -42,6 +42,7 @@ __all__ = [
     "check_words",
     "compose",
     "compose_unchecked",
+    "default_settings",
     "register_schema",
     "session",
     "settings_of",
@@ -94,6 +95,15 @@ def settings_of(command: str, config: DictConfig, folder: Path, overrides: Seque
     if command == "train":
         settings.experiment = HydraConfig.get().runtime.choices.get("experiment")
     return settings
+
+
+def default_settings(command: str) -> Any:
+    """The dataclass of ``command`` as it is without a word, from the presets that come with us."""
+    running = GlobalHydra.instance().hydra  # a sweep goes on with it
+    try:
+        return typed(command, compose(Request(command, ())))
+    finally:
+        GlobalHydra.instance().hydra = running
 
 
 def typed(command: str, config: DictConfig) -> Any:

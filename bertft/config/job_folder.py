@@ -18,7 +18,7 @@ from bertft.config.plain import plain
 
 __all__ = ["job_folder", "register_resolver"]
 
-_NO_MATTER = ("check", "hydra", "quiet", "resume")  # settings that change no result
+_NO_MATTER = ("check", "hydra", "quiet", "report", "resume")  # settings that change no result
 
 
 def job_folder(config: Mapping[str, Any]) -> str:

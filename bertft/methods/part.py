@@ -15,7 +15,7 @@ Steps count from 1. ``total`` is the number of optimizer steps of the run.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from bertft.methods.objective import HardLoss, Objective
+from bertft.runs.exhibits import Exhibit
 
 __all__ = ["Group", "Part"]
 
@@ -93,6 +94,12 @@ class Part(ABC):
     @abstractmethod
     def counts(self, model: nn.Module) -> dict[str, int]:
         """``trainable``, ``kept`` (after pruning) and ``exported`` parameters of this part."""
+
+    def exhibits(
+        self, model: nn.Module, measured: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    ) -> Iterator[Exhibit]:
+        """What the report shows of the best model; ``measured``: measure → (steps, values)."""
+        return iter(())
 
     def fold(self, model: nn.Module) -> int:
         """Fold into the base weights in fp32 and remove itself; the number of layers folded."""

@@ -98,11 +98,15 @@ def group_table(metrics: Mapping[str, float], split: str) -> Table | None:
 
 
 def result_lines(
-    metrics: Mapping[str, Any], folder: str | Path, *, prefix: bool = False
+    metrics: Mapping[str, Any],
+    folder: str | Path,
+    *,
+    prefix: bool = False,
+    report: Path | None = None,
 ) -> list[str]:
     """The result in sentences, where it lies, and the commands that go on from there.
 
-    ``prefix``: the run has one, which merge keeps beside the model.
+    ``prefix``: the run has one, which merge keeps beside the model. ``report``: its page, if any.
     """
     best, test, train = metrics["best"], metrics.get("test"), metrics["train"]
     lines = []
@@ -118,7 +122,10 @@ def result_lines(
     )
     took = f"{count(train['steps'])} steps in {duration(train['seconds'])}"
     lines.append(f"{took}, {speed}, peak memory {size(train['peak_memory_bytes'])}")
-    lines += [f"run folder: {folder}", "next:"]
+    lines.append(f"run folder: {folder}")
+    if report is not None:
+        lines.append(f"report: {report}")
+    lines.append("next:")
     run = shlex.quote(f"run={folder}")
     return [
         *lines,

@@ -2,7 +2,8 @@
 
     config.yaml  manifest.json     the run is begun: both are there, the manifest written last
     metrics.json                   the run is finished
-    metrics.jsonl  timings.jsonl  log.txt  checkpoints/  plots/  check_rows.jsonl  base/
+    metrics.jsonl  timings.jsonl  log.txt  checkpoints/  check_rows.jsonl  base/
+    report.html  plots/            what it came to, to look at; nothing reads them
 
 Other commands take such a folder and need nothing else.
 """
@@ -149,6 +150,11 @@ class RunFolder:
     @property
     def plots(self) -> Path:
         return self.path / "plots"
+
+    @property
+    def report(self) -> Path:
+        """The run to look at: one page that needs no other file and no network."""
+        return self.path / "report.html"
 
     @property
     def check_rows(self) -> Path:

@@ -20,10 +20,12 @@ from torch import Tensor
 from bertft.config.loss import LossConfig
 from bertft.config.messages import Problem
 from bertft.errors import UsageError
+from bertft.runs.exhibits import Cell, Exhibit
 from bertft.tasks.calibration.thresholds import best, cuts
 from bertft.tasks.shared.agreement import confusion, f1, matthews
 from bertft.tasks.shared.class_task import ClassTask
 from bertft.tasks.shared.classes import class_numbers
+from bertft.tasks.shared.exhibits import class_scores, confusions, rows_to_look_at, text_of, where
 from bertft.tasks.shared.hard import Shape, categorical
 from bertft.tasks.shared.scores import log_softmax, softmax
 from bertft.tasks.shared.weights import balanced_classes
@@ -116,3 +118,30 @@ class Task(ClassTask):
             scores = dict(zip(self.classes, row, strict=True))
             label = self.classes[number]
             yield {"label": label, "score": scores[label], "scores": scores}
+
+    def exhibits(self, logits: np.ndarray, features: Any) -> Iterator[Exhibit]:
+        every = np.arange(len(features))
+        truth, numbers = features.gather("labels", every), features.gather("row", every)
+        probabilities = softmax(logits.astype(np.float64))
+        given = self.given(logits)
+        counts = confusion(truth, given, len(self.classes))
+        yield confusions(counts, self.classes)
+        yield class_scores(np.diag(counts), counts.sum(1), counts.sum(0), self.classes)
+
+        def line(place: int) -> list[Cell]:
+            row, own, answer = int(numbers[place]), truth[place], given[place]
+            return [
+                where(features.rows, row), text_of(features.rows, row), self.classes[own],
+                self.classes[answer], float(probabilities[place, answer]),
+            ]  # fmt: skip
+
+        sure = probabilities[every, given]
+        if len(self.classes) == 1:
+            return
+        second = np.partition(probabilities, -2, axis=1)[:, -2]
+        yield from rows_to_look_at(
+            ("row", "text", "truth", "answer", "p"),
+            line,
+            (np.where(truth == given, -np.inf, sure), "Answered wrongly, the surest first."),
+            (second - sure, "The two likeliest classes lie closest together."),
+        )

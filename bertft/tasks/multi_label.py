@@ -21,10 +21,12 @@ from torch import Tensor
 from bertft.config.messages import listing
 from bertft.data.batch import Batch
 from bertft.errors import UsageError
+from bertft.runs.exhibits import Cell, Exhibit
 from bertft.tasks.calibration.thresholds import best, best_micro_f1, cuts
 from bertft.tasks.shared.agreement import f1
 from bertft.tasks.shared.class_task import ClassTask
 from bertft.tasks.shared.classes import class_numbers
+from bertft.tasks.shared.exhibits import class_scores, rows_to_look_at, text_of, where
 from bertft.tasks.shared.hard import Shape
 from bertft.tasks.shared.hard import bernoulli as hard_bernoulli
 from bertft.tasks.shared.scores import log_sigmoid, sigmoid
@@ -120,3 +122,30 @@ class Task(ClassTask):
             scores = dict(zip(self.classes, row, strict=True))
             labels = [name for name, each in zip(self.classes, given, strict=True) if each]
             yield {"labels": labels, "scores": scores}
+
+    def exhibits(self, logits: np.ndarray, features: Any) -> Iterator[Exhibit]:
+        every = np.arange(len(features))
+        truth, numbers = features.gather("labels", every) > 0.5, features.gather("row", every)
+        wide = logits.astype(np.float64)
+        given, probabilities = self.given(logits), sigmoid(wide)
+        both = np.logical_and(truth, given)
+        yield class_scores(both.sum(0), truth.sum(0), given.sum(0), self.classes)
+
+        def line(place: int) -> list[Cell]:
+            row = int(numbers[place])
+            names = [
+                ", ".join(self.classes[c] for c in np.flatnonzero(each[place])) or "none"
+                for each in (truth, given)
+            ]
+            return [where(features.rows, row), text_of(features.rows, row), *names]
+
+        wrong = np.where(truth, 1 - probabilities, probabilities).max(1)
+        yield from rows_to_look_at(
+            ("row", "text", "truth", "answer"),
+            line,
+            (
+                np.where((truth == given).all(1), -np.inf, wrong),
+                "A label is wrong, the surest of it first.",
+            ),
+            (-np.abs(probabilities - 0.5).min(1), "A label's probability lies closest to 0.5."),
+        )

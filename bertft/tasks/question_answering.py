@@ -27,6 +27,8 @@ from bertft.config.data import DataConfig
 from bertft.data.bad_rows import Fault
 from bertft.data.batch import Batch
 from bertft.errors import UsageError
+from bertft.runs.exhibits import Exhibit
+from bertft.tasks.qa.exhibits import Answered, exhibits
 from bertft.tasks.qa.loss import span_loss
 from bertft.tasks.qa.scores import at_best_threshold, score_each, summary
 from bertft.tasks.qa.spans import Spans, best_spans
@@ -194,6 +196,17 @@ class Task(BaseTask):
                 text, start, end = "", 0, 0
             score = float(scores[place])
             yield answer | {"answer": text, "score": score, "start": start, "end": end}
+
+    def exhibits(self, logits: np.ndarray, features: Any) -> Iterator[Exhibit]:
+        rows, spans = self._spans(logits, features)
+        given, unanswerable = self._given(spans), self.config.unanswerable
+        texts = [text for text, _, _ in self._texts(rows, spans, features)]
+        answers = [text if each else "" for text, each in zip(texts, given, strict=True)]
+        labels = features.rows.column("label")
+        golds = [labels[row] for row in rows]
+        scores = score_each(answers, golds, self.config.scorer)
+        sure = spans.probability(given, unanswerable)
+        return exhibits(Answered(rows, answers, golds, scores, sure), features.rows)
 
     def _spans(self, logits: np.ndarray, features: Any) -> tuple[np.ndarray, Spans]:
         everything = np.arange(len(features))

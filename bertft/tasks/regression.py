@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from bertft.data.batch import Batch
+from bertft.runs.exhibits import Cell, Exhibit, Points
 from bertft.tasks.shared.correlation import pearson, spearman
+from bertft.tasks.shared.exhibits import rows_to_look_at, text_of, where
 from bertft.tasks.shared.scores import precise
 from bertft.tasks.shared.sequence import SequenceTask
 from bertft.tasks.shared.soft import squared
@@ -86,3 +88,24 @@ class Task(SequenceTask):
         """``score``, the number."""
         for value in logits[:, 0].tolist():
             yield {"score": value}
+
+    def exhibits(self, logits: np.ndarray, features: Any) -> Iterator[Exhibit]:
+        every = np.arange(len(features))
+        truth, numbers = features.gather("labels", every), features.gather("row", every)
+        values = logits[:, 0]
+        yield Points(
+            "answers", "Truth against answer", "A point a row; on the diagonal they agree.",
+            x=truth, y=values, x_title="truth", y_title="answer",
+        )  # fmt: skip
+
+        def line(place: int) -> list[Cell]:
+            row = int(numbers[place])
+            pair = float(truth[place]), float(values[place])
+            return [where(features.rows, row), text_of(features.rows, row), *pair]
+
+        yield from rows_to_look_at(
+            ("row", "text", "truth", "answer"),
+            line,
+            (np.abs(values - truth).astype(np.float64), "Furthest from the truth."),
+            None,
+        )

@@ -22,6 +22,7 @@ from bertft.config.messages import Problem, nearest
 from bertft.data.bad_rows import Fault
 from bertft.data.batch import Batch
 from bertft.errors import UsageError
+from bertft.runs.exhibits import Exhibit
 from bertft.tasks.shared.soft import categorical
 
 __all__ = ["BaseTask", "Draw", "Encoder", "Threshold"]
@@ -250,3 +251,10 @@ class BaseTask(ABC):
 
         ``logits`` in fp32, in the order of ``metrics``; rows that gave no feature are left out.
         """
+
+    def exhibits(self, logits: np.ndarray, features: Any) -> Iterator[Exhibit]:
+        """What the report shows of the answers to labelled rows; given what ``metrics`` is given.
+
+        Pictures and tables in the order in which they are to be looked at.
+        """
+        return iter(())

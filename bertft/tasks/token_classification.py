@@ -19,10 +19,12 @@ from torch import Tensor
 from bertft.config.data import DataConfig
 from bertft.data.batch import Batch
 from bertft.data.tagging.schemes import Tag, parse, scheme_of
+from bertft.runs.exhibits import Exhibit
 from bertft.tasks.shared.classes import class_names, class_numbers, listed_classes
 from bertft.tasks.shared.scores import log_softmax, precise, softmax
 from bertft.tasks.tagging.encoding import IGNORED, encode_words
 from bertft.tasks.tagging.entities import entities
+from bertft.tasks.tagging.exhibits import Answered, exhibits
 from bertft.tasks.tagging.scores import entity_scores, score_names
 from bertft.tasks.task import BaseTask, Encoder
 
@@ -112,6 +114,12 @@ class Task(BaseTask):
                 span = {"label": kind, "start": start, "end": end, "text": text[start:end]}
                 spans.append({**span, "score": score})
             yield {"text": text, "spans": spans}
+
+    def exhibits(self, logits: np.ndarray, features: Any) -> Iterator[Exhibit]:
+        own, owner, sizes = _words(features)
+        true = np.asarray(features.gather("labels", np.arange(len(features))))[own]
+        probabilities = softmax(logits[own].astype(np.float64))
+        return exhibits(Answered(self.tags, owner, sizes, true, probabilities), features.rows)
 
 
 def _words(features: Any) -> tuple[np.ndarray, list[int], np.ndarray]:

@@ -93,10 +93,13 @@ def evaluate(
     table: FeatureTable,
     precision: Precision,
     ranks: Ranks = ALONE,
+    keep: Callable[[np.ndarray], object] | None = None,
 ) -> dict[str, float]:
-    """All metrics of the task over the whole table."""
+    """All metrics of the task over the whole table; ``keep`` is given what they were made of."""
     found = predict_logits(
         runner, table, precision, ranks=ranks,
         prepare=scored(task), outputs=task.outputs, columns=task.label_columns,
     )  # fmt: skip
+    if keep is not None:
+        keep(found)
     return ranks.told(lambda: task.metrics(found, table))

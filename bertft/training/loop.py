@@ -76,7 +76,11 @@ class Progress:
 
 
 class Loop:
-    """``total`` optimizer steps over ``table``; ``save(progress, best)`` writes a checkpoint."""
+    """``total`` optimizer steps over ``table``; ``save(progress, best)`` writes a checkpoint.
+
+    ``best_outputs``: what the task's metrics of the best evaluation were made of, where
+    ``keep_outputs`` says so; None if the best one was made before this process.
+    """
 
     def __init__(
         self,
@@ -92,7 +96,10 @@ class Loop:
         stop: StopRequest,
         progress: Progress | None = None,
         ranks: Ranks = ALONE,
+        keep_outputs: bool = False,
     ) -> None:
+        self.keep_outputs = keep_outputs
+        self.best_outputs: np.ndarray | None = None
         self.stepper, self.table, self.validation = stepper, table, validation
         self.order, self.settings, self.total, self.warmup = order, settings, total, warmup
         self.save, self.stop, self.ranks = save, stop, ranks
@@ -229,13 +236,18 @@ class Loop:
         progress, task, stepper = self.progress, self.stepper.task, self.stepper
         assert self.validation is not None
         start = time.perf_counter()
-        metrics = evaluate(stepper.runner, task, self.validation, stepper.precision, self.ranks)
+        kept: list[np.ndarray] = []
+        metrics = evaluate(
+            stepper.runner, task, self.validation, stepper.precision, self.ranks,
+            kept.append if self.keep_outputs else None,
+        )  # fmt: skip
         counts = all(part.ready(progress.step, self.total) for part in stepper.parts)
         value = metrics[task.metric]
         best = counts and math.isfinite(value) and task.better(value, progress.best)
         if best:
             progress.best, progress.best_step, progress.best_metrics = value, progress.step, metrics
             progress.stale = 0
+            self.best_outputs = kept[0] if kept else None
         elif counts:
             progress.stale += 1
         return Evaluated(

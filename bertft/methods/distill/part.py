@@ -6,7 +6,7 @@ the state of a checkpoint, and in no export.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from bertft.methods.distill.objective import DistillObjective, SoftLoss
 from bertft.methods.distill.teacher import Teacher
 from bertft.methods.objective import Objective
 from bertft.methods.part import Group, Part
+from bertft.runs.exhibits import Exhibit, Lines
 
 __all__ = ["Distill"]
 
@@ -104,3 +105,14 @@ class Distill(Part):
     def counts(self, model: nn.Module) -> dict[str, int]:
         count = sum(each.numel() for each in self.projections.parameters())
         return {"trainable": count, "kept": 0, "exported": 0}
+
+    def exhibits(
+        self, model: nn.Module, measured: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    ) -> Iterator[Exhibit]:
+        losses = {
+            name: measured[f"loss_{name}"] for name in self.weights if f"loss_{name}" in measured
+        }
+        if losses:
+            yield Lines(
+                "distillation", "Losses of distillation", "Each before its weight.", series=losses
+            )

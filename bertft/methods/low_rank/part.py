@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from bertft.errors import UsageError
-from bertft.methods.low_rank import export
+from bertft.methods.low_rank import export, shown
 from bertft.methods.low_rank.adapted import AdaptedLinear, Adapter
 from bertft.methods.low_rank.allocator import RankAllocator
 from bertft.methods.low_rank.lora import LoRA
@@ -19,6 +19,7 @@ from bertft.methods.low_rank.penalty import Penalty
 from bertft.methods.low_rank.svd_lora import SVDLoRA
 from bertft.methods.part import Group, Part
 from bertft.models.roles import Target, find_targets
+from bertft.runs.exhibits import Exhibit
 
 __all__ = ["LowRank"]
 
@@ -184,6 +185,14 @@ class LowRank(Part):
     def magnitudes(self, model: nn.Module) -> dict[str, list[tuple[slice | None, Tensor]]]:
         """See ``export.magnitudes``."""
         return export.magnitudes(model)
+
+    def exhibits(
+        self, model: nn.Module, measured: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    ) -> Iterator[Exhibit]:
+        """The budget's curve, and what the updates are by layer and module (see ``shown``)."""
+        if self.allocator is not None and "budget" in measured:
+            yield shown.budget(measured["budget"], self.allocator.budget.last)
+        yield from shown.updates(model)
 
     def fold(self, model: nn.Module) -> int:
         """See ``export.fold``."""

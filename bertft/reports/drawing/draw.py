@@ -1,0 +1,64 @@
+"""An exhibit that is a picture → its PNG file and its inline SVG, of one drawing."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from functools import singledispatch
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bertft.reports.drawing.charts import draw_lines, draw_points
+from bertft.reports.drawing.fonts import families, lacking
+from bertft.reports.drawing.heat_map import draw_grid
+from bertft.reports.drawing.svg import inline_svg
+from bertft.reports.drawing.theme import settings
+from bertft.runs.exhibits import Exhibit, Grid, Lines, Points
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Drawn", "draw"]
+
+_DPI = 160
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """``svg`` for the page; ``unknown``: characters for which the PNG had no font."""
+
+    svg: str
+    unknown: frozenset[str]
+
+
+def draw(exhibit: Exhibit, folder: Path) -> Drawn:
+    """Write ``folder``/<name>.png. Raises whatever drawing or writing raises."""
+    import matplotlib
+
+    text = "".join(_texts(exhibit))
+    with warnings.catch_warnings(), matplotlib.rc_context(settings(text)):
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing")  # told once for all
+        figure = _figure(exhibit)
+        figure.savefig(folder / f"{exhibit.name}.png", format="png", dpi=_DPI)
+        svg = inline_svg(figure, exhibit.name, exhibit.title)
+    return Drawn(svg, frozenset(lacking(text, families(text))))
+
+
+@singledispatch
+def _figure(exhibit: Exhibit) -> Figure:
+    raise TypeError(f"{type(exhibit).__name__} is no picture")
+
+
+_figure.register(Lines, draw_lines)
+_figure.register(Points, draw_points)
+_figure.register(Grid, draw_grid)
+
+
+def _texts(exhibit: Exhibit) -> list[str]:
+    """The words that stand in the picture and are not our own."""
+    match exhibit:
+        case Grid():
+            return [*exhibit.rows, *exhibit.columns]
+        case Lines():
+            return [*exhibit.series]
+    return []

@@ -1,0 +1,70 @@
+"""metrics.jsonl and timings.jsonl as series over steps: what the curves of a report are made of."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bertft.runs.folder import RunFolder
+
+__all__ = ["History", "Series", "read_history"]
+
+Series = tuple[list[float], list[float]]  # steps, values
+
+
+def _series() -> dict[str, Series]:
+    return defaultdict(lambda: ([], []))
+
+
+@dataclass
+class History:
+    """Name → series; NaN where the file has null. ``skipped`` steps were not applied."""
+
+    loss: Series = field(default_factory=lambda: ([], []))
+    rates: dict[str, Series] = field(default_factory=_series)
+    measures: dict[str, Series] = field(default_factory=_series)
+    evaluations: dict[str, Series] = field(default_factory=_series)
+    tokens_per_second: Series = field(default_factory=lambda: ([], []))
+    skipped: int = 0
+    reason: str | None = None
+
+
+def read_history(run: RunFolder) -> History:
+    """All that both files tell. OSError or ValueError where they cannot be read."""
+    history = History()
+    for line in _lines(run.metrics_log):
+        step = line["step"]
+        match line["event"]:
+            case "step":
+                _add(history.loss, step, line["loss"])
+                for name, value in line["learning_rates"].items():
+                    _add(history.rates[name], step, value)
+                for name, value in line["measures"].items():
+                    _add(history.measures[name], step, value)
+            case "evaluated":
+                for name, value in line["metrics"].items():
+                    _add(history.evaluations[name], step, value)
+            case "skipped":
+                history.skipped += 1
+            case "finished":
+                history.reason = line["reason"]
+    for line in _lines(run.timings_log):
+        if line["event"] == "step":
+            _add(history.tokens_per_second, line["step"], line["tokens_per_second"])
+    return history
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)
+
+
+def _add(series: Series, step: int, value: float | None) -> None:
+    series[0].append(step)
+    series[1].append(math.nan if value is None else value)

@@ -1,0 +1,113 @@
+"""What a run shows of itself, as plain values: tasks and methods give it, the report draws it.
+
+    Table     rows of cells                       numbers stand to the right, text to the left
+    Grid      a value for each row and column     a heat map: confusions, layer × module
+    Lines     series over steps                   curves
+    Points    a pair of numbers a row             truth against answer
+
+Each has a ``title`` and a ``note`` that says in a sentence how it is read. Nothing here knows of
+colours, HTML or a plotting package, and every text is what it is: whoever draws it escapes it.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = [
+    "Cell",
+    "Exhibit",
+    "Grid",
+    "Lines",
+    "Points",
+    "Share",
+    "Size",
+    "Table",
+    "clipped",
+    "printable",
+]
+
+
+class Share(float):
+    """A part of a whole, from 0 to 1, that is read in percent."""
+
+
+class Size(int):
+    """Bytes."""
+
+
+Cell = str | int | float | None  # int: a count; float: a score; None: there is none
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """Base of all; the file plots/<name>.png of a picture has its ``name``."""
+
+    name: str
+    title: str
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table(Exhibit):
+    """``rows`` [R] of cells [C] under ``head`` [C]; ``strong``: the number of a row to mark."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    strong: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid(Exhibit):
+    """``values`` [R, C], NaN where there is none, written with ``digits`` behind the point.
+
+    ``shade`` [R, C] in [0, 1] is how dark a cell is; None: its share of the greatest value.
+    """
+
+    rows: Sequence[str]
+    columns: Sequence[str]
+    values: np.ndarray
+    shade: np.ndarray | None = None
+    row_title: str = ""
+    column_title: str = ""
+    digits: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lines(Exhibit):
+    """``series``: name → (steps, values), the first being the one that matters; NaN is a gap.
+
+    ``mark``: a step to point at. ``stairs``: a value holds until the next one.
+    """
+
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    mark: int | None = None
+    stairs: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Points(Exhibit):
+    """``x`` and ``y`` [N] on one scale: the diagonal is where they agree."""
+
+    x: np.ndarray
+    y: np.ndarray
+    x_title: str
+    y_title: str
+
+
+def clipped(text: str, limit: int = 320) -> str:
+    """``text`` in at most ``limit`` characters, printable and on one line."""
+    text = printable(" ".join(text.split()))
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def printable(text: str) -> str:
+    """Without what no XML may hold: control characters and lone surrogates become �."""
+    return "".join("\ufffd" if _hidden(each) else each for each in text)
+
+
+def _hidden(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs", "Cn") and character not in "\n\t"

@@ -1,0 +1,239 @@
+"""report.html and plots/ of real runs: whole, closed to the outside, and never a run's end."""
+
+from __future__ import annotations
+
+import random
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from small_runs import QUICK, opinion, read, say, write_csv, write_task
+
+HOSTILE = ("<script>alert(1)</script>", '"><img src="http://evil.example/x"> 好评 $x^2$')
+RUN = (*QUICK, "report=true", "quiet=true", "trainer.steps=24", "trainer.evaluate_every=8")
+RUN = tuple(word for word in RUN if not word.startswith(("trainer.epochs", "report=false")))
+
+
+class Page(HTMLParser):
+    """Tags, attributes and headings of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text, self.tags, self.attributes, self.titles, self.ids = text, set(), [], [], []
+        self._open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes += attrs
+        self.ids += [value for name, value in attrs if name == "id"]
+        self._open.append(tag)
+
+    def handle_endtag(self, tag):
+        self._open.pop()
+
+    def handle_data(self, data):
+        if self._open[-2:] == ["figcaption", "b"]:
+            self.titles.append(data)
+
+
+def page(run) -> Page:
+    return Page((run / "report.html").read_text(encoding="utf-8"))
+
+
+def drawn(path) -> bool:
+    """Whether a PNG has more than its ground: both ink and the accent."""
+    from matplotlib.image import imread
+
+    pixels = imread(path)[..., :3]
+    blue = (pixels[..., 2] - pixels[..., 0]) > 0.2
+    return pixels.std() > 0.02 and pixels.min() < 0.6 and blue.sum() > 50
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """SVD-LoRA on classes with hostile names."""
+    folder = tmp_path_factory.mktemp("report")
+    rng = random.Random(3)
+    for name, count in (("train", 96), ("test", 16), ("validation", 32)):
+        rows = [(f"<b>{opinion(rng, bool(n % 2))}</b>\u202e", HOSTILE[n % 2]) for n in range(count)]
+        write_csv(folder / f"{name}.csv", ("text", "label"), rows)
+    files = [f"data.{name}={folder / name}.csv" for name in ("train", "validation", "test")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("BERTFT_CACHE", str(folder / "rows"))
+        said = say(
+            "train",
+            *RUN,
+            "method=svd_lora",
+            "data=files",
+            *files,
+            f"hydra.run.dir={folder / 'run'}",
+        )
+    assert said.status == 0, said
+    return folder / "run", said
+
+
+def test_every_section(run):
+    found = page(run[0])
+    sections = (
+        "scores",
+        "training",
+        "answers",
+        "method",
+        "parameters",
+        "speed",
+        "data",
+        "settings",
+    )
+    assert [each for each in found.ids if each in sections] == list(sections)
+    assert found.titles == [
+        "All metrics", "Loss", "accuracy", "Learning rate", "Confusion matrix", "By class",
+        *(["Worst rows"] if read(run[0] / "metrics.json")["validation"]["accuracy"] < 1 else []),
+        "Most uncertain rows", "Budget", "Singular values, Σ |E|", "Rank kept", "Effective rank",
+        "Parameters", "Throughput", "Time and memory", "Rows", "Where it came from",
+        "What was chosen",
+    ]  # fmt: skip
+    value = read(run[0] / "metrics.json")["best"]["value"]
+    assert f"<b>{value:.4f}</b>" in found.text
+    assert "full fine-tuning" in found.text
+    changed = found.text.partition("<details>")[0].rpartition("<tbody>")[2]
+    names = re.findall(r'name">([\w.]+)<', changed)
+    assert {"method.name", "data.name", "trainer.batch_size"} <= set(names)
+    assert "trainer.beta1" not in names
+
+
+def test_nothing_is_asked_of_a_network(run):
+    found = page(run[0])
+    assert not found.tags & {"script", "img", "link", "iframe", "object", "base", "form", "image"}
+    links = [value for name, value in found.attributes if name in ("src", "href", "xlink:href")]
+    assert links and all(value.startswith("#") for value in links)
+    assert not any(
+        "http:" in (value or "") or "https:" in (value or "") for _, value in found.attributes
+    )
+    assert "@import" not in found.text
+    assert not re.search(r"url\((?!#)", found.text)
+    assert "default-src 'none'" in found.text
+    defined = set(found.ids)
+    assert len(defined) == len(found.ids)
+    assert {value[1:] for value in links} <= defined
+    assert set(re.findall(r"url\(#([^)]*)\)", found.text)) <= defined
+
+
+def test_hostile_names_are_text(run):
+    found = page(run[0])
+    assert "&lt;script&gt;alert(1)" in found.text
+    assert "&lt;b&gt;the " in found.text
+    assert "好评" in found.text
+    assert "#2f5fd0" not in found.text.partition("</style>")[2]  # pictures follow the theme
+    assert "var(--accent)" in found.text.partition("</style>")[2]
+
+
+def test_pictures_are_drawn(run):
+    names = {path.name for path in (run[0] / "plots").iterdir()}
+    assert names == {
+        f"{name}.png"
+        for name in (
+            "loss", "metric", "learning_rate", "confusion", "budget", "singular_values", "ranks",
+            "effective_ranks", "throughput",
+        )
+    }  # fmt: skip
+    assert [name for name in sorted(names) if not drawn(run[0] / "plots" / name)] == []
+
+
+def test_the_run_stays_what_it_was(run):
+    assert f"report: {run[0] / 'report.html'}" in run[1].out
+    assert say("verify", f"run={run[0]}").status == 0
+
+
+def test_a_picture_that_fails_is_named(monkeypatch, tmp_path):
+    def broken(*_):
+        raise RuntimeError("no <ink> left")
+
+    monkeypatch.setattr("bertft.reports.drawing.heat_map.figure", broken)
+    said = say("train", *RUN, *write_task(tmp_path, "classification"), "hydra.run.dir=run")
+    assert said.status == 0, said
+    assert "the picture confusion could not be drawn (RuntimeError: no <ink> left)" in said.err
+    assert "could not be drawn" in (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
+    found = page(tmp_path / "run")
+    assert "could not be shown: RuntimeError: no &lt;ink&gt; left" in found.text
+    assert "By class" in found.titles
+    assert not (tmp_path / "run" / "plots" / "confusion.png").exists()
+    assert drawn(tmp_path / "run" / "plots" / "loss.png")
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "bertft.reports.page.render.render",
+        "bertft.commands.run_report.padding_share",
+        "bertft.tasks.classification.confusions",
+    ],
+)
+def test_a_report_that_fails_ends_no_run(monkeypatch, tmp_path, what):
+    def broken(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(what, broken)
+    said = say("train", *RUN, *write_task(tmp_path, "classification"), "hydra.run.dir=run")
+    assert said.status == 0, said
+    assert said.err.count("warning: ") == 1 and "No space left on device" in said.err
+    assert read(tmp_path / "run" / "metrics.json")["best"]["step"]
+    whole = what.startswith("bertft.tasks")  # the rest of the page is there
+    assert ("report: " in said.out) is whole
+
+
+def test_none_where_none_is_wanted(trained):
+    names = {path.name for path in trained("classification").iterdir()}
+    assert not names & {"report.html", "plots"}
+
+
+@pytest.mark.parametrize(
+    ("task", "titles"),
+    [
+        ("regression", {"Truth against answer", "Worst rows"}),
+        ("multi_label", {"By class", "Worst rows", "Most uncertain rows"}),
+        ("question_answering", {"By answerability", "Answered or not", "Most uncertain rows"}),
+        ("token_classification", {"By type of entity", "Confusion matrix", "Most uncertain rows"}),
+    ],
+)
+def test_what_tasks_show(tmp_path, task, titles):
+    words = ["data=sample_ner", "data.max_train_rows=40", "data.max_validation_rows=30"]
+    if task != "token_classification":
+        words = write_task(tmp_path, task)
+    said = say("train", *RUN, *words, "trainer.steps=3", "hydra.run.dir=run")
+    assert said.status == 0 and "warning" not in said.err, said
+    assert titles <= set(page(tmp_path / "run").titles)
+
+
+def test_answers_from_before_an_interruption_are_made_again(monkeypatch, tmp_path):
+    """Whoever goes on after the best evaluation no longer has what it gave."""
+    from bertft.commands import run_report, train
+
+    made = []
+
+    def forgetful(place, config, prepared, metrics, outputs, *rest):
+        for limit, given in ((4096, outputs), (4096, None), (0, None)):
+            monkeypatch.setattr(run_report, "_AGAIN", limit)
+            run_report.report_on(place, config, prepared, metrics, given, *rest)
+            made.append((place.path / "report.html").read_text(encoding="utf-8"))
+
+    monkeypatch.setattr(train, "report_on", forgetful)
+    words = write_task(tmp_path, "classification")
+    assert say("train", *RUN, *words, "hydra.run.dir=run").status == 0
+    kept, again, without = made
+    assert kept == again
+    assert "Confusion matrix" not in without and "too large to be answered again" in without
+
+
+def test_help_needs_no_drawing():
+    code = (
+        "import sys; from bertft.cli import main; main(['train', '--help']);"
+        "sys.exit(any(name in sys.modules for name in ('matplotlib', 'jinja2')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert np.size(done.stdout) and b"report" in done.stdout

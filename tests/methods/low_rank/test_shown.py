@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from bertft.methods.low_rank.lora import LoRA
+from bertft.methods.low_rank.shown import effective_rank, places, singular_values
+from bertft.methods.low_rank.svd_lora import SVDLoRA
+
+
+def test_effective_rank():
+    assert effective_rank(np.zeros(4)) == 0.0
+    assert effective_rank(np.array([2.0, 0, 0])) == pytest.approx(1.0)
+    assert effective_rank(np.ones(5)) == pytest.approx(5.0)
+    # p = 3/4, 1/4: exp(0.75 ln 4/3 + 0.25 ln 4)
+    assert effective_rank(np.array([3.0, 1.0])) == pytest.approx(1.7548, abs=1e-4)
+
+
+def test_singular_values_are_those_of_the_update():
+    torch.manual_seed(0)
+    update = LoRA(torch.randn(7, 5, dtype=torch.float64), 3, scale=0.5)
+    with torch.no_grad():
+        update.B.normal_()
+    wanted = torch.linalg.svdvals(0.5 * update.B @ update.A).detach().numpy()[:3]
+    assert singular_values(update) == pytest.approx(wanted)
+    pruned = SVDLoRA(torch.randn(7, 5), 3, scale=2.0)
+    with torch.no_grad():
+        pruned.E.copy_(torch.tensor([-0.5, 0.0, 2.0]))
+    assert singular_values(pruned).tolist() == [2.0, 0.5, 0.0]
+
+
+def test_places():
+    assert places([("bert.encoder.layer.3.attention.self.query", "query")]) == [("3", "query")]
+    assert places([("a.0.b.1.ffn", "linear")]) == [("0.1", "ffn")]
+    twice = [("layers.2.mlp.gate_proj", "ffn_in"), ("layers.2.mlp.up_proj", "ffn_in")]
+    assert places(twice) == [("2", "mlp.gate_proj"), ("2", "mlp.up_proj")]

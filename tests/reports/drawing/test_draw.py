@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import re
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from bertft.reports.drawing.draw import draw
+from bertft.reports.drawing.theme import INKS
+from bertft.runs.exhibits import Grid, Lines, Points
+
+GRID = Grid(
+    "grid", "A grid", rows=("<a> & 'b'", "$c$"), columns=("x", "y \x1b\ud800"),
+    values=np.array([[1.0, np.nan], [0.0, 1234.5]]), digits=1,
+)  # fmt: skip
+NAN = float("nan")
+
+
+def test_a_label_is_text_whatever_it_holds(tmp_path):
+    svg = draw(GRID, tmp_path).svg
+    assert "&lt;a&gt; &amp; 'b'" in svg and "$c$" in svg and "y ��" in svg
+    assert ">1,234.5<" in svg and "nan" not in svg
+    assert "http" not in svg and "<?xml" not in svg and "DOCTYPE" not in svg and "xmlns" not in svg
+
+
+def test_colours_are_those_of_the_page(tmp_path):
+    svg = draw(GRID, tmp_path).svg
+    assert set(re.findall(r"#[0-9a-f]{6}\b", svg)) == set()
+    assert set(re.findall(r"var\(--([\w-]+)\)", svg)) <= set(INKS)
+    assert "font-family" not in svg and "DejaVu" not in svg
+    assert len(set(INKS.values())) == len(INKS)
+
+
+def test_ids_of_pictures_stay_apart(tmp_path):
+    one, two = (
+        draw(Lines(name, name, series={"a": ([1, 2], [3, 4])}), tmp_path).svg
+        for name in ("one", "two")
+    )
+    ids = [set(re.findall(r'\bid="([^"]*)"', svg)) for svg in (one, two)]
+    assert ids[0] and not ids[0] & ids[1]
+
+
+@pytest.mark.parametrize(
+    "exhibit",
+    [
+        Lines("lines", "", series={"a": ([1, 2, 3], [1.0, NAN, 2.0]), "b": ([1], [5.0])}, mark=3),
+        Lines("lines", "", series={"a": ([5], [NAN])}, mark=5),
+        Lines("lines", "", series={"a": ([1, 2], [3e9, 3e9])}, stairs=True),
+        Points(
+            "points", "", x=np.array([1.0, NAN]), y=np.array([1.0, 2.0]), x_title="", y_title=""
+        ),
+        Grid("grid", "", rows=("a",), columns=("b",), values=np.array([[NAN]])),
+        Grid("grid", "", rows=("a",), columns=("b",), values=np.array([[0.0]])),
+    ],
+)
+def test_gaps_and_extremes(exhibit, tmp_path):
+    before = dict(matplotlib.rcParams)
+    assert draw(exhibit, tmp_path).svg.startswith("<svg")
+    assert imread(tmp_path / f"{exhibit.name}.png").shape[2] == 4
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_characters_without_a_font_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("bertft.reports.drawing.fonts._KNOWN", ())
+    grid = Grid("grid", "", rows=("好 a",), columns=("差",), values=np.array([[1.0]]))
+    drawn = draw(grid, tmp_path)
+    assert drawn.unknown == {"好", "差"}
+    assert "好 a" in drawn.svg

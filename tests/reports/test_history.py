@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import json
+import math
+
+from bertft.reports.history import read_history
+from bertft.runs.folder import RunFolder
+
+
+def test_lines_become_series(tmp_path):
+    step = {"learning_rates": {"head": 0.1}, "measures": {"budget": 4.0}}
+    lines = [
+        {"event": "started", "step": 0},
+        {"event": "step", "step": 10, "loss": 0.5, **step},
+        {"event": "skipped", "step": 11},
+        {"event": "evaluated", "step": 15, "metrics": {"f1": None}},
+        {"event": "step", "step": 20, "loss": None, **step},
+        {"event": "finished", "step": 20, "reason": "patience"},
+    ]
+    run = RunFolder(tmp_path)
+    run.metrics_log.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    timing = {"event": "step", "step": 10, "tokens_per_second": 7.0}
+    run.timings_log.write_text(f"{json.dumps(timing)}\n")
+    history = read_history(run)
+    assert history.loss[0] == [10, 20]
+    assert history.loss[1][0] == 0.5 and math.isnan(history.loss[1][1])
+    assert history.rates == {"head": ([10, 20], [0.1, 0.1])}
+    assert history.measures["budget"] == ([10, 20], [4.0, 4.0])
+    assert history.evaluations["f1"][0] == [15] and math.isnan(history.evaluations["f1"][1][0])
+    assert history.tokens_per_second == ([10], [7.0])
+    assert (history.skipped, history.reason) == (1, "patience")
