@@ -12,8 +12,8 @@ from bertft.config.setting import MISSING, group, setting
 from bertft.config.trainer import TrainerConfig
 
 __all__ = [
-    "COMMANDS", "CompareConfig", "EvalConfig", "ExportConfig", "MergeConfig", "PredictConfig",
-    "TrainConfig", "VerifyConfig",
+    "COMMANDS", "CompareConfig", "DoctorConfig", "EvalConfig", "ExportConfig", "MergeConfig",
+    "PredictConfig", "TrainConfig", "VerifyConfig",
 ]  # fmt: skip
 
 
@@ -143,6 +143,14 @@ class CompareConfig:
     device: str = setting("auto", "Where checkpoints answer rows. auto: CUDA if present, else CPU.")
 
 
+@dataclass
+class DoctorConfig:
+    """What this machine can do, and whether training works on it; with advice."""
+
+    device: str = setting("auto", "Where to multiply and train. auto: CUDA if present, else CPU.")
+    timeout: float = setting(3.0, "Seconds to wait for the Hub or its mirror.", above=0, at_most=60)
+
+
 COMMANDS: dict[str, type] = {
     "train": TrainConfig,
     "eval": EvalConfig,
@@ -151,4 +159,5 @@ COMMANDS: dict[str, type] = {
     "predict": PredictConfig,
     "verify": VerifyConfig,
     "compare": CompareConfig,
+    "doctor": DoctorConfig,
 }

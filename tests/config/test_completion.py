@@ -13,7 +13,7 @@ from bertft.config.completion import complete
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("bertft ", ["compare", "eval", "export", "merge", "predict", "train", "verify"]),
+        ("bertft ", ["compare", "doctor", "eval", "export", "merge", "predict", "train", "verify"]),
         ("bertft tr", ["train"]),
         ("bertft train me", ["method.", "method="]),
         ("bertft train method=lora", ["method=lora", "method=lora_prefix"]),

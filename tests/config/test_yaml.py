@@ -19,6 +19,7 @@ NEEDED = {
     "predict": ("run=r",),
     "verify": ("run=r",),
     "compare": ("runs=[r,s]",),
+    "doctor": (),
 }
 FURTHER = {
     ("data", "files"): ("data.train=t.csv",),

@@ -24,4 +24,5 @@ RULES: dict[str, tuple[Callable[[Get], Iterator[Problem]], ...]] = {
     "predict": (data.text_of_predict, runs.checkpoint, *device.RULES),
     "verify": (),
     "compare": (runs.several, device.known),
+    "doctor": (device.known,),
 }  # fmt: skip
