@@ -24,7 +24,9 @@ from bertft.errors import DataError
 __all__ = ["config_of_run", "resumed"]
 
 _UPWARDS = ("trainer.epochs", "trainer.steps")
-_FREE = ("trainer.device", "trainer.log_every", "quiet", "experiment", "data.cache")
+_FREE = (
+    "trainer.device", "trainer.log_every", "trainer.trackers", "quiet", "experiment", "data.cache"
+)  # fmt: skip
 
 
 def resumed(folder: Path, asked: DictConfig, given: Sequence[str]) -> TrainConfig:

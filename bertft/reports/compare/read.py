@@ -7,11 +7,12 @@ finished; of those that a folder holds the unfinished are left out and told.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bertft.assembly.manifest import read_manifest
+from bertft.config.flat import flat
 from bertft.config.resumed import config_of_run
 from bertft.errors import DataError, UsageError
 from bertft.reports.lines import JobResult
@@ -127,8 +128,7 @@ def _metrics(folder: RunFolder) -> dict[str, Any]:
 def _settings(folder: RunFolder) -> dict[str, str]:
     """Dotted name → value of all that decides the result."""
     config = replace(config_of_run(folder.path), experiment=None)
-    flat = dict(_flat(asdict(config), ""))
-    return {name: value for name, value in flat.items() if name not in _NO_MATTER}
+    return {name: value for name, value in flat(config).items() if name not in _NO_MATTER}
 
 
 def _name_rows(settings: list[dict[str, str]], manifests: Sequence[Mapping[str, Any]]) -> None:
@@ -139,22 +139,6 @@ def _name_rows(settings: list[dict[str, str]], manifests: Sequence[Mapping[str, 
             name = f"data.{split}"
             if name in each:
                 each[name] = first.setdefault((split, told["fingerprint"]), each[name])
-
-
-def _flat(value: Any, path: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict) and value:
-        for name, each in value.items():
-            yield from _flat(each, f"{path}.{name}" if path else name)
-    else:
-        yield path, _text(value)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[{','.join(map(_text, value))}]"
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "null"}[value]
-    return str(value)
 
 
 def _differing(settings: Sequence[dict[str, str]]) -> list[dict[str, str]]:
