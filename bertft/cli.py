@@ -152,8 +152,7 @@ def _run(command: str, config: Any, overrides: Sequence[str]) -> None:
             folder = _folder_of_the_first(folder)
         settings = settings_of(command, config, folder, overrides)
         importlib.import_module(f"bertft.commands.{command}").run(settings, folder)
-        if getattr(settings, "check", False):  # it wrote nothing
-            _remove_if_empty(folder)
+        _remove_if_empty(folder)  # check=true wrote nothing, out= elsewhere
     except BaseException:  # a signal too
         chosen = any("hydra.run.dir=" in override for override in overrides)
         if not chosen:
@@ -169,7 +168,7 @@ def _folder_of_the_first(folder: Path) -> Path:
 
 def _remove_if_empty(folder: Path) -> None:
     """Hydra makes the folder before the command has looked at anything: leave no stray ones."""
-    if folder == Path.cwd():  # merge, predict and verify run where they are called
+    if folder == Path.cwd():  # merge, predict, verify … run where they are called
         return
     with contextlib.suppress(OSError):
         for each in (folder, *folder.absolute().parents[:3]):  # outputs/train/<date>/<run>

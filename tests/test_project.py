@@ -23,6 +23,7 @@ from bertft.config.commands import COMMANDS
 from bertft.config.compose import Request, compose
 from bertft.config.folder import presets
 from bertft.config.plan import plan
+from bertft.config.trackers import tracker_names
 
 ROOT = Path(bertft.__file__).parents[1]
 if not (ROOT / "pyproject.toml").is_file():
@@ -73,7 +74,14 @@ def imported(file: Path) -> set[str]:
 def test_what_is_imported_is_declared():
     foreign = set().union(*map(imported, SOURCES)) - sys.stdlib_module_names - {"bertft"}
     of = packages_distributions()
-    assert {canonicalize_name(of.get(name, [name])[0]) for name in foreign} == set(requirements())
+    names = {canonicalize_name(of.get(name, [name])[0]) for name in foreign}
+    trackers = set(requirements("tracking")) - set(requirements())
+    assert names - trackers == set(requirements())
+
+
+def test_trackers_are_extras_and_tensorboard_is_tested():
+    assert set(requirements("tracking")) >= {*tracker_names()}
+    assert "tensorboard" in requirements("test")
 
 
 @pytest.fixture(scope="module")

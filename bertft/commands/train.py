@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,6 +33,8 @@ from bertft.listeners.guarded import guarded
 from bertft.listeners.log_file import LogFile
 from bertft.listeners.metrics_file import MetricsFile
 from bertft.listeners.progress import ProgressView
+from bertft.listeners.trackers import check_packages, trackers
+from bertft.listeners.trackers.tracker import Tracker
 from bertft.reports.tables import (
     group_table,
     parameter_table,
@@ -61,6 +64,7 @@ def run(config: TrainConfig, folder: Path) -> None:
 
     Raises Stopped after a signal, the checkpoint saved; NonFiniteError; whatever input calls for.
     """
+    check_packages(config.trainer.trackers)
     ranks, place = Ranks.join(), RunFolder(folder)
     if config.check:
         _check(config, ranks)
@@ -230,6 +234,9 @@ class _Job:
                 ProgressView(quiet=self.config.quiet, best=self.progress.best)
             )
             listeners: list[Listener] = [metrics, guarded(log, warn), guarded(view, log.line)]
+            for tracker in trackers(trainer.trackers, place.path, self.config):
+                listeners.append(guarded(tracker, _both(log.line, warn)))
+                stack.callback(_closed, tracker, warn)
             loop = self.loop(stop, metrics)
             for event in loop.run():
                 for listener in listeners:
@@ -354,6 +361,22 @@ class _Job:
             for line in wrong:
                 log.line(f"warning: {line}")
         return made
+
+
+def _both(*tells: Callable[[str], object]) -> Callable[[str], None]:
+    def tell(text: str) -> None:
+        for each in tells:
+            each(text)
+
+    return tell
+
+
+def _closed(tracker: Tracker, warn: Callable[[str], object]) -> None:
+    """What a tracker still has to say at the end is no reason to lose the run."""
+    try:
+        tracker.close()
+    except Exception as error:
+        warn(f"{tracker.__name__} could not be closed ({type(error).__name__}: {error})")
 
 
 def _without(counts: dict[str, Any], name: str) -> dict[str, Any]:

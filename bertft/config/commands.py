@@ -13,8 +13,8 @@ from bertft.config.setting import MISSING, group, setting
 from bertft.config.trainer import TrainerConfig
 
 __all__ = [
-    "COMMANDS", "EvalConfig", "ExportConfig", "MergeConfig", "PredictConfig", "TrainConfig",
-    "VerifyConfig",
+    "COMMANDS", "CompareConfig", "DoctorConfig", "EvalConfig", "ExportConfig", "MergeConfig",
+    "PredictConfig", "TrainConfig", "VerifyConfig",
 ]  # fmt: skip
 
 
@@ -137,6 +137,34 @@ class VerifyConfig:
     run: str = setting(MISSING, "A run folder.")
 
 
+@dataclass
+class CompareConfig:
+    """Finished runs beside each other: metrics, differences, costs, as a table and a page."""
+
+    runs: Any = setting(MISSING, "Runs, sweeps or other folders of runs: [one,two], or one alone.")
+    against: str | None = setting(
+        None, "Hold the others against this run (its folder, or its name in the table);"
+        " null: the best on the same rows."
+    )  # fmt: skip
+    draws: int = setting(
+        10_000,
+        "Paired draws of the validation rows behind the intervals; 0: none, nothing is evaluated.",
+        at_least=0,
+    )
+    out: str | None = setting(
+        None, "The page (.html), or a folder for compare.html; null: the command's own folder."
+    )
+    device: str = setting("auto", "Where checkpoints answer rows. auto: CUDA if present, else CPU.")
+
+
+@dataclass
+class DoctorConfig:
+    """What this machine can do, and whether training works on it; with advice."""
+
+    device: str = setting("auto", "Where to multiply and train. auto: CUDA if present, else CPU.")
+    timeout: float = setting(3.0, "Seconds to wait for the Hub or its mirror.", above=0, at_most=60)
+
+
 COMMANDS: dict[str, type] = {
     "train": TrainConfig,
     "eval": EvalConfig,
@@ -144,4 +172,6 @@ COMMANDS: dict[str, type] = {
     "export": ExportConfig,
     "predict": PredictConfig,
     "verify": VerifyConfig,
+    "compare": CompareConfig,
+    "doctor": DoctorConfig,
 }

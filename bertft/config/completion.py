@@ -24,7 +24,7 @@ __all__ = ["complete", "script"]
 _PATHS = frozenset(
     [
         "run", "out", "input", "output", "resume", "path", "tokenizer", "cache", "dir",
-        "train", "validation", "test",
+        "train", "validation", "test", "runs", "against",
     ]
 )  # fmt: skip
 
@@ -86,5 +86,7 @@ def _values(root: Node, key: str, value: str) -> list[str]:
     if entry.type is bool:
         return ["true", "false"]
     if key.rpartition(".")[2] in _PATHS:
-        return list(CompletionPlugin.complete_files(value)) if value else []
+        place = 1 + max(value.rfind("["), value.rfind(","))  # the last item of a list
+        start, last = value[:place], value[place:]
+        return [f"{start}{each}" for each in CompletionPlugin.complete_files(last)] if last else []
     return []

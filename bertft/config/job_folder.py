@@ -19,11 +19,15 @@ from bertft.config.plain import plain
 __all__ = ["job_folder", "register_resolver"]
 
 _NO_MATTER = ("check", "hydra", "quiet", "report", "resume")  # settings that change no result
+_LISTENERS = ("trackers",)  # the same, of the trainer
 
 
 def job_folder(config: Mapping[str, Any]) -> str:
     """Folder of the job with this resolved configuration."""
     settings = {key: value for key, value in config.items() if key not in _NO_MATTER}
+    if isinstance(settings.get("trainer"), Mapping):
+        told = settings["trainer"]
+        settings["trainer"] = {key: told[key] for key in told if key not in _LISTENERS}
     text = json.dumps(settings, sort_keys=True, ensure_ascii=False, default=str)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     method, data = settings.get("method") or {}, settings.get("data") or {}

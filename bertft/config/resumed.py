@@ -26,7 +26,10 @@ from bertft.errors import DataError
 __all__ = ["config_of_run", "resumed"]
 
 _UPWARDS = ("trainer.epochs", "trainer.steps")
-_FREE = ("trainer.device", "trainer.log_every", "quiet", "report", "experiment", "data.cache")
+_FREE = (
+    "trainer.device", "trainer.log_every", "trainer.trackers", "quiet", "report", "experiment",
+    "data.cache",
+)  # fmt: skip
 
 
 def resumed(folder: Path, asked: DictConfig, given: Sequence[str]) -> TrainConfig:

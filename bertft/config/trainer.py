@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from bertft.config.setting import setting
 
@@ -73,3 +74,6 @@ class TrainerConfig:
         5, "Steps in a row with a non-finite loss or gradient before the run stops.", at_least=1
     )
     log_every: int = setting(10, "Steps between two lines of metrics.jsonl.", at_least=1)
+    trackers: Any = setting(
+        [], "Who else is told: a list of tensorboard, wandb, mlflow (extra: tracking)."
+    )

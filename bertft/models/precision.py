@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from bertft.errors import EnvironmentFailed, UsageError
 
-__all__ = ["Precision", "choose", "resolve_device"]
+__all__ = ["Precision", "choose", "cpu_flags", "multiplies_bf16", "resolve_device"]
 
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -55,11 +55,12 @@ def multiplies_bf16(device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if platform.machine() not in ("x86_64", "AMD64"):
         return False
-    flags = _cpu_flags()
+    flags = cpu_flags()
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def _cpu_flags() -> set[str]:
+def cpu_flags() -> set[str]:
+    """What the CPU says it can do, as Linux names it; empty where nothing says so."""
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="ascii") as lines:
         for line in lines:
             if line.startswith("flags"):

@@ -112,6 +112,30 @@ class Task(ClassTask):
             values["f1"] = each[1]
         return values
 
+    def row_terms(self, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """The true class, the given one, the loss."""
+        losses = -log_softmax(logits)[np.arange(len(targets)), targets]
+        return np.stack([targets, logits.argmax(1), losses], 1)
+
+    def of_rows(self, terms: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+        classes, draws = len(self.classes), len(weights)
+        cells = (terms[:, 0] * classes + terms[:, 1]).astype(np.int64)
+        filled, place = np.unique(cells, return_inverse=True)
+        counts = np.zeros((draws, classes**2))
+        counts[:, filled] = weights @ np.eye(len(filled))[place]
+        table, rows = counts.reshape(draws, classes, classes), weights.sum(1)
+        right = np.diagonal(table, axis1=1, axis2=2)
+        truth, given = table.sum(2), table.sum(1)
+        each, seen = f1(right, truth, given), truth + given > 0
+        values = {
+            "accuracy": right.sum(1) / rows,
+            "f1_macro": (each * seen).sum(1) / seen.sum(1),
+            "f1_micro": f1(right.sum(1), truth.sum(1), given.sum(1)),
+            "matthews": matthews(table),
+            "loss": weights @ terms[:, 2] / rows,
+        }
+        return values | ({"f1": each[:, 1]} if classes == 2 else {})
+
     def answers(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
         """``label``, its ``score`` (probability), and the ``scores`` of all classes by name."""
         for row, number in zip(softmax(logits).tolist(), self.given(logits), strict=True):

@@ -116,6 +116,26 @@ class Task(ClassTask):
             "loss": entropy.mean(),
         }
 
+    def row_terms(self, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Of each label: rightly given, true, given; then F1, exactness and loss of the row."""
+        truth, given = targets > 0.5, sigmoid(logits) >= 0.5
+        both = np.logical_and(truth, given)
+        entropy = -np.where(truth, log_sigmoid(logits), log_sigmoid(-logits))
+        own = f1(both.sum(1), truth.sum(1), given.sum(1), 1.0)
+        ends = np.stack([own, (truth == given).all(1), entropy.mean(1)], 1)
+        return np.concatenate([both, truth, given, ends], 1)
+
+    def of_rows(self, terms: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+        sums, rows = weights @ terms, weights.sum(1)
+        both, truth, given = sums[:, :-3].reshape(len(weights), 3, -1).swapaxes(0, 1)
+        return {
+            "f1_micro": f1(both.sum(1), truth.sum(1), given.sum(1)),
+            "f1_macro": f1(both, truth, given).mean(1),
+            "f1_samples": sums[:, -3] / rows,
+            "accuracy": sums[:, -2] / rows,
+            "loss": sums[:, -1] / rows,
+        }
+
     def answers(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
         """``labels`` whose probability reaches the threshold, and the ``scores`` of all by name."""
         for row, given in zip(sigmoid(logits).tolist(), self.given(logits), strict=True):

@@ -159,16 +159,10 @@ class Task(BaseTask):
         if len(logits) == 0 or not np.isfinite(logits).all():
             return dict.fromkeys(self.metric_names, float("nan"))
         rows, spans = self._spans(logits, features)
-        labels = features.rows.column("label")
-        golds = [labels[row] for row in rows]
-        answerable = np.array([bool(each) for each in golds])
-        texts = [text for text, _, _ in self._texts(rows, spans, features)]
-        scorer = self.config.scorer
-        answers = texts
-        if self.threshold is not None:
-            held = spans.no_answer() > self.threshold
-            answers = ["" if each else text for text, each in zip(texts, held, strict=True)]
-        values = summary(score_each(answers, golds, scorer), answerable, self.config.unanswerable)
+        scorer, texts = self.config.scorer, self._found(rows, spans, features)
+        golds, answerable = _golds(rows, features)
+        given = score_each(self._answers(texts, spans), golds, scorer)
+        values = summary(given, answerable, self.config.unanswerable)
         if self.config.unanswerable:
             answered = np.array([bool(text) for text in texts])
             for name, scores in score_each(texts, golds, scorer).items():
@@ -177,6 +171,31 @@ class Task(BaseTask):
         values["loss"] = _mean_loss(logits, features)
         names = [name for name in self.metric_names if name in values or name == self.metric]
         return {name: float(values.get(name, "nan")) for name in names}
+
+    def by_row(self, logits: np.ndarray, features: Any) -> tuple[np.ndarray, np.ndarray] | None:
+        """``exact`` and ``f1`` in [0, 1], and whether the question has an answer."""
+        if len(logits) == 0 or not np.isfinite(logits).all():
+            return None
+        rows, spans = self._spans(logits, features)
+        golds, answerable = _golds(rows, features)
+        answers = self._answers(self._found(rows, spans, features), spans)
+        scores = score_each(answers, golds, self.config.scorer)
+        return rows, np.stack([scores["exact"], scores["f1"], answerable], 1).astype(np.float64)
+
+    def of_rows(self, terms: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+        groups = {"": np.ones(len(terms))}
+        if self.config.unanswerable:
+            groups |= {"HasAns_": terms[:, 2], "NoAns_": 1 - terms[:, 2]}
+        values: dict[str, np.ndarray] = {}
+        for group, part in groups.items():
+            if part.any():  # a draw without such questions has no score of them
+                size = weights @ part
+                counted = np.where(size > 0, size, np.nan)
+                values |= {
+                    f"{group}{name}": 100 * (weights @ (terms[:, place] * part)) / counted
+                    for place, name in enumerate(("exact", "f1"))
+                }
+        return values
 
     def answers(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
         """``answer``, ``score`` (probability), ``start`` and ``end``: characters of the context.
@@ -219,6 +238,16 @@ class Task(BaseTask):
             self.config.max_answer_length,
         )
 
+    def _found(self, rows: np.ndarray, spans: Spans, features: Any) -> list[str]:
+        return [text for text, _, _ in self._texts(rows, spans, features)]
+
+    def _answers(self, texts: list[str], spans: Spans) -> list[str]:
+        """``texts``, none of them where none is given."""
+        if self.threshold is None:
+            return texts
+        held = spans.no_answer() > self.threshold
+        return ["" if each else text for text, each in zip(texts, held, strict=True)]
+
     @staticmethod
     def _texts(rows: np.ndarray, spans: Spans, features: Any) -> Iterator[tuple[str, int, int]]:
         """Each best span's text without the space around it, and its characters."""
@@ -227,6 +256,13 @@ class Task(BaseTask):
             text = "" if start < 0 else contexts[row][start:end]
             first = int(start) + len(text) - len(text.lstrip())
             yield text.strip(), first, first + len(text.strip())
+
+
+def _golds(rows: np.ndarray, features: Any) -> tuple[list[list[str]], np.ndarray]:
+    """The answers that each of ``rows`` may be given, and whether there is any."""
+    labels = features.rows.column("label")
+    golds = [labels[row] for row in rows]
+    return golds, np.array([bool(each) for each in golds])
 
 
 def _mean_loss(logits: np.ndarray, features: Any) -> float:

@@ -17,7 +17,12 @@ from torch import Tensor
 
 from bertft.data.batch import Batch
 from bertft.runs.exhibits import Cell, Exhibit, Points
-from bertft.tasks.shared.correlation import pearson, spearman
+from bertft.tasks.shared.correlation import (
+    pearson,
+    spearman,
+    weighted_pearson,
+    weighted_spearman,
+)
 from bertft.tasks.shared.exhibits import rows_to_look_at, text_of, where
 from bertft.tasks.shared.scores import precise
 from bertft.tasks.shared.sequence import SequenceTask
@@ -80,6 +85,20 @@ class Task(SequenceTask):
         return {
             "pearson": pearson(values, targets),
             "spearman": spearman(values, targets),
+            "mse": error,
+            "loss": error,
+        }
+
+    def row_terms(self, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """The number given, and the true one."""
+        return np.stack([logits[:, 0], targets.astype(np.float64)], 1)
+
+    def of_rows(self, terms: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+        given, true = terms.T
+        error = weights @ np.square(given - true) / weights.sum(1)
+        return {
+            "pearson": weighted_pearson(given, true, weights),
+            "spearman": weighted_spearman(given, true, weights),
             "mse": error,
             "loss": error,
         }

@@ -245,6 +245,21 @@ class BaseTask(ABC):
         ``outputs`` of its logits, it is given those.
         """
 
+    def by_row(self, logits: np.ndarray, features: Any) -> tuple[np.ndarray, np.ndarray] | None:
+        """What each row adds to the metrics: the rows [R], ascending, and terms, fp64 [R, K].
+
+        From what ``metrics`` is given. None where a task does not tell it, or nothing is finite.
+        """
+        return None
+
+    def of_rows(self, terms: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Metrics [B] over rows with ``terms`` [R, K], row r taken ``weights`` [B, R] times.
+
+        With weights of 1 they are those of ``metrics``. What is no function of such terms (the
+        best threshold, say) is left out.
+        """
+        return {}
+
     @abstractmethod
     def answers(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
         """One JSON-ready answer a row (the Contract's keys), in the order of ``features.rows``.

@@ -25,7 +25,12 @@ from bertft.tasks.shared.scores import log_softmax, precise, softmax
 from bertft.tasks.tagging.encoding import IGNORED, encode_words
 from bertft.tasks.tagging.entities import entities
 from bertft.tasks.tagging.exhibits import Answered, exhibits
-from bertft.tasks.tagging.scores import entity_scores, score_names
+from bertft.tasks.tagging.scores import (
+    entity_counts,
+    entity_scores,
+    score_names,
+    scores_of_counts,
+)
 from bertft.tasks.task import BaseTask, Encoder
 
 __all__ = ["Task"]
@@ -93,6 +98,26 @@ class Task(BaseTask):
         values["accuracy"] = float((true == given).mean())
         values["loss"] = float(-log_softmax(logits)[np.arange(len(true)), true].mean())
         return values
+
+    def by_row(self, logits: np.ndarray, features: Any) -> tuple[np.ndarray, np.ndarray] | None:
+        """The sentence's counts of entities; then its words, the right ones, their loss."""
+        own, rows, sizes = _words(features)
+        logits = logits[own]
+        if len(logits) == 0 or not np.isfinite(logits).all():
+            return None
+        true = np.asarray(features.gather("labels", np.arange(len(features))))[own]
+        given, words = logits.argmax(1), np.arange(len(true))
+        counts = entity_counts(self.tags, self.scheme, sizes, true, given)
+        firsts = np.cumsum(sizes) - sizes
+        losses = -log_softmax(logits)[words, true]
+        sums = [np.add.reduceat(each, firsts) for each in ((true == given).astype(int), losses)]
+        return np.asarray(rows), np.concatenate([counts, np.stack([sizes, *sums], 1)], 1)
+
+    def of_rows(self, terms: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+        sums = weights @ terms
+        words, right, loss = sums[:, -3:].T
+        values = scores_of_counts(self.tags, sums[:, :-3])
+        return values | {"accuracy": right / words, "loss": loss / words}
 
     def answers(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
         """``text``, and ``spans`` of it: label, start and end in characters, text, score.

@@ -13,7 +13,7 @@ from bertft.config.completion import complete
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("bertft ", ["eval", "export", "merge", "predict", "train", "verify"]),
+        ("bertft ", ["compare", "doctor", "eval", "export", "merge", "predict", "train", "verify"]),
         ("bertft tr", ["train"]),
         ("bertft train me", ["method.", "method="]),
         ("bertft train method=lora", ["method=lora", "method=lora_prefix"]),
@@ -24,6 +24,7 @@ from bertft.config.completion import complete
         ("bertft merge method", []),
         ("bertft nothing x", []),
         ("bertft train a.b.c", []),
+        ("bertft compare d", ["device=", "draws="]),
         ("bertft train seed.x=", []),
     ],
 )  # fmt: skip
@@ -35,6 +36,13 @@ def test_nothing_of_hydra_is_offered():
     offered = complete("bertft train ")
     assert not [word for word in offered if word.startswith(("hydra", "schema", "open"))]
     assert "trainer." in offered and "experiment=" in offered
+
+
+def test_the_last_path_of_a_list_is_completed(tmp_path):
+    (tmp_path / "second").mkdir()
+    start = f"runs=[{tmp_path}/first,"
+    found = complete(f"bertft compare {start}{tmp_path}/se")
+    assert [each.rstrip("/") for each in found] == [f"{start}{tmp_path}/second"]
 
 
 def test_paths_are_completed(tmp_path):

@@ -18,6 +18,8 @@ NEEDED = {
     "export": ("run=r", "out=o"),
     "predict": ("run=r",),
     "verify": ("run=r",),
+    "compare": ("runs=[r,s]",),
+    "doctor": (),
 }
 FURTHER = {
     ("data", "files"): (f"data.train={__file__}",),

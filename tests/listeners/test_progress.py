@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import io
 import os
 import pty
 import re
 import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import textwrap
 import time
 
@@ -197,6 +201,27 @@ def test_a_reader_that_went_away_does_not_end_the_run(tmp_path):
     )
     os.close(writer)
     assert done.stdout == b"finished\n"
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_a_real_terminal_breaks_no_line(width, tmp_path):
+    main, side = pty.openpty()
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+    child = subprocess.Popen(
+        program(tmp_path), stdout=subprocess.DEVNULL, stderr=side, env=environment()
+    )
+    os.close(side)
+    seen = b""
+    with contextlib.suppress(OSError):  # the other end is closed: it has ended
+        while piece := os.read(main, 65536):
+            seen += piece
+    os.close(main)
+    assert child.wait(20) == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode())
+    lines = re.split(r"[\r\n]+", text)
+    assert width - 30 < max(map(cell_len, lines)) <= width - 3
+    for figure in ("loss ", "accuracy 0.7500", "tokens/s", "memory", "budget 288", "mean rank 8.2"):
+        assert any(figure in line for line in lines), figure
 
 
 def test_a_real_terminal_that_is_killed_in_the_middle_shows_its_cursor(tmp_path):

@@ -184,7 +184,7 @@ def test_cuda_that_is_not_there(monkeypatch):
     [({"avx512_bf16", "sse"}, "bf16"), ({"amx_bf16"}, "bf16"), ({"avx512f"}, "fp32")],
 )
 def test_auto_takes_what_the_hardware_multiplies(monkeypatch, flags, expected):
-    monkeypatch.setattr(module, "_cpu_flags", lambda: flags)
+    monkeypatch.setattr(module, "cpu_flags", lambda: flags)
     monkeypatch.setattr(module.platform, "machine", lambda: "x86_64")
     assert choose("auto", CPU).name == expected
     monkeypatch.setattr(module.platform, "machine", lambda: "arm64")

@@ -23,4 +23,6 @@ RULES: dict[str, tuple[Callable[[Get], Iterator[Problem]], ...]] = {
     "export": (runs.checkpoint, device.known),
     "predict": (data.text_of_predict, runs.checkpoint, *device.RULES),
     "verify": (),
+    "compare": (runs.several, device.known),
+    "doctor": (device.known,),
 }  # fmt: skip

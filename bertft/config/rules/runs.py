@@ -9,7 +9,7 @@ from pathlib import Path
 from bertft.config.messages import Problem
 from bertft.config.rules.get import Get
 
-__all__ = ["check", "checkpoint", "resume", "scored"]
+__all__ = ["check", "checkpoint", "resume", "scored", "several"]
 
 
 def checkpoint(get: Get) -> Iterator[Problem]:
@@ -32,6 +32,14 @@ def resume(get: Get) -> Iterator[Problem]:
     run = get("resume")
     if run not in (None, "auto") and not Path(run).is_dir():
         yield Problem("resume", f"there is no folder {run}", "Give a run folder, or auto")
+
+
+def several(get: Get) -> Iterator[Problem]:
+    """``runs`` of compare: a folder, or a list of them."""
+    runs = get("runs")
+    each = runs if isinstance(runs, list) else [runs]
+    if not each or not all(isinstance(one, (str, int)) and str(one) for one in each):
+        yield Problem("runs", f"{runs!r} names no folders", "As in runs=[outputs/a,outputs/b]")
 
 
 def scored(get: Get) -> Iterator[Problem]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bertft.config.messages import Problem
+from bertft.config.messages import Problem, did_you_mean
 from bertft.config.rules.device import half_on_cpu, unknown_device
 from bertft.config.rules.get import Get
+from bertft.config.trackers import tracker_names
 
 __all__ = ["RULES"]
 
@@ -29,4 +30,18 @@ def _trainer_device(get: Get) -> Iterator[Problem]:
     yield from half_on_cpu("trainer.precision", get("trainer.precision"), get("trainer.device"))
 
 
-RULES = (_steps, _trainer_device)
+def _trackers(get: Get) -> Iterator[Problem]:
+    path, given = "trainer.trackers", get("trainer.trackers")
+    if not isinstance(given, list):
+        yield Problem(path, f"{given!r} is no list", "As in trainer.trackers=[tensorboard]")
+        return
+    names = tracker_names()
+    for name in given:
+        if name not in names:
+            hint = did_you_mean(name, names)
+            yield Problem(path, f"there is no tracker {name!r}", hint[:1].upper() + hint[1:])
+    if len({str(name) for name in given}) < len(given):
+        yield Problem(path, "a tracker stands twice", "Name each once")
+
+
+RULES = (_steps, _trainer_device, _trackers)

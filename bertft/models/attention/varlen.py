@@ -15,7 +15,18 @@ from torch import Tensor
 from bertft.models.attention.call import Call
 from bertft.models.sequences import Sequences
 
-__all__ = ["attend", "interleave", "serves"]
+__all__ = ["attend", "interleave", "present", "serves"]
+
+
+def present(device: torch.device) -> bool:
+    """Whether this torch has the kernel, and the CUDA ``device`` runs it."""
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        return False
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return False
+    return "scale" in inspect.signature(varlen_attn).parameters
 
 
 def serves(call: Call) -> bool:
@@ -27,14 +38,11 @@ def serves(call: Call) -> bool:
         return False
     if call.window is not None and call.prefix is not None:
         return False
-    if torch.cuda.get_device_capability(call.query.device) < (8, 0):
+    if not present(call.query.device):
         return False
-    try:
-        from torch.nn.attention.varlen import varlen_attn
-    except ImportError:
-        return False
-    known = inspect.signature(varlen_attn).parameters
-    return "scale" in known and (call.window is None or "window_size" in known)
+    from torch.nn.attention.varlen import varlen_attn
+
+    return call.window is None or "window_size" in inspect.signature(varlen_attn).parameters
 
 
 def attend(call: Call, sequences: Sequences) -> Tensor:

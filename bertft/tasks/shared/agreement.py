@@ -26,11 +26,14 @@ def f1(
     return np.where(total > 0, 2.0 * both / np.maximum(total, 1), undefined)
 
 
-def matthews(counts: np.ndarray) -> float:
-    """Matthews' correlation of a confusion matrix; 0 where truth or answers are constant."""
+def matthews(counts: np.ndarray) -> np.ndarray:
+    """Matthews' correlation [...] of confusion matrices [..., C, C].
+
+    0 where truth or answers are constant.
+    """
     table = counts.astype(np.float64)
-    truth, given, rows = table.sum(1), table.sum(0), table.sum()
-    spread = (rows**2 - given @ given) * (rows**2 - truth @ truth)
-    if spread == 0:
-        return 0.0
-    return float((np.trace(table) * rows - given @ truth) / np.sqrt(spread))
+    truth, given, rows = table.sum(-1), table.sum(-2), table.sum((-2, -1))
+    right = np.trace(table, axis1=-2, axis2=-1)
+    spread = (rows**2 - (given**2).sum(-1)) * (rows**2 - (truth**2).sum(-1))
+    agreed = right * rows - (given * truth).sum(-1)
+    return np.where(spread == 0, 0.0, agreed / np.sqrt(np.where(spread == 0, 1.0, spread)))

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["pearson", "spearman"]
+__all__ = ["pearson", "spearman", "weighted_pearson", "weighted_spearman"]
+
+_CONSTANT = 1e-12  # of a series' spread: less than that is rounding
 
 
 def pearson(a: np.ndarray, b: np.ndarray) -> float:
@@ -24,6 +26,34 @@ def pearson(a: np.ndarray, b: np.ndarray) -> float:
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
     """In [−1, 1]; 0 where either series is constant."""
     return pearson(_ranks(a), _ranks(b))
+
+
+def weighted_pearson(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """``pearson`` [B] of values that count ``weights`` [B, n] times; a, b are [n] or [B, n]."""
+    total = weights.sum(1)
+    a, b = (each - each.mean(-1, keepdims=True) for each in (a, b))
+    mean_a, mean_b = ((weights * each).sum(1) / total for each in (a, b))
+    spread_a = (weights * a**2).sum(1) / total - mean_a**2
+    spread_b = (weights * b**2).sum(1) / total - mean_b**2
+    constant = (spread_a <= _CONSTANT * (a**2).mean(-1)) | (spread_b <= _CONSTANT * (b**2).mean(-1))
+    together = (weights * a * b).sum(1) / total - mean_a * mean_b
+    spread = np.sqrt(np.where(constant, 1.0, spread_a * spread_b))
+    return np.where(constant, 0.0, np.clip(together / spread, -1.0, 1.0))
+
+
+def weighted_spearman(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """``spearman`` [B] of values [n] that count ``weights`` [B, n] times."""
+    return weighted_pearson(_weighted_ranks(a, weights), _weighted_ranks(b, weights), weights)
+
+
+def _weighted_ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean rank [B, n] of each value among all of its copies."""
+    order = np.argsort(values, kind="stable")
+    firsts = np.flatnonzero(np.r_[True, np.diff(values[order]) > 0])
+    copies = np.add.reduceat(weights[:, order], firsts, axis=1)
+    ranks = np.cumsum(copies, 1) - (copies - 1) / 2
+    _, place = np.unique(values, return_inverse=True)
+    return ranks[:, place]
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

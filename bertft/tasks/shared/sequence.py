@@ -41,6 +41,17 @@ class SequenceTask(BaseTask):
     def scores(self, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
         """Every metric from finite fp64 logits [rows, C] and the targets of at least one row."""
 
+    @abstractmethod
+    def row_terms(self, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """``by_row``'s terms [rows, K], from what ``scores`` is given."""
+
+    def by_row(self, logits: np.ndarray, features: Any) -> tuple[np.ndarray, np.ndarray] | None:
+        if len(logits) == 0 or not np.isfinite(logits).all():
+            return None
+        every = np.arange(len(features))
+        targets = np.asarray(features.gather("labels", every))
+        return features.gather("row", every), self.row_terms(logits.astype(np.float64), targets)
+
     def encoder(self, tokenizer: Any, max_length: int) -> Encoder:
         def encode(rows: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
             columns = encode_texts(tokenizer, rows["text"], rows.get("text_pair"), max_length)

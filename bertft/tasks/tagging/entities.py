@@ -77,11 +77,17 @@ class Counts:
         self.given.update(kind for kind, _, _ in of_model)
         self.right.update(kind for kind, _, _ in of_truth & of_model)
 
+    def totals(self, kind: str | None = None) -> tuple[int, int, int]:
+        """Right, given and true entities of one type, or of all."""
+        right, given, true = (
+            each.total() if kind is None else each[kind]
+            for each in (self.right, self.given, self.true)
+        )
+        return right, given, true
+
     def of(self, kind: str | None = None) -> tuple[float, float, float]:
         """Precision, recall and F1 of one type, or of all entities; 0 where nothing is counted."""
-        counters = (self.right, self.given, self.true)
-        totals = [each.total() if kind is None else each[kind] for each in counters]
-        return agreement(*totals)
+        return agreement(*self.totals(kind))
 
 
 def agreement(right: int, given: int, true: int) -> tuple[float, float, float]:

@@ -1,0 +1,34 @@
+"""The labelled rows of a split, as a saved model's run or an eval's ``data`` names them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bertft.assembly.saved import Saved
+from bertft.data.rows import Rows
+from bertft.data.sources import load
+from bertft.errors import UsageError
+
+__all__ = ["recorded_fingerprint", "split_rows"]
+
+
+def split_rows(saved: Saved, split: str) -> Rows:
+    """The rows of ``split``. UsageError if there are none, or none with labels."""
+    # The classes are the model's, in its order, whatever the rows' own order would be.
+    data = replace(saved.data, labels=saved.adapted.task.labels)
+    # Of a run's training rows, those that validation was cut from are not part.
+    need = ("train", "validation") if split == "train" and saved.run is not None else (split,)
+    rows = dict(load(data, need).items()).get(split)
+    if rows is None or (saved.adapted.task.supervised and not rows.labelled):
+        raise UsageError(
+            f"there is no {split} split" if rows is None else f"the {split} split has no labels",
+            where="split", hint=f"Give data.{split}=<file> with labels, or another split",
+        )  # fmt: skip
+    return rows
+
+
+def recorded_fingerprint(saved: Saved, split: str) -> str | None:
+    """Which rows the run recorded as those of ``split``, if it knew any."""
+    assert saved.run is not None
+    told = saved.run.read_manifest()["data"]["splits"].get(split)
+    return None if told is None else str(told["fingerprint"])

@@ -1,0 +1,96 @@
+"""What a tracker is told, under which names.
+
+    train/loss, penalty, gradient_norm, learning_rate/<group>, rows_per_second, tokens_per_second,
+    and the parts' measures            every ``log_every`` steps
+    validation/<metric>                after each evaluation
+
+One module a tracker, class ``Tracker``; it opens with the first event, so that whatever is wrong
+with it is found where a listener is guarded. What it must know again when the run goes on lies in
+``<run>/tracking/<name>/``.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from bertft.runs.atomic import write_text
+from bertft.training.events import Evaluated, Event, Finished, Started, Step
+
+__all__ = ["Tracker"]
+
+
+class Tracker(ABC):
+    """``run`` is the run's folder, ``folder`` the tracker's own; ``settings``: name → text."""
+
+    package: ClassVar[str]  # what must be installed
+
+    def __init__(
+        self, run: Path, folder: Path, settings: Mapping[str, str], log_every: int
+    ) -> None:
+        self.run, self.folder, self.settings, self.log_every = run, folder, settings, log_every
+        self._open, self._finished, self._last = False, False, 0
+        self.__name__ = type(self).__module__.rpartition(".")[2]  # what a warning calls it
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Started):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.open(event.step)
+            self._open, self._last = True, event.total_steps
+        elif isinstance(event, Step):
+            if event.step % self.log_every == 0 or event.step == self._last:
+                self._tell(_of_step(event), event.step)
+        elif isinstance(event, Evaluated):
+            values = {f"{event.split}/{name}": value for name, value in event.metrics.items()}
+            self._tell(values, event.step)
+        elif isinstance(event, Finished):
+            self._finished = True
+
+    def close(self) -> None:
+        """Say goodbye; a run that was interrupted may go on."""
+        if self._open:
+            self._open = False
+            self.end(self._finished)
+
+    @abstractmethod
+    def open(self, step: int) -> None:
+        """Begin, or go on with the same one: the run has taken ``step`` steps."""
+
+    @abstractmethod
+    def write(self, values: Mapping[str, float], step: int) -> None:
+        """Finite numbers by name."""
+
+    @abstractmethod
+    def end(self, finished: bool) -> None:
+        """Nothing more comes from this process."""
+
+    def remembered(self) -> str | None:
+        """The name under which the tracker knows the run since an earlier process."""
+        try:
+            return (self.folder / "id").read_text(encoding="utf-8").strip() or None
+        except OSError:
+            return None
+
+    def remember(self, name: str) -> None:
+        write_text(self.folder / "id", f"{name}\n")
+
+    def _tell(self, values: Mapping[str, float], step: int) -> None:
+        self.write({name: float(v) for name, v in values.items() if math.isfinite(v)}, step)
+
+
+def _of_step(event: Step) -> dict[str, float]:
+    values = {
+        "loss": event.loss,
+        "penalty": event.penalty,
+        "gradient_norm": event.gradient_norm,
+        "epoch": event.epoch,
+        **{f"learning_rate/{name}": rate for name, rate in event.learning_rates.items()},
+        **event.measures,
+    }
+    if event.seconds > 0:
+        values["rows_per_second"] = event.rows / event.seconds
+        values["tokens_per_second"] = event.tokens / event.seconds
+    return {f"train/{name}": value for name, value in values.items()}

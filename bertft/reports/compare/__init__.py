@@ -1,0 +1,1 @@
+"""Finished runs beside each other: what they reach, what they cost, in what they differ."""

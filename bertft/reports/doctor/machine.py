@@ -1,0 +1,113 @@
+"""Versions, devices and what they can do, and how fast and how right they multiply."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterator
+from importlib import metadata
+
+import torch
+
+import bertft
+from bertft.assembly.manifest import hardware
+from bertft.formats.figures import size
+from bertft.models.attention.varlen import present
+from bertft.models.precision import cpu_flags, multiplies_bf16
+from bertft.reports.doctor.finding import FAILED, OK, WARNING, Finding
+
+__all__ = ["cpu", "gpus", "matmul", "versions"]
+
+_PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "safetensors", "numpy")
+_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+_SIDE = 1024
+_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}  # of the largest product
+
+
+def versions() -> Finding:
+    known = ", ".join(f"{name} {metadata.version(name)}" for name in _PACKAGES)
+    python = platform.python_version()
+    return Finding("versions", OK, f"bertft {bertft.__version__}, Python {python}, {known}")
+
+
+def cpu() -> Finding:
+    facts, flags = hardware(torch.device("cpu")), cpu_flags()
+    can = [name for name in _FLAGS if name in flags] or [facts["instruction_set"]]
+    found = (
+        f"{facts['cpu'] or facts['machine']}; {os.cpu_count()} cores, {facts['threads']} threads;"
+        f" {', '.join(can)}"
+    )
+    if multiplies_bf16(torch.device("cpu")):
+        return Finding("CPU", OK, f"{found}: auto computes in bf16")
+    advice = "No fast bf16 here: trainer.precision=auto takes fp32 on the CPU"
+    if facts["threads"] < (os.cpu_count() or 1) // 2:
+        advice += "; trainer.threads or OMP_NUM_THREADS can give it more cores"
+    return Finding("CPU", OK, found, advice)
+
+
+def gpus() -> Iterator[Finding]:
+    """A finding for each CUDA device, or one that there is none."""
+    if not torch.cuda.is_available():
+        built = torch.version.cuda is not None
+        why = f"torch is built for CUDA {torch.version.cuda}, but sees none" if built else ""
+        advice = (
+            "Look at the driver with nvidia-smi, and at CUDA_VISIBLE_DEVICES"
+            if built
+            else "This torch is for CPUs: with a GPU, install the build for its CUDA"
+        )
+        yield Finding("GPU", WARNING if built and _driver() else OK, why or "none", advice)
+        return
+    for number in range(torch.cuda.device_count()):
+        device = torch.device("cuda", number)
+        name = f"GPU {number}"
+        try:
+            free, total = torch.cuda.mem_get_info(device)
+        except RuntimeError as error:
+            yield Finding(name, FAILED, str(error).split("\n")[0], "Is another process using it?")
+            continue
+        major, minor = torch.cuda.get_device_capability(device)
+        bf16, flash = multiplies_bf16(device), present(device)
+        found = (
+            f"{torch.cuda.get_device_name(device)}, compute {major}.{minor}, {size(free)} of"
+            f" {size(total)} free, bf16 {_yes(bf16)}, flash attention without padding {_yes(flash)}"
+        )
+        advice = "" if bf16 else "Take trainer.precision=fp16: it is faster than fp32 here"
+        if free < total / 2:
+            advice = "Another process holds half of its memory or more: see nvidia-smi"
+        yield Finding(name, WARNING if advice else OK, found, advice)
+
+
+def matmul(device: torch.device, seconds: float = 3.0) -> Finding:
+    """Products of two square matrices for ``seconds``, against fp64 on the CPU."""
+    torch.manual_seed(0)
+    one, other = torch.randn(2, _SIDE, _SIDE, dtype=torch.float64)
+    exact, speeds = one @ other, []
+    kinds = [torch.float32, *([torch.bfloat16] if multiplies_bf16(device) else [])]
+    for kind in kinds:
+        a, b = one.to(device, kind), other.to(device, kind)
+        error = float(((a @ b).double().cpu() - exact).abs().max() / exact.abs().max())
+        words = str(kind).removeprefix("torch.")
+        if not error <= _TOLERANCE[kind]:
+            return Finding(
+                "matmul", FAILED, f"{words} products on {device} are wrong by {error:.1e}",
+                "Nothing trained here is right. Try another version of torch or of the driver",
+            )  # fmt: skip
+        count, start = 0, time.perf_counter()
+        while (spent := time.perf_counter() - start) < seconds / len(kinds):
+            c = a @ b
+            count += 1
+            if device.type == "cuda" and count % 64 == 0:
+                torch.cuda.synchronize(device)
+        _ = float(c[0, 0])  # waits for what was asked for
+        spent = time.perf_counter() - start
+        speeds.append(f"{words} {2 * _SIDE**3 * count / spent / 1e9:,.0f} GFLOP/s")
+    return Finding("matmul", OK, f"{', '.join(speeds)} on {device}")
+
+
+def _driver() -> bool:
+    return os.path.exists("/proc/driver/nvidia/version")
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"

@@ -1,0 +1,158 @@
+"""Real runs beside each other: the table, the page, what is evaluated once, what is refused."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from small_runs import read, say, write_task
+
+OTHER = ("method=head", "trainer.epochs=1")
+
+
+@pytest.fixture
+def runs(trained, tmp_path):
+    """Two methods, one of them with two seeds, in folders that a test may change."""
+    made = {
+        "lora": trained("classification"),
+        "lora 1": trained("classification", "seed=1"),
+        "头 <b>": trained("classification", *OTHER),
+    }
+    for name, path in made.items():
+        shutil.copytree(path, tmp_path / "all" / name, symlinks=True)
+    return tmp_path / "all"
+
+
+class Page(HTMLParser):
+    """What stands in a page's cells, and whatever would make a browser ask for more."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.fetched, self.cells, self._open = [], [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.fetched += [value for name, value in attrs if name in ("src", "href", "xlink:href")]
+        self.fetched += [tag] if tag in ("script", "link", "iframe", "img") else []
+        self._open = tag == "td"
+
+    def handle_data(self, data):
+        if self._open:
+            self.cells.append(data)
+
+
+def test_runs_of_one_folder(runs, place):
+    said = say("compare", f"runs={runs}", "draws=500", "out=page/one.html")
+    assert said.status == 0, said
+    assert said.out.splitlines()[-1] == "page/one.html"
+    assert said.err.count("answers the validation rows") == 3
+    lora, head = (next(x for x in said.out.splitlines() if f"│ {n}" in x) for n in ("lora", "head"))
+    assert re.search(r" ± 0\.\d{4} ", lora) and "±" not in head, "the std of two seeds"
+    assert "paired draws" in said.out
+    assert not (place / "outputs").exists(), "out= leaves nothing elsewhere"
+    text = (place / "page" / "one.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.fetched == [] and "url(" not in text and "@import" not in text
+    assert "default-src 'none'" in text and "prefers-color-scheme: dark" in text
+    values = [read(each / "metrics.json")["best"]["value"] for each in runs.iterdir()]
+    for value in values:
+        assert f"{value:.4f}" in page.cells
+    assert str(runs / "头 <b>") in page.cells  # escaped, and so one text again
+    assert text.count("<svg") == 1
+
+    again = say("compare", f"runs={runs}", "draws=500")
+    assert again.status == 0 and "answers" not in again.err, "kept beside the runs"
+    assert again.out.splitlines()[:-1] == said.out.splitlines()[:-1]
+    assert again.out.splitlines()[-1].startswith(str(place / "outputs" / "compare"))
+
+
+def test_what_rows_add_is_what_training_scored(runs):
+    assert say("compare", f"runs={runs}", "draws=1").status == 0
+    for folder in runs.iterdir():
+        with np.load(folder / "row_scores.npz") as file:
+            terms = file["terms"]
+        told = read(folder / "metrics.json")["validation"]
+        assert float((terms[:, 0] == terms[:, 1]).mean()) == pytest.approx(told["accuracy"])
+        assert float(terms[:, 2].mean()) == pytest.approx(told["loss"], rel=1e-9)
+
+
+def test_a_damaged_file_of_scores_is_made_anew(runs):
+    assert say("compare", f"runs={runs}", "draws=1").status == 0
+    (runs / "lora" / "row_scores.npz").write_bytes(b"PK\3\4 nothing")
+    said = say("compare", f"runs={runs}", "draws=1")
+    assert said.status == 0 and said.err.count("answers the validation rows") == 1
+
+
+def test_against_one_of_them(runs):
+    said = say("compare", f"runs={runs}", "draws=50", f"against={runs / '头 <b>'}")
+    assert said.status == 0 and "difference to head" in said.out
+    wrong = say("compare", f"runs={runs}", "draws=50", "against=heat")
+    assert wrong.refused and "Did you mean 'head'?" in wrong.err
+
+
+def test_no_draws_evaluate_nothing(runs):
+    said = say("compare", f"runs={runs}", "draws=0")
+    assert said.status == 0 and "answers the validation" not in said.err
+    assert "not asked for (draws=0)" in said.out
+
+
+def test_other_rows_are_not_paired_and_it_says_so(runs, trained):
+    words = ["data=sample", "data.max_train_rows=64", "trainer.steps=4"]
+    said = say("train", "model=tiny", *words, "quiet=true", "hydra.run.dir=sample")
+    assert said.status == 0, said
+    found = say("compare", f"runs=[{runs},sample]", "draws=50")
+    assert found.status == 0, found
+    assert "no difference: no other run has these validation rows" in found.out
+
+
+def test_rows_that_changed_since_are_told(runs, place, tmp_path):
+    data = write_task(tmp_path, "classification")
+    for seed in (0, 1):
+        said = say(
+            "train", "model=tiny", *data, "trainer.steps=4", "quiet=true", f"data.seed={seed}",
+            f"hydra.run.dir=own/{seed}",
+        )  # fmt: skip
+        assert said.status == 0, said
+    with open(tmp_path / "validation.csv", "a", encoding="utf-8") as file:
+        file.write("one more,pos\n")
+    found = say("compare", "runs=own", "draws=50")
+    assert found.status == 0, found
+    assert "are not the validation rows of the run any more" in found.out
+
+
+def test_what_cannot_be_compared(runs, trained, place):
+    lora = runs / "lora"
+    assert "one run alone" in say("compare", f"runs={lora}").err
+    assert say("compare", f"runs=[{lora},{lora}]").refused, "the same one twice"
+    missing = say("compare", f"runs=[{lora},{runs / 'lara'}]")
+    assert missing.refused and "is no folder" in missing.err and "lora" in missing.err
+    (runs / "lora 1" / "metrics.json").unlink()
+    unfinished = say("compare", f"runs=[{lora},{runs / 'lora 1'}]")
+    assert (
+        unfinished.refused and "is not finished. Go on with bertft train resume=" in unfinished.err
+    )
+    left = say("compare", f"runs={runs}", "draws=0", "out=left")
+    assert left.status == 0 and "lora 1 is not finished and left out" in left.err
+    tasks = say("compare", f"runs=[{lora},{trained('regression')}]")
+    assert tasks.refused and "different tasks: classification" in tasks.err
+    metric = trained("classification", *OTHER, "data.metric=f1_macro")
+    metrics = say("compare", f"runs=[{lora},{metric}]")
+    assert metrics.refused and "different metrics: accuracy" in metrics.err
+    assert say("compare").refused
+    assert say("compare", "runs=[]").refused
+    (place / "file").touch()
+    assert say("compare", f"runs={runs}", "out=file/x").refused
+    assert not (place / "outputs").exists()
+
+
+def test_a_lower_loss_leads(trained):
+    words = ("data.metric=loss",)
+    one, two = trained("classification", *words), trained("classification", *words, *OTHER)
+    said = say("compare", f"runs=[{one},{two}]", "draws=20", "out=x.html")
+    assert said.status == 0, said
+    losses = {each: read(each / "metrics.json")["best"]["value"] for each in (one, two)}
+    first = next(line for line in said.out.splitlines() if "best" in line)
+    assert f"{min(losses.values()):.4f}" in first

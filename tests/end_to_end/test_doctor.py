@@ -1,0 +1,53 @@
+"""doctor as a whole: without a network, and where training cannot work."""
+
+from __future__ import annotations
+
+import pytest
+from small_runs import say
+
+from bertft.commands import train
+from bertft.errors import EnvironmentFailed
+from bertft.reports.doctor import machine
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    real = machine.matmul
+    monkeypatch.setattr(machine, "matmul", lambda device: real(device, seconds=0.1))
+
+
+def test_a_machine_that_trains(place):
+    said = say("doctor")
+    assert said.status == 0, said
+    words = " ".join(said.out.split())
+    for name in ("versions", "CPU", "GPU", "Hub", "offline base", "disk, runs", "matmul"):
+        assert name in said.out
+    assert "steps of a tiny BERT" in words and "HF_HUB_OFFLINE is set" in words
+    assert said.out.splitlines()[-1].startswith("training works here")
+    assert list(place.iterdir()) == [], "it leaves nothing"
+
+
+def test_without_the_offline_base(monkeypatch):
+    monkeypatch.setattr("bertft.models.source._packaged_minilm", lambda: None)
+    said = say("doctor")
+    assert said.status == 0 and "bertft[demo]" in " ".join(said.out.split()), said
+
+
+@pytest.mark.parametrize(
+    "error", [EnvironmentFailed("no space left", hint="Make room"), RuntimeError("kernel\nimage")]
+)
+def test_training_that_does_not_work(error, monkeypatch):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(train, "run", fail)
+    said = say("doctor")
+    assert said.status == 4 and "training cannot work here: training" in said.err, said
+    assert str(error).split("\n")[0].split(".")[0] in said.out
+    assert "Traceback" not in said.err
+
+
+def test_a_device_that_is_not_there():
+    said = say("doctor", "device=cuda:77")
+    assert said.status == 4 and "cuda:77" in said.out
+    assert say("doctor", "device=tpu").refused

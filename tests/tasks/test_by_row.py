@@ -1,0 +1,123 @@
+"""What rows add to the metrics gives the metrics back, of all rows and of any draw of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from bertft.data.features import featurize
+from bertft.data.rows import Rows
+from bertft.data.tagging.words import joined
+from bertft.tasks import build
+
+DRAWS = np.array([[1] * 6, [0, 2, 1, 0, 3, 0], [2, 0, 0, 1, 1, 2], [0, 0, 6, 0, 0, 0]])
+TEXTS = ["a good film", "dull", "the plot is bad", "good good plot", "a bad film", "un true"]
+
+
+class Table:
+    """Stands for a feature table whose rows are a feature each."""
+
+    def __init__(self, labels):
+        self.columns = {"labels": np.asarray(labels), "row": np.arange(len(labels))}
+
+    def __len__(self):
+        return len(self.columns["labels"])
+
+    def gather(self, name, indices):
+        return self.columns[name][indices]
+
+
+LOGITS = np.random.default_rng(3).normal(size=(6, 3)).astype(np.float32)
+LOGITS[1, 0] = LOGITS[4, 0]  # a number given twice, for the ranks
+SEQUENCES = {
+    "classification": (["x", "y", "z"], [0, 1, 2, 1, 0, 1], LOGITS),
+    "binary": (["x", "y"], [0, 1, 1, 1, 0, 1], LOGITS[:, :2]),
+    "multi_label": (["x", "y", "z"], np.eye(3)[[0, 1, 2, 1, 0, 1]] + np.eye(3)[0], LOGITS),
+    "regression": (None, np.float32([1, 2, 2, 0.5, 3, -1]), LOGITS[:, :1]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_one_answer_a_row(name, settings):
+    labels, targets, logits = SEQUENCES[name]
+    targets = np.minimum(targets, 1) if name == "multi_label" else np.asarray(targets)
+    task = build(settings(task="classification" if name == "binary" else name), labels)
+    rows, terms = task.by_row(logits, Table(targets))
+    assert rows.tolist() == list(range(6)) and terms.dtype == np.float64
+    found = task.of_rows(terms, DRAWS)
+    assert set(found) == set(task.metric_names)
+    for place, draw in enumerate(DRAWS):
+        drawn = np.repeat(np.arange(6), draw)
+        expected = task.metrics(logits[drawn], Table(targets[drawn]))
+        assert {k: v[place] for k, v in found.items()} == pytest.approx(expected, abs=1e-12), draw
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_what_is_not_finite_tells_nothing(name, settings):
+    labels, targets, logits = SEQUENCES[name]
+    task = build(settings(task="classification" if name == "binary" else name), labels)
+    assert task.by_row(np.full_like(logits, np.nan), Table(targets)) is None
+
+
+def pieces(task, tokenizer, rows):
+    """The table of each row alone."""
+    tables = [
+        featurize(Rows(rows.slice(n, 1), "x"), task.encoder(tokenizer, 16), [], None)
+        for n in range(rows.num_rows)
+    ]
+    return [int(table.lengths.sum()) for table in tables]
+
+
+def check_tokens(task, tokenizer, rows, classes, without=()):
+    """Draws of rows, whose logits come with them, against the metrics of a table made of them."""
+    sizes = pieces(task, tokenizer, rows)
+    rng = np.random.default_rng(5)
+    logits = [rng.normal(size=(size, classes)).astype(np.float32) for size in sizes]
+    encode = task.encoder(tokenizer, 16)
+    whole = featurize(Rows(rows, "x"), encode, [], None)
+    numbers, terms = task.by_row(np.concatenate(logits), whole)
+    assert numbers.tolist() == list(range(len(sizes)))
+    found = task.of_rows(terms, DRAWS[:, : len(sizes)])
+    for place, draw in enumerate(DRAWS[:, : len(sizes)]):
+        drawn = np.repeat(np.arange(len(sizes)), draw)
+        table = featurize(Rows(rows.take(drawn), "x"), encode, [], None)
+        told = task.metrics(np.concatenate([logits[n] for n in drawn]), table)
+        expected = {name: value for name, value in told.items() if name not in without}
+        own = {name: v[place] for name, v in found.items() if not np.isnan(v[place])}
+        assert own == pytest.approx(expected, abs=1e-9), draw
+
+
+def test_entities(settings, bert_tokenizer):
+    labels = ["O", "B-film", "I-film", "B-plot", "I-plot"]
+    words = [text.split() for text in TEXTS[:5]]
+    texts, bounds = zip(*map(joined, words), strict=True)
+    starts, stops = ([[pair[side] for pair in each] for each in bounds] for side in (0, 1))
+    tags = [[labels[(n + k) % 5] for k in range(len(each))] for n, each in enumerate(words)]
+    rows = pa.table({
+        "text": texts, "starts": starts, "stops": stops, "label": tags, "line": [1, 2, 3, 4, 5],
+    })  # fmt: skip
+    task = build(settings(task="token_classification"), labels)
+    check_tokens(task, bert_tokenizer, rows, 5)
+
+
+@pytest.mark.parametrize("unanswerable", [True, False])
+def test_questions_in_windows(settings, bert_tokenizer, unanswerable):
+    contexts = ["a film good bad dull the plot " * 3 + "very bad", *TEXTS[:4]]
+    answers = [["very bad", "bad"], ["good film"], ["dull"], ["plot"], ["plot", "good"]]
+    if unanswerable:
+        answers[2] = []
+    starts = [[c.index(a) for a in each] for c, each in zip(contexts, answers, strict=True)]
+    rows = pa.table({
+        "id": ["1", "2", "3", "4", "5"], "question": ["bad"] * 5, "context": contexts,
+        "label": pa.array(answers, pa.list_(pa.string())),
+        "start": pa.array(starts, pa.list_(pa.int64())), "line": [1, 2, 3, 4, 5],
+    })  # fmt: skip
+    names = ("best_exact", "best_f1", "best_exact_thresh", "best_f1_thresh", "loss")
+    task = build(settings(task="question_answering", stride=3, unanswerable=unanswerable), None)
+    check_tokens(task, bert_tokenizer, rows, 2, without=names)
+
+
+def test_masked_words_tell_nothing_row_by_row(settings):
+    task = build(settings(task="masked_lm"), None)
+    assert task.by_row(np.ones((3, 2)), Table([0, 0, 0])) is None
