@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bertft.assembly.calibrate import recorded
 from bertft.assembly.features import features_of
 from bertft.assembly.manifest import read_manifest, recorded_data
 from bertft.assembly.saved import open_saved
@@ -69,7 +70,8 @@ def row_scores(
     if told is None:
         raise UsageError("has no validation rows", where=str(run.path))
     best = Checkpoints(run.checkpoints).find("best")
-    key = _key(best, told["fingerprint"], manifest["precision"], task.metric)
+    fitted = json.dumps(recorded(run), sort_keys=True)  # a threshold changes what rows are given
+    key = _key(best, told["fingerprint"], manifest["precision"], task.metric, fitted)
     found = _read(run.path / _FILE, key)
     if found is None:
         say(f"{run.path}: {best.name} answers the validation rows")

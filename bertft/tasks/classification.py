@@ -115,7 +115,7 @@ class Task(ClassTask):
     def row_terms(self, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """The true class, the given one, the loss."""
         losses = -log_softmax(logits)[np.arange(len(targets)), targets]
-        return np.stack([targets, logits.argmax(1), losses], 1)
+        return np.stack([targets, self.given(logits), losses], 1)
 
     def of_rows(self, terms: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
         classes, draws = len(self.classes), len(weights)

@@ -118,7 +118,7 @@ class Task(ClassTask):
 
     def row_terms(self, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """Of each label: rightly given, true, given; then F1, exactness and loss of the row."""
-        truth, given = targets > 0.5, sigmoid(logits) >= 0.5
+        truth, given = targets > 0.5, self.given(logits)
         both = np.logical_and(truth, given)
         entropy = -np.where(truth, log_sigmoid(logits), log_sigmoid(-logits))
         own = f1(both.sum(1), truth.sum(1), given.sum(1), 1.0)

@@ -38,11 +38,21 @@ SEQUENCES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SEQUENCES)
-def test_one_answer_a_row(name, settings):
+CASES = [
+    *((name, None) for name in SEQUENCES),
+    ("binary", 0.7), ("multi_label", 0.3), ("multi_label", {"x": 0.2, "y": 0.6, "z": 0.9}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "threshold"), CASES)
+def test_one_answer_a_row(name, threshold, settings):
     labels, targets, logits = SEQUENCES[name]
     targets = np.minimum(targets, 1) if name == "multi_label" else np.asarray(targets)
     task = build(settings(task="classification" if name == "binary" else name), labels)
+    if threshold is not None:
+        plain = task.given(logits)
+        task.decide_by(threshold)
+        assert (task.given(logits) != plain).any()
     rows, terms = task.by_row(logits, Table(targets))
     assert rows.tolist() == list(range(6)) and terms.dtype == np.float64
     found = task.of_rows(terms, DRAWS)
