@@ -40,7 +40,7 @@ SEQUENCES = {
 
 CASES = [
     *((name, None) for name in SEQUENCES),
-    ("binary", 0.7), ("multi_label", 0.3), ("multi_label", {"x": 0.2, "y": 0.6, "z": 0.9}),
+    ("binary", 0.3), ("multi_label", 0.3), ("multi_label", {"x": 0.2, "y": 0.6, "z": 0.9}),
 ]  # fmt: skip
 
 
