@@ -2,61 +2,31 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-import numpy as np
 from rich.console import Console
 
-from bertft.assembly import base, comparison
-from bertft.assembly.adapted import fill
-from bertft.assembly.calibrate import asked, calibrate
-from bertft.assembly.check_rows import write_check_rows
-from bertft.assembly.checkpoint import Facts, read_state, read_weights, writer
-from bertft.assembly.manifest import changes, manifest, read_manifest
-from bertft.assembly.prepare import Prepared, prepare
-from bertft.assembly.state import put_back, take
-from bertft.assembly.teaching import recorded_teacher
-from bertft.assembly.warn import warn
-from bertft.commands.run_report import report_on
+from bertft.assembly import base
+from bertft.assembly.manifest import read_manifest
+from bertft.assembly.prepare import prepare
+from bertft.commands.train_end import finish
+from bertft.commands.train_job import TrainJob
 from bertft.config.commands import TrainConfig
 from bertft.config.resumed import config_of_run
 from bertft.config.trainer import TrainerConfig
-from bertft.config.yaml_text import yaml_text
-from bertft.data import report
-from bertft.errors import Stopped
-from bertft.listeners.guarded import guarded
-from bertft.listeners.log_file import LogFile
-from bertft.listeners.metrics_file import MetricsFile
-from bertft.listeners.progress import ProgressView
-from bertft.listeners.trackers import check_packages, trackers
-from bertft.listeners.trackers.tracker import Tracker
+from bertft.listeners.trackers import check_packages
 from bertft.reports.tables import (
-    group_table,
-    parameter_table,
-    result_lines,
-    result_table,
     trial_lines,
 )
-from bertft.runs.atomic import environment, write_json, write_text
-from bertft.runs.checkpoints import Checkpoints
 from bertft.runs.folder import RunFolder
 from bertft.runs.json_file import read_object
-from bertft.training.evaluate import evaluate
-from bertft.training.events import Event, Interrupted, Listener
-from bertft.training.loop import Loop, Progress
 from bertft.training.memory import PeakMemory
 from bertft.training.ranks import Ranks
 from bertft.training.signals import EndingSignal, StopRequest
 from bertft.training.trial import try_out
 
 __all__ = ["run"]
-
-_COUNTS = ("total", "trainable", "head", "method", "kept", "exported")
 
 
 def run(config: TrainConfig, folder: Path) -> None:
@@ -84,7 +54,7 @@ def run(config: TrainConfig, folder: Path) -> None:
             told = read_manifest(place) if going_on else None
             console = Console(quiet=config.quiet or not ranks.first)
             prepared = prepare(config, place, told, console.print, ranks)
-            job = _Job(config, place, prepared, ranks, console)
+            job = TrainJob(config, place, prepared, ranks, console)
             if not going_on:
                 job.begin()
             elif not job.go_on():
@@ -93,7 +63,7 @@ def run(config: TrainConfig, folder: Path) -> None:
         finally:
             base.discard(place)
         job.train(stop)
-        job.finish(memory)
+        finish(job, memory)
     ranks.leave()
 
 
@@ -102,7 +72,7 @@ def _check(config: TrainConfig, ranks: Ranks) -> None:
     with EndingSignal() as stop, TemporaryDirectory() as folder, PeakMemory() as memory:
         console = Console(quiet=config.quiet or not ranks.first)
         prepared = prepare(config, RunFolder(Path(folder)), None, console.print, ranks)
-        job = _Job(config, RunFolder(Path(folder)), prepared, ranks, console)
+        job = TrainJob(config, RunFolder(Path(folder)), prepared, ranks, console)
         job.show()
         trial = try_out(job.loop(stop, None))
         [peak] = ranks.most(memory.peak(prepared.adapted.precision.device) or 0)
@@ -123,263 +93,3 @@ def _say_finished(place: RunFolder, ranks: Ranks) -> None:
         return
     steps = read_object(place.metrics)["train"]["steps"]
     print(f"{place.path} is finished, after {steps} steps; metrics.json has its result")
-
-
-class _Job:
-    """One run from its first step, or from its newest checkpoint, to its metrics.json.
-
-    Of several ranks the first writes and speaks, and the others take every step with it.
-    """
-
-    def __init__(
-        self,
-        config: TrainConfig,
-        place: RunFolder,
-        prepared: Prepared,
-        ranks: Ranks,
-        console: Console,
-    ) -> None:
-        self.config, self.place, self.prepared, self.ranks = config, place, prepared, ranks
-        self.console = console
-        self.adapted = prepared.adapted
-        self.checkpoints = Checkpoints(place.checkpoints, config.trainer.keep_checkpoints)
-        self.progress = Progress()
-        self._outputs: np.ndarray | None = None  # of the best evaluation, for the report
-        self._listeners: dict[str, Any] | None = None
-        self._before: dict[str, Any] | None = None  # the manifest of a run that goes on
-
-    def begin(self) -> None:
-        """Show what will be trained on what, and open the run folder; its manifest comes last."""
-        self.ranks.wait()  # the others have loaded the base from where it is moved away now
-        if not self.ranks.first:
-            return
-        prepared, place = self.prepared, self.place
-        self.show()
-        if prepared.hired is not None and prepared.hired.scores is not None:
-            validation = prepared.features["validation"]
-            comparison.warn_if_below(prepared.hired, self.adapted, validation, warn)
-        with environment(place.path):
-            place.path.mkdir(parents=True, exist_ok=True)
-        rows, digest = prepared.splits.validation, None
-        if rows is not None:
-            digest = write_check_rows(place.check_rows, rows)
-        self.adapted.source = base.keep(self.adapted.source, place)
-        facts = manifest(
-            self.config, self.adapted, prepared.report, prepared.max_length, prepared.total,
-            self.ranks.size,
-        )  # fmt: skip
-        told = {"check_rows": digest} | recorded_teacher(prepared.hired)
-        place.create(yaml_text(self.config), {**facts, **told})
-
-    def show(self) -> None:
-        """The data and the parameters, as tables."""
-        self.console.print(report.table(self.prepared.report))
-        self.console.print(parameter_table(_without(self.adapted.counts(), "head")))
-
-    def go_on(self) -> bool:
-        """Load the newest whole checkpoint; False if there is nothing left to train."""
-        place, total, ranks = self.place, self.prepared.total, self.ranks
-        newest = ranks.told(self._newest)
-        if newest is not None:  # else it was stopped before its first, and begins again
-            fill(self.adapted.model, read_weights(newest))
-            self.progress, self._listeners = put_back(
-                read_state(newest), self.prepared.stepper, ranks
-            )
-            patience = self.config.trainer.patience
-            spent = patience is not None and self.progress.stale >= patience
-            if place.finished and (self.progress.step >= total or spent):
-                return False
-        ranks.wait()  # none reads any more
-        if not ranks.first:
-            return True
-        if newest is not None:
-            self.checkpoints.settle(self.progress.step, self.progress.best_step)
-            for change in changes(place.read_manifest(), self.adapted.precision.device, ranks.size):
-                warn(f"the {change}: the run goes on, but not to the same last bits")
-        with environment(place.path):
-            place.metrics.unlink(missing_ok=True)  # it goes on: what it says is no longer so
-            write_text(place.config, yaml_text(self.config))
-            self._before = place.read_manifest()
-            self._record({"total_steps": total})
-        return True
-
-    def _newest(self) -> Path | None:
-        if not self.checkpoints.steps():
-            return None
-        return self.checkpoints.find("last", with_state=True, warn=warn)
-
-    def _record(self, facts: dict[str, Any]) -> None:
-        """Put ``facts``, and how often the teacher was asked, into the manifest."""
-        told = recorded_teacher(self.prepared.hired, self._before)
-        write_json(self.place.manifest, {**self.place.read_manifest(), **told, **facts})
-
-    def train(self, stop: StopRequest) -> None:
-        """Run the loop; every event is told to the files and to whoever watches."""
-        if not self.ranks.first:
-            for event in self.loop(stop, None).run():
-                self._heed(event)
-            return
-        trainer, place = self.config.trainer, self.place
-        lengths = self._listeners["position"] if self._listeners else [0, 0]
-        for path, length in zip((place.metrics_log, place.timings_log), lengths, strict=True):
-            MetricsFile.truncate(path, length)
-        with ExitStack() as stack:
-            metrics = stack.enter_context(
-                MetricsFile(place.metrics_log, place.timings_log, trainer.log_every)
-            )
-            if self._listeners:
-                metrics.load_state_dict(self._listeners["metrics"])
-            log = stack.enter_context(LogFile(place.log))
-            view = stack.enter_context(
-                ProgressView(quiet=self.config.quiet, best=self.progress.best)
-            )
-            listeners: list[Listener] = [metrics, guarded(log, warn), guarded(view, log.line)]
-            for tracker in trackers(trainer.trackers, place.path, self.config):
-                listeners.append(guarded(tracker, _both(log.line, warn)))
-                stack.callback(_closed, tracker, warn)
-            loop = self.loop(stop, metrics)
-            for event in loop.run():
-                for listener in listeners:
-                    listener(event)
-                self._heed(event)
-            self._outputs = loop.best_outputs
-
-    def _heed(self, event: Event) -> None:
-        if isinstance(event, Interrupted):
-            raise Stopped(
-                event.signum, where=f"step {event.step}",
-                hint=f"Go on with bertft train {shlex.quote(f'resume={self.place.path}')}",
-            )  # fmt: skip
-
-    def loop(self, stop: StopRequest, metrics: MetricsFile | None) -> Loop:
-        prepared, task = self.prepared, self.adapted.task
-
-        def save(progress: Progress, best: bool) -> Path:
-            facts = Facts(task.name, task.labels, prepared.max_length, progress.step)
-            others = {}
-            if metrics is not None:
-                others = {"metrics": metrics.state_dict(), "position": list(metrics.position())}
-            state = take(prepared.stepper, progress, others, self.ranks)
-            if not self.ranks.first:
-                return self.checkpoints.path(progress.step)
-            return self.checkpoints.save(
-                progress.step, writer(self.adapted, facts, state), best=best
-            )
-
-        return Loop(
-            stepper=prepared.stepper,
-            table=prepared.table,
-            validation=prepared.features.get("validation"),
-            order=prepared.order,
-            settings=self.config.trainer,
-            total=prepared.total,
-            warmup=prepared.warmup,
-            save=save,
-            stop=stop,
-            progress=self.progress,
-            ranks=self.ranks,
-            keep_outputs=self.config.report and metrics is not None,
-        )
-
-    def finish(self, memory: PeakMemory) -> None:
-        """Calibrate the best checkpoint if asked, score it on test, write metrics.json, tell it."""
-        progress, prepared, adapted, ranks = self.progress, self.prepared, self.adapted, self.ranks
-        test = prepared.features.get("test")
-        scores = fitted = None
-        best, validation = progress.best, progress.best_metrics
-        if progress.best_step is not None:
-            fill(adapted.model, read_weights(ranks.told(lambda: self.checkpoints.find("best"))))
-            if asked(self.config):
-                table = prepared.features["validation"]
-                fitted = calibrate(self.config, adapted, table, progress.best_step, ranks, warn)
-                kept: list[np.ndarray] = []
-                validation = evaluate(
-                    adapted.runner, adapted.task, table, adapted.precision, ranks, keep=kept.append
-                )
-                self._outputs = kept[0] if kept else None
-                best = validation[adapted.task.metric]
-        elif asked(self.config) and ranks.first:
-            warn("no checkpoint was chosen on validation: there is nothing to calibrate or tune")
-        if test is not None:
-            scores = evaluate(adapted.runner, adapted.task, test, adapted.precision, ranks)
-        [peak] = ranks.most(memory.peak(adapted.precision.device) or 0)
-        if not ranks.first:
-            return
-        seconds = max(progress.seconds, 1e-9)
-        applied = progress.step - progress.skipped - progress.rescaled
-        counts = adapted.counts()
-        metrics = {
-            "best": {
-                "metric": adapted.task.metric,
-                "value": best,
-                "step": progress.best_step,
-            },
-            "validation": validation,
-            "test": scores,
-            "train": {
-                "seconds": progress.seconds,
-                "rows_per_second": progress.rows / seconds,
-                "tokens_per_second": progress.tokens / seconds,
-                "peak_memory_bytes": peak or None,
-                "steps": progress.step,
-                "loss": progress.loss_sum / max(1, applied),
-            },
-            "parameters": {name: counts[name] for name in _COUNTS},
-        }
-        if fitted is not None:
-            metrics["calibration"] = fitted
-        if prepared.hired is not None:
-            if prepared.hired.scores is not None:
-                metrics["distillation"] = comparison.compare(
-                    prepared.hired, adapted, prepared.features["validation"]
-                )
-            with environment(self.place.manifest):
-                self._record({})
-        self.place.finish(metrics)
-        self.console.print(result_table(metrics))
-        for split, values in (("validation", validation), ("test", scores)):
-            details = group_table(values or {}, split)
-            if details is not None:
-                self.console.print(details)
-        beside = any(not part.foldable for part in adapted.parts)
-        report = self._report(metrics)
-        for line in result_lines(metrics, self.place.path, prefix=beside, report=report):
-            print(line)
-
-    def _report(self, metrics: dict[str, Any]) -> Path | None:
-        """Leave pictures and report.html; what went wrong with them stands in log.txt too."""
-        if not self.config.report:
-            return None
-        wrong: list[str] = []
-        rows = self.config.trainer.micro_batch or self.config.trainer.batch_size
-        made = report_on(
-            self.place, self.config, self.prepared, metrics, self._outputs, rows, wrong.append
-        )
-        for line in wrong:
-            warn(line)
-        with suppress(OSError), LogFile(self.place.log) as log:
-            for line in wrong:
-                log.line(f"warning: {line}")
-        return made
-
-
-def _both(*tells: Callable[[str], object]) -> Callable[[str], None]:
-    def tell(text: str) -> None:
-        for each in tells:
-            each(text)
-
-    return tell
-
-
-def _closed(tracker: Tracker, warn: Callable[[str], object]) -> None:
-    """What a tracker still has to say at the end is no reason to lose the run."""
-    try:
-        tracker.close()
-    except Exception as error:
-        warn(f"{tracker.__name__} could not be closed ({type(error).__name__}: {error})")
-
-
-def _without(counts: dict[str, Any], name: str) -> dict[str, Any]:
-    """The counts, with the part ``name`` left out of the parts: it has a line of its own."""
-    parts = {part: each for part, each in counts["parts"].items() if part != name}
-    return {**counts, "parts": parts}
