@@ -149,7 +149,7 @@ def test_left_out_rows_are_told(place):
     [
         (["split=test", "data.test=new.csv"], ["is none of", "'what'", "new.csv:2"]),
         (["split=test", "data.test=bare.csv"], ["there is no column 'label'"]),
-        (["data.validation=no.csv"], ["data.validation=no.csv", "did you mean 'new.csv'"]),
+        (["data.validation=no.csv"], ["data.validation=no.csv", "Did you mean 'new.csv'"]),
         (["data.validation=new.csv", "data.task=regression"], ["head is for classification"]),
         (["data=sample_pair", "data.task=multi_label"], ["head is for classification"]),
         (["data.validation=empty.csv"], ["empty.csv"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import subprocess
@@ -211,7 +212,7 @@ def test_what_tasks_show(tmp_path, task, titles):
 
 def test_answers_from_before_an_interruption_are_made_again(monkeypatch, tmp_path):
     """Whoever goes on after the best evaluation no longer has what it gave."""
-    from bertft.commands import run_report, train
+    from bertft.commands import run_report, train_end
 
     made = []
 
@@ -221,7 +222,7 @@ def test_answers_from_before_an_interruption_are_made_again(monkeypatch, tmp_pat
             run_report.report_on(place, config, prepared, metrics, given, *rest)
             made.append((place.path / "report.html").read_text(encoding="utf-8"))
 
-    monkeypatch.setattr(train, "report_on", forgetful)
+    monkeypatch.setattr(train_end, "report_on", forgetful)
     words = write_task(tmp_path, "classification")
     assert say("train", *RUN, *words, "hydra.run.dir=run").status == 0
     kept, again, without = made
@@ -234,6 +235,9 @@ def test_help_needs_no_drawing():
         "import sys; from bertft.cli import main; main(['train', '--help']);"
         "sys.exit(any(name in sys.modules for name in ('matplotlib', 'jinja2')))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, timeout=120,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert np.size(done.stdout) and b"report" in done.stdout

@@ -351,14 +351,14 @@ def test_a_random_model_takes_its_vocabulary_from_the_tokenizer():
     assert sorted(found.new) == HEAD and architecture["model_type"] == "bert"
 
 
-HEADS = {
+LAST_LINEAR = {
     "bert": "classifier", "roberta": "classifier.out_proj", "distilbert": "classifier",
     "electra": "classifier.out_proj", "albert": "classifier", "modernbert": "classifier",
     "mpnet": "classifier.out_proj", "deberta-v2": "classifier",
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("kind", LAST_LINEAR)
 def test_the_last_layer_of_the_head_scales_the_logits(kind):
     # of as many labels as the head is wide: only the place tells its two layers apart
     labels = 24 if kind == "roberta" else 3
@@ -367,7 +367,7 @@ def test_the_last_layer_of_the_head_scales_the_logits(kind):
     torch.manual_seed(0)
     model = transformers.AutoModelForSequenceClassification.from_config(config).eval()
     last = last_linear(model)
-    assert dict(model.named_modules())[HEADS[kind]] is last
+    assert dict(model.named_modules())[LAST_LINEAR[kind]] is last
     ids = torch.arange(5, 15)[None]
     with torch.no_grad():
         before = model(input_ids=ids).logits

@@ -22,11 +22,11 @@ class Scripted(Task):
 
     def __init__(self, scores=()):
         super().__init__(DataConfig(name="test"), ["a", "b", "c"])
-        self.given, self.windows = list(scores), []
+        self.scripted, self.windows = list(scores), []
 
     def metrics(self, logits, features):
         found = super().metrics(logits, features)
-        return {**found, "accuracy": self.given.pop(0)} if self.given else found
+        return {**found, "accuracy": self.scripted.pop(0)} if self.scripted else found
 
     def terms(self, batch):
         self.windows.append(batch.index.tolist())
