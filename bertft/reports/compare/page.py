@@ -13,67 +13,72 @@ import bertft
 from bertft.reports.compare.comparison import Comparison
 from bertft.reports.compare.scatter import Point, scatter
 from bertft.reports.compare.table import cells, sentences, settings
+from bertft.reports.page.style import style
 
 __all__ = ["page"]
 
+# The scatter's own, in the colours of every page.
 _STYLE = """
-:root { color-scheme: light dark; --paper: #fff; --ink: #1c2024; --faint: #667078;
-  --line: #d9dee2; --row: #f4f6f8; --mark: #0b6bcb; --best: #0b7a3e; }
-@media (prefers-color-scheme: dark) { :root { --paper: #14171a; --ink: #e6e9ec; --faint: #98a2ab;
-  --line: #343b41; --row: #1d2226; --mark: #6cb2ff; --best: #5fd08d; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 78rem; background: var(--paper);
-  color: var(--ink); font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans",
-  "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", sans-serif; }
-h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.1rem; margin: 2.2rem 0 .6rem; }
-p.lead { font-size: 1.1rem; margin: .4rem 0 0; } .faint { color: var(--faint); }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .8rem; border-bottom: 1px solid var(--line); text-align: right;
-  white-space: nowrap; }
-th { font-weight: 600; color: var(--faint); vertical-align: bottom; }
-th:first-child, td:first-child { text-align: left; color: var(--ink); }
-tr.best td { font-weight: 600; } tr.best td:first-child { color: var(--best); }
-tbody tr:hover { background: var(--row); }
-table.settings td, table.settings th { text-align: left; }
-td.other { color: var(--mark); }
-ul { padding-left: 1.2rem; } code { font: .92em ui-monospace, Menlo, Consolas, monospace; }
-svg { width: 100%; max-width: 57rem; height: auto; display: block; }
-svg text { font: 12px system-ui, "Noto Sans", "PingFang SC", "Microsoft YaHei",
-  "Noto Sans CJK SC", sans-serif; fill: var(--ink); }
-svg .name { paint-order: stroke; stroke: var(--paper); stroke-width: 3px; }
-svg .tick, svg .title { fill: var(--faint); } svg .grid { stroke: var(--line); }
-svg .bar { stroke: var(--faint); stroke-width: 1.5; }
-svg .front { fill: none; stroke: var(--best); stroke-width: 1.5; stroke-dasharray: 5 4; }
-svg .dot { fill: var(--mark); } svg .dot.best { fill: var(--best); }
+.pictures svg { width: 760px; }
+svg text { font-size: 12px; fill: var(--ink); }
+svg .name { paint-order: stroke; stroke: var(--page); stroke-width: 3px; }
+svg .tick, svg .title { fill: var(--muted); } svg .grid { stroke: var(--rule); }
+svg .bar { stroke: var(--muted); stroke-width: 1.5; }
+svg .front { fill: none; stroke: var(--accent); stroke-width: 1.5; stroke-dasharray: 5 4; }
+svg .dot { fill: var(--second); } svg .dot.best { fill: var(--accent); }
+td, th { white-space: nowrap; }
+.scroll + figcaption { margin-top: 14px; } figcaption + figcaption { margin-top: -8px; }
 """
 
 
 def page(comparison: Comparison) -> str:
     """The whole document."""
-    body = [
-        f"<h1>{len(comparison.lines)} lines of {_runs(comparison)} runs</h1>",
-        *(f'<p class="lead">{escape(text)}</p>' for text in _leaders(comparison)),
-        "<h2>Runs</h2>",
-        _runs_table(comparison),
-        f"<ul>{''.join(f'<li>{escape(text)}</li>' for text in sentences(comparison))}</ul>",
-        *_pictures(comparison),
+    sections = [
+        _section("Runs", [_figure(_runs_table(comparison), below=sentences(comparison))]),
+        _section("Trade-off", _pictures(comparison)),
         *_settings(comparison),
-        *_folders(comparison),
-        f'<p class="faint">bertft {bertft.__version__}, {datetime.now():%Y-%m-%d %H:%M}</p>',
+        _section("Each run", [_figure(_folders(comparison))]),
     ]
+    head, *more = _leaders(comparison) or ["Nothing was validated"]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta http-equiv="Content-Security-Policy"'
         " content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
         f"<title>bertft compare: {escape(comparison.metric)}</title>\n"
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n" + "\n".join(body) + "\n</body>\n</html>\n"
+        f"<style>{style()}{_STYLE}</style>\n</head>\n<body>\n<main>\n<header>\n"
+        f'<p class="over"><span>bertft compare</span> {escape(_extent(comparison))}'
+        f'<span class="date">{datetime.now():%d %B %Y, %H:%M}</span></p>\n'
+        f"<h1>{escape(head)}</h1>\n"
+        + "".join(f'<p class="about">{escape(text)}</p>\n' for text in more)
+        + "</header>\n"
+        + "\n".join(sections)
+        + "\n</main>\n</body>\n</html>\n"
     )
 
 
-def _runs(comparison: Comparison) -> int:
-    return sum(each.line.runs for each in comparison.lines)
+def _extent(comparison: Comparison) -> str:
+    lines, runs = len(comparison.lines), sum(each.line.runs for each in comparison.lines)
+    return (
+        f"{lines} {'line' if lines == 1 else 'lines'} of {runs} runs, version {bertft.__version__}"
+    )
+
+
+def _section(title: str, figures: Sequence[str]) -> str:
+    return (
+        f'<section>\n<h2>{escape(title)}</h2>\n<div class="exhibits">\n'
+        + "\n".join(figures)
+        + "\n</div>\n</section>"
+    )
+
+
+def _figure(content: str, above: Sequence[str] = (), below: Sequence[str] = ()) -> str:
+    over, under = (
+        "".join(f"<figcaption>{escape(text)}</figcaption>" for text in texts)
+        for texts in (above, below)
+    )
+    return f'<figure class="wide">{over}{content}{under}</figure>'
 
 
 def _leaders(comparison: Comparison) -> list[str]:
@@ -97,62 +102,68 @@ def _leaders(comparison: Comparison) -> list[str]:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], kinds: Sequence[str]) -> str:
     """``kinds``: the class of each row, or none."""
-    titles = "".join(f"<th>{escape(each)}</th>" for each in head)
-    lines = [
-        f'<tr class="{kind}">{"".join(f"<td>{escape(cell)}</td>" for cell in row)}</tr>'
-        for row, kind in zip(rows, kinds, strict=True)
-    ]
+    lines = []
+    for (name, *figures), kind in zip(rows, kinds, strict=True):
+        told = "".join(f'<td class="number">{escape(cell)}</td>' for cell in figures)
+        lines.append(f'<tr class="{kind}"><td>{escape(name)}</td>{told}</tr>')
+    return _scrolled(head, lines, "number")
+
+
+def _scrolled(head: Sequence[str], lines: Sequence[str], kind: str) -> str:
+    first, *rest = head
+    titles = f'<th scope="col">{escape(first)}</th>' + "".join(
+        f'<th scope="col" class="{kind}">{escape(each)}</th>' for each in rest
+    )
     return (
-        f'<div class="wide"><table><thead><tr>{titles}</tr></thead>'
+        f'<div class="scroll"><table class="grid"><thead><tr>{titles}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
 
 
 def _runs_table(comparison: Comparison) -> str:
     head, rows = cells(comparison)
-    return _table(head, rows, ["best" if each.line.best else "" for each in comparison.lines])
+    return _table(head, rows, ["strong" if each.line.best else "" for each in comparison.lines])
 
 
 def _pictures(comparison: Comparison) -> list[str]:
     """A picture for each set of validation rows: values on different ones say nothing together."""
-    parts = [f"<h2>{escape(comparison.metric)} against parameters</h2>"]
+    parts = []
     sets = dict.fromkeys(each.rows for each in comparison.lines)
+    way = "lower" if comparison.lower else "higher"
     for number, rows in enumerate(sets, start=1):
         points = [
             Point(each.name, each.kept, each.line.mean, each.line.std)
             for each in comparison.lines
             if each.rows == rows and each.line.mean is not None
         ]
-        if len(sets) > 1:
-            parts.append(f'<p class="faint">validation rows {number} of {len(sets)}</p>')
-        parts.append(scatter(points, comparison.metric, comparison.lower))
-    way = "lower" if comparison.lower else "higher"
-    return [
-        *parts,
-        f'<p class="faint">Dashed: the Pareto front, {way} is better; bars: the std over the'
-        " seeds.</p>",
-    ]
+        of = f" Validation rows {number} of {len(sets)}." if len(sets) > 1 else ""
+        said = (
+            f"{comparison.metric} against the parameters that a method keeps. Dashed: the Pareto"
+            f" front, {way} is better; bars: the std over the seeds.{of}"
+        )
+        parts.append(
+            f'<figure class="wide pictures"><figcaption>{escape(said)}</figcaption>'
+            f"{scatter(points, comparison.metric, comparison.lower)}</figure>"
+        )
+    return parts
 
 
 def _settings(comparison: Comparison) -> list[str]:
     head, rows = settings(comparison)
     if not rows:
         return []
-    titles = "".join(f"<th>{escape(each)}</th>" for each in head)
     lines = []
     for name, first, *rest in rows:
-        others = [f'<td class="{"other" if c != first else ""}">{escape(c)}</td>' for c in rest]
-        lines.append(
-            f"<tr><td><code>{escape(name)}</code></td><td>{escape(first)}</td>{''.join(others)}</tr>"
+        others = "".join(
+            f'<td class="{"set" if value != first else ""}">{escape(value)}</td>' for value in rest
         )
-    return [
-        "<h2>What differs</h2>",
-        f'<div class="wide"><table class="settings"><thead><tr>{titles}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table></div>",
-    ]
+        own = f'<td class="name">{escape(name)}</td><td>{escape(first)}</td>'
+        lines.append(f"<tr>{own}{others}</tr>")
+    told = "Settings in which the lines differ; what is not as in the first line is marked."
+    return [_section("What differs", [_figure(_scrolled(head, lines, "word"), above=[told])])]
 
 
-def _folders(comparison: Comparison) -> list[str]:
+def _folders(comparison: Comparison) -> str:
     rows = []
     for each in comparison.lines:
         for job in each.line.jobs:
@@ -162,5 +173,4 @@ def _folders(comparison: Comparison) -> list[str]:
             rows.append(
                 [each.name, seed, f"{best['value']:.4f}", f"{best['step']:,}", str(job.folder)]
             )
-    table = _table(["", "seed", comparison.metric, "step", "folder"], rows, [""] * len(rows))
-    return ["<h2>Each run</h2>", table]
+    return _table(["", "seed", comparison.metric, "step", "folder"], rows, [""] * len(rows))

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from bertft.formats.figures import count, duration, score, size
 from bertft.reports.material import Material
+from bertft.reports.page.style import style
 from bertft.reports.sections import Section
 from bertft.reports.settings import settings_of_run
 from bertft.runs.exhibits import Cell, Exhibit, Share, Size, Table, printable
@@ -54,7 +55,7 @@ def render(material: Material, sections: Sequence[tuple[Section, Sequence[Shown]
     pages.filters |= {"cell": _cell, "columns": _columns, "svg": Markup}
     settings = settings_of_run(material.config)
     return pages.get_template("report.html.j2").render(
-        style=Markup((_HERE / "style.css").read_text(encoding="utf-8")),
+        style=Markup(style()),
         title=_title(material),
         folder=material.run.path.name,
         begun=datetime.fromisoformat(material.manifest["begun"]).strftime("%d %B %Y, %H:%M UTC"),
