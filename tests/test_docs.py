@@ -1,0 +1,60 @@
+"""What docs show as code is run: a method of three files, and every link leads to a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("docs/**/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), (page.name, target)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_page_is_found(page):
+    """A page that no other links to is not read."""
+    others = (each.read_text(encoding="utf-8") for each in PAGES if each != page)
+    assert page.name == "README.md" or any(f"{page.name})" in text for text in others)
+
+
+@pytest.mark.slow
+def test_the_method_of_three_files_trains_merges_and_is_in_the_help(tmp_path):
+    for name in ("bertft", "conf"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    page = (ROOT / "docs" / "add_a_method.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", page, re.DOTALL)
+    assert [Path(name).name for name, _ in blocks] == ["norms.py", "norms.py", "norms.yaml"]
+    assert 40 <= sum(text.count("\n") for _, text in blocks) <= 70
+    for name, text in blocks:
+        (tmp_path / name).write_text(text, encoding="utf-8")
+
+    def bertft(*words):
+        done = subprocess.run(
+            [sys.executable, "-m", "bertft", *words], cwd=tmp_path, capture_output=True, text=True,
+            env={**os.environ, "PYTHONPATH": str(tmp_path), "HF_HUB_OFFLINE": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "LN-tuning, the LayerNorms alone" in bertft("train", "--help")
+    bertft(
+        "train", "method=norms", "model=tiny", "data.max_train_rows=64", "trainer.steps=4",
+        "trainer.checkpoint_every=2", "quiet=true", "report=false", "hydra.run.dir=run",
+    )  # fmt: skip
+    counts = json.loads((tmp_path / "run" / "metrics.json").read_text())["parameters"]
+    config = json.loads((tmp_path / "run" / "base" / "config.json").read_text())
+    norms = 2 * config["num_hidden_layers"] + 1
+    assert counts["method"] == 2 * norms * config["hidden_size"]
+    assert "max |Δlogit|" in bertft("merge", "run=run", "out=merged")
