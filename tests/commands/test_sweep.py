@@ -173,6 +173,9 @@ def test_a_signal_stops_the_sweep_and_the_table_tells_how_far_it_came(fake, sign
 
 
 def test_paths_sweep_and_may_hold_anything(fake):
+    for file in (Path("数据/a b.csv"), Path("c=d.csv")):
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
     words = ["data=files", "data.train=数据/a b.csv,c=d.csv"]
     assert main([*SWEEP, *words]) == 0
     assert [row["data.train"] for row in summary()] == ["c=d.csv", "数据/a b.csv"]

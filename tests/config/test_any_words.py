@@ -49,8 +49,10 @@ WORD = st.one_of(
     ),
     SIGNS, st.text(max_size=12),
 )  # fmt: skip
-NEEDED = {"train": (), "eval": ("run=r",), "merge": ("run=r", "out=o"), "predict": ("run=r",),
-          "export": ("run=r", "out=o"), "verify": ("run=r",)}  # fmt: skip
+NEEDED = {
+    "train": (), "eval": ("run=r",), "merge": ("run=r", "out=o"), "predict": ("run=r",),
+    "export": ("run=r", "out=o"), "verify": ("run=r",), "compare": ("runs=[r]",), "doctor": (),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("count", [200, pytest.param(2_000, marks=pytest.mark.long)])

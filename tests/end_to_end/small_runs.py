@@ -18,7 +18,7 @@ from bertft.cli import main
 
 # Few steps of a tiny model, on one thread and so with the same bits everywhere.
 QUICK = (
-    "model=tiny", "trainer.threads=1", "trainer.batch_size=8", "trainer.epochs=2", "report=false",
+    "model=tiny", "trainer.threads=1", "trainer.batch_size=8", "report=false", "trainer.epochs=2",
 )  # fmt: skip
 CRASH = Path(__file__).with_name("crash_training.py")
 _GOOD = ("good", "great", "fine", "lovely", "superb")
