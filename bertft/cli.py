@@ -151,13 +151,23 @@ def _run(command: str, config: Any, overrides: Sequence[str]) -> None:
         if place().size > 1:
             folder = _folder_of_the_first(folder)
         settings = settings_of(command, config, folder, overrides)
-        importlib.import_module(f"bertft.commands.{command}").run(settings, folder)
+        with _ended_by_signals(command):
+            importlib.import_module(f"bertft.commands.{command}").run(settings, folder)
         _remove_if_empty(folder)  # check=true wrote nothing, out= elsewhere
     except BaseException:  # a signal too
         chosen = any("hydra.run.dir=" in override for override in overrides)
         if not chosen:
             _remove_if_empty(folder)
         raise
+
+
+def _ended_by_signals(command: str) -> contextlib.AbstractContextManager[Any]:
+    """What a command was writing is removed on its way out; train finishes its step first."""
+    if command == "train":
+        return contextlib.nullcontext()
+    from bertft.training.signals import EndingSignal
+
+    return EndingSignal()
 
 
 def _folder_of_the_first(folder: Path) -> Path:

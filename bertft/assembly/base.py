@@ -151,8 +151,12 @@ def recorded(manifest: Mapping[str, Any], run: RunFolder) -> Source:
         source = replace(source, load=str(run.base))
     elif source.kind == "package":  # the environment may have moved
         source = find(source.name)
-    folder = local_folder(source)
-    if folder is not None and not folder.is_dir():
+    try:
+        folder = local_folder(source)
+        there = folder is None or folder.is_dir()
+    except (OSError, ValueError) as error:  # a name that no file system or Hub can have
+        raise DataError(f"does not tell the base ({error})", where=str(run.manifest)) from error
+    if not there:
         raise UsageError(
             f"the run's base {source.name} is not there any more", where=str(folder),
             hint="Put the folder back where it was",

@@ -12,7 +12,6 @@ then thresholds to the probabilities that it leaves.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,6 +21,7 @@ from bertft.assembly.adapted import Adapted
 from bertft.config.commands import TrainConfig
 from bertft.data.table import FeatureTable
 from bertft.errors import DataError
+from bertft.runs.files import sha256
 from bertft.runs.folder import RunFolder
 from bertft.runs.json_file import read_object
 from bertft.tasks.calibration.temperature import BINS
@@ -112,6 +112,13 @@ def recorded(run: RunFolder, step: int | None = None) -> dict[str, Any] | None:
     """
     if not run.finished:
         return None
+    digest = read_object(run.manifest).get("sealed")
+    digest = digest.get(run.metrics.name) if isinstance(digest, dict) else None
+    if digest not in (None, sha256(run.metrics)):  # what is in it decides answers
+        raise DataError(
+            "is not as the run wrote it: its sha256 is not the recorded one",
+            where=str(run.metrics), hint="Restore it from a copy",
+        )  # fmt: skip
     told = read_object(run.metrics).get("calibration")
     if told is None:
         return None
@@ -139,7 +146,5 @@ def _is_calibration(told: Any) -> bool:
     if not isinstance(told, dict) or type(told.get("step")) is not int:
         return False
     temperature, threshold = told.get("temperature"), told.get("threshold")
-    divides = temperature is None or (
-        type(temperature) is float and math.isfinite(temperature) and temperature > 0
-    )
+    divides = temperature is None or (type(temperature) is float and 1e-6 < temperature < 1e6)
     return divides and (threshold is None or _is_threshold(threshold))

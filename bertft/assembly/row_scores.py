@@ -1,6 +1,6 @@
 """What each validation row adds to a run's metrics, at its best checkpoint.
 
-    row_scores.npz     in the run folder: rows int64 [R], terms fp64 [R, K], key
+    row_scores.npz     in the run folder: rows int64 [R], terms fp64 [R, K], key, digest
 
 A run does not keep these, so its best checkpoint is evaluated once, as ``bertft eval`` does, and
 the file serves as long as the checkpoint and the rows are those that it was made of. Where the
@@ -14,6 +14,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,16 +120,23 @@ def _key(checkpoint: Path, *facts: str) -> str:
 def _read(path: Path, key: str) -> tuple[np.ndarray, np.ndarray] | None:
     """None where the file is missing, damaged or of something else: it is made anew."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             if str(file["key"]) != key:
                 return None
-            rows, terms = file["rows"], file["terms"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            rows, terms, digest = file["rows"], file["terms"], str(file["digest"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
-    return (rows, terms) if len(rows) == len(terms) and terms.ndim == 2 else None
+    return (rows, terms) if digest == _digest(rows, terms) else None
+
+
+def _digest(rows: np.ndarray, terms: np.ndarray) -> str:
+    told = f"{rows.dtype}{rows.shape}{terms.dtype}{terms.shape}".encode()
+    return hashlib.sha256(told + rows.tobytes() + terms.tobytes()).hexdigest()
 
 
 def _write(path: Path, key: str, rows: np.ndarray, terms: np.ndarray) -> None:
     held = io.BytesIO()
-    np.savez_compressed(held, key=np.array(key), rows=rows, terms=terms)
+    np.savez_compressed(
+        held, key=np.array(key), rows=rows, terms=terms, digest=np.array(_digest(rows, terms))
+    )
     write_bytes(path, held.getvalue())

@@ -95,6 +95,8 @@ def _open_run(
         torch.set_num_threads(config.trainer.threads)
     folder = Checkpoints(run.checkpoints).find(which, warn=warn)
     facts = read_facts(folder)
+    if which == "best" and run.finished:
+        _check_best(run, facts.step)
     for name in ("labels", "task", "max_length"):
         here, told = getattr(facts, name), manifest[name]
         if here != told:
@@ -119,8 +121,20 @@ def _open_run(
     if fitted is not None:
         apply(fitted, adapted)
     elif asked(config) and which == "best":
-        warn(f"{run.path} is not finished: nothing is fitted to its answers yet")
+        why = "it was fitted to another step" if run.finished else "the run is not finished"
+        warn(f"{run.path}: no temperature or threshold, for {why}")
     return Saved(adapted, data, facts, run, config, folder, fitted)
+
+
+def _check_best(run: RunFolder, step: int) -> None:
+    """DataError where ``best`` does not point at what metrics.json calls the best."""
+    best = read_object(run.metrics).get("best")
+    told = best.get("step") if isinstance(best, dict) else None
+    if told not in (None, step):
+        raise DataError(
+            f"best points at step {step}, but metrics.json tells of step {told}",
+            where=str(run.checkpoints), hint=f"Name the one that is meant, as checkpoint={told}",
+        )  # fmt: skip
 
 
 def _open_folder(folder: Path, precision: str, device: str, data: DataConfig | None) -> Saved:

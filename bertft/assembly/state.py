@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bertft.errors import DataError
 from bertft.training import optimizer as adamw
 from bertft.training import randomness
 from bertft.training.loop import Progress
@@ -41,8 +42,21 @@ def put_back(
 ) -> tuple[Progress, dict[str, Any]]:
     """Progress and the listeners' states; the rest is loaded where it belongs.
 
-    A rank that the state knows nothing of keeps its generators as they are.
+    A rank that the state knows nothing of keeps its generators as they are. DataError where it is
+    not the state of such a job.
     """
+    try:
+        return _put_back(state, stepper, ranks)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise DataError(
+            f"the training state does not fit the run ({type(error).__name__}: {error})",
+            hint="Was it edited? An earlier checkpoint may serve: remove this one",
+        ) from error
+
+
+def _put_back(
+    state: dict[str, Any], stepper: Stepper, ranks: Ranks
+) -> tuple[Progress, dict[str, Any]]:
     progress = Progress()
     progress.load_state_dict(state["progress"])
     adamw.load_moments(stepper.optimizer, state["optimizer"])
@@ -53,4 +67,9 @@ def put_back(
     generators = [state["random"], *state.get("ranks", ())]
     if ranks.rank < len(generators):
         randomness.restore(generators[ranks.rank])
-    return progress, state["others"]
+    others = state["others"]
+    if others:
+        first, second = others["position"]
+        if not (type(first) is type(second) is int and isinstance(others["metrics"], dict)):
+            raise TypeError("the place in the metrics files is none")
+    return progress, others

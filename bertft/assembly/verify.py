@@ -20,13 +20,14 @@ from typing import Any
 from bertft.assembly import base
 from bertft.assembly.calibrate import recorded
 from bertft.assembly.check_rows import read_check_rows
+from bertft.assembly.checkpoint import read_facts
 from bertft.assembly.manifest import read_manifest
 from bertft.config.resumed import config_of_run
 from bertft.errors import BertftError, DataError
 from bertft.models.source import local_folder
 from bertft.runs import pointers
 from bertft.runs.checkpoints import Checkpoints
-from bertft.runs.files import FILES, check, sha256
+from bertft.runs.files import check, sha256
 from bertft.runs.folder import RunFolder
 from bertft.runs.json_file import read_object
 
@@ -50,8 +51,9 @@ def findings(run: RunFolder) -> Iterator[Finding]:
         manifest = read_manifest(run)
     except DataError:
         manifest = {}  # told below; what it would prove is not known
-    digests = manifest.get("sealed", {}) if run.finished else {}
-    if not isinstance(digests, dict):
+    digests = manifest.get("sealed", {})
+    odd = "sealed" in manifest and not _is_sealed(digests)
+    if odd:
         digests = {}
 
     def sealed(path: Path, read: Callable[[], Any]) -> Finding:
@@ -61,17 +63,21 @@ def findings(run: RunFolder) -> Iterator[Finding]:
         return Finding(path.name, (_ALTERED,))
 
     yield sealed(run.config, lambda: config_of_run(run.path))
-    yield _read("manifest.json", lambda: read_manifest(run))
-    if run.finished:
+    yield (
+        Finding("manifest.json", ("its seal is damaged",))
+        if odd
+        else _read("manifest.json", lambda: read_manifest(run))
+    )
+    if run.finished or digests:
         yield sealed(run.metrics, lambda: (read_object(run.metrics), recorded(run)))
     for log in (run.metrics_log, run.timings_log):
-        if log.exists() or run.finished:
+        if log.exists() or run.finished or Checkpoints(run.checkpoints).steps():
             yield sealed(log, lambda log=log: _lines(log, run.finished))  # type: ignore[misc]
     if manifest.get("check_rows") is not None or run.check_rows.exists():
         yield _read("check_rows.jsonl", lambda: _check_rows(run, manifest.get("check_rows")))
     if "base" in manifest:
         yield _base(run, manifest)
-    yield from _checkpoints(run)
+    yield from _checkpoints(run, manifest)
 
 
 def _read(name: str, read: Callable[[], Any]) -> Finding:
@@ -92,7 +98,7 @@ def _lines(path: Path, finished: bool) -> None:
         missing = isinstance(error, FileNotFoundError)
         why = "is missing" if missing else f"cannot be read ({error.strerror})"
         raise DataError(why) from error
-    except ValueError:
+    except (ValueError, RecursionError):
         raise DataError(f"line {number} cannot be read as JSON") from None
     if end and finished:
         raise DataError("its last line is cut short")
@@ -114,27 +120,61 @@ def _base(run: RunFolder, manifest: dict[str, Any]) -> Finding:
         return Finding(
             "base", note=source.load if here else f"{source.name} is not on this machine"
         )
-    sealed = (run.base / FILES).exists()
-    return Finding("base", tuple(check(run.base)) if sealed else ())
+    return Finding("base", tuple(check(run.base)))
 
 
-def _checkpoints(run: RunFolder) -> Iterator[Finding]:
-    checkpoints = Checkpoints(run.checkpoints)
+def _is_sealed(told: Any) -> bool:
+    return (
+        isinstance(told, dict)
+        and set(told) == {"config.yaml", "metrics.json", "metrics.jsonl", "timings.jsonl"}
+        and all(isinstance(each, str) for each in told.values())
+    )
+
+
+def _fits(path: Path, manifest: dict[str, Any]) -> tuple[str, ...]:
+    """What a checkpoint says of its task is what the manifest says."""
+    try:
+        facts = read_facts(path)
+    except BertftError as error:
+        return (error.what,)
+    return tuple(
+        f"its {name} is not that of manifest.json"
+        for name in ("labels", "task", "max_length")
+        if name in manifest and manifest[name] != getattr(facts, name)
+    )
+
+
+def _results(run: RunFolder) -> dict[str, Any]:
+    """The steps that the pointers of a finished run must name."""
+    try:
+        told = read_object(run.metrics) if run.finished else {}
+        return {"best": told["best"]["step"], "last": told["train"]["steps"]} if told else {}
+    except (BertftError, KeyError, TypeError):
+        return {}  # told with the file
+
+
+def _checkpoints(run: RunFolder, manifest: dict[str, Any]) -> Iterator[Finding]:
+    checkpoints, expected = Checkpoints(run.checkpoints), _results(run)
     steps = checkpoints.steps()
     for step in steps:
         path = checkpoints.path(step)
-        yield Finding(f"checkpoints/{path.name}", tuple(check(path)))
+        yield Finding(f"checkpoints/{path.name}", tuple(check(path)) or _fits(path, manifest))
     for name in ("last", "best"):
         try:
             pointed = pointers.target(run.checkpoints, name)
         except DataError as error:
             yield Finding(f"checkpoints/{name}", (error.what,))
             continue
+        told = expected.get(name)
         if pointed is not None and pointed not in steps:
             yield Finding(f"checkpoints/{name}", (f"points at step-{pointed}, which is missing",))
+        elif pointed is not None and told not in (None, pointed):
+            yield Finding(
+                f"checkpoints/{name}", (f"points at step-{pointed}, metrics.json tells {told}",)
+            )
         elif pointed is not None:
             yield Finding(f"checkpoints/{name}", note=f"step-{pointed}")
-        elif name == "last" and steps:
-            yield Finding("checkpoints/last", ("is missing",))
+        elif told is not None or (name == "last" and steps):
+            yield Finding(f"checkpoints/{name}", ("is missing",))
     if run.finished and not steps:
         yield Finding("checkpoints", ("there is none",))

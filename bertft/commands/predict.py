@@ -28,7 +28,7 @@ _OF_DATA = re.compile(r"data\.(?=(text|separator|encoding|on_bad_row)\b)")
 def run(config: PredictConfig, _: Path) -> None:
     """Nothing but answers goes to stdout."""
     if config.output != "-":
-        _check(Path(config.output).expanduser())
+        _check(Path(config.output).expanduser(), Path(config.input).expanduser())
     saved = open_saved(
         config.run, checkpoint=config.checkpoint, precision=config.precision, device=config.device,
         warn=warn,
@@ -68,10 +68,12 @@ def _settings_of_predict() -> Iterator[None]:
         raise DataError(what or "", where=error.where, hint=hint) from error
 
 
-def _check(path: Path) -> None:
+def _check(path: Path, given: Path) -> None:
     """UsageError where no file can be written, before anything is computed."""
     if path.is_dir():
         raise UsageError("is a folder", where=f"output={path}", hint="Name a file in it")
+    if given.is_file() and path.exists() and path.samefile(given):
+        raise UsageError("is the input as well", where=f"output={path}", hint="Name another file")
     if not path.parent.is_dir():
         raise UsageError(f"there is no folder {path.parent}", where=f"output={path}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,12 +16,14 @@ from bertft.commands.train_job import TrainJob
 from bertft.config.commands import TrainConfig
 from bertft.config.resumed import config_of_run
 from bertft.config.trainer import TrainerConfig
+from bertft.errors import DataError
 from bertft.listeners.trackers import check_packages
 from bertft.reports.tables import (
     trial_lines,
 )
 from bertft.runs.folder import RunFolder
 from bertft.runs.json_file import read_object
+from bertft.runs.lock import alone
 from bertft.training.memory import PeakMemory
 from bertft.training.ranks import Ranks
 from bertft.training.signals import EndingSignal, StopRequest
@@ -39,6 +42,11 @@ def run(config: TrainConfig, folder: Path) -> None:
     if config.check:
         _check(config, ranks)
         return
+    with alone(place.path) if ranks.first else nullcontext():
+        _train(config, place, ranks)
+
+
+def _train(config: TrainConfig, place: RunFolder, ranks: Ranks) -> None:
     ranks.wait()  # none of them changes the folder before all have seen it
     going_on = config.resume is not None and place.begun
     if not going_on:
@@ -49,21 +57,23 @@ def run(config: TrainConfig, folder: Path) -> None:
     elif place.finished and not _longer(config.trainer, place):
         _say_finished(place, ranks)
         return
-    with StopRequest() as stop, PeakMemory() as memory:
-        try:
-            told = read_manifest(place) if going_on else None
-            console = Console(quiet=config.quiet or not ranks.first)
-            prepared = prepare(config, place, told, console.print, ranks)
-            job = TrainJob(config, place, prepared, ranks, console)
-            if not going_on:
-                job.begin()
-            elif not job.go_on():
-                _say_finished(place, ranks)
-                return
-        finally:
-            base.discard(place)
-        job.train(stop)
-        finish(job, memory)
+    with PeakMemory() as memory:
+        with StopRequest() as stop:
+            try:
+                told = read_manifest(place) if going_on else None
+                console = Console(quiet=config.quiet or not ranks.first)
+                prepared = prepare(config, place, told, console.print, ranks)
+                job = TrainJob(config, place, prepared, ranks, console)
+                if not going_on:
+                    job.begin()
+                elif not job.go_on():
+                    _say_finished(place, ranks)
+                    return
+            finally:
+                base.discard(place)
+            job.train(stop)
+        with EndingSignal():  # the last checkpoint is saved: nothing is lost
+            finish(job, memory)
     ranks.leave()
 
 
@@ -91,5 +101,11 @@ def _longer(trainer: TrainerConfig, place: RunFolder) -> bool:
 def _say_finished(place: RunFolder, ranks: Ranks) -> None:
     if not ranks.first:
         return
-    steps = read_object(place.metrics)["train"]["steps"]
+    train = read_object(place.metrics).get("train")
+    steps = train.get("steps") if isinstance(train, dict) else None
+    if not isinstance(steps, int):
+        raise DataError(
+            "does not tell how long the run was", where=str(place.metrics),
+            hint="Was it edited or cut short?",
+        )  # fmt: skip
     print(f"{place.path} is finished, after {steps} steps; metrics.json has its result")

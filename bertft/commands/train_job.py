@@ -43,6 +43,8 @@ from bertft.training.signals import StopRequest
 
 __all__ = ["TrainJob"]
 
+_UNSEALED = ("sealed", None)
+
 
 class TrainJob:
     """A run in ``place``: ``begin`` or ``go_on``, then ``train``.
@@ -104,6 +106,7 @@ class TrainJob:
             self.progress, self._listeners = put_back(
                 read_state(newest), self.prepared.stepper, ranks
             )
+            self._look_at_the_best()
             patience = self.config.trainer.patience
             spent = patience is not None and self.progress.stale >= patience
             if place.finished and (self.progress.step >= total or spent):
@@ -119,8 +122,19 @@ class TrainJob:
             place.metrics.unlink(missing_ok=True)  # it goes on: what it says is no longer so
             write_text(place.config, yaml_text(self.config))
             self._before = place.read_manifest()
-            self.record({"total_steps": total})
+            self.record({"total_steps": total, "sealed": None})  # the result is no more
         return True
+
+    def _look_at_the_best(self) -> None:
+        """Said before training rather than at its end: a best that is damaged is sought anew."""
+        step = self.progress.best_step
+        problem = self.ranks.told(lambda: None if step is None else self.checkpoints.problem(step))
+        if problem is None:
+            return
+        if self.ranks.first:
+            warn(f"{problem}: the best is sought anew among what follows")
+        self.progress.best = self.progress.best_step = self.progress.best_metrics = None
+        self.progress.stale = 0
 
     def _newest(self) -> Path | None:
         if not self.checkpoints.steps():
@@ -130,7 +144,8 @@ class TrainJob:
     def record(self, facts: dict[str, Any]) -> None:
         """Put ``facts``, and how often the teacher was asked, into the manifest."""
         told = recorded_teacher(self.prepared.hired, self._before)
-        write_json(self.place.manifest, {**self.place.read_manifest(), **told, **facts})
+        whole = {**self.place.read_manifest(), **told, **facts}
+        write_json(self.place.manifest, {k: v for k, v in whole.items() if (k, v) != _UNSEALED})
 
     def train(self, stop: StopRequest) -> None:
         """Run the loop; every event is told to the files and to whoever watches."""

@@ -109,6 +109,14 @@ class Checkpoints:
             raise UsageError(_STATELESS, where=str(path), hint="Go on from last")
         return path
 
+    def problem(self, step: int) -> str | None:
+        """What is wrong with the checkpoint of ``step``; None if it is whole."""
+        path = self.path(step)
+        if not os.path.lexists(path):
+            return f"{path} is missing"
+        problems = check(path)
+        return str(_damage(path, problems)) if problems else None
+
     def settle(self, step: int, best: int | None) -> None:
         """Before a run goes on from ``step``: let the pointers say what the state there says.
 
@@ -116,7 +124,7 @@ class Checkpoints:
         points, or where the process was killed before the very first pointers were made.
         """
         try:
-            if best is not None and not check(self.path(best)):
+            if best is not None:
                 pointers.swap(self.folder, "best", best)
             pointers.swap(self.folder, "last", step)
         except OSError as error:
@@ -231,7 +239,7 @@ class Checkpoints:
         try:
             kept = f"{self.find('last').name} is intact: go on from it with resume={run}"
         except (BertftError, OSError):
-            kept = "No checkpoint was saved before"
+            kept = "No checkpoint was saved before" if run.exists() else "The run folder is gone"
         return EnvironmentFailed(
             f"the checkpoint of step {step} cannot be written ({why})",
             where=str(self.folder), hint=f"{advice(error)}. {kept}",

@@ -39,7 +39,7 @@ def steps_in(folder: Path) -> list[int]:
     """The steps in ``folder``, ascending, whole or not. Links are left out."""
     try:
         found = [each for each in folder.iterdir() if each.is_dir() and not each.is_symlink()]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(step for each in found if (step := step_of(each.name)) is not None)
 

@@ -71,7 +71,13 @@ class Progress:
         return asdict(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """ValueError where ``state`` is none that ``state_dict`` gave."""
+        known = asdict(self)
         for name, value in state.items():
+            plain = value is None or isinstance(value, (bool, int, float, dict))
+            counted = isinstance(known.get(name), int)  # floats, and what may be None, are free
+            if name not in known or not plain or (counted and type(value) is not int):
+                raise ValueError(f"{name} = {value!r} is no progress")
             setattr(self, name, value)
 
 

@@ -85,6 +85,9 @@ WRONG = [
     ("model=tiny model.architecture.model_type=null", "model_type: is missing"),
     ("model=tiny model.tokenizer=null", "model.tokenizer: is missing"),
     ("resume=nowhere", "there is no folder nowhere"),
+    ("data.name=../../esc", "data.name: '../../esc' cannot be part of a folder's name"),
+    ("method.name=a/b", "method.name: 'a/b' cannot be part of a folder's name"),
+    ("data.name=..", "data.name: '..' cannot be part of a folder's name"),
     ("data=files data.train=no/where.csv", "data.train=no/where.csv: there is no folder no"),
 ]
 RIGHT = [

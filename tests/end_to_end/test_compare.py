@@ -105,7 +105,7 @@ def test_other_rows_are_not_paired_and_it_says_so(runs, trained):
     assert said.status == 0, said
     found = say("compare", f"runs=[{runs},sample]", "draws=50")
     assert found.status == 0, found
-    assert "no difference: no other run has these validation rows" in found.out
+    assert "no difference: no other line has these validation rows" in found.out
 
 
 def test_rows_that_changed_since_are_told(runs, place, tmp_path):

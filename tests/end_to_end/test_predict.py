@@ -116,6 +116,14 @@ def test_or_not_at_all(run, place, monkeypatch):
     assert [path.name for path in place.iterdir()] == ["out.jsonl"]
 
 
+def test_the_input_is_not_written_over(run, place):
+    file = place / "rows.jsonl"
+    file.write_text('{"text": "good"}\n')
+    said = say("predict", f"run={run}", f"input={file}", f"output={place}/./rows.jsonl")
+    assert said.refused and "is the input as well" in said.err
+    assert file.read_text() == '{"text": "good"}\n'
+
+
 def test_a_pipe_is_written_to_not_replaced(run, place):
     os.mkfifo(place / "pipe")
     found = []

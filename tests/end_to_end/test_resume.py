@@ -302,6 +302,22 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(place):
     assert outcome(run) == outcome(place / "whole")
 
 
+def test_a_best_that_is_damaged_is_told_first_and_sought_anew(copied):
+    run = copied("classification", "method=lora")
+    best = run / "checkpoints" / f"step-{read(run / 'metrics.json')['best']['step']}"
+    steps = read(run / "metrics.json")["train"]["steps"]
+    (best / "adapter.safetensors").write_bytes(b"")
+    if best.name == f"step-{steps}":  # what it goes on from is the one before
+        steps -= 8
+    said = say("train", f"resume={run}", "trainer.epochs=3")
+    assert said.status == 0, said
+    assert f"{best.name}: damaged" in said.err
+    found = read(run / "metrics.json")
+    assert found["best"]["step"] > steps and found["train"]["steps"] == 24
+    assert say("verify", f"run={run}").status == 0
+    assert say("eval", f"run={run}").status == 0
+
+
 def test_other_threads_or_processes_are_told(place):
     """A run that was begun by two processes goes on in one: the first's dropout goes on."""
     run = unfinished(place)

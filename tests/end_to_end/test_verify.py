@@ -73,6 +73,70 @@ def test_every_sealed_file_is_named(copied, damage):
     assert "ok       checkpoints/step-8" in said.out
 
 
+def repointed(run):
+    (run / "checkpoints" / "best").unlink()
+    (run / "checkpoints" / "best").symlink_to("step-8")
+    if read(run / "metrics.json")["best"]["step"] == 8:
+        (run / "checkpoints" / "best").unlink()
+        (run / "checkpoints" / "best").symlink_to("step-16")
+
+
+def unsealed(run):
+    change(run / "manifest.json", lambda told: told.update(sealed=[1]))
+
+
+def contradicted(run):
+    change(run / "manifest.json", lambda told: told.update(labels=["a", "b", "c"]))
+
+
+def hollow(run):
+    step = run / "checkpoints" / "step-8"
+    for file in step.iterdir():
+        file.unlink()
+    (step / "files.json").write_text('{"files": {}, "optional": []}')
+
+
+def nested(run):
+    with (run / "timings.jsonl").open("a") as file:
+        file.write("[" * 200_000 + "\n")
+
+
+def change(file, edit):
+    told = read(file)
+    edit(told)
+    file.write_text(json.dumps(told))
+
+
+@pytest.mark.parametrize(
+    ("damage", "name", "what"),
+    [
+        (repointed, "checkpoints/best", "metrics.json tells"),
+        (lambda run: (run / "checkpoints" / "best").unlink(), "checkpoints/best", "is missing"),
+        (lambda run: (run / "metrics.json").unlink(), "metrics.json", "is missing"),
+        (unsealed, "manifest.json", "its seal is damaged"),
+        (contradicted, "checkpoints/step-8", "its labels is not that of manifest.json"),
+        (hollow, "checkpoints/step-8", "is missing"),
+        (lambda run: (run / "base" / "files.json").unlink(), "base", "files.json"),
+        (nested, "timings.jsonl", "cannot be read as JSON"),
+    ],
+)  # fmt: skip
+def test_what_contradicts_the_rest(copied, damage, name, what):
+    run = copied(*RUN)
+    damage(run)
+    said = say("verify", f"run={run}")
+    assert said.status == 2 and "Traceback" not in said.err, said
+    lines = said.out.splitlines()
+    place = next(n for n, line in enumerate(lines) if line.startswith(f"DAMAGED  {name}"))
+    assert what in lines[place + 1], said.out
+
+
+def test_another_best_is_not_scored_in_its_place(copied):
+    run = copied(*RUN)
+    repointed(run)
+    said = say("eval", f"run={run}")
+    assert said.refused and "but metrics.json tells of step" in said.err, said
+
+
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [
@@ -96,7 +160,8 @@ def test_a_number_that_was_edited(copied, name, old, new):
     ("name", "told"),
     [
         ("config.yaml", "cannot be read"), ("manifest.json", "is missing"),
-        ("metrics.json", None), ("metrics.jsonl", "is missing"), ("timings.jsonl", "is missing"),
+        ("metrics.json", "is missing"), ("metrics.jsonl", "is missing"),
+        ("timings.jsonl", "is missing"),
         ("check_rows.jsonl", "cannot be read"), ("checkpoints/last", "is missing"),
         ("checkpoints/step-8/files.json", "files.json: is missing"),
         ("base/model.safetensors", "sha256"),
@@ -108,8 +173,6 @@ def test_a_file_that_is_gone(copied, name, told):
     said = say("verify", f"run={run}")
     if name in ("config.yaml", "manifest.json"):
         assert said.refused and "holds no run" in said.err
-    elif told is None:
-        assert said.status == 0 and f"{name} " not in said.out, "a run that is not finished yet"
     else:
         assert said.status == 2, said
         [line] = [each for each in said.out.splitlines() if each.startswith("DAMAGED")]
@@ -143,6 +206,7 @@ def test_a_run_that_was_cut_off_is_whole(copied):
     """The last line of a log may be half a line: a resume cuts it."""
     run = copied(*RUN)
     (run / "metrics.json").unlink()
+    change(run / "manifest.json", lambda told: told.pop("sealed"))  # it comes with the result
     with open(run / "metrics.jsonl", "ab") as file:
         file.write(b'{"event": "st')
     assert say("verify", f"run={run}").status == 0

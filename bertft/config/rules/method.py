@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from bertft.config.messages import Problem
@@ -22,6 +23,16 @@ _SVD_ONLY = (
 )
 _LORA_ONLY = ("rank_stabilised", "magnitude")
 _STARTS = {"lora": ("zero_b", "principal"), "svd_lora": ("orthonormal", "gaussian")}
+
+
+def _names(get: Get) -> Iterator[Problem]:
+    """Names of presets go into the run folder's name: they may not lead anywhere else."""
+    for path in ("method.name", "data.name", "model.name"):
+        name = get(path)
+        if isinstance(name, str) and (re.search(r"[/\\\x00-\x1f]", name) or name.startswith(".")):
+            yield Problem(
+                path, f"{name!r} cannot be part of a folder's name", "Use letters, digits, _ and -"
+            )
 
 
 def _rank(get: Get) -> Iterator[Problem]:
@@ -116,4 +127,4 @@ def _prefix(get: Get) -> Iterator[Problem]:
                 )
 
 
-RULES = (_rank, _low_rank, _targets, _base, _prefix)
+RULES = (_names, _rank, _low_rank, _targets, _base, _prefix)

@@ -155,7 +155,7 @@ def _held(
         why = f"other validation rows than {other.name}"
     elif each is other or each.name == other.name:
         alone = sum(one.rows == each.rows for one in found) < 2
-        why = "no other run has these validation rows" if alone else ""
+        why = "no other line has these validation rows" if alone and len(found) > 1 else ""
     elif isinstance(own, str):
         why = own
     elif isinstance(theirs, str):

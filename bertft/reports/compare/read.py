@@ -23,7 +23,7 @@ __all__ = ["ReadRun", "comparable", "read_runs"]
 
 # Settings that decide nothing about a result, and what stands apart (seed) or in a name of its own.
 _NO_MATTER = (
-    "check", "experiment", "quiet", "resume", "data.cache", "trainer.checkpoint_every",
+    "check", "experiment", "quiet", "report", "resume", "data.cache", "trainer.checkpoint_every",
     "trainer.device", "trainer.keep_checkpoints", "trainer.log_every", "trainer.trackers",
 )  # fmt: skip
 

@@ -1,0 +1,54 @@
+"""Two processes never train in one folder; whoever dies leaves it free."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bertft.errors import UsageError
+from bertft.runs.lock import alone
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from bertft.runs.lock import alone
+with alone(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    path = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path / "run")],
+        env={**os.environ, **path}, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None and process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_the_second_is_refused_until_the_first_is_gone(holder, tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(UsageError, match="another process is training in it"), alone(run):
+        pass
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    with alone(run):
+        assert list(run.iterdir()) == [], "the lock is no file"
+    with alone(run):
+        pass
+
+
+def test_a_file_in_its_place_is_for_others_to_tell(tmp_path):
+    (tmp_path / "run").write_text("")
+    with alone(Path(tmp_path / "run")):
+        assert (tmp_path / "run").is_file()
