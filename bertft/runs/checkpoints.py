@@ -124,7 +124,7 @@ class Checkpoints:
         points, or where the process was killed before the very first pointers were made.
         """
         try:
-            if best is not None:
+            if best is not None and not check(self.path(best)):
                 pointers.swap(self.folder, "best", best)
             pointers.swap(self.folder, "last", step)
         except OSError as error:
