@@ -11,7 +11,6 @@ teacher) is written into the run folder itself:
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -27,7 +26,7 @@ from bertft.models.quiet import quiet
 from bertft.models.source import Source, find, local_folder, weights_digest
 from bertft.runs.atomic import remove, sync_folder, sync_tree, temporary
 from bertft.runs.faults import point
-from bertft.runs.files import seal
+from bertft.runs.files import seal, sha256
 from bertft.runs.folder import RunFolder
 from bertft.tasks.task import BaseTask
 
@@ -129,7 +128,7 @@ def describe(source: Source) -> dict[str, Any]:
 def _config_digest(folder: Path | None) -> str | None:
     """The same weights under another activation or epsilon are another model."""
     file = folder / "config.json" if folder is not None else None
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file and file.is_file() else None
+    return sha256(file) if file and file.is_file() else None
 
 
 def recorded(manifest: Mapping[str, Any], run: RunFolder) -> Source:

@@ -10,7 +10,6 @@ checkpoints/step-N, last, best                    files.json; where the names po
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -106,7 +105,7 @@ def _lines(path: Path, finished: bool) -> None:
 
 def _check_rows(run: RunFolder, digest: str | None) -> None:
     read_check_rows(run.check_rows)
-    if digest not in (None, hashlib.sha256(run.check_rows.read_bytes()).hexdigest()):
+    if digest not in (None, sha256(run.check_rows)):
         raise DataError(_ALTERED)
 
 

@@ -43,8 +43,6 @@ from bertft.training.signals import StopRequest
 
 __all__ = ["TrainJob"]
 
-_UNSEALED = ("sealed", None)
-
 
 class TrainJob:
     """A run in ``place``: ``begin`` or ``go_on``, then ``train``.
@@ -122,7 +120,7 @@ class TrainJob:
             place.metrics.unlink(missing_ok=True)  # it goes on: what it says is no longer so
             write_text(place.config, yaml_text(self.config))
             self._before = place.read_manifest()
-            self.record({"total_steps": total, "sealed": None})  # the result is no more
+            self.record({"total_steps": total})
         return True
 
     def _look_at_the_best(self) -> None:
@@ -142,10 +140,14 @@ class TrainJob:
         return self.checkpoints.find("last", with_state=True, warn=warn)
 
     def record(self, facts: dict[str, Any]) -> None:
-        """Put ``facts``, and how often the teacher was asked, into the manifest."""
+        """Put ``facts``, and how often the teacher was asked, into the manifest.
+
+        The run has no result (any more), and so no seal of one.
+        """
         told = recorded_teacher(self.prepared.hired, self._before)
         whole = {**self.place.read_manifest(), **told, **facts}
-        write_json(self.place.manifest, {k: v for k, v in whole.items() if (k, v) != _UNSEALED})
+        whole.pop("sealed", None)
+        write_json(self.place.manifest, whole)
 
     def train(self, stop: StopRequest) -> None:
         """Run the loop; every event is told to the files and to whoever watches."""
