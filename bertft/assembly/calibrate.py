@@ -21,7 +21,6 @@ from bertft.assembly.adapted import Adapted
 from bertft.config.commands import TrainConfig
 from bertft.data.table import FeatureTable
 from bertft.errors import DataError
-from bertft.runs.files import sha256
 from bertft.runs.folder import RunFolder
 from bertft.runs.json_file import read_object
 from bertft.tasks.calibration.temperature import BINS
@@ -112,21 +111,13 @@ def recorded(run: RunFolder, step: int | None = None) -> dict[str, Any] | None:
     """
     if not run.finished:
         return None
-    digest = read_object(run.manifest).get("sealed")
-    digest = digest.get(run.metrics.name) if isinstance(digest, dict) else None
-    if digest not in (None, sha256(run.metrics)):  # what is in it decides answers
-        raise DataError(
-            "is not as the run wrote it: its sha256 is not the recorded one",
-            where=str(run.metrics), hint="Restore it from a copy",
-        )  # fmt: skip
     told = read_object(run.metrics).get("calibration")
-    if told is None:
-        return None
-    if not _is_calibration(told):
+    if told is not None and not _is_calibration(told):
         raise DataError(
             "its calibration cannot be", where=str(run.metrics), hint="Was it edited or cut short?"
         )
-    return told if step in (None, told["step"]) else None
+    run.check_seal(run.metrics)  # what is in it, or is not, decides answers
+    return told if told is not None and step in (None, told["step"]) else None
 
 
 def as_threshold(value: Any, where: str) -> Threshold | None:

@@ -83,6 +83,12 @@ def read_facts(folder: Path) -> Facts:
     return facts
 
 
+def unlike(facts: Facts, manifest: Mapping[str, Any]) -> list[str]:
+    """Names of what a checkpoint and its run's manifest must agree on, and do not."""
+    names = ("labels", "task", "max_length")
+    return [name for name in names if name in manifest and manifest[name] != getattr(facts, name)]
+
+
 def read_weights(folder: Path) -> dict[str, Tensor]:
     """DataError if one of them is not finite: training never saves such."""
     weights = read_tensors(folder / _WEIGHTS)

@@ -14,7 +14,7 @@ from bertft.assembly import base
 from bertft.assembly.adapted import Adapted, assemble
 from bertft.assembly.adapter import AdapterFolder, is_adapter
 from bertft.assembly.calibrate import apply, as_threshold, asked, recorded
-from bertft.assembly.checkpoint import Facts, is_checkpoint, read_facts, read_weights
+from bertft.assembly.checkpoint import Facts, is_checkpoint, read_facts, read_weights, unlike
 from bertft.assembly.manifest import read_manifest, recorded_data
 from bertft.assembly.merged_folder import THRESHOLD, fill_prefix, read_beside
 from bertft.config.commands import TrainConfig
@@ -97,13 +97,12 @@ def _open_run(
     facts = read_facts(folder)
     if which == "best" and run.finished:
         _check_best(run, facts.step)
-    for name in ("labels", "task", "max_length"):
+    for name in unlike(facts, manifest):
         here, told = getattr(facts, name), manifest[name]
-        if here != told:
-            raise UsageError(
-                f"its {name} {here} {'are' if name == 'labels' else 'is'} not the run's {told}",
-                where=str(folder), hint="Checkpoint and manifest.json belong to different runs",
-            )  # fmt: skip
+        raise UsageError(
+            f"its {name} {here} {'are' if name == 'labels' else 'is'} not the run's {told}",
+            where=str(folder), hint="Checkpoint and manifest.json belong to different runs",
+        )  # fmt: skip
     if data is not None:
         _check_task(data, facts.task)
     source = base.recorded(manifest, run)
@@ -121,8 +120,10 @@ def _open_run(
     if fitted is not None:
         apply(fitted, adapted)
     elif asked(config) and which == "best":
-        why = "it was fitted to another step" if run.finished else "the run is not finished"
-        warn(f"{run.path}: no temperature or threshold, for {why}")
+        if run.finished:
+            warn(f"{run.path}: what was fitted to its answers is of another step")
+        else:
+            warn(f"{run.path} is not finished: nothing is fitted to its answers yet")
     return Saved(adapted, data, facts, run, config, folder, fitted)
 
 

@@ -36,6 +36,7 @@ from bertft.methods.distill.part import Distill
 from bertft.methods.distill.teacher import Live, Remembered, Teacher
 from bertft.models.load import downloaded, longest_input
 from bertft.models.source import find, local_folder, weights_digest
+from bertft.runs.files import sha256
 from bertft.tasks.task import BaseTask
 from bertft.training.evaluate import predict_logits, token_budget
 
@@ -249,8 +250,7 @@ def digest_of(saved: Saved) -> str:
         config["bertft"] = beside.read_text(encoding="utf-8")
     said: list[Any] = [None if folder is None else weights_digest(folder), config]
     if saved.checkpoint is not None and saved.config is not None:
-        with open(saved.checkpoint / "adapter.safetensors", "rb") as file:
-            said.append(hashlib.file_digest(file, "sha256").hexdigest())
+        said.append(sha256(saved.checkpoint / "adapter.safetensors"))
         said.append(asdict(saved.config.method))
         if saved.adapted.runner.temperature is not None:
             said.append(saved.adapted.runner.temperature)

@@ -19,7 +19,7 @@ from typing import Any
 from bertft.assembly import base
 from bertft.assembly.calibrate import recorded
 from bertft.assembly.check_rows import read_check_rows
-from bertft.assembly.checkpoint import read_facts
+from bertft.assembly.checkpoint import read_facts, unlike
 from bertft.assembly.manifest import read_manifest
 from bertft.config.resumed import config_of_run
 from bertft.errors import BertftError, DataError
@@ -31,8 +31,6 @@ from bertft.runs.folder import RunFolder
 from bertft.runs.json_file import read_object
 
 __all__ = ["Finding", "findings"]
-
-_ALTERED = "its sha256 is not the recorded one"
 
 
 @dataclass(frozen=True)
@@ -50,24 +48,18 @@ def findings(run: RunFolder) -> Iterator[Finding]:
         manifest = read_manifest(run)
     except DataError:
         manifest = {}  # told below; what it would prove is not known
-    digests = manifest.get("sealed", {})
-    odd = "sealed" in manifest and not _is_sealed(digests)
-    if odd:
-        digests = {}
 
     def sealed(path: Path, read: Callable[[], Any]) -> Finding:
         finding = _read(path.name, read)
-        if finding.problems or path.name not in digests or sha256(path) == digests[path.name]:
+        if finding.problems or not whole:
             return finding
-        return Finding(path.name, (_ALTERED,))
+        return _read(path.name, lambda: run.check_seal(path))
 
+    seal = _read("manifest.json", lambda: (read_manifest(run), run.seal()))
+    whole = not seal.problems  # else told once, there
     yield sealed(run.config, lambda: config_of_run(run.path))
-    yield (
-        Finding("manifest.json", ("its seal is damaged",))
-        if odd
-        else _read("manifest.json", lambda: read_manifest(run))
-    )
-    if run.finished or digests:
+    yield seal
+    if run.finished or (whole and run.seal() is not None):
         yield sealed(run.metrics, lambda: (read_object(run.metrics), recorded(run)))
     for log in (run.metrics_log, run.timings_log):
         if log.exists() or run.finished or Checkpoints(run.checkpoints).steps():
@@ -106,7 +98,7 @@ def _lines(path: Path, finished: bool) -> None:
 def _check_rows(run: RunFolder, digest: str | None) -> None:
     read_check_rows(run.check_rows)
     if digest not in (None, sha256(run.check_rows)):
-        raise DataError(_ALTERED)
+        raise DataError("its sha256 is not the recorded one")
 
 
 def _base(run: RunFolder, manifest: dict[str, Any]) -> Finding:
@@ -122,25 +114,13 @@ def _base(run: RunFolder, manifest: dict[str, Any]) -> Finding:
     return Finding("base", tuple(check(run.base)))
 
 
-def _is_sealed(told: Any) -> bool:
-    return (
-        isinstance(told, dict)
-        and set(told) == {"config.yaml", "metrics.json", "metrics.jsonl", "timings.jsonl"}
-        and all(isinstance(each, str) for each in told.values())
-    )
-
-
 def _fits(path: Path, manifest: dict[str, Any]) -> tuple[str, ...]:
     """What a checkpoint says of its task is what the manifest says."""
     try:
         facts = read_facts(path)
     except BertftError as error:
         return (error.what,)
-    return tuple(
-        f"its {name} is not that of manifest.json"
-        for name in ("labels", "task", "max_length")
-        if name in manifest and manifest[name] != getattr(facts, name)
-    )
+    return tuple(f"its {name} is not that of manifest.json" for name in unlike(facts, manifest))
 
 
 def _results(run: RunFolder) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from bertft.config.messages import did_you_mean
 from bertft.errors import EnvironmentFailed, UsageError
+from bertft.runs.files import sha256
 
 __all__ = ["Source", "find", "local_folder", "weights_digest"]
 
@@ -118,8 +119,7 @@ def _sha256(file: Path) -> str:
 @functools.cache
 def _hashed(file: str, size: int, changed: int) -> str:
     """A sweep asks for the same base once a job."""
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return sha256(Path(file))
 
 
 def local_folder(source: Source) -> Path | None:

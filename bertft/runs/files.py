@@ -29,7 +29,6 @@ __all__ = ["FILES", "check", "drop_optional", "has_state", "holds_optional", "se
 FILES = "files.json"
 _OPTIONAL = "state"
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_BLOCK = 1 << 22
 
 
 def seal(folder: Path) -> None:
@@ -170,8 +169,5 @@ def _names(folder: Path, below: str = "") -> Iterator[str]:
 
 def sha256(path: Path) -> str:
     """Hex digest of a file's content."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -112,10 +112,37 @@ class RunFolder:
         text = json_text(dict(metrics))
         with environment(self.path):
             digests = {self.metrics.name: hashlib.sha256(text.encode()).hexdigest()}
-            for file in (self.config, self.metrics_log, self.timings_log):
+            for file in self._rest:
                 digests[file.name] = sha256(file)
             write_json(self.manifest, {**self.read_manifest(), "sealed": digests})
             write_text(self.metrics, text)
+
+    def seal(self) -> dict[str, str] | None:
+        """What ``finish`` put into the manifest; None if it did not. DataError if it is damaged."""
+        manifest = self.read_manifest()
+        if "sealed" not in manifest:
+            return None
+        told, names = manifest["sealed"], {file.name for file in (self.metrics, *self._rest)}
+        if (
+            isinstance(told, dict)
+            and set(told) == names
+            and all(isinstance(each, str) for each in told.values())
+        ):
+            return told
+        raise DataError("its seal is damaged", where=str(self.manifest))
+
+    def check_seal(self, file: Path) -> None:
+        """DataError where ``file`` is not what the run was finished with."""
+        if (self.seal() or {}).get(file.name) not in (None, sha256(file)):
+            raise DataError(
+                "its sha256 is not the recorded one", where=str(file),
+                hint="Restore it from a copy",
+            )  # fmt: skip
+
+    @property
+    def _rest(self) -> tuple[Path, ...]:
+        """What is sealed beside metrics.json."""
+        return self.config, self.metrics_log, self.timings_log
 
     @property
     def config(self) -> Path:
