@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import bertft
 from bertft.config.commands import COMMANDS
-from bertft.config.messages import did_you_mean
+from bertft.config.messages import suggestion
 from bertft.config.processes import place
 from bertft.errors import BertftError, EnvironmentFailed, Stopped, UsageError
 
@@ -78,8 +78,7 @@ def _dispatch(words: list[str]) -> int:
         return _completion(words[1:])
     if "=" in first or first.startswith("-"):
         raise UsageError(f"{first} stands where a command must", hint="For example bertft train")
-    hint = did_you_mean(first, COMMANDS)
-    raise UsageError(f"there is no command {first!r}", hint=hint[:1].upper() + hint[1:])
+    raise UsageError(f"there is no command {first!r}", hint=suggestion(first, COMMANDS))
 
 
 def _command(command: str, words: list[str]) -> int:

@@ -19,7 +19,7 @@ from bertft.assembly.manifest import read_manifest, recorded_data
 from bertft.assembly.merged_folder import THRESHOLD, fill_prefix, read_beside
 from bertft.config.commands import TrainConfig
 from bertft.config.data import DataConfig
-from bertft.config.messages import did_you_mean
+from bertft.config.messages import suggestion
 from bertft.config.model import ModelConfig
 from bertft.config.resumed import config_of_run
 from bertft.errors import DataError, UsageError
@@ -74,8 +74,7 @@ def open_saved(
         return _open_folder(folder, precision or "auto", device, data)
     if not folder.exists():
         near = [each.name for each in folder.parent.iterdir()] if folder.parent.is_dir() else []
-        hint = did_you_mean(folder.name, near)
-        hint = hint[:1].upper() + hint[1:]
+        hint = suggestion(folder.name, near)
         raise UsageError(f"there is no folder {path}", where="run", hint=hint)
     RunFolder.open(folder)  # says what it is not, and what lies near
     raise AssertionError("unreachable")

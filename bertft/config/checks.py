@@ -19,7 +19,7 @@ import yaml
 
 from bertft.config.command_line import split
 from bertft.config.folder import group_names
-from bertft.config.messages import Problem, did_you_mean, nearest
+from bertft.config.messages import Problem, did_you_mean, nearest, suggestion
 from bertft.config.rules import RULES
 from bertft.config.schema import Leaf, Node, leaves, locate, tree
 from bertft.config.values import faults
@@ -132,8 +132,7 @@ def _choice(root: Node, key: str, value: Any, presets: Sequence[str]) -> Iterato
     if value is None and (isinstance(entry, Leaf) or entry.optional):
         return
     if str(value) not in presets:
-        hint = did_you_mean(value, presets)
-        yield Problem(key, f"there is no {key}={value}", hint[:1].upper() + hint[1:])
+        yield Problem(key, f"there is no {key}={value}", suggestion(value, presets))
 
 
 def _keys(root: Node, key: str, value: Any, text: str) -> Iterator[Problem]:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from bertft.config.messages import Problem, did_you_mean
+from bertft.config.messages import Problem, suggestion
 
 __all__ = ["BALANCED", "problems"]
 
@@ -46,10 +46,9 @@ def problems(asked: Any, names: Sequence[str] | None = None) -> Iterator[Problem
         return
     for name in asked:
         if str(name) not in names:
-            hint = did_you_mean(name, names)
             yield Problem(
                 _WHERE, f"{str(name)!r} is none of the {len(names)} classes",
-                f"{hint[:1].upper()}{hint[1:]}",
+                suggestion(name, names),
             )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from bertft.config.messages import Problem, did_you_mean
+from bertft.config.messages import Problem, suggestion
 
 __all__ = ["RENDERED", "problem_of", "relative"]
 
@@ -62,13 +62,11 @@ def _no_preset(error: MissingConfigException) -> Problem:
     group, _, name = (error.missing_cfg_file or "").rpartition("/")
     if not group:
         return Problem(name, "there is no such configuration", _first_line(error))
-    hint = did_you_mean(name, error.options or ())
+    hint = suggestion(name, error.options or ())
     first = str(error).strip().splitlines()[0]
     file = first.split("'")[1] if first.startswith("In '") else ""
     # A file of a group that asks for a preset is named; the root only passes on what others ask.
-    return Problem(
-        file if "/" in file else group, f"there is no {group}={name}", hint[:1].upper() + hint[1:]
-    )
+    return Problem(file if "/" in file else group, f"there is no {group}={name}", hint)
 
 
 def _of_omegaconf(error: OmegaConfBaseException) -> Problem:
@@ -76,8 +74,7 @@ def _of_omegaconf(error: OmegaConfBaseException) -> Problem:
     parent = error.parent_node
     if isinstance(error, (ConfigKeyError, ConfigAttributeError)) and isinstance(parent, DictConfig):
         name = str(error.key)
-        hint = did_you_mean(name, [str(each) for each in parent])
-        return Problem(key, "unknown setting", hint[:1].upper() + hint[1:])
+        return Problem(key, "unknown setting", suggestion(name, [str(each) for each in parent]))
     if isinstance(error, InterpolationResolutionError):
         return Problem(key, f"its ${{...}} cannot be resolved ({_first_line(error)})")
     return Problem(key, _first_line(error))

@@ -15,11 +15,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from bertft.config.plain import plain
+from bertft.config.shown import SHOWN
 
 __all__ = ["job_folder", "register_resolver"]
 
-_NO_MATTER = ("check", "hydra", "quiet", "report", "resume")  # settings that change no result
-_LISTENERS = ("trackers",)  # the same, of the trainer
+_NO_MATTER = ("check", "hydra", "resume", *SHOWN)  # settings that change no result
 
 
 def job_folder(config: Mapping[str, Any]) -> str:
@@ -27,7 +27,7 @@ def job_folder(config: Mapping[str, Any]) -> str:
     settings = {key: value for key, value in config.items() if key not in _NO_MATTER}
     if isinstance(settings.get("trainer"), Mapping):
         told = settings["trainer"]
-        settings["trainer"] = {key: told[key] for key in told if key not in _LISTENERS}
+        settings["trainer"] = {key: told[key] for key in told if f"trainer.{key}" not in _NO_MATTER}
     text = json.dumps(settings, sort_keys=True, ensure_ascii=False, default=str)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     method, data = settings.get("method") or {}, settings.get("data") or {}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from bertft.errors import UsageError
 
-__all__ = ["Problem", "did_you_mean", "listing", "nearest", "usage_error"]
+__all__ = ["Problem", "did_you_mean", "listing", "nearest", "suggestion", "usage_error"]
 
 _CUTOFF = 0.6  # difflib's own default: one slip in a short word, two in a long one
 _LONGEST_LIST = 16
@@ -56,6 +56,12 @@ def did_you_mean(word: object, choices: Iterable[object]) -> str:
     if near is not None:
         return f"did you mean '{near}'?"
     return f"one of: {listing(names)}" if names else ""
+
+
+def suggestion(word: object, choices: Iterable[object]) -> str:
+    """The same as a sentence of its own."""
+    hint = did_you_mean(word, choices)
+    return hint[:1].upper() + hint[1:]
 
 
 def listing(names: Iterable[object], longest: int = _LONGEST_LIST) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bertft.config.messages import Problem, did_you_mean
+from bertft.config.messages import Problem, suggestion
 
 __all__ = ["missing_file"]
 
@@ -22,5 +22,4 @@ def missing_file(name: str, setting: str) -> Problem | None:
 
 
 def _nearest(name: str, folder: Path) -> str:
-    hint = did_you_mean(name, sorted(each.name for each in folder.iterdir() if each.is_file()))
-    return hint[:1].upper() + hint[1:]
+    return suggestion(name, sorted(each.name for each in folder.iterdir() if each.is_file()))

@@ -21,14 +21,14 @@ from bertft.config.commands import TrainConfig
 from bertft.config.messages import Problem, usage_error
 from bertft.config.plain import plain
 from bertft.config.schema import leaves, tree
+from bertft.config.shown import SHOWN
 from bertft.errors import DataError
 
 __all__ = ["config_of_run", "resumed"]
 
 _UPWARDS = ("trainer.epochs", "trainer.steps")
 _FREE = (
-    "trainer.device", "trainer.log_every", "trainer.trackers", "quiet", "report", "experiment",
-    "data.cache",
+    "trainer.device", "trainer.log_every", "experiment", "data.cache", *SHOWN,
 )  # fmt: skip
 
 

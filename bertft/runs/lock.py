@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from bertft.errors import UsageError
@@ -32,14 +32,15 @@ def alone(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(OSError):
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UsageError(
-                    "another process is training in it", where=str(folder),
-                    hint="Wait for it to end, or give another hydra.run.dir",
-                ) from None  # fmt: skip
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                "another process is training in it", where=str(folder),
+                hint="Wait for it to end, or give another hydra.run.dir",
+            ) from None  # fmt: skip
+        except OSError:
+            pass  # a file system without locks
         yield
     finally:
         os.close(handle)

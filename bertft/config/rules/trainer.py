@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bertft.config.messages import Problem, did_you_mean
+from bertft.config.messages import Problem, suggestion
 from bertft.config.rules.device import half_on_cpu, unknown_device
 from bertft.config.rules.get import Get
 from bertft.config.trackers import tracker_names
@@ -38,8 +38,7 @@ def _trackers(get: Get) -> Iterator[Problem]:
     names = tracker_names()
     for name in given:
         if name not in names:
-            hint = did_you_mean(name, names)
-            yield Problem(path, f"there is no tracker {name!r}", hint[:1].upper() + hint[1:])
+            yield Problem(path, f"there is no tracker {name!r}", suggestion(name, names))
     if len({str(name) for name in given}) < len(given):
         yield Problem(path, "a tracker stands twice", "Name each once")
 

@@ -10,7 +10,7 @@ from statistics import fmean
 import numpy as np
 
 from bertft.assembly.row_scores import RowScores
-from bertft.config.messages import did_you_mean
+from bertft.config.messages import suggestion
 from bertft.errors import BertftError, UsageError
 from bertft.reports.compare.bootstrap import Difference, difference, resampled
 from bertft.reports.compare.names import names_of
@@ -91,10 +91,10 @@ def _chosen(found: Sequence[Compared], against: str | None) -> Compared | None:
     for each in found:
         if each.name == against or folder in [job.folder.resolve() for job in each.line.jobs]:
             return each
-    hint = did_you_mean(against, [each.name for each in found])
     raise UsageError(
-        f"{against} is none of what is compared", where="against", hint=hint[:1].upper() + hint[1:]
-    )
+        f"{against} is none of what is compared", where="against",
+        hint=suggestion(against, [each.name for each in found]),
+    )  # fmt: skip
 
 
 def _values(

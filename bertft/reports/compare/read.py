@@ -14,6 +14,7 @@ from typing import Any
 from bertft.assembly.manifest import read_manifest
 from bertft.config.flat import flat
 from bertft.config.resumed import config_of_run
+from bertft.config.shown import SHOWN
 from bertft.errors import DataError, UsageError
 from bertft.reports.lines import JobResult
 from bertft.runs.folder import RunFolder
@@ -23,8 +24,8 @@ __all__ = ["ReadRun", "comparable", "read_runs"]
 
 # Settings that decide nothing about a result, and what stands apart (seed) or in a name of its own.
 _NO_MATTER = (
-    "check", "experiment", "quiet", "report", "resume", "data.cache", "trainer.checkpoint_every",
-    "trainer.device", "trainer.keep_checkpoints", "trainer.log_every", "trainer.trackers",
+    "check", "experiment", "resume", "data.cache", "trainer.checkpoint_every", "trainer.device",
+    "trainer.keep_checkpoints", "trainer.log_every", *SHOWN,
 )  # fmt: skip
 
 

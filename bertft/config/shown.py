@@ -1,0 +1,7 @@
+"""Settings of what is shown and to whom, which change no result; a new one is named here alone."""
+
+from __future__ import annotations
+
+__all__ = ["SHOWN"]
+
+SHOWN = ("quiet", "report", "trainer.trackers")
