@@ -43,20 +43,26 @@ def calibrate(
     step: int,
     ranks: Ranks,
     warn: Callable[[str], None],
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], dict[str, float], np.ndarray]:
     """What was fitted to the answers to ``table`` (validation), as metrics.json keeps it.
 
     "ece" and "loss" before and after the temperature, "tuned" a metric before and after the
-    threshold; null what was not asked for. The model answers with it from then on.
+    threshold; null what was not asked for. The model answers with it from then on: the other two
+    are its metrics, and its logits, which an evaluation would give again to the last bit.
     """
     task = adapted.task
     logits = predict_logits(
         adapted.runner, table, adapted.precision, ranks=ranks, prepare=scored(task),
         columns=task.label_columns,
     )  # fmt: skip
-    told = ranks.told(lambda: _fit(config, adapted, table, step, logits, warn))
+    told, metrics = ranks.told(lambda: _fit(config, adapted, table, step, logits, warn))
     apply(told, adapted)
-    return told
+    return told, metrics, _scaled(logits, told["temperature"])
+
+
+def _scaled(logits: np.ndarray, temperature: float | None) -> np.ndarray:
+    """What the model answers with ``temperature``: a true division in fp32 (EncoderRunner)."""
+    return logits if temperature is None else logits / np.float32(temperature)
 
 
 def _fit(
@@ -66,7 +72,7 @@ def _fit(
     step: int,
     logits: np.ndarray,
     warn: Callable[[str], None],
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], dict[str, float]]:
     task = adapted.task
     told: dict[str, Any] = {
         "step": step, "rows": len(table), "temperature": None, "threshold": None,
@@ -78,7 +84,7 @@ def _fit(
                 "no temperature fits: the loss on validation only falls as the logits grow, for"
                 " every answer is right, or as they vanish; it stays 1"
             )
-        scaled = logits if temperature is None else logits / np.float32(temperature)
+        scaled = _scaled(logits, temperature)
         sides = {"before": logits, "after": scaled}
         told |= {
             "temperature": temperature,
@@ -87,14 +93,15 @@ def _fit(
             "loss": {name: task.metrics(each, table)["loss"] for name, each in sides.items()},
         }
         logits = scaled
+    metrics = task.metrics(logits, table)
     if config.tune_threshold:
-        before = task.metrics(logits, table)
+        before = metrics
         threshold, metric = task.best_threshold(logits, table)
         task.decide_by(threshold)
-        after = task.metrics(logits, table)
+        metrics = task.metrics(logits, table)
         told["threshold"] = threshold
-        told["tuned"] = {"metric": metric, "before": before[metric], "after": after[metric]}
-    return told
+        told["tuned"] = {"metric": metric, "before": before[metric], "after": metrics[metric]}
+    return told, metrics
 
 
 def apply(told: Mapping[str, Any], adapted: Adapted) -> None:

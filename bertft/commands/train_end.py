@@ -6,8 +6,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bertft.assembly import comparison
 from bertft.assembly.adapted import fill
 from bertft.assembly.calibrate import asked, calibrate
@@ -40,12 +38,9 @@ def finish(job: TrainJob, memory: PeakMemory) -> None:
         fill(adapted.model, read_weights(ranks.told(lambda: job.checkpoints.find("best"))))
         if asked(job.config):
             table = prepared.features["validation"]
-            fitted = calibrate(job.config, adapted, table, progress.best_step, ranks, warn)
-            kept: list[np.ndarray] = []
-            validation = evaluate(
-                adapted.runner, adapted.task, table, adapted.precision, ranks, keep=kept.append
+            fitted, validation, job.outputs = calibrate(
+                job.config, adapted, table, progress.best_step, ranks, warn
             )
-            job.outputs = kept[0] if kept else None
             best = validation[adapted.task.metric]
     elif asked(job.config) and ranks.first:
         warn("no checkpoint was chosen on validation: there is nothing to calibrate or tune")
