@@ -9,7 +9,7 @@ from typing import Any
 from bertft.assembly.adapted import Adapted
 from bertft.assembly.teacher import Hired
 from bertft.data.table import FeatureTable
-from bertft.training.evaluate import evaluate, predict_logits
+from bertft.training.evaluate import evaluate, outputs_of
 
 __all__ = ["compare", "warn_if_below"]
 
@@ -17,29 +17,28 @@ __all__ = ["compare", "warn_if_below"]
 def warn_if_below(
     hired: Hired, student: Adapted, table: FeatureTable, warn: Callable[[str], None]
 ) -> None:
-    """Warn of a teacher that scores below the student before its first step."""
+    """Warn of a teacher that is worse than the student before its first step."""
     task = student.task
     assert hired.scores is not None
     start = evaluate(student.runner, task, table, student.precision)[task.metric]
     taught = hired.scores[task.metric]
     if task.better(start, taught):
         warn(
-            f"the teacher {hired.path} has {task.metric} {taught:.4f} on validation, below the"
-            f" student's {start:.4f} before its first step"
+            f"the teacher {hired.path} has {task.metric} {taught:.4f} on validation, worse than"
+            f" the student's {start:.4f} before its first step"
         )
 
 
 def compare(hired: Hired, student: Adapted, table: FeatureTable) -> dict[str, Any]:
     """For metrics.json, over the validation ``table``; bytes are those of fp32 weights."""
     assert hired.validation is not None and hired.scores is not None
-    start = time.perf_counter()
-    logits = predict_logits(student.runner, table, student.precision)
+    task, start = student.task, time.perf_counter()
+    outputs = outputs_of(student.runner, task, table, student.precision)
     speed = len(table) / max(time.perf_counter() - start, 1e-9)
-    task = student.task
     own = sum(each.numel() for each in student.model.parameters())
     sides = {
         "teacher": (hired.scores[task.metric], hired.parameters, hired.speed),
-        "student": (task.metrics(logits, table)[task.metric], own, speed),
+        "student": (task.metrics(outputs, table)[task.metric], own, speed),
     }
     result: dict[str, Any] = {
         name: {
@@ -54,6 +53,6 @@ def compare(hired: Hired, student: Adapted, table: FeatureTable) -> dict[str, An
     return {
         "metric": task.metric,
         **result,
-        "agreement": task.agreement(logits, hired.validation, table),
+        "agreement": task.agreement(outputs, hired.validation, table),
         "forwards": hired.forwards(),
     }

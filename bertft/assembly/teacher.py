@@ -38,7 +38,7 @@ from bertft.models.load import downloaded, longest_input
 from bertft.models.source import find, local_folder, weights_digest
 from bertft.runs.files import sha256
 from bertft.tasks.task import BaseTask
-from bertft.training.evaluate import predict_logits, token_budget
+from bertft.training.evaluate import outputs_of, predict_logits, token_budget
 
 __all__ = ["Hired", "digest_of", "hire", "open_teacher"]
 
@@ -50,9 +50,9 @@ _VERSION = 1  # raise it whenever the same teacher should answer the same rows o
 class Hired:
     """``teacher`` is what steps ask; ``model`` is there where it runs in them.
 
-    ``validation`` are its logits there and ``scores`` its metrics; ``speed`` its rows a second,
-    None where they were measured on another machine. ``rows`` and ``batches`` count the forward
-    passes that were needed before the first step.
+    ``validation`` is what its ``scores`` there are made of, None without validation rows; ``speed``
+    its rows a second, None where they were measured on another machine. ``rows`` and ``batches``
+    count the forward passes that were needed before the first step.
     """
 
     path: str
@@ -128,12 +128,14 @@ def hire(
         table = _joined(tables, splits)
         asked = Remembered(desk.answers("training", table, train, length or max_length))
     validation = scores = speed = None
-    # Of inputs that are drawn anew there is nothing to compare, and their logits may be vast.
-    if splits.validation is not None and "validation" in features and task.fixed_inputs:
-        stored = desk.answers(
-            "validation", tables["validation"], [splits.validation], length or max_length
-        )
-        validation, speed = stored.whole(), desk.speed(stored)
+    if splits.validation is not None and "validation" in features:
+        if task.fixed_inputs:
+            stored = desk.answers(
+                "validation", tables["validation"], [splits.validation], length or max_length
+            )
+            validation, speed = stored.whole(), desk.speed(stored)
+        else:
+            validation, speed = desk.outputs(tables["validation"])
         scores = task.metrics(validation, features["validation"])
     model = saved.adapted.model
     return Hired(
@@ -204,13 +206,26 @@ class _Desk:
                 f"the teacher's logits on {what} rows are not finite", where=_WHERE,
                 hint="Was its training stable? trainer.precision=fp32 may help",
             )  # fmt: skip
-        budget = token_budget(adapted.precision.device)
-        self.rows += len(table)
-        self.batches += len(evaluation_batches(np.asarray(table.lengths), budget))
+        self._count(table)
         facts = {"rows": len(table), "seconds": seconds, "machine": self.machine}
         if self.cache is None:
             return StoredLogits(values, lengths, facts)
         return keep_logits(self.cache, key, values, lengths, facts)
+
+    def outputs(self, table: FeatureTable) -> tuple[np.ndarray, float]:
+        """What is scored of inputs that are drawn, as in any evaluation, and rows a second.
+
+        They are not kept: they depend on the draw as well, and their logits would be vast.
+        """
+        adapted, start = self.saved.adapted, time.perf_counter()
+        values = outputs_of(adapted.runner, self.task, table, adapted.precision)
+        self._count(table)
+        return values, len(table) / max(time.perf_counter() - start, 1e-9)
+
+    def _count(self, table: FeatureTable) -> None:
+        budget = token_budget(self.saved.adapted.precision.device)
+        self.rows += len(table)
+        self.batches += len(evaluation_batches(np.asarray(table.lengths), budget))
 
     def speed(self, stored: StoredLogits) -> float | None:
         """Rows a second, where they were measured on this machine."""

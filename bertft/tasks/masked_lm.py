@@ -20,7 +20,9 @@ from torch import Tensor
 
 from bertft.data.batch import Batch
 from bertft.errors import UsageError
+from bertft.runs.exhibits import Exhibit
 from bertft.tasks.masking.encoding import encode_plain
+from bertft.tasks.masking.exhibits import exhibits
 from bertft.tasks.masking.hide import Vocabulary, choose, hide
 from bertft.tasks.shared.scores import precise, softmax
 from bertft.tasks.task import BaseTask, Draw, Encoder
@@ -117,16 +119,22 @@ class Task(BaseTask):
         return self.terms(batch)
 
     def outputs(self, logits: Tensor, batch: Batch) -> Tensor:
-        """[K, 2]: loss, and whether the guess is right."""
-        labels = batch.labels["labels"]
+        """[K, 3]: loss, whether the guess is right, and the guess (fp32 holds ids to 2²⁴)."""
+        labels, guesses = batch.labels["labels"], logits.argmax(-1)
         losses = F.cross_entropy(precise(logits), labels, reduction="none")
-        return torch.stack([losses, (logits.argmax(-1) == labels).to(losses.dtype)], -1)
+        return torch.stack(
+            [losses, *(each.to(losses.dtype) for each in (guesses == labels, guesses))], -1
+        )
+
+    def agreement(self, one: np.ndarray, other: np.ndarray, features: Any) -> float:
+        """Share of hidden tokens for which both guess the same; from ``outputs``."""
+        return float((one[:, 2] == other[:, 2]).mean())
 
     def metrics(self, logits: np.ndarray, features: Any) -> dict[str, float]:
         """From ``outputs``; NaN, which never wins, of no tokens or where a loss is not finite."""
         if len(logits) == 0 or not np.isfinite(logits).all():
             return dict.fromkeys(self.metric_names, float("nan"))
-        loss, right = logits.astype(np.float64).mean(0).tolist()
+        loss, right = logits[:, :2].astype(np.float64).mean(0).tolist()
         return {"perplexity": float(np.exp(loss)), "accuracy": right, "loss": loss}
 
     def answers(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
@@ -150,3 +158,20 @@ class Task(BaseTask):
                     ]
                 )
             yield {"masks": masks}
+
+    def exhibits(self, logits: np.ndarray, features: Any) -> Iterator[Exhibit]:
+        """From ``outputs``; what was hidden is drawn again, as it is the same in any evaluation."""
+        every = np.arange(len(features))
+        cuts = np.cumsum(features.sizes("input_ids", every))[:-1]
+        ids = np.split(features.gather("input_ids", every), cuts)
+        words = np.split(features.gather("word", every), cuts)
+        draw, settings = Draw(self.config.seed), self.config
+        places = [
+            choose(
+                own, of, self.vocabulary, settings.masked_share, settings.whole_words,
+                draw.generator(feature),
+            )
+            for feature, (own, of) in enumerate(zip(ids, words, strict=True))
+        ]  # fmt: skip
+        if len(logits):
+            yield from exhibits(logits, places, features, self._spell)

@@ -85,6 +85,11 @@ class Task(BaseTask):
         labels = batch.labels["labels"]
         return F.cross_entropy(precise(logits), labels, ignore_index=IGNORED, reduction="sum")
 
+    def agreement(self, one: np.ndarray, other: np.ndarray, features: Any) -> float:
+        """Share of words that both give the same tag."""
+        own, _, _ = _words(features)
+        return super().agreement(one[own], other[own], features)
+
     def metrics(self, logits: np.ndarray, features: Any) -> dict[str, float]:
         """All metrics; NaN, which never wins, over no words or where a logit is not finite."""
         every = np.arange(len(features))

@@ -19,7 +19,7 @@ from bertft.models.runner import EncoderRunner
 from bertft.tasks.task import BaseTask, Draw
 from bertft.training.ranks import ALONE, Ranks
 
-__all__ = ["evaluate", "predict_logits", "scored", "token_budget"]
+__all__ = ["evaluate", "outputs_of", "predict_logits", "scored", "token_budget"]
 
 
 def token_budget(device: torch.device) -> int:
@@ -87,6 +87,20 @@ def scored(task: BaseTask) -> Callable[[Batch], Batch]:
     return lambda batch: task.drawn(batch, draw)
 
 
+def outputs_of(
+    runner: EncoderRunner,
+    task: BaseTask,
+    table: FeatureTable,
+    precision: Precision,
+    ranks: Ranks = ALONE,
+) -> np.ndarray:
+    """What the task's metrics over the table are made of."""
+    return predict_logits(
+        runner, table, precision, ranks=ranks,
+        prepare=scored(task), outputs=task.outputs, columns=task.label_columns,
+    )  # fmt: skip
+
+
 def evaluate(
     runner: EncoderRunner,
     task: BaseTask,
@@ -96,10 +110,7 @@ def evaluate(
     keep: Callable[[np.ndarray], object] | None = None,
 ) -> dict[str, float]:
     """All metrics of the task over the whole table; ``keep`` is given what they were made of."""
-    found = predict_logits(
-        runner, table, precision, ranks=ranks,
-        prepare=scored(task), outputs=task.outputs, columns=task.label_columns,
-    )  # fmt: skip
+    found = outputs_of(runner, task, table, precision, ranks)
     if keep is not None:
         keep(found)
     return ranks.told(lambda: task.metrics(found, table))

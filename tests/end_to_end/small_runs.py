@@ -84,6 +84,8 @@ def write_task(folder: Path, task: str) -> list[str]:
     """Files for ``task`` in ``folder``, and the words that train on them."""
     if task == "question_answering":
         return ["data=sample_qa", "data.max_train_rows=40", "data.max_validation_rows=30"]
+    if task == "token_classification":
+        return ["data=sample_ner", "data.max_train_rows=40", "data.max_validation_rows=30"]
     rng = random.Random(7)
     words = ["data=files", f"data.train={folder / 'train.csv'}", f"data.test={folder / 'test.csv'}"]
     for name, count in (("train", 64), ("validation", 24), ("test", 16)):

@@ -144,7 +144,10 @@ def test_rows_without_labels(cold, trained):
     assert said.status == 0 and read(cold / "run" / "metrics.json")["train"]["steps"] == 22, said
 
 
-@pytest.mark.parametrize("task", ["multi_label", "regression"])
+@pytest.mark.parametrize(
+    "task",
+    ["multi_label", "regression", "token_classification", "question_answering", "masked_lm"],
+)
 def test_every_task(place, trained, task):
     teacher = trained(task, "method=full")
     data = write_task(place, task)
@@ -156,6 +159,7 @@ def test_every_task(place, trained, task):
     assert said.status == 0, said
     told = read(place / "run" / "metrics.json")["distillation"]
     assert told["teacher"]["value"] == read(teacher / "metrics.json")["best"]["value"]
+    assert -1 <= told["agreement"] <= 1 and f"agree on {told['agreement']:.1%}" in said.out
     lines = read_lines(place / "run" / "metrics.jsonl")
     names = next(line["measures"] for line in lines if line["event"] == "step")
     assert {"loss_hard", "loss_soft", "loss_hidden", "loss_attention"} <= set(names)

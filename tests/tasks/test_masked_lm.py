@@ -193,3 +193,27 @@ def test_answers_tell_the_likeliest_tokens_of_each_mask(task, model, bert_tokeni
 
 def test_a_folder_with_this_head_is_recognised():
     assert recognise({"architectures": ["RobertaForMaskedLM"]}) == ("masked_lm", None)
+
+
+def test_what_is_shown_is_what_was_hidden(task, table, model, bert_tokenizer):
+    """The draw is that of the evaluation: counts, hits and losses add up to the metrics."""
+    kept = []
+    metrics = evaluate(
+        EncoderRunner(copy.deepcopy(model), "token"), task, table, CPU, keep=kept.append
+    )
+    batch = task.drawn(whole(task, table), Draw(task.config.seed))
+    worst, tokens = task.exhibits(kept[0], table)
+    assert sum(row[1] for row in tokens.rows) == len(kept[0]) == len(batch.chosen)
+    assert sum(row[1] * row[2] for row in tokens.rows) == pytest.approx(kept[0][:, 1].sum())
+    loss = sum(row[1] * row[3] for row in tokens.rows) / len(kept[0])
+    assert loss == pytest.approx(metrics["loss"])
+    assert sum(row[4] for row in tokens.rows) == pytest.approx(1)
+    assert [row[4] for row in worst.rows] == sorted((row[4] for row in worst.rows), reverse=True)
+    told = {row[1]: row[2] for row in worst.rows}
+    labels = batch.labels["labels"].numpy()
+    owner = np.repeat(np.arange(len(table)), batch.lengths)[batch.chosen]
+    last = int(table.gather("row", np.arange(len(table)))[owner[-1]])
+    own = [
+        bert_tokenizer.decode([label]).strip() for label in np.asarray(labels)[owner == owner[-1]]
+    ]
+    assert told[TEXTS[last]] == " ".join(own)

@@ -11,18 +11,14 @@ import torch
 from bertft.config.data import DataConfig
 from bertft.data.batch import Batch
 from bertft.tasks.classification import Task as Classification
+from bertft.tasks.masked_lm import Task as MaskedLM
 from bertft.tasks.multi_label import Task as MultiLabel
+from bertft.tasks.question_answering import Task as QuestionAnswering
 from bertft.tasks.regression import Task as Regression
-from bertft.tasks.shared.soft import spans
+from bertft.tasks.token_classification import Task as Tagging
 
 NAMES = ["a", "b", "c"]
 LENGTHS = [3, 5, 2]
-
-
-class Tagging(Classification):
-    """A token-level task as the base class provides for it."""
-
-    level = "token"
 
 
 def softened(row, temperature):
@@ -105,7 +101,7 @@ def test_sequence_level(kind, columns, terms, plain, temperature):
 @pytest.mark.parametrize("labelled", [None, [True, False, True]])
 def test_token_level_takes_the_tokens_that_have_a_class(labelled):
     """Of the labelled sequences: those without labels have none in the batch."""
-    task = Tagging(DataConfig(name="test"), NAMES)
+    task = Tagging(DataConfig(name="test", task=Tagging.name), ["O", "B-X", "I-X"])
     classes = [-100, 0, 1, 2, -100, -100, 0, 1, -100, 2]
     chosen = [1, 2, 3, 6, 7, 9] if labelled is None else [1, 2, 9]
     own = classes if labelled is None else [*classes[:3], *classes[8:]]
@@ -116,12 +112,32 @@ def test_token_level_takes_the_tokens_that_have_a_class(labelled):
     wanted = categorical(student.detach()[chosen], teacher.detach()[chosen], 2.0)
     assert loss.item() == pytest.approx(wanted)
     loss.backward()
+    wanted = numeric(lambda each: categorical(each[chosen], teacher.detach()[chosen], 2.0), student)
+    torch.testing.assert_close(student.grad, wanted, rtol=1e-6, atol=1e-8)
     gone = [place for place in range(10) if place not in chosen]
     assert not student.grad[gone].any() and student.grad[chosen].abs().min() > 0
 
 
+def test_masked_lm_takes_the_hidden_places():
+    """Of which alone there are logits, over the vocabulary."""
+    task = MaskedLM(DataConfig(name="test", task=MaskedLM.name), None)
+    batch = batch_of(torch.tensor([4, 0, 2]))
+    student, teacher = pair(3, 7)
+    loss = task.soft_loss(student, teacher, batch, 2.0)
+    assert task.soft_terms(batch) == 3
+    assert loss.item() == pytest.approx(categorical(student.detach(), teacher.detach(), 2.0))
+    loss.backward()
+    wanted = numeric(lambda each: categorical(each, teacher.detach(), 2.0), student)
+    torch.testing.assert_close(student.grad, wanted, rtol=1e-6, atol=1e-8)
+
+
 def test_spans_are_two_distributions_over_a_sequences_own_tokens():
-    seen = torch.tensor([1, 0, 1, 1, 1, 0, 1, 1, 0, 1], dtype=torch.bool)
+    """The context's, and its [CLS], which answers that there is none."""
+    context = torch.tensor([0, 0, 1, 0, 1, 0, 1, 1, 0, 1], dtype=torch.bool)
+    seen = context | torch.tensor([1, 0, 0, 1, 0, 0, 0, 0, 1, 0], dtype=torch.bool)
+    task = QuestionAnswering(DataConfig(name="test", task=QuestionAnswering.name), None)
+    batch = batch_of(torch.zeros(0))
+    batch.labels["char_start"] = torch.where(context, 5, -1)
     student, teacher = pair(10, 2)
 
     def plain(each):
@@ -134,7 +150,8 @@ def test_spans_are_two_distributions_over_a_sequences_own_tokens():
             at += length
         return total
 
-    loss = spans(student, teacher, torch.tensor(LENGTHS), seen, 2.0)
+    loss = task.soft_loss(student, teacher, batch, 2.0)
+    assert task.soft_terms(batch) == len(LENGTHS)
     assert loss.item() == pytest.approx(plain(student.detach()))
     loss.backward()
     torch.testing.assert_close(student.grad, numeric(plain, student), rtol=1e-6, atol=1e-8)

@@ -117,6 +117,18 @@ def test_metrics_over_windows(task, table):
     assert (found["film/precision"], found["plot/recall"]) == (3 / 4, 1 / 2)
 
 
+def test_models_agree_on_words(task, table):
+    """Whatever they say of the other tokens."""
+    logits = perfect(task, table)
+    other = logits.copy()
+    words = np.asarray(table.gather("word", np.arange(len(table)))) >= 0
+    other[~words] = -other[~words]
+    assert task.agreement(logits, other, table) == 1.0
+    first = np.flatnonzero(words)[0]
+    other[first] = -other[first]
+    assert task.agreement(logits, other, table) == 1 - 1 / words.sum()
+
+
 def test_no_finite_logits_never_win(task, table):
     logits = np.full_like(perfect(task, table), np.nan)
     found = task.metrics(logits, table)
