@@ -7,7 +7,6 @@ good, so that a folder is whole or absent.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ import yaml
 
 from bertft.errors import UsageError
 from bertft.models.quiet import quiet
-from bertft.runs.atomic import sync_tree
+from bertft.runs.atomic import clean, sync_tree, temporary
 
 __all__ = ["license_of", "new_folder", "write_model"]
 
@@ -34,8 +33,9 @@ def new_folder(out: Path) -> Iterator[Path]:
         )
     made = [each for each in out.parents if not each.exists()]  # the lowest first
     out.parent.mkdir(parents=True, exist_ok=True)
-    new = out.with_name(f".{out.name}.tmp-{os.getpid()}")
-    shutil.rmtree(new, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        clean(out.parent, out.name)  # what a killed process was making of the same name
+    new = temporary(out)
     new.mkdir()
     try:
         yield new

@@ -36,7 +36,7 @@ __all__ = [
     "write_text",
 ]
 
-_TEMPORARY = re.compile(r"\..+\.tmp-([0-9]+)", re.ASCII | re.DOTALL)
+_TEMPORARY = re.compile(r"\.(.+)\.tmp-([0-9]+)", re.ASCII | re.DOTALL)
 _RUST = re.compile(r"\(os error ([0-9]{1,5})\)|\bOs \{ code: ([0-9]{1,5})", re.ASCII)
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)  # some network and FUSE file systems
 
@@ -87,11 +87,14 @@ def temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp-{os.getpid()}")
 
 
-def clean(folder: Path) -> None:
-    """Remove the temporaries of processes that are gone, and this one's own, as far as possible."""
+def clean(folder: Path, name: str | None = None) -> None:
+    """Remove the temporaries of processes that are gone, and this one's own, as far as possible.
+
+    ``name``: only those under which ``name`` was prepared, in a folder that is not ours alone.
+    """
     for each in sorted(folder.iterdir()):
         match = _TEMPORARY.fullmatch(each.name)
-        if match and not _lives(int(match[1])):
+        if match and name in (None, match[1]) and not _lives(int(match[2])):
             with suppress(OSError):
                 remove(each)
 

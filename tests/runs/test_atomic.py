@@ -69,6 +69,9 @@ def test_only_temporaries_of_the_dead_are_cleaned(tmp_path):
     gone = [f".a.tmp-{ended.pid}", f".a.tmp-{os.getpid()}", f".a.tmp-{10**30}"]
     for name in (*kept, *gone):
         (tmp_path / name).write_text("")
+    (tmp_path / f".other.tmp-{ended.pid}").write_text("")
+    atomic.clean(tmp_path, "a")
+    assert sorted(os.listdir(tmp_path)) == sorted([*kept, f".other.tmp-{ended.pid}"])
     atomic.clean(tmp_path)
     assert sorted(os.listdir(tmp_path)) == sorted(kept)
 

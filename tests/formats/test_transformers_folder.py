@@ -1,0 +1,42 @@
+"""A folder that is whole or absent, and nothing beside it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+
+from bertft.formats.transformers_folder import new_folder
+
+
+def test_it_appears_whole(tmp_path):
+    out = tmp_path / "made" / "too" / "out"
+    with new_folder(out) as new:
+        (new / "a").write_text("a")
+        assert not out.exists()
+    assert [each.name for each in out.parent.iterdir()] == ["out"]
+    assert (out / "a").read_text() == "a"
+
+
+def test_what_fails_leaves_nothing(tmp_path):
+    def broken(new):
+        (new / "a").write_text("a")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError), new_folder(tmp_path / "made" / "out") as new:
+        broken(new)
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_a_killed_process_left_goes(tmp_path):
+    """Of the same name alone: what else lies there is none of ours."""
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    for name in (f".out.tmp-{ended.pid}", f".out.tmp-{os.getppid()}", f".mine.tmp-{ended.pid}"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_text("")
+    with new_folder(tmp_path / "out"):
+        pass
+    kept = {"out", f".out.tmp-{os.getppid()}", f".mine.tmp-{ended.pid}"}
+    assert set(os.listdir(tmp_path)) == kept
