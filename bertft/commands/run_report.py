@@ -36,17 +36,19 @@ def report_on(
     outputs: np.ndarray | None,
     micro_batch: int,
     warn: Callable[[str], object],
+    again: bool = False,
 ) -> Path | None:
     """The path of report.html, None if there is none; the best weights are in the model.
 
-    ``outputs`` of the best evaluation, None if it was in an earlier process or there was none.
+    ``outputs`` of the best evaluation, None if it was in an earlier process or there was none;
+    ``again``: make them again however many they are.
     Nothing is raised: ``warn`` is told.
     """
     try:
         adapted, validation = prepared.adapted, prepared.features.get("validation")
         why = ""
         if outputs is None and validation is not None and metrics["best"]["step"] is not None:
-            if len(validation) <= _AGAIN:
+            if again or len(validation) <= _AGAIN:
                 kept: list[np.ndarray] = []
                 evaluate(
                     adapted.runner, adapted.task, validation, adapted.precision, keep=kept.append
@@ -55,7 +57,7 @@ def report_on(
             else:
                 why = (
                     "The best checkpoint was scored before the run was interrupted, and validation"
-                    " is too large to be answered again for this page: bertft eval scores it."
+                    " is too large to be answered again unasked: bertft report does that."
                 )
         layouts = {"stream", "padded", adapted.runner.layout}
         material = Material(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -55,7 +56,7 @@ def _train(config: TrainConfig, place: RunFolder, ranks: Ranks) -> None:
         cut = distill is not None and distill.student_layers is not None
         base.check_place(config.model, place, cut)
     elif place.finished and not _longer(config.trainer, place):
-        _say_finished(place, ranks)
+        _say_finished(place, ranks, config.report)
         return
     with PeakMemory() as memory:
         with StopRequest() as stop:
@@ -67,7 +68,7 @@ def _train(config: TrainConfig, place: RunFolder, ranks: Ranks) -> None:
                 if not going_on:
                     job.begin()
                 elif not job.go_on():
-                    _say_finished(place, ranks)
+                    _say_finished(place, ranks, config.report)
                     return
             finally:
                 base.discard(place)
@@ -98,7 +99,7 @@ def _longer(trainer: TrainerConfig, place: RunFolder) -> bool:
     return (trainer.epochs, trainer.steps) != (told.epochs, told.steps)
 
 
-def _say_finished(place: RunFolder, ranks: Ranks) -> None:
+def _say_finished(place: RunFolder, ranks: Ranks, report: bool) -> None:
     if not ranks.first:
         return
     train = read_object(place.metrics).get("train")
@@ -109,3 +110,5 @@ def _say_finished(place: RunFolder, ranks: Ranks) -> None:
             hint="Was it edited or cut short?",
         )  # fmt: skip
     print(f"{place.path} is finished, after {steps} steps; metrics.json has its result")
+    if report and not place.report.exists():  # a kill between the two, or a disk that was full
+        print(f"it has no report: bertft report {shlex.quote(f'run={place.path}')} makes it")

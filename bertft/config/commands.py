@@ -14,7 +14,7 @@ from bertft.config.trainer import TrainerConfig
 
 __all__ = [
     "COMMANDS", "CompareConfig", "DoctorConfig", "EvalConfig", "ExportConfig", "MergeConfig",
-    "PredictConfig", "TrainConfig", "VerifyConfig",
+    "PredictConfig", "ReportConfig", "TrainConfig", "VerifyConfig",
 ]  # fmt: skip
 
 
@@ -138,6 +138,14 @@ class VerifyConfig:
 
 
 @dataclass
+class ReportConfig:
+    """Make a finished run's report.html and plots/ again."""
+
+    run: str = setting(MISSING, "A finished run.")
+    device: str = setting("auto", "auto: CUDA if present, else CPU.")
+
+
+@dataclass
 class CompareConfig:
     """Finished runs beside each other: metrics, differences, costs, as a table and a page."""
 
@@ -172,6 +180,7 @@ COMMANDS: dict[str, type] = {
     "export": ExportConfig,
     "predict": PredictConfig,
     "verify": VerifyConfig,
+    "report": ReportConfig,
     "compare": CompareConfig,
     "doctor": DoctorConfig,
 }

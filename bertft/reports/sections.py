@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from bertft.formats.figures import count, duration, size
 from bertft.formats.groups import by_group
@@ -42,6 +43,29 @@ def _scores(material: Material) -> Iterator[Exhibit]:
     ]
     note = f"{chosen} chose the checkpoint."
     yield Table("scores", "All metrics", note, head=("metric", *splits), rows=rows, strong=0)
+    told = material.metrics.get("calibration")
+    if told is not None:
+        yield _fitted(told)
+
+
+def _fitted(told: Mapping[str, Any]) -> Table:
+    """What a temperature and thresholds, fitted after training, changed on validation."""
+    notes, rows = [], list[list[Cell]]()
+    if "ece" in told:
+        notes.append(f"Logits are divided by a temperature of {told['temperature'] or 1.0:.4g}.")
+        names = {"ece": "expected calibration error", "loss": "loss"}
+        rows += [[text, told[key]["before"], told[key]["after"]] for key, text in names.items()]
+    if "tuned" in told:
+        tuned, threshold = told["tuned"], told["threshold"]
+        notes.append(
+            f"The second class is given from a probability of {threshold:.4g}."
+            if isinstance(threshold, float)
+            else "Each label is given from a probability of its own."
+        )
+        rows.append([f"{tuned['metric']}, by threshold", tuned["before"], tuned["after"]])
+    notes.append("Fitted to these very rows: the test split tells what it is worth.")
+    head = ("on validation", "before", "after")
+    return Table("calibration", "Fitted after training", " ".join(notes), head=head, rows=rows)
 
 
 def _curves(material: Material) -> Iterator[Exhibit]:

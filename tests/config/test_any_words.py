@@ -51,7 +51,8 @@ WORD = st.one_of(
 )  # fmt: skip
 NEEDED = {
     "train": (), "eval": ("run=r",), "merge": ("run=r", "out=o"), "predict": ("run=r",),
-    "export": ("run=r", "out=o"), "verify": ("run=r",), "compare": ("runs=[r]",), "doctor": (),
+    "export": ("run=r", "out=o"), "verify": ("run=r",), "report": ("run=r",),
+    "compare": ("runs=[r]",), "doctor": (),
 }  # fmt: skip
 
 

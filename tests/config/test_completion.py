@@ -7,13 +7,14 @@ import sys
 
 import pytest
 
+from bertft.config.commands import COMMANDS
 from bertft.config.completion import complete
 
 
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("bertft ", ["compare", "doctor", "eval", "export", "merge", "predict", "train", "verify"]),
+        ("bertft ", sorted(COMMANDS)),
         ("bertft tr", ["train"]),
         ("bertft train me", ["method.", "method="]),
         ("bertft train method=lora", ["method=lora", "method=lora_prefix"]),

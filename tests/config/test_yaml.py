@@ -18,6 +18,7 @@ NEEDED = {
     "export": ("run=r", "out=o"),
     "predict": ("run=r",),
     "verify": ("run=r",),
+    "report": ("run=r",),
     "compare": ("runs=[r,s]",),
     "doctor": (),
 }

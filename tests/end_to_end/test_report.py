@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -198,14 +199,13 @@ def test_none_where_none_is_wanted(trained):
         ("regression", {"Truth against answer", "Worst rows"}),
         ("multi_label", {"By class", "Worst rows", "Most uncertain rows"}),
         ("question_answering", {"By answerability", "Answered or not", "Most uncertain rows"}),
+        ("masked_lm", {"Worst rows", "Costliest tokens"}),
         ("token_classification", {"By type of entity", "Confusion matrix", "Most uncertain rows"}),
     ],
 )
 def test_what_tasks_show(tmp_path, task, titles):
-    words = ["data=sample_ner", "data.max_train_rows=40", "data.max_validation_rows=30"]
-    if task != "token_classification":
-        words = write_task(tmp_path, task)
-    said = say("train", *RUN, *words, "trainer.steps=3", "hydra.run.dir=run")
+    words = [*write_task(tmp_path, task), "trainer.steps=3", "hydra.run.dir=run"]
+    said = say("train", *RUN, *words)
     assert said.status == 0 and "warning" not in said.err, said
     assert titles <= set(page(tmp_path / "run").titles)
 
@@ -228,6 +228,40 @@ def test_answers_from_before_an_interruption_are_made_again(monkeypatch, tmp_pat
     kept, again, without = made
     assert kept == again
     assert "Confusion matrix" not in without and "too large to be answered again" in without
+
+
+def test_a_lost_report_is_made_again(run):
+    """The same page, to the byte; a run that a kill cut off before it says how."""
+    folder, lost = run[0], {}
+    for path in (folder / "report.html", *(folder / "plots").iterdir()):
+        lost[path] = path.read_bytes()
+        path.unlink()
+    said = say("train", f"resume={folder}")
+    assert said.status == 0 and f"bertft report run={folder}" in said.out, said
+    said = say("report", f"run={folder}")
+    assert said.status == 0 and f"report: {folder / 'report.html'}" in said.out, said
+    assert {path: path.read_bytes() for path in lost} == lost
+    assert "no report" not in say("train", f"resume={folder}").out
+    assert say("verify", f"run={folder}").status == 0
+
+
+def test_a_report_needs_a_finished_run(run, tmp_path):
+    unfinished = tmp_path / "run"
+    shutil.copytree(run[0], unfinished)
+    (unfinished / "metrics.json").unlink()
+    said = say("report", f"run={unfinished}")
+    assert said.refused and "is not finished" in said.err, said
+    assert say("report", f"run={tmp_path}").refused
+
+
+def test_what_was_fitted_is_shown(tmp_path):
+    words = [*write_task(tmp_path, "classification"), "trainer.steps=3", "hydra.run.dir=run"]
+    said = say("train", *RUN, *words, "calibrate=temperature", "tune_threshold=true")
+    assert said.status == 0, said
+    told, found = read(tmp_path / "run" / "metrics.json")["calibration"], page(tmp_path / "run")
+    assert "Fitted after training" in found.titles
+    for each in (told["ece"]["before"], told["ece"]["after"], told["tuned"]["after"]):
+        assert f"{each:.4f}" in found.text
 
 
 def test_help_needs_no_drawing():

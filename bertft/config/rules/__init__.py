@@ -23,6 +23,7 @@ RULES: dict[str, tuple[Callable[[Get], Iterator[Problem]], ...]] = {
     "export": (runs.checkpoint, device.known),
     "predict": (data.text_of_predict, runs.checkpoint, *device.RULES),
     "verify": (),
+    "report": (device.known,),
     "compare": (runs.several, device.known),
     "doctor": (device.known,),
 }  # fmt: skip
