@@ -211,6 +211,6 @@ def test_sentiment_s_merged_models_answer_as_the_runs_do(executed):
     assert float(re.search(r"at most (\S+) apart", said)[1]) < 1e-5
     chinese = notebook.said("chinese-ask")
     labels = [line.split()[1] for line in chinese.splitlines() if "。" in line]
-    assert labels == ["好评", "差评", "好评", "差评"]
+    assert labels[:4] == ["好评", "差评", "好评", "差评"]
     manifest = json.loads((notebook.out / "chinese/manifest.json").read_text())
     assert sorted(manifest["labels"]) == ["好评", "差评"]
