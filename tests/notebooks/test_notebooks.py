@@ -1,0 +1,216 @@
+"""The notebooks run from end to end, draw what they promise, and are kept without outputs.
+
+Each is executed once, in a folder of its own, with smaller settings put behind those at its top.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import io
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import bertft
+from bertft.config.command_line import rewrite
+from bertft.config.compose import Request, compose
+from bertft.reports.drawing.fonts import families, lacking
+
+nbclient = pytest.importorskip("nbclient")
+nbformat = pytest.importorskip("nbformat")
+pytest.importorskip("ipykernel")
+
+ROOT = Path(bertft.__file__).parents[1]
+FILES = {file.stem: file for file in sorted((ROOT / "notebooks").glob("*.ipynb"))}
+SMALL: dict[str, dict[str, object]] = {
+    "bert": {"model": "tiny", "rows": 48, "epochs": 2},
+    "distill": {"model": "tiny", "rows": 64, "epochs": 12, "layers": 1, "every": 8},
+    "sentiment": {"epochs": 1, "chinese_epochs": 6},
+}
+FIGURES = {
+    "bert": ["curves", "spans"],
+    "distill": ["compare", "heat-maps", "spectrum", "distillation"],
+    "sentiment": ["english-curves", "chinese-figure"],
+}
+
+
+def opened(name: str) -> Any:
+    return nbformat.read(FILES[name], as_version=4)
+
+
+class Executed:
+    """A notebook with its outputs, and the folder that it ran in."""
+
+    def __init__(self, notebook: Any, folder: Path) -> None:
+        self.cells = {cell.id: cell for cell in notebook.cells}
+        (self.out,) = (folder / "outputs").iterdir()
+
+    def said(self, cell: str, stream: str = "stdout") -> str:
+        """What a cell printed."""
+        outputs = self.cells[cell].outputs
+        return "".join(each.text for each in outputs if each.get("name") == stream)
+
+    def pictures(self, cell: str) -> list[np.ndarray]:
+        """Its figures [height, width, channels]."""
+        from matplotlib.image import imread
+
+        found = (each.get("data", {}).get("image/png") for each in self.cells[cell].outputs)
+        return [imread(io.BytesIO(base64.b64decode(each))) for each in found if each]
+
+
+@pytest.fixture(scope="session")
+def executed(tmp_path_factory) -> Iterator[Callable[[str], Executed]]:
+    """``executed(name)``, made once; a cell that fails raises its error."""
+    done: dict[str, Executed] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("BERTFT_CACHE", str(tmp_path_factory.getbasetemp() / "rows"))
+        patch.setenv("IPYTHONDIR", str(tmp_path_factory.mktemp("ipython")))
+        patch.delenv("MPLBACKEND", raising=False)  # the kernel's own shows figures
+
+        def get(name: str) -> Executed:
+            if name not in done:
+                notebook, folder = opened(name), tmp_path_factory.mktemp(name)
+                (place,) = (n for n, cell in enumerate(notebook.cells) if cell.id == "settings")
+                smaller = "\n".join(f"{key} = {value!r}" for key, value in SMALL[name].items())
+                notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(smaller))
+                place_of = {"metadata": {"path": str(folder)}}
+                nbclient.NotebookClient(notebook, timeout=300, resources=place_of).execute()
+                done[name] = Executed(notebook, folder)
+            return done[name]
+
+        yield get
+
+
+def test_there_are_three():
+    assert set(FILES) == set(SMALL) == set(FIGURES)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_it_lies_without_outputs_and_says_nothing_of_a_machine(name):
+    notebook = opened(name)
+    nbformat.validate(notebook)
+    for cell in notebook.cells:
+        assert set(cell.metadata) <= {"tags"}, cell.id
+        if cell.cell_type == "code":
+            assert (cell.outputs, cell.execution_count) == ([], None), cell.id
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    assert notebook.metadata.language_info == {"name": "python"}
+    text = FILES[name].read_text(encoding="utf-8")
+    assert not re.findall(r"/(?:root|home|Users|tmp|work)/|[A-Z]:\\\\", text)
+    assert text == json.dumps(json.loads(text), indent=1, ensure_ascii=False) + "\n"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_it_explains_itself(name):
+    """A text before each step; what a figure shows stands under it; links lead somewhere."""
+    cells = opened(name).cells
+    kinds = [cell.cell_type for cell in cells]
+    assert kinds[0] == "markdown" and kinds.count("markdown") >= 0.35 * len(cells)
+    for cell, after in pairwise(cells):
+        if cell.id in FIGURES[name]:
+            assert after.id == f"{cell.id}-caption" and after.source.startswith("*")
+        assert ("plt.show()" in cell.source) == (cell.id in FIGURES[name])
+        assert cell.source.count("\n") < 40, cell.id
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (FILES[name].parent / target).is_file(), target
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_line_for_real_data_is_right(name, tmp_path, monkeypatch):
+    """The comments in the settings are assignments whose words compose."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reviews.csv").touch()
+    (cell,) = (cell for cell in opened(name).cells if cell.id == "settings")
+    assert cell.metadata.tags == ["parameters"]
+    assigned = {each.id for each in ast.walk(ast.parse(cell.source)) if isinstance(each, ast.Name)}
+    assert assigned >= set(SMALL[name])
+    lines = re.findall(r"^# [^:]+: (\w+(?:, \w+)* = .+)$", cell.source, re.MULTILINE)
+    assert lines
+    for line in lines:
+        values: dict[str, Any] = {}
+        exec(line, {}, values)
+        assert set(values) <= assigned
+        words = [
+            word
+            for key, value in values.items()
+            for word in (
+                shlex.split(value) if "=" in str(value)
+                else [f"{key}={value}"] if key in ("data", "model")
+                else []
+            )
+        ]  # fmt: skip
+        assert any(word.startswith("data=") for word in words)
+        compose(Request("train", tuple(rewrite("train", words, False))))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_figure_is_drawn(name, executed):
+    for cell in FIGURES[name]:
+        (picture,) = executed(name).pictures(cell)
+        height, width, _ = picture.shape
+        colours = np.unique(picture.reshape(height * width, -1), axis=0)
+        assert width > 600 and height > 200 and len(colours) > 30, cell
+    notebook = executed(name)
+    drawn = {cell for cell in notebook.cells if notebook.cells[cell].get("outputs")}
+    assert {cell for cell in drawn if notebook.pictures(cell)} == set(FIGURES[name])
+    warned = [notebook.said(cell, "stderr") for cell in FIGURES[name]]
+    if not lacking("好评差", families("好评差")):
+        assert "missing from" not in "".join(warned)
+
+
+def test_bert_tells_the_run_s_scores_and_answers_with_words_of_the_passage(executed):
+    notebook = executed("bert")
+    metrics = json.loads((notebook.out / "metrics.json").read_text())["validation"]
+    for key, value in metrics.items():
+        assert re.search(rf"^{key} +{value:.3f}$", notebook.said("result"), re.MULTILINE), key
+    lines = (notebook.out / "answers.jsonl").read_text().splitlines()
+    passage = json.loads((notebook.out / "questions.jsonl").read_text().splitlines()[0])["context"]
+    told = notebook.said("own-answers").splitlines()
+    assert len(told) == len(lines) == 5
+    for line, answer in zip(told, map(json.loads, lines), strict=True):
+        assert answer["answer"] == passage[answer["start"] : answer["end"]]
+        assert (answer["answer"] or "(no answer)") in line
+    assert (notebook.out / "report.html").is_file()
+
+
+def test_distill_shows_what_the_checkpoint_keeps_and_the_teacher_beside_the_student(executed):
+    notebook = executed("distill")
+    adapter = load_file(notebook.out / "svd_lora/checkpoints/best/adapter.safetensors")
+    left = [np.count_nonzero(each) for name, each in adapter.items() if name.endswith(".E")]
+    assert sum(left) == 4 * len(left) and min(left) < max(left), "4 on average, shared out"
+    assert f"{sum(left)} triplets in {len(left)} modules" in notebook.said("heat-maps")
+    for method in ("full", "lora", "prefix", "svd_lora"):
+        best = json.loads((notebook.out / method / "metrics.json").read_text())
+        told = f"{best['best']['value']:.3f}", f"{best['parameters']['method']:,} weights trained"
+        (line,) = re.findall(rf"^{method} .*$", notebook.said("read"), re.MULTILINE)
+        assert all(each in line for each in told)
+    found = [json.loads(f.read_text()) for f in notebook.out.glob("students/*/metrics.json")]
+    (taught,) = (each["distillation"] for each in found if each.get("distillation"))
+    assert len(found) == 2 and taught["student"]["parameters"] < taught["teacher"]["parameters"]
+    assert f"{taught['agreement']:.1%} of validation" in notebook.said("distillation")
+
+
+def test_sentiment_s_merged_models_answer_as_the_runs_do(executed):
+    notebook = executed("sentiment")
+    assert "the same as in training: True" in notebook.said("english-same")
+    said = notebook.said("english-pipeline")
+    pairs = re.findall(r"^(\w+) +0\.\d+ +(\w+) +0\.\d+$", said, re.MULTILINE)
+    assert len(pairs) == 4 and all(one == other for one, other in pairs)
+    assert float(re.search(r"at most (\S+) apart", said)[1]) < 1e-5
+    chinese = notebook.said("chinese-ask")
+    labels = [line.split()[1] for line in chinese.splitlines() if "。" in line]
+    assert labels[:4] == ["好评", "差评", "好评", "差评"]
+    manifest = json.loads((notebook.out / "chinese/manifest.json").read_text())
+    assert sorted(manifest["labels"]) == ["好评", "差评"]
