@@ -132,12 +132,12 @@ def _sweep(request: Request, flags: list[str]) -> int:
     from bertft.config.command_line import literal
     from bertft.config.plan import plan
 
-    folder, jobs = plan(request)
+    planned = plan(request)
     from bertft.commands.sweep import sweep
 
     # The folder is told Hydra as it was resolved here: it may hold the time.
-    words = [*request.overrides, f"hydra.sweep.dir={literal(str(folder))}"]
-    return sweep(folder, jobs, lambda task: _hydra_app(request.command, flags, words, task))
+    words = [*request.overrides, f"hydra.sweep.dir={literal(str(planned.folder))}"]
+    return sweep(planned, lambda task: _hydra_app(request.command, flags, words, task))
 
 
 def _run(command: str, config: Any, overrides: Sequence[str]) -> None:

@@ -33,10 +33,10 @@ def run(config: DoctorConfig, _: Path) -> None:
 
 
 def _looked_at(config: DoctorConfig) -> Iterator[Finding]:
+    answered = places.ask(config.timeout)  # they have time while everything else is looked at
     yield machine.versions()
     yield machine.cpu()
     yield from machine.gpus()
-    yield places.hub(config.timeout)
     yield places.offline_base()
     yield places.disk("disk, runs", Path("outputs"))
     yield places.disk("disk, cache")
@@ -44,6 +44,7 @@ def _looked_at(config: DoctorConfig) -> Iterator[Finding]:
         device = resolve_device(config.device)
     except EnvironmentFailed as error:
         yield Finding("device", FAILED, error.what, error.hint or "")
-        return
-    yield machine.matmul(device)
-    yield try_training(config.device)
+    else:
+        yield machine.matmul(device)
+        yield try_training(config.device)
+    yield from answered()

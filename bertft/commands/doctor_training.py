@@ -78,6 +78,7 @@ def _config(folder: Path, device: str) -> TrainConfig:
         ),
         trainer=TrainerConfig(steps=_STEPS, batch_size=16, device=device),
         quiet=True,
+        report=False,
     )  # fmt: skip
 
 

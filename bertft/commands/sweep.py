@@ -1,60 +1,54 @@
-"""``bertft train -m``: a run for each combination, and one table of them all.
+"""``bertft train -m``: a run for each combination (``sweep_job``), and one table of them all.
 
-    job folder    <sweep>/<slug>-<hash of the config>, holding job.json beside the run
-    job.json      {"overrides": {setting: value}, "error": null or why it failed}
-
-A job whose folder holds metrics.json is done and skipped; one that was begun goes on; one that
-fails leaves the others alone. All that the table needs is read from the folders, so jobs may run
-in this process, in others (``hydra/launcher=joblib``) or on other machines.
+One that fails leaves the others alone. All that the table needs is read from the folders, so jobs
+may run in this process, in others (``hydra/launcher=joblib``) or on other machines.
 """
 
 from __future__ import annotations
 
-import importlib
-import json
-import os
 import sys
-import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
-
-from bertft.config.command_line import OPEN, split, unquoted
-from bertft.config.compose import register_schema, settings_of
+from bertft.commands.sweep_job import Halt, run_job, say_done_before
 from bertft.config.job_folder import job_folder
 from bertft.config.messages import Problem, usage_error
 from bertft.config.plain import plain
-from bertft.config.plan import Job
-from bertft.errors import BertftError, Stopped, SweepFailed
+from bertft.config.plan import Job, Plan
+from bertft.errors import BertftError, Stopped, SweepFailed, UsageError
 from bertft.reports.sweep import JOB_FILE, lines_of, read_jobs, show, write
+from bertft.training.signals import EndingSignal
 
-__all__ = ["run_job", "sweep"]
-
-register_schema()  # a launcher's processes import this module and compose there
-
-
-class _Halt(BaseException):
-    """Carries ``Stopped`` past Hydra, which takes every Exception for one job's failure."""
+__all__ = ["sweep"]
 
 
-def sweep(folder: Path, jobs: Sequence[Job] | None, launch: Callable[[Any], None]) -> int:
-    """Let ``launch(run_job)`` run the ``jobs`` under ``folder``; show and write their table.
+class _Lost(Exception):
+    """A job vanished without a word, and the launcher with it."""
 
-    Without ``jobs`` (a sweeper that chooses as it goes) every job in the folder counts.
+
+def sweep(planned: Plan, launch: Callable[[Any], None]) -> int:
+    """Let ``launch(run_job)`` run the jobs of the plan; show and write their table.
+
+    Without jobs (a sweeper that chooses as it goes) every job in the folder counts.
     Raises SweepFailed if any has no result, Stopped after a signal.
     """
+    folder, jobs = planned.folder, planned.jobs
     if any(job.config.get("check") for job in jobs or ()):
         raise usage_error([Problem("check", "tries one run", "Leave out -m")])
     names = _names(jobs) if jobs is not None else None
     stopped: Stopped | None = None
+    lost = ""
     try:
-        launch(run_job)
-    except _Halt as halt:
+        if jobs is None or not _all_done_before(folder, jobs):
+            _run(planned, launch)
+    except Halt as halt:
         stopped = halt.args[0]
+    except Stopped as signal_here:
+        stopped = signal_here
+    except _Lost as one:
+        lost = f" ({planned.launcher} lost one: {one})"
     results = read_jobs(folder)
     lines = lines_of(results, _lower_is_better())
     write(folder, lines)
@@ -66,10 +60,11 @@ def sweep(folder: Path, jobs: Sequence[Job] | None, launch: Callable[[Any], None
         for job in results
         if job.metrics is None and (names is None or job.folder.name in names)
     ]
-    if failed:
+    unheard = len(names - {job.folder.name for job in results}) if names is not None else 0
+    if failed or unheard or lost:
         total = len(results) if names is None else len(names)
         raise SweepFailed(
-            f"{len(failed)} of {total} jobs failed", where=str(folder),
+            f"{len(failed) + unheard} of {total} jobs failed{lost}", where=str(folder),
             hint=f"Mend what failed and repeat the command with hydra.sweep.dir={folder}:"
             " finished jobs are kept",
         )  # fmt: skip
@@ -77,35 +72,39 @@ def sweep(folder: Path, jobs: Sequence[Job] | None, launch: Callable[[Any], None
     return 0
 
 
-def run_job(config: DictConfig) -> None:
-    """Hydra's task: one job in its folder."""
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    words = list(HydraConfig.get().overrides.task)
-    settings = {
-        key: unquoted(value or "")
-        for _, key, value in map(split, words)
-        if not key.startswith(f"{OPEN}/")
-    }
-    name = f"job {HydraConfig.get().job.num}: {' '.join(f'{k}={v}' for k, v in settings.items())}"
-    if (folder / "metrics.json").is_file():
-        _note(folder, settings, None)
-        print(f"{name}: done before", file=sys.stderr)
+def _run(planned: Plan, launch: Callable[[Any], None]) -> None:
+    """UsageError where another process could not be started, _Lost where one is gone."""
+    if planned.launcher == "basic":
+        launch(run_job)
         return
-    print(name, file=sys.stderr)
-    if (folder / "manifest.json").is_file():
-        OmegaConf.update(config, "resume", "auto")
-    _note(folder, settings, None)
+    before = _begun(planned.folder)
     try:
-        run = importlib.import_module("bertft.commands.train").run
-        run(settings_of("train", config, folder, words), folder)
-    except Stopped as stopped:
-        raise _Halt(stopped) from None
-    except BertftError as error:
-        _note(folder, settings, str(error))
-        print(f"{name}: {error}", file=sys.stderr)
+        with EndingSignal():
+            launch(run_job)
+    except BertftError:
+        raise
     except Exception as error:
-        _note(folder, settings, f"{type(error).__name__}: {error}")
-        traceback.print_exc()
+        why = f"{type(error).__name__}: {error}".split("\n")[0]
+        if _begun(planned.folder) == before:
+            raise UsageError(
+                f"{planned.launcher} could not start a job ({why})", where="hydra/launcher",
+                hint="Without it the jobs run here, one after the other",
+            ) from error  # fmt: skip
+        raise _Lost(why) from error
+
+
+def _begun(folder: Path) -> dict[Path, int]:
+    return {file: file.stat().st_mtime_ns for file in folder.glob(f"*/{JOB_FILE}")}
+
+
+def _all_done_before(folder: Path, jobs: Sequence[Job]) -> bool:
+    """Whether nothing is left to run, for which no queue need be asked."""
+    folders = [folder / job_folder(plain(job.config)) for job in jobs]
+    if not all((each / "metrics.json").is_file() for each in folders):
+        return False
+    for number, (each, job) in enumerate(zip(folders, jobs, strict=True)):
+        say_done_before(each, f"job {number}", list(job.config.hydra.overrides.task))
+    return True
 
 
 def _names(jobs: Sequence[Job]) -> set[str]:
@@ -117,14 +116,6 @@ def _names(jobs: Sequence[Job]) -> set[str]:
             [Problem("-m", f"two combinations are the same run ({shown})", "Give each value once")]
         )
     return set(names)
-
-
-def _note(folder: Path, settings: Mapping[str, str], error: str | None) -> None:
-    """Write job.json whole or not at all."""
-    text = json.dumps({"overrides": settings, "error": error}, ensure_ascii=False, indent=1)
-    temporary = folder / f".{JOB_FILE}.{os.getpid()}"
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(folder / JOB_FILE)
 
 
 def _lower_is_better() -> frozenset[str]:

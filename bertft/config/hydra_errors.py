@@ -22,6 +22,7 @@ from omegaconf.errors import (
 )
 
 from bertft.config.messages import Problem, suggestion
+from bertft.config.plugins import missing_plugin
 
 __all__ = ["RENDERED", "problem_of", "relative"]
 
@@ -62,6 +63,9 @@ def _no_preset(error: MissingConfigException) -> Problem:
     group, _, name = (error.missing_cfg_file or "").rpartition("/")
     if not group:
         return Problem(name, "there is no such configuration", _first_line(error))
+    plugin = missing_plugin(group, name)
+    if plugin is not None:
+        return plugin
     hint = suggestion(name, error.options or ())
     first = str(error).strip().splitlines()[0]
     file = first.split("'")[1] if first.startswith("In '") else ""

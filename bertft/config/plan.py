@@ -9,6 +9,7 @@ from pathlib import Path
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -18,7 +19,7 @@ from bertft.config.compose import Request, attempt, check_words, compose_uncheck
 from bertft.config.hydra_errors import RENDERED, problem_of
 from bertft.config.messages import Problem, usage_error
 
-__all__ = ["Job", "plan"]
+__all__ = ["Job", "Plan", "plan"]
 
 
 @dataclass(frozen=True)
@@ -29,27 +30,61 @@ class Job:
     config: DictConfig
 
 
-def plan(request: Request) -> tuple[Path, list[Job] | None]:
-    """The folder of a sweep and its jobs; one UsageError for all combinations that cannot be.
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep will do in its ``folder``, and the ``launcher`` that runs it.
 
-    The jobs are None under another sweeper than Hydra's basic one: it chooses them as it goes.
+    ``jobs`` are None under another sweeper than Hydra's basic one: it chooses them as it goes.
     """
+
+    folder: Path
+    jobs: tuple[Job, ...] | None
+    launcher: str
+
+
+def plan(request: Request) -> Plan:
+    """One UsageError for all combinations that cannot be."""
     with session(request) as hydra:
+        parsed = _parsed(hydra, request)
         if any(split(word)[1] == "hydra/sweeper" for word in request.overrides):
-            config = compose_unchecked(hydra, request, request.overrides, RunMode.MULTIRUN)
-            return Path(config.hydra.sweep.dir), None
-        found = _jobs(hydra, request)
-    return Path(found[0].config.hydra.sweep.dir), found
+            return _without_jobs(hydra, request, parsed)
+        found = _jobs(hydra, request, parsed)
+    return _plan(found[0].config, tuple(found))
 
 
-def _jobs(hydra: Hydra, request: Request) -> list[Job]:
+def _plan(config: DictConfig, jobs: tuple[Job, ...] | None) -> Plan:
+    launcher = config.hydra.runtime.choices["hydra/launcher"]
+    return Plan(Path(config.hydra.sweep.dir), jobs, launcher)
+
+
+def _parsed(hydra: Hydra, request: Request) -> list[Override]:
     try:
         parser = OverridesParser.create(hydra.config_loader)
-        parsed = parser.parse_overrides(list(request.overrides))
-        combinations = BasicSweeper.split_arguments(parsed, None)[0]
+        return parser.parse_overrides(list(request.overrides))
     except OverrideParseException as error:
         wrong, _, _ = check_words(hydra, request, [error.override])
         raise usage_error(wrong) from None
+    except RENDERED as error:
+        raise usage_error([problem_of(error)]) from None
+
+
+def _without_jobs(hydra: Hydra, request: Request, parsed: Sequence[Override]) -> Plan:
+    """Only what stands fixed can be checked; each job is once it is chosen."""
+    pairs = zip(request.overrides, parsed, strict=True)
+    fixed = [word for word, override in pairs if not override.is_sweep_override()]
+    problems, _, _ = check_words(hydra, request, fixed)
+    try:
+        config = compose_unchecked(hydra, request, request.overrides, RunMode.MULTIRUN)
+    except RENDERED as error:
+        problems.append(problem_of(error))
+    if problems:
+        raise usage_error(problems)
+    return _plan(config, None)
+
+
+def _jobs(hydra: Hydra, request: Request, parsed: list[Override]) -> list[Job]:
+    try:
+        combinations = BasicSweeper.split_arguments(parsed, None)[0]
     except RENDERED as error:
         raise usage_error([problem_of(error)]) from None
     swept = [override.get_key_element() for override in parsed if override.is_sweep_override()]

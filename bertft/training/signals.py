@@ -1,6 +1,9 @@
 """SIGTERM and SIGINT: the first asks the loop to finish its step and save, the second ends it.
 
-Where nothing is there to be saved, the first one raises: ``EndingSignal``.
+Where nothing is there to be saved, the first one raises: ``EndingSignal``. A queue that takes a job
+back announces it with SIGUSR1 or SIGUSR2; where somebody listens to them (submitit does), they are
+heard like the first SIGTERM. ``Stopped`` tells which it was, so that the listener can be told once
+all is saved; where no Stopped tells it, the listener hears it when the block ends.
 """
 
 from __future__ import annotations
@@ -12,7 +15,12 @@ from typing import Any
 
 from bertft.errors import Stopped
 
-__all__ = ["EndingSignal", "StopRequest"]
+__all__ = ["QUEUE_SIGNALS", "EndingSignal", "StopRequest"]
+
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+QUEUE_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)
+)
 
 
 class StopRequest:
@@ -28,18 +36,24 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            for signum in (signal.SIGTERM, signal.SIGINT):
+            queue = [each for each in QUEUE_SIGNALS if callable(signal.getsignal(each))]
+            for signum in (*_ENDING, *queue):
                 self._before[signum] = signal.signal(signum, self._heard)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         self._restore()
+        told = isinstance(error, Stopped) and error.signum == self.signum
+        if self.signum is not None and self.signum in QUEUE_SIGNALS and not told:
+            signal.raise_signal(self.signum)  # it came when the loop had ended
 
     def _heard(self, signum: int, _: FrameType | None) -> None:
-        self.signum = signum
-        # The next one is not ours any more: it ends the process at once.
-        for each in self._before:
-            signal.signal(each, signal.SIG_DFL)
+        if self.signum not in QUEUE_SIGNALS:  # a queue's says more, and SIGTERM comes with it
+            self.signum = signum
+        if signum in _ENDING:
+            # The next one is not ours any more: it ends the process at once.
+            for each in _ENDING:
+                signal.signal(each, signal.SIG_DFL)
 
     def _restore(self) -> None:
         for signum, handler in self._before.items():

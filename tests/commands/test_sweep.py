@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 import types
 from pathlib import Path
 
@@ -213,38 +214,108 @@ def test_the_default_folder(fake):
     }  # fmt: skip
 
 
-def test_jobs_may_run_in_processes(tmp_path):
+def test_a_finished_sweep_asks_no_launcher(fake, monkeypatch, capsys):
+    assert main([*SWEEP, "seed=0,1"]) == 0
+    monkeypatch.setattr("bertft.cli._hydra_app", lambda *_: pytest.fail("launched"))
+    capsys.readouterr()
+    assert main([*SWEEP, "seed=0,1"]) == 0
+    assert capsys.readouterr().err.count("done before") == 2 and summary()[0]["runs"] == "2"
+
+
+def test_hydra_is_told_each_job_s_metric(fake, monkeypatch):
+    """What a sweeper that optimises asks for; None of a job that failed."""
+    told = {}
+
+    class Seen:
+        def on_job_end(self, config, job_return, **_):
+            told[config.seed] = job_return.return_value
+
+        def __getattr__(self, name):  # Hydra's other events
+            return lambda **_: None
+
+    monkeypatch.setitem(sys.modules, "seen", types.SimpleNamespace(Seen=Seen))
+    words = [*SWEEP, "+hydra.callbacks.seen._target_=seen.Seen"]
+    fake.fails = lambda config: NonFiniteError("NaN") if config.seed == 2 else None
+    assert main([*words, "seed=0,1,2"]) == 5
+    assert told == {0: pytest.approx(0.8), 1: pytest.approx(0.81), 2: None}
+    told.clear()
+    fake.fails = lambda config: None
+    assert main([*words, "seed=1,2"]) == 0
+    assert told == {1: pytest.approx(0.81), 2: pytest.approx(0.82)}, "the first was done before"
+
+
+def test_what_another_sweeper_chooses_is_checked_when_it_is_chosen(fake, capsys):
+    assert main([*SWEEP, "hydra/sweeper=basic", "trainer.batch_size=0,8"]) == 5
+    assert len(fake.calls) == 1
+    failed = next(row for row in summary() if row["failed"] == "1")
+    assert "trainer.batch_size: 0 is out of range" in failed["error"]
+
+
+PROCESS = f"""
+    import sys, types
+    sys.path.insert(0, {str(Path(__file__).parent)!r})
+
+    class Finder:  # every process of the launcher gets the train command of this test
+        def find_spec(self, name, path=None, target=None):
+            if name == "bertft.commands.train":
+                import importlib.machinery
+                return importlib.machinery.ModuleSpec(name, self)
+
+        def create_module(self, spec):
+            return None
+
+        def exec_module(self, module):
+            import test_sweep
+            fake = test_sweep.Fake()
+            fake.fails = test_sweep.fails_in_a_process
+            module.run = fake.run
+
+    sys.meta_path.insert(0, Finder())
+"""
+
+
+def fails_in_a_process(config):
+    """By the seed: 1 fails, 7 kills its process once another job is done."""
+    if config.seed == 7:
+        while not list(Path("s").glob("*/metrics.json")):
+            time.sleep(0.01)
+        os.kill(os.getpid(), 9)
+    return NonFiniteError("NaN") if config.seed == 1 else None
+
+
+@pytest.fixture
+def in_processes(tmp_path):
+    """Run a sweep of the fake command as a program, with joblib."""
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    code = f"""
-        import sys, types
-        sys.path.insert(0, {str(Path(__file__).parent)!r})
+    (tmp_path / "sitecustomize.py").write_text(textwrap.dedent(PROCESS))
 
-        class Finder:  # every process of the launcher gets the train command of this test
-            def find_spec(self, name, path=None, target=None):
-                if name == "bertft.commands.train":
-                    import importlib.machinery
-                    return importlib.machinery.ModuleSpec(name, self)
+    def run(*words):
+        return subprocess.run(
+            [sys.executable, "-m", "bertft", *SWEEP, "hydra/launcher=joblib", *words],
+            env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
+            cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
 
-            def create_module(self, spec):
-                return None
+    return run
 
-            def exec_module(self, module):
-                import test_sweep
-                fake = test_sweep.Fake()
-                fake.fails = lambda config: (
-                    test_sweep.NonFiniteError("NaN") if config.seed == 1 else None
-                )
-                module.run = fake.run
 
-        sys.meta_path.insert(0, Finder())
-    """
-    (tmp_path / "sitecustomize.py").write_text(textwrap.dedent(code))
-    env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
-    words = [*SWEEP, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=0,1,2"]
-    done = subprocess.run(
-        [sys.executable, "-m", "bertft", *words],
-        cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+def test_jobs_may_run_in_processes(in_processes, tmp_path):
+    done = in_processes("hydra.launcher.n_jobs=2", "seed=0,1,2")
     assert done.returncode == 5, done.stderr
     rows = summary(tmp_path / "s")
     assert [(row["runs"], row["failed"], row["error"]) for row in rows] == [("2", "1", "NaN")]
+
+
+def test_a_process_that_is_killed_leaves_the_table_and_what_was_done(in_processes, tmp_path):
+    done = in_processes("hydra.launcher.n_jobs=2", "seed=0,7,2")
+    assert done.returncode == 5 and "Traceback" not in done.stderr, done.stderr
+    assert "of 3 jobs failed (joblib lost one: TerminatedWorkerError" in done.stderr
+    assert "cut off" in done.stdout and int(summary(tmp_path / "s")[0]["runs"]) >= 1
+    again = in_processes("hydra.launcher.n_jobs=2", "seed=0,2")
+    assert again.returncode == 0 and again.stderr.count("done before") >= 1, again.stderr
+
+
+def test_a_launcher_that_cannot_start(in_processes, tmp_path):
+    done = in_processes("hydra.launcher.n_jobs=0", "seed=0,1")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert "hydra/launcher: joblib could not start a job (ValueError" in done.stderr

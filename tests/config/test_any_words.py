@@ -83,7 +83,7 @@ def any_words(command, words, sweep, whole):
         if problems and not whole:
             return
         if sweep:
-            _, jobs = plan(request)
+            jobs = plan(request).jobs
             configs = [job.config for job in jobs or ()]
         else:
             configs = [compose(request)]

@@ -1,19 +1,13 @@
-"""A sweep of real runs: repeated it does nothing, and processes give what one process gives."""
+"""A sweep of real runs: repeated it does nothing. In other processes: test_launchers.py."""
 
 from __future__ import annotations
 
 import csv
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from small_runs import read, say, write_task
 
-import bertft
-
-ROOT = Path(bertft.__file__).parents[1]
 SWEEP = (
     "model=tiny", "trainer.threads=1", "trainer.batch_size=8", "trainer.steps=10", "quiet=true",
     "trainer.evaluate_every=5", "method=lora,svd_lora", "seed=0,1", "hydra.sweep.dir=sweep",
@@ -77,25 +71,3 @@ def test_a_job_that_fails_leaves_the_others_alone(place):
         path for path in jobs(place / "sweep").values() if not (path / "metrics.json").exists()
     ]
     assert [path.name for path in broken[0].iterdir()] == ["job.json"]
-
-
-def test_jobs_in_processes_of_their_own(place):
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    data = write_task(place, "classification")
-    words = [*data, *SWEEP[:-3], "method=lora", "seed=0,1"]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "bertft", "train", "-m", *words, "hydra.sweep.dir=many",
-         "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
-        cwd=place, env=env, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert say("train", "-m", *words, "hydra.sweep.dir=one").status == 0
-    many, one = jobs(place / "many"), jobs(place / "one")
-    assert set(many) == set(one) and len(many) == 2
-    for name, path in many.items():
-        for file in ("metrics.jsonl", "checkpoints/best/adapter.safetensors"):
-            assert (path / file).read_bytes() == (one[name] / file).read_bytes(), name
-    assert [row["mean"] for row in rows(place / "many")] == [
-        row["mean"] for row in rows(place / "one")
-    ]

@@ -1,4 +1,7 @@
-"""Real signals to a real process: the first is remembered, the second ends it."""
+"""Real signals to a real process: the first is remembered, the second ends it.
+
+A queue's signals are heard where somebody listens, and end nothing.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ from pathlib import Path
 import pytest
 
 import bertft
-from bertft.training.signals import StopRequest
+from bertft.errors import Stopped
+from bertft.training.signals import QUEUE_SIGNALS, EndingSignal, StopRequest
 
 PROGRAM = """
 import os, signal, sys
@@ -58,3 +62,56 @@ def test_another_thread_cannot_hear_and_does_not_fail():
     thread.start()
     thread.join()
     assert heard == [None]
+
+
+@pytest.fixture
+def listened():
+    """SIGUSR1 and SIGUSR2 with a listener, as under submitit; what it heard."""
+    heard = []
+    before = {each: signal.signal(each, lambda signum, _: heard.append(signum))
+              for each in QUEUE_SIGNALS}  # fmt: skip
+    yield heard
+    for each, handler in before.items():
+        signal.signal(each, handler)
+
+
+def stopped_by(first, second):
+    """A loop that hears the first, and then, while it saves, the second."""
+    with StopRequest() as stop:
+        signal.raise_signal(first)
+        heard = stop.signum
+        signal.raise_signal(second)
+        raise Stopped(heard)
+
+
+@pytest.mark.parametrize("signum", QUEUE_SIGNALS)
+def test_a_queue_s_signal_is_a_request_that_stopped_tells(listened, signum):
+    with pytest.raises(Stopped, match=signum.name):
+        stopped_by(signum, signum)
+    with pytest.raises(Stopped, match=signum.name), EndingSignal():
+        signal.raise_signal(signum)
+    assert listened == []
+    signal.raise_signal(signum)
+    assert listened == [signum], "its handler is there again"
+
+
+def test_one_that_nobody_tells_is_passed_on(listened):
+    with StopRequest():
+        signal.raise_signal(QUEUE_SIGNALS[0])
+    with pytest.raises(Stopped, match="SIGTERM"):
+        stopped_by(signal.SIGTERM, QUEUE_SIGNALS[1])
+    assert listened == list(QUEUE_SIGNALS)
+
+
+@pytest.mark.parametrize("order", [(signal.SIGTERM, *QUEUE_SIGNALS), (*QUEUE_SIGNALS, 15)])
+def test_a_queue_s_signal_counts_before_the_sigterm_that_comes_with_it(listened, order):
+    with StopRequest() as stop:
+        for signum in order:
+            signal.raise_signal(signum)
+        assert stop.signum == QUEUE_SIGNALS[0]
+
+
+def test_where_nobody_listens_they_stay_what_they_are():
+    assert all(signal.getsignal(each) == signal.SIG_DFL for each in QUEUE_SIGNALS)
+    with StopRequest():
+        assert all(signal.getsignal(each) == signal.SIG_DFL for each in QUEUE_SIGNALS)

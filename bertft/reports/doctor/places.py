@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from bertft.data.features import cache_folder
@@ -18,40 +20,70 @@ from bertft.formats.figures import size
 from bertft.models.source import find
 from bertft.reports.doctor.finding import FAILED, OK, WARNING, Finding
 
-__all__ = ["disk", "hub", "offline_base"]
+__all__ = ["ask", "disk", "offline_base"]
 
 _HUB = "https://huggingface.co"
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
 _ROOM = 5_000_000_000  # a base of 110 M and a few checkpoints of all its weights
-_NAME = "Hub"
 
 
-def hub(timeout: float) -> Finding:
-    """Whether HF_ENDPOINT, or the Hub, answers within ``timeout`` seconds."""
-    endpoint = os.environ.get("HF_ENDPOINT") or _HUB
+def ask(timeout: float) -> Callable[[], list[Finding]]:
+    """Ask the Hub, and the mirror that HF_ENDPOINT names, at once, for ``timeout`` seconds.
+
+    What is called afterwards waits for the rest of that time at most and gives the findings, that
+    of the address in use first.
+    """
     for name in _OFFLINE:
         if os.environ.get(name, "").casefold() in ("1", "true", "yes", "on"):
-            return Finding(_NAME, OK, f"not asked: {name} is set", "Unset it to download")
-    answer: list[str] = []
-    thread = threading.Thread(target=_ask, args=(endpoint, timeout, answer), daemon=True)
-    thread.start()
-    thread.join(timeout)  # a name service may take longer than the connection may
-    why = answer[0] if answer else f"no answer within {timeout:g} s"
-    if why == "":
-        return Finding(_NAME, OK, f"{endpoint} answers")
-    advice = "Name a mirror with HF_ENDPOINT=https://…, or set HF_HUB_OFFLINE=1 and use local files"
-    return Finding(_NAME, WARNING, f"{endpoint}: {why}", advice)
+            found = Finding("Hub", OK, f"not asked: {name} is set", "Unset it to download")
+            return lambda: [found]
+    mirror = os.environ.get("HF_ENDPOINT", "").rstrip("/")
+    asked = {"mirror": mirror, "Hub": _HUB} if mirror not in ("", _HUB) else {"Hub": _HUB}
+    end, answers = time.monotonic() + timeout, dict.fromkeys(asked, "")
+    threads = {}
+    for name, address in asked.items():
+        answers[name] = f"no answer within {timeout:g} s"
+        threads[name] = threading.Thread(
+            target=_ask, args=(address, timeout, answers, name), daemon=True
+        )
+        threads[name].start()
+
+    def answered() -> list[Finding]:
+        for thread in threads.values():  # a name service may take longer than the connection may
+            thread.join(max(0.0, end - time.monotonic()))
+        return list(_answers(asked, answers))
+
+    return answered
 
 
-def _ask(endpoint: str, timeout: float, answer: list[str]) -> None:
+def _answers(asked: Mapping[str, str], why: Mapping[str, str]) -> Iterator[Finding]:
+    used = next(iter(asked))
+    for name, address in asked.items():
+        if why[name] == "":
+            yield Finding(name, OK, f"{address} answers")
+        elif name != used:
+            yield Finding(name, OK, f"{address}: {why[name]}", "Not needed: the mirror is asked")
+        elif name == "mirror" and why["Hub"] == "":
+            yield Finding(name, WARNING, f"{address}: {why[name]}", "Unset HF_ENDPOINT")
+        else:
+            yield Finding(
+                name, WARNING, f"{address}: {why[name]}",
+                "Name a mirror with HF_ENDPOINT=https://…, or set HF_HUB_OFFLINE=1 and use local"
+                " files",
+            )  # fmt: skip
+
+
+def _ask(endpoint: str, timeout: float, answers: dict[str, str], name: str) -> None:
     try:
         request = urllib.request.Request(endpoint, method="HEAD")
         with urllib.request.urlopen(request, timeout=timeout):
-            answer.append("")
-    except urllib.error.HTTPError:
-        answer.append("")  # it answers, if only to refuse this page
+            answers[name] = ""
+    except urllib.error.HTTPError as refused:
+        # It answers, if only to refuse this page; unless that was a proxy in between.
+        between = refused.code >= 500 or refused.code == 407
+        answers[name] = f"status {refused.code}, {refused.reason}" if between else ""
     except (OSError, ValueError) as error:
-        answer.append(str(getattr(error, "reason", error)) or type(error).__name__)
+        answers[name] = str(getattr(error, "reason", error)) or type(error).__name__
 
 
 def offline_base() -> Finding:

@@ -27,7 +27,7 @@ def online(monkeypatch):
 def server():
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_HEAD(self):
-            self.send_response(403)
+            self.send_response(int(self.path.strip("/") or 403))
             self.end_headers()
 
         def log_message(self, *_):
@@ -42,25 +42,66 @@ def server():
 
 
 def test_a_mirror_that_answers(server, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", f"{server}/")
+    monkeypatch.setattr(places, "_HUB", nobody())
+    mirror, hub = places.ask(3.0)()
+    assert (mirror.state, mirror.name, mirror.found) == (OK, "mirror", f"{server} answers")
+    assert (hub.state, hub.name) == (OK, "Hub") and "Not needed" in hub.advice
+
+
+def test_the_hub_answers_and_the_mirror_does_not(server, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", nobody())
+    monkeypatch.setattr(places, "_HUB", server)
+    mirror, hub = places.ask(3.0)()
+    assert (mirror.state, mirror.advice) == (WARNING, "Unset HF_ENDPOINT")
+    assert (hub.state, hub.found) == (OK, f"{server} answers")
+
+
+@pytest.mark.parametrize("code", [407, 502, 503])
+def test_a_proxy_that_answers_for_it_is_no_answer(server, monkeypatch, code):
+    monkeypatch.setattr(places, "_HUB", f"{server}/{code}")
+    (found,) = places.ask(3.0)()
+    assert found.state == WARNING and f"status {code}" in found.found
+
+
+def test_without_a_mirror_the_hub_alone_is_asked(server, monkeypatch):
+    monkeypatch.setattr(places, "_HUB", server)
+    (hub,) = places.ask(3.0)()
+    assert (hub.state, hub.name) == (OK, "Hub")
     monkeypatch.setenv("HF_ENDPOINT", server)
-    found = places.hub(3.0)
-    assert (found.state, found.found) == (OK, f"{server} answers")
+    assert len(places.ask(3.0)()) == 1
+
+
+def test_both_are_asked_at_once_and_while_something_else_is_done(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        monkeypatch.setattr(places, "_HUB", f"{address}/hub")
+        answered = places.ask(0.5)
+        time.sleep(0.5)
+        start = time.monotonic()
+        assert [each.state for each in answered()] == [WARNING, OK]
+        assert time.monotonic() - start < 0.3
+
+
+def nobody():
+    """An address where nobody listens."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{closed.getsockname()[1]}"
 
 
 def test_nobody_listens(monkeypatch):
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        port = closed.getsockname()[1]
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{port}")
-    found = places.hub(3.0)
+    monkeypatch.setattr(places, "_HUB", nobody())
+    (found,) = places.ask(3.0)()
     assert found.state == WARNING and "refused" in found.found and "HF_ENDPOINT" in found.advice
 
 
 def test_a_server_that_says_nothing_is_not_waited_for(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setattr(places, "_HUB", f"http://127.0.0.1:{silent.getsockname()[1]}")
         start = time.monotonic()
-        found = places.hub(0.3)
+        (found,) = places.ask(0.3)()
         assert time.monotonic() - start < 2
     assert found.state == WARNING
 
@@ -68,13 +109,14 @@ def test_a_server_that_says_nothing_is_not_waited_for(monkeypatch):
 @pytest.mark.parametrize("endpoint", ["not an address", "ftp:/x"])
 def test_an_endpoint_that_is_none(endpoint, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
-    assert places.hub(1.0).state == WARNING
+    monkeypatch.setattr(places, "_HUB", nobody())
+    assert places.ask(1.0)()[0].state == WARNING
 
 
 def test_offline_nothing_is_asked(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(places, "_ask", lambda *_: pytest.fail("asked"))
-    found = places.hub(3.0)
+    (found,) = places.ask(3.0)()
     assert found.state == OK and "HF_HUB_OFFLINE" in found.found
 
 

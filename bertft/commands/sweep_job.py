@@ -1,0 +1,103 @@
+"""One job of a sweep, as Hydra calls it: in this process, in another, or on another machine.
+
+    job folder    <sweep>/<slug>-<hash of the config>, holding job.json beside the run
+    job.json      {"overrides": {setting: value}, "error": null or why it failed}
+
+A job whose folder holds metrics.json is done and skipped; one that was begun goes on. A queue may
+take a job back (SIGUSR1 or SIGUSR2): it is saved, given back, and goes on when it comes again.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from bertft.config.checks import check_whole
+from bertft.config.command_line import OPEN, split, unquoted
+from bertft.config.compose import register_schema, settings_of
+from bertft.config.messages import usage_error
+from bertft.config.plain import plain
+from bertft.errors import BertftError, Stopped
+from bertft.reports.sweep import JOB_FILE
+from bertft.runs.json_file import read_object
+from bertft.training.signals import QUEUE_SIGNALS
+
+__all__ = ["Halt", "run_job", "say_done_before"]
+
+register_schema()  # a launcher's processes import this module and compose there
+
+
+class Halt(BaseException):
+    """Carries ``Stopped`` past Hydra, which takes every Exception for one job's failure."""
+
+
+def run_job(config: DictConfig) -> float | None:
+    """The best value of the job's metric, for sweepers that ask; None if it failed."""
+    hydra = HydraConfig.get()
+    folder, words = Path(hydra.runtime.output_dir), list(hydra.overrides.task)
+    settings = _settings(words)
+    name = f"job {hydra.job.num}: {_told(settings)}"
+    if (folder / "metrics.json").is_file():
+        say_done_before(folder, name, words)
+        return _best(folder)
+    print(name, file=sys.stderr)
+    if (folder / "manifest.json").is_file():
+        OmegaConf.update(config, "resume", "auto")
+    _note(folder, settings, None)
+    try:
+        problems = list(check_whole("train", plain(config)))
+        if problems:  # a sweeper that chooses as it goes has chosen it just now
+            raise usage_error(problems)
+        run = importlib.import_module("bertft.commands.train").run
+        run(settings_of("train", config, folder, words), folder)
+        return _best(folder)
+    except Stopped as stopped:
+        if stopped.signum in QUEUE_SIGNALS:  # all is saved: now the one who listened may hear it
+            signal.raise_signal(stopped.signum)
+        raise Halt(stopped) from None
+    except BertftError as error:
+        _note(folder, settings, str(error))
+        print(f"{name}: {error}", file=sys.stderr)
+    except Exception as error:
+        _note(folder, settings, f"{type(error).__name__}: {error}")
+        traceback.print_exc()
+    return None
+
+
+def say_done_before(folder: Path, name: str, words: Sequence[str]) -> None:
+    """The table then calls the job by the ``words`` of this sweep."""
+    _note(folder, _settings(words), None)
+    print(f"{name}: done before", file=sys.stderr)
+
+
+def _settings(words: Sequence[str]) -> dict[str, str]:
+    return {
+        key: unquoted(value or "")
+        for _, key, value in map(split, words)
+        if not key.startswith(f"{OPEN}/")
+    }
+
+
+def _told(settings: Mapping[str, str]) -> str:
+    return " ".join(f"{key}={value}" for key, value in settings.items())
+
+
+def _best(folder: Path) -> float:
+    return float(read_object(folder / "metrics.json")["best"]["value"])
+
+
+def _note(folder: Path, settings: Mapping[str, str], error: str | None) -> None:
+    """Write job.json whole or not at all."""
+    text = json.dumps({"overrides": settings, "error": error}, ensure_ascii=False, indent=1)
+    temporary = folder / f".{JOB_FILE}.{os.getpid()}"
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(folder / JOB_FILE)

@@ -1,0 +1,69 @@
+"""A launcher or sweeper that is not installed: one line that names what brings it."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError
+
+import pytest
+
+from bertft.config import plugins
+from bertft.config.plugins import missing_plugin
+
+
+@pytest.fixture
+def nothing_installed(monkeypatch):
+    def version(package):
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr(plugins, "version", version)
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [
+        ("joblib", "hydra-joblib-launcher"),
+        ("submitit_local", "hydra-submitit-launcher"),
+        ("submitit_slurm", "hydra-submitit-launcher"),
+    ],
+)
+def test_launchers_of_the_extra(nothing_installed, name, package):
+    problem = missing_plugin("hydra/launcher", name)
+    assert f"{name} needs the package {package}, which is not installed" in str(problem)
+    assert 'pip install "bertft[sweep]"' in str(problem)
+
+
+def test_plugins_of_others(nothing_installed):
+    assert "pip install hydra-ray-launcher" in str(missing_plugin("hydra/launcher", "ray"))
+    assert "pip install hydra-optuna-sweeper" in str(missing_plugin("hydra/sweeper", "optuna"))
+
+
+def test_what_is_no_plugin():
+    assert missing_plugin("hydra/launcher", "joblip") is None
+    assert missing_plugin("method", "ray") is None
+
+
+def test_one_that_is_installed_and_broken(monkeypatch):
+    monkeypatch.setattr(plugins, "version", lambda package: "9.9")
+    told = str(missing_plugin("hydra/launcher", "ray"))
+    assert "hydra-ray-launcher 9.9, which cannot be imported here" in told
+    assert "hydra_plugins.hydra_ray_launcher" in told
+
+
+@pytest.mark.parametrize("word", ["hydra/launcher=ray", "hydra/sweeper=optuna"])
+def test_the_command_line_says_so(say, calls, word, nothing_installed, monkeypatch):
+    """Neither comes with the extra ``test``."""
+    said = say("train", "-m", word, "seed=0,1")
+    assert said.status == 2 and said.err.count("\n") == 1
+    assert said.err.startswith(f"error: {word.partition('=')[0]}: ") and said.out == ""
+    assert "which is not installed. It comes with pip install hydra-" in said.err
+
+
+def test_a_launcher_that_is_none(say):
+    said = say("train", "-m", "hydra/launcher=joblip", "seed=0,1")
+    assert said.status == 2 and "Did you mean 'joblib'?" in said.err
+
+
+def test_another_sweeper_s_fixed_words_are_checked_before_it_chooses(say, calls):
+    said = say("train", "-m", "hydra/sweeper=basic", "trainer.epoch=3", "seed=0,1", "method.rank=x")
+    assert said.status == 2 and calls["train"] == []
+    assert "trainer.epoch: unknown setting" in said.err and "'x' is not a whole number" in said.err

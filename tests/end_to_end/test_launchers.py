@@ -1,0 +1,112 @@
+"""Sweeps by launchers with processes of their own: what one process promises holds there too."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from small_runs import QUICK, outcome, say, write_task
+
+import bertft
+
+ROOT = Path(bertft.__file__).parents[1]
+LAUNCHERS = {
+    "joblib": ("hydra_plugins.hydra_joblib_launcher", ["hydra.launcher.n_jobs=2"]),
+    "submitit_local": ("hydra_plugins.hydra_submitit_launcher", ["hydra.launcher.timeout_min=5"]),
+}
+JOBS = ("data.max_length=32,513", "seed=0")  # the second is more than the model takes
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def launched(place, tmp_path_factory):
+    """``launched(launcher, *words)``: the command line as a program, with homes of its own."""
+    home = tmp_path_factory.mktemp("home")
+    env = {
+        **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HOME": str(home),
+        "TMPDIR": str(home / "tmp"),
+    }  # fmt: skip
+    (home / "tmp").mkdir()
+
+    def begin(launcher, *words):
+        module, own = LAUNCHERS[launcher]
+        pytest.importorskip(module)
+        return subprocess.Popen(
+            [sys.executable, "-m", "bertft", "train", "-m", f"hydra/launcher={launcher}",
+             *own, *words],
+            cwd=place, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    begin.home = home
+    return begin
+
+
+def rows(folder):
+    with open(folder / "summary.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def job(folder, setting):
+    """The folder of the job with this setting."""
+    (found,) = (
+        file.parent
+        for file in folder.glob("*/job.json")
+        if setting in [f"{k}={v}" for k, v in json.loads(file.read_text())["overrides"].items()]
+    )
+    return found
+
+
+def take_back(process, sweep, setting):
+    """Do to the job with this setting, once it has a checkpoint, what a queue does."""
+    deadline = time.monotonic() + 120
+    while not list(sweep.glob("*/checkpoints/step-*")):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.02)
+    (controller,) = (
+        log.parent.name for log in sweep.glob(".submitit/*/*_log.err") if setting in log.read_text()
+    )
+    (task,) = Path(f"/proc/{controller}/task/{controller}/children").read_text().split()
+    os.kill(int(task), signal.SIGUSR2)
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_sweep(launcher, launched, place):
+    """One job fails and one ends as it does alone, even if a queue took it back in between."""
+    words = [
+        *QUICK[:-1], *write_task(place, "classification"), "quiet=true", "method=lora",
+        "trainer.steps=300", "trainer.evaluate_every=100",
+    ]  # fmt: skip
+    before = {path.name for path in place.iterdir()}
+    process = launched(launcher, *words, *JOBS, "hydra.sweep.dir=many")
+    taken_back = launcher == "submitit_local" and sys.platform.startswith("linux")
+    if taken_back:
+        take_back(process, place / "many", "data.max_length=32")
+    out, err = process.communicate(timeout=300)
+    told = (process.returncode, out, err)
+    assert process.returncode == 5 and "1 of 2 jobs failed" in err, told
+    assert "513 tokens are more than the model takes" in out and "Traceback" not in err, told
+    lines = {row["data.max_length"]: row for row in rows(place / "many")}
+    assert lines["32"]["runs"] == "1" and lines["513"]["failed"] == "1"
+
+    done = job(place / "many", "data.max_length=32")
+    log = (done / "log.txt").read_text(encoding="utf-8")
+    assert ("interrupted by SIGUSR2 after step" in log) == taken_back
+    assert say("train", *words, "data.max_length=32", "seed=0", "hydra.run.dir=one").status == 0
+    aside = {"files": 0, "steps": 0}  # job.json; the checkpoint of the step that was interrupted
+    assert outcome(done) | aside == outcome(place / "one") | aside
+
+    assert {path.name for path in place.iterdir()} - before == {"many", "one"}
+    left = [path for path in launched.home.rglob("*") if path.is_file()]
+    assert [path for path in left if ".cache" not in path.parts] == []
+    folders = {path.name for path in (launched.home / "tmp").iterdir()}
+    assert not {name for name in folders if not name.startswith("torchinductor_")}  # torch's own
+    inside = {path.name for path in (place / "many").iterdir() if path.name.startswith(".")}
+    assert inside == ({".submitit"} if launcher == "submitit_local" else set())
