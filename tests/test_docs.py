@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from bertft.config.compose import Request
+from bertft.config.plan import plan
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("docs/**/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
 
@@ -27,6 +30,21 @@ def test_every_page_is_found(page):
     """A page that no other links to is not read."""
     others = (each.read_text(encoding="utf-8") for each in PAGES if each != page)
     assert page.name == "README.md" or any(f"{page.name})" in text for text in others)
+
+
+def test_the_slurm_file_is_one(tmp_path, monkeypatch):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    page = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "own" / "experiment" / "cluster.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(text, encoding="utf-8")
+    words = ("experiment=cluster", "hydra.sweep.dir=s", "seed=0,1")
+    planned = plan(Request("train", words, tmp_path / "own"))
+    assert planned.launcher == "submitit_slurm" and len(planned.jobs or ()) == 2
+    launcher = (planned.jobs or ())[0].config.hydra.launcher
+    assert (launcher.partition, launcher.additional_parameters.requeue) == ("gpu", True)
 
 
 @pytest.mark.slow

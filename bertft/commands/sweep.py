@@ -48,7 +48,7 @@ def sweep(planned: Plan, launch: Callable[[Any], None]) -> int:
     except Stopped as signal_here:
         stopped = signal_here
     except _Lost as one:
-        lost = f" ({planned.launcher} lost one: {one})"
+        lost = f" ({one})"
     results = read_jobs(folder)
     lines = lines_of(results, _lower_is_better())
     write(folder, lines)
@@ -73,10 +73,11 @@ def sweep(planned: Plan, launch: Callable[[Any], None]) -> int:
 
 
 def _run(planned: Plan, launch: Callable[[Any], None]) -> None:
-    """UsageError where another process could not be started, _Lost where one is gone."""
-    if planned.launcher == "basic":
+    """UsageError where a launcher or sweeper of others starts nothing, _Lost where it gives up."""
+    if planned.launcher == "basic" and planned.jobs is not None:
         launch(run_job)
         return
+    group, name = ("launcher", planned.launcher) if planned.jobs else ("sweeper", planned.sweeper)
     before = _begun(planned.folder)
     try:
         with EndingSignal():
@@ -87,10 +88,10 @@ def _run(planned: Plan, launch: Callable[[Any], None]) -> None:
         why = f"{type(error).__name__}: {error}".split("\n")[0]
         if _begun(planned.folder) == before:
             raise UsageError(
-                f"{planned.launcher} could not start a job ({why})", where="hydra/launcher",
-                hint="Without it the jobs run here, one after the other",
+                f"{name} could not start a job ({why})", where=f"hydra/{group}",
+                hint="HYDRA_FULL_ERROR=1 shows where that comes from",
             ) from error  # fmt: skip
-        raise _Lost(why) from error
+        raise _Lost(f"{name} lost one: {why}") from error
 
 
 def _begun(folder: Path) -> dict[Path, int]:

@@ -34,12 +34,13 @@ class Job:
 class Plan:
     """What a sweep will do in its ``folder``, and the ``launcher`` that runs it.
 
-    ``jobs`` are None under another sweeper than Hydra's basic one: it chooses them as it goes.
+    ``jobs`` are None under another ``sweeper`` than Hydra's basic one: it chooses them as it goes.
     """
 
     folder: Path
     jobs: tuple[Job, ...] | None
     launcher: str
+    sweeper: str
 
 
 def plan(request: Request) -> Plan:
@@ -53,8 +54,9 @@ def plan(request: Request) -> Plan:
 
 
 def _plan(config: DictConfig, jobs: tuple[Job, ...] | None) -> Plan:
-    launcher = config.hydra.runtime.choices["hydra/launcher"]
-    return Plan(Path(config.hydra.sweep.dir), jobs, launcher)
+    choices = config.hydra.runtime.choices
+    folder = Path(config.hydra.sweep.dir)
+    return Plan(folder, jobs, choices["hydra/launcher"], choices["hydra/sweeper"])
 
 
 def _parsed(hydra: Hydra, request: Request) -> list[Override]:

@@ -244,6 +244,16 @@ def test_hydra_is_told_each_job_s_metric(fake, monkeypatch):
     assert told == {1: pytest.approx(0.81), 2: pytest.approx(0.82)}, "the first was done before"
 
 
+def test_a_sweeper_that_fails_before_its_first_job(fake, monkeypatch, capsys):
+    def fail(*_):
+        raise AssertionError("its storage")
+
+    monkeypatch.setattr("bertft.cli._hydra_app", fail)
+    assert main([*SWEEP, "hydra/sweeper=basic", "seed=0,1"]) == 2
+    err = capsys.readouterr().err
+    assert "hydra/sweeper: basic could not start a job (AssertionError: its storage)" in err
+
+
 def test_what_another_sweeper_chooses_is_checked_when_it_is_chosen(fake, capsys):
     assert main([*SWEEP, "hydra/sweeper=basic", "trainer.batch_size=0,8"]) == 5
     assert len(fake.calls) == 1
