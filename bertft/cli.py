@@ -99,6 +99,8 @@ def _command(command: str, words: list[str]) -> int:
     args = _parse(command, words)
     if args.multirun and command != "train":
         raise UsageError(f"{command} runs once", where="-m", hint="Only train sweeps")
+    if args.multirun and (args.cfg is not None or args.info is not None):
+        raise UsageError("--cfg and --info show one run", where="-m", hint="Leave out -m")
     if args.multirun and place().size > 1:
         raise UsageError(
             "a sweep starts its own processes", where="torchrun", hint="bertft train -m"

@@ -73,6 +73,7 @@ def test_version(capsys, words):
         (["method=lora"], "method=lora stands where a command must"),
         (["--cfg", "job"], "--cfg stands where a command must"),
         (["merge", "-m", "run=a,b", "out=o"], "Only train sweeps"),
+        (["train", "-m", "seed=0,1", "--cfg", "job"], "-m: --cfg and --info show one run"),
     ],
 )
 def test_words_that_are_no_command(capsys, words, part):

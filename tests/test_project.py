@@ -1,4 +1,4 @@
-"""What the project says of itself holds: package, README, checks, image, the house's measures."""
+"""What the project says of itself holds: package, README, checks, the house's measures."""
 
 from __future__ import annotations
 
@@ -32,7 +32,6 @@ if not (ROOT / "pyproject.toml").is_file():
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 CI = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 SOURCES = sorted((ROOT / "bertft").rglob("*.py"))
 COMMAND_LINES = [
@@ -194,31 +193,6 @@ def test_readme_shows_every_command_and_every_method():
     for group in ("model", "data"):
         missing = [name for name in presets(group) if name != "tiny" and f"{name}`" not in README]
         assert missing == ["files"] * (group == "data")
-
-
-def test_the_image_runs_bertft_as_a_plain_user():
-    assert re.findall(r"^ENTRYPOINT (.+)$", DOCKERFILE, re.MULTILINE) == ['["bertft"]']
-    users = re.findall(r"^USER (.+)$", DOCKERFILE, re.MULTILINE)
-    assert users, "the image must not run as root"
-    assert f"useradd --create-home --uid 1000 {users[-1]}" in DOCKERFILE
-
-
-def test_the_image_pins_what_the_package_needs():
-    pins = dict(re.findall(r"([\w-]+)==([\d.]+)", DOCKERFILE))
-    needed = requirements()
-    assert set(needed) <= set(pins)
-    for name, pin in pins.items():
-        declared = {**requirements("sweep", "demo"), **needed}[name]
-        assert declared.specifier.contains(pin), f"{name}=={pin} is not {declared}"
-
-
-def test_the_image_is_built_from_files_that_are_let_through():
-    copied = [line.split()[1:-1] for line in DOCKERFILE.splitlines() if line.startswith("COPY ")]
-    names = {name for names in copied for name in names}
-    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
-    assert names == {line[1:] for line in ignored if line.startswith("!")}
-    assert all((ROOT / name).exists() for name in names)
-    assert {PROJECT["readme"], *PROJECT["license-files"], "pyproject.toml"} <= names
 
 
 def test_one_idea_a_file():

@@ -34,7 +34,8 @@ def test_it_tells_memory_time_and_data_and_leaves_nothing(place, monkeypatch, pl
     assert said.status == 0, said
     assert taken[:2] == [[64] * 4, [64] * 4], "the longest rows of all, as they would be run"
     found = re.search(
-        r"the largest step: 8 rows of up to 64 tokens, 4 rows a pass, peak memory ([\d.]+) ([MG])B\n"
+        r"the largest step: 8 rows of up to 64 tokens, 4 rows a pass,"
+        r" peak memory ([\d.]+) ([MG])B\n"
         r"the run: 40 steps and 3 evaluations, about (.+)\n$", said.out
     )  # fmt: skip
     assert found, said.out

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import socket
 
 import pytest
 
@@ -174,24 +176,68 @@ def test_mlflow_in_files(events, tmp_path, monkeypatch):
     ]  # fmt: skip
 
 
-@pytest.mark.trackers
-def test_wandb_offline(events, tmp_path, monkeypatch):
-    pytest.importorskip("wandb")
-    monkeypatch.setenv("WANDB_MODE", "offline")
+@pytest.fixture
+def stranger(monkeypatch, tmp_path):
+    """Somebody without an account at Weights & Biases, nor settings for it."""
+    wandb = pytest.importorskip("wandb")
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("WANDB_SILENT", "true")
+    yield tmp_path / "netrc"
+    wandb.teardown()  # it keeps settings for the process
+
+
+def offline_runs(events, tmp_path, times=(0,)):
+    """The folders that a run leaves, begun after each of these steps, and its id."""
     from bertft.listeners.trackers.wandb import Tracker
 
     folder = tmp_path / "tracking" / "wandb"
-    for after in (0, 16):
+    for after in times:
         heard = Tracker(tmp_path, folder, SETTINGS, 5)
         for event in events(after=after):
             heard(event)
         heard.close()
-    kept = sorted((folder / "wandb").glob("offline-run-*"))
+    return sorted((folder / "wandb").glob("offline-run-*")), heard.remembered()
+
+
+@pytest.mark.trackers
+def test_wandb_offline(stranger, events, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    kept, name = offline_runs(events, tmp_path, (0, 16))
     assert len(kept) == 2
-    ids = {each.name.rpartition("-")[2] for each in kept}
-    assert ids == {heard.remembered()}
+    assert {each.name.rpartition("-")[2] for each in kept} == {name}
     summary = kept[-1] / "files" / "wandb-summary.json"
     if summary.is_file():
         assert json.loads(summary.read_text())["validation/accuracy"] == pytest.approx(0.75)
     assert Finished(25, "done") in events()
+
+
+@pytest.mark.trackers
+def test_wandb_without_an_account_asks_for_none(stranger, events, tmp_path):
+    kept, _ = offline_runs(events, tmp_path)
+    assert len(kept) == 1 and list(kept[0].glob("*.wandb"))
+
+
+@pytest.mark.trackers
+@pytest.mark.parametrize("where", ["variable", "netrc"])
+def test_wandb_with_an_account_and_without_a_network(
+    stranger, events, tmp_path, monkeypatch, where
+):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "1")
+    if where == "variable":
+        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    else:
+        stranger.write_text(f"machine 127.0.0.1:{port}\n login user\n password {'0' * 40}\n")
+        stranger.chmod(0o600)
+    tried = []
+    from bertft.listeners.trackers.wandb import Tracker
+
+    begun = Tracker._begun
+    monkeypatch.setattr(Tracker, "_begun", lambda s, mode: tried.append(mode) or begun(s, mode))
+    kept, _ = offline_runs(events, tmp_path)
+    assert tried == ["online", "offline"] and len(kept) == 1
