@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from bertft.config.commands import TrainConfig
 from bertft.config.compose import default_settings
@@ -31,7 +32,7 @@ class Setting:
 
 def settings_of_run(config: TrainConfig) -> list[Setting]:
     """Every setting that ``config`` or the default has, in the order of the schema."""
-    own, default = OmegaConf.structured(config), OmegaConf.structured(default_settings("train"))
+    own, default = OmegaConf.structured(config), _default()
     found = []
     for leaf in leaves(tree("train")):
         if leaf.path in _ASIDE:
@@ -40,6 +41,12 @@ def settings_of_run(config: TrainConfig) -> list[Setting]:
         if any(each is not _ABSENT for each in values):
             found.append(Setting(leaf.path, *map(_said, values)))
     return found
+
+
+@cache
+def _default() -> DictConfig:
+    """Only read: composing it anew would cost each job of a sweep most of a second."""
+    return OmegaConf.structured(default_settings("train"))
 
 
 _ABSENT = object()

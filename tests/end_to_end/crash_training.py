@@ -1,15 +1,16 @@
 """A process of its own for runs that are killed: it imports once, and forks a child for each run.
 
-    crash_training.py    stdin: [{"words": [...], "fault": null | "<signal>:<number>", "ranks": n},
-                                 ...]
+    crash_training.py    each line of stdin:
+        {"folder": ..., "environment": {...},
+         "jobs": [{"words": [...], "fault": null | "<signal>:<number>", "ranks": n}, ...]}
 
 A child runs ``bertft.cli.main(words)``; before the numbered write point the signal is sent to it.
 ``forward:<number>`` kills before that forward pass of a training step instead,
 ``moment:<number>:<seconds>`` so long after it began, at whatever it is then: a loaded machine is
 slower and faster by turns, and a share of a run's time would miss it.
 With ``ranks`` there are so many children, with torchrun's variables: a list of results a job.
-Prints one line of JSON, for each run: status (negative: the signal that ended it), stderr, and
-the points that it met.
+Prints a line of JSON for each line, of each run: status (negative: the signal that ended it),
+stderr, and the points that it met.
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 # What a child would import is imported here, and not again in each of them.
 import hydra.main  # noqa: F401
+import matplotlib.figure  # noqa: F401
 import torch
 import transformers.models.bert.modeling_bert  # noqa: F401
 from transformers import AutoModelForSequenceClassification, AutoTokenizer  # noqa: F401
 
+import bertft.commands.run_report
 import bertft.commands.train  # noqa: F401
 from bertft.cli import main
 from bertft.models.runner import EncoderRunner
@@ -137,7 +140,16 @@ def told(job: dict, work: Path) -> dict | list[dict]:
     return run(job["words"], job["fault"], work)
 
 
+def serve() -> None:
+    for line in sys.stdin:
+        asked = json.loads(line)
+        os.chdir(asked["folder"])
+        os.environ.clear()
+        os.environ.update(asked["environment"])
+        with tempfile.TemporaryDirectory() as folder:
+            results = [told(job, Path(folder)) for job in asked["jobs"]]
+        print(json.dumps(results), flush=True)
+
+
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        results = [told(job, Path(folder)) for job in json.load(sys.stdin)]
-    print(json.dumps(results))
+    serve()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import csv
 import io
@@ -11,7 +12,9 @@ import random
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 from bertft.cli import main
@@ -133,16 +136,39 @@ def answers(said: Said) -> list[dict[str, Any]]:
     return [json.loads(line) for line in said.out.splitlines()]
 
 
+@cache
+def _crashing() -> subprocess.Popen[str]:
+    """Started once a session, for it takes seconds to import what a run needs."""
+    process = subprocess.Popen(
+        [sys.executable, CRASH], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    atexit.register(process.communicate)  # its input ends, and so does it
+    return process
+
+
 def crash(jobs: Sequence[tuple[Any, ...]]) -> list[Any]:
     """What became of each ``(words, fault)``, or ``(words, fault, ranks)``, one after the other."""
     names = ("words", "fault", "ranks")
-    text = json.dumps([dict(zip(names, job, strict=False)) for job in jobs])
-    done = subprocess.run(
-        [sys.executable, CRASH], input=text, capture_output=True, text=True, check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=600,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    asked = {
+        "folder": os.getcwd(),
+        "environment": {**os.environ, "OMP_NUM_THREADS": "1"},
+        "jobs": [dict(zip(names, job, strict=False)) for job in jobs],
+    }
+    process = _crashing()
+    assert process.stdin and process.stdout and process.stderr
+    process.stdin.write(json.dumps(asked, default=str) + "\n")
+    process.stdin.flush()
+    late = Timer(600, process.kill)
+    late.start()
+    try:
+        line = process.stdout.readline()
+    finally:
+        late.cancel()
+    if not line:
+        _crashing.cache_clear()
+        raise AssertionError(process.stderr.read())
+    return json.loads(line)
 
 
 def outcome(run: Path) -> dict[str, object]:

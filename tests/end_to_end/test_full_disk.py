@@ -12,7 +12,7 @@ from bertft.runs import faults
 
 LOOP = (
     "train", "model=tiny", "trainer.threads=1", "trainer.batch_size=8", "trainer.steps=12",
-    "trainer.evaluate_every=4", "quiet=true",
+    "trainer.evaluate_every=4", "quiet=true", "report=false",
 )  # fmt: skip
 
 

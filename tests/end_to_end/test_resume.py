@@ -31,11 +31,12 @@ ROOT = Path(bertft.__file__).parents[1]
 LOOP = (
     "model=tiny", "trainer.threads=1", "trainer.batch_size=8", "trainer.micro_batch=4",
     "trainer.steps=16", "trainer.evaluate_every=4", "trainer.log_every=3", "quiet=true",
+    "report=false",
 )  # fmt: skip
 METHODS = {
     "lora": ("method=lora", "method.low_rank.dropout=0.2"),
     "svd_lora": ("method=svd_lora", "method.low_rank.interval=1"),
-    "prefix": ("method=prefix", "method.prefix.mlp=true"),
+    "prefix": ("method=prefix", "method.prefix.mlp=true", "report=true"),
     # Projections to the teacher's other width, and a teacher that runs at each step.
     "distill": ("method=distill", "method.distill.hidden_weight=0.5"),
     # Answers that are remembered, and a base cut from the teacher.
@@ -51,7 +52,7 @@ KILLS = {
     "svd_lora": [
         ("forward", 14),  # between two passes of step 7, while the budget is on its way
         ("write state.safetensors", 2), ("rename last", 2), ("rename step-12", 1)],
-    "prefix": [("write adapter.safetensors", 2), ("link last", 3)],
+    "prefix": [("write adapter.safetensors", 2), ("link last", 3), ("create metrics.json", 1)],
     "distill": [("write state.safetensors", 2), ("rename step-8", 1)],
     "cut": [("rename base", 1), ("rename last", 2)],
 }  # fmt: skip
@@ -154,6 +155,7 @@ def started(words, run: Path, lines: int) -> subprocess.Popen[str]:
 LONG = (
     "model=tiny", "trainer.threads=1", "trainer.batch_size=4", "trainer.steps=300",
     "trainer.evaluate_every=30", "trainer.log_every=7", "quiet=true", "method=svd_lora",
+    "report=false",
 )  # fmt: skip
 
 
