@@ -33,7 +33,7 @@ from bertft.listeners.trackers.tracker import Tracker
 from bertft.reports.tables import (
     parameter_table,
 )
-from bertft.runs.atomic import environment, write_json, write_text
+from bertft.runs.atomic import clean, environment, write_json, write_text
 from bertft.runs.checkpoints import Checkpoints
 from bertft.runs.folder import RunFolder
 from bertft.training.events import Event, Interrupted, Listener
@@ -117,6 +117,7 @@ class TrainJob:
             for change in changes(place.read_manifest(), self.adapted.precision.device, ranks.size):
                 warn(f"the {change}: the run goes on, but not to the same last bits")
         with environment(place.path):
+            clean(place.path)
             place.metrics.unlink(missing_ok=True)  # it goes on: what it says is no longer so
             write_text(place.config, yaml_text(self.config))
             self._before = place.read_manifest()

@@ -52,7 +52,7 @@ KILLS = {
     "svd_lora": [
         ("forward", 14),  # between two passes of step 7, while the budget is on its way
         ("write state.safetensors", 2), ("rename last", 2), ("rename step-12", 1)],
-    "prefix": [("write adapter.safetensors", 2), ("link last", 3), ("create metrics.json", 1)],
+    "prefix": [("write adapter.safetensors", 2), ("link last", 3), ("write metrics.json", 1)],
     "distill": [("write state.safetensors", 2), ("rename step-8", 1)],
     "cut": [("rename base", 1), ("rename last", 2)],
 }  # fmt: skip
