@@ -74,8 +74,8 @@ def test_what_is_imported_is_declared():
     foreign = set().union(*map(imported, SOURCES)) - sys.stdlib_module_names - {"bertft"}
     of = packages_distributions()
     names = {canonicalize_name(of.get(name, [name])[0]) for name in foreign}
-    trackers = set(requirements("tracking")) - set(requirements())
-    assert names - trackers == set(requirements())
+    extras = set(requirements("tracking", "export")) - set(requirements())
+    assert names - extras == set(requirements())
 
 
 def test_trackers_are_extras_and_tensorboard_is_tested():

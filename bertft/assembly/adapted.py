@@ -44,7 +44,7 @@ class Adapted:
     def counts(self) -> dict[str, Any]:
         """Parameters of the base, and of each part: trainable, kept after pruning, exported."""
         parts = {part.name: part.counts(self.model) for part in self.parts}
-        head = parts["head"]["trainable"]
+        head = parts["head"]["trainable"] if "head" in parts else 0
         apart = {"head", "base", *(part.name for part in self.parts if part.beside)}
         added = sum(each["trainable"] for name, each in parts.items() if name not in apart)
         total = sum(parameter.numel() for parameter in self.model.parameters())

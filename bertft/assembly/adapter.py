@@ -2,15 +2,19 @@
 
     adapter_config.json          base, rank and scale by module (methods.low_rank.peft_form)
     adapter_model.safetensors    the updates, the head, whatever else was trained
-    bertft.json                  task, class names, max_length, threshold, which peft cannot hold
+    bertft.json                  task, class names, max_length, what answers depend on, threshold,
+                                 which peft cannot hold
 
 peft reads the first two and passes over the third. Of a folder that peft itself wrote, the task is
-told by ``task_type`` and the head's size, and the classes by the base's config.json.
+told by ``task_type`` (by the class that was adapted, where that is null) and the head's size, the
+classes by the base's config.json.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,93 +22,45 @@ import torch
 from torch import Tensor, nn
 
 from bertft.assembly.adapted import Adapted
+from bertft.config.data import DataConfig
 from bertft.config.model import ModelConfig
-from bertft.errors import DataError, UsageError
+from bertft.errors import DataError, EnvironmentFailed, UsageError
 from bertft.methods.low_rank import export
-from bertft.methods.low_rank.peft_form import PREFIX, attach_peft, lora_settings, lora_tensors
+from bertft.methods.low_rank.peft_form import attach_peft, check_kind, own_name
 from bertft.methods.part import Group, Part
 from bertft.models.dropout import take_over
 from bertft.models.load import head_parameters, load_config, load_model, load_tokenizer
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
 from bertft.models.source import Source, find
-from bertft.runs.atomic import write_json
 from bertft.runs.json_file import read_object
-from bertft.runs.tensors import read_tensors, write_tensors
-from bertft.tasks.task import BaseTask, Threshold
+from bertft.runs.tensors import read_tensors
+from bertft.tasks import TASKS, recognise
+from bertft.tasks.task import BaseTask
 
-__all__ = ["AdapterFolder", "is_adapter", "write_adapter"]
+__all__ = ["CONFIG", "OWN", "TASK_TYPES", "WEIGHTS", "AdapterFolder", "is_adapter"]
 
-_CONFIG, _WEIGHTS, _OWN = "adapter_config.json", "adapter_model.safetensors", "bertft.json"
+CONFIG, WEIGHTS, OWN = "adapter_config.json", "adapter_model.safetensors", "bertft.json"
+_PICKLED = "adapter_model.bin"
 
 # Of question answering none: under it peft drops token_type_ids, and the answers are others.
-_TASK_TYPES = {
+TASK_TYPES = {
     "AutoModelForSequenceClassification": "SEQ_CLS",
     "AutoModelForTokenClassification": "TOKEN_CLS",
+}
+_HEADS = {
+    "SEQ_CLS": "ForSequenceClassification",
+    "TOKEN_CLS": "ForTokenClassification",
+    "QUESTION_ANS": "ForQuestionAnswering",
 }
 
 
 def is_adapter(folder: Path) -> bool:
-    return (folder / _CONFIG).is_file()
-
-
-def write_adapter(
-    folder: Path,
-    adapted: Adapted,
-    max_length: int,
-    labels: list[str] | None,
-    threshold: Threshold | None = None,
-) -> dict[str, Tensor]:
-    """Write the three files; the tensors. UsageError for a method that is more than low rank."""
-    for part in adapted.parts:
-        if not part.foldable:
-            raise UsageError(
-                f"the run has a {part.name} beside, which a LoRA adapter cannot hold", where="run",
-                hint="bertft merge prefix=beside keeps both",
-            )  # fmt: skip
-        if part.trains_base:
-            raise UsageError(
-                f"the run trained weights of the base itself ({part.name})", where="run",
-                hint="bertft merge writes the whole model",
-            )  # fmt: skip
-    model = adapted.model
-    tensors = lora_tensors(model)
-    settings = lora_settings(tensors)
-    new = {
-        name: each for name, each in model.named_parameters()
-        if each.requires_grad and ".adapter." not in name
-    }  # fmt: skip
-    tensors |= {f"{PREFIX}{name}": each.detach().float().cpu() for name, each in new.items()}
-    source = adapted.source
-    write_json(
-        folder / _CONFIG,
-        {
-            "base_model_name_or_path": source.load,
-            "revision": source.revision if source.kind == "hub" else None,
-            "task_type": _TASK_TYPES.get(adapted.task.auto_class),
-            "modules_to_save": _modules(new, head_parameters(model)),
-            **settings,
-        },
-    )
-    write_tensors(folder / _WEIGHTS, tensors)
-    facts: dict[str, Any] = {
-        "task": adapted.task.name, "labels": labels, "max_length": max_length, "prefix": None,
-    }  # fmt: skip
-    if threshold is not None:
-        facts["threshold"] = threshold
-    write_json(folder / _OWN, facts)
-    return tensors
-
-
-def _modules(new: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
-    """What peft shall save whole: children of the model for the head, else the modules alone."""
-    return sorted({
-        name.split(".")[0] if name in head else name.rpartition(".")[0] for name in new
-    })  # fmt: skip
+    return (folder / CONFIG).is_file()
 
 
 class _Attached(Part):
-    """The updates of an adapter: there to be run and folded, not to be trained."""
+    """The updates of an adapter: trained elsewhere, and there to be run and folded."""
 
     name = "low_rank"
 
@@ -123,47 +79,66 @@ class _Attached(Part):
             for layer in export.adapted_layers(model).values()
             for each in layer.adapter.parameters()
         )
-        return {"trainable": 0, "kept": kept, "exported": kept}
+        return {"trainable": kept, "kept": kept, "exported": kept}
 
     def fold(self, model: nn.Module) -> int:
         return export.fold(model)
 
 
 class AdapterFolder:
-    """What lies in ``folder``, read and checked. DataError where it names no base or no weights."""
+    """What lies in ``folder``, read and checked; ``base`` takes the place of the base it names.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.settings = read_object(folder / _CONFIG)
-        base = self.settings.get("base_model_name_or_path")
-        if not isinstance(base, str) or not base:
+    DataError for another kind of adapter, one that names no base or none that is there, and where
+    there are no weights in safetensors.
+    """
+
+    def __init__(self, folder: Path, base: str | None = None) -> None:
+        self.folder, self._file, self._given = folder, str(folder / CONFIG), base
+        self.settings = read_object(folder / CONFIG)
+        with self._told():
+            check_kind(self.settings)
+        if not (folder / WEIGHTS).is_file():
+            pickled = (folder / _PICKLED).is_file()
             raise DataError(
-                "names no base model", where=str(folder / _CONFIG),
-                hint='Write its folder or Hub id there: "base_model_name_or_path": "..."',
-            )  # fmt: skip
-        self.source: Source = find(base, self.settings.get("revision"))
-        if not (folder / _WEIGHTS).is_file():
-            raise DataError(
-                f"there is no {_WEIGHTS}", where=str(folder),
+                f"there is no {WEIGHTS}" + (f", only {_PICKLED}" if pickled else ""),
+                where=str(folder),
                 hint="Weights in a .bin file are pickled code and are not read: save them again"
                 " with safe_serialization=True",
             )  # fmt: skip
-        self.tensors = read_tensors(folder / _WEIGHTS)
-        own = folder / _OWN
-        self.facts: dict[str, Any] = read_object(own) if own.is_file() else {}
+        self.source = self._base()
+        self.tensors = read_tensors(folder / WEIGHTS)
+        self.facts = _facts(folder / OWN)
 
-    @property
-    def auto_class(self) -> str:
-        """The Auto class of the head. DataError if nothing tells it."""
-        kind = self.settings.get("task_type")
-        known = {value: name for name, value in _TASK_TYPES.items()}
-        known["QUESTION_ANS"] = "AutoModelForQuestionAnswering"
-        if kind not in known:
+    def _base(self) -> Source:
+        named = self._given or self.settings.get("base_model_name_or_path")
+        if not isinstance(named, str) or not named:
             raise DataError(
-                f"task_type {kind!r} tells no head", where=str(self.folder / _CONFIG),
-                hint=f"It can be {', '.join(known)}",
+                "names no base model", where=self._file,
+                hint="Name it, as base=<folder or Hub id>, or there as base_model_name_or_path",
             )  # fmt: skip
-        return known[kind]
+        revision = None if self._given else self.settings.get("revision")
+        with self._told():
+            return find(named, revision if isinstance(revision, str) else None)
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Errors about the base and the weights in the words of an adapter."""
+        try:
+            yield
+        except (UsageError, EnvironmentFailed) as error:
+            where = error.where or ""
+            if where.startswith("model."):
+                other = "Check base=" if self._given else "base=<folder or Hub id> names another"
+                raise type(error)(
+                    f"its base cannot be read: {error.what}",
+                    where="base" if self._given else self._file,
+                    hint=f"{error.hint}. {other}" if error.hint else other,
+                ) from error
+            if not where or where == CONFIG:
+                raise type(error)(
+                    error.what, where=self._file if where else str(self.folder), hint=error.hint
+                ) from error
+            raise
 
     @property
     def model_settings(self) -> ModelConfig:
@@ -172,47 +147,143 @@ class AdapterFolder:
         )
 
     def tokenizer(self) -> Any:
-        """The folder's own, where it keeps one, else the base's."""
+        """The folder's own, where it keeps one, else the base's.
+
+        For a task_type of QUESTION_ANS peft gives the model no token types, in training either.
+        """
         kept = any((self.folder / name).is_file() for name in ("tokenizer.json", "vocab.txt"))
         settings = self.model_settings
         if kept:
             settings.tokenizer = str(self.folder)
-        return load_tokenizer(settings)
+        with self._told():
+            tokenizer = load_tokenizer(settings)
+        if self.settings.get("task_type") == "QUESTION_ANS":
+            names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+            tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = names
+        return tokenizer
 
-    def size(self, auto_class: str, tokenizer: Any) -> int:
+    def task(self, tokenizer: Any, data: DataConfig | None) -> tuple[str, list[str] | None]:
+        """Name and classes of the task. ``data`` may choose among those of one head and name the
+        classes, where the folder does not tell them itself."""
+        if "task" in self.facts:
+            return self.facts["task"], self.facts["labels"]
+        head = self._head()
+        with self._told():
+            base, _ = load_config(self.model_settings, tokenizer, {})
+        size = self._outputs(head, base, tokenizer)
+        names: dict[int, str] = {number: f"LABEL_{number}" for number in range(size)}
+        told: dict[str, Any] = {"architectures": [head], "id2label": names}
+        if len(base.id2label) == size:
+            told |= {"id2label": base.id2label, "problem_type": base.problem_type}
+        if data is not None and data.task in _PROBLEMS:
+            told["problem_type"] = _PROBLEMS[data.task]
+        name, labels = recognise(told)
+        if labels is not None and data is not None and data.labels is not None:
+            labels = [str(each) for each in data.labels]
+        return name, labels
+
+    def _head(self) -> str:
+        """The end of the class that was adapted. DataError if nothing tells it."""
+        kind = self.settings.get("task_type")
+        if kind in _HEADS:
+            return _HEADS[kind]
+        mapping = self.settings.get("auto_mapping")
+        adapted = mapping.get("base_model_class") if isinstance(mapping, dict) else None
+        if kind is None and isinstance(adapted, str):
+            for head in (*_HEADS.values(), "ForMaskedLM"):
+                if adapted.endswith(head):
+                    return head
+        raise DataError(
+            f"task_type {kind!r} tells no head", where=self._file,
+            hint=f"It can be {', '.join(_HEADS)}",
+        )  # fmt: skip
+
+    def _outputs(self, head: str, base: Any, tokenizer: Any) -> int:
         """Outputs of the head: the number with which the saved tensors fit the model."""
         import transformers
 
-        saved = {
-            name.removeprefix(PREFIX): each.shape
-            for name, each in self.tensors.items()
-            if ".lora_" not in name
-        }
-        builder = getattr(transformers, auto_class)
-        for count in sorted({shape[0] for shape in saved.values()} | {2}):
+        saved = self._shapes()
+        builder = getattr(transformers, f"AutoModel{head}")
+
+        def shapes(count: int) -> dict[str, torch.Size]:
             config, _ = load_config(self.model_settings, tokenizer, {"num_labels": count})
             with torch.device("meta"):
                 model = builder.from_config(config)
-            own = {name: each.shape for name, each in head_parameters(model).items()}
-            if all(saved.get(name) == shape for name, shape in own.items()):
-                return count
+            return {name: each.shape for name, each in head_parameters(model).items()}
+
+        own = shapes(base.num_labels)
+        others = {saved[name][0] for name in own if name in saved and len(saved[name])}
+        for count in (base.num_labels, *sorted(others)):
+            own = shapes(count)
+            if all(saved.get(name, shape) == shape for name, shape in own.items()):
+                return int(count)
         raise DataError(
-            "the adapter has no weights for the head: it would answer at random",
-            where=str(self.folder), hint="Save it with modules_to_save naming the head",
+            "the saved head fits no head of the base", where=str(self.folder),
+            hint="Does the adapter belong to this base?",
         )  # fmt: skip
 
-    def open(self, task: BaseTask, tokenizer: Any, precision: Precision, layout: str) -> Adapted:
+    def _shapes(self) -> dict[str, torch.Size]:
+        """Of whatever was saved whole."""
+        named = {own_name(name): each.shape for name, each in self.tensors.items()}
+        return {name: shape for name, shape in named.items() if name and ".lora_" not in name}
+
+    def open(self, task: BaseTask, tokenizer: Any, precision: Precision) -> Adapted:
         """The base with the adapter beside its layers, placed, in evaluation mode."""
-        config, _ = load_config(self.model_settings, tokenizer, task.model_settings())
-        loaded = load_model(self.model_settings, config, self.source, task.auto_class)
+        with self._told():
+            config, _ = load_config(self.model_settings, tokenizer, task.model_settings())
+            loaded = load_model(
+                self.model_settings, config, self.source, task.auto_class, fresh_head=False
+            )
         model: Any = loaded.model
         take_over(model)
         part = _Attached(self.settings, self.tensors)
-        try:
+        with self._told():
             part.attach(model)
-        except DataError as error:
-            raise DataError(error.what, where=str(self.folder), hint=error.hint) from error
+        lacking = sorted(set(loaded.new) - set(self._shapes()))
+        if lacking:
+            raise DataError(
+                f"neither the adapter nor its base has weights for {', '.join(lacking[:3])}: it"
+                " would answer at random", where=str(self.folder),
+                hint="Save it with modules_to_save naming the head",
+            )  # fmt: skip
         model.requires_grad_(False).eval()
         precision.prepare(model, False)
-        runner = EncoderRunner(model, task.level, layout)
+        runner = EncoderRunner(model, task.level)
         return Adapted(task, tokenizer, model, [part], runner, precision, self.source)
+
+
+# Tasks of one head, told apart by what transformers' config says of it.
+_PROBLEMS = {
+    "classification": "single_label_classification",
+    "multi_label": "multi_label_classification",
+    "regression": "regression",
+}
+
+
+def _facts(file: Path) -> dict[str, Any]:
+    """What bertft itself kept beside an adapter; empty if it did not write it. DataError where it
+    is of another form."""
+    if not file.is_file():
+        return {}
+    content = read_object(file)
+    labels, length = content.get("labels"), content.get("max_length")
+    answering = content.setdefault("answering", {})
+    right = {
+        "task": content.get("task") in TASKS,
+        "labels": labels is None
+        or (isinstance(labels, list) and all(isinstance(each, str) for each in labels)),
+        "max_length": length is None or (type(length) is int and length > 0),
+        "answering": isinstance(answering, dict) and _are_settings(answering),
+    }
+    for name, is_right in right.items():
+        if not is_right:
+            raise DataError(f"its {name} cannot be", where=str(file))
+    return {"labels": None, "max_length": None, **content}
+
+
+def _are_settings(answering: Mapping[str, Any]) -> bool:
+    try:
+        replace(DataConfig(name=""), **answering)
+    except TypeError:
+        return False
+    return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import safe_open
@@ -24,7 +24,7 @@ from bertft.config.model import ModelConfig
 from bertft.config.resumed import config_of_run
 from bertft.errors import DataError, UsageError
 from bertft.methods.new_modules import NewModules
-from bertft.models.load import load_config, load_tokenizer, longest_input
+from bertft.models.load import load_tokenizer, longest_input
 from bertft.models.precision import choose, resolve_device
 from bertft.models.source import Source
 from bertft.runs.checkpoints import Checkpoints
@@ -33,26 +33,68 @@ from bertft.runs.json_file import read_object
 from bertft.tasks import build as build_task
 from bertft.tasks import recognise
 from bertft.tasks.shared.encoding import check_max_length
-from bertft.tasks.task import BaseTask
+from bertft.tasks.task import BaseTask, Threshold
 
-__all__ = ["Saved", "not_finite", "open_saved"]
+__all__ = ["Asked", "Saved", "not_finite", "open_asked", "open_saved"]
 
 
 @dataclass
 class Saved:
     """``data`` says how rows were read (of a plain folder: the defaults of files).
 
-    ``run``, ``config`` and ``checkpoint`` are None for a folder that is no run. ``calibration``:
-    what was fitted to the checkpoint of a run, as its metrics.json has it.
+    ``run``, ``config`` and ``checkpoint`` are None for a folder that is no run; ``folder`` is that
+    folder, or the run's. ``calibration``: what was fitted to the checkpoint of a run, as its
+    metrics.json has it. ``threshold``: the one that was tuned, which decides.
     """
 
     adapted: Adapted
     data: DataConfig
     facts: Facts
+    folder: Path
     run: RunFolder | None = None
     config: TrainConfig | None = None
     checkpoint: Path | None = None
     calibration: dict[str, Any] | None = None
+    threshold: Threshold | None = None
+
+    @property
+    def adapter(self) -> bool:
+        """Whether it is an adapter's folder, with the base beside it."""
+        return self.run is None and is_adapter(self.folder)
+
+    @property
+    def answering(self) -> dict[str, Any]:
+        """The settings of ``data`` that the answers depend on."""
+        return {name: getattr(self.data, name) for name in self.adapted.task.answer_settings}
+
+
+class Asked(Protocol):
+    """What a command says of what it opens: ``run`` or, in its place, ``adapter``."""
+
+    run: str | None
+    adapter: str | None
+    base: str | None
+    checkpoint: str
+    device: str
+
+
+def open_asked(
+    asked: Asked,
+    precision: str | None = None,
+    data: DataConfig | None = None,
+    warn: Callable[[str], None] = lambda _: None,
+) -> Saved:
+    """The model that a command was told, as ``open_saved`` opens it."""
+    if asked.adapter is None:
+        assert asked.run is not None, "checked with the configuration"
+        return open_saved(
+            asked.run, checkpoint=asked.checkpoint, precision=precision, device=asked.device,
+            data=data, warn=warn,
+        )  # fmt: skip
+    folder = Path(asked.adapter).expanduser()
+    if not is_adapter(folder):
+        raise _no_adapter(folder, asked.adapter)
+    return _open_adapter(folder, precision or "auto", asked.device, data, asked.base)
 
 
 def open_saved(
@@ -73,9 +115,7 @@ def open_saved(
     if (folder / "config.json").is_file() and not is_checkpoint(folder):
         return _open_folder(folder, precision or "auto", device, data)
     if not folder.exists():
-        near = [each.name for each in folder.parent.iterdir()] if folder.parent.is_dir() else []
-        hint = suggestion(folder.name, near)
-        raise UsageError(f"there is no folder {path}", where="run", hint=hint)
+        raise _no_folder(folder, path, "run")
     RunFolder.open(folder)  # says what it is not, and what lies near
     raise AssertionError("unreachable")
 
@@ -123,7 +163,10 @@ def _open_run(
             warn(f"{run.path}: what was fitted to its answers is of another step")
         else:
             warn(f"{run.path} is not finished: nothing is fitted to its answers yet")
-    return Saved(adapted, data, facts, run, config, folder, fitted)
+    return Saved(
+        adapted, data, facts, run.path, run, config, folder, fitted,
+        fitted["threshold"] if fitted is not None else None,
+    )  # fmt: skip
 
 
 def _check_best(run: RunFolder, step: int) -> None:
@@ -139,6 +182,11 @@ def _check_best(run: RunFolder, step: int) -> None:
 
 def _open_folder(folder: Path, precision: str, device: str, data: DataConfig | None) -> Saved:
     """A merged or plain transformers folder; a prefix that a merge put beside is attached."""
+    if any(folder.glob("*.onnx")) and not any(folder.glob("*.safetensors")):
+        raise UsageError(
+            "holds an ONNX graph and no weights that bertft runs", where=str(folder),
+            hint="onnxruntime runs it: its README.md has the lines",
+        )  # fmt: skip
     told = read_object(folder / "config.json")
     name, labels = recognise(told)
     if data is not None:
@@ -149,7 +197,7 @@ def _open_folder(folder: Path, precision: str, device: str, data: DataConfig | N
     settings = ModelConfig(name=folder.name, path=str(folder))
     tokenizer = load_tokenizer(settings)
     task = build_task(data, labels)
-    _decide(task, told.get(THRESHOLD), folder / "config.json")
+    threshold = _decide(task, told.get(THRESHOLD), folder / "config.json")
     source = Source(folder.name, "folder", str(folder.resolve()))
     adapted = assemble(
         source, settings, beside.method, task, tokenizer,
@@ -166,41 +214,56 @@ def _open_folder(folder: Path, precision: str, device: str, data: DataConfig | N
         longest_input(adapted.model.config, tokenizer) - taken,
         task.default_max_length,
     )
-    return Saved(adapted, data, Facts(name, labels, longest, 0))
+    return Saved(adapted, data, Facts(name, labels, longest, 0), folder, threshold=threshold)
 
 
-def _open_adapter(folder: Path, precision: str, device: str, data: DataConfig | None) -> Saved:
+def _open_adapter(
+    folder: Path, precision: str, device: str, data: DataConfig | None, base: str | None = None
+) -> Saved:
     """A LoRA adapter in peft's form; what a foreign one does not tell is read off its head."""
-    found = AdapterFolder(folder)
+    found = AdapterFolder(folder, base)
     tokenizer, facts = found.tokenizer(), found.facts
-    name, labels = facts.get("task"), facts.get("labels")
-    if name is None:
-        size = found.size(found.auto_class, tokenizer)
-        config, _ = load_config(found.model_settings, tokenizer, {})
-        known = config.id2label if len(config.id2label) == size else None
-        head = found.auto_class.removeprefix("AutoModel")
-        names = known or {number: f"LABEL_{number}" for number in range(size)}
-        name, labels = recognise({"architectures": [head], "id2label": names})
+    name, labels = found.task(tokenizer, data)
     if data is not None:
         _check_task(data, name)
-        if "task" not in facts and data.labels is not None:
-            labels = [str(each) for each in data.labels]
-    data = data or DataConfig(name=folder.name, task=name)
+    else:
+        data = replace(DataConfig(name=folder.name, task=name), **facts.get("answering", {}))
     task = build_task(data, labels)
-    _decide(task, facts.get("threshold"), folder / "bertft.json")
-    adapted = found.open(task, tokenizer, choose(precision, resolve_device(device)), "auto")
+    threshold = _decide(task, facts.get("threshold"), folder / "bertft.json")
+    adapted = found.open(task, tokenizer, choose(precision, resolve_device(device)))
     _check_finite(folder, adapted)
     longest = check_max_length(
-        data.max_length or facts.get("max_length"), longest_input(adapted.model.config, tokenizer)
+        data.max_length or facts.get("max_length"),
+        longest_input(adapted.model.config, tokenizer),
+        task.default_max_length,
     )
-    return Saved(adapted, data, Facts(name, labels, longest, 0))
+    return Saved(adapted, data, Facts(name, labels, longest, 0), folder, threshold=threshold)
 
 
-def _decide(task: BaseTask, told: Any, file: Path) -> None:
+def _no_folder(folder: Path, path: str, setting: str) -> UsageError:
+    near = [each.name for each in folder.parent.iterdir()] if folder.parent.is_dir() else []
+    return UsageError(
+        f"there is no folder {path}", where=setting, hint=suggestion(folder.name, near)
+    )
+
+
+def _no_adapter(folder: Path, path: str) -> UsageError:
+    """peft saves an adapter of another name than default in a folder of its own."""
+    if not folder.is_dir():
+        return _no_folder(folder, path, "adapter")
+    inside = sorted(each.name for each in folder.iterdir() if is_adapter(each))
+    hint = "run=<folder> opens runs and plain transformers folders"
+    if inside:
+        hint = f"It holds adapters in {', '.join(inside[:4])}: give adapter={path}/{inside[0]}"
+    return UsageError(f"{path} holds no adapter_config.json", where="adapter", hint=hint)
+
+
+def _decide(task: BaseTask, told: Any, file: Path) -> Threshold | None:
     """Let ``task`` decide by the threshold that ``file`` tells, if it tells one."""
     threshold = as_threshold(told, str(file))
     if threshold is not None:
         task.decide_by(threshold)
+    return threshold
 
 
 def not_finite(model: torch.nn.Module) -> str | None:

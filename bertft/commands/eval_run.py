@@ -1,9 +1,9 @@
-"""Score a run, a merged folder or a plain transformers folder on labelled rows."""
+"""Score a run, an adapter, a merged or a plain transformers folder on labelled rows."""
 
 from __future__ import annotations
 
 from bertft.assembly.features import features_of
-from bertft.assembly.saved import open_saved
+from bertft.assembly.saved import open_asked
 from bertft.assembly.split_rows import recorded_fingerprint, split_rows
 from bertft.assembly.warn import warn
 from bertft.config.commands import EvalConfig
@@ -17,14 +17,10 @@ __all__ = ["score"]
 
 def score(config: EvalConfig) -> tuple[dict[str, float], str, Rows]:
     """The metrics, the one that counts, and the rows."""
-    assert config.run is not None, "checked with the configuration"
-    saved = open_saved(
-        config.run, checkpoint=config.checkpoint, precision=config.precision, device=config.device,
-        data=config.data, warn=warn,
-    )  # fmt: skip
+    saved = open_asked(config, config.precision, config.data, warn)
     if saved.run is None and config.data is None:
         raise UsageError(
-            f"{config.run} is a plain folder and knows no rows", where="data",
+            f"{config.adapter or config.run} is no run and knows no rows", where="data",
             hint="Add data=files data.validation=<file>, or another data=",
         )  # fmt: skip
     rows = split_rows(saved, config.split)

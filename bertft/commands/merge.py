@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bertft.assembly.check_rows import read_check_rows
 from bertft.assembly.disk import writing
 from bertft.assembly.merged_folder import tell_threshold, write_beside
-from bertft.assembly.saved import not_finite, open_saved
-from bertft.assembly.scores import difference, score
+from bertft.assembly.saved import not_finite, open_asked, open_saved
+from bertft.assembly.scores import check_rows, compared, difference, score
 from bertft.assembly.warn import warn
 from bertft.config.commands import MergeConfig
 from bertft.errors import MergeRefused, UsageError
-from bertft.formats.card_of_run import card_facts
+from bertft.formats.card_of_saved import card_facts
 from bertft.formats.model_card import MergeCheck, model_card
 from bertft.formats.transformers_folder import new_folder, write_model
 
@@ -30,52 +29,48 @@ def run(config: MergeConfig, _: Path) -> None:
 
 def _merge(config: MergeConfig, folder: Path, name: str) -> list[str]:
     """Fill ``folder``, which will be called ``name``; what there is to say of it."""
-    saved = open_saved(
-        config.run, checkpoint=config.checkpoint, precision="fp32", device=config.device, warn=warn
-    )
-    if saved.run is None or saved.config is None:
+    saved, given = open_asked(config, "fp32", warn=warn), config.adapter or config.run
+    if saved.run is None and not saved.adapter:
         raise UsageError(
-            f"{config.run} is no run: there is nothing to fold", where="run",
-            hint="Give a folder that bertft train left",
+            f"{given} is no run: there is nothing to fold", where="run",
+            hint="Give a folder that bertft train left, or a LoRA adapter's",
         )  # fmt: skip
     adapted, counts = saved.adapted, saved.adapted.counts()
     beside = not all(part.foldable for part in adapted.parts)
     if beside and config.prefix == "refuse":
         raise MergeRefused(
-            "the run has a prefix, which no weights can hold", where=config.run,
+            "the run has a prefix, which no weights can hold", where=given,
             hint="Add prefix=beside: the rest is folded and the prefix kept beside the model",
         )  # fmt: skip
-    rows = read_check_rows(saved.run.check_rows)
+    rows, kind = check_rows(saved)
     before, metrics_before = score(saved, rows)
     folded = adapted.fold()
     broken = not_finite(adapted.model)
     if broken is not None:
         raise MergeRefused(
-            f"{broken} of the merged model is not finite", where=config.run,
+            f"{broken} of the merged model is not finite", where=given,
             hint="Nothing was written. This is worth a bug report",
         )  # fmt: skip
-    settings = saved.config.method.prefix if beside else None
-    answering = {name: getattr(saved.data, name) for name in adapted.task.answer_settings}
-    tell_threshold(adapted.model.config, (saved.calibration or {}).get("threshold"))
-    write_beside(folder, saved.facts.max_length, settings, adapted.model, answering)
+    settings = saved.config.method.prefix if beside and saved.config is not None else None
+    tell_threshold(adapted.model.config, saved.threshold)
+    write_beside(folder, saved.facts.max_length, settings, adapted.model, saved.answering)
     for module in ("prefix", "prompt"):
         if module in adapted.model._modules:
             delattr(adapted.model, module)
     write_model(folder, adapted.model, adapted.tokenizer, "")
     again = open_saved(str(folder), precision="fp32", device=config.device, data=saved.data)
     after, metrics_after = score(again, rows)
-    change = difference(before, after, "merged model", config.run)
-    check = MergeCheck(len(rows), change, metrics_before, metrics_after)
+    change = difference(before, after, "merged model", str(given))
+    check = MergeCheck(len(rows), change, metrics_before, metrics_after, kind)
     facts = card_facts(
         saved, name, check, counts, pair="text_pair" in rows.columns,
         beside="prefix.safetensors" if beside else None,
     )  # fmt: skip
     (folder / "README.md").write_text(model_card(facts), encoding="utf-8")
-    metric = adapted.task.metric
     said = [
         f"folded {folded} layers into {config.out}",
-        f"max |Δlogit| {change:.1e} on {len(rows)} validation rows;"
-        f" {metric} there {metrics_before[metric]:.4f} before, {metrics_after[metric]:.4f} after",
+        f"max |Δlogit| {change:.1e} on {len(rows)} {kind}"
+        f"{compared(adapted.task.metric, metrics_before, metrics_after)}",
     ]
     if beside:
         said.append(

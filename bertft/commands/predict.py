@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from bertft.assembly.features import unlabelled_features
-from bertft.assembly.saved import open_saved
+from bertft.assembly.saved import open_asked
 from bertft.assembly.warn import warn
 from bertft.config.commands import PredictConfig
 from bertft.data.sources import load_inputs
@@ -29,10 +29,7 @@ def run(config: PredictConfig, _: Path) -> None:
     """Nothing but answers goes to stdout."""
     if config.output != "-":
         _check(Path(config.output).expanduser(), Path(config.input).expanduser())
-    saved = open_saved(
-        config.run, checkpoint=config.checkpoint, precision=config.precision, device=config.device,
-        warn=warn,
-    )  # fmt: skip
+    saved = open_asked(config, config.precision, warn=warn)
     adapted, data = saved.adapted, saved.data
     # What a run left out of its training rows is no reason to leave questions unanswered.
     data = replace(data, on_bad_row=config.on_bad_row)

@@ -14,6 +14,7 @@ an alternative would be empty; in quotes (``data.train="'a,b'"``) it never is.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -143,12 +144,12 @@ def _opened(root: Node, words: Sequence[str]) -> list[str]:
 
 
 def _with_data_of_run(words: Sequence[str]) -> list[str]:
-    """Keys of ``data`` without a choice of ``data`` change the run's own."""
-    given = [split(word)[1] for word in words]
+    """Keys of ``data`` without a choice of ``data`` change what the run, or the folder, keeps."""
+    given = {key: value for _, key, value in map(split, words)}
     if "data" in given or not any(key.startswith("data.") for key in given):
         return list(words)
-    run = next((split(word)[2] for word in words if split(word)[1] == "run"), None)
-    settings = _data_of(run or "")
+    folder = given.get("run") or given.get("adapter") or ""
+    settings = _data_of(Path(unquoted(folder)).expanduser())
     if settings.get("source") == "sample":  # a file is given: it takes the sample's place
         settings = {key: settings[key] for key in settings if key not in _OF_SAMPLE}
     own = [
@@ -159,10 +160,17 @@ def _with_data_of_run(words: Sequence[str]) -> list[str]:
     return ["data=files", *own, *words]
 
 
-def _data_of(run: str) -> dict[str, Any]:
-    file = Path(unquoted(run)) / "config.yaml"
+def _data_of(folder: Path) -> dict[str, Any]:
+    """The ``data`` of a run; of an exported or merged folder what its answers depend on."""
     try:
-        data = OmegaConf.to_container(OmegaConf.load(file)).get("data")  # type: ignore[union-attr]
+        if (folder / "config.yaml").is_file():
+            content = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+            data = content.get("data")  # type: ignore[union-attr]
+        else:
+            content = json.loads((folder / "bertft.json").read_text(encoding="utf-8"))
+            data = dict(content.get("answering") or {})
+            if isinstance(content.get("task"), str):
+                data["task"] = content["task"]
     except Exception:
         return {}
     known = tree("train").children["data"]

@@ -17,6 +17,10 @@ __all__ = [
     "PredictConfig", "ReportConfig", "TrainConfig", "VerifyConfig",
 ]  # fmt: skip
 
+_ANY = "A run, a merged or plain transformers folder, or a LoRA adapter in peft's form."
+_ADAPTER = "Instead of run: the folder of a LoRA adapter in peft's form."
+_BASE = "Of adapter: the base's folder or Hub id; null: the one that the adapter names."
+
 
 @dataclass
 class TrainConfig:
@@ -51,11 +55,11 @@ class TrainConfig:
 
 @dataclass
 class EvalConfig:
-    """Score a run's best checkpoint, or a transformers folder, on labelled rows."""
+    """Score a run's best checkpoint, an adapter or a transformers folder, on labelled rows."""
 
-    run: str | None = setting(
-        None, "A run, a merged or plain transformers folder, or a LoRA adapter in peft's form."
-    )
+    run: str | None = setting(None, _ANY)
+    adapter: str | None = setting(None, _ADAPTER)
+    base: str | None = setting(None, _BASE)
     predictions: str | None = setting(
         None, "Instead of run: answers to questions from elsewhere, a JSON object id to text."
     )
@@ -72,7 +76,9 @@ class EvalConfig:
 class MergeConfig:
     """Fold every low-rank part into the base; write a plain transformers folder."""
 
-    run: str = setting(MISSING, "A run folder.")
+    run: str | None = setting(None, "A run folder.")
+    adapter: str | None = setting(None, _ADAPTER)
+    base: str | None = setting(None, _BASE)
     out: str = setting(MISSING, "The folder to write; must not exist or be empty.")
     checkpoint: str = setting("best", "best, last or a step number.")
     prefix: str = setting(
@@ -85,11 +91,19 @@ class MergeConfig:
 
 @dataclass
 class ExportConfig:
-    """Write a run's low-rank updates as an adapter that peft loads."""
+    """Write a run's updates as an adapter that peft loads, or a model as an ONNX graph."""
 
-    run: str = setting(MISSING, "A run folder.")
+    run: str | None = setting(
+        None, "A run folder; format=onnx takes a merged or plain transformers folder too."
+    )
+    adapter: str | None = setting(None, f"{_ADAPTER} format=onnx takes it.")
+    base: str | None = setting(None, _BASE)
     out: str = setting(MISSING, "The folder to write; must not exist or be empty.")
-    format: str = setting("peft", "peft: adapter_config.json and its weights.", choices=("peft",))
+    format: str = setting(
+        "peft",
+        "peft: adapter_config.json and its weights; onnx: model.onnx, everything folded into it.",
+        choices=("peft", "onnx"),
+    )
     checkpoint: str = setting("best", "best, last or a step number.")
     device: str = setting("auto", "auto: CUDA if present, else CPU.")
 
@@ -98,9 +112,9 @@ class ExportConfig:
 class PredictConfig:
     """Answer unlabelled rows: JSON lines in, JSON lines out."""
 
-    run: str = setting(
-        MISSING, "A run, a merged or plain transformers folder, or a LoRA adapter in peft's form."
-    )
+    run: str | None = setting(None, _ANY)
+    adapter: str | None = setting(None, _ADAPTER)
+    base: str | None = setting(None, _BASE)
     input: str = setting(
         "-", "A file (jsonl, csv, tsv, parquet, txt: a text a line); -: JSON lines on stdin."
     )

@@ -23,8 +23,8 @@ __all__ = ["complete", "script"]
 
 _PATHS = frozenset(
     [
-        "run", "out", "input", "output", "resume", "path", "tokenizer", "cache", "dir",
-        "train", "validation", "test", "runs", "against",
+        "run", "adapter", "base", "out", "input", "output", "resume", "path", "tokenizer", "cache",
+        "dir", "train", "validation", "test", "runs", "against",
     ]
 )  # fmt: skip
 

@@ -27,7 +27,7 @@ from bertft.data.rows import Rows
 from bertft.data.split import cut, sample
 from bertft.errors import DataError, UsageError
 
-__all__ = ["SPLITS", "Splits", "load", "load_inputs"]
+__all__ = ["SPLITS", "Splits", "load", "load_inputs", "load_sample"]
 
 SPLITS = ("train", "validation", "test")
 
@@ -106,6 +106,12 @@ def load_inputs(name: str, config: DataConfig, setting: str = "input") -> Rows:
     part = _Part.read(origin, form, setting)
     settle([part.bad], config.on_bad_row)
     return part.rows()
+
+
+def load_sample(config: DataConfig, split: str) -> Rows:
+    """Rows of ``split`` of the embedded sample that ``config`` names, without their labels."""
+    form = form_of(config, labelled=False)
+    return _Part.read(open_sample(config, split, form.columns), form, split).rows()
 
 
 @dataclass

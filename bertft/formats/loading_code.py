@@ -1,13 +1,16 @@
 """The python lines that answer one text with what a folder holds, fitting its task and form.
 
 Forms: "transformers", a plain folder that the Auto classes load; "peft", an adapter's folder that
-names its base. The lines run as they stand from where the folder lies, and print the answer.
+names its base; "onnx", a graph (``onnx_code``). The lines run as they stand from where the folder
+lies, and print the answer.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+
+from bertft.formats.onnx_code import onnx_code
 
 __all__ = ["loading_code"]
 
@@ -58,6 +61,10 @@ def loading_code(
 
     ``threshold``: of the second of two classes, or of each label, where one was tuned.
     """
+    if form == "onnx":
+        return onnx_code(
+            folder, task=task, labels=labels, pair=pair, max_length=max_length, threshold=threshold
+        )
     name = _quoted(folder)
     longest = "truncation=True" + (f", max_length={max_length}" if max_length else "")
     if form == "transformers" and task in _PIPELINES:

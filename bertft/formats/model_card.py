@@ -61,12 +61,16 @@ class SplitFacts:
 
 @dataclass(frozen=True)
 class MergeCheck:
-    """The same ``rows`` before (adapter) and after (merged): metrics and the largest |Δlogit|."""
+    """The same ``rows`` before (adapter) and after (merged): metrics and the largest |Δlogit|.
+
+    ``kind`` says what rows they are; those without labels have no metrics.
+    """
 
     rows: int
     max_difference: float
     before: Mapping[str, float]
     after: Mapping[str, float]
+    kind: str = "validation rows"
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,9 @@ class CardFacts:
     ``metric`` chose the checkpoint of ``step`` if there is a ``validation``; ``counts`` are
     metrics.json's "parameters". ``beside`` names the file or folder of a prefix that the model
     lies without. ``license`` is the base's identifier on the Hub where known. ``dataset`` is a
-    Hub id. ``distillation``, ``calibration``: as in metrics.json.
+    Hub id. ``distillation``, ``calibration``: as in metrics.json. ``origin``: the folder that a
+    model came from which is no run's, ``threshold`` the one that it keeps; then ``step`` is None,
+    and there is neither a split nor a metric.
     """
 
     name: str
@@ -87,7 +93,7 @@ class CardFacts:
     settings: Mapping[str, Any]
     splits: Mapping[str, SplitFacts]
     metric: str
-    step: int
+    step: int | None
     validation: Mapping[str, float]
     counts: Mapping[str, int]
     versions: Mapping[str, str]
@@ -103,6 +109,8 @@ class CardFacts:
     dataset: str | None = None
     distillation: Mapping[str, Any] | None = None
     calibration: Mapping[str, Any] | None = None
+    threshold: float | Mapping[str, float] | None = None
+    origin: str | None = None
 
 
 def model_card(facts: CardFacts) -> str:
@@ -113,7 +121,7 @@ def model_card(facts: CardFacts) -> str:
         _introduction(facts),
         _loading(facts),
         _results(facts),
-        _data(facts),
+        *([_data(facts)] if facts.splits else []),
         _method(facts),
         "## Versions\n\n" + ", ".join(f"{name} {v}" for name, v in facts.versions.items()),
     ]
@@ -131,7 +139,7 @@ def _front_matter(facts: CardFacts) -> str:
         "base_model_relation": "adapter" if facts.form == "peft" else "finetune",
         "datasets": [facts.dataset] if facts.dataset else [],
         "metrics": list(dict.fromkeys(metrics)),
-        "tags": ["bertft", facts.method],
+        "tags": ["bertft", *([facts.method] if facts.method else [])],
     }
     known = {name: value for name, value in content.items() if value}
     return f"---\n{yaml.safe_dump(known, sort_keys=False, allow_unicode=True)}---"
@@ -139,14 +147,24 @@ def _front_matter(facts: CardFacts) -> str:
 
 def _introduction(facts: CardFacts) -> str:
     what = facts.task.replace("_", " ")
-    lines = [
-        f"{_told(facts.base_model)}, fine-tuned for {what} by {facts.method.replace('_', ' ')} "
-        "with bertft."
-    ]
+    if facts.origin is None:
+        method = facts.method.replace("_", " ")
+        lines = [f"{_told(facts.base_model)}, fine-tuned for {what} by {method} with bertft."]
+    else:
+        on = f", a LoRA adapter of {_told(facts.base_model)}" if facts.method else ""
+        lines = [
+            f"Made with bertft from {code(facts.origin)}{on}, for {what}. What it was trained on,"
+            " and how well it answers, is not known here."
+        ]
     if facts.form == "peft":
         lines.append("This folder holds an adapter in PEFT's format; the base is not in it.")
     elif facts.beside:
         lines.append("What can be folded into the base is folded; the prefix is not.")
+    elif facts.form == "onnx":
+        lines.append(
+            "What was trained is in the graph, `model.onnx`, which takes any number of rows of any"
+            " length; onnxruntime runs it, without torch."
+        )
     else:
         lines.append("What was trained is in the weights: this is a plain transformers model.")
     if facts.labels:
@@ -172,7 +190,7 @@ def _loading(facts: CardFacts) -> str:
     lines = loading_code(
         name, form=facts.form, task=facts.task, auto_class=facts.auto_class,
         labels=facts.labels, pair=facts.pair, max_length=facts.max_length,
-        threshold=(facts.calibration or {}).get("threshold"),
+        threshold=_threshold(facts),
     )  # fmt: skip
     parts = ["## How to load", f"```python\n{lines}\n```"]
     if facts.form == "transformers":
@@ -180,12 +198,16 @@ def _loading(facts: CardFacts) -> str:
             f"bertft predict {shlex.quote(f'run={name}')} input=new.jsonl output=answers.jsonl"
         )
         parts.append(f"Or with bertft, many rows at once:\n\n```\n{command}\n```")
-    if (facts.calibration or {}).get("threshold") is not None:
+    if _threshold(facts) is not None and facts.form != "onnx":
         parts.append(
             "A plain transformers pipeline does not know the threshold: it gives the likelier"
             " class, or all labels with their scores. `bertft predict` and `bertft eval` use it."
         )
     return "\n\n".join(parts)
+
+
+def _threshold(facts: CardFacts) -> float | Mapping[str, float] | None:
+    return (facts.calibration or {}).get("threshold", facts.threshold)
 
 
 def _results(facts: CardFacts) -> str:
@@ -196,27 +218,30 @@ def _results(facts: CardFacts) -> str:
         [name, *(score(values.get(name)) for values in shown.values())]
         for name in _ordered(names, facts)
     ]
-    chosen = f", chosen by {facts.metric} on validation" if facts.validation else ""
-    parts = [
-        "## Results",
-        f"The checkpoint of step {count(facts.step)}{chosen}.",
-        table(["metric", *shown], rows),
-    ]
+    parts = ["## Results"]
+    if facts.step is not None:
+        chosen = f", chosen by {facts.metric} on validation" if facts.validation else ""
+        parts += [
+            f"The checkpoint of step {count(facts.step)}{chosen}.",
+            table(["metric", *shown], rows),
+        ]
     for split, values in shown.items():
         parts += _groups(split, values)
     parts += calibration_lines(facts.calibration, facts.labels or ())
     parts += _teacher(facts.distillation)
     check = facts.merge
     if check is not None:
+        doing = "merging" if facts.form == "transformers" else "exporting"
+        parts.append(
+            f"On {count(check.rows)} {check.kind}, before {doing} and after, the logits differ "
+            f"by at most {check.max_difference:.1e} (max |Δlogit|)."
+        )
         rows = [
             [name, score(check.before[name]), score(check.after[name])]
             for name in _ordered(by_group(check.before)[0], facts)
         ]
-        parts += [
-            f"On {count(check.rows)} validation rows, before merging and after, the logits differ "
-            f"by at most {check.max_difference:.1e} (max |Δlogit|).",
-            table(["metric", "before", "after"], rows),
-        ]
+        if rows:
+            parts.append(table(["metric", "before", "after"], rows))
     return "\n\n".join(parts)
 
 
@@ -264,7 +289,7 @@ def _method(facts: CardFacts) -> str:
         for name, words in _COUNTS.items()
         if name in facts.counts
     ]
-    parts = ["## Method", f"`{facts.method}`"]
+    parts = ["## Method", f"`{facts.method}`"] if facts.method else ["## Size"]
     if settings:
         parts.append(table(["setting", "value"], settings))
     return "\n\n".join([*parts, table(["parameters", ""], counts)])

@@ -6,6 +6,7 @@ Several ranks share the batches out; metrics are those of all logits, never aver
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,11 +16,20 @@ from bertft.data.batch import Batch, collate
 from bertft.data.features import FeatureTable
 from bertft.data.order import evaluation_batches, prefetch
 from bertft.models.precision import Precision
-from bertft.models.runner import EncoderRunner
 from bertft.tasks.task import BaseTask, Draw
 from bertft.training.ranks import ALONE, Ranks
 
-__all__ = ["evaluate", "outputs_of", "predict_logits", "scored", "token_budget"]
+__all__ = ["Answering", "evaluate", "outputs_of", "predict_logits", "scored", "token_budget"]
+
+
+class Answering(Protocol):
+    """``EncoderRunner`` and whatever answers a batch as it does; ``model`` can be told to train."""
+
+    @property
+    def model(self) -> Any: ...
+    @property
+    def level(self) -> str: ...
+    def __call__(self, batch: Batch) -> Tensor: ...
 
 
 def token_budget(device: torch.device) -> int:
@@ -28,7 +38,7 @@ def token_budget(device: torch.device) -> int:
 
 
 def predict_logits(
-    runner: EncoderRunner,
+    runner: Answering,
     table: FeatureTable,
     precision: Precision,
     budget: int | None = None,
@@ -88,7 +98,7 @@ def scored(task: BaseTask) -> Callable[[Batch], Batch]:
 
 
 def outputs_of(
-    runner: EncoderRunner,
+    runner: Answering,
     task: BaseTask,
     table: FeatureTable,
     precision: Precision,
@@ -102,7 +112,7 @@ def outputs_of(
 
 
 def evaluate(
-    runner: EncoderRunner,
+    runner: Answering,
     task: BaseTask,
     table: FeatureTable,
     precision: Precision,

@@ -218,7 +218,7 @@ def test_nan_is_no_difference_below_the_tolerance(trained, place, monkeypatch):
 
 
 def test_out_is_never_overwritten(trained, place, monkeypatch):
-    monkeypatch.setattr("bertft.commands.merge.open_saved", None)  # it is refused before
+    monkeypatch.setattr("bertft.commands.merge.open_asked", None)  # it is refused before
     run = trained("classification", "method=lora")
     (place / "full").mkdir()
     (place / "full" / "mine.txt").write_text("mine")

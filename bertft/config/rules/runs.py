@@ -9,7 +9,7 @@ from pathlib import Path
 from bertft.config.messages import Problem
 from bertft.config.rules.get import Get
 
-__all__ = ["check", "checkpoint", "resume", "scored", "several"]
+__all__ = ["check", "checkpoint", "exported", "opened", "resume", "scored", "several"]
 
 
 def checkpoint(get: Get) -> Iterator[Problem]:
@@ -42,17 +42,40 @@ def several(get: Get) -> Iterator[Problem]:
         yield Problem("runs", f"{runs!r} names no folders", "As in runs=[outputs/a,outputs/b]")
 
 
+def opened(get: Get) -> Iterator[Problem]:
+    """A command opens a run or an adapter; ``base`` is an adapter's."""
+    run, adapter = get("run"), get("adapter")
+    if run in (None, "") and adapter in (None, ""):
+        yield Problem("run", "is missing", "A run folder, or adapter=<folder> of a LoRA adapter")
+    elif run is not None and adapter is not None:
+        yield Problem("run", "and adapter both say what to open", "Give one of them")
+    yield from _base(get)
+
+
+def exported(get: Get) -> Iterator[Problem]:
+    """An adapter has peft's form already."""
+    if get("format") == "peft" and get("adapter") is not None:
+        yield Problem(
+            "format", "peft is the form that the adapter has", "Take format=onnx, or bertft merge"
+        )
+
+
 def scored(get: Get) -> Iterator[Problem]:
     """eval scores either a model or answers from elsewhere."""
-    run, predictions = get("run"), get("predictions")
+    predictions = get("predictions")
+    given = {name: value for name in ("run", "adapter") if (value := get(name)) is not None}
     if predictions is None:
-        if run in (None, ""):
+        if not any(given.values()):
             yield Problem(
-                "run", "is missing", "A run folder, or one of a merged or plain transformers model"
-            )
+                "run", "is missing", "A run folder, one of a merged or plain transformers model, or"
+                " adapter=<folder>",
+            )  # fmt: skip
+        elif len(given) > 1:
+            yield Problem("run", "and adapter both say what to score", "Give one of them")
+        yield from _base(get)
         return
-    if run is not None:
-        yield Problem("run", "and predictions both say what to score", "Give one of them")
+    for name in given:
+        yield Problem(name, "and predictions both say what to score", "Give one of them")
     if get("data") is None:
         yield Problem("data", "is missing: the answers need questions", "As in data=squad_v2")
     elif get("data.task") != "question_answering":
@@ -60,3 +83,8 @@ def scored(get: Get) -> Iterator[Problem]:
             "predictions", f"cannot be answers to data.task={get('data.task')}",
             "They are of question_answering: take data=squad_v2, or set data.task",
         )  # fmt: skip
+
+
+def _base(get: Get) -> Iterator[Problem]:
+    if get("base") is not None and get("adapter") is None:
+        yield Problem("base", "is that of an adapter, and none is given", "Give adapter=<folder>")

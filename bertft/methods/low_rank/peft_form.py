@@ -27,7 +27,7 @@ from bertft.methods.low_rank.adapted import AdaptedLinear
 from bertft.methods.low_rank.dora import DoRA
 from bertft.methods.low_rank.lora import LoRA
 
-__all__ = ["PREFIX", "attach_peft", "lora_settings", "lora_tensors"]
+__all__ = ["PREFIX", "attach_peft", "check_kind", "lora_settings", "lora_tensors", "own_name"]
 
 PREFIX = "base_model.model."
 _UPDATE = re.compile(r"(?P<path>.+)\.(?P<part>lora_A|lora_B|lora_magnitude_vector)(\.weight)?")
@@ -37,6 +37,7 @@ _WEIGHTS_AS_THEY_ARE = (True, False, "gaussian", "orthogonal", "eva")
 _UNKNOWN = (
     "fan_in_fan_out", "lora_bias", "layer_replication", "target_parameters", "use_qalora",
     "use_bdlora", "alora_invocation_tokens", "trainable_token_indices", "megatron_config",
+    "arrow_config", "kasa_config", "monteclora_config",
 )  # fmt: skip
 
 
@@ -105,14 +106,18 @@ def attach_peft(model: nn.Module, settings: Mapping[str, Any], tensors: dict[str
     What is no update (a head, biases) is copied into the parameter of its name. DataError for a
     kind of adapter that is not LoRA or DoRA over unchanged base weights, or that does not fit.
     """
-    _check(settings)
+    check_kind(settings)
     updates: dict[str, dict[str, Tensor]] = {}
     own = dict(model.named_parameters())
     for name, tensor in tensors.items():
-        path = name.removeprefix(PREFIX).replace(".base_layer.", ".")  # biases of adapted layers
-        if ".original_module." in path:  # what a saved module stood for: peft does not use it
+        path = own_name(name)
+        if path is None:
             continue
-        path = path.replace(".modules_to_save.", ".")
+        if ".lora_embedding_" in path:
+            raise DataError(
+                f"an update of the embedding {path.partition('.lora_')[0]} is not known here",
+                hint="Merge it with peft, and give the merged folder",
+            )
         if found := _UPDATE.fullmatch(path):
             updates.setdefault(found["path"], {})[found["part"]] = tensor
         elif path in own and own[path].shape == tensor.shape:
@@ -132,7 +137,19 @@ def attach_peft(model: nn.Module, settings: Mapping[str, Any], tensors: dict[str
     return len(new)
 
 
-def _check(settings: Mapping[str, Any]) -> None:
+def own_name(name: str) -> str | None:
+    """What the model calls the tensor that an adapter calls ``name``; None: it has no use for it.
+
+    Of an update that is the layer's name and peft's own of the part.
+    """
+    path = name.removeprefix(PREFIX).replace(".base_layer.", ".")  # biases of adapted layers
+    if ".original_module." in path:  # what a saved module stood for: peft does not use it
+        return None
+    return re.sub(r"\.modules_to_save\.(default\.)?", ".", path)
+
+
+def check_kind(settings: Mapping[str, Any]) -> None:
+    """DataError for an adapter that is not LoRA or DoRA over unchanged base weights."""
     if settings.get("peft_type") != "LORA":
         raise DataError(
             f"{settings.get('peft_type')} is no LoRA", where="adapter_config.json",
@@ -170,12 +187,17 @@ def _scale(settings: Mapping[str, Any], path: str, parts: Mapping[str, Tensor]) 
         rank = parts["lora_A"].shape[0]
     except KeyError:
         raise DataError(f"has no lora_A of {path}") from None
-    alpha = settings.get("lora_alpha", 8)
-    for pattern, value in (settings.get("alpha_pattern") or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", path):  # peft's own reading of the patterns
-            alpha = value
-            break
-    return float(alpha / math.sqrt(rank) if settings.get("use_rslora") else alpha / rank)
+    try:
+        alpha = settings.get("lora_alpha", 8)
+        for pattern, value in (settings.get("alpha_pattern") or {}).items():
+            if re.match(rf"(.*\.)?({pattern})$", path):  # peft's own reading of the patterns
+                alpha = value
+                break
+        return float(alpha / math.sqrt(rank) if settings.get("use_rslora") else alpha / rank)
+    except (TypeError, AttributeError, ZeroDivisionError, re.error) as error:
+        raise DataError(
+            f"its lora_alpha or alpha_pattern cannot be ({error})", where="adapter_config.json"
+        ) from None
 
 
 def _update(weight: Tensor, parts: Mapping[str, Tensor], scale: float, path: str) -> LoRA:

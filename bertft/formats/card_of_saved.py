@@ -1,12 +1,17 @@
-"""What a card tells of a run: gathered from its manifest, its metrics and what was checked."""
+"""What a card tells: gathered from a run's manifest, its metrics and what was checked.
+
+Of a model that is no run's little is known: its task, its base, what was checked.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import bertft
 from bertft.assembly.saved import Saved
 from bertft.formats.model_card import CardFacts, MergeCheck, SplitFacts
 from bertft.formats.transformers_folder import license_of
@@ -27,7 +32,8 @@ def card_facts(
     beside: str | None = None,
 ) -> CardFacts:
     """``counts`` are those before folding; a finished run has its own of the best checkpoint."""
-    assert saved.run is not None and saved.config is not None
+    if saved.run is None or saved.config is None:
+        return _of_folder(saved, name, check, counts, form)
     manifest = saved.run.read_manifest()
     metrics: Mapping[str, Any] = read_object(saved.run.metrics) if saved.run.finished else {}
     best = (metrics.get("best") or {}).get("step") == saved.facts.step
@@ -64,4 +70,34 @@ def card_facts(
         dataset=saved.config.data.hub,
         distillation=metrics.get("distillation") if best else None,
         calibration=saved.calibration,
+    )
+
+
+def _of_folder(
+    saved: Saved, name: str, check: MergeCheck, counts: Mapping[str, Any], form: str
+) -> CardFacts:
+    adapted = saved.adapted
+    return CardFacts(
+        name=name,
+        task=saved.facts.task,
+        auto_class=adapted.task.auto_class,
+        base_model=adapted.source.name,
+        method="lora" if saved.adapter else "",
+        settings={},
+        splits={},
+        metric=adapted.task.metric,
+        step=None,
+        validation={},
+        counts={each: counts[each] for each in ("total", "method") if counts[each]},
+        versions={
+            "bertft": bertft.__version__,
+            **{name: metadata.version(name) for name in ("torch", "transformers")},
+        },
+        labels=saved.facts.labels,
+        max_length=saved.facts.max_length,
+        merge=check,
+        form=form,
+        license=license_of(local_folder(adapted.source)),
+        threshold=saved.threshold,
+        origin=saved.folder.name,
     )

@@ -1,0 +1,73 @@
+"""Write a run's low-rank updates as the folder of a LoRA adapter (see ``assembly.adapter``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from bertft.assembly.adapter import CONFIG, OWN, TASK_TYPES, WEIGHTS
+from bertft.assembly.saved import Saved
+from bertft.errors import UsageError
+from bertft.methods.low_rank.peft_form import PREFIX, lora_settings, lora_tensors
+from bertft.models.load import head_parameters
+from bertft.runs.atomic import write_json
+from bertft.runs.tensors import write_tensors
+
+__all__ = ["write_adapter"]
+
+
+def write_adapter(folder: Path, saved: Saved) -> dict[str, Tensor]:
+    """Write the three files; the tensors. UsageError for a method that is more than low rank.
+
+    A temperature must be folded before.
+    """
+    adapted = saved.adapted
+    for part in adapted.parts:
+        if not part.foldable:
+            raise UsageError(
+                f"the run has a {part.name} beside, which a LoRA adapter cannot hold", where="run",
+                hint="bertft merge prefix=beside keeps both",
+            )  # fmt: skip
+        if part.trains_base:
+            raise UsageError(
+                f"the run trained weights of the base itself ({part.name})", where="run",
+                hint="bertft merge writes the whole model",
+            )  # fmt: skip
+    model = adapted.model
+    tensors = lora_tensors(model)
+    settings = lora_settings(tensors)
+    new = {
+        name: each for name, each in model.named_parameters()
+        if each.requires_grad and ".adapter." not in name
+    }  # fmt: skip
+    tensors |= {f"{PREFIX}{name}": each.detach().float().cpu() for name, each in new.items()}
+    source = adapted.source
+    write_json(
+        folder / CONFIG,
+        {
+            "base_model_name_or_path": source.load,
+            "revision": source.revision if source.kind == "hub" else None,
+            "task_type": TASK_TYPES.get(adapted.task.auto_class),
+            "modules_to_save": _modules(new, head_parameters(model)),
+            **settings,
+        },
+    )
+    write_tensors(folder / WEIGHTS, tensors)
+    facts: dict[str, Any] = {
+        "task": adapted.task.name, "labels": saved.facts.labels,
+        "max_length": saved.facts.max_length, "answering": saved.answering, "prefix": None,
+    }  # fmt: skip
+    if saved.threshold is not None:
+        facts["threshold"] = saved.threshold
+    write_json(folder / OWN, facts)
+    return tensors
+
+
+def _modules(new: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
+    """What peft shall save whole: children of the model for the head, else the modules alone."""
+    return sorted({
+        name.split(".")[0] if name in head else name.rpartition(".")[0] for name in new
+    })  # fmt: skip

@@ -1,0 +1,419 @@
+"""Adapters that peft trained answer here as in peft, those that bertft wrote there as here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, pre_tokenizers, processors
+from tokenizers.models import WordLevel
+
+from bertft.assembly.adapted import assemble
+from bertft.assembly.adapter_written import write_adapter
+from bertft.assembly.check_rows import made_rows
+from bertft.assembly.checkpoint import Facts
+from bertft.assembly.features import unlabelled_features
+from bertft.assembly.saved import Saved, open_asked, open_saved
+from bertft.assembly.scores import score
+from bertft.config.commands import MergeConfig
+from bertft.config.data import DataConfig
+from bertft.config.method import MethodConfig
+from bertft.config.model import ModelConfig
+from bertft.config.parts.low_rank import Settings
+from bertft.data.rows import Rows
+from bertft.errors import DataError, EnvironmentFailed, UsageError
+from bertft.models.load import load_tokenizer
+from bertft.models.precision import choose
+from bertft.models.source import find
+from bertft.tasks import build
+
+peft = pytest.importorskip("peft")
+
+VOCABULARY = 200
+COMMON = {"vocab_size": VOCABULARY, "pad_token_id": 0, "initializer_range": 0.3}
+SIZES = {
+    **COMMON, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3,
+    "intermediate_size": 40, "max_position_embeddings": 600,
+}  # fmt: skip
+FAMILIES = {
+    "bert": SIZES,
+    "roberta": {**SIZES, "type_vocab_size": 1},
+    "distilbert": {
+        **COMMON, "dim": 24, "n_layers": 2, "n_heads": 3, "hidden_dim": 40,
+        "max_position_embeddings": 600,
+    },
+}  # fmt: skip
+QUERY = {"bert": "query", "roberta": "query", "distilbert": "q_lin"}
+VALUE = {"bert": "value", "roberta": "value", "distilbert": "v_lin"}
+HEADS = {
+    "SEQ_CLS": transformers.AutoModelForSequenceClassification,
+    "TOKEN_CLS": transformers.AutoModelForTokenClassification,
+    "QUESTION_ANS": transformers.AutoModelForQuestionAnswering,
+}
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory):
+    """Family → a folder with an encoder that has no head, and its tokenizer."""
+    place = tmp_path_factory.mktemp("bases")
+    words = sorted(
+        {word for row in made_rows("token_classification").column("text") for word in row.split()}
+    )
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    table = {word: n for n, word in enumerate([*special, *words][:VOCABULARY])}
+    for family, sizes in FAMILIES.items():
+        backend = Tokenizer(WordLevel(table, "[UNK]"))
+        backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        backend.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+        types = ["token_type_ids"] if family == "bert" else []
+        transformers.PreTrainedTokenizerFast(
+            tokenizer_object=backend, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]",
+            sep_token="[SEP]", mask_token="[MASK]",
+            model_input_names=["input_ids", *types, "attention_mask"],
+        ).save_pretrained(place / family)  # fmt: skip
+        torch.manual_seed(0)
+        config = transformers.AutoConfig.for_model(family, **sizes)
+        transformers.AutoModel.from_config(config).save_pretrained(place / family)
+    return place
+
+
+def stir(model, only=""):
+    """Move what trains, so that a reader that forgets some of it is off by much."""
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for name, each in model.named_parameters():
+            if each.requires_grad and only in name:
+                each.add_(0.2 * torch.randn_like(each))
+    return model.eval()
+
+
+def whole_head(family):
+    return ["classifier", "pre_classifier"] if family == "distilbert" else None
+
+
+def trained_by_peft(base, family, folder, kind="SEQ_CLS", **settings):
+    """A stirred peft model over ``base``, saved in ``folder`` as peft saves it."""
+    torch.manual_seed(1)
+    more = {} if kind == "QUESTION_ANS" else {"num_labels": 3}
+    model = HEADS[kind].from_pretrained(base, **more)
+    # DistilBERT's head and BERT's pooler are new, and peft saves neither unless it is told.
+    head = whole_head(family) if kind == "SEQ_CLS" else None
+    usual = {"r": 4, "target_modules": [QUERY[family], VALUE[family]], "modules_to_save": head}
+    config = peft.LoraConfig(task_type=kind, **{**usual, **settings})
+    theirs = stir(peft.get_peft_model(model, config))
+    theirs.save_pretrained(folder)
+    return theirs
+
+
+def some_rows(task):
+    """Sixteen made ones, of all kinds."""
+    rows = made_rows(task)
+    return Rows(rows.table.take(list(range(0, len(rows), 4))), rows.source)
+
+
+def logits_of(model, saved, tokenizer=None):
+    """What a peft model answers to ``some_rows``, a row at a time."""
+    task = saved.adapted.task
+    table = unlabelled_features(
+        some_rows(task.name), task, tokenizer or saved.adapted.tokenizer, saved.facts.max_length,
+        None,
+    )  # fmt: skip
+    found = []
+    for number in range(len(table)):
+        row = np.array([number])
+        inputs = {
+            name: torch.from_numpy(table.gather(name, row).astype(np.int64))[None]
+            for name in ("input_ids", "token_type_ids")
+            if name in table.columns
+        }
+        inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+        with torch.no_grad():
+            out = model(**inputs)
+        if task.name == "question_answering":
+            found.append(torch.stack([out.start_logits[0], out.end_logits[0]], -1))
+        else:
+            found.append(out.logits if task.level == "sequence" else out.logits[0])
+    return torch.cat(found).numpy()
+
+
+def ours(saved):
+    return score(saved, some_rows(saved.facts.task))[0]
+
+
+def asked(adapter, base=None):
+    return MergeConfig(adapter=str(adapter), base=base and str(base), out="out", device="cpu")
+
+
+KINDS = {
+    "plain": {},
+    "rslora": {"use_rslora": True, "lora_alpha": 3},
+    "dora": {"use_dora": True},
+    "biases": {"bias": "all"},
+    "its biases": {"bias": "lora_only"},
+    "all linear": {"target_modules": "all-linear"},
+    "regex": {"target_modules": r".*layer\.1\..*(query|q_lin|key|k_lin)"},
+}
+
+
+BY_NAME = ("plain", "dora", "biases", "all linear")  # where families differ
+
+
+@pytest.mark.parametrize(("family", "kind"), [
+    (family, kind) for family in FAMILIES for kind in KINDS if family == "bert" or kind in BY_NAME
+])  # fmt: skip
+def test_what_peft_trained_gives_peft_s_logits(bases, tmp_path, family, kind):
+    settings = KINDS[kind]
+    theirs = trained_by_peft(bases / family, family, tmp_path / "adapter", **settings)
+    saved = open_asked(asked(tmp_path / "adapter"), "fp32")
+    found = ours(saved)
+    expected = logits_of(theirs, saved)
+    assert found.shape == expected.shape == (16, 3)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    with theirs.disable_adapter():
+        assert np.abs(logits_of(theirs, saved) - expected).max() > 0.05
+    assert saved.adapted.fold() > 0
+    np.testing.assert_allclose(ours(saved), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_ranks_and_scales_by_module(bases, tmp_path, family):
+    settings = {
+        "rank_pattern": {f"0.*{QUERY[family]}": 7},
+        "alpha_pattern": {VALUE[family]: 3, f"^.*1.*{QUERY[family]}": 20},
+    }
+    theirs = trained_by_peft(bases / family, family, tmp_path / "adapter", **settings)
+    saved = open_asked(asked(tmp_path / "adapter"), "fp32")
+    np.testing.assert_allclose(ours(saved), logits_of(theirs, saved), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["TOKEN_CLS", "QUESTION_ANS"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_other_heads(bases, tmp_path, family, kind):
+    """peft gives a model for question answering no token types, whatever the tokenizer gives."""
+    theirs = trained_by_peft(bases / family, family, tmp_path / "adapter", kind)
+    saved = open_asked(asked(tmp_path / "adapter"), "fp32")
+    plain = load_tokenizer(ModelConfig(name="base", path=str(bases / family)))
+    found = ours(saved)
+    np.testing.assert_allclose(found, logits_of(theirs, saved, plain), atol=1e-5)
+    if kind == "QUESTION_ANS":
+        saved.adapted.tokenizer.save_pretrained(tmp_path / "kept")
+        kept = transformers.AutoTokenizer.from_pretrained(tmp_path / "kept")
+        assert "token_type_ids" not in kept("a", "a")
+
+
+def test_the_head_is_told_by_the_class_where_the_task_type_is_not(bases, tmp_path):
+    base = bases / "bert"
+    model = transformers.AutoModelForTokenClassification.from_pretrained(base, num_labels=5)
+    config = peft.LoraConfig(r=2, target_modules=["query"], modules_to_save=["classifier"])
+    theirs = stir(peft.get_peft_model(model, config))
+    theirs.save_pretrained(tmp_path / "adapter")
+    told = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert told["task_type"] is None
+    saved = open_saved(str(tmp_path / "adapter"), precision="fp32", device="cpu")
+    assert (saved.facts.task, len(saved.facts.labels)) == ("token_classification", 5)
+    np.testing.assert_allclose(ours(saved), logits_of(theirs, saved), atol=1e-5)
+
+
+def test_a_head_that_the_base_has_need_not_be_saved(bases, tmp_path):
+    torch.manual_seed(3)
+    names = {0: "one", 1: "two", 2: "three"}
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(
+        bases / "bert", id2label=names, problem_type="multi_label_classification"
+    )
+    model.save_pretrained(tmp_path / "base")
+    load_tokenizer(ModelConfig(name="b", path=str(bases / "bert"))).save_pretrained(
+        tmp_path / "base"
+    )
+    theirs = stir(peft.get_peft_model(model, peft.LoraConfig(target_modules=["value"])))
+    theirs.save_pretrained(tmp_path / "adapter")
+    told = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    told["base_model_name_or_path"] = str(tmp_path / "base")
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(told))
+    saved = open_asked(asked(tmp_path / "adapter"), "fp32")
+    assert (saved.facts.task, saved.facts.labels) == ("multi_label", ["one", "two", "three"])
+    np.testing.assert_allclose(ours(saved), logits_of(theirs, saved), atol=1e-5)
+    (tmp_path / "base").rename(tmp_path / "moved")
+    with pytest.raises(UsageError, match=r"there is no folder .*base"):
+        open_asked(asked(tmp_path / "adapter"), "fp32")
+    again = open_asked(asked(tmp_path / "adapter", tmp_path / "moved"), "fp32")
+    np.testing.assert_array_equal(ours(again), ours(saved))
+
+
+METHODS = {
+    "lora": {},
+    "rslora": {"rank_stabilised": True, "alpha": 5.0},
+    "dora": {"magnitude": True},
+    "svd_lora": {"kind": "svd_lora"},
+}
+OURS = {
+    "SEQ_CLS": ("classification", ["no", "yes", "so so"]),
+    "TOKEN_CLS": ("token_classification", ["O", "B-x", "I-x"]),
+    "QUESTION_ANS": ("question_answering", None),
+}
+
+
+def trained_here(base, family, kind, changes):
+    """A run's model over ``base``, stirred; of svd_lora one module has rank 0, one rank 1."""
+    name, labels = OURS[kind]
+    data = DataConfig(name="data", task=name, stride=17, max_answer_length=9)
+    task = build(data, labels)
+    settings = ModelConfig(name="base", path=str(base))
+    method = MethodConfig(
+        name="method", rank=4, low_rank=Settings(targets=["query", "value"], **changes)
+    )
+    torch.manual_seed(0)
+    tokenizer = load_tokenizer(settings)
+    adapted = assemble(
+        find(str(base)), settings, method, task, tokenizer,
+        choose("fp32", torch.device("cpu")),
+    )  # fmt: skip
+    stir(adapted.model)
+    triplets = [each for name, each in adapted.model.named_parameters() if name.endswith(".E")]
+    with torch.no_grad():
+        for each, left in zip(triplets, (0, 1), strict=False):
+            each[left:] = 0.0
+    assert bool(triplets) == (changes.get("kind") == "svd_lora")
+    return Saved(adapted, data, Facts(name, labels, 120, 3), base)
+
+
+@pytest.mark.parametrize(("method", "kind"), [
+    (method, kind) for method in METHODS for kind in OURS
+    if kind == "SEQ_CLS" or method in ("lora", "svd_lora")
+])  # fmt: skip
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_written_gives_the_same_logits_in_peft_and_here(
+    bases, tmp_path, family, method, kind
+):
+    changes = METHODS[method]
+    saved = trained_here(bases / family, family, kind, changes)
+    expected = ours(saved)
+    tensors = write_adapter(tmp_path, saved)
+    more = {} if kind == "QUESTION_ANS" else {"num_labels": 3}
+    theirs = peft.PeftModel.from_pretrained(
+        HEADS[kind].from_pretrained(bases / family, **more), tmp_path
+    ).eval()
+    np.testing.assert_allclose(logits_of(theirs, saved), expected, atol=1e-5)
+    told = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert told["base_model_name_or_path"] == str(bases / family)
+    if changes.get("kind") == "svd_lora":
+        assert len(told["target_modules"]) == 3 and 1 in told["rank_pattern"].values()
+    assert not [name for name, each in tensors.items() if 0 in each.shape]
+
+    again = open_asked(asked(tmp_path), "fp32")
+    assert again.facts == replace(saved.facts, step=0)
+    np.testing.assert_allclose(ours(again), expected, atol=1e-5)
+    if kind == "QUESTION_ANS":
+        assert again.answering == {**saved.answering, "stride": 17, "max_answer_length": 9}
+
+
+@pytest.fixture
+def adapter(bases, tmp_path):
+    """A folder of a good adapter, and a function that changes its configuration."""
+    folder = tmp_path / "adapter"
+    trained_by_peft(bases / "bert", "bert", folder, modules_to_save=["classifier", "pooler"])
+
+    def change(**told):
+        content = json.loads((folder / "adapter_config.json").read_text())
+        (folder / "adapter_config.json").write_text(json.dumps({**content, **told}))
+        return folder
+
+    return change
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"peft_type": "PREFIX_TUNING"}, "PREFIX_TUNING is no LoRA"),
+    ({"peft_type": "IA3"}, "IA3 is no LoRA"),
+    ({"peft_type": None}, "None is no LoRA"),
+    ({"init_lora_weights": "pissa_niter_4"}, "changed the base weights"),
+    ({"arrow_config": {"top_k": 3}}, "arrow_config is not known"),
+    ({"task_type": "CAUSAL_LM"}, "'CAUSAL_LM' tells no head"),
+    ({"task_type": None, "auto_mapping": {"base_model_class": "BertModel"}}, "tells no head"),
+    ({"base_model_name_or_path": ""}, "names no base model"),
+    ({"base_model_name_or_path": "/no/where"}, "there is no folder /no/where"),
+    ({"lora_alpha": "much"}, "lora_alpha or alpha_pattern cannot be"),
+    ({"alpha_pattern": {"(": 3}}, "lora_alpha or alpha_pattern cannot be"),
+])  # fmt: skip
+def test_what_cannot_be_read_says_so_and_where(adapter, changes, words):
+    folder = adapter(**changes)
+    with pytest.raises(DataError if "folder" not in words else UsageError, match=words) as told:
+        open_asked(asked(folder), "fp32")
+    assert told.value.where == str(folder / "adapter_config.json")
+
+
+def test_a_base_that_the_hub_would_have_to_give(adapter, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    folder = adapter(base_model_name_or_path="somebody/no-such-encoder")
+    with pytest.raises(EnvironmentFailed, match="its base cannot be read") as told:
+        open_asked(asked(folder), "fp32")
+    assert "base=<folder or Hub id>" in told.value.hint
+
+
+def test_another_base_does_not_fit(adapter, bases, tmp_path):
+    folder = adapter()
+    with pytest.raises(DataError, match=r"the model has no \S+ of shape"):
+        open_asked(asked(folder, bases / "roberta"), "fp32")
+    config = transformers.BertConfig(**{**SIZES, "hidden_size": 48})
+    transformers.BertModel(config).save_pretrained(tmp_path / "wide")
+    load_tokenizer(ModelConfig(name="b", path=str(bases / "bert"))).save_pretrained(
+        tmp_path / "wide"
+    )
+    with pytest.raises(DataError, match="the saved head fits no head of the base") as told:
+        open_asked(asked(folder, tmp_path / "wide"), "fp32")
+    assert told.value.where == str(folder)
+
+
+def test_weights_in_pickle_are_not_read(adapter):
+    folder = adapter()
+    (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
+    with pytest.raises(DataError, match=r"only adapter_model\.bin") as told:
+        open_asked(asked(folder), "fp32")
+    assert "pickled" in told.value.hint and told.value.where == str(folder)
+
+
+def test_a_head_that_nobody_has(bases, tmp_path):
+    """Older releases of peft save one of DistilBERT's two layers unless they are told."""
+    folder = tmp_path / "adapter"
+    trained_by_peft(bases / "distilbert", "distilbert", folder)
+    kept = load_file(folder / "adapter_model.safetensors")
+    kept = {name: each for name, each in kept.items() if "pre_classifier" not in name}
+    save_file(kept, folder / "adapter_model.safetensors")
+    with pytest.raises(DataError, match=r"weights for pre_classifier\.bias") as told:
+        open_asked(asked(folder), "fp32")
+    assert "modules_to_save" in told.value.hint
+
+
+def test_an_update_of_an_embedding(bases, tmp_path):
+    folder = tmp_path / "adapter"
+    trained_by_peft(bases / "bert", "bert", folder, target_modules=["word_embeddings", "query"])
+    with pytest.raises(DataError, match="embedding"):
+        open_asked(asked(folder), "fp32")
+
+
+def test_a_folder_that_holds_no_adapter_or_holds_it_deeper(bases, tmp_path):
+    with pytest.raises(UsageError, match=r"holds no adapter_config\.json") as told:
+        open_asked(asked(bases / "bert"), "fp32")
+    assert told.value.where == "adapter" and "run=" in told.value.hint
+    trained_by_peft(bases / "bert", "bert", tmp_path / "all" / "named")
+    with pytest.raises(UsageError, match="holds no") as told:
+        open_asked(asked(tmp_path / "all"), "fp32")
+    assert f"adapter={tmp_path / 'all'}/named" in told.value.hint
+    with pytest.raises(UsageError, match="there is no folder") as told:
+        open_asked(asked(tmp_path / "al"), "fp32")
+    assert "Did you mean 'all'?" in told.value.hint
+
+
+@pytest.mark.parametrize("change", [
+    {"task": "poetry"}, {"labels": "yes"}, {"max_length": 0}, {"answering": {"colour": "red"}},
+    {"answering": []},
+])  # fmt: skip
+def test_bertft_json_of_another_form(bases, tmp_path, change):
+    write_adapter(tmp_path, trained_here(bases / "bert", "bert", "SEQ_CLS", {}))
+    facts = json.loads((tmp_path / "bertft.json").read_text())
+    (tmp_path / "bertft.json").write_text(json.dumps({**facts, **change}))
+    with pytest.raises(DataError, match=f"its {next(iter(change))} cannot be"):
+        open_asked(asked(tmp_path), "fp32")

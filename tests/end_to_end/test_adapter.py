@@ -1,0 +1,168 @@
+"""``adapter=``: peft's is scored, asked and merged; an exported one answers as the run did."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from small_runs import answers, read, say
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from bertft.samples import generate
+
+peft = pytest.importorskip("peft")
+
+TEXTS = ["the film was superb, book 12", "the meal was horrid, room 3", "a plot"]
+LINES = "".join(json.dumps({"text": text}) + "\n" for text in TEXTS)
+
+
+@pytest.fixture(scope="session")
+def theirs(trained, tmp_path_factory):
+    """A base with a head, and an adapter of it that peft left: folders, and peft's logits."""
+    run, place = trained("classification", "method=lora"), tmp_path_factory.mktemp("peft")
+    said = say("merge", f"run={run}", f"out={place / 'base'}")
+    assert said.status == 0, said
+    base = AutoModelForSequenceClassification.from_pretrained(place / "base")
+    torch.manual_seed(0)
+    config = peft.LoraConfig(task_type="SEQ_CLS", target_modules="all-linear", use_dora=True)
+    model = peft.get_peft_model(base, config)
+    with torch.no_grad():
+        for name, each in model.named_parameters():
+            if "lora_B" in name:
+                each.normal_(0, 0.3)
+    model.eval().save_pretrained(place / "adapter")
+    tokenizer = AutoTokenizer.from_pretrained(place / "base")
+    with torch.no_grad():
+        logits = [model(**tokenizer(text, return_tensors="pt")).logits[0] for text in TEXTS]
+    return place / "base", place / "adapter", torch.stack(logits)
+
+
+def probabilities(found):
+    return np.array([list(each["scores"].values()) for each in found])
+
+
+def test_predict_answers_as_peft_does(theirs):
+    _, adapter, logits = theirs
+    found = answers(say("predict", f"adapter={adapter}", stdin=LINES))
+    np.testing.assert_allclose(probabilities(found), logits.softmax(-1), atol=2e-6)
+    assert set(found[0]["scores"]) == {"neg", "pos"}
+    assert answers(say("predict", f"run={adapter}", stdin=LINES)) == found
+
+
+def test_merge_folds_it_and_says_what_it_was_compared_on(theirs, place):
+    base, adapter, logits = theirs
+    said = say("merge", f"adapter={adapter}", "out=merged")
+    assert said.status == 0 and said.err == "", said
+    assert re.search(r"^folded 13 layers into merged\nmax \|Δlogit\| (\S+) on 64 made rows\n$",
+                     said.out)  # fmt: skip
+    model = AutoModelForSequenceClassification.from_pretrained(place / "merged").eval()
+    tokenizer = AutoTokenizer.from_pretrained(place / "merged")
+    with torch.no_grad():
+        plain = [model(**tokenizer(text, return_tensors="pt")).logits[0] for text in TEXTS]
+    np.testing.assert_allclose(torch.stack(plain), logits, atol=1e-5)
+    card = (place / "merged" / "README.md").read_text(encoding="utf-8")
+    front = yaml.safe_load(card.split("---")[1])
+    assert front["tags"] == ["bertft", "lora"] and "metrics" not in front
+    assert "Made with bertft from `adapter`, a LoRA adapter of base" in card
+    assert "how well it answers, is not known here" in card and "## Data" not in card
+    assert "On 64 made rows, before merging and after" in card and str(base.parent) not in card
+
+
+def test_eval_scores_it(theirs, trained, place):
+    _, adapter, _ = theirs
+    rows = trained("classification", "method=lora").parent / "validation.csv"
+    words = (f"data.validation={rows}", "hydra.run.dir=scores")
+    assert say("eval", f"adapter={adapter}", *words).status == 0
+    told = read(place / "scores" / "metrics.json")["validation"]
+    found = answers(say("predict", f"adapter={adapter}", f"input={rows}"))
+    labels = [line.rpartition(",")[2] for line in rows.read_text().splitlines()[1:]]
+    right = [each["label"] == label for each, label in zip(found, labels, strict=True)]
+    assert told["accuracy"] == pytest.approx(np.mean(right))
+    said = say("eval", f"adapter={adapter}")
+    assert said.refused and "knows no rows" in said.err
+
+
+def test_a_merge_that_would_answer_otherwise_writes_nothing(theirs, place, monkeypatch):
+    from bertft.assembly.adapted import Adapted
+
+    monkeypatch.setattr(Adapted, "fold", lambda self: 0)
+    monkeypatch.setattr("bertft.commands.merge.write_model", _without_adapter)
+    said = say("merge", f"adapter={theirs[1]}", "out=merged")
+    assert said.status == 3 and "the merged model would answer otherwise" in said.err, said
+    assert list(place.iterdir()) == []
+
+
+def _without_adapter(folder, model, tokenizer, card):
+    """The base's weights alone."""
+    from bertft.formats.transformers_folder import write_model
+    from bertft.methods.low_rank import export
+
+    layers = export.adapted_layers(model)
+    export.replace(model, {layer: layer.plain() for layer in layers.values()})
+    write_model(folder, model, tokenizer, card)
+
+
+def test_another_place_of_the_base(theirs, place):
+    base, adapter, _ = theirs
+    told = read(adapter / "adapter_config.json")
+    (place / "moved").mkdir()
+    for file in adapter.iterdir():
+        (place / "moved" / file.name).write_bytes(file.read_bytes())
+    (place / "moved" / "adapter_config.json").write_text(
+        json.dumps({**told, "base_model_name_or_path": "/gone/base"})
+    )
+    said = say("predict", "adapter=moved", stdin=LINES)
+    assert said.refused and "there is no folder /gone/base" in said.err
+    assert "base=<folder or Hub id>" in said.err and "adapter_config.json" in said.err
+    found = answers(say("predict", "adapter=moved", f"base={base}", stdin=LINES))
+    assert found == answers(say("predict", f"adapter={adapter}", stdin=LINES))
+
+
+SETTINGS = (
+    "data.stride=16", "data.max_length=72", "data.max_answer_length=4",
+    "data.no_answer_threshold=0.35",
+)  # fmt: skip
+
+
+def test_an_exported_adapter_answers_questions_as_the_run_did(trained, place):
+    run = trained("question_answering", "method=svd_lora", "trainer.learning_rate=3e-2", *SETTINGS)
+    said = say("export", f"run={run}", "out=adapter")
+    assert said.status == 0, said
+    assert read(place / "adapter" / "bertft.json")["answering"] == {
+        "stride": 16, "unanswerable": True, "max_answer_length": 4, "no_answer_threshold": 0.35,
+    }  # fmt: skip
+    content = generate("qa", "validation")
+    rows = [dict(zip(content, row, strict=True)) for row in zip(*content.values(), strict=True)]
+    lines = "".join(json.dumps(row) + "\n" for row in rows[:24])
+    own, found = (
+        answers(say("predict", f"{name}={folder}", stdin=lines))
+        for name, folder in (("run", run), ("adapter", "adapter"))
+    )
+    for mine, other in zip(own, found, strict=True):
+        assert mine["answer"] == other["answer"]
+        assert mine["score"] == pytest.approx(other["score"], abs=1e-5)
+    (place / "dev.jsonl").write_text(lines, encoding="utf-8")
+    for number, word in enumerate((f"run={run}", "adapter=adapter")):
+        words = ("data.validation=dev.jsonl", "precision=fp32", f"hydra.run.dir={number}")
+        assert say("eval", word, *words).status == 0
+    first, second = (read(place / each / "metrics.json")["validation"] for each in "01")
+    assert second == pytest.approx(first, abs=1e-4)
+
+
+@pytest.mark.parametrize(("words", "told"), [
+    (("merge", "out=m"), "run: is missing. A run folder, or adapter=<folder>"),
+    (("predict", "run=a", "adapter=b"), "run: and adapter both say what to open"),
+    (("eval", "run=a", "adapter=b"), "run: and adapter both say what to score"),
+    (("eval", "adapter=b", "predictions=p.json", "data=squad"), "adapter: and predictions both"),
+    (("predict", "run=a", "base=b"), "base: is that of an adapter, and none is given"),
+    (("export", "adapter=a", "out=b"), "format: peft is the form that the adapter has"),
+    (("merge", "adapter=gone", "out=m"), "adapter: there is no folder gone"),
+    (("predict", "adapter=."), "adapter: . holds no adapter_config.json"),
+])  # fmt: skip
+def test_what_cannot_be_meant(words, told):
+    said = say(*words)
+    assert said.refused and told in said.err, said

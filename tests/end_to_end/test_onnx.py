@@ -1,0 +1,172 @@
+"""``bertft export format=onnx``: a graph that answers as the run does, without torch."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from small_runs import read, say
+
+from bertft.assembly.merged_folder import THRESHOLD
+
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+TOLERANCE = 1e-5
+RATE = "trainer.learning_rate=3e-2"  # so that a graph without the updates is off by much
+RUNS = {
+    "classification": ("method=lora", RATE, "tune_threshold=true"),
+    "token_classification": ("method=svd_lora", RATE),
+    "question_answering": ("method=lora", RATE),
+}
+TEXTS = {
+    "classification": [("the film was superb, book 12",), ("the meal was horrid, room 3",)],
+    "token_classification": [("Ada went to London",), ("Nobody",)],
+    "question_answering": [("Who wrote it?", "It was Ada who wrote it, in London."), ("Who?", "I")],
+}
+ALONE = """
+import sys
+code = open(sys.argv[1], encoding="utf-8").read()
+sys.modules["torch"] = None
+exec(code)
+assert not [name for name in sys.modules if name.startswith("bertft")]
+"""
+
+
+# What the graph is made of: the run itself, the merged folder, the exported adapter.
+FROM = {"classification": "run", "token_classification": "merged", "question_answering": "adapter"}
+
+
+@pytest.fixture(scope="module")
+def graphs(trained, tmp_path_factory):
+    """``graphs(task)``: run, the graph's folder, the merged one, what the export said."""
+    made = {}
+
+    def get(task):
+        if task not in made:
+            run, place = trained(task, *RUNS[task]), tmp_path_factory.mktemp("onnx")
+            words = {"run": f"run={run}", "merged": f"run={place / 'merged'}"}
+            words["adapter"] = f"adapter={place / 'adapter'}"
+            assert say("merge", f"run={run}", f"out={place / 'merged'}").status == 0
+            if FROM[task] == "adapter":
+                assert say("export", f"run={run}", f"out={place / 'adapter'}").status == 0
+            said = say("export", words[FROM[task]], "format=onnx", f"out={place / 'graph'}")
+            made[task] = (run, place / "graph", place / "merged", said)
+        return made[task]
+
+    return get
+
+
+@pytest.fixture(params=RUNS)
+def graph(request, graphs):
+    """The task, and what ``graphs`` has of it."""
+    return request.param, *graphs(request.param)
+
+
+def test_it_says_what_it_wrote_and_how_far_off_it_is(graph):
+    task, _, folder, _, said = graph
+    assert said.status == 0 and said.err == "", said
+    form = r"wrote an ONNX graph of (\S+) MB into \S+\nmax \|Δlogit\| (\S+) on (\d+) (\w+) rows"
+    size, change, rows, kind = re.match(form, said.out).groups()
+    assert float(size) == pytest.approx((folder / "model.onnx").stat().st_size / 1e6, abs=0.06)
+    assert float(change) <= TOLERANCE and int(rows) >= 24
+    assert kind == ("validation" if FROM[task] == "run" else "made")
+    assert {"README.md", "config.json", "tokenizer.json"} <= {
+        each.name for each in folder.iterdir()
+    }
+    heads = {"classification": "SequenceClassification"}
+    head = heads.get(task, task.title().replace("_", ""))
+    assert read(folder / "config.json")["architectures"] == [f"BertFor{head}"]
+
+
+def test_the_threshold_is_in_its_configuration_and_in_its_card(graphs):
+    run, folder, merged, _ = graphs("classification")
+    tuned = read(run / "metrics.json")["calibration"]["threshold"]
+    for each in (folder, merged):
+        assert read(each / "config.json")[THRESHOLD] == tuned
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert f"probabilities[1] >= {tuned!r}" in card
+
+
+def test_onnxruntime_gives_the_merged_model_s_logits(graph):
+    """All texts at once, padded, and each alone."""
+    task, _, folder, merged, _ = graph
+    session = onnxruntime.InferenceSession(folder / "model.onnx")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    names = [each.name for each in session.get_inputs()]
+    architecture = read(folder / "config.json")["architectures"][0]
+    model = getattr(transformers, architecture).from_pretrained(merged).eval()
+    texts = TEXTS[task]
+    for rows in (texts, *([each] for each in texts)):
+        encoded = tokenizer(*map(list, zip(*rows, strict=True)), padding=True, return_tensors="np")
+        found = session.run(None, {name: encoded[name] for name in names})
+        with torch.no_grad():
+            out = model(**{name: torch.from_numpy(encoded[name]) for name in encoded})
+        real = encoded["attention_mask"].astype(bool)
+        for output, logits in zip(session.get_outputs(), found, strict=True):
+            kept = slice(None) if task == "classification" else real
+            expected = out[output.name].numpy()[kept]
+            np.testing.assert_allclose(logits[kept], expected, atol=TOLERANCE)
+            assert np.ptp(expected) > 0.05, "a model that learnt nothing proves nothing"
+
+
+def test_the_card_s_lines_run_without_torch(graph):
+    _, _, folder, _, _ = graph
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "library_name: onnx" in card and "before exporting and after" in card
+    (folder.parent / "code.py").write_text(
+        re.search(r"```python\n(.*?)```", card, re.DOTALL)[1], encoding="utf-8"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, "code.py"], cwd=folder.parent, capture_output=True,
+        text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_bertft_itself_does_not_run_it(graph):
+    _, _, folder, _, _ = graph
+    said = say("predict", f"run={folder}", stdin="")
+    assert said.refused and "holds an ONNX graph" in said.err and "onnxruntime" in said.err
+
+
+def test_a_prefix_is_refused_and_nothing_written(trained, place):
+    run = trained("classification", "method=prefix")
+    said = say("export", f"run={run}", "format=onnx", "out=graph")
+    assert said.refused and "it has a prefix, which no ONNX graph of the encoder holds" in said.err
+    assert list(place.iterdir()) == []
+    assert say("merge", f"run={run}", "prefix=beside", "out=merged").status == 0
+    again = say("export", "run=merged", "format=onnx", "out=graph")
+    assert again.refused and "it has a prefix" in again.err
+    assert not (place / "graph").exists()
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript"])
+def test_a_missing_package_is_one_line_that_names_the_extra(trained, place, monkeypatch, package):
+    monkeypatch.setattr("bertft.commands.export_onnx.open_asked", None)  # it is told before
+    monkeypatch.setitem(sys.modules, package, None)
+    run = trained("classification", *RUNS["classification"])
+    said = say("export", f"run={run}", "format=onnx", "out=graph")
+    assert said.refused and len(said.err.strip().splitlines()) == 1, said
+    assert f"needs the package {package}" in said.err and "bertft[export]" in said.err
+    assert list(place.iterdir()) == []
+
+
+def test_a_graph_that_would_answer_otherwise_is_not_written(graphs, trained, place, monkeypatch):
+    """That of a run with another seed."""
+    _, folder, _, _ = graphs("classification")
+    monkeypatch.setattr(
+        "bertft.commands.export_onnx.write_graph",
+        lambda out, *_: shutil.copy(folder / "model.onnx", out),
+    )
+    run = trained("classification", "method=lora", "seed=1")
+    said = say("export", f"run={run}", "format=onnx", "out=graph")
+    assert said.status == 3 and "the ONNX graph would answer otherwise" in said.err, said
+    assert list(place.iterdir()) == []
