@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 from bertft.assembly import base
 from bertft.assembly.adapted import Adapted, assemble
-from bertft.assembly.adapter import AdapterFolder, is_adapter
+from bertft.assembly.adapter import OWN, AdapterFolder, is_adapter
 from bertft.assembly.calibrate import apply, as_threshold, asked, recorded
 from bertft.assembly.checkpoint import Facts, is_checkpoint, read_facts, read_weights, unlike
 from bertft.assembly.manifest import read_manifest, recorded_data
@@ -229,7 +229,7 @@ def _open_adapter(
     else:
         data = replace(DataConfig(name=folder.name, task=name), **facts.get("answering", {}))
     task = build_task(data, labels)
-    threshold = _decide(task, facts.get("threshold"), folder / "bertft.json")
+    threshold = _decide(task, facts.get("threshold"), folder / OWN)
     adapted = found.open(task, tokenizer, choose(precision, resolve_device(device)))
     _check_finite(folder, adapted)
     longest = check_max_length(
