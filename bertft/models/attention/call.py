@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from bertft.models.attention import blocks
 from bertft.models.dropout import dropout
 
-__all__ = ["Call", "explicit", "join", "visible"]
+__all__ = ["Call", "dense", "join", "visible"]
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,18 @@ def visible(seen: Tensor | None, length: int, call: Call) -> Tensor | None:
     return mask
 
 
-def explicit(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, call: Call) -> Tensor:
-    """Plain matmul and softmax: on short rows the CPU's fused kernels are slower, backward too."""
+def dense(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, call: Call) -> Tensor:
+    """Rows [n, heads, t, d] that attend within themselves, by what is quickest for them.
+
+    Where nothing is to be learnt torch's fused kernel is, from 8 tokens to 384. Its backward pass
+    on a CPU is not, and it knows no dropout there: short rows are multiplied out, long ones too,
+    in blocks.
+    """
+    if not (call.dropout or torch.is_grad_enabled()):
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=call.scale)
+    pairs = query.shape[:3].numel() * key.shape[2]
+    if query.device.type == "cpu" and pairs >= blocks.LARGE and call.dropout < 1:
+        return blocks.in_blocks(query, key, value, mask, call.dropout, call.scale)
     scores = torch.matmul(query * call.scale, key.transpose(2, 3))
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))

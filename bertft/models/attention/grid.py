@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from bertft.models.attention.call import Call, explicit, join, visible
+from bertft.models.attention.call import Call, dense, join, visible
 from bertft.models.sequences import Sequences
 
 __all__ = ["attend"]
@@ -29,7 +29,7 @@ def attend(call: Call, sequences: Sequences) -> Tensor:
     mask = visible(seen, sequences.shape[1], call)
     key, value = join(call.prefix, call.key, call.value)
     if packed and not call.query.is_cuda:
-        return explicit(call.query, key, value, mask, call).transpose(1, 2)
+        return dense(call.query, key, value, mask, call).transpose(1, 2)
     output = F.scaled_dot_product_attention(
         call.query, key, value, attn_mask=mask, dropout_p=call.dropout, scale=call.scale
     )

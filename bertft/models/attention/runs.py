@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bertft.models.attention.call import Call, explicit, join, visible
+from bertft.models.attention.call import Call, dense, join, visible
 from bertft.models.plans import Run
 from bertft.models.sequences import Sequences
 
@@ -22,7 +22,7 @@ def attend(call: Call, sequences: Sequences) -> Tensor:
         real = None if run.equal else sequences.run_real(run)
         mask = visible(real, run.longest, call)
         ks, vs = join(call.prefix, ks, vs)
-        output = explicit(qs, ks, vs, mask, call).transpose(1, 2)  # [n, T, heads, d]
+        output = dense(qs, ks, vs, mask, call).transpose(1, 2)  # [n, T, heads, d]
         pieces.append(output.flatten(0, 1) if real is None else output[real])
     return torch.cat(pieces).unsqueeze(0) if len(pieces) > 1 else pieces[0].unsqueeze(0)
 

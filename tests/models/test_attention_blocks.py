@@ -1,0 +1,145 @@
+"""Attention in blocks against the plain products: values, gradients, dropout, and what waits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bertft.config.parts.prefix import Settings
+from bertft.methods.prefix import build
+from bertft.models.attention import blocks
+from bertft.models.attention.blocks import in_blocks
+from bertft.models.dropout import share
+from bertft.models.runner import EncoderRunner
+
+SCALE = 0.4
+
+
+@pytest.fixture(params=[1, 150, 400, 1 << 18], ids=["a head", "two heads", "some rows", "whole"])
+def block(request, monkeypatch):
+    """Pairs of a block; the inputs below have 63 a head, four heads, five rows."""
+    monkeypatch.setattr(blocks, "_BLOCK", request.param)
+
+
+def inputs(dtype=torch.float64, n=5, heads=4, t=7, u=9, d=3):
+    torch.manual_seed(0)
+
+    def made(length):  # as a layer hands them over: a transpose of [n, length, heads, d]
+        return torch.randn(n, length, heads, d, dtype=dtype).transpose(1, 2).requires_grad_()
+
+    return made(t), made(u), made(u)
+
+
+def plain(query, key, value, mask, keeps):
+    scores = SCALE * query @ key.transpose(2, 3)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return torch.softmax(scores, -1) * keeps @ value
+
+
+def seen(shape):
+    torch.manual_seed(1)
+    mask = torch.rand(shape) < 0.6
+    mask[..., 4] = True
+    return mask
+
+
+def compare(ours, reference, tensors):
+    torch.manual_seed(2)
+    grad = torch.randn(ours.shape[0], ours.shape[2], ours.shape[1], ours.shape[3]).to(ours.dtype)
+    grad = grad.transpose(1, 2)
+    torch.testing.assert_close(ours, reference, rtol=1e-12, atol=1e-13)
+    found = torch.autograd.grad(ours, tensors, grad)
+    expected = torch.autograd.grad(reference, tensors, grad)
+    for each, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(each, other, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("shape", [None, (5, 1, 1, 9), (5, 1, 7, 9), (1, 1, 7, 9)])
+def test_it_equals_the_plain_products(block, shape):
+    tensors = inputs()
+    mask = None if shape is None else seen(shape)
+    compare(in_blocks(*tensors, mask, 0.0, SCALE), plain(*tensors, mask, 1.0), tensors)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.6])
+def test_it_equals_them_after_dropout(block, p):
+    query, key, _ = inputs(d=9)
+    mask = seen((5, 1, 1, 9))
+    # With the unit matrix for values the output is what dropout left of the weights.
+    unit = torch.eye(9, dtype=torch.float64).expand(5, 4, 9, 9)
+    torch.manual_seed(3)
+    left = in_blocks(query, key, unit, mask, p, SCALE)
+    whole = plain(query, key, unit, mask, 1.0)
+    keeps = torch.where(whole > 0, left / whole, 0.0).detach()
+    values = keeps[whole > 0].unique()
+    torch.testing.assert_close(
+        values, torch.where(values < 0.5, 0.0 * values, share(p)), rtol=1e-9, atol=1e-12
+    )
+    assert 0 < (keeps > 0).sum() < (whole > 0).sum()
+    tensors = query, key, inputs(d=9)[2]
+    torch.manual_seed(3)
+    compare(in_blocks(*tensors, mask, p, SCALE), plain(*tensors, mask, keeps), tensors)
+
+
+def test_dropout_keeps_its_share(block):
+    query, key, _ = inputs(n=40, t=30, u=30, d=30)
+    unit = torch.eye(30, dtype=torch.float64).expand(40, 4, 30, 30)
+    left = in_blocks(query, key, unit, None, 0.1, SCALE)
+    assert (left > 0).double().mean().item() == pytest.approx(0.9, abs=5e-3)
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_only_what_is_asked_for_has_a_gradient(block, which):
+    tensors = [each.detach().requires_grad_(at == which) for at, each in enumerate(inputs())]
+    reference = plain(*tensors, None, 1.0)
+    compare(in_blocks(*tensors, None, 0.0, SCALE), reference, tensors[which])
+
+
+def test_the_backward_pass_waits_with_a_byte_a_pair(monkeypatch):
+    query, key, value = inputs(torch.float32, n=4, heads=4, t=64, u=64, d=8)
+    waiting = {}
+
+    def count(tensor):
+        waiting[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        output = in_blocks(query, key, value, None, 0.1, SCALE)
+    pairs, inner = 4 * 4 * 64 * 64, 4 * 4 * 64 * 8
+    assert sum(waiting.values()) == pairs + 3 * inner * 4
+    assert output.shape == query.shape
+
+
+@pytest.mark.parametrize("layout", ["stream", "rows"])
+def test_a_whole_encoder_learns_the_same_through_it(encoder, batch, monkeypatch, layout):
+    """Prefix and masks, and no block before the seam takes it."""
+    rows, results, calls = batch([3, 9, 9, 17, 30], True), [], []
+
+    def watched(*given):
+        calls.append(blocks.LARGE)
+        return in_blocks(*given)
+
+    monkeypatch.setattr(blocks, "in_blocks", watched)
+    for large in (1 << 40, 1):
+        monkeypatch.setattr(blocks, "LARGE", large)
+        model = encoder("bert")
+        torch.manual_seed(3)
+        build(Settings(length=5), None, None).attach(model)
+        logits = EncoderRunner(model, "sequence", layout)(rows)
+        torch.nn.functional.cross_entropy(logits, rows.labels["labels"]).backward()
+        results.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+    assert set(calls) == {1}
+    reference, ours = results
+    assert ours.keys() == reference.keys() and "prefix.vectors" in ours
+    for name in ours:
+        torch.testing.assert_close(ours[name], reference[name], rtol=1e-10, atol=1e-12)
+
+
+def test_bf16_and_inference(block):
+    tensors = [each.detach().bfloat16() for each in inputs(torch.float32)]
+    with torch.inference_mode():
+        ours = in_blocks(*tensors, None, 0.0, SCALE)
+    expected = plain(*(each.double() for each in tensors), None, 1.0)
+    assert ours.dtype == torch.bfloat16
+    torch.testing.assert_close(ours.double(), expected, rtol=0, atol=3e-2)
