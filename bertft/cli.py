@@ -90,7 +90,7 @@ def _command(command: str, words: list[str]) -> int:
         print(command_page(command, _after(words, "--config-dir", "-cd")))
         return 0
     from bertft.config.command_line import rewrite
-    from bertft.config.compose import Request, compose
+    from bertft.config.compose import Request, compose, run
 
     if place().size > 1 and command != "train":
         raise UsageError(
@@ -99,6 +99,8 @@ def _command(command: str, words: list[str]) -> int:
     args = _parse(command, words)
     if args.multirun and command != "train":
         raise UsageError(f"{command} runs once", where="-m", hint="Only train sweeps")
+    if not args.multirun and "hydra.mode=MULTIRUN" in args.overrides:
+        raise UsageError("a sweep is asked for with -m", where="hydra.mode", hint="bertft train -m")
     if args.multirun and (args.cfg is not None or args.info is not None):
         raise UsageError("--cfg and --info show one run", where="-m", hint="Leave out -m")
     if args.multirun and place().size > 1:
@@ -113,10 +115,14 @@ def _command(command: str, words: list[str]) -> int:
     request = Request(command, tuple(overrides), folder)
     if args.multirun:
         return _sweep(request, flags)
-    compose(request)
-    if args.cfg is None and args.info is None:
-        importlib.import_module(f"bertft.commands.{command}")  # slow: before Hydra makes a folder
+    if args.cfg is not None or args.info is not None or args.hydra_help or args.resolve:
+        compose(request)
+        _hydra_app(command, flags, overrides, lambda _: None)
+        return 0
     failed: list[Exception] = []
+
+    def prepare() -> None:
+        importlib.import_module(f"bertft.commands.{command}")  # slow: before Hydra makes a folder
 
     def task(config: Any) -> None:
         try:
@@ -124,7 +130,8 @@ def _command(command: str, words: list[str]) -> int:
         except Exception as error:
             failed.append(error)
 
-    _hydra_app(command, flags, overrides, task)
+    with _told():
+        run(request, prepare, task)
     if failed:
         raise failed[0]
     return 0
@@ -192,18 +199,25 @@ def _hydra_app(command: str, flags: list[str], overrides: list[str], task: Any) 
     import hydra
 
     from bertft.config.folder import conf_dir
+
+    app = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)(task)
+    with _program(f"bertft {command}", [*flags, *overrides]), _told():
+        app()
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """What Hydra raises, as an error of ours."""
     from bertft.config.hydra_errors import RENDERED, problem_of
     from bertft.config.messages import usage_error
 
-    app = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)(task)
-    with _program(f"bertft {command}", [*flags, *overrides]):
-        try:
-            app()
-        except RENDERED as error:
-            raise usage_error([problem_of(error)]) from error
-        except SystemExit as stop:
-            if stop.code:
-                raise UsageError(f"Hydra ended with status {stop.code}") from stop
+    try:
+        yield
+    except RENDERED as error:
+        raise usage_error([problem_of(error)]) from error
+    except SystemExit as stop:
+        if stop.code:
+            raise UsageError(f"Hydra ended with status {stop.code}") from stop
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import types
 from pathlib import Path
 
 import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 import bertft
 from bertft.cli import main
@@ -204,6 +205,27 @@ def test_what_writes_elsewhere_leaves_nothing_beside_what_they_write(
     monkeypatch.setitem(sys.modules, module.__name__, module)
     assert main([command, "run=r", *(["out=o"] if command != "predict" else [])]) == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_configuration_is_composed_once(train, monkeypatch):
+    composed = []
+    original = ConfigLoaderImpl.load_configuration
+
+    def watched(self, *given, **named):
+        composed.append(named)
+        return original(self, *given, **named)
+
+    monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", watched)
+    folders = []
+    train(lambda config, folder: folders.append(folder.is_dir()))
+    assert main(["train", "trainer.epochs=2"]) == 0
+    assert (folders, len(composed)) == ([True], 1)
+
+
+def test_sweeps_are_asked_for_by_their_flag(train, capsys):
+    train(lambda config, folder: pytest.fail("ran"))
+    assert main(["train", "hydra.mode=MULTIRUN", "seed=0,1"]) == 2
+    assert "error: hydra.mode: a sweep is asked for with -m" in capsys.readouterr().err
 
 
 def test_stdout_belongs_to_the_command(train, capsys):

@@ -1,13 +1,14 @@
 """Compose a command's configuration with Hydra, checked whole; and the typed object of it.
 
 compose(request) -> DictConfig            or UsageError with every problem
+run(request, prepare, task)               composed once, and task called in Hydra's job
 settings_of(...) -> TrainConfig, EvalConfig, ...
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ __all__ = [
     "compose_unchecked",
     "default_settings",
     "register_schema",
+    "run",
     "session",
     "settings_of",
     "typed",
@@ -74,7 +76,28 @@ def register_schema() -> None:
 def compose(request: Request) -> DictConfig:
     """The configuration, with Hydra's own under ``hydra``. UsageError lists every problem."""
     with session(request) as hydra:
-        config, problems = attempt(hydra, request, request.overrides)
+        return _sound(hydra, request)
+
+
+def run(request: Request, prepare: Callable[[], None], task: Callable[[DictConfig], None]) -> None:
+    """``task`` on the configuration, in the job that Hydra makes of it: its folder and HydraConfig.
+
+    The same as ``hydra.main``, which composes twice more what was composed to be checked: a third
+    of the time of a small run. ``prepare`` is called once all is well, before the folder is made.
+    """
+    with session(request) as hydra:
+        config = _sound(hydra, request)
+        prepare()
+        words: dict[str, Any] = {
+            "config_name": request.command,
+            "overrides": list(request.overrides),
+        }
+        hydra.compose_config = lambda **_: config  # type: ignore[method-assign]
+        hydra.run(task_function=task, **words)
+
+
+def _sound(hydra: Hydra, request: Request) -> DictConfig:
+    config, problems = attempt(hydra, request, request.overrides)
     if problems:
         raise usage_error(problems)
     assert config is not None

@@ -1,8 +1,9 @@
 """Dropout: x · keep / (1 − p), keep ~ Bernoulli(1 − p), each element alone.
 
-On a CPU torch draws a mask element by element in one thread: a tenth of a step's time, and for
-the thin products of ΔW as much as the frozen layer's own. There, four elements share one 64-bit
-draw, so that p is rounded to a multiple of 2⁻¹⁶. Elsewhere torch's fused kernel serves.
+On a CPU torch draws a mask element by element in one thread, a tenth of a step's time, and for
+the thin products of ΔW as much as the frozen layer's own; and it keeps a number an element for
+the backward pass. There, four elements share one 64-bit draw, so that p is rounded to a multiple
+of 2⁻¹⁶, and a byte an element waits. Elsewhere torch's fused kernel serves.
 
 Draws come from torch's default generator: a seed repeats them, and so does the second forward
 pass of gradient checkpointing.
@@ -10,11 +11,14 @@ pass of gradient checkpointing.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
-__all__ = ["Dropout", "draw_into", "drop", "dropout", "keep", "share", "take_over"]
+__all__ = ["Dropout", "draw_into", "drop_linear", "dropout", "share", "take_over"]
 
 _LEVELS = 1 << 16
 
@@ -38,35 +42,66 @@ def dropout(x: Tensor, p: float) -> Tensor:
     """``x`` after dropout at rate p."""
     if not _served(x, p):
         return F.dropout(x, p)
-    return x * keep(x, p).mul_(share(p))
+    return _Kept.apply(x, p)
 
 
-def drop(x: Tensor, p: float) -> tuple[Tensor, float]:
-    """z and c: c · z is ``x`` after dropout at rate p, for callers with a thin product to fold c
-    into."""
+class _Kept(torch.autograd.Function):
+    """x · keep / (1 − p); a byte an element waits for the backward pass, not a number."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
+        keeps = draw_into(torch.empty(x.shape, dtype=torch.uint8), p)
+        ctx.save_for_backward(keeps)
+        ctx.p = p
+        return (x * keeps).mul_(share(p))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (keeps,) = ctx.saved_tensors
+        return (grad * keeps).mul_(share(ctx.p)), None
+
+
+def drop_linear(x: Tensor, weight: Tensor, p: float) -> tuple[Tensor, float]:
+    """h and c: c · h = drop(x) · weightᵀ, x [N, in], weight [R, in].
+
+    On a CPU ``x`` and a byte an element wait for the backward pass, so that layers which share
+    their input share what waits of it.
+    """
     if not _served(x, p):
-        return F.dropout(x, p), 1.0
-    return x * keep(x, p), share(p)
+        return F.linear(F.dropout(x, p), weight), 1.0
+    return _KeptLinear.apply(x, weight, p), share(p)
 
 
-def keep(x: Tensor, p: float) -> Tensor:
-    """Zeros and ones in the shape and type of ``x``, on the CPU."""
-    return _drawn(x.shape, p).to(x.dtype)
+class _KeptLinear(torch.autograd.Function):
+    """(x · keep) · weightᵀ."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, p: float) -> Tensor:
+        keeps = draw_into(torch.empty(x.shape, dtype=torch.uint8), p)
+        ctx.save_for_backward(x, weight, keeps)
+        return F.linear(x * keeps, weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, weight, keeps = ctx.saved_tensors
+        of_x, of_weight = ctx.needs_input_grad[:2]
+        return (
+            (grad @ weight).mul_(keeps) if of_x else None,
+            grad.t() @ (x * keeps) if of_weight else None,
+            None,
+        )
 
 
-def draw_into(keeps: Tensor, p: float) -> None:
-    """Fill ``keeps``, of any type, with zeros and ones as ``keep`` draws them."""
-    keeps.copy_(_drawn(keeps.shape, p))
-
-
-def _drawn(shape: torch.Size, p: float) -> Tensor:
-    """Zeros and ones in int16."""
-    count = shape.numel()
+def draw_into(keeps: Tensor, p: float) -> Tensor:
+    """Fill ``keeps``, of any type and on the CPU, with ones and, at rate p, zeros."""
+    count = keeps.numel()
     # From −2⁶³ without an upper end: all 64 bits, where random_() alone leaves the sign out.
     draws = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(1 << 63), None)
-    bits = draws.view(torch.int16)[:count].view(shape)
-    # Compared into its own type: into bool torch goes an element at a time, six times slower.
-    return torch.ge(bits, round(p * _LEVELS) - _LEVELS // 2, out=bits)
+    bits = draws.view(torch.int16)[:count].view(keeps.shape)
+    # Compared into its own type: into another torch goes an element at a time, six times slower.
+    return keeps.copy_(torch.ge(bits, round(p * _LEVELS) - _LEVELS // 2, out=bits))
 
 
 def _served(x: Tensor, p: float) -> bool:

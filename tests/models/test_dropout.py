@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from bertft.models.dropout import Dropout, drop, dropout, keep, take_over
+from bertft.models.dropout import Dropout, draw_into, drop_linear, dropout, take_over
 
 
 @pytest.mark.parametrize("p", [0.05, 0.1, 0.5])
 def test_dropout_keeps_the_right_share_at_random_places(p):
     torch.manual_seed(0)
-    mask = keep(torch.empty(1001, 999), p)
+    mask = draw_into(torch.empty(1001, 999), p)
     assert mask.unique().tolist() == [0.0, 1.0]
     count = mask.numel()
     assert abs(mask.mean().item() - (1 - p)) < 4 * (p * (1 - p) / count) ** 0.5
@@ -21,15 +21,57 @@ def test_dropout_keeps_the_right_share_at_random_places(p):
     for shift in (1, 2, 3, 4, 8, 999):  # four share one draw: they must not share their fate
         flat = off.flatten()
         assert abs((flat[shift:] * flat[:-shift]).mean() / variance) < 5 / count**0.5
-    assert not torch.equal(mask, keep(torch.empty(1001, 999), p))
+    assert not torch.equal(mask, draw_into(torch.empty(1001, 999), p))
     torch.manual_seed(0)
-    assert torch.equal(mask, keep(torch.empty(1001, 999), p)), "a seed repeats it"
+    assert torch.equal(mask, draw_into(torch.empty(1001, 999), p)), "a seed repeats it"
 
 
 def test_dropout_keeps_the_mean():
     torch.manual_seed(0)
-    z, factor = drop(torch.ones(500, 500), 0.1)
-    assert (z * factor).mean().item() == pytest.approx(1, abs=3e-3)
+    assert dropout(torch.ones(500, 500), 0.1).mean().item() == pytest.approx(1, abs=3e-3)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5])
+@pytest.mark.parametrize("trains", ["x", "weight", "x and weight"])
+def test_a_product_of_what_stays(p, trains):
+    """The values and gradients of F.linear(dropout(x), weight), in fp64."""
+    torch.manual_seed(1)
+    x, weight = torch.randn(7, 6, dtype=torch.float64), torch.randn(3, 6, dtype=torch.float64)
+    x.requires_grad_("x" in trains.split())
+    weight.requires_grad_("weight" in trains)
+    grad, results = torch.randn(7, 3, dtype=torch.float64), []
+    learnt = [each for each in (x, weight) if each.requires_grad]
+    for product in (
+        lambda: torch.nn.functional.linear(dropout(x, p), weight),
+        lambda: (lambda h, factor: h * factor)(*drop_linear(x, weight, p)),
+    ):
+        torch.manual_seed(2)
+        y = product()
+        results.append([y.detach(), *torch.autograd.grad(y, learnt, grad)])
+    for plain, ours in zip(*results, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-13)
+    assert results[0][0].abs().max() > 0
+
+
+def waiting(function):
+    """Bytes that wait for the backward pass of ``function``, its result left out."""
+    found = {}
+
+    def count(tensor):
+        found[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        result = function()
+    assert result is not None
+    return sum(found.values())
+
+
+def test_a_byte_an_element_waits():
+    x, weight = torch.randn(64, 32, requires_grad=True), torch.randn(4, 32, requires_grad=True)
+    assert waiting(lambda: dropout(x, 0.1)) == 64 * 32
+    two = waiting(lambda: [drop_linear(x, weight, 0.1) for _ in range(2)])
+    assert two == x.nbytes + weight.nbytes + 2 * 64 * 32, "layers that share x keep it once"
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5])

@@ -20,7 +20,7 @@ from bertft.methods.low_rank.dora import DoRA
 from bertft.methods.low_rank.dtypes import computing
 from bertft.methods.low_rank.lora import LoRA
 from bertft.methods.low_rank.svd_lora import SVDLoRA
-from bertft.models.dropout import drop
+from bertft.models.dropout import drop_linear, dropout
 
 __all__ = ["AdaptedLinear", "Adapter"]
 
@@ -57,12 +57,13 @@ class AdaptedLinear(nn.Module):
         # In two dimensions the sum below can be in place without a view in autograd's way.
         flat = computing(x).reshape(-1, self.in_features)
         y = F.linear(flat, self.weight, self.bias)
-        z, factor = drop(flat, self.dropout) if self.training and self.dropout else (flat, 1.0)
+        p = self.dropout if self.training else 0.0
         if any(isinstance(adapter, DoRA) for adapter in self.adapter.values()):
-            y = self._with_magnitudes(y, None if z is flat else z * factor, flat)
+            y = self._with_magnitudes(y, dropout(flat, p) if p else None, flat)
         else:
             down, up, scale = self._factors(y.dtype)
-            y = y.addmm_(F.linear(z, down), up, alpha=scale * factor)
+            h, factor = drop_linear(flat, down, p) if p else (F.linear(flat, down), 1.0)
+            y = y.addmm_(h, up, alpha=scale * factor)
         return y.view(*x.shape[:-1], self.out_features)
 
     def _factors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, float]:
