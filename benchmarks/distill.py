@@ -29,7 +29,7 @@ import torch
 from benchmarks.rounds import Work, interleave, machine
 from bertft.assembly.adapted import assemble
 from bertft.assembly.features import features_of
-from bertft.assembly.saved import open_saved
+from bertft.assembly.opened import open_saved
 from bertft.config.data import DataConfig
 from bertft.config.method import MethodConfig
 from bertft.config.model import ModelConfig

@@ -1,4 +1,4 @@
-"""A LoRA adapter's folder in peft's form, as a model that is ready to evaluate, or to be written.
+"""What a LoRA adapter's folder in peft's form holds, and what it does not tell.
 
     adapter_config.json          base, rank and scale by module (methods.low_rank.peft_form)
     adapter_model.safetensors    the updates, the head, whatever else was trained
@@ -19,24 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from bertft.assembly.adapted import Adapted
 from bertft.config.data import DataConfig
 from bertft.config.model import ModelConfig
 from bertft.errors import DataError, EnvironmentFailed, UsageError
-from bertft.methods.low_rank import export
-from bertft.methods.low_rank.peft_form import attach_peft, check_kind, own_name
-from bertft.methods.part import Group, Part
-from bertft.models.dropout import take_over
-from bertft.models.load import head_parameters, load_config, load_model, load_tokenizer
-from bertft.models.precision import Precision
-from bertft.models.runner import EncoderRunner
+from bertft.methods.low_rank.peft_form import check_kind, own_name
+from bertft.models.load import head_parameters, load_config, load_tokenizer
 from bertft.models.source import Source, find
 from bertft.runs.json_file import read_object
 from bertft.runs.tensors import read_tensors
 from bertft.tasks import TASKS, recognise
-from bertft.tasks.task import BaseTask
 
 __all__ = ["CONFIG", "OWN", "TASK_TYPES", "WEIGHTS", "AdapterFolder", "is_adapter"]
 
@@ -59,32 +51,6 @@ def is_adapter(folder: Path) -> bool:
     return (folder / CONFIG).is_file()
 
 
-class _Attached(Part):
-    """The updates of an adapter: trained elsewhere, and there to be run and folded."""
-
-    name = "low_rank"
-
-    def __init__(self, settings: Mapping[str, Any], tensors: dict[str, Tensor]) -> None:
-        self.settings, self.tensors = settings, tensors
-
-    def attach(self, model: nn.Module) -> None:
-        attach_peft(model, self.settings, self.tensors)
-
-    def groups(self, model: nn.Module) -> Iterator[Group]:
-        return iter(())
-
-    def counts(self, model: nn.Module) -> dict[str, int]:
-        kept = sum(
-            each.numel()
-            for layer in export.adapted_layers(model).values()
-            for each in layer.adapter.parameters()
-        )
-        return {"trainable": kept, "kept": kept, "exported": kept}
-
-    def fold(self, model: nn.Module) -> int:
-        return export.fold(model)
-
-
 class AdapterFolder:
     """What lies in ``folder``, read and checked; ``base`` takes the place of the base it names.
 
@@ -95,7 +61,7 @@ class AdapterFolder:
     def __init__(self, folder: Path, base: str | None = None) -> None:
         self.folder, self._file, self._given = folder, str(folder / CONFIG), base
         self.settings = read_object(folder / CONFIG)
-        with self._told():
+        with self.told():
             check_kind(self.settings)
         if not (folder / WEIGHTS).is_file():
             pickled = (folder / _PICKLED).is_file()
@@ -117,11 +83,11 @@ class AdapterFolder:
                 hint="Name it, as base=<folder or Hub id>, or there as base_model_name_or_path",
             )  # fmt: skip
         revision = None if self._given else self.settings.get("revision")
-        with self._told():
+        with self.told():
             return find(named, revision if isinstance(revision, str) else None)
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def told(self) -> Iterator[None]:
         """Errors about the base and the weights in the words of an adapter."""
         try:
             yield
@@ -155,7 +121,7 @@ class AdapterFolder:
         settings = self.model_settings
         if kept:
             settings.tokenizer = str(self.folder)
-        with self._told():
+        with self.told():
             tokenizer = load_tokenizer(settings)
         if self.settings.get("task_type") == "QUESTION_ANS":
             names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
@@ -168,7 +134,7 @@ class AdapterFolder:
         if "task" in self.facts:
             return self.facts["task"], self.facts["labels"]
         head = self._head()
-        with self._told():
+        with self.told():
             base, _ = load_config(self.model_settings, tokenizer, {})
         size = self._outputs(head, base, tokenizer)
         names: dict[int, str] = {number: f"LABEL_{number}" for number in range(size)}
@@ -202,7 +168,7 @@ class AdapterFolder:
         """Outputs of the head: the number with which the saved tensors fit the model."""
         import transformers
 
-        saved = self._shapes()
+        saved = self.shapes()
         builder = getattr(transformers, f"AutoModel{head}")
 
         def shapes(count: int) -> dict[str, torch.Size]:
@@ -222,34 +188,10 @@ class AdapterFolder:
             hint="Does the adapter belong to this base?",
         )  # fmt: skip
 
-    def _shapes(self) -> dict[str, torch.Size]:
+    def shapes(self) -> dict[str, torch.Size]:
         """Of whatever was saved whole."""
         named = {own_name(name): each.shape for name, each in self.tensors.items()}
         return {name: shape for name, shape in named.items() if name and ".lora_" not in name}
-
-    def open(self, task: BaseTask, tokenizer: Any, precision: Precision) -> Adapted:
-        """The base with the adapter beside its layers, placed, in evaluation mode."""
-        with self._told():
-            config, _ = load_config(self.model_settings, tokenizer, task.model_settings())
-            loaded = load_model(
-                self.model_settings, config, self.source, task.auto_class, fresh_head=False
-            )
-        model: Any = loaded.model
-        take_over(model)
-        part = _Attached(self.settings, self.tensors)
-        with self._told():
-            part.attach(model)
-        lacking = sorted(set(loaded.new) - set(self._shapes()))
-        if lacking:
-            raise DataError(
-                f"neither the adapter nor its base has weights for {', '.join(lacking[:3])}: it"
-                " would answer at random", where=str(self.folder),
-                hint="Save it with modules_to_save naming the head",
-            )  # fmt: skip
-        model.requires_grad_(False).eval()
-        precision.prepare(model, False)
-        runner = EncoderRunner(model, task.level)
-        return Adapted(task, tokenizer, model, [part], runner, precision, self.source)
 
 
 # Tasks of one head, told apart by what transformers' config says of it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bertft.assembly.saved import open_saved
+from bertft.assembly.opened import open_saved
 from bertft.errors import UsageError
 
 __all__ = ["merged_model"]

@@ -24,7 +24,7 @@ import numpy as np
 from bertft.assembly.calibrate import recorded
 from bertft.assembly.features import features_of
 from bertft.assembly.manifest import read_manifest, recorded_data
-from bertft.assembly.saved import open_saved
+from bertft.assembly.opened import open_saved
 from bertft.assembly.split_rows import split_rows
 from bertft.config.resumed import config_of_run
 from bertft.data.features import cache_folder

@@ -21,7 +21,8 @@ import numpy as np
 
 from bertft.assembly.features import features_of, key_parts, unlabelled_features
 from bertft.assembly.manifest import hardware
-from bertft.assembly.saved import Saved, open_saved
+from bertft.assembly.opened import open_saved
+from bertft.assembly.saved import Saved
 from bertft.config.messages import listing
 from bertft.data.features import tokenizer_hash
 from bertft.data.joined import JoinedTable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bertft.assembly.features import features_of
-from bertft.assembly.saved import open_asked
+from bertft.assembly.opened import open_asked
 from bertft.assembly.split_rows import recorded_fingerprint, split_rows
 from bertft.assembly.warn import warn
 from bertft.config.commands import EvalConfig

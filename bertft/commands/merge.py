@@ -6,13 +6,12 @@ from pathlib import Path
 
 from bertft.assembly.disk import writing
 from bertft.assembly.merged_folder import tell_threshold, write_beside
-from bertft.assembly.saved import not_finite, open_asked, open_saved
-from bertft.assembly.scores import check_rows, compared, difference, score
+from bertft.assembly.opened import open_asked, open_saved
+from bertft.assembly.saved import not_finite
 from bertft.assembly.warn import warn
 from bertft.config.commands import MergeConfig
 from bertft.errors import MergeRefused, UsageError
-from bertft.formats.card_of_saved import card_facts
-from bertft.formats.model_card import MergeCheck, model_card
+from bertft.formats.proof import Proof
 from bertft.formats.transformers_folder import new_folder, write_model
 
 __all__ = ["run"]
@@ -35,15 +34,14 @@ def _merge(config: MergeConfig, folder: Path, name: str) -> list[str]:
             f"{given} is no run: there is nothing to fold", where="run",
             hint="Give a folder that bertft train left, or a LoRA adapter's",
         )  # fmt: skip
-    adapted, counts = saved.adapted, saved.adapted.counts()
+    adapted = saved.adapted
     beside = not all(part.foldable for part in adapted.parts)
     if beside and config.prefix == "refuse":
         raise MergeRefused(
             "the run has a prefix, which no weights can hold", where=given,
             hint="Add prefix=beside: the rest is folded and the prefix kept beside the model",
         )  # fmt: skip
-    rows, kind = check_rows(saved)
-    before, metrics_before = score(saved, rows)
+    proof = Proof(saved)
     folded = adapted.fold()
     broken = not_finite(adapted.model)
     if broken is not None:
@@ -59,19 +57,11 @@ def _merge(config: MergeConfig, folder: Path, name: str) -> list[str]:
             delattr(adapted.model, module)
     write_model(folder, adapted.model, adapted.tokenizer, "")
     again = open_saved(str(folder), precision="fp32", device=config.device, data=saved.data)
-    after, metrics_after = score(again, rows)
-    change = difference(before, after, "merged model", str(given))
-    check = MergeCheck(len(rows), change, metrics_before, metrics_after, kind)
-    facts = card_facts(
-        saved, name, check, counts, pair="text_pair" in rows.columns,
+    line = proof.write(
+        folder, name, again, what="merged model", where=str(given),
         beside="prefix.safetensors" if beside else None,
     )  # fmt: skip
-    (folder / "README.md").write_text(model_card(facts), encoding="utf-8")
-    said = [
-        f"folded {folded} layers into {config.out}",
-        f"max |Δlogit| {change:.1e} on {len(rows)} {kind}"
-        f"{compared(adapted.task.metric, metrics_before, metrics_after)}",
-    ]
+    said = [f"folded {folded} layers into {config.out}", line]
     if beside:
         said.append(
             "the prefix lies beside the model: bertft eval and predict use it, plain transformers"

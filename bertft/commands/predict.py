@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from bertft.assembly.features import unlabelled_features
-from bertft.assembly.saved import open_asked
+from bertft.assembly.opened import open_asked
 from bertft.assembly.warn import warn
 from bertft.config.commands import PredictConfig
 from bertft.data.sources import load_inputs

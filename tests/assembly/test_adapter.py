@@ -18,7 +18,8 @@ from bertft.assembly.adapter_written import write_adapter
 from bertft.assembly.check_rows import made_rows
 from bertft.assembly.checkpoint import Facts
 from bertft.assembly.features import unlabelled_features
-from bertft.assembly.saved import Saved, open_asked, open_saved
+from bertft.assembly.opened import open_asked, open_saved
+from bertft.assembly.saved import Saved
 from bertft.assembly.scores import score
 from bertft.config.commands import MergeConfig
 from bertft.config.data import DataConfig

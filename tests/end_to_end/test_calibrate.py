@@ -12,7 +12,7 @@ from small_runs import QUICK, answers, crash, outcome, read, say, write_classes,
 from transformers import pipeline
 
 from bertft.assembly.check_rows import read_check_rows
-from bertft.assembly.saved import open_saved
+from bertft.assembly.opened import open_saved
 from bertft.assembly.scores import score
 from bertft.assembly.teacher import digest_of
 

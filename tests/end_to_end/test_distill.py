@@ -235,7 +235,7 @@ def test_a_run_goes_on_with_the_teacher_that_it_was_begun_with(place, copied, tr
 def test_a_teacher_below_the_students_start_is_told(trained):
     from bertft.assembly.comparison import warn_if_below
     from bertft.assembly.features import features_of
-    from bertft.assembly.saved import open_saved
+    from bertft.assembly.opened import open_saved
     from bertft.assembly.teacher import Hired
     from bertft.data.sources import load
 

@@ -1,0 +1,105 @@
+"""A LoRA adapter in peft's form as a model: its base with the updates beside the layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from bertft.assembly.adapted import Adapted
+from bertft.assembly.adapter import OWN, AdapterFolder
+from bertft.assembly.checkpoint import Facts
+from bertft.assembly.saved import Saved, check_finite, check_task, decide
+from bertft.config.data import DataConfig
+from bertft.errors import DataError
+from bertft.methods.low_rank import export
+from bertft.methods.low_rank.peft_form import attach_peft
+from bertft.methods.part import Group, Part
+from bertft.models.dropout import take_over
+from bertft.models.load import load_config, load_model, longest_input
+from bertft.models.precision import Precision, choose, resolve_device
+from bertft.models.runner import EncoderRunner
+from bertft.tasks import build as build_task
+from bertft.tasks.shared.encoding import check_max_length
+from bertft.tasks.task import BaseTask
+
+__all__ = ["open_adapter"]
+
+
+def open_adapter(
+    folder: Path, precision: str, device: str, data: DataConfig | None, base: str | None = None
+) -> Saved:
+    """A LoRA adapter in peft's form; what a foreign one does not tell is read off its head."""
+    found = AdapterFolder(folder, base)
+    tokenizer, facts = found.tokenizer(), found.facts
+    name, labels = found.task(tokenizer, data)
+    if data is not None:
+        check_task(data, name)
+    else:
+        data = replace(DataConfig(name=folder.name, task=name), **facts.get("answering", {}))
+    task = build_task(data, labels)
+    threshold = decide(task, facts.get("threshold"), folder / OWN)
+    adapted = _assembled(found, task, tokenizer, choose(precision, resolve_device(device)))
+    check_finite(folder, adapted)
+    longest = check_max_length(
+        data.max_length or facts.get("max_length"),
+        longest_input(adapted.model.config, tokenizer),
+        task.default_max_length,
+    )
+    return Saved(adapted, data, Facts(name, labels, longest, 0), folder, threshold=threshold)
+
+
+def _assembled(
+    found: AdapterFolder, task: BaseTask, tokenizer: Any, precision: Precision
+) -> Adapted:
+    """The base with the adapter beside its layers, placed, in evaluation mode."""
+    with found.told():
+        config, _ = load_config(found.model_settings, tokenizer, task.model_settings())
+        loaded = load_model(
+            found.model_settings, config, found.source, task.auto_class, fresh_head=False
+        )
+    model: Any = loaded.model
+    take_over(model)
+    part = _Attached(found.settings, found.tensors)
+    with found.told():
+        part.attach(model)
+    lacking = sorted(set(loaded.new) - set(found.shapes()))
+    if lacking:
+        raise DataError(
+            f"neither the adapter nor its base has weights for {', '.join(lacking[:3])}: it"
+            " would answer at random", where=str(found.folder),
+            hint="Save it with modules_to_save naming the head",
+        )  # fmt: skip
+    model.requires_grad_(False).eval()
+    precision.prepare(model, False)
+    runner = EncoderRunner(model, task.level)
+    return Adapted(task, tokenizer, model, [part], runner, precision, found.source)
+
+
+class _Attached(Part):
+    """The updates of an adapter: trained elsewhere, and there to be run and folded."""
+
+    name = "low_rank"
+
+    def __init__(self, settings: Mapping[str, Any], tensors: dict[str, Tensor]) -> None:
+        self.settings, self.tensors = settings, tensors
+
+    def attach(self, model: nn.Module) -> None:
+        attach_peft(model, self.settings, self.tensors)
+
+    def groups(self, model: nn.Module) -> Iterator[Group]:
+        return iter(())
+
+    def counts(self, model: nn.Module) -> dict[str, int]:
+        kept = sum(
+            each.numel()
+            for layer in export.adapted_layers(model).values()
+            for each in layer.adapter.parameters()
+        )
+        return {"trainable": kept, "kept": kept, "exported": kept}
+
+    def fold(self, model: nn.Module) -> int:
+        return export.fold(model)

@@ -1,0 +1,77 @@
+"""A merged or plain transformers folder as a model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from safetensors import safe_open
+
+from bertft.assembly.adapted import Adapted, assemble
+from bertft.assembly.checkpoint import Facts
+from bertft.assembly.merged_folder import THRESHOLD, fill_prefix, read_beside
+from bertft.assembly.saved import Saved, check_finite, check_task, decide
+from bertft.config.data import DataConfig
+from bertft.config.model import ModelConfig
+from bertft.errors import DataError, UsageError
+from bertft.methods.new_modules import NewModules
+from bertft.models.load import load_tokenizer, longest_input
+from bertft.models.precision import choose, resolve_device
+from bertft.models.source import Source
+from bertft.runs.json_file import read_object
+from bertft.tasks import build as build_task
+from bertft.tasks import recognise
+from bertft.tasks.shared.encoding import check_max_length
+
+__all__ = ["open_folder"]
+
+
+def open_folder(folder: Path, precision: str, device: str, data: DataConfig | None) -> Saved:
+    """A merged or plain transformers folder; a prefix that a merge put beside is attached."""
+    if any(folder.glob("*.onnx")) and not any(folder.glob("*.safetensors")):
+        raise UsageError(
+            "holds an ONNX graph and no weights that bertft runs", where=str(folder),
+            hint="onnxruntime runs it: its README.md has the lines",
+        )  # fmt: skip
+    told = read_object(folder / "config.json")
+    name, labels = recognise(told)
+    if data is not None:
+        check_task(data, name)
+    beside = read_beside(folder)
+    if data is None:
+        data = replace(DataConfig(name=folder.name, task=name), **beside.answering)
+    settings = ModelConfig(name=folder.name, path=str(folder))
+    tokenizer = load_tokenizer(settings)
+    task = build_task(data, labels)
+    threshold = decide(task, told.get(THRESHOLD), folder / "config.json")
+    source = Source(folder.name, "folder", str(folder.resolve()))
+    adapted = assemble(
+        source, settings, beside.method, task, tokenizer,
+        choose(precision, resolve_device(device)),
+    )  # fmt: skip
+    _check_head(folder, adapted)
+    if beside.prefix is not None:
+        fill_prefix(folder, adapted.model)
+    check_finite(folder, adapted)
+    adapted.model.eval()
+    taken = sum(part.positions for part in adapted.parts)
+    longest = check_max_length(
+        data.max_length or beside.max_length,
+        longest_input(adapted.model.config, tokenizer) - taken,
+        task.default_max_length,
+    )
+    return Saved(adapted, data, Facts(name, labels, longest, 0), folder, threshold=threshold)
+
+
+def _check_head(folder: Path, adapted: Adapted) -> None:
+    """DataError where the folder has no weights for its head: it would answer at random."""
+    kept: set[str] = set()
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "pt") as tensors:
+            kept |= set(tensors.keys())
+    new = next(part for part in adapted.parts if isinstance(part, NewModules)).new
+    if kept and not new <= kept:
+        raise DataError(
+            f"there are no weights for {', '.join(sorted(new - kept)[:3])}", where=str(folder),
+            hint="The folder is not whole, or its head was never trained",
+        )  # fmt: skip
