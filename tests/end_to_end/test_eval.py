@@ -104,7 +104,8 @@ def test_a_merged_folder_tells_its_task(trained, place, task):
         assert said.refused and f"Set data.task={task}" in said.err
         words.append(f"data.task={task}")
     own = read(run / "metrics.json")["validation"]
-    assert scores("run=merged", *words) == pytest.approx(own, abs=1e-5)
+    # After so few steps all scores are about one: a correlation of them shows every rounding.
+    assert scores("run=merged", *words) == pytest.approx(own, abs=1e-4)
 
 
 def test_a_run_knows_its_files_from_anywhere(place, monkeypatch):
