@@ -11,10 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
+import numpy as np
+import pyarrow as pa
+
 from bertft.assembly.features import unlabelled_features
 from bertft.assembly.opened import open_asked
 from bertft.assembly.warn import warn
 from bertft.config.commands import PredictConfig
+from bertft.data.features import FeatureTable
 from bertft.data.sources import load_inputs
 from bertft.errors import DataError, UsageError
 from bertft.runs.atomic import environment, temporary
@@ -47,12 +51,23 @@ def run(config: PredictConfig, _: Path) -> None:
         warn(f"{rows.source}: {count:,} × {reason} left out, and so without an answer")
     logits = predict_logits(adapted.runner, table, adapted.precision, prepare=adapted.task.asking)
     count = 0
+    # Answers may be fewer than rows then: each tells which it belongs to.
+    lines = _lines(table) if config.on_bad_row == "skip" else None
     with _output(config.output) as file:
         for answer in adapted.task.answers(logits, table):
+            if lines is not None:
+                answer = {"line": lines[count], **answer}
             file.write(json.dumps(answer, ensure_ascii=False) + "\n")
             count += 1
     if config.output != "-":
         print(f"{config.output}: {count:,} answers", file=sys.stderr)
+
+
+def _lines(table: FeatureTable) -> list[int]:
+    """Where the rows that have an answer stand in the input, in their order."""
+    rows = np.unique(table.gather("row", np.arange(len(table))))
+    lines: list[int] = table.rows.table.column("line").take(pa.array(rows)).to_pylist()
+    return lines
 
 
 @contextlib.contextmanager

@@ -171,9 +171,12 @@ def test_rows_without_an_answer_are_refused_or_told(place):
     said = say("predict", "run=run", stdin='{"text": ""}\n{"text": "a"}\n')
     assert said.refused and "stdin:1: empty text" in said.err and " on_bad_row=skip" in said.err
     words = ("predict", "run=run", "on_bad_row=skip")
-    said = say(*words, stdin='{"text": ""}\n{"text": "a"}\n')
-    assert len(answers(said)) == 1
-    assert said.err == "warning: stdin: 1 × empty text left out, and so without an answer\n"
+    said = say(*words, stdin='{"text": ""}\n{"text": "a"}\n\n{"text": ""}\n{"text": "b"}\n')
+    assert [each["line"] for each in answers(said)] == [2, 5], "a blank line is a line"
+    assert said.err == "warning: stdin: 2 × empty text left out, and so without an answer\n"
+    both = answers(say("predict", "run=run", stdin='{"text": "a"}\n{"text": "b"}\n'))
+    assert [each["label"] for each in both] == [each["label"] for each in answers(said)]
+    assert not any("line" in each for each in both)
 
 
 def test_the_threshold_of_several_labels(trained):
