@@ -25,7 +25,7 @@ from bertft.config.processes import place
 from bertft.errors import BertftError, EnvironmentFailed, Stopped, UsageError
 
 if TYPE_CHECKING:
-    from bertft.config.compose import Request
+    from bertft.config.session import Request
 
 __all__ = ["main"]
 
@@ -90,7 +90,8 @@ def _command(command: str, words: list[str]) -> int:
         print(command_page(command, _after(words, "--config-dir", "-cd")))
         return 0
     from bertft.config.command_line import rewrite
-    from bertft.config.compose import Request, compose, run
+    from bertft.config.compose import compose, run
+    from bertft.config.session import Request
 
     if place().size > 1 and command != "train":
         raise UsageError(

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from bertft.config.compose import Request
 from bertft.config.plan import plan
+from bertft.config.session import Request
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("docs/**/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])

@@ -20,9 +20,10 @@ from packaging.utils import canonicalize_name
 import bertft
 from bertft.config.command_line import rewrite
 from bertft.config.commands import COMMANDS
-from bertft.config.compose import Request, compose
+from bertft.config.compose import compose
 from bertft.config.folder import presets
 from bertft.config.plan import plan
+from bertft.config.session import Request
 from bertft.config.trackers import tracker_names
 
 ROOT = Path(bertft.__file__).parents[1]

@@ -23,9 +23,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from bertft.config.checks import check_whole
 from bertft.config.command_line import OPEN, split, unquoted
-from bertft.config.compose import register_schema, settings_of
+from bertft.config.compose import settings_of
 from bertft.config.messages import usage_error
 from bertft.config.plain import plain
+from bertft.config.session import register_schema
 from bertft.errors import BertftError, Stopped
 from bertft.reports.sweep import JOB_FILE
 from bertft.runs.json_file import read_object

@@ -7,17 +7,11 @@ settings_of(...) -> TrainConfig, EvalConfig, ...
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra import version
 from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_automatic_config_search_path
-from hydra.core.config_search_path import SearchPathQuery
-from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
@@ -27,50 +21,25 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from bertft.config.checks import File, check_file, check_whole, check_word
-from bertft.config.command_line import OPEN, opening, split
+from bertft.config.command_line import OPEN, split
 from bertft.config.commands import COMMANDS
-from bertft.config.folder import conf_dir, group_names
+from bertft.config.folder import group_names
 from bertft.config.hydra_errors import RENDERED, problem_of, relative
-from bertft.config.job_folder import register_resolver
 from bertft.config.messages import Problem, usage_error
-from bertft.config.parts import part_settings
 from bertft.config.plain import plain
 from bertft.config.resumed import resumed
+from bertft.config.session import Request, read_once, session
 
 __all__ = [
-    "Request",
     "attempt",
     "check_words",
     "compose",
     "compose_unchecked",
     "default_settings",
-    "register_schema",
     "run",
-    "session",
     "settings_of",
     "typed",
 ]
-
-
-@dataclass(frozen=True)
-class Request:
-    """A command with its overrides (already in Hydra's grammar) and its ``--config-dir``."""
-
-    command: str
-    overrides: tuple[str, ...]
-    config_dir: Path | None = None
-
-
-def register_schema() -> None:
-    """Put the dataclasses where the YAML files expect them: ``schema/<command>``."""
-    register_resolver()
-    store = ConfigStore.instance()
-    for command, cls in COMMANDS.items():
-        store.store(group="schema", name=command, node=cls, package="_global_")
-    for part in part_settings():
-        group = opening(f"method.{part}").lstrip("+").partition("=")[0]
-        filling: dict[str, Any] = {"method": {part: {}}}
-        store.store(group=group, name="yes", node=filling, package="_global_")
 
 
 def compose(request: Request) -> DictConfig:
@@ -141,11 +110,12 @@ def attempt(
     """The configuration as far as it can be composed, and what is wrong with it."""
     problems, bad, good = check_words(hydra, request, overrides)
     try:
-        files = list(_files(hydra, request, good))
-        in_files = [each for file in files for each in check_file(request.command, file)]
-        if in_files:
-            return None, [*problems, *in_files]
-        config = compose_unchecked(hydra, request, good, RunMode.RUN)
+        with read_once(hydra):
+            files = list(_files(hydra, request, good))
+            in_files = [each for file in files for each in check_file(request.command, file)]
+            if in_files:
+                return None, [*problems, *in_files]
+            config = compose_unchecked(hydra, request, good, RunMode.RUN)
         content = plain(config)
     except RENDERED as error:
         return None, [*problems, problem_of(error)]
@@ -200,11 +170,15 @@ def _presets(hydra: Hydra, request: Request, overrides: Sequence[str]) -> dict[s
     """Group → names of its presets, those of ``--config-dir`` and ``hydra.searchpath`` included."""
     loader: Any = hydra.config_loader
     path = [word for word in overrides if split(word)[1] == "hydra.searchpath"]
+    groups = {split(word)[1] for word in overrides} & set(group_names())
+    if not path and request.config_dir is None:  # no copy of all sources for each group
+        repository = loader.repository
+        return {each: repository.get_group_options(each, ObjectType.CONFIG) for each in groups}
     return {
         group: loader.get_group_options(
             group, ObjectType.CONFIG, config_name=request.command, overrides=path
         )
-        for group in {split(word)[1] for word in overrides} & set(group_names())
+        for group in groups
     }
 
 
@@ -237,26 +211,3 @@ def _files(hydra: Hydra, request: Request, overrides: Sequence[str]) -> Iterator
             OmegaConf.to_container(found.config, resolve=False),  # type: ignore[arg-type]
             default.config_path.rpartition("/")[0] or None,
         )
-
-
-@contextlib.contextmanager
-def session(request: Request) -> Iterator[Hydra]:
-    """Hydra with the YAML files and the schema that ``request`` composes from."""
-    version.setbase("1.3")
-    register_schema()
-    search_path = create_automatic_config_search_path(None, None, str(conf_dir()))
-    if request.config_dir is not None:
-        if not request.config_dir.is_dir():
-            raise usage_error(
-                [Problem("--config-dir", f"there is no folder {request.config_dir}", "")]
-            )
-        search_path.prepend(
-            "command-line",
-            f"file://{request.config_dir.resolve()}",
-            anchor=SearchPathQuery(provider="schema"),
-        )
-    GlobalHydra.instance().clear()
-    try:
-        yield Hydra.create_main_hydra2(request.command, search_path)
-    finally:
-        GlobalHydra.instance().clear()

@@ -15,9 +15,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from bertft.config.command_line import split
-from bertft.config.compose import Request, attempt, check_words, compose_unchecked, session
+from bertft.config.compose import attempt, check_words, compose_unchecked
 from bertft.config.hydra_errors import RENDERED, problem_of
 from bertft.config.messages import Problem, usage_error
+from bertft.config.session import Request, session
 
 __all__ = ["Job", "Plan", "plan"]
 

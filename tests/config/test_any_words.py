@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from bertft.config.command_line import rewrite
 from bertft.config.commands import COMMANDS
-from bertft.config.compose import Request, check_words, compose, session, typed
+from bertft.config.compose import check_words, compose, typed
 from bertft.config.folder import presets
 from bertft.config.plan import plan
 from bertft.config.schema import leaves, tree
+from bertft.config.session import Request, session
 from bertft.errors import UsageError
 
 GROUPS = ("method", "model", "data", "trainer", "experiment")

@@ -6,8 +6,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from bertft.config.command_line import rewrite
-from bertft.config.compose import Request, compose, typed
+from bertft.config.compose import compose, typed
 from bertft.config.resumed import config_of_run
+from bertft.config.session import Request
 from bertft.errors import DataError
 
 

@@ -7,8 +7,9 @@ from omegaconf import OmegaConf
 
 from bertft.config.command_line import rewrite
 from bertft.config.commands import COMMANDS
-from bertft.config.compose import Request, compose, typed
+from bertft.config.compose import compose, typed
 from bertft.config.folder import conf_dir, group_names, presets, summary
+from bertft.config.session import Request
 
 PRESETS = [(group, name) for group in group_names() for name in presets(group)]
 NEEDED = {

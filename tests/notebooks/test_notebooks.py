@@ -22,7 +22,8 @@ from safetensors.numpy import load_file
 
 import bertft
 from bertft.config.command_line import rewrite
-from bertft.config.compose import Request, compose
+from bertft.config.compose import compose
+from bertft.config.session import Request
 from bertft.reports.drawing.fonts import families, lacking
 
 nbclient = pytest.importorskip("nbclient")

@@ -1,0 +1,98 @@
+"""Hydra over our YAML files and the schema: what is composed from, and read once."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import version
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_automatic_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+
+from bertft.config.command_line import opening
+from bertft.config.commands import COMMANDS
+from bertft.config.folder import conf_dir
+from bertft.config.job_folder import register_resolver
+from bertft.config.messages import Problem, usage_error
+from bertft.config.parts import part_settings
+
+__all__ = ["Request", "read_once", "register_schema", "session"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A command with its overrides (already in Hydra's grammar) and its ``--config-dir``."""
+
+    command: str
+    overrides: tuple[str, ...]
+    config_dir: Path | None = None
+
+
+def register_schema() -> None:
+    """Put the dataclasses where the YAML files expect them: ``schema/<command>``."""
+    register_resolver()
+    _register(tuple(part_settings()))
+
+
+@functools.cache
+def _register(parts: tuple[str, ...]) -> None:
+    store = ConfigStore.instance()
+    for command, cls in COMMANDS.items():
+        store.store(group="schema", name=command, node=cls, package="_global_")
+    for part in parts:
+        group = opening(f"method.{part}").lstrip("+").partition("=")[0]
+        filling: dict[str, Any] = {"method": {part: {}}}
+        store.store(group=group, name="yes", node=filling, package="_global_")
+
+
+@contextlib.contextmanager
+def session(request: Request) -> Iterator[Hydra]:
+    """Hydra with the YAML files and the schema that ``request`` composes from."""
+    version.setbase("1.3")
+    register_schema()
+    search_path = create_automatic_config_search_path(None, None, str(conf_dir()))
+    if request.config_dir is not None:
+        if not request.config_dir.is_dir():
+            raise usage_error(
+                [Problem("--config-dir", f"there is no folder {request.config_dir}", "")]
+            )
+        search_path.prepend(
+            "command-line",
+            f"file://{request.config_dir.resolve()}",
+            anchor=SearchPathQuery(provider="schema"),
+        )
+    GlobalHydra.instance().clear()
+    try:
+        yield Hydra.create_main_hydra2(request.command, search_path)
+    finally:
+        GlobalHydra.instance().clear()
+
+
+@contextlib.contextmanager
+def read_once(hydra: Hydra) -> Iterator[None]:
+    """The files that are checked are those that are composed: Hydra would read them twice.
+
+    Once composed they are not as they were, so this serves one composition.
+    """
+    loader: Any = hydra.config_loader
+    read: dict[tuple[str, ...], Any] = {}
+    plainly = loader._parse_overrides_and_create_caching_repo
+
+    def once(config_name: str, overrides: list[str]) -> Any:
+        words = (config_name, *overrides)
+        if words not in read:
+            read[words] = plainly(config_name, overrides)
+        return read[words]
+
+    loader._parse_overrides_and_create_caching_repo = once
+    try:
+        yield
+    finally:
+        del loader._parse_overrides_and_create_caching_repo
