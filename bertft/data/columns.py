@@ -86,6 +86,9 @@ def find(columns: Asked, names: Sequence[str] | None, count: int, source: str) -
         for place, name in enumerate(needed)
     ]
     known = list(names or ())
+    for each in columns.optional:
+        if known.count(str(each)) > 1:
+            raise DataError(f"{known.count(str(each))} columns are called {each!r}", where=source)
     return places + [known.index(each) if each in known else None for each in columns.optional]
 
 

@@ -56,8 +56,14 @@ def _parsed(path: Path, encoding: str, source: str) -> Any:
                 f"not JSON ({error.msg} at column {error.colno})",
                 where=f"{source}:{error.lineno}", hint=_HINT,
             ) from error  # fmt: skip
-        except (UnicodeError, RecursionError) as error:
+        except UnicodeError as error:
+            raise DataError(
+                f"cannot be read ({error})", where=source, hint="Name it with data.encoding"
+            ) from error
+        except RecursionError as error:
             raise DataError(f"cannot be read ({error})", where=source) from error
+        except ValueError as error:  # Python reads no number of more than 4,300 digits
+            raise DataError("holds a number of too many digits", where=source) from error
 
 
 def _questions(content: Any, source: str) -> Iterator[tuple[str, Any, dict[str, Any]]]:

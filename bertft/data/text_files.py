@@ -31,10 +31,11 @@ def open_text(source: Path | BinaryIO, encoding: str, newline: str) -> TextIO:
     """
     try:
         info = codecs.lookup(encoding)
-        if not getattr(info, "_is_text_encoding", True):
+        if not _of_text(encoding):
             raise LookupError(encoding)
     except (LookupError, ValueError):
-        known = sorted({name.replace("_", "-") for name in encodings.aliases.aliases.values()})
+        names = {name for name in encodings.aliases.aliases.values() if _of_text(name)}
+        known = sorted(name.replace("_", "-") for name in names)
         raise DataError(
             f"there is no encoding {encoding!r}", where="data.encoding",
             hint=did_you_mean(encoding, known) or "For example utf-8, gb18030, cp1252",
@@ -45,6 +46,14 @@ def open_text(source: Path | BinaryIO, encoding: str, newline: str) -> TextIO:
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(source)) from error
     return io.TextIOWrapper(binary, name, errors="surrogateescape", newline=newline)
+
+
+def _of_text(encoding: str) -> bool:
+    """Not base64 and its like; those of other systems cannot be looked up."""
+    try:
+        return bool(getattr(codecs.lookup(encoding), "_is_text_encoding", True))
+    except LookupError:
+        return False
 
 
 def text_lines(file: TextIO, source: str, encoding: str) -> Iterator[str]:

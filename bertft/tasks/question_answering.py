@@ -40,6 +40,7 @@ from bertft.tasks.task import BaseTask, Encoder
 
 __all__ = ["Task"]
 
+_FEATURES = 2  # another number where features of the same rows become others
 _TARGETS = ("start_position", "end_position")
 
 
@@ -75,11 +76,15 @@ class Task(BaseTask):
         best = [f"best_{name}{what}" for name in ("exact", "f1") for what in ("", "_thresh")]
         return ("f1", "exact", *groups, *best, "loss")
 
+    @property
+    def choosing(self) -> tuple[str, ...]:
+        return tuple(name for name in self.metric_names if not name.endswith("_thresh"))
+
     def model_settings(self) -> dict[str, Any]:
         return {"num_labels": 2}
 
     def key(self) -> list[Any]:
-        return [self.name, self.config.stride]
+        return [self.name, _FEATURES, self.config.stride]
 
     def encoder(self, tokenizer: Any, max_length: int) -> Encoder:
         stride = self.config.stride

@@ -79,14 +79,14 @@ class BaseTask(ABC):
 
     def __init__(self, config: DataConfig, labels: Sequence[str] | None) -> None:
         self.config, self.labels = config, list(labels) if labels is not None else None
-        if config.metric is not None and config.metric not in self.metric_names:
-            near = nearest(config.metric, self.metric_names)
+        if config.metric is not None and config.metric not in self.choosing:
+            near = nearest(config.metric, self.choosing)
             classes = f" of {len(self.labels)} classes" if self.labels else ""
             raise UsageError(
                 f"{self.name}{classes} has no metric {config.metric!r}",
                 where="data.metric",
                 hint=f"{f'did you mean {near!r}? ' if near else ''}"
-                f"It has {', '.join(self.metric_names)}",
+                f"It has {', '.join(self.choosing)}",
             )
 
     @classmethod
@@ -106,6 +106,11 @@ class BaseTask(ABC):
 
         ``group/metric`` is that of a part of the whole, which has a table of its own.
         """
+
+    @property
+    def choosing(self) -> tuple[str, ...]:
+        """Those of them that can choose a checkpoint."""
+        return self.metric_names
 
     @property
     def metric(self) -> str:

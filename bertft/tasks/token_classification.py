@@ -19,6 +19,7 @@ from torch import Tensor
 from bertft.config.data import DataConfig
 from bertft.data.batch import Batch
 from bertft.data.tagging.schemes import Tag, parse, scheme_of
+from bertft.errors import DataError
 from bertft.runs.exhibits import Exhibit
 from bertft.tasks.shared.classes import class_names, class_numbers, listed_classes
 from bertft.tasks.shared.scores import log_softmax, precise, softmax
@@ -30,6 +31,7 @@ from bertft.tasks.tagging.scores import (
     entity_scores,
     score_names,
     scores_of_counts,
+    types_of,
 )
 from bertft.tasks.task import BaseTask, Encoder
 
@@ -48,6 +50,11 @@ class Task(BaseTask):
         self.classes = class_names(labels, self.name)
         self.scheme = scheme_of(self.classes)
         self.tags: list[Tag] = [parse(name, self.scheme) or ("I", name) for name in self.classes]
+        if "strict" in types_of(self.tags):
+            raise DataError(
+                "a type of entities is called 'strict', as scores are that follow the scheme",
+                where="data.label", hint="Call it otherwise",
+            )  # fmt: skip
         super().__init__(config, labels)
 
     @classmethod
@@ -62,6 +69,10 @@ class Task(BaseTask):
     @property
     def metric_names(self) -> tuple[str, ...]:
         return (*score_names(self.tags), "accuracy", "loss")
+
+    @property
+    def choosing(self) -> tuple[str, ...]:
+        return tuple(name for name in self.metric_names if not name.endswith("/support"))
 
     def model_settings(self) -> dict[str, Any]:
         return {

@@ -28,6 +28,7 @@ from bertft.errors import UsageError
 __all__ = ["Form"]
 
 _SHOWN = 40
+_DIGITS = 20
 
 
 class Form(RowForm):
@@ -126,26 +127,32 @@ def _records(value: Any, start: Any) -> list[Mapping[str, Any]]:
         return [{"text": each, "answer_start": at} for each, at in pairs]
     if isinstance(value, list) and all(isinstance(each, Mapping) for each in value):
         return value
-    raise Fault("answers of another form", f"answers is a {type(value).__name__}, not a list")
+    raise Fault(
+        "answers of another form",
+        "answers needs objects with text and answer_start"
+        if isinstance(value, list)
+        else f"answers is a {type(value).__name__}, not a list",
+    )
 
 
 def _answer(record: Mapping[str, Any], context: str) -> tuple[str, int]:
     """The text and its offset, where it does stand."""
     answer, start = text(record.get("text"), "answer"), record.get("answer_start")
-    if isinstance(start, str) and start.strip().isdecimal():
+    if isinstance(start, str) and start.strip().isdecimal() and len(start) < _DIGITS:
         start = int(start)
     if isinstance(start, float) and start.is_integer():  # a column with gaps
         start = int(start)
     if isinstance(start, bool) or not isinstance(start, int):
-        raise Fault("answer without an offset", f"answer_start is {start!r}, not a whole number")
+        told = _short(start) if isinstance(start, str) else repr(start)
+        raise Fault("answer without an offset", f"answer_start is {told}, not a whole number")
     if start < 0 or context[start : start + len(answer)] != answer:
-        stands = context[max(0, start) : max(0, start) + len(answer)]
+        stands = context[start : start + len(answer)] if start >= 0 else ""
         near = min(_places(context, answer), key=lambda place: abs(place - start), default=None)
         told = "it stands nowhere in the context" if near is None else f"it stands at {near}"
         raise Fault(
             "answer not at its offset",
-            f"the answer {_short(answer)} is not at offset {start}, where {_short(stands)} stands;"
-            f" {told}",
+            f"the answer {_short(answer)} is not at offset {start}"
+            f"{f', where {_short(stands)} stands' if stands else ''}; {told}",
         )
     return answer, start
 

@@ -62,6 +62,7 @@ def best_spans(
     ``lengths``, ``row`` [w]: the windows, those of a row side by side.
     """
     questions, windows = np.unique(row, return_counts=True)
+    longest = min(longest, int(lengths.max(initial=1)))  # no answer is longer than its window
     stops = np.cumsum(lengths, dtype=np.int64)
     firsts = stops - lengths
     nulls = logits[firsts].astype(np.float64).sum(1)
@@ -78,7 +79,8 @@ def best_spans(
         scores = _scores(logits[tokens], char_start[tokens] >= 0, longest)
         for question in range(start, stop):
             at, to = edges[question], edges[question + 1]
-            _settle(spans, question, scores[at - tokens.start : to - tokens.start],
+            _settle(spans, question, int(windows[question]),
+                    scores[at - tokens.start : to - tokens.start],
                     char_start[at:to], char_end[at:to])  # fmt: skip
     return questions, spans
 
@@ -111,12 +113,13 @@ def _scores(logits: np.ndarray, context: np.ndarray, longest: int) -> np.ndarray
 
 
 def _settle(
-    spans: Spans, question: int, scores: np.ndarray, begins: np.ndarray, ends: np.ndarray
-) -> None:
+    spans: Spans, question: int, windows: int, scores: np.ndarray,
+    begins: np.ndarray, ends: np.ndarray,
+) -> None:  # fmt: skip
     """Write the best span of one question, and the sum over its n best."""
     flat = scores.reshape(-1)
-    # Overlapping windows repeat a span; twice as many candidates leave enough different ones.
-    count = min(2 * N_BEST, flat.size)
+    # Each window repeats a span at most once: among so many there are n different ones.
+    count = min(windows * N_BEST, flat.size)
     top = np.argpartition(-flat, count - 1)[:count]
     top = top[np.lexsort((top, -flat[top]))]
     top = top[np.isfinite(flat[top])]

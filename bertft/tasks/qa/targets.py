@@ -1,21 +1,26 @@
 """Where an answer stands among the tokens of a window.
 
-    start = the last token that begins at or before the answer's first character
-    end   = the first token that ends at or after its last
+    start = the first token that ends after the answer's first character
+    end   = the last token that begins at or before its last
 
-A window that does not hold the whole answer points to its first token, [CLS], twice: here is no
-answer.
+so that an answer keeps to its own tokens where some of its characters have none (spaces, accents
+that stand alone), and of a character of several tokens, as bytes are, it takes them all.
+
+A window that does not hold all tokens of the answer points to its first token, [CLS], twice: here
+is no answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from bertft.tasks.qa.windows import Windows
 
 __all__ = ["positions"]
+
+_FAR = np.iinfo(np.int32).max
 
 
 def positions(
@@ -26,17 +31,29 @@ def positions(
     last = first + np.array([len(each[0]) if each else 0 for each in answers], np.int64)
     start = np.zeros(len(windows.row), np.int64)
     end = np.zeros(len(windows.row), np.int64)
+    # The characters that the answer's own tokens take, wherever the windows cut.
+    begin, stop = np.full(len(first), _FAR, np.int64), np.full(len(first), -1, np.int64)
+    for _, row, _, begins, ends in _contexts(windows):
+        if first[row] >= 0:
+            begin[row] = min(begin[row], begins[ends > first[row]].min(initial=_FAR))
+            stop[row] = max(stop[row], ends[begins < last[row]].max(initial=-1))
+    for window, row, inside, begins, ends in _contexts(windows):
+        if first[row] >= 0 and begins[0] <= begin[row] < stop[row] <= ends[-1]:
+            start[window] = inside[np.searchsorted(ends, first[row], side="right")]
+            end[window] = inside[np.searchsorted(begins, last[row], side="left") - 1]
+    return start, end
+
+
+_Context = tuple[int, int, np.ndarray, np.ndarray, np.ndarray]
+
+
+def _contexts(windows: Windows) -> Iterator[_Context]:
+    """(window, row, places of the context's tokens, their first characters, their last + 1)."""
     stops = np.cumsum(windows.input_ids.sizes)
     for window, row in enumerate(windows.row):
         stop = stops[window]
         place = slice(stop - windows.input_ids.sizes[window], stop)
         begins = windows.char_start.values[place]
         inside = np.flatnonzero(begins >= 0)
-        if first[row] < 0 or not len(inside):
-            continue
-        begins = begins[inside]
-        ends = windows.char_end.values[place][inside]
-        if begins[0] <= first[row] and last[row] <= ends[-1]:
-            start[window] = inside[np.searchsorted(begins, first[row], side="right") - 1]
-            end[window] = inside[np.searchsorted(ends, last[row], side="left")]
-    return start, end
+        if len(inside):
+            yield window, row, inside, begins[inside], windows.char_end.values[place][inside]

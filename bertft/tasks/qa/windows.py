@@ -10,6 +10,7 @@ context is tokenised once, however many questions a context has.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,8 +45,8 @@ class Frame:
 class Windows:
     """Windows in the order of rows: ``row`` [w]; ragged columns aligned with ``input_ids``.
 
-    ``char_start`` and ``char_end`` are the token's characters in the context, −1 for tokens that
-    are not of the context.
+    ``char_start`` and ``char_end`` are the token's characters in the context, with the accents
+    behind it that no token has; −1 for tokens that are not of the context.
     """
 
     row: np.ndarray
@@ -149,5 +150,20 @@ def _tokens(tokenizer: Any, texts: list[str]) -> dict[str, Tokens]:
             encodings = backend.encode_batch(part, add_special_tokens=False)
             for each, encoding in zip(part, encodings, strict=True):
                 offsets = np.asarray(encoding.offsets, np.int32).reshape(-1, 2)
-                found[each] = np.asarray(encoding.ids, np.int32), offsets
+                found[each] = np.asarray(encoding.ids, np.int32), _with_marks(each, offsets)
     return found
+
+
+def _with_marks(text: str, offsets: np.ndarray) -> np.ndarray:
+    """``offsets`` [n, 2] where a token takes the marks after it (accents) that no token has.
+
+    Tokenizers that strip accents drop them with their place: an answer would lack its last one.
+    """
+    if text.isascii() or not len(offsets):
+        return offsets
+    marks = [at for at, each in enumerate(text) if unicodedata.category(each) in ("Mn", "Me")]
+    for at in marks:  # ascending, so that each of several marks is taken after the one before it
+        ending = offsets[:, 1] == at
+        if not (offsets[:, 0] == at).any():
+            offsets[ending & (offsets[:, 0] < at), 1] = at + 1
+    return offsets

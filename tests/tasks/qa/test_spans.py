@@ -8,13 +8,13 @@ import pytest
 from bertft.tasks.qa.spans import N_BEST, best_spans
 
 
-def drawn(seed: int):
+def drawn(seed: int, step: int = 8):
     """Windows of a few questions that overlap by some tokens, logits for all tokens."""
     rng = np.random.default_rng(seed)
     rows, lengths, starts, ends = [], [], [], []
     for row in (0, 1, 3, 4):  # row 2 has no window
         size, asked = int(rng.integers(1, 40)), int(rng.integers(1, 5))
-        for at in range(0, max(1, size - 4), 8):
+        for at in range(0, max(1, size - 4), step):
             inside = np.arange(at, min(at + 12, size))
             rows.append(row)
             lengths.append(asked + 2 + len(inside) + 1)
@@ -51,10 +51,11 @@ def naive(logits, lengths, begins, ends, rows, longest):
     return result
 
 
-@pytest.mark.parametrize("longest", [1, 3, 30])
+@pytest.mark.parametrize("step", [8, 1])  # a span in two windows, or in twelve
+@pytest.mark.parametrize("longest", [1, 3, 30, 10**9])
 @pytest.mark.parametrize("seed", range(5))
-def test_equal_to_every_pair(seed, longest, monkeypatch):
-    data = drawn(seed)
+def test_equal_to_every_pair(seed, longest, step, monkeypatch):
+    data = drawn(seed, step)
     expected = naive(*data, longest)
     for cells in (4_000_000, 50):  # at once, and a question at a time
         monkeypatch.setattr("bertft.tasks.qa.spans._CELLS", cells)

@@ -118,3 +118,49 @@ def test_targets(bert_tokenizer):
         if a
     }
     assert read == {"the plot", "film", "good", "plot"}  # "lot" stands within a token
+
+
+def read_back(tokenizer, context, answers, max_length=64, stride=8):
+    """What the tokens that each answer is learnt as stand for, in each window that holds it."""
+    count = len(answers)
+    made = windows_of(tokenizer, ["good"] * count, [context] * count, max_length, stride)
+    start, end = positions(
+        made, [[each] for each in answers], [[context.index(a)] for a in answers]
+    )
+    first = np.cumsum(made.input_ids.sizes) - made.input_ids.sizes
+    return [
+        {
+            context[made.char_start.values[first[at] + start[at]] :
+                    made.char_end.values[first[at] + end[at]]]
+            for at in np.flatnonzero((made.row == row) & (start > 0))
+        }
+        for row in range(count)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("context", "answer", "tokens"),
+    [
+        ("a cafe\u0301 film", "cafe\u0301", "cafe\u0301"),  # accents are stripped, e and its own
+        ("a film cafe\u0301", "cafe\u0301", "cafe\u0301"),
+        ("a e\u0301\u0323 film", "e\u0301\u0323", "e\u0301\u0323"),
+        ("the  plot is bad", " plot", "plot"),
+        ("the plot is bad", "plot ", "plot"),
+        ("the plot ", "plot ", "plot"),
+        (" film is bad", " film", "film"),
+        ("a film\u200b is", "film\u200b", "film"),
+        ("a \u200bfilm is", "\u200bfilm", "film"),
+    ],
+)
+@pytest.mark.parametrize("name", ["bert_tokenizer", "roberta_tokenizer"])
+def test_an_answer_keeps_to_its_own_tokens(name, context, answer, tokens, request):
+    [found] = read_back(request.getfixturevalue(name), context, [answer])
+    assert {each.strip() for each in found} == {tokens} or (
+        name == "roberta_tokenizer" and {each.strip() for each in found} == {answer.strip()}
+    )
+
+
+def test_a_character_of_several_tokens_is_taken_whole(roberta_tokenizer):
+    context = "a 中 b 国"
+    assert len(roberta_tokenizer("中", add_special_tokens=False)["input_ids"]) > 1
+    assert read_back(roberta_tokenizer, context, ["中", "国", "中 b"]) == [{"中"}, {"国"}, {"中 b"}]
