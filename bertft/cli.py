@@ -100,8 +100,10 @@ def _command(command: str, words: list[str]) -> int:
     args = _parse(command, words)
     if args.multirun and command != "train":
         raise UsageError(f"{command} runs once", where="-m", hint="Only train sweeps")
-    if not args.multirun and "hydra.mode=MULTIRUN" in args.overrides:
-        raise UsageError("a sweep is asked for with -m", where="hydra.mode", hint="bertft train -m")
+    if args.shell_completion:
+        raise UsageError(
+            "--shell-completion stands alone", hint="For example bertft -sc install=bash"
+        )
     if args.multirun and (args.cfg is not None or args.info is not None):
         raise UsageError("--cfg and --info show one run", where="-m", hint="Leave out -m")
     if args.multirun and place().size > 1:
@@ -131,7 +133,7 @@ def _command(command: str, words: list[str]) -> int:
         except Exception as error:
             failed.append(error)
 
-    with _told():
+    with _logging_kept(), _told():
         run(request, prepare, task)
     if failed:
         raise failed[0]
@@ -222,21 +224,29 @@ def _told() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _program(name: str, words: list[str]) -> Iterator[None]:
-    """``sys.argv`` as Hydra reads it; HYDRA_FULL_ERROR lets errors through, unprinted.
-
-    What Hydra does to logging (--info and hydra.verbose add a handler) ends with it.
-    """
-    argv, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+def _logging_kept() -> Iterator[None]:
+    """What Hydra does to logging (--info, hydra.verbose, hydra/job_logging) ends with its job."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
-    sys.argv, os.environ["HYDRA_FULL_ERROR"] = [name, *words], "1"
     try:
         yield
     finally:
-        sys.argv = argv
+        for added in set(root.handlers) - set(handlers):
+            added.close()
         root.handlers[:] = handlers
         root.setLevel(level)
+
+
+@contextlib.contextmanager
+def _program(name: str, words: list[str]) -> Iterator[None]:
+    """``sys.argv`` as Hydra reads it; HYDRA_FULL_ERROR lets errors through, unprinted."""
+    argv, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = [name, *words], "1"
+    try:
+        with _logging_kept():
+            yield
+    finally:
+        sys.argv = argv
         if full is None:
             del os.environ["HYDRA_FULL_ERROR"]
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import subprocess
 import sys
@@ -222,10 +223,28 @@ def test_a_configuration_is_composed_once(train, monkeypatch):
     assert (folders, len(composed)) == ([True], 1)
 
 
-def test_sweeps_are_asked_for_by_their_flag(train, capsys):
+@pytest.mark.parametrize("word", ["hydra.mode=MULTIRUN", "++hydra.mode='MULTIRUN'"])
+def test_sweeps_are_asked_for_by_their_flag(train, capsys, word):
     train(lambda config, folder: pytest.fail("ran"))
-    assert main(["train", "hydra.mode=MULTIRUN", "seed=0,1"]) == 2
+    assert main(["train", word]) == 2
     assert "error: hydra.mode: a sweep is asked for with -m" in capsys.readouterr().err
+
+
+def test_logging_is_as_it_was(train, tmp_path):
+    root = logging.getLogger()
+    before = (list(root.handlers), root.level)
+    during = []
+    train(lambda config, folder: during.append((list(root.handlers), root.level)))
+    assert main(["train", "hydra/job_logging=default", "hydra.verbose=true"]) == 0
+    assert len(during[0][0]) == 2 and during[0][1] == logging.DEBUG, "console and file"
+    assert (list(root.handlers), root.level) == before
+    assert main(["train", "hydra/hydra_logging=default"]) == 0, "logging of Hydra's own"
+
+
+def test_completion_is_no_flag_of_a_command(train, capsys):
+    train(lambda config, folder: pytest.fail("ran"))
+    assert main(["train", "--shell-completion"]) == 2
+    assert "bertft -sc install=bash" in capsys.readouterr().err
 
 
 def test_stdout_belongs_to_the_command(train, capsys):

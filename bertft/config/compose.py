@@ -16,6 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import configure_log
 from hydra.errors import OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -56,13 +57,17 @@ def run(request: Request, prepare: Callable[[], None], task: Callable[[DictConfi
     """
     with session(request) as hydra:
         config = _sound(hydra, request)
+        if config.hydra.mode == RunMode.MULTIRUN:
+            raise usage_error([Problem("hydra.mode", "a sweep is asked for with -m", "")])
         prepare()
-        words: dict[str, Any] = {
-            "config_name": request.command,
-            "overrides": list(request.overrides),
-        }
-        hydra.compose_config = lambda **_: config  # type: ignore[method-assign]
-        hydra.run(task_function=task, **words)
+
+        def composed(with_log_configuration: bool = False, **_: Any) -> DictConfig:
+            if with_log_configuration:
+                configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+            return config
+
+        hydra.compose_config = composed  # type: ignore[assignment, method-assign]
+        hydra.run(request.command, task, list(request.overrides))
 
 
 def _sound(hydra: Hydra, request: Request) -> DictConfig:

@@ -9,6 +9,7 @@ from bertft.config.parts.prefix import Settings
 from bertft.methods.prefix import build
 from bertft.models.attention import blocks
 from bertft.models.attention.blocks import in_blocks
+from bertft.models.attention.call import Call, dense
 from bertft.models.dropout import share
 from bertft.models.runner import EncoderRunner
 
@@ -92,8 +93,37 @@ def test_dropout_keeps_its_share(block):
 @pytest.mark.parametrize("which", [0, 1, 2])
 def test_only_what_is_asked_for_has_a_gradient(block, which):
     tensors = [each.detach().requires_grad_(at == which) for at, each in enumerate(inputs())]
-    reference = plain(*tensors, None, 1.0)
-    compare(in_blocks(*tensors, None, 0.0, SCALE), reference, tensors[which])
+    ours = in_blocks(*tensors, None, 0.0, SCALE)
+    compare(ours, plain(*tensors, None, 1.0), tensors[which])
+    # Nothing is computed for the others either.
+    context = in_blocks(*tensors, None, 0.0, SCALE).grad_fn
+    assert context is not None
+    grads = blocks._Blocks.backward(context, torch.ones_like(ours))
+    assert [each is not None for each in grads[:3]] == [at == which for at in range(3)]
+
+
+@pytest.mark.parametrize("kinds", [("float32", "float32", "bfloat16"), ("float32",) * 3])
+def test_autocast(kinds):
+    """Some encoders turn queries and keys in fp32 beside values in bf16."""
+    tensors = [
+        each.detach().to(getattr(torch, kind)).requires_grad_()
+        for each, kind in zip(inputs(torch.float32), kinds, strict=True)
+    ]
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = in_blocks(*tensors, None, 0.0, SCALE)
+    assert ours.dtype == torch.bfloat16
+    expected = plain(*(each.double() for each in tensors), None, 1.0)
+    torch.testing.assert_close(ours.double(), expected, rtol=0, atol=3e-2)
+    ours.sum().backward()
+    assert [each.grad.dtype for each in tensors] == [each.dtype for each in tensors]
+
+
+def test_everything_dropped_is_nothing(monkeypatch):
+    """A rate of 1, which blocks do not know."""
+    monkeypatch.setattr(blocks, "LARGE", 1)
+    query, key, value = (each.detach() for each in inputs())
+    call = Call(query, key, value, None, 1.0, SCALE, None)
+    assert not dense(query, key, value, None, call).any()
 
 
 def test_the_backward_pass_waits_with_a_byte_a_pair(monkeypatch):

@@ -10,7 +10,7 @@ dropout's draws; the backward pass computes the weights from them again, one pro
 five that it needs (Dao et al. 2022, arXiv 2205.14135, §3.1 and appendix B.2, whose tiles of one
 row's softmax are not needed where a row fits in the cache).
 
-Equal to the plain products: the same operations on the same values in the same order.
+Equal to the plain products, but for the rounding of 1 / (1 − p), which multiplies V here.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ def in_blocks(
     ``mask``: True where a pair is seen, broadcast to [n, heads, t, u]; None: all are. Every query
     must see a key.
     """
+    if torch.is_autocast_enabled("cpu"):  # which does not see products into a given tensor
+        kind = torch.get_autocast_dtype("cpu")
+        query, key, value = query.to(kind), key.to(kind), value.to(kind)
     bias = None
     if mask is not None:
         zero = torch.zeros((), dtype=query.dtype)
