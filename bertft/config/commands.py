@@ -116,7 +116,9 @@ class PredictConfig:
     adapter: str | None = setting(None, _ADAPTER)
     base: str | None = setting(None, _BASE)
     input: str = setting(
-        "-", "A file (jsonl, csv, tsv, parquet, txt: a text a line); -: JSON lines on stdin."
+        "-",
+        "A file (jsonl, csv, tsv, parquet, txt: a text a line; of tokens conll, of questions"
+        " SQuAD's json too); -: JSON lines on stdin.",
     )
     output: str = setting("-", "A file, or - for stdout.")
     checkpoint: str = setting("best", "best, last or a step number.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bertft.config.messages import Problem, suggestion
+from bertft.config.messages import Problem, nearest, suggestion
 
 __all__ = ["missing_file"]
 
@@ -22,4 +22,7 @@ def missing_file(name: str, setting: str) -> Problem | None:
 
 
 def _nearest(name: str, folder: Path) -> str:
-    return suggestion(name, sorted(each.name for each in folder.iterdir() if each.is_file()))
+    """The file most like ``name``, else those of its kind."""
+    files = sorted(each.name for each in folder.iterdir() if each.is_file())
+    alike = [each for each in files if Path(each).suffix == Path(name).suffix]
+    return suggestion(name, files if nearest(name, files) else alike)

@@ -117,6 +117,12 @@ def _position(
             hint=f"Give {setting} as a position: {' or '.join(map(str, places))}",
         )  # fmt: skip
     near = nearest(name, shown)
+    if len(shown) == 1 and (inside := [each for each in ";\t|," if each in shown[0]]):
+        mark = "\\t" if inside[0] == "\t" else inside[0]
+        raise DataError(
+            f"{setting}: there is no column {name!r}, only one, {shown[0]!r}", where=source,
+            hint=f"Are its columns separated by {mark!r}? Then 'data.separator={mark}'",
+        )  # fmt: skip
     hint = f"Did you mean {near!r}?" if near is not None else f"Name it with {setting}=<column>"
     if shown != list(names):
         hint = "The names hold bytes outside the encoding: name the right one with data.encoding"

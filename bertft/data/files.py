@@ -74,7 +74,8 @@ def _separated(
         known = (*_SEPARATORS, *_JSON_LINES, *_PARQUET, *form.readers)
         raise DataError(
             f"{ending or 'no ending'} does not say how to read the file", where=bad.source,
-            hint=f"Known are {', '.join(known)}; any other with data.separator=<character>",
+            hint=f"Known are {', '.join(known)}; any other with data.separator=<character>; a task"
+            " has forms of its own, as data.task=token_classification reads .conll",
         )  # fmt: skip
     if separator in ("", '"', "\n", "\r"):
         raise DataError(f"{separator!r} cannot separate columns", where="data.separator")

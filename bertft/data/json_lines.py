@@ -50,7 +50,10 @@ def _objects(lines: Iterator[str], bad: BadRows) -> Iterator[tuple[int, dict[str
         try:
             content = json.loads(line)
         except (ValueError, RecursionError) as error:
-            bad.add(number, Fault("not JSON", f"not JSON ({error})"))
+            told = (
+                "; other forms are read from a file, input=<file>" if bad.source == "stdin" else ""
+            )
+            bad.add(number, Fault("not JSON", f"not JSON ({error}){told}"))
             continue
         if isinstance(content, dict):
             yield number, content

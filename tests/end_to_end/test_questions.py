@@ -240,7 +240,10 @@ BAD = {
         ["a.jsonl:2: question 'x': the answer 'Ada' is not at offset 3", "it stands at 7"],
     ),
     "an answer nowhere": ({"answer": "Bob", "answer_start": 7}, ["it stands nowhere"]),
-    "no offset": ({"answer": "Ada"}, ["answer_start is None, not a whole number"]),
+    "no offset": (
+        {"answer": "Ada", "context": "It was Ada, not Adam."},
+        ["the answer 'Ada' stands 2 times", "answer_start tells where it is meant"],
+    ),
     "an empty context": ({"context": " "}, ["a.jsonl:2: empty context"]),
     "an empty question": ({"question": ""}, ["a.jsonl:2: empty question"]),
     "a list": ({"question": ["who"]}, ["the question is a list, not a string"]),

@@ -3,10 +3,10 @@
     answers    {"text": [...], "answer_start": [...]} or [{"text", "answer_start"}, ...]
     answer, answer_start    the same of a row with one answer, flat; an empty answer is none
 
-An answer stands in the context, ``context[start : start + len(text)] == text``; a question
-without one is unanswerable. In the table ``label`` holds the answers' texts and ``start`` their
-offsets, those to learn from first. An answer marked ``offset_guessed`` is scored with, but its
-place is not learnt.
+An answer stands in the context, ``context[start : start + len(text)] == text``; one that stands
+there once needs no offset. A question without one is unanswerable. In the table ``label`` holds
+the answers' texts and ``start`` their offsets, those to learn from first. An answer marked
+``offset_guessed`` is scored with, but its place is not learnt.
 """
 
 from __future__ import annotations
@@ -142,6 +142,8 @@ def _answer(record: Mapping[str, Any], context: str) -> tuple[str, int]:
         start = int(start)
     if isinstance(start, float) and start.is_integer():  # a column with gaps
         start = int(start)
+    if start is None:
+        start = _only_place(answer, context)
     if isinstance(start, bool) or not isinstance(start, int):
         told = _short(start) if isinstance(start, str) else repr(start)
         raise Fault("answer without an offset", f"answer_start is {told}, not a whole number")
@@ -155,6 +157,18 @@ def _answer(record: Mapping[str, Any], context: str) -> tuple[str, int]:
             f"{f', where {_short(stands)} stands' if stands else ''}; {told}",
         )
     return answer, start
+
+
+def _only_place(answer: str, context: str) -> int:
+    """Where an answer without an offset stands. Fault unless there is one place."""
+    places = _places(context, answer)
+    if len(places) == 1:
+        return places[0]
+    told = f"stands {len(places)} times in the context: answer_start tells where it is meant"
+    raise Fault(
+        "answer without an offset",
+        f"the answer {_short(answer)} {told if places else 'stands nowhere in the context'}",
+    )
 
 
 def _places(context: str, answer: str) -> list[int]:
