@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from bertft.models.dropout import Dropout, draw_into, drop_linear, dropout, take_over
+from bertft.models.dropout import Dropout, _KeptLinear, draw_into, drop_linear, dropout, take_over
 
 
 @pytest.mark.parametrize("p", [0.05, 0.1, 0.5])
@@ -51,6 +51,9 @@ def test_a_product_of_what_stays(p, trains):
     for plain, ours in zip(*results, strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-13)
     assert results[0][0].abs().max() > 0
+    context = drop_linear(x, weight, p)[0].grad_fn  # and nothing is computed for the other
+    grads = _KeptLinear.backward(context, grad)
+    assert [each is not None for each in grads[:2]] == [x.requires_grad, weight.requires_grad]
 
 
 def waiting(function):
