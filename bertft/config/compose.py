@@ -113,17 +113,17 @@ def attempt(
     hydra: Hydra, request: Request, overrides: Sequence[str]
 ) -> tuple[DictConfig | None, list[Problem]]:
     """The configuration as far as it can be composed, and what is wrong with it."""
-    problems, bad, good = check_words(hydra, request, overrides)
-    try:
-        with read_once(hydra):
+    with read_once(hydra):
+        problems, bad, good = check_words(hydra, request, overrides)
+        try:
             files = list(_files(hydra, request, good))
             in_files = [each for file in files for each in check_file(request.command, file)]
             if in_files:
                 return None, [*problems, *in_files]
             config = compose_unchecked(hydra, request, good, RunMode.RUN)
-        content = plain(config)
-    except RENDERED as error:
-        return None, [*problems, problem_of(error)]
+            content = plain(config)
+        except RENDERED as error:
+            return None, [*problems, problem_of(error)]
     return config, [*problems, *check_whole(request.command, content, bad)]
 
 
@@ -175,15 +175,11 @@ def _presets(hydra: Hydra, request: Request, overrides: Sequence[str]) -> dict[s
     """Group → names of its presets, those of ``--config-dir`` and ``hydra.searchpath`` included."""
     loader: Any = hydra.config_loader
     path = [word for word in overrides if split(word)[1] == "hydra.searchpath"]
-    groups = {split(word)[1] for word in overrides} & set(group_names())
-    if not path and request.config_dir is None:  # no copy of all sources for each group
-        repository = loader.repository
-        return {each: repository.get_group_options(each, ObjectType.CONFIG) for each in groups}
     return {
         group: loader.get_group_options(
             group, ObjectType.CONFIG, config_name=request.command, overrides=path
         )
-        for group in groups
+        for group in {split(word)[1] for word in overrides} & set(group_names())
     }
 
 

@@ -87,8 +87,8 @@ def find(columns: Asked, names: Sequence[str] | None, count: int, source: str) -
     ]
     known = list(names or ())
     for each in columns.optional:
-        if known.count(str(each)) > 1:
-            raise DataError(f"{known.count(str(each))} columns are called {each!r}", where=source)
+        if known.count(each) > 1:
+            raise DataError(f"{known.count(each)} columns are called {each!r}", where=source)
     return places + [known.index(each) if each in known else None for each in columns.optional]
 
 

@@ -15,6 +15,7 @@ Equal to the plain products, but for the rounding of 1 / (1 − p), which multip
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,14 +32,16 @@ LARGE = 1 << 20
 
 _BLOCK = 1 << 18  # pairs of a block: 1 MB a buffer in fp32
 
+_Block = tuple[tuple[slice, slice], Tensor, Tensor]
+
 
 def in_blocks(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float, scale: float
 ) -> Tensor:
     """[n, heads, t, d] of queries [n, heads, t, d], keys and values [n, heads, u, d], on a CPU.
 
-    ``mask``: True where a pair is seen, broadcast to [n, heads, t, u]; None: all are. Every query
-    must see a key.
+    ``mask`` [n or 1, 1, t or 1, u]: True where a pair is seen; None: all are. Every query must see
+    a key.
     """
     if torch.is_autocast_enabled("cpu"):  # which does not see products into a given tensor
         kind = torch.get_autocast_dtype("cpu")
@@ -57,18 +60,14 @@ class _Blocks(torch.autograd.Function):
         bias: Tensor | None, p: float, scale: float,
     ) -> Tensor:  # fmt: skip
         query, key, value = (query * scale).contiguous(), key.contiguous(), value.contiguous()
-        (n, heads, t, _), u = query.shape, key.shape[2]
-        keeps = torch.empty((n, heads, t, u), dtype=torch.uint8) if p else None
+        pairs = (*query.shape[:3], key.shape[2])
+        keeps = torch.empty(pairs, dtype=torch.uint8) if p else None
         scaled = value * share(p) if p else value
         output = torch.empty_like(query)
-        weights = _Buffers(2, query, n, heads, t, u)
-        for at in _blocks(n, heads, t * u):
-            scores, normal = weights.of(at, query)
-            _weigh(query[at], key[at], None if bias is None else _part(bias, at), scores, normal)
+        for at, weights, _ in _weighed(query, key, bias):
             if keeps is not None:
-                draw_into(keeps[at], p)
-                normal.mul_(keeps[at])
-            torch.bmm(_flat(normal), _flat(scaled[at]), out=_flat(output[at]))
+                weights.mul_(draw_into(keeps[at], p))
+            torch.bmm(_flat(weights), _flat(scaled[at]), out=_flat(output[at]))
         ctx.save_for_backward(query, key, value, bias, keeps)
         ctx.p, ctx.scale = p, scale
         return output
@@ -78,25 +77,21 @@ class _Blocks(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, bias, keeps = ctx.saved_tensors
         of_query, of_key, of_value = ctx.needs_input_grad[:3]
-        (n, heads, t, _), u = query.shape, key.shape[2]
         grad = grad.contiguous() * share(ctx.p) if ctx.p else grad.contiguous()
         grads = [
             torch.empty_like(each) if needed else None
             for each, needed in ((query, of_query), (key, of_key), (value, of_value))
         ]
-        buffers = _Buffers(3, query, n, heads, t, u)
-        for at in _blocks(n, heads, t * u):
-            scores, normal, back = buffers.of(at, query)
-            _weigh(query[at], key[at], None if bias is None else _part(bias, at), scores, normal)
+        for at, weights, scores in _weighed(query, key, bias):
             out = _flat(grad[at])
             if of_query or of_key:
                 # With W the weights before dropout and G = (∂L/∂O · Vᵀ) ∘ keep / (1 − p):
                 # ∂L/∂scores = W ∘ (G − Σⱼ Gⱼ·Wⱼ).
-                torch.bmm(out, _flat(value[at]).transpose(1, 2), out=_flat(back))
+                torch.bmm(out, _flat(value[at]).transpose(1, 2), out=_flat(scores))
                 if keeps is not None:
-                    back.mul_(keeps[at])
+                    scores.mul_(keeps[at])
                 torch.ops.aten._softmax_backward_data.out(
-                    back, normal, -1, query.dtype, grad_input=scores
+                    scores, weights, -1, query.dtype, grad_input=scores
                 )
             if grads[0] is not None:
                 torch.bmm(_flat(scores), _flat(key[at]), out=_flat(grads[0][at]))
@@ -104,55 +99,37 @@ class _Blocks(torch.autograd.Function):
                 torch.bmm(_flat(scores).transpose(1, 2), _flat(query[at]), out=_flat(grads[1][at]))
             if grads[2] is not None:
                 if keeps is not None:
-                    normal.mul_(keeps[at])
-                torch.bmm(_flat(normal).transpose(1, 2), out, out=_flat(grads[2][at]))
+                    weights.mul_(keeps[at])
+                torch.bmm(_flat(weights).transpose(1, 2), out, out=_flat(grads[2][at]))
         if grads[0] is not None:
             grads[0].mul_(ctx.scale)
         return (*grads, None, None, None)
 
 
-def _weigh(
-    query: Tensor, key: Tensor, bias: Tensor | None, scores: Tensor, weights: Tensor
-) -> None:
-    """softmax(Q·Kᵀ + bias) into ``weights``; ``scores`` is overwritten."""
-    torch.bmm(_flat(query), _flat(key).transpose(1, 2), out=_flat(scores))
-    if bias is not None:
-        scores.add_(bias)
-    torch.ops.aten._softmax.out(scores, -1, False, out=weights)
+def _weighed(query: Tensor, key: Tensor, bias: Tensor | None) -> Iterator[_Block]:
+    """softmax(Q·Kᵀ + bias), a block at a time: its place, the weights, and the room of its scores.
 
-
-class _Buffers:
-    """Room for one block's pairs, ``count`` times, which every block takes over."""
-
-    def __init__(self, count: int, like: Tensor, n: int, heads: int, t: int, u: int) -> None:
-        rows, some = _sides(n, heads, t * u)
-        self.room = [like.new_empty(rows * some * t * u) for _ in range(count)]
-        self.pair = (t, u)
-
-    def of(self, at: tuple[slice, slice], like: Tensor) -> list[Tensor]:
-        """[rows, heads, t, u] of the block ``at``."""
-        shape = (*like[at].shape[:2], *self.pair)
-        size = shape[0] * shape[1] * shape[2] * shape[3]
-        return [each[:size].view(shape) for each in self.room]
+    Every block takes the two buffers [rows, heads, t, u] over from the one before it.
+    """
+    (n, heads, t, _), u = query.shape, key.shape[2]
+    rows, some = _sides(n, heads, t * u)
+    room = [query.new_empty(rows * some * t * u) for _ in range(2)]
+    for row in range(0, n, rows):
+        for head in range(0, heads, some):
+            at = slice(row, row + rows), slice(head, head + some)
+            shape = (*query[at].shape[:3], u)
+            scores, weights = (each[: math.prod(shape)].view(shape) for each in room)
+            torch.bmm(_flat(query[at]), _flat(key[at]).transpose(1, 2), out=_flat(scores))
+            if bias is not None:
+                scores.add_(bias[at[0]] if bias.shape[0] > 1 else bias)
+            torch.ops.aten._softmax.out(scores, -1, False, out=weights)
+            yield at, weights, scores
 
 
 def _sides(n: int, heads: int, pairs: int) -> tuple[int, int]:
     """How many rows and heads a block takes: whole rows, or else heads of one."""
     some = min(heads, max(1, _BLOCK // pairs))
     return (min(n, max(1, _BLOCK // (heads * pairs))), heads) if some == heads else (1, some)
-
-
-def _blocks(n: int, heads: int, pairs: int) -> Iterator[tuple[slice, slice]]:
-    rows, some = _sides(n, heads, pairs)
-    for row in range(0, n, rows):
-        for head in range(0, heads, some):
-            yield slice(row, row + rows), slice(head, head + some)
-
-
-def _part(bias: Tensor, at: tuple[slice, slice]) -> Tensor:
-    """The block's part of what is broadcast to [n, heads, t, u]."""
-    rows = at[0] if bias.shape[0] > 1 else slice(None)
-    return bias[rows, at[1] if bias.shape[1] > 1 else slice(None)]
 
 
 def _flat(block: Tensor) -> Tensor:

@@ -33,11 +33,12 @@ def positions(
     end = np.zeros(len(windows.row), np.int64)
     # The characters that the answer's own tokens take, wherever the windows cut.
     begin, stop = np.full(len(first), _FAR, np.int64), np.full(len(first), -1, np.int64)
-    for _, row, _, begins, ends in _contexts(windows):
+    contexts = list(_contexts(windows))
+    for _, row, _, begins, ends in contexts:
         if first[row] >= 0:
             begin[row] = min(begin[row], begins[ends > first[row]].min(initial=_FAR))
             stop[row] = max(stop[row], ends[begins < last[row]].max(initial=-1))
-    for window, row, inside, begins, ends in _contexts(windows):
+    for window, row, inside, begins, ends in contexts:
         if first[row] >= 0 and begins[0] <= begin[row] < stop[row] <= ends[-1]:
             start[window] = inside[np.searchsorted(ends, first[row], side="right")]
             end[window] = inside[np.searchsorted(begins, last[row], side="left") - 1]
