@@ -29,7 +29,7 @@ from bertft.config.hydra_errors import RENDERED, problem_of, relative
 from bertft.config.messages import Problem, usage_error
 from bertft.config.plain import plain
 from bertft.config.resumed import resumed
-from bertft.config.session import Request, read_once, session
+from bertft.config.session import Request, looked_at, read_once, session
 
 __all__ = [
     "attempt",
@@ -115,16 +115,29 @@ def attempt(
     """The configuration as far as it can be composed, and what is wrong with it."""
     with read_once(hydra):
         problems, bad, good = check_words(hydra, request, overrides)
+
+        def look(defaults: Any, repository: Any) -> None:
+            files = _files(defaults, repository)
+            if found := [each for file in files for each in check_file(request.command, file)]:
+                raise _InFiles(found)
+
         try:
-            files = list(_files(hydra, request, good))
-            in_files = [each for file in files for each in check_file(request.command, file)]
-            if in_files:
-                return None, [*problems, *in_files]
-            config = compose_unchecked(hydra, request, good, RunMode.RUN)
+            with looked_at(hydra, look):
+                config = compose_unchecked(hydra, request, good, RunMode.RUN)
             content = plain(config)
+        except _InFiles as error:
+            return None, [*problems, *error.problems]
         except RENDERED as error:
             return None, [*problems, problem_of(error)]
     return config, [*problems, *check_whole(request.command, content, bad)]
+
+
+class _InFiles(Exception):
+    """There is no use in composing what the files say: they have these problems."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__(problems)
+        self.problems = problems
 
 
 def compose_unchecked(
@@ -195,14 +208,12 @@ def _contradictions(overrides: Sequence[str]) -> list[Problem]:
     ]
 
 
-def _files(hydra: Hydra, request: Request, overrides: Sequence[str]) -> Iterator[File]:
+def _files(defaults: Any, repository: Any) -> Iterator[File]:
     """The YAML files that take part, those of Hydra and the schema left out."""
-    loader: Any = hydra.config_loader
-    defaults = loader.compute_defaults_list(request.command, list(overrides), RunMode.RUN)
-    for default in defaults.defaults:
+    for default in defaults:
         if default.config_path is None:
             continue
-        found = loader.repository.load_config(default.config_path)
+        found = repository.load_config(default.config_path)
         if found is None or found.is_schema_source or found.provider in ("hydra", "schema"):
             continue
         package = default.package or ""

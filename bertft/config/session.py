@@ -1,10 +1,10 @@
-"""Hydra over our YAML files and the schema: what is composed from, and read once."""
+"""Hydra over our YAML files and the schema: what is composed from, read once, and looked at."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from bertft.config.job_folder import register_resolver
 from bertft.config.messages import Problem, usage_error
 from bertft.config.parts import part_settings
 
-__all__ = ["Request", "read_once", "register_schema", "session"]
+__all__ = ["Request", "looked_at", "read_once", "register_schema", "session"]
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ def session(request: Request) -> Iterator[Hydra]:
 
 @contextlib.contextmanager
 def read_once(hydra: Hydra) -> Iterator[None]:
-    """The files that are checked are those that are composed: Hydra would read them twice.
+    """What the same words find is sought once: Hydra would seek it for each group that is named.
 
-    Once composed they are not as they were, so this serves one composition.
+    Once composed the files are not as they were, so this serves one composition.
     """
     loader: Any = hydra.config_loader
     read: dict[tuple[str, ...], Any] = {}
@@ -96,3 +96,24 @@ def read_once(hydra: Hydra) -> Iterator[None]:
         yield
     finally:
         del loader._parse_overrides_and_create_caching_repo
+
+
+@contextlib.contextmanager
+def looked_at(hydra: Hydra, look: Callable[[Any, Any], None]) -> Iterator[None]:
+    """``look(defaults, repository)`` before they are composed: the files that take part, in order.
+
+    To seek and read them first would take the time of composing once more. What ``look`` raises
+    ends the composition.
+    """
+    loader: Any = hydra.config_loader
+    plainly = loader._compose_config_from_defaults_list
+
+    def after_a_look(defaults: Any, repo: Any) -> Any:
+        look(defaults, repo)
+        return plainly(defaults=defaults, repo=repo)
+
+    loader._compose_config_from_defaults_list = after_a_look
+    try:
+        yield
+    finally:
+        del loader._compose_config_from_defaults_list
