@@ -64,7 +64,7 @@ class Adapted:
         }
 
     def fold(self) -> int:
-        """Fold what every part adds, and the temperature, into the weights; how many layers."""
+        """Fold what every part adds, and the temperature, into the weights; how many matrices."""
         self.fold_temperature()
         return sum(part.fold(self.model) for part in self.parts)
 

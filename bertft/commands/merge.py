@@ -61,10 +61,17 @@ def _merge(config: MergeConfig, folder: Path, name: str) -> list[str]:
         folder, name, again, what="merged model", where=str(given),
         beside="prefix.safetensors" if beside else None,
     )  # fmt: skip
-    said = [f"folded {folded} layers into {config.out}", line]
+    said = [_folded(folded, config.out), line]
     if beside:
         said.append(
             "the prefix lies beside the model: bertft eval and predict use it, plain transformers"
             " does not"
         )
     return said
+
+
+def _folded(matrices: int, out: str) -> str:
+    if matrices == 0:
+        return f"wrote the weights that were trained to {out}: there is no update to fold"
+    what = "weight matrix" if matrices == 1 else "weight matrices"
+    return f"folded the updates of {matrices} {what} into {out}"

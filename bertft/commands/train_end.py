@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,7 @@ from bertft.assembly.warn import warn
 from bertft.commands.run_report import report_on
 from bertft.commands.train_job import TrainJob
 from bertft.listeners.log_file import LogFile
-from bertft.reports.tables import (
-    group_table,
-    result_lines,
-    result_table,
-)
+from bertft.reports.tables import group_table, result_lines, result_table
 from bertft.runs.atomic import environment
 from bertft.training.evaluate import evaluate
 from bertft.training.memory import PeakMemory
@@ -87,8 +85,15 @@ def finish(job: TrainJob, memory: PeakMemory) -> None:
             job.console.print(details)
     beside = any(not part.foldable for part in adapted.parts)
     report = _report(job, metrics)
-    for line in result_lines(metrics, job.place.path, prefix=beside, report=report):
+    merged = next(name for name in _names("merged") if not Path(name).exists())
+    told = result_lines(metrics, job.place.path, prefix=beside, report=report, merged=merged)
+    for line in told:
         print(line)
+
+
+def _names(name: str) -> Iterator[str]:
+    yield name
+    yield from (f"{name}-{number}" for number in itertools.count(2))
 
 
 def _report(job: TrainJob, metrics: dict[str, Any]) -> Path | None:

@@ -156,6 +156,8 @@ def _unknown(root: Node, parent: Node, key: str) -> Problem:
     """The nearest setting: beside it, else anywhere by its own name."""
     prefix = f"{parent.path}." if parent.path else ""
     wrong = key.removeprefix(prefix).partition(".")[0]
+    if key == "run" and "resume" in root.children:  # what every other command calls it
+        return Problem(key, "unknown setting", "To go on with a run, write resume=")
     close = nearest(wrong, parent.children)
     if close is None or parent is root:
         last = key.rpartition(".")[2]

@@ -102,5 +102,5 @@ class Part(ABC):
         return iter(())
 
     def fold(self, model: nn.Module) -> int:
-        """Fold into the base weights in fp32 and remove itself; the number of layers folded."""
+        """Fold into the base weights in fp32 and remove itself; the number of matrices folded."""
         return 0

@@ -103,10 +103,12 @@ def result_lines(
     *,
     prefix: bool = False,
     report: Path | None = None,
+    merged: str = "merged",
 ) -> list[str]:
     """The result in sentences, where it lies, and the commands that go on from there.
 
     ``prefix``: the run has one, which merge keeps beside the model. ``report``: its page, if any.
+    ``merged``: where to merge to.
     """
     best, test, train = metrics["best"], metrics.get("test"), metrics["train"]
     lines = []
@@ -126,11 +128,11 @@ def result_lines(
     if report is not None:
         lines.append(f"report: {report}")
     lines.append("next:")
-    run = shlex.quote(f"run={folder}")
+    run, out = shlex.quote(f"run={folder}"), shlex.quote(f"out={merged}")
     return [
         *lines,
         f"  bertft eval {run}",
-        f"  bertft merge {run} out=merged{' prefix=beside' if prefix else ''}",
+        f"  bertft merge {run} {out}{' prefix=beside' if prefix else ''}",
         f"  bertft predict {run} input=new.jsonl output=answers.jsonl",
     ]
 

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bertft.data.batch import Batch
-from bertft.errors import UsageError
+from bertft.errors import DataError, UsageError
 from bertft.runs.exhibits import Exhibit
 from bertft.tasks.masking.encoding import encode_plain
 from bertft.tasks.masking.exhibits import exhibits
@@ -131,8 +131,13 @@ class Task(BaseTask):
         return float((one[:, 2] == other[:, 2]).mean())
 
     def metrics(self, logits: np.ndarray, features: Any) -> dict[str, float]:
-        """From ``outputs``; NaN, which never wins, of no tokens or where a loss is not finite."""
-        if len(logits) == 0 or not np.isfinite(logits).all():
+        """From ``outputs``; NaN, which never wins, of infinite losses. DataError of no token."""
+        if len(logits) == 0:
+            raise DataError(
+                "there is no token to guess", where=features.rows.source,
+                hint="Every token is special or unknown: take texts in the tokenizer's script",
+            )  # fmt: skip
+        if not np.isfinite(logits).all():
             return dict.fromkeys(self.metric_names, float("nan"))
         loss, right = logits[:, :2].astype(np.float64).mean(0).tolist()
         return {"perplexity": float(np.exp(loss)), "accuracy": right, "loss": loss}

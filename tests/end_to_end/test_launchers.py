@@ -82,11 +82,12 @@ def test_a_sweep(launcher, launched, place):
     """One job fails and one ends as it does alone, even if a queue took it back in between."""
     words = [
         *QUICK[:-1], *write_task(place, "classification"), "quiet=true", "method=lora",
-        "trainer.steps=300", "trainer.evaluate_every=100",
+        "trainer.evaluate_every=40",
     ]  # fmt: skip
+    taken_back = launcher == "submitit_local" and sys.platform.startswith("linux")
+    words.append(f"trainer.steps={200 if taken_back else 40}")  # time enough to be taken back
     before = {path.name for path in place.iterdir()}
     process = launched(launcher, *words, *JOBS, "hydra.sweep.dir=many")
-    taken_back = launcher == "submitit_local" and sys.platform.startswith("linux")
     if taken_back:
         take_back(process, place / "many", "data.max_length=32")
     out, err = process.communicate(timeout=300)

@@ -95,7 +95,7 @@ def test_the_logits_stay(merged, name):
     _, _, said = merged[name]
     assert said.status == 0, said
     assert float(re.search(r"max \|Δlogit\| (\S+) on 64", said.out)[1]) <= 1e-5
-    assert re.search(r"^folded 12 layers into ", said.out)
+    assert re.search(r"^folded the updates of 12 weight matrices into ", said.out)
     assert said.err == ""
 
 

@@ -1,4 +1,4 @@
-"""SIGKILL at moments that nobody chose, and between two forward passes: it ends the same.
+"""SIGKILL before every write, at moments that nobody chose, between two passes: the same end.
 
 Asked for with -m long; test_resume.py has the short form.
 """
@@ -78,6 +78,18 @@ def test_many_moments(place, method, trained, capsys):
     with capsys.disabled():
         print(f"\n{method}: {struck} of {tried} kills struck; all ended the same")
     assert struck >= 11
+
+
+@pytest.mark.long
+def test_before_every_write(place, trained, capsys):
+    """From the first file of the run to its last; a resume is asked for as after any crash."""
+    words = [*words_of(place, "lora", trained), "trainer.steps=8", "trainer.micro_batch=8"]
+    (once,) = crash([([*words, "hydra.run.dir=once"], None)])
+    faults = [f"SIGKILL:{number}" for number in range(1, len(once["points"]) + 1)]
+    struck, tried = killed_runs(place, words, faults)
+    with capsys.disabled():
+        print(f"\n{struck} of {tried} points struck; all ended the same")
+    assert struck == tried > 60
 
 
 @pytest.mark.long

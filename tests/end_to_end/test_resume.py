@@ -45,9 +45,8 @@ METHODS = {
 KILLS = {
     # (the write point, which time it is met): before the run is begun, in a save, after it
     "lora": [
-        ("create check_rows.jsonl", 1), ("rename base", 1), ("create config.yaml", 1),
-        ("rename manifest.json", 1), ("create .step-4", 1), ("write adapter.safetensors", 2),
-        ("rename step-8", 1), ("rename last", 2), ("remove", 1), ("create metrics.json", 1),
+        ("create check_rows.jsonl", 1), ("rename base", 1), ("rename manifest.json", 1),
+        ("create .step-4", 1), ("remove", 1), ("create metrics.json", 1),
     ],
     "svd_lora": [
         ("forward", 14),  # between two passes of step 7, while the budget is on its way

@@ -96,5 +96,8 @@ def test_mistakes_are_told_at_once(place):
     assert "data.scheme: means nothing for task=classification" in said.err
     assert "data.masked_share: means nothing for task=classification" in said.err
     (place / "a.txt").write_text("a b\n" * 30, encoding="utf-8")
+    words = ("data=text", "data.train=a.txt", "trainer.steps=1", "report=false")
+    said = say("train", *words, "model=tiny", "hydra.run.dir=run")
+    assert said.status == 0 and "has no head for masked_lm: it begins at random" in said.err
     said = say("train", "data=text", "data.train=a.txt", "data.labels=[a,b]", "model=tiny")
     assert said.refused and "data.labels: means nothing for task=masked_lm" in said.err

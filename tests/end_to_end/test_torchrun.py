@@ -36,7 +36,7 @@ def runs(tmp_path_factory):
     """The folder, and what became of the runs that the tests look at."""
     place = tmp_path_factory.mktemp("ranks")
     words = [*WORDS, *write_task(place, "classification"), "quiet=true"]
-    long = [*words, "trainer.steps=40", "report=false"]
+    long = [*words, "trainer.steps=28", "report=false"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         patch.setenv("BERTFT_CACHE", str(place / "rows"))

@@ -92,6 +92,10 @@ def test_the_result_in_sentences():
     ]
 
 
+def test_a_merge_is_offered_where_there_is_room():
+    assert "  bertft merge run=x out=merged-2" in result_lines(METRICS, "x", merged="merged-2")
+
+
 @pytest.mark.parametrize("prefix", [False, True])
 def test_merging_a_prefix_is_asked_for(prefix):
     lines = result_lines({**METRICS, "test": None}, "outputs/中文", prefix=prefix)

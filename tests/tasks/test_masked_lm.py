@@ -14,6 +14,7 @@ from transformers import BertConfig, BertForMaskedLM
 from bertft.data.batch import collate
 from bertft.data.features import featurize
 from bertft.data.rows import Rows
+from bertft.errors import DataError
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
 from bertft.models.sequences import LAYOUTS
@@ -145,6 +146,14 @@ def test_perplexity_is_that_of_transformers_loss_and_is_the_same_again(task, tab
     assert found["loss"] == pytest.approx(np.mean(losses), abs=1e-5)
     assert found["perplexity"] == pytest.approx(np.exp(found["loss"]))
     assert task.better(found["perplexity"], found["perplexity"] + 1)
+
+
+def test_rows_without_a_token_to_guess_have_no_perplexity(task, model, bert_tokenizer):
+    unknown = Rows(pa.table({"text": ["😀 😎", "😀"], "line": [1, 2]}), "smileys.txt")
+    table = featurize(unknown, task.encoder(bert_tokenizer, 9), [], None)
+    with pytest.raises(DataError, match="no token to guess") as told:
+        evaluate(EncoderRunner(model, "token"), task, table, CPU)
+    assert told.value.where == "smileys.txt"
 
 
 def test_a_teacher_is_learnt_from_at_the_chosen_places(task, table, model):
