@@ -77,19 +77,29 @@ def find(columns: Asked, names: Sequence[str] | None, count: int, source: str) -
     """Positions of the asked columns among ``count``, of which ``names`` (None: no header).
 
     None for an optional one that is not there. Raises DataError with the nearest name, or the
-    positions that there are.
+    positions that there are, for each that is missing.
     """
     columns = columns.among(names)
-    needed = columns.text + columns.label
-    places: list[int | None] = [
-        _position(name, names, count, columns.setting(place), source)
-        for place, name in enumerate(needed)
-    ]
+    places: list[int | None] = []
+    wrong: list[DataError] = []
+    for place, name in enumerate(columns.text + columns.label):
+        try:
+            places.append(_position(name, names, count, columns.setting(place), source))
+        except DataError as error:
+            wrong.append(error)
+    if wrong:
+        raise _together(wrong) if names is not None and count > 1 else wrong[0]
     known = list(names or ())
     for each in columns.optional:
         if known.count(each) > 1:
             raise DataError(f"{known.count(each)} columns are called {each!r}", where=source)
     return places + [known.index(each) if each in known else None for each in columns.optional]
+
+
+def _together(wrong: Sequence[DataError]) -> DataError:
+    if len(wrong) == 1:
+        return wrong[0]
+    return DataError(f"{len(wrong)} things are wrong:" + "".join(f"\n  {each}" for each in wrong))
 
 
 def _position(
