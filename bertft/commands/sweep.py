@@ -17,6 +17,7 @@ from bertft.config.job_folder import job_folder
 from bertft.config.messages import Problem, usage_error
 from bertft.config.plain import plain
 from bertft.config.plan import Job, Plan
+from bertft.config.tasks import LOWER_IS_BETTER
 from bertft.errors import BertftError, Stopped, SweepFailed, UsageError
 from bertft.reports.sweep import JOB_FILE, lines_of, read_jobs, show, write
 from bertft.training.signals import EndingSignal
@@ -50,7 +51,7 @@ def sweep(planned: Plan, launch: Callable[[Any], None]) -> int:
     except _Lost as one:
         lost = f" ({one})"
     results = read_jobs(folder)
-    lines = lines_of(results, _lower_is_better())
+    lines = lines_of(results, LOWER_IS_BETTER)
     write(folder, lines)
     show(lines)
     if stopped is not None:
@@ -117,9 +118,3 @@ def _names(jobs: Sequence[Job]) -> set[str]:
             [Problem("-m", f"two combinations are the same run ({shown})", "Give each value once")]
         )
     return set(names)
-
-
-def _lower_is_better() -> frozenset[str]:
-    from bertft.tasks.task import BaseTask
-
-    return BaseTask.lower_is_better

@@ -1,4 +1,4 @@
-"""Hydra over our YAML files and the schema: what is composed from, read once, and looked at."""
+"""Hydra over our YAML files and the schema: what is composed from, looked at on its way."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bertft.config.job_folder import register_resolver
 from bertft.config.messages import Problem, usage_error
 from bertft.config.parts import part_settings
 
-__all__ = ["Request", "looked_at", "read_once", "register_schema", "session"]
+__all__ = ["Request", "looked_at", "register_schema", "session"]
 
 
 @dataclass(frozen=True)
@@ -73,29 +73,6 @@ def session(request: Request) -> Iterator[Hydra]:
         yield Hydra.create_main_hydra2(request.command, search_path)
     finally:
         GlobalHydra.instance().clear()
-
-
-@contextlib.contextmanager
-def read_once(hydra: Hydra) -> Iterator[None]:
-    """What the same words find is sought once: Hydra would seek it for each group that is named.
-
-    Once composed the files are not as they were, so this serves one composition.
-    """
-    loader: Any = hydra.config_loader
-    read: dict[tuple[str, ...], Any] = {}
-    plainly = loader._parse_overrides_and_create_caching_repo
-
-    def once(config_name: str, overrides: list[str]) -> Any:
-        words = (config_name, *overrides)
-        if words not in read:
-            read[words] = plainly(config_name, overrides)
-        return read[words]
-
-    loader._parse_overrides_and_create_caching_repo = once
-    try:
-        yield
-    finally:
-        del loader._parse_overrides_and_create_caching_repo
 
 
 @contextlib.contextmanager

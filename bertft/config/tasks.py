@@ -1,7 +1,8 @@
-"""The names of the tasks: the modules of ``bertft/tasks``, found without importing any of them.
+"""What can be said of tasks without importing any, for torch comes with each.
 
-Every module there is a task except ``task``, the contract; what tasks share lies in sub-packages.
-So a new task is one new file, and ``data.task`` admits its name.
+Their names are those of the modules of ``bertft/tasks``: every one is a task except ``task``, the
+contract; what tasks share lies in sub-packages. So a new task is one new file, and ``data.task``
+admits its name.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import pkgutil
 from pathlib import Path
 
-__all__ = ["task_names"]
+__all__ = ["LOWER_IS_BETTER", "task_names"]
+
+LOWER_IS_BETTER = frozenset({"loss", "mse", "perplexity"})
 
 _FOLDER = Path(__file__).parents[1] / "tasks"
 _CONTRACT = "task"

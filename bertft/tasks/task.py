@@ -19,6 +19,7 @@ from torch import Tensor
 from bertft.config.data import DataConfig
 from bertft.config.loss import LossConfig
 from bertft.config.messages import Problem, nearest
+from bertft.config.tasks import LOWER_IS_BETTER
 from bertft.data.bad_rows import Fault
 from bertft.data.batch import Batch
 from bertft.errors import UsageError
@@ -70,7 +71,7 @@ class BaseTask(ABC):
     # Whether its head trains as a new module even where the checkpoint has it.
     fresh_head: ClassVar[bool] = True
     supervised: ClassVar[bool] = True  # whether it learns from labels that the rows must have
-    lower_is_better: ClassVar[frozenset[str]] = frozenset({"loss", "mse", "perplexity"})
+    lower_is_better: ClassVar[frozenset[str]] = LOWER_IS_BETTER
 
     # The probability that decides (multi_label: from which a label is given, or one for each label;
     # classification of two: from which the second is given; question_answering: above which there

@@ -5,9 +5,11 @@
          "jobs": [{"words": [...], "fault": null | "<signal>:<number>", "ranks": n}, ...]}
 
 A child runs ``bertft.cli.main(words)``; before the numbered write point the signal is sent to it.
-``forward:<number>`` kills before that forward pass of a training step instead,
+``forward:<number>`` kills before that forward pass of a training step instead (``forward
+SIGTERM:<number>`` sends another signal),
 ``moment:<number>:<seconds>`` so long after it began, at whatever it is then: a loaded machine is
-slower and faster by turns, and a share of a run's time would miss it.
+slower and faster by turns, and a share of a run's time would miss it. ``<signal>@<lines>`` comes
+from outside, once the run's metrics.jsonl has so many lines.
 With ``ranks`` there are so many children, with torchrun's variables: a list of results a job.
 Prints a line of JSON for each line, of each run: status (negative: the signal that ended it),
 stderr, and the points that it met.
@@ -46,8 +48,9 @@ torch.set_num_threads(1)
 
 def child(words: list[str], fault: str | None, points: Path, err: Path) -> int:
     name, _, number = (fault or "").partition(":")
-    if name == "forward":
-        at_pass(int(number), lambda: os.kill(os.getpid(), signal.SIGKILL))
+    if name.startswith("forward"):
+        signum = getattr(signal, name.partition(" ")[2] or "SIGKILL")
+        at_pass(int(number), lambda: os.kill(os.getpid(), signum))
     if name == "moment":
         before, _, seconds = number.partition(":")
         at_pass(int(before), lambda: kill_in(float(seconds)))
@@ -117,7 +120,17 @@ def ended(pid: int, work: Path) -> dict:
 
 
 def run(words: list[str], fault: str | None, work: Path) -> dict:
-    return ended(forked(words, fault, work, {}), work)
+    pid = forked(words, fault, work, {})
+    name, outside, lines = (fault or "").partition("@")
+    if outside:
+        (folder,) = (word.partition("=")[2] for word in words if word.startswith("hydra.run.dir="))
+        log = Path(folder) / "metrics.jsonl"
+        while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            if log.is_file() and log.read_bytes().count(b"\n") >= int(lines):
+                os.kill(pid, getattr(signal, name))
+                break
+            time.sleep(0.01)
+    return ended(pid, work)
 
 
 def run_ranks(words: list[str], fault: str | None, size: int, work: Path) -> list[dict]:
@@ -146,6 +159,7 @@ def serve() -> None:
         os.chdir(asked["folder"])
         os.environ.clear()
         os.environ.update(asked["environment"])
+        tempfile.tempdir = None  # it may be another one
         with tempfile.TemporaryDirectory() as folder:
             results = [told(job, Path(folder)) for job in asked["jobs"]]
         print(json.dumps(results), flush=True)

@@ -159,7 +159,7 @@ def crash(jobs: Sequence[tuple[Any, ...]]) -> list[Any]:
     assert process.stdin and process.stdout and process.stderr
     process.stdin.write(json.dumps(asked, default=str) + "\n")
     process.stdin.flush()
-    late = Timer(600, process.kill)
+    late = Timer(120 + 30 * len(jobs), process.kill)
     late.start()
     try:
         line = process.stdout.readline()

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
-from small_runs import say, write_csv, write_task
+from small_runs import crash, say, write_csv, write_task
 
 from bertft.models.runner import EncoderRunner
 
@@ -79,27 +76,14 @@ def test_it_goes_with_a_run_that_begins(place):
     assert not list(place.glob("outputs/train/*"))
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_and_leaves_nothing(place, signum):
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_ends_it_and_leaves_nothing(place, name, monkeypatch):
     (place / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(place / "tmp"))
     words = (*TINY, "check=true", "data.max_train_rows=100", "quiet=true")
-    # It signals itself in the midst of its first step.
-    code = (
-        "import os, sys, bertft.cli, bertft.training.window as window\n"
-        f"window.collate = lambda *_: os.kill(os.getpid(), {int(signum)})\n"
-        f"sys.exit(bertft.cli.main({list(words)!r}))"
-    )
-    environment = {
-        **os.environ,
-        "TMPDIR": str(place / "tmp"),
-        "PYTHONPATH": os.pathsep.join(sys.path),
-    }
-    ended = subprocess.run(
-        [sys.executable, "-c", code], cwd=place, env=environment, capture_output=True, text=True
-    )
-    assert ended.returncode == 128 + signum, ended.stderr
-    assert ended.stderr.endswith(f"error: stopped by {signum.name}\n")
-    assert "Traceback" not in ended.stderr and ended.stdout == ""
+    (ended,) = crash([(words, f"forward {name}:1")])  # in the midst of its first step
+    assert ended["status"] == 128 + getattr(signal, name), ended
+    assert ended["said"] == f"error: stopped by {name}\n"
     assert [path.name for path in place.rglob("*")] == ["tmp"]
 
 

@@ -83,7 +83,10 @@ def test_many_moments(place, method, trained, capsys):
 @pytest.mark.long
 def test_before_every_write(place, trained, capsys):
     """From the first file of the run to its last; a resume is asked for as after any crash."""
-    words = [*words_of(place, "lora", trained), "trainer.steps=8", "trainer.micro_batch=8"]
+    words = [
+        *words_of(place, "lora", trained), "trainer.steps=8", "trainer.micro_batch=8",
+        "report=false",
+    ]  # fmt: skip
     (once,) = crash([([*words, "hydra.run.dir=once"], None)])
     faults = [f"SIGKILL:{number}" for number in range(1, len(once["points"]) + 1)]
     struck, tried = killed_runs(place, words, faults)

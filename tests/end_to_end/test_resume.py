@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -25,9 +21,6 @@ from small_runs import (
     write_task,
 )
 
-import bertft
-
-ROOT = Path(bertft.__file__).parents[1]
 LOOP = (
     "model=tiny", "trainer.threads=1", "trainer.batch_size=8", "trainer.micro_batch=4",
     "trainer.steps=16", "trainer.evaluate_every=4", "trainer.log_every=3", "quiet=true",
@@ -136,24 +129,9 @@ def test_a_signal_saves_says_how_to_go_on_and_ends_with_its_status(place, name):
     assert outcome(run) == outcome(whole)
 
 
-def started(words, run: Path, lines: int) -> subprocess.Popen[str]:
-    """A real ``bertft train`` in ``run``, once its metrics file has so many lines."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bertft", "train", *words, f"hydra.run.dir={run}"],
-        env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    while process.poll() is None:
-        log = run / "metrics.jsonl"
-        if log.is_file() and log.read_bytes().count(b"\n") >= lines:
-            break
-        time.sleep(0.01)
-    return process
-
-
 LONG = (
-    "model=tiny", "trainer.threads=1", "trainer.batch_size=4", "trainer.steps=300",
-    "trainer.evaluate_every=30", "trainer.log_every=7", "quiet=true", "method=svd_lora",
+    "model=tiny", "trainer.threads=1", "trainer.batch_size=4", "trainer.steps=150",
+    "trainer.evaluate_every=30", "trainer.log_every=3", "quiet=true", "method=svd_lora",
     "report=false",
 )  # fmt: skip
 
@@ -169,28 +147,25 @@ def long(tmp_path_factory):
 
 
 @pytest.mark.parametrize("lines", [12, 31])
-def test_a_real_process_killed_at_any_moment(place, long, lines):
+def test_killed_from_outside_at_any_moment(place, long, lines):
     words, expected = long
-    process = started(words, place / "run", lines)
-    process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    (killed,) = crash([(["train", *words, "hydra.run.dir=run"], f"SIGKILL@{lines}")])
+    assert killed["status"] == -signal.SIGKILL, killed
     said = say("train", f"resume={place / 'run'}")
     assert said.status == 0, said
     assert outcome(place / "run") == expected
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_real_process_that_is_signalled(place, long, signum):
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_signalled_from_outside(place, long, name):
     words, expected = long
-    process = started(words, place / "run", 20)
-    process.send_signal(signum)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 128 + signum, err
-    assert out == "" and "Traceback" not in err
-    assert f"Go on with bertft train resume={place / 'run'}\n" in err
-    assert not (place / "run" / "metrics.json").exists()
-    said = say("train", f"resume={place / 'run'}", "quiet=false")
+    run = place / "run"
+    (stopped,) = crash([(["train", *words, f"hydra.run.dir={run}"], f"{name}@20")])
+    assert stopped["status"] == 128 + getattr(signal, name), stopped
+    assert "Traceback" not in stopped["said"]
+    assert f"Go on with bertft train resume={run}\n" in stopped["said"]
+    assert not (run / "metrics.json").exists()
+    said = say("train", f"resume={run}", "quiet=false")
     assert said.status == 0 and "going on after step" in said.err, said
     # The checkpoint that was saved for the signal is one more; what was learnt is the same.
     found = outcome(place / "run")
