@@ -58,21 +58,24 @@ def test_the_method_of_three_files_trains_merges_and_is_in_the_help(tmp_path):
     for name, text in blocks:
         (tmp_path / name).write_text(text, encoding="utf-8")
 
-    def bertft(*words):
+    def bertft(*lines):
+        """Several command lines in one process: each would import torch anew."""
+        code = "import json, sys; from bertft.cli import main\nfor ws in json.loads(sys.argv[1]):"
         done = subprocess.run(
-            [sys.executable, "-m", "bertft", *words], cwd=tmp_path, capture_output=True, text=True,
+            [sys.executable, "-c", f"{code} main(ws) == 0 or sys.exit(1)", json.dumps(lines)],
+            cwd=tmp_path, capture_output=True, text=True,
             env={**os.environ, "PYTHONPATH": str(tmp_path), "HF_HUB_OFFLINE": "1"},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    assert "LN-tuning, the LayerNorms alone" in bertft("train", "--help")
-    bertft(
+    assert "LN-tuning, the LayerNorms alone" in bertft(["train", "--help"])
+    train = [
         "train", "method=norms", "model=tiny", "data.max_train_rows=64", "trainer.steps=4",
         "trainer.checkpoint_every=2", "quiet=true", "report=false", "hydra.run.dir=run",
-    )  # fmt: skip
+    ]  # fmt: skip
+    assert "max |Δlogit|" in bertft(train, ["merge", "run=run", "out=merged"])
     counts = json.loads((tmp_path / "run" / "metrics.json").read_text())["parameters"]
     config = json.loads((tmp_path / "run" / "base" / "config.json").read_text())
     norms = 2 * config["num_hidden_layers"] + 1
     assert counts["method"] == 2 * norms * config["hidden_size"]
-    assert "max |Δlogit|" in bertft("merge", "run=run", "out=merged")
