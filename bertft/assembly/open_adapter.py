@@ -11,19 +11,17 @@ from torch import Tensor, nn
 
 from bertft.assembly.adapted import Adapted
 from bertft.assembly.adapter import OWN, AdapterFolder
-from bertft.assembly.checkpoint import Facts
-from bertft.assembly.saved import Saved, check_finite, check_task, decide
+from bertft.assembly.saved import Saved, check_task, of_folder
 from bertft.config.data import DataConfig
 from bertft.errors import DataError
 from bertft.methods.low_rank import export
 from bertft.methods.low_rank.peft_form import attach_peft
 from bertft.methods.part import Group, Part
 from bertft.models.dropout import take_over
-from bertft.models.load import load_config, load_model, longest_input
+from bertft.models.load import load_config, load_model
 from bertft.models.precision import Precision, choose, resolve_device
 from bertft.models.runner import EncoderRunner
 from bertft.tasks import build as build_task
-from bertft.tasks.shared.encoding import check_max_length
 from bertft.tasks.task import BaseTask
 
 __all__ = ["open_adapter"]
@@ -41,15 +39,9 @@ def open_adapter(
     else:
         data = replace(DataConfig(name=folder.name, task=name), **facts.get("answering", {}))
     task = build_task(data, labels)
-    threshold = decide(task, facts.get("threshold"), folder / OWN)
     adapted = _assembled(found, task, tokenizer, choose(precision, resolve_device(device)))
-    check_finite(folder, adapted)
-    longest = check_max_length(
-        data.max_length or facts.get("max_length"),
-        longest_input(adapted.model.config, tokenizer),
-        task.default_max_length,
-    )
-    return Saved(adapted, data, Facts(name, labels, longest, 0), folder, threshold=threshold)
+    threshold = (facts.get("threshold"), folder / OWN)
+    return of_folder(folder, adapted, data, labels, facts.get("max_length"), threshold)
 
 
 def _assembled(

@@ -8,20 +8,18 @@ from pathlib import Path
 from safetensors import safe_open
 
 from bertft.assembly.adapted import Adapted, assemble
-from bertft.assembly.checkpoint import Facts
 from bertft.assembly.merged_folder import THRESHOLD, fill_prefix, read_beside
-from bertft.assembly.saved import Saved, check_finite, check_task, decide
+from bertft.assembly.saved import Saved, check_task, of_folder
 from bertft.config.data import DataConfig
 from bertft.config.model import ModelConfig
 from bertft.errors import DataError, UsageError
 from bertft.methods.new_modules import NewModules
-from bertft.models.load import load_tokenizer, longest_input
+from bertft.models.load import load_tokenizer
 from bertft.models.precision import choose, resolve_device
 from bertft.models.source import Source
 from bertft.runs.json_file import read_object
 from bertft.tasks import build as build_task
 from bertft.tasks import recognise
-from bertft.tasks.shared.encoding import check_max_length
 
 __all__ = ["open_folder"]
 
@@ -43,7 +41,6 @@ def open_folder(folder: Path, precision: str, device: str, data: DataConfig | No
     settings = ModelConfig(name=folder.name, path=str(folder))
     tokenizer = load_tokenizer(settings)
     task = build_task(data, labels)
-    threshold = decide(task, told.get(THRESHOLD), folder / "config.json")
     source = Source(folder.name, "folder", str(folder.resolve()))
     adapted = assemble(
         source, settings, beside.method, task, tokenizer,
@@ -52,15 +49,8 @@ def open_folder(folder: Path, precision: str, device: str, data: DataConfig | No
     _check_head(folder, adapted)
     if beside.prefix is not None:
         fill_prefix(folder, adapted.model)
-    check_finite(folder, adapted)
-    adapted.model.eval()
-    taken = sum(part.positions for part in adapted.parts)
-    longest = check_max_length(
-        data.max_length or beside.max_length,
-        longest_input(adapted.model.config, tokenizer) - taken,
-        task.default_max_length,
-    )
-    return Saved(adapted, data, Facts(name, labels, longest, 0), folder, threshold=threshold)
+    threshold = (told.get(THRESHOLD), folder / "config.json")
+    return of_folder(folder, adapted, data, labels, beside.max_length, threshold)
 
 
 def _check_head(folder: Path, adapted: Adapted) -> None:

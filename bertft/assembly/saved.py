@@ -15,10 +15,12 @@ from bertft.assembly.checkpoint import Facts
 from bertft.config.commands import TrainConfig
 from bertft.config.data import DataConfig
 from bertft.errors import DataError, UsageError
+from bertft.models.load import longest_input
 from bertft.runs.folder import RunFolder
+from bertft.tasks.shared.encoding import check_max_length
 from bertft.tasks.task import BaseTask, Threshold
 
-__all__ = ["Saved", "check_finite", "check_task", "decide", "not_finite"]
+__all__ = ["Saved", "check_task", "not_finite", "of_folder"]
 
 
 @dataclass
@@ -51,7 +53,33 @@ class Saved:
         return {name: getattr(self.data, name) for name in self.adapted.task.answer_settings}
 
 
-def decide(task: BaseTask, told: Any, file: Path) -> Threshold | None:
+def of_folder(
+    folder: Path,
+    adapted: Adapted,
+    data: DataConfig,
+    labels: list[str] | None,
+    max_length: int | None,
+    threshold: tuple[Any, Path],
+) -> Saved:
+    """What was opened from a folder that is no run, once its weights are known to be finite.
+
+    ``max_length`` and ``threshold`` are what the folder tells, the latter with the file that does.
+    """
+    name = not_finite(adapted.model)
+    if name is not None:
+        raise DataError(f"{name} is not finite", where=str(folder))
+    adapted.model.eval()
+    taken = sum(part.positions for part in adapted.parts)
+    longest = check_max_length(
+        data.max_length or max_length,
+        longest_input(adapted.model.config, adapted.tokenizer) - taken,
+        adapted.task.default_max_length,
+    )
+    facts = Facts(adapted.task.name, labels, longest, 0)
+    return Saved(adapted, data, facts, folder, threshold=_decided(adapted.task, *threshold))
+
+
+def _decided(task: BaseTask, told: Any, file: Path) -> Threshold | None:
     """Let ``task`` decide by the threshold that ``file`` tells, if it tells one."""
     threshold = as_threshold(told, str(file))
     if threshold is not None:
@@ -63,12 +91,6 @@ def not_finite(model: torch.nn.Module) -> str | None:
     """The name of a weight with NaN or infinity, with which every answer would be NaN."""
     names = (name for name, each in model.named_parameters() if not torch.isfinite(each).all())
     return next(names, None)
-
-
-def check_finite(folder: Path, adapted: Adapted) -> None:
-    name = not_finite(adapted.model)
-    if name is not None:
-        raise DataError(f"{name} is not finite", where=str(folder))
 
 
 def check_task(data: DataConfig, task: str) -> None:
