@@ -29,5 +29,5 @@ def write(config: ExportConfig, folder: Path, name: str) -> list[str]:
     adapted.tokenizer.save_pretrained(folder)
     again = open_saved(str(folder), precision="fp32", device=config.device)
     line = proof.write(folder, name, again, what="adapter", where=str(config.run), form="peft")
-    layers = sum(each.endswith("lora_A.weight") for each in tensors)
-    return [f"wrote the updates of {layers} layers as a peft adapter into {config.out}", line]
+    matrices = sum(each.endswith("lora_A.weight") for each in tensors)
+    return [f"wrote the updates of {matrices} matrices as a peft adapter into {config.out}", line]
