@@ -22,7 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from bertft.config.checks import File, check_file, check_whole, check_word
-from bertft.config.command_line import OPEN, split
+from bertft.config.command_line import OPEN, opening, split
 from bertft.config.commands import COMMANDS
 from bertft.config.folder import group_names
 from bertft.config.hydra_errors import RENDERED, problem_of, relative
@@ -160,7 +160,7 @@ def check_words(
         sign, key, text = split(word)
         if key in bad:
             continue
-        if key.startswith(f"{OPEN}/"):
+        if word == opening(key.removeprefix(f"{OPEN}/").replace("/", ".")):
             good.append(word)
             continue
         try:

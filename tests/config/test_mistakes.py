@@ -17,6 +17,8 @@ ONE_BY_ONE = {
     "trainer.foo=1": ("trainer.foo: unknown setting", "epochs, steps"),
     "+trainer.foo=1": ("trainer.foo: unknown setting",),
     "++trainer.foo=1": ("trainer.foo: unknown setting",),
+    "open/method/prefix=0": ("open/method/prefix: unknown setting",),
+    "~open/method/prefix=0": ("cannot be taken away",),
     "run=outputs/x": ("unknown setting", "write resume="),
     "train.epochs=1": ("unknown setting", "'trainer.epochs'"),
     "learning_rate=1": ("unknown setting", "'trainer.learning_rate'"),
