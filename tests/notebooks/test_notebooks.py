@@ -34,7 +34,7 @@ ROOT = Path(bertft.__file__).parents[1]
 FILES = {file.stem: file for file in sorted((ROOT / "notebooks").glob("*.ipynb"))}
 SMALL: dict[str, dict[str, object]] = {
     "bert": {"model": "tiny", "rows": 48, "epochs": 2},
-    "distill": {"model": "tiny", "rows": 64, "epochs": 12, "layers": 1, "every": 8},
+    "distill": {"model": "tiny", "rows": 64, "epochs": 8, "layers": 1, "every": 8},
     "sentiment": {"epochs": 1, "chinese_epochs": 6},
 }
 FIGURES = {
