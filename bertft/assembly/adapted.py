@@ -18,6 +18,7 @@ from torch import Tensor
 from bertft.config.model import ModelConfig
 from bertft.errors import DataError, UsageError
 from bertft.methods import attach, build, trained_tensors
+from bertft.methods.new_modules import NewModules
 from bertft.methods.part import Part
 from bertft.models.dropout import take_over
 from bertft.models.load import last_linear, load_config, load_model
@@ -40,6 +41,11 @@ class Adapted:
     runner: EncoderRunner
     precision: Precision
     source: Source
+
+    @property
+    def new(self) -> set[str]:
+        """Names of the parameters that the base did not have."""
+        return {name for part in self.parts if isinstance(part, NewModules) for name in part.new}
 
     def counts(self) -> dict[str, Any]:
         """Parameters of the base, and of each part: trainable, kept after pruning, exported."""

@@ -13,7 +13,6 @@ from bertft.assembly.saved import Saved, check_task, of_folder
 from bertft.config.data import DataConfig
 from bertft.config.model import ModelConfig
 from bertft.errors import DataError, UsageError
-from bertft.methods.new_modules import NewModules
 from bertft.models.load import load_tokenizer
 from bertft.models.precision import choose, resolve_device
 from bertft.models.source import Source
@@ -59,9 +58,9 @@ def _check_head(folder: Path, adapted: Adapted) -> None:
     for file in folder.glob("*.safetensors"):
         with safe_open(file, "pt") as tensors:
             kept |= set(tensors.keys())
-    new = next(part for part in adapted.parts if isinstance(part, NewModules)).new
-    if kept and not new <= kept:
+    lacking = sorted(adapted.new - kept)
+    if kept and lacking:
         raise DataError(
-            f"there are no weights for {', '.join(sorted(new - kept)[:3])}", where=str(folder),
+            f"there are no weights for {', '.join(lacking[:3])}", where=str(folder),
             hint="The folder is not whole, or its head was never trained",
         )  # fmt: skip

@@ -35,7 +35,6 @@ from bertft.data.sources import Splits, load, load_inputs
 from bertft.errors import DataError, UsageError
 from bertft.methods import build as build_parts
 from bertft.methods import groups
-from bertft.methods.new_modules import NewModules
 from bertft.models.load import (
     head_parameters,
     last_linear,
@@ -151,8 +150,8 @@ def prepare(
         layout=manifest["layout"] if manifest else trainer.layout,
         rate=trainer.learning_rate, checkpointing=trainer.gradient_checkpointing,
     )  # fmt: skip
-    new_head = _new(adapted) & set(head_parameters(adapted.model))
-    if manifest is None and new_head and not task.fresh_head:
+    begins = manifest is None and not task.fresh_head
+    if begins and adapted.new & head_parameters(adapted.model).keys():
         say(f"{source.name} has no head for {task.name}: it begins at random, its scores at chance")
     teaching.bind(adapted, hired)
     if config.calibrate is not None:
@@ -171,11 +170,6 @@ def prepare(
         adapted, stepper, splits, features, table, hired, describe(splits, features), order,
         max_length, total, trainer.warmup if trainer.warmup is not None else method.warmup,
     )  # fmt: skip
-
-
-def _new(adapted: Adapted) -> set[str]:
-    """Names of the parameters that the base did not have."""
-    return {name for part in adapted.parts if isinstance(part, NewModules) for name in part.new}
 
 
 def _check_rows(splits: Splits, manifest: Mapping[str, Any]) -> None:

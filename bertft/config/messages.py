@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from bertft.errors import UsageError
 
-__all__ = ["Problem", "did_you_mean", "listing", "nearest", "suggestion", "usage_error"]
+__all__ = ["Problem", "did_you_mean", "listing", "nearest", "suggestion", "together", "usage_error"]
 
 _CUTOFF = 0.6  # difflib's own default: one slip in a short word, two in a long one
 _LONGEST_LIST = 16
@@ -38,8 +38,13 @@ def usage_error(problems: Sequence[Problem]) -> UsageError:
     if len(several) == 1:
         only = several[0]
         return UsageError(only.what, where=only.where or None, hint=only.hint or None)
-    lines = "".join(f"\n  {problem}" for problem in several)
-    return UsageError(f"{len(several)} things are wrong:{lines}")
+    return UsageError(together(several))
+
+
+def together(mistakes: Sequence[object]) -> str:
+    """What is wrong in several ways, a line each."""
+    lines = "".join(f"\n  {mistake}" for mistake in mistakes)
+    return f"{len(mistakes)} things are wrong:{lines}"
 
 
 def nearest(word: object, choices: Iterable[object]) -> str | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bertft.config.data import DataConfig
-from bertft.config.messages import nearest
+from bertft.config.messages import nearest, together
 from bertft.errors import DataError, UsageError
 
 __all__ = ["Asked", "find", "label_names", "text_names"]
@@ -87,19 +87,15 @@ def find(columns: Asked, names: Sequence[str] | None, count: int, source: str) -
             places.append(_position(name, names, count, columns.setting(place), source))
         except DataError as error:
             wrong.append(error)
-    if wrong:
-        raise _together(wrong) if names is not None and count > 1 else wrong[0]
+    if len(wrong) > 1 and names is not None and count > 1:
+        raise DataError(together(wrong))
+    if wrong:  # without names, or of a single column, the first says all
+        raise wrong[0]
     known = list(names or ())
     for each in columns.optional:
         if known.count(each) > 1:
             raise DataError(f"{known.count(each)} columns are called {each!r}", where=source)
     return places + [known.index(each) if each in known else None for each in columns.optional]
-
-
-def _together(wrong: Sequence[DataError]) -> DataError:
-    if len(wrong) == 1:
-        return wrong[0]
-    return DataError(f"{len(wrong)} things are wrong:" + "".join(f"\n  {each}" for each in wrong))
 
 
 def _position(

@@ -71,7 +71,6 @@ class BaseTask(ABC):
     # Whether its head trains as a new module even where the checkpoint has it.
     fresh_head: ClassVar[bool] = True
     supervised: ClassVar[bool] = True  # whether it learns from labels that the rows must have
-    lower_is_better: ClassVar[frozenset[str]] = LOWER_IS_BETTER
 
     # The probability that decides (multi_label: from which a label is given, or one for each label;
     # classification of two: from which the second is given; question_answering: above which there
@@ -124,7 +123,7 @@ class BaseTask(ABC):
             return False
         if old is None:
             return True
-        return new < old if self.metric in self.lower_is_better else new > old
+        return new < old if self.metric in LOWER_IS_BETTER else new > old
 
     @abstractmethod
     def model_settings(self) -> dict[str, Any]:

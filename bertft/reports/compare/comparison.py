@@ -11,12 +11,12 @@ import numpy as np
 
 from bertft.assembly.row_scores import RowScores
 from bertft.config.messages import suggestion
+from bertft.config.tasks import LOWER_IS_BETTER
 from bertft.errors import BertftError, UsageError
 from bertft.reports.compare.bootstrap import Difference, difference, resampled
 from bertft.reports.compare.names import names_of
 from bertft.reports.compare.read import ReadRun
 from bertft.reports.lines import Line, lines_of
-from bertft.tasks.task import BaseTask
 
 __all__ = ["Compared", "Comparison", "compare"]
 
@@ -63,10 +63,10 @@ def compare(
     """
     of = {run.result.folder: run for run in runs}
     rows_of = {run.result.folder: run.rows for run in runs}
-    lower = BaseTask.lower_is_better
-    lines = lines_of([run.result for run in runs], lower, lambda line: rows_of[line.jobs[0].folder])
+    results = [run.result for run in runs]
+    lines = lines_of(results, LOWER_IS_BETTER, lambda line: rows_of[line.jobs[0].folder])
     metric = lines[0].metric or ""
-    sign = -1 if metric in lower else 1
+    sign = -1 if metric in LOWER_IS_BETTER else 1
     lines.sort(key=lambda line: (-sign * (line.mean or 0.0), line.parameters or 0))
     found = [
         Compared(name, line, _kept(line), rows_of[line.jobs[0].folder])
@@ -77,7 +77,7 @@ def compare(
     for place, each in enumerate(found):
         other = chosen or next(one for one in found if one.rows == each.rows and one.line.best)
         found[place] = _held(each, other, values, found)
-    return Comparison(metric, metric in lower, found, draws, [*notes, *_machines(runs)])
+    return Comparison(metric, metric in LOWER_IS_BETTER, found, draws, [*notes, *_machines(runs)])
 
 
 def _kept(line: Line) -> int:
