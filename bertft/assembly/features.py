@@ -64,7 +64,8 @@ def key_parts(task: BaseTask, tokenizer: Any, max_length: int) -> list[Any]:
 def _settle_featureless(table: FeatureTable, fault: Fault, policy: str) -> None:
     rows = table.rows
     there = np.zeros(len(rows), bool)
-    there[table.gather("row", np.arange(len(table)))] = True
+    for piece in table.pieces("row"):
+        there[piece] = True
     if there.all():
         return
     bad = BadRows(rows.source, rows.unit)

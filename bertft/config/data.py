@@ -106,5 +106,5 @@ class DataConfig:
         0, "Seed of the split and of sampled rows; stays while seed varies.", at_least=0
     )
     cache: str | None = setting(
-        None, "Folder of tokenised rows; null: $BERTFT_CACHE or ~/.cache/bertft."
+        None, "Folder of rows read and tokenised; null: $BERTFT_CACHE or ~/.cache/bertft."
     )

@@ -16,7 +16,7 @@ from bertft.errors import DataError
 if TYPE_CHECKING:
     from bertft.data.forms.form import RowForm
 
-__all__ = ["check_enough", "check_labels", "drop", "table_of"]
+__all__ = ["batches_of", "check_enough", "check_labels", "drop", "table_of"]
 
 _CHUNK = 65_536
 
@@ -28,17 +28,13 @@ def table_of(
 
     A missing label is null here, for a whole split may have none.
     """
-    schema = pa.schema([*form.schema, ("line", pa.int64())])
-    return pa.Table.from_batches(list(_batches(records, form, split, bad, schema)), schema)
+    return pa.Table.from_batches(list(batches_of(records, form, split, bad)), form.arrow)
 
 
-def _batches(
-    records: Iterable[tuple[int, Sequence[Any]]],
-    form: RowForm,
-    split: str,
-    bad: BadRows,
-    schema: pa.Schema,
+def batches_of(
+    records: Iterable[tuple[int, Sequence[Any]]], form: RowForm, split: str, bad: BadRows
 ) -> Iterator[pa.RecordBatch]:
+    """The same in pieces."""
     rows: list[list[Any]] = []
     for line, fields in records:
         try:
@@ -47,10 +43,10 @@ def _batches(
             bad.add(line + fault.after, fault)
             continue
         if len(rows) == _CHUNK:
-            yield _batch(rows, schema)
+            yield _batch(rows, form.arrow)
             rows = []
     if rows:
-        yield _batch(rows, schema)
+        yield _batch(rows, form.arrow)
 
 
 def _batch(rows: list[list[Any]], schema: pa.Schema) -> pa.RecordBatch:

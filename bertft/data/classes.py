@@ -69,6 +69,8 @@ def renamed(
         counted = {}
     given = encoded.dictionary.to_pylist()
     known = [name if name in names else counted.get(name) for name in given]
+    if known == given:  # as they stand: nothing is copied
+        return table, []
     faulty = []
     for code, name in enumerate(known):
         if name is None:

@@ -6,6 +6,9 @@ feature i  =  feature i of ``first``                  i < len(first)
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cached_property
+
 import numpy as np
 
 from bertft.data.table import FeatureTable
@@ -25,6 +28,15 @@ class JoinedTable(FeatureTable):
 
     def __len__(self) -> int:
         return len(self.first) + len(self.second)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        return np.concatenate([self.first.lengths, self.second.lengths])
+
+    def pieces(self, name: str) -> Iterator[np.ndarray]:
+        yield from self.first.pieces(name)
+        for piece in self.second.pieces(name):
+            yield piece + self.count if name == "row" else piece
 
     def labelled(self, indices: np.ndarray) -> np.ndarray | None:
         return np.asarray(indices) < len(self.first)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from bertft.data.features import build, cached
+from bertft.data.kept import find, publish
 from bertft.data.table import FeatureTable, record_batch
 
 __all__ = ["StoredLogits", "find_logits", "keep_logits"]
@@ -59,7 +59,7 @@ class StoredLogits:
 
 def find_logits(cache: Path, key: str, lengths: np.ndarray | None) -> StoredLogits | None:
     """What was kept under ``key`` and is whole; None if nothing is."""
-    table = cached(cache / "teacher", key)
+    table = find(cache / "teacher", key, FeatureTable.open)
     if table is None:
         return None
     facts = json.loads((table.schema.metadata or {})[_FACTS])
@@ -72,4 +72,5 @@ def keep_logits(
     """Write ``values`` [n, C] under ``key``. EnvironmentFailed if they cannot be."""
     batch: pa.RecordBatch = record_batch({_COLUMN: values.astype(np.float32, copy=False)})
     batch = batch.replace_schema_metadata({_FACTS: json.dumps(facts)})
-    return StoredLogits(build(cache / "teacher", key, iter([batch])), lengths, dict(facts))
+    table = FeatureTable.open(publish(cache / "teacher", key, [batch]))
+    return StoredLogits(table, lengths, dict(facts))

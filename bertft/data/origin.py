@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from bertft.config.data import DataConfig
 from bertft.data.bad_rows import BadRows
@@ -22,7 +23,7 @@ class Origin:
     """``records`` reads; what does not parse goes to the BadRows it is given.
 
     ``classes`` are the class names where the source itself has them. ``unit``: what the records'
-    numbers count where it is not lines.
+    numbers count where it is not lines. ``path``: the file whose bytes are all that is read.
     """
 
     source: str
@@ -30,6 +31,7 @@ class Origin:
     classes: list[str] | None = None
     files: tuple[str, ...] = ()
     unit: str = ""
+    path: Path | None = None
 
 
 def open_file(config: DataConfig, name: str, setting: str, form: RowForm) -> Origin:
@@ -40,6 +42,7 @@ def open_file(config: DataConfig, name: str, setting: str, form: RowForm) -> Ori
         lambda bad: read_file(path, form, config, bad),
         files=(str(path.resolve()),),
         unit=form.unit(path.suffix.lower()),
+        path=path,
     )
 
 

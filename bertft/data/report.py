@@ -77,15 +77,19 @@ def describe(splits: Splits, features: Mapping[str, FeatureTable]) -> DataReport
 
 def _describe(rows: Rows, features: FeatureTable, form: RowForm) -> SplitReport:
     lengths = features.lengths
-    quantiles = {name: float(np.quantile(lengths, q)) for name, q in _QUANTILES.items()}
-    truncated = 0.0
+    values = np.quantile(lengths, list(_QUANTILES.values())).tolist()
+    quantiles = dict(zip(_QUANTILES, values, strict=True))
+    truncated = 0
     if "truncated" in features.columns:
-        truncated = float(features.gather("truncated", np.arange(len(features))).mean())
+        truncated = sum(int(piece.sum()) for piece in features.pieces("truncated"))
+    there = np.zeros(len(rows), bool)
+    for piece in features.pieces("row"):
+        there[piece] = True
     return SplitReport(
-        rows=len(np.unique(features.gather("row", np.arange(len(features))))),
+        rows=int(there.sum()),
         features=len(features),
         lengths={**quantiles, "mean": float(lengths.mean())},
-        truncated=truncated,
+        truncated=truncated / len(features),
         labels=form.balance(rows.table) if rows.labelled else {},
         skipped=dict(rows.skipped),
         source=rows.source,
@@ -96,13 +100,19 @@ def _describe(rows: Rows, features: FeatureTable, form: RowForm) -> SplitReport:
 
 def overlap(train: Rows, validation: Rows, texts: Sequence[str] = ("text", "text_pair")) -> int:
     """Rows of ``validation`` whose texts, space around them apart, also stand in ``train``."""
-    there = pc.is_in(_texts(validation, texts), value_set=_texts(train, texts))
+    asked = _texts(validation.table, texts)
+    found = [
+        pc.unique(own.filter(pc.is_in(own, value_set=asked)))
+        for batch in train.table.to_batches()
+        for own in [_texts(pa.Table.from_batches([batch]), texts)]
+    ]
+    there = pc.is_in(asked, value_set=pa.chunked_array(found, asked.type))
     return int(pc.sum(there).as_py() or 0)
 
 
-def _texts(rows: Rows, texts: Sequence[str]) -> pa.ChunkedArray:
-    names = [name for name in texts if name in rows.columns]
-    parts = [pc.utf8_trim_whitespace(rows.table.column(name)) for name in names]
+def _texts(table: pa.Table, texts: Sequence[str]) -> pa.ChunkedArray:
+    names = [name for name in texts if name in table.column_names]
+    parts = [pc.utf8_trim_whitespace(table.column(name)) for name in names]
     # No text holds a NUL, so it keeps ("a b", "c") and ("a", "b c") apart.
     return pc.binary_join_element_wise(*parts, pa.scalar("\0", pa.large_string()))
 

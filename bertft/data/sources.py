@@ -19,10 +19,11 @@ import pyarrow as pa
 from bertft.config.data import DataConfig
 from bertft.data import classes
 from bertft.data.bad_rows import BadRows, Fault, settle
-from bertft.data.checks import check_enough, drop, table_of
+from bertft.data.checks import check_enough, drop
 from bertft.data.files import is_file_name, read_stream
 from bertft.data.forms import RowForm, form_of
 from bertft.data.origin import Origin, open_file, open_sample
+from bertft.data.read_once import read
 from bertft.data.rows import Rows
 from bertft.data.split import cut, sample
 from bertft.errors import DataError, UsageError
@@ -68,7 +69,7 @@ def load(config: DataConfig, need: Sequence[str] = SPLITS) -> Splits:
         raise UsageError(
             f"there is no {' or '.join(need)} split", where="data", hint="Give its file"
         )
-    parts = {name: _Part.read(origin, form, name) for name, origin in origins.items()}
+    parts = {name: _Part.read(origin, form, name, config) for name, origin in origins.items()}
     own = origins[first].classes
     form.judge(parts[first].table, own, parts[first].bad)
     for part in parts.values():
@@ -103,7 +104,7 @@ def load_inputs(name: str, config: DataConfig, setting: str = "input") -> Rows:
         origin = Origin("stdin", lambda bad: read_stream(sys.stdin.buffer, columns, config, bad))
     else:
         origin = open_file(config, name, setting, form)
-    part = _Part.read(origin, form, setting)
+    part = _Part.read(origin, form, setting, config, keep=setting != "input")
     settle([part.bad], config.on_bad_row)
     return part.rows()
 
@@ -111,7 +112,7 @@ def load_inputs(name: str, config: DataConfig, setting: str = "input") -> Rows:
 def load_sample(config: DataConfig, split: str) -> Rows:
     """Rows of ``split`` of the embedded sample that ``config`` names, without their labels."""
     form = form_of(config, labelled=False)
-    return _Part.read(open_sample(config, split, form.columns), form, split).rows()
+    return _Part.read(open_sample(config, split, form.columns), form, split, config).rows()
 
 
 @dataclass
@@ -125,9 +126,10 @@ class _Part:
     bad: BadRows
 
     @classmethod
-    def read(cls, origin: Origin, form: RowForm, name: str) -> _Part:
-        bad = BadRows(origin.source, origin.unit)
-        part = cls(name, origin, form, table_of(origin.records(bad), form, name, bad), bad)
+    def read(
+        cls, origin: Origin, form: RowForm, name: str, config: DataConfig, keep: bool = True
+    ) -> _Part:
+        part = cls(name, origin, form, *read(origin, form, name, config, keep))
         if "label" in part.table.column_names and part.table.num_rows:
             part._settle_missing()
         return part

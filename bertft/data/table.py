@@ -12,7 +12,7 @@ the batches and one int32 a feature (its length).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -65,7 +65,7 @@ class FeatureTable:
     @cached_property
     def lengths(self) -> np.ndarray:
         """Tokens of each feature, int32 [features]."""
-        return self.sizes("input_ids", np.arange(len(self)))
+        return np.concatenate([np.empty(0, np.int32), *self._views["input_ids"].sizes()])
 
     def sizes(self, name: str, indices: np.ndarray) -> np.ndarray:
         """Values that a ragged column holds for each of ``indices``, int32."""
@@ -86,6 +86,14 @@ class FeatureTable:
         total = int(count.sum())
         before = np.cumsum(count) - count
         return view.values(np.repeat(start - before, count) + np.arange(total))
+
+    def pieces(self, name: str) -> Iterator[np.ndarray]:
+        """The column of all features, a record batch at a time and not copied: see ``gather``."""
+        yield from self._views[name].pieces()
+
+    def whole(self, name: str) -> np.ndarray:
+        """The column of all features, as ``gather`` would give it."""
+        return np.concatenate(list(self.pieces(name)))
 
     def ragged(self, name: str) -> bool:
         """Whether a feature has a run of values in the column."""
@@ -109,6 +117,7 @@ class _Column:
 
     def __init__(self, arrays: Sequence[pa.Array], kind: pa.DataType, file: pa.Buffer) -> None:
         self.ragged = pa.types.is_large_list(kind)
+        self._counts = [len(each) for each in arrays]
         self.width = kind.list_size if pa.types.is_fixed_size_list(kind) else None
         nested = self.ragged or self.width is not None
         dtype = np.dtype((kind.value_type if nested else kind).to_pandas_dtype())
@@ -136,6 +145,23 @@ class _Column:
 
     def values(self, at: np.ndarray) -> np.ndarray:
         return self._values[at]
+
+    def sizes(self) -> Iterator[np.ndarray]:
+        """Values a feature of a ragged column, int32, a record batch at a time."""
+        for batch, count in enumerate(self._counts):
+            start = self._offset_base[batch]
+            yield np.diff(self._offsets[start : start + count + 1]).astype(np.int32)
+
+    def pieces(self) -> Iterator[np.ndarray]:
+        for batch, count in enumerate(self._counts):
+            start, size = self._base[batch], count * (self.width or 1)
+            if self.ragged:
+                first = self._offset_base[batch]
+                inner, outer = self._offsets[first], self._offsets[first + count]
+                yield self._values[start + inner : start + outer]
+            else:
+                piece = self._values[start : start + size]
+                yield piece if self.width is None else piece.reshape(count, self.width)
 
 
 def _view(file: pa.Buffer, dtype: np.dtype) -> np.ndarray:

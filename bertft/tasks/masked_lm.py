@@ -144,10 +144,9 @@ class Task(BaseTask):
 
     def answers(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
         """``masks``: for each mask of the text its likeliest tokens, each with its probability."""
-        every = np.arange(len(features))
-        rows = features.gather("row", every)
-        owner = np.repeat(rows, features.sizes("input_ids", every))
-        owner = owner[features.gather("input_ids", every) == self.vocabulary.mask]
+        rows = features.whole("row")
+        owner = np.repeat(rows, features.lengths)
+        owner = owner[features.whole("input_ids") == self.vocabulary.mask]
         for number in np.unique(rows):
             masks = []
             for each in logits[owner == number]:
@@ -166,10 +165,9 @@ class Task(BaseTask):
 
     def exhibits(self, logits: np.ndarray, features: Any) -> Iterator[Exhibit]:
         """From ``outputs``; what was hidden is drawn again, as it is the same in any evaluation."""
-        every = np.arange(len(features))
-        cuts = np.cumsum(features.sizes("input_ids", every))[:-1]
-        ids = np.split(features.gather("input_ids", every), cuts)
-        words = np.split(features.gather("word", every), cuts)
+        cuts = np.cumsum(features.lengths)[:-1]
+        ids = np.split(features.whole("input_ids"), cuts)
+        words = np.split(features.whole("word"), cuts)
         draw, settings = Draw(self.config.seed), self.config
         places = [
             choose(

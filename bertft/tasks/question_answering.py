@@ -233,13 +233,12 @@ class Task(BaseTask):
         return exhibits(Answered(rows, answers, golds, scores, sure), features.rows)
 
     def _spans(self, logits: np.ndarray, features: Any) -> tuple[np.ndarray, Spans]:
-        everything = np.arange(len(features))
         return best_spans(
             logits,
             features.lengths,
-            features.gather("char_start", everything),
-            features.gather("char_end", everything),
-            features.gather("row", everything),
+            features.whole("char_start"),
+            features.whole("char_end"),
+            features.whole("row"),
             self.config.max_answer_length,
         )
 
@@ -274,10 +273,9 @@ def _mean_loss(logits: np.ndarray, features: Any) -> float:
     """Mean of ℓ over the windows, in fp64."""
     sizes = features.lengths.astype(np.int64)
     firsts = np.cumsum(sizes) - sizes
-    everything = np.arange(len(features))
     total = 0.0
     for place, name in enumerate(_TARGETS):
         values = logits[:, place].astype(np.float64)
-        targets = firsts + features.gather(name, everything)
+        targets = firsts + features.whole(name)
         total += float((log_sum_exp(values, firsts, sizes) - values[targets]).mean())
     return total / 2

@@ -103,12 +103,11 @@ class Task(BaseTask):
 
     def metrics(self, logits: np.ndarray, features: Any) -> dict[str, float]:
         """All metrics; NaN, which never wins, over no words or where a logit is not finite."""
-        every = np.arange(len(features))
         own, _, sizes = _words(features)
         logits = logits[own]
         if len(logits) == 0 or not np.isfinite(logits).all():
             return dict.fromkeys(self.metric_names, float("nan"))
-        true = np.asarray(features.gather("labels", every))[own]
+        true = features.whole("labels")[own]
         given = logits.argmax(1)
         values = entity_scores(self.tags, self.scheme, sizes, true, given)
         values["accuracy"] = float((true == given).mean())
@@ -121,7 +120,7 @@ class Task(BaseTask):
         logits = logits[own]
         if len(logits) == 0 or not np.isfinite(logits).all():
             return None
-        true = np.asarray(features.gather("labels", np.arange(len(features))))[own]
+        true = features.whole("labels")[own]
         given, words = logits.argmax(1), np.arange(len(true))
         counts = entity_counts(self.tags, self.scheme, sizes, true, given)
         firsts = np.cumsum(sizes) - sizes
@@ -158,7 +157,7 @@ class Task(BaseTask):
 
     def exhibits(self, logits: np.ndarray, features: Any) -> Iterator[Exhibit]:
         own, owner, sizes = _words(features)
-        true = np.asarray(features.gather("labels", np.arange(len(features))))[own]
+        true = features.whole("labels")[own]
         probabilities = softmax(logits[own].astype(np.float64))
         return exhibits(Answered(self.tags, owner, sizes, true, probabilities), features.rows)
 
@@ -168,8 +167,7 @@ def _words(features: Any) -> tuple[np.ndarray, list[int], np.ndarray]:
 
     The words come in order, for so do rows, the windows of a row, and what each of them answers.
     """
-    every = np.arange(len(features))
-    own = np.asarray(features.gather("word", every)) >= 0
-    rows = np.repeat(features.gather("row", every), features.sizes("input_ids", every))[own]
+    own = features.whole("word") >= 0
+    rows = np.repeat(features.whole("row"), features.lengths)[own]
     found, sizes = np.unique(rows, return_counts=True)
     return own, found.tolist(), sizes

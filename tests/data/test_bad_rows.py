@@ -10,6 +10,8 @@ from bertft.config.data import DataConfig
 from bertft.data.sources import load, load_inputs
 from bertft.errors import DataError
 
+pytestmark = pytest.mark.usefixtures("however_read")
+
 GOOD = b"fine,a\nalso fine,b\n"
 
 

@@ -12,6 +12,8 @@ from bertft.config.data import DataConfig
 from bertft.data.sources import load, load_inputs
 from bertft.errors import DataError, UsageError
 
+pytestmark = pytest.mark.usefixtures("however_read")
+
 
 def read(path, content=None, **settings):
     """The training rows of one file; validation is the same file, so that nothing is cut off."""

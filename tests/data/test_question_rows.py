@@ -16,6 +16,8 @@ from bertft.data.report import describe
 from bertft.data.sources import load, load_inputs
 from bertft.errors import DataError, UsageError
 
+pytestmark = pytest.mark.usefixtures("however_read")
+
 CONTEXT = "Ada wrote it in London.  Ada was 27."
 ROWS = [
     ("a", "Who wrote it?", CONTEXT, ["Ada", "Ada"], [0, 25]),

@@ -61,6 +61,17 @@ def test_gather_equals_reading_row_by_row(chunks):
         np.testing.assert_array_equal(mapped.gather(name, indices), expected)
 
 
+def test_whole_columns_equal_gathering_every_feature(chunks):
+    mapped = table(chunks)
+    every = np.arange(len(mapped))
+    for name in mapped.columns:
+        whole, gathered = mapped.whole(name), mapped.gather(name, every)
+        np.testing.assert_array_equal(whole, gathered)
+        assert whole.dtype == gathered.dtype and whole.shape == gathered.shape
+    np.testing.assert_array_equal(mapped.lengths, mapped.sizes("input_ids", every))
+    assert mapped.lengths.dtype == np.int32
+
+
 def test_types_are_those_that_models_use(chunks):
     mapped = table(chunks)
     first = np.array([0, 1, 2])

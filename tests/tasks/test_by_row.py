@@ -27,6 +27,9 @@ class Table:
     def gather(self, name, indices):
         return self.columns[name][indices]
 
+    def whole(self, name):
+        return self.columns[name]
+
 
 LOGITS = np.random.default_rng(3).normal(size=(6, 3)).astype(np.float32)
 LOGITS[1, 0] = LOGITS[4, 0]  # a number given twice, for the ranks

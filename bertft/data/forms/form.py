@@ -42,6 +42,11 @@ class RowForm(ABC):
     @abstractmethod
     def __init__(self, config: DataConfig, labelled: bool) -> None: ...
 
+    @property
+    def arrow(self) -> pa.Schema:
+        """The columns of a table of rows: ``schema``, and the line that a row starts on."""
+        return pa.schema([*self.schema, ("line", pa.int64())])
+
     @abstractmethod
     def parse(self, fields: Sequence[Any], split: str) -> list[Any]:
         """The values of one row. Raises Fault for a row that cannot be used in ``split``."""

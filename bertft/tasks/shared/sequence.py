@@ -48,9 +48,8 @@ class SequenceTask(BaseTask):
     def by_row(self, logits: np.ndarray, features: Any) -> tuple[np.ndarray, np.ndarray] | None:
         if len(logits) == 0 or not np.isfinite(logits).all():
             return None
-        every = np.arange(len(features))
-        targets = np.asarray(features.gather("labels", every))
-        return features.gather("row", every), self.row_terms(logits.astype(np.float64), targets)
+        targets = features.whole("labels")
+        return features.whole("row"), self.row_terms(logits.astype(np.float64), targets)
 
     def encoder(self, tokenizer: Any, max_length: int) -> Encoder:
         def encode(rows: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
@@ -69,6 +68,6 @@ class SequenceTask(BaseTask):
         """All metrics; NaN, which never wins, over no rows or where a logit is not finite."""
         if len(logits) == 0 or not np.isfinite(logits).all():
             return dict.fromkeys(self.metric_names, float("nan"))
-        targets = np.asarray(features.gather("labels", np.arange(len(features))))
+        targets = features.whole("labels")
         values = self.scores(logits.astype(np.float64), targets)
         return {name: float(values[name]) for name in self.metric_names}

@@ -1,0 +1,95 @@
+"""The rows of a large file as they were read before: found again sooner than they are checked.
+
+    cache/rows/<key>.<crc32>.arrow     key = sha256(code version, the file's bytes, how to read)
+
+The table is mapped from there also where it was just made, so that memory does not grow with its
+rows. The rows that could not be used are told in the metadata of a last, empty record batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+import pyarrow as pa
+
+from bertft.config.data import DataConfig
+from bertft.data.bad_rows import BadRows
+from bertft.data.checks import batches_of, table_of
+from bertft.data.forms.form import RowForm
+from bertft.data.kept import cache_folder, find, publish
+from bertft.data.origin import Origin
+from bertft.errors import DataError, EnvironmentFailed
+
+__all__ = ["CODE_VERSION", "SMALL", "read"]
+
+CODE_VERSION = 1  # raise it whenever the same file and settings should give other rows
+SMALL = 1 << 20  # bytes of a file that is read as fast as it would be found
+
+_BAD = b"bertft.bad"
+# What is done with rows after they were read, and where they are; all else is part of the key.
+_ELSEWHERE = {
+    "name", "source", "train", "validation", "unlabelled", "test", "hub", "subset", "sample",
+    "max_train_rows", "max_validation_rows", "validation_share", "max_length", "on_bad_row",
+    "metric", "stride", "max_answer_length", "no_answer_threshold", "scorer", "masked_share",
+    "whole_words", "seed", "cache",
+}  # fmt: skip
+
+
+def read(
+    origin: Origin, form: RowForm, split: str, config: DataConfig, keep: bool = True
+) -> tuple[pa.Table, BadRows]:
+    """The records of ``origin`` that can be used, as the table of ``Rows``, and the others.
+
+    ``keep`` False, or a cache that cannot be written: the rows are held in memory. Raises what
+    reading raises, and DataError for a file that is written to while it is read.
+    """
+    path = origin.path
+    if keep and path is not None and path.stat().st_size >= SMALL:
+        folder, content = cache_folder(config.cache) / "rows", _content(path)
+        key = _key(content, path.suffix.lower(), form, split, config)
+        bad = BadRows(origin.source, origin.unit)
+        table = find(folder, key, lambda kept: _open(kept, bad))
+        if table is not None:
+            return table, bad
+        with suppress(EnvironmentFailed):
+            kept = publish(
+                folder, key, batches_of(origin.records(bad), form, split, bad), form.arrow,
+                lambda: {_BAD: json.dumps([bad.counts, bad.first]).encode()},
+            )  # fmt: skip
+            if _content(path) != content:
+                kept.unlink()
+                raise DataError(
+                    "the file was written to while it was read", where=origin.source,
+                    hint="Run again when it is whole",
+                )  # fmt: skip
+            return _open(kept, BadRows(origin.source)), bad
+    bad = BadRows(origin.source, origin.unit)
+    return table_of(origin.records(bad), form, split, bad), bad
+
+
+def _key(content: str, ending: str, form: RowForm, split: str, config: DataConfig) -> str:
+    settings = {name: value for name, value in asdict(config).items() if name not in _ELSEWHERE}
+    kind = [type(form).__module__, form.arrow.to_string(), form.unit(ending)]
+    parts = json.dumps([CODE_VERSION, content, ending, kind, split, settings], sort_keys=True)
+    return hashlib.sha256(parts.encode()).hexdigest()
+
+
+def _content(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _open(path: Path, bad: BadRows) -> pa.Table:
+    """The table in ``path``; ``bad`` is told what its reader was. pa.ArrowInvalid if it is none."""
+    with pa.memory_map(str(path)) as source:
+        reader = pa.ipc.open_file(source.read_buffer())
+    last = reader.num_record_batches - 1
+    _, told = reader.get_batch_with_custom_metadata(last)
+    counts, first = json.loads(told[_BAD])
+    bad.counts.update(counts)
+    bad.first.extend((line, detail) for line, detail in first)
+    return pa.Table.from_batches([reader.get_batch(each) for each in range(last)], reader.schema)

@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import pytest
+
+from bertft.data import read_once, sources
+
+
+@pytest.fixture(params=["in memory", "kept"])
+def however_read(request, monkeypatch, tmp_path_factory) -> None:
+    """Every file twice: read as a small one is, and as a large one that was read before."""
+    if request.param == "in memory":
+        return
+    monkeypatch.setenv("BERTFT_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setattr(read_once, "SMALL", 0)
+
+    def again(origin, *args):
+        if origin.path is not None:
+            read_once.read(origin, *args)
+        return read_once.read(origin, *args)
+
+    monkeypatch.setattr(sources, "read", again)

@@ -1,0 +1,171 @@
+"""Large files are read once: what was read is found again, and never where it would be another."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from bertft.config.data import DataConfig
+from bertft.data import read_once
+from bertft.data.sources import load, load_inputs
+from bertft.errors import DataError
+
+CONTENT = "text,label,other\n" + "".join(f"a text {row},{'ab'[row % 2]},c\n" for row in range(40))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("BERTFT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(read_once, "SMALL", 500)
+    return tmp_path / "cache" / "rows"
+
+
+@pytest.fixture
+def reads(monkeypatch) -> list[str]:
+    """The sources whose records were asked for, in turn."""
+    asked: list[str] = []
+    for name in ("batches_of", "table_of"):
+        real = getattr(read_once, name)
+
+        def counting(records, form, split, bad, real=real):
+            asked.append(split)
+            return real(records, form, split, bad)
+
+        monkeypatch.setattr(read_once, name, counting)
+    return asked
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    path = tmp_path / "rows.csv"
+    path.write_text(CONTENT)
+    return path
+
+
+def rows(path: Path, **settings):
+    return load(DataConfig(name="files", train=str(path), **settings), ("train",)).train
+
+
+def test_it_is_read_once(path, reads, cache):
+    first, again = rows(path), rows(path)
+    assert reads == ["train"] and len(list(cache.iterdir())) == 1
+    assert first.table.equals(again.table) and first.fingerprint == again.fingerprint
+    assert first.column("text")[:2] == ["a text 0", "a text 1"]
+    assert first.column("line")[:2] == [2, 3]
+
+
+def test_moved_or_touched_it_is_the_same(path, reads):
+    rows(path)
+    os.utime(path)
+    moved = path.rename(path.with_name("elsewhere.csv"))
+    assert rows(moved).source == str(moved)
+    assert reads == ["train"]
+
+
+def test_one_other_byte_is_read_afresh_whatever_its_time(path, reads):
+    rows(path)
+    before = path.stat()
+    path.write_text(CONTENT.replace("a text 39", "a text 38"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    assert rows(path).column("text")[-1] == "a text 38"
+    assert len(reads) == 2
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"text": "other"}, {"text": ["text", "other"]}, {"quoting": False},
+        {"task": "multi_label"}, {"encoding": "latin-1"},
+    ],
+)  # fmt: skip
+def test_read_in_another_way_it_is_read_afresh(path, reads, settings):
+    rows(path)
+    other = rows(path, **settings)
+    assert len(reads) == 2
+    assert other.table.equals(rows(path, **settings).table)
+    assert len(reads) == 2
+
+
+def test_what_is_done_with_the_rows_does_not_matter(path, reads):
+    rows(path)
+    rows(path, seed=1, max_train_rows=5, on_bad_row="skip", max_length=16, stride=3)
+    assert reads == ["train"]
+
+
+def test_bad_rows_are_told_each_time(path, reads):
+    path.write_text(CONTENT + " ,a,c\n" * 7)
+    with pytest.raises(DataError) as first:
+        rows(path)
+    with pytest.raises(DataError) as again:
+        rows(path)
+    assert str(first.value) == str(again.value) and "rows.csv:42" in str(first.value)
+    skipped = rows(path, on_bad_row="skip")
+    assert (len(skipped), dict(skipped.skipped)) == (40, {"empty text": 7})
+    assert reads == ["train"]
+
+
+def damage_middle(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [damage_middle, lambda path: path.write_bytes(b"")])
+def test_what_is_damaged_is_read_afresh(path, reads, cache, damage):
+    first = rows(path)
+    (kept,) = cache.iterdir()
+    expected = first.table.to_pydict()
+    damage(kept)
+    assert rows(path).table.to_pydict() == expected
+    assert len(reads) == 2 and len(list(cache.iterdir())) == 1
+
+
+def test_a_file_that_is_written_to_meanwhile_is_told_and_not_kept(path, cache, monkeypatch):
+    real = read_once.batches_of
+
+    def meddling(*args):
+        yield from real(*args)
+        with path.open("a") as file:
+            file.write("one more,a,c\n")
+
+    monkeypatch.setattr(read_once, "batches_of", meddling)
+    with pytest.raises(DataError, match="written to while it was read"):
+        rows(path)
+    assert list(cache.iterdir()) == []
+
+
+def test_without_a_place_to_keep_them_they_are_in_memory(path, tmp_path, reads):
+    path.write_text(CONTENT + " ,a,c\n")
+    (tmp_path / "cache").write_text("a file where the folder would be")
+    found = rows(path, on_bad_row="skip")
+    assert (len(found), dict(found.skipped)) == (40, {"empty text": 1})
+
+
+def test_small_files_and_what_is_to_be_answered_are_not_kept(path, cache):
+    path.with_name("small.csv").write_text(CONTENT[:200])
+    rows(path.with_name("small.csv"), on_bad_row="skip")
+    load_inputs(str(path), DataConfig(name="files"))
+    assert not cache.exists()
+
+
+def test_its_texts_take_no_memory(path, monkeypatch):
+    path.write_text("text,label,other\n" + f"{'word ' * 200},a,c\nshort,b,c\n" * 2000)
+    monkeypatch.setattr("bertft.data.checks._CHUNK", 100)
+    before, peak = pa.total_allocated_bytes(), 0
+    real = read_once.batches_of
+
+    def watched(*args):
+        nonlocal peak
+        for batch in real(*args):
+            peak = max(peak, pa.total_allocated_bytes() - before)
+            yield batch
+
+    monkeypatch.setattr(read_once, "batches_of", watched)
+    found = rows(path)
+    held = pa.total_allocated_bytes() - before
+    assert found.table.nbytes > 2_000_000
+    assert held < 100_000 and peak < 1_000_000, (held, peak)
