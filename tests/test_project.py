@@ -74,8 +74,11 @@ def imported(file: Path) -> set[str]:
 def test_what_is_imported_is_declared():
     foreign = set().union(*map(imported, SOURCES)) - sys.stdlib_module_names - {"bertft"}
     of = packages_distributions()
-    names = {canonicalize_name(of.get(name, [name])[0]) for name in foreign}
     extras = set(requirements("tracking", "export")) - set(requirements())
+    names = set()
+    for name in foreign:  # mlflow comes in two packages that both bring the module
+        givers = {canonicalize_name(each) for each in of.get(name, [name])}
+        names.add(min(givers & {*requirements(), *extras} or givers))
     assert names - extras == set(requirements())
 
 
