@@ -10,6 +10,7 @@ may put an objective of several losses, each with terms of its own, in the task 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -128,7 +129,12 @@ class Stepper:
         self.scaler.unscale_(self.optimizer)
         gradients = [each.grad for each in self.parameters if each.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        finite = bool(torch.isfinite(norm)) and bool(torch.isfinite(loss))
+        several = self._losses if len(self.objective.weights) > 1 else {}
+        extra = torch.zeros_like(loss) if penalty is None else penalty
+        # Read in one go, and before the step: an accelerator is waited for once, and goes on with
+        # the step itself while the next batch is begun.
+        read, added, length, *each = torch.stack([loss, extra, norm, *several.values()]).tolist()
+        finite = math.isfinite(length) and math.isfinite(read)
         if finite:
             if self.clip is not None:
                 torch.nn.utils.clip_grads_with_norm_(self.parameters, self.clip, norm)
@@ -138,11 +144,9 @@ class Stepper:
             for part in self.parts:
                 part.after_step(step, total, self.optimizer)
         # In fp16 an overflow under a scale above 1 is the scaler's own doing: it backs off.
-        overflow = not finite and self.precision.scales and bool(torch.isfinite(loss)) and scale > 1
+        overflow = not finite and self.precision.scales and math.isfinite(read) and scale > 1
         if self.precision.scales:
             self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        extra = 0.0 if penalty is None else float(penalty)
-        several = self._losses if len(self.objective.weights) > 1 else {}
-        losses = {name: float(each) for name, each in several.items()}
-        return Outcome(float(loss), extra, float(norm), finite, overflow, losses)
+        losses = dict(zip(several, each, strict=True))
+        return Outcome(read, added, length, finite, overflow, losses)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import traceback
+
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from bertft.config.loss import LossConfig
 from bertft.data.batch import collate
@@ -239,3 +242,29 @@ def test_a_nan_loss_is_no_fault_of_the_scale(stepper, table, scaled):
     made = stepper(precision=scaled, poisoned=True)
     outcome = made(cut(table(LENGTHS, poisoned=[0]), 7), 1, 10)
     assert not outcome.applied and not outcome.rescaled
+
+
+class Reads(TorchDispatchMode):
+    """Counts how often a number is fetched from a tensor by itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten._local_scalar_dense.default:
+            self.found.append(traceback.format_stack()[-3])
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("layout", ["stream", "rows", "padded"])
+def test_no_number_is_read_by_itself(stepper, table, everything, layout):
+    """On an accelerator each would be waited for; losses and norm come in one piece."""
+    made = stepper(part=everything(weight=0.1), layout=layout, clip=1.0, dropout=0.1)
+    batches = cut(table(LENGTHS), 3)
+    made(batches, 1, 10)
+    with Reads() as reads:
+        outcome = made(batches, 2, 10)
+        assert reads.found == []
+        float(torch.ones(1))
+    assert len(reads.found) == 1 and outcome.applied
