@@ -78,7 +78,7 @@ def finish(job: TrainJob, memory: PeakMemory) -> None:
         with environment(job.place.manifest):
             job.record({})
     job.place.finish(metrics)
-    job.console.print(result_table(metrics))
+    job.console.print(result_table(metrics, adapted.task.remark))
     for split, values in (("validation", validation), ("test", scores)):
         details = group_table(values or {}, split)
         if details is not None:

@@ -57,12 +57,15 @@ def parameter_table(counts: Mapping[str, Any]) -> Table:
     return table
 
 
-def result_table(metrics: Mapping[str, Any]) -> Table:
-    """The best checkpoint's metrics, the one that chose it first; ``metrics``: a train run's."""
+def result_table(metrics: Mapping[str, Any], remark: str = "") -> Table:
+    """The best checkpoint's metrics, the one that chose it first; ``metrics``: a train run's.
+
+    ``remark`` stands below.
+    """
     splits = [name for name in ("validation", "test") if metrics.get(name)]
     best = metrics["best"]
     step = f", best at step {count(best['step'])}" if best else ""
-    table = Table("metric", title=f"result{step}", title_justify="left")
+    table = Table("metric", title=f"result{step}", title_justify="left", caption=remark or None)
     for name in splits:
         table.add_column(name, justify="right", overflow="fold")
     chosen = best["metric"] if best else None

@@ -47,6 +47,10 @@ class Task(ClassTask):
         binary = ("f1",) if len(self.classes) == 2 else ()
         return ("accuracy", *binary, "f1_macro", "f1_micro", "matthews", "loss")
 
+    @property
+    def remark(self) -> str:
+        return f"f1: of the class {self.classes[1]}" if "f1" in self.metric_names else ""
+
     def targets(self, labels: Sequence[Any]) -> np.ndarray:
         return class_numbers(labels, self.classes)
 

@@ -113,6 +113,11 @@ class BaseTask(ABC):
         return self.metric_names
 
     @property
+    def remark(self) -> str:
+        """What the names of the metrics do not say; empty where they say all."""
+        return ""
+
+    @property
     def metric(self) -> str:
         """The metric that chooses the best checkpoint."""
         return self.config.metric or self.default_metric

@@ -75,6 +75,11 @@ def test_the_metric_that_chose_comes_first():
     assert lines[0].strip() == "result, best at step 1,250"
 
 
+def test_what_a_name_does_not_say_stands_below():
+    [*_, last] = rendered(result_table(METRICS, "f1: of the class positive"))
+    assert last.strip() == "f1: of the class positive"
+
+
 def test_without_a_test_set():
     table = result_table({**METRICS, "test": None})
     assert [len(line) for line in cells(rendered(table))] == [2, 2, 2]

@@ -182,3 +182,8 @@ def test_binary_f1_only_of_two_classes(settings):
         UsageError, match=r"of 3 classes has no metric 'f1'.*accuracy, f1_macro, f1_m"
     ):
         Task(settings(metric="f1"), ["no", "maybe", "yes"])
+
+
+def test_whose_f1_it_is_is_said(settings):
+    assert Task(settings(), ["no", "yes"]).remark == "f1: of the class yes"
+    assert Task(settings(), ["no", "maybe", "yes"]).remark == ""
