@@ -79,8 +79,11 @@ def _key(content: str, ending: str, form: RowForm, split: str, config: DataConfi
 
 
 def _content(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
 
 
 def _open(path: Path, bad: BadRows) -> pa.Table:

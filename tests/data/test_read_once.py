@@ -138,6 +138,22 @@ def test_a_file_that_is_written_to_meanwhile_is_told_and_not_kept(path, cache, m
     assert list(cache.iterdir()) == []
 
 
+def test_a_file_that_may_not_be_read_is_told(path, monkeypatch):
+    def refused(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("hashlib.file_digest", refused)
+    with pytest.raises(DataError, match=r"rows\.csv: cannot be read: Permission denied"):
+        rows(path)
+
+
+def test_a_file_of_bad_rows_alone_says_so_each_time(path):
+    path.write_text("text,label,other\n" + " ,a,c\n" * 200)
+    for _ in range(2):
+        with pytest.raises(DataError, match="no row can be used \\(200 × empty text\\)"):
+            rows(path, on_bad_row="skip")
+
+
 def test_without_a_place_to_keep_them_they_are_in_memory(path, tmp_path, reads):
     path.write_text(CONTENT + " ,a,c\n")
     (tmp_path / "cache").write_text("a file where the folder would be")
