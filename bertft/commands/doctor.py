@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich.console import Console
-
 from bertft.commands.doctor_training import try_training
 from bertft.config.commands import DoctorConfig
 from bertft.config.messages import listing
 from bertft.errors import EnvironmentFailed
 from bertft.models.precision import resolve_device
+from bertft.reports.console import plain_console
 from bertft.reports.doctor import machine, places
 from bertft.reports.doctor.finding import FAILED, OK, Finding, findings_table
 
@@ -21,7 +20,7 @@ __all__ = ["run"]
 def run(config: DoctorConfig, _: Path) -> None:
     """Print what was found. EnvironmentFailed (status 4) where training cannot work."""
     findings = list(_looked_at(config))
-    Console().print(findings_table(findings))
+    plain_console().print(findings_table(findings))
     failed = [each for each in findings if each.state == FAILED]
     if failed:
         raise EnvironmentFailed(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
-
 from bertft.config.commands import EvalConfig
+from bertft.reports.console import plain_console
 from bertft.reports.tables import group_table, score_table
 from bertft.runs.atomic import environment
 from bertft.runs.folder import RunFolder
@@ -26,8 +25,8 @@ def run(config: EvalConfig, folder: Path) -> None:
     with environment(place.path):
         place.path.mkdir(parents=True, exist_ok=True)
     place.write_metrics({config.split: metrics})
-    Console().print(score_table(metrics, chosen, config.split, len(rows)))
+    plain_console().print(score_table(metrics, chosen, config.split, len(rows)))
     details = group_table(metrics, config.split)
     if details is not None:
-        Console().print(details)
+        plain_console().print(details)
     print(place.metrics)

@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-
 from bertft.assembly import base
 from bertft.assembly.adapted import fill
 from bertft.assembly.calibrate import apply, recorded
@@ -23,6 +21,7 @@ from bertft.commands.run_report import report_on
 from bertft.config.commands import ReportConfig
 from bertft.config.resumed import config_of_run
 from bertft.errors import EnvironmentFailed, UsageError
+from bertft.reports.console import plain_console
 from bertft.runs.checkpoints import Checkpoints
 from bertft.runs.folder import RunFolder
 from bertft.runs.json_file import read_object
@@ -52,7 +51,7 @@ def _make(place: RunFolder, device: str) -> Path | None:
     of_run, metrics = config_of_run(place.path), read_object(place.metrics)
     of_run = replace(of_run, trainer=replace(of_run.trainer, device=device))
     try:
-        prepared = prepare(of_run, place, read_manifest(place), Console(stderr=True).print)
+        prepared = prepare(of_run, place, read_manifest(place), plain_console(stderr=True).print)
     finally:
         base.discard(place)
     step = metrics["best"]["step"]

@@ -7,8 +7,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rich.console import Console
-
 from bertft.assembly import base
 from bertft.assembly.manifest import read_manifest
 from bertft.assembly.prepare import prepare
@@ -19,6 +17,7 @@ from bertft.config.resumed import config_of_run
 from bertft.config.trainer import TrainerConfig
 from bertft.errors import DataError
 from bertft.listeners.trackers import check_packages
+from bertft.reports.console import plain_console
 from bertft.reports.tables import (
     trial_lines,
 )
@@ -62,7 +61,7 @@ def _train(config: TrainConfig, place: RunFolder, ranks: Ranks) -> None:
         with StopRequest() as stop:
             try:
                 told = read_manifest(place) if going_on else None
-                console = Console(quiet=config.quiet or not ranks.first)
+                console = plain_console(quiet=config.quiet or not ranks.first)
                 prepared = prepare(config, place, told, console.print, ranks)
                 job = TrainJob(config, place, prepared, ranks, console)
                 if not going_on:
@@ -81,7 +80,7 @@ def _train(config: TrainConfig, place: RunFolder, ranks: Ranks) -> None:
 def _check(config: TrainConfig, ranks: Ranks) -> None:
     """Tell what the run would need, from a few steps that leave nothing behind."""
     with EndingSignal() as stop, TemporaryDirectory() as folder, PeakMemory() as memory:
-        console = Console(quiet=config.quiet or not ranks.first)
+        console = plain_console(quiet=config.quiet or not ranks.first)
         prepared = prepare(config, RunFolder(Path(folder)), None, console.print, ranks)
         job = TrainJob(config, RunFolder(Path(folder)), prepared, ranks, console)
         job.show()

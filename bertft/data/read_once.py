@@ -51,22 +51,22 @@ def read(
     if keep and path is not None and path.stat().st_size >= SMALL:
         folder, content = cache_folder(config.cache) / "rows", _content(path)
         key = _key(content, path.suffix.lower(), form, split, config)
-        bad = BadRows(origin.source, origin.unit)
-        table = find(folder, key, lambda kept: _open(kept, bad))
-        if table is not None:
-            return table, bad
-        with suppress(EnvironmentFailed):
+        found = find(folder, key, lambda kept: _open(kept, origin))
+        if found is not None:
+            return found
+        with suppress(EnvironmentFailed, FileNotFoundError):
+            bad = BadRows(origin.source, origin.unit)
             kept = publish(
                 folder, key, batches_of(origin.records(bad), form, split, bad), form.arrow,
                 lambda: {_BAD: json.dumps([bad.counts, bad.first]).encode()},
             )  # fmt: skip
             if _content(path) != content:
-                kept.unlink()
+                kept.unlink(missing_ok=True)
                 raise DataError(
                     "the file was written to while it was read", where=origin.source,
                     hint="Run again when it is whole",
                 )  # fmt: skip
-            return _open(kept, BadRows(origin.source)), bad
+            return _open(kept, origin)
     bad = BadRows(origin.source, origin.unit)
     return table_of(origin.records(bad), form, split, bad), bad
 
@@ -74,7 +74,7 @@ def read(
 def _key(content: str, ending: str, form: RowForm, split: str, config: DataConfig) -> str:
     settings = {name: value for name, value in asdict(config).items() if name not in _ELSEWHERE}
     kind = [type(form).__module__, form.arrow.to_string(), form.unit(ending)]
-    parts = json.dumps([CODE_VERSION, content, ending, kind, split, settings], sort_keys=True)
+    parts = json.dumps([CODE_VERSION, content, ending, kind, split, settings], default=str)
     return hashlib.sha256(parts.encode()).hexdigest()
 
 
@@ -86,13 +86,15 @@ def _content(path: Path) -> str:
         raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
 
 
-def _open(path: Path, bad: BadRows) -> pa.Table:
-    """The table in ``path``; ``bad`` is told what its reader was. pa.ArrowInvalid if it is none."""
+def _open(path: Path, origin: Origin) -> tuple[pa.Table, BadRows]:
+    """The table in ``path``, and what its reader was told. pa.ArrowInvalid if it is none."""
     with pa.memory_map(str(path)) as source:
         reader = pa.ipc.open_file(source.read_buffer())
     last = reader.num_record_batches - 1
     _, told = reader.get_batch_with_custom_metadata(last)
     counts, first = json.loads(told[_BAD])
+    bad = BadRows(origin.source, origin.unit)
     bad.counts.update(counts)
     bad.first.extend((line, detail) for line, detail in first)
-    return pa.Table.from_batches([reader.get_batch(each) for each in range(last)], reader.schema)
+    batches = [reader.get_batch(each) for each in range(last)]
+    return pa.Table.from_batches(batches, reader.schema), bad

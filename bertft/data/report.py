@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DataReport", "SplitReport", "describe", "overlap", "table"]
 
+_SLICE = 65_536  # rows of train at a time
 _QUANTILES = {"min": 0.0, "median": 0.5, "90 %": 0.9, "max": 1.0}
 
 
@@ -101,11 +102,11 @@ def _describe(rows: Rows, features: FeatureTable, form: RowForm) -> SplitReport:
 def overlap(train: Rows, validation: Rows, texts: Sequence[str] = ("text", "text_pair")) -> int:
     """Rows of ``validation`` whose texts, space around them apart, also stand in ``train``."""
     asked = _texts(validation.table, texts)
-    found = [
-        pc.unique(own.filter(pc.is_in(own, value_set=asked)))
-        for batch in train.table.to_batches()
-        for own in [_texts(pa.Table.from_batches([batch]), texts)]
-    ]
+    size = max(_SLICE, len(validation))  # each slice makes a set of what is asked
+    found = []
+    for start in range(0, len(train), size):
+        own = _texts(train.table.slice(start, size), texts)
+        found.append(pc.unique(own.filter(pc.is_in(own, value_set=asked))))
     there = pc.is_in(asked, value_set=pa.chunked_array(found, asked.type))
     return int(pc.sum(there).as_py() or 0)
 

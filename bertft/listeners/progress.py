@@ -108,7 +108,10 @@ class ProgressView:
 
 def terminal() -> Console:
     """stderr; a terminal only where it is one."""
-    return _Stderr(stderr=True, force_terminal=sys.stderr.isatty(), force_jupyter=False)
+    return _Stderr(
+        stderr=True, force_terminal=sys.stderr.isatty(), force_jupyter=False,
+        markup=False, emoji=False,
+    )  # fmt: skip
 
 
 class _Stderr(Console):

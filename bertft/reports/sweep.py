@@ -58,8 +58,9 @@ def write(folder: Path, lines: Sequence[Line]) -> None:
 
 def show(lines: Sequence[Line]) -> None:
     """Print the table, and below it why jobs failed."""
-    from rich.console import Console
     from rich.table import Table
+
+    from bertft.reports.console import plain_console
 
     head, rows = _cells(lines)
     table = Table(*head)
@@ -67,14 +68,14 @@ def show(lines: Sequence[Line]) -> None:
         note = row[-1].partition(":")[0]
         style = "bold" if line.best else "dim" if line.mean is None else None
         table.add_row(*row[:-1], note, style=style)
-    console = Console()
+    console = plain_console()
     if not console.is_terminal:
-        console = Console(width=_FILE_WIDTH)
+        console = plain_console(width=_FILE_WIDTH)
     console.print(table)
     for line in lines:
         if line.failed:
             name = " ".join(f"{key}={value}" for key, value in line.settings.items())
-            console.print(f"failed: {name}: {line.error}", markup=False, highlight=False)
+            console.print(f"failed: {name}: {line.error}", highlight=False)
 
 
 def _cells(lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:

@@ -154,6 +154,23 @@ def test_a_file_of_bad_rows_alone_says_so_each_time(path):
             rows(path, on_bad_row="skip")
 
 
+def test_what_another_process_took_away_meanwhile_is_read_again(path, reads, monkeypatch):
+    real = read_once.publish
+
+    def robbed(*args):
+        kept = real(*args)
+        kept.unlink()
+        return kept
+
+    monkeypatch.setattr(read_once, "publish", robbed)
+    assert len(rows(path)) == 40 and len(reads) == 2
+
+
+def test_settings_of_any_kind_make_a_key(path):
+    with pytest.raises(DataError, match="label"):
+        rows(path, labels={0: "a", "b": "c"})
+
+
 def test_without_a_place_to_keep_them_they_are_in_memory(path, tmp_path, reads):
     path.write_text(CONTENT + " ,a,c\n")
     (tmp_path / "cache").write_text("a file where the folder would be")

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 import yaml
 from safetensors.torch import load_file
-from small_runs import QUICK, answers, read, read_lines, say, write_csv, write_task
+from small_runs import QUICK, answers, read, read_lines, say, write_classes, write_csv, write_task
 
 import bertft
 
@@ -174,6 +174,18 @@ def test_the_commands_that_it_shows_work(place):
         assert say(*shlex.split(line)[1:]).status == 0, line
     assert len(shown) == 3 and (place / "answers.jsonl").is_file()
     assert (place / "merged" / "prefix.safetensors").is_file()
+
+
+def test_names_that_look_like_markup_stay_what_they_are(place):
+    """Rich would take them for styles and pictures, or fail at a tag that was never opened."""
+    write_classes(place / "tags.csv", 40, seed=0, names=(":heart:", "[/b]"))
+    said = say(
+        "train", *QUICK[:-1], "trainer.steps=2", "method=head", "data=files",
+        f"data.train={place / 'tags.csv'}", "hydra.run.dir=tags",
+    )  # fmt: skip
+    assert said.status == 0, said
+    assert ":heart: 50.0%" in said.out and "[/b] 50.0%" in said.out
+    assert "f1: of the class [/b]" in said.out
 
 
 def test_the_budget_of_a_single_step_is_final(place):

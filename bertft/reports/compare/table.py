@@ -11,6 +11,7 @@ from rich.text import Text
 
 from bertft.formats.figures import count
 from bertft.reports.compare.comparison import Compared, Comparison
+from bertft.reports.console import plain_console
 from bertft.reports.lines import FIGURES, figures
 
 __all__ = ["cells", "sentences", "settings", "show"]
@@ -73,9 +74,9 @@ def sentences(comparison: Comparison) -> list[str]:
 
 def show(comparison: Comparison, console: Console | None = None) -> None:
     """Print the table, what differs, and what there is to say of it."""
-    console = console or Console()
+    console = console or plain_console()
     if not console.is_terminal and console.width < _FILE_WIDTH:
-        console = Console(file=console.file, width=_FILE_WIDTH)
+        console = plain_console(file=console.file, width=_FILE_WIDTH)
     head, rows = cells(comparison)
     table = Table(title="runs", title_justify="left")
     for place, name in enumerate(head):
@@ -92,4 +93,4 @@ def show(comparison: Comparison, console: Console | None = None) -> None:
             table.add_row(*map(Text, row))
         console.print(table)
     for line in sentences(comparison):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=True)
