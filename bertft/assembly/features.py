@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from bertft.data.bad_rows import BadRows, Fault, settle
@@ -63,9 +62,7 @@ def key_parts(task: BaseTask, tokenizer: Any, max_length: int) -> list[Any]:
 
 def _settle_featureless(table: FeatureTable, fault: Fault, policy: str) -> None:
     rows = table.rows
-    there = np.zeros(len(rows), bool)
-    for piece in table.pieces("row"):
-        there[piece] = True
+    there = table.has_feature()
     if there.all():
         return
     bad = BadRows(rows.source, rows.unit)

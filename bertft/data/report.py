@@ -83,11 +83,8 @@ def _describe(rows: Rows, features: FeatureTable, form: RowForm) -> SplitReport:
     truncated = 0
     if "truncated" in features.columns:
         truncated = sum(int(piece.sum()) for piece in features.pieces("truncated"))
-    there = np.zeros(len(rows), bool)
-    for piece in features.pieces("row"):
-        there[piece] = True
     return SplitReport(
-        rows=int(there.sum()),
+        rows=int(features.has_feature().sum()),
         features=len(features),
         lengths={**quantiles, "mean": float(lengths.mean())},
         truncated=truncated / len(features),

@@ -95,6 +95,13 @@ class FeatureTable:
         """The column of all features, as ``gather`` would give it."""
         return np.concatenate(list(self.pieces(name)))
 
+    def has_feature(self) -> np.ndarray:
+        """Which of ``rows`` gave a feature, bool [rows]."""
+        there = np.zeros(len(self.rows), bool)
+        for piece in self.pieces("row"):
+            there[piece] = True
+        return there
+
     def ragged(self, name: str) -> bool:
         """Whether a feature has a run of values in the column."""
         return self._views[name].ragged
