@@ -1,8 +1,9 @@
 """bertft and HF Trainer with peft over the same rows: what the benchmarks let work in turn.
 
-Both run the classic hyperparameters, AdamW, clipping at 1, dropout as the model has it. The peer
-is what its users write: Trainer's own loop, batches drawn at random, padded to a fixed length or to
-the batch's longest. Ours is ``bertft train``'s loop body and its order of rows.
+Both run the classic hyperparameters, AdamW, clipping at 1, dropout as the model has it, and in a
+round the very same rows, so that neither is lucky with short ones. The peer is what its users
+write: Trainer's own loop, batches drawn at random, padded to a fixed length or to the batch's
+longest. Ours is ``bertft train``'s loop body and its order of rows.
 """
 
 from __future__ import annotations
@@ -57,6 +58,12 @@ class Contest:
     def model(self) -> ModelConfig:
         return ModelConfig(name="benchmark", path=self.base)
 
+    def drawn(self, number: int, steps: int) -> np.ndarray:
+        """The features of a round of ``steps`` batches; no two of the first rounds share any."""
+        order = np.random.default_rng(0).permutation(len(self.train))
+        size = steps * self.batch_size
+        return order[np.arange(number * size, (number + 1) * size) % len(order)]
+
 
 def _method(name: str) -> Any:
     parts = part_settings()
@@ -81,19 +88,18 @@ def ours(
     )  # fmt: skip
     optimizer = adamw.build(groups(adapted.parts, adapted.model), TrainerConfig())
     stepper = Stepper(adapted.runner, task, adapted.parts, optimizer, adapted.precision, 1.0)
-    order = TrainOrder(table.lengths, contest.batch_size, 0, _WINDOW)
 
     def train(number: int) -> tuple[int, int, float]:
         adapted.model.train()
-        batches = order.epoch(0)[number * steps : (number + 1) * steps]
-        samples = tokens = 0
+        drawn = contest.drawn(number, steps)
+        lengths = table.lengths[drawn]
+        order = TrainOrder(lengths, contest.batch_size, number, _WINDOW)
         start = time.perf_counter()
-        for at, indices in enumerate(batches):
-            rows = indices[np.argsort(table.lengths[indices], kind="stable")]
+        for at, places in enumerate(order.epoch(0)):
+            rows = drawn[places[np.argsort(lengths[places], kind="stable")]]
             batch = collate(table, rows, task.label_columns)
             stepper([batch], number * steps + at + 1, 10_000)
-            samples, tokens = samples + len(batch), tokens + len(batch.input_ids)
-        return samples, tokens, time.perf_counter() - start
+        return len(drawn), int(lengths.sum()), time.perf_counter() - start
 
     def score(_: int) -> tuple[int, int, float]:
         rows = contest.validation
@@ -105,19 +111,18 @@ def ours(
 
 
 class _Rows(torch.utils.data.Dataset[dict[str, Any]]):
-    """Features as HF Trainer wants them; counts the tokens it gave out."""
+    """``drawn`` features as HF Trainer wants them."""
 
-    def __init__(self, table: FeatureTable, labels: Mapping[str, str]) -> None:
-        self.table, self.labels, self.tokens = table, labels, 0
+    def __init__(self, table: FeatureTable, labels: Mapping[str, str], drawn: np.ndarray) -> None:
+        self.table, self.labels, self.drawn = table, labels, drawn
 
     def __len__(self) -> int:
-        return len(self.table)
+        return len(self.drawn)
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        at = np.asarray([row])
+        at = self.drawn[[row]]
         names = [name for name in ("input_ids", "token_type_ids") if name in self.table.columns]
         found: dict[str, Any] = {name: self.table.gather(name, at).tolist() for name in names}
-        self.tokens += len(found["input_ids"])
         return found | {
             theirs: int(self.table.gather(own, at)[0]) for own, theirs in self.labels.items()
         }
@@ -165,10 +170,10 @@ def peer(
     fixed = {"padding": "max_length", "max_length": contest.longest}
     collator = DataCollatorWithPadding(contest.tokenizer, **(fixed if padding == "fixed" else {}))
     folder = tempfile.mkdtemp()
-    train_rows = _Rows(contest.train, contest.labels)
-    score_rows = _Rows(contest.validation, contest.labels)
+    validation = contest.validation
+    score_rows = _Rows(validation, contest.labels, np.arange(len(validation)))
 
-    def trainer(number: int) -> Any:
+    def trainer(number: int, train_rows: _Rows | None = None) -> Any:
         arguments = TrainingArguments(
             output_dir=folder, max_steps=steps, seed=number, learning_rate=1e-3,
             per_device_train_batch_size=contest.batch_size,
@@ -182,16 +187,15 @@ def peer(
         )  # fmt: skip
 
     def train(number: int) -> tuple[int, int, float]:
-        train_rows.tokens = 0
-        trainer(number).train()
-        return steps * contest.batch_size, train_rows.tokens, clock.seconds
+        drawn = contest.drawn(number, steps)
+        trainer(number, _Rows(contest.train, contest.labels, drawn)).train()
+        return len(drawn), int(contest.train.lengths[drawn].sum()), clock.seconds
 
     def score(number: int) -> tuple[int, int, float]:
         made = trainer(number)
         start = time.perf_counter()
         made.evaluate()
-        rows = contest.validation
-        return len(rows), int(rows.lengths.sum()), time.perf_counter() - start
+        return len(validation), int(validation.lengths.sum()), time.perf_counter() - start
 
     return train, score
 

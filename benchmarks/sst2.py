@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = arguments(__doc__, "five minutes", "sst2")
     args = parser.parse_args(argv)
     contest, bf16 = _contest(args.data), multiplies_bf16(torch.device("cpu"))
-    steps, rounds = (4, 3) if args.quick else (15, 7)
+    steps, rounds = (6, 3) if args.quick else (15, 7)
     training, evaluation = _contenders(contest, steps, bf16)
     result = _report(
         interleave(training, rounds), interleave(evaluation, 2 if args.quick else 3), bf16

@@ -66,7 +66,7 @@ def _settle_featureless(table: FeatureTable, fault: Fault, policy: str) -> None:
     if there.all():
         return
     bad = BadRows(rows.source, rows.unit)
-    for line in rows.table.column("line").filter(pa.array(~there)).to_pylist():
+    for line in rows.values("line").filter(pa.array(~there)).to_pylist():
         bad.add(line, fault)
     settle([bad], policy)
     rows.skipped.update(bad.counts)

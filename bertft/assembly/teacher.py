@@ -198,7 +198,10 @@ class _Desk:
         width = int(getattr(adapted.model.config, "num_labels", 1))
         size = width * 4 * (len(table) if lengths is None else int(lengths.sum()))
         place = "in memory" if self.cache is None else f"under {self.cache / 'teacher'}"
-        self.say(f"the teacher answers {len(table):,} {what} rows: {size / 1e6:,.2f} MB {place}")
+        count = sum(map(len, rows))
+        windows = "" if count == len(table) else f" in {len(table):,} windows"
+        where = f"{size / 1e6:,.2f} MB {place}"
+        self.say(f"the teacher answers {count:,} {what} rows{windows}: {where}")
         start = time.perf_counter()
         values = predict_logits(adapted.runner, table, adapted.precision)
         seconds = time.perf_counter() - start

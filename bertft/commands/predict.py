@@ -66,7 +66,7 @@ def run(config: PredictConfig, _: Path) -> None:
 def _lines(table: FeatureTable) -> list[int]:
     """Where the rows that have an answer stand in the input, in their order."""
     rows = np.unique(table.gather("row", np.arange(len(table))))
-    lines: list[int] = table.rows.table.column("line").take(pa.array(rows)).to_pylist()
+    lines: list[int] = table.rows.values("line").take(pa.array(rows)).to_pylist()
     return lines
 
 

@@ -58,9 +58,8 @@ def _batch(rows: list[list[Any]], schema: pa.Schema) -> pa.RecordBatch:
 def drop(table: pa.Table, faulty: Sequence[tuple[np.ndarray, Fault]], bad: BadRows) -> pa.Table:
     """The table without the rows of each mask, which go to ``bad`` with their fault."""
     gone = np.zeros(table.num_rows, dtype=bool)
-    lines = table.column("line").to_numpy()
     for mask, fault in faulty:
-        for line in lines[mask & ~gone].tolist():
+        for line in table.column("line").filter(pa.array(mask & ~gone)).to_pylist():
             bad.add(line, fault)
         gone |= mask
     return table.filter(pa.array(~gone)) if gone.any() else table

@@ -57,10 +57,14 @@ def renamed(
     Rows that count their classes (0, 1, …) get the names in order, unless names are numbers
     themselves. Labels must not be null.
     """
-    column = table.column("label").combine_chunks()
+    values = table.column("label")
+    listed = pa.types.is_list(values.type)
+    there = pc.unique(pc.list_flatten(values) if listed else values).to_pylist()
+    if set(there) <= set(names):  # as they stand: nothing is copied
+        return table, []
+    column = values.combine_chunks()
     if isinstance(column, pa.ChunkedArray):
         column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-    listed = pa.types.is_list(column.type)
     flat = column.flatten() if listed else column
     encoded = flat.dictionary_encode()
     codes = encoded.indices.to_numpy()
@@ -69,8 +73,6 @@ def renamed(
         counted = {}
     given = encoded.dictionary.to_pylist()
     known = [name if name in names else counted.get(name) for name in given]
-    if known == given:  # as they stand: nothing is copied
-        return table, []
     faulty = []
     for code, name in enumerate(known):
         if name is None:

@@ -71,16 +71,15 @@ def _encoded(
     hint: str | None,
 ) -> Iterator[pa.RecordBatch]:
     schema, done = None, 0
-    for columns in rows.chunks(chunk):
-        features = dict(encode(columns))
+    for piece in rows.slices(chunk):
+        features = dict(encode(piece.to_pydict()))
         features["row"] = np.asarray(features["row"], dtype=np.int64) + done
-        size = len(columns["line"])
-        done += size
+        done += piece.num_rows
         if len(features["row"]):
             batch = record_batch(features, schema)
             schema = batch.schema
             yield batch
         if progress is not None:
-            progress(size)
+            progress(piece.num_rows)
     if schema is None:
         raise DataError("no row gave a feature", where=rows.source, hint=hint)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DataReport", "SplitReport", "describe", "overlap", "table"]
 
-_SLICE = 65_536  # rows of train at a time
+_SLICE = 65_536  # rows at a time
 _QUANTILES = {"min": 0.0, "median": 0.5, "90 %": 0.9, "max": 1.0}
 
 
@@ -88,7 +88,7 @@ def _describe(rows: Rows, features: FeatureTable, form: RowForm) -> SplitReport:
         features=len(features),
         lengths={**quantiles, "mean": float(lengths.mean())},
         truncated=truncated / len(features),
-        labels=form.balance(rows.table) if rows.labelled else {},
+        labels=form.balance(rows.slice(0, len(rows), ["label"])) if rows.labelled else {},
         skipped=dict(rows.skipped),
         source=rows.source,
         files=list(rows.files),
@@ -98,14 +98,17 @@ def _describe(rows: Rows, features: FeatureTable, form: RowForm) -> SplitReport:
 
 def overlap(train: Rows, validation: Rows, texts: Sequence[str] = ("text", "text_pair")) -> int:
     """Rows of ``validation`` whose texts, space around them apart, also stand in ``train``."""
-    asked = _texts(validation.table, texts)
-    size = max(_SLICE, len(validation))  # each slice makes a set of what is asked
-    found = []
-    for start in range(0, len(train), size):
-        own = _texts(train.table.slice(start, size), texts)
-        found.append(pc.unique(own.filter(pc.is_in(own, value_set=asked))))
-    there = pc.is_in(asked, value_set=pa.chunked_array(found, asked.type))
-    return int(pc.sum(there).as_py() or 0)
+    asked = [_texts(piece, texts) for piece in validation.slices(_SLICE)]
+    found: list[list[pa.Array]] = [[] for _ in asked]
+    for piece in train.slices(4 * _SLICE):  # each makes a set of every piece that is asked
+        own = _texts(piece, texts)
+        for some, same in zip(asked, found, strict=True):
+            same.append(pc.unique(own.filter(pc.is_in(own, value_set=some))))
+    there = (
+        pc.sum(pc.is_in(some, value_set=pa.chunked_array(same, some.type)))
+        for some, same in zip(asked, found, strict=True)
+    )
+    return sum(each.as_py() or 0 for each in there)
 
 
 def _texts(table: pa.Table, texts: Sequence[str]) -> pa.ChunkedArray:

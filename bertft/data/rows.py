@@ -1,10 +1,14 @@
-"""``Rows``: the rows of one split as they were read, each able to say where it came from."""
+"""``Rows``: the rows of one split as they were read, each able to say where it came from.
+
+Rows that were chosen of those read are numbers of places in one table, not a copy of it: the table
+of a large file is mapped, and what is chosen of it costs four bytes a row.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -25,7 +29,8 @@ class Rows:
     (classes), a float64 (regression) or a list of strings (several labels).
     ``line`` is the line of ``source`` (a path, a Hub id or a sample's name) that a row starts on,
     from 1; rows that have no lines count from 1, ``unit`` saying what. ``skipped`` counts the bad
-    rows left out, by reason; ``files`` are the absolute paths read.
+    rows left out, by reason; ``files`` are the absolute paths read. ``chosen``, int32 ascending:
+    which rows of ``table`` these are; None: all.
     """
 
     table: pa.Table
@@ -33,9 +38,10 @@ class Rows:
     skipped: Counter[str] = field(default_factory=Counter)
     files: tuple[str, ...] = ()
     unit: str = ""
+    chosen: np.ndarray | None = None
 
     def __len__(self) -> int:
-        return self.table.num_rows
+        return self.table.num_rows if self.chosen is None else len(self.chosen)
 
     @property
     def columns(self) -> list[str]:
@@ -47,21 +53,43 @@ class Rows:
 
     def column(self, name: str) -> list[Any]:
         """A column as Python values."""
-        return self.table.column(name).to_pylist()
+        return self.values(name).to_pylist()
+
+    def values(self, name: str) -> pa.ChunkedArray:
+        """A column; where the rows are chosen ones, a copy."""
+        return self.slice(0, len(self), [name]).column(name)
+
+    def cell(self, name: str, row: int) -> Any:
+        """The value of a row in a column."""
+        return self.table.column(name)[self._place(row)].as_py()
 
     def where(self, row: int) -> str:
         """``source:line`` of a row."""
-        return place(self.source, self.table.column("line")[row].as_py(), self.unit)
+        return place(self.source, self.cell("line", row), self.unit)
 
     def keep(self, mask: np.ndarray) -> Rows:
         """The rows where ``mask`` [rows] is true, in their order."""
-        kept = self.table.filter(pa.array(mask))
-        return replace(self, table=kept, skipped=Counter(self.skipped))  # each counts on its own
+        chosen = np.flatnonzero(mask) if self.chosen is None else self.chosen[mask]
+        # Each counts on its own what was skipped.
+        return replace(self, chosen=chosen.astype(np.int32), skipped=Counter(self.skipped))
 
-    def chunks(self, size: int) -> Iterator[dict[str, list[Any]]]:
-        """The columns in pieces of at most ``size`` rows, as lists."""
+    def slice(self, start: int, size: int, names: Sequence[str] | None = None) -> pa.Table:
+        """At most ``size`` rows from ``start`` on; of the columns ``names`` (None: all)."""
+        table = self.table if names is None else self.table.select(list(names))
+        if self.chosen is None:
+            return table.slice(start, size)
+        places = self.chosen[start : start + size]
+        if not len(places):
+            return table.slice(0, 0)
+        first, last = int(places[0]), int(places[-1])
+        mask = np.zeros(last - first + 1, dtype=bool)
+        mask[places - first] = True
+        return table.slice(first, len(mask)).filter(pa.array(mask))
+
+    def slices(self, size: int, names: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """All of them in pieces of at most ``size`` rows."""
         for start in range(0, len(self), size):
-            yield self.table.slice(start, size).to_pydict()
+            yield self.slice(start, size, names)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -69,11 +97,14 @@ class Rows:
         digest = hashlib.sha256()
         for name in sorted(self.columns):
             if name != "line":
-                column = self.table.column(name)
-                digest.update(f"{name}:{column.type}:{len(column)};".encode())
-                for start in range(0, len(column), _CHUNK):
-                    _digest(digest, column.slice(start, _CHUNK).combine_chunks())
+                kind = self.table.schema.field(name).type
+                digest.update(f"{name}:{kind}:{len(self)};".encode())
+                for piece in self.slices(_CHUNK, [name]):
+                    _digest(digest, piece.column(name).combine_chunks())
         return digest.hexdigest()
+
+    def _place(self, row: int) -> int:
+        return int(row if self.chosen is None else self.chosen[row])
 
 
 _CHUNK = 65_536

@@ -31,14 +31,15 @@ def cut(
             hint="Give data.validation=<file>, or more rows",
         )  # fmt: skip
     generator = np.random.Generator(np.random.PCG64([seed, 1]))
-    shuffled = generator.permutation(count)
+    shuffled: np.ndarray = generator.permutation(count).astype(np.int32)
+    chosen: np.ndarray
     if stratified:
         codes = _codes(rows, "label")[shuffled]
-        quota = _quota(np.bincount(codes), wanted)
-        order = np.argsort(codes, kind="stable")
-        starts = np.cumsum(np.bincount(codes)) - np.bincount(codes)
-        rank = np.arange(count) - starts[codes[order]]
-        chosen = shuffled[order[rank < quota[codes[order]]]]
+        sizes = np.bincount(codes)
+        quota, starts = _quota(sizes, wanted), np.cumsum(sizes) - sizes
+        order = np.argsort(codes, kind="stable")  # class by class, each as it was shuffled
+        first = [order[start : start + some] for start, some in zip(starts, quota, strict=True)]
+        chosen = shuffled[np.concatenate(first)]
     elif together is not None:
         codes = _codes(rows, together)
         order = codes[shuffled][np.sort(np.unique(codes[shuffled], return_index=True)[1])]
@@ -73,10 +74,10 @@ def sample(rows: Rows, size: int | None, seed: int) -> Rows:
 
 
 def _codes(rows: Rows, name: str) -> np.ndarray:
-    """Number of each row's value in a column."""
-    encoded = pc.dictionary_encode(rows.table.column(name)).combine_chunks()
-    chunk = encoded.chunk(0) if hasattr(encoded, "chunk") else encoded
-    return np.asarray(chunk.indices, dtype=np.int64)
+    """Number of each row's value in a column, by when it first came, int32 [rows]."""
+    encoded = pc.dictionary_encode(rows.values(name))
+    numbers = [np.asarray(chunk.indices, dtype=np.int32) for chunk in encoded.chunks]
+    return np.concatenate(numbers)
 
 
 def _quota(counts: np.ndarray, wanted: int) -> np.ndarray:

@@ -4,12 +4,14 @@ import io
 import json
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from rich.console import Console
 
 from bertft.config.data import DataConfig
 from bertft.data.features import featurize
 from bertft.data.report import describe, overlap, table
+from bertft.data.rows import Rows
 from bertft.data.sources import load
 
 ROWS = [("one two three", "a"), ("one", "b"), ("one two", "a"), ("two words", "b"), ("", "b")]
@@ -88,3 +90,17 @@ def test_pairs_overlap_only_as_pairs(tmp_path):
     train = rows("a.csv", "a b,c,x", "d,e,y")
     assert overlap(train, rows("b.csv", "a,b c,x", "e,d,y")) == 0
     assert overlap(train, rows("c.csv", "a b,c,y", "a b,c,x")) == 2
+
+
+def test_overlap_is_counted_in_pieces(monkeypatch):
+    def rows(seed, count):
+        words = np.random.default_rng(seed).choice(200, count)
+        texts = pa.array([f" word {each} " for each in words], pa.large_string())
+        return Rows(pa.table({"text": texts, "line": list(range(count))}), "here")
+
+    train, validation = rows(0, 120), rows(1, 90)
+    expected = sum(text in set(train.column("text")) for text in validation.column("text"))
+    assert 0 < expected < len(validation)
+    for size in (7, 64, 1000):
+        monkeypatch.setattr("bertft.data.report._SLICE", size)
+        assert overlap(train, validation) == expected

@@ -164,7 +164,7 @@ def test_the_fingerprint_sees_where_texts_end(tmp_path):
 
 def test_the_fingerprint_does_not_see_how_arrow_cut_the_rows(train):
     rows = load(config(train)).train
-    pieces = [rows.table.slice(0, 7), rows.table.slice(7, 500), rows.table.slice(507)]
+    pieces = [rows.slice(0, 7), rows.slice(7, 500), rows.slice(507, len(rows))]
     cut = Rows(pa.concat_tables(pieces), "elsewhere")
     assert cut.table.column("text").num_chunks == 3
     assert cut.fingerprint == rows.fingerprint

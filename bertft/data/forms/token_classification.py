@@ -32,6 +32,9 @@ from bertft.errors import UsageError
 __all__ = ["Form"]
 
 
+_ROWS = 65_536  # at a time, for as many lists of tags take far more memory than the rows
+
+
 class Form(RowForm):
     """See the module. ``step``, until the rows are settled: lines from a word to the next.
 
@@ -86,24 +89,11 @@ class Form(RowForm):
         if names is not None:
             table, faulty = classes.renamed(table, names)
             table = drop(table, faulty, bad)
-        columns = ("label", "text", "starts", "stops", "line", "step")
-        values = [table.column(name).to_pylist() for name in columns]
+        pieces = [table.slice(start, _ROWS) for start in range(0, max(1, table.num_rows), _ROWS)]
         if self.scheme is None:
-            self.scheme, self.found = detect(values[0]), True
-        labels, kept = values[0], np.ones(table.num_rows, dtype=bool)
-        for row, (tags, text, starts, stops, line, step) in enumerate(zip(*values, strict=True)):
-            place = breaks(tags, self.scheme)
-            if place is not None:
-                at = min(place, len(tags) - 1)
-                word = text[starts[at] : stops[at]]
-                bad.add(line + step * at, _broken(tags, place, word, self.scheme))
-                kept[row] = False
-            elif self.scheme == "iob1":
-                labels[row] = to_bio(tags)
-        field = pa.field("label", pa.list_(pa.string()))
-        place = table.schema.get_field_index("label")
-        table = table.set_column(place, field, pa.array(labels, field.type))
-        return table.filter(pa.array(kept)).drop_columns("step")
+            tags = (each for piece in pieces for each in piece.column("label").to_pylist())
+            self.scheme, self.found = detect(tags), True
+        return pa.concat_tables([_fitting(piece, self.scheme, bad) for piece in pieces])
 
     def notes(self) -> list[str]:
         told = [f"the tags are {self.scheme}, found in the rows"] if self.found else []
@@ -113,8 +103,7 @@ class Form(RowForm):
         """O, then all the tags of each type: a type may stand in validation as it did not here."""
         named = self._names(own) or []
         scheme = "bio" if self.scheme == "iob1" else self.scheme or "bio"
-        there = table.column("label") if "label" in table.column_names else pa.chunked_array([[]])
-        found = {tag for tags in there.to_pylist() for tag in tags}
+        found = set(classes.found(table)) if "label" in table.column_names else set()
         parsed = [parse(tag, scheme) for tag in found]
         kinds = sorted({tag[1] for tag in parsed if tag is not None and tag[0] != OUTSIDE})
         tags = [OUTSIDE, *(tag for kind in kinds for tag in tags_of(kind, scheme))]
@@ -127,12 +116,31 @@ class Form(RowForm):
         return own if self.named is None else [class_name(name) or "" for name in self.named]
 
     def nothing_to_learn(self, table: pa.Table) -> str:
-        tags = {tag for row in table.column("label").to_pylist() for tag in row}
-        return "" if tags - {OUTSIDE} else "no word has a tag but O"
+        return "" if set(classes.found(table)) - {OUTSIDE} else "no word has a tag but O"
 
     def balance(self, table: pa.Table) -> dict[str, float]:
         """Tag → share of the rows that have it."""
         return classes.shares(table)
+
+
+def _fitting(rows: pa.Table, scheme: str, bad: BadRows) -> pa.Table:
+    """The rows whose tags ``scheme`` allows, with iob1 made bio; the others go to ``bad``."""
+    labels = rows.column("label").to_pylist()
+    kept = np.ones(len(labels), dtype=bool)
+    for row, tags in enumerate(labels):
+        place = breaks(tags, scheme)
+        if place is not None:
+            kept[row] = False
+            given, at = rows.slice(row, 1).to_pylist()[0], min(place, len(tags) - 1)
+            word = given["text"][given["starts"][at] : given["stops"][at]]
+            bad.add(given["line"] + given["step"] * at, _broken(tags, place, word, scheme))
+    if scheme == "iob1":
+        field = rows.schema.field("label")
+        made = [to_bio(tags) for tags in labels]
+        place = rows.schema.get_field_index("label")
+        rows = rows.set_column(place, field, pa.array(made, field.type))
+    rows = rows if kept.all() else rows.filter(pa.array(kept))
+    return rows.drop_columns("step")
 
 
 def _tags(value: Any) -> list[str] | None:

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 __all__ = [
@@ -67,23 +68,26 @@ def scheme_of(tags: Iterable[str]) -> str:
     return "bio" if "B" in prefixes else "io"
 
 
-def detect(sentences: Sequence[Sequence[str]]) -> str:
+def detect(sentences: Iterable[Sequence[str]]) -> str:
     """The scheme of ``sentences``: of iob1 and bio the one that fewer of them break.
 
     Most tags must have a prefix, or they are types alone.
     """
-    matches = [_PREFIXED.fullmatch(tag) for tags in sentences for tag in tags if tag != OUTSIDE]
-    prefixes = {match[1] for match in matches if match is not None}
-    if 2 * sum(match is None for match in matches) > len(matches):
+    counts: Counter[str] = Counter()
+    broken = {"bio": 0, "iob1": 0}
+    for tags in sentences:
+        counts.update(tags)
+        for scheme in broken:
+            broken[scheme] += breaks(tags, scheme) is not None
+    del counts[OUTSIDE]
+    matches = {tag: _PREFIXED.fullmatch(tag) for tag in counts}
+    prefixes = {match[1] for match in matches.values() if match is not None}
+    if 2 * sum(counts[tag] for tag, match in matches.items() if match is None) > counts.total():
         return "io"
     if "M" in prefixes:
         return "bmes"
     if prefixes & {"E", "S"}:
         return "bioes"
-    broken = {
-        scheme: sum(breaks(tags, scheme) is not None for tags in sentences)
-        for scheme in ("bio", "iob1")
-    }
     return "iob1" if broken["iob1"] < broken["bio"] else "bio"
 
 

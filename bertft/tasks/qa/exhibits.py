@@ -54,7 +54,7 @@ def exhibits(answered: Answered, rows: Any) -> Iterator[Exhibit]:
     def line(place: int) -> list[Cell]:
         row = int(answered.rows[place])
         gold = next(iter(answered.golds[place]), "no answer")
-        question = clipped(str(rows.table.column("question")[row].as_py()))
+        question = clipped(str(rows.cell("question", row)))
         return [
             where(rows, row), question, clipped(gold, 160),
             clipped(answered.answers[place], 160) or "no answer",

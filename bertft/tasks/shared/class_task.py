@@ -69,7 +69,7 @@ class ClassTask(SequenceTask):
         weights = settings.class_weights
         if weights is not None:
             found = (
-                self.balanced(_labels(features))
+                self.balanced(features.whole("labels"))
                 if weights == class_weights.BALANCED
                 else asked_weights(weights, self.classes)
             )
@@ -77,7 +77,7 @@ class ClassTask(SequenceTask):
         self.shape = Shape(weights, settings.label_smoothing, settings.focal_gamma)
 
     def temperature(self, logits: np.ndarray, features: Any) -> float | None:
-        targets = _labels(features)
+        targets = features.whole("labels")
         if self.decisions(logits, targets)[1].all():
             return None
         labels, plain = torch.from_numpy(targets), Shape()
@@ -87,16 +87,12 @@ class ClassTask(SequenceTask):
         )
 
     def calibration_error(self, logits: np.ndarray, features: Any) -> float:
-        return calibration_error(*self.decisions(logits, _labels(features)))
+        return calibration_error(*self.decisions(logits, features.whole("labels")))
 
     def best_threshold(
         self, logits: np.ndarray, features: Any
     ) -> tuple[float | dict[str, float], str]:
-        found, metric = self.fitted(logits.astype(np.float64), _labels(features))
+        found, metric = self.fitted(logits.astype(np.float64), features.whole("labels"))
         if isinstance(found, list):
             return dict(zip(self.classes, found, strict=True)), metric
         return found, metric
-
-
-def _labels(features: Any) -> np.ndarray:
-    return features.whole("labels")

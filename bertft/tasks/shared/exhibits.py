@@ -81,7 +81,7 @@ def rows_to_look_at(
 def text_of(rows: Any, row: int) -> str:
     """The text of a row, and its second one, as they can be shown."""
     names = [name for name in ("text", "text_pair") if name in rows.columns]
-    return " ⏐ ".join(clipped(str(rows.table.column(name)[row].as_py())) for name in names)
+    return " ⏐ ".join(clipped(str(rows.cell(name, row))) for name in names)
 
 
 def where(rows: Any, row: int) -> str:

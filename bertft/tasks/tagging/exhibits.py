@@ -59,16 +59,12 @@ def exhibits(answered: Answered, rows: Any) -> Iterator[Exhibit]:
     names = [*kinds, OUTSIDE]
     of_class = np.array([names.index(kind or OUTSIDE) for _, kind in tags])
     yield confusions(confusion(of_class[true], of_class[given], len(names)), names, "words")
-    texts, firsts, lasts = (rows.table.column(name) for name in ("text", "starts", "stops"))
 
     def line(place: int) -> list[Cell]:
         row = int(answered.owner[place])
-        text = texts[row].as_py()
+        text, firsts, lasts = (rows.cell(name, row) for name in ("text", "starts", "stops"))
         spans = [
-            ", ".join(
-                f"{kind}: {text[firsts[row][first].as_py() : lasts[row][last].as_py()]}"
-                for kind, first, last in side
-            )
+            ", ".join(f"{kind}: {text[firsts[first] : lasts[last]]}" for kind, first, last in side)
             or "none"
             for side in found[place]
         ]

@@ -47,7 +47,7 @@ def read(tmp_path):
 
 
 def content(rows):
-    return [{name: row[name] for name in ("text", "label")} for row in rows.table.to_pylist()]
+    return rows.slice(0, len(rows), ["text", "label"]).to_pylist()
 
 
 def words(rows):
@@ -229,3 +229,27 @@ def test_rows_to_predict(tmp_path):
     (tmp_path / "g.jsonl").write_text('{"sentence": "x"}\n', encoding="utf-8")
     with pytest.raises(DataError, match=r"there is no column 'text'"):
         load_inputs(str(tmp_path / "g.jsonl"), config)
+
+
+@pytest.mark.parametrize("tags", [("I-ORG", "B-ORG"), ("B-ORG", "I-ORG")])
+def test_tags_are_settled_in_pieces(read, monkeypatch, tags):
+    """iob1 and bio: a scheme that is found in a later piece holds for the first one too."""
+    lines = ["EU I-ORG\nUS O" if tags[0] == "I-ORG" else "EU B-ORG\nUS O"] * 3
+    lines += [f"EU {tags[0]}\nUS {tags[1]}", "EU X-ORG\nUS O"] * 2
+    text = "\n\n".join(lines)
+    whole = read(text, on_bad_row="skip").train
+    monkeypatch.setattr("bertft.data.forms.token_classification._ROWS", 2)
+    pieces = read(text, on_bad_row="skip").train
+    assert pieces.table.equals(whole.table) and pieces.skipped == whole.skipped
+    assert pieces.skipped == {"tag breaks the scheme": 2} and len(pieces) == 5
+    assert content(pieces)[0]["label"] == ["B-ORG", "O"]
+
+
+def test_tags_in_their_places_are_not_copied(read, monkeypatch, tmp_path):
+    monkeypatch.setenv("BERTFT_CACHE", str(tmp_path))
+    monkeypatch.setattr("bertft.data.read_once.SMALL", 0)
+    text = "\n\n".join(f"word{place} B-ORG\nother I-ORG" for place in range(20_000))
+    before = pa.total_allocated_bytes()
+    splits = read(text)
+    assert splits.train.table.nbytes > 1_500_000
+    assert pa.total_allocated_bytes() - before < 100_000

@@ -1,0 +1,74 @@
+"""What a seed draws is the same in every version: old runs are compared with new ones."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from bertft.data.rows import Rows
+from bertft.data.split import cut, sample
+from bertft.errors import DataError
+
+COUNT = 997
+
+
+@pytest.fixture
+def rows():
+    places = range(COUNT)
+    columns = {
+        "label": ["abcd"[place * place % 7 % 4] for place in places],
+        "context": [str(place // 5) for place in places],
+        "line": list(range(1, COUNT + 1)),
+    }
+    return Rows(pa.table(columns), "here")
+
+
+def drawn(rows):
+    return hashlib.sha256(np.array(rows.column("line"), np.int64).tobytes()).hexdigest()[:12]
+
+
+@pytest.mark.parametrize(
+    ("how", "train", "validation"),
+    [
+        ({"stratified": True}, "1905deaea80e", "2c472ea494e1"),
+        ({"stratified": False}, "2e3e4fb8eb28", "673c5603e57d"),
+        ({"stratified": False, "together": "context"}, "272b0c3b533f", "ab71a388e3e1"),
+    ],
+)
+def test_what_is_cut(rows, how, train, validation):
+    first, second = cut(rows, 0.1, 3, **how)
+    assert (len(first), len(second)) == (897, 100)
+    assert (drawn(first), drawn(second)) == (train, validation)
+    assert sorted(first.column("line") + second.column("line")) == rows.column("line")
+
+
+def test_each_class_gives_its_share(rows):
+    _, validation = cut(rows, 0.1, 3, stratified=True)
+    for name in "abcd":
+        wanted = rows.column("label").count(name) / 10
+        assert abs(validation.column("label").count(name) - wanted) < 1
+
+
+def test_contexts_stay_whole(rows):
+    train, validation = cut(rows, 0.1, 3, stratified=False, together="context")
+    assert not set(train.column("context")) & set(validation.column("context"))
+
+
+def test_what_is_sampled(rows):
+    assert (len(sample(rows, 100, 5)), drawn(sample(rows, 100, 5))) == (100, "0819f6cb0cfd")
+    assert sample(rows, COUNT, 5) is rows and sample(rows, None, 5) is rows
+
+
+def test_a_sample_of_what_was_cut(rows):
+    train, _ = cut(rows, 0.5, 0, stratified=True)
+    some = sample(train, 50, 0)
+    assert len(some) == 50 and set(some.column("line")) < set(train.column("line"))
+
+
+def test_a_class_of_one_row_stays_in_train():
+    rows = Rows(pa.table({"label": ["a", "b", "c"], "line": [1, 2, 3]}), "here")
+    with pytest.raises(DataError, match="every class has a single row"):
+        cut(rows, 0.3, 0, stratified=True)
