@@ -18,6 +18,7 @@ from bertft.errors import BertftError, UsageError
 from bertft.models.attention import NAME, register
 from bertft.models.families import family_of, layers_of
 from bertft.models.sequences import LAYOUTS, Sequences
+from bertft.models.top_layer import narrow
 from bertft.models.trace import Trace, own_tokens
 
 __all__ = ["EncoderRunner"]
@@ -58,6 +59,7 @@ class EncoderRunner:
             model.set_attn_implementation(NAME)
             _number_layers(model)
             self.base.register_forward_hook(self._hand_to_head, with_kwargs=True)
+        self._narrows = self.family.interface and narrow(model)
 
     def __call__(self, batch: Batch, trace: Trace | None = None) -> Tensor:
         """Logits of a batch that lies on the model's device; ``trace`` is given what it asks for.
@@ -85,6 +87,8 @@ class EncoderRunner:
             trace=trace,
             chosen=batch.chosen,
         )
+        if self._narrows and not (trace and trace.states):
+            sequences.asked = self._asked(sequences)
         shift = prefix.length if prefix is not None and prefix.shift_positions else 0
         inputs = self._inputs(batch, sequences, vectors, shift)
         logits = _logits(self._run(inputs, sequences, {"sequences": sequences}))
@@ -138,14 +142,17 @@ class EncoderRunner:
         sequences: Sequences | None = kwargs.get("sequences")
         if sequences is None:
             return output
-        if self.level == "sequence":
+        if sequences.narrowed:
+            hidden = output.last_hidden_state
+            hidden = hidden.transpose(0, 1) if self.level == "sequence" else hidden
+        elif self.level == "sequence":
             hidden = self._pool(output.last_hidden_state.flatten(0, 1), sequences).unsqueeze(1)
         elif self.layout == "stream" and not sequences.prompt:
             hidden = output.last_hidden_state
         else:
             own = sequences.cells()[sequences.own()]
             hidden = output.last_hidden_state.flatten(0, 1)[own].unsqueeze(0)
-        if sequences.chosen is not None:
+        if sequences.chosen is not None and not sequences.narrowed:
             hidden = hidden[:, sequences.chosen]
         output["last_hidden_state"] = hidden
         # The base ran its pooler on the first vector of each row: a prompt's, or of several
@@ -153,6 +160,14 @@ class EncoderRunner:
         if self.level == "sequence" and getattr(base, "pooler", None) is not None:
             output["pooler_output"] = _pooled(base, hidden)
         return output
+
+    def _asked(self, sequences: Sequences) -> Tensor | None:
+        """The cells whose last hidden states the head sees; None: all, or a mean of all."""
+        if self.level == "sequence":
+            return None if self._mean_pooled else sequences.starts()
+        if sequences.chosen is None:
+            return None
+        return sequences.cells()[sequences.own()][sequences.chosen]
 
     def _pool(self, hidden: Tensor, sequences: Sequences) -> Tensor:
         """Cells [R·W, H] → [B, H]: the first own token, or the mean where the model pools so."""

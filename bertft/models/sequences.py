@@ -42,6 +42,8 @@ class Sequences:
     prefix: Tensor | None = None
     calls: int = 0
     chosen: Tensor | None = None  # tokens of the batch that the head is asked about
+    asked: Tensor | None = None  # cells that the top layer goes on with; None: all
+    narrowed: bool = False  # whether it did
     prompt: int = 0  # vectors that a soft prompt put before each sequence; ``lengths`` count them
     trace: Trace | None = None  # asks the attention function for what it sees
     _runs: list[Run] | None = None
@@ -132,18 +134,30 @@ class Sequences:
         return self._cache["real"]
 
     def run_cells(self, run: Run) -> Tensor:
-        """Of an unequal run: index [n, T] into the stream's tokens, padding pointing at a token."""
+        """Of an unequal run: the token in each of its n·T cells, int64; padding repeats the last.
+
+        Tokens count from the run's first.
+        """
 
         def find() -> np.ndarray:
             lengths = np.asarray(self.lengths[run.first : run.last])
-            starts = run.start + np.cumsum(lengths) - lengths
+            starts = np.cumsum(lengths) - lengths
             step = np.minimum(np.arange(run.longest)[None, :], lengths[:, None] - 1)
-            return starts[:, None] + step
+            return (starts[:, None] + step).reshape(-1)
 
         return self._kept(f"cells{run.first}", find)
 
+    def run_places(self, run: Run) -> Tensor:
+        """Of an unequal run: where in its n·T cells its tokens lie, int64 [stop − start]."""
+
+        def find() -> np.ndarray:
+            lengths = np.asarray(self.lengths[run.first : run.last])
+            return np.flatnonzero(np.arange(run.longest)[None, :] < lengths[:, None])
+
+        return self._kept(f"places{run.first}", find)
+
     def run_real(self, run: Run) -> Tensor:
-        """For an unequal run: which cells [n, T] hold a token, bool."""
+        """Which cells [n, T] of a run hold a token, bool."""
 
         def find() -> np.ndarray:
             lengths = np.asarray(self.lengths[run.first : run.last])

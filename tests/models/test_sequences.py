@@ -50,7 +50,8 @@ def test_places_after_a_prompt():
 def test_cells_of_a_run_point_at_tokens_of_their_own_row():
     found = Sequences([2, 1, 3], "stream", CPU)
     [run] = found.runs
-    assert found.run_cells(run).tolist() == [[0, 1, 1], [2, 2, 2], [3, 4, 5]]
+    assert found.run_cells(run).tolist() == [0, 1, 1, 2, 2, 2, 3, 4, 5]
+    assert found.run_places(run).tolist() == [0, 1, 3, 6, 7, 8]
     assert found.run_real(run).int().tolist() == [[1, 1, 0], [1, 0, 0], [1, 1, 1]]
 
 
@@ -58,9 +59,9 @@ def test_cells_of_a_later_run():
     found = Sequences([2, 2, 300, 301], "stream", CPU)
     first, second = found.runs
     assert first.equal and not second.equal
-    cells = found.run_cells(second)
-    assert cells[0, [0, 299, 300]].tolist() == [4, 303, 303]
-    assert cells[1, [0, 300]].tolist() == [304, 604]
+    cells = found.run_cells(second)  # counted from the run's first token
+    assert cells[[0, 299, 300]].tolist() == [0, 299, 299]
+    assert cells[[301, 601]].tolist() == [300, 600]
 
 
 def test_the_plan_counts_the_prefix():

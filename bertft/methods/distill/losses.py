@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bertft.models.padding import pad
 from bertft.models.sequences import Sequences
 from bertft.models.trace import Heads
 
@@ -79,15 +80,8 @@ def _relations(x: Tensor, real: Tensor) -> Tensor:
 def _blocks(sequences: Sequences, *tokens: Tensor) -> Iterator[tuple[Tensor, list[Tensor]]]:
     """Each run of the stream: which places are real [n, T]; each [N, h, d] as [n, h, T, d]."""
     for run in sequences.runs:
-        count = run.last - run.first
-        if run.equal:
-            real = torch.ones(count, run.longest, dtype=torch.bool, device=tokens[0].device)
-            parts = [
-                each[run.start : run.stop].unflatten(0, (count, run.longest)) for each in tokens
-            ]
-        else:
-            real, cells = sequences.run_real(run), sequences.run_cells(run)
-            parts = [each[cells] for each in tokens]
+        real = sequences.run_real(run)
+        parts = [pad(each[run.start : run.stop], run, sequences) for each in tokens]
         yield real, [_precise(part).transpose(1, 2) for part in parts]
 
 

@@ -1,0 +1,99 @@
+"""What the top layer computes: for the tokens that are asked about, and the same as for all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bertft.models.runner import EncoderRunner
+from bertft.models.trace import Trace
+
+LENGTHS = [3, 9, 9, 17, 30]
+KNOWN = ["bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert"]
+LAST = {"distilbert": "ffn.lin2"}
+
+
+def tokens_in(model, path):
+    """Sizes of what goes into a module of the top layer, in the passes to come."""
+    top = next(
+        module[-1] for module in model.base_model.modules()
+        if isinstance(module, torch.nn.ModuleList) and len(module) == 3
+    )  # fmt: skip
+    seen = []
+    top.get_submodule(path).register_forward_pre_hook(
+        lambda _, values: seen.append(values[0].shape[:-1].numel())
+    )
+    return seen
+
+
+@pytest.mark.parametrize("layout", ["stream", "rows", "padded"])
+@pytest.mark.parametrize("kind", KNOWN)
+def test_a_classifier_asks_about_the_first_tokens(encoder, batch, kind, layout):
+    model = encoder(kind)
+    seen = tokens_in(model, LAST.get(kind, "output.dense"))
+    EncoderRunner(model, "sequence", layout)(batch(LENGTHS, types=False))
+    assert seen == [len(LENGTHS)]
+
+
+@pytest.mark.parametrize("kind", KNOWN)
+@pytest.mark.parametrize("layout", ["stream", "rows", "padded"])
+@pytest.mark.parametrize("chosen", [False, True])
+def test_logits_and_gradients_are_those_of_all_tokens(encoder, batch, kind, layout, chosen):
+    rows = batch(LENGTHS, types=False)
+    level = "token" if chosen else "sequence"
+    if chosen:
+        rows = replace(rows, chosen=torch.tensor([0, 2, 5, 40]))
+    results = []
+    for narrows in (True, False):
+        model = encoder(kind, "token" if chosen else "sequence")
+        runner = EncoderRunner(model, level, layout)
+        seen = tokens_in(model, LAST.get(kind, "output.dense"))
+        assert runner._narrows
+        runner._narrows = narrows
+        logits = runner(rows)
+        assert (seen[0] < sum(LENGTHS)) is narrows
+        logits.square().sum().backward()
+        grads = {
+            name: each.grad for name, each in model.named_parameters() if each.grad is not None
+        }
+        results.append((logits.detach(), grads))
+    (logits, grads), (expected, reference) = results
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-12)
+    assert grads.keys() == reference.keys()
+    for name in grads:
+        torch.testing.assert_close(grads[name], reference[name], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("kind", "head", "level", "path"),
+    [
+        ("bert", "token", "token", "output.dense"),
+        ("bert", "answer", "token", "output.dense"),
+        ("modernbert", "sequence", "sequence", "mlp.Wo"),
+    ],
+)
+def test_all_tokens_go_through_where_all_are_asked_about_or_no_place_is_known(
+    encoder, batch, kind, head, level, path
+):
+    model = encoder(kind, head)
+    seen = tokens_in(model, path)
+    EncoderRunner(model, level)(batch(LENGTHS, types=False))
+    assert seen == [sum(LENGTHS)]
+
+
+def test_states_are_those_of_all_tokens(encoder, batch):
+    model, trace = encoder("bert"), Trace(states=True)
+    EncoderRunner(model, "sequence")(batch(LENGTHS), trace)
+    assert trace.hidden[-1].shape[0] == sum(LENGTHS)
+
+
+def test_a_pass_without_the_runner_is_the_model_s_own(encoder):
+    model = encoder("bert").eval()
+    ids = torch.arange(6)[None]
+    model.set_attn_implementation("eager")
+    expected = model(ids).logits
+    EncoderRunner(model, "sequence")
+    model.set_attn_implementation("eager")
+    torch.testing.assert_close(model(ids).logits, expected)
