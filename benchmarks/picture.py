@@ -11,11 +11,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["Measured", "draw", "main", "measured", "title"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-_ROOT = Path(__file__).parents[1]
-_THEMES = {
+__all__ = ["ROOT", "THEMES", "Measured", "draw", "main", "measured", "save", "title"]
+
+ROOT = Path(__file__).parents[1]
+THEMES = {
     "light": {"ink": "#1f2328", "muted": "#656d76", "rule": "#d8dee4", "ours": "#2f5fd0"},
     "dark": {"ink": "#e6edf3", "muted": "#8d96a0", "rule": "#30363d", "ours": "#7aa2ff"},
 }
@@ -58,7 +62,7 @@ def draw(rows: list[Measured], theme: str, file: Path) -> None:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    inks = _THEMES[theme]
+    inks = THEMES[theme]
     with mpl.rc_context({"font.size": 10, "svg.hashsalt": theme, "text.color": inks["ink"]}):
         figure = Figure(figsize=(7.2, 0.36 * len(rows) + 0.9), layout="constrained")
         axes = figure.add_subplot()
@@ -82,16 +86,19 @@ def draw(rows: list[Measured], theme: str, file: Path) -> None:
         axes.set_axisbelow(True)
         axes.tick_params(colors=inks["ink"], length=0)
         axes.spines[:].set_visible(False)
-        figure.savefig(
-            file, format="svg", transparent=True, metadata={"Date": None, "Title": title(rows)}
-        )
+        save(figure, file, title(rows))
+
+
+def save(figure: Figure, file: Path, told: str) -> None:
+    """Write an SVG that says of itself what was ``told``."""
+    figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Title": told})
 
 
 def main() -> None:
-    rows = measured((_ROOT / "README.md").read_text(encoding="utf-8"))
-    folder = _ROOT / "docs" / "images"
+    rows = measured((ROOT / "README.md").read_text(encoding="utf-8"))
+    folder = ROOT / "docs" / "images"
     folder.mkdir(exist_ok=True)
-    for theme in _THEMES:
+    for theme in THEMES:
         draw(rows, theme, folder / f"methods-{theme}.svg")
 
 

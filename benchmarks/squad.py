@@ -142,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.memory:
             result = _memory(args.data, base, bf16)
         else:
-            steps, rounds = (1, 3) if args.quick else (3, 5)
+            steps, rounds = (1, 3) if args.quick else (2, 5)
             result = _measure(_contest(args.data, base), args.layers, steps, rounds, bf16)
     tell(result, args.json)
 
