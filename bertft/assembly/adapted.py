@@ -98,6 +98,7 @@ def assemble(
     rate: float | None = None,
     weights: Mapping[str, Tensor] | None = None,
     checkpointing: bool = False,
+    compiled: bool = False,
 ) -> Adapted:
     """Load ``source``, attach the parts of ``method``, fill in trained ``weights`` where given.
 
@@ -116,6 +117,8 @@ def assemble(
         _checkpoint_activations(model)
     precision.prepare(model, any(part.trains_base for part in parts))
     runner = EncoderRunner(model, task.level, layout)
+    if compiled:
+        runner.compile(precision.device)
     return Adapted(task, tokenizer, model, parts, runner, precision, source)
 
 

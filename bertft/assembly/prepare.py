@@ -149,6 +149,7 @@ def prepare(
         source, config.model, method, task, tokenizer, precision,
         layout=manifest["layout"] if manifest else trainer.layout,
         rate=trainer.learning_rate, checkpointing=trainer.gradient_checkpointing,
+        compiled=trainer.compile,
     )  # fmt: skip
     begins = manifest is None and not task.fresh_head
     if begins and adapted.new & head_parameters(adapted.model).keys():

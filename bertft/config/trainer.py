@@ -70,6 +70,10 @@ class TrainerConfig:
     gradient_checkpointing: bool = setting(
         False, "Recompute activations in the backward pass: less memory, a third more time."
     )
+    compile: bool = setting(
+        False,
+        "Compile the encoder's layers: a minute to begin with; for long runs on CUDA.",
+    )
     non_finite_limit: int = setting(
         5, "Steps in a row with a non-finite loss or gradient before the run stops.", at_least=1
     )

@@ -105,7 +105,8 @@ def draw_into(keeps: Tensor, p: float) -> Tensor:
 
 
 def _served(x: Tensor, p: float) -> bool:
-    return x.device.type == "cpu" and 0 < p < 1
+    # A compiler draws and multiplies in one go, and knows how to do so for F.dropout alone.
+    return x.device.type == "cpu" and 0 < p < 1 and not torch.compiler.is_compiling()
 
 
 def share(p: float) -> float:

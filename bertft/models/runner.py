@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from bertft.data.batch import Batch
 from bertft.errors import BertftError, UsageError
 from bertft.models.attention import NAME, register
+from bertft.models.compiled import as_it_is, compile_layers
 from bertft.models.families import family_of, layers_of
 from bertft.models.sequences import LAYOUTS, Sequences
 from bertft.models.top_layer import narrow
@@ -43,6 +44,7 @@ class EncoderRunner:
             raise ValueError(f"unknown layout {layout!r}")
         self.layout = layout
         self.temperature: float | None = None
+        self.compiled = False  # whether the layers are: see ``compile``
         self.base: Any = model.base_model
         self._checked = False
         self._takes_types = _accepts(self.base, "token_type_ids")
@@ -66,11 +68,20 @@ class EncoderRunner:
 
         Raises UsageError if it asks an encoder outside the interface for its attention.
         """
-        logits = self._forward(batch, trace)
+        if self.compiled and not torch.is_grad_enabled():
+            with as_it_is():
+                logits = self._forward(batch, trace)
+        else:
+            logits = self._forward(batch, trace)
         if self.temperature is None:
             return logits
         # By a tensor beside them: CUDA would multiply by the inverse of a number, which rounds.
         return logits.float() / torch.tensor(self.temperature, device=logits.device)
+
+    def compile(self, device: torch.device) -> None:
+        """Compile the encoder's layers, on ``device``; errors as of ``compile_layers``."""
+        compile_layers(self.model, device)
+        self.compiled = True
 
     def _forward(self, batch: Batch, trace: Trace | None) -> Tensor:
         if not self.family.interface:

@@ -1,0 +1,70 @@
+"""The encoder's layers through torch.compile: a few graphs for all layers, batches and lengths.
+
+Attention stays outside of them: it takes a batch apart by the lengths of its sequences, which no
+two batches share, and has kernels of its own. Between two calls of it everything is one graph, with
+the number of tokens as a symbol. Layers are compiled in their places, so that weights keep their
+names. Passes without gradients run as they are: what training measures is what ``eval`` finds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import torch
+
+from bertft.errors import EnvironmentFailed, UsageError
+from bertft.models.attention import NAME, attend
+from bertft.models.families import family_of, layers_of
+
+__all__ = ["as_it_is", "compile_layers"]
+
+_WHERE = "trainer.compile"
+_BACKEND = "inductor"
+
+
+def compile_layers(model: Any, device: torch.device) -> None:
+    """Let every layer be compiled when it first runs.
+
+    UsageError for an architecture whose attention or layers cannot be told apart,
+    EnvironmentFailed where torch.compile does not work on ``device``.
+    """
+    from transformers import AttentionInterface
+
+    family = family_of(model)
+    if not family.interface:
+        raise UsageError(
+            f"the attention of a {family.model_type} model cannot be left out of a graph",
+            where=_WHERE, hint="Set it to false",
+        )  # fmt: skip
+    try:
+        layers = layers_of(model)
+    except UsageError as error:
+        raise UsageError(error.what, where=_WHERE, hint="Set it to false") from error
+    _try(device)
+    AttentionInterface.register(NAME, torch.compiler.disable(attend))
+    # Training layers differ in few ways: whether gradients go on below, and what the top one takes.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 32)
+    for layer in layers:
+        layer.compile(dynamic=True, backend=_BACKEND)
+
+
+def as_it_is() -> contextlib.AbstractContextManager[Any]:
+    """Inside, what was compiled runs as it was written."""
+    return torch.compiler.set_stance("force_eager")
+
+
+def _try(device: torch.device) -> None:
+    """Compile a function of no use: it needs a C++ compiler, or Triton."""
+    try:
+        torch.compile(_nothing, backend=_BACKEND)(torch.ones(8, device=device))
+    except Exception as error:
+        reason = str(getattr(error, "inner_exception", error)).strip().split("\n")[0]
+        raise EnvironmentFailed(
+            f"torch.compile does not work here: {reason}", where=_WHERE,
+            hint="Set it to false; on a CPU it needs a C++ compiler, on CUDA Triton",
+        ) from error  # fmt: skip
+
+
+def _nothing(x: torch.Tensor) -> torch.Tensor:
+    return (x + 1).relu() * 2
