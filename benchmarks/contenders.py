@@ -111,21 +111,21 @@ def ours(
 
 
 class _Rows(torch.utils.data.Dataset[dict[str, Any]]):
-    """``drawn`` features as HF Trainer wants them."""
+    """``drawn`` features as HF Trainer wants them, made before a clock runs."""
 
     def __init__(self, table: FeatureTable, labels: Mapping[str, str], drawn: np.ndarray) -> None:
-        self.table, self.labels, self.drawn = table, labels, drawn
+        names = [name for name in ("input_ids", "token_type_ids") if name in table.columns]
+        self.rows = [
+            {name: table.gather(name, drawn[[row]]).tolist() for name in names}
+            | {theirs: int(table.gather(own, drawn[[row]])[0]) for own, theirs in labels.items()}
+            for row in range(len(drawn))
+        ]
 
     def __len__(self) -> int:
-        return len(self.drawn)
+        return len(self.rows)
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        at = self.drawn[[row]]
-        names = [name for name in ("input_ids", "token_type_ids") if name in self.table.columns]
-        found: dict[str, Any] = {name: self.table.gather(name, at).tolist() for name in names}
-        return found | {
-            theirs: int(self.table.gather(own, at)[0]) for own, theirs in self.labels.items()
-        }
+        return self.rows[row]
 
 
 def _peer_model(contest: Contest, method: str) -> Any:

@@ -71,7 +71,11 @@ class Rows:
         """The rows where ``mask`` [rows] is true, in their order."""
         chosen = np.flatnonzero(mask) if self.chosen is None else self.chosen[mask]
         # Each counts on its own what was skipped.
-        return replace(self, chosen=chosen.astype(np.int32), skipped=Counter(self.skipped))
+        kept = replace(self, chosen=chosen.astype(np.int32), skipped=Counter(self.skipped))
+        if len(kept) > _FEW * self.table.num_rows:
+            return kept
+        # A few are copied: the table may be in memory, and would be held for them.
+        return replace(kept, table=kept.slice(0, len(kept)), chosen=None)
 
     def slice(self, start: int, size: int, names: Sequence[str] | None = None) -> pa.Table:
         """At most ``size`` rows from ``start`` on; of the columns ``names`` (None: all)."""
@@ -108,6 +112,7 @@ class Rows:
 
 
 _CHUNK = 65_536
+_FEW = 1 / 8  # of a table
 
 
 def _digest(digest: Any, column: pa.Array | pa.ChunkedArray) -> None:

@@ -176,7 +176,7 @@ class EncoderRunner:
         """The cells whose last hidden states the head sees; None: all, or a mean of all."""
         if self.level == "sequence":
             return None if self._mean_pooled else sequences.starts()
-        if sequences.chosen is None:
+        if sequences.chosen is None or not len(sequences.chosen):  # a pooler wants one token
             return None
         return sequences.cells()[sequences.own()][sequences.chosen]
 

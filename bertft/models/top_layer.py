@@ -12,6 +12,7 @@ known place for one, all tokens go through.
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,8 @@ from bertft.models.sequences import Sequences
 
 __all__ = ["narrow"]
 
+_SUMS = ["hidden_states", "input_tensor"]  # what BERT's kin project, and what is added to it
+
 
 def narrow(model: Any) -> bool:
     """Let the top layer keep to ``sequences.asked``, where a pass has some; False: it cannot.
@@ -30,33 +33,62 @@ def narrow(model: Any) -> bool:
     Its output is [1, K, H] then, and ``sequences.narrowed`` true.
     """
     try:
-        top = layers_of(model)[-1]
+        top: Any = layers_of(model)[-1]
     except UsageError:
         return False
-    now: dict[str, Sequences | None] = {}  # of the pass that is in the layer
-
-    def begin(_: nn.Module, __: Any, kwargs: Mapping[str, Any]) -> None:
-        now["sequences"] = kwargs.get("sequences")
-
-    def take(values: Tensor) -> Tensor:
-        sequences = now.get("sequences")
-        if sequences is None or sequences.asked is None:
-            return values
-        sequences.narrowed = True
-        return values.flatten(0, 1).index_select(0, sequences.asked).unsqueeze(0)
-
-    output = getattr(getattr(top, "attention", None), "output", None)
+    if getattr(top, "chunk_size_feed_forward", 0) > 1:  # so many tokens at a time, none left over
+        return False
+    taken = _Taken()
+    attention: Any = getattr(top, "attention", None)
+    output: Any = getattr(attention, "output", None)
     norm = getattr(top, "sa_layer_norm", None)
-    if isinstance(output, nn.Module) and _names(output) == ["hidden_states", "input_tensor"]:
-        # BERT and its kin: what attention gave, and what is added to it behind a projection.
-        output.register_forward_pre_hook(lambda _, values: tuple(map(take, values)))
-    elif isinstance(norm, nn.LayerNorm):  # DistilBERT: behind both
-        norm.register_forward_hook(lambda _, __, value: take(value))
+    if _names(output) == _names(getattr(top, "output", None)) == _SUMS:
+        output.register_forward_pre_hook(taken.of_both)
+    elif isinstance(norm, nn.LayerNorm):  # DistilBERT adds the two outside of its attention
+        norm.register_forward_hook(taken.of_sum)
     else:
         return False
-    top.register_forward_pre_hook(begin, with_kwargs=True)
+    # Inside what gradient checkpointing runs again, which is the layer's forward without its hooks.
+    attention.register_forward_pre_hook(taken.begin, with_kwargs=True)
     return True
 
 
-def _names(module: nn.Module) -> list[str]:
-    return list(inspect.signature(module.forward).parameters)
+class _Taken:
+    """Hooks that take out the tokens asked about; each thread is in a pass of its own."""
+
+    def __init__(self) -> None:
+        self.now = threading.local()
+
+    def begin(self, _: nn.Module, __: Any, kwargs: Mapping[str, Any]) -> None:
+        self.now.sequences = kwargs.get("sequences")
+
+    def of_both(self, _: nn.Module, values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        asked = self._asked()
+        return values if asked is None else tuple(_take(each, asked) for each in values)
+
+    def of_sum(self, _: nn.Module, __: Any, value: Tensor) -> Tensor:
+        asked = self._asked()
+        return value if asked is None else _take(value, asked)
+
+    def _asked(self) -> Tensor | None:
+        """Of the pass that is in the layer, which is forgotten: it holds on to much."""
+        sequences: Sequences | None = getattr(self.now, "sequences", None)
+        self.now.sequences = None
+        if sequences is None or sequences.asked is None:
+            return None
+        sequences.narrowed = True
+        return sequences.asked
+
+    def __getstate__(self) -> dict[str, Any]:  # a copy of a model is in no pass
+        return {}
+
+    def __setstate__(self, _: dict[str, Any]) -> None:
+        self.now = threading.local()
+
+
+def _take(values: Tensor, asked: Tensor) -> Tensor:
+    return values.flatten(0, 1).index_select(0, asked).unsqueeze(0)
+
+
+def _names(module: Any) -> list[str]:
+    return list(inspect.signature(module.forward).parameters) if module is not None else []

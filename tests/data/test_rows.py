@@ -54,6 +54,13 @@ def test_chosen_rows_are_those_of_a_copy(seed, pieces, monkeypatch):
     assert chosen.slice(len(chosen), 4).num_rows == 0
 
 
+def test_a_few_hold_no_large_table():
+    rows = Rows(table(20_000), "a.csv")
+    few = rows.keep(np.arange(len(rows)) % 100 == 0)
+    assert few.chosen is None and few.column("line") == list(range(10, 20_010, 100))
+    assert few.table.nbytes < rows.table.nbytes / 50
+
+
 def test_none_chosen():
     none = Rows(table(5), "a.csv").keep(np.zeros(5, bool))
     assert len(none) == 0 and none.column("text") == [] and list(none.slices(3)) == []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -97,3 +100,65 @@ def test_a_pass_without_the_runner_is_the_model_s_own(encoder):
     EncoderRunner(model, "sequence")
     model.set_attn_implementation("eager")
     torch.testing.assert_close(model(ids).logits, expected)
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert"])
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_a_pass_in_between_is_not_taken_for_the_one_recomputed(encoder, batch, kind, reentrant):
+    """Checkpointing runs a layer's forward again in the backward pass, without its hooks."""
+    first, second = batch(LENGTHS, types=False), batch(LENGTHS[::-1], types=False)
+    found = []
+    for between in (False, True):
+        model = encoder(kind).train()
+        model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+        runner = EncoderRunner(model, "sequence")
+        logits = runner(first)
+        if between:
+            with torch.no_grad():
+                runner(second)
+        logits.square().sum().backward()
+        found.append({name: each.grad for name, each in model.named_parameters()})
+    for name, grad in found[0].items():
+        torch.testing.assert_close(found[1][name], grad)
+
+
+def test_threads_are_in_passes_of_their_own(encoder, batch):
+    runner = EncoderRunner(encoder("bert"), "sequence")
+    batches = [batch(LENGTHS[place:] + LENGTHS[:place], seed=place) for place in range(4)]
+
+    def answer(rows):
+        with torch.inference_mode():
+            return runner(rows)
+
+    expected = list(map(answer, batches))
+    with ThreadPoolExecutor(4) as pool:
+        for place, logits in enumerate(pool.map(answer, batches * 25)):
+            torch.testing.assert_close(logits, expected[place % 4])
+
+
+def test_a_pass_leaves_nothing_behind_and_the_model_can_be_pickled(encoder, batch):
+    model = encoder("bert")
+    runner = EncoderRunner(model, "sequence")
+    trace = Trace(frozenset({0}))
+    gone = weakref.ref(trace)
+    runner(batch(LENGTHS), trace)
+    del trace
+    assert gone() is None
+    again = pickle.loads(pickle.dumps(model.bert.encoder.layer[-1]))
+    hidden = torch.ones(1, 3, 24, dtype=torch.float64)
+    assert again.attention.output(hidden, hidden).shape == hidden.shape
+
+
+def test_layers_that_take_tokens_in_other_ways_see_all(encoder, batch):
+    model = encoder("bert", chunk_size_feed_forward=2)
+    rows = batch([3, 4, 5])
+    logits = EncoderRunner(model, "sequence")(rows)
+    torch.testing.assert_close(logits, EncoderRunner(encoder("bert"), "sequence")(rows))
+    model = encoder("xmod", languages=["en_XX"], default_language="en_XX", pad_token_id=1)
+    for layout in ("rows", "padded"):
+        assert not EncoderRunner(model, "sequence", layout)._narrows
+
+
+def test_no_token_chosen(encoder, batch):
+    rows = replace(batch(LENGTHS), chosen=torch.tensor([], dtype=torch.long))
+    assert EncoderRunner(encoder("bert", "token"), "token")(rows).shape == (0, 3)
