@@ -44,13 +44,16 @@ class Trace:
     heads: dict[int, Heads] = field(default_factory=dict)
 
     def record(self, layer: int, call: Call, sequences: Sequences) -> None:
-        """Called by the attention function; recomputation under checkpointing may call it again."""
-        if layer in self.layers and layer not in self.heads:
+        """Called by the attention function, and again in a recomputation under checkpointing.
+
+        That must do what the first pass did; the heads stay the first one's.
+        """
+        if layer in self.layers:
             query, key, value = (
                 own_tokens(each.transpose(1, 2), sequences)
                 for each in (call.query, call.key, call.value)
             )
-            self.heads[layer] = Heads(query, key, value, call.scale, call.window)
+            self.heads.setdefault(layer, Heads(query, key, value, call.scale, call.window))
 
 
 def own_tokens(cells: Tensor, sequences: Sequences) -> Tensor:

@@ -77,14 +77,15 @@ def test_the_places_of_a_prefix_are_left_out(encoder, batch, kind, layout):
     torch.testing.assert_close(trace.heads[1].value, wanted.heads[1].value, rtol=0, atol=1e-10)
 
 
-def test_gradients_flow_back_and_checkpointing_changes_none(encoder, batch):
+@pytest.mark.parametrize("layout", ["stream", "rows", "padded"])
+def test_gradients_flow_back_and_checkpointing_changes_none(encoder, batch, layout):
     found = []
     for checkpointing in (False, True):
         model = encoder("bert").train()
         if checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         trace = Trace(frozenset({2}), states=True)
-        logits = EncoderRunner(model, "sequence")(batch(LENGTHS), trace)
+        logits = EncoderRunner(model, "sequence", layout)(batch(LENGTHS), trace)
         loss = logits.sum() + trace.heads[2].value.square().sum() + trace.hidden[1].cos().sum()
         loss.backward()
         found.append([each.grad for each in model.parameters()])
