@@ -261,7 +261,7 @@ def test_what_was_fitted_is_shown(tmp_path):
     told, found = read(tmp_path / "run" / "metrics.json")["calibration"], page(tmp_path / "run")
     assert "Fitted after training" in found.titles
     for each in (told["ece"]["before"], told["ece"]["after"], told["tuned"]["after"]):
-        assert f"{each:.4f}" in found.text
+        assert (f"{each:.4f}" if each >= 0.001 else f"{each:.3g}") in found.text
 
 
 def test_help_needs_no_drawing():
