@@ -149,21 +149,15 @@ class Sequences:
 
     def run_places(self, run: Run) -> Tensor:
         """Of an unequal run: where in its n·T cells its tokens lie, int64 [stop − start]."""
-
-        def find() -> np.ndarray:
-            lengths = np.asarray(self.lengths[run.first : run.last])
-            return np.flatnonzero(np.arange(run.longest)[None, :] < lengths[:, None])
-
-        return self._kept(f"places{run.first}", find)
+        return self._kept(f"places{run.first}", lambda: np.flatnonzero(self._held(run)))
 
     def run_real(self, run: Run) -> Tensor:
         """Which cells [n, T] of a run hold a token, bool."""
+        return self._kept(f"real{run.first}", lambda: self._held(run))
 
-        def find() -> np.ndarray:
-            lengths = np.asarray(self.lengths[run.first : run.last])
-            return np.arange(run.longest)[None, :] < lengths[:, None]
-
-        return self._kept(f"real{run.first}", find)
+    def _held(self, run: Run) -> np.ndarray:
+        lengths = np.asarray(self.lengths[run.first : run.last])
+        return np.arange(run.longest)[None, :] < lengths[:, None]
 
     def _steps(self) -> np.ndarray:
         lengths = np.asarray(self.lengths)
