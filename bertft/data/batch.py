@@ -78,9 +78,13 @@ class Batch:
             return self
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
-    def pin_memory(self) -> Batch:
-        """A page-locked copy, which an accelerator fetches without stopping the CPU."""
-        return self._map(Tensor.pin_memory)
+    def staged(self, device: torch.device) -> Batch:
+        """Page-locked where a GPU is to fetch it, so that its copy stops nobody; else itself."""
+        if device.type != "cuda":
+            return self
+        # In a thread of its own CUDA would open a context on the first GPU, whichever is ours.
+        with torch.cuda.device(device):
+            return self._map(Tensor.pin_memory)
 
     def _map(self, move: Callable[[Tensor], Tensor]) -> Batch:
         types = self.token_type_ids

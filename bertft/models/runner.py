@@ -75,8 +75,9 @@ class EncoderRunner:
             logits = self._forward(batch, trace)
         if self.temperature is None:
             return logits
-        # By a tensor beside them: CUDA would multiply by the inverse of a number, which rounds.
-        return logits.float() / torch.tensor(self.temperature, device=logits.device)
+        # By a tensor beside them: CUDA would multiply by the inverse of a number, which rounds. And
+        # filled there: copied from here, it would be waited for.
+        return logits.float() / torch.full((), self.temperature, device=logits.device)
 
     def compile(self, device: torch.device) -> None:
         """Compile the encoder's layers, on ``device``; errors as of ``compile_layers``."""
@@ -140,10 +141,9 @@ class EncoderRunner:
         """[N + B·L, width]: word embeddings with the prompt before each sequence."""
         words = self.base.get_input_embeddings()(batch.input_ids)
         total, width = sum(sequences.lengths), words.shape[1]
-        spots = torch.nonzero(sequences.positions() < sequences.prompt).squeeze(1)
         joined = words.new_zeros(total, width).index_copy(0, sequences.own(), words)
         repeated = vectors.to(words.dtype).repeat(len(sequences.lengths), 1)
-        return joined.index_copy(0, spots, repeated)
+        return joined.index_copy(0, sequences.prompted(), repeated)
 
     def _hand_to_head(self, base: nn.Module, _: Any, kwargs: dict[str, Any], output: Any) -> Any:
         """Give the head [B, 1, H] (sequence level) or [1, N, H], the batch's own tokens.
@@ -185,7 +185,7 @@ class EncoderRunner:
         if not self._mean_pooled:
             return hidden[sequences.starts()]
         own = hidden[sequences.cells()[sequences.own()]]
-        counts = torch.tensor(sequences.lengths, device=hidden.device) - sequences.prompt
+        counts = sequences.offsets().diff() - sequences.prompt
         owner = torch.repeat_interleave(
             torch.arange(len(sequences.lengths), device=hidden.device), counts,
             output_size=own.shape[0],

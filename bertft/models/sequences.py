@@ -54,7 +54,8 @@ class Sequences:
     def runs(self) -> list[Run]:
         """The stream cut into runs (planned once; varlen attention needs none)."""
         if self._runs is None:
-            self._runs = plan_runs(self.lengths, 0 if self.prefix is None else self.prefix.shape[2])
+            before = 0 if self.prefix is None else self.prefix.shape[2]
+            self._runs = plan_runs(self.lengths, before, launched=self.device.type != "cpu")
         return self._runs
 
     @property
@@ -114,6 +115,10 @@ class Sequences:
     def own(self) -> Tensor:
         """Which tokens are no prompt, as places among the tokens, int64 [N − B·prompt]."""
         return self._kept("own", lambda: np.flatnonzero(self._steps() >= self.prompt))
+
+    def prompted(self) -> Tensor:
+        """Which tokens are of a prompt, as places among the tokens, int64 [B·prompt]."""
+        return self._kept("prompted", lambda: np.flatnonzero(self._steps() < self.prompt))
 
     def owner(self) -> Tensor:
         """The sequence that each cell belongs to, −1 where none does, int64 in ``shape``."""

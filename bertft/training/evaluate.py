@@ -22,6 +22,10 @@ from bertft.training.ranks import ALONE, Ranks
 __all__ = ["Answering", "evaluate", "outputs_of", "predict_logits", "scored", "token_budget"]
 
 
+_HELD = 1 << 26
+"""Bytes of outputs that stay on the device: fetched one by one, each batch would be waited for."""
+
+
 class Answering(Protocol):
     """``EncoderRunner`` and whatever answers a batch as it does; ``model`` can be told to train."""
 
@@ -61,18 +65,33 @@ def predict_logits(
     batches = evaluation_batches(lengths, budget or token_budget(precision.device))[ranks.own]
     starts = np.cumsum(lengths, dtype=np.int64) - lengths
     pieces: list[tuple[np.ndarray, np.ndarray]] = []
+    held: list[tuple[np.ndarray, Tensor]] = []
+    size = 0
+
+    def made(part: np.ndarray) -> Batch:
+        return prepare(collate(table, part, columns)).staged(precision.device)
+
+    def fetch() -> None:
+        pieces.extend((places, each.cpu().numpy()) for places, each in held)
+        held.clear()
+
     try:
         with torch.inference_mode():
-            for batch in prefetch(prepare(collate(table, part, columns)) for part in batches):
+            for batch in prefetch(made(part) for part in batches):
                 moved = batch.to(precision.device)
                 with precision.context():
-                    kept = outputs(runner(moved), moved).float().cpu().numpy()
+                    kept = outputs(runner(moved), moved).float()
                 places = batch.index
                 if runner.level == "token":
                     places = _tokens(starts[places], lengths[places])
                 if batch.chosen is not None:
                     places = places[batch.chosen.numpy()]
-                pieces.append((places, kept))
+                held.append((places, kept))
+                size += kept.nbytes
+                if size > _HELD:
+                    fetch()
+                    size = 0
+            fetch()
     finally:
         model.train(trained)
     pieces = ranks.gather(pieces)
@@ -80,8 +99,8 @@ def predict_logits(
         return np.empty((0, 0), np.float32)
     found = np.sort(np.concatenate([places for places, _ in pieces]))
     result = np.empty((len(found), *pieces[0][1].shape[1:]), np.float32)
-    for places, kept in pieces:
-        result[np.searchsorted(found, places)] = kept
+    for places, each in pieces:
+        result[np.searchsorted(found, places)] = each
     return result
 
 

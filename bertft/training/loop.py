@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -144,8 +144,10 @@ class Loop:
 
     def _windows(self, done: int) -> Iterator[Window]:
         """The window of each optimizer step that is left."""
+        device = self.stepper.precision.device
         for epoch, indices in windows(self.order, done, self.total):
-            yield self.cut(epoch, indices)
+            window = self.cut(epoch, indices)
+            yield replace(window, batches=[batch.staged(device) for batch in window.batches])
 
     def cut(self, epoch: int, indices: np.ndarray) -> Window:
         """The window of the features ``indices`` in an epoch, from 0."""

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -67,3 +69,29 @@ def test_a_tokenizer_without_types_gives_none():
     batch = collate(table, np.array([0]), ())
     assert batch.token_type_ids is None
     assert batch.to("meta").token_type_ids is None
+
+
+def test_what_a_gpu_fetches_is_page_locked_under_that_gpu(table, monkeypatch):
+    batch = collate(table, np.array([0, 1]), ("labels",))
+    assert batch.staged(torch.device("cpu")) is batch
+    entered, locked = [], []
+
+    @contextlib.contextmanager
+    def device(which):
+        entered.append(which)
+        yield
+        entered.append("left")
+
+    def pin_memory(tensor):
+        assert entered == [torch.device("cuda:1")]
+        locked.append(tensor)
+        return tensor.clone()
+
+    monkeypatch.setattr(torch.cuda, "device", device)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
+    staged = batch.staged(torch.device("cuda:1"))
+    assert entered[1:] == ["left"]
+    tensors = [batch.input_ids, batch.token_type_ids, batch.labels["labels"]]
+    assert {id(each) for each in locked} == {id(each) for each in tensors if each is not None}
+    assert torch.equal(staged.input_ids, batch.input_ids)
+    assert staged.input_ids is not batch.input_ids and staged.lengths is batch.lengths

@@ -45,10 +45,21 @@ def test_plans_worth_their_calls():
     assert len(plan_runs([100] * 2 + [110], prefix=500)) == 2
 
 
+def test_an_accelerator_wants_few_calls():
+    lengths = [*[20] * 16, *[400] * 16]
+    assert len(plan_runs(lengths)) == 2 and len(plan_runs(lengths, launched=True)) == 2
+    mixed = np.random.default_rng(0).integers(20, 200, 32).tolist()
+    assert len(plan_runs(sorted(mixed))) > 8
+    assert len(plan_runs(sorted(mixed), launched=True)) == 1
+    many = sorted(np.random.default_rng(0).integers(5, 50, 5_000).tolist())
+    assert len(plan_runs(many, launched=True)) < 8 < 5_000 / 64 <= len(plan_runs(many))
+
+
+@pytest.mark.parametrize("launched", [False, True])
 @pytest.mark.parametrize("count", [1, 63, 64, 65, 200])
-def test_runs_cover_the_batch_in_order(count):
+def test_runs_cover_the_batch_in_order(count, launched):
     lengths = sorted(np.random.default_rng(count).integers(1, 90, count).tolist())
-    runs = plan_runs(lengths)
+    runs = plan_runs(lengths, launched=launched)
     assert runs[0].first == 0 and runs[-1].last == count
     at = 0
     for before, run in itertools.pairwise([None, *runs]):

@@ -8,6 +8,7 @@ import torch
 
 from bertft.data.batch import collate
 from bertft.models.precision import Precision
+from bertft.training import evaluate as evaluating
 from bertft.training.evaluate import evaluate, predict_logits
 
 LENGTHS = [3, 9, 5, 7, 4, 6, 8, 3, 5, 10, 3]
@@ -33,6 +34,28 @@ def test_logits_are_those_of_the_rows_one_by_one(stepper, table, name, size, bud
     assert found.shape == (size, 3) and found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
     assert np.abs(expected - expected[::-1]).max() > 0.1, "the order matters"
+
+
+@pytest.mark.parametrize("room", [0, 40, 1 << 20])
+def test_outputs_are_fetched_whenever_their_room_is_full(stepper, table, monkeypatch, room):
+    """Six batches of two rows, but for the last: 24 bytes each."""
+    runner, rows = stepper().runner, table(LENGTHS)
+    expected = predict_logits(runner, rows, CPU)
+    monkeypatch.setattr(evaluating, "_HELD", room)
+    fetched = []
+    monkeypatch.setattr(
+        torch.Tensor, "cpu", lambda tensor: fetched.append(len(made)) or tensor, raising=True
+    )
+    made = []
+    found = predict_logits(
+        runner, rows, CPU, 20, outputs=lambda logits, batch: made.append(len(batch)) or logits
+    )
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    assert sum(made) == 11 and len(fetched) == len(made) > 3
+    at_once = [fetched.count(number) for number in sorted(set(fetched))]
+    assert {0: max(at_once) == 1, 40: 1 < max(at_once) < len(made)}.get(
+        room, at_once == [len(made)]
+    )
 
 
 @pytest.mark.parametrize("training", [True, False])

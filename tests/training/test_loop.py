@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from bertft.config.data import DataConfig
+from bertft.data.batch import Batch
 from bertft.errors import NonFiniteError
 from bertft.tasks.classification import Task
 from bertft.training.events import Checkpointed, Evaluated, Finished, Interrupted, Skipped, Step
@@ -224,6 +225,28 @@ def test_a_run_that_was_done_says_so_again(small, drive):
     assert again.names == ["Started 3", "Finished 3"] and not again.saved
     longer = drive(small(), total=4, progress=made.loop.progress).run()
     assert longer.names == ["Started 3", "Step 4", "Evaluated 4", "Checkpointed 4", "Finished 4"]
+
+
+def test_batches_are_staged_ahead_for_the_device_and_none_twice(small, drive, monkeypatch):
+    """Those of 7 steps, in micro-batches of at most 3 rows, and those of the evaluations."""
+    staged, ran = [], []
+
+    def stage(batch, device):
+        assert threading.current_thread().name == "bertft-prefetch"
+        staged.append((device, batch.index.tolist()))
+        return batch
+
+    monkeypatch.setattr(Batch, "staged", stage)
+    made = small()
+    forward = made.runner.__class__.__call__
+
+    def run(runner, batch, trace=None):
+        ran.append((made.precision.device, batch.index.tolist()))
+        return forward(runner, batch, trace)
+
+    monkeypatch.setattr(made.runner.__class__, "__call__", run)
+    drive(made, micro_batch=3).run()
+    assert sorted(map(str, staged)) == sorted(map(str, ran)) and len(ran) > 14
 
 
 def test_the_prefetching_thread_ends_with_the_loop(small, drive):

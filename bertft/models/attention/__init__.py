@@ -72,6 +72,6 @@ def attend(
         sequences.trace.record(layer, call, sequences)
     if sequences.layout != "stream":
         return grid.attend(call, sequences), None
-    if query.is_cuda and varlen.serves(call):
+    if varlen.serves(call):
         return varlen.attend(call, sequences), None
     return runs.attend(call, sequences), None

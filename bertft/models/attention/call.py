@@ -70,14 +70,16 @@ def visible(seen: Tensor | None, length: int, call: Call) -> Tensor | None:
 def dense(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, call: Call) -> Tensor:
     """Rows [n, heads, t, d] that attend within themselves, by what is quickest for them.
 
-    Where nothing is to be learnt torch's fused kernel is, from 8 tokens to 384. Its backward pass
-    on a CPU is not, and it knows no dropout there: short rows are multiplied out, long ones too,
-    in blocks.
+    On an accelerator torch's fused kernel is, and on a CPU where nothing is to be learnt, from 8
+    tokens to 384. Its backward pass on a CPU is not, and it knows no dropout there: short rows are
+    multiplied out, long ones too, in blocks.
     """
-    if not (call.dropout or torch.is_grad_enabled()):
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=call.scale)
+    if query.device.type != "cpu" or not (call.dropout or torch.is_grad_enabled()):
+        return F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, dropout_p=call.dropout, scale=call.scale
+        )
     pairs = query.shape[:3].numel() * key.shape[2]
-    if query.device.type == "cpu" and pairs >= blocks.LARGE and call.dropout < 1:
+    if pairs >= blocks.LARGE and call.dropout < 1:
         return blocks.in_blocks(query, key, value, mask, call.dropout, call.scale)
     scores = torch.matmul(query * call.scale, key.transpose(2, 3))
     if mask is not None:

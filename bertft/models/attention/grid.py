@@ -28,7 +28,7 @@ def attend(call: Call, sequences: Sequences) -> Tensor:
         seen = sequences.real()
     mask = visible(seen, sequences.shape[1], call)
     key, value = join(call.prefix, call.key, call.value)
-    if packed and not call.query.is_cuda:
+    if packed:
         return dense(call.query, key, value, mask, call).transpose(1, 2)
     output = F.scaled_dot_product_attention(
         call.query, key, value, attn_mask=mask, dropout_p=call.dropout, scale=call.scale

@@ -19,8 +19,8 @@ __all__ = ["attend", "interleave", "present", "serves"]
 
 
 def present(device: torch.device) -> bool:
-    """Whether this torch has the kernel, and the CUDA ``device`` runs it."""
-    if torch.cuda.get_device_capability(device) < (8, 0):
+    """Whether this torch has the kernel, and ``device`` runs it: CUDA, Ampere or newer."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):
         return False
     try:
         from torch.nn.attention.varlen import varlen_attn
@@ -30,7 +30,7 @@ def present(device: torch.device) -> bool:
 
 
 def serves(call: Call) -> bool:
-    """Whether the kernel takes this call: half precision, no dropout, Ampere or newer.
+    """Whether the kernel takes this call: half precision, no dropout, on such a device.
 
     A window would count the prefix's places as distance, so the two together take the runs.
     """

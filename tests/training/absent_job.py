@@ -1,0 +1,82 @@
+"""Steps and a pass of evaluation on a device that is not there; a line of JSON a case.
+
+python absent_job.py '{"name": ["method=lora", ...], ...}'
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from absent import DEVICE, Watch
+from torch.nn.functional import scaled_dot_product_attention
+
+from bertft.assembly import prepare as preparing
+from bertft.config.compose import compose, typed
+from bertft.config.session import Request
+from bertft.models.attention import varlen
+from bertft.runs.folder import RunFolder
+from bertft.training import evaluate
+from bertft.training.ranks import ALONE
+from bertft.training.window import cut, windows
+
+STEPS = 2
+
+preparing.resolve_device = lambda setting: DEVICE
+varlen.present = lambda device: device == DEVICE  # torch knows the kernel's shapes on any device
+# Under inference mode .to() is no operation that could be watched.
+evaluate.torch = SimpleNamespace(**{**vars(torch), "inference_mode": torch.no_grad})  # type: ignore[attr-defined]
+
+
+def steps(words: list[str], watch: Watch) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        request = Request("train", (*words, f"hydra.run.dir={folder}"))
+        config = typed("train", compose(request))
+        with Watch():
+            made = preparing.prepare(config, RunFolder(Path(folder)), None, lambda line: None)
+    stepper, micro = made.stepper, config.trainer.micro_batch or config.trainer.batch_size
+    stepper.runner.model.train()
+    for number, (epoch, indices) in enumerate(windows(made.order, 0, STEPS), 1):
+        window = cut(made.table, epoch, indices, micro, stepper.task, 0, ALONE)
+        with watch:
+            assert stepper(window.batches, number, STEPS).applied
+    with watch:
+        evaluate.outputs_of(stepper.runner, stepper.task, made.table, stepper.precision)
+
+
+def faults(words: list[str], watch: Watch) -> None:
+    """What must be found out, one by one."""
+    with watch:
+        there = torch.zeros(4, 4).to(DEVICE, non_blocking=True)
+        scaled_dot_product_attention(there[None], there[None], there[None]).sum().tolist()
+        match words[0]:
+            case "number":
+                float(there.sum())
+            case "copy":
+                there + torch.zeros(4).to(DEVICE)
+            case "constant":
+                there + torch.tensor([1.0, 2, 3, 4], device=DEVICE)
+            case "index":
+                there[torch.tensor([0, 2])]
+            case "mixed":
+                there + torch.zeros(4)
+
+
+def main() -> None:
+    for name, words in json.loads(sys.argv[1]).items():
+        watch, result = Watch(), dict[str, Any](error=None)
+        try:
+            (faults if name.startswith("fault") else steps)(words, watch)
+        except Exception as error:
+            result["error"] = f"{error!r}\n{traceback.format_exc()[-2000:]}"
+        print(json.dumps({name: {**result, "waits": watch.waits, "reads": watch.reads}}))
+
+
+if __name__ == "__main__":
+    main()

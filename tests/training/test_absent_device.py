@@ -1,0 +1,62 @@
+"""The path of a GPU without one: nothing of the CPU among its tensors, and no step that waits."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from torch.utils import backend_registration
+
+HERE = Path(__file__).parent
+FEW = ["data.max_train_rows=16", "trainer.batch_size=8", "model=tiny"]
+CASES = {
+    f"{method}, {layout}": [f"method={method}", f"trainer.layout={layout}", *FEW]
+    for method in ("full", "svd_lora_prefix")
+    for layout in ("stream", "rows", "padded")
+}
+CASES |= {
+    "bitfit": ["method=bitfit", *FEW],
+    "penalty, micro-batches": [
+        "method=svd_lora", "method.low_rank.orthogonality=0.1", "trainer.micro_batch=4", *FEW
+    ],
+    "magnitudes": ["method=lora", "method.low_rank.magnitude=true", *FEW],
+    "prompt": ["method=prefix", "method.prefix.kind=prompt", *FEW],
+    "varlen kernel": ["method=svd_lora_prefix", "trainer.precision=bf16", *FEW],
+    "tokens": ["data=sample_ner", "method=lora", *FEW],
+    "answers": ["data=sample_qa", "method=svd_lora_prefix", *FEW],
+}  # fmt: skip
+FAULTS = {f"fault: {kind}": [kind] for kind in ("number", "copy", "constant", "index", "mixed")}
+
+
+@pytest.fixture(scope="module")
+def results() -> dict[str, dict]:
+    if not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"):
+        pytest.skip("this torch takes no device written in Python")
+    job = subprocess.run(
+        [sys.executable, str(HERE / "absent_job.py"), json.dumps(CASES | FAULTS)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1])},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert job.returncode == 0, job.stderr[-3000:]
+    lines = [json.loads(line) for line in job.stdout.splitlines() if line.startswith("{")]
+    return {name: result for line in lines for name, result in line.items()}
+
+
+def test_no_method_layout_or_task_mixes_devices_or_waits(results):
+    """A step reads its losses and norm once; evaluation fetches all that it held at its end."""
+    found = {name: results[name] for name in CASES}
+    assert {name: each["error"] for name, each in found.items() if each["error"]} == {}
+    assert {name: each["waits"] for name, each in found.items() if each["waits"]} == {}
+    assert {each["reads"] for each in found.values()} == {2 + 1}
+
+
+def test_what_would_wait_is_found_out(results):
+    waits = {name: results[f"fault: {name}"]["waits"] for name in ("number", "copy", "constant")}
+    assert waits["number"] == ["a number is read: here"]
+    assert waits["copy"] == ["a copy is waited for: here"] == waits["constant"]
+    assert results["fault: index"]["waits"] == ["indices of the CPU are fetched: here"]
+    assert "on the same device" in results["fault: mixed"]["error"]
