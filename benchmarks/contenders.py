@@ -11,7 +11,6 @@ from __future__ import annotations
 import resource
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,15 +18,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.rounds import Work
+from benchmarks.rounds import CPU, Work, now
 from bertft.assembly.adapted import assemble
 from bertft.config.method import MethodConfig
 from bertft.config.model import ModelConfig
 from bertft.config.parts import part_settings
 from bertft.config.trainer import TrainerConfig
-from bertft.data.batch import collate
+from bertft.data.batch import Batch, collate
 from bertft.data.features import FeatureTable
-from bertft.data.order import TrainOrder
+from bertft.data.order import TrainOrder, prefetch
 from bertft.methods import groups
 from bertft.models.precision import choose
 from bertft.models.source import find
@@ -53,6 +52,7 @@ class Contest:
     batch_size: int
     longest: int
     labels: Mapping[str, str]
+    device: torch.device = CPU
 
     @property
     def model(self) -> ModelConfig:
@@ -84,7 +84,7 @@ def ours(
     task, table = contest.task, contest.train
     adapted = assemble(
         find(contest.base), contest.model, _method(method), task, contest.tokenizer,
-        choose(precision, torch.device("cpu")), layout=layout,
+        choose(precision, contest.device), layout=layout,
     )  # fmt: skip
     optimizer = adamw.build(groups(adapted.parts, adapted.model), TrainerConfig())
     stepper = Stepper(adapted.runner, task, adapted.parts, optimizer, adapted.precision, 1.0)
@@ -94,18 +94,21 @@ def ours(
         drawn = contest.drawn(number, steps)
         lengths = table.lengths[drawn]
         order = TrainOrder(lengths, contest.batch_size, number, _WINDOW)
-        start = time.perf_counter()
-        for at, places in enumerate(order.epoch(0)):
+
+        def made(places: np.ndarray) -> Batch:
             rows = drawn[places[np.argsort(lengths[places], kind="stable")]]
-            batch = collate(table, rows, task.label_columns)
+            return collate(table, rows, task.label_columns).staged(contest.device)
+
+        start = now(contest.device)
+        for at, batch in enumerate(prefetch(made(places) for places in order.epoch(0))):
             stepper([batch], number * steps + at + 1, 10_000)
-        return len(drawn), int(lengths.sum()), time.perf_counter() - start
+        return len(drawn), int(lengths.sum()), now(contest.device) - start
 
     def score(_: int) -> tuple[int, int, float]:
         rows = contest.validation
-        start = time.perf_counter()
+        start = now(contest.device)
         evaluate(adapted.runner, task, rows, adapted.precision)
-        return len(rows), int(rows.lengths.sum()), time.perf_counter() - start
+        return len(rows), int(rows.lengths.sum()), now(contest.device) - start
 
     return train, score
 
@@ -161,10 +164,11 @@ def peer(
             self.begun = self.seconds = 0.0
 
         def on_train_begin(self, *_: Any, **__: Any) -> None:
-            self.begun = time.perf_counter()
+            self.begun = now(contest.device)
 
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            self.seconds = time.perf_counter() - self.begun
+        def on_step_end(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
+            if state.global_step == steps:
+                self.seconds = now(contest.device) - self.begun
 
     model, clock = _peer_model(contest, method), Clock()
     fixed = {"padding": "max_length", "max_length": contest.longest}
@@ -178,8 +182,8 @@ def peer(
             output_dir=folder, max_steps=steps, seed=number, learning_rate=1e-3,
             per_device_train_batch_size=contest.batch_size,
             per_device_eval_batch_size=contest.batch_size, bf16=precision == "bf16",
-            use_cpu=True, report_to=[], save_strategy="no", logging_strategy="no",
-            disable_tqdm=True, label_names=list(contest.labels.values()),
+            use_cpu=contest.device.type == "cpu", report_to=[], save_strategy="no",
+            logging_strategy="no", disable_tqdm=True, label_names=list(contest.labels.values()),
         )  # fmt: skip
         return Trainer(
             model=model, args=arguments, train_dataset=train_rows, eval_dataset=score_rows,
@@ -193,9 +197,9 @@ def peer(
 
     def score(number: int) -> tuple[int, int, float]:
         made = trainer(number)
-        start = time.perf_counter()
+        start = now(contest.device)
         made.evaluate()
-        return len(validation), int(validation.lengths.sum()), time.perf_counter() - start
+        return len(validation), int(validation.lengths.sum()), now(contest.device) - start
 
     return train, score
 

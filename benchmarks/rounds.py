@@ -20,9 +20,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-__all__ = ["Result", "Work", "arguments", "ceiling", "interleave", "machine", "tell"]
+__all__ = ["CPU", "Result", "Work", "arguments", "ceiling", "interleave", "machine", "now", "tell"]
 
 Work = Callable[[int], tuple[int, int, float]]
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -54,15 +56,29 @@ def interleave(contenders: Mapping[str, Work], rounds: int) -> dict[str, Result]
     return results
 
 
-def ceiling(dtype: torch.dtype, seconds: float = 1.0) -> float:
-    """FLOP/s of a linear layer 384 → 1536 over 1024 tokens, the best of many."""
-    x, weight = torch.randn(1024, 384, dtype=dtype), torch.randn(1536, 384, dtype=dtype)
+def ceiling(
+    dtype: torch.dtype,
+    shape: tuple[int, int, int] = (1024, 384, 1536),
+    device: torch.device = CPU,
+    seconds: float = 1.0,
+) -> float:
+    """FLOP/s of a linear layer over ``shape`` = (tokens, in, out), the best of many."""
+    tokens, inner, outer = shape
+    x = torch.randn(tokens, inner, dtype=dtype, device=device)
+    weight = torch.randn(outer, inner, dtype=dtype, device=device)
     best, until = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < until:
-        start = time.perf_counter()
+        start = now(device)
         F.linear(x, weight)
-        best = min(best, time.perf_counter() - start)
-    return 2 * 1024 * 384 * 1536 / best
+        best = min(best, now(device) - start)
+    return 2 * tokens * inner * outer / best
+
+
+def now(device: torch.device) -> float:
+    """Seconds on a clock, once the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def machine() -> dict[str, Any]:

@@ -32,22 +32,23 @@ from bertft.data.sources import load
 from bertft.models.precision import multiplies_bf16
 from bertft.tasks import build
 
-__all__ = ["main"]
+__all__ = ["contest", "main", "save_base"]
 
 _LONGEST = 384
 _LAYER = 7_077_888  # parameters of one layer's six matrices at width 768
 
 
-def _base(folder: Path, vocabulary: Path, layers: int) -> None:
-    """A random BERT of base width, saved with its tokenizer: both contenders load it."""
+def save_base(folder: Path, vocabulary: Path, **shape: int) -> None:
+    """A random BERT, of base width unless ``shape`` says more, and its tokenizer."""
     from transformers import AutoTokenizer, BertConfig, BertModel
 
     torch.manual_seed(0)
-    BertModel(BertConfig(num_hidden_layers=layers)).save_pretrained(folder)
+    BertModel(BertConfig(**shape)).save_pretrained(folder)
     AutoTokenizer.from_pretrained(vocabulary).save_pretrained(folder)
 
 
-def _contest(data: Path, base: Path) -> Contest:
+def contest(data: Path, base: Path) -> Contest:
+    """SQuAD v2's windows for the model at ``base``."""
     from transformers import AutoTokenizer
 
     config = DataConfig(
@@ -82,8 +83,8 @@ def _makers(bf16: bool) -> dict[str, Callable[[Contest, int], tuple[Work, Work]]
     return makers
 
 
-def _measure(contest: Contest, layers: int, steps: int, rounds: int, bf16: bool) -> dict[str, Any]:
-    made = {name: make(contest, steps) for name, make in _makers(bf16).items()}
+def _measure(against: Contest, layers: int, steps: int, rounds: int, bf16: bool) -> dict[str, Any]:
+    made = {name: make(against, steps) for name, make in _makers(bf16).items()}
     trained = interleave({name: pair[0] for name, pair in made.items()}, rounds)
     own = "bf16" if bf16 else "fp32"
     both = ("dynamic_fp32", f"bertft_{own}")
@@ -132,18 +133,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("give --data, the folder with squad_v2 and vocab")
     bf16 = multiplies_bf16(torch.device("cpu"))
     if args.only:
-        train, _ = _makers(bf16)[args.only](_contest(args.data, args.base), 2)
+        train, _ = _makers(bf16)[args.only](contest(args.data, args.base), 2)
         train(0)
         print(peak_bytes())
         return
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder) / "base"
-        _base(base, args.data / "vocab" / "bert-base-uncased", args.layers)
+        vocabulary = args.data / "vocab" / "bert-base-uncased"
+        save_base(base, vocabulary, num_hidden_layers=args.layers)
         if args.memory:
             result = _memory(args.data, base, bf16)
         else:
             steps, rounds = (1, 3) if args.quick else (2, 5)
-            result = _measure(_contest(args.data, base), args.layers, steps, rounds, bf16)
+            result = _measure(contest(args.data, base), args.layers, steps, rounds, bf16)
     tell(result, args.json)
 
 

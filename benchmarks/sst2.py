@@ -27,13 +27,14 @@ from bertft.models.load import load_tokenizer
 from bertft.models.precision import multiplies_bf16
 from bertft.tasks import build
 
-__all__ = ["main"]
+__all__ = ["contest", "main"]
 
 _BASE, _LONGEST = "all-MiniLM-L6-v2", 128
 _ENCODER = 10_646_784  # parameters in MiniLM's six layers: those that a token is multiplied by
 
 
-def _contest(folder: Path | None) -> Contest:
+def contest(folder: Path | None, base: str = _BASE) -> Contest:
+    """SST-2 of ``folder``, or the embedded sample, for the model at ``base``."""
     if folder is None:
         config = DataConfig(name="sample", source="sample", sample="sentiment")
     else:
@@ -44,17 +45,17 @@ def _contest(folder: Path | None) -> Contest:
     splits = load(config, ("train", "validation"))
     assert splits.train is not None and splits.validation is not None
     task = build(config, splits.labels)
-    tokenizer = load_tokenizer(ModelConfig(name="minilm", path=_BASE))
+    tokenizer = load_tokenizer(ModelConfig(name="benchmark", path=base))
     encoder = task.encoder(tokenizer, _LONGEST)
     train, validation = (featurize(each, encoder, [], None)
                          for each in (splits.train, splits.validation))  # fmt: skip
     return Contest(
-        _BASE, task, tokenizer, train, validation, 32, _LONGEST, {"labels": "labels"}
+        base, task, tokenizer, train, validation, 32, _LONGEST, {"labels": "labels"}
     )  # fmt: skip
 
 
 def _contenders(
-    contest: Contest, steps: int, bf16: bool
+    against: Contest, steps: int, bf16: bool
 ) -> tuple[dict[str, Work], dict[str, Work]]:
     training: dict[str, Work] = {}
     evaluation: dict[str, Work] = {}
@@ -64,19 +65,19 @@ def _contenders(
         if scored:
             evaluation[name] = pair[1]
 
-    add("padded_fp32", peer(contest, "lora", "fixed", "fp32", steps))
-    add("dynamic_fp32", peer(contest, "lora", "longest", "fp32", steps), scored=True)
-    add("full_dynamic_fp32", peer(contest, "full", "longest", "fp32", steps))
+    add("padded_fp32", peer(against, "lora", "fixed", "fp32", steps))
+    add("dynamic_fp32", peer(against, "lora", "longest", "fp32", steps), scored=True)
+    add("full_dynamic_fp32", peer(against, "full", "longest", "fp32", steps))
     if bf16:
-        add("dynamic_bf16", peer(contest, "lora", "longest", "bf16", steps))
-        add("full_dynamic_bf16", peer(contest, "full", "longest", "bf16", steps))
-    add("bertft_fp32", ours(contest, "lora", "fp32", steps), scored=True)
-    add("bertft_rows_fp32", ours(contest, "lora", "fp32", steps, layout="rows"))
-    add("bertft_svd_lora_prefix_fp32", ours(contest, "svd_lora_prefix", "fp32", steps))
-    add("bertft_full_fp32", ours(contest, "full", "fp32", steps))
+        add("dynamic_bf16", peer(against, "lora", "longest", "bf16", steps))
+        add("full_dynamic_bf16", peer(against, "full", "longest", "bf16", steps))
+    add("bertft_fp32", ours(against, "lora", "fp32", steps), scored=True)
+    add("bertft_rows_fp32", ours(against, "lora", "fp32", steps, layout="rows"))
+    add("bertft_svd_lora_prefix_fp32", ours(against, "svd_lora_prefix", "fp32", steps))
+    add("bertft_full_fp32", ours(against, "full", "fp32", steps))
     if bf16:
-        add("bertft_bf16", ours(contest, "lora", "bf16", steps), scored=True)
-        add("bertft_full_bf16", ours(contest, "full", "bf16", steps))
+        add("bertft_bf16", ours(against, "lora", "bf16", steps), scored=True)
+        add("bertft_full_bf16", ours(against, "full", "bf16", steps))
     return training, evaluation
 
 
@@ -112,9 +113,9 @@ def _report(trained: dict[str, Result], scored: dict[str, Result], bf16: bool) -
 def main(argv: Sequence[str] | None = None) -> None:
     parser = arguments(__doc__, "five minutes", "sst2")
     args = parser.parse_args(argv)
-    contest, bf16 = _contest(args.data), multiplies_bf16(torch.device("cpu"))
+    against, bf16 = contest(args.data), multiplies_bf16(torch.device("cpu"))
     steps, rounds = (6, 3) if args.quick else (15, 7)
-    training, evaluation = _contenders(contest, steps, bf16)
+    training, evaluation = _contenders(against, steps, bf16)
     result = _report(
         interleave(training, rounds), interleave(evaluation, 2 if args.quick else 3), bf16
     )
