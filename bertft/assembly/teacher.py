@@ -124,7 +124,8 @@ def hire(
     train = [each for each in (splits.train, splits.unlabelled) if each is not None]
     live = part.looks_inside or settings.cache == "off" or not task.fixed_inputs
     if live:
-        asked: Teacher = Live(saved.adapted.runner, None if own is None else _joined(own, splits))
+        theirs = None if own is None else _joined(own, splits)
+        asked: Teacher = Live(saved.adapted.runner, theirs, saved.adapted.precision)
     else:
         table = _joined(tables, splits)
         asked = Remembered(desk.answers("training", table, train, length or max_length))

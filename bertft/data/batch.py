@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bertft.data.features import FeatureTable
 
-__all__ = ["Batch", "collate"]
+__all__ = ["Batch", "collate", "sent"]
 
 
 @dataclass
@@ -57,19 +57,22 @@ class Batch:
         tokens, types = self.places("token"), self.token_type_ids
         return replace(
             self,
-            input_ids=self.input_ids[tokens],
+            input_ids=self.input_ids.index_select(0, tokens),
             lengths=self.lengths[torch.from_numpy(self.labelled)],
-            token_type_ids=None if types is None else types[tokens],
+            token_type_ids=None if types is None else types.index_select(0, tokens),
             index=self.index[self.labelled],
             labelled=None,
         )
 
     def places(self, level: str) -> Tensor:
-        """Which vectors of logits belong to labelled sequences, bool [B], or [N] of "token"."""
+        """Which vectors of logits, of B or of N at "token", belong to labelled sequences, int64.
+
+        Places and no mask: how many a mask picks an accelerator would be asked, and waited for.
+        """
         mask = np.ones(len(self), bool) if self.labelled is None else self.labelled
         if level == "token":
             mask = np.repeat(mask, self.lengths.numpy())
-        return torch.from_numpy(mask).to(self.device)
+        return sent(np.flatnonzero(mask), self.device)
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
         """The same batch on ``device`` (itself where it already lies there)."""
@@ -95,6 +98,14 @@ class Batch:
             labels={name: move(values) for name, values in self.labels.items()},
             chosen=None if self.chosen is None else move(self.chosen),
         )
+
+
+def sent(values: np.ndarray, device: torch.device) -> Tensor:
+    """``values`` on ``device``, by a copy that a GPU does not stop the CPU for."""
+    tensor = torch.from_numpy(values)
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def collate(table: FeatureTable, indices: np.ndarray, label_columns: Sequence[str]) -> Batch:

@@ -12,7 +12,9 @@ def memory_in_use() -> int | None:
     """Bytes; None where the system does not tell. Never the first to load torch or CUDA."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
-        return int(torch.cuda.memory_allocated())
+        allocated = int(torch.cuda.memory_allocated())
+        if allocated:  # else something else has called on CUDA, and the run is on the CPU
+            return allocated
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
             pages = int(file.read().split()[1])

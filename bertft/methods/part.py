@@ -82,6 +82,10 @@ class Part(ABC):
         """Scalars for the metrics file, such as the budget left."""
         return {}
 
+    def readings(self) -> dict[str, Tensor]:
+        """More of them that lie on the device: read with the step's loss, in one piece."""
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         """Whatever is neither a parameter nor a persistent buffer: tensors and JSON scalars."""
         return {}

@@ -44,7 +44,9 @@ def compile_layers(model: Any, device: torch.device) -> None:
     _try(device)
     AttentionInterface.register(NAME, torch.compiler.disable(attend))
     # Training layers differ in few ways: whether gradients go on below, and what the top one takes.
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 32)
+    config: Any = torch._dynamo.config
+    limit = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"  # 2.6
+    setattr(config, limit, max(getattr(config, limit), 32))
     for layer in layers:
         layer.compile(dynamic=True, backend=_BACKEND)
 

@@ -89,6 +89,8 @@ class Precision:
 
     def prepare(self, model: nn.Module, base_trains: bool) -> None:
         """Place the model and cast what is frozen; call after the parts are attached."""
+        if self.device.type == "cuda":
+            _settle(self.device)
         model.to(self.device)
         if self.dtype == torch.float32 or next(model.parameters()).dtype == torch.float64:
             return
@@ -105,6 +107,16 @@ class Precision:
         if not self._autocast:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, self.dtype)
+
+
+def _settle(device: torch.device) -> None:
+    """Make ``device`` torch's current one, and leave cuDNN's attention out.
+
+    Newer torch prefers that on newer devices. It plans anew for every shape, and here nearly every
+    batch has one of its own; its dropout knows sixteenths alone (pytorch issue 174245).
+    """
+    torch.cuda.set_device(device)
+    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def _once_cast(model: nn.Module, linear_only: bool) -> Iterator[Tensor]:

@@ -185,13 +185,15 @@ class EncoderRunner:
         if not self._mean_pooled:
             return hidden[sequences.starts()]
         own = hidden[sequences.cells()[sequences.own()]]
+        # Sums of many tokens want more than 8 bits: a CPU's kernel sees to that, CUDA's does not.
+        wide = own if own.element_size() >= 4 else own.float()
         counts = sequences.offsets().diff() - sequences.prompt
         owner = torch.repeat_interleave(
             torch.arange(len(sequences.lengths), device=hidden.device), counts,
             output_size=own.shape[0],
         )  # fmt: skip
-        total = own.new_zeros(len(sequences.lengths), own.shape[1]).index_add(0, owner, own)
-        return total / counts.unsqueeze(1).to(own.dtype)
+        total = wide.new_zeros(len(sequences.lengths), own.shape[1]).index_add(0, owner, wide)
+        return (total / counts.unsqueeze(1)).to(own.dtype)
 
     def _in_order(self, logits: Tensor) -> Tensor:
         """[B, C], or [N, C] in the order of the batch's tokens, or [K, C] of those chosen."""

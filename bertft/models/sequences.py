@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bertft.data.batch import sent
 from bertft.models.plans import Run, plan_rows, plan_runs, row_width
 from bertft.models.trace import Trace
 
@@ -171,5 +172,5 @@ class Sequences:
     def _kept(self, name: str, find: Callable[[], np.ndarray]) -> Tensor:
         """A tensor that every layer asks for, made once and sent to the device once."""
         if name not in self._cache:
-            self._cache[name] = torch.from_numpy(find()).to(self.device, non_blocking=True)
+            self._cache[name] = sent(find(), self.device)
         return self._cache[name]

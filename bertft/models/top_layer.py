@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import inspect
 import threading
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,7 +61,9 @@ class _Taken:
         self.now = threading.local()
 
     def begin(self, _: nn.Module, __: Any, kwargs: Mapping[str, Any]) -> None:
-        self.now.sequences = kwargs.get("sequences")
+        # Not held: where memory runs out before it is asked for, the pass must be let go.
+        sequences = kwargs.get("sequences")
+        self.now.sequences = None if sequences is None else weakref.ref(sequences)
 
     def of_both(self, _: nn.Module, values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         asked = self._asked()
@@ -71,8 +74,9 @@ class _Taken:
         return value if asked is None else _take(value, asked)
 
     def _asked(self) -> Tensor | None:
-        """Of the pass that is in the layer, which is forgotten: it holds on to much."""
-        sequences: Sequences | None = getattr(self.now, "sequences", None)
+        """Of the pass that is in the layer, which is forgotten."""
+        pointer = getattr(self.now, "sequences", None)
+        sequences: Sequences | None = None if pointer is None else pointer()
         self.now.sequences = None
         if sequences is None or sequences.asked is None:
             return None

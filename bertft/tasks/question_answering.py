@@ -25,7 +25,7 @@ from torch import Tensor
 
 from bertft.config.data import DataConfig
 from bertft.data.bad_rows import Fault
-from bertft.data.batch import Batch
+from bertft.data.batch import Batch, sent
 from bertft.errors import UsageError
 from bertft.runs.exhibits import Exhibit
 from bertft.tasks.qa.exhibits import Answered, exhibits
@@ -137,7 +137,8 @@ class Task(BaseTask):
         """The mean over start and end, each over a window's context and its [CLS]."""
         seen = batch.labels["char_start"] >= 0
         ends = torch.cumsum(batch.lengths, 0)
-        firsts = torch.cat([ends.new_zeros(1), ends[:-1]]).to(seen.device)
+        firsts = torch.cat([ends.new_zeros(1), ends[:-1]])
+        firsts = sent(firsts.numpy(), seen.device)
         seen = seen.index_fill(0, firsts, True)
         return soft.spans(logits, teacher, batch.lengths, seen, temperature)
 

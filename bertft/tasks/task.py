@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from bertft.config.data import DataConfig
@@ -222,10 +223,7 @@ class BaseTask(ABC):
         Both are given as ``loss`` is given them. Unless a task says otherwise its classes exclude
         each other: Σ T² · KL(teacher ‖ student).
         """
-        places = self.soft_places(batch)
-        if places is not None:
-            logits, teacher = logits[places], teacher[places]
-        return categorical(logits, teacher, temperature)
+        return categorical(logits, teacher, temperature, self.soft_places(batch))
 
     def soft_places(self, batch: Batch) -> Tensor | None:
         """Which tokens, bool [N], learn from a teacher; None at sequence level: every sequence.
@@ -234,9 +232,9 @@ class BaseTask(ABC):
         """
         if self.level == "sequence":
             return None
-        places = batch.places("token").clone()
-        places[places.clone()] = batch.labels["labels"] != -100
-        return places
+        known = batch.labels["labels"] != -100
+        none = torch.zeros(batch.input_ids.shape[0], dtype=torch.bool, device=batch.device)
+        return none.index_copy(0, batch.places("token"), known)
 
     @property
     def learns_unlabelled(self) -> bool:

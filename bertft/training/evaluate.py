@@ -17,6 +17,7 @@ from bertft.data.features import FeatureTable
 from bertft.data.order import evaluation_batches, prefetch
 from bertft.models.precision import Precision
 from bertft.tasks.task import BaseTask, Draw
+from bertft.training.out_of_memory import in_halves
 from bertft.training.ranks import ALONE, Ranks
 
 __all__ = ["Answering", "evaluate", "outputs_of", "predict_logits", "scored", "token_budget"]
@@ -54,7 +55,8 @@ def predict_logits(
     """fp32 logits in the table's order: [rows, C] for sequence-level heads.
 
     Token-level heads give [tokens, C], the rows' tokens end to end. The batches depend on the
-    table's lengths alone, so that the same rows give the same bits again, on any number of ranks.
+    table's lengths alone, so that the same rows give the same bits again, on any number of ranks;
+    unless memory runs out: then a batch's rows are run in halves.
     ``prepare`` makes of a batch, collated with ``columns``, what is run; ``outputs`` takes what is
     kept of its logits. Where batches choose tokens, those alone are kept: [chosen, C].
     """
@@ -71,6 +73,15 @@ def predict_logits(
     def made(part: np.ndarray) -> Batch:
         return prepare(collate(table, part, columns)).staged(precision.device)
 
+    def run(batch: Batch) -> tuple[np.ndarray, Tensor]:
+        moved = batch.to(precision.device)
+        with precision.context():
+            kept = outputs(runner(moved), moved).float()
+        places = batch.index
+        if runner.level == "token":
+            places = _tokens(starts[places], lengths[places])
+        return places if batch.chosen is None else places[batch.chosen.numpy()], kept
+
     def fetch() -> None:
         pieces.extend((places, each.cpu().numpy()) for places, each in held)
         held.clear()
@@ -78,16 +89,9 @@ def predict_logits(
     try:
         with torch.inference_mode():
             for batch in prefetch(made(part) for part in batches):
-                moved = batch.to(precision.device)
-                with precision.context():
-                    kept = outputs(runner(moved), moved).float()
-                places = batch.index
-                if runner.level == "token":
-                    places = _tokens(starts[places], lengths[places])
-                if batch.chosen is not None:
-                    places = places[batch.chosen.numpy()]
-                held.append((places, kept))
-                size += kept.nbytes
+                for places, kept in in_halves(run, batch, made):
+                    held.append((places, kept))
+                    size += kept.nbytes
                 if size > _HELD:
                     fetch()
                     size = 0

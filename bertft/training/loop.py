@@ -198,6 +198,7 @@ class Loop:
         measures = {f"loss_{name}": value for name, value in outcome.losses.items()}
         for part in self.stepper.parts:
             measures.update(part.measures())
+        measures.update(outcome.readings)
         yield Step(
             step,
             epoch=step / self.order.steps_per_epoch,

@@ -20,7 +20,9 @@ class PeakMemory:
     def __enter__(self) -> PeakMemory:
         with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
             file.write("5")  # forget VmHWM; see proc(5)
-        if torch.cuda.is_available():
+        if (
+            torch.cuda.is_initialized()
+        ):  # else there is no peak yet, and a run on the CPU wants none
             torch.cuda.reset_peak_memory_stats()
         return self
 

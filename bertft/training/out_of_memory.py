@@ -8,16 +8,18 @@ Passes are sums over rows, so however they are cut, they add up to the gradients
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+import numpy as np
 import torch
 
 from bertft.data.batch import Batch
 
-__all__ = ["retried"]
+__all__ = ["in_halves", "retried"]
 
 Value = TypeVar("Value")
+Again = Callable[[np.ndarray], Batch]
 
 
 def retried(
@@ -42,6 +44,31 @@ def retried(
         if halved is None:
             raise failed
         batches = halved
-        gc.collect()
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
+        _let_go()
+
+
+def in_halves(work: Callable[[Batch], Value], batch: Batch, again: Again) -> Iterator[Value]:
+    """``work`` on a batch; after OutOfMemoryError on its two halves, made by ``again``, and so on.
+
+    The rows stay in order. Where one row is too much the error stands.
+    """
+    failed: torch.OutOfMemoryError | None = None
+    try:
+        found = work(batch)
+    except torch.OutOfMemoryError as error:
+        failed = error.with_traceback(None)
+    if failed is None:
+        yield found
+        return
+    if len(batch) == 1:
+        raise failed
+    _let_go()
+    middle = len(batch) // 2
+    for part in (batch.index[:middle], batch.index[middle:]):
+        yield from in_halves(work, again(part), again)
+
+
+def _let_go() -> None:
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

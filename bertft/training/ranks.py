@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -28,6 +29,10 @@ from bertft.errors import EnvironmentFailed, UsageError
 __all__ = ["ALONE", "Ranks"]
 
 Value = TypeVar("Value")
+
+# The others wait while the first reads millions of rows and its teacher answers them. Where a
+# process is gone, gloo says so at once.
+_PATIENCE = timedelta(days=1)
 
 
 class Ranks:
@@ -48,7 +53,7 @@ class Ranks:
         if not dist.is_initialized():
             cuda = torch.cuda.is_available() and dist.is_nccl_available()
             with ranks._together():
-                dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+                dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=_PATIENCE)
         return ranks
 
     def leave(self) -> None:

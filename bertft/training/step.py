@@ -39,6 +39,7 @@ class Outcome:
 
     ``rescaled``: fp16's scaler met an overflow of its own making and lowered its scale.
     ``losses``: the means that ``loss`` is the weighted sum of, where there are several.
+    ``readings``: what the parts had to be read.
     """
 
     loss: float
@@ -47,6 +48,7 @@ class Outcome:
     applied: bool
     rescaled: bool = False
     losses: dict[str, float] = field(default_factory=dict)
+    readings: dict[str, float] = field(default_factory=dict)
 
 
 class Stepper:
@@ -69,6 +71,8 @@ class Stepper:
         self.objective: Objective = given[0] if given else TaskObjective(task)
         self._losses: dict[str, Tensor] = {}
         self.scaler = GradScaler(precision.device.type, enabled=precision.scales)
+        # It learns its device from what it scales, and a rank's first share may have no rows.
+        self.scaler.scale(torch.zeros((), device=precision.device))
         self.parameters: list[nn.Parameter] = [
             parameter for group in optimizer.param_groups for parameter in group["params"]
         ]
@@ -125,15 +129,16 @@ class Stepper:
     ) -> Outcome:
         """Take step number ``step`` (from 1) of ``total``; rates are set by the caller."""
         loss, penalty = self.gradients(batches, smaller)
-        scale = self.scaler.get_scale()
         self.scaler.unscale_(self.optimizer)
         gradients = [each.grad for each in self.parameters if each.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         several = self._losses if len(self.objective.weights) > 1 else {}
         extra = torch.zeros_like(loss) if penalty is None else penalty
+        told = {name: each for part in self.parts for name, each in part.readings().items()}
         # Read in one go, and before the step: an accelerator is waited for once, and goes on with
         # the step itself while the next batch is begun.
-        read, added, length, *each = torch.stack([loss, extra, norm, *several.values()]).tolist()
+        found = torch.stack([loss, extra, norm, *several.values(), *told.values()]).tolist()
+        read, added, length = found[:3]
         finite = math.isfinite(length) and math.isfinite(read)
         if finite:
             if self.clip is not None:
@@ -144,9 +149,12 @@ class Stepper:
             for part in self.parts:
                 part.after_step(step, total, self.optimizer)
         # In fp16 an overflow under a scale above 1 is the scaler's own doing: it backs off.
-        overflow = not finite and self.precision.scales and math.isfinite(read) and scale > 1
+        overflow = False
+        if not finite and self.precision.scales and math.isfinite(read):
+            overflow = self.scaler.get_scale() > 1
         if self.precision.scales:
             self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        losses = dict(zip(several, each, strict=True))
-        return Outcome(read, added, length, finite, overflow, losses)
+        losses = dict(zip(several, found[3:], strict=False))
+        readings = dict(zip(told, found[3 + len(several) :], strict=True))
+        return Outcome(read, added, length, finite, overflow, losses, readings)

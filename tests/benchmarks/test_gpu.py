@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.skipif("BERTFT_DATA" not in os.environ, reason="BERTFT_DATA names no data")
 def test_the_benchmark_of_a_gpu_compares_like_with_like(tmp_path):
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    options = "--shape narrow --batch 8 --rows sst2 --quick --json".split()
+    options = ["--shape", "narrow", "--batch", "8", "--rows", "sst2", "--quick", "--json"]
     command = [
         sys.executable, "-W", "ignore", "-m", "benchmarks.gpu", "--device", device, *options,
         str(tmp_path / "found.json"),

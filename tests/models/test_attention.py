@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from bertft.errors import BertftError
-from bertft.models.attention import attend
-from bertft.models.attention.call import join
+from bertft.models.attention import attend, varlen
+from bertft.models.attention.call import Call, join
 from bertft.models.attention.varlen import interleave
 from bertft.models.sequences import Sequences
 
@@ -191,3 +191,43 @@ def test_the_prefix_interleaved_is_the_prefix_joined(lengths, before):
         ours = torch.autograd.grad((found * weights).sum(), leaf, retain_graph=True)[0]
         theirs = torch.autograd.grad((expected * weights).sum(), leaf, retain_graph=True)[0]
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("change", "served"),
+    [
+        ({}, True),
+        ({"width": 26}, False),  # 312 / 12: the kernel pads nothing
+        ({"width": 256}, False),
+        ({"dropout": 0.1}, False),
+        ({"dtype": torch.float32}, False),
+        ({"window": 5}, True),
+        ({"window": 5, "prefix": True}, False),
+    ],
+)
+def test_the_varlen_kernel_serves_what_it_takes(monkeypatch, change, served):
+    monkeypatch.setattr(varlen, "present", lambda device: True)
+    width = change.get("width", 64)
+    tensor = torch.zeros(1, 2, 7, width, dtype=change.get("dtype", torch.bfloat16))
+    prefix = torch.zeros(2, 2, 3, width) if change.get("prefix") else None
+    call = Call(
+        tensor, tensor, tensor, prefix, change.get("dropout", 0.0), 1.0, change.get("window")
+    )
+    assert varlen.serves(call) is served
+
+
+@pytest.mark.parametrize(
+    ("capability", "flash", "hip", "there"),
+    [
+        ((8, 0), True, None, True),
+        ((7, 5), True, None, False),
+        ((9, 0), False, None, False),
+        ((9, 0), True, "6.2", False),
+    ],
+)
+def test_where_the_varlen_kernel_is(monkeypatch, capability, flash, hip, there):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.backends.cuda, "is_flash_attention_available", lambda: flash)
+    monkeypatch.setattr(torch.version, "hip", hip)
+    assert varlen.present.__wrapped__(torch.device("cuda")) is there
+    assert varlen.present.__wrapped__(CPU) is False

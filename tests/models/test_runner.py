@@ -11,6 +11,7 @@ from bertft.config.parts.prefix import Settings
 from bertft.errors import BertftError, UsageError
 from bertft.methods.prefix import build
 from bertft.models.runner import EncoderRunner
+from bertft.models.sequences import Sequences
 
 INTERFACE = [
     "bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "albert", "modernbert"
@@ -143,3 +144,12 @@ def test_the_whole_length_stays_for_the_text_beside_a_prefix(encoder, batch):
     model = encoder("bert")
     build(Settings(length=16), None, None).attach(model)
     assert EncoderRunner(model, "sequence")(batch([64, 64])).shape == (2, 3)
+
+
+def test_a_mean_in_half_precision_is_summed_in_single(encoder, batch):
+    """257 times 3 is 772 in bf16, and 257 itself 256."""
+    runner = EncoderRunner(encoder("modernbert", classifier_pooling="mean"), "sequence")
+    rows = batch([257, 2], False)
+    sequences = Sequences(rows.lengths.tolist(), "stream", rows.device)
+    found = runner._pool(torch.full((259, 24), 3.0, dtype=torch.bfloat16), sequences)
+    assert found.dtype == torch.bfloat16 and bool((found == 3).all())

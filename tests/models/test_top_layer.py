@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import pickle
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -162,3 +164,22 @@ def test_layers_that_take_tokens_in_other_ways_see_all(encoder, batch):
 def test_no_token_chosen(encoder, batch):
     rows = replace(batch(LENGTHS), chosen=torch.tensor([], dtype=torch.long))
     assert EncoderRunner(encoder("bert", "token"), "token")(rows).shape == (0, 3)
+
+
+def test_a_pass_that_fails_in_the_top_layer_is_let_go(encoder, batch):
+    """Memory that ran out would be held by it while the rows are tried again."""
+    runner = EncoderRunner(encoder("bert"), "sequence")
+    top = runner.model.bert.encoder.layer[-1]
+    seen = []
+
+    def fail(module, args, kwargs):
+        seen.append(weakref.ref(kwargs["sequences"]))
+        raise torch.OutOfMemoryError
+
+    handle = top.attention.register_forward_pre_hook(fail, with_kwargs=True)
+    with contextlib.suppress(torch.OutOfMemoryError):
+        runner(batch([3, 5]))
+    gc.collect()
+    assert seen[0]() is None
+    handle.remove()
+    assert runner(batch([3, 5])).shape == (2, 3)

@@ -1,6 +1,6 @@
 """Steps and a pass of evaluation on a device that is not there; a line of JSON a case.
 
-python absent_job.py '{"name": ["method=lora", ...], ...}'
+python absent_job.py '{"name": ["method=lora", ...], ...}' <folder of the teachers' runs>
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from absent import DEVICE, Watch
 from torch.nn.functional import scaled_dot_product_attention
 
+from bertft.assembly import open_run
 from bertft.assembly import prepare as preparing
 from bertft.config.compose import compose, typed
 from bertft.config.session import Request
@@ -28,7 +29,8 @@ from bertft.training.window import cut, windows
 
 STEPS = 2
 
-preparing.resolve_device = lambda setting: DEVICE
+for module in (preparing, open_run):
+    module.resolve_device = lambda setting: DEVICE  # type: ignore[attr-defined]
 varlen.present = lambda device: device == DEVICE  # torch knows the kernel's shapes on any device
 # Under inference mode .to() is no operation that could be watched.
 evaluate.torch = SimpleNamespace(**{**vars(torch), "inference_mode": torch.no_grad})  # type: ignore[attr-defined]
@@ -36,10 +38,13 @@ evaluate.torch = SimpleNamespace(**{**vars(torch), "inference_mode": torch.no_gr
 
 def steps(words: list[str], watch: Watch) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        request = Request("train", (*words, f"hydra.run.dir={folder}"))
+        # A cache of its own: what a teacher seems to answer here must not be found elsewhere.
+        request = Request("train", (*words, f"hydra.run.dir={folder}/run", f"data.cache={folder}"))
         config = typed("train", compose(request))
         with Watch():
-            made = preparing.prepare(config, RunFolder(Path(folder)), None, lambda line: None)
+            made = preparing.prepare(
+                config, RunFolder(Path(folder) / "run"), None, lambda line: None
+            )
     stepper, micro = made.stepper, config.trainer.micro_batch or config.trainer.batch_size
     stepper.runner.model.train()
     for number, (epoch, indices) in enumerate(windows(made.order, 0, STEPS), 1):
@@ -70,6 +75,7 @@ def faults(words: list[str], watch: Watch) -> None:
 
 def main() -> None:
     for name, words in json.loads(sys.argv[1]).items():
+        words = [word.replace("{teachers}", sys.argv[2]) for word in words]
         watch, result = Watch(), dict[str, Any](error=None)
         try:
             (faults if name.startswith("fault") else steps)(words, watch)

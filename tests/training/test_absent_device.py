@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from torch.utils import backend_registration
 
+from bertft.cli import main
+
 HERE = Path(__file__).parent
 FEW = ["data.max_train_rows=16", "trainer.batch_size=8", "model=tiny"]
 CASES = {
@@ -26,18 +28,42 @@ CASES |= {
     "magnitudes": ["method=lora", "method.low_rank.magnitude=true", *FEW],
     "prompt": ["method=prefix", "method.prefix.kind=prompt", *FEW],
     "varlen kernel": ["method=svd_lora_prefix", "trainer.precision=bf16", *FEW],
+    "distillation": [
+        "method=distill", "method.distill.teacher={teachers}/texts",
+        "method.distill.hidden_weight=0.3", "method.distill.attention_weight=0.2",
+        "method.distill.relation_weight=0.7", *FEW,
+    ],
+    "distilled answers": [
+        "data=sample_qa", "method=distill", "method.distill.teacher={teachers}/questions", *FEW
+    ],
+    "distilled tags": [
+        "data=sample_ner", "method=distill", "method.distill.teacher={teachers}/tags", *FEW
+    ],
     "tokens": ["data=sample_ner", "method=lora", *FEW],
     "answers": ["data=sample_qa", "method=svd_lora_prefix", *FEW],
 }  # fmt: skip
 FAULTS = {f"fault: {kind}": [kind] for kind in ("number", "copy", "constant", "index", "mixed")}
 
 
+TEACHERS = {"texts": "sample", "questions": "sample_qa", "tags": "sample_ner"}
+
+
 @pytest.fixture(scope="module")
-def results() -> dict[str, dict]:
+def teachers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of one step for each kind of task."""
+    folder = tmp_path_factory.mktemp("teachers")
+    for name, data in TEACHERS.items():
+        words = [f"data={data}", f"hydra.run.dir={folder / name}", "trainer.steps=1", *FEW]
+        assert main(["train", *words, f"data.cache={folder}", "report=false", "quiet=true"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(teachers: Path) -> dict[str, dict]:
     if not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"):
         pytest.skip("this torch takes no device written in Python")
     job = subprocess.run(
-        [sys.executable, str(HERE / "absent_job.py"), json.dumps(CASES | FAULTS)],
+        [sys.executable, str(HERE / "absent_job.py"), json.dumps(CASES | FAULTS), str(teachers)],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1])},
         capture_output=True, text=True,
     )  # fmt: skip

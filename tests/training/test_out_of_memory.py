@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
+from bertft.training.evaluate import predict_logits
 from bertft.training.events import MemoryShort, Step
 from bertft.training.loop import Progress
 
@@ -96,3 +98,38 @@ def test_another_error_is_no_lack_of_memory(stepper, drive):
     made.task.loss = broken
     with pytest.raises(RuntimeError, match="no kernel"):
         drive(made, 7).run()
+
+
+class Small:
+    """A runner that has room for ``rows`` rows without gradients."""
+
+    def __init__(self, runner, rows):
+        self._runner, self.rows, self.passes = runner, rows, []
+
+    def __getattr__(self, name):
+        return getattr(self._runner, name)
+
+    def __call__(self, batch):
+        if len(batch) > self.rows:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        self.passes.append(batch.index.tolist())
+        return self._runner(batch)
+
+
+@pytest.mark.parametrize("name", ["classification", "tagging"])
+@pytest.mark.parametrize("rows", [1, 2, 4])
+def test_an_evaluation_goes_on_in_halves(stepper, table, rows, name):
+    made, lengths = stepper(name), [3, 9, 5, 7, 4, 6, 8, 3, 5, 10, 3]
+    rest = table(lengths, name), made.precision
+    expected = predict_logits(made.runner, *rest)
+    short = Small(made.runner, rows)
+    found = predict_logits(short, *rest)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    assert sorted(row for each in short.passes for row in each) == list(range(11))
+    assert max(map(len, short.passes)) <= rows < 11
+
+
+def test_an_evaluation_of_rows_that_are_too_long_alone_says_so(stepper, table):
+    made = stepper()
+    with pytest.raises(torch.OutOfMemoryError):
+        predict_logits(Small(made.runner, 0), table([3, 4]), made.precision)

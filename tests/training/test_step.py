@@ -268,3 +268,26 @@ def test_no_number_is_read_by_itself(stepper, table, everything, layout):
         assert reads.found == []
         float(torch.ones(1))
     assert len(reads.found) == 1 and outcome.applied
+
+
+def test_what_a_part_has_read_comes_with_the_loss(stepper, table, everything):
+    class Telling(everything):
+        def readings(self):
+            return {"weight_sum": torch.stack([p.detach().sum() for _, p in self.named]).sum()}
+
+    made = stepper(part=Telling(weight=0.1))
+    before = float(made.parts[0].readings()["weight_sum"])
+    outcome = made(cut(table(LENGTHS), 3), 1, 10)
+    assert outcome.readings == {"weight_sum": pytest.approx(before)} and outcome.losses == {}
+    assert float(made.parts[0].readings()["weight_sum"]) != pytest.approx(before)
+
+
+def test_a_rank_without_rows_scales_its_gradients_too(stepper):
+    """In its first step the scaler has scaled nothing yet."""
+    precision = Precision("fp16", torch.device("cpu"))
+    precision.dtype = torch.float32  # the scaler alone is looked at
+    made = stepper(precision=precision, dtype=torch.float32)
+    for parameter in made.parameters:
+        parameter.grad = torch.full_like(parameter, made.scaler.get_scale())
+    made.scaler.unscale_(made.optimizer)
+    assert all(bool((parameter.grad == 1).all()) for parameter in made.parameters)

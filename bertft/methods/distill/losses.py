@@ -47,7 +47,7 @@ def attention_loss(student: Heads, teacher: Heads, sequences: Sequences) -> Tens
         if seen is not None:
             steps = torch.arange(real.shape[1], device=real.device)
             mask = mask & ((steps[:, None] - steps[None, :]).abs() < seen)
-        total = total + gap.square().mean(1, keepdim=True)[mask].sum()
+        total = total + gap.square().mean(1, keepdim=True).masked_fill(~mask, 0.0).sum()
     return total
 
 

@@ -11,9 +11,10 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from bertft.data.batch import Batch, collate
+from bertft.data.batch import Batch, collate, sent
 from bertft.data.logits import StoredLogits
 from bertft.data.table import FeatureTable
+from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
 from bertft.models.trace import Trace
 
@@ -41,15 +42,19 @@ class Remembered(Teacher):
 
     def __call__(self, batch: Batch, trace: Trace | None = None) -> Tensor:
         assert trace is None, "inner states are not remembered"
-        found = torch.from_numpy(self.logits.gather(batch.index))
-        return found.to(batch.device, non_blocking=True)
+        return sent(self.logits.gather(batch.index), batch.device)
 
 
 class Live(Teacher):
-    """``table``: the training rows as the teacher's own tokenizer has them; None: no other."""
+    """``table``: the training rows as the teacher's own tokenizer has them; None: no other.
 
-    def __init__(self, runner: EncoderRunner, table: FeatureTable | None) -> None:
-        self.runner, self.table = runner, table
+    It computes as it does alone, in ``precision``, whatever the student's pass is in.
+    """
+
+    def __init__(
+        self, runner: EncoderRunner, table: FeatureTable | None, precision: Precision
+    ) -> None:
+        self.runner, self.table, self.precision = runner, table, precision
         runner.model.requires_grad_(False)
         runner.model.eval()
 
@@ -58,5 +63,6 @@ class Live(Teacher):
         self.batches += 1
         if self.table is not None:
             batch = collate(self.table, batch.index, ()).to(batch.device)
-        with torch.no_grad():
+        plain = torch.autocast(batch.device.type, enabled=False)
+        with torch.no_grad(), plain, self.precision.context():
             return self.runner(batch, trace)

@@ -127,14 +127,16 @@ class LowRank(Part):
         return self.allocator is None or self.allocator.frozen
 
     def measures(self) -> dict[str, float]:
-        """Triplets and mean rank left at the last change of the mask, and the penalty's terms."""
+        """Triplets and mean rank left at the last change of the mask."""
         found = {}
         if self.allocator is not None:
             found["budget"] = float(self.allocator.left)
             found["mean_rank"] = self.allocator.left / len(self.allocator.paths)
-        if self.penalty is not None:
-            found |= {name: float(value) for name, value in self.penalty.last.items()}
         return found
+
+    def readings(self) -> dict[str, Tensor]:
+        """The penalty's terms."""
+        return {} if self.penalty is None else self.penalty.last
 
     def ranks(self) -> dict[str, int]:
         """Path of an update → triplets left; empty where ranks do not adapt."""

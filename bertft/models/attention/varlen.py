@@ -6,6 +6,7 @@ merged, has no gradient.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import Any
 
@@ -18,9 +19,14 @@ from bertft.models.sequences import Sequences
 __all__ = ["attend", "interleave", "present", "serves"]
 
 
+@functools.cache
 def present(device: torch.device) -> bool:
-    """Whether this torch has the kernel, and ``device`` runs it: CUDA, Ampere or newer."""
-    if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):
+    """Whether this torch has the kernel, and ``device`` runs it: NVIDIA's, Ampere or newer."""
+    if device.type != "cuda" or torch.version.hip is not None:
+        return False
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        return False
+    if not torch.backends.cuda.is_flash_attention_available():  # wheels for Windows lack it
         return False
     try:
         from torch.nn.attention.varlen import varlen_attn
@@ -32,17 +38,24 @@ def present(device: torch.device) -> bool:
 def serves(call: Call) -> bool:
     """Whether the kernel takes this call: half precision, no dropout, on such a device.
 
-    A window would count the prefix's places as distance, so the two together take the runs.
+    A window would count the prefix's places as distance, so the two together take the runs. Heads
+    must be a multiple of 8 wide, which scaled_dot_product_attention pads them to and this does
+    not; beyond 192 some devices have no backward pass.
     """
     if call.dropout or call.query.dtype not in (torch.bfloat16, torch.float16):
         return False
+    if call.query.shape[-1] % 8 or call.query.shape[-1] > 192:
+        return False
     if call.window is not None and call.prefix is not None:
         return False
-    if not present(call.query.device):
-        return False
+    return present(call.query.device) and (call.window is None or _takes_window())
+
+
+@functools.cache
+def _takes_window() -> bool:
     from torch.nn.attention.varlen import varlen_attn
 
-    return call.window is None or "window_size" in inspect.signature(varlen_attn).parameters
+    return "window_size" in inspect.signature(varlen_attn).parameters
 
 
 def attend(call: Call, sequences: Sequences) -> Tensor:

@@ -7,25 +7,12 @@ transformers' own loss takes the softmax over padding too, and so depends on the
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["apart", "span_loss"]
+from bertft.tasks.shared.apart import apart
 
-
-def apart(values: Tensor, lengths: Tensor) -> Tensor:
-    """[N] end to end → [B, longest], −∞ where a sequence has no token.
-
-    ``lengths`` lies on the CPU: where the tokens go is planned there, without waiting for
-    ``values``.
-    """
-    longest = int(lengths.max())
-    places = torch.arange(longest).unsqueeze(0) < lengths.unsqueeze(1)
-    cells = torch.nonzero(places.reshape(-1)).squeeze(1)
-    empty = values.new_full((len(lengths) * longest,), float("-inf"))
-    filled = empty.index_copy(0, cells.to(values.device, non_blocking=True), values)
-    return filled.view(len(lengths), longest)
+__all__ = ["span_loss"]
 
 
 def span_loss(logits: Tensor, lengths: Tensor, start: Tensor, end: Tensor) -> Tensor:

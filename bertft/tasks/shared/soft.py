@@ -15,19 +15,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bertft.tasks.shared.apart import apart
 from bertft.tasks.shared.scores import precise
 
 __all__ = ["bernoulli", "categorical", "spans", "squared"]
 
 
-def categorical(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Over the last dimension of [n, C]."""
-    return temperature**2 * F.kl_div(
+def categorical(
+    logits: Tensor, teacher: Tensor, temperature: float, places: Tensor | None = None
+) -> Tensor:
+    """Over the last dimension of [n, C]; ``places`` bool [n]: of those rows alone."""
+    terms = F.kl_div(
         torch.log_softmax(precise(logits) / temperature, -1),
         torch.log_softmax(_fixed(teacher, logits) / temperature, -1),
-        reduction="sum",
+        reduction="none",
         log_target=True,
     )
+    if places is not None:
+        terms = terms.masked_fill(~places.unsqueeze(1), 0.0)
+    return temperature**2 * terms.sum()
 
 
 def bernoulli(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -50,24 +56,16 @@ def spans(
     Only seen tokens (the context's, and whatever stands for "no answer") take part; each sequence
     has at least one.
     """
-    student = _rows(precise(logits), lengths, seen) / temperature
-    taught = _rows(_fixed(teacher, logits), lengths, seen) / temperature
+    unseen = ~seen.unsqueeze(-1)
+    student, taught = (
+        apart(each.masked_fill(unseen, float("-inf")), lengths) / temperature
+        for each in (precise(logits), _fixed(teacher, logits))
+    )
     mine, theirs = torch.log_softmax(student, 1), torch.log_softmax(taught, 1)
     # Places without a token have log-probability −∞ on both sides, and their difference is NaN.
     empty = torch.isinf(theirs)
     gap = (theirs - mine.masked_fill(empty, 0.0)).masked_fill(empty, 0.0)
     return 0.5 * temperature**2 * (theirs.exp() * gap).sum()
-
-
-def _rows(tokens: Tensor, lengths: Tensor, seen: Tensor) -> Tensor:
-    """[N, 2] → [B, T, 2], −∞ where a sequence has no seen token."""
-    width = int(lengths.max())
-    steps = torch.arange(width)
-    real = (steps[None, :] < lengths[:, None]).to(tokens.device)
-    cells = tokens.new_full((*real.shape, tokens.shape[-1]), float("-inf"))
-    return cells.masked_scatter(
-        real.unsqueeze(-1), tokens.masked_fill(~seen.unsqueeze(-1), float("-inf"))
-    )
 
 
 def _fixed(teacher: Tensor, logits: Tensor) -> Tensor:

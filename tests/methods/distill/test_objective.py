@@ -32,6 +32,7 @@ from bertft.training.step import Stepper
 
 LENGTHS = [3, 9, 5, 7, 4, 6, 8]
 NAMES = ["a", "b", "c"]
+FP32 = Precision("fp32", torch.device("cpu"))
 EVERYTHING = {
     "hidden_weight": 0.3, "attention_weight": 0.2, "relation_weight": 0.7, "weight": 0.6,
 }  # fmt: skip
@@ -92,7 +93,7 @@ def stepper(kind=Classification, taught=None, teacher_width=16, layout="auto", *
         part.bind(Remembered(taught), student)
     else:
         teacher = model(kind, teacher_width, layers=4, seed=1)
-        part.bind(Live(EncoderRunner(teacher, task.level, "padded"), None), student, teacher)
+        part.bind(Live(EncoderRunner(teacher, task.level, "padded"), None, FP32), student, teacher)
     optimizer = adamw.build(groups([new, part], student), TrainerConfig())
     runner = EncoderRunner(student, task.level, layout)
     precision = Precision("fp32", torch.device("cpu"))
@@ -203,7 +204,7 @@ def test_projections_train_are_kept_and_are_none_where_widths_match():
 
 def test_a_teacher_is_frozen_and_keeps_its_own_dropout_off():
     teacher = model(Classification)
-    live = Live(EncoderRunner(teacher, "sequence"), None)
+    live = Live(EncoderRunner(teacher, "sequence"), None, FP32)
     assert not teacher.training and not any(each.requires_grad for each in teacher.parameters())
     logits = live(collate(table(LENGTHS), np.arange(7), ()))
     assert not logits.requires_grad
@@ -222,7 +223,7 @@ def test_inner_states_that_cannot_be_compared(settings, where):
     student = model(Classification)
     teacher = model(Classification, 16, layers=4, heads=4)
     part = build(Settings(teacher="t", **settings), None, None)
-    live = Live(EncoderRunner(teacher, "sequence"), None)
+    live = Live(EncoderRunner(teacher, "sequence"), None, FP32)
     with pytest.raises(UsageError) as caught:
         part.bind(live, student, teacher)
     assert caught.value.where == where

@@ -201,7 +201,8 @@ def test_losses_and_measures(bert, part):
     svd.attach(model)
     assert svd.measures() == {"budget": 24.0, "mean_rank": 6.0}
     loss = svd.loss()
-    measures = svd.measures()
-    assert measures.keys() == {"budget", "mean_rank", "orthogonality", "l1"}
-    assert loss.item() == pytest.approx(0.1 * measures["orthogonality"])
+    readings = svd.readings()
+    assert svd.measures() == {"budget": 24.0, "mean_rank": 6.0}
+    assert readings.keys() == {"orthogonality", "l1"} and lora.readings() == {}
+    assert loss.item() == pytest.approx(0.1 * readings["orthogonality"].item())
     assert part(kind="svd_lora", orthogonality=0.0).loss() is None

@@ -12,8 +12,9 @@ from bertft.data.batch import collate
 from bertft.data.features import featurize
 from bertft.data.rows import Rows
 from bertft.models.runner import EncoderRunner
-from bertft.tasks.qa.loss import apart, span_loss
+from bertft.tasks.qa.loss import span_loss
 from bertft.tasks.question_answering import Task
+from bertft.tasks.shared.apart import apart
 
 
 def test_apart():
