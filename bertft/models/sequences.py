@@ -47,6 +47,7 @@ class Sequences:
     narrowed: bool = False  # whether it did
     prompt: int = 0  # vectors that a soft prompt put before each sequence; ``lengths`` count them
     trace: Trace | None = None  # asks the attention function for what it sees
+    masks: dict[object, Tensor | None] = field(default_factory=dict)  # attention's, for all layers
     _runs: list[Run] | None = None
     _rows: tuple[np.ndarray, np.ndarray, int, int] | None = None
     _cache: dict[str, Tensor] = field(default_factory=dict)

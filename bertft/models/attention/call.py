@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,8 +11,9 @@ from torch import Tensor
 
 from bertft.models.attention import blocks
 from bertft.models.dropout import dropout
+from bertft.models.sequences import Sequences
 
-__all__ = ["Call", "dense", "join", "visible"]
+__all__ = ["Call", "dense", "join", "mask_of", "visible"]
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,28 @@ def visible(seen: Tensor | None, length: int, call: Call) -> Tensor | None:
     return mask
 
 
+def mask_of(
+    sequences: Sequences, first: int, seen: Callable[[], Tensor | None], length: int, call: Call
+) -> Tensor | None:
+    """``visible`` of the rows from ``first`` on, made by the first layer that asks for it.
+
+    On an accelerator 0 and −∞: its kernel would make it so in every layer, and keep each until the
+    backward pass.
+    """
+    key = (first, call.window, call.query.dtype)
+    if key not in sequences.masks:
+        mask = visible(seen(), length, call)
+        if mask is not None and call.query.device.type != "cpu":
+            none = torch.zeros(mask.shape, dtype=call.query.dtype, device=mask.device)
+            mask = none.masked_fill(~mask, float("-inf"))
+        sequences.masks[key] = mask
+    return sequences.masks[key]
+
+
 def dense(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, call: Call) -> Tensor:
     """Rows [n, heads, t, d] that attend within themselves, by what is quickest for them.
+
+    ``mask`` is that of ``mask_of``.
 
     On an accelerator torch's fused kernel is, and on a CPU where nothing is to be learnt, from 8
     tokens to 384. Its backward pass on a CPU is not, and it knows no dropout there: short rows are

@@ -8,10 +8,12 @@ The mask sets weights to 0 and no more: in rows, a NaN of one sequence reaches i
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch.nn.functional as F
 from torch import Tensor
 
-from bertft.models.attention.call import Call, dense, join, visible
+from bertft.models.attention.call import Call, dense, join, mask_of
 from bertft.models.sequences import Sequences
 
 __all__ = ["attend"]
@@ -19,18 +21,18 @@ __all__ = ["attend"]
 
 def attend(call: Call, sequences: Sequences) -> Tensor:
     """[n, t, heads, d], (n, t) the layout's shape."""
-    packed = sequences.layout == "rows"
-    seen = None
-    if packed:
-        owner = sequences.owner()
-        seen = owner[:, :, None] == owner[:, None, :]
-    elif min(sequences.lengths) != sequences.longest:
-        seen = sequences.real()
-    mask = visible(seen, sequences.shape[1], call)
+    mask = mask_of(sequences, 0, partial(_seen, sequences), sequences.shape[1], call)
     key, value = join(call.prefix, call.key, call.value)
-    if packed:
+    if sequences.layout == "rows":
         return dense(call.query, key, value, mask, call).transpose(1, 2)
     output = F.scaled_dot_product_attention(
         call.query, key, value, attn_mask=mask, dropout_p=call.dropout, scale=call.scale
     )
     return output.transpose(1, 2)
+
+
+def _seen(sequences: Sequences) -> Tensor | None:
+    if sequences.layout == "rows":
+        owner = sequences.owner()
+        return owner[:, :, None] == owner[:, None, :]
+    return None if min(sequences.lengths) == sequences.longest else sequences.real()
