@@ -166,7 +166,7 @@ def peer(
         def on_train_begin(self, *_: Any, **__: Any) -> None:
             self.begun = now(contest.device)
 
-        def on_step_end(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
+        def on_step_end(self, args: Any, state: Any, *rest: Any, **more: Any) -> None:
             if state.global_step == steps:
                 self.seconds = now(contest.device) - self.begun
 

@@ -65,7 +65,8 @@ def _measure(
             name: {"median": each.median, "min": min(each.samples), "max": max(each.samples)}
             for name, each in found.items()
         },
-        # Forward and the gradients of activations: 4 operations a parameter and real token.
+        # Forward and the gradients of activations: 4 operations a parameter and real token, as if
+        # the top layer went on for all of them.
         "mfu": 4 * layers * (4 * width**2 + 2 * width * inner) * tokens / peak,
     }
 

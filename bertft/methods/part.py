@@ -83,7 +83,10 @@ class Part(ABC):
         return {}
 
     def readings(self) -> dict[str, Tensor]:
-        """More of them that lie on the device: read with the step's loss, in one piece."""
+        """Scalars for the metrics file that lie on the device: tensors of no dimension, detached.
+
+        They are read with the step's loss, in one piece.
+        """
         return {}
 
     def state_dict(self) -> dict[str, Any]:

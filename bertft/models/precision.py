@@ -115,7 +115,8 @@ def _settle(device: torch.device) -> None:
     Newer torch prefers that on newer devices. It plans anew for every shape, and here nearly every
     batch has one of its own; its dropout knows sixteenths alone (pytorch issue 174245).
     """
-    torch.cuda.set_device(device)
+    if device.index is not None:  # "cuda" is the current one
+        torch.cuda.set_device(device)
     torch.backends.cuda.enable_cudnn_sdp(False)
 
 

@@ -23,7 +23,7 @@ from bertft.training.ranks import ALONE, Ranks
 __all__ = ["Answering", "evaluate", "outputs_of", "predict_logits", "scored", "token_budget"]
 
 
-_HELD = 1 << 26
+_HELD_BYTES = 1 << 26
 """Bytes of outputs that stay on the device: fetched one by one, each batch would be waited for."""
 
 
@@ -92,7 +92,7 @@ def predict_logits(
                 for places, kept in in_halves(run, batch, made):
                     held.append((places, kept))
                     size += kept.nbytes
-                if size > _HELD:
+                if size > _HELD_BYTES:
                     fetch()
                     size = 0
             fetch()

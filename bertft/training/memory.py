@@ -20,9 +20,8 @@ class PeakMemory:
     def __enter__(self) -> PeakMemory:
         with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
             file.write("5")  # forget VmHWM; see proc(5)
-        if (
-            torch.cuda.is_initialized()
-        ):  # else there is no peak yet, and a run on the CPU wants none
+        # Where CUDA was not called on there is no peak yet, and a run on the CPU wants none.
+        if torch.cuda.is_initialized():
             torch.cuda.reset_peak_memory_stats()
         return self
 

@@ -60,7 +60,7 @@ def in_halves(work: Callable[[Batch], Value], batch: Batch, again: Again) -> Ite
     if failed is None:
         yield found
         return
-    if len(batch) == 1:
+    if len(batch) <= 1:
         raise failed
     _let_go()
     middle = len(batch) // 2

@@ -31,7 +31,7 @@ __all__ = ["ALONE", "Ranks"]
 Value = TypeVar("Value")
 
 # The others wait while the first reads millions of rows and its teacher answers them. Where a
-# process is gone, gloo says so at once.
+# process is gone, gloo says so at once, and torchrun ends those that wait for NCCL.
 _PATIENCE = timedelta(days=1)
 
 

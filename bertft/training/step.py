@@ -39,7 +39,7 @@ class Outcome:
 
     ``rescaled``: fp16's scaler met an overflow of its own making and lowered its scale.
     ``losses``: the means that ``loss`` is the weighted sum of, where there are several.
-    ``readings``: what the parts had to be read.
+    ``readings``: those of the parts, as they were before the weights moved.
     """
 
     loss: float

@@ -197,3 +197,16 @@ def test_fp16_needs_cuda():
         choose("fp16", CPU)
     assert choose("fp16", torch.device("cuda")).scales
     assert not choose("fp32", CPU).scales
+
+
+@pytest.mark.parametrize(("device", "current"), [("cuda", []), ("cuda:0", [0]), ("cuda:1", [1])])
+def test_a_gpu_becomes_the_current_one_and_leaves_cudnn_attention_out(monkeypatch, device, current):
+    chosen, cudnn, placed = [], [], []
+    monkeypatch.setattr(torch._C, "_cuda_setDevice", chosen.append, raising=False)
+    monkeypatch.setattr(torch.backends.cuda, "enable_cudnn_sdp", cudnn.append)
+    model = nn.Linear(2, 2)
+    monkeypatch.setattr(model, "to", placed.append)
+    Precision("fp32", torch.device(device)).prepare(model, base_trains=False)
+    assert (chosen, cudnn, placed) == (current, [False], [torch.device(device)])
+    Precision("fp32", torch.device("cpu")).prepare(model, base_trains=False)
+    assert (chosen, cudnn) == (current, [False])

@@ -41,7 +41,7 @@ def test_outputs_are_fetched_whenever_their_room_is_full(stepper, table, monkeyp
     """Six batches of two rows, but for the last: 24 bytes each."""
     runner, rows = stepper().runner, table(LENGTHS)
     expected = predict_logits(runner, rows, CPU)
-    monkeypatch.setattr(evaluating, "_HELD", room)
+    monkeypatch.setattr(evaluating, "_HELD_BYTES", room)
     fetched = []
     monkeypatch.setattr(
         torch.Tensor, "cpu", lambda tensor: fetched.append(len(made)) or tensor, raising=True

@@ -81,8 +81,12 @@ def mask_of(
     if key not in sequences.masks:
         mask = visible(seen(), length, call)
         if mask is not None and call.query.device.type != "cpu":
-            none = torch.zeros(mask.shape, dtype=call.query.dtype, device=mask.device)
-            mask = none.masked_fill(~mask, float("-inf"))
+            # In rows of a multiple of 8, or the kernel would copy it into such in every layer.
+            *rows, width = mask.shape
+            room = torch.zeros(
+                *rows, -(-width // 8) * 8, dtype=call.query.dtype, device=mask.device
+            )
+            mask = room[..., :width].masked_fill_(~mask, float("-inf"))
         sequences.masks[key] = mask
     return sequences.masks[key]
 
