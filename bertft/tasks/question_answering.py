@@ -136,10 +136,8 @@ class Task(BaseTask):
     ) -> Tensor:
         """The mean over start and end, each over a window's context and its [CLS]."""
         seen = batch.labels["char_start"] >= 0
-        ends = torch.cumsum(batch.lengths, 0)
-        firsts = torch.cat([ends.new_zeros(1), ends[:-1]])
-        firsts = sent(firsts.numpy(), seen.device)
-        seen = seen.index_fill(0, firsts, True)
+        firsts = torch.cumsum(batch.lengths, 0) - batch.lengths
+        seen = seen.index_fill(0, sent(firsts.numpy(), seen.device), True)
         return soft.spans(logits, teacher, batch.lengths, seen, temperature)
 
     @property

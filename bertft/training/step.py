@@ -155,6 +155,7 @@ class Stepper:
         if self.precision.scales:
             self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        losses = dict(zip(several, found[3:], strict=False))
-        readings = dict(zip(told, found[3 + len(several) :], strict=True))
+        further = iter(found[3:])
+        losses = {name: next(further) for name in several}
+        readings = dict(zip(told, further, strict=True))
         return Outcome(read, added, length, finite, overflow, losses, readings)

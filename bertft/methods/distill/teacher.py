@@ -62,7 +62,8 @@ class Live(Teacher):
         self.rows += len(batch)
         self.batches += 1
         if self.table is not None:
-            batch = collate(self.table, batch.index, ()).to(batch.device)
+            device = batch.device
+            batch = collate(self.table, batch.index, ()).staged(device).to(device)
         plain = torch.autocast(batch.device.type, enabled=False)
         with torch.no_grad(), plain, self.precision.context():
             return self.runner(batch, trace)
