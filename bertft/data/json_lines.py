@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, TextIO
 
 from bertft.data.bad_rows import BadRows, Fault
@@ -25,7 +25,7 @@ def read_json_lines(file: TextIO, columns: Asked, encoding: str, bad: BadRows) -
     position in place of a key, a file without objects.
     """
     objects = _objects(text_lines(file, bad.source, encoding), bad)
-    first = [each for each, _ in zip(objects, range(_LOOKED_AT), strict=False)]
+    first = list(islice(objects, _LOOKED_AT))
     names = list(dict.fromkeys(key for _, content in first for key in content))
     if not first and not bad:
         raise DataError("the file is empty", where=bad.source)

@@ -1,0 +1,109 @@
+"""No reader loses a row, adds one or moves one: each row carries its number from file to answer."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from bertft.config.data import DataConfig
+from bertft.data import checks
+from bertft.data.sources import load, load_inputs
+from bertft.errors import DataError
+
+COUNTS = [0, 1, 99, 100, 101, 102, 1000]
+LABELS = ("a", "b")
+
+
+def text(row: int) -> str:
+    return f"row {row}"
+
+
+def label(row: int) -> str:
+    return LABELS[row % 2]
+
+
+def separated(rows: Sequence[int], mark: str) -> bytes:
+    sink = io.StringIO(newline="")
+    writer = csv.writer(sink, delimiter=mark, lineterminator="\n")
+    writer.writerows([["text", "label"], *([text(row), label(row)] for row in rows)])
+    return sink.getvalue().encode()
+
+
+def json_lines(rows: Sequence[int]) -> bytes:
+    lines = (json.dumps({"text": text(row), "label": label(row)}) for row in rows)
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def parquet(rows: Sequence[int]) -> bytes:
+    sink = io.BytesIO()
+    columns = [pa.array(map(text, rows), pa.string()), pa.array(map(label, rows), pa.string())]
+    table = pa.table(columns, ["text", "label"])
+    pyarrow.parquet.write_table(table, sink, row_group_size=100)
+    return sink.getvalue()
+
+
+WRITERS = {
+    ".csv": lambda rows: separated(rows, ","),
+    ".tsv": lambda rows: separated(rows, "\t"),
+    ".jsonl": json_lines,
+    ".parquet": parquet,
+}
+
+
+def config(path: Path, **settings) -> DataConfig:
+    return DataConfig(name="files", train=str(path), validation=str(path), **settings)
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("ending", WRITERS)
+def test_every_row_of_a_labelled_file_is_used_once(tmp_path, ending, count, however_read):
+    path = tmp_path / f"rows{ending}"
+    path.write_bytes(WRITERS[ending](range(count)))
+    settings = config(path, labels=list(LABELS))
+    if count < 2:  # nothing can be learnt from none; a single row has a single class
+        with pytest.raises(DataError) if count == 0 else nullcontext():
+            assert load(settings).train.column("text") == [text(0)]
+        return
+    splits = load(settings)
+    for rows in (splits.train, splits.validation):
+        assert rows.column("text") == [text(row) for row in range(count)]
+        assert rows.column("label") == [label(row) for row in range(count)]
+        assert not rows.skipped
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("ending", [*WRITERS, ".txt", "stdin"])
+def test_every_row_to_predict_is_read_once(tmp_path, monkeypatch, ending, count):
+    texts = [text(row) for row in range(count)]
+    if ending == "stdin":
+        stream = io.TextIOWrapper(io.BytesIO(json_lines(range(count))), "ascii")
+        monkeypatch.setattr(sys, "stdin", stream)
+        name = "-"
+    else:
+        path = tmp_path / f"rows{ending}"
+        content = "".join(f"{each}\n" for each in texts).encode()
+        path.write_bytes(content if ending == ".txt" else WRITERS[ending](range(count)))
+        name = str(path)
+    if count == 0 and ending in (".jsonl", "stdin"):
+        with pytest.raises(DataError, match="the file is empty"):
+            load_inputs(name, DataConfig(name="files"))
+    else:
+        assert load_inputs(name, DataConfig(name="files")).column("text") == texts
+
+
+@pytest.mark.parametrize("count", [15, 16, 17, 32, 33])
+@pytest.mark.parametrize("ending", WRITERS)
+def test_rows_around_a_batch_of_the_table(tmp_path, monkeypatch, ending, count, however_read):
+    monkeypatch.setattr(checks, "_CHUNK", 16)
+    path = tmp_path / f"rows{ending}"
+    path.write_bytes(WRITERS[ending](range(count)))
+    assert load(config(path)).train.column("text") == [text(row) for row in range(count)]
