@@ -22,19 +22,19 @@ from bertft.data.separated import Record, read_separated
 from bertft.data.text_files import open_text, text_lines
 from bertft.errors import DataError
 
-__all__ = ["is_file_name", "read_file", "read_stream"]
+__all__ = ["PARQUET", "is_file_name", "read_file", "read_stream"]
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _JSON_LINES = (".jsonl", ".ndjson")
-_PARQUET = (".parquet", ".pq")
+PARQUET = (".parquet", ".pq")
 _NO_QUOTING = (".tsv", ".tab")
 _TEXT = ".txt"
-_KNOWN = (*_SEPARATORS, *_JSON_LINES, *_PARQUET, _TEXT)
+_KNOWN = (*_SEPARATORS, *_JSON_LINES, *PARQUET, _TEXT)
 
 
 def is_file_name(name: str, form: RowForm) -> bool:
     """Whether ``name`` ends as a file of rows does, and so is no split of a Hub data set."""
-    return Path(name).suffix.lower() in (*_SEPARATORS, *_JSON_LINES, *_PARQUET, *form.readers)
+    return Path(name).suffix.lower() in (*_SEPARATORS, *_JSON_LINES, *PARQUET, *form.readers)
 
 
 def read_file(path: Path, form: RowForm, config: DataConfig, bad: BadRows) -> Iterator[Record]:
@@ -44,7 +44,7 @@ def read_file(path: Path, form: RowForm, config: DataConfig, bad: BadRows) -> It
         yield from form.readers[ending](path, columns, config, bad)
     elif form.reader is not None and ending not in _KNOWN:
         yield from form.reader(path, columns, config, bad)
-    elif ending in _PARQUET:
+    elif ending in PARQUET:
         yield from read_parquet(path, columns, bad.source)
     elif ending in _JSON_LINES:
         with open_text(path, config.encoding, "\n") as file:
@@ -71,7 +71,7 @@ def _separated(
     given = config.separator
     separator = {"\\t": "\t"}.get(given, given) if given is not None else _SEPARATORS.get(ending)
     if separator is None:
-        known = (*_SEPARATORS, *_JSON_LINES, *_PARQUET, *form.readers)
+        known = (*_SEPARATORS, *_JSON_LINES, *PARQUET, *form.readers)
         raise DataError(
             f"{ending or 'no ending'} does not say how to read the file", where=bad.source,
             hint=f"Known are {', '.join(known)}; any other with data.separator=<character>; a task"

@@ -8,6 +8,7 @@ from typing import Any
 from bertft.config.data import DataConfig
 from bertft.config.messages import did_you_mean
 from bertft.data.bad_rows import BadRows
+from bertft.data.class_labels import class_names, names_to_use, with_names
 from bertft.data.columnar import read_batches
 from bertft.data.columns import Asked, find
 from bertft.data.origin import Origin
@@ -36,17 +37,14 @@ def open_hub(config: DataConfig, split: str, columns: Asked) -> Origin:
     wanted = [None if place is None else names[place] for place in places]
     there = [name for name in wanted if name is not None]
     label = len(columns.text) + len(columns.label) - 1
-    classes = _classes(dataset.features[wanted[label]]) if columns.label else None
-    given = None if config.labels is None else {str(name) for name in config.labels}
-    use = classes if classes is not None and given in (None, set(classes)) else None
+    classes = class_names(dataset.features[wanted[label]]) if columns.label else None
+    use = names_to_use(classes, config.labels)
 
     def records(bad: BadRows) -> Iterator[Record]:
         batches = dataset.select_columns(there).with_format("arrow").iter(_BATCH)
         parts = (batch for table in batches for batch in table.to_batches())
-        for line, fields in read_batches(parts, wanted):
-            if classes is not None:
-                fields[label] = _named(fields[label], use)
-            yield line, fields
+        rows = read_batches(parts, wanted)
+        yield from rows if classes is None else with_names(rows, label, use)
 
     return Origin(source, records, use)
 
@@ -99,19 +97,3 @@ def _wrong_name(error: ValueError, hub: str, subset: str | None, split: str) -> 
             f"{hub} has no split {split!r}; it has {', '.join(splits)}", where="data",
             hint=did_you_mean(split, splits),
         ) from error  # fmt: skip
-
-
-def _classes(feature: Any) -> list[str] | None:
-    """Names of a ClassLabel or a list of them."""
-    inner = getattr(feature, "feature", feature)
-    names = getattr(inner, "names", None)
-    return list(names) if names is not None else None
-
-
-def _named(value: Any, names: list[str] | None) -> Any:
-    """Class numbers → names; −1 is no label."""
-    if isinstance(value, list):
-        return [each for label in value if (each := _named(label, names)) is not None]
-    if value is None or value < 0:
-        return None
-    return names[value] if names is not None else value

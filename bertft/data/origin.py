@@ -8,8 +8,9 @@ from pathlib import Path
 
 from bertft.config.data import DataConfig
 from bertft.data.bad_rows import BadRows
+from bertft.data.class_labels import names_to_use, parquet_names, with_names
 from bertft.data.columns import Asked, find
-from bertft.data.files import read_file
+from bertft.data.files import PARQUET, read_file
 from bertft.data.forms.form import RowForm
 from bertft.data.separated import Record
 from bertft.data.text_files import existing
@@ -37,9 +38,19 @@ class Origin:
 def open_file(config: DataConfig, name: str, setting: str, form: RowForm) -> Origin:
     """The file ``name``, which ``setting`` gave."""
     path = existing(name, setting)
+    columns, declared = form.columns, None
+    if form.classes and len(columns.label) == 1 and path.suffix.lower() in PARQUET:
+        declared = parquet_names(path, columns.label[0])
+    names = names_to_use(declared, config.labels)
+
+    def records(bad: BadRows) -> Iterator[Record]:
+        rows = read_file(path, form, config, bad)
+        return rows if declared is None else with_names(rows, len(columns.text), names)
+
     return Origin(
         name,
-        lambda bad: read_file(path, form, config, bad),
+        records,
+        names,
         files=(str(path.resolve()),),
         unit=form.unit(path.suffix.lower()),
         path=path,

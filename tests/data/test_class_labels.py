@@ -1,0 +1,94 @@
+"""Names that a Parquet file declares for its class numbers are the classes."""
+
+from __future__ import annotations
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from bertft.config.data import DataConfig
+from bertft.data.class_labels import class_names, names_to_use, parquet_names
+from bertft.data.sources import load
+
+TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
+
+
+@pytest.fixture
+def write(tmp_path):
+    def build(rows, **features):
+        path = tmp_path / "rows.parquet"
+        made = datasets.Dataset.from_dict(rows, datasets.Features(features))
+        made.to_parquet(str(path))
+        return str(path)
+
+    return build
+
+
+def read(path, **settings):
+    return load(DataConfig(name="test", train=path, validation=path, **settings))
+
+
+def test_tags_of_words(write):
+    path = write(
+        {"tokens": [["Ann", "Lee", "sang"], ["Oslo"]], "ner_tags": [[1, 2, 0], [3]]},
+        tokens=datasets.List(datasets.Value("string")),
+        ner_tags=datasets.List(datasets.ClassLabel(names=TAGS)),
+    )
+    assert parquet_names(path, "ner_tags") == parquet_names(path, 1) == TAGS
+    splits = read(path, task="token_classification", text="tokens", label="ner_tags")
+    assert splits.labels == TAGS
+    assert splits.train.column("label") == [["B-PER", "I-PER", "O"], ["B-LOC"]]
+
+
+def test_classes_of_texts_and_numbers_outside_of_them(write):
+    names = datasets.ClassLabel(names=["World", "Sports", "Business"])
+    path = write(
+        {"text": ["a", "b", "c"], "label": [2, 0, -1]}, text=datasets.Value("string"), label=names
+    )
+    splits = read(path, on_bad_row="skip")
+    assert splits.labels == ["World", "Sports", "Business"]
+    assert splits.train.column("label") == ["Business", "World"]
+    assert splits.train.skipped == {"missing label": 1}
+    assert read(path, on_bad_row="skip", labels=["w", "s", "b"]).train.column("label") == ["b", "w"]
+
+
+def test_several_labels(write):
+    names = datasets.List(datasets.ClassLabel(names=["a", "b", "c"]))
+    path = write(
+        {"text": ["x", "y"], "label": [[0, 2], []]}, text=datasets.Value("string"), label=names
+    )
+    splits = read(path, task="multi_label")
+    assert splits.labels == ["a", "b", "c"]
+    assert splits.train.column("label") == [["a", "c"], []]
+
+
+def test_a_file_without_names_or_with_damaged_ones(tmp_path):
+    plain = tmp_path / "plain.parquet"
+    table = pa.table({"label": [0]})
+    pa.parquet.write_table(table, plain)
+    assert parquet_names(plain, "label") is None
+    for text in (b"{", b"[]", b'{"info": {"features": {"label": {"names": [1]}}}}', b"\xff"):
+        pa.parquet.write_table(table.replace_schema_metadata({b"huggingface": text}), plain)
+        assert parquet_names(plain, "label") is None
+    assert parquet_names(tmp_path / "absent.parquet", "label") is None
+
+
+@pytest.mark.parametrize(
+    "feature",
+    [
+        {"names": ["a", "b"], "_type": "ClassLabel"},
+        {"feature": {"names": ["a", "b"], "_type": "ClassLabel"}, "_type": "Sequence"},
+        [{"names": ["a", "b"], "_type": "ClassLabel"}],
+        datasets.List(datasets.ClassLabel(names=["a", "b"])),
+    ],
+)
+def test_every_notation_of_a_feature(feature):
+    assert class_names(feature) == ["a", "b"]
+
+
+def test_which_names_the_numbers_have():
+    assert names_to_use(None, ["x"]) is None
+    assert names_to_use(["a", "b"], None) == ["a", "b"]
+    assert names_to_use(["a", "b"], ["b", "a", "c"]) == ["a", "b"]
+    assert names_to_use(["a", "b"], ["x", "y"]) is None
