@@ -1,9 +1,9 @@
 """Make sure that a tokenizer does what its ``tokenizer.json`` says.
 
-transformers 5 rebuilds many tokenizers from the vocabulary in that file and the defaults of a class.
-A cased BERT whose ``tokenizer_config.json`` does not repeat ``do_lower_case: false`` then lower-cases
-its texts and strips their accents. The file is what the encoder was trained with, so both tokenizers
-encode a probe; where they differ, one is built from the file alone.
+transformers 5 rebuilds many tokenizers from the vocabulary in that file and the defaults of a
+class. A cased BERT whose ``tokenizer_config.json`` does not repeat ``do_lower_case: false`` then
+lower-cases its texts and strips their accents. The file is what the encoder was trained with, so
+both tokenizers encode a probe; where they differ, one is built from the file alone.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ FILE = "tokenizer.json"
 _TEXTS = (
     "The Quick Brown FOX jumps over USA and McDonald",
     "Ça coûte très cher, naïve Über-Straße, İstanbul, ΣΊΣΥΦΟΣ, Ёлка",
-    "東京タワーと中文字符，한국어 텍스트",
+    "東京タワーと中文字符\uff0c한국어 텍스트",
     "numbers 1234567890, 3.14, 1,000 and 2024-01-05T10:30",
     "it's  don't \t double\nspaces “quotes” — e-mail@x.org #tag http://a.b/c?d=1",
-    "ﬁ ½ ① ｆｕｌｌ e\u0301 n\u0303 😀👍🏽 \u00a0\u200b",
+    "ﬁ ½ ① \uff46\uff55 e\u0301 n\u0303 😀👍🏽 \u00a0\u200b",
 )
 _SAMPLED = 256  # entries of the vocabulary that the probe holds besides
 
