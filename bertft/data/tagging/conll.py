@@ -1,14 +1,17 @@
-"""Sentences of CoNLL files: a word a line, its columns apart by tabs or spaces, a blank line after.
+"""Sentences of CoNLL files: one word per line with its columns, a blank line after each sentence.
 
-    -DOCSTART- -X- O O      a line of its own that says where a document begins: no word
-    # text = …              a comment: it stands before a sentence and has not the file's columns
+    -DOCSTART- -X- O O      a line of its own that marks the start of a document: not a word
+    # text = …              a comment: it precedes a sentence and has not the file's columns
     EU NNP B-ORG            a word and its columns; ``data.text`` and ``data.label`` choose them
 
-A record is (line, [words, tags]): the line of the first word; the others stand below it.
+Columns are separated by tabs where the first word's line has one, else by runs of spaces and tabs.
+No other white space separates: U+3000 can be a word and U+00A0 part of one.
+A record is (line, [words, tags]): the line of the first word; the others are on the lines below.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -26,42 +29,72 @@ ENDINGS = (".conll", ".tsv", ".tab", ".txt")
 WORDS = ("text", "words", "tokens")  # what the words are called where columns have names
 _TAGS = "label"
 _DOCUMENT = "-DOCSTART-"
+_WIDTH = "wrong number of columns"
+_LONGEST = 1_000  # words per sentence, on average: more, and the blank lines are missing
+
+_SPACES = re.compile("[ \t]+")
+_COMMENT = re.compile(r"#\s*(?:id\s|[\w.-]+\s*=)")  # has the file's columns by chance only
+_JSON = re.compile(r'\s*\[?\s*\{\s*"(?:[^"\\]|\\.)*"\s*:|\s*\[\s*\[?\s*"(?:[^"\\]|\\.)*"\s*[],]')
+_MARKUP = re.compile(r"\s*<(?:\?xml|!doctype|html)\b", re.IGNORECASE)
+_SAMPLE = 4_096  # characters that are looked at
 
 Word = tuple[int, list[str]]  # its line, its columns
 
 
 class Stacked(list[str]):
-    """Values of which each stands on the line below the one before."""
+    """Values each of which is on the line below the one before."""
 
 
 def read_conll(path: Path, columns: Asked, config: DataConfig, bad: BadRows) -> Iterator[Record]:
-    """The asked columns of each sentence; one with a line of another width goes to ``bad``.
+    """The columns of each sentence; one with a line of another width goes to ``bad``.
 
-    Without data.separator a tab where the first word's line has one, else white space. Raises
-    DataError for an empty file and for a column that is not there.
+    With data.header the first line names the columns. Raises DataError for an empty file, a column
+    that does not exist, and content that is not CoNLL.
     """
-    columns, encoding = _by_position(columns), config.encoding
+    encoding, source = config.encoding, bad.source
     separator = {"\\t": "\t", " ": None}.get(config.separator or " ", config.separator)
+    width = sentences = words = 0
     with open_text(path, encoding, "\n") as file:
-        width = 0
-        for lines in _blocks(file, bad.source, encoding):
+        for lines in _blocks(file, source, encoding):
             if not width:
+                _check_text(lines, source)
                 separator = separator or _separator(lines)
-                width = len(_fields(_first(lines), separator))
-                found = find(columns, None, width, bad.source)
-                places = [place for place in found if place is not None]
-            words = _words(lines, separator, width, bad)
-            if words:
-                cells = [Stacked(fields[place] for _, fields in words) for place in places]
-                yield words[0][0], list(cells)
-        if not width:
-            raise DataError("the file is empty", where=bad.source)
+                names = _header(lines, separator) if config.header else None
+                width = len(names or _fields(_first(lines), separator))
+                places = _places(columns, names, width, source, _first(lines))
+            if not lines:
+                continue
+            sentence = _words(lines, separator, width, bad)
+            sentences += 1
+            words += len(sentence)
+            if sentence:
+                cells = [Stacked(fields[place] for _, fields in sentence) for place in places]
+                yield sentence[0][0], list(cells)
+    if not width:
+        raise DataError("the file is empty", where=source)
+    _check_whole(sentences, words, width, bool(columns.label), bad)
 
 
-def _by_position(columns: Asked) -> Asked:
-    """The columns of a file without a header: unless told otherwise the first and the last."""
-    text = tuple(0 if name in WORDS else name for name in columns.text)
-    return Asked(text, tuple(-1 if name == _TAGS else name for name in columns.label))
+def _places(
+    columns: Asked, names: list[str] | None, width: int, source: str, line: str
+) -> list[int]:
+    """Where the columns are; without names of their own the words are first and the tags last."""
+    known = names or []
+    text = tuple(0 if name in WORDS and name not in known else name for name in columns.text)
+    label = tuple(-1 if name == _TAGS and name not in known else name for name in columns.label)
+    found = find(Asked(text, label), names, width, source)
+    places = [place for place in found if place is not None]
+    if label and places[0] == places[1]:
+        mark = next((each for each in ",;|" if each in line), None)
+        raise DataError(
+            "the line of a word has 1 column, but a word and its tag are two" if width == 1
+            else f"words and tags are both in column {places[0]}",
+            where=source,
+            hint=f"Are the columns separated by {mark!r}? Then set 'data.separator={mark}'"
+            if width == 1 and mark else "Set data.text and data.label to two columns"
+            if width > 1 else "CoNLL has one word per line, with its tag after a tab or a space",
+        )  # fmt: skip
+    return places
 
 
 Lines = list[tuple[int, str]]
@@ -72,7 +105,7 @@ def _blocks(file: TextIO, source: str, encoding: str) -> Iterator[Lines]:
     block: Lines = []
     for number, line in enumerate(text_lines(file, source, encoding), start=1):
         text = line.rstrip("\r\n")
-        if text.strip() and not text.startswith(_DOCUMENT):
+        if text.strip(" \t") and not text.startswith(_DOCUMENT):
             block.append((number, text))
         elif block:
             yield block
@@ -86,18 +119,30 @@ def _first(lines: Lines) -> str:
     return next((text for _, text in lines if not text.startswith("#")), lines[-1][1])
 
 
+def _header(lines: Lines, separator: str | None) -> list[str]:
+    """The names of the columns, taken from ``lines``."""
+    names = _first(lines)
+    place = next(place for place, (_, text) in enumerate(lines) if text == names)
+    del lines[: place + 1]
+    return _fields(names, separator)
+
+
 def _separator(lines: Lines) -> str | None:
     return "\t" if "\t" in _first(lines) else None
 
 
 def _fields(text: str, separator: str | None) -> list[str]:
-    return [field.strip() for field in text.split(separator)]
+    if separator is None:
+        return _SPACES.split(text.strip(" \t"))
+    return [field.strip(" ") for field in text.split(separator)]
 
 
 def _words(lines: Lines, separator: str | None, width: int, bad: BadRows) -> Sequence[Word]:
     """The words of a sentence, none if one of its lines is no word."""
     words: list[Word] = []
     for number, text in lines:
+        if not words and _COMMENT.match(text):
+            continue
         fields = _fields(text, separator)
         if len(fields) == width and all(fields):
             words.append((number, fields))
@@ -111,4 +156,38 @@ def _fault(fields: list[str], width: int) -> Fault:
     if len(fields) == width:
         return Fault("empty column", f"column {fields.index('')} is empty")
     count = "1 column" if len(fields) == 1 else f"{len(fields)} columns"
-    return Fault("wrong number of columns", f"{count} where {width} are expected")
+    return Fault(_WIDTH, f"{count} where {width} are expected")
+
+
+def _check_text(lines: Lines, source: str) -> None:
+    """DataError where the first lines are of another format."""
+    text = "\n".join(text for _, text in lines[:100])[:_SAMPLE]
+    if _JSON.match(text):
+        raise _not_conll("JSON", source, "Name a file of JSON lines with the ending .jsonl")
+    if _MARKUP.match(text):
+        raise _not_conll("XML or HTML", source)
+
+
+def _not_conll(kind: str, source: str, hint: str = "") -> DataError:
+    expected = "Expected CoNLL: one word per line with its tag, a blank line after each sentence"
+    return DataError(
+        f"looks like {kind}, not CoNLL", where=source,
+        hint=f"{hint}. {expected}" if hint else expected,
+    )  # fmt: skip
+
+
+def _check_whole(sentences: int, words: int, width: int, tagged: bool, bad: BadRows) -> None:
+    """DataError where most sentences are of another width, or none seems to end."""
+    wrong = bad.counts[_WIDTH]
+    if 2 * wrong > sentences and sentences > 2:
+        raise DataError(
+            f"not CoNLL: {wrong:,} of {sentences:,} sentences have lines with another number of"
+            f" columns than the first line ({width})",
+            where=bad.source, hint="Check the format, or set data.separator",
+        )  # fmt: skip
+    if tagged and words > _LONGEST * max(1, sentences):
+        raise DataError(
+            f"{words:,} words in {sentences:,} sentences: the blank lines between sentences"
+            " are missing",
+            where=bad.source, hint="Put a blank line after each sentence",
+        )  # fmt: skip
