@@ -49,9 +49,12 @@ class DataConfig:
         None, "Class names in order; null: those found in train, sorted (numbers as numbers)."
     )
     separator: str | None = setting(
-        None, "Column separator; null: a comma for .csv, a tab for .tsv."
+        None, "Column separator; tab: a tab; null: a comma for .csv, a tab for .tsv."
     )
-    quoting: bool = setting(True, "Double quotes in csv enclose a field; tsv never quotes.")
+    quoting: bool | None = setting(
+        None,
+        "Whether double quotes enclose a field; null: yes, but not where tabs separate columns.",
+    )
     encoding: str = setting("utf-8", "Text encoding of csv, tsv and jsonl files.")
     header: bool | None = setting(
         None, "Whether the first line names the columns; null: true if text or label is a name."

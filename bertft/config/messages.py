@@ -13,10 +13,14 @@ from dataclasses import dataclass
 
 from bertft.errors import UsageError
 
-__all__ = ["Problem", "did_you_mean", "listing", "nearest", "suggestion", "together", "usage_error"]
+__all__ = [
+    "Problem", "did_you_mean", "listing", "nearest", "quoted", "shortened", "suggestion",
+    "together", "usage_error",
+]  # fmt: skip
 
 _CUTOFF = 0.6  # difflib's own default: one slip in a short word, two in a long one
 _LONGEST_LIST = 16
+_LONGEST_NAME = 60
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,10 @@ def together(mistakes: Sequence[object]) -> str:
 
 def nearest(word: object, choices: Iterable[object]) -> str | None:
     """The choice most like ``word`` (case, ``-`` and ``_`` aside), or None if none is like it."""
-    names = {_plain(choice): str(choice) for choice in choices}
+    if len(str(word)) > _LONGEST_NAME:  # no name was meant
+        return None
+    texts = [text for choice in choices if len(text := str(choice)) <= _LONGEST_NAME]
+    names = {_plain(text): text for text in texts}
     found = difflib.get_close_matches(_plain(word), names, n=1, cutoff=_CUTOFF)
     return names[found[0]] if found else None
 
@@ -70,11 +77,24 @@ def suggestion(word: object, choices: Iterable[object]) -> str:
 
 
 def listing(names: Iterable[object], longest: int = _LONGEST_LIST) -> str:
-    """``a, b, c``; past ``longest`` names, the rest as a count."""
+    """``a, b, c``, each name shortened; past ``longest`` names, the rest as a count."""
     words = [str(name) for name in names]
-    if len(words) <= longest:
-        return ", ".join(words)
-    return f"{', '.join(words[:longest])}, ... ({len(words) - longest} more)"
+    shown = ", ".join(shortened(word) for word in words[:longest])
+    return shown if len(words) <= longest else f"{shown}, ... ({len(words) - longest:,} more)"
+
+
+def shortened(text: str, longest: int = _LONGEST_NAME) -> str:
+    """``text``, past ``longest`` characters its beginning and how many were left out."""
+    if len(text) <= longest:
+        return text
+    return f"{text[:longest]}… ({len(text) - longest:,} more characters)"
+
+
+def quoted(value: object, longest: int = _LONGEST_NAME) -> str:
+    """``repr`` of a value from a file, shortened."""
+    if isinstance(value, str) and len(value) > longest:
+        return f"{value[:longest]!r}… ({len(value) - longest:,} more characters)"
+    return shortened(repr(value), longest + 2)
 
 
 def _plain(word: object) -> str:

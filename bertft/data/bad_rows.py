@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import json
 from collections import Counter
 from collections.abc import Sequence
 
@@ -13,17 +14,24 @@ __all__ = ["UNDECODABLE", "BadRows", "Fault", "place", "settle"]
 UNDECODABLE = "bytes outside the encoding"
 
 _SHOWN = 5
+_OTHER_ENCODING = (
+    "If the file has another encoding, name it with data.encoding (gb18030, cp1252, …)"
+)
 
 
 class Fault(Exception):
     """What is wrong with one row: ``reason`` is counted, ``detail`` is shown.
 
-    ``after``: how many lines below the row's first.
+    ``after``: how many lines below the row's first. ``hint``: a setting that may be the remedy,
+    given once for all rows with the reason.
     """
 
-    def __init__(self, reason: str, detail: str | None = None, after: int = 0) -> None:
+    def __init__(
+        self, reason: str, detail: str | None = None, after: int = 0, hint: str | None = None
+    ) -> None:
         super().__init__(detail or reason)
         self.reason, self.detail, self.after = reason, detail or reason, after
+        self.hint = _OTHER_ENCODING if reason == UNDECODABLE else hint
 
 
 def place(source: str, line: int, unit: str = "") -> str:
@@ -34,22 +42,44 @@ def place(source: str, line: int, unit: str = "") -> str:
 class BadRows:
     """The bad rows of one source: all counted by reason, the first five kept to be shown.
 
-    ``unit``: what their numbers count where it is not lines.
+    ``unit``: what their numbers count where it is not lines. ``passed_over`` counts the lines that
+    begin no row, by kind (blank, header, continued: inside a quoted field, ...), so that of a text
+    file lines = rows used + rows skipped + lines passed over. ``notes`` are what a reader noticed
+    and the user should know.
     """
 
     def __init__(self, source: str, unit: str = "") -> None:
         self.source, self.unit = source, unit
         self.counts: Counter[str] = Counter()
         self.first: list[tuple[int, str]] = []
+        self.hints: dict[str, str] = {}
+        self.passed_over: Counter[str] = Counter()
+        self.notes: list[str] = []
 
     def add(self, line: int, fault: Fault) -> None:
         self.counts[fault.reason] += 1
+        if fault.hint is not None:
+            self.hints.setdefault(fault.reason, fault.hint)
         if len(self.first) < _SHOWN or line < self.first[-1][0]:
             bisect.insort(self.first, (line, fault.detail))
             del self.first[_SHOWN:]
 
     def __len__(self) -> int:
         return self.counts.total()
+
+    def to_json(self) -> str:
+        """All of it but where it is from."""
+        return json.dumps([self.counts, self.first, self.hints, self.passed_over, self.notes])
+
+    @classmethod
+    def from_json(cls, content: str | bytes, source: str, unit: str = "") -> BadRows:
+        """What ``to_json`` wrote, of rows that now are at ``source``."""
+        bad = cls(source, unit)
+        counts, first, bad.hints, passed_over, bad.notes = json.loads(content)
+        bad.counts.update(counts)
+        bad.first.extend((line, detail) for line, detail in first)
+        bad.passed_over.update(passed_over)
+        return bad
 
 
 def settle(found: Sequence[BadRows], policy: str) -> None:
@@ -64,10 +94,8 @@ def settle(found: Sequence[BadRows], policy: str) -> None:
         if len(bad) > len(bad.first):
             rest = ", ".join(f"{count:,} × {reason}" for reason, count in bad.counts.most_common())
             lines.append(f"  … of {len(bad):,} in {bad.source} ({rest})")
+        lines += [f"  {bad.source}: {note}" for note in bad.notes]
     rows = "1 bad row" if total == 1 else f"{total:,} bad rows"
-    hint = "Mend them, or leave them out with data.on_bad_row=skip"
-    if any(UNDECODABLE in bad.counts for bad in found):
-        hint += (
-            "; if the file has another encoding, name it with data.encoding (gb18030, cp1252, …)"
-        )
-    raise DataError("\n".join([rows, *lines, hint]))
+    hints = dict.fromkeys(hint for bad in found for hint in bad.hints.values())
+    action = "Fix them, or leave them out with data.on_bad_row=skip"
+    raise DataError("\n".join([rows, *lines, ". ".join([action, *hints])]))

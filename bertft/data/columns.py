@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bertft.config.data import DataConfig
-from bertft.config.messages import nearest, together
+from bertft.config.messages import listing, nearest, quoted, together
 from bertft.errors import DataError, UsageError
 
 __all__ = ["Asked", "find", "label_names", "text_names"]
 
 Name = str | int
+
+_COMPARED = 1_000  # columns of which the nearest is named
 
 
 @dataclass(frozen=True)
@@ -102,12 +104,12 @@ def _position(
     name: Name, names: Sequence[str] | None, count: int, setting: str, source: str
 ) -> int:
     shown = [each.encode("utf-8", "backslashreplace").decode() for each in names or ()]
-    listing = "" if names is None else f" ({', '.join(shown)})"
+    names_there = "" if names is None else f" ({listing(shown)})"
     if isinstance(name, int):
         if -count <= name < count:
             return name % count
         raise DataError(
-            f"{setting}={name}, but the columns go from 0 to {count - 1}{listing}", where=source
+            f"{setting}={name}, but the columns go from 0 to {count - 1}{names_there}", where=source
         )
     if names is None:
         raise DataError(
@@ -122,18 +124,22 @@ def _position(
             f"{len(places)} columns are called {name!r}", where=source,
             hint=f"Give {setting} as a position: {' or '.join(map(str, places))}",
         )  # fmt: skip
-    near = nearest(name, shown)
+    near = nearest(name, shown[:_COMPARED])
     if len(shown) == 1 and (inside := [each for each in ";\t|," if each in shown[0]]):
         mark = "\\t" if inside[0] == "\t" else inside[0]
         raise DataError(
-            f"{setting}: there is no column {name!r}, only one, {shown[0]!r}", where=source,
+            f"{setting}: there is no column {name!r}, only one, {quoted(shown[0])}", where=source,
             hint=f"Are its columns separated by {mark!r}? Then 'data.separator={mark}'",
         )  # fmt: skip
     hint = f"Did you mean {near!r}?" if near is not None else f"Name it with {setting}=<column>"
     if shown != list(names):
         hint = "The names hold bytes outside the encoding: name the right one with data.encoding"
     raise DataError(
-        f"{setting}: there is no column {name!r}; the columns are {', '.join(map(repr, shown))}",
+        f"{setting}: there is no column {name!r}; the columns are {_listed(shown)}",
         where=source,
         hint=hint,
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return listing(map(quoted, names)) or "none"

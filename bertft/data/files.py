@@ -1,35 +1,38 @@
-"""A user's own files → records, by the file's ending.
+"""A user's own files → records, by the file's ending, which its content must bear out.
 
-    .csv  .tsv .tab  .jsonl .ndjson  .parquet .pq  .txt (a text a line, no labels)
+    .csv  .tsv .tab  .jsonl .ndjson  .json (JSON Lines too)  .parquet .pq  .txt (a text a line)
 
-The form of the rows may read endings in its own way, or all that no other format has. Any other
-ending is read as CSV where data.separator is given.
+The form of the rows may read endings in its own way (``RowForm.readers``), and files without one. A
+file with any other ending is refused, unless data.separator says how its columns are separated.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from bertft.config.data import DataConfig
+from bertft.config.messages import listing, nearest
 from bertft.data.bad_rows import BadRows
 from bertft.data.columnar import read_parquet
 from bertft.data.columns import Asked
 from bertft.data.forms.form import RowForm
 from bertft.data.json_lines import read_json_lines
-from bertft.data.separated import Record, read_separated
+from bertft.data.separated import Record, named_separator, read_separated
+from bertft.data.sniff import check_content, first_line, json_document, json_object
 from bertft.data.text_files import open_text, text_lines
 from bertft.errors import DataError
 
 __all__ = ["PARQUET", "is_file_name", "read_file", "read_stream"]
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
-_JSON_LINES = (".jsonl", ".ndjson")
+_JSON_LINES = (".jsonl", ".ndjson", ".json")
 PARQUET = (".parquet", ".pq")
-_NO_QUOTING = (".tsv", ".tab")
 _TEXT = ".txt"
 _KNOWN = (*_SEPARATORS, *_JSON_LINES, *PARQUET, _TEXT)
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # the first line, for Excel
 
 
 def is_file_name(name: str, form: RowForm) -> bool:
@@ -40,20 +43,40 @@ def is_file_name(name: str, form: RowForm) -> bool:
 def read_file(path: Path, form: RowForm, config: DataConfig, bad: BadRows) -> Iterator[Record]:
     """(line, asked fields) of each row. Raises DataError; rows that do not parse go to ``bad``."""
     ending, columns = path.suffix.lower(), form.columns
-    if ending in form.readers:
-        yield from form.readers[ending](path, columns, config, bad)
-    elif form.reader is not None and ending not in _KNOWN:
-        yield from form.reader(path, columns, config, bad)
-    elif ending in PARQUET:
+    if ending in PARQUET:
         yield from read_parquet(path, columns, bad.source)
-    elif ending in _JSON_LINES:
+        return
+    check_content(path, config.encoding, bad.source)
+    if ending in form.readers and ending in _JSON_LINES:
+        yield from form.readers[ending](path, columns, config, bad)
+        return
+    first = first_line(path, config.encoding)
+    content = json_object(first)
+    lines_alone = len(columns.text + columns.label) == 1 and config.separator is None
+    if ending in _JSON_LINES:
+        if json_document(first):
+            raise DataError(
+                "the file is one JSON document, not one object per line", where=bad.source,
+                hint=f"Write each row on a line of its own: jq -c '.[]' {path.name} > rows.jsonl",
+            )  # fmt: skip
         with open_text(path, config.encoding, "\n") as file:
             yield from read_json_lines(file, columns, config.encoding, bad)
-    elif ending == _TEXT and config.separator is None and len(columns.text + columns.label) == 1:
+    elif content is not None and not (ending == _TEXT and columns.text[0] not in content):
+        raise DataError(
+            "the file holds JSON Lines: its first line is a JSON object", where=bad.source,
+            hint=f"Rename it to {path.stem}.jsonl",
+        )  # fmt: skip
+    elif ending in form.readers:
+        yield from form.readers[ending](path, columns, config, bad)
+    elif ending == _TEXT and lines_alone:
         with open_text(path, config.encoding, "\n") as file:
             yield from _texts(text_lines(file, bad.source, config.encoding), columns)
+    elif form.reader is not None and ending not in _KNOWN and (not ending or config.separator):
+        yield from form.reader(path, columns, config, bad)
+    elif ending in _SEPARATORS or config.separator is not None:
+        yield from _separated(path, ending, form, config, bad, first)
     else:
-        yield from _separated(path, ending, form, config, bad)
+        raise _unknown(ending, form, bad.source)
 
 
 def read_stream(
@@ -65,21 +88,33 @@ def read_stream(
     )
 
 
+def _unknown(ending: str, form: RowForm, source: str) -> DataError:
+    known = list(dict.fromkeys((*_SEPARATORS, *_JSON_LINES, *PARQUET, *form.readers)))
+    near = nearest(ending, known)
+    closest = f"Did you mean {near}? " if near is not None else ""
+    if ending == _TEXT:
+        what = "a .txt file holds one text per line and no labels"
+    else:
+        what = f"the file has the unknown ending {ending}" if ending else "the file has no ending"
+    return DataError(
+        what, where=source,
+        hint=f"{closest}Known endings are {listing(known, 24)}. A table with another ending needs"
+        " data.separator=<character> (tab for a tab)",
+    )  # fmt: skip
+
+
 def _separated(
-    path: Path, ending: str, form: RowForm, config: DataConfig, bad: BadRows
+    path: Path, ending: str, form: RowForm, config: DataConfig, bad: BadRows, first: str
 ) -> Iterator[Record]:
-    given = config.separator
-    separator = {"\\t": "\t"}.get(given, given) if given is not None else _SEPARATORS.get(ending)
+    line = _SEPARATOR_LINE.fullmatch(first)
+    separator = named_separator(config.separator)
     if separator is None:
-        known = (*_SEPARATORS, *_JSON_LINES, *PARQUET, *form.readers)
-        raise DataError(
-            f"{ending or 'no ending'} does not say how to read the file", where=bad.source,
-            hint=f"Known are {', '.join(known)}; any other with data.separator=<character>; a task"
-            " has forms of its own, as data.task=token_classification reads .conll",
-        )  # fmt: skip
+        separator = line[1] if line else _SEPARATORS[ending]
     if separator in ("", '"', "\n", "\r"):
         raise DataError(f"{separator!r} cannot separate columns", where="data.separator")
-    quoting = config.quoting and ending not in _NO_QUOTING
+    quoting = config.quoting
+    if quoting is None:  # a tab is no character of a text, and so needs no quotes around it
+        quoting = separator != "\t" and len(separator) == 1
     with open_text(path, config.encoding, "" if quoting else "\n") as file:
         yield from read_separated(
             file,
@@ -89,6 +124,8 @@ def _separated(
             header=config.header,
             encoding=config.encoding,
             bad=bad,
+            skip_first=line is not None,
+            report_quotes=config.quoting is None,
         )
 
 

@@ -3,7 +3,8 @@
     cache/rows/<key>.<crc32>.arrow     key = sha256(code version, the file's bytes, how to read)
 
 The table is mapped from there also where it was just made, so that memory does not grow with its
-rows. The rows that could not be used are told in the metadata of a last, empty record batch.
+rows. What the reader reported, such as the rows that could not be used, is in the metadata of a
+last, empty record batch.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def read(
             bad = BadRows(origin.source, origin.unit)
             kept = publish(
                 folder, key, batches_of(origin.records(bad), form, split, bad), form.arrow,
-                lambda: {_BAD: json.dumps([bad.counts, bad.first]).encode()},
+                lambda: {_BAD: bad.to_json().encode()},
             )  # fmt: skip
             if _content(path) != content:
                 kept.unlink(missing_ok=True)
@@ -87,14 +88,11 @@ def _content(path: Path) -> str:
 
 
 def _open(path: Path, origin: Origin) -> tuple[pa.Table, BadRows]:
-    """The table in ``path``, and what its reader was told. pa.ArrowInvalid if it is none."""
+    """The table in ``path``, and what its reader reported. pa.ArrowInvalid if it is none."""
     with pa.memory_map(str(path)) as source:
         reader = pa.ipc.open_file(source.read_buffer())
     last = reader.num_record_batches - 1
     _, told = reader.get_batch_with_custom_metadata(last)
-    counts, first = json.loads(told[_BAD])
-    bad = BadRows(origin.source, origin.unit)
-    bad.counts.update(counts)
-    bad.first.extend((line, detail) for line, detail in first)
+    bad = BadRows.from_json(told[_BAD], origin.source, origin.unit)
     batches = [reader.get_batch(each) for each in range(last)]
     return pa.Table.from_batches(batches, reader.schema), bad

@@ -1,12 +1,13 @@
 """Rows of CSV and TSV files.
 
-CSV follows RFC 4180: a field in double quotes may hold separators and line breaks, and a doubled
-quote is one quote. TSV knows no quoting: a quote is a character like any other.
+With quoting a file follows RFC 4180: a field in double quotes may hold separators and line breaks,
+and a doubled quote is one quote. Without it a quote is a character like any other.
 """
 
 from __future__ import annotations
 
 import csv
+from collections import Counter, deque
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any, TextIO
@@ -16,11 +17,19 @@ from bertft.data.columns import Asked, find
 from bertft.data.text_files import text_lines
 from bertft.errors import DataError
 
-__all__ = ["Record", "read_separated"]
+__all__ = ["Record", "named_separator", "read_separated"]
 
 Record = tuple[int, list[Any]]  # the line it starts on, and its fields
 
 _LONGEST_FIELD = 1 << 24  # a quote that nobody closes must not swallow a large file into memory
+_ALL_BUT = 0.9  # of the lines inside quoted fields; prose has some that look like rows by chance
+_WITHOUT_QUOTING = "Double it within a field, or give data.quoting=false to read quotes as text"
+_WITH_QUOTING = "data.quoting=true reads a field in double quotes as one field, without its quotes"
+
+
+def named_separator(given: str | None) -> str | None:
+    """The character that ``data.separator`` names: ``tab`` and ``\\t`` are a tab."""
+    return "\t" if given is not None and given.lower() in ("tab", "\\t") else given
 
 
 def read_separated(
@@ -32,40 +41,133 @@ def read_separated(
     header: bool | None,
     encoding: str,
     bad: BadRows,
+    skip_first: bool = False,
+    report_quotes: bool = False,
 ) -> Iterator[Record]:
     """The asked fields of each row, as strings. Blank lines are no rows.
 
-    ``header`` None: there is one if a column is asked for by name. Rows of another width than
-    the first line's, and text after a closing quote, go to ``bad``. DataError for a column that
-    does not exist, an empty file, a quote that is never closed.
+    ``header`` None: there is one if a column is asked for by name. ``skip_first``: the first line
+    that is not blank is no row. ``report_quotes``: without quoting, fields that look quoted are
+    noted in ``bad``. Rows of another width than the first line's, and text after a closing quote,
+    go to ``bad``.
+    DataError for a column that does not exist, an empty file, a quote that is never closed.
     """
-    lines = text_lines(file, bad.source, encoding)
-    records = _quoted(lines, separator, bad) if quoting else _plain(lines, separator)
+    lines = _Lines(text_lines(file, bad.source, encoding))
+    if skip_first:
+        for line in lines:
+            bad.passed_over["sep= line" if line.strip() else "blank"] += 1
+            if line.strip():
+                break
+    quotes = _Quotes() if report_quotes and not quoting else None
+    records = _quoted(lines, separator, bad) if quoting else _plain(lines, separator, bad, quotes)
     first = next(records, None)
     if first is None:
         raise DataError("the file is empty", where=bad.source)
     width, names = len(first[1]), None
     if columns.named if header is None else header:
         names = [name.strip() for name in first[1]]
+        bad.passed_over["header"] += 1
     else:
         records = chain([first], records)
-    places = find(columns, names, width, bad.source)
+    try:
+        places = find(columns, names, width, bad.source)
+    except DataError as error:
+        if quotes and quotes.enclosed:  # the names have quotes around them
+            raise DataError(error.what, where=error.where, hint=_WITH_QUOTING) from error
+        raise
     for line, fields in records:
         if len(fields) == width:
             yield line, [None if place is None else fields[place] for place in places]
         else:
             count = "1 column" if len(fields) == 1 else f"{len(fields)} columns"
-            bad.add(line, Fault("wrong number of columns", f"{count} where {width} are expected"))
+            hint = _WITH_QUOTING if quotes and (quotes.enclosed or quotes.open) else None
+            what = f"{count} where {width} are expected"
+            bad.add(line, Fault("wrong number of columns", what, hint=hint))
+    if quotes:
+        broken = width == 1 or bool(bad.counts["wrong number of columns"])
+        bad.notes += quotes.notes(broken)
 
 
-def _plain(lines: Iterator[str], separator: str) -> Iterator[Record]:
-    for number, line in enumerate(lines, start=1):
+class _Lines:
+    """Lines of which those of a row that cannot be read may be read again, as rows of their own."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = lines
+        self._again: deque[str] = deque()
+        self.number = 0  # of the line read last
+        self.taken: list[str] = []  # since the current row began
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else next(self._lines)
+        self.number += 1
+        self.taken.append(line)
+        return line
+
+    def begin(self) -> int:
+        """The number of the line on which the next row begins."""
+        self.taken.clear()
+        return self.number + 1
+
+    def after_first(self) -> None:
+        """Go back to the line after the current row's first."""
+        rest = self.taken[1:]
+        self._again.extendleft(reversed(rest))
+        self.number -= len(rest)
+        del self.taken[1:]
+
+
+class _Quotes:
+    """Fields of a file read without quoting that look as if they were quoted."""
+
+    def __init__(self) -> None:
+        self.enclosed = self.open = 0
+
+    def look(self, fields: list[str]) -> None:
+        for field in fields:
+            if field.startswith('"'):
+                if len(field) > 1 and field[-1] == '"' and '"' not in field[1:-1].replace('""', ""):
+                    self.enclosed += 1
+                elif field.count('"') % 2:
+                    self.open += 1
+
+    def notes(self, broken: bool) -> list[str]:
+        """``broken``: there are rows that may be parts of one."""
+        notes = []
+        if self.enclosed:
+            fields = "1 field is" if self.enclosed == 1 else f"{self.enclosed:,} fields are"
+            notes.append(
+                f"{fields} enclosed in double quotes, which are read as text: "
+                "data.quoting=true removes them, data.quoting=false confirms them"
+            )
+        if self.open and broken:
+            fields = "1 field opens" if self.open == 1 else f"{self.open:,} fields open"
+            notes.append(
+                f"{fields} a double quote without closing it in the same line: data.quoting=true "
+                "if quoted fields hold line breaks, else data.quoting=false"
+            )
+        return notes
+
+
+def _plain(lines: _Lines, separator: str, bad: BadRows, quotes: _Quotes | None) -> Iterator[Record]:
+    while True:
+        number = lines.begin()
+        line = next(lines, None)
+        if line is None:
+            return
         text = line.rstrip("\r\n")
-        if text:
-            yield number, text.split(separator)
+        if not text:
+            bad.passed_over["blank"] += 1
+            continue
+        fields = text.split(separator)
+        if quotes is not None and '"' in text:
+            quotes.look(fields)
+        yield number, fields
 
 
-def _quoted(lines: Iterator[str], separator: str, bad: BadRows) -> Iterator[Record]:
+def _quoted(lines: _Lines, separator: str, bad: BadRows) -> Iterator[Record]:
     csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_FIELD))
     try:
         reader = csv.reader(lines, delimiter=separator, strict=True)
@@ -74,19 +176,51 @@ def _quoted(lines: Iterator[str], separator: str, bad: BadRows) -> Iterator[Reco
             f"{separator!r} cannot separate columns ({error})", where="data.separator",
             hint="Give one character, or data.quoting=false",
         ) from error  # fmt: skip
-    start = 1
+    broken: Counter[str] = Counter()
     while True:
+        start = lines.begin()
         try:
-            for fields in reader:
-                if fields:
-                    yield start, fields
-                start = reader.line_num + 1
-            return
+            fields = next(reader, None)
         except csv.Error as error:
             if "unexpected end" in str(error) or "field larger" in str(error):
                 raise DataError(
                     "a double quote is opened and never closed", where=f"{bad.source}:{start}",
-                    hint="Double it within a field, or give data.quoting=false",
+                    hint=_WITHOUT_QUOTING,
                 ) from error  # fmt: skip
-            bad.add(start, Fault("text after a closing quote"))
-            start = reader.line_num + 1
+            bad.add(start, _csv_fault(error))
+            lines.after_first()  # the others may be rows: the quote that joined them is a mistake
+            continue
+        if fields is None:
+            break
+        if not fields:
+            bad.passed_over["blank"] += 1
+            continue
+        if (more := len(lines.taken) - 1) > 0:
+            bad.passed_over["continued"] += more
+            broken["lines"] = max(broken["lines"], more + 1)
+            broken["fields"] += sum("\n" in field or "\r" in field for field in fields)
+            # The first line and the last hold the rest of the row that the quote is in.
+            inner = lines.taken[1:-1]
+            broken["inner"] += len(inner)
+            broken["rows"] += sum(line.count(separator) == len(fields) - 1 for line in inner)
+        yield start, fields
+    if broken["fields"]:
+        bad.notes.append(_line_breaks(broken))
+
+
+def _csv_fault(error: csv.Error) -> Fault:
+    if "expected after" in str(error):
+        return Fault("text after a closing quote", hint=_WITHOUT_QUOTING)
+    return Fault("not CSV", f"cannot be read as CSV ({error})", hint=_WITHOUT_QUOTING)
+
+
+def _line_breaks(broken: Counter[str]) -> str:
+    """What is said of line breaks in quoted fields: right in most files, a stray quote in some."""
+    count = broken["fields"]
+    fields = "1 field contains" if count == 1 else f"{count:,} fields contain"
+    note = f"{fields} line breaks (the longest row has {broken['lines']:,} lines)"
+    rows = broken["rows"]
+    if rows > _ALL_BUT * broken["inner"]:
+        lines = "1 line inside looks" if rows == 1 else f"{rows:,} lines inside look"
+        note += f"; {lines} like rows of their own: data.quoting=false if quotes are only text"
+    return note

@@ -57,13 +57,27 @@ def _of_text(encoding: str) -> bool:
 
 
 def text_lines(file: TextIO, source: str, encoding: str) -> Iterator[str]:
-    """The lines of ``file``. DataError where its encoding cannot even go on to the next line."""
+    """The lines of ``file``; where it has no line feed at all, carriage returns end them.
+
+    DataError where its encoding cannot even go on to the next line.
+    """
     number = 0
     try:
-        for number, line in enumerate(file, start=1):  # noqa: B007  (the error tells it)
-            yield line
+        for number, line in enumerate(file, start=1):
+            if number == 1 and "\r" in line and not line.endswith("\n"):
+                yield from _at_returns(line)  # the line ends of old Macs: this is the whole file
+            else:
+                yield line
     except UnicodeError as error:
         raise DataError(
             f"bytes that are not {encoding} ({error})", where=f"{source}:{number + 1}",
             hint="Name the file's encoding with data.encoding (utf-8, gb18030, utf-16, …)",
         ) from error  # fmt: skip
+
+
+def _at_returns(text: str) -> Iterator[str]:
+    start = 0
+    while start < len(text):
+        stop = text.find("\r", start) + 1 or len(text)
+        yield text[start:stop]
+        start = stop

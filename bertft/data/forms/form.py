@@ -32,7 +32,7 @@ class RowForm(ABC):
     gold: ClassVar[tuple[str, ...]] = ("label",)  # those that rows to answer have not
     together: ClassVar[str | None] = None  # rows with one value here are held out together
     readers: Mapping[str, Reader] = {}  # of file endings that these rows read in their own way
-    reader: Reader | None = None  # of every ending that no format has
+    reader: Reader | None = None  # of no ending; of any other where data.separator is given
     advice: ClassVar[str] = "Is data.label the column you mean?"  # where there are no labels
 
     classes: bool = False  # whether a label is the name of a class, or several

@@ -38,7 +38,7 @@ _ROWS = 65_536  # at a time, for as many lists of tags take far more memory than
 class Form(RowForm):
     """See the module. ``step``, until the rows are settled: lines from a word to the next.
 
-    A file is CoNLL unless its ending is another format's; .txt to predict is a text a line.
+    A file is CoNLL by its ending or without one; .txt to predict is a text a line.
     """
 
     texts = ("text",)

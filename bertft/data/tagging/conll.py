@@ -25,7 +25,11 @@ from bertft.errors import DataError
 
 __all__ = ["ENDINGS", "WORDS", "Stacked", "read_conll"]
 
-ENDINGS = (".conll", ".tsv", ".tab", ".txt")
+ENDINGS = (
+    ".conll", ".conll2003", ".conll03", ".tsv", ".tab", ".txt", ".bio", ".iob", ".iob1", ".iob2",
+    ".bioes", ".iobes", ".bilou", ".bmes", ".bmeso", ".ner", ".tags", ".train", ".dev", ".valid",
+    ".test", ".testa", ".testb", ".annotated",
+)  # fmt: skip
 WORDS = ("text", "words", "tokens")  # what the words are called where columns have names
 _TAGS = "label"
 _DOCUMENT = "-DOCSTART-"
