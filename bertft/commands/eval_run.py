@@ -24,6 +24,8 @@ def score(config: EvalConfig) -> tuple[dict[str, float], str, Rows]:
             hint="Add data=files data.validation=<file>, or another data=",
         )  # fmt: skip
     rows = split_rows(saved, config.split)
+    for note in rows.notes:
+        warn(f"{rows.source}: {note}")
     if config.data is None and recorded_fingerprint(saved, config.split) not in (
         None, rows.fingerprint
     ):  # fmt: skip

@@ -26,7 +26,7 @@ from bertft.training.evaluate import predict_logits
 
 __all__ = ["run"]
 
-_OF_DATA = re.compile(r"data\.(?=(text|separator|encoding|on_bad_row)\b)")
+_OF_DATA = re.compile(r"data\.(?=(text|separator|quoting|encoding|on_bad_row)\b)")
 
 
 def run(config: PredictConfig, _: Path) -> None:
@@ -37,13 +37,15 @@ def run(config: PredictConfig, _: Path) -> None:
     adapted, data = saved.adapted, saved.data
     # What a run left out of its training rows is no reason to leave questions unanswered.
     data = replace(data, on_bad_row=config.on_bad_row)
-    for name in ("text", "separator", "encoding"):
+    for name in ("text", "separator", "quoting", "encoding"):
         if (value := getattr(config, name)) is not None:
             data = replace(data, **{name: value})
     if config.threshold is not None:
         adapted.task.decide_by(config.threshold)
     with _settings_of_predict():
         rows = load_inputs(config.input, data)
+        for note in rows.notes:
+            warn(f"{rows.source}: {_OF_DATA.sub('', note)}")
         table = unlabelled_features(
             rows, adapted.task, adapted.tokenizer, saved.facts.max_length, None, data.on_bad_row
         )

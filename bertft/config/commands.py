@@ -126,6 +126,9 @@ class PredictConfig:
     separator: str | None = setting(
         None, "Column separator; null: as data.separator of the run, or the file's own."
     )
+    quoting: bool | None = setting(
+        None, "Whether double quotes enclose a field; null: as data.quoting of the run."
+    )
     encoding: str | None = setting(None, "Text encoding; null: as data.encoding of the run.")
     on_bad_row: str = setting(
         "error",

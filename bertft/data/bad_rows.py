@@ -42,10 +42,11 @@ def place(source: str, line: int, unit: str = "") -> str:
 class BadRows:
     """The bad rows of one source: all counted by reason, the first five kept to be shown.
 
-    ``unit``: what their numbers count where it is not lines. ``passed_over`` counts the lines that
-    begin no row, by kind (blank, header, continued: inside a quoted field, ...), so that of a text
-    file lines = rows used + rows skipped + lines passed over. ``notes`` are what a reader noticed
-    and the user should know.
+    ``unit``: what their numbers count where it is not lines. ``read``: rows met by the reader,
+    usable or not. ``blank``: blank lines, which are not rows. ``other_lines``: further lines that
+    begin no row, by kind (header, continued: inside a quoted field, ...), so that of a text file
+    lines = ``read`` + ``blank`` + ``other_lines``. ``notes``: what a reader noticed and the user
+    should know.
     """
 
     def __init__(self, source: str, unit: str = "") -> None:
@@ -53,7 +54,8 @@ class BadRows:
         self.counts: Counter[str] = Counter()
         self.first: list[tuple[int, str]] = []
         self.hints: dict[str, str] = {}
-        self.passed_over: Counter[str] = Counter()
+        self.read = self.blank = 0
+        self.other_lines: Counter[str] = Counter()
         self.notes: list[str] = []
 
     def add(self, line: int, fault: Fault) -> None:
@@ -64,21 +66,30 @@ class BadRows:
             bisect.insort(self.first, (line, fault.detail))
             del self.first[_SHOWN:]
 
+    def count_row(self, rows: int = 1) -> None:
+        """The reader met ``rows`` rows."""
+        self.read += rows
+
+    def count_blank(self) -> None:
+        """The reader met a blank line that is not a row."""
+        self.blank += 1
+
     def __len__(self) -> int:
         return self.counts.total()
 
     def to_json(self) -> str:
         """All of it but where it is from."""
-        return json.dumps([self.counts, self.first, self.hints, self.passed_over, self.notes])
+        kept = ("counts", "first", "hints", "read", "blank", "other_lines", "notes")
+        return json.dumps({name: getattr(self, name) for name in kept})
 
     @classmethod
     def from_json(cls, content: str | bytes, source: str, unit: str = "") -> BadRows:
         """What ``to_json`` wrote, of rows that now are at ``source``."""
         bad = cls(source, unit)
-        counts, first, bad.hints, passed_over, bad.notes = json.loads(content)
-        bad.counts.update(counts)
-        bad.first.extend((line, detail) for line, detail in first)
-        bad.passed_over.update(passed_over)
+        for name, value in json.loads(content).items():
+            setattr(bad, name, value)
+        bad.counts, bad.other_lines = Counter(bad.counts), Counter(bad.other_lines)
+        bad.first = [(line, detail) for line, detail in bad.first]
         return bad
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from bertft.data.bad_rows import BadRows
 from bertft.data.columns import Asked, find
 from bertft.data.separated import Record
 from bertft.errors import DataError
@@ -15,12 +16,14 @@ from bertft.errors import DataError
 __all__ = ["read_batches", "read_parquet"]
 
 
-def read_parquet(path: Path, columns: Asked, source: str) -> Iterator[Record]:
+def read_parquet(path: Path, columns: Asked, bad: BadRows) -> Iterator[Record]:
     """The asked values of each row, rows counted from 1. DataError if it is no Parquet file."""
     from pyarrow import parquet
 
+    source = bad.source
     try:
         with parquet.ParquetFile(path) as file:
+            bad.count_row(file.metadata.num_rows)
             names = file.schema_arrow.names
             places = find(columns, names, len(names), source)
             wanted = [None if place is None else names[place] for place in places]

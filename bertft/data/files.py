@@ -44,7 +44,7 @@ def read_file(path: Path, form: RowForm, config: DataConfig, bad: BadRows) -> It
     """(line, asked fields) of each row. Raises DataError; rows that do not parse go to ``bad``."""
     ending, columns = path.suffix.lower(), form.columns
     if ending in PARQUET:
-        yield from read_parquet(path, columns, bad.source)
+        yield from read_parquet(path, columns, bad)
         return
     check_content(path, config.encoding, bad.source)
     if ending in form.readers and ending in _JSON_LINES:
@@ -70,7 +70,7 @@ def read_file(path: Path, form: RowForm, config: DataConfig, bad: BadRows) -> It
         yield from form.readers[ending](path, columns, config, bad)
     elif ending == _TEXT and lines_alone:
         with open_text(path, config.encoding, "\n") as file:
-            yield from _texts(text_lines(file, bad.source, config.encoding), columns)
+            yield from _texts(text_lines(file, bad.source, config.encoding), columns, bad)
     elif form.reader is not None and ending not in _KNOWN and (not ending or config.separator):
         yield from form.reader(path, columns, config, bad)
     elif ending in _SEPARATORS or config.separator is not None:
@@ -129,6 +129,8 @@ def _separated(
         )
 
 
-def _texts(lines: Iterator[str], columns: Asked) -> Iterator[Record]:
+def _texts(lines: Iterator[str], columns: Asked, bad: BadRows) -> Iterator[Record]:
+    """A row per line, a blank one too: answers stay aligned with the lines of the file."""
     for number, line in enumerate(lines, start=1):
+        bad.count_row()
         yield number, [line.rstrip("\r\n"), *[None] * len(columns.optional)]

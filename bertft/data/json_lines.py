@@ -46,7 +46,9 @@ def read_json_lines(file: TextIO, columns: Asked, encoding: str, bad: BadRows) -
 def _objects(lines: Iterator[str], bad: BadRows) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
+            bad.count_blank()
             continue
+        bad.count_row()
         try:
             content = json.loads(line)
         except (ValueError, RecursionError) as error:

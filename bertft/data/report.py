@@ -30,7 +30,7 @@ class SplitReport:
 
     ``truncated``: share of the features. ``labels``: class → share of the rows (of several labels:
     of the rows that have it); other tasks: what their form tells. ``source`` and ``fingerprint``
-    say which rows they are.
+    say which rows they are. ``notes``: what their reader noticed.
     """
 
     rows: int
@@ -42,6 +42,7 @@ class SplitReport:
     source: str
     files: list[str]
     fingerprint: str
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -93,6 +94,7 @@ def _describe(rows: Rows, features: FeatureTable, form: RowForm) -> SplitReport:
         source=rows.source,
         files=list(rows.files),
         fingerprint=rows.fingerprint,
+        notes=list(rows.notes),
     )
 
 
@@ -136,6 +138,7 @@ def table(report: DataReport) -> Table:
             ", ".join(f"{count:,} × {reason}" for reason, count in split.skipped.items()) or "0",
         )
     told = list(report.notes)
+    told += [f"{split.source}: {note}" for split in report.splits.values() for note in split.notes]
     if report.overlap:
         rows = report.splits["validation"].rows if "validation" in report.splits else 0
         told.append(f"{report.overlap:,} of {rows:,} validation rows also stand in train")

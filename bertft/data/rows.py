@@ -30,7 +30,7 @@ class Rows:
     ``line`` is the line of ``source`` (a path, a Hub id or a sample's name) that a row starts on,
     from 1; rows that have no lines count from 1, ``unit`` saying what. ``skipped`` counts the bad
     rows left out, by reason; ``files`` are the absolute paths read. ``chosen``, int32 ascending:
-    which rows of ``table`` these are; None: all.
+    which rows of ``table`` these are; None: all. ``notes``: what the reader noticed.
     """
 
     table: pa.Table
@@ -39,6 +39,7 @@ class Rows:
     files: tuple[str, ...] = ()
     unit: str = ""
     chosen: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.table.num_rows if self.chosen is None else len(self.chosen)

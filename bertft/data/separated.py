@@ -55,9 +55,10 @@ def read_separated(
     lines = _Lines(text_lines(file, bad.source, encoding))
     if skip_first:
         for line in lines:
-            bad.passed_over["sep= line" if line.strip() else "blank"] += 1
             if line.strip():
+                bad.other_lines["sep= line"] += 1
                 break
+            bad.count_blank()
     quotes = _Quotes() if report_quotes and not quoting else None
     records = _quoted(lines, separator, bad) if quoting else _plain(lines, separator, bad, quotes)
     first = next(records, None)
@@ -66,7 +67,8 @@ def read_separated(
     width, names = len(first[1]), None
     if columns.named if header is None else header:
         names = [name.strip() for name in first[1]]
-        bad.passed_over["header"] += 1
+        bad.count_row(-1)
+        bad.other_lines["header"] += 1
     else:
         records = chain([first], records)
     try:
@@ -159,8 +161,9 @@ def _plain(lines: _Lines, separator: str, bad: BadRows, quotes: _Quotes | None) 
             return
         text = line.rstrip("\r\n")
         if not text:
-            bad.passed_over["blank"] += 1
+            bad.count_blank()
             continue
+        bad.count_row()
         fields = text.split(separator)
         if quotes is not None and '"' in text:
             quotes.look(fields)
@@ -187,16 +190,18 @@ def _quoted(lines: _Lines, separator: str, bad: BadRows) -> Iterator[Record]:
                     "a double quote is opened and never closed", where=f"{bad.source}:{start}",
                     hint=_WITHOUT_QUOTING,
                 ) from error  # fmt: skip
+            bad.count_row()
             bad.add(start, _csv_fault(error))
             lines.after_first()  # the others may be rows: the quote that joined them is a mistake
             continue
         if fields is None:
             break
         if not fields:
-            bad.passed_over["blank"] += 1
+            bad.count_blank()
             continue
+        bad.count_row()
         if (more := len(lines.taken) - 1) > 0:
-            bad.passed_over["continued"] += more
+            bad.other_lines["continued"] += more
             broken["lines"] = max(broken["lines"], more + 1)
             broken["fields"] += sum("\n" in field or "\r" in field for field in fields)
             # The first line and the last hold the rest of the row that the quote is in.

@@ -150,7 +150,10 @@ class _Part:
 
     def rows(self) -> Rows:
         origin = self.origin
-        return Rows(self.table, origin.source, Counter(self.bad.counts), origin.files, origin.unit)
+        return Rows(
+            self.table, origin.source, Counter(self.bad.counts), origin.files, origin.unit,
+            notes=tuple(self.bad.notes),
+        )  # fmt: skip
 
 
 def _to_read(config: DataConfig, need: Sequence[str], form: RowForm) -> list[str]:

@@ -60,7 +60,7 @@ def cut(
             hint="Give data.validation=<file>",
         )  # fmt: skip
     # What was left out of the file is told once, with the rows that train.
-    return rows.keep(~held), replace(rows.keep(held), skipped=Counter())
+    return rows.keep(~held), replace(rows.keep(held), skipped=Counter(), notes=())
 
 
 def sample(rows: Rows, size: int | None, seed: int) -> Rows:

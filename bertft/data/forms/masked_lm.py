@@ -48,5 +48,8 @@ def _read_lines(path: Path, columns: Asked, config: DataConfig, bad: BadRows) ->
     """A text a line; blank lines are no rows."""
     with open_text(path, config.encoding, "\n") as file:
         for number, line in enumerate(text_lines(file, bad.source, config.encoding), start=1):
-            if line.strip():
+            if not line.strip():
+                bad.count_blank()
+            else:
+                bad.count_row()
                 yield number, [line.rstrip("\r\n")]
