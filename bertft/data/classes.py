@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -16,13 +16,23 @@ __all__ = ["found", "missing", "renamed", "shares", "unlabelled"]
 _SHOWN = 10
 
 
-def unlabelled(table: pa.Table) -> bool:
-    """Whether no row has a label: all null, or all −1 as in public test sets."""
+def unlabelled(table: pa.Table, known: Collection[str | float] = ()) -> bool:
+    """Whether no row has a label: all null, or all −1 as in public test sets.
+
+    −1 is a label where it is one of those ``known`` from elsewhere.
+    """
     values = table.column("label")
     if pa.types.is_list(values.type):
         return values.null_count == len(values)
     rest = pc.unique(values.drop_null()).to_pylist()
-    return rest in ([], ["-1"], [-1.0])
+    return not rest or (all(map(_minus_one, rest)) and not any(map(_minus_one, known)))
+
+
+def _minus_one(label: str | float) -> bool:
+    try:
+        return float(label) == -1
+    except ValueError:
+        return False
 
 
 def missing(table: pa.Table) -> np.ndarray:

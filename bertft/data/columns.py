@@ -10,7 +10,7 @@ from bertft.config.data import DataConfig
 from bertft.config.messages import listing, nearest, quoted, together
 from bertft.errors import DataError, UsageError
 
-__all__ = ["Asked", "find", "label_names", "text_names"]
+__all__ = ["Asked", "ColumnNotFound", "find", "label_names", "text_names"]
 
 Name = str | int
 
@@ -49,6 +49,12 @@ class Asked:
     def setting(self, place: int) -> str:
         """The setting that asks for column number ``place`` of ``all``."""
         return "data.text" if place < len(self.text) else "data.label"
+
+
+class ColumnNotFound(DataError):
+    """``labels_alone``: only labels are missing, and no column is called nearly so."""
+
+    labels_alone = False
 
 
 def text_names(config: DataConfig, default: tuple[Name, ...]) -> tuple[Name, ...]:
@@ -134,11 +140,13 @@ def _position(
     hint = f"Did you mean {near!r}?" if near is not None else f"Name it with {setting}=<column>"
     if shown != list(names):
         hint = "The names hold bytes outside the encoding: name the right one with data.encoding"
-    raise DataError(
+    error = ColumnNotFound(
         f"{setting}: there is no column {name!r}; the columns are {_listed(shown)}",
         where=source,
         hint=hint,
     )
+    error.labels_alone = setting == "data.label" and near is None and shown == list(names)
+    raise error
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -68,12 +68,14 @@ def describe(splits: Splits, features: Mapping[str, FeatureTable]) -> DataReport
         if name in features
     }
     both = splits.train is not None and splits.validation is not None
+    apart = [rows for name, rows in splits.items() if name not in features]
+    notes = [f"{rows.source}: {note}" for rows in apart for note in rows.notes]
     return DataReport(
         reports,
         overlap(splits.train, splits.validation, splits.form.texts) if both else None,  # type: ignore[arg-type]
         splits.cut,
         splits.labels,
-        splits.form.notes(),
+        [*splits.form.notes(), *notes],
     )
 
 

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from bertft.config.data import DataConfig
 from bertft.data import classes
 from bertft.data.bad_rows import BadRows, Fault, settle
 from bertft.data.checks import check_enough, drop
+from bertft.data.columns import ColumnNotFound
 from bertft.data.files import is_file_name, read_stream
 from bertft.data.forms import RowForm, form_of
 from bertft.data.origin import Origin, open_file, open_sample
@@ -31,6 +33,12 @@ from bertft.errors import DataError, UsageError
 __all__ = ["SPLITS", "Splits", "load", "load_inputs", "load_sample"]
 
 SPLITS = ("train", "validation", "test")
+_WITHOUT_LABELS = {
+    "validation": "Rows without labels score nothing: without data.validation a part of train is"
+    " held out",
+    "test": "Rows without labels score nothing: leave out data.test and answer them with bertft"
+    " predict",
+}
 
 
 @dataclass
@@ -71,6 +79,11 @@ def load(config: DataConfig, need: Sequence[str] = SPLITS) -> Splits:
         )
     parts = {name: _Part.read(origin, form, name, config) for name, origin in origins.items()}
     own = origins[first].classes
+    named = config.labels if isinstance(config.labels, (list, tuple)) else ()
+    given = [str(label) for label in (*named, *(own or ()))]
+    for name, part in parts.items():
+        others = parts["train"].labels() if name != "train" and "train" in parts else []
+        part.settle_missing([*given, *others])
     form.judge(parts[first].table, own, parts[first].bad)
     for part in parts.values():
         part.table = form.settle(part.table, own, part.bad)
@@ -129,16 +142,37 @@ class _Part:
     def read(
         cls, origin: Origin, form: RowForm, name: str, config: DataConfig, keep: bool = True
     ) -> _Part:
-        part = cls(name, origin, form, *read(origin, form, name, config, keep))
-        if "label" in part.table.column_names and part.table.num_rows:
-            part._settle_missing()
-        return part
+        try:
+            return cls(name, origin, form, *read(origin, form, name, config, keep))
+        except ColumnNotFound as error:
+            if not error.labels_alone or name not in _WITHOUT_LABELS:
+                raise
+            hint = f"Name it with data.label=<column>. {_WITHOUT_LABELS[name]}"
+            raise DataError(error.what, where=error.where, hint=hint) from error
 
-    def _settle_missing(self) -> None:
-        if not classes.unlabelled(self.table):
+    def labels(self) -> list[str | float]:
+        """The labels that occur, of a task with one label per row."""
+        if "label" not in self.table.column_names:
+            return []
+        values = self.table.column("label")
+        if pa.types.is_list(values.type):
+            return []
+        found: list[str | float] = pc.unique(values.drop_null()).to_pylist()
+        return found
+
+    def settle_missing(self, known: Collection[str | float]) -> None:
+        """Rows without a label are bad ones, but for a test split in which no row has one.
+
+        ``known``: the labels of other splits and of the configuration.
+        """
+        if "label" not in self.table.column_names or not self.table.num_rows:
+            return
+        if not classes.unlabelled(self.table, known):
             fault = Fault("missing label", "no label")
             self.table = drop(self.table, [(classes.missing(self.table), fault)], self.bad)
         elif self.name == "test":
+            minus = "−1, as in public test sets" if self.labels() else "empty"
+            self.bad.notes.append(f"all labels are {minus}: the split is taken as unlabelled")
             self.table = self.table.drop_columns(list(self.form.gold))
         else:
             raise DataError("no row has a label", where=self.origin.source, hint=self.form.advice)

@@ -188,3 +188,41 @@ def test_an_embedded_sample(monkeypatch):
     assert not splits.cut
     with pytest.raises(DataError, match="no column 'sentence'"):
         load(DataConfig(name="sample", source="sample", sample="toy", text="sentence"))
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_minus_one_is_a_class_where_train_has_it(tmp_path, task):
+    (tmp_path / "train.tsv").write_text("text\tlabel\na\t-1\nb\t1\nc\t-1\n")
+    (tmp_path / "test.tsv").write_text("text\tlabel\nd\t-1\ne\t-1\n")
+    names = {name: str(tmp_path / f"{name}.tsv") for name in ("train", "test")}
+    test = load(DataConfig(name="files", validation=names["train"], task=task, **names)).test
+    assert test.labelled and list(map(float, test.column("label"))) == [-1, -1]
+    assert not test.notes
+
+
+def test_minus_one_is_a_class_where_it_is_named(tmp_path):
+    (tmp_path / "test.tsv").write_text("text\tlabel\nd\t-1\ne\t-1\n")
+    named = DataConfig(name="files", test=str(tmp_path / "test.tsv"), labels=[-1, 1])
+    assert load(named, ("test",)).test.labelled
+
+
+@pytest.mark.parametrize(("label", "told"), [("-1", "−1, as in public test sets"), ("", "empty")])
+def test_a_test_split_taken_as_unlabelled_is_noted(tmp_path, label, told):
+    (tmp_path / "train.tsv").write_text("text\tlabel\na\t0\nb\t1\nc\t1\n")
+    (tmp_path / "test.tsv").write_text(f"text\tlabel\nd\t{label}\ne\t{label}\n")
+    names = {name: str(tmp_path / f"{name}.tsv") for name in ("train", "test")}
+    splits = load(DataConfig(name="files", validation=names["train"], **names))
+    assert not splits.test.labelled and len(splits.test) == 2
+    assert splits.test.notes == (f"all labels are {told}: the split is taken as unlabelled",)
+
+
+def test_a_file_without_labels_is_not_told_to_name_them_alone(tmp_path):
+    (tmp_path / "train.csv").write_text("text,label\na,0\nb,1\nc,1\n")
+    (tmp_path / "bare.csv").write_text("text\nd\n")
+    train, bare = str(tmp_path / "train.csv"), str(tmp_path / "bare.csv")
+    with pytest.raises(DataError, match=r"leave out data\.test and answer them"):
+        load(DataConfig(name="files", train=train, validation=train, test=bare))
+    with pytest.raises(DataError, match=r"without data\.validation a part of train is held out"):
+        load(DataConfig(name="files", train=train, validation=bare))
+    with pytest.raises(DataError, match=r"Name it with data\.label=<column>$"):
+        load(DataConfig(name="files", train=bare))
