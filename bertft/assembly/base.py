@@ -18,6 +18,7 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
+from bertft.assembly import tokenizer_files
 from bertft.assembly.disk import writing
 from bertft.config.model import ModelConfig
 from bertft.errors import DataError, UsageError
@@ -61,15 +62,17 @@ def settle(
     settings: ModelConfig,
     task: BaseTask,
     tokenizer: Any,
+    files: Mapping[str, bytes],
     run: RunFolder,
     merged: Callable[[Path], Any],
     student: tuple[str, Any] | None = None,
 ) -> Source:
     """Where the base loads from; a copy is written first where one is needed.
 
-    ``merged(run)`` gives a run's model with every part folded. ``student``: a model to take as it
-    is, its head included, under the name of what it was cut from. Random weights are drawn from
-    torch's generator: seed it before. Raises EnvironmentFailed if the copy cannot be written.
+    ``files`` are the tokenizer's. ``merged(run)`` gives a run's model with every part folded.
+    ``student``: a model to take as it is, its head included, under the name of what it was cut
+    from. Random weights are drawn from torch's generator: seed it before. Raises
+    EnvironmentFailed if the copy cannot be written.
     """
     if student is not None:
         name, model = student
@@ -86,7 +89,7 @@ def settle(
     with writing(run.base), quiet():
         folder.mkdir(parents=True, exist_ok=True)
         (model if student is not None else model.base_model).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        tokenizer_files.write(folder, files)
         sync_tree(folder)
         seal(folder)
     return Source(name, OWN, str(folder))

@@ -2,7 +2,7 @@
 
 adapter.safetensors   trained parameters and the parts' buffers, by their names in the model
 config.json           transformers' config with the labels
-tokenizer files       as the tokenizer saves itself
+tokenizer files       the same bytes in every checkpoint of a run
 bertft.json           task, labels, max_length, step
 state.safetensors, state.json    optimizer, schedule, generators, parts: to go on
 """
@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
+from bertft.assembly import tokenizer_files
 from bertft.assembly.adapted import Adapted
 from bertft.errors import DataError
 from bertft.methods import trained_tensors
@@ -40,14 +41,14 @@ class Facts:
 
 
 def writer(
-    adapted: Adapted, facts: Facts, state: Mapping[str, Any] | None
+    adapted: Adapted, files: Mapping[str, bytes], facts: Facts, state: Mapping[str, Any] | None
 ) -> Callable[[Path], None]:
-    """The function that writes a checkpoint's files into an empty folder."""
+    """The function that writes a checkpoint into an empty folder; ``files`` are the tokenizer's."""
 
     def write(folder: Path) -> None:
         write_tensors(folder / _WEIGHTS, trained_tensors(adapted.model))
         adapted.model.config.save_pretrained(folder)
-        adapted.tokenizer.save_pretrained(folder)
+        tokenizer_files.write(folder, files)
         write_json(folder / _FACTS, asdict(facts))
         if state is not None:
             tensors, structure = split_state(state)

@@ -51,7 +51,7 @@ def open_run(
     if data is not None:
         check_task(data, facts.task)
     source = base.recorded(manifest, run)
-    tokenizer = load_tokenizer(replace(config.model, tokenizer=str(folder), revision=None))
+    tokenizer = load_tokenizer(replace(config.model, tokenizer=str(folder)), own_class=True)
     data = data or recorded_data(config.data, manifest)
     task = build_task(data, facts.labels)
     torch.manual_seed(config.seed)

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from bertft.assembly import base
+from bertft.assembly import base, tokenizer_files
 from bertft.assembly.adapted import Adapted, assemble, located
 from bertft.assembly.features import features_of, unlabelled_features
 from bertft.assembly.manifest import recorded_data
@@ -62,10 +62,12 @@ _THREADS = torch.get_num_threads()  # torch's own choice, before any run of this
 class Prepared:
     """``total`` optimizer steps over ``table``; ``warmup`` their share that warms up.
 
+    ``tokenizer_files`` are what every checkpoint keeps of the tokenizer, by file name.
     ``hired`` is the teacher, where one is asked.
     """
 
     adapted: Adapted
+    tokenizer_files: dict[str, bytes]
     stepper: Stepper
     splits: Splits
     features: dict[str, FeatureTable]
@@ -84,10 +86,13 @@ def prepare(
     manifest: dict[str, Any] | None,
     say: Callable[[str], None],
     ranks: Ranks = ALONE,
+    checkpoint: Path | None = None,
 ) -> Prepared:
-    """``manifest`` is that of a run that goes on, None for one that begins.
+    """``manifest`` is that of a run that was begun before, None for a new one.
 
-    ``say`` is told of work that takes its time before the first step.
+    ``checkpoint`` is the folder whose weights the caller loads next. A run that was begun and has
+    none starts at its first step as a new one does, from the recorded facts. ``say`` prints
+    messages before work that takes its time.
     """
     trainer, method = config.trainer, config.method
     torch.set_num_threads(trainer.threads or _THREADS)
@@ -107,15 +112,12 @@ def prepare(
     teaching = Teaching(parts, task, precision.name, str(device), manifest)
     teaching.check()
     cut = manifest is None and teaching.cuts
-    if cut:
-        tokenizer = teaching.open().adapted.tokenizer
-    else:
-        tokenizer = load_tokenizer(_with_tokenizer(config.model, run, manifest))
+    tokenizer, files = _tokenizer(config.model, run, manifest, checkpoint, teaching)
     seed_all(config.seed)
     if manifest is None:
         source = ranks.told(
             lambda: base.settle(
-                config.model, task, tokenizer, run, merged_model,
+                config.model, task, tokenizer, files, run, merged_model,
                 teaching.student() if cut else None,
             )
         )  # fmt: skip
@@ -151,13 +153,13 @@ def prepare(
         rate=trainer.learning_rate, checkpointing=trainer.gradient_checkpointing,
         compiled=trainer.compile,
     )  # fmt: skip
-    begins = manifest is None and not task.fresh_head
-    if begins and adapted.new & head_parameters(adapted.model).keys():
+    starts = checkpoint is None
+    if starts and not task.fresh_head and adapted.new & head_parameters(adapted.model).keys():
         say(f"{source.name} has no head for {task.name}: it begins at random, its scores at chance")
     teaching.bind(adapted, hired)
     if config.calibrate is not None:
         last_linear(adapted.model)  # without one a temperature could not be folded in the end
-    if manifest is None and not cut:  # a cut student begins with its teacher's head
+    if starts and not teaching.cuts:  # a cut student has its teacher's head
         task.begin(head_parameters(adapted.model), features["train"])
     optimizer = adamw.build(groups(adapted.parts, adapted.model), trainer)
     stepper = Stepper(
@@ -168,7 +170,7 @@ def prepare(
     epochs = trainer.epochs if trainer.epochs is not None else method.epochs
     total = trainer.steps or max(1, math.ceil(epochs * order.steps_per_epoch))
     return Prepared(
-        adapted, stepper, splits, features, table, hired, describe(splits, features), order,
+        adapted, files, stepper, splits, features, table, hired, describe(splits, features), order,
         max_length, total, trainer.warmup if trainer.warmup is not None else method.warmup,
     )  # fmt: skip
 
@@ -193,17 +195,29 @@ def _check_unlabelled(task: BaseTask, rows: Rows) -> None:
         )  # fmt: skip
 
 
-def _with_tokenizer(
-    settings: ModelConfig, run: RunFolder, manifest: Mapping[str, Any] | None
-) -> ModelConfig:
-    """With the tokenizer that the run itself keeps; of a run as base, that of its checkpoint."""
-    folder: Path | None = None
-    if manifest is not None:
-        if manifest["base"]["kind"] == base.OWN:
-            folder = run.base
-        elif Checkpoints(run.checkpoints).steps():
-            folder = Checkpoints(run.checkpoints).find("last", with_state=True)
+def _tokenizer(
+    settings: ModelConfig,
+    run: RunFolder,
+    manifest: Mapping[str, Any] | None,
+    checkpoint: Path | None,
+    teaching: Teaching,
+) -> tuple[Any, dict[str, bytes]]:
+    """The tokenizer and the files that keep it: of a run that was begun, those that it kept.
+
+    A new run on another run takes the tokenizer of that run's best checkpoint.
+    """
+    kept: Path | None = checkpoint
+    if kept is None and manifest is not None and manifest["base"]["kind"] == base.OWN:
+        kept = run.base
+    if kept is not None:
+        tokenizer = load_tokenizer(replace(settings, tokenizer=str(kept)), own_class=True)
+        return tokenizer, tokenizer_files.kept(kept)
+    if manifest is None and teaching.cuts:
+        tokenizer = teaching.open().adapted.tokenizer
     elif settings.tokenizer is None and base.is_run(settings):
         other = RunFolder(Path(settings.path or "").expanduser())
-        folder = Checkpoints(other.checkpoints).find("best")
-    return settings if folder is None else replace(settings, tokenizer=str(folder), revision=None)
+        best = Checkpoints(other.checkpoints).find("best")
+        tokenizer = load_tokenizer(replace(settings, tokenizer=str(best)), own_class=True)
+    else:
+        tokenizer = load_tokenizer(settings)
+    return tokenizer, tokenizer_files.made_by(tokenizer)

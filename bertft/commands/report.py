@@ -50,13 +50,14 @@ def run(config: ReportConfig, _: Path) -> None:
 def _make(place: RunFolder, device: str) -> Path | None:
     of_run, metrics = config_of_run(place.path), read_object(place.metrics)
     of_run = replace(of_run, trainer=replace(of_run.trainer, device=device))
-    try:
-        prepared = prepare(of_run, place, read_manifest(place), plain_console(stderr=True).print)
-    finally:
-        base.discard(place)
     step = metrics["best"]["step"]
     # A run without validation rows keeps its last checkpoint alone.
     which = Checkpoints(place.checkpoints).find("last" if step is None else str(step))
+    say = plain_console(stderr=True).print
+    try:
+        prepared = prepare(of_run, place, read_manifest(place), say, checkpoint=which)
+    finally:
+        base.discard(place)
     fill(prepared.adapted.model, read_weights(which))
     fitted = recorded(place, step)
     if fitted is not None:

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from bertft.assembly import base
 from bertft.assembly.manifest import read_manifest
 from bertft.assembly.prepare import prepare
+from bertft.assembly.warn import warn
 from bertft.commands.train_end import finish
 from bertft.commands.train_job import TrainJob
 from bertft.config.commands import TrainConfig
@@ -21,6 +22,7 @@ from bertft.reports.console import plain_console
 from bertft.reports.tables import (
     trial_lines,
 )
+from bertft.runs.checkpoints import Checkpoints
 from bertft.runs.folder import RunFolder
 from bertft.runs.json_file import read_object
 from bertft.runs.lock import alone
@@ -62,11 +64,12 @@ def _train(config: TrainConfig, place: RunFolder, ranks: Ranks) -> None:
             try:
                 told = read_manifest(place) if going_on else None
                 console = plain_console(quiet=config.quiet or not ranks.first)
-                prepared = prepare(config, place, told, console.print, ranks)
+                newest = ranks.told(lambda: _newest(place)) if going_on else None
+                prepared = prepare(config, place, told, console.print, ranks, newest)
                 job = TrainJob(config, place, prepared, ranks, console)
                 if not going_on:
                     job.begin()
-                elif not job.go_on():
+                elif not job.go_on(newest):
                     _say_finished(place, ranks, config.report)
                     return
             finally:
@@ -75,6 +78,12 @@ def _train(config: TrainConfig, place: RunFolder, ranks: Ranks) -> None:
         with EndingSignal():  # the last checkpoint is saved: nothing is lost
             finish(job, memory)
     ranks.leave()
+
+
+def _newest(place: RunFolder) -> Path | None:
+    """The newest whole checkpoint; None where the run was stopped before its first one."""
+    checkpoints = Checkpoints(place.checkpoints)
+    return checkpoints.find("last", with_state=True, warn=warn) if checkpoints.steps() else None
 
 
 def _check(config: TrainConfig, ranks: Ranks) -> None:

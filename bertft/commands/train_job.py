@@ -95,10 +95,9 @@ class TrainJob:
         self.console.print(report.table(self.prepared.report))
         self.console.print(parameter_table(_without(self.adapted.counts(), "head")))
 
-    def go_on(self) -> bool:
-        """Load the newest whole checkpoint; False if there is nothing left to train."""
+    def go_on(self, newest: Path | None) -> bool:
+        """Load the checkpoint ``newest``; False if there is nothing left to train."""
         place, total, ranks = self.place, self.prepared.total, self.ranks
-        newest = ranks.told(self._newest)
         if newest is not None:  # else it was stopped before its first, and begins again
             fill(self.adapted.model, read_weights(newest))
             self.progress, self._listeners = put_back(
@@ -134,11 +133,6 @@ class TrainJob:
             warn(f"{problem}: the best is sought anew among what follows")
         self.progress.best = self.progress.best_step = self.progress.best_metrics = None
         self.progress.stale = 0
-
-    def _newest(self) -> Path | None:
-        if not self.checkpoints.steps():
-            return None
-        return self.checkpoints.find("last", with_state=True, warn=warn)
 
     def record(self, facts: dict[str, Any]) -> None:
         """Put ``facts``, and how often the teacher was asked, into the manifest.
@@ -200,7 +194,9 @@ class TrainJob:
             if not self.ranks.first:
                 return self.checkpoints.path(progress.step)
             return self.checkpoints.save(
-                progress.step, writer(self.adapted, facts, state), best=best
+                progress.step,
+                writer(self.adapted, prepared.tokenizer_files, facts, state),
+                best=best,
             )
 
         return Loop(

@@ -102,10 +102,15 @@ def downloaded(source: Source, where: str) -> Path:
         return Path(snapshot_download(source.load, revision=source.revision, allow_patterns=wanted))
 
 
-def load_tokenizer(settings: ModelConfig) -> Any:
+def load_tokenizer(settings: ModelConfig, own_class: bool = False) -> Any:
     """The tokenizer that ``tokenizer.json`` describes where there is one, without the truncation
-    and padding that a file may have baked in."""
-    from transformers import AutoTokenizer
+    and padding that a file may have baked in.
+
+    ``own_class``: of the class that its own files name, whatever model is in the same folder. So
+    are tokenizers loaded that bertft saved, since a model may be trained with a tokenizer of
+    another family.
+    """
+    from transformers import AutoTokenizer, PreTrainedConfig
 
     path = settings.tokenizer or settings.path
     if path is None:
@@ -119,6 +124,7 @@ def load_tokenizer(settings: ModelConfig) -> Any:
             source.load,
             revision=source.revision if source.kind == "hub" else None,
             trust_remote_code=settings.trust_remote_code,
+            **({"config": PreTrainedConfig()} if own_class else {}),
         )
         tokenizer = as_its_file_says(tokenizer, source, f"model.tokenizer={path}")
     backend = getattr(tokenizer, "backend_tokenizer", None)

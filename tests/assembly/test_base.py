@@ -43,8 +43,8 @@ class Model:
 
 
 def settle(run, settings, merged=None):
-    tokenizer = SimpleNamespace(save_pretrained=lambda folder: None)
-    return base.settle(settings, SimpleNamespace(), tokenizer, run, merged or (lambda _: Model()))
+    merged = merged or (lambda _: Model())
+    return base.settle(settings, SimpleNamespace(), None, {}, run, merged)
 
 
 def begin(folder):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 from torch import nn
 
+from bertft.assembly import tokenizer_files
 from bertft.assembly.checkpoint import Facts, is_checkpoint, read_facts, read_weights, writer
 from bertft.errors import DataError
 
@@ -18,7 +19,8 @@ def test_a_checkpoint_holds_what_trains_and_its_facts(tmp_path):
     nothing = SimpleNamespace(save_pretrained=lambda folder: None)
     model.config = nothing
     facts = Facts("classification", ["a", "好"], 64, 12)
-    writer(SimpleNamespace(model=model, tokenizer=nothing), facts, None)(tmp_path)
+    writer(SimpleNamespace(model=model), {"vocab.txt": b"[PAD]"}, facts, None)(tmp_path)
+    assert tokenizer_files.kept(tmp_path) == {"vocab.txt": b"[PAD]"}
     assert set(read_weights(tmp_path)) == {"trained.weight", "trained.bias"}
     assert read_facts(tmp_path) == facts and is_checkpoint(tmp_path)
     assert "好" in (tmp_path / "bertft.json").read_text(encoding="utf-8")
