@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +19,11 @@ from torch import nn
 from bertft.config.messages import did_you_mean
 from bertft.config.model import ModelConfig
 from bertft.errors import BertftError, EnvironmentFailed, UsageError
+from bertft.models.config_file import check_vocabulary, read_config
 from bertft.models.quiet import quiet
 from bertft.models.source import Source, find
 from bertft.models.tokenizer_file import as_its_file_says
+from bertft.models.weights import check_weights
 
 __all__ = [
     "Loaded",
@@ -54,7 +55,7 @@ def _explained(what: str, source: Source | None, where: str = "model.path") -> I
     except BertftError:
         raise
     except Exception as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        reason = " ".join(str(error).split())
         if source is not None and source.kind == "hub":
             if _unknown(error):
                 revision = f" at revision {source.revision!r}" if source.revision else ""
@@ -119,9 +120,13 @@ def load_tokenizer(settings: ModelConfig, own_class: bool = False) -> Any:
         source = find(path, settings.revision)
     else:
         source = find(path, setting="model.tokenizer")
+    has_config = source.kind == "hub" or (Path(source.load) / "config.json").is_file()
+    with _explained("config", source), quiet():
+        config = read_config(source, settings.trust_remote_code) if has_config else None
     with _explained("tokenizer", source), quiet():
         tokenizer = AutoTokenizer.from_pretrained(
             source.load,
+            config=config,
             revision=source.revision if source.kind == "hub" else None,
             trust_remote_code=settings.trust_remote_code,
             **({"config": PreTrainedConfig()} if own_class else {}),
@@ -144,7 +149,10 @@ def load_tokenizer(settings: ModelConfig, own_class: bool = False) -> Any:
 def load_config(
     settings: ModelConfig, tokenizer: Any, task_settings: dict[str, Any]
 ) -> tuple[Any, Source | None]:
-    """The transformers config with the task's labels and the run's dropout."""
+    """The transformers config with the task's labels.
+
+    Raises UsageError if the embedding has no row for a token of ``tokenizer``; None is not checked.
+    """
     from transformers import AutoConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -166,16 +174,13 @@ def load_config(
         overrides.setdefault("vocab_size", len(tokenizer))
         overrides.setdefault("pad_token_id", tokenizer.pad_token_id)
         with _explained("config", None):
-            return AutoConfig.for_model(kind, **overrides, **task_settings), None
+            config = AutoConfig.for_model(kind, **overrides, **task_settings)
+        check_vocabulary(config, tokenizer, "model.architecture.vocab_size")
+        return config, None
     source = find(settings.path, settings.revision)
     with _explained("config", source), quiet():
-        config = AutoConfig.from_pretrained(
-            source.load,
-            revision=source.revision if source.kind == "hub" else None,
-            trust_remote_code=settings.trust_remote_code,
-            **overrides,
-            **task_settings,
-        )
+        config = read_config(source, settings.trust_remote_code, **overrides, **task_settings)
+    check_vocabulary(config, tokenizer, f"model.path={source.name}")
     return config, source
 
 
@@ -211,6 +216,13 @@ def load_model(
     import transformers
 
     builder = getattr(transformers, auto_class)
+    if type(config) not in builder._model_mapping and not settings.trust_remote_code:
+        raise UsageError(
+            f"transformers has no {auto_class.removeprefix('AutoModelFor')} head for a"
+            f" {config.model_type} model",
+            where=f"model.path={source.name}" if source else "model.architecture.model_type",
+            hint="Use another architecture for this task",
+        )
     _set_dropout(config, settings)
     if settings.weights == "random":
         with _explained("architecture", source):
@@ -229,17 +241,10 @@ def load_model(
         )
     missing = set(info["missing_keys"]) & {name for name, _ in model.named_parameters()}
     head = list(head_parameters(model))
-    misfits = {entry[0] for entry in info["mismatched_keys"]}.difference(head)
-    # A pooler may be new; a layer would be random in the midst of a trained encoder.
-    misfits |= {name for name in missing.difference(head) if re.search(r"\.\d+\.|embeddings", name)}
-    if misfits:
-        more = f" and {len(misfits) - 1} more" if len(misfits) > 1 else ""
-        raise UsageError(
-            f"the weights lack {min(misfits)}{more}, or have another shape of it",
-            where=f"model.path={source.name}",
-            hint="Its config.json and weights belong to different models",
-        )
     misshapen = {entry[0] for entry in info["mismatched_keys"]}
+    check_weights(
+        model, source, missing.difference(head), misshapen.difference(head), info["unexpected_keys"]
+    )
     new = missing.union(head if fresh_head else misshapen.intersection(head))
     return Loaded(model, source, sorted(new))
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 import transformers
 from huggingface_hub.errors import RepositoryNotFoundError
+from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 from bertft.config.model import ModelConfig
@@ -126,6 +127,134 @@ def test_weights_of_another_model_are_refused(broken, changes, name):
     assert "belong to different models" in str(caught.value)
 
 
+@pytest.fixture
+def changed(tmp_path):
+    """``changed(kind, rename, **config)``: a folder whose weights go by ``rename(name)``.
+
+    A weight whose new name is None is lost.
+    """
+
+    def make(kind, rename=lambda name: name, **config):
+        sizes = {**TINY, "pad_token_id": 0}
+        model = transformers.AutoModel.from_config(
+            transformers.AutoConfig.for_model(kind, **{**sizes, "embedding_size": 16})
+        )
+        model.save_pretrained(tmp_path / "changed")
+        file = tmp_path / "changed" / "model.safetensors"
+        named = {rename(name): tensor for name, tensor in load_file(file).items()}
+        named.pop(None, None)
+        save_file(named, file, metadata={"format": "pt"})
+        settings = tmp_path / "changed" / "config.json"
+        settings.write_text(json.dumps({**json.loads(settings.read_text()), **config}))
+        return tmp_path / "changed"
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("kind", "lost"),
+    [
+        ("albert", "encoder.embedding_hidden_mapping_in.bias"),
+        ("electra", "embeddings_project.bias"),
+        ("modernbert", "final_norm.weight"),
+    ],
+)
+def test_a_lost_weight_of_the_encoder_is_not_new(changed, kind, lost):
+    folder = changed(kind, lambda name: None if name == lost else name)
+    with pytest.raises(UsageError, match=rf"the weights lack \w+\.{lost}, or"):
+        loaded(folder)
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "albert"])
+def test_a_lost_pooler_is_new(changed, kind):
+    folder = changed(kind, lambda name: None if "pooler" in name else name)
+    assert all("pooler" in name or "classifier" in name for name in loaded(folder).new)
+
+
+@pytest.mark.parametrize(
+    ("kind", "first"),
+    [("bert", "encoder.layer.1.attention"), ("roberta", "encoder.layer.1.attention"),
+     ("distilbert", "transformer.layer.1.attention"), ("deberta-v2", "encoder.layer.1.attention")],
+)  # fmt: skip
+def test_layers_for_which_the_model_has_no_place_are_not_left_out(changed, kind, first):
+    """Half an encoder would train, under the whole one's name."""
+    count = "n_layers" if kind == "distilbert" else "num_hidden_layers"
+    with pytest.raises(UsageError, match=f"no place for the weights {first}.* would be left out"):
+        loaded(changed(kind, **{count: 1}))
+
+
+def test_heads_and_buffers_of_pretraining_are_left_out(changed):
+    rename = {"pooler.dense.bias": "cls.predictions.bias"}
+    folder = changed("bert", lambda name: rename.get(name, f"bert.{name}"))
+    file = folder / "model.safetensors"
+    more = {"bert.embeddings.position_ids": torch.arange(64)[None]}
+    save_file({**load_file(file), **more}, file, metadata={"format": "pt"})
+    assert loaded(folder).new == ["bert.pooler.dense.bias", *HEAD]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "saved"),
+    [("module.", "as DistributedDataParallel"), ("module.bert.", "as DistributedDataParallel"),
+     ("base_model.model.bert.", "as peft"), ("encoder_q.", "")],
+)  # fmt: skip
+def test_weights_that_a_wrapper_renamed(changed, prefix, saved):
+    with pytest.raises(UsageError) as caught:
+        loaded(changed("bert", lambda name: prefix + name))
+    begin = prefix.removesuffix("bert.")
+    assert f"the names of its weights begin with '{begin}'" in caught.value.what
+    assert saved in caught.value.what and f"name.removeprefix('{begin}')" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"output_attentions": True},
+        {"output_attentions": True, "attn_implementation": "sdpa"},
+        {"output_hidden_states": True},
+        {"return_dict": False},
+        {"use_return_dict": False},
+        {"attn_implementation": "flash_attention_2"},
+        {"_attn_implementation": "nonsense"},
+        {"torchscript": True},
+        {"torch_dtype": "float16"},
+        {"dtype": "nonsense"},
+        {"chunk_size_feed_forward": 7},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", ["bert", "deberta-v2"])
+def test_how_a_model_was_last_run_is_no_part_of_it(changed, batch, kind, option):
+    expected = EncoderRunner(loaded(changed(kind)).model.eval(), "sequence")
+    torch.manual_seed(0)
+    found = loaded(changed(kind, **option)).model.eval()
+    assert {each.dtype for each in found.parameters()} == {torch.float32}
+    found.load_state_dict(expected.model.state_dict())
+    rows = batch([5, 9], types=False)
+    with torch.no_grad():
+        torch.testing.assert_close(EncoderRunner(found, "sequence")(rows), expected(rows))
+    assert all(found.config.to_dict().get(name) != value for name, value in option.items())
+
+
+def test_a_vocabulary_larger_than_the_embedding(folders):
+    class Tokens:
+        def get_vocab(self):
+            return {"a": 59, "b": 60, "c": 61}
+
+    with pytest.raises(UsageError) as caught:
+        load_config(settings(folders / "plain"), Tokens(), {})
+    assert "2 tokens for which the model's embedding of 60 rows has none ('b', 'c')" in str(
+        caught.value
+    )
+    assert "model.resize_token_embeddings(62)" in caught.value.hint
+
+
+def test_a_head_that_an_architecture_does_not_have():
+    config = transformers.AutoConfig.for_model("esm", **TINY, pad_token_id=0)
+    chosen = settings(weights="random")
+    with pytest.raises(UsageError, match="no QuestionAnswering head for a esm model"):
+        load_model(chosen, config, None, "AutoModelForQuestionAnswering")
+
+
 @pytest.mark.parametrize("size", [0, 5, -100])
 def test_truncated_weights(broken, size):
     folder = broken()
@@ -204,7 +333,7 @@ def test_a_name_the_hub_does_not_know(monkeypatch):
         except RepositoryNotFoundError as error:
             raise OSError("it is not a valid model identifier") from error
 
-    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", answer)
+    monkeypatch.setattr(transformers.PreTrainedConfig, "get_config_dict", answer)
     with pytest.raises(UsageError, match="the Hub has no 'bert-bse' at revision 'v2'") as caught:
         load_config(settings("bert-bse", revision="v2"), None, {})
     assert caught.value.status == 2
@@ -341,6 +470,9 @@ def test_a_random_model_takes_its_vocabulary_from_the_tokenizer():
 
         def __len__(self):
             return 77
+
+        def get_vocab(self):
+            return {str(number): number for number in range(77)}
 
     architecture = {"model_type": "bert", "hidden_size": 16, "num_attention_heads": 2,
                     "num_hidden_layers": 1, "intermediate_size": 8}  # fmt: skip

@@ -1,0 +1,95 @@
+"""Whether the weights of a folder are those of the encoder that its ``config.json`` describes.
+
+transformers draws what is missing at random and passes over what it has no place for. A head or a
+pooler may be new. An encoder with a random norm, or with half of its layers, is another encoder.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection
+from typing import Any
+
+from bertft.errors import UsageError
+from bertft.models.source import Source
+
+__all__ = ["check_weights"]
+
+_BELONGS = "Its config.json and weights belong to different models"
+# Of the encoder, and not needed: buffers that older versions saved, poolers of a head that uses
+# none, a part that exists for pretraining alone.
+_NOT_NEEDED = re.compile(
+    r"pooler|position_ids|token_type_ids|inv_freq|embed_positions|contact_head|^funnel\.decoder\."
+)
+_SAVED_AS = {
+    "module.": "as DistributedDataParallel saves them",
+    "_orig_mod.": "as a compiled model saves them",
+    "base_model.model.": "as peft saves them",
+}
+
+
+def check_weights(
+    model: Any,
+    source: Source,
+    missing: Collection[str],
+    misshapen: Collection[str],
+    unexpected: Collection[str],
+) -> None:
+    """UsageError unless the encoder of ``model`` is wholly in the file, and wholly in the model.
+
+    ``missing`` and ``misshapen``: parameters of the encoder without weights, or with weights of
+    another shape. ``unexpected``: names in the file for which the model has no place.
+    """
+    where = f"model.path={source.name}"
+    prefix = f"{model.base_model_prefix}."
+    lacking = {name for name in missing if "pooler" not in name} | set(misshapen)
+    if lacking:
+        _check_prefix(lacking, unexpected, prefix, where)
+        raise UsageError(
+            f"the weights lack {min(lacking)}{_more(lacking)}, or have another shape of it",
+            where=where, hint=_BELONGS,
+        )  # fmt: skip
+    parts = {name for name, _ in model.base_model.named_children()}
+    surplus = {
+        name
+        for name in unexpected
+        if (name.startswith(prefix) or name.split(".")[0] in parts) and not _NOT_NEEDED.search(name)
+    }
+    if surplus:
+        raise UsageError(
+            f"the model has no place for the weights {min(surplus)}{_more(surplus)}: they would be"
+            " left out",
+            where=where,
+            hint=f"{_BELONGS}; check its number of layers and model_type",
+        )
+
+
+def _more(names: Collection[str]) -> str:
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""
+
+
+def _check_prefix(
+    lacking: Collection[str], unexpected: Collection[str], base: str, where: str
+) -> None:
+    """UsageError where a wrapper put the same words before every name."""
+    wanted = {*lacking, *(name.removeprefix(base) for name in lacking)}
+    before: Counter[str] = Counter()
+    for name in unexpected:
+        words = name.split(".")
+        for count in range(1, len(words)):
+            if ".".join(words[count:]) in wanted:
+                before[".".join(words[:count]) + "."] += 1
+                break
+    if not before:
+        return
+    prefix, count = before.most_common(1)[0]
+    if 2 * count < len(lacking):
+        return
+    saved = f", {_SAVED_AS[prefix]}" if prefix in _SAVED_AS else ""
+    raise UsageError(
+        f"the names of its weights begin with {prefix!r}{saved}",
+        where=where,
+        hint="Save the inner model with save_pretrained, or save the weights again without it, as"
+        f" {{name.removeprefix({prefix!r}): tensor}}",
+    )
