@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
 
 from bertft.assembly.saved import Saved
+from bertft.data.classes import mapping_note
 from bertft.data.rows import Rows
 from bertft.data.sources import load
 from bertft.errors import UsageError
@@ -12,13 +13,19 @@ from bertft.errors import UsageError
 __all__ = ["recorded_fingerprint", "split_rows"]
 
 
-def split_rows(saved: Saved, split: str) -> Rows:
-    """The rows of ``split``. UsageError if there are none, or none with labels."""
-    # The classes are the model's, in its order, whatever the rows' own order would be.
-    data = replace(saved.data, labels=saved.adapted.task.labels)
+def split_rows(saved: Saved, split: str, report: Callable[[str], None] | None = None) -> Rows:
+    """The rows of ``split``; their labels are classes of the model, by name.
+
+    ``report`` gets what is worth knowing about them. UsageError if there are none, or none with
+    labels.
+    """
     # Of a run's training rows, those that validation was cut from are not part.
     need = ("train", "validation") if split == "train" and saved.run is not None else (split,)
-    rows = dict(load(data, need).items()).get(split)
+    splits = load(saved.data, need, model_classes=saved.adapted.task.labels)
+    rows = dict(splits.items()).get(split)
+    note = mapping_note(splits.form.mapping)
+    if report is not None and note:
+        report(note)
     if rows is None or (saved.adapted.task.supervised and not rows.labelled):
         raise UsageError(
             f"there is no {split} split" if rows is None else f"the {split} split has no labels",

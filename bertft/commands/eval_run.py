@@ -23,7 +23,7 @@ def score(config: EvalConfig) -> tuple[dict[str, float], str, Rows]:
             f"{config.adapter or config.run} is no run and knows no rows", where="data",
             hint="Add data=files data.validation=<file>, or another data=",
         )  # fmt: skip
-    rows = split_rows(saved, config.split)
+    rows = split_rows(saved, config.split, print)
     for note in rows.notes:
         warn(f"{rows.source}: {note}")
     if config.data is None and recorded_fingerprint(saved, config.split) not in (

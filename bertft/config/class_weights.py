@@ -13,7 +13,7 @@ from typing import Any
 
 from bertft.config.messages import Problem, suggestion
 
-__all__ = ["BALANCED", "problems"]
+__all__ = ["BALANCED", "class_key", "problems"]
 
 BALANCED = "balanced"
 _WHERE = "loss.class_weights"
@@ -45,11 +45,20 @@ def problems(asked: Any, names: Sequence[str] | None = None) -> Iterator[Problem
             )  # fmt: skip
         return
     for name in asked:
-        if str(name) not in names:
+        if class_key(name) not in names:
             yield Problem(
                 _WHERE, f"{str(name)!r} is none of the {len(names)} classes",
                 suggestion(name, names),
             )  # fmt: skip
+
+
+def class_key(name: Any) -> str:
+    """A key of YAML as the name of a class: booleans and whole numbers as JSON writes them."""
+    if isinstance(name, bool):
+        return str(name).lower()
+    if isinstance(name, float) and name.is_integer():
+        return str(int(name))
+    return str(name)
 
 
 def _is_weight(value: Any) -> bool:

@@ -46,7 +46,9 @@ class DataConfig:
         " the task's own, label or answers.",
     )
     labels: Any = setting(
-        None, "Class names in order; null: those found in train, sorted (numbers as numbers)."
+        None,
+        "Class names in order, which numbers from 0 count; or {label: name}, a name for each label"
+        " of the files; null: those found in train, sorted (numbers as numbers).",
     )
     separator: str | None = setting(
         None, "Column separator; tab: a tab; null: a comma for .csv, a tab for .tsv."

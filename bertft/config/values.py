@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,13 +13,15 @@ from omegaconf.errors import OmegaConfBaseException
 from bertft.config.messages import Problem, did_you_mean, listing
 from bertft.config.schema import Leaf
 
-__all__ = ["TYPES", "bounds_in_words", "faults", "is_deferred"]
+__all__ = ["NUMERIC", "TYPES", "bounds_in_words", "faults", "is_deferred"]
 
 TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _NODES: dict[type, Any] = {
     int: IntegerNode, float: FloatNode, bool: BooleanNode, str: StringNode
 }  # fmt: skip
 _LONGEST = 2**63
+# A class name that is a number; a leading zero marks a code (007), which is a name.
+NUMERIC = re.compile(r"[+-]?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?")
 _BOUNDS = {
     "at_least": ("at least", lambda value, bound: value >= bound),
     "above": ("above", lambda value, bound: value > bound),

@@ -9,16 +9,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bertft.config.messages import quoted
 from bertft.data.bad_rows import BadRows, Fault
-from bertft.data.labels import NO_NUMBER
+from bertft.data.labels import LABEL_LIST, NO_NUMBER
 from bertft.errors import DataError
 
 if TYPE_CHECKING:
     from bertft.data.forms.form import RowForm
 
-__all__ = ["batches_of", "check_enough", "check_labels", "drop", "table_of"]
+__all__ = [
+    "batches_of", "check_enough", "check_labels", "check_separator", "drop", "joined_names",
+    "table_of",
+]  # fmt: skip
 
 _CHUNK = 65_536
+_SEPARATORS = ("|", ";", ",", "\t", "/", "+", "&")
+_MANY = 20  # rows from which on their number is held against the number of classes
 
 
 def table_of(
@@ -78,6 +84,13 @@ def check_labels(task: str, table: pa.Table, named: bool, bad: BadRows) -> None:
             where=f"{bad.source}:{line}",
             hint="Name another column with data.label, or take data.task=classification",
         )
+    if task == "classification" and bad.counts[LABEL_LIST] > table.num_rows:
+        line, detail = next(each for each in bad.first if "list" in each[1])
+        raise DataError(
+            f"data.task=classification, but most labels are lists ({detail})",
+            where=f"{bad.source}:{line}",
+            hint="Set data.task=multi_label",
+        )
     if task != "classification" or named:
         return
     names = pc.unique(table.column("label")).drop_null().to_pylist()
@@ -87,13 +100,53 @@ def check_labels(task: str, table: pa.Table, named: bool, bad: BadRows) -> None:
             where=bad.source,
             hint="Take data.task=regression, or name the classes with data.labels",
         )
-    if table.num_rows >= 20 and len(names) > table.num_rows / 2:
+    _check_number(names, table.num_rows, bad, "Is data.label the column you mean?")
+
+
+def _check_number(names: Sequence[str], rows: int, bad: BadRows, question: str) -> None:
+    """DataError where most rows have a class of their own."""
+    if rows >= _MANY and len(names) > rows / 2:
         raise DataError(
-            f"{len(names):,} different labels in {table.num_rows:,} rows "
-            f"({', '.join(names[:3])}, …)",
+            f"{len(names):,} different labels in {rows:,} rows"
+            f" ({', '.join(map(quoted, names[:3]))}, …)",
             where=bad.source,
-            hint="Is data.label the column you mean? If so, name the classes with data.labels",
+            hint=f"{question} If so, name the classes with data.labels",
         )
+
+
+def check_separator(table: pa.Table, separator: str, bad: BadRows, notes: list[str]) -> None:
+    """DataError where ``separator`` is not the one between the labels of the rows.
+
+    That is: no row has two labels, and another separator would make fewer classes. Where some
+    rows have two, ``notes`` gets a remark instead.
+    """
+    values = table.column("label").drop_null()
+    names = pc.unique(pc.list_flatten(values)).to_pylist()
+    other = joined_names(name for name in names if separator not in name)
+    if other is not None:
+        shown = "\\t" if other[0] == "\t" else other[0]
+        what = f"names such as {other[1]} contain {shown!r}"
+        hint = f"'data.label_separator={shown}'"
+        if (pc.max(pc.list_value_length(values)).as_py() or 0) > 1:
+            notes.append(f"{what}: if it separates labels, set {hint}")
+        else:
+            raise DataError(
+                f"{len(names):,} labels, never two in one row, and {what}", where=bad.source,
+                hint=f"Set {hint}, or name the classes with data.labels if these are names",
+            )  # fmt: skip
+    question = f"Is {separator!r} the separator (data.label_separator)?"
+    _check_number(names, len(values), bad, question)
+
+
+def joined_names(names: Iterable[str]) -> tuple[str, str] | None:
+    """A separator that splits ``names`` into fewer names than there are, and such a name."""
+    known = list(names)
+    for separator in _SEPARATORS:
+        joined = [name for name in known if separator in name]
+        parts = {part.strip() for name in known for part in name.split(separator)}
+        if len(joined) > 1 and len(parts) < len(known):
+            return separator, quoted(min(joined))
+    return None
 
 
 def check_enough(form: RowForm, table: pa.Table, bad: BadRows, training: bool) -> None:

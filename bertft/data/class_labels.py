@@ -15,6 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from bertft.data.classes import listed
+from bertft.data.labels import class_name, numeric
 from bertft.data.separated import Record
 
 __all__ = ["class_names", "names_to_use", "parquet_names", "with_names"]
@@ -55,14 +57,17 @@ def parquet_names(path: Path, column: str | int) -> list[str] | None:
         return None
 
 
-def names_to_use(declared: list[str] | None, given: Sequence[Any] | None) -> list[str] | None:
+def names_to_use(declared: list[str] | None, given: Any) -> list[str] | None:
     """The declared names, unless data.labels gives other ones to the same numbers.
 
-    None: the numbers stay, as positions in data.labels.
+    None: the numbers stay, as positions in the list data.labels or keys of such a mapping.
     """
     if declared is None or given is None:
         return declared
-    return declared if {str(name) for name in given} & set(declared) else None
+    if isinstance(given, Mapping):
+        by_number = all(numeric(class_name(key) or "") is not None for key in given)
+        return None if by_number else declared
+    return declared if set(listed(given)) & set(declared) else None
 
 
 def with_names(

@@ -37,7 +37,8 @@ def open_hub(config: DataConfig, split: str, columns: Asked) -> Origin:
     wanted = [None if place is None else names[place] for place in places]
     there = [name for name in wanted if name is not None]
     label = len(columns.text) + len(columns.label) - 1
-    classes = class_names(dataset.features[wanted[label]]) if columns.label else None
+    alone = len(columns.label) == 1  # 0/1 columns have names of their own
+    classes = class_names(dataset.features[wanted[label]]) if alone else None
     use = names_to_use(classes, config.labels)
 
     def records(bad: BadRows) -> Iterator[Record]:

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
 
+from bertft.config.messages import quoted
+from bertft.config.values import NUMERIC
 from bertft.data.bad_rows import Fault
 
-__all__ = ["FORMS", "NO_NUMBER", "Form", "class_name", "in_order", "number", "zero_or_one"]
+__all__ = [
+    "FORMS", "LABEL_LIST", "NOT_BINARY", "NO_NUMBER", "Form", "class_name", "in_order", "number",
+    "numeric", "zero_or_one",
+]  # fmt: skip
 
 NO_NUMBER = "label is no number"
+NOT_BINARY = "label is not 0 or 1"
+LABEL_LIST = "label is a list"
+
+_ITEM = r"""('([^'\\]|\\.)*'|"([^"\\]|\\.)*"|[+-]?[0-9.]+|true|false|True|False)"""
+_LIST = re.compile(rf"\[\s*({_ITEM}(\s*,\s*{_ITEM})*\s*,?)?\s*\]", re.DOTALL)
+# What numpy prints has no commas.
+_LISTED = re.compile(rf"\[\s*({_ITEM}([\s,]+{_ITEM})*[\s,]*)?\]", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -39,6 +55,26 @@ def class_name(value: Any) -> str | None:
     raise Fault("label is no name", f"the label is a {type(value).__name__}, not a name or number")
 
 
+def numeric(name: str) -> Decimal | None:
+    """The number that a class name is: ``1``, ``1.0`` and ``1e0`` are equal; None for a name."""
+    return Decimal(name) if NUMERIC.fullmatch(name) else None
+
+
+def _one(value: Any) -> str | None:
+    """The name of a class. Fault for several of them, in a list or its text."""
+    if isinstance(value, (list, tuple)) or (isinstance(value, str) and _is_list(value)):
+        raise Fault(
+            LABEL_LIST,
+            f"the label {quoted(value)} is a list; lists of labels are for data.task=multi_label",
+        )
+    return class_name(value)
+
+
+def _is_list(text: str) -> bool:
+    text = text.strip()
+    return text.startswith("[") and _LISTED.fullmatch(text) is not None
+
+
 def number(value: Any) -> float | None:
     """A finite number, from a number or its text."""
     if value is None or (isinstance(value, str) and not value.strip()):
@@ -48,18 +84,35 @@ def number(value: Any) -> float | None:
     except (TypeError, ValueError, OverflowError):
         result = math.nan
     if not math.isfinite(result):
-        raise Fault(NO_NUMBER, f"the label {_short(value)} is not a finite number")
+        raise Fault(NO_NUMBER, f"the label {quoted(value)} is not a finite number")
     return result
 
 
 def _several(fields: Sequence[Any], separator: str) -> list[str] | None:
-    """Names joined by ``separator``, or a JSON list of them; an empty one is a row with none."""
+    """Names joined by ``separator``, or a list of them, maybe as text; empty: a row with none.
+
+    A repeated name stays: lists of 0 and 1 are recognised by all rows together.
+    """
     value = fields[0]
     if value is None:
         return None
+    if isinstance(value, str) and _is_list(value):
+        value = _read_list(value.strip())
     parts = value if isinstance(value, (list, tuple)) else str(value).split(separator)
-    names = [name for part in parts if (name := class_name(part)) is not None]
-    return list(dict.fromkeys(names))
+    return [name for part in parts if (name := class_name(part)) is not None]
+
+
+def _read_list(text: str) -> list[Any]:
+    """A list in JSON's or Python's notation."""
+    if _LIST.fullmatch(text):
+        for read in (json.loads, ast.literal_eval):
+            try:
+                return list(read(text))
+            except (ValueError, SyntaxError):
+                continue
+    raise Fault(
+        LABEL_LIST, f'the label {quoted(text)} is no list that can be read; write ["a", "b"]'
+    )
 
 
 def zero_or_one(value: Any) -> bool:
@@ -69,16 +122,11 @@ def zero_or_one(value: Any) -> bool:
         return True
     if text in ("0", "0.0", "false"):
         return False
-    raise Fault("label is not 0 or 1", f"the label {_short(value)} is not 0 or 1")
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}…"
+    raise Fault(NOT_BINARY, f"the label {quoted(value)} is not 0 or 1")
 
 
 FORMS = {
-    "classification": Form(pa.string(), lambda fields, _: class_name(fields[0])),
+    "classification": Form(pa.string(), lambda fields, _: _one(fields[0])),
     "regression": Form(pa.float64(), lambda fields, _: number(fields[0])),
     "multi_label": Form(pa.list_(pa.string()), _several),
 }

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bertft.data.classes import mapping_note
 from bertft.data.forms.form import RowForm
 from bertft.data.rows import Rows
 from bertft.data.sources import Splits
@@ -47,13 +48,17 @@ class SplitReport:
 
 @dataclass
 class DataReport:
-    """``overlap``: validation rows whose texts also stand in train; None without both splits."""
+    """``overlap``: validation rows whose texts also stand in train; None without both splits.
+
+    ``mapping``: label of a file → class, for every label that was read as another text.
+    """
 
     splits: dict[str, SplitReport]
     overlap: int | None
     cut: bool = False
     classes: list[str] | None = None
     notes: list[str] = field(default_factory=list)
+    mapping: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -76,6 +81,7 @@ def describe(splits: Splits, features: Mapping[str, FeatureTable]) -> DataReport
         splits.cut,
         splits.labels,
         [*splits.form.notes(), *notes],
+        dict(splits.form.mapping),
     )
 
 
@@ -139,7 +145,7 @@ def table(report: DataReport) -> Table:
             _labels(split.labels, report.classes),
             ", ".join(f"{count:,} × {reason}" for reason, count in split.skipped.items()) or "0",
         )
-    told = list(report.notes)
+    told = [*report.notes, *filter(None, [mapping_note(report.mapping)])]
     told += [f"{split.source}: {note}" for split in report.splits.values() for note in split.notes]
     if report.overlap:
         rows = report.splits["validation"].rows if "validation" in report.splits else 0

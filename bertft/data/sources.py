@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -64,13 +65,17 @@ class Splits:
         return [(name, rows) for name, rows in pairs if rows is not None]
 
 
-def load(config: DataConfig, need: Sequence[str] = SPLITS) -> Splits:
+def load(
+    config: DataConfig, need: Sequence[str] = SPLITS, model_classes: list[str] | None = None
+) -> Splits:
     """The splits named in ``need``, as ``config`` describes them; those it has not are None.
 
-    Classes are data.labels, else the source's own, else those of train (of the first split
-    read where train is neither needed nor given). Raises DataError, UsageError, EnvironmentFailed.
+    Classes are ``model_classes`` (those of a model to be scored), else data.labels, else the
+    source's own, else those of train (of the first split read where train is neither needed nor
+    given). Raises DataError, UsageError, EnvironmentFailed.
     """
     form = form_of(config)
+    form.model_classes = model_classes
     origins = {name: _open(config, name, form) for name in _to_read(config, need, form)}
     first = next(iter(origins), None)
     if first is None:
@@ -79,8 +84,8 @@ def load(config: DataConfig, need: Sequence[str] = SPLITS) -> Splits:
         )
     parts = {name: _Part.read(origin, form, name, config) for name, origin in origins.items()}
     own = origins[first].classes
-    named = config.labels if isinstance(config.labels, (list, tuple)) else ()
-    given = [str(label) for label in (*named, *(own or ()))]
+    named = config.labels if isinstance(config.labels, (list, tuple, dict)) else ()
+    given = [str(label) for label in (*named, *(own or ()), *(model_classes or ()))]
     for name, part in parts.items():
         others = parts["train"].labels() if name != "train" and "train" in parts else []
         part.settle_missing([*given, *others])
@@ -89,7 +94,7 @@ def load(config: DataConfig, need: Sequence[str] = SPLITS) -> Splits:
         part.table = form.settle(part.table, own, part.bad)
     names = form.class_names(parts[first].table, own)
     for part in parts.values():
-        part.settle_labels(names)
+        part.settle_labels(names, config.labels)
     settle([part.bad for part in parts.values()], config.on_bad_row)
     for name, part in parts.items():
         check_enough(form, part.table, part.bad, training=name == "train")
@@ -177,9 +182,12 @@ class _Part:
         else:
             raise DataError("no row has a label", where=self.origin.source, hint=self.form.advice)
 
-    def settle_labels(self, names: Sequence[str] | None) -> None:
+    def settle_labels(self, names: Sequence[str] | None, labels: Any) -> None:
         if names is not None and "label" in self.table.column_names:
-            self.table, faulty = classes.renamed(self.table, names)
+            self.table, faulty = classes.renamed(
+                self.table, names, labels, source=self.origin.source,
+                training=self.name == "train", applied=self.form.mapping,
+            )  # fmt: skip
             self.table = drop(self.table, faulty, self.bad)
 
     def rows(self) -> Rows:
@@ -198,7 +206,8 @@ def _to_read(config: DataConfig, need: Sequence[str], form: RowForm) -> list[str
     wanted = set(need) & given
     if "validation" in need and "validation" not in given:
         wanted.add("train")
-    if config.labels is None and form.classes and "train" in given:
+    known = config.labels is not None or form.model_classes is not None
+    if not known and form.classes and "train" in given:
         wanted.add("train")
     if "train" in wanted and "train" not in given:
         raise UsageError(

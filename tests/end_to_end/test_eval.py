@@ -75,8 +75,13 @@ def test_classes_are_the_model_s_in_its_order(trained, place):
     run = trained("classification", "method=lora")
     write_csv(place / "numbers.csv", ("text", "label"), [("good film", 1), ("bad film", 0)])
     write_csv(place / "names.csv", ("text", "label"), [("good film", "pos"), ("bad film", "neg")])
-    by_number = scores(f"run={run}", "data.validation=numbers.csv")
-    assert by_number == scores(f"run={run}", "data.validation=names.csv")
+    said = say("eval", f"run={run}", "data.validation=numbers.csv")
+    assert said.refused and "nothing says which class a number is" in said.err
+    by_name = scores(f"run={run}", "data.validation=names.csv")
+    words = (f"run={run}", "data.validation=numbers.csv")
+    assert scores(*words, "data.labels=[neg,pos]") == by_name
+    assert scores(*words, "data.labels=[pos,neg]")["loss"] != by_name["loss"]
+    assert scores(*words, "data.labels={1: pos, 0: neg}") == by_name
     write_csv(place / "one.csv", ("text", "label"), [("good film", "pos")])
     assert scores(f"run={run}", "data.validation=one.csv")["loss"] > 0
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from bertft.config import class_weights
+from bertft.config.class_weights import class_key
 from bertft.config.messages import Problem
 from bertft.config.rules.get import Get, default
 
@@ -40,7 +42,8 @@ def _soft_alone(get: Get) -> bool:
 
 def _weights(get: Get) -> Iterator[Problem]:
     labels = get("data.labels")
-    names = [str(each) for each in labels] if isinstance(labels, list) else None
+    listed = labels.values() if isinstance(labels, dict) else labels
+    names = list(map(class_key, listed)) if isinstance(labels, (list, dict)) else None
     yield from class_weights.problems(get("loss.class_weights"), names)
 
 
@@ -62,11 +65,18 @@ def _threshold(get: Get) -> Iterator[Problem]:
             "tune_threshold", f"means nothing for task={task}",
             "Leave it out: it is for two classes, or multi_label",
         )  # fmt: skip
-    elif task == "classification" and isinstance(labels, list) and len(labels) != 2:
+    elif task == "classification" and labels and (count := _count(labels)) not in (None, 2):
         yield Problem(
-            "tune_threshold", f"means nothing for {len(labels)} classes, of which the likeliest"
+            "tune_threshold", f"means nothing for {count} classes, of which the likeliest"
             " is given", "Leave it out: it is for two classes, or multi_label",
         )  # fmt: skip
+
+
+def _count(labels: Any) -> int | None:
+    """How many classes data.labels names."""
+    if isinstance(labels, dict):
+        return len({class_key(each) for each in labels.values()})
+    return len(labels) if isinstance(labels, list) else None
 
 
 RULES = (_loss, _weights, _temperature, _threshold)

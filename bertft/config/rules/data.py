@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 from bertft.config.messages import Problem
 from bertft.config.paths import missing_file
 from bertft.config.rules.get import Get, default
+from bertft.config.values import NUMERIC
 
 __all__ = ["RULES", "files_there", "text_of_predict", "training_file"]
 
@@ -89,10 +91,35 @@ def _columns(get: Get) -> Iterator[Problem]:
         return
     if task in _WITHOUT_CLASSES:
         yield Problem("data.labels", f"means nothing for task={task}, which has no classes")
-    elif not isinstance(labels, list):
-        yield Problem("data.labels", f"{labels!r} is no list", "As in [negative,positive]")
-    elif len({str(each) for each in labels}) < len(labels):
-        yield Problem("data.labels", f"a name stands twice in {labels}", "Name each class once")
+    else:
+        yield from _labels("data.labels", labels)
+
+
+def _labels(where: str, labels: Any) -> Iterator[Problem]:
+    """Class names as a list, or as a mapping from the labels of the files."""
+    if not isinstance(labels, (list, dict)) or not labels:
+        yield Problem(
+            where, f"{labels!r} is not a list of names",
+            "As in [negative,positive], or {1: negative, 2: positive} to map labels to names",
+        )  # fmt: skip
+        return
+    names = labels if isinstance(labels, list) else [*labels, *labels.values()]
+    wrong = [each for each in names if each is None or isinstance(each, (list, dict))]
+    if wrong or "" in names:
+        yield Problem(where, f"{wrong[0] if wrong else ''!r} is not a class name", "Give a text")
+    elif isinstance(labels, list) and len({_key(each) for each in labels}) < len(labels):
+        yield Problem(
+            where, f"one class is listed twice in {labels} (1 and 1.0 are equal)",
+            "Name each class once",
+        )  # fmt: skip
+
+
+def _key(name: Any) -> Any:
+    """What two names of one class have in common."""
+    if isinstance(name, bool):
+        return str(name).lower()
+    text = str(name).strip()
+    return Decimal(text) if NUMERIC.fullmatch(text) else text
 
 
 def _of_a_task(get: Get) -> Iterator[Problem]:

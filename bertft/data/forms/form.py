@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -36,6 +37,8 @@ class RowForm(ABC):
     advice: ClassVar[str] = "Is data.label the column you mean?"  # where there are no labels
 
     classes: bool = False  # whether a label is the name of a class, or several
+    # The classes of a model that is already trained, in the order of its logits.
+    model_classes: list[str] | None = None
     columns: Asked
     schema: Sequence[tuple[str, pa.DataType]]
 
@@ -62,6 +65,11 @@ class RowForm(ABC):
     def notes(self) -> list[str]:
         """What reading the rows has found out about them, to be told before training."""
         return []
+
+    @cached_property
+    def mapping(self) -> dict[str, str]:
+        """Label of a file → class, for every label that was read as another text."""
+        return {}
 
     def class_names(self, table: pa.Table, own: list[str] | None) -> list[str] | None:
         """The classes in order, given the first split and the source's ``own``; None: none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -13,12 +13,12 @@ from bertft.config.data import DataConfig
 from bertft.data import classes
 from bertft.data.bad_rows import BadRows
 from bertft.data.cells import clean, text
-from bertft.data.checks import check_labels
+from bertft.data.checks import check_labels, check_separator, joined_names
 from bertft.data.columns import Asked, label_names, text_names
 from bertft.data.forms.form import RowForm
 from bertft.data.labels import FORMS, class_name, zero_or_one
 from bertft.data.labels import Form as LabelForm
-from bertft.errors import UsageError
+from bertft.errors import DataError, UsageError
 
 __all__ = ["Form"]
 
@@ -31,6 +31,7 @@ class Form(RowForm):
     def __init__(self, config: DataConfig, labelled: bool) -> None:
         self.config = config
         self.classes = config.task != "regression"
+        self._notes: list[str] = []
         names = text_names(config, ("text",))
         if len(names) not in (1, 2):
             raise UsageError(
@@ -62,15 +63,56 @@ class Form(RowForm):
     def class_names(self, table: pa.Table, own: list[str] | None) -> list[str] | None:
         if not self.classes:
             return None
+        if self.model_classes is not None:
+            return self.model_classes
         if self._by_column:
             return self._column_names()
         if self.config.labels is not None:
-            return [class_name(name) or "" for name in self.config.labels]
+            return classes.listed(self.config.labels)
         return own if own is not None else classes.found(table)
+
+    def settle(self, table: pa.Table, own: list[str] | None, bad: BadRows) -> pa.Table:
+        """Of several labels: lists of 0 and 1 by name, and each name once."""
+        column = "label" in table.column_names and table.num_rows
+        if not column or self.config.task != "multi_label" or self._by_column:
+            return table
+        places = classes.multi_hot(table)
+        if places is None:
+            return classes.without_repeats(table)
+        labels = self.config.labels
+        if not isinstance(labels, Sequence):
+            raise DataError(
+                f"each label is a list of {places} values 0 or 1, and nothing names the classes",
+                where=bad.source,
+                hint=f"Name them in the order of the list: data.labels with {places} names",
+            )
+        names = classes.listed(labels)
+        if len(names) != places:
+            raise DataError(
+                f"each label is a list of {places} values 0 or 1; data.labels lists {len(names)}"
+                " names", where=bad.source, hint=f"List {places} names in the order of the list",
+            )  # fmt: skip
+        self.mapping.update({f"place {number}": name for number, name in enumerate(names)})
+        return classes.named_places(table, names)
+
+    def notes(self) -> list[str]:
+        return self._notes
 
     def judge(self, table: pa.Table, own: list[str] | None, bad: BadRows) -> None:
         named = self.config.labels is not None or own is not None or self._by_column
+        named = named or self.model_classes is not None
         check_labels(self.config.task, table, named, bad)
+        if named or not self.classes or not table.num_rows:
+            return
+        if self.config.task == "multi_label":
+            check_separator(table, self.config.label_separator, bad, self._notes)
+        else:
+            joined = joined_names(classes.found(table))
+            if joined is not None:
+                self._notes.append(
+                    f"names such as {joined[1]} contain {joined[0]!r}: rows with several labels"
+                    f" need data.task=multi_label 'data.label_separator={joined[0]}'"
+                )
 
     def stratified(self) -> bool:
         return self.config.task == "classification"
@@ -104,6 +146,16 @@ class Form(RowForm):
 
     def _label_form(self) -> LabelForm:
         form = FORMS[self.config.task]
+        if self.config.task == "classification" and self.config.labels is not None:
+            listed = set(classes.listed(self.config.labels))
+
+            def parse(fields: Sequence[Any], separator: str) -> Any:
+                # A name that looks like a list is a name where data.labels has it.
+                field = fields[0]
+                named = isinstance(field, str) and field.strip() in listed
+                return class_name(field) if named else form.parse(fields, separator)
+
+            return dataclasses.replace(form, parse=parse)
         if not self._by_column:
             return form
         names = self._column_names()
@@ -116,7 +168,12 @@ class Form(RowForm):
 
     def _column_names(self) -> list[str]:
         """Class names of a list of 0/1 columns: data.labels, else the columns themselves."""
-        names = [str(name) for name in self.config.labels or self.config.label]
+        if isinstance(self.config.labels, Mapping):
+            raise UsageError(
+                "a mapping does not name columns", where="data.labels",
+                hint="Name each column of data.label once, in its order",
+            )  # fmt: skip
+        names = [class_name(name) or "" for name in self.config.labels or self.config.label]
         if len(names) != len(self.config.label):
             raise UsageError(
                 f"{len(names)} names for {len(self.config.label)} columns", where="data.labels",

@@ -87,7 +87,9 @@ class Form(RowForm):
             return table
         names = self._names(own)
         if names is not None:
-            table, faulty = classes.renamed(table, names)
+            table, faulty = classes.renamed(
+                table, names, self.named, source=bad.source, applied=self.mapping
+            )
             table = drop(table, faulty, bad)
         pieces = [table.slice(start, _ROWS) for start in range(0, max(1, table.num_rows), _ROWS)]
         if self.scheme is None:
@@ -112,8 +114,10 @@ class Form(RowForm):
         return [*named, *(tag for tag in tags if tag not in named)]
 
     def _names(self, own: list[str] | None) -> list[str] | None:
-        """The classes that the configuration or the source names."""
-        return own if self.named is None else [class_name(name) or "" for name in self.named]
+        """The classes that the model, the configuration or the source names."""
+        if self.model_classes is not None:
+            return self.model_classes
+        return own if self.named is None else classes.listed(self.named)
 
     def nothing_to_learn(self, table: pa.Table) -> str:
         return "" if set(classes.found(table)) - {OUTSIDE} else "no word has a tag but O"

@@ -1,0 +1,220 @@
+"""A label means what the file says: by name or number, by position only where the user says so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bertft.config.data import DataConfig
+from bertft.data.sources import Splits, load
+from bertft.errors import DataError
+
+
+def write(path: Path, labels) -> str:
+    rows = [{"text": f"text {row}", "label": label} for row, label in enumerate(labels)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return str(path)
+
+
+def read(
+    folder: Path, train, validation, task="classification", classes=None, **settings
+) -> Splits:
+    config = DataConfig(
+        name="x", task=task, train=write(folder / "train.jsonl", train),
+        validation=write(folder / "dev.jsonl", validation), **settings,
+    )  # fmt: skip
+    return load(config, model_classes=classes)
+
+
+def labels(splits: Splits) -> tuple[list, list]:
+    return splits.train.column("label"), splits.validation.column("label")
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "expected"),
+    [
+        (["1.0", "2.0"], ["1", "2", 1.0], ["1.0", "2.0", "1.0"]),
+        ([1, 2], ["1.0", "2e0", "+1"], ["1", "2", "1"]),
+        (["0.50", "1"], [0.5, True and 1], ["0.50", "1"]),
+        (["007", "7"], ["7", "007"], ["7", "007"]),  # a leading zero marks a code
+        ([-1, 1], ["-1.0", "+1"], ["-1", "1"]),
+    ],
+)
+def test_a_number_is_the_class_of_the_same_number(tmp_path, train, validation, expected):
+    assert labels(read(tmp_path, train, validation)) == ([str(each) for each in train], expected)
+
+
+def test_spellings_of_one_number_are_one_class(tmp_path):
+    splits = read(tmp_path, ["1.0", "2", "1"], ["2.00"])
+    assert splits.labels == ["1", "2"]
+    assert labels(splits) == (["1", "2", "1"], ["2"])
+    assert splits.form.mapping == {"1.0": "1", "2.00": "2"}
+
+
+def test_an_unknown_number_is_an_unknown_label(tmp_path):
+    with pytest.raises(DataError, match=r"dev.jsonl:2: the label '0' is none of '1.0', '2.0'"):
+        read(tmp_path, ["1.0", "2.0"], ["1", "0"])
+    with pytest.raises(DataError, match=r"the label 'positve'.*did you mean 'positive'"):
+        read(tmp_path, ["positive", "negative"], ["positive", "positve"])
+
+
+def test_names_and_numbers_are_not_matched_by_guess(tmp_path):
+    names = ["entailment", "neutral", "contradiction"]
+    with pytest.raises(DataError, match=r"numbers '0', '1', '2', the classes are 'contradiction'"):
+        read(tmp_path, names, [0, 1, 2])
+    with pytest.raises(DataError, match=r"nothing says which class a number is"):
+        read(tmp_path, names, [0, 1, 2], on_bad_row="skip")
+    with pytest.raises(DataError, match=r"the classes are the numbers '0', '1', '2'"):
+        read(tmp_path, [0, 1, 2], names, on_bad_row="skip")
+    splits = read(tmp_path, names, [0, 1, 2], labels=names)
+    assert labels(splits) == (names, names)
+    assert labels(read(tmp_path, [0, 1, 2], names, labels=names)) == (names, names)
+
+
+def test_a_mapping_of_numbers_is_reported(tmp_path):
+    splits = read(tmp_path, [0, 1], ["no", "yes"], labels=["no", "yes"])
+    assert splits.form.mapping == {"0": "no", "1": "yes"}
+
+
+@pytest.mark.parametrize("numbers", [[1, 2, 3, 4], [1, 2, 3]])
+def test_numbers_from_1_are_not_shifted(tmp_path, numbers):
+    names = ["World", "Sports", "Business", "Tech"]
+    with pytest.raises(DataError, match=r"Map each number to its name.*1: World"):
+        read(tmp_path, numbers, numbers, labels=names, on_bad_row="skip")
+    mapping = dict(enumerate(names, start=1))
+    splits = read(tmp_path, numbers, ["1.0", "3"], labels=mapping)
+    assert splits.labels == names
+    assert labels(splits) == ([mapping[each] for each in numbers], ["World", "Business"])
+
+
+def test_a_mapping_may_join_classes(tmp_path):
+    splits = read(tmp_path, ["1", "2", "3"], [3], labels={1: "low", 2: "low", "3": "high"})
+    assert splits.labels == ["low", "high"]
+    assert labels(splits) == (["low", "low", "high"], ["high"])
+    with pytest.raises(DataError, match=r"the label '4' is none of 'low', 'high'"):
+        read(tmp_path, ["1", "2", "3"], [4], labels={1: "low", 2: "low", 3: "high"})
+
+
+def test_a_missing_label_is_not_the_last_class(tmp_path):
+    splits = read(tmp_path, [0, 1, 2], [0, -1, 2], labels=["a", "b", "c"], on_bad_row="skip")
+    assert labels(splits)[1] == ["a", "c"]
+
+
+def test_rows_of_a_trained_model_have_its_classes_in_its_order(tmp_path):
+    model = ["contradiction", "entailment", "neutral"]
+    given = ["entailment", "neutral", "contradiction"]
+    with pytest.raises(DataError, match=r"nothing says which class a number is"):
+        read(tmp_path, [0, 1], [0], classes=model)
+    splits = read(tmp_path, [0, 1, 2], [2], classes=model, labels=given)
+    assert splits.labels == model
+    assert labels(splits) == (given, ["contradiction"])
+    placeholders = ["LABEL_0", "LABEL_1"]  # which are positions by what transformers means
+    assert labels(read(tmp_path, [0, 1], [1], classes=placeholders))[1] == ["LABEL_1"]
+    with pytest.raises(DataError, match=r"name the model's classes with data.labels"):
+        read(tmp_path, ["neg", "pos"], ["neg"], classes=placeholders)
+
+
+def test_columns_of_labels_are_matched_by_name(tmp_path):
+    path = tmp_path / "dev.jsonl"
+    path.write_text('{"text": "x", "loud": 1, "rude": 0}')
+    config = DataConfig(name="x", task="multi_label", validation=str(path), label=["loud", "rude"])
+    rows = load(config, ("validation",), model_classes=["rude", "loud"]).validation
+    assert rows.column("label") == [["loud"]]
+
+
+@pytest.mark.parametrize("label", ["['sport', 'politics']", '["sport"]', "[0, 1, 1]", ["sport"]])
+def test_a_list_is_no_class(tmp_path, label):
+    with pytest.raises(DataError, match=r"most labels are lists .*Set data.task=multi_label"):
+        read(tmp_path, [label] * 3, [label], on_bad_row="skip")
+    with pytest.raises(DataError, match=r"train.jsonl:3: the label .* is a list"):
+        read(tmp_path, ["a", "b", label], ["a"])
+
+
+def test_what_looks_like_a_list_may_be_a_name(tmp_path):
+    assert read(tmp_path, ["[1]", "b"], ["b"], labels=["[1]", "b"]).labels == ["[1]", "b"]
+    assert read(tmp_path, ["[PER]", "[LOC]"], ["[PER]"]).labels == ["[LOC]", "[PER]"]
+
+
+@pytest.mark.parametrize(
+    "train",
+    [
+        ["['b', 'a']", '["c"]', "[]"],
+        [["b", "a"], ["c"], []],
+        ["b|a", "c", ""],
+    ],
+)
+def test_lists_of_labels_as_text_are_lists(tmp_path, train):
+    splits = read(tmp_path, train, ["['a', 'a']"], "multi_label")
+    assert splits.labels == ["a", "b", "c"]
+    assert labels(splits) == ([["b", "a"], ["c"], []], [["a"]])
+
+
+@pytest.mark.parametrize("label", ["['a' 'b']", "[0 1 1]"])
+def test_a_list_without_commas_is_not_guessed(tmp_path, label):
+    with pytest.raises(DataError, match=r"no list that can be read"):
+        read(tmp_path, ["a|b", label], ["a"], "multi_label")
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [[1, 0, 1], [0, 0, 0], [0, 1, 0]],
+        ["[1, 0, 1]", "[0, 0, 0]", "[0, 1, 0]"],
+        ["1|0|1", "0|0|0", "0|1|0"],
+        [[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [False, True, False]],
+    ],
+)
+def test_lists_of_0_and_1_are_places(tmp_path, rows):
+    with pytest.raises(DataError, match=r"a list of 3 values 0 or 1, and nothing"):
+        read(tmp_path, rows, rows, "multi_label")
+    splits = read(tmp_path, rows, rows, "multi_label", labels=["a", "b", "c"])
+    assert labels(splits)[0] == [["a", "c"], [], ["b"]] == labels(splits)[1]
+    assert splits.form.mapping["place 0"] == "a"
+    with pytest.raises(DataError, match=r"data.labels lists 2 names"):
+        read(tmp_path, rows, rows, "multi_label", labels=["a", "b"])
+
+
+def test_two_places_are_two_places(tmp_path):
+    with pytest.raises(DataError, match=r"a list of 2 values 0 or 1"):
+        read(tmp_path, [[1, 0], [0, 1]], [[1, 0]], "multi_label")
+
+
+def test_lists_of_class_numbers_are_none(tmp_path):
+    splits = read(tmp_path, [[0], [1, 2], [2]], [[1]], "multi_label", labels=["a", "b", "c"])
+    assert labels(splits) == ([["a"], ["b", "c"], ["c"]], [["b"]])
+
+
+def test_a_wrong_separator_is_noticed(tmp_path):
+    rows = ["a;b", "b;c", "a;c", "a", "b;a"]
+    with pytest.raises(DataError, match=r"never two in one row.*'data.label_separator=;'"):
+        read(tmp_path, rows, rows, "multi_label")
+    assert read(tmp_path, rows, rows, "multi_label", label_separator=";").labels == ["a", "b", "c"]
+    names = ["a", "a;b", "a;c", "b;a", "b;c"]
+    assert read(tmp_path, rows, rows, "multi_label", labels=names).labels == names
+    some = read(tmp_path, [*rows, "c|d"], rows, "multi_label")
+    assert any("label_separator=;" in note for note in some.form.notes())
+
+
+def test_names_with_commas_are_no_wrong_separator(tmp_path):
+    names = ["Food, drink", "Arts, culture", "Sport"]
+    splits = read(tmp_path, [*names, "Sport|Food, drink"], names, "multi_label")
+    assert splits.labels == sorted(names) and splits.form.notes() == []
+
+
+def test_many_labels_in_as_many_rows_are_refused(tmp_path):
+    rows = [f"label {row}#other {row}" for row in range(30)]
+    with pytest.raises(DataError, match=r"30 different labels in 30 rows.*label_separator"):
+        read(tmp_path, rows, rows[:2], "multi_label")
+
+
+def test_several_labels_under_classification_are_remarked(tmp_path):
+    splits = read(tmp_path, ["a|b", "b|c", "a|c", "b|a", "c"], ["c"])
+    assert ["data.task=multi_label" in note for note in splits.form.notes()] == [True]
+
+
+def test_a_long_label_is_shortened_in_messages(tmp_path):
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, ["x" * 5000, "y" * 5000], ["z" * 5000])
+    assert len(str(caught.value)) < 1000
