@@ -9,7 +9,8 @@
     ├── SweepFailed                5   some jobs of a sweep failed
     └── Stopped                    130 or 143, by SIGINT or SIGTERM, a checkpoint saved
 
-An error says what went wrong, where, the nearest valid thing, and what to do next.
+An error says what went wrong, where, the nearest valid thing, and what to do next. Whatever values
+it quotes, its text is bounded (``bounded``).
 Whatever else escapes is a bug of ours: status 1 and a traceback.
 """
 
@@ -27,7 +28,30 @@ __all__ = [
     "Stopped",
     "SweepFailed",
     "UsageError",
+    "bounded",
 ]
+
+_LONGEST_LINE = 1_000
+_MOST_LINES = 100
+
+
+def bounded(text: str) -> str:
+    """``text`` with the end of a very long line, and very many lines, left out and counted.
+
+    A message quotes names and values from files and command lines, whose length has no limit.
+    """
+    if len(text) <= _LONGEST_LINE:
+        return text
+    lines = text.split("\n")
+    shown = [
+        line
+        if len(line) <= _LONGEST_LINE
+        else f"{line[:_LONGEST_LINE]}… ({len(line) - _LONGEST_LINE:,} more characters)"
+        for line in lines[:_MOST_LINES]
+    ]
+    if len(lines) > _MOST_LINES:
+        shown.append(f"… ({len(lines) - _MOST_LINES:,} more lines)")
+    return "\n".join(shown)
 
 
 class BertftError(Exception):
@@ -40,8 +64,9 @@ class BertftError(Exception):
         self.what, self.where, self.hint = what, where, hint
 
     def __str__(self) -> str:
-        line = f"{self.where}: {self.what}" if self.where else self.what
-        return f"{line}. {self.hint}" if self.hint else line
+        what = bounded(self.what)
+        line = f"{bounded(self.where)}: {what}" if self.where else what
+        return f"{line}. {bounded(self.hint)}" if self.hint else line
 
     def __reduce__(self) -> tuple[Any, ...]:  # launchers send errors between processes
         return _rebuild, (type(self), self.what, self.where, self.hint)

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from bertft.config.data import DataConfig
+from bertft.config.messages import invalid_entry
 from bertft.config.model import ModelConfig
 from bertft.errors import DataError, EnvironmentFailed, UsageError
 from bertft.methods.low_rank.peft_form import check_kind, own_name
@@ -219,7 +220,7 @@ def _facts(file: Path) -> dict[str, Any]:
     }
     for name, is_right in right.items():
         if not is_right:
-            raise DataError(f"its {name} cannot be", where=str(file))
+            raise DataError(invalid_entry(name, content.get(name)), where=str(file))
     return {"labels": None, "max_length": None, **content}
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from bertft.assembly.adapted import Adapted
 from bertft.config.commands import TrainConfig
+from bertft.config.messages import invalid_entry
 from bertft.data.table import FeatureTable
 from bertft.errors import DataError
 from bertft.runs.folder import RunFolder
@@ -120,9 +121,7 @@ def recorded(run: RunFolder, step: int | None = None) -> dict[str, Any] | None:
         return None
     told = read_object(run.metrics).get("calibration")
     if told is not None and not _is_calibration(told):
-        raise DataError(
-            "its calibration cannot be", where=str(run.metrics), hint="Was it edited or cut short?"
-        )
+        raise DataError(invalid_entry("calibration", told), where=str(run.metrics))
     run.check_seal(run.metrics)  # what is in it, or is not, decides answers
     return told if told is not None and step in (None, told["step"]) else None
 

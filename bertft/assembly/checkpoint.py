@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bertft.assembly import tokenizer_files
 from bertft.assembly.adapted import Adapted
+from bertft.config.messages import invalid_entry
 from bertft.errors import DataError
 from bertft.methods import trained_tensors
 from bertft.runs.atomic import write_json
@@ -80,7 +81,8 @@ def read_facts(folder: Path) -> Facts:
     }
     for name, is_right in right.items():
         if not is_right:
-            raise DataError(f"its {name} cannot be", where=str(folder / _FACTS))
+            what = invalid_entry(name, getattr(facts, name))
+            raise DataError(what, where=str(folder / _FACTS))
     return facts
 
 

@@ -17,6 +17,7 @@ from bertft.assembly.adapted import Adapted
 from bertft.assembly.base import describe
 from bertft.config.commands import TrainConfig
 from bertft.config.data import DataConfig
+from bertft.config.messages import invalid_entry
 from bertft.data.report import DataReport
 from bertft.errors import DataError
 from bertft.runs.folder import RunFolder
@@ -63,9 +64,7 @@ def read_manifest(run: RunFolder) -> dict[str, Any]:
     told = run.read_manifest()
     for name, fits in _FORM.items():
         if not fits(told.get(name)):
-            raise DataError(
-                f"its {name} cannot be", where=str(run.manifest), hint="Was it edited or cut short?"
-            )
+            raise DataError(invalid_entry(name, told.get(name)), where=str(run.manifest))
     return told
 
 

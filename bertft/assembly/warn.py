@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 
+from bertft.errors import bounded
+
 __all__ = ["warn"]
 
 
 def warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {bounded(message)}", file=sys.stderr)

@@ -26,6 +26,8 @@ from bertft.config.values import faults
 
 __all__ = ["File", "check_file", "check_whole", "check_word"]
 
+_MEANT_FIRST = ("trainer", "data")
+
 
 @dataclass(frozen=True)
 class File:
@@ -164,7 +166,8 @@ def _unknown(root: Node, parent: Node, key: str) -> Problem:
         ends: dict[str, str] = {}
         for leaf in leaves(root):
             name = leaf.path.rpartition(".")[2]
-            if name not in ends or leaf.path.startswith("trainer."):
+            rank = _rank(leaf.path)
+            if name not in ends or rank < _rank(ends[name]):
                 ends[name] = leaf.path
         # One exact name elsewhere beats one that is only like it here.
         elsewhere = ends.get(last) or (ends.get(nearest(last, ends) or "") if not close else None)
@@ -175,6 +178,12 @@ def _unknown(root: Node, parent: Node, key: str) -> Problem:
         return Problem(key, "unknown setting", f"Did you mean '{prefix}{close}{rest}'?")
     hint = did_you_mean(wrong, parent.children)
     return Problem(key, "unknown setting", f"There {hint.replace('one of', 'are', 1)}")
+
+
+def _rank(path: str) -> int:
+    """Where several groups have a setting of one name, the one that is meant most often."""
+    group = path.partition(".")[0]
+    return _MEANT_FIRST.index(group) if group in _MEANT_FIRST else len(_MEANT_FIRST)
 
 
 def _flat(root: Node, content: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

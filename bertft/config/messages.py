@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from bertft.errors import UsageError
 
 __all__ = [
-    "Problem", "did_you_mean", "listing", "nearest", "quoted", "shortened", "suggestion",
-    "together", "usage_error",
+    "Problem", "did_you_mean", "invalid_entry", "listing", "nearest", "quoted", "shortened",
+    "suggestion", "together", "usage_error",
 ]  # fmt: skip
 
 _CUTOFF = 0.6  # difflib's own default: one slip in a short word, two in a long one
@@ -88,6 +88,11 @@ def shortened(text: str, longest: int = _LONGEST_NAME) -> str:
     if len(text) <= longest:
         return text
     return f"{text[:longest]}… ({len(text) - longest:,} more characters)"
+
+
+def invalid_entry(name: str, value: object) -> str:
+    """What is wrong with an entry of a file that bertft wrote and somebody may have changed."""
+    return f"invalid value for '{name}' (got {quoted(value)}); the file may be damaged"
 
 
 def quoted(value: object, longest: int = _LONGEST_NAME) -> str:

@@ -14,11 +14,21 @@ def missing_file(name: str, setting: str) -> Problem | None:
     path, where = Path(name).expanduser(), f"{setting}={name}"
     if path.is_file():
         return None
+    if name.startswith("[") or ("," in name and all(map(_is_file, name.split(",")))):
+        several = name.strip("[]").replace(" ", "")
+        return Problem(
+            where, "several files, where one is read per split",
+            f"Join them into one file, or compare them in a sweep: -m {setting}={several}",
+        )  # fmt: skip
     if path.is_dir():
         return Problem(where, "is a folder, not a file", _nearest(path.name, path))
     if path.parent.is_dir():
         return Problem(where, "there is no such file", _nearest(path.name, path.parent))
     return Problem(where, f"there is no folder {path.parent}", f"Paths are taken from {Path.cwd()}")
+
+
+def _is_file(name: str) -> bool:
+    return Path(name.strip()).expanduser().is_file()
 
 
 def _nearest(name: str, folder: Path) -> str:

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 
-from bertft.errors import DataError
+from bertft.errors import DataError, bounded
 
 __all__ = ["UNDECODABLE", "BadRows", "Fault", "place", "settle"]
 
@@ -63,7 +63,7 @@ class BadRows:
         if fault.hint is not None:
             self.hints.setdefault(fault.reason, fault.hint)
         if len(self.first) < _SHOWN or line < self.first[-1][0]:
-            bisect.insort(self.first, (line, fault.detail))
+            bisect.insort(self.first, (line, bounded(fault.detail)))
             del self.first[_SHOWN:]
 
     def count_row(self, rows: int = 1) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bertft.config.messages import quoted
+from bertft.config.messages import listing, quoted
 from bertft.data.bad_rows import BadRows, Fault
 from bertft.data.labels import LABEL_LIST, NO_NUMBER
 from bertft.errors import DataError
@@ -96,7 +96,7 @@ def check_labels(task: str, table: pa.Table, named: bool, bad: BadRows) -> None:
     names = pc.unique(table.column("label")).drop_null().to_pylist()
     if len(names) > 2 and _continuous(names):
         raise DataError(
-            f"the labels are numbers such as {', '.join(names[:3])}, not classes",
+            f"the labels are numbers such as {listing(names[:3])}, not classes",
             where=bad.source,
             hint="Take data.task=regression, or name the classes with data.labels",
         )

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bertft.config.messages import shortened
 from bertft.data.classes import mapping_note
 from bertft.data.forms.form import RowForm
 from bertft.data.rows import Rows
@@ -165,5 +166,5 @@ _SHOWN = 6
 def _labels(shares: Mapping[str, float], classes: list[str] | None) -> str:
     if classes is None:
         return ", ".join(f"{name} {value:.3g}" for name, value in shares.items())
-    shown = [f"{name} {shares.get(name, 0.0):.1%}" for name in classes[:_SHOWN]]
+    shown = [f"{shortened(name, 30)} {shares.get(name, 0.0):.1%}" for name in classes[:_SHOWN]]
     return ", ".join(shown) + (f", … ({len(classes)} classes)" if len(classes) > _SHOWN else "")

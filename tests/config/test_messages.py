@@ -2,7 +2,17 @@ from __future__ import annotations
 
 import pytest
 
-from bertft.config.messages import Problem, did_you_mean, listing, nearest, usage_error
+from bertft.config.messages import (
+    Problem,
+    did_you_mean,
+    listing,
+    nearest,
+    quoted,
+    shortened,
+    usage_error,
+)
+from bertft.data.bad_rows import BadRows, Fault, settle
+from bertft.errors import DataError
 
 
 @pytest.mark.parametrize(
@@ -25,6 +35,34 @@ def test_a_hint_names_the_nearest_else_all():
 
 def test_a_long_list_is_cut():
     assert listing(range(5), longest=3) == "0, 1, 2, ... (2 more)"
+
+
+def test_long_names_are_shortened():
+    assert shortened("x" * 60) == "x" * 60
+    assert shortened("x" * 2_061) == "x" * 60 + "… (2,001 more characters)"
+    assert quoted("a\n" * 1_000) == "'" + "a\\n" * 30 + "'… (1,940 more characters)"
+    assert quoted(7) == "7"
+    assert listing(["x" * 10**6, "b"]) == "x" * 60 + "… (999,940 more characters), b"
+    assert nearest("x" * 10**6, ["x" * 10**6, "b"]) is None
+
+
+def test_a_message_is_bounded_whatever_it_quotes():
+    long = "x" * 10**6
+    for error in (
+        DataError(long, where=long, hint=long),
+        DataError("\n".join([long] * 200)),
+        usage_error([Problem(long, long, long), Problem("b", long)]),
+    ):
+        assert len(str(error)) < 110_000 and "more characters" in str(error)
+    assert str(DataError("y" * 1_000, hint="Fix it")) == "y" * 1_000 + ". Fix it"
+
+
+def test_bad_rows_are_shown_bounded():
+    bad = BadRows("a.csv")
+    bad.add(1, Fault("unknown label", "x" * 10**6))
+    with pytest.raises(DataError, match="more characters") as caught:
+        settle([bad], "error")
+    assert len(str(caught.value)) < 2_000 and len(bad.to_json()) < 2_000
 
 
 def test_one_problem_is_an_error_of_its_own():

@@ -43,7 +43,7 @@ WRONG = [
     ("trainer.batch_size=8 trainer.micro_batch=16", "16 is above trainer.batch_size=8"),
     ("trainer.precision=fp16 trainer.device=cpu", "fp16 does not run on the CPU"),
     ("trainer.device=gpu", "'gpu' is no device"),
-    ("data=files", "data.train: is missing"),
+    ("data=files", "data.train: there is no training file"),
     ("data.train=a.csv", "data.train: is not read"),
     ("data.source=hub data.sample=null", "data.hub: is missing"),
     ("data.sample=null", "data.sample: is missing"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pyarrow as pa
@@ -233,3 +234,36 @@ def test_inputs_from_stdin(monkeypatch):
     rows = load_inputs("-", DataConfig(name="files"))
     assert rows.column("text") == ["好", "b"]
     assert rows.where(1) == "stdin:2"
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.parquet"])
+@pytest.mark.parametrize("settings", [{}, {"text": 7_000_000}])
+def test_a_header_without_end_is_not_printed(tmp_path, name, settings):
+    """Its message was twice as long as the line, of two million characters."""
+    names = [f"column {number}" for number in range(5_000)] + ["x" * 100_000]
+    if name.endswith("parquet"):
+        sink = io.BytesIO()
+        pa.parquet.write_table(pa.table({each: pa.array(["a"]) for each in names}), sink)
+        content = sink.getvalue()
+    elif name.endswith("jsonl"):
+        content = json.dumps(dict.fromkeys(names, "a")).encode()
+    else:
+        content = (("," if name == "a.csv" else "\t").join(names) + "\na\n").encode()
+    with pytest.raises(DataError, match="column") as caught:
+        read(tmp_path / name, content, **settings)
+    assert len(str(caught.value)) < 3_000
+
+
+def test_a_label_as_long_as_a_review_is_not_printed(tmp_path):
+    content = "text,label\n" + "".join(f"a,{'long ' * 500}{row % 2}\nb,x\n" for row in range(9))
+    with pytest.raises(DataError, match="more characters") as caught:
+        read(tmp_path / "a.csv", content, labels=["x", "y" * 10_000])
+    assert len(str(caught.value)) < 4_000
+
+
+def test_several_files_are_no_file(tmp_path):
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("text,label\na,b\n")
+    for given in (f"[{tmp_path}/a.csv,{tmp_path}/b.csv]", f"{tmp_path}/a.csv,{tmp_path}/b.csv"):
+        with pytest.raises(DataError, match=r"several files.*Join them into one.*-m data.train="):
+            load(DataConfig(name="files", train=given))

@@ -180,7 +180,7 @@ def test_a_calibration_that_cannot_be_is_named(copied, change):
     (run / "metrics.json").write_text(json.dumps(told))
     said = say("verify", f"run={run}")
     assert said.status == 2 and "DAMAGED  metrics.json" in said.out, said
-    assert "its calibration cannot be" in said.out
+    assert "invalid value for 'calibration'" in said.out
     assert say("eval", f"run={run}").refused
 
 

@@ -55,7 +55,7 @@ def training_file(get: Get) -> Iterator[Problem]:
     """Only train needs one, and not for a run that goes on under its own configuration."""
     begins = get("resume") in (None, "auto")
     if begins and get("data.source") == "files" and get("data.train") is None:
-        yield Problem("data.train", "is missing, and with it what shall be learnt", "Give a file")
+        yield Problem("data.train", "there is no training file", "Set data.train=<file>")
 
 
 def files_there(get: Get) -> Iterator[Problem]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bertft.config.data import DataConfig
+from bertft.config.messages import shortened
 from bertft.data import classes
 from bertft.data.bad_rows import BadRows
 from bertft.data.cells import clean, text
@@ -125,7 +126,9 @@ class Form(RowForm):
             some = pc.any(pc.greater(pc.list_value_length(values), 0)).as_py()
             return "" if some else "no row has a label"
         distinct = pc.unique(values)
-        return f"all rows have the label {distinct[0].as_py()}" if len(distinct) == 1 else ""
+        if len(distinct) > 1:
+            return ""
+        return f"all rows have the label {shortened(str(distinct[0].as_py()))}"
 
     def balance(self, table: pa.Table) -> dict[str, float]:
         """Class → share of the rows (of several labels: that have it); a number: its range."""

@@ -196,7 +196,8 @@ def _scale(settings: Mapping[str, Any], path: str, parts: Mapping[str, Tensor]) 
         return float(alpha / math.sqrt(rank) if settings.get("use_rslora") else alpha / rank)
     except (TypeError, AttributeError, ZeroDivisionError, re.error) as error:
         raise DataError(
-            f"its lora_alpha or alpha_pattern cannot be ({error})", where="adapter_config.json"
+            f"invalid value for 'lora_alpha' or 'alpha_pattern' ({error})",
+            where="adapter_config.json",
         ) from None
 
 
