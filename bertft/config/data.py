@@ -65,7 +65,7 @@ class DataConfig:
     scheme: str = setting(
         "auto",
         "token_classification: scheme of the tags; auto: that in which train is written.",
-        choices=("auto", "io", "iob1", "bio", "bioes", "bmes"),
+        choices=("auto", "io", "iob1", "bio", "bios", "bioes", "biluo", "bmes"),
     )
     masked_share: float = setting(
         0.15, "masked_lm: share of a row's tokens to be guessed.", above=0, below=1

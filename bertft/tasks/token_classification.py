@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bertft.config.data import DataConfig
 from bertft.data.batch import Batch
-from bertft.data.tagging.schemes import Tag, parse, scheme_of
+from bertft.data.tagging.schemes import class_tags
 from bertft.errors import DataError
 from bertft.runs.exhibits import Exhibit
 from bertft.tasks.shared.classes import class_names, class_numbers, listed_classes
@@ -48,8 +48,7 @@ class Task(BaseTask):
 
     def __init__(self, config: DataConfig, labels: Sequence[str] | None) -> None:
         self.classes = class_names(labels, self.name)
-        self.scheme = scheme_of(self.classes)
-        self.tags: list[Tag] = [parse(name, self.scheme) or ("I", name) for name in self.classes]
+        self.scheme, self.tags = class_tags(self.classes)
         if "strict" in types_of(self.tags):
             raise DataError(
                 "a type of entities is called 'strict', as scores are that follow the scheme",

@@ -41,6 +41,17 @@ def test_tags_of_words(write):
     assert splits.train.column("label") == [["B-PER", "I-PER", "O"], ["B-LOC"]]
 
 
+def test_tags_of_iob1_without_b(write):
+    path = write(
+        {"text": [["Ann", "Lee", "sang"]], "label": [[1, 1, 0]]},
+        text=datasets.List(datasets.Value("string")),
+        label=datasets.List(datasets.ClassLabel(names=["O", "I-PER"])),
+    )
+    splits = read(path, task="token_classification")
+    assert splits.labels == ["O", "I-PER", "B-PER"]
+    assert splits.train.column("label") == [["B-PER", "I-PER", "O"]]
+
+
 def test_classes_of_texts_and_numbers_outside_of_them(write):
     names = datasets.ClassLabel(names=["World", "Sports", "Business"])
     path = write(

@@ -65,7 +65,7 @@ def test_wnut17():
     assert sizes == [(3_394, 62_730), (1_009, 15_733), (1_287, 23_394)]
     kinds = ("corporation", "creative-work", "group", "location", "person", "product")
     assert splits.labels == ["O", *(f"{p}-{kind}" for kind in kinds for p in "BI")]
-    assert splits.form.notes() == ["the tags are bio, found in the rows"]
+    assert splits.form.notes() == ["the tags are bio (detected)"]
     assert splits.train.skipped == {}
 
 

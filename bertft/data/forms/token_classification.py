@@ -9,34 +9,40 @@ The scheme is ``data.scheme``, or that in which the first split is written, and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from bertft.config.data import DataConfig
 from bertft.data import classes
 from bertft.data.bad_rows import BadRows, Fault
-from bertft.data.cells import clean
+from bertft.data.cells import clean, listed
 from bertft.data.cells import text as text_of
 from bertft.data.checks import drop
 from bertft.data.columns import Asked, label_names, text_names
 from bertft.data.forms.form import RowForm
-from bertft.data.labels import class_name
+from bertft.data.labels import class_name, numeric
 from bertft.data.tagging import words as split_into
 from bertft.data.tagging.conll import ENDINGS, WORDS, Stacked, read_conll
-from bertft.data.tagging.schemes import OUTSIDE, breaks, detect, parse, tags_of, to_bio
-from bertft.errors import UsageError
+from bertft.data.tagging.detect import count_pairs, fits
+from bertft.data.tagging.reading import Reading, read_as
+from bertft.data.tagging.schemes import OUTSIDE, parse, tags_of
+from bertft.errors import DataError, UsageError
 
 __all__ = ["Form"]
 
 
 _ROWS = 65_536  # at a time, for as many lists of tags take far more memory than the rows
+_LISTS, _LINES, _TEXTS = range(3)  # how the words of a row are given; lines: one word per line
+_FEW = 5  # rows, of which that many may have one word each
+_MOST = 0.9  # share of rows with one word, above which each row is a word
 
 
 class Form(RowForm):
-    """See the module. ``step``, until the rows are settled: lines from a word to the next.
+    """See the module. ``step``, until the rows are settled: how the words of a row are given.
 
     A file is CoNLL by its ending or without one; .txt to predict is a text a line.
     """
@@ -59,7 +65,8 @@ class Form(RowForm):
             )  # fmt: skip
         self.named = config.labels
         self.scheme: str | None = None if config.scheme == "auto" else config.scheme
-        self.found = False  # whether the scheme is that which the rows were found to have
+        self.kept_as: str | None = None  # the scheme of the classes, once it is known
+        self.reports: list[str] = []
         self.labelled = labelled
         self.reader = read_conll
         self.readers = {name: read_conll for name in ENDINGS if labelled or name != ".txt"}
@@ -79,33 +86,64 @@ class Form(RowForm):
             return [text, starts, stops]
         if tags is not None and len(tags) != len(bounds):
             raise Fault("words and tags differ", f"{len(bounds)} words, but {len(tags)} tags")
-        return [text, starts, stops, tags, int(isinstance(fields[0], Stacked))]
+        kind = _LINES if isinstance(fields[0], Stacked) else _LISTS
+        return [text, starts, stops, tags, _TEXTS if isinstance(fields[0], str) else kind]
 
     def settle(self, table: pa.Table, own: list[str] | None, bad: BadRows) -> pa.Table:
-        """Tags by name, each in its place in the scheme; of the first split the scheme is told."""
+        """Tags by name, each in its place in the scheme; the first split decides the scheme."""
         if "label" not in table.column_names:
             return table
+        _check_shape(table, bad)
         names = self._names(own)
-        if names is not None:
-            table, faulty = classes.renamed(
-                table, names, self.named, source=bad.source, applied=self.mapping
-            )
-            table = drop(table, faulty, bad)
+        table = self._by_name(table, names, bad)
         pieces = [table.slice(start, _ROWS) for start in range(0, max(1, table.num_rows), _ROWS)]
-        if self.scheme is None:
-            tags = (each for piece in pieces for each in piece.column("label").to_pylist())
-            self.scheme, self.found = detect(tags), True
-        return pa.concat_tables([_fitting(piece, self.scheme, bad) for piece in pieces])
+        pairs = count_pairs(tags for piece in pieces for tags in piece.column("label").to_pylist())
+        if names is own and own and all(name == OUTSIDE or name[:2] == "I-" for name in own):
+            names = None  # iob1 without a B-X: the classes are those of bio
+        reading = read_as(pairs, self.scheme, self.kept_as, names, bad.source)
+        if self.kept_as is None and self.scheme is None:
+            self.reports.append(f"the tags are {reading.scheme} (detected)")
+        self.kept_as = reading.kept_as
+        self.reports += reading.notes(bad.source)
+        if reading.unchanged and fits(pairs, reading.scheme):
+            return table.drop_columns("step")
+        return pa.concat_tables([_read(piece, reading, bad) for piece in pieces])
+
+    def _by_name(self, table: pa.Table, names: list[str] | None, bad: BadRows) -> pa.Table:
+        """Tags that are numbers, or that data.labels maps, by name. DataError without names."""
+        given = classes.found(table)
+        numbers = [tag for tag in given if numeric(tag) is not None]
+        if names is None and numbers and len(numbers) == len(given):
+            raise DataError(
+                f"the tags are numbers ({', '.join(numbers[:5])}"
+                f"{', …' if len(numbers) > 5 else ''}) without names",
+                where=bad.source,
+                hint="Name them in the order of the numbers: data.labels=[O,B-PER,I-PER,…]. A"
+                " Parquet file that datasets writes from ClassLabel columns has the names itself",
+            )  # fmt: skip
+        if names is None or not (isinstance(self.named, Mapping) or len(numbers) == len(given)):
+            return table
+        table, faulty = classes.renamed(
+            table, names, self.named, source=bad.source, applied=self.mapping
+        )
+        return drop(table, faulty, bad)
 
     def notes(self) -> list[str]:
-        told = [f"the tags are {self.scheme}, found in the rows"] if self.found else []
-        return [*told, *(["iob1 is kept as bio: the same entities"] * (self.scheme == "iob1"))]
+        return list(dict.fromkeys(self.reports))
 
     def class_names(self, table: pa.Table, own: list[str] | None) -> list[str]:
-        """O, then all the tags of each type: a type may stand in validation as it did not here."""
-        named = self._names(own) or []
-        scheme = "bio" if self.scheme == "iob1" else self.scheme or "bio"
-        found = set(classes.found(table)) if "label" in table.column_names else set()
+        """O, then all the tags of each type: a type may stand in validation as it did not here.
+
+        Classes that data.labels names are these alone, and O.
+        """
+        scheme = self.kept_as or "bio"
+        if self.model_classes is not None:
+            return self.model_classes
+        if self.named is not None:
+            names = self._names(own) or []
+            return names if scheme == "io" or {OUTSIDE, "o"} & set(names) else [*names, OUTSIDE]
+        named = own or []
+        found = {*named, *(classes.found(table) if "label" in table.column_names else ())}
         parsed = [parse(tag, scheme) for tag in found]
         kinds = sorted({tag[1] for tag in parsed if tag is not None and tag[0] != OUTSIDE})
         tags = [OUTSIDE, *(tag for kind in kinds for tag in tags_of(kind, scheme))]
@@ -127,30 +165,56 @@ class Form(RowForm):
         return classes.shares(table)
 
 
-def _fitting(rows: pa.Table, scheme: str, bad: BadRows) -> pa.Table:
-    """The rows whose tags ``scheme`` allows, with iob1 made bio; the others go to ``bad``."""
+def _check_shape(table: pa.Table, bad: BadRows) -> None:
+    """DataError for a table with one word per row, in which no row is a sentence."""
+    texts = pc.equal(table.column("step"), _TEXTS)
+    sizes = pc.list_value_length(table.column("label")).filter(texts)
+    alone, empty = pc.sum(pc.equal(sizes, 1)).as_py() or 0, bad.counts["empty text"]
+    if len(sizes) >= _FEW and alone > _MOST * len(sizes):
+        what = f"{alone:,} of {len(sizes):,} rows have one word and one tag"
+    elif empty > max(_FEW, table.num_rows):
+        what = f"{empty:,} of {table.num_rows + len(bad):,} rows have no text"
+    else:
+        return
+    raise DataError(
+        f"{what}: this looks like a table with one word per row", where=bad.source,
+        hint="A row must be a sentence. Write a CoNLL file (one word and its tag per line, a blank"
+        " line after each sentence) or JSON Lines with a list of words and a list of tags per"
+        " sentence",
+    )  # fmt: skip
+
+
+def _read(rows: pa.Table, reading: Reading, bad: BadRows) -> pa.Table:
+    """The rows whose tags can be read, with the tags to keep; the others go to ``bad``."""
     labels = rows.column("label").to_pylist()
     kept = np.ones(len(labels), dtype=bool)
+    made: list[list[str]] = []
     for row, tags in enumerate(labels):
-        place = breaks(tags, scheme)
-        if place is not None:
+        try:
+            made.append(reading.tags(tags))
+        except Fault as fault:
             kept[row] = False
-            given, at = rows.slice(row, 1).to_pylist()[0], min(place, len(tags) - 1)
+            given, at = rows.slice(row, 1).to_pylist()[0], fault.after
             word = given["text"][given["starts"][at] : given["stops"][at]]
-            bad.add(given["line"] + given["step"] * at, _broken(tags, place, word, scheme))
-    if scheme == "iob1":
-        field = rows.schema.field("label")
-        made = [to_bio(tags) for tags in labels]
-        place = rows.schema.get_field_index("label")
-        rows = rows.set_column(place, field, pa.array(made, field.type))
+            detail = fault.detail.replace("{word!r}", repr(word))
+            bad.add(given["line"] + at * (given["step"] == _LINES), Fault(fault.reason, detail))
     rows = rows if kept.all() else rows.filter(pa.array(kept))
+    if not reading.unchanged:
+        place = rows.schema.get_field_index("label")
+        field = rows.schema.field(place)
+        rows = rows.set_column(place, field, pa.array(made, field.type))
     return rows.drop_columns("step")
 
 
 def _tags(value: Any) -> list[str] | None:
     """The tags of a row; None where they are missing."""
     if isinstance(value, str):
-        value = value.split()
+        content = listed(value)
+        if content is None and value.strip().startswith("[") and value.strip().endswith("]"):
+            raise Fault(
+                "tags are no list", "the tags are in brackets, but not a list as JSON or Python has"
+            )
+        value = value.split() if content is None else content
     if value is None or value == []:
         return None
     if not isinstance(value, list):
@@ -167,6 +231,8 @@ def _tags(value: Any) -> list[str] | None:
 
 def _text(value: Any, tags: list[str] | None) -> tuple[str, split_into.Bounds]:
     """The text of a row and its words; a string is split so that each of its ``tags`` has one."""
+    if isinstance(value, str) and (content := _listed_words(value, tags)) is not None:
+        value = content
     if isinstance(value, list):
         words = [_word(each, place, value) for place, each in enumerate(value)]
         if not words:
@@ -175,28 +241,27 @@ def _text(value: Any, tags: list[str] | None) -> tuple[str, split_into.Bounds]:
     text = text_of(value)
     if tags is None:
         return text, split_into.split(text)
-    bounds = split_into.at_spaces(text)
-    alone = split_into.characters(text)
-    return text, alone if len(bounds) != len(tags) == len(alone) else bounds
+    bounds = split_into.at_spaces(text, ascii_only=True)
+    for other in (split_into.at_spaces(text), split_into.characters(text)):
+        if len(bounds) != len(tags) == len(other):
+            bounds = other
+    return text, bounds
+
+
+def _listed_words(text: str, tags: list[str] | None) -> list[str] | None:
+    """The words of a list that ``text`` spells; None if it is plain text."""
+    words = listed(text)
+    if not words or not all(isinstance(word, str) and word for word in words):
+        return None
+    plain = tags is not None and len(tags) != len(words)
+    return None if plain and len(tags or ()) == len(split_into.at_spaces(text, True)) else words
 
 
 def _word(value: Any, place: int, words: list[Any]) -> str:
     after = place if isinstance(words, Stacked) else 0
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or not value:
         raise Fault("empty word", f"word {place + 1} is {value!r}", after)
     try:
         return clean(value, "word")
     except Fault as fault:
         raise Fault(fault.reason, fault.detail, after) from None
-
-
-def _broken(tags: Sequence[str], place: int, word: str, scheme: str) -> Fault:
-    reason = "tag breaks the scheme"
-    if place == len(tags):
-        return Fault(
-            reason, f"{tags[-1]!r} of the last word {word!r} leaves an entity open ({scheme})"
-        )
-    if parse(tags[place], scheme) is None:
-        return Fault(reason, f"{tags[place]!r} of the word {word!r} is no tag of {scheme}")
-    before = f"after {tags[place - 1]!r}" if place else "at the beginning"
-    return Fault(reason, f"{tags[place]!r} of the word {word!r} cannot stand {before} ({scheme})")

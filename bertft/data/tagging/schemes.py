@@ -3,41 +3,98 @@
     io      X X O        a type alone; entities of one type that touch are one
     iob1    I-X I-X O    B-X only begins an entity right after another of its type
     bio     B-X I-X O    B-X begins every entity (IOB2)
+    bios    B-X I-X, S-X          bio in which an entity of one word is S-X (CLUE)
     bioes   B-X I-X E-X, S-X      its last word is E-X, its only word S-X (IOBES)
+    biluo   B-X I-X L-X, U-X      the same with other letters (BILOU)
     bmes    B-X M-X E-X, S-X      the same with another letter
 
-``O`` is no entity. A prefix without a type (B, I, O) is of the type ``_``.
+``O`` is no entity. A prefix without a type (B, I, O) is of the type ``_``. Tags may be written in
+another notation than B-X: see ``Notation``.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 __all__ = [
+    "NOTATIONS",
     "OUTSIDE",
+    "PREFIXES",
     "SCHEMES",
+    "STANDARD",
+    "Notation",
     "Tag",
     "breaks",
-    "detect",
+    "class_scheme",
+    "class_tags",
+    "follows",
     "parse",
     "scheme_of",
     "tags_of",
-    "to_bio",
 ]
 
 OUTSIDE = "O"
-SCHEMES = ("io", "iob1", "bio", "bioes", "bmes")
-PREFIXES = {"iob1": "BI", "bio": "BI", "bioes": "BIES", "bmes": "BMES"}
-_PREFIXED = re.compile(r"([BIMES])(?:-(.+))?", re.DOTALL)
+SCHEMES = ("io", "iob1", "bio", "bios", "bioes", "biluo", "bmes")
+PREFIXES = {
+    "iob1": "BI", "bio": "BI", "bios": "BIS", "bioes": "BIES", "biluo": "BILU", "bmes": "BMES",
+}  # fmt: skip
+_LETTERS = "BIMESLU"
+_SAME = {"L": "E", "U": "S"}  # the letters of biluo, by those of bioes
+_PREFIXED = re.compile(rf"([{_LETTERS}])(?:-(.+))?", re.DOTALL)
 _INSIDE = "IM"
 
 Tag = tuple[str, str]  # prefix, type; of a word outside: ("O", "")
 
 
+@dataclass(frozen=True)
+class Notation:
+    """How a tag is written: B-PER is standard, B_PER, PER-B and b-PER are others.
+
+    ``any_case``: prefixes, and O, may be in lower case.
+    """
+
+    separator: str = "-"
+    prefix_first: bool = True
+    any_case: bool = True
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        letters = _LETTERS + (_LETTERS.lower() if self.any_case else "")
+        prefix, separator = rf"(?P<prefix>[{letters}])", re.escape(self.separator)
+        if self.prefix_first:
+            return re.compile(rf"{prefix}{separator}(?P<type>.+)", re.DOTALL)
+        return re.compile(rf"(?P<type>.+){separator}{prefix}", re.DOTALL)
+
+    def split(self, tag: str) -> Tag | None:
+        """Prefix in upper case, and type ("" if there is none); None if it is no such tag."""
+        if len(tag) == 1:
+            letter = tag.upper() if self.any_case else tag
+            return (letter, "") if letter in _LETTERS + OUTSIDE else None
+        match = self._pattern.fullmatch(tag)
+        return None if match is None else (match["prefix"].upper(), match["type"])
+
+    def standard(self, tag: str) -> str:
+        """``tag`` in the standard notation; as it is if it is not of this notation."""
+        found = self.split(tag)
+        return tag if found is None else "-".join(part for part in found if part)
+
+    def __str__(self) -> str:
+        parts = ("B", self.separator, "X")
+        return "".join(parts if self.prefix_first else parts[::-1])
+
+
+STANDARD = Notation(any_case=False)
+NOTATIONS = (
+    STANDARD,
+    *(Notation(mark, first) for first in (True, False) for mark in ("-", "_", ".", ":", "/", "|")),
+)
+
+
 def parse(tag: str, scheme: str) -> Tag | None:
-    """Prefix and type of ``tag``; None if ``scheme`` has no such tag."""
+    """Prefix and type of ``tag``; None if ``scheme`` has no such tag. L and U of biluo are E, S."""
     if tag == OUTSIDE:
         return OUTSIDE, ""
     if scheme == "io":
@@ -45,7 +102,7 @@ def parse(tag: str, scheme: str) -> Tag | None:
     match = _PREFIXED.fullmatch(tag)
     if match is None or match[1] not in PREFIXES[scheme]:
         return None
-    return match[1], match[2] or "_"
+    return _SAME.get(match[1], match[1]), match[2] or "_"
 
 
 def tags_of(kind: str, scheme: str) -> list[str]:
@@ -61,66 +118,56 @@ def scheme_of(tags: Iterable[str]) -> str:
     if not matches or None in matches:
         return "io"
     prefixes = {match[1] for match in matches if match is not None}
-    if "M" in prefixes:
-        return "bmes"
-    if prefixes & {"E", "S"}:
-        return "bioes"
-    return "bio" if "B" in prefixes else "io"
-
-
-def detect(sentences: Iterable[Sequence[str]]) -> str:
-    """The scheme of ``sentences``: of iob1 and bio the one that fewer of them break.
-
-    Most tags must have a prefix, or they are types alone.
-    """
-    counts: Counter[str] = Counter()
-    broken = {"bio": 0, "iob1": 0}
-    for tags in sentences:
-        counts.update(tags)
-        for scheme in broken:
-            broken[scheme] += breaks(tags, scheme) is not None
-    del counts[OUTSIDE]
-    matches = {tag: _PREFIXED.fullmatch(tag) for tag in counts}
-    prefixes = {match[1] for match in matches.values() if match is not None}
-    if 2 * sum(counts[tag] for tag, match in matches.items() if match is None) > counts.total():
+    if "B" not in prefixes and prefixes <= {"I", "L", "U"}:
         return "io"
-    if "M" in prefixes:
-        return "bmes"
-    if prefixes & {"E", "S"}:
-        return "bioes"
-    return "iob1" if broken["iob1"] < broken["bio"] else "bio"
+    # The least scheme that has them all.
+    for scheme in ("bio", "bios" if {"B", "I", "S"} == prefixes else "bioes", "biluo", "bmes"):
+        if prefixes <= set(PREFIXES[scheme]):
+            return scheme
+    return "io"
+
+
+def class_scheme(classes: Iterable[str]) -> tuple[str, Notation]:
+    """The scheme of a model's classes, and the notation in which all of them are written."""
+    names = list(classes)
+    for notation in NOTATIONS:
+        found = [notation.split(name) for name in names]
+        prefixes = {each[0] for each in found if each is not None} - {OUTSIDE}
+        if None in found or (notation != STANDARD and not {"B", "I"} <= prefixes):
+            continue
+        scheme = scheme_of(notation.standard(name) for name in names)
+        if scheme != "io":
+            return scheme, notation
+    return "io", STANDARD
+
+
+def class_tags(classes: Sequence[str]) -> tuple[str, list[Tag]]:
+    """The scheme of a model's classes, and prefix and type of each."""
+    scheme, notation = class_scheme(classes)
+    names = classes if scheme == "io" else [notation.standard(name) for name in classes]
+    return scheme, [parse(name, scheme) or ("I", name) for name in names]
 
 
 def breaks(tags: Sequence[str], scheme: str) -> int | None:
-    """The place of the first tag that cannot stand there; one past the end for an open entity."""
+    """The place of the first tag that cannot be there; one past the end for an open entity."""
     before: Tag = (OUTSIDE, "")
     for place, tag in enumerate(tags):
         now = parse(tag, scheme)
-        if now is None or not _follows(before, now, scheme):
+        if now is None or not follows(before, now, scheme):
             return place
         before = now
-    return None if _follows(before, (OUTSIDE, ""), scheme) else len(tags)
+    return None if follows(before, (OUTSIDE, ""), scheme) else len(tags)
 
 
-def _follows(before: Tag, now: Tag, scheme: str) -> bool:
+def follows(before: Tag, now: Tag, scheme: str) -> bool:
+    """Whether ``scheme`` allows ``now`` after ``before``; outside is also before and after all."""
     (left, kind), (prefix, same) = before, now
     if scheme == "iob1":
         return prefix != "B" or (left in ("B", "I") and kind == same)
-    if scheme == "bio":
+    if scheme in ("bio", "bios"):
         return prefix != "I" or (left in ("B", "I") and kind == same)
     if scheme == "io":
         return True
     if left == "B" or left in _INSIDE:  # an entity is open
         return (prefix == "E" or prefix in _INSIDE) and kind == same
     return prefix != "E" and prefix not in _INSIDE
-
-
-def to_bio(tags: Sequence[str]) -> list[str]:
-    """iob1 → bio: the first word of every entity gets B."""
-    result, before = [], (OUTSIDE, "")
-    for tag in tags:
-        now = parse(tag, "iob1") or (OUTSIDE, "")
-        begins = now[0] == "I" and (before[0] == OUTSIDE or before[1] != now[1])
-        result.append("B" + tag[1:] if begins else tag)
-        before = now
-    return result

@@ -15,6 +15,7 @@ Bounds = list[tuple[int, int]]
 
 # Scripts that are written without spaces: CJK with its punctuation, kana, full-width forms.
 _CJK = "\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff"
+_ASCII_SPACED = re.compile("[^ \t\r\n]+")
 _SPACED = re.compile(r"\S+")
 _PIECE = re.compile(rf"[{_CJK}]|[^\s{_CJK}]+")
 _OPENING = re.compile(r"[^\w\s@#$€£]")
@@ -36,9 +37,10 @@ def joined(words: Sequence[str]) -> tuple[str, Bounds]:
     return "".join(parts), bounds
 
 
-def at_spaces(text: str) -> Bounds:
-    """What stands between white space."""
-    return [match.span() for match in _SPACED.finditer(text)]
+def at_spaces(text: str, ascii_only: bool = False) -> Bounds:
+    """What is between white space; ``ascii_only``: U+00A0, U+3000 and so on are part of words."""
+    pattern = _ASCII_SPACED if ascii_only else _SPACED
+    return [match.span() for match in pattern.finditer(text)]
 
 
 def characters(text: str) -> Bounds:

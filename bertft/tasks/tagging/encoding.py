@@ -80,8 +80,16 @@ def _pieces(tokenizer: Any, sentences: Sequence[Sequence[str]], room: int) -> di
     different = list(dict.fromkeys(word for sentence in sentences for word in sentence))
     with bare(tokenizer):
         ids = tokenizer(different, add_special_tokens=False, verbose=False)["input_ids"]
-    unknown = [tokenizer.unk_token_id]
+    unknown = [next(each for each in _of_nothing(tokenizer) if each is not None)]
     return {word: tokens[:room] or unknown for word, tokens in zip(different, ids, strict=True)}
+
+
+def _of_nothing(tokenizer: Any) -> Iterator[int | None]:
+    """Tokens that can stand for a word of no token; some vocabularies have no unknown token."""
+    yield tokenizer.unk_token_id
+    yield tokenizer.mask_token_id
+    yield tokenizer.sep_token_id
+    yield 0
 
 
 def _needs_spaces(tokenizer: Any) -> bool:

@@ -13,42 +13,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from bertft.data.tagging.schemes import OUTSIDE, Tag
+from bertft.data.tagging.schemes import Tag
+from bertft.data.tagging.spans import Entity, entities
 
 __all__ = ["Counts", "Entity", "agreement", "entities", "strict_entities"]
-
-Entity = tuple[str, int, int]
-
-_LAST = frozenset("ES")  # an entity that has come to these is over
-_FIRST = frozenset("BS")  # these begin another one
-
-
-def entities(tags: Sequence[Tag]) -> list[Entity]:
-    """By the default convention; ``tags`` are (prefix, type), ("O", "") outside."""
-    found: list[Entity] = []
-    start, before = 0, (OUTSIDE, "")
-    for place, now in enumerate([*tags, (OUTSIDE, "")]):
-        inside = before[0] != OUTSIDE
-        breaks = before[0] in _LAST or now[0] in _FIRST or now[0] == OUTSIDE or before[1] != now[1]
-        if inside and breaks:
-            found.append((before[1], start, place - 1))
-        if now[0] != OUTSIDE and (breaks or not inside):
-            start = place
-        before = now
-    return found
 
 
 def strict_entities(tags: Sequence[Tag], scheme: str) -> list[Entity]:
     """Those that are whole and right in ``scheme``."""
     if scheme == "io":
         return entities(tags)
-    closed = scheme in ("bioes", "bmes")
+    closed = scheme in ("bioes", "biluo", "bmes")
     found: list[Entity] = []
     place = 0
     while place < len(tags):
         prefix, kind = tags[place]
         first, place = place, place + 1
-        if prefix == "S" and closed:
+        if prefix == "S" and (closed or scheme == "bios"):
             found.append((kind, first, first))
         if prefix != "B":
             continue

@@ -65,7 +65,7 @@ def test_conll(read, name, separator):
     assert words(splits.train)[0] == ["EU", "rejects", "#", "German"]
     assert splits.train.column("line") == [3, 9]
     assert splits.labels == LABELS
-    assert splits.form.notes() == ["the tags are bio, found in the rows"]
+    assert splits.form.notes() == ["the tags are bio (detected)"]
     assert "step" not in splits.train.columns
 
 
@@ -118,8 +118,9 @@ def test_iob1_is_kept_as_bio_and_told(read):
     ]
     assert splits.labels == ["O", "B-X", "I-X", "B-Y", "I-Y"]
     assert splits.form.notes() == [
-        "the tags are iob1, found in the rows", "iob1 is kept as bio: the same entities"
-    ]  # fmt: skip
+        "the tags are iob1 (detected)",
+        f"{splits.train.source}: iob1 tags are kept as bio, the same entities",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,7 @@ def test_other_schemes(read, tags, scheme, labels):
     text = "".join(f"w {tag}\n" for tag in tags.split())
     splits = read(text)
     assert splits.labels == labels
-    assert splits.form.notes() == [f"the tags are {scheme}, found in the rows"]
+    assert splits.form.notes() == [f"the tags are {scheme} (detected)"]
     assert read(text, scheme=scheme).form.notes() == []
 
 
@@ -144,10 +145,10 @@ FAULTS = [
     ("a\tO\nb\t\n\nd\tB-X\n", "train.conll:2: column 1 is empty"),
     ("a\tB-X\n\n# no word\na\tO\n# here\nb\tO\n", "train.conll:5: 1 column where 2 are expected"),
     ("a\tB-X\n\nb\tO\nc\tI-X\n",
-     "train.conll:4: 'I-X' of the word 'c' cannot stand after 'O' (bio)"),
-    ("a\tB-X\n\nb\tO\nc\tX\n", "train.conll:4: 'X' of the word 'c' is no tag of bio"),
-    ("a\tS-X\n\nb\tO\nc\tB-X\n",
-     "train.conll:4: 'B-X' of the last word 'c' leaves an entity open (bioes)"),
+     "train.conll:4: 'I-X' of the word 'c' cannot be after 'O' (bio)"),
+    ("a\tB-X\n\nb\tO\nc\tX\n", "train.conll:4: 'X' of the word 'c' is not a tag of bio"),
+    ("a\tS-X\nd\tB-X\ne\tE-X\n\nb\tO\nc\tB-X\n",
+     "train.conll:6: 'B-X' of the last word 'c' leaves an entity open (bioes)"),
     ("a\tB-X\n\nb\x00\tO\n", "train.conll:3: a NUL byte in the word"),
     (b"a\tB-X\n\nb\tO\n\xff\tO\n", "train.conll:4: bytes outside the encoding in the word"),
 ]  # fmt: skip
@@ -241,7 +242,8 @@ def test_tags_are_settled_in_pieces(read, monkeypatch, tags):
     monkeypatch.setattr("bertft.data.forms.token_classification._ROWS", 2)
     pieces = read(text, on_bad_row="skip").train
     assert pieces.table.equals(whole.table) and pieces.skipped == whole.skipped
-    assert pieces.skipped == {"tag breaks the scheme": 2} and len(pieces) == 5
+    scheme = "iob1" if tags[0] == "I-ORG" else "bio"
+    assert pieces.skipped == {f"'X-ORG' is not a tag of {scheme}": 2} and len(pieces) == 5
     assert content(pieces)[0]["label"] == ["B-ORG", "O"]
 
 

@@ -1,10 +1,31 @@
-"""Schemes are told apart, held to, and iob1 becomes bio without another entity."""
+"""Schemes and notations are detected, held to, and converted without another entity."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from seqeval import scheme as seqeval
+from seqeval.metrics.sequence_labeling import get_entities
 
-from bertft.data.tagging.schemes import breaks, detect, parse, scheme_of, tags_of, to_bio
+from bertft.data.bad_rows import Fault
+from bertft.data.tagging.detect import count_pairs, detect
+from bertft.data.tagging.reading import read_as
+from bertft.data.tagging.schemes import (
+    Notation,
+    breaks,
+    class_scheme,
+    class_tags,
+    parse,
+    scheme_of,
+    tags_of,
+)
+from bertft.data.tagging.spans import entities, tags_of_entities
+from bertft.errors import DataError
+
+
+def found(sentences):
+    return detect(count_pairs(each.split() for each in sentences), "a.conll")
 
 
 @pytest.mark.parametrize(
@@ -16,15 +37,177 @@ from bertft.data.tagging.schemes import breaks, detect, parse, scheme_of, tags_o
         (["B-A I-A O", "I-A O O", "B-B B-B"], "bio"),  # one sentence of three breaks it
         (["B-A E-A O S-B"], "bioes"),
         (["B-A I-A E-A"], "bioes"),
+        (["S-A O S-B"], "bioes"),
+        (["B-A I-A O S-A"], "bios"),
+        (["B-A L-A O U-A"], "biluo"),
+        (["B-A I-A L-A"], "biluo"),
+        (["O U-A"], "biluo"),
         (["B-A M-A E-A S-A"], "bmes"),
         (["PER PER O LOC"], "io"),
         (["NOUN VERB"], "io"),
+        (["E-mail O person"], "io"),
+        (["E-mail O"], "io"),
+        (["S-Bahn U-Bahn"], "io"),
+        (["B I I O"], "bio"),
+        (["B M E S"], "bmes"),
+        (["B L U O"], "biluo"),
+        (["n v m b s l"], "io"),
         (["O O"], "bio"),
         ([], "bio"),
     ],
 )
-def test_the_scheme_is_found(sentences, scheme):
-    assert detect([each.split() for each in sentences]) == scheme
+def test_the_scheme_is_detected(sentences, scheme):
+    result = found(sentences)
+    assert (result.scheme, result.strangers) == (scheme, {})
+
+
+@pytest.mark.parametrize(
+    ("tags", "notation", "scheme"),
+    [
+        ("B_PER I_PER O B_creative_work", "B_X", "bio"),
+        ("PER-B PER-I O LOC-B", "X-B", "bio"),
+        ("PER_B PER_E O LOC_S", "X_B", "bioes"),
+        ("b-PER i-PER o", "B-X", "bio"),
+        ("b-PER O", "B-X", "bio"),
+        ("b i o", "B-X", "bio"),
+        ("B.PER L.PER U.PER O", "B.X", "biluo"),
+        ("B:PER I:PER", "B:X", "bio"),
+        ("B_PER I_PER S_PER", "B_X", "bios"),
+        ("VITAMIN_A VITAMIN_D O", "B-X", "io"),
+        ("B_cell T_cell O", "B-X", "io"),
+    ],
+)
+def test_the_notation_is_detected(tags, notation, scheme):
+    result = found([tags])
+    assert (str(result.notation), result.scheme) == (notation, scheme)
+
+
+def test_tags_that_do_not_fit_are_named():
+    """A few are bad rows; where it is unclear which are meant, nothing is read."""
+    result = found(["B-A I-A O X-A", "B-A E-A B-A"])
+    assert result.scheme == "bio" and result.strangers == {"X-A": 1, "E-A": 1}
+    with pytest.raises(DataError, match=r"'B-A' \(1 ×\) could be bio .*, but not 'PER' \(3 ×\)"):
+        found(["PER PER O PER B-A"])
+    with pytest.raises(DataError, match=r"but not '_' \(4 ×\)"):
+        found(["B-A _ _ _ _ I-A"])
+    with pytest.raises(DataError, match=r"one of them is '0' \(2 ×\)"):
+        found(["PER 0 0 LOC"])
+
+
+def slips(sentences, count):
+    return [*sentences, *(["B-A I-A O"] * count)]
+
+
+def test_slips_are_counted_and_kept():
+    """One entity of 41 begins with I after O: as conlleval and seqeval read it, an entity."""
+    pairs = count_pairs(each.split() for each in slips(["O I-A I-A"], 40))
+    result = detect(pairs, "a.conll")
+    assert (result.scheme, result.slips, result.entities) == ("bio", 1, 41)
+    reading = read_as(pairs, None, None, None, "a.conll")
+    assert reading.tags(["O", "I-A", "I-A"]) == ["O", "B-A", "I-A"]
+    assert reading.notes("a.conll") == [
+        "a.conll: 1 of 41 entities begin with a tag that bio does not allow there; they are kept"
+    ]
+    with pytest.raises(Fault, match="'X-A' of the word"):
+        reading.tags(["O", "X-A"])
+    strict = read_as(pairs, "bio", None, None, "a.conll")
+    with pytest.raises(Fault, match="cannot be after 'O'"):
+        strict.tags(["O", "I-A", "I-A"])
+    assert found(slips(["O I-A I-A"], 10)).slips == 0
+
+
+def test_the_slips_of_iob1():
+    """As in CoNLL-2003's own eng.train: B-X where no entity of its type is before it."""
+    pairs = count_pairs([*([["I-A", "I-A", "O", "I-B"]] * 20), ["O", "B-A", "I-A"]])
+    reading = read_as(pairs, None, None, None, "eng.train")
+    assert (reading.scheme, reading.kept_as) == ("iob1", "bio")
+    assert reading.tags(["O", "B-A", "I-A", "I-B"]) == ["O", "B-A", "I-A", "B-B"]
+    assert reading.notes("e") == [
+        "e: iob1 tags are kept as bio, the same entities",
+        "e: 1 of 41 entities begin with a tag that iob1 does not allow there; they are kept",
+    ]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.lists(st.sampled_from(["O", "B-A", "I-A", "B-B", "I-B"]), max_size=9)))
+def test_slips_have_the_entities_of_seqeval(sentences):
+    pairs = count_pairs(sentences)
+    reading = read_as(pairs, None, "bio", None, "a.conll")
+    for tags in sentences:
+        if reading.detected.slips or breaks(tags, reading.scheme) is None:
+            kept = reading.tags(tags)
+            assert breaks(kept, "bio") is None
+            assert get_entities(kept) == get_entities(tags)
+
+
+STRICT = {
+    "iob1": seqeval.IOB1, "bio": seqeval.IOB2, "bioes": seqeval.IOBES, "biluo": seqeval.BILOU,
+}  # fmt: skip
+KEPT = ("bio", "bios", "bioes", "biluo", "bmes")
+
+
+@pytest.mark.parametrize("kept", KEPT)
+@pytest.mark.parametrize("scheme", STRICT)
+def test_a_scheme_is_converted_to_the_same_entities(scheme, kept):
+    tags = ["O", *tags_of("A", scheme), *tags_of("B", scheme)]
+
+    @settings(max_examples=40, deadline=None)
+    @given(st.lists(st.sampled_from(tags), min_size=1, max_size=8))
+    def check(sentence):
+        if breaks(sentence, scheme) is not None:
+            return
+        theirs = seqeval.Entities([sentence], STRICT[scheme]).entities[0]
+        expected = [(each.tag, each.start, each.end - 1) for each in theirs]
+        made = read_as(count_pairs([sentence]), scheme, kept, None, "a").tags(sentence)
+        assert breaks(made, kept) is None
+        if kept in STRICT:
+            again = seqeval.Entities([made], STRICT[kept]).entities[0]
+            assert [(each.tag, each.start, each.end - 1) for each in again] == expected
+        assert entities([parse(tag, kept) for tag in made]) == expected
+
+    check()
+
+
+@pytest.mark.parametrize("scheme", KEPT)
+def test_entities_and_tags(scheme):
+    spans = [("A", 0, 0), ("A", 1, 3), ("_", 5, 6)]
+    tags = tags_of_entities(spans, 8, scheme)
+    assert breaks(tags, scheme) is None
+    assert entities([parse(tag, scheme) for tag in tags]) == spans
+
+
+def test_the_classes_of_a_model_decide_how_tags_are_kept():
+    pairs = count_pairs([["B-A", "I-A", "O", "B-B"]])
+    foreign = ["o", "b_A", "i_A", "e_A", "s_A", "b_B", "i_B", "e_B", "s_B"]
+    assert read_as(pairs, None, None, foreign, "a").tags(["B-A", "I-A", "O", "B-B"]) == [
+        "b_A", "e_A", "o", "s_B"
+    ]  # fmt: skip
+    assert read_as(pairs, None, None, ["O", "B-A", "I-A", "B-B", "I-B"], "a").unchanged
+    with pytest.raises(DataError, match=r"have a prefix, .* those of the classes have no prefix"):
+        read_as(pairs, None, None, ["O", "A", "B"], "a")
+    with pytest.raises(DataError, match=r"have no prefix \('A'\), but those"):
+        read_as(count_pairs([["A", "O"]]), None, "bio", None, "a")
+    assert read_as(count_pairs([["O"]]), None, "io", None, "a").unchanged
+
+
+@pytest.mark.parametrize(
+    ("classes", "scheme", "tags"),
+    [
+        ("O B-A I-A", "bio", [("O", ""), ("B", "A"), ("I", "A")]),
+        ("O B_A I_A", "bio", [("O", ""), ("B", "A"), ("I", "A")]),
+        ("O B-A I-A L-A U-A", "biluo", [("O", ""), ("B", "A"), ("I", "A"), ("E", "A"), ("S", "A")]),
+        ("B-A I-A S-A O", "bios", [("B", "A"), ("I", "A"), ("S", "A"), ("O", "")]),
+        ("LABEL_0 LABEL_1", "io", [("I", "LABEL_0"), ("I", "LABEL_1")]),
+    ],
+)
+def test_prefix_and_type_of_a_models_classes(classes, scheme, tags):
+    assert class_tags(classes.split()) == (scheme, tags)
+
+
+def test_a_notation_writes_b_x():
+    assert str(class_scheme(["A|B", "A|I", "O"])[1]) == "X|B"
+    assert Notation("_", False).standard("a_b_I") == "I-a_b"
+    assert Notation().standard("o") == "O"
 
 
 @pytest.mark.parametrize(
@@ -44,6 +227,11 @@ def test_the_scheme_is_found(sentences, scheme):
         ("B-A M-A E-A", "bioes", 1),
         ("B-A M-A M-A E-A", "bmes", None),
         ("B-A S-A", "bmes", 1),
+        ("B-A I-A S-A O B-A", "bios", None),
+        ("S-A I-A", "bios", 1),
+        ("B-A I-A L-A U-B O", "biluo", None),
+        ("B-A O", "biluo", 1),
+        ("B-A E-A", "biluo", 1),
         ("A B O anything", "io", None),
         ("B I O", "bio", None),
         ("X-A", "bio", 0),
@@ -52,18 +240,6 @@ def test_the_scheme_is_found(sentences, scheme):
 )
 def test_the_first_tag_that_cannot_stand_there(tags, scheme, place):
     assert breaks(tags.split(), scheme) == place
-
-
-def test_iob1_becomes_bio():
-    assert to_bio(["I-A", "I-A", "B-A", "I-B", "O", "I-A"]) == [
-        "B-A",
-        "I-A",
-        "B-A",
-        "B-B",
-        "O",
-        "B-A",
-    ]
-    assert to_bio(["I", "I", "O", "B"]) == ["B", "I", "O", "B"]
 
 
 def test_a_tag_and_its_type():
@@ -79,6 +255,7 @@ def test_a_tag_and_its_type():
 @pytest.mark.parametrize(
     ("tags", "scheme"),
     [("O B-A I-A", "bio"), ("O I-A", "io"), ("O S-A", "bioes"), ("O M-A S-A", "bmes"),
+     ("O B-A I-A S-A", "bios"), ("O B-A I-A L-A U-A", "biluo"),
      ("LABEL_0 LABEL_1", "io"), ("O", "io")],
 )  # fmt: skip
 def test_the_scheme_of_a_models_classes(tags, scheme):
