@@ -26,9 +26,15 @@ def read_parquet(path: Path, columns: Asked, bad: BadRows) -> Iterator[Record]:
             bad.count_row(file.metadata.num_rows)
             names = file.schema_arrow.names
             places = find(columns, names, len(names), source)
-            wanted = [None if place is None else names[place] for place in places]
-            there = [name for name in wanted if name is not None]
-            yield from read_batches(file.iter_batches(columns=there), wanted)
+            if len(set(names)) < len(names):  # then a name does not say which column is meant
+                numbers = list(map(str, range(len(names))))
+                batches = (batch.rename_columns(numbers) for batch in file.iter_batches())
+                wanted = [None if place is None else numbers[place] for place in places]
+            else:
+                wanted = [None if place is None else names[place] for place in places]
+                there = [name for name in wanted if name is not None]
+                batches = file.iter_batches(columns=there)
+            yield from read_batches(batches, wanted)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"not a Parquet file that can be read ({error})", where=source) from error
 

@@ -185,11 +185,13 @@ def _quoted(lines: _Lines, separator: str, bad: BadRows) -> Iterator[Record]:
         try:
             fields = next(reader, None)
         except csv.Error as error:
-            if "unexpected end" in str(error) or "field larger" in str(error):
-                raise DataError(
-                    "a double quote is opened and never closed", where=f"{bad.source}:{start}",
-                    hint=_WITHOUT_QUOTING,
-                ) from error  # fmt: skip
+            long = "field larger" in str(error)
+            if long or "unexpected end" in str(error):
+                what = "a double quote is opened and never closed"
+                if long:
+                    what = f"a field has more than {_LONGEST_FIELD:,} characters: perhaps {what}"
+                where = f"{bad.source}:{start}"
+                raise DataError(what, where=where, hint=_WITHOUT_QUOTING) from error
             bad.count_row()
             bad.add(start, _csv_fault(error))
             lines.after_first()  # the others may be rows: the quote that joined them is a mistake

@@ -15,10 +15,11 @@ import pyarrow.parquet
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data import checks
+from bertft.data import checks, read_once
 from bertft.data.sources import load, load_inputs
 from bertft.errors import DataError
 
+SMALL = read_once.SMALL
 COUNTS = [0, 1, 99, 100, 101, 102, 1000]
 LABELS = ("a", "b")
 
@@ -98,6 +99,27 @@ def test_every_row_to_predict_is_read_once(tmp_path, monkeypatch, ending, count)
             load_inputs(name, DataConfig(name="files"))
     else:
         assert load_inputs(name, DataConfig(name="files")).column("text") == texts
+
+
+@pytest.mark.parametrize("size", [SMALL - 1, SMALL, SMALL + 1])
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl"])
+def test_rows_of_a_file_around_the_size_that_is_mapped(tmp_path, monkeypatch, ending, size):
+    monkeypatch.setenv("BERTFT_CACHE", str(tmp_path / "cache"))
+    path, pad = tmp_path / f"rows{ending}", "x" * 5_000
+    rows = [f"{row} {pad}" for row in range(205)]
+    if ending == ".jsonl":
+        lines = [json.dumps({"text": text, "label": label(row)}) for row, text in enumerate(rows)]
+    else:
+        mark = "," if ending == ".csv" else "\t"
+        lines = [f"text{mark}label"]
+        lines += [f"{text}{mark}{label(row)}" for row, text in enumerate(rows)]
+    content = "\n".join(lines) + "\n"
+    path.write_text(content.replace(pad, pad + "x" * (size - len(content)), 1))
+    assert path.stat().st_size == size
+    for _ in range(2):
+        read = load(config(path)).train
+        assert [text.split()[0] for text in read.column("text")] == list(map(str, range(205)))
+    assert (tmp_path / "cache").exists() == (size >= SMALL)
 
 
 @pytest.mark.parametrize("count", [15, 16, 17, 32, 33])

@@ -73,6 +73,15 @@ def test_parquet_with_text_as_bytes_and_integers_as_labels(tmp_path):
     assert pairs(read(path)) == [("酒店", "1"), ("bad", "0")]
 
 
+def test_parquet_with_two_columns_of_one_name(tmp_path):
+    path = tmp_path / "a.parquet"
+    columns = [pa.array(["x", "y"]), pa.array(["pos", "neg"]), pa.array(["z", "w"])]
+    pa.parquet.write_table(pa.table(columns, ["text", "label", "text"]), path)
+    assert pairs(read(path, text=2)) == [("z", "pos"), ("w", "neg")]
+    with pytest.raises(DataError, match=r"data\.text as a position: 0 or 2"):
+        read(path)
+
+
 def test_what_claims_to_be_parquet(tmp_path):
     with pytest.raises(DataError, match=r"not a Parquet file"):
         read(tmp_path / "a.parquet", b"text,label")
@@ -127,6 +136,7 @@ def test_a_long_text_in_quotes(tmp_path):
     assert read(tmp_path / "a.csv", f'text,label\n"{text}",a\nb,b\n').column("text")[0] == text
 
 
+TAGS = {"task": "token_classification"}
 BAD_FILES = [
     ("a.csv", "", {}, "a.csv: the file is empty"),
     ("a.jsonl", "\n \n", {}, "a.jsonl: the file is empty"),
@@ -153,6 +163,11 @@ BAD_FILES = [
     ("a.txt", "text,label\na,b\n", {}, "one text per line and no labels.*data.separator"),
     ("a.cvs", "text,label\na,b\n", {}, "unknown ending .cvs. Did you mean .csv.*data.separator"),
     ("a", "text,label\na,b\n", {}, "the file has no ending. Known endings are .csv, .tsv"),
+    ("a.conll", '{"words": ["EU"], "tags": ["O"]}', TAGS, "JSON Lines.*Rename it to a.jsonl"),
+    ("a.conll.gz", "EU B-ORG\n", TAGS, "unknown ending .gz. .*Known endings are .*.conll"),
+    ("a.conl", "EU B-ORG\n", TAGS, "unknown ending .conl. Did you mean .conll"),
+    ("a.pdf", "EU B-ORG\n", TAGS, "unknown ending .pdf"),
+    ("a.conll", b"PK\x03\x04 packed", TAGS, "a zip archive"),
     ("a.csv", b"\x1f\x8b\x08 packed", {}, "is compressed with gzip. Decompress it: gunzip a.csv"),
     ("a.jsonl", b"PK\x03\x04 packed", {}, "a zip archive, as Excel workbooks"),
     ("a.xlsx", b"PK\x03\x04 packed", {}, "a zip archive.*Save the sheet as CSV"),
@@ -164,6 +179,23 @@ BAD_FILES = [
     ("a.csv", "text,label\na,b\n", {"encoding": "base64"}, "no encoding 'base64'"),
     ("a.csv", "text,label\na,b\nc,d", {"encoding": "utf-16"}, "a.csv:1: bytes that are not utf-16"),
 ]  # fmt: skip
+
+
+def test_json_lines_of_words_with_tags_may_be_called_json(tmp_path):
+    lines = [
+        '{"text": ["EU", "rejects"], "label": ["B-ORG", "O"]}',
+        '{"text": ["I"], "label": ["O"]}',
+    ]
+    rows = read(tmp_path / "a.json", "\n".join(lines), **TAGS)
+    assert rows.column("text") == ["EU rejects", "I"]
+    assert rows.column("label") == [["B-ORG", "O"], ["O"]]
+
+
+@pytest.mark.parametrize("name", ["eng.train", "eng.testa", "a.bio", "train", "a.data"])
+def test_endings_of_words_with_tags(tmp_path, name):
+    separator = {"separator": "tab"} if name == "a.data" else {}
+    rows = read(tmp_path / name, "EU\tB-ORG\nrejects\tO\n\nI\tO\n", **TAGS, **separator)
+    assert rows.column("text") == ["EU rejects", "I"]
 
 
 @pytest.mark.parametrize(("name", "content", "settings", "message"), BAD_FILES)

@@ -154,7 +154,7 @@ LINE = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(lines=st.lists(LINE, max_size=12), quoting=st.booleans(), header=st.booleans())
 def test_every_line_is_counted_once(lines, quoting, header):
     """lines = rows used + rows skipped + blank lines + header + lines inside quoted fields."""
@@ -179,7 +179,7 @@ def test_every_line_is_counted_once(lines, quoting, header):
 FIELD = st.text(st.sampled_from('ab ",\n\t;'), max_size=6)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     fields=st.lists(st.tuples(st.integers(0, 9).map(str), FIELD), max_size=10),
     mark=st.sampled_from([",", ";", "\t"]),

@@ -19,16 +19,16 @@ from typing import TextIO
 from bertft.config.data import DataConfig
 from bertft.data.bad_rows import BadRows, Fault
 from bertft.data.columns import Asked, find
-from bertft.data.separated import Record
+from bertft.data.separated import Record, named_separator
 from bertft.data.text_files import open_text, text_lines
 from bertft.errors import DataError
 
 __all__ = ["ENDINGS", "WORDS", "Stacked", "read_conll"]
 
 ENDINGS = (
-    ".conll", ".conll2003", ".conll03", ".tsv", ".tab", ".txt", ".bio", ".iob", ".iob1", ".iob2",
-    ".bioes", ".iobes", ".bilou", ".bmes", ".bmeso", ".ner", ".tags", ".train", ".dev", ".valid",
-    ".test", ".testa", ".testb", ".annotated",
+    ".conll", ".conllu", ".conll2003", ".conll03", ".tsv", ".tab", ".txt", ".bio", ".iob", ".iob1",
+    ".iob2", ".bioes", ".iobes", ".bilou", ".bmes", ".bmeso", ".ner", ".tags", ".train", ".dev",
+    ".valid", ".test", ".testa", ".testb", ".annotated",
 )  # fmt: skip
 WORDS = ("text", "words", "tokens")  # what the words are called where columns have names
 _TAGS = "label"
@@ -56,7 +56,8 @@ def read_conll(path: Path, columns: Asked, config: DataConfig, bad: BadRows) -> 
     that does not exist, and content that is not CoNLL.
     """
     encoding, source = config.encoding, bad.source
-    separator = {"\\t": "\t", " ": None}.get(config.separator or " ", config.separator)
+    named = named_separator(config.separator)
+    separator = None if named == " " else named
     width = sentences = words = 0
     with open_text(path, encoding, "\n") as file:
         for lines in _blocks(file, source, encoding):
