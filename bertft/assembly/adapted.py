@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bertft.assembly.independence import check_independence
 from bertft.config.model import ModelConfig
 from bertft.errors import DataError, UsageError
 from bertft.methods import attach, build, trained_tensors
@@ -108,6 +109,7 @@ def assemble(
     config, _ = load_config(found, tokenizer, task.model_settings())
     loaded = load_model(found, config, source, task.auto_class, task.fresh_head)
     model: Any = loaded.model
+    check_independence(model, tokenizer, task.level, task.name == "question_answering")
     take_over(model)
     parts = build(method, rate, loaded.new)
     attach(parts, model)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bertft.assembly.adapted import Adapted
 from bertft.assembly.adapter import OWN, AdapterFolder
+from bertft.assembly.independence import check_independence
 from bertft.assembly.saved import Saved, check_task, of_folder
 from bertft.config.data import DataConfig
 from bertft.errors import DataError
@@ -54,6 +55,7 @@ def _assembled(
             found.model_settings, config, found.source, task.auto_class, fresh_head=False
         )
     model: Any = loaded.model
+    check_independence(model, tokenizer, task.level, task.name == "question_answering")
     take_over(model)
     part = _Attached(found.settings, found.tensors)
     with found.told():

@@ -3,6 +3,7 @@
     layers      attention calls in one forward pass (ALBERT calls one module several times)
     width       of the keys and values of a layer, heads · head size
     interface   attention goes through transformers' AttentionInterface
+    one_by_one  padding or neighbours change the outputs, so that each row runs alone
 
 DeBERTa-v2, MPNet and RemBERT keep attention of their own: they run padded, without a prefix.
 """
@@ -27,6 +28,16 @@ class Family:
     layers: int
     width: int
     interface: bool
+    one_by_one: bool = False
+
+
+# Convolutions and n-grams reach from padding into a text, some attention takes no mask or averages
+# over the length, and XLNet's and CANINE's heads look at the end of the padded row.
+_ONE_BY_ONE = frozenset(
+    {"canine", "convbert", "fnet", "mobilebert", "nystromformer", "xlnet", "yoso"}
+)
+# EuroBERT's head averages over all tokens of the row, so that it must see each row by itself.
+_PADDED = frozenset({"eurobert"})
 
 
 def family_of(model: Any) -> Family:
@@ -36,7 +47,9 @@ def family_of(model: Any) -> Family:
         config.model_type,
         int(config.num_hidden_layers),
         int(config.hidden_size),
-        bool(model._can_set_attn_implementation()),
+        bool(model._can_set_attn_implementation())
+        and config.model_type not in _ONE_BY_ONE | _PADDED,
+        config.model_type in _ONE_BY_ONE,
     )
 
 

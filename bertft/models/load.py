@@ -279,7 +279,8 @@ _AFTER_PADDING = (
 
 def longest_input(config: Any, tokenizer: Any) -> int:
     """Tokens the model can take, special ones included."""
-    limit = getattr(config, "max_position_embeddings", None) or 10**9
+    limit = getattr(config, "max_position_embeddings", None) or 0
+    limit = limit if limit > 0 else 10**9  # XLNet states -1: it has no limit
     if config.model_type in _AFTER_PADDING:
         limit -= (config.pad_token_id or 0) + 1
     elif config.model_type == "mpnet":  # whatever its pad token is

@@ -22,17 +22,17 @@ from bertft.models.sequences import LAYOUTS, Sequences
 from bertft.models.top_layer import narrow
 from bertft.models.trace import Trace, own_tokens
 
-__all__ = ["EncoderRunner"]
+__all__ = ["EncoderRunner", "accepts", "logits_of"]
 
 
 class EncoderRunner:
     """``runner(batch)`` → logits. ``level`` is the task's: "sequence" or "token".
 
     ``layout``: "stream", "rows", "padded", or "auto" (stream). Encoders outside the attention
-    interface always run padded. A prefix (``model.prefix``) or soft prompt (``model.prompt``) is
-    found on the model. ``temperature``: what all logits are divided by, in fp32, if it is not None.
-    Raises BertftError if an encoder takes the interface's name but never
-    calls it.
+    interface always run padded, and one row at a time where padding changes their answers. A
+    prefix (``model.prefix``) or soft prompt (``model.prompt``) is found on the model.
+    ``temperature``: what all logits are divided by, in fp32, if it is not None. Raises BertftError
+    if an encoder takes the interface's name but never calls it.
     """
 
     def __init__(self, model: Any, level: str, layout: str = "auto") -> None:
@@ -47,7 +47,8 @@ class EncoderRunner:
         self.compiled = False  # whether the layers are: see ``compile``
         self.base: Any = model.base_model
         self._checked = False
-        self._takes_types = _accepts(self.base, "token_type_ids")
+        self._takes_types = accepts(self.base, "token_type_ids")
+        self._takes_mask = accepts(self.base, "attention_mask")
         self._first_position = _first_position(self.base)
         self._mean_pooled = getattr(model.config, "classifier_pooling", None) == "mean"
         if any(getattr(module, "is_causal", False) is True for module in model.modules()):
@@ -85,6 +86,8 @@ class EncoderRunner:
         self.compiled = True
 
     def _forward(self, batch: Batch, trace: Trace | None) -> Tensor:
+        if self.family.one_by_one:
+            return self._one_by_one(batch, trace)
         if not self.family.interface:
             return self._plain(batch, trace)
         prefix, prompt = _module(self.model, "prefix"), _module(self.model, "prompt")
@@ -103,7 +106,7 @@ class EncoderRunner:
             sequences.asked = self._asked(sequences)
         shift = prefix.length if prefix is not None and prefix.shift_positions else 0
         inputs = self._inputs(batch, sequences, vectors, shift)
-        logits = _logits(self._run(inputs, sequences, {"sequences": sequences}))
+        logits = logits_of(self._run(inputs, sequences, {"sequences": sequences}))
         if not self._checked:
             self._check(sequences)
         return self._in_order(logits)
@@ -199,6 +202,27 @@ class EncoderRunner:
         """[B, C], or [N, C] in the order of the batch's tokens, or [K, C] of those chosen."""
         return logits if self.level == "sequence" else logits[0]
 
+    def _one_by_one(self, batch: Batch, trace: Trace | None) -> Tensor:
+        """Encoders that padding reaches: rows of one sequence, without any."""
+        logits, states = [], []
+        ids = batch.input_ids.split(batch.lengths.tolist())
+        types = [None] * len(ids)
+        if batch.token_type_ids is not None:
+            types = batch.token_type_ids.split(batch.lengths.tolist())
+        for number, (row_ids, row_types) in enumerate(zip(ids, types, strict=True)):
+            row = Batch(
+                row_ids, batch.lengths[number : number + 1], row_types, {},
+                batch.index[number : number + 1],
+            )  # fmt: skip
+            own = None if trace is None else Trace(trace.layers, trace.states)
+            logits.append(self._plain(row, own))
+            if own is not None:
+                states.append(own.hidden)
+        if trace is not None:
+            trace.hidden[:] = [torch.cat(layer) for layer in zip(*states, strict=True)]
+        joined = torch.cat(logits)
+        return joined if batch.chosen is None else joined[batch.chosen]
+
     def _plain(self, batch: Batch, trace: Trace | None) -> Tensor:
         """Encoders outside the interface: padded, with the model's own attention and positions."""
         if trace is not None and trace.layers:
@@ -209,13 +233,12 @@ class EncoderRunner:
             )
         sequences = Sequences(batch.lengths.tolist(), "padded", batch.input_ids.device, trace=trace)
         padding = self.model.config.pad_token_id or 0
-        inputs = {
-            "input_ids": _lay_out(batch.input_ids, sequences, padding),
-            "attention_mask": sequences.real().long(),
-        }
+        inputs = {"input_ids": _lay_out(batch.input_ids, sequences, padding)}
+        if self._takes_mask:
+            inputs["attention_mask"] = sequences.real().long()
         if batch.token_type_ids is not None and self._takes_types:
             inputs["token_type_ids"] = _lay_out(batch.token_type_ids, sequences)
-        logits = _logits(self._run(inputs, sequences, {}))
+        logits = logits_of(self._run(inputs, sequences, {}))
         if self.level == "sequence":
             return logits
         logits = logits.flatten(0, 1)[sequences.cells()]
@@ -256,7 +279,7 @@ def _module(model: nn.Module, name: str) -> Any:
     return child if isinstance(child, nn.Module) else None
 
 
-def _logits(output: Any) -> Tensor:
+def logits_of(output: Any) -> Tensor:
     """The head's logits; question answering gives start and end apart: [..., 2]."""
     if getattr(output, "logits", None) is not None:
         return output.logits
@@ -272,7 +295,7 @@ def _lay_out(values: Tensor, sequences: Sequences, filler: int = 0) -> Tensor:
     return cells.index_copy(0, sequences.cells(), values).unflatten(0, (rows, width))
 
 
-def _accepts(module: nn.Module, argument: str) -> bool:
+def accepts(module: nn.Module, argument: str) -> bool:
     return argument in inspect.signature(module.forward).parameters
 
 
