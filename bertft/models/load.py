@@ -126,10 +126,9 @@ def load_tokenizer(settings: ModelConfig, own_class: bool = False) -> Any:
     with _explained("tokenizer", source), quiet():
         tokenizer = AutoTokenizer.from_pretrained(
             source.load,
-            config=config,
+            config=PreTrainedConfig() if own_class else config,
             revision=source.revision if source.kind == "hub" else None,
             trust_remote_code=settings.trust_remote_code,
-            **({"config": PreTrainedConfig()} if own_class else {}),
         )
         tokenizer = as_its_file_says(tokenizer, source, f"model.tokenizer={path}")
     backend = getattr(tokenizer, "backend_tokenizer", None)
