@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import importlib
 import logging
 import os
@@ -22,7 +21,9 @@ import bertft
 from bertft.config.commands import COMMANDS
 from bertft.config.messages import suggestion
 from bertft.config.processes import place
-from bertft.errors import BertftError, EnvironmentFailed, Stopped, UsageError
+from bertft.config.streams import prepare_streams
+from bertft.config.system_errors import explained
+from bertft.errors import BertftError, Stopped, UsageError
 
 if TYPE_CHECKING:
     from bertft.config.session import Request
@@ -31,15 +32,13 @@ __all__ = ["main"]
 
 _INTERRUPTED = 130
 _BUG = 1
-_MACHINE = (
-    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOMEM, errno.EACCES, errno.EPERM,
-    errno.EMFILE, errno.ENFILE,
-)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (default: the program's); the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        prepare_streams()
     try:
         status = _dispatch(words)
         sys.stdout.flush()  # a closed pipe shows here, not when the interpreter ends
@@ -53,9 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        environment = _environment(error)
-        if environment is not None:
-            return _fail(environment)
+        ours = explained(error, words)
+        if ours is not None:
+            return _fail(ours)
         traceback.print_exc()
         print("\nerror: this is a bug of bertft; please report it with the lines above",
               file=sys.stderr)  # fmt: skip
@@ -311,21 +310,3 @@ def _fail(error: BertftError) -> int:
     if here.local == 0 or not isinstance(error, (UsageError, Stopped)):
         print(f"{f'rank {here.rank}: ' if here.rank else ''}error: {error}", file=sys.stderr)
     return error.status
-
-
-def _environment(error: Exception) -> EnvironmentFailed | None:
-    """The machine's failure behind ``error``, if it is one."""
-    words = str(error).split("\n")[0]
-    # torch has a type of its own for an accelerator's memory, and none for the machine's.
-    host = isinstance(error, RuntimeError) and "allocate memory" in words
-    if host or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return EnvironmentFailed(
-            "out of memory", where=words.rpartition("DefaultCPUAllocator: ")[2] or None,
-            hint="Lower trainer.micro_batch, data.max_length or the size of what is added",
-        )  # fmt: skip
-    if isinstance(error, OSError) and error.errno in _MACHINE:
-        return EnvironmentFailed(
-            os.strerror(error.errno).lower(), where=str(error.filename) if error.filename else None,
-            hint="Free space or choose another place with hydra.run.dir=<folder>",
-        )  # fmt: skip
-    return None

@@ -97,6 +97,16 @@ def test_words_that_are_no_command(capsys, words, part):
         (MemoryError(), 4),
         (OSError(errno.ENOSPC, "No space left on device", "x.bin"), 4),
         (OSError(errno.EACCES, "Permission denied", "/root/x"), 4),
+        (OSError(errno.EFBIG, "File too large", "x.bin"), 4),
+        (RuntimeError("can't start new thread"), 4),
+        (ImportError("libx.so: failed to map segment from shared object"), 4),
+        (FileNotFoundError(errno.ENOENT, "gone", "x"), 2),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "a.csv/x"), 2),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "n" * 300), 2),
+        (OSError(errno.ELOOP, "Too many levels of symbolic links", "x"), 2),
+        (ValueError("embedded null byte"), 2),
+        (RuntimeError("Could not determine home directory."), 2),
+        (UnicodeEncodeError("utf-8", "p/\udcff", 2, 3, "surrogates not allowed"), 2),
         (KeyboardInterrupt(), 130),
     ],
 )
@@ -138,7 +148,24 @@ def test_the_machine_out_of_memory_says_how_much_was_asked_for(train, capsys):
     assert "out of memory" in err and f"{4 * 10**15} bytes" in err and "enforce" not in err
 
 
-@pytest.mark.parametrize("error", [ValueError("oops"), FileNotFoundError(2, "gone", "x")])
+def test_an_error_of_the_system_names_the_setting_that_gave_the_path(train, capsys):
+    def run(config, folder):
+        raise NotADirectoryError(errno.ENOTDIR, "Not a directory", "there/file/cache/rows")
+
+    train(run)
+    assert main(["train", "data.cache=there/file"]) == 2
+    assert "data.cache=there/file: not a directory" in capsys.readouterr().err
+
+
+def test_a_current_directory_that_is_gone_is_named(tmp_path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert main(["train", "model=tiny"]) == 4
+    assert "current directory no longer exists" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [ValueError("oops"), KeyError("x")])
 def test_anything_else_is_a_bug_of_ours(train, capsys, error):
     def run(config, folder):
         raise error

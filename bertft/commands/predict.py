@@ -18,6 +18,7 @@ from bertft.assembly.features import unlabelled_features
 from bertft.assembly.opened import open_asked
 from bertft.assembly.warn import warn
 from bertft.config.commands import PredictConfig
+from bertft.config.streams import is_unicode, reader_is_gone
 from bertft.data.features import FeatureTable
 from bertft.data.sources import load_inputs
 from bertft.errors import DataError, UsageError
@@ -27,6 +28,9 @@ from bertft.training.evaluate import predict_logits
 __all__ = ["run"]
 
 _OF_DATA = re.compile(r"data\.(?=(text|separator|quoting|encoding|on_bad_row)\b)")
+
+
+_TO_A_FILE = "Write the answers to a file with output=<file>"
 
 
 def run(config: PredictConfig, _: Path) -> None:
@@ -59,8 +63,10 @@ def run(config: PredictConfig, _: Path) -> None:
         for answer in adapted.task.answers(logits, table):
             if lines is not None:
                 answer = {"line": lines[count], **answer}
-            file.write(json.dumps(answer, ensure_ascii=False) + "\n")
+            file.write(json.dumps(answer, ensure_ascii=not is_unicode(file)) + "\n")
             count += 1
+            if reader_is_gone(file):
+                return
     if config.output != "-":
         print(f"{config.output}: {count:,} answers", file=sys.stderr)
 
@@ -96,6 +102,8 @@ def _check(path: Path, given: Path) -> None:
 def _output(name: str) -> Iterator[TextIO]:
     """stdout, or a file that is there whole or not at all; a pipe or device is written to."""
     if name == "-":
+        if reader_is_gone(sys.stdout):
+            raise UsageError("standard output is closed", where="output=-", hint=_TO_A_FILE)
         yield sys.stdout
         return
     path = Path(name).expanduser().resolve()

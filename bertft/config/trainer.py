@@ -15,7 +15,7 @@ class TrainerConfig:
     """``trainer``"""
 
     epochs: float | None = setting(
-        None, "Passes over the training rows; null: the method's own.", above=0
+        None, "Passes over the training rows; null: the method's own.", above=0, at_most=1_000_000
     )
     steps: int | None = setting(None, "Optimizer steps instead of epochs.", at_least=1)
     batch_size: int = setting(32, "Rows an optimizer step.", at_least=1)
@@ -46,7 +46,9 @@ class TrainerConfig:
         choices=("auto", "fp32", "bf16", "fp16"),
     )
     device: str = setting("auto", "auto: CUDA if present, else CPU. Or cpu, cuda, cuda:1.")
-    threads: int | None = setting(None, "CPU threads; null: torch's own choice.", at_least=1)
+    threads: int | None = setting(
+        None, "CPU threads; null: torch's own choice.", at_least=1, at_most=1024
+    )
     layout: str = setting(
         "auto",
         "How sequences lie in memory: stream (no padding), rows (packed) or padded; auto: stream.",

@@ -19,7 +19,9 @@ TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "
 _NODES: dict[type, Any] = {
     int: IntegerNode, float: FloatNode, bool: BooleanNode, str: StringNode
 }  # fmt: skip
-_LONGEST = 2**63
+_COUNT = 2**31  # more rows, steps, tokens or threads than that are a slip, and overflow somewhere
+_SEED = 2**63
+_REAL = 1e30  # beyond it, products of fp32 numbers overflow
 # A class name that is a number; a leading zero marks a code (007), which is a name.
 NUMERIC = re.compile(r"[+-]?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?")
 _BOUNDS = {
@@ -53,14 +55,28 @@ def faults(leaf: Leaf, value: Any, where: str | None = None) -> Iterator[Problem
             return
     if leaf.choices is not None and str(value) not in leaf.choices:
         yield Problem(where, f"{value!r} is no choice", _choice(value, leaf.choices))
-    elif isinstance(value, int) and not -_LONGEST <= value < _LONGEST:
-        yield Problem(where, f"{value} is out of range", "It must fit into 64 bits")
+    elif isinstance(value, int) and not -(limit := _limit(leaf)) <= value < limit:
+        yield Problem(
+            where, f"{_bounded(value)} is out of range", f"It must be less than {limit:,}"
+        )
     elif isinstance(value, float) and not math.isfinite(value):
         yield Problem(where, f"{value} is not finite", _wanted(leaf))
+    elif isinstance(value, float) and abs(value) > _REAL:
+        yield Problem(where, f"{value} is out of range", f"It must be at most {_REAL:g}")
     elif leaf.bounds and not all(
         _BOUNDS[name][1](value, bound) for name, bound in leaf.bounds.items()
     ):
         yield Problem(where, f"{value} is out of range", f"It must be {bounds_in_words(leaf)}")
+
+
+def _limit(leaf: Leaf) -> int:
+    return _SEED if leaf.path.rpartition(".")[2] == "seed" else _COUNT
+
+
+def _bounded(value: int) -> str:
+    """The digits of ``value``, or how many there are: Python refuses to print a very long one."""
+    length = int(value.bit_length() * math.log10(2)) + 1
+    return str(value) if length <= 40 else f"a number of {length} digits"
 
 
 def is_deferred(value: Any) -> bool:

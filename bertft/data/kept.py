@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import tempfile
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -22,9 +24,16 @@ import pyarrow as pa
 
 from bertft.errors import EnvironmentFailed
 
+try:
+    import fcntl
+except ImportError:  # pragma: no cover
+    fcntl = None  # type: ignore[assignment]
+
 __all__ = ["cache_folder", "find", "publish", "write"]
 
 Found = TypeVar("Found")
+_KEY = b"bertft.key"
+_ABANDONED = 60.0  # seconds without a write before a temporary file may be one of a killed process
 Facts = Callable[[], Mapping[bytes, bytes]]
 
 
@@ -36,11 +45,13 @@ def cache_folder(setting: str | None) -> Path:
 def find(folder: Path, key: str, read: Callable[[Path], Found]) -> Found | None:
     """What ``read`` makes of the file under ``key`` if its bytes are what they were.
 
-    A damaged one, or one that ``read`` calls pa.ArrowInvalid, is removed.
+    A damaged one, one that was written under another key, or one that ``read`` calls
+    pa.ArrowInvalid, is removed.
     """
     for path in sorted(folder.glob(f"{key}.*.arrow")):
-        with suppress(OSError, pa.ArrowInvalid):
-            if _checksum(path) == path.suffixes[-2].removeprefix("."):
+        with suppress(OSError, pa.ArrowException):
+            whole = _checksum(path) == path.suffixes[-2].removeprefix(".")
+            if whole and _key_of(path) == key:
                 return read(path)
         with suppress(OSError):
             path.unlink()
@@ -59,7 +70,7 @@ def publish(
     ``schema`` and ``facts`` as for ``write``.
     """
     with _environment(folder), _temporary(folder, key) as (file, path):
-        write(batches, file, schema, facts)
+        write(batches, file, schema, facts, key)
         file.flush()
         os.fsync(file.fileno())
         final = folder / f"{key}.{_checksum(path)}.arrow"
@@ -72,15 +83,18 @@ def write(
     sink: Any,
     schema: pa.Schema | None = None,
     facts: Facts | None = None,
+    key: str = "",
 ) -> None:
     """Write one Arrow IPC file; ``schema`` is that of the first batch unless given.
 
+    ``key`` goes into the schema's metadata: a file proves which key it was written under.
     ``facts`` is asked after the last batch; its answer is the metadata of one more, empty one.
     """
     rest = iter(batches)
     first = None if schema is not None else next(rest)
     schema = first.schema if first is not None else schema
-    with pa.ipc.new_file(sink, schema) as writer:
+    keyed = schema.with_metadata({**(schema.metadata or {}), _KEY: key.encode()})
+    with pa.ipc.new_file(sink, keyed) as writer:
         if first is not None:
             writer.write_batch(first)
         for batch in rest:
@@ -105,15 +119,51 @@ def _environment(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _temporary(folder: Path, key: str) -> Iterator[tuple[BinaryIO, Path]]:
-    """A file beside the final one that is gone afterwards, unless it was renamed."""
+    """A file next to the final one that is gone afterwards, unless it was renamed.
+
+    It is locked while it is written, so that another process can tell it from one that a killed
+    process left, also where several machines share the folder.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(folder)
     descriptor, name = tempfile.mkstemp(prefix=f".{key[:16]}-", suffix=".tmp", dir=folder)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            _lock(file)
             yield file, Path(name)
     finally:
         with suppress(FileNotFoundError):
             os.unlink(name)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files that no process writes any more."""
+    for path in folder.glob(".*.tmp"):
+        with suppress(OSError):
+            # A new file is locked a moment after it is made.
+            if time.time() - path.stat().st_mtime > _ABANDONED and stat.S_ISREG(
+                path.lstat().st_mode
+            ):
+                with path.open("rb+") as file:
+                    if _lock(file):
+                        path.unlink()
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Lock ``file`` for this process; False if another one holds it, or nothing can be locked."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _key_of(path: Path) -> str:
+    with pa.memory_map(str(path)) as source:
+        metadata = pa.ipc.open_file(source).schema.metadata or {}
+    return metadata.get(_KEY, b"").decode("ascii", "replace")
 
 
 def _checksum(path: Path) -> str:

@@ -7,6 +7,7 @@ good, so that a folder is whole or absent.
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,9 +41,17 @@ def new_folder(out: Path) -> Iterator[Path]:
     try:
         yield new
         sync_tree(new)
-        if out.is_dir():
-            out.rmdir()
-        new.rename(out)
+        try:
+            if out.is_dir():
+                out.rmdir()
+            new.rename(out)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            raise UsageError(
+                "another command wrote it in the meantime", where=f"out={out}",
+                hint="Give a new folder",
+            ) from error  # fmt: skip
     finally:
         shutil.rmtree(new, ignore_errors=True)
         with contextlib.suppress(OSError):  # one that holds something stays

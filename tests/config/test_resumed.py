@@ -99,7 +99,7 @@ EDITED = [
     ({"trainer": {"steps": -5}}, "trainer.steps -5 is out of range"),
     ({"trainer": {"micro_batch": 10_000}}, "trainer.micro_batch 10000 is above"),
     ({"method": {"low_rank": {"alpha": float("nan")}}}, "method.low_rank.alpha nan is not finite"),
-    ({"seed": 10**25}, f"seed {10**25} is out of range. It must fit into 64 bits"),
+    ({"seed": 10**25}, f"seed {10**25} is out of range. It must be less than {2**63:,}"),
 ]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import zlib
 from pathlib import Path
 
 import pyarrow as pa
@@ -201,3 +203,29 @@ def test_its_texts_take_no_memory(path, monkeypatch):
     held = pa.total_allocated_bytes() - before
     assert found.table.nbytes > 2_000_000
     assert held < 100_000 and peak < 1_000_000, (held, peak)
+
+
+def test_another_table_under_the_key_is_not_believed(path, reads, cache):
+    first = rows(path)
+    kept = next(cache.iterdir())
+    kept.unlink()  # what is mapped of it stays
+    other = pa.table({"text": ["x"], "label": ["y"], "line": [1]})
+    with pa.ipc.new_file(str(kept), other.schema) as writer:
+        writer.write_table(other)
+    checksum = f"{zlib.crc32(kept.read_bytes()):08x}"
+    kept.rename(kept.with_name(f"{kept.name.split('.')[0]}.{checksum}.arrow"))
+    assert rows(path).table.equals(first.table) and reads == ["train", "train"]
+
+
+def test_what_a_killed_process_left_is_removed(path, cache):
+    cache.mkdir(parents=True)
+    left, written = cache / ".0123-left.tmp", cache / ".0123-new.tmp"
+    left.write_bytes(b"x")
+    written.write_bytes(b"x")
+    os.utime(left, (1, 1))
+    with (cache / ".0123-held.tmp").open("wb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        os.utime(held.name, (1, 1))
+        rows(path)
+        names = {each.name for each in cache.iterdir() if each.name.endswith(".tmp")}
+    assert names == {".0123-new.tmp", ".0123-held.tmp"}

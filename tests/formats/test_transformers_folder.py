@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from bertft.errors import UsageError
 from bertft.formats.transformers_folder import new_folder
 
 
@@ -40,3 +41,13 @@ def test_what_a_killed_process_left_goes(tmp_path):
         pass
     kept = {"out", f".out.tmp-{os.getppid()}", f".mine.tmp-{ended.pid}"}
     assert set(os.listdir(tmp_path)) == kept
+
+
+def test_two_at_once_write_one_folder(tmp_path):
+    """The second is refused, and the first one's stays as it is."""
+    out = tmp_path / "out"
+    with pytest.raises(UsageError, match="another command"), new_folder(out) as second:
+        (second / "a").write_text("second")
+        out.mkdir()
+        (out / "a").write_text("first")
+    assert (out / "a").read_text() == "first" and os.listdir(tmp_path) == ["out"]

@@ -23,6 +23,7 @@ from bertft.runs.exhibits import Exhibit
 
 __all__ = ["LowRank"]
 
+_MOST_RANKS = 4  # times the highest rank that ΔW can have; beyond it a rank is a slip
 _NEEDS_ROOM = ("principal", "orthonormal")  # starts that have no more vectors than the layer
 
 
@@ -86,6 +87,13 @@ class LowRank(Part):
 
     def _check_room(self, target: Target) -> None:
         rows, columns = _rows(target.module.weight, target.rows).shape
+        if self.start_rank > _MOST_RANKS * min(rows, columns):
+            raise UsageError(
+                f"rank {self.start_rank:,} is too high for {target.path}, a layer of"
+                f" {rows} × {columns}",
+                where="method.rank",
+                hint=f"The highest rank that adds anything there is {min(rows, columns)}",
+            )
         if self.start in _NEEDS_ROOM and self.start_rank > min(rows, columns):
             other = "zero_b" if self.start == "principal" else "gaussian"
             raise UsageError(
