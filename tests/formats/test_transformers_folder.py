@@ -46,8 +46,12 @@ def test_what_a_killed_process_left_goes(tmp_path):
 def test_two_at_once_write_one_folder(tmp_path):
     """The second is refused, and the first one's stays as it is."""
     out = tmp_path / "out"
-    with pytest.raises(UsageError, match="another command"), new_folder(out) as second:
-        (second / "a").write_text("second")
+
+    def first_is_sooner(new):
+        (new / "a").write_text("second")
         out.mkdir()
         (out / "a").write_text("first")
+
+    with pytest.raises(UsageError, match="another command"), new_folder(out) as second:
+        first_is_sooner(second)
     assert (out / "a").read_text() == "first" and os.listdir(tmp_path) == ["out"]
