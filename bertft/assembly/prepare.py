@@ -132,13 +132,14 @@ def prepare(
     cache, policy = cache_folder(config.data.cache), config.data.on_bad_row
     if not ranks.first:
         ranks.wait()  # what the first rank tokenised, and asked the teacher, is in the cache then
-    features = features_of(dict(splits.items()), task, tokenizer, max_length, cache, policy)
+    most = config.data.max_skipped
+    features = features_of(dict(splits.items()), task, tokenizer, max_length, cache, policy, most)
     table = features["train"]
     task.shape_loss(config.loss, table)
     if splits.unlabelled is not None:
         _check_unlabelled(task, splits.unlabelled)
         features["unlabelled"] = unlabelled_features(
-            splits.unlabelled, task, tokenizer, max_length, cache, policy
+            splits.unlabelled, task, tokenizer, max_length, cache, policy, most
         )
         assert splits.train is not None
         table = JoinedTable(table, features["unlabelled"], len(splits.train))

@@ -93,7 +93,7 @@ def _made(run: RunFolder, device: str, fingerprint: str) -> tuple[np.ndarray, np
         raise DataError("are not the validation rows of the run any more", where=rows.source)
     table = features_of(
         {_SPLIT: rows}, task, adapted.tokenizer, saved.facts.max_length,
-        cache_folder(saved.data.cache), saved.data.on_bad_row,
+        cache_folder(saved.data.cache), saved.data.on_bad_row, saved.data.max_skipped,
     )[_SPLIT]  # fmt: skip
     logits = predict_logits(
         adapted.runner, table, adapted.precision,

@@ -1,9 +1,14 @@
-"""Score answers to questions that came from elsewhere: a JSON object, id → text ('' is none)."""
+"""Score answers to questions that came from elsewhere: a JSON object, id → text ('' is none).
+
+A question without an answer in it scores 0, as in the official scripts, also where "no answer"
+would have been right. Scores need no offsets, so no row is left out for a misplaced answer.
+"""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from typing import Any
 
 import numpy as np
 
@@ -20,14 +25,15 @@ __all__ = ["score"]
 _SHOWN = 3
 
 
-def score(config: EvalConfig) -> tuple[dict[str, float], str, Rows]:
-    """The metrics, the one that counts, and the rows.
+def score(config: EvalConfig) -> tuple[dict[str, float], str, dict[str, Any]]:
+    """The metrics, the one that counts, and the accounting of the rows with their source.
 
-    DataError where the file is of another form, or a question has no id or no answer in it.
+    ``missing_predictions`` counts questions without an answer, ``unknown_predictions`` answers
+    without a question. DataError where the file has another form, or a question has no id.
     """
     assert config.predictions is not None and config.data is not None
     given = _given(config.predictions)
-    rows = dict(load(config.data, (config.split,)).items())[config.split]
+    rows = dict(load(config.data, (config.split,), learn=False).items())[config.split]
     if not rows.labelled:
         raise UsageError(
             f"the {config.split} split has no answers to score against", where="split",
@@ -35,20 +41,29 @@ def score(config: EvalConfig) -> tuple[dict[str, float], str, Rows]:
         )  # fmt: skip
     names = _names(rows)
     missing = [name for name in names if name not in given]
-    if missing:
+    if len(missing) == len(names):
         raise DataError(
-            f"{len(missing):,} of {len(names):,} questions have no answer in it, such as"
+            f"none of the {len(names):,} questions has an answer in it, such as"
             f" {', '.join(missing[:_SHOWN])}",
-            where=config.predictions, hint="Give an empty text where there is none",
+            where=config.predictions, hint="Its keys must be the ids of the questions",
         )  # fmt: skip
+    if missing:
+        warn(
+            f"{config.predictions}: {len(missing):,} of {len(names):,} questions have no answer in"
+            f" it and score 0, such as {', '.join(missing[:_SHOWN])}"
+        )
     if surplus := given.keys() - set(names):
         warn(f"{config.predictions}: {len(surplus):,} answers are to no question of the rows")
-    for reason, count in rows.skipped.items():
-        warn(f"{rows.source}: left out {count:,} × {reason}")
     golds = rows.column("label")
     answerable = np.array([bool(each) for each in golds])
-    scores = score_each([given[name] for name in names], golds, config.data.scorer)
-    return summary(scores, answerable, config.data.unanswerable), "f1", rows
+    scores = score_each([given.get(name, "") for name in names], golds, config.data.scorer)
+    answered = np.array([name in given for name in names])
+    scores = {name: np.where(answered, values, 0.0) for name, values in scores.items()}
+    counts = {
+        "source": rows.source, **rows.accounting(),
+        "missing_predictions": len(missing), "unknown_predictions": len(surplus),
+    }  # fmt: skip
+    return summary(scores, answerable, config.data.unanswerable), "f1", counts
 
 
 def _given(name: str) -> dict[str, str]:

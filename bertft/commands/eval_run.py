@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from bertft.assembly.features import features_of
 from bertft.assembly.opened import open_asked
 from bertft.assembly.split_rows import recorded_fingerprint, split_rows
 from bertft.assembly.warn import warn
 from bertft.config.commands import EvalConfig
 from bertft.data.features import cache_folder
-from bertft.data.rows import Rows
 from bertft.errors import UsageError
 from bertft.training.evaluate import evaluate
 
 __all__ = ["score"]
 
 
-def score(config: EvalConfig) -> tuple[dict[str, float], str, Rows]:
-    """The metrics, the one that counts, and the rows."""
+def score(config: EvalConfig) -> tuple[dict[str, float], str, dict[str, Any]]:
+    """The metrics, the one that counts, and the accounting of the rows with their source."""
     saved = open_asked(config, config.precision, config.data, warn)
     if saved.run is None and config.data is None:
         raise UsageError(
@@ -33,9 +34,7 @@ def score(config: EvalConfig) -> tuple[dict[str, float], str, Rows]:
     task, adapted = saved.adapted.task, saved.adapted
     tables = features_of(
         {config.split: rows}, task, adapted.tokenizer, saved.facts.max_length,
-        cache_folder(saved.data.cache), saved.data.on_bad_row,
+        cache_folder(saved.data.cache), saved.data.on_bad_row, saved.data.max_skipped,
     )  # fmt: skip
-    for reason, count in rows.skipped.items():
-        warn(f"{rows.source}: left out {count:,} × {reason}")
     metrics = evaluate(adapted.runner, task, tables[config.split], adapted.precision)
-    return metrics, task.metric, rows
+    return metrics, task.metric, {"source": rows.source, **rows.accounting()}

@@ -1,28 +1,38 @@
-"""``bertft predict``: unlabelled rows in, one JSON object a line out, in the rows' order."""
+"""``bertft predict``: unlabelled rows in, one JSON object per row out, in the rows' order.
+
+A bad row is an error before anything is computed; with on_bad_row=skip its place holds an object
+with ``error``, so that there is always one answer per row.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import heapq
 import json
 import re
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import pyarrow as pa
 
 from bertft.assembly.features import unlabelled_features
 from bertft.assembly.opened import open_asked
+from bertft.assembly.saved import Saved
 from bertft.assembly.warn import warn
 from bertft.config.commands import PredictConfig
 from bertft.config.streams import is_unicode, reader_is_gone
-from bertft.data.features import FeatureTable
+from bertft.data.accounting import accounting_line
+from bertft.data.bad_rows import by_reason
+from bertft.data.features import FeatureTable, NoFeatures
+from bertft.data.rows import Rows
 from bertft.data.sources import load_inputs
 from bertft.errors import DataError, UsageError
 from bertft.runs.atomic import environment, temporary
+from bertft.tasks.task import BaseTask
 from bertft.training.evaluate import predict_logits
 
 __all__ = ["run"]
@@ -46,34 +56,71 @@ def run(config: PredictConfig, _: Path) -> None:
             data = replace(data, **{name: value})
     if config.threshold is not None:
         adapted.task.decide_by(config.threshold)
+    skip = config.on_bad_row == "skip"
     with _settings_of_predict():
         rows = load_inputs(config.input, data)
         for note in rows.notes:
             warn(f"{rows.source}: {_OF_DATA.sub('', note)}")
-        table = unlabelled_features(
-            rows, adapted.task, adapted.tokenizer, saved.facts.max_length, None, data.on_bad_row
+        table = _table(rows, saved, skip)
+    answers: Iterator[dict[str, Any]] = iter(())
+    if table is not None:
+        logits = predict_logits(
+            adapted.runner, table, adapted.precision, prepare=adapted.task.asking
         )
-    for reason, count in rows.skipped.items():
-        warn(f"{rows.source}: {count:,} × {reason} left out, and so without an answer")
-    logits = predict_logits(adapted.runner, table, adapted.precision, prepare=adapted.task.asking)
+        answers = adapted.task.answers(logits, table)
+    if skip:  # one answer per row, in order; each says which row it belongs to
+        answers = _with_bad_rows(answers, table, rows, adapted.task)
     count = 0
-    # Answers may be fewer than rows then: each tells which it belongs to.
-    lines = _lines(table) if config.on_bad_row == "skip" else None
     with _output(config.output) as file:
-        for answer in adapted.task.answers(logits, table):
-            if lines is not None:
-                answer = {"line": lines[count], **answer}
+        for answer in answers:
             file.write(json.dumps(answer, ensure_ascii=not is_unicode(file)) + "\n")
             count += 1
             if reader_is_gone(file):
                 return
-    if config.output != "-":
-        print(f"{config.output}: {count:,} answers", file=sys.stderr)
+        if count != rows.read:
+            raise RuntimeError(f"{rows.source}: {rows.read:,} rows read, but {count:,} answers")
+    if rows.skipped:
+        reasons = by_reason(rows.skipped)
+        warn(f"{rows.source}: {reasons}: such rows have an error in place of an answer")
+    told = accounting_line(rows.source, rows.accounting())
+    out = "" if config.output == "-" else f"{config.output}: "
+    print(f"{out}{count:,} answers; {told}", file=sys.stderr)
+
+
+def _table(rows: Rows, saved: Saved, skip: bool) -> FeatureTable | None:
+    """The features of the rows; None where all of them are bad rows, which ``skip`` admits."""
+    if not len(rows) and rows.read:
+        return None
+    task, length = saved.adapted.task, saved.facts.max_length
+    policy = "skip" if skip else "error"
+    try:
+        return unlabelled_features(rows, task, saved.adapted.tokenizer, length, None, policy)
+    except NoFeatures:
+        if not skip or rows.every is None:
+            raise
+        fault = task.without_feature(length)
+        rows.every.extend((line, fault.detail) for line in rows.column("line"))
+        rows.skipped[fault.reason] += len(rows)
+        return None
+
+
+def _with_bad_rows(
+    answers: Iterator[dict[str, Any]], table: FeatureTable | None, rows: Rows, task: BaseTask
+) -> Iterator[dict[str, Any]]:
+    """Answers with the ``line`` of their row; a bad row has null for an answer, and ``error``."""
+    lines = [] if table is None else _lines(table)
+    good = ((line, {"line": line, **each}) for line, each in zip(lines, answers, strict=True))
+    empty = dict.fromkeys(task.answer_fields)
+    bad = (
+        (line, {"line": line, **empty, "error": error}) for line, error in sorted(rows.every or ())
+    )
+    for _, answer in heapq.merge(good, bad, key=lambda each: each[0]):
+        yield answer
 
 
 def _lines(table: FeatureTable) -> list[int]:
-    """Where the rows that have an answer stand in the input, in their order."""
-    rows = np.unique(table.gather("row", np.arange(len(table))))
+    """Where the rows that have an answer are in the input, in their order."""
+    rows = np.flatnonzero(table.has_feature())
     lines: list[int] = table.rows.values("line").take(pa.array(rows)).to_pylist()
     return lines
 

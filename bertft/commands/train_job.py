@@ -91,8 +91,10 @@ class TrainJob:
         place.create(yaml_text(self.config), {**facts, **told})
 
     def show(self) -> None:
-        """The data and the parameters, as tables."""
+        """The data with the accounting of its rows, and the parameters."""
         self.console.print(report.table(self.prepared.report))
+        for line in report.accounting_lines(self.prepared.report):
+            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
         self.console.print(parameter_table(_without(self.adapted.counts(), "head")))
 
     def go_on(self, newest: Path | None) -> bool:

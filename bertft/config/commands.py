@@ -132,7 +132,8 @@ class PredictConfig:
     encoding: str | None = setting(None, "Text encoding; null: as data.encoding of the run.")
     on_bad_row: str = setting(
         "error",
-        "error: stop and name them; skip: leave them out, and give each answer its row's line.",
+        "error: stop and name them; skip: give them an error in place of an answer, and each answer"
+        " its row's line.",
         choices=("error", "skip"),
     )
     precision: str = setting(

@@ -89,6 +89,12 @@ class DataConfig:
     on_bad_row: str = setting(
         "error", "error: stop and name them; skip: leave out and count.", choices=("error", "skip")
     )
+    max_skipped: float = setting(
+        0.01,
+        "With on_bad_row=skip: largest share of a split's rows that may be left out.",
+        at_least=0,
+        at_most=1,
+    )
     metric: str | None = setting(
         None, "Metric that chooses the best checkpoint; null: the task's own."
     )

@@ -83,10 +83,18 @@ def _covers(name: str, path: str) -> bool:
     return path == name or path.startswith(f"{name}.")
 
 
+def _of_earlier_versions(content: Any) -> None:
+    """Settings that came later, as they were in effect before."""
+    data = content.get("data") if isinstance(content, DictConfig) else None
+    if isinstance(data, DictConfig) and "max_skipped" not in data:
+        data["max_skipped"] = 1.0  # any share of the rows could be skipped
+
+
 def _own(folder: Path) -> Any:
     file = folder / "config.yaml"
     try:
         told = OmegaConf.load(file)
+        _of_earlier_versions(told)
         # It was resolved when it was written; what refers to the environment was put in since.
         if "${" in str(OmegaConf.to_container(told, resolve=False)):
             raise ValueError("it refers to what lies outside of it with ${")

@@ -1,15 +1,23 @@
-"""Rows that cannot be used: where they stand, what is wrong with them, how many there are."""
+"""Rows that cannot be used: where they stand, what is wrong with them, how many there are.
+
+And the accounting of a source: rows read = rows used + rows skipped, by reason. A reader counts a
+row when it meets it (``count_row``), before anything is made of it, so that a row lost on its way
+is found out (``check_conserved``).
+"""
 
 from __future__ import annotations
 
 import bisect
 import json
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from bertft.errors import DataError, bounded
 
-__all__ = ["UNDECODABLE", "BadRows", "Fault", "place", "settle"]
+__all__ = [
+    "UNDECODABLE", "BadRows", "Fault", "by_reason", "check_share", "place", "settle",
+]  # fmt: skip
 
 UNDECODABLE = "bytes outside the encoding"
 
@@ -46,10 +54,11 @@ class BadRows:
     usable or not. ``blank``: blank lines, which are not rows. ``other_lines``: further lines that
     begin no row, by kind (header, continued: inside a quoted field, ...), so that of a text file
     lines = ``read`` + ``blank`` + ``other_lines``. ``notes``: what a reader noticed and the user
-    should know.
+    should know. ``dropped``: parts of rows that were ignored while the row itself is used, by
+    reason. ``every``: (line, what is wrong) of every bad row, kept with ``keep_every``.
     """
 
-    def __init__(self, source: str, unit: str = "") -> None:
+    def __init__(self, source: str, unit: str = "", keep_every: bool = False) -> None:
         self.source, self.unit = source, unit
         self.counts: Counter[str] = Counter()
         self.first: list[tuple[int, str]] = []
@@ -57,6 +66,8 @@ class BadRows:
         self.read = self.blank = 0
         self.other_lines: Counter[str] = Counter()
         self.notes: list[str] = []
+        self.dropped: Counter[str] = Counter()
+        self.every: list[tuple[int, str]] | None = [] if keep_every else None
 
     def add(self, line: int, fault: Fault) -> None:
         self.counts[fault.reason] += 1
@@ -65,6 +76,21 @@ class BadRows:
         if len(self.first) < _SHOWN or line < self.first[-1][0]:
             bisect.insort(self.first, (line, bounded(fault.detail)))
             del self.first[_SHOWN:]
+        if self.every is not None:
+            self.every.append((line, fault.detail))
+
+    def check_conserved(self, used: int) -> None:
+        """Hold the rows read to those used and skipped; a reader that does not count is believed.
+
+        Raises RuntimeError, a bug, where a row was lost or made up.
+        """
+        if not self.read:
+            self.read = used + len(self)
+        if self.read != used + len(self):
+            raise RuntimeError(
+                f"{self.source}: {self.read:,} rows read, but {used:,} used and {len(self):,}"
+                " skipped: rows are not conserved"
+            )
 
     def count_row(self, rows: int = 1) -> None:
         """The reader met ``rows`` rows."""
@@ -79,7 +105,7 @@ class BadRows:
 
     def to_json(self) -> str:
         """All of it but where it is from."""
-        kept = ("counts", "first", "hints", "read", "blank", "other_lines", "notes")
+        kept = ("counts", "first", "hints", "read", "blank", "other_lines", "notes", "dropped")
         return json.dumps({name: getattr(self, name) for name in kept})
 
     @classmethod
@@ -88,25 +114,74 @@ class BadRows:
         bad = cls(source, unit)
         for name, value in json.loads(content).items():
             setattr(bad, name, value)
-        bad.counts, bad.other_lines = Counter(bad.counts), Counter(bad.other_lines)
+        for name in ("counts", "other_lines", "dropped"):
+            setattr(bad, name, Counter(getattr(bad, name)))
         bad.first = [(line, detail) for line, detail in bad.first]
         return bad
 
 
-def settle(found: Sequence[BadRows], policy: str) -> None:
-    """Raise one DataError about all the bad rows, unless ``policy`` is ``skip``."""
+def by_reason(counts: Counter[str]) -> str:
+    """``3 × empty text, 1 × missing label``, the most frequent first."""
+    return ", ".join(f"{count:,} × {reason}" for reason, count in counts.most_common())
+
+
+def settle(found: Sequence[BadRows], policy: str, most: float | None = None) -> None:
+    """Raise one DataError about all the bad rows, unless ``policy`` is ``skip``.
+
+    ``most``: the share of a source's rows that may be skipped (data.max_skipped); None: any.
+    """
     found = [bad for bad in found if len(bad)]
-    if policy == "skip" or not found:
+    if policy == "skip":
+        for bad in found if most is not None else ():
+            if len(bad) < bad.read:  # where nothing is left, that is the error
+                check_share(bad, len(bad), bad.read, most)
+        return
+    if not found:
         return
     total = sum(len(bad) for bad in found)
+    hint = "Fix them, or leave them out with data.on_bad_row=skip"
+    shares = [len(bad) / bad.read for bad in found if bad.read]
+    if most is not None and any(share > most for share in shares):
+        hint += f" data.max_skipped={_rounded_up(max(shares))}"
+    rows = "1 bad row" if total == 1 else f"{total:,} bad rows"
+    raise DataError("\n".join([rows, *_first_lines(found), _with_hints(hint, found)]))
+
+
+def check_share(bad: BadRows, skipped: float, read: int, most: float) -> None:
+    """DataError where ``skipped`` of ``read`` rows are more than the share ``most``."""
+    if skipped <= most * read + 1e-9:
+        return
+    raise DataError(
+        "\n".join(
+            [
+                f"{bad.source}: {len(bad):,} of {read:,} rows cannot be used"
+                f" ({by_reason(bad.counts)}), more than data.max_skipped={most:g} allows",
+                *_first_lines([bad]),
+                _with_hints(
+                    "Fix them, or allow that share to be skipped with"
+                    f" data.max_skipped={_rounded_up(skipped / read)}",
+                    [bad],
+                ),
+            ]
+        )
+    )
+
+
+def _rounded_up(share: float) -> str:
+    """The smallest share in whole percent that allows ``share``."""
+    return f"{min(1.0, math.ceil(share * 100 - 1e-9) / 100):g}"
+
+
+def _first_lines(found: Iterable[BadRows]) -> list[str]:
     lines = []
     for bad in found:
         lines += [f"  {place(bad.source, line, bad.unit)}: {detail}" for line, detail in bad.first]
         if len(bad) > len(bad.first):
-            rest = ", ".join(f"{count:,} × {reason}" for reason, count in bad.counts.most_common())
-            lines.append(f"  … of {len(bad):,} in {bad.source} ({rest})")
+            lines.append(f"  … of {len(bad):,} in {bad.source} ({by_reason(bad.counts)})")
         lines += [f"  {bad.source}: {note}" for note in bad.notes]
-    rows = "1 bad row" if total == 1 else f"{total:,} bad rows"
-    hints = dict.fromkeys(hint for bad in found for hint in bad.hints.values())
-    action = "Fix them, or leave them out with data.on_bad_row=skip"
-    raise DataError("\n".join([rows, *lines, ". ".join([action, *hints])]))
+    return lines
+
+
+def _with_hints(action: str, found: Iterable[BadRows]) -> str:
+    """``action``, and what the reasons themselves suggest."""
+    return ". ".join([action, *dict.fromkeys(hint for bad in found for hint in bad.hints.values())])

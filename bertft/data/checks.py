@@ -48,6 +48,8 @@ def batches_of(
         except Fault as fault:
             bad.add(line + fault.after, fault)
             continue
+        if dropped := form.take_dropped():
+            bad.dropped.update(dropped)
         if len(rows) == _CHUNK:
             yield _batch(rows, form.arrow)
             rows = []

@@ -21,12 +21,16 @@ from bertft.data.table import FeatureTable, Ragged, record_batch
 from bertft.errors import DataError
 
 __all__ = [
-    "FeatureTable", "Ragged", "cache_folder", "featurize", "tokenizer_hash",
+    "FeatureTable", "NoFeatures", "Ragged", "cache_folder", "featurize", "tokenizer_hash",
 ]  # fmt: skip
 
 Encode = Callable[[dict[str, list[Any]]], Mapping[str, Any]]
 
 CHUNK = 50_000
+
+
+class NoFeatures(DataError):
+    """None of the rows gives a feature."""
 
 
 def featurize(
@@ -82,4 +86,4 @@ def _encoded(
         if progress is not None:
             progress(piece.num_rows)
     if schema is None:
-        raise DataError("no row gave a feature", where=rows.source, hint=hint)
+        raise NoFeatures("no row gave a feature", where=rows.source, hint=hint)

@@ -42,6 +42,7 @@ def open_hub(config: DataConfig, split: str, columns: Asked) -> Origin:
     use = names_to_use(classes, config.labels)
 
     def records(bad: BadRows) -> Iterator[Record]:
+        bad.count_row(len(dataset))
         batches = dataset.select_columns(there).with_format("arrow").iter(_BATCH)
         parts = (batch for table in batches for batch in table.to_batches())
         rows = read_batches(parts, wanted)

@@ -70,7 +70,8 @@ def open_sample(config: DataConfig, split: str, columns: Asked) -> Origin:
     count = len(next(iter(content.values())))
     wanted = [[None] * count if place is None else content[names[place]] for place in places]
 
-    def records(_: BadRows) -> Iterator[Record]:
+    def records(bad: BadRows) -> Iterator[Record]:
+        bad.count_row(count)
         for line, fields in enumerate(zip(*wanted, strict=True), start=1):
             yield line, list(fields)
 

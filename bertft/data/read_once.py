@@ -35,8 +35,8 @@ _BAD = b"bertft.bad"
 _ELSEWHERE = {
     "name", "source", "train", "validation", "unlabelled", "test", "hub", "subset", "sample",
     "max_train_rows", "max_validation_rows", "validation_share", "max_length", "on_bad_row",
-    "metric", "stride", "max_answer_length", "no_answer_threshold", "scorer", "masked_share",
-    "whole_words", "seed", "cache",
+    "max_skipped", "metric", "stride", "max_answer_length", "no_answer_threshold", "scorer",
+    "masked_share", "whole_words", "seed", "cache",
 }  # fmt: skip
 
 
@@ -68,8 +68,10 @@ def read(
                     hint="Run again when it is whole",
                 )  # fmt: skip
             return _open(kept, origin)
-    bad = BadRows(origin.source, origin.unit)
-    return table_of(origin.records(bad), form, split, bad), bad
+    bad = BadRows(origin.source, origin.unit, keep_every=not keep)
+    table = table_of(origin.records(bad), form, split, bad)
+    bad.check_conserved(table.num_rows)
+    return table, bad
 
 
 def _key(content: str, ending: str, form: RowForm, split: str, config: DataConfig) -> str:
@@ -95,4 +97,6 @@ def _open(path: Path, origin: Origin) -> tuple[pa.Table, BadRows]:
     _, told = reader.get_batch_with_custom_metadata(last)
     bad = BadRows.from_json(told[_BAD], origin.source, origin.unit)
     batches = [reader.get_batch(each) for each in range(last)]
-    return pa.Table.from_batches(batches, reader.schema), bad
+    table = pa.Table.from_batches(batches, reader.schema)
+    bad.check_conserved(table.num_rows)
+    return table, bad

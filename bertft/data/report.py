@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bertft.config.messages import shortened
+from bertft.data.accounting import accounting_line
 from bertft.data.classes import mapping_note
 from bertft.data.forms.form import RowForm
 from bertft.data.rows import Rows
@@ -20,7 +21,7 @@ from bertft.data.table import FeatureTable
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["DataReport", "SplitReport", "describe", "overlap", "table"]
+__all__ = ["DataReport", "SplitReport", "accounting_lines", "describe", "overlap", "table"]
 
 _SLICE = 262_144  # rows at a time
 _QUANTILES = {"min": 0.0, "median": 0.5, "90 %": 0.9, "max": 1.0}
@@ -28,11 +29,14 @@ _QUANTILES = {"min": 0.0, "median": 0.5, "90 %": 0.9, "max": 1.0}
 
 @dataclass
 class SplitReport:
-    """``rows``: those that gave a feature. ``lengths``: quantiles and mean in tokens a feature.
+    """``rows``: those that are used. ``lengths``: quantiles and mean in tokens a feature.
 
     ``truncated``: share of the features. ``labels``: class → share of the rows (of several labels:
     of the rows that have it); other tasks: what their form tells. ``source`` and ``fingerprint``
     say which rows they are. ``notes``: what their reader noticed.
+
+    The accounting: ``read`` = ``rows`` + Σ ``skipped`` + Σ ``unused``, each by reason. ``dropped``
+    counts ignored parts of rows that are used; ``blank_lines`` are not rows.
     """
 
     rows: int
@@ -44,6 +48,11 @@ class SplitReport:
     source: str
     files: list[str]
     fingerprint: str
+    read: int
+    unused: dict[str, int]
+    dropped: dict[str, int]
+    blank_lines: int
+    other_lines: dict[str, int]
     notes: list[str] = field(default_factory=list)
 
 
@@ -74,8 +83,12 @@ def describe(splits: Splits, features: Mapping[str, FeatureTable]) -> DataReport
         if name in features
     }
     both = splits.train is not None and splits.validation is not None
-    apart = [rows for name, rows in splits.items() if name not in features]
-    notes = [f"{rows.source}: {note}" for rows in apart for note in rows.notes]
+    apart = [(name, rows) for name, rows in splits.items() if name not in features]
+    notes = [f"{rows.source}: {note}" for _, rows in apart for note in rows.notes]
+    notes += [
+        f"{name} ({rows.source}): {len(rows):,} rows have no label and are not scored"
+        for name, rows in apart
+    ]
     return DataReport(
         reports,
         overlap(splits.train, splits.validation, splits.form.texts) if both else None,  # type: ignore[arg-type]
@@ -93,18 +106,34 @@ def _describe(rows: Rows, features: FeatureTable, form: RowForm) -> SplitReport:
     truncated = 0
     if "truncated" in features.columns:
         truncated = sum(int(piece.sum()) for piece in features.pieces("truncated"))
+    counts = rows.accounting()
+    if counts["used"] != (found := int(features.has_feature().sum())):
+        raise RuntimeError(f"{rows.source}: {counts['used']:,} rows used, {found:,} have features")
     return SplitReport(
-        rows=int(features.has_feature().sum()),
+        rows=counts["used"],
         features=len(features),
         lengths={**quantiles, "mean": float(lengths.mean())},
         truncated=truncated / len(features),
         labels=form.balance(rows.slice(0, len(rows), ["label"])) if rows.labelled else {},
-        skipped=dict(rows.skipped),
+        skipped=counts["skipped"],
         source=rows.source,
         files=list(rows.files),
         fingerprint=rows.fingerprint,
+        read=counts["read"],
+        unused=counts["unused"],
+        dropped=counts["dropped"],
+        blank_lines=counts["blank_lines"],
+        other_lines=counts["other_lines"],
         notes=list(rows.notes),
     )
+
+
+def accounting_lines(report: DataReport) -> list[str]:
+    """Where the rows of each split went, a line per split."""
+    return [
+        accounting_line(f"{name} ({split.source})", {**asdict(split), "used": split.rows})
+        for name, split in report.splits.items()
+    ]
 
 
 def overlap(train: Rows, validation: Rows, texts: Sequence[str] = ("text", "text_pair")) -> int:

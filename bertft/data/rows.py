@@ -31,6 +31,12 @@ class Rows:
     from 1; rows that have no lines count from 1, ``unit`` saying what. ``skipped`` counts the bad
     rows left out, by reason; ``files`` are the absolute paths read. ``chosen``, int32 ascending:
     which rows of ``table`` these are; None: all. ``notes``: what the reader noticed.
+
+    ``read``: rows that the source had; −1: those here and those skipped. ``unused``: good rows
+    that are not in this split, by reason. ``blank``: blank lines; ``other_lines``: those that
+    begin no row, by kind. ``dropped``: ignored parts of rows that are used, by reason.
+    ``first``: (line, what is wrong) of the first bad rows; ``every``: of all of them, where it
+    was asked for.
     """
 
     table: pa.Table
@@ -40,6 +46,17 @@ class Rows:
     unit: str = ""
     chosen: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    read: int = -1
+    blank: int = 0
+    other_lines: Counter[str] = field(default_factory=Counter)
+    unused: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+    first: list[tuple[int, str]] = field(default_factory=list)
+    every: list[tuple[int, str]] | None = None
+
+    def __post_init__(self) -> None:
+        if self.read < 0:
+            self.read = len(self) + self.skipped.total() + self.unused.total()
 
     def __len__(self) -> int:
         return self.table.num_rows if self.chosen is None else len(self.chosen)
@@ -68,11 +85,29 @@ class Rows:
         """``source:line`` of a row."""
         return place(self.source, self.cell("line", row), self.unit)
 
-    def keep(self, mask: np.ndarray) -> Rows:
-        """The rows where ``mask`` [rows] is true, in their order."""
+    def accounting(self) -> dict[str, Any]:
+        """Where the rows of the source went, as JSON values.
+
+        read = used + Σ skipped + Σ unused. Blank lines are not rows.
+        """
+        return {
+            "read": self.read,
+            "used": self.read - self.skipped.total() - self.unused.total(),
+            "skipped": dict(self.skipped),
+            "unused": dict(self.unused),
+            "dropped": dict(self.dropped),
+            "blank_lines": self.blank,
+            "other_lines": dict(self.other_lines),
+        }
+
+    def keep(self, mask: np.ndarray, why: str = "not chosen") -> Rows:
+        """The rows where ``mask`` [rows] is true, in their order; ``why`` the others are not."""
         chosen = np.flatnonzero(mask) if self.chosen is None else self.chosen[mask]
         # Each counts on its own what was skipped.
-        kept = replace(self, chosen=chosen.astype(np.int32), skipped=Counter(self.skipped))
+        kept = replace(
+            self, chosen=chosen.astype(np.int32), skipped=Counter(self.skipped),
+            unused=self.unused + Counter({why: len(self) - len(chosen)}),
+        )  # fmt: skip
         if len(kept) > _FEW * self.table.num_rows:
             return kept
         # A few are copied: the table may be in memory, and would be held for them.

@@ -40,6 +40,7 @@ _WITHOUT_LABELS = {
     "test": "Rows without labels score nothing: leave out data.test and answer them with bertft"
     " predict",
 }
+_SCORED = {"train": "validation"}
 
 
 @dataclass
@@ -66,9 +67,14 @@ class Splits:
 
 
 def load(
-    config: DataConfig, need: Sequence[str] = SPLITS, model_classes: list[str] | None = None
+    config: DataConfig,
+    need: Sequence[str] = SPLITS,
+    model_classes: list[str] | None = None,
+    learn: bool = True,
 ) -> Splits:
     """The splits named in ``need``, as ``config`` describes them; those it has not are None.
+
+    ``learn`` False: train is read as validation is, to be scored and not learned from.
 
     Classes are ``model_classes`` (those of a model to be scored), else data.labels, else the
     source's own, else those of train (of the first split read where train is neither needed nor
@@ -82,7 +88,10 @@ def load(
         raise UsageError(
             f"there is no {' or '.join(need)} split", where="data", hint="Give its file"
         )
-    parts = {name: _Part.read(origin, form, name, config) for name, origin in origins.items()}
+    parts = {
+        name: _Part.read(origin, form, name if learn else _SCORED.get(name, name), config)
+        for name, origin in origins.items()
+    }
     own = origins[first].classes
     named = config.labels if isinstance(config.labels, (list, tuple, dict)) else ()
     given = [str(label) for label in (*named, *(own or ()), *(model_classes or ()))]
@@ -95,9 +104,9 @@ def load(
     names = form.class_names(parts[first].table, own)
     for part in parts.values():
         part.settle_labels(names, config.labels)
-    settle([part.bad for part in parts.values()], config.on_bad_row)
+    settle([part.bad for part in parts.values()], config.on_bad_row, config.max_skipped)
     for name, part in parts.items():
-        check_enough(form, part.table, part.bad, training=name == "train")
+        check_enough(form, part.table, part.bad, training=learn and name == "train")
     rows = {name: part.rows() for name, part in parts.items()}
     is_cut = "validation" in need and "validation" not in rows
     if is_cut:
@@ -106,7 +115,7 @@ def load(
         )
     sizes = {"train": config.max_train_rows, "validation": config.max_validation_rows}
     kept = {
-        name: sample(rows[name], sizes.get(name), config.seed)
+        name: sample(rows[name], sizes.get(name), config.seed, f"data.max_{name}_rows")
         if name in rows and name in need
         else None
         for name in SPLITS
@@ -123,7 +132,8 @@ def load_inputs(name: str, config: DataConfig, setting: str = "input") -> Rows:
     else:
         origin = open_file(config, name, setting, form)
     part = _Part.read(origin, form, setting, config, keep=setting != "input")
-    settle([part.bad], config.on_bad_row)
+    # What is predicted gets an answer, if only what is wrong with the row: no share is too large.
+    settle([part.bad], config.on_bad_row, None if setting == "input" else config.max_skipped)
     return part.rows()
 
 
@@ -191,10 +201,12 @@ class _Part:
             self.table = drop(self.table, faulty, self.bad)
 
     def rows(self) -> Rows:
-        origin = self.origin
+        origin, bad = self.origin, self.bad
+        bad.check_conserved(self.table.num_rows)
         return Rows(
-            self.table, origin.source, Counter(self.bad.counts), origin.files, origin.unit,
-            notes=tuple(self.bad.notes),
+            self.table, origin.source, Counter(bad.counts), origin.files, origin.unit,
+            read=bad.read, blank=bad.blank, dropped=bad.dropped, first=bad.first, every=bad.every,
+            notes=tuple(bad.notes), other_lines=bad.other_lines,
         )  # fmt: skip
 
 

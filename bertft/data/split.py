@@ -60,17 +60,24 @@ def cut(
             hint="Give data.validation=<file>",
         )  # fmt: skip
     # What was left out of the file is told once, with the rows that train.
-    return rows.keep(~held), replace(rows.keep(held), skipped=Counter(), notes=())
+    validation = replace(
+        rows.keep(held), read=int(held.sum()), skipped=Counter(), unused=Counter(),
+        dropped=Counter(), other_lines=Counter(), blank=0, notes=(),
+    )  # fmt: skip
+    return rows.keep(~held, "held out for validation"), validation
 
 
-def sample(rows: Rows, size: int | None, seed: int) -> Rows:
-    """``size`` rows drawn without replacement, in their old order; all if there are fewer."""
+def sample(rows: Rows, size: int | None, seed: int, setting: str = "sample") -> Rows:
+    """``size`` rows drawn without replacement, in their old order; all if there are fewer.
+
+    ``setting`` is what the size comes from.
+    """
     if size is None or size >= len(rows):
         return rows
     generator = np.random.Generator(np.random.PCG64([seed, 2]))
     drawn = np.zeros(len(rows), dtype=bool)
     drawn[generator.choice(len(rows), size, replace=False)] = True
-    return rows.keep(drawn)
+    return rows.keep(drawn, f"not drawn ({setting})")
 
 
 def _codes(rows: Rows, name: str) -> np.ndarray:

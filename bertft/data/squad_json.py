@@ -37,6 +37,7 @@ def read_squad(
     number = 0
     for where, context, question in _questions(content, bad.source):
         number += 1
+        bad.count_row()
         missing = [key for key in ("question", "id") if key not in question]
         if context is None:
             missing.insert(0, "context")

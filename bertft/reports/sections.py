@@ -178,15 +178,26 @@ def _speed(material: Material) -> Iterator[Exhibit]:
     yield Table("speed", "Time and memory", head=("", ""), rows=rows)
 
 
+def _reasons(split: Mapping[str, Any]) -> str:
+    """Why rows of the split, or parts of them, are not used."""
+    counts = {**split["skipped"], **split.get("unused", {}), **split.get("dropped", {})}
+    return ", ".join(f"{number:,} × {reason}" for reason, number in counts.items() if number)
+
+
 def _data(material: Material) -> Iterator[Exhibit]:
     splits = material.manifest["data"]["splits"]
     yield Table(
         "data", "Rows", "Lengths in tokens a feature.",
-        head=("split", "rows", "median", "90 %", "longest", "truncated", "skipped"),
+        head=(
+            "split", "rows read", "used", "skipped", "other splits or not drawn", "median", "90 %",
+            "longest", "truncated", "reasons",
+        ),
         rows=[
             [
-                name, each["rows"], *(round(each["lengths"][q]) for q in ("median", "90 %", "max")),
-                Share(each["truncated"]), sum(each["skipped"].values()),
+                name, each.get("read"), each["rows"], sum(each["skipped"].values()),
+                sum(each.get("unused", {}).values()),
+                *(round(each["lengths"][q]) for q in ("median", "90 %", "max")),
+                Share(each["truncated"]), _reasons(each),
             ]
             for name, each in splits.items()
         ],

@@ -38,6 +38,7 @@ class Task(ClassTask):
     """Features: ``labels`` int64 [rows], the number of the class."""
 
     name = "classification"
+    answer_fields = ("label", "score", "scores")
     problem_type = "single_label_classification"
     default_metric = "accuracy"
     threshold: float | None = None

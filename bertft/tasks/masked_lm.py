@@ -36,6 +36,7 @@ class Task(BaseTask):
     """Features: ``word``, ragged as ``input_ids``. A head of the base trains as the base does."""
 
     name = "masked_lm"
+    answer_fields = ("masks",)
     auto_class = "AutoModelForMaskedLM"
     level = "token"
     label_columns = ("word",)

@@ -41,6 +41,7 @@ class Task(ClassTask):
     """Features: ``labels`` float32 [rows, C], 1 where the row has the label."""
 
     name = "multi_label"
+    answer_fields = ("labels", "scores")
     problem_type = "multi_label_classification"
     default_metric = "f1_micro"
     threshold: Threshold = 0.5

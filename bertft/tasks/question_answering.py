@@ -47,10 +47,12 @@ _TARGETS = ("start_position", "end_position")
 class Task(BaseTask):
     """Features: a window each; ``char_start``, ``char_end`` ragged int32, −1 off the context.
 
-    ``start_position``, ``end_position`` int64 [windows]: targets, counted in the window's tokens.
+    ``start_position``, ``end_position`` int64 [windows]: targets, counted in the window's tokens;
+    −1 where the answer's place is not known, which rows to learn from have not.
     """
 
     name = "question_answering"
+    answer_fields = ("answer", "score", "start", "end")
     auto_class = "AutoModelForQuestionAnswering"
     level = "token"
     label_columns = ("start_position", "end_position", "char_start")
@@ -269,12 +271,16 @@ def _golds(rows: np.ndarray, features: Any) -> tuple[list[list[str]], np.ndarray
 
 
 def _mean_loss(logits: np.ndarray, features: Any) -> float:
-    """Mean of ℓ over the windows, in fp64."""
+    """Mean of ℓ over the windows that have a target, in fp64; NaN where none has."""
     sizes = features.lengths.astype(np.int64)
     firsts = np.cumsum(sizes) - sizes
     total = 0.0
     for place, name in enumerate(_TARGETS):
         values = logits[:, place].astype(np.float64)
-        targets = firsts + features.whole(name)
-        total += float((log_sum_exp(values, firsts, sizes) - values[targets]).mean())
+        targets = features.whole(name)
+        known = targets >= 0
+        if not known.any():
+            return float("nan")
+        losses = log_sum_exp(values, firsts, sizes) - values[np.where(known, firsts + targets, 0)]
+        total += float(losses[known].mean())
     return total / 2

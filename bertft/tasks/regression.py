@@ -35,6 +35,7 @@ class Task(SequenceTask):
     """Features: ``labels`` float32 [rows]."""
 
     name = "regression"
+    answer_fields = ("score",)
     problem_type = "regression"
     default_metric = "pearson"
 

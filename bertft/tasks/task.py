@@ -65,6 +65,7 @@ class BaseTask(ABC):
     label_columns: ClassVar[tuple[str, ...]] = ("labels",)
     default_metric: ClassVar[str]
     default_max_length: ClassVar[int] = 256
+    answer_fields: ClassVar[tuple[str, ...]] = ()  # the keys of what ``answers`` gives
     # Settings of ``data`` that answers depend on: a merged folder keeps them.
     answer_settings: ClassVar[tuple[str, ...]] = ()
     # Whether a feature is always the same input; masked words, drawn anew each time, are not.

@@ -42,6 +42,7 @@ class Task(BaseTask):
     """Features: ``word`` and ``labels``, ragged as ``input_ids`` (see ``tagging.encoding``)."""
 
     name = "token_classification"
+    answer_fields = ("text", "spans")
     auto_class = "AutoModelForTokenClassification"
     level = "token"
     default_metric = "f1"

@@ -45,7 +45,7 @@ def test_each_kind_is_named_or_skipped(tmp_path, row, message, reason):
     assert f"a.csv:2: {message}" in str(caught.value)
     assert "data.on_bad_row=skip" in str(caught.value)
     assert ("data.encoding" in str(caught.value)) == ("encoding" in reason)
-    train = load(config(path, content, labels=["a", "b"], on_bad_row="skip")).train
+    train = load(config(path, content, labels=["a", "b"], on_bad_row="skip", max_skipped=1.0)).train
     assert train.column("text") == ["fine", "also fine"]
     assert train.column("line") == [1, 3]
     assert train.skipped == {reason: 1}
@@ -73,7 +73,9 @@ def test_kinds_of_json_lines(tmp_path, line, message):
     with pytest.raises(DataError) as caught:
         load(config(tmp_path / "a.jsonl", content, **settings))
     assert f"a.jsonl:2: {message}" in str(caught.value)
-    skipped = load(config(tmp_path / "a.jsonl", content, on_bad_row="skip", **settings))
+    skipped = load(
+        config(tmp_path / "a.jsonl", content, on_bad_row="skip", max_skipped=1.0, **settings)
+    )
     assert len(skipped.train) == 2
 
 
@@ -99,7 +101,7 @@ def test_all_splits_are_reported_together(tmp_path):
 
 def test_skipping_everything_is_an_error(tmp_path):
     with pytest.raises(DataError, match=r"no row can be used .2 × empty text.") as caught:
-        load(config(tmp_path / "a.csv", b",a\n,b\n", on_bad_row="skip"))
+        load(config(tmp_path / "a.csv", b",a\n,b\n", on_bad_row="skip", max_skipped=1.0))
     assert "a.csv" in str(caught.value)
 
 
@@ -108,5 +110,5 @@ def test_inputs_to_predict_are_checked_too(tmp_path):
     path.write_bytes(b"one\n\ntwo\n")
     with pytest.raises(DataError, match=r"a\.txt:2: empty text"):
         load_inputs(str(path), DataConfig(name="files"))
-    rows = load_inputs(str(path), DataConfig(name="files", on_bad_row="skip"))
+    rows = load_inputs(str(path), DataConfig(name="files", on_bad_row="skip", max_skipped=1.0))
     assert rows.column("line") == [1, 3]

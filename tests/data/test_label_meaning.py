@@ -65,9 +65,9 @@ def test_names_and_numbers_are_not_matched_by_guess(tmp_path):
     with pytest.raises(DataError, match=r"numbers '0', '1', '2', the classes are 'contradiction'"):
         read(tmp_path, names, [0, 1, 2])
     with pytest.raises(DataError, match=r"nothing says which class a number is"):
-        read(tmp_path, names, [0, 1, 2], on_bad_row="skip")
+        read(tmp_path, names, [0, 1, 2], on_bad_row="skip", max_skipped=1.0)
     with pytest.raises(DataError, match=r"the classes are the numbers '0', '1', '2'"):
-        read(tmp_path, [0, 1, 2], names, on_bad_row="skip")
+        read(tmp_path, [0, 1, 2], names, on_bad_row="skip", max_skipped=1.0)
     splits = read(tmp_path, names, [0, 1, 2], labels=names)
     assert labels(splits) == (names, names)
     assert labels(read(tmp_path, [0, 1, 2], names, labels=names)) == (names, names)
@@ -82,7 +82,7 @@ def test_a_mapping_of_numbers_is_reported(tmp_path):
 def test_numbers_from_1_are_not_shifted(tmp_path, numbers):
     names = ["World", "Sports", "Business", "Tech"]
     with pytest.raises(DataError, match=r"Map each number to its name.*1: World"):
-        read(tmp_path, numbers, numbers, labels=names, on_bad_row="skip")
+        read(tmp_path, numbers, numbers, labels=names, on_bad_row="skip", max_skipped=1.0)
     mapping = dict(enumerate(names, start=1))
     splits = read(tmp_path, numbers, ["1.0", "3"], labels=mapping)
     assert splits.labels == names
@@ -98,7 +98,9 @@ def test_a_mapping_may_join_classes(tmp_path):
 
 
 def test_a_missing_label_is_not_the_last_class(tmp_path):
-    splits = read(tmp_path, [0, 1, 2], [0, -1, 2], labels=["a", "b", "c"], on_bad_row="skip")
+    splits = read(
+        tmp_path, [0, 1, 2], [0, -1, 2], labels=["a", "b", "c"], on_bad_row="skip", max_skipped=1.0
+    )
     assert labels(splits)[1] == ["a", "c"]
 
 
@@ -127,7 +129,7 @@ def test_columns_of_labels_are_matched_by_name(tmp_path):
 @pytest.mark.parametrize("label", ["['sport', 'politics']", '["sport"]', "[0, 1, 1]", ["sport"]])
 def test_a_list_is_no_class(tmp_path, label):
     with pytest.raises(DataError, match=r"most labels are lists .*Set data.task=multi_label"):
-        read(tmp_path, [label] * 3, [label], on_bad_row="skip")
+        read(tmp_path, [label] * 3, [label], on_bad_row="skip", max_skipped=1.0)
     with pytest.raises(DataError, match=r"train.jsonl:3: the label .* is a list"):
         read(tmp_path, ["a", "b", label], ["a"])
 

@@ -34,6 +34,11 @@ def read(path, **settings):
     return load(config(path, **settings), ("validation",)).validation
 
 
+def read_train(path, **settings):
+    return load(DataConfig(name="x", task="question_answering", train=str(path), **settings),
+                ("train",)).train  # fmt: skip
+
+
 def nested(*rows) -> dict:
     questions = [
         {
@@ -148,11 +153,50 @@ def test_a_bad_question_is_named_or_counted(tmp_path, change, reason, part):
     content["data"][0]["paragraphs"][0]["qas"][2] |= change
     path = write(tmp_path / "a.json", content)
     with pytest.raises(DataError) as raised:
-        read(path)
+        read_train(path)
     assert f"{path}, question 3: " in str(raised.value) and part in str(raised.value)
     assert "data.on_bad_row=skip" in str(raised.value)
-    rows = read(path, on_bad_row="skip")
+    rows = read_train(path, on_bad_row="skip", max_skipped=1.0)
     assert rows.column("id") == ["a", "b"] and rows.skipped == {reason: 1}
+
+
+MISPLACED = {"text": "Ada", "answer_start": 22}
+NOWHERE = {"text": "Bob", "answer_start": 0}
+PLACED = {"text": "London", "answer_start": 16}
+_PLACE = "place of an answer ignored: answer not at its offset"
+
+
+@pytest.mark.parametrize(
+    ("answers", "learned", "scored", "dropped"),
+    [
+        ([MISPLACED, PLACED], [("London", 16)], [("London", 16), ("Ada", -1)], {_PLACE: 1}),
+        ([NOWHERE, PLACED, MISPLACED], [("London", 16)],
+         [("London", 16), ("Bob", -1), ("Ada", -1)], {_PLACE: 2}),
+        ([{"text": " ", "answer_start": 3}, PLACED], [("London", 16)], [("London", 16)],
+         {"answer ignored: empty answer": 1}),
+        ([NOWHERE], None, [("Bob", -1)], {_PLACE: 1}),
+    ],
+)  # fmt: skip
+def test_one_misplaced_answer_does_not_discard_the_question(
+    tmp_path, answers, learned, scored, dropped
+):
+    content = nested(*ROWS)
+    content["data"][0]["paragraphs"][0]["qas"][2]["answers"] = answers
+    path = write(tmp_path / "a.json", content)
+    rows = read(path)
+    assert rows.column("id") == ["a", "b", "c"]
+    assert list(zip(rows.column("label")[2], rows.column("start")[2], strict=True)) == scored
+    assert rows.accounting() == {
+        "read": 3, "used": 3, "skipped": {}, "unused": {}, "dropped": dropped, "blank_lines": 0,
+        "other_lines": {},
+    }  # fmt: skip
+    if learned is None:
+        with pytest.raises(DataError, match="question 3: question 'c': the answer 'Bob' is not at"):
+            read_train(path)
+        return
+    rows = read_train(path)
+    assert list(zip(rows.column("label")[2], rows.column("start")[2], strict=True)) == learned
+    assert rows.accounting()["dropped"] == dropped
 
 
 def test_keys_that_are_missing(tmp_path):
@@ -195,7 +239,9 @@ def test_guessed_offsets_are_scored_and_not_learnt(tmp_path):
     questions[2]["answers"] = [{"text": "London", "answer_start": 16, "offset_guessed": True}]
     path = write(tmp_path / "a.json", content)
     assert read(path).column("start") == [[25, 0], [], [16]]  # the certain one first
-    data = DataConfig(name="x", task="question_answering", train=str(path), on_bad_row="skip")
+    data = DataConfig(
+        name="x", task="question_answering", train=str(path), on_bad_row="skip", max_skipped=1.0
+    )
     train = load(data, ("train",)).train
     assert train.column("id") == ["a", "b"] and train.skipped == {"guessed offset": 1}
 

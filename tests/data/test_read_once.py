@@ -94,7 +94,9 @@ def test_read_in_another_way_it_is_read_afresh(path, reads, settings):
 
 def test_what_is_done_with_the_rows_does_not_matter(path, reads):
     rows(path)
-    rows(path, seed=1, max_train_rows=5, on_bad_row="skip", max_length=16, stride=3)
+    rows(
+        path, seed=1, max_train_rows=5, on_bad_row="skip", max_skipped=1.0, max_length=16, stride=3
+    )
     assert reads == ["train"]
 
 
@@ -105,7 +107,7 @@ def test_bad_rows_are_told_each_time(path, reads):
     with pytest.raises(DataError) as again:
         rows(path)
     assert str(first.value) == str(again.value) and "rows.csv:42" in str(first.value)
-    skipped = rows(path, on_bad_row="skip")
+    skipped = rows(path, on_bad_row="skip", max_skipped=1.0)
     assert (len(skipped), dict(skipped.skipped)) == (40, {"empty text": 7})
     assert reads == ["train"]
 
@@ -153,7 +155,7 @@ def test_a_file_of_bad_rows_alone_says_so_each_time(path):
     path.write_text("text,label,other\n" + " ,a,c\n" * 200)
     for _ in range(2):
         with pytest.raises(DataError, match="no row can be used \\(200 × empty text\\)"):
-            rows(path, on_bad_row="skip")
+            rows(path, on_bad_row="skip", max_skipped=1.0)
 
 
 def test_what_another_process_took_away_meanwhile_is_read_again(path, reads, monkeypatch):
@@ -175,13 +177,13 @@ def test_settings_of_any_kind_make_a_key(path):
 def test_without_a_place_to_keep_them_they_are_in_memory(path, tmp_path, reads):
     path.write_text(CONTENT + " ,a,c\n")
     (tmp_path / "cache").write_text("a file where the folder would be")
-    found = rows(path, on_bad_row="skip")
+    found = rows(path, on_bad_row="skip", max_skipped=1.0)
     assert (len(found), dict(found.skipped)) == (40, {"empty text": 1})
 
 
 def test_small_files_and_what_is_to_be_answered_are_not_kept(path, cache):
     path.with_name("small.csv").write_text(CONTENT[:200])
-    rows(path.with_name("small.csv"), on_bad_row="skip")
+    rows(path.with_name("small.csv"), on_bad_row="skip", max_skipped=1.0)
     load_inputs(str(path), DataConfig(name="files"))
     assert not cache.exists()
 

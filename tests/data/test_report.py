@@ -35,7 +35,14 @@ def report_on(path, rows, **settings):
     )
     dev = str(path.parent / "dev.jsonl")
     splits = load(
-        DataConfig(name="x", train=str(path), validation=dev, on_bad_row="skip", **settings)
+        DataConfig(
+            name="x",
+            train=str(path),
+            validation=dev,
+            on_bad_row="skip",
+            max_skipped=1.0,
+            **settings,
+        )
     )
     return describe(
         splits, {name: featurize(each, encode, [], None) for name, each in splits.items()}

@@ -97,7 +97,14 @@ def test_a_folder_that_was_chosen_is_left_as_it_was(files):
 def test_bad_rows_can_be_left_out_and_are_counted(files):
     write_csv(files / "more.csv", ("text", "label"), [("good", "pos"), ("", "neg"), ("bad", "neg")])
     words = ("data=files", "data.train=more.csv", "data.validation=more.csv", "model=tiny")
-    said = say("train", *words, "data.on_bad_row=skip", "trainer.steps=1", "hydra.run.dir=run")
+    said = say(
+        "train",
+        *words,
+        "data.on_bad_row=skip",
+        "data.max_skipped=1",
+        "trainer.steps=1",
+        "hydra.run.dir=run",
+    )
     assert said.status == 0 and "1 × empty" in said.out, said
 
 

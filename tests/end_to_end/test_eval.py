@@ -140,11 +140,26 @@ def test_left_out_rows_are_told(place):
     write_classes(place / "a.csv", 40, seed=1)
     rows = [("good film", "pos"), ("", "neg"), ("odd", "what"), ("bad film", "neg")]
     write_csv(place / "b.csv", ("text", "label"), rows)
-    data = ("data=files", "data.train=a.csv", "data.validation=b.csv", "data.on_bad_row=skip")
+    data = (
+        "data=files",
+        "data.train=a.csv",
+        "data.validation=b.csv",
+        "data.on_bad_row=skip",
+        "data.max_skipped=1",
+    )
     assert say("train", *data, "model=tiny", "trainer.steps=2", "hydra.run.dir=run").status == 0
     said = say("eval", "run=run", "hydra.run.dir=scored")
-    assert f"warning: {place / 'b.csv'}: left out 1 × empty text\n" in said.err
-    assert f"warning: {place / 'b.csv'}: left out 1 × unknown label\n" in said.err
+    told = f"validation ({place / 'b.csv'}): 4 rows read = 2 used + 2 skipped (1 × empty text, "
+    assert told + "1 × unknown label)\n" in said.out
+    assert read(place / "scored" / "rows.json")["validation"] == {
+        "source": str(place / "b.csv"), "read": 4, "used": 2, "unused": {}, "dropped": {},
+        "skipped": {"empty text": 1, "unknown label": 1}, "blank_lines": 0,
+        "other_lines": {"header": 1},
+    }  # fmt: skip
+    said = say("eval", "run=run", "data.max_skipped=0.4", "hydra.run.dir=again")
+    assert said.refused and "2 of 4 rows cannot be used (1 × empty text, 1 × unkn" in said.err
+    assert "more than data.max_skipped=0.4" in said.err and "b.csv:3: empty text" in said.err
+    assert "data.max_skipped=0.5" in said.err and not (place / "again/metrics.json").exists()
     assert read(place / "scored" / "metrics.json") == {
         "validation": read(place / "run" / "metrics.json")["validation"]
     }

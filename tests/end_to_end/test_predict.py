@@ -47,7 +47,7 @@ def test_a_row_is_answered_alike_however_it_comes(run, place):
     for name in ("a.jsonl", "a.csv", "a.tsv", "a.txt", "a.parquet"):
         said = say("predict", f"run={run}", f"input={name}")
         assert answers(said) == from_stdin, name
-        assert said.err == ""
+        assert said.err == f"6 answers; {name}: 6 rows read = 6 used\n"
 
 
 def test_the_order_is_that_of_the_rows(run):
@@ -90,7 +90,8 @@ def test_a_column_that_is_not_there_is_called_by_the_setting_that_names_it(run):
 def test_a_file_is_written_whole(run, place):
     said = say("predict", f"run={run}", "output=out.jsonl", stdin=lines(TEXTS))
     assert (said.status, said.out) == (0, "")
-    assert said.err == f"out.jsonl: {len(TEXTS)} answers\n"
+    count = len(TEXTS)
+    assert said.err == f"out.jsonl: {count} answers; stdin: {count} rows read = {count} used\n"
     assert read_lines(place / "out.jsonl") == answers(
         say("predict", f"run={run}", stdin=lines(TEXTS))
     )
@@ -166,17 +167,32 @@ def test_rows_without_an_answer_are_refused_or_told(place):
     """Whatever the run did with rows like them."""
     rows = [("good", "a"), ("bad", "b"), ("", "a"), ("fine", "b")]
     write_csv(place / "a.csv", ("text", "label"), rows)
-    data = ("data=files", "data.train=a.csv", "data.validation=a.csv", "data.on_bad_row=skip")
+    data = (
+        "data=files",
+        "data.train=a.csv",
+        "data.validation=a.csv",
+        "data.on_bad_row=skip",
+        "data.max_skipped=1",
+    )
     assert say("train", *data, "model=tiny", "trainer.steps=1", "hydra.run.dir=run").status == 0
     said = say("predict", "run=run", stdin='{"text": ""}\n{"text": "a"}\n')
     assert said.refused and "stdin:1: empty text" in said.err and " on_bad_row=skip" in said.err
     words = ("predict", "run=run", "on_bad_row=skip")
     said = say(*words, stdin='{"text": ""}\n{"text": "a"}\n\n{"text": ""}\n{"text": "b"}\n')
-    assert [each["line"] for each in answers(said)] == [2, 5], "a blank line is a line"
-    assert said.err == "warning: stdin: 2 × empty text left out, and so without an answer\n"
+    found = answers(said)
+    assert [each["line"] for each in found] == [1, 2, 4, 5], "a blank line is a line"
+    assert [each.get("error") for each in found] == ["empty text", None, "empty text", None]
+    nothing = dict.fromkeys(("label", "score", "scores"))
+    assert found[0] == {"line": 1, **nothing, "error": "empty text"}
+    assert said.err == (
+        "warning: stdin: 2 × empty text: such rows have an error in place of an answer\n"
+        "4 answers; stdin: 4 rows read = 2 used + 2 skipped (2 × empty text); 1 blank line\n"
+    )
     both = answers(say("predict", "run=run", stdin='{"text": "a"}\n{"text": "b"}\n'))
-    assert [each["label"] for each in both] == [each["label"] for each in answers(said)]
+    assert [each["label"] for each in both] == [found[1]["label"], found[3]["label"]]
     assert not any("line" in each for each in both)
+    said = say(*words, stdin='{"text": ""}\nnonsense\n')
+    assert [each["error"][:8] for each in answers(said)] == ["empty te", "not JSON"]
 
 
 def test_the_threshold_of_several_labels(trained):

@@ -224,10 +224,16 @@ def test_a_question_longer_than_the_window(run, place):
     said = say("train", *words)
     assert said.refused, said
     assert "train.jsonl:7: the question leaves no more than data.stride=128" in said.err
-    said = say("train", *words, "data.on_bad_row=skip", "hydra.run.dir=run")
+    said = say("train", *words, "data.on_bad_row=skip", "data.max_skipped=1", "hydra.run.dir=run")
     assert said.status == 0, said
     told = read(place / "run" / "manifest.json")["data"]["splits"]["train"]
     assert (told["rows"], told["skipped"]) == (6, {"question longer than the window": 1})
+    words = ("predict", f"run={run}", "on_bad_row=skip")
+    found = answers(say(*words, "input=train.jsonl"))
+    assert len(found) == 7 and [each["line"] for each in found] == list(range(1, 8))
+    assert found[6]["answer"] is None and "leaves no more" in found[6]["error"]
+    (only,) = answers(say(*words, stdin=lines([LONG])))
+    assert only["line"] == 1 and "leaves no more than" in only["error"]
     found = say("predict", f"run={run}", "input=train.jsonl")
     assert found.status == 2 and "train.jsonl:7" in found.err and found.out == ""
     alone = say("predict", f"run={run}", stdin=lines([LONG]))
@@ -261,7 +267,14 @@ def test_bad_rows_are_named(place, case):
     assert said.refused, said
     for part in parts:
         assert part in said.err
-    said = say("train", *words, "data.on_bad_row=skip", "trainer.steps=1", "trainer.epochs=null")
+    said = say(
+        "train",
+        *words,
+        "data.on_bad_row=skip",
+        "data.max_skipped=1",
+        "trainer.steps=1",
+        "trainer.epochs=null",
+    )
     assert said.status == 0 and "1 × " in said.out, said
 
 
@@ -273,12 +286,22 @@ def test_predictions_that_do_not_fit(place):
         "[]": "no JSON object of ids and texts",
         "{": "not JSON",
         json.dumps({rows[0]["id"]: 3}): "the answer to validation-1 is 3, not a text",
-        json.dumps({rows[0]["id"]: "x"}): "5 of 6 questions have no answer in it",
+        json.dumps({"x": "x"}): "none of the 6 questions has an answer in it",
     }
     for content, part in cases.items():
         (place / "given.json").write_text(content)
         said = say("eval", "predictions=given.json", *words)
         assert said.refused and part in said.err, said
+    assert [bool(row["answer"]) for row in rows].count(False) == 2 and not rows[0]["answer"]
+    (place / "given.json").write_text(json.dumps({rows[0]["id"]: rows[0]["answer"]}))
+    said = say("eval", "predictions=given.json", *words)
+    assert said.status == 0 and "5 of 6 questions have no answer in it and score 0" in said.err
+    scored = read(place / "out/metrics.json")["validation"]
+    assert scored["exact"] == scored["f1"] == pytest.approx(100 / 6)
+    # A missing prediction is not the prediction of no answer.
+    assert (scored["NoAns_exact"], scored["HasAns_exact"]) == (50.0, 0.0)
+    told = read(place / "out/rows.json")["validation"]
+    assert (told["read"], told["used"], told["missing_predictions"]) == (6, 6, 5)
     (place / "dev.jsonl").write_text(lines([{**row, "id": "same"} for row in rows]))
     (place / "given.json").write_text('{"same": ""}')
     said = say("eval", "predictions=given.json", "data=squad_v2", "data.validation=dev.jsonl")

@@ -54,6 +54,10 @@ class RowForm(ABC):
     def parse(self, fields: Sequence[Any], split: str) -> list[Any]:
         """The values of one row. Raises Fault for a row that cannot be used in ``split``."""
 
+    def take_dropped(self) -> list[str]:
+        """Reasons for the parts that the last ``parse`` left out of a row that is used."""
+        return []
+
     def settle(self, table: pa.Table, own: list[str] | None, bad: BadRows) -> pa.Table:
         """The rows of a split as they are kept; those that do not fit go to ``bad``.
 

@@ -7,6 +7,11 @@ An answer stands in the context, ``context[start : start + len(text)] == text``;
 there once needs no offset. A question without one is unanswerable. In the table ``label`` holds
 the answers' texts and ``start`` their offsets, those to learn from first. An answer marked
 ``offset_guessed`` is scored with, but its place is not learnt.
+
+Of several answers one that is not where its offset says does not discard the question: its place
+is dropped and counted. Rows to learn from keep the answers whose place is known, and need one.
+Rows to score keep the text of the answer, as the official scripts do, with the offset −1
+(``UNKNOWN``), for scores need no offsets. An answer that is no text is dropped from both.
 """
 
 from __future__ import annotations
@@ -25,8 +30,9 @@ from bertft.data.forms.form import RowForm
 from bertft.data.squad_json import read_squad
 from bertft.errors import UsageError
 
-__all__ = ["Form"]
+__all__ = ["UNKNOWN", "Form"]
 
+UNKNOWN = -1  # the offset of an answer that is not where it should be
 _SHOWN = 40
 _DIGITS = 20
 
@@ -42,6 +48,7 @@ class Form(RowForm):
     def __init__(self, config: DataConfig, labelled: bool) -> None:
         self.readers = {".json": read_squad}
         self.labelled, self.unanswerable = labelled, config.unanswerable
+        self._dropped: list[str] = []
         texts = text_names(config, ("question", "context"))
         if len(texts) != 2:
             raise UsageError(
@@ -66,6 +73,7 @@ class Form(RowForm):
         given = dict(zip(map(str, self.columns.all), fields, strict=True))
         name = _name(given["id"])
         question, context = text(fields[0], "question"), text(fields[1], "context")
+        self._dropped = []
         if not self.labelled:
             return [name, question, context]
         try:
@@ -89,11 +97,32 @@ class Form(RowForm):
         records = list(_records(value, given.get("answer_start")))
         if not records and not self.unanswerable:
             raise Fault("no answer", "there is no answer; data.unanswerable=true admits such")
-        found = [(*_answer(each, context), bool(each.get("offset_guessed"))) for each in records]
+        found, unplaced, first = [], [], None
+        for each in records:
+            try:
+                answer = text(each.get("text"), "answer")
+            except Fault as fault:
+                first = first or fault
+                self._dropped.append(f"answer ignored: {fault.reason}")
+                continue
+            try:
+                start = _offset(each.get("answer_start"), answer, context)
+                found.append((answer, start, bool(each.get("offset_guessed"))))
+            except Fault as fault:
+                first = first or fault
+                unplaced.append(answer)
+                self._dropped.append(f"place of an answer ignored: {fault.reason}")
         found.sort(key=lambda each: each[2])
+        if split != "train":
+            found += [(answer, UNKNOWN, True) for answer in unplaced]
+        if first is not None and not found:
+            raise first
         if split == "train" and found and found[0][2]:
             raise Fault("guessed offset", "where the answer stands is but a guess")
         return [(answer, start) for answer, start, _ in found]
+
+    def take_dropped(self) -> list[str]:
+        return self._dropped
 
     def nothing_to_learn(self, table: pa.Table) -> str:
         if table.num_rows == 1:
@@ -135,9 +164,8 @@ def _records(value: Any, start: Any) -> list[Mapping[str, Any]]:
     )
 
 
-def _answer(record: Mapping[str, Any], context: str) -> tuple[str, int]:
-    """The text and its offset, where it does stand."""
-    answer, start = text(record.get("text"), "answer"), record.get("answer_start")
+def _offset(start: Any, answer: str, context: str) -> int:
+    """The offset of ``answer`` that ``start`` says. Fault unless it does stand there."""
     if isinstance(start, str) and start.strip().isdecimal() and len(start) < _DIGITS:
         start = int(start)
     if isinstance(start, float) and start.is_integer():  # a column with gaps
@@ -156,7 +184,7 @@ def _answer(record: Mapping[str, Any], context: str) -> tuple[str, int]:
             f"the answer {_short(answer)} is not at offset {start}"
             f"{f', where {_short(stands)} stands' if stands else ''}; {told}",
         )
-    return answer, start
+    return start
 
 
 def _only_place(answer: str, context: str) -> int:

@@ -69,7 +69,10 @@ def read_conll(path: Path, columns: Asked, config: DataConfig, bad: BadRows) -> 
                 places = _places(columns, names, width, source, _first(lines))
             if not lines:
                 continue
+            before = len(bad)
             sentence = _words(lines, separator, width, bad)
+            if sentence or len(bad) > before:  # else the block holds comments alone
+                bad.count_row()
             sentences += 1
             words += len(sentence)
             if sentence:

@@ -7,7 +7,7 @@ so that an answer keeps to its own tokens where some of its characters have none
 that stand alone), and of a character of several tokens, as bytes are, it takes them all.
 
 A window that does not hold all tokens of the answer points to its first token, [CLS], twice: here
-is no answer.
+is no answer. Of an answer whose place is not known both are −1: such a window has no target.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ def positions(
     last = first + np.array([len(each[0]) if each else 0 for each in answers], np.int64)
     start = np.zeros(len(windows.row), np.int64)
     end = np.zeros(len(windows.row), np.int64)
+    unknown = np.array([bool(each) for each in answers], bool) & (first < 0)
+    start[unknown[windows.row]] = end[unknown[windows.row]] = -1
     # The characters that the answer's own tokens take, wherever the windows cut.
     begin, stop = np.full(len(first), _FAR, np.int64), np.full(len(first), -1, np.int64)
     contexts = list(_contexts(windows))

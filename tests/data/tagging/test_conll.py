@@ -96,7 +96,7 @@ REFUSED = {
 def test_content_that_is_not_conll(read, kind):
     text, message = REFUSED[kind]
     with pytest.raises(DataError, match=message):
-        read(text, on_bad_row="skip")
+        read(text, on_bad_row="skip", max_skipped=1.0)
 
 
 def test_words_that_look_like_other_formats(read):

@@ -160,7 +160,7 @@ def test_a_bad_sentence_is_told_with_its_line_or_left_out(read, text, message):
         read(text)
     assert message in str(caught.value)
     assert caught.value.status == 2
-    splits = read(text, on_bad_row="skip")
+    splits = read(text, on_bad_row="skip", max_skipped=1.0)
     assert sum(splits.train.skipped.values()) == 1
     assert len(splits.train) >= 1
 
@@ -183,7 +183,7 @@ def test_a_bad_row_of_lists(read, row, message):
     with pytest.raises(DataError) as caught:
         read(text, "a.jsonl")
     assert message in str(caught.value)
-    assert len(read(text, "a.jsonl", on_bad_row="skip").train) == 1
+    assert len(read(text, "a.jsonl", on_bad_row="skip", max_skipped=1.0).train) == 1
 
 
 def test_files_without_sentences_or_entities(read):
@@ -238,9 +238,9 @@ def test_tags_are_settled_in_pieces(read, monkeypatch, tags):
     lines = ["EU I-ORG\nUS O" if tags[0] == "I-ORG" else "EU B-ORG\nUS O"] * 3
     lines += [f"EU {tags[0]}\nUS {tags[1]}", "EU X-ORG\nUS O"] * 2
     text = "\n\n".join(lines)
-    whole = read(text, on_bad_row="skip").train
+    whole = read(text, on_bad_row="skip", max_skipped=1.0).train
     monkeypatch.setattr("bertft.data.forms.token_classification._ROWS", 2)
-    pieces = read(text, on_bad_row="skip").train
+    pieces = read(text, on_bad_row="skip", max_skipped=1.0).train
     assert pieces.table.equals(whole.table) and pieces.skipped == whole.skipped
     scheme = "iob1" if tags[0] == "I-ORG" else "bio"
     assert pieces.skipped == {f"'X-ORG' is not a tag of {scheme}": 2} and len(pieces) == 5
