@@ -23,9 +23,9 @@ def split_rows(saved: Saved, split: str, report: Callable[[str], None] | None = 
     need = ("train", "validation") if split == "train" and saved.run is not None else (split,)
     splits = load(saved.data, need, model_classes=saved.adapted.task.labels)
     rows = dict(splits.items()).get(split)
-    note = mapping_note(splits.form.mapping)
-    if report is not None and note:
-        report(note)
+    for note in [*splits.form.notes(), mapping_note(splits.form.mapping)]:
+        if report is not None and note:
+            report(note)
     if rows is None or (saved.adapted.task.supervised and not rows.labelled):
         raise UsageError(
             f"there is no {split} split" if rows is None else f"the {split} split has no labels",

@@ -43,6 +43,7 @@ _MARKUP = re.compile(r"\s*<(?:\?xml|!doctype|html)\b", re.IGNORECASE)
 _SAMPLE = 4_096  # characters that are looked at
 
 Word = tuple[int, list[str]]  # its line, its columns
+Lines = list[tuple[int, str]]
 
 
 class Stacked(list[str]):
@@ -58,33 +59,33 @@ def read_conll(path: Path, columns: Asked, config: DataConfig, bad: BadRows) -> 
     encoding, source = config.encoding, bad.source
     named = named_separator(config.separator)
     separator = None if named == " " else named
-    width = sentences = words = 0
+    width = words = 0
+    before: list[Lines] = []  # blocks of lines that may all be comments
     with open_text(path, encoding, "\n") as file:
-        for lines in _blocks(file, source, encoding):
+        for block in _blocks(file, encoding, bad):
+            before.append(block)
             if not width:
-                _check_text(lines, source)
-                separator = separator or _separator(lines)
-                names = _header(lines, separator) if config.header else None
-                width = len(names or _fields(_first(lines), separator))
-                places = _places(columns, names, width, source, _first(lines))
-            if not lines:
-                continue
-            before = len(bad)
-            sentence = _words(lines, separator, width, bad)
-            if sentence or len(bad) > before:  # else the block holds comments alone
-                bad.count_row()
-            sentences += 1
-            words += len(sentence)
-            if sentence:
-                cells = [Stacked(fields[place] for _, fields in sentence) for place in places]
-                yield sentence[0][0], list(cells)
+                _check_text(block, source)
+                if all(text.startswith("#") for _, text in block):
+                    continue
+                separator = separator or _separator(block)
+                names = _header(block, separator, bad) if config.header else None
+                width = len(names or _fields(_first(block), separator))
+                places = _places(columns, names, width, source, block)
+            for lines in before:
+                sentence = _words(lines, separator, width, bad)
+                words += len(sentence)
+                if sentence:
+                    cells = [Stacked(fields[place] for _, fields in sentence) for place in places]
+                    yield sentence[0][0], list(cells)
+            before = []
     if not width:
         raise DataError("the file is empty", where=source)
-    _check_whole(sentences, words, width, bool(columns.label), bad)
+    _check_whole(bad.read, words, width, bool(columns.label), bad)
 
 
 def _places(
-    columns: Asked, names: list[str] | None, width: int, source: str, line: str
+    columns: Asked, names: list[str] | None, width: int, source: str, lines: Lines
 ) -> list[int]:
     """Where the columns are; without names of their own the words are first and the tags last."""
     known = names or []
@@ -93,7 +94,7 @@ def _places(
     found = find(Asked(text, label), names, width, source)
     places = [place for place in found if place is not None]
     if label and places[0] == places[1]:
-        mark = next((each for each in ",;|" if each in line), None)
+        mark = next((each for each in ",;|" if lines and each in _first(lines)), None)
         raise DataError(
             "the line of a word has 1 column, but a word and its tag are two" if width == 1
             else f"words and tags are both in column {places[0]}",
@@ -105,17 +106,20 @@ def _places(
     return places
 
 
-Lines = list[tuple[int, str]]
-
-
-def _blocks(file: TextIO, source: str, encoding: str) -> Iterator[Lines]:
+def _blocks(file: TextIO, encoding: str, bad: BadRows) -> Iterator[Lines]:
     """Lines between blank ones and beginnings of documents, numbered."""
     block: Lines = []
-    for number, line in enumerate(text_lines(file, source, encoding), start=1):
+    for number, line in enumerate(text_lines(file, bad.source, encoding), start=1):
         text = line.rstrip("\r\n")
-        if text.strip(" \t") and not text.startswith(_DOCUMENT):
+        document = text.startswith(_DOCUMENT)
+        if text.strip(" \t") and not document:
             block.append((number, text))
-        elif block:
+            continue
+        if document:
+            bad.other_lines["start of a document"] += 1
+        else:
+            bad.count_blank()
+        if block:
             yield block
             block = []
     if block:
@@ -124,13 +128,14 @@ def _blocks(file: TextIO, source: str, encoding: str) -> Iterator[Lines]:
 
 def _first(lines: Lines) -> str:
     """The first line that may be a word's."""
-    return next((text for _, text in lines if not text.startswith("#")), lines[-1][1])
+    return next(text for _, text in lines if not text.startswith("#"))
 
 
-def _header(lines: Lines, separator: str | None) -> list[str]:
+def _header(lines: Lines, separator: str | None, bad: BadRows) -> list[str]:
     """The names of the columns, taken from ``lines``."""
     names = _first(lines)
     place = next(place for place, (_, text) in enumerate(lines) if text == names)
+    bad.other_lines["header"] += place + 1
     del lines[: place + 1]
     return _fields(names, separator)
 
@@ -148,15 +153,25 @@ def _fields(text: str, separator: str | None) -> list[str]:
 def _words(lines: Lines, separator: str | None, width: int, bad: BadRows) -> Sequence[Word]:
     """The words of a sentence, none if one of its lines is no word."""
     words: list[Word] = []
+    comments, faulty = 0, False
     for number, text in lines:
         if not words and _COMMENT.match(text):
+            comments += 1
             continue
         fields = _fields(text, separator)
         if len(fields) == width and all(fields):
             words.append((number, fields))
         elif words or not text.startswith("#"):
             bad.add(number, _fault(fields, width))
-            return []
+            words, faulty = [], True
+            break
+        else:
+            comments += 1
+    if comments:
+        bad.other_lines["comment"] += comments
+    if words or faulty:
+        bad.count_row()
+        bad.other_lines["further word"] += len(lines) - comments - 1
     return words
 
 

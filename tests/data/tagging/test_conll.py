@@ -61,8 +61,31 @@ def test_every_word_and_tag_comes_back(tmp_path, separator):
         rows = read_conll(path, FIRST_AND_LAST, DataConfig(name="t"), bad)
         found = [list(zip(*fields, strict=True)) for _, fields in rows]
         assert (found, len(bad)) == (sentences, 0)
+        assert (bad.read, lines_of(bad)) == (len(found), path.read_bytes().count(b"\n"))
 
     check()
+
+
+def lines_of(bad):
+    return bad.read + bad.blank + bad.other_lines.total()
+
+
+@pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 102, 1_000])
+@pytest.mark.parametrize("header", [False, True])
+def test_every_line_is_counted(tmp_path, count, header):
+    path, bad = tmp_path / "a.conll", BadRows("a.conll")
+    text = (
+        "# made by a tool\n\nword tag\n" * header + "-DOCSTART- O\n\n# text = ...\na O\nb B-X\n \n"
+    )
+    for place in range(count):
+        kind = ("a O\nb\nc O\n", "# here it is\n#\nz O\n\n# all alone here\n", "d O\n")[place % 3]
+        text += f"{kind}\n"
+    path.write_text(text, encoding="utf-8")
+    options = DataConfig(name="t", header=header or None)
+    rows = [fields for _, fields in read_conll(path, FIRST_AND_LAST, options, bad)]
+    faulty = (count + 2) // 3
+    assert (len(rows), len(bad), bad.read) == (1 + count - faulty, faulty, 1 + count)
+    assert lines_of(bad) == text.count("\n")
 
 
 def test_comments_that_have_as_many_columns_as_a_word(read):
