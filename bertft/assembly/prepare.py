@@ -29,7 +29,7 @@ from bertft.config.model import ModelConfig
 from bertft.data.features import FeatureTable, cache_folder
 from bertft.data.joined import JoinedTable
 from bertft.data.order import TrainOrder
-from bertft.data.report import DataReport, describe
+from bertft.data.report import DataReport, Special, describe
 from bertft.data.rows import Rows
 from bertft.data.sources import Splits, load, load_inputs
 from bertft.errors import DataError, UsageError
@@ -43,6 +43,7 @@ from bertft.models.load import (
     longest_input,
 )
 from bertft.models.precision import choose, resolve_device
+from bertft.models.tokenizer_file import unknown_id
 from bertft.runs.checkpoints import Checkpoints
 from bertft.runs.folder import RunFolder
 from bertft.tasks import build as build_task
@@ -168,10 +169,13 @@ def prepare(
     )
     diverge(config.seed, ranks.rank)
     order = TrainOrder(table.lengths, trainer.batch_size, config.seed, trainer.shuffle_window)
+    report = describe(
+        splits, features, Special(unknown_id(tokenizer), tuple(tokenizer.all_special_ids))
+    )
     epochs = trainer.epochs if trainer.epochs is not None else method.epochs
     total = trainer.steps or max(1, math.ceil(epochs * order.steps_per_epoch))
     return Prepared(
-        adapted, files, stepper, splits, features, table, hired, describe(splits, features), order,
+        adapted, files, stepper, splits, features, table, hired, report, order,
         max_length, total, trainer.warmup if trainer.warmup is not None else method.warmup,
     )  # fmt: skip
 

@@ -21,10 +21,27 @@ from bertft.data.table import FeatureTable
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["DataReport", "SplitReport", "accounting_lines", "describe", "overlap", "table"]
+__all__ = [
+    "DataReport",
+    "Special",
+    "SplitReport",
+    "accounting_lines",
+    "describe",
+    "overlap",
+    "table",
+]
 
 _SLICE = 262_144  # rows at a time
 _QUANTILES = {"min": 0.0, "median": 0.5, "90 %": 0.9, "max": 1.0}
+_MANY = 0.05  # a share of unknown tokens above which the texts are not the vocabulary's
+
+
+@dataclass(frozen=True)
+class Special:
+    """Ids of a tokenizer: that of its unknown token (None: it has none), and the special ones."""
+
+    unknown: int | None = None
+    ids: tuple[int, ...] = ()
 
 
 @dataclass
@@ -33,7 +50,9 @@ class SplitReport:
 
     ``truncated``: share of the features. ``labels``: class → share of the rows (of several labels:
     of the rows that have it); other tasks: what their form tells. ``source`` and ``fingerprint``
-    say which rows they are. ``notes``: what their reader noticed.
+    say which rows they are. ``unknown``: share of the tokens that the vocabulary does not have,
+    special ones aside; None for a vocabulary without an unknown token. ``notes``: what their reader
+    noticed.
 
     The accounting: ``read`` = ``rows`` + Σ ``skipped`` + Σ ``unused``, each by reason. ``dropped``
     counts ignored parts of rows that are used; ``blank_lines`` are not rows.
@@ -54,6 +73,7 @@ class SplitReport:
     blank_lines: int
     other_lines: dict[str, int]
     notes: list[str] = field(default_factory=list)
+    unknown: float | None = None
 
 
 @dataclass
@@ -75,10 +95,15 @@ class DataReport:
         return asdict(self)
 
 
-def describe(splits: Splits, features: Mapping[str, FeatureTable]) -> DataReport:
-    """The report on the splits that have features (``features`` by split name)."""
+def describe(
+    splits: Splits, features: Mapping[str, FeatureTable], special: Special = Special()
+) -> DataReport:
+    """The report on the splits that have features (``features`` by split name).
+
+    ``special`` tells which ids count as unknown, and which not at all.
+    """
     reports = {
-        name: _describe(rows, features[name], splits.form)
+        name: _describe(rows, features[name], splits.form, special)
         for name, rows in splits.items()
         if name in features
     }
@@ -94,12 +119,37 @@ def describe(splits: Splits, features: Mapping[str, FeatureTable]) -> DataReport
         overlap(splits.train, splits.validation, splits.form.texts) if both else None,  # type: ignore[arg-type]
         splits.cut,
         splits.labels,
-        [*splits.form.notes(), *notes],
+        [*splits.form.notes(), *notes, *_many_unknown(reports)],
         dict(splits.form.mapping),
     )
 
 
-def _describe(rows: Rows, features: FeatureTable, form: RowForm) -> SplitReport:
+def _many_unknown(reports: Mapping[str, SplitReport]) -> list[str]:
+    many = [
+        f"{name} {each.unknown:.0%}"
+        for name, each in reports.items()
+        if each.unknown is not None and each.unknown > _MANY
+    ]
+    if not many:
+        return []
+    return [
+        f"warning: many tokens are unknown to the model's vocabulary ({', '.join(many)}); choose a"
+        " model of the texts' language and script"
+    ]
+
+
+def _unknown_share(features: FeatureTable, special: Special) -> float | None:
+    if special.unknown is None:
+        return None
+    apart = np.array([each for each in special.ids if each != special.unknown], np.int64)
+    unknown = total = 0
+    for piece in features.pieces("input_ids"):
+        unknown += int((piece == special.unknown).sum())
+        total += len(piece) - int(np.isin(piece, apart).sum())
+    return unknown / max(1, total)
+
+
+def _describe(rows: Rows, features: FeatureTable, form: RowForm, special: Special) -> SplitReport:
     lengths = features.lengths
     values = np.quantile(lengths, list(_QUANTILES.values())).tolist()
     quantiles = dict(zip(_QUANTILES, values, strict=True))
@@ -125,6 +175,7 @@ def _describe(rows: Rows, features: FeatureTable, form: RowForm) -> SplitReport:
         blank_lines=counts["blank_lines"],
         other_lines=counts["other_lines"],
         notes=list(rows.notes),
+        unknown=_unknown_share(features, special),
     )
 
 
@@ -163,7 +214,10 @@ def table(report: DataReport) -> Table:
     from rich.table import Table
 
     result = Table(title="data", title_justify="left")
-    for column in ("split", "rows", "tokens: median, 90 %, max", "truncated", "labels", "skipped"):
+    head = (
+        "split", "rows", "tokens: median, 90 %, max", "truncated", "unknown", "labels", "skipped"
+    )  # fmt: skip
+    for column in head:
         result.add_column(column)
     for name, split in report.splits.items():
         lengths = split.lengths
@@ -172,6 +226,7 @@ def table(report: DataReport) -> Table:
             _rows(split),
             f"{lengths['median']:.0f}, {lengths['90 %']:.0f}, {lengths['max']:.0f}",
             f"{split.truncated:.1%}",
+            "none" if split.unknown is None else f"{split.unknown:.1%}",
             _labels(split.labels, report.classes),
             ", ".join(f"{count:,} × {reason}" for reason, count in split.skipped.items()) or "0",
         )

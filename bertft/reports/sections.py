@@ -184,20 +184,25 @@ def _reasons(split: Mapping[str, Any]) -> str:
     return ", ".join(f"{number:,} × {reason}" for reason, number in counts.items() if number)
 
 
+def _share(value: float | None) -> Cell:
+    """A run of an earlier version, or a vocabulary without an unknown token, has none."""
+    return "" if value is None else Share(value)
+
+
 def _data(material: Material) -> Iterator[Exhibit]:
     splits = material.manifest["data"]["splits"]
     yield Table(
         "data", "Rows", "Lengths in tokens a feature.",
         head=(
             "split", "rows read", "used", "skipped", "other splits or not drawn", "median", "90 %",
-            "longest", "truncated", "reasons",
+            "longest", "truncated", "unknown", "reasons",
         ),
         rows=[
             [
                 name, each.get("read"), each["rows"], sum(each["skipped"].values()),
                 sum(each.get("unused", {}).values()),
                 *(round(each["lengths"][q]) for q in ("median", "90 %", "max")),
-                Share(each["truncated"]), _reasons(each),
+                Share(each["truncated"]), _share(each.get("unknown")), _reasons(each),
             ]
             for name, each in splits.items()
         ],

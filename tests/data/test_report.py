@@ -10,10 +10,11 @@ from rich.console import Console
 
 from bertft.config.data import DataConfig
 from bertft.data.features import featurize
-from bertft.data.report import describe, overlap, table
+from bertft.data.report import Special, _unknown_share, describe, overlap, table
 from bertft.data.rows import Rows
 from bertft.data.sources import load
 
+NONE = Special()
 ROWS = [("one two three", "a"), ("one", "b"), ("one two", "a"), ("two words", "b"), ("", "b")]
 
 
@@ -26,7 +27,17 @@ def encode(columns):
     }
 
 
-def report_on(path, rows, **settings):
+def write(path):
+    path.write_text("text,label\none,a\ntwo,b\n")
+    return str(path)
+
+
+def framed(columns):
+    """[CLS] ? ? [SEP] and [CLS] ? known [SEP]"""
+    return {"input_ids": [[2, 1, 1, 3], [2, 1, 5, 3]], "row": np.arange(2)}
+
+
+def report_on(path, rows, special=NONE, **settings):
     path.write_text("\n".join(json.dumps({"text": text, "label": label}) for text, label in rows))
     (path.parent / "dev.jsonl").write_text(
         '{"text": " one two ", "label": "a"}\n{"text": "new", "label": "b"}'.replace(
@@ -45,7 +56,7 @@ def report_on(path, rows, **settings):
         )
     )
     return describe(
-        splits, {name: featurize(each, encode, [], None) for name, each in splits.items()}
+        splits, {name: featurize(each, encode, [], None) for name, each in splits.items()}, special
     )
 
 
@@ -72,6 +83,36 @@ def test_what_it_says(tmp_path):
 def test_labels_of_other_tasks(tmp_path, task, labels, expected):
     rows = [(f"text {place}", label) for place, label in enumerate(labels)]
     assert report_on(tmp_path / "a.jsonl", rows, task=task).splits["train"].labels == expected
+
+
+@pytest.mark.parametrize(
+    ("unknown", "train", "validation"), [(7, 1.0, 1.0), (1, 0.0, 0.0), (None, None, None)]
+)
+def test_the_share_of_unknown_tokens(tmp_path, unknown, train, validation):
+    report = report_on(tmp_path / "a.jsonl", ROWS, special=Special(unknown, (1, 9)))
+    assert report.splits["train"].unknown == train
+    assert report.splits["validation"].unknown == validation
+    told = [note for note in report.notes if "unknown" in note]
+    assert told == (
+        [
+            "warning: many tokens are unknown to the model's vocabulary (train 100%, validation"
+            " 100%); choose a model of the texts' language and script"
+        ]
+        if unknown == 7
+        else []
+    )
+    out = io.StringIO()
+    Console(file=out, width=200).print(table(report))
+    assert {7: "100.0%", 1: "0.0%", None: "none"}[unknown] in out.getvalue()
+
+
+def test_special_tokens_are_no_texts(tmp_path):
+    """[CLS] and [SEP] would make short rows of unknown words look known."""
+    file = write(tmp_path / "a.csv")
+    rows = load(DataConfig(name="x", train=file, validation=file)).train
+    table_ = featurize(rows, framed, [], None)
+    for special, share in ((Special(1, (1, 2, 3)), 0.75), (Special(1), 0.375)):
+        assert _unknown_share(table_, special) == share
 
 
 def test_the_table_shows_every_split_and_the_overlap(tmp_path):
