@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from bertft.assembly.head_settings import HeadSettings
 from bertft.config.data import DataConfig
 from bertft.config.messages import invalid_entry
 from bertft.config.model import ModelConfig
@@ -129,11 +130,15 @@ class AdapterFolder:
             tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = names
         return tokenizer
 
-    def task(self, tokenizer: Any, data: DataConfig | None) -> tuple[str, list[str] | None]:
-        """Name and classes of the task. ``data`` may choose among those of one head and name the
-        classes, where the folder does not tell them itself."""
+    def task(self, tokenizer: Any, said: HeadSettings) -> tuple[str, list[str] | None]:
+        """Name and classes of the task: the folder's own, else the base's, else the user's.
+
+        UsageError where a head with several outputs may be for classes that exclude each other or
+        for labels that do not, and nothing says which.
+        """
         if "task" in self.facts:
-            return self.facts["task"], self.facts["labels"]
+            said.check_task(self.facts["task"])
+            return self.facts["task"], said.class_names(self.facts["labels"], rename=False)
         head = self._head()
         with self.told():
             base, _ = load_config(self.model_settings, tokenizer, {})
@@ -142,12 +147,16 @@ class AdapterFolder:
         told: dict[str, Any] = {"architectures": [head], "id2label": names}
         if len(base.id2label) == size:
             told |= {"id2label": base.id2label, "problem_type": base.problem_type}
-        if data is not None and data.task in _PROBLEMS:
-            told["problem_type"] = _PROBLEMS[data.task]
+        told["problem_type"] = said.problem_type(told.get("problem_type"), size)
+        if head == _HEADS["SEQ_CLS"] and size > 1 and told["problem_type"] is None:
+            raise UsageError(
+                f"nothing says whether its {size} outputs are classes that exclude each other or"
+                " labels that do not", where=self._file,
+                hint=f"Set {said.prefix}task=classification or {said.prefix}task=multi_label",
+            )  # fmt: skip
         name, labels = recognise(told)
-        if labels is not None and data is not None and data.labels is not None:
-            labels = [str(each) for each in data.labels]
-        return name, labels
+        said.check_task(name)
+        return name, said.class_names(labels)
 
     def _head(self) -> str:
         """The end of the class that was adapted. DataError if nothing tells it."""
@@ -193,14 +202,6 @@ class AdapterFolder:
         """Of whatever was saved whole."""
         named = {own_name(name): each.shape for name, each in self.tensors.items()}
         return {name: shape for name, shape in named.items() if name and ".lora_" not in name}
-
-
-# Tasks of one head, told apart by what transformers' config says of it.
-_PROBLEMS = {
-    "classification": "single_label_classification",
-    "multi_label": "multi_label_classification",
-    "regression": "regression",
-}
 
 
 def _facts(file: Path) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from bertft.assembly.adapted import Adapted
 from bertft.assembly.adapter import OWN, AdapterFolder
 from bertft.assembly.independence import check_independence
-from bertft.assembly.saved import Saved, check_task, of_folder
+from bertft.assembly.head_settings import HeadSettings
+from bertft.assembly.saved import Saved, of_folder
 from bertft.config.data import DataConfig
 from bertft.errors import DataError
 from bertft.methods.low_rank import export
@@ -29,15 +30,18 @@ __all__ = ["open_adapter"]
 
 
 def open_adapter(
-    folder: Path, precision: str, device: str, data: DataConfig | None, base: str | None = None
+    folder: Path,
+    precision: str,
+    device: str,
+    data: DataConfig | None,
+    said: HeadSettings,
+    base: str | None = None,
 ) -> Saved:
     """A LoRA adapter in peft's form; what a foreign one does not tell is read off its head."""
     found = AdapterFolder(folder, base)
     tokenizer, facts = found.tokenizer(), found.facts
-    name, labels = found.task(tokenizer, data)
-    if data is not None:
-        check_task(data, name)
-    else:
+    name, labels = found.task(tokenizer, said)
+    if data is None:
         data = replace(DataConfig(name=folder.name, task=name), **facts.get("answering", {}))
     task = build_task(data, labels)
     adapted = _assembled(found, task, tokenizer, choose(precision, resolve_device(device)))

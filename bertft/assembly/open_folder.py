@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from safetensors import safe_open
 
 from bertft.assembly.adapted import Adapted, assemble
+from bertft.assembly.head_settings import HeadSettings
 from bertft.assembly.merged_folder import THRESHOLD, fill_prefix, read_beside
-from bertft.assembly.saved import Saved, check_task, of_folder
+from bertft.assembly.saved import Saved, of_folder
 from bertft.config.data import DataConfig
 from bertft.config.model import ModelConfig
 from bertft.errors import DataError, UsageError
@@ -19,11 +21,14 @@ from bertft.models.source import Source
 from bertft.runs.json_file import read_object
 from bertft.tasks import build as build_task
 from bertft.tasks import recognise
+from bertft.tasks.shared.classes import listed_classes
 
 __all__ = ["open_folder"]
 
 
-def open_folder(folder: Path, precision: str, device: str, data: DataConfig | None) -> Saved:
+def open_folder(
+    folder: Path, precision: str, device: str, data: DataConfig | None, said: HeadSettings
+) -> Saved:
     """A merged or plain transformers folder; a prefix that a merge put beside is attached."""
     if any(folder.glob("*.onnx")) and not any(folder.glob("*.safetensors")):
         raise UsageError(
@@ -31,9 +36,11 @@ def open_folder(folder: Path, precision: str, device: str, data: DataConfig | No
             hint="onnxruntime runs it: its README.md has the lines",
         )  # fmt: skip
     told = read_object(folder / "config.json")
-    name, labels = recognise(told)
-    if data is not None:
-        check_task(data, name)
+    outputs = len(listed_classes(told))
+    told["problem_type"] = said.problem_type(told.get("problem_type"), outputs)
+    name, own = recognise(told)
+    said.check_task(name)
+    labels = said.class_names(own)
     beside = read_beside(folder)
     if data is None:
         data = replace(DataConfig(name=folder.name, task=name), **beside.answering)
@@ -48,8 +55,16 @@ def open_folder(folder: Path, precision: str, device: str, data: DataConfig | No
     _check_head(folder, adapted)
     if beside.prefix is not None:
         fill_prefix(folder, adapted.model)
-    threshold = (told.get(THRESHOLD), folder / "config.json")
+    threshold = (_by_name(told.get(THRESHOLD), own, labels), folder / "config.json")
     return of_folder(folder, adapted, data, labels, beside.max_length, threshold)
+
+
+def _by_name(threshold: Any, own: list[str] | None, names: list[str] | None) -> Any:
+    """A threshold for each label under the ``names`` that the user gave to the ``own`` ones."""
+    if not isinstance(threshold, dict) or own is None or names is None:
+        return threshold
+    renamed = dict(zip(own, names, strict=True))
+    return {renamed.get(label, label): each for label, each in threshold.items()}
 
 
 def _check_head(folder: Path, adapted: Adapted) -> None:

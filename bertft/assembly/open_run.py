@@ -11,8 +11,9 @@ from bertft.assembly import base
 from bertft.assembly.adapted import assemble
 from bertft.assembly.calibrate import apply, asked, recorded
 from bertft.assembly.checkpoint import read_facts, read_weights, unlike
+from bertft.assembly.head_settings import HeadSettings
 from bertft.assembly.manifest import read_manifest, recorded_data
-from bertft.assembly.saved import Saved, check_task
+from bertft.assembly.saved import Saved
 from bertft.config.data import DataConfig
 from bertft.config.resumed import config_of_run
 from bertft.errors import DataError, UsageError
@@ -32,6 +33,7 @@ def open_run(
     precision: str | None,
     device: str,
     data: DataConfig | None,
+    said: HeadSettings,
     warn: Callable[[str], None],
 ) -> Saved:
     config, manifest = config_of_run(run.path), read_manifest(run)
@@ -48,8 +50,8 @@ def open_run(
             f"its {name} {here} {'are' if name == 'labels' else 'is'} not the run's {told}",
             where=str(folder), hint="Checkpoint and manifest.json belong to different runs",
         )  # fmt: skip
-    if data is not None:
-        check_task(data, facts.task)
+    said.check_task(facts.task)
+    said.class_names(facts.labels, rename=False)
     source = base.recorded(manifest, run)
     tokenizer = load_tokenizer(replace(config.model, tokenizer=str(folder)), own_class=True)
     data = data or recorded_data(config.data, manifest)

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from bertft.assembly.adapter import is_adapter
 from bertft.assembly.checkpoint import is_checkpoint
+from bertft.assembly.head_settings import HeadSettings
 from bertft.assembly.open_adapter import open_adapter
 from bertft.assembly.open_folder import open_folder
 from bertft.assembly.open_run import open_run
@@ -37,16 +38,17 @@ def open_asked(
     warn: Callable[[str], None] = lambda _: None,
 ) -> Saved:
     """The model that a command was told, as ``open_saved`` opens it."""
+    said = HeadSettings.of(data, asked)
     if asked.adapter is None:
         assert asked.run is not None, "checked with the configuration"
         return open_saved(
             asked.run, checkpoint=asked.checkpoint, precision=precision, device=asked.device,
-            data=data, warn=warn,
+            data=data, said=said, warn=warn,
         )  # fmt: skip
     folder = Path(asked.adapter).expanduser()
     if not is_adapter(folder):
         raise _no_adapter(folder, asked.adapter)
-    return open_adapter(folder, precision or "auto", asked.device, data, asked.base)
+    return open_adapter(folder, precision or "auto", asked.device, data, said, asked.base)
 
 
 def open_saved(
@@ -56,16 +58,20 @@ def open_saved(
     precision: str | None = None,
     device: str = "auto",
     data: DataConfig | None = None,
+    said: HeadSettings | None = None,
     warn: Callable[[str], None] = lambda _: None,
 ) -> Saved:
-    """The model in ``path``, ready to evaluate. ``precision`` None: the run's recorded one."""
-    folder = Path(path).expanduser()
+    """The model in ``path``, ready to evaluate. ``precision`` None: the run's recorded one.
+
+    ``said``: what the user says of the head; None: what ``data`` says.
+    """
+    folder, said = Path(path).expanduser(), said or HeadSettings.of(data)
     if RunFolder(folder).begun:
-        return open_run(RunFolder(folder), checkpoint, precision, device, data, warn)
+        return open_run(RunFolder(folder), checkpoint, precision, device, data, said, warn)
     if is_adapter(folder):
-        return open_adapter(folder, precision or "auto", device, data)
+        return open_adapter(folder, precision or "auto", device, data, said)
     if (folder / "config.json").is_file() and not is_checkpoint(folder):
-        return open_folder(folder, precision or "auto", device, data)
+        return open_folder(folder, precision or "auto", device, data, said)
     if not folder.exists():
         raise _no_folder(folder, path, "run")
     RunFolder.open(folder)  # says what it is not, and what lies near

@@ -14,13 +14,13 @@ from bertft.assembly.calibrate import as_threshold
 from bertft.assembly.checkpoint import Facts
 from bertft.config.commands import TrainConfig
 from bertft.config.data import DataConfig
-from bertft.errors import DataError, UsageError
+from bertft.errors import DataError
 from bertft.models.load import longest_input
 from bertft.runs.folder import RunFolder
 from bertft.tasks.shared.encoding import check_max_length
 from bertft.tasks.task import BaseTask, Threshold
 
-__all__ = ["Saved", "check_task", "not_finite", "of_folder"]
+__all__ = ["Saved", "not_finite", "of_folder"]
 
 
 @dataclass
@@ -91,11 +91,3 @@ def not_finite(model: torch.nn.Module) -> str | None:
     """The name of a weight with NaN or infinity, with which every answer would be NaN."""
     names = (name for name, each in model.named_parameters() if not torch.isfinite(each).all())
     return next(names, None)
-
-
-def check_task(data: DataConfig, task: str) -> None:
-    if data.task != task:
-        raise UsageError(
-            f"the model's head is for {task}, not {data.task}", where="data.task",
-            hint=f"Set data.task={task}",
-        )  # fmt: skip

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from bertft.assembly.features import features_of, key_parts, unlabelled_features
+from bertft.assembly.head_settings import HeadSettings
 from bertft.assembly.manifest import hardware
 from bertft.assembly.opened import open_saved
 from bertft.assembly.saved import Saved
@@ -80,7 +81,9 @@ def open_teacher(path: str, task: BaseTask, precision: str, device: str) -> Save
     folder = Path(path).expanduser()
     if not folder.is_dir():
         folder = downloaded(find(path, setting=_WHERE), _WHERE)
-    saved = open_saved(str(folder), precision=precision, device=device)
+    # A teacher that does not say them has the student's task, and the classes of data.labels.
+    said = HeadSettings(task.name, task.config.labels, "data.", strict=False)
+    saved = open_saved(str(folder), precision=precision, device=device, said=said)
     if saved.facts.task != task.name:
         raise UsageError(
             f"the teacher {path} was trained for {saved.facts.task}, the student is for"

@@ -19,6 +19,12 @@ __all__ = [
 
 _ANY = "A run, a merged or plain transformers folder, or a LoRA adapter in peft's form."
 _ADAPTER = "Instead of run: the folder of a LoRA adapter in peft's form."
+_TASKS = ("classification", "multi_label", "regression")
+_TASK = (
+    "What the head was trained for, where the folder does not say it: classification,"
+    " multi_label or regression."
+)
+_LABELS = "Names of the classes, in the order of the outputs, in place of LABEL_0, LABEL_1, ..."
 _BASE = "Of adapter: the base's folder or Hub id; null: the one that the adapter names."
 
 
@@ -79,6 +85,8 @@ class MergeConfig:
     run: str | None = setting(None, "A run folder.")
     adapter: str | None = setting(None, _ADAPTER)
     base: str | None = setting(None, _BASE)
+    task: str | None = setting(None, _TASK, choices=_TASKS)
+    labels: Any = setting(None, _LABELS)
     out: str = setting(MISSING, "The folder to write; must not exist or be empty.")
     checkpoint: str = setting("best", "best, last or a step number.")
     prefix: str = setting(
@@ -98,6 +106,8 @@ class ExportConfig:
     )
     adapter: str | None = setting(None, f"{_ADAPTER} format=onnx takes it.")
     base: str | None = setting(None, _BASE)
+    task: str | None = setting(None, _TASK, choices=_TASKS)
+    labels: Any = setting(None, _LABELS)
     out: str = setting(MISSING, "The folder to write; must not exist or be empty.")
     format: str = setting(
         "peft",
@@ -115,6 +125,8 @@ class PredictConfig:
     run: str | None = setting(None, _ANY)
     adapter: str | None = setting(None, _ADAPTER)
     base: str | None = setting(None, _BASE)
+    task: str | None = setting(None, _TASK, choices=_TASKS)
+    labels: Any = setting(None, _LABELS)
     input: str = setting(
         "-",
         "A file (jsonl, csv, tsv, parquet, txt: a text a line; of tokens conll, of questions"

@@ -36,6 +36,7 @@ from bertft.tasks import build
 peft = pytest.importorskip("peft")
 
 VOCABULARY = 200
+TASK = "classification"  # which an adapter of peft does not say
 COMMON = {"vocab_size": VOCABULARY, "pad_token_id": 0, "initializer_range": 0.3}
 SIZES = {
     **COMMON, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3,
@@ -146,8 +147,9 @@ def ours(saved):
     return score(saved, some_rows(saved.facts.task))[0]
 
 
-def asked(adapter, base=None):
-    return MergeConfig(adapter=str(adapter), base=base and str(base), out="out", device="cpu")
+def asked(adapter, base=None, **said):
+    base = base and str(base)
+    return MergeConfig(adapter=str(adapter), base=base, out="out", device="cpu", **said)
 
 
 KINDS = {
@@ -170,7 +172,7 @@ BY_NAME = ("plain", "dora", "biases", "all linear")  # where families differ
 def test_what_peft_trained_gives_peft_s_logits(bases, tmp_path, family, kind):
     settings = KINDS[kind]
     theirs = trained_by_peft(bases / family, family, tmp_path / "adapter", **settings)
-    saved = open_asked(asked(tmp_path / "adapter"), "fp32")
+    saved = open_asked(asked(tmp_path / "adapter", task=TASK), "fp32")
     found = ours(saved)
     expected = logits_of(theirs, saved)
     assert found.shape == expected.shape == (16, 3)
@@ -188,7 +190,7 @@ def test_ranks_and_scales_by_module(bases, tmp_path, family):
         "alpha_pattern": {VALUE[family]: 3, f"^.*1.*{QUERY[family]}": 20},
     }
     theirs = trained_by_peft(bases / family, family, tmp_path / "adapter", **settings)
-    saved = open_asked(asked(tmp_path / "adapter"), "fp32")
+    saved = open_asked(asked(tmp_path / "adapter", task=TASK), "fp32")
     np.testing.assert_allclose(ours(saved), logits_of(theirs, saved), atol=1e-5)
 
 
@@ -243,6 +245,70 @@ def test_a_head_that_the_base_has_need_not_be_saved(bases, tmp_path):
         open_asked(asked(tmp_path / "adapter"), "fp32")
     again = open_asked(asked(tmp_path / "adapter", tmp_path / "moved"), "fp32")
     np.testing.assert_array_equal(ours(again), ours(saved))
+
+
+def test_what_a_head_means_is_not_guessed(bases, tmp_path):
+    theirs = trained_by_peft(bases / "bert", "bert", tmp_path / "adapter")
+    for opened in (
+        lambda: open_asked(asked(tmp_path / "adapter"), "fp32"),
+        lambda: open_saved(str(tmp_path / "adapter"), precision="fp32", device="cpu"),
+    ):
+        with pytest.raises(UsageError, match=r"its 3 outputs .*task=multi_label"):
+            opened()
+    said = {"task": "multi_label", "labels": ["a", "b", "c"]}
+    saved = open_asked(asked(tmp_path / "adapter", **said), "fp32")
+    assert (saved.facts.task, saved.facts.labels) == ("multi_label", ["a", "b", "c"])
+    config = saved.adapted.model.config  # which merge writes
+    assert config.problem_type == "multi_label_classification" and config.id2label[2] == "c"
+    np.testing.assert_allclose(ours(saved), logits_of(theirs, saved), atol=1e-5)
+    with pytest.raises(UsageError, match="names 2 classes, the model has 3 outputs"):
+        open_asked(asked(tmp_path / "adapter", task="multi_label", labels=["a", "b"]), "fp32")
+
+
+def test_a_stated_problem_type_is_respected(bases, tmp_path):
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(
+        bases / "bert", id2label={0: "x", 1: "y"}, problem_type="multi_label_classification"
+    )
+    model.save_pretrained(tmp_path / "base")
+    load_tokenizer(ModelConfig(name="b", path=str(bases / "bert"))).save_pretrained(
+        tmp_path / "base"
+    )
+    theirs = stir(peft.get_peft_model(model, peft.LoraConfig(target_modules=["value"])))
+    theirs.save_pretrained(tmp_path / "adapter")
+    data = DataConfig(name="files")  # whose task is classification by default
+    with pytest.raises(UsageError, match=r"head is for multi_label.*data.task=multi_label"):
+        open_asked(asked(tmp_path / "adapter", tmp_path / "base"), "fp32", data)
+
+
+def test_names_of_a_plain_folder_are_the_user_s(bases, tmp_path):
+    def folder(**settings):
+        torch.manual_seed(3)
+        model = transformers.AutoModelForSequenceClassification.from_pretrained(
+            bases / "bert", **settings
+        )
+        model.save_pretrained(tmp_path / "plain")
+        load_tokenizer(ModelConfig(name="b", path=str(bases / "bert"))).save_pretrained(
+            tmp_path / "plain"
+        )
+        return str(tmp_path / "plain")
+
+    def names(path, labels, **settings):
+        data = DataConfig(name="files", labels=labels, **settings)
+        saved = open_saved(path, precision="fp32", device="cpu", data=data)
+        return saved.facts.labels
+
+    path = folder(num_labels=2)
+    assert names(path, None) == ["LABEL_0", "LABEL_1"]
+    assert names(path, ["pos", "neg"]) == names(path, {1: "neg", 0: "pos"}) == ["pos", "neg"]
+    assert names(path, ["pos", "neg"], task="multi_label") == ["pos", "neg"]
+    for labels in (["pos"], {1: "pos", 2: "neg"}):
+        with pytest.raises(UsageError, match=r"data\.labels: "):
+            names(path, labels)
+    path = folder(id2label={0: "pos", 1: "neg"})
+    assert names(path, ["neg", "pos"]) == ["pos", "neg"]  # the outputs keep their order
+    assert names(path, {1: "pos", 2: "neg"}) == ["pos", "neg"]
+    with pytest.raises(UsageError, match="good is no class of the model, which has pos, neg"):
+        names(path, ["neg", "good"])
 
 
 METHODS = {
@@ -342,7 +408,7 @@ def adapter(bases, tmp_path):
 def test_what_cannot_be_read_says_so_and_where(adapter, changes, words):
     folder = adapter(**changes)
     with pytest.raises(DataError if "folder" not in words else UsageError, match=words) as told:
-        open_asked(asked(folder), "fp32")
+        open_asked(asked(folder, task=TASK), "fp32")
     assert told.value.where == str(folder / "adapter_config.json")
 
 
@@ -350,21 +416,21 @@ def test_a_base_that_the_hub_would_have_to_give(adapter, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     folder = adapter(base_model_name_or_path="somebody/no-such-encoder")
     with pytest.raises(EnvironmentFailed, match="its base cannot be read") as told:
-        open_asked(asked(folder), "fp32")
+        open_asked(asked(folder, task=TASK), "fp32")
     assert "base=<folder or Hub id>" in told.value.hint
 
 
 def test_another_base_does_not_fit(adapter, bases, tmp_path):
     folder = adapter()
     with pytest.raises(DataError, match=r"the model has no \S+ of shape"):
-        open_asked(asked(folder, bases / "roberta"), "fp32")
+        open_asked(asked(folder, bases / "roberta", task=TASK), "fp32")
     config = transformers.BertConfig(**{**SIZES, "hidden_size": 48})
     transformers.BertModel(config).save_pretrained(tmp_path / "wide")
     load_tokenizer(ModelConfig(name="b", path=str(bases / "bert"))).save_pretrained(
         tmp_path / "wide"
     )
     with pytest.raises(DataError, match="the saved head fits no head of the base") as told:
-        open_asked(asked(folder, tmp_path / "wide"), "fp32")
+        open_asked(asked(folder, tmp_path / "wide", task=TASK), "fp32")
     assert told.value.where == str(folder)
 
 
@@ -372,7 +438,7 @@ def test_weights_in_pickle_are_not_read(adapter):
     folder = adapter()
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
     with pytest.raises(DataError, match=r"only adapter_model\.bin") as told:
-        open_asked(asked(folder), "fp32")
+        open_asked(asked(folder, task=TASK), "fp32")
     assert "pickled" in told.value.hint and told.value.where == str(folder)
 
 
@@ -384,7 +450,7 @@ def test_a_head_that_nobody_has(bases, tmp_path):
     kept = {name: each for name, each in kept.items() if "pre_classifier" not in name}
     save_file(kept, folder / "adapter_model.safetensors")
     with pytest.raises(DataError, match=r"weights for pre_classifier\.bias") as told:
-        open_asked(asked(folder), "fp32")
+        open_asked(asked(folder, task=TASK), "fp32")
     assert "modules_to_save" in told.value.hint
 
 
@@ -392,7 +458,7 @@ def test_an_update_of_an_embedding(bases, tmp_path):
     folder = tmp_path / "adapter"
     trained_by_peft(bases / "bert", "bert", folder, target_modules=["word_embeddings", "query"])
     with pytest.raises(DataError, match="embedding"):
-        open_asked(asked(folder), "fp32")
+        open_asked(asked(folder, task=TASK), "fp32")
 
 
 def test_a_folder_that_holds_no_adapter_or_holds_it_deeper(bases, tmp_path):

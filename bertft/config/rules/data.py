@@ -11,7 +11,7 @@ from bertft.config.paths import missing_file
 from bertft.config.rules.get import Get, default
 from bertft.config.values import NUMERIC
 
-__all__ = ["RULES", "files_there", "text_of_predict", "training_file"]
+__all__ = ["RULES", "class_list", "files_there", "text_of_predict", "training_file"]
 
 _FILES = ("train", "validation", "test")
 _WITHOUT_CLASSES = ("regression", "question_answering", "masked_lm")
@@ -92,10 +92,10 @@ def _columns(get: Get) -> Iterator[Problem]:
     if task in _WITHOUT_CLASSES:
         yield Problem("data.labels", f"means nothing for task={task}, which has no classes")
     else:
-        yield from _labels("data.labels", labels)
+        yield from class_list("data.labels", labels)
 
 
-def _labels(where: str, labels: Any) -> Iterator[Problem]:
+def class_list(where: str, labels: Any) -> Iterator[Problem]:
     """Class names as a list, or as a mapping from the labels of the files."""
     if not isinstance(labels, (list, dict)) or not labels:
         yield Problem(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bertft.config.messages import Problem
+from bertft.config.rules.data import class_list
 from bertft.config.rules.get import Get
 
 __all__ = ["check", "checkpoint", "exported", "opened", "resume", "scored", "several"]
@@ -50,6 +51,11 @@ def opened(get: Get) -> Iterator[Problem]:
     elif run is not None and adapter is not None:
         yield Problem("run", "and adapter both say what to open", "Give one of them")
     yield from _base(get)
+    labels = get("labels")
+    if isinstance(labels, dict):
+        yield Problem("labels", "is a mapping, not a list", "List the names of the outputs")
+    elif labels is not None:
+        yield from class_list("labels", labels)
 
 
 def exported(get: Get) -> Iterator[Problem]:

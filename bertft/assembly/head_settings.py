@@ -1,0 +1,101 @@
+"""What the user says of a trained head that its folder does not describe: its task, its classes.
+
+eval says it as data.task and data.labels, other commands as task and labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bertft.config.data import DataConfig
+from bertft.config.messages import listing
+from bertft.data.classes import listed, placeholders
+from bertft.data.labels import class_name, numeric
+from bertft.errors import UsageError
+
+__all__ = ["PROBLEM_TYPES", "HeadSettings"]
+
+# Tasks of one head, which transformers' config distinguishes by its problem_type.
+PROBLEM_TYPES = {
+    "classification": "single_label_classification",
+    "multi_label": "multi_label_classification",
+    "regression": "regression",
+}
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """``prefix`` is that of the settings, for messages: ``data.`` or nothing.
+
+    ``strict`` False: the caller compares task and classes itself.
+    """
+
+    task: str | None = None
+    labels: Any = None
+    prefix: str = ""
+    strict: bool = True
+
+    @classmethod
+    def of(cls, data: DataConfig | None, command: object = None) -> HeadSettings:
+        """Those of eval's ``data``, else of a ``command`` that has ``task`` and ``labels``."""
+        if data is not None:
+            return cls(data.task, data.labels, "data.")
+        return cls(getattr(command, "task", None), getattr(command, "labels", None))
+
+    def problem_type(self, stated: str | None, outputs: int) -> str | None:
+        """transformers' word for a sequence-level head: the folder's, else the user's, else None.
+
+        A head with one output is a regression unless the folder says otherwise.
+        """
+        return stated if stated is not None or outputs == 1 else PROBLEM_TYPES.get(self.task or "")
+
+    def check_task(self, task: str) -> None:
+        """UsageError where the head was trained for another task than the user says."""
+        if self.strict and self.task not in (None, task):
+            raise UsageError(
+                f"the model's head is for {task}, not {self.task}", where=f"{self.prefix}task",
+                hint=f"Set {self.prefix}task={task}",
+            )  # fmt: skip
+
+    def class_names(self, own: list[str] | None, rename: bool = True) -> list[str] | None:
+        """The classes in the order of the outputs: the user's names in place of LABEL_0, LABEL_1, …
+
+        UsageError where the user names classes that the model does not have. ``rename`` False: the
+        model's ``own`` names stay.
+        """
+        if own is None or self.labels is None:
+            return own
+        names, where = listed(self.labels), f"{self.prefix}labels"
+        if rename and placeholders(own) and not placeholders(names):
+            if isinstance(self.labels, Mapping):
+                names = self._by_position(len(own))
+            if len(names) != len(own):
+                raise UsageError(
+                    f"names {len(names)} classes, the model has {len(own)} outputs", where=where,
+                    hint="Name each output once, in their order",
+                )  # fmt: skip
+            return names
+        if not self.strict:
+            return own
+        numbers = {numeric(name) for name in own} - {None}
+        unknown = [name for name in names if name not in own and numeric(name) not in numbers]
+        if unknown:
+            raise UsageError(
+                f"{listing(unknown, 4)} is no class of the model, which has {listing(own, 8)}",
+                where=where,
+                hint="List the model's own names in the order of the numbers in the files, or map"
+                f" labels to them: {where}={{<label>: {own[0]}, ...}}",
+            )  # fmt: skip
+        return own
+
+    def _by_position(self, outputs: int) -> list[str]:
+        """The names of a mapping whose keys count the outputs from 0."""
+        found = {numeric(class_name(key) or ""): name for key, name in self.labels.items()}
+        if set(found) != set(range(outputs)):
+            raise UsageError(
+                f"does not name the outputs 0 to {outputs - 1}", where=f"{self.prefix}labels",
+                hint="List the names in the order of the outputs",
+            )  # fmt: skip
+        return [class_name(found[number]) or "" for number in range(outputs)]  # type: ignore[index]
