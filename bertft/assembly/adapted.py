@@ -26,6 +26,7 @@ from bertft.models.load import last_linear, load_config, load_model
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
 from bertft.models.source import Source
+from bertft.models.trained_head import align_head
 from bertft.tasks.task import BaseTask
 
 __all__ = ["Adapted", "assemble", "fill", "located"]
@@ -33,7 +34,10 @@ __all__ = ["Adapted", "assemble", "fill", "located"]
 
 @dataclass
 class Adapted:
-    """``source`` is the base's; ``parts`` are attached to ``model``, which ``runner`` runs."""
+    """``source`` is the base's; ``parts`` are attached to ``model``, which ``runner`` runs.
+
+    ``head_note``: what was done with a trained head of the base; empty: it has none.
+    """
 
     task: BaseTask
     tokenizer: Any
@@ -42,6 +46,7 @@ class Adapted:
     runner: EncoderRunner
     precision: Precision
     source: Source
+    head_note: str = ""
 
     @property
     def new(self) -> set[str]:
@@ -100,16 +105,21 @@ def assemble(
     weights: Mapping[str, Tensor] | None = None,
     checkpointing: bool = False,
     compiled: bool = False,
+    base_classes: Sequence[str] | None = None,
 ) -> Adapted:
     """Load ``source``, attach the parts of ``method``, fill in trained ``weights`` where given.
 
-    What is new is drawn from torch's generator: seed it before.
+    What is new is drawn from torch's generator: seed it before. ``base_classes``: the classes of
+    the base's own head, which becomes one for those of ``task``; None: it is taken as it is.
     """
     found = located(settings, source)
     config, _ = load_config(found, tokenizer, task.model_settings())
     loaded = load_model(found, config, source, task.auto_class, task.fresh_head)
     model: Any = loaded.model
     check_independence(model, tokenizer, task.level, task.name == "question_answering")
+    note = ""
+    if base_classes is not None and task.labels is not None:
+        note = align_head(loaded, base_classes, task.labels)
     take_over(model)
     parts = build(method, rate, loaded.new)
     attach(parts, model)
@@ -121,7 +131,7 @@ def assemble(
     runner = EncoderRunner(model, task.level, layout)
     if compiled:
         runner.compile(precision.device)
-    return Adapted(task, tokenizer, model, parts, runner, precision, source)
+    return Adapted(task, tokenizer, model, parts, runner, precision, source, note)
 
 
 def located(settings: ModelConfig, source: Source) -> ModelConfig:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from bertft.assembly.adapted import Adapted
 from bertft.assembly.adapter import OWN, AdapterFolder
-from bertft.assembly.independence import check_independence
 from bertft.assembly.head_settings import HeadSettings
+from bertft.assembly.independence import check_independence
 from bertft.assembly.saved import Saved, of_folder
 from bertft.config.data import DataConfig
 from bertft.errors import DataError

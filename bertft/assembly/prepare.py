@@ -47,6 +47,7 @@ from bertft.models.tokenizer_file import unknown_id
 from bertft.runs.checkpoints import Checkpoints
 from bertft.runs.folder import RunFolder
 from bertft.tasks import build as build_task
+from bertft.tasks.shared.classes import listed_classes
 from bertft.tasks.shared.encoding import check_max_length
 from bertft.tasks.task import BaseTask
 from bertft.training import optimizer as adamw
@@ -153,9 +154,11 @@ def prepare(
         source, config.model, method, task, tokenizer, precision,
         layout=manifest["layout"] if manifest else trainer.layout,
         rate=trainer.learning_rate, checkpointing=trainer.gradient_checkpointing,
-        compiled=trainer.compile,
+        compiled=trainer.compile, base_classes=listed_classes(found.to_dict()),
     )  # fmt: skip
     starts = checkpoint is None
+    if starts and adapted.head_note and not teaching.cuts:  # a cut student has its teacher's
+        say(f"{source.name}: {adapted.head_note}")
     if starts and not task.fresh_head and adapted.new & head_parameters(adapted.model).keys():
         say(f"{source.name} has no head for {task.name}: it begins at random, its scores at chance")
     teaching.bind(adapted, hired)

@@ -37,7 +37,7 @@ from bertft.training.evaluate import predict_logits
 
 __all__ = ["run"]
 
-_OF_DATA = re.compile(r"data\.(?=(text|separator|quoting|encoding|on_bad_row)\b)")
+_OF_DATA = re.compile(r"data\.(?=(text|separator|quoting|encoding|on_bad_row|header)\b)")
 
 
 _TO_A_FILE = "Write the answers to a file with output=<file>"
@@ -51,7 +51,7 @@ def run(config: PredictConfig, _: Path) -> None:
     adapted, data = saved.adapted, saved.data
     # What a run left out of its training rows is no reason to leave questions unanswered.
     data = replace(data, on_bad_row=config.on_bad_row)
-    for name in ("text", "separator", "quoting", "encoding"):
+    for name in ("text", "separator", "quoting", "encoding", "header"):
         if (value := getattr(config, name)) is not None:
             data = replace(data, **{name: value})
     if config.threshold is not None:

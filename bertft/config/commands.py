@@ -142,6 +142,11 @@ class PredictConfig:
         None, "Whether double quotes enclose a field; null: as data.quoting of the run."
     )
     encoding: str | None = setting(None, "Text encoding; null: as data.encoding of the run.")
+    header: bool | None = setting(
+        None,
+        "Whether the first line names the columns; null: as data.header of the run, or true if text"
+        " is a name.",
+    )
     on_bad_row: str = setting(
         "error",
         "error: stop and name them; skip: give them an error in place of an answer, and each answer"

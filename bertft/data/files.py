@@ -25,7 +25,7 @@ from bertft.data.sniff import check_content, first_line, json_document, json_obj
 from bertft.data.text_files import open_text, text_lines
 from bertft.errors import DataError
 
-__all__ = ["PARQUET", "is_file_name", "read_file", "read_stream"]
+__all__ = ["PARQUET", "is_file_name", "is_separated", "read_file", "read_stream"]
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
@@ -38,6 +38,14 @@ _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # the first line, f
 def is_file_name(name: str, form: RowForm) -> bool:
     """Whether ``name`` ends as a file of rows does, and so is no split of a Hub data set."""
     return Path(name).suffix.lower() in (*_SEPARATORS, *_JSON_LINES, *PARQUET, *form.readers)
+
+
+def is_separated(path: Path, form: RowForm, config: DataConfig) -> bool:
+    """Whether the file is read as columns with a separator between them."""
+    ending = path.suffix.lower()
+    if ending in (*PARQUET, *_JSON_LINES, *form.readers):
+        return False
+    return ending in _SEPARATORS or config.separator is not None
 
 
 def read_file(path: Path, form: RowForm, config: DataConfig, bad: BadRows) -> Iterator[Record]:

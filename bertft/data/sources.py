@@ -23,8 +23,9 @@ from bertft.data import classes
 from bertft.data.bad_rows import BadRows, Fault, settle
 from bertft.data.checks import check_enough, drop
 from bertft.data.columns import ColumnNotFound
-from bertft.data.files import is_file_name, read_stream
+from bertft.data.files import is_file_name, is_separated, read_stream
 from bertft.data.forms import RowForm, form_of
+from bertft.data.header import check_header
 from bertft.data.origin import Origin, open_file, open_sample
 from bertft.data.read_once import read
 from bertft.data.rows import Rows
@@ -158,7 +159,10 @@ class _Part:
         cls, origin: Origin, form: RowForm, name: str, config: DataConfig, keep: bool = True
     ) -> _Part:
         try:
-            return cls(name, origin, form, *read(origin, form, name, config, keep))
+            part = cls(name, origin, form, *read(origin, form, name, config, keep))
+            if origin.path is not None and is_separated(origin.path, form, config):
+                check_header(part.table, part.bad, form, config)
+            return part
         except ColumnNotFound as error:
             if not error.labels_alone or name not in _WITHOUT_LABELS:
                 raise

@@ -40,11 +40,17 @@ __all__ = [
 
 @dataclass
 class Loaded:
-    """The model in fp32 on the CPU; ``new`` names the head's parameters and those not loaded."""
+    """The model in fp32 on the CPU; ``new`` names the head's parameters and those not loaded.
+
+    ``present`` are the parameters that came from the checkpoint; ``replaced`` those that it has in
+    another shape.
+    """
 
     model: nn.Module
     source: Source | None
     new: list[str]
+    present: frozenset[str] = frozenset()
+    replaced: frozenset[str] = frozenset()
 
 
 @contextlib.contextmanager
@@ -245,7 +251,9 @@ def load_model(
         model, source, missing.difference(head), misshapen.difference(head), info["unexpected_keys"]
     )
     new = missing.union(head if fresh_head else misshapen.intersection(head))
-    return Loaded(model, source, sorted(new))
+    names = {name for name, _ in model.named_parameters()}
+    replaced = frozenset(misshapen)
+    return Loaded(model, source, sorted(new), frozenset(names - missing - replaced), replaced)
 
 
 def head_parameters(model: Any) -> dict[str, nn.Parameter]:

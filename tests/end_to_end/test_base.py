@@ -155,3 +155,25 @@ def test_a_start_that_was_cut_off_can_be_made_again(place):
     assert say(*words, "hydra.run.dir=run").status == 0
     assert (place / "run" / "base" / "model.safetensors").read_bytes() == before
     assert say("eval", "run=run", "hydra.run.dir=scored").status == 0
+
+
+def test_a_head_of_the_base_keeps_its_meaning(trained, place):
+    """With its classes in another order a run begins with the base's answers, not their reverse."""
+    run = trained("classification", "method=lora")
+    assert say("merge", f"run={run}", "out=merged").status == 0
+    words = (
+        *QUICK[1:], f"data.train={run.parent / 'train.csv'}", "model.path=merged",
+        "data.labels=[pos,neg]", "trainer.steps=1", "trainer.learning_rate=1e-12",
+        "trainer.precision=fp32",
+    )  # fmt: skip
+    said = say("train", *words, "hydra.run.dir=second")
+    assert said.status == 0 and "another order (neg, pos): its outputs are reordered" in said.err
+
+    def of_pos(folder):
+        return [
+            each["scores"]["pos"] for each in answers(say("predict", f"run={folder}", stdin=LINES))
+        ]
+
+    assert of_pos("second") == pytest.approx(of_pos("merged"), abs=1e-5)
+    manifest = read(place / "second" / "manifest.json")
+    assert manifest["labels"] == ["pos", "neg"]

@@ -1,0 +1,67 @@
+"""The output layer that a base brings along, and the classes of the task to be learnt.
+
+same classes in another order    rows of W and b are reordered by name
+other classes                    W and b are drawn anew, as for a head of another size
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from bertft.config.messages import listing
+from bertft.models.load import Loaded, head_parameters, last_linear
+
+__all__ = ["align_head"]
+
+_PLACEHOLDER = "LABEL_"
+_SHOWN = 6
+
+
+def align_head(loaded: Loaded, own: Sequence[str], names: Sequence[str]) -> str:
+    """Make the outputs of ``loaded``'s head those of ``names``; what was done, in one sentence.
+
+    ``own`` are the classes that the base's config lists. Empty where the base has no trained head.
+    A new layer is drawn from torch's generator.
+    """
+    model: Any = loaded.model
+    head = set(head_parameters(model))
+    if loaded.replaced & head:
+        return f"the base has a head for {len(own)} other outputs: its output layer is new"
+    if not head or not head <= loaded.present:
+        return ""
+    order = _order(own, names)
+    if order == list(range(len(names))):
+        return f"the base has a head for the same classes: {listing(names, _SHOWN)}"
+    last = last_linear(model)
+    with torch.no_grad():
+        if order is not None:
+            for parameter in (last.weight, last.bias):
+                if parameter is not None:
+                    parameter.copy_(parameter[order].clone())
+            return (
+                "the base has a head for the same classes in another order"
+                f" ({listing(own, _SHOWN)}): its outputs are reordered"
+            )
+        nn.init.normal_(last.weight, 0.0, getattr(model.config, "initializer_range", 0.02))
+        if last.bias is not None:
+            last.bias.zero_()
+    return (
+        f"the base has a head for {listing(own, _SHOWN)}, not for {listing(names, _SHOWN)}:"
+        " its output layer is new"
+    )
+
+
+def _order(own: Sequence[str], names: Sequence[str]) -> list[int] | None:
+    """The output of each of ``names``; None unless both name the same classes.
+
+    transformers' placeholders LABEL_0, LABEL_1, ... are the classes 0, 1, ...
+    """
+    if all(name == f"{_PLACEHOLDER}{number}" for number, name in enumerate(own)):
+        own = [name.removeprefix(_PLACEHOLDER) for name in own]
+    if sorted(own) != sorted(names) or len(set(own)) < len(own):
+        return None
+    return [list(own).index(name) for name in names]

@@ -1,0 +1,89 @@
+"""The head of a base answers for the classes of the task, by name."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification, BertModel
+
+from bertft.config.model import ModelConfig
+from bertft.models.load import load_config, load_model
+from bertft.models.trained_head import align_head
+from bertft.tasks.shared.classes import class_settings
+
+AUTO = "AutoModelForSequenceClassification"
+SIZES = {
+    "hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 40,
+    "vocab_size": 60, "max_position_embeddings": 64,
+}  # fmt: skip
+IDS = torch.arange(5, 15)[None]
+
+
+def saved(folder, names):
+    torch.manual_seed(0)
+    config = BertConfig(**SIZES, id2label=dict(enumerate(names)), initializer_range=0.5)
+    model = BertForSequenceClassification(config).eval()
+    torch.nn.init.normal_(model.classifier.bias)
+    model.save_pretrained(folder)
+    return model
+
+
+def logits(model):
+    with torch.no_grad():
+        return model.eval()(IDS).logits[0].tolist()
+
+
+def aligned(folder, own, names):
+    settings = ModelConfig(name="base", path=str(folder))
+    config, source = load_config(
+        settings, None, class_settings(names, "single_label_classification")
+    )
+    torch.manual_seed(1)
+    loaded = load_model(settings, config, source, AUTO)
+    return loaded.model, align_head(loaded, own, names)
+
+
+@pytest.mark.parametrize(
+    ("own", "names", "note"),
+    [
+        (["pos", "neg"], ["pos", "neg"], "for the same classes: pos, neg"),
+        (["pos", "neg"], ["neg", "pos"], "in another order (pos, neg): its outputs are reordered"),
+        (["b", "c", "a"], ["a", "b", "c"], "reordered"),
+        (["LABEL_0", "LABEL_1"], ["1", "0"], "reordered"),
+    ],
+)
+def test_outputs_are_found_by_name(tmp_path, own, names, note):
+    before = dict(zip(own, logits(saved(tmp_path, own)), strict=True))
+    model, said = aligned(tmp_path, own, names)
+    assert note in said
+    after = dict(zip(names, logits(model), strict=True))
+    assert after == {name.removeprefix("LABEL_"): value for name, value in before.items()}
+    assert [model.config.id2label[number] for number in range(len(names))] == names
+
+
+@pytest.mark.parametrize(
+    ("own", "names", "note"),
+    [
+        (
+            ["pos", "neg"],
+            ["good", "bad"],
+            "for pos, neg, not for good, bad: its output layer is new",
+        ),
+        (["LABEL_0", "LABEL_1"], ["neg", "pos"], "its output layer is new"),
+        (["a", "b", "c"], ["a", "b"], "for 3 other outputs: its output layer is new"),
+    ],
+)
+def test_a_head_for_other_classes_is_new(tmp_path, own, names, note):
+    before = saved(tmp_path, own).classifier.weight
+    model, said = aligned(tmp_path, own, names)
+    assert note in said
+    weight = model.classifier.weight.detach()
+    assert weight.std() < 0.7 and not torch.isin(weight, before).any()
+    assert model.classifier.bias.tolist() == [0.0] * len(names)
+    again, _ = aligned(tmp_path, own, names)
+    torch.testing.assert_close(again.classifier.weight, model.classifier.weight, rtol=0, atol=0)
+
+
+def test_a_base_without_a_head_is_not_remarked(tmp_path):
+    BertModel(BertConfig(**SIZES)).save_pretrained(tmp_path)
+    assert aligned(tmp_path, ["LABEL_0", "LABEL_1"], ["0", "1"])[1] == ""
