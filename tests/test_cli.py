@@ -100,6 +100,7 @@ def test_words_that_are_no_command(capsys, words, part):
         (OSError(errno.EFBIG, "File too large", "x.bin"), 4),
         (RuntimeError("can't start new thread"), 4),
         (ImportError("libx.so: failed to map segment from shared object"), 4),
+        (Exception("File too large (os error 27)"), 4),  # a library written in Rust
         (FileNotFoundError(errno.ENOENT, "gone", "x"), 2),
         (NotADirectoryError(errno.ENOTDIR, "Not a directory", "a.csv/x"), 2),
         (OSError(errno.ENAMETOOLONG, "File name too long", "n" * 300), 2),

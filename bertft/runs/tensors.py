@@ -19,8 +19,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bertft.config.system_errors import system_error
 from bertft.errors import DataError, EnvironmentFailed
-from bertft.runs.atomic import system_error
 from bertft.runs.faults import point
 
 if TYPE_CHECKING:

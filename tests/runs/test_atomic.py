@@ -13,6 +13,7 @@ from crash_runs import tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bertft.config.system_errors import system_error
 from bertft.errors import DataError, EnvironmentFailed
 from bertft.runs import atomic, faults
 from bertft.runs.json_file import read_json, read_object
@@ -158,7 +159,7 @@ def test_what_is_no_file(tmp_path):
     ],
 )
 def test_errors_told_as_text(text, number):
-    told = atomic.system_error(Exception(text))
+    told = system_error(Exception(text))
     assert (told and told.errno) == number
 
 
