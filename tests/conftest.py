@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 
 import pytest
 
 # Two processes that each want every core spoil each other's time. Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+sys.path.append(str(Path(__file__).parent))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _pretended_cpu() -> None:
+    """No test depends on what this machine multiplies well."""
+    from pretended_cpu import pretend  # torch comes with it
+
+    pretend()
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

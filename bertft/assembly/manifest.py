@@ -15,6 +15,7 @@ import torch
 import bertft
 from bertft.assembly.adapted import Adapted
 from bertft.assembly.base import describe
+from bertft.config.choices import LAYOUTS, PRECISIONS
 from bertft.config.commands import TrainConfig
 from bertft.config.data import DataConfig
 from bertft.config.messages import invalid_entry
@@ -84,8 +85,8 @@ _FORM: dict[str, Callable[[Any], bool]] = {
     "task": lambda value: isinstance(value, str),
     "labels": lambda value: value is None or isinstance(value, list),
     "max_length": lambda value: type(value) is int and value > 0,
-    "precision": lambda value: value in ("fp32", "bf16", "fp16"),
-    "layout": lambda value: value in ("stream", "padded"),
+    "precision": lambda value: value in PRECISIONS,
+    "layout": lambda value: value in LAYOUTS,
     "hardware": lambda value: isinstance(value, dict),
     "data": _is_data,
 }

@@ -44,7 +44,9 @@ def open_adapter(
     if data is None:
         data = replace(DataConfig(name=folder.name, task=name), **facts.get("answering", {}))
     task = build_task(data, labels)
-    adapted = _assembled(found, task, tokenizer, choose(precision, resolve_device(device)))
+    adapted = _assembled(
+        found, task, tokenizer, choose(precision, resolve_device(device), "precision")
+    )
     threshold = (facts.get("threshold"), folder / OWN)
     return of_folder(folder, adapted, data, labels, facts.get("max_length"), threshold)
 
@@ -71,8 +73,12 @@ def _assembled(
             " would answer at random", where=str(found.folder),
             hint="Save it with modules_to_save naming the head",
         )  # fmt: skip
-    model.requires_grad_(False).eval()
+    # The updates and a new head keep their fp32, as they do while a run trains.
+    model.requires_grad_(False)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in loaded.new or ".adapter." in f".{name}")
     precision.prepare(model, False)
+    model.requires_grad_(False).eval()
     runner = EncoderRunner(model, task.level)
     return Adapted(task, tokenizer, model, [part], runner, precision, found.source)
 

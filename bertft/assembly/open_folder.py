@@ -50,7 +50,7 @@ def open_folder(
     source = Source(folder.name, "folder", str(folder.resolve()))
     adapted = assemble(
         source, settings, beside.method, task, tokenizer,
-        choose(precision, resolve_device(device)),
+        choose(precision, resolve_device(device), "precision"),
     )  # fmt: skip
     _check_head(folder, adapted)
     if beside.prefix is not None:

@@ -19,6 +19,7 @@ from bertft.config.resumed import config_of_run
 from bertft.errors import DataError, UsageError
 from bertft.models.load import load_tokenizer
 from bertft.models.precision import choose, resolve_device
+from bertft.models.precision import recorded as recorded_precision
 from bertft.runs.checkpoints import Checkpoints
 from bertft.runs.folder import RunFolder
 from bertft.runs.json_file import read_object
@@ -40,6 +41,10 @@ def open_run(
     place = resolve_device(device)
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
+    if precision is None:
+        computing = recorded_precision(manifest["precision"], place, run.path)
+    else:
+        computing = choose(precision, place, "precision")
     folder = Checkpoints(run.checkpoints).find(which, warn=warn)
     facts = read_facts(folder)
     if which == "best" and run.finished:
@@ -59,7 +64,7 @@ def open_run(
     torch.manual_seed(config.seed)
     adapted = assemble(
         source, config.model, config.method, task, tokenizer,
-        choose(precision or manifest["precision"], place),
+        computing,
         layout=manifest["layout"], weights=read_weights(folder),
     )  # fmt: skip
     adapted.model.eval()

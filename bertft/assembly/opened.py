@@ -1,4 +1,9 @@
-"""Open what training left: a run, a merged folder, an adapter, a plain transformers folder."""
+"""Open what training left: a run, a merged folder, an adapter, a plain transformers folder.
+
+One rule of precision, for every command and function: where none is given, a run computes in the
+one that it was trained in, so that its metrics are those of its training, and every other folder
+in fp32, so that its answers are the same on every machine.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +24,8 @@ from bertft.errors import UsageError
 from bertft.runs.folder import RunFolder
 
 __all__ = ["Asked", "open_asked", "open_saved"]
+
+_OF_FOLDERS = "fp32"  # a folder that is no run records no precision
 
 
 class Asked(Protocol):
@@ -48,7 +55,7 @@ def open_asked(
     folder = Path(asked.adapter).expanduser()
     if not is_adapter(folder):
         raise _no_adapter(folder, asked.adapter)
-    return open_adapter(folder, precision or "auto", asked.device, data, said, asked.base)
+    return open_adapter(folder, precision or _OF_FOLDERS, asked.device, data, said, asked.base)
 
 
 def open_saved(
@@ -61,17 +68,18 @@ def open_saved(
     said: HeadSettings | None = None,
     warn: Callable[[str], None] = lambda _: None,
 ) -> Saved:
-    """The model in ``path``, ready to evaluate. ``precision`` None: the run's recorded one.
+    """The model in ``path``, ready to evaluate.
 
+    ``precision`` None: the one that a run was trained in, fp32 for any other folder.
     ``said``: what the user says of the head; None: what ``data`` says.
     """
     folder, said = Path(path).expanduser(), said or HeadSettings.of(data)
     if RunFolder(folder).begun:
         return open_run(RunFolder(folder), checkpoint, precision, device, data, said, warn)
     if is_adapter(folder):
-        return open_adapter(folder, precision or "auto", device, data, said)
+        return open_adapter(folder, precision or _OF_FOLDERS, device, data, said)
     if (folder / "config.json").is_file() and not is_checkpoint(folder):
-        return open_folder(folder, precision or "auto", device, data, said)
+        return open_folder(folder, precision or _OF_FOLDERS, device, data, said)
     if not folder.exists():
         raise _no_folder(folder, path, "run")
     RunFolder.open(folder)  # says what it is not, and what lies near

@@ -42,7 +42,7 @@ from bertft.models.load import (
     load_tokenizer,
     longest_input,
 )
-from bertft.models.precision import choose, resolve_device
+from bertft.models.precision import choose, recorded, resolve_device
 from bertft.models.tokenizer_file import unknown_id
 from bertft.runs.checkpoints import Checkpoints
 from bertft.runs.folder import RunFolder
@@ -99,7 +99,10 @@ def prepare(
     trainer, method = config.trainer, config.method
     torch.set_num_threads(trainer.threads or _THREADS)
     device = ranks.device(resolve_device(trainer.device))
-    precision = choose(manifest["precision"] if manifest else trainer.precision, device)
+    if manifest is None:
+        precision = choose(trainer.precision, device)
+    else:
+        precision = recorded(manifest["precision"], device, run.path)
     data = config.data if manifest is None else recorded_data(config.data, manifest)
     splits = load(data)
     if data.unlabelled is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from bertft.config.choices import ON_BAD_ROW, PRECISIONS, SPLITS
 from bertft.config.data import DataConfig
 from bertft.config.loss import LossConfig
 from bertft.config.method import MethodConfig
@@ -25,6 +26,7 @@ _TASK = (
     " multi_label or regression."
 )
 _LABELS = "Names of the classes, in the order of the outputs, in place of LABEL_0, LABEL_1, ..."
+_PRECISION = "Null: the one that a run was trained in; fp32 for every other folder."
 _BASE = "Of adapter: the base's folder or Hub id; null: the one that the adapter names."
 
 
@@ -70,11 +72,9 @@ class EvalConfig:
         None, "Instead of run: answers to questions from elsewhere, a JSON object id to text."
     )
     data: DataConfig | None = setting(None, "Rows to score; null: those of the run.")
-    split: str = setting("validation", "Which split.", choices=("validation", "test", "train"))
+    split: str = setting("validation", "Which split.", choices=SPLITS)
     checkpoint: str = setting("best", "best, last or a step number.")
-    precision: str | None = setting(
-        None, "null: the run's recorded one.", choices=("auto", "fp32", "bf16", "fp16")
-    )
+    precision: str | None = setting(None, _PRECISION, choices=("auto", *PRECISIONS))
     device: str = setting("auto", "auto: CUDA if present, else CPU.")
 
 
@@ -151,11 +151,9 @@ class PredictConfig:
         "error",
         "error: stop and name them; skip: give them an error in place of an answer, and each answer"
         " its row's line.",
-        choices=("error", "skip"),
+        choices=ON_BAD_ROW,
     )
-    precision: str = setting(
-        "fp32", "fp32 unless told otherwise.", choices=("auto", "fp32", "bf16", "fp16")
-    )
+    precision: str | None = setting(None, _PRECISION, choices=("auto", *PRECISIONS))
     device: str = setting("auto", "auto: CUDA if present, else CPU.")
     threshold: float | None = setting(
         None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from bertft.config.choices import ON_BAD_ROW, SCHEMES, SCORERS
 from bertft.config.setting import MISSING, setting
 from bertft.config.tasks import task_names
 
@@ -65,7 +66,7 @@ class DataConfig:
     scheme: str = setting(
         "auto",
         "token_classification: scheme of the tags; auto: that in which train is written.",
-        choices=("auto", "io", "iob1", "bio", "bios", "bioes", "biluo", "bmes"),
+        choices=("auto", *SCHEMES),
     )
     masked_share: float = setting(
         0.15, "masked_lm: share of a row's tokens to be guessed.", above=0, below=1
@@ -87,7 +88,7 @@ class DataConfig:
         at_least=4,
     )
     on_bad_row: str = setting(
-        "error", "error: stop and name them; skip: leave out and count.", choices=("error", "skip")
+        "error", "error: stop and name them; skip: leave out and count.", choices=ON_BAD_ROW
     )
     max_skipped: float = setting(
         0.01,
@@ -111,7 +112,7 @@ class DataConfig:
     scorer: str = setting(
         "squad",
         "Rules of exact and f1: squad by words, cmrc2018 by Chinese characters.",
-        choices=("squad", "cmrc2018"),
+        choices=SCORERS,
     )
     seed: int = setting(
         0, "Seed of the split and of sampled rows; stays while seed varies.", at_least=0

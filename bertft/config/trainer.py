@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from bertft.config.choices import LAYOUTS, PRECISIONS
 from bertft.config.setting import setting
 
 __all__ = ["TrainerConfig"]
@@ -43,7 +44,7 @@ class TrainerConfig:
     precision: str = setting(
         "auto",
         "auto: bf16 where the hardware multiplies it, else fp32. fp16 needs CUDA.",
-        choices=("auto", "fp32", "bf16", "fp16"),
+        choices=("auto", *PRECISIONS),
     )
     device: str = setting("auto", "auto: CUDA if present, else CPU. Or cpu, cuda, cuda:1.")
     threads: int | None = setting(
@@ -52,7 +53,7 @@ class TrainerConfig:
     layout: str = setting(
         "auto",
         "How sequences lie in memory: stream (no padding), rows (packed) or padded; auto: stream.",
-        choices=("auto", "stream", "rows", "padded"),
+        choices=("auto", *LAYOUTS),
     )
     shuffle_window: int = setting(
         50,

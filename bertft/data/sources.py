@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bertft.config.choices import SPLITS
 from bertft.config.data import DataConfig
 from bertft.data import classes
 from bertft.data.bad_rows import BadRows, Fault, settle
@@ -32,9 +33,8 @@ from bertft.data.rows import Rows
 from bertft.data.split import cut, sample
 from bertft.errors import DataError, UsageError
 
-__all__ = ["SPLITS", "Splits", "load", "load_inputs", "load_sample"]
+__all__ = ["Splits", "load", "load_inputs", "load_sample"]
 
-SPLITS = ("train", "validation", "test")
 _WITHOUT_LABELS = {
     "validation": "Rows without labels score nothing: without data.validation a part of train is"
     " held out",

@@ -12,17 +12,19 @@ import contextlib
 import platform
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bertft.config.choices import PRECISIONS
 from bertft.errors import EnvironmentFailed, UsageError
 
-__all__ = ["Precision", "choose", "cpu_flags", "multiplies_bf16", "resolve_device"]
+__all__ = ["Precision", "choose", "cpu_flags", "multiplies_bf16", "recorded", "resolve_device"]
 
-_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_TYPES = dict(zip(PRECISIONS, (torch.float32, torch.bfloat16, torch.float16), strict=True))
 
 
 def resolve_device(setting: str) -> torch.device:
@@ -68,15 +70,23 @@ def cpu_flags() -> set[str]:
     return set()
 
 
-def choose(setting: str, device: torch.device) -> Precision:
-    """``trainer.precision`` on this device."""
+def choose(setting: str, device: torch.device, where: str = "trainer.precision") -> Precision:
+    """``setting`` (auto | fp32 | bf16 | fp16) on this device; ``where`` it was given."""
     if setting == "auto":
         setting = "bf16" if multiplies_bf16(device) else "fp32"
     if setting == "fp16" and device.type != "cuda":
-        raise UsageError(
-            "fp16 needs CUDA", where="trainer.precision", hint="Use bf16, fp32 or auto on a CPU"
-        )
+        raise UsageError("fp16 needs CUDA", where=where, hint="Use bf16, fp32 or auto on a CPU")
     return Precision(setting, device)
+
+
+def recorded(name: str, device: torch.device, run: Path) -> Precision:
+    """The precision that ``run`` was trained in. UsageError where the device cannot compute it."""
+    if name == "fp16" and device.type != "cuda":
+        raise UsageError(
+            f"was trained in fp16, which needs CUDA; the device is {device}", where=str(run),
+            hint="Use a CUDA device, or precision=fp32 with eval and predict",
+        )  # fmt: skip
+    return Precision(name, device)
 
 
 class Precision:

@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bertft.config.choices import LAYOUTS
 from bertft.data.batch import Batch
 from bertft.errors import BertftError, UsageError
 from bertft.models.attention import NAME, register
 from bertft.models.compiled import as_it_is, compile_layers
 from bertft.models.families import family_of, layers_of
-from bertft.models.sequences import LAYOUTS, Sequences
+from bertft.models.sequences import Sequences
 from bertft.models.top_layer import narrow
 from bertft.models.trace import Trace, own_tokens
 

@@ -24,9 +24,7 @@ from bertft.data.batch import sent
 from bertft.models.plans import Run, plan_rows, plan_runs, row_width
 from bertft.models.trace import Trace
 
-__all__ = ["LAYOUTS", "Sequences"]
-
-LAYOUTS = ("stream", "rows", "padded")
+__all__ = ["Sequences"]
 
 
 @dataclass

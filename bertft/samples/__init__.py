@@ -14,12 +14,12 @@ import importlib
 import pkgutil
 from typing import Any
 
+from bertft.config.choices import SPLITS
 from bertft.config.messages import did_you_mean
 from bertft.errors import UsageError
 
-__all__ = ["SPLITS", "generate", "names"]
+__all__ = ["generate", "names"]
 
-SPLITS = ("train", "validation", "test")
 _MACHINERY = "grammar"
 
 

@@ -28,6 +28,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 # What a child would import is imported here, and not again in each of them.
@@ -35,6 +36,7 @@ import hydra.main  # noqa: F401
 import matplotlib.figure  # noqa: F401
 import torch
 import transformers.models.bert.modeling_bert  # noqa: F401
+from pretended_cpu import pretend
 from transformers import AutoModelForSequenceClassification, AutoTokenizer  # noqa: F401
 
 import bertft.commands.run_report
@@ -44,6 +46,7 @@ from bertft.models.runner import EncoderRunner
 from bertft.runs import faults
 
 torch.set_num_threads(1)
+pretend()
 
 
 def child(words: list[str], fault: str | None, points: Path, err: Path) -> int:

@@ -73,13 +73,14 @@ def test_merge_folds_it_and_says_what_it_was_compared_on(theirs, place):
     assert "On 64 made rows, before merging and after" in card and str(base.parent) not in card
 
 
-def test_eval_scores_it(theirs, trained, place):
+@pytest.mark.parametrize("precision", [[], ["precision=bf16"]], ids=["not given", "bf16"])
+def test_eval_scores_it(theirs, trained, place, precision):
     _, adapter, _ = theirs
     rows = trained("classification", "method=lora").parent / "validation.csv"
-    words = (f"data.validation={rows}", "hydra.run.dir=scores")
+    words = (f"data.validation={rows}", "hydra.run.dir=scores", *precision)
     assert say("eval", f"adapter={adapter}", *words).status == 0
     told = read(place / "scores" / "metrics.json")["validation"]
-    found = answers(say("predict", f"adapter={adapter}", f"input={rows}"))
+    found = answers(say("predict", f"adapter={adapter}", f"input={rows}", *precision))
     labels = [line.rpartition(",")[2] for line in rows.read_text().splitlines()[1:]]
     right = [each["label"] == label for each, label in zip(found, labels, strict=True)]
     assert told["accuracy"] == pytest.approx(np.mean(right))
@@ -140,7 +141,7 @@ def test_an_exported_adapter_answers_questions_as_the_run_did(trained, place):
     rows = [dict(zip(content, row, strict=True)) for row in zip(*content.values(), strict=True)]
     lines = "".join(json.dumps(row) + "\n" for row in rows[:24])
     own, found = (
-        answers(say("predict", f"{name}={folder}", stdin=lines))
+        answers(say("predict", f"{name}={folder}", "precision=fp32", stdin=lines))
         for name, folder in (("run", run), ("adapter", "adapter"))
     )
     for mine, other in zip(own, found, strict=True):

@@ -110,18 +110,21 @@ def test_a_merged_folder_and_an_adapter_answer_alike(run, place):
     assert read(place / "adapter/bertft.json")["threshold"] == fitted["threshold"]
     rows = f"input={rows_of(run)}"
     mine, *others = (
-        answers(say("predict", f"run={each}", rows)) for each in (run, "merged", "adapter")
+        answers(say("predict", f"run={each}", rows, "precision=fp32"))
+        for each in (run, "merged", "adapter")
     )
     kind = "labels" if "labels" in mine[0] else "label"
     for found in others:
         np.testing.assert_allclose(scores_of(found), scores_of(mine), atol=1e-5)
         assert [each[kind] for each in found] == [each[kind] for each in mine]
+    said = say("eval", f"run={run}", "precision=fp32", "hydra.run.dir=own")
+    assert said.status == 0, said
     said = say(
         "eval", "run=merged", "data=files", f"data.validation={rows_of(run, 'validation')}",
         *(["data.task=multi_label"] * (kind == "labels")), "hydra.run.dir=e",
     )  # fmt: skip
     assert said.status == 0, said
-    told = read(run / "metrics.json")["validation"]
+    told = read(place / "own/metrics.json")["validation"]
     assert read(place / "e/metrics.json")["validation"] == pytest.approx(told, abs=1e-5)
     ask = pipeline("text-classification", model=str(place / "merged"), top_k=None)
     text = rows_of(run).read_text().splitlines()[1].rpartition(",")[0].strip('"')

@@ -62,7 +62,7 @@ def test_it_answers_what_the_run_answered_in_training(run):
     from small_runs import read
 
     rows = run.parent / "validation.csv"
-    found = answers(say("predict", f"run={run}", f"input={rows}", "precision=auto"))
+    found = answers(say("predict", f"run={run}", f"input={rows}"))
     labels = [line.rpartition(",")[2] for line in rows.read_text().splitlines()[1:]]
     right = sum(each["label"] == label for each, label in zip(found, labels, strict=True))
     assert right / len(labels) == read(run / "metrics.json")["validation"]["accuracy"]

@@ -117,7 +117,7 @@ def test_answers_scored_from_elsewhere_get_what_the_run_got(run, place):
     rows = questions(60)
     (place / "dev.json").write_text(json.dumps(nested(rows)), encoding="utf-8")
     (place / "dev.jsonl").write_text(lines(rows), encoding="utf-8")
-    found = answers(say("predict", f"run={run}", "input=dev.jsonl", "precision=auto"))
+    found = answers(say("predict", f"run={run}", "input=dev.jsonl"))
     given = {each["id"]: each["answer"] for each in found}
     (place / "given.json").write_text(json.dumps(given), encoding="utf-8")
     words = ("data=squad_v2", "data.validation=dev.json")

@@ -13,7 +13,7 @@ from bertft.config.parts import base, low_rank, prefix
 from bertft.errors import EnvironmentFailed, UsageError
 from bertft.methods import attach, build, groups
 from bertft.models import precision as module
-from bertft.models.precision import Precision, choose, resolve_device
+from bertft.models.precision import Precision, choose, recorded, resolve_device
 from bertft.models.runner import EncoderRunner
 
 CPU = torch.device("cpu")
@@ -210,3 +210,11 @@ def test_a_gpu_becomes_the_current_one_and_leaves_cudnn_attention_out(monkeypatc
     assert (chosen, cudnn, placed) == (current, [False], [torch.device(device)])
     Precision("fp32", torch.device("cpu")).prepare(model, base_trains=False)
     assert (chosen, cudnn) == (current, [False])
+
+
+def test_the_precision_that_a_run_recorded(tmp_path):
+    assert recorded("bf16", CPU, tmp_path).dtype == torch.bfloat16
+    assert recorded("fp16", torch.device("cuda"), tmp_path).scales
+    with pytest.raises(UsageError, match="was trained in fp16, which needs CUDA") as caught:
+        recorded("fp16", CPU, tmp_path)
+    assert caught.value.where == str(tmp_path) and "precision=fp32" in (caught.value.hint or "")

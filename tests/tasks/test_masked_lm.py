@@ -11,13 +11,13 @@ import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM
 
+from bertft.config.choices import LAYOUTS
 from bertft.data.batch import collate
 from bertft.data.features import featurize
 from bertft.data.rows import Rows
 from bertft.errors import DataError
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
-from bertft.models.sequences import LAYOUTS
 from bertft.tasks import build, recognise
 from bertft.tasks.masking.hide import Vocabulary, choose, hide
 from bertft.tasks.task import Draw

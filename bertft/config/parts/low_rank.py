@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from bertft.config.choices import STARTS
 from bertft.config.setting import setting
 
 __all__ = ["Settings"]
@@ -17,7 +18,7 @@ class Settings:
     kind: str = setting(
         "lora",
         "lora: ΔW = s·B·A. svd_lora: ΔW = s·B·diag(E)·A with a rank that adapts per module.",
-        choices=("lora", "svd_lora"),
+        choices=tuple(STARTS),
     )
     targets: Any = setting(
         ["query", "value"],
@@ -42,7 +43,7 @@ class Settings:
         None,
         "Start of A and B; null: zero_b for lora, orthonormal for svd_lora. "
         "lora: zero_b, principal (PiSSA). svd_lora: orthonormal, gaussian.",
-        choices=("zero_b", "principal", "orthonormal", "gaussian"),
+        choices=[start for starts in STARTS.values() for start in starts],
     )
     adapt: bool = setting(True, "svd_lora: prune to the budget; false keeps every triplet.")
     begin: float = setting(

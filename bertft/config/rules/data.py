@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
+from bertft.config.choices import SPLITS
 from bertft.config.messages import Problem
 from bertft.config.paths import missing_file
 from bertft.config.rules.get import Get, default
@@ -13,7 +14,6 @@ from bertft.config.values import NUMERIC
 
 __all__ = ["RULES", "class_list", "files_there", "text_of_predict", "training_file"]
 
-_FILES = ("train", "validation", "test")
 _WITHOUT_CLASSES = ("regression", "question_answering", "masked_lm")
 # Settings that one task alone looks at.
 _OF_A_TASK = {
@@ -43,7 +43,7 @@ def _source(get: Get) -> Iterator[Problem]:
                 f"Leave it out, or choose data={get('data.name')} without changing its source",
             )  # fmt: skip
     if source == "sample":
-        for name in _FILES:
+        for name in SPLITS:
             if get(f"data.{name}") is not None:
                 yield Problem(
                     f"data.{name}", "is not read: the rows are those of the embedded sample",
@@ -62,7 +62,7 @@ def files_there(get: Get) -> Iterator[Problem]:
     """Files of a run that begins; those of one that goes on may have moved since."""
     if get("resume") is not None:
         return
-    names = [f"data.{name}" for name in _FILES] if get("data.source") == "files" else []
+    names = [f"data.{name}" for name in SPLITS] if get("data.source") == "files" else []
     for setting in (*names, "data.unlabelled"):
         if isinstance(get(setting), str):
             problem = missing_file(get(setting), setting)

@@ -22,8 +22,8 @@ def _precision(get: Get) -> Iterator[Problem]:
 
 def unknown_device(where: str, device: str) -> Iterator[Problem]:
     """A name that is none; whether the device is there shows when it is used."""
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
-        yield Problem(where, f"{device!r} is no device", "It can be auto, cpu, cuda, cuda:1, mps")
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        yield Problem(where, f"{device!r} is no device", "It can be auto, cpu, cuda or cuda:1")
 
 
 def half_on_cpu(where: str, precision: str | None, device: str) -> Iterator[Problem]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from bertft.config.choices import LAYER_MAPS
 from bertft.config.messages import Problem
 from bertft.config.rules.get import Get, default
 
@@ -45,7 +46,7 @@ def _layers(get: Get) -> Iterator[Problem]:
             f"{_NODE}.student_layers", f"{wanted!r} names no layers",
             "Give their number, or an ascending list from 0, as in [0,2,5]",
         )  # fmt: skip
-    if mapped is not None and mapped not in ("uniform", "last") and not _are_layers(mapped):
+    if mapped is not None and mapped not in LAYER_MAPS and not _are_layers(mapped):
         yield Problem(
             f"{_NODE}.layer_map", f"{mapped!r} is no map of layers",
             "Take uniform, last, or a list from 0 with a layer for each of the student's",

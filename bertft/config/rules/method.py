@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from bertft.config.choices import STARTS
 from bertft.config.messages import Problem
 from bertft.config.rules.get import Get, default
 
@@ -22,7 +23,6 @@ _SVD_ONLY = (
     "l1",
 )
 _LORA_ONLY = ("rank_stabilised", "magnitude")
-_STARTS = {"lora": ("zero_b", "principal"), "svd_lora": ("orthonormal", "gaussian")}
 
 
 def _names(get: Get) -> Iterator[Problem]:
@@ -71,8 +71,8 @@ def _low_rank(get: Get) -> Iterator[Problem]:
                 path, f"means nothing for kind={kind}", f"Leave it out, or take kind={other}"
             )
     start = get("method.low_rank.start")
-    if start is not None and start not in _STARTS[kind]:
-        fitting = " or ".join(_STARTS[kind])
+    if start is not None and start not in STARTS[kind]:
+        fitting = " or ".join(STARTS[kind])
         yield Problem(
             "method.low_rank.start", f"{start!r} does not fit kind={kind}", f"Take {fitting}"
         )

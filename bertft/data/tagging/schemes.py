@@ -23,7 +23,6 @@ __all__ = [
     "NOTATIONS",
     "OUTSIDE",
     "PREFIXES",
-    "SCHEMES",
     "STANDARD",
     "Notation",
     "Tag",
@@ -37,7 +36,6 @@ __all__ = [
 ]
 
 OUTSIDE = "O"
-SCHEMES = ("io", "iob1", "bio", "bios", "bioes", "biluo", "bmes")
 PREFIXES = {
     "iob1": "BI", "bio": "BI", "bios": "BIS", "bioes": "BIES", "biluo": "BILU", "bmes": "BMES",
 }  # fmt: skip

@@ -1,0 +1,28 @@
+"""The values of settings that other code, or a file that a run records, knows too: each list once.
+
+A setting takes its ``choices`` from here, and so does whatever reads the value back, so that a
+value that one of them admits is never refused by another. No torch here.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "LAYER_MAPS",
+    "LAYOUTS",
+    "ON_BAD_ROW",
+    "PRECISIONS",
+    "SCHEMES",
+    "SCORERS",
+    "SPLITS",
+    "STARTS",
+]
+
+PRECISIONS = ("fp32", "bf16", "fp16")  # what a run records; a setting adds auto
+LAYOUTS = ("stream", "rows", "padded")  # what a run records; a setting adds auto
+SPLITS = ("train", "validation", "test")
+SCHEMES = ("io", "iob1", "bio", "bios", "bioes", "biluo", "bmes")
+SCORERS = ("squad", "cmrc2018")
+ON_BAD_ROW = ("error", "skip")
+# Starts of the low-rank factors, by the kind of update.
+STARTS = {"lora": ("zero_b", "principal"), "svd_lora": ("orthonormal", "gaussian")}
+LAYER_MAPS = ("uniform", "last")
