@@ -15,9 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 from small_runs import answers, read, say, write_task
 
-from bertft.config.choices import SCHEMES
+from bertft.config.choices import SCHEMES, SCORERS
 from bertft.config.schema import leaves, tree
 from bertft.config.tasks import task_names
+from bertft.data.tagging.schemes import PREFIXES
+from bertft.tasks.qa import scores
 
 FEW = (
     "trainer.threads=1", "trainer.batch_size=8", "trainer.steps=2", "quiet=true", "seed=3",
@@ -141,7 +143,8 @@ def test_every_choice_has_a_case():
             )
     tasks = {"classification" if case[0] in ("pair", "hub") else case[0] for case in CASES.values()}
     assert tasks == SAID["data.task"]
-    assert set(TAGS) == set(SCHEMES)
+    assert set(TAGS) == {"io", *PREFIXES} == set(SCHEMES)
+    assert set(scores.SCORERS) == set(SCORERS)
 
 
 @pytest.fixture(scope="session")
