@@ -1,0 +1,267 @@
+"""Rows are conserved: whatever a file's format and size, rows read = rows used + rows skipped.
+
+Every row carries its number as its text, so that one lost, moved or read twice is found.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from bertft.config.data import DataConfig
+from bertft.data import checks, features, json_lines, read_once
+from bertft.data.rows import Rows
+from bertft.data.sources import load, load_inputs
+from bertft.errors import DataError
+
+COUNTS = (1, 2, 99, 100, 101, 102, 1_000)
+BAD = (0, 1, 98, 99, 100, 101, 998, 999)  # numbers of rows with an empty text
+
+Texts = Sequence[str]
+
+
+def _csv(texts: Texts) -> str:
+    file = io.StringIO()
+    csv.writer(file).writerows([("text", "label"), *zip(texts, _labels(texts), strict=True)])
+    return file.getvalue()
+
+
+def _tsv(texts: Texts) -> str:
+    rows = zip(texts, _labels(texts), strict=True)
+    return "text\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in rows)
+
+
+def _jsonl(texts: Texts) -> str:
+    rows = zip(texts, _labels(texts), strict=True)
+    return "".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in rows)
+
+
+def _squad(texts: Texts) -> str:
+    """A paragraph for each three questions; the number is in the question."""
+    paragraphs = [
+        {
+            "context": "here",
+            "qas": [
+                {"id": text, "question": text, "answers": [{"text": "here", "answer_start": 0}]}
+                for text in texts[at : at + 3]
+            ],
+        }
+        for at in range(0, len(texts), 3)
+    ]
+    return json.dumps({"data": [{"paragraphs": paragraphs}]})
+
+
+def _conll(texts: Texts) -> str:
+    """A sentence of one word per row; an empty text is a word without its tag."""
+    return "\n".join(f"{text} B-X\n" if text else "lost\n" for text in texts)
+
+
+def _questions(texts: Texts) -> str:
+    rows = [{"id": text, "question": text, "context": "here", "answer": "here"} for text in texts]
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def _labels(texts: Texts) -> list[str]:
+    return ["ab"[number % 2] for number in range(len(texts))]
+
+
+# Name → ending, task, what writes it, the column with the number.
+FORMATS: dict[str, tuple[str, str, Callable[[Texts], str] | None, str]] = {
+    "csv": (".csv", "classification", _csv, "text"),
+    "tsv": (".tsv", "classification", _tsv, "text"),
+    "jsonl": (".jsonl", "classification", _jsonl, "text"),
+    "parquet": (".parquet", "classification", None, "text"),
+    "conll": (".conll", "token_classification", _conll, "text"),
+    "squad": (".json", "question_answering", _squad, "question"),
+    "questions": (".jsonl", "question_answering", _questions, "question"),
+}
+
+
+def numbered(count: int) -> list[str]:
+    return [f"n{number}" for number in range(count)]
+
+
+def written(folder: Path, kind: str, texts: Texts) -> tuple[Path, str, str]:
+    ending, task, write, column = FORMATS[kind]
+    path = folder / f"rows{ending}"
+    if write is None:
+        pa.parquet.write_table(pa.table({"text": texts, "label": _labels(texts)}), path)
+    else:
+        path.write_text(write(texts), encoding="utf-8", newline="")
+    return path, task, column
+
+
+def to_learn(path: Path, task: str, **settings) -> Rows:
+    data = DataConfig(name="x", task=task, train=str(path), **settings)
+    found = load(data, ("train",)).train
+    assert found is not None
+    return found
+
+
+def to_answer(path: Path, task: str, **settings) -> Rows:
+    return load_inputs(str(path), DataConfig(name="x", task=task, **settings))
+
+
+def check(rows: Rows, column: str, used: Texts, skipped: int) -> None:
+    assert rows.column(column) == list(used)
+    counts = rows.accounting()
+    assert (counts["read"], counts["used"]) == (len(used) + skipped, len(used))
+    assert sum(counts["skipped"].values()) == skipped and not counts["unused"]
+
+
+@pytest.mark.usefixtures("however_read")
+@pytest.mark.parametrize("kind", FORMATS)
+def test_good_rows_are_all_used(tmp_path, kind):
+    for count in COUNTS:
+        texts = numbered(count)
+        path, task, column = written(tmp_path, kind, texts)
+        check(to_answer(path, task), column, texts, 0)
+        if count > 1:
+            check(to_learn(path, task), column, texts, 0)
+
+
+@pytest.mark.usefixtures("however_read")
+@pytest.mark.parametrize("kind", FORMATS)
+def test_bad_rows_are_skipped_and_no_others(tmp_path, kind):
+    skip = {"on_bad_row": "skip", "max_skipped": 1.0}
+    for count in COUNTS[2:]:
+        bad = {number for number in BAD if number < count}
+        if kind == "conll":
+            bad.remove(0)  # its first line says how many columns there are
+        texts = ["" if number in bad else text for number, text in enumerate(numbered(count))]
+        path, task, column = written(tmp_path, kind, texts)
+        good = [text for text in texts if text]
+        rows = to_answer(path, task, **skip)
+        check(rows, column, good, len(bad))
+        # What is predicted knows each bad row, so that it has an answer too.
+        assert rows.every is not None
+        lines = sorted([*rows.column("line"), *(line for line, _ in rows.every)])
+        assert len(set(lines)) == count and [line for line, _ in sorted(rows.every)] == [
+            lines[number] for number in sorted(bad)
+        ]
+        check(to_learn(path, task, **skip), column, good, len(bad))
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_file_without_rows_is_an_error(tmp_path, kind):
+    path, task, _ = written(tmp_path, kind, [])
+    with pytest.raises(DataError, match=r"empty|no rows"):
+        to_learn(path, task)
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\n\n  \n"])
+def test_standard_input_may_end_without_a_line_break(monkeypatch, end):
+    for count in COUNTS:
+        content = _jsonl(numbered(count)).removesuffix("\n") + end
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
+        rows = load_inputs("-", DataConfig(name="x"))
+        check(rows, "text", numbered(count), 0)
+        assert rows.accounting()["blank_lines"] == (2 if end.count("\n") == 3 else 0)
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl"])
+def test_lines_are_rows_blank_lines_and_others(tmp_path, kind):
+    path, task, column = written(tmp_path, kind, numbered(30))
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n\n".join(lines[:10]) + "\n" + "\n".join(lines[10:]) + "\n\n")
+    rows = to_learn(path, task)
+    check(rows, column, numbered(30), 0)
+    counts = rows.accounting()
+    others = sum(counts["other_lines"].values())
+    assert counts["blank_lines"] == 10
+    assert counts["read"] + counts["blank_lines"] + others == path.read_text().count("\n")
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_around_the_block_of_a_table(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(checks, "_CHUNK", 8)
+    monkeypatch.setattr(json_lines, "_LOOKED_AT", 8)
+    for count in (7, 8, 9, 15, 16, 17):
+        texts = ["" if number == 8 else text for number, text in enumerate(numbered(count))]
+        path, task, column = written(tmp_path, kind, texts)
+        rows = to_answer(path, task, on_bad_row="skip")
+        check(rows, column, [text for text in texts if text], int(count > 8))
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_around_the_real_block(tmp_path, kind):
+    texts = numbered(65_537)
+    path, task, column = written(tmp_path, kind, texts)
+    check(to_answer(path, task), column, texts, 0)
+
+
+def test_around_the_size_from_which_a_file_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("BERTFT_CACHE", str(tmp_path / "cache"))
+    for size in (read_once.SMALL - 1, read_once.SMALL, read_once.SMALL + 1):
+        texts = [f"n{number} {'x' * 4_000}" for number in range(250)]
+        rest = size - len(_tsv([*texts, ""]).encode())
+        texts.append("y" * rest)
+        path, task, column = written(tmp_path, "tsv", texts)
+        assert path.stat().st_size == size
+        for _ in range(2):
+            check(to_learn(path, task), column, texts, 0)
+
+
+def test_what_is_held_out_or_not_drawn_is_counted(tmp_path):
+    path, task, _ = written(tmp_path, "csv", numbered(1_000))
+    data = DataConfig(name="x", task=task, train=str(path), max_train_rows=50)
+    splits = load(data)
+    train, validation = splits.train.accounting(), splits.validation.accounting()
+    assert (train["read"], train["used"]) == (1_000, 50)
+    assert train["unused"] == {
+        "held out for validation": 100, "not drawn (data.max_train_rows)": 850,
+    }  # fmt: skip
+    assert (validation["read"], validation["used"], validation["unused"]) == (100, 100, {})
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_more_than_a_share_of_bad_rows_is_an_error(tmp_path, split):
+    texts = ["" if number < 10 else text for number, text in enumerate(numbered(1_000))]
+    files = {name: str(tmp_path / f"{name}.csv") for name in ("train", "validation", "test")}
+    for name, path in files.items():
+        Path(path).write_text(_csv(texts if name == split else texts[10:]))
+    data = DataConfig(name="x", on_bad_row="skip", **files)
+    assert len(dict(load(data).items())[split]) == 990, "1 % may be skipped"
+    Path(files[split]).write_text(_csv(["", *texts[:-1]]))
+    with pytest.raises(DataError) as raised:
+        load(data)
+    told = str(raised.value)
+    for part in (
+        f"{files[split]}: 11 of 1,000 rows cannot be used (11 × empty text)",
+        "more than data.max_skipped=0.01 allows", f"{files[split]}:2: empty text",
+        "data.max_skipped=0.02",
+    ):  # fmt: skip
+        assert part in told
+    assert load(DataConfig(name="x", on_bad_row="skip", max_skipped=0.02, **files))
+
+
+def test_a_row_lost_on_its_way_is_a_bug(tmp_path, monkeypatch):
+    path, task, _ = written(tmp_path, "jsonl", numbered(120))
+    whole = json_lines._objects
+
+    def lossy(*args):
+        yield from (each for number, each in enumerate(whole(*args)) if number != 100)
+
+    monkeypatch.setattr(json_lines, "_objects", lossy)
+    with pytest.raises(RuntimeError, match="120 rows read, but 119 used and 0 skipped"):
+        to_learn(path, task)
+
+
+def test_features_around_their_block():
+    for count in (1, features.CHUNK - 1, features.CHUNK, features.CHUNK + 1):
+        rows = Rows(pa.table({"text": numbered(count), "line": range(1, count + 1)}), "here")
+
+        def encode(piece):
+            numbers = [int(text[1:]) for text in piece["text"]]
+            return {"input_ids": [[number] for number in numbers], "row": range(len(numbers))}
+
+        table = features.featurize(rows, encode, [], None)
+        assert table.whole("input_ids").tolist() == table.whole("row").tolist() == [*range(count)]
