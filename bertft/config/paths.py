@@ -16,9 +16,10 @@ def missing_file(name: str, setting: str) -> Problem | None:
         return None
     if name.startswith("[") or ("," in name and all(map(_is_file, name.split(",")))):
         several = name.strip("[]").replace(" ", "")
+        sweep = f", or compare them in a sweep: -m {setting}={several}"
         return Problem(
-            where, "several files, where one is read per split",
-            f"Join them into one file, or compare them in a sweep: -m {setting}={several}",
+            where, "several files, where one is read",
+            f"Join them into one file{sweep if setting.startswith('data.') else ''}",
         )  # fmt: skip
     if path.is_dir():
         return Problem(where, "is a folder, not a file", _nearest(path.name, path))

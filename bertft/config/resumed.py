@@ -88,6 +88,8 @@ def _of_earlier_versions(content: Any) -> None:
     data = content.get("data") if isinstance(content, DictConfig) else None
     if isinstance(data, DictConfig) and "max_skipped" not in data:
         data["max_skipped"] = 1.0  # any share of the rows could be skipped
+        if data.get("quoting") is True:  # the default then, which left .tsv files alone
+            data["quoting"] = None
 
 
 def _own(folder: Path) -> Any:

@@ -21,7 +21,7 @@ from bertft.data.columns import Asked
 from bertft.data.forms.form import RowForm
 from bertft.data.json_lines import read_json_lines
 from bertft.data.separated import Record, named_separator, read_separated
-from bertft.data.sniff import check_content, first_line, json_document, json_object
+from bertft.data.sniff import check_content, first_line, json_object
 from bertft.data.text_files import open_text, text_lines
 from bertft.errors import DataError
 
@@ -62,11 +62,6 @@ def read_file(path: Path, form: RowForm, config: DataConfig, bad: BadRows) -> It
     content = json_object(first)
     lines_alone = len(columns.text + columns.label) == 1 and config.separator is None
     if ending in _JSON_LINES:
-        if json_document(first):
-            raise DataError(
-                "the file is one JSON document, not one object per line", where=bad.source,
-                hint=f"Write each row on a line of its own: jq -c '.[]' {path.name} > rows.jsonl",
-            )  # fmt: skip
         with open_text(path, config.encoding, "\n") as file:
             yield from read_json_lines(file, columns, config.encoding, bad)
     elif content is not None and not (ending == _TEXT and columns.text[0] not in content):

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any, TextIO
 
+from bertft.config.messages import listing
 from bertft.data.bad_rows import BadRows, Fault
 from bertft.data.columns import Asked, find
 from bertft.data.separated import Record
+from bertft.data.sniff import json_document
 from bertft.data.text_files import text_lines
 from bertft.errors import DataError
 
@@ -35,7 +37,7 @@ def read_json_lines(file: TextIO, columns: Asked, encoding: str, bad: BadRows) -
                 raise DataError(
                     f"{columns.setting(place)}={name}: JSON objects have no positions",
                     where=bad.source,
-                    hint=f"Give a key: {', '.join(names)}",
+                    hint=f"Give a key: {listing(names)}",
                 )
         columns = columns.among(names)
         find(columns, names, len(names), bad.source)
@@ -48,6 +50,12 @@ def _objects(lines: Iterator[str], bad: BadRows) -> Iterator[tuple[int, dict[str
         if not line.strip():
             bad.count_blank()
             continue
+        if not bad.read and json_document(line):
+            name = "the input" if bad.source == "stdin" else "the file"
+            raise DataError(
+                f"{name} is one JSON document, not one object per line", where=bad.source,
+                hint="Write each row on a line of its own: jq -c '.[]' rows.json > rows.jsonl",
+            )  # fmt: skip
         bad.count_row()
         try:
             content = json.loads(line)

@@ -45,6 +45,16 @@ def test_it_may_train_longer_elsewhere_and_in_silence(say, calls, run):
     assert (config.trainer.epochs, config.trainer.device, config.quiet) == (5, "cpu", True)
 
 
+@pytest.mark.parametrize(("recorded", "meant"), [(True, None), (False, False)])
+def test_quoting_that_was_the_default_is_still_the_default(run, recorded, meant):
+    folder = run(f"data.quoting={recorded}")
+    assert config_of_run(folder).data.quoting is recorded
+    content = OmegaConf.load(folder / "config.yaml")
+    del content.data["max_skipped"]  # as a run of an earlier version has it
+    OmegaConf.save(content, folder / "config.yaml")
+    assert config_of_run(folder).data.quoting is meant
+
+
 @pytest.mark.parametrize(
     ("begun", "word", "part"),
     [

@@ -257,6 +257,13 @@ def test_inputs_to_predict_need_no_labels(tmp_path, name, content, settings):
     assert not rows.labelled
 
 
+def test_a_json_document_from_stdin(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(b'\n[\n{"text": "a"}\n]\n'), "ascii")
+    monkeypatch.setattr("sys.stdin", stream)
+    with pytest.raises(DataError, match=r"stdin: the input is one JSON document.*jq -c"):
+        load_inputs("-", DataConfig(name="files"))
+
+
 def test_inputs_from_stdin(monkeypatch):
     import io
     import sys
