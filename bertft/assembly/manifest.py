@@ -76,8 +76,25 @@ def _is_data(value: Any) -> bool:
         and isinstance(each.get("fingerprint"), str)
         and isinstance(each.get("files"), list)
         and all(isinstance(file, str) for file in each["files"])
+        and _is_accounting(each)
         for each in splits.values()
     )
+
+
+def _is_accounting(split: dict[str, Any]) -> bool:
+    """Whether the counts of a split's rows are counts; earlier versions recorded fewer of them."""
+    groups = ("unused", "dropped", "other_lines")
+    return (
+        type(split.get("rows")) is int
+        and isinstance(split.get("source"), str)
+        and all(type(split.get(name, 0)) is int for name in ("read", "blank_lines"))
+        and all(_are_counts(split.get(name, {})) for name in groups)
+        and _are_counts(split.get("skipped"))
+    )
+
+
+def _are_counts(value: Any) -> bool:
+    return isinstance(value, dict) and all(type(count) is int for count in value.values())
 
 
 _FORM: dict[str, Callable[[Any], bool]] = {

@@ -53,7 +53,7 @@ def score(config: EvalConfig) -> tuple[dict[str, float], str, dict[str, Any]]:
             f" it and score 0, such as {', '.join(missing[:_SHOWN])}"
         )
     if surplus := given.keys() - set(names):
-        warn(f"{config.predictions}: {len(surplus):,} answers are to no question of the rows")
+        warn(f"{config.predictions}: {len(surplus):,} × answer without a question in the rows")
     golds = rows.column("label")
     answerable = np.array([bool(each) for each in golds])
     scores = score_each([given.get(name, "") for name in names], golds, config.data.scorer)

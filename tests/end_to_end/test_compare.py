@@ -52,6 +52,7 @@ def test_runs_of_one_folder(runs, place):
     lora, head = (next(x for x in said.out.splitlines() if f"│ {n}" in x) for n in ("lora", "head"))
     assert re.search(r" ± 0\.\d{4} ", lora) and "±" not in head, "the std of two seeds"
     assert "paired draws" in said.out
+    assert said.out.count("24 rows read = 24 used") == 1, "the validation rows of all three"
     assert not (place / "outputs").exists(), "out= leaves nothing elsewhere"
     text = (place / "page" / "one.html").read_text(encoding="utf-8")
     page = Page(text)

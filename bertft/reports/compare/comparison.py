@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -12,6 +12,7 @@ import numpy as np
 from bertft.assembly.row_scores import RowScores
 from bertft.config.messages import suggestion
 from bertft.config.tasks import LOWER_IS_BETTER
+from bertft.data.accounting import accounting_line
 from bertft.errors import BertftError, UsageError
 from bertft.reports.compare.bootstrap import Difference, difference, resampled
 from bertft.reports.compare.names import names_of
@@ -77,7 +78,8 @@ def compare(
     for place, each in enumerate(found):
         other = chosen or next(one for one in found if one.rows == each.rows and one.line.best)
         found[place] = _held(each, other, values, found)
-    return Comparison(metric, metric in LOWER_IS_BETTER, found, draws, [*notes, *_machines(runs)])
+    notes += [*_accounting(runs), *_machines(runs)]
+    return Comparison(metric, metric in LOWER_IS_BETTER, found, draws, notes)
 
 
 def _kept(line: Line) -> int:
@@ -118,7 +120,7 @@ def _values(
         if len({one.rows.tobytes() for one in made}) > 1:
             told[each.name] = "its runs could use different rows"
             continue
-        notes += _moved(each, made)
+        notes += _moved(each, made, of)
         groups.setdefault((each.rows, made[0].rows.tobytes()), []).append((each.name, made))
     for members in groups.values():
         rows = len(members[0][1][0].rows)
@@ -130,13 +132,19 @@ def _values(
     return told, notes
 
 
-def _moved(each: Compared, made: Sequence[RowScores]) -> list[str]:
+def _moved(each: Compared, made: Sequence[RowScores], of: Mapping[Path, ReadRun]) -> list[str]:
     """Where the checkpoint does not score again what training recorded."""
     notes = []
     for job, scores in zip(each.line.jobs, made, strict=True):
         assert job.metrics is not None
         then = float(job.metrics["best"]["value"])
         now = float(scores.metric(np.ones((1, len(scores.rows))))[0])
+        recorded = of[job.folder].validation["rows"]
+        if len(scores.rows) != recorded:
+            notes.append(
+                f"{job.folder}: {recorded:,} validation rows when it was trained,"
+                f" {len(scores.rows):,} answered now"
+            )
         if not abs(now - then) <= _CLOSE * max(1.0, abs(then)):
             notes.append(f"{job.folder}: {then:.6g} when it was trained, {now:.6g} on this machine")
     return notes
@@ -168,6 +176,21 @@ def _held(
         gap = difference(own, theirs)
     name = None if each.name == other.name else other.name
     return Compared(each.name, each.line, each.kept, each.rows, name, gap, why)
+
+
+def _accounting(runs: Sequence[ReadRun]) -> list[str]:
+    """The accounting of each different set of validation rows."""
+    lines: dict[str, str] = {}
+    for run in runs:
+        split = run.validation
+        if "read" not in split:  # an earlier version recorded the rows used and skipped alone
+            read = split["rows"] + sum(split["skipped"].values())
+            split = {**split, "read": read, "unused": {}, "dropped": {}, "blank_lines": 0}
+        lines.setdefault(
+            run.rows,
+            accounting_line(f"validation ({split['source']})", {**split, "used": split["rows"]}),
+        )
+    return list(lines.values())
 
 
 def _machines(runs: Sequence[ReadRun]) -> list[str]:

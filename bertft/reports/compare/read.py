@@ -40,7 +40,13 @@ class ReadRun:
     @property
     def rows(self) -> str:
         """The fingerprint of its validation rows."""
-        return str(self.manifest["data"]["splits"]["validation"]["fingerprint"])
+        return str(self.validation["fingerprint"])
+
+    @property
+    def validation(self) -> Mapping[str, Any]:
+        """What its manifest records of the validation rows."""
+        split: Mapping[str, Any] = self.manifest["data"]["splits"]["validation"]
+        return split
 
 
 def read_runs(paths: Sequence[str], warn: Callable[[str], None]) -> list[ReadRun]:
