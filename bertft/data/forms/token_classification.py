@@ -36,6 +36,7 @@ __all__ = ["Form"]
 
 
 _ROWS = 65_536  # at a time, for as many lists of tags take far more memory than the rows
+_TAGS_AT_MOST, _WORDS_PER_TAG = 50, 5  # more tags than that, on so few words, are not tags
 _LISTS, _LINES, _TEXTS = range(3)  # how the words of a row are given; lines: one word per line
 _FEW = 5  # rows, of which that many may have one word each
 _MOST = 0.9  # share of rows with one word, above which each row is a word
@@ -96,6 +97,10 @@ class Form(RowForm):
         _check_shape(table, bad)
         names = self._names(own)
         table = self._by_name(table, names, bad)
+        if names is not None and classes.placeholders(names):
+            return table.drop_columns("step")  # that they name nothing is reported with the rows
+        if names is None and self.kept_as is None:
+            _check_count(table, bad.source)
         pieces = [table.slice(start, _ROWS) for start in range(0, max(1, table.num_rows), _ROWS)]
         pairs = count_pairs(tags for piece in pieces for tags in piece.column("label").to_pylist())
         if names is own and own and all(name == OUTSIDE or name[:2] == "I-" for name in own):
@@ -158,11 +163,29 @@ class Form(RowForm):
         return own if self.named is None else classes.listed(self.named)
 
     def nothing_to_learn(self, table: pa.Table) -> str:
-        return "" if set(classes.found(table)) - {OUTSIDE} else "no word has a tag but O"
+        found = classes.found(table)
+        if not set(found) - {OUTSIDE}:
+            return "no word has a tag but O"
+        return (
+            f"every word has the tag {found[0]!r}"
+            if (len(found) == 1 and self.kept_as == "io")
+            else ""
+        )
 
     def balance(self, table: pa.Table) -> dict[str, float]:
         """Tag → share of the rows that have it."""
         return classes.shares(table)
+
+
+def _check_count(table: pa.Table, source: str) -> None:
+    """DataError where the tags are about as many as the words."""
+    found, words = classes.found(table), len(pc.list_flatten(table.column("label")))
+    if len(found) > _TAGS_AT_MOST and _WORDS_PER_TAG * len(found) > words:
+        raise DataError(
+            f"{len(found):,} different tags in {words:,} words ({', '.join(found[:3])}, …)",
+            where=source,
+            hint="Is data.label the column of the tags? If so, name them with data.labels",
+        )  # fmt: skip
 
 
 def _check_shape(table: pa.Table, bad: BadRows) -> None:

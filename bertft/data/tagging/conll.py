@@ -72,6 +72,7 @@ def read_conll(path: Path, columns: Asked, config: DataConfig, bad: BadRows) -> 
                 names = _header(block, separator, bad) if config.header else None
                 width = len(names or _fields(_first(block), separator))
                 places = _places(columns, names, width, source, block)
+                _check_words(block, separator, places, source)
             for lines in before:
                 sentence = _words(lines, separator, width, bad)
                 words += len(sentence)
@@ -189,6 +190,20 @@ def _check_text(lines: Lines, source: str) -> None:
         raise _not_conll("JSON", source, "Name a file of JSON lines with the ending .jsonl")
     if _MARKUP.match(text):
         raise _not_conll("XML or HTML", source)
+
+
+def _check_words(lines: Lines, separator: str | None, places: list[int], source: str) -> None:
+    """DataError where a line has a sentence and its tags."""
+    for _, text in lines:
+        fields = _fields(text, separator)
+        if max(places) < len(fields) and len(places) == 2:
+            words, tags = (len(fields[place].split(" ")) for place in places)
+            if words == tags > 1:
+                raise DataError(
+                    "each line has a sentence and its tags, where CoNLL has a word and its tag",
+                    where=source,
+                    hint="Rename the file to end in .csv and set 'data.separator=\\t'",
+                )
 
 
 def _not_conll(kind: str, source: str, hint: str = "") -> DataError:

@@ -86,12 +86,16 @@ def detect(pairs: Pairs, source: str) -> Detected:
     del counts[OUTSIDE]
     if not counts:
         return Detected("bio")
-    options = [
-        (cost(pairs, scheme, notation), notation, scheme)
-        for notation in NOTATIONS
-        if _marked(counts, notation, all_of=False) or _all_prefixed(counts, notation)
-        for scheme in _SCHEMES
-    ]
+    options = []
+    for notation in NOTATIONS:
+        if not (_marked(counts, notation, all_of=False) or _all_prefixed(counts, notation)):
+            continue
+        for scheme in _SCHEMES:
+            options.append((cost(pairs, scheme, notation), notation, scheme))
+            if options[-1][0] == (0, 0):
+                break
+        if options[-1][0] == (0, 0):
+            break
     if not options:
         return _bare(counts, source)
     (unknown, wrong), notation, scheme = min(options, key=lambda option: sum(option[0]))

@@ -110,6 +110,7 @@ REFUSED = {
     "one column": ("Ann\nsang\n", "has 1 column, but a word and its tag are two"),
     "commas": ("Ann,B-X\nsang,O\n", r"Then set 'data\.separator=,'"),
     "one sentence": ("a O\nb B-X\n" * 501, r"1,002 words in 1 sentences: the blank lines"),
+    "sentences": ("text\tlabel\nAnn sings\tB-X O\n", "each line has a sentence and its tags"),
     "prose": ("It was late.\nAnn sang a song.\n\nWe left.\n\nIt rained on us.\n\nThen we slept.\n",
               r"not CoNLL: 3 of 4 sentences have lines with another number of columns"),
 }  # fmt: skip

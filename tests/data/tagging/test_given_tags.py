@@ -188,6 +188,24 @@ def test_splits_in_two_schemes_are_kept_in_that_of_train(read):
         read(bare, "a.jsonl", as_json_lines(SENTENCES))
 
 
+def test_a_column_that_has_no_tags(read):
+    """The default is the last one, which in CoNLL-U has no tags."""
+    text = "".join(f"{place}\tword\t_\n\n" for place in range(9))
+    with pytest.raises(DataError, match="every word has the tag '_'"):
+        read(text, "a.conll", text=1)
+    text = "\n".join(f"w{place}\tlemma{place % 60}\n" for place in range(99))
+    with pytest.raises(DataError, match=r"60 different tags in 99 words \(lemma0, lemma1,"):
+        read(text, "a.conll")
+
+
+def test_a_model_whose_classes_have_no_names(tmp_path):
+    path = tmp_path / "a.conll"
+    path.write_text("Ann\tB-PER\n", encoding="utf-8")
+    config = DataConfig(name="t", task="token_classification", validation=str(path))
+    with pytest.raises(DataError, match="these are placeholders: name the model's classes"):
+        load(config, ["validation"], model_classes=["LABEL_0", "LABEL_1"])
+
+
 KAGGLE = "Sentence #,Word,POS,Tag\n" + "".join(
     f"{f'Sentence: {place // 3}' if place % 3 == 0 else ''},{word},X,{tag}\n"
     for place, (word, tag) in enumerate([("Ann", "B-PER"), ("sang", "O"), ("here", "O")] * 4)

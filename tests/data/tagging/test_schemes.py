@@ -144,6 +144,40 @@ STRICT = {
     "iob1": seqeval.IOB1, "bio": seqeval.IOB2, "bioes": seqeval.IOBES, "biluo": seqeval.BILOU,
 }  # fmt: skip
 KEPT = ("bio", "bios", "bioes", "biluo", "bmes")
+WRITTEN = [Notation(any_case=False), Notation("_"), Notation("-", False), Notation(".", False)]
+
+
+@pytest.mark.parametrize("scheme", KEPT)
+@pytest.mark.parametrize("notation", WRITTEN, ids=str)
+def test_what_is_written_in_a_scheme_is_read_as_the_same_entities(scheme, notation):
+    """Whichever scheme and notation a small file's tags allow, the entities are one."""
+    kinds = st.sampled_from(["PER", "creative_work", "S"])
+    chunks = st.lists(st.tuples(st.none() | kinds, st.integers(1, 4)), min_size=1, max_size=6)
+
+    def written(tag):
+        prefix, _, kind = tag.partition("-")
+        parts = (prefix, notation.separator, kind)
+        return tag if not kind else "".join(parts if notation.prefix_first else parts[::-1])
+
+    @settings(max_examples=25, deadline=None)
+    @given(st.lists(chunks, min_size=1, max_size=5))
+    def check(corpus):
+        # The least that shows the notation: an entity of two words.
+        spans, tags = [], []
+        for sentence in [[("PER", 2), (None, 1)], *corpus]:
+            place, found = 0, []
+            for kind, size in sentence:
+                if kind is not None:
+                    found.append((kind, place, place + size - 1))
+                place += size
+            spans.append(found)
+            tags.append([written(tag) for tag in tags_of_entities(found, place, scheme)])
+        reading = read_as(count_pairs(tags), None, None, None, "a")
+        for given_, expected in zip(tags, spans, strict=True):
+            kept = reading.tags(given_)
+            assert entities([parse(tag, reading.kept_as) for tag in kept]) == expected
+
+    check()
 
 
 @pytest.mark.parametrize("kept", KEPT)
