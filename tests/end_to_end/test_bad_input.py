@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_runs import say, write_classes, write_csv
+from small_runs import read, say, write_classes, write_csv
 
 
 @pytest.fixture
@@ -97,15 +97,15 @@ def test_a_folder_that_was_chosen_is_left_as_it_was(files):
 def test_bad_rows_can_be_left_out_and_are_counted(files):
     write_csv(files / "more.csv", ("text", "label"), [("good", "pos"), ("", "neg"), ("bad", "neg")])
     words = ("data=files", "data.train=more.csv", "data.validation=more.csv", "model=tiny")
-    said = say(
-        "train",
-        *words,
-        "data.on_bad_row=skip",
-        "data.max_skipped=1",
-        "trainer.steps=1",
-        "hydra.run.dir=run",
-    )
-    assert said.status == 0 and "1 × empty" in said.out, said
+    words = ("train", *words, "data.on_bad_row=skip", "trainer.steps=1", "hydra.run.dir=run")
+    said = say(*words)
+    assert said.refused and "1 of 3 rows cannot be used (1 × empty text)" in said.err, said
+    assert "data.max_skipped=0.34" in said.err and "more.csv:3: empty text" in said.err
+    said = say(*words, "data.max_skipped=0.34")
+    line = "(more.csv): 3 rows read = 2 used + 1 skipped (1 × empty text)\n"
+    assert said.status == 0 and f"train {line}validation {line}" in said.out, said
+    for split in read(files / "run/manifest.json")["data"]["splits"].values():
+        assert (split["read"], split["rows"], split["skipped"]) == (3, 2, {"empty text": 1})
 
 
 def test_a_prefix_takes_no_room_but_a_prompt_does(files):

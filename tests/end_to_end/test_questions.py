@@ -224,6 +224,9 @@ def test_a_question_longer_than_the_window(run, place):
     said = say("train", *words)
     assert said.refused, said
     assert "train.jsonl:7: the question leaves no more than data.stride=128" in said.err
+    said = say("train", *words, "data.on_bad_row=skip")
+    assert said.refused and "1 of 7 rows cannot be used (1 × question longer" in said.err, said
+    assert "train.jsonl:7: the question" in said.err and "data.max_skipped=0.15" in said.err
     said = say("train", *words, "data.on_bad_row=skip", "data.max_skipped=1", "hydra.run.dir=run")
     assert said.status == 0, said
     told = read(place / "run" / "manifest.json")["data"]["splits"]["train"]
