@@ -26,6 +26,7 @@ from bertft.config.messages import invalid_entry
 from bertft.config.model import ModelConfig
 from bertft.errors import DataError, EnvironmentFailed, UsageError
 from bertft.methods.low_rank.peft_form import check_kind, own_name
+from bertft.models.config_file import read_config
 from bertft.models.load import head_parameters, load_config, load_tokenizer
 from bertft.models.source import Source, find
 from bertft.runs.json_file import read_object
@@ -76,6 +77,7 @@ class AdapterFolder:
         self.source = self._base()
         self.tensors = read_tensors(folder / WEIGHTS)
         self.facts = _facts(folder / OWN)
+        self._check_embedding()
 
     def _base(self) -> Source:
         named = self._given or self.settings.get("base_model_name_or_path")
@@ -84,9 +86,35 @@ class AdapterFolder:
                 "names no base model", where=self._file,
                 hint="Name it, as base=<folder or Hub id>, or there as base_model_name_or_path",
             )  # fmt: skip
+        if not self._given and _is_lost_folder(named, self.folder):
+            raise DataError(
+                f"its base {named} is a folder that is not there", where=self._file,
+                hint="The path was meant from where the adapter was exported. Name the base:"
+                " base=<folder>",
+            )  # fmt: skip
         revision = None if self._given else self.settings.get("revision")
         with self.told():
             return find(named, revision if isinstance(revision, str) else None)
+
+    def _check_embedding(self) -> None:
+        """DataError where the base's embedding was enlarged before the adapter was trained."""
+        saved = {
+            name: shape[0] for name, shape in self.shapes().items()
+            if len(shape) == 2 and "embed" in name
+        }  # fmt: skip
+        if not saved:
+            return
+        with self.told():
+            rows = getattr(read_config(self.source), "vocab_size", None)
+        for name, count in saved.items():
+            if isinstance(rows, int) and "position" not in name and count > rows:
+                raise DataError(
+                    f"it was trained on a base whose embedding was enlarged from {rows:,} to"
+                    f" {count:,} tokens, which bertft does not do", where=str(self.folder),
+                    hint=f"In Python: base.resize_token_embeddings({count}),"
+                    " PeftModel.from_pretrained(base, ...).merge_and_unload(), save_pretrained with"
+                    " the adapter's tokenizer; then run=<that folder>",
+                )  # fmt: skip
 
     @contextlib.contextmanager
     def told(self) -> Iterator[None]:
@@ -202,6 +230,12 @@ class AdapterFolder:
         """Of whatever was saved whole."""
         named = {own_name(name): each.shape for name, each in self.tensors.items()}
         return {name: shape for name, shape in named.items() if name and ".lora_" not in name}
+
+
+def _is_lost_folder(named: str, adapter: Path) -> bool:
+    """Whether ``named`` is the relative folder of a base that an earlier version wrote."""
+    own = (adapter / OWN).is_file() and named.endswith("/base") and not Path(named).is_absolute()
+    return own and not Path(named).expanduser().is_dir()
 
 
 def _facts(file: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,10 @@ def write_adapter(folder: Path, saved: Saved) -> dict[str, Tensor]:
     write_json(
         folder / CONFIG,
         {
-            "base_model_name_or_path": source.load,
+            # From wherever the adapter is loaded: a relative path would be taken for a Hub id.
+            "base_model_name_or_path": source.load
+            if source.kind == "hub"
+            else os.path.abspath(source.load),
             "revision": source.revision if source.kind == "hub" else None,
             "task_type": TASK_TYPES.get(adapted.task.auto_class),
             "modules_to_save": _modules(new, head_parameters(model)),

@@ -51,6 +51,13 @@ def find(path: str, revision: str | None = None, setting: str = "model.path") ->
         if setting == "model.tokenizer":
             return Source(path, "folder", str(folder.resolve()))
         if not (folder / "config.json").is_file():
+            if (folder / "adapter_config.json").is_file():
+                raise UsageError(
+                    f"the folder {path} holds an adapter, not a model",
+                    where="model.path",
+                    hint=f"Merge it into its base first: bertft merge adapter={path} out=<folder>,"
+                    " then model.path=<folder>",
+                )
             raise UsageError(
                 f"the folder {path} holds no config.json",
                 where="model.path",

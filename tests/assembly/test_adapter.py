@@ -454,6 +454,26 @@ def test_a_head_that_nobody_has(bases, tmp_path):
     assert "modules_to_save" in told.value.hint
 
 
+def test_an_embedding_that_was_enlarged(bases, tmp_path):
+    """The tokenizer of the adapter has ids that the base on disk does not know."""
+    folder = tmp_path / "adapter"
+    model = HEADS["SEQ_CLS"].from_pretrained(bases / "bert", num_labels=3)
+    model.resize_token_embeddings(VOCABULARY + 2)
+    config = peft.LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query"])
+    peft.get_peft_model(model, config).save_pretrained(folder, save_embedding_layers=True)
+    with pytest.raises(DataError, match="enlarged from 200 to 202 tokens") as told:
+        open_asked(asked(folder, task=TASK), "fp32")
+    assert "base.resize_token_embeddings(202)" in told.value.hint
+    assert told.value.where == str(folder)
+
+
+def test_an_adapter_is_no_base(adapter):
+    folder = adapter()
+    with pytest.raises(UsageError, match="holds an adapter, not a model") as told:
+        find(str(folder))
+    assert f"bertft merge adapter={folder} out=<folder>" in told.value.hint
+
+
 def test_an_update_of_an_embedding(bases, tmp_path):
     folder = tmp_path / "adapter"
     trained_by_peft(bases / "bert", "bert", folder, target_modules=["word_embeddings", "query"])

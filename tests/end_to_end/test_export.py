@@ -98,6 +98,27 @@ def test_methods_that_no_adapter_holds_are_refused(trained, tmp_path, words, tol
     assert not (tmp_path / "out").exists()
 
 
+def test_its_base_is_found_from_any_folder(trained, tmp_path, monkeypatch):
+    """A relative path would be taken for a name on the Hub, from another folder."""
+    run, out = trained(*METHODS[0]), tmp_path / "adapter"
+    monkeypatch.chdir(run.parent)
+    said = say("export", f"run={run.name}", f"out={out}")
+    assert said.status == 0, said
+    assert read(out / "adapter_config.json")["base_model_name_or_path"] == str(run / "base")
+    monkeypatch.chdir(tmp_path)
+    assert len(answers(say("predict", "run=adapter", stdin=rows("classification")))) == 3
+
+
+def test_a_relative_base_that_is_not_there_is_not_looked_for_on_the_hub(exported):
+    _, out = exported(*METHODS[0])
+    told = read(out / "adapter_config.json")
+    named = {**told, "base_model_name_or_path": "run/base"}
+    (out / "adapter_config.json").write_text(json.dumps(named))
+    said = say("predict", f"run={out}", stdin=rows("classification"))
+    assert said.refused and "its base run/base is a folder that is not there" in said.err
+    assert "base=<folder>" in said.err
+
+
 def test_an_adapter_is_refused_where_it_does_not_say_its_base(exported):
     _, out = exported(*METHODS[0])
     told = read(out / "adapter_config.json")
