@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from bertft.data.tagging.schemes import (
     NOTATIONS,
     OUTSIDE,
+    PREFIXES,
     STANDARD,
     Notation,
     Tag,
@@ -29,7 +30,6 @@ __all__ = ["Detected", "Pairs", "cost", "count_pairs", "detect", "fits", "notati
 
 Pairs = Counter[tuple[str, str]]  # a tag and the one after it; O is before and after a sentence
 
-_SCHEMES = ("bio", "iob1", "bioes", "bios", "biluo", "bmes")  # of equals the first
 _CLEAR = ("bio", "iob1", "bios")  # schemes whose slips leave no doubt about the entities
 _SLIPS = 20  # of so many entities one may begin with a tag that the scheme does not allow there
 _SHOWN = 5
@@ -90,7 +90,7 @@ def detect(pairs: Pairs, source: str) -> Detected:
     for notation in NOTATIONS:
         if not (_marked(counts, notation, all_of=False) or _all_prefixed(counts, notation)):
             continue
-        for scheme in _SCHEMES:
+        for scheme in PREFIXES:  # of equals the first is taken
             options.append((cost(pairs, scheme, notation), notation, scheme))
             if options[-1][0] == (0, 0):
                 break

@@ -37,7 +37,7 @@ __all__ = [
 
 OUTSIDE = "O"
 PREFIXES = {
-    "iob1": "BI", "bio": "BI", "bios": "BIS", "bioes": "BIES", "biluo": "BILU", "bmes": "BMES",
+    "bio": "BI", "iob1": "BI", "bioes": "BIES", "bios": "BIS", "biluo": "BILU", "bmes": "BMES",
 }  # fmt: skip
 _LETTERS = "BIMESLU"
 _SAME = {"L": "E", "U": "S"}  # the letters of biluo, by those of bioes

@@ -159,7 +159,7 @@ def test_what_is_written_in_a_scheme_is_read_as_the_same_entities(scheme, notati
         parts = (prefix, notation.separator, kind)
         return tag if not kind else "".join(parts if notation.prefix_first else parts[::-1])
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=10, deadline=None)
     @given(st.lists(chunks, min_size=1, max_size=5))
     def check(corpus):
         # The least that shows the notation: an entity of two words.
