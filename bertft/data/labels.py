@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +14,7 @@ import pyarrow as pa
 from bertft.config.messages import quoted
 from bertft.config.values import NUMERIC
 from bertft.data.bad_rows import Fault
+from bertft.data.cells import listed
 
 __all__ = [
     "FORMS", "LABEL_LIST", "NOT_BINARY", "NO_NUMBER", "Form", "class_name", "in_order", "number",
@@ -27,7 +26,6 @@ NOT_BINARY = "label is not 0 or 1"
 LABEL_LIST = "label is a list"
 
 _ITEM = r"""('([^'\\]|\\.)*'|"([^"\\]|\\.)*"|[+-]?[0-9.]+|true|false|True|False)"""
-_LIST = re.compile(rf"\[\s*({_ITEM}(\s*,\s*{_ITEM})*\s*,?)?\s*\]", re.DOTALL)
 # What numpy prints has no commas.
 _LISTED = re.compile(rf"\[\s*({_ITEM}([\s,]+{_ITEM})*[\s,]*)?\]", re.DOTALL)
 
@@ -104,15 +102,12 @@ def _several(fields: Sequence[Any], separator: str) -> list[str] | None:
 
 def _read_list(text: str) -> list[Any]:
     """A list in JSON's or Python's notation."""
-    if _LIST.fullmatch(text):
-        for read in (json.loads, ast.literal_eval):
-            try:
-                return list(read(text))
-            except (ValueError, SyntaxError):
-                continue
-    raise Fault(
-        LABEL_LIST, f'the label {quoted(text)} is no list that can be read; write ["a", "b"]'
-    )
+    found = listed(text)
+    if found is None:
+        raise Fault(
+            LABEL_LIST, f'the label {quoted(text)} is no list that can be read; write ["a", "b"]'
+        )
+    return found
 
 
 def zero_or_one(value: Any) -> bool:
