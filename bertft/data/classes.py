@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bertft.config.messages import nearest, quoted
+from bertft.config.messages import nearest, quoted, shortened
 from bertft.data.bad_rows import Fault
 from bertft.data.labels import class_name, in_order, numeric
 from bertft.errors import DataError
@@ -127,7 +127,10 @@ def without_repeats(table: pa.Table) -> pa.Table:
 
 def mapping_note(mapping: Mapping[str, str]) -> str:
     """What labels were read as, in one line; empty where every label is a class by its text."""
-    shown = [f"{label} = {name}" for label, name in list(mapping.items())[:_SHOWN]]
+    shown = [
+        f"{shortened(label, 30)} = {shortened(name, 30)}"
+        for label, name in list(mapping.items())[:_SHOWN]
+    ]
     more = f", … ({len(mapping)} labels)" if len(mapping) > _SHOWN else ""
     return f"labels of the files read as classes: {', '.join(shown)}{more}" if mapping else ""
 

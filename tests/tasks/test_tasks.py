@@ -87,3 +87,12 @@ def test_a_folder_without_a_head(config):
         UsageError, match=r"has no head of a task.*classification, masked_lm, multi_label"
     ):
         recognise(config)
+
+
+@pytest.mark.parametrize(
+    "names", [{"a": "x"}, {0: "x", 2: "y"}, ["x", "y"], {None: "x"}, {0: "x", "0": "y"}]
+)
+def test_names_that_do_not_name_each_output(names):
+    config = {"architectures": ["BertForSequenceClassification"], "id2label": names}
+    with pytest.raises(UsageError, match="id2label does not name the outputs"):
+        recognise(config)

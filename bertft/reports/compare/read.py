@@ -13,6 +13,7 @@ from typing import Any
 
 from bertft.assembly.manifest import read_manifest
 from bertft.config.flat import flat
+from bertft.config.messages import shortened
 from bertft.config.resumed import config_of_run
 from bertft.config.shown import SHOWN
 from bertft.errors import DataError, UsageError
@@ -66,15 +67,19 @@ def read_runs(paths: Sequence[str], warn: Callable[[str], None]) -> list[ReadRun
 
 
 def comparable(runs: Sequence[ReadRun]) -> None:
-    """UsageError unless all have one task and one metric, and there are two at least."""
+    """UsageError unless all have one task and one metric, and there are two at least.
+
+    The f1 of two classes is that of the second: it must be the same class in all.
+    """
     if len(runs) < 2:
         raise UsageError("one run alone compares with nothing", where="runs", hint="Add another")
-    for what, of in (("task", _task), ("metric", _metric)):
+    for what, of in (("task", _task), ("metric", _metric), ("positive class", _positive)):
         first = runs[0]
         for other in runs[1:]:
             if of(other) != of(first):
+                plural = f"{what}es" if what.endswith("s") else f"{what}s"
                 raise UsageError(
-                    f"the runs have different {what}s: {of(first)} in {first.folder.path},"
+                    f"the runs have different {plural}: {of(first)} in {first.folder.path},"
                     f" {of(other)} in {other.folder.path}",
                     where="runs", hint=f"Compare those of one {what}",
                 )  # fmt: skip
@@ -87,6 +92,13 @@ def _task(run: ReadRun) -> str:
 def _metric(run: ReadRun) -> str:
     assert run.result.metrics is not None
     return str(run.result.metrics["best"]["metric"])
+
+
+def _positive(run: ReadRun) -> str:
+    """The class whose F1 the metric is; empty for every other metric."""
+    labels = run.manifest.get("labels") or []
+    of_two = _task(run) == "classification" and _metric(run) == "f1" and len(labels) == 2
+    return shortened(str(labels[1])) if of_two else ""
 
 
 def _folders(path: Path, warn: Callable[[str], None]) -> Iterator[RunFolder]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bertft.config.messages import did_you_mean
+from bertft.config.messages import did_you_mean, quoted
 from bertft.errors import DataError, UsageError
 
 __all__ = ["class_names", "class_numbers", "class_settings", "listed_classes"]
@@ -34,7 +34,7 @@ def class_numbers(labels: Sequence[Any], names: Sequence[str]) -> np.ndarray:
     except KeyError as error:
         unknown = str(error.args[0])
         raise DataError(
-            f"{unknown!r} is none of the {len(names)} classes",
+            f"{quoted(unknown)} is none of the {len(names)} classes",
             where="data.label",
             hint=did_you_mean(unknown, names),
         ) from None
@@ -51,6 +51,18 @@ def class_settings(names: Sequence[str], problem_type: str) -> dict[str, Any]:
 
 
 def listed_classes(model_config: Mapping[str, Any]) -> list[str]:
-    """The names in a transformers config, in order; where it has none, transformers' two."""
+    """The names in a transformers config, in order; where it has none, transformers' two.
+
+    UsageError where they do not name each output once.
+    """
     names = model_config.get("id2label") or {0: "LABEL_0", 1: "LABEL_1"}
-    return [str(names[number]) for number in sorted(names, key=int)]
+    try:
+        numbers = {int(key): str(name) for key, name in names.items()}
+    except (AttributeError, TypeError, ValueError):
+        numbers = {}
+    if sorted(numbers) != list(range(len(names))):
+        raise UsageError(
+            "id2label does not name the outputs 0, 1, 2, ...", where="config.json",
+            hint="Each key is the number of an output",
+        )  # fmt: skip
+    return [numbers[number] for number in range(len(numbers))]

@@ -1,0 +1,29 @@
+"""Which runs may be compared."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from bertft.errors import UsageError
+from bertft.reports.compare.read import comparable
+
+
+def run(labels, metric="f1", task="classification"):
+    result = SimpleNamespace(metrics={"best": {"metric": metric}})
+    manifest = {"task": task, "labels": labels}
+    return SimpleNamespace(result=result, manifest=manifest, folder=SimpleNamespace(path="a"))
+
+
+def test_f1_is_that_of_one_class():
+    comparable([run(["neg", "pos"]), run(["neg", "pos"])])
+    comparable([run(["neg", "pos"], "accuracy"), run(["pos", "neg"], "accuracy")])
+    comparable(
+        [
+            run(["O", "B-x"], task="token_classification"),
+            run(["B-x", "O"], task="token_classification"),
+        ]
+    )
+    with pytest.raises(UsageError, match="different positive classes: pos in a, neg in a"):
+        comparable([run(["neg", "pos"]), run(["pos", "neg"])])
