@@ -117,14 +117,15 @@ class Form(RowForm):
     def _by_name(self, table: pa.Table, names: list[str] | None, bad: BadRows) -> pa.Table:
         """Tags that are numbers, or that data.labels maps, by name. DataError without names."""
         given = classes.found(table)
-        numbers = [tag for tag in given if numeric(tag) is not None]
+        numbers = [tag for tag in given if numeric(tag) is not None or tag in ("false", "true")]
         if names is None and numbers and len(numbers) == len(given):
             raise DataError(
-                f"the tags are numbers ({', '.join(numbers[:5])}"
+                f"the tags are numbers or true and false ({', '.join(numbers[:5])}"
                 f"{', …' if len(numbers) > 5 else ''}) without names",
                 where=bad.source,
-                hint="Name them in the order of the numbers: data.labels=[O,B-PER,I-PER,…]. A"
-                " Parquet file that datasets writes from ClassLabel columns has the names itself",
+                hint="Name them: data.labels=[O,B-PER,I-PER,…] in the order of the numbers, or"
+                " 'data.labels={false: O, true: X}'. A Parquet file that datasets writes from"
+                " ClassLabel columns has the names itself",
             )  # fmt: skip
         if names is None or not (isinstance(self.named, Mapping) or len(numbers) == len(given)):
             return table

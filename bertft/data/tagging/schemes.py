@@ -43,6 +43,8 @@ _LETTERS = "BIMESLU"
 _SAME = {"L": "E", "U": "S"}  # the letters of biluo, by those of bioes
 _PREFIXED = re.compile(rf"([{_LETTERS}])(?:-(.+))?", re.DOTALL)
 _INSIDE = "IM"
+# No words have these: special tokens, and tokens of a word after its first.
+_ASIDE = ("[CLS]", "[SEP]", "[PAD]", "<s>", "</s>", "<pad>", "PAD", "X")
 
 Tag = tuple[str, str]  # prefix, type; of a word outside: ("O", "")
 
@@ -126,8 +128,11 @@ def scheme_of(tags: Iterable[str]) -> str:
 
 
 def class_scheme(classes: Iterable[str]) -> tuple[str, Notation]:
-    """The scheme of a model's classes, and the notation in which all of them are written."""
-    names = list(classes)
+    """The scheme of a model's classes, and the notation in which all of them are written.
+
+    Classes of special and of further tokens, which some models have, are left aside.
+    """
+    names = [name for name in classes if name not in _ASIDE]
     for notation in NOTATIONS:
         found = [notation.split(name) for name in names]
         prefixes = {each[0] for each in found if each is not None} - {OUTSIDE}
@@ -143,7 +148,8 @@ def class_tags(classes: Sequence[str]) -> tuple[str, list[Tag]]:
     """The scheme of a model's classes, and prefix and type of each."""
     scheme, notation = class_scheme(classes)
     names = classes if scheme == "io" else [notation.standard(name) for name in classes]
-    return scheme, [parse(name, scheme) or ("I", name) for name in names]
+    outside: Tag = (OUTSIDE, "")
+    return scheme, [parse(name, scheme) or outside for name in names]
 
 
 def breaks(tags: Sequence[str], scheme: str) -> int | None:

@@ -129,7 +129,7 @@ def numbered(names=CLASSES):
 
 def test_numbers_need_names(read):
     numbers = as_json_lines(numbered())
-    with pytest.raises(DataError, match=r"the tags are numbers \(0, 1, 2, 3, 4\) without names"):
+    with pytest.raises(DataError, match=r"\(0, 1, 2, 3, 4\) without names"):
         read(numbers, "a.jsonl")
     splits = read(numbers, "a.jsonl", labels=CLASSES)
     assert rows_of(splits.train) == SENTENCES and splits.labels == CLASSES
@@ -147,6 +147,14 @@ def test_a_mapping_names_numbers_and_tags(read):
     other = as_json_lines([(["Ann", "sang"], ["per", "nothing"])])
     splits = read(other, "a.jsonl", labels={"nothing": "O", "per": "PER"})
     assert rows_of(splits.train) == [(["Ann", "sang"], ["PER", "O"])]
+
+
+def test_true_and_false_need_names(read):
+    rows = [(words, [tag != "O" for tag in tags]) for words, tags in SENTENCES]
+    with pytest.raises(DataError, match=r"true and false \(false, true\) without names"):
+        read(as_json_lines(rows), "a.jsonl")
+    splits = read(as_json_lines(rows), "a.jsonl", labels={False: "O", True: "NAME"})
+    assert rows_of(splits.train)[1] == (["In", "Oslo"], ["O", "NAME"])
 
 
 def test_names_of_another_notation_are_kept_as_the_user_gives_them(read):

@@ -231,6 +231,8 @@ def test_the_classes_of_a_model_decide_how_tags_are_kept():
         ("O B_A I_A", "bio", [("O", ""), ("B", "A"), ("I", "A")]),
         ("O B-A I-A L-A U-A", "biluo", [("O", ""), ("B", "A"), ("I", "A"), ("E", "A"), ("S", "A")]),
         ("B-A I-A S-A O", "bios", [("B", "A"), ("I", "A"), ("S", "A"), ("O", "")]),
+        ("[PAD] X O b-A i-A", "bio", [*[("O", "")] * 3, ("B", "A"), ("I", "A")]),
+        ("X Y O", "io", [("I", "X"), ("I", "Y"), ("O", "")]),
         ("LABEL_0 LABEL_1", "io", [("I", "LABEL_0"), ("I", "LABEL_1")]),
     ],
 )
