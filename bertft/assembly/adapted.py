@@ -37,6 +37,7 @@ class Adapted:
     """``source`` is the base's; ``parts`` are attached to ``model``, which ``runner`` runs.
 
     ``head_note``: what was done with a trained head of the base; empty: it has none.
+    ``drawn`` names parameters that the base had no weights for.
     """
 
     task: BaseTask
@@ -47,6 +48,7 @@ class Adapted:
     precision: Precision
     source: Source
     head_note: str = ""
+    drawn: tuple[str, ...] = ()
 
     @property
     def new(self) -> set[str]:
@@ -131,7 +133,9 @@ def assemble(
     runner = EncoderRunner(model, task.level, layout)
     if compiled:
         runner.compile(precision.device)
-    return Adapted(task, tokenizer, model, parts, runner, precision, source, note)
+    return Adapted(
+        task, tokenizer, model, parts, runner, precision, source, note, tuple(loaded.drawn)
+    )
 
 
 def located(settings: ModelConfig, source: Source) -> ModelConfig:

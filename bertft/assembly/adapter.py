@@ -13,17 +13,16 @@ classes by the base's config.json.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from bertft.assembly.head_settings import HeadSettings
-from bertft.config.data import DataConfig
 from bertft.config.messages import invalid_entry
 from bertft.config.model import ModelConfig
+from bertft.config.recorded import recorded_answering
 from bertft.errors import DataError, EnvironmentFailed, UsageError
 from bertft.methods.low_rank.peft_form import check_kind, own_name
 from bertft.models.config_file import read_config
@@ -61,8 +60,9 @@ class AdapterFolder:
     there are no weights in safetensors.
     """
 
-    def __init__(self, folder: Path, base: str | None = None) -> None:
+    def __init__(self, folder: Path, base: str | None = None, trust: bool = False) -> None:
         self.folder, self._file, self._given = folder, str(folder / CONFIG), base
+        self._trust = trust
         self.settings = read_object(folder / CONFIG)
         with self.told():
             check_kind(self.settings)
@@ -139,7 +139,10 @@ class AdapterFolder:
     @property
     def model_settings(self) -> ModelConfig:
         return ModelConfig(
-            name=self.folder.name, path=self.source.load, revision=self.source.revision
+            name=self.folder.name,
+            path=self.source.load,
+            revision=self.source.revision,
+            trust_remote_code=self._trust,
         )
 
     def tokenizer(self) -> Any:
@@ -245,23 +248,17 @@ def _facts(file: Path) -> dict[str, Any]:
         return {}
     content = read_object(file)
     labels, length = content.get("labels"), content.get("max_length")
-    answering = content.setdefault("answering", {})
+    try:
+        content["answering"] = recorded_answering(content.get("answering"))
+    except ValueError as error:
+        raise DataError(f"is of another form ({error})", where=str(file)) from None
     right = {
         "task": content.get("task") in TASKS,
         "labels": labels is None
         or (isinstance(labels, list) and all(isinstance(each, str) for each in labels)),
-        "max_length": length is None or (type(length) is int and length > 0),
-        "answering": isinstance(answering, dict) and _are_settings(answering),
+        "max_length": length is None or (type(length) is int and 0 < length < 1 << 31),
     }
     for name, is_right in right.items():
         if not is_right:
             raise DataError(invalid_entry(name, content.get(name)), where=str(file))
     return {"labels": None, "max_length": None, **content}
-
-
-def _are_settings(answering: Mapping[str, Any]) -> bool:
-    try:
-        replace(DataConfig(name=""), **answering)
-    except TypeError:
-        return False
-    return True

@@ -22,6 +22,7 @@ from bertft.assembly import tokenizer_files
 from bertft.assembly.disk import writing
 from bertft.config.model import ModelConfig
 from bertft.errors import DataError, UsageError
+from bertft.models.folder import check_folder
 from bertft.models.load import load_config, load_model
 from bertft.models.quiet import quiet
 from bertft.models.source import Source, find, local_folder, weights_digest
@@ -64,21 +65,21 @@ def settle(
     tokenizer: Any,
     files: Mapping[str, bytes],
     run: RunFolder,
-    merged: Callable[[Path], Any],
+    merged: Callable[[Path, bool], Any],
     student: tuple[str, Any] | None = None,
 ) -> Source:
     """Where the base loads from; a copy is written first where one is needed.
 
-    ``files`` are the tokenizer's. ``merged(run)`` gives a run's model with every part folded.
-    ``student``: a model to take as it is, its head included, under the name of what it was cut
-    from. Random weights are drawn from torch's generator: seed it before. Raises
+    ``files`` are the tokenizer's. ``merged(run, trust)`` gives a run's model with every part
+    folded. ``student``: a model to take as it is, its head included, under the name of what it was
+    cut from. Random weights are drawn from torch's generator: seed it before. Raises
     EnvironmentFailed if the copy cannot be written.
     """
     if student is not None:
         name, model = student
     elif is_run(settings):
         assert settings.path is not None
-        name, model = settings.path, merged(_run(settings.path).path)
+        name, model = settings.path, merged(_run(settings.path).path, settings.trust_remote_code)
     elif settings.weights == "random":
         config, source = load_config(settings, tokenizer, task.model_settings())
         name, model = settings.name, load_model(settings, config, source, task.auto_class).model
@@ -163,6 +164,8 @@ def recorded(manifest: Mapping[str, Any], run: RunFolder) -> Source:
             f"the run's base {source.name} is not there any more", where=str(folder),
             hint="Put the folder back where it was",
         )  # fmt: skip
+    if folder is not None and source.kind != "package":
+        check_folder(folder)
     if folder is not None and digest is not None:
         now = weights_digest(folder)
         if now != digest:

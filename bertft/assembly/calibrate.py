@@ -23,7 +23,7 @@ from bertft.config.messages import invalid_entry
 from bertft.data.table import FeatureTable
 from bertft.errors import DataError
 from bertft.runs.folder import RunFolder
-from bertft.runs.json_file import read_object
+from bertft.runs.result import read_result
 from bertft.tasks.calibration.temperature import BINS
 from bertft.tasks.task import Threshold
 from bertft.training.evaluate import predict_logits, scored
@@ -119,7 +119,7 @@ def recorded(run: RunFolder, step: int | None = None) -> dict[str, Any] | None:
     """
     if not run.finished:
         return None
-    told = read_object(run.metrics).get("calibration")
+    told = read_result(run.metrics).get("calibration")
     if told is not None and not _is_calibration(told):
         raise DataError(invalid_entry("calibration", told), where=str(run.metrics))
     run.check_seal(run.metrics)  # what is in it, or is not, decides answers

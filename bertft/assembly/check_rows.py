@@ -15,6 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from bertft.config.data import DataConfig
+from bertft.config.regular_file import read_regular
+from bertft.data.forms import form_of
 from bertft.data.rows import Rows
 from bertft.data.sources import load_sample
 from bertft.errors import DataError
@@ -41,18 +43,46 @@ def write_check_rows(file: Path, rows: Rows) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read_check_rows(file: Path) -> Rows:
-    """DataError if they are missing or damaged."""
+def read_check_rows(file: Path, data: DataConfig | None = None, digest: str | None = None) -> Rows:
+    """DataError if they are missing or damaged: not rows as ``data`` has them, or not ``digest``.
+
+    ``digest``: their sha256 as the manifest has it.
+    """
     try:
+        content = read_regular(file)
         # Not splitlines: a text may hold U+2028 and its kin.
-        lines = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        lines = content.decode("utf-8").removesuffix("\n").split("\n")
         rows = [json.loads(line) for line in lines]
-        return Rows(pa.Table.from_pylist(rows), str(file))
-    except (OSError, ValueError, RecursionError, AttributeError, pa.ArrowInvalid) as error:
-        raise DataError(
-            f"the rows to check a merge with cannot be read ({error})", where=str(file),
-            hint="They are written when training begins; restore the run folder",
-        ) from error  # fmt: skip
+        names = list(rows[0])
+        if not all(isinstance(row, dict) and list(row) == names for row in rows):
+            raise ValueError("the rows have different columns")
+        table = pa.Table.from_pylist(rows, _schema(names, data))
+        if digest not in (None, hashlib.sha256(content).hexdigest()):
+            raise ValueError("its sha256 is not the recorded one")
+    except DataError as error:
+        raise DataError(f"{_UNREAD} ({error.what})", where=str(file), hint=_HINT) from error
+    except (ValueError, TypeError, RecursionError, OverflowError, pa.ArrowException) as error:
+        first = str(error).split("\n")[0][:200]
+        raise DataError(f"{_UNREAD} ({first})", where=str(file), hint=_HINT) from error
+    return Rows(table, str(file))
+
+
+_UNREAD = "the rows to check a merge with cannot be read"
+_HINT = "They are written when training begins; restore the run folder"
+
+
+def _schema(names: list[str], data: DataConfig | None) -> pa.Schema | None:
+    """The columns ``names`` of rows of ``data``. ValueError where they are those of other rows."""
+    if data is None:
+        return None
+    form = form_of(data)
+    needed = {*form.arrow.names} & {*form.texts, "line"}
+    fields = [
+        field.with_nullable(field.name not in needed) for field in form.arrow if field.name in names
+    ]
+    if {field.name for field in fields} != set(names) or not needed <= set(names):
+        raise ValueError(f"its columns are {', '.join(names)[:80]}")
+    return pa.schema(fields)
 
 
 def made_rows(task: str) -> Rows:

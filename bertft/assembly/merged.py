@@ -11,9 +11,13 @@ from bertft.errors import UsageError
 __all__ = ["merged_model"]
 
 
-def merged_model(run: Path) -> Any:
-    """Of the run in ``run``, its best checkpoint. UsageError if it has a part that cannot fold."""
-    saved = open_saved(str(run), precision="fp32", device="cpu")
+def merged_model(run: Path, trust: bool) -> Any:
+    """Of the run in ``run``, its best checkpoint. UsageError if it has a part that cannot
+    fold, or needs code that comes with it and there is no ``trust``."""
+    saved = open_saved(
+        str(run), precision="fp32", device="cpu", trust=trust,
+        trust_setting="model.trust_remote_code",
+    )  # fmt: skip
     for part in saved.adapted.parts:
         if not part.foldable:
             raise UsageError(

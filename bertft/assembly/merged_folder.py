@@ -11,15 +11,15 @@ answers.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from bertft.config.data import DataConfig
 from bertft.config.method import MethodConfig
 from bertft.config.parts.prefix import Settings
+from bertft.config.recorded import recorded_answering, recorded_settings
 from bertft.errors import DataError
 from bertft.runs.atomic import write_json
 from bertft.runs.json_file import read_object
@@ -81,11 +81,16 @@ def read_beside(folder: Path) -> Beside:
         return Beside()
     content = read_object(folder / _FACTS)
     try:
-        settings = content.get("prefix")
-        prefix, answering = Settings(**settings) if settings else None, content.get("answering")
-        replace(DataConfig(name=""), **(answering or {}))  # TypeError for what is no setting
-        return Beside(content["max_length"], prefix, answering)
-    except (KeyError, TypeError) as error:
+        settings, length = content.get("prefix"), content["max_length"]
+        if length is not None and not (type(length) is int and 0 < length < 1 << 31):
+            raise ValueError(f"max_length is {length!r}")
+        prefix = None
+        if settings is not None:
+            prefix = Settings(**recorded_settings("method.prefix", settings))
+        return Beside(length, prefix, recorded_answering(content.get("answering")))
+    except KeyError as error:
+        raise DataError(f"has no {error.args[0]}", where=str(folder / _FACTS)) from None
+    except ValueError as error:
         raise DataError(f"is of another form ({error})", where=str(folder / _FACTS)) from None
 
 

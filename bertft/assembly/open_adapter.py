@@ -36,9 +36,10 @@ def open_adapter(
     data: DataConfig | None,
     said: HeadSettings,
     base: str | None = None,
+    trust: bool = False,
 ) -> Saved:
     """A LoRA adapter in peft's form; what a foreign one does not tell is read off its head."""
-    found = AdapterFolder(folder, base)
+    found = AdapterFolder(folder, base, trust)
     tokenizer, facts = found.tokenizer(), found.facts
     name, labels = found.task(tokenizer, said)
     if data is None:

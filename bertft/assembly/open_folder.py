@@ -6,8 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
-
 from bertft.assembly.adapted import Adapted, assemble
 from bertft.assembly.head_settings import HeadSettings
 from bertft.assembly.merged_folder import THRESHOLD, fill_prefix, read_beside
@@ -15,6 +13,7 @@ from bertft.assembly.saved import Saved, of_folder
 from bertft.config.data import DataConfig
 from bertft.config.model import ModelConfig
 from bertft.errors import DataError, UsageError
+from bertft.models.folder import check_folder
 from bertft.models.load import load_tokenizer
 from bertft.models.precision import choose, resolve_device
 from bertft.models.source import Source
@@ -27,7 +26,12 @@ __all__ = ["open_folder"]
 
 
 def open_folder(
-    folder: Path, precision: str, device: str, data: DataConfig | None, said: HeadSettings
+    folder: Path,
+    precision: str,
+    device: str,
+    data: DataConfig | None,
+    said: HeadSettings,
+    trust: bool = False,
 ) -> Saved:
     """A merged or plain transformers folder; a prefix that a merge put beside is attached."""
     if any(folder.glob("*.onnx")) and not any(folder.glob("*.safetensors")):
@@ -35,6 +39,7 @@ def open_folder(
             "holds an ONNX graph and no weights that bertft runs", where=str(folder),
             hint="onnxruntime runs it: its README.md has the lines",
         )  # fmt: skip
+    check_folder(folder)
     told = read_object(folder / "config.json")
     outputs = len(listed_classes(told))
     told["problem_type"] = said.problem_type(told.get("problem_type"), outputs)
@@ -44,7 +49,7 @@ def open_folder(
     beside = read_beside(folder)
     if data is None:
         data = replace(DataConfig(name=folder.name, task=name), **beside.answering)
-    settings = ModelConfig(name=folder.name, path=str(folder))
+    settings = ModelConfig(name=folder.name, path=str(folder), trust_remote_code=trust)
     tokenizer = load_tokenizer(settings)
     task = build_task(data, labels)
     source = Source(folder.name, "folder", str(folder.resolve()))
@@ -68,14 +73,10 @@ def _by_name(threshold: Any, own: list[str] | None, names: list[str] | None) -> 
 
 
 def _check_head(folder: Path, adapted: Adapted) -> None:
-    """DataError where the folder has no weights for its head: it would answer at random."""
-    kept: set[str] = set()
-    for file in folder.glob("*.safetensors"):
-        with safe_open(file, "pt") as tensors:
-            kept |= set(tensors.keys())
-    lacking = sorted(adapted.new - kept)
-    if kept and lacking:
+    """DataError where weights were drawn anew in loading: they would answer at random."""
+    lacking = sorted(adapted.drawn)
+    if lacking:
         raise DataError(
-            f"there are no weights for {', '.join(lacking[:3])}", where=str(folder),
-            hint="The folder is not whole, or its head was never trained",
+            f"there are no weights for {', '.join(lacking[:3])}, or they have another shape",
+            where=str(folder), hint="The folder is not whole, or its head was never trained",
         )  # fmt: skip

@@ -15,14 +15,14 @@ from bertft.assembly.head_settings import HeadSettings
 from bertft.assembly.manifest import read_manifest, recorded_data
 from bertft.assembly.saved import Saved
 from bertft.config.data import DataConfig
-from bertft.config.resumed import config_of_run
+from bertft.config.resumed import runnable_config
 from bertft.errors import DataError, UsageError
 from bertft.models.load import load_tokenizer
 from bertft.models.precision import choose, resolve_device
 from bertft.models.precision import recorded as recorded_precision
 from bertft.runs.checkpoints import Checkpoints
 from bertft.runs.folder import RunFolder
-from bertft.runs.json_file import read_object
+from bertft.runs.result import read_result
 from bertft.tasks import build as build_task
 
 __all__ = ["open_run"]
@@ -36,8 +36,11 @@ def open_run(
     data: DataConfig | None,
     said: HeadSettings,
     warn: Callable[[str], None],
+    trust: bool = False,
+    trust_setting: str = "trust_remote_code",
 ) -> Saved:
-    config, manifest = config_of_run(run.path), read_manifest(run)
+    config = runnable_config(run.path, trust, trust_setting)
+    manifest = read_manifest(run)
     place = resolve_device(device)
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
@@ -84,8 +87,7 @@ def open_run(
 
 def _check_best(run: RunFolder, step: int) -> None:
     """DataError where ``best`` does not point at what metrics.json calls the best."""
-    best = read_object(run.metrics).get("best")
-    told = best.get("step") if isinstance(best, dict) else None
+    told = read_result(run.metrics)["best"]["step"]
     if told not in (None, step):
         raise DataError(
             f"best points at step {step}, but metrics.json tells of step {told}",

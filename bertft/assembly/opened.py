@@ -36,6 +36,7 @@ class Asked(Protocol):
     base: str | None
     checkpoint: str
     device: str
+    trust_remote_code: bool
 
 
 def open_asked(
@@ -50,12 +51,15 @@ def open_asked(
         assert asked.run is not None, "checked with the configuration"
         return open_saved(
             asked.run, checkpoint=asked.checkpoint, precision=precision, device=asked.device,
-            data=data, said=said, warn=warn,
+            data=data, said=said, warn=warn, trust=asked.trust_remote_code,
         )  # fmt: skip
     folder = Path(asked.adapter).expanduser()
     if not is_adapter(folder):
         raise _no_adapter(folder, asked.adapter)
-    return open_adapter(folder, precision or _OF_FOLDERS, asked.device, data, said, asked.base)
+    return open_adapter(
+        folder, precision or _OF_FOLDERS, asked.device, data, said, asked.base,
+        asked.trust_remote_code,
+    )  # fmt: skip
 
 
 def open_saved(
@@ -67,19 +71,25 @@ def open_saved(
     data: DataConfig | None = None,
     said: HeadSettings | None = None,
     warn: Callable[[str], None] = lambda _: None,
+    trust: bool = False,
+    trust_setting: str = "trust_remote_code",
 ) -> Saved:
     """The model in ``path``, ready to evaluate.
 
     ``precision`` None: the one that a run was trained in, fp32 for any other folder.
     ``said``: what the user says of the head; None: what ``data`` says.
+    ``trust``: the command line lets code that comes with a model run, with ``trust_setting``. No
+    folder grants that, whatever it recorded.
     """
     folder, said = Path(path).expanduser(), said or HeadSettings.of(data)
     if RunFolder(folder).begun:
-        return open_run(RunFolder(folder), checkpoint, precision, device, data, said, warn)
+        return open_run(
+            RunFolder(folder), checkpoint, precision, device, data, said, warn, trust, trust_setting
+        )
     if is_adapter(folder):
-        return open_adapter(folder, precision or _OF_FOLDERS, device, data, said)
+        return open_adapter(folder, precision or _OF_FOLDERS, device, data, said, trust=trust)
     if (folder / "config.json").is_file() and not is_checkpoint(folder):
-        return open_folder(folder, precision or _OF_FOLDERS, device, data, said)
+        return open_folder(folder, precision or _OF_FOLDERS, device, data, said, trust)
     if not folder.exists():
         raise _no_folder(folder, path, "run")
     RunFolder.open(folder)  # says what it is not, and what lies near

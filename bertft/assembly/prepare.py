@@ -114,7 +114,9 @@ def prepare(
     if problems:
         raise usage_error(problems)
     parts = build_parts(method, None, ())
-    teaching = Teaching(parts, task, precision.name, str(device), manifest)
+    teaching = Teaching(
+        parts, task, precision.name, str(device), manifest, config.model.trust_remote_code
+    )
     teaching.check()
     cut = manifest is None and teaching.cuts
     tokenizer, files = _tokenizer(config.model, run, manifest, checkpoint, teaching)

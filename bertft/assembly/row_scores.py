@@ -26,6 +26,7 @@ from bertft.assembly.features import features_of
 from bertft.assembly.manifest import read_manifest, recorded_data
 from bertft.assembly.opened import open_saved
 from bertft.assembly.split_rows import split_rows
+from bertft.config.regular_file import open_regular
 from bertft.config.resumed import config_of_run
 from bertft.data.features import cache_folder
 from bertft.errors import DataError, UsageError
@@ -33,6 +34,7 @@ from bertft.runs.atomic import write_bytes
 from bertft.runs.checkpoints import Checkpoints
 from bertft.runs.files import FILES
 from bertft.runs.folder import RunFolder
+from bertft.runs.json_file import read_object
 from bertft.tasks import build
 from bertft.tasks.task import BaseTask
 from bertft.training.evaluate import predict_logits, scored
@@ -58,7 +60,10 @@ class RowScores:
 
 
 def row_scores(
-    run: RunFolder, device: str = "auto", say: Callable[[str], None] = lambda _: None
+    run: RunFolder,
+    device: str = "auto",
+    say: Callable[[str], None] = lambda _: None,
+    trust: bool = False,
 ) -> RowScores:
     """From the run's file, or from its best checkpoint; ``say`` is told before that is run.
 
@@ -76,7 +81,7 @@ def row_scores(
     found = _read(run.path / _FILE, key)
     if found is None:
         say(f"{run.path}: {best.name} answers the validation rows")
-        found = _made(run, device, told["fingerprint"])
+        found = _made(run, device, told["fingerprint"], trust)
         with contextlib.suppress(OSError):
             _write(run.path / _FILE, key, *found)
     scores = RowScores(*found, task)
@@ -85,8 +90,10 @@ def row_scores(
     return scores
 
 
-def _made(run: RunFolder, device: str, fingerprint: str) -> tuple[np.ndarray, np.ndarray]:
-    saved = open_saved(str(run.path), device=device)
+def _made(
+    run: RunFolder, device: str, fingerprint: str, trust: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    saved = open_saved(str(run.path), device=device, trust=trust)
     adapted, task = saved.adapted, saved.adapted.task
     rows = split_rows(saved, _SPLIT)
     if rows.fingerprint != fingerprint:
@@ -111,7 +118,7 @@ def _untold(task: BaseTask, run: RunFolder) -> UsageError:
 
 def _key(checkpoint: Path, *facts: str) -> str:
     """Of the sealed files of the checkpoint, which name its weights by sha256, and ``facts``."""
-    sealed = json.loads((checkpoint / FILES).read_bytes())["files"]
+    sealed = read_object(checkpoint / FILES)["files"]
     kept = {name: entry for name, entry in sealed.items() if Path(name).stem != "state"}
     text = json.dumps([_VERSION, checkpoint.name, kept, facts], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -120,7 +127,7 @@ def _key(checkpoint: Path, *facts: str) -> str:
 def _read(path: Path, key: str) -> tuple[np.ndarray, np.ndarray] | None:
     """None where the file is missing, damaged or of something else: it is made anew."""
     try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        with open_regular(path) as opened, np.load(opened, allow_pickle=False) as file:
             if str(file["key"]) != key:
                 return None
             rows, terms, digest = file["rows"], file["terms"], str(file["digest"])

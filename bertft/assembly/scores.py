@@ -8,6 +8,7 @@ import numpy as np
 
 from bertft.assembly.check_rows import made_rows, read_check_rows
 from bertft.assembly.features import features_of, unlabelled_features
+from bertft.assembly.manifest import read_manifest
 from bertft.assembly.saved import Saved
 from bertft.data.rows import Rows
 from bertft.errors import MergeRefused
@@ -21,7 +22,8 @@ _TOLERANCE = 1e-4
 def check_rows(saved: Saved) -> tuple[Rows, str]:
     """Rows to compare on, and what they are: validation rows of the run, else made ones."""
     if saved.run is not None:
-        return read_check_rows(saved.run.check_rows), "validation rows"
+        digest = read_manifest(saved.run).get("check_rows")
+        return read_check_rows(saved.run.check_rows, saved.data, digest), "validation rows"
     return made_rows(saved.facts.task), "made rows"
 
 

@@ -25,6 +25,7 @@ from bertft.assembly.manifest import hardware
 from bertft.assembly.opened import open_saved
 from bertft.assembly.saved import Saved
 from bertft.config.messages import listing
+from bertft.config.regular_file import read_regular_text
 from bertft.data.features import tokenizer_hash
 from bertft.data.joined import JoinedTable
 from bertft.data.keys import feature_key
@@ -76,14 +77,19 @@ class Hired:
         }
 
 
-def open_teacher(path: str, task: BaseTask, precision: str, device: str) -> Saved:
+def open_teacher(
+    path: str, task: BaseTask, precision: str, device: str, trust: bool = False
+) -> Saved:
     """UsageError, naming both, where its task, classes or their order are not the student's."""
     folder = Path(path).expanduser()
     if not folder.is_dir():
         folder = downloaded(find(path, setting=_WHERE), _WHERE)
     # A teacher that does not say them has the student's task, and the classes of data.labels.
     said = HeadSettings(task.name, task.config.labels, "data.", strict=False)
-    saved = open_saved(str(folder), precision=precision, device=device, said=said)
+    saved = open_saved(
+        str(folder), precision=precision, device=device, said=said, trust=trust,
+        trust_setting="model.trust_remote_code",
+    )  # fmt: skip
     if saved.facts.task != task.name:
         raise UsageError(
             f"the teacher {path} was trained for {saved.facts.task}, the student is for"
@@ -270,7 +276,7 @@ def digest_of(saved: Saved) -> str:
         config.pop(name, None)
     beside = folder / "bertft.json" if folder is not None and saved.run is None else None
     if beside is not None and beside.is_file():  # the settings of a prefix that merge put there
-        config["bertft"] = beside.read_text(encoding="utf-8")
+        config["bertft"] = read_regular_text(beside)
     said: list[Any] = [None if folder is None else weights_digest(folder), config]
     if saved.checkpoint is not None and saved.config is not None:
         said.append(sha256(saved.checkpoint / "adapter.safetensors"))

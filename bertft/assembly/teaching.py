@@ -34,9 +34,11 @@ class Teaching:
         precision: str,
         device: str,
         manifest: Mapping[str, Any] | None,
+        trust: bool = False,
     ) -> None:
         self.part = next((each for each in parts if isinstance(each, Distill)), None)
         self.task, self.precision, self.device = task, precision, device
+        self._trust = trust
         self.begun: Mapping[str, Any] | None = (manifest or {}).get("teacher")
         self._saved: Saved | None = None
 
@@ -71,13 +73,15 @@ class Teaching:
     def open(self) -> Saved:
         """The teacher, in the run's precision."""
         if self._saved is None:
-            self._saved = open_teacher(self.path, self.task, self.precision, self.device)
+            self._saved = open_teacher(
+                self.path, self.task, self.precision, self.device, self._trust
+            )
         return self._saved
 
     def student(self) -> tuple[str, Any]:
         """Name and model of the student, in fp32, cut from a teacher opened for that alone."""
         assert self.part is not None
-        saved = open_teacher(self.path, self.task, "fp32", "cpu")
+        saved = open_teacher(self.path, self.task, "fp32", "cpu", self._trust)
         return self.path, cut_student(saved, self.part.settings.student_layers, self.path)
 
     def hire(

@@ -21,14 +21,15 @@ from bertft.assembly.calibrate import recorded
 from bertft.assembly.check_rows import read_check_rows
 from bertft.assembly.checkpoint import read_facts, unlike
 from bertft.assembly.manifest import read_manifest
+from bertft.config.regular_file import read_regular
 from bertft.config.resumed import config_of_run
 from bertft.errors import BertftError, DataError
 from bertft.models.source import local_folder
 from bertft.runs import pointers
 from bertft.runs.checkpoints import Checkpoints
-from bertft.runs.files import check, sha256
+from bertft.runs.files import check
 from bertft.runs.folder import RunFolder
-from bertft.runs.json_file import read_object
+from bertft.runs.result import read_result
 
 __all__ = ["Finding", "findings"]
 
@@ -60,7 +61,7 @@ def findings(run: RunFolder) -> Iterator[Finding]:
     yield sealed(run.config, lambda: config_of_run(run.path))
     yield seal
     if run.finished or (whole and run.seal() is not None):
-        yield sealed(run.metrics, lambda: (read_object(run.metrics), recorded(run)))
+        yield sealed(run.metrics, lambda: (read_result(run.metrics), recorded(run)))
     for log in (run.metrics_log, run.timings_log):
         if log.exists() or run.finished or Checkpoints(run.checkpoints).steps():
             yield sealed(log, lambda log=log: _lines(log, run.finished))  # type: ignore[misc]
@@ -81,14 +82,10 @@ def _read(name: str, read: Callable[[], Any]) -> Finding:
 
 def _lines(path: Path, finished: bool) -> None:
     try:
-        *lines, end = path.read_bytes().split(b"\n")
+        *lines, end = read_regular(path).split(b"\n")
         for number, line in enumerate(lines, start=1):
             if not isinstance(json.loads(line), dict):
                 raise DataError(f"line {number} is no object")
-    except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        why = "is missing" if missing else f"cannot be read ({error.strerror})"
-        raise DataError(why) from error
     except (ValueError, RecursionError):
         raise DataError(f"line {number} cannot be read as JSON") from None
     if end and finished:
@@ -96,9 +93,7 @@ def _lines(path: Path, finished: bool) -> None:
 
 
 def _check_rows(run: RunFolder, digest: str | None) -> None:
-    read_check_rows(run.check_rows)
-    if digest not in (None, sha256(run.check_rows)):
-        raise DataError("its sha256 is not the recorded one")
+    read_check_rows(run.check_rows, config_of_run(run.path).data, digest)
 
 
 def _base(run: RunFolder, manifest: dict[str, Any]) -> Finding:
@@ -126,9 +121,9 @@ def _fits(path: Path, manifest: dict[str, Any]) -> tuple[str, ...]:
 def _results(run: RunFolder) -> dict[str, Any]:
     """The steps that the pointers of a finished run must name."""
     try:
-        told = read_object(run.metrics) if run.finished else {}
+        told = read_result(run.metrics) if run.finished else {}
         return {"best": told["best"]["step"], "last": told["train"]["steps"]} if told else {}
-    except (BertftError, KeyError, TypeError):
+    except BertftError:
         return {}  # told with the file
 
 

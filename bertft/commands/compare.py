@@ -28,7 +28,7 @@ def run(config: CompareConfig, folder: Path) -> None:
     comparable(runs)
     found = compare(
         runs, config.against, config.draws,
-        lambda each: row_scores(each.folder, config.device, _tell),
+        lambda each: row_scores(each.folder, config.device, _tell, config.trust_remote_code),
     )  # fmt: skip
     show(found)
     with environment(out):

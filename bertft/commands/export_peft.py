@@ -27,7 +27,10 @@ def write(config: ExportConfig, folder: Path, name: str) -> list[str]:
     adapted.fold_temperature()
     tensors = write_adapter(folder, saved)
     adapted.tokenizer.save_pretrained(folder)
-    again = open_saved(str(folder), precision="fp32", device=config.device)
+    again = open_saved(
+        str(folder), precision="fp32", device=config.device,
+        trust=config.trust_remote_code,
+    )  # fmt: skip
     line = proof.write(folder, name, again, what="adapter", where=str(config.run), form="peft")
     matrices = sum(each.endswith("lora_A.weight") for each in tensors)
     return [f"wrote the updates of {matrices} matrices as a peft adapter into {config.out}", line]

@@ -56,7 +56,10 @@ def _merge(config: MergeConfig, folder: Path, name: str) -> list[str]:
         if module in adapted.model._modules:
             delattr(adapted.model, module)
     write_model(folder, adapted.model, adapted.tokenizer, "")
-    again = open_saved(str(folder), precision="fp32", device=config.device, data=saved.data)
+    again = open_saved(
+        str(folder), precision="fp32", device=config.device, data=saved.data,
+        trust=config.trust_remote_code,
+    )  # fmt: skip
     line = proof.write(
         folder, name, again, what="merged model", where=str(given),
         beside="prefix.safetensors" if beside else None,

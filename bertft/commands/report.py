@@ -19,13 +19,13 @@ from bertft.assembly.prepare import prepare
 from bertft.assembly.warn import warn
 from bertft.commands.run_report import report_on
 from bertft.config.commands import ReportConfig
-from bertft.config.resumed import config_of_run
+from bertft.config.resumed import runnable_config
 from bertft.errors import EnvironmentFailed, UsageError
 from bertft.reports.console import plain_console
 from bertft.runs.checkpoints import Checkpoints
 from bertft.runs.folder import RunFolder
-from bertft.runs.json_file import read_object
 from bertft.runs.lock import alone
+from bertft.runs.result import read_result
 from bertft.training.signals import EndingSignal
 
 __all__ = ["run"]
@@ -39,17 +39,19 @@ def run(config: ReportConfig, _: Path) -> None:
             "is not finished", where=str(place.path),
             hint=f"Go on with bertft train resume={place.path}",
         )  # fmt: skip
+    place.refuse_links()
     place.check_seal(place.metrics)
     with alone(place.path), EndingSignal():
-        made = _make(place, config.device)
+        made = _make(place, config)
     if made is None:
         raise EnvironmentFailed("no report was left", where=str(place.path))
     print(f"report: {made}")
 
 
-def _make(place: RunFolder, device: str) -> Path | None:
-    of_run, metrics = config_of_run(place.path), read_object(place.metrics)
-    of_run = replace(of_run, trainer=replace(of_run.trainer, device=device))
+def _make(place: RunFolder, config: ReportConfig) -> Path | None:
+    of_run = runnable_config(place.path, config.trust_remote_code)
+    metrics = read_result(place.metrics)
+    of_run = replace(of_run, trainer=replace(of_run.trainer, device=config.device))
     step = metrics["best"]["step"]
     # A run without validation rows keeps its last checkpoint alone.
     which = Checkpoints(place.checkpoints).find("last" if step is None else str(step))

@@ -20,6 +20,7 @@ from bertft.config.plan import Job, Plan
 from bertft.config.tasks import LOWER_IS_BETTER
 from bertft.errors import BertftError, Stopped, SweepFailed, UsageError
 from bertft.reports.sweep import JOB_FILE, lines_of, read_jobs, show, write
+from bertft.runs.result import read_result
 from bertft.training.signals import EndingSignal
 
 __all__ = ["sweep"]
@@ -102,10 +103,18 @@ def _begun(folder: Path) -> dict[Path, int]:
 def _all_done_before(folder: Path, jobs: Sequence[Job]) -> bool:
     """Whether nothing is left to run, for which no queue need be asked."""
     folders = [folder / job_folder(plain(job.config)) for job in jobs]
-    if not all((each / "metrics.json").is_file() for each in folders):
+    if not all(_is_done(each) for each in folders):
         return False
     for number, (each, job) in enumerate(zip(folders, jobs, strict=True)):
         say_done_before(each, f"job {number}", list(job.config.hydra.overrides.task))
+    return True
+
+
+def _is_done(folder: Path) -> bool:
+    try:
+        read_result(folder / "metrics.json")
+    except BertftError:
+        return False
     return True
 
 

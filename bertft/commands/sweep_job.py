@@ -29,7 +29,7 @@ from bertft.config.plain import plain
 from bertft.config.session import register_schema
 from bertft.errors import BertftError, Stopped
 from bertft.reports.sweep import JOB_FILE
-from bertft.runs.json_file import read_object
+from bertft.runs.result import read_result
 from bertft.training.signals import QUEUE_SIGNALS
 
 __all__ = ["Halt", "run_job", "say_done_before"]
@@ -47,9 +47,15 @@ def run_job(config: DictConfig) -> float | None:
     folder, words = Path(hydra.runtime.output_dir), list(hydra.overrides.task)
     settings = _settings(words)
     name = f"job {hydra.job.num}: {_told(settings)}"
-    if (folder / "metrics.json").is_file():
+    if os.path.lexists(folder / "metrics.json"):
+        try:
+            best = _best(folder)
+        except BertftError as error:  # not trained again over what may be all that is left of it
+            _note(folder, settings, str(error))
+            print(f"{name}: {error}", file=sys.stderr)
+            return None
         say_done_before(folder, name, words)
-        return _best(folder)
+        return best
     print(name, file=sys.stderr)
     if (folder / "manifest.json").is_file():
         OmegaConf.update(config, "resume", "auto")
@@ -92,8 +98,10 @@ def _told(settings: Mapping[str, str]) -> str:
     return " ".join(f"{key}={value}" for key, value in settings.items())
 
 
-def _best(folder: Path) -> float:
-    return float(read_object(folder / "metrics.json")["best"]["value"])
+def _best(folder: Path) -> float | None:
+    """DataError where the job's result is damaged."""
+    value = read_result(folder / "metrics.json")["best"]["value"]
+    return None if value is None else float(value)
 
 
 def _note(folder: Path, settings: Mapping[str, str], error: str | None) -> None:

@@ -16,7 +16,6 @@ from bertft.commands.train_job import TrainJob
 from bertft.config.commands import TrainConfig
 from bertft.config.resumed import config_of_run
 from bertft.config.trainer import TrainerConfig
-from bertft.errors import DataError
 from bertft.listeners.trackers import check_packages
 from bertft.reports.console import plain_console
 from bertft.reports.tables import (
@@ -24,8 +23,8 @@ from bertft.reports.tables import (
 )
 from bertft.runs.checkpoints import Checkpoints
 from bertft.runs.folder import RunFolder
-from bertft.runs.json_file import read_object
 from bertft.runs.lock import alone
+from bertft.runs.result import read_result
 from bertft.training.memory import PeakMemory
 from bertft.training.ranks import Ranks
 from bertft.training.signals import EndingSignal, StopRequest
@@ -51,6 +50,7 @@ def run(config: TrainConfig, folder: Path) -> None:
 def _train(config: TrainConfig, place: RunFolder, ranks: Ranks) -> None:
     ranks.wait()  # none of them changes the folder before all have seen it
     going_on = config.resume is not None and place.begun
+    place.refuse_links()
     if not going_on:
         place.refuse_a_run()
         distill = config.method.distill
@@ -110,13 +110,7 @@ def _longer(trainer: TrainerConfig, place: RunFolder) -> bool:
 def _say_finished(place: RunFolder, ranks: Ranks, report: bool) -> None:
     if not ranks.first:
         return
-    train = read_object(place.metrics).get("train")
-    steps = train.get("steps") if isinstance(train, dict) else None
-    if not isinstance(steps, int):
-        raise DataError(
-            "does not tell how long the run was", where=str(place.metrics),
-            hint="Was it edited or cut short?",
-        )  # fmt: skip
+    steps = read_result(place.metrics)["train"]["steps"]
     print(f"{place.path} is finished, after {steps} steps; metrics.json has its result")
     if report and not place.report.exists():  # a kill between the two, or a disk that was full
         print(f"it has no report: bertft report {shlex.quote(f'run={place.path}')} makes it")

@@ -21,16 +21,20 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
-from omegaconf import OmegaConf
 
 from bertft.config.folder import group_names
+from bertft.config.plain_yaml import read_plain_yaml
+from bertft.config.recorded import recorded_answering
+from bertft.config.regular_file import read_regular_text
 from bertft.config.schema import Leaf, Node, locate, nodes, tree
+from bertft.config.values import faults
 
 __all__ = ["OPEN", "literal", "opening", "rewrite", "split", "unquoted"]
 
 OPEN = "open"  # the hidden groups that open null nodes
 
 _FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
+_OF_THIS_MACHINE = ("cache",)  # a folder does not choose where something is written
 _OF_SAMPLE = ("name", "source", "sample")
 _QUOTED = re.compile(r"""(['"]).*\1""", re.DOTALL)
 _FUNCTION = re.compile(r"(choice|range|interval|glob|sort|shuffle|tag|str|int|float|bool)\(.*\)")
@@ -161,20 +165,35 @@ def _with_data_of_run(words: Sequence[str]) -> list[str]:
 
 
 def _data_of(folder: Path) -> dict[str, Any]:
-    """The ``data`` of a run; of an exported or merged folder what its answers depend on."""
+    """The ``data`` of a run; of an exported or merged folder what its answers depend on.
+
+    Plain values alone: nothing here may become an interpolation on its way through Hydra. What
+    cannot be read is reported when the folder is opened.
+    """
     try:
         if (folder / "config.yaml").is_file():
-            content = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-            data = content.get("data")  # type: ignore[union-attr]
+            data = read_plain_yaml(folder / "config.yaml")["data"]
         else:
-            content = json.loads((folder / "bertft.json").read_text(encoding="utf-8"))
-            data = dict(content.get("answering") or {})
+            content = json.loads(read_regular_text(folder / "bertft.json"))
+            data = recorded_answering(content.get("answering"))
             if isinstance(content.get("task"), str):
                 data["task"] = content["task"]
+        known = tree("train").children["data"]
+        assert isinstance(known, Node)
+        return {
+            key: data[key]
+            for key, entry in known.children.items()
+            if key in data and key not in _OF_THIS_MACHINE and _is_plain(data[key])
+            and isinstance(entry, Leaf) and not any(faults(entry, data[key]))
+        }  # fmt: skip
     except Exception:
         return {}
-    known = tree("train").children["data"]
-    assert isinstance(known, Node)
-    if not isinstance(data, dict):
-        return {}
-    return {key: data[key] for key in known.children if key in data}
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether ``value`` is a literal, or a list of them, and means nothing to OmegaConf."""
+    if isinstance(value, list):
+        return all(_is_plain(each) and not isinstance(each, list) for each in value)
+    if isinstance(value, str):
+        return "${" not in value and value != "???"
+    return value is None or isinstance(value, (bool, int, float))

@@ -27,6 +27,7 @@ _TASK = (
 )
 _LABELS = "Names of the classes, in the order of the outputs, in place of LABEL_0, LABEL_1, ..."
 _PRECISION = "Null: the one that a run was trained in; fp32 for every other folder."
+_TRUST = "Run code that comes with what is opened; nothing but this command line grants it."
 _BASE = "Of adapter: the base's folder or Hub id; null: the one that the adapter names."
 
 
@@ -76,6 +77,7 @@ class EvalConfig:
     checkpoint: str = setting("best", "best, last or a step number.")
     precision: str | None = setting(None, _PRECISION, choices=("auto", *PRECISIONS))
     device: str = setting("auto", "auto: CUDA if present, else CPU.")
+    trust_remote_code: bool = setting(False, _TRUST)
 
 
 @dataclass
@@ -95,6 +97,7 @@ class MergeConfig:
         choices=("refuse", "beside"),
     )
     device: str = setting("auto", "auto: CUDA if present, else CPU.")
+    trust_remote_code: bool = setting(False, _TRUST)
 
 
 @dataclass
@@ -116,6 +119,7 @@ class ExportConfig:
     )
     checkpoint: str = setting("best", "best, last or a step number.")
     device: str = setting("auto", "auto: CUDA if present, else CPU.")
+    trust_remote_code: bool = setting(False, _TRUST)
 
 
 @dataclass
@@ -155,6 +159,7 @@ class PredictConfig:
     )
     precision: str | None = setting(None, _PRECISION, choices=("auto", *PRECISIONS))
     device: str = setting("auto", "auto: CUDA if present, else CPU.")
+    trust_remote_code: bool = setting(False, _TRUST)
     threshold: float | None = setting(
         None,
         "Probability that decides. multi_label: from which a label is given; two classes: of the"
@@ -178,6 +183,7 @@ class ReportConfig:
 
     run: str = setting(MISSING, "A finished run.")
     device: str = setting("auto", "auto: CUDA if present, else CPU.")
+    trust_remote_code: bool = setting(False, _TRUST)
 
 
 @dataclass
@@ -198,6 +204,7 @@ class CompareConfig:
         None, "The page (.html), or a folder for compare.html; null: the command's own folder."
     )
     device: str = setting("auto", "Where checkpoints answer rows. auto: CUDA if present, else CPU.")
+    trust_remote_code: bool = setting(False, _TRUST)
 
 
 @dataclass

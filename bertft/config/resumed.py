@@ -4,15 +4,19 @@ A run goes on exactly as it was begun, or its end would be that of no configurat
 it trains (upwards), where, and what is shown may be told anew; any other setting that is given
 must say what the run's own says. So the command that began a run can be repeated with
 ``resume=auto``.
+
+A run folder may come from somebody else, so its configuration is read as plain data and grants
+nothing: ``trust_remote_code`` is what the present command line says, whatever the file says, and
+rows are cached where the present command line or $BERTFT_CACHE says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -20,11 +24,12 @@ from bertft.config.checks import check_whole
 from bertft.config.commands import TrainConfig
 from bertft.config.messages import Problem, usage_error
 from bertft.config.plain import plain
+from bertft.config.plain_yaml import read_plain_yaml
 from bertft.config.schema import leaves, tree
 from bertft.config.shown import SHOWN
-from bertft.errors import DataError
+from bertft.errors import DataError, UsageError
 
-__all__ = ["config_of_run", "resumed"]
+__all__ = ["config_of_run", "resumed", "runnable_config"]
 
 _UPWARDS = ("trainer.epochs", "trainer.steps")
 _FREE = (
@@ -41,6 +46,9 @@ def resumed(folder: Path, asked: DictConfig, given: Sequence[str]) -> TrainConfi
     """
     own = _own(folder)
     own.resume, problems = asked.resume, []
+    own.data.cache = asked.data.cache
+    if own.model.trust_remote_code and not asked.model.trust_remote_code:
+        raise _untrusted(folder, "model.trust_remote_code")
     for leaf in leaves(tree("train")):
         if not any(_covers(name, leaf.path) for name in given):
             continue
@@ -70,10 +78,35 @@ def resumed(folder: Path, asked: DictConfig, given: Sequence[str]) -> TrainConfi
 
 
 def config_of_run(folder: Path) -> TrainConfig:
-    """The configuration of the run in ``folder``. DataError if it cannot be read."""
+    """The configuration of the run in ``folder``, to read. DataError if it cannot be read.
+
+    ``model.trust_remote_code`` is false and ``data.cache`` null, whatever the file says.
+    """
     config = OmegaConf.to_object(_own(folder))
     assert isinstance(config, TrainConfig)
-    return config
+    return replace(
+        config, model=replace(config.model, trust_remote_code=False),
+        data=replace(config.data, cache=None),
+    )  # fmt: skip
+
+
+def runnable_config(folder: Path, trust: bool, setting: str = "trust_remote_code") -> TrainConfig:
+    """The same, to load the run's model. UsageError where that needs code that comes with it and
+    the command line does not ``trust`` it; ``setting`` is the one that would.
+    """
+    recorded = bool(_own(folder).model.trust_remote_code)
+    if recorded and not trust:
+        raise _untrusted(folder, setting)
+    config = config_of_run(folder)
+    return replace(config, model=replace(config.model, trust_remote_code=recorded and trust))
+
+
+def _untrusted(folder: Path, setting: str) -> UsageError:
+    return UsageError(
+        "the run was trained with model.trust_remote_code=true: loading it executes code that"
+        " comes with its model", where=str(folder),
+        hint=f"If you trust its author, add {setting}=true",
+    )  # fmt: skip
 
 
 _HINT = "A run goes on under its own configuration: leave it out, or start another run"
@@ -83,10 +116,10 @@ def _covers(name: str, path: str) -> bool:
     return path == name or path.startswith(f"{name}.")
 
 
-def _of_earlier_versions(content: Any) -> None:
+def _of_earlier_versions(content: dict[str, Any]) -> None:
     """Settings that came later, as they were in effect before."""
-    data = content.get("data") if isinstance(content, DictConfig) else None
-    if isinstance(data, DictConfig) and "max_skipped" not in data:
+    data = content.get("data")
+    if isinstance(data, dict) and "max_skipped" not in data:
         data["max_skipped"] = 1.0  # any share of the rows could be skipped
         if data.get("quoting") is True:  # the default then, which left .tsv files alone
             data["quoting"] = None
@@ -94,20 +127,17 @@ def _of_earlier_versions(content: Any) -> None:
 
 def _own(folder: Path) -> Any:
     file = folder / "config.yaml"
+    if not file.is_file():
+        raise usage_error([Problem("resume", f"{folder} holds no run", "Give the folder of a run")])
+    told = read_plain_yaml(file)
     try:
-        told = OmegaConf.load(file)
+        if not isinstance(told, dict):
+            raise ValueError("it holds no settings")
         _of_earlier_versions(told)
-        # It was resolved when it was written; what refers to the environment was put in since.
-        if "${" in str(OmegaConf.to_container(told, resolve=False)):
-            raise ValueError("it refers to what lies outside of it with ${")
         own = OmegaConf.merge(OmegaConf.structured(TrainConfig), told)
         assert isinstance(own, DictConfig)
         OmegaConf.to_object(own)  # what must be given is there
-    except OSError:
-        raise usage_error(
-            [Problem("resume", f"{folder} holds no run", "Give the folder of a run")]
-        ) from None
-    except (OmegaConfBaseException, yaml.YAMLError, ValueError, RecursionError) as error:
+    except (OmegaConfBaseException, ValueError, TypeError, RecursionError) as error:
         first = str(error).strip().split("\n")[0]
         raise DataError(
             f"cannot be read ({first})", where=str(file), hint="Was it edited or cut short?"

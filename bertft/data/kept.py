@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import pyarrow as pa
 
+from bertft.config.regular_file import open_regular
 from bertft.errors import EnvironmentFailed
 
 try:
@@ -168,7 +169,7 @@ def _key_of(path: Path) -> str:
 
 def _checksum(path: Path) -> str:
     value = 0
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(1 << 22):
             value = zlib.crc32(block, value)
     return f"{value:08x}"

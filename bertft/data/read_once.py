@@ -18,6 +18,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from bertft.config.data import DataConfig
+from bertft.config.regular_file import open_regular
 from bertft.data.bad_rows import BadRows
 from bertft.data.checks import batches_of, table_of
 from bertft.data.forms.form import RowForm
@@ -83,7 +84,7 @@ def _key(content: str, ending: str, form: RowForm, split: str, config: DataConfi
 
 def _content(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import bertft
+from bertft.assembly.manifest import read_manifest
 from bertft.assembly.saved import Saved
 from bertft.formats.model_card import CardFacts, MergeCheck, SplitFacts
 from bertft.formats.transformers_folder import license_of
 from bertft.models.source import local_folder
-from bertft.runs.json_file import read_object
+from bertft.runs.result import read_result
 
 __all__ = ["card_facts"]
 
@@ -34,8 +35,8 @@ def card_facts(
     """``counts`` are those before folding; a finished run has its own of the best checkpoint."""
     if saved.run is None or saved.config is None:
         return _of_folder(saved, name, check, counts, form)
-    manifest = saved.run.read_manifest()
-    metrics: Mapping[str, Any] = read_object(saved.run.metrics) if saved.run.finished else {}
+    manifest = read_manifest(saved.run)
+    metrics: Mapping[str, Any] = read_result(saved.run.metrics) if saved.run.finished else {}
     best = (metrics.get("best") or {}).get("step") == saved.facts.step
     method = {key: each for key, each in asdict(saved.config.method).items() if each is not None}
     splits = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,9 @@ from typing import Any
 
 import yaml
 
-from bertft.errors import UsageError
+from bertft.config.plain_yaml import plain_yaml
+from bertft.config.regular_file import read_regular_text
+from bertft.errors import DataError, UsageError
 from bertft.models.quiet import quiet
 from bertft.runs.atomic import clean, sync_tree, temporary
 
@@ -72,9 +75,9 @@ def license_of(folder: Path | None) -> str | None:
     if folder is None:
         return None
     try:
-        text = (folder / "README.md").read_text(encoding="utf-8")
-        _, front, _ = text.split("---", 2)
-        stated = yaml.safe_load(front).get("license")
-    except (OSError, ValueError, AttributeError, yaml.YAMLError):
+        _, front, _ = read_regular_text(folder / "README.md", 1 << 20).split("---", 2)
+        stated = plain_yaml(front).get("license")
+    except (DataError, ValueError, AttributeError, RecursionError, yaml.YAMLError):
         return None
-    return stated if isinstance(stated, str) else None
+    known = isinstance(stated, str) and re.fullmatch(r"[\w.+-]{1,64}", stated, re.ASCII)
+    return stated if known else None

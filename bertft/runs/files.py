@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from bertft.config.regular_file import open_regular
 from bertft.errors import DataError
 from bertft.runs.atomic import write_json
 from bertft.runs.faults import point
@@ -168,6 +169,6 @@ def _names(folder: Path, below: str = "") -> Iterator[str]:
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file's content."""
-    with path.open("rb") as file:
+    """Hex digest of a file's content. OSError unless it is a regular file."""
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

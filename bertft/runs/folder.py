@@ -11,12 +11,15 @@ Other commands take such a folder and need nothing else.
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from bertft.config.messages import listing, nearest
+from bertft.config.regular_file import read_regular_text
 from bertft.errors import DataError, UsageError
 from bertft.runs.atomic import clean, environment, json_text, sync_folder, write_json, write_text
 from bertft.runs.faults import point
@@ -76,6 +79,27 @@ class RunFolder:
                 where=where, hint="Give another hydra.run.dir",
             )  # fmt: skip
 
+    def refuse_links(self) -> None:
+        """UsageError where writing into the run would write elsewhere, or wait for ever.
+
+        A folder that somebody else made may hold a link or a named pipe in place of what a run
+        appends to or fills.
+        """
+        tracking = self.path / "tracking"
+        folders = [self.checkpoints, self.plots, self.base, tracking]
+        folders += [each for each in _entries(tracking) if each.is_dir()]
+        files = [self.metrics_log, self.timings_log, self.log]
+        for each in (*folders, *files):
+            if not os.path.lexists(each):
+                continue
+            mode = each.lstat().st_mode
+            if not (stat.S_ISDIR(mode) if each in folders else stat.S_ISREG(mode)):
+                kind = "link" if stat.S_ISLNK(mode) else "special file"
+                raise UsageError(
+                    f"is a {kind}: bertft writes to regular files and folders of the run alone",
+                    where=str(each), hint="Replace it with what it stands for",
+                )  # fmt: skip
+
     @property
     def begun(self) -> bool:
         return self.config.is_file() and self.manifest.is_file()
@@ -90,14 +114,7 @@ class RunFolder:
 
     def read_config_text(self) -> str:
         """DataError if it is missing or no UTF-8."""
-        try:
-            return self.config.read_bytes().decode("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "not UTF-8"
-            raise DataError(
-                f"cannot be read ({why})", where=str(self.config),
-                hint="Was it edited or cut short?",
-            ) from error  # fmt: skip
+        return read_regular_text(self.config)
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write metrics.json. What is not finite becomes null."""

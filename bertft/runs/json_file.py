@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any, NoReturn
 
+from bertft.config.regular_file import read_regular_text
 from bertft.errors import DataError
 
 __all__ = ["read_json", "read_object"]
@@ -18,17 +19,7 @@ _LARGEST = 1 << 28
 
 def read_json(path: Path) -> Any:
     """The value in ``path``."""
-    try:
-        if not path.is_file():
-            raise DataError("is missing" if not path.exists() else "is no file", where=str(path))
-        size = path.stat().st_size
-        if size > _LARGEST:
-            raise DataError(f"is too large for what it is ({size:,} bytes)", where=str(path))
-        text = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError:
-        raise _damaged(path, "not UTF-8") from None
-    except OSError as error:
-        raise _damaged(path, error.strerror or str(error)) from error
+    text = read_regular_text(path, _LARGEST)
     if not text.strip():
         raise DataError("is empty", where=str(path), hint=_HINT)
     try:

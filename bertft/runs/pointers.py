@@ -14,6 +14,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+from bertft.config.regular_file import read_regular
 from bertft.errors import DataError
 from bertft.runs.atomic import remove, sync_folder, temporary, write_json
 from bertft.runs.faults import point
@@ -98,12 +99,10 @@ def _point_by_file(folder: Path, name: str, step: int) -> None:
 def _copied(folder: Path, copy: Path) -> int | None:
     """The step whose listing the folder ``copy`` holds too."""
     try:
-        listing = (copy / FILES).read_bytes()
+        listing = read_regular(copy / FILES)
         for step in steps_in(folder):
-            if (folder / step_name(step) / FILES).read_bytes() == listing:
+            if read_regular(folder / step_name(step) / FILES) == listing:
                 return step
-    except OSError as error:
-        raise DataError(
-            f"cannot be followed ({error.strerror or error})", where=str(copy)
-        ) from error
+    except DataError as error:
+        raise DataError(f"cannot be followed ({error})", where=str(copy)) from error
     raise DataError("is no copy of a checkpoint beside it", where=str(copy))

@@ -30,8 +30,20 @@ def finish(folder, config, value):
     (checkpoint / "state.safetensors").write_bytes(b"x" * 1000)
     metrics = {
         "best": {"metric": "accuracy", "value": value, "step": 5},
-        "train": {"seconds": 2.0, "peak_memory_bytes": 3_000_000},
-        "parameters": {"method": 10 * (config.method.rank or 0)},
+        "validation": {"accuracy": value},
+        "test": None,
+        "train": {
+            "seconds": 2.0,
+            "peak_memory_bytes": 3_000_000,
+            "rows_per_second": 1.0,
+            "tokens_per_second": 9.0,
+            "steps": 5,
+            "loss": 0.5,
+        },
+        "parameters": {
+            **dict.fromkeys(("total", "trainable", "head", "kept", "exported"), 99),
+            "method": 10 * (config.method.rank or 0),
+        },
     }
     (folder / "metrics.json").write_text(json.dumps(metrics))
 

@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from bertft.config.regular_file import read_regular_text
+from bertft.errors import DataError
 from bertft.runs.atomic import write_text
 from bertft.training.events import Evaluated, Event, Finished, Started, Step
 
@@ -70,8 +72,8 @@ class Tracker(ABC):
     def remembered(self) -> str | None:
         """The name under which the tracker knows the run since an earlier process."""
         try:
-            return (self.folder / "id").read_text(encoding="utf-8").strip() or None
-        except OSError:
+            return read_regular_text(self.folder / "id", 1 << 10).strip() or None
+        except DataError:
             return None
 
     def remember(self, name: str) -> None:

@@ -16,10 +16,10 @@ from bertft.config.flat import flat
 from bertft.config.messages import shortened
 from bertft.config.resumed import config_of_run
 from bertft.config.shown import SHOWN
-from bertft.errors import DataError, UsageError
+from bertft.errors import UsageError
 from bertft.reports.lines import JobResult
 from bertft.runs.folder import RunFolder
-from bertft.runs.json_file import read_object
+from bertft.runs.result import read_result
 
 __all__ = ["ReadRun", "comparable", "read_runs"]
 
@@ -125,22 +125,12 @@ def _folders(path: Path, warn: Callable[[str], None]) -> Iterator[RunFolder]:
 
 def _metrics(folder: RunFolder) -> dict[str, Any]:
     """metrics.json, with all that a comparison reads."""
-    told = read_object(folder.metrics)
-    try:
-        value, step = told["best"]["value"], told["best"]["step"]
-        known = [told["train"]["seconds"], told["parameters"]["method"], told["parameters"]["kept"]]
-    except (KeyError, TypeError):
-        raise DataError(
-            "is no result of bertft train", where=str(folder.metrics),
-            hint="Was it edited or cut short?",
-        ) from None  # fmt: skip
-    if value is None or step is None:
+    told = read_result(folder.metrics)
+    if told["best"]["value"] is None or told["best"]["step"] is None:
         raise UsageError(
             "was never scored on validation rows", where=str(folder.path),
             hint="Train it with data.validation",
         )  # fmt: skip
-    if not all(isinstance(each, (int, float)) for each in (value, *known)):
-        raise DataError("holds what is no number", where=str(folder.metrics))
     return told
 
 

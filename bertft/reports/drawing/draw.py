@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from dataclasses import dataclass
 from functools import singledispatch
@@ -13,6 +14,7 @@ from bertft.reports.drawing.fonts import families, lacking
 from bertft.reports.drawing.heat_map import draw_grid
 from bertft.reports.drawing.svg import inline_svg
 from bertft.reports.drawing.theme import settings
+from bertft.runs.atomic import write_bytes
 from bertft.runs.exhibits import Exhibit, Grid, Lines, Points
 
 if TYPE_CHECKING:
@@ -39,7 +41,9 @@ def draw(exhibit: Exhibit, folder: Path) -> Drawn:
     with warnings.catch_warnings(), matplotlib.rc_context(settings(text)):
         warnings.filterwarnings("ignore", message=r"Glyph .* missing")  # told once for all
         figure = _figure(exhibit)
-        figure.savefig(folder / f"{exhibit.name}.png", format="png", dpi=_DPI)
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", dpi=_DPI)
+        write_bytes(folder / f"{exhibit.name}.png", picture.getvalue())  # not through a link
         svg = inline_svg(figure, exhibit.name, exhibit.title)
     return Drawn(svg, frozenset(lacking(text, families(text))))
 

@@ -1,0 +1,69 @@
+"""``metrics.json`` of a finished run: read once, here, and checked before anything relies on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bertft.errors import DataError
+from bertft.runs.json_file import read_object
+
+__all__ = ["read_result"]
+
+
+def read_result(file: Path) -> dict[str, Any]:
+    """The result that ``bertft train`` left in ``file``. DataError if any of it is damaged."""
+    told = read_object(file)
+    for path, fits in _FORM.items():
+        value: Any = told
+        for name in path.split("."):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        if not fits(value):
+            raise DataError(
+                f"invalid value for {path!r} (got {_short(value)})", where=str(file),
+                hint="Was it edited or cut short? Restore it from a copy",
+            )  # fmt: skip
+    return told
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}…"
+
+
+def _is_number(value: Any) -> bool:
+    known = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return known and abs(value) < 1e300 and math.isfinite(value)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 62
+
+
+def _or_none(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or fits(value)
+
+
+def _are_scores(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_or_none(_is_number), value.values()))
+
+
+_FORM: dict[str, Callable[[Any], bool]] = {
+    "best.metric": lambda value: isinstance(value, str),
+    "best.value": _or_none(_is_number),
+    "best.step": _or_none(_is_count),
+    "validation": _or_none(_are_scores),
+    "test": _or_none(_are_scores),
+    "train.seconds": _is_number,
+    "train.rows_per_second": _is_number,
+    "train.tokens_per_second": _is_number,
+    "train.peak_memory_bytes": _or_none(_is_count),
+    "train.steps": _is_count,
+    "train.loss": _or_none(_is_number),
+    **{
+        f"parameters.{name}": _is_count
+        for name in ("total", "trainable", "head", "method", "kept", "exported")
+    },
+}

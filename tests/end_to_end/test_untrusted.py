@@ -1,0 +1,212 @@
+"""A run, a merged folder or an adapter from somebody else grants nothing and harms nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_runs import QUICK, read, say, write_task
+
+from bertft.assembly.opened import open_saved
+from bertft.config.resumed import config_of_run, runnable_config
+from bertft.errors import UsageError
+from bertft.runs.files import seal
+
+LINE = '{"text": "the film was good"}\n'
+RUN = ("classification", "method=lora")
+
+
+@pytest.fixture
+def merged(trained, tmp_path) -> Path:
+    assert say("merge", f"run={trained(*RUN)}", f"out={tmp_path / 'merged'}").status == 0
+    return tmp_path / "merged"
+
+
+def recorded_trust(run: Path, bomb: Path) -> None:
+    """As a run that its author trained with code of his own, which leaves ``bomb``."""
+    text = (run / "config.yaml").read_text(encoding="utf-8")
+    changed = text.replace("trust_remote_code: false", "trust_remote_code: true")
+    assert changed != text
+    (run / "config.yaml").write_text(changed, encoding="utf-8")
+    manifest = read(run / "manifest.json")
+    manifest.pop("sealed")
+    base = run / "base"
+    (base / "mine.py").write_text(f"import os\nos.mkdir({str(bomb)!r})\n")
+    config = read(base / "config.json")
+    config["auto_map"] = {"AutoConfig": "mine.C", "AutoModel": "mine.M"}
+    config["model_type"] = "mine"
+    (base / "config.json").write_text(json.dumps(config))
+    (base / "files.json").unlink()
+    seal(base)
+    manifest["base"].pop("config_sha256")
+    (run / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_a_recorded_trust_grants_nothing(copied, place):
+    """Every command that opens a run says which setting would grant it, and runs nothing."""
+    run, bomb = copied(*RUN), place / "bomb"
+    other = shutil.copytree(run, place / "other", symlinks=True)
+    recorded_trust(run, bomb)
+    data = write_task(place, "classification")
+    hints = {
+        "trust_remote_code=true": [
+            ("predict", f"run={run}"), ("eval", f"run={run}", "hydra.run.dir=scores"),
+            ("merge", f"run={run}", "out=m"), ("export", f"run={run}", "out=e"),
+            ("export", f"run={run}", "out=e", "format=onnx"), ("report", f"run={run}"),
+        ],
+        "model.trust_remote_code=true": [
+            ("train", f"resume={run}"),
+            ("train", *QUICK[1:], *data, f"model.path={run}", "model.name=mine"),
+            ("train", *QUICK, *data, f"method.distill.teacher={run}"),
+        ],
+    }  # fmt: skip
+    for hint, commands in hints.items():
+        for words in commands:
+            said = say(*words, stdin=LINE)
+            assert said.status == 2 and "Traceback" not in said.err, said
+            assert f"If you trust its author, add {hint}" in said.err, said
+    assert "Traceback" not in say("compare", f"runs=[{run},{other}]").err
+    assert say("verify", f"run={run}").status == 0, "nothing of it is executed"
+    assert config_of_run(run).model.trust_remote_code is False
+    assert runnable_config(run, True).model.trust_remote_code is True
+    assert not bomb.exists()
+    granted = say("predict", f"run={run}", "trust_remote_code=true", stdin=LINE)
+    assert granted.status != 0 and bomb.exists(), "what is granted is run, and is no model here"
+    sys.modules.pop("mine", None)
+
+
+def test_what_was_not_recorded_is_not_granted(trained):
+    """The setting lets a run have what it was trained with, and no more."""
+    assert runnable_config(trained(*RUN), True).model.trust_remote_code is False
+
+
+def test_code_in_a_merged_folder_needs_the_setting(merged, place):
+    (merged / "mine.py").write_text(f"import os\nos.mkdir({str(place / 'bomb')!r})\n")
+    config = {**read(merged / "config.json"), "model_type": "mine"}
+    config["auto_map"] = {"AutoConfig": "mine.C", "AutoModelForSequenceClassification": "mine.M"}
+    (merged / "config.json").write_text(json.dumps(config))
+    said = say("predict", f"run={merged}", stdin=LINE)
+    assert said.refused and "trust_remote_code=true" in said.err, said
+    assert not (place / "bomb").exists()
+
+
+def test_the_environment_is_not_read_from_a_file(copied, merged, monkeypatch):
+    monkeypatch.setenv("SECRET", "s3cret")
+    facts = merged / "bertft.json"
+    facts.write_text(json.dumps({**read(facts), "answering": {"hub": "${oc.env:SECRET}"},
+                                 "task": "${oc.env:SECRET}"}))  # fmt: skip
+    run = copied(*RUN)
+    text = (run / "config.yaml").read_text(encoding="utf-8")
+    (run / "config.yaml").write_text(text.replace("source: files", "source: ${oc.env:SECRET}"))
+    for folder in (merged, run):
+        said = say("eval", f"run={folder}", "data.max_length=16", "hydra.run.dir=scores")
+        assert said.status == 2 and "Traceback" not in said.err, said
+        assert "s3cret" not in said.err + said.out
+
+
+def test_a_run_chooses_no_cache(copied, place):
+    run = copied(*RUN)
+    text = (run / "config.yaml").read_text(encoding="utf-8")
+    (run / "config.yaml").write_text(text.replace("cache: null", f"cache: {place / 'theirs'}"))
+    assert say("eval", f"run={run}", "hydra.run.dir=scores").status == 0
+    assert say("eval", f"run={run}", "data.max_length=20", "hydra.run.dir=again").status == 0
+    assert not (place / "theirs").exists()
+
+
+def test_pickled_weights_are_not_read(merged):
+    weights = load_file(merged / "model.safetensors")
+    torch.save(weights, merged / "pytorch_model.bin")
+    (merged / "model.safetensors").unlink()
+    said = say("predict", f"run={merged}", stdin=LINE)
+    assert said.refused and "pytorch_model.bin is not read" in said.err, said
+    data = write_task(merged.parent, "classification")
+    said = say("train", *QUICK[1:], *data, f"model.path={merged}", "model.name=mine")
+    assert said.refused and "pytorch_model.bin is not read" in said.err, said
+
+
+def test_a_head_of_other_labels_is_not_drawn_anew(merged):
+    config = read(merged / "config.json")
+    config["id2label"] = {"0": "a", "1": "b", "2": "c"}
+    config["label2id"] = {"a": 0, "b": 1, "c": 2}
+    (merged / "config.json").write_text(json.dumps(config))
+    said = say("predict", f"run={merged}", stdin=LINE)
+    assert said.refused and "classifier" in said.err and "another shape" in said.err, said
+
+
+def test_links_pipes_and_devices_in_a_model_folder(merged, place):
+    outside = place / "outside.json"
+    for name in ("tokenizer.json", "config.json", "README.md", "model.safetensors"):
+        file, kept = merged / name, place / "kept"
+        shutil.move(file, kept)
+        shutil.copy(kept, outside)
+        for make in (
+            lambda file: os.mkfifo(file), lambda file: file.symlink_to("/dev/zero"),
+            lambda file: file.symlink_to(outside),
+        ):  # fmt: skip
+            make(file)
+            with pytest.raises(UsageError) as error:
+                open_saved(str(merged))
+            assert name in str(error.value) or "holds no run" in str(error.value)
+            file.unlink()
+        shutil.move(kept, file)
+    os.rename(merged / "tokenizer.json", merged / "real.json")
+    (merged / "tokenizer.json").symlink_to("real.json")
+    assert open_saved(str(merged)).facts.task == "classification"
+
+
+def test_an_index_names_no_file_outside(merged):
+    index = {"weight_map": {"classifier.bias": "../../secret.safetensors"}}
+    (merged / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UsageError, match="no file of weights in the folder"):
+        open_saved(str(merged))
+
+
+def test_nothing_is_written_through_a_link(copied, place):
+    run, elsewhere = copied(*RUN), place / "elsewhere"
+    elsewhere.mkdir()
+    (place / "theirs.txt").write_text("mine\n")
+    for name, target in (
+        ("plots", elsewhere), ("checkpoints", None), ("log.txt", place / "theirs.txt"),
+        ("metrics.jsonl", place / "theirs.txt"), ("tracking", elsewhere),
+    ):  # fmt: skip
+        kept = place / "kept"
+        there = os.path.lexists(run / name)
+        if there:
+            shutil.move(run / name, kept)
+        (run / name).symlink_to(kept if target is None else target)
+        for words in (("report", f"run={run}"), ("train", f"resume={run}", "trainer.epochs=3")):
+            said = say(*words)
+            assert said.refused and f"{name}: is a link" in said.err, said
+        os.unlink(run / name)
+        if there:
+            shutil.move(kept, run / name)
+    os.mkfifo(run / "fifo")
+    os.replace(run / "fifo", run / "log.txt")
+    assert "log.txt: is a special file" in say("train", f"resume={run}", "trainer.epochs=3").err
+    assert list(elsewhere.iterdir()) == [] and (place / "theirs.txt").read_text() == "mine\n"
+
+
+def test_pipes_in_place_of_a_runs_files(copied):
+    """No command waits for a writer that never comes."""
+    run = copied(*RUN)
+    for name in ("metrics.jsonl", "timings.jsonl", "check_rows.jsonl", "row_scores.npz"):
+        kept = (run / name).read_bytes() if (run / name).exists() else None
+        (run / name).unlink(missing_ok=True)
+        os.mkfifo(run / name)
+        for words in (("verify", f"run={run}"), ("merge", f"run={run}", "out=m"),
+                      ("report", f"run={run}")):  # fmt: skip
+            said = say(*words)
+            assert "Traceback" not in said.err, said
+            expected = 0 if name == "row_scores.npz" else None
+            if words[0] == "verify" and expected is None:
+                assert said.status == 2 and "named pipe" in said.out, said
+            shutil.rmtree("m", ignore_errors=True)
+        (run / name).unlink()
+        if kept is not None:
+            (run / name).write_bytes(kept)
