@@ -52,6 +52,11 @@ def difference(before: np.ndarray, after: np.ndarray, what: str, where: str) -> 
     """max |Δlogit|. MergeRefused unless it is at most 1e-4 · max(1, max |logit|)."""
     found = float(np.abs(after - before).max())
     largest = float(np.abs(before).max())
+    if not np.isfinite(before).all():
+        raise MergeRefused(
+            f"the model answers with numbers that are not finite, before the {what} is made",
+            where=where, hint="Nothing was written. Its weights are too large; train it again",
+        )  # fmt: skip
     if not found <= _TOLERANCE * max(1.0, largest):  # so that NaN is refused too
         raise MergeRefused(
             f"the {what} would answer otherwise: max |Δlogit| = {found:.2e} on {len(before)}"

@@ -47,7 +47,7 @@ def _merge(config: MergeConfig, folder: Path, name: str) -> list[str]:
     if broken is not None:
         raise MergeRefused(
             f"{broken} of the merged model is not finite", where=given,
-            hint="Nothing was written. This is worth a bug report",
+            hint="Nothing was written. The trained update is too large for the weights",
         )  # fmt: skip
     settings = saved.config.method.prefix if beside and saved.config is not None else None
     tell_threshold(adapted.model.config, saved.threshold)

@@ -23,20 +23,21 @@ from bertft.assembly.warn import warn
 from bertft.config.commands import TrainConfig
 from bertft.config.yaml_text import yaml_text
 from bertft.data import report
-from bertft.errors import Stopped
+from bertft.errors import NonFiniteError, Stopped
 from bertft.listeners.guarded import guarded
 from bertft.listeners.log_file import LogFile
 from bertft.listeners.metrics_file import MetricsFile
 from bertft.listeners.progress import ProgressView
 from bertft.listeners.trackers import trackers
 from bertft.listeners.trackers.tracker import Tracker
-from bertft.reports.tables import (
-    parameter_table,
-)
+from bertft.methods import trained_tensors
+from bertft.reports.tables import parameter_table
 from bertft.runs.atomic import clean, environment, write_json, write_text
 from bertft.runs.checkpoints import Checkpoints
 from bertft.runs.folder import RunFolder
+from bertft.runs.tensors import split_state
 from bertft.training.events import Event, Interrupted, Listener
+from bertft.training.finite import first_non_finite
 from bertft.training.loop import Loop, Progress
 from bertft.training.ranks import Ranks
 from bertft.training.signals import StopRequest
@@ -177,6 +178,22 @@ class TrainJob:
                 self._heed(event)
             self.outputs = loop.best_outputs
 
+    def _check_finite(self, state: dict[str, Any]) -> None:
+        """NonFiniteError where the weights or the training state must not be written.
+
+        Gradients and losses were finite in every step that was applied: a step may still be too
+        large, and a second moment overflow.
+        """
+        moments, _ = split_state({name: state[name] for name in ("optimizer", "parts")})
+        name = first_non_finite({**trained_tensors(self.adapted.model), **moments})
+        if name is not None:
+            step = self.progress.step
+            raise NonFiniteError(
+                f"{name} is not finite after step {step}", where=f"step {step}",
+                hint="No checkpoint of this step was written. Lower trainer.learning_rate or"
+                " trainer.weight_decay, or raise trainer.warmup",
+            )  # fmt: skip
+
     def _heed(self, event: Event) -> None:
         if isinstance(event, Interrupted):
             raise Stopped(
@@ -193,6 +210,7 @@ class TrainJob:
             if metrics is not None:
                 others = {"metrics": metrics.state_dict(), "position": list(metrics.position())}
             state = take(prepared.stepper, progress, others, self.ranks)
+            self._check_finite(state)
             if not self.ranks.first:
                 return self.checkpoints.path(progress.step)
             return self.checkpoints.save(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bertft.config.parts import part_settings
-from bertft.config.setting import MISSING, setting
+from bertft.config.setting import LARGEST_RATE, MISSING, setting
 
 __all__ = ["MethodConfig"]
 
@@ -28,7 +28,10 @@ class _Method:
         at_least=1,
     )
     head_learning_rate: float = setting(
-        2e-3, "Peak learning rate of the task head and other new modules.", above=0
+        2e-3,
+        "Peak learning rate of the task head and other new modules.",
+        above=0,
+        at_most=LARGEST_RATE,
     )
     epochs: float = setting(3.0, "Epochs this method wants where trainer.epochs is null.", above=0)
     warmup: float = setting(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bertft.config.choices import LAYOUTS, PRECISIONS
-from bertft.config.setting import setting
+from bertft.config.setting import LARGEST_RATE, setting
 
 __all__ = ["TrainerConfig"]
 
@@ -26,7 +26,10 @@ class TrainerConfig:
         at_least=1,
     )
     learning_rate: float | None = setting(
-        None, "Peak learning rate of every part; null: each part's own.", above=0
+        None,
+        "Peak learning rate of every part; null: each part's own.",
+        above=0,
+        at_most=LARGEST_RATE,
     )
     schedule: str = setting(
         "linear", "Decay after warm-up.", choices=("linear", "cosine", "constant")
@@ -35,7 +38,7 @@ class TrainerConfig:
         None, "Share of the steps that warm up; null: the method's own.", at_least=0, below=1
     )
     weight_decay: float = setting(
-        0.01, "AdamW's decay; never on norms, biases and prefixes.", at_least=0
+        0.01, "AdamW's decay; never on norms, biases and prefixes.", at_least=0, at_most=1000
     )
     beta1: float = setting(0.9, "AdamW's β1.", at_least=0, below=1)
     beta2: float = setting(0.999, "AdamW's β2.", at_least=0, below=1)

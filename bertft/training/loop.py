@@ -67,6 +67,11 @@ class Progress:
     loss_sum: float = 0.0
     seconds: float = 0.0
 
+    @property
+    def applied(self) -> int:
+        """Steps that changed the weights."""
+        return self.step - self.skipped - self.rescaled
+
     def state_dict(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -111,6 +116,7 @@ class Loop:
         self.save, self.stop, self.ranks = save, stop, ranks
         self.progress = progress or Progress()
         self._saved_at: int | None = self.progress.step if progress else None
+        self._not_finite = 0  # evaluations with answers that are not finite
 
     def run(self) -> Iterator[Event]:
         """Yield the events of the rest of the run. NonFiniteError after too many bad steps."""
@@ -123,6 +129,8 @@ class Loop:
         with closing(prefetch(self._windows(progress.step))) as ahead:
             for window in ahead:
                 yield from self.take(window)
+                if progress.step >= self.total:
+                    self._check_applied()
                 due = self._evaluation_due(progress.step)
                 improved = False
                 if due:
@@ -248,15 +256,18 @@ class Loop:
         kept: list[np.ndarray] = []
         metrics = evaluate(
             stepper.runner, task, self.validation, stepper.precision, self.ranks,
-            kept.append if self.keep_outputs else None,
+            kept.append,
         )  # fmt: skip
         counts = all(part.ready(progress.step, self.total) for part in stepper.parts)
         value = metrics[task.metric]
-        best = counts and math.isfinite(value) and task.better(value, progress.best)
+        # Accuracy and the like have a value even where every answer is NaN.
+        finite = math.isfinite(value) and not bool(np.isnan(kept[0]).any())
+        self._not_finite += counts and not finite
+        best = counts and finite and task.better(value, progress.best)
         if best:
             progress.best, progress.best_step, progress.best_metrics = value, progress.step, metrics
             progress.stale = 0
-            self.best_outputs = kept[0] if kept else None
+            self.best_outputs = kept[0] if self.keep_outputs else None
         elif counts:
             progress.stale += 1
         return Evaluated(
@@ -274,8 +285,24 @@ class Loop:
         self._saved_at = self.progress.step
         return Checkpointed(self.progress.step, self.save(self.progress, best))
 
+    def _check_applied(self) -> None:
+        """NonFiniteError where the run ends with the weights that it started with."""
+        progress = self.progress
+        if progress.step and not progress.applied:
+            raise NonFiniteError(
+                f"none of the {progress.step} steps was applied: loss or gradient was not finite",
+                where=f"step {progress.step}",
+                hint="Lower trainer.learning_rate or method.low_rank.alpha, or check the rows",
+            )
+
     def _finished(self) -> Finished:
         step = self.progress.step
+        self._check_applied()
+        if self._not_finite and self.progress.best_step is None:
+            raise NonFiniteError(
+                f"no evaluation gave a finite {self.stepper.task.metric}: there is no best model",
+                where=f"step {step}", hint="Lower trainer.learning_rate or raise trainer.warmup",
+            )  # fmt: skip
         return Finished(step, "done" if step >= self.total else "patience")
 
     def _out_of_patience(self) -> bool:

@@ -11,9 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
 from small_runs import QUICK, answers, read, read_lines, say, write_classes, write_csv, write_task
 
 import bertft
@@ -199,20 +199,40 @@ def test_the_budget_of_a_single_step_is_final(place):
     assert told["parameters"]["kept"] == 8 * 4 * (64 + 64 + 1)
 
 
-def test_a_learning_rate_out_of_this_world(place):
-    words = ["train", *QUICK, *write_task(place, "classification"), "method=full"]
-    more = ("trainer.learning_rate=1e30", "trainer.evaluate_every=1", "hydra.run.dir=run")
-    said = say(*words, *more)
-    assert said.status == 3 and said.err.count("error: ") == 1 and "Traceback" not in said.err
-    assert "trainer.learning_rate" in said.err
+def test_weights_that_are_not_finite_are_never_written(place, monkeypatch):
+    """The loss of the only step is finite, and so is its gradient; the step is too large."""
+    monkeypatch.setattr("bertft.training.loop.factor", lambda *_: 1e39 / 1e-4)
+    words = ["train", *QUICK[:-1], *write_task(place, "classification"), "method=full"]
+    said = say(*words, "trainer.steps=1", "trainer.precision=fp32", "hydra.run.dir=run")
+    assert said.status == 3 and said.err.count("error: ") == 1 and "Traceback" not in said.err, said
+    assert "is not finite after step 1" in said.err and "trainer.learning_rate" in said.err
     assert not (place / "run" / "metrics.json").exists()
-    checkpoints = sorted((place / "run" / "checkpoints").glob("step-*"))
-    assert checkpoints
-    for folder in checkpoints:
-        for tensor in load_file(folder / "adapter.safetensors").values():
-            assert tensor.isfinite().all(), folder
-    said = say("train", "resume=run")  # it goes on as it was: the same end, not another number
-    assert said.status == 3
+    assert list((place / "run" / "checkpoints").iterdir()) == []
+
+
+def test_a_run_in_which_no_step_was_applied_fails(place, monkeypatch):
+    nan = lambda self, logits, batch: logits.sum() * float("nan")  # noqa: E731
+    monkeypatch.setattr("bertft.tasks.classification.Task.loss", nan)
+    words = ["train", *QUICK[:-1], *write_task(place, "classification"), "trainer.steps=2"]
+    said = say(*words, "trainer.precision=fp32", "hydra.run.dir=run")
+    assert said.status == 3 and said.err.count("error: ") == 1 and "Traceback" not in said.err, said
+    assert "none of the 2 steps was applied" in said.err
+    assert not (place / "run" / "metrics.json").exists()
+    assert list((place / "run" / "checkpoints").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["trainer.learning_rate=1e39"], "trainer.learning_rate: 1e+39 is out of range"),
+        (["trainer.weight_decay=1e308"], "trainer.weight_decay: 1e+308 is out of range"),
+        (["method.head_learning_rate=1e9"], "method.head_learning_rate: 1000000000.0 is out of"),
+        (["trainer.learning_rate=2", "trainer.weight_decay=3"], "set it to 0.5 or less"),
+    ],
+)
+def test_rates_that_cannot_train_are_refused(place, words, expected):
+    said = say("train", "model=tiny", *words)
+    assert said.refused and expected in said.err, said
 
 
 def test_threads_of_one_run_are_not_those_of_the_next(place, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 
+import numpy as np
 import pytest
 import torch
 
@@ -166,6 +167,25 @@ def test_a_metric_that_is_not_finite_is_never_the_best(small, drive):
     ).run()  # fmt: skip
     assert [event.best for event in made.of(Evaluated)] == [False, True, False, False]
     assert made.loop.progress.stale == 2
+
+
+def test_a_run_without_a_finite_evaluation_has_no_end(small, drive):
+    made = drive(small([float("nan"), float("inf")]), total=2, evaluate_every=1)
+    with pytest.raises(NonFiniteError, match="no evaluation gave a finite"):
+        made.run()
+
+
+def test_answers_that_are_nan_are_never_the_best(small, drive, monkeypatch):
+    """Their accuracy is a number all the same."""
+
+    def evaluated(*inputs):
+        inputs[-1](np.asarray([[0.5, float("nan")]]))
+        return {"accuracy": 0.9}
+
+    monkeypatch.setattr("bertft.training.loop.evaluate", evaluated)
+    made = drive(small([0.9]), total=1, evaluate_every=1)
+    with pytest.raises(NonFiniteError, match="no evaluation gave a finite"):
+        made.run()
 
 
 def test_a_metric_that_is_better_when_lower(stepper, drive):

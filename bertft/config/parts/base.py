@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bertft.config.setting import setting
+from bertft.config.setting import LARGEST_RATE, setting
 
 __all__ = ["Settings"]
 
@@ -21,4 +21,6 @@ class Settings:
     last_k: int | None = setting(
         None, "How many of the top layers train; only with train=last_k.", at_least=1
     )
-    learning_rate: float = setting(5e-5, "Peak learning rate of the base's weights.", above=0)
+    learning_rate: float = setting(
+        5e-5, "Peak learning rate of the base's weights.", above=0, at_most=LARGEST_RATE
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from bertft.config.setting import setting
+from bertft.config.setting import LARGEST_RATE, setting
 
 __all__ = ["Settings"]
 
@@ -51,7 +51,10 @@ class Settings:
         None, "Teacher's layer, from 0, of the relations; null: its last.", at_least=0
     )
     learning_rate: float = setting(
-        1e-3, "Peak learning rate of the projections between unlike widths.", above=0
+        1e-3,
+        "Peak learning rate of the projections between unlike widths.",
+        above=0,
+        at_most=LARGEST_RATE,
     )
     cache: str = setting(
         "disk",

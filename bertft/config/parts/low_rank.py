@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bertft.config.choices import STARTS
-from bertft.config.setting import setting
+from bertft.config.setting import LARGEST_RATE, setting
 
 __all__ = ["Settings"]
 
@@ -27,7 +27,9 @@ class Settings:
     )
     alpha: float = setting(16.0, "Numerator of the scale s = alpha / rank.", above=0)
     dropout: float = setting(0.05, "Dropout on the input of ΔW.", at_least=0, below=1)
-    learning_rate: float = setting(2e-3, "Peak learning rate of A and B.", above=0)
+    learning_rate: float = setting(
+        2e-3, "Peak learning rate of A and B.", above=0, at_most=LARGEST_RATE
+    )
     b_rate_ratio: float = setting(
         1.0, "Learning rate of B over that of A (LoRA+ uses 4 to 16).", above=0
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bertft.config.setting import setting
+from bertft.config.setting import LARGEST_RATE, setting
 
 __all__ = ["Settings"]
 
@@ -21,7 +21,9 @@ class Settings:
     length: int = setting(
         16, "Vectors a layer (key_value) or before the input (prompt).", at_least=1
     )
-    learning_rate: float = setting(3e-2, "Peak learning rate of the prefix.", above=0)
+    learning_rate: float = setting(
+        3e-2, "Peak learning rate of the prefix.", above=0, at_most=LARGEST_RATE
+    )
     start_scale: float = setting(
         1.0,
         "key_value: standard deviation of the vectors at the start; a small one disturbs the base "

@@ -25,6 +25,15 @@ def _steps(get: Get) -> Iterator[Problem]:
         )  # fmt: skip
 
 
+def _decay(get: Get) -> Iterator[Problem]:
+    rate, decay = get("trainer.learning_rate"), get("trainer.weight_decay")
+    if rate is not None and rate * decay > 1:  # w becomes w · (1 − rate · decay) in a step
+        yield Problem(
+            "trainer.weight_decay", f"{decay:g} reverses every weight at learning rate {rate:g}",
+            f"Their product must be at most 1: set it to {1 / rate:g} or less",
+        )  # fmt: skip
+
+
 def _trainer_device(get: Get) -> Iterator[Problem]:
     yield from unknown_device("trainer.device", get("trainer.device"))
     yield from half_on_cpu("trainer.precision", get("trainer.precision"), get("trainer.device"))
@@ -43,4 +52,4 @@ def _trackers(get: Get) -> Iterator[Problem]:
         yield Problem(path, "a tracker stands twice", "Name each once")
 
 
-RULES = (_steps, _trainer_device, _trackers)
+RULES = (_steps, _decay, _trainer_device, _trackers)

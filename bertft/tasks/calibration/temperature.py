@@ -18,6 +18,7 @@ from torch import Tensor
 __all__ = ["BINS", "calibration_error", "fit_temperature"]
 
 BINS = 15
+_FP32 = torch.finfo(torch.float32)
 
 
 def fit_temperature(logits: Tensor, loss: Callable[[Tensor], Tensor]) -> float | None:
@@ -42,7 +43,10 @@ def fit_temperature(logits: Tensor, loss: Callable[[Tensor], Tensor]) -> float |
         return value
 
     search.step(closure)
-    return float(log_t.detach().exp())
+    fitted = float(log_t.detach().exp())
+    # The logits are divided by it in fp32.
+    normal = _FP32.tiny <= fitted <= _FP32.max
+    return fitted if normal and bool((logits / fitted).float().isfinite().all()) else None
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> float:
