@@ -132,8 +132,8 @@ def settle(found: Sequence[BadRows], policy: str, most: float | None = None) -> 
     """
     found = [bad for bad in found if len(bad)]
     if policy == "skip":
-        for bad in found if most is not None else ():
-            if len(bad) < bad.read:  # where nothing is left, that is the error
+        for bad in found:
+            if most is not None and len(bad) < bad.read:  # where nothing is left, that is the error
                 check_share(bad, len(bad), bad.read, most)
         return
     if not found:

@@ -49,13 +49,13 @@ def read_separated(
     ``header`` None: there is one if a column is asked for by name. ``skip_first``: the first line
     that is not blank is no row. ``report_quotes``: without quoting, fields that look quoted are
     noted in ``bad``. Rows of another width than the first line's, and text after a closing quote,
-    go to ``bad``.
-    DataError for a column that does not exist, an empty file, a quote that is never closed.
+    go to ``bad``. DataError for a column that does not exist, an empty file, a quote that is
+    never closed.
     """
     lines = _Lines(text_lines(file, bad.source, encoding))
     if skip_first:
-        for line in lines:
-            if line.strip():
+        for text in lines:
+            if text.strip():
                 bad.other_lines["sep= line"] += 1
                 break
             bad.count_blank()
