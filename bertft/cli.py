@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import bertft
 from bertft.config.commands import COMMANDS
 from bertft.config.messages import suggestion
+from bertft.config.printed import say
 from bertft.config.processes import place
 from bertft.config.streams import prepare_streams
 from bertft.config.system_errors import explained
@@ -308,5 +309,5 @@ def _fail(error: BertftError) -> int:
     here = place()
     # Bad input and a signal are the same for every process of a machine: one of them tells it.
     if here.local == 0 or not isinstance(error, (UsageError, Stopped)):
-        print(f"{f'rank {here.rank}: ' if here.rank else ''}error: {error}", file=sys.stderr)
+        say(f"{f'rank {here.rank}: ' if here.rank else ''}error: {error}", stderr=True)
     return error.status

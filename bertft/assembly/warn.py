@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
+from bertft.config.printed import say
 from bertft.errors import bounded
 
 __all__ = ["warn"]
 
 
 def warn(message: str) -> None:
-    print(f"warning: {bounded(message)}", file=sys.stderr)
+    say(f"warning: {bounded(message)}", stderr=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from bertft.assembly.row_scores import row_scores
 from bertft.assembly.warn import warn
 from bertft.config.commands import CompareConfig
+from bertft.config.printed import say
 from bertft.errors import UsageError
 from bertft.reports.compare.comparison import compare
 from bertft.reports.compare.page import page
@@ -34,11 +34,11 @@ def run(config: CompareConfig, folder: Path) -> None:
     with environment(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         write_text(out, page(found))
-    print(out)
+    say(out)
 
 
 def _tell(text: str) -> None:
-    print(text, file=sys.stderr)
+    say(text, stderr=True)
 
 
 def _place(out: str | None, folder: Path) -> Path:

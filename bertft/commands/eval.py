@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bertft.config.commands import EvalConfig
+from bertft.config.printed import say
 from bertft.data.accounting import accounting_line
 from bertft.reports.console import plain_console
 from bertft.reports.tables import group_table, score_table
@@ -36,5 +37,5 @@ def run(config: EvalConfig, folder: Path) -> None:
     details = group_table(metrics, config.split)
     if details is not None:
         plain_console().print(details)
-    print(accounting_line(f"{config.split} ({counts['source']})", counts))
-    print(place.metrics)
+    say(accounting_line(f"{config.split} ({counts['source']})", counts))
+    say(place.metrics)

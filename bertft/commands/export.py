@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bertft.assembly.disk import writing
 from bertft.config.commands import ExportConfig
+from bertft.config.printed import say
 from bertft.formats.transformers_folder import new_folder
 
 __all__ = ["run"]
@@ -22,4 +23,4 @@ def run(config: ExportConfig, _: Path) -> None:
     with new_folder(out) as folder, writing(out):
         said: list[str] = form.write(config, folder, out.name)
     for line in said:
-        print(line)
+        say(line)

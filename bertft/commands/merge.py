@@ -10,6 +10,7 @@ from bertft.assembly.opened import open_asked, open_saved
 from bertft.assembly.saved import not_finite
 from bertft.assembly.warn import warn
 from bertft.config.commands import MergeConfig
+from bertft.config.printed import say
 from bertft.errors import MergeRefused, UsageError
 from bertft.formats.proof import Proof
 from bertft.formats.transformers_folder import new_folder, write_model
@@ -23,7 +24,7 @@ def run(config: MergeConfig, _: Path) -> None:
     with new_folder(out) as folder, writing(out):
         said = _merge(config, folder, out.name)
     for line in said:
-        print(line)
+        say(line)
 
 
 def _merge(config: MergeConfig, folder: Path, name: str) -> list[str]:

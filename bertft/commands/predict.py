@@ -24,6 +24,7 @@ from bertft.assembly.opened import open_asked
 from bertft.assembly.saved import Saved
 from bertft.assembly.warn import warn
 from bertft.config.commands import PredictConfig
+from bertft.config.printed import say
 from bertft.config.streams import is_unicode, reader_is_gone
 from bertft.data.accounting import accounting_line
 from bertft.data.bad_rows import by_reason
@@ -37,6 +38,7 @@ from bertft.training.evaluate import predict_logits
 
 __all__ = ["run"]
 
+_OBEYED = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # by a terminal
 _OF_DATA = re.compile(r"data\.(?=(text|separator|quoting|encoding|on_bad_row|header)\b)")
 
 
@@ -73,7 +75,9 @@ def run(config: PredictConfig, _: Path) -> None:
     count = 0
     with _output(config.output) as file:
         for answer in answers:
-            file.write(json.dumps(answer, ensure_ascii=not is_unicode(file)) + "\n")
+            line = json.dumps(answer, ensure_ascii=not is_unicode(file))
+            # JSON itself escapes only the first 32; the value that is read back is the same.
+            file.write(_OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", line) + "\n")
             count += 1
             if reader_is_gone(file):
                 return
@@ -84,7 +88,7 @@ def run(config: PredictConfig, _: Path) -> None:
         warn(f"{rows.source}: {reasons}: such rows have an error in place of an answer")
     told = accounting_line(rows.source, rows.accounting())
     out = "" if config.output == "-" else f"{config.output}: "
-    print(f"{out}{count:,} answers; {told}", file=sys.stderr)
+    say(f"{out}{count:,} answers; {told}", stderr=True)
 
 
 def _table(rows: Rows, saved: Saved, skip: bool) -> FeatureTable | None:

@@ -19,6 +19,7 @@ from bertft.assembly.prepare import prepare
 from bertft.assembly.warn import warn
 from bertft.commands.run_report import report_on
 from bertft.config.commands import ReportConfig
+from bertft.config.printed import say
 from bertft.config.resumed import runnable_config
 from bertft.errors import EnvironmentFailed, UsageError
 from bertft.reports.console import plain_console
@@ -45,7 +46,7 @@ def run(config: ReportConfig, _: Path) -> None:
         made = _make(place, config)
     if made is None:
         raise EnvironmentFailed("no report was left", where=str(place.path))
-    print(f"report: {made}")
+    say(f"report: {made}")
 
 
 def _make(place: RunFolder, config: ReportConfig) -> Path | None:

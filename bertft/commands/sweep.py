@@ -6,7 +6,6 @@ may run in this process, in others (``hydra/launcher=joblib``) or on other machi
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from bertft.config.job_folder import job_folder
 from bertft.config.messages import Problem, usage_error
 from bertft.config.plain import plain
 from bertft.config.plan import Job, Plan
+from bertft.config.printed import say
 from bertft.config.tasks import LOWER_IS_BETTER
 from bertft.errors import BertftError, Stopped, SweepFailed, UsageError
 from bertft.reports.sweep import JOB_FILE, lines_of, read_jobs, show, write
@@ -70,7 +70,7 @@ def sweep(planned: Plan, launch: Callable[[Any], None]) -> int:
             hint=f"Mend what failed and repeat the command with hydra.sweep.dir={folder}:"
             " finished jobs are kept",
         )  # fmt: skip
-    print(f"{folder / 'summary.md'}", file=sys.stderr)
+    say(folder / "summary.md", stderr=True)
     return 0
 
 

@@ -13,7 +13,6 @@ import importlib
 import json
 import os
 import signal
-import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from bertft.config.command_line import OPEN, split, unquoted
 from bertft.config.compose import settings_of
 from bertft.config.messages import usage_error
 from bertft.config.plain import plain
+from bertft.config.printed import say
 from bertft.config.session import register_schema
 from bertft.errors import BertftError, Stopped
 from bertft.reports.sweep import JOB_FILE
@@ -52,11 +52,11 @@ def run_job(config: DictConfig) -> float | None:
             best = _best(folder)
         except BertftError as error:  # not trained again over what may be all that is left of it
             _note(folder, settings, str(error))
-            print(f"{name}: {error}", file=sys.stderr)
+            say(f"{name}: {error}", stderr=True)
             return None
         say_done_before(folder, name, words)
         return best
-    print(name, file=sys.stderr)
+    say(name, stderr=True)
     if (folder / "manifest.json").is_file():
         OmegaConf.update(config, "resume", "auto")
     _note(folder, settings, None)
@@ -73,7 +73,7 @@ def run_job(config: DictConfig) -> float | None:
         raise Halt(stopped) from None
     except BertftError as error:
         _note(folder, settings, str(error))
-        print(f"{name}: {error}", file=sys.stderr)
+        say(f"{name}: {error}", stderr=True)
     except Exception as error:
         _note(folder, settings, f"{type(error).__name__}: {error}")
         traceback.print_exc()
@@ -83,7 +83,7 @@ def run_job(config: DictConfig) -> float | None:
 def say_done_before(folder: Path, name: str, words: Sequence[str]) -> None:
     """The table then calls the job by the ``words`` of this sweep."""
     _note(folder, _settings(words), None)
-    print(f"{name}: done before", file=sys.stderr)
+    say(f"{name}: done before", stderr=True)
 
 
 def _settings(words: Sequence[str]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from bertft.assembly.warn import warn
 from bertft.commands.train_end import finish
 from bertft.commands.train_job import TrainJob
 from bertft.config.commands import TrainConfig
+from bertft.config.printed import say
 from bertft.config.resumed import config_of_run
 from bertft.config.trainer import TrainerConfig
 from bertft.listeners.trackers import check_packages
@@ -98,7 +99,7 @@ def _check(config: TrainConfig, ranks: Ranks) -> None:
         ranks.leave()
     if ranks.first:
         for line in trial_lines(trial, prepared.total, peak or None):
-            print(line)
+            say(line)
 
 
 def _longer(trainer: TrainerConfig, place: RunFolder) -> bool:
@@ -111,6 +112,6 @@ def _say_finished(place: RunFolder, ranks: Ranks, report: bool) -> None:
     if not ranks.first:
         return
     steps = read_result(place.metrics)["train"]["steps"]
-    print(f"{place.path} is finished, after {steps} steps; metrics.json has its result")
+    say(f"{place.path} is finished, after {steps} steps; metrics.json has its result")
     if report and not place.report.exists():  # a kill between the two, or a disk that was full
-        print(f"it has no report: bertft report {shlex.quote(f'run={place.path}')} makes it")
+        say(f"it has no report: bertft report {shlex.quote(f'run={place.path}')} makes it")

@@ -15,6 +15,7 @@ from bertft.assembly.checkpoint import read_weights
 from bertft.assembly.warn import warn
 from bertft.commands.run_report import report_on
 from bertft.commands.train_job import TrainJob
+from bertft.config.printed import say
 from bertft.listeners.log_file import LogFile
 from bertft.reports.tables import group_table, result_lines, result_table
 from bertft.runs.atomic import environment
@@ -88,7 +89,7 @@ def finish(job: TrainJob, memory: PeakMemory) -> None:
     merged = next(name for name in _names("merged") if not Path(name).exists())
     told = result_lines(metrics, job.place.path, prefix=beside, report=report, merged=merged)
     for line in told:
-        print(line)
+        say(line)
 
 
 def _names(name: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from bertft.assembly.verify import findings
 from bertft.config.commands import VerifyConfig
 from bertft.config.messages import listing
+from bertft.config.printed import say
 from bertft.errors import DataError
 from bertft.runs.folder import RunFolder
 
@@ -18,11 +19,11 @@ def run(config: VerifyConfig, _: Path) -> None:
     place = RunFolder.open(Path(config.run).expanduser())
     damaged = []
     for finding in findings(place):
-        print(
+        say(
             f"{'DAMAGED' if finding.problems else 'ok':<9}{finding.name:<24}{finding.note}".rstrip()
         )
         for problem in finding.problems:
-            print(f"{'':<9}  {problem}")
+            say(f"{'':<9}  {problem}")
         if finding.problems:
             damaged.append(finding.name)
     if damaged:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from bertft.config.printed import printed
+
 __all__ = ["code", "plain", "table"]
 
 
@@ -15,13 +17,14 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def plain(text: str) -> str:
-    """One line of Markdown without a tag."""
-    return " ".join(text.split()).replace("<", "&lt;")
+    """One line of Markdown that shows ``text``: no tag, link or picture in it."""
+    line = " ".join(printed(text).split()).replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([\\`*\[\]])", r"\\\1", line)
 
 
 def code(text: str) -> str:
     """``text`` as code, within as many backticks as it needs."""
-    line = " ".join(text.split())
+    line = " ".join(printed(text).split())
     longest = max((len(run) for run in re.findall("`+", line)), default=0)
     if longest == 0:
         return f"`{line}`"

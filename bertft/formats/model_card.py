@@ -123,7 +123,7 @@ def model_card(facts: CardFacts) -> str:
         _results(facts),
         *([_data(facts)] if facts.splits else []),
         _method(facts),
-        "## Versions\n\n" + ", ".join(f"{name} {v}" for name, v in facts.versions.items()),
+        "## Versions\n\n" + plain(", ".join(f"{name} {v}" for name, v in facts.versions.items())),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -149,9 +149,10 @@ def _introduction(facts: CardFacts) -> str:
     what = facts.task.replace("_", " ")
     if facts.origin is None:
         method = facts.method.replace("_", " ")
-        lines = [f"{_told(facts.base_model)}, fine-tuned for {what} by {method} with bertft."]
+        base = plain(_told(facts.base_model))
+        lines = [f"{base}, fine-tuned for {what} by {plain(method)} with bertft."]
     else:
-        on = f", a LoRA adapter of {_told(facts.base_model)}" if facts.method else ""
+        on = f", a LoRA adapter of {plain(_told(facts.base_model))}" if facts.method else ""
         lines = [
             f"Made with bertft from {code(facts.origin)}{on}, for {what}. What it was trained on,"
             " and how well it answers, is not known here."
@@ -215,7 +216,7 @@ def _results(facts: CardFacts) -> str:
     shown = {name: values for name, values in columns.items() if values}
     names = dict.fromkeys(name for values in shown.values() for name in by_group(values)[0])
     rows = [
-        [name, *(score(values.get(name)) for values in shown.values())]
+        [plain(name), *(score(values.get(name)) for values in shown.values())]
         for name in _ordered(names, facts)
     ]
     parts = ["## Results"]
@@ -237,7 +238,7 @@ def _results(facts: CardFacts) -> str:
             f"by at most {check.max_difference:.1e} (max |Δlogit|)."
         )
         rows = [
-            [name, score(check.before[name]), score(check.after[name])]
+            [plain(name), score(check.before[name]), score(check.after[name])]
             for name in _ordered(by_group(check.before)[0], facts)
         ]
         if rows:
@@ -271,7 +272,7 @@ def _groups(split: str, metrics: Mapping[str, float]) -> list[str]:
         ]
         for group, values in groups.items()
     ]
-    return [table([split, *names], rows)] if rows else []
+    return [table([split, *map(plain, names)], rows)] if rows else []
 
 
 def _data(facts: CardFacts) -> str:
@@ -289,7 +290,7 @@ def _method(facts: CardFacts) -> str:
         for name, words in _COUNTS.items()
         if name in facts.counts
     ]
-    parts = ["## Method", f"`{facts.method}`"] if facts.method else ["## Size"]
+    parts = ["## Method", code(facts.method)] if facts.method else ["## Size"]
     if settings:
         parts.append(table(["setting", "value"], settings))
     return "\n\n".join([*parts, table(["parameters", ""], counts)])

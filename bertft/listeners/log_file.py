@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+from bertft.config.printed import printed
 from bertft.listeners.meter import Meter
 from bertft.listeners.words import sentence
 from bertft.training.events import Event, Step
@@ -44,7 +45,7 @@ class LogFile:
     def line(self, text: str) -> None:
         """Write ``text`` under one stamp; its further lines are indented."""
         stamp = datetime.now().astimezone().strftime(_STAMP)
-        first, *more = text.splitlines() or [""]
+        first, *more = printed(text).splitlines() or [""]
         blank = " " * len(stamp)
         body = "".join(f"{blank}  {each}\n" for each in more)
         self._file.write(f"{stamp}  {first}\n{body}")

@@ -6,9 +6,14 @@ class, a column or a folder may be called like that.
 
 from __future__ import annotations
 
-from typing import IO
+from collections.abc import Iterable
+from typing import IO, Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
+
+from bertft.config.printed import printed
 
 __all__ = ["plain_console"]
 
@@ -20,5 +25,20 @@ def plain_console(
     width: int | None = None,
     quiet: bool = False,
 ) -> Console:
-    """Rich's console without its markup."""
-    return Console(file=file, stderr=stderr, width=width, quiet=quiet, markup=False, emoji=False)
+    """Rich's console without its markup, and without what a terminal would obey."""
+    return _Console(file=file, stderr=stderr, width=width, quiet=quiet, markup=False, emoji=False)
+
+
+class _Console(Console):
+    """Every text is ``printed``, before it is measured and again where one was made elsewhere."""
+
+    def render_str(self, text: str, **settings: Any) -> Text:
+        return super().render_str(printed(text), **settings)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control is None:
+                segment = segment._replace(text=printed(segment.text))
+            yield segment

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from bertft.errors import DataError
+from bertft.formats.markdown import plain
+from bertft.formats.markdown import table as markdown_table
 from bertft.reports.lines import FIGURES, JobResult, Line, figures, lines_of
 from bertft.runs.json_file import read_object
 from bertft.runs.result import read_result
@@ -63,16 +65,15 @@ def write(folder: Path, lines: Sequence[Line]) -> None:
     names = list(lines[0].settings) if lines else []
     columns = [name for name in Line.__dataclass_fields__ if name not in ("settings", "jobs")]
     table = csv.writer(text)
-    table.writerow([*names, *columns])
+    table.writerow([*map(_text_cell, names), *columns])
     for line in lines:
-        table.writerow([*line.settings.values(), *(_plain(getattr(line, c)) for c in columns)])
+        cells = [*line.settings.values(), *(_plain(getattr(line, c)) for c in columns)]
+        table.writerow([_text_cell(cell) if isinstance(cell, str) else cell for cell in cells])
     (folder / "summary.csv").write_text(text.getvalue(), encoding="utf-8", newline="")
     head, rows = _cells(lines)
-    shown = [head, ["---"] * len(head), *rows]
-    markdown = "\n".join(
-        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in shown
-    )
-    (folder / "summary.md").write_text(f"# {folder.name}\n\n{markdown}\n", encoding="utf-8")
+    markdown = markdown_table([plain(cell) for cell in head], [[*map(plain, row)] for row in rows])
+    title = plain(folder.name)
+    (folder / "summary.md").write_text(f"# {title}\n\n{markdown}\n", encoding="utf-8")
 
 
 def show(lines: Sequence[Line]) -> None:
@@ -110,6 +111,15 @@ def _cells(lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
         cells = figures(line, title if len(metrics) == 1 else None)
         rows.append([*line.settings.values(), *cells, " ".join(note.split())])
     return head, rows
+
+
+def _text_cell(text: str) -> str:
+    """``text`` as a cell that no spreadsheet takes for a formula; numbers stay numbers."""
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    return text
 
 
 def _plain(value: Any) -> Any:
