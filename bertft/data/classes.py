@@ -256,8 +256,8 @@ def _check_positions(
     )
     first = min(numbers, default=0)
     raise DataError(
-        f"the labels are the numbers {_listing(in_order(positions))}; data.labels lists"
-        f" {len(order)} names for 0 to {len(order) - 1}, but {what}",
+        f"the labels are the numbers {_listing(in_order(positions))}; the"
+        f" {len(order)} names {_listing(order)} are those of 0 to {len(order) - 1}, but {what}",
         where=source or None,
         hint=f"Map each number to its name, as in 'data.labels={{{first}: {order[0]}, ...}}'",
     )
