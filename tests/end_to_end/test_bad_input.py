@@ -33,7 +33,7 @@ CASES = {
     "the position": ([DATA, "data.text=7", "data.label=1"], ["the columns go from 0 to 1"]),
     "the file": (["data.train=trian.csv"], ["no such file", "Did you mean 'train.csv'"]),
     "the folder": (["data.train=no/where.csv"], ["there is no folder no"]),
-    "the ending": (["data.train=notes.docx"], [".docx does not say how to read"]),
+    "the ending": (["data.train=notes.docx"], ["the file has the unknown ending .docx"]),
     "an empty file": (["data.train=empty.csv"], ["empty.csv"]),
     "a file of one line": (["data.train=header.csv"], ["header.csv", "there are no rows"]),
     "one class": (["data.train=one class.csv"], ["all rows have the label pos"]),
