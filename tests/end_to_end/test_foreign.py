@@ -1,0 +1,72 @@
+"""Encoders that others saved: trained, scored, merged and asked, with one answer throughout."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+import transformers
+from small_runs import QUICK, answers, read, say, write_classes
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+LINES = ['{"text": "The FILM was good"}\n', '{"text": "the film was bad, and Long, Song 3"}\n']
+BERT = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+SIZES = {
+    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 40,
+    "max_position_embeddings": 64, "pad_token_id": 0, "embedding_size": 16,
+    "initializer_range": 0.2,
+}  # fmt: skip
+
+
+@pytest.fixture
+def foreign(place):
+    """``foreign(kind, **config)``: a folder with a cased tokenizer of letters."""
+
+    def make(kind, **config):
+        letters = [chr(code) for code in range(33, 127)]
+        words = [*BERT, *letters, *(f"##{each}" for each in letters)]
+        tokenizer = Tokenizer(
+            models.WordPiece({word: n for n, word in enumerate(words)}, unk_token="[UNK]")
+        )
+        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False)
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        tokenizer.add_special_tokens(BERT)
+        tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+        torch.manual_seed(0)
+        model = transformers.AutoModel.from_config(
+            transformers.AutoConfig.for_model(kind, **SIZES, vocab_size=len(words))
+        )
+        model.save_pretrained(place / kind)
+        tokenizer.save(str(place / kind / "tokenizer.json"))
+        stated = {"tokenizer_class": "BertTokenizer", "model_max_length": 64}
+        (place / kind / "tokenizer_config.json").write_text(json.dumps(stated))
+        file = place / kind / "config.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), **config}))
+        return place / kind
+
+    return make
+
+
+@pytest.mark.parametrize("kind", ["bert", "convbert"])
+def test_a_foreign_encoder_from_training_to_answers(foreign, place, kind):
+    base = foreign(kind, output_attentions=True, return_dict=False)
+    write_classes(place / "a.csv", 32, seed=1)
+    words = (
+        "train", *QUICK[1:], "model=minilm", f"model.path={base}", "data=files", "data.train=a.csv",
+        "data.validation=a.csv", "method=lora", "trainer.precision=fp32", "hydra.run.dir=run",
+    )  # fmt: skip
+    said = say(*words)
+    assert said.status == 0, said
+    assert say("eval", "run=run", "hydra.run.dir=scored").status == 0
+    validation = read(place / "scored" / "metrics.json")["validation"]
+    assert validation == read(place / "run" / "metrics.json")["validation"]
+    assert say("merge", "run=run", "out=merged").status == 0
+
+    own = [each["score"] for each in answers(say("predict", "run=run", stdin="".join(LINES)))]
+    alone = [answers(say("predict", "run=run", stdin=line))[0]["score"] for line in LINES]
+    merged = [each["score"] for each in answers(say("predict", "run=merged", stdin="".join(LINES)))]
+    assert alone == pytest.approx(own, abs=1e-6) and merged == pytest.approx(own, abs=1e-5)
+    # Capitals count, for plain transformers too.
+    saved = transformers.AutoTokenizer.from_pretrained(place / "merged")
+    assert saved("FILM")["input_ids"] != saved("film")["input_ids"]
