@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,20 @@ def read_result(file: Path) -> dict[str, Any]:
     """The result that ``bertft train`` left in ``file``. DataError if any of it is damaged."""
     told = read_object(file)
     for path, fits in _FORM.items():
-        value: Any = told
-        for name in path.split("."):
-            value = value.get(name) if isinstance(value, Mapping) else None
+        *above, last = path.split(".")
+        group: Any = told
+        for name in above:
+            group = group.get(name) if isinstance(group, dict) else None
+        value = group.get(last) if isinstance(group, dict) else None
         if not fits(value):
             raise DataError(
                 f"invalid value for {path!r} (got {_short(value)})", where=str(file),
                 hint="Was it edited or cut short? Restore it from a copy",
             )  # fmt: skip
+        if value is None:
+            if not isinstance(group, dict):
+                raise DataError(f"has no {above[0]!r}", where=str(file))
+            group[last] = None  # what may be null may be left out
     return told
 
 

@@ -1,0 +1,201 @@
+"""Small files of a run, a merged folder, an adapter and a sweep, damaged in hundreds of ways.
+
+Whoever reads one ends with an error of ours, whose text is one line, or does not mind the change:
+never with another exception. What commands make of such an error is shown elsewhere.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_runs import say
+
+from bertft.assembly.adapter import AdapterFolder
+from bertft.assembly.calibrate import recorded
+from bertft.assembly.check_rows import read_check_rows
+from bertft.assembly.checkpoint import read_facts, read_state
+from bertft.assembly.manifest import read_manifest, recorded_data
+from bertft.assembly.merged_folder import read_beside
+from bertft.assembly.verify import findings
+from bertft.config.command_line import rewrite
+from bertft.config.resumed import config_of_run
+from bertft.errors import BertftError
+from bertft.reports.compare.read import read_runs
+from bertft.reports.sweep import lines_of, read_jobs, write
+from bertft.runs.checkpoints import Checkpoints
+from bertft.runs.folder import RunFolder
+from bertft.runs.result import read_result
+
+RUN = ("classification", "method=lora")
+WRONG = (None, [], {}, 3, -1, 10**30, 1.5, 1e308, True, "x", "", ["x"], {"x": []}, "../../x")
+PER_FILE = 16  # places of a JSON file that are changed, drawn anew by the seed
+
+
+def whole(content: bytes) -> Iterator[bytes]:
+    """The file as it is after an accident, or of another kind."""
+    half = len(content) // 2
+    yield from (b"", content[:half], content[:-2], content + content, b"\x00" * 64, b"\xff\xfe\xfd")
+    yield from (b"[]", b"{}", b"null", b"3", b'"x"', b"NaN", b"[[1]]", b"[" * 100_000, b"\n\n\n")
+    yield from (b'{"a": 1' + b"9" * 5_000 + b"}", content.replace(b":", b";", 3), os.urandom(200))
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    pairs = value.items() if isinstance(value, dict) else []
+    pairs = enumerate(value[:3]) if isinstance(value, list) else pairs
+    for key, each in pairs:
+        yield (*path, key)
+        yield from places(each, (*path, key))
+
+
+def inside(content: bytes, rng: random.Random) -> Iterator[bytes]:
+    """One place of a JSON file missing, or of another type."""
+    value = json.loads(content)
+    every = list(places(value))
+    for path in rng.sample(every, min(PER_FILE, len(every))):
+        changed = copy.deepcopy(value)
+        parent = changed
+        for key in path[:-1]:
+            parent = parent[key]
+        if rng.random() < 0.25:
+            del parent[path[-1]]
+        else:
+            parent[path[-1]] = rng.choice(WRONG)
+        yield json.dumps(changed).encode()
+
+
+def damaged(file: Path, rng: random.Random) -> Iterator[bytes]:
+    content = file.read_bytes()
+    yield from whole(content)
+    if file.suffix == ".json":
+        yield from inside(content, rng)
+    elif file.suffix == ".jsonl":
+        first, _, rest = content.partition(b"\n")
+        yield from (line + b"\n" + rest for line in inside(first, rng))
+    elif file.suffix == ".yaml":
+        lines = content.splitlines(keepends=True)
+        for at in rng.sample(range(len(lines)), 8):
+            odd = rng.choice((b": [1\n", b": {a: 1}\n", b": &a x\n", b": ${oc.env:HOME}\n", b""))
+            key = lines[at].partition(b":")[0]
+            yield b"".join([*lines[:at], key + odd if odd else b"", *lines[at + 1 :]])
+
+
+def survives(file: Path, reads: list[Callable[[], Any]], rng: random.Random) -> tuple[int, int]:
+    """How often the file was damaged, and how often that was an error."""
+    content, count, errors = file.read_bytes(), 0, 0
+    told: list[BertftError] = []
+    try:
+        for change in damaged(file, rng):
+            file.write_bytes(change)
+            for read in reads:
+                count += 1
+                try:
+                    read()
+                except BertftError as error:
+                    errors += 1
+                    told.append(error)
+                except Exception as error:
+                    raise AssertionError(f"{file.name}: {change[:200]!r}: {error!r}") from error
+    finally:
+        file.write_bytes(content)
+    assert all(each.status in (2, 4) and len(str(each)) < 2_000 for each in told)
+    return count, errors
+
+
+@pytest.fixture
+def rng() -> random.Random:
+    return random.Random(20)
+
+
+def test_the_files_of_a_run(copied, rng):
+    run = copied(*RUN)
+    folder = RunFolder(run)
+    best = (run / "checkpoints" / "best").resolve()
+    own = config_of_run(run).data
+    data = recorded_data(own, read_manifest(folder))
+    reads: dict[Path, list[Callable[[], Any]]] = {
+        run / "config.yaml": [
+            lambda: config_of_run(run),
+            lambda: rewrite("eval", [f"run={run}", "data.max_length=9"]),
+        ],
+        run / "manifest.json": [
+            lambda: recorded_data(own, read_manifest(folder)),
+        ],
+        run / "metrics.json": [
+            lambda: read_result(folder.metrics), lambda: recorded(folder),
+        ],
+        run / "check_rows.jsonl": [
+            lambda: read_check_rows(folder.check_rows, data),
+        ],
+        best / "files.json": [lambda: Checkpoints(run / "checkpoints").find("best")],
+        best / "bertft.json": [lambda: read_facts(best)],
+    }  # fmt: skip
+    for file, each in reads.items():
+        count, errors = survives(file, each, rng)
+        assert count >= 15, file.name
+        assert errors > count // 10, (file.name, count, errors)
+
+
+def test_the_files_of_a_model(copied, rng, place):
+    assert say("merge", f"run={copied(*RUN)}", "out=merged").status == 0
+    merged = place / "merged"
+    survives(merged / "bertft.json", [lambda: read_beside(merged)], rng)
+
+
+def test_the_files_of_an_adapter(copied, rng, place):
+    words = ("export", f"run={copied(*RUN)}", "out=adapter")
+    assert say(*words).status == 0
+    adapter = place / "adapter"
+    for name in ("adapter_config.json", "bertft.json"):
+        count, errors = survives(adapter / name, [lambda: AdapterFolder(adapter)], rng)
+        assert errors > count // 10
+
+
+def test_the_files_of_a_sweep(copied, rng, place):
+    """A damaged job is a row that failed; the others stay in the table."""
+    for name in ("one", "two"):
+        shutil.copytree(copied(*RUN) if name == "one" else place / "sweep" / "one",
+                        place / "sweep" / name, symlinks=True)  # fmt: skip
+        job = {"overrides": {"seed": name}, "error": None}
+        (place / "sweep" / name / "job.json").write_text(json.dumps(job))
+
+    def table() -> None:
+        lines = lines_of(read_jobs(place / "sweep"))
+        write(place / "sweep", lines)
+        assert sum(line.runs + line.failed for line in lines) == 2
+
+    for name in ("job.json", "metrics.json"):
+        _, errors = survives(place / "sweep" / "one" / name, [table], rng)
+        assert errors == 0, "one damaged file ends no sweep"
+
+
+def test_verify_and_compare_name_what_is_cut_or_empty(copied):
+    run = copied(*RUN)
+    for name in (
+        "config.yaml",
+        "manifest.json",
+        "metrics.json",
+        "metrics.jsonl",
+        "check_rows.jsonl",
+    ):
+        content = (run / name).read_bytes()
+        for change in (b"", content[: len(content) // 2], b"[]\n", b"\xff\x00"):
+            (run / name).write_bytes(change)
+            assert any(each.name == name and each.problems for each in findings(RunFolder(run)))
+            if name in ("config.yaml", "manifest.json", "metrics.json"):
+                with pytest.raises(BertftError):
+                    read_runs([str(run)], str)
+        (run / name).write_bytes(content)
+
+
+def test_the_state_of_a_checkpoint(copied, rng):
+    best = (copied(*RUN) / "checkpoints" / "last").resolve()
+    _, errors = survives(best / "state.json", [lambda: read_state(best)], rng)
+    assert errors
