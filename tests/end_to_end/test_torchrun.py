@@ -23,7 +23,7 @@ ROOT = Path(bertft.__file__).parents[1]
 WORDS = (
     "train", "model=tiny", "trainer.threads=1", "trainer.batch_size=7", "trainer.micro_batch=2",
     "trainer.steps=24", "trainer.evaluate_every=4", "trainer.log_every=1", "method=svd_lora",
-    "method.low_rank.interval=1", "method.low_rank.dropout=0.2",
+    "method.low_rank.interval=1", "method.low_rank.dropout=0.2", "trainer.precision=fp32",
 )  # fmt: skip
 CALM = (
     "++model.architecture.hidden_dropout_prob=0",
@@ -37,6 +37,7 @@ def runs(tmp_path_factory):
     place = tmp_path_factory.mktemp("ranks")
     words = [*WORDS, *write_task(place, "classification"), "quiet=true"]
     long = [*words, "trainer.steps=28", "report=false"]
+    half = [*words, "trainer.precision=bf16", "trainer.steps=12", "report=false"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         patch.setenv("BERTFT_CACHE", str(place / "rows"))
@@ -50,6 +51,10 @@ def runs(tmp_path_factory):
             "stopped": ([*long, "hydra.run.dir=stopped"], "SIGTERM:60", 2),
             "after a signal": (["train", "resume=stopped"], None, 2),
             "again": ([*words, "hydra.run.dir=whole"], None, 2),
+            "one, bf16": ([*half, *CALM, "hydra.run.dir=one16"], None),
+            "two, bf16": ([*half, *CALM, "hydra.run.dir=two16"], None, 2),
+            "stopped, bf16": ([*half, *CALM, "hydra.run.dir=cut16"], "forward SIGTERM:12", 2),
+            "after it, bf16": (["train", "resume=cut16"], None, 2),
         }
         told = dict(zip(jobs, crash(list(jobs.values())), strict=True))
     return place, {"killed": killed, **told}
@@ -126,6 +131,22 @@ def test_a_signal_to_one_stops_them_all_and_they_go_on_to_the_same_bits(runs):
     assert [each["status"] for each in again] == [0, 0], again
     assert again[0]["said"].count("warning") == 0
     assert same(outcome(place / "stopped"), outcome(place / "whole"))
+
+
+def test_two_processes_in_bf16(runs):
+    """As one process to bf16's 8 bits, and after a stop to the same bits as without one."""
+    place, told = runs
+    assert told["one, bf16"]["status"] == 0, told["one, bf16"]
+    assert [each["status"] for each in told["two, bf16"]] == [0, 0], told["two, bf16"]
+    assert [each["status"] for each in told["stopped, bf16"]] == [143, 143]
+    assert [each["status"] for each in told["after it, bf16"]] == [0, 0], told["after it, bf16"]
+    assert read(place / "two16" / "manifest.json")["precision"] == "bf16"
+    losses = [
+        [line["loss"] for line in read_lines(place / name / "metrics.jsonl") if "loss" in line]
+        for name in ("one16", "two16")
+    ]
+    assert len(losses[0]) >= 12 and losses[1] == pytest.approx(losses[0], rel=2**-7)
+    assert same(outcome(place / "cut16"), outcome(place / "two16"))
 
 
 def test_a_folder_that_holds_a_run_is_refused_once(runs):

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.library import Library, fallthrough_kernel
 from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter
+from torch.utils._pytree import tree_iter, tree_map
 
 
 class _Module:
@@ -53,6 +54,37 @@ class _Module:
 
 backend_registration._setup_privateuseone_for_python_backend("absent", _Module())  # type: ignore[no-untyped-call]
 DEVICE = torch.device("absent", 0)
+
+
+def _autocast() -> list[Library]:
+    """torch.autocast on the device: products in bf16, norms and losses in fp32, as on CUDA."""
+    key = "AutocastPrivateUse1"
+    others, own = Library("_", "IMPL", key), Library("aten", "IMPL", key)
+    others.fallback(fallthrough_kernel)
+
+    def cast(name: str, dtype: torch.dtype) -> None:
+        packet, _, overload = name.partition(".")
+        operation = getattr(getattr(torch.ops.aten, packet), overload or "default")
+
+        def casting(*args: Any, **kwargs: Any) -> Any:
+            def moved(value: Any) -> Any:
+                floating = isinstance(value, Tensor) and value.is_floating_point()
+                return value.to(dtype) if floating else value
+
+            without = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastPrivateUse1)
+            with torch._C._ExcludeDispatchKeyGuard(without):
+                return operation(*tree_map(moved, args), **tree_map(moved, kwargs))
+
+        own.impl(name, casting)
+
+    for name in ("linear", "matmul", "mm", "bmm", "addmm", "scaled_dot_product_attention"):
+        cast(name, torch.bfloat16)
+    for name in ("layer_norm", "softmax.int", "log_softmax.int", "cross_entropy_loss"):
+        cast(name, torch.float32)
+    return [others, own]
+
+
+_LIBRARIES = _autocast()  # they serve as long as somebody holds them
 
 
 class _Shapes(FakeTensorMode):

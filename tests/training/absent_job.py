@@ -39,6 +39,8 @@ evaluate.torch = SimpleNamespace(**{**vars(torch), "inference_mode": torch.no_gr
 def steps(words: list[str], watch: Watch) -> None:
     with tempfile.TemporaryDirectory() as folder:
         # A cache of its own: what a teacher seems to answer here must not be found elsewhere.
+        if not any(word.startswith("trainer.precision=") for word in words):
+            words = [*words, "trainer.precision=fp32"]  # not what the CPU multiplies
         request = Request("train", (*words, f"hydra.run.dir={folder}/run", f"data.cache={folder}"))
         config = typed("train", compose(request))
         with Watch():

@@ -20,6 +20,16 @@ CASES = {
     for method in ("full", "svd_lora_prefix")
     for layout in ("stream", "rows", "padded")
 }
+# Autocast where the base trains; frozen weights cast once where it does not.
+CASES |= {
+    f"{name}, bf16": [*words, "trainer.precision=bf16"]
+    for name, words in {
+        "full, rows": ["method=full", "trainer.layout=rows", *FEW],
+        "bitfit": ["method=bitfit", *FEW],
+        "magnitudes": ["method=lora", "method.low_rank.magnitude=true", *FEW],
+        "full, answers": ["data=sample_qa", "method=full", *FEW],
+    }.items()
+}
 CASES |= {
     "bitfit": ["method=bitfit", *FEW],
     "penalty, micro-batches": [
