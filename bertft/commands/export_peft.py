@@ -29,7 +29,7 @@ def write(config: ExportConfig, folder: Path, name: str) -> list[str]:
     adapted.tokenizer.save_pretrained(folder)
     again = open_saved(
         str(folder), precision="fp32", device=config.device,
-        trust=config.trust_remote_code,
+        data=saved.data, trust=config.trust_remote_code,
     )  # fmt: skip
     line = proof.write(folder, name, again, what="adapter", where=str(config.run), form="peft")
     matrices = sum(each.endswith("lora_A.weight") for each in tensors)

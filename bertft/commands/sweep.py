@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bertft.commands.sweep_job import Halt, run_job, say_done_before
+from bertft.config.content import content_digest
 from bertft.config.job_folder import job_folder
 from bertft.config.messages import Problem, usage_error
 from bertft.config.plain import plain
@@ -106,7 +107,8 @@ def _all_done_before(folder: Path, jobs: Sequence[Job]) -> bool:
     if not all(_is_done(each) for each in folders):
         return False
     for number, (each, job) in enumerate(zip(folders, jobs, strict=True)):
-        say_done_before(each, f"job {number}", list(job.config.hydra.overrides.task))
+        words = list(job.config.hydra.overrides.task)
+        say_done_before(each, f"job {number}", words, content_digest(plain(job.config)))
     return True
 
 

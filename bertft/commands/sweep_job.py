@@ -1,7 +1,8 @@
 """One job of a sweep, as Hydra calls it: in this process, in another, or on another machine.
 
     job folder    <sweep>/<slug>-<hash of the config>, holding job.json beside the run
-    job.json      {"overrides": {setting: value}, "error": null or why it failed}
+    job.json      {"overrides": {setting: value}, "content": sha256 of the files that the settings
+                  name, "error": null or why it failed}
 
 A job whose folder holds metrics.json is done and skipped; one that was begun goes on. A queue may
 take a job back (SIGUSR1 or SIGUSR2): it is saved, given back, and goes on when it comes again.
@@ -23,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from bertft.config.checks import check_whole
 from bertft.config.command_line import OPEN, split, unquoted
 from bertft.config.compose import settings_of
+from bertft.config.content import content_digest
 from bertft.config.messages import usage_error
 from bertft.config.plain import plain
 from bertft.config.printed import say
@@ -45,21 +47,21 @@ def run_job(config: DictConfig) -> float | None:
     """The best value of the job's metric, for sweepers that ask; None if it failed."""
     hydra = HydraConfig.get()
     folder, words = Path(hydra.runtime.output_dir), list(hydra.overrides.task)
-    settings = _settings(words)
+    settings, content = _settings(words), content_digest(plain(config))
     name = f"job {hydra.job.num}: {_told(settings)}"
     if os.path.lexists(folder / "metrics.json"):
         try:
             best = _best(folder)
         except BertftError as error:  # not trained again over what may be all that is left of it
-            _note(folder, settings, str(error))
+            _note(folder, settings, content, str(error))
             say(f"{name}: {error}", stderr=True)
             return None
-        say_done_before(folder, name, words)
+        say_done_before(folder, name, words, content)
         return best
     say(name, stderr=True)
     if (folder / "manifest.json").is_file():
         OmegaConf.update(config, "resume", "auto")
-    _note(folder, settings, None)
+    _note(folder, settings, content, None)
     try:
         problems = list(check_whole("train", plain(config)))
         if problems:  # a sweeper that chooses as it goes has chosen it just now
@@ -72,17 +74,17 @@ def run_job(config: DictConfig) -> float | None:
             signal.raise_signal(stopped.signum)
         raise Halt(stopped) from None
     except BertftError as error:
-        _note(folder, settings, str(error))
+        _note(folder, settings, content, str(error))
         say(f"{name}: {error}", stderr=True)
     except Exception as error:
-        _note(folder, settings, f"{type(error).__name__}: {error}")
+        _note(folder, settings, content, f"{type(error).__name__}: {error}")
         traceback.print_exc()
     return None
 
 
-def say_done_before(folder: Path, name: str, words: Sequence[str]) -> None:
+def say_done_before(folder: Path, name: str, words: Sequence[str], content: str) -> None:
     """The table then calls the job by the ``words`` of this sweep."""
-    _note(folder, _settings(words), None)
+    _note(folder, _settings(words), content, None)
     say(f"{name}: done before", stderr=True)
 
 
@@ -104,9 +106,11 @@ def _best(folder: Path) -> float | None:
     return None if value is None else float(value)
 
 
-def _note(folder: Path, settings: Mapping[str, str], error: str | None) -> None:
+def _note(folder: Path, settings: Mapping[str, str], content: str, error: str | None) -> None:
     """Write job.json whole or not at all."""
-    text = json.dumps({"overrides": settings, "error": error}, ensure_ascii=False, indent=1)
+    text = json.dumps(
+        {"overrides": settings, "content": content, "error": error}, ensure_ascii=False, indent=1
+    )
     temporary = folder / f".{JOB_FILE}.{os.getpid()}"
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(folder / JOB_FILE)

@@ -1,7 +1,8 @@
 """The name of a sweep's job folder: ``<method>-r<rank>-<data>-s<seed>-<hash of the config>``.
 
-The hash is over everything that decides the result and nothing else, and never over the job's
-number: a sweep repeated or enlarged under the same ``hydra.sweep.dir`` finds its finished jobs.
+The hash is over everything that decides the result, the content of data, base and teacher included,
+and nothing else, and never over the job's number: a sweep repeated or enlarged under the same
+``hydra.sweep.dir`` finds its finished jobs.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from bertft.config.content import content_digest
 from bertft.config.plain import plain
 from bertft.config.shown import SHOWN
 
@@ -28,6 +30,9 @@ def job_folder(config: Mapping[str, Any]) -> str:
     if isinstance(settings.get("trainer"), Mapping):
         told = settings["trainer"]
         settings["trainer"] = {key: told[key] for key in told if f"trainer.{key}" not in _NO_MATTER}
+    content = content_digest(settings)
+    if content:
+        settings["content"] = content
     text = json.dumps(settings, sort_keys=True, ensure_ascii=False, default=str)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     method, data = settings.get("method") or {}, settings.get("data") or {}

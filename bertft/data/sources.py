@@ -216,20 +216,32 @@ class _Part:
 
 def _to_read(config: DataConfig, need: Sequence[str], form: RowForm) -> list[str]:
     """Splits to read, train first: validation may be cut from it, and classes are found in it."""
-    given = {name for name in SPLITS if config.source == "sample" or getattr(config, name)}
-    if config.source == "hub":
-        given.add("train")
+    given = _given(config, form)
     wanted = set(need) & given
     if "validation" in need and "validation" not in given:
+        wanted.add("train")
+    if config.source == "hub" and "train" in need:  # of files, the configuration's rules say it
         wanted.add("train")
     known = config.labels is not None or form.model_classes is not None
     if not known and form.classes and "train" in given:
         wanted.add("train")
     if "train" in wanted and "train" not in given:
         raise UsageError(
-            "there is no training file", where="data.train", hint="Give data.train=<file>"
+            "there is no training file", where="data.train", hint="Set data.train=<file>"
         )
     return [name for name in SPLITS if name in wanted]
+
+
+def _given(config: DataConfig, form: RowForm) -> set[str]:
+    """The splits that there are. Next to a file of the user's own, none of the Hub's is fetched:
+    rows of two sources would be trained on and scored as one data set."""
+    if config.source == "sample":
+        return set(SPLITS)
+    given = {name for name in SPLITS if getattr(config, name)}
+    if config.source != "hub":
+        return given
+    own = {name for name in given if is_file_name(getattr(config, name), form)}
+    return own or given | {"train"}
 
 
 def _open(config: DataConfig, name: str, form: RowForm) -> Origin:

@@ -10,6 +10,7 @@ import csv
 import io
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,30 @@ _FILE_WIDTH = 200  # where no terminal sets one
 
 
 def read_jobs(folder: Path) -> list[JobResult]:
-    """Every job under ``folder``, in the order of their settings."""
-    found = [_job(file) for file in sorted(folder.glob(f"*/{JOB_FILE}"))]
+    """Every job under ``folder``, in the order of their settings.
+
+    Where the files of their settings were not the same in all of them (the training file was
+    changed between two sweeps, say), ``data.content`` tells the jobs apart.
+    """
+    files = sorted(folder.glob(f"*/{JOB_FILE}"))
+    contents = [_content(file) for file in files]
+    found = [_job(file) for file in files]
+    alike = [str({**job.settings, "seed": ""}) for job in found]
+    if len(set(zip(alike, contents, strict=True))) > len(set(alike)):
+        found = [
+            replace(job, settings={**job.settings, "data.content": content[:8]})
+            for job, content in zip(found, contents, strict=True)
+        ]
     return sorted(found, key=lambda job: [_natural(value) for value in job.settings.values()])
+
+
+def _content(file: Path) -> str:
+    """What the settings' files were, as ``config.content`` has it; empty if that is not known."""
+    try:
+        content = read_object(file).get("content")
+    except DataError:  # reported as a failed job
+        return ""
+    return content if isinstance(content, str) else ""
 
 
 def _job(file: Path) -> JobResult:

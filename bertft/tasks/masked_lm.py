@@ -41,6 +41,7 @@ class Task(BaseTask):
     level = "token"
     label_columns = ("word",)
     default_metric = "perplexity"
+    answer_settings = ("masked_share", "whole_words")
     fixed_inputs = False
     fresh_head = False
     supervised = False

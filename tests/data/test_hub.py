@@ -114,3 +114,19 @@ def test_questions_with_nested_answers(tmp_path):
     found = load(data, ("validation",)).validation
     assert found.column("question") == rows["question"] and found.column("id") == ["a", "b"]
     assert found.column("label") == [["Ada"], []] and found.column("start") == [[0], []]
+
+
+def test_next_to_a_file_of_the_user_s_own_nothing_is_fetched(folder, tmp_path, monkeypatch):
+    """A preset names the Hub's splits: what the user did not give is cut from train, or absent."""
+    monkeypatch.setattr("bertft.data.hub.open_hub", None)
+    own = tmp_path / "own.csv"
+    lines = [f"text {number},{'negative' if number % 2 else 'positive'}" for number in range(40)]
+    own.write_text("\n".join(["sentence,label", *lines]), encoding="utf-8")
+    found = load(config(folder, label="label", train=str(own), test="test"))
+    assert found.cut and found.test is None
+    assert len(found.train) + len(found.validation) == 40
+    assert {found.train.source, found.validation.source} == {str(own)}
+    only = load(config(folder, label="label", validation=str(own)), ("validation",))
+    assert len(only.validation) == 40 and only.train is None
+    with pytest.raises(UsageError, match="no training file"):
+        load(config(folder, label="label", validation=str(own)))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 
 import pytest
 from small_runs import read, say, write_task
+
+from bertft.config import content
 
 SWEEP = (
     "model=tiny", "trainer.threads=1", "trainer.batch_size=8", "trainer.steps=10", "quiet=true",
@@ -72,3 +75,22 @@ def test_a_job_that_fails_leaves_the_others_alone(place):
         path for path in jobs(place / "sweep").values() if not (path / "metrics.json").exists()
     ]
     assert [path.name for path in broken[0].iterdir()] == ["job.json"]
+
+
+def test_a_changed_file_makes_other_jobs(place):
+    """Their size and time stay as they were; results of the two files are never averaged."""
+    data = write_task(place, "classification")
+    words = ("train", "-m", *data, *SWEEP[:-3], "method=head", "hydra.sweep.dir=sweep")
+    assert say(*words, "seed=0").status == 0
+    file = place / "train.csv"
+    before, text = file.stat(), file.read_text(encoding="utf-8")
+    file.write_text(text.replace("good", "fair"), encoding="utf-8")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    content._read.cache_clear()  # another process, to which size and time say nothing
+    said = say(*words, "seed=0,1")
+    assert said.status == 0 and "done before" not in said.err, said
+    found = rows(place / "sweep")
+    assert sorted(row["runs"] for row in found) == ["1", "2"]
+    assert len({row["data.content"] for row in found}) == 2
+    said = say(*words, "seed=0,1")
+    assert said.status == 0 and said.err.count("done before") == 2, said
