@@ -156,3 +156,21 @@ def test_what_peft_saved_itself_answers_with_its_base_s_classes(trained, tmp_pat
     expected = torch.stack(logits).softmax(-1).numpy()
     np.testing.assert_allclose(numbers(found), expected, atol=2e-6)
     assert set(found[0]["scores"]) == {"neg", "pos"}
+
+
+def test_the_masks_of_the_run_are_those_of_the_check(tmp_path):
+    """A masked-LM run with settings of its own: the adapter and the merged folder keep them."""
+    lines = [f"{n} the film was good , the book dull and unbelievably long" for n in range(40)]
+    (tmp_path / "notes.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    data = ("data=text", f"data.train={tmp_path / 'notes.txt'}", "data.masked_share=0.4")
+    run = tmp_path / "run"
+    said = say(
+        "train", "model=tiny", "method=lora", *data, "data.whole_words=true", "trainer.steps=2",
+        "trainer.threads=1", "trainer.precision=fp32", "report=false", f"hydra.run.dir={run}",
+    )  # fmt: skip
+    assert said.status == 0, said
+    for words in (("export", "format=peft"), ("merge",)):
+        out = tmp_path / words[0]
+        said = say(*words, f"run={run}", f"out={out}")
+        assert said.status == 0 and "max |Δlogit|" in said.out, said
+        assert read(out / "bertft.json")["answering"] == {"masked_share": 0.4, "whole_words": True}
