@@ -162,6 +162,11 @@ def prepare(
         compiled=trainer.compile, base_classes=listed_classes(found.to_dict()),
     )  # fmt: skip
     starts = checkpoint is None
+    if adapted.runner.family.one_by_one:
+        say(
+            f"padding would change what a {adapted.runner.family.model_type} model answers: rows"
+            " run one at a time, which takes longer"
+        )
     if starts and adapted.head_note and not teaching.cuts:  # a cut student has its teacher's
         say(f"{source.name}: {adapted.head_note}")
     if starts and not task.fresh_head and adapted.new & head_parameters(adapted.model).keys():

@@ -58,6 +58,7 @@ def test_a_foreign_encoder_from_training_to_answers(foreign, place, kind):
     )  # fmt: skip
     said = say(*words)
     assert said.status == 0, said
+    assert ("rows run one at a time" in said.out + said.err) is (kind == "convbert")
     assert say("eval", "run=run", "hydra.run.dir=scored").status == 0
     validation = read(place / "scored" / "metrics.json")["validation"]
     assert validation == read(place / "run" / "metrics.json")["validation"]
