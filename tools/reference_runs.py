@@ -203,14 +203,14 @@ def write(path: Path, task: str, count: int, seed: int) -> None:
         writer.writerow(["text"] if task == "masked_lm" else ["text", "label"])
         for number in range(count):
             text, good = sentence(rng), number % 2 == 0
-            label: dict[str, Any] = {
-                "classification": "good" if good else "bad",
-                "multi_label": "|".join([*["good"] * good, *["third"] * (number % 3 == 0)]),
-                "regression": round(rng.random() + good, 3),
-            }
-            writer.writerow(
-                [f"{text} {'fine' if good else 'poor'}", *([label[task]] * (task in label))]
-            )
+            row: list[Any] = [f"{text} {'fine' if good else 'poor'}"]
+            if task == "classification":
+                row.append("good" if good else "bad")
+            elif task == "multi_label":
+                row.append("|".join([*["good"] * good, *["third"] * (number % 3 == 0)]))
+            elif task == "regression":
+                row.append(round(rng.random() + good, 3))
+            writer.writerow(row)
 
 
 def sentence(rng: random.Random) -> str:
