@@ -92,8 +92,10 @@ def write(
     ``facts`` is asked after the last batch; its answer is the metadata of one more, empty one.
     """
     rest = iter(batches)
-    first = None if schema is not None else next(rest)
-    schema = first.schema if first is not None else schema
+    first = None
+    if schema is None:
+        first = next(rest)
+        schema = first.schema
     keyed = schema.with_metadata({**(schema.metadata or {}), _KEY: key.encode()})
     with pa.ipc.new_file(sink, keyed) as writer:
         if first is not None:

@@ -34,7 +34,7 @@ def read_config(source: Source, trust_remote_code: bool = False, **settings: Any
     revision = source.revision if source.kind == "hub" else None
     stated, _ = PreTrainedConfig.get_config_dict(source.load, revision=revision)
     kind = stated.get("model_type")
-    if (trust_remote_code and "auto_map" in stated) or kind not in CONFIG_MAPPING:
+    if (trust_remote_code and "auto_map" in stated) or kind is None or kind not in CONFIG_MAPPING:
         config = AutoConfig.from_pretrained(
             source.load, revision=revision, trust_remote_code=trust_remote_code, **settings
         )
