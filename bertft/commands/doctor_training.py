@@ -27,7 +27,7 @@ from bertft.errors import BertftError
 from bertft.formats.figures import duration, size
 from bertft.reports.doctor.finding import FAILED, OK, Finding
 from bertft.runs.json_file import read_object
-from bertft.samples import generate
+from bertft.samples import load_sample
 
 __all__ = ["try_training"]
 
@@ -84,6 +84,6 @@ def _config(folder: Path, device: str) -> TrainConfig:
 
 def _tokenizer() -> BertTokenizer:
     """Of the words that stand in the sample."""
-    words = sorted({word for text in generate("sentiment", "train")["text"]
+    words = sorted({word for text in load_sample("sentiment", "train")["text"]
                     for word in re.findall(r"\w+|[^\w\s]", text.casefold())})  # fmt: skip
     return BertTokenizer(vocab={word: place for place, word in enumerate([*_SPECIALS, *words])})

@@ -59,12 +59,12 @@ def open_file(config: DataConfig, name: str, setting: str, form: RowForm) -> Ori
 
 def open_sample(config: DataConfig, split: str, columns: Asked) -> Origin:
     """Split ``split`` of an embedded sample."""
-    from bertft.samples import generate
+    from bertft.samples import load_sample
 
     if not config.sample:
         raise UsageError("data.source=sample needs a name", where="data.sample")
     source = f"sample {config.sample}/{split}"
-    content = generate(config.sample, split)
+    content = load_sample(config.sample, split)
     names = list(content)
     places = find(columns, names, len(names), source)
     count = len(next(iter(content.values())))

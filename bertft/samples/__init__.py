@@ -1,44 +1,42 @@
-"""The embedded samples: small English corpora that bertft writes itself, offline.
+"""The embedded samples: small English data sets that come with bertft, for use without a network.
 
-names()                 the samples there are
-generate(name, split)   the rows of one split: {column: values}
+    bertft/samples/<name>/<split>.jsonl      one row per line, the same columns in every row
 
-Every module here is a sample except ``grammar``; the words and templates lie in ``texts``. A
-sample is a module with ``generate(split) -> dict[str, list[Any]]``; so a new one is one new file.
-What it gives depends on (name, split) alone, and is the same for all time and on every platform.
+The files are generated: ``python -m tools.make_samples`` in the repository writes them. A new
+sample is a new folder.
 """
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
+import json
+from pathlib import Path
 from typing import Any
 
 from bertft.config.choices import SPLITS
 from bertft.config.messages import did_you_mean
 from bertft.errors import UsageError
 
-__all__ = ["generate", "names"]
+__all__ = ["load_sample", "sample_names"]
 
-_MACHINERY = "grammar"
+_FOLDER = Path(__file__).parent
 
 
-def names() -> tuple[str, ...]:
+def sample_names() -> tuple[str, ...]:
     """Names of the embedded samples, in alphabetical order."""
-    modules = pkgutil.iter_modules(__path__)
-    return tuple(sorted(m.name for m in modules if not m.ispkg and m.name != _MACHINERY))
+    return tuple(sorted(file.parent.name for file in _FOLDER.glob("*/train.jsonl")))
 
 
-def generate(name: str, split: str) -> dict[str, list[Any]]:
-    """Columns of equal length: the rows of ``split`` of the sample ``name``.
+def load_sample(name: str, split: str) -> dict[str, list[Any]]:
+    """The rows of one split, as columns of equal length.
 
-    Raises UsageError for a name or a split that there is not.
+    Raises:
+        UsageError: there is no such sample or split.
     """
-    if name not in names():
+    if name not in sample_names():
         raise UsageError(
             f"no embedded sample {name!r}",
             where="data.sample",
-            hint=did_you_mean(name, names()),
+            hint=did_you_mean(name, sample_names()),
         )
     if split not in SPLITS:
         raise UsageError(
@@ -46,4 +44,6 @@ def generate(name: str, split: str) -> dict[str, list[Any]]:
             where=f"data.sample={name}",
             hint=did_you_mean(split, SPLITS),
         )
-    return importlib.import_module(f"{__name__}.{name}").generate(split)
+    with (_FOLDER / name / f"{split}.jsonl").open(encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    return {column: [row[column] for row in rows] for column in rows[0]}

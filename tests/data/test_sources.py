@@ -176,7 +176,7 @@ def test_an_embedded_sample(monkeypatch):
         assert name == "toy"
         return {"text": [f"{split} {place}" for place in range(6)], "label": ["no", "yes"] * 3}
 
-    monkeypatch.setattr("bertft.samples.generate", generate, raising=False)
+    monkeypatch.setattr("bertft.samples.load_sample", generate, raising=False)
     splits = load(DataConfig(name="sample", source="sample", sample="toy"))
     assert [(name, len(rows)) for name, rows in splits.items()] == [
         ("train", 6),

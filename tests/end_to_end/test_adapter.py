@@ -12,7 +12,7 @@ import yaml
 from small_runs import answers, read, say
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from bertft.samples import generate
+from bertft.samples import load_sample
 
 peft = pytest.importorskip("peft")
 
@@ -137,7 +137,7 @@ def test_an_exported_adapter_answers_questions_as_the_run_did(trained, place):
     assert read(place / "adapter" / "bertft.json")["answering"] == {
         "stride": 16, "unanswerable": True, "max_answer_length": 4, "no_answer_threshold": 0.35,
     }  # fmt: skip
-    content = generate("qa", "validation")
+    content = load_sample("qa", "validation")
     rows = [dict(zip(content, row, strict=True)) for row in zip(*content.values(), strict=True)]
     lines = "".join(json.dumps(row) + "\n" for row in rows[:24])
     own, found = (

@@ -14,7 +14,7 @@ import torch
 from small_runs import QUICK, answers, read, read_lines, say
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
-from bertft.samples import generate
+from bertft.samples import load_sample
 from bertft.tasks import recognise
 
 OFFICIAL = (
@@ -38,7 +38,7 @@ def merged(run):
 
 def questions(count=24):
     """Rows of the sample's validation split, as objects."""
-    content = generate("qa", "validation")
+    content = load_sample("qa", "validation")
     rows = [dict(zip(content, row, strict=True)) for row in zip(*content.values(), strict=True)]
     return rows[:count]
 

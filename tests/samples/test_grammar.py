@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from bertft.samples.grammar import Choices, surface, write
+from tools.make_samples.grammar import Choices, surface, write
 
 
 def test_the_stream_is_fixed_by_its_names():

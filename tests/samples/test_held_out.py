@@ -8,9 +8,9 @@ from itertools import combinations, permutations
 
 import pytest
 
-from bertft.samples import SPLITS, generate
-from bertft.samples.texts.claims import CLAIMS
-from bertft.samples.texts.opinions import OPINIONS
+from bertft.samples import SPLITS, load_sample
+from tools.make_samples.texts.claims import CLAIMS
+from tools.make_samples.texts.opinions import OPINIONS
 
 TEMPLATES = ("background", "plain", "turned", "closing", "fair", "mixed")
 # A bare symbol is a frame that says nothing of its own.
@@ -19,7 +19,7 @@ FRAMES = {"{verdict}"}
 
 @cache
 def prose(name: str, split: str) -> str:
-    content = generate(name, split)
+    content = load_sample(name, split)
     texts = [text for column in content if column != "label" for text in content[column]]
     return "\n".join(texts).lower()
 
@@ -91,7 +91,7 @@ def test_claims_follow_from_the_groups():
             for group, members in topic.groups.items()
             for member in members
         }
-        content = generate("pair", split)
+        content = load_sample("pair", split)
         checked = 0
         for text, claim, label in zip(*content.values(), strict=True):
             who = next(name for name in CLAIMS[split].names if re.search(rf"\b{name}\b", claim))

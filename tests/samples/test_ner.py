@@ -8,17 +8,17 @@ from itertools import permutations
 import pytest
 
 from bertft.data.tagging.schemes import breaks, parse
-from bertft.samples import SPLITS, generate
-from bertft.samples.ner import ROWS, TYPES
-from bertft.samples.texts.namings import NAMINGS
+from bertft.samples import SPLITS, load_sample
 from bertft.tasks.tagging.entities import Counts, entities
+from tools.make_samples.ner import ROWS, TYPES
+from tools.make_samples.texts.namings import NAMINGS
 
 LISTS = ("first_names", "surnames", "places", "organisations", "products", "sentences")
 
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_rows_are_whole_and_tagged_in_bio(split):
-    content = generate("ner", split)
+    content = load_sample("ner", split)
     assert list(content) == ["words", "tags"]
     assert len(content["words"]) == len(content["tags"]) == ROWS[split]
     assert len({" ".join(words) for words in content["words"]}) == ROWS[split]
@@ -41,11 +41,11 @@ def test_no_name_and_no_sentence_is_shared(one, other):
 def test_memory_of_words_does_not_solve_it(split):
     """Each word gets the tag that it had most often in train, O if it was never there."""
     seen: dict[str, Counter] = {}
-    train = generate("ner", "train")
+    train = load_sample("ner", "train")
     for words, tags in zip(train["words"], train["tags"], strict=True):
         for word, tag in zip(words, tags, strict=True):
             seen.setdefault(word.lower(), Counter())[tag] += 1
-    held_out, counts = generate("ner", split), Counts()
+    held_out, counts = load_sample("ner", split), Counts()
     for words, tags in zip(held_out["words"], held_out["tags"], strict=True):
         given = [
             seen[word.lower()].most_common(1)[0][0] if word.lower() in seen else "O"

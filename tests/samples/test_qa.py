@@ -8,13 +8,13 @@ from itertools import combinations, permutations
 
 import pytest
 
-from bertft.samples import SPLITS, generate
-from bertft.samples.qa import ROWS
-from bertft.samples.texts.deeds import DEEDS, PARTS
+from bertft.samples import SPLITS, load_sample
+from tools.make_samples.qa import ROWS
+from tools.make_samples.texts.deeds import DEEDS, PARTS
 
 
 def rows(split):
-    content = generate("qa", split)
+    content = load_sample("qa", split)
     return [dict(zip(content, row, strict=True)) for row in zip(*content.values(), strict=True)]
 
 

@@ -13,7 +13,7 @@ from functools import cache
 import pytest
 
 from bertft.errors import UsageError
-from bertft.samples import SPLITS, generate, names
+from bertft.samples import SPLITS, load_sample, sample_names
 
 ROWS = {
     "sentiment": {"train": 2400, "validation": 402, "test": 402},
@@ -45,12 +45,12 @@ EVERY_SPLIT = [(name, split) for name in ROWS for split in SPLITS]
 @cache
 def rows(name: str, split: str) -> list[tuple[str, ...]]:
     """The texts of each row."""
-    content = generate(name, split)
+    content = load_sample(name, split)
     return list(zip(*(content[column] for column in content if column != "label"), strict=True))
 
 
 def test_names():
-    assert names() == ("ner", "pair", "qa", "sentiment")
+    assert sample_names() == ("ner", "pair", "qa", "sentiment")
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_names():
 )
 def test_what_there_is_not(name, split, where, nearest):
     with pytest.raises(UsageError) as raised:
-        generate(name, split)
+        load_sample(name, split)
     assert raised.value.status == 2
     assert raised.value.where == where
     assert raised.value.hint == nearest
@@ -72,7 +72,7 @@ def test_what_there_is_not(name, split, where, nearest):
 
 @pytest.mark.parametrize(("name", "split"), EVERY_SPLIT)
 def test_columns_rows_and_balance(name, split):
-    content = generate(name, split)
+    content = load_sample(name, split)
     columns = ["text", "label"] if name == "sentiment" else ["text", "text_pair", "label"]
     assert list(content) == columns
     assert {len(values) for values in content.values()} == {ROWS[name][split]}
@@ -83,22 +83,24 @@ def test_columns_rows_and_balance(name, split):
 
 @pytest.mark.parametrize(("name", "split"), CONTENT)
 def test_the_content_never_changes(name, split):
-    content = json.dumps(generate(name, split)).encode()
+    content = json.dumps(load_sample(name, split)).encode()
     assert hashlib.sha256(content).hexdigest() == CONTENT[name, split]
 
 
 def test_the_content_depends_neither_on_the_hash_seed_nor_on_heavy_packages():
     program = (
         "import hashlib, json, sys\n"
-        "from bertft.samples import SPLITS, generate, names\n"
-        "for name in names():\n"
+        "from bertft.samples import SPLITS, load_sample, sample_names\n"
+        "for name in sample_names():\n"
         "    for split in SPLITS:\n"
-        "        content = json.dumps(generate(name, split)).encode()\n"
+        "        content = json.dumps(load_sample(name, split)).encode()\n"
         "        print(name, split, hashlib.sha256(content).hexdigest())\n"
         "print(sorted({'numpy', 'torch', 'transformers', 'hydra'} & set(sys.modules)))\n"
     )
     content = CONTENT | NER
-    expected = [f"{name} {split} {content[name, split]}" for name in names() for split in SPLITS]
+    expected = [
+        f"{name} {split} {content[name, split]}" for name in sample_names() for split in SPLITS
+    ]
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={"PYTHONHASHSEED": "7", "PYTHONPATH": ":".join(sys.path)},
@@ -156,6 +158,6 @@ def test_a_bag_of_words_does_not_solve_it(name, bound, split, kind):
         model = linear.LogisticRegression(C=10, max_iter=1000)
     train = [" ".join(row) for row in rows(name, "train")]
     held_out = [" ".join(row) for row in rows(name, split)]
-    model.fit(bag.fit_transform(train), generate(name, "train")["label"])
-    accuracy = model.score(bag.transform(held_out), generate(name, split)["label"])
+    model.fit(bag.fit_transform(train), load_sample(name, "train")["label"])
+    accuracy = model.score(bag.transform(held_out), load_sample(name, split)["label"])
     assert accuracy <= bound

@@ -12,8 +12,8 @@ other groups and members, other sentences, other names.
 
 from __future__ import annotations
 
-from bertft.samples.grammar import Choices, surface
-from bertft.samples.texts.claims import CLAIMS, Claims
+from tools.make_samples.grammar import Choices, surface
+from tools.make_samples.texts.claims import CLAIMS, Claims
 
 __all__ = ["CLASSES", "ROWS", "generate"]
 

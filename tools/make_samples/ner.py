@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import re
 
-from bertft.samples.grammar import Choices
-from bertft.samples.texts.namings import NAMINGS, Namings
+from tools.make_samples.grammar import Choices
+from tools.make_samples.texts.namings import NAMINGS, Namings
 
 __all__ = ["ROWS", "TYPES", "generate"]
 

@@ -18,8 +18,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from bertft.samples.grammar import Choices, surface
-from bertft.samples.texts.deeds import DEEDS, PARTS, Deed, Deeds
+from tools.make_samples.grammar import Choices, surface
+from tools.make_samples.texts.deeds import DEEDS, PARTS, Deed, Deeds
 
 __all__ = ["ROWS", "generate"]
 

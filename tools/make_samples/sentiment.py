@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import re
 
-from bertft.samples.grammar import Choices, write
-from bertft.samples.texts.opinions import OPINIONS, Opinions
+from tools.make_samples.grammar import Choices, write
+from tools.make_samples.texts.opinions import OPINIONS, Opinions
 
 __all__ = ["CLASSES", "ROWS", "generate"]
 
