@@ -23,7 +23,7 @@ from bertft.config.method import MethodConfig
 from bertft.config.model import ModelConfig
 from bertft.config.parts.low_rank import Settings as LowRank
 from bertft.config.trainer import TrainerConfig
-from bertft.errors import BertftError
+from bertft.errors import BertftError, Stopped
 from bertft.formats.figures import duration, size
 from bertft.reports.doctor.finding import FAILED, OK, Finding
 from bertft.runs.json_file import read_object
@@ -45,6 +45,8 @@ def try_training(device: str) -> Finding:
             with contextlib.redirect_stdout(said):
                 train.run(_config(folder, device), folder / "run")
             metrics = read_object(folder / "run" / "metrics.json")
+        except Stopped as stopped:  # no finding about training, and nothing to resume
+            raise Stopped(stopped.signum) from None
         except BertftError as error:
             return Finding("training", FAILED, error.what, error.hint or "")
         except Exception as error:  # whatever it is, training does not work here

@@ -1,6 +1,6 @@
 """SIGTERM and SIGINT: the first asks the loop to finish its step and save, the second ends it.
 
-Where nothing is there to be saved, the first one raises: ``EndingSignal``. A queue that takes a job
+Where there is nothing to save, the first one interrupts: ``EndingSignal``. A queue that takes a job
 back announces it with SIGUSR1 or SIGUSR2; where somebody listens to them (submitit does), they are
 heard like the first SIGTERM. ``Stopped`` tells which it was, so that the listener can be told once
 all is saved; where no Stopped tells it, the listener hears it when the block ends.
@@ -62,8 +62,19 @@ class StopRequest:
 
 
 class EndingSignal(StopRequest):
-    """The same, but the first signal raises Stopped, and the block cleans up on its way out."""
+    """The same, but the first signal interrupts the block, which cleans up on its way out.
+
+    Raises Stopped at the block's end. Inside it the signal is a KeyboardInterrupt: neither our code
+    nor a library takes it for an ordinary failure and goes on.
+    """
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._restore()
+        if self.signum is None or (isinstance(error, Stopped) and error.signum == self.signum):
+            return
+        # Also where the interrupt was caught on its way: the block did not run undisturbed.
+        raise Stopped(self.signum) from (None if isinstance(error, KeyboardInterrupt) else error)
 
     def _heard(self, signum: int, frame: FrameType | None) -> None:
         super()._heard(signum, frame)
-        raise Stopped(signum)
+        raise KeyboardInterrupt

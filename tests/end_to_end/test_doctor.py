@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from small_runs import say
 
@@ -45,6 +47,19 @@ def test_training_that_does_not_work(error, monkeypatch):
     assert said.status == 4 and "training cannot work here: training" in said.err, said
     assert str(error).split("\n")[0].split(".")[0] in said.out
     assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_is_no_finding(name, monkeypatch):
+    def prepared(*_, **__):
+        signal.raise_signal(getattr(signal, name))
+        return prepare(*_, **__)
+
+    prepare = train.prepare
+    monkeypatch.setattr(train, "prepare", prepared)
+    said = say("doctor")
+    assert said.status == 128 + getattr(signal, name), said
+    assert said.err == f"error: stopped by {name}\n"
 
 
 def test_a_device_that_is_not_there():

@@ -6,6 +6,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -252,6 +253,30 @@ def test_a_report_needs_a_finished_run(run, tmp_path):
     said = say("report", f"run={unfinished}")
     assert said.refused and "is not finished" in said.err, said
     assert say("report", f"run={tmp_path}").refused
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "bertft.reports.page.render.render",
+        "bertft.commands.run_report.padding_share",
+        "bertft.tasks.classification.confusions",
+        "bertft.reports.drawing.heat_map.figure",
+    ],
+)
+def test_a_signal_is_no_failure_of_the_report(monkeypatch, copied, where, name):
+    """The report names what it cannot show and goes on; a signal ends the command, wherever."""
+
+    def signalled(*_, **__):
+        signal.raise_signal(getattr(signal, name))
+
+    monkeypatch.setattr(where, signalled)
+    run = copied("classification")
+    said = say("report", f"run={run}")
+    assert said.status == 128 + getattr(signal, name)
+    assert said.out == "" and said.err == f"error: stopped by {name}\n"
+    assert not (run / "report.html").exists()
 
 
 def test_what_was_fitted_is_shown(tmp_path):

@@ -5,6 +5,7 @@ A queue's signals are heard where somebody listens, and end nothing.
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -115,3 +116,24 @@ def test_where_nobody_listens_they_stay_what_they_are():
     assert all(signal.getsignal(each) == signal.SIG_DFL for each in QUEUE_SIGNALS)
     with StopRequest():
         assert all(signal.getsignal(each) == signal.SIG_DFL for each in QUEUE_SIGNALS)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("caught", [Exception, BaseException])
+def test_no_handler_of_failures_hides_an_ending_signal(signum, caught):
+    def work():
+        try:
+            signal.raise_signal(signum)
+        except caught as error:  # as the report does, for a picture that cannot be drawn
+            raise OSError("no picture") from error
+
+    with pytest.raises(Stopped) as stopped, EndingSignal():
+        work()
+    assert stopped.value.status == 128 + signum
+
+    def go_on():
+        with contextlib.suppress(OSError):
+            work()
+
+    with pytest.raises(Stopped), EndingSignal():
+        go_on()
