@@ -15,6 +15,7 @@ import numpy as np
 from bertft.assembly.warn import warn
 from bertft.config.commands import EvalConfig
 from bertft.data.rows import Rows
+from bertft.data.sniff import RepeatedKey, unique_keys
 from bertft.data.sources import load
 from bertft.data.text_files import existing, open_text
 from bertft.errors import DataError, UsageError
@@ -70,7 +71,9 @@ def _given(name: str) -> dict[str, str]:
     path = existing(name, "predictions")
     try:
         with open_text(path, "utf-8", "\n") as file:
-            content = json.load(file)
+            content = json.load(file, object_pairs_hook=unique_keys)
+    except RepeatedKey as error:
+        raise DataError(str(error), where=name, hint="Keep one answer per id") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"not JSON ({error})", where=name) from error
     if not isinstance(content, dict):

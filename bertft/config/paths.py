@@ -23,6 +23,12 @@ def missing_file(name: str, setting: str) -> Problem | None:
         )  # fmt: skip
     if path.is_dir():
         return Problem(where, "is a folder, not a file", _nearest(path.name, path))
+    if path.exists():
+        pipe = "input=- reads JSON Lines from standard input" if setting == "input" else None
+        return Problem(
+            where, "is a pipe or a device, and not a file",
+            f"Write its content to a file{f', or {pipe}' if pipe else ''}",
+        )  # fmt: skip
     if path.parent.is_dir():
         return Problem(where, "there is no such file", _nearest(path.name, path.parent))
     return Problem(where, f"there is no folder {path.parent}", f"Paths are taken from {Path.cwd()}")

@@ -16,6 +16,12 @@ from bertft.errors import DataError
 __all__ = ["read_batches", "read_parquet"]
 
 
+_BYTES = (
+    pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view,
+    pa.types.is_fixed_size_binary,
+)  # fmt: skip
+
+
 def read_parquet(path: Path, columns: Asked, bad: BadRows) -> Iterator[Record]:
     """The asked values of each row, rows counted from 1. DataError if it is no Parquet file."""
     from pyarrow import parquet
@@ -55,10 +61,11 @@ def read_batches(
 
 
 def _values(column: pa.Array) -> list[Any]:
-    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    values = column.to_pylist()
+    if any(is_bytes(kind) for is_bytes in _BYTES):
         # Older writers stored text as bytes; what does not decode is found out with the row.
         return [
-            None if value is None else value.decode("utf-8", "surrogateescape")
-            for value in column.to_pylist()
+            None if value is None else value.decode("utf-8", "surrogateescape") for value in values
         ]
-    return column.to_pylist()
+    return values

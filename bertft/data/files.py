@@ -21,7 +21,7 @@ from bertft.data.columns import Asked
 from bertft.data.forms.form import RowForm
 from bertft.data.json_lines import read_json_lines
 from bertft.data.separated import Record, named_separator, read_separated
-from bertft.data.sniff import check_content, first_line, json_object
+from bertft.data.sniff import check_content, first_line, json_document, json_object
 from bertft.data.text_files import open_text, text_lines
 from bertft.errors import DataError
 
@@ -32,7 +32,8 @@ _JSON_LINES = (".jsonl", ".ndjson", ".json")
 PARQUET = (".parquet", ".pq")
 _TEXT = ".txt"
 _KNOWN = (*_SEPARATORS, *_JSON_LINES, *PARQUET, _TEXT)
-_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # the first line, for Excel
+# The first line, for Excel, which fills it up with separators when it saves the file again.
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\1*[ ]*', re.IGNORECASE)
 
 
 def is_file_name(name: str, form: RowForm) -> bool:
@@ -72,14 +73,19 @@ def read_file(path: Path, form: RowForm, config: DataConfig, bad: BadRows) -> It
     elif ending in form.readers:
         yield from form.readers[ending](path, columns, config, bad)
     elif ending == _TEXT and lines_alone:
+        if json_document(first):
+            raise DataError(
+                "the file holds a JSON document, not one text per line", where=bad.source,
+                hint="Write each row on a line of its own: jq -c '.[]' rows.json > rows.jsonl",
+            )  # fmt: skip
         with open_text(path, config.encoding, "\n") as file:
-            yield from _texts(text_lines(file, bad.source, config.encoding), columns, bad)
+            yield from _texts(text_lines(file, bad, config.encoding), columns, bad)
     elif form.reader is not None and ending not in _KNOWN and (not ending or config.separator):
         yield from form.reader(path, columns, config, bad)
     elif ending in _SEPARATORS or config.separator is not None:
         yield from _separated(path, ending, form, config, bad, first)
     else:
-        raise _unknown(ending, form, bad.source)
+        raise _unknown(ending, form, bad.source, lines_alone)
 
 
 def read_stream(
@@ -91,8 +97,10 @@ def read_stream(
     )
 
 
-def _unknown(ending: str, form: RowForm, source: str) -> DataError:
-    known = list(dict.fromkeys((*_SEPARATORS, *_JSON_LINES, *PARQUET, *form.readers)))
+def _unknown(ending: str, form: RowForm, source: str, texts: bool) -> DataError:
+    """``texts``: a .txt file would be read as one text per line."""
+    text = (_TEXT,) if texts else ()
+    known = list(dict.fromkeys((*_SEPARATORS, *_JSON_LINES, *PARQUET, *text, *form.readers)))
     near = nearest(ending, known)
     closest = f"Did you mean {near}? " if near is not None else ""
     if ending == _TEXT:

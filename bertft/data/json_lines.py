@@ -11,7 +11,7 @@ from bertft.config.messages import listing
 from bertft.data.bad_rows import BadRows, Fault
 from bertft.data.columns import Asked, find
 from bertft.data.separated import Record
-from bertft.data.sniff import json_document
+from bertft.data.sniff import RepeatedKey, json_document, unique_keys
 from bertft.data.text_files import text_lines
 from bertft.errors import DataError
 
@@ -26,7 +26,7 @@ def read_json_lines(file: TextIO, columns: Asked, encoding: str, bad: BadRows) -
     What is no object goes to ``bad``. DataError for a key that none of the first objects has, a
     position in place of a key, a file without objects.
     """
-    objects = _objects(text_lines(file, bad.source, encoding), bad)
+    objects = _objects(text_lines(file, bad, encoding), bad)
     first = list(islice(objects, _LOOKED_AT))
     names = list(dict.fromkeys(key for _, content in first for key in content))
     if not first and not bad:
@@ -58,7 +58,10 @@ def _objects(lines: Iterator[str], bad: BadRows) -> Iterator[tuple[int, dict[str
             )  # fmt: skip
         bad.count_row()
         try:
-            content = json.loads(line)
+            content = json.loads(line, object_pairs_hook=unique_keys)
+        except RepeatedKey as error:
+            bad.add(number, Fault("repeated key", str(error)))
+            continue
         except (ValueError, RecursionError) as error:
             told = (
                 "; other forms are read from a file, input=<file>" if bad.source == "stdin" else ""

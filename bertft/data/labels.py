@@ -49,6 +49,8 @@ def class_name(value: Any) -> str | None:
     if isinstance(value, float):
         if math.isnan(value):
             return None
+        if math.isinf(value):
+            raise Fault("label is no name", f"the label is {value}, not a finite number")
         return str(int(value)) if value.is_integer() else repr(value)
     raise Fault("label is no name", f"the label is a {type(value).__name__}, not a name or number")
 
@@ -96,7 +98,9 @@ def _several(fields: Sequence[Any], separator: str) -> list[str] | None:
         return None
     if isinstance(value, str) and _is_list(value):
         value = _read_list(value.strip())
-    parts = value if isinstance(value, (list, tuple)) else str(value).split(separator)
+    if isinstance(value, str):
+        value = value.split(separator)
+    parts = value if isinstance(value, (list, tuple)) else [value]
     return [name for part in parts if (name := class_name(part)) is not None]
 
 

@@ -28,7 +28,7 @@ from bertft.errors import DataError, EnvironmentFailed
 
 __all__ = ["CODE_VERSION", "SMALL", "read"]
 
-CODE_VERSION = 4  # raise it whenever the same file and settings should give other rows
+CODE_VERSION = 5  # raise it whenever the same file and settings should give other rows
 SMALL = 1 << 20  # bytes of a file that is read as fast as it would be found
 
 _BAD = b"bertft.bad"

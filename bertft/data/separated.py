@@ -50,9 +50,9 @@ def read_separated(
     that is not blank is no row. ``report_quotes``: without quoting, fields that look quoted are
     noted in ``bad``. Rows of another width than the first line's, and text after a closing quote,
     go to ``bad``. DataError for a column that does not exist, an empty file, a quote that is
-    never closed.
+    never closed. A row that repeats the header goes to ``bad`` too.
     """
-    lines = _Lines(text_lines(file, bad.source, encoding))
+    lines = _Lines(text_lines(file, bad, encoding))
     if skip_first:
         for text in lines:
             if text.strip():
@@ -64,11 +64,12 @@ def read_separated(
     first = next(records, None)
     if first is None:
         raise DataError("the file is empty", where=bad.source)
-    width, names = len(first[1]), None
+    width, names, header_again = len(first[1]), None, None
     if columns.named if header is None else header:
         names = [name.strip() for name in first[1]]
         bad.count_row(-1)
         bad.other_lines["header"] += 1
+        header_again = first[1] if width > 1 else None  # a text may well be "text"
     else:
         records = chain([first], records)
     try:
@@ -78,7 +79,9 @@ def read_separated(
             raise DataError(error.what, where=error.where, hint=_WITH_QUOTING) from error
         raise
     for line, fields in records:
-        if len(fields) == width:
+        if header_again is not None and _same(fields, header_again):
+            bad.add(line, Fault("repeated header", "the header once more: were files joined?"))
+        elif len(fields) == width:
             yield line, [None if place is None else fields[place] for place in places]
         else:
             count = "1 column" if len(fields) == 1 else f"{len(fields)} columns"
@@ -88,6 +91,11 @@ def read_separated(
     if quotes:
         broken = width == 1 or bool(bad.counts["wrong number of columns"])
         bad.notes += quotes.notes(broken)
+
+
+def _same(fields: list[str], header: list[str]) -> bool:
+    """Whether a row is the header, maybe after the BOM of another file."""
+    return fields[0].removeprefix("\ufeff") == header[0] and fields[1:] == header[1:]
 
 
 class _Lines:

@@ -4,6 +4,7 @@ check_content(path, encoding, source)    refuses what no reader of text can read
 first_line(path, encoding)               the first line that is not blank
 json_document(line)                      whether a JSON document of several lines begins so
 json_object(line)                        the JSON object that a line is, as in JSON Lines
+unique_keys(pairs)                       object_pairs_hook of json: no key of an object is dropped
 """
 
 from __future__ import annotations
@@ -11,12 +12,17 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from bertft.config.messages import quoted
 from bertft.data.text_files import open_text
 from bertft.errors import DataError
 
-__all__ = ["check_content", "first_line", "json_document", "json_object"]
+__all__ = [
+    "RepeatedKey", "check_content", "first_line", "json_document", "json_object", "unique_keys",
+]  # fmt: skip
 
 _HEAD = 4096
 _LONGEST_LINE = 1 << 20  # characters of the first line that are looked at
@@ -29,6 +35,9 @@ _MAGIC = {
     b"BZh91AY&SY": ("is compressed with bzip2", "Decompress it: bunzip2 {name}"),
     b"\xfd7zXZ\0": ("is compressed with xz", "Decompress it: unxz {name}"),
     b"\x28\xb5\x2f\xfd": ("is compressed with zstd", "Decompress it: unzstd {name}"),
+    b"\x04\x22\x4d\x18": ("is compressed with lz4", "Decompress it: unlz4 {name}"),
+    b"\x1f\x9d": ("is compressed with compress", "Decompress it: uncompress {name}"),
+    b"Rar!\x1a\x07": ("is a RAR archive", _PACKED),
     b"7z\xbc\xaf\x27\x1c": ("is a 7z archive", _PACKED),
     b"PK\x03\x04": ("is a zip archive, as Excel workbooks (.xlsx) are",
                     "Save the sheet as CSV, or unpack the archive"),
@@ -36,6 +45,9 @@ _MAGIC = {
                                           "Save the sheet as CSV"),
     b"%PDF-": ("is a PDF document", "Give its text as a .txt, .csv or .jsonl file"),
     b"PAR1\x15": ("is a Parquet file", "Rename it to end in .parquet"),
+    b"FEA1": ("is a Feather file", "Save it as Parquet or CSV"),
+    b"{\\rtf": ("is an RTF document", "Save it as plain text"),
+    b"version https://git-lfs.": ("is a Git LFS pointer, not the data", "Fetch it: git lfs pull"),
     b"ARROW1\0\0": ("is an Arrow file", "Save it as Parquet or CSV"),
     b"SQLite format 3\0": ("is an SQLite database", "Export the table as CSV"),
     b"\x89HDF\r\n": ("is an HDF5 file", "Save it as Parquet or CSV"),
@@ -100,6 +112,20 @@ def json_object(line: str) -> dict[str, object] | None:
 def json_document(line: str) -> bool:
     """Whether ``line`` begins a JSON document that is no JSON Lines: an array, or spread out."""
     return _DOCUMENT.match(line) is not None
+
+
+class RepeatedKey(ValueError):
+    """A JSON object has a key twice, of which json would keep the last value alone."""
+
+
+def unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """The object with ``pairs`` of keys and values. RepeatedKey where one is repeated."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        key = next(each for each in keys if keys.count(each) > 1)
+        raise RepeatedKey(f"the key {quoted(key)} occurs {keys.count(key)} times in one object")
+    return content
 
 
 def _wide(encoding: str) -> bool:

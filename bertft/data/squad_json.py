@@ -15,6 +15,7 @@ from typing import Any
 from bertft.config.data import DataConfig
 from bertft.data.bad_rows import BadRows, Fault
 from bertft.data.columns import Asked, find
+from bertft.data.sniff import RepeatedKey, unique_keys
 from bertft.data.text_files import open_text
 from bertft.errors import DataError
 
@@ -51,7 +52,9 @@ def read_squad(
 def _parsed(path: Path, encoding: str, source: str) -> Any:
     with open_text(path, encoding, "\n") as file:
         try:
-            return json.load(file)
+            return json.load(file, object_pairs_hook=unique_keys)
+        except RepeatedKey as error:
+            raise DataError(str(error), where=source, hint="Rename or remove one") from error
         except json.JSONDecodeError as error:
             raise DataError(
                 f"not JSON ({error.msg} at column {error.colno})",

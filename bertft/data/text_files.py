@@ -6,11 +6,13 @@ import codecs
 import encodings.aliases
 import io
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from bertft.config.messages import did_you_mean
 from bertft.config.paths import missing_file
+from bertft.data.bad_rows import BadRows
 from bertft.errors import DataError
 
 __all__ = ["existing", "open_text", "text_lines"]
@@ -43,9 +45,21 @@ def open_text(source: Path | BinaryIO, encoding: str, newline: str) -> TextIO:
     name = "utf-8-sig" if info.name == "utf-8" else info.name
     try:
         binary = source.open("rb") if isinstance(source, Path) else source
+        _skip_mark(binary, info.name)
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(source)) from error
     return io.TextIOWrapper(binary, name, errors="surrogateescape", newline=newline)
+
+
+def _skip_mark(binary: BinaryIO, encoding: str) -> None:
+    """Skip a BOM that ``encoding`` itself would decode to a character, as utf-16-le does."""
+    try:
+        mark = "\ufeff".encode(encoding)
+    except UnicodeError:  # the encoding cannot have one
+        return
+    peek = getattr(binary, "peek", None)
+    if encoding != "utf-8" and peek is not None and peek(len(mark)).startswith(mark):
+        binary.read(len(mark))
 
 
 def _of_text(encoding: str) -> bool:
@@ -56,28 +70,38 @@ def _of_text(encoding: str) -> bool:
         return False
 
 
-def text_lines(file: TextIO, source: str, encoding: str) -> Iterator[str]:
-    """The lines of ``file``; where it has no line feed at all, carriage returns end them.
+def text_lines(file: TextIO, bad: BadRows, encoding: str) -> Iterator[str]:
+    """The lines of ``file``; where no line feed follows a carriage return, these end the lines.
 
-    DataError where its encoding cannot even go on to the next line.
+    In any other file carriage returns inside lines are text, and noted in ``bad``. DataError where
+    the encoding cannot even go on to the next line.
     """
-    number = 0
+    number = inside = 0
     try:
-        for number, line in enumerate(file, start=1):
-            if number == 1 and "\r" in line and not line.endswith("\n"):
-                yield from _at_returns(line)  # the line ends of old Macs: this is the whole file
-            else:
-                yield line
+        lines: Iterator[str] = iter(file)
+        first = next(lines, "")
+        if _return_inside(first):
+            second = next(lines, None)
+            if second is None:  # the line ends of old Macs: this is the whole file
+                yield from io.StringIO(first, newline="")
+                return
+            lines = chain([second], lines)
+        for line in chain([first] if first else [], lines):
+            number += 1
+            inside += _return_inside(line)
+            yield line
     except UnicodeError as error:
         raise DataError(
-            f"bytes that are not {encoding} ({error})", where=f"{source}:{number + 1}",
+            f"bytes that are not {encoding} ({error})", where=f"{bad.source}:{number + 1}",
             hint="Name the file's encoding with data.encoding (utf-8, gb18030, utf-16, …)",
         ) from error  # fmt: skip
+    if inside:
+        count = "1 line has" if inside == 1 else f"{inside:,} lines have"
+        bad.notes.append(
+            f"{count} a carriage return inside, which is read as text: if it ends a row, convert"
+            " the line ends of the file to line feeds"
+        )
 
 
-def _at_returns(text: str) -> Iterator[str]:
-    start = 0
-    while start < len(text):
-        stop = text.find("\r", start) + 1 or len(text)
-        yield text[start:stop]
-        start = stop
+def _return_inside(line: str) -> bool:
+    return "\r" in line and "\r" in line.rstrip("\r\n")

@@ -11,6 +11,7 @@ import pytest
 from bertft.commands.eval_predictions import score
 from bertft.config.commands import EvalConfig
 from bertft.config.data import DataConfig
+from bertft.errors import DataError
 
 OFFICIAL = {
     "exact": 78.742, "f1": 81.775, "HasAns_exact": 74.106, "HasAns_f1": 80.182,
@@ -71,3 +72,11 @@ def test_a_missing_prediction_scores_nothing(tmp_path, capsys):
     said = capsys.readouterr().err
     assert "5 of 8 questions have no answer in it and score 0, such as q0, q4, q5" in said
     assert "1 × answer without a question in the rows" in said
+
+
+def test_an_answer_that_is_given_twice_is_refused(tmp_path):
+    """json keeps the last one."""
+    (tmp_path / "given.json").write_text('{"q0": "Ada", "q1": "x", "q0": "Bob"}')
+    data = DataConfig(name="x", task="question_answering", validation="none.json")
+    with pytest.raises(DataError, match=r"given\.json: the key 'q0' occurs 2 times"):
+        score(EvalConfig(predictions=str(tmp_path / "given.json"), data=data))

@@ -47,7 +47,7 @@ class Form(RowForm):
 def _read_lines(path: Path, columns: Asked, config: DataConfig, bad: BadRows) -> Iterator[Record]:
     """A text a line; blank lines are no rows."""
     with open_text(path, config.encoding, "\n") as file:
-        for number, line in enumerate(text_lines(file, bad.source, config.encoding), start=1):
+        for number, line in enumerate(text_lines(file, bad, config.encoding), start=1):
             if not line.strip():
                 bad.count_blank()
             else:

@@ -27,6 +27,7 @@ from bertft.data.bad_rows import Fault
 from bertft.data.cells import clean, text
 from bertft.data.columns import Asked, label_names, text_names
 from bertft.data.forms.form import RowForm
+from bertft.data.labels import class_name
 from bertft.data.squad_json import read_squad
 from bertft.errors import UsageError
 
@@ -137,14 +138,21 @@ class Form(RowForm):
 
 
 def _name(value: Any) -> str | None:
-    if value is None or isinstance(value, (bool, float, list, dict)):
-        return None
-    return clean(str(value), "id")
+    """The id as text: 7 and 7.0, which a column with gaps holds, are "7"."""
+    if isinstance(value, (list, dict)):
+        raise Fault("id is no name", f"the id is a {type(value).__name__}, not a name or number")
+    name = value if isinstance(value, str) else class_name(value)
+    return None if name is None else clean(name, "id")
 
 
 def _records(value: Any, start: Any) -> list[Mapping[str, Any]]:
     """Any of the forms of answers as a list of objects."""
     if isinstance(value, str):
+        if "answer_start" in value and value.lstrip().startswith(("{", "[")):
+            raise Fault(
+                "answers of another form",
+                "the answers are an object written as text: save the rows as JSON Lines or Parquet",
+            )
         return [{"text": value, "answer_start": start}] if value.strip() else []
     if isinstance(value, Mapping):
         texts, starts = value.get("text"), value.get("answer_start")

@@ -5,7 +5,8 @@
     EU NNP B-ORG            a word and its columns; ``data.text`` and ``data.label`` choose them
 
 Columns are separated by tabs where the first word's line has one, else by runs of spaces and tabs.
-No other white space separates: U+3000 can be a word and U+00A0 part of one.
+No other white space separates: U+3000 can be a word and U+00A0 part of one. In .conllu
+the lines numbered 1-2 (several words, which follow) and 1.1 (no word of the text) are left out.
 A record is (line, [words, tags]): the line of the first word; the others are on the lines below.
 """
 
@@ -18,7 +19,7 @@ from typing import TextIO
 
 from bertft.config.data import DataConfig
 from bertft.data.bad_rows import BadRows, Fault
-from bertft.data.columns import Asked, find
+from bertft.data.columns import Asked, find, text_names
 from bertft.data.separated import Record, named_separator
 from bertft.data.text_files import open_text, text_lines
 from bertft.errors import DataError
@@ -34,10 +35,12 @@ WORDS = ("text", "words", "tokens")  # what the words are called where columns h
 _TAGS = "label"
 _DOCUMENT = "-DOCSTART-"
 _WIDTH = "wrong number of columns"
+_NUMBERS = 2  # words that may all be numbers by chance
 _LONGEST = 1_000  # words per sentence, on average: more, and the blank lines are missing
 
 _SPACES = re.compile("[ \t]+")
 _COMMENT = re.compile(r"#\s*(?:id\s|[\w.-]+\s*=)")  # has the file's columns by chance only
+_NO_WORD = re.compile(r"[0-9]+[-.][0-9]+\t")  # in CoNLL-U
 _JSON = re.compile(r'\s*\[?\s*\{\s*"(?:[^"\\]|\\.)*"\s*:|\s*\[\s*\[?\s*"(?:[^"\\]|\\.)*"\s*[],]')
 _MARKUP = re.compile(r"\s*<(?:\?xml|!doctype|html)\b", re.IGNORECASE)
 _SAMPLE = 4_096  # characters that are looked at
@@ -60,9 +63,12 @@ def read_conll(path: Path, columns: Asked, config: DataConfig, bad: BadRows) -> 
     named = named_separator(config.separator)
     separator = None if named == " " else named
     width = words = 0
+    numbered = True  # as long as each word is its number in the sentence
     before: list[Lines] = []  # blocks of lines that may all be comments
     with open_text(path, encoding, "\n") as file:
         for block in _blocks(file, encoding, bad):
+            if path.suffix.lower() == ".conllu":
+                block = _without_others(block, bad)
             before.append(block)
             if not width:
                 _check_text(block, source)
@@ -71,26 +77,35 @@ def read_conll(path: Path, columns: Asked, config: DataConfig, bad: BadRows) -> 
                 separator = separator or _separator(block)
                 names = _header(block, separator, bad) if config.header else None
                 width = len(names or _fields(_first(block), separator))
-                places = _places(columns, names, width, source, block)
+                # Rows to predict ask for their words by name; the run's position holds for CoNLL.
+                named_first = text_names(config, (0,))[0]
+                default = named_first if isinstance(named_first, int) else 0
+                places = _places(columns, names, width, source, block, default)
                 _check_words(block, separator, places, source)
             for lines in before:
                 sentence = _words(lines, separator, width, bad)
                 words += len(sentence)
                 if sentence:
                     cells = [Stacked(fields[place] for _, fields in sentence) for place in places]
+                    numbered = numbered and _are_numbers(cells[0])
                     yield sentence[0][0], list(cells)
             before = []
     if not width:
         raise DataError("the file is empty", where=source)
+    if numbered and width > 1 and words > _NUMBERS:
+        raise DataError(
+            f"the words are the numbers 1, 2, 3, …: column {places[0]} numbers the words",
+            where=source, hint=f"Name the column of the words: data.text={places[0] + 1}",
+        )  # fmt: skip
     _check_whole(bad.read, words, width, bool(columns.label), bad)
 
 
 def _places(
-    columns: Asked, names: list[str] | None, width: int, source: str, lines: Lines
+    columns: Asked, names: list[str] | None, width: int, source: str, lines: Lines, default: int
 ) -> list[int]:
-    """Where the columns are; without names of their own the words are first and the tags last."""
+    """Where the columns are; without names the words are in column ``default``, the tags last."""
     known = names or []
-    text = tuple(0 if name in WORDS and name not in known else name for name in columns.text)
+    text = tuple(default if name in WORDS and name not in known else name for name in columns.text)
     label = tuple(-1 if name == _TAGS and name not in known else name for name in columns.label)
     found = find(Asked(text, label), names, width, source)
     places = [place for place in found if place is not None]
@@ -110,7 +125,7 @@ def _places(
 def _blocks(file: TextIO, encoding: str, bad: BadRows) -> Iterator[Lines]:
     """Lines between blank ones and beginnings of documents, numbered."""
     block: Lines = []
-    for number, line in enumerate(text_lines(file, bad.source, encoding), start=1):
+    for number, line in enumerate(text_lines(file, bad, encoding), start=1):
         text = line.rstrip("\r\n")
         document = text.startswith(_DOCUMENT)
         if text.strip(" \t") and not document:
@@ -125,6 +140,18 @@ def _blocks(file: TextIO, encoding: str, bad: BadRows) -> Iterator[Lines]:
             block = []
     if block:
         yield block
+
+
+def _without_others(lines: Lines, bad: BadRows) -> Lines:
+    """The lines of CoNLL-U that are words or comments."""
+    others = [_NO_WORD.match(text) is not None for _, text in lines]
+    if any(others):
+        bad.other_lines["several words or none"] += sum(others)
+    return [line for line, other in zip(lines, others, strict=True) if not other]
+
+
+def _are_numbers(words: Sequence[str]) -> bool:
+    return all(word == str(number) for number, word in enumerate(words, start=1))
 
 
 def _first(lines: Lines) -> str:
@@ -156,7 +183,8 @@ def _words(lines: Lines, separator: str | None, width: int, bad: BadRows) -> Seq
     words: list[Word] = []
     comments, faulty = 0, False
     for number, text in lines:
-        if not words and _COMMENT.match(text):
+        columns = separator is not None and text.count(separator) == width - 1 > 0
+        if not words and not columns and _COMMENT.match(text):
             comments += 1
             continue
         fields = _fields(text, separator)
