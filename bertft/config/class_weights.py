@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import Any
 
 from bertft.config.messages import Problem, suggestion
+from bertft.config.values import NUMERIC
 
-__all__ = ["BALANCED", "class_key", "problems"]
+__all__ = ["BALANCED", "class_key", "class_of", "problems"]
 
 BALANCED = "balanced"
 _WHERE = "loss.class_weights"
@@ -30,6 +32,14 @@ def problems(asked: Any, names: Sequence[str] | None = None) -> Iterator[Problem
         )  # fmt: skip
         return
     named = asked if isinstance(asked, dict) else dict(enumerate(asked))
+    keys: dict[object, Any] = {}
+    for name in asked if isinstance(asked, dict) else ():
+        same = keys.setdefault(_identity(class_key(name)), name)
+        if same is not name and asked[same] != asked[name]:
+            yield Problem(
+                _WHERE, f"{same!r} and {name!r} are one class with two weights",
+                "Give each class one weight",
+            )  # fmt: skip
     wrong = {name: each for name, each in named.items() if not _is_weight(each)}
     for name, each in wrong.items():
         yield Problem(_WHERE, f"{each!r} of {name} is no weight", "Give a number of at least 0")
@@ -45,11 +55,24 @@ def problems(asked: Any, names: Sequence[str] | None = None) -> Iterator[Problem
             )  # fmt: skip
         return
     for name in asked:
-        if class_key(name) not in names:
+        if class_of(name, names) is None:
             yield Problem(
                 _WHERE, f"{str(name)!r} is none of the {len(names)} classes",
                 suggestion(name, names),
             )  # fmt: skip
+
+
+def class_of(key: Any, names: Sequence[str]) -> str | None:
+    """The class that a key of YAML names, by its text or number: 1 is the class 1 or 1.0."""
+    text = class_key(key)
+    if text in names:
+        return text
+    same = [name for name in names if _identity(name) == _identity(text)]
+    return same[0] if len(same) == 1 else None
+
+
+def _identity(name: str) -> Decimal | str:
+    return Decimal(name) if NUMERIC.fullmatch(name) else name
 
 
 def class_key(name: Any) -> str:
@@ -58,7 +81,7 @@ def class_key(name: Any) -> str:
         return str(name).lower()
     if isinstance(name, float) and name.is_integer():
         return str(int(name))
-    return str(name)
+    return str(name).strip()
 
 
 def _is_weight(value: Any) -> bool:

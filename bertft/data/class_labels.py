@@ -15,9 +15,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from bertft.config.messages import quoted
 from bertft.data.classes import listed
 from bertft.data.labels import class_name, numeric
 from bertft.data.separated import Record
+from bertft.errors import UsageError
 
 __all__ = ["class_names", "names_to_use", "parquet_names", "with_names"]
 
@@ -61,13 +63,26 @@ def names_to_use(declared: list[str] | None, given: Any) -> list[str] | None:
     """The declared names, unless data.labels gives other ones to the same numbers.
 
     None: the numbers stay, as positions in the list data.labels or keys of such a mapping.
+    UsageError where such a list has the declared names in other spellings and another order.
     """
     if declared is None or given is None:
         return declared
     if isinstance(given, Mapping):
         by_number = all(numeric(class_name(key) or "") is not None for key in given)
         return None if by_number else declared
-    return declared if set(listed(given)) & set(declared) else None
+    names = listed(given)
+    if set(names) & set(declared):
+        return declared
+    spelled = {name.casefold(): number for number, name in enumerate(declared)}
+    for number, name in enumerate(names):
+        own = spelled.get(name.casefold(), number)
+        if own != number:
+            raise UsageError(
+                f"lists {quoted(name)} as class {number}, but the file calls class {own}"
+                f" {quoted(declared[own])}", where="data.labels",
+                hint="Write the names as the file does; their order is then free",
+            )  # fmt: skip
+    return None
 
 
 def with_names(

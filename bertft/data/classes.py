@@ -8,8 +8,11 @@ for any label.
 
 from __future__ import annotations
 
+import unicodedata
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,14 +22,16 @@ import pyarrow.compute as pc
 from bertft.config.messages import nearest, quoted, shortened
 from bertft.data.bad_rows import Fault
 from bertft.data.labels import class_name, in_order, numeric
-from bertft.errors import DataError
+from bertft.errors import DataError, UsageError
 
 __all__ = [
-    "found", "listed", "mapping_note", "missing", "multi_hot", "named_places", "placeholders",
-    "renamed", "shares", "unlabelled", "without_repeats",
+    "all_numbers", "found", "listed", "look_alikes", "mapped", "mapping_note", "missing",
+    "multi_hot", "named_places", "placeholders", "renamed", "shares", "unlabelled",
+    "without_repeats",
 ]  # fmt: skip
 
 _SHOWN = 8
+_DIFFERENCES = "case, white space or Unicode form"
 _UNLABELLED = -1  # how public data sets write that a row has no label
 
 
@@ -61,8 +66,7 @@ def found(table: pa.Table) -> list[str]:
         values = pc.list_flatten(values)
     spelled: dict[Decimal | str, str] = {}
     for name in pc.unique(values.drop_null()).to_pylist():
-        number = numeric(name)
-        key = name if number is None else number
+        key = _identity(name)
         spelled[key] = min(spelled.get(key, name), name, key=lambda each: (len(each), each))
     return in_order(spelled.values())
 
@@ -80,13 +84,59 @@ def shares(table: pa.Table) -> dict[str, float]:
 
 def placeholders(names: Sequence[str]) -> bool:
     """Whether they are LABEL_0, LABEL_1, …, as transformers calls classes without names."""
-    return list(names) == [f"LABEL_{number}" for number in range(len(names))]
+    return bool(names) and list(names) == [f"LABEL_{number}" for number in range(len(names))]
 
 
-def listed(labels: Any) -> list[str]:
-    """The class names of data.labels, in order: of a list, or what a mapping maps to."""
-    values = labels.values() if isinstance(labels, Mapping) else labels
-    return list(dict.fromkeys(class_name(each) or "" for each in values))
+def listed(labels: Any, where: str = "data.labels") -> list[str]:
+    """The class names of data.labels, in order: of a list, or what a mapping maps to.
+
+    UsageError, naming the setting ``where``, for an empty name, a name that a list has twice (the
+    classes after it would be shifted), and a mapping of one label to two classes.
+    """
+    if isinstance(labels, Mapping):
+        return list(dict.fromkeys(mapped(labels, where).values()))
+    names = [_given_name(each, where) for each in labels]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(
+            f"lists the class {quoted(twice)} twice", where=where,
+            hint="Name each class once, in order; a mapping {label: name} joins classes",
+        )  # fmt: skip
+    return names
+
+
+def mapped(labels: Mapping[Any, Any], where: str = "data.labels") -> dict[str, str]:
+    """A mapping of data.labels: label of a file → class. UsageError as of ``listed``."""
+    found: dict[str, str] = {}
+    seen: dict[Decimal | str, str] = {}
+    for key, value in labels.items():
+        label, name = _given_name(key, where), _given_name(value, where)
+        if seen.setdefault(_identity(label), name) != name:
+            raise UsageError(
+                f"maps the label {quoted(label)} to {quoted(seen[_identity(label)])} and to"
+                f" {quoted(name)}", where=where, hint="Give each label one class",
+            )  # fmt: skip
+        found[label] = name
+    return found
+
+
+def _given_name(value: Any, where: str) -> str:
+    try:
+        name = class_name(value)
+    except Fault:
+        name = None
+    if name is None:
+        raise UsageError(
+            f"{quoted(value)} is not the name of a class", where=where,
+            hint="Give text that is not empty, a number, or true or false",
+        )  # fmt: skip
+    return name
+
+
+def _identity(name: str) -> Decimal | str:
+    """What two spellings of one number have in common; of any other name the name."""
+    number = numeric(name)
+    return name if number is None else number
 
 
 def multi_hot(table: pa.Table) -> int | None:
@@ -97,6 +147,12 @@ def multi_hot(table: pa.Table) -> int | None:
         return None
     names = pc.unique(pc.list_flatten(values)).to_pylist()
     return int(sizes[0]) if all(_bit(name) is not None for name in names) else None
+
+
+def all_numbers(table: pa.Table) -> bool:
+    """Whether every item of the lists of labels is a number, true or false."""
+    names = pc.unique(pc.list_flatten(table.column("label"))).to_pylist()
+    return all(numeric(name) is not None or _bit(name) is not None for name in names)
 
 
 def named_places(table: pa.Table, names: Sequence[str]) -> pa.Table:
@@ -192,15 +248,14 @@ def _meanings(
     classes = _Index(names)
     meaning: dict[str, str | None] = {}
     if isinstance(labels, Mapping):
-        keys = [class_name(key) or "" for key in labels]
-        mapped = dict(zip(keys, map(class_name, labels.values()), strict=True))
-        said = _Index(keys)
+        target = mapped(labels)
+        keys = _Index(target)
         for each in given:
-            key = said.find(each)
-            meaning[each] = classes.find(each if key is None else mapped[key] or "")
+            key = keys.find(each)
+            meaning[each] = classes.find(each if key is None else target[key])
         return meaning
     meaning = {each: classes.find(each) for each in given}
-    if any(name is not None for name in meaning.values()):
+    if not names or any(name is not None for name in meaning.values()):
         return meaning
     numbers = {each: numeric(each) for each in given}
     whole = all(number is not None and number == int(number) for number in numbers.values())
@@ -215,11 +270,7 @@ def _meanings(
         }
         _check_positions(positions, order, source, training)
         return meaning | {each: classes.find(order[place]) for each, place in positions.items()}
-    if (
-        names
-        and len(classes.numbers) == len(names)
-        and all(each is None for each in numbers.values())
-    ):
+    if len(classes.numbers) == len(names) and all(each is None for each in numbers.values()):
         raise DataError(
             f"the labels are {_listing(given)}, the classes are the numbers {_listing(names)}",
             where=source or None,
@@ -268,8 +319,11 @@ class _Index:
 
     def __init__(self, names: Iterable[str]) -> None:
         self.texts = dict.fromkeys(names)
+        found = [(numeric(name), name) for name in self.texts]
+        counts = Counter(number for number, _ in found)
+        # Of names such as 1.1 and 1.10, the number does not say which is meant.
         self.numbers = {
-            number: name for name in self.texts if (number := numeric(name)) is not None
+            number: name for number, name in found if number is not None and counts[number] == 1
         }
 
     def find(self, label: str) -> str | None:
@@ -295,9 +349,36 @@ def _with_label(table: pa.Table, column: pa.Array) -> pa.Table:
 def _unknown(label: str, names: Sequence[str]) -> Fault:
     near = nearest(label, names)
     hint = f"; did you mean {quoted(near)}?" if near is not None else ""
+    same = next((name for name in names if _simplified(name) == _simplified(label)), None)
+    if same is not None:
+        hint = f"; {quoted(same)} differs from it only in {_DIFFERENCES}"
     if placeholders(names):
         hint = "; these are placeholders: name the model's classes with data.labels=[...]"
     return Fault("unknown label", f"the label {quoted(label)} is none of {_listing(names)}{hint}")
+
+
+def look_alikes(names: Iterable[str]) -> str:
+    """A remark on classes that are probably meant to be one; empty where there are none."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(_simplified(name), []).append(name)
+    pairs = [sorted(group) for group in groups.values() if len(group) > 1]
+    if not pairs:
+        return ""
+    shown = "; ".join(" and ".join(map(ascii, pair[:3])) for pair in pairs[:3])
+    more = f"; … ({len(pairs)} in all)" if len(pairs) > 3 else ""
+    return (
+        f"classes that differ only in {_DIFFERENCES}: {shown}{more}."
+        " If they are one, map them: data.labels={<label>: <class>, ...}"
+    )
+
+
+@lru_cache(maxsize=4096)
+def _simplified(name: str) -> str:
+    """A name without its case, extra white space, Unicode form and invisible characters."""
+    text = unicodedata.normalize("NFKC", name).casefold()
+    text = "".join(each for each in text if unicodedata.category(each) != "Cf")
+    return unicodedata.normalize("NFKC", " ".join(text.split()))
 
 
 def _listing(names: Sequence[str]) -> str:

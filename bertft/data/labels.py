@@ -24,10 +24,19 @@ __all__ = [
 NO_NUMBER = "label is no number"
 NOT_BINARY = "label is not 0 or 1"
 LABEL_LIST = "label is a list"
+LABEL_MAPPING = "label is a mapping"
 
 _ITEM = r"""('([^'\\]|\\.)*'|"([^"\\]|\\.)*"|[+-]?[0-9.]+|true|false|True|False)"""
-# What numpy prints has no commas.
-_LISTED = re.compile(rf"\[\s*({_ITEM}([\s,]+{_ITEM})*[\s,]*)?\]", re.DOTALL)
+_ITEMS = rf"{_ITEM}([\s,]+{_ITEM})*[\s,]*"  # what numpy prints has no commas
+_LISTED = re.compile(
+    rf"\[\s*({_ITEMS})?\]"
+    rf"|\(\s*({_ITEM}\s*,[\s,]*({_ITEMS})?)?\)"  # (a) alone is a name
+    rf"|\{{\s*({_ITEMS})\}}|\{{\s*\}}|set\(\)"
+    r"|\[[^][]*,[^][]*\]",  # names without quotes: [a, b]
+    re.DOTALL,
+)
+_MAPPED = re.compile(rf"\{{\s*{_ITEM}\s*:.*\}}", re.DOTALL)
+_NUMBERS = re.compile(r"\{[\s,0-9.+-]+\}")  # a set does not say what its numbers count
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,8 @@ def numeric(name: str) -> Decimal | None:
 
 
 def _one(value: Any) -> str | None:
-    """The name of a class. Fault for several of them, in a list or its text."""
+    """The name of a class. Fault for several of them, in a list, tuple or set, or its text."""
+    _refuse_mapping(value)
     if isinstance(value, (list, tuple)) or (isinstance(value, str) and _is_list(value)):
         raise Fault(
             LABEL_LIST,
@@ -72,7 +82,16 @@ def _one(value: Any) -> str | None:
 
 def _is_list(text: str) -> bool:
     text = text.strip()
-    return text.startswith("[") and _LISTED.fullmatch(text) is not None
+    return text.endswith(("]", ")", "}")) and _LISTED.fullmatch(text) is not None
+
+
+def _refuse_mapping(value: Any) -> None:
+    text = value.strip() if isinstance(value, str) else ""
+    if isinstance(value, dict) or (text.endswith("}") and _MAPPED.fullmatch(text)):
+        raise Fault(
+            LABEL_MAPPING,
+            f"the label {quoted(value)} is a mapping; write the names of the row's classes",
+        )
 
 
 def number(value: Any) -> float | None:
@@ -80,7 +99,9 @@ def number(value: Any) -> float | None:
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     try:
-        result = math.nan if isinstance(value, bool) else float(value)
+        # Python reads 1_000 as a number; in a file it is the name of something.
+        other = isinstance(value, bool) or (isinstance(value, str) and "_" in value)
+        result = math.nan if other else float(value)
     except (TypeError, ValueError, OverflowError):
         result = math.nan
     if not math.isfinite(result):
@@ -89,13 +110,15 @@ def number(value: Any) -> float | None:
 
 
 def _several(fields: Sequence[Any], separator: str) -> list[str] | None:
-    """Names joined by ``separator``, or a list of them, maybe as text; empty: a row with none.
+    """Names joined by ``separator``, or a list, tuple or set of them, maybe as text; or one value
+    that is no text; empty: a row with none.
 
     A repeated name stays: lists of 0 and 1 are recognised by all rows together.
     """
     value = fields[0]
     if value is None:
         return None
+    _refuse_mapping(value)
     if isinstance(value, str) and _is_list(value):
         value = _read_list(value.strip())
     if isinstance(value, str):
@@ -105,8 +128,10 @@ def _several(fields: Sequence[Any], separator: str) -> list[str] | None:
 
 
 def _read_list(text: str) -> list[Any]:
-    """A list in JSON's or Python's notation."""
-    found = listed(text)
+    """A list in JSON's or Python's notation, or a tuple or set of names in Python's."""
+    if text == "set()":
+        return []
+    found = None if _NUMBERS.fullmatch(text) else listed(f"[{text[1:-1]}]")
     if found is None:
         raise Fault(
             LABEL_LIST, f'the label {quoted(text)} is no list that can be read; write ["a", "b"]'

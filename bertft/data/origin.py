@@ -39,7 +39,7 @@ def open_file(config: DataConfig, name: str, setting: str, form: RowForm) -> Ori
     """The file ``name``, which ``setting`` gave."""
     path = existing(name, setting)
     columns, declared = form.columns, None
-    if form.classes and len(columns.label) == 1 and path.suffix.lower() in PARQUET:
+    if len(columns.label) == 1 and path.suffix.lower() in PARQUET:
         declared = parquet_names(path, columns.label[0])
     names = names_to_use(declared, config.labels)
 

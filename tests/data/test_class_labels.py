@@ -10,6 +10,7 @@ import pytest
 from bertft.config.data import DataConfig
 from bertft.data.class_labels import class_names, names_to_use, parquet_names
 from bertft.data.sources import load
+from bertft.errors import UsageError
 
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 
@@ -105,3 +106,14 @@ def test_which_names_the_numbers_have():
     assert names_to_use(["a", "b"], None) == ["a", "b"]
     assert names_to_use(["a", "b"], ["b", "a", "c"]) == ["a", "b"]
     assert names_to_use(["a", "b"], ["x", "y"]) is None
+    assert names_to_use(["neg", "pos"], ["Neg", "Pos"]) is None
+    with pytest.raises(UsageError, match=r"lists 'Pos' as class 0, but the file calls class 1"):
+        names_to_use(["neg", "pos"], ["Pos", "Neg"])
+
+
+def test_numbers_that_a_file_names_by_other_numbers(write):
+    path = write(
+        {"text": ["a", "b"], "label": [0, 2]},
+        text=datasets.Value("string"), label=datasets.ClassLabel(names=["1", "2", "3"]),
+    )  # fmt: skip
+    assert read(path, task="regression").train.column("label") == [1.0, 3.0]

@@ -9,7 +9,7 @@ import pytest
 
 from bertft.config.data import DataConfig
 from bertft.data.sources import Splits, load
-from bertft.errors import DataError
+from bertft.errors import DataError, UsageError
 
 
 def write(path: Path, labels) -> str:
@@ -220,3 +220,99 @@ def test_a_long_label_is_shortened_in_messages(tmp_path):
     with pytest.raises(DataError) as caught:
         read(tmp_path, ["x" * 5000, "y" * 5000], ["z" * 5000])
     assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["a", "a", "b"], r"data.labels: lists the class 'a' twice"),
+        (["", "a"], r"'' is not the name of a class"),
+        ([None, "a"], r"None is not the name of a class"),
+        ({1: "a", "1.0": "b"}, r"maps the label '1.0' to 'a' and to 'b'"),
+        ({0: "a", 1: None}, r"None is not the name of a class"),
+    ],
+)
+def test_what_is_wrong_with_the_names_given(tmp_path, given, message):
+    with pytest.raises(UsageError, match=message):
+        read(tmp_path, [0, 1], [0, 1], labels=given)
+
+
+def test_a_number_that_two_names_are_is_neither(tmp_path):
+    names = ["1.1", "1.10"]
+    assert labels(read(tmp_path, names, names, labels=names)) == (names, names)
+    with pytest.raises(DataError, match=r"the label '1.100' is none of"):
+        read(tmp_path, names, ["1.100", "1.1"], labels=names)
+
+
+@pytest.mark.parametrize("label", ["('a', 'b')", "('b',)", "{'a', 'b'}", "set()", "[a, b]"])
+def test_tuples_sets_and_lists_without_quotes_are_no_class(tmp_path, label):
+    with pytest.raises(DataError, match=r"train.jsonl:3: the label .* is a list"):
+        read(tmp_path, ["(a)", "b", label], ["b"])
+    assert read(tmp_path, ["a", label], [label], labels=["a", label]).labels == ["a", label]
+
+
+def test_tuples_and_sets_of_labels_are_lists(tmp_path):
+    splits = read(tmp_path, ["('b', 'a')", "{'c'}", "set()"], ["('a',)"], "multi_label")
+    assert labels(splits) == ([["b", "a"], ["c"], []], [["a"]])
+    for label in ("[a, b]", "{0, 1}"):
+        with pytest.raises(DataError, match=r"no list that can be read"):
+            read(tmp_path, ["a,b", label], ["a"], "multi_label", label_separator=",")
+
+
+@pytest.mark.parametrize("task", ["classification", "multi_label"])
+@pytest.mark.parametrize("label", [{"a": 1, "b": 0}, "{'a': 1, 'b': 0}"])
+def test_a_mapping_is_no_class(tmp_path, task, label):
+    with pytest.raises(DataError, match=r"train.jsonl:3: the label .* is a mapping"):
+        read(tmp_path, ["a", "b", label], ["a"], task)
+
+
+def test_one_value_that_is_no_text_is_one_label(tmp_path):
+    splits = read(tmp_path, [True, [False], 1.0], [[True], [1]], "multi_label")
+    assert labels(splits) == ([["true"], ["false"], ["1"]], [["true"], ["1"]])
+
+
+def test_the_first_split_decides_what_lists_of_numbers_mean(tmp_path):
+    splits = read(tmp_path, [[0], [1], [0, 1]], [[0, 1]] * 2, "multi_label", labels=["a", "b"])
+    assert labels(splits)[1] == [["a", "b"]] * 2
+    with pytest.raises(DataError, match=r"dev.jsonl: each label of the first split is a list of 2"):
+        read(tmp_path, [[0, 1], [1, 0], [1, 1]], [[0], [1]], "multi_label", labels=["a", "b"])
+    splits = read(tmp_path, [[0, 1], [1, 0]], [["a"], []], "multi_label", labels=["a", "b"])
+    assert labels(splits) == ([["b"], ["a"]], [["a"], []])
+
+
+@pytest.mark.parametrize(
+    "pair", [("Pos", "pos"), ("caf\u00e9", "cafe\u0301"), ("new york", "new\u00a0york")]
+)
+def test_classes_that_look_alike_are_remarked(tmp_path, pair):
+    splits = read(tmp_path, [*pair, "x"], ["x"])
+    assert len(splits.labels) == 3
+    assert [ascii(pair[0]) in note for note in splits.form.notes()] == [True]
+    with pytest.raises(DataError, match=r"differs from it only in case, white space or Unicode"):
+        read(tmp_path, [pair[0], "x"], [pair[1]])
+
+
+def test_names_of_columns(tmp_path):
+    path = tmp_path / "dev.jsonl"
+    path.write_text('{"text": "x", "loud": 1, "rude": 0}')
+
+    def rows(names):
+        config = DataConfig(
+            name="x", task="multi_label", validation=str(path), label=["loud", "rude"], labels=names
+        )
+        splits = load(config, ("validation",))
+        return splits.labels, splits.validation.column("label"), splits.form.mapping
+
+    assert rows(["rude", "loud"]) == (["rude", "loud"], [["loud"]], {})
+    assert rows(["L", "R"]) == (["L", "R"], [["L"]], {"column loud": "L", "column rude": "R"})
+    with pytest.raises(UsageError, match=r"names the column 'loud' 'Rude', although"):
+        rows(["Rude", "Loud"])
+
+
+def test_an_underscore_makes_no_number(tmp_path):
+    with pytest.raises(DataError, match=r"the label '1_000' is not a finite number"):
+        read(tmp_path, [1, "1_000", 3], [1], "regression")
+
+
+def test_train_without_a_usable_label_says_so(tmp_path):
+    with pytest.raises(DataError, match=r"train.jsonl:1: the label .* is a mapping"):
+        read(tmp_path, [{"a": 1}, {"b": 1}], [1])

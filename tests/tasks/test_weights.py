@@ -9,9 +9,11 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from bertft.config.class_weights import problems
 from bertft.config.loss import LossConfig
+from bertft.config.rules.classes import _weights
 from bertft.errors import UsageError
 from bertft.tasks.classification import Task as Classification
 from bertft.tasks.multi_label import Task as MultiLabel
+from bertft.tasks.shared.weights import asked_weights
 
 NAMES = ["bad", "good", "3"]
 
@@ -66,8 +68,28 @@ def test_asked_by_name_or_in_order(asked, expected, settings, labelled):
 
 
 @pytest.mark.parametrize(
+    ("names", "asked", "expected"),
+    [
+        (["false", "true"], {True: 2}, [1, 2]),
+        (["1.0", "2.0"], {1: 3, "2": 4}, [3, 4]),
+        (["1", "2"], {1.0: 3, "2.0": 4}, [3, 4]),
+        (["1.1", "1.10"], {"1.10": 5}, [1, 5]),
+    ],
+)
+def test_a_key_is_the_class_of_the_same_text_or_number(names, asked, expected):
+    assert list(problems(asked, names)) == []
+    assert asked_weights(asked, names).tolist() == expected
+
+
+def test_list_weights_of_a_mapping_are_those_of_its_classes():
+    words = {"data.labels": {1: "low", 2: "low", 3: "high"}, "loss.class_weights": [1, 2]}
+    assert list(_weights(words.get)) == []
+
+
+@pytest.mark.parametrize(
     ("asked", "parts"),
     [
+        ({3: 1, "3.0": 2}, ["3 and '3.0' are one class with two weights"]),
         ("ballanced", ["'ballanced' is no weights"]),
         ([], ["[] is no weights"]),
         ({"goood": 2, "good": 1}, ["'goood' is none of the 3 classes. Did you mean 'good'?"]),

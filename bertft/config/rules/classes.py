@@ -43,7 +43,9 @@ def _soft_alone(get: Get) -> bool:
 def _weights(get: Get) -> Iterator[Problem]:
     labels = get("data.labels")
     listed = labels.values() if isinstance(labels, dict) else labels
-    names = list(map(class_key, listed)) if isinstance(labels, (list, dict)) else None
+    listed = listed if isinstance(labels, (list, dict)) else None
+    # A mapping may give several labels one class.
+    names = list(dict.fromkeys(map(class_key, listed))) if listed is not None else None
     yield from class_weights.problems(get("loss.class_weights"), names)
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bertft.config.data import DataConfig
-from bertft.config.messages import shortened
+from bertft.config.messages import quoted, shortened
 from bertft.data import classes
 from bertft.data.bad_rows import BadRows
 from bertft.data.cells import clean, text
@@ -33,6 +33,7 @@ class Form(RowForm):
         self.config = config
         self.classes = config.task != "regression"
         self._notes: list[str] = []
+        self._numbers: int | None = None  # 0: of lists that are numbers of classes
         names = text_names(config, ("text",))
         if len(names) not in (1, 2):
             raise UsageError(
@@ -77,7 +78,7 @@ class Form(RowForm):
         column = "label" in table.column_names and table.num_rows
         if not column or self.config.task != "multi_label" or self._by_column:
             return table
-        places = classes.multi_hot(table)
+        places = self._places(table, bad)
         if places is None:
             return classes.without_repeats(table)
         labels = self.config.labels
@@ -96,6 +97,23 @@ class Form(RowForm):
         self.mapping.update({f"place {number}": name for number, name in enumerate(names)})
         return classes.named_places(table, names)
 
+    def _places(self, table: pa.Table, bad: BadRows) -> int | None:
+        """The length of lists of 0 and 1; None: the lists have names or numbers of classes.
+
+        The first split decides what lists of numbers mean; DataError where another one differs.
+        """
+        places = classes.multi_hot(table)
+        if not classes.all_numbers(table):
+            return None
+        if self._numbers is None:
+            self._numbers = places or 0
+        if self._numbers and places != self._numbers:
+            raise DataError(
+                f"each label of the first split is a list of {self._numbers} values 0 or 1, those"
+                " here are not", where=bad.source, hint="Write all splits alike",
+            )  # fmt: skip
+        return self._numbers or None
+
     def notes(self) -> list[str]:
         return self._notes
 
@@ -105,6 +123,8 @@ class Form(RowForm):
         check_labels(self.config.task, table, named, bad)
         if named or not self.classes or not table.num_rows:
             return
+        if remark := classes.look_alikes(classes.found(table)):
+            self._notes.append(remark)
         if self.config.task == "multi_label":
             check_separator(table, self.config.label_separator, bad, self._notes)
         else:
@@ -148,26 +168,51 @@ class Form(RowForm):
         )
 
     def _label_form(self) -> LabelForm:
-        form = FORMS[self.config.task]
-        if self.config.task == "classification" and self.config.labels is not None:
-            listed = set(classes.listed(self.config.labels))
+        form, labels = FORMS[self.config.task], self.config.labels
+        if self.classes and not self._by_column and labels is not None:
+            known = set(classes.listed(labels))
+            if isinstance(labels, Mapping):
+                known |= classes.mapped(labels).keys()
 
             def parse(fields: Sequence[Any], separator: str) -> Any:
                 # A name that looks like a list is a name where data.labels has it.
                 field = fields[0]
-                named = isinstance(field, str) and field.strip() in listed
-                return class_name(field) if named else form.parse(fields, separator)
+                if not isinstance(field, str) or field.strip() not in known:
+                    return form.parse(fields, separator)
+                return class_name(field) if pa.types.is_string(form.kind) else [field.strip()]
 
             return dataclasses.replace(form, parse=parse)
         if not self._by_column:
             return form
-        names = self._column_names()
+        names = self._names_of_columns()
         return dataclasses.replace(
             form,
             parse=lambda fields, _: [
                 name for name, field in zip(names, fields, strict=True) if zero_or_one(field)
             ],
         )
+
+    def _names_of_columns(self) -> list[str]:
+        """The class of each 0/1 column: of its own name, else in the order of data.labels.
+
+        UsageError where data.labels has a column's name in another place, but not all of them.
+        """
+        names = self._column_names()
+        columns = [class_name(name) or "" for name in self.config.label]
+        if set(columns) == set(names):
+            return columns
+        places = {name.casefold(): place for place, name in enumerate(names)}
+        for place, column in enumerate(columns):
+            if places.get(column.casefold(), place) != place:
+                other = names[places[column.casefold()]]
+                raise UsageError(
+                    f"names the column {quoted(column)} {quoted(names[place])}, although it also"
+                    f" has {quoted(other)}", where="data.labels",
+                    hint="Name each column of data.label once, in its order",
+                )  # fmt: skip
+        pairs = zip(columns, names, strict=True)
+        self.mapping.update({f"column {column}": name for column, name in pairs if column != name})
+        return names
 
     def _column_names(self) -> list[str]:
         """Class names of a list of 0/1 columns: data.labels, else the columns themselves."""

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bertft.config.data import DataConfig
+from bertft.config.messages import quoted
 from bertft.data import classes
 from bertft.data.bad_rows import BadRows, Fault
 from bertft.data.cells import clean, listed
@@ -39,6 +40,8 @@ _ROWS = 65_536  # at a time, for as many lists of tags take far more memory than
 _TAGS_AT_MOST, _WORDS_PER_TAG = 50, 5  # more tags than that, on so few words, are not tags
 _LISTS, _LINES, _TEXTS = range(3)  # how the words of a row are given; lines: one word per line
 _FEW = 5  # rows, of which that many may have one word each
+# How files without the letter O may write that a word is outside of entities.
+_OUTSIDE_NAMES = {"o", "_", "-", "none", "null", "other", "out", "outside", "na", "n/a", "empty"}
 _MOST = 0.9  # share of rows with one word, above which each row is a word
 
 
@@ -106,6 +109,11 @@ class Form(RowForm):
         if names is own and own and all(name == OUTSIDE or name[:2] == "I-" for name in own):
             names = None  # iob1 without a B-X: the classes are those of bio
         reading = read_as(pairs, self.scheme, self.kept_as, names, bad.source)
+        if names is None and self.kept_as is None and self.scheme is None:
+            if reading.scheme == "io":
+                _check_outside(classes.found(table), bad.source)
+            elif remark := classes.look_alikes(classes.found(table)):
+                self.reports.append(remark)
         if self.kept_as is None and self.scheme is None:
             self.reports.append(f"the tags are {reading.scheme} (detected)")
         self.kept_as = reading.kept_as
@@ -186,6 +194,18 @@ def _check_count(table: pa.Table, source: str) -> None:
             f"{len(found):,} different tags in {words:,} words ({', '.join(found[:3])}, …)",
             where=source,
             hint="Is data.label the column of the tags? If so, name them with data.labels",
+        )  # fmt: skip
+
+
+def _check_outside(tags: list[str], source: str) -> None:
+    """DataError where a type is probably how the file writes that a word is in no entity."""
+    other = next((tag for tag in tags if tag.strip("<>[]").casefold() in _OUTSIDE_NAMES), None)
+    if other is not None and OUTSIDE not in tags and len(tags) > 1:
+        raise DataError(
+            f"the tags are types without a prefix, none is O, and one of them is {quoted(other)}:"
+            " nothing says whether words with it are outside of entities", where=source,
+            hint=f"Map each tag, as in 'data.labels={{{other}: O, ...}}', or set data.scheme=io if"
+            f" {quoted(other)} is a type",
         )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bertft.config.class_weights import class_key
+from bertft.config.class_weights import class_of
 from bertft.config.messages import listing
 from bertft.errors import UsageError
 
@@ -21,7 +21,7 @@ __all__ = ["asked_weights", "balanced_classes", "balanced_labels"]
 def asked_weights(asked: Any, names: Sequence[str]) -> np.ndarray:
     """fp64 [C] of a mapping or a list that was checked; a class without a weight has 1."""
     if isinstance(asked, dict):
-        given = {class_key(name): float(weight) for name, weight in asked.items()}
+        given = {class_of(name, names): float(weight) for name, weight in asked.items()}
         return np.asarray([given.get(name, 1.0) for name in names])
     return np.asarray([float(weight) for weight in asked])
 

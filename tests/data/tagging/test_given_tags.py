@@ -237,3 +237,14 @@ def test_lists_in_text_to_predict(tmp_path):
     path.write_text('text\n"[""Ann"", ""Lee""]"\n[Ann] sang\n', encoding="utf-8")
     config = DataConfig(name="t", task="token_classification")
     assert load_inputs(str(path), config).column("text") == ["Ann Lee", "[Ann] sang"]
+
+
+@pytest.mark.parametrize("tag", ["_", "OTHER", "None", "o"])
+def test_another_word_for_outside_is_not_an_entity(read, tag):
+    content = f"Ann PER\nsang {tag}\n\nOslo LOC\nis {tag}\n"
+    with pytest.raises(DataError, match=rf"one of them is '{tag}': .*data.scheme=io"):
+        read(content, "t.conll")
+    assert tag in read(content, "t.conll", scheme="io").labels
+    named = read(content, "t.conll", labels={tag: "O", "PER": "PER", "LOC": "LOC"})
+    assert named.labels == ["O", "PER", "LOC"]
+    assert tag in read(content + "and O\n", "t.conll").labels
