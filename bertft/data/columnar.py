@@ -16,6 +16,7 @@ from bertft.errors import DataError
 __all__ = ["read_batches", "read_parquet"]
 
 
+_INDEXES = 1 << 26  # bytes between columns and footer that are looked at
 _BYTES = (
     pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view,
     pa.types.is_fixed_size_binary,
@@ -29,6 +30,7 @@ def read_parquet(path: Path, columns: Asked, bad: BadRows) -> Iterator[Record]:
     source = bad.source
     try:
         with parquet.ParquetFile(path) as file:
+            _check_alone(path, file.metadata, source)
             bad.count_row(file.metadata.num_rows)
             names = file.schema_arrow.names
             places = find(columns, names, len(names), source)
@@ -43,6 +45,29 @@ def read_parquet(path: Path, columns: Asked, bad: BadRows) -> Iterator[Record]:
             yield from read_batches(batches, wanted)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"not a Parquet file that can be read ({error})", where=source) from error
+
+
+def _check_alone(path: Path, metadata: Any, source: str) -> None:
+    """DataError where a second Parquet file was appended, for then one of the two would be lost.
+
+    Between the last column and the footer a file has at most indexes of its pages.
+    """
+    if not metadata.num_row_groups:
+        return
+    group = metadata.row_group(metadata.num_row_groups - 1)
+    end = 0
+    for number in range(group.num_columns):
+        column = group.column(number)
+        starts = (column.dictionary_page_offset, column.data_page_offset)
+        end = max(end, min(filter(None, starts)) + column.total_compressed_size)
+    footer = path.stat().st_size - metadata.serialized_size - 8
+    with path.open("rb") as content:
+        content.seek(end)
+        if b"PAR1PAR1" in content.read(max(0, min(footer - end, _INDEXES))):
+            raise DataError(
+                "several Parquet files were joined byte by byte", where=source,
+                hint="Join them as tables, for example with pyarrow.concat_tables",
+            )  # fmt: skip
 
 
 def read_batches(

@@ -133,6 +133,18 @@ def test_text_that_a_parquet_file_holds_as_bytes(tmp_path, kind):
     assert rows.column("text") == ["row 0", "row 1"] and rows.skipped == {"empty text": 1}
 
 
+@pytest.mark.parametrize("index", [False, True])
+def test_parquet_files_that_were_joined(tmp_path, index):
+    """Only the last footer was read, and with it the pages of the first file."""
+    path = tmp_path / "a.parquet"
+    table = pa.table({"text": [f"row {n}" for n in range(9)]})
+    pa.parquet.write_table(table, path, row_group_size=2, write_page_index=index)
+    content = path.read_bytes()
+    assert len(texts(path, content)) == 9
+    with pytest.raises(DataError, match="joined byte by byte"):
+        texts(path, content + content)
+
+
 def test_questions_keep_their_numbers_as_ids(tmp_path):
     """A column of numbers with gaps holds 7.0, which was no id."""
     rows = [{"id": name, "question": "Who?", "context": "Ada"} for name in (7.0, 8, "9 ", None)]
