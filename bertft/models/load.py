@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from bertft.errors import BertftError, EnvironmentFailed, UsageError
 from bertft.models.config_file import check_vocabulary, read_config
 from bertft.models.quiet import quiet
 from bertft.models.source import Source, find, local_folder
-from bertft.models.tokenizer_file import as_its_file_says
+from bertft.models.tokenizer_file import as_its_file_says, from_file, set_token_types
 from bertft.models.weights import check_weights
 
 __all__ = [
@@ -127,7 +128,7 @@ def load_tokenizer(settings: ModelConfig, own_class: bool = False) -> Any:
     are tokenizers loaded that bertft saved, since a model may be trained with a tokenizer of
     another family.
     """
-    from transformers import AutoTokenizer, PreTrainedConfig
+    from transformers import PreTrainedConfig
 
     path = settings.tokenizer or settings.path
     if path is None:
@@ -140,13 +141,18 @@ def load_tokenizer(settings: ModelConfig, own_class: bool = False) -> Any:
     with _explained("config", source), quiet():
         config = read_config(source, settings.trust_remote_code) if has_config else None
     with _explained("tokenizer", source), quiet():
-        tokenizer = AutoTokenizer.from_pretrained(
-            source.load,
-            config=PreTrainedConfig() if own_class else config,
-            revision=source.revision if source.kind == "hub" else None,
-            trust_remote_code=settings.trust_remote_code,
-        )
+        class_config = PreTrainedConfig() if own_class else config
+        tokenizer = _any_tokenizer(source, class_config, settings.trust_remote_code)
         tokenizer = as_its_file_says(tokenizer, source, f"model.tokenizer={path}")
+        if not own_class:
+            set_token_types(tokenizer, source, _model_config(settings, config))
+    length = tokenizer.model_max_length
+    if not isinstance(length, int | float) or not length > 0:
+        raise UsageError(
+            f"tokenizer_config.json: model_max_length is {length!r}, not a positive number",
+            where=f"model.tokenizer={path}",
+            hint="Correct it, or remove the entry",
+        )
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
         backend.no_padding()
@@ -159,6 +165,38 @@ def load_tokenizer(settings: ModelConfig, own_class: bool = False) -> Any:
             hint="Its folder needs tokenizer.json, or vocab.txt with tokenizer_config.json",
         )
     return tokenizer
+
+
+def _any_tokenizer(source: Source, config: Any, trust: bool) -> Any:
+    """Of the class that the folder states; of a general one where that cannot hold its file."""
+    from transformers import AutoTokenizer
+
+    revision = source.revision if source.kind == "hub" else None
+    try:
+        return AutoTokenizer.from_pretrained(
+            source.load, config=config, revision=revision, trust_remote_code=trust
+        )
+    except Exception as error:
+        if "trust_remote_code" in str(error):
+            raise
+        tokenizer = None
+        with contextlib.suppress(Exception):
+            tokenizer = from_file(source)
+        if tokenizer is None:
+            raise
+        return tokenizer
+
+
+def _model_config(settings: ModelConfig, own: Any) -> Any:
+    """The config of the model that the tokenizer is for; ``own`` is of the tokenizer's folder."""
+    if settings.tokenizer is None:
+        return own
+    if settings.path is None:
+        return SimpleNamespace(**(settings.architecture or {}))
+    folder = Path(settings.path).expanduser()
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        return None  # a run, which the caller opens
+    return read_config(find(settings.path, settings.revision), settings.trust_remote_code)
 
 
 def load_config(
@@ -271,8 +309,15 @@ def load_model(
 
 
 def _check_format(source: Source) -> None:
-    """UsageError where a local folder has no weights that are read."""
+    """UsageError where a local folder has no weights that are read, or an adapter next to them."""
     folder = local_folder(source)
+    if folder is not None and (folder / "adapter_config.json").is_file():
+        # transformers would attach it where peft is installed, and pass over it elsewhere.
+        raise UsageError(
+            "the folder holds a whole model and an adapter", where=f"model.path={source.name}",
+            hint="To use the model alone, move adapter_config.json elsewhere. To use both, merge"
+            " them in Python: PeftModel.from_pretrained(base, ...).merge_and_unload()",
+        )  # fmt: skip
     if folder is None or any(folder.glob("*.safetensors")):
         return
     others = sorted(each.name for each in folder.iterdir() if each.suffix in _NOT_READ)

@@ -50,7 +50,7 @@ class EncoderRunner:
         self._checked = False
         self._takes_types = accepts(self.base, "token_type_ids")
         self._takes_mask = accepts(self.base, "attention_mask")
-        self._first_position = _first_position(self.base)
+        self._padding_position = _padding_position(self.base)
         self._mean_pooled = getattr(model.config, "classifier_pooling", None) == "mean"
         if any(getattr(module, "is_causal", False) is True for module in model.modules()):
             raise UsageError(
@@ -136,10 +136,27 @@ class EncoderRunner:
                 )
         if types is not None:
             tokens["token_type_ids"] = types
-        tokens["position_ids"] = sequences.positions() + self._first_position + shift
+        tokens["position_ids"] = self._positions(batch, sequences, vectors is not None, shift)
         # Cells without a token hold 0 everywhere: attention masks them and nothing reads them after
         # it, so the pad token's identity does not matter.
         return {name: _lay_out(value, sequences) for name, value in tokens.items()}
+
+    def _positions(self, batch: Batch, sequences: Sequences, prompted: bool, shift: int) -> Tensor:
+        """[N]: from 0, or as RoBERTa's kin count: from padding's position + 1.
+
+        They do not count a token with the id of padding, which has padding's position wherever it
+        is: a text may spell it, and a config may name the end of a text as its padding.
+        """
+        positions, padding = sequences.positions() + shift, self._padding_position
+        if padding is None:
+            return positions
+        if prompted:  # counted from embeddings, which have no ids
+            return positions + padding + 1
+        is_padding = batch.input_ids == padding
+        before = is_padding.cumsum(0) - is_padding.long()  # in the batch, then in the sequence
+        first = torch.arange(len(before), device=before.device) - sequences.positions()
+        counted = positions + padding + 1 - (before - before[first])
+        return counted.masked_fill(is_padding, padding)
 
     def _embed(self, batch: Batch, sequences: Sequences, vectors: Tensor) -> Tensor:
         """[N + B·L, width]: word embeddings with the prompt before each sequence."""
@@ -300,9 +317,8 @@ def accepts(module: nn.Module, argument: str) -> bool:
     return argument in inspect.signature(module.forward).parameters
 
 
-def _first_position(base: nn.Module) -> int:
-    """RoBERTa's kin count positions from padding_idx + 1."""
+def _padding_position(base: nn.Module) -> int | None:
+    """What RoBERTa's kin count positions from, and the id of their padding; None for others."""
     embeddings = getattr(base, "embeddings", None)
     table = getattr(embeddings, "position_embeddings", None)
-    index = getattr(table, "padding_idx", None)
-    return 0 if index is None else index + 1
+    return getattr(table, "padding_idx", None)

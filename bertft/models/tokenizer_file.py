@@ -16,9 +16,10 @@ from bertft.data.bare import bare
 from bertft.errors import UsageError
 from bertft.models.source import Source
 
-__all__ = ["as_its_file_says", "unknown_id"]
+__all__ = ["as_its_file_says", "from_file", "set_token_types", "unknown_id"]
 
 FILE = "tokenizer.json"
+_TYPES = "token_type_ids"
 # Capitals, accents, scripts without spaces, digits, punctuation, white space, composed characters.
 _TEXTS = (
     "The Quick Brown FOX jumps over USA and McDonald",
@@ -45,6 +46,14 @@ def as_its_file_says(tokenizer: Any, source: Source, where: str) -> Any:
     said = tokenizers.Tokenizer.from_file(str(file))
     said.no_padding()
     said.no_truncation()
+    dropout = getattr(said.model, "dropout", None)
+    if dropout:
+        raise UsageError(
+            f"tokenizer.json has a BPE dropout of {dropout:g}: it splits the same text differently"
+            " each time",
+            where=where,
+            hint='Set "dropout" to null in its "model"',
+        )
     probe = _probe(said)
     expected = [_encoded(said, *texts) for texts in probe]
     if len(tokenizer) == said.get_vocab_size() and _agrees(tokenizer, probe, expected):
@@ -57,6 +66,49 @@ def as_its_file_says(tokenizer: Any, source: Source, where: str) -> Any:
             hint="Load and save it again with this version of transformers",
         )
     return rebuilt
+
+
+def from_file(source: Source) -> Any:
+    """A tokenizer of no particular class, from the ``tokenizer.json`` of ``source``.
+
+    None where there is no such file. For folders whose stated class cannot hold what the file has.
+    """
+    if _located(source, FILE) is None:
+        return None
+    from transformers import PreTrainedTokenizerFast
+
+    revision = source.revision if source.kind == "hub" else None
+    return PreTrainedTokenizerFast.from_pretrained(source.load, revision=revision)
+
+
+def set_token_types(tokenizer: Any, source: Source, config: Any) -> None:
+    """Decide whether ``tokenizer`` gives token types, where transformers' default is wrong.
+
+    transformers 4 gave them with every PreTrainedTokenizerFast, transformers 5 with none: a model
+    with two types that was saved by the former would read both texts of a pair as the first. And a
+    model whose embedding of types has fewer rows than the tokenizer has types takes none.
+    """
+    rows = getattr(config, "type_vocab_size", None)
+    if not isinstance(rows, int) or rows < 1:
+        return
+    with bare(tokenizer) as backend:
+        if backend is None:
+            return
+        highest = max(backend.encode("a", "a").type_ids, default=0)
+    names = [name for name in tokenizer.model_input_names if name != _TYPES]
+    if highest < rows:
+        if highest == 0 or not _is_generic_of_4(source):
+            return
+        names.append(_TYPES)
+    tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = names
+
+
+def _is_generic_of_4(source: Source) -> bool:
+    """Whether transformers 4 saved the tokenizer with its class for any tokenizer.json."""
+    file = _located(source, "tokenizer_config.json")
+    stated = json.loads(file.read_text(encoding="utf-8")) if file is not None else {}
+    generic = stated.get("tokenizer_class") == "PreTrainedTokenizerFast"
+    return generic and "model_input_names" not in stated
 
 
 def unknown_id(tokenizer: Any) -> int | None:

@@ -39,7 +39,8 @@ def check_weights(
     """UsageError unless the encoder of ``model`` is wholly in the file, and wholly in the model.
 
     ``missing`` and ``misshapen``: parameters of the encoder without weights, or with weights of
-    another shape. ``unexpected``: names in the file for which the model has no place.
+    another shape. ``unexpected``: names in the file for which the model has no place. The weights
+    must be finite too.
     """
     where = f"model.path={source.name}"
     prefix = f"{model.base_model_prefix}."
@@ -50,6 +51,12 @@ def check_weights(
             f"the weights lack {min(lacking)}{_more(lacking)}, or have another shape of it",
             where=where, hint=_BELONGS,
         )  # fmt: skip
+    for name, parameter in model.named_parameters():
+        if name.startswith(prefix) and not parameter.isfinite().all():
+            raise UsageError(
+                f"{name} is not finite", where=where,
+                hint="Every result would be NaN. Use another copy of the model",
+            )  # fmt: skip
     parts = {name for name, _ in model.base_model.named_children()}
     surplus = {
         name

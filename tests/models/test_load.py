@@ -273,6 +273,24 @@ def test_no_weights(broken):
     assert not is_transformers_folder(folder)
 
 
+def test_weights_that_are_not_finite(changed):
+    folder = changed("bert")
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    tensors["encoder.layer.1.output.dense.bias"][0] = torch.nan
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(UsageError, match=r"bert\.encoder\.layer\.1\.output\.dense\.bias is not"):
+        loaded(folder)
+
+
+def test_a_model_with_an_adapter_next_to_it(broken):
+    """transformers attaches it where peft is installed, and passes over it elsewhere."""
+    folder = broken()
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"a whole model and an adapter.*To use the model alone"):
+        loaded(folder)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

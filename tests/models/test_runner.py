@@ -41,6 +41,17 @@ def test_logits_equal_transformers(encoder, batch, plain, kind, head, level, lay
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", ["roberta", "camembert", "bert"])
+def test_tokens_with_the_id_of_padding(encoder, batch, plain, kind, layout):
+    """RoBERTa's kin do not count them: a text may spell <pad>, or a config name its first token."""
+    model, rows = encoder(kind), batch(LENGTHS, with_types(kind))
+    rows.input_ids[[0, 5, 6, 20, 37, 67]] = model.config.pad_token_id
+    expected = plain(copy.deepcopy(model), rows)
+    logits = EncoderRunner(model, "sequence", layout)(rows)
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_mean_of_modernbert_is_over_own_tokens(encoder, batch, plain, layout):
     model, rows = encoder("modernbert", classifier_pooling="mean"), batch(LENGTHS, False)
     expected = plain(copy.deepcopy(model), rows)

