@@ -20,6 +20,12 @@ __all__ = ["as_its_file_says", "from_file", "set_token_types", "unknown_id"]
 
 FILE = "tokenizer.json"
 _TYPES = "token_type_ids"
+# Classes that gave them in transformers 4 and do not in 5, and the model_type that implies each.
+_TYPED_IN_4 = {
+    "PreTrainedTokenizer": None, "AlbertTokenizer": "albert", "FunnelTokenizer": "funnel",
+    "HerbertTokenizer": None, "RemBertTokenizer": "rembert", "RoFormerTokenizer": "roformer",
+    "SplinterTokenizer": "splinter",
+}  # fmt: skip
 # Capitals, accents, scripts without spaces, digits, punctuation, white space, composed characters.
 _TEXTS = (
     "The Quick Brown FOX jumps over USA and McDonald",
@@ -84,9 +90,9 @@ def from_file(source: Source) -> Any:
 def set_token_types(tokenizer: Any, source: Source, config: Any) -> None:
     """Decide whether ``tokenizer`` gives token types, where transformers' default is wrong.
 
-    transformers 4 gave them with every PreTrainedTokenizerFast, transformers 5 with none: a model
-    with two types that was saved by the former would read both texts of a pair as the first. And a
-    model whose embedding of types has fewer rows than the tokenizer has types takes none.
+    Of some classes, ALBERT's among them, transformers 4 gave them and transformers 5 does not: a
+    model with two types that was saved by the former would read both texts of a pair as the first.
+    And a model whose embedding of types has fewer rows than the tokenizer has types takes none.
     """
     rows = getattr(config, "type_vocab_size", None)
     if not isinstance(rows, int) or rows < 1:
@@ -97,18 +103,23 @@ def set_token_types(tokenizer: Any, source: Source, config: Any) -> None:
         highest = max(backend.encode("a", "a").type_ids, default=0)
     names = [name for name in tokenizer.model_input_names if name != _TYPES]
     if highest < rows:
-        if highest == 0 or not _is_generic_of_4(source):
+        if highest == 0 or not _typed_in_4(source, config):
             return
         names.append(_TYPES)
     tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = names
 
 
-def _is_generic_of_4(source: Source) -> bool:
-    """Whether transformers 4 saved the tokenizer with its class for any tokenizer.json."""
+def _typed_in_4(source: Source, config: Any) -> bool:
+    """Whether transformers 4 saved the tokenizer, and gave token types with its class."""
     file = _located(source, "tokenizer_config.json")
     stated = json.loads(file.read_text(encoding="utf-8")) if file is not None else {}
-    generic = stated.get("tokenizer_class") == "PreTrainedTokenizerFast"
-    return generic and "model_input_names" not in stated
+    if "backend" in stated or "model_input_names" in stated:  # the former by transformers 5
+        return False
+    name = stated.get("tokenizer_class")
+    if name is None:
+        kind = getattr(config, "model_type", None)
+        return kind is not None and kind in _TYPED_IN_4.values()
+    return str(name).removesuffix("Fast") in _TYPED_IN_4
 
 
 def unknown_id(tokenizer: Any) -> int | None:

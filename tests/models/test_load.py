@@ -268,7 +268,7 @@ def test_truncated_weights(broken, size):
 def test_no_weights(broken):
     folder = broken()
     (folder / "model.safetensors").unlink()
-    with pytest.raises(UsageError, match=r"the weights could not be loaded.*save_pretrained"):
+    with pytest.raises(UsageError, match=r"there are no weights in safetensors.*save_pretrained"):
         loaded(folder)
     assert not is_transformers_folder(folder)
 

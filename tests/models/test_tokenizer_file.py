@@ -7,7 +7,7 @@ import json
 import pytest
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, processors
-from transformers import AutoTokenizer, BertConfig, XLMRobertaConfig
+from transformers import AlbertConfig, AutoTokenizer, BertConfig, XLMRobertaConfig
 
 from bertft.config.model import ModelConfig
 from bertft.errors import UsageError
@@ -132,6 +132,9 @@ def test_a_tokenizer_that_agrees_keeps_its_class():
         ("TokenizersBackend", 2, {}, False),
         ("PreTrainedTokenizerFast", 2, {"model_input_names": ["input_ids"]}, False),
         ("PreTrainedTokenizerFast", 1, {}, False),
+        ("AlbertTokenizer", 2, {}, True),
+        ("AlbertTokenizer", 2, {"backend": "tokenizers"}, False),  # transformers 5 saved it
+        ("BigBirdTokenizer", 2, {}, False),  # transformers 4 gave it none either
         ("BertTokenizer", 1, {}, False),  # the model has no second type
     ],
 )
@@ -143,6 +146,13 @@ def test_token_types_are_those_that_the_model_was_trained_with(folder, name, typ
     loaded.save_pretrained(chosen.path)
     again = AutoTokenizer.from_pretrained(chosen.path)
     assert again("The", "USA").get("token_type_ids") == ([0, 0, 0, 1, 1] if given else None)
+
+
+def test_a_model_type_implies_the_class_of_its_tokenizer(folder):
+    """albert-base-v2 names no class."""
+    chosen = folder(cased(), AlbertConfig(), **NAMES)
+    types = load_tokenizer(chosen)("The", "USA")["token_type_ids"]
+    assert types == [0, 0, 0, 1, 1]
 
 
 def test_the_model_decides_on_token_types_where_the_tokenizer_is_of_another_folder(folder):
