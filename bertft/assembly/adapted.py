@@ -120,7 +120,7 @@ def assemble(
     model: Any = loaded.model
     check_independence(model, tokenizer, task.level, task.name == "question_answering")
     note = ""
-    if base_classes is not None and task.labels is not None:
+    if base_classes is not None and (task.labels is not None or task.name == "regression"):
         note = align_head(loaded, base_classes, task.labels)
     take_over(model)
     parts = build(method, rate, loaded.new)

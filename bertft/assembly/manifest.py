@@ -46,6 +46,7 @@ def manifest(
         "packages": {name: metadata.version(name) for name in _PACKAGES},
         "hardware": {**hardware(precision.device), "processes": processes},
         "base": describe(adapted.source),
+        "base_head": adapted.head_note or None,
         "model_type": adapted.model.config.model_type,
         "task": task.name,
         "labels": task.labels,

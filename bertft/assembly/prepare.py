@@ -175,7 +175,9 @@ def prepare(
     if config.calibrate is not None:
         last_linear(adapted.model)  # without one a temperature could not be folded in the end
     if starts and not teaching.cuts:  # a cut student has its teacher's head
-        task.begin(head_parameters(adapted.model), features["train"])
+        head = head_parameters(adapted.model)  # what the base has trained is kept
+        drawn = {name: each for name, each in head.items() if name in adapted.drawn}
+        task.begin(drawn, features["train"])
     optimizer = adamw.build(groups(adapted.parts, adapted.model), trainer)
     stepper = Stepper(
         adapted.runner, task, adapted.parts, optimizer, adapted.precision, trainer.clip, ranks

@@ -13,7 +13,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from bertft.assembly.opened import open_saved
 from bertft.assembly.saved import Saved
 from bertft.config.messages import listing
 from bertft.config.regular_file import read_regular_text
+from bertft.data.classes import placeholders
 from bertft.data.features import tokenizer_hash
 from bertft.data.joined import JoinedTable
 from bertft.data.keys import feature_key
@@ -39,6 +40,7 @@ from bertft.methods.distill.part import Distill
 from bertft.methods.distill.teacher import Live, Remembered, Teacher
 from bertft.models.load import downloaded, longest_input
 from bertft.models.source import find, local_folder, weights_digest
+from bertft.models.trained_head import reorder_outputs
 from bertft.runs.files import sha256
 from bertft.tasks.task import BaseTask
 from bertft.training.evaluate import outputs_of, predict_logits, token_budget
@@ -80,7 +82,10 @@ class Hired:
 def open_teacher(
     path: str, task: BaseTask, precision: str, device: str, trust: bool = False
 ) -> Saved:
-    """UsageError, naming both, where its task, classes or their order are not the student's."""
+    """The teacher, its outputs in the order of the student's classes.
+
+    UsageError, naming both, where its task or classes are not the student's.
+    """
     folder = Path(path).expanduser()
     if not folder.is_dir():
         folder = downloaded(find(path, setting=_WHERE), _WHERE)
@@ -95,16 +100,21 @@ def open_teacher(
             f"the teacher {path} was trained for {saved.facts.task}, the student is for"
             f" {task.name}", where=_WHERE, hint="Give a teacher of the same task",
         )  # fmt: skip
-    theirs, mine = saved.facts.labels, task.labels
-    if theirs != mine:
-        same = sorted(theirs or []) == sorted(mine or [])
-        what = "their order differs" if same else "they are not the same"
+    theirs, mine = saved.facts.labels or [], task.labels or []
+    if theirs == mine:
+        return saved
+    if not reorder_outputs(saved.adapted.model, theirs, mine):
+        hint = "Give a teacher that knows the same classes"
+        if placeholders(theirs):
+            hint = "Name its outputs in their order: data.labels=[...]"
         raise UsageError(
-            f"the teacher's labels are {listing(theirs or [], 8)}, the student's"
-            f" {listing(mine or [], 8)}: {what}", where=_WHERE,
-            hint="Set data.labels to the teacher's, in its order" if same
-            else "Give a teacher that knows the same classes",
+            f"the teacher's labels are {listing(theirs, 8)}, the student's {listing(mine, 8)}: they"
+            " are not the same", where=_WHERE, hint=hint,
         )  # fmt: skip
+    saved.adapted.head_note = (
+        f"its classes are in another order ({listing(theirs, 8)}): its outputs are reordered"
+    )
+    saved.facts = replace(saved.facts, labels=list(mine))
     return saved
 
 

@@ -94,6 +94,8 @@ class Teaching:
         say: Callable[[str], None],
     ) -> Hired | None:
         """The teacher with its answers; None where none is asked (see ``teacher.hire``)."""
+        if self._saved is not None and self._saved.adapted.head_note:
+            say(f"the teacher {self.path}: {self._saved.adapted.head_note}")
         if self.part is None or not self.part.asks:
             return None
         return hire(

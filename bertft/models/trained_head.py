@@ -2,6 +2,7 @@
 
 same classes in another order    rows of W and b are reordered by name
 other classes                    W and b are drawn anew, as for a head of another size
+a number                         W and b are kept
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ from torch import nn
 from bertft.config.messages import listing
 from bertft.models.load import Loaded, head_parameters, last_linear
 
-__all__ = ["align_head"]
+__all__ = ["align_head", "reorder_outputs"]
 
 _PLACEHOLDER = "LABEL_"
 _SHOWN = 6
 
 
-def align_head(loaded: Loaded, own: Sequence[str], names: Sequence[str]) -> str:
+def align_head(loaded: Loaded, own: Sequence[str], names: Sequence[str] | None) -> str:
     """Make the outputs of ``loaded``'s head those of ``names``; what was done, in one sentence.
 
-    ``own`` are the classes that the base's config lists. Empty where the base has no trained head.
+    ``own`` are the classes that the base's config lists; ``names`` None: the output is a number.
+    Empty where the base has no trained head.
     A new layer is drawn from torch's generator.
     """
     model: Any = loaded.model
@@ -33,19 +35,17 @@ def align_head(loaded: Loaded, own: Sequence[str], names: Sequence[str]) -> str:
         return f"the base has a head for {len(own)} other outputs: its output layer is new"
     if not head or not head <= loaded.present:
         return ""
-    order = _order(own, names)
-    if order == list(range(len(names))):
+    if names is None:
+        return "the base has a head for a number: it is kept"
+    if _order(own, names) == list(range(len(names))):
         return f"the base has a head for the same classes: {listing(names, _SHOWN)}"
+    if reorder_outputs(model, own, names):
+        return (
+            "the base has a head for the same classes in another order"
+            f" ({listing(own, _SHOWN)}): its outputs are reordered"
+        )
     last = last_linear(model)
     with torch.no_grad():
-        if order is not None:
-            for parameter in (last.weight, last.bias):
-                if parameter is not None:
-                    parameter.copy_(parameter[order].clone())
-            return (
-                "the base has a head for the same classes in another order"
-                f" ({listing(own, _SHOWN)}): its outputs are reordered"
-            )
         nn.init.normal_(last.weight, 0.0, getattr(model.config, "initializer_range", 0.02))
         if last.bias is not None:
             last.bias.zero_()
@@ -53,6 +53,24 @@ def align_head(loaded: Loaded, own: Sequence[str], names: Sequence[str]) -> str:
         f"the base has a head for {listing(own, _SHOWN)}, not for {listing(names, _SHOWN)}:"
         " its output layer is new"
     )
+
+
+def reorder_outputs(model: Any, own: Sequence[str], names: Sequence[str]) -> bool:
+    """Make the outputs of ``model``, which are those of ``own``, those of ``names``, in place.
+
+    False, and nothing is changed, unless both name the same classes.
+    """
+    order = _order(own, names)
+    if order is None:
+        return False
+    last = last_linear(model)
+    with torch.no_grad():
+        for parameter in (last.weight, last.bias):
+            if parameter is not None:
+                parameter.copy_(parameter[order].clone())
+    model.config.id2label = dict(enumerate(names))
+    model.config.label2id = {name: number for number, name in enumerate(names)}
+    return True
 
 
 def _order(own: Sequence[str], names: Sequence[str]) -> list[int] | None:

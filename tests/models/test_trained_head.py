@@ -7,8 +7,8 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 from bertft.config.model import ModelConfig
-from bertft.models.load import load_config, load_model
-from bertft.models.trained_head import align_head
+from bertft.models.load import head_parameters, load_config, load_model
+from bertft.models.trained_head import align_head, reorder_outputs
 from bertft.tasks.shared.classes import class_settings
 
 AUTO = "AutoModelForSequenceClassification"
@@ -87,3 +87,23 @@ def test_a_head_for_other_classes_is_new(tmp_path, own, names, note):
 def test_a_base_without_a_head_is_not_remarked(tmp_path):
     BertModel(BertConfig(**SIZES)).save_pretrained(tmp_path)
     assert aligned(tmp_path, ["LABEL_0", "LABEL_1"], ["0", "1"])[1] == ""
+
+
+def test_a_head_for_a_number_is_kept(tmp_path):
+    before = saved(tmp_path, ["score"])
+    settings = ModelConfig(name="base", path=str(tmp_path))
+    config, source = load_config(settings, None, {"num_labels": 1, "problem_type": "regression"})
+    loaded = load_model(settings, config, source, AUTO)
+    assert align_head(loaded, ["score"], None) == "the base has a head for a number: it is kept"
+    assert logits(loaded.model) == logits(before)
+    assert not set(loaded.drawn) & set(head_parameters(loaded.model))
+
+
+def test_outputs_of_a_trained_model_are_reordered(tmp_path):
+    model = saved(tmp_path, ["pos", "neg"])
+    before = logits(model)
+    assert not reorder_outputs(model, ["pos", "neg"], ["good", "bad"])
+    assert logits(model) == before
+    assert reorder_outputs(model, ["pos", "neg"], ["neg", "pos"])
+    assert logits(model) == before[::-1]
+    assert model.config.id2label == {0: "neg", 1: "pos"}
