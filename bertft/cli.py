@@ -111,10 +111,10 @@ def _command(command: str, words: list[str]) -> int:
             "a sweep starts its own processes", where="torchrun", hint="bertft train -m"
         )
     flags = _without(words, args.overrides)
-    overrides = rewrite(command, args.overrides, args.multirun)
+    folder = Path(args.config_dir) if args.config_dir else None
+    overrides = rewrite(command, args.overrides, args.multirun, folder)
     if place().rank > 0:  # the first process makes the folder and tells the others its name
         overrides.append("hydra.run.dir=.")
-    folder = Path(args.config_dir) if args.config_dir else None
     request = Request(command, tuple(overrides), folder)
     if args.multirun:
         return _sweep(request, flags)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -23,7 +24,7 @@ from bertft.data.report import DataReport
 from bertft.errors import DataError
 from bertft.runs.folder import RunFolder
 
-__all__ = ["changes", "hardware", "manifest", "read_manifest", "recorded_data"]
+__all__ = ["changes", "hardware", "manifest", "read_manifest", "recorded_data", "recorded_path"]
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "safetensors", "numpy", "pyarrow")
 
@@ -42,6 +43,7 @@ def manifest(
         "format": 1,
         "bertft": bertft.__version__,
         "begun": datetime.now(UTC).isoformat(timespec="seconds"),
+        "directory": os.getcwd(),  # which relative paths of the configuration start from
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in _PACKAGES},
         "hardware": {**hardware(precision.device), "processes": processes},
@@ -107,22 +109,39 @@ _FORM: dict[str, Callable[[Any], bool]] = {
     "layout": lambda value: value in LAYOUTS,
     "hardware": lambda value: isinstance(value, dict),
     "data": _is_data,
+    # Earlier versions did not record these.
+    "directory": lambda value: value is None or isinstance(value, str),
+    "tokenizer": lambda value: value is None or isinstance(value, str),
 }
 
 
 def recorded_data(data: DataConfig, told: Mapping[str, Any]) -> DataConfig:
     """The ``data`` of a run whose manifest is ``told``, with the files where they were read.
 
-    A relative path was meant from the folder in which the run was begun.
+    A relative path was meant from the folder in which the run was begun. Splits of the Hub have no
+    files, and keep their names.
     """
     found: dict[str, Any] = {}
     for name, split in told["data"]["splits"].items():
         given = getattr(data, name)
-        if data.source == "files" and given is not None and split["files"]:
+        if given is not None and split["files"]:
             file = Path(split["files"][0])
             if not Path(given).expanduser().is_absolute() and file.is_file():
                 found[name] = str(file)
+    if data.hub is not None:  # a data set in a local folder
+        found["hub"] = recorded_path(data.hub, told)
     return replace(data, **found)
+
+
+def recorded_path(given: str, told: Mapping[str, Any]) -> str:
+    """The folder ``given`` as the run with the manifest ``told`` was begun on it, else ``given``.
+
+    A Hub id, which is no folder there, stays as it is.
+    """
+    path, begun_in = Path(given).expanduser(), told.get("directory")
+    if path.is_absolute() or begun_in is None or not (Path(begun_in) / path).is_dir():
+        return given
+    return str(Path(begun_in) / path)
 
 
 def changes(told: Mapping[str, Any], device: torch.device, processes: int) -> list[str]:

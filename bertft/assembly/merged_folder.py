@@ -1,7 +1,8 @@
 """What a merged folder holds beside a plain transformers model: ``bertft.json``, maybe a prefix.
 
     config.json            "decision_threshold": τ or {label: τ}, where one was tuned
-    bertft.json            {"max_length": n, "answering": {…}, "prefix": settings or null}
+    bertft.json            {"task": name, "max_length": n, "answering": {…},
+                            "prefix": settings or null}
     prefix.safetensors     trained vectors, where merge was told prefix=beside
 
 Plain transformers ignores them; ``bertft eval|predict`` use them, so that they give the run's
@@ -58,10 +59,12 @@ def write_beside(
     prefix: Settings | None,
     model: Any,
     answering: Mapping[str, Any] | None = None,
+    task: str | None = None,
 ) -> None:
     """Leave both files in ``folder``; the prefix's vectors are taken from ``model``."""
     settings = asdict(prefix) if prefix is not None else None
-    facts = {"max_length": max_length, "answering": dict(answering or {}), "prefix": settings}
+    facts: dict[str, Any] = {} if task is None else {"task": task}
+    facts |= {"max_length": max_length, "answering": dict(answering or {}), "prefix": settings}
     write_json(folder / _FACTS, facts)
     if prefix is not None:
         write_tensors(folder / _PREFIX, _vectors(model))

@@ -19,7 +19,7 @@ import torch
 from bertft.assembly import base, tokenizer_files
 from bertft.assembly.adapted import Adapted, assemble, located
 from bertft.assembly.features import features_of, unlabelled_features
-from bertft.assembly.manifest import recorded_data
+from bertft.assembly.manifest import recorded_data, recorded_path
 from bertft.assembly.merged import merged_model
 from bertft.assembly.teacher import Hired
 from bertft.assembly.teaching import Teaching
@@ -43,6 +43,7 @@ from bertft.models.load import (
     longest_input,
 )
 from bertft.models.precision import choose, recorded, resolve_device
+from bertft.models.source import Source
 from bertft.models.tokenizer_file import unknown_id
 from bertft.runs.checkpoints import Checkpoints
 from bertft.runs.folder import RunFolder
@@ -119,9 +120,10 @@ def prepare(
     )
     teaching.check()
     cut = manifest is None and teaching.cuts
-    tokenizer, files = _tokenizer(config.model, run, manifest, checkpoint, teaching)
+    recorded_base = None if manifest is None else base.recorded(manifest, run)
+    tokenizer, files = _tokenizer(config.model, run, manifest, recorded_base, checkpoint, teaching)
     seed_all(config.seed)
-    if manifest is None:
+    if recorded_base is None:
         source = ranks.told(
             lambda: base.settle(
                 config.model, task, tokenizer, files, run, merged_model,
@@ -129,7 +131,7 @@ def prepare(
             )
         )  # fmt: skip
     else:
-        source = base.recorded(manifest, run)
+        source = recorded_base
     taken = sum(part.positions for part in parts)
     found, _ = load_config(located(config.model, source), tokenizer, {})
     source = base.pinned(source, found)
@@ -219,20 +221,26 @@ def _tokenizer(
     settings: ModelConfig,
     run: RunFolder,
     manifest: Mapping[str, Any] | None,
+    source: Source | None,
     checkpoint: Path | None,
     teaching: Teaching,
 ) -> tuple[Any, dict[str, bytes]]:
     """The tokenizer and the files that keep it: of a run that was begun, those that it kept.
 
-    A new run on another run takes the tokenizer of that run's best checkpoint.
+    Before its first checkpoint a run may have kept none: then it is the tokenizer of ``source``,
+    its recorded base, or of model.tokenizer where the run was begun. UsageError if that is not the
+    recorded one any more. A new run on another run takes the tokenizer of that run's best
+    checkpoint.
     """
     kept: Path | None = checkpoint
-    if kept is None and manifest is not None and manifest["base"]["kind"] == base.OWN:
+    if kept is None and source is not None and source.kind == base.OWN:
         kept = run.base
     if kept is not None:
         tokenizer = load_tokenizer(replace(settings, tokenizer=str(kept)), own_class=True)
         return tokenizer, tokenizer_files.kept(kept)
-    if manifest is None and teaching.cuts:
+    if manifest is not None and source is not None:
+        return _recorded_tokenizer(settings, manifest, source)
+    if teaching.cuts:
         tokenizer = teaching.open().adapted.tokenizer
     elif settings.tokenizer is None and base.is_run(settings):
         other = RunFolder(Path(settings.path or "").expanduser())
@@ -241,3 +249,18 @@ def _tokenizer(
     else:
         tokenizer = load_tokenizer(settings)
     return tokenizer, tokenizer_files.made_by(tokenizer)
+
+
+def _recorded_tokenizer(
+    settings: ModelConfig, manifest: Mapping[str, Any], source: Source
+) -> tuple[Any, dict[str, bytes]]:
+    given = settings.tokenizer
+    place = None if given is None else recorded_path(given, manifest)
+    tokenizer = load_tokenizer(replace(located(settings, source), tokenizer=place))
+    files = tokenizer_files.made_by(tokenizer)
+    if manifest.get("tokenizer") not in (None, tokenizer_files.digest(files)):
+        raise UsageError(
+            "the tokenizer is not the one that the run was begun with", where=place or source.load,
+            hint="Put it back as it was, or start another run",
+        )  # fmt: skip
+    return tokenizer, files

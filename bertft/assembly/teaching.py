@@ -65,10 +65,11 @@ class Teaching:
     def path(self) -> str:
         assert self.part is not None and self.part.settings.teacher is not None
         given = self.part.settings.teacher
-        # A relative path was meant from the folder in which the run was begun.
-        if self.begun is None or Path(given).expanduser().is_dir():
+        if self.begun is None:
             return given
-        return str(self.begun["path"])
+        # A relative path was meant from the folder in which the run was begun.
+        known = str(self.begun["path"])
+        return known if Path(known).is_dir() or not Path(given).expanduser().is_dir() else given
 
     def open(self) -> Saved:
         """The teacher, in the run's precision."""

@@ -7,12 +7,13 @@ files of that checkpoint go into the next one.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-__all__ = ["kept", "made_by", "write"]
+__all__ = ["digest", "kept", "made_by", "write"]
 
 # Everything else in a checkpoint, or in a base that a run keeps.
 _OTHERS = frozenset(
@@ -34,6 +35,14 @@ def kept(folder: Path) -> dict[str, bytes]:
         for name, content in _read(folder, skip=_OTHERS).items()
         if not name.endswith((".safetensors", ".safetensors.index.json"))
     }
+
+
+def digest(files: Mapping[str, bytes]) -> str:
+    """sha256 over ``files``, by name and content."""
+    total = hashlib.sha256()
+    for name, content in sorted(files.items()):
+        total.update(f"{name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
+    return total.hexdigest()
 
 
 def write(folder: Path, files: Mapping[str, bytes]) -> None:

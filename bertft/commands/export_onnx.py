@@ -34,7 +34,7 @@ def write(config: ExportConfig, folder: Path, name: str) -> list[str]:
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    write_beside(folder, saved.facts.max_length, None, model, saved.answering)
+    write_beside(folder, saved.facts.max_length, None, model, saved.answering, saved.facts.task)
     runner = GraphRunner(folder, model.config, adapted.task.level)
     line = proof.write(
         folder, name, saved, what="ONNX graph", where=given, runner=runner, form="onnx"

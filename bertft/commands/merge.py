@@ -52,7 +52,9 @@ def _merge(config: MergeConfig, folder: Path, name: str) -> list[str]:
         )  # fmt: skip
     settings = saved.config.method.prefix if beside and saved.config is not None else None
     tell_threshold(adapted.model.config, saved.threshold)
-    write_beside(folder, saved.facts.max_length, settings, adapted.model, saved.answering)
+    write_beside(
+        folder, saved.facts.max_length, settings, adapted.model, saved.answering, saved.facts.task
+    )
     for module in ("prefix", "prompt"):
         if module in adapted.model._modules:
             delattr(adapted.model, module)

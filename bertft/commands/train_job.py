@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from bertft.assembly import base, comparison
+from bertft.assembly import base, comparison, tokenizer_files
 from bertft.assembly.adapted import fill
 from bertft.assembly.check_rows import write_check_rows
 from bertft.assembly.checkpoint import Facts, read_state, read_weights, writer
@@ -88,7 +88,10 @@ class TrainJob:
             self.config, self.adapted, prepared.report, prepared.max_length, prepared.total,
             self.ranks.size,
         )  # fmt: skip
-        told = {"check_rows": digest} | recorded_teacher(prepared.hired)
+        told = {
+            "check_rows": digest,
+            "tokenizer": tokenizer_files.digest(prepared.tokenizer_files),
+        } | recorded_teacher(prepared.hired)
         place.create(yaml_text(self.config), {**facts, **told})
 
     def show(self) -> None:

@@ -22,12 +22,15 @@ from typing import Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
-from bertft.config.folder import group_names
+from bertft.config.folder import group_names, presets
 from bertft.config.plain_yaml import read_plain_yaml
 from bertft.config.recorded import recorded_answering
 from bertft.config.regular_file import read_regular_text
+from bertft.config.rules.data import OF_A_TASK
+from bertft.config.rules.get import default
 from bertft.config.schema import Leaf, Node, locate, nodes, tree
 from bertft.config.values import faults
+from bertft.errors import DataError
 
 __all__ = ["OPEN", "literal", "opening", "rewrite", "split", "unquoted"]
 
@@ -74,18 +77,21 @@ def opening(path: str) -> str:
     return f"+{OPEN}/{path.replace('.', '/')}=yes"
 
 
-def rewrite(command: str, overrides: Sequence[str], sweep: bool = False) -> list[str]:
+def rewrite(
+    command: str, overrides: Sequence[str], sweep: bool = False, config_dir: Path | None = None
+) -> list[str]:
     """The overrides as Hydra reads them, of a ``command`` in ``COMMANDS``; ``sweep``: under -m.
 
     Null nodes that a key reaches into are opened: a part of the method, eval's ``data`` (with the
-    settings of the run, so that a key changes only itself). ``resume=<run>`` goes on in that
-    run's folder.
+    settings of the run, so that a key changes only itself). Where eval's ``data`` is another
+    preset, which may be in ``config_dir``, what the answers of the run depend on stays as the run
+    has it. ``resume=<run>`` goes on in that run's folder.
     """
     root = tree(command)
     words = [_rewritten(root, override, sweep) for override in overrides]
     words = _opened(root, words)
     if command == "eval":
-        words = _with_data_of_run(words)
+        words = _with_data_of_run(words, config_dir)
     given = {key: value for _, key, value in map(split, words)}
     run = given.get("resume") if command == "train" else None
     if run not in (None, "null", "'auto'") and "hydra.run.dir" not in given:
@@ -147,21 +153,46 @@ def _opened(root: Node, words: Sequence[str]) -> list[str]:
     return [*(opening(path) for path in wanted), *words]
 
 
-def _with_data_of_run(words: Sequence[str]) -> list[str]:
-    """Keys of ``data`` without a choice of ``data`` change what the run, or the folder, keeps."""
+def _with_data_of_run(words: Sequence[str], config_dir: Path | None) -> list[str]:
+    """Keys of ``data`` without a choice of ``data`` change what the run, or the folder, keeps.
+
+    A choice of ``data`` replaces all of it but what the model's answers depend on, unless the
+    preset or a key says otherwise.
+    """
     given = {key: value for _, key, value in map(split, words)}
-    if "data" in given or not any(key.startswith("data.") for key in given):
+    chosen = given.get("data")
+    if chosen is None and not any(key.startswith("data.") for key in given):
         return list(words)
     folder = given.get("run") or given.get("adapter") or ""
+    if not folder or folder == "null":
+        return list(words) if chosen is not None else ["data=files", *words]
     settings = _data_of(Path(unquoted(folder)).expanduser())
-    if settings.get("source") == "sample":  # a file is given: it takes the sample's place
+    stated = {key.removeprefix("data."): value for key, value in given.items()}
+    if chosen is not None:
+        preset = _preset(chosen, config_dir)
+        if preset is None:
+            return list(words)
+        stated = {**preset, **stated}
+        task = unquoted(str(stated.get("task", default("data.task"))))
+        if settings.get("task") != task:
+            return list(words)  # the mistake is reported when the folder is opened
+        settings = {key: settings[key] for key in settings if OF_A_TASK.get(key) == task}
+    elif settings.get("source") == "sample":  # a file is given: it takes the sample's place
         settings = {key: settings[key] for key in settings if key not in _OF_SAMPLE}
-    own = [
-        f"data.{key}={literal(value)}"
-        for key, value in settings.items()
-        if f"data.{key}" not in given
-    ]
-    return ["data=files", *own, *words]
+    if str(stated.get("unanswerable")).lower() == "false":  # then there is nothing to threshold
+        settings.pop("no_answer_threshold", None)
+    own = [f"data.{key}={literal(value)}" for key, value in settings.items() if key not in stated]
+    return [*([] if chosen is not None else ["data=files"]), *own, *words]
+
+
+def _preset(name: str, config_dir: Path | None) -> dict[str, Any] | None:
+    """What the preset ``name`` of ``data`` says; None if that is not known here."""
+    file = presets("data", config_dir).get(name)
+    try:
+        content = None if file is None else read_plain_yaml(file)
+    except DataError:  # one of the user's own, with interpolations say
+        return None
+    return content if isinstance(content, dict) and "defaults" not in content else None
 
 
 def _data_of(folder: Path) -> dict[str, Any]:
@@ -176,8 +207,11 @@ def _data_of(folder: Path) -> dict[str, Any]:
         else:
             content = json.loads(read_regular_text(folder / "bertft.json"))
             data = recorded_answering(content.get("answering"))
+            owners = {OF_A_TASK[name] for name in data if name in OF_A_TASK}
             if isinstance(content.get("task"), str):
                 data["task"] = content["task"]
+            elif len(owners) == 1:  # earlier versions did not record it
+                [data["task"]] = owners
         known = tree("train").children["data"]
         assert isinstance(known, Node)
         return {

@@ -58,7 +58,9 @@ class Task(BaseTask):
     label_columns = ("start_position", "end_position", "char_start")
     default_metric = "f1"
     default_max_length = 384
-    answer_settings = ("stride", "unanswerable", "max_answer_length", "no_answer_threshold")
+    answer_settings = (
+        "stride", "unanswerable", "max_answer_length", "no_answer_threshold", "scorer",
+    )  # fmt: skip
     threshold: float | None = None
 
     def __init__(self, config: DataConfig, labels: Sequence[str] | None) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
@@ -160,3 +162,42 @@ def test_a_chosen_data_set_is_not_mixed_with_the_run_s(tmp_path):
     (tmp_path / "config.yaml").write_text("data: {name: files, max_length: 64}")
     words = [f"run='{tmp_path}'", "data=sst2", "data.max_length=32"]
     assert rewrite("eval", words) == words
+
+
+def test_another_choice_of_data_leaves_what_the_answers_depend_on(tmp_path):
+    """What the preset or the command line says counts more; of another task nothing is taken."""
+    run, merged, old = tmp_path / "run", tmp_path / "merged", tmp_path / "old"
+    for folder in (run, merged, old):
+        folder.mkdir()
+    (run / "config.yaml").write_text(
+        "data: {name: files, task: question_answering, stride: 16, unanswerable: true,"
+        " no_answer_threshold: 0.3, scorer: cmrc2018, max_length: 64}"
+    )
+    words = rewrite("eval", [f"run={run}", "data=squad_v2", "data.stride=32"])
+    assert words[:3] == [
+        "data.unanswerable=true", "data.no_answer_threshold=0.3", "data.scorer='cmrc2018'"
+    ]  # fmt: skip
+    # The preset squad says unanswerable: false, with which there is no threshold.
+    assert rewrite("eval", [f"run={run}", "data=squad"])[:2] == [
+        "data.stride=16", "data.scorer='cmrc2018'"
+    ]  # fmt: skip
+    assert rewrite("eval", [f"run={run}", "data=squad"])[2:] == [f"run='{run}'", "data=squad"]
+    assert rewrite("eval", [f"run={run}", "data=sst2"]) == [f"run='{run}'", "data=sst2"]
+    kept = {"masked_share": 0.4, "whole_words": True}
+    (merged / "bertft.json").write_text(json.dumps({"task": "masked_lm", "answering": kept}))
+    (old / "bertft.json").write_text(json.dumps({"answering": kept}))
+    for folder in (merged, old):
+        words = rewrite("eval", [f"run={folder}", "data=text"])
+        assert words[:-2] == ["data.masked_share=0.4", "data.whole_words=true"]
+        words = rewrite("eval", [f"run={folder}", "data.validation=a.txt"])
+        assert "data.task='masked_lm'" in words
+
+
+def test_a_preset_of_one_s_own_counts_too(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.yaml").write_text("task: masked_lm\nmasked_share: 0.2\n")
+    kept = {"masked_share": 0.4, "whole_words": True}
+    (tmp_path / "bertft.json").write_text(json.dumps({"task": "masked_lm", "answering": kept}))
+    words = [f"run={tmp_path}", "data=mine"]
+    assert rewrite("eval", words, config_dir=tmp_path)[0] == "data.whole_words=true"
+    assert rewrite("eval", words) == [f"run='{tmp_path}'", "data=mine"]

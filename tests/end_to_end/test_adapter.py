@@ -136,6 +136,7 @@ def test_an_exported_adapter_answers_questions_as_the_run_did(trained, place):
     assert said.status == 0, said
     assert read(place / "adapter" / "bertft.json")["answering"] == {
         "stride": 16, "unanswerable": True, "max_answer_length": 4, "no_answer_threshold": 0.35,
+        "scorer": "squad",
     }  # fmt: skip
     content = load_sample("qa", "validation")
     rows = [dict(zip(content, row, strict=True)) for row in zip(*content.values(), strict=True)]

@@ -174,3 +174,16 @@ def test_the_masks_of_the_run_are_those_of_the_check(tmp_path):
         said = say(*words, f"run={run}", f"out={out}")
         assert said.status == 0 and "max |Δlogit|" in said.out, said
         assert read(out / "bertft.json")["answering"] == {"masked_share": 0.4, "whole_words": True}
+    # Rows of another file are masked as the run's were, whichever folder answers.
+    scores = {}
+    for name in ("run", "merge"):
+        words = (f"run={tmp_path / name}", "data=text", f"data.validation={tmp_path / 'notes.txt'}")
+        place = tmp_path / f"scores-{name}"
+        said = say("eval", *words, "precision=fp32", f"hydra.run.dir={place}")
+        assert said.status == 0, said
+        scores[name] = read(place / "metrics.json")["validation"]
+    assert scores["merge"] == pytest.approx(scores["run"], abs=1e-4)
+    words = (f"run={run}", "data=text", f"data.validation={tmp_path / 'notes.txt'}")
+    own = ("data.masked_share=0.4", "data.whole_words=true")
+    said = say("eval", *words, *own, "precision=fp32", f"hydra.run.dir={tmp_path / 'own'}")
+    assert read(tmp_path / "own" / "metrics.json")["validation"] == scores["run"]

@@ -180,6 +180,7 @@ def test_settings_that_answers_depend_on_are_kept_by_a_merge(run, merged):
     assert kept["max_length"] == 384
     assert kept["answering"] == {
         "stride": 128, "unanswerable": True, "max_answer_length": 30, "no_answer_threshold": 0.5,
+        "scorer": "squad",
     }  # fmt: skip
     card = (merged / "README.md").read_text(encoding="utf-8")
     assert "pipeline_tag: question-answering" in card

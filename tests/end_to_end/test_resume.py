@@ -359,3 +359,46 @@ def test_it_goes_on_from_anywhere(place, monkeypatch):
     said: Said = say("train", "resume=../run")
     assert said.status == 0, said
     assert read(run / "metrics.json")["train"]["steps"] == 16
+
+
+def begun_elsewhere(place, monkeypatch):
+    """A run in ``place / "a"`` with a base, a tokenizer, a teacher and a file of its own next to
+    a preset of the Hub, all named by relative paths; another run was never killed.
+    """
+    (place / "a").mkdir()
+    data = write_task(place / "a", "classification")
+    monkeypatch.chdir(place / "a")
+    short = ("trainer.steps=2", "trainer.evaluate_every=2", "quiet=true", "report=false")
+    said = say("train", *QUICK[:2], "method=full", *short, *data, "hydra.run.dir=teacher")
+    assert said.status == 0, said
+    shutil.copytree("teacher/base", "tokens")
+    (place / "a" / "tokens" / "model.safetensors").unlink()
+    words = [
+        "train", *QUICK[1:3], *short, "method=lora", "model.path=teacher/base",
+        "model.tokenizer=tokens", "method.distill.teacher=teacher", "data=sst2",
+        "data.train=train.csv", "data.validation=validation.csv", "data.text=text",
+    ]  # fmt: skip
+    (whole,) = crash([([*words, "hydra.run.dir=whole"], None)])
+    assert whole["status"] == 0, whole
+    point = nth(whole["points"], "create .step-2", 1)
+    (cut,) = crash([([*words, "hydra.run.dir=killed"], f"SIGKILL:{point}")])
+    assert cut["status"] == -signal.SIGKILL, cut
+
+
+def test_before_its_first_checkpoint_it_goes_on_from_anywhere(place, monkeypatch):
+    """Other folders of the same names, where it goes on, are not those that it was begun on."""
+    begun_elsewhere(place, monkeypatch)
+    for name in ("teacher", "tokens"):
+        (place / "b" / name).mkdir(parents=True)
+    monkeypatch.chdir(place / "b")
+    said = say("train", "resume=../a/killed")
+    assert said.status == 0, said
+    assert outcome(place / "a" / "killed") == outcome(place / "a" / "whole")
+    # Nor does it go on with another tokenizer in the place of its own.
+    file = place / "a" / "tokens" / "tokenizer_config.json"
+    file.write_text(json.dumps({**read(file), "do_lower_case": False, "cls_token": "[SEP]"}))
+    shutil.rmtree(place / "a" / "killed" / "checkpoints")
+    (place / "a" / "killed" / "checkpoints").mkdir()
+    (place / "a" / "killed" / "metrics.json").unlink()
+    said = say("train", "resume=../a/killed")
+    assert said.refused and "the tokenizer is not the one that the run was begun with" in said.err

