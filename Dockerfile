@@ -21,6 +21,7 @@ RUN PIP_INDEX_URL="${TORCH_INDEX}" pip install torch==2.13.0
 # hadolint ignore=DL3059
 RUN pip install \
         transformers==5.24.0 \
+        tokenizers==0.23.3 \
         huggingface-hub==2.4.0 \
         datasets==5.2.0 \
         pyarrow==26.0.1 \

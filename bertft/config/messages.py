@@ -76,10 +76,12 @@ def suggestion(word: object, choices: Iterable[object]) -> str:
     return hint[:1].upper() + hint[1:]
 
 
-def listing(names: Iterable[object], longest: int = _LONGEST_LIST) -> str:
+def listing(
+    names: Iterable[object], longest: int = _LONGEST_LIST, name_length: int = _LONGEST_NAME
+) -> str:
     """``a, b, c``, each name shortened; past ``longest`` names, the rest as a count."""
     words = [str(name) for name in names]
-    shown = ", ".join(shortened(word) for word in words[:longest])
+    shown = ", ".join(shortened(word, name_length) for word in words[:longest])
     return shown if len(words) <= longest else f"{shown}, ... ({len(words) - longest:,} more)"
 
 

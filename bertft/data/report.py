@@ -214,9 +214,8 @@ def table(report: DataReport) -> Table:
     from rich.table import Table
 
     result = Table(title="data", title_justify="left")
-    head = (
-        "split", "rows", "tokens: median, 90 %, max", "truncated", "unknown", "labels", "skipped"
-    )  # fmt: skip
+    # What was skipped is in the accounting below the table.
+    head = ("split", "rows", "tokens: median, 90 %, max", "truncated", "unknown", "labels")
     for column in head:
         result.add_column(column)
     for name, split in report.splits.items():
@@ -228,7 +227,6 @@ def table(report: DataReport) -> Table:
             f"{split.truncated:.1%}",
             "none" if split.unknown is None else f"{split.unknown:.1%}",
             _labels(split.labels, report.classes),
-            ", ".join(f"{count:,} × {reason}" for reason, count in split.skipped.items()) or "0",
         )
     told = [*report.notes, *filter(None, [mapping_note(report.mapping)])]
     told += [f"{split.source}: {note}" for split in report.splits.values() for note in split.notes]

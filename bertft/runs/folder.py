@@ -29,6 +29,7 @@ from bertft.runs.json_file import read_object
 __all__ = ["RunFolder"]
 
 _SHOWN = 4
+_PATH = 300  # characters of a path that is shown, so that it can be copied
 
 
 class RunFolder:
@@ -220,7 +221,7 @@ def _others(path: Path) -> str:
     if not inside:
         inside = [run for each in _entries(path) if each.is_dir() for run in _runs(each)]
     if inside:
-        return f"Runs in it: {listing(inside, _SHOWN)}"
+        return f"Runs in it: {listing(inside, _SHOWN, _PATH)}"
     beside = {run.name: run for run in _runs(path.absolute().parent)}
     near = nearest(path.name, beside)
     if near is not None:

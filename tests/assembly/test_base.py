@@ -43,7 +43,7 @@ class Model:
 
 
 def settle(run, settings, merged=None):
-    merged = merged or (lambda _: Model())
+    merged = merged or (lambda *_: Model())
     return base.settle(settings, SimpleNamespace(), None, {}, run, merged)
 
 
@@ -71,7 +71,7 @@ def test_a_copy_is_prepared_beside_its_place_and_then_put_there(run, tmp_path):
     source = settle(
         run,
         ModelConfig(name="minilm", path=str(other)),
-        lambda run: asked.append(run) or Model(2.0),
+        lambda run, _: asked.append(run) or Model(2.0),
     )
     assert asked == [other] and (source.name, source.kind) == (str(other), base.OWN)
     assert not run.base.exists() and (run.path / f".base.tmp-{os.getpid()}").is_dir()
@@ -128,7 +128,7 @@ def test_a_full_disk(run, tmp_path):
             raise RuntimeError("Error while serializing: I/O error: (os error 28)")
 
     with pytest.raises(EnvironmentFailed, match=r"base: cannot be written \(No space left"):
-        settle(run, ModelConfig(name="x", path=str(begin(tmp_path / "o"))), lambda _: Full())
+        settle(run, ModelConfig(name="x", path=str(begin(tmp_path / "o"))), lambda *_: Full())
 
 
 def test_a_hub_source_is_held_at_the_commit_that_was_loaded():

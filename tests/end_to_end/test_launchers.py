@@ -82,7 +82,7 @@ def test_a_sweep(launcher, launched, place):
     """One job fails and one ends as it does alone, even if a queue took it back in between."""
     words = [
         *QUICK[:-1], *write_task(place, "classification"), "quiet=true", "method=lora",
-        "trainer.evaluate_every=40",
+        "trainer.evaluate_every=40", "trainer.precision=fp32",
     ]  # fmt: skip
     taken_back = launcher == "submitit_local" and sys.platform.startswith("linux")
     words.append(f"trainer.steps={120 if taken_back else 40}")  # time enough to be taken back

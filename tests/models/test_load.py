@@ -295,7 +295,7 @@ def test_a_model_with_an_adapter_next_to_it(broken):
     ("content", "message"),
     [
         (b"{nope", "config.json does not parse"),
-        (b"\xff\xfe{}", "config.json does not parse"),
+        (b"\xff\xfe{}", "not UTF-8"),
         (b"[]", "config.json names no model_type"),
         (b"{}", "config.json names no model_type"),
     ],

@@ -145,7 +145,7 @@ def test_damage_is_named(run):
     with pytest.raises(DataError, match=r"config\.yaml: cannot be read \(not UTF-8\)"):
         run.read_config_text()
     run.config.unlink()
-    with pytest.raises(DataError, match=r"config\.yaml: cannot be read \(No such file"):
+    with pytest.raises(DataError, match=r"config\.yaml: is missing"):
         run.read_config_text()
 
 
