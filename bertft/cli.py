@@ -129,7 +129,7 @@ def _command(command: str, words: list[str]) -> int:
 
     def task(config: Any) -> None:
         try:
-            _run(command, config, overrides)
+            _run(command, config, overrides, args.overrides)
         except Exception as error:
             failed.append(error)
 
@@ -152,7 +152,8 @@ def _sweep(request: Request, flags: list[str]) -> int:
     return sweep(planned, lambda task: _hydra_app(request.command, flags, words, task))
 
 
-def _run(command: str, config: Any, overrides: Sequence[str]) -> None:
+def _run(command: str, config: Any, overrides: Sequence[str], typed: Sequence[str]) -> None:
+    """``overrides`` are what Hydra got, ``typed`` the words of the command line."""
     from hydra.core.hydra_config import HydraConfig
 
     from bertft.config.compose import settings_of
@@ -161,7 +162,7 @@ def _run(command: str, config: Any, overrides: Sequence[str]) -> None:
     try:
         if place().size > 1:
             folder = _folder_of_the_first(folder)
-        settings = settings_of(command, config, folder, overrides)
+        settings = settings_of(command, config, folder, typed)
         with _ended_by_signals(command):
             importlib.import_module(f"bertft.commands.{command}").run(settings, folder)
         _remove_if_empty(folder)  # check=true wrote nothing, out= elsewhere

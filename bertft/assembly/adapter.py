@@ -28,6 +28,7 @@ from bertft.methods.low_rank.peft_form import check_kind, own_name
 from bertft.models.config_file import read_config
 from bertft.models.load import head_parameters, load_config, load_tokenizer
 from bertft.models.source import Source, find
+from bertft.models.stated import MOST_LABELS
 from bertft.runs.json_file import read_object
 from bertft.runs.tensors import read_tensors
 from bertft.tasks import TASKS, recognise
@@ -192,7 +193,7 @@ class AdapterFolder:
     def _head(self) -> str:
         """The end of the class that was adapted. DataError if nothing tells it."""
         kind = self.settings.get("task_type")
-        if kind in _HEADS:
+        if isinstance(kind, str) and kind in _HEADS:
             return _HEADS[kind]
         mapping = self.settings.get("auto_mapping")
         adapted = mapping.get("base_model_class") if isinstance(mapping, dict) else None
@@ -219,7 +220,8 @@ class AdapterFolder:
             return {name: each.shape for name, each in head_parameters(model).items()}
 
         own = shapes(base.num_labels)
-        others = {saved[name][0] for name in own if name in saved and len(saved[name])}
+        others = {saved[name][0] for name in own if name in saved and saved[name].numel()}
+        others = {count for count in others if count <= MOST_LABELS}
         for count in (base.num_labels, *sorted(others)):
             own = shapes(count)
             if all(saved.get(name, shape) == shape for name, shape in own.items()):
@@ -251,9 +253,9 @@ def _facts(file: Path) -> dict[str, Any]:
     try:
         content["answering"] = recorded_answering(content.get("answering"))
     except ValueError as error:
-        raise DataError(f"is of another form ({error})", where=str(file)) from None
+        raise DataError(f"invalid value for 'answering' ({error})", where=str(file)) from None
     right = {
-        "task": content.get("task") in TASKS,
+        "task": isinstance(content.get("task"), str) and content["task"] in TASKS,
         "labels": labels is None
         or (isinstance(labels, list) and all(isinstance(each, str) for each in labels)),
         "max_length": length is None or (type(length) is int and 0 < length < 1 << 31),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -115,16 +115,18 @@ _FORM: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def recorded_data(data: DataConfig, told: Mapping[str, Any]) -> DataConfig:
+def recorded_data(
+    data: DataConfig, told: Mapping[str, Any], typed: Collection[str] = ()
+) -> DataConfig:
     """The ``data`` of a run whose manifest is ``told``, with the files where they were read.
 
-    A relative path was meant from the folder in which the run was begun. Splits of the Hub have no
-    files, and keep their names.
+    A relative path was meant from the folder in which the run was begun, unless its setting is
+    ``typed`` on the command line. Splits of the Hub have no files, and keep their names.
     """
     found: dict[str, Any] = {}
     for name, split in told["data"]["splits"].items():
-        given = getattr(data, name)
-        if given is not None and split["files"]:
+        given = getattr(data, name, None)
+        if given is not None and split["files"] and f"data.{name}" not in typed:
             file = Path(split["files"][0])
             if not Path(given).expanduser().is_absolute() and file.is_file():
                 found[name] = str(file)

@@ -17,6 +17,7 @@ from bertft.models.folder import check_folder
 from bertft.models.load import load_tokenizer
 from bertft.models.precision import choose, resolve_device
 from bertft.models.source import Source
+from bertft.models.stated import check_stated
 from bertft.runs.json_file import read_object
 from bertft.tasks import build as build_task
 from bertft.tasks import recognise
@@ -41,6 +42,7 @@ def open_folder(
         )  # fmt: skip
     check_folder(folder)
     told = read_object(folder / "config.json")
+    check_stated(told, str(folder / "config.json"))
     outputs = len(listed_classes(told))
     told["problem_type"] = said.problem_type(told.get("problem_type"), outputs)
     name, own = recognise(told)

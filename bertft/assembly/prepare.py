@@ -21,6 +21,7 @@ from bertft.assembly.adapted import Adapted, assemble, located
 from bertft.assembly.features import features_of, unlabelled_features
 from bertft.assembly.manifest import recorded_data, recorded_path
 from bertft.assembly.merged import merged_model
+from bertft.assembly.recorded_rows import sources_line
 from bertft.assembly.teacher import Hired
 from bertft.assembly.teaching import Teaching
 from bertft.config.commands import TrainConfig
@@ -90,12 +91,14 @@ def prepare(
     say: Callable[[str], None],
     ranks: Ranks = ALONE,
     checkpoint: Path | None = None,
+    opened: bool = False,
 ) -> Prepared:
     """``manifest`` is that of a run that was begun before, None for a new one.
 
     ``checkpoint`` is the folder whose weights the caller loads next. A run that was begun and has
     none starts at its first step as a new one does, from the recorded facts. ``say`` prints
-    messages before work that takes its time.
+    messages before work that takes its time. ``opened``: the run is read and not trained on. It
+    may be somebody else's: what is read is said before, and nothing is fetched for it.
     """
     trainer, method = config.trainer, config.method
     torch.set_num_threads(trainer.threads or _THREADS)
@@ -105,7 +108,9 @@ def prepare(
     else:
         precision = recorded(manifest["precision"], device, run.path)
     data = config.data if manifest is None else recorded_data(config.data, manifest)
-    splits = load(data)
+    if opened:
+        say(sources_line(data))
+    splits = load(data, cached_only=opened)
     if data.unlabelled is not None:
         splits.unlabelled = load_inputs(data.unlabelled, data, "data.unlabelled")
     if manifest is not None:
@@ -201,7 +206,7 @@ def _check_rows(splits: Splits, manifest: Mapping[str, Any]) -> None:
     """DataError where a split is not the one that the run was begun on."""
     for name, rows in splits.items():
         begun = manifest["data"]["splits"].get(name)
-        if begun is not None and begun["fingerprint"] != rows.fingerprint:
+        if begun is None or begun["fingerprint"] != rows.fingerprint:
             raise DataError(
                 f"the {name} rows are not those that the run was begun on", where=rows.source,
                 hint="Put them back as they were, or start another run",

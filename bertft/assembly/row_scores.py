@@ -29,7 +29,7 @@ from bertft.assembly.split_rows import split_rows
 from bertft.config.regular_file import open_regular
 from bertft.config.resumed import config_of_run
 from bertft.data.features import cache_folder
-from bertft.errors import DataError, UsageError
+from bertft.errors import UsageError
 from bertft.runs.atomic import write_bytes
 from bertft.runs.checkpoints import Checkpoints
 from bertft.runs.files import FILES
@@ -81,7 +81,7 @@ def row_scores(
     found = _read(run.path / _FILE, key)
     if found is None:
         say(f"{run.path}: {best.name} answers the validation rows")
-        found = _made(run, device, told["fingerprint"], trust)
+        found = _made(run, device, say, trust)
         with contextlib.suppress(OSError):
             _write(run.path / _FILE, key, *found)
     scores = RowScores(*found, task)
@@ -91,13 +91,12 @@ def row_scores(
 
 
 def _made(
-    run: RunFolder, device: str, fingerprint: str, trust: bool
+    run: RunFolder, device: str, say: Callable[[str], None], trust: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     saved = open_saved(str(run.path), device=device, trust=trust)
     adapted, task = saved.adapted, saved.adapted.task
     rows = split_rows(saved, _SPLIT)
-    if rows.fingerprint != fingerprint:
-        raise DataError("are not the validation rows of the run any more", where=rows.source)
+    say(f"{run.path}: the rows are those of {', '.join(rows.files) or rows.source}")
     table = features_of(
         {_SPLIT: rows}, task, adapted.tokenizer, saved.facts.max_length,
         cache_folder(saved.data.cache), saved.data.on_bad_row, saved.data.max_skipped,

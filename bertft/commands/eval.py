@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bertft.config.commands import EvalConfig
+from bertft.config.commands import EvalRequest
 from bertft.config.printed import say
 from bertft.data.accounting import accounting_line
 from bertft.reports.console import plain_console
@@ -17,7 +17,7 @@ __all__ = ["run"]
 _ROWS = "rows.json"
 
 
-def run(config: EvalConfig, folder: Path) -> None:
+def run(config: EvalRequest, folder: Path) -> None:
     """Print the metrics and leave them in ``folder``/metrics.json under the split's name.
 
     Next to it rows.json has the accounting of the rows, under that name too.

@@ -6,9 +6,10 @@ from typing import Any
 
 from bertft.assembly.features import features_of
 from bertft.assembly.opened import open_asked
-from bertft.assembly.split_rows import recorded_fingerprint, split_rows
+from bertft.assembly.split_rows import split_rows
 from bertft.assembly.warn import warn
-from bertft.config.commands import EvalConfig
+from bertft.config.commands import EvalRequest
+from bertft.config.printed import say
 from bertft.data.features import cache_folder
 from bertft.errors import UsageError
 from bertft.training.evaluate import evaluate
@@ -16,7 +17,7 @@ from bertft.training.evaluate import evaluate
 __all__ = ["score"]
 
 
-def score(config: EvalConfig) -> tuple[dict[str, float], str, dict[str, Any]]:
+def score(config: EvalRequest) -> tuple[dict[str, float], str, dict[str, Any]]:
     """The metrics, the one that counts, and the accounting of the rows with their source."""
     saved = open_asked(config, config.precision, config.data, warn)
     if saved.run is None and config.data is None:
@@ -24,13 +25,9 @@ def score(config: EvalConfig) -> tuple[dict[str, float], str, dict[str, Any]]:
             f"{config.adapter or config.run} is no run and knows no rows", where="data",
             hint="Add data=files data.validation=<file>, or another data=",
         )  # fmt: skip
-    rows = split_rows(saved, config.split, print)
+    rows = split_rows(saved, config.split, say, config.typed)
     for note in rows.notes:
         warn(f"{rows.source}: {note}")
-    if config.data is None and recorded_fingerprint(saved, config.split) not in (
-        None, rows.fingerprint
-    ):  # fmt: skip
-        warn(f"{rows.source}: the {config.split} rows are not those that the run recorded")
     task, adapted = saved.adapted.task, saved.adapted
     tables = features_of(
         {config.split: rows}, task, adapted.tokenizer, saved.facts.max_length,

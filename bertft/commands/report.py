@@ -58,7 +58,7 @@ def _make(place: RunFolder, config: ReportConfig) -> Path | None:
     which = Checkpoints(place.checkpoints).find("last" if step is None else str(step))
     say = plain_console(stderr=True).print
     try:
-        prepared = prepare(of_run, place, read_manifest(place), say, checkpoint=which)
+        prepared = prepare(of_run, place, read_manifest(place), say, checkpoint=which, opened=True)
     finally:
         base.discard(place)
     fill(prepared.adapted.model, read_weights(which))

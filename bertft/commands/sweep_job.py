@@ -112,5 +112,7 @@ def _note(folder: Path, settings: Mapping[str, str], content: str, error: str | 
         {"overrides": settings, "content": content, "error": error}, ensure_ascii=False, indent=1
     )
     temporary = folder / f".{JOB_FILE}.{os.getpid()}"
-    temporary.write_text(text, encoding="utf-8")
+    temporary.unlink(missing_ok=True)
+    with temporary.open("x", encoding="utf-8") as file:  # not through a link of that name
+        file.write(text)
     temporary.replace(folder / JOB_FILE)

@@ -38,6 +38,7 @@ OPEN = "open"  # the hidden groups that open null nodes
 
 _FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 _OF_THIS_MACHINE = ("cache",)  # a folder does not choose where something is written
+_ROWS = ("source", "train", "validation", "test", "hub")
 _OF_SAMPLE = ("name", "source", "sample")
 _QUOTED = re.compile(r"""(['"]).*\1""", re.DOTALL)
 _FUNCTION = re.compile(r"(choice|range|interval|glob|sort|shuffle|tag|str|int|float|bool)\(.*\)")
@@ -177,7 +178,8 @@ def _with_data_of_run(words: Sequence[str], config_dir: Path | None) -> list[str
         if settings.get("task") != task:
             return list(words)  # the mistake is reported when the folder is opened
         settings = {key: settings[key] for key in settings if OF_A_TASK.get(key) == task}
-    elif settings.get("source") == "sample":  # a file is given: it takes the sample's place
+    elif settings.get("source") == "sample" and any(f"data.{name}" in given for name in _ROWS):
+        # Rows from elsewhere take the sample's place.
         settings = {key: settings[key] for key in settings if key not in _OF_SAMPLE}
     if str(stated.get("unanswerable")).lower() == "false":  # then there is nothing to threshold
         settings.pop("no_answer_threshold", None)

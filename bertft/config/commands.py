@@ -14,8 +14,8 @@ from bertft.config.setting import MISSING, group, setting
 from bertft.config.trainer import TrainerConfig
 
 __all__ = [
-    "COMMANDS", "CompareConfig", "DoctorConfig", "EvalConfig", "ExportConfig", "MergeConfig",
-    "PredictConfig", "ReportConfig", "TrainConfig", "VerifyConfig",
+    "COMMANDS", "CompareConfig", "DoctorConfig", "EvalConfig", "EvalRequest", "ExportConfig",
+    "MergeConfig", "PredictConfig", "ReportConfig", "TrainConfig", "VerifyConfig",
 ]  # fmt: skip
 
 _ANY = "A run, a merged or plain transformers folder, or a LoRA adapter in peft's form."
@@ -78,6 +78,14 @@ class EvalConfig:
     precision: str | None = setting(None, _PRECISION, choices=("auto", *PRECISIONS))
     device: str = setting("auto", "auto: CUDA if present, else CPU.")
     trust_remote_code: bool = setting(False, _TRUST)
+
+
+@dataclass
+class EvalRequest(EvalConfig):
+    """The same with the paths of the settings that the command line sets: ``data`` also holds what
+    a run recorded, which is not the user's word."""
+
+    typed: frozenset[str] = frozenset()
 
 
 @dataclass

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from bertft.config.checks import File, check_file, check_whole, check_word
 from bertft.config.command_line import OPEN, opening, split
-from bertft.config.commands import COMMANDS
+from bertft.config.commands import COMMANDS, EvalRequest
 from bertft.config.folder import group_names
 from bertft.config.hydra_errors import RENDERED, problem_of, relative
 from bertft.config.messages import Problem, usage_error
@@ -78,8 +78,10 @@ def _sound(hydra: Hydra, request: Request) -> DictConfig:
     return config
 
 
-def settings_of(command: str, config: DictConfig, folder: Path, overrides: Sequence[str]) -> Any:
+def settings_of(command: str, config: DictConfig, folder: Path, words: Sequence[str]) -> Any:
     """What ``bertft.commands.<command>.run`` takes: the dataclass of the composed ``config``.
+
+    ``words``: what the command line sets, without what was added from a run or a folder.
 
     Of a run that goes on (``resume``, in ``folder``) it is the run's own configuration.
     """
@@ -87,8 +89,10 @@ def settings_of(command: str, config: DictConfig, folder: Path, overrides: Seque
     if command == "train" and resume is not None:
         begun = all((folder / name).is_file() for name in ("config.yaml", "manifest.json"))
         if resume != "auto" or begun:
-            return resumed(folder, config, [split(word)[1] for word in overrides])
+            return resumed(folder, config, [split(word)[1] for word in words])
     settings = typed(command, config)
+    if command == "eval":
+        return EvalRequest(**vars(settings), typed=frozenset(split(word)[1] for word in words))
     if command == "train":
         settings.experiment = HydraConfig.get().runtime.choices.get("experiment")
     return settings

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,18 +23,24 @@ __all__ = ["open_hub"]
 _BATCH = 10_000
 
 
-def open_hub(config: DataConfig, split: str, columns: Asked) -> Origin:
+def open_hub(config: DataConfig, split: str, columns: Asked, cached_only: bool = False) -> Origin:
     """Split ``split`` of ``data.hub``.
 
+    ``cached_only``: the name comes from a folder, not from the user. It must be that of a data set
+    in the local cache; no folder is read and no request is sent.
+
     Raises EnvironmentFailed where it cannot be had (HF_ENDPOINT and HF_HUB_OFFLINE count),
-    DataError for a split or a column that it does not have.
+    DataError for a split or a column that it does not have, UsageError where it is not cached.
     """
     if not config.hub:
         raise UsageError(
             "data.source=hub needs a data set", where="data.hub", hint="Give its Hub id"
         )
     source = f"{config.hub}/{config.subset}/{split}" if config.subset else f"{config.hub}/{split}"
-    dataset = _load(config.hub, config.subset, split, source)
+    if cached_only:
+        dataset = _load_cached(config.hub, config.subset, split)
+    else:
+        dataset = _load(config.hub, config.subset, split, source)
     names: list[str] = dataset.column_names
     places = find(columns, names, len(names), source)
     wanted = [None if place is None else names[place] for place in places]
@@ -49,6 +58,35 @@ def open_hub(config: DataConfig, split: str, columns: Asked) -> Origin:
         yield from rows if classes is None else with_names(rows, label, use)
 
     return Origin(source, records, use)
+
+
+def _load_cached(hub: str, subset: str | None, split: str) -> Any:
+    """From what an earlier command left in the cache of ``datasets``."""
+    import datasets
+    from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES as readers
+
+    # datasets takes the name of one of its readers, or of a folder, before that of a data set.
+    if not _HUB_ID.fullmatch(hub) or hub in readers or os.path.exists(hub):
+        raise _not_cached(hub)
+    was = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = True
+    try:
+        return _load(hub, subset, split, hub)
+    except EnvironmentFailed as error:
+        raise _not_cached(hub) from error
+    finally:
+        datasets.config.HF_HUB_OFFLINE = was
+
+
+def _not_cached(hub: str) -> UsageError:
+    return UsageError(
+        f"the data set {hub!r} that the run recorded is not in the cache of this machine, and a run"
+        " does not decide what is fetched or which folder is read", where="data.hub",
+        hint=f"To read it, add data.hub={shlex.quote(hub)} to bertft eval",
+    )  # fmt: skip
+
+
+_HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 
 
 def _load(hub: str, subset: str | None, split: str, source: str) -> Any:

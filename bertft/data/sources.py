@@ -72,10 +72,12 @@ def load(
     need: Sequence[str] = SPLITS,
     model_classes: list[str] | None = None,
     learn: bool = True,
+    cached_only: bool = False,
 ) -> Splits:
     """The splits named in ``need``, as ``config`` describes them; those it has not are None.
 
     ``learn`` False: train is read as validation is, to be scored and not learned from.
+    ``cached_only``: nothing is fetched; a data set of the Hub must be in the local cache.
 
     Classes are ``model_classes`` (those of a model to be scored), else data.labels, else the
     source's own, else those of train (of the first split read where train is neither needed nor
@@ -83,7 +85,9 @@ def load(
     """
     form = form_of(config)
     form.model_classes = model_classes
-    origins = {name: _open(config, name, form) for name in _to_read(config, need, form)}
+    origins = {
+        name: _open(config, name, form, cached_only) for name in _to_read(config, need, form)
+    }
     first = next(iter(origins), None)
     if first is None:
         raise UsageError(
@@ -244,12 +248,12 @@ def _given(config: DataConfig, form: RowForm) -> set[str]:
     return own or given | {"train"}
 
 
-def _open(config: DataConfig, name: str, form: RowForm) -> Origin:
+def _open(config: DataConfig, name: str, form: RowForm, cached_only: bool) -> Origin:
     if config.source == "sample":
         return open_sample(config, name, form.columns)
     given = getattr(config, name)
     if config.source == "hub" and not (given and is_file_name(given, form)):
         from bertft.data.hub import open_hub
 
-        return open_hub(config, given or name, form.columns)
+        return open_hub(config, given or name, form.columns, cached_only)
     return open_file(config, given, f"data.{name}", form)

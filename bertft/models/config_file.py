@@ -11,6 +11,7 @@ from typing import Any
 
 from bertft.errors import UsageError
 from bertft.models.source import Source, local_folder
+from bertft.models.stated import check_stated
 
 __all__ = ["check_vocabulary", "read_config"]
 
@@ -33,6 +34,7 @@ def read_config(source: Source, trust_remote_code: bool = False, **settings: Any
 
     revision = source.revision if source.kind == "hub" else None
     stated, _ = PreTrainedConfig.get_config_dict(source.load, revision=revision)
+    check_stated(stated, f"{source.name}/config.json")
     kind = stated.get("model_type")
     if (trust_remote_code and "auto_map" in stated) or kind is None or kind not in CONFIG_MAPPING:
         config = AutoConfig.from_pretrained(

@@ -24,6 +24,7 @@ from bertft.errors import BertftError, EnvironmentFailed, UsageError
 from bertft.models.config_file import check_vocabulary, read_config
 from bertft.models.quiet import quiet
 from bertft.models.source import Source, find, local_folder
+from bertft.models.stated import check_size
 from bertft.models.tokenizer_file import as_its_file_says, from_file, set_token_types
 from bertft.models.weights import check_weights
 
@@ -284,6 +285,7 @@ def load_model(
         return Loaded(model, source, list(head_parameters(model)), drawn=every)
     assert source is not None, "checked by load_config"
     _check_format(source)
+    check_size(config, source)
     with _explained("weights", source), quiet():
         model, info = builder.from_pretrained(
             source.load,

@@ -18,6 +18,7 @@ from bertft.errors import DataError
 from bertft.formats.markdown import plain
 from bertft.formats.markdown import table as markdown_table
 from bertft.reports.lines import FIGURES, JobResult, Line, figures, lines_of
+from bertft.runs.atomic import write_bytes, write_text
 from bertft.runs.json_file import read_object
 from bertft.runs.result import read_result
 
@@ -91,11 +92,11 @@ def write(folder: Path, lines: Sequence[Line]) -> None:
     for line in lines:
         cells = [*line.settings.values(), *(_plain(getattr(line, c)) for c in columns)]
         table.writerow([_text_cell(cell) if isinstance(cell, str) else cell for cell in cells])
-    (folder / "summary.csv").write_text(text.getvalue(), encoding="utf-8", newline="")
+    write_bytes(folder / "summary.csv", text.getvalue().encode())  # not through a link
     head, rows = _cells(lines)
     markdown = markdown_table([plain(cell) for cell in head], [[*map(plain, row)] for row in rows])
     title = plain(folder.name)
-    (folder / "summary.md").write_text(f"# {title}\n\n{markdown}\n", encoding="utf-8")
+    write_text(folder / "summary.md", f"# {title}\n\n{markdown}\n")
 
 
 def show(lines: Sequence[Line]) -> None:

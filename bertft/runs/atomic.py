@@ -44,7 +44,9 @@ def write_bytes(path: Path, data: bytes) -> None:
     new = temporary(path)
     try:
         point(f"create {path.name}")
-        with new.open("wb") as file:
+        # A folder from elsewhere may hold a link of that name, which must not be written through.
+        new.unlink(missing_ok=True)
+        with new.open("xb") as file:
             point(f"write {path.name}")
             file.write(data)
             file.flush()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import datasets
 import pytest
 
@@ -130,3 +132,25 @@ def test_next_to_a_file_of_the_user_s_own_nothing_is_fetched(folder, tmp_path, m
     assert len(only.validation) == 40 and only.train is None
     with pytest.raises(UsageError, match="no training file"):
         load(config(folder, label="label", validation=str(own)))
+
+
+@pytest.mark.parametrize("name", ["pandas", "../reviews", "nobody/nothing", "https://a.b/c", "own"])
+def test_a_recorded_data_set_is_not_fetched(folder, name, monkeypatch, tmp_path):
+    """Nor is a folder read, or one of the readers of datasets let loose on the current one."""
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.HfApi.hf_hub_download", None)  # nothing may call it
+    shutil.copytree(folder, tmp_path / "own")
+    monkeypatch.chdir(tmp_path)
+    for given in (name, folder):
+        with pytest.raises(UsageError, match="in the cache of this machine") as caught:
+            load(config(given), cached_only=True)
+        assert f"add data.hub={given} to bertft eval" in str(caught.value)
+    assert datasets.config.HF_HUB_OFFLINE is False
+
+
+def test_a_recorded_data_set_is_found_in_the_cache(folder, tmp_path):
+    """As datasets leaves it there: <cache>/<owner>___<name>/<subset>/<version>/<hash>."""
+    load(config(folder))
+    (tmp_path / "cache" / "reviews").rename(tmp_path / "cache" / "owner___reviews")
+    splits = load(config("owner/reviews"), cached_only=True)
+    assert splits.validation.column("text") == ["validation 酒店 0", "validation 酒店 1"]

@@ -124,16 +124,31 @@ def test_a_run_knows_its_files_from_anywhere(place, monkeypatch):
     assert scores("run=../run") == read(place / "run" / "metrics.json")["validation"]
 
 
-def test_rows_that_changed_since_are_told(place):
+def test_recorded_rows_that_changed_are_refused(place):
     write_classes(place / "a.csv", 40, seed=1)
     write_classes(place / "b.csv", 20, seed=2)
     data = ("data=files", "data.train=a.csv", "data.validation=b.csv")
     assert say("train", *data, "model=tiny", "trainer.steps=2", "hydra.run.dir=run").status == 0
+    same = say("eval", "run=run", "hydra.run.dir=same", "data.max_length=20")
+    assert same.status == 0 and f"validation ({place / 'b.csv'}): 20 rows read" in same.out
     write_classes(place / "b.csv", 20, seed=3)
-    said = say("eval", "run=run", "hydra.run.dir=scored")
-    assert said.status == 0
     told = "the validation rows are not those that the run recorded"
-    assert said.err == f"warning: {place / 'b.csv'}: {told}\n"
+    for words in ((), ("data.max_length=20",), ("split=train",), ("data.train=a.csv",)):
+        said = say("eval", "run=run", "hydra.run.dir=scored", *words)
+        assert said.status == 2 and not (place / "scored" / "metrics.json").exists(), said
+        assert f"{told}. Put them back as they were" in said.err.replace("\n", " "), said
+        assert f"data.validation={place / 'b.csv'} to bertft eval" in said.err, said
+    named = say("eval", "run=run", "hydra.run.dir=scored", f"data.validation={place / 'b.csv'}")
+    assert named.status == 0, "the user's word decides"
+    for words in (("report", "run=run"), ("train", "resume=run", "trainer.steps=3")):
+        assert say(*words).refused, words
+
+
+def test_a_sample_run_keeps_its_rows_where_another_setting_changes(place):
+    words = ("data=sample", "data.max_train_rows=40", "data.max_validation_rows=20")
+    assert say("train", *words, "model=tiny", "trainer.steps=1", "hydra.run.dir=run").status == 0
+    said = say("eval", "run=run", "hydra.run.dir=scored", "data.max_length=20")
+    assert said.status == 0 and "sample sentiment/validation" in said.out, said
 
 
 def test_left_out_rows_are_told(place):

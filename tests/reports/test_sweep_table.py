@@ -84,3 +84,12 @@ def test_files_hold_any_text(tmp_path):
     table = (tmp_path / "summary.md").read_text(encoding="utf-8").splitlines()[2:]
     assert len(table) == 4  # the newline of the error broke no row
     assert "a \\| b" in table[2]
+
+
+def test_a_table_is_not_written_through_a_link(tmp_path):
+    (tmp_path / "theirs").write_text("mine")
+    for name in ("summary.csv", "summary.md"):
+        (tmp_path / name).symlink_to(tmp_path / "theirs")
+    write(tmp_path, lines_of([job(0.1, a=1)]))
+    assert (tmp_path / "theirs").read_text() == "mine"
+    assert (tmp_path / "summary.csv").read_bytes().startswith(b"a,")

@@ -54,6 +54,14 @@ def test_a_link_is_replaced_and_not_followed(tmp_path):
     assert tree(tmp_path) == {"elsewhere": b"theirs", "a": b"ours"}
 
 
+def test_the_temporary_file_is_no_link(tmp_path):
+    (tmp_path / "theirs").write_text("mine")
+    atomic.temporary(tmp_path / "file").symlink_to(tmp_path / "theirs")
+    atomic.write_bytes(tmp_path / "file", b"new")
+    assert (tmp_path / "theirs").read_text() == "mine"
+    assert (tmp_path / "file").read_bytes() == b"new" and not (tmp_path / "file").is_symlink()
+
+
 def test_removal_does_not_follow_links(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "a").write_text("theirs")

@@ -19,7 +19,7 @@ class Settings:
         choices=("key_value", "prompt"),
     )
     length: int = setting(
-        16, "Vectors a layer (key_value) or before the input (prompt).", at_least=1
+        16, "Vectors a layer (key_value) or before the input (prompt).", at_least=1, at_most=4096
     )
     learning_rate: float = setting(
         3e-2, "Peak learning rate of the prefix.", above=0, at_most=LARGEST_RATE
@@ -33,7 +33,7 @@ class Settings:
     mlp: bool = setting(
         False, "Train the prefix through an MLP (Embedding → Linear → tanh → Linear)."
     )
-    mlp_hidden: int = setting(512, "Width of that MLP's hidden layer.", at_least=1)
+    mlp_hidden: int = setting(512, "Width of that MLP's hidden layer.", at_least=1, at_most=8192)
     shift_positions: bool = setting(
         False, "Let the sequence's positions start after the prefix, as P-tuning v2 does."
     )

@@ -183,22 +183,45 @@ def _layer(model: nn.Module, path: str) -> nn.Linear:
 
 
 def _scale(settings: Mapping[str, Any], path: str, parts: Mapping[str, Tensor]) -> float:
-    try:
-        rank = parts["lora_A"].shape[0]
-    except KeyError:
-        raise DataError(f"has no lora_A of {path}") from None
+    if "lora_A" not in parts:
+        raise DataError(f"has no lora_A of {path}")
+    if parts["lora_A"].ndim != 2:
+        raise DataError(f"lora_A of {path} is no matrix")
+    rank = parts["lora_A"].shape[0]
     try:
         alpha = settings.get("lora_alpha", 8)
         for pattern, value in (settings.get("alpha_pattern") or {}).items():
-            if re.match(rf"(.*\.)?({pattern})$", path):  # peft's own reading of the patterns
+            if _names(pattern, path):
                 alpha = value
                 break
-        return float(alpha / math.sqrt(rank) if settings.get("use_rslora") else alpha / rank)
-    except (TypeError, AttributeError, ZeroDivisionError, re.error) as error:
+        scale = float(alpha / math.sqrt(rank) if settings.get("use_rslora") else alpha / rank)
+        if not abs(scale) <= _LARGEST_SCALE:
+            raise ValueError(f"the updates would be scaled by {scale}")
+    except (
+        TypeError, AttributeError, ZeroDivisionError, OverflowError, ValueError, re.error,
+    ) as error:  # fmt: skip
         raise DataError(
             f"invalid value for 'lora_alpha' or 'alpha_pattern' ({error})",
             where="adapter_config.json",
         ) from None
+    return scale
+
+
+_LARGEST_SCALE = 1e6
+
+
+def _names(pattern: str, path: str) -> bool:
+    """Whether a key of ``alpha_pattern`` is for the module ``path``: peft's own reading.
+
+    ValueError for an expression whose search could take for ever, as a repeated group's can.
+    """
+    if len(pattern) > 200 or _REPEATED_GROUP.search(pattern) or len(_REPEATS.findall(pattern)) > 2:
+        raise ValueError(f"the pattern {pattern[:40]!r} is too complex")
+    return re.match(rf"(.*\.)?({pattern})$", path) is not None
+
+
+_REPEATED_GROUP = re.compile(r"\)[*+{]|\\[1-9]|\(\?")
+_REPEATS = re.compile(r"[*+{]")
 
 
 def _update(weight: Tensor, parts: Mapping[str, Tensor], scale: float, path: str) -> LoRA:

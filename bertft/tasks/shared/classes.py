@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ __all__ = ["class_names", "class_numbers", "class_settings", "listed_classes"]
 def class_names(labels: Sequence[str] | None, task: str) -> list[str]:
     """The names as a list. UsageError where there are none or one stands twice."""
     names = list(labels or [])
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if not names or twice:
         raise UsageError(
             f"{task} needs class names" if not names else f"class names stand twice: {twice}",

@@ -130,6 +130,11 @@ def adapter(**changes):
     ({"init_lora_weights": "pissa"}, "changed the base weights"),
     ({"fan_in_fan_out": True}, "fan_in_fan_out"),
     ({"layer_replication": [[0, 1]]}, "layer_replication"),
+    ({"lora_alpha": 10**400}, "invalid value for 'lora_alpha'"),
+    ({"lora_alpha": 1e308}, "updates would be scaled"),
+    ({"alpha_pattern": {r"(\w+\.?)+!": 3}}, "too complex"),  # would search for years
+    ({"alpha_pattern": {r".*.*.*.*!": 3}}, "too complex"),
+    ({"alpha_pattern": {"(": 3}}, "invalid value for 'lora_alpha' or 'alpha_pattern'"),
 ])  # fmt: skip
 def test_other_adapters_are_refused(changes, words):
     one = adapter(**changes)
@@ -152,6 +157,14 @@ def test_what_does_not_fit_is_refused(old, new, words):
     }
     with pytest.raises(DataError, match=words):
         attach_peft(model_of("bert"), one.settings, tensors)
+
+
+@pytest.mark.parametrize("shape", [(), (24,), (2, 3, 24), (0, 24)])
+def test_an_update_that_is_no_matrix_is_refused(shape):
+    one = adapter()
+    first = next(name for name in one.tensors if "lora_A" in name)
+    with pytest.raises(DataError):
+        attach_peft(model_of("bert"), one.settings, {**one.tensors, first: torch.zeros(shape)})
 
 
 def test_a_method_without_updates_is_refused():
