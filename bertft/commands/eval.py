@@ -26,9 +26,12 @@ def run(config: EvalRequest, folder: Path) -> None:
     place.refuse_a_run()
     if config.predictions is not None:  # which takes neither a model nor torch
         from bertft.commands.eval_predictions import score
+
+        metrics, chosen, counts = score(config)
     else:
-        from bertft.commands.eval_run import score
-    metrics, chosen, counts = score(config)
+        from bertft.commands.eval_run import score as score_run
+
+        metrics, chosen, counts = score_run(config)
     with environment(place.path):
         place.path.mkdir(parents=True, exist_ok=True)
         write_json(place.path / _ROWS, {config.split: counts})

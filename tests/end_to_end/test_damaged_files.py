@@ -36,7 +36,7 @@ from bertft.runs.result import read_result
 
 RUN = ("classification", "method=lora")
 WRONG = (None, [], {}, 3, -1, 10**30, 1.5, 1e308, True, "x", "", ["x"], {"x": []}, "../../x")
-PER_FILE = 16  # places of a JSON file that are changed, drawn anew by the seed
+SOME, MANY = 4, 16  # places of a JSON file that are changed, drawn by the seed
 
 
 def whole(content: bytes) -> Iterator[bytes]:
@@ -55,11 +55,11 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from places(each, (*path, key))
 
 
-def inside(content: bytes, rng: random.Random) -> Iterator[bytes]:
+def inside(content: bytes, rng: random.Random, count: int) -> Iterator[bytes]:
     """One place of a JSON file missing, or of another type."""
     value = json.loads(content)
     every = list(places(value))
-    for path in rng.sample(every, min(PER_FILE, len(every))):
+    for path in rng.sample(every, min(count, len(every))):
         changed = copy.deepcopy(value)
         parent = changed
         for key in path[:-1]:
@@ -71,28 +71,31 @@ def inside(content: bytes, rng: random.Random) -> Iterator[bytes]:
         yield json.dumps(changed).encode()
 
 
-def damaged(file: Path, rng: random.Random) -> Iterator[bytes]:
+def damaged(file: Path, rng: random.Random, count: int) -> Iterator[bytes]:
     content = file.read_bytes()
-    yield from whole(content)
+    every = list(whole(content))
+    yield from every if count == MANY else rng.sample(every, 2 * count)
     if file.suffix == ".json":
-        yield from inside(content, rng)
+        yield from inside(content, rng, count)
     elif file.suffix == ".jsonl":
         first, _, rest = content.partition(b"\n")
-        yield from (line + b"\n" + rest for line in inside(first, rng))
+        yield from (line + b"\n" + rest for line in inside(first, rng, count))
     elif file.suffix == ".yaml":
         lines = content.splitlines(keepends=True)
-        for at in rng.sample(range(len(lines)), 8):
+        for at in rng.sample(range(len(lines)), count // 2):
             odd = rng.choice((b": [1\n", b": {a: 1}\n", b": &a x\n", b": ${oc.env:HOME}\n", b""))
             key = lines[at].partition(b":")[0]
             yield b"".join([*lines[:at], key + odd if odd else b"", *lines[at + 1 :]])
 
 
-def survives(file: Path, reads: list[Callable[[], Any]], rng: random.Random) -> tuple[int, int]:
+def survives(
+    file: Path, reads: list[Callable[[], Any]], rng: random.Random, many: int
+) -> tuple[int, int]:
     """How often the file was damaged, and how often that was an error."""
     content, count, errors = file.read_bytes(), 0, 0
     told: list[BertftError] = []
     try:
-        for change in damaged(file, rng):
+        for change in damaged(file, rng, many):
             file.write_bytes(change)
             for read in reads:
                 count += 1
@@ -114,7 +117,13 @@ def rng() -> random.Random:
     return random.Random(20)
 
 
-def test_the_files_of_a_run(copied, rng):
+@pytest.fixture(params=[SOME, pytest.param(MANY, marks=pytest.mark.long)])
+def many(request) -> int:
+    """Some kinds of damage per file, all of them under the marker ``long``."""
+    return request.param
+
+
+def test_the_files_of_a_run(copied, rng, many):
     run = copied(*RUN)
     folder = RunFolder(run)
     best = (run / "checkpoints" / "best").resolve()
@@ -138,27 +147,27 @@ def test_the_files_of_a_run(copied, rng):
         best / "bertft.json": [lambda: read_facts(best)],
     }  # fmt: skip
     for file, each in reads.items():
-        count, errors = survives(file, each, rng)
-        assert count >= 15, file.name
+        count, errors = survives(file, each, rng, many)
+        assert count >= 8, file.name
         assert errors > count // 10, (file.name, count, errors)
 
 
-def test_the_files_of_a_model(copied, rng, place):
+def test_the_files_of_a_model(copied, rng, place, many):
     assert say("merge", f"run={copied(*RUN)}", "out=merged").status == 0
     merged = place / "merged"
-    survives(merged / "bertft.json", [lambda: read_beside(merged)], rng)
+    survives(merged / "bertft.json", [lambda: read_beside(merged)], rng, many)
 
 
-def test_the_files_of_an_adapter(copied, rng, place):
+def test_the_files_of_an_adapter(copied, rng, place, many):
     words = ("export", f"run={copied(*RUN)}", "out=adapter")
     assert say(*words).status == 0
     adapter = place / "adapter"
     for name in ("adapter_config.json", "bertft.json"):
-        count, errors = survives(adapter / name, [lambda: AdapterFolder(adapter)], rng)
+        count, errors = survives(adapter / name, [lambda: AdapterFolder(adapter)], rng, many)
         assert errors > count // 10
 
 
-def test_the_files_of_a_sweep(copied, rng, place):
+def test_the_files_of_a_sweep(copied, rng, place, many):
     """A damaged job is a row that failed; the others stay in the table."""
     for name in ("one", "two"):
         shutil.copytree(copied(*RUN) if name == "one" else place / "sweep" / "one",
@@ -172,7 +181,7 @@ def test_the_files_of_a_sweep(copied, rng, place):
         assert sum(line.runs + line.failed for line in lines) == 2
 
     for name in ("job.json", "metrics.json"):
-        _, errors = survives(place / "sweep" / "one" / name, [table], rng)
+        _, errors = survives(place / "sweep" / "one" / name, [table], rng, many)
         assert errors == 0, "one damaged file ends no sweep"
 
 
@@ -195,7 +204,7 @@ def test_verify_and_compare_name_what_is_cut_or_empty(copied):
         (run / name).write_bytes(content)
 
 
-def test_the_state_of_a_checkpoint(copied, rng):
+def test_the_state_of_a_checkpoint(copied, rng, many):
     best = (copied(*RUN) / "checkpoints" / "last").resolve()
-    _, errors = survives(best / "state.json", [lambda: read_state(best)], rng)
+    _, errors = survives(best / "state.json", [lambda: read_state(best)], rng, many)
     assert errors
