@@ -130,7 +130,7 @@ def recorded_data(
             file = Path(split["files"][0])
             if not Path(given).expanduser().is_absolute() and file.is_file():
                 found[name] = str(file)
-    if data.hub is not None:  # a data set in a local folder
+    if data.hub is not None and "data.hub" not in typed:  # a data set in a local folder
         found["hub"] = recorded_path(data.hub, told)
     return replace(data, **found)
 
