@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from bertft.config.data import DataConfig
@@ -66,7 +67,9 @@ def _load_cached(hub: str, subset: str | None, split: str) -> Any:
     from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES as readers
 
     # datasets takes the name of one of its readers, or of a folder, before that of a data set.
-    if not _HUB_ID.fullmatch(hub) or hub in readers or os.path.exists(hub):
+    if os.path.isdir(hub) and _holds_rows_alone(Path(hub)):
+        hub = os.path.abspath(hub)
+    elif not _HUB_ID.fullmatch(hub) or hub in readers or os.path.exists(hub):
         raise _not_cached(hub)
     was = datasets.config.HF_HUB_OFFLINE
     datasets.config.HF_HUB_OFFLINE = True
@@ -76,6 +79,15 @@ def _load_cached(hub: str, subset: str | None, split: str) -> Any:
         raise _not_cached(hub) from error
     finally:
         datasets.config.HF_HUB_OFFLINE = was
+
+
+def _holds_rows_alone(folder: Path) -> bool:
+    """Whether nothing in ``folder`` can name files elsewhere, as a README.md can."""
+    files = [each for each in folder.rglob("*") if not each.is_dir()]
+    return all(each.suffix in _ROW_FILES and each.is_file() for each in files)
+
+
+_ROW_FILES = (".parquet", ".csv", ".tsv", ".jsonl", ".arrow", ".txt")
 
 
 def _not_cached(hub: str) -> UsageError:

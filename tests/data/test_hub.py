@@ -140,17 +140,17 @@ def test_a_recorded_data_set_is_not_fetched(folder, name, monkeypatch, tmp_path)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.HfApi.hf_hub_download", None)  # nothing may call it
     shutil.copytree(folder, tmp_path / "own")
+    (tmp_path / "own" / "README.md").write_text("---\nconfigs: []\n---\n")  # may name other files
     monkeypatch.chdir(tmp_path)
-    for given in (name, folder):
-        with pytest.raises(UsageError, match="in the cache of this machine") as caught:
-            load(config(given), cached_only=True)
-        assert f"add data.hub={given} to bertft eval" in str(caught.value)
+    with pytest.raises(UsageError, match="in the cache of this machine") as caught:
+        load(config(name), cached_only=True)
+    assert f"add data.hub={name} to bertft eval" in str(caught.value)
     assert datasets.config.HF_HUB_OFFLINE is False
 
 
 def test_a_recorded_data_set_is_found_in_the_cache(folder, tmp_path):
     """As datasets leaves it there: <cache>/<owner>___<name>/<subset>/<version>/<hash>."""
-    load(config(folder))
+    assert load(config(folder), cached_only=True).labels == ["negative", "positive"]
     (tmp_path / "cache" / "reviews").rename(tmp_path / "cache" / "owner___reviews")
     splits = load(config("owner/reviews"), cached_only=True)
     assert splits.validation.column("text") == ["validation 酒店 0", "validation 酒店 1"]
