@@ -2,7 +2,7 @@
 
     crash_training.py    each line of stdin:
         {"folder": ..., "environment": {...},
-         "jobs": [{"words": [...], "fault": null | "<signal>:<number>", "ranks": n}, ...]}
+         "words": [...], "fault": null | "<signal>:<number>", "ranks": null | n}
 
 A child runs ``bertft.cli.main(words)``; before the numbered write point the signal is sent to it.
 ``forward:<number>`` kills before that forward pass of a training step instead (``forward
@@ -11,7 +11,7 @@ SIGTERM:<number>`` sends another signal),
 slower and faster by turns, and a share of a run's time would miss it. ``<signal>@<lines>`` comes
 from outside, once the run's metrics.jsonl has so many lines.
 With ``ranks`` there are so many children, with torchrun's variables: a list of results a job.
-Prints a line of JSON for each line, of each run: status (negative: the signal that ended it),
+Prints a line of JSON for each of them, with status (negative: the signal that ended it),
 stderr, and the points that it met.
 """
 
@@ -151,21 +151,20 @@ def run_ranks(words: list[str], fault: str | None, size: int, work: Path) -> lis
 
 
 def told(job: dict, work: Path) -> dict | list[dict]:
-    if "ranks" in job:
+    if job["ranks"] is not None:
         return run_ranks(job["words"], job["fault"], job["ranks"], work)
     return run(job["words"], job["fault"], work)
 
 
 def serve() -> None:
     for line in sys.stdin:
-        asked = json.loads(line)
-        os.chdir(asked["folder"])
+        job = json.loads(line)
+        os.chdir(job["folder"])
         os.environ.clear()
-        os.environ.update(asked["environment"])
+        os.environ.update(job["environment"])
         tempfile.tempdir = None  # it may be another one
         with tempfile.TemporaryDirectory() as folder:
-            results = [told(job, Path(folder)) for job in asked["jobs"]]
-        print(json.dumps(results), flush=True)
+            print(json.dumps(told(job, Path(folder))), flush=True)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,15 @@ import io
 import json
 import os
 import random
+import select
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from threading import Timer
-from typing import Any
+from typing import IO, Any
 
 from bertft.cli import main
 
@@ -137,37 +139,63 @@ def answers(said: Said) -> list[dict[str, Any]]:
 
 
 @cache
-def _crashing() -> subprocess.Popen[str]:
-    """Started once a session, for it takes seconds to import what a run needs."""
+def _crashing() -> tuple[subprocess.Popen[str], IO[str]]:
+    """The process and its stderr, a file since a pipe may fill up.
+
+    Started once, for it takes seconds to import what a run needs.
+    """
+    errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
     process = subprocess.Popen(
         [sys.executable, CRASH], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=errors, env={**os.environ, "OMP_NUM_THREADS": "1"}, process_group=0,
     )  # fmt: skip
     atexit.register(process.communicate)  # its input ends, and so does it
-    return process
+    return process, errors
 
 
-def crash(jobs: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """What became of each ``(words, fault)``, or ``(words, fault, ranks)``, one after the other."""
-    names = ("words", "fault", "ranks")
-    asked = {
+# For one job, which takes seconds on an idle core: only what hangs takes as long on a loaded one.
+JOB_LIMIT = 900
+
+
+def crash(jobs: Sequence[tuple[Any, ...]], limit: float = JOB_LIMIT) -> list[Any]:
+    """What became of each ``(words, fault)``, or ``(words, fault, ranks)``, one after the other.
+
+    AssertionError names the job that takes more than ``limit`` seconds.
+    """
+    try:
+        return [_result(*job, limit=limit) for job in jobs]
+    except BaseException:
+        process, _ = _crashing()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # and the runs that it forked
+        _crashing.cache_clear()  # the next call starts another one
+        raise
+
+
+def _result(
+    words: Sequence[object],
+    fault: str | None,
+    ranks: int | None = None,
+    *,
+    limit: float,
+) -> Any:
+    """What the process says of one job."""
+    process, errors = _crashing()
+    assert process.stdin and process.stdout
+    job = {
         "folder": os.getcwd(),
         "environment": {**os.environ, "OMP_NUM_THREADS": "1"},
-        "jobs": [dict(zip(names, job, strict=False)) for job in jobs],
-    }
-    process = _crashing()
-    assert process.stdin and process.stdout and process.stderr
-    process.stdin.write(json.dumps(asked, default=str) + "\n")
+        "words": [str(word) for word in words], "fault": fault, "ranks": ranks,
+    }  # fmt: skip
+    process.stdin.write(json.dumps(job) + "\n")
     process.stdin.flush()
-    late = Timer(120 + 30 * len(jobs), process.kill)
-    late.start()
-    try:
-        line = process.stdout.readline()
-    finally:
-        late.cancel()
+    answered, _, _ = select.select([process.stdout], [], [], limit)
+    what = f"{' '.join(job['words'])} (fault: {fault}, ranks: {ranks})"
+    assert answered, f"took more than {limit} s and was killed: {what}"
+    line = process.stdout.readline()
     if not line:
-        _crashing.cache_clear()
-        raise AssertionError(process.stderr.read())
+        errors.seek(0)
+        raise AssertionError(f"ended the process that ran it: {what}\n{errors.read()}")
     return json.loads(line)
 
 

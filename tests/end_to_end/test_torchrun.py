@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from small_runs import crash, outcome, read, read_lines, write_task
+from small_runs import JOB_LIMIT, crash, outcome, read, read_lines, write_task
 
 import bertft
 
@@ -71,12 +71,13 @@ def torchrun_with_a_kill(words, run):
     )  # fmt: skip
     begun = time.monotonic()
     while process.poll() is None and not (log.is_file() and log.read_bytes().count(b"\n") > 12):
-        if time.monotonic() - begun > 120:
+        if time.monotonic() - begun > JOB_LIMIT:
             process.kill()
+            raise AssertionError(f"no 12 events after {JOB_LIMIT} s", process.communicate())
         time.sleep(0.02)
     assert process.poll() is None, process.communicate()
     os.kill(children(process.pid)["1"], signal.SIGKILL)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=JOB_LIMIT)
     return process.returncode, out, err
 
 
