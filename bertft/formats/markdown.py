@@ -7,13 +7,18 @@ from collections.abc import Sequence
 
 from bertft.config.printed import printed
 
-__all__ = ["code", "plain", "table"]
+__all__ = ["cell", "code", "plain", "table"]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of Markdown texts."""
     lines = [head, ["---"] * len(head), *rows]
-    escaped = ([cell.replace("|", "\\|") for cell in line] for line in lines)
-    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
+    return "\n".join(f"| {' | '.join(map(cell, line))} |" for line in lines)
+
+
+def cell(text: str) -> str:
+    """Markdown for a cell of a table: a bar in it does not end the cell."""
+    return text.replace("|", "\\|")
 
 
 def plain(text: str) -> str:

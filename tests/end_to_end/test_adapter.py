@@ -69,8 +69,11 @@ def test_merge_folds_it_and_says_what_it_was_compared_on(theirs, place):
     front = yaml.safe_load(card.split("---")[1])
     assert front["tags"] == ["bertft", "lora"] and "metrics" not in front
     assert "Made with bertft from `adapter`, a LoRA adapter of base" in card
-    assert "how well it answers, is not known here" in card and "## Data" not in card
-    assert "On 64 made rows, before merging and after" in card and str(base.parent) not in card
+    assert "its quality are not recorded" in card and "## Data" not in card
+    assert (
+        "On 64 made rows, the logits before and after merging" in card
+        and str(base.parent) not in card
+    )
 
 
 @pytest.mark.parametrize("precision", [[], ["precision=bf16"]], ids=["not given", "bf16"])

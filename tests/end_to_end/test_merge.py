@@ -154,7 +154,7 @@ def test_but_it_can_lie_beside(trained, place, words):
     said = say("merge", f"run={run}", "out=merged", "prefix=beside")
     assert said.status == 0 and "the prefix lies beside" in said.out, said
     assert float(re.search(r"max \|Δlogit\| (\S+) on", said.out)[1]) <= 1e-5
-    assert "A prefix lies beside this model" in (place / "merged" / "README.md").read_text()
+    assert "This model needs its prefix" in (place / "merged" / "README.md").read_text()
 
     texts = ["the film was good", "the meal was awful, song", "what a plot"]
     own, folder = predicted(run, texts), predicted("merged", texts)

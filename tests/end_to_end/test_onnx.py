@@ -119,7 +119,7 @@ def test_onnxruntime_gives_the_merged_model_s_logits(graph):
 def test_the_card_s_lines_run_without_torch(graph):
     _, _, folder, _, _ = graph
     card = (folder / "README.md").read_text(encoding="utf-8")
-    assert "library_name: onnx" in card and "before exporting and after" in card
+    assert "library_name: onnx" in card and "before and after exporting" in card
     (folder.parent / "code.py").write_text(
         re.search(r"```python\n(.*?)```", card, re.DOTALL)[1], encoding="utf-8"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 
 import pytest
@@ -133,7 +134,10 @@ def test_a_student_stands_beside_its_teacher():
         "student": {"value": 0.9, "parameters": 17_390_594, "rows_per_second": None},
     }  # fmt: skip
     text = card(distillation=told)
-    assert "Distilled from `teacher`, with which it agrees on 95.4% of validation." in text
+    assert (
+        "Distilled from `teacher`. Teacher and student agree on 95.4% of the validation rows."
+        in text
+    )
     assert "| teacher | 0.9100 | 22,713,986 | 512 |" in text
     assert "| student | 0.9000 | 17,390,594 | – |" in text
     assert "somebody" not in text and "Distilled" not in card()
@@ -142,7 +146,7 @@ def test_a_student_stands_beside_its_teacher():
 def test_a_prefix_beside_is_noticed():
     assert "prefix" not in card()
     text = card(beside="prefix")
-    assert "> **A prefix lies beside this model, in `prefix`.**" in text
+    assert "> **This model needs its prefix, which is in `prefix`.**" in text
     assert "plain transformers ignores it" in text
     assert "this is a plain transformers model" not in text
 
@@ -151,6 +155,14 @@ def test_names_of_classes_break_nothing():
     text = card(labels=["a`b", "c|d", "<b>", *map(str, range(100))])
     assert "`` a`b ``, `c|d`, `<b>`, `0`" in text
     assert ", and 53 more." in text
+
+
+def test_names_are_no_template_and_no_code():
+    labels = ["{{ 7 * 7 }}", 'x"]; print("']
+    text = card(labels=labels, form="onnx", name="{% raw %}", threshold=0.5)
+    assert "`{{ 7 * 7 }}`" in text and "49" not in text and "# {% raw %}" in text
+    assert f"labels = {json.dumps(labels)}" in python(text)
+    compile(python(text), "card", "exec")
 
 
 def test_a_folder_with_a_blank_is_quoted():
@@ -223,15 +235,16 @@ FITTED = {
 def test_what_was_fitted_on_validation_is_told():
     text = card(calibration=FITTED)
     for line in (
-        "The logits are divided by a temperature of 1.5, fitted on validation; it is folded into"
-        " the head. ECE has 15 bins.",
+        "The logits are divided by a temperature of 1.5, which was fitted on validation and is"
+        " folded into the head. ECE uses 15 bins.",
         "| ECE | 0.0800 | 0.0200 |",
         "| loss | 0.4000 | 0.3000 |",
-        "`正面` is given from a probability of 0.31, tuned on validation, where f1 went from 0.7000"
-        " to 0.7500: the validation numbers above flatter, the test's do not.",
+        "`正面` is predicted from a probability of 0.31. This threshold was tuned and changed f1 on"
+        " validation from 0.7000 to 0.7500. The validation metrics are optimistic for this reason,"
+        " the test metrics are not.",
     ):
         assert line in text.splitlines()
-    assert "A plain transformers pipeline does not know the threshold" in text
+    assert "A plain transformers pipeline does not apply the threshold" in text
     several = card(
         calibration={**FITTED, "temperature": None, "threshold": {"a|b": 0.25, "c": 0.5}}
     )
