@@ -42,7 +42,7 @@ def _scores(material: Material) -> Iterator[Exhibit]:
         [name, *(values.get(name) for values in splits.values())] for name in ordered
     ]
     note = f"{chosen} chose the checkpoint."
-    yield Table("scores", "All metrics", note, head=("metric", *splits), rows=rows, strong=0)
+    yield Table("scores", "All metrics", note, head=("metric", *splits), rows=rows, strong=(0,))
     told = material.metrics.get("calibration")
     if told is not None:
         yield _fitted(told)
@@ -125,7 +125,7 @@ def _teacher(material: Material) -> Iterator[Exhibit]:
         "distillation_sides", "Teacher and student",
         f"They give the same answer to {told['agreement']:.1%} of validation.",
         head=("", told["metric"], "parameters", "fp32 weights", "rows/s in evaluation"),
-        rows=rows, strong=1,
+        rows=rows, strong=(1,),
     )  # fmt: skip
 
 
@@ -150,7 +150,7 @@ def _parameters(material: Material) -> Iterator[Exhibit]:
             ]
             for name, line in lines.items()
         ],
-        strong=len(lines) - 2,
+        strong=(len(lines) - 2,),
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@
     Grid      a value for each row and column     a heat map: confusions, layer × module
     Lines     series over steps                   curves
     Points    a pair of numbers a row             truth against answer
+    Scatter   named points                        a metric against parameters
 
 Each has a ``title`` and a ``note`` that says in a sentence how it is read. Nothing here knows of
 colours, HTML or a plotting package, and every text is what it is: whoever draws it escapes it.
@@ -23,6 +24,7 @@ __all__ = [
     "Grid",
     "Lines",
     "Points",
+    "Scatter",
     "Share",
     "Size",
     "Table",
@@ -53,11 +55,15 @@ class Exhibit:
 
 @dataclass(frozen=True, kw_only=True)
 class Table(Exhibit):
-    """``rows`` [R] of cells [C] under ``head`` [C]; ``strong``: the number of a row to mark."""
+    """``rows`` [R] of cells [C] under ``head`` [C]; ``strong``: the numbers of the rows to mark.
+
+    ``kinds`` [C]: how a column is set, as "number", "word" or "text"; empty: as its cells suggest.
+    """
 
     head: Sequence[str]
     rows: Sequence[Sequence[Cell]]
-    strong: int | None = None
+    strong: Sequence[int] = ()
+    kinds: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +100,22 @@ class Points(Exhibit):
 
     x: np.ndarray
     y: np.ndarray
+    x_title: str
+    y_title: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scatter(Exhibit):
+    """Points with ``names`` [N]: ``x`` [N] ≥ 0 in powers of ten, ``y`` [N] ± ``spread`` [N].
+
+    ``front``: the numbers of the points that are marked and joined by a line.
+    """
+
+    names: Sequence[str]
+    x: Sequence[int]
+    y: Sequence[float]
+    spread: Sequence[float]
+    front: Sequence[int]
     x_title: str
     y_title: str
 

@@ -1,4 +1,7 @@
-"""Sections of exhibits → one HTML page; every text in it is escaped by the template."""
+"""HTML pages from templates: the report of a run, and any other page in the same style.
+
+The templates escape every text. A page is one file that requests nothing.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from bertft.reports.sections import Section
 from bertft.reports.settings import settings_of_run
 from bertft.runs.exhibits import Cell, Exhibit, Share, Size, Table, printable
 
-__all__ = ["Failed", "Picture", "Shown", "render"]
+__all__ = ["Failed", "Picture", "Shown", "render", "render_page"]
 
 _HERE = Path(__file__).parent
 _LONG = 28  # characters from which on a column is one of texts
@@ -47,15 +50,10 @@ Shown = Table | Picture | Failed
 
 
 def render(material: Material, sections: Sequence[tuple[Section, Sequence[Shown]]]) -> str:
-    """The page. Raises whatever the template raises where something is missing."""
-    pages = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, finalize=_finally,
-    )  # fmt: skip
-    pages.filters |= {"cell": _cell, "columns": _columns, "svg": Markup}
+    """The report of a run."""
     settings = settings_of_run(material.config)
-    return pages.get_template("report.html.j2").render(
-        style=Markup(style()),
+    return render_page(
+        "report.html.j2",
         title=_title(material),
         folder=material.run.path.name,
         begun=datetime.fromisoformat(material.manifest["begun"]).strftime("%d %B %Y, %H:%M UTC"),
@@ -66,6 +64,16 @@ def render(material: Material, sections: Sequence[tuple[Section, Sequence[Shown]
         settings=settings,
         changed=[each for each in settings if each.differs],
     )
+
+
+def render_page(template: str, **values: Any) -> str:
+    """The page of ``template``. Raises if a value that the template uses is missing."""
+    pages = Environment(
+        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, finalize=_finally,
+    )  # fmt: skip
+    pages.filters |= {"cell": _cell, "columns": _columns, "svg": Markup}
+    return pages.get_template(template).render(style=Markup(style()), **values)
 
 
 def _finally(value: Any) -> Any:
@@ -149,6 +157,8 @@ def _cell(value: Cell) -> str:
 
 def _columns(table: Table) -> list[str]:
     """Of each column: number, text (long), or word."""
+    if table.kinds:
+        return list(table.kinds)
     kinds = []
     for place in range(len(table.head)):
         cells = [row[place] for row in table.rows if row[place] is not None]

@@ -39,7 +39,7 @@ def exhibits(answered: Answered, rows: Any) -> Iterator[Exhibit]:
             for group, mask in groups
             if mask.any()
         ],
-        strong=int(there.any()) + int((~there).any()),
+        strong=(int(there.any()) + int((~there).any()),),
     )  # fmt: skip
     if (~there).any():
         counts = np.array([[(a & b).sum() for b in (given, ~given)] for a in (there, ~there)])

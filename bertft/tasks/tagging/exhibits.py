@@ -54,7 +54,7 @@ def exhibits(answered: Answered, rows: Any) -> Iterator[Exhibit]:
             *((kind, *counts.of(kind), counts.true[kind], counts.given[kind]) for kind in kinds),
             ("all", *counts.of(), counts.true.total(), counts.given.total()),
         ],
-        strong=len(kinds),
+        strong=(len(kinds),),
     )  # fmt: skip
     names = [*kinds, OUTSIDE]
     of_class = np.array([names.index(kind or OUTSIDE) for _, kind in tags])

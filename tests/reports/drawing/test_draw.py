@@ -9,7 +9,7 @@ from matplotlib.image import imread
 
 from bertft.reports.drawing.draw import draw
 from bertft.reports.drawing.theme import INKS
-from bertft.runs.exhibits import Grid, Lines, Points
+from bertft.runs.exhibits import Grid, Lines, Points, Scatter
 
 GRID = Grid(
     "grid", "A grid", rows=("<a> & 'b'", "$c$"), columns=("x", "y \x1b\ud800"),
@@ -51,6 +51,17 @@ def test_ids_of_pictures_stay_apart(tmp_path):
         Points(
             "points", "", x=np.array([1.0, NAN]), y=np.array([1.0, 2.0]), x_title="", y_title=""
         ),
+        Scatter(
+            "scatter",
+            "",
+            names=["a", "$b$" * 40],
+            x=[0, 0],
+            y=[1.0, 1.0],
+            spread=[0.0, 1e9],
+            front=[0, 1],
+            x_title="x",
+            y_title="y",
+        ),
         Grid("grid", "", rows=("a",), columns=("b",), values=np.array([[NAN]])),
         Grid("grid", "", rows=("a",), columns=("b",), values=np.array([[0.0]])),
     ],
@@ -68,3 +79,17 @@ def test_characters_without_a_font_are_named(tmp_path, monkeypatch):
     drawn = draw(grid, tmp_path)
     assert drawn.unknown == {"好", "差"}
     assert "好 a" in drawn.svg
+
+
+def test_names_of_points_cover_no_other_name(tmp_path):
+    """Even of points in one place: the texts of the SVG lie at different heights or sides."""
+    names = [f"name {number}" for number in range(6)]
+    scatter = Scatter(
+        "scatter", "", names=names, x=[10] * 6, y=[1.0] * 6, spread=[0.0] * 6, front=[0],
+        x_title="", y_title="",
+    )  # fmt: skip
+    svg = draw(scatter, tmp_path).svg
+    places = re.findall(r'transform="translate\(([^)]*)\)[^>]*>name \d', svg) or re.findall(
+        r'<text [^>]*x="([^"]*)" y="([^"]*)"[^>]*>name \d', svg
+    )
+    assert len(places) == len(set(places)) == 6
