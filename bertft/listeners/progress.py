@@ -1,14 +1,14 @@
-"""The run on stderr, as one looks at it while it goes.
+"""Progress of a run on stderr.
 
     step 1,000  epoch 1.00  accuracy 0.9012 best  loss 0.2871  f1_macro 0.8977
     ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━╸━━━━━━━━━━━━━━━━━━━━━━━━━  1,240/3,000  2:31 left
     epoch 1.24   loss 0.2513   accuracy 0.9012   best 0.9012   lr 9.1e-4
     812 rows/s   24.1k tokens/s   1.2 GB memory   budget 288   mean rank 8.2
 
-In a terminal: evaluations and warnings scroll by above a block of at most four lines that is
-drawn anew; the block fits the terminal's width, whatever that is. Elsewhere (a pipe, a file, a
-terminal that knows no more): a plain line every ``every`` seconds, and for each evaluation; no
-control codes, not even where FORCE_COLOR asks for them. ``quiet``: nothing at all.
+In a terminal, evaluations and warnings scroll above a block of at most four lines, which fits the
+terminal's width and is redrawn in place. Elsewhere (a pipe, a file, a dumb terminal) there is one
+plain line every ``every`` seconds and per evaluation, without control codes, even if FORCE_COLOR
+is set. ``quiet`` prints nothing.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from rich.console import Console, ConsoleOptions, RenderResult
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.console import Console, RenderableType
+from rich.constrain import Constrain
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from bertft.formats.figures import clock as left
@@ -58,39 +57,33 @@ class ProgressView:
         self._console = console or terminal()
         self._meter = meter or Meter(best, clock)
         self._told = clock()
-        self._live: Live | None = None
+        self._block: _Block | None = None
 
     def __enter__(self) -> ProgressView:
         console = self._console
         if not self._quiet and console.is_terminal and not console.is_dumb_terminal:
-            self._live = Live(
-                _Block(self._meter),
-                console=console,
-                refresh_per_second=4,
-                # What others print to the terminal goes above the block; a pipe stays a pipe.
-                redirect_stdout=sys.stdout.isatty(),
-            )
-            self._live.start()
+            self._block = _Block(self._meter, console)
+            self._block.start()
             console.show_cursor(True)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._live is not None:
+        if self._block is not None:
             with contextlib.suppress(OSError):
-                self._live.stop()
-            self._live = None
+                self._block.stop()
+            self._block = None
 
     def __call__(self, event: Event) -> None:
         self._meter(event)
         if self._quiet or isinstance(event, Checkpointed):
             return
         if isinstance(event, Step):
-            if self._live is None and self._clock() - self._told >= self._every:
+            if self._block is None and self._clock() - self._told >= self._every:
                 self._told = self._clock()
                 self._plain(self._meter.line())
             return
         text = sentence(event) or ""
-        if self._live is None:
+        if self._block is None:
             self._plain(text)
         elif isinstance(event, Evaluated):
             self._above(_evaluation(event))
@@ -120,49 +113,51 @@ class _Stderr(Console):
         self.quiet = True
 
 
-class _Block:
-    """The lines that are drawn anew. A figure keeps the widest place it took: nothing jumps."""
+class _Block(Progress):
+    """A bar with figures below it. A figure keeps the greatest width it had: nothing jumps."""
 
-    def __init__(self, meter: Meter) -> None:
-        self._meter = meter
+    def __init__(self, meter: Meter, console: Console) -> None:
+        self._meter, self._terminal = meter, console
         self._widths: dict[str, int] = {}
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        width = max(1, options.max_width - _ROOM)
-        yield self._bar(width)
-        cells = []
-        for item in self._meter.items():
-            cell = _cell(item)
-            place = f"{item.label}/{item.unit}"
-            self._widths[place] = max(self._widths.get(place, 0), cell.cell_len)
-            cell.pad_right(self._widths[place] - cell.cell_len)
-            cells.append(cell)
-        yield from _packed(cells, width, _LINES, _GAP)
-
-    def _bar(self, width: int) -> Table | Text:
-        meter = self._meter
-        steps = f"{count(meter.step)}/{count(meter.total)}" if meter.total else "starting"
-        if meter.total and meter.step >= meter.total:
-            rest = f"{left(meter.elapsed)} in all"
-        elif meter.seconds_left is None:
-            rest = f"{left(meter.elapsed)} so far"
-        else:
-            rest = f"{left(meter.seconds_left)} left"
-        figures = Text.assemble(steps.rjust(2 * len(count(meter.total)) + 1), "  ", rest)
-        room = width - figures.cell_len - 2
-        if room < 8:
-            figures.truncate(width, overflow="ellipsis")
-            return figures
-        bar = ProgressBar(
-            total=max(1, meter.total), completed=meter.step, width=room,
-            style="bright_black", complete_style="cyan", finished_style="green",
+        super().__init__(  # draws once, before there is a task
+            BarColumn(None, "bright_black", "cyan", "green"),
+            TextColumn("{task.fields[steps]}", markup=False),
+            TextColumn("{task.fields[time]}", markup=False),
+            console=console, expand=True, refresh_per_second=4,
+            # What others print to the terminal goes above the block; a pipe stays a pipe.
+            redirect_stdout=sys.stdout.isatty(),
         )  # fmt: skip
-        line = Table.grid(padding=(0, 2, 0, 0))
-        line.add_row(bar, figures)
-        return line
+        self.add_task("training", steps="", time="")
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        meter, total = self._meter, count(self._meter.total)
+        steps = f"{count(meter.step)}/{total}" if meter.total else "starting"
+        for task in self.task_ids:
+            self.update(
+                task, completed=meter.step, total=max(1, meter.total),
+                steps=steps.rjust(2 * len(total) + 1), time=_time(meter),
+            )  # fmt: skip
+        width = max(1, self._terminal.width - _ROOM)
+        yield Constrain(self.make_tasks_table(self.tasks), width)
+        figures = []
+        for item in meter.items():
+            figure, name = _figure(item), f"{item.label}/{item.unit}"
+            self._widths[name] = max(self._widths.get(name, 0), figure.cell_len)
+            figure.pad_right(self._widths[name] - figure.cell_len)
+            figures.append(figure)
+        yield from _packed(figures, width, _LINES, _GAP)
 
 
-def _cell(item: Item) -> Text:
+def _time(meter: Meter) -> str:
+    """The time left, evaluations included; without an estimate, or at the end, the time spent."""
+    if meter.total and meter.step >= meter.total:
+        return f"{left(meter.elapsed)} in all"
+    if meter.seconds_left is None:
+        return f"{left(meter.elapsed)} so far"
+    return f"{left(meter.seconds_left)} left"
+
+
+def _figure(item: Item) -> Text:
     style = "bold green" if item.label == "best" else ""
     parts = [(item.label, "dim"), (item.value, style), (item.unit, "dim")]
     return Text(" ").join(Text(text, style) for text, style in parts if text)

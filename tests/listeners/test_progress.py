@@ -45,8 +45,8 @@ def shown(console, events, clock, **kwargs):
     with ProgressView(console=console, meter=meter, clock=clock, **kwargs) as view:
         for event in events:
             view(event)
-            if view._live is not None:
-                view._live.refresh()
+            if view._block is not None:
+                view._block.refresh()
     text = console.file.getvalue()
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n").split("\n")
 
@@ -60,7 +60,7 @@ def test_no_line_is_longer_than_the_terminal(width, events, clock):
 
 def test_eighty_columns_show_everything_in_three_lines(events, clock):
     *_, bar, first, second, end = shown(screen(80), events(), clock)
-    assert re.fullmatch(r"━+\s+25/25  0:00 in all", bar.rstrip())
+    assert re.fullmatch(r"━+\s+25/25 0:00 in all", bar.rstrip())
     assert first.split("  ")[0] == "epoch 2.50"
     for figure in ("loss 0.", "accuracy 0.7500", "best 0.7500", "lr 1.0e-4–1.0e-3"):
         assert figure in first
