@@ -1,6 +1,6 @@
-"""What a card tells: gathered from a run's manifest, its metrics and what was checked.
+"""The facts of a model card, from a run's manifest, its metrics and the check of the merge.
 
-Of a model that is no run's little is known: its task, its base, what was checked.
+For a model that does not come from a run, only its task, its base and the check are known.
 """
 
 from __future__ import annotations
@@ -32,7 +32,11 @@ def card_facts(
     form: str = "transformers",
     beside: str | None = None,
 ) -> CardFacts:
-    """``counts`` are those before folding; a finished run has its own of the best checkpoint."""
+    """The facts of ``saved`` under the name of its new folder.
+
+    ``counts`` are the parameter counts before folding. For the best checkpoint of a finished run,
+    those of its metrics.json are used instead.
+    """
     if saved.run is None or saved.config is None:
         return _of_folder(saved, name, check, counts, form)
     manifest = read_manifest(saved.run)
