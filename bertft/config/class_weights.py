@@ -33,9 +33,10 @@ def problems(asked: Any, names: Sequence[str] | None = None) -> Iterator[Problem
         return
     named = asked if isinstance(asked, dict) else dict(enumerate(asked))
     keys: dict[object, Any] = {}
-    for name in asked if isinstance(asked, dict) else ():
+    by_name = asked if isinstance(asked, dict) else {}
+    for name in by_name:
         same = keys.setdefault(_identity(class_key(name)), name)
-        if same is not name and asked[same] != asked[name]:
+        if same is not name and by_name[same] != by_name[name]:
             yield Problem(
                 _WHERE, f"{same!r} and {name!r} are one class with two weights",
                 "Give each class one weight",

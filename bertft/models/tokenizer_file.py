@@ -84,7 +84,7 @@ def from_file(source: Source) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     revision = source.revision if source.kind == "hub" else None
-    return PreTrainedTokenizerFast.from_pretrained(source.load, revision=revision)
+    return PreTrainedTokenizerFast.from_pretrained(source.load, revision=revision or "main")
 
 
 def set_token_types(tokenizer: Any, source: Source, config: Any) -> None:
