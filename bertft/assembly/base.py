@@ -21,7 +21,7 @@ from typing import Any
 from bertft.assembly import tokenizer_files
 from bertft.assembly.disk import writing
 from bertft.config.model import ModelConfig
-from bertft.errors import DataError, UsageError
+from bertft.errors import DataError, MergeRefused, UsageError
 from bertft.models.folder import check_folder
 from bertft.models.load import load_config, load_model
 from bertft.models.quiet import quiet
@@ -31,6 +31,7 @@ from bertft.runs.faults import point
 from bertft.runs.files import seal, sha256
 from bertft.runs.folder import RunFolder
 from bertft.tasks.task import BaseTask
+from bertft.training.finite import first_non_finite
 
 __all__ = [
     "OWN", "check_place", "describe", "discard", "is_run", "keep", "pinned", "recorded", "settle",
@@ -72,8 +73,8 @@ def settle(
 
     ``files`` are the tokenizer's. ``merged(run, trust)`` gives a run's model with every part
     folded. ``student``: a model to take as it is, its head included, under the name of what it was
-    cut from. Random weights are drawn from torch's generator: seed it before. Raises
-    EnvironmentFailed if the copy cannot be written.
+    cut from. Random weights are drawn from torch's generator: seed it before. Raises MergeRefused
+    for a weight that is not finite, EnvironmentFailed if the copy cannot be written.
     """
     if student is not None:
         name, model = student
@@ -86,6 +87,12 @@ def settle(
     else:
         assert settings.path is not None, "checked with the configuration"
         return find(settings.path, settings.revision)
+    broken = first_non_finite(dict(model.named_parameters()))
+    if broken is not None:
+        raise MergeRefused(
+            f"{broken} is not finite in the base that {name} gives", where="model.path",
+            hint="Choose another base: every answer would be NaN",
+        )  # fmt: skip
     folder = temporary(run.base)
     with writing(run.base), quiet():
         folder.mkdir(parents=True, exist_ok=True)

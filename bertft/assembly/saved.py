@@ -19,6 +19,7 @@ from bertft.models.load import longest_input
 from bertft.runs.folder import RunFolder
 from bertft.tasks.shared.encoding import check_max_length
 from bertft.tasks.task import BaseTask, Threshold
+from bertft.training.finite import first_non_finite
 
 __all__ = ["Saved", "not_finite", "of_folder"]
 
@@ -89,5 +90,4 @@ def _decided(task: BaseTask, told: Any, file: Path) -> Threshold | None:
 
 def not_finite(model: torch.nn.Module) -> str | None:
     """The name of a weight with NaN or infinity, with which every answer would be NaN."""
-    names = (name for name, each in model.named_parameters() if not torch.isfinite(each).all())
-    return next(names, None)
+    return first_non_finite(dict(model.named_parameters()))

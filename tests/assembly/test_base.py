@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from bertft.assembly import base
 from bertft.config.model import ModelConfig
-from bertft.errors import DataError, EnvironmentFailed, UsageError
+from bertft.errors import DataError, EnvironmentFailed, MergeRefused, UsageError
 from bertft.models.source import Source
 from bertft.runs.folder import RunFolder
 
@@ -40,6 +40,9 @@ class Model:
 
     def save_pretrained(self, folder):
         write_model(folder, self.value)
+
+    def named_parameters(self):
+        return [("a", torch.nn.Parameter(torch.full([4], self.value)))]
 
 
 def settle(run, settings, merged=None):
@@ -85,6 +88,14 @@ def test_a_copy_is_prepared_beside_its_place_and_then_put_there(run, tmp_path):
     write_model(moved.base, value=3.0)
     with pytest.raises(UsageError, match="is not the run's: its weights have sha256"):
         base.recorded({"base": told}, moved)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_run_whose_folded_weights_are_not_finite_is_no_base(run, tmp_path, value):
+    settings = ModelConfig(name="x", path=str(begin(tmp_path / "other")))
+    with pytest.raises(MergeRefused, match="a is not finite"):
+        settle(run, settings, lambda *_: Model(value))
+    assert list(run.path.iterdir()) == []
 
 
 def test_what_was_prepared_can_be_given_up(run, tmp_path):
