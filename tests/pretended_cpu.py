@@ -5,8 +5,8 @@
     BERTFT_TEST_CPU=real    the machine's own
 
 Only tests read the variable, bertft does not. torch computes bf16 on any CPU, only slower where the
-hardware has no instructions for it. The main paths run in both precisions by
-``end_to_end/test_both_precisions.py``; with this variable any test does.
+hardware has no instructions for it. Each method and task runs in both precisions by
+``end_to_end/test_every_choice.py``; with this variable any test does.
 """
 
 from __future__ import annotations

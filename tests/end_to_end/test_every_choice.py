@@ -1,8 +1,9 @@
 """Every choice of every setting is trained with, and what the run records is read by all commands.
 
-A run of two steps for each case, in bf16 or fp32 as the case says: train, resume to a third step,
-eval, merge, export, predict, verify, report. A choice that no case names fails the test, so that a
-new one needs a case here. Precision is forced: every method and task runs in bf16 on every CPU.
+A run of two steps for each case: train, resume to a third step, eval, merge, export, predict,
+verify, report. A choice that no case names fails the test, so that a new one needs a case here or
+in test_random_combinations.py. Precision is forced: together they run every method and every task
+in bf16 and in fp32, whatever the CPU.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from small_runs import answers, read, say, write_task
+from test_random_combinations import METHODS, NORMAL, TASKS, combination
 
 from bertft.config.choices import SCHEMES, SCORERS
+from bertft.config.commands import COMMANDS
 from bertft.config.schema import leaves, tree
 from bertft.config.tasks import task_names
 from bertft.data.tagging.schemes import PREFIXES
@@ -35,94 +39,54 @@ TAGS = {
     "bmes": ("B-person", "E-person", "O", "S-place"),
 }
 CASES: dict[str, tuple[str, ...]] = {
-    "lora, texts": (
-        "classification", "method=lora", "method.low_rank.start=zero_b", "trainer.precision=bf16",
-        "trainer.layout=rows", "trainer.schedule=linear", "calibrate=temperature",
-        "tune_threshold=true", "data.on_bad_row=error",
-    ),
-    "lora, pairs": (
-        "pair", "method=lora", "method.low_rank.start=principal", "trainer.precision=fp32",
-        "method.low_rank.rank_stabilised=true", "trainer.layout=rows", "trainer.schedule=cosine",
-    ),
-    "lora, tokens": (
-        "masked_lm", "method=lora", "method.low_rank.magnitude=true", "trainer.precision=bf16",
-        "trainer.layout=padded", "data.whole_words=true",
-    ),
-    "svd_lora": (
-        "multi_label", "method=svd_lora", "method.low_rank.start=orthonormal",
-        "trainer.precision=bf16", "trainer.layout=stream", "trainer.schedule=constant",
-    ),
-    "svd_lora, gaussian": (
-        "regression", "method=svd_lora", "method.low_rank.start=gaussian",
-        "trainer.precision=auto", "trainer.layout=auto", "data.on_bad_row=skip",
-    ),
-    "prefix": (
-        "token_classification", "data.scheme=bio", "method=prefix",
-        "method.prefix.kind=key_value", "method.prefix.mlp=true", "trainer.precision=bf16",
-    ),
-    "prompt": (
-        "question_answering", "data.scorer=squad", "method=prefix", "method.prefix.kind=prompt",
-        "trainer.precision=bf16", "trainer.layout=rows", "method.base.train=biases",
-    ),
-    "svd_lora_prefix": (
-        "question_answering", "data.scorer=cmrc2018", "method=svd_lora_prefix",
-        "trainer.precision=bf16", "trainer.layout=padded",
-    ),
-    "lora_prefix": (
-        "token_classification", "data.scheme=iob1", "method=lora_prefix",
-        "method.prefix.shift_positions=true", "trainer.precision=bf16",
+    "distill": (
+        "classification", "method=distill", "method.base.train=everything",
+        "method.distill.cache=off", "method.distill.hidden_weight=0.5",
+        "method.distill.layer_map=last", "trainer.precision=bf16", "trainer.layout=rows",
+        "trainer.schedule=linear", "calibrate=temperature", "tune_threshold=true",
     ),
     "full": (
-        "classification", "method=full", "method.base.train=everything", "pretrained",
-        "trainer.precision=bf16", "trainer.gradient_checkpointing=true",
+        "masked_lm", "method=full", "trainer.precision=fp32", "trainer.layout=padded",
+        "data.whole_words=true", "trainer.gradient_checkpointing=true",
     ),
-    "last_k": (
-        "regression", "method=last_k", "method.base.train=last_k", "trainer.precision=bf16",
-        "trainer.layout=rows",
+    "svd_lora": (
+        "regression", "method=svd_lora", "method.low_rank.start=orthonormal", "pretrained",
+        "trainer.precision=bf16", "trainer.layout=stream", "data.on_bad_row=skip",
+    ),
+    "lora": (
+        "question_answering", "data.scorer=cmrc2018", "method=lora",
+        "method.low_rank.start=principal", "method.low_rank.rank_stabilised=true",
+        "trainer.precision=bf16", "trainer.layout=auto", "trainer.schedule=cosine",
     ),
     "bitfit": (
-        "token_classification", "data.scheme=io", "method=bitfit", "method.base.train=biases",
-        "trainer.precision=bf16", "trainer.layout=rows",
+        "question_answering", "data.scorer=squad", "method=bitfit", "method.base.train=biases",
+        "trainer.precision=bf16", "trainer.layout=rows", "trainer.schedule=constant",
+    ),
+    "lora_prefix": (
+        "multi_label", "method=lora_prefix", "method.low_rank.start=zero_b",
+        "method.low_rank.magnitude=true", "method.prefix.kind=key_value", "method.prefix.mlp=true",
+        "method.prefix.shift_positions=true", "trainer.precision=fp32", "data.on_bad_row=error",
     ),
     "head": (
-        "token_classification", "data.scheme=bioes", "method=head", "method.base.train=nothing",
-        "trainer.precision=bf16",
+        "token_classification", "data.scheme=auto", "data.source=sample", "method=head",
+        "method.base.train=nothing", "trainer.precision=fp32", "trainer.layout=rows",
     ),
-    "head, hub": (
-        "hub", "method=head", "data.source=hub", "trainer.precision=fp32", "trainer.layout=padded",
+    "last_k": (
+        "hub", "data.source=hub", "method=last_k", "method.base.train=last_k",
+        "trainer.precision=bf16", "trainer.layout=padded",
     ),
-    "distill, disk": (
-        "classification", "method=distill", "method.distill.cache=disk",
-        "trainer.precision=bf16",
+    "prefix": (
+        "classification", "method=prefix", "method.prefix.kind=prompt",
+        "method.distill.cache=disk", "teacher",
+        "trainer.precision=fp32",
     ),
-    "distill, memory": (
-        "classification", "method=distill", "method.distill.cache=memory",
-        "trainer.precision=fp32", "trainer.layout=rows",
-    ),
-    "distill, off": (
-        "classification", "method=distill", "method.distill.cache=off",
-        "method.distill.hidden_weight=0.5", "method.distill.layer_map=last",
-        "trainer.precision=bf16",
-    ),
-    "schemes": (
-        "token_classification", "data.scheme=bmes", "method=full", "trainer.precision=fp32",
-        "trainer.layout=rows",
-    ),
-    "bios": (
-        "token_classification", "data.scheme=bios", "method=head", "trainer.precision=bf16",
-    ),
-    "biluo": (
-        "token_classification", "data.scheme=biluo", "method=head", "trainer.precision=bf16",
-    ),
-    "auto": (
-        "token_classification", "data.scheme=auto", "data.source=sample", "method=lora",
-        "trainer.precision=bf16",
-    ),
+    "auto": ("pair", "method=head", "trainer.precision=auto"),
 }  # fmt: skip
 # Said by the task and the data of a case rather than in its words.
 SAID = {
     "data.task": {*task_names()},
     "data.source": {"files"},
+    "data.scheme": {*TAGS},
     "method.low_rank.kind": {"lora", "svd_lora"},
     "model.weights": {"random", "pretrained"},
 }
@@ -130,7 +94,7 @@ CUDA = {("trainer.precision", "fp16")}
 
 
 def given(path: str) -> set[str]:
-    words = [word for case in CASES.values() for word in case]
+    words = [word for case in (*CASES.values(), *METHODS.values()) for word in case]
     return {word.partition("=")[2] for word in words if word.startswith(f"{path}=")}
 
 
@@ -147,30 +111,46 @@ def test_every_choice_has_a_case():
     assert set(scores.SCORERS) == set(SCORERS)
 
 
+def test_each_method_and_each_task_runs_in_both_precisions():
+    """In a case here, or in a combination of the normal run."""
+    ran = {(each, part[4]) for part in map(combination, NORMAL) for each in part[1:3]}
+    for task, *words in CASES.values():
+        named = dict(word.partition("=")[::2] for word in words)
+        ran |= {(each, named["trainer.precision"]) for each in (task, named["method"])}
+    missing = {
+        (each, precision) for each in (*METHODS, *TASKS) for precision in ("bf16", "fp32")
+    } - ran  # fmt: skip
+    assert not missing
+
+
 @pytest.fixture(scope="session")
 def teacher(trained):
     return trained("classification", "method=full", "model.architecture.hidden_size=32")
 
 
-def data_of(place: Path, task: str, words: tuple[str, ...]) -> list[str]:
-    """The words that name rows of ``task``, and so of what ``words`` says of them."""
-    if task == "token_classification" and "data.scheme=auto" not in words:
-        scheme = next(w.partition("=")[2] for w in words if w.startswith("data.scheme="))
-        for name in ("train", "validation"):
-            sentence = zip(("Anna", "Miller", "likes", "Oslo"), TAGS[scheme], strict=True)
-            lines = "".join(f"{word} {tag}\n" for word, tag in sentence)
-            (place / f"{name}.conll").write_text(f"{lines}\n" * 16, encoding="utf-8")
-        return [
-            "data=files", f"data.task={task}", "data.train=train.conll",
-            "data.validation=validation.conll",
-        ]  # fmt: skip
+def write_tags(place: Path, scheme: str) -> list[str]:
+    for name in ("train", "validation"):
+        sentence = zip(("Anna", "Miller", "likes", "Oslo"), TAGS[scheme], strict=True)
+        lines = "".join(f"{word} {tag}\n" for word, tag in sentence)
+        (place / f"{name}.conll").write_text(f"{lines}\n" * 8, encoding="utf-8")
+    return [
+        "data=files", "data.task=token_classification", "data.train=train.conll",
+        "data.validation=validation.conll", f"data.scheme={scheme}",
+    ]  # fmt: skip
+
+
+def data_of(place: Path, task: str) -> list[str]:
+    """The words that name rows of ``task``."""
     if task == "masked_lm":
         lines = (f"{n} the film was good , the book dull" for n in range(24))
         (place / "notes.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         return ["data=text", "data.train=notes.txt"]
     if task == "hub":
         (place / "hub").mkdir()
-        rows = {"text": [f"{word} film" for word in ("good", "bad")] * 8, "label": ["p", "n"] * 8}
+        rows = {
+            "text": [f"{word} film" for word in ("good", "bad")] * 8,
+            "label": ["pos", "neg"] * 8,
+        }
         for name in ("train", "validation"):
             pq.write_table(pa.table(rows), place / "hub" / f"{name}-00000-of-00001.parquet")
         return [
@@ -187,13 +167,16 @@ def test_what_a_run_records_is_read_by_every_command(case, place, trained, teach
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(place / "datasets"))
     task, *words = CASES[case]
-    data = data_of(place, task, tuple(words))
+    data = data_of(place, task)
     model = "model=tiny"
     if "pretrained" in words:
         words.remove("pretrained")
         said = say("merge", f"run={trained('classification', 'method=lora')}", "out=base")
         assert said.status == 0, said
         model = "model.path=base"
+    if "teacher" in words:
+        words.remove("teacher")
+        words.append(f"method.distill.teacher={teacher}")
     if "method=distill" in words:
         words.append(f"method.distill.teacher={teacher}")
     run = place / "run"
@@ -230,9 +213,67 @@ def test_what_a_run_records_is_read_by_every_command(case, place, trained, teach
         answers(done("predict", *named, stdin=stdin))
 
 
-def read_method(run: Path) -> dict:
-    import yaml
+@pytest.mark.parametrize("scheme", TAGS)
+def test_every_scheme_of_tags(scheme, place):
+    words = ["train", "model=tiny", *FEW, "method=head", *write_tags(place, scheme)]
+    for line in ([*words, "hydra.run.dir=run"], ["eval", "run=run", "hydra.run.dir=scores"]):
+        said = say(*line)
+        assert said.status == 0, (line, said)
+    expected = read(place / "run/metrics.json")["validation"]
+    assert read(place / "scores/metrics.json")["validation"] == expected
+    assert yaml.safe_load((place / "run/config.yaml").read_text())["data"]["scheme"] == scheme
 
+
+# What the commands that read a folder are asked, in a run and an adapter of each task.
+READING: dict[str, tuple[tuple[str, ...], ...]] = {
+    "classification": (
+        ("merge", "run=run", "out=merged", "prefix=refuse"),
+        ("export", "run=run", "out=adapter", "format=peft"),
+        ("eval", "run=run", "split=train", "precision=auto", "hydra.run.dir=scores"),
+        ("predict", "run=merged", "on_bad_row=skip", "precision=auto"),
+        ("predict", "adapter=adapter", "task=classification"),
+        ("merge", "adapter=adapter", "task=classification", "out=again"),
+    ),
+    "multi_label": (
+        ("export", "run=run", "out=adapter"),
+        ("eval", "run=run", "split=validation", "precision=fp32", "hydra.run.dir=scores"),
+        ("predict", "adapter=adapter", "task=multi_label", "precision=bf16", "on_bad_row=error"),
+        ("merge", "adapter=adapter", "task=multi_label", "out=again"),
+    ),
+    "regression": (
+        ("export", "run=run", "out=adapter"),
+        ("eval", "run=run", "split=test", "precision=bf16", "hydra.run.dir=scores"),
+        ("predict", "adapter=adapter", "task=regression", "precision=fp32"),
+        ("merge", "adapter=adapter", "task=regression", "out=again"),
+    ),
+}
+ELSEWHERE = {
+    ("eval", "precision=fp16"), ("predict", "precision=fp16"),  # CUDA
+    ("merge", "prefix=beside"),  # the cases above
+    ("export", "format=onnx"),  # test_onnx.py
+    *(("export", f"task={task}") for task in READING),  # read as merge reads it
+}  # fmt: skip
+
+
+def test_every_choice_of_other_commands_is_asked():
+    asked = {(line[0], word) for lines in READING.values() for line in lines for word in line}
+    for command in set(COMMANDS) - {"train"}:
+        for leaf in leaves(tree(command)):
+            if leaf.path.startswith("data."):  # the same as in train
+                continue
+            for choice in leaf.choices or ():
+                assert (command, f"{leaf.path}={choice}") in asked | ELSEWHERE
+
+
+@pytest.mark.parametrize("task", READING)
+def test_every_choice_of_other_commands(task, copied):
+    copied(task, "method=lora").rename("run")
+    for line in READING[task]:
+        said = say(*line, stdin='{"text": "a good film"}\n' * (line[0] == "predict"))
+        assert said.status == 0, (line, said)
+
+
+def read_method(run: Path) -> dict:
     return yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["method"]
 
 
