@@ -22,6 +22,7 @@ from bertft.config.commands import COMMANDS
 from bertft.config.messages import suggestion
 from bertft.config.printed import say
 from bertft.config.processes import place
+from bertft.config.registry import check_packages
 from bertft.config.streams import prepare_streams
 from bertft.config.system_errors import explained
 from bertft.errors import BertftError, Stopped, UsageError
@@ -82,6 +83,7 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _command(command: str, words: list[str]) -> int:
+    check_packages()
     if "--version" in words:
         return _dispatch(["--version"])
     if {"--help", "-h"} & set(words):

@@ -118,7 +118,7 @@ def assemble(
     config, _ = load_config(found, tokenizer, task.model_settings())
     loaded = load_model(found, config, source, task.auto_class, task.fresh_head)
     model: Any = loaded.model
-    check_independence(model, tokenizer, task.level, task.name == "question_answering")
+    check_independence(model, tokenizer, task.level, task.reads_pairs)
     note = ""
     if base_classes is not None and (task.labels is not None or task.name == "regression"):
         note = align_head(loaded, base_classes, task.labels)

@@ -23,6 +23,7 @@ from bertft.assembly.head_settings import HeadSettings
 from bertft.config.messages import invalid_entry
 from bertft.config.model import ModelConfig
 from bertft.config.recorded import recorded_answering
+from bertft.config.registry import TASKS, peft_types
 from bertft.errors import DataError, EnvironmentFailed, UsageError
 from bertft.methods.low_rank.peft_form import check_kind, own_name
 from bertft.models.config_file import read_config
@@ -31,7 +32,7 @@ from bertft.models.source import Source, find
 from bertft.models.stated import MOST_LABELS
 from bertft.runs.json_file import read_object
 from bertft.runs.tensors import read_tensors
-from bertft.tasks import TASKS, recognise
+from bertft.tasks import recognise
 
 __all__ = ["CONFIG", "OWN", "TASK_TYPES", "WEIGHTS", "AdapterFolder", "is_adapter"]
 
@@ -66,7 +67,8 @@ class AdapterFolder:
         self._trust = trust
         self.settings = read_object(folder / CONFIG)
         with self.told():
-            check_kind(self.settings)
+            if self.settings.get("peft_type") == "LORA" or not self._is_known():
+                check_kind(self.settings)
         if not (folder / WEIGHTS).is_file():
             pickled = (folder / _PICKLED).is_file()
             raise DataError(
@@ -230,6 +232,9 @@ class AdapterFolder:
             "the saved head fits no head of the base", where=str(self.folder),
             hint="Does the adapter belong to this base?",
         )  # fmt: skip
+
+    def _is_known(self) -> bool:
+        return self.settings.get("peft_type") in peft_types()
 
     def shapes(self) -> dict[str, torch.Size]:
         """Of whatever was saved whole."""

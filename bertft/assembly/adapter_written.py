@@ -9,10 +9,12 @@ from typing import Any
 
 from torch import Tensor
 
+from bertft.assembly.adapted import Adapted
 from bertft.assembly.adapter import CONFIG, OWN, TASK_TYPES, WEIGHTS
 from bertft.assembly.saved import Saved
+from bertft.config.tasks import in_words
 from bertft.errors import UsageError
-from bertft.methods.low_rank.peft_form import PREFIX, lora_settings, lora_tensors
+from bertft.methods.low_rank.peft_form import PREFIX, lora_tensors
 from bertft.models.load import head_parameters
 from bertft.runs.atomic import write_json
 from bertft.runs.tensors import write_tensors
@@ -38,8 +40,7 @@ def write_adapter(folder: Path, saved: Saved) -> dict[str, Tensor]:
                 hint="bertft merge writes the whole model",
             )  # fmt: skip
     model = adapted.model
-    tensors = lora_tensors(model)
-    settings = lora_settings(tensors)
+    settings, tensors = _adapter(adapted)
     new = {
         name: each for name, each in model.named_parameters()
         if each.requires_grad and ".adapter." not in name
@@ -68,6 +69,28 @@ def write_adapter(folder: Path, saved: Saved) -> dict[str, Tensor]:
         facts["threshold"] = saved.threshold
     write_json(folder / OWN, facts)
     return tensors
+
+
+def _adapter(adapted: Adapted) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What the run's methods add, in peft's format. UsageError where that cannot hold it all."""
+    adding = [each for each in adapted.parts if each.adapts_layers]
+    if not adding:
+        lora_tensors(adapted.model)  # says that there is none
+    written = {part.name: part.peft_adapter(adapted.model) for part in adding}
+    for name, adapter in written.items():
+        if adapter is None:
+            raise UsageError(
+                f"peft's format does not support {name}", where="run",
+                hint="bertft merge writes the whole model",
+            )  # fmt: skip
+    if len(written) > 1:
+        raise UsageError(
+            f"peft's format holds one kind of adapter, and the run has {in_words(list(written))}",
+            where="run", hint="bertft merge writes the whole model",
+        )  # fmt: skip
+    (only,) = written.values()
+    assert only is not None
+    return only
 
 
 def _modules(new: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:

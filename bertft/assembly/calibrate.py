@@ -91,15 +91,15 @@ def _fit(
             "temperature": temperature,
             "bins": BINS,
             "ece": {name: task.calibration_error(each, table) for name, each in sides.items()},
-            "loss": {name: task.metrics(each, table)["loss"] for name, each in sides.items()},
+            "loss": {name: task.all_metrics(each, table)["loss"] for name, each in sides.items()},
         }
         logits = scaled
-    metrics = task.metrics(logits, table)
+    metrics = task.all_metrics(logits, table)
     if config.tune_threshold:
         before = metrics
         threshold, metric = task.best_threshold(logits, table)
         task.decide_by(threshold)
-        metrics = task.metrics(logits, table)
+        metrics = task.all_metrics(logits, table)
         told["threshold"] = threshold
         told["tuned"] = {"metric": metric, "before": before[metric], "after": metrics[metric]}
     return told, metrics

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from bertft.config.data import DataConfig
+from bertft.config.registry import TASKS
 from bertft.config.regular_file import read_regular
 from bertft.data.forms import form_of
 from bertft.data.rows import Rows
@@ -25,13 +26,6 @@ from bertft.runs.atomic import environment, write_text
 __all__ = ["COUNT", "made_rows", "read_check_rows", "write_check_rows"]
 
 COUNT = 64
-
-# The sample and its columns that stand in for the rows of a task; of all others a pair of texts.
-_SAMPLES = {
-    "question_answering": ("qa", None),
-    "token_classification": ("ner", "words"),
-    "masked_lm": ("sentiment", "text"),
-}
 
 
 def write_check_rows(file: Path, rows: Rows) -> str:
@@ -87,7 +81,8 @@ def _schema(names: list[str], data: DataConfig | None) -> pa.Schema | None:
 
 def made_rows(task: str) -> Rows:
     """``COUNT`` rows that a model of ``task`` can answer, always the same."""
-    sample, text = _SAMPLES.get(task, ("pair", ["text", "text_pair"]))
+    sample, columns = TASKS[task].sample
+    text = list(columns) if isinstance(columns, tuple) else columns
     data = DataConfig(name="made", source="sample", sample=sample, task=task, text=text)
     rows = load_sample(data, "validation")
     return Rows(_spread(rows), rows.source)

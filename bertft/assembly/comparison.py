@@ -38,7 +38,7 @@ def compare(hired: Hired, student: Adapted, table: FeatureTable) -> dict[str, An
     own = sum(each.numel() for each in student.model.parameters())
     sides = {
         "teacher": (hired.scores[task.metric], hired.parameters, hired.speed),
-        "student": (task.metrics(outputs, table)[task.metric], own, speed),
+        "student": (task.all_metrics(outputs, table)[task.metric], own, speed),
     }
     result: dict[str, Any] = {
         name: {

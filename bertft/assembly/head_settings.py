@@ -11,6 +11,7 @@ from typing import Any
 
 from bertft.config.data import DataConfig
 from bertft.config.messages import listing
+from bertft.config.registry import TASKS
 from bertft.data.classes import listed, placeholders
 from bertft.data.labels import class_name, numeric
 from bertft.errors import UsageError
@@ -19,9 +20,7 @@ __all__ = ["PROBLEM_TYPES", "HeadSettings"]
 
 # Tasks of one head, which transformers' config distinguishes by its problem_type.
 PROBLEM_TYPES = {
-    "classification": "single_label_classification",
-    "multi_label": "multi_label_classification",
-    "regression": "regression",
+    name: task.problem_type for name, task in TASKS.items().items() if task.problem_type is not None
 }
 
 

@@ -20,6 +20,7 @@ from bertft.config.choices import LAYOUTS, PRECISIONS
 from bertft.config.commands import TrainConfig
 from bertft.config.data import DataConfig
 from bertft.config.messages import invalid_entry
+from bertft.config.registry import packages
 from bertft.data.report import DataReport
 from bertft.errors import DataError
 from bertft.runs.folder import RunFolder
@@ -45,7 +46,7 @@ def manifest(
         "begun": datetime.now(UTC).isoformat(timespec="seconds"),
         "directory": os.getcwd(),  # which relative paths of the configuration start from
         "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in _PACKAGES},
+        "packages": {name: metadata.version(name) for name in _PACKAGES} | packages(),
         "hardware": {**hardware(precision.device), "processes": processes},
         "base": describe(adapted.source),
         "base_head": adapted.head_note or None,

@@ -36,7 +36,8 @@ _FACTS, _PREFIX = "bertft.json", "prefix.safetensors"
 class Beside:
     """``max_length`` None: nothing is known; ``method`` has at most a prefix.
 
-    ``answering``: the settings of ``data`` that the task's answers depend on.
+    ``answering``: the settings of ``data`` that the task's answers depend on. ``task``: as the
+    folder records it; earlier versions did not.
     """
 
     def __init__(
@@ -44,8 +45,9 @@ class Beside:
         max_length: int | None = None,
         prefix: Settings | None = None,
         answering: Mapping[str, Any] | None = None,
+        task: str | None = None,
     ) -> None:
-        self.max_length, self.prefix = max_length, prefix
+        self.max_length, self.prefix, self.task = max_length, prefix, task
         self.answering = dict(answering or {})
 
     @property
@@ -90,7 +92,10 @@ def read_beside(folder: Path) -> Beside:
         prefix = None
         if settings is not None:
             prefix = Settings(**recorded_settings("method.prefix", settings))
-        return Beside(length, prefix, recorded_answering(content.get("answering")))
+        task = content.get("task")
+        if task is not None and not isinstance(task, str):
+            raise ValueError(f"task is {task!r}")
+        return Beside(length, prefix, recorded_answering(content.get("answering")), task)
     except KeyError as error:
         raise DataError(f"has no {error.args[0]}", where=str(folder / _FACTS)) from None
     except ValueError as error:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
 from bertft.assembly.adapted import Adapted
 from bertft.assembly.adapter import OWN, AdapterFolder
@@ -15,10 +16,10 @@ from bertft.assembly.head_settings import HeadSettings
 from bertft.assembly.independence import check_independence
 from bertft.assembly.saved import Saved, of_folder
 from bertft.config.data import DataConfig
+from bertft.config.registry import METHODS, peft_types
 from bertft.errors import DataError
-from bertft.methods.low_rank import export
-from bertft.methods.low_rank.peft_form import attach_peft
-from bertft.methods.part import Group, Part
+from bertft.methods.low_rank.peft_form import own_name
+from bertft.methods.part import Part
 from bertft.models.dropout import take_over
 from bertft.models.load import load_config, load_model
 from bertft.models.precision import Precision, choose, resolve_device
@@ -62,11 +63,14 @@ def _assembled(
             found.model_settings, config, found.source, task.auto_class, fresh_head=False
         )
     model: Any = loaded.model
-    check_independence(model, tokenizer, task.level, task.name == "question_answering")
+    check_independence(model, tokenizer, task.level, task.reads_pairs)
     take_over(model)
-    part = _Attached(found.settings, found.tensors)
+    kind = str(found.settings.get("peft_type"))
+    owner, target = peft_types()[kind]
     with found.told():
+        part: Part = METHODS.load(owner, target)(found.settings, found.tensors)
         part.attach(model)
+        _copy_saved_modules(model, found.tensors)
     lacking = sorted(set(loaded.new) - set(found.shapes()))
     if lacking:
         raise DataError(
@@ -84,27 +88,11 @@ def _assembled(
     return Adapted(task, tokenizer, model, [part], runner, precision, found.source)
 
 
-class _Attached(Part):
-    """The updates of an adapter: trained elsewhere, and there to be run and folded."""
-
-    name = "low_rank"
-
-    def __init__(self, settings: Mapping[str, Any], tensors: dict[str, Tensor]) -> None:
-        self.settings, self.tensors = settings, tensors
-
-    def attach(self, model: nn.Module) -> None:
-        attach_peft(model, self.settings, self.tensors)
-
-    def groups(self, model: nn.Module) -> Iterator[Group]:
-        return iter(())
-
-    def counts(self, model: nn.Module) -> dict[str, int]:
-        kept = sum(
-            each.numel()
-            for layer in export.adapted_layers(model).values()
-            for each in layer.adapter.parameters()
-        )
-        return {"trainable": kept, "kept": kept, "exported": kept}
-
-    def fold(self, model: nn.Module) -> int:
-        return export.fold(model)
+def _copy_saved_modules(model: Any, tensors: Mapping[str, Tensor]) -> None:
+    """What was saved whole, such as the head, goes into the parameter of its name."""
+    own = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            path = own_name(name)
+            if path is not None and path in own and own[path].shape == tensor.shape:
+                own[path].copy_(tensor)

@@ -12,6 +12,7 @@ from bertft.assembly.merged_folder import THRESHOLD, fill_prefix, read_beside
 from bertft.assembly.saved import Saved, of_folder
 from bertft.config.data import DataConfig
 from bertft.config.model import ModelConfig
+from bertft.config.registry import TASKS
 from bertft.errors import DataError, UsageError
 from bertft.models.folder import check_folder
 from bertft.models.load import load_tokenizer
@@ -45,10 +46,10 @@ def open_folder(
     check_stated(told, str(folder / "config.json"))
     outputs = len(listed_classes(told))
     told["problem_type"] = said.problem_type(told.get("problem_type"), outputs)
-    name, own = recognise(told)
+    beside = read_beside(folder)
+    name, own = recognise(told, _of_other_package(beside.task, folder))
     said.check_task(name)
     labels = said.class_names(own)
-    beside = read_beside(folder)
     if data is None:
         data = replace(DataConfig(name=folder.name, task=name), **beside.answering)
     settings = ModelConfig(name=folder.name, path=str(folder), trust_remote_code=trust)
@@ -64,6 +65,15 @@ def open_folder(
         fill_prefix(folder, adapted.model)
     threshold = (_by_name(told.get(THRESHOLD), own, labels), folder / "config.json")
     return of_folder(folder, adapted, data, labels, beside.max_length, threshold)
+
+
+def _of_other_package(task: str | None, folder: Path) -> str | None:
+    """``task`` where another package registers it: bertft's own are recognised by their heads."""
+    if task is None:
+        return None
+    if task not in TASKS:
+        TASKS.report_missing(task, "task", str(folder / "bertft.json"))
+    return task if TASKS.package(task) is not None else None
 
 
 def _by_name(threshold: Any, own: list[str] | None, names: list[str] | None) -> Any:

@@ -52,7 +52,7 @@ from bertft.tasks import build as build_task
 from bertft.tasks.shared.classes import listed_classes
 from bertft.tasks.shared.encoding import check_max_length
 from bertft.tasks.task import BaseTask
-from bertft.training import optimizer as adamw
+from bertft.training import optimizer as optimizers
 from bertft.training.randomness import diverge, seed_all
 from bertft.training.ranks import ALONE, Ranks
 from bertft.training.step import Stepper
@@ -185,7 +185,7 @@ def prepare(
         head = head_parameters(adapted.model)  # what the base has trained is kept
         drawn = {name: each for name, each in head.items() if name in adapted.drawn}
         task.begin(drawn, features["train"])
-    optimizer = adamw.build(groups(adapted.parts, adapted.model), trainer)
+    optimizer = optimizers.build(groups(adapted.parts, adapted.model), trainer)
     stepper = Stepper(
         adapted.runner, task, adapted.parts, optimizer, adapted.precision, trainer.clip, ranks
     )

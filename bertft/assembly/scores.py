@@ -44,7 +44,7 @@ def score(
         runner, table, adapted.precision, prepare=scored(task), columns=task.label_columns
     )
     if task.fixed_inputs:
-        return logits, task.metrics(logits, table)
+        return logits, task.all_metrics(logits, table)
     return logits, evaluate(runner, task, table, adapted.precision)
 
 

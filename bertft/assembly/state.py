@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from bertft.errors import DataError
-from bertft.training import optimizer as adamw
+from bertft.training import optimizer as optimizers
 from bertft.training import randomness
 from bertft.training.loop import Progress
 from bertft.training.ranks import ALONE, Ranks
@@ -28,7 +28,7 @@ def take(
     generators = ranks.gather([randomness.state()])
     return {
         "progress": progress.state_dict(),
-        "optimizer": adamw.moments(stepper.optimizer),
+        "optimizer": optimizers.moments(stepper.optimizer),
         "scaler": stepper.scaler.state_dict(),
         "parts": {part.name: part.state_dict() for part in stepper.parts},
         "random": generators[0],
@@ -59,7 +59,7 @@ def _put_back(
 ) -> tuple[Progress, dict[str, Any]]:
     progress = Progress()
     progress.load_state_dict(state["progress"])
-    adamw.load_moments(stepper.optimizer, state["optimizer"])
+    optimizers.load_moments(stepper.optimizer, state["optimizer"])
     if state["scaler"]:
         stepper.scaler.load_state_dict(state["scaler"])
     for part in stepper.parts:

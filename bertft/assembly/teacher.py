@@ -157,7 +157,7 @@ def hire(
             validation, speed = stored.whole(), desk.speed(stored)
         else:
             validation, speed = desk.outputs(tables["validation"])
-        scores = task.metrics(validation, features["validation"])
+        scores = task.all_metrics(validation, features["validation"])
     model = saved.adapted.model
     return Hired(
         path, desk.digest, asked, model if live else None,

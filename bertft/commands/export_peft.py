@@ -33,4 +33,5 @@ def write(config: ExportConfig, folder: Path, name: str) -> list[str]:
     )  # fmt: skip
     line = proof.write(folder, name, again, what="adapter", where=str(config.run), form="peft")
     matrices = sum(each.endswith("lora_A.weight") for each in tensors)
-    return [f"wrote the updates of {matrices} matrices as a peft adapter into {config.out}", line]
+    what = f"the updates of {matrices} matrices" if matrices else f"{len(tensors)} tensors"
+    return [f"wrote {what} as a peft adapter into {config.out}", line]

@@ -11,6 +11,7 @@ from bertft.assembly.saved import not_finite
 from bertft.assembly.warn import warn
 from bertft.config.commands import MergeConfig
 from bertft.config.printed import say
+from bertft.config.tasks import in_words
 from bertft.errors import MergeRefused, UsageError
 from bertft.formats.proof import Proof
 from bertft.formats.transformers_folder import new_folder, write_model
@@ -36,7 +37,14 @@ def _merge(config: MergeConfig, folder: Path, name: str) -> list[str]:
             hint="Give a folder that bertft train left, or a LoRA adapter's",
         )  # fmt: skip
     adapted = saved.adapted
-    beside = not all(part.foldable for part in adapted.parts)
+    unfoldable = [part.name for part in adapted.parts if not part.foldable]
+    others = [name for name in unfoldable if name != "prefix"]
+    if others:
+        raise MergeRefused(
+            f"the run has {in_words(others)}, which weights cannot hold", where=given,
+            hint="Use the run itself: bertft predict run=<run>",
+        )  # fmt: skip
+    beside = bool(unfoldable)
     if beside and config.prefix == "refuse":
         raise MergeRefused(
             "the run has a prefix, which no weights can hold", where=given,

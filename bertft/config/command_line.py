@@ -26,9 +26,9 @@ from bertft.config.folder import group_names, presets
 from bertft.config.plain_yaml import read_plain_yaml
 from bertft.config.recorded import recorded_answering
 from bertft.config.regular_file import read_regular_text
-from bertft.config.rules.data import OF_A_TASK
 from bertft.config.rules.get import default
 from bertft.config.schema import Leaf, Node, locate, nodes, tree
+from bertft.config.tasks import TASKS_OF_SETTINGS
 from bertft.config.values import faults
 from bertft.errors import DataError
 
@@ -177,7 +177,9 @@ def _with_data_of_run(words: Sequence[str], config_dir: Path | None) -> list[str
         task = unquoted(str(stated.get("task", default("data.task"))))
         if settings.get("task") != task:
             return list(words)  # the mistake is reported when the folder is opened
-        settings = {key: settings[key] for key in settings if OF_A_TASK.get(key) == task}
+        settings = {
+            key: settings[key] for key in settings if task in TASKS_OF_SETTINGS.get(key, ())
+        }
     elif settings.get("source") == "sample" and any(f"data.{name}" in given for name in _ROWS):
         # Rows from elsewhere take the sample's place.
         settings = {key: settings[key] for key in settings if key not in _OF_SAMPLE}
@@ -209,7 +211,7 @@ def _data_of(folder: Path) -> dict[str, Any]:
         else:
             content = json.loads(read_regular_text(folder / "bertft.json"))
             data = recorded_answering(content.get("answering"))
-            owners = {OF_A_TASK[name] for name in data if name in OF_A_TASK}
+            owners = {task for name in data for task in TASKS_OF_SETTINGS.get(name, ())}
             if isinstance(content.get("task"), str):
                 data["task"] = content["task"]
             elif len(owners) == 1:  # earlier versions did not record it

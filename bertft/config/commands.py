@@ -11,6 +11,7 @@ from bertft.config.loss import LossConfig
 from bertft.config.method import MethodConfig
 from bertft.config.model import ModelConfig
 from bertft.config.setting import MISSING, group, setting
+from bertft.config.tasks import in_words, tasks_with
 from bertft.config.trainer import TrainerConfig
 
 __all__ = [
@@ -20,10 +21,9 @@ __all__ = [
 
 _ANY = "A run, a merged or plain transformers folder, or a LoRA adapter in peft's form."
 _ADAPTER = "Instead of run: the folder of a LoRA adapter in peft's form."
-_TASKS = ("classification", "multi_label", "regression")
+_TASKS = tasks_with("problem_type")
 _TASK = (
-    "What the head was trained for, where the folder does not say it: classification,"
-    " multi_label or regression."
+    f"What the head was trained for, where the folder does not say it: {in_words(_TASKS, 'or')}."
 )
 _LABELS = "Names of the classes, in the order of the outputs, in place of LABEL_0, LABEL_1, ..."
 _PRECISION = "Null: the one that a run was trained in; fp32 for every other folder."

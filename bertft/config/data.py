@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bertft.config.choices import ON_BAD_ROW, SCHEMES, SCORERS
+from bertft.config.registry import TASKS
 from bertft.config.setting import MISSING, setting
-from bertft.config.tasks import task_names
 
 __all__ = ["DataConfig"]
 
@@ -25,7 +25,7 @@ class DataConfig:
     task: str = setting(
         "classification",
         "What is learnt.",
-        choices=task_names(),
+        choices=TASKS.names(),
     )
     train: str | None = setting(None, "Training file (csv, tsv, jsonl, parquet); hub: split.")
     validation: str | None = setting(None, "Validation file; null: cut from train. hub: split.")

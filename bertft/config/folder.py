@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import bertft
+from bertft.config.registry import preset_folders
 
 __all__ = ["conf_dir", "group_names", "presets", "summary"]
 
@@ -22,8 +23,8 @@ def group_names() -> list[str]:
 
 
 def presets(group: str, extra: Path | None = None) -> dict[str, Path]:
-    """Preset name → file, of a group, those of an own ``--config-dir`` included."""
-    folders = [root / group for root in (extra, conf_dir()) if root is not None]
+    """Preset name → file, of a group: bertft's own, those of other packages and of ``extra``."""
+    folders = [root / group for root in (extra, *preset_folders(), conf_dir()) if root is not None]
     files = [file for folder in folders for file in folder.glob("*.yaml")]
     return {file.stem: file for file in sorted(files, key=lambda file: file.stem)}
 

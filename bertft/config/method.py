@@ -1,4 +1,4 @@
-"""``method``: a composition of orthogonal parts, each a nullable node."""
+"""``method``: a composition of orthogonal components, each a nullable node."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bertft.config.parts import part_settings
+from bertft.config.registry import METHODS
 from bertft.config.setting import LARGEST_RATE, MISSING, setting
 
 __all__ = ["MethodConfig"]
@@ -42,7 +42,7 @@ class _Method:
 if TYPE_CHECKING:
     MethodConfig = Any
 else:
-    # One nullable node a part: a new part is one file in config/parts, and nothing here changes.
+    # One nullable node per registered component.
     MethodConfig = dataclasses.make_dataclass(
         "MethodConfig",
         [
@@ -53,7 +53,8 @@ else:
                     default=None, metadata={"meaning": (cls.__doc__ or "").strip(), "part": cls}
                 ),
             )
-            for name, cls in part_settings().items()
+            for name in METHODS.names()
+            for cls in (METHODS[name].settings,)
         ],
         bases=(_Method,),
         namespace={"__doc__": _Method.__doc__, "__module__": __name__},

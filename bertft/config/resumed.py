@@ -25,6 +25,7 @@ from bertft.config.commands import TrainConfig
 from bertft.config.messages import Problem, usage_error
 from bertft.config.plain import plain
 from bertft.config.plain_yaml import read_plain_yaml
+from bertft.config.registry import METHODS, OPTIMIZERS, RESERVED, TASKS
 from bertft.config.schema import leaves, tree
 from bertft.config.shown import SHOWN
 from bertft.errors import DataError, UsageError
@@ -125,6 +126,25 @@ def _of_earlier_versions(content: dict[str, Any]) -> None:
             data["quoting"] = None
 
 
+def _of_other_packages(content: dict[str, Any], file: Path) -> None:
+    """Leave out what only a package that is not installed knows and the run does not use.
+
+    DataError where the run uses it.
+    """
+    method = content.get("method")
+    if isinstance(method, dict):
+        for node in [str(each) for each in method if each not in METHODS and each not in RESERVED]:
+            if method.get(node) is not None:
+                METHODS.report_missing(node, f"method.{node}", str(file))
+            method.pop(node, None)
+    for registry in (TASKS, OPTIMIZERS):
+        group, _, key = registry.setting.partition(".")
+        settings = content.get(group)
+        name = settings.get(key) if isinstance(settings, dict) else None
+        if isinstance(name, str) and name not in registry:
+            registry.report_missing(name, registry.setting, str(file))
+
+
 def _own(folder: Path) -> Any:
     file = folder / "config.yaml"
     if not file.is_file():
@@ -134,6 +154,7 @@ def _own(folder: Path) -> Any:
         if not isinstance(told, dict):
             raise ValueError("it holds no settings")
         _of_earlier_versions(told)
+        _of_other_packages(told, file)
         own = OmegaConf.merge(OmegaConf.structured(TrainConfig), told)
         assert isinstance(own, DictConfig)
         OmegaConf.to_object(own)  # what must be given is there

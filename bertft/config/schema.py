@@ -19,7 +19,7 @@ from typing import Any
 from bertft.config.commands import COMMANDS
 from bertft.config.setting import MISSING
 
-__all__ = ["Leaf", "Node", "leaves", "locate", "nodes", "tree"]
+__all__ = ["Leaf", "Node", "leaves", "locate", "node_of", "nodes", "tree"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,11 @@ def tree(command: str) -> Node:
     """The settings of ``command``, a key of ``COMMANDS``."""
     cls = COMMANDS[command]
     return _node(cls, "", False, (cls.__doc__ or "").strip())
+
+
+def node_of(cls: type, path: str) -> Node:
+    """The settings of a dataclass that belongs at ``path``."""
+    return _node(cls, path, False, "")
 
 
 def leaves(node: Node) -> Iterator[Leaf]:
@@ -99,8 +104,9 @@ def _node(cls: type, path: str, optional: bool, meaning: str) -> Node:
         nullable = nullable or "part" in item.metadata
         if dataclasses.is_dataclass(inner):
             says = item.metadata["meaning"]
-            if "part" in item.metadata:  # a part's module says what the part does
-                says = (sys.modules[inner.__module__].__doc__ or "").strip().splitlines()[0]
+            if "part" in item.metadata:  # a component's module says what the component does
+                lines = (sys.modules[inner.__module__].__doc__ or says).strip().splitlines()
+                says = lines[0] if lines else item.name
             children[item.name] = _node(typing.cast(type, inner), where, nullable, says)
         else:
             children[item.name] = _leaf(item, where, inner, nullable or inner is Any)

@@ -12,16 +12,18 @@ from typing import Any
 from hydra import version
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_automatic_config_search_path
-from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 from bertft.config.command_line import opening
 from bertft.config.commands import COMMANDS
 from bertft.config.folder import conf_dir
 from bertft.config.job_folder import register_resolver
 from bertft.config.messages import Problem, usage_error
-from bertft.config.parts import part_settings
+from bertft.config.registry import METHODS, preset_folders
 
 __all__ = ["Request", "looked_at", "register_schema", "session"]
 
@@ -38,7 +40,7 @@ class Request:
 def register_schema() -> None:
     """Put the dataclasses where the YAML files expect them: ``schema/<command>``."""
     register_resolver()
-    _register(tuple(part_settings()))
+    _register(METHODS.names())
 
 
 @functools.cache
@@ -50,6 +52,15 @@ def _register(parts: tuple[str, ...]) -> None:
         group = opening(f"method.{part}").lstrip("+").partition("=")[0]
         filling: dict[str, Any] = {"method": {part: {}}}
         store.store(group=group, name="yes", node=filling, package="_global_")
+    Plugins.instance().register(_PresetsOfPackages)
+
+
+class _PresetsOfPackages(SearchPathPlugin):
+    """The presets of other packages come after bertft's own."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for folder in preset_folders():
+            search_path.append("bertft-packages", f"file://{folder}")
 
 
 @contextlib.contextmanager

@@ -1,24 +1,29 @@
-"""What can be said of tasks without importing any, for torch comes with each.
-
-Their names are those of the modules of ``bertft/tasks``: every one is a task except ``task``, the
-contract; what tasks share lies in sub-packages. So a new task is one new file, and ``data.task``
-admits its name.
-"""
+"""Facts about tasks and metrics that need no torch."""
 
 from __future__ import annotations
 
-import pkgutil
-from pathlib import Path
+from collections.abc import Sequence
 
-__all__ = ["LOWER_IS_BETTER", "task_names"]
+from bertft.config.registry import METRICS, TASKS
 
-LOWER_IS_BETTER = frozenset({"loss", "mse", "perplexity"})
+__all__ = ["LOWER_IS_BETTER", "TASKS_OF_SETTINGS", "in_words", "tasks_with"]
 
-_FOLDER = Path(__file__).parents[1] / "tasks"
-_CONTRACT = "task"
+LOWER_IS_BETTER = frozenset(
+    name for name, metric in METRICS.items().items() if not metric.higher_is_better
+)
+# Setting of ``data`` → the tasks that read it, of those that not every task reads.
+TASKS_OF_SETTINGS = {
+    setting: [name for name, task in TASKS.items().items() if setting in task.settings]
+    for each in TASKS.items().values()
+    for setting in each.settings
+}
 
 
-def task_names() -> tuple[str, ...]:
-    """Names that ``data.task`` admits, in alphabetical order."""
-    modules = pkgutil.iter_modules([str(_FOLDER)])
-    return tuple(sorted(m.name for m in modules if not m.ispkg and m.name != _CONTRACT))
+def tasks_with(trait: str) -> tuple[str, ...]:
+    """Names of the tasks whose description has a true ``trait``, in alphabetical order."""
+    return tuple(name for name in TASKS.names() if getattr(TASKS[name], trait))
+
+
+def in_words(names: Sequence[str], last: str = "and") -> str:
+    """``a, b and c``."""
+    return f" {last} ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bertft.config.choices import LAYOUTS, PRECISIONS
+from bertft.config.registry import OPTIMIZERS
 from bertft.config.setting import LARGEST_RATE, setting
 
 __all__ = ["TrainerConfig"]
@@ -31,6 +32,15 @@ class TrainerConfig:
         above=0,
         at_most=LARGEST_RATE,
     )
+    optimizer: str = setting(
+        "adamw",
+        "The optimizer, bertft's own or one of another package.",
+        choices=OPTIMIZERS.names(),
+    )
+    optimizer_settings: Any = setting(
+        {},
+        "Settings of an optimizer of another package: trainer.optimizer_settings.<name>=<value>.",
+    )
     schedule: str = setting(
         "linear", "Decay after warm-up.", choices=("linear", "cosine", "constant")
     )
@@ -38,7 +48,10 @@ class TrainerConfig:
         None, "Share of the steps that warm up; null: the method's own.", at_least=0, below=1
     )
     weight_decay: float = setting(
-        0.01, "AdamW's decay; never on norms, biases and prefixes.", at_least=0, at_most=1000
+        0.01,
+        "Decoupled weight decay; never on norms, biases and prefixes.",
+        at_least=0,
+        at_most=1000,
     )
     beta1: float = setting(0.9, "AdamW's β1.", at_least=0, below=1)
     beta2: float = setting(0.999, "AdamW's β2.", at_least=0, below=1)

@@ -73,27 +73,27 @@ def drop(table: pa.Table, faulty: Sequence[tuple[np.ndarray, Fault]], bad: BadRo
     return table.filter(pa.array(~gone)) if gone.any() else table
 
 
-def check_labels(task: str, table: pa.Table, named: bool, bad: BadRows) -> None:
-    """DataError where the labels are not of the kind that ``task`` learns.
+def check_labels(kind: str, task: str, table: pa.Table, named: bool, bad: BadRows) -> None:
+    """DataError where the labels are not of the ``kind`` that ``task`` learns.
 
     Before bad rows are reported: thousands of them would hide the one cause. ``named``: the
     classes were given, so that any number of them may be meant.
     """
-    if task == "regression" and bad.counts[NO_NUMBER] > table.num_rows:
+    if kind == "number" and bad.counts[NO_NUMBER] > table.num_rows:
         line, detail = next(each for each in bad.first if "number" in each[1])
         raise DataError(
-            f"data.task=regression, but most labels are no numbers ({detail})",
+            f"data.task={task}, but most labels are no numbers ({detail})",
             where=f"{bad.source}:{line}",
             hint="Name another column with data.label, or take data.task=classification",
         )
-    if task == "classification" and bad.counts[LABEL_LIST] > table.num_rows:
+    if kind == "class" and bad.counts[LABEL_LIST] > table.num_rows:
         line, detail = next(each for each in bad.first if "list" in each[1])
         raise DataError(
-            f"data.task=classification, but most labels are lists ({detail})",
+            f"data.task={task}, but most labels are lists ({detail})",
             where=f"{bad.source}:{line}",
             hint="Set data.task=multi_label",
         )
-    if task != "classification" or named:
+    if kind != "class" or named:
         return
     names = pc.unique(table.column("label")).drop_null().to_pylist()
     if len(names) > 2 and _continuous(names):

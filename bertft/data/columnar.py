@@ -8,12 +8,20 @@ from typing import Any
 
 import pyarrow as pa
 
+from bertft.config.data import DataConfig
 from bertft.data.bad_rows import BadRows
 from bertft.data.columns import Asked, find
 from bertft.data.separated import Record
 from bertft.errors import DataError
 
-__all__ = ["read_batches", "read_parquet"]
+__all__ = ["read_batches", "read_parquet", "read_parquet_file"]
+
+
+def read_parquet_file(
+    path: Path, columns: Asked, config: DataConfig, bad: BadRows
+) -> Iterator[Record]:
+    """As ``read_parquet``; no setting changes how Parquet is read."""
+    return read_parquet(path, columns, bad)
 
 
 _INDEXES = 1 << 26  # bytes between columns and footer that are looked at

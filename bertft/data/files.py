@@ -1,91 +1,97 @@
 """A user's own files → records, by the file's ending, which its content must bear out.
 
-    .csv  .tsv .tab  .jsonl .ndjson  .json (JSON Lines too)  .parquet .pq  .txt (a text a line)
+    .csv  .tsv .tab  .jsonl .ndjson  .json (JSON Lines too)  .parquet .pq  .txt (one text per line)
 
-The form of the rows may read endings in its own way (``RowForm.readers``), and files without one. A
+and those of the readers that other packages register (``bertft.config.registry.READERS``). The
+form of the rows may read endings in its own way (``RowForm.readers``), and files without one. A
 file with any other ending is refused, unless data.separator says how its columns are separated.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from bertft.config.data import DataConfig
 from bertft.config.messages import listing, nearest
+from bertft.config.registry import READERS, Reader
 from bertft.data.bad_rows import BadRows
-from bertft.data.columnar import read_parquet
 from bertft.data.columns import Asked
 from bertft.data.forms.form import RowForm
 from bertft.data.json_lines import read_json_lines
-from bertft.data.separated import Record, named_separator, read_separated
+from bertft.data.separated import Record, read_separated_file
 from bertft.data.sniff import check_content, first_line, json_document, json_object
 from bertft.data.text_files import open_text, text_lines
 from bertft.errors import DataError
 
-__all__ = ["PARQUET", "is_file_name", "is_separated", "read_file", "read_stream"]
+__all__ = ["PARQUET", "is_file_name", "is_separated", "read_file", "read_stream", "read_text_file"]
 
-_SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
-_JSON_LINES = (".jsonl", ".ndjson", ".json")
-PARQUET = (".parquet", ".pq")
+PARQUET = READERS["parquet"].endings
 _TEXT = ".txt"
-_KNOWN = (*_SEPARATORS, *_JSON_LINES, *PARQUET, _TEXT)
-# The first line, for Excel, which fills it up with separators when it saves the file again.
-_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\1*[ ]*', re.IGNORECASE)
 
 
 def is_file_name(name: str, form: RowForm) -> bool:
     """Whether ``name`` ends as a file of rows does, and so is no split of a Hub data set."""
-    return Path(name).suffix.lower() in (*_SEPARATORS, *_JSON_LINES, *PARQUET, *form.readers)
+    return Path(name).suffix.lower() in _endings_of_rows(form)
 
 
 def is_separated(path: Path, form: RowForm, config: DataConfig) -> bool:
     """Whether the file is read as columns with a separator between them."""
     ending = path.suffix.lower()
-    if ending in (*PARQUET, *_JSON_LINES, *form.readers):
+    _, reader = _reader_of(ending)
+    if ending in form.readers:
         return False
-    return ending in _SEPARATORS or config.separator is not None
+    if reader is not None and (reader.separated or not reader.refuses_json_lines):
+        return reader.separated
+    return config.separator is not None
 
 
 def read_file(path: Path, form: RowForm, config: DataConfig, bad: BadRows) -> Iterator[Record]:
     """(line, asked fields) of each row. Raises DataError; rows that do not parse go to ``bad``."""
     ending, columns = path.suffix.lower(), form.columns
-    if ending in PARQUET:
-        yield from read_parquet(path, columns, bad)
+    name, reader = _reader_of(ending)
+    own = form.readers.get(ending)
+    if reader is not None and not reader.text:
+        yield from READERS.implementation(name, "read")(path, columns, config, bad)
         return
     check_content(path, config.encoding, bad.source)
-    if ending in form.readers and ending in _JSON_LINES:
-        yield from form.readers[ending](path, columns, config, bad)
+    if reader is not None and not reader.refuses_json_lines:
+        read = own or READERS.implementation(name, "read")
+        yield from read(path, columns, config, bad)
         return
-    first = first_line(path, config.encoding)
-    content = json_object(first)
+    content = json_object(first_line(path, config.encoding))
     lines_alone = len(columns.text + columns.label) == 1 and config.separator is None
-    if ending in _JSON_LINES:
-        with open_text(path, config.encoding, "\n") as file:
-            yield from read_json_lines(file, columns, config.encoding, bad)
-    elif content is not None and not (ending == _TEXT and columns.text[0] not in content):
+    if content is not None and not (ending == _TEXT and columns.text[0] not in content):
         raise DataError(
             "the file holds JSON Lines: its first line is a JSON object", where=bad.source,
             hint=f"Rename it to {path.stem}.jsonl",
         )  # fmt: skip
-    elif ending in form.readers:
-        yield from form.readers[ending](path, columns, config, bad)
-    elif ending == _TEXT and lines_alone:
-        if json_document(first):
-            raise DataError(
-                "the file holds a JSON document, not one text per line", where=bad.source,
-                hint="Write each row on a line of its own: jq -c '.[]' rows.json > rows.jsonl",
-            )  # fmt: skip
-        with open_text(path, config.encoding, "\n") as file:
-            yield from _texts(text_lines(file, bad, config.encoding), columns, bad)
-    elif form.reader is not None and ending not in _KNOWN and (not ending or config.separator):
+    if own is not None:
+        yield from own(path, columns, config, bad)
+    elif reader is not None and not reader.separated and lines_alone:
+        yield from READERS.implementation(name, "read")(path, columns, config, bad)
+    elif form.reader is not None and reader is None and (not ending or config.separator):
         yield from form.reader(path, columns, config, bad)
-    elif ending in _SEPARATORS or config.separator is not None:
-        yield from _separated(path, ending, form, config, bad, first)
+    elif reader is not None and reader.separated:
+        yield from READERS.implementation(name, "read")(path, columns, config, bad)
+    elif config.separator is not None:
+        yield from read_separated_file(path, columns, config, bad)
     else:
         raise _unknown(ending, form, bad.source, lines_alone)
+
+
+def _reader_of(ending: str) -> tuple[str, Reader | None]:
+    """Name and description of the reader that is registered for an ending; None: there is none."""
+    readers = READERS.items().items()
+    return next(((name, each) for name, each in readers if ending in each.endings), ("", None))
+
+
+def _endings_of_rows(form: RowForm, texts: bool = False) -> list[str]:
+    """The endings of files whose rows can have labels; ``texts``: those without them too."""
+    readers = [each for each in READERS.items().values() if each.labelled or texts]
+    endings = [ending for each in readers for ending in each.endings]
+    return list(dict.fromkeys((*endings, *form.readers)))
 
 
 def read_stream(
@@ -99,8 +105,7 @@ def read_stream(
 
 def _unknown(ending: str, form: RowForm, source: str, texts: bool) -> DataError:
     """``texts``: a .txt file would be read as one text per line."""
-    text = (_TEXT,) if texts else ()
-    known = list(dict.fromkeys((*_SEPARATORS, *_JSON_LINES, *PARQUET, *text, *form.readers)))
+    known = _endings_of_rows(form, texts)
     near = nearest(ending, known)
     closest = f"Did you mean {near}? " if near is not None else ""
     if ending == _TEXT:
@@ -114,30 +119,17 @@ def _unknown(ending: str, form: RowForm, source: str, texts: bool) -> DataError:
     )  # fmt: skip
 
 
-def _separated(
-    path: Path, ending: str, form: RowForm, config: DataConfig, bad: BadRows, first: str
+def read_text_file(
+    path: Path, columns: Asked, config: DataConfig, bad: BadRows
 ) -> Iterator[Record]:
-    line = _SEPARATOR_LINE.fullmatch(first)
-    separator = named_separator(config.separator)
-    if separator is None:
-        separator = line[1] if line else _SEPARATORS[ending]
-    if separator in ("", '"', "\n", "\r"):
-        raise DataError(f"{separator!r} cannot separate columns", where="data.separator")
-    quoting = config.quoting
-    if quoting is None:  # a tab is no character of a text, and so needs no quotes around it
-        quoting = separator != "\t" and len(separator) == 1
-    with open_text(path, config.encoding, "" if quoting else "\n") as file:
-        yield from read_separated(
-            file,
-            form.columns,
-            separator=separator,
-            quoting=quoting,
-            header=config.header,
-            encoding=config.encoding,
-            bad=bad,
-            skip_first=line is not None,
-            report_quotes=config.quoting is None,
-        )
+    """One text per line."""
+    if json_document(first_line(path, config.encoding)):
+        raise DataError(
+            "the file holds a JSON document, not one text per line", where=bad.source,
+            hint="Write each row on a line of its own: jq -c '.[]' rows.json > rows.jsonl",
+        )  # fmt: skip
+    with open_text(path, config.encoding, "\n") as file:
+        yield from _texts(text_lines(file, bad, config.encoding), columns, bad)
 
 
 def _texts(lines: Iterator[str], columns: Asked, bad: BadRows) -> Iterator[Record]:

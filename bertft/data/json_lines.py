@@ -5,19 +5,29 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any, TextIO
 
+from bertft.config.data import DataConfig
 from bertft.config.messages import listing
 from bertft.data.bad_rows import BadRows, Fault
 from bertft.data.columns import Asked, find
 from bertft.data.separated import Record
 from bertft.data.sniff import RepeatedKey, json_document, unique_keys
-from bertft.data.text_files import text_lines
+from bertft.data.text_files import open_text, text_lines
 from bertft.errors import DataError
 
-__all__ = ["read_json_lines"]
+__all__ = ["read_json_lines", "read_json_lines_file"]
 
 _LOOKED_AT = 100  # objects whose keys together are the file's columns
+
+
+def read_json_lines_file(
+    path: Path, columns: Asked, config: DataConfig, bad: BadRows
+) -> Iterator[Record]:
+    """As ``read_json_lines``, of a file."""
+    with open_text(path, config.encoding, "\n") as file:
+        yield from read_json_lines(file, columns, config.encoding, bad)
 
 
 def read_json_lines(file: TextIO, columns: Asked, encoding: str, bad: BadRows) -> Iterator[Record]:

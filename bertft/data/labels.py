@@ -150,9 +150,9 @@ def zero_or_one(value: Any) -> bool:
 
 
 FORMS = {
-    "classification": Form(pa.string(), lambda fields, _: _one(fields[0])),
-    "regression": Form(pa.float64(), lambda fields, _: number(fields[0])),
-    "multi_label": Form(pa.list_(pa.string()), _several),
+    "class": Form(pa.string(), lambda fields, _: _one(fields[0])),
+    "number": Form(pa.float64(), lambda fields, _: number(fields[0])),
+    "classes": Form(pa.list_(pa.string()), _several),
 }
 
 

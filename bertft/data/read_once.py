@@ -18,6 +18,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from bertft.config.data import DataConfig
+from bertft.config.registry import READERS, TASKS
 from bertft.config.regular_file import open_regular
 from bertft.data.bad_rows import BadRows
 from bertft.data.checks import batches_of, table_of
@@ -78,6 +79,10 @@ def read(
 def _key(content: str, ending: str, form: RowForm, split: str, config: DataConfig) -> str:
     settings = {name: value for name, value in asdict(config).items() if name not in _ELSEWHERE}
     kind = [type(form).__module__, form.arrow.to_string(), form.unit(ending)]
+    # A package's reader or rows may change with its version.
+    readers = [name for name, each in READERS.items().items() if ending in each.endings]
+    owners = [TASKS.package(config.task), *(READERS.package(name) for name in readers)]
+    kind += [str(package) for package in owners if package is not None]
     parts = json.dumps([CODE_VERSION, content, ending, kind, split, settings], default=str)
     return hashlib.sha256(parts.encode()).hexdigest()
 

@@ -7,20 +7,27 @@ and a doubled quote is one quote. Without it a quote is a character like any oth
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter, deque
 from collections.abc import Iterator
 from itertools import chain
+from pathlib import Path
 from typing import Any, TextIO
 
+from bertft.config.data import DataConfig
 from bertft.data.bad_rows import BadRows, Fault
 from bertft.data.columns import Asked, find
-from bertft.data.text_files import text_lines
+from bertft.data.sniff import first_line
+from bertft.data.text_files import open_text, text_lines
 from bertft.errors import DataError
 
-__all__ = ["Record", "named_separator", "read_separated"]
+__all__ = ["Record", "named_separator", "read_separated", "read_separated_file"]
 
 Record = tuple[int, list[Any]]  # the line it starts on, and its fields
 
+_SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+# The first line, for Excel, which fills it up with separators when it saves the file again.
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\1*[ ]*', re.IGNORECASE)
 _LONGEST_FIELD = 1 << 24  # a quote that nobody closes must not swallow a large file into memory
 _ALL_BUT = 0.9  # of the lines inside quoted fields; prose has some that look like rows by chance
 _WITHOUT_QUOTING = "Double it within a field, or give data.quoting=false to read quotes as text"
@@ -30,6 +37,33 @@ _WITH_QUOTING = "data.quoting=true reads a field in double quotes as one field, 
 def named_separator(given: str | None) -> str | None:
     """The character that ``data.separator`` names: ``tab`` and ``\\t`` are a tab."""
     return "\t" if given is not None and given.lower() in ("tab", "\\t") else given
+
+
+def read_separated_file(
+    path: Path, columns: Asked, config: DataConfig, bad: BadRows
+) -> Iterator[Record]:
+    """The requested fields of each row of a file; data.separator or the ending separates them."""
+    line = _SEPARATOR_LINE.fullmatch(first_line(path, config.encoding))
+    separator = named_separator(config.separator)
+    if separator is None:
+        separator = line[1] if line else _SEPARATORS[path.suffix.lower()]
+    if separator in ("", '"', "\n", "\r"):
+        raise DataError(f"{separator!r} cannot separate columns", where="data.separator")
+    quoting = config.quoting
+    if quoting is None:  # a tab is no character of a text, and so needs no quotes around it
+        quoting = separator != "\t" and len(separator) == 1
+    with open_text(path, config.encoding, "" if quoting else "\n") as file:
+        yield from read_separated(
+            file,
+            columns,
+            separator=separator,
+            quoting=quoting,
+            header=config.header,
+            encoding=config.encoding,
+            bad=bad,
+            skip_first=line is not None,
+            report_quotes=config.quoting is None,
+        )
 
 
 def read_separated(

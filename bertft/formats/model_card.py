@@ -19,6 +19,7 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from bertft.config.registry import TASKS
 from bertft.formats.figures import count, measure, score
 from bertft.formats.groups import by_group
 from bertft.formats.markdown import cell, code, plain, table
@@ -169,6 +170,10 @@ def _threshold(facts: CardFacts) -> float | Mapping[str, float] | None:
 
 def _loading_code(environment: Environment, facts: CardFacts) -> str:
     """Python that predicts one row, run from the folder that contains the model's folder."""
+    if facts.task in TASKS and TASKS[facts.task].code is not None:
+        write = TASKS.implementation(facts.task, "code")
+        lines: str = write(_base_name(facts.name), facts.form, facts.labels, facts.max_length)
+        return lines
     form = {"onnx": "onnx", "peft": "torch"}.get(facts.form, "transformers")
     cut = '"only_second"' if facts.task == "question_answering" else "True"
     length = f", max_length={facts.max_length}" if facts.max_length else ""

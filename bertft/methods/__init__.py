@@ -1,21 +1,20 @@
-"""A method is a composition of parts; a part is one module here, found by its node's name.
+"""A method is a composition of parts, each registered under the name of its node.
 
     parts = build(method, rate, new)       the parts of a configured method, in attaching order
     attach(parts, model)                   changes the model in place; what trains is settled then
 
-Each module ``bertft.methods.<node>`` defines ``build(settings, method, rate) -> Part``, where
-``rate`` is trainer.learning_rate (None: the part's own).
+``bertft.config.registry.METHODS`` names the function ``build(settings, method, rate) -> Part`` of
+each, where ``rate`` is trainer.learning_rate (None: the part's own).
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import nn
 
-from bertft.config.parts import part_settings
+from bertft.config.registry import METHODS
 from bertft.errors import BertftError
 from bertft.methods.new_modules import NewModules
 from bertft.methods.part import Group, Part
@@ -26,11 +25,10 @@ __all__ = ["attach", "build", "groups", "trained_tensors"]
 def build(method: Any, rate: float | None, new: Iterable[str]) -> list[Part]:
     """Parts of ``method`` (a MethodConfig); ``new`` names parameters that no checkpoint had."""
     parts: list[Part] = [NewModules(new, rate or method.head_learning_rate)]
-    for name in part_settings():
+    for name in METHODS.names():
         settings = getattr(method, name)
         if settings is not None:
-            module = importlib.import_module(f"{__name__}.{name}")
-            parts.append(module.build(settings, method, rate))
+            parts.append(METHODS.implementation(name, "build")(settings, method, rate))
     return sorted(parts, key=lambda part: part.order)
 
 

@@ -32,6 +32,7 @@ class Base(Part):
 
     name = "base"
     order = 10
+    adapts_layers = False
 
     def __init__(self, settings: Settings, rate: float) -> None:
         self.settings, self.rate = settings, rate

@@ -21,6 +21,7 @@ class NewModules(Part):
 
     name = "head"
     order = 0
+    adapts_layers = False
 
     def __init__(self, new: Iterable[str], rate: float) -> None:
         self.new, self.rate = frozenset(new), rate

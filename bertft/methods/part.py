@@ -49,6 +49,7 @@ class Part(ABC):
     order: ClassVar[int] = 50  # parts attach in ascending order
     foldable: ClassVar[bool] = True  # whether ``fold`` leaves a plain transformers model
     trains_base: bool = False  # whether weights of the base itself train
+    adapts_layers: ClassVar[bool] = True  # whether it adds to layers of the base
     beside: ClassVar[bool] = False  # whether what it trains lies beside the model, in no export
     positions: int = 0  # position embeddings that this part takes from the sequence
 
@@ -107,6 +108,13 @@ class Part(ABC):
     ) -> Iterator[Exhibit]:
         """What the report shows of the best model; ``measured``: measure → (steps, values)."""
         return iter(())
+
+    def peft_adapter(self, model: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+        """What it adds in peft's format: keys of adapter_config.json, tensors by peft's names.
+
+        None: peft's format cannot hold it.
+        """
+        return None
 
     def fold(self, model: nn.Module) -> int:
         """Fold into the base weights in fp32 and remove itself; the number of matrices folded."""

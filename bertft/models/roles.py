@@ -2,6 +2,8 @@
 
     find_targets(model, ["query", "layer.0.output.dense"]) -> [Target(path, module, rows, role)]
 
+A layer that another method has wrapped already (``models.wrapper``) counts as the layer.
+
 A word is one of the roles query, key, value, attention_output, ffn_in, ffn_out; or all_linear;
 or the end of a module's dotted name, cut at a dot: ``layer.1.output.dense`` is no end of
 ``layer.11.output.dense``. Roles are known for the encoders whose layers are named as in one of
@@ -21,6 +23,7 @@ from torch import nn
 
 from bertft.config.messages import did_you_mean, listing
 from bertft.errors import UsageError
+from bertft.models.wrapper import LinearWrapper
 
 __all__ = ["ROLES", "Target", "encoder_linears", "find_targets"]
 
@@ -66,20 +69,25 @@ class Target:
     """
 
     path: str
-    module: nn.Linear
+    module: nn.Linear | LinearWrapper
     rows: slice | None
     role: str
 
 
-def find_targets(model: nn.Module, names: Sequence[str]) -> list[Target]:
-    """What ``names`` mean in ``model``, in its own order. UsageError for a name without meaning."""
+def find_targets(
+    model: nn.Module, names: Sequence[str], where: str = "method.low_rank.targets"
+) -> list[Target]:
+    """What ``names`` mean in ``model``, in its own order.
+
+    UsageError for a name without meaning; ``where`` is the setting that gave the names.
+    """
     linears = encoder_linears(model)
     roles = _roles(list(linears))
     chosen: dict[tuple[str, str], Target] = {}
     for name in names:
         found = list(_matches(name, linears, roles))
         if not found:
-            raise _nothing(name, list(linears), bool(roles))
+            raise _nothing(name, list(linears), bool(roles), where)
         chosen |= {(target.path, target.role): target for target in found}
     # A whole layer has its slices in it.
     whole = {target.path for target in chosen.values() if target.rows is None}
@@ -90,8 +98,10 @@ def find_targets(model: nn.Module, names: Sequence[str]) -> list[Target]:
     )
 
 
-def encoder_linears(model: nn.Module) -> dict[str, nn.Linear]:
+def encoder_linears(model: nn.Module) -> dict[str, nn.Linear | LinearWrapper]:
     """Path → linear layer, for those inside a list of layers of the base model, each once.
+
+    Of a wrapped layer it is the outermost wrapper.
 
     Subclasses of nn.Linear are left out: their forward pass, or whoever reads their weight, is
     not known (nn.MultiheadAttention never calls its out_proj).
@@ -100,11 +110,19 @@ def encoder_linears(model: nn.Module) -> dict[str, nn.Linear]:
     inside = {id(module) for module in base.modules()}
     prefix = next(path for path, module in model.named_modules() if module is base)
     start = len(prefix.split(".")) if prefix else 0
+    wrapped = {
+        id(child)
+        for module in base.modules()
+        if isinstance(module, LinearWrapper)
+        for child in module.modules()
+        if child is not module
+    }
     return {
         path: module
         for path, module in model.named_modules()
-        if type(module) is nn.Linear
+        if (type(module) is nn.Linear or isinstance(module, LinearWrapper))
         and id(module) in inside
+        and id(module) not in wrapped
         and any(part.isdigit() for part in path.split(".")[start:])
     }
 
@@ -122,7 +140,7 @@ def _roles(paths: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _matches(
-    name: str, linears: Mapping[str, nn.Linear], roles: Mapping[str, list[str]]
+    name: str, linears: Mapping[str, nn.Linear | LinearWrapper], roles: Mapping[str, list[str]]
 ) -> Iterator[Target]:
     if name in roles:
         for path in roles[name]:
@@ -152,13 +170,13 @@ def _ends(path: str, end: str) -> bool:
     )
 
 
-def _nothing(name: str, paths: Sequence[str], known: bool) -> UsageError:
+def _nothing(name: str, paths: Sequence[str], known: bool, where: str) -> UsageError:
     last = sorted({path.rpartition(".")[2] for path in paths})
     if not last:
         return UsageError(
             "this model has no linear layers inside a list of layers",
-            where="method.low_rank.targets",
-            hint="Take a method without a low-rank part, such as method=bitfit",
+            where=where,
+            hint="Take a method that needs none, such as method=bitfit",
         )
     words = [*(ROLES if known else ()), "all_linear", *last]
     near = did_you_mean(name, words)
@@ -166,6 +184,6 @@ def _nothing(name: str, paths: Sequence[str], known: bool) -> UsageError:
         near = f"Roles: {', '.join(ROLES)}" if known else "Roles are not known for this model"
     return UsageError(
         f"{name!r} names no linear layer of this model (layers' last names: {listing(last)})",
-        where="method.low_rank.targets",
+        where=where,
         hint=f"{near[0].upper()}{near[1:]}",
     )

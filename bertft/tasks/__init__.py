@@ -1,4 +1,4 @@
-"""Tasks, one file each, found by name.
+"""Tasks, one file each, registered by name (``bertft.config.registry.TASKS``).
 
 build(config, labels)      the task that ``data.task`` names
 recognise(model_config)    the task that a transformers folder was trained for
@@ -6,21 +6,17 @@ recognise(model_config)    the task that a transformers folder was trained for
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bertft.config.data import DataConfig
-from bertft.config.messages import did_you_mean
-from bertft.config.tasks import task_names
+from bertft.config.registry import TASKS
 from bertft.errors import UsageError
 
 if TYPE_CHECKING:
     from bertft.tasks.task import BaseTask
 
-__all__ = ["TASKS", "build", "recognise"]
-
-TASKS: tuple[str, ...] = task_names()
+__all__ = ["build", "recognise"]
 
 
 def build(config: DataConfig, labels: Sequence[str] | None) -> BaseTask:
@@ -28,30 +24,31 @@ def build(config: DataConfig, labels: Sequence[str] | None) -> BaseTask:
 
     Raises UsageError for an unknown task, or a metric that the task does not compute.
     """
-    if config.task not in TASKS:
-        raise UsageError(
-            f"unknown task {config.task!r}",
-            where="data.task",
-            hint=did_you_mean(config.task, TASKS),
-        )
     return _task(config.task)(config, labels)
 
 
-def recognise(model_config: Mapping[str, Any]) -> tuple[str, list[str] | None]:
+def recognise(
+    model_config: Mapping[str, Any], recorded: str | None = None
+) -> tuple[str, list[str] | None]:
     """Name and class names of the task whose head a folder's ``config.json`` describes.
+
+    ``recorded``: the task that the folder itself names.
 
     Raises UsageError where the head is none that bertft knows, or there is none.
     """
-    for name in TASKS:
+    if recorded is not None:
+        return recorded, _task(recorded).labels_of(model_config)
+    for name in sorted(TASKS.names(), key=lambda name: TASKS.package(name) is not None):
         task = _task(name)
         if task.carried_by(model_config):
             return name, task.labels_of(model_config)
     raise UsageError(
         f"{', '.join(model_config.get('architectures') or ['the model'])} has no head of a task",
         where="config.json",
-        hint=f"bertft knows {', '.join(TASKS)}; train a head first",
+        hint=f"bertft knows {', '.join(TASKS.names())}; train a head first",
     )
 
 
 def _task(name: str) -> type[BaseTask]:
-    return importlib.import_module(f"{__name__}.{name}").Task
+    cls: type[BaseTask] = TASKS.implementation(name, "task")
+    return cls

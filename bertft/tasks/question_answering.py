@@ -52,6 +52,7 @@ class Task(BaseTask):
     """
 
     name = "question_answering"
+    reads_pairs = True
     answer_fields = ("answer", "score", "start", "end")
     auto_class = "AutoModelForQuestionAnswering"
     level = "token"

@@ -1,6 +1,6 @@
-"""A task: rows → features, loss, answers and metrics; what it asks of the model's head.
+"""A task: rows → features, loss, answers and metrics; what it needs of the model's head.
 
-One file a task, found by name (``bertft.tasks.<name>``, class ``Task``). Everything that a task
+One file per task, registered in ``bertft.config.registry.TASKS``. Everything that a task
 computes is independent of the layout: sequence-level logits come as [B, C], token-level logits
 as [N, C] in the order of ``Batch.input_ids``, whether the batch ran padded or as a stream.
 """
@@ -20,6 +20,7 @@ from torch import Tensor
 from bertft.config.data import DataConfig
 from bertft.config.loss import LossConfig
 from bertft.config.messages import Problem, nearest
+from bertft.config.registry import METRICS, TASKS
 from bertft.config.tasks import LOWER_IS_BETTER
 from bertft.data.bad_rows import Fault
 from bertft.data.batch import Batch
@@ -72,6 +73,7 @@ class BaseTask(ABC):
     fixed_inputs: ClassVar[bool] = True
     # Whether its head trains as a new module even where the checkpoint has it.
     fresh_head: ClassVar[bool] = True
+    reads_pairs: ClassVar[bool] = False  # whether its rows are always two texts
     supervised: ClassVar[bool] = True  # whether it learns from labels that the rows must have
 
     # The probability that decides (multi_label: from which a label is given, or one for each label;
@@ -81,14 +83,14 @@ class BaseTask(ABC):
 
     def __init__(self, config: DataConfig, labels: Sequence[str] | None) -> None:
         self.config, self.labels = config, list(labels) if labels is not None else None
-        if config.metric is not None and config.metric not in self.choosing:
-            near = nearest(config.metric, self.choosing)
+        known = (*self.choosing, *self.registered_metrics())
+        if config.metric is not None and config.metric not in known:
+            near = nearest(config.metric, known)
             classes = f" of {len(self.labels)} classes" if self.labels else ""
             raise UsageError(
                 f"{self.name}{classes} has no metric {config.metric!r}",
                 where="data.metric",
-                hint=f"{f'did you mean {near!r}? ' if near else ''}"
-                f"It has {', '.join(self.choosing)}",
+                hint=f"{f'did you mean {near!r}? ' if near else ''}It has {', '.join(known)}",
             )
 
     @classmethod
@@ -181,7 +183,8 @@ class BaseTask(ABC):
 
     def key(self) -> list[Any]:
         """What the features depend on beside rows, tokenizer and max_length (JSON values)."""
-        return [self.name, self.labels]
+        package = TASKS.package(self.name) if self.name in TASKS else None
+        return [self.name, self.labels, *([str(package)] if package is not None else [])]
 
     def without_feature(self, max_length: int) -> Fault:
         """What is wrong with a row that gives no feature."""
@@ -253,6 +256,22 @@ class BaseTask(ABC):
         Token-level logits are [tokens, C], the features' tokens end to end. Where a task makes
         ``outputs`` of its logits, it is given those.
         """
+
+    def registered_metrics(self) -> tuple[str, ...]:
+        """Names of the metrics that other packages register for this task."""
+        return tuple(
+            name for name, each in METRICS.items().items()
+            if each.compute is not None and self.name in each.tasks
+        )  # fmt: skip
+
+    def all_metrics(self, logits: np.ndarray, features: Any) -> dict[str, float]:
+        """``metrics``, and the registered ones: NaN where all of the task's own are."""
+        values = self.metrics(logits, features)
+        defined = not all(math.isnan(value) for value in values.values())
+        for name in self.registered_metrics():
+            compute = METRICS.implementation(name, "compute")
+            values[name] = float(compute(self, logits, features)) if defined else math.nan
+        return values
 
     def by_row(self, logits: np.ndarray, features: Any) -> tuple[np.ndarray, np.ndarray] | None:
         """What each row adds to the metrics: the rows [R], ascending, and terms, fp64 [R, K].

@@ -27,7 +27,7 @@ from bertft.data.batch import Batch
 from bertft.data.features import FeatureTable
 from bertft.data.order import TrainOrder, prefetch
 from bertft.errors import NonFiniteError
-from bertft.training import optimizer as adamw
+from bertft.training import optimizer as optimizers
 from bertft.training.evaluate import evaluate
 from bertft.training.events import (
     Checkpointed,
@@ -180,7 +180,7 @@ class Loop:
     def take(self, window: Window) -> Iterator[Event]:
         """Take the next step and account for it."""
         progress, step = self.progress, self.progress.step + 1
-        rates = adamw.set_rates(
+        rates = optimizers.set_rates(
             self.stepper.optimizer,
             factor(step, self.total, self.warmup, self.settings.schedule),
         )

@@ -1,46 +1,55 @@
-"""AdamW over the parts' groups (Loshchilov & Hutter 2019, arXiv 1711.05101), stepped by hand.
+"""The optimizer over the parts' groups, built by its name and stepped by hand.
 
-    θ ← θ − η_t · (m̂ / (√v̂ + ε) + λ·θ),   η_t = rate · factor(t)
+    AdamW    θ ← θ − η_t · (m̂ / (√v̂ + ε) + λ·θ),   η_t = rate · factor(t)
 
-Each group keeps its peak rate; λ is 0 where the group says that it must not decay.
+Loshchilov & Hutter 2019, arXiv 1711.05101. Each group keeps its peak rate; λ is 0 where the group
+says that it must not decay. Others come from ``bertft.config.registry.OPTIMIZERS``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 
+from bertft.config.registry import OPTIMIZERS
 from bertft.config.trainer import TrainerConfig
 from bertft.methods.part import Group
 
-__all__ = ["build", "load_moments", "moments", "set_rates"]
-
-_STATE = ("exp_avg", "exp_avg_sq", "step")
+__all__ = ["adamw", "build", "load_moments", "moments", "set_rates"]
 
 
-def build(groups: Sequence[Group], settings: TrainerConfig) -> AdamW:
-    """One fused AdamW; its parameter groups stand in the order of ``groups``."""
-    return AdamW(
-        [
-            {
-                "params": [parameter for _, parameter in group.parameters],
-                "names": [name for name, _ in group.parameters],
-                "name": group.name,
-                "lr": group.rate,
-                "peak": group.rate,
-                "weight_decay": settings.weight_decay if group.decay else 0.0,
-            }
-            for group in groups
-        ],
-        betas=(settings.beta1, settings.beta2),
-        eps=settings.epsilon,
-        fused=True,
-    )
+def build(groups: Sequence[Group], trainer: TrainerConfig) -> Optimizer:
+    """The optimizer that ``trainer.optimizer`` names, with the parameter groups in order."""
+    chosen = OPTIMIZERS[trainer.optimizer]
+    parameter_groups = [
+        {
+            "params": [parameter for _, parameter in group.parameters],
+            "names": [name for name, _ in group.parameters],
+            "name": group.name,
+            "lr": group.rate,
+            "peak": group.rate,
+            "state_names": chosen.state,
+            "weight_decay": trainer.weight_decay if group.decay else 0.0,
+        }
+        for group in groups
+    ]
+    settings = None
+    if chosen.settings is not None:
+        settings = chosen.settings(**trainer.optimizer_settings)
+    make = OPTIMIZERS.implementation(trainer.optimizer, "build")
+    optimizer: Optimizer = make(parameter_groups, trainer, settings)
+    return optimizer
 
 
-def set_rates(optimizer: AdamW, factor: float) -> dict[str, float]:
+def adamw(groups: list[dict[str, Any]], trainer: TrainerConfig, _: None) -> AdamW:
+    """One fused AdamW for all groups."""
+    return AdamW(groups, betas=(trainer.beta1, trainer.beta2), eps=trainer.epsilon, fused=True)
+
+
+def set_rates(optimizer: Optimizer, factor: float) -> dict[str, float]:
     """Set every group's rate to peak · factor; name → rate (groups of one name share it)."""
     rates: dict[str, float] = {}
     for group in optimizer.param_groups:
@@ -49,8 +58,8 @@ def set_rates(optimizer: AdamW, factor: float) -> dict[str, float]:
     return rates
 
 
-def moments(optimizer: AdamW) -> dict[str, Tensor]:
-    """The optimizer's tensors under ``<moment>/<parameter name>``."""
+def moments(optimizer: Optimizer) -> dict[str, Any]:
+    """The optimizer's tensors and numbers under ``<moment>/<parameter name>``."""
     return {
         f"{key}/{name}": value
         for group in optimizer.param_groups
@@ -59,20 +68,28 @@ def moments(optimizer: AdamW) -> dict[str, Tensor]:
     }
 
 
-def load_moments(optimizer: AdamW, saved: dict[str, Tensor]) -> None:
+def load_moments(optimizer: Optimizer, saved: dict[str, Any]) -> None:
     """Put back what ``moments`` gave; parameters that never had a gradient have none.
 
     KeyError for an unknown parameter, or one that lacks some of its moments.
     """
-    left = dict(saved)
+    by_name: dict[str, dict[str, Any]] = {}
+    for path, value in saved.items():
+        key, _, name = path.partition("/")
+        by_name.setdefault(name, {})[key] = value
     for group in optimizer.param_groups:
         for name, parameter in zip(group["names"], group["params"], strict=True):
-            found = {key: left.pop(f"{key}/{name}") for key in _STATE if f"{key}/{name}" in left}
-            if 0 < len(found) < len(_STATE):
+            found = by_name.pop(name, {})
+            if found and group["state_names"] and set(found) != set(group["state_names"]):
                 raise KeyError(f"the optimizer state of {name} has only {sorted(found)}")
             for key, value in found.items():
-                # AdamW keeps its step counter in fp32 beside the parameter's device.
-                kind = value.dtype if key == "step" else parameter.dtype
+                if not isinstance(value, Tensor):
+                    optimizer.state[parameter][key] = value
+                    continue
+                # A step counter stays in fp32; moments are kept in the type of their parameter.
+                moment = key != "step" and value.shape == parameter.shape
+                kind = parameter.dtype if moment else value.dtype
                 optimizer.state[parameter][key] = value.to(parameter.device, kind).clone()
-    if left:
-        raise KeyError(f"the optimizer state names unknown parameters: {sorted(left)[:3]}")
+    if by_name:
+        unknown = sorted(f"{key}/{name}" for name, each in by_name.items() for key in each)
+        raise KeyError(f"the optimizer state names unknown parameters: {unknown[:3]}")

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
-from torch.optim import AdamW
+from torch.optim import Optimizer
 
 from bertft.data.batch import Batch
 from bertft.methods.objective import Objective, TaskObjective
@@ -52,14 +52,14 @@ class Outcome:
 
 
 class Stepper:
-    """``stepper(batches, step, total)``: forward, backward, clip, parts, AdamW."""
+    """``stepper(batches, step, total)``: forward, backward, clip, parts, optimizer."""
 
     def __init__(
         self,
         runner: EncoderRunner,
         task: BaseTask,
         parts: Sequence[Part],
-        optimizer: AdamW,
+        optimizer: Optimizer,
         precision: Precision,
         clip: float | None,
         ranks: Ranks = ALONE,

@@ -105,9 +105,10 @@ def _without_adapter(folder, model, tokenizer, card):
     """The base's weights alone."""
     from bertft.formats.transformers_folder import write_model
     from bertft.methods.low_rank import export
+    from bertft.models.wrapper import replace_modules
 
     layers = export.adapted_layers(model)
-    export.replace(model, {layer: layer.plain() for layer in layers.values()})
+    replace_modules(model, {layer: layer.plain() for layer in layers.values()})
     write_model(folder, model, tokenizer, card)
 
 

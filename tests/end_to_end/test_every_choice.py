@@ -18,10 +18,10 @@ import yaml
 from small_runs import answers, read, say, write_task
 from test_random_combinations import METHODS, NORMAL, TASKS, combination
 
+from bertft.config import registry
 from bertft.config.choices import SCHEMES, SCORERS
 from bertft.config.commands import COMMANDS
 from bertft.config.schema import leaves, tree
-from bertft.config.tasks import task_names
 from bertft.data.tagging.schemes import PREFIXES
 from bertft.tasks.qa import scores
 
@@ -84,7 +84,8 @@ CASES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 # Said by the task and the data of a case rather than in its words.
 SAID = {
-    "data.task": {*task_names()},
+    "data.task": {*registry.TASKS.names()},
+    "trainer.optimizer": {"adamw"},
     "data.source": {"files"},
     "data.scheme": {*TAGS},
     "method.low_rank.kind": {"lora", "svd_lora"},

@@ -10,13 +10,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from bertft.config.messages import Problem
-from bertft.config.rules import classes, data, device, distill, method, model, runs, trainer
+from bertft.config.registry import METHODS
+from bertft.config.rules import classes, data, device, method, model, runs, trainer
 from bertft.config.rules.get import Get
 
 __all__ = ["RULES", "Get"]
 
-RULES: dict[str, tuple[Callable[[Get], Iterator[Problem]], ...]] = {
-    "train": (*method.RULES, *distill.RULES, *trainer.RULES, *model.RULES, *data.RULES,
+Rule = Callable[[Get], Iterator[Problem]]
+
+
+def _of_methods() -> Iterator[Rule]:
+    """The rules that each method component brings."""
+    for name, component in METHODS.items().items():
+        if component.rules is not None:
+            yield from METHODS.implementation(name, "rules")
+
+
+RULES: dict[str, tuple[Rule, ...]] = {
+    "train": (*method.RULES, *_of_methods(), *trainer.RULES, *model.RULES, *data.RULES,
               *classes.RULES, data.training_file, data.files_there, runs.resume, runs.check),
     "eval": (*data.RULES, runs.scored, runs.checkpoint, *device.RULES),
     "merge": (runs.opened, runs.checkpoint, device.known),

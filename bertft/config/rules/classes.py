@@ -8,11 +8,13 @@ from typing import Any
 from bertft.config import class_weights
 from bertft.config.class_weights import class_key
 from bertft.config.messages import Problem
+from bertft.config.registry import TASKS
 from bertft.config.rules.get import Get, default
+from bertft.config.tasks import in_words, tasks_with
 
 __all__ = ["RULES"]
 
-_TASKS = ("classification", "multi_label")
+_TASKS = tasks_with("class_probabilities")
 _SHAPES = ("class_weights", "label_smoothing", "focal_gamma")
 
 
@@ -24,7 +26,7 @@ def _loss(get: Get) -> Iterator[Problem]:
         for path in asked:
             yield Problem(
                 path, f"means nothing for task={task}",
-                "Leave it out: it is for classification and multi_label",
+                f"Leave it out: it is for {in_words(_TASKS)}",
             )  # fmt: skip
     elif asked and _soft_alone(get):
         yield Problem(
@@ -54,7 +56,7 @@ def _temperature(get: Get) -> Iterator[Problem]:
     if get("calibrate") is not None and task not in (None, *_TASKS):
         yield Problem(
             "calibrate", f"means nothing for task={task}",
-            "Leave it out: it is for the probabilities of classification and multi_label",
+            f"Leave it out: it is for the probabilities of {in_words(_TASKS)}",
         )  # fmt: skip
 
 
@@ -67,11 +69,15 @@ def _threshold(get: Get) -> Iterator[Problem]:
             "tune_threshold", f"means nothing for task={task}",
             "Leave it out: it is for two classes, or multi_label",
         )  # fmt: skip
-    elif task == "classification" and labels and (count := _count(labels)) not in (None, 2):
+    elif _one_class(task) and labels and (count := _count(labels)) not in (None, 2):
         yield Problem(
             "tune_threshold", f"means nothing for {count} classes, of which the likeliest"
             " is given", "Leave it out: it is for two classes, or multi_label",
         )  # fmt: skip
+
+
+def _one_class(task: Any) -> bool:
+    return task in TASKS and TASKS[task].label == "class"
 
 
 def _count(labels: Any) -> int | None:

@@ -9,23 +9,13 @@ from typing import Any
 from bertft.config.choices import SPLITS
 from bertft.config.messages import Problem
 from bertft.config.paths import missing_file
+from bertft.config.registry import TASKS
 from bertft.config.rules.get import Get, default
+from bertft.config.tasks import TASKS_OF_SETTINGS, in_words
 from bertft.config.values import NUMERIC
 
-__all__ = ["OF_A_TASK", "RULES", "class_list", "files_there", "text_of_predict", "training_file"]
+__all__ = ["RULES", "class_list", "files_there", "text_of_predict", "training_file"]
 
-_WITHOUT_CLASSES = ("regression", "question_answering", "masked_lm")
-# Settings that one task alone looks at.
-OF_A_TASK = {
-    "scheme": "token_classification",
-    "masked_share": "masked_lm",
-    "whole_words": "masked_lm",
-    "stride": "question_answering",
-    "unanswerable": "question_answering",
-    "max_answer_length": "question_answering",
-    "no_answer_threshold": "question_answering",
-    "scorer": "question_answering",
-}
 _NEEDED = {"hub": "a Hub id", "sample": "the name of an embedded sample"}
 
 
@@ -78,9 +68,10 @@ def _columns(get: Get) -> Iterator[Problem]:
     if text is not None:
         yield from _text_columns("data.text", text)
     if isinstance(label, list):
-        if task != "multi_label":
+        lists = [name for name, each in TASKS.items().items() if each.label == "classes"]
+        if task not in lists:
             yield Problem(
-                "data.label", f"a list of columns is for task=multi_label, not {task}",
+                "data.label", f"a list of columns is for task={in_words(lists, 'or')}, not {task}",
                 "Give one column",
             )  # fmt: skip
         elif not label or not all(_is_column(each) for each in label):
@@ -89,7 +80,7 @@ def _columns(get: Get) -> Iterator[Problem]:
         yield Problem("data.label", f"{label!r} is no column", "Give a name, or a position from 0")
     if labels is None:
         return
-    if task in _WITHOUT_CLASSES:
+    if task in TASKS and not TASKS[task].named_classes:
         yield Problem("data.labels", f"means nothing for task={task}, which has no classes")
     else:
         yield from class_list("data.labels", labels)
@@ -124,12 +115,13 @@ def _key(name: Any) -> Any:
 
 def _of_a_task(get: Get) -> Iterator[Problem]:
     task = get("data.task")
-    for name, owner in OF_A_TASK.items():
+    for name, tasks in TASKS_OF_SETTINGS.items():
         path = f"data.{name}"
-        if task not in (None, owner) and get(path) not in (None, default(path)):
+        if task not in (None, *tasks) and get(path) not in (None, default(path)):
             yield Problem(
-                path, f"means nothing for task={task}", f"Leave it out, or take data.task={owner}"
-            )
+                path, f"means nothing for task={task}",
+                f"Leave it out, or take data.task={in_words(tasks, 'or')}",
+            )  # fmt: skip
 
 
 def _of_questions(get: Get) -> Iterator[Problem]:

@@ -1,4 +1,4 @@
-"""Parts of a method that contradict each other."""
+"""Settings of a method that contradict each other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bertft.config.choices import STARTS
 from bertft.config.messages import Problem
 from bertft.config.rules.get import Get, default
 
-__all__ = ["RULES"]
+__all__ = ["BASE", "LOW_RANK", "PREFIX", "RULES"]
 
 _SVD_ONLY = (
     "e_rate_ratio",
@@ -127,4 +127,7 @@ def _prefix(get: Get) -> Iterator[Problem]:
                 )
 
 
-RULES = (_names, _rank, _low_rank, _targets, _base, _prefix)
+RULES = (_names, _rank)
+LOW_RANK = (_low_rank, _targets)
+BASE = (_base,)
+PREFIX = (_prefix,)

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from bertft.config.data import DataConfig
 from bertft.config.messages import quoted, shortened
+from bertft.config.registry import TASKS
 from bertft.data import classes
 from bertft.data.bad_rows import BadRows
 from bertft.data.cells import clean, text
@@ -25,13 +26,18 @@ __all__ = ["Form"]
 
 
 class Form(RowForm):
-    """Columns ``text``, maybe ``text_pair``, maybe ``label``."""
+    """Columns ``text``, maybe ``text_pair``, maybe ``label``.
+
+    ``kind`` is what the label is: one of ``bertft.config.registry.LABELS``, as the task's
+    description says.
+    """
 
     texts = ("text", "text_pair")
 
     def __init__(self, config: DataConfig, labelled: bool) -> None:
         self.config = config
-        self.classes = config.task != "regression"
+        self.kind = TASKS[config.task].label or "class"
+        self.classes = self.kind != "number"
         self._notes: list[str] = []
         self._numbers: int | None = None  # 0: of lists that are numbers of classes
         names = text_names(config, ("text",))
@@ -42,7 +48,7 @@ class Form(RowForm):
                 hint="Name one, or two for pairs",
             )
         label = label_names(config, ("label",))
-        if len(label) != 1 and config.task != "multi_label":
+        if len(label) != 1 and self.kind != "classes":
             raise UsageError(
                 f"{len(label)} columns of labels", where="data.label",
                 hint="Name one; a list of 0/1 columns is for data.task=multi_label",
@@ -76,7 +82,7 @@ class Form(RowForm):
     def settle(self, table: pa.Table, own: list[str] | None, bad: BadRows) -> pa.Table:
         """Of several labels: lists of 0 and 1 by name, and each name once."""
         column = "label" in table.column_names and table.num_rows
-        if not column or self.config.task != "multi_label" or self._by_column:
+        if not column or self.kind != "classes" or self._by_column:
             return table
         places = self._places(table, bad)
         if places is None:
@@ -120,12 +126,12 @@ class Form(RowForm):
     def judge(self, table: pa.Table, own: list[str] | None, bad: BadRows) -> None:
         named = self.config.labels is not None or own is not None or self._by_column
         named = named or self.model_classes is not None
-        check_labels(self.config.task, table, named, bad)
+        check_labels(self.kind, self.config.task, table, named, bad)
         if named or not self.classes or not table.num_rows:
             return
         if remark := classes.look_alikes(classes.found(table)):
             self._notes.append(remark)
-        if self.config.task == "multi_label":
+        if self.kind == "classes":
             check_separator(table, self.config.label_separator, bad, self._notes)
         else:
             joined = joined_names(classes.found(table))
@@ -136,13 +142,13 @@ class Form(RowForm):
                 )
 
     def stratified(self) -> bool:
-        return self.config.task == "classification"
+        return self.kind == "class"
 
     def nothing_to_learn(self, table: pa.Table) -> str:
         if table.num_rows == 1:
             return ""
         values = table.column("label")
-        if self.config.task == "multi_label":
+        if self.kind == "classes":
             some = pc.any(pc.greater(pc.list_value_length(values), 0)).as_py()
             return "" if some else "no row has a label"
         distinct = pc.unique(values)
@@ -162,13 +168,13 @@ class Form(RowForm):
     def _by_column(self) -> bool:
         """Whether each class has a 0/1 column of its own."""
         return (
-            self.config.task == "multi_label"
+            self.kind == "classes"
             and isinstance(self.config.label, Sequence)
             and (not isinstance(self.config.label, str))
         )
 
     def _label_form(self) -> LabelForm:
-        form, labels = FORMS[self.config.task], self.config.labels
+        form, labels = FORMS[self.kind], self.config.labels
         if self.classes and not self._by_column and labels is not None:
             known = set(classes.listed(labels))
             if isinstance(labels, Mapping):

@@ -29,6 +29,7 @@ class Distill(Part):
 
     name = "distill"
     order = 90
+    adapts_layers = False
     beside = True
 
     def __init__(self, settings: Settings, rate: float) -> None:

@@ -4,6 +4,7 @@
 
 ``weight`` and ``bias`` are the linear layer's own parameters, under their own names. ``adapter``
 holds one update a role; more than one only where a matrix is fused, each adding to its own rows.
+Of a layer that another method has wrapped, ``inner`` is that wrapper, and W·x + bias is inner(x).
 The update is two thin products in the type of the frozen product: factors are cast, x is not
 copied. Dropout acts on the update's input in training alone, one mask a layer.
 """
@@ -21,26 +22,27 @@ from bertft.methods.low_rank.dtypes import computing
 from bertft.methods.low_rank.lora import LoRA
 from bertft.methods.low_rank.svd_lora import SVDLoRA
 from bertft.models.dropout import drop_linear, dropout
+from bertft.models.wrapper import LinearWrapper
 
 __all__ = ["AdaptedLinear", "Adapter"]
 
 Adapter = LoRA | SVDLoRA
 
 
-class AdaptedLinear(nn.Module):
+class AdaptedLinear(LinearWrapper):
     """Takes the place of ``linear``; ``adapters``: role → (rows of the weight or None, update)."""
-
-    casts_itself = True  # takes its input in any type
 
     def __init__(
         self,
-        linear: nn.Linear,
+        linear: nn.Linear | LinearWrapper,
         adapters: Mapping[str, tuple[slice | None, Adapter]],
         dropout: float,
     ) -> None:
-        super().__init__()
-        self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.weight, self.bias = linear.weight, linear.bias
+        self.wraps = isinstance(linear, LinearWrapper)
+        super().__init__(linear if self.wraps else None)
+        if not self.wraps:
+            self.in_features, self.out_features = linear.in_features, linear.out_features
+            self.weight, self.bias = linear.weight, linear.bias
         self.adapter = nn.ModuleDict({role: adapter for role, (_, adapter) in adapters.items()})
         self.rows = {role: rows for role, (rows, _) in adapters.items()}
         self.dropout = dropout
@@ -56,7 +58,7 @@ class AdaptedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # In two dimensions the sum below can be in place without a view in autograd's way.
         flat = computing(x).reshape(-1, self.in_features)
-        y = F.linear(flat, self.weight, self.bias)
+        y = self.inner(flat) if self.wraps else F.linear(flat, self.weight, self.bias)
         p = self.dropout if self.training else 0.0
         if any(isinstance(adapter, DoRA) for adapter in self.adapter.values()):
             y = self._with_magnitudes(y, dropout(flat, p) if p else None, flat)
@@ -103,6 +105,8 @@ class AdaptedLinear(nn.Module):
 
     def plain(self) -> nn.Linear:
         """The linear layer again, with the same parameters."""
+        if self.wraps:
+            return super().plain()
         linear = nn.Linear(
             self.in_features, self.out_features, self.bias is not None, device="meta"
         )

@@ -9,16 +9,15 @@ All of them read the model alone, so that a copy of it can be folded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 
 from bertft.errors import BertftError
 from bertft.methods.low_rank.adapted import AdaptedLinear
 from bertft.methods.low_rank.dora import DoRA
+from bertft.models.wrapper import replace_modules
 
-__all__ = ["adapted_layers", "factors", "fold", "magnitudes", "replace"]
+__all__ = ["adapted_layers", "factors", "fold", "magnitudes"]
 
 
 def adapted_layers(model: nn.Module) -> dict[str, AdaptedLinear]:
@@ -26,14 +25,6 @@ def adapted_layers(model: nn.Module) -> dict[str, AdaptedLinear]:
     return {
         path: module for path, module in model.named_modules() if isinstance(module, AdaptedLinear)
     }
-
-
-def replace(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> None:
-    """Put ``new[module]`` in every place of ``model`` where ``module`` stands."""
-    for parent in list(model.modules()):
-        for name, child in list(parent._modules.items()):
-            if child is not None and child in new:
-                setattr(parent, name, new[child])
 
 
 def factors(model: nn.Module) -> dict[str, list[tuple[slice | None, Tensor, Tensor]]]:
@@ -78,6 +69,7 @@ def fold(model: nn.Module) -> int:
                 where=path,
                 hint="Load the model in fp32, fold, then cast",
             )
+    plain: dict[nn.Module, nn.Module] = {layer: layer.plain() for layer in layers.values()}
     for layer in layers.values():
         for rows, adapter in layer.parts():
             weight = layer.weight_rows(rows)
@@ -87,5 +79,5 @@ def fold(model: nn.Module) -> int:
                 norm = torch.linalg.vector_norm(moved, dim=1)
                 moved *= (adapter.magnitude.double() / norm)[:, None]
             weight.copy_(moved)
-    replace(model, {layer: layer.plain() for layer in layers.values()})
+    replace_modules(model, plain)
     return len(layers)

@@ -14,11 +14,14 @@ from bertft.errors import UsageError
 from bertft.methods.low_rank import export, shown
 from bertft.methods.low_rank.adapted import AdaptedLinear, Adapter
 from bertft.methods.low_rank.allocator import RankAllocator
+from bertft.methods.low_rank.dora import DoRA
 from bertft.methods.low_rank.lora import LoRA
+from bertft.methods.low_rank.peft_form import lora_settings, lora_tensors
 from bertft.methods.low_rank.penalty import Penalty
 from bertft.methods.low_rank.svd_lora import SVDLoRA
 from bertft.methods.part import Group, Part
 from bertft.models.roles import Target, find_targets
+from bertft.models.wrapper import LinearWrapper, replace_modules
 from bertft.runs.exhibits import Exhibit
 
 __all__ = ["LowRank"]
@@ -74,12 +77,18 @@ class LowRank(Part):
                 each.role: (each.rows, self.make(_rows(linear.weight, each.rows)))
                 for each in targets
             }
+            dora = any(isinstance(update, DoRA) for _, update in adapters.values())
+            if dora and isinstance(linear, LinearWrapper):
+                raise UsageError(
+                    f"DoRA does not support {targets[0].path}, which another method has changed",
+                    where="method.low_rank.magnitude", hint="Set it to false",
+                )  # fmt: skip
             layers[linear] = AdaptedLinear(linear, adapters, self.dropout)
             for target in targets:
                 update = adapters[target.role][1]
                 if isinstance(update, SVDLoRA):
                     updates[f"{target.path}.adapter.{target.role}"] = update
-        export.replace(model, layers)
+        replace_modules(model, layers)
         if self._allocate is not None:
             self.allocator = self._allocate(updates)
         if self._penalise is not None:
@@ -203,6 +212,11 @@ class LowRank(Part):
         if self.allocator is not None and "budget" in measured:
             yield shown.budget(measured["budget"], self.allocator.budget.last)
         yield from shown.updates(model)
+
+    def peft_adapter(self, model: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """A LoRA or DoRA adapter."""
+        tensors = lora_tensors(model)
+        return lora_settings(tensors), tensors
 
     def fold(self, model: nn.Module) -> int:
         """See ``export.fold``."""

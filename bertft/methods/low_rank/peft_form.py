@@ -26,6 +26,7 @@ from bertft.methods.low_rank import export
 from bertft.methods.low_rank.adapted import AdaptedLinear
 from bertft.methods.low_rank.dora import DoRA
 from bertft.methods.low_rank.lora import LoRA
+from bertft.models.wrapper import replace_modules
 
 __all__ = ["PREFIX", "attach_peft", "check_kind", "lora_settings", "lora_tensors", "own_name"]
 
@@ -133,7 +134,7 @@ def attach_peft(model: nn.Module, settings: Mapping[str, Any], tensors: dict[str
         layer = _layer(model, path)
         update = _update(layer.weight, parts, _scale(settings, path, parts), path)
         new[layer] = AdaptedLinear(layer, {"linear": (None, update)}, 0.0)
-    export.replace(model, new)
+    replace_modules(model, new)
     return len(new)
 
 

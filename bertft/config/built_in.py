@@ -1,0 +1,128 @@
+"""The components that come with bertft, described as those of other packages are.
+
+Kind → name → description; see ``bertft.config.registry``. Rules are applied, and readers listed, in
+the order given here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bertft.config.components import Method, Metric, Optimizer, Reader, Task
+from bertft.config.parts import base, distill, low_rank, prefix
+
+__all__ = ["COMPONENTS"]
+
+_METHODS = {
+    "low_rank": Method(
+        settings=low_rank.Settings,
+        build="bertft.methods.low_rank:build",
+        rules="bertft.config.rules.method:LOW_RANK",
+        peft_types={"LORA": "bertft.methods.low_rank.attached:from_peft"},
+    ),
+    "base": Method(
+        settings=base.Settings,
+        build="bertft.methods.base:build",
+        rules="bertft.config.rules.method:BASE",
+    ),
+    "prefix": Method(
+        settings=prefix.Settings,
+        build="bertft.methods.prefix:build",
+        rules="bertft.config.rules.method:PREFIX",
+    ),
+    "distill": Method(
+        settings=distill.Settings,
+        build="bertft.methods.distill:build",
+        rules="bertft.config.rules.distill:RULES",
+    ),
+}
+
+_TASKS = {
+    "classification": Task(
+        task="bertft.tasks.classification:Task",
+        class_probabilities=True,
+        problem_type="single_label_classification",
+    ),
+    "masked_lm": Task(
+        task="bertft.tasks.masked_lm:Task",
+        rows="bertft.data.forms.masked_lm:Form",
+        label=None,
+        named_classes=False,
+        settings=("masked_share", "whole_words"),
+        sample=("sentiment", "text"),
+    ),
+    "multi_label": Task(
+        task="bertft.tasks.multi_label:Task",
+        label="classes",
+        class_probabilities=True,
+        problem_type="multi_label_classification",
+    ),
+    "question_answering": Task(
+        task="bertft.tasks.question_answering:Task",
+        rows="bertft.data.forms.question_answering:Form",
+        label=None,
+        named_classes=False,
+        settings=("stride", "unanswerable", "max_answer_length", "no_answer_threshold", "scorer"),
+        sample=("qa", None),
+    ),
+    "regression": Task(
+        task="bertft.tasks.regression:Task",
+        label="number",
+        named_classes=False,
+        problem_type="regression",
+    ),
+    "token_classification": Task(
+        task="bertft.tasks.token_classification:Task",
+        rows="bertft.data.forms.token_classification:Form",
+        label=None,
+        settings=("scheme",),
+        sample=("ner", "words"),
+    ),
+}
+
+_READERS = {
+    "separated": Reader(
+        endings=(".csv", ".tsv", ".tab"),
+        read="bertft.data.separated:read_separated_file",
+        separated=True,
+        refuses_json_lines=True,
+    ),
+    "json_lines": Reader(
+        endings=(".jsonl", ".ndjson", ".json"), read="bertft.data.json_lines:read_json_lines_file"
+    ),
+    "parquet": Reader(
+        endings=(".parquet", ".pq"), read="bertft.data.columnar:read_parquet_file", text=False
+    ),
+    "text": Reader(
+        endings=(".txt",),
+        read="bertft.data.files:read_text_file",
+        refuses_json_lines=True,
+        labelled=False,
+    ),
+}
+
+# Those that the tasks compute themselves, all at once; a task may have others, which rise.
+_METRICS = {
+    **dict.fromkeys(("loss", "mse", "perplexity"), Metric(higher_is_better=False)),
+    **dict.fromkeys(
+        ("accuracy", "f1", "f1_macro", "f1_micro", "matthews", "pearson", "spearman", "exact"),
+        Metric(),
+    ),
+}
+
+_OPTIMIZERS = {
+    "adamw": Optimizer(
+        build="bertft.training.optimizer:adamw",
+        trainer_settings=("weight_decay", "beta1", "beta2", "epsilon"),
+        state=("exp_avg", "exp_avg_sq", "step"),
+    ),
+}
+
+COMPONENTS: Mapping[str, Mapping[str, Any]] = {
+    "methods": _METHODS,
+    "tasks": _TASKS,
+    "readers": _READERS,
+    "metrics": _METRICS,
+    "optimizers": _OPTIMIZERS,
+}

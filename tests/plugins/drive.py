@@ -1,0 +1,16 @@
+"""Run command lines in this process: a JSON list of them on stdin, what each said on stdout."""
+
+import contextlib
+import io
+import json
+import sys
+
+from bertft.cli import main
+
+results = []
+for words in json.load(sys.stdin):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = main(words)
+    results.append({"status": status, "out": out.getvalue(), "err": err.getvalue()})
+json.dump(results, sys.stdout)

@@ -1,0 +1,1 @@
+"""A package that adds a component of each kind to bertft without changing it."""

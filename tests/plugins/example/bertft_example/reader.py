@@ -1,0 +1,32 @@
+"""Files that end in .reviews: one row per line, ``stars :: text``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bertft.config.data import DataConfig
+from bertft.data.bad_rows import BadRows, Fault
+from bertft.data.columns import Asked, find
+from bertft.data.text_files import open_text, text_lines
+
+__all__ = ["read_reviews"]
+
+_COLUMNS = ("label", "text")
+
+
+def read_reviews(
+    path: Path, columns: Asked, config: DataConfig, bad: BadRows
+) -> Iterator[tuple[int, list[Any]]]:
+    """(line, the requested ones of label and text)."""
+    places = find(columns, _COLUMNS, len(_COLUMNS), bad.source)
+    with open_text(path, config.encoding, "\n") as file:
+        for number, line in enumerate(text_lines(file, bad, config.encoding), start=1):
+            bad.count_row()
+            label, separator, text = line.rstrip("\r\n").partition(" :: ")
+            if separator:
+                fields = (label, text)
+                yield number, [None if place is None else fields[place] for place in places]
+            else:
+                bad.add(number, Fault("no ' :: ' in the line"))

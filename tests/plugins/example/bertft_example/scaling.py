@@ -1,0 +1,148 @@
+"""A factor for each output of a linear layer: y = l ⊙ (W·x + b), l starting at 1.
+
+Liu et al. 2022 (IA³, arXiv 2205.05638) train such factors of keys, values and the feed-forward
+layer. Folded: diag(l)·W and l ⊙ b.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from bertft.errors import UsageError
+from bertft.methods.part import Group, Part
+from bertft.models.roles import find_targets
+from bertft.models.wrapper import LinearWrapper, replace_modules
+from bertft.runs.exhibits import Exhibit, Table
+from bertft_example.components import ScalingSettings
+
+__all__ = ["ScaledLinear", "Scaling", "build", "from_peft"]
+
+
+def build(settings: ScalingSettings, method: Any, rate: float | None) -> Scaling:
+    """``rate`` overrides ``settings.learning_rate``."""
+    return Scaling(settings, rate or settings.learning_rate)
+
+
+def from_peft(settings: Mapping[str, Any], tensors: dict[str, Tensor]) -> Scaling:
+    """The factors of an IA³ adapter."""
+    ends = {
+        name.removeprefix(_PREFIX).removesuffix(_END): each
+        for name, each in tensors.items()
+        if name.endswith(_END)
+    }
+    return _Read(ScalingSettings(targets=sorted(ends)), ends)
+
+
+_PREFIX, _END = "base_model.model.", ".ia3_l"
+
+
+class ScaledLinear(LinearWrapper):
+    """``adapter.scale`` [out] multiplies what ``inner`` gives."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__(inner)
+        weight = self.weight
+        kind = torch.float64 if weight.dtype == torch.float64 else torch.float32
+        scale = torch.ones(self.out_features, dtype=kind, device=weight.device)
+        self.adapter = nn.ParameterDict({"scale": nn.Parameter(scale)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.inner(x)
+        return y * self.adapter["scale"].to(y.dtype)
+
+
+class Scaling(Part):
+    """It attaches after bertft's own components, and so scales what they have changed already."""
+
+    name = "scaling"
+    order = 60
+
+    def __init__(self, settings: ScalingSettings, rate: float) -> None:
+        self.settings, self.rate, self.steps = settings, rate, 0
+
+    def attach(self, model: nn.Module) -> None:
+        targets = find_targets(model, self.settings.targets, "method.scaling.targets")
+        sliced = [target.path for target in targets if target.rows is not None]
+        if sliced:
+            raise UsageError(f"{sliced[0]} is one of several roles of a fused matrix",
+                             where="method.scaling.targets", hint="Name whole layers")  # fmt: skip
+        replace_modules(model, {each.module: ScaledLinear(each.module) for each in targets})
+
+    def _layers(self, model: nn.Module) -> dict[str, ScaledLinear]:
+        return {
+            path: each for path, each in model.named_modules() if isinstance(each, ScaledLinear)
+        }
+
+    def groups(self, model: nn.Module) -> Iterator[Group]:
+        named = tuple(
+            (f"{path}.adapter.scale", layer.adapter["scale"])
+            for path, layer in self._layers(model).items()
+        )
+        yield Group(self.name, named, self.rate, decay=False)
+
+    def after_step(self, step: int, total: int, optimizer: Optimizer) -> None:
+        self.steps += 1
+
+    def measures(self) -> dict[str, float]:
+        return {"scaling_steps": float(self.steps)}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps": self.steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.steps = int(state["steps"])
+
+    def counts(self, model: nn.Module) -> dict[str, int]:
+        count = sum(each.adapter["scale"].numel() for each in self._layers(model).values())
+        return {"trainable": count, "kept": count, "exported": count}
+
+    def exhibits(
+        self, model: nn.Module, measured: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    ) -> Iterator[Exhibit]:
+        rows = [
+            [path, float(layer.adapter["scale"].min()), float(layer.adapter["scale"].max())]
+            for path, layer in self._layers(model).items()
+        ]
+        yield Table("scaling", "Factors", "Of each layer.", head=["layer", "min", "max"], rows=rows)
+
+    def peft_adapter(self, model: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        layers = self._layers(model)
+        settings = {
+            "peft_type": "IA3", "target_modules": sorted(layers), "feedforward_modules": [],
+            "fan_in_fan_out": False, "init_ia3_weights": True, "inference_mode": True,
+        }  # fmt: skip
+        return settings, {
+            f"base_model.model.{path}.ia3_l": layer.adapter["scale"].detach().float()[:, None]
+            for path, layer in layers.items()
+        }
+
+    @torch.no_grad()
+    def fold(self, model: nn.Module) -> int:
+        plain: dict[nn.Module, nn.Module] = {}
+        for layer in self._layers(model).values():
+            linear, scale = layer.plain(), layer.adapter["scale"]
+            linear.weight.mul_(scale[:, None])
+            if linear.bias is not None:
+                linear.bias.mul_(scale)
+            plain[layer] = linear
+        replace_modules(model, plain)
+        return len(plain)
+
+
+class _Read(Scaling):
+    """Attached with factors that are known."""
+
+    def __init__(self, settings: ScalingSettings, factors: Mapping[str, Tensor]) -> None:
+        super().__init__(settings, settings.learning_rate)
+        self.factors = factors
+
+    @torch.no_grad()
+    def attach(self, model: nn.Module) -> None:
+        super().attach(model)
+        for path, layer in self._layers(model).items():
+            layer.adapter["scale"].copy_(self.factors[path].flatten())

@@ -1,0 +1,72 @@
+"""One to five stars per text: learnt as a number, answered as a whole number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from torch import Tensor
+from torch.nn.functional import smooth_l1_loss
+
+from bertft.data.bad_rows import Fault
+from bertft.data.batch import Batch
+from bertft.data.forms.texts import Form
+from bertft.tasks.regression import Task
+
+__all__ = ["StarRows", "Stars", "code", "max_error"]
+
+
+class StarRows(Form):
+    """Rows with a text and a label from 1 to 5."""
+
+    def parse(self, fields: Sequence[Any], split: str) -> list[Any]:
+        row = super().parse(fields, split)
+        if self.label is not None and row[-1] is not None and not 1 <= row[-1] <= 5:
+            raise Fault("label is not 1 to 5 stars", f"the label {row[-1]:g} is not 1 to 5 stars")
+        return row
+
+    def balance(self, table: pa.Table) -> dict[str, float]:
+        return super().balance(table)
+
+
+class Stars(Task):
+    """ℓ = the Huber loss of the number of stars."""
+
+    name = "stars"
+    answer_fields = ("stars", "score")
+    default_metric = "exact_stars"
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        return ("exact_stars", *super().metric_names)
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        values = logits.float().squeeze(-1)
+        return smooth_l1_loss(values, batch.labels["labels"].float(), reduction="sum")
+
+    def scores(self, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+        exact = (_stars(logits[:, 0]) == targets).mean()
+        return {"exact_stars": exact, **super().scores(logits, targets)}
+
+    def answers(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
+        for value, stars in zip(logits[:, 0].tolist(), _stars(logits[:, 0]).tolist(), strict=True):
+            yield {"stars": int(stars), "score": value}
+
+
+def _stars(values: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(values), 1, 5)
+
+
+def max_error(task: Any, logits: np.ndarray, features: Any) -> float:
+    """The largest error of all rows."""
+    return float(np.abs(logits[:, 0] - features.whole("labels")).max())
+
+
+def code(folder: str, form: str, labels: Sequence[str] | None, max_length: int | None) -> str:
+    """The lines of the model card."""
+    return f"""from transformers import pipeline
+
+rate = pipeline("text-classification", {folder!r}, function_to_apply="none")
+print(round(rate("A text to rate.")[0]["score"]), "stars")"""
