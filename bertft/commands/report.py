@@ -22,7 +22,7 @@ from bertft.config.commands import ReportConfig
 from bertft.config.printed import say
 from bertft.config.resumed import runnable_config
 from bertft.errors import EnvironmentFailed, UsageError
-from bertft.reports.console import plain_console
+from bertft.reports.console import line_printer, plain_console
 from bertft.runs.checkpoints import Checkpoints
 from bertft.runs.folder import RunFolder
 from bertft.runs.lock import alone
@@ -56,7 +56,7 @@ def _make(place: RunFolder, config: ReportConfig) -> Path | None:
     step = metrics["best"]["step"]
     # A run without validation rows keeps its last checkpoint alone.
     which = Checkpoints(place.checkpoints).find("last" if step is None else str(step))
-    say = plain_console(stderr=True).print
+    say = line_printer(plain_console(stderr=True))
     try:
         prepared = prepare(of_run, place, read_manifest(place), say, checkpoint=which, opened=True)
     finally:

@@ -18,7 +18,7 @@ from bertft.config.printed import say
 from bertft.config.resumed import config_of_run
 from bertft.config.trainer import TrainerConfig
 from bertft.listeners.trackers import check_packages
-from bertft.reports.console import plain_console
+from bertft.reports.console import line_printer, plain_console
 from bertft.reports.tables import (
     trial_lines,
 )
@@ -66,7 +66,7 @@ def _train(config: TrainConfig, place: RunFolder, ranks: Ranks) -> None:
                 told = read_manifest(place) if going_on else None
                 console = plain_console(quiet=config.quiet or not ranks.first)
                 newest = ranks.told(lambda: _newest(place)) if going_on else None
-                prepared = prepare(config, place, told, console.print, ranks, newest)
+                prepared = prepare(config, place, told, line_printer(console), ranks, newest)
                 job = TrainJob(config, place, prepared, ranks, console)
                 if not going_on:
                     job.begin()
@@ -91,7 +91,7 @@ def _check(config: TrainConfig, ranks: Ranks) -> None:
     """Tell what the run would need, from a few steps that leave nothing behind."""
     with EndingSignal() as stop, TemporaryDirectory() as folder, PeakMemory() as memory:
         console = plain_console(quiet=config.quiet or not ranks.first)
-        prepared = prepare(config, RunFolder(Path(folder)), None, console.print, ranks)
+        prepared = prepare(config, RunFolder(Path(folder)), None, line_printer(console), ranks)
         job = TrainJob(config, RunFolder(Path(folder)), prepared, ranks, console)
         job.show()
         trial = try_out(job.loop(stop, None))

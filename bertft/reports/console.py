@@ -6,7 +6,8 @@ class, a column or a folder may be called like that.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import IO, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -15,7 +16,7 @@ from rich.text import Text
 
 from bertft.config.printed import printed
 
-__all__ = ["plain_console"]
+__all__ = ["line_printer", "plain_console"]
 
 
 def plain_console(
@@ -42,3 +43,8 @@ class _Console(Console):
             if segment.control is None:
                 segment = segment._replace(text=printed(segment.text))
             yield segment
+
+
+def line_printer(console: Console) -> Callable[[str], None]:
+    """Prints a sentence as one line, however wide the terminal is: a path in it can be copied."""
+    return partial(console.print, soft_wrap=True)

@@ -61,7 +61,7 @@ def test_each_kind_is_named_or_skipped(tmp_path, row, message, reason):
         ('{"text": null, "label": "a"}', "empty text"),
         ('{"text": 7, "label": "a"}', "the text is a int, not a string"),
         ('{"text": "x"}', "no label"),
-        ('{"text": "x", "label": {"a": 1}}', "the label is a dict"),
+        ('{"text": "x", "label": {"a": 1}}', "the label {'a': 1} is a mapping"),
         ('{"text": "\\ud83d", "label": "a"}', "an unpaired surrogate in the text"),
         ('{"text": "x", "label": "\\u0000"}', "a NUL byte in the label"),
     ],

@@ -164,7 +164,8 @@ def serve() -> None:
         os.environ.update(job["environment"])
         tempfile.tempdir = None  # it may be another one
         with tempfile.TemporaryDirectory() as folder:
-            print(json.dumps(told(job, Path(folder))), flush=True)
+            answer = json.dumps(told(job, Path(folder)))
+        print(answer, flush=True)  # once nothing of the job is left
 
 
 if __name__ == "__main__":

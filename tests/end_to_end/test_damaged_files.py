@@ -195,9 +195,12 @@ def test_verify_and_compare_name_what_is_cut_or_empty(copied):
         "check_rows.jsonl",
     ):
         content = (run / name).read_bytes()
-        for change in (b"", content[: len(content) // 2], b"[]\n", b"\xff\x00"):
+        cut = content[: len(content) // 2]
+        for change in (b"", cut, b"[]\n", b"\xff\x00"):
             (run / name).write_bytes(change)
             assert any(each.name == name and each.problems for each in findings(RunFolder(run)))
+            if name == "config.yaml" and change == cut:
+                continue  # half of a YAML file may be a whole one
             if name in ("config.yaml", "manifest.json", "metrics.json"):
                 with pytest.raises(BertftError):
                     read_runs([str(run)], str)
