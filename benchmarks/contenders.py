@@ -22,7 +22,7 @@ from benchmarks.rounds import CPU, Work, now
 from bertft.assembly.adapted import assemble
 from bertft.config.method import MethodConfig
 from bertft.config.model import ModelConfig
-from bertft.config.parts import part_settings
+from bertft.config.registry import METHODS
 from bertft.config.trainer import TrainerConfig
 from bertft.data.batch import Batch, collate
 from bertft.data.features import FeatureTable
@@ -66,7 +66,7 @@ class Contest:
 
 
 def _method(name: str) -> Any:
-    parts = part_settings()
+    parts = {part: METHODS[part].settings for part in METHODS.names()}
     match name:
         case "full":
             return MethodConfig(name=name, base=parts["base"](), head_learning_rate=1e-4)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -48,15 +48,23 @@ def test_the_slurm_file_is_one(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_method_of_three_files_trains_merges_and_is_in_the_help(tmp_path):
-    for name in ("bertft", "conf"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+def test_the_method_of_a_package_trains_merges_and_is_in_the_help(tmp_path):
     page = (ROOT / "docs" / "add_a_method.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", page, re.DOTALL)
-    assert [Path(name).name for name, _ in blocks] == ["norms.py", "norms.py", "norms.yaml"]
+    assert [Path(name).name for name, _ in blocks] == ["__init__.py", "norms.py", "norms.yaml"]
     assert 40 <= sum(text.count("\n") for _, text in blocks) <= 70
     for name, text in blocks:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
+    (point,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    points = tomllib.loads(point)["project"]["entry-points"]["bertft.methods"]
+    info = tmp_path / "bertft_norms-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bertft-norms\nVersion: 1.0\n")
+    lines = ["[bertft.methods]", *(f"{name} = {target}" for name, target in points.items())]
+    (info / "entry_points.txt").write_text("\n".join(lines))
+
+    path = f"{tmp_path}{os.pathsep}{ROOT}"
 
     def bertft(*lines):
         """Several command lines in one process: each would import torch anew."""
@@ -64,7 +72,7 @@ def test_the_method_of_three_files_trains_merges_and_is_in_the_help(tmp_path):
         done = subprocess.run(
             [sys.executable, "-c", f"{code} main(ws) == 0 or sys.exit(1)", json.dumps(lines)],
             cwd=tmp_path, capture_output=True, text=True,
-            env={**os.environ, "PYTHONPATH": str(tmp_path), "HF_HUB_OFFLINE": "1"},
+            env={**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return done.stdout
