@@ -62,7 +62,10 @@ def test_from_the_embedded_sample_to_answers(cold):
     assert say("merge", "run=student", "out=merged").status == 0
     assert read(cold / "merged" / "config.json")["num_hidden_layers"] == 1
     lines = '{"text": "the film was good"}\n{"text": "a bad plot"}\n'
-    found = [answers(say("predict", f"run={each}", stdin=lines)) for each in ("student", "merged")]
+    found = [
+        answers(say("predict", f"run={each}", "precision=fp32", stdin=lines))
+        for each in ("student", "merged")
+    ]
     for one, other in zip(*found, strict=True):
         assert one["label"] == other["label"]
         assert one["score"] == pytest.approx(other["score"], abs=1e-5)

@@ -50,7 +50,8 @@ def exported(trained, tmp_path):
 def test_every_reader_answers_as_the_run(exported, words):
     run, out = exported(*words)
     task = words[0]
-    own = answers(say("predict", f"run={run}", stdin=rows(task)))
+    # The adapter computes in fp32: what the run answers in its own precision may be bf16.
+    own = answers(say("predict", f"run={run}", "precision=fp32", stdin=rows(task)))
     columns = ["text=[one,two]"] if task == "pair" else []
     again = answers(say("predict", f"run={out}", *columns, stdin=rows(task)))
     np.testing.assert_allclose(numbers(again), numbers(own), atol=1e-6)
@@ -82,7 +83,9 @@ def test_eval_takes_it(exported, tmp_path):
     said = say("eval", f"run={out}", "data=files", *data, place)
     assert said.status == 0, said
     told = read(tmp_path / "scores" / "metrics.json")["validation"]
-    best = read(run / "metrics.json")["validation"]
+    said = say("eval", f"run={run}", "precision=fp32", f"hydra.run.dir={tmp_path / 'own'}")
+    assert said.status == 0, said
+    best = read(tmp_path / "own" / "metrics.json")["validation"]
     assert told.keys() == best.keys()
     assert told["accuracy"] == best["accuracy"] and abs(told["loss"] - best["loss"]) < 1e-5
 

@@ -157,7 +157,7 @@ def test_but_it_can_lie_beside(trained, place, words):
     assert "This model needs its prefix" in (place / "merged" / "README.md").read_text()
 
     texts = ["the film was good", "the meal was awful, song", "what a plot"]
-    own, folder = predicted(run, texts), predicted("merged", texts)
+    own, folder = predicted(run, texts, "precision=fp32"), predicted("merged", texts)
     assert [each["label"] for each in folder] == [each["label"] for each in own]
     scores = [[each["score"] for each in some] for some in (own, folder)]
     np.testing.assert_allclose(*scores, atol=1e-6)
@@ -165,7 +165,9 @@ def test_but_it_can_lie_beside(trained, place, words):
     rows = f"data.validation={run.parent / 'validation.csv'}"
     assert say("eval", "run=merged", "data=files", rows, "hydra.run.dir=scored").status == 0
     scored = read(place / "scored" / "metrics.json")["validation"]
-    assert scored == pytest.approx(read(run / "metrics.json")["validation"], abs=1e-5)
+    assert say("eval", f"run={run}", "precision=fp32", "hydra.run.dir=own").status == 0
+    own_scores = read(place / "own" / "metrics.json")["validation"]
+    assert scored == pytest.approx(own_scores, abs=1e-5)
 
     (place / "merged" / "prefix.safetensors").unlink()
     said = say("predict", "run=merged", stdin='{"text": "good"}\n')

@@ -48,7 +48,7 @@ def test_from_training_to_answers(task, words, place):
     said = say("merge", "run=run", "out=merged")
     assert said.status == 0, said
     stdin = "\n".join(INPUTS[task]) + "\n"
-    of_run = answers(say("predict", "run=run", stdin=stdin))
+    of_run = answers(say("predict", "run=run", "precision=fp32", stdin=stdin))
     merged = answers(say("predict", "run=merged", stdin=stdin))
     assert json.dumps(_rounded(merged)) == json.dumps(_rounded(of_run))
     assert len(of_run) == 2
