@@ -257,7 +257,7 @@ def _program(name: str, words: list[str]) -> Iterator[None]:
 
 
 def _parse(command: str, words: list[str]) -> argparse.Namespace:
-    from hydra._internal.utils import get_args_parser
+    from bertft.config.hydra_internals import get_args_parser
 
     parser = get_args_parser()
 

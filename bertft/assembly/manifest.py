@@ -16,7 +16,7 @@ import torch
 import bertft
 from bertft.assembly.adapted import Adapted
 from bertft.assembly.base import describe
-from bertft.config.choices import LAYOUTS, PRECISIONS
+from bertft.config.choices import FORMER_LAYOUTS, LAYOUTS, PRECISIONS
 from bertft.config.commands import TrainConfig
 from bertft.config.data import DataConfig
 from bertft.config.messages import invalid_entry
@@ -67,6 +67,8 @@ def manifest(
 def read_manifest(run: RunFolder) -> dict[str, Any]:
     """The manifest of ``run``. DataError unless all that is read from it later has its form."""
     told = run.read_manifest()
+    if isinstance(told.get("layout"), str):
+        told["layout"] = FORMER_LAYOUTS.get(told["layout"], told["layout"])
     for name, fits in _FORM.items():
         if not fits(told.get(name)):
             raise DataError(invalid_entry(name, told.get(name)), where=str(run.manifest))

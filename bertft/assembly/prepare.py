@@ -187,7 +187,13 @@ def prepare(
         task.begin(drawn, features["train"])
     optimizer = optimizers.build(groups(adapted.parts, adapted.model), trainer)
     stepper = Stepper(
-        adapted.runner, task, adapted.parts, optimizer, adapted.precision, trainer.clip, ranks
+        adapted.runner,
+        task,
+        adapted.parts,
+        optimizer,
+        adapted.precision,
+        trainer.max_grad_norm,
+        ranks,
     )
     diverge(config.seed, ranks.rank)
     order = TrainOrder(table.lengths, trainer.batch_size, config.seed, trainer.shuffle_window)
@@ -195,7 +201,7 @@ def prepare(
         splits, features, Special(unknown_id(tokenizer), tuple(tokenizer.all_special_ids))
     )
     epochs = trainer.epochs if trainer.epochs is not None else method.epochs
-    total = trainer.steps or max(1, math.ceil(epochs * order.steps_per_epoch))
+    total = trainer.max_steps or max(1, math.ceil(epochs * order.steps_per_epoch))
     return Prepared(
         adapted, files, stepper, splits, features, table, hired, report, order,
         max_length, total, trainer.warmup if trainer.warmup is not None else method.warmup,

@@ -78,7 +78,7 @@ def _config(folder: Path, device: str) -> TrainConfig:
             name="sample", source="sample", sample="sentiment", max_train_rows=96,
             max_validation_rows=32, cache=str(folder / "cache"),
         ),
-        trainer=TrainerConfig(steps=_STEPS, batch_size=16, device=device),
+        trainer=TrainerConfig(max_steps=_STEPS, batch_size=16, device=device),
         quiet=True,
         report=False,
     )  # fmt: skip

@@ -59,7 +59,7 @@ def report_on(
                     "The best checkpoint was scored before the run was interrupted, and validation"
                     " is too large to be answered again unasked: bertft report does that."
                 )
-        layouts = {"stream", "padded", adapted.runner.layout}
+        layouts = {"unpadded", "padded", adapted.runner.layout}
         material = Material(
             run, config, metrics, adapted.counts(), adapted.task, adapted.parts,
             adapted.model, validation, outputs, why,

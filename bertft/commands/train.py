@@ -105,7 +105,7 @@ def _check(config: TrainConfig, ranks: Ranks) -> None:
 def _longer(trainer: TrainerConfig, place: RunFolder) -> bool:
     """Whether more is asked for than the run in ``place`` was last told."""
     told = config_of_run(place.path).trainer
-    return (trainer.epochs, trainer.steps) != (told.epochs, told.steps)
+    return (trainer.epochs, trainer.max_steps) != (told.epochs, told.max_steps)
 
 
 def _say_finished(place: RunFolder, ranks: Ranks, report: bool) -> None:

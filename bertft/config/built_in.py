@@ -49,7 +49,7 @@ _TASKS = {
         rows="bertft.data.forms.masked_lm:Form",
         label=None,
         named_classes=False,
-        settings=("masked_share", "whole_words"),
+        settings=("mlm_probability", "whole_words"),
         sample=("sentiment", "text"),
     ),
     "multi_label": Task(

@@ -7,6 +7,7 @@ value that one of them admits is never refused by another. No torch here.
 from __future__ import annotations
 
 __all__ = [
+    "FORMER_LAYOUTS",
     "LAYER_MAPS",
     "LAYOUTS",
     "ON_BAD_ROW",
@@ -18,7 +19,8 @@ __all__ = [
 ]
 
 PRECISIONS = ("fp32", "bf16", "fp16")  # what a run records; a setting adds auto
-LAYOUTS = ("stream", "rows", "padded")  # what a run records; a setting adds auto
+LAYOUTS = ("unpadded", "packed", "padded")  # what a run records; a setting adds auto
+FORMER_LAYOUTS = {"stream": "unpadded", "rows": "packed"}  # what runs of 0.1.0 record
 SPLITS = ("train", "validation", "test")
 SCHEMES = ("io", "iob1", "bio", "bios", "bioes", "biluo", "bmes")
 SCORERS = ("squad", "cmrc2018")

@@ -23,6 +23,12 @@ from typing import Any
 from hydra.core.override_parser.types import Quote, QuotedString
 
 from bertft.config.folder import group_names, presets
+from bertft.config.former_names import (
+    current_path,
+    current_text,
+    rename_settings,
+    report_former,
+)
 from bertft.config.plain_yaml import read_plain_yaml
 from bertft.config.recorded import recorded_answering
 from bertft.config.regular_file import read_regular_text
@@ -89,7 +95,7 @@ def rewrite(
     has it. ``resume=<run>`` goes on in that run's folder.
     """
     root = tree(command)
-    words = [_rewritten(root, override, sweep) for override in overrides]
+    words = [_rewritten(root, _under_present_names(root, word), sweep) for word in overrides]
     words = _opened(root, words)
     if command == "eval":
         words = _with_data_of_run(words, config_dir)
@@ -98,6 +104,21 @@ def rewrite(
     if run not in (None, "null", "'auto'") and "hydra.run.dir" not in given:
         words.append(f"hydra.run.dir={run}")
     return words
+
+
+def _under_present_names(root: Node, override: str) -> str:
+    """``override`` of a setting or with a choice that has another name now, under that name."""
+    sign, key, value = split(override)
+    path = current_path(root, key)
+    if path != key:
+        report_former(key, path)
+    leaf, _ = locate(root, path)
+    if isinstance(leaf, Leaf) and leaf.path == path and value is not None:
+        current = current_text(leaf, value)
+        if current != value:
+            report_former(f"{path}={value}", f"{path}={current}")
+        value = current
+    return f"{sign}{path}" if value is None else f"{sign}{path}={value}"
 
 
 def _rewritten(root: Node, override: str, sweep: bool) -> str:
@@ -196,7 +217,9 @@ def _preset(name: str, config_dir: Path | None) -> dict[str, Any] | None:
         content = None if file is None else read_plain_yaml(file)
     except DataError:  # one of the user's own, with interpolations say
         return None
-    return content if isinstance(content, dict) and "defaults" not in content else None
+    if not isinstance(content, dict) or "defaults" in content:
+        return None
+    return rename_settings(_data_node(), content)
 
 
 def _data_of(folder: Path) -> dict[str, Any]:
@@ -216,8 +239,8 @@ def _data_of(folder: Path) -> dict[str, Any]:
                 data["task"] = content["task"]
             elif len(owners) == 1:  # earlier versions did not record it
                 [data["task"]] = owners
-        known = tree("train").children["data"]
-        assert isinstance(known, Node)
+        known = _data_node()
+        data = rename_settings(known, data)
         return {
             key: data[key]
             for key, entry in known.children.items()
@@ -226,6 +249,12 @@ def _data_of(folder: Path) -> dict[str, Any]:
         }  # fmt: skip
     except Exception:
         return {}
+
+
+def _data_node() -> Node:
+    node = tree("train").children["data"]
+    assert isinstance(node, Node)
+    return node
 
 
 def _is_plain(value: Any) -> bool:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
@@ -26,6 +25,7 @@ from bertft.config.command_line import OPEN, opening, split
 from bertft.config.commands import COMMANDS, EvalRequest
 from bertft.config.folder import group_names
 from bertft.config.hydra_errors import RENDERED, problem_of, relative
+from bertft.config.hydra_internals import Hydra
 from bertft.config.messages import Problem, usage_error
 from bertft.config.plain import plain
 from bertft.config.resumed import resumed

@@ -68,8 +68,12 @@ class DataConfig:
         "token_classification: scheme of the tags; auto: that in which train is written.",
         choices=("auto", *SCHEMES),
     )
-    masked_share: float = setting(
-        0.15, "masked_lm: share of a row's tokens to be guessed.", above=0, below=1
+    mlm_probability: float = setting(
+        0.15,
+        "masked_lm: probability that a token is chosen to be predicted.",
+        above=0,
+        below=1,
+        former="masked_share",
     )
     whole_words: bool = setting(False, "masked_lm: hide words with all of their tokens.")
     max_train_rows: int | None = setting(
@@ -78,8 +82,12 @@ class DataConfig:
     max_validation_rows: int | None = setting(
         None, "Validate on a sample of this many rows, drawn with data.seed.", at_least=1
     )
-    validation_share: float = setting(
-        0.1, "Share of train cut off where there is no validation.", above=0, below=1
+    validation_fraction: float = setting(
+        0.1,
+        "Fraction of train that becomes validation where no validation data is given.",
+        above=0,
+        below=1,
+        former="validation_share",
     )
     max_length: int | None = setting(
         None,

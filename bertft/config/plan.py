@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.hydra import Hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import OverrideParseException
@@ -17,6 +15,7 @@ from omegaconf import DictConfig
 from bertft.config.command_line import split
 from bertft.config.compose import attempt, check_words, compose_unchecked
 from bertft.config.hydra_errors import RENDERED, problem_of
+from bertft.config.hydra_internals import BasicSweeper, Hydra
 from bertft.config.messages import Problem, usage_error
 from bertft.config.session import Request, session
 

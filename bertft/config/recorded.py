@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bertft.config.former_names import rename_settings
 from bertft.config.schema import Leaf, Node, locate, tree
 from bertft.config.values import faults, is_deferred
 
@@ -34,6 +35,7 @@ def recorded_settings(node: str, content: Any) -> dict[str, Any]:
     assert isinstance(group, Node)
     if not isinstance(content, dict):
         raise ValueError(f"{node} is no group of settings")
+    content = rename_settings(group, content)
     for name, value in content.items():
         leaf = group.children.get(name)
         if not isinstance(leaf, Leaf):

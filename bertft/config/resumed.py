@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bertft.config.checks import check_whole
 from bertft.config.commands import TrainConfig
+from bertft.config.former_names import rename_settings
 from bertft.config.messages import Problem, usage_error
 from bertft.config.plain import plain
 from bertft.config.plain_yaml import read_plain_yaml
@@ -32,7 +33,7 @@ from bertft.errors import DataError, UsageError
 
 __all__ = ["config_of_run", "resumed", "runnable_config"]
 
-_UPWARDS = ("trainer.epochs", "trainer.steps")
+_UPWARDS = ("trainer.epochs", "trainer.max_steps")
 _FREE = (
     "trainer.device", "trainer.log_every", "experiment", "data.cache", *SHOWN,
 )  # fmt: skip
@@ -63,7 +64,7 @@ def resumed(folder: Path, asked: DictConfig, given: Sequence[str]) -> TrainConfi
         elif leaf.path not in _UPWARDS or new is None:
             problems.append(Problem(leaf.path, f"the run has {old}, not {new}", _HINT))
         elif old is None:
-            other = "steps" if leaf.path == "trainer.epochs" else "epochs"
+            other = "max_steps" if leaf.path == "trainer.epochs" else "epochs"
             problems.append(
                 Problem(leaf.path, f"the run counts in {other}", f"Give trainer.{other}")
             )
@@ -153,6 +154,7 @@ def _own(folder: Path) -> Any:
     try:
         if not isinstance(told, dict):
             raise ValueError("it holds no settings")
+        told = rename_settings(tree("train"), told)
         _of_earlier_versions(told)
         _of_other_packages(told, file)
         own = OmegaConf.merge(OmegaConf.structured(TrainConfig), told)

@@ -33,6 +33,8 @@ class Leaf:
     meaning: str
     choices: tuple[str, ...] | None = None
     bounds: dict[str, float] = field(default_factory=dict)
+    former: str | None = None
+    former_choices: dict[str, str] = field(default_factory=dict)
 
     @property
     def required(self) -> bool:
@@ -119,7 +121,15 @@ def _leaf(item: dataclasses.Field[Any], path: str, kind: Any, optional: bool) ->
     names = ("at_least", "above", "at_most", "below")
     bounds = {name: item.metadata[name] for name in names if item.metadata[name] is not None}
     return Leaf(
-        path, kind, optional, default, item.metadata["meaning"], item.metadata["choices"], bounds
+        path,
+        kind,
+        optional,
+        default,
+        item.metadata["meaning"],
+        item.metadata["choices"],
+        bounds,
+        item.metadata["former"],
+        item.metadata["former_choices"],
     )
 
 

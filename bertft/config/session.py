@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from hydra import version
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_automatic_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -21,6 +19,11 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from bertft.config.command_line import opening
 from bertft.config.commands import COMMANDS
 from bertft.config.folder import conf_dir
+from bertft.config.hydra_internals import (
+    Hydra,
+    create_automatic_config_search_path,
+    use_former_names,
+)
 from bertft.config.job_folder import register_resolver
 from bertft.config.messages import Problem, usage_error
 from bertft.config.registry import METHODS, preset_folders
@@ -40,6 +43,7 @@ class Request:
 def register_schema() -> None:
     """Put the dataclasses where the YAML files expect them: ``schema/<command>``."""
     register_resolver()
+    use_former_names()
     _register(METHODS.names())
 
 

@@ -7,7 +7,7 @@ below are held by ``bertft.config.checks``, which reports every violation at onc
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 __all__ = ["LARGEST_RATE", "MISSING", "group", "setting"]
@@ -26,8 +26,14 @@ def setting(
     above: float | None = None,
     at_most: float | None = None,
     below: float | None = None,
+    former: str | None = None,
+    former_choices: Mapping[str, str] | None = None,
 ) -> Any:
-    """A dataclass field with its one-line ``meaning`` and what it admits (bounds skip null)."""
+    """A dataclass field with its one-line ``meaning`` and what it admits (bounds skip null).
+
+    ``former``: the name that the setting had, which is still read; ``former_choices``: former
+    choices → present ones.
+    """
     metadata = {
         "meaning": meaning,
         "choices": tuple(choices) if choices is not None else None,
@@ -35,6 +41,8 @@ def setting(
         "above": above,
         "at_most": at_most,
         "below": below,
+        "former": former,
+        "former_choices": dict(former_choices or {}),
     }
     if isinstance(default, (list, dict)):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from bertft.config.choices import LAYOUTS, PRECISIONS
+from bertft.config.choices import FORMER_LAYOUTS, LAYOUTS, PRECISIONS
 from bertft.config.registry import OPTIMIZERS
 from bertft.config.setting import LARGEST_RATE, setting
 
@@ -19,7 +19,9 @@ class TrainerConfig:
     epochs: float | None = setting(
         None, "Passes over the training rows; null: the method's own.", above=0, at_most=1_000_000
     )
-    steps: int | None = setting(None, "Optimizer steps instead of epochs.", at_least=1)
+    max_steps: int | None = setting(
+        None, "Optimizer steps instead of epochs.", at_least=1, former="steps"
+    )
     batch_size: int = setting(32, "Rows an optimizer step.", at_least=1)
     micro_batch: int | None = setting(
         None,
@@ -56,7 +58,12 @@ class TrainerConfig:
     beta1: float = setting(0.9, "AdamW's β1.", at_least=0, below=1)
     beta2: float = setting(0.999, "AdamW's β2.", at_least=0, below=1)
     epsilon: float = setting(1e-8, "AdamW's ε.", above=0)
-    clip: float | None = setting(1.0, "Largest global gradient norm; null: no clipping.", above=0)
+    max_grad_norm: float | None = setting(
+        1.0,
+        "Largest global norm of the gradients, which are scaled down to it; null: no clipping.",
+        above=0,
+        former="clip",
+    )
     precision: str = setting(
         "auto",
         "auto: bf16 where the hardware multiplies it, else fp32. fp16 needs CUDA.",
@@ -68,8 +75,10 @@ class TrainerConfig:
     )
     layout: str = setting(
         "auto",
-        "How sequences lie in memory: stream (no padding), rows (packed) or padded; auto: stream.",
+        "Sequences in a batch: unpadded (one after another), packed (several per row) or padded;"
+        " auto: unpadded.",
         choices=("auto", *LAYOUTS),
+        former_choices=FORMER_LAYOUTS,
     )
     shuffle_window: int = setting(
         50,

@@ -36,9 +36,9 @@ _BAD = b"bertft.bad"
 # What is done with rows after they were read, and where they are; all else is part of the key.
 _ELSEWHERE = {
     "name", "source", "train", "validation", "unlabelled", "test", "hub", "subset", "sample",
-    "max_train_rows", "max_validation_rows", "validation_share", "max_length", "on_bad_row",
+    "max_train_rows", "max_validation_rows", "validation_fraction", "max_length", "on_bad_row",
     "max_skipped", "metric", "stride", "max_answer_length", "no_answer_threshold", "scorer",
-    "masked_share", "whole_words", "seed", "cache",
+    "mlm_probability", "whole_words", "seed", "cache",
 }  # fmt: skip
 
 

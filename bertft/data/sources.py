@@ -116,7 +116,7 @@ def load(
     is_cut = "validation" in need and "validation" not in rows
     if is_cut:
         rows["train"], rows["validation"] = cut(
-            rows["train"], config.validation_share, config.seed, form.stratified(), form.together
+            rows["train"], config.validation_fraction, config.seed, form.stratified(), form.together
         )
     sizes = {"train": config.max_train_rows, "validation": config.max_validation_rows}
     kept = {

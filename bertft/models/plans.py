@@ -1,6 +1,6 @@
 """How the sequences of a batch are put together for attention.
 
-    runs   neighbours of about one length, attended in one call each       (layout stream)
+    runs   neighbours of about one length, attended in one call each       (layout unpadded)
     rows   sequences one behind the other in rows of one width, first-fit  (layout rows)
 
 Both depend on the lengths alone.

@@ -29,7 +29,7 @@ __all__ = ["EncoderRunner", "accepts", "logits_of"]
 class EncoderRunner:
     """``runner(batch)`` → logits. ``level`` is the task's: "sequence" or "token".
 
-    ``layout``: "stream", "rows", "padded", or "auto" (stream). Encoders outside the attention
+    ``layout``: "unpadded", "packed", "padded", or "auto" (unpadded). Encoders outside the attention
     interface always run padded, and one row at a time where padding changes their answers. A
     prefix (``model.prefix``) or soft prompt (``model.prompt``) is found on the model.
     ``temperature``: what all logits are divided by, in fp32, if it is not None. Raises BertftError
@@ -40,7 +40,7 @@ class EncoderRunner:
         self.model, self.level = model, level
         self.family = family_of(model)
         if layout == "auto" or not self.family.interface:
-            layout = "stream" if self.family.interface else "padded"
+            layout = "unpadded" if self.family.interface else "padded"
         if layout not in LAYOUTS:
             raise ValueError(f"unknown layout {layout!r}")
         self.layout = layout
@@ -179,7 +179,7 @@ class EncoderRunner:
             hidden = hidden.transpose(0, 1) if self.level == "sequence" else hidden
         elif self.level == "sequence":
             hidden = self._pool(output.last_hidden_state.flatten(0, 1), sequences).unsqueeze(1)
-        elif self.layout == "stream" and not sequences.prompt:
+        elif self.layout == "unpadded" and not sequences.prompt:
             hidden = output.last_hidden_state
         else:
             own = sequences.cells()[sequences.own()]
@@ -306,7 +306,7 @@ def logits_of(output: Any) -> Tensor:
 
 def _lay_out(values: Tensor, sequences: Sequences, filler: int = 0) -> Tensor:
     """[N, ...] → [R, W, ...] in the layout's shape."""
-    if sequences.layout == "stream":
+    if sequences.layout == "unpadded":
         return values.unsqueeze(0)
     rows, width = sequences.shape
     cells = values.new_full((rows * width, *values.shape[1:]), filler)

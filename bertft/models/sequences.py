@@ -2,10 +2,10 @@
 
 A batch holds B sequences end to end, N tokens in all. Three layouts carry it through the model:
 
-    stream   tensors [1, N, ...]: no padding; attention looks up where each sequence lies
-    rows     tensors [R, W, ...]: several sequences a row, a mask keeps them apart in attention
-    padded   tensors [B, T, ...], T the longest: the reference, and the form for encoders
-             outside transformers' attention interface
+    unpadded  tensors [1, N, ...]: no padding; attention looks up where each sequence begins
+    packed    tensors [R, W, ...]: several sequences per row, a mask separates them in attention
+    padded    tensors [B, T, ...], T the longest: the reference, and the layout for encoders
+              outside transformers' attention interface
 
 ``Sequences`` travels through the model's forward in its keyword arguments, so that it is exact
 under gradient checkpointing, and reaches the attention function in every layer.
@@ -75,7 +75,7 @@ class Sequences:
             if self.layout == "padded":
                 firsts = np.zeros(count, dtype=np.int64)
                 self._rows = np.arange(count), firsts, count, self.longest
-            elif self.layout == "rows":
+            elif self.layout == "packed":
                 width = row_width(self.lengths)
                 rows, starts, filled = plan_rows(self.lengths, width)
                 self._rows = np.asarray(rows), np.asarray(starts), filled, width

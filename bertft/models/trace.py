@@ -59,6 +59,6 @@ class Trace:
 def own_tokens(cells: Tensor, sequences: Sequences) -> Tensor:
     """[R, W, ...] in the layout's shape → [N, ...]."""
     flat = cells.flatten(0, 1)
-    if sequences.layout == "stream" and not sequences.prompt:
+    if sequences.layout == "unpadded" and not sequences.prompt:
         return flat
     return flat[sequences.cells()[sequences.own()]]

@@ -1,6 +1,6 @@
 """The share of cells that hold no token, as a run's batches lie in memory, and padded.
 
-1 − Σ tokens / Σ cells        stream: 0; rows: R · W a pass; padded: rows · longest a pass
+1 − Σ tokens / Σ cells        unpadded: 0; packed: R · W per pass; padded: rows · longest per pass
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def padding_share(passes: Iterable[np.ndarray], layout: str) -> float:
 
 
 def _cells(lengths: np.ndarray, layout: str) -> int:
-    if layout == "stream":
+    if layout == "unpadded":
         return int(lengths.sum())
     if layout == "padded":
         return len(lengths) * int(lengths.max())

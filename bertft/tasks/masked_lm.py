@@ -41,7 +41,7 @@ class Task(BaseTask):
     level = "token"
     label_columns = ("word",)
     default_metric = "perplexity"
-    answer_settings = ("masked_share", "whole_words")
+    answer_settings = ("mlm_probability", "whole_words")
     fixed_inputs = False
     fresh_head = False
     supervised = False
@@ -86,7 +86,7 @@ class Task(BaseTask):
         """``labels`` [K] are the tokens that were at the ``chosen`` places [K]."""
         given = batch.input_ids.numpy()
         ids, words = given.copy(), batch.labels["word"].numpy()
-        share, whole = self.config.masked_share, self.config.whole_words
+        share, whole = self.config.mlm_probability, self.config.whole_words
         chosen: list[np.ndarray] = []
         start = 0
         for feature, length in zip(batch.index.tolist(), batch.lengths.tolist(), strict=True):
@@ -173,7 +173,7 @@ class Task(BaseTask):
         draw, settings = Draw(self.config.seed), self.config
         places = [
             choose(
-                own, of, self.vocabulary, settings.masked_share, settings.whole_words,
+                own, of, self.vocabulary, settings.mlm_probability, settings.whole_words,
                 draw.generator(feature),
             )
             for feature, (own, of) in enumerate(zip(ids, words, strict=True))

@@ -39,8 +39,12 @@ class Settings:
         "once, E one: at equal rates ΔW would grow that much more slowly than LoRA's.",
         above=0,
     )
-    rank_stabilised: bool = setting(False, "rsLoRA: s = alpha / √rank. kind=lora only.")
-    magnitude: bool = setting(False, "DoRA: train each row's norm apart. kind=lora only.")
+    use_rslora: bool = setting(
+        False, "rsLoRA: s = alpha / √rank. kind=lora only.", former="rank_stabilised"
+    )
+    use_dora: bool = setting(
+        False, "DoRA: train the norm of each row separately. kind=lora only.", former="magnitude"
+    )
     start: str | None = setting(
         None,
         "Start of A and B; null: zero_b for lora, orthonormal for svd_lora. "

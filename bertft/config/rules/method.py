@@ -22,7 +22,7 @@ _SVD_ONLY = (
     "orthogonality",
     "l1",
 )
-_LORA_ONLY = ("rank_stabilised", "magnitude")
+_LORA_ONLY = ("use_rslora", "use_dora")
 
 
 def _names(get: Get) -> Iterator[Problem]:

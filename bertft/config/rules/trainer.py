@@ -17,9 +17,9 @@ __all__ = ["RULES"]
 
 
 def _steps(get: Get) -> Iterator[Problem]:
-    if get("trainer.epochs") is not None and get("trainer.steps") is not None:
+    if get("trainer.epochs") is not None and get("trainer.max_steps") is not None:
         yield Problem(
-            "trainer.steps", "and trainer.epochs both say when to end", "Give one of them"
+            "trainer.max_steps", "and trainer.epochs both say when to end", "Give one of them"
         )
     micro, batch = get("trainer.micro_batch"), get("trainer.batch_size")
     if micro is not None and micro > batch:

@@ -6,7 +6,7 @@
                 ρ = softmax(x·xᵀ/√d), x cut into R heads of d      Wang et al. 2021, §3.1
 
 TinyBERT: arXiv 1909.10351. MiniLMv2: arXiv 2012.15828. Tokens come end to end, N in all;
-``sequences`` (layout stream) says where each sequence lies. fp32, or fp64 for fp64 states.
+``sequences`` (layout unpadded) says where each sequence lies. fp32, or fp64 for fp64 states.
 """
 
 from __future__ import annotations

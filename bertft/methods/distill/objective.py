@@ -100,7 +100,7 @@ class DistillObjective(Objective):
 
     def _inner(self, mine: Trace, theirs: Trace, batch: Batch) -> dict[str, Tensor]:
         inner, sums = self.inner, {}
-        sequences = Sequences(batch.lengths.tolist(), "stream", batch.device)
+        sequences = Sequences(batch.lengths.tolist(), "unpadded", batch.device)
         if inner.hidden:
             losses = [
                 hidden_loss(mine.hidden[s], theirs.hidden[t], project)

@@ -41,8 +41,8 @@ def build(settings: Settings, method: Any, rate: float | None) -> LowRank:
 
 def _lora(settings: Settings, method: Any, common: dict[str, Any]) -> LowRank:
     rank, start = method.rank, settings.start or "zero_b"
-    scale = settings.alpha / (math.sqrt(rank) if settings.rank_stabilised else rank)
-    update = DoRA if settings.magnitude else LoRA
+    scale = settings.alpha / (math.sqrt(rank) if settings.use_rslora else rank)
+    update = DoRA if settings.use_dora else LoRA
     make = partial(update, rank=rank, scale=scale, start=start)
     return LowRank(make=make, start=start, start_rank=rank, **common)
 

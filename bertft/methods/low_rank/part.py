@@ -81,7 +81,7 @@ class LowRank(Part):
             if dora and isinstance(linear, LinearWrapper):
                 raise UsageError(
                     f"DoRA does not support {targets[0].path}, which another method has changed",
-                    where="method.low_rank.magnitude", hint="Set it to false",
+                    where="method.low_rank.use_dora", hint="Set it to false",
                 )  # fmt: skip
             layers[linear] = AdaptedLinear(linear, adapters, self.dropout)
             for target in targets:

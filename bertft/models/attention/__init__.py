@@ -70,7 +70,7 @@ def attend(
     )  # fmt: skip
     if sequences.trace is not None:
         sequences.trace.record(layer, call, sequences)
-    if sequences.layout != "stream":
+    if sequences.layout != "unpadded":
         return grid.attend(call, sequences), None
     if varlen.serves(call):
         return varlen.attend(call, sequences), None

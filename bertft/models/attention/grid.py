@@ -23,7 +23,7 @@ def attend(call: Call, sequences: Sequences) -> Tensor:
     """[n, t, heads, d], (n, t) the layout's shape."""
     mask = mask_of(sequences, 0, partial(_seen, sequences), sequences.shape[1], call)
     key, value = join(call.prefix, call.key, call.value)
-    if sequences.layout == "rows":
+    if sequences.layout == "packed":
         return dense(call.query, key, value, mask, call).transpose(1, 2)
     output = F.scaled_dot_product_attention(
         call.query, key, value, attn_mask=mask, dropout_p=call.dropout, scale=call.scale
@@ -32,7 +32,7 @@ def attend(call: Call, sequences: Sequences) -> Tensor:
 
 
 def _seen(sequences: Sequences) -> Tensor | None:
-    if sequences.layout == "rows":
+    if sequences.layout == "packed":
         owner = sequences.owner()
         return owner[:, :, None] == owner[:, None, :]
     return None if min(sequences.lengths) == sequences.longest else sequences.real()

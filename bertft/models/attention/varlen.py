@@ -1,4 +1,4 @@
-"""Attention over the stream by torch's flash kernel for sequences of varying length (CUDA).
+"""Attention over unpadded sequences by torch's flash kernel for sequences of varying length (CUDA).
 
 The prefix is interleaved, sequence by sequence: the kernel's log-sum-exp, by which it could be
 merged, has no gradient.

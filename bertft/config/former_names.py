@@ -1,0 +1,85 @@
+"""Former names of settings and of their choices, read wherever the present ones are read.
+
+    current_path(tree("train"), "trainer.clip")             -> "trainer.max_grad_norm"
+    rename_settings(tree("train"), {"trainer": {"clip": 1}}) -> {"trainer": {"max_grad_norm": 1}}
+
+A setting declares its former name and the former names of its choices where it is defined
+(``setting(..., former="clip")``). The command line and the user's YAML files report a former name
+once; files that bertft wrote are read without a word.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from bertft.config.printed import say
+from bertft.config.schema import Leaf, Node, leaves, node_of
+
+__all__ = ["current_path", "current_text", "current_value", "rename_settings", "report_former"]
+
+
+def current_path(root: Node, path: str) -> str:
+    """The present name of the setting that ``path`` names or once named; else ``path``."""
+    return _former_paths(root.path, root.cls).get(path, path) if path else path
+
+
+def current_value(leaf: Leaf, value: Any) -> Any:
+    """``value`` with a former choice replaced by the present one."""
+    return leaf.former_choices.get(value, value) if isinstance(value, str) else value
+
+
+def current_text(leaf: Leaf, text: str) -> str:
+    """The same for the text of an override, which may be a sweep (``rows,padded``)."""
+    for former, current in leaf.former_choices.items():
+        text = re.sub(rf"(?<!\w){re.escape(former)}(?!\w)", current, text)
+    return text
+
+
+def rename_settings(
+    node: Node, content: Mapping[str, Any], where: str | None = None
+) -> dict[str, Any]:
+    """``content``, the settings below ``node``, under their present names.
+
+    A former name next to the present one is left as it is: it is reported as an unknown setting.
+    ``where``: the file, for a message per former name; None reports nothing.
+    """
+    renamed: dict[str, Any] = {}
+    by_former = {
+        child.former: name
+        for name, child in node.children.items()
+        if isinstance(child, Leaf) and child.former is not None
+    }
+    for name, value in content.items():
+        present = by_former.get(name, name)
+        if present != name and (present in content or present in renamed):
+            present = name
+        child = node.children.get(present)
+        if isinstance(child, Node) and isinstance(value, Mapping):
+            value = rename_settings(child, value, where)
+        elif isinstance(child, Leaf):
+            current = current_value(child, value)
+            if where is not None and present != name:
+                report_former(f"{where}: {name}", child.path)
+            if where is not None and current != value:
+                report_former(f"{where}: {child.path}={value}", f"{child.path}={current}")
+            value = current
+        renamed[present] = value
+    return renamed
+
+
+@functools.cache
+def report_former(former: str, current: str) -> None:
+    """Say once per process that ``former`` is now called ``current``."""
+    say(f"warning: {former} is now called {current}; the former name still works", stderr=True)
+
+
+@functools.cache
+def _former_paths(path: str, cls: type) -> dict[str, str]:
+    return {
+        f"{leaf.path.rpartition('.')[0]}.{leaf.former}".lstrip("."): leaf.path
+        for leaf in leaves(node_of(cls, path))
+        if leaf.former is not None
+    }

@@ -1,0 +1,55 @@
+"""The parts of Hydra without a public name that bertft uses: the only module that imports them.
+
+``use_former_names`` lets every YAML file that Hydra composes from (bertft's, --config-dir,
+hydra.searchpath, packages) name settings as earlier versions did.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from hydra._internal.core_plugins import file_config_source
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.hydra import Hydra
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra._internal.utils import create_automatic_config_search_path, get_args_parser
+from hydra.plugins.config_source import ConfigResult
+from omegaconf import OmegaConf
+
+from bertft.config.commands import COMMANDS
+from bertft.config.former_names import rename_settings
+from bertft.config.hydra_errors import relative
+from bertft.config.schema import Node, locate, tree
+
+__all__ = [
+    "BasicSweeper",
+    "Hydra",
+    "create_automatic_config_search_path",
+    "get_args_parser",
+    "use_former_names",
+]
+
+
+@functools.cache
+def use_former_names() -> None:
+    """Read YAML files through the class below: Hydra's registry keeps one per URL scheme."""
+    SourcesRegistry.instance().types[FileConfigSource.scheme()] = FileConfigSource
+
+
+class FileConfigSource(file_config_source.FileConfigSource):  # the registry compares the names
+    """A folder of YAML files whose settings get their present names as they are loaded."""
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        result = super().load_config(config_path)
+        content: Any = OmegaConf.to_container(result.config, resolve=False)
+        group, _, name = config_path.removesuffix(".yaml").rpartition("/")
+        package = str(result.header.get("package") or group.replace("/", "."))
+        root = tree(name if not group and name in COMMANDS else "train")
+        node, _ = locate(root, "" if package == "_global_" else package)
+        if isinstance(node, Node) and isinstance(content, dict):
+            file = relative(f"{result.path}/{config_path.removesuffix('.yaml')}.yaml")
+            renamed = rename_settings(node, content, file)
+            if renamed != content:
+                result.config = OmegaConf.create(renamed)
+        return result
