@@ -42,7 +42,7 @@ def _contenders(against: Contest, precision: str, steps: int) -> dict[str, Work]
         "bertft_svd_lora_prefix": ours(against, "svd_lora_prefix", precision, steps),
         "bertft_full": ours(against, "full", precision, steps),
     }
-    for layout in ("stream", "rows", "padded"):
+    for layout in ("unpadded", "packed", "padded"):
         made[f"bertft_lora_{layout}"] = ours(against, "lora", precision, steps, layout=layout)
     return {name: train for name, (train, _) in made.items()}
 

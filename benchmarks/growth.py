@@ -84,8 +84,8 @@ def _measure(folder: Path, rows: int, alone: bool) -> dict[str, Any]:
         command = [
             sys.executable, "-m", "bertft", "train", "data=files", f"data.train={train}",
             "data.max_validation_rows=1000", "data.text=sentence", "data.max_length=128",
-            f"data.cache={folder}/cache", "trainer.steps=20", "trainer.log_every=1", "report=false",
-            f"hydra.run.dir={run}",
+            f"data.cache={folder}/cache", "trainer.max_steps=20", "trainer.log_every=1",
+            "report=false", f"hydra.run.dir={run}",
         ]  # fmt: skip
         said = folder / f"{rows}{state}.out"
         found[f"bertft_{state}"] = _watched(command, said, run / "timings.jsonl", '"step"')

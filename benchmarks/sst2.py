@@ -72,7 +72,7 @@ def _contenders(
         add("dynamic_bf16", peer(against, "lora", "longest", "bf16", steps))
         add("full_dynamic_bf16", peer(against, "full", "longest", "bf16", steps))
     add("bertft_fp32", ours(against, "lora", "fp32", steps), scored=True)
-    add("bertft_rows_fp32", ours(against, "lora", "fp32", steps, layout="rows"))
+    add("bertft_packed_fp32", ours(against, "lora", "fp32", steps, layout="packed"))
     add("bertft_svd_lora_prefix_fp32", ours(against, "svd_lora_prefix", "fp32", steps))
     add("bertft_full_fp32", ours(against, "full", "fp32", steps))
     if bf16:

@@ -150,7 +150,7 @@ def test_the_command_of_readme_trains_in_its_folders(container, tmp_path):
     words = words[words.index("bertft") + 1 :]
     rows = "".join(f"a {word} film {n},{word}\n" for n in range(20) for word in ("good", "bad"))
     (tmp_path / "work" / "reviews.csv").write_text(f"text,label\n{rows}")
-    small = ("model=tiny", "trainer.steps=4", "report=false", "trainer.threads=1", "quiet=true")
+    small = ("model=tiny", "trainer.max_steps=4", "report=false", "trainer.threads=1", "quiet=true")
     done = container(*words, *small)
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("work/outputs/train/*/*/metrics.json"))) == 1

@@ -32,30 +32,30 @@ from typing import Any
 os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
 
 COMMON = [
-    "model=tiny", "trainer.threads=1", "trainer.batch_size=8", "trainer.steps=8",
+    "model=tiny", "trainer.threads=1", "trainer.batch_size=8", "trainer.max_steps=8",
     "trainer.evaluate_every=4", "trainer.log_every=1", "data.max_train_rows=64",
     "data.max_validation_rows=24", "report=false", "quiet=true",
 ]  # fmt: skip
 
 # name: (method, data, precision, layout, further settings)
 RUNS: dict[str, tuple[str, str, str, str, list[str]]] = {
-    "head": ("head", "classification", "fp32", "stream", []),
+    "head": ("head", "classification", "fp32", "unpadded", []),
     "last_k": ("last_k", "classification", "bf16", "rows", []),
     "bitfit": ("bitfit", "pair", "fp32", "rows", []),
     "full": ("full", "classification", "fp32", "padded", []),
-    "full_bf16": ("full", "question_answering", "bf16", "stream", ["trainer.micro_batch=4"]),
-    "lora": ("lora", "question_answering", "fp32", "stream", []),
+    "full_bf16": ("full", "question_answering", "bf16", "unpadded", ["trainer.micro_batch=4"]),
+    "lora": ("lora", "question_answering", "fp32", "unpadded", []),
     "lora_accumulated": ("lora", "classification", "bf16", "rows", ["trainer.micro_batch=3"]),
-    "dora": ("lora", "pair", "fp32", "stream", ["method.low_rank.magnitude=true"]),
+    "dora": ("lora", "pair", "fp32", "unpadded", ["method.low_rank.use_dora=true"]),
     "pissa": ("lora", "classification", "fp32", "padded", ["method.low_rank.start=principal"]),
-    "svd_lora": ("svd_lora", "token_classification", "fp32", "stream", []),
-    "svd_lora_bf16": ("svd_lora", "classification", "bf16", "stream", ["trainer.micro_batch=4"]),
-    "prefix": ("prefix", "regression", "fp32", "stream", []),
+    "svd_lora": ("svd_lora", "token_classification", "fp32", "unpadded", []),
+    "svd_lora_bf16": ("svd_lora", "classification", "bf16", "unpadded", ["trainer.micro_batch=4"]),
+    "prefix": ("prefix", "regression", "fp32", "unpadded", []),
     "lora_prefix": ("lora_prefix", "multi_label", "bf16", "padded", []),
-    "svd_lora_prefix": ("svd_lora_prefix", "question_answering", "bf16", "stream", []),
-    "masked_lm": ("full", "masked_lm", "fp32", "stream", []),
-    "distill": ("distill", "classification", "fp32", "stream", ["method.distill.teacher=full"]),
-    "two_processes": ("svd_lora", "classification", "fp32", "stream", ["trainer.micro_batch=2"]),
+    "svd_lora_prefix": ("svd_lora_prefix", "question_answering", "bf16", "unpadded", []),
+    "masked_lm": ("full", "masked_lm", "fp32", "unpadded", []),
+    "distill": ("distill", "classification", "fp32", "unpadded", ["method.distill.teacher=full"]),
+    "two_processes": ("svd_lora", "classification", "fp32", "unpadded", ["trainer.micro_batch=2"]),
 }  # fmt: skip
 
 

@@ -74,7 +74,7 @@ def check_file(command: str, file: File) -> Iterator[Problem]:
             continue
         inside = key.removeprefix(f"{file.package}.") if file.package else key
         for problem in _keys(root, key, value, str(value)):
-            where = f"{lines.of(inside)}: {problem.where}"
+            where = f"{lines.of(inside, _former(root, key))}: {problem.where}"
             yield Problem(where, problem.what, problem.hint)
 
 
@@ -197,6 +197,11 @@ def _flat(root: Node, content: Mapping[str, Any], prefix: str) -> Iterator[tuple
             yield path, value
 
 
+def _former(root: Node, path: str) -> str | None:
+    leaf, _ = locate(root, path)
+    return leaf.former if isinstance(leaf, Leaf) else None
+
+
 def _below(path: str, tops: Sequence[str]) -> bool:
     return any(path == top or path.startswith(f"{top}.") for top in tops)
 
@@ -211,12 +216,16 @@ class _Lines:
         except (OSError, ValueError, yaml.YAMLError):
             return  # the file is named without a line
 
-    def of(self, key: str) -> str:
-        """``file:line`` of a dotted key; ``file`` alone where it is not found."""
+    def of(self, key: str, former: str | None) -> str:
+        """``file:line`` of a dotted key, which may stand under its ``former`` last name.
+
+        ``file`` alone where it is not found.
+        """
         node, line = self.root, None
-        for name in key.split("."):
+        *groups, last = key.split(".")
+        for names in [*((group,) for group in groups), (last, former)]:
             pairs = node.value if isinstance(node, yaml.MappingNode) else []
-            found = next(((k, v) for k, v in pairs if k.value == name), None)
+            found = next(((k, v) for k, v in pairs if k.value in names), None)
             if found is None:
                 break
             line, node = found[0].start_mark.line + 1, found[1]

@@ -55,7 +55,7 @@ def resumed(folder: Path, asked: DictConfig, given: Sequence[str]) -> TrainConfi
         if not any(_covers(name, leaf.path) for name in given):
             continue
         new, old = OmegaConf.select(asked, leaf.path), OmegaConf.select(own, leaf.path)
-        if leaf.path == "trainer.epochs" and old is None and own.trainer.steps is None:
+        if leaf.path == "trainer.epochs" and old is None and own.trainer.max_steps is None:
             old = own.method.epochs
         if new == old or leaf.path == "resume":
             continue

@@ -313,7 +313,7 @@ def test_names_of_a_plain_folder_are_the_user_s(bases, tmp_path):
 
 METHODS = {
     "lora": {},
-    "rslora": {"rank_stabilised": True, "alpha": 5.0},
+    "rslora": {"use_rslora": True, "alpha": 5.0},
     "dora": {"magnitude": True},
     "svd_lora": {"kind": "svd_lora"},
 }

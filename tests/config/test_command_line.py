@@ -183,12 +183,12 @@ def test_another_choice_of_data_leaves_what_the_answers_depend_on(tmp_path):
     ]  # fmt: skip
     assert rewrite("eval", [f"run={run}", "data=squad"])[2:] == [f"run='{run}'", "data=squad"]
     assert rewrite("eval", [f"run={run}", "data=sst2"]) == [f"run='{run}'", "data=sst2"]
-    kept = {"masked_share": 0.4, "whole_words": True}
+    kept = {"mlm_probability": 0.4, "whole_words": True}
     (merged / "bertft.json").write_text(json.dumps({"task": "masked_lm", "answering": kept}))
     (old / "bertft.json").write_text(json.dumps({"answering": kept}))
     for folder in (merged, old):
         words = rewrite("eval", [f"run={folder}", "data=text"])
-        assert words[:-2] == ["data.masked_share=0.4", "data.whole_words=true"]
+        assert words[:-2] == ["data.mlm_probability=0.4", "data.whole_words=true"]
         words = rewrite("eval", [f"run={folder}", "data.validation=a.txt"])
         assert "data.task='masked_lm'" in words
 
@@ -196,7 +196,7 @@ def test_another_choice_of_data_leaves_what_the_answers_depend_on(tmp_path):
 def test_a_preset_of_one_s_own_counts_too(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mine.yaml").write_text("task: masked_lm\nmasked_share: 0.2\n")
-    kept = {"masked_share": 0.4, "whole_words": True}
+    kept = {"mlm_probability": 0.4, "whole_words": True}
     (tmp_path / "bertft.json").write_text(json.dumps({"task": "masked_lm", "answering": kept}))
     words = [f"run={tmp_path}", "data=mine"]
     assert rewrite("eval", words, config_dir=tmp_path)[0] == "data.whole_words=true"

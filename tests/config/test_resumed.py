@@ -63,9 +63,9 @@ def test_quoting_that_was_the_default_is_still_the_default(run, recorded, meant)
         ((), "method.low_rank.alpha=3", "method.low_rank.alpha: the run has 16.0, not 3.0"),
         ((), "trainer.epochs=2", "trainer.epochs: 2.0 is not above the run's 3.0"),
         (("trainer.epochs=4",), "trainer.epochs=3", "3.0 is not above the run's 4.0"),
-        (("trainer.steps=9",), "trainer.epochs=3", "the run counts in steps"),
-        (("trainer.epochs=4",), "trainer.steps=3", "the run counts in epochs"),
-        (("trainer.steps=9",), "trainer.steps=8", "8 is not above the run's 9"),
+        (("trainer.max_steps=9",), "trainer.epochs=3", "the run counts in max_steps"),
+        (("trainer.epochs=4",), "trainer.max_steps=3", "the run counts in epochs"),
+        (("trainer.max_steps=9",), "trainer.max_steps=8", "8 is not above the run's 9"),
     ],
 )
 def test_it_may_not_change(say, calls, run, begun, word, part):
@@ -75,8 +75,8 @@ def test_it_may_not_change(say, calls, run, begun, word, part):
 
 
 def test_auto_takes_the_command_that_began_it(say, calls, run):
-    folder = run("trainer.steps=9")
-    words = ["method=svd_lora", "trainer.batch_size=4", "trainer.steps=9", "resume=auto"]
+    folder = run("trainer.max_steps=9")
+    words = ["method=svd_lora", "trainer.batch_size=4", "trainer.max_steps=9", "resume=auto"]
     assert say("train", *words, f"hydra.run.dir={folder}").status == 0
     assert say("train", *words, f"hydra.run.dir={folder}", "data.seed=3").status == 2
 
@@ -106,7 +106,7 @@ def test_a_damaged_configuration(say, run, text):
 
 
 EDITED = [
-    ({"trainer": {"steps": -5}}, "trainer.steps -5 is out of range"),
+    ({"trainer": {"max_steps": -5}}, "trainer.max_steps -5 is out of range"),
     ({"trainer": {"micro_batch": 10_000}}, "trainer.micro_batch 10000 is above"),
     ({"method": {"low_rank": {"alpha": float("nan")}}}, "method.low_rank.alpha nan is not finite"),
     ({"seed": 10**25}, f"seed {10**25} is out of range. It must be less than {2**63:,}"),

@@ -48,7 +48,7 @@ def test_what_was_left_out_is_counted_once(tmp_path):
 
 
 def test_the_cut_is_stratified(train):
-    splits = load(config(train, validation_share=0.15))
+    splits = load(config(train, validation_fraction=0.15))
     whole = Counter(splits.train.column("label") + splits.validation.column("label"))
     held = Counter(splits.validation.column("label"))
     assert held.total() == 150
@@ -59,7 +59,9 @@ def test_a_class_of_one_row_stays_in_train(tmp_path):
     path = tmp_path / "a.tsv"
     path.write_text("text\tlabel\n" + "".join(f"{row}\ta\n" for row in range(20)) + "x\tb\n")
     for seed in range(5):
-        assert "b" in load(config(str(path), seed=seed, validation_share=0.5)).train.column("label")
+        assert "b" in load(config(str(path), seed=seed, validation_fraction=0.5)).train.column(
+            "label"
+        )
 
 
 def test_the_cut_depends_on_its_seed_alone(train):

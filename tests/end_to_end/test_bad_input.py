@@ -73,7 +73,7 @@ def test_it_is_refused(files, case):
     words, parts = CASES[case]
     model = () if any(word.startswith("model") for word in words) else ("model=tiny",)
     before = {path.name for path in files.iterdir()}
-    said = say("train", "data=files", *model, "trainer.steps=2", *words)
+    said = say("train", "data=files", *model, "trainer.max_steps=2", *words)
     assert said.refused, said
     for part in parts:
         assert part in said.err, said.err
@@ -97,7 +97,7 @@ def test_a_folder_that_was_chosen_is_left_as_it_was(files):
 def test_bad_rows_can_be_left_out_and_are_counted(files):
     write_csv(files / "more.csv", ("text", "label"), [("good", "pos"), ("", "neg"), ("bad", "neg")])
     words = ("data=files", "data.train=more.csv", "data.validation=more.csv", "model=tiny")
-    words = ("train", *words, "data.on_bad_row=skip", "trainer.steps=1", "hydra.run.dir=run")
+    words = ("train", *words, "data.on_bad_row=skip", "trainer.max_steps=1", "hydra.run.dir=run")
     said = say(*words)
     assert said.refused and "1 of 3 rows cannot be used (1 × empty text)" in said.err, said
     assert "data.max_skipped=0.34" in said.err and "more.csv:3: empty text" in said.err
@@ -109,7 +109,7 @@ def test_bad_rows_can_be_left_out_and_are_counted(files):
 
 
 def test_a_prefix_takes_no_room_but_a_prompt_does(files):
-    words = ("data=files", DATA, "model=tiny", "trainer.steps=1", "method=prefix")
+    words = ("data=files", DATA, "model=tiny", "trainer.max_steps=1", "method=prefix")
     assert say("train", *words, "data.max_length=512", "hydra.run.dir=run").status == 0
     more = ("method.prefix.kind=prompt", "method.prefix.length=10")
     said = say("train", *words, *more, "data.max_length=503")

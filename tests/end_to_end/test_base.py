@@ -19,7 +19,7 @@ def scores(folder) -> list[float]:
 def saved_base(place) -> Path:
     """A pretrained folder: random weights that a run wrote."""
     write_task(place, "classification")
-    words = ("data=files", "data.train=train.csv", "model=tiny", "trainer.steps=1")
+    words = ("data=files", "data.train=train.csv", "model=tiny", "trainer.max_steps=1")
     assert say("train", *words, "hydra.run.dir=first").status == 0
     return Path(shutil.copytree(place / "first" / "base", place / "pretrained"))
 
@@ -75,7 +75,7 @@ def test_a_run_with_a_prefix_is_no_base(trained, place):
 
 def test_another_base_is_refused(saved_base, place):
     data = ("data=files", "data.train=train.csv", "model=minilm", "model.path=pretrained")
-    assert say("train", *data, "trainer.steps=2", "hydra.run.dir=run").status == 0
+    assert say("train", *data, "trainer.max_steps=2", "hydra.run.dir=run").status == 0
     assert not (place / "run" / "base").exists()
     expected = scores("run")
     weights = saved_base / "model.safetensors"
@@ -85,7 +85,7 @@ def test_another_base_is_refused(saved_base, place):
     changed[-1] ^= 1
     weights.write_bytes(changed)
     for words in (["eval", "run=run"], ["predict", "run=run"], ["merge", "run=run", "out=out"],
-                  ["train", "resume=run", "trainer.steps=3"]):  # fmt: skip
+                  ["train", "resume=run", "trainer.max_steps=3"]):  # fmt: skip
         said = say(*words, stdin=LINES)
         assert said.refused and "is not the run's: its weights have sha256" in said.err, said
 
@@ -142,7 +142,7 @@ def test_a_start_that_was_cut_off_can_be_made_again(place):
     from bertft.runs import faults
 
     write_classes(place / "a.csv", 40, seed=1)
-    words = ("train", "data=files", "data.train=a.csv", "model=tiny", "trainer.steps=2")
+    words = ("train", "data=files", "data.train=a.csv", "model=tiny", "trainer.max_steps=2")
 
     def stop(name):
         if name == "create config.yaml":
@@ -163,7 +163,7 @@ def test_a_head_of_the_base_keeps_its_meaning(trained, place):
     assert say("merge", f"run={run}", "out=merged").status == 0
     words = (
         *QUICK[1:-1], "data=files", f"data.train={run.parent / 'train.csv'}", "model.path=merged",
-        "data.labels=[pos,neg]", "trainer.steps=1", "trainer.learning_rate=1e-12",
+        "data.labels=[pos,neg]", "trainer.max_steps=1", "trainer.learning_rate=1e-12",
         "trainer.precision=fp32",
     )  # fmt: skip
     said = say("train", *words, "hydra.run.dir=second")

@@ -160,7 +160,7 @@ def test_a_run_on_a_merged_folder_does_not_inherit_its_threshold(trained, place)
     write_classes(place / "a.csv", 16, 0)
     said = say(
         "train", "data=files", "data.train=a.csv", "data.validation=a.csv", "model.path=merged",
-        "trainer.steps=1", "method=head", "hydra.run.dir=next",
+        "trainer.max_steps=1", "method=head", "hydra.run.dir=next",
     )  # fmt: skip
     assert said.status == 0, said
     assert say("merge", "run=next", "out=plain").status == 0

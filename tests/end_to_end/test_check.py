@@ -11,7 +11,7 @@ from small_runs import crash, say, write_csv, write_task
 
 from bertft.models.runner import EncoderRunner
 
-TINY = ("train", "model=tiny", "trainer.threads=1", "trainer.batch_size=8", "trainer.steps=40")
+TINY = ("train", "model=tiny", "trainer.threads=1", "trainer.batch_size=8", "trainer.max_steps=40")
 
 
 @pytest.mark.parametrize("place_of_run", [(), ("hydra.run.dir=there/run",)])
@@ -61,7 +61,7 @@ def test_memory_that_does_not_suffice_is_told(place, monkeypatch):
     assert said.status == 0, said
     assert "2 rows a pass" in said.out and "set trainer.micro_batch=2" in said.out
 
-    said = say(*TINY, *data, "trainer.steps=3", "hydra.run.dir=run")
+    said = say(*TINY, *data, "trainer.max_steps=3", "hydra.run.dir=run")
     assert said.status == 0, said
     assert "out of memory after step 0: 2 rows a pass from here on, as many a step" in said.err
     assert '"event": "memory_short", "step": 0' in (place / "run" / "timings.jsonl").read_text()

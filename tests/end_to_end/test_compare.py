@@ -102,7 +102,7 @@ def test_no_draws_evaluate_nothing(runs):
 
 
 def test_other_rows_are_not_paired_and_it_says_so(runs, trained):
-    words = ["data=sample", "data.max_train_rows=64", "trainer.steps=4"]
+    words = ["data=sample", "data.max_train_rows=64", "trainer.max_steps=4"]
     said = say("train", "model=tiny", *words, "quiet=true", "hydra.run.dir=sample")
     assert said.status == 0, said
     found = say("compare", f"runs=[{runs},sample]", "draws=50")
@@ -114,7 +114,7 @@ def test_rows_that_changed_since_are_told(runs, place, tmp_path):
     data = write_task(tmp_path, "classification")
     for seed in (0, 1):
         said = say(
-            "train", "model=tiny", *data, "trainer.steps=4", "quiet=true", f"data.seed={seed}",
+            "train", "model=tiny", *data, "trainer.max_steps=4", "quiet=true", f"data.seed={seed}",
             f"hydra.run.dir=own/{seed}",
         )  # fmt: skip
         assert said.status == 0, said

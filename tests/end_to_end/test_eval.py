@@ -53,7 +53,7 @@ def test_the_last_checkpoint_and_one_by_its_step(trained):
 
 def test_a_validation_split_that_was_cut_off_is_cut_off_again(place):
     write_classes(place / "all.csv", 60, seed=3)
-    words = ("data=files", "data.train=all.csv", "model=tiny", "trainer.steps=4")
+    words = ("data=files", "data.train=all.csv", "model=tiny", "trainer.max_steps=4")
     assert say("train", *words, "hydra.run.dir=run").status == 0
     told = read(place / "run" / "metrics.json")
     assert scores("run=run") == told["validation"]
@@ -117,7 +117,7 @@ def test_a_run_knows_its_files_from_anywhere(place, monkeypatch):
     write_classes(place / "a.csv", 40, seed=1)
     write_classes(place / "b.csv", 20, seed=2)
     data = ("data=files", "data.train=a.csv", "data.validation=b.csv")
-    assert say("train", *data, "model=tiny", "trainer.steps=2", "hydra.run.dir=run").status == 0
+    assert say("train", *data, "model=tiny", "trainer.max_steps=2", "hydra.run.dir=run").status == 0
     (place / "elsewhere").mkdir()
     monkeypatch.chdir(place / "elsewhere")
     write_classes(Path("b.csv"), 20, seed=77)  # another file of that name
@@ -128,7 +128,7 @@ def test_recorded_rows_that_changed_are_refused(place):
     write_classes(place / "a.csv", 40, seed=1)
     write_classes(place / "b.csv", 20, seed=2)
     data = ("data=files", "data.train=a.csv", "data.validation=b.csv")
-    assert say("train", *data, "model=tiny", "trainer.steps=2", "hydra.run.dir=run").status == 0
+    assert say("train", *data, "model=tiny", "trainer.max_steps=2", "hydra.run.dir=run").status == 0
     same = say("eval", "run=run", "hydra.run.dir=same", "data.max_length=20")
     assert same.status == 0 and f"validation ({place / 'b.csv'}): 20 rows read" in same.out
     write_classes(place / "b.csv", 20, seed=3)
@@ -140,13 +140,15 @@ def test_recorded_rows_that_changed_are_refused(place):
         assert f"data.validation={place / 'b.csv'} to bertft eval" in said.err, said
     named = say("eval", "run=run", "hydra.run.dir=scored", f"data.validation={place / 'b.csv'}")
     assert named.status == 0, "the user's word decides"
-    for words in (("report", "run=run"), ("train", "resume=run", "trainer.steps=3")):
+    for words in (("report", "run=run"), ("train", "resume=run", "trainer.max_steps=3")):
         assert say(*words).refused, words
 
 
 def test_a_sample_run_keeps_its_rows_where_another_setting_changes(place):
     words = ("data=sample", "data.max_train_rows=40", "data.max_validation_rows=20")
-    assert say("train", *words, "model=tiny", "trainer.steps=1", "hydra.run.dir=run").status == 0
+    assert (
+        say("train", *words, "model=tiny", "trainer.max_steps=1", "hydra.run.dir=run").status == 0
+    )
     said = say("eval", "run=run", "hydra.run.dir=scored", "data.max_length=20")
     assert said.status == 0 and "sample sentiment/validation" in said.out, said
 
@@ -162,7 +164,7 @@ def test_left_out_rows_are_told(place):
         "data.on_bad_row=skip",
         "data.max_skipped=1",
     )
-    assert say("train", *data, "model=tiny", "trainer.steps=2", "hydra.run.dir=run").status == 0
+    assert say("train", *data, "model=tiny", "trainer.max_steps=2", "hydra.run.dir=run").status == 0
     said = say("eval", "run=run", "hydra.run.dir=scored")
     told = f"validation ({place / 'b.csv'}): 4 rows read = 2 used + 2 skipped (1 × empty text, "
     assert told + "1 × unknown label)\n" in said.out
@@ -206,7 +208,7 @@ def test_what_cannot_be_scored(trained, place, words, parts):
 def test_a_split_that_the_run_has_not(place):
     write_classes(place / "a.csv", 40, seed=1)
     data = ("data=files", "data.train=a.csv")
-    assert say("train", *data, "model=tiny", "trainer.steps=2", "hydra.run.dir=run").status == 0
+    assert say("train", *data, "model=tiny", "trainer.max_steps=2", "hydra.run.dir=run").status == 0
     said = say("eval", "run=run", "split=test")
     assert said.refused and "there is no test split" in said.err
 

@@ -26,7 +26,7 @@ from bertft.data.tagging.schemes import PREFIXES
 from bertft.tasks.qa import scores
 
 FEW = (
-    "trainer.threads=1", "trainer.batch_size=8", "trainer.steps=2", "quiet=true", "seed=3",
+    "trainer.threads=1", "trainer.batch_size=8", "trainer.max_steps=2", "quiet=true", "seed=3",
     "report=false",
 )  # fmt: skip
 TAGS = {
@@ -42,7 +42,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "distill": (
         "classification", "method=distill", "method.base.train=everything",
         "method.distill.cache=off", "method.distill.hidden_weight=0.5",
-        "method.distill.layer_map=last", "trainer.precision=bf16", "trainer.layout=rows",
+        "method.distill.layer_map=last", "trainer.precision=bf16", "trainer.layout=packed",
         "trainer.schedule=linear", "calibrate=temperature", "tune_threshold=true",
     ),
     "full": (
@@ -51,25 +51,25 @@ CASES: dict[str, tuple[str, ...]] = {
     ),
     "svd_lora": (
         "regression", "method=svd_lora", "method.low_rank.start=orthonormal", "pretrained",
-        "trainer.precision=bf16", "trainer.layout=stream", "data.on_bad_row=skip",
+        "trainer.precision=bf16", "trainer.layout=unpadded", "data.on_bad_row=skip",
     ),
     "lora": (
         "question_answering", "data.scorer=cmrc2018", "method=lora",
-        "method.low_rank.start=principal", "method.low_rank.rank_stabilised=true",
+        "method.low_rank.start=principal", "method.low_rank.use_rslora=true",
         "trainer.precision=bf16", "trainer.layout=auto", "trainer.schedule=cosine",
     ),
     "bitfit": (
         "question_answering", "data.scorer=squad", "method=bitfit", "method.base.train=biases",
-        "trainer.precision=bf16", "trainer.layout=rows", "trainer.schedule=constant",
+        "trainer.precision=bf16", "trainer.layout=packed", "trainer.schedule=constant",
     ),
     "lora_prefix": (
         "multi_label", "method=lora_prefix", "method.low_rank.start=zero_b",
-        "method.low_rank.magnitude=true", "method.prefix.kind=key_value", "method.prefix.mlp=true",
+        "method.low_rank.use_dora=true", "method.prefix.kind=key_value", "method.prefix.mlp=true",
         "method.prefix.shift_positions=true", "trainer.precision=fp32", "data.on_bad_row=error",
     ),
     "head": (
         "token_classification", "data.scheme=auto", "data.source=sample", "method=head",
-        "method.base.train=nothing", "trainer.precision=fp32", "trainer.layout=rows",
+        "method.base.train=nothing", "trainer.precision=fp32", "trainer.layout=packed",
     ),
     "last_k": (
         "hub", "data.source=hub", "method=last_k", "method.base.train=last_k",
@@ -188,7 +188,7 @@ def test_what_a_run_records_is_read_by_every_command(case, place, trained, teach
         return said
 
     done("train", model, *FEW, *data, *words, f"hydra.run.dir={run}")
-    done("train", f"resume={run}", "trainer.steps=3")
+    done("train", f"resume={run}", "trainer.max_steps=3")
     done("eval", f"run={run}", "hydra.run.dir=scores")
     metrics = read(run / "metrics.json")
     assert read(place / "scores/metrics.json")["validation"] == metrics["validation"], (

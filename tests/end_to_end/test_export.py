@@ -16,7 +16,7 @@ TEXTS = ["the film was superb, book 12", "the meal was horrid, room 3", "a plot"
 METHODS = [
     ("classification", "method=lora", "trainer.learning_rate=2e-2"),
     ("pair", "method=svd_lora", "trainer.learning_rate=2e-2"),
-    ("regression", "method=lora", "method.low_rank.magnitude=true"),
+    ("regression", "method=lora", "method.low_rank.use_dora=true"),
     ("multi_label", "method=lora", "method.low_rank.start=principal"),
 ]
 
@@ -165,10 +165,10 @@ def test_the_masks_of_the_run_are_those_of_the_check(tmp_path):
     """A masked-LM run with settings of its own: the adapter and the merged folder keep them."""
     lines = [f"{n} the film was good , the book dull and unbelievably long" for n in range(40)]
     (tmp_path / "notes.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    data = ("data=text", f"data.train={tmp_path / 'notes.txt'}", "data.masked_share=0.4")
+    data = ("data=text", f"data.train={tmp_path / 'notes.txt'}", "data.mlm_probability=0.4")
     run = tmp_path / "run"
     said = say(
-        "train", "model=tiny", "method=lora", *data, "data.whole_words=true", "trainer.steps=2",
+        "train", "model=tiny", "method=lora", *data, "data.whole_words=true", "trainer.max_steps=2",
         "trainer.threads=1", "trainer.precision=fp32", "report=false", f"hydra.run.dir={run}",
     )  # fmt: skip
     assert said.status == 0, said
@@ -176,7 +176,10 @@ def test_the_masks_of_the_run_are_those_of_the_check(tmp_path):
         out = tmp_path / words[0]
         said = say(*words, f"run={run}", f"out={out}")
         assert said.status == 0 and "max |Δlogit|" in said.out, said
-        assert read(out / "bertft.json")["answering"] == {"masked_share": 0.4, "whole_words": True}
+        assert read(out / "bertft.json")["answering"] == {
+            "mlm_probability": 0.4,
+            "whole_words": True,
+        }
     # Rows of another file are masked as the run's were, whichever folder answers.
     scores = {}
     for name in ("run", "merge"):
@@ -187,6 +190,6 @@ def test_the_masks_of_the_run_are_those_of_the_check(tmp_path):
         scores[name] = read(place / "metrics.json")["validation"]
     assert scores["merge"] == pytest.approx(scores["run"], abs=1e-4)
     words = (f"run={run}", "data=text", f"data.validation={tmp_path / 'notes.txt'}")
-    own = ("data.masked_share=0.4", "data.whole_words=true")
+    own = ("data.mlm_probability=0.4", "data.whole_words=true")
     said = say("eval", *words, *own, "precision=fp32", f"hydra.run.dir={tmp_path / 'own'}")
     assert read(tmp_path / "own" / "metrics.json")["validation"] == scores["run"]

@@ -56,6 +56,6 @@ def test_it_scores_and_answers_as_it_did(frozen, place):
 
 def test_it_goes_on(frozen):
     _, run = frozen
-    said = say("train", f"resume={run}", "trainer.steps=244", "quiet=true")
+    said = say("train", f"resume={run}", "trainer.max_steps=244", "quiet=true")
     assert said.status == 0, said
     assert read(run / "metrics.json")["train"]["steps"] == 244

@@ -11,7 +11,7 @@ from small_runs import read, say, write_task
 from bertft.runs import faults
 
 LOOP = (
-    "train", "model=tiny", "trainer.threads=1", "trainer.batch_size=8", "trainer.steps=12",
+    "train", "model=tiny", "trainer.threads=1", "trainer.batch_size=8", "trainer.max_steps=12",
     "trainer.evaluate_every=4", "quiet=true", "report=false",
 )  # fmt: skip
 

@@ -13,7 +13,7 @@ import pytest
 from small_runs import crash, outcome, write_task
 
 LOOP = (
-    "train", "trainer.threads=1", "trainer.batch_size=8", "trainer.steps=4",
+    "train", "trainer.threads=1", "trainer.batch_size=8", "trainer.max_steps=4",
     "trainer.evaluate_every=2", "trainer.log_every=1", "trainer.precision=fp32", "quiet=true",
     "report=false", "resume=auto",
 )  # fmt: skip
@@ -69,7 +69,7 @@ def teacher(tmp_path_factory):
             place = tmp_path_factory.mktemp("teacher")
             words = [*LOOP, "model=tiny", *data_of(place, task), "method=full"]
             words += [
-                "trainer.steps=2",
+                "trainer.max_steps=2",
                 "model.architecture.hidden_size=32",
                 f"hydra.run.dir={place / 'run'}",
             ]

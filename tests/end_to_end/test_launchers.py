@@ -85,7 +85,7 @@ def test_a_sweep(launcher, launched, place):
         "trainer.evaluate_every=40", "trainer.precision=fp32",
     ]  # fmt: skip
     taken_back = launcher == "submitit_local" and sys.platform.startswith("linux")
-    words.append(f"trainer.steps={120 if taken_back else 40}")  # time enough to be taken back
+    words.append(f"trainer.max_steps={120 if taken_back else 40}")  # time enough to be taken back
     before = {path.name for path in place.iterdir()}
     process = launched(launcher, *words, *JOBS, "hydra.sweep.dir=many")
     if taken_back:

@@ -16,11 +16,11 @@ from small_runs import answers, read, say, write_classes
 METHODS = {
     "lora": ("method=lora",),
     "svd_lora": ("method=svd_lora",),
-    "dora": ("method=lora", "method.low_rank.magnitude=true"),
+    "dora": ("method=lora", "method.low_rank.use_dora=true"),
 }
 # Large rates, so that a merge which forgets something is off by much.
 MINILM = (
-    "trainer.steps=10", "trainer.batch_size=8", "trainer.precision=fp32", "trainer.threads=1",
+    "trainer.max_steps=10", "trainer.batch_size=8", "trainer.precision=fp32", "trainer.threads=1",
     "trainer.learning_rate=5e-3", "trainer.warmup=0", "quiet=true",
 )  # fmt: skip
 LABELS = ('gut "sehr", ja', "差评")  # in the order of their sorting
@@ -256,7 +256,7 @@ def test_texts_with_odd_line_ends_are_checked_too(place):
     )
     Path("train.jsonl").write_text(rows, encoding="utf-8")
     data = ("data=files", "data.train=train.jsonl", "data.validation=train.jsonl")
-    assert say("train", *data, "model=tiny", "trainer.steps=2", "hydra.run.dir=run").status == 0
+    assert say("train", *data, "model=tiny", "trainer.max_steps=2", "hydra.run.dir=run").status == 0
     said = say("merge", "run=run", "out=merged")
     assert said.status == 0 and "on 20 validation rows" in said.out, said
 

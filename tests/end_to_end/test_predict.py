@@ -174,7 +174,7 @@ def test_rows_without_an_answer_are_refused_or_told(place):
         "data.on_bad_row=skip",
         "data.max_skipped=1",
     )
-    assert say("train", *data, "model=tiny", "trainer.steps=1", "hydra.run.dir=run").status == 0
+    assert say("train", *data, "model=tiny", "trainer.max_steps=1", "hydra.run.dir=run").status == 0
     said = say("predict", "run=run", stdin='{"text": ""}\n{"text": "a"}\n')
     assert said.refused and "stdin:1: empty text" in said.err and " on_bad_row=skip" in said.err
     words = ("predict", "run=run", "on_bad_row=skip")

@@ -198,7 +198,7 @@ def test_every_question_has_an_answer(place):
     (place / "train.jsonl").write_text(lines(rows), encoding="utf-8")
     words = ("data=files", "data.task=question_answering", "data.train=train.jsonl")
     said = say(
-        "train", *QUICK, *words, "data.unanswerable=false", "trainer.steps=2",
+        "train", *QUICK, *words, "data.unanswerable=false", "trainer.max_steps=2",
         "trainer.epochs=null", "hydra.run.dir=run",
     )  # fmt: skip
     assert said.status == 0, said
@@ -276,7 +276,7 @@ def test_bad_rows_are_named(place, case):
         *words,
         "data.on_bad_row=skip",
         "data.max_skipped=1",
-        "trainer.steps=1",
+        "trainer.max_steps=1",
         "trainer.epochs=null",
     )
     assert said.status == 0 and "1 × " in said.out, said

@@ -47,14 +47,14 @@ TASKS = (
     "question_answering", "masked_lm",
 )  # fmt: skip
 NORMAL = range(12)  # the numbers of the combinations in the normal run
-LAYOUTS = ("stream", "rows", "padded")
+LAYOUTS = ("unpadded", "packed", "padded")
 PRECISIONS = ("bf16", "fp32")
 # Two passes a step, six steps, an evaluation every other step: before the first checkpoint, between
 # two, in the middle of a step; or before a write.
 KILLS = ("forward:2", "forward:4", "forward:7", "forward:10", "SIGKILL:9", "SIGKILL:25")
 LOOP = (
     "train", "model=tiny", "trainer.threads=1", "trainer.batch_size=8", "trainer.micro_batch=4",
-    "trainer.steps=6", "trainer.evaluate_every=2", "trainer.log_every=1", "quiet=true",
+    "trainer.max_steps=6", "trainer.evaluate_every=2", "trainer.log_every=1", "quiet=true",
     "report=false", "resume=auto",
 )  # fmt: skip
 

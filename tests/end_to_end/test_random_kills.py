@@ -14,7 +14,7 @@ from small_runs import crash, outcome, write_task
 # Dropout in the encoder and in the adapters; four passes a step; an evaluation every fourth step.
 LOOP = (
     "train", "model=tiny", "trainer.threads=1", "trainer.batch_size=8", "trainer.micro_batch=2",
-    "trainer.steps=24", "trainer.evaluate_every=4", "trainer.log_every=3", "quiet=true",
+    "trainer.max_steps=24", "trainer.evaluate_every=4", "trainer.log_every=3", "quiet=true",
     "resume=auto",
 )  # fmt: skip
 METHODS = {
@@ -84,7 +84,7 @@ def test_many_moments(place, method, trained, capsys):
 def test_before_every_write(place, trained, capsys):
     """From the first file of the run to its last; a resume is asked for as after any crash."""
     words = [
-        *words_of(place, "lora", trained), "trainer.steps=8", "trainer.micro_batch=8",
+        *words_of(place, "lora", trained), "trainer.max_steps=8", "trainer.micro_batch=8",
         "report=false",
     ]  # fmt: skip
     (once,) = crash([([*words, "hydra.run.dir=once"], None)])

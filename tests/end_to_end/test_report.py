@@ -16,7 +16,7 @@ import pytest
 from small_runs import QUICK, opinion, read, say, write_csv, write_task
 
 HOSTILE = ("<script>alert(1)</script>", '"><img src="http://evil.example/x"> 好评 $x^2$')
-RUN = (*QUICK, "report=true", "quiet=true", "trainer.steps=24", "trainer.evaluate_every=8")
+RUN = (*QUICK, "report=true", "quiet=true", "trainer.max_steps=24", "trainer.evaluate_every=8")
 RUN = tuple(word for word in RUN if not word.startswith(("trainer.epochs", "report=false")))
 
 
@@ -205,7 +205,7 @@ def test_none_where_none_is_wanted(trained):
     ],
 )
 def test_what_tasks_show(tmp_path, task, titles):
-    words = [*write_task(tmp_path, task), "trainer.steps=3", "hydra.run.dir=run"]
+    words = [*write_task(tmp_path, task), "trainer.max_steps=3", "hydra.run.dir=run"]
     said = say("train", *RUN, *words)
     assert said.status == 0 and "warning" not in said.err, said
     assert titles <= set(page(tmp_path / "run").titles)
@@ -280,7 +280,7 @@ def test_a_signal_is_no_failure_of_the_report(monkeypatch, copied, where, name):
 
 
 def test_what_was_fitted_is_shown(tmp_path):
-    words = [*write_task(tmp_path, "classification"), "trainer.steps=3", "hydra.run.dir=run"]
+    words = [*write_task(tmp_path, "classification"), "trainer.max_steps=3", "hydra.run.dir=run"]
     said = say("train", *RUN, *words, "calibrate=temperature", "tune_threshold=true")
     assert said.status == 0, said
     told, found = read(tmp_path / "run" / "metrics.json")["calibration"], page(tmp_path / "run")

@@ -23,7 +23,7 @@ from small_runs import (
 
 LOOP = (
     "model=tiny", "trainer.threads=1", "trainer.batch_size=8", "trainer.micro_batch=4",
-    "trainer.steps=16", "trainer.evaluate_every=4", "trainer.log_every=3", "quiet=true",
+    "trainer.max_steps=16", "trainer.evaluate_every=4", "trainer.log_every=3", "quiet=true",
     "report=false",
 )  # fmt: skip
 METHODS = {
@@ -131,7 +131,7 @@ def test_a_signal_saves_says_how_to_go_on_and_ends_with_its_status(place, name):
 
 
 LONG = (
-    "model=tiny", "trainer.threads=1", "trainer.batch_size=4", "trainer.steps=150",
+    "model=tiny", "trainer.threads=1", "trainer.batch_size=4", "trainer.max_steps=150",
     "trainer.evaluate_every=30", "trainer.log_every=3", "quiet=true", "method=svd_lora",
     "report=false",
 )  # fmt: skip
@@ -224,7 +224,7 @@ def test_patience_that_ended_is_the_end(place):
     assert say(*words, "hydra.run.dir=run").status == 0
     done = read(place / "run" / "metrics.json")
     assert done["train"]["steps"] == 8
-    for more in ((), ("trainer.steps=40",)):
+    for more in ((), ("trainer.max_steps=40",)):
         said = say("train", "resume=run", *more)
         assert said.status == 0 and "is finished, after 8 steps" in said.out, said
     assert read(place / "run" / "metrics.json") == done
@@ -368,7 +368,7 @@ def begun_elsewhere(place, monkeypatch):
     (place / "a").mkdir()
     data = write_task(place / "a", "classification")
     monkeypatch.chdir(place / "a")
-    short = ("trainer.steps=2", "trainer.evaluate_every=2", "quiet=true", "report=false")
+    short = ("trainer.max_steps=2", "trainer.evaluate_every=2", "quiet=true", "report=false")
     said = say("train", *QUICK[:2], "method=full", *short, *data, "hydra.run.dir=teacher")
     assert said.status == 0, said
     shutil.copytree("teacher/base", "tokens")

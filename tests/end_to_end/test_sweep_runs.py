@@ -12,7 +12,7 @@ from small_runs import read, say, write_task
 from bertft.config import content
 
 SWEEP = (
-    "model=tiny", "trainer.threads=1", "trainer.batch_size=8", "trainer.steps=10", "quiet=true",
+    "model=tiny", "trainer.threads=1", "trainer.batch_size=8", "trainer.max_steps=10", "quiet=true",
     "trainer.evaluate_every=5", "report=false",
     "method=lora,svd_lora", "seed=0,1", "hydra.sweep.dir=sweep",
 )  # fmt: skip

@@ -10,7 +10,7 @@ from small_runs import QUICK, answers, read, say
 from bertft.runs import faults
 
 LOOP = (
-    *QUICK[:-1], "trainer.steps=6", "trainer.evaluate_every=2", "quiet=true", "method=lora",
+    *QUICK[:-1], "trainer.max_steps=6", "trainer.evaluate_every=2", "quiet=true", "method=lora",
     "method.low_rank.dropout=0.2",
 )  # fmt: skip
 
@@ -56,7 +56,7 @@ def test_from_training_to_answers(task, words, place):
         assert [len(each["masks"]) for each in of_run] == [2, 0]
         said = say(
             "train", *QUICK[1:-1], "model.path=run", "data=sample_ner", "data.max_train_rows=8",
-            "data.max_validation_rows=8", "trainer.steps=1", "quiet=true", "hydra.run.dir=next",
+            "data.max_validation_rows=8", "trainer.max_steps=1", "quiet=true", "hydra.run.dir=next",
         )  # fmt: skip
         assert said.status == 0, said
         assert read(place / "next/manifest.json")["base"]["kind"] == "run"
@@ -91,12 +91,12 @@ def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(task, words, place):
 
 
 def test_mistakes_are_told_at_once(place):
-    said = say("train", "data=sample", "data.scheme=bio", "data.masked_share=0.5")
+    said = say("train", "data=sample", "data.scheme=bio", "data.mlm_probability=0.5")
     assert said.status == 2 and said.out == ""
     assert "data.scheme: means nothing for task=classification" in said.err
-    assert "data.masked_share: means nothing for task=classification" in said.err
+    assert "data.mlm_probability: means nothing for task=classification" in said.err
     (place / "a.txt").write_text("a b\n" * 30, encoding="utf-8")
-    words = ("data=text", "data.train=a.txt", "trainer.steps=1", "report=false")
+    words = ("data=text", "data.train=a.txt", "trainer.max_steps=1", "report=false")
     said = say("train", *words, "model=tiny", "hydra.run.dir=run")
     assert said.status == 0 and "has no head for masked_lm: it begins at random" in said.out
     said = say("train", "data=text", "data.train=a.txt", "data.labels=[a,b]", "model=tiny")

@@ -22,7 +22,7 @@ ROOT = Path(bertft.__file__).parents[1]
 # 64 rows in batches of 7: an odd share, and a last batch of one row for two ranks.
 WORDS = (
     "train", "model=tiny", "trainer.threads=1", "trainer.batch_size=7", "trainer.micro_batch=2",
-    "trainer.steps=24", "trainer.evaluate_every=4", "trainer.log_every=1", "method=svd_lora",
+    "trainer.max_steps=24", "trainer.evaluate_every=4", "trainer.log_every=1", "method=svd_lora",
     "method.low_rank.interval=1", "method.low_rank.dropout=0.2", "trainer.precision=fp32",
 )  # fmt: skip
 CALM = (
@@ -36,8 +36,8 @@ def runs(tmp_path_factory):
     """The folder, and what became of the runs that the tests look at."""
     place = tmp_path_factory.mktemp("ranks")
     words = [*WORDS, *write_task(place, "classification"), "quiet=true"]
-    long = [*words, "trainer.steps=28", "report=false"]
-    half = [*words, "trainer.precision=bf16", "trainer.steps=12", "report=false"]
+    long = [*words, "trainer.max_steps=28", "report=false"]
+    half = [*words, "trainer.precision=bf16", "trainer.max_steps=12", "report=false"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         patch.setenv("BERTFT_CACHE", str(place / "rows"))

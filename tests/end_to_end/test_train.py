@@ -100,7 +100,7 @@ def test_check_rows_are_spread_over_the_split(place):
     rows = [(f"good {n}", "a" if n < 100 else "b") for n in range(200)]
     write_csv(place / "sorted.csv", ("text", "label"), rows)
     data = ("data=files", "data.train=sorted.csv", "data.validation=sorted.csv")
-    assert say("train", "model=tiny", *data, "trainer.steps=1", "hydra.run.dir=run").status == 0
+    assert say("train", "model=tiny", *data, "trainer.max_steps=1", "hydra.run.dir=run").status == 0
     labels = [row["label"] for row in read_lines(place / "run" / "check_rows.jsonl")]
     assert len(labels) == 64 and labels == sorted(labels) and labels.count("a") == 32
 
@@ -183,7 +183,7 @@ def test_names_that_look_like_markup_stay_what_they_are(place):
     """Rich would take them for styles and pictures, or fail at a tag that was never opened."""
     write_classes(place / "tags.csv", 40, seed=0, names=(":heart:", "[/b]"))
     said = say(
-        "train", *QUICK[:-1], "trainer.steps=2", "method=head", "data=files",
+        "train", *QUICK[:-1], "trainer.max_steps=2", "method=head", "data=files",
         f"data.train={place / 'tags.csv'}", "hydra.run.dir=tags",
     )  # fmt: skip
     assert said.status == 0, said
@@ -194,7 +194,7 @@ def test_names_that_look_like_markup_stay_what_they_are(place):
 def test_the_budget_of_a_single_step_is_final(place):
     """However short the run, what is evaluated and saved holds the rank that was asked for."""
     data = write_task(place, "classification")
-    words = ("train", "model=tiny", *data, "method=svd_lora", "trainer.steps=1")
+    words = ("train", "model=tiny", *data, "method=svd_lora", "trainer.max_steps=1")
     said = say(*words, "hydra.run.dir=run")
     assert said.status == 0 and "Traceback" not in said.err, said
     told = read(place / "run" / "metrics.json")
@@ -206,7 +206,7 @@ def test_weights_that_are_not_finite_are_never_written(place, monkeypatch):
     """The loss of the only step is finite, and so is its gradient; the step is too large."""
     monkeypatch.setattr("bertft.training.loop.factor", lambda *_: 1e39 / 1e-4)
     words = ["train", *QUICK[:-1], *write_task(place, "classification"), "method=full"]
-    said = say(*words, "trainer.steps=1", "trainer.precision=fp32", "hydra.run.dir=run")
+    said = say(*words, "trainer.max_steps=1", "trainer.precision=fp32", "hydra.run.dir=run")
     assert said.status == 3 and said.err.count("error: ") == 1 and "Traceback" not in said.err, said
     assert "is not finite after step 1" in said.err and "trainer.learning_rate" in said.err
     assert not (place / "run" / "metrics.json").exists()
@@ -216,7 +216,7 @@ def test_weights_that_are_not_finite_are_never_written(place, monkeypatch):
 def test_a_run_in_which_no_step_was_applied_fails(place, monkeypatch):
     nan = lambda self, logits, batch: logits.sum() * float("nan")  # noqa: E731
     monkeypatch.setattr("bertft.tasks.classification.Task.loss", nan)
-    words = ["train", *QUICK[:-1], *write_task(place, "classification"), "trainer.steps=2"]
+    words = ["train", *QUICK[:-1], *write_task(place, "classification"), "trainer.max_steps=2"]
     said = say(*words, "trainer.precision=fp32", "hydra.run.dir=run")
     assert said.status == 3 and said.err.count("error: ") == 1 and "Traceback" not in said.err, said
     assert "none of the 2 steps was applied" in said.err
@@ -241,7 +241,7 @@ def test_rates_that_cannot_train_are_refused(place, words, expected):
 def test_threads_of_one_run_are_not_those_of_the_next(place, monkeypatch):
     data = write_task(place, "classification")
     monkeypatch.setattr("bertft.assembly.prepare._THREADS", 2)
-    words = ("train", "model=tiny", *data, "trainer.steps=1")
+    words = ("train", "model=tiny", *data, "trainer.max_steps=1")
     before = torch.get_num_threads()
     try:
         assert say(*words, "trainer.threads=1", "hydra.run.dir=one").status == 0
@@ -259,7 +259,7 @@ def test_chinese_from_the_first_file_to_the_last_answer(place):
     ]
     write_csv(place / "酒店 评论.csv", ("评论", "标签"), rows)
     words = ("data=files", "data.train=酒店 评论.csv", "data.text=评论", "data.label=标签")
-    said = say("train", "model=tiny", *words, "trainer.steps=6", "hydra.run.dir=跑")
+    said = say("train", "model=tiny", *words, "trainer.max_steps=6", "hydra.run.dir=跑")
     assert said.status == 0 and "好评" in said.out, said
     run = place / "跑"
     for name in ("manifest.json", "check_rows.jsonl", "checkpoints/best/bertft.json"):

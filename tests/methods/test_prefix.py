@@ -56,7 +56,7 @@ def padded(batch, pad):
     return {"input_ids": ids, "attention_mask": mask.long()}
 
 
-@pytest.mark.parametrize("layout", ["stream", "padded"])
+@pytest.mark.parametrize("layout", ["unpadded", "padded"])
 @pytest.mark.parametrize("mlp", [False, True])
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
 def test_equals_pefts(encoder, batch, kind, mlp, layout):

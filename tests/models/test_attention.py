@@ -16,7 +16,7 @@ from bertft.models.sequences import Sequences
 CPU = torch.device("cpu")
 HEADS, WIDTH, PREFIX = 2, 4, 3
 LENGTHS = [2, 9, 9, 5, 30]
-LAYOUTS = ["stream", "rows", "padded"]
+LAYOUTS = ["unpadded", "packed", "padded"]
 
 
 class Layer(nn.Module):
@@ -97,7 +97,7 @@ def test_scaling(layout):
     assert (found - reference(tokens, LENGTHS)).abs().max() > 0.01
 
 
-@pytest.mark.parametrize("layout", ["rows", "padded"])
+@pytest.mark.parametrize("layout", ["packed", "padded"])
 @pytest.mark.parametrize("window", [None, 4])
 @pytest.mark.parametrize("before", [0, PREFIX])
 def test_what_stands_in_empty_cells_does_not_matter(before, window, layout):
@@ -111,7 +111,7 @@ def test_what_stands_in_empty_cells_does_not_matter(before, window, layout):
 
 
 @pytest.mark.parametrize("window", [None, 4])
-@pytest.mark.parametrize("layout", ["stream", "padded"])
+@pytest.mark.parametrize("layout", ["unpadded", "padded"])
 @pytest.mark.parametrize("bad", range(len(LENGTHS)))
 def test_a_sequence_that_is_nan_keeps_it_to_itself(layout, window, bad):
     """Also in the gradients, and where rows of unlike lengths share a call."""
@@ -159,7 +159,7 @@ def test_dropout_acts_on_the_weights_and_keeps_their_mean(layout):
 def test_shared_modules_are_counted_by_their_calls():
     """ALBERT has no layer index: the second call is the second layer."""
     tokens, prefix = inputs([4]), prefix_of(PREFIX)
-    sequences = Sequences([4], "stream", CPU, prefix=prefix)
+    sequences = Sequences([4], "unpadded", CPU, prefix=prefix)
     q, k, v = (each[None].transpose(1, 2) for each in tokens)
     first, second = (attend(nn.Module(), q, k, v, sequences=sequences)[0][0] for _ in range(2))
     torch.testing.assert_close(second, reference(tokens, [4], prefix), rtol=0, atol=1e-12)
@@ -178,7 +178,7 @@ def test_the_prefix_interleaved_is_the_prefix_joined(lengths, before):
     """What variable-length kernels get is, sequence by sequence, what the others get."""
     tokens = inputs(lengths)
     prefix = torch.randn(2, HEADS, before, WIDTH, dtype=torch.float64, requires_grad=True)
-    sequences = Sequences(lengths, "stream", CPU)
+    sequences = Sequences(lengths, "unpadded", CPU)
     found = interleave(prefix[0].transpose(0, 1), tokens[1], sequences)
     rows = []
     for row in tokens[1].split(lengths):

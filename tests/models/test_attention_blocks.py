@@ -141,7 +141,7 @@ def test_the_backward_pass_waits_with_a_byte_a_pair(monkeypatch):
     assert output.shape == query.shape
 
 
-@pytest.mark.parametrize("layout", ["stream", "rows"])
+@pytest.mark.parametrize("layout", ["unpadded", "packed"])
 def test_a_whole_encoder_learns_the_same_through_it(encoder, batch, monkeypatch, layout):
     """Prefix and masks, and no block before the seam takes it."""
     rows, results, calls = batch([3, 9, 9, 17, 30], True), [], []

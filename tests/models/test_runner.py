@@ -18,7 +18,7 @@ INTERFACE = [
 ]  # fmt: skip
 OUTSIDE = ["deberta-v2", "mpnet", "rembert"]
 LENGTHS = [3, 9, 9, 17, 30]
-LAYOUTS = ["stream", "rows", "padded"]
+LAYOUTS = ["unpadded", "packed", "padded"]
 
 
 def with_types(kind):
@@ -64,7 +64,7 @@ def test_the_mean_of_modernbert_is_over_own_tokens(encoder, batch, plain, layout
 def test_encoders_outside_the_interface_run_padded(encoder, batch, plain, kind, head, level):
     model, rows = encoder(kind, head), batch(LENGTHS, with_types(kind))
     expected = plain(copy.deepcopy(model), rows)
-    runner = EncoderRunner(model, level, "stream")
+    runner = EncoderRunner(model, level, "unpadded")
     assert runner.layout == "padded"
     torch.testing.assert_close(runner(rows), expected, rtol=0, atol=1e-10)
 
@@ -161,6 +161,6 @@ def test_a_mean_in_half_precision_is_summed_in_single(encoder, batch):
     """257 times 3 is 772 in bf16, and 257 itself 256."""
     runner = EncoderRunner(encoder("modernbert", classifier_pooling="mean"), "sequence")
     rows = batch([257, 2], False)
-    sequences = Sequences(rows.lengths.tolist(), "stream", rows.device)
+    sequences = Sequences(rows.lengths.tolist(), "unpadded", rows.device)
     found = runner._pool(torch.full((259, 24), 3.0, dtype=torch.bfloat16), sequences)
     assert found.dtype == torch.bfloat16 and bool((found == 3).all())

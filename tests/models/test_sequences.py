@@ -10,7 +10,7 @@ CPU = torch.device("cpu")
 
 
 def test_places_of_tokens():
-    found = Sequences([3, 1, 4], "stream", CPU)
+    found = Sequences([3, 1, 4], "unpadded", CPU)
     assert found.positions().tolist() == [0, 1, 2, 0, 0, 1, 2, 3]
     assert found.offsets().tolist() == [0, 3, 4, 8] and found.offsets().dtype == torch.int32
     assert found.starts().tolist() == [0, 3, 4]
@@ -29,7 +29,7 @@ def test_padded_gives_each_sequence_a_row():
 
 
 def test_rows_put_several_sequences_into_one():
-    found = Sequences([20, 60, 30], "rows", CPU, prompt=2)
+    found = Sequences([20, 60, 30], "packed", CPU, prompt=2)
     assert found.shape == (2, 64)
     assert found.starts().tolist() == [64 + 30 + 2, 2, 64 + 2]
     owner = found.owner()
@@ -41,14 +41,14 @@ def test_rows_put_several_sequences_into_one():
 
 def test_places_after_a_prompt():
     """Lengths count the prompt's two vectors."""
-    found = Sequences([4, 3], "stream", CPU, prompt=2)
+    found = Sequences([4, 3], "unpadded", CPU, prompt=2)
     assert found.starts().tolist() == [2, 6]
     assert found.own().tolist() == [2, 3, 6]
     assert found.positions().tolist() == [0, 1, 2, 3, 0, 1, 2]
 
 
 def test_cells_of_a_run_point_at_tokens_of_their_own_row():
-    found = Sequences([2, 1, 3], "stream", CPU)
+    found = Sequences([2, 1, 3], "unpadded", CPU)
     [run] = found.runs
     assert found.run_cells(run).tolist() == [0, 1, 1, 2, 2, 2, 3, 4, 5]
     assert found.run_places(run).tolist() == [0, 1, 3, 6, 7, 8]
@@ -56,7 +56,7 @@ def test_cells_of_a_run_point_at_tokens_of_their_own_row():
 
 
 def test_cells_of_a_later_run():
-    found = Sequences([2, 2, 300, 301], "stream", CPU)
+    found = Sequences([2, 2, 300, 301], "unpadded", CPU)
     first, second = found.runs
     assert first.equal and not second.equal
     cells = found.run_cells(second)  # counted from the run's first token
@@ -67,5 +67,5 @@ def test_cells_of_a_later_run():
 def test_the_plan_counts_the_prefix():
     lengths = [100] * 2 + [110]
     prefix = torch.zeros(1, 2, 500, 4)
-    assert len(Sequences(lengths, "stream", CPU, prefix=prefix).runs) == 2
-    assert len(Sequences(lengths, "stream", CPU).runs) == 1
+    assert len(Sequences(lengths, "unpadded", CPU, prefix=prefix).runs) == 2
+    assert len(Sequences(lengths, "unpadded", CPU).runs) == 1

@@ -33,7 +33,7 @@ def tokens_in(model, path):
     return seen
 
 
-@pytest.mark.parametrize("layout", ["stream", "rows", "padded"])
+@pytest.mark.parametrize("layout", ["unpadded", "packed", "padded"])
 @pytest.mark.parametrize("kind", KNOWN)
 def test_a_classifier_asks_about_the_first_tokens(encoder, batch, kind, layout):
     model = encoder(kind)
@@ -43,7 +43,7 @@ def test_a_classifier_asks_about_the_first_tokens(encoder, batch, kind, layout):
 
 
 @pytest.mark.parametrize("kind", KNOWN)
-@pytest.mark.parametrize("layout", ["stream", "rows", "padded"])
+@pytest.mark.parametrize("layout", ["unpadded", "packed", "padded"])
 @pytest.mark.parametrize("chosen", [False, True])
 def test_logits_and_gradients_are_those_of_all_tokens(encoder, batch, kind, layout, chosen):
     rows = batch(LENGTHS, types=False)
@@ -157,7 +157,7 @@ def test_layers_that_take_tokens_in_other_ways_see_all(encoder, batch):
     logits = EncoderRunner(model, "sequence")(rows)
     torch.testing.assert_close(logits, EncoderRunner(encoder("bert"), "sequence")(rows))
     model = encoder("xmod", languages=["en_XX"], default_language="en_XX", pad_token_id=1)
-    for layout in ("rows", "padded"):
+    for layout in ("packed", "padded"):
         assert not EncoderRunner(model, "sequence", layout)._narrows
 
 

@@ -31,7 +31,7 @@ def rows_of(model, batch):
     return hidden, [[row[n] for row in maps] for n in range(len(maps[0]))]
 
 
-@pytest.mark.parametrize("layout", ["stream", "rows", "padded"])
+@pytest.mark.parametrize("layout", ["unpadded", "packed", "padded"])
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "albert", "modernbert"])
 def test_states_and_attention(encoder, batch, kind, layout):
     made = batch(LENGTHS, types=False)
@@ -59,7 +59,7 @@ def test_states_and_attention(encoder, batch, kind, layout):
             at += length
 
 
-@pytest.mark.parametrize("layout", ["stream", "rows", "padded"])
+@pytest.mark.parametrize("layout", ["unpadded", "packed", "padded"])
 @pytest.mark.parametrize("kind", ["key_value", "prompt"])
 def test_the_places_of_a_prefix_are_left_out(encoder, batch, kind, layout):
     settings = MethodConfig(name="test", prefix=prefix.Settings(kind=kind, length=3))
@@ -77,7 +77,7 @@ def test_the_places_of_a_prefix_are_left_out(encoder, batch, kind, layout):
     torch.testing.assert_close(trace.heads[1].value, wanted.heads[1].value, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("layout", ["stream", "rows", "padded"])
+@pytest.mark.parametrize("layout", ["unpadded", "packed", "padded"])
 def test_gradients_flow_back_and_checkpointing_changes_none(encoder, batch, layout):
     found = []
     for checkpointing in (False, True):

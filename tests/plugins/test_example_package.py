@@ -65,15 +65,15 @@ def said(place):
     both = [*data, "method=lora", "method.scaling.targets=[query,value]"]
     run, alone = place / "run", place / "alone"
     commands = {
-        "train": ["train", *both, "trainer.steps=4", f"hydra.run.dir={run}"],
-        "resume": ["train", f"resume={run}", "trainer.steps=6"],
+        "train": ["train", *both, "trainer.max_steps=4", f"hydra.run.dir={run}"],
+        "resume": ["train", f"resume={run}", "trainer.max_steps=6"],
         "eval": ["eval", f"run={run}", f"hydra.run.dir={place / 'eval'}"],
         "merge": ["merge", f"run={run}", f"out={place / 'merged'}"],
         "predict": ["predict", f"run={run}", f"input={check}"],
         "merged": ["predict", f"run={place / 'merged'}", f"input={check}"],
         "export": ["export", f"run={run}", f"out={place / 'adapter'}"],
         "alone": [
-            "train", *data, "method=scaling", "trainer.steps=2", f"hydra.run.dir={alone}",
+            "train", *data, "method=scaling", "trainer.max_steps=2", f"hydra.run.dir={alone}",
             "report=false",
         ],
         "ia3": ["export", f"run={alone}", f"out={place / 'ia3'}"],

@@ -10,7 +10,7 @@ PASSES = [np.array([10, 30]), np.array([64, 40, 24])]  # 40 and 128 tokens
 
 @pytest.mark.parametrize(
     ("layout", "cells"),
-    [("stream", 168), ("padded", 2 * 30 + 3 * 64), ("rows", 64 + 2 * 64)],
+    [("unpadded", 168), ("padded", 2 * 30 + 3 * 64), ("packed", 64 + 2 * 64)],
 )
 def test_cells_without_a_token(layout, cells):
     assert padding_share(PASSES, layout) == pytest.approx(1 - 168 / cells)

@@ -29,7 +29,7 @@ CPU = Precision("fp32", torch.device("cpu"))
 
 @pytest.fixture
 def task(settings):
-    return build(settings(task="masked_lm", masked_share=0.3), None)
+    return build(settings(task="masked_lm", mlm_probability=0.3), None)
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_layouts_agree_and_the_head_at_chosen_places_gives_what_it_gives_everywh
         loss = task.loss(logits, batch)
         loss.backward()
         found[layout] = loss.detach(), [p.grad for p in own.parameters()]
-    for layout in ("stream", "rows"):
+    for layout in ("unpadded", "packed"):
         assert abs(found[layout][0] - found["padded"][0]) < 1e-10
         for one, other in zip(found[layout][1], found["padded"][1], strict=True):
             torch.testing.assert_close(one, other, atol=1e-10, rtol=1e-10)

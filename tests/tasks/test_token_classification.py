@@ -67,13 +67,13 @@ def test_layouts_agree_in_loss_and_gradients(task, model, table):
     """So does transformers' own loss over each window."""
     batch = collate(table, np.arange(len(table)), task.label_columns)
     found = {}
-    for layout in ("padded", "stream"):
+    for layout in ("padded", "unpadded"):
         model.zero_grad()
         loss = task.loss(EncoderRunner(model, "token", layout)(batch), batch)
         loss.backward()
         found[layout] = loss.detach(), [p.grad.clone() for p in model.parameters()]
-    assert abs(found["stream"][0] - found["padded"][0]) < 1e-10
-    for one, other in zip(found["stream"][1], found["padded"][1], strict=True):
+    assert abs(found["unpadded"][0] - found["padded"][0]) < 1e-10
+    for one, other in zip(found["unpadded"][1], found["padded"][1], strict=True):
         torch.testing.assert_close(one, other, atol=1e-10, rtol=1e-10)
     own = torch.tensor(0.0, dtype=torch.float64)
     model.set_attn_implementation("eager")
@@ -153,7 +153,7 @@ def test_spans_have_the_characters_of_the_text(task, table):
 def test_the_evaluation_does_not_depend_on_layout_or_budget(task, model, table):
     precision = Precision("fp32", torch.device("cpu"))
     wanted = evaluate(EncoderRunner(model, "token", "padded"), task, table, precision)
-    runner = EncoderRunner(model, "token", "stream")
+    runner = EncoderRunner(model, "token", "unpadded")
     found = evaluate(runner, task, table, precision)
     assert found == pytest.approx(wanted, abs=1e-6)
     small = predict_logits(runner, table, precision, budget=10)

@@ -18,15 +18,15 @@ FEW = ["data.max_train_rows=16", "trainer.batch_size=8", "model=tiny"]
 CASES = {
     f"{method}, {layout}": [f"method={method}", f"trainer.layout={layout}", *FEW]
     for method in ("full", "svd_lora_prefix")
-    for layout in ("stream", "rows", "padded")
+    for layout in ("unpadded", "packed", "padded")
 }
 # Autocast where the base trains; frozen weights cast once where it does not.
 CASES |= {
     f"{name}, bf16": [*words, "trainer.precision=bf16"]
     for name, words in {
-        "full, rows": ["method=full", "trainer.layout=rows", *FEW],
+        "full, rows": ["method=full", "trainer.layout=packed", *FEW],
         "bitfit": ["method=bitfit", *FEW],
-        "magnitudes": ["method=lora", "method.low_rank.magnitude=true", *FEW],
+        "magnitudes": ["method=lora", "method.low_rank.use_dora=true", *FEW],
         "full, answers": ["data=sample_qa", "method=full", *FEW],
     }.items()
 }
@@ -35,7 +35,7 @@ CASES |= {
     "penalty, micro-batches": [
         "method=svd_lora", "method.low_rank.orthogonality=0.1", "trainer.micro_batch=4", *FEW
     ],
-    "magnitudes": ["method=lora", "method.low_rank.magnitude=true", *FEW],
+    "magnitudes": ["method=lora", "method.low_rank.use_dora=true", *FEW],
     "prompt": ["method=prefix", "method.prefix.kind=prompt", *FEW],
     "varlen kernel": ["method=svd_lora_prefix", "trainer.precision=bf16", *FEW],
     "distillation": [
@@ -63,7 +63,7 @@ def teachers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of one step for each kind of task."""
     folder = tmp_path_factory.mktemp("teachers")
     for name, data in TEACHERS.items():
-        words = [f"data={data}", f"hydra.run.dir={folder / name}", "trainer.steps=1", *FEW]
+        words = [f"data={data}", f"hydra.run.dir={folder / name}", "trainer.max_steps=1", *FEW]
         assert main(["train", *words, f"data.cache={folder}", "report=false", "quiet=true"]) == 0
     return folder
 

@@ -22,7 +22,7 @@ def row_by_row(runner, rows):
         )
 
 
-@pytest.mark.parametrize("layout", ["stream", "padded"])
+@pytest.mark.parametrize("layout", ["unpadded", "padded"])
 @pytest.mark.parametrize("budget", [1, 12, 30, None])
 @pytest.mark.parametrize(("name", "size"), [("classification", 11), ("tagging", sum(LENGTHS))])
 def test_logits_are_those_of_the_rows_one_by_one(stepper, table, name, size, budget, layout):

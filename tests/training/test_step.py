@@ -257,7 +257,7 @@ class Reads(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("layout", ["stream", "rows", "padded"])
+@pytest.mark.parametrize("layout", ["unpadded", "packed", "padded"])
 def test_no_number_is_read_by_itself(stepper, table, everything, layout):
     """On an accelerator each would be waited for; losses and norm come in one piece."""
     made = stepper(part=everything(weight=0.1), layout=layout, clip=1.0, dropout=0.1)

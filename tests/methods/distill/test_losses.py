@@ -18,7 +18,7 @@ TOTAL = sum(LENGTHS)
 
 @pytest.fixture
 def sequences():
-    made = Sequences(LENGTHS, "stream", torch.device("cpu"))
+    made = Sequences(LENGTHS, "unpadded", torch.device("cpu"))
     assert {run.equal for run in made.runs} == {True, False}
     return made
 

@@ -113,7 +113,7 @@ def gradients(made, batches):
 
 @pytest.mark.parametrize("size", [1, 2, 5])
 @pytest.mark.parametrize("kind", [Classification, Tagging])
-@pytest.mark.parametrize("layout", ["stream", "padded"])
+@pytest.mark.parametrize("layout", ["unpadded", "padded"])
 def test_a_window_of_micro_batches_equals_one_batch(kind, size, layout):
     rows = table(LENGTHS, kind.level)
     made = stepper(kind, layout=layout, **EVERYTHING)

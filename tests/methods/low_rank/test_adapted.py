@@ -28,10 +28,10 @@ TOWARDS_PEFT = {"A": "lora_A.default.weight", "B": "lora_B.default.weight",
     ("ours", "theirs"),
     [
         ({}, {}),
-        ({"rank_stabilised": True}, {"use_rslora": True}),
+        ({"use_rslora": True}, {"use_rslora": True}),
         ({"magnitude": True}, {"use_dora": True}),
         (
-            {"magnitude": True, "rank_stabilised": True, "alpha": 3.0},
+            {"magnitude": True, "use_rslora": True, "alpha": 3.0},
             {"use_dora": True, "use_rslora": True, "lora_alpha": 3},
         ),
     ],

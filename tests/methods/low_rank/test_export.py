@@ -13,7 +13,7 @@ KINDS = [
     {},
     {"start": "principal"},
     {"magnitude": True},
-    {"magnitude": True, "start": "principal", "rank_stabilised": True},
+    {"magnitude": True, "start": "principal", "use_rslora": True},
     {"kind": "svd_lora"},
 ]
 

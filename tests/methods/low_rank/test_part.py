@@ -18,7 +18,7 @@ def updates(model):
     ("changes", "rank", "scale"),
     [
         ({"kind": "lora", "alpha": 16.0}, 4, 4.0),
-        ({"kind": "lora", "alpha": 16.0, "rank_stabilised": True}, 4, 8.0),
+        ({"kind": "lora", "alpha": 16.0, "use_rslora": True}, 4, 8.0),
         ({"kind": "svd_lora", "alpha": 12.0}, 6, 2.0),
         ({"kind": "svd_lora", "alpha": 12.0, "rank": 3}, 5, 12 / 5),
         ({"kind": "svd_lora", "alpha": 12.0, "initial_rank": 12}, 12, 1.0),

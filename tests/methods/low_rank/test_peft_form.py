@@ -29,7 +29,7 @@ OWN = {
 IDS = torch.randint(5, 64, (4, 9), generator=torch.Generator().manual_seed(3))
 KINDS = {
     "lora": {},
-    "rslora": {"rank_stabilised": True, "alpha": 7.0},
+    "rslora": {"use_rslora": True, "alpha": 7.0},
     "dora": {"magnitude": True},
     "pissa": {"start": "principal"},
     "svd_lora": {"kind": "svd_lora"},

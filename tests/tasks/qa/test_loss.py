@@ -64,7 +64,7 @@ def batch(settings, bert_tokenizer):
 def test_the_layout_changes_neither_loss_nor_gradients(batch, bert_tokenizer):
     task, made = batch
     found = {}
-    for layout in ("stream", "rows", "padded"):
+    for layout in ("unpadded", "packed", "padded"):
         torch.manual_seed(0)
         config = BertConfig(
             vocab_size=len(bert_tokenizer), hidden_size=16, num_hidden_layers=2,
@@ -77,7 +77,7 @@ def test_the_layout_changes_neither_loss_nor_gradients(batch, bert_tokenizer):
         loss.backward()
         found[layout] = loss.detach(), [each.grad for each in model.parameters()]
     assert task.terms(made) == len(made)
-    for layout in ("stream", "rows"):
+    for layout in ("unpadded", "packed"):
         torch.testing.assert_close(found[layout][0], found["padded"][0], atol=1e-10, rtol=0)
         for one, other in zip(found[layout][1], found["padded"][1], strict=True):
             torch.testing.assert_close(one, other, atol=1e-10, rtol=0)
