@@ -26,7 +26,7 @@ from bertft.models.load import last_linear, load_config, load_model
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
 from bertft.models.source import Source
-from bertft.models.trained_head import align_head
+from bertft.models.trained_head import align_head, brings_head
 from bertft.tasks.task import BaseTask
 
 __all__ = ["Adapted", "assemble", "fill", "located"]
@@ -121,7 +121,7 @@ def assemble(
     check_independence(model, tokenizer, task.level, task.reads_pairs)
     note = ""
     if base_classes is not None and (task.labels is not None or task.name == "regression"):
-        note = align_head(loaded, base_classes, task.labels)
+        note = align_head(loaded, base_classes() if brings_head(loaded) else [], task.labels)
     take_over(model)
     parts = build(method, rate, loaded.new)
     attach(parts, model)

@@ -79,6 +79,13 @@ class AdapterFolder:
             )  # fmt: skip
         self.source = self._base()
         self.tensors = read_tensors(folder / WEIGHTS)
+        for name, tensor in self.tensors.items():
+            if not tensor.is_floating_point():
+                raise DataError(
+                    f"{name} is of type {str(tensor.dtype).removeprefix('torch.')}, not of"
+                    " floating-point numbers", where=str(folder / WEIGHTS),
+                    hint="Save the adapter again in float32, float16 or bfloat16",
+                )  # fmt: skip
         self.facts = _facts(folder / OWN)
         self._check_embedding()
 
@@ -180,7 +187,9 @@ class AdapterFolder:
         names: dict[int, str] = {number: f"LABEL_{number}" for number in range(size)}
         told: dict[str, Any] = {"architectures": [head], "id2label": names}
         if len(base.id2label) == size:
-            told |= {"id2label": base.id2label, "problem_type": base.problem_type}
+            told |= {
+                name: getattr(base, name, None) for name in ("id2label", "label2id", "problem_type")
+            }
         told["problem_type"] = said.problem_type(told.get("problem_type"), size)
         if head == _HEADS["SEQ_CLS"] and size > 1 and told["problem_type"] is None:
             raise UsageError(
@@ -262,7 +271,11 @@ def _facts(file: Path) -> dict[str, Any]:
     right = {
         "task": isinstance(content.get("task"), str) and content["task"] in TASKS,
         "labels": labels is None
-        or (isinstance(labels, list) and all(isinstance(each, str) for each in labels)),
+        or (
+            isinstance(labels, list)
+            and all(isinstance(each, str) and each.strip() for each in labels)
+            and len(set(labels)) == len(labels)
+        ),
         "max_length": length is None or (type(length) is int and 0 < length < 1 << 31),
     }
     for name, is_right in right.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,10 +46,11 @@ def open_folder(
     check_folder(folder)
     told = read_object(folder / "config.json")
     check_stated(told, str(folder / "config.json"))
-    outputs = len(listed_classes(told))
-    told["problem_type"] = said.problem_type(told.get("problem_type"), outputs)
     beside = read_beside(folder)
-    name, own = recognise(told, _of_other_package(beside.task, folder))
+    with _of_file(folder / "config.json"):
+        outputs = len(listed_classes(told))
+        told["problem_type"] = said.problem_type(told.get("problem_type"), outputs)
+        name, own = recognise(told, _of_other_package(beside.task, folder))
     said.check_task(name)
     labels = said.class_names(own)
     if data is None:
@@ -65,6 +68,17 @@ def open_folder(
         fill_prefix(folder, adapted.model)
     threshold = (_by_name(told.get(THRESHOLD), own, labels), folder / "config.json")
     return of_folder(folder, adapted, data, labels, beside.max_length, threshold)
+
+
+@contextlib.contextmanager
+def _of_file(file: Path) -> Iterator[None]:
+    """Errors about ``config.json`` with the path of the file."""
+    try:
+        yield
+    except UsageError as error:
+        if error.where != file.name:
+            raise
+        raise UsageError(error.what, where=str(file), hint=error.hint) from error
 
 
 def _of_other_package(task: str | None, folder: Path) -> str | None:

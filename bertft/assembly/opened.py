@@ -21,6 +21,7 @@ from bertft.assembly.saved import Saved
 from bertft.config.data import DataConfig
 from bertft.config.messages import suggestion
 from bertft.errors import UsageError
+from bertft.models.source import inner_hint
 from bertft.runs.folder import RunFolder
 
 __all__ = ["Asked", "open_asked", "open_saved"]
@@ -92,6 +93,11 @@ def open_saved(
         return open_folder(folder, precision or _OF_FOLDERS, device, data, said, trust)
     if not folder.exists():
         raise _no_folder(folder, path, "run")
+    hint = inner_hint(path, "run")
+    if hint is not None:
+        raise UsageError(
+            "holds neither a run nor a model with its config.json", where=str(folder), hint=hint
+        )
     RunFolder.open(folder)  # says what it is not, and what lies near
     raise AssertionError("unreachable")
 

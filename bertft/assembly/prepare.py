@@ -166,7 +166,7 @@ def prepare(
         source, config.model, method, task, tokenizer, precision,
         layout=manifest["layout"] if manifest else trainer.layout,
         rate=trainer.learning_rate, checkpointing=trainer.gradient_checkpointing,
-        compiled=trainer.compile, base_classes=listed_classes(found.to_dict()),
+        compiled=trainer.compile, base_classes=lambda: listed_classes(found.to_dict()),
     )  # fmt: skip
     starts = checkpoint is None
     if adapted.runner.family.one_by_one:

@@ -14,7 +14,8 @@ from bertft.assembly.calibrate import as_threshold
 from bertft.assembly.checkpoint import Facts
 from bertft.config.commands import TrainConfig
 from bertft.config.data import DataConfig
-from bertft.errors import DataError
+from bertft.data.classes import placeholders
+from bertft.errors import DataError, UsageError
 from bertft.models.load import longest_input
 from bertft.runs.folder import RunFolder
 from bertft.tasks.shared.encoding import check_max_length
@@ -47,6 +48,16 @@ class Saved:
     def adapter(self) -> bool:
         """Whether it is an adapter's folder, with the base beside it."""
         return self.run is None and is_adapter(self.folder)
+
+    @property
+    def unnamed_tags(self) -> str:
+        """What to say of a head for tags that the folder does not name; empty where it does."""
+        if self.adapted.task.level != "token" or not placeholders(self.facts.labels or []):
+            return ""
+        return (
+            f"{self.folder} calls the tags of its head LABEL_0, LABEL_1, ...: nothing says which of"
+            " them is outside of entities"
+        )
 
     @property
     def answering(self) -> dict[str, Any]:
@@ -84,7 +95,10 @@ def _decided(task: BaseTask, told: Any, file: Path) -> Threshold | None:
     """Let ``task`` decide by the threshold that ``file`` tells, if it tells one."""
     threshold = as_threshold(told, str(file))
     if threshold is not None:
-        task.decide_by(threshold)
+        try:
+            task.decide_by(threshold)
+        except UsageError as error:
+            raise UsageError(error.what, where=str(file), hint=error.hint) from error
     return threshold
 
 

@@ -27,6 +27,11 @@ def split_rows(
     which alone can name other rows than the run recorded, or have them fetched. UsageError if there
     are none, or none with labels; DataError where recorded rows changed.
     """
+    if saved.unnamed_tags:
+        raise UsageError(
+            saved.unnamed_tags, where="data.labels",
+            hint="Name them in the order of the outputs: data.labels=[O,B-PER,I-PER,...]",
+        )  # fmt: skip
     # Of a run's training rows, those that validation was cut from are not part.
     need = ("train", "validation") if split == "train" and saved.run is not None else (split,)
     data, manifest = saved.data, None

@@ -51,6 +51,8 @@ def run(config: PredictConfig, _: Path) -> None:
         _check(Path(config.output).expanduser(), Path(config.input).expanduser())
     saved = open_asked(config, config.precision, warn=warn)
     adapted, data = saved.adapted, saved.data
+    if saved.unnamed_tags:
+        warn(f"{saved.unnamed_tags}. Name them in their order: labels=[O,B-PER,I-PER,...]")
     # What a run left out of its training rows is no reason to leave questions unanswered.
     data = replace(data, on_bad_row=config.on_bad_row)
     for name in ("text", "separator", "quoting", "encoding", "header"):

@@ -20,7 +20,7 @@ RUN_TIME = (
     "torchscript", "torch_dtype", "dtype", "use_bfloat16", "chunk_size_feed_forward",
     "gradient_checkpointing", "reference_compile", "attn_implementation", "_attn_implementation",
     "_attn_implementation_internal", "attn_implementation_internal", "experts_implementation",
-    "_experts_implementation", "_experts_implementation_internal",
+    "_experts_implementation", "_experts_implementation_internal", "quantization_config",
 )  # fmt: skip
 
 

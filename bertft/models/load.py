@@ -23,7 +23,7 @@ from bertft.config.system_errors import is_out_of_memory
 from bertft.errors import BertftError, EnvironmentFailed, UsageError
 from bertft.models.config_file import check_vocabulary, read_config
 from bertft.models.quiet import quiet
-from bertft.models.source import Source, find, local_folder
+from bertft.models.source import Source, find, inner_hint, local_folder
 from bertft.models.stated import check_size
 from bertft.models.tokenizer_file import as_its_file_says, from_file, set_token_types
 from bertft.models.weights import check_weights
@@ -96,7 +96,8 @@ def _explained(what: str, source: Source | None, where: str = "model.path") -> I
         raise UsageError(
             f"the {what} could not be loaded ({type(error).__name__}: {reason[:200]})",
             where=f"{where}={source.name if source else '?'}",
-            hint="The folder must hold what transformers' save_pretrained writes",
+            hint=(source is not None and inner_hint(source.name, where))
+            or "The folder must hold what transformers' save_pretrained writes",
         ) from error
 
 
@@ -139,9 +140,10 @@ def load_tokenizer(settings: ModelConfig, own_class: bool = False) -> Any:
     else:
         source = find(path, setting="model.tokenizer")
     has_config = source.kind == "hub" or (Path(source.load) / "config.json").is_file()
-    with _explained("config", source), quiet():
+    where = "model.path" if settings.tokenizer is None else "model.tokenizer"
+    with _explained("config", source, where), quiet():
         config = read_config(source, settings.trust_remote_code) if has_config else None
-    with _explained("tokenizer", source), quiet():
+    with _explained("tokenizer", source, where), quiet():
         class_config = PreTrainedConfig() if own_class else config
         tokenizer = _any_tokenizer(source, class_config, settings.trust_remote_code)
         tokenizer = as_its_file_says(tokenizer, source, f"model.tokenizer={path}")

@@ -20,7 +20,7 @@ from bertft.errors import DataError, EnvironmentFailed, UsageError
 from bertft.models.folder import check_folder
 from bertft.runs.files import sha256
 
-__all__ = ["Source", "find", "local_folder", "weights_digest"]
+__all__ = ["Source", "find", "inner_hint", "local_folder", "weights_digest"]
 
 _MINILM = "all-MiniLM-L6-v2"
 _MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
@@ -64,7 +64,8 @@ def find(path: str, revision: str | None = None, setting: str = "model.path") ->
             raise UsageError(
                 f"the folder {path} holds no config.json",
                 where="model.path",
-                hint="Give a folder that save_pretrained wrote, or a Hub id",
+                hint=inner_hint(path, "model.path")
+                or "Give a folder that save_pretrained wrote, or a Hub id",
             )
         _check_config(folder / "config.json")
         return Source(path, "folder", str(folder.resolve()))
@@ -83,6 +84,23 @@ def find(path: str, revision: str | None = None, setting: str = "model.path") ->
             or "Give a folder, or a Hub id such as bert-base-uncased",
         )
     return Source(path, "hub", path, revision)
+
+
+def inner_hint(path: str, setting: str) -> str | None:
+    """Advice where ``path`` holds folders with a model each, as sentence-transformers and the
+    checkpoints of transformers' Trainer do; None where it does not."""
+    try:
+        inner = sorted(
+            each.name for each in Path(path).expanduser().iterdir()
+            if (each / "config.json").is_file() and any(each.glob("*.safetensors"))
+        )  # fmt: skip
+    except OSError:
+        return None
+    if not inner:
+        return None
+    what = "It holds a model in" if len(inner) == 1 else "It holds models in"
+    more = ", …" if len(inner) > 4 else ""
+    return f"{what} {', '.join(inner[:4])}{more}: give {setting}={path.rstrip('/')}/{inner[0]}"
 
 
 def _check_config(file: Path) -> None:

@@ -22,6 +22,7 @@ _MOST_LAYERS = 1_000
 _LAYERS = re.compile(r"(^|_)n?_?(layers?|blocks|hidden_groups|experts)$")
 _LARGEST = (1 << 31) - 1
 _TYPES: dict[str, type] = {"id2label": dict, "label2id": dict, "problem_type": str}
+_PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 _ROWS = (
     "vocab_size", "max_position_embeddings", "type_vocab_size", "num_labels", "position_buckets",
     "max_relative_positions", "entity_vocab_size",
@@ -34,6 +35,16 @@ def check_stated(content: Mapping[str, Any], where: str) -> None:
     for name, kind in _TYPES.items():
         if not isinstance(content.get(name), (kind, type(None))):
             raise _invalid(name, content[name], where)
+    kind = content.get("problem_type")
+    if kind is not None and kind not in _PROBLEM_TYPES:
+        raise _invalid("problem_type", kind, where, f"It can be {', '.join(_PROBLEM_TYPES)}")
+    quantised = content.get("quantization_config")
+    if quantised:
+        method = quantised.get("quant_method") if isinstance(quantised, Mapping) else None
+        raise UsageError(
+            f"its weights are quantised{f' ({method})'[:60] if method else ''}, which is not"
+            " supported", where=where, hint="Use the model as it was before it was quantised",
+        )  # fmt: skip
     heads = content.get("architectures")
     if heads is not None and not (
         isinstance(heads, list) and all(isinstance(each, str) for each in heads)

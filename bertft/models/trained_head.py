@@ -8,18 +8,26 @@ a number                         W and b are kept
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import torch
 from torch import nn
 
 from bertft.config.messages import listing
+from bertft.data.labels import numeric
 from bertft.models.load import Loaded, head_parameters, last_linear
 
-__all__ = ["align_head", "reorder_outputs"]
+__all__ = ["align_head", "brings_head", "reorder_outputs"]
 
 _PLACEHOLDER = "LABEL_"
 _SHOWN = 6
+
+
+def brings_head(loaded: Loaded) -> bool:
+    """Whether the base has weights of a head, of whatever size."""
+    head = set(head_parameters(loaded.model))
+    return bool(head & (loaded.present | loaded.replaced))
 
 
 def align_head(loaded: Loaded, own: Sequence[str], names: Sequence[str] | None) -> str:
@@ -32,7 +40,8 @@ def align_head(loaded: Loaded, own: Sequence[str], names: Sequence[str] | None) 
     model: Any = loaded.model
     head = set(head_parameters(model))
     if loaded.replaced & head:
-        return f"the base has a head for {len(own)} other outputs: its output layer is new"
+        count = f"{len(own)} other output{'s' if len(own) != 1 else ''}"
+        return f"the base has a head for {count}: its output layer is new"
     if not head or not head <= loaded.present:
         return ""
     if names is None:
@@ -80,6 +89,14 @@ def _order(own: Sequence[str], names: Sequence[str]) -> list[int] | None:
     """
     if all(name == f"{_PLACEHOLDER}{number}" for number, name in enumerate(own)):
         own = [name.removeprefix(_PLACEHOLDER) for name in own]
-    if sorted(own) != sorted(names) or len(set(own)) < len(own):
+    places = {_identity(name): number for number, name in enumerate(own)}
+    wanted = [_identity(name) for name in names]
+    if len(places) < len(own) or len(set(wanted)) < len(wanted) or set(wanted) != set(places):
         return None
-    return [list(own).index(name) for name in names]
+    return [places[name] for name in wanted]
+
+
+def _identity(name: str) -> Decimal | str:
+    """``1`` and ``1.0`` are one class, as they are in files."""
+    number = numeric(name)
+    return name if number is None else number

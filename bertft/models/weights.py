@@ -12,7 +12,7 @@ from collections.abc import Collection
 from typing import Any
 
 from bertft.errors import UsageError
-from bertft.models.source import Source
+from bertft.models.source import Source, local_folder
 
 __all__ = ["check_weights"]
 
@@ -44,6 +44,7 @@ def check_weights(
     """
     where = f"model.path={source.name}"
     prefix = f"{model.base_model_prefix}."
+    _check_types(model, source, where)
     lacking = {name for name in missing if "pooler" not in name} | set(misshapen)
     if lacking:
         _check_prefix(lacking, unexpected, prefix, where)
@@ -70,6 +71,33 @@ def check_weights(
             where=where,
             hint=f"{_BELONGS}; check its number of layers and model_type",
         )
+
+
+def _check_types(model: Any, source: Source, where: str) -> None:
+    """UsageError where a parameter is stored as whole or complex numbers, which would be cast."""
+    from safetensors import SafetensorError, safe_open
+
+    folder = local_folder(source)
+    if folder is None:
+        return
+    names = {name for name, _ in model.named_parameters()}
+    base = f"{model.base_model_prefix}."
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, "pt") as opened:
+                kinds = {name: opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError):
+            continue  # loading it has told already what is wrong with it
+        for name, kind in kinds.items():
+            if not _FLOATING.match(kind) and names & {name, base + name}:
+                raise UsageError(
+                    f"the weights {name} are stored as {kind}, not as floating-point numbers",
+                    where=where,
+                    hint="Quantised weights are not supported: use the model as it was before",
+                )  # fmt: skip
+
+
+_FLOATING = re.compile("F[0-9]|BF16")
 
 
 def _more(names: Collection[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -494,8 +495,37 @@ def test_a_folder_that_holds_no_adapter_or_holds_it_deeper(bases, tmp_path):
     assert "Did you mean 'all'?" in told.value.hint
 
 
+@pytest.mark.parametrize("part", ["lora_A", "lora_B", "classifier"])
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.int8])
+def test_tensors_that_are_no_floating_point_numbers(adapter, part, dtype):
+    file = adapter() / "adapter_model.safetensors"
+    tensors = load_file(file)
+    name = next(name for name in sorted(tensors) if part in name)
+    save_file({**tensors, name: tensors[name].to(dtype)}, file)
+    with pytest.raises(DataError, match=r"is of type (complex64|int8), not of floating-point"):
+        open_asked(asked(adapter()), "fp32")
+
+
+def test_a_base_that_contradicts_itself(bases, tmp_path):
+    shutil.copytree(bases / "bert", tmp_path / "base")
+    file = tmp_path / "base" / "config.json"
+    names = {
+        "id2label": {"0": "no", "1": "yes", "2": "maybe"},
+        "label2id": {"no": 1, "yes": 0, "maybe": 2},
+    }
+    trained_by_peft(bases / "bert", "bert", tmp_path / "adapter")
+    file.write_text(json.dumps({**json.loads(file.read_text()), **names}))
+    command = asked(tmp_path / "adapter", tmp_path / "base", task="classification")
+    with pytest.raises(UsageError, match="but label2id gives that name to output 1"):
+        open_asked(command, "fp32")
+    names["id2label"] = {str(number): f"LABEL_{number}" for number in range(3)}
+    file.write_text(json.dumps({**json.loads(file.read_text()), **names}))
+    assert open_asked(command, "fp32").facts.labels == ["yes", "no", "maybe"]
+
+
 @pytest.mark.parametrize("change", [
-    {"task": "poetry"}, {"labels": "yes"}, {"max_length": 0}, {"answering": {"colour": "red"}},
+    {"task": "poetry"}, {"labels": "yes"}, {"labels": ["a", "b", "a"]}, {"labels": ["a", " "]},
+    {"max_length": 0}, {"answering": {"colour": "red"}},
     {"answering": []},
 ])  # fmt: skip
 def test_bertft_json_of_another_form(bases, tmp_path, change):

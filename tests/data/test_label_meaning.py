@@ -316,3 +316,12 @@ def test_an_underscore_makes_no_number(tmp_path):
 def test_train_without_a_usable_label_says_so(tmp_path):
     with pytest.raises(DataError, match=r"train.jsonl:1: the label .* is a mapping"):
         read(tmp_path, [{"a": 1}, {"b": 1}], [1])
+
+
+def test_classes_without_a_column_are_reported(tmp_path):
+    path = tmp_path / "dev.csv"
+    path.write_text("text,b\none,1\ntwo,0\n")
+    config = DataConfig(name="x", task="multi_label", validation=str(path), label=["b"])
+    splits = load(config, ("validation",), model_classes=["a", "b", "c"])
+    assert splits.form.notes() == ["data.label names no column for a, c: all rows count as without"]
+    assert splits.validation.column("label") == [["b"], []]

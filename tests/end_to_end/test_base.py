@@ -178,3 +178,53 @@ def test_a_head_of_the_base_keeps_its_meaning(trained, place):
     assert of_pos("second") == pytest.approx(of_pos("merged"), abs=1e-5)
     manifest = read(place / "second" / "manifest.json")
     assert manifest["labels"] == ["pos", "neg"]
+
+
+@pytest.mark.parametrize("kind", ["merged", "onto its own"])
+def test_a_head_of_the_base_for_a_number_is_kept(trained, place, kind):
+    """Weights and bias: a run begins with the base's answers, not with the mean of its targets."""
+    run = trained("regression", "method=lora")
+    assert say("merge", f"run={run}", "out=merged").status == 0
+    train = run.parent / "train.csv"
+    if kind == "merged":  # targets far from the base's
+        lines = train.read_text(encoding="utf-8").splitlines()
+        moved = [
+            lines[0],
+            *(f"{line.rpartition(',')[0]},{100 + n}" for n, line in enumerate(lines[1:])),
+        ]
+        train = place / "moved.csv"
+        train.write_text("\n".join(moved) + "\n", encoding="utf-8")
+    words = (
+        *QUICK[1:-1], "data=files", "data.task=regression", f"data.train={train}",
+        "model.path=merged", "trainer.steps=1", "trainer.learning_rate=1e-12",
+        "trainer.precision=fp32",
+    )  # fmt: skip
+    said = say("train", *words, "hydra.run.dir=second")
+    assert said.status == 0 and "a head for a number: it is kept" in " ".join(said.out.split())
+    assert scores("second") == pytest.approx(scores("merged"), abs=1e-5)
+
+
+def test_a_base_that_contradicts_itself_is_refused_for_its_head_alone(trained, place):
+    import json
+
+    run = trained("classification", "method=lora")
+    assert say("merge", f"run={run}", "out=merged").status == 0
+    shutil.copytree(run / "base", place / "encoder")
+    words = (
+        "train", *QUICK[1:-1], "data=files", f"data.train={run.parent / 'train.csv'}",
+        "trainer.steps=1",
+    )  # fmt: skip
+    for name, status in (("merged", 2), ("encoder", 0)):
+        file = place / name / "config.json"
+        label2id = {"neg": 1, "pos": 0}
+        id2label = {"0": "neg", "1": "pos"}
+        file.write_text(json.dumps({**read(file), "id2label": id2label, "label2id": label2id}))
+        said = say(*words, f"model.path={name}", f"hydra.run.dir=of_{name}")
+        assert said.status == status, said
+        assert ("label2id gives that name to output 1" in said.err) is (status == 2)
+    for words in (
+        ["predict"],
+        ["eval", "data=files", f"data.validation={run.parent / 'test.csv'}"],
+    ):
+        said = say(*words, "run=merged", stdin=LINES)
+        assert said.refused and "merged/config.json: id2label calls output 0 'neg'" in said.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 
 import pytest
@@ -201,6 +202,34 @@ def test_a_teacher_with_the_classes_in_another_order_is_matched_by_name(cold, tr
         assert "another order (neg, pos): its outputs are reordered" in " ".join(said.out.split())
         told = read(cold / name / "metrics.json")
         assert told["distillation"]["teacher"]["value"] == best
+
+
+def test_the_outputs_of_a_teacher_without_names_are_named(cold, trained):
+    run = trained("classification", *TEACHER)
+    assert say("merge", f"run={run}", "out=merged").status == 0
+    for name in ("train.csv", "validation.csv"):
+        shutil.copy(run.parent / name, cold / name)
+    config = read(cold / "merged" / "config.json")
+    config["id2label"] = {str(number): f"LABEL_{number}" for number in range(2)}
+    (cold / "merged" / "config.json").write_text(json.dumps({**config, "label2id": None}))
+    teacher, best = cold / "merged", read(run / "metrics.json")["best"]["value"]
+
+    said = distil(cold / "no", teacher)
+    assert said.refused and "LABEL_0, LABEL_1, the student's neg, pos" in said.err, said
+    assert "data.labels=[...]" in said.err
+    said = distil(cold / "yes", teacher, "data.labels=[neg,pos]", "trainer.epochs=1")
+    assert said.status == 0, said
+    assert read(cold / "yes" / "metrics.json")["distillation"]["teacher"]["value"] == best
+
+    # Without names an output is the class of its number, however a file writes that.
+    for place in cold.glob("*.csv"):
+        text = place.read_text(encoding="utf-8").replace(",neg\n", ",0.0\n")
+        place.write_text(text.replace(",pos\n", ",1.0\n"), encoding="utf-8")
+    for place in cold.glob("*.csv"):
+        assert ",neg" not in place.read_text(encoding="utf-8")
+    said = distil(cold / "numbers", teacher, "trainer.epochs=1")
+    assert said.status == 0, said
+    assert read(cold / "numbers" / "metrics.json")["distillation"]["teacher"]["value"] == best
 
 
 def test_other_labels_and_another_task(place, trained):

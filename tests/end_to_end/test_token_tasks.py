@@ -101,3 +101,30 @@ def test_mistakes_are_told_at_once(place):
     assert said.status == 0 and "has no head for masked_lm: it begins at random" in said.out
     said = say("train", "data=text", "data.train=a.txt", "data.labels=[a,b]", "model=tiny")
     assert said.refused and "data.labels: means nothing for task=masked_lm" in said.err
+
+
+def test_a_head_for_tags_without_names_is_not_scored(words, place):
+    assert say("train", *LOOP, *words["token_classification"], "hydra.run.dir=run").status == 0
+    assert say("merge", "run=run", "out=merged").status == 0
+    config = read(place / "merged/config.json")
+    tags = list(config["id2label"].values())
+    placeholders = {str(number): f"LABEL_{number}" for number in range(len(tags))}
+    config = {**config, "id2label": placeholders, "label2id": None}
+    (place / "merged/config.json").write_text(json.dumps(config), encoding="utf-8")
+    rows = [{"words": ["Anna", "sings"], "tags": [tags.index("B-person"), 0]}]
+    (place / "rows.jsonl").write_text(json.dumps(rows[0]) + "\n", encoding="utf-8")
+    command = (
+        "eval", "run=merged", "data=files", "data.task=token_classification",
+        "data.validation=rows.jsonl", "data.text=words", "data.label=tags",
+    )  # fmt: skip
+    said = say(*command)
+    assert said.refused and "which of them is outside of entities" in said.err, said
+    named = ",".join(tags)
+    said = say(*command, f"data.labels=[{named}]", "hydra.run.dir=scored")
+    assert said.status == 0, said
+
+    stdin = '{"text": "Anna"}\n'
+    said = say("predict", "run=merged", stdin=stdin)
+    assert said.status == 0 and "Name them in their order: labels=[O," in said.err
+    said = say("predict", "run=merged", f"labels=[{named}]", stdin=stdin)
+    assert said.status == 0 and "LABEL_" not in said.out + said.err

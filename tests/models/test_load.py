@@ -283,6 +283,46 @@ def test_weights_that_are_not_finite(changed):
         loaded(folder)
 
 
+@pytest.mark.parametrize(("dtype", "stored"), [
+    (torch.int8, "I8"), (torch.complex64, "C64"), (torch.bool, "BOOL"),
+])  # fmt: skip
+def test_weights_that_are_no_floating_point_numbers(changed, dtype, stored):
+    folder = changed("bert")
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    name = "encoder.layer.1.output.dense.bias"
+    tensors[name] = tensors[name].to(dtype)
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(UsageError, match=rf"weights {name} are stored as {stored}, not as"):
+        loaded(folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_weights_of_any_precision(changed, dtype):
+    folder = changed("bert")
+    file = folder / "model.safetensors"
+    buffer = {"embeddings.position_ids": torch.arange(64)[None]}  # which older versions saved
+    tensors = {name: each.to(dtype) for name, each in load_file(file).items()}
+    save_file({**tensors, **buffer}, file, metadata={"format": "pt"})
+    assert {each.dtype for each in loaded(folder).model.parameters()} == {torch.float32}
+
+
+def test_a_folder_of_models_names_them(folders, tmp_path):
+    """sentence-transformers' older folders, and the checkpoints of transformers' Trainer."""
+    for name in ("0_Transformer", "1_Pooling"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text("{}")
+    shutil.copytree(folders / "plain", tmp_path / "0_Transformer", dirs_exist_ok=True)
+    with pytest.raises(UsageError, match=rf"in 0_Transformer: give model.path={tmp_path}/0_Trans"):
+        loaded(tmp_path)
+    shutil.copytree(folders / "plain", tmp_path / "checkpoint-8")
+    with pytest.raises(UsageError, match="It holds models in 0_Transformer, checkpoint-8: give"):
+        loaded(tmp_path)
+    chosen = settings(folders / "plain", tokenizer=str(tmp_path))
+    with pytest.raises(UsageError, match=r"^model.tokenizer=.*give model.tokenizer=.*/0_Transf"):
+        load_tokenizer(chosen)
+
+
 def test_a_model_with_an_adapter_next_to_it(broken):
     """transformers attaches it where peft is installed, and passes over it elsewhere."""
     folder = broken()

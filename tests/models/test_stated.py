@@ -56,3 +56,15 @@ def test_many_classes_are_checked_at_once():
     """Comparing each with each would take minutes for the labels of one small file."""
     names = [f"label {number}" for number in range(100_000)]
     assert class_names(names, "classification") == names
+
+
+def test_quantised_weights_are_refused():
+    stated = {"model_type": "bert", "quantization_config": {"quant_method": "gptq", "bits": 4}}
+    with pytest.raises(UsageError, match=r"weights are quantised \(gptq\), which is not supported"):
+        check_stated(stated, "config.json")
+    check_stated({"model_type": "bert", "quantization_config": {}}, "config.json")
+
+
+def test_the_kinds_of_problems_are_named():
+    with pytest.raises(UsageError, match=r"'problem_type' \(got 'ranking'\).*regression, single"):
+        check_stated({"model_type": "bert", "problem_type": "ranking"}, "config.json")

@@ -11,6 +11,7 @@ import pytest
 from bertft.config.registry import TASKS
 from bertft.errors import UsageError
 from bertft.tasks import build, recognise
+from bertft.tasks.shared.classes import listed_classes
 from bertft.tasks.task import BaseTask
 
 
@@ -89,3 +90,36 @@ def test_names_that_do_not_name_each_output(names):
     config = {"architectures": ["BertForSequenceClassification"], "id2label": names}
     with pytest.raises(UsageError, match="id2label does not name the outputs"):
         recognise(config)
+
+
+@pytest.mark.parametrize(
+    ("id2label", "label2id", "expected"),
+    [
+        ({0: "LABEL_0", 1: "LABEL_1"}, {"pos": 1, "neg": 0}, ["neg", "pos"]),
+        (None, {"pos": 0, "neg": 1}, ["pos", "neg"]),
+        ({0: "LABEL_0", 1: "LABEL_1"}, {"pos": 1, "also": 1}, ["LABEL_0", "LABEL_1"]),
+        ({0: "neg", 1: "pos"}, {"LABEL_0": 0, "LABEL_1": 1}, ["neg", "pos"]),
+        ({0: "neg", 1: "pos"}, {"pos": 1}, ["neg", "pos"]),
+        ({0: "neg", 1: "pos"}, {"pos": [1]}, ["neg", "pos"]),
+        ({0: False, 1: True}, None, ["false", "true"]),
+        ({0: 1, 1: 2.0}, None, ["1", "2"]),
+        ({0: " neg", 1: "pos "}, None, ["neg", "pos"]),
+    ],
+)
+def test_names_of_outputs(id2label, label2id, expected):
+    assert listed_classes({"id2label": id2label, "label2id": label2id}) == expected
+
+
+@pytest.mark.parametrize(
+    ("id2label", "label2id", "words"),
+    [
+        ({0: "neg", 1: "pos"}, {"neg": 1, "pos": 0}, "'neg', but label2id gives .* output 1"),
+        ({0: "x", 1: "x"}, None, "several outputs the name 'x'"),
+        ({0: None, 1: "x"}, None, "does not name the outputs"),
+        ({0: ["x"], 1: "y"}, None, "does not name the outputs"),
+        ({0: " ", 1: "y"}, None, "does not name the outputs"),
+    ],
+)
+def test_names_that_contradict_each_other(id2label, label2id, words):
+    with pytest.raises(UsageError, match=words):
+        listed_classes({"id2label": id2label, "label2id": label2id})

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bertft.config.data import DataConfig
-from bertft.config.messages import quoted, shortened
+from bertft.config.messages import listing, quoted, shortened
 from bertft.config.registry import TASKS
 from bertft.data import classes
 from bertft.data.bad_rows import BadRows
@@ -127,6 +127,14 @@ class Form(RowForm):
         named = self.config.labels is not None or own is not None or self._by_column
         named = named or self.model_classes is not None
         check_labels(self.kind, self.config.task, table, named, bad)
+        if self._by_column and self.model_classes is not None:
+            names = self._column_names()
+            lacking = [each for each in self.model_classes if each not in names]
+            if lacking:
+                self._notes.append(
+                    f"data.label names no column for {listing(lacking, 4)}: all rows count as"
+                    " without"
+                )
         if named or not self.classes or not table.num_rows:
             return
         if remark := classes.look_alikes(classes.found(table)):

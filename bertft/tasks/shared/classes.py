@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 
 from bertft.config.messages import did_you_mean, quoted
+from bertft.data.bad_rows import Fault
+from bertft.data.classes import placeholders
+from bertft.data.labels import class_name
 from bertft.errors import DataError, UsageError
 
 __all__ = ["class_names", "class_numbers", "class_settings", "listed_classes"]
@@ -54,16 +57,58 @@ def class_settings(names: Sequence[str], problem_type: str) -> dict[str, Any]:
 def listed_classes(model_config: Mapping[str, Any]) -> list[str]:
     """The names in a transformers config, in order; where it has none, transformers' two.
 
-    UsageError where they do not name each output once.
+    They are those of ``id2label``; of ``label2id`` where ``id2label`` has transformers'
+    placeholders. UsageError where they do not name each output once, or contradict each other.
     """
     names = model_config.get("id2label") or {0: "LABEL_0", 1: "LABEL_1"}
     try:
-        numbers = {int(key): str(name) for key, name in names.items()}
+        numbers = {int(key): _stated_name(name) for key, name in names.items()}
     except (AttributeError, TypeError, ValueError):
         numbers = {}
     if sorted(numbers) != list(range(len(names))):
         raise UsageError(
             "id2label does not name the outputs 0, 1, 2, ...", where="config.json",
-            hint="Each key is the number of an output",
+            hint="Each key is the number of an output, each value its name",
         )  # fmt: skip
-    return [numbers[number] for number in range(len(numbers))]
+    found = [numbers[number] for number in range(len(numbers))]
+    twice, count = Counter(found).most_common(1)[0]
+    if count > 1:
+        raise UsageError(
+            f"id2label gives several outputs the name {quoted(twice)}", where="config.json",
+            hint="Give each output a name of its own there",
+        )  # fmt: skip
+    return _agreed(found, model_config.get("label2id"))
+
+
+def _agreed(names: list[str], stated: Any) -> list[str]:
+    """``names``, or those of ``stated``, a label2id, where ``names`` are placeholders."""
+    if not isinstance(stated, Mapping):
+        return names
+    try:
+        places = {_stated_name(name): int(number) for name, number in stated.items()}
+    except (TypeError, ValueError):
+        return names
+    if placeholders(names):
+        others = sorted(places, key=lambda name: places[name])
+        whole = [places[name] for name in others] == list(range(len(names)))
+        return others if whole else names
+    for number, name in enumerate(names):
+        other = places.get(name, number)
+        if other != number:
+            raise UsageError(
+                f"id2label calls output {number} {quoted(name)}, but label2id gives that name to"
+                f" output {other}", where="config.json",
+                hint="Correct the one that is wrong: it decides what every answer means",
+            )  # fmt: skip
+    return names
+
+
+def _stated_name(value: Any) -> str:
+    """ValueError for what is no name: null, a list, empty text."""
+    try:
+        name = class_name(value)
+    except Fault as error:
+        raise ValueError(error.detail) from None
+    if name is None:
+        raise ValueError("the name of an output is empty")
+    return name
