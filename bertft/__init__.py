@@ -1,3 +1,3 @@
 """bertft: fine-tune BERT-family encoders from one command, exactly and fast."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
