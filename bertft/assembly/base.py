@@ -22,6 +22,7 @@ from bertft.assembly import tokenizer_files
 from bertft.assembly.disk import writing
 from bertft.config.model import ModelConfig
 from bertft.errors import DataError, MergeRefused, UsageError
+from bertft.models.finite import first_non_finite
 from bertft.models.folder import check_folder
 from bertft.models.load import load_config, load_model
 from bertft.models.quiet import quiet
@@ -31,7 +32,6 @@ from bertft.runs.faults import point
 from bertft.runs.files import seal, sha256
 from bertft.runs.folder import RunFolder
 from bertft.tasks.task import BaseTask
-from bertft.training.finite import first_non_finite
 
 __all__ = [
     "OWN", "check_place", "describe", "discard", "is_run", "keep", "pinned", "recorded", "settle",

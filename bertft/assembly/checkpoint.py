@@ -21,6 +21,7 @@ from bertft.assembly.adapted import Adapted
 from bertft.config.messages import invalid_entry
 from bertft.errors import DataError
 from bertft.methods import trained_tensors
+from bertft.models.finite import first_non_finite
 from bertft.runs.atomic import write_json
 from bertft.runs.json_file import read_object
 from bertft.runs.tensors import join_state, read_tensors, split_state, write_tensors
@@ -95,9 +96,9 @@ def unlike(facts: Facts, manifest: Mapping[str, Any]) -> list[str]:
 def read_weights(folder: Path) -> dict[str, Tensor]:
     """DataError if one of them is not finite: training never saves such."""
     weights = read_tensors(folder / _WEIGHTS)
-    for name, tensor in weights.items():
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            raise DataError(f"{name} is not finite", where=str(folder / _WEIGHTS))
+    broken = first_non_finite(weights)
+    if broken is not None:
+        raise DataError(f"{broken} is not finite", where=str(folder / _WEIGHTS))
     return weights
 
 

@@ -16,11 +16,11 @@ from bertft.config.commands import TrainConfig
 from bertft.config.data import DataConfig
 from bertft.data.classes import placeholders
 from bertft.errors import DataError, UsageError
+from bertft.models.finite import first_non_finite
 from bertft.models.load import longest_input
 from bertft.runs.folder import RunFolder
 from bertft.tasks.shared.encoding import check_max_length
 from bertft.tasks.task import BaseTask, Threshold
-from bertft.training.finite import first_non_finite
 
 __all__ = ["Saved", "not_finite", "of_folder"]
 

@@ -31,13 +31,13 @@ from bertft.listeners.progress import ProgressView
 from bertft.listeners.trackers import trackers
 from bertft.listeners.trackers.tracker import Tracker
 from bertft.methods import trained_tensors
+from bertft.models.finite import first_non_finite
 from bertft.reports.tables import parameter_table
 from bertft.runs.atomic import clean, environment, write_json, write_text
 from bertft.runs.checkpoints import Checkpoints
 from bertft.runs.folder import RunFolder
 from bertft.runs.tensors import split_state
 from bertft.training.events import Event, Interrupted, Listener
-from bertft.training.finite import first_non_finite
 from bertft.training.loop import Loop, Progress
 from bertft.training.ranks import Ranks
 from bertft.training.signals import StopRequest

@@ -52,12 +52,24 @@ def resumed(folder: Path, asked: DictConfig, given: Sequence[str]) -> TrainConfi
     if own.model.trust_remote_code and not asked.model.trust_remote_code:
         raise _untrusted(folder, "model.trust_remote_code")
     for leaf in leaves(tree("train")):
-        if not any(_covers(name, leaf.path) for name in given):
+        if leaf.path == "resume":
+            continue
+        # Below a setting of any type, only what is given is compared.
+        inside = [name for name in given if name.startswith(f"{leaf.path}.")]
+        values = {name: (_value(asked, leaf.path, name), _value(own, leaf.path, name))
+                  for name in inside}  # fmt: skip
+        changed = [
+            Problem(name, f"the run has {old}, not {new}", _HINT)
+            for name, (new, old) in values.items()
+            if new != old
+        ]
+        if changed or not any(_covers(name, leaf.path) for name in given):
+            problems += changed
             continue
         new, old = OmegaConf.select(asked, leaf.path), OmegaConf.select(own, leaf.path)
         if leaf.path == "trainer.epochs" and old is None and own.trainer.max_steps is None:
             old = own.method.epochs
-        if new == old or leaf.path == "resume":
+        if new == old:
             continue
         if leaf.path in _FREE:
             OmegaConf.update(own, leaf.path, new)
@@ -116,6 +128,14 @@ _HINT = "A run goes on under its own configuration: leave it out, or start anoth
 
 def _covers(name: str, path: str) -> bool:
     return path == name or path.startswith(f"{name}.")
+
+
+def _value(config: DictConfig, leaf: str, path: str) -> Any:
+    """What is at ``path`` below the setting ``leaf`` of any type; None where nothing is."""
+    value = OmegaConf.select(config, leaf)
+    for name in path.removeprefix(f"{leaf}.").split("."):
+        value = value.get(name) if isinstance(value, DictConfig) else None
+    return value
 
 
 def _of_earlier_versions(content: dict[str, Any]) -> None:

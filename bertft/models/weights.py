@@ -12,6 +12,7 @@ from collections.abc import Collection
 from typing import Any
 
 from bertft.errors import UsageError
+from bertft.models.finite import first_non_finite
 from bertft.models.source import Source, local_folder
 
 __all__ = ["check_weights"]
@@ -52,12 +53,14 @@ def check_weights(
             f"the weights lack {min(lacking)}{_more(lacking)}, or have another shape of it",
             where=where, hint=_BELONGS,
         )  # fmt: skip
-    for name, parameter in model.named_parameters():
-        if name.startswith(prefix) and not parameter.isfinite().all():
-            raise UsageError(
-                f"{name} is not finite", where=where,
-                hint="Every result would be NaN. Use another copy of the model",
-            )  # fmt: skip
+    broken = first_non_finite(
+        {name: each for name, each in model.named_parameters() if name.startswith(prefix)}
+    )
+    if broken is not None:
+        raise UsageError(
+            f"{broken} is not finite", where=where,
+            hint="Every result would be NaN. Use another copy of the model",
+        )  # fmt: skip
     parts = {name for name, _ in model.base_model.named_children()}
     surplus = {
         name

@@ -66,12 +66,26 @@ def test_quoting_that_was_the_default_is_still_the_default(run, recorded, meant)
         (("trainer.max_steps=9",), "trainer.epochs=3", "the run counts in max_steps"),
         (("trainer.epochs=4",), "trainer.max_steps=3", "the run counts in epochs"),
         (("trainer.max_steps=9",), "trainer.max_steps=8", "8 is not above the run's 9"),
+        (("loss.class_weights={a: 2}",), "loss.class_weights.a=3", "a: the run has 2, not 3"),
+        ((), "loss.class_weights.a=3", "loss.class_weights.a: the run has None, not 3"),
     ],
 )
 def test_it_may_not_change(say, calls, run, begun, word, part):
     said = say("train", f"resume={run(*begun)}", word)
     assert (said.status, calls["train"]) == (2, [])
     assert part in said.err
+
+
+def test_a_setting_inside_another_may_be_repeated_but_not_changed(say, calls, run):
+    words = ["model=tiny", "method=svd_lora", "model.architecture.hidden_size=32"]
+    folder = run(*words)
+    assert say("train", f"resume={folder}", *words).status == 0
+    for word, old in (("hidden_size=64", 32), ("vocab_size=64", None)):
+        said = say("train", f"resume={folder}", *words, f"model.architecture.{word}")
+        name = word.partition("=")[0]
+        assert said.status == 2, said
+        assert f"model.architecture.{name}: the run has {old}, not 64" in said.err
+    assert len(calls["train"]) == 1
 
 
 def test_auto_takes_the_command_that_began_it(say, calls, run):

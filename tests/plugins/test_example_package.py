@@ -67,6 +67,9 @@ def said(place):
     commands = {
         "train": ["train", *both, "trainer.max_steps=4", f"hydra.run.dir={run}"],
         "resume": ["train", f"resume={run}", "trainer.max_steps=6"],
+        "resume changed": [
+            "train", *both, "trainer.optimizer_settings.momentum=0.7", f"resume={run}",
+        ],
         "eval": ["eval", f"run={run}", f"hydra.run.dir={place / 'eval'}"],
         "merge": ["merge", f"run={run}", f"out={place / 'merged'}"],
         "predict": ["predict", f"run={run}", f"input={check}"],
@@ -121,6 +124,12 @@ def test_it_resumes(said, place):
     assert said["resume"]["status"] == 0, said["resume"]
     state = json.loads((place / "run/checkpoints/last/state.json").read_text(encoding="utf-8"))
     assert '"steps": 6' in json.dumps(state), "the method's own state went on"
+
+
+def test_it_resumes_under_its_own_settings_of_the_optimizer(said):
+    assert said["resume changed"]["status"] == 2, said["resume changed"]
+    told = "trainer.optimizer_settings.momentum: the run has 0.8, not 0.7"
+    assert told in said["resume changed"]["err"]
 
 
 def test_it_is_evaluated(said, place):
