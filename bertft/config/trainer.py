@@ -57,7 +57,7 @@ class TrainerConfig:
     )
     beta1: float = setting(0.9, "AdamW's β1.", at_least=0, below=1)
     beta2: float = setting(0.999, "AdamW's β2.", at_least=0, below=1)
-    epsilon: float = setting(1e-8, "AdamW's ε.", above=0)
+    epsilon: float = setting(1e-8, "AdamW's ε.", at_least=1e-37)
     max_grad_norm: float | None = setting(
         1.0,
         "Largest global norm of the gradients, which are scaled down to it; null: no clipping.",

@@ -101,7 +101,7 @@ def draw_into(keeps: Tensor, p: float) -> Tensor:
     draws = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(1 << 63), None)
     bits = draws.view(torch.int16)[:count].view(keeps.shape)
     # Compared into its own type: into another torch goes an element at a time, six times slower.
-    return keeps.copy_(torch.ge(bits, round(p * _LEVELS) - _LEVELS // 2, out=bits))
+    return keeps.copy_(torch.ge(bits, _dropped(p) - _LEVELS // 2, out=bits))
 
 
 def _served(x: Tensor, p: float) -> bool:
@@ -111,4 +111,9 @@ def _served(x: Tensor, p: float) -> bool:
 
 def share(p: float) -> float:
     """1 / (1 − p) for p as it is rounded."""
-    return _LEVELS / (_LEVELS - round(p * _LEVELS))
+    return _LEVELS / (_LEVELS - _dropped(p))
+
+
+def _dropped(p: float) -> int:
+    """Levels that are dropped; one is always kept, so that the share of what stays is not 0."""
+    return min(round(p * _LEVELS), _LEVELS - 1)

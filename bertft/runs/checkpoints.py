@@ -124,6 +124,7 @@ class Checkpoints:
         points, or where the process was killed before the very first pointers were made.
         """
         try:
+            clean(self.folder)  # a process that was killed in here may have left one of its own
             if best is not None and not check(self.path(best)):
                 pointers.swap(self.folder, "best", best)
             pointers.swap(self.folder, "last", step)

@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from bertft.config.messages import listing
 from bertft.config.trainer import TrainerConfig
 from bertft.data.batch import Batch
 from bertft.data.features import FeatureTable
 from bertft.data.order import TrainOrder, prefetch
-from bertft.errors import NonFiniteError
+from bertft.errors import NonFiniteError, UsageError
 from bertft.training import optimizer as optimizers
 from bertft.training.evaluate import evaluate
 from bertft.training.events import (
@@ -62,6 +63,9 @@ class Progress:
     skipped: int = 0
     rescaled: int = 0
     halved: int = 0  # times that memory did not suffice for a micro-batch
+    not_finite: int = 0  # evaluations with answers that are not finite
+    start: float | None = None  # Σ |weight| of what trains, before the first step
+    gradient: float | None = None  # the largest norm that a step was taken with
     rows: int = 0
     tokens: int = 0
     loss_sum: float = 0.0
@@ -116,7 +120,6 @@ class Loop:
         self.save, self.stop, self.ranks = save, stop, ranks
         self.progress = progress or Progress()
         self._saved_at: int | None = self.progress.step if progress else None
-        self._not_finite = 0  # evaluations with answers that are not finite
 
     def run(self) -> Iterator[Event]:
         """Yield the events of the rest of the run. NonFiniteError after too many bad steps."""
@@ -125,6 +128,8 @@ class Loop:
         if self._out_of_patience():  # it was stopped just as its patience ended
             yield self._finished()
             return
+        if progress.step == 0:
+            progress.start, progress.gradient = self._magnitude(), 0.0
         model.train()
         with closing(prefetch(self._windows(progress.step))) as ahead:
             for window in ahead:
@@ -202,6 +207,9 @@ class Loop:
             yield self._skip(step, window, outcome.rescaled)
             return
         progress.bad_in_a_row = 0
+        if progress.gradient is not None:
+            taken = min(outcome.gradient_norm, self.stepper.clip or math.inf)
+            progress.gradient = max(progress.gradient, taken)
         progress.loss_sum += outcome.loss
         measures = {f"loss_{name}": value for name, value in outcome.losses.items()}
         for part in self.stepper.parts:
@@ -262,7 +270,7 @@ class Loop:
         value = metrics[task.metric]
         # Accuracy and the like have a value even where every answer is NaN.
         finite = math.isfinite(value) and not bool(np.isnan(kept[0]).any())
-        self._not_finite += counts and not finite
+        progress.not_finite += counts and not finite
         best = counts and finite and task.better(value, progress.best)
         if best:
             progress.best, progress.best_step, progress.best_metrics = value, progress.step, metrics
@@ -286,7 +294,7 @@ class Loop:
         return Checkpointed(self.progress.step, self.save(self.progress, best))
 
     def _check_applied(self) -> None:
-        """NonFiniteError where the run ends with the weights that it started with."""
+        """NonFiniteError or UsageError where the run ends with the weights that it began with."""
         progress = self.progress
         if progress.step and not progress.applied:
             raise NonFiniteError(
@@ -294,11 +302,40 @@ class Loop:
                 where=f"step {progress.step}",
                 hint="Lower trainer.learning_rate or method.low_rank.alpha, or check the rows",
             )
+        if progress.step and (self._too_small() or progress.start == self._magnitude()):
+            raise UsageError(
+                f"nothing was learnt: no gradient changed a weight in {progress.step} steps",
+                where=f"step {progress.step}",
+                hint="The updates are 0 or too small. Raise trainer.learning_rate, or check"
+                " trainer.max_grad_norm, trainer.epsilon, loss.focal_gamma and loss.class_weights",
+            )
+
+    def _too_small(self) -> bool:
+        """Whether no gradient g moved a weight by a millionth of its rate η, which decay may do.
+
+        AdamW's step is at most η · g / ε.
+        """
+        gradient = self.progress.gradient
+        if gradient is None:  # the run was begun by an earlier version
+            return False
+        adamw = self.settings.optimizer == "adamw"
+        return gradient <= (1e-6 * self.settings.epsilon if adamw else 0.0)
+
+    def _magnitude(self) -> float:
+        """Σ |weight| over all that trains, in fp64: the same where nothing has moved.
+
+        Weights that are 0 move by any update, however small: beside the others it does not count.
+        """
+        sums = [
+            torch.linalg.vector_norm(each.detach(), 1, dtype=torch.float64)
+            for each in self.stepper.parameters
+        ]
+        return float(torch.stack(sums).sum()) if sums else 0.0
 
     def _finished(self) -> Finished:
         step = self.progress.step
         self._check_applied()
-        if self._not_finite and self.progress.best_step is None:
+        if self.progress.not_finite and self.progress.best_step is None:
             raise NonFiniteError(
                 f"no evaluation gave a finite {self.stepper.task.metric}: there is no best model",
                 where=f"step {step}", hint="Lower trainer.learning_rate or raise trainer.warmup",

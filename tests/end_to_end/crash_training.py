@@ -82,9 +82,10 @@ def at_pass(number: int, do: Callable[[], None]) -> None:
 
     def counted(self, *inputs, **others):
         nonlocal met
-        met += torch.is_grad_enabled()
-        if met == number:
-            do()
+        if torch.is_grad_enabled():
+            met += 1
+            if met == number:
+                do()
         return call(self, *inputs, **others)
 
     EncoderRunner.__call__ = counted

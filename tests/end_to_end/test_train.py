@@ -213,6 +213,17 @@ def test_weights_that_are_not_finite_are_never_written(place, monkeypatch):
     assert list((place / "run" / "checkpoints").iterdir()) == []
 
 
+def test_a_run_in_which_nothing_was_learnt_fails(place):
+    words = ["train", *QUICK[:-1], *write_task(place, "classification"), "method=full"]
+    words += ["trainer.max_steps=2", "trainer.precision=fp32", "loss.class_weights={neg: 1e-40}"]
+    said = say(*words, "loss.class_weights.pos=1e-40", "hydra.run.dir=run")
+    assert said.status == 2 and said.err.count("error: ") == 1 and "Traceback" not in said.err, said
+    assert "nothing was learnt" in said.err and "loss.class_weights" in said.err
+    assert not (place / "run" / "metrics.json").exists()
+    again = say("train", "resume=run")
+    assert again.status == 2 and "nothing was learnt" in again.err
+
+
 def test_a_run_in_which_no_step_was_applied_fails(place, monkeypatch):
     nan = lambda self, logits, batch: logits.sum() * float("nan")  # noqa: E731
     monkeypatch.setattr("bertft.tasks.classification.Task.loss", nan)

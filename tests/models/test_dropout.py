@@ -31,6 +31,15 @@ def test_dropout_keeps_the_mean():
     assert dropout(torch.ones(500, 500), 0.1).mean().item() == pytest.approx(1, abs=3e-3)
 
 
+@pytest.mark.parametrize("p", [1 - 2**-16, 0.999999, 1 - 2**-50])
+def test_a_rate_next_to_1_keeps_a_share_that_can_be_drawn(p):
+    torch.manual_seed(0)
+    kept = draw_into(torch.empty(4000, 1000), p)
+    assert 20 < kept.sum() < 120, "61 are expected of 4 million"
+    x = dropout(torch.ones(4000, 1000), p)
+    assert x.isfinite().all() and x.unique().tolist() == [0.0, 2.0**16]
+
+
 @pytest.mark.parametrize("p", [0.1, 0.5])
 @pytest.mark.parametrize("trains", ["x", "weight", "x and weight"])
 def test_a_product_of_what_stays(p, trains):

@@ -230,6 +230,14 @@ def test_settle_says_what_the_state_says(three):
     assert pointed(three) == (20, 20)
 
 
+def test_settle_removes_what_a_killed_one_left(three):
+    """A run that has nothing left to train saves no further checkpoint, which would."""
+    left = three.folder / ".best.tmp-999999999"
+    left.symlink_to("step-20")
+    three.settle(30, best=20)
+    assert not os.path.lexists(left)
+
+
 def test_only_with_state_can_be_gone_on_from(tmp_path):
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep=0)
     checkpoints.save(10, writer(10), best=True)

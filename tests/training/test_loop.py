@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 
 from bertft.config.data import DataConfig
 from bertft.data.batch import Batch
-from bertft.errors import NonFiniteError
+from bertft.errors import NonFiniteError, UsageError
 from bertft.tasks.classification import Task
 from bertft.training.events import Checkpointed, Evaluated, Finished, Interrupted, Skipped, Step
 from bertft.training.loop import Progress
@@ -126,6 +127,7 @@ def test_patience_ends_it_and_a_resume_then_ends_at_once(small, drive):
     progress = Progress()
     progress.load_state_dict(json.loads(json.dumps(made.saved[-1][2])))
     assert (progress.stale, progress.best_step) == (2, 2)
+    progress.start = progress.gradient = None  # the weights of the checkpoint are not loaded here
     stepper = small()
     again = drive(stepper, total=9, evaluate_every=1, patience=2, progress=progress).run()
     assert again.names == ["Started 4", "Finished 4"]
@@ -137,7 +139,7 @@ def test_patience_ends_it_and_a_resume_then_ends_at_once(small, drive):
 def test_patience_at_the_last_step_is_done(small, drive, again):
     made = drive(small([0.5, 0.5]), total=2, evaluate_every=1, patience=1).run()
     if again:
-        progress = made.loop.progress
+        progress = replace(made.loop.progress, start=None, gradient=None)
         made = drive(small(), total=2, evaluate_every=1, patience=1, progress=progress).run()
     assert made.events[-1] == Finished(2, "done")
 
@@ -172,6 +174,32 @@ def test_a_metric_that_is_not_finite_is_never_the_best(small, drive):
 def test_a_run_without_a_finite_evaluation_has_no_end(small, drive):
     made = drive(small([float("nan"), float("inf")]), total=2, evaluate_every=1)
     with pytest.raises(NonFiniteError, match="no evaluation gave a finite"):
+        made.run()
+
+
+def test_nor_has_it_one_after_a_resume_from_its_last_checkpoint(small, drive):
+    stepper = small([float("nan"), float("inf")])
+    made = drive(stepper, total=2, evaluate_every=1)
+    with pytest.raises(NonFiniteError):
+        made.run()
+    progress = Progress()
+    progress.load_state_dict(json.loads(json.dumps(made.saved[-1][2])))
+    with pytest.raises(NonFiniteError, match="no evaluation gave a finite"):
+        drive(stepper, total=2, evaluate_every=1, progress=progress).run()
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.01])
+@pytest.mark.parametrize("changes", [{"clip": 1e-40}, {"epsilon": 1e30}, {"rate": 1e-30}])
+def test_a_run_in_which_nothing_was_learnt_has_no_end(small, drive, changes, decay):
+    """Weights that only decay have learnt nothing either."""
+    stepper = small()
+    stepper.clip = changes.get("clip")
+    for group in stepper.optimizer.param_groups:
+        group["peak"] = changes.get("rate", group["peak"])
+        group["weight_decay"] = decay
+        group["eps"] = changes.get("epsilon", group["eps"])
+    made = drive(stepper, total=3, epsilon=changes.get("epsilon", 1e-8))
+    with pytest.raises(UsageError, match="no gradient changed a weight in 3 steps"):
         made.run()
 
 
@@ -241,9 +269,10 @@ def test_a_resumed_loop_goes_on_with_the_same_rows_and_ends_with_the_same_bits(s
 
 def test_a_run_that_was_done_says_so_again(small, drive):
     made = drive(small(), total=3).run()
-    again = drive(small(), total=3, progress=made.loop.progress).run()
+    progress = replace(made.loop.progress, start=None, gradient=None)
+    again = drive(small(), total=3, progress=progress).run()
     assert again.names == ["Started 3", "Finished 3"] and not again.saved
-    longer = drive(small(), total=4, progress=made.loop.progress).run()
+    longer = drive(small(), total=4, progress=progress).run()
     assert longer.names == ["Started 3", "Step 4", "Evaluated 4", "Checkpointed 4", "Finished 4"]
 
 
