@@ -2,7 +2,7 @@
 
     python -m benchmarks.speed_picture     writes docs/images/speed-light.svg and speed-dark.svg
 
-A panel a table, a bar a row: the median of samples a second, with the slowest and the quickest
+One panel per table, one bar per row: the median of samples per second, with the slowest and the quickest
 round. A table is known by its head, "… | samples/s | rounds | …".
 """
 
@@ -76,7 +76,7 @@ def draw(found: list[Panel], theme: str, file: Path) -> None:
             axes.set_yticks(range(len(panel.rows)), [row[0] for row in panel.rows])
             axes.set_ylim(len(panel.rows) - 0.4, -0.6)
             axes.set_xlim(0, 1.12 * max(row[3] for row in panel.rows))
-            axes.set_title(f"{panel.work}: samples a second", loc="left", fontsize=10)
+            axes.set_title(f"{panel.work}: samples per second", loc="left", fontsize=10)
             axes.set_xticks([])
             axes.tick_params(colors=inks["ink"], length=0)
             axes.spines[:].set_visible(False)
