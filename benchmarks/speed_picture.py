@@ -2,8 +2,8 @@
 
     python -m benchmarks.speed_picture     writes docs/images/speed-light.svg and speed-dark.svg
 
-One panel per table, one bar per row: the median of samples per second, with the slowest and the quickest
-round. A table is known by its head, "… | samples/s | rounds | …".
+One panel per table, one bar per row: the median of samples per second, with the slowest and the
+fastest round. The header "… | samples/s | rounds | …" identifies a table.
 """
 
 from __future__ import annotations
