@@ -37,7 +37,8 @@ class Adapted:
     """``source`` is the base's; ``parts`` are attached to ``model``, which ``runner`` runs.
 
     ``head_note``: what was done with a trained head of the base; empty: it has none.
-    ``drawn`` names parameters that the base had no weights for.
+    ``drawn`` names parameters that the base had no weights for, ``left_out`` weights of its head
+    that the model has no place for.
     """
 
     task: BaseTask
@@ -49,6 +50,7 @@ class Adapted:
     source: Source
     head_note: str = ""
     drawn: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @property
     def new(self) -> set[str]:
@@ -134,8 +136,9 @@ def assemble(
     if compiled:
         runner.compile(precision.device)
     return Adapted(
-        task, tokenizer, model, parts, runner, precision, source, note, tuple(loaded.drawn)
-    )
+        task, tokenizer, model, parts, runner, precision, source, note, tuple(loaded.drawn),
+        tuple(loaded.left_out),
+    )  # fmt: skip
 
 
 def located(settings: ModelConfig, source: Source) -> ModelConfig:

@@ -99,8 +99,14 @@ def _by_name(threshold: Any, own: list[str] | None, names: list[str] | None) -> 
 
 
 def _check_head(folder: Path, adapted: Adapted) -> None:
-    """DataError where weights were drawn anew in loading: they would answer at random."""
-    lacking = sorted(adapted.drawn)
+    """DataError where weights of the head were drawn anew in loading, or left out."""
+    lacking, surplus = sorted(adapted.drawn), sorted(adapted.left_out)
+    if surplus and adapted.task.supervised:  # BERT's head of pretraining has a second part
+        raise DataError(
+            f"the head has no place for the weights {', '.join(surplus[:3])}: it was trained as"
+            " another class of model", where=str(folder),
+            hint="Such a head is not supported: its answers would be others",
+        )  # fmt: skip
     if lacking:
         raise DataError(
             f"there are no weights for {', '.join(lacking[:3])}, or they have another shape",

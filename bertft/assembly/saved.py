@@ -82,11 +82,13 @@ def of_folder(
         raise DataError(f"{name} is not finite", where=str(folder))
     adapted.model.eval()
     taken = sum(part.positions for part in adapted.parts)
-    longest = check_max_length(
-        data.max_length or max_length,
-        longest_input(adapted.model.config, adapted.tokenizer) - taken,
-        adapted.task.default_max_length,
-    )
+    most = longest_input(adapted.model.config, adapted.tokenizer) - taken
+    if data.max_length is None and max_length is not None and max_length > most:
+        raise DataError(
+            f"max_length is {max_length:,}, and the model takes {most:,} tokens",
+            where=str(folder / "bertft.json"), hint="Was it edited?",
+        )  # fmt: skip
+    longest = check_max_length(data.max_length or max_length, most, adapted.task.default_max_length)
     facts = Facts(adapted.task.name, labels, longest, 0)
     return Saved(adapted, data, facts, folder, threshold=_decided(adapted.task, *threshold))
 

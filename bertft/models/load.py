@@ -48,6 +48,7 @@ class Loaded:
     ``present`` are the parameters that came from the checkpoint; ``replaced`` those that it has in
     another shape.
     ``drawn``: those for which the checkpoint had no weights of their shape.
+    ``left_out``: weights of a deeper head, for which the model's head has no place.
     """
 
     model: nn.Module
@@ -56,6 +57,7 @@ class Loaded:
     present: frozenset[str] = frozenset()
     replaced: frozenset[str] = frozenset()
     drawn: Sequence[str] = ()
+    left_out: Sequence[str] = ()
 
 
 @contextlib.contextmanager
@@ -150,7 +152,7 @@ def load_tokenizer(settings: ModelConfig, own_class: bool = False) -> Any:
         if not own_class:
             set_token_types(tokenizer, source, _model_config(settings, config))
     length = tokenizer.model_max_length
-    if not isinstance(length, int | float) or not length > 0:
+    if isinstance(length, bool) or not isinstance(length, int | float) or not length > 0:
         raise UsageError(
             f"tokenizer_config.json: model_max_length is {length!r}, not a positive number",
             where=f"model.tokenizer={path}",
@@ -309,7 +311,11 @@ def load_model(
     names = {name for name, _ in model.named_parameters()}
     replaced = frozenset(misshapen)
     present = frozenset(names - missing - replaced)
-    return Loaded(model, source, sorted(new), present, replaced, sorted(missing | misshapen))
+    inside = {name.split(".")[0] for name in head}
+    left_out = sorted(each for each in info["unexpected_keys"] if each.split(".")[0] in inside)
+    return Loaded(
+        model, source, sorted(new), present, replaced, sorted(missing | misshapen), left_out
+    )
 
 
 def _check_format(source: Source) -> None:

@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from small_runs import QUICK, answers, read, say, write_classes
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
@@ -71,3 +72,22 @@ def test_a_foreign_encoder_from_training_to_answers(foreign, place, kind):
     # Capitals count, for plain transformers too.
     saved = transformers.AutoTokenizer.from_pretrained(place / "merged")
     assert saved("FILM")["input_ids"] != saved("film")["input_ids"]
+
+
+def test_a_deeper_head_and_a_length_that_the_model_does_not_take(trained, place):
+    assert say("merge", f"run={trained('classification', 'method=lora')}", "out=merged").status == 0
+    file = place / "merged" / "bertft.json"
+    facts = read(file)
+    file.write_text(json.dumps({**facts, "max_length": 100_000}))
+    said = say("predict", "run=merged", stdin=LINES[0])
+    assert said.refused and "merged/bertft.json: max_length is 100,000" in said.err, said
+    file.write_text(json.dumps(facts))
+
+    weights = place / "merged" / "model.safetensors"
+    norm = {"classifier.norm.weight": torch.ones(64), "classifier.norm.bias": torch.ones(64)}
+    save_file({**load_file(weights), **norm}, weights, metadata={"format": "pt"})
+    said = say("predict", "run=merged", stdin=LINES[0])
+    assert said.refused and "no place for the weights classifier.norm.bias" in said.err, said
+    words = ("data=files", f"data.train={place / 'a.csv'}", "model.path=merged", "trainer.steps=1")
+    write_classes(place / "a.csv", 32, seed=1, names=("bad", "good"))
+    assert say("train", *QUICK[1:-1], *words, "hydra.run.dir=next").status == 0  # its head is new
