@@ -14,6 +14,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -155,6 +156,19 @@ def test_ci_runs_the_linters_and_then_what_readme_says():
     assert {command.split()[0] for command in commands[2:-1]} == {"ruff", "mypy", "lint-imports"}
     assert {"ruff", "mypy", "import-linter", "pytest"} <= set(requirements("test"))
     subprocess.run(["bash", "-n", ROOT / ".ci" / "run"], check=True)
+
+
+def test_pre_commit_pins_linters_that_the_test_extra_allows():
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    hooks = [hook for repository in config["repos"] for hook in repository["hooks"]]
+    assert {hook["entry"].split()[0] for hook in hooks} == {"ruff", "mypy", "lint-imports"}
+    extra = requirements("test")
+    pinned = [text for hook in hooks for text in hook.get("additional_dependencies", ())]
+    assert pinned
+    for requirement in map(Requirement, pinned):
+        (pin,) = requirement.specifier
+        assert pin.operator == "=="
+        assert extra[requirement.name].specifier.contains(pin.version)
 
 
 def test_ci_ends_with_the_status_of_the_first_stage_that_fails():
