@@ -8,7 +8,7 @@ is evaluated later is what was trained.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -109,12 +109,13 @@ def assemble(
     weights: Mapping[str, Tensor] | None = None,
     checkpointing: bool = False,
     compiled: bool = False,
-    base_classes: Sequence[str] | None = None,
+    base_classes: Callable[[], Sequence[str]] | None = None,
 ) -> Adapted:
     """Load ``source``, attach the parts of ``method``, fill in trained ``weights`` where given.
 
-    What is new is drawn from torch's generator: seed it before. ``base_classes``: the classes of
-    the base's own head, which becomes one for those of ``task``; None: it is taken as it is.
+    What is new is drawn from torch's generator: seed it before. ``base_classes`` gives the
+    classes of the base's own head, which becomes one for those of ``task``; None: it is taken as it
+    is.
     """
     found = located(settings, source)
     config, _ = load_config(found, tokenizer, task.model_settings())

@@ -23,9 +23,10 @@ def warn_if_below(
     start = evaluate(student.runner, task, table, student.precision)[task.metric]
     taught = hired.scores[task.metric]
     if task.better(start, taught):
+        tuned = " (its tuned threshold is not used here)" if hired.tuned else ""
         warn(
-            f"the teacher {hired.path} has {task.metric} {taught:.4f} on validation, worse than"
-            f" the student's {start:.4f} before its first step"
+            f"the teacher {hired.path} has {task.metric} {taught:.4f} on validation{tuned}, worse"
+            f" than the student's {start:.4f} before its first step"
         )
 
 

@@ -57,7 +57,8 @@ class Hired:
 
     ``validation`` is what its ``scores`` there are made of, None without validation rows; ``speed``
     its rows a second, None where they were measured on another machine. ``rows`` and ``batches``
-    count the forward passes that were needed before the first step.
+    count the forward passes that were needed before the first step. ``tuned``: the teacher has a
+    threshold of its own, which ``scores``, made as the student's are, do not use.
     """
 
     path: str
@@ -70,6 +71,7 @@ class Hired:
     speed: float | None
     rows: int
     batches: int
+    tuned: bool = False
 
     def forwards(self) -> dict[str, int]:
         """Rows and batches that the teacher has run on in this process."""
@@ -162,7 +164,7 @@ def hire(
     return Hired(
         path, desk.digest, asked, model if live else None,
         sum(each.numel() for each in model.parameters()),
-        validation, scores, speed, desk.rows, desk.batches,
+        validation, scores, speed, desk.rows, desk.batches, saved.threshold is not None,
     )  # fmt: skip
 
 

@@ -35,9 +35,9 @@ def check_stated(content: Mapping[str, Any], where: str) -> None:
     for name, kind in _TYPES.items():
         if not isinstance(content.get(name), (kind, type(None))):
             raise _invalid(name, content[name], where)
-    kind = content.get("problem_type")
-    if kind is not None and kind not in _PROBLEM_TYPES:
-        raise _invalid("problem_type", kind, where, f"It can be {', '.join(_PROBLEM_TYPES)}")
+    problem = content.get("problem_type")
+    if problem is not None and problem not in _PROBLEM_TYPES:
+        raise _invalid("problem_type", problem, where, f"It can be {', '.join(_PROBLEM_TYPES)}")
     quantised = content.get("quantization_config")
     if quantised:
         method = quantised.get("quant_method") if isinstance(quantised, Mapping) else None
