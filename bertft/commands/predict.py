@@ -116,12 +116,23 @@ def _with_bad_rows(
     """Answers with the ``line`` of their row; a bad row has null for an answer, and ``error``."""
     lines = [] if table is None else _lines(table)
     good = ((line, {"line": line, **each}) for line, each in zip(lines, answers, strict=True))
-    empty = dict.fromkeys(task.answer_fields)
+    empty, ids = dict.fromkeys(task.answer_fields), _ids_of_bad_rows(rows)
     bad = (
-        (line, {"line": line, **empty, "error": error}) for line, error in sorted(rows.every or ())
+        (line, {"line": line, **ids.get(line, {}), **empty, "error": error})
+        for line, error in sorted(rows.every or ())
     )
     for _, answer in heapq.merge(good, bad, key=lambda each: each[0]):
         yield answer
+
+
+def _ids_of_bad_rows(rows: Rows) -> dict[int, dict[str, str]]:
+    """``{"id": …}`` by line, of the bad rows that have an id of their own, as answers have it."""
+    ids = dict(rows.ids)
+    if "id" in rows.columns:  # those that were read, and then gave nothing to answer
+        bad = {line for line, _ in rows.every or ()}
+        pairs = zip(rows.column("line"), rows.column("id"), strict=True) if bad else ()
+        ids |= {line: name for line, name in pairs if line in bad and name is not None}
+    return {line: {"id": name} for line, name in ids.items()}
 
 
 def _lines(table: FeatureTable) -> list[int]:

@@ -15,7 +15,9 @@ from pathlib import Path
 
 from bertft.errors import DataError
 
-__all__ = ["check_regular", "kind_of", "open_regular", "read_regular", "read_regular_text"]
+__all__ = [
+    "check_regular", "kind_of", "open_regular", "read_regular", "read_regular_text", "unreadable",
+]  # fmt: skip
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"),
@@ -29,6 +31,12 @@ def kind_of(mode: int) -> str | None:
     if stat.S_ISREG(mode):
         return None
     return next((name for test, name in _KINDS if test(mode)), "a special file")
+
+
+def unreadable(error: OSError | str, where: object) -> DataError:
+    """The error for a file or folder that is there and cannot be read; ``error`` says why."""
+    why = error if isinstance(error, str) else error.strerror or error
+    return DataError(f"cannot be read ({why})", where=str(where))
 
 
 def check_regular(path: Path) -> None:
@@ -63,7 +71,7 @@ def read_regular(path: Path, largest: int = 1 << 28) -> bytes:
     except FileNotFoundError:
         raise DataError("is missing", where=str(path)) from None
     except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror or error})", where=str(path)) from error
+        raise unreadable(error, path) from error
     if len(content) > largest:
         raise DataError(f"is larger than {largest:,} bytes", where=str(path), hint="Is it damaged?")
     return content

@@ -22,6 +22,10 @@ __all__ = [
 UNDECODABLE = "bytes outside the encoding"
 
 _SHOWN = 5
+_KEPT = {
+    "counts": dict, "first": list, "hints": dict, "read": int, "blank": int, "other_lines": dict,
+    "notes": list, "dropped": dict,
+}  # fmt: skip
 _OTHER_ENCODING = (
     "If the file has another encoding, name it with data.encoding (gb18030, cp1252, …)"
 )
@@ -39,6 +43,7 @@ class Fault(Exception):
     ) -> None:
         super().__init__(detail or reason)
         self.reason, self.detail, self.after = reason, detail or reason, after
+        self.row_id: str | None = None  # the row's own id, where it is known
         self.hint = _OTHER_ENCODING if reason == UNDECODABLE else hint
 
 
@@ -55,7 +60,8 @@ class BadRows:
     begin no row, by kind (header, continued: inside a quoted field, ...), so that of a text file
     lines = ``read`` + ``blank`` + ``other_lines``. ``notes``: what a reader noticed and the user
     should know. ``dropped``: parts of rows that were ignored while the row itself is used, by
-    reason. ``every``: (line, what is wrong) of every bad row, kept with ``keep_every``.
+    reason. ``every``: (line, what is wrong) of every bad row, and ``ids`` the own id of each that
+    has one by its line, both kept with ``keep_every``.
     """
 
     def __init__(self, source: str, unit: str = "", keep_every: bool = False) -> None:
@@ -68,6 +74,7 @@ class BadRows:
         self.notes: list[str] = []
         self.dropped: Counter[str] = Counter()
         self.every: list[tuple[int, str]] | None = [] if keep_every else None
+        self.ids: dict[int, str] = {}
 
     def add(self, line: int, fault: Fault) -> None:
         self.counts[fault.reason] += 1
@@ -78,6 +85,8 @@ class BadRows:
             del self.first[_SHOWN:]
         if self.every is not None:
             self.every.append((line, fault.detail))
+            if fault.row_id is not None:
+                self.ids[line] = fault.row_id
 
     def check_conserved(self, used: int) -> None:
         """Hold the rows read to those used and skipped; a reader that does not count is believed.
@@ -105,15 +114,19 @@ class BadRows:
 
     def to_json(self) -> str:
         """All of it but where it is from."""
-        kept = ("counts", "first", "hints", "read", "blank", "other_lines", "notes", "dropped")
-        return json.dumps({name: getattr(self, name) for name in kept})
+        return json.dumps({name: getattr(self, name) for name in _KEPT})
 
     @classmethod
     def from_json(cls, content: str | bytes, source: str, unit: str = "") -> BadRows:
-        """What ``to_json`` wrote, of rows that now are at ``source``."""
-        bad = cls(source, unit)
-        for name, value in json.loads(content).items():
-            setattr(bad, name, value)
+        """What ``to_json`` wrote, of rows that now are at ``source``.
+
+        TypeError, ValueError or LookupError where it did not write it.
+        """
+        bad, kept = cls(source, unit), json.loads(content)
+        for name, kind in _KEPT.items():
+            if not isinstance(kept[name], kind):
+                raise TypeError(f"{name} is no {kind.__name__}")
+            setattr(bad, name, kept[name])
         for name in ("counts", "other_lines", "dropped"):
             setattr(bad, name, Counter(getattr(bad, name)))
         bad.first = [(line, detail) for line, detail in bad.first]

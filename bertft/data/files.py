@@ -21,7 +21,7 @@ from bertft.data.columns import Asked
 from bertft.data.forms.form import RowForm
 from bertft.data.json_lines import read_json_lines
 from bertft.data.separated import Record, read_separated_file
-from bertft.data.sniff import check_content, first_line, json_document, json_object
+from bertft.data.sniff import checked_first_line, first_line, json_document, json_object
 from bertft.data.text_files import open_text, text_lines
 from bertft.errors import DataError
 
@@ -55,12 +55,12 @@ def read_file(path: Path, form: RowForm, config: DataConfig, bad: BadRows) -> It
     if reader is not None and not reader.text:
         yield from READERS.implementation(name, "read")(path, columns, config, bad)
         return
-    check_content(path, config.encoding, bad.source)
+    line = checked_first_line(path, config.encoding, bad.source)
     if reader is not None and not reader.refuses_json_lines:
         read = own or READERS.implementation(name, "read")
         yield from read(path, columns, config, bad)
         return
-    content = json_object(first_line(path, config.encoding))
+    content = json_object(line)
     lines_alone = len(columns.text + columns.label) == 1 and config.separator is None
     if content is not None and not (ending == _TEXT and columns.text[0] not in content):
         raise DataError(

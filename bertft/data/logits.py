@@ -59,11 +59,18 @@ class StoredLogits:
 
 def find_logits(cache: Path, key: str, lengths: np.ndarray | None) -> StoredLogits | None:
     """What was kept under ``key`` and is whole; None if nothing is."""
-    table = find(cache / "teacher", key, FeatureTable.open)
-    if table is None:
-        return None
-    facts = json.loads((table.schema.metadata or {})[_FACTS])
-    return StoredLogits(table, lengths, facts)
+
+    def read(path: Path) -> StoredLogits:
+        table = FeatureTable.open(path)
+        try:
+            facts = json.loads((table.schema.metadata or {})[_FACTS])
+            if _COLUMN not in table.schema.names or not isinstance(facts, dict):
+                raise ValueError("other columns or facts")
+        except (LookupError, ValueError) as error:
+            raise pa.ArrowInvalid(f"no logits: {error}") from error
+        return StoredLogits(table, lengths, facts)
+
+    return find(cache / "teacher", key, read)
 
 
 def keep_logits(

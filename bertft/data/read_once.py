@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from bertft.config.data import DataConfig
 from bertft.config.registry import READERS, TASKS
-from bertft.config.regular_file import open_regular
+from bertft.config.regular_file import open_regular, unreadable
 from bertft.data.bad_rows import BadRows
 from bertft.data.checks import batches_of, table_of
 from bertft.data.forms.form import RowForm
@@ -54,7 +54,7 @@ def read(
     if keep and path is not None and path.stat().st_size >= SMALL:
         folder, content = cache_folder(config.cache) / "rows", _content(path)
         key = _key(content, path.suffix.lower(), form, split, config)
-        found = find(folder, key, lambda kept: _open(kept, origin))
+        found = find(folder, key, lambda kept: _open(kept, origin, form))
         if found is not None:
             return found
         with suppress(EnvironmentFailed, FileNotFoundError):
@@ -69,7 +69,7 @@ def read(
                     "the file was written to while it was read", where=origin.source,
                     hint="Run again when it is whole",
                 )  # fmt: skip
-            return _open(kept, origin)
+            return _open(kept, origin, form)
     bad = BadRows(origin.source, origin.unit, keep_every=not keep)
     table = table_of(origin.records(bad), form, split, bad)
     bad.check_conserved(table.num_rows)
@@ -92,17 +92,25 @@ def _content(path: Path) -> str:
         with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
+        raise unreadable(error, path) from error
 
 
-def _open(path: Path, origin: Origin) -> tuple[pa.Table, BadRows]:
-    """The table in ``path``, and what its reader reported. pa.ArrowInvalid if it is none."""
+def _open(path: Path, origin: Origin, form: RowForm) -> tuple[pa.Table, BadRows]:
+    """The table in ``path``, and what its reader reported. pa.ArrowInvalid if it is none.
+
+    The cache may be shared: its bytes are whole, and who wrote them is not known.
+    """
     with pa.memory_map(str(path)) as source:
         reader = pa.ipc.open_file(source.read_buffer())
     last = reader.num_record_batches - 1
+    if last < 0 or not reader.schema.equals(form.arrow, check_metadata=False):
+        raise pa.ArrowInvalid("rows of another form")
     _, told = reader.get_batch_with_custom_metadata(last)
-    bad = BadRows.from_json(told[_BAD], origin.source, origin.unit)
     batches = [reader.get_batch(each) for each in range(last)]
     table = pa.Table.from_batches(batches, reader.schema)
-    bad.check_conserved(table.num_rows)
+    try:
+        bad = BadRows.from_json((told or {})[_BAD], origin.source, origin.unit)
+        bad.check_conserved(table.num_rows)
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise pa.ArrowInvalid(f"no account of its rows: {error}") from error
     return table, bad

@@ -36,7 +36,7 @@ class Rows:
     that are not in this split, by reason. ``blank``: blank lines; ``other_lines``: those that
     begin no row, by kind. ``dropped``: ignored parts of rows that are used, by reason.
     ``first``: (line, what is wrong) of the first bad rows; ``every``: of all of them, where it
-    was asked for.
+    was asked for, and ``ids``: their own ids by line, of those that have one.
     """
 
     table: pa.Table
@@ -53,6 +53,7 @@ class Rows:
     dropped: Counter[str] = field(default_factory=Counter)
     first: list[tuple[int, str]] = field(default_factory=list)
     every: list[tuple[int, str]] | None = None
+    ids: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.read < 0:

@@ -1,10 +1,10 @@
 """What a file holds, by its first bytes: its ending alone is not believed.
 
-check_content(path, encoding, source)    refuses what no reader of text can read
-first_line(path, encoding)               the first line that is not blank
-json_document(line)                      whether a JSON document of several lines begins so
-json_object(line)                        the JSON object that a line is, as in JSON Lines
-unique_keys(pairs)                       object_pairs_hook of json: no key of an object is dropped
+checked_first_line(path, encoding, source)    refuses what no reader of text can read
+first_line(path, encoding)                    the first line that is not blank
+json_document(line)                           whether a JSON document of several lines begins so
+json_object(line)                             the JSON object that a line is, as in JSON Lines
+unique_keys(pairs)                            object_pairs_hook of json that drops no key
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from bertft.config.messages import quoted
+from bertft.config.regular_file import unreadable
 from bertft.data.text_files import open_text
 from bertft.errors import DataError
 
 __all__ = [
-    "RepeatedKey", "check_content", "first_line", "json_document", "json_object", "unique_keys",
+    "RepeatedKey", "checked_first_line", "first_line", "json_document", "json_object",
+    "unique_keys",
 ]  # fmt: skip
 
 _HEAD = 4096
@@ -60,23 +62,30 @@ _MARKS = {
 }  # fmt: skip
 
 
-def check_content(path: Path, encoding: str, source: str) -> None:
-    """DataError where the first bytes of ``path`` are not those of a text in ``encoding``."""
+def checked_first_line(path: Path, encoding: str, source: str) -> str:
+    """As ``first_line``. DataError where the first bytes are not those of a text in ``encoding``.
+
+    The file is opened once: what is checked is what is read.
+    """
     try:
         with path.open("rb") as file:
-            head = file.read(_HEAD)
+            _check_head(file.peek(_HEAD)[:_HEAD], path.name, encoding, source)
+            return _first_line(file, encoding)
     except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=source) from error
+        raise unreadable(error, source) from error
+
+
+def _check_head(head: bytes, name: str, encoding: str, source: str) -> None:
     for magic, (what, hint) in _MAGIC.items():
         if head.startswith(magic):
-            raise DataError(f"the file {what}", where=source, hint=hint.format(name=path.name))
+            raise DataError(f"the file {what}", where=source, hint=hint.format(name=name))
     if _wide(encoding):
         return
-    for mark, name in _MARKS.items():
+    for mark, other in _MARKS.items():
         if head.startswith(mark):
             raise DataError(
-                f"the file begins as {name} does, and not as {encoding}", where=source,
-                hint=f"Give data.encoding={name}",
+                f"the file begins as {other} does, and not as {encoding}", where=source,
+                hint=f"Give data.encoding={other}",
             )  # fmt: skip
     if head.count(0) > _BINARY * len(head):
         raise DataError(
@@ -88,7 +97,11 @@ def check_content(path: Path, encoding: str, source: str) -> None:
 
 def first_line(path: Path, encoding: str) -> str:
     """The first line of a text file that is not blank, without its end; "" if there is none."""
-    with open_text(path, encoding, "") as file:
+    return _first_line(path, encoding)
+
+
+def _first_line(source: Path | BinaryIO, encoding: str) -> str:
+    with open_text(source, encoding, "") as file:
         try:
             while line := file.readline(_LONGEST_LINE):
                 if line.strip():

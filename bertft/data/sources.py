@@ -214,6 +214,7 @@ class _Part:
         return Rows(
             self.table, origin.source, Counter(bad.counts), origin.files, origin.unit,
             read=bad.read, blank=bad.blank, dropped=bad.dropped, first=bad.first, every=bad.every,
+            ids=bad.ids,
             notes=tuple(bad.notes), other_lines=bad.other_lines,
         )  # fmt: skip
 

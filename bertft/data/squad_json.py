@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from bertft.config.data import DataConfig
+from bertft.config.regular_file import unreadable
 from bertft.data.bad_rows import BadRows, Fault
+from bertft.data.cells import clean
 from bertft.data.columns import Asked, find
 from bertft.data.sniff import RepeatedKey, unique_keys
 from bertft.data.text_files import open_text
@@ -43,10 +45,21 @@ def read_squad(
         if context is None:
             missing.insert(0, "context")
         if missing:
-            bad.add(number, Fault("missing key", f"{where} has no {' and no '.join(missing)}"))
+            fault = Fault("missing key", f"{where} has no {' and no '.join(missing)}")
+            fault.row_id = _id(question)
+            bad.add(number, fault)
             continue
         row = {**question, "context": context}
         yield number, [row.get(str(name)) for name in columns.all]
+
+
+def _id(question: dict[str, Any]) -> str | None:
+    """The question's id, where it has one that can be written."""
+    given = question.get("id")
+    try:
+        return clean(given, "id") if isinstance(given, str) else None
+    except Fault:
+        return None
 
 
 def _parsed(path: Path, encoding: str, source: str) -> Any:
@@ -65,7 +78,7 @@ def _parsed(path: Path, encoding: str, source: str) -> Any:
                 f"cannot be read ({error})", where=source, hint="Name it with data.encoding"
             ) from error
         except RecursionError as error:
-            raise DataError(f"cannot be read ({error})", where=source) from error
+            raise unreadable(str(error), source) from error
         except ValueError as error:  # Python reads no number of more than 4,300 digits
             raise DataError("holds a number of too many digits", where=source) from error
 

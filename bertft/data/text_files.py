@@ -12,6 +12,7 @@ from typing import BinaryIO, TextIO
 
 from bertft.config.messages import did_you_mean
 from bertft.config.paths import missing_file
+from bertft.config.regular_file import unreadable
 from bertft.data.bad_rows import BadRows
 from bertft.errors import DataError
 
@@ -47,8 +48,11 @@ def open_text(source: Path | BinaryIO, encoding: str, newline: str) -> TextIO:
         binary = source.open("rb") if isinstance(source, Path) else source
         _skip_mark(binary, info.name)
     except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(source)) from error
+        raise unreadable(error, source) from error
     return io.TextIOWrapper(binary, name, errors="surrogateescape", newline=newline)
+
+
+_NOT_OF_FILES = ("idna", "punycode", "undefined")
 
 
 def _skip_mark(binary: BinaryIO, encoding: str) -> None:
@@ -63,11 +67,16 @@ def _skip_mark(binary: BinaryIO, encoding: str) -> None:
 
 
 def _of_text(encoding: str) -> bool:
-    """Not base64 and its like; those of other systems cannot be looked up."""
+    """Not base64 and its like, nor idna and its like, which cannot pass over a byte that does not
+    decode; those of other systems cannot be looked up."""
     try:
-        return bool(getattr(codecs.lookup(encoding), "_is_text_encoding", True))
-    except LookupError:
+        info = codecs.lookup(encoding)
+        if not getattr(info, "_is_text_encoding", True) or info.incrementaldecoder is None:
+            return False
+        info.incrementaldecoder("surrogateescape").decode(b"", True)
+    except (LookupError, ValueError):
         return False
+    return info.name not in _NOT_OF_FILES
 
 
 def text_lines(file: TextIO, bad: BadRows, encoding: str) -> Iterator[str]:

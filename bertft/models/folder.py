@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from bertft.config.regular_file import kind_of, read_regular_text
+from bertft.config.regular_file import kind_of, read_regular_text, unreadable
 from bertft.errors import DataError
 
 __all__ = ["check_folder"]
@@ -25,7 +25,7 @@ def check_folder(folder: Path) -> None:
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror or error})", where=str(folder)) from error
+        raise unreadable(error, folder) from error
     for entry in entries:
         if entry.name.startswith(".") or entry.is_dir(follow_symlinks=False):
             continue
@@ -33,7 +33,7 @@ def check_folder(folder: Path) -> None:
         try:
             mode, target = entry.stat().st_mode, path.resolve()
         except OSError as error:
-            raise DataError(f"cannot be read ({error.strerror})", where=str(path)) from error
+            raise unreadable(error, path) from error
         if entry.is_symlink() and root not in target.parents and target.parent != blobs:
             raise DataError(
                 "is a link that leads out of its folder", where=str(path),

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertft.config.regular_file import check_regular
+from bertft.config.regular_file import check_regular, unreadable
 from bertft.config.system_errors import system_error
 from bertft.errors import DataError, EnvironmentFailed
 from bertft.runs.faults import point
@@ -75,7 +75,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise DataError("is missing", where=str(path)) from None
     except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror or error})", where=str(path)) from error
+        raise unreadable(error, path) from error
     try:
         return {name: tensor.clone() for name, tensor in load_file(path).items()}
     except SafetensorError as error:

@@ -122,13 +122,18 @@ def test_questions_of_many_windows(ask):
         for number in range(102)
     ]
     rows[50]["question"] = "0 " * 30  # leaves no room for its context
+    rows[60]["context"], rows[61]["question"] = "", 7
+    del rows[62]["id"], rows[62]["question"]
     found, said = ask("question_answering", rows, on_bad_row="skip")
     assert [each["line"] for each in found] == list(range(1, 103))
-    assert [int(each["id"]) for each in found if "error" not in each] == [
-        number for number in range(102) if number != 50
+    assert "id" not in found[62] and found[62]["error"] == "empty question"
+    # An answer of its own or an error in its place: each row is found by its id.
+    assert [int(each["id"]) for each in found if "id" in each] == [
+        number for number in range(102) if number != 62
     ]
+    assert [each["line"] - 1 for each in found if "error" in each] == [50, 60, 61, 62]
     assert "the question leaves" in found[50]["error"] and found[50]["answer"] is None
-    assert "1 skipped (1 × question longer than the window)" in said
+    assert "1 × question longer than the window" in said
 
 
 def test_an_answer_lost_on_its_way_is_a_bug(ask, monkeypatch):

@@ -10,6 +10,7 @@ import pyarrow.parquet
 import pytest
 
 from bertft.config.data import DataConfig
+from bertft.data.sniff import checked_first_line
 from bertft.data.sources import load, load_inputs
 from bertft.errors import DataError, UsageError
 
@@ -306,3 +307,29 @@ def test_several_files_are_no_file(tmp_path):
     for given in (f"[{tmp_path}/a.csv,{tmp_path}/b.csv]", f"{tmp_path}/a.csv,{tmp_path}/b.csv"):
         with pytest.raises(DataError, match=r"several files.*Join them into one.*-m data.train="):
             load(DataConfig(name="files", train=given))
+
+
+def test_what_is_checked_is_what_is_read(tmp_path, monkeypatch):
+    """One look at the beginning of a file: between two it could be replaced."""
+    file = tmp_path / "a.csv"
+    file.write_bytes(b"\n\ntext,label\na,b\n")
+    opened, real = [], type(file).open
+
+    def counted(path, *words):
+        opened.append(path)
+        return real(path, *words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(file), "open", counted)
+        assert checked_first_line(file, "utf-8", "a.csv") == "text,label"
+    assert opened == [file]
+    file.write_bytes(b"\x1f\x8b" + b"x" * 100)
+    with pytest.raises(DataError, match="compressed with gzip"):
+        checked_first_line(file, "utf-8", "a.csv")
+
+
+@pytest.mark.parametrize("name", ["idna", "punycode", "undefined", "base64"])
+def test_an_encoding_that_is_none_of_files_is_refused_by_name(tmp_path, name):
+    (tmp_path / "a.csv").write_bytes(b"text,label\na,b\n")
+    with pytest.raises(DataError, match=f"there is no encoding '{name}'"):
+        checked_first_line(tmp_path / "a.csv", name, "a.csv")

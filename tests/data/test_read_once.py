@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import zlib
 from pathlib import Path
@@ -147,7 +148,7 @@ def test_a_file_that_may_not_be_read_is_told(path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("hashlib.file_digest", refused)
-    with pytest.raises(DataError, match=r"rows\.csv: cannot be read: Permission denied"):
+    with pytest.raises(DataError, match=r"rows\.csv: cannot be read \(Permission denied\)"):
         rows(path)
 
 
@@ -231,3 +232,34 @@ def test_what_a_killed_process_left_is_removed(path, cache):
         rows(path)
         names = {each.name for each in cache.iterdir() if each.name.endswith(".tmp")}
     assert names == {".0123-new.tmp", ".0123-held.tmp"}
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        None, {}, {b"bertft.bad": b"["}, {b"bertft.bad": b"[]"}, {b"bertft.bad": b"{}"},
+        {b"bertft.bad": b'{"source": "x"}'}, "read", "hints",
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_whole_file_of_somebody_else_is_read_afresh(path, reads, cache, facts):
+    """In a shared cache anybody may have written one, its key and its checksum as they must be."""
+    first = rows(path)
+    (file,) = cache.iterdir()
+    with pa.memory_map(str(file)) as source:
+        reader = pa.ipc.open_file(source.read_buffer())
+    last = reader.num_record_batches - 1
+    content = json.loads(reader.get_batch_with_custom_metadata(last)[1][b"bertft.bad"])
+    if isinstance(facts, str):
+        facts = {b"bertft.bad": json.dumps({**content, facts: [3]}).encode()}
+    written = pa.BufferOutputStream()
+    with pa.ipc.new_file(written, reader.schema) as writer:
+        for number in range(last):
+            writer.write_batch(reader.get_batch(number))
+        writer.write_batch(reader.get_batch(last), custom_metadata=facts)
+    other = written.getvalue().to_pybytes()
+    file.unlink()  # what is mapped of it stays
+    key = file.name.partition(".")[0]
+    file.with_name(f"{key}.{zlib.crc32(other):08x}.arrow").write_bytes(other)
+    assert rows(path).table.equals(first.table)
+    assert reads == ["train", "train"]

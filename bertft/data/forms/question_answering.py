@@ -73,7 +73,11 @@ class Form(RowForm):
     def parse(self, fields: Sequence[Any], split: str) -> list[Any]:
         given = dict(zip(map(str, self.columns.all), fields, strict=True))
         name = _name(given["id"])
-        question, context = text(fields[0], "question"), text(fields[1], "context")
+        try:
+            question, context = text(fields[0], "question"), text(fields[1], "context")
+        except Fault as fault:
+            fault.row_id = name
+            raise
         self._dropped = []
         if not self.labelled:
             return [name, question, context]
