@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from bertft.assembly.adapted import Adapted, assemble, located
 from bertft.assembly.features import features_of, unlabelled_features
 from bertft.assembly.manifest import recorded_data, recorded_path
 from bertft.assembly.merged import merged_model
-from bertft.assembly.recorded_rows import sources_line
+from bertft.assembly.recorded_rows import only_recorded, sources_line
 from bertft.assembly.teacher import Hired
 from bertft.assembly.teaching import Teaching
 from bertft.config.commands import TrainConfig
@@ -110,9 +111,10 @@ def prepare(
     data = config.data if manifest is None else recorded_data(config.data, manifest)
     if opened:
         say(sources_line(data))
-    splits = load(data, cached_only=opened)
-    if data.unlabelled is not None:
-        splits.unlabelled = load_inputs(data.unlabelled, data, "data.unlabelled")
+    with only_recorded(data) if opened else nullcontext():
+        splits = load(data, cached_only=opened)
+        if data.unlabelled is not None:
+            splits.unlabelled = load_inputs(data.unlabelled, data, "data.unlabelled")
     if manifest is not None:
         _check_rows(splits, manifest)
     task = build_task(config.data, splits.labels)
@@ -121,8 +123,9 @@ def prepare(
         raise usage_error(problems)
     parts = build_parts(method, None, ())
     teaching = Teaching(
-        parts, task, precision.name, str(device), manifest, config.model.trust_remote_code
-    )
+        parts, task, precision.name, str(device), manifest, config.model.trust_remote_code,
+        cached_only=opened,
+    )  # fmt: skip
     teaching.check()
     cut = manifest is None and teaching.cuts
     recorded_base = None if manifest is None else base.recorded(manifest, run)

@@ -8,16 +8,18 @@ it is in the local cache. Whoever names the data on the command line decides.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from bertft.config.choices import SPLITS
 from bertft.config.data import DataConfig
+from bertft.data.columns import ColumnNotFound
 from bertft.data.rows import Rows
 from bertft.data.sources import Splits
 from bertft.errors import DataError
 
-__all__ = ["check_recorded", "is_named", "sources_line"]
+__all__ = ["check_recorded", "is_named", "only_recorded", "sources_line"]
 
 
 def is_named(split: str, data: DataConfig, typed: Collection[str]) -> bool:
@@ -44,6 +46,49 @@ def check_recorded(
                 hint="Put them back as they were. To score these rows, add"
                 f" {_words(source, rows, data)} to bertft eval",
             )  # fmt: skip
+
+
+@contextmanager
+def only_recorded(
+    data: DataConfig, typed: Collection[str] = (), prove: Callable[[], None] | None = None
+) -> Iterator[None]:
+    """A file that does not read as it did when it was recorded is another one: nothing of it is
+    quoted, as it would be where the command line names it.
+
+    Where the command line changes how rows are read, ``prove`` reads them as the run did: it raises
+    DataError unless they are the recorded ones, of which an error may be told.
+    """
+    try:
+        yield
+    except DataError as error:
+        given = [name for name in (*SPLITS, "unlabelled") if getattr(data, name, None) is not None]
+        about_content = isinstance(error, ColumnNotFound) or not _is_setting(error.where)
+        if data.source != "files" or not about_content or any(
+            is_named(name, data, typed) for name in given
+        ):  # fmt: skip
+            raise
+        other_reading = any(name.startswith("data.") for name in typed)
+        if prove is not None and other_reading and _holds(prove):
+            raise
+        raise DataError(
+            "the rows are not those that the run recorded: they cannot be read as they were then",
+            where=", ".join(f"data.{name}={getattr(data, name)}" for name in given),
+            hint="Put the files back as they were. To see what is wrong with one, name it, as in"
+            f" data.{given[-1]}={shlex.quote(str(getattr(data, given[-1])))}",
+        ) from None  # fmt: skip
+
+
+def _holds(prove: Callable[[], None]) -> bool:
+    try:
+        prove()
+    except DataError:
+        return False
+    return True
+
+
+def _is_setting(where: str | None) -> bool:
+    """Whether an error is about a setting, such as the name of a file that is not there."""
+    return where is not None and where.startswith("data.")
 
 
 def _words(split: str, rows: Rows, data: DataConfig) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from contextlib import nullcontext
 
 from bertft.assembly.manifest import read_manifest, recorded_data
-from bertft.assembly.recorded_rows import check_recorded
+from bertft.assembly.recorded_rows import check_recorded, only_recorded
 from bertft.assembly.saved import Saved
 from bertft.data.classes import mapping_note
 from bertft.data.rows import Rows
@@ -38,10 +39,18 @@ def split_rows(
     if saved.run is not None and "data" not in typed:
         manifest = read_manifest(saved.run)
         data = recorded_data(data, manifest, typed)
-    splits = load(
-        data, need, model_classes=saved.adapted.task.labels,
-        cached_only=manifest is not None and "data.hub" not in typed,
-    )  # fmt: skip
+
+    def prove() -> None:
+        assert saved.config is not None and manifest is not None
+        own = recorded_data(saved.config.data, manifest)
+        found = load(own, need, model_classes=saved.adapted.task.labels, cached_only=True)
+        check_recorded(found, manifest, own)
+
+    with only_recorded(data, typed, prove) if manifest is not None else nullcontext():
+        splits = load(
+            data, need, model_classes=saved.adapted.task.labels,
+            cached_only=manifest is not None and "data.hub" not in typed,
+        )  # fmt: skip
     if manifest is not None:
         check_recorded(splits, manifest, data, typed)
     for note in [*splits.form.notes(), mapping_note(splits.form.mapping)]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -82,7 +83,12 @@ class Hired:
 
 
 def open_teacher(
-    path: str, task: BaseTask, precision: str, device: str, trust: bool = False
+    path: str,
+    task: BaseTask,
+    precision: str,
+    device: str,
+    trust: bool = False,
+    cached_only: bool = False,
 ) -> Saved:
     """The teacher, its outputs in the order of the student's classes.
 
@@ -90,7 +96,7 @@ def open_teacher(
     """
     folder = Path(path).expanduser()
     if not folder.is_dir():
-        folder = downloaded(find(path, setting=_WHERE), _WHERE)
+        folder = downloaded(find(path, setting=_WHERE), _WHERE, cached_only)
     # A teacher that does not say them has the student's task, and the classes of data.labels.
     said = HeadSettings(task.name, task.config.labels, "data.", strict=False)
     saved = open_saved(
@@ -140,7 +146,7 @@ def hire(
     settings = part.settings
     desk = _Desk(saved, task, cache if settings.cache == "disk" else None, say)
     length = desk.length(tokenizer, max_length, part.looks_inside or task.level == "token")
-    own = None if length is None else _tables(splits, task, saved, length, cache)
+    own = None if length is None else _tables(splits, task, saved, length, cache, features)
     tables = own or features
     train = [each for each in (splits.train, splits.unlabelled) if each is not None]
     live = part.looks_inside or settings.cache == "off" or not task.fixed_inputs
@@ -268,15 +274,40 @@ def _joined(tables: Mapping[str, FeatureTable], splits: Splits) -> FeatureTable:
 
 
 def _tables(
-    splits: Splits, task: BaseTask, saved: Saved, length: int, cache: Path
+    splits: Splits,
+    task: BaseTask,
+    saved: Saved,
+    length: int,
+    cache: Path,
+    features: Mapping[str, FeatureTable],
 ) -> dict[str, FeatureTable]:
-    """The rows as the teacher's tokenizer has them."""
-    rows = {name: each for name, each in splits.items() if name in ("train", "validation")}
-    tables = features_of(rows, task, saved.adapted.tokenizer, length, cache)
-    if splits.unlabelled is not None:
+    """The rows as the teacher's tokenizer has them, a feature where the student has one.
+
+    DataError where the teacher reads nothing of a row that the student reads: its answers would be
+    those to other rows.
+    """
+    tokenizer = saved.adapted.tokenizer
+    # Rows that are left out are counted with the student's features.
+    rows = {
+        name: replace(each, skipped=Counter(each.skipped), every=None)
+        for name, each in splits.items()
+        if name in features
+    }
+    unlabelled = rows.pop("unlabelled", None)
+    tables = features_of(rows, task, tokenizer, length, cache, "skip")
+    if unlabelled is not None:
         tables["unlabelled"] = unlabelled_features(
-            splits.unlabelled, task, saved.adapted.tokenizer, length, cache
+            unlabelled, task, tokenizer, length, cache, "skip"
         )
+    for name, table in tables.items():
+        differing = np.flatnonzero(table.has_feature() != features[name].has_feature())
+        if len(differing):
+            where = table.rows.where(int(differing[0]))
+            raise DataError(
+                f"of {len(differing):,} {name} rows, this the first, either the teacher or the"
+                " student reads nothing", where=where,
+                hint="Remove them, or set data.max_length so that both read all rows",
+            )  # fmt: skip
     return tables
 
 

@@ -25,7 +25,10 @@ __all__ = ["Teaching", "recorded_teacher"]
 
 
 class Teaching:
-    """Of the parts of a method; ``manifest`` is that of a run that goes on."""
+    """Of the parts of a method; ``manifest`` is that of a run that goes on.
+
+    ``cached_only``: the teacher's name comes from a folder, not from the user; nothing is fetched.
+    """
 
     def __init__(
         self,
@@ -35,10 +38,11 @@ class Teaching:
         device: str,
         manifest: Mapping[str, Any] | None,
         trust: bool = False,
+        cached_only: bool = False,
     ) -> None:
         self.part = next((each for each in parts if isinstance(each, Distill)), None)
         self.task, self.precision, self.device = task, precision, device
-        self._trust = trust
+        self._trust, self._cached_only = trust, cached_only
         self.begun: Mapping[str, Any] | None = (manifest or {}).get("teacher")
         self._saved: Saved | None = None
 
@@ -75,7 +79,7 @@ class Teaching:
         """The teacher, in the run's precision."""
         if self._saved is None:
             self._saved = open_teacher(
-                self.path, self.task, self.precision, self.device, self._trust
+                self.path, self.task, self.precision, self.device, self._trust, self._cached_only
             )
         return self._saved
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,15 +114,29 @@ def _unknown(error: BaseException | None) -> bool:
     return error is not None
 
 
-def downloaded(source: Source, where: str) -> Path:
-    """The folder of a whole model, which the setting ``where`` named: the Hub's is fetched."""
+def downloaded(source: Source, where: str, cached_only: bool = False) -> Path:
+    """The folder of a whole model, which the setting ``where`` named: the Hub's is fetched.
+
+    ``cached_only``: it must be in the local cache; UsageError where it is not.
+    """
     if source.kind != "hub":
         return Path(source.load)
     from huggingface_hub import snapshot_download
 
     wanted = ["*.json", "*.safetensors", "*.txt", "*.model"]
+    if cached_only and local_folder(source) is None:
+        raise UsageError(
+            f"the model {source.load!r} that the run recorded is not in the cache of this machine,"
+            " and a run does not decide what is fetched", where=where,
+            hint=f"To have it, fetch it first: hf download {shlex.quote(source.load)}",
+        )  # fmt: skip
     with _explained("model", source, where):
-        return Path(snapshot_download(source.load, revision=source.revision, allow_patterns=wanted))
+        return Path(
+            snapshot_download(
+                source.load, revision=source.revision, allow_patterns=wanted,
+                local_files_only=cached_only,
+            )
+        )  # fmt: skip
 
 
 def load_tokenizer(settings: ModelConfig, own_class: bool = False) -> Any:

@@ -1,0 +1,68 @@
+"""The teacher's own features stand for the student's, feature by feature."""
+
+from __future__ import annotations
+
+from collections import Counter
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from bertft.assembly import teacher
+from bertft.data.bad_rows import Fault
+from bertft.data.features import featurize
+from bertft.data.rows import Rows
+from bertft.data.sources import Splits
+from bertft.errors import DataError, UsageError
+from bertft.models import load
+from bertft.models.source import Source
+
+
+class Task:
+    """Rows of length 0 give no feature; nor do those that the tokenizer is unable to read."""
+
+    supervised, name = False, "task"
+
+    def encoder(self, unread, max_length):
+        def encode(columns):
+            kept = [at for at, text in enumerate(columns["text"]) if text and text not in unread]
+            return {"input_ids": [np.arange(2, dtype=np.int32) for _ in kept], "row": kept}
+
+        return encode
+
+    def key(self):
+        return "task"
+
+    def without_feature(self, max_length):
+        return Fault("no feature")
+
+
+def tables(monkeypatch, texts, unread):
+    monkeypatch.setattr("bertft.assembly.features.tokenizer_hash", str)
+    table = pa.table({"text": texts, "line": list(range(1, len(texts) + 1))})
+    rows = Rows(table, "a.csv", Counter())
+    features = {"train": featurize(rows, Task().encoder((), 9), [], None)}
+    splits = Splits(rows, None, None, None, False, None)
+    saved = SimpleNamespace(adapted=SimpleNamespace(tokenizer=unread))
+    found = teacher._tables(splits, Task(), saved, 9, None, features)
+    assert rows.skipped == Counter(), "counted with the student's features alone"
+    return found
+
+
+def test_a_row_that_neither_reads_is_left_out_for_both(monkeypatch):
+    """It was settled with the student's features, by data.on_bad_row and data.max_skipped."""
+    assert len(tables(monkeypatch, ["a", "", "b"], ())["train"]) == 2
+
+
+def test_a_row_that_the_teacher_alone_does_not_read(monkeypatch):
+    """Its answers would be learnt for other rows."""
+    with pytest.raises(DataError, match=r"a\.csv:3: of 1 train rows, this the first"):
+        tables(monkeypatch, ["a", "", "b", "c"], ("b",))
+
+
+def test_a_teacher_that_a_folder_names_is_not_fetched(monkeypatch):
+    monkeypatch.setattr(load, "local_folder", lambda _: None)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("asked"))
+    with pytest.raises(UsageError, match="a run does not decide what is fetched"):
+        load.downloaded(Source("a/b", "hub", "a/b"), "method.distill.teacher", cached_only=True)
