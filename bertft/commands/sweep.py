@@ -113,6 +113,8 @@ def _all_done_before(folder: Path, jobs: Sequence[Job]) -> bool:
 
 
 def _is_done(folder: Path) -> bool:
+    if folder.is_symlink():  # the job refuses it
+        return False
     try:
         read_result(folder / "metrics.json")
     except BertftError:

@@ -49,6 +49,9 @@ def run_job(config: DictConfig) -> float | None:
     folder, words = Path(hydra.runtime.output_dir), list(hydra.overrides.task)
     settings, content = _settings(words), content_digest(plain(config))
     name = f"job {hydra.job.num}: {_told(settings)}"
+    if folder.is_symlink():  # a sweep's folder from elsewhere may hold a link of that name
+        say(f"{name}: {folder}: is a link, and a job writes into the sweep alone", stderr=True)
+        return None
     if os.path.lexists(folder / "metrics.json"):
         try:
             best = _best(folder)

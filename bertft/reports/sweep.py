@@ -32,17 +32,19 @@ def read_jobs(folder: Path) -> list[JobResult]:
     """Every job under ``folder``, in the order of their settings.
 
     Where the files of their settings were not the same in all of them (the training file was
-    changed between two sweeps, say), ``data.content`` tells the jobs apart.
+    changed between two sweeps, say), ``data.content`` tells the jobs apart; where a base from the
+    Hub was, ``model.revision``.
     """
-    files = sorted(folder.glob(f"*/{JOB_FILE}"))
-    contents = [_content(file) for file in files]
+    files = sorted(each for each in folder.glob(f"*/{JOB_FILE}") if not each.parent.is_symlink())
     found = [_job(file) for file in files]
-    alike = [str({**job.settings, "seed": ""}) for job in found]
-    if len(set(zip(alike, contents, strict=True))) > len(set(alike)):
-        found = [
-            replace(job, settings={**job.settings, "data.content": content[:8]})
-            for job, content in zip(found, contents, strict=True)
-        ]
+    for name, part_of in (("data.content", _content), ("model.revision", _revision)):
+        parts = [part_of(file) for file in files]
+        alike = [str({**job.settings, "seed": ""}) for job in found]
+        if len(set(zip(alike, parts, strict=True))) > len(set(alike)):
+            found = [
+                replace(job, settings={**job.settings, name: part[:8]})
+                for job, part in zip(found, parts, strict=True)
+            ]
     return sorted(found, key=lambda job: [_natural(value) for value in job.settings.values()])
 
 
@@ -53,6 +55,16 @@ def _content(file: Path) -> str:
     except DataError:  # reported as a failed job
         return ""
     return content if isinstance(content, str) else ""
+
+
+def _revision(file: Path) -> str:
+    """The commit of a base from the Hub that the job's run records; empty for any other base."""
+    try:
+        base = read_object(file.parent / "manifest.json").get("base")
+    except DataError:  # none is there yet, or the run's own commands report it
+        return ""
+    revision = base.get("revision") if isinstance(base, dict) and base.get("kind") == "hub" else ""
+    return revision if isinstance(revision, str) else ""
 
 
 def _job(file: Path) -> JobResult:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -152,6 +153,17 @@ def test_a_sweep_in_the_same_folder_keeps_the_table_of_all(fake):
     assert main([*SWEEP, "method.rank=2"]) == 0
     assert main([*SWEEP, "method.rank=4,8"]) == 0
     assert [row["method.rank"] for row in summary()] == ["2", "4", "8"]
+
+
+def test_nothing_is_written_through_a_job_s_folder_that_is_a_link(fake, tmp_path, capsys):
+    assert main([*SWEEP, "seed=0,1"]) == 0
+    job = next(Path("s").glob("*-s0-*"))
+    shutil.rmtree(job)
+    (tmp_path / "elsewhere").mkdir()
+    job.symlink_to(tmp_path / "elsewhere")
+    assert main([*SWEEP, "seed=0,1"]) == 5
+    assert "is a link" in capsys.readouterr().err
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 def test_an_old_failure_does_not_fail_another_sweep(fake):

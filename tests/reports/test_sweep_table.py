@@ -75,6 +75,22 @@ def test_numbers_come_in_their_own_order(tmp_path):
     assert [each.settings["rank"] for each in read_jobs(tmp_path)] == ["2", "8", "16", "full"]
 
 
+def test_jobs_on_several_commits_of_a_hub_model_are_told_apart(tmp_path):
+    """The name on the Hub is the same, the runs are not, and have no common mean."""
+    for seed, revision in enumerate(("a" * 40, "a" * 40, "b" * 40)):
+        folder = tmp_path / f"s{seed}"
+        folder.mkdir()
+        content = {"overrides": {"model": "x", "seed": str(seed)}, "error": "x"}
+        (folder / "job.json").write_text(json.dumps(content), encoding="utf-8")
+        base = {"kind": "hub", "load": "org/model", "revision": revision}
+        (folder / "manifest.json").write_text(json.dumps({"base": base}), encoding="utf-8")
+    found = [each.settings.get("model.revision") for each in read_jobs(tmp_path)]
+    assert found == ["a" * 8, "a" * 8, "b" * 8]
+    for seed, manifest in enumerate(('{"base": []}', "{", json.dumps({"base": {"kind": "run"}}))):
+        (tmp_path / f"s{seed}" / "manifest.json").write_text(manifest, encoding="utf-8")
+    assert all("model.revision" not in each.settings for each in read_jobs(tmp_path))
+
+
 def test_files_hold_any_text(tmp_path):
     error = 'a | b, "c"\nd'
     write(tmp_path, lines_of([job(error=error, 路="数据/a,b.csv"), job(0.5, 路="c.csv")]))
