@@ -95,7 +95,10 @@ def settle(
         )  # fmt: skip
     folder = temporary(run.base)
     with writing(run.base), quiet():
-        folder.mkdir(parents=True, exist_ok=True)
+        run.path.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(folder):  # not written through a link of that name
+            remove(folder)
+        folder.mkdir()
         (model if student is not None else model.base_model).save_pretrained(folder)
         tokenizer_files.write(folder, files)
         sync_tree(folder)

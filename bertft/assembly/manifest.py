@@ -103,16 +103,47 @@ def _are_counts(value: Any) -> bool:
     return isinstance(value, dict) and all(type(count) is int for count in value.values())
 
 
+def _has_values(value: Any, kind: type) -> bool:
+    return isinstance(value, dict) and all(type(each) is kind for each in value.values())
+
+
+def _is_time(value: Any) -> bool:
+    try:
+        datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _is_teacher(value: Any) -> bool:
+    """Whether the entry is one that ``teaching.recorded_teacher`` writes."""
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("path"), str)
+        and isinstance(value.get("digest"), str)
+        and (value.get("forwards") is None or _are_counts(value["forwards"]))
+    )
+
+
 _FORM: dict[str, Callable[[Any], bool]] = {
     "base": lambda value: isinstance(value, dict),
     "task": lambda value: isinstance(value, str),
-    "labels": lambda value: value is None or isinstance(value, list),
+    "labels": lambda value: (
+        value is None or (isinstance(value, list) and all(isinstance(each, str) for each in value))
+    ),
     "max_length": lambda value: type(value) is int and value > 0,
     "precision": lambda value: value in PRECISIONS,
     "layout": lambda value: value in LAYOUTS,
     "hardware": lambda value: isinstance(value, dict),
     "data": _is_data,
+    "begun": lambda value: _is_time(value),
+    "bertft": lambda value: isinstance(value, str),
+    "packages": lambda value: _has_values(value, str),
+    "seeds": lambda value: _has_values(value, int),
+    "parameters": lambda value: isinstance(value, dict) and type(value.get("base")) is int,
     # Earlier versions did not record these.
+    "check_rows": lambda value: value is None or isinstance(value, str),
+    "teacher": lambda value: value is None or _is_teacher(value),
     "directory": lambda value: value is None or isinstance(value, str),
     "tokenizer": lambda value: value is None or isinstance(value, str),
 }
@@ -131,7 +162,7 @@ def recorded_data(
         given = getattr(data, name, None)
         if given is not None and split["files"] and f"data.{name}" not in typed:
             file = Path(split["files"][0])
-            if not Path(given).expanduser().is_absolute() and file.is_file():
+            if not _is_absolute(given) and file.is_file():
                 found[name] = str(file)
     if data.hub is not None and "data.hub" not in typed:  # a data set in a local folder
         found["hub"] = recorded_path(data.hub, told)
@@ -143,10 +174,15 @@ def recorded_path(given: str, told: Mapping[str, Any]) -> str:
 
     A Hub id, which is no folder there, stays as it is.
     """
-    path, begun_in = Path(given).expanduser(), told.get("directory")
-    if path.is_absolute() or begun_in is None or not (Path(begun_in) / path).is_dir():
+    begun_in = told.get("directory")
+    if _is_absolute(given) or begun_in is None or not (Path(begun_in) / given).is_dir():
         return given
-    return str(Path(begun_in) / path)
+    return str(Path(begun_in) / given)
+
+
+def _is_absolute(path: str) -> bool:
+    """Whether ``path`` is the same from every folder; ``~name`` is, whoever has that home."""
+    return path.startswith("~") or Path(path).is_absolute()
 
 
 def changes(told: Mapping[str, Any], device: torch.device, processes: int) -> list[str]:

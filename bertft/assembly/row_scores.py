@@ -42,6 +42,7 @@ from bertft.training.evaluate import predict_logits, scored
 __all__ = ["RowScores", "row_scores"]
 
 _FILE = "row_scores.npz"
+_LARGEST = 1 << 30  # bytes, unpacked
 _VERSION = 1  # raise it whenever a task's terms change their meaning
 _SPLIT = "validation"
 
@@ -79,7 +80,7 @@ def row_scores(
     fitted = json.dumps(recorded(run), sort_keys=True)  # a threshold changes what rows are given
     key = _key(best, told["fingerprint"], manifest["precision"], task.metric, fitted)
     found = _read(run.path / _FILE, key)
-    if found is None:
+    if found is None or not _fits(task, *found, told["rows"]):
         say(f"{run.path}: {best.name} answers the validation rows")
         found = _made(run, device, say, trust)
         with contextlib.suppress(OSError):
@@ -127,12 +128,34 @@ def _read(path: Path, key: str) -> tuple[np.ndarray, np.ndarray] | None:
     """None where the file is missing, damaged or of something else: it is made anew."""
     try:
         with open_regular(path) as opened, np.load(opened, allow_pickle=False) as file:
+            if sum(each.file_size for each in file.zip.infolist()) > _LARGEST:
+                return None
             if str(file["key"]) != key:
                 return None
             rows, terms, digest = file["rows"], file["terms"], str(file["digest"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+    except (
+        OSError, ValueError, KeyError, EOFError, AttributeError, MemoryError, NotImplementedError,
+        zipfile.BadZipFile, zlib.error,
+    ):  # fmt: skip
         return None
     return (rows, terms) if digest == _digest(rows, terms) else None
+
+
+def _fits(task: BaseTask, rows: np.ndarray, terms: np.ndarray, recorded: int) -> bool:
+    """Whether ``task`` makes metrics of them. The run's author may have written the file."""
+    if (
+        rows.dtype.kind != "i"
+        or rows.ndim != 1
+        or terms.ndim != 2
+        or terms.dtype.kind not in "fiub"
+        or not 0 < len(rows) == len(terms) <= recorded
+        or not np.isfinite(terms).all()
+    ):
+        return False
+    try:
+        return bool(task.of_rows(terms, np.ones((1, len(rows)))))
+    except (IndexError, ValueError):  # a class that there is not
+        return False
 
 
 def _digest(rows: np.ndarray, terms: np.ndarray) -> str:

@@ -13,6 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from bertft.errors import DataError, UsageError
+
 __all__ = ["digest", "kept", "made_by", "write"]
 
 # Everything else in a checkpoint, or in a base that a run keeps.
@@ -22,14 +24,27 @@ _OTHERS = frozenset(
 
 
 def made_by(tokenizer: Any) -> dict[str, bytes]:
-    """What ``tokenizer`` saves, by file name."""
+    """What ``tokenizer`` saves, by file name. UsageError if transformers cannot save it."""
     with TemporaryDirectory() as folder:
-        tokenizer.save_pretrained(folder)
+        try:
+            tokenizer.save_pretrained(folder)
+        except OSError:
+            raise
+        except Exception as error:  # an entry of tokenizer_config.json that saving refuses
+            why = " ".join(str(error).split())[:200]
+            raise UsageError(
+                f"the tokenizer cannot be saved ({type(error).__name__}: {why})",
+                where=str(tokenizer.name_or_path), hint="Correct its tokenizer_config.json",
+            ) from error  # fmt: skip
         return _read(Path(folder))
 
 
 def kept(folder: Path) -> dict[str, bytes]:
-    """The tokenizer files in ``folder``: a checkpoint, or the base that a run keeps."""
+    """The tokenizer files in ``folder``: a checkpoint, or the base that a run keeps.
+
+    Hidden files are left out: no listing proves them, and what they hold is none of ours.
+    DataError for a link, whose target may be any file of the machine.
+    """
     return {
         name: content
         for name, content in _read(folder, skip=_OTHERS).items()
@@ -52,8 +67,11 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def _read(folder: Path, skip: frozenset[str] = frozenset()) -> dict[str, bytes]:
-    return {
-        path.name: path.read_bytes()
-        for path in sorted(folder.iterdir())
-        if path.name not in skip and path.is_file()
-    }
+    files = {}
+    for path in sorted(folder.iterdir()):
+        if path.name in skip or path.name.startswith(".") or not path.is_file():
+            continue
+        if path.is_symlink():
+            raise DataError("is a link", where=str(path), hint="Replace it with the file")
+        files[path.name] = path.read_bytes()
+    return files

@@ -6,12 +6,14 @@ from pathlib import Path
 
 from bertft.assembly.verify import findings
 from bertft.config.commands import VerifyConfig
-from bertft.config.messages import listing
+from bertft.config.messages import listing, shortened
 from bertft.config.printed import say
 from bertft.errors import DataError
 from bertft.runs.folder import RunFolder
 
 __all__ = ["run"]
+
+_LONGEST = 1_000  # characters of a problem, which may quote names from the folder
 
 
 def run(config: VerifyConfig, _: Path) -> None:
@@ -23,7 +25,7 @@ def run(config: VerifyConfig, _: Path) -> None:
             f"{'DAMAGED' if finding.problems else 'ok':<9}{finding.name:<24}{finding.note}".rstrip()
         )
         for problem in finding.problems:
-            say(f"{'':<9}  {problem}")
+            say(f"{'':<9}  {shortened(problem, _LONGEST)}")
         if finding.problems:
             damaged.append(finding.name)
     if damaged:

@@ -87,9 +87,10 @@ def listing(
 
 def shortened(text: str, longest: int = _LONGEST_NAME) -> str:
     """``text``, past ``longest`` characters its beginning and how many were left out."""
-    if len(text) <= longest:
-        return text
-    return f"{text[:longest]}… ({len(text) - longest:,} more characters)"
+    more = len(text) - longest
+    # A name with a line break must not look like a line of its own.
+    shown = text[:longest].replace("\r", "\\r").replace("\n", "\\n")
+    return shown if more <= 0 else f"{shown}… ({more:,} more characters)"
 
 
 def invalid_entry(name: str, value: object) -> str:

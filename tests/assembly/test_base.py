@@ -184,3 +184,15 @@ def test_the_same_weights_under_another_config_are_refused(run, tmp_path):
 def test_a_manifest_that_does_not_tell_the_base(run, manifest):
     with pytest.raises(DataError, match=r"manifest\.json: does not tell the base"):
         base.recorded(manifest, run)
+
+
+def test_a_copy_is_not_written_through_a_link(run, tmp_path):
+    """A folder from elsewhere may hold links of the names under which a copy is prepared."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    new = run.path / f".base.tmp-{os.getpid()}"
+    new.symlink_to(elsewhere)
+    random = ModelConfig(name="tiny", path=str(begin(tmp_path / "other")))
+    base.settle(random, SimpleNamespace(), None, {}, run, lambda *_: Model())
+    assert list(elsewhere.iterdir()) == []
+    assert not new.is_symlink() and (new / "model.safetensors").is_file()

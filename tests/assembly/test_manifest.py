@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
+
+import pytest
 import torch
 
-from bertft.assembly.manifest import changes, recorded_data
+from bertft.assembly.manifest import changes, read_manifest, recorded_data, recorded_path
 from bertft.config.data import DataConfig
+from bertft.errors import DataError
+from bertft.runs.folder import RunFolder
+
+FROZEN = Path(__file__).parents[1] / "frozen" / "0.1.0" / "run" / "manifest.json"
 
 
 def told(**files):
@@ -48,3 +57,33 @@ def test_what_changes_the_last_bits_is_told():
     ]  # fmt: skip
     del other["processes"], other["gpu"]  # as it was written before there could be several
     assert len(changes({"hardware": other}, device, 1)) == 1
+
+
+def test_a_home_that_is_not_on_this_machine_stays_as_it_is(tmp_path):
+    """The run may come from a machine with other users: what does not read the file needs none."""
+    file = tmp_path / "a.csv"
+    file.write_text("")
+    data = DataConfig(name="files", train="~nobody-has-this-name/a.csv")
+    assert recorded_data(data, told(train=[str(file)])) == data
+    place = "~nobody-has-this-name/data"
+    assert recorded_path(place, {"directory": str(tmp_path)}) == place
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("packages", ["torch"]), ("packages", {"torch": 2}), ("begun", 3), ("begun", "yesterday"),
+    ("bertft", [1]), ("seeds", 3), ("seeds", {"run": "0"}), ("parameters", "many"),
+    ("parameters", {}), ("labels", [1]), ("check_rows", 3), ("teacher", []), ("teacher", "run"),
+    ("teacher", {"path": "run"}), ("teacher", {"path": 3, "digest": "x"}),
+    ("teacher", {"path": "run", "digest": "x", "forwards": {"rows": "x"}}),
+])  # fmt: skip
+def test_an_entry_of_another_form_is_refused_where_the_manifest_is_read(tmp_path, name, value):
+    """Not by the report, the model card or the resumed run that come to use it later."""
+    run = RunFolder(tmp_path)
+    shutil.copy(FROZEN, run.manifest)
+    content = read_manifest(run)
+    run.manifest.write_text(json.dumps({**content, name: value}))
+    with pytest.raises(DataError, match=f"invalid value for '{name}'"):
+        read_manifest(run)
+    teacher = {"path": "run", "digest": "x", "forwards": {"rows": 3, "batches": 1}}
+    run.manifest.write_text(json.dumps({**content, "teacher": teacher}))
+    assert read_manifest(run)["teacher"] == teacher

@@ -8,11 +8,13 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from small_runs import QUICK, read, say, write_task
 
+from bertft.assembly import row_scores
 from bertft.assembly.opened import open_saved
 from bertft.config.resumed import config_of_run, runnable_config
 from bertft.errors import UsageError
@@ -217,3 +219,72 @@ def test_pipes_in_place_of_a_runs_files(copied):
         (run / name).unlink()
         if kept is not None:
             (run / name).write_bytes(kept)
+
+
+def test_what_a_checkpoint_hides_is_not_copied(copied, place):
+    """A link to a file of this machine would put its content into what the next steps save."""
+    run, secret = copied(*RUN), place / "secret"
+    secret.write_text("s3cret")
+    for step in (run / "checkpoints").glob("step-*"):
+        (step / ".hidden").symlink_to(secret)
+        (step / ".tokens").write_text("s3cret")
+    assert say("train", f"resume={run}", "trainer.epochs=3").status == 0
+    newest = (run / "checkpoints" / "last").resolve()
+    assert (newest / "tokenizer.json").is_file()
+    assert [each.name for each in newest.iterdir() if each.name.startswith(".")] == []
+
+
+def test_a_recorded_file_is_not_quoted(copied, place):
+    """A run may name any file of this machine; only what it recorded is read, and shown."""
+    run = copied(*RUN)
+    secret = place / "secret.csv"
+    secret.write_text("user,password\nme,s3cret,s3cret2\n")
+    text = (run / "config.yaml").read_text(encoding="utf-8")
+    given = next(line for line in text.splitlines() if line.startswith("  validation: "))
+    (run / "config.yaml").write_text(text.replace(given, f"  validation: {secret}"))
+    manifest = read(run / "manifest.json")
+    manifest.pop("sealed")
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    for words in (("eval", f"run={run}", "hydra.run.dir=scores"), ("report", f"run={run}")):
+        said = say(*words)
+        assert said.status == 2 and "Traceback" not in said.err, said
+        assert "are not those that the run recorded" in said.err, said
+        assert "s3cret" not in said.err + said.out and "password" not in said.err, said
+    named = say("eval", f"run={run}", f"data.validation={secret}", "hydra.run.dir=scores")
+    assert named.refused and "password" in named.err, "the user's own file is explained"
+
+
+def test_a_tokenizer_that_cannot_be_saved(merged):
+    """A chat template whose name leads out of the folder, for example."""
+    file = merged / "tokenizer_config.json"
+    templates = [{"name": "default", "template": "x"}, {"name": "../../x", "template": "x"}]
+    file.write_text(json.dumps({**read(file), "chat_template": templates}))
+    data = write_task(merged.parent, "classification")
+    said = say("train", *QUICK[1:], *data, f"model.path={merged}", "model.name=mine")
+    assert said.refused and "the tokenizer cannot be saved" in said.err, said
+
+
+def test_scores_of_rows_that_cannot_be(copied, place):
+    """``compare`` keeps them in the run, where its author may have put others."""
+    run = copied(*RUN)
+    other = shutil.copytree(run, place / "other", symlinks=True)
+    text = (other / "config.yaml").read_text(encoding="utf-8")
+    (other / "config.yaml").write_text(text.replace("beta2: 0.999", "beta2: 0.9"))
+    manifest = read(other / "manifest.json")
+    manifest.pop("sealed")
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    words = ("compare", f"runs=[{run},{other}]", "draws=20")
+    assert say(*words).status == 0
+    with np.load(run / "row_scores.npz") as file:
+        key, rows, terms = (file[name] for name in ("key", "rows", "terms"))
+    content = (run / "row_scores.npz").read_bytes()
+    for rows_, terms_ in (
+        (rows, terms[:, 0]), (rows, terms.astype(str)), (rows[:3], terms), (rows, terms * np.nan),
+        (rows[:0], terms[:0]), (np.array(3), np.array(3.0)), (rows, terms + 1e6),
+        (rows, terms - 7), (np.repeat(rows, 2), np.repeat(terms, 2, 0)), (rows, terms * 1j),
+        (rows, np.ones((len(rows), 3, 3))),
+    ):  # fmt: skip
+        digest = row_scores._digest(rows_, terms_)
+        np.savez(run / "row_scores.npz", key=key, rows=rows_, terms=terms_, digest=digest)
+        assert say(*words).status == 0
+        assert (run / "row_scores.npz").read_bytes() == content, "made anew"

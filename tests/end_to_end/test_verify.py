@@ -216,3 +216,10 @@ def test_a_folder_that_holds_no_run(place):
     said = say("verify", "run=.")
     assert said.refused and "holds no run" in said.err
     assert say("verify").refused
+
+
+def test_a_name_with_a_line_break_makes_no_line_of_its_own(copied):
+    run = copied(*RUN)
+    (run / "checkpoints" / "step-16" / "a\nok       metrics.json").write_text("x")
+    said = say("verify", f"run={run}")
+    assert said.status == 2 and "a\\nok       metrics.json: is not in files.json" in said.out, said

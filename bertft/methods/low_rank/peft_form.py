@@ -191,7 +191,10 @@ def _scale(settings: Mapping[str, Any], path: str, parts: Mapping[str, Tensor]) 
     rank = parts["lora_A"].shape[0]
     try:
         alpha = settings.get("lora_alpha", 8)
-        for pattern, value in (settings.get("alpha_pattern") or {}).items():
+        patterns = settings.get("alpha_pattern") or {}
+        if len(patterns) > _MOST_PATTERNS:
+            raise ValueError(f"{len(patterns):,} patterns; the most is {_MOST_PATTERNS:,}")
+        for pattern, value in patterns.items():
             if _names(pattern, path):
                 alpha = value
                 break
@@ -209,6 +212,7 @@ def _scale(settings: Mapping[str, Any], path: str, parts: Mapping[str, Tensor]) 
 
 
 _LARGEST_SCALE = 1e6
+_MOST_PATTERNS = 5_000  # one for each module of the largest encoders
 
 
 def _names(pattern: str, path: str) -> bool:
