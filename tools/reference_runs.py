@@ -1,4 +1,4 @@
-"""Check that a refactor changes no result: 17 small runs, byte for byte.
+"""Check that a refactor changes no result: 18 small runs, byte for byte.
 
     python tools/reference_runs.py record before.json    at the commit before the change
     python tools/reference_runs.py compare before.json   after it; status 1 if anything differs
@@ -50,6 +50,7 @@ RUNS: dict[str, tuple[str, str, str, str, list[str]]] = {
     "pissa": ("lora", "classification", "fp32", "padded", ["method.low_rank.start=principal"]),
     "svd_lora": ("svd_lora", "token_classification", "fp32", "unpadded", []),
     "svd_lora_bf16": ("svd_lora", "classification", "bf16", "unpadded", ["trainer.micro_batch=4"]),
+    "ia3": ("ia3", "classification", "bf16", "packed", []),
     "prefix": ("prefix", "regression", "fp32", "unpadded", []),
     "lora_prefix": ("lora_prefix", "multi_label", "bf16", "padded", []),
     "svd_lora_prefix": ("svd_lora_prefix", "question_answering", "bf16", "unpadded", []),

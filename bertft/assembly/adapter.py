@@ -1,6 +1,6 @@
-"""What a LoRA adapter's folder in peft's form holds, and what it does not tell.
+"""What the folder of an adapter in peft's format holds, and what it does not tell.
 
-    adapter_config.json          base, rank and scale by module (methods.low_rank.peft_form)
+    adapter_config.json          base, kind of adapter, and what describes the tensors
     adapter_model.safetensors    the updates, the head, whatever else was trained
     bertft.json                  task, class names, max_length, what answers depend on, threshold,
                                  which peft cannot hold
@@ -25,7 +25,8 @@ from bertft.config.model import ModelConfig
 from bertft.config.recorded import recorded_answering
 from bertft.config.registry import TASKS, peft_types
 from bertft.errors import DataError, EnvironmentFailed, UsageError
-from bertft.methods.low_rank.peft_form import check_kind, own_name
+from bertft.methods.low_rank.peft_form import check_kind
+from bertft.methods.peft_format import own_name
 from bertft.models.config_file import read_config
 from bertft.models.load import head_parameters, load_config, load_tokenizer
 from bertft.models.source import Source, find

@@ -1,4 +1,4 @@
-"""Write a run's low-rank updates as the folder of a LoRA adapter (see ``assembly.adapter``)."""
+"""Write what a run added to its base as an adapter in peft's format (see ``assembly.adapter``)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from bertft.assembly.adapter import CONFIG, OWN, TASK_TYPES, WEIGHTS
 from bertft.assembly.saved import Saved
 from bertft.config.tasks import in_words
 from bertft.errors import UsageError
-from bertft.methods.low_rank.peft_form import PREFIX, lora_tensors
+from bertft.methods.peft_format import PREFIX
 from bertft.models.load import head_parameters
+from bertft.models.wrapper import plain_path
 from bertft.runs.atomic import write_json
 from bertft.runs.tensors import write_tensors
 
@@ -23,7 +24,7 @@ __all__ = ["write_adapter"]
 
 
 def write_adapter(folder: Path, saved: Saved) -> dict[str, Tensor]:
-    """Write the three files; the tensors. UsageError for a method that is more than low rank.
+    """Write the three files; the tensors. UsageError for a method that peft's format cannot hold.
 
     A temperature must be folded before.
     """
@@ -31,9 +32,10 @@ def write_adapter(folder: Path, saved: Saved) -> dict[str, Tensor]:
     for part in adapted.parts:
         if not part.foldable:
             raise UsageError(
-                f"the run has a {part.name} beside, which a LoRA adapter cannot hold", where="run",
+                f"the run has a {part.name} beside, which an adapter in peft's format cannot hold",
+                where="run",
                 hint="bertft merge prefix=beside keeps both",
-            )  # fmt: skip
+            )
         if part.trains_base:
             raise UsageError(
                 f"the run trained weights of the base itself ({part.name})", where="run",
@@ -42,7 +44,7 @@ def write_adapter(folder: Path, saved: Saved) -> dict[str, Tensor]:
     model = adapted.model
     settings, tensors = _adapter(adapted)
     new = {
-        name: each for name, each in model.named_parameters()
+        plain_path(name): each for name, each in model.named_parameters()
         if each.requires_grad and ".adapter." not in name
     }  # fmt: skip
     tensors |= {f"{PREFIX}{name}": each.detach().float().cpu() for name, each in new.items()}
@@ -75,7 +77,10 @@ def _adapter(adapted: Adapted) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What the run's methods add, in peft's format. UsageError where that cannot hold it all."""
     adding = [each for each in adapted.parts if each.adapts_layers]
     if not adding:
-        lora_tensors(adapted.model)  # says that there is none
+        raise UsageError(
+            "the run has no adapter: it trained the task head alone", where="run",
+            hint="bertft merge writes the model itself",
+        )  # fmt: skip
     written = {part.name: part.peft_adapter(adapted.model) for part in adding}
     for name, adapter in written.items():
         if adapter is None:

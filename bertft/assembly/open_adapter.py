@@ -1,4 +1,4 @@
-"""A LoRA adapter in peft's form as a model: its base with the updates beside the layers."""
+"""An adapter in peft's format as a model: its base with what the adapter adds to its layers."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from bertft.assembly.saved import Saved, of_folder
 from bertft.config.data import DataConfig
 from bertft.config.registry import METHODS, peft_types
 from bertft.errors import DataError
-from bertft.methods.low_rank.peft_form import own_name
 from bertft.methods.part import Part
+from bertft.methods.peft_format import own_name
 from bertft.models.dropout import take_over
 from bertft.models.load import load_config, load_model
 from bertft.models.precision import Precision, choose, resolve_device
@@ -39,7 +39,7 @@ def open_adapter(
     base: str | None = None,
     trust: bool = False,
 ) -> Saved:
-    """A LoRA adapter in peft's form; what a foreign one does not tell is read off its head."""
+    """An adapter in peft's format; what a foreign one does not tell is read off its head."""
     found = AdapterFolder(folder, base, trust)
     tokenizer, facts = found.tokenizer(), found.facts
     name, labels = found.task(tokenizer, said)

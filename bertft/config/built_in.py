@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bertft.config.components import Method, Metric, Optimizer, Reader, Task
-from bertft.config.parts import base, distill, low_rank, prefix
+from bertft.config.parts import base, distill, ia3, low_rank, prefix
 
 __all__ = ["COMPONENTS"]
 
@@ -20,6 +20,12 @@ _METHODS = {
         build="bertft.methods.low_rank:build",
         rules="bertft.config.rules.method:LOW_RANK",
         peft_types={"LORA": "bertft.methods.low_rank.attached:from_peft"},
+    ),
+    "ia3": Method(
+        settings=ia3.Settings,
+        build="bertft.methods.ia3:build",
+        rules="bertft.config.rules.method:IA3",
+        peft_types={"IA3": "bertft.methods.ia3:from_peft"},
     ),
     "base": Method(
         settings=base.Settings,

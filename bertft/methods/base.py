@@ -18,6 +18,7 @@ from bertft.errors import UsageError
 from bertft.methods.decay import by_decay
 from bertft.methods.part import Group, Part
 from bertft.models.families import layers_of
+from bertft.models.wrapper import plain_path
 
 __all__ = ["Base", "build"]
 
@@ -42,7 +43,7 @@ class Base(Part):
     def attach(self, model: nn.Module) -> None:
         chosen = self._chosen(model)
         free = {name for name, each in model.named_parameters() if not each.requires_grad}
-        self._names = frozenset(name for name in chosen if name in free)
+        self._names = frozenset(plain_path(name) for name in chosen if name in free)
         if self.trains_base and not self._names:  # ModernBERT's linear layers have no biases
             kind: Any = model.config
             raise UsageError(
@@ -51,7 +52,7 @@ class Base(Part):
                 hint="Take train=last_k or train=everything",
             )
         for name, parameter in model.named_parameters():
-            if name in self._names:
+            if plain_path(name) in self._names:
                 parameter.requires_grad_(True)
 
     def _chosen(self, model: nn.Module) -> list[str]:
@@ -83,9 +84,13 @@ class Base(Part):
         return [name for name, p in model.named_parameters() if id(p) not in below]
 
     def groups(self, model: nn.Module) -> Iterator[Group]:
-        own = [pair for pair in model.named_parameters() if pair[0] in self._names]
+        own = [pair for pair in model.named_parameters() if plain_path(pair[0]) in self._names]
         yield from by_decay(self.name, own, self.rate)
 
     def counts(self, model: nn.Module) -> dict[str, int]:
-        count = sum(each.numel() for name, each in model.named_parameters() if name in self._names)
+        count = sum(
+            each.numel()
+            for name, each in model.named_parameters()
+            if plain_path(name) in self._names
+        )
         return {"trainable": count, "kept": count, "exported": count}

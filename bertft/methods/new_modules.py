@@ -12,6 +12,7 @@ from torch import nn
 
 from bertft.methods.decay import by_decay
 from bertft.methods.part import Group, Part
+from bertft.models.wrapper import plain_path
 
 __all__ = ["NewModules"]
 
@@ -24,14 +25,14 @@ class NewModules(Part):
     adapts_layers = False
 
     def __init__(self, new: Iterable[str], rate: float) -> None:
-        self.new, self.rate = frozenset(new), rate
+        self.new, self.rate = frozenset(map(plain_path, new)), rate
 
     def attach(self, model: nn.Module) -> None:
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name in self.new)
+            parameter.requires_grad_(plain_path(name) in self.new)
 
     def _own(self, model: nn.Module) -> list[tuple[str, nn.Parameter]]:
-        return [pair for pair in model.named_parameters() if pair[0] in self.new]
+        return [pair for pair in model.named_parameters() if plain_path(pair[0]) in self.new]
 
     def groups(self, model: nn.Module) -> Iterator[Group]:
         yield from by_decay(self.name, self._own(model), self.rate)

@@ -1,6 +1,7 @@
 """Which linear layer of an encoder plays which part in it.
 
-    find_targets(model, ["query", "layer.0.output.dense"]) -> [Target(path, module, rows, role)]
+    find_targets(model, ["query", "layer.0.output.dense"], "method.low_rank.targets")
+        -> [Target(path, module, rows, role)]
 
 A layer that another method has wrapped already (``models.wrapper``) counts as the layer.
 
@@ -74,9 +75,7 @@ class Target:
     role: str
 
 
-def find_targets(
-    model: nn.Module, names: Sequence[str], where: str = "method.low_rank.targets"
-) -> list[Target]:
+def find_targets(model: nn.Module, names: Sequence[str], where: str) -> list[Target]:
     """What ``names`` mean in ``model``, in its own order.
 
     UsageError for a name without meaning; ``where`` is the setting that gave the names.

@@ -9,14 +9,16 @@ they were attached, so ``inner`` is a plain linear layer again when a wrapper fo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from bertft.errors import BertftError
 
-__all__ = ["LinearWrapper", "replace_modules"]
+__all__ = ["LinearWrapper", "check_foldable", "plain_path", "replace_modules"]
 
 _OF_THE_LAYER = ("weight", "bias", "in_features", "out_features")
 
@@ -63,3 +65,20 @@ def replace_modules(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> Non
         for name, child in list(parent._modules.items()):
             if child is not None and child in new:
                 setattr(parent, name, new[child])
+
+
+def plain_path(path: str) -> str:
+    """The path of a module or parameter in the model as it was before its layers were wrapped."""
+    return re.sub(r"\.inner(?=\.|$)", "", path)
+
+
+def check_foldable(layers: Mapping[str, Any]) -> None:
+    """BertftError where a layer's weight is kept in less than fp32."""
+    for path, layer in layers.items():
+        if layer.weight.dtype not in (torch.float32, torch.float64):
+            raise BertftError(
+                f"the weight is {str(layer.weight.dtype).removeprefix('torch.')}, in which a fold"
+                " would lose the update",
+                where=plain_path(path),
+                hint="Load the model in fp32, fold, then cast",
+            )

@@ -300,7 +300,7 @@ class Loop:
             raise NonFiniteError(
                 f"none of the {progress.step} steps was applied: loss or gradient was not finite",
                 where=f"step {progress.step}",
-                hint="Lower trainer.learning_rate or method.low_rank.alpha, or check the rows",
+                hint="Lower trainer.learning_rate, or check the rows",
             )
         if progress.step and (self._too_small() or progress.start == self._magnitude()):
             raise UsageError(

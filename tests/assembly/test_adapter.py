@@ -394,9 +394,9 @@ def adapter(bases, tmp_path):
 
 
 @pytest.mark.parametrize(("changes", "words"), [
-    ({"peft_type": "PREFIX_TUNING"}, "PREFIX_TUNING is no LoRA"),
-    ({"peft_type": "IA3"}, "IA3 is no LoRA"),
-    ({"peft_type": None}, "None is no LoRA"),
+    ({"peft_type": "PREFIX_TUNING"}, "peft_type PREFIX_TUNING are not supported"),
+    ({"peft_type": "OFT"}, "peft_type OFT are not supported"),
+    ({"peft_type": None}, "peft_type None are not supported"),
     ({"init_lora_weights": "pissa_niter_4"}, "changed the base weights"),
     ({"arrow_config": {"top_k": 3}}, "arrow_config is not known"),
     ({"task_type": "CAUSAL_LM"}, "'CAUSAL_LM' tells no head"),

@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 from small_runs import read, read_lines, say, write_classes, write_csv
 
-METHODS = ("lora", "svd_lora", "prefix", "svd_lora_prefix", "full", "bitfit", "last_k", "head")
+METHODS = (
+    "lora",
+    "svd_lora",
+    "prefix",
+    "svd_lora_prefix",
+    "ia3",
+    "full",
+    "bitfit",
+    "last_k",
+    "head",
+)
 
 
 def scores(*words, split="validation"):

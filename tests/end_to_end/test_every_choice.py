@@ -46,7 +46,7 @@ CASES: dict[str, tuple[str, ...]] = {
         "trainer.schedule=linear", "calibrate=temperature", "tune_threshold=true",
     ),
     "full": (
-        "masked_lm", "method=full", "trainer.precision=fp32", "trainer.layout=padded",
+        "masked_lm", "method=full", "trainer.precision=bf16", "trainer.layout=padded",
         "data.whole_words=true", "trainer.gradient_checkpointing=true",
     ),
     "svd_lora": (
@@ -56,16 +56,23 @@ CASES: dict[str, tuple[str, ...]] = {
     "lora": (
         "question_answering", "data.scorer=cmrc2018", "method=lora",
         "method.low_rank.start=principal", "method.low_rank.use_rslora=true",
-        "trainer.precision=bf16", "trainer.layout=auto", "trainer.schedule=cosine",
+        "trainer.precision=fp32", "trainer.layout=auto", "trainer.schedule=cosine",
     ),
     "bitfit": (
         "question_answering", "data.scorer=squad", "method=bitfit", "method.base.train=biases",
-        "trainer.precision=bf16", "trainer.layout=packed", "trainer.schedule=constant",
+        "trainer.precision=fp32", "trainer.layout=packed", "trainer.schedule=constant",
     ),
     "lora_prefix": (
         "multi_label", "method=lora_prefix", "method.low_rank.start=zero_b",
         "method.low_rank.use_dora=true", "method.prefix.kind=key_value", "method.prefix.mlp=true",
-        "method.prefix.shift_positions=true", "trainer.precision=fp32", "data.on_bad_row=error",
+        "method.prefix.shift_positions=true", "trainer.precision=bf16", "data.on_bad_row=error",
+    ),
+    "ia3": (
+        "multi_label", "method=ia3", "trainer.precision=fp32", "trainer.layout=packed",
+    ),
+    "svd_lora_prefix": (
+        "regression", "method=svd_lora_prefix", "trainer.precision=fp32",
+        "trainer.layout=unpadded",
     ),
     "head": (
         "token_classification", "data.scheme=auto", "data.source=sample", "method=head",
@@ -207,7 +214,7 @@ def test_what_a_run_records_is_read_by_every_command(case, place, trained, teach
     merged = answers(done("predict", "run=merged", *columns, stdin=stdin))
     assert rounded(merged) == rounded(of_run)
     answers(done("predict", "run=merged", "precision=bf16", *columns, stdin=stdin))
-    if read_method(run).get("low_rank") and not prefix:
+    if (read_method(run).get("low_rank") or case == "ia3") and not prefix:
         said = say("export", f"run={run}", "out=adapter")
         assert said.status == 0, said
         named = ("adapter=adapter", f"precision={'bf16' if 'lora' in case else 'fp32'}")

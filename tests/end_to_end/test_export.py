@@ -18,6 +18,7 @@ METHODS = [
     ("pair", "method=svd_lora", "trainer.learning_rate=2e-2"),
     ("regression", "method=lora", "method.low_rank.use_dora=true"),
     ("multi_label", "method=lora", "method.low_rank.start=principal"),
+    ("classification", "method=ia3"),
 ]
 
 
@@ -93,7 +94,8 @@ def test_eval_takes_it(exported, tmp_path):
 @pytest.mark.parametrize(("words", "told"), [
     (("classification", "method=prefix"), "a prefix beside"),
     (("classification", "method=bitfit"), "weights of the base itself"),
-    (("classification", "method=head"), "no low-rank update is left"),
+    (("classification", "method=head"), "the run has no adapter"),
+    (("classification", "method=lora", "method.ia3={}"), "one kind of adapter"),
 ])  # fmt: skip
 def test_methods_that_no_adapter_holds_are_refused(trained, tmp_path, words, told):
     said = say("export", f"run={trained(*words)}", f"out={tmp_path / 'out'}")

@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from bertft.config.method import MethodConfig
-from bertft.config.parts import base, low_rank, prefix
+from bertft.config.parts import base, ia3, low_rank, prefix
 from bertft.data.batch import Batch
 from bertft.methods import attach, build
 from bertft.methods.part import Part
@@ -77,6 +77,7 @@ def head_of(model: Any) -> list[str]:
 PARTS = {
     "base": base.Settings,
     "low_rank": lambda **changes: low_rank.Settings(**{"dropout": 0.0, **changes}),
+    "ia3": ia3.Settings,
     "prefix": prefix.Settings,
 }
 

@@ -24,8 +24,14 @@ METHODS = {
     "svd_lora_prefix": {**SVD, "prefix": {"length": 3, "mlp": True, "mlp_hidden": 6}},
     "principal_prefix": {**PISSA, "prefix": {"length": 3}},
     "bitfit_lora_prefix": {**LORA, "base": {"train": "biases"}, "prefix": {"length": 3}},
+    "ia3": {"ia3": {}},
+    "lora_ia3": {"rank": 4, "low_rank": {"targets": "all_linear"}, "ia3": {}},
+    "bitfit_lora_ia3_prefix": {
+        **LORA, "base": {"train": "biases"}, "ia3": {"targets": "all_linear"},
+        "prefix": {"length": 3},
+    },
     "last_k_lora": {**LORA, "base": {"train": "last_k", "last_k": 1}},
-}
+}  # fmt: skip
 
 
 def take(model, parts, rows, steps=3):

@@ -8,7 +8,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from bertft.errors import UsageError
-from bertft.models.roles import ROLES, find_targets
+from bertft.models import roles
+from bertft.models.roles import ROLES
 
 SMALL = {
     "hidden_size": 24,
@@ -64,6 +65,10 @@ LAYERS = {
         "mlp.gate_proj|mlp.up_proj", "mlp.down_proj",
     ),
 }  # fmt: skip
+
+
+def find_targets(model: nn.Module, names: list[str]) -> list[roles.Target]:
+    return roles.find_targets(model, names, "method.low_rank.targets")
 
 
 def encoder(kind: str, **changes) -> nn.Module:

@@ -79,7 +79,7 @@ def said(place):
             "train", *data, "method=scaling", "trainer.max_steps=2", f"hydra.run.dir={alone}",
             "report=false",
         ],
-        "ia3": ["export", f"run={alone}", f"out={place / 'ia3'}"],
+        "adapter": ["export", f"run={alone}", f"out={place / 'scales'}"],
         "help": ["train", "--help"],
         "task": ["train", *data, "data.task=starz"],
         "optimizer": ["train", *data, "trainer.optimizer=sign_momentun"],
@@ -201,9 +201,9 @@ def test_it_merges_with_lora_on_the_same_layers(said, place):
 def test_it_exports(said, place):
     assert said["export"]["status"] == 2
     assert "one kind of adapter, and the run has low_rank and scaling" in said["export"]["err"]
-    assert said["ia3"]["status"] == 0, said["ia3"]
-    config = json.loads((place / "ia3/adapter_config.json").read_text(encoding="utf-8"))
-    assert config["peft_type"] == "IA3" and len(config["target_modules"]) > 0
+    assert said["adapter"]["status"] == 0, said["adapter"]
+    config = json.loads((place / "scales/adapter_config.json").read_text(encoding="utf-8"))
+    assert config["peft_type"] == "SCALING" and len(config["target_modules"]) > 0
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from bertft.config.choices import STARTS
 from bertft.config.messages import Problem
 from bertft.config.rules.get import Get, default
 
-__all__ = ["BASE", "LOW_RANK", "PREFIX", "RULES"]
+__all__ = ["BASE", "IA3", "LOW_RANK", "PREFIX", "RULES"]
 
 _SVD_ONLY = (
     "e_rate_ratio",
@@ -85,20 +85,29 @@ def _low_rank(get: Get) -> Iterator[Problem]:
 
 
 def _targets(get: Get) -> Iterator[Problem]:
-    targets = get("method.low_rank.targets")
-    if get("method.low_rank.kind") is None:
+    if get("method.low_rank.kind") is not None:
+        yield from _names_of_layers(get, "method.low_rank.targets", "[query,value]")
+
+
+def _ia3(get: Get) -> Iterator[Problem]:
+    if get("method.ia3.learning_rate") is None:
         return
+    yield from _names_of_layers(get, "method.ia3.targets", "[key,value,ffn_out]")
+    if get("method.ia3.feedforward") not in ([], None):
+        yield from _names_of_layers(get, "method.ia3.feedforward", "[ffn_out]")
+
+
+def _names_of_layers(get: Get, path: str, example: str) -> Iterator[Problem]:
+    targets = get(path)
     names = targets if isinstance(targets, list) else [targets]
     if not names or not all(isinstance(name, str) and name for name in names):
         yield Problem(
-            "method.low_rank.targets", f"{targets!r} names no layers",
-            "Give a name or a list, as in [query,value]",
-        )  # fmt: skip
+            path, f"{targets!r} names no layers", f"Give a name or a list, as in {example}"
+        )
     elif any("," in name for name in names):
         yield Problem(
-            "method.low_rank.targets", f"{targets!r} is one name with a comma in it",
-            "Write a list, as in [query,value]",
-        )  # fmt: skip
+            path, f"{targets!r} is one name with a comma in it", f"Write a list, as in {example}"
+        )
 
 
 def _base(get: Get) -> Iterator[Problem]:
@@ -129,5 +138,6 @@ def _prefix(get: Get) -> Iterator[Problem]:
 
 RULES = (_names, _rank)
 LOW_RANK = (_low_rank, _targets)
+IA3 = (_ia3,)
 BASE = (_base,)
 PREFIX = (_prefix,)

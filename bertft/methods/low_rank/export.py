@@ -12,10 +12,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bertft.errors import BertftError
 from bertft.methods.low_rank.adapted import AdaptedLinear
 from bertft.methods.low_rank.dora import DoRA
-from bertft.models.wrapper import replace_modules
+from bertft.models.wrapper import check_foldable, replace_modules
 
 __all__ = ["adapted_layers", "factors", "fold", "magnitudes"]
 
@@ -61,14 +60,7 @@ def fold(model: nn.Module) -> int:
     BertftError, and nothing changed, where a weight is kept in less than fp32.
     """
     layers = adapted_layers(model)
-    for path, layer in layers.items():
-        if layer.weight.dtype not in (torch.float32, torch.float64):
-            raise BertftError(
-                f"the weight is {str(layer.weight.dtype).removeprefix('torch.')}, in which a fold"
-                " would lose the update",
-                where=path,
-                hint="Load the model in fp32, fold, then cast",
-            )
+    check_foldable(layers)
     plain: dict[nn.Module, nn.Module] = {layer: layer.plain() for layer in layers.values()}
     for layer in layers.values():
         for rows, adapter in layer.parts():

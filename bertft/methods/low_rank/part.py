@@ -66,7 +66,7 @@ class LowRank(Part):
     def attach(self, model: nn.Module) -> None:
         """UsageError if a target has no match, or a layer is too small for the rank."""
         by_layer: dict[nn.Module, list[Target]] = defaultdict(list)
-        for target in find_targets(model, self.targets):
+        for target in find_targets(model, self.targets, "method.low_rank.targets"):
             self._check_room(target)
             by_layer[target.module].append(target)
         layers: dict[nn.Module, nn.Module] = {}

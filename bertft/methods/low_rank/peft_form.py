@@ -6,8 +6,7 @@
     to_peft  scale 1 (alpha = r): pruned triplets, principal starts, rsLoRA and slices of a fused
              matrix all become plain pairs of their own rank; a module with none left is left out
 
-Tensors are named as peft 0.21 saves them: ``base_model.model.<path>.lora_A.weight``, and what else
-was trained ``base_model.model.<path>``.
+Tensors are named ``base_model.model.<path>.lora_A.weight`` (see ``methods.peft_format``).
 """
 
 from __future__ import annotations
@@ -21,17 +20,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bertft.config.registry import peft_types
 from bertft.errors import DataError, UsageError
 from bertft.methods.low_rank import export
 from bertft.methods.low_rank.adapted import AdaptedLinear
 from bertft.methods.low_rank.dora import DoRA
 from bertft.methods.low_rank.lora import LoRA
+from bertft.methods.peft_format import PREFIX, linear_layer, parts_by_layer, unfitting
 from bertft.models.wrapper import replace_modules
 
-__all__ = ["PREFIX", "attach_peft", "check_kind", "lora_settings", "lora_tensors", "own_name"]
+__all__ = ["attach_peft", "check_kind", "lora_settings", "lora_tensors"]
 
-PREFIX = "base_model.model."
-_UPDATE = re.compile(r"(?P<path>.+)\.(?P<part>lora_A|lora_B|lora_magnitude_vector)(\.weight)?")
+_UPDATE = "lora_A|lora_B|lora_magnitude_vector"
 
 # What a configuration may say beside rank and scale without changing what the weights mean.
 _WEIGHTS_AS_THEY_ARE = (True, False, "gaussian", "orthogonal", "eva")
@@ -59,7 +59,7 @@ def lora_tensors(model: nn.Module) -> dict[str, Tensor]:
             tensors[f"{PREFIX}{path}.lora_magnitude_vector"] = length
     if not tensors:
         raise UsageError(
-            "no low-rank update is left: every one was pruned, or the method has none",
+            "no low-rank update is left: every one was pruned",
             where="run", hint="bertft merge writes the model itself",
         )  # fmt: skip
     return {name: each.detach().cpu() for name, each in tensors.items()}
@@ -108,54 +108,30 @@ def attach_peft(model: nn.Module, settings: Mapping[str, Any], tensors: dict[str
     kind of adapter that is not LoRA or DoRA over unchanged base weights, or that does not fit.
     """
     check_kind(settings)
-    updates: dict[str, dict[str, Tensor]] = {}
-    own = dict(model.named_parameters())
-    for name, tensor in tensors.items():
-        path = own_name(name)
-        if path is None:
-            continue
-        if ".lora_embedding_" in path:
+    for name in tensors:
+        path, _, embedding = name.removeprefix(PREFIX).partition(".lora_embedding_")
+        if embedding:
             raise DataError(
-                f"an update of the embedding {path.partition('.lora_')[0]} is not known here",
+                f"an update of the embedding {path} is not known here",
                 hint="Merge it with peft, and give the merged folder",
             )
-        if found := _UPDATE.fullmatch(path):
-            updates.setdefault(found["path"], {})[found["part"]] = tensor
-        elif path in own and own[path].shape == tensor.shape:
-            with torch.no_grad():
-                own[path].copy_(tensor)
-        else:
-            raise DataError(
-                f"the model has no {path} of shape {list(tensor.shape)}",
-                hint="Does the adapter belong to this base?",
-            )
     new: dict[nn.Module, nn.Module] = {}
-    for path, parts in updates.items():
-        layer = _layer(model, path)
-        update = _update(layer.weight, parts, _scale(settings, path, parts), path)
+    for path, parts in parts_by_layer(model, tensors, _UPDATE).items():
+        layer = linear_layer(model, path)
+        update = _update(layer, parts, _scale(settings, path, parts), path)
         new[layer] = AdaptedLinear(layer, {"linear": (None, update)}, 0.0)
     replace_modules(model, new)
     return len(new)
-
-
-def own_name(name: str) -> str | None:
-    """What the model calls the tensor that an adapter calls ``name``; None: it has no use for it.
-
-    Of an update that is the layer's name and peft's own of the part.
-    """
-    path = name.removeprefix(PREFIX).replace(".base_layer.", ".")  # biases of adapted layers
-    if ".original_module." in path:  # what a saved module stood for: peft does not use it
-        return None
-    return re.sub(r"\.modules_to_save\.(default\.)?", ".", path)
 
 
 def check_kind(settings: Mapping[str, Any]) -> None:
     """DataError for an adapter that is not LoRA or DoRA over unchanged base weights."""
     if settings.get("peft_type") != "LORA":
         raise DataError(
-            f"{settings.get('peft_type')} is no LoRA", where="adapter_config.json",
-            hint="Only LoRA and DoRA adapters are read",
-        )  # fmt: skip
+            f"adapters of peft_type {settings.get('peft_type')} are not supported",
+            where="adapter_config.json",
+            hint=f"Those that are read: {', '.join(sorted(peft_types()))}",
+        )
     start = settings.get("init_lora_weights", True)
     if start not in _WEIGHTS_AS_THEY_ARE:
         raise DataError(
@@ -169,18 +145,6 @@ def check_kind(settings: Mapping[str, Any]) -> None:
             f"{', '.join(used)} is not known here", where="adapter_config.json",
             hint="Merge it with peft, and give the merged folder",
         )  # fmt: skip
-
-
-def _layer(model: nn.Module, path: str) -> nn.Linear:
-    try:
-        layer = model.get_submodule(path)
-    except AttributeError:
-        layer = None
-    if type(layer) is not nn.Linear:
-        raise DataError(
-            f"the model has no linear layer {path}", hint="Does the adapter belong to this base?"
-        )
-    return layer
 
 
 def _scale(settings: Mapping[str, Any], path: str, parts: Mapping[str, Tensor]) -> float:
@@ -229,7 +193,8 @@ _REPEATED_GROUP = re.compile(r"\)[*+{]|\\[1-9]|\(\?")
 _REPEATS = re.compile(r"[*+{]")
 
 
-def _update(weight: Tensor, parts: Mapping[str, Tensor], scale: float, path: str) -> LoRA:
+def _update(layer: nn.Linear, parts: Mapping[str, Tensor], scale: float, path: str) -> LoRA:
+    weight = layer.weight
     down, up = parts["lora_A"], parts.get("lora_B")
     magnitude = parts.get("lora_magnitude_vector")
     if (
@@ -238,10 +203,7 @@ def _update(weight: Tensor, parts: Mapping[str, Tensor], scale: float, path: str
         or up.shape != (weight.shape[0], down.shape[0])
         or (magnitude is not None and magnitude.numel() != weight.shape[0])
     ):
-        raise DataError(
-            f"the adapter's tensors do not fit {path}, a layer of {list(weight.shape)}",
-            hint="Does the adapter belong to this base?",
-        )
+        raise unfitting(path, layer)
     kind = LoRA if magnitude is None else DoRA
     update = kind(weight, down.shape[0], scale)
     with torch.no_grad():

@@ -126,7 +126,7 @@ def adapter(**changes):
 
 
 @pytest.mark.parametrize(("changes", "words"), [
-    ({"peft_type": "IA3"}, "IA3 is no LoRA"),
+    ({"peft_type": "OFT"}, "peft_type OFT are not supported"),
     ({"init_lora_weights": "pissa"}, "changed the base weights"),
     ({"fan_in_fan_out": True}, "fan_in_fan_out"),
     ({"layer_replication": [[0, 1]]}, "layer_replication"),

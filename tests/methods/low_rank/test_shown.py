@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from bertft.methods.layer_grid import places
 from bertft.methods.low_rank.lora import LoRA
-from bertft.methods.low_rank.shown import effective_rank, places, singular_values
+from bertft.methods.low_rank.shown import effective_rank, singular_values
 from bertft.methods.low_rank.svd_lora import SVDLoRA
 
 

@@ -37,7 +37,7 @@ SCALING = Method(
     settings=ScalingSettings,
     build="bertft_example.scaling:build",
     rules="bertft_example.components:RULES",
-    peft_types={"IA3": "bertft_example.scaling:from_peft"},
+    peft_types={"SCALING": "bertft_example.scaling:from_peft"},
 )
 RULES = (_targets,)
 STARS = Task(

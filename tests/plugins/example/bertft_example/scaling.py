@@ -1,7 +1,6 @@
 """A factor for each output of a linear layer: y = l ⊙ (W·x + b), l starting at 1.
 
-Liu et al. 2022 (IA³, arXiv 2205.05638) train such factors of keys, values and the feed-forward
-layer. Folded: diag(l)·W and l ⊙ b.
+Folded: diag(l)·W and l ⊙ b.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ def build(settings: ScalingSettings, method: Any, rate: float | None) -> Scaling
 
 
 def from_peft(settings: Mapping[str, Any], tensors: dict[str, Tensor]) -> Scaling:
-    """The factors of an IA³ adapter."""
+    """The factors of an adapter of this package's own type."""
     ends = {
         name.removeprefix(_PREFIX).removesuffix(_END): each
         for name, each in tensors.items()
@@ -38,7 +37,7 @@ def from_peft(settings: Mapping[str, Any], tensors: dict[str, Tensor]) -> Scalin
     return _Read(ScalingSettings(targets=sorted(ends)), ends)
 
 
-_PREFIX, _END = "base_model.model.", ".ia3_l"
+_PREFIX, _END = "base_model.model.", ".scale"
 
 
 class ScaledLinear(LinearWrapper):
@@ -113,11 +112,10 @@ class Scaling(Part):
     def peft_adapter(self, model: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
         layers = self._layers(model)
         settings = {
-            "peft_type": "IA3", "target_modules": sorted(layers), "feedforward_modules": [],
-            "fan_in_fan_out": False, "init_ia3_weights": True, "inference_mode": True,
+            "peft_type": "SCALING", "target_modules": sorted(layers), "inference_mode": True,
         }  # fmt: skip
         return settings, {
-            f"base_model.model.{path}.ia3_l": layer.adapter["scale"].detach().float()[:, None]
+            f"base_model.model.{path}.scale": layer.adapter["scale"].detach().float()[:, None]
             for path, layer in layers.items()
         }
 

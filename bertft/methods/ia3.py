@@ -1,0 +1,234 @@
+"""IA³: trained factors of a linear layer's outputs, or of its inputs.
+
+    y = l ⊙ (W·x + bias)        l [out], of keys and values
+    y = W·(l ⊙ x) + bias        l [in], of the layer after the feed-forward activation
+
+l starts at 1, so the model starts as the base. Folded: diag(l)·W and l ⊙ bias, or W·diag(l).
+Of a layer that another method has changed, W·x + bias is what that method made of it.
+
+Liu et al. 2022 (arXiv 2205.05638, §3.3).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bertft.config.parts.ia3 import Settings
+from bertft.errors import DataError, UsageError
+from bertft.methods.layer_grid import layer_grid
+from bertft.methods.part import Group, Part
+from bertft.methods.peft_format import PREFIX, linear_layer, parts_by_layer, unfitting
+from bertft.models.roles import Target, find_targets
+from bertft.models.wrapper import LinearWrapper, check_foldable, plain_path, replace_modules
+from bertft.runs.exhibits import Exhibit
+
+__all__ = ["IA3", "ScaledLinear", "build", "from_peft"]
+
+_INPUT = "input"  # name of the factors of a layer's input; those of outputs are named by their role
+
+
+def build(settings: Settings, method: Any, rate: float | None) -> IA3:
+    """``rate`` overrides ``settings.learning_rate``."""
+    return IA3(settings, rate or settings.learning_rate)
+
+
+def from_peft(settings: Mapping[str, Any], tensors: dict[str, Tensor]) -> AttachedIA3:
+    """``settings`` and ``tensors`` are those of adapter_config.json and its weights."""
+    return AttachedIA3(settings, tensors)
+
+
+class ScaledLinear(LinearWrapper):
+    """``outputs``: role → the rows of the weight that it scales, None for all; or None: the input.
+
+    Factors are fp32, or fp64 where the weight is. The product is rounded to the type of what is
+    scaled, and the factors are not: in bf16, 1.005 would be 1.0039.
+    """
+
+    def __init__(self, inner: nn.Module, outputs: Mapping[str, slice | None] | None) -> None:
+        super().__init__(inner)
+        kind = torch.float64 if self.weight.dtype == torch.float64 else torch.float32
+        self.rows = dict(outputs or {})
+        self.scales_input = outputs is None
+        sizes = {_INPUT: self.in_features}
+        if outputs is not None:
+            sizes = {
+                role: self.out_features if rows is None else rows.stop - rows.start
+                for role, rows in outputs.items()
+            }
+        self.adapter = nn.ParameterDict({
+            role: nn.Parameter(torch.ones(size, dtype=kind, device=self.weight.device))
+            for role, size in sizes.items()
+        })  # fmt: skip
+
+    def input_factors(self) -> Tensor | None:
+        """l [in]; None where the output is scaled."""
+        return self.adapter[_INPUT] if self.scales_input else None
+
+    def output_factors(self) -> Tensor | None:
+        """l [out], 1 for rows that are not scaled; None where the input is scaled."""
+        pieces: list[Tensor] = []
+        filled = 0
+        for role, rows in sorted(
+            self.rows.items(), key=lambda each: each[1].start if each[1] else 0
+        ):
+            factors = self.adapter[role]
+            if rows is None:
+                return factors
+            pieces += [factors.new_ones(rows.start - filled), factors]
+            filled = rows.stop
+        if not pieces:
+            return None
+        return torch.cat([*pieces, pieces[-1].new_ones(self.out_features - filled)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        before, after = self.input_factors(), self.output_factors()
+        y: Tensor = self.inner(x if before is None else (x * before).to(x.dtype))
+        return y if after is None else (y * after).to(y.dtype)
+
+
+class IA3(Part):
+    """It attaches after the low-rank component, and scales what that has changed."""
+
+    name = "ia3"
+    order = 25
+
+    def __init__(self, settings: Settings, rate: float) -> None:
+        self.settings, self.rate = settings, rate
+
+    def attach(self, model: nn.Module) -> None:
+        """UsageError if a target has no match, or a layer of feedforward is not among them."""
+        targets = _found(model, self.settings.targets, "targets")
+        inputs = _found(model, self.settings.feedforward, "feedforward")
+        whole = {target.path for target in targets if target.rows is None}
+        for target in inputs:
+            if target.rows is not None or target.path not in whole:
+                path = plain_path(target.path)
+                raise UsageError(
+                    f"{path} is one of several roles of a fused matrix"
+                    if target.rows is not None
+                    else f"{path} is not among method.ia3.targets",
+                    where="method.ia3.feedforward",
+                    hint="Name layers of method.ia3.targets, as in [ffn_out]",
+                )
+        scaled = {target.path for target in inputs}
+        by_layer: dict[nn.Module, dict[str, slice | None] | None] = defaultdict(dict)
+        for target in targets:
+            if target.path in scaled:
+                by_layer[target.module] = None
+            else:
+                by_layer[target.module][target.role] = target.rows  # type: ignore[index]
+        replace_modules(model, {each: ScaledLinear(each, rows) for each, rows in by_layer.items()})
+
+    def groups(self, model: nn.Module) -> Iterator[Group]:
+        named = tuple(
+            (f"{path}.adapter.{role}", factors)
+            for path, layer in _layers(model).items()
+            for role, factors in layer.adapter.items()
+        )
+        yield Group(self.name, named, self.rate, decay=False)
+
+    def counts(self, model: nn.Module) -> dict[str, int]:
+        layers = _layers(model).values()
+        count = sum(each.numel() for layer in layers for each in layer.adapter.values())
+        return {"trainable": count, "kept": count, "exported": count}
+
+    def exhibits(
+        self, model: nn.Module, measured: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    ) -> Iterator[Exhibit]:
+        """How far the factors are from 1."""
+        distances = {
+            (path, "linear" if role == _INPUT else role): float((factors.detach() - 1).abs().mean())
+            for path, layer in _layers(model).items()
+            for role, factors in layer.adapter.items()
+        }
+        if distances:
+            yield layer_grid(
+                "factors", "Factors, mean |l − 1|", "How much each module was changed.",
+                list(distances), list(distances.values()), 3,
+            )  # fmt: skip
+
+    def peft_adapter(self, model: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """An IA³ adapter, in fp32."""
+        tensors, inputs = {}, []
+        layers = {plain_path(path): layer for path, layer in _layers(model).items()}
+        for path, layer in layers.items():
+            before, after = layer.input_factors(), layer.output_factors()
+            if before is not None:
+                inputs.append(path)
+                factors = before[None]
+            else:
+                assert after is not None
+                factors = after[:, None]
+            tensors[f"{PREFIX}{path}.ia3_l"] = factors.detach().float().cpu().contiguous()
+        settings = {
+            "peft_type": "IA3", "target_modules": sorted(layers),
+            "feedforward_modules": sorted(inputs), "fan_in_fan_out": False,
+            "init_ia3_weights": True, "inference_mode": True,
+        }  # fmt: skip
+        return settings, tensors
+
+    @torch.no_grad()
+    def fold(self, model: nn.Module) -> int:
+        """Multiply the factors into weight and bias, in fp64, rounded once."""
+        layers = _layers(model)
+        check_foldable(layers)
+        plain: dict[nn.Module, nn.Module] = {}
+        for layer in layers.values():
+            linear = layer.plain()
+            before, after = layer.input_factors(), layer.output_factors()
+            if before is not None:
+                linear.weight.copy_(linear.weight.double() * before.double())
+            if after is not None:
+                linear.weight.copy_(linear.weight.double() * after.double()[:, None])
+                if linear.bias is not None:
+                    linear.bias.copy_(linear.bias.double() * after.double())
+            plain[layer] = linear
+        replace_modules(model, plain)
+        return len(plain)
+
+
+class AttachedIA3(IA3):
+    """The factors of an adapter that was read in peft's format: they run and fold."""
+
+    def __init__(self, settings: Mapping[str, Any], tensors: dict[str, Tensor]) -> None:
+        super().__init__(Settings(), Settings().learning_rate)
+        self.peft_settings, self.tensors = settings, tensors
+
+    @torch.no_grad()
+    def attach(self, model: nn.Module) -> None:
+        """DataError for factors that do not fit the model."""
+        if self.peft_settings.get("fan_in_fan_out"):
+            raise DataError(
+                "fan_in_fan_out is not supported", where="adapter_config.json",
+                hint="Merge it with peft, and give the merged folder",
+            )  # fmt: skip
+        new: dict[nn.Module, nn.Module] = {}
+        for path, parts in parts_by_layer(model, self.tensors, "ia3_l").items():
+            layer, factors = linear_layer(model, path), parts["ia3_l"]
+            # A row scales the input and a column the output, as peft keeps them.
+            outputs = {"linear": None} if factors.shape == (layer.out_features, 1) else None
+            if outputs is None and factors.shape != (1, layer.in_features):
+                raise unfitting(path, layer)
+            new[layer] = scaled = ScaledLinear(layer, outputs)
+            for parameter in scaled.adapter.values():
+                parameter.copy_(factors.flatten())
+            scaled.adapter.requires_grad_(False)
+        replace_modules(model, new)
+
+    def groups(self, model: nn.Module) -> Iterator[Group]:
+        return iter(())
+
+
+def _layers(model: nn.Module) -> dict[str, ScaledLinear]:
+    """Path → layer, each once."""
+    return {path: each for path, each in model.named_modules() if isinstance(each, ScaledLinear)}
+
+
+def _found(model: nn.Module, names: Any, setting: str) -> list[Target]:
+    chosen = [names] if isinstance(names, str) else list(names or ())
+    return find_targets(model, chosen, f"method.ia3.{setting}")
