@@ -19,7 +19,10 @@ _METHODS = {
         settings=low_rank.Settings,
         build="bertft.methods.low_rank:build",
         rules="bertft.config.rules.method:LOW_RANK",
-        peft_types={"LORA": "bertft.methods.low_rank.attached:from_peft"},
+        peft_types={
+            "LORA": "bertft.methods.low_rank.attached:from_peft",
+            "VERA": "bertft.methods.low_rank.vera:from_peft",
+        },
     ),
     "ia3": Method(
         settings=ia3.Settings,

@@ -15,7 +15,6 @@ __all__ = [
     "SCHEMES",
     "SCORERS",
     "SPLITS",
-    "STARTS",
 ]
 
 PRECISIONS = ("fp32", "bf16", "fp16")  # what a run records; a setting adds auto
@@ -25,6 +24,4 @@ SPLITS = ("train", "validation", "test")
 SCHEMES = ("io", "iob1", "bio", "bios", "bioes", "biluo", "bmes")
 SCORERS = ("squad", "cmrc2018")
 ON_BAD_ROW = ("error", "skip")
-# Starts of the low-rank factors, by the kind of update.
-STARTS = {"lora": ("zero_b", "principal"), "svd_lora": ("orthonormal", "gaussian")}
 LAYER_MAPS = ("uniform", "last")

@@ -5,10 +5,46 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from bertft.config.choices import STARTS
 from bertft.config.setting import LARGEST_RATE, setting
 
-__all__ = ["Settings"]
+__all__ = ["KINDS", "Kind", "Settings"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of low-rank update.
+
+    build: ``"module:function"``, (settings, method, common) → the LowRank component.
+    settings: what it reads besides the settings that every kind reads.
+    starts: values of ``start``; the first is the default.
+    adapts: whether its rank adapts while it trains, from ``method.initial_rank``.
+    """
+
+    build: str
+    settings: tuple[str, ...]
+    starts: tuple[str, ...] = ()
+    adapts: bool = False
+
+
+KINDS = {
+    "lora": Kind(
+        build="bertft.methods.low_rank:build_lora",
+        settings=("alpha", "b_rate_ratio", "start", "use_rslora", "use_dora"),
+        starts=("zero_b", "principal"),
+    ),
+    "svd_lora": Kind(
+        build="bertft.methods.low_rank:build_svd_lora",
+        settings=(
+            "alpha", "b_rate_ratio", "start", "e_rate_ratio", "adapt", "begin", "end", "interval",
+            "beta1", "beta2", "orthogonality", "l1",
+        ),
+        starts=("orthonormal", "gaussian"),
+        adapts=True,
+    ),
+    "vera": Kind(
+        build="bertft.methods.low_rank.vera:build", settings=("d_initial", "projection_seed")
+    ),
+}  # fmt: skip
 
 
 @dataclass
@@ -17,8 +53,9 @@ class Settings:
 
     kind: str = setting(
         "lora",
-        "lora: ΔW = s·B·A. svd_lora: ΔW = s·B·diag(E)·A with a rank that adapts per module.",
-        choices=tuple(STARTS),
+        "lora: ΔW = s·B·A. svd_lora: ΔW = s·B·diag(E)·A with a rank that adapts per module. "
+        "vera: ΔW = diag(b)·B·diag(d)·A with shared random A and B, where b and d train.",
+        choices=tuple(KINDS),
     )
     targets: Any = setting(
         ["query", "value"],
@@ -49,7 +86,7 @@ class Settings:
         None,
         "Start of A and B; null: zero_b for lora, orthonormal for svd_lora. "
         "lora: zero_b, principal (PiSSA). svd_lora: orthonormal, gaussian.",
-        choices=[start for starts in STARTS.values() for start in starts],
+        choices=[start for kind in KINDS.values() for start in kind.starts],
     )
     adapt: bool = setting(True, "svd_lora: prune to the budget; false keeps every triplet.")
     begin: float = setting(
@@ -67,3 +104,9 @@ class Settings:
         0.1, "svd_lora: weight γ of the penalty ‖A·Aᵀ − I‖ + ‖Bᵀ·B − I‖.", at_least=0
     )
     l1: float = setting(0.0, "svd_lora: weight of ‖E‖₁, the origin's sparsifier.", at_least=0)
+    d_initial: float = setting(
+        0.1, "vera: start of each entry of d; b starts at 0.", above=0, at_most=100
+    )
+    projection_seed: int = setting(
+        0, "vera: seed of the random matrices A and B that all layers share.", at_least=0
+    )

@@ -5,24 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from bertft.config.choices import STARTS
 from bertft.config.messages import Problem
+from bertft.config.parts.low_rank import KINDS
 from bertft.config.rules.get import Get, default
 
 __all__ = ["BASE", "IA3", "LOW_RANK", "PREFIX", "RULES"]
-
-_SVD_ONLY = (
-    "e_rate_ratio",
-    "adapt",
-    "begin",
-    "end",
-    "interval",
-    "beta1",
-    "beta2",
-    "orthogonality",
-    "l1",
-)
-_LORA_ONLY = ("use_rslora", "use_dora")
 
 
 def _names(get: Get) -> Iterator[Problem]:
@@ -47,9 +34,9 @@ def _rank(get: Get) -> Iterator[Problem]:
                 )  # fmt: skip
     elif rank is None:
         yield Problem("method.rank", "is missing: a low-rank part needs it", "Try method.rank=8")
-    elif initial is not None and kind == "lora":
+    elif initial is not None and not KINDS[kind].adapts:
         yield Problem(
-            "method.initial_rank", "means nothing for lora, whose rank stays",
+            "method.initial_rank", f"means nothing for {kind}, whose rank stays",
             "Leave it out, or choose method=svd_lora",
         )  # fmt: skip
     elif initial is not None and initial < rank:
@@ -63,19 +50,24 @@ def _low_rank(get: Get) -> Iterator[Problem]:
     kind = get("method.low_rank.kind")
     if kind is None:
         return
-    other, foreign = ("svd_lora", _SVD_ONLY) if kind == "lora" else ("lora", _LORA_ONLY)
-    for name in foreign:
+    readers = {
+        name: [other for other in KINDS if name in KINDS[other].settings]
+        for each in KINDS.values()
+        for name in each.settings
+    }
+    for name, others in readers.items():
         path = f"method.low_rank.{name}"
-        if get(path) != default(path):
+        if kind not in others and get(path) != default(path):
             yield Problem(
-                path, f"means nothing for kind={kind}", f"Leave it out, or take kind={other}"
-            )
-    start = get("method.low_rank.start")
-    if start is not None and start not in STARTS[kind]:
-        fitting = " or ".join(STARTS[kind])
+                path, f"means nothing for kind={kind}",
+                f"Leave it out, or take kind={' or '.join(others)}",
+            )  # fmt: skip
+    start, starts = get("method.low_rank.start"), KINDS[kind].starts
+    if start is not None and starts and start not in starts:
         yield Problem(
-            "method.low_rank.start", f"{start!r} does not fit kind={kind}", f"Take {fitting}"
-        )
+            "method.low_rank.start", f"{start!r} does not fit kind={kind}",
+            f"Take {' or '.join(starts)}",
+        )  # fmt: skip
     begin, end = get("method.low_rank.begin"), get("method.low_rank.end")
     if kind == "svd_lora" and begin + end >= 1:
         yield Problem(

@@ -2,17 +2,21 @@
 
     lora       ΔW = s · B · A            (LoRA, rsLoRA, LoRA+, DoRA, PiSSA's start)
     svd_lora   ΔW = s · B · diag(E) · A  (a rank that adapts per layer, AdaLoRA's idea)
+    vera       ΔW = diag(b) · B · diag(d) · A  (A and B random, frozen, shared by all layers)
 
-``build(settings, method, rate)`` makes the part of a run; the arithmetic is one file an idea.
+``build(settings, method, rate)`` makes the part of a run; the arithmetic is one file an idea. A
+kind is a file with an ``Update`` and a function that builds the part, and an entry of ``KINDS`` in
+``bertft.config.parts.low_rank``.
 """
 
 from __future__ import annotations
 
+import importlib
 import math
 from functools import partial
 from typing import Any
 
-from bertft.config.parts.low_rank import Settings
+from bertft.config.parts.low_rank import KINDS, Settings
 from bertft.methods.low_rank.allocator import RankAllocator
 from bertft.methods.low_rank.budget import Budget
 from bertft.methods.low_rank.dora import DoRA
@@ -22,7 +26,7 @@ from bertft.methods.low_rank.part import LowRank
 from bertft.methods.low_rank.penalty import Penalty
 from bertft.methods.low_rank.svd_lora import SVDLoRA
 
-__all__ = ["LowRank", "build"]
+__all__ = ["LowRank", "build", "build_lora", "build_svd_lora"]
 
 
 def build(settings: Settings, method: Any, rate: float | None) -> LowRank:
@@ -35,11 +39,12 @@ def build(settings: Settings, method: Any, rate: float | None) -> LowRank:
         "rate": settings.learning_rate if rate is None else rate,
         "b_rate_ratio": settings.b_rate_ratio,
     }
-    kind = _svd_lora if settings.kind == "svd_lora" else _lora
-    return kind(settings, method, common)
+    module, _, name = KINDS[settings.kind].build.partition(":")
+    part: LowRank = getattr(importlib.import_module(module), name)(settings, method, common)
+    return part
 
 
-def _lora(settings: Settings, method: Any, common: dict[str, Any]) -> LowRank:
+def build_lora(settings: Settings, method: Any, common: dict[str, Any]) -> LowRank:
     rank, start = method.rank, settings.start or "zero_b"
     scale = settings.alpha / (math.sqrt(rank) if settings.use_rslora else rank)
     update = DoRA if settings.use_dora else LoRA
@@ -47,7 +52,7 @@ def _lora(settings: Settings, method: Any, common: dict[str, Any]) -> LowRank:
     return LowRank(make=make, start=start, start_rank=rank, **common)
 
 
-def _svd_lora(settings: Settings, method: Any, common: dict[str, Any]) -> LowRank:
+def build_svd_lora(settings: Settings, method: Any, common: dict[str, Any]) -> LowRank:
     start = settings.start or "orthonormal"
     grown = math.ceil(1.5 * method.rank) if settings.adapt else method.rank
     rank = method.initial_rank or grown

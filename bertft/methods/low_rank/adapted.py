@@ -19,14 +19,13 @@ from torch import Tensor, nn
 
 from bertft.methods.low_rank.dora import DoRA
 from bertft.methods.low_rank.dtypes import computing
-from bertft.methods.low_rank.lora import LoRA
-from bertft.methods.low_rank.svd_lora import SVDLoRA
+from bertft.methods.low_rank.update import Update
 from bertft.models.dropout import drop_linear, dropout
 from bertft.models.wrapper import LinearWrapper
 
 __all__ = ["AdaptedLinear", "Adapter"]
 
-Adapter = LoRA | SVDLoRA
+Adapter = Update
 
 
 class AdaptedLinear(LinearWrapper):

@@ -7,6 +7,8 @@ dropped input in both terms, as in peft; m starts at ‖W‖.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +20,8 @@ __all__ = ["DoRA"]
 
 class DoRA(LoRA):
     """LoRA for the directions of the rows, and their ``magnitude`` [out] apart."""
+
+    groups: ClassVar = {**LoRA.groups, "magnitude": "/no_decay"}
 
     def __init__(self, weight: Tensor, rank: int, scale: float, start: str = "zero_b") -> None:
         super().__init__(weight, rank, scale, start)

@@ -19,11 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from bertft.methods.low_rank.dtypes import at_least_fp32
+from bertft.methods.low_rank.update import Update
 
 __all__ = ["LoRA"]
 
 
-class LoRA(nn.Module):
+class LoRA(Update):
     """ΔW for ``weight`` [out, in]; parameters in fp32, or in fp64 where the weight is."""
 
     A: nn.Parameter
@@ -62,9 +63,6 @@ class LoRA(nn.Module):
         """A' and B' with ΔW = B'·A'."""
         down, up = self.factors()
         return down.clone(), up * self.scale
-
-    def extra_repr(self) -> str:
-        return f"rank={self.rank}, scale={self.scale:g}"
 
 
 def _principal(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:

@@ -6,25 +6,24 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from bertft.errors import UsageError
 from bertft.methods.low_rank import export, shown
-from bertft.methods.low_rank.adapted import AdaptedLinear, Adapter
+from bertft.methods.low_rank.adapted import AdaptedLinear
 from bertft.methods.low_rank.allocator import RankAllocator
 from bertft.methods.low_rank.dora import DoRA
-from bertft.methods.low_rank.lora import LoRA
 from bertft.methods.low_rank.peft_form import lora_settings, lora_tensors
 from bertft.methods.low_rank.penalty import Penalty
 from bertft.methods.low_rank.svd_lora import SVDLoRA
+from bertft.methods.low_rank.update import Update
 from bertft.methods.part import Group, Part
 from bertft.models.roles import Target, find_targets
 from bertft.models.wrapper import LinearWrapper, replace_modules
 from bertft.runs.exhibits import Exhibit
 
-__all__ = ["LowRank"]
+__all__ = ["LowRank", "weight_rows"]
 
 _MOST_RANKS = 4  # times the highest rank that ΔW can have; beyond it a rank is a slip
 _NEEDS_ROOM = ("principal", "orthonormal")  # starts that have no more vectors than the layer
@@ -43,7 +42,7 @@ class LowRank(Part):
     def __init__(
         self,
         targets: Sequence[str],
-        make: Callable[[Tensor], Adapter],
+        make: Callable[[Tensor], Update] | None = None,
         *,
         rank: int,
         start_rank: int,
@@ -65,27 +64,26 @@ class LowRank(Part):
 
     def attach(self, model: nn.Module) -> None:
         """UsageError if a target has no match, or a layer is too small for the rank."""
-        by_layer: dict[nn.Module, list[Target]] = defaultdict(list)
-        for target in find_targets(model, self.targets, "method.low_rank.targets"):
-            self._check_room(target)
-            by_layer[target.module].append(target)
+        targets = find_targets(model, self.targets, "method.low_rank.targets")
+        for target in targets:
+            self.check_room(target)
+        by_layer: dict[nn.Module, list[tuple[Target, Update]]] = defaultdict(list)
+        for target, update in zip(targets, self.make_updates(targets), strict=True):
+            by_layer[target.module].append((target, update))
         layers: dict[nn.Module, nn.Module] = {}
         updates: dict[str, SVDLoRA] = {}
-        for targets in by_layer.values():
-            linear = targets[0].module
-            adapters = {
-                each.role: (each.rows, self.make(_rows(linear.weight, each.rows)))
-                for each in targets
-            }
+        for pairs in by_layer.values():
+            first = pairs[0][0]
+            linear = first.module
+            adapters = {target.role: (target.rows, update) for target, update in pairs}
             dora = any(isinstance(update, DoRA) for _, update in adapters.values())
             if dora and isinstance(linear, LinearWrapper):
                 raise UsageError(
-                    f"DoRA does not support {targets[0].path}, which another method has changed",
+                    f"DoRA does not support {first.path}, which another method has changed",
                     where="method.low_rank.use_dora", hint="Set it to false",
                 )  # fmt: skip
             layers[linear] = AdaptedLinear(linear, adapters, self.dropout)
-            for target in targets:
-                update = adapters[target.role][1]
+            for target, update in pairs:
                 if isinstance(update, SVDLoRA):
                     updates[f"{target.path}.adapter.{target.role}"] = update
         replace_modules(model, layers)
@@ -94,8 +92,13 @@ class LowRank(Part):
         if self._penalise is not None:
             self.penalty = self._penalise(list(updates.values()))
 
-    def _check_room(self, target: Target) -> None:
-        rows, columns = _rows(target.module.weight, target.rows).shape
+    def make_updates(self, targets: Sequence[Target]) -> list[Update]:
+        """The update of each target."""
+        assert self.make is not None
+        return [self.make(weight_rows(each.module.weight, each.rows)) for each in targets]
+
+    def check_room(self, target: Target) -> None:
+        rows, columns = weight_rows(target.module.weight, target.rows).shape
         if self.start_rank > _MOST_RANKS * min(rows, columns):
             raise UsageError(
                 f"rank {self.start_rank:,} is too high for {target.path}, a layer of"
@@ -113,17 +116,16 @@ class LowRank(Part):
             )
 
     def groups(self, model: nn.Module) -> Iterator[Group]:
-        """A and B decay, B apart where it has a rate of its own; E and DoRA's magnitude do not."""
-        ratios = {"A": 1.0, "B": self.b_rate_ratio, "E": self.e_rate_ratio, "magnitude": 1.0}
+        """A and B decay, B apart where it has a rate of its own; others as their kind says."""
+        ratios = {"B": self.b_rate_ratio, "E": self.e_rate_ratio}
         chosen: dict[tuple[str, float], list[tuple[str, nn.Parameter]]] = defaultdict(list)
         for path, layer in export.adapted_layers(model).items():
-            for name, parameter in layer.adapter.named_parameters():
-                kind = name.rpartition(".")[2]
-                ratio = ratios[kind]
-                group = {"A": "", "E": "_e/no_decay", "magnitude": "/no_decay"}.get(
-                    kind, "_b" if ratio != 1 else ""
-                )
-                chosen[group, ratio].append((f"{path}.adapter.{name}", parameter))
+            for (_, update), role in zip(layer.parts(), layer.adapter, strict=True):
+                for name, parameter in update.named_parameters():
+                    group, ratio = update.groups[name], ratios.get(name, 1.0)
+                    if not group and ratio != 1:
+                        group = f"_{name.lower()}"
+                    chosen[group, ratio].append((f"{path}.adapter.{role}.{name}", parameter))
         for (group, ratio), parameters in chosen.items():
             decay = not group.endswith("/no_decay")
             yield Group(self.name + group, tuple(parameters), self.rate * ratio, decay)
@@ -176,26 +178,16 @@ class LowRank(Part):
             for _, update in layer.parts()
         ]  # fmt: skip
         trainable = sum(each.numel() for update in updates for each in update.parameters())
-        plain = [update for update in updates if isinstance(update, LoRA)]
-        kept = exported = sum(each.numel() for update in plain for each in update.parameters())
-        # A principal start is subtracted again, as r triplets more.
-        exported += sum(
-            each.numel() for update in plain for each in (update.A0, update.B0) if each is not None
-        )
-        pruned = [update for update in updates if isinstance(update, SVDLoRA)]
-        for update, left in zip(pruned, self._left(pruned), strict=True):
-            size = update.A.shape[1] + update.B.shape[0]
-            kept += left * (size + 1)
-            exported += left * size
-        return {"trainable": trainable, "kept": kept, "exported": exported}
-
-    def _left(self, updates: Sequence[SVDLoRA]) -> list[int]:
-        if any(update.E.is_meta for update in updates):
-            known = []
-        else:
-            known = [int(torch.count_nonzero(update.E)) for update in updates]
+        left = [update.triplets_left() for update in updates]
         planned = self.rank if self._allocate is not None else self.start_rank
-        return known if any(known) else [planned] * len(updates)
+        if not any(left):  # at the start, where every E is 0
+            left = [planned] * len(updates)
+        sizes = [update.sizes(each or 0) for update, each in zip(updates, left, strict=True)]
+        return {
+            "trainable": trainable,
+            "kept": sum(kept for kept, _ in sizes),
+            "exported": sum(exported for _, exported in sizes),
+        }
 
     def factors(self, model: nn.Module) -> dict[str, list[tuple[slice | None, Tensor, Tensor]]]:
         """See ``export.factors``."""
@@ -223,5 +215,5 @@ class LowRank(Part):
         return export.fold(model)
 
 
-def _rows(weight: Tensor, rows: slice | None) -> Tensor:
+def weight_rows(weight: Tensor, rows: slice | None) -> Tensor:
     return weight if rows is None else weight[rows]

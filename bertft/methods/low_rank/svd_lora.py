@@ -8,18 +8,23 @@ After Zhang et al. 2023 (AdaLoRA, arXiv 2303.10512, §3.1).
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
 from bertft.methods.low_rank.dtypes import at_least_fp32
+from bertft.methods.low_rank.update import Update
 
 __all__ = ["SVDLoRA"]
 
 _SPREAD = 0.02
 
 
-class SVDLoRA(nn.Module):
+class SVDLoRA(Update):
     """ΔW for ``weight`` [out, in]; parameters in fp32, or in fp64 where the weight is."""
+
+    groups: ClassVar = {**Update.groups, "E": "_e/no_decay"}
 
     def __init__(self, weight: Tensor, rank: int, scale: float, start: str = "orthonormal") -> None:
         super().__init__()
@@ -48,5 +53,9 @@ class SVDLoRA(nn.Module):
         left = self.E != 0
         return self.A[left] * self.E[left, None], self.B[:, left] * self.scale
 
-    def extra_repr(self) -> str:
-        return f"rank={self.rank}, scale={self.scale:g}"
+    def triplets_left(self) -> int:
+        return 0 if self.E.is_meta else int(torch.count_nonzero(self.E))
+
+    def sizes(self, left: int) -> tuple[int, int]:
+        size = self.A.shape[1] + self.B.shape[0]
+        return left * (size + 1), left * size
