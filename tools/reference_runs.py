@@ -50,6 +50,7 @@ RUNS: dict[str, tuple[str, str, str, str, list[str]]] = {
     "pissa": ("lora", "classification", "fp32", "padded", ["method.low_rank.start=principal"]),
     "svd_lora": ("svd_lora", "token_classification", "fp32", "unpadded", []),
     "svd_lora_bf16": ("svd_lora", "classification", "bf16", "unpadded", ["trainer.micro_batch=4"]),
+    "vera": ("vera", "classification", "fp32", "unpadded", ["method.rank=16"]),
     "ia3": ("ia3", "classification", "bf16", "packed", []),
     "prefix": ("prefix", "regression", "fp32", "unpadded", []),
     "lora_prefix": ("lora_prefix", "multi_label", "bf16", "padded", []),

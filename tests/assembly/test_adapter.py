@@ -315,7 +315,7 @@ def test_names_of_a_plain_folder_are_the_user_s(bases, tmp_path):
 METHODS = {
     "lora": {},
     "rslora": {"use_rslora": True, "alpha": 5.0},
-    "dora": {"magnitude": True},
+    "dora": {"use_dora": True},
     "svd_lora": {"kind": "svd_lora"},
 }
 OURS = {

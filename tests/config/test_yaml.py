@@ -58,7 +58,7 @@ def test_the_files_are_these():
     assert group_names() == ["data", "experiment", "method", "model", "trainer"]
     assert set(presets("method")) >= {
         "head", "last_k", "bitfit", "full", "lora", "svd_lora", "prefix", "lora_prefix",
-        "svd_lora_prefix", "distill", "ia3",
+        "svd_lora_prefix", "distill", "ia3", "vera",
     }  # fmt: skip
 
 

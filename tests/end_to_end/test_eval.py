@@ -11,6 +11,7 @@ from small_runs import read, read_lines, say, write_classes, write_csv
 METHODS = (
     "lora",
     "svd_lora",
+    "vera",
     "prefix",
     "svd_lora_prefix",
     "ia3",

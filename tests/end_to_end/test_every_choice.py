@@ -70,6 +70,9 @@ CASES: dict[str, tuple[str, ...]] = {
     "ia3": (
         "multi_label", "method=ia3", "trainer.precision=fp32", "trainer.layout=packed",
     ),
+    "vera": (
+        "token_classification", "method=vera", "method.rank=16", "trainer.precision=bf16",
+    ),
     "svd_lora_prefix": (
         "regression", "method=svd_lora_prefix", "trainer.precision=fp32",
         "trainer.layout=unpadded",
@@ -95,7 +98,7 @@ SAID = {
     "trainer.optimizer": {"adamw"},
     "data.source": {"files"},
     "data.scheme": {*TAGS},
-    "method.low_rank.kind": {"lora", "svd_lora"},
+    "method.low_rank.kind": {"lora", "svd_lora", "vera"},
     "model.weights": {"random", "pretrained"},
 }
 CUDA = {("trainer.precision", "fp16")}

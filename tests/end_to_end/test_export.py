@@ -19,6 +19,7 @@ METHODS = [
     ("regression", "method=lora", "method.low_rank.use_dora=true"),
     ("multi_label", "method=lora", "method.low_rank.start=principal"),
     ("classification", "method=ia3"),
+    ("classification", "method=vera"),
 ]
 
 

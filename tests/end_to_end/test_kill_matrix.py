@@ -28,6 +28,7 @@ METHODS = {
     "full": ("method=full",),
     "lora": ("method=lora", "method.low_rank.dropout=0.2"),
     "svd_lora": ("method=svd_lora", "method.low_rank.interval=1"),
+    "vera": ("method=vera", "method.rank=16"),
     "lora_ia3": ("method=lora", "method.low_rank.targets=all_linear", "method.ia3={}"),
     "prefix": ("method=prefix", "method.prefix.mlp=true"),
     "lora_prefix": ("method=lora_prefix",),

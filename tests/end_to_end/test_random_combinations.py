@@ -42,6 +42,7 @@ METHODS = {
     ),
     "distill": ("method.distill.cache=memory",),
     "ia3": (),
+    "vera": ("method.rank=16", "method.low_rank.dropout=0.2"),
 }
 TASKS = (
     "classification", "multi_label", "regression", "pair", "token_classification",
@@ -127,7 +128,7 @@ def check(number: int, place, trained) -> None:
     for folder in ("run", "merged"):
         pair = ["text=[one,two]"] if task == "pair" else []
         assert len(answers(done("predict", f"run={folder}", *pair, stdin=json.dumps(row)))) == 1
-    if ("lora" in method or method == "ia3") and not prefix:
+    if ("lora" in method or method in ("ia3", "vera")) and not prefix:
         done("export", "run=run", "out=adapter")
 
 

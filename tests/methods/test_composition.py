@@ -25,6 +25,8 @@ METHODS = {
     "principal_prefix": {**PISSA, "prefix": {"length": 3}},
     "bitfit_lora_prefix": {**LORA, "base": {"train": "biases"}, "prefix": {"length": 3}},
     "ia3": {"ia3": {}},
+    "vera": {"rank": 16, "low_rank": {"kind": "vera"}},
+    "vera_ia3": {"rank": 16, "low_rank": {"kind": "vera", "targets": "all_linear"}, "ia3": {}},
     "lora_ia3": {"rank": 4, "low_rank": {"targets": "all_linear"}, "ia3": {}},
     "bitfit_lora_ia3_prefix": {
         **LORA, "base": {"train": "biases"}, "ia3": {"targets": "all_linear"},

@@ -29,9 +29,9 @@ TOWARDS_PEFT = {"A": "lora_A.default.weight", "B": "lora_B.default.weight",
     [
         ({}, {}),
         ({"use_rslora": True}, {"use_rslora": True}),
-        ({"magnitude": True}, {"use_dora": True}),
+        ({"use_dora": True}, {"use_dora": True}),
         (
-            {"magnitude": True, "use_rslora": True, "alpha": 3.0},
+            {"use_dora": True, "use_rslora": True, "alpha": 3.0},
             {"use_dora": True, "use_rslora": True, "lora_alpha": 3},
         ),
     ],
@@ -67,8 +67,8 @@ def test_equals_peft(bert, part, logits, gradients, stir, ours, theirs, targets)
     [
         {"kind": "lora"},
         {"kind": "lora", "start": "principal"},
-        {"kind": "lora", "magnitude": True},
-        {"kind": "lora", "magnitude": True, "start": "principal"},
+        {"kind": "lora", "use_dora": True},
+        {"kind": "lora", "use_dora": True, "start": "principal"},
         {"kind": "svd_lora"},
         {"kind": "svd_lora", "start": "gaussian", "adapt": False},
     ],
@@ -119,7 +119,7 @@ def test_parameters_stay_in_fp32_and_the_product_follows_its_input(part, bert, k
     assert layer(torch.randn(2, 24, dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("changes", [{}, {"magnitude": True}, {"kind": "svd_lora"}])
+@pytest.mark.parametrize("changes", [{}, {"use_dora": True}, {"kind": "svd_lora"}])
 def test_autocast(bert, part, stir, changes):
     model = bert(dtype=torch.float32)
     part(dropout=0.1, **changes).attach(model)
@@ -146,7 +146,7 @@ def modernbert() -> ModernBertForSequenceClassification:
     return model.requires_grad_(False)
 
 
-@pytest.mark.parametrize("changes", [{}, {"kind": "svd_lora"}, {"magnitude": True}])
+@pytest.mark.parametrize("changes", [{}, {"kind": "svd_lora"}, {"use_dora": True}])
 def test_slices_of_a_fused_matrix(part, stir, changes):
     model = modernbert()
     part(targets=["query", "value"], **changes).attach(model)

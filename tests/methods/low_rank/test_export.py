@@ -12,8 +12,8 @@ from bertft.methods.low_rank.adapted import AdaptedLinear
 KINDS = [
     {},
     {"start": "principal"},
-    {"magnitude": True},
-    {"magnitude": True, "start": "principal", "use_rslora": True},
+    {"use_dora": True},
+    {"use_dora": True, "start": "principal", "use_rslora": True},
     {"kind": "svd_lora"},
 ]
 

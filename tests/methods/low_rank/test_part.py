@@ -97,7 +97,7 @@ def test_what_cannot_be(bert, part, changes, message):
             {"low_rank": ("A", 0.5, True), "low_rank_b": ("B", 2.0, True)},
         ),
         (
-            {"magnitude": True},
+            {"use_dora": True},
             {
                 "low_rank": ("AB", 2e-3, True),
                 "low_rank/no_decay": (("magnitude",), 2e-3, False),
@@ -142,7 +142,7 @@ def bert_base() -> BertModel:
         ({}, 294_912, 294_912, 294_912),
         ({"targets": ["all_linear"]}, 1_327_104, 1_327_104, 1_327_104),
         ({"start": "principal"}, 294_912, 294_912, 589_824),
-        ({"magnitude": True}, 313_344, 313_344, 313_344),
+        ({"use_dora": True}, 313_344, 313_344, 313_344),
         ({"kind": "svd_lora"}, 442_656, 295_104, 294_912),
         ({"kind": "svd_lora", "rank": 5}, 24 * 8 * 1537, 184_440, 184_320),
         ({"kind": "svd_lora", "adapt": False}, 295_104, 295_104, 294_912),

@@ -30,7 +30,7 @@ IDS = torch.randint(5, 64, (4, 9), generator=torch.Generator().manual_seed(3))
 KINDS = {
     "lora": {},
     "rslora": {"use_rslora": True, "alpha": 7.0},
-    "dora": {"magnitude": True},
+    "dora": {"use_dora": True},
     "pissa": {"start": "principal"},
     "svd_lora": {"kind": "svd_lora"},
 }
