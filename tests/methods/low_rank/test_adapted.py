@@ -53,7 +53,7 @@ def test_equals_peft(bert, part, logits, gradients, stir, ours, theirs, targets)
                 layer = path.rpartition(".adapter.")[0]
                 mapped[name] = f"base_model.model.{layer}.{TOWARDS_PEFT[letter]}"
                 reference.get_parameter(mapped[name]).copy_(parameter)
-    assert len(mapped) == len(names) * (3 if "magnitude" in ours else 2)
+    assert len(mapped) == len(names) * (3 if "use_dora" in ours else 2)
     assert (logits(model) - logits(reference)).abs().max() < 1e-10
     assert (logits(model) - logits(bert())).abs().max() > 0.1
     found, expected = gradients(model), gradients(reference)
@@ -86,7 +86,7 @@ def test_nothing_changes_at_the_start(bert, part, logits, gradients, changes, dt
             if ".adapter." not in name:
                 parameter.data = parameter.data.to(dtype)
     model.eval()
-    if dtype == torch.bfloat16 and changes.get("magnitude"):
+    if dtype == torch.bfloat16 and changes.get("use_dora"):
         # The norms are those of the rounded weights, the magnitudes those of the weights.
         assert (logits(model) - logits(base)).abs().max() < 0.05
     else:
@@ -161,7 +161,7 @@ def test_slices_of_a_fused_matrix(part, stir, changes):
         middle = each.E if "kind" in changes else torch.ones(len(each.A)).double()
         adapters[role] = each.scale * each.B @ torch.diag(middle) @ each.A
     rows = [query + adapters["query"], key, value + adapters["value"]]
-    if "magnitude" in changes:
+    if "use_dora" in changes:
         for place, role in ((0, "query"), (2, "value")):
             norm = rows[place].detach().norm(dim=1)
             rows[place] = rows[place] * (layer.adapter[role].magnitude / norm)[:, None]

@@ -94,13 +94,13 @@ def test_factors_are_the_update(bert, part, stir, changes):
         rank = {"svd_lora": 3}.get(changes.get("kind"), 8 if "start" in changes else 4)
         assert len(down) == rank == up.shape[1]
         expected = weights[path] + up @ down
-        if "magnitude" in changes:
+        if "use_dora" in changes:
             ((_, magnitude),) = magnitudes[path]
             expected *= (magnitude / expected.norm(dim=1))[:, None]
         torch.testing.assert_close(
             model.get_submodule(path).weight.detach(), expected, rtol=0, atol=1e-13
         )
-    assert (len(magnitudes) == 6) == ("magnitude" in changes)
+    assert (len(magnitudes) == 6) == ("use_dora" in changes)
 
 
 def test_kept_and_exported_are_what_factors_hold(bert, part, stir):
