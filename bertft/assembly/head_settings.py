@@ -80,6 +80,8 @@ class HeadSettings:
             return own
         numbers = {numeric(name) for name in own} - {None}
         unknown = [name for name in names if name not in own and numeric(name) not in numbers]
+        if not self.prefix:
+            self._check_order(own, names)
         if unknown:
             raise UsageError(
                 f"{listing(unknown, 4)} is no class of the model, which has {listing(own, 8)}",
@@ -88,6 +90,20 @@ class HeadSettings:
                 f" labels to them: {where}={{<label>: {own[0]}, ...}}",
             )  # fmt: skip
         return own
+
+    def _check_order(self, own: list[str], names: list[str]) -> None:
+        """UsageError where the names that a command gives the outputs are the folder's in another
+        order; those of ``data.labels`` are in the order of the numbers in files."""
+        mine, theirs = (
+            [name if (number := numeric(name)) is None else number for name in each]
+            for each in (names, own)
+        )
+        if mine != theirs and set(mine) <= set(theirs):
+            raise UsageError(
+                f"names the outputs {listing(names, 8)}, but the folder calls them"
+                f" {listing(own, 8)}", where="labels",
+                hint="Leave it out: it is for folders that do not name their outputs",
+            )  # fmt: skip
 
     def _by_position(self, outputs: int) -> list[str]:
         """The names of a mapping whose keys count the outputs from 0."""

@@ -1,0 +1,31 @@
+"""Names that the user gives to the outputs of a head."""
+
+from __future__ import annotations
+
+import pytest
+
+from bertft.assembly.head_settings import HeadSettings
+from bertft.errors import UsageError
+
+
+@pytest.mark.parametrize("labels", [["pos", "neg"], ["neg"]])
+def test_a_command_does_not_rename_outputs_that_have_names(labels):
+    with pytest.raises(UsageError, match="but the folder calls them neg, pos"):
+        HeadSettings(labels=labels).class_names(["neg", "pos"])
+    # Of eval they are in the order of the numbers in files.
+    said = HeadSettings(labels=labels, prefix="data.")
+    assert said.class_names(["neg", "pos"]) == ["neg", "pos"]
+
+
+@pytest.mark.parametrize(
+    ("own", "labels"), [(["neg", "pos"], ["neg", "pos"]), (["1.0", "2.0"], [1, 2])]
+)
+def test_the_same_names_may_be_repeated(own, labels):
+    assert HeadSettings(labels=labels).class_names(own) == own
+
+
+def test_outputs_without_names_are_named():
+    said = HeadSettings(labels=["pos", "neg"])
+    assert said.class_names(["LABEL_0", "LABEL_1"]) == ["pos", "neg"]
+    with pytest.raises(UsageError, match="names 3 classes, the model has 2 outputs"):
+        HeadSettings(labels=["a", "b", "c"]).class_names(["LABEL_0", "LABEL_1"])
