@@ -24,11 +24,13 @@ from bertft.config.checks import File, check_file, check_whole, check_word
 from bertft.config.command_line import OPEN, opening, split
 from bertft.config.commands import COMMANDS, EvalRequest
 from bertft.config.folder import group_names
+from bertft.config.former_names import current_path
 from bertft.config.hydra_errors import RENDERED, problem_of, relative
 from bertft.config.hydra_internals import Hydra
 from bertft.config.messages import Problem, usage_error
 from bertft.config.plain import plain
 from bertft.config.resumed import resumed
+from bertft.config.schema import tree
 from bertft.config.session import Request, looked_at, session
 
 __all__ = [
@@ -85,14 +87,15 @@ def settings_of(command: str, config: DictConfig, folder: Path, words: Sequence[
 
     Of a run that goes on (``resume``, in ``folder``) it is the run's own configuration.
     """
+    given = [current_path(tree(command), split(word)[1]) for word in words]
     resume = config.get("resume")
     if command == "train" and resume is not None:
         begun = all((folder / name).is_file() for name in ("config.yaml", "manifest.json"))
         if resume != "auto" or begun:
-            return resumed(folder, config, [split(word)[1] for word in words])
+            return resumed(folder, config, given)
     settings = typed(command, config)
     if command == "eval":
-        return EvalRequest(**vars(settings), typed=frozenset(split(word)[1] for word in words))
+        return EvalRequest(**vars(settings), typed=frozenset(given))
     if command == "train":
         settings.experiment = HydraConfig.get().runtime.choices.get("experiment")
     return settings

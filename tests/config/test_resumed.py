@@ -45,6 +45,12 @@ def test_it_may_train_longer_elsewhere_and_in_silence(say, calls, run):
     assert (config.trainer.epochs, config.trainer.device, config.quiet) == (5, "cpu", True)
 
 
+def test_it_may_train_longer_by_the_former_name_of_a_setting(say, calls, run):
+    assert say("train", f"resume={run('trainer.max_steps=5')}", "trainer.steps=9").status == 0
+    ((config, _),) = calls["train"]
+    assert config.trainer.max_steps == 9
+
+
 @pytest.mark.parametrize(("recorded", "meant"), [(True, None), (False, False)])
 def test_quoting_that_was_the_default_is_still_the_default(run, recorded, meant):
     folder = run(f"data.quoting={recorded}")
@@ -67,6 +73,9 @@ def test_quoting_that_was_the_default_is_still_the_default(run, recorded, meant)
         (("trainer.epochs=4",), "trainer.max_steps=3", "the run counts in epochs"),
         (("trainer.max_steps=9",), "trainer.max_steps=8", "8 is not above the run's 9"),
         (("loss.class_weights={a: 2}",), "loss.class_weights.a=3", "a: the run has 2, not 3"),
+        ((), "trainer.clip=0.5", "trainer.max_grad_norm: the run has 1.0, not 0.5"),
+        ((), "+trainer.clip=0.5", "trainer.max_grad_norm: the run has 1.0, not 0.5"),
+        (("trainer.max_steps=9",), "trainer.steps=8", "8 is not above the run's 9"),
         ((), "loss.class_weights.a=3", "loss.class_weights.a: the run has None, not 3"),
     ],
 )
