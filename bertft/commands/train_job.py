@@ -180,6 +180,10 @@ class TrainJob:
                     listener(event)
                 self._heed(event)
             self.outputs = loop.best_outputs
+        for name in loop.unchanged:
+            warn(
+                f"{name}: no weight changed in {self.progress.step} steps: raise its learning rate"
+            )
 
     def _check_finite(self, state: dict[str, Any]) -> None:
         """NonFiniteError where the weights or the training state must not be written.

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from bertft.config.messages import listing
 from bertft.config.trainer import TrainerConfig
@@ -64,7 +65,7 @@ class Progress:
     rescaled: int = 0
     halved: int = 0  # times that memory did not suffice for a micro-batch
     not_finite: int = 0  # evaluations with answers that are not finite
-    start: float | None = None  # Σ |weight| of what trains, before the first step
+    start: dict[str, float] | None = None  # Σ |weight| of each part, before the first step
     gradient: float | None = None  # the largest norm that a step was taken with
     rows: int = 0
     tokens: int = 0
@@ -94,7 +95,8 @@ class Loop:
     """``total`` optimizer steps over ``table``; ``save(progress, best)`` writes a checkpoint.
 
     ``best_outputs``: what the task's metrics of the best evaluation were made of, where
-    ``keep_outputs`` says so; None if the best one was made before this process.
+    ``keep_outputs`` says so; None if the best one was made before this process. ``unchanged``, at
+    the end: names of parts of which no weight moved.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class Loop:
         self.order, self.settings, self.total, self.warmup = order, settings, total, warmup
         self.save, self.stop, self.ranks = save, stop, ranks
         self.progress = progress or Progress()
+        self.unchanged: list[str] = []
         self._saved_at: int | None = self.progress.step if progress else None
 
     def run(self) -> Iterator[Event]:
@@ -129,7 +132,7 @@ class Loop:
             yield self._finished()
             return
         if progress.step == 0:
-            progress.start, progress.gradient = self._magnitude(), 0.0
+            progress.start, progress.gradient = self._magnitudes(), 0.0
         model.train()
         with closing(prefetch(self._windows(progress.step))) as ahead:
             for window in ahead:
@@ -270,7 +273,7 @@ class Loop:
         value = metrics[task.metric]
         # Accuracy and the like have a value even where every answer is NaN.
         finite = math.isfinite(value) and not bool(np.isnan(kept[0]).any())
-        progress.not_finite += counts and not finite
+        progress.not_finite += not finite
         best = counts and finite and task.better(value, progress.best)
         if best:
             progress.best, progress.best_step, progress.best_metrics = value, progress.step, metrics
@@ -302,7 +305,11 @@ class Loop:
                 where=f"step {progress.step}",
                 hint="Lower trainer.learning_rate, or check the rows",
             )
-        if progress.step and (self._too_small() or progress.start == self._magnitude()):
+        if not progress.step or progress.start is None:
+            return
+        now = self._magnitudes()
+        self.unchanged = [name for name, size in progress.start.items() if now.get(name) == size]
+        if self._too_small() or len(self.unchanged) == len(now):
             raise UsageError(
                 f"nothing was learnt: no gradient changed a weight in {progress.step} steps",
                 where=f"step {progress.step}",
@@ -321,16 +328,18 @@ class Loop:
         adamw = self.settings.optimizer == "adamw"
         return gradient <= (1e-6 * self.settings.epsilon if adamw else 0.0)
 
-    def _magnitude(self) -> float:
-        """Σ |weight| over all that trains, in fp64: the same where nothing has moved.
+    def _magnitudes(self) -> dict[str, float]:
+        """Σ |weight| of each part that trains, in fp64: the same where nothing has moved.
 
         Weights that are 0 move by any update, however small: beside the others it does not count.
         """
-        sums = [
-            torch.linalg.vector_norm(each.detach(), 1, dtype=torch.float64)
-            for each in self.stepper.parameters
-        ]
-        return float(torch.stack(sums).sum()) if sums else 0.0
+        sums: dict[str, list[Tensor]] = {}
+        for group in self.stepper.optimizer.param_groups:
+            sums.setdefault(group["name"].split("/")[0], []).extend(
+                torch.linalg.vector_norm(each.detach(), 1, dtype=torch.float64)
+                for each in group["params"]
+            )
+        return {name: float(torch.stack(each).sum()) for name, each in sums.items() if each}
 
     def _finished(self) -> Finished:
         step = self.progress.step

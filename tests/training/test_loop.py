@@ -177,6 +177,15 @@ def test_a_run_without_a_finite_evaluation_has_no_end(small, drive):
         made.run()
 
 
+def test_nor_does_it_matter_that_no_evaluation_counts(small, drive, everything):
+    """Steps that were withheld may keep a part from ever being ready."""
+    part = everything()
+    part.ready_from = 9
+    made = drive(small([float("nan")], part=part), total=1, evaluate_every=1)
+    with pytest.raises(NonFiniteError, match="no evaluation gave a finite"):
+        made.run()
+
+
 def test_nor_has_it_one_after_a_resume_from_its_last_checkpoint(small, drive):
     stepper = small([float("nan"), float("inf")])
     made = drive(stepper, total=2, evaluate_every=1)
@@ -201,6 +210,17 @@ def test_a_run_in_which_nothing_was_learnt_has_no_end(small, drive, changes, dec
     made = drive(stepper, total=3, epsilon=changes.get("epsilon", 1e-8))
     with pytest.raises(UsageError, match="no gradient changed a weight in 3 steps"):
         made.run()
+
+
+def test_parts_that_did_not_change_are_named(small, drive):
+    stepper = small()
+    group = stepper.optimizer.param_groups[0]
+    half = len(group["params"]) // 2
+    frozen = {**group, "name": "frozen/no_decay", "peak": 1e-30, "weight_decay": 0.0}
+    for name in ("params", "names"):
+        group[name], frozen[name] = group[name][:half], group[name][half:]
+    stepper.optimizer.add_param_group(frozen)
+    assert drive(stepper, total=3).run().loop.unchanged == ["frozen"]
 
 
 def test_answers_that_are_nan_are_never_the_best(small, drive, monkeypatch):

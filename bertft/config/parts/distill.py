@@ -29,7 +29,10 @@ class Settings:
         None, "Weight of the labels' own loss; null: 1 − weight, at least 0.", at_least=0
     )
     temperature: float = setting(
-        2.0, "T that softens both models' probabilities; their loss is multiplied by T².", above=0
+        2.0,
+        "T that softens both models' probabilities; their loss is multiplied by T².",
+        at_least=0.01,
+        at_most=100,
     )
     hidden_weight: float = setting(
         0.0, "Weight of the hidden states' squared error, layer by layer.", at_least=0
