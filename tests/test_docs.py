@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -30,6 +31,23 @@ def test_every_page_is_found(page):
     """A page that no other links to is not read."""
     others = (each.read_text(encoding="utf-8") for each in PAGES if each != page)
     assert page.name == "README.md" or any(f"{page.name})" in text for text in others)
+
+
+def test_the_messages_in_troubleshooting_exist():
+    """Every quoted message, between its ellipses, is part of a string of the source."""
+    strings = {
+        node.value
+        for file in (ROOT / "bertft").rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    cells = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
+    assert len(cells) > 25
+    for message in re.findall(r"`([^`]+)`", " ".join(cells)):
+        for part in re.split(r"\.\.\.|'x'|=0\.01|−1| 2 ", message):
+            words = part.strip(" .:")
+            assert not words or any(words in each for each in strings), (message, words)
 
 
 def test_the_slurm_file_is_one(tmp_path, monkeypatch):
