@@ -34,7 +34,7 @@ def _merge(config: MergeConfig, folder: Path, name: str) -> list[str]:
     if saved.run is None and not saved.adapter:
         raise UsageError(
             f"{given} is no run: there is nothing to fold", where="run",
-            hint="Give a folder that bertft train left, or a LoRA adapter's",
+            hint="Give a folder that bertft train left, or an adapter's",
         )  # fmt: skip
     adapted = saved.adapted
     unfoldable = [part.name for part in adapted.parts if not part.foldable]

@@ -19,8 +19,8 @@ __all__ = [
     "MergeConfig", "PredictConfig", "ReportConfig", "TrainConfig", "VerifyConfig",
 ]  # fmt: skip
 
-_ANY = "A run, a merged or plain transformers folder, or a LoRA adapter in peft's form."
-_ADAPTER = "Instead of run: the folder of a LoRA adapter in peft's form."
+_ANY = "A run, a merged or plain transformers folder, or an adapter in peft's format."
+_ADAPTER = "Instead of run: the folder of an adapter in peft's format."
 _TASKS = tasks_with("problem_type")
 _TASK = (
     f"What the head was trained for, where the folder does not say it: {in_words(_TASKS, 'or')}."
@@ -90,7 +90,7 @@ class EvalRequest(EvalConfig):
 
 @dataclass
 class MergeConfig:
-    """Fold every low-rank part into the base; write a plain transformers folder."""
+    """Fold what was added to layers into the base; write a plain transformers folder."""
 
     run: str | None = setting(None, "A run folder.")
     adapter: str | None = setting(None, _ADAPTER)

@@ -210,6 +210,22 @@ def test_other_heads(bases, tmp_path, family, kind):
         assert "token_type_ids" not in kept("a", "a")
 
 
+@pytest.mark.parametrize("config", [
+    peft.IA3Config(task_type="SEQ_CLS"),
+    peft.VeraConfig(task_type="SEQ_CLS", r=8, target_modules=["query", "value"]),
+    peft.VeraConfig(task_type="SEQ_CLS", r=8, target_modules="all-linear", save_projection=False),
+], ids=["ia3", "vera", "vera_by_seed"])  # fmt: skip
+def test_other_types_of_adapters_are_read(bases, tmp_path, config):
+    torch.manual_seed(1)
+    config.modules_to_save = ["pooler"] if config.target_modules != "all-linear" else None
+    base = HEADS["SEQ_CLS"].from_pretrained(bases / "bert", num_labels=3)
+    theirs = stir(peft.get_peft_model(base, config))
+    theirs.save_pretrained(tmp_path / "adapter")
+    said = {"task": "multi_label", "labels": ["a", "b", "c"]}
+    saved = open_asked(asked(tmp_path / "adapter", **said), "fp32")
+    np.testing.assert_allclose(ours(saved), logits_of(theirs, saved), atol=1e-5)
+
+
 def test_the_head_is_told_by_the_class_where_the_task_type_is_not(bases, tmp_path):
     base = bases / "bert"
     model = transformers.AutoModelForTokenClassification.from_pretrained(base, num_labels=5)

@@ -68,7 +68,7 @@ def test_merge_folds_it_and_says_what_it_was_compared_on(theirs, place):
     card = (place / "merged" / "README.md").read_text(encoding="utf-8")
     front = yaml.safe_load(card.split("---")[1])
     assert front["tags"] == ["bertft", "lora"] and "metrics" not in front
-    assert "Made with bertft from `adapter`, a LoRA adapter of base" in card
+    assert "Made with bertft from `adapter`, an adapter of base" in card
     assert "its quality are not recorded" in card and "## Data" not in card
     assert (
         "On 64 made rows, the logits before and after merging" in card

@@ -48,6 +48,8 @@ METHODS = {
 POINTS = ("create .step-2", "create .step-4")
 SHORT = {
     ("regression", "lora"): ("create .step-2",),
+    ("regression", "vera"): ("create .step-2",),
+    ("regression", "lora_ia3"): ("create .step-4",),
     ("regression", "on_a_run"): ("create .step-2",),
     ("classification", "modernbert"): ("create .step-2", "create .step-4"),
 }

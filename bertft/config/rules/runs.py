@@ -47,7 +47,7 @@ def opened(get: Get) -> Iterator[Problem]:
     """A command opens a run or an adapter; ``base`` is an adapter's."""
     run, adapter = get("run"), get("adapter")
     if run in (None, "") and adapter in (None, ""):
-        yield Problem("run", "is missing", "A run folder, or adapter=<folder> of a LoRA adapter")
+        yield Problem("run", "is missing", "A run folder, or adapter=<folder> of an adapter")
     elif run is not None and adapter is not None:
         yield Problem("run", "and adapter both say what to open", "Give one of them")
     yield from _base(get)
