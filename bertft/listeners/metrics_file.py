@@ -151,6 +151,20 @@ class MetricsFile:
         return _finite(asdict(self._window))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """DataError where ``state`` is none that ``state_dict`` gave."""
+        known_entries = asdict(_Window())
+        for name in (*known_entries, *state):
+            known = known_entries.get(name)
+            value = state.get(name, known)
+            numbers = (int,) if isinstance(known, int) else (int, float, type(None))
+            fits = name in known_entries and type(value) in (
+                (dict,) if isinstance(known, dict) else numbers
+            )
+            if not fits or (isinstance(known, int) and not 0 <= value < 1 << 62):
+                raise DataError(
+                    f"the training state does not fit the run (invalid value for {name!r})",
+                    hint="Was it edited? An earlier checkpoint may serve: remove this one",
+                )  # fmt: skip
         self._window = _Window(**state)
         for name in ("loss", "penalty"):
             if getattr(self._window, name) is None:

@@ -86,9 +86,13 @@ class Progress:
         for name, value in state.items():
             plain = value is None or isinstance(value, (bool, int, float, dict))
             counted = isinstance(known.get(name), int)  # floats, and what may be None, are free
-            if name not in known or not plain or (counted and type(value) is not int):
+            if name not in known or not plain or (counted and not _is_count(value)):
                 raise ValueError(f"{name} = {value!r} is no progress")
             setattr(self, name, value)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 1 << 62
 
 
 class Loop:

@@ -205,3 +205,16 @@ def test_nothing_to_cut(tmp_path):
     path.write_bytes(b"one\ntwo\n")
     MetricsFile.truncate(path, 0)
     assert path.read_bytes() == b""
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("steps", None), ("steps", -1), ("steps", 1.5), ("rows", True), ("penalty", []), ("loss", "x"),
+    ("line", 1e308), ("seconds", {}), ("tokens", 1 << 80), ("other", 3),
+])  # fmt: skip
+def test_a_state_of_another_form_is_refused(tmp_path, name, value):
+    """A checkpoint may come from somebody else."""
+    with MetricsFile(tmp_path / "m", tmp_path / "t", 10) as file:
+        state = file.state_dict()
+        with pytest.raises(DataError, match=f"invalid value for '{name}'"):
+            file.load_state_dict({**state, name: value})
+        file.load_state_dict({**state, "loss": None})

@@ -377,3 +377,9 @@ def test_one_good_step_starts_the_count_anew(small, drive, table):
         shuffle_window=1, non_finite_limit=5, seed=3,
     ).run()  # fmt: skip
     assert made.loop.progress.skipped == 5 and made.loop.progress.step == 10
+
+
+@pytest.mark.parametrize("change", [{"step": -5}, {"rows": 1 << 80}, {"stale": None}, {"x": 1}])
+def test_progress_that_cannot_be_is_refused(change):
+    with pytest.raises(ValueError, match="is no progress"):
+        Progress().load_state_dict({**Progress().state_dict(), **change})
