@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bertft.reports.material import Material
 from bertft.reports.sections import SECTIONS
-from bertft.runs.atomic import write_text
+from bertft.runs.atomic import clean, write_text
 from bertft.runs.exhibits import Exhibit, Table
 
 __all__ = ["leave_report"]
@@ -34,6 +34,8 @@ def _leave(material: Material, warn: Callable[[str], object]) -> Path:
     plots, unknown = material.run.plots, set[str]()
     material.run.refuse_links()
     plots.mkdir(exist_ok=True)
+    for folder in (material.run.path, plots):
+        clean(folder)  # what a report that was killed left half written
 
     def show(exhibit: Exhibit) -> Shown:
         if isinstance(exhibit, Table):

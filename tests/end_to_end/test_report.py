@@ -237,11 +237,15 @@ def test_a_lost_report_is_made_again(run):
     for path in (folder / "report.html", *(folder / "plots").iterdir()):
         lost[path] = path.read_bytes()
         path.unlink()
+    halves = [folder / ".report.html.tmp-999999999", folder / "plots" / ".loss.png.tmp-999999999"]
+    for each in halves:
+        each.write_text("half")
     said = say("train", f"resume={folder}")
     assert said.status == 0 and f"bertft report run={folder}" in said.out, said
     said = say("report", f"run={folder}")
     assert said.status == 0 and f"report: {folder / 'report.html'}" in said.out, said
     assert {path: path.read_bytes() for path in lost} == lost
+    assert not any(each.exists() for each in halves)
     assert "no report" not in say("train", f"resume={folder}").out
     assert say("verify", f"run={folder}").status == 0
 
