@@ -1,4 +1,4 @@
-"""Check that a refactor changes no result: 18 small runs, byte for byte.
+"""Check that a refactor changes no result: 19 small runs, byte for byte.
 
     python tools/reference_runs.py record before.json    at the commit before the change
     python tools/reference_runs.py compare before.json   after it; status 1 if anything differs

@@ -169,7 +169,6 @@ class AttachedVeRA(AttachedLowRank):
             )
         saved = {letter: self.tensors.get(name) for letter, name in _SHARED.items()}
         a, b = saved["A"], saved["B"]
-        whole = a is None or b is None
         if len(ranks) > 1 or (a is None) != (b is None) or not (
             a is None or b is None or (
                 a.ndim == b.ndim == 2 and len(a) == b.shape[1] == rank
@@ -181,9 +180,8 @@ class AttachedVeRA(AttachedLowRank):
                 hint="Does the adapter belong to this base?",
             )
         projection = Projection(rows, columns, rank, seed, layers[0].weight)
-        if not whole:
-            for letter, tensor in saved.items():
-                assert tensor is not None
+        for letter, tensor in saved.items():
+            if tensor is not None:
                 setattr(projection, letter, tensor.to(getattr(projection, letter)))
         return projection
 
