@@ -33,6 +33,15 @@ def test_every_page_is_found(page):
     assert page.name == "README.md" or any(f"{page.name})" in text for text in others)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_files_that_a_page_names_exist(page):
+    text = page.read_text(encoding="utf-8")
+    paths = re.findall(r"`((?:bertft|tests|tools|conf|docs)/[\w./-]+)`", text)
+    paths += [f"tests/{name}" for name in re.findall(r"`(?:tests/)?(\w+/test_\w+\.py)`", text)]
+    missing = [name for name in paths if "X.Y.Z" not in name and not (ROOT / name).exists()]
+    assert not missing
+
+
 def test_the_messages_in_troubleshooting_exist():
     """Every quoted message, between its ellipses, is part of a string of the source."""
     strings = {
