@@ -19,21 +19,21 @@ import numpy as np
 import torch
 
 from benchmarks.rounds import CPU, Work, now
-from bertft.assembly.adapted import assemble
+from bertft.assembly.adapted import build_task_model
 from bertft.config.method import MethodConfig
 from bertft.config.model import ModelConfig
 from bertft.config.registry import METHODS
 from bertft.config.trainer import TrainerConfig
 from bertft.data.batch import Batch, collate
 from bertft.data.features import FeatureTable
-from bertft.data.order import TrainOrder, prefetch
-from bertft.methods import groups
-from bertft.models.precision import choose
-from bertft.models.source import find
+from bertft.data.order import LengthGroupedSampler, prefetch
+from bertft.methods import collect_param_groups
+from bertft.models.precision import choose_precision
+from bertft.models.source import find_model_source
 from bertft.tasks.task import BaseTask
 from bertft.training import optimizer as adamw
 from bertft.training.evaluate import evaluate
-from bertft.training.step import Stepper
+from bertft.training.step import TrainStep
 
 __all__ = ["Contest", "ours", "peak_bytes", "peer"]
 
@@ -82,25 +82,25 @@ def ours(
 ) -> tuple[Work, Work]:
     """Training and evaluation."""
     task, table = contest.task, contest.train
-    adapted = assemble(
-        find(contest.base), contest.model, _method(method), task, contest.tokenizer,
-        choose(precision, contest.device), layout=layout,
+    adapted = build_task_model(
+        find_model_source(contest.base), contest.model, _method(method), task, contest.tokenizer,
+        choose_precision(precision, contest.device), layout=layout,
     )  # fmt: skip
-    optimizer = adamw.build(groups(adapted.parts, adapted.model), TrainerConfig())
-    stepper = Stepper(adapted.runner, task, adapted.parts, optimizer, adapted.precision, 1.0)
+    optimizer = adamw.build_optimizer(collect_param_groups(adapted.components, adapted.model), TrainerConfig())
+    stepper = TrainStep(adapted.runner, task, adapted.components, optimizer, adapted.precision, 1.0)
 
     def train(number: int) -> tuple[int, int, float]:
         adapted.model.train()
         drawn = contest.drawn(number, steps)
         lengths = table.lengths[drawn]
-        order = TrainOrder(lengths, contest.batch_size, number, _WINDOW)
+        order = LengthGroupedSampler(lengths, contest.batch_size, number, _WINDOW)
 
         def made(places: np.ndarray) -> Batch:
             rows = drawn[places[np.argsort(lengths[places], kind="stable")]]
-            return collate(table, rows, task.label_columns).staged(contest.device)
+            return collate(table, rows, task.label_columns).pin_memory(contest.device)
 
         start = now(contest.device)
-        for at, batch in enumerate(prefetch(made(places) for places in order.epoch(0))):
+        for at, batch in enumerate(prefetch(made(places) for places in order.epoch_batches(0))):
             stepper([batch], number * steps + at + 1, 10_000)
         return len(drawn), int(lengths.sum()), now(contest.device) - start
 
@@ -136,9 +136,9 @@ def _peer_model(contest: Contest, method: str) -> Any:
     import transformers
 
     torch.manual_seed(0)
-    settings = contest.task.model_settings()
+    settings = contest.task.head_config()
     model: Any = getattr(transformers, contest.task.auto_class).from_pretrained(
-        find(contest.base).load, dtype=torch.float32, **settings
+        find_model_source(contest.base).load, dtype=torch.float32, **settings
     )
     if method == "full":
         return model

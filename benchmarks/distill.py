@@ -27,9 +27,9 @@ import numpy as np
 import torch
 
 from benchmarks.rounds import Work, interleave, machine
-from bertft.assembly.adapted import assemble
-from bertft.assembly.features import features_of
-from bertft.assembly.opened import open_saved
+from bertft.assembly.adapted import build_task_model
+from bertft.assembly.features import build_features
+from bertft.assembly.opened import open_model
 from bertft.config.data import DataConfig
 from bertft.config.method import MethodConfig
 from bertft.config.model import ModelConfig
@@ -37,20 +37,20 @@ from bertft.config.parts import base, distill
 from bertft.config.trainer import TrainerConfig
 from bertft.data.batch import collate
 from bertft.data.features import FeatureTable, featurize
-from bertft.data.logits import StoredLogits
-from bertft.data.order import TrainOrder
-from bertft.data.sources import load
-from bertft.methods import groups
-from bertft.methods.distill import Distill
-from bertft.methods.distill.teacher import Remembered
-from bertft.models.families import family_of, layers_of
+from bertft.data.logits import CachedLogits
+from bertft.data.order import LengthGroupedSampler
+from bertft.data.sources import load_splits
+from bertft.methods import collect_param_groups
+from bertft.methods.distill import Distillation
+from bertft.methods.distill.teacher import CachedTeacher
+from bertft.models.families import encoder_family, encoder_layers
 from bertft.models.load import load_tokenizer
-from bertft.models.precision import choose
-from bertft.models.source import find
-from bertft.tasks import build
+from bertft.models.precision import choose_precision
+from bertft.models.source import find_model_source
+from bertft.tasks import build_task
 from bertft.training import optimizer as adamw
 from bertft.training.evaluate import predict_logits
-from bertft.training.step import Stepper
+from bertft.training.step import TrainStep
 
 __all__ = ["main"]
 
@@ -113,11 +113,11 @@ def _speeds(runs: dict[str, Path], rounds: int = 5) -> dict[str, float]:
     """Rows a second of evaluating each run on its own validation rows, in turn."""
 
     def contender(run: Path) -> Work:
-        saved = open_saved(str(run))
-        adapted, rows = saved.adapted, load(saved.data, ("validation",)).validation
+        saved = open_model(str(run))
+        adapted, rows = saved.task_model, load_splits(saved.data, ("validation",)).validation
         assert rows is not None
-        tables = features_of(
-            {"dev": rows}, adapted.task, adapted.tokenizer, saved.facts.max_length, None
+        tables = build_features(
+            {"dev": rows}, adapted.task, adapted.tokenizer, saved.info.max_length, None
         )
 
         def work(_: int) -> tuple[int, int, float]:
@@ -138,16 +138,16 @@ def _overhead(args: argparse.Namespace) -> str:
         name="sst2", train=str(args.data / "train.tsv"), validation=str(args.data / "dev.tsv"),
         text="sentence", max_train_rows=args.rows,
     )  # fmt: skip
-    splits = load(config, ("train",))
+    splits = load_splits(config, ("train",))
     assert splits.train is not None
-    task, tokenizer = build(config, splits.labels), load_tokenizer(_MODEL)
-    table = featurize(splits.train, task.encoder(tokenizer, 256), [], None)
+    task, tokenizer = build_task(config, splits.class_names), load_tokenizer(_MODEL)
+    table = featurize(splits.train, task.make_encoder(tokenizer, 256), [], None)
     answers = np.random.default_rng(0).normal(size=(len(table), 2)).astype(np.float32)
     work: dict[str, Work] = {}
     for name in ("plain", "distilled"):
-        settings = distill.Settings(teacher="t", student_layers=args.layers)
+        settings = distill.DistillConfig(teacher="t", student_layers=args.layers)
         method = MethodConfig(
-            name=name, base=base.Settings(), distill=settings if name == "distilled" else None
+            name=name, base=base.TrainableBaseConfig(), distill=settings if name == "distilled" else None
         )
         stepper = _stepper(method, task, tokenizer, args.layers, answers)
         work[name] = _steps(stepper, table, args.steps)
@@ -162,30 +162,30 @@ def _overhead(args: argparse.Namespace) -> str:
     )
 
 
-def _stepper(method: Any, task: Any, tokenizer: Any, layers: int, answers: np.ndarray) -> Stepper:
+def _stepper(method: Any, task: Any, tokenizer: Any, layers: int, answers: np.ndarray) -> TrainStep:
     torch.manual_seed(0)
-    precision = choose("fp32", torch.device("cpu"))
-    source = find("all-MiniLM-L6-v2")
-    adapted = assemble(source, _MODEL, method, task, tokenizer, precision)
-    found = layers_of(adapted.model)
+    precision = choose_precision("fp32", torch.device("cpu"))
+    source = find_model_source("all-MiniLM-L6-v2")
+    adapted = build_task_model(source, _MODEL, method, task, tokenizer, precision)
+    found = encoder_layers(adapted.model)
     del found[layers:]
     adapted.model.config.num_hidden_layers = layers
-    adapted.runner.family = family_of(adapted.model)
-    for part in adapted.parts:
-        if isinstance(part, Distill):
-            part.bind(Remembered(StoredLogits(answers, None, {})), adapted.model)
-    optimizer = adamw.build(groups(adapted.parts, adapted.model), TrainerConfig())
+    adapted.runner.family = encoder_family(adapted.model)
+    for part in adapted.components:
+        if isinstance(part, Distillation):
+            part.bind_teacher(CachedTeacher(CachedLogits(answers, None, {})), adapted.model)
+    optimizer = adamw.build_optimizer(collect_param_groups(adapted.components, adapted.model), TrainerConfig())
     adapted.model.train()
-    return Stepper(adapted.runner, task, adapted.parts, optimizer, precision, 1.0)
+    return TrainStep(adapted.runner, task, adapted.components, optimizer, precision, 1.0)
 
 
-def _steps(stepper: Stepper, table: FeatureTable, steps: int) -> Work:
-    order = TrainOrder(table.lengths, 32, 0, 50)
+def _steps(stepper: TrainStep, table: FeatureTable, steps: int) -> Work:
+    order = LengthGroupedSampler(table.lengths, 32, 0, 50)
 
     def work(number: int) -> tuple[int, int, float]:
-        batches = order.epoch(0)
+        batches = order.epoch_batches(0)
         chosen = [batches[(number * steps + n) % len(batches)] for n in range(steps)]
-        adamw.set_rates(stepper.optimizer, 1e-3)
+        adamw.set_learning_rates(stepper.optimizer, 1e-3)
         start, rows, tokens = time.perf_counter(), 0, 0
         for indices in chosen:
             batch = collate(table, indices, ("labels",))

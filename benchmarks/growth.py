@@ -74,9 +74,9 @@ def _watched(command: list[str], said: Path, log: Path, mark: str) -> dict[str, 
 
 
 def _measure(folder: Path, rows: int, alone: bool) -> dict[str, Any]:
-    from bertft.models.source import find
+    from bertft.models.source import find_model_source
 
-    model = find("all-MiniLM-L6-v2").load
+    model = find_model_source("all-MiniLM-L6-v2").load
     train = _write(folder / f"train{rows}.tsv", rows, 0)
     found: dict[str, Any] = {}
     for state in ("cold", "warm"):

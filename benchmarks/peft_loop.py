@@ -26,12 +26,12 @@ from bertft.config.data import DataConfig
 from bertft.config.model import ModelConfig
 from bertft.data.batch import Batch, collate
 from bertft.data.features import FeatureTable, featurize
-from bertft.data.order import TrainOrder, evaluation_batches
-from bertft.data.sources import load
+from bertft.data.order import LengthGroupedSampler, evaluation_batches
+from bertft.data.sources import load_splits
 from bertft.models.load import load_tokenizer
-from bertft.models.source import find
-from bertft.tasks import build
-from bertft.training.schedule import factor
+from bertft.models.source import find_model_source
+from bertft.tasks import build_task
+from bertft.training.schedule import lr_lambda
 
 __all__ = ["main", "train"]
 
@@ -40,7 +40,7 @@ def _model(method: str, rank: int, length: int, labels: int) -> nn.Module:
     import peft
     from transformers import AutoModelForSequenceClassification
 
-    folder = find("all-MiniLM-L6-v2").load
+    folder = find_model_source("all-MiniLM-L6-v2").load
     base = AutoModelForSequenceClassification.from_pretrained(
         folder, num_labels=labels, dtype=torch.float32
     )
@@ -98,17 +98,17 @@ def train(
     model: nn.Module, table: FeatureTable, validation: FeatureTable, args: argparse.Namespace
 ) -> list[float]:
     """Accuracy after each epoch."""
-    order = TrainOrder(table.lengths, args.batch_size, args.seed, 50)
+    order = LengthGroupedSampler(table.lengths, args.batch_size, args.seed, 50)
     total = order.steps_per_epoch * args.epochs
     parameters = [each for each in model.parameters() if each.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=args.rate, weight_decay=0.01, fused=True)
     step, scores = 0, []
     model.train()
     for epoch in range(args.epochs):
-        for indices in order.epoch(epoch):
+        for indices in order.epoch_batches(epoch):
             step += 1
             for group in optimizer.param_groups:
-                group["lr"] = args.rate * factor(step, total, 0.06, "linear")
+                group["lr"] = args.rate * lr_lambda(step, total, 0.06, "linear")
             batch = collate(table, indices, ("labels",))
             with _precision(args.precision):
                 logits = model(**_padded(batch)).logits
@@ -142,15 +142,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         name="files", train=args.train, validation=args.validation, text=args.text,
         label=args.label, max_train_rows=args.rows,
     )  # fmt: skip
-    splits = load(config, ("train", "validation"))
+    splits = load_splits(config, ("train", "validation"))
     assert splits.train is not None and splits.validation is not None
-    task = build(config, splits.labels)
+    task = build_task(config, splits.class_names)
     tokenizer = load_tokenizer(ModelConfig(name="minilm", path="all-MiniLM-L6-v2"))
-    encoder = task.encoder(tokenizer, 256)
+    encoder = task.make_encoder(tokenizer, 256)
     tables = [featurize(rows, encoder, [], None) for rows in (splits.train, splits.validation)]
     torch.manual_seed(args.seed)
     np.random.seed(args.seed)
-    model = _model(args.method, args.rank, args.length, len(splits.labels or ()))
+    model = _model(args.method, args.rank, args.length, len(splits.class_names or ()))
     start = time.perf_counter()
     scores = train(model, *tables, args)
     result = {

@@ -28,9 +28,9 @@ from benchmarks.contenders import Contest, ours, peak_bytes, peer
 from benchmarks.rounds import Work, arguments, ceiling, interleave, machine, tell
 from bertft.config.data import DataConfig
 from bertft.data.features import featurize
-from bertft.data.sources import load
-from bertft.models.precision import multiplies_bf16
-from bertft.tasks import build
+from bertft.data.sources import load_splits
+from bertft.models.precision import has_fast_bf16
+from bertft.tasks import build_task
 
 __all__ = ["contest", "main", "save_base"]
 
@@ -57,10 +57,10 @@ def contest(data: Path, base: Path) -> Contest:
         validation=str(data / "squad_v2" / "dev.json"),
         max_train_rows=2000, max_validation_rows=40, on_bad_row="skip",
     )  # fmt: skip
-    splits = load(config, ("train", "validation"))
+    splits = load_splits(config, ("train", "validation"))
     assert splits.train is not None and splits.validation is not None
-    task, tokenizer = build(config, None), AutoTokenizer.from_pretrained(base)
-    encoder = task.encoder(tokenizer, _LONGEST)
+    task, tokenizer = build_task(config, None), AutoTokenizer.from_pretrained(base)
+    encoder = task.make_encoder(tokenizer, _LONGEST)
     train, validation = (
         featurize(each, encoder, [], None) for each in (splits.train, splits.validation)
     )
@@ -131,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.data is None:
         parser.error("give --data, the folder with squad_v2 and vocab")
-    bf16 = multiplies_bf16(torch.device("cpu"))
+    bf16 = has_fast_bf16(torch.device("cpu"))
     if args.only:
         train, _ = _makers(bf16)[args.only](contest(args.data, args.base), 2)
         train(0)

@@ -22,10 +22,10 @@ from benchmarks.rounds import Result, Work, arguments, ceiling, interleave, mach
 from bertft.config.data import DataConfig
 from bertft.config.model import ModelConfig
 from bertft.data.features import featurize
-from bertft.data.sources import load
+from bertft.data.sources import load_splits
 from bertft.models.load import load_tokenizer
-from bertft.models.precision import multiplies_bf16
-from bertft.tasks import build
+from bertft.models.precision import has_fast_bf16
+from bertft.tasks import build_task
 
 __all__ = ["contest", "main"]
 
@@ -42,11 +42,11 @@ def contest(folder: Path | None, base: str = _BASE) -> Contest:
             name="sst2", train=str(folder / "train.tsv"), validation=str(folder / "dev.tsv"),
             text="sentence", max_train_rows=8000,
         )  # fmt: skip
-    splits = load(config, ("train", "validation"))
+    splits = load_splits(config, ("train", "validation"))
     assert splits.train is not None and splits.validation is not None
-    task = build(config, splits.labels)
+    task = build_task(config, splits.class_names)
     tokenizer = load_tokenizer(ModelConfig(name="benchmark", path=base))
-    encoder = task.encoder(tokenizer, _LONGEST)
+    encoder = task.make_encoder(tokenizer, _LONGEST)
     train, validation = (featurize(each, encoder, [], None)
                          for each in (splits.train, splits.validation))  # fmt: skip
     return Contest(
@@ -113,7 +113,7 @@ def _report(trained: dict[str, Result], scored: dict[str, Result], bf16: bool) -
 def main(argv: Sequence[str] | None = None) -> None:
     parser = arguments(__doc__, "five minutes", "sst2")
     args = parser.parse_args(argv)
-    against, bf16 = contest(args.data), multiplies_bf16(torch.device("cpu"))
+    against, bf16 = contest(args.data), has_fast_bf16(torch.device("cpu"))
     steps, rounds = (6, 3) if args.quick else (15, 7)
     training, evaluation = _contenders(against, steps, bf16)
     result = _report(

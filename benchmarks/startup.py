@@ -69,10 +69,10 @@ def _whole(command: list[str]) -> float:
 
 
 def measure(data: Path, rounds: int) -> dict[str, list[float]]:
-    from bertft.models.source import find
+    from bertft.models.source import find_model_source
 
     bertft = [sys.executable, "-m", "bertft"]
-    model = find("all-MiniLM-L6-v2").load
+    model = find_model_source("all-MiniLM-L6-v2").load
     seconds: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
 

@@ -10,7 +10,7 @@
     └── Stopped                    130 or 143, by SIGINT or SIGTERM, a checkpoint saved
 
 An error says what went wrong, where, the nearest valid thing, and what to do next. Whatever values
-it quotes, its text is bounded (``bounded``).
+it quotes, its text is bounded (``limit_length``).
 Whatever else escapes is a bug of ours: status 1 and a traceback.
 """
 
@@ -22,36 +22,36 @@ from typing import Any
 __all__ = [
     "BertftError",
     "DataError",
-    "EnvironmentFailed",
-    "MergeRefused",
+    "SystemResourceError",
+    "MergeError",
     "NonFiniteError",
-    "Stopped",
-    "SweepFailed",
+    "StoppedBySignal",
+    "SweepError",
     "UsageError",
-    "bounded",
+    "limit_length",
 ]
 
-_LONGEST_LINE = 1_000
-_MOST_LINES = 100
+_MAX_LINE_LENGTH = 1_000
+_MAX_LINES = 100
 
 
-def bounded(text: str) -> str:
+def limit_length(text: str) -> str:
     """``text`` with the end of a very long line, and very many lines, left out and counted.
 
     A message quotes names and values from files and command lines, whose length has no limit.
     """
-    if len(text) <= _LONGEST_LINE:
+    if len(text) <= _MAX_LINE_LENGTH:
         return text
     lines = text.split("\n")
-    shown = [
+    shortened_lines = [
         line
-        if len(line) <= _LONGEST_LINE
-        else f"{line[:_LONGEST_LINE]}… ({len(line) - _LONGEST_LINE:,} more characters)"
-        for line in lines[:_MOST_LINES]
+        if len(line) <= _MAX_LINE_LENGTH
+        else f"{line[:_MAX_LINE_LENGTH]}… ({len(line) - _MAX_LINE_LENGTH:,} more characters)"
+        for line in lines[:_MAX_LINES]
     ]
-    if len(lines) > _MOST_LINES:
-        shown.append(f"… ({len(lines) - _MOST_LINES:,} more lines)")
-    return "\n".join(shown)
+    if len(lines) > _MAX_LINES:
+        shortened_lines.append(f"… ({len(lines) - _MAX_LINES:,} more lines)")
+    return "\n".join(shortened_lines)
 
 
 class BertftError(Exception):
@@ -64,9 +64,9 @@ class BertftError(Exception):
         self.what, self.where, self.hint = what, where, hint
 
     def __str__(self) -> str:
-        what = bounded(self.what)
-        line = f"{bounded(self.where)}: {what}" if self.where else what
-        return f"{line}. {bounded(self.hint)}" if self.hint else line
+        what = limit_length(self.what)
+        line = f"{limit_length(self.where)}: {what}" if self.where else what
+        return f"{line}. {limit_length(self.hint)}" if self.hint else line
 
     def __reduce__(self) -> tuple[Any, ...]:  # launchers send errors between processes
         return _rebuild, (type(self), self.what, self.where, self.hint)
@@ -94,25 +94,25 @@ class NonFiniteError(BertftError):
     status = 3
 
 
-class MergeRefused(BertftError):
+class MergeError(BertftError):
     """Folding the adapter into the base would change what the model answers."""
 
     status = 3
 
 
-class EnvironmentFailed(BertftError):
+class SystemResourceError(BertftError):
     """The machine let us down: disk, memory, network."""
 
     status = 4
 
 
-class SweepFailed(BertftError):
+class SweepError(BertftError):
     """At least one job of a sweep failed; the others are done."""
 
     status = 5
 
 
-class Stopped(BertftError):
+class StoppedBySignal(BertftError):
     """A signal ended the run after its checkpoint was saved."""
 
     def __init__(self, signum: int, *, where: str | None = None, hint: str | None = None) -> None:
@@ -124,5 +124,5 @@ class Stopped(BertftError):
         return _rebuild_stopped, (self.signum, self.where, self.hint)
 
 
-def _rebuild_stopped(signum: int, where: str | None, hint: str | None) -> Stopped:
-    return Stopped(signum, where=where, hint=hint)
+def _rebuild_stopped(signum: int, where: str | None, hint: str | None) -> StoppedBySignal:
+    return StoppedBySignal(signum, where=where, hint=hint)

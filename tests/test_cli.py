@@ -17,11 +17,11 @@ import bertft
 from bertft.cli import main
 from bertft.errors import (
     DataError,
-    EnvironmentFailed,
-    MergeRefused,
+    SystemResourceError,
+    MergeError,
     NonFiniteError,
-    Stopped,
-    SweepFailed,
+    StoppedBySignal,
+    SweepError,
 )
 
 ROOT = Path(bertft.__file__).parents[1]
@@ -89,11 +89,11 @@ def test_words_that_are_no_command(capsys, words, part):
     [
         (DataError("bad row", where="a.csv:3"), 2),
         (NonFiniteError("the loss was NaN"), 3),
-        (MergeRefused("the logits moved"), 3),
-        (EnvironmentFailed("no space left"), 4),
-        (SweepFailed("1 of 2 jobs failed"), 5),
-        (Stopped(2), 130),
-        (Stopped(15), 143),
+        (MergeError("the logits moved"), 3),
+        (SystemResourceError("no space left"), 4),
+        (SweepError("1 of 2 jobs failed"), 5),
+        (StoppedBySignal(2), 130),
+        (StoppedBySignal(15), 143),
         (MemoryError(), 4),
         (OSError(errno.ENOSPC, "No space left on device", "x.bin"), 4),
         (OSError(errno.EACCES, "Permission denied", "/root/x"), 4),

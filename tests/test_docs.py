@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from bertft.config.plan import plan
-from bertft.config.session import Request
+from bertft.config.plan import plan_sweep
+from bertft.config.session import ComposeRequest
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("docs/**/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
@@ -68,7 +68,7 @@ def test_the_slurm_file_is_one(tmp_path, monkeypatch):
     file.parent.mkdir(parents=True)
     file.write_text(text, encoding="utf-8")
     words = ("experiment=cluster", "hydra.sweep.dir=s", "seed=0,1")
-    planned = plan(Request("train", words, tmp_path / "own"))
+    planned = plan_sweep(ComposeRequest("train", words, tmp_path / "own"))
     assert planned.launcher == "submitit_slurm" and len(planned.jobs or ()) == 2
     launcher = (planned.jobs or ())[0].config.hydra.launcher
     assert (launcher.partition, launcher.additional_parameters.requeue) == ("gpu", True)

@@ -19,12 +19,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import bertft
-from bertft.config.command_line import rewrite
-from bertft.config.commands import COMMANDS
-from bertft.config.compose import compose
-from bertft.config.folder import presets
-from bertft.config.plan import plan
-from bertft.config.session import Request
+from bertft.config.command_line import rewrite_overrides
+from bertft.config.commands import COMMAND_CONFIGS
+from bertft.config.compose import compose_config
+from bertft.config.folder import find_presets
+from bertft.config.plan import plan_sweep
+from bertft.config.session import ComposeRequest
 from bertft.config.trackers import tracker_names
 
 ROOT = Path(bertft.__file__).parents[1]
@@ -198,19 +198,19 @@ def test_readme_s_commands_are_right(line, tmp_path, monkeypatch):
         if re.match(r"data\.(train|validation|test|unlabelled)=", word):
             (tmp_path / word.partition("=")[2]).touch()
     sweep = "-m" in words
-    request = Request(command, tuple(rewrite(command, overrides, sweep)))
+    request = ComposeRequest(command, tuple(rewrite_overrides(command, overrides, sweep)))
     if sweep:
-        assert len(plan(request).jobs or ()) > 1
+        assert len(plan_sweep(request).jobs or ()) > 1
     else:
-        compose(request)
+        compose_config(request)
 
 
 def test_readme_shows_every_command_and_every_method():
-    assert {line.split("bertft ")[1].split()[0] for line in OURS} == set(COMMANDS)
+    assert {line.split("bertft ")[1].split()[0] for line in OURS} == set(COMMAND_CONFIGS)
     table = set(re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE))
-    assert table == set(presets("method"))
+    assert table == set(find_presets("method"))
     for group in ("model", "data"):
-        missing = [name for name in presets(group) if name != "tiny" and f"{name}`" not in README]
+        missing = [name for name in find_presets(group) if name != "tiny" and f"{name}`" not in README]
         assert missing == ["files"] * (group == "data")
 
 

@@ -15,54 +15,54 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bertft.assembly.independence import check_independence
+from bertft.assembly.independence import check_batch_invariance
 from bertft.config.model import ModelConfig
 from bertft.errors import DataError, UsageError
-from bertft.methods import attach, build, trained_tensors
+from bertft.methods import attach_components, build_components, trained_tensors
 from bertft.methods.new_modules import NewModules
-from bertft.methods.part import Part
-from bertft.models.dropout import take_over
-from bertft.models.load import last_linear, load_config, load_model
+from bertft.methods.part import MethodComponent
+from bertft.models.dropout import replace_dropout
+from bertft.models.load import output_layer, load_config, load_model
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
-from bertft.models.source import Source
+from bertft.models.source import ModelSource
 from bertft.models.trained_head import align_head, brings_head
 from bertft.tasks.task import BaseTask
 
-__all__ = ["Adapted", "assemble", "fill", "located"]
+__all__ = ["TaskModel", "build_task_model", "load_trained_weights", "resolve_source"]
 
 
 @dataclass
-class Adapted:
-    """``source`` is the base's; ``parts`` are attached to ``model``, which ``runner`` runs.
+class TaskModel:
+    """``source`` is the base's; ``components`` are attached to ``model``, which ``runner`` runs.
 
     ``head_note``: what was done with a trained head of the base; empty: it has none.
-    ``drawn`` names parameters that the base had no weights for, ``left_out`` weights of its head
+    ``randomly_initialized`` names parameters that the base had no weights for, ``left_out`` weights of its head
     that the model has no place for.
     """
 
     task: BaseTask
     tokenizer: Any
     model: Any
-    parts: Sequence[Part]
+    components: Sequence[MethodComponent]
     runner: EncoderRunner
     precision: Precision
-    source: Source
+    source: ModelSource
     head_note: str = ""
-    drawn: tuple[str, ...] = ()
+    randomly_initialized: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
 
     @property
-    def new(self) -> set[str]:
+    def new_parameters(self) -> set[str]:
         """Names of the parameters that the base did not have."""
-        return {name for part in self.parts if isinstance(part, NewModules) for name in part.new}
+        return {name for part in self.components if isinstance(part, NewModules) for name in part.new_parameters}
 
-    def counts(self) -> dict[str, Any]:
+    def count_parameters(self) -> dict[str, Any]:
         """Parameters of the base, and of each part: trainable, kept after pruning, exported."""
-        parts = {part.name: part.counts(self.model) for part in self.parts}
+        parts = {part.name: part.parameter_counts(self.model) for part in self.components}
         head = parts["head"]["trainable"] if "head" in parts else 0
-        apart = {"head", "base", *(part.name for part in self.parts if part.beside)}
-        added = sum(each["trainable"] for name, each in parts.items() if name not in apart)
+        excluded = {"head", "base", *(part.name for part in self.components if part.training_only)}
+        added = sum(each["trainable"] for name, each in parts.items() if name not in excluded)
         total = sum(parameter.numel() for parameter in self.model.parameters())
         sums = {
             key: sum(each[key] for each in parts.values())
@@ -82,13 +82,13 @@ class Adapted:
     def fold(self) -> int:
         """Fold what every part adds, and the temperature, into the weights; how many matrices."""
         self.fold_temperature()
-        return sum(part.fold(self.model) for part in self.parts)
+        return sum(part.fold(self.model) for part in self.components)
 
     def fold_temperature(self) -> None:
         """Divide the head's last layer by the temperature instead of the logits."""
         if self.runner.temperature is None:
             return
-        last = last_linear(self.model)
+        last = output_layer(self.model)
         with torch.no_grad():
             last.weight.div_(self.runner.temperature)
             if last.bias is not None:
@@ -96,8 +96,8 @@ class Adapted:
         self.runner.temperature = None
 
 
-def assemble(
-    source: Source,
+def build_task_model(
+    source: ModelSource,
     settings: ModelConfig,
     method: Any,
     task: BaseTask,
@@ -105,61 +105,61 @@ def assemble(
     precision: Precision,
     *,
     layout: str = "auto",
-    rate: float | None = None,
+    learning_rate: float | None = None,
     weights: Mapping[str, Tensor] | None = None,
-    checkpointing: bool = False,
+    gradient_checkpointing: bool = False,
     compiled: bool = False,
     base_classes: Callable[[], Sequence[str]] | None = None,
-) -> Adapted:
+) -> TaskModel:
     """Load ``source``, attach the parts of ``method``, fill in trained ``weights`` where given.
 
     What is new is drawn from torch's generator: seed it before. ``base_classes`` gives the
     classes of the base's own head, which becomes one for those of ``task``; None: it is taken as it
     is.
     """
-    found = located(settings, source)
-    config, _ = load_config(found, tokenizer, task.model_settings())
-    loaded = load_model(found, config, source, task.auto_class, task.fresh_head)
+    model_settings = resolve_source(settings, source)
+    config, _ = load_config(model_settings, tokenizer, task.head_config())
+    loaded = load_model(model_settings, config, source, task.auto_class, task.trains_new_head)
     model: Any = loaded.model
-    check_independence(model, tokenizer, task.level, task.reads_pairs)
-    note = ""
-    if base_classes is not None and (task.labels is not None or task.name == "regression"):
-        note = align_head(loaded, base_classes() if brings_head(loaded) else [], task.labels)
-    take_over(model)
-    parts = build(method, rate, loaded.new)
-    attach(parts, model)
+    check_batch_invariance(model, tokenizer, task.level, task.reads_pairs)
+    head_note = ""
+    if base_classes is not None and (task.class_names is not None or task.name == "regression"):
+        head_note = align_head(loaded, base_classes() if brings_head(loaded) else [], task.class_names)
+    replace_dropout(model)
+    components = build_components(method, learning_rate, loaded.new_parameters)
+    attach_components(components, model)
     if weights is not None:
-        fill(model, weights)
-    if checkpointing:
-        _checkpoint_activations(model)
-    precision.prepare(model, any(part.trains_base for part in parts))
+        load_trained_weights(model, weights)
+    if gradient_checkpointing:
+        _enable_gradient_checkpointing(model)
+    precision.place_model(model, any(part.trains_base for part in components))
     runner = EncoderRunner(model, task.level, layout)
     if compiled:
         runner.compile(precision.device)
-    return Adapted(
-        task, tokenizer, model, parts, runner, precision, source, note, tuple(loaded.drawn),
+    return TaskModel(
+        task, tokenizer, model, components, runner, precision, source, head_note, tuple(loaded.initialized_parameters),
         tuple(loaded.left_out),
     )  # fmt: skip
 
 
-def located(settings: ModelConfig, source: Source) -> ModelConfig:
+def resolve_source(settings: ModelConfig, source: ModelSource) -> ModelConfig:
     """``settings`` as they load ``source``, whatever name it was asked for by."""
     return replace(
         settings, path=source.load, revision=source.revision, weights="pretrained", architecture={}
     )
 
 
-def fill(model: Any, weights: Mapping[str, Tensor]) -> None:
+def load_trained_weights(model: Any, weights: Mapping[str, Tensor]) -> None:
     """Copy ``weights`` into what trains of ``model``. DataError unless names and shapes agree."""
-    wanted = trained_tensors(model)
-    lacking, surplus = wanted.keys() - weights.keys(), weights.keys() - wanted.keys()
-    for kind, names in (("lacks", lacking), ("has an unknown", surplus)):
+    expected = trained_tensors(model)
+    missing, unexpected = expected.keys() - weights.keys(), weights.keys() - expected.keys()
+    for kind, names in (("lacks", missing), ("has an unknown", unexpected)):
         if names:
             raise DataError(
                 f"the checkpoint {kind} {', '.join(sorted(names)[:3])}",
                 hint="Was it written by another version, or for another base?",
             )
-    for name, tensor in wanted.items():
+    for name, tensor in expected.items():
         if tensor.shape != weights[name].shape:
             raise DataError(
                 f"{name} has shape {list(weights[name].shape)}, not {list(tensor.shape)}",
@@ -169,7 +169,7 @@ def fill(model: Any, weights: Mapping[str, Tensor]) -> None:
             tensor.copy_(weights[name])
 
 
-def _checkpoint_activations(model: Any) -> None:
+def _enable_gradient_checkpointing(model: Any) -> None:
     """Recompute activations in the backward pass; re-entrant recomputation would be wrong here."""
     enable = getattr(model, "activation_checkpointing_enable", None)
     try:

@@ -19,173 +19,173 @@ from shutil import rmtree
 from typing import Any
 
 from bertft.assembly import tokenizer_files
-from bertft.assembly.disk import writing
+from bertft.assembly.disk import wrap_write_errors
 from bertft.config.model import ModelConfig
-from bertft.errors import DataError, MergeRefused, UsageError
+from bertft.errors import DataError, MergeError, UsageError
 from bertft.models.finite import first_non_finite
-from bertft.models.folder import check_folder
+from bertft.models.folder import check_model_folder
 from bertft.models.load import load_config, load_model
-from bertft.models.quiet import quiet
-from bertft.models.source import Source, find, local_folder, weights_digest
-from bertft.runs.atomic import remove, sync_folder, sync_tree, temporary
-from bertft.runs.faults import point
-from bertft.runs.files import seal, sha256
+from bertft.models.quiet import silence_transformers
+from bertft.models.source import ModelSource, find_model_source, local_model_folder, weights_digest
+from bertft.runs.atomic import remove_path, fsync_folder, fsync_tree, temporary_path
+from bertft.runs.faults import failpoint
+from bertft.runs.files import write_files_json, file_sha256
 from bertft.runs.folder import RunFolder
 from bertft.tasks.task import BaseTask
 
 __all__ = [
-    "OWN", "check_place", "describe", "discard", "is_run", "keep", "pinned", "recorded", "settle",
+    "OWN_COPY", "check_base_folder", "describe_base", "discard_base", "is_based_on_run", "commit_base", "pin_revision", "find_recorded_base", "materialize_base",
 ]  # fmt: skip
 
-OWN = "run"  # the kind of a source that lies in the run folder
+OWN_COPY = "run"  # the kind of a source that lies in the run folder
 
 
-def is_run(settings: ModelConfig) -> bool:
+def is_based_on_run(settings: ModelConfig) -> bool:
     """Whether ``model.path`` names a run, which is to be the base of another one."""
     path = settings.path
-    return settings.weights != "random" and path is not None and _run(path).begun
+    return settings.weights != "random" and path is not None and _run_folder(path).has_run
 
 
-def check_place(settings: ModelConfig, run: RunFolder, cut: bool = False) -> None:
+def check_base_folder(settings: ModelConfig, run: RunFolder, from_teacher: bool = False) -> None:
     """UsageError where a copy of the base would take the place of a folder that no run left.
 
-    ``cut``: the base is a student cut from its teacher, and ``settings`` do not say it.
+    ``from_teacher``: the base is a student cut from its teacher, and ``settings`` do not say it.
     """
-    own = cut or settings.weights == "random" or is_run(settings)
+    needs_copy = from_teacher or settings.weights == "random" or is_based_on_run(settings)
     # A start that was cut off has left check_rows.jsonl before its base.
-    if own and run.base.exists() and not run.check_rows.exists():
+    if needs_copy and run.base_dir.exists() and not run.check_rows_path.exists():
         raise UsageError(
-            "is there already, and the run's base would take its place", where=str(run.base),
+            "is there already, and the run's base would take its place", where=str(run.base_dir),
             hint="Give another hydra.run.dir",
         )  # fmt: skip
 
 
-def settle(
+def materialize_base(
     settings: ModelConfig,
     task: BaseTask,
     tokenizer: Any,
     files: Mapping[str, bytes],
     run: RunFolder,
-    merged: Callable[[Path, bool], Any],
+    load_merged: Callable[[Path, bool], Any],
     student: tuple[str, Any] | None = None,
-) -> Source:
+) -> ModelSource:
     """Where the base loads from; a copy is written first where one is needed.
 
-    ``files`` are the tokenizer's. ``merged(run, trust)`` gives a run's model with every part
+    ``files`` are the tokenizer's. ``load_merged(run, trust)`` gives a run's model with every part
     folded. ``student``: a model to take as it is, its head included, under the name of what it was
     cut from. Random weights are drawn from torch's generator: seed it before. Raises MergeRefused
     for a weight that is not finite, EnvironmentFailed if the copy cannot be written.
     """
     if student is not None:
         name, model = student
-    elif is_run(settings):
+    elif is_based_on_run(settings):
         assert settings.path is not None
-        name, model = settings.path, merged(_run(settings.path).path, settings.trust_remote_code)
+        name, model = settings.path, load_merged(_run_folder(settings.path).path, settings.trust_remote_code)
     elif settings.weights == "random":
-        config, source = load_config(settings, tokenizer, task.model_settings())
+        config, source = load_config(settings, tokenizer, task.head_config())
         name, model = settings.name, load_model(settings, config, source, task.auto_class).model
     else:
         assert settings.path is not None, "checked with the configuration"
-        return find(settings.path, settings.revision)
-    broken = first_non_finite(dict(model.named_parameters()))
-    if broken is not None:
-        raise MergeRefused(
-            f"{broken} is not finite in the base that {name} gives", where="model.path",
+        return find_model_source(settings.path, settings.revision)
+    non_finite = first_non_finite(dict(model.named_parameters()))
+    if non_finite is not None:
+        raise MergeError(
+            f"{non_finite} is not finite in the base that {name} gives", where="model.path",
             hint="Choose another base: every answer would be NaN",
         )  # fmt: skip
-    folder = temporary(run.base)
-    with writing(run.base), quiet():
+    folder = temporary_path(run.base_dir)
+    with wrap_write_errors(run.base_dir), silence_transformers():
         run.path.mkdir(parents=True, exist_ok=True)
         if os.path.lexists(folder):  # not written through a link of that name
-            remove(folder)
+            remove_path(folder)
         folder.mkdir()
         (model if student is not None else model.base_model).save_pretrained(folder)
-        tokenizer_files.write(folder, files)
-        sync_tree(folder)
-        seal(folder)
-    return Source(name, OWN, str(folder))
+        tokenizer_files.write_tokenizer_files(folder, files)
+        fsync_tree(folder)
+        write_files_json(folder)
+    return ModelSource(name, OWN_COPY, str(folder))
 
 
-def keep(source: Source, run: RunFolder) -> Source:
-    """Put a copy that ``settle`` wrote into its place; other sources stay as they are."""
-    if source.kind != OWN:
+def commit_base(source: ModelSource, run: RunFolder) -> ModelSource:
+    """Put a copy that ``materialize_base`` wrote into its place; other sources stay as they are."""
+    if source.kind != OWN_COPY:
         return source
-    with writing(run.base):
-        if os.path.lexists(run.base):
-            remove(run.base)
-        point("rename base")
-        os.rename(source.load, run.base)
-        sync_folder(run.path)
-    return replace(source, load=str(run.base))
+    with wrap_write_errors(run.base_dir):
+        if os.path.lexists(run.base_dir):
+            remove_path(run.base_dir)
+        failpoint("rename base")
+        os.rename(source.load, run.base_dir)
+        fsync_folder(run.path)
+    return replace(source, load=str(run.base_dir))
 
 
-def discard(run: RunFolder) -> None:
-    """Remove what ``settle`` wrote."""
-    rmtree(temporary(run.base), ignore_errors=True)
+def discard_base(run: RunFolder) -> None:
+    """Remove what ``materialize_base`` wrote."""
+    rmtree(temporary_path(run.base_dir), ignore_errors=True)
 
 
-def pinned(source: Source, config: Any) -> Source:
+def pin_revision(source: ModelSource, config: Any) -> ModelSource:
     """A Hub source at the commit that ``config``, loaded from it, came with."""
     commit = getattr(config, "_commit_hash", None)
     return replace(source, revision=commit) if source.kind == "hub" and commit else source
 
 
-def describe(source: Source) -> dict[str, Any]:
+def describe_base(source: ModelSource) -> dict[str, Any]:
     """For the manifest: name, kind, place, revision, sha256 of the weights and of config.json."""
-    folder = local_folder(source)
+    folder = local_model_folder(source)
     digest = weights_digest(folder) if folder is not None else None
-    place = source.load if source.kind != OWN else "base"
-    told = replace(source, load=place).describe()
-    return {**told, "sha256": digest, "config_sha256": _config_digest(folder)}
+    location = source.load if source.kind != OWN_COPY else "base"
+    description = replace(source, load=location).describe()
+    return {**description, "sha256": digest, "config_sha256": _config_sha256(folder)}
 
 
-def _config_digest(folder: Path | None) -> str | None:
+def _config_sha256(folder: Path | None) -> str | None:
     """The same weights under another activation or epsilon are another model."""
     file = folder / "config.json" if folder is not None else None
-    return sha256(file) if file and file.is_file() else None
+    return file_sha256(file) if file and file.is_file() else None
 
 
-def recorded(manifest: Mapping[str, Any], run: RunFolder) -> Source:
+def find_recorded_base(manifest: Mapping[str, Any], run: RunFolder) -> ModelSource:
     """The base that ``manifest`` describes. UsageError if what lies there now is another one."""
     try:
-        said = dict(manifest["base"])
-        digest, config = said.pop("sha256"), said.pop("config_sha256", None)
-        source = Source(**said)
+        entry = dict(manifest["base"])
+        digest, config = entry.pop("sha256"), entry.pop("config_sha256", None)
+        source = ModelSource(**entry)
         texts = (source.name, source.kind, source.load)
         if not all(isinstance(text, str) for text in texts) or not all(
             text is None or isinstance(text, str) for text in (source.revision, digest, config)
         ):
             raise TypeError("what should be text is none")
-        if source.kind not in (OWN, "folder", "package", "hub"):
+        if source.kind not in (OWN_COPY, "folder", "package", "hub"):
             raise ValueError(f"{source.kind!r} is no kind of one")
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"does not tell the base ({error})", where=str(run.manifest)) from error
-    if source.kind == OWN:
-        source = replace(source, load=str(run.base))
+        raise DataError(f"does not tell the base ({error})", where=str(run.manifest_path)) from error
+    if source.kind == OWN_COPY:
+        source = replace(source, load=str(run.base_dir))
     elif source.kind == "package":  # the environment may have moved
-        source = find(source.name)
+        source = find_model_source(source.name)
     try:
-        folder = local_folder(source)
-        there = folder is None or folder.is_dir()
+        folder = local_model_folder(source)
+        exists = folder is None or folder.is_dir()
     except (OSError, ValueError) as error:  # a name that no file system or Hub can have
-        raise DataError(f"does not tell the base ({error})", where=str(run.manifest)) from error
-    if not there:
+        raise DataError(f"does not tell the base ({error})", where=str(run.manifest_path)) from error
+    if not exists:
         raise UsageError(
             f"the run's base {source.name} is not there any more", where=str(folder),
             hint="Put the folder back where it was",
         )  # fmt: skip
     if folder is not None and source.kind != "package":
-        check_folder(folder)
+        check_model_folder(folder)
     if folder is not None and digest is not None:
-        now = weights_digest(folder)
-        if now != digest:
+        current_digest = weights_digest(folder)
+        if current_digest != digest:
             raise UsageError(
                 f"the base {source.name} is not the run's: its weights have sha256"
-                f" {(now or 'none')[:12]}, not {digest[:12]}",
+                f" {(current_digest or 'none')[:12]}, not {digest[:12]}",
                 where=str(folder),
                 hint="An adapter belongs to the weights it was trained on; restore them",
             )
-    if config is not None and _config_digest(folder) not in (None, config):
+    if config is not None and _config_sha256(folder) not in (None, config):
         raise UsageError(
             f"the base {source.name} is not the run's: its config.json is another one",
             where=str(folder), hint="Restore it: activations and sizes are told there",
@@ -193,5 +193,5 @@ def recorded(manifest: Mapping[str, Any], run: RunFolder) -> Source:
     return source
 
 
-def _run(path: str) -> RunFolder:
+def _run_folder(path: str) -> RunFolder:
     return RunFolder(Path(path).expanduser())

@@ -17,32 +17,32 @@ from typing import Any
 
 import numpy as np
 
-from bertft.assembly.adapted import Adapted
+from bertft.assembly.adapted import TaskModel
 from bertft.config.commands import TrainConfig
 from bertft.config.messages import invalid_entry
 from bertft.data.table import FeatureTable
 from bertft.errors import DataError
 from bertft.runs.folder import RunFolder
-from bertft.runs.result import read_result
-from bertft.tasks.calibration.temperature import BINS
+from bertft.runs.result import read_metrics_json
+from bertft.tasks.calibration.temperature import CALIBRATION_BINS
 from bertft.tasks.task import Threshold
-from bertft.training.evaluate import predict_logits, scored
-from bertft.training.ranks import Ranks
+from bertft.training.evaluate import predict_logits, evaluation_transform
+from bertft.training.ranks import DistributedContext
 
-__all__ = ["apply", "as_threshold", "asked", "calibrate", "recorded"]
+__all__ = ["apply_calibration", "parse_threshold", "is_calibration_requested", "calibrate", "read_calibration"]
 
 
-def asked(config: TrainConfig) -> bool:
+def is_calibration_requested(config: TrainConfig) -> bool:
     """Whether ``config`` wants anything fitted."""
     return config.calibrate is not None or config.tune_threshold
 
 
 def calibrate(
     config: TrainConfig,
-    adapted: Adapted,
+    task_model: TaskModel,
     table: FeatureTable,
     step: int,
-    ranks: Ranks,
+    ranks: DistributedContext,
     warn: Callable[[str], None],
 ) -> tuple[dict[str, Any], dict[str, float], np.ndarray]:
     """What was fitted to the answers to ``table`` (validation), as metrics.json keeps it.
@@ -51,82 +51,82 @@ def calibrate(
     threshold; null what was not asked for. The model answers with it from then on: the other two
     are its metrics, and its logits, which an evaluation would give again to the last bit.
     """
-    task = adapted.task
+    task = task_model.task
     logits = predict_logits(
-        adapted.runner, table, adapted.precision, ranks=ranks, prepare=scored(task),
+        task_model.runner, table, task_model.precision, distributed=ranks, transform=evaluation_transform(task),
         columns=task.label_columns,
     )  # fmt: skip
-    told, metrics = ranks.told(lambda: _fit(config, adapted, table, step, logits, warn))
-    apply(told, adapted)
-    return told, metrics, _scaled(logits, told["temperature"])
+    calibration, metrics = ranks.broadcast_object(lambda: _fit(config, task_model, table, step, logits, warn))
+    apply_calibration(calibration, task_model)
+    return calibration, metrics, _divide_by_temperature(logits, calibration["temperature"])
 
 
-def _scaled(logits: np.ndarray, temperature: float | None) -> np.ndarray:
+def _divide_by_temperature(logits: np.ndarray, temperature: float | None) -> np.ndarray:
     """What the model answers with ``temperature``: a true division in fp32 (EncoderRunner)."""
     return logits if temperature is None else logits / np.float32(temperature)
 
 
 def _fit(
     config: TrainConfig,
-    adapted: Adapted,
+    task_model: TaskModel,
     table: FeatureTable,
     step: int,
     logits: np.ndarray,
     warn: Callable[[str], None],
 ) -> tuple[dict[str, Any], dict[str, float]]:
-    task = adapted.task
-    told: dict[str, Any] = {
+    task = task_model.task
+    calibration: dict[str, Any] = {
         "step": step, "rows": len(table), "temperature": None, "threshold": None,
     }  # fmt: skip
     if config.calibrate is not None:
-        temperature = task.temperature(logits, table)
+        temperature = task.best_temperature(logits, table)
         if temperature is None:
             warn(
                 "no temperature fits: the loss on validation only falls as the logits grow, for"
                 " every answer is right, or as they vanish; it stays 1"
             )
-        scaled = _scaled(logits, temperature)
-        sides = {"before": logits, "after": scaled}
-        told |= {
+        scaled = _divide_by_temperature(logits, temperature)
+        logits_by_stage = {"before": logits, "after": scaled}
+        calibration |= {
             "temperature": temperature,
-            "bins": BINS,
-            "ece": {name: task.calibration_error(each, table) for name, each in sides.items()},
-            "loss": {name: task.all_metrics(each, table)["loss"] for name, each in sides.items()},
+            "bins": CALIBRATION_BINS,
+            "ece": {name: task.calibration_error(each, table) for name, each in logits_by_stage.items()},
+            "loss": {name: task.compute_all_metrics(each, table)["loss"] for name, each in logits_by_stage.items()},
         }
         logits = scaled
-    metrics = task.all_metrics(logits, table)
+    metrics = task.compute_all_metrics(logits, table)
     if config.tune_threshold:
         before = metrics
         threshold, metric = task.best_threshold(logits, table)
-        task.decide_by(threshold)
-        metrics = task.all_metrics(logits, table)
-        told["threshold"] = threshold
-        told["tuned"] = {"metric": metric, "before": before[metric], "after": metrics[metric]}
-    return told, metrics
+        task.set_threshold(threshold)
+        metrics = task.compute_all_metrics(logits, table)
+        calibration["threshold"] = threshold
+        calibration["tuned"] = {"metric": metric, "before": before[metric], "after": metrics[metric]}
+    return calibration, metrics
 
 
-def apply(told: Mapping[str, Any], adapted: Adapted) -> None:
+def apply_calibration(calibration: Mapping[str, Any], task_model: TaskModel) -> None:
     """Divide the logits by the temperature that was found, decide by the threshold."""
-    adapted.runner.temperature = told["temperature"]
-    if told["threshold"] is not None:
-        adapted.task.decide_by(told["threshold"])
+    task_model.runner.temperature = calibration["temperature"]
+    if calibration["threshold"] is not None:
+        task_model.task.set_threshold(calibration["threshold"])
 
 
-def recorded(run: RunFolder, step: int | None = None) -> dict[str, Any] | None:
+def read_calibration(run: RunFolder, step: int | None = None) -> dict[str, Any] | None:
     """What was fitted to the checkpoint of ``step`` (None: to any); None if nothing was.
 
     DataError where it is of another form.
     """
-    if not run.finished:
+    if not run.is_finished:
         return None
-    told = read_result(run.metrics).get("calibration")
-    if told is not None and not _is_calibration(told):
-        raise DataError(invalid_entry("calibration", told), where=str(run.metrics))
-    run.check_seal(run.metrics)  # what is in it, or is not, decides answers
-    return told if told is not None and step in (None, told["step"]) else None
+    calibration = read_metrics_json(run.metrics_path).get("calibration")
+    if calibration is not None and not _is_calibration(calibration):
+        raise DataError(invalid_entry("calibration", calibration), where=str(run.metrics_path))
+    run.verify_seal(run.metrics_path)  # what is in it, or is not, decides answers
+    return calibration if calibration is not None and step in (None, calibration["step"]) else None
 
 
-def as_threshold(value: Any, where: str) -> Threshold | None:
+def parse_threshold(value: Any, where: str) -> Threshold | None:
     """Of a folder's file. DataError unless it is one, or null."""
     if value is not None and not _is_threshold(value):
         raise DataError(f"{value!r} is no threshold", where=where, hint="It lies between 0 and 1")
@@ -135,13 +135,13 @@ def as_threshold(value: Any, where: str) -> Threshold | None:
 
 def _is_threshold(value: Any) -> bool:
     """A probability, or one for each of several names."""
-    each = list(value.values()) if isinstance(value, dict) and value else [value]
-    return all(type(number) is float and 0 < number < 1 for number in each)
+    probabilities = list(value.values()) if isinstance(value, dict) and value else [value]
+    return all(type(number) is float and 0 < number < 1 for number in probabilities)
 
 
-def _is_calibration(told: Any) -> bool:
-    if not isinstance(told, dict) or type(told.get("step")) is not int:
+def _is_calibration(value: Any) -> bool:
+    if not isinstance(value, dict) or type(value.get("step")) is not int:
         return False
-    temperature, threshold = told.get("temperature"), told.get("threshold")
-    divides = temperature is None or (type(temperature) is float and 1e-6 < temperature < 1e6)
-    return divides and (threshold is None or _is_threshold(threshold))
+    temperature, threshold = value.get("temperature"), value.get("threshold")
+    has_temperature = temperature is None or (type(temperature) is float and 1e-6 < temperature < 1e6)
+    return has_temperature and (threshold is None or _is_threshold(threshold))

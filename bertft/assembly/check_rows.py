@@ -16,24 +16,24 @@ import pyarrow as pa
 
 from bertft.config.data import DataConfig
 from bertft.config.registry import TASKS
-from bertft.config.regular_file import read_regular
-from bertft.data.forms import form_of
+from bertft.config.regular_file import read_regular_bytes
+from bertft.data.forms import build_row_schema
 from bertft.data.rows import Rows
-from bertft.data.sources import load_sample
+from bertft.data.sources import load_sample_inputs
 from bertft.errors import DataError
-from bertft.runs.atomic import environment, write_text
+from bertft.runs.atomic import convert_write_errors, atomic_write_text
 
-__all__ = ["COUNT", "made_rows", "read_check_rows", "write_check_rows"]
+__all__ = ["CHECK_ROW_COUNT", "sample_check_rows", "read_check_rows", "write_check_rows"]
 
-COUNT = 64
+CHECK_ROW_COUNT = 64
 
 
 def write_check_rows(file: Path, rows: Rows) -> str:
-    """Leave ``COUNT`` of ``rows``, spread over all of them, as JSON lines; their sha256."""
-    content = _spread(rows).to_pylist()
+    """Leave ``CHECK_ROW_COUNT`` of ``rows``, spread over all of them, as JSON lines; their sha256."""
+    content = _evenly_spaced(rows).to_pylist()
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in content)
-    with environment(file):
-        write_text(file, text)
+    with convert_write_errors(file):
+        atomic_write_text(file, text)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -43,7 +43,7 @@ def read_check_rows(file: Path, data: DataConfig | None = None, digest: str | No
     ``digest``: their sha256 as the manifest has it.
     """
     try:
-        content = read_regular(file)
+        content = read_regular_bytes(file)
         # Not splitlines: a text may hold U+2028 and its kin.
         lines = content.decode("utf-8").removesuffix("\n").split("\n")
         rows = [json.loads(line) for line in lines]
@@ -54,14 +54,14 @@ def read_check_rows(file: Path, data: DataConfig | None = None, digest: str | No
         if digest not in (None, hashlib.sha256(content).hexdigest()):
             raise ValueError("its sha256 is not the recorded one")
     except DataError as error:
-        raise DataError(f"{_UNREAD} ({error.what})", where=str(file), hint=_HINT) from error
+        raise DataError(f"{_UNREADABLE} ({error.what})", where=str(file), hint=_HINT) from error
     except (ValueError, TypeError, RecursionError, OverflowError, pa.ArrowException) as error:
         first = str(error).split("\n")[0][:200]
-        raise DataError(f"{_UNREAD} ({first})", where=str(file), hint=_HINT) from error
+        raise DataError(f"{_UNREADABLE} ({first})", where=str(file), hint=_HINT) from error
     return Rows(table, str(file))
 
 
-_UNREAD = "the rows to check a merge with cannot be read"
+_UNREADABLE = "the rows to check a merge with cannot be read"
 _HINT = "They are written when training begins; restore the run folder"
 
 
@@ -69,27 +69,27 @@ def _schema(names: list[str], data: DataConfig | None) -> pa.Schema | None:
     """The columns ``names`` of rows of ``data``. ValueError where they are those of other rows."""
     if data is None:
         return None
-    form = form_of(data)
-    needed = {*form.arrow.names} & {*form.texts, "line"}
+    form = build_row_schema(data)
+    needed = {*form.arrow_schema.names} & {*form.text_fields, "line"}
     fields = [
-        field.with_nullable(field.name not in needed) for field in form.arrow if field.name in names
+        field.with_nullable(field.name not in needed) for field in form.arrow_schema if field.name in names
     ]
     if {field.name for field in fields} != set(names) or not needed <= set(names):
         raise ValueError(f"its columns are {', '.join(names)[:80]}")
     return pa.schema(fields)
 
 
-def made_rows(task: str) -> Rows:
-    """``COUNT`` rows that a model of ``task`` can answer, always the same."""
+def sample_check_rows(task: str) -> Rows:
+    """``CHECK_ROW_COUNT`` rows that a model of ``task`` can answer, always the same."""
     sample, columns = TASKS[task].sample
     text = list(columns) if isinstance(columns, tuple) else columns
     data = DataConfig(name="made", source="sample", sample=sample, task=task, text=text)
-    rows = load_sample(data, "validation")
-    return Rows(_spread(rows), rows.source)
+    rows = load_sample_inputs(data, "validation")
+    return Rows(_evenly_spaced(rows), rows.source)
 
 
-def _spread(rows: Rows) -> pa.Table:
-    count = min(COUNT, len(rows))
-    spread = np.zeros(len(rows), dtype=bool)
-    spread[np.arange(count) * len(rows) // count] = True
-    return rows.keep(spread).slice(0, count)
+def _evenly_spaced(rows: Rows) -> pa.Table:
+    count = min(CHECK_ROW_COUNT, len(rows))
+    selected = np.zeros(len(rows), dtype=bool)
+    selected[np.arange(count) * len(rows) // count] = True
+    return rows.select(selected).slice(0, count)

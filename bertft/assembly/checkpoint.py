@@ -17,23 +17,23 @@ from typing import Any
 from torch import Tensor
 
 from bertft.assembly import tokenizer_files
-from bertft.assembly.adapted import Adapted
+from bertft.assembly.adapted import TaskModel
 from bertft.config.messages import invalid_entry
 from bertft.errors import DataError
 from bertft.methods import trained_tensors
 from bertft.models.finite import first_non_finite
-from bertft.runs.atomic import write_json
-from bertft.runs.json_file import read_object
-from bertft.runs.tensors import join_state, read_tensors, split_state, write_tensors
+from bertft.runs.atomic import atomic_write_json
+from bertft.runs.json_file import read_json_object
+from bertft.runs.tensors import unflatten_state, read_tensors, flatten_state, write_tensors
 
-__all__ = ["Facts", "is_checkpoint", "read_facts", "read_state", "read_weights", "writer"]
+__all__ = ["CheckpointInfo", "is_checkpoint", "read_checkpoint_info", "read_training_state", "read_trained_weights", "checkpoint_writer"]
 
-_WEIGHTS, _FACTS = "adapter.safetensors", "bertft.json"
+_WEIGHTS, _INFO = "adapter.safetensors", "bertft.json"
 _STATE, _STRUCTURE = "state.safetensors", "state.json"
 
 
 @dataclass(frozen=True)
-class Facts:
+class CheckpointInfo:
     """What beside tensors is needed to use a checkpoint."""
 
     task: str
@@ -42,58 +42,58 @@ class Facts:
     step: int
 
 
-def writer(
-    adapted: Adapted, files: Mapping[str, bytes], facts: Facts, state: Mapping[str, Any] | None
+def checkpoint_writer(
+    task_model: TaskModel, files: Mapping[str, bytes], info: CheckpointInfo, state: Mapping[str, Any] | None
 ) -> Callable[[Path], None]:
     """The function that writes a checkpoint into an empty folder; ``files`` are the tokenizer's."""
 
     def write(folder: Path) -> None:
-        write_tensors(folder / _WEIGHTS, trained_tensors(adapted.model))
-        adapted.model.config.save_pretrained(folder)
-        tokenizer_files.write(folder, files)
-        write_json(folder / _FACTS, asdict(facts))
+        write_tensors(folder / _WEIGHTS, trained_tensors(task_model.model))
+        task_model.model.config.save_pretrained(folder)
+        tokenizer_files.write_tokenizer_files(folder, files)
+        atomic_write_json(folder / _INFO, asdict(info))
         if state is not None:
-            tensors, structure = split_state(state)
+            tensors, structure = flatten_state(state)
             write_tensors(folder / _STATE, tensors)
-            write_json(folder / _STRUCTURE, structure)
+            atomic_write_json(folder / _STRUCTURE, structure)
 
     return write
 
 
 def is_checkpoint(folder: Path) -> bool:
     """Whether ``folder`` was written as one: it has no base, and is nothing without its run."""
-    return (folder / _WEIGHTS).is_file() and (folder / _FACTS).is_file()
+    return (folder / _WEIGHTS).is_file() and (folder / _INFO).is_file()
 
 
-def read_facts(folder: Path) -> Facts:
+def read_checkpoint_info(folder: Path) -> CheckpointInfo:
     """DataError if they are missing or of another form."""
-    content = read_object(folder / _FACTS)
+    content = read_json_object(folder / _INFO)
     try:
-        facts = Facts(**content)
+        info = CheckpointInfo(**content)
     except TypeError as error:
-        raise DataError(f"is of another form ({error})", where=str(folder / _FACTS)) from None
-    labels = facts.labels
-    right = {
-        "task": isinstance(facts.task, str),
+        raise DataError(f"is of another form ({error})", where=str(folder / _INFO)) from None
+    labels = info.labels
+    valid = {
+        "task": isinstance(info.task, str),
         "labels": labels is None
         or (isinstance(labels, list) and all(isinstance(each, str) for each in labels)),
-        "max_length": type(facts.max_length) is int and facts.max_length > 0,
-        "step": type(facts.step) is int and facts.step >= 0,
+        "max_length": type(info.max_length) is int and info.max_length > 0,
+        "step": type(info.step) is int and info.step >= 0,
     }
-    for name, is_right in right.items():
-        if not is_right:
-            what = invalid_entry(name, getattr(facts, name))
-            raise DataError(what, where=str(folder / _FACTS))
-    return facts
+    for name, is_valid in valid.items():
+        if not is_valid:
+            what = invalid_entry(name, getattr(info, name))
+            raise DataError(what, where=str(folder / _INFO))
+    return info
 
 
-def unlike(facts: Facts, manifest: Mapping[str, Any]) -> list[str]:
+def mismatched_entries(info: CheckpointInfo, manifest: Mapping[str, Any]) -> list[str]:
     """Names of what a checkpoint and its run's manifest must agree on, and do not."""
     names = ("labels", "task", "max_length")
-    return [name for name in names if name in manifest and manifest[name] != getattr(facts, name)]
+    return [name for name in names if name in manifest and manifest[name] != getattr(info, name)]
 
 
-def read_weights(folder: Path) -> dict[str, Tensor]:
+def read_trained_weights(folder: Path) -> dict[str, Tensor]:
     """DataError if one of them is not finite: training never saves such."""
     weights = read_tensors(folder / _WEIGHTS)
     broken = first_non_finite(weights)
@@ -102,8 +102,8 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     return weights
 
 
-def read_state(folder: Path) -> dict[str, Any]:
+def read_training_state(folder: Path) -> dict[str, Any]:
     """The state to go on with."""
-    state = join_state(read_tensors(folder / _STATE), read_object(folder / _STRUCTURE))
+    state = unflatten_state(read_tensors(folder / _STATE), read_json_object(folder / _STRUCTURE))
     assert isinstance(state, dict)
     return state

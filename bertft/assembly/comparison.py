@@ -6,40 +6,40 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bertft.assembly.adapted import Adapted
-from bertft.assembly.teacher import Hired
+from bertft.assembly.adapted import TaskModel
+from bertft.assembly.teacher import TeacherContext
 from bertft.data.table import FeatureTable
-from bertft.training.evaluate import evaluate, outputs_of
+from bertft.training.evaluate import evaluate, evaluation_outputs
 
-__all__ = ["compare", "warn_if_below"]
+__all__ = ["compare_with_teacher", "warn_if_teacher_is_worse"]
 
 
-def warn_if_below(
-    hired: Hired, student: Adapted, table: FeatureTable, warn: Callable[[str], None]
+def warn_if_teacher_is_worse(
+    teacher: TeacherContext, student: TaskModel, table: FeatureTable, warn: Callable[[str], None]
 ) -> None:
     """Warn of a teacher that is worse than the student before its first step."""
     task = student.task
-    assert hired.scores is not None
-    start = evaluate(student.runner, task, table, student.precision)[task.metric]
-    taught = hired.scores[task.metric]
-    if task.better(start, taught):
-        tuned = " (its tuned threshold is not used here)" if hired.tuned else ""
+    assert teacher.metrics is not None
+    student_value = evaluate(student.runner, task, table, student.precision)[task.metric]
+    teacher_value = teacher.metrics[task.metric]
+    if task.is_better(student_value, teacher_value):
+        tuned = " (its tuned threshold is not used here)" if teacher.tuned else ""
         warn(
-            f"the teacher {hired.path} has {task.metric} {taught:.4f} on validation{tuned}, worse"
-            f" than the student's {start:.4f} before its first step"
+            f"the teacher {teacher.path} has {task.metric} {teacher_value:.4f} on validation{tuned}, worse"
+            f" than the student's {student_value:.4f} before its first step"
         )
 
 
-def compare(hired: Hired, student: Adapted, table: FeatureTable) -> dict[str, Any]:
+def compare_with_teacher(teacher: TeacherContext, student: TaskModel, table: FeatureTable) -> dict[str, Any]:
     """For metrics.json, over the validation ``table``; bytes are those of fp32 weights."""
-    assert hired.validation is not None and hired.scores is not None
+    assert teacher.validation_outputs is not None and teacher.metrics is not None
     task, start = student.task, time.perf_counter()
-    outputs = outputs_of(student.runner, task, table, student.precision)
+    outputs = evaluation_outputs(student.runner, task, table, student.precision)
     speed = len(table) / max(time.perf_counter() - start, 1e-9)
-    own = sum(each.numel() for each in student.model.parameters())
+    student_parameters = sum(each.numel() for each in student.model.parameters())
     sides = {
-        "teacher": (hired.scores[task.metric], hired.parameters, hired.speed),
-        "student": (task.all_metrics(outputs, table)[task.metric], own, speed),
+        "teacher": (teacher.metrics[task.metric], teacher.parameter_count, teacher.rows_per_second),
+        "student": (task.compute_all_metrics(outputs, table)[task.metric], student_parameters, speed),
     }
     result: dict[str, Any] = {
         name: {
@@ -50,10 +50,10 @@ def compare(hired: Hired, student: Adapted, table: FeatureTable) -> dict[str, An
         }
         for name, (value, parameters, rate) in sides.items()
     }
-    result["teacher"] |= {"path": hired.path, "validation": hired.scores}
+    result["teacher"] |= {"path": teacher.path, "validation": teacher.metrics}
     return {
         "metric": task.metric,
         **result,
-        "agreement": task.agreement(outputs, hired.validation, table),
-        "forwards": hired.forwards(),
+        "agreement": task.prediction_agreement(outputs, teacher.validation_outputs, table),
+        "forwards": teacher.count_forwards(),
     }

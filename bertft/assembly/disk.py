@@ -6,24 +6,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bertft.config.system_errors import system_error
-from bertft.errors import BertftError, EnvironmentFailed
-from bertft.runs.atomic import advice
+from bertft.config.system_errors import find_os_error
+from bertft.errors import BertftError, SystemResourceError
+from bertft.runs.atomic import advise_on_os_error
 
-__all__ = ["writing"]
+__all__ = ["wrap_write_errors"]
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def wrap_write_errors(path: Path) -> Iterator[None]:
     """EnvironmentFailed about ``path`` for an OSError, also one that Rust code tells as text."""
     try:
         yield
     except BertftError:
         raise
     except Exception as error:
-        told = system_error(error)
-        if told is None:
+        os_error = find_os_error(error)
+        if os_error is None:
             raise
-        raise EnvironmentFailed(
-            f"cannot be written ({told.strerror or told})", where=str(path), hint=advice(told)
+        raise SystemResourceError(
+            f"cannot be written ({os_error.strerror or os_error})", where=str(path), hint=advise_on_os_error(os_error)
         ) from error

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from bertft.config.data import DataConfig
-from bertft.config.messages import listing
+from bertft.config.messages import format_list
 from bertft.config.registry import TASKS
-from bertft.data.classes import listed, placeholders
-from bertft.data.labels import class_name, numeric
+from bertft.data.classes import configured_class_names, are_placeholder_names
+from bertft.data.labels import to_class_name, class_name_as_number
 from bertft.errors import UsageError
 
 __all__ = ["PROBLEM_TYPES", "HeadSettings"]
 
 # Tasks of one head, which transformers' config distinguishes by its problem_type.
 PROBLEM_TYPES = {
-    name: task.problem_type for name, task in TASKS.items().items() if task.problem_type is not None
+    name: task.problem_type for name, task in TASKS.specs().items() if task.problem_type is not None
 }
 
 
@@ -37,7 +37,7 @@ class HeadSettings:
     strict: bool = True
 
     @classmethod
-    def of(cls, data: DataConfig | None, command: object = None) -> HeadSettings:
+    def from_settings(cls, data: DataConfig | None, command: object = None) -> HeadSettings:
         """Those of eval's ``data``, else of a ``command`` that has ``task`` and ``labels``."""
         if data is not None:
             return cls(data.task, data.labels, "data.")
@@ -58,59 +58,59 @@ class HeadSettings:
                 hint=f"Set {self.prefix}task={task}",
             )  # fmt: skip
 
-    def class_names(self, own: list[str] | None, rename: bool = True) -> list[str] | None:
+    def class_names(self, model_labels: list[str] | None, rename: bool = True) -> list[str] | None:
         """The classes in the order of the outputs: the user's names in place of LABEL_0, LABEL_1, …
 
         UsageError where the user names classes that the model does not have. ``rename`` False: the
-        model's ``own`` names stay.
+        model's ``model_labels`` names stay.
         """
-        if own is None or self.labels is None:
-            return own
-        names, where = listed(self.labels), f"{self.prefix}labels"
-        if rename and placeholders(own) and not placeholders(names):
+        if model_labels is None or self.labels is None:
+            return model_labels
+        names, where = configured_class_names(self.labels), f"{self.prefix}labels"
+        if rename and are_placeholder_names(model_labels) and not are_placeholder_names(names):
             if isinstance(self.labels, Mapping):
-                names = self._by_position(len(own))
-            if len(names) != len(own):
+                names = self._names_by_position(len(model_labels))
+            if len(names) != len(model_labels):
                 raise UsageError(
-                    f"names {len(names)} classes, the model has {len(own)} outputs", where=where,
+                    f"names {len(names)} classes, the model has {len(model_labels)} outputs", where=where,
                     hint="Name each output once, in their order",
                 )  # fmt: skip
             return names
         if not self.strict:
-            return own
-        numbers = {numeric(name) for name in own} - {None}
-        unknown = [name for name in names if name not in own and numeric(name) not in numbers]
+            return model_labels
+        numbers = {class_name_as_number(name) for name in model_labels} - {None}
+        unknown = [name for name in names if name not in model_labels and class_name_as_number(name) not in numbers]
         if not self.prefix:
-            self._check_order(own, names)
+            self._check_order(model_labels, names)
         if unknown:
             raise UsageError(
-                f"{listing(unknown, 4)} is no class of the model, which has {listing(own, 8)}",
+                f"{format_list(unknown, 4)} is no class of the model, which has {format_list(model_labels, 8)}",
                 where=where,
                 hint="List the model's own names in the order of the numbers in the files, or map"
-                f" labels to them: {where}={{<label>: {own[0]}, ...}}",
+                f" labels to them: {where}={{<label>: {model_labels[0]}, ...}}",
             )  # fmt: skip
-        return own
+        return model_labels
 
     def _check_order(self, own: list[str], names: list[str]) -> None:
         """UsageError where the names that a command gives the outputs are the folder's in another
         order; those of ``data.labels`` are in the order of the numbers in files."""
         mine, theirs = (
-            [name if (number := numeric(name)) is None else number for name in each]
+            [name if (number := class_name_as_number(name)) is None else number for name in each]
             for each in (names, own)
         )
         if mine != theirs and set(mine) <= set(theirs):
             raise UsageError(
-                f"names the outputs {listing(names, 8)}, but the folder calls them"
-                f" {listing(own, 8)}", where="labels",
+                f"names the outputs {format_list(names, 8)}, but the folder calls them"
+                f" {format_list(own, 8)}", where="labels",
                 hint="Leave it out: it is for folders that do not name their outputs",
             )  # fmt: skip
 
-    def _by_position(self, outputs: int) -> list[str]:
+    def _names_by_position(self, outputs: int) -> list[str]:
         """The names of a mapping whose keys count the outputs from 0."""
-        found = {numeric(class_name(key) or ""): name for key, name in self.labels.items()}
-        if set(found) != set(range(outputs)):
+        name_of_output = {class_name_as_number(to_class_name(key) or ""): name for key, name in self.labels.items()}
+        if set(name_of_output) != set(range(outputs)):
             raise UsageError(
                 f"does not name the outputs 0 to {outputs - 1}", where=f"{self.prefix}labels",
                 hint="List the names in the order of the outputs",
             )  # fmt: skip
-        return [class_name(found[number]) or "" for number in range(outputs)]  # type: ignore[index]
+        return [to_class_name(name_of_output[number]) or "" for number in range(outputs)]  # type: ignore[index]

@@ -19,13 +19,13 @@ from torch import Tensor
 
 from bertft.data.batch import Batch
 from bertft.errors import UsageError
-from bertft.models.load import longest_input
-from bertft.models.runner import EncoderRunner, accepts, logits_of
+from bertft.models.load import max_input_length
+from bertft.models.runner import EncoderRunner, accepts_argument, extract_logits
 from bertft.tasks.shared.encoding import encode_texts
 
-__all__ = ["check_independence"]
+__all__ = ["check_batch_invariance"]
 
-PROVEN = frozenset({
+VERIFIED_MODEL_TYPES = frozenset({
     "bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "albert", "modernbert",
     "deberta-v2", "mpnet", "rembert",
 })  # fmt: skip
@@ -34,50 +34,50 @@ _LENGTHS = (2, 11, 1, 34)  # words of the rows
 _TOLERANCE = 1e-4  # of the largest logit; what fp32 rounds is some hundred times less
 
 
-def check_independence(model: Any, tokenizer: Any, level: str, pairs: bool) -> None:
+def check_batch_invariance(model: Any, tokenizer: Any, level: str, pairs: bool) -> None:
     """UsageError where padding or other rows change what ``model`` answers.
 
     ``model`` is as it was loaded: in fp32, nothing attached. ``pairs``: its rows are two texts.
     """
-    kind = model.config.model_type
-    if kind in PROVEN:
+    model_type = model.config.model_type
+    if model_type in VERIFIED_MODEL_TYPES:
         return
-    longest = min(64, longest_input(model.config, tokenizer))
-    rows = _rows(tokenizer, pairs, longest)
-    own = copy.deepcopy(model).eval()
+    longest = min(64, max_input_length(model.config, tokenizer))
+    rows = _encode_rows(tokenizer, pairs, longest)
+    reference_model = copy.deepcopy(model).eval()
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         try:
-            reference = torch.cat([_own(own, row, level) for row in rows])
+            reference = torch.cat([_reference_logits(reference_model, row, level) for row in rows])
         except Exception as error:
-            raise _refused(kind, f"cannot run rows of {_span(rows)} tokens", error) from error
-        runner = EncoderRunner(own, level)
+            raise _unsupported_error(model_type, f"cannot run rows of {_length_range(rows)} tokens", error) from error
+        runner = EncoderRunner(reference_model, level)
         try:
-            alone = torch.cat([runner(_batch([row])) for row in rows])
-            together = runner(_batch(rows))
+            unbatched = torch.cat([runner(_make_batch([row])) for row in rows])
+            batched = runner(_make_batch(rows))
         except UsageError:
             raise
         except Exception as error:
-            raise _refused(kind, "cannot be run by bertft", error) from error
+            raise _unsupported_error(model_type, "cannot be run by bertft", error) from error
     scale = reference.abs().max().clamp(min=1e-12)
-    if (alone - reference).abs().max() > _TOLERANCE * scale:
-        raise _refused(kind, "gives other results here than in transformers")
-    if (together - reference).abs().max() > _TOLERANCE * scale:
-        raise _refused(kind, "gives a row another result beside other rows than alone")
+    if (unbatched - reference).abs().max() > _TOLERANCE * scale:
+        raise _unsupported_error(model_type, "gives other results here than in transformers")
+    if (batched - reference).abs().max() > _TOLERANCE * scale:
+        raise _unsupported_error(model_type, "gives a row another result beside other rows than alone")
 
 
-def _refused(kind: str, what: str, error: Exception | None = None) -> UsageError:
+def _unsupported_error(model_type: str, what: str, error: Exception | None = None) -> UsageError:
     reason = "" if error is None else f" ({type(error).__name__}: {' '.join(str(error).split())})"
     return UsageError(
-        f"an encoder of type {kind} {what}{reason[:200]}",
+        f"an encoder of type {model_type} {what}{reason[:200]}",
         where="model.path",
-        hint=f"Use an encoder of another type, such as {', '.join(sorted(PROVEN)[:4])}",
+        hint=f"Use an encoder of another type, such as {', '.join(sorted(VERIFIED_MODEL_TYPES)[:4])}",
     )
 
 
-Row = tuple[Tensor, Tensor | None]  # ids and token types
+TokenizedRow = tuple[Tensor, Tensor | None]  # ids and token types
 
 
-def _rows(tokenizer: Any, pairs: bool, longest: int) -> list[Row]:
+def _encode_rows(tokenizer: Any, pairs: bool, longest: int) -> list[TokenizedRow]:
     texts = [" ".join((_TEXT * 3).split()[:count]) for count in _LENGTHS]
     encoded = encode_texts(tokenizer, texts, texts[::-1] if pairs else None, longest)
     types = encoded.get("token_type_ids", [None] * len(texts))
@@ -87,28 +87,28 @@ def _rows(tokenizer: Any, pairs: bool, longest: int) -> list[Row]:
     ]
 
 
-def _span(rows: list[Row]) -> str:
+def _length_range(rows: list[TokenizedRow]) -> str:
     lengths = [len(ids) for ids, _ in rows]
     return f"{min(lengths)} to {max(lengths)}"
 
 
-def _own(model: Any, row: Row, level: str) -> Tensor:
+def _reference_logits(model: Any, row: TokenizedRow, level: str) -> Tensor:
     ids, types = row
     inputs = {"input_ids": ids[None]}
-    if accepts(model, "attention_mask"):
+    if accepts_argument(model, "attention_mask"):
         inputs["attention_mask"] = torch.ones_like(ids)[None]
-    if types is not None and accepts(model.base_model, "token_type_ids"):
+    if types is not None and accepts_argument(model.base_model, "token_type_ids"):
         inputs["token_type_ids"] = types[None]
-    logits = logits_of(model(**inputs))
+    logits = extract_logits(model(**inputs))
     return logits if level == "sequence" else logits[0]
 
 
-def _batch(rows: list[Row]) -> Batch:
+def _make_batch(rows: list[TokenizedRow]) -> Batch:
     types = [kinds for _, kinds in rows if kinds is not None]
     return Batch(
         input_ids=torch.cat([ids for ids, _ in rows]),
         lengths=torch.tensor([len(ids) for ids, _ in rows]),
         token_type_ids=torch.cat(types) if types else None,
         labels={},
-        index=np.arange(len(rows)),
+        feature_indices=np.arange(len(rows)),
     )

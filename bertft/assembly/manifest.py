@@ -14,80 +14,80 @@ from typing import Any
 import torch
 
 import bertft
-from bertft.assembly.adapted import Adapted
-from bertft.assembly.base import describe
+from bertft.assembly.adapted import TaskModel
+from bertft.assembly.base import describe_base
 from bertft.config.choices import FORMER_LAYOUTS, LAYOUTS, PRECISIONS
 from bertft.config.commands import TrainConfig
 from bertft.config.data import DataConfig
 from bertft.config.messages import invalid_entry
-from bertft.config.registry import packages
+from bertft.config.registry import plugin_versions
 from bertft.data.report import DataReport
 from bertft.errors import DataError
 from bertft.runs.folder import RunFolder
 
-__all__ = ["changes", "hardware", "manifest", "read_manifest", "recorded_data", "recorded_path"]
+__all__ = ["hardware_changes", "describe_hardware", "build_manifest", "read_manifest", "recorded_data", "recorded_path"]
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "safetensors", "numpy", "pyarrow")
 
 
-def manifest(
+def build_manifest(
     config: TrainConfig,
-    adapted: Adapted,
+    task_model: TaskModel,
     data: DataReport,
     max_length: int,
     total_steps: int,
     processes: int = 1,
 ) -> dict[str, Any]:
     """JSON values only."""
-    task, precision = adapted.task, adapted.precision
+    task, precision = task_model.task, task_model.precision
     return {
         "format": 1,
         "bertft": bertft.__version__,
         "begun": datetime.now(UTC).isoformat(timespec="seconds"),
         "directory": os.getcwd(),  # which relative paths of the configuration start from
         "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in _PACKAGES} | packages(),
-        "hardware": {**hardware(precision.device), "processes": processes},
-        "base": describe(adapted.source),
-        "base_head": adapted.head_note or None,
-        "model_type": adapted.model.config.model_type,
+        "packages": {name: metadata.version(name) for name in _PACKAGES} | plugin_versions(),
+        "hardware": {**describe_hardware(precision.device), "processes": processes},
+        "base": describe_base(task_model.source),
+        "base_head": task_model.head_note or None,
+        "model_type": task_model.model.config.model_type,
         "task": task.name,
-        "labels": task.labels,
+        "labels": task.class_names,
         "metric": task.metric,
         "max_length": max_length,
         "precision": precision.name,
-        "layout": adapted.runner.layout,
+        "layout": task_model.runner.layout,
         "seeds": {"run": config.seed, "data": config.data.seed},
         "total_steps": total_steps,
         "data": data.to_dict(),
-        "parameters": adapted.counts(),
+        "parameters": task_model.count_parameters(),
     }
 
 
 def read_manifest(run: RunFolder) -> dict[str, Any]:
     """The manifest of ``run``. DataError unless all that is read from it later has its form."""
-    told = run.read_manifest()
-    if isinstance(told.get("layout"), str):
-        told["layout"] = FORMER_LAYOUTS.get(told["layout"], told["layout"])
-    for name, fits in _FORM.items():
-        if not fits(told.get(name)):
-            raise DataError(invalid_entry(name, told.get(name)), where=str(run.manifest))
-    return told
+    content = run.read_manifest()
+    if isinstance(content.get("layout"), str):
+        content["layout"] = FORMER_LAYOUTS.get(content["layout"], content["layout"])
+    for name, is_valid in _VALIDATORS.items():
+        if not is_valid(content.get(name)):
+            raise DataError(invalid_entry(name, content.get(name)), where=str(run.manifest_path))
+    return content
 
 
-def _is_data(value: Any) -> bool:
+def _is_data_entry(value: Any) -> bool:
     splits = value.get("splits") if isinstance(value, dict) else None
     return isinstance(splits, dict) and all(
         isinstance(each, dict)
         and isinstance(each.get("fingerprint"), str)
         and isinstance(each.get("files"), list)
         and all(isinstance(file, str) for file in each["files"])
-        and _is_accounting(each)
+        and _is_row_accounting(each)
         for each in splits.values()
     )
 
 
-def _is_accounting(split: dict[str, Any]) -> bool:
+def _is_row_accounting(split: dict[str, Any]) -> bool:
     """Whether the counts of a split's rows are counts; earlier versions recorded fewer of them."""
     groups = ("unused", "dropped", "other_lines")
     return (
@@ -125,7 +125,7 @@ def _is_teacher(value: Any) -> bool:
     )
 
 
-_FORM: dict[str, Callable[[Any], bool]] = {
+_VALIDATORS: dict[str, Callable[[Any], bool]] = {
     "base": lambda value: isinstance(value, dict),
     "task": lambda value: isinstance(value, str),
     "labels": lambda value: (
@@ -135,7 +135,7 @@ _FORM: dict[str, Callable[[Any], bool]] = {
     "precision": lambda value: value in PRECISIONS,
     "layout": lambda value: value in LAYOUTS,
     "hardware": lambda value: isinstance(value, dict),
-    "data": _is_data,
+    "data": _is_data_entry,
     "begun": lambda value: _is_time(value),
     "bertft": lambda value: isinstance(value, str),
     "packages": lambda value: _has_values(value, str),
@@ -150,31 +150,31 @@ _FORM: dict[str, Callable[[Any], bool]] = {
 
 
 def recorded_data(
-    data: DataConfig, told: Mapping[str, Any], typed: Collection[str] = ()
+    data: DataConfig, manifest: Mapping[str, Any], cli_settings: Collection[str] = ()
 ) -> DataConfig:
-    """The ``data`` of a run whose manifest is ``told``, with the files where they were read.
+    """The ``data`` of a run whose manifest is ``manifest``, with the files where they were read.
 
     A relative path was meant from the folder in which the run was begun, unless its setting is
-    ``typed`` on the command line. Splits of the Hub have no files, and keep their names.
+    ``cli_settings`` on the command line. Splits of the Hub have no files, and keep their names.
     """
-    found: dict[str, Any] = {}
-    for name, split in told["data"]["splits"].items():
+    replacements: dict[str, Any] = {}
+    for name, split in manifest["data"]["splits"].items():
         given = getattr(data, name, None)
-        if given is not None and split["files"] and f"data.{name}" not in typed:
+        if given is not None and split["files"] and f"data.{name}" not in cli_settings:
             file = Path(split["files"][0])
             if not _is_absolute(given) and file.is_file():
-                found[name] = str(file)
-    if data.hub is not None and "data.hub" not in typed:  # a data set in a local folder
-        found["hub"] = recorded_path(data.hub, told)
-    return replace(data, **found)
+                replacements[name] = str(file)
+    if data.hub is not None and "data.hub" not in cli_settings:  # a data set in a local folder
+        replacements["hub"] = recorded_path(data.hub, manifest)
+    return replace(data, **replacements)
 
 
-def recorded_path(given: str, told: Mapping[str, Any]) -> str:
-    """The folder ``given`` as the run with the manifest ``told`` was begun on it, else ``given``.
+def recorded_path(given: str, manifest: Mapping[str, Any]) -> str:
+    """The folder ``given`` as the run with the manifest ``manifest`` was begun on it, else ``given``.
 
     A Hub id, which is no folder there, stays as it is.
     """
-    begun_in = told.get("directory")
+    begun_in = manifest.get("directory")
     if _is_absolute(given) or begun_in is None or not (Path(begun_in) / given).is_dir():
         return given
     return str(Path(begun_in) / given)
@@ -185,38 +185,38 @@ def _is_absolute(path: str) -> bool:
     return path.startswith("~") or Path(path).is_absolute()
 
 
-def changes(told: Mapping[str, Any], device: torch.device, processes: int) -> list[str]:
-    """What of the hardware in the manifest ``told`` is another now and changes the last bits."""
-    now = {**hardware(device), "processes": processes}
-    before = {"processes": 1, **told["hardware"]}
+def hardware_changes(manifest: Mapping[str, Any], device: torch.device, processes: int) -> list[str]:
+    """What of the hardware in the manifest ``manifest`` is another now and changes the last bits."""
+    current = {**describe_hardware(device), "processes": processes}
+    recorded = {"processes": 1, **manifest["hardware"]}
     names = {
         "device": "device", "gpu": "GPU", "instruction_set": "instruction set",
         "threads": "number of CPU threads", "processes": "number of processes",
     }  # fmt: skip
     return [
-        f"{words} was {before.get(name)}, is {now.get(name)}"
+        f"{words} was {recorded.get(name)}, is {current.get(name)}"
         for name, words in names.items()
-        if before.get(name) != now.get(name)
+        if recorded.get(name) != current.get(name)
     ]
 
 
-def hardware(device: torch.device) -> dict[str, Any]:
+def describe_hardware(device: torch.device) -> dict[str, Any]:
     """The machine, as far as it decides bits and seconds."""
-    facts: dict[str, Any] = {
+    description: dict[str, Any] = {
         "platform": platform.platform(),
         "machine": platform.machine(),
-        "cpu": _cpu(),
+        "cpu": _cpu_name(),
         "instruction_set": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "device": str(device),
     }
     if device.type == "cuda":
-        facts["gpu"] = torch.cuda.get_device_name(device)
-        facts["cuda"] = torch.version.cuda
-    return facts
+        description["gpu"] = torch.cuda.get_device_name(device)
+        description["cuda"] = torch.version.cuda
+    return description
 
 
-def _cpu() -> str:
+def _cpu_name() -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
             names = [line.partition(":")[2].strip() for line in lines if "model name" in line]

@@ -10,21 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bertft.assembly.adapted import Adapted
-from bertft.assembly.adapter import OWN, AdapterFolder
+from bertft.assembly.adapted import TaskModel
+from bertft.assembly.adapter import BERTFT_FILE, AdapterFolder
 from bertft.assembly.head_settings import HeadSettings
-from bertft.assembly.independence import check_independence
-from bertft.assembly.saved import Saved, of_folder
+from bertft.assembly.independence import check_batch_invariance
+from bertft.assembly.saved import LoadedModel, make_loaded_model
 from bertft.config.data import DataConfig
-from bertft.config.registry import METHODS, peft_types
+from bertft.config.registry import METHODS, readers_by_peft_type
 from bertft.errors import DataError
-from bertft.methods.part import Part
+from bertft.methods.part import MethodComponent
 from bertft.methods.peft_format import own_name
-from bertft.models.dropout import take_over
+from bertft.models.dropout import replace_dropout
 from bertft.models.load import load_config, load_model
-from bertft.models.precision import Precision, choose, resolve_device
+from bertft.models.precision import Precision, choose_precision, resolve_device
 from bertft.models.runner import EncoderRunner
-from bertft.tasks import build as build_task
+from bertft.tasks import build_task as build_task
 from bertft.tasks.task import BaseTask
 
 __all__ = ["open_adapter"]
@@ -35,64 +35,64 @@ def open_adapter(
     precision: str,
     device: str,
     data: DataConfig | None,
-    said: HeadSettings,
+    head_settings: HeadSettings,
     base: str | None = None,
-    trust: bool = False,
-) -> Saved:
+    trust_remote_code: bool = False,
+) -> LoadedModel:
     """An adapter in peft's format; what a foreign one does not tell is read off its head."""
-    found = AdapterFolder(folder, base, trust)
-    tokenizer, facts = found.tokenizer(), found.facts
-    name, labels = found.task(tokenizer, said)
+    adapter = AdapterFolder(folder, base, trust_remote_code)
+    tokenizer, info = adapter.tokenizer(), adapter.info
+    name, labels = adapter.task_and_labels(tokenizer, head_settings)
     if data is None:
-        data = replace(DataConfig(name=folder.name, task=name), **facts.get("answering", {}))
+        data = replace(DataConfig(name=folder.name, task=name), **info.get("answering", {}))
     task = build_task(data, labels)
-    adapted = _assembled(
-        found, task, tokenizer, choose(precision, resolve_device(device), "precision")
+    task_model = _build_adapter_model(
+        adapter, task, tokenizer, choose_precision(precision, resolve_device(device), "precision")
     )
-    threshold = (facts.get("threshold"), folder / OWN)
-    return of_folder(folder, adapted, data, labels, facts.get("max_length"), threshold)
+    threshold = (info.get("threshold"), folder / BERTFT_FILE)
+    return make_loaded_model(folder, task_model, data, labels, info.get("max_length"), threshold)
 
 
-def _assembled(
-    found: AdapterFolder, task: BaseTask, tokenizer: Any, precision: Precision
-) -> Adapted:
+def _build_adapter_model(
+    adapter: AdapterFolder, task: BaseTask, tokenizer: Any, precision: Precision
+) -> TaskModel:
     """The base with the adapter beside its layers, placed, in evaluation mode."""
-    with found.told():
-        config, _ = load_config(found.model_settings, tokenizer, task.model_settings())
+    with adapter.adapter_errors():
+        config, _ = load_config(adapter.model_settings, tokenizer, task.head_config())
         loaded = load_model(
-            found.model_settings, config, found.source, task.auto_class, fresh_head=False
+            adapter.model_settings, config, adapter.source, task.auto_class, fresh_head=False
         )
     model: Any = loaded.model
-    check_independence(model, tokenizer, task.level, task.reads_pairs)
-    take_over(model)
-    kind = str(found.settings.get("peft_type"))
-    owner, target = peft_types()[kind]
-    with found.told():
-        part: Part = METHODS.load(owner, target)(found.settings, found.tensors)
-        part.attach(model)
-        _copy_saved_modules(model, found.tensors)
-    lacking = sorted(set(loaded.new) - set(found.shapes()))
-    if lacking:
+    check_batch_invariance(model, tokenizer, task.level, task.reads_pairs)
+    replace_dropout(model)
+    peft_type = str(adapter.settings.get("peft_type"))
+    owner, target = readers_by_peft_type()[peft_type]
+    with adapter.adapter_errors():
+        component: MethodComponent = METHODS.load(owner, target)(adapter.settings, adapter.tensors)
+        component.attach(model)
+        _copy_saved_modules(model, adapter.tensors)
+    missing = sorted(set(loaded.new_parameters) - set(adapter.saved_shapes()))
+    if missing:
         raise DataError(
-            f"neither the adapter nor its base has weights for {', '.join(lacking[:3])}: it"
-            " would answer at random", where=str(found.folder),
+            f"neither the adapter nor its base has weights for {', '.join(missing[:3])}: it"
+            " would answer at random", where=str(adapter.folder),
             hint="Save it with modules_to_save naming the head",
         )  # fmt: skip
     # The updates and a new head keep their fp32, as they do while a run trains.
     model.requires_grad_(False)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name in loaded.new or ".adapter." in f".{name}")
-    precision.prepare(model, False)
+        parameter.requires_grad_(name in loaded.new_parameters or ".adapter." in f".{name}")
+    precision.place_model(model, False)
     model.requires_grad_(False).eval()
     runner = EncoderRunner(model, task.level)
-    return Adapted(task, tokenizer, model, [part], runner, precision, found.source)
+    return TaskModel(task, tokenizer, model, [component], runner, precision, adapter.source)
 
 
 def _copy_saved_modules(model: Any, tensors: Mapping[str, Tensor]) -> None:
     """What was saved whole, such as the head, goes into the parameter of its name."""
-    own = dict(model.named_parameters())
+    parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, tensor in tensors.items():
             path = own_name(name)
-            if path is not None and path in own and own[path].shape == tensor.shape:
-                own[path].copy_(tensor)
+            if path is not None and path in parameters and parameters[path].shape == tensor.shape:
+                parameters[path].copy_(tensor)

@@ -18,204 +18,204 @@ from typing import Any
 import torch
 
 from bertft.assembly import base, tokenizer_files
-from bertft.assembly.adapted import Adapted, assemble, located
-from bertft.assembly.features import features_of, unlabelled_features
+from bertft.assembly.adapted import TaskModel, build_task_model, resolve_source
+from bertft.assembly.features import build_features, build_unlabelled_features
 from bertft.assembly.manifest import recorded_data, recorded_path
-from bertft.assembly.merged import merged_model
-from bertft.assembly.recorded_rows import only_recorded, sources_line
-from bertft.assembly.teacher import Hired
-from bertft.assembly.teaching import Teaching
+from bertft.assembly.merged import load_merged_model
+from bertft.assembly.recorded_rows import only_recorded, describe_sources
+from bertft.assembly.teacher import TeacherContext
+from bertft.assembly.teaching import DistillationSetup
 from bertft.config.commands import TrainConfig
 from bertft.config.messages import usage_error
 from bertft.config.model import ModelConfig
 from bertft.data.features import FeatureTable, cache_folder
-from bertft.data.joined import JoinedTable
-from bertft.data.order import TrainOrder
-from bertft.data.report import DataReport, Special, describe
+from bertft.data.joined import ConcatFeatureTable
+from bertft.data.order import LengthGroupedSampler
+from bertft.data.report import DataReport, SpecialTokenIds, summarize_splits
 from bertft.data.rows import Rows
-from bertft.data.sources import Splits, load, load_inputs
+from bertft.data.sources import Splits, load_splits, load_inputs
 from bertft.errors import DataError, UsageError
-from bertft.methods import build as build_parts
-from bertft.methods import groups
+from bertft.methods import build_components as build_parts
+from bertft.methods import collect_param_groups
 from bertft.models.load import (
     head_parameters,
-    last_linear,
+    output_layer,
     load_config,
     load_tokenizer,
-    longest_input,
+    max_input_length,
 )
-from bertft.models.precision import choose, recorded, resolve_device
-from bertft.models.source import Source
+from bertft.models.precision import choose_precision, recorded_precision, resolve_device
+from bertft.models.source import ModelSource
 from bertft.models.tokenizer_file import unknown_id
-from bertft.runs.checkpoints import Checkpoints
+from bertft.runs.checkpoints import CheckpointStore
 from bertft.runs.folder import RunFolder
-from bertft.tasks import build as build_task
-from bertft.tasks.shared.classes import listed_classes
-from bertft.tasks.shared.encoding import check_max_length
+from bertft.tasks import build_task as build_task
+from bertft.tasks.shared.classes import class_names_in_config
+from bertft.tasks.shared.encoding import resolve_max_length
 from bertft.tasks.task import BaseTask
 from bertft.training import optimizer as optimizers
-from bertft.training.randomness import diverge, seed_all
-from bertft.training.ranks import ALONE, Ranks
-from bertft.training.step import Stepper
+from bertft.training.randomness import seed_per_rank, seed_all
+from bertft.training.ranks import SINGLE_PROCESS, DistributedContext
+from bertft.training.step import TrainStep
 
-__all__ = ["Prepared", "prepare"]
+__all__ = ["PreparedRun", "prepare_run"]
 
 _THREADS = torch.get_num_threads()  # torch's own choice, before any run of this process set it
 
 
 @dataclass
-class Prepared:
-    """``total`` optimizer steps over ``table``; ``warmup`` their share that warms up.
+class PreparedRun:
+    """``total_steps`` optimizer steps over ``train_table``; ``warmup_fraction`` their share that warms up.
 
     ``tokenizer_files`` are what every checkpoint keeps of the tokenizer, by file name.
-    ``hired`` is the teacher, where one is asked.
+    ``teacher`` is the teacher, where one is asked.
     """
 
-    adapted: Adapted
+    task_model: TaskModel
     tokenizer_files: dict[str, bytes]
-    stepper: Stepper
+    stepper: TrainStep
     splits: Splits
     features: dict[str, FeatureTable]
-    table: FeatureTable
-    hired: Hired | None
-    report: DataReport
-    order: TrainOrder
+    train_table: FeatureTable
+    teacher: TeacherContext | None
+    data_report: DataReport
+    sampler: LengthGroupedSampler
     max_length: int
-    total: int
-    warmup: float
+    total_steps: int
+    warmup_fraction: float
 
 
-def prepare(
+def prepare_run(
     config: TrainConfig,
     run: RunFolder,
     manifest: dict[str, Any] | None,
-    say: Callable[[str], None],
-    ranks: Ranks = ALONE,
+    log: Callable[[str], None],
+    ranks: DistributedContext = SINGLE_PROCESS,
     checkpoint: Path | None = None,
-    opened: bool = False,
-) -> Prepared:
+    read_only: bool = False,
+) -> PreparedRun:
     """``manifest`` is that of a run that was begun before, None for a new one.
 
     ``checkpoint`` is the folder whose weights the caller loads next. A run that was begun and has
-    none starts at its first step as a new one does, from the recorded facts. ``say`` prints
-    messages before work that takes its time. ``opened``: the run is read and not trained on. It
+    none starts at its first step as a new one does, from the recorded facts. ``log`` prints
+    messages before work that takes its time. ``read_only``: the run is read and not trained on. It
     may be somebody else's: what is read is said before, and nothing is fetched for it.
     """
     trainer, method = config.trainer, config.method
     torch.set_num_threads(trainer.threads or _THREADS)
-    device = ranks.device(resolve_device(trainer.device))
+    device = ranks.device_for_rank(resolve_device(trainer.device))
     if manifest is None:
-        precision = choose(trainer.precision, device)
+        precision = choose_precision(trainer.precision, device)
     else:
-        precision = recorded(manifest["precision"], device, run.path)
+        precision = recorded_precision(manifest["precision"], device, run.path)
     data = config.data if manifest is None else recorded_data(config.data, manifest)
-    if opened:
-        say(sources_line(data))
-    with only_recorded(data) if opened else nullcontext():
-        splits = load(data, cached_only=opened)
+    if read_only:
+        log(describe_sources(data))
+    with only_recorded(data) if read_only else nullcontext():
+        splits = load_splits(data, cached_only=read_only)
         if data.unlabelled is not None:
             splits.unlabelled = load_inputs(data.unlabelled, data, "data.unlabelled")
     if manifest is not None:
-        _check_rows(splits, manifest)
-    task = build_task(config.data, splits.labels)
-    problems = list(task.problems(config.loss, config.tune_threshold))
+        _check_recorded_fingerprints(splits, manifest)
+    task = build_task(config.data, splits.class_names)
+    problems = list(task.find_problems(config.loss, config.tune_threshold))
     if problems:
         raise usage_error(problems)
-    parts = build_parts(method, None, ())
-    teaching = Teaching(
-        parts, task, precision.name, str(device), manifest, config.model.trust_remote_code,
-        cached_only=opened,
+    components = build_parts(method, None, ())
+    distillation = DistillationSetup(
+        components, task, precision.name, str(device), manifest, config.model.trust_remote_code,
+        cached_only=read_only,
     )  # fmt: skip
-    teaching.check()
-    cut = manifest is None and teaching.cuts
-    recorded_base = None if manifest is None else base.recorded(manifest, run)
-    tokenizer, files = _tokenizer(config.model, run, manifest, recorded_base, checkpoint, teaching)
+    distillation.check_teacher()
+    builds_student = manifest is None and distillation.builds_student
+    recorded_base = None if manifest is None else base.find_recorded_base(manifest, run)
+    tokenizer, files = _load_run_tokenizer(config.model, run, manifest, recorded_base, checkpoint, distillation)
     seed_all(config.seed)
     if recorded_base is None:
-        source = ranks.told(
-            lambda: base.settle(
-                config.model, task, tokenizer, files, run, merged_model,
-                teaching.student() if cut else None,
+        source = ranks.broadcast_object(
+            lambda: base.materialize_base(
+                config.model, task, tokenizer, files, run, load_merged_model,
+                distillation.build_student() if builds_student else None,
             )
         )  # fmt: skip
     else:
         source = recorded_base
-    taken = sum(part.positions for part in parts)
-    found, _ = load_config(located(config.model, source), tokenizer, {})
-    source = base.pinned(source, found)
-    max_length = check_max_length(
-        config.data.max_length, longest_input(found, tokenizer) - taken, task.default_max_length
+    reserved_positions = sum(part.reserved_positions for part in components)
+    model_config, _ = load_config(resolve_source(config.model, source), tokenizer, {})
+    source = base.pin_revision(source, model_config)
+    max_length = resolve_max_length(
+        config.data.max_length, max_input_length(model_config, tokenizer) - reserved_positions, task.default_max_length
     )
     cache, policy = cache_folder(config.data.cache), config.data.on_bad_row
-    if not ranks.first:
-        ranks.wait()  # what the first rank tokenised, and asked the teacher, is in the cache then
-    most = config.data.max_skipped
-    features = features_of(dict(splits.items()), task, tokenizer, max_length, cache, policy, most)
+    if not ranks.is_main_process:
+        ranks.barrier()  # what the first rank tokenised, and asked the teacher, is in the cache then
+    max_skipped = config.data.max_skipped
+    features = build_features(dict(splits.items()), task, tokenizer, max_length, cache, policy, max_skipped)
     table = features["train"]
-    task.shape_loss(config.loss, table)
+    task.configure_loss(config.loss, table)
     if splits.unlabelled is not None:
         _check_unlabelled(task, splits.unlabelled)
-        features["unlabelled"] = unlabelled_features(
-            splits.unlabelled, task, tokenizer, max_length, cache, policy, most
+        features["unlabelled"] = build_unlabelled_features(
+            splits.unlabelled, task, tokenizer, max_length, cache, policy, max_skipped
         )
         assert splits.train is not None
-        table = JoinedTable(table, features["unlabelled"], len(splits.train))
-    hired = teaching.hire(tokenizer, max_length, splits, features, cache, say)
-    if ranks.first:
-        ranks.wait()
+        table = ConcatFeatureTable(table, features["unlabelled"], len(splits.train))
+    teacher = distillation.prepare(tokenizer, max_length, splits, features, cache, log)
+    if ranks.is_main_process:
+        ranks.barrier()
     torch.set_num_threads(trainer.threads or _THREADS)  # the teacher's own run may have set them
     seed_all(config.seed)
-    adapted = assemble(
+    task_model = build_task_model(
         source, config.model, method, task, tokenizer, precision,
         layout=manifest["layout"] if manifest else trainer.layout,
-        rate=trainer.learning_rate, checkpointing=trainer.gradient_checkpointing,
-        compiled=trainer.compile, base_classes=lambda: listed_classes(found.to_dict()),
+        learning_rate=trainer.learning_rate, gradient_checkpointing=trainer.gradient_checkpointing,
+        compiled=trainer.compile, base_classes=lambda: class_names_in_config(model_config.to_dict()),
     )  # fmt: skip
-    starts = checkpoint is None
-    if adapted.runner.family.one_by_one:
-        say(
-            f"padding would change what a {adapted.runner.family.model_type} model answers: rows"
+    is_new_run = checkpoint is None
+    if task_model.runner.family.runs_rows_alone:
+        log(
+            f"padding would change what a {task_model.runner.family.model_type} model answers: rows"
             " run one at a time, which takes longer"
         )
-    if starts and adapted.head_note and not teaching.cuts:  # a cut student has its teacher's
-        say(f"{source.name}: {adapted.head_note}")
-    if starts and not task.fresh_head and adapted.new & head_parameters(adapted.model).keys():
-        say(f"{source.name} has no head for {task.name}: it begins at random, its scores at chance")
-    teaching.bind(adapted, hired)
+    if is_new_run and task_model.head_note and not distillation.builds_student:  # a cut student has its teacher's
+        log(f"{source.name}: {task_model.head_note}")
+    if is_new_run and not task.trains_new_head and task_model.new_parameters & head_parameters(task_model.model).keys():
+        log(f"{source.name} has no head for {task.name}: it begins at random, its scores at chance")
+    distillation.bind_teacher(task_model, teacher)
     if config.calibrate is not None:
-        last_linear(adapted.model)  # without one a temperature could not be folded in the end
-    if starts and not teaching.cuts:  # a cut student has its teacher's head
-        head = head_parameters(adapted.model)  # what the base has trained is kept
-        drawn = {name: each for name, each in head.items() if name in adapted.drawn}
-        task.begin(drawn, features["train"])
-    optimizer = optimizers.build(groups(adapted.parts, adapted.model), trainer)
-    stepper = Stepper(
-        adapted.runner,
+        output_layer(task_model.model)  # without one a temperature could not be folded in the end
+    if is_new_run and not distillation.builds_student:  # a cut student has its teacher's head
+        head = head_parameters(task_model.model)  # what the base has trained is kept
+        new_head_parameters = {name: each for name, each in head.items() if name in task_model.randomly_initialized}
+        task.init_head(new_head_parameters, features["train"])
+    optimizer = optimizers.build_optimizer(collect_param_groups(task_model.components, task_model.model), trainer)
+    stepper = TrainStep(
+        task_model.runner,
         task,
-        adapted.parts,
+        task_model.components,
         optimizer,
-        adapted.precision,
+        task_model.precision,
         trainer.max_grad_norm,
         ranks,
     )
-    diverge(config.seed, ranks.rank)
-    order = TrainOrder(table.lengths, trainer.batch_size, config.seed, trainer.shuffle_window)
-    report = describe(
-        splits, features, Special(unknown_id(tokenizer), tuple(tokenizer.all_special_ids))
+    seed_per_rank(config.seed, ranks.rank)
+    sampler = LengthGroupedSampler(table.lengths, trainer.batch_size, config.seed, trainer.shuffle_window)
+    report = summarize_splits(
+        splits, features, SpecialTokenIds(unknown_id(tokenizer), tuple(tokenizer.all_special_ids))
     )
     epochs = trainer.epochs if trainer.epochs is not None else method.epochs
-    total = trainer.max_steps or max(1, math.ceil(epochs * order.steps_per_epoch))
-    return Prepared(
-        adapted, files, stepper, splits, features, table, hired, report, order,
-        max_length, total, trainer.warmup if trainer.warmup is not None else method.warmup,
+    total_steps = trainer.max_steps or max(1, math.ceil(epochs * sampler.steps_per_epoch))
+    return PreparedRun(
+        task_model, files, stepper, splits, features, table, teacher, report, sampler,
+        max_length, total_steps, trainer.warmup if trainer.warmup is not None else method.warmup,
     )  # fmt: skip
 
 
-def _check_rows(splits: Splits, manifest: Mapping[str, Any]) -> None:
+def _check_recorded_fingerprints(splits: Splits, manifest: Mapping[str, Any]) -> None:
     """DataError where a split is not the one that the run was begun on."""
     for name, rows in splits.items():
-        begun = manifest["data"]["splits"].get(name)
-        if begun is None or begun["fingerprint"] != rows.fingerprint:
+        recorded_split = manifest["data"]["splits"].get(name)
+        if recorded_split is None or recorded_split["fingerprint"] != rows.fingerprint:
             raise DataError(
                 f"the {name} rows are not those that the run was begun on", where=rows.source,
                 hint="Put them back as they were, or start another run",
@@ -224,57 +224,57 @@ def _check_rows(splits: Splits, manifest: Mapping[str, Any]) -> None:
 
 def _check_unlabelled(task: BaseTask, rows: Rows) -> None:
     """UsageError where the task has nothing to learn from rows without labels."""
-    if not task.learns_unlabelled:
+    if not task.can_distill_unlabelled:
         raise UsageError(
             f"{task.name} learns nothing from rows without labels", where=rows.source,
             hint="Leave data.unlabelled out",
         )  # fmt: skip
 
 
-def _tokenizer(
+def _load_run_tokenizer(
     settings: ModelConfig,
     run: RunFolder,
     manifest: Mapping[str, Any] | None,
-    source: Source | None,
+    base_source: ModelSource | None,
     checkpoint: Path | None,
-    teaching: Teaching,
+    distillation: DistillationSetup,
 ) -> tuple[Any, dict[str, bytes]]:
     """The tokenizer and the files that keep it: of a run that was begun, those that it kept.
 
-    Before its first checkpoint a run may have kept none: then it is the tokenizer of ``source``,
+    Before its first checkpoint a run may have kept none: then it is the tokenizer of ``base_source``,
     its recorded base, or of model.tokenizer where the run was begun. UsageError if that is not the
     recorded one any more. A new run on another run takes the tokenizer of that run's best
     checkpoint.
     """
-    kept: Path | None = checkpoint
-    if kept is None and source is not None and source.kind == base.OWN:
-        kept = run.base
-    if kept is not None:
-        tokenizer = load_tokenizer(replace(settings, tokenizer=str(kept)), own_class=True)
-        return tokenizer, tokenizer_files.kept(kept)
-    if manifest is not None and source is not None:
-        return _recorded_tokenizer(settings, manifest, source)
-    if teaching.cuts:
-        tokenizer = teaching.open().adapted.tokenizer
-    elif settings.tokenizer is None and base.is_run(settings):
+    tokenizer_folder: Path | None = checkpoint
+    if tokenizer_folder is None and base_source is not None and base_source.kind == base.OWN_COPY:
+        tokenizer_folder = run.base_dir
+    if tokenizer_folder is not None:
+        tokenizer = load_tokenizer(replace(settings, tokenizer=str(tokenizer_folder)), use_file_class=True)
+        return tokenizer, tokenizer_files.read_tokenizer_files(tokenizer_folder)
+    if manifest is not None and base_source is not None:
+        return _load_recorded_tokenizer(settings, manifest, base_source)
+    if distillation.builds_student:
+        tokenizer = distillation.load_teacher().task_model.tokenizer
+    elif settings.tokenizer is None and base.is_based_on_run(settings):
         other = RunFolder(Path(settings.path or "").expanduser())
-        best = Checkpoints(other.checkpoints).find("best")
-        tokenizer = load_tokenizer(replace(settings, tokenizer=str(best)), own_class=True)
+        best = CheckpointStore(other.checkpoints_dir).find_checkpoint("best")
+        tokenizer = load_tokenizer(replace(settings, tokenizer=str(best)), use_file_class=True)
     else:
         tokenizer = load_tokenizer(settings)
-    return tokenizer, tokenizer_files.made_by(tokenizer)
+    return tokenizer, tokenizer_files.serialize_tokenizer(tokenizer)
 
 
-def _recorded_tokenizer(
-    settings: ModelConfig, manifest: Mapping[str, Any], source: Source
+def _load_recorded_tokenizer(
+    settings: ModelConfig, manifest: Mapping[str, Any], source: ModelSource
 ) -> tuple[Any, dict[str, bytes]]:
-    given = settings.tokenizer
-    place = None if given is None else recorded_path(given, manifest)
-    tokenizer = load_tokenizer(replace(located(settings, source), tokenizer=place))
-    files = tokenizer_files.made_by(tokenizer)
-    if manifest.get("tokenizer") not in (None, tokenizer_files.digest(files)):
+    setting = settings.tokenizer
+    tokenizer_path = None if setting is None else recorded_path(setting, manifest)
+    tokenizer = load_tokenizer(replace(resolve_source(settings, source), tokenizer=tokenizer_path))
+    files = tokenizer_files.serialize_tokenizer(tokenizer)
+    if manifest.get("tokenizer") not in (None, tokenizer_files.tokenizer_digest(files)):
         raise UsageError(
-            "the tokenizer is not the one that the run was begun with", where=place or source.load,
+            "the tokenizer is not the one that the run was begun with", where=tokenizer_path or source.load,
             hint="Put it back as it was, or start another run",
         )  # fmt: skip
     return tokenizer, files

@@ -19,32 +19,32 @@ from bertft.data.rows import Rows
 from bertft.data.sources import Splits
 from bertft.errors import DataError
 
-__all__ = ["check_recorded", "is_named", "only_recorded", "sources_line"]
+__all__ = ["check_recorded_rows", "is_named_on_command_line", "only_recorded", "describe_sources"]
 
 
-def is_named(split: str, data: DataConfig, typed: Collection[str]) -> bool:
-    """Whether the command line, which sets ``typed``, says where the rows of ``split`` are."""
-    if "data" in typed:
+def is_named_on_command_line(split: str, data: DataConfig, cli_settings: Collection[str]) -> bool:
+    """Whether the command line, which sets ``cli_settings``, says where the rows of ``split`` are."""
+    if "data" in cli_settings:
         return True
     if data.source == "hub" and getattr(data, split, None) is None:
-        return "data.hub" in typed
-    return f"data.{split}" in typed or f"data.{data.source}" in typed
+        return "data.hub" in cli_settings
+    return f"data.{split}" in cli_settings or f"data.{data.source}" in cli_settings
 
 
-def check_recorded(
-    splits: Splits, manifest: Mapping[str, Any], data: DataConfig, typed: Collection[str] = ()
+def check_recorded_rows(
+    splits: Splits, manifest: Mapping[str, Any], data: DataConfig, cli_settings: Collection[str] = ()
 ) -> None:
     """DataError where a split that the command line does not name is another one than recorded."""
     for name, rows in splits.items():
-        source = "train" if name == "validation" and splits.cut else name
-        if is_named(source, data, typed):
+        source_split = "train" if name == "validation" and splits.validation_from_train else name
+        if is_named_on_command_line(source_split, data, cli_settings):
             continue
-        recorded = manifest["data"]["splits"].get(name)
-        if recorded is None or recorded["fingerprint"] != rows.fingerprint:
+        recorded_split = manifest["data"]["splits"].get(name)
+        if recorded_split is None or recorded_split["fingerprint"] != rows.fingerprint:
             raise DataError(
                 f"the {name} rows are not those that the run recorded", where=rows.source,
                 hint="Put them back as they were. To score these rows, add"
-                f" {_words(source, rows, data)} to bertft eval",
+                f" {_source_setting(source_split, rows, data)} to bertft eval",
             )  # fmt: skip
 
 
@@ -64,7 +64,7 @@ def only_recorded(
         given = [name for name in (*SPLITS, "unlabelled") if getattr(data, name, None) is not None]
         about_content = isinstance(error, ColumnNotFound) or not _is_setting(error.where)
         if data.source != "files" or not about_content or any(
-            is_named(name, data, typed) for name in given
+            is_named_on_command_line(name, data, typed) for name in given
         ):  # fmt: skip
             raise
         other_reading = any(name.startswith("data.") for name in typed)
@@ -91,17 +91,17 @@ def _is_setting(where: str | None) -> bool:
     return where is not None and where.startswith("data.")
 
 
-def _words(split: str, rows: Rows, data: DataConfig) -> str:
+def _source_setting(split: str, rows: Rows, data: DataConfig) -> str:
     if rows.files:
         return f"data.{split}={shlex.quote(rows.files[0])}"
     return f"data.{data.source}={shlex.quote(str(getattr(data, data.source, None)))}"
 
 
-def sources_line(data: DataConfig) -> str:
+def describe_sources(data: DataConfig) -> str:
     """Which recorded rows are about to be read."""
     if data.source == "files":
         names = [name for name in (*SPLITS, "unlabelled") if getattr(data, name) is not None]
-        places = [f"data.{name}={getattr(data, name)}" for name in names]
+        settings = [f"data.{name}={getattr(data, name)}" for name in names]
     else:
-        places = [f"data.{data.source}={getattr(data, data.source, None)}"]
-    return f"reading the rows that the run recorded: {', '.join(places)}"
+        settings = [f"data.{data.source}={getattr(data, data.source, None)}"]
+    return f"reading the rows that the run recorded: {', '.join(settings)}"

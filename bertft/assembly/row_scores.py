@@ -21,113 +21,113 @@ from pathlib import Path
 
 import numpy as np
 
-from bertft.assembly.calibrate import recorded
-from bertft.assembly.features import features_of
+from bertft.assembly.calibrate import read_calibration
+from bertft.assembly.features import build_features
 from bertft.assembly.manifest import read_manifest, recorded_data
-from bertft.assembly.opened import open_saved
-from bertft.assembly.split_rows import split_rows
-from bertft.config.regular_file import open_regular
-from bertft.config.resumed import config_of_run
+from bertft.assembly.opened import open_model
+from bertft.assembly.split_rows import load_split
+from bertft.config.regular_file import open_regular_file
+from bertft.config.resumed import read_run_config
 from bertft.data.features import cache_folder
 from bertft.errors import UsageError
-from bertft.runs.atomic import write_bytes
-from bertft.runs.checkpoints import Checkpoints
-from bertft.runs.files import FILES
+from bertft.runs.atomic import atomic_write_bytes
+from bertft.runs.checkpoints import CheckpointStore
+from bertft.runs.files import FILES_JSON
 from bertft.runs.folder import RunFolder
-from bertft.runs.json_file import read_object
-from bertft.tasks import build
+from bertft.runs.json_file import read_json_object
+from bertft.tasks import build_task
 from bertft.tasks.task import BaseTask
-from bertft.training.evaluate import predict_logits, scored
+from bertft.training.evaluate import predict_logits, evaluation_transform
 
-__all__ = ["RowScores", "row_scores"]
+__all__ = ["RowStatistics", "load_row_statistics"]
 
-_FILE = "row_scores.npz"
+_CACHE_FILE = "row_scores.npz"
 _LARGEST = 1 << 30  # bytes, unpacked
 _VERSION = 1  # raise it whenever a task's terms change their meaning
 _SPLIT = "validation"
 
 
 @dataclass(frozen=True)
-class RowScores:
-    """``terms`` [R, K] of the ``rows`` [R], of which ``task.of_rows`` makes metrics."""
+class RowStatistics:
+    """``statistics`` [R, K] of the ``rows`` [R], of which ``task.of_rows`` makes metrics."""
 
     rows: np.ndarray
-    terms: np.ndarray
+    statistics: np.ndarray
     task: BaseTask
 
     def metric(self, weights: np.ndarray) -> np.ndarray:
         """The metric that chose the checkpoint [B], row r taken ``weights`` [B, R] times."""
-        return self.task.of_rows(self.terms, weights)[self.task.metric]
+        return self.task.metrics_from_statistics(self.statistics, weights)[self.task.metric]
 
 
-def row_scores(
+def load_row_statistics(
     run: RunFolder,
     device: str = "auto",
-    say: Callable[[str], None] = lambda _: None,
-    trust: bool = False,
-) -> RowScores:
-    """From the run's file, or from its best checkpoint; ``say`` is told before that is run.
+    log: Callable[[str], None] = lambda _: None,
+    trust_remote_code: bool = False,
+) -> RowStatistics:
+    """From the run's file, or from its best checkpoint; ``log`` is told before that is run.
 
     DataError where rows are not those of the run any more or a file is damaged; UsageError where
     the task does not tell its metric row by row; whatever opening the run raises.
     """
-    config, manifest = config_of_run(run.path), read_manifest(run)
-    task = build(recorded_data(config.data, manifest), manifest["labels"])
-    told = manifest["data"]["splits"].get(_SPLIT)
-    if told is None:
+    config, manifest = read_run_config(run.path), read_manifest(run)
+    task = build_task(recorded_data(config.data, manifest), manifest["labels"])
+    recorded_split = manifest["data"]["splits"].get(_SPLIT)
+    if recorded_split is None:
         raise UsageError("has no validation rows", where=str(run.path))
-    best = Checkpoints(run.checkpoints).find("best")
-    fitted = json.dumps(recorded(run), sort_keys=True)  # a threshold changes what rows are given
-    key = _key(best, told["fingerprint"], manifest["precision"], task.metric, fitted)
-    found = _read(run.path / _FILE, key)
-    if found is None or not _fits(task, *found, told["rows"]):
-        say(f"{run.path}: {best.name} answers the validation rows")
-        found = _made(run, device, say, trust)
+    best = CheckpointStore(run.checkpoints_dir).find_checkpoint("best")
+    calibration = json.dumps(read_calibration(run), sort_keys=True)  # a threshold changes what rows are given
+    key = _cache_key(best, recorded_split["fingerprint"], manifest["precision"], task.metric, calibration)
+    arrays = _read_cache(run.path / _CACHE_FILE, key)
+    if arrays is None or not _fits(task, *arrays, recorded_split["rows"]):
+        log(f"{run.path}: {best.name} answers the validation rows")
+        arrays = _compute_statistics(run, device, log, trust_remote_code)
         with contextlib.suppress(OSError):
-            _write(run.path / _FILE, key, *found)
-    scores = RowScores(*found, task)
-    if task.metric not in task.of_rows(scores.terms, np.ones((1, len(scores.rows)))):
-        raise _untold(task, run)
-    return scores
+            _write_cache(run.path / _CACHE_FILE, key, *arrays)
+    statistics = RowStatistics(*arrays, task)
+    if task.metric not in task.metrics_from_statistics(statistics.statistics, np.ones((1, len(statistics.rows)))):
+        raise _unsupported_metric_error(task, run)
+    return statistics
 
 
-def _made(
-    run: RunFolder, device: str, say: Callable[[str], None], trust: bool
+def _compute_statistics(
+    run: RunFolder, device: str, log: Callable[[str], None], trust_remote_code: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    saved = open_saved(str(run.path), device=device, trust=trust)
-    adapted, task = saved.adapted, saved.adapted.task
-    rows = split_rows(saved, _SPLIT)
-    say(f"{run.path}: the rows are those of {', '.join(rows.files) or rows.source}")
-    table = features_of(
-        {_SPLIT: rows}, task, adapted.tokenizer, saved.facts.max_length,
-        cache_folder(saved.data.cache), saved.data.on_bad_row, saved.data.max_skipped,
+    loaded = open_model(str(run.path), device=device, trust_remote_code=trust_remote_code)
+    task_model, task = loaded.task_model, loaded.task_model.task
+    rows = load_split(loaded, _SPLIT)
+    log(f"{run.path}: the rows are those of {', '.join(rows.files) or rows.source}")
+    table = build_features(
+        {_SPLIT: rows}, task, task_model.tokenizer, loaded.info.max_length,
+        cache_folder(loaded.data.cache), loaded.data.on_bad_row, loaded.data.max_skipped,
     )[_SPLIT]  # fmt: skip
     logits = predict_logits(
-        adapted.runner, table, adapted.precision,
-        prepare=scored(task), outputs=task.outputs, columns=task.label_columns,
+        task_model.runner, table, task_model.precision,
+        transform=evaluation_transform(task), select_outputs=task.reduce_outputs, columns=task.label_columns,
     )  # fmt: skip
-    found = task.by_row(logits, table)
-    if found is None:
-        raise _untold(task, run)
-    return found
+    arrays = task.per_row_statistics(logits, table)
+    if arrays is None:
+        raise _unsupported_metric_error(task, run)
+    return arrays
 
 
-def _untold(task: BaseTask, run: RunFolder) -> UsageError:
+def _unsupported_metric_error(task: BaseTask, run: RunFolder) -> UsageError:
     return UsageError(f"{task.name} does not tell {task.metric} row by row", where=str(run.path))
 
 
-def _key(checkpoint: Path, *facts: str) -> str:
+def _cache_key(checkpoint: Path, *facts: str) -> str:
     """Of the sealed files of the checkpoint, which name its weights by sha256, and ``facts``."""
-    sealed = read_object(checkpoint / FILES)["files"]
-    kept = {name: entry for name, entry in sealed.items() if Path(name).stem != "state"}
-    text = json.dumps([_VERSION, checkpoint.name, kept, facts], sort_keys=True)
+    sealed_files = read_json_object(checkpoint / FILES_JSON)["files"]
+    weight_files = {name: entry for name, entry in sealed_files.items() if Path(name).stem != "state"}
+    text = json.dumps([_VERSION, checkpoint.name, weight_files, facts], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _read(path: Path, key: str) -> tuple[np.ndarray, np.ndarray] | None:
+def _read_cache(path: Path, key: str) -> tuple[np.ndarray, np.ndarray] | None:
     """None where the file is missing, damaged or of something else: it is made anew."""
     try:
-        with open_regular(path) as opened, np.load(opened, allow_pickle=False) as file:
+        with open_regular_file(path) as opened, np.load(opened, allow_pickle=False) as file:
             if sum(each.file_size for each in file.zip.infolist()) > _LARGEST:
                 return None
             if str(file["key"]) != key:
@@ -138,7 +138,7 @@ def _read(path: Path, key: str) -> tuple[np.ndarray, np.ndarray] | None:
         zipfile.BadZipFile, zlib.error,
     ):  # fmt: skip
         return None
-    return (rows, terms) if digest == _digest(rows, terms) else None
+    return (rows, terms) if digest == _arrays_sha256(rows, terms) else None
 
 
 def _fits(task: BaseTask, rows: np.ndarray, terms: np.ndarray, recorded: int) -> bool:
@@ -153,19 +153,19 @@ def _fits(task: BaseTask, rows: np.ndarray, terms: np.ndarray, recorded: int) ->
     ):
         return False
     try:
-        return bool(task.of_rows(terms, np.ones((1, len(rows)))))
+        return bool(task.metrics_from_statistics(terms, np.ones((1, len(rows)))))
     except (IndexError, ValueError):  # a class that there is not
         return False
 
 
-def _digest(rows: np.ndarray, terms: np.ndarray) -> str:
-    told = f"{rows.dtype}{rows.shape}{terms.dtype}{terms.shape}".encode()
-    return hashlib.sha256(told + rows.tobytes() + terms.tobytes()).hexdigest()
+def _arrays_sha256(rows: np.ndarray, terms: np.ndarray) -> str:
+    header = f"{rows.dtype}{rows.shape}{terms.dtype}{terms.shape}".encode()
+    return hashlib.sha256(header + rows.tobytes() + terms.tobytes()).hexdigest()
 
 
-def _write(path: Path, key: str, rows: np.ndarray, terms: np.ndarray) -> None:
-    held = io.BytesIO()
+def _write_cache(path: Path, key: str, rows: np.ndarray, terms: np.ndarray) -> None:
+    buffer = io.BytesIO()
     np.savez_compressed(
-        held, key=np.array(key), rows=rows, terms=terms, digest=np.array(_digest(rows, terms))
+        buffer, key=np.array(key), rows=rows, terms=terms, digest=np.array(_arrays_sha256(rows, terms))
     )
-    write_bytes(path, held.getvalue())
+    atomic_write_bytes(path, buffer.getvalue())

@@ -11,42 +11,42 @@ from typing import Any
 from bertft.errors import DataError
 from bertft.training import optimizer as optimizers
 from bertft.training import randomness
-from bertft.training.loop import Progress
-from bertft.training.ranks import ALONE, Ranks
-from bertft.training.step import Stepper
+from bertft.training.loop import TrainerState
+from bertft.training.ranks import SINGLE_PROCESS, DistributedContext
+from bertft.training.step import TrainStep
 
-__all__ = ["put_back", "take"]
+__all__ = ["restore_state", "capture_state"]
 
 
-def take(
-    stepper: Stepper, progress: Progress, others: dict[str, Any], ranks: Ranks = ALONE
+def capture_state(
+    stepper: TrainStep, progress: TrainerState, callback_states: dict[str, Any], ranks: DistributedContext = SINGLE_PROCESS
 ) -> dict[str, Any]:
-    """Nested dicts of tensors and JSON scalars; ``others`` are states of listeners.
+    """Nested dicts of tensors and JSON scalars; ``callback_states`` are states of listeners.
 
     All ranks call it at once.
     """
-    generators = ranks.gather([randomness.state()])
+    generators = ranks.all_gather_objects([randomness.capture_rng_state()])
     return {
         "progress": progress.state_dict(),
-        "optimizer": optimizers.moments(stepper.optimizer),
+        "optimizer": optimizers.optimizer_state(stepper.optimizer),
         "scaler": stepper.scaler.state_dict(),
-        "parts": {part.name: part.state_dict() for part in stepper.parts},
+        "parts": {part.name: part.state_dict() for part in stepper.components},
         "random": generators[0],
         "ranks": generators[1:],
-        "others": others,
+        "others": callback_states,
     }
 
 
-def put_back(
-    state: dict[str, Any], stepper: Stepper, ranks: Ranks = ALONE
-) -> tuple[Progress, dict[str, Any]]:
+def restore_state(
+    state: dict[str, Any], stepper: TrainStep, ranks: DistributedContext = SINGLE_PROCESS
+) -> tuple[TrainerState, dict[str, Any]]:
     """Progress and the listeners' states; the rest is loaded where it belongs.
 
     A rank that the state knows nothing of keeps its generators as they are. DataError where it is
     not the state of such a job.
     """
     try:
-        return _put_back(state, stepper, ranks)
+        return _restore(state, stepper, ranks)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise DataError(
             f"the training state does not fit the run ({type(error).__name__}: {error})",
@@ -54,22 +54,22 @@ def put_back(
         ) from error
 
 
-def _put_back(
-    state: dict[str, Any], stepper: Stepper, ranks: Ranks
-) -> tuple[Progress, dict[str, Any]]:
-    progress = Progress()
+def _restore(
+    state: dict[str, Any], stepper: TrainStep, ranks: DistributedContext
+) -> tuple[TrainerState, dict[str, Any]]:
+    progress = TrainerState()
     progress.load_state_dict(state["progress"])
-    optimizers.load_moments(stepper.optimizer, state["optimizer"])
+    optimizers.load_optimizer_state(stepper.optimizer, state["optimizer"])
     if state["scaler"]:
         stepper.scaler.load_state_dict(state["scaler"])
-    for part in stepper.parts:
+    for part in stepper.components:
         part.load_state_dict(state["parts"][part.name])
     generators = [state["random"], *state.get("ranks", ())]
     if ranks.rank < len(generators):
-        randomness.restore(generators[ranks.rank])
-    others = state["others"]
-    if others:
-        first, second = others["position"]
-        if not (type(first) is type(second) is int and isinstance(others["metrics"], dict)):
+        randomness.restore_rng_state(generators[ranks.rank])
+    callback_states = state["others"]
+    if callback_states:
+        first, second = callback_states["position"]
+        if not (type(first) is type(second) is int and isinstance(callback_states["metrics"], dict)):
             raise TypeError("the place in the metrics files is none")
-    return progress, others
+    return progress, callback_states

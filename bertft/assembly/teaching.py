@@ -10,21 +10,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bertft.assembly.adapted import Adapted
-from bertft.assembly.saved import Saved
-from bertft.assembly.student import cut_student
-from bertft.assembly.teacher import Hired, digest_of, hire, open_teacher
+from bertft.assembly.adapted import TaskModel
+from bertft.assembly.saved import LoadedModel
+from bertft.assembly.student import extract_student
+from bertft.assembly.teacher import TeacherContext, teacher_digest, prepare_teacher, open_teacher
 from bertft.data.sources import Splits
 from bertft.data.table import FeatureTable
 from bertft.errors import UsageError
-from bertft.methods.distill.part import Distill
-from bertft.methods.part import Part
+from bertft.methods.distill.part import Distillation
+from bertft.methods.part import MethodComponent
 from bertft.tasks.task import BaseTask
 
-__all__ = ["Teaching", "recorded_teacher"]
+__all__ = ["DistillationSetup", "teacher_entry"]
 
 
-class Teaching:
+class DistillationSetup:
     """Of the parts of a method; ``manifest`` is that of a run that goes on.
 
     ``cached_only``: the teacher's name comes from a folder, not from the user; nothing is fetched.
@@ -32,100 +32,100 @@ class Teaching:
 
     def __init__(
         self,
-        parts: Sequence[Part],
+        components: Sequence[MethodComponent],
         task: BaseTask,
         precision: str,
         device: str,
         manifest: Mapping[str, Any] | None,
-        trust: bool = False,
+        trust_remote_code: bool = False,
         cached_only: bool = False,
     ) -> None:
-        self.part = next((each for each in parts if isinstance(each, Distill)), None)
+        self.component = next((each for each in components if isinstance(each, Distillation)), None)
         self.task, self.precision, self.device = task, precision, device
-        self._trust, self._cached_only = trust, cached_only
-        self.begun: Mapping[str, Any] | None = (manifest or {}).get("teacher")
-        self._saved: Saved | None = None
+        self._trust_remote_code, self._cached_only = trust_remote_code, cached_only
+        self.recorded: Mapping[str, Any] | None = (manifest or {}).get("teacher")
+        self._teacher: LoadedModel | None = None
 
-    def check(self) -> None:
+    def check_teacher(self) -> None:
         """Open a teacher that will be asked: what is wrong with it is told before any work.
 
         UsageError if a run that goes on was begun with another one.
         """
-        if self.part is None or not self.part.asks:
+        if self.component is None or not self.component.needs_teacher:
             return
-        saved = self.open()
-        if self.begun is not None and self.begun["digest"] != digest_of(saved):
+        teacher = self.load_teacher()
+        if self.recorded is not None and self.recorded["digest"] != teacher_digest(teacher):
             raise UsageError(
-                "the teacher is not the one that the run was begun with", where=self.path,
+                "the teacher is not the one that the run was begun with", where=self.teacher_path,
                 hint="Put it back as it was, or start another run",
             )  # fmt: skip
 
     @property
-    def cuts(self) -> bool:
+    def builds_student(self) -> bool:
         """Whether the student is cut from the teacher."""
-        return self.part is not None and self.part.settings.student_layers is not None
+        return self.component is not None and self.component.settings.student_layers is not None
 
     @property
-    def path(self) -> str:
-        assert self.part is not None and self.part.settings.teacher is not None
-        given = self.part.settings.teacher
-        if self.begun is None:
-            return given
+    def teacher_path(self) -> str:
+        assert self.component is not None and self.component.settings.teacher is not None
+        setting = self.component.settings.teacher
+        if self.recorded is None:
+            return setting
         # A relative path was meant from the folder in which the run was begun.
-        known = str(self.begun["path"])
-        return known if Path(known).is_dir() or not Path(given).expanduser().is_dir() else given
+        recorded_path = str(self.recorded["path"])
+        return recorded_path if Path(recorded_path).is_dir() or not Path(setting).expanduser().is_dir() else setting
 
-    def open(self) -> Saved:
+    def load_teacher(self) -> LoadedModel:
         """The teacher, in the run's precision."""
-        if self._saved is None:
-            self._saved = open_teacher(
-                self.path, self.task, self.precision, self.device, self._trust, self._cached_only
+        if self._teacher is None:
+            self._teacher = open_teacher(
+                self.teacher_path, self.task, self.precision, self.device, self._trust_remote_code, self._cached_only
             )
-        return self._saved
+        return self._teacher
 
-    def student(self) -> tuple[str, Any]:
+    def build_student(self) -> tuple[str, Any]:
         """Name and model of the student, in fp32, cut from a teacher opened for that alone."""
-        assert self.part is not None
-        saved = open_teacher(self.path, self.task, "fp32", "cpu", self._trust)
-        return self.path, cut_student(saved, self.part.settings.student_layers, self.path)
+        assert self.component is not None
+        teacher = open_teacher(self.teacher_path, self.task, "fp32", "cpu", self._trust_remote_code)
+        return self.teacher_path, extract_student(teacher, self.component.settings.student_layers, self.teacher_path)
 
-    def hire(
+    def prepare(
         self,
         tokenizer: Any,
         max_length: int,
         splits: Splits,
         features: Mapping[str, FeatureTable],
         cache: Path,
-        say: Callable[[str], None],
-    ) -> Hired | None:
-        """The teacher with its answers; None where none is asked (see ``teacher.hire``)."""
-        if self._saved is not None and self._saved.adapted.head_note:
-            say(f"the teacher {self.path}: {self._saved.adapted.head_note}")
-        if self.part is None or not self.part.asks:
+        log: Callable[[str], None],
+    ) -> TeacherContext | None:
+        """The teacher with its answers; None where none is asked (see ``teacher.prepare``)."""
+        if self._teacher is not None and self._teacher.task_model.head_note:
+            log(f"the teacher {self.teacher_path}: {self._teacher.task_model.head_note}")
+        if self.component is None or not self.component.needs_teacher:
             return None
-        return hire(
-            self.path, self.open(), self.part, self.task, tokenizer, max_length, splits, features,
-            cache, say,
+        return prepare_teacher(
+            self.teacher_path, self.load_teacher(), self.component, self.task, tokenizer, max_length, splits, features,
+            cache, log,
         )  # fmt: skip
 
-    def bind(self, adapted: Adapted, hired: Hired | None) -> None:
-        """Tell the part of ``adapted`` whom to ask; projections are drawn."""
-        for part in adapted.parts:
-            if isinstance(part, Distill) and hired is not None:
-                part.bind(hired.teacher, adapted.model, hired.model)
+    def bind_teacher(self, task_model: TaskModel, teacher: TeacherContext | None) -> None:
+        """Tell the part of ``task_model`` whom to ask; projections are drawn."""
+        for component in task_model.components:
+            if isinstance(component, Distillation) and teacher is not None:
+                component.bind_teacher(teacher.teacher, task_model.model, teacher.model)
 
 
-def recorded_teacher(
-    hired: Hired | None, before: Mapping[str, Any] | None = None
+def teacher_entry(
+    teacher: TeacherContext | None, earlier_manifest: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """What a manifest says of the teacher: {"teacher": {...}}, {} where there is none.
 
-    ``before``: the manifest of a run that went on. Forward passes of all its processes add up.
+    ``earlier_manifest``: the manifest of a run that went on. Forward passes of all its processes add up.
     """
-    if hired is None:
+    if teacher is None:
         return {}
-    folder = Path(hired.path).expanduser()
-    told = ((before or {}).get("teacher") or {}).get("forwards") or {}
-    forwards = {name: count + told.get(name, 0) for name, count in hired.forwards().items()}
-    path = str(folder.resolve()) if folder.is_dir() else hired.path
-    return {"teacher": {"path": path, "digest": hired.digest, "forwards": forwards}}
+    folder = Path(teacher.path).expanduser()
+    earlier_forwards = ((earlier_manifest or {}).get("teacher") or {}).get("forwards") or {}
+    forwards = {name: count + earlier_forwards.get(name, 0) for name, count in teacher.count_forwards().items()}
+    path = str(folder.resolve()) if folder.is_dir() else teacher.path
+    return {"teacher": {"path": path, "digest": teacher.digest, "forwards": forwards}}

@@ -15,15 +15,15 @@ from typing import Any
 
 from bertft.errors import DataError, UsageError
 
-__all__ = ["digest", "kept", "made_by", "write"]
+__all__ = ["tokenizer_digest", "read_tokenizer_files", "serialize_tokenizer", "write_tokenizer_files"]
 
 # Everything else in a checkpoint, or in a base that a run keeps.
-_OTHERS = frozenset(
+_OTHER_FILES = frozenset(
     ("config.json", "generation_config.json", "bertft.json", "files.json", "state.json")
 )
 
 
-def made_by(tokenizer: Any) -> dict[str, bytes]:
+def serialize_tokenizer(tokenizer: Any) -> dict[str, bytes]:
     """What ``tokenizer`` saves, by file name. UsageError if transformers cannot save it."""
     with TemporaryDirectory() as folder:
         try:
@@ -36,10 +36,10 @@ def made_by(tokenizer: Any) -> dict[str, bytes]:
                 f"the tokenizer cannot be saved ({type(error).__name__}: {why})",
                 where=str(tokenizer.name_or_path), hint="Correct its tokenizer_config.json",
             ) from error  # fmt: skip
-        return _read(Path(folder))
+        return _read_files(Path(folder))
 
 
-def kept(folder: Path) -> dict[str, bytes]:
+def read_tokenizer_files(folder: Path) -> dict[str, bytes]:
     """The tokenizer files in ``folder``: a checkpoint, or the base that a run keeps.
 
     Hidden files are left out: no listing proves them, and what they hold is none of ours.
@@ -47,12 +47,12 @@ def kept(folder: Path) -> dict[str, bytes]:
     """
     return {
         name: content
-        for name, content in _read(folder, skip=_OTHERS).items()
+        for name, content in _read_files(folder, skip=_OTHER_FILES).items()
         if not name.endswith((".safetensors", ".safetensors.index.json"))
     }
 
 
-def digest(files: Mapping[str, bytes]) -> str:
+def tokenizer_digest(files: Mapping[str, bytes]) -> str:
     """sha256 over ``files``, by name and content."""
     total = hashlib.sha256()
     for name, content in sorted(files.items()):
@@ -60,13 +60,13 @@ def digest(files: Mapping[str, bytes]) -> str:
     return total.hexdigest()
 
 
-def write(folder: Path, files: Mapping[str, bytes]) -> None:
+def write_tokenizer_files(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write ``files`` into ``folder``. Raises OSError."""
     for name, content in files.items():
         (folder / name).write_bytes(content)
 
 
-def _read(folder: Path, skip: frozenset[str] = frozenset()) -> dict[str, bytes]:
+def _read_files(folder: Path, skip: frozenset[str] = frozenset()) -> dict[str, bytes]:
     files = {}
     for path in sorted(folder.iterdir()):
         if path.name in skip or path.name.startswith(".") or not path.is_file():

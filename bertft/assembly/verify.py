@@ -17,25 +17,25 @@ from pathlib import Path
 from typing import Any
 
 from bertft.assembly import base
-from bertft.assembly.calibrate import recorded
+from bertft.assembly.calibrate import read_calibration
 from bertft.assembly.check_rows import read_check_rows
-from bertft.assembly.checkpoint import read_facts, unlike
+from bertft.assembly.checkpoint import read_checkpoint_info, mismatched_entries
 from bertft.assembly.manifest import read_manifest
-from bertft.config.regular_file import read_regular
-from bertft.config.resumed import config_of_run
+from bertft.config.regular_file import read_regular_bytes
+from bertft.config.resumed import read_run_config
 from bertft.errors import BertftError, DataError
-from bertft.models.source import local_folder
+from bertft.models.source import local_model_folder
 from bertft.runs import pointers
-from bertft.runs.checkpoints import Checkpoints
-from bertft.runs.files import check
+from bertft.runs.checkpoints import CheckpointStore
+from bertft.runs.files import find_damage
 from bertft.runs.folder import RunFolder
-from bertft.runs.result import read_result
+from bertft.runs.result import read_metrics_json
 
-__all__ = ["Finding", "findings"]
+__all__ = ["FileCheck", "verify_files"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class FileCheck:
     """``problems`` of the file or folder ``name``, none if it is as it was; ``note``: aside."""
 
     name: str
@@ -43,46 +43,46 @@ class Finding:
     note: str = ""
 
 
-def findings(run: RunFolder) -> Iterator[Finding]:
+def verify_files(run: RunFolder) -> Iterator[FileCheck]:
     """What there is to say of each file of ``run``, in the order of a look through the folder."""
     try:
         manifest = read_manifest(run)
     except DataError:
         manifest = {}  # told below; what it would prove is not known
 
-    def sealed(path: Path, read: Callable[[], Any]) -> Finding:
-        finding = _read(path.name, read)
-        if finding.problems or not whole:
+    def sealed(path: Path, read: Callable[[], Any]) -> FileCheck:
+        finding = _check_readable(path.name, read)
+        if finding.problems or not manifest_is_intact:
             return finding
-        return _read(path.name, lambda: run.check_seal(path))
+        return _check_readable(path.name, lambda: run.verify_seal(path))
 
-    seal = _read("manifest.json", lambda: (read_manifest(run), run.seal()))
-    whole = not seal.problems  # else told once, there
-    yield sealed(run.config, lambda: config_of_run(run.path))
+    seal = _check_readable("manifest.json", lambda: (read_manifest(run), run.read_seal()))
+    manifest_is_intact = not seal.problems  # else told once, there
+    yield sealed(run.config_path, lambda: read_run_config(run.path))
     yield seal
-    if run.finished or (whole and run.seal() is not None):
-        yield sealed(run.metrics, lambda: (read_result(run.metrics), recorded(run)))
-    for log in (run.metrics_log, run.timings_log):
-        if log.exists() or run.finished or Checkpoints(run.checkpoints).steps():
-            yield sealed(log, lambda log=log: _lines(log, run.finished))  # type: ignore[misc]
-    if manifest.get("check_rows") is not None or run.check_rows.exists():
-        yield _read("check_rows.jsonl", lambda: _check_rows(run, manifest.get("check_rows")))
+    if run.is_finished or (manifest_is_intact and run.read_seal() is not None):
+        yield sealed(run.metrics_path, lambda: (read_metrics_json(run.metrics_path), read_calibration(run)))
+    for log in (run.metrics_log_path, run.timings_log_path):
+        if log.exists() or run.is_finished or CheckpointStore(run.checkpoints_dir).steps():
+            yield sealed(log, lambda log=log: _check_json_lines(log, run.is_finished))  # type: ignore[misc]
+    if manifest.get("check_rows") is not None or run.check_rows_path.exists():
+        yield _check_readable("check_rows.jsonl", lambda: _check_rows(run, manifest.get("check_rows")))
     if "base" in manifest:
-        yield _base(run, manifest)
-    yield from _checkpoints(run, manifest)
+        yield _check_base(run, manifest)
+    yield from _check_checkpoints(run, manifest)
 
 
-def _read(name: str, read: Callable[[], Any]) -> Finding:
+def _check_readable(name: str, read: Callable[[], Any]) -> FileCheck:
     try:
         read()
     except BertftError as error:
-        return Finding(name, (error.what,))
-    return Finding(name)
+        return FileCheck(name, (error.what,))
+    return FileCheck(name)
 
 
-def _lines(path: Path, finished: bool) -> None:
+def _check_json_lines(path: Path, finished: bool) -> None:
     try:
-        *lines, end = read_regular(path).split(b"\n")
+        *lines, end = read_regular_bytes(path).split(b"\n")
         for number, line in enumerate(lines, start=1):
             if not isinstance(json.loads(line), dict):
                 raise DataError(f"line {number} is no object")
@@ -93,62 +93,62 @@ def _lines(path: Path, finished: bool) -> None:
 
 
 def _check_rows(run: RunFolder, digest: str | None) -> None:
-    read_check_rows(run.check_rows, config_of_run(run.path).data, digest)
+    read_check_rows(run.check_rows_path, read_run_config(run.path).data, digest)
 
 
-def _base(run: RunFolder, manifest: dict[str, Any]) -> Finding:
+def _check_base(run: RunFolder, manifest: dict[str, Any]) -> FileCheck:
     try:
-        source = base.recorded(manifest, run)
+        source = base.find_recorded_base(manifest, run)
     except BertftError as error:
-        return Finding("base", (error.what,))
-    if source.kind != base.OWN:
-        here = local_folder(source) is not None
-        return Finding(
-            "base", note=source.load if here else f"{source.name} is not on this machine"
+        return FileCheck("base", (error.what,))
+    if source.kind != base.OWN_COPY:
+        is_local = local_model_folder(source) is not None
+        return FileCheck(
+            "base", note=source.load if is_local else f"{source.name} is not on this machine"
         )
-    return Finding("base", tuple(check(run.base)))
+    return FileCheck("base", tuple(find_damage(run.base_dir)))
 
 
-def _fits(path: Path, manifest: dict[str, Any]) -> tuple[str, ...]:
+def _manifest_mismatches(path: Path, manifest: dict[str, Any]) -> tuple[str, ...]:
     """What a checkpoint says of its task is what the manifest says."""
     try:
-        facts = read_facts(path)
+        info = read_checkpoint_info(path)
     except BertftError as error:
         return (error.what,)
-    return tuple(f"its {name} is not that of manifest.json" for name in unlike(facts, manifest))
+    return tuple(f"its {name} is not that of manifest.json" for name in mismatched_entries(info, manifest))
 
 
-def _results(run: RunFolder) -> dict[str, Any]:
+def _expected_steps(run: RunFolder) -> dict[str, Any]:
     """The steps that the pointers of a finished run must name."""
     try:
-        told = read_result(run.metrics) if run.finished else {}
-        return {"best": told["best"]["step"], "last": told["train"]["steps"]} if told else {}
+        result = read_metrics_json(run.metrics_path) if run.is_finished else {}
+        return {"best": result["best"]["step"], "last": result["train"]["steps"]} if result else {}
     except BertftError:
         return {}  # told with the file
 
 
-def _checkpoints(run: RunFolder, manifest: dict[str, Any]) -> Iterator[Finding]:
-    checkpoints, expected = Checkpoints(run.checkpoints), _results(run)
+def _check_checkpoints(run: RunFolder, manifest: dict[str, Any]) -> Iterator[FileCheck]:
+    checkpoints, expected = CheckpointStore(run.checkpoints_dir), _expected_steps(run)
     steps = checkpoints.steps()
     for step in steps:
-        path = checkpoints.path(step)
-        yield Finding(f"checkpoints/{path.name}", tuple(check(path)) or _fits(path, manifest))
+        path = checkpoints.checkpoint_path(step)
+        yield FileCheck(f"checkpoints/{path.name}", tuple(find_damage(path)) or _manifest_mismatches(path, manifest))
     for name in ("last", "best"):
         try:
-            pointed = pointers.target(run.checkpoints, name)
+            target_step = pointers.read_pointer(run.checkpoints_dir, name)
         except DataError as error:
-            yield Finding(f"checkpoints/{name}", (error.what,))
+            yield FileCheck(f"checkpoints/{name}", (error.what,))
             continue
-        told = expected.get(name)
-        if pointed is not None and pointed not in steps:
-            yield Finding(f"checkpoints/{name}", (f"points at step-{pointed}, which is missing",))
-        elif pointed is not None and told not in (None, pointed):
-            yield Finding(
-                f"checkpoints/{name}", (f"points at step-{pointed}, metrics.json tells {told}",)
+        expected_step = expected.get(name)
+        if target_step is not None and target_step not in steps:
+            yield FileCheck(f"checkpoints/{name}", (f"points at step-{target_step}, which is missing",))
+        elif target_step is not None and expected_step not in (None, target_step):
+            yield FileCheck(
+                f"checkpoints/{name}", (f"points at step-{target_step}, metrics.json tells {expected_step}",)
             )
-        elif pointed is not None:
-            yield Finding(f"checkpoints/{name}", note=f"step-{pointed}")
-        elif told is not None or (name == "last" and steps):
-            yield Finding(f"checkpoints/{name}", ("is missing",))
-    if run.finished and not steps:
-        yield Finding("checkpoints", ("there is none",))
+        elif target_step is not None:
+            yield FileCheck(f"checkpoints/{name}", note=f"step-{target_step}")
+        elif expected_step is not None or (name == "last" and steps):
+            yield FileCheck(f"checkpoints/{name}", ("is missing",))
+    if run.is_finished and not steps:
+        yield FileCheck("checkpoints", ("there is none",))

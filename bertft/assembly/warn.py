@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bertft.config.printed import say
-from bertft.errors import bounded
+from bertft.config.printed import print_escaped
+from bertft.errors import limit_length
 
-__all__ = ["warn"]
+__all__ = ["print_warning"]
 
 
-def warn(message: str) -> None:
-    say(f"warning: {bounded(message)}", stderr=True)
+def print_warning(message: str) -> None:
+    print_escaped(f"warning: {limit_length(message)}", stderr=True)

@@ -4,50 +4,50 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bertft.assembly.row_scores import row_scores
-from bertft.assembly.warn import warn
+from bertft.assembly.row_scores import load_row_statistics
+from bertft.assembly.warn import print_warning
 from bertft.config.commands import CompareConfig
-from bertft.config.printed import say
+from bertft.config.printed import print_escaped
 from bertft.errors import UsageError
-from bertft.reports.compare.comparison import compare
-from bertft.reports.compare.page import page
-from bertft.reports.compare.read import comparable, read_runs
-from bertft.reports.compare.table import show
-from bertft.runs.atomic import environment, write_text
+from bertft.reports.compare.comparison import compare_runs
+from bertft.reports.compare.page import render_comparison
+from bertft.reports.compare.read import check_comparable, read_runs
+from bertft.reports.compare.table import print_comparison
+from bertft.runs.atomic import convert_write_errors, atomic_write_text
 
 __all__ = ["run"]
 
-_PAGE = "compare.html"
+_PAGE_NAME = "compare.html"
 
 
 def run(config: CompareConfig, folder: Path) -> None:
     """Print the tables and leave the page; its path is the last line."""
-    out = _place(config.out, folder)
-    given = config.runs if isinstance(config.runs, list) else [config.runs]
-    runs = read_runs([str(each) for each in given], warn)
-    comparable(runs)
-    found = compare(
+    page_path = _page_path(config.out, folder)
+    run_folders = config.runs if isinstance(config.runs, list) else [config.runs]
+    runs = read_runs([str(compared_run) for compared_run in run_folders], print_warning)
+    check_comparable(runs)
+    comparison = compare_runs(
         runs, config.against, config.draws,
-        lambda each: row_scores(each.folder, config.device, _tell, config.trust_remote_code),
+        lambda each: load_row_statistics(each.folder, config.device, _print_progress, config.trust_remote_code),
     )  # fmt: skip
-    show(found)
-    with environment(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_text(out, page(found))
-    say(out)
+    print_comparison(comparison)
+    with convert_write_errors(page_path):
+        page_path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write_text(page_path, render_comparison(comparison))
+    print_escaped(page_path)
 
 
-def _tell(text: str) -> None:
-    say(text, stderr=True)
+def _print_progress(text: str) -> None:
+    print_escaped(text, stderr=True)
 
 
-def _place(out: str | None, folder: Path) -> Path:
+def _page_path(out: str | None, folder: Path) -> Path:
     """``out`` is the page, or a folder for it."""
     if out is None:
-        return folder / _PAGE
+        return folder / _PAGE_NAME
     path = Path(out).expanduser()
-    page = path if path.suffix.casefold() in (".html", ".htm") else path / _PAGE
-    if page.is_dir() or any(each.exists() and not each.is_dir() for each in page.parents):
+    page = path if path.suffix.casefold() in (".html", ".htm") else path / _PAGE_NAME
+    if page.is_dir() or any(parent.exists() and not parent.is_dir() for parent in page.parents):
         raise UsageError(
             "cannot be the page, or a folder for it", where=f"out={out}",
             hint="Give a file that ends in .html, or a folder",

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bertft.assembly.disk import writing
-from bertft.assembly.merged_folder import tell_threshold, write_beside
-from bertft.assembly.opened import open_asked, open_saved
-from bertft.assembly.saved import not_finite
-from bertft.assembly.warn import warn
+from bertft.assembly.disk import wrap_write_errors
+from bertft.assembly.merged_folder import store_threshold, write_merged_info
+from bertft.assembly.opened import open_from_settings, open_model
+from bertft.assembly.saved import first_non_finite_parameter
+from bertft.assembly.warn import print_warning
 from bertft.config.commands import MergeConfig
-from bertft.config.printed import say
-from bertft.config.tasks import in_words
-from bertft.errors import MergeRefused, UsageError
-from bertft.formats.proof import Proof
-from bertft.formats.transformers_folder import new_folder, write_model
+from bertft.config.printed import print_escaped
+from bertft.config.tasks import join_words
+from bertft.errors import MergeError, UsageError
+from bertft.formats.proof import EquivalenceCheck
+from bertft.formats.transformers_folder import new_output_folder, save_model_folder
 
 __all__ = ["run"]
 
@@ -22,70 +22,70 @@ __all__ = ["run"]
 def run(config: MergeConfig, _: Path) -> None:
     """Raises MergeRefused, and writes nothing, where the folded model would answer otherwise."""
     out = Path(config.out).expanduser()
-    with new_folder(out) as folder, writing(out):
-        said = _merge(config, folder, out.name)
-    for line in said:
-        say(line)
+    with new_output_folder(out) as folder, wrap_write_errors(out):
+        messages = _write_merged_model(config, folder, out.name)
+    for line in messages:
+        print_escaped(line)
 
 
-def _merge(config: MergeConfig, folder: Path, name: str) -> list[str]:
+def _write_merged_model(config: MergeConfig, folder: Path, name: str) -> list[str]:
     """Fill ``folder``, which will be called ``name``; what there is to say of it."""
-    saved, given = open_asked(config, "fp32", warn=warn), config.adapter or config.run
-    if saved.run is None and not saved.adapter:
+    saved, source = open_from_settings(config, "fp32", warn=print_warning), config.adapter or config.run
+    if saved.run is None and not saved.is_adapter:
         raise UsageError(
-            f"{given} is no run: there is nothing to fold", where="run",
+            f"{source} is no run: there is nothing to fold", where="run",
             hint="Give a folder that bertft train left, or an adapter's",
         )  # fmt: skip
-    adapted = saved.adapted
-    unfoldable = [part.name for part in adapted.parts if not part.foldable]
-    others = [name for name in unfoldable if name != "prefix"]
-    if others:
-        raise MergeRefused(
-            f"the run has {in_words(others)}, which weights cannot hold", where=given,
+    adapted = saved.task_model
+    unfoldable = [part.name for part in adapted.components if not part.foldable]
+    unsupported = [name for name in unfoldable if name != "prefix"]
+    if unsupported:
+        raise MergeError(
+            f"the run has {join_words(unsupported)}, which weights cannot hold", where=source,
             hint="Use the run itself: bertft predict run=<run>",
         )  # fmt: skip
-    beside = bool(unfoldable)
-    if beside and config.prefix == "refuse":
-        raise MergeRefused(
-            "the run has a prefix, which no weights can hold", where=given,
+    keeps_prefix = bool(unfoldable)
+    if keeps_prefix and config.prefix == "refuse":
+        raise MergeError(
+            "the run has a prefix, which no weights can hold", where=source,
             hint="Add prefix=beside: the rest is folded and the prefix kept beside the model",
         )  # fmt: skip
-    proof = Proof(saved)
+    proof = EquivalenceCheck(saved)
     folded = adapted.fold()
-    broken = not_finite(adapted.model)
-    if broken is not None:
-        raise MergeRefused(
-            f"{broken} of the merged model is not finite", where=given,
+    non_finite_name = first_non_finite_parameter(adapted.model)
+    if non_finite_name is not None:
+        raise MergeError(
+            f"{non_finite_name} of the merged model is not finite", where=source,
             hint="Nothing was written. The trained update is too large for the weights",
         )  # fmt: skip
-    settings = saved.config.method.prefix if beside and saved.config is not None else None
-    tell_threshold(adapted.model.config, saved.threshold)
-    write_beside(
-        folder, saved.facts.max_length, settings, adapted.model, saved.answering, saved.facts.task
+    settings = saved.config.method.prefix if keeps_prefix and saved.config is not None else None
+    store_threshold(adapted.model.config, saved.threshold)
+    write_merged_info(
+        folder, saved.info.max_length, settings, adapted.model, saved.answer_settings, saved.info.task
     )
     for module in ("prefix", "prompt"):
         if module in adapted.model._modules:
             delattr(adapted.model, module)
-    write_model(folder, adapted.model, adapted.tokenizer, "")
-    again = open_saved(
+    save_model_folder(folder, adapted.model, adapted.tokenizer, "")
+    reloaded = open_model(
         str(folder), precision="fp32", device=config.device, data=saved.data,
-        trust=config.trust_remote_code,
+        trust_remote_code=config.trust_remote_code,
     )  # fmt: skip
-    line = proof.write(
-        folder, name, again, what="merged model", where=str(given),
-        beside="prefix.safetensors" if beside else None,
+    line = proof.write_card(
+        folder, name, reloaded, what="merged model", where=str(source),
+        prefix_file="prefix.safetensors" if keeps_prefix else None,
     )  # fmt: skip
-    said = [_folded(folded, config.out), line]
-    if beside:
-        said.append(
+    messages = [_format_fold_message(folded, config.out), line]
+    if keeps_prefix:
+        messages.append(
             "the prefix lies beside the model: bertft eval and predict use it, plain transformers"
             " does not"
         )
-    return said
+    return messages
 
 
-def _folded(matrices: int, out: str) -> str:
+def _format_fold_message(matrices: int, out: str) -> str:
     if matrices == 0:
         return f"wrote the weights that were trained to {out}: there is no update to fold"
-    what = "weight matrix" if matrices == 1 else "weight matrices"
-    return f"folded the updates of {matrices} {what} into {out}"
+    description = "weight matrix" if matrices == 1 else "weight matrices"
+    return f"folded the updates of {matrices} {description} into {out}"

@@ -11,59 +11,59 @@ from dataclasses import replace
 from pathlib import Path
 
 from bertft.assembly import base
-from bertft.assembly.adapted import fill
-from bertft.assembly.calibrate import apply, recorded
-from bertft.assembly.checkpoint import read_weights
+from bertft.assembly.adapted import load_trained_weights
+from bertft.assembly.calibrate import apply_calibration, read_calibration
+from bertft.assembly.checkpoint import read_trained_weights
 from bertft.assembly.manifest import read_manifest
-from bertft.assembly.prepare import prepare
-from bertft.assembly.warn import warn
-from bertft.commands.run_report import report_on
+from bertft.assembly.prepare import prepare_run
+from bertft.assembly.warn import print_warning
+from bertft.commands.run_report import write_run_report
 from bertft.config.commands import ReportConfig
-from bertft.config.printed import say
-from bertft.config.resumed import runnable_config
-from bertft.errors import EnvironmentFailed, UsageError
+from bertft.config.printed import print_escaped
+from bertft.config.resumed import read_runnable_config
+from bertft.errors import SystemResourceError, UsageError
 from bertft.reports.console import line_printer, plain_console
-from bertft.runs.checkpoints import Checkpoints
+from bertft.runs.checkpoints import CheckpointStore
 from bertft.runs.folder import RunFolder
-from bertft.runs.lock import alone
-from bertft.runs.result import read_result
-from bertft.training.signals import EndingSignal
+from bertft.runs.lock import exclusive_lock
+from bertft.runs.result import read_metrics_json
+from bertft.training.signals import InterruptOnSignal
 
 __all__ = ["run"]
 
 
 def run(config: ReportConfig, _: Path) -> None:
     """Print the page's path. EnvironmentFailed if there is none in the end; ``warn`` said why."""
-    place = RunFolder.open(Path(config.run).expanduser())
-    if not place.finished:
+    run_folder = RunFolder.open(Path(config.run).expanduser())
+    if not run_folder.is_finished:
         raise UsageError(
-            "is not finished", where=str(place.path),
-            hint=f"Go on with bertft train resume={place.path}",
+            "is not finished", where=str(run_folder.path),
+            hint=f"Go on with bertft train resume={run_folder.path}",
         )  # fmt: skip
-    place.refuse_links()
-    place.check_seal(place.metrics)
-    with alone(place.path), EndingSignal():
-        made = _make(place, config)
-    if made is None:
-        raise EnvironmentFailed("no report was left", where=str(place.path))
-    say(f"report: {made}")
+    run_folder.ensure_no_links()
+    run_folder.verify_seal(run_folder.metrics_path)
+    with exclusive_lock(run_folder.path), InterruptOnSignal():
+        report_path = _rebuild_report(run_folder, config)
+    if report_path is None:
+        raise SystemResourceError("no report was left", where=str(run_folder.path))
+    print_escaped(f"report: {report_path}")
 
 
-def _make(place: RunFolder, config: ReportConfig) -> Path | None:
-    of_run = runnable_config(place.path, config.trust_remote_code)
-    metrics = read_result(place.metrics)
-    of_run = replace(of_run, trainer=replace(of_run.trainer, device=config.device))
+def _rebuild_report(run_folder: RunFolder, config: ReportConfig) -> Path | None:
+    run_config = read_runnable_config(run_folder.path, config.trust_remote_code)
+    metrics = read_metrics_json(run_folder.metrics_path)
+    run_config = replace(run_config, trainer=replace(run_config.trainer, device=config.device))
     step = metrics["best"]["step"]
     # A run without validation rows keeps its last checkpoint alone.
-    which = Checkpoints(place.checkpoints).find("last" if step is None else str(step))
-    say = line_printer(plain_console(stderr=True))
+    checkpoint = CheckpointStore(run_folder.checkpoints_dir).find_checkpoint("last" if step is None else str(step))
+    print_progress = line_printer(plain_console(stderr=True))
     try:
-        prepared = prepare(of_run, place, read_manifest(place), say, checkpoint=which, opened=True)
+        prepared = prepare_run(run_config, run_folder, read_manifest(run_folder), print_progress, checkpoint=checkpoint, read_only=True)
     finally:
-        base.discard(place)
-    fill(prepared.adapted.model, read_weights(which))
-    fitted = recorded(place, step)
-    if fitted is not None:
-        apply(fitted, prepared.adapted)
-    rows = of_run.trainer.micro_batch or of_run.trainer.batch_size
-    return report_on(place, of_run, prepared, metrics, None, rows, warn, again=True)
+        base.discard_base(run_folder)
+    load_trained_weights(prepared.task_model.model, read_trained_weights(checkpoint))
+    calibration = read_calibration(run_folder, step)
+    if calibration is not None:
+        apply_calibration(calibration, prepared.task_model)
+    rows = run_config.trainer.micro_batch or run_config.trainer.batch_size
+    return write_run_report(run_folder, run_config, prepared, metrics, None, rows, print_warning, force_reevaluation=True)

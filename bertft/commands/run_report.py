@@ -13,66 +13,66 @@ from typing import Any
 
 import numpy as np
 
-from bertft.assembly.prepare import Prepared
+from bertft.assembly.prepare import PreparedRun
 from bertft.config.commands import TrainConfig
-from bertft.data.order import micro_batches
-from bertft.reports.material import Material
-from bertft.reports.padding import padding_share
-from bertft.reports.run_report import leave_report
+from bertft.data.order import split_into_micro_batches
+from bertft.reports.material import ReportContext
+from bertft.reports.padding import padding_fraction
+from bertft.reports.run_report import write_report
 from bertft.runs.folder import RunFolder
 from bertft.training.evaluate import evaluate
 
-__all__ = ["report_on"]
+__all__ = ["write_run_report"]
 
-_AGAIN = 4_096  # features of validation that are answered once more
-_STEPS = 500  # steps whose padding is counted
+_MAX_REEVALUATED = 4_096  # features of validation that are answered once more
+_MAX_PADDING_STEPS = 500  # steps whose padding is counted
 
 
-def report_on(
-    run: RunFolder,
+def write_run_report(
+    run_folder: RunFolder,
     config: TrainConfig,
-    prepared: Prepared,
+    prepared: PreparedRun,
     metrics: dict[str, Any],
     outputs: np.ndarray | None,
     micro_batch: int,
     warn: Callable[[str], object],
-    again: bool = False,
+    force_reevaluation: bool = False,
 ) -> Path | None:
     """The path of report.html, None if there is none; the best weights are in the model.
 
     ``outputs`` of the best evaluation, None if it was in an earlier process or there was none;
-    ``again``: make them again however many they are.
+    ``force_reevaluation``: make them again however many they are.
     Nothing is raised: ``warn`` is told.
     """
     try:
-        adapted, validation = prepared.adapted, prepared.features.get("validation")
-        why = ""
+        adapted, validation = prepared.task_model, prepared.features.get("validation")
+        missing_reason = ""
         if outputs is None and validation is not None and metrics["best"]["step"] is not None:
-            if again or len(validation) <= _AGAIN:
-                kept: list[np.ndarray] = []
+            if force_reevaluation or len(validation) <= _MAX_REEVALUATED:
+                collected: list[np.ndarray] = []
                 evaluate(
-                    adapted.runner, adapted.task, validation, adapted.precision, keep=kept.append
+                    adapted.runner, adapted.task, validation, adapted.precision, on_outputs=collected.append
                 )
-                outputs = kept[0]
+                outputs = collected[0]
             else:
-                why = (
+                missing_reason = (
                     "The best checkpoint was scored before the run was interrupted, and validation"
                     " is too large to be answered again unasked: bertft report does that."
                 )
         layouts = {"unpadded", "padded", adapted.runner.layout}
-        material = Material(
-            run, config, metrics, adapted.counts(), adapted.task, adapted.parts,
-            adapted.model, validation, outputs, why,
-            {each: padding_share(_passes(prepared, micro_batch), each) for each in layouts},
+        material = ReportContext(
+            run_folder, config, metrics, adapted.count_parameters(), adapted.task, adapted.components,
+            adapted.model, validation, outputs, missing_reason,
+            {layout: padding_fraction(_iter_pass_lengths(prepared, micro_batch), layout) for layout in layouts},
         )  # fmt: skip
     except Exception as error:
         warn(f"there is no report ({type(error).__name__}: {error}); the run is whole without it")
         return None
-    return leave_report(material, warn)
+    return write_report(material, warn)
 
 
-def _passes(prepared: Prepared, micro_batch: int) -> Iterator[np.ndarray]:
+def _iter_pass_lengths(prepared: PreparedRun, micro_batch: int) -> Iterator[np.ndarray]:
     """Lengths of the forward passes of the first steps."""
-    for batch in islice(prepared.order.epoch(0), _STEPS):
-        for part in micro_batches(batch, micro_batch):
-            yield prepared.order.lengths[part]
+    for batch in islice(prepared.sampler.epoch_batches(0), _MAX_PADDING_STEPS):
+        for part in split_into_micro_batches(batch, micro_batch):
+            yield prepared.sampler.lengths[part]

@@ -12,41 +12,41 @@ import numpy as np
 from rich.console import Console
 
 from bertft.assembly import base, comparison, tokenizer_files
-from bertft.assembly.adapted import fill
+from bertft.assembly.adapted import load_trained_weights
 from bertft.assembly.check_rows import write_check_rows
-from bertft.assembly.checkpoint import Facts, read_state, read_weights, writer
-from bertft.assembly.manifest import changes, manifest
-from bertft.assembly.prepare import Prepared
-from bertft.assembly.state import put_back, take
-from bertft.assembly.teaching import recorded_teacher
-from bertft.assembly.warn import warn
+from bertft.assembly.checkpoint import CheckpointInfo, read_training_state, read_trained_weights, checkpoint_writer
+from bertft.assembly.manifest import hardware_changes, build_manifest
+from bertft.assembly.prepare import PreparedRun
+from bertft.assembly.state import restore_state, capture_state
+from bertft.assembly.teaching import teacher_entry
+from bertft.assembly.warn import print_warning
 from bertft.config.commands import TrainConfig
-from bertft.config.yaml_text import yaml_text
+from bertft.config.yaml_text import to_yaml
 from bertft.data import report
-from bertft.errors import NonFiniteError, Stopped
-from bertft.listeners.guarded import guarded
+from bertft.errors import NonFiniteError, StoppedBySignal
+from bertft.listeners.guarded import suppress_errors
 from bertft.listeners.log_file import LogFile
 from bertft.listeners.metrics_file import MetricsFile
 from bertft.listeners.progress import ProgressView
-from bertft.listeners.trackers import trackers
+from bertft.listeners.trackers import build_trackers
 from bertft.listeners.trackers.tracker import Tracker
 from bertft.methods import trained_tensors
 from bertft.models.finite import first_non_finite
 from bertft.reports.tables import parameter_table
-from bertft.runs.atomic import clean, environment, write_json, write_text
-from bertft.runs.checkpoints import Checkpoints
+from bertft.runs.atomic import remove_stale_temporaries, convert_write_errors, atomic_write_json, atomic_write_text
+from bertft.runs.checkpoints import CheckpointStore
 from bertft.runs.folder import RunFolder
-from bertft.runs.tensors import split_state
-from bertft.training.events import Event, Interrupted, Listener
-from bertft.training.loop import Loop, Progress
-from bertft.training.ranks import Ranks
+from bertft.runs.tensors import flatten_state
+from bertft.training.events import Event, Interrupted, Callback
+from bertft.training.loop import Trainer, TrainerState
+from bertft.training.ranks import DistributedContext
 from bertft.training.signals import StopRequest
 
-__all__ = ["TrainJob"]
+__all__ = ["TrainingRun"]
 
 
-class TrainJob:
-    """A run in ``place``: ``begin`` or ``go_on``, then ``train``.
+class TrainingRun:
+    """A run in ``run_folder``: ``start`` or ``resume``, then ``train``.
 
     Of several ranks the first writes and speaks, and the others take every step with it.
     """
@@ -54,134 +54,134 @@ class TrainJob:
     def __init__(
         self,
         config: TrainConfig,
-        place: RunFolder,
-        prepared: Prepared,
-        ranks: Ranks,
+        run_folder: RunFolder,
+        prepared: PreparedRun,
+        ranks: DistributedContext,
         console: Console,
     ) -> None:
-        self.config, self.place, self.prepared, self.ranks = config, place, prepared, ranks
+        self.config, self.run_folder, self.prepared, self.ranks = config, run_folder, prepared, ranks
         self.console = console
-        self.adapted = prepared.adapted
-        self.checkpoints = Checkpoints(place.checkpoints, config.trainer.keep_checkpoints)
-        self.progress = Progress()
-        self.outputs: np.ndarray | None = None  # of the best evaluation, for the report
-        self._listeners: dict[str, Any] | None = None
-        self._before: dict[str, Any] | None = None  # the manifest of a run that goes on
+        self.adapted = prepared.task_model
+        self.checkpoints = CheckpointStore(run_folder.checkpoints_dir, config.trainer.keep_checkpoints)
+        self.progress = TrainerState()
+        self.best_outputs: np.ndarray | None = None  # of the best evaluation, for the report
+        self._callback_state: dict[str, Any] | None = None
+        self._previous_manifest: dict[str, Any] | None = None  # the manifest of a run that goes on
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Show what will be trained on what, and open the run folder; its manifest comes last."""
-        self.ranks.wait()  # the others have loaded the base from where it is moved away now
-        if not self.ranks.first:
+        self.ranks.barrier()  # the others have loaded the base from where it is moved away now
+        if not self.ranks.is_main_process:
             return
-        prepared, place = self.prepared, self.place
-        self.show()
-        if prepared.hired is not None and prepared.hired.scores is not None:
+        prepared, run_folder = self.prepared, self.run_folder
+        self.print_summary()
+        if prepared.teacher is not None and prepared.teacher.metrics is not None:
             validation = prepared.features["validation"]
-            comparison.warn_if_below(prepared.hired, self.adapted, validation, warn)
-        with environment(place.path):
-            place.path.mkdir(parents=True, exist_ok=True)
+            comparison.warn_if_teacher_is_worse(prepared.teacher, self.adapted, validation, print_warning)
+        with convert_write_errors(run_folder.path):
+            run_folder.path.mkdir(parents=True, exist_ok=True)
         rows, digest = prepared.splits.validation, None
         if rows is not None:
-            digest = write_check_rows(place.check_rows, rows)
-        self.adapted.source = base.keep(self.adapted.source, place)
-        facts = manifest(
-            self.config, self.adapted, prepared.report, prepared.max_length, prepared.total,
-            self.ranks.size,
+            digest = write_check_rows(run_folder.check_rows_path, rows)
+        self.adapted.source = base.commit_base(self.adapted.source, run_folder)
+        facts = build_manifest(
+            self.config, self.adapted, prepared.data_report, prepared.max_length, prepared.total_steps,
+            self.ranks.world_size,
         )  # fmt: skip
-        told = {
+        extra_facts = {
             "check_rows": digest,
-            "tokenizer": tokenizer_files.digest(prepared.tokenizer_files),
-        } | recorded_teacher(prepared.hired)
-        place.create(yaml_text(self.config), {**facts, **told})
+            "tokenizer": tokenizer_files.tokenizer_digest(prepared.tokenizer_files),
+        } | teacher_entry(prepared.teacher)
+        run_folder.create(to_yaml(self.config), {**facts, **extra_facts})
 
-    def show(self) -> None:
+    def print_summary(self) -> None:
         """The data with the accounting of its rows, and the parameters."""
-        self.console.print(report.table(self.prepared.report))
-        for line in report.accounting_lines(self.prepared.report):
+        self.console.print(report.make_data_table(self.prepared.data_report))
+        for line in report.format_split_accounting(self.prepared.data_report):
             self.console.print(line, highlight=False, markup=False, soft_wrap=True)
-        self.console.print(parameter_table(_without(self.adapted.counts(), "head")))
+        self.console.print(parameter_table(_exclude_component(self.adapted.count_parameters(), "head")))
 
-    def go_on(self, newest: Path | None) -> bool:
-        """Load the checkpoint ``newest``; False if there is nothing left to train."""
-        place, total, ranks = self.place, self.prepared.total, self.ranks
-        if newest is not None:  # else it was stopped before its first, and begins again
-            fill(self.adapted.model, read_weights(newest))
-            self.progress, self._listeners = put_back(
-                read_state(newest), self.prepared.stepper, ranks
+    def resume(self, checkpoint: Path | None) -> bool:
+        """Load the checkpoint ``checkpoint``; False if there is nothing left to train."""
+        run_folder, total, ranks = self.run_folder, self.prepared.total_steps, self.ranks
+        if checkpoint is not None:  # else it was stopped before its first, and begins again
+            load_trained_weights(self.adapted.model, read_trained_weights(checkpoint))
+            self.progress, self._callback_state = restore_state(
+                read_training_state(checkpoint), self.prepared.stepper, ranks
             )
-            self._look_at_the_best()
+            self._check_best_checkpoint()
             patience = self.config.trainer.patience
-            spent = patience is not None and self.progress.stale >= patience
-            if place.finished and (self.progress.step >= total or spent):
+            out_of_patience = patience is not None and self.progress.stale >= patience
+            if run_folder.is_finished and (self.progress.step >= total or out_of_patience):
                 return False
-        ranks.wait()  # none reads any more
-        if not ranks.first:
+        ranks.barrier()  # none reads any more
+        if not ranks.is_main_process:
             return True
-        if newest is not None:
-            self.checkpoints.settle(self.progress.step, self.progress.best_step)
-            for change in changes(place.read_manifest(), self.adapted.precision.device, ranks.size):
-                warn(f"the {change}: the run goes on, but not to the same last bits")
-        with environment(place.path):
-            clean(place.path)
-            place.metrics.unlink(missing_ok=True)  # it goes on: what it says is no longer so
-            write_text(place.config, yaml_text(self.config))
-            self._before = place.read_manifest()
-            self.record({"total_steps": total})
+        if checkpoint is not None:
+            self.checkpoints.reset_pointers(self.progress.step, self.progress.best_step)
+            for difference in hardware_changes(run_folder.read_manifest(), self.adapted.precision.device, ranks.world_size):
+                print_warning(f"the {difference}: the run goes on, but not to the same last bits")
+        with convert_write_errors(run_folder.path):
+            remove_stale_temporaries(run_folder.path)
+            run_folder.metrics_path.unlink(missing_ok=True)  # it goes on: what it says is no longer so
+            atomic_write_text(run_folder.config_path, to_yaml(self.config))
+            self._previous_manifest = run_folder.read_manifest()
+            self.update_manifest({"total_steps": total})
         return True
 
-    def _look_at_the_best(self) -> None:
+    def _check_best_checkpoint(self) -> None:
         """Said before training rather than at its end: a best that is damaged is sought anew."""
         step = self.progress.best_step
-        problem = self.ranks.told(lambda: None if step is None else self.checkpoints.problem(step))
+        problem = self.ranks.broadcast_object(lambda: None if step is None else self.checkpoints.describe_damage(step))
         if problem is None:
             return
-        if self.ranks.first:
-            warn(f"{problem}: the best is sought anew among what follows")
+        if self.ranks.is_main_process:
+            print_warning(f"{problem}: the best is sought anew among what follows")
         self.progress.best = self.progress.best_step = self.progress.best_metrics = None
         self.progress.stale = 0
 
-    def record(self, facts: dict[str, Any]) -> None:
+    def update_manifest(self, facts: dict[str, Any]) -> None:
         """Put ``facts``, and how often the teacher was asked, into the manifest.
 
         The run has no result (any more), and so no seal of one.
         """
-        told = recorded_teacher(self.prepared.hired, self._before)
-        whole = {**self.place.read_manifest(), **told, **facts}
-        whole.pop("sealed", None)
-        write_json(self.place.manifest, whole)
+        teacher_facts = teacher_entry(self.prepared.teacher, self._previous_manifest)
+        updated = {**self.run_folder.read_manifest(), **teacher_facts, **facts}
+        updated.pop("sealed", None)
+        atomic_write_json(self.run_folder.manifest_path, updated)
 
     def train(self, stop: StopRequest) -> None:
         """Run the loop; every event is told to the files and to whoever watches."""
-        if not self.ranks.first:
-            for event in self.loop(stop, None).run():
-                self._heed(event)
+        if not self.ranks.is_main_process:
+            for event in self.build_loop(stop, None).run():
+                self._raise_if_stopped(event)
             return
-        trainer, place = self.config.trainer, self.place
-        lengths = self._listeners["position"] if self._listeners else [0, 0]
-        for path, length in zip((place.metrics_log, place.timings_log), lengths, strict=True):
+        trainer, run_folder = self.config.trainer, self.run_folder
+        lengths = self._callback_state["position"] if self._callback_state else [0, 0]
+        for path, length in zip((run_folder.metrics_log_path, run_folder.timings_log_path), lengths, strict=True):
             MetricsFile.truncate(path, length)
         with ExitStack() as stack:
             metrics = stack.enter_context(
-                MetricsFile(place.metrics_log, place.timings_log, trainer.log_every)
+                MetricsFile(run_folder.metrics_log_path, run_folder.timings_log_path, trainer.log_every)
             )
-            if self._listeners:
-                metrics.load_state_dict(self._listeners["metrics"])
-            log = stack.enter_context(LogFile(place.log))
-            view = stack.enter_context(
+            if self._callback_state:
+                metrics.load_state_dict(self._callback_state["metrics"])
+            log = stack.enter_context(LogFile(run_folder.log_path))
+            progress_view = stack.enter_context(
                 ProgressView(quiet=self.config.quiet, best=self.progress.best)
             )
-            listeners: list[Listener] = [metrics, guarded(log, warn), guarded(view, log.line)]
-            for tracker in trackers(trainer.trackers, place.path, self.config):
-                listeners.append(guarded(tracker, _both(log.line, warn)))
-                stack.callback(_closed, tracker, warn)
-            loop = self.loop(stop, metrics)
+            listeners: list[Callback] = [metrics, suppress_errors(log, print_warning), suppress_errors(progress_view, log.write_line)]
+            for tracker in build_trackers(trainer.trackers, run_folder.path, self.config):
+                listeners.append(suppress_errors(tracker, _call_all(log.write_line, print_warning)))
+                stack.callback(_close_tracker, tracker, print_warning)
+            loop = self.build_loop(stop, metrics)
             for event in loop.run():
                 for listener in listeners:
                     listener(event)
-                self._heed(event)
-            self.outputs = loop.best_outputs
+                self._raise_if_stopped(event)
+            self.best_outputs = loop.best_outputs
         for name in loop.unchanged:
-            warn(
+            print_warning(
                 f"{name}: no weight changed in {self.progress.step} steps: raise its learning rate"
             )
 
@@ -191,8 +191,8 @@ class TrainJob:
         Gradients and losses were finite in every step that was applied: a step may still be too
         large, and a second moment overflow.
         """
-        moments, _ = split_state({name: state[name] for name in ("optimizer", "parts")})
-        name = first_non_finite({**trained_tensors(self.adapted.model), **moments})
+        optimizer_state, _ = flatten_state({name: state[name] for name in ("optimizer", "parts")})
+        name = first_non_finite({**trained_tensors(self.adapted.model), **optimizer_state})
         if name is not None:
             step = self.progress.step
             raise NonFiniteError(
@@ -201,56 +201,56 @@ class TrainJob:
                 " trainer.weight_decay, or raise trainer.warmup",
             )  # fmt: skip
 
-    def _heed(self, event: Event) -> None:
+    def _raise_if_stopped(self, event: Event) -> None:
         if isinstance(event, Interrupted):
-            raise Stopped(
+            raise StoppedBySignal(
                 event.signum, where=f"step {event.step}",
-                hint=f"Go on with bertft train {shlex.quote(f'resume={self.place.path}')}",
+                hint=f"Go on with bertft train {shlex.quote(f'resume={self.run_folder.path}')}",
             )  # fmt: skip
 
-    def loop(self, stop: StopRequest, metrics: MetricsFile | None) -> Loop:
+    def build_loop(self, stop: StopRequest, metrics: MetricsFile | None) -> Trainer:
         prepared, task = self.prepared, self.adapted.task
 
-        def save(progress: Progress, best: bool) -> Path:
-            facts = Facts(task.name, task.labels, prepared.max_length, progress.step)
-            others = {}
+        def save(progress: TrainerState, best: bool) -> Path:
+            facts = CheckpointInfo(task.name, task.class_names, prepared.max_length, progress.step)
+            callback_state = {}
             if metrics is not None:
-                others = {"metrics": metrics.state_dict(), "position": list(metrics.position())}
-            state = take(prepared.stepper, progress, others, self.ranks)
+                callback_state = {"metrics": metrics.state_dict(), "position": list(metrics.position())}
+            state = capture_state(prepared.stepper, progress, callback_state, self.ranks)
             self._check_finite(state)
-            if not self.ranks.first:
-                return self.checkpoints.path(progress.step)
+            if not self.ranks.is_main_process:
+                return self.checkpoints.checkpoint_path(progress.step)
             return self.checkpoints.save(
                 progress.step,
-                writer(self.adapted, prepared.tokenizer_files, facts, state),
+                checkpoint_writer(self.adapted, prepared.tokenizer_files, facts, state),
                 best=best,
             )
 
-        return Loop(
-            stepper=prepared.stepper,
-            table=prepared.table,
-            validation=prepared.features.get("validation"),
-            order=prepared.order,
+        return Trainer(
+            train_step=prepared.stepper,
+            train_features=prepared.train_table,
+            validation_features=prepared.features.get("validation"),
+            sampler=prepared.sampler,
             settings=self.config.trainer,
-            total=prepared.total,
-            warmup=prepared.warmup,
-            save=save,
-            stop=stop,
-            progress=self.progress,
-            ranks=self.ranks,
+            total_steps=prepared.total_steps,
+            warmup_fraction=prepared.warmup_fraction,
+            save_checkpoint=save,
+            stop_request=stop,
+            state=self.progress,
+            distributed=self.ranks,
             keep_outputs=self.config.report and metrics is not None,
         )
 
 
-def _both(*tells: Callable[[str], object]) -> Callable[[str], None]:
-    def tell(text: str) -> None:
-        for each in tells:
-            each(text)
+def _call_all(*functions: Callable[[str], object]) -> Callable[[str], None]:
+    def call_all(text: str) -> None:
+        for function in functions:
+            function(text)
 
-    return tell
+    return call_all
 
 
-def _closed(tracker: Tracker, warn: Callable[[str], object]) -> None:
+def _close_tracker(tracker: Tracker, warn: Callable[[str], object]) -> None:
     """What a tracker still has to say at the end is no reason to lose the run."""
     try:
         tracker.close()
@@ -258,7 +258,7 @@ def _closed(tracker: Tracker, warn: Callable[[str], object]) -> None:
         warn(f"{tracker.__name__} could not be closed ({type(error).__name__}: {error})")
 
 
-def _without(counts: dict[str, Any], name: str) -> dict[str, Any]:
+def _exclude_component(counts: dict[str, Any], name: str) -> dict[str, Any]:
     """The counts, with the part ``name`` left out of the parts: it has a line of its own."""
-    parts = {part: each for part, each in counts["parts"].items() if part != name}
+    parts = {part: counted for part, counted in counts["parts"].items() if part != name}
     return {**counts, "parts": parts}

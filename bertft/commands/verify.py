@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bertft.assembly.verify import findings
+from bertft.assembly.verify import verify_files
 from bertft.config.commands import VerifyConfig
-from bertft.config.messages import listing, shortened
-from bertft.config.printed import say
+from bertft.config.messages import format_list, shorten
+from bertft.config.printed import print_escaped
 from bertft.errors import DataError
 from bertft.runs.folder import RunFolder
 
@@ -18,19 +18,19 @@ _LONGEST = 1_000  # characters of a problem, which may quote names from the fold
 
 def run(config: VerifyConfig, _: Path) -> None:
     """A line a file or folder on stdout. DataError (status 2) if any is not as it was written."""
-    place = RunFolder.open(Path(config.run).expanduser())
+    run_folder = RunFolder.open(Path(config.run).expanduser())
     damaged = []
-    for finding in findings(place):
-        say(
+    for finding in verify_files(run_folder):
+        print_escaped(
             f"{'DAMAGED' if finding.problems else 'ok':<9}{finding.name:<24}{finding.note}".rstrip()
         )
         for problem in finding.problems:
-            say(f"{'':<9}  {shortened(problem, _LONGEST)}")
+            print_escaped(f"{'':<9}  {shorten(problem, _LONGEST)}")
         if finding.problems:
             damaged.append(finding.name)
     if damaged:
         are = "is" if len(damaged) == 1 else "are"
         raise DataError(
-            f"{listing(damaged)} {are} not as written", where=str(place.path),
+            f"{format_list(damaged)} {are} not as written", where=str(run_folder.path),
             hint="Restore them from a copy; resume= goes on from the newest whole checkpoint",
         )  # fmt: skip

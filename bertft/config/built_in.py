@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bertft.config.components import Method, Metric, Optimizer, Reader, Task
+from bertft.config.components import MethodSpec, MetricSpec, OptimizerSpec, ReaderSpec, TaskSpec
 from bertft.config.parts import base, distill, ia3, low_rank, prefix
 
-__all__ = ["COMPONENTS"]
+__all__ = ["BUILTIN_COMPONENTS"]
 
 _METHODS = {
-    "low_rank": Method(
-        settings=low_rank.Settings,
+    "low_rank": MethodSpec(
+        settings=low_rank.LowRankConfig,
         build="bertft.methods.low_rank:build",
         rules="bertft.config.rules.method:LOW_RANK",
         peft_types={
@@ -24,64 +24,64 @@ _METHODS = {
             "VERA": "bertft.methods.low_rank.vera:from_peft",
         },
     ),
-    "ia3": Method(
+    "ia3": MethodSpec(
         settings=ia3.Settings,
         build="bertft.methods.ia3:build",
         rules="bertft.config.rules.method:IA3",
         peft_types={"IA3": "bertft.methods.ia3:from_peft"},
     ),
-    "base": Method(
-        settings=base.Settings,
+    "base": MethodSpec(
+        settings=base.TrainableBaseConfig,
         build="bertft.methods.base:build",
         rules="bertft.config.rules.method:BASE",
     ),
-    "prefix": Method(
-        settings=prefix.Settings,
+    "prefix": MethodSpec(
+        settings=prefix.PrefixConfig,
         build="bertft.methods.prefix:build",
         rules="bertft.config.rules.method:PREFIX",
     ),
-    "distill": Method(
-        settings=distill.Settings,
+    "distill": MethodSpec(
+        settings=distill.DistillConfig,
         build="bertft.methods.distill:build",
         rules="bertft.config.rules.distill:RULES",
     ),
 }
 
 _TASKS = {
-    "classification": Task(
+    "classification": TaskSpec(
         task="bertft.tasks.classification:Task",
         class_probabilities=True,
         problem_type="single_label_classification",
     ),
-    "masked_lm": Task(
+    "masked_lm": TaskSpec(
         task="bertft.tasks.masked_lm:Task",
         rows="bertft.data.forms.masked_lm:Form",
         label=None,
-        named_classes=False,
+        supports_class_names=False,
         settings=("mlm_probability", "whole_words"),
         sample=("sentiment", "text"),
     ),
-    "multi_label": Task(
+    "multi_label": TaskSpec(
         task="bertft.tasks.multi_label:Task",
         label="classes",
         class_probabilities=True,
         problem_type="multi_label_classification",
     ),
-    "question_answering": Task(
+    "question_answering": TaskSpec(
         task="bertft.tasks.question_answering:Task",
         rows="bertft.data.forms.question_answering:Form",
         label=None,
-        named_classes=False,
+        supports_class_names=False,
         settings=("stride", "unanswerable", "max_answer_length", "no_answer_threshold", "scorer"),
         sample=("qa", None),
     ),
-    "regression": Task(
+    "regression": TaskSpec(
         task="bertft.tasks.regression:Task",
         label="number",
-        named_classes=False,
+        supports_class_names=False,
         problem_type="regression",
     ),
-    "token_classification": Task(
+    "token_classification": TaskSpec(
         task="bertft.tasks.token_classification:Task",
         rows="bertft.data.forms.token_classification:Form",
         label=None,
@@ -91,44 +91,44 @@ _TASKS = {
 }
 
 _READERS = {
-    "separated": Reader(
-        endings=(".csv", ".tsv", ".tab"),
+    "separated": ReaderSpec(
+        extensions=(".csv", ".tsv", ".tab"),
         read="bertft.data.separated:read_separated_file",
-        separated=True,
-        refuses_json_lines=True,
+        has_separator=True,
+        rejects_json_lines=True,
     ),
-    "json_lines": Reader(
-        endings=(".jsonl", ".ndjson", ".json"), read="bertft.data.json_lines:read_json_lines_file"
+    "json_lines": ReaderSpec(
+        extensions=(".jsonl", ".ndjson", ".json"), read="bertft.data.json_lines:read_json_lines_file"
     ),
-    "parquet": Reader(
-        endings=(".parquet", ".pq"), read="bertft.data.columnar:read_parquet_file", text=False
+    "parquet": ReaderSpec(
+        extensions=(".parquet", ".pq"), read="bertft.data.columnar:read_parquet_file", text=False
     ),
-    "text": Reader(
-        endings=(".txt",),
+    "text": ReaderSpec(
+        extensions=(".txt",),
         read="bertft.data.files:read_text_file",
-        refuses_json_lines=True,
-        labelled=False,
+        rejects_json_lines=True,
+        supports_labels=False,
     ),
 }
 
 # Those that the tasks compute themselves, all at once; a task may have others, which rise.
 _METRICS = {
-    **dict.fromkeys(("loss", "mse", "perplexity"), Metric(higher_is_better=False)),
+    **dict.fromkeys(("loss", "mse", "perplexity"), MetricSpec(higher_is_better=False)),
     **dict.fromkeys(
         ("accuracy", "f1", "f1_macro", "f1_micro", "matthews", "pearson", "spearman", "exact"),
-        Metric(),
+        MetricSpec(),
     ),
 }
 
 _OPTIMIZERS = {
-    "adamw": Optimizer(
+    "adamw": OptimizerSpec(
         build="bertft.training.optimizer:adamw",
         trainer_settings=("weight_decay", "beta1", "beta2", "epsilon"),
-        state=("exp_avg", "exp_avg_sq", "step"),
+        state_tensors=("exp_avg", "exp_avg_sq", "step"),
     ),
 }
 
-COMPONENTS: Mapping[str, Mapping[str, Any]] = {
+BUILTIN_COMPONENTS: Mapping[str, Mapping[str, Any]] = {
     "methods": _METHODS,
     "tasks": _TASKS,
     "readers": _READERS,

@@ -10,10 +10,10 @@ __all__ = [
     "FORMER_LAYOUTS",
     "LAYER_MAPS",
     "LAYOUTS",
-    "ON_BAD_ROW",
+    "BAD_ROW_POLICIES",
     "PRECISIONS",
-    "SCHEMES",
-    "SCORERS",
+    "TAGGING_SCHEMES",
+    "QA_SCORERS",
     "SPLITS",
 ]
 
@@ -21,7 +21,7 @@ PRECISIONS = ("fp32", "bf16", "fp16")  # what a run records; a setting adds auto
 LAYOUTS = ("unpadded", "packed", "padded")  # what a run records; a setting adds auto
 FORMER_LAYOUTS = {"stream": "unpadded", "rows": "packed"}  # what runs of 0.1.0 record
 SPLITS = ("train", "validation", "test")
-SCHEMES = ("io", "iob1", "bio", "bios", "bioes", "biluo", "bmes")
-SCORERS = ("squad", "cmrc2018")
-ON_BAD_ROW = ("error", "skip")
+TAGGING_SCHEMES = ("io", "iob1", "bio", "bios", "bioes", "biluo", "bmes")
+QA_SCORERS = ("squad", "cmrc2018")
+BAD_ROW_POLICIES = ("error", "skip")
 LAYER_MAPS = ("uniform", "last")

@@ -12,71 +12,71 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
-from bertft.config.messages import Problem, suggestion
-from bertft.config.values import NUMERIC
+from bertft.config.messages import Problem, suggest
+from bertft.config.values import NUMBER_PATTERN
 
-__all__ = ["BALANCED", "class_key", "class_of", "problems"]
+__all__ = ["BALANCED", "normalize_class_name", "match_class", "class_weight_problems"]
 
 BALANCED = "balanced"
-_WHERE = "loss.class_weights"
+_SETTING = "loss.class_weights"
 
 
-def problems(asked: Any, names: Sequence[str] | None = None) -> Iterator[Problem]:
+def class_weight_problems(weights: Any, names: Sequence[str] | None = None) -> Iterator[Problem]:
     """Of weights that are not null; ``names`` None: the classes are not known yet."""
-    if asked is None or asked == BALANCED:
+    if weights is None or weights == BALANCED:
         return
-    if not isinstance(asked, (dict, list)) or not asked:
+    if not isinstance(weights, (dict, list)) or not weights:
         yield Problem(
-            _WHERE, f"{asked!r} is no weights",
+            _SETTING, f"{weights!r} is no weights",
             "Take balanced, {label: weight}, or a list in the order of the labels",
         )  # fmt: skip
         return
-    named = asked if isinstance(asked, dict) else dict(enumerate(asked))
+    weight_by_class = weights if isinstance(weights, dict) else dict(enumerate(weights))
     keys: dict[object, Any] = {}
-    by_name = asked if isinstance(asked, dict) else {}
-    for name in by_name:
-        same = keys.setdefault(_identity(class_key(name)), name)
-        if same is not name and by_name[same] != by_name[name]:
+    weight_by_name = weights if isinstance(weights, dict) else {}
+    for name in weight_by_name:
+        first_spelling = keys.setdefault(_comparison_key(normalize_class_name(name)), name)
+        if first_spelling is not name and weight_by_name[first_spelling] != weight_by_name[name]:
             yield Problem(
-                _WHERE, f"{same!r} and {name!r} are one class with two weights",
+                _SETTING, f"{first_spelling!r} and {name!r} are one class with two weights",
                 "Give each class one weight",
             )  # fmt: skip
-    wrong = {name: each for name, each in named.items() if not _is_weight(each)}
-    for name, each in wrong.items():
-        yield Problem(_WHERE, f"{each!r} of {name} is no weight", "Give a number of at least 0")
-    if not wrong and not any(named.values()):
-        yield Problem(_WHERE, "every weight is 0: nothing would be learnt", "Raise one")
+    invalid_weights = {name: each for name, each in weight_by_class.items() if not _is_weight(each)}
+    for name, weight in invalid_weights.items():
+        yield Problem(_SETTING, f"{weight!r} of {name} is no weight", "Give a number of at least 0")
+    if not invalid_weights and not any(weight_by_class.values()):
+        yield Problem(_SETTING, "every weight is 0: nothing would be learnt", "Raise one")
     if names is None:
         return
-    if isinstance(asked, list):
-        if len(asked) != len(names):
+    if isinstance(weights, list):
+        if len(weights) != len(names):
             yield Problem(
-                _WHERE, f"{len(asked)} weights of {len(names)} classes",
+                _SETTING, f"{len(weights)} weights of {len(names)} classes",
                 f"Give one each, in the order {', '.join(names[:8])}",
             )  # fmt: skip
         return
-    for name in asked:
-        if class_of(name, names) is None:
+    for name in weights:
+        if match_class(name, names) is None:
             yield Problem(
-                _WHERE, f"{str(name)!r} is none of the {len(names)} classes",
-                suggestion(name, names),
+                _SETTING, f"{str(name)!r} is none of the {len(names)} classes",
+                suggest(name, names),
             )  # fmt: skip
 
 
-def class_of(key: Any, names: Sequence[str]) -> str | None:
+def match_class(key: Any, names: Sequence[str]) -> str | None:
     """The class that a key of YAML names, by its text or number: 1 is the class 1 or 1.0."""
-    text = class_key(key)
+    text = normalize_class_name(key)
     if text in names:
         return text
-    same = [name for name in names if _identity(name) == _identity(text)]
-    return same[0] if len(same) == 1 else None
+    matches = [name for name in names if _comparison_key(name) == _comparison_key(text)]
+    return matches[0] if len(matches) == 1 else None
 
 
-def _identity(name: str) -> Decimal | str:
-    return Decimal(name) if NUMERIC.fullmatch(name) else name
+def _comparison_key(name: str) -> Decimal | str:
+    return Decimal(name) if NUMBER_PATTERN.fullmatch(name) else name
 
 
-def class_key(name: Any) -> str:
+def normalize_class_name(name: Any) -> str:
     """A key of YAML as the name of a class: booleans and whole numbers as JSON writes them."""
     if isinstance(name, bool):
         return str(name).lower()

@@ -22,7 +22,7 @@ from typing import Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
-from bertft.config.folder import group_names, presets
+from bertft.config.folder import preset_groups, find_presets
 from bertft.config.former_names import (
     current_path,
     current_text,
@@ -30,61 +30,61 @@ from bertft.config.former_names import (
     report_former,
 )
 from bertft.config.plain_yaml import read_plain_yaml
-from bertft.config.recorded import recorded_answering
+from bertft.config.recorded import check_answer_settings
 from bertft.config.regular_file import read_regular_text
-from bertft.config.rules.get import default
-from bertft.config.schema import Leaf, Node, locate, nodes, tree
-from bertft.config.tasks import TASKS_OF_SETTINGS
-from bertft.config.values import faults
+from bertft.config.rules.get import default_value
+from bertft.config.schema import Leaf, Node, find_setting, iter_nodes, settings_tree
+from bertft.config.tasks import TASKS_BY_SETTING
+from bertft.config.values import value_problems
 from bertft.errors import DataError
 
-__all__ = ["OPEN", "literal", "opening", "rewrite", "split", "unquoted"]
+__all__ = ["OPEN_GROUP", "format_value", "open_node_override", "rewrite_overrides", "split_override", "unquote_value"]
 
-OPEN = "open"  # the hidden groups that open null nodes
+OPEN_GROUP = "open"  # the hidden groups that open null nodes
 
-_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
-_OF_THIS_MACHINE = ("cache",)  # a folder does not choose where something is written
-_ROWS = ("source", "train", "validation", "test", "hub")
-_OF_SAMPLE = ("name", "source", "sample")
+_OUTPUT_DIR_SETTINGS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
+_MACHINE_SETTINGS = ("cache",)  # a folder does not choose where something is written
+_ROW_SOURCE_SETTINGS = ("source", "train", "validation", "test", "hub")
+_SAMPLE_SETTINGS = ("name", "source", "sample")
 _QUOTED = re.compile(r"""(['"]).*\1""", re.DOTALL)
-_FUNCTION = re.compile(r"(choice|range|interval|glob|sort|shuffle|tag|str|int|float|bool)\(.*\)")
-_PLAIN = re.compile(r"[\w./\\+\-$%*@?|,:{}\[\]() '\"]*", re.ASCII)
+_SWEEP_FUNCTION = re.compile(r"(choice|range|interval|glob|sort|shuffle|tag|str|int|float|bool)\(.*\)")
+_NEEDS_NO_QUOTES = re.compile(r"[\w./\\+\-$%*@?|,:{}\[\]() '\"]*", re.ASCII)
 
 
-def split(override: str) -> tuple[str, str, str | None]:
+def split_override(override: str) -> tuple[str, str, str | None]:
     """``+key=value`` → (``+``, ``key``, ``value``); the value is None where there is no ``=``."""
     key, equals, value = override.partition("=")
-    bare = key.lstrip("+~")
-    return key[: len(key) - len(bare)], bare, value if equals else None
+    stripped_key = key.lstrip("+~")
+    return key[: len(key) - len(stripped_key)], stripped_key, value if equals else None
 
 
-def literal(value: Any) -> str:
+def format_value(value: Any) -> str:
     """``value`` as it stands in an override, so that it comes out as it is."""
     if value is None:
         return "null"
     if isinstance(value, str):
         return QuotedString(value, Quote.single).with_quotes()
     if isinstance(value, (list, tuple)):
-        return f"[{','.join(literal(each) for each in value)}]"
+        return f"[{','.join(format_value(item) for item in value)}]"
     if isinstance(value, dict):
-        return f"{{{','.join(f'{key}:{literal(each)}' for key, each in value.items())}}}"
+        return f"{{{','.join(f'{key}:{format_value(each)}' for key, each in value.items())}}}"
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
-def unquoted(value: str) -> str:
-    """``value`` without the quotes that ``rewrite`` put around it."""
+def unquote_value(value: str) -> str:
+    """``value`` without the quotes that ``rewrite_overrides`` put around it."""
     return value[1:-1].replace("\\'", "'") if _QUOTED.fullmatch(value) else value
 
 
-def opening(path: str) -> str:
+def open_node_override(path: str) -> str:
     """The override that makes an optional node at ``path`` a group of defaults if it is null.
 
     OmegaConf cannot set a key of a null node; the choice of a hidden group can fill the node.
     """
-    return f"+{OPEN}/{path.replace('.', '/')}=yes"
+    return f"+{OPEN_GROUP}/{path.replace('.', '/')}=yes"
 
 
-def rewrite(
+def rewrite_overrides(
     command: str, overrides: Sequence[str], sweep: bool = False, config_dir: Path | None = None
 ) -> list[str]:
     """The overrides as Hydra reads them, of a ``command`` in ``COMMANDS``; ``sweep``: under -m.
@@ -94,25 +94,25 @@ def rewrite(
     preset, which may be in ``config_dir``, what the answers of the run depend on stays as the run
     has it. ``resume=<run>`` goes on in that run's folder.
     """
-    root = tree(command)
-    words = [_rewritten(root, _under_present_names(root, word), sweep) for word in overrides]
-    words = _opened(root, words)
+    root = settings_tree(command)
+    words = [_rewrite_override(root, _under_present_names(root, word), sweep) for word in overrides]
+    words = _open_null_nodes(root, words)
     if command == "eval":
-        words = _with_data_of_run(words, config_dir)
-    given = {key: value for _, key, value in map(split, words)}
-    run = given.get("resume") if command == "train" else None
-    if run not in (None, "null", "'auto'") and "hydra.run.dir" not in given:
+        words = _inherit_run_data(words, config_dir)
+    value_by_key = {key: value for _, key, value in map(split_override, words)}
+    run = value_by_key.get("resume") if command == "train" else None
+    if run not in (None, "null", "'auto'") and "hydra.run.dir" not in value_by_key:
         words.append(f"hydra.run.dir={run}")
     return words
 
 
 def _under_present_names(root: Node, override: str) -> str:
     """``override`` of a setting or with a choice that has another name now, under that name."""
-    sign, key, value = split(override)
+    sign, key, value = split_override(override)
     path = current_path(root, key)
     if path != key:
         report_former(key, path)
-    leaf, _ = locate(root, path)
+    leaf, _ = find_setting(root, path)
     if isinstance(leaf, Leaf) and leaf.path == path and value is not None:
         current = current_text(leaf, value)
         if current != value:
@@ -121,27 +121,27 @@ def _under_present_names(root: Node, override: str) -> str:
     return f"{sign}{path}" if value is None else f"{sign}{path}={value}"
 
 
-def _rewritten(root: Node, override: str, sweep: bool) -> str:
-    sign, key, value = split(override)
+def _rewrite_override(root: Node, override: str, sweep: bool) -> str:
+    sign, key, value = split_override(override)
     if value is None or sign == "~":
         return override
-    if key in _FOLDERS:
-        return f"{sign}{key}={_text(value, False, lists=False)}"
-    if key in group_names():
+    if key in _OUTPUT_DIR_SETTINGS:
+        return f"{sign}{key}={_quote_text(value, False, lists=False)}"
+    if key in preset_groups():
         return f"{key}={value}"  # a group is known: + adds nothing
-    entry, _ = locate(root, key)
+    entry, _ = find_setting(root, key)
     if not isinstance(entry, Leaf):
         return override
     if entry.path != key:
         return f"++{key}={value}"  # free ground below a setting of any type
     if entry.type is Any:
-        return f"{key}={_text(value, sweep, lists=True)}"
-    if (entry.type is str and not entry.choices) or not _PLAIN.fullmatch(value):
-        return f"{key}={_text(value, sweep, lists=False)}"
+        return f"{key}={_quote_text(value, sweep, lists=True)}"
+    if (entry.type is str and not entry.choices) or not _NEEDS_NO_QUOTES.fullmatch(value):
+        return f"{key}={_quote_text(value, sweep, lists=False)}"
     return f"{key}={value}"
 
 
-def _text(value: str, sweep: bool, *, lists: bool) -> str:
+def _quote_text(value: str, sweep: bool, *, lists: bool) -> str:
     """``value`` quoted, unless it is null, quoted already, or (``lists``) a number or container."""
     if value.casefold() == "null" or _QUOTED.fullmatch(value):
         return value
@@ -149,70 +149,70 @@ def _text(value: str, sweep: bool, *, lists: bool) -> str:
         return value
     if lists and value.startswith("["):
         inner = value[1:].removesuffix("]")
-        return f"[{','.join(_text(each, False, lists=True) for each in _items(inner))}]"
+        return f"[{','.join(_quote_text(item, False, lists=True) for item in _split_list(inner))}]"
     if lists and re.fullmatch(r"[+-]?\d+", value):
         return value
     if sweep:
-        if _FUNCTION.fullmatch(value):
+        if _SWEEP_FUNCTION.fullmatch(value):
             return value
         parts = [part.strip() for part in value.split(",")]
         if len(parts) > 1 and all(parts) and not Path(value).exists():
-            return ",".join(_text(part, False, lists=lists) for part in parts)
-    return literal(value)
+            return ",".join(_quote_text(part, False, lists=lists) for part in parts)
+    return format_value(value)
 
 
-def _items(inner: str) -> list[str]:
+def _split_list(inner: str) -> list[str]:
     """The items of a list's inside; a comma in quotes separates nothing."""
-    found = re.findall(r"""\s*('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^,]*)\s*(?:,|$)""", inner)
-    return [item.strip() for item in found if item.strip()]
+    items = re.findall(r"""\s*('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^,]*)\s*(?:,|$)""", inner)
+    return [item.strip() for item in items if item.strip()]
 
 
-def _opened(root: Node, words: Sequence[str]) -> list[str]:
+def _open_null_nodes(root: Node, words: Sequence[str]) -> list[str]:
     """With ``+open/method.prefix=yes`` where a key lies below ``method.prefix``, null else."""
-    given = [split(word)[1] for word in words]
-    closed = [node.path for node in nodes(root) if node.optional and "." in node.path]
-    wanted = [path for path in closed if any(f"{key}.".startswith(f"{path}.") for key in given)]
-    return [*(opening(path) for path in wanted), *words]
+    keys = [split_override(word)[1] for word in words]
+    nullable_paths = [node.path for node in iter_nodes(root) if node.optional and "." in node.path]
+    paths_to_open = [path for path in nullable_paths if any(f"{key}.".startswith(f"{path}.") for key in keys)]
+    return [*(open_node_override(path) for path in paths_to_open), *words]
 
 
-def _with_data_of_run(words: Sequence[str], config_dir: Path | None) -> list[str]:
+def _inherit_run_data(words: Sequence[str], config_dir: Path | None) -> list[str]:
     """Keys of ``data`` without a choice of ``data`` change what the run, or the folder, keeps.
 
     A choice of ``data`` replaces all of it but what the model's answers depend on, unless the
     preset or a key says otherwise.
     """
-    given = {key: value for _, key, value in map(split, words)}
-    chosen = given.get("data")
-    if chosen is None and not any(key.startswith("data.") for key in given):
+    value_by_key = {key: value for _, key, value in map(split_override, words)}
+    preset_name = value_by_key.get("data")
+    if preset_name is None and not any(key.startswith("data.") for key in value_by_key):
         return list(words)
-    folder = given.get("run") or given.get("adapter") or ""
+    folder = value_by_key.get("run") or value_by_key.get("adapter") or ""
     if not folder or folder == "null":
-        return list(words) if chosen is not None else ["data=files", *words]
-    settings = _data_of(Path(unquoted(folder)).expanduser())
-    stated = {key.removeprefix("data."): value for key, value in given.items()}
-    if chosen is not None:
-        preset = _preset(chosen, config_dir)
+        return list(words) if preset_name is not None else ["data=files", *words]
+    settings = _read_recorded_data(Path(unquote_value(folder)).expanduser())
+    explicit = {key.removeprefix("data."): value for key, value in value_by_key.items()}
+    if preset_name is not None:
+        preset = _read_data_preset(preset_name, config_dir)
         if preset is None:
             return list(words)
-        stated = {**preset, **stated}
-        task = unquoted(str(stated.get("task", default("data.task"))))
+        explicit = {**preset, **explicit}
+        task = unquote_value(str(explicit.get("task", default_value("data.task"))))
         if settings.get("task") != task:
             return list(words)  # the mistake is reported when the folder is opened
         settings = {
-            key: settings[key] for key in settings if task in TASKS_OF_SETTINGS.get(key, ())
+            key: settings[key] for key in settings if task in TASKS_BY_SETTING.get(key, ())
         }
-    elif settings.get("source") == "sample" and any(f"data.{name}" in given for name in _ROWS):
+    elif settings.get("source") == "sample" and any(f"data.{name}" in value_by_key for name in _ROW_SOURCE_SETTINGS):
         # Rows from elsewhere take the sample's place.
-        settings = {key: settings[key] for key in settings if key not in _OF_SAMPLE}
-    if str(stated.get("unanswerable")).lower() == "false":  # then there is nothing to threshold
+        settings = {key: settings[key] for key in settings if key not in _SAMPLE_SETTINGS}
+    if str(explicit.get("unanswerable")).lower() == "false":  # then there is nothing to threshold
         settings.pop("no_answer_threshold", None)
-    own = [f"data.{key}={literal(value)}" for key, value in settings.items() if key not in stated]
-    return [*([] if chosen is not None else ["data=files"]), *own, *words]
+    inherited = [f"data.{key}={format_value(value)}" for key, value in settings.items() if key not in explicit]
+    return [*([] if preset_name is not None else ["data=files"]), *inherited, *words]
 
 
-def _preset(name: str, config_dir: Path | None) -> dict[str, Any] | None:
+def _read_data_preset(name: str, config_dir: Path | None) -> dict[str, Any] | None:
     """What the preset ``name`` of ``data`` says; None if that is not known here."""
-    file = presets("data", config_dir).get(name)
+    file = find_presets("data", config_dir).get(name)
     try:
         content = None if file is None else read_plain_yaml(file)
     except DataError:  # one of the user's own, with interpolations say
@@ -222,7 +222,7 @@ def _preset(name: str, config_dir: Path | None) -> dict[str, Any] | None:
     return rename_settings(_data_node(), content)
 
 
-def _data_of(folder: Path) -> dict[str, Any]:
+def _read_recorded_data(folder: Path) -> dict[str, Any]:
     """The ``data`` of a run; of an exported or merged folder what its answers depend on.
 
     Plain values alone: nothing here may become an interpolation on its way through Hydra. What
@@ -233,34 +233,34 @@ def _data_of(folder: Path) -> dict[str, Any]:
             data = read_plain_yaml(folder / "config.yaml")["data"]
         else:
             content = json.loads(read_regular_text(folder / "bertft.json"))
-            data = recorded_answering(content.get("answering"))
-            owners = {task for name in data for task in TASKS_OF_SETTINGS.get(name, ())}
+            data = check_answer_settings(content.get("answering"))
+            matching_tasks = {task for name in data for task in TASKS_BY_SETTING.get(name, ())}
             if isinstance(content.get("task"), str):
                 data["task"] = content["task"]
-            elif len(owners) == 1:  # earlier versions did not record it
-                [data["task"]] = owners
-        known = _data_node()
-        data = rename_settings(known, data)
+            elif len(matching_tasks) == 1:  # earlier versions did not record it
+                [data["task"]] = matching_tasks
+        data_node = _data_node()
+        data = rename_settings(data_node, data)
         return {
             key: data[key]
-            for key, entry in known.children.items()
-            if key in data and key not in _OF_THIS_MACHINE and _is_plain(data[key])
-            and isinstance(entry, Leaf) and not any(faults(entry, data[key]))
+            for key, entry in data_node.children.items()
+            if key in data and key not in _MACHINE_SETTINGS and _is_literal(data[key])
+            and isinstance(entry, Leaf) and not any(value_problems(entry, data[key]))
         }  # fmt: skip
     except Exception:
         return {}
 
 
 def _data_node() -> Node:
-    node = tree("train").children["data"]
+    node = settings_tree("train").children["data"]
     assert isinstance(node, Node)
     return node
 
 
-def _is_plain(value: Any) -> bool:
+def _is_literal(value: Any) -> bool:
     """Whether ``value`` is a literal, or a list of them, and means nothing to OmegaConf."""
     if isinstance(value, list):
-        return all(_is_plain(each) and not isinstance(each, list) for each in value)
+        return all(_is_literal(item) and not isinstance(item, list) for item in value)
     if isinstance(value, str):
         return "${" not in value and value != "???"
     return value is None or isinstance(value, (bool, int, float))

@@ -5,30 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from bertft.config.choices import ON_BAD_ROW, PRECISIONS, SPLITS
+from bertft.config.choices import BAD_ROW_POLICIES, PRECISIONS, SPLITS
 from bertft.config.data import DataConfig
 from bertft.config.loss import LossConfig
 from bertft.config.method import MethodConfig
 from bertft.config.model import ModelConfig
 from bertft.config.setting import MISSING, group, setting
-from bertft.config.tasks import in_words, tasks_with
+from bertft.config.tasks import join_words, tasks_with
 from bertft.config.trainer import TrainerConfig
 
 __all__ = [
-    "COMMANDS", "CompareConfig", "DoctorConfig", "EvalConfig", "EvalRequest", "ExportConfig",
+    "COMMAND_CONFIGS", "CompareConfig", "DoctorConfig", "EvalConfig", "EvalRequest", "ExportConfig",
     "MergeConfig", "PredictConfig", "ReportConfig", "TrainConfig", "VerifyConfig",
 ]  # fmt: skip
 
-_ANY = "A run, a merged or plain transformers folder, or an adapter in peft's format."
-_ADAPTER = "Instead of run: the folder of an adapter in peft's format."
-_TASKS = tasks_with("problem_type")
-_TASK = (
-    f"What the head was trained for, where the folder does not say it: {in_words(_TASKS, 'or')}."
+_RUN_HELP = "A run, a merged or plain transformers folder, or an adapter in peft's format."
+_ADAPTER_HELP = "Instead of run: the folder of an adapter in peft's format."
+_SEQUENCE_TASKS = tasks_with("problem_type")
+_TASK_HELP = (
+    f"What the head was trained for, where the folder does not say it: {join_words(_SEQUENCE_TASKS, 'or')}."
 )
-_LABELS = "Names of the classes, in the order of the outputs, in place of LABEL_0, LABEL_1, ..."
-_PRECISION = "Null: the one that a run was trained in; fp32 for every other folder."
-_TRUST = "Run code that comes with what is opened; nothing but this command line grants it."
-_BASE = "Of adapter: the base's folder or Hub id; null: the one that the adapter names."
+_LABELS_HELP = "Names of the classes, in the order of the outputs, in place of LABEL_0, LABEL_1, ..."
+_PRECISION_HELP = "Null: the one that a run was trained in; fp32 for every other folder."
+_TRUST_HELP = "Run code that comes with what is opened; nothing but this command line grants it."
+_BASE_HELP = "Of adapter: the base's folder or Hub id; null: the one that the adapter names."
 
 
 @dataclass
@@ -66,18 +66,18 @@ class TrainConfig:
 class EvalConfig:
     """Score a run's best checkpoint, an adapter or a transformers folder, on labelled rows."""
 
-    run: str | None = setting(None, _ANY)
-    adapter: str | None = setting(None, _ADAPTER)
-    base: str | None = setting(None, _BASE)
+    run: str | None = setting(None, _RUN_HELP)
+    adapter: str | None = setting(None, _ADAPTER_HELP)
+    base: str | None = setting(None, _BASE_HELP)
     predictions: str | None = setting(
         None, "Instead of run: answers to questions from elsewhere, a JSON object id to text."
     )
     data: DataConfig | None = setting(None, "Rows to score; null: those of the run.")
     split: str = setting("validation", "Which split.", choices=SPLITS)
     checkpoint: str = setting("best", "best, last or a step number.")
-    precision: str | None = setting(None, _PRECISION, choices=("auto", *PRECISIONS))
+    precision: str | None = setting(None, _PRECISION_HELP, choices=("auto", *PRECISIONS))
     device: str = setting("auto", "auto: CUDA if present, else CPU.")
-    trust_remote_code: bool = setting(False, _TRUST)
+    trust_remote_code: bool = setting(False, _TRUST_HELP)
 
 
 @dataclass
@@ -85,7 +85,7 @@ class EvalRequest(EvalConfig):
     """The same with the paths of the settings that the command line sets: ``data`` also holds what
     a run recorded, which is not the user's word."""
 
-    typed: frozenset[str] = frozenset()
+    explicit_settings: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -93,10 +93,10 @@ class MergeConfig:
     """Fold what was added to layers into the base; write a plain transformers folder."""
 
     run: str | None = setting(None, "A run folder.")
-    adapter: str | None = setting(None, _ADAPTER)
-    base: str | None = setting(None, _BASE)
-    task: str | None = setting(None, _TASK, choices=_TASKS)
-    labels: Any = setting(None, _LABELS)
+    adapter: str | None = setting(None, _ADAPTER_HELP)
+    base: str | None = setting(None, _BASE_HELP)
+    task: str | None = setting(None, _TASK_HELP, choices=_SEQUENCE_TASKS)
+    labels: Any = setting(None, _LABELS_HELP)
     out: str = setting(MISSING, "The folder to write; must not exist or be empty.")
     checkpoint: str = setting("best", "best, last or a step number.")
     prefix: str = setting(
@@ -105,7 +105,7 @@ class MergeConfig:
         choices=("refuse", "beside"),
     )
     device: str = setting("auto", "auto: CUDA if present, else CPU.")
-    trust_remote_code: bool = setting(False, _TRUST)
+    trust_remote_code: bool = setting(False, _TRUST_HELP)
 
 
 @dataclass
@@ -115,10 +115,10 @@ class ExportConfig:
     run: str | None = setting(
         None, "A run folder; format=onnx takes a merged or plain transformers folder too."
     )
-    adapter: str | None = setting(None, f"{_ADAPTER} format=onnx takes it.")
-    base: str | None = setting(None, _BASE)
-    task: str | None = setting(None, _TASK, choices=_TASKS)
-    labels: Any = setting(None, _LABELS)
+    adapter: str | None = setting(None, f"{_ADAPTER_HELP} format=onnx takes it.")
+    base: str | None = setting(None, _BASE_HELP)
+    task: str | None = setting(None, _TASK_HELP, choices=_SEQUENCE_TASKS)
+    labels: Any = setting(None, _LABELS_HELP)
     out: str = setting(MISSING, "The folder to write; must not exist or be empty.")
     format: str = setting(
         "peft",
@@ -127,18 +127,18 @@ class ExportConfig:
     )
     checkpoint: str = setting("best", "best, last or a step number.")
     device: str = setting("auto", "auto: CUDA if present, else CPU.")
-    trust_remote_code: bool = setting(False, _TRUST)
+    trust_remote_code: bool = setting(False, _TRUST_HELP)
 
 
 @dataclass
 class PredictConfig:
     """Answer unlabelled rows: JSON lines in, JSON lines out."""
 
-    run: str | None = setting(None, _ANY)
-    adapter: str | None = setting(None, _ADAPTER)
-    base: str | None = setting(None, _BASE)
-    task: str | None = setting(None, _TASK, choices=_TASKS)
-    labels: Any = setting(None, _LABELS)
+    run: str | None = setting(None, _RUN_HELP)
+    adapter: str | None = setting(None, _ADAPTER_HELP)
+    base: str | None = setting(None, _BASE_HELP)
+    task: str | None = setting(None, _TASK_HELP, choices=_SEQUENCE_TASKS)
+    labels: Any = setting(None, _LABELS_HELP)
     input: str = setting(
         "-",
         "A file (jsonl, csv, tsv, parquet, txt: a text a line; of tokens conll, of questions"
@@ -163,11 +163,11 @@ class PredictConfig:
         "error",
         "error: stop and name them; skip: give them an error in place of an answer, and each answer"
         " its row's line.",
-        choices=ON_BAD_ROW,
+        choices=BAD_ROW_POLICIES,
     )
-    precision: str | None = setting(None, _PRECISION, choices=("auto", *PRECISIONS))
+    precision: str | None = setting(None, _PRECISION_HELP, choices=("auto", *PRECISIONS))
     device: str = setting("auto", "auto: CUDA if present, else CPU.")
-    trust_remote_code: bool = setting(False, _TRUST)
+    trust_remote_code: bool = setting(False, _TRUST_HELP)
     threshold: float | None = setting(
         None,
         "Probability that decides. multi_label: from which a label is given; two classes: of the"
@@ -191,7 +191,7 @@ class ReportConfig:
 
     run: str = setting(MISSING, "A finished run.")
     device: str = setting("auto", "auto: CUDA if present, else CPU.")
-    trust_remote_code: bool = setting(False, _TRUST)
+    trust_remote_code: bool = setting(False, _TRUST_HELP)
 
 
 @dataclass
@@ -212,7 +212,7 @@ class CompareConfig:
         None, "The page (.html), or a folder for compare.html; null: the command's own folder."
     )
     device: str = setting("auto", "Where checkpoints answer rows. auto: CUDA if present, else CPU.")
-    trust_remote_code: bool = setting(False, _TRUST)
+    trust_remote_code: bool = setting(False, _TRUST_HELP)
 
 
 @dataclass
@@ -223,7 +223,7 @@ class DoctorConfig:
     timeout: float = setting(3.0, "Seconds to wait for the Hub or its mirror.", above=0, at_most=60)
 
 
-COMMANDS: dict[str, type] = {
+COMMAND_CONFIGS: dict[str, type] = {
     "train": TrainConfig,
     "eval": EvalConfig,
     "merge": MergeConfig,

@@ -14,14 +14,14 @@ from typing import Any
 from hydra.core.plugins import Plugins
 from hydra.plugins.completion_plugin import CompletionPlugin
 
-from bertft.config.commands import COMMANDS
-from bertft.config.folder import group_names, presets
+from bertft.config.commands import COMMAND_CONFIGS
+from bertft.config.folder import preset_groups, find_presets
 from bertft.config.messages import Problem, did_you_mean, usage_error
-from bertft.config.schema import Leaf, Node, locate, tree
+from bertft.config.schema import Leaf, Node, find_setting, settings_tree
 
-__all__ = ["complete", "script"]
+__all__ = ["complete_line", "completion_script"]
 
-_PATHS = frozenset(
+_PATH_SETTINGS = frozenset(
     [
         "run", "adapter", "base", "out", "input", "output", "resume", "path", "tokenizer", "cache",
         "dir", "train", "validation", "test", "runs", "against",
@@ -29,18 +29,18 @@ _PATHS = frozenset(
 )  # fmt: skip
 
 
-def complete(line: str) -> list[str]:
+def complete_line(line: str) -> list[str]:
     """Words that may stand last on ``line``, which begins with the program's name."""
     words = line.split()[1:]
-    last = "" if not words or line[-1:].isspace() else words.pop()
+    prefix = "" if not words or line[-1:].isspace() else words.pop()
     if not words:
-        return sorted(name for name in COMMANDS if name.startswith(last))
-    if words[0] not in COMMANDS:
+        return sorted(name for name in COMMAND_CONFIGS if name.startswith(prefix))
+    if words[0] not in COMMAND_CONFIGS:
         return []
-    return sorted(set(_matches(tree(words[0]), last)))
+    return sorted(set(_iter_completions(settings_tree(words[0]), prefix)))
 
 
-def script(shell: str, action: str) -> str:
+def completion_script(shell: str, action: str) -> str:
     """What the shell shall evaluate: Hydra's script for ``shell``, action install or uninstall."""
     plugins: dict[str, Any] = {
         plugin.provides(): plugin  # type: ignore[attr-defined]
@@ -54,16 +54,16 @@ def script(shell: str, action: str) -> str:
     return printed.getvalue()
 
 
-def _matches(root: Node, word: str) -> Iterator[str]:
+def _iter_completions(root: Node, word: str) -> Iterator[str]:
     key, equals, value = word.partition("=")
     if equals:
-        yield from (f"{key}={each}" for each in _values(root, key, value) if each.startswith(value))
+        yield from (f"{key}={candidate}" for candidate in _value_completions(root, key, value) if candidate.startswith(value))
         return
     base, dot, _ = word.rpartition(".")
-    node, _ = locate(root, base)
+    node, _ = find_setting(root, base)
     if not isinstance(node, Node):
         return
-    groups = group_names()
+    groups = preset_groups()
     for name, child in node.children.items():
         full = f"{base}{dot}{name}"
         if full.startswith(word):
@@ -75,18 +75,18 @@ def _matches(root: Node, word: str) -> Iterator[str]:
                 yield f"{full}="
 
 
-def _values(root: Node, key: str, value: str) -> list[str]:
-    if key in group_names() and key in root.children:
-        return list(presets(key))
-    entry, _ = locate(root, key)
+def _value_completions(root: Node, key: str, value: str) -> list[str]:
+    if key in preset_groups() and key in root.children:
+        return list(find_presets(key))
+    entry, _ = find_setting(root, key)
     if not isinstance(entry, Leaf) or entry.path != key:
         return []
     if entry.choices:
         return list(entry.choices)
     if entry.type is bool:
         return ["true", "false"]
-    if key.rpartition(".")[2] in _PATHS:
-        place = 1 + max(value.rfind("["), value.rfind(","))  # the last item of a list
-        start, last = value[:place], value[place:]
-        return [f"{start}{each}" for each in CompletionPlugin.complete_files(last)] if last else []
+    if key.rpartition(".")[2] in _PATH_SETTINGS:
+        item_start = 1 + max(value.rfind("["), value.rfind(","))  # the last item of a list
+        start, prefix = value[:item_start], value[item_start:]
+        return [f"{start}{file_name}" for file_name in CompletionPlugin.complete_files(prefix)] if prefix else []
     return []

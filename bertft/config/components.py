@@ -10,16 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["LABELS", "RESERVED", "Method", "Metric", "Optimizer", "Reader", "Task"]
+__all__ = ["LABEL_KINDS", "RESERVED_METHOD_SETTINGS", "MethodSpec", "MetricSpec", "OptimizerSpec", "ReaderSpec", "TaskSpec"]
 
 # What the label of a usual row is: the name of one class, names of several, or a number.
-LABELS = ("class", "classes", "number")
+LABEL_KINDS = ("class", "classes", "number")
 # Settings that stand directly under ``method``: no method component has one of these names.
-RESERVED = frozenset({"name", "rank", "initial_rank", "head_learning_rate", "epochs", "warmup"})
+RESERVED_METHOD_SETTINGS = frozenset({"name", "rank", "initial_rank", "head_learning_rate", "epochs", "warmup"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Method:
+class MethodSpec:
     """A component of a method; its settings are the node ``method.<name>``.
 
     settings: a dataclass whose fields are ``bertft.config.setting.setting(...)``.
@@ -39,7 +39,7 @@ class Method:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class TaskSpec:
     """What ``data.task`` can be.
 
     task: ``"module:class"``, a ``bertft.tasks.task.BaseTask``: encoding, loss, metrics, answers.
@@ -59,7 +59,7 @@ class Task:
     task: str
     rows: str = "bertft.data.forms.texts:Form"
     label: str | None = "class"
-    named_classes: bool = True
+    supports_class_names: bool = True
     class_probabilities: bool = False
     settings: tuple[str, ...] = ()
     problem_type: str | None = None
@@ -68,7 +68,7 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reader:
+class ReaderSpec:
     """A file format of rows.
 
     endings: the file name extensions that it reads, as in ``(".csv",)``.
@@ -80,16 +80,16 @@ class Reader:
     labelled: whether its rows can have a label.
     """
 
-    endings: tuple[str, ...]
+    extensions: tuple[str, ...]
     read: str
     text: bool = True
-    separated: bool = False
-    refuses_json_lines: bool = False
-    labelled: bool = True
+    has_separator: bool = False
+    rejects_json_lines: bool = False
+    supports_labels: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
-class Metric:
+class MetricSpec:
     """A number that says how good answers are, and can choose the best checkpoint.
 
     higher_is_better: its direction.
@@ -103,7 +103,7 @@ class Metric:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Optimizer:
+class OptimizerSpec:
     """What ``trainer.optimizer`` can be.
 
     build: ``"module:function"``, (parameter groups, trainer, settings) → torch.optim.Optimizer.
@@ -118,4 +118,4 @@ class Optimizer:
     build: str
     settings: type | None = None
     trainer_settings: tuple[str, ...] = ("weight_decay",)
-    state: tuple[str, ...] = ()
+    state_tensors: tuple[str, ...] = ()

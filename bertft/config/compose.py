@@ -20,125 +20,125 @@ from hydra.errors import OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from bertft.config.checks import File, check_file, check_whole, check_word
-from bertft.config.command_line import OPEN, opening, split
-from bertft.config.commands import COMMANDS, EvalRequest
-from bertft.config.folder import group_names
+from bertft.config.checks import ConfigFile, validate_file, validate_config, validate_override
+from bertft.config.command_line import OPEN_GROUP, open_node_override, split_override
+from bertft.config.commands import COMMAND_CONFIGS, EvalRequest
+from bertft.config.folder import preset_groups
 from bertft.config.former_names import current_path
-from bertft.config.hydra_errors import RENDERED, problem_of, relative
+from bertft.config.hydra_errors import HYDRA_ERRORS, to_problem, display_path
 from bertft.config.hydra_internals import Hydra
 from bertft.config.messages import Problem, usage_error
-from bertft.config.plain import plain
-from bertft.config.resumed import resumed
-from bertft.config.schema import tree
-from bertft.config.session import Request, looked_at, session
+from bertft.config.plain import to_plain_dict
+from bertft.config.resumed import resume_config
+from bertft.config.schema import settings_tree
+from bertft.config.session import ComposeRequest, inspect_defaults, hydra_session
 
 __all__ = [
-    "attempt",
-    "check_words",
-    "compose",
+    "try_compose",
+    "validate_overrides",
+    "compose_config",
     "compose_unchecked",
-    "default_settings",
-    "run",
-    "settings_of",
-    "typed",
+    "build_default_settings",
+    "run_hydra_job",
+    "build_settings",
+    "to_dataclass",
 ]
 
 
-def compose(request: Request) -> DictConfig:
+def compose_config(request: ComposeRequest) -> DictConfig:
     """The configuration, with Hydra's own under ``hydra``. UsageError lists every problem."""
-    with session(request) as hydra:
-        return _sound(hydra, request)
+    with hydra_session(request) as hydra:
+        return _compose_checked(hydra, request)
 
 
-def run(request: Request, prepare: Callable[[], None], task: Callable[[DictConfig], None]) -> None:
+def run_hydra_job(request: ComposeRequest, prepare: Callable[[], None], task: Callable[[DictConfig], None]) -> None:
     """``task`` on the configuration, in the job that Hydra makes of it: its folder and HydraConfig.
 
     The same as ``hydra.main``, which composes twice more what was composed to be checked: a third
     of the time of a small run. ``prepare`` is called once all is well, before the folder is made.
     """
-    with session(request) as hydra:
-        config = _sound(hydra, request)
+    with hydra_session(request) as hydra:
+        config = _compose_checked(hydra, request)
         if config.hydra.mode == RunMode.MULTIRUN:
             raise usage_error([Problem("hydra.mode", "a sweep is asked for with -m", "")])
         prepare()
 
-        def composed(with_log_configuration: bool = False, **_: Any) -> DictConfig:
+        def return_composed(with_log_configuration: bool = False, **_: Any) -> DictConfig:
             if with_log_configuration:
                 configure_log(config.hydra.hydra_logging, config.hydra.verbose)
             return config
 
-        hydra.compose_config = composed  # type: ignore[assignment, method-assign]
+        hydra.compose_config = return_composed  # type: ignore[assignment, method-assign]
         hydra.run(request.command, task, list(request.overrides))
 
 
-def _sound(hydra: Hydra, request: Request) -> DictConfig:
-    config, problems = attempt(hydra, request, request.overrides)
+def _compose_checked(hydra: Hydra, request: ComposeRequest) -> DictConfig:
+    config, problems = try_compose(hydra, request, request.overrides)
     if problems:
         raise usage_error(problems)
     assert config is not None
     return config
 
 
-def settings_of(command: str, config: DictConfig, folder: Path, words: Sequence[str]) -> Any:
+def build_settings(command: str, config: DictConfig, folder: Path, arguments: Sequence[str]) -> Any:
     """What ``bertft.commands.<command>.run`` takes: the dataclass of the composed ``config``.
 
-    ``words``: what the command line sets, without what was added from a run or a folder.
+    ``arguments``: what the command line sets, without what was added from a run or a folder.
 
     Of a run that goes on (``resume``, in ``folder``) it is the run's own configuration.
     """
-    given = [current_path(tree(command), split(word)[1]) for word in words]
+    given = [current_path(settings_tree(command), split_override(word)[1]) for word in arguments]
     resume = config.get("resume")
     if command == "train" and resume is not None:
-        begun = all((folder / name).is_file() for name in ("config.yaml", "manifest.json"))
-        if resume != "auto" or begun:
-            return resumed(folder, config, given)
-    settings = typed(command, config)
+        has_run = all((folder / name).is_file() for name in ("config.yaml", "manifest.json"))
+        if resume != "auto" or has_run:
+            return resume_config(folder, config, given)
+    settings = to_dataclass(command, config)
     if command == "eval":
-        return EvalRequest(**vars(settings), typed=frozenset(given))
+        return EvalRequest(**vars(settings), explicit_settings=frozenset(given))
     if command == "train":
         settings.experiment = HydraConfig.get().runtime.choices.get("experiment")
     return settings
 
 
-def default_settings(command: str) -> Any:
+def build_default_settings(command: str) -> Any:
     """The dataclass of ``command`` as it is without a word, from the presets that come with us."""
-    running = GlobalHydra.instance().hydra  # a sweep goes on with it
+    running_hydra = GlobalHydra.instance().hydra  # a sweep goes on with it
     try:
-        return typed(command, compose(Request(command, ())))
+        return to_dataclass(command, compose_config(ComposeRequest(command, ())))
     finally:
-        GlobalHydra.instance().hydra = running
+        GlobalHydra.instance().hydra = running_hydra
 
 
-def typed(command: str, config: DictConfig) -> Any:
+def to_dataclass(command: str, config: DictConfig) -> Any:
     """The dataclass of ``command`` filled with a composed ``config``, its ``hydra`` left out."""
-    schema = OmegaConf.structured(COMMANDS[command])
-    return OmegaConf.to_object(OmegaConf.merge(schema, plain(config)))
+    schema = OmegaConf.structured(COMMAND_CONFIGS[command])
+    return OmegaConf.to_object(OmegaConf.merge(schema, to_plain_dict(config)))
 
 
-def attempt(
-    hydra: Hydra, request: Request, overrides: Sequence[str]
+def try_compose(
+    hydra: Hydra, request: ComposeRequest, overrides: Sequence[str]
 ) -> tuple[DictConfig | None, list[Problem]]:
     """The configuration as far as it can be composed, and what is wrong with it."""
-    problems, bad, good = check_words(hydra, request, overrides)
+    problems, unknown_paths, valid_overrides = validate_overrides(hydra, request, overrides)
 
     def look(defaults: Any, repository: Any) -> None:
-        files = _files(defaults, repository)
-        if found := [each for file in files for each in check_file(request.command, file)]:
-            raise _InFiles(found)
+        files = _config_files(defaults, repository)
+        if file_problems := [problem for file in files for problem in validate_file(request.command, file)]:
+            raise _ConfigFileProblems(file_problems)
 
     try:
-        with looked_at(hydra, look):
-            config = compose_unchecked(hydra, request, good, RunMode.RUN)
-        content = plain(config)
-    except _InFiles as error:
+        with inspect_defaults(hydra, look):
+            config = compose_unchecked(hydra, request, valid_overrides, RunMode.RUN)
+        content = to_plain_dict(config)
+    except _ConfigFileProblems as error:
         return None, [*problems, *error.problems]
-    except RENDERED as error:
-        return None, [*problems, problem_of(error)]
-    return config, [*problems, *check_whole(request.command, content, bad)]
+    except HYDRA_ERRORS as error:
+        return None, [*problems, to_problem(error)]
+    return config, [*problems, *validate_config(request.command, content, unknown_paths)]
 
 
-class _InFiles(Exception):
+class _ConfigFileProblems(Exception):
     """There is no use in composing what the files say: they have these problems."""
 
     def __init__(self, problems: list[Problem]) -> None:
@@ -147,7 +147,7 @@ class _InFiles(Exception):
 
 
 def compose_unchecked(
-    hydra: Hydra, request: Request, words: Sequence[str], mode: RunMode
+    hydra: Hydra, request: ComposeRequest, words: Sequence[str], mode: RunMode
 ) -> DictConfig:
     """What Hydra makes of ``words``; it raises one of ``RENDERED`` for the first mistake."""
     return hydra.compose_config(
@@ -155,28 +155,28 @@ def compose_unchecked(
     )
 
 
-def check_words(
-    hydra: Hydra, request: Request, overrides: Sequence[str]
+def validate_overrides(
+    hydra: Hydra, request: ComposeRequest, overrides: Sequence[str]
 ) -> tuple[list[Problem], list[str], list[str]]:
     """Problems, the paths they leave unknown, and the overrides without any."""
     parser = OverridesParser.create(hydra.config_loader)
-    names = _presets(hydra, request, overrides)
-    problems = _contradictions(overrides)
-    bad, good = [problem.where for problem in problems], []
+    preset_names = _available_presets(hydra, request, overrides)
+    problems = _null_conflicts(overrides)
+    unknown_paths, valid_overrides = [problem.where for problem in problems], []
     for word in overrides:
-        sign, key, text = split(word)
-        if key in bad:
+        sign, key, text = split_override(word)
+        if key in unknown_paths:
             continue
-        if word == opening(key.removeprefix(f"{OPEN}/").replace("/", ".")):
-            good.append(word)
+        if word == open_node_override(key.removeprefix(f"{OPEN_GROUP}/").replace("/", ".")):
+            valid_overrides.append(word)
             continue
         try:
             override = parser.parse_overrides([word])[0]
         except OverrideParseException as error:
-            wrong = list(check_word(request.command, word, text, names)) or [problem_of(error)]
+            override_problems = list(validate_override(request.command, word, text, preset_names)) or [to_problem(error)]
         else:
             if override.is_sweep_override():
-                wrong = [
+                override_problems = [
                     Problem(
                         key, f"{text} are several values",
                         "Add -m for a run with each, or write a list: [a,b]",
@@ -184,17 +184,17 @@ def check_words(
                 ]  # fmt: skip
             else:
                 value = None if sign == "~" else override.value()
-                wrong = list(check_word(request.command, word, value, names))
-        problems += wrong
-        (bad if wrong else good).append(key if wrong else word)
-    return problems, bad, good
+                override_problems = list(validate_override(request.command, word, value, preset_names))
+        problems += override_problems
+        (unknown_paths if override_problems else valid_overrides).append(key if override_problems else word)
+    return problems, unknown_paths, valid_overrides
 
 
-def _presets(hydra: Hydra, request: Request, overrides: Sequence[str]) -> dict[str, Sequence[str]]:
+def _available_presets(hydra: Hydra, request: ComposeRequest, overrides: Sequence[str]) -> dict[str, Sequence[str]]:
     """Group → names of its presets, those of ``--config-dir`` and ``hydra.searchpath`` included."""
     loader: Any = hydra.config_loader
-    groups = {split(word)[1] for word in overrides} & set(group_names())
-    path = [word for word in overrides if split(word)[1] == "hydra.searchpath"]
+    groups = {split_override(word)[1] for word in overrides} & set(preset_groups())
+    path = [word for word in overrides if split_override(word)[1] == "hydra.searchpath"]
     if not path:  # the loader's own way takes a tenth of composing for each group
         return {group: loader.repository.get_group_options(group) for group in groups}
     options, name = loader.get_group_options, request.command
@@ -204,30 +204,30 @@ def _presets(hydra: Hydra, request: Request, overrides: Sequence[str]) -> dict[s
     }
 
 
-def _contradictions(overrides: Sequence[str]) -> list[Problem]:
+def _null_conflicts(overrides: Sequence[str]) -> list[Problem]:
     """Nodes that are set to null while something below them is set too."""
-    given = {key: value for _, key, value in map(split, overrides)}
-    nulls = [key for key, value in given.items() if value == "null"]
+    value_by_key = {key: value for _, key, value in map(split_override, overrides)}
+    nulls = [key for key, value in value_by_key.items() if value == "null"]
     return [
-        Problem(below, f"has no place, for {null} is null", "Leave out one of the two")
-        for null in nulls
-        for below in given
-        if below.startswith(f"{null}.")
+        Problem(nested_path, f"has no place, for {null_path} is null", "Leave out one of the two")
+        for null_path in nulls
+        for nested_path in value_by_key
+        if nested_path.startswith(f"{null_path}.")
     ]
 
 
-def _files(defaults: Any, repository: Any) -> Iterator[File]:
+def _config_files(defaults: Any, repository: Any) -> Iterator[ConfigFile]:
     """The YAML files that take part, those of Hydra and the schema left out."""
     for default in defaults:
         if default.config_path is None:
             continue
-        found = repository.load_config(default.config_path)
-        if found is None or found.is_schema_source or found.provider in ("hydra", "schema"):
+        loaded = repository.load_config(default.config_path)
+        if loaded is None or loaded.is_schema_source or loaded.provider in ("hydra", "schema"):
             continue
         package = default.package or ""
-        yield File(
-            relative(f"{found.path}/{default.config_path}.yaml"),
+        yield ConfigFile(
+            display_path(f"{loaded.path}/{default.config_path}.yaml"),
             "" if package == "_global_" else package,
-            OmegaConf.to_container(found.config, resolve=False),  # type: ignore[arg-type]
+            OmegaConf.to_container(loaded.config, resolve=False),  # type: ignore[arg-type]
             default.config_path.rpartition("/")[0] or None,
         )

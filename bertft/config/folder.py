@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import bertft
-from bertft.config.registry import preset_folders
+from bertft.config.registry import plugin_preset_folders
 
-__all__ = ["conf_dir", "group_names", "presets", "summary"]
+__all__ = ["conf_dir", "preset_groups", "find_presets", "preset_summary"]
 
 
 def conf_dir() -> Path:
@@ -17,19 +17,19 @@ def conf_dir() -> Path:
     return packaged if packaged.is_dir() else package.parent / "conf"
 
 
-def group_names() -> list[str]:
+def preset_groups() -> list[str]:
     """The groups of presets: data, experiment, method, model, trainer."""
     return sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
 
 
-def presets(group: str, extra: Path | None = None) -> dict[str, Path]:
+def find_presets(group: str, extra: Path | None = None) -> dict[str, Path]:
     """Preset name → file, of a group: bertft's own, those of other packages and of ``extra``."""
-    folders = [root / group for root in (extra, *preset_folders(), conf_dir()) if root is not None]
+    folders = [root / group for root in (extra, *plugin_preset_folders(), conf_dir()) if root is not None]
     files = [file for folder in folders for file in folder.glob("*.yaml")]
     return {file.stem: file for file in sorted(files, key=lambda file: file.stem)}
 
 
-def summary(file: Path) -> str:
+def preset_summary(file: Path) -> str:
     """What the file's opening comment says, without the command that follows the last colon."""
     for line in file.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):

@@ -15,8 +15,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from bertft.config.printed import say
-from bertft.config.schema import Leaf, Node, leaves, node_of
+from bertft.config.printed import print_escaped
+from bertft.config.schema import Leaf, Node, iter_leaves, node_from_dataclass
 
 __all__ = ["current_path", "current_text", "current_value", "rename_settings", "report_former"]
 
@@ -73,13 +73,13 @@ def rename_settings(
 @functools.cache
 def report_former(former: str, current: str) -> None:
     """Say once per process that ``former`` is now called ``current``."""
-    say(f"warning: {former} is now called {current}; the former name still works", stderr=True)
+    print_escaped(f"warning: {former} is now called {current}; the former name still works", stderr=True)
 
 
 @functools.cache
 def _former_paths(path: str, cls: type) -> dict[str, str]:
     return {
         f"{leaf.path.rpartition('.')[0]}.{leaf.former}".lstrip("."): leaf.path
-        for leaf in leaves(node_of(cls, path))
+        for leaf in iter_leaves(node_from_dataclass(cls, path))
         if leaf.former is not None
     }

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import bertft
-from bertft.config.commands import COMMANDS
-from bertft.config.folder import group_names, presets, summary
-from bertft.config.schema import Leaf, nodes, tree
-from bertft.config.values import bounds_in_words
+from bertft.config.commands import COMMAND_CONFIGS
+from bertft.config.folder import preset_groups, find_presets, preset_summary
+from bertft.config.schema import Leaf, iter_nodes, settings_tree
+from bertft.config.values import format_bounds
 
 __all__ = ["command_page", "main_page"]
 
 _WIDTH = 100
-_SWEEP = """\
+_SWEEP_OPTIONS = """\
   -m, --multirun            a run for each of several values: method=lora,svd_lora seed=0,1,2
 """
 _OPTIONS = """\
@@ -34,7 +34,7 @@ def main_page() -> str:
         "  bertft <command> [setting=value ...]",
         "",
     ]
-    for name, cls in COMMANDS.items():
+    for name, cls in COMMAND_CONFIGS.items():
         lines.append(f"  {name:<10}{(cls.__doc__ or '').strip()}")
     lines += [
         "",
@@ -51,56 +51,56 @@ def main_page() -> str:
 
 def command_page(command: str, config_dir: Path | None = None) -> str:
     """``bertft <command> --help``: presets, then every setting with type, default and meaning."""
-    root = tree(command)
-    options = f"{_SWEEP}{_OPTIONS}" if command == "train" else _OPTIONS
+    root = settings_tree(command)
+    options = f"{_SWEEP_OPTIONS}{_OPTIONS}" if command == "train" else _OPTIONS
     lines = [
         f"bertft {command}: {root.meaning}", "",
         f"  bertft {command} [setting=value ...] [options]", "", options,
     ]  # fmt: skip
-    groups = [group for group in group_names() if group in root.children]
+    groups = [group for group in preset_groups() if group in root.children]
     if groups:
         lines += ["", "PRESETS"]
     for group in groups:
         lines.append(f"  {group}=")
-        for name, file in presets(group, config_dir).items():
-            lines += _wrapped(f"    {name:<20}", summary(file))
+        for name, file in find_presets(group, config_dir).items():
+            lines += _wrap(f"    {name:<20}", preset_summary(file))
     lines += ["", "SETTINGS"]
-    for node in nodes(root):
-        own = [child for child in node.children.values() if isinstance(child, Leaf)]
+    for node in iter_nodes(root):
+        leaf_settings = [child for child in node.children.values() if isinstance(child, Leaf)]
         title = node.path or command
         note = "; null unless a preset or one of these sets it" if node.optional else ""
-        if own:
-            lines += ["", *_wrapped("  ", f"{title}: {node.meaning.rstrip('.')}{note}")]
-        for leaf in own:
-            lines += _setting(leaf)
+        if leaf_settings:
+            lines += ["", *_wrap("  ", f"{title}: {node.meaning.rstrip('.')}{note}")]
+        for leaf in leaf_settings:
+            lines += _format_setting(leaf)
     return "\n".join(lines)
 
 
-def _setting(leaf: Leaf) -> Iterator[str]:
-    yield from _wrapped("    ", f"{leaf.path}  {_type(leaf)}  = {_default(leaf)}")
-    limits = bounds_in_words(leaf)
+def _format_setting(leaf: Leaf) -> Iterator[str]:
+    yield from _wrap("    ", f"{leaf.path}  {_format_type(leaf)}  = {_format_default(leaf)}")
+    limits = format_bounds(leaf)
     meaning = f"{leaf.meaning} ({limits})" if limits else leaf.meaning
-    yield from _wrapped("        ", meaning)
+    yield from _wrap("        ", meaning)
 
 
-def _type(leaf: Leaf) -> str:
+def _format_type(leaf: Leaf) -> str:
     if leaf.type is Any:
         return "value"
     kind = " | ".join(leaf.choices) if leaf.choices else leaf.type.__name__
     return f"{kind} | null" if leaf.optional else kind
 
 
-def _default(leaf: Leaf) -> str:
+def _format_default(leaf: Leaf) -> str:
     if leaf.required:
         return "(must be given)" if "." not in leaf.path else "(the preset's)"
     if isinstance(leaf.default, bool):
         return str(leaf.default).lower()
     if isinstance(leaf.default, list):
-        return f"[{','.join(str(each) for each in leaf.default)}]"
+        return f"[{','.join(str(item) for item in leaf.default)}]"
     return "null" if leaf.default is None else str(leaf.default)
 
 
-def _wrapped(head: str, text: str) -> list[str]:
+def _wrap(head: str, text: str) -> list[str]:
     lines = textwrap.wrap(
         text,
         _WIDTH,

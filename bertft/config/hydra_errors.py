@@ -21,64 +21,64 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from bertft.config.messages import Problem, suggestion
-from bertft.config.plugins import missing_plugin
+from bertft.config.messages import Problem, suggest
+from bertft.config.plugins import missing_hydra_plugin
 
-__all__ = ["RENDERED", "problem_of", "relative"]
+__all__ = ["HYDRA_ERRORS", "to_problem", "display_path"]
 
-RENDERED = (HydraException, OmegaConfBaseException, yaml.YAMLError)
+HYDRA_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
 
 
-def problem_of(error: BaseException) -> Problem:
-    """The mistake behind ``error``, one of ``RENDERED``."""
+def to_problem(error: BaseException) -> Problem:
+    """The mistake behind ``error``, one of ``HYDRA_ERRORS``."""
     if isinstance(error, OverrideParseException):
         return Problem(
             error.override, "cannot be read",
             "Quote its value for the shell and again within: \"key='value'\"",
         )  # fmt: skip
     if isinstance(error, MissingConfigException):
-        return _no_preset(error)
+        return _unknown_preset(error)
     if isinstance(error, SearchPathException):
         return Problem("--config-dir", _first_line(error), "Give a folder of YAML files")
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark
-        where = f"{relative(mark.name)}:{mark.line + 1}" if mark else "YAML"
+        where = f"{display_path(mark.name)}:{mark.line + 1}" if mark else "YAML"
         return Problem(where, f"is no valid YAML ({error.problem})", "Look at the indentation")
     cause: Any = error.__cause__ or error.__context__
     if isinstance(error, ConfigCompositionException) and isinstance(cause, OmegaConfBaseException):
-        return _of_omegaconf(cause)
+        return _omegaconf_problem(cause)
     if isinstance(error, OmegaConfBaseException):
-        return _of_omegaconf(error)
+        return _omegaconf_problem(error)
     return Problem("", _first_line(error))
 
 
-def relative(path: str) -> str:
+def display_path(path: str) -> str:
     """``path`` as one would type it here: relative if it lies below, else as it is."""
     path = path.removeprefix("file://")
-    below = os.path.isabs(path) and not os.path.relpath(path).startswith("..")
-    return os.path.relpath(path) if below else path
+    is_below = os.path.isabs(path) and not os.path.relpath(path).startswith("..")
+    return os.path.relpath(path) if is_below else path
 
 
-def _no_preset(error: MissingConfigException) -> Problem:
+def _unknown_preset(error: MissingConfigException) -> Problem:
     group, _, name = (error.missing_cfg_file or "").rpartition("/")
     if not group:
         return Problem(name, "there is no such configuration", _first_line(error))
-    plugin = missing_plugin(group, name)
+    plugin = missing_hydra_plugin(group, name)
     if plugin is not None:
         return plugin
-    hint = suggestion(name, error.options or ())
-    first = str(error).strip().splitlines()[0]
-    file = first.split("'")[1] if first.startswith("In '") else ""
+    hint = suggest(name, error.options or ())
+    first_line = str(error).strip().splitlines()[0]
+    file = first_line.split("'")[1] if first_line.startswith("In '") else ""
     # A file of a group that asks for a preset is named; the root only passes on what others ask.
     return Problem(file if "/" in file else group, f"there is no {group}={name}", hint)
 
 
-def _of_omegaconf(error: OmegaConfBaseException) -> Problem:
+def _omegaconf_problem(error: OmegaConfBaseException) -> Problem:
     key = str(error.full_key or error.key or "")
     parent = error.parent_node
     if isinstance(error, (ConfigKeyError, ConfigAttributeError)) and isinstance(parent, DictConfig):
         name = str(error.key)
-        return Problem(key, "unknown setting", suggestion(name, [str(each) for each in parent]))
+        return Problem(key, "unknown setting", suggest(name, [str(sibling) for sibling in parent]))
     if isinstance(error, InterpolationResolutionError):
         return Problem(key, f"its ${{...}} cannot be resolved ({_first_line(error)})")
     return Problem(key, _first_line(error))

@@ -17,10 +17,10 @@ from hydra._internal.utils import create_automatic_config_search_path, get_args_
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import OmegaConf
 
-from bertft.config.commands import COMMANDS
+from bertft.config.commands import COMMAND_CONFIGS
 from bertft.config.former_names import rename_settings
-from bertft.config.hydra_errors import relative
-from bertft.config.schema import Node, locate, tree
+from bertft.config.hydra_errors import display_path
+from bertft.config.schema import Node, find_setting, settings_tree
 
 __all__ = [
     "BasicSweeper",
@@ -45,10 +45,10 @@ class FileConfigSource(file_config_source.FileConfigSource):  # the registry com
         content: Any = OmegaConf.to_container(result.config, resolve=False)
         group, _, name = config_path.removesuffix(".yaml").rpartition("/")
         package = str(result.header.get("package") or group.replace("/", "."))
-        root = tree(name if not group and name in COMMANDS else "train")
-        node, _ = locate(root, "" if package == "_global_" else package)
+        root = settings_tree(name if not group and name in COMMAND_CONFIGS else "train")
+        node, _ = find_setting(root, "" if package == "_global_" else package)
         if isinstance(node, Node) and isinstance(content, dict):
-            file = relative(f"{result.path}/{config_path.removesuffix('.yaml')}.yaml")
+            file = display_path(f"{result.path}/{config_path.removesuffix('.yaml')}.yaml")
             renamed = rename_settings(node, content, file)
             if renamed != content:
                 result.config = OmegaConf.create(renamed)

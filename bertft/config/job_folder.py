@@ -16,20 +16,20 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from bertft.config.content import content_digest
-from bertft.config.plain import plain
-from bertft.config.shown import SHOWN
+from bertft.config.plain import to_plain_dict
+from bertft.config.shown import DISPLAY_SETTINGS
 
-__all__ = ["job_folder", "register_resolver"]
+__all__ = ["job_folder_name", "register_job_folder_resolver"]
 
-_NO_MATTER = ("check", "hydra", "resume", *SHOWN)  # settings that change no result
+_IRRELEVANT_SETTINGS = ("check", "hydra", "resume", *DISPLAY_SETTINGS)  # settings that change no result
 
 
-def job_folder(config: Mapping[str, Any]) -> str:
+def job_folder_name(config: Mapping[str, Any]) -> str:
     """Folder of the job with this resolved configuration."""
-    settings = {key: value for key, value in config.items() if key not in _NO_MATTER}
+    settings = {key: value for key, value in config.items() if key not in _IRRELEVANT_SETTINGS}
     if isinstance(settings.get("trainer"), Mapping):
-        told = settings["trainer"]
-        settings["trainer"] = {key: told[key] for key in told if f"trainer.{key}" not in _NO_MATTER}
+        trainer = settings["trainer"]
+        settings["trainer"] = {key: trainer[key] for key in trainer if f"trainer.{key}" not in _IRRELEVANT_SETTINGS}
     content = content_digest(settings)
     if content:
         settings["content"] = content
@@ -45,10 +45,10 @@ def job_folder(config: Mapping[str, Any]) -> str:
     return f"{slug}-{digest}" if slug else digest
 
 
-def register_resolver() -> None:
+def register_job_folder_resolver() -> None:
     """Teach OmegaConf ``${bertft_job:}``, the folder of the configuration that it stands in."""
-    OmegaConf.register_new_resolver("bertft_job", _resolve, replace=True)
+    OmegaConf.register_new_resolver("bertft_job", _resolve_job_folder, replace=True)
 
 
-def _resolve(*, _root_: DictConfig) -> str:
-    return job_folder(plain(_root_))
+def _resolve_job_folder(*, _root_: DictConfig) -> str:
+    return job_folder_name(to_plain_dict(_root_))

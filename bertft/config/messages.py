@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from bertft.errors import UsageError
 
 __all__ = [
-    "Problem", "did_you_mean", "invalid_entry", "listing", "nearest", "quoted", "shortened",
-    "suggestion", "together", "usage_error",
+    "Problem", "did_you_mean", "invalid_entry", "format_list", "closest_name", "quote_value", "shorten",
+    "suggest", "join_problems", "usage_error",
 ]  # fmt: skip
 
 _CUTOFF = 0.6  # difflib's own default: one slip in a short word, two in a long one
-_LONGEST_LIST = 16
-_LONGEST_NAME = 60
+_MAX_LIST_ITEMS = 16
+_MAX_NAME_LENGTH = 60
 
 
 @dataclass(frozen=True)
@@ -38,72 +38,72 @@ class Problem:
 
 def usage_error(problems: Sequence[Problem]) -> UsageError:
     """One error that tells all ``problems`` (at least one), each once."""
-    several = list(dict.fromkeys(problems))
-    if len(several) == 1:
-        only = several[0]
-        return UsageError(only.what, where=only.where or None, hint=only.hint or None)
-    return UsageError(together(several))
+    unique_problems = list(dict.fromkeys(problems))
+    if len(unique_problems) == 1:
+        problem = unique_problems[0]
+        return UsageError(problem.what, where=problem.where or None, hint=problem.hint or None)
+    return UsageError(join_problems(unique_problems))
 
 
-def together(mistakes: Sequence[object]) -> str:
+def join_problems(mistakes: Sequence[object]) -> str:
     """What is wrong in several ways, a line each."""
     lines = "".join(f"\n  {mistake}" for mistake in mistakes)
     return f"{len(mistakes)} things are wrong:{lines}"
 
 
-def nearest(word: object, choices: Iterable[object]) -> str | None:
+def closest_name(word: object, choices: Iterable[object]) -> str | None:
     """The choice most like ``word`` (case, ``-`` and ``_`` aside), or None if none is like it."""
-    if len(str(word)) > _LONGEST_NAME:  # no name was meant
+    if len(str(word)) > _MAX_NAME_LENGTH:  # no name was meant
         return None
-    texts = [text for choice in choices if len(text := str(choice)) <= _LONGEST_NAME]
-    names = {_plain(text): text for text in texts}
-    found = difflib.get_close_matches(_plain(word), names, n=1, cutoff=_CUTOFF)
-    return names[found[0]] if found else None
+    texts = [text for choice in choices if len(text := str(choice)) <= _MAX_NAME_LENGTH]
+    names = {_normalize_name(text): text for text in texts}
+    matches = difflib.get_close_matches(_normalize_name(word), names, n=1, cutoff=_CUTOFF)
+    return names[matches[0]] if matches else None
 
 
 def did_you_mean(word: object, choices: Iterable[object]) -> str:
     """A hint: the nearest choice, else all of them; empty if there are no choices."""
     names = [str(choice) for choice in choices]
-    near = nearest(word, names)
-    if near is not None:
-        return f"did you mean '{near}'?"
-    return f"one of: {listing(names)}" if names else ""
+    closest = closest_name(word, names)
+    if closest is not None:
+        return f"did you mean '{closest}'?"
+    return f"one of: {format_list(names)}" if names else ""
 
 
-def suggestion(word: object, choices: Iterable[object]) -> str:
+def suggest(word: object, choices: Iterable[object]) -> str:
     """The same as a sentence of its own."""
     hint = did_you_mean(word, choices)
     return hint[:1].upper() + hint[1:]
 
 
-def listing(
-    names: Iterable[object], longest: int = _LONGEST_LIST, name_length: int = _LONGEST_NAME
+def format_list(
+    names: Iterable[object], max_items: int = _MAX_LIST_ITEMS, max_name_length: int = _MAX_NAME_LENGTH
 ) -> str:
-    """``a, b, c``, each name shortened; past ``longest`` names, the rest as a count."""
+    """``a, b, c``, each name shortened; past ``max_items`` names, the rest as a count."""
     words = [str(name) for name in names]
-    shown = ", ".join(shortened(word, name_length) for word in words[:longest])
-    return shown if len(words) <= longest else f"{shown}, ... ({len(words) - longest:,} more)"
+    shown_names = ", ".join(shorten(word, max_name_length) for word in words[:max_items])
+    return shown_names if len(words) <= max_items else f"{shown_names}, ... ({len(words) - max_items:,} more)"
 
 
-def shortened(text: str, longest: int = _LONGEST_NAME) -> str:
-    """``text``, past ``longest`` characters its beginning and how many were left out."""
-    more = len(text) - longest
+def shorten(text: str, max_length: int = _MAX_NAME_LENGTH) -> str:
+    """``text``, past ``max_length`` characters its beginning and how many were left out."""
+    more = len(text) - max_length
     # A name with a line break must not look like a line of its own.
-    shown = text[:longest].replace("\r", "\\r").replace("\n", "\\n")
+    shown = text[:max_length].replace("\r", "\\r").replace("\n", "\\n")
     return shown if more <= 0 else f"{shown}… ({more:,} more characters)"
 
 
 def invalid_entry(name: str, value: object) -> str:
     """What is wrong with an entry of a file that bertft wrote and somebody may have changed."""
-    return f"invalid value for '{name}' (got {quoted(value)}); the file may be damaged"
+    return f"invalid value for '{name}' (got {quote_value(value)}); the file may be damaged"
 
 
-def quoted(value: object, longest: int = _LONGEST_NAME) -> str:
+def quote_value(value: object, max_length: int = _MAX_NAME_LENGTH) -> str:
     """``repr`` of a value from a file, shortened."""
-    if isinstance(value, str) and len(value) > longest:
-        return f"{value[:longest]!r}… ({len(value) - longest:,} more characters)"
-    return shortened(repr(value), longest + 2)
+    if isinstance(value, str) and len(value) > max_length:
+        return f"{value[:max_length]!r}… ({len(value) - max_length:,} more characters)"
+    return shorten(repr(value), max_length + 2)
 
 
-def _plain(word: object) -> str:
+def _normalize_name(word: object) -> str:
     return str(word).casefold().replace("-", "_")

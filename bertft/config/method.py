@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bertft.config.registry import METHODS
-from bertft.config.setting import LARGEST_RATE, MISSING, setting
+from bertft.config.setting import MAX_LEARNING_RATE, MISSING, setting
 
 __all__ = ["MethodConfig"]
 
 
 @dataclass
-class _Method:
+class _MethodSettings:
     """``method``: how the base is adapted."""
 
     name: str = setting(MISSING, "The preset's name, used in the run folder's name.")
@@ -31,7 +31,7 @@ class _Method:
         2e-3,
         "Peak learning rate of the task head and other new modules.",
         above=0,
-        at_most=LARGEST_RATE,
+        at_most=MAX_LEARNING_RATE,
     )
     epochs: float = setting(3.0, "Epochs this method wants where trainer.epochs is null.", above=0)
     warmup: float = setting(
@@ -56,6 +56,6 @@ else:
             for name in METHODS.names()
             for cls in (METHODS[name].settings,)
         ],
-        bases=(_Method,),
-        namespace={"__doc__": _Method.__doc__, "__module__": __name__},
+        bases=(_MethodSettings,),
+        namespace={"__doc__": _MethodSettings.__doc__, "__module__": __name__},
     )

@@ -6,10 +6,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-__all__ = ["plain"]
+__all__ = ["to_plain_dict"]
 
 
-def plain(config: DictConfig) -> dict[str, Any]:
+def to_plain_dict(config: DictConfig) -> dict[str, Any]:
     """The command's own settings with every ``${...}`` resolved; Hydra's are left out."""
     names = [str(key) for key in config if key != "hydra"]
     content = OmegaConf.to_container(OmegaConf.masked_copy(config, names), resolve=True)

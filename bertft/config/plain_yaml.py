@@ -18,16 +18,16 @@ import yaml
 from bertft.config.regular_file import read_regular_text
 from bertft.errors import DataError
 
-__all__ = ["plain_yaml", "read_plain_yaml"]
+__all__ = ["parse_plain_yaml", "read_plain_yaml"]
 
-_LARGEST = 1 << 19
-_DEEPEST = 32
-_HINT = "Was it edited or cut short?"
-_EVENTS: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_SCALARS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null")}
+_MAX_YAML_BYTES = 1 << 19
+_MAX_DEPTH = 32
+_YAML_HINT = "Was it edited or cut short?"
+_BASE_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_SCALAR_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null")}
 
 
-class _Loader(_EVENTS):  # type: ignore[misc]
+class _PlainLoader(_BASE_LOADER):  # type: ignore[misc]
     """Numbers as in OmegaConf: 1e-3 is one, and a date is a text."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
@@ -35,16 +35,16 @@ class _Loader(_EVENTS):  # type: ignore[misc]
         if len(names) < len(node.value):
             raise ValueError(f"line {node.start_mark.line + 1}: a key is not a name")
         if len(set(names)) < len(names):
-            twice = next(name for name, count in Counter(names).items() if count > 1)
-            raise ValueError(f"line {node.start_mark.line + 1}: the key {twice!r} is there twice")
+            duplicate = next(name for name, count in Counter(names).items() if count > 1)
+            raise ValueError(f"line {node.start_mark.line + 1}: the key {duplicate!r} is there twice")
         return super().construct_mapping(node, deep=deep)
 
 
-_Loader.yaml_implicit_resolvers = {
-    key: [(tag, pattern) for tag, pattern in resolvers if tag in _SCALARS]
+_PlainLoader.yaml_implicit_resolvers = {
+    key: [(tag, pattern) for tag, pattern in resolvers if tag in _SCALAR_TAGS]
     for key, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(
+_PlainLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(
         r"[-+]?[0-9]+(?:_[0-9]+)*(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"
@@ -57,16 +57,16 @@ _Loader.add_implicit_resolver(
 def read_plain_yaml(path: Path) -> Any:
     """The value in ``path``. DataError if it is missing, damaged, too large or not plain."""
     try:
-        return plain_yaml(read_regular_text(path, _LARGEST))
+        return parse_plain_yaml(read_regular_text(path, _MAX_YAML_BYTES))
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
-        first = str(error).strip().split("\n")[0][:200]
-        raise DataError(f"cannot be read ({first})", where=str(path), hint=_HINT) from None
+        first_line = str(error).strip().split("\n")[0][:200]
+        raise DataError(f"cannot be read ({first_line})", where=str(path), hint=_YAML_HINT) from None
 
 
-def plain_yaml(text: str) -> Any:
+def parse_plain_yaml(text: str) -> Any:
     """The value of the YAML ``text``. ValueError or yaml.YAMLError if it is not plain YAML."""
     depth = 0
-    for event in yaml.parse(text, Loader=_EVENTS):
+    for event in yaml.parse(text, Loader=_BASE_LOADER):
         line = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
             raise ValueError(f"line {line}: anchors and aliases are not supported")
@@ -74,20 +74,20 @@ def plain_yaml(text: str) -> Any:
             raise ValueError(f"line {line}: tags are not supported")
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > _DEEPEST:
-            raise ValueError(f"line {line}: nested more than {_DEEPEST} levels deep")
-    value = yaml.load(text, Loader=_Loader)
-    _refuse_interpolation(value)
+        if depth > _MAX_DEPTH:
+            raise ValueError(f"line {line}: nested more than {_MAX_DEPTH} levels deep")
+    value = yaml.load(text, Loader=_PlainLoader)
+    _reject_interpolation(value)
     return value
 
 
-def _refuse_interpolation(value: Any) -> None:
+def _reject_interpolation(value: Any) -> None:
     if isinstance(value, str) and "${" in value:
         raise ValueError(f"it refers to what lies outside of it with ${{: {value[:80]!r}")
     if isinstance(value, Mapping):
-        for name, each in value.items():
-            _refuse_interpolation(name)
-            _refuse_interpolation(each)
+        for name, item in value.items():
+            _reject_interpolation(name)
+            _reject_interpolation(item)
     elif isinstance(value, list):
-        for each in value:
-            _refuse_interpolation(each)
+        for item in value:
+            _reject_interpolation(item)

@@ -9,24 +9,24 @@ from __future__ import annotations
 import re
 import sys
 
-__all__ = ["printed", "say"]
+__all__ = ["escape_controls", "print_escaped"]
 
 # C0 and C1 controls, DEL, line and paragraph separators, marks of direction, lone surrogates.
-_OBEYED = re.compile(
+_CONTROL_CHARACTERS = re.compile(
     "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]"
 )
 
 
-def printed(text: str) -> str:
+def escape_controls(text: str) -> str:
     """``text`` without a character that a terminal obeys."""
-    return _OBEYED.sub(_shown, text)
+    return _CONTROL_CHARACTERS.sub(_escape_match, text)
 
 
-def say(text: object, *, stderr: bool = False) -> None:
+def print_escaped(text: object, *, stderr: bool = False) -> None:
     """Print a line of which a part may come from a file."""
-    print(printed(str(text)), file=sys.stderr if stderr else sys.stdout)
+    print(escape_controls(str(text)), file=sys.stderr if stderr else sys.stdout)
 
 
-def _shown(match: re.Match[str]) -> str:
+def _escape_match(match: re.Match[str]) -> str:
     number = ord(match[0])
     return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"

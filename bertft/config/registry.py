@@ -30,28 +30,28 @@ from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
 from bertft.config.components import (
-    LABELS,
-    RESERVED,
-    Method,
-    Metric,
-    Optimizer,
-    Reader,
-    Task,
+    LABEL_KINDS,
+    RESERVED_METHOD_SETTINGS,
+    MethodSpec,
+    MetricSpec,
+    OptimizerSpec,
+    ReaderSpec,
+    TaskSpec,
 )
-from bertft.config.messages import Problem, suggestion, usage_error
+from bertft.config.messages import Problem, suggest, usage_error
 from bertft.errors import DataError, UsageError
 
 __all__ = [
-    "LABELS", "METHODS", "METRICS", "OPTIMIZERS", "READERS", "RESERVED", "TASKS", "Method",
-    "Metric", "Optimizer", "Package", "Reader", "Registry", "Task", "check_packages", "packages",
-    "peft_types", "preset_folders",
+    "LABEL_KINDS", "METHODS", "METRICS", "OPTIMIZERS", "READERS", "RESERVED_METHOD_SETTINGS", "TASKS", "MethodSpec",
+    "MetricSpec", "OptimizerSpec", "PluginPackage", "ReaderSpec", "Registry", "TaskSpec", "check_plugins", "plugin_versions",
+    "readers_by_peft_type", "plugin_preset_folders",
 ]  # fmt: skip
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Package:
+class PluginPackage:
     """The distribution that registers a component."""
 
     name: str
@@ -66,45 +66,45 @@ class Registry(Generic[T]):
     """The components of one kind by name. ``setting``: the one that chooses among them."""
 
     kind: str
-    of: type[T]
+    spec_class: type[T]
     noun: str
     setting: str
 
     def names(self) -> tuple[str, ...]:
         """All names, in alphabetical order."""
-        return tuple(sorted(self.items()))
+        return tuple(sorted(self.specs()))
 
-    def items(self) -> dict[str, T]:
+    def specs(self) -> dict[str, T]:
         """Name → description; bertft's own come first."""
-        own: dict[str, T] = _built_in()[self.kind]
-        added = _external().components
-        return own | {name: each for (kind, name), (each, _) in added.items() if kind == self.kind}
+        builtin: dict[str, T] = _builtin_specs()[self.kind]
+        plugin_components = _discover_plugins().components
+        return builtin | {name: spec for (kind, name), (spec, _) in plugin_components.items() if kind == self.kind}
 
     def __contains__(self, name: object) -> bool:
-        return name in self.items()
+        return name in self.specs()
 
     def __getitem__(self, name: str) -> T:
         """UsageError with the closest name where there is no such component."""
-        known = self.items()
-        if name not in known:
+        specs = self.specs()
+        if name not in specs:
             raise UsageError(
                 f"unknown {self.noun} {name!r}", where=self.setting,
-                hint=f"{_sentence(suggestion(name, sorted(known)))} If it is from another package,"
+                hint=f"{_sentence(suggest(name, sorted(specs)))} If it is from another package,"
                 " install that package",
             )  # fmt: skip
-        return known[name]
+        return specs[name]
 
-    def report_missing(self, name: str, setting: str, file: str) -> NoReturn:
+    def raise_missing(self, name: str, setting: str, file: str) -> NoReturn:
         """DataError for a run that uses a component which is not registered."""
         raise DataError(
             f"{setting}: unknown {self.noun} {name!r}", where=file,
-            hint=f"{_sentence(suggestion(name, self.names()))} If the run was trained with another"
+            hint=f"{_sentence(suggest(name, self.names()))} If the run was trained with another"
             " package, install that package",
         )  # fmt: skip
 
-    def package(self, name: str) -> Package | None:
+    def package(self, name: str) -> PluginPackage | None:
         """The package that registers ``name``; None for bertft's own."""
-        entry = _external().components.get((self.kind, name))
+        entry = _discover_plugins().components.get((self.kind, name))
         return None if entry is None else entry[1]
 
     def implementation(self, name: str, attribute: str) -> Any:
@@ -115,46 +115,46 @@ class Registry(Generic[T]):
         """The same, of a ``target`` that the description of ``name`` holds."""
         package = self.package(name)
         if package is None:
-            return _imported(target)
+            return _import_object(target)
         try:
-            return _imported(target)
+            return _import_object(target)
         except Exception as error:
-            raise usage_error([_broken(package, f"{self.kind} {name!r}", target, error)]) from error
+            raise usage_error([_load_problem(package, f"{self.kind} {name!r}", target, error)]) from error
 
 
-METHODS = Registry("methods", Method, "method component", "method")
-TASKS = Registry("tasks", Task, "task", "data.task")
-READERS = Registry("readers", Reader, "reader", "data")
-METRICS = Registry("metrics", Metric, "metric", "data.metric")
-OPTIMIZERS = Registry("optimizers", Optimizer, "optimizer", "trainer.optimizer")
+METHODS = Registry("methods", MethodSpec, "method component", "method")
+TASKS = Registry("tasks", TaskSpec, "task", "data.task")
+READERS = Registry("readers", ReaderSpec, "reader", "data")
+METRICS = Registry("metrics", MetricSpec, "metric", "data.metric")
+OPTIMIZERS = Registry("optimizers", OptimizerSpec, "optimizer", "trainer.optimizer")
 _REGISTRIES: tuple[Registry[Any], ...] = (METHODS, TASKS, READERS, METRICS, OPTIMIZERS)
 
 
-def check_packages() -> None:
+def check_plugins() -> None:
     """UsageError that names every package with an entry point that cannot be used."""
-    problems = _external().problems
+    problems = _discover_plugins().problems
     if problems:
         raise usage_error(problems)
 
 
-def peft_types() -> dict[str, tuple[str, str]]:
+def readers_by_peft_type() -> dict[str, tuple[str, str]]:
     """``peft_type`` → the method component that reads it, and with which function."""
     return {
         kind: (name, target)
-        for name, each in METHODS.items().items()
-        for kind, target in each.peft_types.items()
+        for name, spec in METHODS.specs().items()
+        for kind, target in spec.peft_types.items()
     }
 
 
-def preset_folders() -> tuple[Path, ...]:
+def plugin_preset_folders() -> tuple[Path, ...]:
     """The folders ``conf`` of the packages that register a component."""
-    return _external().presets
+    return _discover_plugins().presets
 
 
-def packages() -> dict[str, str]:
+def plugin_versions() -> dict[str, str]:
     """Name → version of every package that registers a component."""
-    found = {package for _, package in _external().components.values()}
-    return {package.name: package.version for package in sorted(found, key=str)}
+    plugin_packages = {package for _, package in _discover_plugins().components.values()}
+    return {package.name: package.version for package in sorted(plugin_packages, key=str)}
 
 
 def _sentence(text: str) -> str:
@@ -162,89 +162,89 @@ def _sentence(text: str) -> str:
 
 
 @dataclass
-class _External:
+class _Plugins:
     """What other packages register; ``problems``: entry points that cannot be used."""
 
-    components: dict[tuple[str, str], tuple[Any, Package]] = field(default_factory=dict)
+    components: dict[tuple[str, str], tuple[Any, PluginPackage]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     presets: tuple[Path, ...] = ()
 
 
-def _built_in() -> Mapping[str, Any]:
-    from bertft.config.built_in import COMPONENTS
+def _builtin_specs() -> Mapping[str, Any]:
+    from bertft.config.built_in import BUILTIN_COMPONENTS
 
-    return COMPONENTS
+    return BUILTIN_COMPONENTS
 
 
 @functools.cache
-def _external() -> _External:
-    found = _External()
+def _discover_plugins() -> _Plugins:
+    plugins = _Plugins()
     folders: dict[Path, None] = {}
     points = metadata.entry_points()
     for registry in _REGISTRIES:
-        for point in sorted(points.select(group=f"bertft.{registry.kind}"), key=_order):
+        for point in sorted(points.select(group=f"bertft.{registry.kind}"), key=_sort_key):
             package = _package_of(point)
-            problem = _register(registry, point, package, found)
+            problem = _register_plugin(registry, point, package, plugins)
             if problem is not None:
-                found.problems.append(problem)
+                plugins.problems.append(problem)
                 continue
-            folder = _conf_of(point)
+            folder = _preset_folder_of(point)
             if folder is not None and folder not in folders:
                 folders[folder] = None
-                found.problems += _preset_clashes(folder, package)
-    found.presets = tuple(folders)
-    return found
+                plugins.problems += _preset_clashes(folder, package)
+    plugins.presets = tuple(folders)
+    return plugins
 
 
-def _order(point: metadata.EntryPoint) -> tuple[str, str]:
+def _sort_key(point: metadata.EntryPoint) -> tuple[str, str]:
     return _package_of(point).name, point.name
 
 
-def _package_of(point: metadata.EntryPoint) -> Package:
+def _package_of(point: metadata.EntryPoint) -> PluginPackage:
     dist = point.dist
-    return Package("an unknown package", "") if dist is None else Package(dist.name, dist.version)
+    return PluginPackage("an unknown package", "") if dist is None else PluginPackage(dist.name, dist.version)
 
 
-def _register(
-    registry: Registry[Any], point: metadata.EntryPoint, package: Package, found: _External
+def _register_plugin(
+    registry: Registry[Any], point: metadata.EntryPoint, package: PluginPackage, plugins: _Plugins
 ) -> Problem | None:
-    """Add a component to ``found``; what is wrong with it, if anything."""
-    what = f"{registry.kind} {point.name!r}"
+    """Add a component to ``plugins``; what is wrong with it, if anything."""
+    component = f"{registry.kind} {point.name!r}"
     try:
-        description = _imported(point.value)
+        description = _import_object(point.value)
     except Exception as error:  # whatever a foreign module raises
-        return _broken(package, what, point.value, error)
-    if not isinstance(description, registry.of):
+        return _load_problem(package, component, point.value, error)
+    if not isinstance(description, registry.spec_class):
         kind = type(description).__name__
-        expected = f"bertft.config.components.{registry.of.__name__}"
-        return _broken(package, what, point.value, TypeError(f"it is a {kind}, not a {expected}"))
-    other: object = "bertft" if point.name in _built_in()[registry.kind] else None
-    if (registry.kind, point.name) in found.components:
-        other = found.components[registry.kind, point.name][1]
-    if other is not None:
+        expected = f"bertft.config.components.{registry.spec_class.__name__}"
+        return _load_problem(package, component, point.value, TypeError(f"it is a {kind}, not a {expected}"))
+    owner: object = "bertft" if point.name in _builtin_specs()[registry.kind] else None
+    if (registry.kind, point.name) in plugins.components:
+        owner = plugins.components[registry.kind, point.name][1]
+    if owner is not None:
         return Problem(
-            str(package), f"its {registry.noun} {point.name!r} has the name of one of {other}",
+            str(package), f"its {registry.noun} {point.name!r} has the name of one of {owner}",
             _REMEDY.format(package.name),
         )  # fmt: skip
-    wrong = _fault(registry, point.name, description, found)
-    if wrong:
-        return Problem(str(package), f"{what}: {wrong}", _REMEDY.format(package.name))
-    found.components[registry.kind, point.name] = description, package
+    reason = _spec_problem(registry, point.name, description, plugins)
+    if reason:
+        return Problem(str(package), f"{component}: {reason}", _REMEDY.format(package.name))
+    plugins.components[registry.kind, point.name] = description, package
     return None
 
 
 _REMEDY = "Update or uninstall the package: pip uninstall {}"
 
 
-def _broken(package: Package, what: str, target: str, error: Exception) -> Problem:
+def _load_problem(package: PluginPackage, component: str, target: str, error: Exception) -> Problem:
     reason = str(error).strip().split("\n")[0] or "no message"
     return Problem(
-        str(package), f"{what} cannot be loaded from {target} ({type(error).__name__}: {reason})",
+        str(package), f"{component} cannot be loaded from {target} ({type(error).__name__}: {reason})",
         _REMEDY.format(package.name),
     )  # fmt: skip
 
 
-def _imported(target: str) -> Any:
+def _import_object(target: str) -> Any:
     """The object that ``module:attribute`` names."""
     module, _, attribute = target.partition(":")
     value: Any = importlib.import_module(module.strip())
@@ -253,76 +253,76 @@ def _imported(target: str) -> Any:
     return value
 
 
-def _fault(registry: Registry[Any], name: str, description: Any, found: _External) -> str:
+def _spec_problem(registry: Registry[Any], name: str, description: Any, plugins: _Plugins) -> str:
     """Why a description cannot be used; empty where it can."""
     if not re.fullmatch(r"[A-Za-z]\w*", name):
         return "a name has letters, digits and _"
     targets = [
-        (each, getattr(description, each)) for each in _TARGETS if hasattr(description, each)
+        (field_name, getattr(description, field_name)) for field_name in _IMPORTED_FIELDS if hasattr(description, field_name)
     ]
     for attribute, target in targets:
         if target is not None and not re.fullmatch(r"[\w.]+:[\w.]+", str(target)):
             return f"{attribute}={target!r} is not of the form 'module:attribute'"
-    if isinstance(description, Method):
-        if name in RESERVED:
+    if isinstance(description, MethodSpec):
+        if name in RESERVED_METHOD_SETTINGS:
             return f"method.{name} is a setting of every method"
-        taken = [kind for kind in description.peft_types if kind in _known_peft_types(found)]
-        if taken:
-            return f"adapters of peft_type {taken[0]} are read by another method"
-        return _settings_fault(description.settings)
-    if isinstance(description, Optimizer) and description.settings is not None:
-        return _settings_fault(description.settings)
-    if isinstance(description, Task) and description.label not in (None, *LABELS):
-        return f"label={description.label!r} is not one of {', '.join(LABELS)}"
-    if isinstance(description, Metric):
+        taken_types = [kind for kind in description.peft_types if kind in _known_peft_types(plugins)]
+        if taken_types:
+            return f"adapters of peft_type {taken_types[0]} are read by another method"
+        return _settings_problem(description.settings)
+    if isinstance(description, OptimizerSpec) and description.settings is not None:
+        return _settings_problem(description.settings)
+    if isinstance(description, TaskSpec) and description.label not in (None, *LABEL_KINDS):
+        return f"label={description.label!r} is not one of {', '.join(LABEL_KINDS)}"
+    if isinstance(description, MetricSpec):
         return "" if description.compute else "it has no compute"
-    if isinstance(description, Reader):
-        return _endings_fault(description, found)
+    if isinstance(description, ReaderSpec):
+        return _extensions_problem(description, plugins)
     return ""
 
 
-_TARGETS = ("build", "rules", "task", "rows", "code", "read", "compute")
+_IMPORTED_FIELDS = ("build", "rules", "task", "rows", "code", "read", "compute")
 
 
-def _known_peft_types(found: _External) -> set[str]:
-    others = [each for each, _ in found.components.values() if isinstance(each, Method)]
+def _known_peft_types(plugins: _Plugins) -> set[str]:
+    plugin_methods = [each for each, _ in plugins.components.values() if isinstance(each, MethodSpec)]
     return {
-        kind for each in (*_built_in()["methods"].values(), *others) for kind in each.peft_types
+        kind for spec in (*_builtin_specs()["methods"].values(), *plugin_methods) for kind in spec.peft_types
     }
 
 
-def _settings_fault(settings: type) -> str:
+def _settings_problem(settings: type) -> str:
     if not (isinstance(settings, type) and dataclasses.is_dataclass(settings)):
         return "its settings are not a dataclass"
-    plain = [each.name for each in dataclasses.fields(settings) if "meaning" not in each.metadata]
-    if plain:
-        return f"its setting {plain[0]} is not made with bertft.config.setting.setting"
+    unmarked = [dataclass_field.name for dataclass_field in dataclasses.fields(settings) if "meaning" not in dataclass_field.metadata]
+    if unmarked:
+        return f"its setting {unmarked[0]} is not made with bertft.config.setting.setting"
     return ""
 
 
-def _endings_fault(reader: Reader, found: _External) -> str:
-    if not reader.endings or not all(re.fullmatch(r"\.\S+", each) for each in reader.endings):
+def _extensions_problem(reader: ReaderSpec, plugins: _Plugins) -> str:
+    if not reader.extensions or not all(re.fullmatch(r"\.\S+", each) for each in reader.extensions):
         return "its endings are not of the form '.csv'"
-    others = {
-        ending: "bertft" for each in _built_in()["readers"].values() for ending in each.endings
+    owner_by_extension = {
+        ending: "bertft" for spec in _builtin_specs()["readers"].values() for ending in spec.endings
     }
-    for (kind, _), (each, package) in found.components.items():
+    for (kind, _), (each, package) in plugins.components.items():
         if kind == "readers":
-            others |= dict.fromkeys(each.endings, str(package))
-    taken = [ending for ending in reader.endings if ending in others]
-    return f"files that end in {taken[0]} are read by {others[taken[0]]}" if taken else ""
+            owner_by_extension |= dict.fromkeys(each.endings, str(package))
+    taken_extensions = [ending for ending in reader.extensions if ending in owner_by_extension]
+    return f"files that end in {taken_extensions[0]} are read by {owner_by_extension[taken_extensions[0]]}" if taken_extensions else ""
 
 
-def _conf_of(point: metadata.EntryPoint) -> Path | None:
+def _preset_folder_of(point: metadata.EntryPoint) -> Path | None:
     """The folder ``conf`` of the top-level package that holds the component."""
     spec = importlib.util.find_spec(point.value.partition(":")[0].partition(".")[0].strip())
-    for place in (spec.submodule_search_locations or ()) if spec is not None else ():
-        if (folder := Path(place) / "conf").is_dir():
+    for location in (spec.submodule_search_locations or ()) if spec is not None else ():
+        if (folder := Path(location) / "conf").is_dir():
             return folder
     return None
 
 
-def _preset_clashes(folder: Path, package: Package) -> Iterator[Problem]:
+def _preset_clashes(folder: Path, package: PluginPackage) -> Iterator[Problem]:
     from bertft.config.folder import conf_dir
 
     for file in sorted(folder.glob("*/*.yaml")):

@@ -16,21 +16,21 @@ from pathlib import Path
 from bertft.errors import DataError
 
 __all__ = [
-    "check_regular", "kind_of", "open_regular", "read_regular", "read_regular_text", "unreadable",
+    "check_regular_file", "file_kind", "open_regular_file", "read_regular_bytes", "read_regular_text", "unreadable",
 ]  # fmt: skip
 
-_KINDS = (
+_FILE_KINDS = (
     (stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"),
     (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"),
 )  # fmt: skip
-_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
-def kind_of(mode: int) -> str | None:
+def file_kind(mode: int) -> str | None:
     """What an entry with ``mode`` (of ``os.stat``) is; None for a regular file."""
     if stat.S_ISREG(mode):
         return None
-    return next((name for test, name in _KINDS if test(mode)), "a special file")
+    return next((name for test, name in _FILE_KINDS if test(mode)), "a special file")
 
 
 def unreadable(error: OSError | str, where: object) -> DataError:
@@ -39,22 +39,22 @@ def unreadable(error: OSError | str, where: object) -> DataError:
     return DataError(f"cannot be read ({why})", where=str(where))
 
 
-def check_regular(path: Path) -> None:
+def check_regular_file(path: Path) -> None:
     """OSError unless ``path`` is a regular file, or a link to one."""
     try:
-        kind = kind_of(os.stat(path).st_mode)
+        kind = file_kind(os.stat(path).st_mode)
     except ValueError as error:  # a name with a NUL byte
         raise OSError(errno.EINVAL, str(error), str(path)) from None
     if kind is not None:
         raise OSError(errno.EINVAL, f"it is {kind}, not a regular file", str(path))
 
 
-def open_regular(path: Path) -> BufferedReader:
+def open_regular_file(path: Path) -> BufferedReader:
     """``path`` for reading, without ever waiting. OSError unless it is a regular file."""
-    check_regular(path)  # opening a device may already have an effect
-    descriptor = os.open(path, _FLAGS)
+    check_regular_file(path)  # opening a device may already have an effect
+    descriptor = os.open(path, _OPEN_FLAGS)
     try:
-        kind = kind_of(os.fstat(descriptor).st_mode)
+        kind = file_kind(os.fstat(descriptor).st_mode)
         if kind is not None:
             raise OSError(errno.EINVAL, f"it is {kind}, not a regular file", str(path))
         return os.fdopen(descriptor, "rb")
@@ -63,24 +63,24 @@ def open_regular(path: Path) -> BufferedReader:
         raise
 
 
-def read_regular(path: Path, largest: int = 1 << 28) -> bytes:
+def read_regular_bytes(path: Path, max_bytes: int = 1 << 28) -> bytes:
     """The content of ``path``. DataError if it is missing, not a regular file, or too large."""
     try:
-        with open_regular(path) as file:
-            content = file.read(largest + 1)
+        with open_regular_file(path) as file:
+            content = file.read(max_bytes + 1)
     except FileNotFoundError:
         raise DataError("is missing", where=str(path)) from None
     except OSError as error:
         raise unreadable(error, path) from error
-    if len(content) > largest:
-        raise DataError(f"is larger than {largest:,} bytes", where=str(path), hint="Is it damaged?")
+    if len(content) > max_bytes:
+        raise DataError(f"is larger than {max_bytes:,} bytes", where=str(path), hint="Is it damaged?")
     return content
 
 
-def read_regular_text(path: Path, largest: int = 1 << 28) -> str:
-    """The UTF-8 text of ``path``. DataError as ``read_regular``, and if it is not UTF-8."""
+def read_regular_text(path: Path, max_bytes: int = 1 << 28) -> str:
+    """The UTF-8 text of ``path``. DataError as ``read_regular_bytes``, and if it is not UTF-8."""
     try:
-        return read_regular(path, largest).decode("utf-8")
+        return read_regular_bytes(path, max_bytes).decode("utf-8")
     except UnicodeDecodeError:
         raise DataError(
             "cannot be read (not UTF-8)", where=str(path), hint="Was it edited or cut short?"

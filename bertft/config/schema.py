@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from bertft.config.commands import COMMANDS
+from bertft.config.commands import COMMAND_CONFIGS
 from bertft.config.setting import MISSING
 
-__all__ = ["Leaf", "Node", "leaves", "locate", "node_of", "nodes", "tree"]
+__all__ = ["Leaf", "Node", "iter_leaves", "find_setting", "node_from_dataclass", "iter_nodes", "settings_tree"]
 
 
 @dataclass(frozen=True)
@@ -54,68 +54,68 @@ class Node:
 
 
 @functools.cache
-def tree(command: str) -> Node:
+def settings_tree(command: str) -> Node:
     """The settings of ``command``, a key of ``COMMANDS``."""
-    cls = COMMANDS[command]
-    return _node(cls, "", False, (cls.__doc__ or "").strip())
+    cls = COMMAND_CONFIGS[command]
+    return _build_node(cls, "", False, (cls.__doc__ or "").strip())
 
 
-def node_of(cls: type, path: str) -> Node:
+def node_from_dataclass(cls: type, path: str) -> Node:
     """The settings of a dataclass that belongs at ``path``."""
-    return _node(cls, path, False, "")
+    return _build_node(cls, path, False, "")
 
 
-def leaves(node: Node) -> Iterator[Leaf]:
+def iter_leaves(node: Node) -> Iterator[Leaf]:
     """Every setting under ``node``, in the order of the dataclasses."""
     for child in node.children.values():
         if isinstance(child, Node):
-            yield from leaves(child)
+            yield from iter_leaves(child)
         else:
             yield child
 
 
-def nodes(node: Node) -> Iterator[Node]:
+def iter_nodes(node: Node) -> Iterator[Node]:
     """``node`` and every node under it."""
     yield node
     for child in node.children.values():
         if isinstance(child, Node):
-            yield from nodes(child)
+            yield from iter_nodes(child)
 
 
-def locate(root: Node, path: str) -> tuple[Leaf | Node | None, Node]:
+def find_setting(root: Node, path: str) -> tuple[Leaf | Node | None, Node]:
     """What stands at ``path`` (None: nothing), and the deepest node on the way to it."""
     entry: Leaf | Node | None = root
-    last = root
+    parent = root
     for name in path.split(".") if path else ():
         if isinstance(entry, Leaf):
-            return (entry if entry.type is Any else None), last
+            return (entry if entry.type is Any else None), parent
         assert entry is not None
-        last = entry
+        parent = entry
         entry = entry.children.get(name)
         if entry is None:
-            return None, last
-    return entry, last
+            return None, parent
+    return entry, parent
 
 
-def _node(cls: type, path: str, optional: bool, meaning: str) -> Node:
+def _build_node(cls: type, path: str, optional: bool, meaning: str) -> Node:
     hints = typing.get_type_hints(cls)
     children: dict[str, Leaf | Node] = {}
     for item in dataclasses.fields(cls):
-        where = f"{path}.{item.name}" if path else item.name
-        inner, nullable = _without_none(item.metadata.get("part") or hints[item.name])
+        child_path = f"{path}.{item.name}" if path else item.name
+        inner, nullable = _split_optional(item.metadata.get("part") or hints[item.name])
         nullable = nullable or "part" in item.metadata
         if dataclasses.is_dataclass(inner):
-            says = item.metadata["meaning"]
+            description = item.metadata["meaning"]
             if "part" in item.metadata:  # a component's module says what the component does
-                lines = (sys.modules[inner.__module__].__doc__ or says).strip().splitlines()
-                says = lines[0] if lines else item.name
-            children[item.name] = _node(typing.cast(type, inner), where, nullable, says)
+                lines = (sys.modules[inner.__module__].__doc__ or description).strip().splitlines()
+                description = lines[0] if lines else item.name
+            children[item.name] = _build_node(typing.cast(type, inner), child_path, nullable, description)
         else:
-            children[item.name] = _leaf(item, where, inner, nullable or inner is Any)
+            children[item.name] = _build_leaf(item, child_path, inner, nullable or inner is Any)
     return Node(path, cls, optional, meaning, children)
 
 
-def _leaf(item: dataclasses.Field[Any], path: str, kind: Any, optional: bool) -> Leaf:
+def _build_leaf(item: dataclasses.Field[Any], path: str, kind: Any, optional: bool) -> Leaf:
     factory = item.default_factory
     default = item.default if factory is dataclasses.MISSING else factory()
     names = ("at_least", "above", "at_most", "below")
@@ -133,10 +133,10 @@ def _leaf(item: dataclasses.Field[Any], path: str, kind: Any, optional: bool) ->
     )
 
 
-def _without_none(kind: Any) -> tuple[Any, bool]:
+def _split_optional(kind: Any) -> tuple[Any, bool]:
     """X | None -> (X, True); X -> (X, False)."""
     arguments = typing.get_args(kind)
     if type(None) not in arguments:
         return kind, False
-    inner = next(each for each in arguments if each is not type(None))
+    inner = next(argument for argument in arguments if argument is not type(None))
     return inner, True

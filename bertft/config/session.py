@@ -16,23 +16,23 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
-from bertft.config.command_line import opening
-from bertft.config.commands import COMMANDS
+from bertft.config.command_line import open_node_override
+from bertft.config.commands import COMMAND_CONFIGS
 from bertft.config.folder import conf_dir
 from bertft.config.hydra_internals import (
     Hydra,
     create_automatic_config_search_path,
     use_former_names,
 )
-from bertft.config.job_folder import register_resolver
+from bertft.config.job_folder import register_job_folder_resolver
 from bertft.config.messages import Problem, usage_error
-from bertft.config.registry import METHODS, preset_folders
+from bertft.config.registry import METHODS, plugin_preset_folders
 
-__all__ = ["Request", "looked_at", "register_schema", "session"]
+__all__ = ["ComposeRequest", "inspect_defaults", "register_schema", "hydra_session"]
 
 
 @dataclass(frozen=True)
-class Request:
+class ComposeRequest:
     """A command with its overrides (already in Hydra's grammar) and its ``--config-dir``."""
 
     command: str
@@ -42,33 +42,33 @@ class Request:
 
 def register_schema() -> None:
     """Put the dataclasses where the YAML files expect them: ``schema/<command>``."""
-    register_resolver()
+    register_job_folder_resolver()
     use_former_names()
-    _register(METHODS.names())
+    _store_schema(METHODS.names())
 
 
 @functools.cache
-def _register(parts: tuple[str, ...]) -> None:
+def _store_schema(component_names: tuple[str, ...]) -> None:
     store = ConfigStore.instance()
-    for command, cls in COMMANDS.items():
+    for command, cls in COMMAND_CONFIGS.items():
         store.store(group="schema", name=command, node=cls, package="_global_")
-    for part in parts:
-        group = opening(f"method.{part}").lstrip("+").partition("=")[0]
-        filling: dict[str, Any] = {"method": {part: {}}}
-        store.store(group=group, name="yes", node=filling, package="_global_")
-    Plugins.instance().register(_PresetsOfPackages)
+    for part in component_names:
+        group = open_node_override(f"method.{part}").lstrip("+").partition("=")[0]
+        node_content: dict[str, Any] = {"method": {part: {}}}
+        store.store(group=group, name="yes", node=node_content, package="_global_")
+    Plugins.instance().register(_PluginPresets)
 
 
-class _PresetsOfPackages(SearchPathPlugin):
+class _PluginPresets(SearchPathPlugin):
     """The presets of other packages come after bertft's own."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        for folder in preset_folders():
+        for folder in plugin_preset_folders():
             search_path.append("bertft-packages", f"file://{folder}")
 
 
 @contextlib.contextmanager
-def session(request: Request) -> Iterator[Hydra]:
+def hydra_session(request: ComposeRequest) -> Iterator[Hydra]:
     """Hydra with the YAML files and the schema that ``request`` composes from."""
     version.setbase("1.3")
     register_schema()
@@ -91,20 +91,20 @@ def session(request: Request) -> Iterator[Hydra]:
 
 
 @contextlib.contextmanager
-def looked_at(hydra: Hydra, look: Callable[[Any, Any], None]) -> Iterator[None]:
-    """``look(defaults, repository)`` before they are composed: the files that take part, in order.
+def inspect_defaults(hydra: Hydra, inspect: Callable[[Any, Any], None]) -> Iterator[None]:
+    """``inspect(defaults, repository)`` before they are composed: the files that take part, in order.
 
-    To seek and read them first would take the time of composing once more. What ``look`` raises
+    To seek and read them first would take the time of composing once more. What ``inspect`` raises
     ends the composition.
     """
     loader: Any = hydra.config_loader
-    plainly = loader._compose_config_from_defaults_list
+    original = loader._compose_config_from_defaults_list
 
-    def after_a_look(defaults: Any, repo: Any) -> Any:
-        look(defaults, repo)
-        return plainly(defaults=defaults, repo=repo)
+    def inspect_then_compose(defaults: Any, repo: Any) -> Any:
+        inspect(defaults, repo)
+        return original(defaults=defaults, repo=repo)
 
-    loader._compose_config_from_defaults_list = after_a_look
+    loader._compose_config_from_defaults_list = inspect_then_compose
     try:
         yield
     finally:

@@ -10,11 +10,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["LARGEST_RATE", "MISSING", "group", "setting"]
+__all__ = ["MAX_LEARNING_RATE", "MISSING", "group", "setting"]
 
 MISSING = "???"  # OmegaConf's mark of a mandatory value
 # AdamW moves each weight by about the rate in a step, and weights are around 0.1.
-LARGEST_RATE = 100.0
+MAX_LEARNING_RATE = 100.0
 
 
 def setting(

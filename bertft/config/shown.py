@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["SHOWN"]
+__all__ = ["DISPLAY_SETTINGS"]
 
-SHOWN = ("quiet", "report", "trainer.trackers")
+DISPLAY_SETTINGS = ("quiet", "report", "trainer.trackers")

@@ -12,7 +12,7 @@ import os
 import sys
 from typing import TextIO
 
-__all__ = ["is_unicode", "prepare_streams", "reader_is_gone"]
+__all__ = ["supports_unicode", "prepare_streams", "is_output_closed"]
 
 
 def prepare_streams() -> None:
@@ -25,25 +25,25 @@ def prepare_streams() -> None:
     if sys.stdin is None:
         sys.stdin = _ClosedInput()
     if sys.stdout is None or sys.stdout is sys.__stdout__:
-        sys.stdout = sys.__stdout__ = _writer(sys.stdout, 1)  # type: ignore[misc]
+        sys.stdout = sys.__stdout__ = _wrap_output(sys.stdout, 1)  # type: ignore[misc]
     if sys.stderr is None or sys.stderr is sys.__stderr__:
-        sys.stderr = sys.__stderr__ = _writer(sys.stderr, 2)  # type: ignore[misc]
+        sys.stderr = sys.__stderr__ = _wrap_output(sys.stderr, 2)  # type: ignore[misc]
 
 
-def is_unicode(stream: TextIO) -> bool:
+def supports_unicode(stream: TextIO) -> bool:
     """Whether ``stream`` can write every character."""
     return (stream.encoding or "utf-8").lower().replace("_", "-").startswith("utf")
 
 
-def reader_is_gone(stream: TextIO) -> bool:
+def is_output_closed(stream: TextIO) -> bool:
     """Whether what is written to ``stream`` reaches nobody: a closed pipe, or closed before."""
-    return isinstance(stream, _Output) and stream.reader_gone
+    return isinstance(stream, _Output) and stream.reader_closed
 
 
 class _Output(io.TextIOWrapper):
     """Text to a file descriptor; after the reader of a pipe has gone, to nowhere."""
 
-    reader_gone = False
+    reader_closed = False
 
     def write(self, text: str, /) -> int:
         try:
@@ -58,7 +58,7 @@ class _Output(io.TextIOWrapper):
             self._discard(0)
 
     def _discard(self, count: int) -> int:
-        self.reader_gone = True
+        self.reader_closed = True
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, self.fileno())
         os.close(null)
@@ -72,10 +72,10 @@ class _ClosedInput(io.TextIOWrapper):
         super().__init__(io.BytesIO(), encoding="utf-8")
 
 
-def _writer(stream: TextIO | None, descriptor: int) -> _Output:
+def _wrap_output(stream: TextIO | None, descriptor: int) -> _Output:
     if not isinstance(stream, io.TextIOWrapper):
         output = _Output(open(descriptor, "wb", closefd=False), encoding="utf-8")  # noqa: SIM115
-        output.reader_gone = True
+        output.reader_closed = True
         return output
     line_buffering, encoding = stream.line_buffering, stream.encoding
     stream.flush()

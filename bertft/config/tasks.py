@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 from bertft.config.registry import METRICS, TASKS
 
-__all__ = ["LOWER_IS_BETTER", "TASKS_OF_SETTINGS", "in_words", "tasks_with"]
+__all__ = ["LOWER_IS_BETTER", "TASKS_BY_SETTING", "join_words", "tasks_with"]
 
 LOWER_IS_BETTER = frozenset(
-    name for name, metric in METRICS.items().items() if not metric.higher_is_better
+    name for name, metric in METRICS.specs().items() if not metric.higher_is_better
 )
 # Setting of ``data`` → the tasks that read it, of those that not every task reads.
-TASKS_OF_SETTINGS = {
-    setting: [name for name, task in TASKS.items().items() if setting in task.settings]
-    for each in TASKS.items().values()
+TASKS_BY_SETTING = {
+    setting: [name for name, task in TASKS.specs().items() if setting in task.settings]
+    for each in TASKS.specs().values()
     for setting in each.settings
 }
 
@@ -24,6 +24,6 @@ def tasks_with(trait: str) -> tuple[str, ...]:
     return tuple(name for name in TASKS.names() if getattr(TASKS[name], trait))
 
 
-def in_words(names: Sequence[str], last: str = "and") -> str:
+def join_words(names: Sequence[str], conjunction: str = "and") -> str:
     """``a, b and c``."""
-    return f" {last} ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+    return f" {conjunction} ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))

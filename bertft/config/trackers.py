@@ -7,11 +7,11 @@ from pathlib import Path
 
 __all__ = ["tracker_names"]
 
-_FOLDER = Path(__file__).parents[1] / "listeners" / "trackers"
-_CONTRACT = "tracker"
+_TRACKERS_FOLDER = Path(__file__).parents[1] / "listeners" / "trackers"
+_BASE_MODULE = "tracker"
 
 
 def tracker_names() -> tuple[str, ...]:
     """Names that ``trainer.trackers`` admits, in alphabetical order."""
-    modules = pkgutil.iter_modules([str(_FOLDER)])
-    return tuple(sorted(m.name for m in modules if not m.ispkg and m.name != _CONTRACT))
+    modules = pkgutil.iter_modules([str(_TRACKERS_FOLDER)])
+    return tuple(sorted(m.name for m in modules if not m.ispkg and m.name != _BASE_MODULE))

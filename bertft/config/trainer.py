@@ -7,7 +7,7 @@ from typing import Any
 
 from bertft.config.choices import FORMER_LAYOUTS, LAYOUTS, PRECISIONS
 from bertft.config.registry import OPTIMIZERS
-from bertft.config.setting import LARGEST_RATE, setting
+from bertft.config.setting import MAX_LEARNING_RATE, setting
 
 __all__ = ["TrainerConfig"]
 
@@ -32,7 +32,7 @@ class TrainerConfig:
         None,
         "Peak learning rate of every part; null: each part's own.",
         above=0,
-        at_most=LARGEST_RATE,
+        at_most=MAX_LEARNING_RATE,
     )
     optimizer: str = setting(
         "adamw",

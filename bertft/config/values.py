@@ -10,20 +10,20 @@ from typing import Any
 from omegaconf import BooleanNode, FloatNode, IntegerNode, StringNode
 from omegaconf.errors import OmegaConfBaseException
 
-from bertft.config.messages import Problem, did_you_mean, listing
+from bertft.config.messages import Problem, did_you_mean, format_list
 from bertft.config.schema import Leaf
 
-__all__ = ["NUMERIC", "TYPES", "bounds_in_words", "faults", "is_deferred"]
+__all__ = ["NUMBER_PATTERN", "TYPE_NAMES", "format_bounds", "value_problems", "is_deferred"]
 
-TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-_NODES: dict[type, Any] = {
+TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_OMEGACONF_NODES: dict[type, Any] = {
     int: IntegerNode, float: FloatNode, bool: BooleanNode, str: StringNode
 }  # fmt: skip
-_COUNT = 2**31  # more rows, steps, tokens or threads than that are a slip, and overflow somewhere
-_SEED = 2**63
-_REAL = 1e30  # beyond it, products of fp32 numbers overflow
+_MAX_COUNT = 2**31  # more rows, steps, tokens or threads than that are a slip, and overflow somewhere
+_MAX_SEED = 2**63
+_MAX_REAL = 1e30  # beyond it, products of fp32 numbers overflow
 # A class name that is a number; a leading zero marks a code (007), which is a name.
-NUMERIC = re.compile(r"[+-]?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?")
+NUMBER_PATTERN = re.compile(r"[+-]?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?")
 _BOUNDS = {
     "at_least": ("at least", lambda value, bound: value >= bound),
     "above": ("above", lambda value, bound: value > bound),
@@ -32,7 +32,7 @@ _BOUNDS = {
 }
 
 
-def faults(leaf: Leaf, value: Any, where: str | None = None) -> Iterator[Problem]:
+def value_problems(leaf: Leaf, value: Any, where: str | None = None) -> Iterator[Problem]:
     """What is wrong with ``value`` for ``leaf``; ``where`` defaults to the setting's path.
 
     Interpolations (``${...}``) and ``???`` are not judged before they are resolved.
@@ -42,38 +42,38 @@ def faults(leaf: Leaf, value: Any, where: str | None = None) -> Iterator[Problem
         return
     if value is None:
         if not leaf.optional:
-            yield Problem(where, "null is not a value here", _wanted(leaf))
+            yield Problem(where, "null is not a value here", _expected_value(leaf))
         return
     if leaf.type is not Any:
         if isinstance(value, (dict, list)):
-            yield Problem(where, f"is one value, not a {_container(value)}", _wanted(leaf))
+            yield Problem(where, f"is one value, not a {_container_name(value)}", _expected_value(leaf))
             return
         try:
-            value = _NODES[leaf.type](value)._value()
+            value = _OMEGACONF_NODES[leaf.type](value)._value()
         except (OmegaConfBaseException, ValueError):
-            yield Problem(where, f"{value!r} is not {TYPES[leaf.type]}", _wanted(leaf))
+            yield Problem(where, f"{value!r} is not {TYPE_NAMES[leaf.type]}", _expected_value(leaf))
             return
     if leaf.choices is not None and str(value) not in leaf.choices:
-        yield Problem(where, f"{value!r} is no choice", _choice(value, leaf.choices))
-    elif isinstance(value, int) and not -(limit := _limit(leaf)) <= value < limit:
+        yield Problem(where, f"{value!r} is no choice", _choice_hint(value, leaf.choices))
+    elif isinstance(value, int) and not -(limit := _integer_limit(leaf)) <= value < limit:
         yield Problem(
-            where, f"{_bounded(value)} is out of range", f"It must be less than {limit:,}"
+            where, f"{_format_integer(value)} is out of range", f"It must be less than {limit:,}"
         )
     elif isinstance(value, float) and not math.isfinite(value):
-        yield Problem(where, f"{value} is not finite", _wanted(leaf))
-    elif isinstance(value, float) and abs(value) > _REAL:
-        yield Problem(where, f"{value} is out of range", f"It must be at most {_REAL:g}")
+        yield Problem(where, f"{value} is not finite", _expected_value(leaf))
+    elif isinstance(value, float) and abs(value) > _MAX_REAL:
+        yield Problem(where, f"{value} is out of range", f"It must be at most {_MAX_REAL:g}")
     elif leaf.bounds and not all(
         _BOUNDS[name][1](value, bound) for name, bound in leaf.bounds.items()
     ):
-        yield Problem(where, f"{value} is out of range", f"It must be {bounds_in_words(leaf)}")
+        yield Problem(where, f"{value} is out of range", f"It must be {format_bounds(leaf)}")
 
 
-def _limit(leaf: Leaf) -> int:
-    return _SEED if leaf.path.rpartition(".")[2] == "seed" else _COUNT
+def _integer_limit(leaf: Leaf) -> int:
+    return _MAX_SEED if leaf.path.rpartition(".")[2] == "seed" else _MAX_COUNT
 
 
-def _bounded(value: int) -> str:
+def _format_integer(value: int) -> str:
     """The digits of ``value``, or how many there are: Python refuses to print a very long one."""
     length = int(value.bit_length() * math.log10(2)) + 1
     return str(value) if length <= 40 else f"a number of {length} digits"
@@ -84,26 +84,26 @@ def is_deferred(value: Any) -> bool:
     return isinstance(value, str) and ("${" in value or value == "???")
 
 
-def bounds_in_words(leaf: Leaf) -> str:
+def format_bounds(leaf: Leaf) -> str:
     """``at least 0 and below 1``; empty where there are none."""
     return " and ".join(f"{_BOUNDS[name][0]} {bound:g}" for name, bound in leaf.bounds.items())
 
 
-def _choice(value: Any, choices: tuple[str, ...]) -> str:
+def _choice_hint(value: Any, choices: tuple[str, ...]) -> str:
     hint = did_you_mean(value, choices)
     if hint.startswith("one of"):
         return f"O{hint[1:]}"
-    return f"D{hint[1:]} It can be {listing(choices)}"
+    return f"D{hint[1:]} It can be {format_list(choices)}"
 
 
-def _wanted(leaf: Leaf) -> str:
-    words = [f"one of {listing(leaf.choices)}" if leaf.choices else TYPES.get(leaf.type, "a value")]
+def _expected_value(leaf: Leaf) -> str:
+    words = [f"one of {format_list(leaf.choices)}" if leaf.choices else TYPE_NAMES.get(leaf.type, "a value")]
     if leaf.bounds:
-        words.append(bounds_in_words(leaf))
+        words.append(format_bounds(leaf))
     if leaf.optional:
         words.append("or null")
     return f"It takes {' '.join(words)}"
 
 
-def _container(value: Any) -> str:
+def _container_name(value: Any) -> str:
     return "list" if isinstance(value, list) else "group"

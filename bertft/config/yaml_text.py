@@ -7,9 +7,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-__all__ = ["yaml_text"]
+__all__ = ["to_yaml"]
 
 
-def yaml_text(config: Any) -> str:
+def to_yaml(config: Any) -> str:
     """Every setting, resolved. How the process was started (``resume``) is no part of the run."""
     return OmegaConf.to_yaml(OmegaConf.structured(replace(config, resume=None)))

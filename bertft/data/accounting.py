@@ -8,30 +8,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["accounting_line"]
+__all__ = ["format_accounting"]
 
 
-def accounting_line(source: str, counts: Mapping[str, Any]) -> str:
+def format_accounting(source: str, counts: Mapping[str, Any]) -> str:
     """``counts`` as ``Rows.accounting`` gives them; reasons with the most rows first."""
     parts = [f"{counts['used']:,} used"]
-    skipped = _in_order(counts["skipped"])
+    skipped = _most_frequent_first(counts["skipped"])
     if skipped:
         reasons = ", ".join(f"{count:,} × {reason}" for reason, count in skipped)
         parts.append(f"{sum(counts['skipped'].values()):,} skipped ({reasons})")
-    parts += [f"{count:,} {reason}" for reason, count in _in_order(counts["unused"])]
-    line = f"{source}: {counts['read']:,} {_plural('row', counts['read'])} read = "
+    parts += [f"{count:,} {reason}" for reason, count in _most_frequent_first(counts["unused"])]
+    line = f"{source}: {counts['read']:,} {_pluralize('row', counts['read'])} read = "
     line += " + ".join(parts)
     if counts["blank_lines"]:
-        line += f"; {counts['blank_lines']:,} blank {_plural('line', counts['blank_lines'])}"
-    for reason, count in _in_order(counts["dropped"]):
+        line += f"; {counts['blank_lines']:,} blank {_pluralize('line', counts['blank_lines'])}"
+    for reason, count in _most_frequent_first(counts["dropped"]):
         line += f"; {count:,} × {reason}"
     return line
 
 
-def _in_order(counts: Mapping[str, int]) -> list[tuple[str, int]]:
-    found = [(reason, count) for reason, count in counts.items() if count]
-    return sorted(found, key=lambda each: -each[1])
+def _most_frequent_first(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    nonzero = [(reason, count) for reason, count in counts.items() if count]
+    return sorted(nonzero, key=lambda each: -each[1])
 
 
-def _plural(word: str, count: int) -> str:
+def _pluralize(word: str, count: int) -> str:
     return word if count == 1 else f"{word}s"

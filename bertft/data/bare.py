@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["bare"]
+__all__ = ["without_padding"]
 
 
 @contextmanager
-def bare(tokenizer: Any) -> Iterator[Any]:
+def without_padding(tokenizer: Any) -> Iterator[Any]:
     """Its ``tokenizers.Tokenizer``, both off for a while: it is saved with the run as it was.
 
     None of a tokenizer written in Python, which applies neither unless it is asked to.

@@ -19,23 +19,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bertft.config.messages import nearest, quoted, shortened
-from bertft.data.bad_rows import Fault
-from bertft.data.labels import class_name, in_order, numeric
+from bertft.config.messages import closest_name, quote_value, shorten
+from bertft.data.bad_rows import RowError
+from bertft.data.labels import to_class_name, sort_class_names, class_name_as_number
 from bertft.errors import DataError, UsageError
 
 __all__ = [
-    "all_numbers", "found", "listed", "look_alikes", "mapped", "mapping_note", "missing",
-    "multi_hot", "named_places", "placeholders", "renamed", "shares", "unlabelled",
-    "without_repeats",
+    "are_labels_numeric", "observed_classes", "configured_class_names", "format_similar_names", "configured_label_mapping", "format_mapping_note", "missing_label_mask",
+    "multi_hot_width", "multi_hot_to_names", "are_placeholder_names", "map_labels_to_classes", "class_shares", "is_unlabelled",
+    "deduplicate_labels",
 ]  # fmt: skip
 
-_SHOWN = 8
+_MAX_SHOWN = 8
 _DIFFERENCES = "case, white space or Unicode form"
-_UNLABELLED = -1  # how public data sets write that a row has no label
+_MINUS_ONE = -1  # how public data sets write that a row has no label
 
 
-def unlabelled(table: pa.Table, known: Collection[str | float] = ()) -> bool:
+def is_unlabelled(table: pa.Table, known: Collection[str | float] = ()) -> bool:
     """Whether no row has a label: all null, or all −1 as in public test sets.
 
     −1 is a label where it is one of those ``known`` from elsewhere.
@@ -43,155 +43,155 @@ def unlabelled(table: pa.Table, known: Collection[str | float] = ()) -> bool:
     values = table.column("label")
     if pa.types.is_list(values.type):
         return values.null_count == len(values)
-    rest = pc.unique(values.drop_null()).to_pylist()
-    return not rest or (all(map(_minus_one, rest)) and not any(map(_minus_one, known)))
+    distinct = pc.unique(values.drop_null()).to_pylist()
+    return not distinct or (all(map(_is_minus_one, distinct)) and not any(map(_is_minus_one, known)))
 
 
-def _minus_one(label: str | float) -> bool:
+def _is_minus_one(label: str | float) -> bool:
     try:
         return float(label) == -1
     except ValueError:
         return False
 
 
-def missing(table: pa.Table) -> np.ndarray:
+def missing_label_mask(table: pa.Table) -> np.ndarray:
     """Which rows have no label, bool [rows]."""
     return table.column("label").is_null().to_numpy()
 
 
-def found(table: pa.Table) -> list[str]:
+def observed_classes(table: pa.Table) -> list[str]:
     """The classes that occur, in order; of several spellings of one number, the shortest."""
     values = table.column("label")
     if pa.types.is_list(values.type):
         values = pc.list_flatten(values)
-    spelled: dict[Decimal | str, str] = {}
+    shortest_spelling: dict[Decimal | str, str] = {}
     for name in pc.unique(values.drop_null()).to_pylist():
-        key = _identity(name)
-        spelled[key] = min(spelled.get(key, name), name, key=lambda each: (len(each), each))
-    return in_order(spelled.values())
+        key = _comparison_key(name)
+        shortest_spelling[key] = min(shortest_spelling.get(key, name), name, key=lambda each: (len(each), each))
+    return sort_class_names(shortest_spelling.values())
 
 
-def shares(table: pa.Table) -> dict[str, float]:
+def class_shares(table: pa.Table) -> dict[str, float]:
     """Class → share of the rows that have it, once or more often. Labels must not be null."""
     values = table.column("label")
     if pa.types.is_list(values.type):
         owners, names = pc.list_parent_indices(values), pc.list_flatten(values)
         values = pa.table([owners, names], ["row", "name"]).group_by(["row", "name"]).aggregate([])
         values = values.column("name")
-    counts = {each["values"]: each["counts"] for each in pc.value_counts(values).to_pylist()}
+    counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(values).to_pylist()}
     return {name: counts[name] / table.num_rows for name in sorted(counts)}
 
 
-def placeholders(names: Sequence[str]) -> bool:
+def are_placeholder_names(names: Sequence[str]) -> bool:
     """Whether they are LABEL_0, LABEL_1, …, as transformers calls classes without names."""
     return bool(names) and list(names) == [f"LABEL_{number}" for number in range(len(names))]
 
 
-def listed(labels: Any, where: str = "data.labels") -> list[str]:
+def configured_class_names(labels: Any, where: str = "data.labels") -> list[str]:
     """The class names of data.labels, in order: of a list, or what a mapping maps to.
 
     UsageError, naming the setting ``where``, for an empty name, a name that a list has twice (the
     classes after it would be shifted), and a mapping of one label to two classes.
     """
     if isinstance(labels, Mapping):
-        return list(dict.fromkeys(mapped(labels, where).values()))
-    names = [_given_name(each, where) for each in labels]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
+        return list(dict.fromkeys(configured_label_mapping(labels, where).values()))
+    names = [_configured_name(label, where) for label in labels]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
         raise UsageError(
-            f"lists the class {quoted(twice)} twice", where=where,
+            f"lists the class {quote_value(repeated)} twice", where=where,
             hint="Name each class once, in order; a mapping {label: name} joins classes",
         )  # fmt: skip
     return names
 
 
-def mapped(labels: Mapping[Any, Any], where: str = "data.labels") -> dict[str, str]:
-    """A mapping of data.labels: label of a file → class. UsageError as of ``listed``."""
-    found: dict[str, str] = {}
+def configured_label_mapping(labels: Mapping[Any, Any], where: str = "data.labels") -> dict[str, str]:
+    """A mapping of data.labels: label of a file → class. UsageError as of ``configured_class_names``."""
+    class_by_label: dict[str, str] = {}
     seen: dict[Decimal | str, str] = {}
     for key, value in labels.items():
-        label, name = _given_name(key, where), _given_name(value, where)
-        if seen.setdefault(_identity(label), name) != name:
+        label, name = _configured_name(key, where), _configured_name(value, where)
+        if seen.setdefault(_comparison_key(label), name) != name:
             raise UsageError(
-                f"maps the label {quoted(label)} to {quoted(seen[_identity(label)])} and to"
-                f" {quoted(name)}", where=where, hint="Give each label one class",
+                f"maps the label {quote_value(label)} to {quote_value(seen[_comparison_key(label)])} and to"
+                f" {quote_value(name)}", where=where, hint="Give each label one class",
             )  # fmt: skip
-        found[label] = name
-    return found
+        class_by_label[label] = name
+    return class_by_label
 
 
-def _given_name(value: Any, where: str) -> str:
+def _configured_name(value: Any, where: str) -> str:
     try:
-        name = class_name(value)
-    except Fault:
+        name = to_class_name(value)
+    except RowError:
         name = None
     if name is None:
         raise UsageError(
-            f"{quoted(value)} is not the name of a class", where=where,
+            f"{quote_value(value)} is not the name of a class", where=where,
             hint="Give text that is not empty, a number, or true or false",
         )  # fmt: skip
     return name
 
 
-def _identity(name: str) -> Decimal | str:
+def _comparison_key(name: str) -> Decimal | str:
     """What two spellings of one number have in common; of any other name the name."""
-    number = numeric(name)
+    number = class_name_as_number(name)
     return name if number is None else number
 
 
-def multi_hot(table: pa.Table) -> int | None:
+def multi_hot_width(table: pa.Table) -> int | None:
     """The number of places where every label is a list of that many 0 and 1; None: they are not."""
     values = table.column("label").drop_null()
     sizes = pc.unique(pc.list_value_length(values)).to_pylist()
     if len(sizes) != 1 or sizes[0] < 2:
         return None
     names = pc.unique(pc.list_flatten(values)).to_pylist()
-    return int(sizes[0]) if all(_bit(name) is not None for name in names) else None
+    return int(sizes[0]) if all(_parse_bit(name) is not None for name in names) else None
 
 
-def all_numbers(table: pa.Table) -> bool:
+def are_labels_numeric(table: pa.Table) -> bool:
     """Whether every item of the lists of labels is a number, true or false."""
     names = pc.unique(pc.list_flatten(table.column("label"))).to_pylist()
-    return all(numeric(name) is not None or _bit(name) is not None for name in names)
+    return all(class_name_as_number(name) is not None or _parse_bit(name) is not None for name in names)
 
 
-def named_places(table: pa.Table, names: Sequence[str]) -> pa.Table:
+def multi_hot_to_names(table: pa.Table, names: Sequence[str]) -> pa.Table:
     """Lists of 0 and 1, one for each of ``names`` → lists of the names that have a 1."""
     values = table.column("label").combine_chunks()
     if isinstance(values, pa.ChunkedArray):
         values = pa.concat_arrays(values.chunks)
     flat = values.flatten().to_pylist()
-    bits = np.fromiter((bool(_bit(each)) for each in flat), bool, len(flat))
+    bits = np.fromiter((bool(_parse_bit(item)) for item in flat), bool, len(flat))
     valid = values.is_valid().to_numpy(zero_copy_only=False)
     grid = np.zeros((len(values), len(names)), dtype=bool)
     grid[valid] = bits.reshape(-1, len(names))
     offsets = np.concatenate([[0], np.cumsum(grid.sum(1))]).astype(np.int32)
     flat_names = pa.array(names, pa.string()).take(pa.array(np.nonzero(grid)[1]))
     column = pa.ListArray.from_arrays(pa.array(offsets), flat_names, mask=pa.array(~valid))
-    return _with_label(table, column)
+    return _replace_label_column(table, column)
 
 
-def without_repeats(table: pa.Table) -> pa.Table:
+def deduplicate_labels(table: pa.Table) -> pa.Table:
     """Every list of labels with each name once."""
     values = table.column("label")
     pairs = pa.table([pc.list_parent_indices(values), pc.list_flatten(values)], ["row", "name"])
     if pairs.group_by(["row", "name"]).aggregate([]).num_rows == pairs.num_rows:
         return table
     rows = [None if row is None else list(dict.fromkeys(row)) for row in values.to_pylist()]
-    return _with_label(table, pa.array(rows, values.type))
+    return _replace_label_column(table, pa.array(rows, values.type))
 
 
-def mapping_note(mapping: Mapping[str, str]) -> str:
+def format_mapping_note(mapping: Mapping[str, str]) -> str:
     """What labels were read as, in one line; empty where every label is a class by its text."""
     shown = [
-        f"{shortened(label, 30)} = {shortened(name, 30)}"
-        for label, name in list(mapping.items())[:_SHOWN]
+        f"{shorten(label, 30)} = {shorten(name, 30)}"
+        for label, name in list(mapping.items())[:_MAX_SHOWN]
     ]
-    more = f", … ({len(mapping)} labels)" if len(mapping) > _SHOWN else ""
+    more = f", … ({len(mapping)} labels)" if len(mapping) > _MAX_SHOWN else ""
     return f"labels of the files read as classes: {', '.join(shown)}{more}" if mapping else ""
 
 
-def renamed(
+def map_labels_to_classes(
     table: pa.Table,
     names: Sequence[str],
     labels: Any = None,
@@ -199,7 +199,7 @@ def renamed(
     source: str = "",
     training: bool = False,
     applied: dict[str, str] | None = None,
-) -> tuple[pa.Table, list[tuple[np.ndarray, Fault]]]:
+) -> tuple[pa.Table, list[tuple[np.ndarray, RowError]]]:
     """The table with every label one of ``names``, and masks of the rows where it is not.
 
     ``labels`` is data.labels as the user gave it: a list says which class each number means, a
@@ -209,14 +209,14 @@ def renamed(
     """
     values = table.column("label")
     is_list = pa.types.is_list(values.type)
-    given = pc.unique(pc.list_flatten(values) if is_list else values).to_pylist()
-    if set(given) <= set(names) and not isinstance(labels, Mapping):
+    observed = pc.unique(pc.list_flatten(values) if is_list else values).to_pylist()
+    if set(observed) <= set(names) and not isinstance(labels, Mapping):
         return table, []
-    meaning = _meanings(given, names, labels, source, training)
+    class_by_label = _map_labels(observed, names, labels, source, training)
     if applied is not None:
-        for each in in_order(meaning):
-            if (name := meaning[each]) not in (None, each):
-                applied[each] = name
+        for label in sort_class_names(class_by_label):
+            if (name := class_by_label[label]) not in (None, label):
+                applied[label] = name
     column = values.combine_chunks()
     if isinstance(column, pa.ChunkedArray):
         column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
@@ -224,71 +224,71 @@ def renamed(
     encoded = flat.dictionary_encode()
     codes = encoded.indices.to_numpy()
     spelled = encoded.dictionary.to_pylist()
-    known = [meaning[each] for each in spelled]
-    faulty = []
-    for code, name in enumerate(known):
+    target_names = [class_by_label[each] for each in spelled]
+    masked_errors = []
+    for code, name in enumerate(target_names):
         if name is None:
             mask = codes == code
             if is_list:
                 rows = np.repeat(np.arange(len(column)), pc.list_value_length(column).to_numpy())
                 mask = np.bincount(rows[mask], minlength=len(column)) > 0
-            faulty.append((mask, _unknown(spelled[code], names)))
-    array = pa.array(known, pa.string()).take(encoded.indices)
+            masked_errors.append((mask, _unknown_label_error(spelled[code], names)))
+    array = pa.array(target_names, pa.string()).take(encoded.indices)
     if is_list:
         sizes = pc.list_value_length(column).to_numpy()
         offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
         array = pa.ListArray.from_arrays(pa.array(offsets), array)
-    return _with_label(table, array), faulty
+    return _replace_label_column(table, array), masked_errors
 
 
-def _meanings(
-    given: Sequence[str], names: Sequence[str], labels: Any, source: str, training: bool
+def _map_labels(
+    observed: Sequence[str], names: Sequence[str], labels: Any, source: str, training: bool
 ) -> dict[str, str | None]:
     """Label of the file → class, None where it is none."""
-    classes = _Index(names)
-    meaning: dict[str, str | None] = {}
+    classes = _ClassNameIndex(names)
+    class_by_label: dict[str, str | None] = {}
     if isinstance(labels, Mapping):
-        target = mapped(labels)
-        keys = _Index(target)
-        for each in given:
-            key = keys.find(each)
-            meaning[each] = classes.find(each if key is None else target[key])
-        return meaning
-    meaning = {each: classes.find(each) for each in given}
-    if not names or any(name is not None for name in meaning.values()):
-        return meaning
-    numbers = {each: numeric(each) for each in given}
-    whole = all(number is not None and number == int(number) for number in numbers.values())
-    if given and whole and not classes.numbers:
-        order = names if labels is None else listed(labels)
-        if labels is None and not placeholders(names):
-            raise _numbers_for_names(given, names, source)
+        target = configured_label_mapping(labels)
+        keys = _ClassNameIndex(target)
+        for label in observed:
+            key = keys.find(label)
+            class_by_label[label] = classes.find(label if key is None else target[key])
+        return class_by_label
+    class_by_label = {each: classes.find(each) for each in observed}
+    if not names or any(name is not None for name in class_by_label.values()):
+        return class_by_label
+    numbers = {each: class_name_as_number(each) for each in observed}
+    all_integers = all(number is not None and number == int(number) for number in numbers.values())
+    if observed and all_integers and not classes.numbers:
+        order = names if labels is None else configured_class_names(labels)
+        if labels is None and not are_placeholder_names(names):
+            raise _ambiguous_numbers_error(observed, names, source)
         positions = {
             each: int(number)
             for each, number in numbers.items()
-            if number is not None and number != _UNLABELLED
+            if number is not None and number != _MINUS_ONE
         }
         _check_positions(positions, order, source, training)
-        return meaning | {each: classes.find(order[place]) for each, place in positions.items()}
+        return class_by_label | {each: classes.find(order[position]) for each, position in positions.items()}
     if len(classes.numbers) == len(names) and all(each is None for each in numbers.values()):
         raise DataError(
-            f"the labels are {_listing(given)}, the classes are the numbers {_listing(names)}",
+            f"the labels are {_format_names(observed)}, the classes are the numbers {_format_names(names)}",
             where=source or None,
             hint="List the names in the order of the numbers,"
             " data.labels=[<class of 0>,<class of 1>,...], or map each number to its name,"
             f" data.labels={{{names[0]}: <class>, ...}}",
         )  # fmt: skip
-    return meaning
+    return class_by_label
 
 
-def _numbers_for_names(given: Sequence[str], names: Sequence[str], source: str) -> DataError:
+def _ambiguous_numbers_error(observed: Sequence[str], names: Sequence[str], source: str) -> DataError:
     return DataError(
-        f"the labels are the numbers {_listing(in_order(given))}, the classes are"
-        f" {_listing(names)}: nothing says which class a number is",
+        f"the labels are the numbers {_format_names(sort_class_names(observed))}, the classes are"
+        f" {_format_names(names)}: nothing says which class a number is",
         where=source or None,
         hint="List the names in the order of the numbers,"
         " data.labels=[<class of 0>,<class of 1>,...], or map each number to its name,"
-        f" data.labels={{{in_order(given)[0]}: <class>, ...}}",
+        f" data.labels={{{sort_class_names(observed)[0]}: <class>, ...}}",
     )  # fmt: skip
 
 
@@ -300,68 +300,68 @@ def _check_positions(
     outside = sorted(number for number in numbers if not 0 <= number < len(order))
     if not outside and (0 in numbers or not training):
         return
-    what = (
+    problem = (
         f"the number {outside[0]} is none of 0 to {len(order) - 1}"
         if outside
         else "0 does not occur"
     )
     first = min(numbers, default=0)
     raise DataError(
-        f"the labels are the numbers {_listing(in_order(positions))}; the"
-        f" {len(order)} names {_listing(order)} are those of 0 to {len(order) - 1}, but {what}",
+        f"the labels are the numbers {_format_names(sort_class_names(positions))}; the"
+        f" {len(order)} names {_format_names(order)} are those of 0 to {len(order) - 1}, but {problem}",
         where=source or None,
         hint=f"Map each number to its name, as in 'data.labels={{{first}: {order[0]}, ...}}'",
     )
 
 
-class _Index:
+class _ClassNameIndex:
     """Names by their text and by the number that they are."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self.texts = dict.fromkeys(names)
-        found = [(numeric(name), name) for name in self.texts]
-        counts = Counter(number for number, _ in found)
+        number_names = [(class_name_as_number(name), name) for name in self.texts]
+        counts = Counter(number for number, _ in number_names)
         # Of names such as 1.1 and 1.10, the number does not say which is meant.
         self.numbers = {
-            number: name for number, name in found if number is not None and counts[number] == 1
+            number: name for number, name in number_names if number is not None and counts[number] == 1
         }
 
     def find(self, label: str) -> str | None:
         if label in self.texts:
             return label
-        number = numeric(label)
+        number = class_name_as_number(label)
         return None if number is None else self.numbers.get(number)
 
 
-def _bit(name: str) -> bool | None:
+def _parse_bit(name: str) -> bool | None:
     """What a place of a multi-hot list says; None where it is neither 0 nor 1."""
     if name in ("true", "false"):
         return name == "true"
-    number = numeric(name)
+    number = class_name_as_number(name)
     return bool(number) if number in (0, 1) else None
 
 
-def _with_label(table: pa.Table, column: pa.Array) -> pa.Table:
-    place = table.schema.get_field_index("label")
-    return table.set_column(place, pa.field("label", column.type), column)
+def _replace_label_column(table: pa.Table, column: pa.Array) -> pa.Table:
+    column_index = table.schema.get_field_index("label")
+    return table.set_column(column_index, pa.field("label", column.type), column)
 
 
-def _unknown(label: str, names: Sequence[str]) -> Fault:
-    near = nearest(label, names)
-    hint = f"; did you mean {quoted(near)}?" if near is not None else ""
-    same = next((name for name in names if _simplified(name) == _simplified(label)), None)
+def _unknown_label_error(label: str, names: Sequence[str]) -> RowError:
+    closest = closest_name(label, names)
+    hint = f"; did you mean {quote_value(closest)}?" if closest is not None else ""
+    same = next((name for name in names if _normalize_name(name) == _normalize_name(label)), None)
     if same is not None:
-        hint = f"; {quoted(same)} differs from it only in {_DIFFERENCES}"
-    if placeholders(names):
+        hint = f"; {quote_value(same)} differs from it only in {_DIFFERENCES}"
+    if are_placeholder_names(names):
         hint = "; these are placeholders: name the model's classes with data.labels=[...]"
-    return Fault("unknown label", f"the label {quoted(label)} is none of {_listing(names)}{hint}")
+    return RowError("unknown label", f"the label {quote_value(label)} is none of {_format_names(names)}{hint}")
 
 
-def look_alikes(names: Iterable[str]) -> str:
+def format_similar_names(names: Iterable[str]) -> str:
     """A remark on classes that are probably meant to be one; empty where there are none."""
     groups: dict[str, list[str]] = {}
     for name in names:
-        groups.setdefault(_simplified(name), []).append(name)
+        groups.setdefault(_normalize_name(name), []).append(name)
     pairs = [sorted(group) for group in groups.values() if len(group) > 1]
     if not pairs:
         return ""
@@ -374,13 +374,13 @@ def look_alikes(names: Iterable[str]) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _simplified(name: str) -> str:
+def _normalize_name(name: str) -> str:
     """A name without its case, extra white space, Unicode form and invisible characters."""
     text = unicodedata.normalize("NFKC", name).casefold()
-    text = "".join(each for each in text if unicodedata.category(each) != "Cf")
+    text = "".join(character for character in text if unicodedata.category(character) != "Cf")
     return unicodedata.normalize("NFKC", " ".join(text.split()))
 
 
-def _listing(names: Sequence[str]) -> str:
-    more = ", …" if len(names) > _SHOWN else ""
-    return ", ".join(quoted(name) for name in names[:_SHOWN]) + more
+def _format_names(names: Sequence[str]) -> str:
+    more = ", …" if len(names) > _MAX_SHOWN else ""
+    return ", ".join(quote_value(name) for name in names[:_MAX_SHOWN]) + more

@@ -14,32 +14,32 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from bertft.data.kept import cache_folder, find, publish, write
+from bertft.data.kept import cache_folder, load_cached, store_cached, write_arrow_file
 from bertft.data.keys import feature_key, tokenizer_hash
 from bertft.data.rows import Rows
-from bertft.data.table import FeatureTable, Ragged, record_batch
+from bertft.data.table import FeatureTable, RaggedColumn, make_record_batch
 from bertft.errors import DataError
 
 __all__ = [
-    "FeatureTable", "NoFeatures", "Ragged", "cache_folder", "featurize", "tokenizer_hash",
+    "FeatureTable", "NoFeaturesError", "RaggedColumn", "cache_folder", "featurize", "tokenizer_hash",
 ]  # fmt: skip
 
-Encode = Callable[[dict[str, list[Any]]], Mapping[str, Any]]
+EncodeFunction = Callable[[dict[str, list[Any]]], Mapping[str, Any]]
 
-CHUNK = 50_000
+CHUNK_ROWS = 50_000
 
 
-class NoFeatures(DataError):
+class NoFeaturesError(DataError):
     """None of the rows gives a feature."""
 
 
 def featurize(
     rows: Rows,
-    encode: Encode,
+    encode: EncodeFunction,
     key_parts: Sequence[Any],
     cache: Path | None,
     *,
-    chunk: int = CHUNK,
+    chunk: int = CHUNK_ROWS,
     progress: Callable[[int], None] | None = None,
     hint: str | None = None,
 ) -> FeatureTable:
@@ -54,36 +54,36 @@ def featurize(
     """
     if len(rows) == 0:
         raise DataError("there are no rows", where=rows.source)
-    batches = _encoded(rows, encode, chunk, progress, hint)
+    batches = _encode_chunks(rows, encode, chunk, progress, hint)
     if cache is None:
         sink = pa.BufferOutputStream()
-        write(batches, sink)
+        write_arrow_file(batches, sink)
         table = FeatureTable(sink.getvalue())
     else:
         folder, key = cache / "features", feature_key(rows, key_parts)
-        found = find(folder, key, FeatureTable.open)
-        table = FeatureTable.open(publish(folder, key, batches)) if found is None else found
+        cached = load_cached(folder, key, FeatureTable.open)
+        table = FeatureTable.open(store_cached(folder, key, batches)) if cached is None else cached
     table.rows = rows
     return table
 
 
-def _encoded(
+def _encode_chunks(
     rows: Rows,
-    encode: Encode,
+    encode: EncodeFunction,
     chunk: int,
     progress: Callable[[int], None] | None,
     hint: str | None,
 ) -> Iterator[pa.RecordBatch]:
-    schema, done = None, 0
-    for piece in rows.slices(chunk):
-        features = dict(encode(piece.to_pydict()))
-        features["row"] = np.asarray(features["row"], dtype=np.int64) + done
-        done += piece.num_rows
+    schema, rows_before = None, 0
+    for rows_chunk in rows.iter_chunks(chunk):
+        features = dict(encode(rows_chunk.to_pydict()))
+        features["row"] = np.asarray(features["row"], dtype=np.int64) + rows_before
+        rows_before += rows_chunk.num_rows
         if len(features["row"]):
-            batch = record_batch(features, schema)
+            batch = make_record_batch(features, schema)
             schema = batch.schema
             yield batch
         if progress is not None:
-            progress(piece.num_rows)
+            progress(rows_chunk.num_rows)
     if schema is None:
-        raise NoFeatures("no row gave a feature", where=rows.source, hint=hint)
+        raise NoFeaturesError("no row gave a feature", where=rows.source, hint=hint)

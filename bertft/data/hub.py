@@ -12,19 +12,19 @@ from typing import Any
 from bertft.config.data import DataConfig
 from bertft.config.messages import did_you_mean
 from bertft.data.bad_rows import BadRows
-from bertft.data.class_labels import class_names, names_to_use, with_names
+from bertft.data.class_labels import declared_class_names, select_class_names, numbers_to_names
 from bertft.data.columnar import read_batches
-from bertft.data.columns import Asked, find
-from bertft.data.origin import Origin
+from bertft.data.columns import ColumnSpec, find_columns
+from bertft.data.origin import DataSource
 from bertft.data.separated import Record
-from bertft.errors import DataError, EnvironmentFailed, UsageError
+from bertft.errors import DataError, SystemResourceError, UsageError
 
-__all__ = ["open_hub"]
+__all__ = ["open_hub_split"]
 
-_BATCH = 10_000
+_BATCH_ROWS = 10_000
 
 
-def open_hub(config: DataConfig, split: str, columns: Asked, cached_only: bool = False) -> Origin:
+def open_hub_split(config: DataConfig, split: str, columns: ColumnSpec, cached_only: bool = False) -> DataSource:
     """Split ``split`` of ``data.hub``.
 
     ``cached_only``: the name comes from a folder, not from the user. It must be that of a data set
@@ -39,58 +39,58 @@ def open_hub(config: DataConfig, split: str, columns: Asked, cached_only: bool =
         )
     source = f"{config.hub}/{config.subset}/{split}" if config.subset else f"{config.hub}/{split}"
     if cached_only:
-        dataset = _load_cached(config.hub, config.subset, split)
+        dataset = _load_cached_dataset(config.hub, config.subset, split)
     else:
-        dataset = _load(config.hub, config.subset, split, source)
+        dataset = _load_dataset(config.hub, config.subset, split, source)
     names: list[str] = dataset.column_names
-    places = find(columns, names, len(names), source)
-    wanted = [None if place is None else names[place] for place in places]
-    there = [name for name in wanted if name is not None]
-    label = len(columns.text) + len(columns.label) - 1
-    alone = len(columns.label) == 1  # 0/1 columns have names of their own
-    classes = class_names(dataset.features[wanted[label]]) if alone else None
-    use = names_to_use(classes, config.labels)
+    positions = find_columns(columns, names, len(names), source)
+    selected_names = [None if position is None else names[position] for position in positions]
+    present_names = [name for name in selected_names if name is not None]
+    label_index = len(columns.text) + len(columns.label) - 1
+    single_label = len(columns.label) == 1  # 0/1 columns have names of their own
+    declared = declared_class_names(dataset.features[selected_names[label_index]]) if single_label else None
+    names_used = select_class_names(declared, config.labels)
 
     def records(bad: BadRows) -> Iterator[Record]:
         bad.count_row(len(dataset))
-        batches = dataset.select_columns(there).with_format("arrow").iter(_BATCH)
+        batches = dataset.select_columns(present_names).with_format("arrow").iter(_BATCH_ROWS)
         parts = (batch for table in batches for batch in table.to_batches())
-        rows = read_batches(parts, wanted)
-        yield from rows if classes is None else with_names(rows, label, use)
+        rows = read_batches(parts, selected_names)
+        yield from rows if declared is None else numbers_to_names(rows, label_index, names_used)
 
-    return Origin(source, records, use)
+    return DataSource(source, records, names_used)
 
 
-def _load_cached(hub: str, subset: str | None, split: str) -> Any:
+def _load_cached_dataset(hub: str, subset: str | None, split: str) -> Any:
     """From what an earlier command left in the cache of ``datasets``."""
     import datasets
     from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES as readers
 
     # datasets takes the name of one of its readers, or of a folder, before that of a data set.
-    if os.path.isdir(hub) and _holds_rows_alone(Path(hub)):
+    if os.path.isdir(hub) and _contains_only_data_files(Path(hub)):
         hub = os.path.abspath(hub)
     elif not _HUB_ID.fullmatch(hub) or hub in readers or os.path.exists(hub):
-        raise _not_cached(hub)
-    was = datasets.config.HF_HUB_OFFLINE
+        raise _not_cached_error(hub)
+    previous_offline = datasets.config.HF_HUB_OFFLINE
     datasets.config.HF_HUB_OFFLINE = True
     try:
-        return _load(hub, subset, split, hub)
-    except EnvironmentFailed as error:
-        raise _not_cached(hub) from error
+        return _load_dataset(hub, subset, split, hub)
+    except SystemResourceError as error:
+        raise _not_cached_error(hub) from error
     finally:
-        datasets.config.HF_HUB_OFFLINE = was
+        datasets.config.HF_HUB_OFFLINE = previous_offline
 
 
-def _holds_rows_alone(folder: Path) -> bool:
+def _contains_only_data_files(folder: Path) -> bool:
     """Whether nothing in ``folder`` can name files elsewhere, as a README.md can."""
-    files = [each for each in folder.rglob("*") if not each.is_dir()]
-    return all(each.suffix in _ROW_FILES and each.is_file() for each in files)
+    files = [path for path in folder.rglob("*") if not path.is_dir()]
+    return all(each.suffix in _DATA_EXTENSIONS and each.is_file() for each in files)
 
 
-_ROW_FILES = (".parquet", ".csv", ".tsv", ".jsonl", ".arrow", ".txt")
+_DATA_EXTENSIONS = (".parquet", ".csv", ".tsv", ".jsonl", ".arrow", ".txt")
 
 
-def _not_cached(hub: str) -> UsageError:
+def _not_cached_error(hub: str) -> UsageError:
     return UsageError(
         f"the data set {hub!r} that the run recorded is not in the cache of this machine, and a run"
         " does not decide what is fetched or which folder is read", where="data.hub",
@@ -101,30 +101,30 @@ def _not_cached(hub: str) -> UsageError:
 _HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 
 
-def _load(hub: str, subset: str | None, split: str, source: str) -> Any:
+def _load_dataset(hub: str, subset: str | None, split: str, source: str) -> Any:
     import datasets
 
     datasets.disable_progress_bars()
     try:
         dataset = datasets.load_dataset(hub, subset, split=split)
     except ValueError as error:
-        _wrong_name(error, hub, subset, split)
-        raise EnvironmentFailed(str(error), where=source, hint=_HINT) from error
+        _raise_for_wrong_name(error, hub, subset, split)
+        raise SystemResourceError(str(error), where=source, hint=_HINT) from error
     except datasets.exceptions.DatasetNotFoundError as error:
-        raise EnvironmentFailed(
+        raise SystemResourceError(
             "there is no such data set, or it cannot be reached",
             where=f"data.hub={hub}",
             hint=_HINT,
         ) from error
     except Exception as error:
-        raise EnvironmentFailed(f"cannot be loaded ({error})", where=source, hint=_HINT) from error
+        raise SystemResourceError(f"cannot be loaded ({error})", where=source, hint=_HINT) from error
     return dataset
 
 
 _HINT = "Look at the id, the network and HF_ENDPOINT, or use your own files with data=files"
 
 
-def _wrong_name(error: ValueError, hub: str, subset: str | None, split: str) -> None:
+def _raise_for_wrong_name(error: ValueError, hub: str, subset: str | None, split: str) -> None:
     """Raise DataError if the Hub was reached and only the subset or the split is wrong."""
     import datasets
 

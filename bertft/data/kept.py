@@ -22,20 +22,20 @@ from typing import Any, BinaryIO, TypeVar
 
 import pyarrow as pa
 
-from bertft.config.regular_file import open_regular
-from bertft.errors import EnvironmentFailed
+from bertft.config.regular_file import open_regular_file
+from bertft.errors import SystemResourceError
 
 try:
     import fcntl
 except ImportError:  # pragma: no cover
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["cache_folder", "find", "publish", "write"]
+__all__ = ["cache_folder", "load_cached", "store_cached", "write_arrow_file"]
 
 Found = TypeVar("Found")
-_KEY = b"bertft.key"
-_ABANDONED = 60.0  # seconds without a write before a temporary file may be one of a killed process
-Facts = Callable[[], Mapping[bytes, bytes]]
+_KEY_FIELD = b"bertft.key"
+_STALE_SECONDS = 60.0  # seconds without a write before a temporary file may be one of a killed process
+MetadataFactory = Callable[[], Mapping[bytes, bytes]]
 
 
 def cache_folder(setting: str | None) -> Path:
@@ -43,7 +43,7 @@ def cache_folder(setting: str | None) -> Path:
     return Path(setting or os.environ.get("BERTFT_CACHE") or "~/.cache/bertft").expanduser()
 
 
-def find(folder: Path, key: str, read: Callable[[Path], Found]) -> Found | None:
+def load_cached(folder: Path, key: str, read: Callable[[Path], Found]) -> Found | None:
     """What ``read`` makes of the file under ``key`` if its bytes are what they were.
 
     A damaged one, one that was written under another key, or one that ``read`` calls
@@ -51,27 +51,27 @@ def find(folder: Path, key: str, read: Callable[[Path], Found]) -> Found | None:
     """
     for path in sorted(folder.glob(f"{key}.*.arrow")):
         with suppress(OSError, pa.ArrowException):
-            whole = _checksum(path) == path.suffixes[-2].removeprefix(".")
-            if whole and _key_of(path) == key:
+            is_intact = _checksum(path) == path.suffixes[-2].removeprefix(".")
+            if is_intact and _read_stored_key(path) == key:
                 return read(path)
         with suppress(OSError):
             path.unlink()
     return None
 
 
-def publish(
+def store_cached(
     folder: Path,
     key: str,
     batches: Iterable[pa.RecordBatch],
     schema: pa.Schema | None = None,
-    facts: Facts | None = None,
+    make_metadata: MetadataFactory | None = None,
 ) -> Path:
     """Write ``batches`` under ``key``, whole or not at all. EnvironmentFailed if it cannot be.
 
-    ``schema`` and ``facts`` as for ``write``.
+    ``schema`` and ``make_metadata`` as for ``write_arrow_file``.
     """
-    with _environment(folder), _temporary(folder, key) as (file, path):
-        write(batches, file, schema, facts, key)
+    with _report_write_errors(folder), _temporary_file(folder, key) as (file, path):
+        write_arrow_file(batches, file, schema, make_metadata, key)
         file.flush()
         os.fsync(file.fileno())
         final = folder / f"{key}.{_checksum(path)}.arrow"
@@ -79,41 +79,41 @@ def publish(
     return final
 
 
-def write(
+def write_arrow_file(
     batches: Iterable[pa.RecordBatch],
     sink: Any,
     schema: pa.Schema | None = None,
-    facts: Facts | None = None,
+    make_metadata: MetadataFactory | None = None,
     key: str = "",
 ) -> None:
     """Write one Arrow IPC file; ``schema`` is that of the first batch unless given.
 
     ``key`` goes into the schema's metadata: a file proves which key it was written under.
-    ``facts`` is asked after the last batch; its answer is the metadata of one more, empty one.
+    ``make_metadata`` is asked after the last batch; its answer is the metadata of one more, empty one.
     """
     rest = iter(batches)
     first = None
     if schema is None:
         first = next(rest)
         schema = first.schema
-    keyed = schema.with_metadata({**(schema.metadata or {}), _KEY: key.encode()})
+    keyed = schema.with_metadata({**(schema.metadata or {}), _KEY_FIELD: key.encode()})
     with pa.ipc.new_file(sink, keyed) as writer:
         if first is not None:
             writer.write_batch(first)
         for batch in rest:
             writer.write_batch(batch)
-        if facts is not None:
+        if make_metadata is not None:
             empty = pa.RecordBatch.from_pylist([], schema=schema)
-            writer.write_batch(empty, custom_metadata=dict(facts()))
+            writer.write_batch(empty, custom_metadata=dict(make_metadata()))
 
 
 @contextmanager
-def _environment(folder: Path) -> Iterator[None]:
+def _report_write_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise EnvironmentFailed(
+        raise SystemResourceError(
             "the disk is full" if full else f"cannot write: {error.strerror or error}",
             where=str(folder),
             hint="Make room or name another folder with data.cache=<folder>",
@@ -121,38 +121,38 @@ def _environment(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _temporary(folder: Path, key: str) -> Iterator[tuple[BinaryIO, Path]]:
+def _temporary_file(folder: Path, key: str) -> Iterator[tuple[BinaryIO, Path]]:
     """A file next to the final one that is gone afterwards, unless it was renamed.
 
     It is locked while it is written, so that another process can tell it from one that a killed
     process left, also where several machines share the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(folder)
+    _remove_stale_files(folder)
     descriptor, name = tempfile.mkstemp(prefix=f".{key[:16]}-", suffix=".tmp", dir=folder)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            _lock(file)
+            _try_lock(file)
             yield file, Path(name)
     finally:
         with suppress(FileNotFoundError):
             os.unlink(name)
 
 
-def _remove_abandoned(folder: Path) -> None:
+def _remove_stale_files(folder: Path) -> None:
     """Remove the temporary files that no process writes any more."""
     for path in folder.glob(".*.tmp"):
         with suppress(OSError):
             # A new file is locked a moment after it is made.
-            if time.time() - path.stat().st_mtime > _ABANDONED and stat.S_ISREG(
+            if time.time() - path.stat().st_mtime > _STALE_SECONDS and stat.S_ISREG(
                 path.lstat().st_mode
             ):
                 with path.open("rb+") as file:
-                    if _lock(file):
+                    if _try_lock(file):
                         path.unlink()
 
 
-def _lock(file: BinaryIO) -> bool:
+def _try_lock(file: BinaryIO) -> bool:
     """Lock ``file`` for this process; False if another one holds it, or nothing can be locked."""
     if fcntl is None:
         return False
@@ -163,15 +163,15 @@ def _lock(file: BinaryIO) -> bool:
     return True
 
 
-def _key_of(path: Path) -> str:
+def _read_stored_key(path: Path) -> str:
     with pa.memory_map(str(path)) as source:
         metadata = pa.ipc.open_file(source).schema.metadata or {}
-    return metadata.get(_KEY, b"").decode("ascii", "replace")
+    return metadata.get(_KEY_FIELD, b"").decode("ascii", "replace")
 
 
 def _checksum(path: Path) -> str:
     value = 0
-    with open_regular(path) as file:
+    with open_regular_file(path) as file:
         while block := file.read(1 << 22):
             value = zlib.crc32(block, value)
     return f"{value:08x}"

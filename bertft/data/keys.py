@@ -12,17 +12,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bertft.data.bare import bare
+from bertft.data.bare import without_padding
 from bertft.data.rows import Rows
 
-__all__ = ["CODE_VERSION", "feature_key", "tokenizer_hash"]
+__all__ = ["FEATURE_CACHE_VERSION", "feature_key", "tokenizer_hash"]
 
-CODE_VERSION = 1  # raise it whenever the same rows and settings should give other features
+FEATURE_CACHE_VERSION = 1  # raise it whenever the same rows and settings should give other features
 
 
 def feature_key(rows: Rows, parts: Sequence[Any]) -> str:
     """Key of the features of ``rows``; ``parts`` are JSON values."""
-    content = json.dumps([CODE_VERSION, rows.fingerprint, list(parts)], sort_keys=True)
+    content = json.dumps([FEATURE_CACHE_VERSION, rows.fingerprint, list(parts)], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 
@@ -34,16 +34,16 @@ def tokenizer_hash(tokenizer: Any) -> str:
     """
     digest = hashlib.sha256(type(tokenizer).__name__.encode())
     if getattr(tokenizer, "backend_tokenizer", None) is not None:
-        with bare(tokenizer) as backend:
+        with without_padding(tokenizer) as backend:
             digest.update(backend.to_str().encode())
     else:
         with tempfile.TemporaryDirectory() as folder:
             tokenizer.save_pretrained(folder)
             for path in sorted(Path(folder).iterdir()):
                 digest.update(path.name.encode() + path.read_bytes())
-    sides = [
+    settings = [
         getattr(tokenizer, name, None)
         for name in ("model_input_names", "truncation_side", "special_tokens_map")
     ]
-    digest.update(json.dumps(sides, sort_keys=True, default=str).encode())
+    digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
     return digest.hexdigest()

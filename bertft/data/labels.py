@@ -11,43 +11,43 @@ from typing import Any
 
 import pyarrow as pa
 
-from bertft.config.messages import quoted
-from bertft.config.values import NUMERIC
-from bertft.data.bad_rows import Fault
-from bertft.data.cells import listed
+from bertft.config.messages import quote_value
+from bertft.config.values import NUMBER_PATTERN
+from bertft.data.bad_rows import RowError
+from bertft.data.cells import parse_list
 
 __all__ = [
-    "FORMS", "LABEL_LIST", "NOT_BINARY", "NO_NUMBER", "Form", "class_name", "in_order", "number",
-    "numeric", "zero_or_one",
+    "LABEL_PARSERS", "LABEL_LIST", "NOT_BINARY", "NOT_NUMERIC", "LabelParser", "to_class_name", "sort_class_names", "parse_number",
+    "class_name_as_number", "parse_zero_or_one",
 ]  # fmt: skip
 
-NO_NUMBER = "label is no number"
+NOT_NUMERIC = "label is no number"
 NOT_BINARY = "label is not 0 or 1"
 LABEL_LIST = "label is a list"
 LABEL_MAPPING = "label is a mapping"
 
-_ITEM = r"""('([^'\\]|\\.)*'|"([^"\\]|\\.)*"|[+-]?[0-9.]+|true|false|True|False)"""
-_ITEMS = rf"{_ITEM}([\s,]+{_ITEM})*[\s,]*"  # what numpy prints has no commas
-_LISTED = re.compile(
-    rf"\[\s*({_ITEMS})?\]"
-    rf"|\(\s*({_ITEM}\s*,[\s,]*({_ITEMS})?)?\)"  # (a) alone is a name
-    rf"|\{{\s*({_ITEMS})\}}|\{{\s*\}}|set\(\)"
+_ITEM_PATTERN = r"""('([^'\\]|\\.)*'|"([^"\\]|\\.)*"|[+-]?[0-9.]+|true|false|True|False)"""
+_ITEMS_PATTERN = rf"{_ITEM_PATTERN}([\s,]+{_ITEM_PATTERN})*[\s,]*"  # what numpy prints has no commas
+_LIST_PATTERN = re.compile(
+    rf"\[\s*({_ITEMS_PATTERN})?\]"
+    rf"|\(\s*({_ITEM_PATTERN}\s*,[\s,]*({_ITEMS_PATTERN})?)?\)"  # (a) alone is a name
+    rf"|\{{\s*({_ITEMS_PATTERN})\}}|\{{\s*\}}|set\(\)"
     r"|\[[^][]*,[^][]*\]",  # names without quotes: [a, b]
     re.DOTALL,
 )
-_MAPPED = re.compile(rf"\{{\s*{_ITEM}\s*:.*\}}", re.DOTALL)
-_NUMBERS = re.compile(r"\{[\s,0-9.+-]+\}")  # a set does not say what its numbers count
+_MAPPING_PATTERN = re.compile(rf"\{{\s*{_ITEM_PATTERN}\s*:.*\}}", re.DOTALL)
+_NUMBER_SET_PATTERN = re.compile(r"\{[\s,0-9.+-]+\}")  # a set does not say what its numbers count
 
 
 @dataclass(frozen=True)
-class Form:
-    """How a task's labels are kept: ``kind`` in Arrow, ``parse`` from the fields of one row."""
+class LabelParser:
+    """How a task's labels are kept: ``arrow_type`` in Arrow, ``parse`` from the fields of one row."""
 
-    kind: pa.DataType
+    arrow_type: pa.DataType
     parse: Callable[[Sequence[Any], str], Any]  # (fields, separator) → label, None if missing
 
 
-def class_name(value: Any) -> str | None:
+def to_class_name(value: Any) -> str | None:
     """The name of a class: text without the space around it, numbers and booleans as JSON does."""
     if isinstance(value, str):
         return value.strip() or None
@@ -59,57 +59,57 @@ def class_name(value: Any) -> str | None:
         if math.isnan(value):
             return None
         if math.isinf(value):
-            raise Fault("label is no name", f"the label is {value}, not a finite number")
+            raise RowError("label is no name", f"the label is {value}, not a finite number")
         return str(int(value)) if value.is_integer() else repr(value)
-    raise Fault("label is no name", f"the label is a {type(value).__name__}, not a name or number")
+    raise RowError("label is no name", f"the label is a {type(value).__name__}, not a name or number")
 
 
-def numeric(name: str) -> Decimal | None:
+def class_name_as_number(name: str) -> Decimal | None:
     """The number that a class name is: ``1``, ``1.0`` and ``1e0`` are equal; None for a name."""
-    return Decimal(name) if NUMERIC.fullmatch(name) else None
+    return Decimal(name) if NUMBER_PATTERN.fullmatch(name) else None
 
 
-def _one(value: Any) -> str | None:
+def _parse_single_label(value: Any) -> str | None:
     """The name of a class. Fault for several of them, in a list, tuple or set, or its text."""
-    _refuse_mapping(value)
-    if isinstance(value, (list, tuple)) or (isinstance(value, str) and _is_list(value)):
-        raise Fault(
+    _reject_mapping(value)
+    if isinstance(value, (list, tuple)) or (isinstance(value, str) and _looks_like_list(value)):
+        raise RowError(
             LABEL_LIST,
-            f"the label {quoted(value)} is a list; lists of labels are for data.task=multi_label",
+            f"the label {quote_value(value)} is a list; lists of labels are for data.task=multi_label",
         )
-    return class_name(value)
+    return to_class_name(value)
 
 
-def _is_list(text: str) -> bool:
+def _looks_like_list(text: str) -> bool:
     text = text.strip()
-    return text.endswith(("]", ")", "}")) and _LISTED.fullmatch(text) is not None
+    return text.endswith(("]", ")", "}")) and _LIST_PATTERN.fullmatch(text) is not None
 
 
-def _refuse_mapping(value: Any) -> None:
+def _reject_mapping(value: Any) -> None:
     text = value.strip() if isinstance(value, str) else ""
-    if isinstance(value, dict) or (text.endswith("}") and _MAPPED.fullmatch(text)):
-        raise Fault(
+    if isinstance(value, dict) or (text.endswith("}") and _MAPPING_PATTERN.fullmatch(text)):
+        raise RowError(
             LABEL_MAPPING,
-            f"the label {quoted(value)} is a mapping; write the names of the row's classes",
+            f"the label {quote_value(value)} is a mapping; write the names of the row's classes",
         )
 
 
-def number(value: Any) -> float | None:
+def parse_number(value: Any) -> float | None:
     """A finite number, from a number or its text."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     try:
         # Python reads 1_000 as a number; in a file it is the name of something.
-        other = isinstance(value, bool) or (isinstance(value, str) and "_" in value)
-        result = math.nan if other else float(value)
+        not_a_number = isinstance(value, bool) or (isinstance(value, str) and "_" in value)
+        result = math.nan if not_a_number else float(value)
     except (TypeError, ValueError, OverflowError):
         result = math.nan
     if not math.isfinite(result):
-        raise Fault(NO_NUMBER, f"the label {quoted(value)} is not a finite number")
+        raise RowError(NOT_NUMERIC, f"the label {quote_value(value)} is not a finite number")
     return result
 
 
-def _several(fields: Sequence[Any], separator: str) -> list[str] | None:
+def _parse_multiple_labels(fields: Sequence[Any], separator: str) -> list[str] | None:
     """Names joined by ``separator``, or a list, tuple or set of them, maybe as text; or one value
     that is no text; empty: a row with none.
 
@@ -118,45 +118,45 @@ def _several(fields: Sequence[Any], separator: str) -> list[str] | None:
     value = fields[0]
     if value is None:
         return None
-    _refuse_mapping(value)
-    if isinstance(value, str) and _is_list(value):
-        value = _read_list(value.strip())
+    _reject_mapping(value)
+    if isinstance(value, str) and _looks_like_list(value):
+        value = _parse_label_list(value.strip())
     if isinstance(value, str):
         value = value.split(separator)
     parts = value if isinstance(value, (list, tuple)) else [value]
-    return [name for part in parts if (name := class_name(part)) is not None]
+    return [name for part in parts if (name := to_class_name(part)) is not None]
 
 
-def _read_list(text: str) -> list[Any]:
+def _parse_label_list(text: str) -> list[Any]:
     """A list in JSON's or Python's notation, or a tuple or set of names in Python's."""
     if text == "set()":
         return []
-    found = None if _NUMBERS.fullmatch(text) else listed(f"[{text[1:-1]}]")
-    if found is None:
-        raise Fault(
-            LABEL_LIST, f'the label {quoted(text)} is no list that can be read; write ["a", "b"]'
+    items = None if _NUMBER_SET_PATTERN.fullmatch(text) else parse_list(f"[{text[1:-1]}]")
+    if items is None:
+        raise RowError(
+            LABEL_LIST, f'the label {quote_value(text)} is no list that can be read; write ["a", "b"]'
         )
-    return found
+    return items
 
 
-def zero_or_one(value: Any) -> bool:
+def parse_zero_or_one(value: Any) -> bool:
     """0/1 in any of its writings. Raises Fault for anything else."""
     text = str(value).strip().lower()
     if text in ("1", "1.0", "true"):
         return True
     if text in ("0", "0.0", "false"):
         return False
-    raise Fault(NOT_BINARY, f"the label {quoted(value)} is not 0 or 1")
+    raise RowError(NOT_BINARY, f"the label {quote_value(value)} is not 0 or 1")
 
 
-FORMS = {
-    "class": Form(pa.string(), lambda fields, _: _one(fields[0])),
-    "number": Form(pa.float64(), lambda fields, _: number(fields[0])),
-    "classes": Form(pa.list_(pa.string()), _several),
+LABEL_PARSERS = {
+    "class": LabelParser(pa.string(), lambda fields, _: _parse_single_label(fields[0])),
+    "number": LabelParser(pa.float64(), lambda fields, _: parse_number(fields[0])),
+    "classes": LabelParser(pa.list_(pa.string()), _parse_multiple_labels),
 }
 
 
-def in_order(names: Iterable[str]) -> list[str]:
+def sort_class_names(names: Iterable[str]) -> list[str]:
     """Names sorted: as numbers where all of them are, else as text."""
     names = set(names)
     try:

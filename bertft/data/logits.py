@@ -16,68 +16,68 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from bertft.data.kept import find, publish
-from bertft.data.table import FeatureTable, record_batch
+from bertft.data.kept import load_cached, store_cached
+from bertft.data.table import FeatureTable, make_record_batch
 
-__all__ = ["StoredLogits", "find_logits", "keep_logits"]
+__all__ = ["CachedLogits", "load_cached_logits", "store_logits"]
 
-_COLUMN, _FACTS = "logits", b"bertft"
+_COLUMN, _METADATA_KEY = "logits", b"bertft"
 
 
-class StoredLogits:
+class CachedLogits:
     """``lengths`` [features]: of token-level logits, how many tokens each feature has.
 
-    ``facts`` are JSON values that were kept beside.
+    ``metadata`` are JSON values that were kept beside.
     """
 
     def __init__(
-        self, values: np.ndarray | FeatureTable, lengths: np.ndarray | None, facts: dict[str, Any]
+        self, values: np.ndarray | FeatureTable, lengths: np.ndarray | None, metadata: dict[str, Any]
     ) -> None:
-        self._values, self._lengths, self.facts = values, lengths, facts
+        self._values, self._lengths, self.metadata = values, lengths, metadata
         self._starts = None
         if lengths is not None:
             self._starts = np.cumsum(lengths, dtype=np.int64) - lengths
 
-    def gather(self, index: np.ndarray) -> np.ndarray:
-        """Logits of features ``index``: [n, C], or their tokens end to end [Σ lengths, C]."""
-        places = np.asarray(index, np.int64)
+    def gather(self, feature_indices: np.ndarray) -> np.ndarray:
+        """Logits of features ``feature_indices``: [n, C], or their tokens end to end [Σ lengths, C]."""
+        positions = np.asarray(feature_indices, np.int64)
         if self._starts is not None and self._lengths is not None:
-            counts = self._lengths[places].astype(np.int64)
+            counts = self._lengths[positions].astype(np.int64)
             before = np.cumsum(counts) - counts
-            places = np.repeat(self._starts[places] - before, counts) + np.arange(counts.sum())
-        return self._at(places)
+            positions = np.repeat(self._starts[positions] - before, counts) + np.arange(counts.sum())
+        return self._read_at(positions)
 
-    def whole(self) -> np.ndarray:
+    def read_all(self) -> np.ndarray:
         """All logits, in memory."""
-        return self._at(np.arange(len(self._values)))
+        return self._read_at(np.arange(len(self._values)))
 
-    def _at(self, places: np.ndarray) -> np.ndarray:
+    def _read_at(self, positions: np.ndarray) -> np.ndarray:
         if isinstance(self._values, FeatureTable):
-            return self._values.gather(_COLUMN, places)
-        return self._values[places]
+            return self._values.gather(_COLUMN, positions)
+        return self._values[positions]
 
 
-def find_logits(cache: Path, key: str, lengths: np.ndarray | None) -> StoredLogits | None:
+def load_cached_logits(cache: Path, key: str, lengths: np.ndarray | None) -> CachedLogits | None:
     """What was kept under ``key`` and is whole; None if nothing is."""
 
-    def read(path: Path) -> StoredLogits:
+    def read(path: Path) -> CachedLogits:
         table = FeatureTable.open(path)
         try:
-            facts = json.loads((table.schema.metadata or {})[_FACTS])
-            if _COLUMN not in table.schema.names or not isinstance(facts, dict):
+            metadata = json.loads((table.schema.metadata or {})[_METADATA_KEY])
+            if _COLUMN not in table.schema.names or not isinstance(metadata, dict):
                 raise ValueError("other columns or facts")
         except (LookupError, ValueError) as error:
             raise pa.ArrowInvalid(f"no logits: {error}") from error
-        return StoredLogits(table, lengths, facts)
+        return CachedLogits(table, lengths, metadata)
 
-    return find(cache / "teacher", key, read)
+    return load_cached(cache / "teacher", key, read)
 
 
-def keep_logits(
-    cache: Path, key: str, values: np.ndarray, lengths: np.ndarray | None, facts: Mapping[str, Any]
-) -> StoredLogits:
+def store_logits(
+    cache: Path, key: str, values: np.ndarray, lengths: np.ndarray | None, metadata: Mapping[str, Any]
+) -> CachedLogits:
     """Write ``values`` [n, C] under ``key``. EnvironmentFailed if they cannot be."""
-    batch: pa.RecordBatch = record_batch({_COLUMN: values.astype(np.float32, copy=False)})
-    batch = batch.replace_schema_metadata({_FACTS: json.dumps(facts)})
-    table = FeatureTable.open(publish(cache / "teacher", key, [batch]))
-    return StoredLogits(table, lengths, dict(facts))
+    batch: pa.RecordBatch = make_record_batch({_COLUMN: values.astype(np.float32, copy=False)})
+    batch = batch.replace_schema_metadata({_METADATA_KEY: json.dumps(metadata)})
+    table = FeatureTable.open(store_cached(cache / "teacher", key, [batch]))
+    return CachedLogits(table, lengths, dict(metadata))

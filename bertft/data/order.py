@@ -17,12 +17,12 @@ from typing import TypeVar, overload
 
 import numpy as np
 
-__all__ = ["TrainOrder", "evaluation_batches", "micro_batches", "prefetch"]
+__all__ = ["LengthGroupedSampler", "evaluation_batches", "split_into_micro_batches", "prefetch"]
 
 Item = TypeVar("Item")
 
 
-class TrainOrder:
+class LengthGroupedSampler:
     """Batches of row numbers for training; ``lengths`` [rows] in tokens.
 
     Every row comes once an epoch; one batch, of the last window, holds what is left over.
@@ -40,25 +40,25 @@ class TrainOrder:
     def steps_per_epoch(self) -> int:
         return -(-len(self.lengths) // self.batch_size)
 
-    def epoch(self, epoch: int) -> Sequence[np.ndarray]:
-        """The batches of epoch ``epoch`` (from 0), each made when it is asked for."""
-        return _Epoch(self, epoch)
+    def epoch_batches(self, epoch: int) -> Sequence[np.ndarray]:
+        """The batches of epoch ``epoch_batches`` (from 0), each made when it is asked for."""
+        return _EpochBatches(self, epoch)
 
 
-class _Epoch(Sequence[np.ndarray]):
+class _EpochBatches(Sequence[np.ndarray]):
     """Windows are sorted one at a time: jumping to any batch costs one window, not an epoch."""
 
-    def __init__(self, order: TrainOrder, epoch: int) -> None:
-        self._order, self._epoch = order, epoch
-        count = len(order.lengths)
-        small = np.int32 if count < 2**31 else np.int64
-        generator = np.random.Generator(np.random.PCG64([order.seed, epoch]))
-        self._rows = np.arange(count, dtype=small)
-        generator.shuffle(self._rows)
-        self._window: tuple[int, list[np.ndarray]] = (-1, [])
+    def __init__(self, sampler: LengthGroupedSampler, epoch: int) -> None:
+        self._sampler, self._epoch = sampler, epoch
+        count = len(sampler.lengths)
+        index_dtype = np.int32 if count < 2**31 else np.int64
+        generator = np.random.Generator(np.random.PCG64([sampler.seed, epoch]))
+        self._shuffled_rows = np.arange(count, dtype=index_dtype)
+        generator.shuffle(self._shuffled_rows)
+        self._cached_window: tuple[int, list[np.ndarray]] = (-1, [])
 
     def __len__(self) -> int:
-        return self._order.steps_per_epoch
+        return self._sampler.steps_per_epoch
 
     @overload
     def __getitem__(self, number: int) -> np.ndarray: ...
@@ -69,27 +69,27 @@ class _Epoch(Sequence[np.ndarray]):
             return [self[each] for each in range(*number.indices(len(self)))]
         if not -len(self) <= number < len(self):
             raise IndexError(number)
-        window, place = divmod(number % len(self), self._order.shuffle_window)
-        if self._window[0] != window:
-            self._window = (window, self._batches(window))
-        return self._window[1][place]
+        window, place = divmod(number % len(self), self._sampler.shuffle_window)
+        if self._cached_window[0] != window:
+            self._cached_window = (window, self._window_batches(window))
+        return self._cached_window[1][place]
 
-    def _batches(self, window: int) -> list[np.ndarray]:
-        order = self._order
-        size = order.shuffle_window * order.batch_size
-        rows = self._rows[window * size : (window + 1) * size].astype(np.int64)
-        if order.shuffle_window > 1:
-            rows = rows[np.argsort(order.lengths[rows], kind="stable")]
-        batches = micro_batches(rows, order.batch_size)
+    def _window_batches(self, window: int) -> list[np.ndarray]:
+        sampler = self._sampler
+        size = sampler.shuffle_window * sampler.batch_size
+        rows = self._shuffled_rows[window * size : (window + 1) * size].astype(np.int64)
+        if sampler.shuffle_window > 1:
+            rows = rows[np.argsort(sampler.lengths[rows], kind="stable")]
+        batches = split_into_micro_batches(rows, sampler.batch_size)
         # spawn_key keeps this stream apart from the permutation's, also for window 0.
-        source = np.random.SeedSequence([order.seed, self._epoch], spawn_key=(window,))
-        places = np.random.Generator(np.random.PCG64(source)).permutation(len(batches))
-        return [batches[place] for place in places]
+        seed_sequence = np.random.SeedSequence([sampler.seed, self._epoch], spawn_key=(window,))
+        batch_order = np.random.Generator(np.random.PCG64(seed_sequence)).permutation(len(batches))
+        return [batches[position] for position in batch_order]
 
 
-def micro_batches(indices: np.ndarray, micro_batch: int) -> list[np.ndarray]:
-    """``indices`` cut every ``micro_batch``; the last piece may be smaller."""
-    return [indices[at : at + micro_batch] for at in range(0, len(indices), micro_batch)]
+def split_into_micro_batches(indices: np.ndarray, size: int) -> list[np.ndarray]:
+    """``indices`` cut every ``size``; the last piece may be smaller."""
+    return [indices[start : start + size] for start in range(0, len(indices), size)]
 
 
 def evaluation_batches(
@@ -101,12 +101,12 @@ def evaluation_batches(
     that does not suffice then shows at once.
     """
     rows = np.argsort(-lengths.astype(np.int64), kind="stable")
-    batches, at = [], 0
-    while at < len(rows):
-        longest = max(1, int(lengths[rows[at]]))
+    batches, start = [], 0
+    while start < len(rows):
+        longest = max(1, int(lengths[rows[start]]))
         size = min(max_rows, max(1, token_budget // longest))
-        batches.append(rows[at : at + size])
-        at += size
+        batches.append(rows[start : start + size])
+        start += size
     return batches
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bertft.config.messages import shortened
-from bertft.data.accounting import accounting_line
-from bertft.data.classes import mapping_note
-from bertft.data.forms.form import RowForm
+from bertft.config.messages import shorten
+from bertft.data.accounting import format_accounting
+from bertft.data.classes import format_mapping_note
+from bertft.data.forms.form import RowSchema
 from bertft.data.rows import Rows
 from bertft.data.sources import Splits
 from bertft.data.table import FeatureTable
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DataReport",
-    "Special",
+    "SpecialTokenIds",
     "SplitReport",
-    "accounting_lines",
-    "describe",
-    "overlap",
-    "table",
+    "format_split_accounting",
+    "summarize_splits",
+    "count_overlap",
+    "make_data_table",
 ]
 
-_SLICE = 262_144  # rows at a time
+_CHUNK_ROWS = 262_144  # rows at a time
 _QUANTILES = {"min": 0.0, "median": 0.5, "90 %": 0.9, "max": 1.0}
-_MANY = 0.05  # a share of unknown tokens above which the texts are not the vocabulary's
+_MAX_UNKNOWN_SHARE = 0.05  # a share of unknown tokens above which the texts are not the vocabulary's
 
 
 @dataclass(frozen=True)
-class Special:
+class SpecialTokenIds:
     """Ids of a tokenizer: that of its unknown token (None: it has none), and the special ones."""
 
     unknown: int | None = None
@@ -78,7 +78,7 @@ class SplitReport:
 
 @dataclass
 class DataReport:
-    """``overlap``: validation rows whose texts also stand in train; None without both splits.
+    """``count_overlap``: validation rows whose texts also stand in train; None without both splits.
 
     ``mapping``: label of a file → class, for every label that was read as another text.
     """
@@ -95,76 +95,76 @@ class DataReport:
         return asdict(self)
 
 
-def describe(
-    splits: Splits, features: Mapping[str, FeatureTable], special: Special = Special()
+def summarize_splits(
+    splits: Splits, features: Mapping[str, FeatureTable], special: SpecialTokenIds = SpecialTokenIds()
 ) -> DataReport:
     """The report on the splits that have features (``features`` by split name).
 
     ``special`` tells which ids count as unknown, and which not at all.
     """
     reports = {
-        name: _describe(rows, features[name], splits.form, special)
+        name: _summarize_split(rows, features[name], splits.schema, special)
         for name, rows in splits.items()
         if name in features
     }
-    both = splits.train is not None and splits.validation is not None
-    apart = [(name, rows) for name, rows in splits.items() if name not in features]
-    notes = [f"{rows.source}: {note}" for _, rows in apart for note in rows.notes]
+    has_both = splits.train is not None and splits.validation is not None
+    without_features = [(name, rows) for name, rows in splits.items() if name not in features]
+    notes = [f"{rows.source}: {note}" for _, rows in without_features for note in rows.notes]
     notes += [
         f"{name} ({rows.source}): {len(rows):,} rows have no label and are not scored"
-        for name, rows in apart
+        for name, rows in without_features
     ]
     return DataReport(
         reports,
-        overlap(splits.train, splits.validation, splits.form.texts) if both else None,  # type: ignore[arg-type]
-        splits.cut,
-        splits.labels,
-        [*splits.form.notes(), *notes, *_many_unknown(reports)],
-        dict(splits.form.mapping),
+        count_overlap(splits.train, splits.validation, splits.schema.text_fields) if has_both else None,  # type: ignore[arg-type]
+        splits.validation_from_train,
+        splits.class_names,
+        [*splits.schema.notes(), *notes, *_unknown_token_warnings(reports)],
+        dict(splits.schema.label_mapping),
     )
 
 
-def _many_unknown(reports: Mapping[str, SplitReport]) -> list[str]:
-    many = [
-        f"{name} {each.unknown:.0%}"
-        for name, each in reports.items()
-        if each.unknown is not None and each.unknown > _MANY
+def _unknown_token_warnings(reports: Mapping[str, SplitReport]) -> list[str]:
+    affected = [
+        f"{name} {report.unknown:.0%}"
+        for name, report in reports.items()
+        if report.unknown is not None and report.unknown > _MAX_UNKNOWN_SHARE
     ]
-    if not many:
+    if not affected:
         return []
     return [
-        f"warning: many tokens are unknown to the model's vocabulary ({', '.join(many)}); choose a"
+        f"warning: many tokens are unknown to the model's vocabulary ({', '.join(affected)}); choose a"
         " model of the texts' language and script"
     ]
 
 
-def _unknown_share(features: FeatureTable, special: Special) -> float | None:
+def _unknown_token_share(features: FeatureTable, special: SpecialTokenIds) -> float | None:
     if special.unknown is None:
         return None
-    apart = np.array([each for each in special.ids if each != special.unknown], np.int64)
+    excluded_ids = np.array([token_id for token_id in special.ids if token_id != special.unknown], np.int64)
     unknown = total = 0
-    for piece in features.pieces("input_ids"):
-        unknown += int((piece == special.unknown).sum())
-        total += len(piece) - int(np.isin(piece, apart).sum())
+    for token_ids in features.iter_chunks("input_ids"):
+        unknown += int((token_ids == special.unknown).sum())
+        total += len(token_ids) - int(np.isin(token_ids, excluded_ids).sum())
     return unknown / max(1, total)
 
 
-def _describe(rows: Rows, features: FeatureTable, form: RowForm, special: Special) -> SplitReport:
+def _summarize_split(rows: Rows, features: FeatureTable, schema: RowSchema, special: SpecialTokenIds) -> SplitReport:
     lengths = features.lengths
     values = np.quantile(lengths, list(_QUANTILES.values())).tolist()
     quantiles = dict(zip(_QUANTILES, values, strict=True))
     truncated = 0
     if "truncated" in features.columns:
-        truncated = sum(int(piece.sum()) for piece in features.pieces("truncated"))
+        truncated = sum(int(piece.sum()) for piece in features.iter_chunks("truncated"))
     counts = rows.accounting()
-    if counts["used"] != (found := int(features.has_feature().sum())):
-        raise RuntimeError(f"{rows.source}: {counts['used']:,} rows used, {found:,} have features")
+    if counts["used"] != (rows_with_features := int(features.rows_with_features().sum())):
+        raise RuntimeError(f"{rows.source}: {counts['used']:,} rows used, {rows_with_features:,} have features")
     return SplitReport(
         rows=counts["used"],
         features=len(features),
         lengths={**quantiles, "mean": float(lengths.mean())},
         truncated=truncated / len(features),
-        labels=form.balance(rows.slice(0, len(rows), ["label"])) if rows.labelled else {},
+        labels=schema.label_statistics(rows.slice(0, len(rows), ["label"])) if rows.has_labels else {},
         skipped=counts["skipped"],
         source=rows.source,
         files=list(rows.files),
@@ -175,41 +175,41 @@ def _describe(rows: Rows, features: FeatureTable, form: RowForm, special: Specia
         blank_lines=counts["blank_lines"],
         other_lines=counts["other_lines"],
         notes=list(rows.notes),
-        unknown=_unknown_share(features, special),
+        unknown=_unknown_token_share(features, special),
     )
 
 
-def accounting_lines(report: DataReport) -> list[str]:
+def format_split_accounting(report: DataReport) -> list[str]:
     """Where the rows of each split went, a line per split."""
     return [
-        accounting_line(f"{name} ({split.source})", {**asdict(split), "used": split.rows})
+        format_accounting(f"{name} ({split.source})", {**asdict(split), "used": split.rows})
         for name, split in report.splits.items()
     ]
 
 
-def overlap(train: Rows, validation: Rows, texts: Sequence[str] = ("text", "text_pair")) -> int:
+def count_overlap(train: Rows, validation: Rows, texts: Sequence[str] = ("text", "text_pair")) -> int:
     """Rows of ``validation`` whose texts, space around them apart, also stand in ``train``."""
-    asked = [_texts(piece, texts) for piece in validation.slices(_SLICE)]
-    found: list[list[pa.Array]] = [[] for _ in asked]
-    for piece in train.slices(_SLICE):  # each makes a set of every piece that is asked
-        own = _texts(piece, texts)
-        for some, same in zip(asked, found, strict=True):
-            same.append(pc.unique(own.filter(pc.is_in(own, value_set=some))))
-    there = (
+    validation_chunks = [_joined_texts(piece, texts) for piece in validation.iter_chunks(_CHUNK_ROWS)]
+    matches: list[list[pa.Array]] = [[] for _ in validation_chunks]
+    for chunk in train.iter_chunks(_CHUNK_ROWS):  # each makes a set of every piece that is asked
+        train_texts = _joined_texts(chunk, texts)
+        for chunk_texts, same in zip(validation_chunks, matches, strict=True):
+            same.append(pc.unique(train_texts.filter(pc.is_in(train_texts, value_set=chunk_texts))))
+    counts = (
         pc.sum(pc.is_in(some, value_set=pa.chunked_array(same, some.type)))
-        for some, same in zip(asked, found, strict=True)
+        for some, same in zip(validation_chunks, matches, strict=True)
     )
-    return sum(each.as_py() or 0 for each in there)
+    return sum(count.as_py() or 0 for count in counts)
 
 
-def _texts(table: pa.Table, texts: Sequence[str]) -> pa.ChunkedArray:
+def _joined_texts(table: pa.Table, texts: Sequence[str]) -> pa.ChunkedArray:
     names = [name for name in texts if name in table.column_names]
     parts = [pc.utf8_trim_whitespace(table.column(name)) for name in names]
     # No text holds a NUL, so it keeps ("a b", "c") and ("a", "b c") apart.
     return pc.binary_join_element_wise(*parts, pa.scalar("\0", pa.large_string()))
 
 
-def table(report: DataReport) -> Table:
+def make_data_table(report: DataReport) -> Table:
     """The report as a table for the terminal."""
     from rich.table import Table
 
@@ -222,31 +222,31 @@ def table(report: DataReport) -> Table:
         lengths = split.lengths
         result.add_row(
             f"{name} (cut from train)" if name == "validation" and report.cut else name,
-            _rows(split),
+            _format_row_count(split),
             f"{lengths['median']:.0f}, {lengths['90 %']:.0f}, {lengths['max']:.0f}",
             f"{split.truncated:.1%}",
             "none" if split.unknown is None else f"{split.unknown:.1%}",
-            _labels(split.labels, report.classes),
+            _format_label_shares(split.labels, report.classes),
         )
-    told = [*report.notes, *filter(None, [mapping_note(report.mapping)])]
-    told += [f"{split.source}: {note}" for split in report.splits.values() for note in split.notes]
+    notes = [*report.notes, *filter(None, [format_mapping_note(report.mapping)])]
+    notes += [f"{split.source}: {note}" for split in report.splits.values() for note in split.notes]
     if report.overlap:
         rows = report.splits["validation"].rows if "validation" in report.splits else 0
-        told.append(f"{report.overlap:,} of {rows:,} validation rows also stand in train")
-    result.caption = "\n".join(told) or None
+        notes.append(f"{report.overlap:,} of {rows:,} validation rows also stand in train")
+    result.caption = "\n".join(notes) or None
     return result
 
 
-def _rows(split: SplitReport) -> str:
+def _format_row_count(split: SplitReport) -> str:
     windows = "" if split.features == split.rows else f" in {split.features:,} windows"
     return f"{split.rows:,}{windows}"
 
 
-_SHOWN = 6
+_MAX_CLASSES_SHOWN = 6
 
 
-def _labels(shares: Mapping[str, float], classes: list[str] | None) -> str:
+def _format_label_shares(shares: Mapping[str, float], classes: list[str] | None) -> str:
     if classes is None:
         return ", ".join(f"{name} {value:.3g}" for name, value in shares.items())
-    shown = [f"{shortened(name, 30)} {shares.get(name, 0.0):.1%}" for name in classes[:_SHOWN]]
-    return ", ".join(shown) + (f", … ({len(classes)} classes)" if len(classes) > _SHOWN else "")
+    shown = [f"{shorten(name, 30)} {shares.get(name, 0.0):.1%}" for name in classes[:_MAX_CLASSES_SHOWN]]
+    return ", ".join(shown) + (f", … ({len(classes)} classes)" if len(classes) > _MAX_CLASSES_SHOWN else "")

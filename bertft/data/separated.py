@@ -15,45 +15,45 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from bertft.config.data import DataConfig
-from bertft.data.bad_rows import BadRows, Fault
-from bertft.data.columns import Asked, find
-from bertft.data.sniff import first_line
-from bertft.data.text_files import open_text, text_lines
+from bertft.data.bad_rows import BadRows, RowError
+from bertft.data.columns import ColumnSpec, find_columns
+from bertft.data.sniff import read_first_line
+from bertft.data.text_files import open_text, iter_lines
 from bertft.errors import DataError
 
-__all__ = ["Record", "named_separator", "read_separated", "read_separated_file"]
+__all__ = ["Record", "resolve_separator", "read_csv", "read_csv_file"]
 
 Record = tuple[int, list[Any]]  # the line it starts on, and its fields
 
-_SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+_SEPARATOR_BY_EXTENSION = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 # The first line, for Excel, which fills it up with separators when it saves the file again.
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\1*[ ]*', re.IGNORECASE)
-_LONGEST_FIELD = 1 << 24  # a quote that nobody closes must not swallow a large file into memory
-_ALL_BUT = 0.9  # of the lines inside quoted fields; prose has some that look like rows by chance
-_WITHOUT_QUOTING = "Double it within a field, or give data.quoting=false to read quotes as text"
-_WITH_QUOTING = "data.quoting=true reads a field in double quotes as one field, without its quotes"
+_MAX_FIELD_CHARACTERS = 1 << 24  # a quote that nobody closes must not swallow a large file into memory
+_ROW_LIKE_SHARE = 0.9  # of the lines inside quoted fields; prose has some that look like rows by chance
+_QUOTING_OFF_HINT = "Double it within a field, or give data.quoting=false to read quotes as text"
+_QUOTING_ON_HINT = "data.quoting=true reads a field in double quotes as one field, without its quotes"
 
 
-def named_separator(given: str | None) -> str | None:
+def resolve_separator(configured: str | None) -> str | None:
     """The character that ``data.separator`` names: ``tab`` and ``\\t`` are a tab."""
-    return "\t" if given is not None and given.lower() in ("tab", "\\t") else given
+    return "\t" if configured is not None and configured.lower() in ("tab", "\\t") else configured
 
 
-def read_separated_file(
-    path: Path, columns: Asked, config: DataConfig, bad: BadRows
+def read_csv_file(
+    path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
 ) -> Iterator[Record]:
     """The requested fields of each row of a file; data.separator or the ending separates them."""
-    line = _SEPARATOR_LINE.fullmatch(first_line(path, config.encoding))
-    separator = named_separator(config.separator)
+    line = _SEPARATOR_LINE.fullmatch(read_first_line(path, config.encoding))
+    separator = resolve_separator(config.separator)
     if separator is None:
-        separator = line[1] if line else _SEPARATORS[path.suffix.lower()]
+        separator = line[1] if line else _SEPARATOR_BY_EXTENSION[path.suffix.lower()]
     if separator in ("", '"', "\n", "\r"):
         raise DataError(f"{separator!r} cannot separate columns", where="data.separator")
     quoting = config.quoting
     if quoting is None:  # a tab is no character of a text, and so needs no quotes around it
         quoting = separator != "\t" and len(separator) == 1
     with open_text(path, config.encoding, "" if quoting else "\n") as file:
-        yield from read_separated(
+        yield from read_csv(
             file,
             columns,
             separator=separator,
@@ -66,9 +66,9 @@ def read_separated_file(
         )
 
 
-def read_separated(
+def read_csv(
     file: TextIO,
-    columns: Asked,
+    columns: ColumnSpec,
     *,
     separator: str,
     quoting: bool,
@@ -86,108 +86,108 @@ def read_separated(
     go to ``bad``. DataError for a column that does not exist, an empty file, a quote that is
     never closed. A row that repeats the header goes to ``bad`` too.
     """
-    lines = _Lines(text_lines(file, bad, encoding))
+    lines = _RewindableLines(iter_lines(file, bad, encoding))
     if skip_first:
         for text in lines:
             if text.strip():
                 bad.other_lines["sep= line"] += 1
                 break
             bad.count_blank()
-    quotes = _Quotes() if report_quotes and not quoting else None
-    records = _quoted(lines, separator, bad) if quoting else _plain(lines, separator, bad, quotes)
+    quotes = _QuoteCounter() if report_quotes and not quoting else None
+    records = _read_quoted(lines, separator, bad) if quoting else _read_unquoted(lines, separator, bad, quotes)
     first = next(records, None)
     if first is None:
         raise DataError("the file is empty", where=bad.source)
-    width, names, header_again = len(first[1]), None, None
-    if columns.named if header is None else header:
+    width, names, header_fields = len(first[1]), None, None
+    if columns.has_names if header is None else header:
         names = [name.strip() for name in first[1]]
         bad.count_row(-1)
         bad.other_lines["header"] += 1
-        header_again = first[1] if width > 1 else None  # a text may well be "text"
+        header_fields = first[1] if width > 1 else None  # a text may well be "text"
     else:
         records = chain([first], records)
     try:
-        places = find(columns, names, width, bad.source)
+        positions = find_columns(columns, names, width, bad.source)
     except DataError as error:
-        if quotes and quotes.enclosed:  # the names have quotes around them
-            raise DataError(error.what, where=error.where, hint=_WITH_QUOTING) from error
+        if quotes and quotes.quoted_fields:  # the names have quotes around them
+            raise DataError(error.what, where=error.where, hint=_QUOTING_ON_HINT) from error
         raise
     for line, fields in records:
-        if header_again is not None and _same(fields, header_again):
-            bad.add(line, Fault("repeated header", "the header once more: were files joined?"))
+        if header_fields is not None and _is_repeated_header(fields, header_fields):
+            bad.add(line, RowError("repeated header", "the header once more: were files joined?"))
         elif len(fields) == width:
-            yield line, [None if place is None else fields[place] for place in places]
+            yield line, [None if position is None else fields[position] for position in positions]
         else:
             count = "1 column" if len(fields) == 1 else f"{len(fields)} columns"
-            hint = _WITH_QUOTING if quotes and (quotes.enclosed or quotes.open) else None
-            what = f"{count} where {width} are expected"
-            bad.add(line, Fault("wrong number of columns", what, hint=hint))
+            hint = _QUOTING_ON_HINT if quotes and (quotes.quoted_fields or quotes.unclosed_fields) else None
+            detail = f"{count} where {width} are expected"
+            bad.add(line, RowError("wrong number of columns", detail, hint=hint))
     if quotes:
-        broken = width == 1 or bool(bad.counts["wrong number of columns"])
-        bad.notes += quotes.notes(broken)
+        has_broken_rows = width == 1 or bool(bad.counts["wrong number of columns"])
+        bad.notes += quotes.format_notes(has_broken_rows)
 
 
-def _same(fields: list[str], header: list[str]) -> bool:
+def _is_repeated_header(fields: list[str], header: list[str]) -> bool:
     """Whether a row is the header, maybe after the BOM of another file."""
     return fields[0].removeprefix("\ufeff") == header[0] and fields[1:] == header[1:]
 
 
-class _Lines:
+class _RewindableLines:
     """Lines of which those of a row that cannot be read may be read again, as rows of their own."""
 
     def __init__(self, lines: Iterator[str]) -> None:
         self._lines = lines
-        self._again: deque[str] = deque()
+        self._pushed_back: deque[str] = deque()
         self.number = 0  # of the line read last
-        self.taken: list[str] = []  # since the current row began
+        self.row_lines: list[str] = []  # since the current row began
 
-    def __iter__(self) -> _Lines:
+    def __iter__(self) -> _RewindableLines:
         return self
 
     def __next__(self) -> str:
-        line = self._again.popleft() if self._again else next(self._lines)
+        line = self._pushed_back.popleft() if self._pushed_back else next(self._lines)
         self.number += 1
-        self.taken.append(line)
+        self.row_lines.append(line)
         return line
 
-    def begin(self) -> int:
+    def start_row(self) -> int:
         """The number of the line on which the next row begins."""
-        self.taken.clear()
+        self.row_lines.clear()
         return self.number + 1
 
-    def after_first(self) -> None:
+    def rewind_after_first(self) -> None:
         """Go back to the line after the current row's first."""
-        rest = self.taken[1:]
-        self._again.extendleft(reversed(rest))
+        rest = self.row_lines[1:]
+        self._pushed_back.extendleft(reversed(rest))
         self.number -= len(rest)
-        del self.taken[1:]
+        del self.row_lines[1:]
 
 
-class _Quotes:
+class _QuoteCounter:
     """Fields of a file read without quoting that look as if they were quoted."""
 
     def __init__(self) -> None:
-        self.enclosed = self.open = 0
+        self.quoted_fields = self.unclosed_fields = 0
 
-    def look(self, fields: list[str]) -> None:
+    def count(self, fields: list[str]) -> None:
         for field in fields:
             if field.startswith('"'):
                 if len(field) > 1 and field[-1] == '"' and '"' not in field[1:-1].replace('""', ""):
-                    self.enclosed += 1
+                    self.quoted_fields += 1
                 elif field.count('"') % 2:
-                    self.open += 1
+                    self.unclosed_fields += 1
 
-    def notes(self, broken: bool) -> list[str]:
-        """``broken``: there are rows that may be parts of one."""
+    def format_notes(self, has_broken_rows: bool) -> list[str]:
+        """``has_broken_rows``: there are rows that may be parts of one."""
         notes = []
-        if self.enclosed:
-            fields = "1 field is" if self.enclosed == 1 else f"{self.enclosed:,} fields are"
+        if self.quoted_fields:
+            fields = "1 field is" if self.quoted_fields == 1 else f"{self.quoted_fields:,} fields are"
             notes.append(
                 f"{fields} enclosed in double quotes, which are read as text: "
                 "data.quoting=true removes them, data.quoting=false confirms them"
             )
-        if self.open and broken:
-            fields = "1 field opens" if self.open == 1 else f"{self.open:,} fields open"
+        if self.unclosed_fields and has_broken_rows:
+            fields = "1 field opens" if self.unclosed_fields == 1 else f"{self.unclosed_fields:,} fields open"
             notes.append(
                 f"{fields} a double quote without closing it in the same line: data.quoting=true "
                 "if quoted fields hold line breaks, else data.quoting=false"
@@ -195,9 +195,9 @@ class _Quotes:
         return notes
 
 
-def _plain(lines: _Lines, separator: str, bad: BadRows, quotes: _Quotes | None) -> Iterator[Record]:
+def _read_unquoted(lines: _RewindableLines, separator: str, bad: BadRows, quotes: _QuoteCounter | None) -> Iterator[Record]:
     while True:
-        number = lines.begin()
+        number = lines.start_row()
         line = next(lines, None)
         if line is None:
             return
@@ -208,12 +208,12 @@ def _plain(lines: _Lines, separator: str, bad: BadRows, quotes: _Quotes | None) 
         bad.count_row()
         fields = text.split(separator)
         if quotes is not None and '"' in text:
-            quotes.look(fields)
+            quotes.count(fields)
         yield number, fields
 
 
-def _quoted(lines: _Lines, separator: str, bad: BadRows) -> Iterator[Record]:
-    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_FIELD))
+def _read_quoted(lines: _RewindableLines, separator: str, bad: BadRows) -> Iterator[Record]:
+    csv.field_size_limit(max(csv.field_size_limit(), _MAX_FIELD_CHARACTERS))
     try:
         reader = csv.reader(lines, delimiter=separator, strict=True)
     except (TypeError, ValueError) as error:
@@ -221,22 +221,22 @@ def _quoted(lines: _Lines, separator: str, bad: BadRows) -> Iterator[Record]:
             f"{separator!r} cannot separate columns ({error})", where="data.separator",
             hint="Give one character, or data.quoting=false",
         ) from error  # fmt: skip
-    broken: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     while True:
-        start = lines.begin()
+        start = lines.start_row()
         try:
             fields = next(reader, None)
         except csv.Error as error:
-            long = "field larger" in str(error)
-            if long or "unexpected end" in str(error):
-                what = "a double quote is opened and never closed"
-                if long:
-                    what = f"a field has more than {_LONGEST_FIELD:,} characters: perhaps {what}"
+            field_too_long = "field larger" in str(error)
+            if field_too_long or "unexpected end" in str(error):
+                problem = "a double quote is opened and never closed"
+                if field_too_long:
+                    problem = f"a field has more than {_MAX_FIELD_CHARACTERS:,} characters: perhaps {problem}"
                 where = f"{bad.source}:{start}"
-                raise DataError(what, where=where, hint=_WITHOUT_QUOTING) from error
+                raise DataError(problem, where=where, hint=_QUOTING_OFF_HINT) from error
             bad.count_row()
-            bad.add(start, _csv_fault(error))
-            lines.after_first()  # the others may be rows: the quote that joined them is a mistake
+            bad.add(start, _csv_error(error))
+            lines.rewind_after_first()  # the others may be rows: the quote that joined them is a mistake
             continue
         if fields is None:
             break
@@ -244,32 +244,32 @@ def _quoted(lines: _Lines, separator: str, bad: BadRows) -> Iterator[Record]:
             bad.count_blank()
             continue
         bad.count_row()
-        if (more := len(lines.taken) - 1) > 0:
-            bad.other_lines["continued"] += more
-            broken["lines"] = max(broken["lines"], more + 1)
-            broken["fields"] += sum("\n" in field or "\r" in field for field in fields)
+        if (extra_lines := len(lines.row_lines) - 1) > 0:
+            bad.other_lines["continued"] += extra_lines
+            counts["lines"] = max(counts["lines"], extra_lines + 1)
+            counts["fields"] += sum("\n" in field or "\r" in field for field in fields)
             # The first line and the last hold the rest of the row that the quote is in.
-            inner = lines.taken[1:-1]
-            broken["inner"] += len(inner)
-            broken["rows"] += sum(line.count(separator) == len(fields) - 1 for line in inner)
+            inner = lines.row_lines[1:-1]
+            counts["inner"] += len(inner)
+            counts["rows"] += sum(line.count(separator) == len(fields) - 1 for line in inner)
         yield start, fields
-    if broken["fields"]:
-        bad.notes.append(_line_breaks(broken))
+    if counts["fields"]:
+        bad.notes.append(_format_line_break_note(counts))
 
 
-def _csv_fault(error: csv.Error) -> Fault:
+def _csv_error(error: csv.Error) -> RowError:
     if "expected after" in str(error):
-        return Fault("text after a closing quote", hint=_WITHOUT_QUOTING)
-    return Fault("not CSV", f"cannot be read as CSV ({error})", hint=_WITHOUT_QUOTING)
+        return RowError("text after a closing quote", hint=_QUOTING_OFF_HINT)
+    return RowError("not CSV", f"cannot be read as CSV ({error})", hint=_QUOTING_OFF_HINT)
 
 
-def _line_breaks(broken: Counter[str]) -> str:
+def _format_line_break_note(counts: Counter[str]) -> str:
     """What is said of line breaks in quoted fields: right in most files, a stray quote in some."""
-    count = broken["fields"]
+    count = counts["fields"]
     fields = "1 field contains" if count == 1 else f"{count:,} fields contain"
-    note = f"{fields} line breaks (the longest row has {broken['lines']:,} lines)"
-    rows = broken["rows"]
-    if rows > _ALL_BUT * broken["inner"]:
+    note = f"{fields} line breaks (the longest row has {counts['lines']:,} lines)"
+    rows = counts["rows"]
+    if rows > _ROW_LIKE_SHARE * counts["inner"]:
         lines = "1 line inside looks" if rows == 1 else f"{rows:,} lines inside look"
         note += f"; {lines} like rows of their own: data.quoting=false if quotes are only text"
     return note

@@ -1,4 +1,4 @@
-"""``load``: the configured splits, read, checked, cut and sampled.
+"""``load_splits``: the configured splits, read, checked, cut and sampled.
 
     read → made to fit each other → labels made one of the classes → bad rows settled
          → validation cut → samples drawn
@@ -21,44 +21,44 @@ import pyarrow.compute as pc
 from bertft.config.choices import SPLITS
 from bertft.config.data import DataConfig
 from bertft.data import classes
-from bertft.data.bad_rows import BadRows, Fault, settle
-from bertft.data.checks import check_enough, drop
+from bertft.data.bad_rows import BadRows, RowError, raise_or_skip
+from bertft.data.checks import check_enough_rows, drop_rows
 from bertft.data.columns import ColumnNotFound
-from bertft.data.files import is_file_name, is_separated, read_stream
-from bertft.data.forms import RowForm, form_of
-from bertft.data.header import check_header
-from bertft.data.origin import Origin, open_file, open_sample
-from bertft.data.read_once import read
+from bertft.data.files import has_known_extension, uses_csv_reader, read_json_lines_stream
+from bertft.data.forms import RowSchema, build_row_schema
+from bertft.data.header import check_unmarked_header
+from bertft.data.origin import DataSource, open_file, open_sample
+from bertft.data.read_once import read_rows
 from bertft.data.rows import Rows
-from bertft.data.split import cut, sample
+from bertft.data.split import hold_out_validation, sample_rows
 from bertft.errors import DataError, UsageError
 
-__all__ = ["Splits", "load", "load_inputs", "load_sample"]
+__all__ = ["Splits", "load_splits", "load_inputs", "load_sample_inputs"]
 
-_WITHOUT_LABELS = {
+_LABELS_NEEDED_HINTS = {
     "validation": "Rows without labels score nothing: without data.validation a part of train is"
     " held out",
     "test": "Rows without labels score nothing: leave out data.test and answer them with bertft"
     " predict",
 }
-_SCORED = {"train": "validation"}
+_SCORED_AS = {"train": "validation"}
 
 
 @dataclass
 class Splits:
-    """``labels`` are the class names in order, None where ``form`` knows no classes.
+    """``class_names`` are the class names in order, None where ``schema`` knows no classes.
 
-    ``cut``: validation was cut from train. ``unlabelled`` are rows to learn from a teacher alone;
-    ``load`` leaves them to those who have one. A test split whose labels are not public (all −1 or
+    ``validation_from_train``: validation was cut from train. ``unlabelled`` are rows to learn from a teacher alone;
+    ``load_splits`` leaves them to those who have one. A test split whose labels are not public (all −1 or
     empty) has no ``label`` column.
     """
 
     train: Rows | None
     validation: Rows | None
     test: Rows | None
-    labels: list[str] | None
-    cut: bool
-    form: RowForm
+    class_names: list[str] | None
+    validation_from_train: bool
+    schema: RowSchema
     unlabelled: Rows | None = None
 
     def items(self) -> list[tuple[str, Rows]]:
@@ -67,194 +67,194 @@ class Splits:
         return [(name, rows) for name, rows in pairs if rows is not None]
 
 
-def load(
+def load_splits(
     config: DataConfig,
-    need: Sequence[str] = SPLITS,
+    needed: Sequence[str] = SPLITS,
     model_classes: list[str] | None = None,
-    learn: bool = True,
+    training: bool = True,
     cached_only: bool = False,
 ) -> Splits:
-    """The splits named in ``need``, as ``config`` describes them; those it has not are None.
+    """The splits named in ``needed``, as ``config`` describes them; those it has not are None.
 
-    ``learn`` False: train is read as validation is, to be scored and not learned from.
+    ``training`` False: train is read as validation is, to be scored and not learned from.
     ``cached_only``: nothing is fetched; a data set of the Hub must be in the local cache.
 
     Classes are ``model_classes`` (those of a model to be scored), else data.labels, else the
     source's own, else those of train (of the first split read where train is neither needed nor
     given). Raises DataError, UsageError, EnvironmentFailed.
     """
-    form = form_of(config)
-    form.model_classes = model_classes
-    origins = {
-        name: _open(config, name, form, cached_only) for name in _to_read(config, need, form)
+    schema = build_row_schema(config)
+    schema.model_classes = model_classes
+    sources = {
+        name: _open_split(config, name, schema, cached_only) for name in _splits_to_read(config, needed, schema)
     }
-    first = next(iter(origins), None)
+    first = next(iter(sources), None)
     if first is None:
         raise UsageError(
-            f"there is no {' or '.join(need)} split", where="data", hint="Give its file"
+            f"there is no {' or '.join(needed)} split", where="data", hint="Give its file"
         )
     parts = {
-        name: _Part.read(origin, form, name if learn else _SCORED.get(name, name), config)
-        for name, origin in origins.items()
+        name: _LoadingSplit.read(source, schema, name if training else _SCORED_AS.get(name, name), config)
+        for name, source in sources.items()
     }
-    own = origins[first].classes
-    named = config.labels if isinstance(config.labels, (list, tuple, dict)) else ()
-    given = [str(label) for label in (*named, *(own or ()), *(model_classes or ()))]
+    declared_classes = sources[first].class_names
+    configured_labels = config.labels if isinstance(config.labels, (list, tuple, dict)) else ()
+    configured_names = [str(label) for label in (*configured_labels, *(declared_classes or ()), *(model_classes or ()))]
     for name, part in parts.items():
-        others = parts["train"].labels() if name != "train" and "train" in parts else []
-        part.settle_missing([*given, *others])
-    form.judge(parts[first].table, own, parts[first].bad)
+        train_labels = parts["train"].observed_labels() if name != "train" and "train" in parts else []
+        part.handle_missing_labels([*configured_names, *train_labels])
+    schema.check_label_types(parts[first].table, declared_classes, parts[first].bad)
     for part in parts.values():
-        part.table = form.settle(part.table, own, part.bad)
-    names = form.class_names(parts[first].table, own)
+        part.table = schema.normalize_labels(part.table, declared_classes, part.bad)
+    names = schema.class_names(parts[first].table, declared_classes)
     for part in parts.values():
-        part.settle_labels(names, config.labels)
-    settle([part.bad for part in parts.values()], config.on_bad_row, config.max_skipped)
+        part.map_labels(names, config.labels)
+    raise_or_skip([part.bad for part in parts.values()], config.on_bad_row, config.max_skipped)
     for name, part in parts.items():
-        check_enough(form, part.table, part.bad, training=learn and name == "train")
-    rows = {name: part.rows() for name, part in parts.items()}
-    is_cut = "validation" in need and "validation" not in rows
-    if is_cut:
-        rows["train"], rows["validation"] = cut(
-            rows["train"], config.validation_fraction, config.seed, form.stratified(), form.together
+        check_enough_rows(schema, part.table, part.bad, training=training and name == "train")
+    rows = {name: part.to_rows() for name, part in parts.items()}
+    validation_from_train = "validation" in needed and "validation" not in rows
+    if validation_from_train:
+        rows["train"], rows["validation"] = hold_out_validation(
+            rows["train"], config.validation_fraction, config.seed, schema.is_stratified(), schema.group_field
         )
     sizes = {"train": config.max_train_rows, "validation": config.max_validation_rows}
-    kept = {
-        name: sample(rows[name], sizes.get(name), config.seed, f"data.max_{name}_rows")
-        if name in rows and name in need
+    sampled = {
+        name: sample_rows(rows[name], sizes.get(name), config.seed, f"data.max_{name}_rows")
+        if name in rows and name in needed
         else None
         for name in SPLITS
     }
-    return Splits(**kept, labels=names, cut=is_cut, form=form)
+    return Splits(**sampled, class_names=names, validation_from_train=validation_from_train, schema=schema)
 
 
 def load_inputs(name: str, config: DataConfig, setting: str = "input") -> Rows:
     """Rows to predict: a file, or ``-`` for JSON lines on stdin. Labels are not looked at."""
-    form = form_of(config, labelled=False)
+    schema = build_row_schema(config, labelled=False)
     if name == "-":
-        columns = form.columns
-        origin = Origin("stdin", lambda bad: read_stream(sys.stdin.buffer, columns, config, bad))
+        columns = schema.columns
+        source = DataSource("stdin", lambda bad: read_json_lines_stream(sys.stdin.buffer, columns, config, bad))
     else:
-        origin = open_file(config, name, setting, form)
-    part = _Part.read(origin, form, setting, config, keep=setting != "input")
+        source = open_file(config, name, setting, schema)
+    split = _LoadingSplit.read(source, schema, setting, config, use_cache=setting != "input")
     # What is predicted gets an answer, if only what is wrong with the row: no share is too large.
-    settle([part.bad], config.on_bad_row, None if setting == "input" else config.max_skipped)
-    return part.rows()
+    raise_or_skip([split.bad], config.on_bad_row, None if setting == "input" else config.max_skipped)
+    return split.to_rows()
 
 
-def load_sample(config: DataConfig, split: str) -> Rows:
+def load_sample_inputs(config: DataConfig, split: str) -> Rows:
     """Rows of ``split`` of the embedded sample that ``config`` names, without their labels."""
-    form = form_of(config, labelled=False)
-    return _Part.read(open_sample(config, split, form.columns), form, split, config).rows()
+    schema = build_row_schema(config, labelled=False)
+    return _LoadingSplit.read(open_sample(config, split, schema.columns), schema, split, config).to_rows()
 
 
 @dataclass
-class _Part:
+class _LoadingSplit:
     """One split on its way from records to ``Rows``."""
 
     name: str
-    origin: Origin
-    form: RowForm
+    source: DataSource
+    schema: RowSchema
     table: pa.Table
     bad: BadRows
 
     @classmethod
     def read(
-        cls, origin: Origin, form: RowForm, name: str, config: DataConfig, keep: bool = True
-    ) -> _Part:
+        cls, source: DataSource, schema: RowSchema, name: str, config: DataConfig, use_cache: bool = True
+    ) -> _LoadingSplit:
         try:
-            part = cls(name, origin, form, *read(origin, form, name, config, keep))
-            if origin.path is not None and is_separated(origin.path, form, config):
-                check_header(part.table, part.bad, form, config)
-            return part
+            split = cls(name, source, schema, *read_rows(source, schema, name, config, use_cache))
+            if source.path is not None and uses_csv_reader(source.path, schema, config):
+                check_unmarked_header(split.table, split.bad, schema, config)
+            return split
         except ColumnNotFound as error:
-            if not error.labels_alone or name not in _WITHOUT_LABELS:
+            if not error.only_labels_missing or name not in _LABELS_NEEDED_HINTS:
                 raise
-            hint = f"Name it with data.label=<column>. {_WITHOUT_LABELS[name]}"
+            hint = f"Name it with data.label=<column>. {_LABELS_NEEDED_HINTS[name]}"
             raise DataError(error.what, where=error.where, hint=hint) from error
 
-    def labels(self) -> list[str | float]:
+    def observed_labels(self) -> list[str | float]:
         """The labels that occur, of a task with one label per row."""
         if "label" not in self.table.column_names:
             return []
         values = self.table.column("label")
         if pa.types.is_list(values.type):
             return []
-        found: list[str | float] = pc.unique(values.drop_null()).to_pylist()
-        return found
+        distinct: list[str | float] = pc.unique(values.drop_null()).to_pylist()
+        return distinct
 
-    def settle_missing(self, known: Collection[str | float]) -> None:
+    def handle_missing_labels(self, known_labels: Collection[str | float]) -> None:
         """Rows without a label are bad ones, but for a test split in which no row has one.
 
-        ``known``: the labels of other splits and of the configuration.
+        ``known_labels``: the labels of other splits and of the configuration.
         """
         if "label" not in self.table.column_names or not self.table.num_rows:
             return
-        if not classes.unlabelled(self.table, known):
-            fault = Fault("missing label", "no label")
-            self.table = drop(self.table, [(classes.missing(self.table), fault)], self.bad)
+        if not classes.is_unlabelled(self.table, known_labels):
+            error = RowError("missing label", "no label")
+            self.table = drop_rows(self.table, [(classes.missing_label_mask(self.table), error)], self.bad)
         elif self.name == "test":
-            minus = "−1, as in public test sets" if self.labels() else "empty"
+            minus = "−1, as in public test sets" if self.observed_labels() else "empty"
             self.bad.notes.append(f"all labels are {minus}: the split is taken as unlabelled")
-            self.table = self.table.drop_columns(list(self.form.gold))
+            self.table = self.table.drop_columns(list(self.schema.label_fields))
         else:
-            raise DataError("no row has a label", where=self.origin.source, hint=self.form.advice)
+            raise DataError("no row has a label", where=self.source.source, hint=self.schema.missing_label_hint)
 
-    def settle_labels(self, names: Sequence[str] | None, labels: Any) -> None:
+    def map_labels(self, names: Sequence[str] | None, labels: Any) -> None:
         if names is not None and "label" in self.table.column_names:
-            self.table, faulty = classes.renamed(
-                self.table, names, labels, source=self.origin.source,
-                training=self.name == "train", applied=self.form.mapping,
+            self.table, masked_errors = classes.map_labels_to_classes(
+                self.table, names, labels, source=self.source.source,
+                training=self.name == "train", applied=self.schema.label_mapping,
             )  # fmt: skip
-            self.table = drop(self.table, faulty, self.bad)
+            self.table = drop_rows(self.table, masked_errors, self.bad)
 
-    def rows(self) -> Rows:
-        origin, bad = self.origin, self.bad
-        bad.check_conserved(self.table.num_rows)
+    def to_rows(self) -> Rows:
+        source, bad = self.source, self.bad
+        bad.check_row_counts(self.table.num_rows)
         return Rows(
-            self.table, origin.source, Counter(bad.counts), origin.files, origin.unit,
-            read=bad.read, blank=bad.blank, dropped=bad.dropped, first=bad.first, every=bad.every,
+            self.table, source.source, Counter(bad.counts), source.files, source.unit,
+            read=bad.read, blank_lines=bad.blank, dropped=bad.dropped, first_errors=bad.first, all_errors=bad.all_errors,
             ids=bad.ids,
             notes=tuple(bad.notes), other_lines=bad.other_lines,
         )  # fmt: skip
 
 
-def _to_read(config: DataConfig, need: Sequence[str], form: RowForm) -> list[str]:
+def _splits_to_read(config: DataConfig, needed: Sequence[str], schema: RowSchema) -> list[str]:
     """Splits to read, train first: validation may be cut from it, and classes are found in it."""
-    given = _given(config, form)
-    wanted = set(need) & given
-    if "validation" in need and "validation" not in given:
-        wanted.add("train")
-    if config.source == "hub" and "train" in need:  # of files, the configuration's rules say it
-        wanted.add("train")
-    known = config.labels is not None or form.model_classes is not None
-    if not known and form.classes and "train" in given:
-        wanted.add("train")
-    if "train" in wanted and "train" not in given:
+    available = _available_splits(config, schema)
+    splits = set(needed) & available
+    if "validation" in needed and "validation" not in available:
+        splits.add("train")
+    if config.source == "hub" and "train" in needed:  # of files, the configuration's rules say it
+        splits.add("train")
+    classes_known = config.labels is not None or schema.model_classes is not None
+    if not classes_known and schema.has_classes and "train" in available:
+        splits.add("train")
+    if "train" in splits and "train" not in available:
         raise UsageError(
             "there is no training file", where="data.train", hint="Set data.train=<file>"
         )
-    return [name for name in SPLITS if name in wanted]
+    return [name for name in SPLITS if name in splits]
 
 
-def _given(config: DataConfig, form: RowForm) -> set[str]:
+def _available_splits(config: DataConfig, schema: RowSchema) -> set[str]:
     """The splits that there are. Next to a file of the user's own, none of the Hub's is fetched:
     rows of two sources would be trained on and scored as one data set."""
     if config.source == "sample":
         return set(SPLITS)
-    given = {name for name in SPLITS if getattr(config, name)}
+    configured = {name for name in SPLITS if getattr(config, name)}
     if config.source != "hub":
-        return given
-    own = {name for name in given if is_file_name(getattr(config, name), form)}
-    return own or given | {"train"}
+        return configured
+    own_files = {name for name in configured if has_known_extension(getattr(config, name), schema)}
+    return own_files or configured | {"train"}
 
 
-def _open(config: DataConfig, name: str, form: RowForm, cached_only: bool) -> Origin:
+def _open_split(config: DataConfig, name: str, schema: RowSchema, cached_only: bool) -> DataSource:
     if config.source == "sample":
-        return open_sample(config, name, form.columns)
-    given = getattr(config, name)
-    if config.source == "hub" and not (given and is_file_name(given, form)):
-        from bertft.data.hub import open_hub
+        return open_sample(config, name, schema.columns)
+    configured = getattr(config, name)
+    if config.source == "hub" and not (configured and has_known_extension(configured, schema)):
+        from bertft.data.hub import open_hub_split
 
-        return open_hub(config, given or name, form.columns, cached_only)
-    return open_file(config, given, f"data.{name}", form)
+        return open_hub_split(config, configured or name, schema.columns, cached_only)
+    return open_file(config, configured, f"data.{name}", schema)

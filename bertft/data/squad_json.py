@@ -14,59 +14,59 @@ from typing import Any
 
 from bertft.config.data import DataConfig
 from bertft.config.regular_file import unreadable
-from bertft.data.bad_rows import BadRows, Fault
-from bertft.data.cells import clean
-from bertft.data.columns import Asked, find
-from bertft.data.sniff import RepeatedKey, unique_keys
+from bertft.data.bad_rows import BadRows, RowError
+from bertft.data.cells import check_characters
+from bertft.data.columns import ColumnSpec, find_columns
+from bertft.data.sniff import RepeatedKeyError, reject_repeated_keys
 from bertft.data.text_files import open_text
 from bertft.errors import DataError
 
-__all__ = ["KEYS", "read_squad"]
+__all__ = ["QUESTION_COLUMNS", "read_squad_json"]
 
-KEYS = ("question", "context", "answers", "id")
+QUESTION_COLUMNS = ("question", "context", "answers", "id")
 
 _HINT = "For one JSON object a row, name the file .jsonl"
 
 
-def read_squad(
-    path: Path, columns: Asked, config: DataConfig, bad: BadRows
+def read_squad_json(
+    path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
 ) -> Iterator[tuple[int, list[Any]]]:
     """(number, asked fields) of each question. Questions without what they need go to ``bad``.
 
     DataError where the file is no JSON, or not of this form down to its questions.
     """
-    find(columns, KEYS, len(KEYS), bad.source)
-    content = _parsed(path, config.encoding, bad.source)
+    find_columns(columns, QUESTION_COLUMNS, len(QUESTION_COLUMNS), bad.source)
+    content = _load_json(path, config.encoding, bad.source)
     number = 0
-    for where, context, question in _questions(content, bad.source):
+    for where, context, question in _iter_questions(content, bad.source):
         number += 1
         bad.count_row()
         missing = [key for key in ("question", "id") if key not in question]
         if context is None:
             missing.insert(0, "context")
         if missing:
-            fault = Fault("missing key", f"{where} has no {' and no '.join(missing)}")
+            fault = RowError("missing key", f"{where} has no {' and no '.join(missing)}")
             fault.row_id = _id(question)
             bad.add(number, fault)
             continue
         row = {**question, "context": context}
-        yield number, [row.get(str(name)) for name in columns.all]
+        yield number, [row.get(str(name)) for name in columns.all_columns]
 
 
 def _id(question: dict[str, Any]) -> str | None:
     """The question's id, where it has one that can be written."""
     given = question.get("id")
     try:
-        return clean(given, "id") if isinstance(given, str) else None
-    except Fault:
+        return check_characters(given, "id") if isinstance(given, str) else None
+    except RowError:
         return None
 
 
-def _parsed(path: Path, encoding: str, source: str) -> Any:
+def _load_json(path: Path, encoding: str, source: str) -> Any:
     with open_text(path, encoding, "\n") as file:
         try:
-            return json.load(file, object_pairs_hook=unique_keys)
-        except RepeatedKey as error:
+            return json.load(file, object_pairs_hook=reject_repeated_keys)
+        except RepeatedKeyError as error:
             raise DataError(str(error), where=source, hint="Rename or remove one") from error
         except json.JSONDecodeError as error:
             raise DataError(
@@ -83,25 +83,25 @@ def _parsed(path: Path, encoding: str, source: str) -> Any:
             raise DataError("holds a number of too many digits", where=source) from error
 
 
-def _questions(content: Any, source: str) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+def _iter_questions(content: Any, source: str) -> Iterator[tuple[str, Any, dict[str, Any]]]:
     """(path in the file, context, question), in order."""
-    articles = _listed(content, "data", "", source)
+    articles = _get_list(content, "data", "", source)
     for a, article in enumerate(articles):
-        at = f"data[{a}]"
-        for p, paragraph in enumerate(_listed(article, "paragraphs", at, source)):
-            below = f"{at}.paragraphs[{p}]"
-            for q, question in enumerate(_listed(paragraph, "qas", below, source)):
-                where = f"{below}.qas[{q}]"
+        article_path = f"data[{a}]"
+        for p, paragraph in enumerate(_get_list(article, "paragraphs", article_path, source)):
+            paragraph_path = f"{article_path}.paragraphs[{p}]"
+            for q, question in enumerate(_get_list(paragraph, "qas", paragraph_path, source)):
+                question_path = f"{paragraph_path}.qas[{q}]"
                 if not isinstance(question, dict):
-                    raise DataError(f"{where} is no object", where=source, hint=_HINT)
-                yield where, paragraph.get("context"), question
+                    raise DataError(f"{question_path} is no object", where=source, hint=_HINT)
+                yield question_path, paragraph.get("context"), question
 
 
-def _listed(value: Any, key: str, where: str, source: str) -> list[Any]:
-    found = value.get(key) if isinstance(value, dict) else None
-    if not isinstance(found, list):
+def _get_list(value: Any, key: str, where: str, source: str) -> list[Any]:
+    items = value.get(key) if isinstance(value, dict) else None
+    if not isinstance(items, list):
         what = where or "the file"
         raise DataError(
             f"{what} has no list {key!r}, as SQuAD's files do", where=source, hint=_HINT
         )
-    return found
+    return items

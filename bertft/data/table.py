@@ -24,7 +24,7 @@ import pyarrow as pa
 if TYPE_CHECKING:
     from bertft.data.rows import Rows
 
-__all__ = ["FeatureTable", "Ragged", "record_batch"]
+__all__ = ["FeatureTable", "RaggedColumn", "make_record_batch"]
 
 
 class FeatureTable:
@@ -42,12 +42,12 @@ class FeatureTable:
         self.path = path
         self._buffer = buffer
         reader = pa.ipc.open_file(buffer)
-        batches = [reader.get_batch(each) for each in range(reader.num_record_batches)]
+        batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
         self.schema: pa.Schema = reader.schema
         self.columns: tuple[str, ...] = tuple(reader.schema.names)
-        self._first = np.cumsum([0, *(batch.num_rows for batch in batches)], dtype=np.int64)
-        self._views = {
-            name: _Column(
+        self._batch_starts = np.cumsum([0, *(batch.num_rows for batch in batches)], dtype=np.int64)
+        self._column_readers = {
+            name: _ColumnReader(
                 [batch.column(name) for batch in batches], reader.schema.field(name).type, buffer
             )
             for name in self.columns
@@ -60,110 +60,110 @@ class FeatureTable:
             return cls(source.read_buffer(), path)
 
     def __len__(self) -> int:
-        return int(self._first[-1])
+        return int(self._batch_starts[-1])
 
     @cached_property
     def lengths(self) -> np.ndarray:
         """Tokens of each feature, int32 [features]."""
-        return np.concatenate([np.empty(0, np.int32), *self._views["input_ids"].sizes()])
+        return np.concatenate([np.empty(0, np.int32), *self._column_readers["input_ids"].sizes()])
 
     def sizes(self, name: str, indices: np.ndarray) -> np.ndarray:
         """Values that a ragged column holds for each of ``indices``, int32."""
-        start, stop = self._views[name].bounds(*self._places(indices))
-        return (stop - start).astype(np.int32)
+        starts, stops = self._column_readers[name].ragged_bounds(*self._locate(indices))
+        return (stops - starts).astype(np.int32)
 
     def gather(self, name: str, indices: np.ndarray) -> np.ndarray:
         """The column at ``indices``, in that order, copied.
 
         Flat: [n] or [n, width]. Ragged: the runs end to end, [Σ ``sizes``].
         """
-        view = self._views[name]
-        places = self._places(indices)
-        if not view.ragged:
-            return view.flat(*places)
-        start, stop = view.bounds(*places)
-        count = stop - start
-        total = int(count.sum())
-        before = np.cumsum(count) - count
-        return view.values(np.repeat(start - before, count) + np.arange(total))
+        reader = self._column_readers[name]
+        locations = self._locate(indices)
+        if not reader.is_ragged:
+            return reader.gather_flat(*locations)
+        start, stop = reader.ragged_bounds(*locations)
+        run_sizes = stop - start
+        total = int(run_sizes.sum())
+        starts_before = np.cumsum(run_sizes) - run_sizes
+        return reader.values(np.repeat(start - starts_before, run_sizes) + np.arange(total))
 
-    def pieces(self, name: str) -> Iterator[np.ndarray]:
+    def iter_chunks(self, name: str) -> Iterator[np.ndarray]:
         """The column of all features, a record batch at a time and not copied: see ``gather``."""
-        yield from self._views[name].pieces()
+        yield from self._column_readers[name].iter_chunks()
 
-    def whole(self, name: str) -> np.ndarray:
+    def read_column(self, name: str) -> np.ndarray:
         """The column of all features, as ``gather`` would give it."""
-        return np.concatenate(list(self.pieces(name)))
+        return np.concatenate(list(self.iter_chunks(name)))
 
-    def has_feature(self) -> np.ndarray:
+    def rows_with_features(self) -> np.ndarray:
         """Which of ``rows`` gave a feature, bool [rows]."""
-        there = np.zeros(len(self.rows), bool)
-        for piece in self.pieces("row"):
-            there[piece] = True
-        return there
+        has_features = np.zeros(len(self.rows), bool)
+        for piece in self.iter_chunks("row"):
+            has_features[piece] = True
+        return has_features
 
-    def ragged(self, name: str) -> bool:
+    def is_ragged(self, name: str) -> bool:
         """Whether a feature has a run of values in the column."""
-        return self._views[name].ragged
+        return self._column_readers[name].is_ragged
 
-    def labelled(self, indices: np.ndarray) -> np.ndarray | None:
+    def label_mask(self, indices: np.ndarray) -> np.ndarray | None:
         """Which of ``indices`` have labels, bool; None: all (see ``JoinedTable``)."""
         return None
 
-    def _places(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _locate(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Record batch of each feature, and its place there."""
         indices = np.asarray(indices, dtype=np.int64)
         if len(indices) and not (0 <= indices.min() and indices.max() < len(self)):
             raise IndexError(f"features go from 0 to {len(self) - 1}")
-        batch = np.searchsorted(self._first, indices, side="right") - 1
-        return batch, indices - self._first[batch]
+        batch = np.searchsorted(self._batch_starts, indices, side="right") - 1
+        return batch, indices - self._batch_starts[batch]
 
 
-class _Column:
+class _ColumnReader:
     """Where one column's values and offsets lie in the file, in units of their own size."""
 
     def __init__(self, arrays: Sequence[pa.Array], kind: pa.DataType, file: pa.Buffer) -> None:
-        self.ragged = pa.types.is_large_list(kind)
-        self._counts = [len(each) for each in arrays]
+        self.is_ragged = pa.types.is_large_list(kind)
+        self._batch_sizes = [len(array) for array in arrays]
         self.width = kind.list_size if pa.types.is_fixed_size_list(kind) else None
-        nested = self.ragged or self.width is not None
+        nested = self.is_ragged or self.width is not None
         dtype = np.dtype((kind.value_type if nested else kind).to_pandas_dtype())
-        self._values = _view(file, dtype)
+        self._values = _view_as(file, dtype)
         # buffers(): validity, then offsets of a list, then validity of its values, then values
-        self._base = np.array(
-            [_place(each.buffers()[-1], file, dtype) for each in arrays], np.int64
+        self._value_starts = np.array(
+            [_buffer_index(each.buffers()[-1], file, dtype) for each in arrays], np.int64
         )
-        if self.ragged:
+        if self.is_ragged:
             wide = np.dtype(np.int64)
-            self._offsets = _view(file, wide)
-            self._offset_base = np.array(
-                [_place(each.buffers()[1], file, wide) for each in arrays], np.int64
+            self._offsets = _view_as(file, wide)
+            self._offset_starts = np.array(
+                [_buffer_index(each.buffers()[1], file, wide) for each in arrays], np.int64
             )
 
-    def flat(self, batch: np.ndarray, place: np.ndarray) -> np.ndarray:
+    def gather_flat(self, batch: np.ndarray, position: np.ndarray) -> np.ndarray:
         if self.width is None:
-            return self._values[self._base[batch] + place]
-        start = self._base[batch] + place * self.width
+            return self._values[self._value_starts[batch] + position]
+        start = self._value_starts[batch] + position * self.width
         return self._values[start[:, None] + np.arange(self.width)]
 
-    def bounds(self, batch: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        at, base = self._offset_base[batch] + place, self._base[batch]
-        return base + self._offsets[at], base + self._offsets[at + 1]
+    def ragged_bounds(self, batch: np.ndarray, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        offset_indices, base = self._offset_starts[batch] + position, self._value_starts[batch]
+        return base + self._offsets[offset_indices], base + self._offsets[offset_indices + 1]
 
-    def values(self, at: np.ndarray) -> np.ndarray:
-        return self._values[at]
+    def values(self, value_indices: np.ndarray) -> np.ndarray:
+        return self._values[value_indices]
 
     def sizes(self) -> Iterator[np.ndarray]:
         """Values a feature of a ragged column, int32, a record batch at a time."""
-        for batch, count in enumerate(self._counts):
-            start = self._offset_base[batch]
+        for batch, count in enumerate(self._batch_sizes):
+            start = self._offset_starts[batch]
             yield np.diff(self._offsets[start : start + count + 1]).astype(np.int32)
 
-    def pieces(self) -> Iterator[np.ndarray]:
-        for batch, count in enumerate(self._counts):
-            start, size = self._base[batch], count * (self.width or 1)
-            if self.ragged:
-                first = self._offset_base[batch]
+    def iter_chunks(self) -> Iterator[np.ndarray]:
+        for batch, count in enumerate(self._batch_sizes):
+            start, size = self._value_starts[batch], count * (self.width or 1)
+            if self.is_ragged:
+                first = self._offset_starts[batch]
                 inner, outer = self._offsets[first], self._offsets[first + count]
                 yield self._values[start + inner : start + outer]
             else:
@@ -171,18 +171,18 @@ class _Column:
                 yield piece if self.width is None else piece.reshape(count, self.width)
 
 
-def _view(file: pa.Buffer, dtype: np.dtype) -> np.ndarray:
+def _view_as(file: pa.Buffer, dtype: np.dtype) -> np.ndarray:
     return np.frombuffer(file, dtype=dtype, count=file.size // dtype.itemsize)
 
 
-def _place(buffer: pa.Buffer | None, file: pa.Buffer, dtype: np.dtype) -> int:
+def _buffer_index(buffer: pa.Buffer | None, file: pa.Buffer, dtype: np.dtype) -> int:
     """Index of a buffer's first value in the file seen as ``dtype``."""
     if buffer is None or buffer.size == 0:
         return 0
-    place, rest = divmod(buffer.address - file.address, dtype.itemsize)
-    if rest or not 0 <= place * dtype.itemsize <= file.size - buffer.size:
+    index, rest = divmod(buffer.address - file.address, dtype.itemsize)
+    if rest or not 0 <= index * dtype.itemsize <= file.size - buffer.size:
         raise pa.ArrowInvalid("a buffer of the file is misplaced")
-    return place
+    return index
 
 
 _DTYPES: dict[str, np.dtype] = {
@@ -191,59 +191,59 @@ _DTYPES: dict[str, np.dtype] = {
 }
 
 
-def record_batch(features: Mapping[str, Any], schema: pa.Schema | None = None) -> pa.RecordBatch:
+def make_record_batch(features: Mapping[str, Any], schema: pa.Schema | None = None) -> pa.RecordBatch:
     """Features as a record batch; the first one of a table settles the ``schema`` of the others.
 
     A column is flat as a 1-D array or list of numbers, of fixed width as a 2-D array (not a
-    list), and ragged as a list of lists or of 1-D arrays, or as a pair ``Ragged(values, sizes)``.
+    list), and ragged as a list of lists or of 1-D arrays, or as a pair ``RaggedColumn(values, sizes)``.
     Lists of integers become int32 if ragged and int64 if flat, floats float32.
     """
     names = list(features) if schema is None else schema.names
     if set(names) != set(features):
         raise ValueError(f"columns {sorted(features)}, but the table has {sorted(names)}")
     arrays = [
-        _arrow(name, features[name], None if schema is None else schema.field(name).type)
+        _to_arrow(name, features[name], None if schema is None else schema.field(name).type)
         for name in names
     ]
     return pa.record_batch(arrays, names=names)
 
 
 @dataclass(frozen=True)
-class Ragged:
+class RaggedColumn:
     """Runs of ``values`` end to end; ``sizes`` [features] says how long each is."""
 
     values: np.ndarray
     sizes: np.ndarray
 
 
-def _arrow(name: str, column: Any, kind: pa.DataType | None) -> pa.Array:
-    if isinstance(column, Ragged):
-        array = _ragged(column.values, column.sizes)
+def _to_arrow(name: str, column: Any, kind: pa.DataType | None) -> pa.Array:
+    if isinstance(column, RaggedColumn):
+        array = _ragged_array(column.values, column.sizes)
     elif isinstance(column, np.ndarray) and column.ndim == 2:
         flat = pa.array(np.ascontiguousarray(column).reshape(-1))
         array = pa.FixedSizeListArray.from_arrays(flat, column.shape[1])
     elif not isinstance(column, np.ndarray) and len(column) and np.ndim(column[0]) == 1:
-        array = _ragged(*_concatenated(column, _DTYPES.get(name)))
+        array = _ragged_array(*_concatenate_runs(column, _DTYPES.get(name)))
     elif isinstance(column, np.ndarray):
         array = pa.array(column)
     else:
-        array = pa.array(_plain(np.asarray(column), np.int64))
+        array = pa.array(_to_model_dtype(np.asarray(column), np.int64))
     return array if kind is None else array.cast(kind)
 
 
-def _ragged(values: np.ndarray, sizes: np.ndarray) -> pa.Array:
+def _ragged_array(values: np.ndarray, sizes: np.ndarray) -> pa.Array:
     offsets = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
     return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(values))
 
 
-def _concatenated(runs: Sequence[Any], dtype: np.dtype | None) -> tuple[np.ndarray, np.ndarray]:
+def _concatenate_runs(runs: Sequence[Any], dtype: np.dtype | None) -> tuple[np.ndarray, np.ndarray]:
     sizes = np.fromiter(map(len, runs), np.int64, len(runs))
     filled = [np.asarray(run, dtype=dtype) for run in runs if len(run)]
     values = np.concatenate(filled) if filled else np.empty(0, np.int32)
-    return (values.astype(dtype) if dtype is not None else _plain(values, np.int32)), sizes
+    return (values.astype(dtype) if dtype is not None else _to_model_dtype(values, np.int32)), sizes
 
 
-def _plain(values: np.ndarray, integer: type) -> np.ndarray:
+def _to_model_dtype(values: np.ndarray, integer: type) -> np.ndarray:
     """Lists arrive as int64 or float64: keep what models use."""
     if values.dtype.kind in "iub":
         return values.astype(integer, copy=False)

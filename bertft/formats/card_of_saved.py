@@ -13,36 +13,36 @@ from typing import Any
 
 import bertft
 from bertft.assembly.manifest import read_manifest
-from bertft.assembly.saved import Saved
+from bertft.assembly.saved import LoadedModel
 from bertft.formats.model_card import CardFacts, MergeCheck, SplitFacts
-from bertft.formats.transformers_folder import license_of
-from bertft.models.source import local_folder
-from bertft.runs.result import read_result
+from bertft.formats.transformers_folder import read_license
+from bertft.models.source import local_model_folder
+from bertft.runs.result import read_metrics_json
 
-__all__ = ["card_facts"]
+__all__ = ["collect_card_facts"]
 
 
-def card_facts(
-    saved: Saved,
+def collect_card_facts(
+    loaded: LoadedModel,
     name: str,
     check: MergeCheck,
     counts: Mapping[str, Any],
     *,
     pair: bool,
     form: str = "transformers",
-    beside: str | None = None,
+    prefix_file: str | None = None,
 ) -> CardFacts:
-    """The facts of ``saved`` under the name of its new folder.
+    """The facts of ``loaded`` under the name of its new folder.
 
     ``counts`` are the parameter counts before folding. For the best checkpoint of a finished run,
     those of its metrics.json are used instead.
     """
-    if saved.run is None or saved.config is None:
-        return _of_folder(saved, name, check, counts, form)
-    manifest = read_manifest(saved.run)
-    metrics: Mapping[str, Any] = read_result(saved.run.metrics) if saved.run.finished else {}
-    best = (metrics.get("best") or {}).get("step") == saved.facts.step
-    method = {key: each for key, each in asdict(saved.config.method).items() if each is not None}
+    if loaded.run is None or loaded.config is None:
+        return _facts_of_folder(loaded, name, check, counts, form)
+    manifest = read_manifest(loaded.run)
+    metrics: Mapping[str, Any] = read_metrics_json(loaded.run.metrics_path) if loaded.run.is_finished else {}
+    is_best = (metrics.get("best") or {}).get("step") == loaded.info.step
+    method = {key: each for key, each in asdict(loaded.config.method).items() if each is not None}
     splits = {
         split: SplitFacts(
             Path(each["source"]).name if each["files"] else each["source"],
@@ -53,44 +53,44 @@ def card_facts(
     }
     return CardFacts(
         name=name,
-        task=saved.facts.task,
-        auto_class=saved.adapted.task.auto_class,
+        task=loaded.info.task,
+        auto_class=loaded.task_model.task.auto_class,
         base_model=manifest["base"]["name"],
         method=method.pop("name"),
         settings=method,
         splits=splits,
-        metric=saved.adapted.task.metric,
-        step=saved.facts.step,
-        validation=(metrics.get("validation") or {}) if best else {},
-        counts=metrics["parameters"] if best else counts,
+        metric=loaded.task_model.task.metric,
+        step=loaded.info.step,
+        validation=(metrics.get("validation") or {}) if is_best else {},
+        counts=metrics["parameters"] if is_best else counts,
         versions={"bertft": manifest["bertft"], **manifest["packages"]},
-        labels=saved.facts.labels,
+        labels=loaded.info.labels,
         pair=pair,
-        max_length=saved.facts.max_length,
-        test=metrics.get("test") if best else None,
+        max_length=loaded.info.max_length,
+        test=metrics.get("test") if is_best else None,
         merge=check,
         form=form,
-        beside=beside,
-        license=license_of(local_folder(saved.adapted.source)),
-        dataset=saved.config.data.hub,
-        distillation=metrics.get("distillation") if best else None,
-        calibration=saved.calibration,
+        prefix_file=prefix_file,
+        license=read_license(local_model_folder(loaded.task_model.source)),
+        dataset=loaded.config.data.hub,
+        distillation=metrics.get("distillation") if is_best else None,
+        calibration=loaded.calibration,
     )
 
 
-def _of_folder(
-    saved: Saved, name: str, check: MergeCheck, counts: Mapping[str, Any], form: str
+def _facts_of_folder(
+    loaded: LoadedModel, name: str, check: MergeCheck, counts: Mapping[str, Any], form: str
 ) -> CardFacts:
-    adapted = saved.adapted
+    task_model = loaded.task_model
     return CardFacts(
         name=name,
-        task=saved.facts.task,
-        auto_class=adapted.task.auto_class,
-        base_model=adapted.source.name,
-        method="lora" if saved.adapter else "",
+        task=loaded.info.task,
+        auto_class=task_model.task.auto_class,
+        base_model=task_model.source.name,
+        method="lora" if loaded.is_adapter else "",
         settings={},
         splits={},
-        metric=adapted.task.metric,
+        metric=task_model.task.metric,
         step=None,
         validation={},
         counts={each: counts[each] for each in ("total", "method") if counts[each]},
@@ -98,11 +98,11 @@ def _of_folder(
             "bertft": bertft.__version__,
             **{name: metadata.version(name) for name in ("torch", "transformers")},
         },
-        labels=saved.facts.labels,
-        max_length=saved.facts.max_length,
+        labels=loaded.info.labels,
+        max_length=loaded.info.max_length,
         merge=check,
         form=form,
-        license=license_of(local_folder(adapted.source)),
-        threshold=saved.threshold,
-        origin=saved.folder.name,
+        license=read_license(local_model_folder(task_model.source)),
+        threshold=loaded.threshold,
+        origin=loaded.folder.name,
     )

@@ -12,25 +12,25 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["clock", "compact", "count", "duration", "measure", "rate", "score", "size"]
+__all__ = ["format_clock", "format_compact", "format_count", "format_duration", "format_number", "format_rate", "format_score", "format_bytes"]
 
 _NONE = "–"
 _THOUSANDS = ("", "k", "M", "G", "T")
 
 
-def count(number: float | None) -> str:
+def format_count(number: float | None) -> str:
     """A whole number, in groups of three digits."""
     return _NONE if number is None else f"{number:,.0f}"
 
 
-def compact(number: float | None) -> str:
+def format_compact(number: float | None) -> str:
     """About three digits and a unit, for what changes while one looks at it."""
     if number is None or not math.isfinite(number):
         return _NONE
     return "".join(_scaled(number))
 
 
-def size(count_of_bytes: float | None) -> str:
+def format_bytes(count_of_bytes: float | None) -> str:
     """Bytes."""
     if count_of_bytes is None:
         return _NONE
@@ -38,7 +38,7 @@ def size(count_of_bytes: float | None) -> str:
     return f"{digits} {unit}B"
 
 
-def score(value: float | None) -> str:
+def format_score(value: float | None) -> str:
     """A metric or a loss: four decimals below 10, two above (scores in percent)."""
     if value is None:
         return _NONE
@@ -50,7 +50,7 @@ def score(value: float | None) -> str:
     return f"{value:.4f}" if magnitude < 10 else f"{value:,.2f}"
 
 
-def measure(value: float | None) -> str:
+def format_number(value: float | None) -> str:
     """A scalar of any scale, whole where it is whole."""
     if value is None:
         return _NONE
@@ -61,7 +61,7 @@ def measure(value: float | None) -> str:
     return f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
-def rate(value: float | None) -> str:
+def format_rate(value: float | None) -> str:
     """A learning rate: two digits and the exponent without zeros."""
     if value is None:
         return _NONE
@@ -71,7 +71,7 @@ def rate(value: float | None) -> str:
     return f"{digits}e{int(exponent)}"
 
 
-def clock(seconds: float | None) -> str:
+def format_clock(seconds: float | None) -> str:
     """``m:ss`` or ``h:mm:ss``."""
     if seconds is None or not math.isfinite(seconds):
         return _NONE
@@ -80,7 +80,7 @@ def clock(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def duration(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
     """In words: ``8.4 s``, ``4 min 12 s``, ``2 h 5 min``."""
     if seconds is None:
         return _NONE

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["by_group"]
+__all__ = ["split_metric_groups"]
 
 
-def by_group(
+def split_metric_groups(
     metrics: Mapping[str, float],
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
     """The metrics of the whole, and those of a group of it, which are called ``group/metric``."""
-    whole: dict[str, float] = {}
+    overall: dict[str, float] = {}
     groups: dict[str, dict[str, float]] = {}
     for name, value in metrics.items():
         group, slash, metric = name.rpartition("/")
         if slash:
             groups.setdefault(group, {})[metric] = value
         else:
-            whole[name] = value
-    return whole, groups
+            overall[name] = value
+    return overall, groups

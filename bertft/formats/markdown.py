@@ -5,31 +5,31 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from bertft.config.printed import printed
+from bertft.config.printed import escape_controls
 
-__all__ = ["cell", "code", "plain", "table"]
+__all__ = ["escape_cell", "inline_code", "escape_markdown", "markdown_table"]
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table of Markdown texts."""
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(map(cell, line))} |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(escape_cell, line))} |" for line in lines)
 
 
-def cell(text: str) -> str:
+def escape_cell(text: str) -> str:
     """Markdown for a cell of a table: a bar in it does not end the cell."""
     return text.replace("|", "\\|")
 
 
-def plain(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """One line of Markdown that shows ``text``: no tag, link or picture in it."""
-    line = " ".join(printed(text).split()).replace("&", "&amp;").replace("<", "&lt;")
+    line = " ".join(escape_controls(text).split()).replace("&", "&amp;").replace("<", "&lt;")
     return re.sub(r"([\\`*\[\]])", r"\\\1", line)
 
 
-def code(text: str) -> str:
+def inline_code(text: str) -> str:
     """``text`` as code, within as many backticks as it needs."""
-    line = " ".join(printed(text).split())
+    line = " ".join(escape_controls(text).split())
     longest = max((len(run) for run in re.findall("`+", line)), default=0)
     if longest == 0:
         return f"`{line}`"

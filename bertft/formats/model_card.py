@@ -20,11 +20,11 @@ from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bertft.config.registry import TASKS
-from bertft.formats.figures import count, measure, score
-from bertft.formats.groups import by_group
-from bertft.formats.markdown import cell, code, plain, table
+from bertft.formats.figures import format_count, format_number, format_score
+from bertft.formats.groups import split_metric_groups
+from bertft.formats.markdown import escape_cell, inline_code, escape_markdown, markdown_table
 
-__all__ = ["CardFacts", "MergeCheck", "SplitFacts", "model_card"]
+__all__ = ["CardFacts", "MergeCheck", "SplitFacts", "render_model_card"]
 
 _TEMPLATES = Path(__file__).parent / "card"
 # The Hub's name for the task of a head.
@@ -87,7 +87,7 @@ class CardFacts:
     """What a card says. ``base_model`` and ``dataset`` are Hub ids or local paths.
 
     ``metric`` selected the checkpoint of ``step`` if there is a ``validation``. ``counts``,
-    ``distillation`` and ``calibration`` are as in metrics.json. ``beside`` names the file or folder
+    ``distillation`` and ``calibration`` are as in metrics.json. ``prefix_file`` names the file or folder
     of a prefix, which is not part of the model. ``license`` is the base model's identifier on the
     Hub. A model that does not come from a run has an ``origin``, its folder, and may have a
     ``threshold``; its ``step`` is None and it has neither splits nor metrics.
@@ -111,7 +111,7 @@ class CardFacts:
     max_length: int | None = None
     test: Mapping[str, float] | None = None
     merge: MergeCheck | None = None
-    beside: str | None = None
+    prefix_file: str | None = None
     license: str | None = None
     language: Sequence[str] = field(default=())
     dataset: str | None = None
@@ -121,15 +121,15 @@ class CardFacts:
     origin: str | None = None
 
 
-def model_card(facts: CardFacts) -> str:
+def render_model_card(facts: CardFacts) -> str:
     """The content of the file."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {
-        "base_name": _base_name, "cell": cell, "code": code, "count": count, "literal": _literal,
-        "measure": measure, "plain": plain, "score": score,
+        "base_name": _base_name, "cell": escape_cell, "code": inline_code, "count": format_count, "literal": _literal,
+        "measure": format_number, "plain": escape_markdown, "score": format_score,
     }  # fmt: skip
     body = environment.get_template("model_card.md.j2").render(
         facts=facts,
@@ -140,8 +140,8 @@ def model_card(facts: CardFacts) -> str:
         loading_code=_loading_code(environment, facts),
         run_argument=shlex.quote(f"run={_base_name(facts.name)}"),
         result_tables=list(_result_tables(facts)),
-        merge_metrics=_ordered(by_group(facts.merge.before)[0], facts) if facts.merge else [],
-        settings=_flat(facts.settings),
+        merge_metrics=_ordered(split_metric_groups(facts.merge.before)[0], facts) if facts.merge else [],
+        settings=_flat_settings(facts.settings),
         counts=_COUNTS,
         shown_labels=_SHOWN_LABELS,
     )
@@ -193,13 +193,13 @@ def _loading_code(environment: Environment, facts: CardFacts) -> str:
 def _result_tables(facts: CardFacts) -> Iterable[str]:
     """Metrics × splits, then for each split the metrics of its groups (types of entities, say)."""
     splits = {"validation": facts.validation, "test": facts.test}
-    shown = {split: by_group(values) for split, values in splits.items() if values}
+    shown = {split: split_metric_groups(values) for split, values in splits.items() if values}
     names = dict.fromkeys(name for metrics, _ in shown.values() for name in metrics)
     if names:
-        yield table(
+        yield markdown_table(
             ["metric", *shown],
             [
-                [plain(name), *(score(metrics.get(name)) for metrics, _ in shown.values())]
+                [escape_markdown(name), *(format_score(metrics.get(name)) for metrics, _ in shown.values())]
                 for name in _ordered(names, facts)
             ],
         )
@@ -207,13 +207,13 @@ def _result_tables(facts: CardFacts) -> Iterable[str]:
         names = dict.fromkeys(name for values in groups.values() for name in values)
         rows = [
             [
-                plain(group),
-                *((count if name == "support" else score)(values.get(name)) for name in names),
+                escape_markdown(group),
+                *((format_count if name == "support" else format_score)(values.get(name)) for name in names),
             ]
             for group, values in groups.items()
         ]
         if rows:
-            yield table([split, *map(plain, names)], rows)
+            yield markdown_table([split, *map(escape_markdown, names)], rows)
 
 
 def _ordered(names: Mapping[str, Any], facts: CardFacts) -> list[str]:
@@ -221,12 +221,12 @@ def _ordered(names: Mapping[str, Any], facts: CardFacts) -> list[str]:
     return sorted(names, key=lambda name: name != facts.metric)
 
 
-def _flat(settings: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
+def _flat_settings(settings: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
     """``{"low_rank": {"alpha": 16}}`` → ``low_rank.alpha`` 16, without settings that are null."""
     pairs: list[tuple[str, str]] = []
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            pairs += _flat(value, f"{above}{name}.")
+            pairs += _flat_settings(value, f"{above}{name}.")
         elif value is not None:
             pairs.append((f"{above}{name}", _value(value)))
     return pairs
@@ -236,7 +236,7 @@ def _value(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return measure(value) if value.is_integer() else f"{value:g}"
+        return format_number(value) if value.is_integer() else f"{value:g}"
     if isinstance(value, (list, tuple)):
         return ", ".join(_value(each) for each in value)
     return _base_name(str(value))

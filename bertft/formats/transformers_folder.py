@@ -16,17 +16,17 @@ from typing import Any
 
 import yaml
 
-from bertft.config.plain_yaml import plain_yaml
+from bertft.config.plain_yaml import parse_plain_yaml
 from bertft.config.regular_file import read_regular_text
 from bertft.errors import DataError, UsageError
-from bertft.models.quiet import quiet
-from bertft.runs.atomic import clean, sync_tree, temporary
+from bertft.models.quiet import silence_transformers
+from bertft.runs.atomic import remove_stale_temporaries, fsync_tree, temporary_path
 
-__all__ = ["license_of", "new_folder", "write_model"]
+__all__ = ["read_license", "new_output_folder", "save_model_folder"]
 
 
 @contextlib.contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
+def new_output_folder(out: Path) -> Iterator[Path]:
     """A temporary folder that becomes ``out`` if the block ends well, and vanishes if not.
 
     So do the folders above it that had to be made. UsageError if ``out`` exists and is not empty.
@@ -35,15 +35,15 @@ def new_folder(out: Path) -> Iterator[Path]:
         raise UsageError(
             f"{out} is there already", where="out", hint="Give a new folder, or an empty one"
         )
-    made = [each for each in out.parents if not each.exists()]  # the lowest first
+    created_parents = [parent for parent in out.parents if not parent.exists()]  # the lowest first
     out.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(OSError):
-        clean(out.parent, out.name)  # what a killed process was making of the same name
-    new = temporary(out)
+        remove_stale_temporaries(out.parent, out.name)  # what a killed process was making of the same name
+    new = temporary_path(out)
     new.mkdir()
     try:
         yield new
-        sync_tree(new)
+        fsync_tree(new)
         try:
             if out.is_dir():
                 out.rmdir()
@@ -58,26 +58,26 @@ def new_folder(out: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(new, ignore_errors=True)
         with contextlib.suppress(OSError):  # one that holds something stays
-            for each in made:
+            for each in created_parents:
                 each.rmdir()
 
 
-def write_model(folder: Path, model: Any, tokenizer: Any, card: str) -> None:
+def save_model_folder(folder: Path, model: Any, tokenizer: Any, card: str) -> None:
     """Everything that ``from_pretrained`` and a person reading the folder need."""
-    with quiet():
+    with silence_transformers():
         model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def license_of(folder: Path | None) -> str | None:
+def read_license(folder: Path | None) -> str | None:
     """The licence that the base's own model card states; None if it states none."""
     if folder is None:
         return None
     try:
-        _, front, _ = read_regular_text(folder / "README.md", 1 << 20).split("---", 2)
-        stated = plain_yaml(front).get("license")
+        _, front_matter, _ = read_regular_text(folder / "README.md", 1 << 20).split("---", 2)
+        stated = parse_plain_yaml(front_matter).get("license")
     except (DataError, ValueError, AttributeError, RecursionError, yaml.YAMLError):
         return None
-    known = isinstance(stated, str) and re.fullmatch(r"[\w.+-]{1,64}", stated, re.ASCII)
-    return stated if known else None
+    is_identifier = isinstance(stated, str) and re.fullmatch(r"[\w.+-]{1,64}", stated, re.ASCII)
+    return stated if is_identifier else None

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bertft.training.events import Event, Listener
+from bertft.training.events import Event, Callback
 
-__all__ = ["guarded"]
+__all__ = ["suppress_errors"]
 
 
-def guarded(listener: Listener, warn: Callable[[str], object]) -> Listener:
-    """``listener`` until it raises; then ``warn`` is told once, and the run goes on without it.
+def suppress_errors(callback: Callback, warn: Callable[[str], object]) -> Callback:
+    """``callback`` until it raises; then ``warn`` is told once, and the run goes on without it.
 
     Files that a resume depends on are not guarded: without them the run is not whole.
     """
-    broken = False
+    failed = False
 
-    def hear(event: Event) -> None:
-        nonlocal broken
-        if broken:
+    def call(event: Event) -> None:
+        nonlocal failed
+        if failed:
             return
         try:
-            listener(event)
+            callback(event)
         except Exception as error:
-            broken = True
-            name = getattr(listener, "__name__", type(listener).__name__)
+            failed = True
+            name = getattr(callback, "__name__", type(callback).__name__)
             warn(
                 f"{name} failed at step {event.step} and is switched off; training goes on "
                 f"({type(error).__name__}: {error})"
             )
 
-    return hear
+    return call

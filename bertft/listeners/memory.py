@@ -19,11 +19,11 @@ def memory_in_use() -> int | None:
         with open("/proc/self/statm", encoding="ascii") as file:
             pages = int(file.read().split()[1])
     except OSError:
-        return _peak()
+        return _peak_resident_bytes()
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def _peak() -> int | None:
+def _peak_resident_bytes() -> int | None:
     """The largest resident set so far, which is all that systems without /proc tell."""
     try:
         import resource

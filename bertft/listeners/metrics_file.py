@@ -33,17 +33,17 @@ from bertft.training.events import (
     Event,
     Finished,
     Interrupted,
-    MemoryShort,
-    Skipped,
+    MicroBatchReduced,
+    StepSkipped,
     Started,
-    Step,
+    StepCompleted,
 )
 
 __all__ = ["MetricsFile"]
 
 
 @dataclass
-class _Window:
+class _StepSummary:
     """What the steps since the last step line add up to; ``line`` is the newest step's own part."""
 
     after: int = 0
@@ -55,7 +55,7 @@ class _Window:
     seconds: float = 0.0
     line: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, event: Step) -> None:
+    def add(self, event: StepCompleted) -> None:
         self.steps += 1
         self.loss += event.loss
         self.penalty += event.penalty
@@ -68,7 +68,7 @@ class _Window:
             "gradient_norm": event.gradient_norm,
             # In their own order, so that a state that was sorted on its way writes the same.
             "learning_rates": dict(sorted(event.learning_rates.items())),
-            "measures": dict(sorted(event.measures.items())),
+            "measures": dict(sorted(event.metrics.items())),
         }
 
 
@@ -83,33 +83,33 @@ class MetricsFile:
         self._metrics, self._timings = open(path, "ab"), open(timings, "ab")  # noqa: SIM115
         self._log_every = log_every
         self._total: int | None = None
-        self._window = _Window()
+        self._pending = _StepSummary()
 
     def __call__(self, event: Event) -> None:
         match event:
             case Started():
-                self._started(event)
-            case Step():
-                self._window.add(event)
-                crossed = event.step // self._log_every > self._window.after // self._log_every
+                self._write_started(event)
+            case StepCompleted():
+                self._pending.add(event)
+                crossed = event.step // self._log_every > self._pending.after // self._log_every
                 if crossed or event.step == self._total:
-                    self._write_window()
-            case Skipped(step=step):
-                self._write_window()
+                    self._write_pending()
+            case StepSkipped(step=step):
+                self._write_pending()
                 self._write_both("skipped", step, {"reason": event.reason, "rows": event.rows})
             case Evaluated(step=step):
                 line = {
                     "epoch": event.epoch, "split": event.split, "metric": event.metric,
-                    "metrics": event.metrics, "best": event.best, "counts": event.counts,
+                    "metrics": event.metrics, "best": event.best, "counts": event.eligible,
                 }  # fmt: skip
                 self._write_both("evaluated", step, line, split=event.split, seconds=event.seconds)
             case Checkpointed(step=step, path=path):
                 self._write_timing("checkpointed", step, checkpoint=path.name)
                 self._sync()
             case Finished(step=step, reason=reason):
-                self._write_window()
+                self._write_pending()
                 self._write_both("finished", step, {"reason": reason})
-            case MemoryShort(step=step, micro_batch=rows):
+            case MicroBatchReduced(step=step, micro_batch=rows):
                 self._write_timing("memory_short", step, micro_batch=rows)
             case Interrupted(step=step, signum=signum):
                 self._write_timing("interrupted", step, signal=signal.Signals(signum).name)
@@ -148,11 +148,11 @@ class MetricsFile:
 
     def state_dict(self) -> dict[str, Any]:
         """JSON values: the steps since the last line."""
-        return _finite(asdict(self._window))
+        return _to_json_value(asdict(self._pending))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """DataError where ``state`` is none that ``state_dict`` gave."""
-        known_entries = asdict(_Window())
+        known_entries = asdict(_StepSummary())
         for name in (*known_entries, *state):
             known = known_entries.get(name)
             value = state.get(name, known)
@@ -165,10 +165,10 @@ class MetricsFile:
                     f"the training state does not fit the run (invalid value for {name!r})",
                     hint="Was it edited? An earlier checkpoint may serve: remove this one",
                 )  # fmt: skip
-        self._window = _Window(**state)
+        self._pending = _StepSummary(**state)
         for name in ("loss", "penalty"):
-            if getattr(self._window, name) is None:
-                setattr(self._window, name, math.nan)
+            if getattr(self._pending, name) is None:
+                setattr(self._pending, name, math.nan)
 
     def close(self) -> None:
         self._metrics.close()
@@ -180,45 +180,45 @@ class MetricsFile:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _started(self, event: Started) -> None:
+    def _write_started(self, event: Started) -> None:
         self._total = event.total_steps
         if event.step == 0:
-            facts = ("total_steps", "steps_per_epoch", "rows")
-            self._write_both("started", 0, {name: getattr(event, name) for name in facts})
+            keys = ("total_steps", "steps_per_epoch", "rows")
+            self._write_both("started", 0, {name: getattr(event, name) for name in keys})
         else:
             self._write_timing("resumed", event.step)
 
-    def _write_window(self) -> None:
+    def _write_pending(self) -> None:
         """The step line of what is pending, if anything is."""
-        window = self._window
-        if window.steps == 0:
+        pending = self._pending
+        if pending.steps == 0:
             return
-        step = window.line["step"]
+        step = pending.line["step"]
         line = {
-            "epoch": window.line["epoch"],
-            "steps": window.steps,
-            "loss": window.loss / window.steps,
-            "penalty": window.penalty / window.steps,
-            **{name: window.line[name] for name in ("gradient_norm", "learning_rates")},
-            "rows": window.rows,
-            "tokens": window.tokens,
-            "measures": window.line["measures"],
+            "epoch": pending.line["epoch"],
+            "steps": pending.steps,
+            "loss": pending.loss / pending.steps,
+            "penalty": pending.penalty / pending.steps,
+            **{name: pending.line[name] for name in ("gradient_norm", "learning_rates")},
+            "rows": pending.rows,
+            "tokens": pending.tokens,
+            "measures": pending.line["measures"],
         }
-        seconds = window.seconds
-        rates = {
+        seconds = pending.seconds
+        throughput = {
             f"{name}_per_second": total / seconds if seconds > 0 else None
-            for name, total in (("rows", window.rows), ("tokens", window.tokens))
+            for name, total in (("rows", pending.rows), ("tokens", pending.tokens))
         }
-        self._window = _Window(after=step)
-        self._write_both("step", step, line, seconds=seconds, **rates)
+        self._pending = _StepSummary(after=step)
+        self._write_both("step", step, line, seconds=seconds, **throughput)
 
-    def _write_both(self, kind: str, step: int, line: dict[str, Any], **timing: Any) -> None:
-        _write(self._metrics, {"event": kind, "step": step, **line})
-        self._write_timing(kind, step, **timing)
+    def _write_both(self, event_kind: str, step: int, line: dict[str, Any], **timing: Any) -> None:
+        _write_json_line(self._metrics, {"event": event_kind, "step": step, **line})
+        self._write_timing(event_kind, step, **timing)
 
-    def _write_timing(self, kind: str, step: int, **timing: Any) -> None:
+    def _write_timing(self, event_kind: str, step: int, **timing: Any) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        _write(self._timings, {"event": kind, "step": step, "time": now, **timing})
+        _write_json_line(self._timings, {"event": event_kind, "step": step, "time": now, **timing})
 
     def _sync(self) -> None:
         for file in (self._metrics, self._timings):
@@ -226,18 +226,18 @@ class MetricsFile:
             os.fsync(file.fileno())
 
 
-def _write(file: BinaryIO, line: dict[str, Any]) -> None:
-    text = json.dumps(_finite(line), ensure_ascii=False, allow_nan=False)
+def _write_json_line(file: BinaryIO, line: dict[str, Any]) -> None:
+    text = json.dumps(_to_json_value(line), ensure_ascii=False, allow_nan=False)
     file.write(text.encode() + b"\n")
     file.flush()
 
 
-def _finite(value: Any) -> Any:
+def _to_json_value(value: Any) -> Any:
     """``value`` as JSON has it: numpy's numbers as python's, NaN and infinity as null."""
     if isinstance(value, dict):
-        return {name: _finite(each) for name, each in value.items()}
+        return {name: _to_json_value(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(each) for each in value]
+        return [_to_json_value(item) for item in value]
     if isinstance(value, (bool, str)) or value is None:
         return value
     if isinstance(value, Integral):

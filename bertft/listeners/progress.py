@@ -23,17 +23,17 @@ from rich.constrain import Constrain
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from bertft.formats.figures import clock as left
-from bertft.formats.figures import count
-from bertft.listeners.meter import Item, Meter
-from bertft.listeners.words import evaluation, sentence
-from bertft.training.events import Checkpointed, Evaluated, Event, Finished, Skipped, Step
+from bertft.formats.figures import format_clock as left
+from bertft.formats.figures import format_count
+from bertft.listeners.meter import StatusItem, ProgressMeter
+from bertft.listeners.words import describe_evaluation, describe_event
+from bertft.training.events import Checkpointed, Evaluated, Event, Finished, StepSkipped, StepCompleted
 
-__all__ = ["ProgressView", "terminal"]
+__all__ = ["ProgressView", "stderr_console"]
 
-_GAP = 3  # blanks between two figures
-_LINES = 3  # of figures, at most
-_ROOM = 3  # blank cells at a line's end: where a terminal echoes ^C without starting a new line
+_ITEM_GAP = 3  # blanks between two figures
+_MAX_ITEM_LINES = 3  # of figures, at most
+_RIGHT_MARGIN = 3  # blank cells at a line's end: where a terminal echoes ^C without starting a new line
 
 
 class ProgressView:
@@ -50,19 +50,19 @@ class ProgressView:
         best: float | None = None,
         every: float = 10.0,
         console: Console | None = None,
-        meter: Meter | None = None,
+        meter: ProgressMeter | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._quiet, self._every, self._clock = quiet, every, clock
-        self._console = console or terminal()
-        self._meter = meter or Meter(best, clock)
-        self._told = clock()
-        self._block: _Block | None = None
+        self._console = console or stderr_console()
+        self._meter = meter or ProgressMeter(best, clock)
+        self._last_printed = clock()
+        self._block: _LiveBlock | None = None
 
     def __enter__(self) -> ProgressView:
         console = self._console
         if not self._quiet and console.is_terminal and not console.is_dumb_terminal:
-            self._block = _Block(self._meter, console)
+            self._block = _LiveBlock(self._meter, console)
             self._block.start()
             console.show_cursor(True)
         return self
@@ -77,46 +77,46 @@ class ProgressView:
         self._meter(event)
         if self._quiet or isinstance(event, Checkpointed):
             return
-        if isinstance(event, Step):
-            if self._block is None and self._clock() - self._told >= self._every:
-                self._told = self._clock()
-                self._plain(self._meter.line())
+        if isinstance(event, StepCompleted):
+            if self._block is None and self._clock() - self._last_printed >= self._every:
+                self._last_printed = self._clock()
+                self._print_line(self._meter.summary_line())
             return
-        text = sentence(event) or ""
+        text = describe_event(event) or ""
         if self._block is None:
-            self._plain(text)
+            self._print_line(text)
         elif isinstance(event, Evaluated):
-            self._above(_evaluation(event))
+            self._print_above_block(_evaluation_cells(event))
         elif not (isinstance(event, Finished) and event.reason == "done"):  # the full bar says so
-            self._above([Text(text, "yellow" if isinstance(event, Skipped) else "")])
+            self._print_above_block([Text(text, "yellow" if isinstance(event, StepSkipped) else "")])
 
-    def _plain(self, text: str) -> None:
+    def _print_line(self, text: str) -> None:
         self._console.print(Text(text), soft_wrap=True)
 
-    def _above(self, cells: list[Text]) -> None:
+    def _print_above_block(self, cells: list[Text]) -> None:
         """One line above the block: as many of ``cells`` as fit."""
-        for line in _packed(cells, self._console.width - _ROOM, lines=1, gap=2):
+        for line in _pack_cells(cells, self._console.width - _RIGHT_MARGIN, lines=1, gap=2):
             self._console.print(line, no_wrap=True, overflow="ellipsis")
 
 
-def terminal() -> Console:
+def stderr_console() -> Console:
     """stderr; a terminal only where it is one."""
-    return _Stderr(
+    return _StderrConsole(
         stderr=True, force_terminal=sys.stderr.isatty(), force_jupyter=False,
         markup=False, emoji=False,
     )  # fmt: skip
 
 
-class _Stderr(Console):
+class _StderrConsole(Console):
     def on_broken_pipe(self) -> None:
         """Nobody reads any more: say nothing (rich would end the program)."""
         self.quiet = True
 
 
-class _Block(Progress):
+class _LiveBlock(Progress):
     """A bar with figures below it. A figure keeps the greatest width it had: nothing jumps."""
 
-    def __init__(self, meter: Meter, console: Console) -> None:
+    def __init__(self, meter: ProgressMeter, console: Console) -> None:
         self._meter, self._terminal = meter, console
         self._widths: dict[str, int] = {}
         super().__init__(  # draws once, before there is a task
@@ -130,25 +130,25 @@ class _Block(Progress):
         self.add_task("training", steps="", time="")
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        meter, total = self._meter, count(self._meter.total)
-        steps = f"{count(meter.step)}/{total}" if meter.total else "starting"
+        meter, total = self._meter, format_count(self._meter.total)
+        steps = f"{format_count(meter.step)}/{total}" if meter.total else "starting"
         for task in self.task_ids:
             self.update(
                 task, completed=meter.step, total=max(1, meter.total),
-                steps=steps.rjust(2 * len(total) + 1), time=_time(meter),
+                steps=steps.rjust(2 * len(total) + 1), time=_time_text(meter),
             )  # fmt: skip
-        width = max(1, self._terminal.width - _ROOM)
+        width = max(1, self._terminal.width - _RIGHT_MARGIN)
         yield Constrain(self.make_tasks_table(self.tasks), width)
-        figures = []
+        item_texts = []
         for item in meter.items():
-            figure, name = _figure(item), f"{item.label}/{item.unit}"
-            self._widths[name] = max(self._widths.get(name, 0), figure.cell_len)
-            figure.pad_right(self._widths[name] - figure.cell_len)
-            figures.append(figure)
-        yield from _packed(figures, width, _LINES, _GAP)
+            item_text, item_key = _item_text(item), f"{item.label}/{item.unit}"
+            self._widths[item_key] = max(self._widths.get(item_key, 0), item_text.cell_len)
+            item_text.pad_right(self._widths[item_key] - item_text.cell_len)
+            item_texts.append(item_text)
+        yield from _pack_cells(item_texts, width, _MAX_ITEM_LINES, _ITEM_GAP)
 
 
-def _time(meter: Meter) -> str:
+def _time_text(meter: ProgressMeter) -> str:
     """The time left, evaluations included; without an estimate, or at the end, the time spent."""
     if meter.total and meter.step >= meter.total:
         return f"{left(meter.elapsed)} in all"
@@ -157,23 +157,23 @@ def _time(meter: Meter) -> str:
     return f"{left(meter.seconds_left)} left"
 
 
-def _figure(item: Item) -> Text:
+def _item_text(item: StatusItem) -> Text:
     style = "bold green" if item.label == "best" else ""
     parts = [(item.label, "dim"), (item.value, style), (item.unit, "dim")]
     return Text(" ").join(Text(text, style) for text, style in parts if text)
 
 
-def _evaluation(event: Evaluated) -> list[Text]:
+def _evaluation_cells(event: Evaluated) -> list[Text]:
     """The parts of its line; the chosen metric stands out where it is the best so far."""
-    style = "bold green" if event.best else "bold" if event.counts else ""
-    cells = [Text(f"step {count(event.step)}")]
-    for part in evaluation(event):
+    style = "bold green" if event.best else "bold" if event.eligible else ""
+    cells = [Text(f"step {format_count(event.step)}")]
+    for part in describe_evaluation(event):
         chosen = part.startswith(f"{event.metric} ")
         cells.append(Text(part, style if chosen else "dim"))
     return cells
 
 
-def _packed(cells: list[Text], width: int, lines: int, gap: int) -> list[Text]:
+def _pack_cells(cells: list[Text], width: int, lines: int, gap: int) -> list[Text]:
     """``cells`` in at most ``lines`` lines of ``width``, each cell whole; the rest is left out."""
     packed: list[Text] = []
     for cell in cells:

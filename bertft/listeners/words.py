@@ -8,44 +8,44 @@ from __future__ import annotations
 
 import signal
 
-from bertft.config.messages import listing
-from bertft.formats.figures import count, duration, score
-from bertft.formats.groups import by_group
+from bertft.config.messages import format_list
+from bertft.formats.figures import format_count, format_duration, format_score
+from bertft.formats.groups import split_metric_groups
 from bertft.training.events import (
     Checkpointed,
     Evaluated,
     Event,
     Finished,
     Interrupted,
-    MemoryShort,
-    Skipped,
+    MicroBatchReduced,
+    StepSkipped,
     Started,
 )
 
-__all__ = ["evaluation", "sentence"]
+__all__ = ["describe_evaluation", "describe_event"]
 
 _SHOWN_ROWS = 8
 
 
-def sentence(event: Event) -> str | None:
+def describe_event(event: Event) -> str | None:
     """One line, or None for an event that has no sentence."""
-    step = count(event.step)
+    step = format_count(event.step)
     match event:
         case Started():
-            ahead = f"{count(event.steps_per_epoch)} an epoch, on {count(event.rows)} rows"
+            plan = f"{format_count(event.steps_per_epoch)} an epoch, on {format_count(event.rows)} rows"
             if event.step == 0:
-                return f"training: {count(event.total_steps)} steps, {ahead}"
-            return f"going on after step {step} of {count(event.total_steps)}, {ahead}"
-        case MemoryShort():
-            rows = count(event.micro_batch)
+                return f"training: {format_count(event.total_steps)} steps, {plan}"
+            return f"going on after step {step} of {format_count(event.total_steps)}, {plan}"
+        case MicroBatchReduced():
+            rows = format_count(event.micro_batch)
             return (
                 f"out of memory after step {step}: {rows} rows a pass from here on, as many a step"
             )
-        case Skipped():
-            rows = listing(event.rows, _SHOWN_ROWS)
+        case StepSkipped():
+            rows = format_list(event.rows, _SHOWN_ROWS)
             return f"step {step} was not applied: {event.reason} (rows {rows})"
         case Evaluated():
-            return "  ".join([f"step {step}", *evaluation(event)])
+            return "  ".join([f"step {step}", *describe_evaluation(event)])
         case Checkpointed():
             return f"step {step} is saved: {event.path.name}"
         case Finished():
@@ -57,15 +57,15 @@ def sentence(event: Event) -> str | None:
     return None
 
 
-def evaluation(event: Evaluated) -> list[str]:
+def describe_evaluation(event: Evaluated) -> list[str]:
     """What there is to tell of an evaluation, the more important first."""
-    chosen, loss = event.metric, event.metrics.get("loss")
-    mark = " best" if event.best else "" if event.counts else " (does not count yet)"
-    parts = [f"epoch {event.epoch:.2f}", f"{chosen} {score(event.metrics[chosen])}{mark}"]
+    metric, loss = event.metric, event.metrics.get("loss")
+    status = " best" if event.best else "" if event.eligible else " (does not count yet)"
+    parts = [f"epoch {event.epoch:.2f}", f"{metric} {format_score(event.metrics[metric])}{status}"]
     if event.split != "validation":
         parts.insert(1, event.split)
-    if loss is not None and chosen != "loss":
-        parts.append(f"loss {score(loss)}")
-    told, whole = {chosen, "loss"}, by_group(event.metrics)[0]
-    parts += [f"{name} {score(each)}" for name, each in whole.items() if name not in told]
-    return [*parts, f"in {duration(event.seconds)}"]
+    if loss is not None and metric != "loss":
+        parts.append(f"loss {format_score(loss)}")
+    shown, overall = {metric, "loss"}, split_metric_groups(event.metrics)[0]
+    parts += [f"{name} {format_score(value)}" for name, value in overall.items() if name not in shown]
+    return [*parts, f"in {format_duration(event.seconds)}"]

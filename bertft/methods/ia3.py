@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from bertft.config.parts.ia3 import Settings
 from bertft.errors import DataError, UsageError
 from bertft.methods.layer_grid import layer_grid
-from bertft.methods.part import Group, Part
+from bertft.methods.part import ParamGroup, MethodComponent
 from bertft.methods.peft_format import PREFIX, linear_layer, parts_by_layer, unfitting
-from bertft.models.roles import Target, find_targets
+from bertft.models.roles import TargetLayer, find_target_layers
 from bertft.models.wrapper import LinearWrapper, check_foldable, plain_path, replace_modules
-from bertft.runs.exhibits import Exhibit
+from bertft.runs.exhibits import ReportItem
 
 __all__ = ["IA3", "ScaledLinear", "build", "from_peft"]
 
@@ -91,11 +91,11 @@ class ScaledLinear(LinearWrapper):
         return y if after is None else (y * after).to(y.dtype)
 
 
-class IA3(Part):
+class IA3(MethodComponent):
     """It attaches after the low-rank component, and scales what that has changed."""
 
     name = "ia3"
-    order = 25
+    attach_order = 25
 
     def __init__(self, settings: Settings, rate: float) -> None:
         self.settings, self.rate = settings, rate
@@ -124,22 +124,22 @@ class IA3(Part):
                 by_layer[target.module][target.role] = target.rows  # type: ignore[index]
         replace_modules(model, {each: ScaledLinear(each, rows) for each, rows in by_layer.items()})
 
-    def groups(self, model: nn.Module) -> Iterator[Group]:
+    def param_groups(self, model: nn.Module) -> Iterator[ParamGroup]:
         named = tuple(
             (f"{path}.adapter.{role}", factors)
             for path, layer in _layers(model).items()
             for role, factors in layer.adapter.items()
         )
-        yield Group(self.name, named, self.rate, decay=False)
+        yield ParamGroup(self.name, named, self.rate, use_weight_decay=False)
 
-    def counts(self, model: nn.Module) -> dict[str, int]:
+    def parameter_counts(self, model: nn.Module) -> dict[str, int]:
         layers = _layers(model).values()
         count = sum(each.numel() for layer in layers for each in layer.adapter.values())
         return {"trainable": count, "kept": count, "exported": count}
 
-    def exhibits(
+    def report_items(
         self, model: nn.Module, measured: Mapping[str, tuple[Sequence[float], Sequence[float]]]
-    ) -> Iterator[Exhibit]:
+    ) -> Iterator[ReportItem]:
         """How far the factors are from 1."""
         distances = {
             (path, "linear" if role == _INPUT else role): float((factors.detach() - 1).abs().mean())
@@ -179,7 +179,7 @@ class IA3(Part):
         check_foldable(layers)
         plain: dict[nn.Module, nn.Module] = {}
         for layer in layers.values():
-            linear = layer.plain()
+            linear = layer.unwrap()
             before, after = layer.input_factors(), layer.output_factors()
             if before is not None:
                 linear.weight.copy_(linear.weight.double() * before.double())
@@ -220,7 +220,7 @@ class AttachedIA3(IA3):
             scaled.adapter.requires_grad_(False)
         replace_modules(model, new)
 
-    def groups(self, model: nn.Module) -> Iterator[Group]:
+    def param_groups(self, model: nn.Module) -> Iterator[ParamGroup]:
         return iter(())
 
 
@@ -229,6 +229,6 @@ def _layers(model: nn.Module) -> dict[str, ScaledLinear]:
     return {path: each for path, each in model.named_modules() if isinstance(each, ScaledLinear)}
 
 
-def _found(model: nn.Module, names: Any, setting: str) -> list[Target]:
+def _found(model: nn.Module, names: Any, setting: str) -> list[TargetLayer]:
     chosen = [names] if isinstance(names, str) else list(names or ())
-    return find_targets(model, chosen, f"method.ia3.{setting}")
+    return find_target_layers(model, chosen, f"method.ia3.{setting}")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bertft.models.wrapper import plain_path
-from bertft.runs.exhibits import Grid
+from bertft.runs.exhibits import HeatMap
 
 __all__ = ["layer_grid", "places"]
 
@@ -16,7 +16,7 @@ __all__ = ["layer_grid", "places"]
 def layer_grid(
     name: str, title: str, note: str,
     modules: Sequence[tuple[str, str]], values: Sequence[float], digits: int,
-) -> Grid:  # fmt: skip
+) -> HeatMap:  # fmt: skip
     """``values``: one per (path, role) of ``modules``."""
     at = places(modules)
     layers = list(dict.fromkeys(layer for layer, _ in at))
@@ -24,7 +24,7 @@ def layer_grid(
     table = np.full((len(layers), len(columns)), np.nan)
     for (layer, column), value in zip(at, values, strict=True):
         table[layers.index(layer), columns.index(column)] = value
-    return Grid(
+    return HeatMap(
         name, title, note, rows=layers, columns=[each.replace("_", " ") for each in columns],
         values=table, row_title="layer", digits=digits,
     )  # fmt: skip

@@ -16,15 +16,15 @@ from torch import Tensor
 from bertft.data.batch import Batch
 from bertft.models.runner import EncoderRunner
 
-__all__ = ["HardLoss", "Objective", "TaskObjective"]
+__all__ = ["TaskLoss", "Objective", "TaskObjective"]
 
 
-class HardLoss(Protocol):
+class TaskLoss(Protocol):
     """What an objective asks of a task (see ``bertft.tasks.task``)."""
 
     level: ClassVar[str]
 
-    def terms(self, batch: Batch) -> int: ...
+    def count_loss_terms(self, batch: Batch) -> int: ...
     def loss(self, logits: Tensor, batch: Batch) -> Tensor: ...
 
 
@@ -34,7 +34,7 @@ class Objective(ABC):
     weights: Mapping[str, float]
 
     @abstractmethod
-    def terms(self, batch: Batch) -> Mapping[str, int]:
+    def term_counts(self, batch: Batch) -> Mapping[str, int]:
         """Terms of each loss in ``batch``, which may lie anywhere."""
 
     @abstractmethod
@@ -42,21 +42,21 @@ class Objective(ABC):
         """The forward passes, run in the precision of the model; ``batch`` lies on its device."""
 
     @abstractmethod
-    def sums(self, outputs: Any, batch: Batch) -> Mapping[str, Tensor]:
+    def loss_sums(self, outputs: Any, batch: Batch) -> Mapping[str, Tensor]:
         """Each loss summed over its terms, in fp32 (fp64 for fp64), from ``forward``'s outputs."""
 
 
 class TaskObjective(Objective):
     """The task's own loss."""
 
-    def __init__(self, task: HardLoss) -> None:
+    def __init__(self, task: TaskLoss) -> None:
         self.task, self.weights = task, {"loss": 1.0}
 
-    def terms(self, batch: Batch) -> Mapping[str, int]:
-        return {"loss": self.task.terms(batch)}
+    def term_counts(self, batch: Batch) -> Mapping[str, int]:
+        return {"loss": self.task.count_loss_terms(batch)}
 
     def forward(self, runner: EncoderRunner, batch: Batch) -> Tensor:
         return runner(batch)
 
-    def sums(self, outputs: Tensor, batch: Batch) -> Mapping[str, Tensor]:
+    def loss_sums(self, outputs: Tensor, batch: Batch) -> Mapping[str, Tensor]:
         return {"loss": self.task.loss(outputs, batch)}

@@ -22,68 +22,68 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from bertft.methods.objective import HardLoss, Objective
-from bertft.runs.exhibits import Exhibit
+from bertft.methods.objective import TaskLoss, Objective
+from bertft.runs.exhibits import ReportItem
 
-__all__ = ["Group", "Part"]
+__all__ = ["ParamGroup", "MethodComponent"]
 
 
 @dataclass(frozen=True)
-class Group:
-    """Named parameters that share a peak ``rate`` (1/step) and whether weight decay applies.
+class ParamGroup:
+    """Named parameters that share a peak ``learning_rate`` (1/step) and whether weight decay applies.
 
-    ``beside``: they are none of the model's, serve training alone, and are in no export.
+    ``training_only``: they are none of the model's, serve training alone, and are in no export.
     """
 
     name: str
     parameters: tuple[tuple[str, nn.Parameter], ...]
-    rate: float
-    decay: bool
-    beside: bool = False
+    learning_rate: float
+    use_weight_decay: bool
+    training_only: bool = False
 
 
-class Part(ABC):
+class MethodComponent(ABC):
     """See the module's contract. It owns parameters inside the model, and state outside of it."""
 
     name: ClassVar[str]
-    order: ClassVar[int] = 50  # parts attach in ascending order
+    attach_order: ClassVar[int] = 50  # parts attach in ascending order
     foldable: ClassVar[bool] = True  # whether ``fold`` leaves a plain transformers model
     trains_base: bool = False  # whether weights of the base itself train
     adapts_layers: ClassVar[bool] = True  # whether it adds to layers of the base
-    beside: ClassVar[bool] = False  # whether what it trains lies beside the model, in no export
-    positions: int = 0  # position embeddings that this part takes from the sequence
+    training_only: ClassVar[bool] = False  # whether what it trains lies beside the model, in no export
+    reserved_positions: int = 0  # position embeddings that this part takes from the sequence
 
     @abstractmethod
     def attach(self, model: nn.Module) -> None:
         """Change ``model`` in place: wrap layers, add parameters, set ``requires_grad``."""
 
     @abstractmethod
-    def groups(self, model: nn.Module) -> Iterator[Group]:
+    def param_groups(self, model: nn.Module) -> Iterator[ParamGroup]:
         """The parameters this part trains, each in exactly one group."""
 
-    def objective(self, task: HardLoss) -> Objective | None:
+    def objective(self, task: TaskLoss) -> Objective | None:
         """What a step minimises in place of ``task``'s own loss; None: that loss."""
         return None
 
-    def loss(self) -> Tensor | None:
+    def extra_loss(self) -> Tensor | None:
         """Extra training loss (fp32 scalar), or None. Never part of an evaluation loss."""
         return None
 
-    def before_step(self, step: int, total: int) -> None:
+    def before_step(self, step: int, total_steps: int) -> None:
         """Gradients are final and the weights have not moved yet."""
 
-    def after_step(self, step: int, total: int, optimizer: Optimizer) -> None:
+    def after_step(self, step: int, total_steps: int, optimizer: Optimizer) -> None:
         """The weights have moved."""
 
-    def ready(self, step: int, total: int) -> bool:
+    def is_eligible(self, step: int, total_steps: int) -> bool:
         """Whether the model after ``step`` is one this part would keep."""
         return True
 
-    def measures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Scalars for the metrics file, such as the budget left."""
         return {}
 
-    def readings(self) -> dict[str, Tensor]:
+    def device_metrics(self) -> dict[str, Tensor]:
         """Scalars for the metrics file that lie on the device: tensors of no dimension, detached.
 
         They are read with the step's loss, in one piece.
@@ -100,13 +100,13 @@ class Part(ABC):
             raise ValueError(f"{self.name} keeps no state but was given {sorted(state)}")
 
     @abstractmethod
-    def counts(self, model: nn.Module) -> dict[str, int]:
+    def parameter_counts(self, model: nn.Module) -> dict[str, int]:
         """``trainable``, ``kept`` (after pruning) and ``exported`` parameters of this part."""
 
-    def exhibits(
-        self, model: nn.Module, measured: Mapping[str, tuple[Sequence[float], Sequence[float]]]
-    ) -> Iterator[Exhibit]:
-        """What the report shows of the best model; ``measured``: measure → (steps, values)."""
+    def report_items(
+        self, model: nn.Module, history: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    ) -> Iterator[ReportItem]:
+        """What the report shows of the best model; ``history``: measure → (steps, values)."""
         return iter(())
 
     def peft_adapter(self, model: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]] | None:

@@ -16,17 +16,17 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from bertft.config.parts.prefix import Settings
+from bertft.config.parts.prefix import PrefixConfig
 from bertft.errors import BertftError, UsageError
-from bertft.methods.part import Group, Part
-from bertft.models.families import Family, family_of
+from bertft.methods.part import ParamGroup, MethodComponent
+from bertft.models.families import EncoderFamily, encoder_family
 
-__all__ = ["Prefix", "PrefixVectors", "PromptVectors", "build"]
+__all__ = ["PrefixTuning", "PrefixVectors", "PromptVectors", "build"]
 
 
-def build(settings: Settings, method: Any, rate: float | None) -> Prefix:
-    """``rate`` overrides ``settings.learning_rate``."""
-    return Prefix(settings, rate or settings.learning_rate)
+def build(settings: PrefixConfig, method: Any, learning_rate: float | None) -> PrefixTuning:
+    """``learning_rate`` overrides ``settings.learning_rate``."""
+    return PrefixTuning(settings, learning_rate or settings.learning_rate)
 
 
 class PrefixVectors(nn.Module):
@@ -34,7 +34,7 @@ class PrefixVectors(nn.Module):
 
     casts_itself = True
 
-    def __init__(self, settings: Settings, layers: int, width: int, dtype: torch.dtype) -> None:
+    def __init__(self, settings: PrefixConfig, layers: int, width: int, dtype: torch.dtype) -> None:
         super().__init__()
         self.length, self.shift_positions = settings.length, settings.shift_positions
         self.shape = (layers, 2, settings.length, width)
@@ -65,69 +65,69 @@ class PromptVectors(nn.Module):
 
     casts_itself = True
 
-    def __init__(self, settings: Settings, words: Tensor, dtype: torch.dtype) -> None:
+    def __init__(self, settings: PrefixConfig, word_embeddings: Tensor, dtype: torch.dtype) -> None:
         super().__init__()
-        chosen = torch.randint(words.shape[0], (settings.length,))  # Lester et al. 2021, §2.2
-        self.vectors = nn.Parameter(words[chosen].detach().to(dtype, copy=True))
+        sampled_rows = torch.randint(word_embeddings.shape[0], (settings.length,))  # Lester et al. 2021, §2.2
+        self.vectors = nn.Parameter(word_embeddings[sampled_rows].detach().to(dtype, copy=True))
         self.dropout = nn.Dropout(settings.dropout)
 
     def forward(self) -> Tensor:
         return self.dropout(self.vectors)
 
 
-class Prefix(Part):
+class PrefixTuning(MethodComponent):
     """Adds ``model.prefix`` or ``model.prompt``, which ``EncoderRunner`` looks for."""
 
     name = "prefix"
-    order = 30
+    attach_order = 30
     foldable = False
 
-    def __init__(self, settings: Settings, rate: float) -> None:
-        self.settings, self.rate = settings, rate
-        self.positions = 0
+    def __init__(self, settings: PrefixConfig, learning_rate: float) -> None:
+        self.settings, self.learning_rate = settings, learning_rate
+        self.reserved_positions = 0
         if settings.kind == "prompt" or settings.shift_positions:
-            self.positions = settings.length
+            self.reserved_positions = settings.length
         self._module: PrefixVectors | PromptVectors | None = None
 
     def attach(self, model: nn.Module) -> None:
         """UsageError for an encoder whose attention does not go through the interface."""
-        family: Family = family_of(model)
-        if not family.interface:
+        family: EncoderFamily = encoder_family(model)
+        if not family.uses_attention_interface:
             raise UsageError(
                 f"a prefix cannot be put into the attention of a {family.model_type} model",
                 where="method.prefix",
                 hint="Take method=lora or method=svd_lora, or a BERT, RoBERTa or ModernBERT",
             )
-        words: Tensor = model.get_input_embeddings().weight  # type: ignore[operator]
-        dtype = torch.float64 if words.dtype == torch.float64 else torch.float32
+        word_embeddings: Tensor = model.get_input_embeddings().weight  # type: ignore[operator]
+        dtype = torch.float64 if word_embeddings.dtype == torch.float64 else torch.float32
         if self.settings.kind == "prompt":
-            self._module = model.prompt = PromptVectors(self.settings, words, dtype)
+            self._module = model.prompt = PromptVectors(self.settings, word_embeddings, dtype)
         else:
             self._module = model.prefix = PrefixVectors(
-                self.settings, family.layers, family.width, dtype
+                self.settings, family.layers, family.kv_width, dtype
             )
 
-    def _own(self, model: nn.Module) -> list[tuple[str, nn.Parameter]]:
-        starts = ("prefix.", "prompt.")
-        return [pair for pair in model.named_parameters() if pair[0].startswith(starts)]
+    def _own_parameters(self, model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+        prefixes = ("prefix.", "prompt.")
+        return [pair for pair in model.named_parameters() if pair[0].startswith(prefixes)]
 
-    def groups(self, model: nn.Module) -> Iterator[Group]:
-        yield Group(self.name, tuple(self._own(model)), self.rate, decay=False)
+    def param_groups(self, model: nn.Module) -> Iterator[ParamGroup]:
+        yield ParamGroup(self.name, tuple(self._own_parameters(model)), self.learning_rate, use_weight_decay=False)
 
-    def after_step(self, step: int, total: int, optimizer: Optimizer) -> None:
+    def after_step(self, step: int, total_steps: int, optimizer: Optimizer) -> None:
         """Once: a prefix that got no gradient has no part in the model, whatever it claims."""
-        if self._module is None or self._seen:
+        if self._module is None or self._gradient_checked:
             return
-        self._seen = True
+        self._gradient_checked = True
         if self._module.vectors.grad is None:
             raise BertftError("the prefix takes no part in this model's attention")
 
-    _seen = False
+    _gradient_checked = False
 
-    def counts(self, model: nn.Module) -> dict[str, int]:
-        trainable = sum(parameter.numel() for _, parameter in self._own(model))
-        flat = trainable
+    def parameter_counts(self, model: nn.Module) -> dict[str, int]:
+        trainable = sum(parameter.numel() for _, parameter in self._own_parameters(model))
+        exported = trainable
         if isinstance(self._module, PrefixVectors):
-            layers, two, length, width = self._module.shape
-            flat = layers * two * length * width
-        return {"trainable": trainable, "kept": trainable, "exported": flat}
+            layers, key_and_value, length, width = self._module.shape
+            exported = layers * key_and_value * length * width
+        return {"trainable": trainable, "kept": trainable, "exported": exported}

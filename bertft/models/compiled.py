@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
-from bertft.errors import EnvironmentFailed, UsageError
-from bertft.models.attention import NAME, attend
-from bertft.models.families import family_of, layers_of
+from bertft.errors import SystemResourceError, UsageError
+from bertft.models.attention import ATTENTION_NAME, attention_forward
+from bertft.models.families import encoder_family, encoder_layers
 
-__all__ = ["as_it_is", "compile_layers"]
+__all__ = ["eager", "compile_layers"]
 
 _WHERE = "trainer.compile"
 _BACKEND = "inductor"
@@ -31,18 +31,18 @@ def compile_layers(model: Any, device: torch.device) -> None:
     """
     from transformers import AttentionInterface
 
-    family = family_of(model)
-    if not family.interface:
+    family = encoder_family(model)
+    if not family.uses_attention_interface:
         raise UsageError(
             f"the attention of a {family.model_type} model cannot be left out of a graph",
             where=_WHERE, hint="Set it to false",
         )  # fmt: skip
     try:
-        layers = layers_of(model)
+        layers = encoder_layers(model)
     except UsageError as error:
         raise UsageError(error.what, where=_WHERE, hint="Set it to false") from error
-    _try(device)
-    AttentionInterface.register(NAME, torch.compiler.disable(attend))
+    _check_compiler(device)
+    AttentionInterface.register(ATTENTION_NAME, torch.compiler.disable(attention_forward))
     # Training layers differ in few ways: whether gradients go on below, and what the top one takes.
     config: Any = torch._dynamo.config
     limit = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"  # 2.6
@@ -51,22 +51,22 @@ def compile_layers(model: Any, device: torch.device) -> None:
         layer.compile(dynamic=True, backend=_BACKEND)
 
 
-def as_it_is() -> contextlib.AbstractContextManager[Any]:
+def eager() -> contextlib.AbstractContextManager[Any]:
     """Inside, what was compiled runs as it was written."""
     return torch.compiler.set_stance("force_eager")
 
 
-def _try(device: torch.device) -> None:
+def _check_compiler(device: torch.device) -> None:
     """Compile a function of no use: it needs a C++ compiler, or Triton."""
     try:
-        torch.compile(_nothing, backend=_BACKEND)(torch.ones(8, device=device))
+        torch.compile(_probe_function, backend=_BACKEND)(torch.ones(8, device=device))
     except Exception as error:
         reason = str(getattr(error, "inner_exception", error)).strip().split("\n")[0]
-        raise EnvironmentFailed(
+        raise SystemResourceError(
             f"torch.compile does not work here: {reason}", where=_WHERE,
             hint="Set it to false; on a CPU it needs a C++ compiler, on CUDA Triton",
         ) from error  # fmt: skip
 
 
-def _nothing(x: torch.Tensor) -> torch.Tensor:
+def _probe_function(x: torch.Tensor) -> torch.Tensor:
     return (x + 1).relu() * 2

@@ -17,43 +17,43 @@ from torch import nn
 
 from bertft.errors import UsageError
 
-__all__ = ["Family", "family_of", "layers_of"]
+__all__ = ["EncoderFamily", "encoder_family", "encoder_layers"]
 
 
 @dataclass(frozen=True)
-class Family:
+class EncoderFamily:
     """``model_type`` is transformers' name of the architecture."""
 
     model_type: str
     layers: int
-    width: int
-    interface: bool
-    one_by_one: bool = False
+    kv_width: int
+    uses_attention_interface: bool
+    runs_rows_alone: bool = False
 
 
 # Convolutions and n-grams reach from padding into a text, some attention takes no mask or averages
 # over the length, and XLNet's and CANINE's heads look at the end of the padded row.
-_ONE_BY_ONE = frozenset(
+_PADDING_SENSITIVE = frozenset(
     {"canine", "convbert", "fnet", "mobilebert", "nystromformer", "xlnet", "yoso"}
 )
 # EuroBERT's head averages over all tokens of the row, so that it must see each row by itself.
-_PADDED = frozenset({"eurobert"})
+_PADDED_ONLY = frozenset({"eurobert"})
 
 
-def family_of(model: Any) -> Family:
+def encoder_family(model: Any) -> EncoderFamily:
     """The family of a transformers model."""
     config = model.config
-    return Family(
+    return EncoderFamily(
         config.model_type,
         int(config.num_hidden_layers),
         int(config.hidden_size),
         bool(model._can_set_attn_implementation())
-        and config.model_type not in _ONE_BY_ONE | _PADDED,
-        config.model_type in _ONE_BY_ONE,
+        and config.model_type not in _PADDING_SENSITIVE | _PADDED_ONLY,
+        config.model_type in _PADDING_SENSITIVE,
     )
 
 
-def layers_of(model: Any) -> nn.ModuleList:
+def encoder_layers(model: Any) -> nn.ModuleList:
     """The encoder's layers, bottom first. UsageError where layers share one module (ALBERT)."""
     count = int(model.config.num_hidden_layers)
     for module in model.base_model.modules():

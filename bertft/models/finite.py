@@ -17,8 +17,8 @@ def first_non_finite(tensors: Mapping[str, Tensor]) -> str | None:
     at only if it is not finite. Integers count as finite.
     """
     floating = {
-        name: each.detach() for name, each in tensors.items()
-        if each.is_floating_point() and each.numel()
+        name: tensor.detach() for name, tensor in tensors.items()
+        if tensor.is_floating_point() and tensor.numel()
     }  # fmt: skip
     largest = torch.nn.utils.get_total_norm(list(floating.values()), norm_type=float("inf"))
     if bool(largest.isfinite()):

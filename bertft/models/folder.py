@@ -6,22 +6,22 @@ import json
 import os
 from pathlib import Path
 
-from bertft.config.regular_file import kind_of, read_regular_text, unreadable
+from bertft.config.regular_file import file_kind, read_regular_text, unreadable
 from bertft.errors import DataError
 
-__all__ = ["check_folder"]
+__all__ = ["check_model_folder"]
 
-_INDEX = "model.safetensors.index.json"
+_INDEX_FILE = "model.safetensors.index.json"
 
 
-def check_folder(folder: Path) -> None:
+def check_model_folder(folder: Path) -> None:
     """DataError for a file that would block, or that is not in ``folder``.
 
     Links must lead to regular files in the folder; the Hub's cache, where each file is a link to
     ``../../blobs``, is the exception. An index of weights in several files may name none outside.
     """
-    root = folder.resolve()
-    blobs = root.parent.parent / "blobs"
+    real_folder = folder.resolve()
+    blobs = real_folder.parent.parent / "blobs"
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
@@ -34,22 +34,22 @@ def check_folder(folder: Path) -> None:
             mode, target = entry.stat().st_mode, path.resolve()
         except OSError as error:
             raise unreadable(error, path) from error
-        if entry.is_symlink() and root not in target.parents and target.parent != blobs:
+        if entry.is_symlink() and real_folder not in target.parents and target.parent != blobs:
             raise DataError(
                 "is a link that leads out of its folder", where=str(path),
                 hint="Replace it with the file, for example with cp -L",
             )  # fmt: skip
-        kind = kind_of(mode)
-        if kind is not None and not entry.is_dir():
-            raise DataError(f"is {kind}, not a regular file", where=str(path), hint="Remove it")
-    if (folder / _INDEX).is_file():
-        _check_index(folder / _INDEX)
+        special_kind = file_kind(mode)
+        if special_kind is not None and not entry.is_dir():
+            raise DataError(f"is {special_kind}, not a regular file", where=str(path), hint="Remove it")
+    if (folder / _INDEX_FILE).is_file():
+        _check_weight_index(folder / _INDEX_FILE)
 
 
-def _check_index(file: Path) -> None:
+def _check_weight_index(file: Path) -> None:
     try:
         files = json.loads(read_regular_text(file)).get("weight_map").values()
-        names = {str(each) for each in files}
+        names = {str(entry) for entry in files}
     except (ValueError, AttributeError, RecursionError):
         raise DataError(
             "is no index of weights", where=str(file), hint="Was it edited or cut short?"

@@ -21,48 +21,48 @@ from torch import nn
 from bertft.config.messages import did_you_mean
 from bertft.config.model import ModelConfig
 from bertft.config.system_errors import is_out_of_memory
-from bertft.errors import BertftError, EnvironmentFailed, UsageError
-from bertft.models.config_file import check_vocabulary, read_config
-from bertft.models.quiet import quiet
-from bertft.models.source import Source, find, inner_hint, local_folder
-from bertft.models.stated import check_size
-from bertft.models.tokenizer_file import as_its_file_says, from_file, set_token_types
+from bertft.errors import BertftError, SystemResourceError, UsageError
+from bertft.models.config_file import check_vocabulary, read_model_config
+from bertft.models.quiet import silence_transformers
+from bertft.models.source import ModelSource, find_model_source, inner_hint, local_model_folder
+from bertft.models.stated import check_stated_size
+from bertft.models.tokenizer_file import match_tokenizer_file, tokenizer_from_file, set_token_types
 from bertft.models.weights import check_weights
 
 __all__ = [
-    "Loaded",
-    "downloaded",
+    "LoadedEncoder",
+    "download_model",
     "head_parameters",
     "is_transformers_folder",
-    "last_linear",
+    "output_layer",
     "load_config",
     "load_model",
     "load_tokenizer",
-    "longest_input",
+    "max_input_length",
 ]
 
 
 @dataclass
-class Loaded:
-    """The model in fp32 on the CPU; ``new`` names the head's parameters and those not loaded.
+class LoadedEncoder:
+    """The model in fp32 on the CPU; ``new_parameters`` names the head's parameters and those not loaded.
 
-    ``present`` are the parameters that came from the checkpoint; ``replaced`` those that it has in
+    ``loaded_parameters`` are the parameters that came from the checkpoint; ``mismatched_parameters`` those that it has in
     another shape.
-    ``drawn``: those for which the checkpoint had no weights of their shape.
+    ``initialized_parameters``: those for which the checkpoint had no weights of their shape.
     ``left_out``: weights of a deeper head, for which the model's head has no place.
     """
 
     model: nn.Module
-    source: Source | None
-    new: list[str]
-    present: frozenset[str] = frozenset()
-    replaced: frozenset[str] = frozenset()
-    drawn: Sequence[str] = ()
+    source: ModelSource | None
+    new_parameters: list[str]
+    loaded_parameters: frozenset[str] = frozenset()
+    mismatched_parameters: frozenset[str] = frozenset()
+    initialized_parameters: Sequence[str] = ()
     left_out: Sequence[str] = ()
 
 
 @contextlib.contextmanager
-def _explained(what: str, source: Source | None, where: str = "model.path") -> Iterator[None]:
+def _explain_load_errors(what: str, source: ModelSource | None, where: str = "model.path") -> Iterator[None]:
     """Errors of loading in one line: the Hub out of reach (4), or a name nobody knows (2)."""
     try:
         yield
@@ -71,14 +71,14 @@ def _explained(what: str, source: Source | None, where: str = "model.path") -> I
     except Exception as error:
         reason = " ".join(str(error).split())
         if source is not None and source.kind == "hub":
-            if _unknown(error):
+            if _is_unknown_on_hub(error):
                 revision = f" at revision {source.revision!r}" if source.revision else ""
                 raise UsageError(
                     f"the Hub has no {source.load!r}{revision}, or not for you",
                     where=where,
                     hint="Check the name; a private or gated one needs hf auth login",
                 ) from error
-            raise EnvironmentFailed(
+            raise SystemResourceError(
                 f"the {what} of {source.load!r} could not be had from the Hub ({reason[:160]})",
                 where=where,
                 hint=(
@@ -95,7 +95,7 @@ def _explained(what: str, source: Source | None, where: str = "model.path") -> I
                 " (of train: model.trust_remote_code=true)",
             ) from error
         if is_out_of_memory(error):
-            raise EnvironmentFailed("out of memory while loading the model", where=where) from error
+            raise SystemResourceError("out of memory while loading the model", where=where) from error
         raise UsageError(
             f"the {what} could not be loaded ({type(error).__name__}: {reason[:200]})",
             where=f"{where}={source.name if source else '?'}",
@@ -104,17 +104,17 @@ def _explained(what: str, source: Source | None, where: str = "model.path") -> I
         ) from error
 
 
-def _unknown(error: BaseException | None) -> bool:
+def _is_unknown_on_hub(error: BaseException | None) -> bool:
     """Whether the Hub answered, and knows no such name or revision."""
     from huggingface_hub import errors
 
-    kinds = (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError)
-    while error is not None and not isinstance(error, kinds):
+    unknown_errors = (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError)
+    while error is not None and not isinstance(error, unknown_errors):
         error = error.__cause__ or error.__context__
     return error is not None
 
 
-def downloaded(source: Source, where: str, cached_only: bool = False) -> Path:
+def download_model(source: ModelSource, where: str, cached_only: bool = False) -> Path:
     """The folder of a whole model, which the setting ``where`` named: the Hub's is fetched.
 
     ``cached_only``: it must be in the local cache; UsageError where it is not.
@@ -123,27 +123,27 @@ def downloaded(source: Source, where: str, cached_only: bool = False) -> Path:
         return Path(source.load)
     from huggingface_hub import snapshot_download
 
-    wanted = ["*.json", "*.safetensors", "*.txt", "*.model"]
-    if cached_only and local_folder(source) is None:
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.model"]
+    if cached_only and local_model_folder(source) is None:
         raise UsageError(
             f"the model {source.load!r} that the run recorded is not in the cache of this machine,"
             " and a run does not decide what is fetched", where=where,
             hint=f"To have it, fetch it first: hf download {shlex.quote(source.load)}",
         )  # fmt: skip
-    with _explained("model", source, where):
+    with _explain_load_errors("model", source, where):
         return Path(
             snapshot_download(
-                source.load, revision=source.revision, allow_patterns=wanted,
+                source.load, revision=source.revision, allow_patterns=patterns,
                 local_files_only=cached_only,
             )
         )  # fmt: skip
 
 
-def load_tokenizer(settings: ModelConfig, own_class: bool = False) -> Any:
+def load_tokenizer(settings: ModelConfig, use_file_class: bool = False) -> Any:
     """The tokenizer that ``tokenizer.json`` describes where there is one, without the truncation
     and padding that a file may have baked in.
 
-    ``own_class``: of the class that its own files name, whatever model is in the same folder. So
+    ``use_file_class``: of the class that its own files name, whatever model is in the same folder. So
     are tokenizers loaded that bertft saved, since a model may be trained with a tokenizer of
     another family.
     """
@@ -153,23 +153,23 @@ def load_tokenizer(settings: ModelConfig, own_class: bool = False) -> Any:
     if path is None:
         raise UsageError("no tokenizer", where="model.tokenizer", hint="Name a folder or a Hub id")
     if settings.tokenizer is None:
-        source = find(path, settings.revision)
+        source = find_model_source(path, settings.revision)
     else:
-        source = find(path, setting="model.tokenizer")
+        source = find_model_source(path, setting="model.tokenizer")
     has_config = source.kind == "hub" or (Path(source.load) / "config.json").is_file()
     where = "model.path" if settings.tokenizer is None else "model.tokenizer"
-    with _explained("config", source, where), quiet():
-        config = read_config(source, settings.trust_remote_code) if has_config else None
-    with _explained("tokenizer", source, where), quiet():
-        class_config = PreTrainedConfig() if own_class else config
-        tokenizer = _any_tokenizer(source, class_config, settings.trust_remote_code)
-        tokenizer = as_its_file_says(tokenizer, source, f"model.tokenizer={path}")
-        if not own_class:
-            set_token_types(tokenizer, source, _model_config(settings, config))
-    length = tokenizer.model_max_length
-    if isinstance(length, bool) or not isinstance(length, int | float) or not length > 0:
+    with _explain_load_errors("config", source, where), silence_transformers():
+        config = read_model_config(source, settings.trust_remote_code) if has_config else None
+    with _explain_load_errors("tokenizer", source, where), silence_transformers():
+        class_config = PreTrainedConfig() if use_file_class else config
+        tokenizer = _load_any_tokenizer(source, class_config, settings.trust_remote_code)
+        tokenizer = match_tokenizer_file(tokenizer, source, f"model.tokenizer={path}")
+        if not use_file_class:
+            set_token_types(tokenizer, source, _config_for_tokenizer(settings, config))
+    max_length = tokenizer.model_max_length
+    if isinstance(max_length, bool) or not isinstance(max_length, int | float) or not max_length > 0:
         raise UsageError(
-            f"tokenizer_config.json: model_max_length is {length!r}, not a positive number",
+            f"tokenizer_config.json: model_max_length is {max_length!r}, not a positive number",
             where=f"model.tokenizer={path}",
             hint="Correct it, or remove the entry",
         )
@@ -187,7 +187,7 @@ def load_tokenizer(settings: ModelConfig, own_class: bool = False) -> Any:
     return tokenizer
 
 
-def _any_tokenizer(source: Source, config: Any, trust: bool) -> Any:
+def _load_any_tokenizer(source: ModelSource, config: Any, trust: bool) -> Any:
     """Of the class that the folder states; of a general one where that cannot hold its file."""
     from transformers import AutoTokenizer
 
@@ -201,27 +201,27 @@ def _any_tokenizer(source: Source, config: Any, trust: bool) -> Any:
             raise
         tokenizer = None
         with contextlib.suppress(Exception):
-            tokenizer = from_file(source)
+            tokenizer = tokenizer_from_file(source)
         if tokenizer is None:
             raise
         return tokenizer
 
 
-def _model_config(settings: ModelConfig, own: Any) -> Any:
-    """The config of the model that the tokenizer is for; ``own`` is of the tokenizer's folder."""
+def _config_for_tokenizer(settings: ModelConfig, tokenizer_config: Any) -> Any:
+    """The config of the model that the tokenizer is for; ``tokenizer_config`` is of the tokenizer's folder."""
     if settings.tokenizer is None:
-        return own
+        return tokenizer_config
     if settings.path is None:
         return SimpleNamespace(**(settings.architecture or {}))
     folder = Path(settings.path).expanduser()
     if folder.is_dir() and not (folder / "config.json").is_file():
         return None  # a run, which the caller opens
-    return read_config(find(settings.path, settings.revision), settings.trust_remote_code)
+    return read_model_config(find_model_source(settings.path, settings.revision), settings.trust_remote_code)
 
 
 def load_config(
     settings: ModelConfig, tokenizer: Any, task_settings: dict[str, Any]
-) -> tuple[Any, Source | None]:
+) -> tuple[Any, ModelSource | None]:
     """The transformers config with the task's labels.
 
     Raises UsageError if the embedding has no row for a token of ``tokenizer``; None is not checked.
@@ -231,44 +231,44 @@ def load_config(
 
     overrides = dict(settings.architecture or {})
     if settings.path is None:
-        kind = overrides.pop("model_type", None)
-        if kind is None:
+        model_type = overrides.pop("model_type", None)
+        if model_type is None:
             raise UsageError(
                 "neither a path nor an architecture",
                 where="model",
                 hint="Give model.path, or weights=random with architecture.model_type",
             )
-        if kind not in CONFIG_MAPPING:
+        if model_type not in CONFIG_MAPPING:
             raise UsageError(
-                f"unknown architecture {kind!r}",
+                f"unknown architecture {model_type!r}",
                 where="model.architecture.model_type",
-                hint=did_you_mean(kind, list(CONFIG_MAPPING)),
+                hint=did_you_mean(model_type, list(CONFIG_MAPPING)),
             )
         overrides.setdefault("vocab_size", len(tokenizer))
         overrides.setdefault("pad_token_id", tokenizer.pad_token_id)
-        with _explained("config", None):
-            config = AutoConfig.for_model(kind, **overrides, **task_settings)
+        with _explain_load_errors("config", None):
+            config = AutoConfig.for_model(model_type, **overrides, **task_settings)
         check_vocabulary(config, tokenizer, "model.architecture.vocab_size")
         return config, None
-    source = find(settings.path, settings.revision)
-    with _explained("config", source), quiet():
-        config = read_config(source, settings.trust_remote_code, **overrides, **task_settings)
+    source = find_model_source(settings.path, settings.revision)
+    with _explain_load_errors("config", source), silence_transformers():
+        config = read_model_config(source, settings.trust_remote_code, **overrides, **task_settings)
     check_vocabulary(config, tokenizer, f"model.path={source.name}")
     return config, source
 
 
 # The names under which architectures keep their dropout rates.
-_DROPOUT = (
+_DROPOUT_KEYS = (
     "hidden_dropout_prob", "dropout", "embedding_dropout", "mlp_dropout", "seq_classif_dropout",
     "classifier_dropout", "classifier_dropout_prob", "qa_dropout", "pooler_dropout", "cls_dropout",
 )  # fmt: skip
-_ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
+_ATTENTION_DROPOUT_KEYS = ("attention_probs_dropout_prob", "attention_dropout")
 
 
 def _set_dropout(config: Any, settings: ModelConfig) -> None:
     for names, value in (
-        (_DROPOUT, settings.dropout),
-        (_ATTENTION_DROPOUT, settings.attention_dropout),
+        (_DROPOUT_KEYS, settings.dropout),
+        (_ATTENTION_DROPOUT_KEYS, settings.attention_dropout),
     ):
         for name in names:
             if value is not None and getattr(config, name, None) is not None:
@@ -278,18 +278,18 @@ def _set_dropout(config: Any, settings: ModelConfig) -> None:
 def load_model(
     settings: ModelConfig,
     config: Any,
-    source: Source | None,
+    source: ModelSource | None,
     auto_class: str,
     fresh_head: bool = True,
-) -> Loaded:
+) -> LoadedEncoder:
     """``auto_class`` is a transformers Auto class. New weights are drawn from torch's RNG.
 
     ``fresh_head``: the head counts as new even where the checkpoint has one.
     """
     import transformers
 
-    builder = getattr(transformers, auto_class)
-    if type(config) not in builder._model_mapping and not settings.trust_remote_code:
+    auto_model = getattr(transformers, auto_class)
+    if type(config) not in auto_model._model_mapping and not settings.trust_remote_code:
         raise UsageError(
             f"transformers has no {auto_class.removeprefix('AutoModelFor')} head for a"
             f" {config.model_type} model",
@@ -298,15 +298,15 @@ def load_model(
         )
     _set_dropout(config, settings)
     if settings.weights == "random":
-        with _explained("architecture", source):
-            model = builder.from_config(config, dtype=torch.float32)
-        every = [name for name, _ in model.named_parameters()]
-        return Loaded(model, source, list(head_parameters(model)), drawn=every)
+        with _explain_load_errors("architecture", source):
+            model = auto_model.from_config(config, dtype=torch.float32)
+        parameter_names = [name for name, _ in model.named_parameters()]
+        return LoadedEncoder(model, source, list(head_parameters(model)), initialized_parameters=parameter_names)
     assert source is not None, "checked by load_config"
-    _check_format(source)
-    check_size(config, source)
-    with _explained("weights", source), quiet():
-        model, info = builder.from_pretrained(
+    _check_weight_format(source)
+    check_stated_size(config, source)
+    with _explain_load_errors("weights", source), silence_transformers():
+        model, info = auto_model.from_pretrained(
             source.load,
             config=config,
             revision=source.revision if source.kind == "hub" else None,
@@ -318,24 +318,24 @@ def load_model(
         )
     missing = set(info["missing_keys"]) & {name for name, _ in model.named_parameters()}
     head = list(head_parameters(model))
-    misshapen = {entry[0] for entry in info["mismatched_keys"]}
+    mismatched = {entry[0] for entry in info["mismatched_keys"]}
     check_weights(
-        model, source, missing.difference(head), misshapen.difference(head), info["unexpected_keys"]
+        model, source, missing.difference(head), mismatched.difference(head), info["unexpected_keys"]
     )
-    new = missing.union(head if fresh_head else misshapen.intersection(head))
+    new = missing.union(head if fresh_head else mismatched.intersection(head))
     names = {name for name, _ in model.named_parameters()}
-    replaced = frozenset(misshapen)
+    replaced = frozenset(mismatched)
     present = frozenset(names - missing - replaced)
     inside = {name.split(".")[0] for name in head}
     left_out = sorted(each for each in info["unexpected_keys"] if each.split(".")[0] in inside)
-    return Loaded(
-        model, source, sorted(new), present, replaced, sorted(missing | misshapen), left_out
+    return LoadedEncoder(
+        model, source, sorted(new), present, replaced, sorted(missing | mismatched), left_out
     )
 
 
-def _check_format(source: Source) -> None:
+def _check_weight_format(source: ModelSource) -> None:
     """UsageError where a local folder has no weights that are read, or an adapter next to them."""
-    folder = local_folder(source)
+    folder = local_model_folder(source)
     if folder is not None and (folder / "adapter_config.json").is_file():
         # transformers would attach it where peft is installed, and pass over it elsewhere.
         raise UsageError(
@@ -345,58 +345,58 @@ def _check_format(source: Source) -> None:
         )  # fmt: skip
     if folder is None or any(folder.glob("*.safetensors")):
         return
-    others = sorted(each.name for each in folder.iterdir() if each.suffix in _NOT_READ)
-    there = f"; {', '.join(others[:3])} is not read" if others else ""
+    unsupported = sorted(file.name for file in folder.iterdir() if file.suffix in _UNSUPPORTED_SUFFIXES)
+    unsupported_note = f"; {', '.join(unsupported[:3])} is not read" if unsupported else ""
     raise UsageError(
-        f"there are no weights in safetensors{there}", where=f"model.path={source.name}",
+        f"there are no weights in safetensors{unsupported_note}", where=f"model.path={source.name}",
         hint="Weights in other files are pickled code, or of another library: load them where you"
         " trust them, and save them with save_pretrained",
     )  # fmt: skip
 
 
-_NOT_READ = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
+_UNSUPPORTED_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
 
 
 def head_parameters(model: Any) -> dict[str, nn.Parameter]:
     """The parameters outside the base, by their names in the model: the task head."""
-    inside = f"{model.base_model_prefix}."
-    return {name: each for name, each in model.named_parameters() if not name.startswith(inside)}
+    base_prefix = f"{model.base_model_prefix}."
+    return {name: parameter for name, parameter in model.named_parameters() if not name.startswith(base_prefix)}
 
 
-def last_linear(model: Any) -> nn.Linear:
+def output_layer(model: Any) -> nn.Linear:
     """The head's last layer, whose outputs are the logits. UsageError if it is no linear layer."""
-    head = {name.rpartition(".")[0] for name in head_parameters(model)}
-    linear = [
+    head_modules = {name.rpartition(".")[0] for name in head_parameters(model)}
+    candidates = [
         module for name, module in model.named_modules()
-        if name in head and isinstance(module, nn.Linear)
+        if name in head_modules and isinstance(module, nn.Linear)
         and module.out_features == model.config.num_labels
     ]  # fmt: skip
-    if not linear:
+    if not candidates:
         raise UsageError(
             f"the head of a {model.config.model_type} model does not end in a linear layer",
             where="calibrate", hint="Leave it out: there is nothing to fold a temperature into",
         )  # fmt: skip
-    return linear[-1]
+    return candidates[-1]
 
 
 # Their positions start after padding's.
-_AFTER_PADDING = (
+_POSITIONS_AFTER_PADDING = (
     "roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "data2vec-text"
 )  # fmt: skip
 
 
-def longest_input(config: Any, tokenizer: Any) -> int:
+def max_input_length(config: Any, tokenizer: Any) -> int:
     """Tokens the model can take, special ones included."""
     limit = getattr(config, "max_position_embeddings", None) or 0
     limit = limit if limit > 0 else 10**9  # XLNet states -1: it has no limit
-    if config.model_type in _AFTER_PADDING:
+    if config.model_type in _POSITIONS_AFTER_PADDING:
         limit -= (config.pad_token_id or 0) + 1
     elif config.model_type == "mpnet":  # whatever its pad token is
         limit -= 2
-    stated = tokenizer.model_max_length
+    tokenizer_limit = tokenizer.model_max_length
     # A folder with a vocabulary alone states 1e30; sentence-transformers' folders state their
     # training length, which the model itself does not hold to.
-    return int(limit if stated > limit or stated < 512 <= limit else stated)
+    return int(limit if tokenizer_limit > limit or tokenizer_limit < 512 <= limit else tokenizer_limit)
 
 
 def is_transformers_folder(path: str | os.PathLike[str]) -> bool:

@@ -15,30 +15,30 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from bertft.models.plans import Run
-from bertft.models.sequences import Sequences
+from bertft.models.plans import AttentionChunk
+from bertft.models.sequences import SequenceLayout
 
-__all__ = ["pad", "unpad"]
-
-
-def pad(tokens: Tensor, run: Run, sequences: Sequences) -> Tensor:
-    """``tokens`` are those of ``run`` alone. A view where all have one length."""
-    if not run.equal:
-        tokens = _Padded.apply(tokens, sequences.run_cells(run), sequences.run_places(run))
-    return tokens.unflatten(0, (run.last - run.first, run.longest))
+__all__ = ["pad_chunk", "unpad_chunk"]
 
 
-def unpad(rows: Tensor, run: Run, sequences: Sequences) -> Tensor:
-    """The tokens of ``run``."""
-    cells = rows.flatten(0, 1)
-    return cells if run.equal else _Unpadded.apply(cells, sequences.run_places(run))
+def pad_chunk(tokens: Tensor, chunk: AttentionChunk, layout: SequenceLayout) -> Tensor:
+    """``tokens`` are those of ``chunk`` alone. A view where all have one length."""
+    if not chunk.equal_lengths:
+        tokens = _PadChunk.apply(tokens, layout.chunk_gather_indices(chunk), layout.chunk_token_slots(chunk))
+    return tokens.unflatten(0, (chunk.end_sequence - chunk.first_sequence, chunk.max_length))
 
 
-class _Padded(torch.autograd.Function):
+def unpad_chunk(rows: Tensor, chunk: AttentionChunk, layout: SequenceLayout) -> Tensor:
+    """The tokens of ``chunk``."""
+    slots = rows.flatten(0, 1)
+    return slots if chunk.equal_lengths else _UnpadChunk.apply(slots, layout.chunk_token_slots(chunk))
+
+
+class _PadChunk(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, tokens: Tensor, cells: Tensor, places: Tensor) -> Tensor:
-        ctx.save_for_backward(places)
-        return tokens.index_select(0, cells)
+    def forward(ctx: Any, tokens: Tensor, gather_indices: Tensor, token_slots: Tensor) -> Tensor:
+        ctx.save_for_backward(token_slots)
+        return tokens.index_select(0, gather_indices)
 
     @staticmethod
     @once_differentiable
@@ -46,12 +46,12 @@ class _Padded(torch.autograd.Function):
         return grad.index_select(0, ctx.saved_tensors[0]), None, None
 
 
-class _Unpadded(torch.autograd.Function):
+class _UnpadChunk(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, cells: Tensor, places: Tensor) -> Tensor:
-        ctx.save_for_backward(places)
-        ctx.shape = cells.shape
-        return cells.index_select(0, places)
+    def forward(ctx: Any, slots: Tensor, token_slots: Tensor) -> Tensor:
+        ctx.save_for_backward(token_slots)
+        ctx.shape = slots.shape
+        return slots.index_select(0, token_slots)
 
     @staticmethod
     @once_differentiable

@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bertft.config.choices import PRECISIONS
-from bertft.errors import EnvironmentFailed, UsageError
+from bertft.errors import SystemResourceError, UsageError
 
-__all__ = ["Precision", "choose", "cpu_flags", "multiplies_bf16", "recorded", "resolve_device"]
+__all__ = ["Precision", "choose_precision", "cpu_flags", "has_fast_bf16", "recorded_precision", "resolve_device"]
 
 _TYPES = dict(zip(PRECISIONS, (torch.float32, torch.bfloat16, torch.float16), strict=True))
 
@@ -43,7 +43,7 @@ def resolve_device(setting: str) -> torch.device:
         not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()
     ):
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        raise EnvironmentFailed(
+        raise SystemResourceError(
             f"{setting} was asked for, but torch {torch.__version__} sees {count} CUDA devices",
             where="device",
             hint="Use device=auto, or install a CUDA build of torch and its driver",
@@ -51,7 +51,7 @@ def resolve_device(setting: str) -> torch.device:
     return device
 
 
-def multiplies_bf16(device: torch.device) -> bool:
+def has_fast_bf16(device: torch.device) -> bool:
     """Whether bf16 products are faster than fp32 ones on this hardware."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
@@ -70,16 +70,16 @@ def cpu_flags() -> set[str]:
     return set()
 
 
-def choose(setting: str, device: torch.device, where: str = "trainer.precision") -> Precision:
+def choose_precision(setting: str, device: torch.device, where: str = "trainer.precision") -> Precision:
     """``setting`` (auto | fp32 | bf16 | fp16) on this device; ``where`` it was given."""
     if setting == "auto":
-        setting = "bf16" if multiplies_bf16(device) else "fp32"
+        setting = "bf16" if has_fast_bf16(device) else "fp32"
     if setting == "fp16" and device.type != "cuda":
         raise UsageError("fp16 needs CUDA", where=where, hint="Use bf16, fp32 or auto on a CPU")
     return Precision(setting, device)
 
 
-def recorded(name: str, device: torch.device, run: Path) -> Precision:
+def recorded_precision(name: str, device: torch.device, run: Path) -> Precision:
     """The precision that ``run`` was trained in. UsageError where the device cannot compute it."""
     if name == "fp16" and device.type != "cuda":
         raise UsageError(
@@ -94,32 +94,32 @@ class Precision:
 
     def __init__(self, name: str, device: torch.device) -> None:
         self.name, self.device, self.dtype = name, device, _TYPES[name]
-        self.scales = name == "fp16"
+        self.uses_loss_scaling = name == "fp16"
         self._autocast = False
 
-    def prepare(self, model: nn.Module, base_trains: bool) -> None:
+    def place_model(self, model: nn.Module, base_trains: bool) -> None:
         """Place the model and cast what is frozen; call after the parts are attached."""
         if self.device.type == "cuda":
-            _settle(self.device)
+            _set_up_cuda(self.device)
         model.to(self.device)
         if self.dtype == torch.float32 or next(model.parameters()).dtype == torch.float64:
             return
         self._autocast = base_trains
-        for parameter in _once_cast(model, linear_only=base_trains):
+        for parameter in _castable_parameters(model, linear_only=base_trains):
             if not parameter.requires_grad and parameter.is_floating_point():
                 parameter.data = parameter.data.to(self.dtype)
         if not base_trains:
-            _take_input_in_fp32(model)
-            _add_biases_in_fp32(model)
+            _cast_inputs_to_fp32(model)
+            _add_trained_biases_in_fp32(model)
 
-    def context(self) -> contextlib.AbstractContextManager[Any]:
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Around every forward pass."""
         if not self._autocast:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, self.dtype)
 
 
-def _settle(device: torch.device) -> None:
+def _set_up_cuda(device: torch.device) -> None:
     """Make ``device`` torch's current one, and leave cuDNN's attention out.
 
     Newer torch prefers that on newer devices. It plans anew for every shape, and here nearly every
@@ -130,7 +130,7 @@ def _settle(device: torch.device) -> None:
     torch.backends.cuda.enable_cudnn_sdp(False)
 
 
-def _once_cast(model: nn.Module, linear_only: bool) -> Iterator[Tensor]:
+def _castable_parameters(model: nn.Module, linear_only: bool) -> Iterator[Tensor]:
     """Under autocast norms and embeddings want fp32 weights, with trained biases beside them."""
     if not linear_only:
         yield from model.parameters()
@@ -140,27 +140,27 @@ def _once_cast(model: nn.Module, linear_only: bool) -> Iterator[Tensor]:
             yield module.weight
 
 
-def _take_input_in_fp32(model: nn.Module) -> None:
+def _cast_inputs_to_fp32(model: nn.Module) -> None:
     """Modules that train as a whole (head, new pooler) compute in fp32 from half precision."""
-    for module in _outermost_trained(model):
+    for module in _outermost_trained_modules(model):
         module.register_forward_pre_hook(_to_fp32)
 
 
-def _add_biases_in_fp32(model: nn.Module) -> None:
+def _add_trained_biases_in_fp32(model: nn.Module) -> None:
     """A frozen weight with a trained bias, as where a new head's decoder is the word embeddings."""
     for module in model.modules():
         if type(module) is not nn.Linear or module.bias is None:
             continue
         if module.bias.dtype != module.weight.dtype:
-            module.forward = partial(_product_and_bias, module)  # type: ignore[method-assign]
+            module.forward = partial(_linear_with_fp32_bias, module)  # type: ignore[method-assign]
 
 
-def _product_and_bias(module: nn.Linear, inputs: Tensor) -> Tensor:
+def _linear_with_fp32_bias(module: nn.Linear, inputs: Tensor) -> Tensor:
     product = F.linear(inputs.to(module.weight.dtype), module.weight)
     return product.to(module.bias.dtype) + module.bias
 
 
-def _outermost_trained(module: nn.Module) -> Iterator[nn.Module]:
+def _outermost_trained_modules(module: nn.Module) -> Iterator[nn.Module]:
     for child in module.children():
         parameters = list(child.parameters())
         if not parameters or getattr(child, "casts_itself", False):
@@ -168,7 +168,7 @@ def _outermost_trained(module: nn.Module) -> Iterator[nn.Module]:
         if all(parameter.requires_grad for parameter in parameters):
             yield child
         else:
-            yield from _outermost_trained(child)
+            yield from _outermost_trained_modules(child)
 
 
 def _to_fp32(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ A layer that another method has wrapped already (``models.wrapper``) counts as t
 A word is one of the roles query, key, value, attention_output, ffn_in, ffn_out; or all_linear;
 or the end of a module's dotted name, cut at a dot: ``layer.1.output.dense`` is no end of
 ``layer.11.output.dense``. Roles are known for the encoders whose layers are named as in one of
-``_FAMILIES``; elsewhere a role is read as a name like any other.
+``_ROLE_SUFFIXES``; elsewhere a role is read as a name like any other.
 
 Only linear layers inside the encoder's list of layers are ever found: never the task head, a
 pooler, or the projection of embeddings. A module that several layers share (ALBERT) comes once.
@@ -22,17 +22,17 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from bertft.config.messages import did_you_mean, listing
+from bertft.config.messages import did_you_mean, format_list
 from bertft.errors import UsageError
 from bertft.models.wrapper import LinearWrapper
 
-__all__ = ["ROLES", "Target", "encoder_linears", "find_targets"]
+__all__ = ["ROLES", "TargetLayer", "encoder_linears", "find_target_layers"]
 
 ROLES = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
-_FUSED = ("query", "key", "value")  # the order of the thirds of a fused matrix
+_FUSED_ROLES = ("query", "key", "value")  # the order of the thirds of a fused matrix
 
 # Ends of names, role by role in the order of ROLES; * stands for a layer's number.
-_FAMILIES: Mapping[str, tuple[tuple[str, ...], ...]] = {
+_ROLE_SUFFIXES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     # BERT, RoBERTa, XLM-R, CamemBERT, ELECTRA, RemBERT, ERNIE, RoFormer, Longformer, ...
     "bert": (
         ("attention.self.query",), ("attention.self.key",), ("attention.self.value",),
@@ -63,7 +63,7 @@ _FAMILIES: Mapping[str, tuple[tuple[str, ...], ...]] = {
 
 
 @dataclass(frozen=True)
-class Target:
+class TargetLayer:
     """A linear layer, or the ``rows`` of its weight [out, in] that play ``role``.
 
     ``role`` is one of ROLES, or "linear" where the layer plays none or several.
@@ -75,24 +75,24 @@ class Target:
     role: str
 
 
-def find_targets(model: nn.Module, names: Sequence[str], where: str) -> list[Target]:
+def find_target_layers(model: nn.Module, names: Sequence[str], where: str) -> list[TargetLayer]:
     """What ``names`` mean in ``model``, in its own order.
 
     UsageError for a name without meaning; ``where`` is the setting that gave the names.
     """
     linears = encoder_linears(model)
-    roles = _roles(list(linears))
-    chosen: dict[tuple[str, str], Target] = {}
+    paths_by_role = _paths_by_role(list(linears))
+    chosen: dict[tuple[str, str], TargetLayer] = {}
     for name in names:
-        found = list(_matches(name, linears, roles))
-        if not found:
-            raise _nothing(name, list(linears), bool(roles), where)
-        chosen |= {(target.path, target.role): target for target in found}
+        matches = list(_match_targets(name, linears, paths_by_role))
+        if not matches:
+            raise _no_match_error(name, list(linears), bool(paths_by_role), where)
+        chosen |= {(target.path, target.role): target for target in matches}
     # A whole layer has its slices in it.
-    whole = {target.path for target in chosen.values() if target.rows is None}
+    whole_layers = {target.path for target in chosen.values() if target.rows is None}
     order = {path: number for number, path in enumerate(linears)}
     return sorted(
-        (each for each in chosen.values() if each.rows is None or each.path not in whole),
+        (candidate for candidate in chosen.values() if candidate.rows is None or candidate.path not in whole_layers),
         key=lambda each: (order[each.path], each.rows.start if each.rows else 0),
     )
 
@@ -106,9 +106,9 @@ def encoder_linears(model: nn.Module) -> dict[str, nn.Linear | LinearWrapper]:
     not known (nn.MultiheadAttention never calls its out_proj).
     """
     base = getattr(model, "base_model", model)
-    inside = {id(module) for module in base.modules()}
+    base_modules = {id(module) for module in base.modules()}
     prefix = next(path for path, module in model.named_modules() if module is base)
-    start = len(prefix.split(".")) if prefix else 0
+    prefix_depth = len(prefix.split(".")) if prefix else 0
     wrapped = {
         id(child)
         for module in base.modules()
@@ -120,69 +120,69 @@ def encoder_linears(model: nn.Module) -> dict[str, nn.Linear | LinearWrapper]:
         path: module
         for path, module in model.named_modules()
         if (type(module) is nn.Linear or isinstance(module, LinearWrapper))
-        and id(module) in inside
+        and id(module) in base_modules
         and id(module) not in wrapped
-        and any(part.isdigit() for part in path.split(".")[start:])
+        and any(part.isdigit() for part in path.split(".")[prefix_depth:])
     }
 
 
-def _roles(paths: Sequence[str]) -> dict[str, list[str]]:
+def _paths_by_role(paths: Sequence[str]) -> dict[str, list[str]]:
     """role → paths, as the first family says that has every role in this model; else empty."""
-    for family in _FAMILIES.values():
-        found = {
-            role: [path for path in paths if any(_ends(path, end) for end in ends)]
+    for family in _ROLE_SUFFIXES.values():
+        paths_by_role = {
+            role: [path for path in paths if any(_path_ends_with(path, end) for end in ends)]
             for role, ends in zip(ROLES, family, strict=True)
         }
-        if all(found.values()):
-            return found
+        if all(paths_by_role.values()):
+            return paths_by_role
     return {}
 
 
-def _matches(
-    name: str, linears: Mapping[str, nn.Linear | LinearWrapper], roles: Mapping[str, list[str]]
-) -> Iterator[Target]:
-    if name in roles:
-        for path in roles[name]:
+def _match_targets(
+    name: str, linears: Mapping[str, nn.Linear | LinearWrapper], paths_by_role: Mapping[str, list[str]]
+) -> Iterator[TargetLayer]:
+    if name in paths_by_role:
+        for path in paths_by_role[name]:
             module = linears[path]
-            yield Target(path, module, _third(name, path, module.out_features, roles), name)
+            yield TargetLayer(path, module, _fused_rows(name, path, module.out_features, paths_by_role), name)
         return
     for path, module in linears.items():
-        if name == "all_linear" or _ends(path, name):
-            playing = [role for role, paths in roles.items() if path in paths]
-            yield Target(path, module, None, playing[0] if len(playing) == 1 else "linear")
+        if name == "all_linear" or _path_ends_with(path, name):
+            matching_roles = [role for role, paths in paths_by_role.items() if path in paths]
+            yield TargetLayer(path, module, None, matching_roles[0] if len(matching_roles) == 1 else "linear")
 
 
-def _third(role: str, path: str, rows: int, roles: Mapping[str, list[str]]) -> slice | None:
+def _fused_rows(role: str, path: str, row_count: int, paths_by_role: Mapping[str, list[str]]) -> slice | None:
     """The role's third of the rows, where query, key and value are the same matrix."""
-    if role not in _FUSED or not all(path in roles[each] for each in _FUSED):
+    if role not in _FUSED_ROLES or not all(path in paths_by_role[fused_role] for fused_role in _FUSED_ROLES):
         return None
-    place, size = _FUSED.index(role), rows // 3
-    return slice(place * size, (place + 1) * size)
+    index, third = _FUSED_ROLES.index(role), row_count // 3
+    return slice(index * third, (index + 1) * third)
 
 
-def _ends(path: str, end: str) -> bool:
-    """Whether ``end`` is the end of ``path``, part by part; * is any number."""
-    parts, wanted = path.split("."), end.split(".")
-    return len(wanted) <= len(parts) and all(
-        part == want or (want == "*" and part.isdigit())
-        for part, want in zip(parts[-len(wanted) :], wanted, strict=True)
+def _path_ends_with(path: str, suffix: str) -> bool:
+    """Whether ``suffix`` is the end of ``path``, part by part; * is any number."""
+    parts, suffix_parts = path.split("."), suffix.split(".")
+    return len(suffix_parts) <= len(parts) and all(
+        part == suffix_part or (suffix_part == "*" and part.isdigit())
+        for part, suffix_part in zip(parts[-len(suffix_parts) :], suffix_parts, strict=True)
     )
 
 
-def _nothing(name: str, paths: Sequence[str], known: bool, where: str) -> UsageError:
-    last = sorted({path.rpartition(".")[2] for path in paths})
-    if not last:
+def _no_match_error(name: str, paths: Sequence[str], roles_known: bool, where: str) -> UsageError:
+    last_names = sorted({path.rpartition(".")[2] for path in paths})
+    if not last_names:
         return UsageError(
             "this model has no linear layers inside a list of layers",
             where=where,
             hint="Take a method that needs none, such as method=bitfit",
         )
-    words = [*(ROLES if known else ()), "all_linear", *last]
-    near = did_you_mean(name, words)
-    if not near.startswith("did"):
-        near = f"Roles: {', '.join(ROLES)}" if known else "Roles are not known for this model"
+    valid_names = [*(ROLES if roles_known else ()), "all_linear", *last_names]
+    suggestion = did_you_mean(name, valid_names)
+    if not suggestion.startswith("did"):
+        suggestion = f"Roles: {', '.join(ROLES)}" if roles_known else "Roles are not known for this model"
     return UsageError(
-        f"{name!r} names no linear layer of this model (layers' last names: {listing(last)})",
+        f"{name!r} names no linear layer of this model (layers' last names: {format_list(last_names)})",
         where=where,
-        hint=f"{near[0].upper()}{near[1:]}",
+        hint=f"{suggestion[0].upper()}{suggestion[1:]}",
     )

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from bertft.config.choices import LAYOUTS
 from bertft.data.batch import Batch
 from bertft.errors import BertftError, UsageError
-from bertft.models.attention import NAME, register
-from bertft.models.compiled import as_it_is, compile_layers
-from bertft.models.families import family_of, layers_of
-from bertft.models.sequences import Sequences
-from bertft.models.top_layer import narrow
-from bertft.models.trace import Trace, own_tokens
+from bertft.models.attention import ATTENTION_NAME, register_attention
+from bertft.models.compiled import eager, compile_layers
+from bertft.models.families import encoder_family, encoder_layers
+from bertft.models.sequences import SequenceLayout
+from bertft.models.top_layer import enable_token_selection
+from bertft.models.trace import ActivationRecorder, content_tokens
 
-__all__ = ["EncoderRunner", "accepts", "logits_of"]
+__all__ = ["EncoderRunner", "accepts_argument", "extract_logits"]
 
 
 class EncoderRunner:
@@ -38,43 +38,43 @@ class EncoderRunner:
 
     def __init__(self, model: Any, level: str, layout: str = "auto") -> None:
         self.model, self.level = model, level
-        self.family = family_of(model)
-        if layout == "auto" or not self.family.interface:
-            layout = "unpadded" if self.family.interface else "padded"
+        self.family = encoder_family(model)
+        if layout == "auto" or not self.family.uses_attention_interface:
+            layout = "unpadded" if self.family.uses_attention_interface else "padded"
         if layout not in LAYOUTS:
             raise ValueError(f"unknown layout {layout!r}")
         self.layout = layout
         self.temperature: float | None = None
         self.compiled = False  # whether the layers are: see ``compile``
         self.base: Any = model.base_model
-        self._checked = False
-        self._takes_types = accepts(self.base, "token_type_ids")
-        self._takes_mask = accepts(self.base, "attention_mask")
+        self._attention_checked = False
+        self._accepts_token_types = accepts_argument(self.base, "token_type_ids")
+        self._accepts_attention_mask = accepts_argument(self.base, "attention_mask")
         self._padding_position = _padding_position(self.base)
-        self._mean_pooled = getattr(model.config, "classifier_pooling", None) == "mean"
+        self._uses_mean_pooling = getattr(model.config, "classifier_pooling", None) == "mean"
         if any(getattr(module, "is_causal", False) is True for module in model.modules()):
             raise UsageError(
                 f"this {self.family.model_type} model is a decoder: a token sees only those before",
                 where="model.path",
                 hint="Take an encoder; of a BERT, set is_decoder to false in its config.json",
             )
-        if self.family.interface:
-            register()
-            model.set_attn_implementation(NAME)
+        if self.family.uses_attention_interface:
+            register_attention()
+            model.set_attn_implementation(ATTENTION_NAME)
             _number_layers(model)
-            self.base.register_forward_hook(self._hand_to_head, with_kwargs=True)
-        self._narrows = self.family.interface and narrow(model)
+            self.base.register_forward_hook(self._prepare_head_input, with_kwargs=True)
+        self._selects_tokens = self.family.uses_attention_interface and enable_token_selection(model)
 
-    def __call__(self, batch: Batch, trace: Trace | None = None) -> Tensor:
-        """Logits of a batch that lies on the model's device; ``trace`` is given what it asks for.
+    def __call__(self, batch: Batch, recorder: ActivationRecorder | None = None) -> Tensor:
+        """Logits of a batch that lies on the model's device; ``recorder`` is given what it asks for.
 
         Raises UsageError if it asks an encoder outside the interface for its attention.
         """
         if self.compiled and not torch.is_grad_enabled():
-            with as_it_is():
-                logits = self._forward(batch, trace)
+            with eager():
+                logits = self._forward(batch, recorder)
         else:
-            logits = self._forward(batch, trace)
+            logits = self._forward(batch, recorder)
         if self.temperature is None:
             return logits
         # By a tensor beside them: CUDA would multiply by the inverse of a number, which rounds. And
@@ -86,197 +86,197 @@ class EncoderRunner:
         compile_layers(self.model, device)
         self.compiled = True
 
-    def _forward(self, batch: Batch, trace: Trace | None) -> Tensor:
-        if self.family.one_by_one:
-            return self._one_by_one(batch, trace)
-        if not self.family.interface:
-            return self._plain(batch, trace)
-        prefix, prompt = _module(self.model, "prefix"), _module(self.model, "prompt")
-        vectors = prompt() if prompt is not None else None  # [L, width]
-        before = 0 if vectors is None else vectors.shape[0]
-        sequences = Sequences(
-            lengths=[n + before for n in batch.lengths.tolist()],
-            layout=self.layout,
+    def _forward(self, batch: Batch, recorder: ActivationRecorder | None) -> Tensor:
+        if self.family.runs_rows_alone:
+            return self._forward_row_by_row(batch, recorder)
+        if not self.family.uses_attention_interface:
+            return self._forward_padded(batch, recorder)
+        prefix, prompt = _find_submodule(self.model, "prefix"), _find_submodule(self.model, "prompt")
+        prompt_vectors = prompt() if prompt is not None else None  # [L, width]
+        prompt_length = 0 if prompt_vectors is None else prompt_vectors.shape[0]
+        state = SequenceLayout(
+            lengths=[n + prompt_length for n in batch.lengths.tolist()],
+            kind=self.layout,
             device=batch.input_ids.device,
             prefix=prefix() if prefix is not None else None,
-            prompt=before,
-            trace=trace,
-            chosen=batch.chosen,
+            prompt_length=prompt_length,
+            recorder=recorder,
+            head_tokens=batch.selected_tokens,
         )
-        if self._narrows and not (trace and trace.states):
-            sequences.asked = self._asked(sequences)
-        shift = prefix.length if prefix is not None and prefix.shift_positions else 0
-        inputs = self._inputs(batch, sequences, vectors, shift)
-        logits = logits_of(self._run(inputs, sequences, {"sequences": sequences}))
-        if not self._checked:
-            self._check(sequences)
-        return self._in_order(logits)
+        if self._selects_tokens and not (recorder and recorder.record_hidden):
+            state.selected_indices = self._indices_for_head(state)
+        position_shift = prefix.length if prefix is not None and prefix.shift_positions else 0
+        inputs = self._model_inputs(batch, state, prompt_vectors, position_shift)
+        logits = extract_logits(self._call_model(inputs, state, {"sequences": state}))
+        if not self._attention_checked:
+            self._check_attention_calls(state)
+        return self._drop_row_dimension(logits)
 
-    def _run(self, inputs: dict[str, Tensor], sequences: Sequences, further: dict[str, Any]) -> Any:
+    def _call_model(self, inputs: dict[str, Tensor], state: SequenceLayout, extra_arguments: dict[str, Any]) -> Any:
         """The model's output; its hidden states go to a trace where that asks for them."""
-        trace = sequences.trace
-        if trace is None or not trace.states:
-            return self.model(**inputs, **further)
-        output = self.model(**inputs, **further, output_hidden_states=True)
-        trace.hidden[:] = [own_tokens(each, sequences) for each in output.hidden_states]
+        recorder = state.recorder
+        if recorder is None or not recorder.record_hidden:
+            return self.model(**inputs, **extra_arguments)
+        output = self.model(**inputs, **extra_arguments, output_hidden_states=True)
+        recorder.hidden_states[:] = [content_tokens(layer_states, state) for layer_states in output.hidden_states]
         return output
 
-    def _inputs(
-        self, batch: Batch, sequences: Sequences, vectors: Tensor | None, shift: int
+    def _model_inputs(
+        self, batch: Batch, layout: SequenceLayout, prompt_vectors: Tensor | None, position_shift: int
     ) -> dict[str, Tensor]:
         """Keyword arguments of the model: [1, N] or [B, T], with a prompt as embeddings."""
-        types = batch.token_type_ids if self._takes_types else None
-        if vectors is None:
-            tokens: dict[str, Tensor] = {"input_ids": batch.input_ids}
+        token_types = batch.token_type_ids if self._accepts_token_types else None
+        if prompt_vectors is None:
+            token_inputs: dict[str, Tensor] = {"input_ids": batch.input_ids}
         else:
-            tokens = {"inputs_embeds": self._embed(batch, sequences, vectors)}
-            if types is not None:
-                types = types.new_zeros(sum(sequences.lengths)).index_copy(
-                    0, sequences.own(), types
+            token_inputs = {"inputs_embeds": self._embed_with_prompt(batch, layout, prompt_vectors)}
+            if token_types is not None:
+                token_types = token_types.new_zeros(sum(layout.lengths)).index_copy(
+                    0, layout.content_indices(), token_types
                 )
-        if types is not None:
-            tokens["token_type_ids"] = types
-        tokens["position_ids"] = self._positions(batch, sequences, vectors is not None, shift)
+        if token_types is not None:
+            token_inputs["token_type_ids"] = token_types
+        token_inputs["position_ids"] = self._position_ids(batch, layout, prompt_vectors is not None, position_shift)
         # Cells without a token hold 0 everywhere: attention masks them and nothing reads them after
         # it, so the pad token's identity does not matter.
-        return {name: _lay_out(value, sequences) for name, value in tokens.items()}
+        return {name: _scatter_to_layout(value, layout) for name, value in token_inputs.items()}
 
-    def _positions(self, batch: Batch, sequences: Sequences, prompted: bool, shift: int) -> Tensor:
+    def _position_ids(self, batch: Batch, layout: SequenceLayout, has_prompt: bool, position_shift: int) -> Tensor:
         """[N]: from 0, or as RoBERTa's kin count: from padding's position + 1.
 
         They do not count a token with the id of padding, which has padding's position wherever it
         is: a text may spell it, and a config may name the end of a text as its padding.
         """
-        positions, padding = sequences.positions() + shift, self._padding_position
-        if padding is None:
+        positions, padding_id = layout.positions() + position_shift, self._padding_position
+        if padding_id is None:
             return positions
-        if prompted:  # counted from embeddings, which have no ids
-            return positions + padding + 1
-        is_padding = batch.input_ids == padding
-        before = is_padding.cumsum(0) - is_padding.long()  # in the batch, then in the sequence
-        first = torch.arange(len(before), device=before.device) - sequences.positions()
-        counted = positions + padding + 1 - (before - before[first])
-        return counted.masked_fill(is_padding, padding)
+        if has_prompt:  # counted from embeddings, which have no ids
+            return positions + padding_id + 1
+        is_padding = batch.input_ids == padding_id
+        padding_count = is_padding.cumsum(0) - is_padding.long()  # in the batch, then in the sequence
+        sequence_starts = torch.arange(len(padding_count), device=padding_count.device) - layout.positions()
+        position_ids = positions + padding_id + 1 - (padding_count - padding_count[sequence_starts])
+        return position_ids.masked_fill(is_padding, padding_id)
 
-    def _embed(self, batch: Batch, sequences: Sequences, vectors: Tensor) -> Tensor:
+    def _embed_with_prompt(self, batch: Batch, layout: SequenceLayout, prompt_vectors: Tensor) -> Tensor:
         """[N + B·L, width]: word embeddings with the prompt before each sequence."""
-        words = self.base.get_input_embeddings()(batch.input_ids)
-        total, width = sum(sequences.lengths), words.shape[1]
-        joined = words.new_zeros(total, width).index_copy(0, sequences.own(), words)
-        repeated = vectors.to(words.dtype).repeat(len(sequences.lengths), 1)
-        return joined.index_copy(0, sequences.prompted(), repeated)
+        word_embeddings = self.base.get_input_embeddings()(batch.input_ids)
+        total, width = sum(layout.lengths), word_embeddings.shape[1]
+        embeddings = word_embeddings.new_zeros(total, width).index_copy(0, layout.content_indices(), word_embeddings)
+        repeated_prompt = prompt_vectors.to(word_embeddings.dtype).repeat(len(layout.lengths), 1)
+        return embeddings.index_copy(0, layout.prompt_indices(), repeated_prompt)
 
-    def _hand_to_head(self, base: nn.Module, _: Any, kwargs: dict[str, Any], output: Any) -> Any:
+    def _prepare_head_input(self, base: nn.Module, _: Any, kwargs: dict[str, Any], output: Any) -> Any:
         """Give the head [B, 1, H] (sequence level) or [1, N, H], the batch's own tokens.
 
         Of those, where the batch chose some, [1, K, H].
         """
-        sequences: Sequences | None = kwargs.get("sequences")
-        if sequences is None:
+        state: SequenceLayout | None = kwargs.get("sequences")
+        if state is None:
             return output
-        if sequences.narrowed:
+        if state.tokens_selected:
             hidden = output.last_hidden_state
             hidden = hidden.transpose(0, 1) if self.level == "sequence" else hidden
         elif self.level == "sequence":
-            hidden = self._pool(output.last_hidden_state.flatten(0, 1), sequences).unsqueeze(1)
-        elif self.layout == "unpadded" and not sequences.prompt:
+            hidden = self._pool(output.last_hidden_state.flatten(0, 1), state).unsqueeze(1)
+        elif self.layout == "unpadded" and not state.prompt_length:
             hidden = output.last_hidden_state
         else:
-            own = sequences.cells()[sequences.own()]
-            hidden = output.last_hidden_state.flatten(0, 1)[own].unsqueeze(0)
-        if sequences.chosen is not None and not sequences.narrowed:
-            hidden = hidden[:, sequences.chosen]
+            content_slots = state.token_indices()[state.content_indices()]
+            hidden = output.last_hidden_state.flatten(0, 1)[content_slots].unsqueeze(0)
+        if state.head_tokens is not None and not state.tokens_selected:
+            hidden = hidden[:, state.head_tokens]
         output["last_hidden_state"] = hidden
         # The base ran its pooler on the first vector of each row: a prompt's, or of several
         # sequences in a row that of the first alone.
         if self.level == "sequence" and getattr(base, "pooler", None) is not None:
-            output["pooler_output"] = _pooled(base, hidden)
+            output["pooler_output"] = _apply_pooler(base, hidden)
         return output
 
-    def _asked(self, sequences: Sequences) -> Tensor | None:
+    def _indices_for_head(self, state: SequenceLayout) -> Tensor | None:
         """The cells whose last hidden states the head sees; None: all, or a mean of all."""
         if self.level == "sequence":
-            return None if self._mean_pooled else sequences.starts()
-        if sequences.chosen is None or not len(sequences.chosen):  # a pooler wants one token
+            return None if self._uses_mean_pooling else state.cls_indices()
+        if state.head_tokens is None or not len(state.head_tokens):  # a pooler wants one token
             return None
-        return sequences.cells()[sequences.own()][sequences.chosen]
+        return state.token_indices()[state.content_indices()][state.head_tokens]
 
-    def _pool(self, hidden: Tensor, sequences: Sequences) -> Tensor:
+    def _pool(self, hidden: Tensor, layout: SequenceLayout) -> Tensor:
         """Cells [R·W, H] → [B, H]: the first own token, or the mean where the model pools so."""
-        if not self._mean_pooled:
-            return hidden[sequences.starts()]
-        own = hidden[sequences.cells()[sequences.own()]]
+        if not self._uses_mean_pooling:
+            return hidden[layout.cls_indices()]
+        content_states = hidden[layout.token_indices()[layout.content_indices()]]
         # Sums of many tokens want more than 8 bits: a CPU's kernel sees to that, CUDA's does not.
-        wide = own if own.element_size() >= 4 else own.float()
-        counts = sequences.offsets().diff() - sequences.prompt
-        owner = torch.repeat_interleave(
-            torch.arange(len(sequences.lengths), device=hidden.device), counts,
-            output_size=own.shape[0],
+        wide_states = content_states if content_states.element_size() >= 4 else content_states.float()
+        counts = layout.cu_seqlens().diff() - layout.prompt_length
+        sequence_ids = torch.repeat_interleave(
+            torch.arange(len(layout.lengths), device=hidden.device), counts,
+            output_size=content_states.shape[0],
         )  # fmt: skip
-        total = wide.new_zeros(len(sequences.lengths), own.shape[1]).index_add(0, owner, wide)
-        return (total / counts.unsqueeze(1)).to(own.dtype)
+        sums = wide_states.new_zeros(len(layout.lengths), content_states.shape[1]).index_add(0, sequence_ids, wide_states)
+        return (sums / counts.unsqueeze(1)).to(content_states.dtype)
 
-    def _in_order(self, logits: Tensor) -> Tensor:
+    def _drop_row_dimension(self, logits: Tensor) -> Tensor:
         """[B, C], or [N, C] in the order of the batch's tokens, or [K, C] of those chosen."""
         return logits if self.level == "sequence" else logits[0]
 
-    def _one_by_one(self, batch: Batch, trace: Trace | None) -> Tensor:
+    def _forward_row_by_row(self, batch: Batch, recorder: ActivationRecorder | None) -> Tensor:
         """Encoders that padding reaches: rows of one sequence, without any."""
         logits, states = [], []
-        ids = batch.input_ids.split(batch.lengths.tolist())
-        types = [None] * len(ids)
+        ids_by_row = batch.input_ids.split(batch.lengths.tolist())
+        types_by_row = [None] * len(ids_by_row)
         if batch.token_type_ids is not None:
-            types = batch.token_type_ids.split(batch.lengths.tolist())
-        for number, (row_ids, row_types) in enumerate(zip(ids, types, strict=True)):
+            types_by_row = batch.token_type_ids.split(batch.lengths.tolist())
+        for number, (row_ids, row_types) in enumerate(zip(ids_by_row, types_by_row, strict=True)):
             row = Batch(
                 row_ids, batch.lengths[number : number + 1], row_types, {},
-                batch.index[number : number + 1],
+                batch.feature_indices[number : number + 1],
             )  # fmt: skip
-            own = None if trace is None else Trace(trace.layers, trace.states)
-            logits.append(self._plain(row, own))
-            if own is not None:
-                states.append(own.hidden)
-        if trace is not None:
-            trace.hidden[:] = [torch.cat(layer) for layer in zip(*states, strict=True)]
-        joined = torch.cat(logits)
-        return joined if batch.chosen is None else joined[batch.chosen]
+            row_recorder = None if recorder is None else ActivationRecorder(recorder.attention_layers, recorder.record_hidden)
+            logits.append(self._forward_padded(row, row_recorder))
+            if row_recorder is not None:
+                states.append(row_recorder.hidden_states)
+        if recorder is not None:
+            recorder.hidden_states[:] = [torch.cat(layer) for layer in zip(*states, strict=True)]
+        all_logits = torch.cat(logits)
+        return all_logits if batch.selected_tokens is None else all_logits[batch.selected_tokens]
 
-    def _plain(self, batch: Batch, trace: Trace | None) -> Tensor:
+    def _forward_padded(self, batch: Batch, recorder: ActivationRecorder | None) -> Tensor:
         """Encoders outside the interface: padded, with the model's own attention and positions."""
-        if trace is not None and trace.layers:
+        if recorder is not None and recorder.attention_layers:
             raise UsageError(
                 f"the attention of a {self.family.model_type} model cannot be looked into",
                 where="method.distill",
                 hint="Set attention_weight and relation_weight to 0; hidden_weight works",
             )
-        sequences = Sequences(batch.lengths.tolist(), "padded", batch.input_ids.device, trace=trace)
-        padding = self.model.config.pad_token_id or 0
-        inputs = {"input_ids": _lay_out(batch.input_ids, sequences, padding)}
-        if self._takes_mask:
-            inputs["attention_mask"] = sequences.real().long()
-        if batch.token_type_ids is not None and self._takes_types:
-            inputs["token_type_ids"] = _lay_out(batch.token_type_ids, sequences)
-        logits = logits_of(self._run(inputs, sequences, {}))
+        state = SequenceLayout(batch.lengths.tolist(), "padded", batch.input_ids.device, recorder=recorder)
+        padding_id = self.model.config.pad_token_id or 0
+        inputs = {"input_ids": _scatter_to_layout(batch.input_ids, state, padding_id)}
+        if self._accepts_attention_mask:
+            inputs["attention_mask"] = state.token_mask().long()
+        if batch.token_type_ids is not None and self._accepts_token_types:
+            inputs["token_type_ids"] = _scatter_to_layout(batch.token_type_ids, state)
+        logits = extract_logits(self._call_model(inputs, state, {}))
         if self.level == "sequence":
             return logits
-        logits = logits.flatten(0, 1)[sequences.cells()]
-        return logits if batch.chosen is None else logits[batch.chosen]
+        logits = logits.flatten(0, 1)[state.token_indices()]
+        return logits if batch.selected_tokens is None else logits[batch.selected_tokens]
 
-    def _check(self, sequences: Sequences) -> None:
+    def _check_attention_calls(self, state: SequenceLayout) -> None:
         expected = self.family.layers
-        if sequences.calls < expected:
+        if state.attention_calls < expected:
             raise BertftError(
-                f"attention was called {sequences.calls} times in {expected} layers",
+                f"attention was called {state.attention_calls} times in {expected} layers",
                 where=type(self.model).__name__,
                 hint="This encoder does not keep to transformers' attention interface",
             )
-        self._checked = True
+        self._attention_checked = True
 
 
 def _number_layers(model: Any) -> None:
     """Tell attention modules their layer where the architecture does not (DistilBERT)."""
     try:
-        layers = layers_of(model)
+        layers = encoder_layers(model)
     except UsageError:  # shared ones: the calls of a pass are counted instead
         return
     for number, layer in enumerate(layers):
@@ -285,35 +285,35 @@ def _number_layers(model: Any) -> None:
                 module.layer_idx = number  # type: ignore[assignment]
 
 
-def _pooled(base: Any, hidden: Tensor) -> Tensor:
+def _apply_pooler(base: Any, hidden: Tensor) -> Tensor:
     """What the base's own forward makes of its last hidden states [B, T, H]."""
     if isinstance(base.pooler, nn.Linear):  # ALBERT
         return base.pooler_activation(base.pooler(hidden[:, 0]))
     return base.pooler(hidden)
 
 
-def _module(model: nn.Module, name: str) -> Any:
+def _find_submodule(model: nn.Module, name: str) -> Any:
     child = getattr(model, name, None)
     return child if isinstance(child, nn.Module) else None
 
 
-def logits_of(output: Any) -> Tensor:
+def extract_logits(output: Any) -> Tensor:
     """The head's logits; question answering gives start and end apart: [..., 2]."""
     if getattr(output, "logits", None) is not None:
         return output.logits
     return torch.stack([output.start_logits, output.end_logits], -1)
 
 
-def _lay_out(values: Tensor, sequences: Sequences, filler: int = 0) -> Tensor:
+def _scatter_to_layout(values: Tensor, layout: SequenceLayout, fill_value: int = 0) -> Tensor:
     """[N, ...] → [R, W, ...] in the layout's shape."""
-    if sequences.layout == "unpadded":
+    if layout.kind == "unpadded":
         return values.unsqueeze(0)
-    rows, width = sequences.shape
-    cells = values.new_full((rows * width, *values.shape[1:]), filler)
-    return cells.index_copy(0, sequences.cells(), values).unflatten(0, (rows, width))
+    rows, width = layout.shape
+    slots = values.new_full((rows * width, *values.shape[1:]), fill_value)
+    return slots.index_copy(0, layout.token_indices(), values).unflatten(0, (rows, width))
 
 
-def accepts(module: nn.Module, argument: str) -> bool:
+def accepts_argument(module: nn.Module, argument: str) -> bool:
     return argument in inspect.signature(module.forward).parameters
 
 

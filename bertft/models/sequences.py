@@ -7,7 +7,7 @@ A batch holds B sequences end to end, N tokens in all. Three layouts carry it th
     padded    tensors [B, T, ...], T the longest: the reference, and the layout for encoders
               outside transformers' attention interface
 
-``Sequences`` travels through the model's forward in its keyword arguments, so that it is exact
+``SequenceLayout`` travels through the model's forward in its keyword arguments, so that it is exact
 under gradient checkpointing, and reaches the attention function in every layer.
 """
 
@@ -20,156 +20,156 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertft.data.batch import sent
-from bertft.models.plans import Run, plan_rows, plan_runs, row_width
-from bertft.models.trace import Trace
+from bertft.data.batch import to_device
+from bertft.models.plans import AttentionChunk, pack_rows, plan_chunks, packed_row_width
+from bertft.models.trace import ActivationRecorder
 
-__all__ = ["Sequences"]
+__all__ = ["SequenceLayout"]
 
 
 @dataclass
-class Sequences:
+class SequenceLayout:
     """The sequences of one forward pass: their ``lengths``, the layout, and the prefix if any.
 
-    ``prefix`` is [layers, 2, L, heads·d] (keys, values). ``calls`` counts attention calls, so
+    ``prefix`` is [layers, 2, L, heads·d] (keys, values). ``attention_calls`` counts attention calls, so
     that a model which silently ignores the interface is found out.
     """
 
     lengths: list[int]
-    layout: str
+    kind: str
     device: torch.device
     prefix: Tensor | None = None
-    calls: int = 0
-    chosen: Tensor | None = None  # tokens of the batch that the head is asked about
-    asked: Tensor | None = None  # cells that the top layer goes on with; None: all
-    narrowed: bool = False  # whether it did
-    prompt: int = 0  # vectors that a soft prompt put before each sequence; ``lengths`` count them
-    trace: Trace | None = None  # asks the attention function for what it sees
+    attention_calls: int = 0
+    head_tokens: Tensor | None = None  # tokens of the batch that the head is asked about
+    selected_indices: Tensor | None = None  # cells that the top layer goes on with; None: all
+    tokens_selected: bool = False  # whether it did
+    prompt_length: int = 0  # vectors that a soft prompt put before each sequence; ``lengths`` count them
+    recorder: ActivationRecorder | None = None  # asks the attention function for what it sees
     masks: dict[object, Tensor | None] = field(default_factory=dict)  # attention's, for all layers
-    _runs: list[Run] | None = None
-    _rows: tuple[np.ndarray, np.ndarray, int, int] | None = None
+    _chunks: list[AttentionChunk] | None = None
+    _placement: tuple[np.ndarray, np.ndarray, int, int] | None = None
     _cache: dict[str, Tensor] = field(default_factory=dict)
 
     @property
-    def runs(self) -> list[Run]:
+    def chunks(self) -> list[AttentionChunk]:
         """The stream cut into runs (planned once; varlen attention needs none)."""
-        if self._runs is None:
-            before = 0 if self.prefix is None else self.prefix.shape[2]
-            self._runs = plan_runs(self.lengths, before, launched=self.device.type != "cpu")
-        return self._runs
+        if self._chunks is None:
+            prefix_length = 0 if self.prefix is None else self.prefix.shape[2]
+            self._chunks = plan_chunks(self.lengths, prefix_length, on_accelerator=self.device.type != "cpu")
+        return self._chunks
 
     @property
-    def longest(self) -> int:
+    def max_length(self) -> int:
         return max(self.lengths)
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of the tensors that run through the model."""
-        _, _, rows, width = self._places()
+        _, _, rows, width = self._place_sequences()
         return rows, width
 
-    def _places(self) -> tuple[np.ndarray, np.ndarray, int, int]:
+    def _place_sequences(self) -> tuple[np.ndarray, np.ndarray, int, int]:
         """Row and first column of each sequence; rows and columns of the whole."""
-        if self._rows is None:
-            count, ends = len(self.lengths), np.cumsum(self.lengths)
-            if self.layout == "padded":
-                firsts = np.zeros(count, dtype=np.int64)
-                self._rows = np.arange(count), firsts, count, self.longest
-            elif self.layout == "packed":
-                width = row_width(self.lengths)
-                rows, starts, filled = plan_rows(self.lengths, width)
-                self._rows = np.asarray(rows), np.asarray(starts), filled, width
+        if self._placement is None:
+            count, token_ends = len(self.lengths), np.cumsum(self.lengths)
+            if self.kind == "padded":
+                first_columns = np.zeros(count, dtype=np.int64)
+                self._placement = np.arange(count), first_columns, count, self.max_length
+            elif self.kind == "packed":
+                width = packed_row_width(self.lengths)
+                rows, packed_columns, row_count = pack_rows(self.lengths, width)
+                self._placement = np.asarray(rows), np.asarray(packed_columns), row_count, width
             else:
                 row = np.zeros(count, dtype=np.int64)
-                self._rows = row, ends - self.lengths, 1, int(ends[-1])
-        return self._rows
+                self._placement = row, token_ends - self.lengths, 1, int(token_ends[-1])
+        return self._placement
 
-    def offsets(self) -> Tensor:
+    def cu_seqlens(self) -> Tensor:
         """Start of each sequence among the tokens and the end of the last, int32 [B + 1]."""
-        return self._kept(
+        return self._cached_tensor(
             "offsets", lambda: np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int32)
         )
 
     def positions(self) -> Tensor:
         """Position of each token within its sequence, int64 [N]."""
-        return self._kept("positions", self._steps)
+        return self._cached_tensor("positions", self._token_positions)
 
-    def cells(self) -> Tensor:
+    def token_indices(self) -> Tensor:
         """Where each token lies in the flattened tensors, int64 [N]."""
 
-        def find() -> np.ndarray:
-            rows, firsts, _, width = self._places()
-            return np.repeat(rows * width + firsts, self.lengths) + self._steps()
+        def compute() -> np.ndarray:
+            rows, first_columns, _, width = self._place_sequences()
+            return np.repeat(rows * width + first_columns, self.lengths) + self._token_positions()
 
-        return self._kept("cells", find)
+        return self._cached_tensor("cells", compute)
 
-    def starts(self) -> Tensor:
+    def cls_indices(self) -> Tensor:
         """Cell of each sequence's first own token (after a prompt), int64 [B]."""
 
-        def find() -> np.ndarray:
-            rows, firsts, _, width = self._places()
-            return rows * width + firsts + self.prompt
+        def compute() -> np.ndarray:
+            rows, first_columns, _, width = self._place_sequences()
+            return rows * width + first_columns + self.prompt_length
 
-        return self._kept("starts", find)
+        return self._cached_tensor("starts", compute)
 
-    def own(self) -> Tensor:
+    def content_indices(self) -> Tensor:
         """Which tokens are no prompt, as places among the tokens, int64 [N − B·prompt]."""
-        return self._kept("own", lambda: np.flatnonzero(self._steps() >= self.prompt))
+        return self._cached_tensor("own", lambda: np.flatnonzero(self._token_positions() >= self.prompt_length))
 
-    def prompted(self) -> Tensor:
+    def prompt_indices(self) -> Tensor:
         """Which tokens are of a prompt, as places among the tokens, int64 [B·prompt]."""
-        return self._kept("prompted", lambda: np.flatnonzero(self._steps() < self.prompt))
+        return self._cached_tensor("prompted", lambda: np.flatnonzero(self._token_positions() < self.prompt_length))
 
-    def owner(self) -> Tensor:
+    def sequence_ids(self) -> Tensor:
         """The sequence that each cell belongs to, −1 where none does, int64 in ``shape``."""
 
-        def find() -> np.ndarray:
-            rows, firsts, count, width = self._places()
-            owner = np.full(count * width, -1, dtype=np.int64)
-            cells = np.repeat(rows * width + firsts, self.lengths) + self._steps()
-            owner[cells] = np.repeat(np.arange(len(self.lengths)), self.lengths)
-            return owner.reshape(count, width)
+        def compute() -> np.ndarray:
+            rows, first_columns, row_count, width = self._place_sequences()
+            ids = np.full(row_count * width, -1, dtype=np.int64)
+            slots = np.repeat(rows * width + first_columns, self.lengths) + self._token_positions()
+            ids[slots] = np.repeat(np.arange(len(self.lengths)), self.lengths)
+            return ids.reshape(row_count, width)
 
-        return self._kept("owner", find)
+        return self._cached_tensor("owner", compute)
 
-    def real(self) -> Tensor:
+    def token_mask(self) -> Tensor:
         """Which cells hold a token, bool in ``shape``."""
         if "real" not in self._cache:
-            self._cache["real"] = self.owner() >= 0
+            self._cache["real"] = self.sequence_ids() >= 0
         return self._cache["real"]
 
-    def run_cells(self, run: Run) -> Tensor:
+    def chunk_gather_indices(self, chunk: AttentionChunk) -> Tensor:
         """Of an unequal run: the token in each of its n·T cells, int64; padding repeats the last.
 
         Tokens count from the run's first.
         """
 
-        def find() -> np.ndarray:
-            lengths = np.asarray(self.lengths[run.first : run.last])
-            starts = np.cumsum(lengths) - lengths
-            step = np.minimum(np.arange(run.longest)[None, :], lengths[:, None] - 1)
-            return (starts[:, None] + step).reshape(-1)
+        def compute() -> np.ndarray:
+            lengths = np.asarray(self.lengths[chunk.first_sequence : chunk.end_sequence])
+            token_starts = np.cumsum(lengths) - lengths
+            clamped_positions = np.minimum(np.arange(chunk.max_length)[None, :], lengths[:, None] - 1)
+            return (token_starts[:, None] + clamped_positions).reshape(-1)
 
-        return self._kept(f"cells{run.first}", find)
+        return self._cached_tensor(f"cells{chunk.first_sequence}", compute)
 
-    def run_places(self, run: Run) -> Tensor:
+    def chunk_token_slots(self, chunk: AttentionChunk) -> Tensor:
         """Of an unequal run: where in its n·T cells its tokens lie, int64 [stop − start]."""
-        return self._kept(f"places{run.first}", lambda: np.flatnonzero(self._held(run)))
+        return self._cached_tensor(f"places{chunk.first_sequence}", lambda: np.flatnonzero(self._chunk_mask(chunk)))
 
-    def run_real(self, run: Run) -> Tensor:
+    def chunk_token_mask(self, chunk: AttentionChunk) -> Tensor:
         """Which cells [n, T] of a run hold a token, bool."""
-        return self._kept(f"real{run.first}", lambda: self._held(run))
+        return self._cached_tensor(f"real{chunk.first_sequence}", lambda: self._chunk_mask(chunk))
 
-    def _held(self, run: Run) -> np.ndarray:
-        lengths = np.asarray(self.lengths[run.first : run.last])
-        return np.arange(run.longest)[None, :] < lengths[:, None]
+    def _chunk_mask(self, chunk: AttentionChunk) -> np.ndarray:
+        lengths = np.asarray(self.lengths[chunk.first_sequence : chunk.end_sequence])
+        return np.arange(chunk.max_length)[None, :] < lengths[:, None]
 
-    def _steps(self) -> np.ndarray:
+    def _token_positions(self) -> np.ndarray:
         lengths = np.asarray(self.lengths)
         return np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
-    def _kept(self, name: str, find: Callable[[], np.ndarray]) -> Tensor:
+    def _cached_tensor(self, name: str, compute: Callable[[], np.ndarray]) -> Tensor:
         """A tensor that every layer asks for, made once and sent to the device once."""
         if name not in self._cache:
-            self._cache[name] = sent(find(), self.device)
+            self._cache[name] = to_device(compute(), self.device)
         return self._cache[name]

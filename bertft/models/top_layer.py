@@ -20,79 +20,79 @@ from typing import Any
 from torch import Tensor, nn
 
 from bertft.errors import UsageError
-from bertft.models.families import layers_of
-from bertft.models.sequences import Sequences
+from bertft.models.families import encoder_layers
+from bertft.models.sequences import SequenceLayout
 
-__all__ = ["narrow"]
+__all__ = ["enable_token_selection"]
 
-_SUMS = ["hidden_states", "input_tensor"]  # what BERT's kin project, and what is added to it
+_RESIDUAL_ARGUMENTS = ["hidden_states", "input_tensor"]  # what BERT's kin project, and what is added to it
 
 
-def narrow(model: Any) -> bool:
+def enable_token_selection(model: Any) -> bool:
     """Let the top layer keep to ``sequences.asked``, where a pass has some; False: it cannot.
 
     Its output is [1, K, H] then, and ``sequences.narrowed`` true.
     """
     try:
-        top: Any = layers_of(model)[-1]
+        top_layer: Any = encoder_layers(model)[-1]
     except UsageError:
         return False
-    if getattr(top, "chunk_size_feed_forward", 0) > 1:  # so many tokens at a time, none left over
+    if getattr(top_layer, "chunk_size_feed_forward", 0) > 1:  # so many tokens at a time, none left over
         return False
-    taken = _Taken()
-    attention: Any = getattr(top, "attention", None)
+    selector = _TokenSelector()
+    attention: Any = getattr(top_layer, "attention", None)
     output: Any = getattr(attention, "output", None)
-    norm = getattr(top, "sa_layer_norm", None)
-    if _names(output) == _names(getattr(top, "output", None)) == _SUMS:
-        output.register_forward_pre_hook(taken.of_both)
+    norm = getattr(top_layer, "sa_layer_norm", None)
+    if _argument_names(output) == _argument_names(getattr(top_layer, "output", None)) == _RESIDUAL_ARGUMENTS:
+        output.register_forward_pre_hook(selector.select_both_inputs)
     elif isinstance(norm, nn.LayerNorm):  # DistilBERT adds the two outside of its attention
-        norm.register_forward_hook(taken.of_sum)
+        norm.register_forward_hook(selector.select_output)
     else:
         return False
     # Inside what gradient checkpointing runs again, which is the layer's forward without its hooks.
-    attention.register_forward_pre_hook(taken.begin, with_kwargs=True)
+    attention.register_forward_pre_hook(selector.enter_layer, with_kwargs=True)
     return True
 
 
-class _Taken:
+class _TokenSelector:
     """Hooks that take out the tokens asked about; each thread is in a pass of its own."""
 
     def __init__(self) -> None:
-        self.now = threading.local()
+        self._thread_state = threading.local()
 
-    def begin(self, _: nn.Module, __: Any, kwargs: Mapping[str, Any]) -> None:
+    def enter_layer(self, _: nn.Module, __: Any, kwargs: Mapping[str, Any]) -> None:
         # Not held: where memory runs out before it is asked for, the pass must be let go.
-        sequences = kwargs.get("sequences")
-        self.now.sequences = None if sequences is None else weakref.ref(sequences)
+        state = kwargs.get("sequences")
+        self._thread_state.sequences = None if state is None else weakref.ref(state)
 
-    def of_both(self, _: nn.Module, values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        asked = self._asked()
-        return values if asked is None else tuple(_take(each, asked) for each in values)
+    def select_both_inputs(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        indices = self._pop_selected_indices()
+        return inputs if indices is None else tuple(_select_tokens(tensor, indices) for tensor in inputs)
 
-    def of_sum(self, _: nn.Module, __: Any, value: Tensor) -> Tensor:
-        asked = self._asked()
-        return value if asked is None else _take(value, asked)
+    def select_output(self, _: nn.Module, __: Any, output: Tensor) -> Tensor:
+        indices = self._pop_selected_indices()
+        return output if indices is None else _select_tokens(output, indices)
 
-    def _asked(self) -> Tensor | None:
+    def _pop_selected_indices(self) -> Tensor | None:
         """Of the pass that is in the layer, which is forgotten."""
-        pointer = getattr(self.now, "sequences", None)
-        sequences: Sequences | None = None if pointer is None else pointer()
-        self.now.sequences = None
-        if sequences is None or sequences.asked is None:
+        state_reference = getattr(self._thread_state, "sequences", None)
+        state: SequenceLayout | None = None if state_reference is None else state_reference()
+        self._thread_state.sequences = None
+        if state is None or state.selected_indices is None:
             return None
-        sequences.narrowed = True
-        return sequences.asked
+        state.tokens_selected = True
+        return state.selected_indices
 
     def __getstate__(self) -> dict[str, Any]:  # a copy of a model is in no pass
         return {}
 
     def __setstate__(self, _: dict[str, Any]) -> None:
-        self.now = threading.local()
+        self._thread_state = threading.local()
 
 
-def _take(values: Tensor, asked: Tensor) -> Tensor:
-    return values.flatten(0, 1).index_select(0, asked).unsqueeze(0)
+def _select_tokens(values: Tensor, indices: Tensor) -> Tensor:
+    return values.flatten(0, 1).index_select(0, indices).unsqueeze(0)
 
 
-def _names(module: Any) -> list[str]:
+def _argument_names(module: Any) -> list[str]:
     return list(inspect.signature(module.forward).parameters) if module is not None else []

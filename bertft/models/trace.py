@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from bertft.models.attention.call import Call
-    from bertft.models.sequences import Sequences
+    from bertft.models.attention.call import AttentionInputs
+    from bertft.models.sequences import SequenceLayout
 
-__all__ = ["Heads", "Trace", "own_tokens"]
+__all__ = ["HeadStates", "ActivationRecorder", "content_tokens"]
 
 
 @dataclass(frozen=True)
-class Heads:
+class HeadStates:
     """One layer's ``query``, ``key``, ``value`` [N, heads, d]; scores are ``scale`` · q·k.
 
     ``window``: pairs with |i − j| < window see each other; None: all do.
@@ -35,30 +35,30 @@ class Heads:
 
 
 @dataclass
-class Trace:
-    """Asks for ``layers``' attention and, with ``states``, for hidden states; then holds them."""
+class ActivationRecorder:
+    """Asks for ``attention_layers``' attention and, with ``record_hidden``, for hidden states; then holds them."""
 
-    layers: frozenset[int] = frozenset()
-    states: bool = False
-    hidden: list[Tensor] = field(default_factory=list)
-    heads: dict[int, Heads] = field(default_factory=dict)
+    attention_layers: frozenset[int] = frozenset()
+    record_hidden: bool = False
+    hidden_states: list[Tensor] = field(default_factory=list)
+    head_states: dict[int, HeadStates] = field(default_factory=dict)
 
-    def record(self, layer: int, call: Call, sequences: Sequences) -> None:
+    def record(self, layer: int, inputs: AttentionInputs, layout: SequenceLayout) -> None:
         """Called by the attention function, and again in a recomputation under checkpointing.
 
         That must do what the first pass did; the heads stay the first one's.
         """
-        if layer in self.layers:
+        if layer in self.attention_layers:
             query, key, value = (
-                own_tokens(each.transpose(1, 2), sequences)
-                for each in (call.query, call.key, call.value)
+                content_tokens(tensor.transpose(1, 2), layout)
+                for tensor in (inputs.query, inputs.key, inputs.value)
             )
-            self.heads.setdefault(layer, Heads(query, key, value, call.scale, call.window))
+            self.head_states.setdefault(layer, HeadStates(query, key, value, inputs.scale, inputs.window))
 
 
-def own_tokens(cells: Tensor, sequences: Sequences) -> Tensor:
+def content_tokens(states: Tensor, layout: SequenceLayout) -> Tensor:
     """[R, W, ...] in the layout's shape → [N, ...]."""
-    flat = cells.flatten(0, 1)
-    if sequences.layout == "unpadded" and not sequences.prompt:
+    flat = states.flatten(0, 1)
+    if layout.kind == "unpadded" and not layout.prompt_length:
         return flat
-    return flat[sequences.cells()[sequences.own()]]
+    return flat[layout.token_indices()[layout.content_indices()]]

@@ -13,17 +13,17 @@ from typing import Any
 
 from bertft.errors import UsageError
 from bertft.models.finite import first_non_finite
-from bertft.models.source import Source, local_folder
+from bertft.models.source import ModelSource, local_model_folder
 
 __all__ = ["check_weights"]
 
-_BELONGS = "Its config.json and weights belong to different models"
+_MISMATCH_HINT = "Its config.json and weights belong to different models"
 # Of the encoder, and not needed: buffers that older versions saved, poolers of a head that uses
 # none, a part that exists for pretraining alone.
-_NOT_NEEDED = re.compile(
+_OPTIONAL_WEIGHTS = re.compile(
     r"pooler|position_ids|token_type_ids|inv_freq|embed_positions|contact_head|^funnel\.decoder\."
 )
-_SAVED_AS = {
+_WRAPPER_PREFIXES = {
     "module.": "as DistributedDataParallel saves them",
     "_orig_mod.": "as a compiled model saves them",
     "base_model.model.": "as peft saves them",
@@ -32,26 +32,26 @@ _SAVED_AS = {
 
 def check_weights(
     model: Any,
-    source: Source,
+    source: ModelSource,
     missing: Collection[str],
-    misshapen: Collection[str],
+    mismatched: Collection[str],
     unexpected: Collection[str],
 ) -> None:
     """UsageError unless the encoder of ``model`` is wholly in the file, and wholly in the model.
 
-    ``missing`` and ``misshapen``: parameters of the encoder without weights, or with weights of
+    ``missing`` and ``mismatched``: parameters of the encoder without weights, or with weights of
     another shape. ``unexpected``: names in the file for which the model has no place. The weights
     must be finite too.
     """
     where = f"model.path={source.name}"
     prefix = f"{model.base_model_prefix}."
     _check_types(model, source, where)
-    lacking = {name for name in missing if "pooler" not in name} | set(misshapen)
-    if lacking:
-        _check_prefix(lacking, unexpected, prefix, where)
+    missing_or_mismatched = {name for name in missing if "pooler" not in name} | set(mismatched)
+    if missing_or_mismatched:
+        _check_wrapper_prefix(missing_or_mismatched, unexpected, prefix, where)
         raise UsageError(
-            f"the weights lack {min(lacking)}{_more(lacking)}, or have another shape of it",
-            where=where, hint=_BELONGS,
+            f"the weights lack {min(missing_or_mismatched)}{_and_more(missing_or_mismatched)}, or have another shape of it",
+            where=where, hint=_MISMATCH_HINT,
         )  # fmt: skip
     broken = first_non_finite(
         {name: each for name, each in model.named_parameters() if name.startswith(prefix)}
@@ -61,26 +61,26 @@ def check_weights(
             f"{broken} is not finite", where=where,
             hint="Every result would be NaN. Use another copy of the model",
         )  # fmt: skip
-    parts = {name for name, _ in model.base_model.named_children()}
-    surplus = {
+    base_children = {name for name, _ in model.base_model.named_children()}
+    unused = {
         name
         for name in unexpected
-        if (name.startswith(prefix) or name.split(".")[0] in parts) and not _NOT_NEEDED.search(name)
+        if (name.startswith(prefix) or name.split(".")[0] in base_children) and not _OPTIONAL_WEIGHTS.search(name)
     }
-    if surplus:
+    if unused:
         raise UsageError(
-            f"the model has no place for the weights {min(surplus)}{_more(surplus)}: they would be"
+            f"the model has no place for the weights {min(unused)}{_and_more(unused)}: they would be"
             " left out",
             where=where,
-            hint=f"{_BELONGS}; check its number of layers and model_type",
+            hint=f"{_MISMATCH_HINT}; check its number of layers and model_type",
         )
 
 
-def _check_types(model: Any, source: Source, where: str) -> None:
+def _check_types(model: Any, source: ModelSource, where: str) -> None:
     """UsageError where a parameter is stored as whole or complex numbers, which would be cast."""
     from safetensors import SafetensorError, safe_open
 
-    folder = local_folder(source)
+    folder = local_model_folder(source)
     if folder is None:
         return
     names = {name for name, _ in model.named_parameters()}
@@ -103,30 +103,30 @@ def _check_types(model: Any, source: Source, where: str) -> None:
 _FLOATING = re.compile("F[0-9]|BF16")
 
 
-def _more(names: Collection[str]) -> str:
+def _and_more(names: Collection[str]) -> str:
     return f" and {len(names) - 1} more" if len(names) > 1 else ""
 
 
-def _check_prefix(
-    lacking: Collection[str], unexpected: Collection[str], base: str, where: str
+def _check_wrapper_prefix(
+    lacking: Collection[str], unexpected: Collection[str], base_prefix: str, where: str
 ) -> None:
     """UsageError where a wrapper put the same words before every name."""
-    wanted = {*lacking, *(name.removeprefix(base) for name in lacking)}
-    before: Counter[str] = Counter()
+    expected_names = {*lacking, *(name.removeprefix(base_prefix) for name in lacking)}
+    prefix_counts: Counter[str] = Counter()
     for name in unexpected:
-        words = name.split(".")
-        for count in range(1, len(words)):
-            if ".".join(words[count:]) in wanted:
-                before[".".join(words[:count]) + "."] += 1
+        name_parts = name.split(".")
+        for count in range(1, len(name_parts)):
+            if ".".join(name_parts[count:]) in expected_names:
+                prefix_counts[".".join(name_parts[:count]) + "."] += 1
                 break
-    if not before:
+    if not prefix_counts:
         return
-    prefix, count = before.most_common(1)[0]
+    prefix, count = prefix_counts.most_common(1)[0]
     if 2 * count < len(lacking):
         return
-    saved = f", {_SAVED_AS[prefix]}" if prefix in _SAVED_AS else ""
+    saved_how = f", {_WRAPPER_PREFIXES[prefix]}" if prefix in _WRAPPER_PREFIXES else ""
     raise UsageError(
-        f"the names of its weights begin with {prefix!r}{saved}",
+        f"the names of its weights begin with {prefix!r}{saved_how}",
         where=where,
         hint="Save the inner model with save_pretrained, or save the weights again without it, as"
         f" {{name.removeprefix({prefix!r}): tensor}}",

@@ -20,7 +20,7 @@ from bertft.errors import BertftError
 
 __all__ = ["LinearWrapper", "check_foldable", "plain_path", "replace_modules"]
 
-_OF_THE_LAYER = ("weight", "bias", "in_features", "out_features")
+_LINEAR_ATTRIBUTES = ("weight", "bias", "in_features", "out_features")
 
 
 class LinearWrapper(nn.Module):
@@ -41,7 +41,7 @@ class LinearWrapper(nn.Module):
 
     def __getattr__(self, name: str) -> Any:
         inner = self.__dict__.get("_modules", {}).get("inner")
-        if inner is not None and name in _OF_THE_LAYER:
+        if inner is not None and name in _LINEAR_ATTRIBUTES:
             return getattr(inner, name)
         return super().__getattr__(name)
 
@@ -50,7 +50,7 @@ class LinearWrapper(nn.Module):
         y: Tensor = self.inner(x)
         return y
 
-    def plain(self) -> nn.Linear:
+    def unwrap(self) -> nn.Linear:
         """The linear layer, with its own parameters. BertftError while another method wraps it."""
         if type(self.inner) is not nn.Linear:
             raise BertftError(
@@ -59,12 +59,12 @@ class LinearWrapper(nn.Module):
         return self.inner
 
 
-def replace_modules(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> None:
+def replace_modules(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> None:
     """Put ``new[module]`` in every place of ``model`` where ``module`` is."""
     for parent in list(model.modules()):
         for name, child in list(parent._modules.items()):
-            if child is not None and child in new:
-                setattr(parent, name, new[child])
+            if child is not None and child in replacements:
+                setattr(parent, name, replacements[child])
 
 
 def plain_path(path: str) -> str:

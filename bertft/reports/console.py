@@ -14,7 +14,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from bertft.config.printed import printed
+from bertft.config.printed import escape_controls
 
 __all__ = ["line_printer", "plain_console"]
 
@@ -27,21 +27,21 @@ def plain_console(
     quiet: bool = False,
 ) -> Console:
     """Rich's console without its markup, and without what a terminal would obey."""
-    return _Console(file=file, stderr=stderr, width=width, quiet=quiet, markup=False, emoji=False)
+    return _PlainConsole(file=file, stderr=stderr, width=width, quiet=quiet, markup=False, emoji=False)
 
 
-class _Console(Console):
+class _PlainConsole(Console):
     """Every text is ``printed``, before it is measured and again where one was made elsewhere."""
 
     def render_str(self, text: str, **settings: Any) -> Text:
-        return super().render_str(printed(text), **settings)
+        return super().render_str(escape_controls(text), **settings)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
             if segment.control is None:
-                segment = segment._replace(text=printed(segment.text))
+                segment = segment._replace(text=escape_controls(segment.text))
             yield segment
 
 

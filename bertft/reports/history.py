@@ -11,7 +11,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from bertft.config.regular_file import open_regular
+from bertft.config.regular_file import open_regular_file
 from bertft.runs.folder import RunFolder
 
 __all__ = ["History", "Series", "read_history"]
@@ -19,54 +19,54 @@ __all__ = ["History", "Series", "read_history"]
 Series = tuple[list[float], list[float]]  # steps, values
 
 
-def _series() -> dict[str, Series]:
+def _new_series() -> dict[str, Series]:
     return defaultdict(lambda: ([], []))
 
 
 @dataclass
 class History:
-    """Name → series; NaN where the file has null. ``skipped`` steps were not applied."""
+    """Name → series; NaN where the file has null. ``skipped_steps`` steps were not applied."""
 
     loss: Series = field(default_factory=lambda: ([], []))
-    rates: dict[str, Series] = field(default_factory=_series)
-    measures: dict[str, Series] = field(default_factory=_series)
-    evaluations: dict[str, Series] = field(default_factory=_series)
+    learning_rates: dict[str, Series] = field(default_factory=_new_series)
+    component_metrics: dict[str, Series] = field(default_factory=_new_series)
+    evaluations: dict[str, Series] = field(default_factory=_new_series)
     tokens_per_second: Series = field(default_factory=lambda: ([], []))
-    skipped: int = 0
-    reason: str | None = None
+    skipped_steps: int = 0
+    stop_reason: str | None = None
 
 
 def read_history(run: RunFolder) -> History:
     """All that both files tell. OSError or ValueError where they cannot be read."""
     history = History()
-    for line in _lines(run.metrics_log):
+    for line in _read_lines(run.metrics_log_path):
         step = line["step"]
         match line["event"]:
             case "step":
-                _add(history.loss, step, line["loss"])
+                _append_point(history.loss, step, line["loss"])
                 for name, value in line["learning_rates"].items():
-                    _add(history.rates[name], step, value)
+                    _append_point(history.learning_rates[name], step, value)
                 for name, value in line["measures"].items():
-                    _add(history.measures[name], step, value)
+                    _append_point(history.component_metrics[name], step, value)
             case "evaluated":
                 for name, value in line["metrics"].items():
-                    _add(history.evaluations[name], step, value)
+                    _append_point(history.evaluations[name], step, value)
             case "skipped":
-                history.skipped += 1
+                history.skipped_steps += 1
             case "finished":
-                history.reason = line["reason"]
-    for line in _lines(run.timings_log):
+                history.stop_reason = line["reason"]
+    for line in _read_lines(run.timings_log_path):
         if line["event"] == "step":
-            _add(history.tokens_per_second, line["step"], line["tokens_per_second"])
+            _append_point(history.tokens_per_second, line["step"], line["tokens_per_second"])
     return history
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    with TextIOWrapper(open_regular(path), encoding="utf-8") as file:
+def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    with TextIOWrapper(open_regular_file(path), encoding="utf-8") as file:
         for line in file:
             yield json.loads(line)
 
 
-def _add(series: Series, step: int, value: float | None) -> None:
+def _append_point(series: Series, step: int, value: float | None) -> None:
     series[0].append(step)
     series[1].append(math.nan if value is None else value)

@@ -10,34 +10,34 @@ from typing import Any
 import numpy as np
 
 from bertft.config.commands import TrainConfig
-from bertft.methods.part import Part
+from bertft.methods.part import MethodComponent
 from bertft.reports.history import History, read_history
 from bertft.runs.folder import RunFolder
 from bertft.tasks.task import BaseTask
 
-__all__ = ["Material"]
+__all__ = ["ReportContext"]
 
 
 @dataclass
-class Material:
-    """``model`` is the best one, with its ``parts``; ``validation`` its features, if any.
+class ReportContext:
+    """``model`` is the best one, with its ``components``; ``validation`` its features, if any.
 
     ``outputs``: what the task's metrics of the best model were made of; None: they are not there,
-    and ``without_outputs`` says why. ``counts`` are those of the best model's parameters, by part,
-    after pruning; ``padding``: layout → share of cells without a token.
+    and ``missing_outputs_reason`` says why. ``parameter_counts`` are those of the best model's parameters, by part,
+    after pruning; ``padding_fractions``: layout → share of cells without a token.
     """
 
     run: RunFolder
     config: TrainConfig
     metrics: dict[str, Any]
-    counts: dict[str, Any]
+    parameter_counts: dict[str, Any]
     task: BaseTask
-    parts: Sequence[Part]
+    components: Sequence[MethodComponent]
     model: Any
     validation: Any
     outputs: np.ndarray | None
-    without_outputs: str
-    padding: dict[str, float]
+    missing_outputs_reason: str
+    padding_fractions: dict[str, float]
 
     @cached_property
     def manifest(self) -> dict[str, Any]:

@@ -9,24 +9,24 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from bertft.models.plans import plan_rows, row_width
+from bertft.models.plans import pack_rows, packed_row_width
 
-__all__ = ["padding_share"]
+__all__ = ["padding_fraction"]
 
 
-def padding_share(passes: Iterable[np.ndarray], layout: str) -> float:
-    """``passes``: the lengths in tokens of the sequences of each forward pass."""
-    tokens = cells = 0
-    for lengths in passes:
+def padding_fraction(batch_lengths: Iterable[np.ndarray], layout: str) -> float:
+    """``batch_lengths``: the lengths in tokens of the sequences of each forward pass."""
+    tokens = slots = 0
+    for lengths in batch_lengths:
         tokens += int(lengths.sum())
-        cells += _cells(lengths, layout)
-    return 1 - tokens / cells if cells else 0.0
+        slots += _count_token_slots(lengths, layout)
+    return 1 - tokens / slots if slots else 0.0
 
 
-def _cells(lengths: np.ndarray, layout: str) -> int:
+def _count_token_slots(lengths: np.ndarray, layout: str) -> int:
     if layout == "unpadded":
         return int(lengths.sum())
     if layout == "padded":
         return len(lengths) * int(lengths.max())
-    width = row_width(lengths.tolist())
-    return width * plan_rows(lengths.tolist(), width)[2]
+    width = packed_row_width(lengths.tolist())
+    return width * pack_rows(lengths.tolist(), width)[2]

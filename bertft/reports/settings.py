@@ -9,16 +9,16 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from bertft.config.commands import TrainConfig
-from bertft.config.compose import default_settings
-from bertft.config.schema import leaves, tree
+from bertft.config.compose import build_default_settings
+from bertft.config.schema import iter_leaves, settings_tree
 
-__all__ = ["Setting", "settings_of_run"]
+__all__ = ["ReportedSetting", "list_settings"]
 
-_ASIDE = ("resume", "check", "quiet", "report")  # how a run was watched, not what it is
+_HIDDEN = ("resume", "check", "quiet", "report")  # how a run was watched, not what it is
 
 
 @dataclass(frozen=True)
-class Setting:
+class ReportedSetting:
     """``value`` and ``default`` as YAML would say them; ``differs`` where they are not equal."""
 
     path: str
@@ -30,29 +30,29 @@ class Setting:
         return self.value != self.default
 
 
-def settings_of_run(config: TrainConfig) -> list[Setting]:
+def list_settings(config: TrainConfig) -> list[ReportedSetting]:
     """Every setting that ``config`` or the default has, in the order of the schema."""
-    own, default = OmegaConf.structured(config), _default()
-    found = []
-    for leaf in leaves(tree("train")):
-        if leaf.path in _ASIDE:
+    run_config, default_config = OmegaConf.structured(config), _default_config()
+    reported = []
+    for leaf in iter_leaves(settings_tree("train")):
+        if leaf.path in _HIDDEN:
             continue
-        values = [OmegaConf.select(each, leaf.path, default=_ABSENT) for each in (own, default)]
+        values = [OmegaConf.select(each, leaf.path, default=_ABSENT) for each in (run_config, default_config)]
         if any(each is not _ABSENT for each in values):
-            found.append(Setting(leaf.path, *map(_said, values)))
-    return found
+            reported.append(ReportedSetting(leaf.path, *map(_setting_text, values)))
+    return reported
 
 
 @cache
-def _default() -> DictConfig:
+def _default_config() -> DictConfig:
     """Only read: composing it anew would cost each job of a sweep most of a second."""
-    return OmegaConf.structured(default_settings("train"))
+    return OmegaConf.structured(build_default_settings("train"))
 
 
 _ABSENT = object()
 
 
-def _said(value: Any) -> str:
+def _setting_text(value: Any) -> str:
     if value is _ABSENT:
         return "–"
     if value is None:

@@ -18,31 +18,31 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from bertft.config.messages import did_you_mean, listing
-from bertft.config.system_errors import system_error
-from bertft.errors import BertftError, DataError, EnvironmentFailed, UsageError
+from bertft.config.messages import did_you_mean, format_list
+from bertft.config.system_errors import find_os_error
+from bertft.errors import BertftError, DataError, SystemResourceError, UsageError
 from bertft.runs import pointers
 from bertft.runs.atomic import (
-    advice,
-    clean,
-    remove,
-    sync_folder,
-    sync_tree,
-    temporary,
+    advise_on_os_error,
+    remove_stale_temporaries,
+    remove_path,
+    fsync_folder,
+    fsync_tree,
+    temporary_path,
 )
-from bertft.runs.faults import point
-from bertft.runs.files import check, drop_optional, has_state, holds_optional, seal
+from bertft.runs.faults import failpoint
+from bertft.runs.files import find_damage, remove_optional_files, has_training_state, has_optional_files, write_files_json
 
-__all__ = ["Checkpoints"]
+__all__ = ["CheckpointStore"]
 
-_STATELESS = "holds no training state: it was kept only as the best"
+_NO_STATE_MESSAGE = "holds no training state: it was kept only as the best"
 
 
-def _silent(message: str) -> None:
+def _ignore_warning(message: str) -> None:
     """Tell nobody."""
 
 
-class Checkpoints:
+class CheckpointStore:
     """The checkpoints in ``folder`` (a run's ``checkpoints``); ``keep`` beside last and best."""
 
     def __init__(self, folder: Path, keep: int = 1) -> None:
@@ -51,10 +51,10 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, ascending, whole or not."""
-        return pointers.steps_in(self.folder)
+        return pointers.list_steps(self.folder)
 
-    def path(self, step: int) -> Path:
-        return self.folder / pointers.step_name(step)
+    def checkpoint_path(self, step: int) -> Path:
+        return self.folder / pointers.format_step_name(step)
 
     def save(self, step: int, write: Callable[[Path], None], *, best: bool) -> Path:
         """Make the checkpoint of ``step``: ``write(folder)`` puts its files into an empty folder.
@@ -65,30 +65,30 @@ class Checkpoints:
         try:
             if not self._saved:
                 self.folder.mkdir(exist_ok=True)
-            clean(self.folder)
-            if not self._reusable(step):
-                self._write(step, write)
-            sync_folder(self.folder)
+            remove_stale_temporaries(self.folder)
+            if not self._is_reusable(step):
+                self._write_checkpoint(step, write)
+            fsync_folder(self.folder)
             if best:
-                pointers.swap(self.folder, "best", step)
-            pointers.swap(self.folder, "last", step)
-            self._rotate(step)
+                pointers.swap_pointer(self.folder, "best", step)
+            pointers.swap_pointer(self.folder, "last", step)
+            self._remove_old(step)
         except BertftError:
             raise
         except Exception as error:
-            told = system_error(error)
-            if told is None:
+            os_error = find_os_error(error)
+            if os_error is None:
                 raise
-            raise self._failed(step, told) from error
+            raise self._write_error(step, os_error) from error
         self._saved = True
-        return self.path(step)
+        return self.checkpoint_path(step)
 
-    def find(
+    def find_checkpoint(
         self,
         which: str,
         *,
         with_state: bool = False,
-        warn: Callable[[str], None] = _silent,
+        warn: Callable[[str], None] = _ignore_warning,
     ) -> Path:
         """The whole checkpoint that ``which`` (best, last, a step) names, every file verified.
 
@@ -96,183 +96,183 @@ class Checkpoints:
         any other that is damaged is a DataError. ``with_state``: only one to go on from.
         """
         if which == "last":
-            return self._last(with_state, warn)
+            return self._find_last_intact(with_state, warn)
         if which == "best":
-            step = self._pointed("best")
+            step = self._read_existing_pointer("best")
             if step is None:
-                raise UsageError("there is no best", where=str(self.folder), hint=self._choices())
+                raise UsageError("there is no best", where=str(self.folder), hint=self._available_steps_hint())
         else:
-            step = self._numbered(which)
-        path = self.path(step)
+            step = self._parse_step(which)
+        path = self.checkpoint_path(step)
         self._verify(path)
-        if with_state and not has_state(path):
-            raise UsageError(_STATELESS, where=str(path), hint="Go on from last")
+        if with_state and not has_training_state(path):
+            raise UsageError(_NO_STATE_MESSAGE, where=str(path), hint="Go on from last")
         return path
 
-    def problem(self, step: int) -> str | None:
+    def describe_damage(self, step: int) -> str | None:
         """What is wrong with the checkpoint of ``step``; None if it is whole."""
-        path = self.path(step)
+        path = self.checkpoint_path(step)
         if not os.path.lexists(path):
             return f"{path} is missing"
-        problems = check(path)
-        return str(_damage(path, problems)) if problems else None
+        problems = find_damage(path)
+        return str(_damage_error(path, problems)) if problems else None
 
-    def settle(self, step: int, best: int | None) -> None:
+    def reset_pointers(self, step: int, best: int | None) -> None:
         """Before a run goes on from ``step``: let the pointers say what the state there says.
 
         ``best`` is the step of the best so far. They differ where ``step`` is not where ``last``
         points, or where the process was killed before the very first pointers were made.
         """
         try:
-            clean(self.folder)  # a process that was killed in here may have left one of its own
-            if best is not None and not check(self.path(best)):
-                pointers.swap(self.folder, "best", best)
-            pointers.swap(self.folder, "last", step)
+            remove_stale_temporaries(self.folder)  # a process that was killed in here may have left one of its own
+            if best is not None and not find_damage(self.checkpoint_path(best)):
+                pointers.swap_pointer(self.folder, "best", best)
+            pointers.swap_pointer(self.folder, "last", step)
         except OSError as error:
-            raise self._failed(step, error) from error
+            raise self._write_error(step, error) from error
 
-    def _write(self, step: int, write: Callable[[Path], None]) -> None:
-        final = self.path(step)
-        new = temporary(final)
+    def _write_checkpoint(self, step: int, write: Callable[[Path], None]) -> None:
+        final = self.checkpoint_path(step)
+        temporary_folder = temporary_path(final)
         try:
-            point(f"create {new.name}")
-            new.mkdir()
-            write(new)
-            sync_tree(new)
-            seal(new)
-            _replace(new, final)
+            failpoint(f"create {temporary_folder.name}")
+            temporary_folder.mkdir()
+            write(temporary_folder)
+            fsync_tree(temporary_folder)
+            write_files_json(temporary_folder)
+            _replace_folder(temporary_folder, final)
         except BaseException:
             with suppress(OSError):
-                remove(new)
+                remove_path(temporary_folder)
             raise
 
-    def _reusable(self, step: int) -> bool:
-        path = self.path(step)
-        return os.path.lexists(path) and not check(path) and holds_optional(path)
+    def _is_reusable(self, step: int) -> bool:
+        path = self.checkpoint_path(step)
+        return os.path.lexists(path) and not find_damage(path) and has_optional_files(path)
 
-    def _rotate(self, last: int) -> None:
+    def _remove_old(self, last: int) -> None:
         """Steps after ``last`` are those of a run that went on from an earlier checkpoint."""
-        best = self._pointed_or_none("best")
+        best = self._read_pointer_or_none("best")
         older = [step for step in reversed(self.steps()) if step < last]
-        beside = [step for step in older if step != best][: self.keep]
+        retained = [step for step in older if step != best][: self.keep]
         for step in self.steps():
-            if step not in (last, best, *beside):
-                _discard(_aside(self.path(step)))
+            if step not in (last, best, *retained):
+                _try_remove(_move_aside(self.checkpoint_path(step)))
         if best in older and best not in older[: self.keep]:
             with suppress(DataError):  # damaged: what it holds is not known
-                drop_optional(self.path(best))
+                remove_optional_files(self.checkpoint_path(best))
 
-    def _last(self, with_state: bool, warn: Callable[[str], None]) -> Path:
+    def _find_last_intact(self, with_state: bool, warn: Callable[[str], None]) -> Path:
         newest: int | None = None
         try:
-            newest = pointers.target(self.folder, "last")
+            newest = pointers.read_pointer(self.folder, "last")
         except DataError as error:
             warn(str(error))
         steps = [step for step in reversed(self.steps()) if newest is None or step <= newest]
         if newest is not None and newest not in steps:
-            warn(f"{self.path(newest)}: last points at it, but it is missing")
+            warn(f"{self.checkpoint_path(newest)}: last points at it, but it is missing")
         damaged = []
         for step in steps:
-            path = self.path(step)
-            problems = check(path)
+            path = self.checkpoint_path(step)
+            problems = find_damage(path)
             if problems:
                 damaged.append(path.name)
-                warn(str(_damage(path, problems)))
-            elif not with_state or has_state(path):
+                warn(str(_damage_error(path, problems)))
+            elif not with_state or has_training_state(path):
                 return path
             elif step == newest:  # rotation takes the state of older ones only
                 warn(f"{path}: its training state is missing")
         if damaged:
             raise DataError(
                 f"no checkpoint is whole{' and can be gone on from' if with_state else ''}:"
-                f" {listing(damaged)} {'is' if len(damaged) == 1 else 'are'} damaged",
+                f" {format_list(damaged)} {'is' if len(damaged) == 1 else 'are'} damaged",
                 where=str(self.folder),
             )
         if steps:
             raise UsageError("none can be gone on from", where=str(self.folder))
         raise UsageError("no checkpoint was saved yet", where=str(self.folder))
 
-    def _numbered(self, which: str) -> int:
-        step = pointers.step_of(f"step-{which}")
+    def _parse_step(self, which: str) -> int:
+        step = pointers.parse_step_name(f"step-{which}")
         if step is None:
             hint = did_you_mean(which, ("best", "last", *self.steps()))
             raise UsageError(f"{which!r} names no checkpoint", where="checkpoint", hint=hint)
-        if not os.path.lexists(self.path(step)):
+        if not os.path.lexists(self.checkpoint_path(step)):
             raise UsageError(
                 f"there is no checkpoint of step {step}", where=str(self.folder),
-                hint=self._choices(step),
+                hint=self._available_steps_hint(step),
             )  # fmt: skip
         return step
 
-    def _pointed(self, name: str) -> int | None:
-        step = pointers.target(self.folder, name)
-        if step is not None and not os.path.lexists(self.path(step)):
+    def _read_existing_pointer(self, name: str) -> int | None:
+        step = pointers.read_pointer(self.folder, name)
+        if step is not None and not os.path.lexists(self.checkpoint_path(step)):
             raise DataError(
                 f"{name} points at step-{step}, which is missing", where=str(self.folder),
-                hint=self._choices(step),
+                hint=self._available_steps_hint(step),
             )  # fmt: skip
         return step
 
-    def _pointed_or_none(self, name: str) -> int | None:
+    def _read_pointer_or_none(self, name: str) -> int | None:
         try:
-            return self._pointed(name)
+            return self._read_existing_pointer(name)
         except DataError:
             return None
 
     def _verify(self, path: Path) -> None:
-        problems = check(path)
+        problems = find_damage(path)
         if problems:
-            raise _damage(path, problems, self._choices())
+            raise _damage_error(path, problems, self._available_steps_hint())
 
-    def _choices(self, step: int | None = None) -> str:
+    def _available_steps_hint(self, step: int | None = None) -> str:
         steps = self.steps()
         if not steps:
             return "No checkpoint was saved yet"
         if step is None:
-            return f"There are steps {listing(steps)}"
-        near = min(steps, key=lambda each: (abs(each - step), -each))
-        return f"The nearest is {near}, of {listing(steps)}"
+            return f"There are steps {format_list(steps)}"
+        closest = min(steps, key=lambda each: (abs(each - step), -each))
+        return f"The nearest is {closest}, of {format_list(steps)}"
 
-    def _failed(self, step: int, error: OSError) -> EnvironmentFailed:
+    def _write_error(self, step: int, error: OSError) -> SystemResourceError:
         name = os.path.basename(error.filename) if isinstance(error.filename, str) else ""
-        why = f"{error.strerror or error}{f', {name}' if name else ''}"
+        reason = f"{error.strerror or error}{f', {name}' if name else ''}"
         run = self.folder.parent
         try:
-            kept = f"{self.find('last').name} is intact: go on from it with resume={run}"
+            recovery_hint = f"{self.find_checkpoint('last').name} is intact: go on from it with resume={run}"
         except (BertftError, OSError):
-            kept = "No checkpoint was saved before" if run.exists() else "The run folder is gone"
-        return EnvironmentFailed(
-            f"the checkpoint of step {step} cannot be written ({why})",
-            where=str(self.folder), hint=f"{advice(error)}. {kept}",
+            recovery_hint = "No checkpoint was saved before" if run.exists() else "The run folder is gone"
+        return SystemResourceError(
+            f"the checkpoint of step {step} cannot be written ({reason})",
+            where=str(self.folder), hint=f"{advise_on_os_error(error)}. {recovery_hint}",
         )  # fmt: skip
 
 
-def _replace(new: Path, final: Path) -> None:
+def _replace_folder(new: Path, final: Path) -> None:
     """Rename the folder ``new`` to ``final``; what lies there is put aside first, then removed."""
-    old = _aside(final) if os.path.lexists(final) else None
+    moved_aside = _move_aside(final) if os.path.lexists(final) else None
     try:
-        point(f"rename {final.name}")
+        failpoint(f"rename {final.name}")
         os.rename(new, final)
     except BaseException:
-        if old is not None:
-            os.rename(old, final)
+        if moved_aside is not None:
+            os.rename(moved_aside, final)
         raise
-    if old is not None:
-        _discard(old)
+    if moved_aside is not None:
+        _try_remove(moved_aside)
 
 
-def _aside(path: Path) -> Path:
+def _move_aside(path: Path) -> Path:
     """Rename ``path`` to a temporary name, so that nobody sees it half removed."""
-    old = temporary(path.with_name(f"{path.name}.old"))
-    point(f"rename {path.name} away")
+    old = temporary_path(path.with_name(f"{path.name}.old"))
+    failpoint(f"rename {path.name} away")
     os.rename(path, old)
     return old
 
 
-def _discard(path: Path) -> None:
+def _try_remove(path: Path) -> None:
     with suppress(OSError):  # the next save tries again
-        remove(path)
+        remove_path(path)
 
 
-def _damage(path: Path, problems: list[str], hint: str | None = None) -> DataError:
-    return DataError(f"damaged: {listing(problems, 4)}", where=str(path), hint=hint)
+def _damage_error(path: Path, problems: list[str], hint: str | None = None) -> DataError:
+    return DataError(f"damaged: {format_list(problems, 4)}", where=str(path), hint=hint)

@@ -19,33 +19,33 @@ from dataclasses import dataclass
 import numpy as np
 
 __all__ = [
-    "Cell",
-    "Exhibit",
-    "Grid",
-    "Lines",
-    "Points",
-    "Scatter",
-    "Share",
-    "Size",
-    "Table",
-    "clipped",
-    "printable",
+    "TableCell",
+    "ReportItem",
+    "HeatMap",
+    "LineChart",
+    "AgreementPlot",
+    "ScatterPlot",
+    "Percent",
+    "ByteCount",
+    "TableItem",
+    "clip_text",
+    "replace_unprintable",
 ]
 
 
-class Share(float):
+class Percent(float):
     """A part of a whole, from 0 to 1, that is read in percent."""
 
 
-class Size(int):
+class ByteCount(int):
     """Bytes."""
 
 
-Cell = str | int | float | None  # int: a count; float: a score; None: there is none
+TableCell = str | int | float | None  # int: a count; float: a score; None: there is none
 
 
 @dataclass(frozen=True)
-class Exhibit:
+class ReportItem:
     """Base of all; the file plots/<name>.png of a picture has its ``name``."""
 
     name: str
@@ -54,48 +54,48 @@ class Exhibit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table(Exhibit):
+class TableItem(ReportItem):
     """``rows`` [R] of cells [C] under ``head`` [C]; ``strong``: the numbers of the rows to mark.
 
     ``kinds`` [C]: how a column is set, as "number", "word" or "text"; empty: as its cells suggest.
     """
 
     head: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
+    rows: Sequence[Sequence[TableCell]]
     strong: Sequence[int] = ()
     kinds: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grid(Exhibit):
+class HeatMap(ReportItem):
     """``values`` [R, C], NaN where there is none, written with ``digits`` behind the point.
 
-    ``shade`` [R, C] in [0, 1] is how dark a cell is; None: its share of the greatest value.
+    ``intensity`` [R, C] in [0, 1] is how dark a cell is; None: its share of the greatest value.
     """
 
     rows: Sequence[str]
     columns: Sequence[str]
     values: np.ndarray
-    shade: np.ndarray | None = None
+    intensity: np.ndarray | None = None
     row_title: str = ""
     column_title: str = ""
     digits: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lines(Exhibit):
+class LineChart(ReportItem):
     """``series``: name → (steps, values), the first being the one that matters; NaN is a gap.
 
-    ``mark``: a step to point at. ``stairs``: a value holds until the next one.
+    ``marked_step``: a step to point at. ``is_step_function``: a value holds until the next one.
     """
 
     series: Mapping[str, tuple[Sequence[float], Sequence[float]]]
-    mark: int | None = None
-    stairs: bool = False
+    marked_step: int | None = None
+    is_step_function: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class Points(Exhibit):
+class AgreementPlot(ReportItem):
     """``x`` and ``y`` [N] on one scale: the diagonal is where they agree."""
 
     x: np.ndarray
@@ -105,31 +105,31 @@ class Points(Exhibit):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scatter(Exhibit):
-    """Points with ``names`` [N]: ``x`` [N] ≥ 0 in powers of ten, ``y`` [N] ± ``spread`` [N].
+class ScatterPlot(ReportItem):
+    """Points with ``names`` [N]: ``x`` [N] ≥ 0 in powers of ten, ``y`` [N] ± ``uncertainty`` [N].
 
-    ``front``: the numbers of the points that are marked and joined by a line.
+    ``pareto_front``: the numbers of the points that are marked and joined by a line.
     """
 
     names: Sequence[str]
     x: Sequence[int]
     y: Sequence[float]
-    spread: Sequence[float]
-    front: Sequence[int]
+    uncertainty: Sequence[float]
+    pareto_front: Sequence[int]
     x_title: str
     y_title: str
 
 
-def clipped(text: str, limit: int = 320) -> str:
+def clip_text(text: str, limit: int = 320) -> str:
     """``text`` in at most ``limit`` characters, printable and on one line."""
-    text = printable(" ".join(text.split()))
+    text = replace_unprintable(" ".join(text.split()))
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
-def printable(text: str) -> str:
+def replace_unprintable(text: str) -> str:
     """Without what no XML may hold: control characters and lone surrogates become �."""
-    return "".join("\ufffd" if _hidden(each) else each for each in text)
+    return "".join("\ufffd" if _is_unprintable(character) else character for character in text)
 
 
-def _hidden(character: str) -> bool:
+def _is_unprintable(character: str) -> bool:
     return unicodedata.category(character) in ("Cc", "Cs", "Cn") and character not in "\n\t"

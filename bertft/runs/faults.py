@@ -1,4 +1,4 @@
-"""The fault seam: ``point(name)`` stands before every write, sync, rename and removal of a run.
+"""The fault seam: ``failpoint(name)`` stands before every write, sync, rename and removal of a run.
 
 It does nothing, unless a test installs a hook, or the process was started with
 
@@ -17,55 +17,55 @@ from contextlib import contextmanager
 
 from bertft.errors import UsageError
 
-__all__ = ["VARIABLE", "Hook", "installed", "kill_at", "point"]
+__all__ = ["FAULT_VARIABLE", "FailpointHook", "install_hook", "kill_at_failpoint", "failpoint"]
 
-VARIABLE = "BERTFT_FAULT"
-Hook = Callable[[str], None]
+FAULT_VARIABLE = "BERTFT_FAULT"
+FailpointHook = Callable[[str], None]
 
-_hook: Hook | None = None
+_hook: FailpointHook | None = None
 _environment_read = False
 
 
-def point(name: str) -> None:
+def failpoint(name: str) -> None:
     """The writer is about to do ``name``, such as "rename step-5". A hook may raise or kill."""
     global _hook, _environment_read
     if not _environment_read:
         _environment_read = True
-        _hook = _hook or _from_environment()
+        _hook = _hook or _hook_from_environment()
     if _hook is not None:
         _hook(name)
 
 
 @contextmanager
-def installed(hook: Hook) -> Iterator[None]:
+def install_hook(hook: FailpointHook) -> Iterator[None]:
     """Every point calls ``hook`` inside the ``with`` block."""
     global _hook
-    before, _hook = _hook, hook
+    previous, _hook = _hook, hook
     try:
         yield
     finally:
-        _hook = before
+        _hook = previous
 
 
-def kill_at(number: int) -> Hook:
+def kill_at_failpoint(number: int) -> FailpointHook:
     """A hook that ends the process for good at its ``number``-th call."""
-    met = 0
+    count = 0
 
     def hook(name: str) -> None:
-        nonlocal met
-        met += 1
-        if met == number:
-            os.write(2, f"fault: killed at point {met}, {name}\n".encode(errors="replace"))
+        nonlocal count
+        count += 1
+        if count == number:
+            os.write(2, f"fault: killed at point {count}, {name}\n".encode(errors="replace"))
             os.kill(os.getpid(), signal.SIGKILL)
 
     return hook
 
 
-def _from_environment() -> Hook | None:
-    asked = os.environ.get(VARIABLE)
-    if not asked:
+def _hook_from_environment() -> FailpointHook | None:
+    value = os.environ.get(FAULT_VARIABLE)
+    if not value:
         return None
-    match = re.fullmatch(r"kill:([1-9][0-9]*)", asked, re.ASCII)
+    match = re.fullmatch(r"kill:([1-9][0-9]*)", value, re.ASCII)
     if match is None:
-        raise UsageError(f"{asked!r} is no fault", where=VARIABLE, hint="Write kill:<number>")
-    return kill_at(int(match[1]))
+        raise UsageError(f"{value!r} is no fault", where=FAULT_VARIABLE, hint="Write kill:<number>")
+    return kill_at_failpoint(int(match[1]))

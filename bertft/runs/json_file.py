@@ -12,38 +12,38 @@ from typing import Any, NoReturn
 from bertft.config.regular_file import read_regular_text
 from bertft.errors import DataError
 
-__all__ = ["read_json", "read_object"]
+__all__ = ["read_json", "read_json_object"]
 
-_LARGEST = 1 << 28
+_MAX_JSON_BYTES = 1 << 28
 
 
 def read_json(path: Path) -> Any:
     """The value in ``path``."""
-    text = read_regular_text(path, _LARGEST)
+    text = read_regular_text(path, _MAX_JSON_BYTES)
     if not text.strip():
-        raise DataError("is empty", where=str(path), hint=_HINT)
+        raise DataError("is empty", where=str(path), hint=_JSON_HINT)
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return json.loads(text, parse_constant=_reject_constant)
     except RecursionError:
-        raise _damaged(path, "nested too deeply") from None
+        raise _json_error(path, "nested too deeply") from None
     except ValueError as error:
-        raise _damaged(path, str(error)) from None
+        raise _json_error(path, str(error)) from None
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def read_json_object(path: Path) -> dict[str, Any]:
     """The object in ``path``; any other JSON is an error."""
     value = read_json(path)
     if not isinstance(value, dict):
-        raise _damaged(path, f"a {type(value).__name__} where an object belongs")
+        raise _json_error(path, f"a {type(value).__name__} where an object belongs")
     return value
 
 
-_HINT = "Was it edited or cut short?"
+_JSON_HINT = "Was it edited or cut short?"
 
 
-def _damaged(path: Path, why: str) -> DataError:
-    return DataError(f"cannot be read as JSON ({why})", where=str(path), hint=_HINT)
+def _json_error(path: Path, reason: str) -> DataError:
+    return DataError(f"cannot be read as JSON ({reason})", where=str(path), hint=_JSON_HINT)
 
 
-def _refuse(name: str) -> NoReturn:
+def _reject_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")

@@ -12,23 +12,23 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bertft.errors import UsageError
-from bertft.runs.atomic import environment
+from bertft.runs.atomic import convert_write_errors
 
 try:
     import fcntl
 except ImportError:  # pragma: no cover
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["alone"]
+__all__ = ["exclusive_lock"]
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def exclusive_lock(folder: Path) -> Iterator[None]:
     """Hold ``folder``, which is made if it is not there. UsageError where another process does."""
     if fcntl is None or (folder.exists() and not folder.is_dir()):  # which others tell
         yield
         return
-    with environment(folder):
+    with convert_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
     try:

@@ -19,20 +19,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertft.config.regular_file import check_regular, unreadable
-from bertft.config.system_errors import system_error
-from bertft.errors import DataError, EnvironmentFailed
-from bertft.runs.faults import point
+from bertft.config.regular_file import check_regular_file, unreadable
+from bertft.config.system_errors import find_os_error
+from bertft.errors import DataError, SystemResourceError
+from bertft.runs.faults import failpoint
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["join_state", "read_tensors", "split_state", "write_tensors"]
+__all__ = ["unflatten_state", "read_tensors", "flatten_state", "write_tensors"]
 
 # transformers asks for this key; a second one would come in random order.
 _METADATA = {"format": "pt"}
-_RESERVED = "__metadata__"
-_FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+_RESERVED_NAME = "__metadata__"
+_NON_FINITE_FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -43,25 +43,25 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    if _RESERVED in tensors:
-        raise ValueError(f"safetensors keeps the name {_RESERVED} for itself")
-    seen: set[int] = set()
-    alone = {}
+    if _RESERVED_NAME in tensors:
+        raise ValueError(f"safetensors keeps the name {_RESERVED_NAME} for itself")
+    seen_storages: set[int] = set()
+    unshared = {}
     for name, tensor in tensors.items():
-        plain = tensor.detach().cpu().contiguous()
-        storage = plain.untyped_storage().data_ptr()
-        alone[name] = plain.clone() if storage in seen else plain
-        seen.add(storage)
-    point(f"write {path.name}")
+        contiguous = tensor.detach().cpu().contiguous()
+        storage = contiguous.untyped_storage().data_ptr()
+        unshared[name] = contiguous.clone() if storage in seen_storages else contiguous
+        seen_storages.add(storage)
+    failpoint(f"write {path.name}")
     path.touch()
     mode = stat.S_IMODE(path.stat().st_mode)
     try:
-        save_file(alone, path, metadata=_METADATA)
+        save_file(unshared, path, metadata=_METADATA)
     except SafetensorError as error:
-        told = system_error(error)
-        if told is None:
+        os_error = find_os_error(error)
+        if os_error is None:
             raise
-        raise OSError(told.errno, told.strerror, str(path)) from error
+        raise OSError(os_error.errno, os_error.strerror, str(path)) from error
     path.chmod(mode)  # safetensors lets nobody but the owner read its files
 
 
@@ -71,7 +71,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        check_regular(path)
+        check_regular_file(path)
     except FileNotFoundError:
         raise DataError("is missing", where=str(path)) from None
     except OSError as error:
@@ -84,26 +84,26 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             hint="Was it cut short, or is it of another kind?",
         ) from error  # fmt: skip
     except OSError as error:
-        raise EnvironmentFailed(
+        raise SystemResourceError(
             f"cannot be read ({error.strerror or error})", where=str(path)
         ) from error
 
 
-def split_state(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], Any]:
+def flatten_state(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], Any]:
     """The tensors of ``state`` under flat names, and the rest as JSON. TypeError if it has more."""
     tensors: dict[str, Tensor] = {}
     return tensors, _encode(state, (), tensors)
 
 
-def join_state(tensors: Mapping[str, Tensor], structure: Any) -> Any:
-    """The state that ``split_state`` took apart. DataError unless each tensor has one place."""
-    left = dict(tensors)
+def unflatten_state(tensors: Mapping[str, Tensor], structure: Any) -> Any:
+    """The state that ``flatten_state`` took apart. DataError unless each tensor has one place."""
+    remaining = dict(tensors)
     try:
-        state = _decode(structure, left)
+        state = _decode(structure, remaining)
     except RecursionError:
         raise DataError("the state is nested too deeply") from None
-    if left:
-        raise DataError(f"the state has no place for {', '.join(sorted(left)[:4])}")
+    if remaining:
+        raise DataError(f"the state has no place for {', '.join(sorted(remaining)[:4])}")
     return state
 
 
@@ -128,30 +128,30 @@ def _encode(value: Any, path: tuple[str, ...], tensors: dict[str, Tensor]) -> An
     for key in value:
         if not isinstance(key, (str, int)):
             raise TypeError(f"{'/'.join(path)}: {key!r} cannot be a key in a state")
-    items = [[key, _encode(each, (*path, str(key)), tensors)] for key, each in value.items()]
+    items = [[key, _encode(item, (*path, str(key)), tensors)] for key, item in value.items()]
     plain = all(isinstance(key, str) and not key.startswith("$") for key in value)
     return dict(items) if plain else {"$dict": items}
 
 
-def _decode(value: Any, left: dict[str, Tensor]) -> Any:
+def _decode(value: Any, remaining: dict[str, Tensor]) -> Any:
     if isinstance(value, list):
-        return [_decode(each, left) for each in value]
+        return [_decode(item, remaining) for item in value]
     if not isinstance(value, dict):
         return value
     if not any(key.startswith("$") for key in value):
-        return {key: _decode(each, left) for key, each in value.items()}
+        return {key: _decode(each, remaining) for key, each in value.items()}
     (tag, content), *more = value.items()
     match tag, content:
         case "$tensor", str() if not more:
-            if content not in left:
+            if content not in remaining:
                 raise DataError(f"the state lacks the tensor {content}")
-            return left.pop(content)
-        case "$float", str() if not more and content in _FLOATS:
-            return _FLOATS[content]
+            return remaining.pop(content)
+        case "$float", str() if not more and content in _NON_FINITE_FLOATS:
+            return _NON_FINITE_FLOATS[content]
         case "$tuple", list() if not more:
-            return tuple(_decode(each, left) for each in content)
+            return tuple(_decode(each, remaining) for each in content)
         case "$dict", list() if not more and all(_is_item(each) for each in content):
-            return {key: _decode(each, left) for key, each in content}
+            return {key: _decode(each, remaining) for key, each in content}
     raise DataError(f"the state holds {{{tag}}} of a kind that is not known")
 
 

@@ -16,18 +16,18 @@ from bertft.errors import UsageError
 if TYPE_CHECKING:
     from bertft.tasks.task import BaseTask
 
-__all__ = ["build", "recognise"]
+__all__ = ["build_task", "detect_task"]
 
 
-def build(config: DataConfig, labels: Sequence[str] | None) -> BaseTask:
+def build_task(config: DataConfig, labels: Sequence[str] | None) -> BaseTask:
     """The task over ``labels``, the class names in order (None: a task without classes).
 
     Raises UsageError for an unknown task, or a metric that the task does not compute.
     """
-    return _task(config.task)(config, labels)
+    return _task_class(config.task)(config, labels)
 
 
-def recognise(
+def detect_task(
     model_config: Mapping[str, Any], recorded: str | None = None
 ) -> tuple[str, list[str] | None]:
     """Name and class names of the task whose head a folder's ``config.json`` describes.
@@ -37,11 +37,11 @@ def recognise(
     Raises UsageError where the head is none that bertft knows, or there is none.
     """
     if recorded is not None:
-        return recorded, _task(recorded).labels_of(model_config)
+        return recorded, _task_class(recorded).class_names_from_config(model_config)
     for name in sorted(TASKS.names(), key=lambda name: TASKS.package(name) is not None):
-        task = _task(name)
-        if task.carried_by(model_config):
-            return name, task.labels_of(model_config)
+        task = _task_class(name)
+        if task.matches_config(model_config):
+            return name, task.class_names_from_config(model_config)
     raise UsageError(
         f"{', '.join(model_config.get('architectures') or ['the model'])} has no head of a task",
         where="config.json",
@@ -49,6 +49,6 @@ def recognise(
     )
 
 
-def _task(name: str) -> type[BaseTask]:
+def _task_class(name: str) -> type[BaseTask]:
     cls: type[BaseTask] = TASKS.implementation(name, "task")
     return cls

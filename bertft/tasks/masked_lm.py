@@ -20,34 +20,34 @@ from torch import Tensor
 
 from bertft.data.batch import Batch
 from bertft.errors import DataError, UsageError
-from bertft.runs.exhibits import Exhibit
-from bertft.tasks.masking.encoding import encode_plain
-from bertft.tasks.masking.exhibits import exhibits
-from bertft.tasks.masking.hide import Vocabulary, choose, hide
-from bertft.tasks.shared.scores import precise, softmax
-from bertft.tasks.task import BaseTask, Draw, Encoder
+from bertft.runs.exhibits import ReportItem
+from bertft.tasks.masking.encoding import encode_text_chunks
+from bertft.tasks.masking.exhibits import masking_report_items
+from bertft.tasks.masking.hide import MaskingVocabulary, choose_positions, mask_tokens
+from bertft.tasks.shared.scores import to_loss_precision, softmax
+from bertft.tasks.task import BaseTask, BatchSeed, EncodeFunction
 
-__all__ = ["Task"]
+__all__ = ["MaskedLMTask"]
 
-_GUESSES = 5  # told of each mask
+_MAX_GUESSES = 5  # told of each mask
 
 
-class Task(BaseTask):
+class MaskedLMTask(BaseTask):
     """Features: ``word``, ragged as ``input_ids``. A head of the base trains as the base does."""
 
     name = "masked_lm"
-    answer_fields = ("masks",)
+    prediction_fields = ("masks",)
     auto_class = "AutoModelForMaskedLM"
     level = "token"
     label_columns = ("word",)
     default_metric = "perplexity"
-    answer_settings = ("mlm_probability", "whole_words")
-    fixed_inputs = False
-    fresh_head = False
-    supervised = False
+    prediction_settings = ("mlm_probability", "whole_words")
+    has_fixed_inputs = False
+    trains_new_head = False
+    needs_labels = False
 
     @classmethod
-    def carried_by(cls, model_config: Mapping[str, Any]) -> bool:
+    def matches_config(cls, model_config: Mapping[str, Any]) -> bool:
         heads = model_config.get("architectures") or []
         return any(head.endswith("ForMaskedLM") for head in heads)
 
@@ -55,13 +55,13 @@ class Task(BaseTask):
     def metric_names(self) -> tuple[str, ...]:
         return ("perplexity", "accuracy", "loss")
 
-    def model_settings(self) -> dict[str, Any]:
+    def head_config(self) -> dict[str, Any]:
         return {}
 
-    def key(self) -> list[Any]:
+    def cache_key(self) -> list[Any]:
         return [self.name]
 
-    def encoder(self, tokenizer: Any, max_length: int) -> Encoder:
+    def make_encoder(self, tokenizer: Any, max_length: int) -> EncodeFunction:
         if tokenizer.mask_token_id is None:
             raise UsageError(
                 "the tokenizer has no mask token", where="model.tokenizer",
@@ -72,67 +72,67 @@ class Task(BaseTask):
                 "this tokenizer does not tell words apart", where="data.whole_words",
                 hint="Leave it out",
             )  # fmt: skip
-        special = np.asarray(sorted(tokenizer.all_special_ids))
-        ordinary = np.setdiff1d(np.arange(len(tokenizer)), special)
-        self.vocabulary = Vocabulary(tokenizer.mask_token_id, special, ordinary)
-        self._spell = tokenizer.decode
+        special_ids = np.asarray(sorted(tokenizer.all_special_ids))
+        ordinary_ids = np.setdiff1d(np.arange(len(tokenizer)), special_ids)
+        self.vocabulary = MaskingVocabulary(tokenizer.mask_token_id, special_ids, ordinary_ids)
+        self._decode_tokens = tokenizer.decode
 
         def encode(rows: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-            return encode_plain(tokenizer, rows["text"], max_length)
+            return encode_text_chunks(tokenizer, rows["text"], max_length)
 
         return encode
 
-    def drawn(self, batch: Batch, draw: Draw) -> Batch:
-        """``labels`` [K] are the tokens that were at the ``chosen`` places [K]."""
-        given = batch.input_ids.numpy()
-        ids, words = given.copy(), batch.labels["word"].numpy()
-        share, whole = self.config.mlm_probability, self.config.whole_words
-        chosen: list[np.ndarray] = []
+    def train_transform(self, batch: Batch, seed: BatchSeed) -> Batch:
+        """``labels`` [K] are the tokens that were at the ``masked_chunks`` places [K]."""
+        original_ids = batch.input_ids.numpy()
+        ids, words = original_ids.copy(), batch.labels["word"].numpy()
+        mlm_probability, whole_words = self.config.mlm_probability, self.config.whole_words
+        masked_chunks: list[np.ndarray] = []
         start = 0
-        for feature, length in zip(batch.index.tolist(), batch.lengths.tolist(), strict=True):
-            own = slice(start, start + length)
-            generator = draw.generator(feature)
-            places = choose(given[own], words[own], self.vocabulary, share, whole, generator)
-            hide(ids[own], places, self.vocabulary, generator)
-            chosen.append(start + places)
+        for feature, length in zip(batch.feature_indices.tolist(), batch.lengths.tolist(), strict=True):
+            feature_slice = slice(start, start + length)
+            generator = seed.feature_generator(feature)
+            positions = choose_positions(original_ids[feature_slice], words[feature_slice], self.vocabulary, mlm_probability, whole_words, generator)
+            mask_tokens(ids[feature_slice], positions, self.vocabulary, generator)
+            masked_chunks.append(start + positions)
             start += length
-        places = np.concatenate(chosen)
+        positions = np.concatenate(masked_chunks)
         return replace(
             batch,
             input_ids=torch.from_numpy(ids),
-            labels={"labels": torch.from_numpy(given[places])},
-            chosen=torch.from_numpy(places),
+            labels={"labels": torch.from_numpy(original_ids[positions])},
+            chosen=torch.from_numpy(positions),
         )
 
-    def asking(self, batch: Batch) -> Batch:
+    def predict_transform(self, batch: Batch) -> Batch:
         return replace(batch, chosen=torch.nonzero(batch.input_ids == self.vocabulary.mask)[:, 0])
 
-    def terms(self, batch: Batch) -> int:
+    def count_loss_terms(self, batch: Batch) -> int:
         return len(batch.labels["labels"])
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        return F.cross_entropy(precise(logits), batch.labels["labels"], reduction="sum")
+        return F.cross_entropy(to_loss_precision(logits), batch.labels["labels"], reduction="sum")
 
-    def soft_places(self, batch: Batch) -> None:
+    def distillation_mask(self, batch: Batch) -> None:
         """All that there are logits of: the chosen ones."""
         return
 
-    def soft_terms(self, batch: Batch) -> int:
-        return self.terms(batch)
+    def count_distillation_terms(self, batch: Batch) -> int:
+        return self.count_loss_terms(batch)
 
-    def outputs(self, logits: Tensor, batch: Batch) -> Tensor:
+    def reduce_outputs(self, logits: Tensor, batch: Batch) -> Tensor:
         """[K, 3]: loss, whether the guess is right, and the guess (fp32 holds ids to 2²⁴)."""
         labels, guesses = batch.labels["labels"], logits.argmax(-1)
-        losses = F.cross_entropy(precise(logits), labels, reduction="none")
+        losses = F.cross_entropy(to_loss_precision(logits), labels, reduction="none")
         return torch.stack(
-            [losses, *(each.to(losses.dtype) for each in (guesses == labels, guesses))], -1
+            [losses, *(column.to(losses.dtype) for column in (guesses == labels, guesses))], -1
         )
 
-    def agreement(self, one: np.ndarray, other: np.ndarray, features: Any) -> float:
+    def prediction_agreement(self, outputs_a: np.ndarray, outputs_b: np.ndarray, features: Any) -> float:
         """Share of hidden tokens for which both guess the same; from ``outputs``."""
-        return float((one[:, 2] == other[:, 2]).mean())
+        return float((outputs_a[:, 2] == outputs_b[:, 2]).mean())
 
-    def metrics(self, logits: np.ndarray, features: Any) -> dict[str, float]:
+    def compute_metrics(self, logits: np.ndarray, features: Any) -> dict[str, float]:
         """From ``outputs``; NaN, which never wins, of infinite losses. DataError of no token."""
         if len(logits) == 0:
             raise DataError(
@@ -144,39 +144,39 @@ class Task(BaseTask):
         loss, right = logits[:, :2].astype(np.float64).mean(0).tolist()
         return {"perplexity": float(np.exp(loss)), "accuracy": right, "loss": loss}
 
-    def answers(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
+    def decode_predictions(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
         """``masks``: for each mask of the text its likeliest tokens, each with its probability."""
         rows = features.whole("row")
-        owner = np.repeat(rows, features.lengths)
-        owner = owner[features.whole("input_ids") == self.vocabulary.mask]
+        feature_rows = np.repeat(rows, features.lengths)
+        feature_rows = feature_rows[features.whole("input_ids") == self.vocabulary.mask]
         for number in np.unique(rows):
             masks = []
-            for each in logits[owner == number]:
-                probabilities = softmax(each[None])[0]
-                best = np.argsort(-probabilities, kind="stable")[:_GUESSES].tolist()
+            for token_logits in logits[feature_rows == number]:
+                probabilities = softmax(token_logits[None])[0]
+                top_tokens = np.argsort(-probabilities, kind="stable")[:_MAX_GUESSES].tolist()
                 masks.append(
                     [
                         {
-                            "token": self._spell([token]).strip(),
+                            "token": self._decode_tokens([token]).strip(),
                             "score": float(probabilities[token]),
                         }
-                        for token in best
+                        for token in top_tokens
                     ]
                 )
             yield {"masks": masks}
 
-    def exhibits(self, logits: np.ndarray, features: Any) -> Iterator[Exhibit]:
+    def report_items(self, logits: np.ndarray, features: Any) -> Iterator[ReportItem]:
         """From ``outputs``; what was hidden is drawn again, as it is the same in any evaluation."""
         cuts = np.cumsum(features.lengths)[:-1]
         ids = np.split(features.whole("input_ids"), cuts)
         words = np.split(features.whole("word"), cuts)
-        draw, settings = Draw(self.config.seed), self.config
-        places = [
-            choose(
-                own, of, self.vocabulary, settings.mlm_probability, settings.whole_words,
-                draw.generator(feature),
+        seed, settings = BatchSeed(self.config.seed), self.config
+        positions = [
+            choose_positions(
+                feature_ids, feature_words, self.vocabulary, settings.mlm_probability, settings.whole_words,
+                seed.feature_generator(feature),
             )
-            for feature, (own, of) in enumerate(zip(ids, words, strict=True))
+            for feature, (feature_ids, feature_words) in enumerate(zip(ids, words, strict=True))
         ]  # fmt: skip
         if len(logits):
-            yield from exhibits(logits, places, features, self._spell)
+            yield from masking_report_items(logits, positions, features, self._decode_tokens)

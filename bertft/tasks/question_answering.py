@@ -24,27 +24,27 @@ import torch
 from torch import Tensor
 
 from bertft.config.data import DataConfig
-from bertft.data.bad_rows import Fault
-from bertft.data.batch import Batch, sent
+from bertft.data.bad_rows import RowError
+from bertft.data.batch import Batch, to_device
 from bertft.errors import UsageError
-from bertft.runs.exhibits import Exhibit
-from bertft.tasks.qa.exhibits import Answered, exhibits
+from bertft.runs.exhibits import ReportItem
+from bertft.tasks.qa.exhibits import QuestionPredictions, question_report_items
 from bertft.tasks.qa.loss import span_loss
-from bertft.tasks.qa.scores import at_best_threshold, score_each, summary
-from bertft.tasks.qa.spans import Spans, best_spans
-from bertft.tasks.qa.targets import positions
-from bertft.tasks.qa.windows import frame_of, windows_of
+from bertft.tasks.qa.scores import find_best_threshold, score_answers, summarize_scores
+from bertft.tasks.qa.spans import BestSpans, find_best_spans
+from bertft.tasks.qa.targets import answer_positions
+from bertft.tasks.qa.windows import pair_template, encode_windows
 from bertft.tasks.shared import soft
-from bertft.tasks.shared.scores import log_sum_exp, precise
-from bertft.tasks.task import BaseTask, Encoder
+from bertft.tasks.shared.scores import segment_log_sum_exp, to_loss_precision
+from bertft.tasks.task import BaseTask, EncodeFunction
 
-__all__ = ["Task"]
+__all__ = ["QuestionAnsweringTask"]
 
-_FEATURES = 2  # another number where features of the same rows become others
+_FEATURE_VERSION = 2  # another number where features of the same rows become others
 _TARGETS = ("start_position", "end_position")
 
 
-class Task(BaseTask):
+class QuestionAnsweringTask(BaseTask):
     """Features: a window each; ``char_start``, ``char_end`` ragged int32, −1 off the context.
 
     ``start_position``, ``end_position`` int64 [windows]: targets, counted in the window's tokens;
@@ -53,13 +53,13 @@ class Task(BaseTask):
 
     name = "question_answering"
     reads_pairs = True
-    answer_fields = ("answer", "score", "start", "end")
+    prediction_fields = ("answer", "score", "start", "end")
     auto_class = "AutoModelForQuestionAnswering"
     level = "token"
     label_columns = ("start_position", "end_position", "char_start")
     default_metric = "f1"
     default_max_length = 384
-    answer_settings = (
+    prediction_settings = (
         "stride", "unanswerable", "max_answer_length", "no_answer_threshold", "scorer",
     )  # fmt: skip
     threshold: float | None = None
@@ -69,7 +69,7 @@ class Task(BaseTask):
         self.threshold = config.no_answer_threshold if config.unanswerable else None
 
     @classmethod
-    def carried_by(cls, model_config: Mapping[str, Any]) -> bool:
+    def matches_config(cls, model_config: Mapping[str, Any]) -> bool:
         heads = model_config.get("architectures") or []
         return any(head.endswith("ForQuestionAnswering") for head in heads)
 
@@ -78,166 +78,166 @@ class Task(BaseTask):
         if not self.config.unanswerable:
             return ("f1", "exact", "loss")
         groups = [f"{group}_{name}" for group in ("HasAns", "NoAns") for name in ("exact", "f1")]
-        best = [f"best_{name}{what}" for name in ("exact", "f1") for what in ("", "_thresh")]
+        best = [f"best_{name}{suffix}" for name in ("exact", "f1") for suffix in ("", "_thresh")]
         return ("f1", "exact", *groups, *best, "loss")
 
     @property
-    def choosing(self) -> tuple[str, ...]:
+    def selection_metrics(self) -> tuple[str, ...]:
         return tuple(name for name in self.metric_names if not name.endswith("_thresh"))
 
-    def model_settings(self) -> dict[str, Any]:
+    def head_config(self) -> dict[str, Any]:
         return {"num_labels": 2}
 
-    def key(self) -> list[Any]:
-        return [self.name, _FEATURES, self.config.stride]
+    def cache_key(self) -> list[Any]:
+        return [self.name, _FEATURE_VERSION, self.config.stride]
 
-    def encoder(self, tokenizer: Any, max_length: int) -> Encoder:
+    def make_encoder(self, tokenizer: Any, max_length: int) -> EncodeFunction:
         stride = self.config.stride
-        room = max_length - frame_of(tokenizer).size - 1  # beside a question of one token
-        if room <= stride:
+        context_tokens = max_length - pair_template(tokenizer).size - 1  # beside a question of one token
+        if context_tokens <= stride:
             raise UsageError(
                 f"windows of {max_length} tokens cannot share {stride}: beside a question there is"
-                f" room for at most {max(room, 0)} of the context",
+                f" room for at most {max(context_tokens, 0)} of the context",
                 where="data.stride", hint="Lower data.stride, or raise data.max_length",
             )  # fmt: skip
-        typed = "token_type_ids" in tokenizer.model_input_names
+        has_token_types = "token_type_ids" in tokenizer.model_input_names
 
         def encode(rows: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-            windows = windows_of(tokenizer, rows["question"], rows["context"], max_length, stride)
+            windows = encode_windows(tokenizer, rows["question"], rows["context"], max_length, stride)
             columns: dict[str, Any] = {
                 "input_ids": windows.input_ids,
                 "char_start": windows.char_start,
                 "char_end": windows.char_end,
                 "row": windows.row,
             }
-            if typed:
+            if has_token_types:
                 columns["token_type_ids"] = windows.token_type_ids
             if rows.get("label") is not None:
-                start, end = positions(windows, rows["label"], rows["start"])
+                start, end = answer_positions(windows, rows["label"], rows["start"])
                 columns |= {"start_position": start, "end_position": end}
             return columns
 
         return encode
 
-    def without_feature(self, max_length: int) -> Fault:
-        return Fault(
+    def no_feature_error(self, max_length: int) -> RowError:
+        return RowError(
             "question longer than the window",
             f"the question leaves no more than data.stride={self.config.stride} of"
             f" data.max_length={max_length} tokens to a long context",
         )
 
-    def terms(self, batch: Batch) -> int:
+    def count_loss_terms(self, batch: Batch) -> int:
         return len(batch)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         start, end = (batch.labels[name] for name in _TARGETS)
-        return span_loss(precise(logits), batch.lengths, start, end)
+        return span_loss(to_loss_precision(logits), batch.lengths, start, end)
 
-    def soft_terms(self, batch: Batch) -> int:
+    def count_distillation_terms(self, batch: Batch) -> int:
         return len(batch)
 
-    def soft_loss(
+    def distillation_loss(
         self, logits: Tensor, teacher: Tensor, batch: Batch, temperature: float
     ) -> Tensor:
         """The mean over start and end, each over a window's context and its [CLS]."""
-        seen = batch.labels["char_start"] >= 0
-        firsts = torch.cumsum(batch.lengths, 0) - batch.lengths
-        seen = seen.index_fill(0, sent(firsts.numpy(), seen.device), True)
-        return soft.spans(logits, teacher, batch.lengths, seen, temperature)
+        visible = batch.labels["char_start"] >= 0
+        first_tokens = torch.cumsum(batch.lengths, 0) - batch.lengths
+        visible = visible.index_fill(0, to_device(first_tokens.numpy(), visible.device), True)
+        return soft.span_kl_loss(logits, teacher, batch.lengths, visible, temperature)
 
     @property
-    def learns_unlabelled(self) -> bool:
+    def can_distill_unlabelled(self) -> bool:
         return False  # a row that answers nothing does not say where its context stands
 
-    def agreement(self, one: np.ndarray, other: np.ndarray, features: Any) -> float:
+    def prediction_agreement(self, logits_a: np.ndarray, logits_b: np.ndarray, features: Any) -> float:
         """Share of questions to which both give the same span, or none."""
         answers = []
-        for logits in (one, other):
+        for logits in (logits_a, logits_b):
             _, spans = self._spans(logits, features)
-            places = np.stack([spans.start, spans.end])
-            answers.append(np.where(self._given(spans), places, -1))
+            bounds = np.stack([spans.start, spans.end])
+            answers.append(np.where(self._is_answered(spans), bounds, -1))
         return float((answers[0] == answers[1]).all(0).mean())
 
-    def _given(self, spans: Spans) -> np.ndarray:
+    def _is_answered(self, spans: BestSpans) -> np.ndarray:
         """Which questions get an answer."""
-        given = spans.start >= 0
-        return given if self.threshold is None else given & (spans.no_answer() <= self.threshold)
+        is_answered = spans.start >= 0
+        return is_answered if self.threshold is None else is_answered & (spans.no_answer_probability() <= self.threshold)
 
-    def metrics(self, logits: np.ndarray, features: Any) -> dict[str, float]:
+    def compute_metrics(self, logits: np.ndarray, features: Any) -> dict[str, float]:
         """Percentages, and the mean loss of the windows."""
         if len(logits) == 0 or not np.isfinite(logits).all():
             return dict.fromkeys(self.metric_names, float("nan"))
         rows, spans = self._spans(logits, features)
-        scorer, texts = self.config.scorer, self._found(rows, spans, features)
-        golds, answerable = _golds(rows, features)
-        given = score_each(self._answers(texts, spans), golds, scorer)
-        values = summary(given, answerable, self.config.unanswerable)
+        scorer, texts = self.config.scorer, self._span_texts(rows, spans, features)
+        golds, answerable = _gold_answers(rows, features)
+        scores_at_threshold = score_answers(self._apply_threshold(texts, spans), golds, scorer)
+        values = summarize_scores(scores_at_threshold, answerable, self.config.unanswerable)
         if self.config.unanswerable:
             answered = np.array([bool(text) for text in texts])
-            for name, scores in score_each(texts, golds, scorer).items():
-                best = at_best_threshold(scores, answered, spans.no_answer(), answerable)
+            for name, scores in score_answers(texts, golds, scorer).items():
+                best = find_best_threshold(scores, answered, spans.no_answer_probability(), answerable)
                 values[f"best_{name}"], values[f"best_{name}_thresh"] = best
         values["loss"] = _mean_loss(logits, features)
         names = [name for name in self.metric_names if name in values or name == self.metric]
         return {name: float(values.get(name, "nan")) for name in names}
 
-    def by_row(self, logits: np.ndarray, features: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    def per_row_statistics(self, logits: np.ndarray, features: Any) -> tuple[np.ndarray, np.ndarray] | None:
         """``exact`` and ``f1`` in [0, 1], and whether the question has an answer."""
         if len(logits) == 0 or not np.isfinite(logits).all():
             return None
         rows, spans = self._spans(logits, features)
-        golds, answerable = _golds(rows, features)
-        answers = self._answers(self._found(rows, spans, features), spans)
-        scores = score_each(answers, golds, self.config.scorer)
+        golds, answerable = _gold_answers(rows, features)
+        answers = self._apply_threshold(self._span_texts(rows, spans, features), spans)
+        scores = score_answers(answers, golds, self.config.scorer)
         return rows, np.stack([scores["exact"], scores["f1"], answerable], 1).astype(np.float64)
 
-    def of_rows(self, terms: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-        groups = {"": np.ones(len(terms))}
+    def metrics_from_statistics(self, statistics: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+        groups = {"": np.ones(len(statistics))}
         if self.config.unanswerable:
-            groups |= {"HasAns_": terms[:, 2], "NoAns_": 1 - terms[:, 2]}
+            groups |= {"HasAns_": statistics[:, 2], "NoAns_": 1 - statistics[:, 2]}
         values: dict[str, np.ndarray] = {}
-        for group, part in groups.items():
-            if part.any():  # a draw without such questions has no score of them
-                size = weights @ part
+        for group, in_group in groups.items():
+            if in_group.any():  # a draw without such questions has no score of them
+                size = weights @ in_group
                 counted = np.where(size > 0, size, np.nan)
                 values |= {
-                    f"{group}{name}": 100 * (weights @ (terms[:, place] * part)) / counted
-                    for place, name in enumerate(("exact", "f1"))
+                    f"{group}{name}": 100 * (weights @ (statistics[:, column] * in_group)) / counted
+                    for column, name in enumerate(("exact", "f1"))
                 }
         return values
 
-    def answers(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
+    def decode_predictions(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
         """``answer``, ``score`` (probability), ``start`` and ``end``: characters of the context.
 
         No answer is empty, from 0 to 0. A row's own ``id`` comes first where it has one.
         """
         rows, spans = self._spans(logits, features)
         unanswerable = self.config.unanswerable
-        given = self._given(spans)
-        scores = spans.probability(given, unanswerable)
+        is_answered = self._is_answered(spans)
+        scores = spans.probability(is_answered, unanswerable)
         names = features.rows.column("id")
-        found = self._texts(rows, spans, features)
-        for place, (text, start, end) in enumerate(found):
-            name = names[rows[place]]
+        spans_as_text = self._spans_as_text(rows, spans, features)
+        for question, (text, start, end) in enumerate(spans_as_text):
+            name = names[rows[question]]
             answer: dict[str, Any] = {} if name is None else {"id": name}
-            if not given[place]:
+            if not is_answered[question]:
                 text, start, end = "", 0, 0
-            score = float(scores[place])
+            score = float(scores[question])
             yield answer | {"answer": text, "score": score, "start": start, "end": end}
 
-    def exhibits(self, logits: np.ndarray, features: Any) -> Iterator[Exhibit]:
+    def report_items(self, logits: np.ndarray, features: Any) -> Iterator[ReportItem]:
         rows, spans = self._spans(logits, features)
-        given, unanswerable = self._given(spans), self.config.unanswerable
-        texts = [text for text, _, _ in self._texts(rows, spans, features)]
-        answers = [text if each else "" for text, each in zip(texts, given, strict=True)]
+        is_answered, unanswerable = self._is_answered(spans), self.config.unanswerable
+        texts = [text for text, _, _ in self._spans_as_text(rows, spans, features)]
+        answers = [text if answered else "" for text, answered in zip(texts, is_answered, strict=True)]
         labels = features.rows.column("label")
         golds = [labels[row] for row in rows]
-        scores = score_each(answers, golds, self.config.scorer)
-        sure = spans.probability(given, unanswerable)
-        return exhibits(Answered(rows, answers, golds, scores, sure), features.rows)
+        scores = score_answers(answers, golds, self.config.scorer)
+        confidence = spans.probability(is_answered, unanswerable)
+        return question_report_items(QuestionPredictions(rows, answers, golds, scores, confidence), features.rows)
 
-    def _spans(self, logits: np.ndarray, features: Any) -> tuple[np.ndarray, Spans]:
-        return best_spans(
+    def _spans(self, logits: np.ndarray, features: Any) -> tuple[np.ndarray, BestSpans]:
+        return find_best_spans(
             logits,
             features.lengths,
             features.whole("char_start"),
@@ -246,18 +246,18 @@ class Task(BaseTask):
             self.config.max_answer_length,
         )
 
-    def _found(self, rows: np.ndarray, spans: Spans, features: Any) -> list[str]:
-        return [text for text, _, _ in self._texts(rows, spans, features)]
+    def _span_texts(self, rows: np.ndarray, spans: BestSpans, features: Any) -> list[str]:
+        return [text for text, _, _ in self._spans_as_text(rows, spans, features)]
 
-    def _answers(self, texts: list[str], spans: Spans) -> list[str]:
+    def _apply_threshold(self, texts: list[str], spans: BestSpans) -> list[str]:
         """``texts``, none of them where none is given."""
         if self.threshold is None:
             return texts
-        held = spans.no_answer() > self.threshold
-        return ["" if each else text for text, each in zip(texts, held, strict=True)]
+        is_unanswered = spans.no_answer_probability() > self.threshold
+        return ["" if unanswered else text for text, unanswered in zip(texts, is_unanswered, strict=True)]
 
     @staticmethod
-    def _texts(rows: np.ndarray, spans: Spans, features: Any) -> Iterator[tuple[str, int, int]]:
+    def _spans_as_text(rows: np.ndarray, spans: BestSpans, features: Any) -> Iterator[tuple[str, int, int]]:
         """Each best span's text without the space around it, and its characters."""
         contexts = features.rows.column("context")
         for row, start, end in zip(rows, spans.start, spans.end, strict=True):
@@ -266,11 +266,11 @@ class Task(BaseTask):
             yield text.strip(), first, first + len(text.strip())
 
 
-def _golds(rows: np.ndarray, features: Any) -> tuple[list[list[str]], np.ndarray]:
+def _gold_answers(rows: np.ndarray, features: Any) -> tuple[list[list[str]], np.ndarray]:
     """The answers that each of ``rows`` may be given, and whether there is any."""
     labels = features.rows.column("label")
     golds = [labels[row] for row in rows]
-    return golds, np.array([bool(each) for each in golds])
+    return golds, np.array([bool(answers) for answers in golds])
 
 
 def _mean_loss(logits: np.ndarray, features: Any) -> float:
@@ -278,12 +278,12 @@ def _mean_loss(logits: np.ndarray, features: Any) -> float:
     sizes = features.lengths.astype(np.int64)
     firsts = np.cumsum(sizes) - sizes
     total = 0.0
-    for place, name in enumerate(_TARGETS):
-        values = logits[:, place].astype(np.float64)
+    for column, name in enumerate(_TARGETS):
+        values = logits[:, column].astype(np.float64)
         targets = features.whole(name)
         known = targets >= 0
         if not known.any():
             return float("nan")
-        losses = log_sum_exp(values, firsts, sizes) - values[np.where(known, firsts + targets, 0)]
+        losses = segment_log_sum_exp(values, firsts, sizes) - values[np.where(known, firsts + targets, 0)]
         total += float(losses[known].mean())
     return total / 2

@@ -16,26 +16,26 @@ import torch
 from torch import Tensor
 
 from bertft.data.batch import Batch
-from bertft.runs.exhibits import Cell, Exhibit, Points
+from bertft.runs.exhibits import TableCell, ReportItem, AgreementPlot
 from bertft.tasks.shared.correlation import (
     pearson,
     spearman,
     weighted_pearson,
     weighted_spearman,
 )
-from bertft.tasks.shared.exhibits import rows_to_look_at, text_of, where
-from bertft.tasks.shared.scores import precise
+from bertft.tasks.shared.exhibits import example_tables, format_row_text, format_row_location
+from bertft.tasks.shared.scores import to_loss_precision
 from bertft.tasks.shared.sequence import SequenceTask
-from bertft.tasks.shared.soft import squared
+from bertft.tasks.shared.soft import squared_error_loss
 
-__all__ = ["Task"]
+__all__ = ["RegressionTask"]
 
 
-class Task(SequenceTask):
+class RegressionTask(SequenceTask):
     """Features: ``labels`` float32 [rows]."""
 
     name = "regression"
-    answer_fields = ("score",)
+    prediction_fields = ("score",)
     problem_type = "regression"
     default_metric = "pearson"
 
@@ -43,7 +43,7 @@ class Task(SequenceTask):
     def metric_names(self) -> tuple[str, ...]:
         return ("pearson", "spearman", "mse", "loss")
 
-    def model_settings(self) -> dict[str, Any]:
+    def head_config(self) -> dict[str, Any]:
         return {
             "num_labels": 1,
             "id2label": {0: "score"},
@@ -51,10 +51,10 @@ class Task(SequenceTask):
             "problem_type": self.problem_type,
         }
 
-    def targets(self, labels: Sequence[Any]) -> np.ndarray:
+    def encode_labels(self, labels: Sequence[Any]) -> np.ndarray:
         return np.asarray(labels, np.float32)
 
-    def begin(self, head: Mapping[str, Tensor], features: Any) -> None:
+    def init_head(self, head: Mapping[str, Tensor], features: Any) -> None:
         """The bias starts at the mean of the numbers.
 
         From zero, the first steps would all push towards the mean: with a pooler's tanh before
@@ -67,20 +67,20 @@ class Task(SequenceTask):
                     parameter.fill_(mean)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        values = precise(logits).squeeze(-1)
+        values = to_loss_precision(logits).squeeze(-1)
         return (values - batch.labels["labels"].to(values.dtype)).square().sum()
 
-    def soft_loss(
+    def distillation_loss(
         self, logits: Tensor, teacher: Tensor, batch: Batch, temperature: float
     ) -> Tensor:
         """The squared error to the teacher's number; a temperature means nothing to it."""
-        return squared(logits, teacher)
+        return squared_error_loss(logits, teacher)
 
-    def agreement(self, one: np.ndarray, other: np.ndarray, features: Any) -> float:
+    def prediction_agreement(self, logits_a: np.ndarray, logits_b: np.ndarray, features: Any) -> float:
         """Pearson's correlation of the two models' numbers: equal ones do not occur."""
-        return float(pearson(one[:, 0].astype(np.float64), other[:, 0].astype(np.float64)))
+        return float(pearson(logits_a[:, 0].astype(np.float64), logits_b[:, 0].astype(np.float64)))
 
-    def scores(self, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    def compute_scores(self, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
         values, targets = logits[:, 0], targets.astype(np.float64)
         error = np.square(values - targets).mean()
         return {
@@ -90,39 +90,39 @@ class Task(SequenceTask):
             "loss": error,
         }
 
-    def row_terms(self, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    def row_statistics(self, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """The number given, and the true one."""
         return np.stack([logits[:, 0], targets.astype(np.float64)], 1)
 
-    def of_rows(self, terms: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-        given, true = terms.T
-        error = weights @ np.square(given - true) / weights.sum(1)
+    def metrics_from_statistics(self, statistics: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+        predicted, targets = statistics.T
+        error = weights @ np.square(predicted - targets) / weights.sum(1)
         return {
-            "pearson": weighted_pearson(given, true, weights),
-            "spearman": weighted_spearman(given, true, weights),
+            "pearson": weighted_pearson(predicted, targets, weights),
+            "spearman": weighted_spearman(predicted, targets, weights),
             "mse": error,
             "loss": error,
         }
 
-    def answers(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
+    def decode_predictions(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
         """``score``, the number."""
         for value in logits[:, 0].tolist():
             yield {"score": value}
 
-    def exhibits(self, logits: np.ndarray, features: Any) -> Iterator[Exhibit]:
+    def report_items(self, logits: np.ndarray, features: Any) -> Iterator[ReportItem]:
         truth, numbers = features.whole("labels"), features.whole("row")
         values = logits[:, 0]
-        yield Points(
+        yield AgreementPlot(
             "answers", "Truth against answer", "A point a row; on the diagonal they agree.",
             x=truth, y=values, x_title="truth", y_title="answer",
         )  # fmt: skip
 
-        def line(place: int) -> list[Cell]:
+        def line(place: int) -> list[TableCell]:
             row = int(numbers[place])
             pair = float(truth[place]), float(values[place])
-            return [where(features.rows, row), text_of(features.rows, row), *pair]
+            return [format_row_location(features.rows, row), format_row_text(features.rows, row), *pair]
 
-        yield from rows_to_look_at(
+        yield from example_tables(
             ("row", "text", "truth", "answer"),
             line,
             (np.abs(values - truth).astype(np.float64), "Furthest from the truth."),

@@ -19,23 +19,23 @@ from torch import Tensor
 
 from bertft.config.data import DataConfig
 from bertft.config.loss import LossConfig
-from bertft.config.messages import Problem, nearest
+from bertft.config.messages import Problem, closest_name
 from bertft.config.registry import METRICS, TASKS
 from bertft.config.tasks import LOWER_IS_BETTER
-from bertft.data.bad_rows import Fault
+from bertft.data.bad_rows import RowError
 from bertft.data.batch import Batch
 from bertft.errors import UsageError
-from bertft.runs.exhibits import Exhibit
-from bertft.tasks.shared.soft import categorical
+from bertft.runs.exhibits import ReportItem
+from bertft.tasks.shared.soft import categorical_kl_loss
 
-__all__ = ["BaseTask", "Draw", "Encoder", "Threshold"]
+__all__ = ["BaseTask", "BatchSeed", "EncodeFunction", "Threshold"]
 
 # What decides: one probability, or one for each label by name.
 Threshold = float | dict[str, float]
 
 
 @dataclass(frozen=True)
-class Draw:
+class BatchSeed:
     """What a random batch is a function of: the run's ``seed`` and the ``epoch``, from 0.
 
     An evaluation has data.seed and no epoch: it is the same whatever the run.
@@ -44,14 +44,14 @@ class Draw:
     seed: int
     epoch: int | None = None
 
-    def generator(self, feature: int) -> np.random.Generator:
+    def feature_generator(self, feature: int) -> np.random.Generator:
         """Of one feature of the table, apart from the streams of all others."""
         epoch = 0 if self.epoch is None else self.epoch + 1
         return np.random.Generator(np.random.PCG64([self.seed, epoch, feature]))
 
 
 # Columns of a chunk of rows → columns of its features, for ``data.features.featurize``.
-Encoder = Callable[[Mapping[str, Sequence[Any]]], dict[str, Any]]
+EncodeFunction = Callable[[Mapping[str, Sequence[Any]]], dict[str, Any]]
 
 
 class BaseTask(ABC):
@@ -66,15 +66,15 @@ class BaseTask(ABC):
     label_columns: ClassVar[tuple[str, ...]] = ("labels",)
     default_metric: ClassVar[str]
     default_max_length: ClassVar[int] = 256
-    answer_fields: ClassVar[tuple[str, ...]] = ()  # the keys of what ``answers`` gives
+    prediction_fields: ClassVar[tuple[str, ...]] = ()  # the keys of what ``decode_predictions`` gives
     # Settings of ``data`` that answers depend on: a merged folder keeps them.
-    answer_settings: ClassVar[tuple[str, ...]] = ()
+    prediction_settings: ClassVar[tuple[str, ...]] = ()
     # Whether a feature is always the same input; masked words, drawn anew each time, are not.
-    fixed_inputs: ClassVar[bool] = True
+    has_fixed_inputs: ClassVar[bool] = True
     # Whether its head trains as a new module even where the checkpoint has it.
-    fresh_head: ClassVar[bool] = True
+    trains_new_head: ClassVar[bool] = True
     reads_pairs: ClassVar[bool] = False  # whether its rows are always two texts
-    supervised: ClassVar[bool] = True  # whether it learns from labels that the rows must have
+    needs_labels: ClassVar[bool] = True  # whether it learns from labels that the rows must have
 
     # The probability that decides (multi_label: from which a label is given, or one for each label;
     # classification of two: from which the second is given; question_answering: above which there
@@ -82,42 +82,42 @@ class BaseTask(ABC):
     threshold: Threshold | None = None
 
     def __init__(self, config: DataConfig, labels: Sequence[str] | None) -> None:
-        self.config, self.labels = config, list(labels) if labels is not None else None
-        known = (*self.choosing, *self.registered_metrics())
-        if config.metric is not None and config.metric not in known:
-            near = nearest(config.metric, known)
-            classes = f" of {len(self.labels)} classes" if self.labels else ""
+        self.config, self.class_names = config, list(labels) if labels is not None else None
+        known_metrics = (*self.selection_metrics, *self.registered_metrics())
+        if config.metric is not None and config.metric not in known_metrics:
+            closest = closest_name(config.metric, known_metrics)
+            class_count = f" of {len(self.class_names)} classes" if self.class_names else ""
             raise UsageError(
-                f"{self.name}{classes} has no metric {config.metric!r}",
+                f"{self.name}{class_count} has no metric {config.metric!r}",
                 where="data.metric",
-                hint=f"{f'did you mean {near!r}? ' if near else ''}It has {', '.join(known)}",
+                hint=f"{f'did you mean {closest!r}? ' if closest else ''}It has {', '.join(known_metrics)}",
             )
 
     @classmethod
     @abstractmethod
-    def carried_by(cls, model_config: Mapping[str, Any]) -> bool:
+    def matches_config(cls, model_config: Mapping[str, Any]) -> bool:
         """Whether a transformers config (as in ``config.json``) describes this task's head."""
 
     @classmethod
-    def labels_of(cls, model_config: Mapping[str, Any]) -> list[str] | None:
+    def class_names_from_config(cls, model_config: Mapping[str, Any]) -> list[str] | None:
         """The class names that such a config lists; None where the task has no classes."""
         return None
 
     @property
     @abstractmethod
     def metric_names(self) -> tuple[str, ...]:
-        """The keys of ``metrics``; some depend on the classes.
+        """The keys of ``compute_metrics``; some depend on the classes.
 
         ``group/metric`` is that of a part of the whole, which has a table of its own.
         """
 
     @property
-    def choosing(self) -> tuple[str, ...]:
+    def selection_metrics(self) -> tuple[str, ...]:
         """Those of them that can choose a checkpoint."""
         return self.metric_names
 
     @property
-    def remark(self) -> str:
+    def metric_note(self) -> str:
         """What the names of the metrics do not say; empty where they say all."""
         return ""
 
@@ -126,7 +126,7 @@ class BaseTask(ABC):
         """The metric that chooses the best checkpoint."""
         return self.config.metric or self.default_metric
 
-    def better(self, new: float, old: float | None) -> bool:
+    def is_better(self, new: float, old: float | None) -> bool:
         """Whether ``new`` beats ``old`` (None: nothing yet; NaN never wins)."""
         if math.isnan(new):
             return False
@@ -135,10 +135,10 @@ class BaseTask(ABC):
         return new < old if self.metric in LOWER_IS_BETTER else new > old
 
     @abstractmethod
-    def model_settings(self) -> dict[str, Any]:
+    def head_config(self) -> dict[str, Any]:
         """What the transformers config needs: num_labels, id2label, label2id, problem_type."""
 
-    def decide_by(self, threshold: Threshold) -> None:
+    def set_threshold(self, threshold: Threshold) -> None:
         """Give answers by ``threshold`` from now on. UsageError if the task decides by none."""
         if self.threshold is None:
             raise UsageError(
@@ -146,80 +146,80 @@ class BaseTask(ABC):
             )
         self.threshold = threshold
 
-    def problems(self, loss: LossConfig, tune_threshold: bool) -> Iterator[Problem]:
+    def find_problems(self, loss: LossConfig, tune_threshold: bool) -> Iterator[Problem]:
         """What of these settings of a run does not fit its classes, once they are known."""
         yield from ()
 
-    def shape_loss(self, settings: LossConfig, features: Any) -> None:
+    def configure_loss(self, settings: LossConfig, features: Any) -> None:
         """Let ``loss`` be as ``settings`` ask, by the ``features`` of the training rows.
 
         Evaluation keeps the plain loss. The configuration's rules say which tasks can.
         """
 
-    def temperature(self, logits: np.ndarray, features: Any) -> float | None:
+    def best_temperature(self, logits: np.ndarray, features: Any) -> float | None:
         """What to divide ``logits`` by for the least loss; None where nothing is the least."""
-        raise self._without("temperature", "calibrate")
+        raise self._unsupported_error("temperature", "calibrate")
 
     def calibration_error(self, logits: np.ndarray, features: Any) -> float:
         """How far the probabilities are from how often they are right, in [0, 1]."""
-        raise self._without("temperature", "calibrate")
+        raise self._unsupported_error("temperature", "calibrate")
 
     def best_threshold(self, logits: np.ndarray, features: Any) -> tuple[Threshold, str]:
         """The threshold that suits ``features`` best, and the metric that it is the best of."""
-        raise self._without("threshold", "tune_threshold")
+        raise self._unsupported_error("threshold", "tune_threshold")
 
-    def _without(self, what: str, where: str) -> UsageError:
-        return UsageError(f"{self.name} has no {what}", where=where, hint="Leave it out")
+    def _unsupported_error(self, feature: str, setting: str) -> UsageError:
+        return UsageError(f"{self.name} has no {feature}", where=setting, hint="Leave it out")
 
-    def begin(self, head: Mapping[str, Tensor], features: Any) -> None:
+    def init_head(self, head: Mapping[str, Tensor], features: Any) -> None:
         """Give the fresh ``head`` (parameters by name) a better start than chance, in place.
 
         Called once, before the first step of a run, with the features of its training rows.
         """
 
     @abstractmethod
-    def encoder(self, tokenizer: Any, max_length: int) -> Encoder:
+    def make_encoder(self, tokenizer: Any, max_length: int) -> EncodeFunction:
         """The function that ``data.features.featurize`` maps over chunks of rows."""
 
-    def key(self) -> list[Any]:
+    def cache_key(self) -> list[Any]:
         """What the features depend on beside rows, tokenizer and max_length (JSON values)."""
         package = TASKS.package(self.name) if self.name in TASKS else None
-        return [self.name, self.labels, *([str(package)] if package is not None else [])]
+        return [self.name, self.class_names, *([str(package)] if package is not None else [])]
 
-    def without_feature(self, max_length: int) -> Fault:
+    def no_feature_error(self, max_length: int) -> RowError:
         """What is wrong with a row that gives no feature."""
-        return Fault("no feature", f"it gives nothing to read within {max_length} tokens")
+        return RowError("no feature", f"it gives nothing to read within {max_length} tokens")
 
-    def drawn(self, batch: Batch, draw: Draw) -> Batch:
+    def train_transform(self, batch: Batch, seed: BatchSeed) -> Batch:
         """The batch as it runs, where chance has a part in it (hidden tokens, say).
 
-        A function of the batch and ``draw`` alone, so that a run that goes on, or that several
+        A function of the batch and ``seed`` alone, so that a run that goes on, or that several
         processes share, sees the same.
         """
         return batch
 
     @abstractmethod
-    def terms(self, batch: Batch) -> int:
+    def count_loss_terms(self, batch: Batch) -> int:
         """Number of loss terms in the batch; the step's loss is Σ loss / Σ terms of its window."""
 
     @abstractmethod
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Sum (not mean) of the loss terms of the batch, fp32 (fp64 for fp64 logits)."""
 
-    def outputs(self, logits: Tensor, batch: Batch) -> Tensor:
-        """What ``metrics`` needs of a batch's logits: all of them, unless there are too many."""
+    def reduce_outputs(self, logits: Tensor, batch: Batch) -> Tensor:
+        """What ``compute_metrics`` needs of a batch's logits: all of them, unless there are too many."""
         return logits
 
-    def asking(self, batch: Batch) -> Batch:
+    def predict_transform(self, batch: Batch) -> Batch:
         """The batch as it runs to answer rows: all of its tokens count, unless this says less."""
         return batch
 
-    def soft_terms(self, batch: Batch) -> int:
-        """Terms of ``soft_loss``: all sequences, or the chosen tokens; labels are not needed."""
-        places = self.soft_places(batch)
-        return len(batch) if places is None else int(places.sum())
+    def count_distillation_terms(self, batch: Batch) -> int:
+        """Terms of ``distillation_loss``: all sequences, or the chosen tokens; labels are not needed."""
+        mask = self.distillation_mask(batch)
+        return len(batch) if mask is None else int(mask.sum())
 
-    def soft_loss(
+    def distillation_loss(
         self, logits: Tensor, teacher: Tensor, batch: Batch, temperature: float
     ) -> Tensor:
         """Sum over the terms of a teacher's logits against the student's, fp32 (fp64 for fp64).
@@ -227,76 +227,76 @@ class BaseTask(ABC):
         Both are given as ``loss`` is given them. Unless a task says otherwise its classes exclude
         each other: Σ T² · KL(teacher ‖ student).
         """
-        return categorical(logits, teacher, temperature, self.soft_places(batch))
+        return categorical_kl_loss(logits, teacher, temperature, self.distillation_mask(batch))
 
-    def soft_places(self, batch: Batch) -> Tensor | None:
+    def distillation_mask(self, batch: Batch) -> Tensor | None:
         """Which tokens, bool [N], learn from a teacher; None at sequence level: every sequence.
 
         Unless a token-level task says otherwise, those whose class in ``labels`` is not −100.
         """
         if self.level == "sequence":
             return None
-        known = batch.labels["labels"] != -100
-        none = torch.zeros(batch.input_ids.shape[0], dtype=torch.bool, device=batch.device)
-        return none.index_copy(0, batch.places("token"), known)
+        has_label = batch.labels["labels"] != -100
+        no_tokens = torch.zeros(batch.input_ids.shape[0], dtype=torch.bool, device=batch.device)
+        return no_tokens.index_copy(0, batch.labelled_indices("token"), has_label)
 
     @property
-    def learns_unlabelled(self) -> bool:
-        """Whether ``soft_loss`` has terms where a sequence has no labels."""
+    def can_distill_unlabelled(self) -> bool:
+        """Whether ``distillation_loss`` has terms where a sequence has no labels."""
         return self.level == "sequence"
 
-    def agreement(self, one: np.ndarray, other: np.ndarray, features: Any) -> float:
+    def prediction_agreement(self, logits_a: np.ndarray, logits_b: np.ndarray, features: Any) -> float:
         """Share of ``features`` to which two models' logits give the same answer."""
-        return float((one.argmax(-1) == other.argmax(-1)).mean())
+        return float((logits_a.argmax(-1) == logits_b.argmax(-1)).mean())
 
     @abstractmethod
-    def metrics(self, logits: np.ndarray, features: Any) -> dict[str, float]:
+    def compute_metrics(self, logits: np.ndarray, features: Any) -> dict[str, float]:
         """All metrics over the whole set; ``logits`` [rows, C] in the order of ``features``.
 
         Token-level logits are [tokens, C], the features' tokens end to end. Where a task makes
-        ``outputs`` of its logits, it is given those.
+        ``reduce_outputs`` of its logits, it is given those.
         """
 
     def registered_metrics(self) -> tuple[str, ...]:
         """Names of the metrics that other packages register for this task."""
         return tuple(
-            name for name, each in METRICS.items().items()
-            if each.compute is not None and self.name in each.tasks
+            name for name, description in METRICS.specs().items()
+            if description.compute is not None and self.name in description.tasks
         )  # fmt: skip
 
-    def all_metrics(self, logits: np.ndarray, features: Any) -> dict[str, float]:
-        """``metrics``, and the registered ones: NaN where all of the task's own are."""
-        values = self.metrics(logits, features)
+    def compute_all_metrics(self, logits: np.ndarray, features: Any) -> dict[str, float]:
+        """``compute_metrics``, and the registered ones: NaN where all of the task's own are."""
+        values = self.compute_metrics(logits, features)
         defined = not all(math.isnan(value) for value in values.values())
         for name in self.registered_metrics():
             compute = METRICS.implementation(name, "compute")
             values[name] = float(compute(self, logits, features)) if defined else math.nan
         return values
 
-    def by_row(self, logits: np.ndarray, features: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    def per_row_statistics(self, logits: np.ndarray, features: Any) -> tuple[np.ndarray, np.ndarray] | None:
         """What each row adds to the metrics: the rows [R], ascending, and terms, fp64 [R, K].
 
-        From what ``metrics`` is given. None where a task does not tell it, or nothing is finite.
+        From what ``compute_metrics`` is given. None where a task does not tell it, or nothing is finite.
         """
         return None
 
-    def of_rows(self, terms: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Metrics [B] over rows with ``terms`` [R, K], row r taken ``weights`` [B, R] times.
+    def metrics_from_statistics(self, statistics: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Metrics [B] over rows with ``statistics`` [R, K], row r taken ``weights`` [B, R] times.
 
-        With weights of 1 they are those of ``metrics``. What is no function of such terms (the
+        With weights of 1 they are those of ``compute_metrics``. What is no function of such terms (the
         best threshold, say) is left out.
         """
         return {}
 
     @abstractmethod
-    def answers(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
+    def decode_predictions(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
         """One JSON-ready answer a row (the Contract's keys), in the order of ``features.rows``.
 
-        ``logits`` in fp32, in the order of ``metrics``; rows that gave no feature are left out.
+        ``logits`` in fp32, in the order of ``compute_metrics``; rows that gave no feature are left out.
         """
 
-    def exhibits(self, logits: np.ndarray, features: Any) -> Iterator[Exhibit]:
-        """What the report shows of the answers to labelled rows; given what ``metrics`` is given.
+    def report_items(self, logits: np.ndarray, features: Any) -> Iterator[ReportItem]:
+        """What the report shows of the answers to labelled rows; given what ``compute_metrics`` is given.
 
         Pictures and tables in the order in which they are to be looked at.
         """

@@ -18,39 +18,39 @@ from torch import Tensor
 
 from bertft.config.data import DataConfig
 from bertft.data.batch import Batch
-from bertft.data.tagging.schemes import class_tags
+from bertft.data.tagging.schemes import parse_class_tags
 from bertft.errors import DataError
-from bertft.runs.exhibits import Exhibit
-from bertft.tasks.shared.classes import class_names, class_numbers, listed_classes
-from bertft.tasks.shared.scores import log_softmax, precise, softmax
-from bertft.tasks.tagging.encoding import IGNORED, encode_words
-from bertft.tasks.tagging.entities import entities
-from bertft.tasks.tagging.exhibits import Answered, exhibits
+from bertft.runs.exhibits import ReportItem
+from bertft.tasks.shared.classes import check_class_names, class_numbers, class_names_in_config
+from bertft.tasks.shared.scores import log_softmax, to_loss_precision, softmax
+from bertft.tasks.tagging.encoding import IGNORE_INDEX, encode_words
+from bertft.tasks.tagging.entities import extract_entities
+from bertft.tasks.tagging.exhibits import TagPredictions, tag_report_items
 from bertft.tasks.tagging.scores import (
-    entity_counts,
-    entity_scores,
-    score_names,
-    scores_of_counts,
-    types_of,
+    count_entities,
+    entity_metrics,
+    entity_metric_names,
+    metrics_from_counts,
+    entity_types,
 )
-from bertft.tasks.task import BaseTask, Encoder
+from bertft.tasks.task import BaseTask, EncodeFunction
 
-__all__ = ["Task"]
+__all__ = ["TokenClassificationTask"]
 
 
-class Task(BaseTask):
+class TokenClassificationTask(BaseTask):
     """Features: ``word`` and ``labels``, ragged as ``input_ids`` (see ``tagging.encoding``)."""
 
     name = "token_classification"
-    answer_fields = ("text", "spans")
+    prediction_fields = ("text", "spans")
     auto_class = "AutoModelForTokenClassification"
     level = "token"
     default_metric = "f1"
 
     def __init__(self, config: DataConfig, labels: Sequence[str] | None) -> None:
-        self.classes = class_names(labels, self.name)
-        self.scheme, self.tags = class_tags(self.classes)
-        if "strict" in types_of(self.tags):
+        self.classes = check_class_names(labels, self.name)
+        self.scheme, self.tags = parse_class_tags(self.classes)
+        if "strict" in entity_types(self.tags):
             raise DataError(
                 "a type of entities is called 'strict', as scores are that follow the scheme",
                 where="data.label", hint="Call it otherwise",
@@ -58,30 +58,30 @@ class Task(BaseTask):
         super().__init__(config, labels)
 
     @classmethod
-    def carried_by(cls, model_config: Mapping[str, Any]) -> bool:
+    def matches_config(cls, model_config: Mapping[str, Any]) -> bool:
         heads = model_config.get("architectures") or []
         return any(head.endswith("ForTokenClassification") for head in heads)
 
     @classmethod
-    def labels_of(cls, model_config: Mapping[str, Any]) -> list[str]:
-        return listed_classes(model_config)
+    def class_names_from_config(cls, model_config: Mapping[str, Any]) -> list[str]:
+        return class_names_in_config(model_config)
 
     @property
     def metric_names(self) -> tuple[str, ...]:
-        return (*score_names(self.tags), "accuracy", "loss")
+        return (*entity_metric_names(self.tags), "accuracy", "loss")
 
     @property
-    def choosing(self) -> tuple[str, ...]:
+    def selection_metrics(self) -> tuple[str, ...]:
         return tuple(name for name in self.metric_names if not name.endswith("/support"))
 
-    def model_settings(self) -> dict[str, Any]:
+    def head_config(self) -> dict[str, Any]:
         return {
             "num_labels": len(self.classes),
             "id2label": dict(enumerate(self.classes)),
             "label2id": {name: number for number, name in enumerate(self.classes)},
         }
 
-    def encoder(self, tokenizer: Any, max_length: int) -> Encoder:
+    def make_encoder(self, tokenizer: Any, max_length: int) -> EncodeFunction:
         def encode(rows: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
             tags = rows.get("label")
             labels = tags and [class_numbers(row, self.classes) for row in tags]
@@ -89,85 +89,85 @@ class Task(BaseTask):
 
         return encode
 
-    def terms(self, batch: Batch) -> int:
-        return int((batch.labels["labels"] != IGNORED).sum())
+    def count_loss_terms(self, batch: Batch) -> int:
+        return int((batch.labels["labels"] != IGNORE_INDEX).sum())
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         labels = batch.labels["labels"]
-        return F.cross_entropy(precise(logits), labels, ignore_index=IGNORED, reduction="sum")
+        return F.cross_entropy(to_loss_precision(logits), labels, ignore_index=IGNORE_INDEX, reduction="sum")
 
-    def agreement(self, one: np.ndarray, other: np.ndarray, features: Any) -> float:
+    def prediction_agreement(self, logits_a: np.ndarray, logits_b: np.ndarray, features: Any) -> float:
         """Share of words that both give the same tag."""
-        own, _, _ = _words(features)
-        return super().agreement(one[own], other[own], features)
+        is_word, _, _ = _word_tokens(features)
+        return super().prediction_agreement(logits_a[is_word], logits_b[is_word], features)
 
-    def metrics(self, logits: np.ndarray, features: Any) -> dict[str, float]:
+    def compute_metrics(self, logits: np.ndarray, features: Any) -> dict[str, float]:
         """All metrics; NaN, which never wins, over no words or where a logit is not finite."""
-        own, _, sizes = _words(features)
-        logits = logits[own]
+        is_word, _, sizes = _word_tokens(features)
+        logits = logits[is_word]
         if len(logits) == 0 or not np.isfinite(logits).all():
             return dict.fromkeys(self.metric_names, float("nan"))
-        true = features.whole("labels")[own]
-        given = logits.argmax(1)
-        values = entity_scores(self.tags, self.scheme, sizes, true, given)
-        values["accuracy"] = float((true == given).mean())
-        values["loss"] = float(-log_softmax(logits)[np.arange(len(true)), true].mean())
+        targets = features.whole("labels")[is_word]
+        predicted = logits.argmax(1)
+        values = entity_metrics(self.tags, self.scheme, sizes, targets, predicted)
+        values["accuracy"] = float((targets == predicted).mean())
+        values["loss"] = float(-log_softmax(logits)[np.arange(len(targets)), targets].mean())
         return values
 
-    def by_row(self, logits: np.ndarray, features: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    def per_row_statistics(self, logits: np.ndarray, features: Any) -> tuple[np.ndarray, np.ndarray] | None:
         """The sentence's counts of entities; then its words, the right ones, their loss."""
-        own, rows, sizes = _words(features)
-        logits = logits[own]
+        is_word, rows, sizes = _word_tokens(features)
+        logits = logits[is_word]
         if len(logits) == 0 or not np.isfinite(logits).all():
             return None
-        true = features.whole("labels")[own]
-        given, words = logits.argmax(1), np.arange(len(true))
-        counts = entity_counts(self.tags, self.scheme, sizes, true, given)
+        targets = features.whole("labels")[is_word]
+        predicted, words = logits.argmax(1), np.arange(len(targets))
+        counts = count_entities(self.tags, self.scheme, sizes, targets, predicted)
         firsts = np.cumsum(sizes) - sizes
-        losses = -log_softmax(logits)[words, true]
-        sums = [np.add.reduceat(each, firsts) for each in ((true == given).astype(int), losses)]
+        losses = -log_softmax(logits)[words, targets]
+        sums = [np.add.reduceat(per_word, firsts) for per_word in ((targets == predicted).astype(int), losses)]
         return np.asarray(rows), np.concatenate([counts, np.stack([sizes, *sums], 1)], 1)
 
-    def of_rows(self, terms: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-        sums = weights @ terms
-        words, right, loss = sums[:, -3:].T
-        values = scores_of_counts(self.tags, sums[:, :-3])
-        return values | {"accuracy": right / words, "loss": loss / words}
+    def metrics_from_statistics(self, statistics: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+        sums = weights @ statistics
+        words, correct, loss = sums[:, -3:].T
+        values = metrics_from_counts(self.tags, sums[:, :-3])
+        return values | {"accuracy": correct / words, "loss": loss / words}
 
-    def answers(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
+    def decode_predictions(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
         """``text``, and ``spans`` of it: label, start and end in characters, text, score.
 
         The score is the mean probability of the span's words to be of the class they were given.
         """
-        own, owner, sizes = _words(features)
-        probabilities = softmax(logits[own])
-        given, scores = probabilities.argmax(1), probabilities.max(1)
-        places = np.split(np.arange(len(given)), np.cumsum(sizes)[:-1])
+        is_word, sentence_rows, sizes = _word_tokens(features)
+        probabilities = softmax(logits[is_word])
+        predicted, scores = probabilities.argmax(1), probabilities.max(1)
+        word_ranges = np.split(np.arange(len(predicted)), np.cumsum(sizes)[:-1])
         columns = [features.rows.column(name) for name in ("text", "starts", "stops")]
-        for number, words in zip(owner, places, strict=True):
+        for number, words in zip(sentence_rows, word_ranges, strict=True):
             text, starts, stops = (column[number] for column in columns)
-            tags = [self.tags[each] for each in given[words]]
+            tags = [self.tags[class_index] for class_index in predicted[words]]
             spans = []
-            for kind, first, last in entities(tags):
+            for entity_type, first, last in extract_entities(tags):
                 start, end = starts[first], stops[last]
                 score = float(scores[words[first : last + 1]].mean())
-                span = {"label": kind, "start": start, "end": end, "text": text[start:end]}
+                span = {"label": entity_type, "start": start, "end": end, "text": text[start:end]}
                 spans.append({**span, "score": score})
             yield {"text": text, "spans": spans}
 
-    def exhibits(self, logits: np.ndarray, features: Any) -> Iterator[Exhibit]:
-        own, owner, sizes = _words(features)
-        true = features.whole("labels")[own]
-        probabilities = softmax(logits[own].astype(np.float64))
-        return exhibits(Answered(self.tags, owner, sizes, true, probabilities), features.rows)
+    def report_items(self, logits: np.ndarray, features: Any) -> Iterator[ReportItem]:
+        is_word, sentence_rows, sizes = _word_tokens(features)
+        targets = features.whole("labels")[is_word]
+        probabilities = softmax(logits[is_word].astype(np.float64))
+        return tag_report_items(TagPredictions(self.tags, sentence_rows, sizes, targets, probabilities), features.rows)
 
 
-def _words(features: Any) -> tuple[np.ndarray, list[int], np.ndarray]:
+def _word_tokens(features: Any) -> tuple[np.ndarray, list[int], np.ndarray]:
     """Which tokens stand for a word, bool [tokens]; the rows that have words, and how many each.
 
     The words come in order, for so do rows, the windows of a row, and what each of them answers.
     """
-    own = features.whole("word") >= 0
-    rows = np.repeat(features.whole("row"), features.lengths)[own]
-    found, sizes = np.unique(rows, return_counts=True)
-    return own, found.tolist(), sizes
+    is_word = features.whole("word") >= 0
+    rows = np.repeat(features.whole("row"), features.lengths)[is_word]
+    rows_with_words, sizes = np.unique(rows, return_counts=True)
+    return is_word, rows_with_words.tolist(), sizes

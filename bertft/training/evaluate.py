@@ -16,18 +16,18 @@ from bertft.data.batch import Batch, collate
 from bertft.data.features import FeatureTable
 from bertft.data.order import evaluation_batches, prefetch
 from bertft.models.precision import Precision
-from bertft.tasks.task import BaseTask, Draw
-from bertft.training.out_of_memory import in_halves
-from bertft.training.ranks import ALONE, Ranks
+from bertft.tasks.task import BaseTask, BatchSeed
+from bertft.training.out_of_memory import split_on_oom
+from bertft.training.ranks import SINGLE_PROCESS, DistributedContext
 
-__all__ = ["Answering", "evaluate", "outputs_of", "predict_logits", "scored", "token_budget"]
+__all__ = ["LogitsModel", "evaluate", "evaluation_outputs", "predict_logits", "evaluation_transform", "token_budget"]
 
 
-_HELD_BYTES = 1 << 26
+_MAX_BYTES_ON_DEVICE = 1 << 26
 """Bytes of outputs that stay on the device: fetched one by one, each batch would be waited for."""
 
 
-class Answering(Protocol):
+class LogitsModel(Protocol):
     """``EncoderRunner`` and whatever answers a batch as it does; ``model`` can be told to train."""
 
     @property
@@ -43,13 +43,13 @@ def token_budget(device: torch.device) -> int:
 
 
 def predict_logits(
-    runner: Answering,
+    runner: LogitsModel,
     table: FeatureTable,
     precision: Precision,
-    budget: int | None = None,
-    ranks: Ranks = ALONE,
-    prepare: Callable[[Batch], Batch] = lambda batch: batch,
-    outputs: Callable[[Tensor, Batch], Tensor] = lambda logits, _: logits,
+    max_tokens: int | None = None,
+    distributed: DistributedContext = SINGLE_PROCESS,
+    transform: Callable[[Batch], Batch] = lambda batch: batch,
+    select_outputs: Callable[[Tensor, Batch], Tensor] = lambda logits, _: logits,
     columns: Sequence[str] = (),
 ) -> np.ndarray:
     """fp32 logits in the table's order: [rows, C] for sequence-level heads.
@@ -57,93 +57,93 @@ def predict_logits(
     Token-level heads give [tokens, C], the rows' tokens end to end. The batches depend on the
     table's lengths alone, so that the same rows give the same bits again, on any number of ranks;
     unless memory runs out: then a batch's rows are run in halves.
-    ``prepare`` makes of a batch, collated with ``columns``, what is run; ``outputs`` takes what is
+    ``transform`` makes of a batch, collated with ``columns``, what is run; ``select_outputs`` takes what is
     kept of its logits. Where batches choose tokens, those alone are kept: [chosen, C].
     """
     model = runner.model
-    trained = model.training
+    was_training = model.training
     model.eval()
     lengths = np.asarray(table.lengths)
-    batches = evaluation_batches(lengths, budget or token_budget(precision.device))[ranks.own]
-    starts = np.cumsum(lengths, dtype=np.int64) - lengths
+    batches = evaluation_batches(lengths, max_tokens or token_budget(precision.device))[distributed.shard]
+    row_starts = np.cumsum(lengths, dtype=np.int64) - lengths
     pieces: list[tuple[np.ndarray, np.ndarray]] = []
-    held: list[tuple[np.ndarray, Tensor]] = []
-    size = 0
+    on_device: list[tuple[np.ndarray, Tensor]] = []
+    bytes_on_device = 0
 
-    def made(part: np.ndarray) -> Batch:
-        return prepare(collate(table, part, columns)).staged(precision.device)
+    def make_batch(indices: np.ndarray) -> Batch:
+        return transform(collate(table, indices, columns)).pin_memory(precision.device)
 
-    def run(batch: Batch) -> tuple[np.ndarray, Tensor]:
-        moved = batch.to(precision.device)
-        with precision.context():
-            kept = outputs(runner(moved), moved).float()
-        places = batch.index
+    def run_batch(batch: Batch) -> tuple[np.ndarray, Tensor]:
+        device_batch = batch.to(precision.device)
+        with precision.autocast():
+            batch_outputs = select_outputs(runner(device_batch), device_batch).float()
+        positions = batch.feature_indices
         if runner.level == "token":
-            places = _tokens(starts[places], lengths[places])
-        return places if batch.chosen is None else places[batch.chosen.numpy()], kept
+            positions = _token_positions(row_starts[positions], lengths[positions])
+        return positions if batch.selected_tokens is None else positions[batch.selected_tokens.numpy()], batch_outputs
 
-    def fetch() -> None:
-        pieces.extend((places, each.cpu().numpy()) for places, each in held)
-        held.clear()
+    def move_to_host() -> None:
+        pieces.extend((positions, batch_outputs.cpu().numpy()) for positions, batch_outputs in on_device)
+        on_device.clear()
 
     try:
         with torch.inference_mode():
-            for batch in prefetch(made(part) for part in batches):
-                for places, kept in in_halves(run, batch, made):
-                    held.append((places, kept))
-                    size += kept.nbytes
-                if size > _HELD_BYTES:
-                    fetch()
-                    size = 0
-            fetch()
+            for batch in prefetch(make_batch(indices) for indices in batches):
+                for places, kept in split_on_oom(run_batch, batch, make_batch):
+                    on_device.append((places, kept))
+                    bytes_on_device += kept.nbytes
+                if bytes_on_device > _MAX_BYTES_ON_DEVICE:
+                    move_to_host()
+                    bytes_on_device = 0
+            move_to_host()
     finally:
-        model.train(trained)
-    pieces = ranks.gather(pieces)
+        model.train(was_training)
+    pieces = distributed.all_gather_objects(pieces)
     if not pieces:
         return np.empty((0, 0), np.float32)
-    found = np.sort(np.concatenate([places for places, _ in pieces]))
-    result = np.empty((len(found), *pieces[0][1].shape[1:]), np.float32)
-    for places, each in pieces:
-        result[np.searchsorted(found, places)] = each
+    all_positions = np.sort(np.concatenate([places for places, _ in pieces]))
+    result = np.empty((len(all_positions), *pieces[0][1].shape[1:]), np.float32)
+    for places, values in pieces:
+        result[np.searchsorted(all_positions, places)] = values
     return result
 
 
-def _tokens(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Places of the tokens of rows that start at ``starts``."""
-    before = np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return np.repeat(starts, lengths) + np.arange(int(lengths.sum())) - before
+def _token_positions(row_starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Places of the tokens of rows that start at ``row_starts``."""
+    token_offsets = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return np.repeat(row_starts, lengths) + np.arange(int(lengths.sum())) - token_offsets
 
 
-def scored(task: BaseTask) -> Callable[[Batch], Batch]:
+def evaluation_transform(task: BaseTask) -> Callable[[Batch], Batch]:
     """What makes of a batch the one that is scored: the same in every run and at any time."""
-    draw = Draw(task.config.seed)
-    return lambda batch: task.drawn(batch, draw)
+    draw = BatchSeed(task.config.seed)
+    return lambda batch: task.train_transform(batch, draw)
 
 
-def outputs_of(
-    runner: Answering,
+def evaluation_outputs(
+    runner: LogitsModel,
     task: BaseTask,
     table: FeatureTable,
     precision: Precision,
-    ranks: Ranks = ALONE,
+    distributed: DistributedContext = SINGLE_PROCESS,
 ) -> np.ndarray:
     """What the task's metrics over the table are made of."""
     return predict_logits(
-        runner, table, precision, ranks=ranks,
-        prepare=scored(task), outputs=task.outputs, columns=task.label_columns,
+        runner, table, precision, distributed=distributed,
+        transform=evaluation_transform(task), select_outputs=task.reduce_outputs, columns=task.label_columns,
     )  # fmt: skip
 
 
 def evaluate(
-    runner: Answering,
+    runner: LogitsModel,
     task: BaseTask,
     table: FeatureTable,
     precision: Precision,
-    ranks: Ranks = ALONE,
-    keep: Callable[[np.ndarray], object] | None = None,
+    distributed: DistributedContext = SINGLE_PROCESS,
+    on_outputs: Callable[[np.ndarray], object] | None = None,
 ) -> dict[str, float]:
-    """All metrics of the task over the whole table; ``keep`` is given what they were made of."""
-    found = outputs_of(runner, task, table, precision, ranks)
-    if keep is not None:
-        keep(found)
-    return ranks.told(lambda: task.all_metrics(found, table))
+    """All metrics of the task over the whole table; ``on_outputs`` is given what they were made of."""
+    outputs = evaluation_outputs(runner, task, table, precision, distributed)
+    if on_outputs is not None:
+        on_outputs(outputs)
+    return distributed.broadcast_object(lambda: task.compute_all_metrics(outputs, table))

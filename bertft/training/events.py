@@ -15,11 +15,11 @@ __all__ = [
     "Event",
     "Finished",
     "Interrupted",
-    "Listener",
-    "MemoryShort",
-    "Skipped",
+    "Callback",
+    "MicroBatchReduced",
+    "StepSkipped",
     "Started",
-    "Step",
+    "StepCompleted",
 ]
 
 
@@ -40,7 +40,7 @@ class Started(Event):
 
 
 @dataclass(frozen=True)
-class MemoryShort(Event):
+class MicroBatchReduced(Event):
     """The accelerator ran out of memory: from here on ``micro_batch`` rows a forward pass.
 
     The rows of a step, and their gradients, stay as they were.
@@ -50,11 +50,11 @@ class MemoryShort(Event):
 
 
 @dataclass(frozen=True)
-class Step(Event):
+class StepCompleted(Event):
     """One optimizer step was taken.
 
     ``loss`` is the task's mean over the step's terms; ``penalty`` what the parts added to it;
-    ``measures`` are the parts' own scalars; ``rows`` and ``tokens`` went into this step.
+    ``metrics`` are the parts' own scalars; ``rows`` and ``tokens`` went into this step.
     """
 
     epoch: float
@@ -65,11 +65,11 @@ class Step(Event):
     rows: int
     tokens: int
     seconds: float
-    measures: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Skipped(Event):
+class StepSkipped(Event):
     """A non-finite loss or gradient: nothing was applied. ``rows`` are those of the batch."""
 
     reason: str
@@ -78,14 +78,14 @@ class Skipped(Event):
 
 @dataclass(frozen=True)
 class Evaluated(Event):
-    """The whole split was scored. ``counts``: the parts say that this model may be chosen."""
+    """The whole split was scored. ``eligible``: the parts say that this model may be chosen."""
 
     epoch: float
     split: str
     metrics: dict[str, float]
     metric: str
     best: bool
-    counts: bool
+    eligible: bool
     seconds: float
 
 
@@ -110,4 +110,4 @@ class Interrupted(Event):
     signum: int
 
 
-Listener = Callable[[Event], None]
+Callback = Callable[[Event], None]

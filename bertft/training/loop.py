@@ -4,7 +4,7 @@
         for listener in listeners:
             listener(event)
 
-The order of rows is a function of (seed, epoch) alone, and ``Progress`` says how far it went, so
+The order of rows is a function of (seed, epoch) alone, and ``TrainerState`` says how far it went, so
 a loop that is rebuilt with a saved progress goes on exactly where the other one stopped. Several
 ranks run the same loop over shares of the same batches, and what it yields is the same on each.
 """
@@ -23,11 +23,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertft.config.messages import listing
+from bertft.config.messages import format_list
 from bertft.config.trainer import TrainerConfig
 from bertft.data.batch import Batch
 from bertft.data.features import FeatureTable
-from bertft.data.order import TrainOrder, prefetch
+from bertft.data.order import LengthGroupedSampler, prefetch
 from bertft.errors import NonFiniteError, UsageError
 from bertft.training import optimizer as optimizers
 from bertft.training.evaluate import evaluate
@@ -37,22 +37,22 @@ from bertft.training.events import (
     Event,
     Finished,
     Interrupted,
-    MemoryShort,
-    Skipped,
+    MicroBatchReduced,
+    StepSkipped,
     Started,
-    Step,
+    StepCompleted,
 )
-from bertft.training.ranks import ALONE, Ranks
-from bertft.training.schedule import factor
+from bertft.training.ranks import SINGLE_PROCESS, DistributedContext
+from bertft.training.schedule import lr_lambda
 from bertft.training.signals import StopRequest
-from bertft.training.step import Stepper
-from bertft.training.window import Window, cut, windows
+from bertft.training.step import TrainStep
+from bertft.training.window import StepBatch, build_step_batch, step_indices
 
-__all__ = ["Loop", "Progress"]
+__all__ = ["Trainer", "TrainerState"]
 
 
 @dataclass
-class Progress:
+class TrainerState:
     """How far the run is: what a resume needs beside tensors. Steps are optimizer steps taken."""
 
     step: int = 0
@@ -73,7 +73,7 @@ class Progress:
     seconds: float = 0.0
 
     @property
-    def applied(self) -> int:
+    def applied_steps(self) -> int:
         """Steps that changed the weights."""
         return self.step - self.skipped - self.rescaled
 
@@ -82,11 +82,11 @@ class Progress:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """ValueError where ``state`` is none that ``state_dict`` gave."""
-        known = asdict(self)
+        current = asdict(self)
         for name, value in state.items():
-            plain = value is None or isinstance(value, (bool, int, float, dict))
-            counted = isinstance(known.get(name), int)  # floats, and what may be None, are free
-            if name not in known or not plain or (counted and not _is_count(value)):
+            is_plain = value is None or isinstance(value, (bool, int, float, dict))
+            is_count = isinstance(current.get(name), int)  # floats, and what may be None, are free
+            if name not in current or not is_plain or (is_count and not _is_count(value)):
                 raise ValueError(f"{name} = {value!r} is no progress")
             setattr(self, name, value)
 
@@ -95,8 +95,8 @@ def _is_count(value: object) -> bool:
     return type(value) is int and 0 <= value < 1 << 62
 
 
-class Loop:
-    """``total`` optimizer steps over ``table``; ``save(progress, best)`` writes a checkpoint.
+class Trainer:
+    """``total_steps`` optimizer steps over ``train_features``; ``save_checkpoint(progress, best)`` writes a checkpoint.
 
     ``best_outputs``: what the task's metrics of the best evaluation were made of, where
     ``keep_outputs`` says so; None if the best one was made before this process. ``unchanged``, at
@@ -106,217 +106,217 @@ class Loop:
     def __init__(
         self,
         *,
-        stepper: Stepper,
-        table: FeatureTable,
-        validation: FeatureTable | None,
-        order: TrainOrder,
+        train_step: TrainStep,
+        train_features: FeatureTable,
+        validation_features: FeatureTable | None,
+        sampler: LengthGroupedSampler,
         settings: TrainerConfig,
-        total: int,
-        warmup: float,
-        save: Callable[[Progress, bool], Path],
-        stop: StopRequest,
-        progress: Progress | None = None,
-        ranks: Ranks = ALONE,
+        total_steps: int,
+        warmup_fraction: float,
+        save_checkpoint: Callable[[TrainerState, bool], Path],
+        stop_request: StopRequest,
+        state: TrainerState | None = None,
+        distributed: DistributedContext = SINGLE_PROCESS,
         keep_outputs: bool = False,
     ) -> None:
         self.keep_outputs = keep_outputs
         self.best_outputs: np.ndarray | None = None
-        self.stepper, self.table, self.validation = stepper, table, validation
-        self.order, self.settings, self.total, self.warmup = order, settings, total, warmup
-        self.save, self.stop, self.ranks = save, stop, ranks
-        self.progress = progress or Progress()
+        self.train_step, self.train_features, self.validation_features = train_step, train_features, validation_features
+        self.sampler, self.settings, self.total_steps, self.warmup_fraction = sampler, settings, total_steps, warmup_fraction
+        self.save_checkpoint, self.stop_request, self.distributed = save_checkpoint, stop_request, distributed
+        self.state = state or TrainerState()
         self.unchanged: list[str] = []
-        self._saved_at: int | None = self.progress.step if progress else None
+        self._last_saved_step: int | None = self.state.step if state else None
 
     def run(self) -> Iterator[Event]:
         """Yield the events of the rest of the run. NonFiniteError after too many bad steps."""
-        progress, model = self.progress, self.stepper.runner.model
-        yield Started(progress.step, self.total, self.order.steps_per_epoch, len(self.table))
+        state, model = self.state, self.train_step.runner.model
+        yield Started(state.step, self.total_steps, self.sampler.steps_per_epoch, len(self.train_features))
         if self._out_of_patience():  # it was stopped just as its patience ended
-            yield self._finished()
+            yield self._finish()
             return
-        if progress.step == 0:
-            progress.start, progress.gradient = self._magnitudes(), 0.0
+        if state.step == 0:
+            state.start, state.gradient = self._magnitudes(), 0.0
         model.train()
-        with closing(prefetch(self._windows(progress.step))) as ahead:
-            for window in ahead:
-                yield from self.take(window)
-                if progress.step >= self.total:
-                    self._check_applied()
-                due = self._evaluation_due(progress.step)
+        with closing(prefetch(self._step_batches(state.step))) as step_batches:
+            for step_batch in step_batches:
+                yield from self.run_step(step_batch)
+                if state.step >= self.total_steps:
+                    self._check_weights_changed()
+                evaluation_due = self._evaluation_due(state.step)
                 improved = False
-                if due:
+                if evaluation_due:
                     evaluated = self._evaluate()
                     improved = evaluated.best
                     yield evaluated
                 # Ranks hear a signal at different moments: they stop after the same step.
-                interrupted = self.ranks.most(self.stop.signum or 0)[0] or None
-                if improved or self._checkpoint_due(progress.step, due) or interrupted is not None:
-                    yield self._save(improved)
+                interrupted = self.distributed.all_reduce_max(self.stop_request.signum or 0)[0] or None
+                if improved or self._checkpoint_due(state.step, evaluation_due) or interrupted is not None:
+                    yield self._save_checkpoint(improved)
                 if interrupted is not None:
-                    yield Interrupted(progress.step, interrupted)
+                    yield Interrupted(state.step, interrupted)
                     return
-                if due and self._out_of_patience():
+                if evaluation_due and self._out_of_patience():
                     break
-        if self._saved_at != progress.step:
-            yield self._save(False)
-        yield self._finished()
+        if self._last_saved_step != state.step:
+            yield self._save_checkpoint(False)
+        yield self._finish()
 
-    def _windows(self, done: int) -> Iterator[Window]:
+    def _step_batches(self, completed_steps: int) -> Iterator[StepBatch]:
         """The window of each optimizer step that is left."""
-        device = self.stepper.precision.device
-        for epoch, indices in windows(self.order, done, self.total):
-            window = self.cut(epoch, indices)
-            yield replace(window, batches=[batch.staged(device) for batch in window.batches])
+        device = self.train_step.precision.device
+        for epoch, indices in step_indices(self.sampler, completed_steps, self.total_steps):
+            step_batch = self.make_step_batch(epoch, indices)
+            yield replace(step_batch, batches=[batch.pin_memory(device) for batch in step_batch.micro_batches])
 
-    def cut(self, epoch: int, indices: np.ndarray) -> Window:
+    def make_step_batch(self, epoch: int, indices: np.ndarray) -> StepBatch:
         """The window of the features ``indices`` in an epoch, from 0."""
-        task, seed = self.stepper.task, self.order.seed
-        return cut(self.table, epoch, indices, self.micro_batch, task, seed, self.ranks)
+        task, seed = self.train_step.task, self.sampler.seed
+        return build_step_batch(self.train_features, epoch, indices, self.micro_batch, task, seed, self.distributed)
 
     @property
     def micro_batch(self) -> int:
         """Rows a forward pass, as many as memory has sufficed for."""
-        rows = self.settings.micro_batch or -(-self.settings.batch_size // self.ranks.size)
-        return max(1, -(-rows // 2**self.progress.halved))
+        rows = self.settings.micro_batch or -(-self.settings.batch_size // self.distributed.world_size)
+        return max(1, -(-rows // 2**self.state.halved))
 
-    def _halve(self, window: Window) -> list[Batch] | None:
+    def _halve_micro_batch(self, step_batch: StepBatch) -> list[Batch] | None:
         """The window's batches once more, at most half as large; None if that cannot be."""
-        largest = max(len(batch) for batch in window.batches)
+        largest = max(len(batch) for batch in step_batch.micro_batches)
         while self.micro_batch > 1:
-            self.progress.halved += 1
+            self.state.halved += 1
             if self.micro_batch < largest:
-                return self.cut(window.epoch, window.indices).batches
+                return self.make_step_batch(step_batch.epoch, step_batch.indices).micro_batches
         return None
 
-    def take(self, window: Window) -> Iterator[Event]:
+    def run_step(self, step_batch: StepBatch) -> Iterator[Event]:
         """Take the next step and account for it."""
-        progress, step = self.progress, self.progress.step + 1
-        rates = optimizers.set_rates(
-            self.stepper.optimizer,
-            factor(step, self.total, self.warmup, self.settings.schedule),
+        state, step = self.state, self.state.step + 1
+        learning_rates = optimizers.set_learning_rates(
+            self.train_step.optimizer,
+            lr_lambda(step, self.total_steps, self.warmup_fraction, self.settings.schedule),
         )
         start = time.perf_counter()
-        if any(len(batch) > self.micro_batch for batch in window.batches):
-            window = self.cut(window.epoch, window.indices)  # it was made before memory ran out
-        halved = progress.halved
-        outcome = self.stepper(window.batches, step, self.total, lambda: self._halve(window))
-        [progress.halved] = self.ranks.most(progress.halved)
-        if progress.halved > halved:
-            yield MemoryShort(progress.step, self.micro_batch)
+        if any(len(batch) > self.micro_batch for batch in step_batch.micro_batches):
+            step_batch = self.make_step_batch(step_batch.epoch, step_batch.indices)  # it was made before memory ran out
+        halved_before = state.halved
+        result = self.train_step(step_batch.micro_batches, step, self.total_steps, lambda: self._halve_micro_batch(step_batch))
+        [state.halved] = self.distributed.all_reduce_max(state.halved)
+        if state.halved > halved_before:
+            yield MicroBatchReduced(state.step, self.micro_batch)
         seconds = time.perf_counter() - start
-        progress.step = step
-        rows, tokens = len(window), int(self.table.lengths[window.indices].sum())
-        progress.rows += rows
-        progress.tokens += tokens
-        progress.seconds += seconds
-        if not outcome.applied:
-            yield self._skip(step, window, outcome.rescaled)
+        state.step = step
+        rows, tokens = len(step_batch), int(self.train_features.lengths[step_batch.indices].sum())
+        state.rows += rows
+        state.tokens += tokens
+        state.seconds += seconds
+        if not result.applied:
+            yield self._record_skipped_step(step, step_batch, result.loss_scale_reduced)
             return
-        progress.bad_in_a_row = 0
-        if progress.gradient is not None:
-            taken = min(outcome.gradient_norm, self.stepper.clip or math.inf)
-            progress.gradient = max(progress.gradient, taken)
-        progress.loss_sum += outcome.loss
-        measures = {f"loss_{name}": value for name, value in outcome.losses.items()}
-        for part in self.stepper.parts:
-            measures.update(part.measures())
-        measures.update(outcome.readings)
-        yield Step(
+        state.bad_in_a_row = 0
+        if state.gradient is not None:
+            taken = min(result.gradient_norm, self.train_step.max_grad_norm or math.inf)
+            state.gradient = max(state.gradient, taken)
+        state.loss_sum += result.loss
+        metrics = {f"loss_{name}": value for name, value in result.losses.items()}
+        for component in self.train_step.components:
+            metrics.update(component.metrics())
+        metrics.update(result.device_metrics)
+        yield StepCompleted(
             step,
-            epoch=step / self.order.steps_per_epoch,
-            loss=outcome.loss,
-            penalty=outcome.penalty,
-            learning_rates=rates,
-            gradient_norm=outcome.gradient_norm,
+            epoch=step / self.sampler.steps_per_epoch,
+            loss=result.loss,
+            penalty=result.penalty,
+            learning_rates=learning_rates,
+            gradient_norm=result.gradient_norm,
             rows=rows,
             tokens=tokens,
             seconds=seconds,
-            measures=measures,
+            metrics=metrics,
         )
 
-    def _skip(self, step: int, window: Window, rescaled: bool) -> Event:
+    def _record_skipped_step(self, step: int, step_batch: StepBatch, rescaled: bool) -> Event:
         """A step that was not applied: count it, name its rows, give up after too many."""
-        progress = self.progress
-        rows = tuple(sorted(set(self.table.gather("row", window.indices).tolist())))
+        state = self.state
+        rows = tuple(sorted(set(self.train_features.gather("row", step_batch.indices).tolist())))
         if rescaled:
-            progress.rescaled += 1
-            return Skipped(step, "fp16 overflow: the loss scale was lowered", rows)
-        progress.skipped += 1
-        progress.bad_in_a_row += 1
-        if progress.bad_in_a_row >= self.settings.non_finite_limit:
+            state.rescaled += 1
+            return StepSkipped(step, "fp16 overflow: the loss scale was lowered", rows)
+        state.skipped += 1
+        state.bad_in_a_row += 1
+        if state.bad_in_a_row >= self.settings.non_finite_limit:
             raise NonFiniteError(
-                f"loss or gradient was not finite in {progress.bad_in_a_row} steps in a row "
-                f"(rows of the last: {listing(rows, 8)})",
+                f"loss or gradient was not finite in {state.bad_in_a_row} steps in a row "
+                f"(rows of the last: {format_list(rows, 8)})",
                 where=f"step {step}",
                 hint="Nothing of them was applied. Lower trainer.learning_rate, raise"
                 " trainer.warmup, or look at those rows",
             )
-        return Skipped(step, "loss or gradient was not finite", rows)
+        return StepSkipped(step, "loss or gradient was not finite", rows)
 
     def _evaluation_due(self, step: int) -> bool:
-        if self.validation is None:
+        if self.validation_features is None:
             return False
-        every = self.settings.evaluate_every or self.order.steps_per_epoch
-        return step % every == 0 or step == self.total
+        every = self.settings.evaluate_every or self.sampler.steps_per_epoch
+        return step % every == 0 or step == self.total_steps
 
     def _checkpoint_due(self, step: int, evaluated: bool) -> bool:
         every = self.settings.checkpoint_every
         return evaluated if every is None else step % every == 0
 
     def _evaluate(self) -> Evaluated:
-        progress, task, stepper = self.progress, self.stepper.task, self.stepper
-        assert self.validation is not None
+        state, task, train_step = self.state, self.train_step.task, self.train_step
+        assert self.validation_features is not None
         start = time.perf_counter()
-        kept: list[np.ndarray] = []
+        outputs: list[np.ndarray] = []
         metrics = evaluate(
-            stepper.runner, task, self.validation, stepper.precision, self.ranks,
-            kept.append,
+            train_step.runner, task, self.validation_features, train_step.precision, self.distributed,
+            outputs.append,
         )  # fmt: skip
-        counts = all(part.ready(progress.step, self.total) for part in stepper.parts)
+        eligible = all(component.is_eligible(state.step, self.total_steps) for component in train_step.components)
         value = metrics[task.metric]
         # Accuracy and the like have a value even where every answer is NaN.
-        finite = math.isfinite(value) and not bool(np.isnan(kept[0]).any())
-        progress.not_finite += not finite
-        best = counts and finite and task.better(value, progress.best)
+        is_finite = math.isfinite(value) and not bool(np.isnan(outputs[0]).any())
+        state.not_finite += not is_finite
+        best = eligible and is_finite and task.is_better(value, state.best)
         if best:
-            progress.best, progress.best_step, progress.best_metrics = value, progress.step, metrics
-            progress.stale = 0
-            self.best_outputs = kept[0] if self.keep_outputs else None
-        elif counts:
-            progress.stale += 1
+            state.best, state.best_step, state.best_metrics = value, state.step, metrics
+            state.stale = 0
+            self.best_outputs = outputs[0] if self.keep_outputs else None
+        elif eligible:
+            state.stale += 1
         return Evaluated(
-            progress.step,
-            epoch=progress.step / self.order.steps_per_epoch,
+            state.step,
+            epoch=state.step / self.sampler.steps_per_epoch,
             split="validation",
             metrics=metrics,
             metric=task.metric,
             best=best,
-            counts=counts,
+            eligible=eligible,
             seconds=time.perf_counter() - start,
         )
 
-    def _save(self, best: bool) -> Checkpointed:
-        self._saved_at = self.progress.step
-        return Checkpointed(self.progress.step, self.save(self.progress, best))
+    def _save_checkpoint(self, best: bool) -> Checkpointed:
+        self._last_saved_step = self.state.step
+        return Checkpointed(self.state.step, self.save_checkpoint(self.state, best))
 
-    def _check_applied(self) -> None:
+    def _check_weights_changed(self) -> None:
         """NonFiniteError or UsageError where the run ends with the weights that it began with."""
-        progress = self.progress
-        if progress.step and not progress.applied:
+        state = self.state
+        if state.step and not state.applied_steps:
             raise NonFiniteError(
-                f"none of the {progress.step} steps was applied: loss or gradient was not finite",
-                where=f"step {progress.step}",
+                f"none of the {state.step} steps was applied: loss or gradient was not finite",
+                where=f"step {state.step}",
                 hint="Lower trainer.learning_rate, or check the rows",
             )
-        if not progress.step or progress.start is None:
+        if not state.step or state.start is None:
             return
         now = self._magnitudes()
-        self.unchanged = [name for name, size in progress.start.items() if now.get(name) == size]
+        self.unchanged = [name for name, size in state.start.items() if now.get(name) == size]
         if self._too_small() or len(self.unchanged) == len(now):
             raise UsageError(
-                f"nothing was learnt: no gradient changed a weight in {progress.step} steps",
-                where=f"step {progress.step}",
+                f"nothing was learnt: no gradient changed a weight in {state.step} steps",
+                where=f"step {state.step}",
                 hint="The updates are 0 or too small. Raise trainer.learning_rate, or check"
                 " trainer.max_grad_norm, trainer.epsilon, loss.focal_gamma and loss.class_weights",
             )
@@ -326,7 +326,7 @@ class Loop:
 
         AdamW's step is at most η · g / ε.
         """
-        gradient = self.progress.gradient
+        gradient = self.state.gradient
         if gradient is None:  # the run was begun by an earlier version
             return False
         adamw = self.settings.optimizer == "adamw"
@@ -338,23 +338,23 @@ class Loop:
         Weights that are 0 move by any update, however small: beside the others it does not count.
         """
         sums: dict[str, list[Tensor]] = {}
-        for group in self.stepper.optimizer.param_groups:
+        for group in self.train_step.optimizer.param_groups:
             sums.setdefault(group["name"].split("/")[0], []).extend(
                 torch.linalg.vector_norm(each.detach(), 1, dtype=torch.float64)
                 for each in group["params"]
             )
         return {name: float(torch.stack(each).sum()) for name, each in sums.items() if each}
 
-    def _finished(self) -> Finished:
-        step = self.progress.step
-        self._check_applied()
-        if self.progress.not_finite and self.progress.best_step is None:
+    def _finish(self) -> Finished:
+        step = self.state.step
+        self._check_weights_changed()
+        if self.state.not_finite and self.state.best_step is None:
             raise NonFiniteError(
-                f"no evaluation gave a finite {self.stepper.task.metric}: there is no best model",
+                f"no evaluation gave a finite {self.train_step.task.metric}: there is no best model",
                 where=f"step {step}", hint="Lower trainer.learning_rate or raise trainer.warmup",
             )  # fmt: skip
-        return Finished(step, "done" if step >= self.total else "patience")
+        return Finished(step, "done" if step >= self.total_steps else "patience")
 
     def _out_of_patience(self) -> bool:
         patience = self.settings.patience
-        return patience is not None and self.progress.stale >= patience
+        return patience is not None and self.state.stale >= patience

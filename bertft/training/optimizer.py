@@ -16,31 +16,31 @@ from torch.optim import AdamW, Optimizer
 
 from bertft.config.registry import OPTIMIZERS
 from bertft.config.trainer import TrainerConfig
-from bertft.methods.part import Group
+from bertft.methods.part import ParamGroup
 
-__all__ = ["adamw", "build", "load_moments", "moments", "set_rates"]
+__all__ = ["adamw", "build_optimizer", "load_optimizer_state", "optimizer_state", "set_learning_rates"]
 
 
-def build(groups: Sequence[Group], trainer: TrainerConfig) -> Optimizer:
+def build_optimizer(groups: Sequence[ParamGroup], trainer: TrainerConfig) -> Optimizer:
     """The optimizer that ``trainer.optimizer`` names, with the parameter groups in order."""
-    chosen = OPTIMIZERS[trainer.optimizer]
+    description = OPTIMIZERS[trainer.optimizer]
     parameter_groups = [
         {
             "params": [parameter for _, parameter in group.parameters],
             "names": [name for name, _ in group.parameters],
             "name": group.name,
-            "lr": group.rate,
-            "peak": group.rate,
-            "state_names": chosen.state,
-            "weight_decay": trainer.weight_decay if group.decay else 0.0,
+            "lr": group.learning_rate,
+            "peak": group.learning_rate,
+            "state_names": description.state_tensors,
+            "weight_decay": trainer.weight_decay if group.use_weight_decay else 0.0,
         }
         for group in groups
     ]
     settings = None
-    if chosen.settings is not None:
-        settings = chosen.settings(**trainer.optimizer_settings)
-    make = OPTIMIZERS.implementation(trainer.optimizer, "build")
-    optimizer: Optimizer = make(parameter_groups, trainer, settings)
+    if description.settings is not None:
+        settings = description.settings(**trainer.optimizer_settings)
+    build = OPTIMIZERS.implementation(trainer.optimizer, "build")
+    optimizer: Optimizer = build(parameter_groups, trainer, settings)
     return optimizer
 
 
@@ -49,16 +49,16 @@ def adamw(groups: list[dict[str, Any]], trainer: TrainerConfig, _: None) -> Adam
     return AdamW(groups, betas=(trainer.beta1, trainer.beta2), eps=trainer.epsilon, fused=True)
 
 
-def set_rates(optimizer: Optimizer, factor: float) -> dict[str, float]:
+def set_learning_rates(optimizer: Optimizer, factor: float) -> dict[str, float]:
     """Set every group's rate to peak · factor; name → rate (groups of one name share it)."""
-    rates: dict[str, float] = {}
+    learning_rates: dict[str, float] = {}
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * factor
-        rates[group["name"].split("/")[0]] = group["lr"]
-    return rates
+        learning_rates[group["name"].split("/")[0]] = group["lr"]
+    return learning_rates
 
 
-def moments(optimizer: Optimizer) -> dict[str, Any]:
+def optimizer_state(optimizer: Optimizer) -> dict[str, Any]:
     """The optimizer's tensors and numbers under ``<moment>/<parameter name>``."""
     return {
         f"{key}/{name}": value
@@ -68,8 +68,8 @@ def moments(optimizer: Optimizer) -> dict[str, Any]:
     }
 
 
-def load_moments(optimizer: Optimizer, saved: dict[str, Any]) -> None:
-    """Put back what ``moments`` gave; parameters that never had a gradient have none.
+def load_optimizer_state(optimizer: Optimizer, saved: dict[str, Any]) -> None:
+    """Put back what ``optimizer_state`` gave; parameters that never had a gradient have none.
 
     KeyError for an unknown parameter, or one that lacks some of its moments.
     """
@@ -79,17 +79,17 @@ def load_moments(optimizer: Optimizer, saved: dict[str, Any]) -> None:
         by_name.setdefault(name, {})[key] = value
     for group in optimizer.param_groups:
         for name, parameter in zip(group["names"], group["params"], strict=True):
-            found = by_name.pop(name, {})
-            if found and group["state_names"] and set(found) != set(group["state_names"]):
-                raise KeyError(f"the optimizer state of {name} has only {sorted(found)}")
-            for key, value in found.items():
+            parameter_state = by_name.pop(name, {})
+            if parameter_state and group["state_names"] and set(parameter_state) != set(group["state_names"]):
+                raise KeyError(f"the optimizer state of {name} has only {sorted(parameter_state)}")
+            for key, value in parameter_state.items():
                 if not isinstance(value, Tensor):
                     optimizer.state[parameter][key] = value
                     continue
                 # A step counter stays in fp32; moments are kept in the type of their parameter.
-                moment = key != "step" and value.shape == parameter.shape
-                kind = parameter.dtype if moment else value.dtype
-                optimizer.state[parameter][key] = value.to(parameter.device, kind).clone()
+                is_moment = key != "step" and value.shape == parameter.shape
+                dtype = parameter.dtype if is_moment else value.dtype
+                optimizer.state[parameter][key] = value.to(parameter.device, dtype).clone()
     if by_name:
-        unknown = sorted(f"{key}/{name}" for name, each in by_name.items() for key in each)
+        unknown = sorted(f"{key}/{name}" for name, parameter_state_left in by_name.items() for key in parameter_state_left)
         raise KeyError(f"the optimizer state names unknown parameters: {unknown[:3]}")

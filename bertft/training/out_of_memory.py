@@ -16,59 +16,59 @@ import torch
 
 from bertft.data.batch import Batch
 
-__all__ = ["in_halves", "retried"]
+__all__ = ["split_on_oom", "retry_on_oom"]
 
 Value = TypeVar("Value")
-Again = Callable[[np.ndarray], Batch]
+RebuildBatch = Callable[[np.ndarray], Batch]
 
 
-def retried(
-    passes: Callable[[Sequence[Batch]], Value],
+def retry_on_oom(
+    run_passes: Callable[[Sequence[Batch]], Value],
     batches: Sequence[Batch],
-    smaller: Callable[[], Sequence[Batch] | None],
-    undo: Callable[[], None],
+    make_smaller: Callable[[], Sequence[Batch] | None],
+    reset: Callable[[], None],
 ) -> Value:
-    """``passes(batches)``; after OutOfMemoryError ``undo()`` and again with ``smaller()``.
+    """``run_passes(batches)``; after OutOfMemoryError ``reset()`` and again with ``make_smaller()``.
 
-    ``smaller`` gives the same rows in halved batches, None where a pass has one row already: then
+    ``make_smaller`` gives the same rows in halved batches, None where a pass has one row already: then
     the error stands.
     """
     while True:
-        failed: torch.OutOfMemoryError | None = None
+        oom_error: torch.OutOfMemoryError | None = None
         try:
-            return passes(batches)
+            return run_passes(batches)
         except torch.OutOfMemoryError as error:
-            failed = error.with_traceback(None)  # its frames hold the activations of the pass
-        undo()
-        halved = smaller()
-        if halved is None:
-            raise failed
-        batches = halved
-        _let_go()
+            oom_error = error.with_traceback(None)  # its frames hold the activations of the pass
+        reset()
+        smaller_batches = make_smaller()
+        if smaller_batches is None:
+            raise oom_error
+        batches = smaller_batches
+        _free_memory()
 
 
-def in_halves(work: Callable[[Batch], Value], batch: Batch, again: Again) -> Iterator[Value]:
-    """``work`` on a batch; after OutOfMemoryError on its two halves, made by ``again``, and so on.
+def split_on_oom(run_batch: Callable[[Batch], Value], batch: Batch, rebuild: RebuildBatch) -> Iterator[Value]:
+    """``run_batch`` on a batch; after OutOfMemoryError on its two halves, made by ``rebuild``, and so on.
 
     The rows stay in order. Where one row is too much the error stands.
     """
-    failed: torch.OutOfMemoryError | None = None
+    oom_error: torch.OutOfMemoryError | None = None
     try:
-        found = work(batch)
+        result = run_batch(batch)
     except torch.OutOfMemoryError as error:
-        failed = error.with_traceback(None)
-    if failed is None:
-        yield found
+        oom_error = error.with_traceback(None)
+    if oom_error is None:
+        yield result
         return
     if len(batch) <= 1:
-        raise failed
-    _let_go()
+        raise oom_error
+    _free_memory()
     middle = len(batch) // 2
-    for part in (batch.index[:middle], batch.index[middle:]):
-        yield from in_halves(work, again(part), again)
+    for indices in (batch.feature_indices[:middle], batch.feature_indices[middle:]):
+        yield from split_on_oom(run_batch, rebuild(indices), rebuild)
 
 
-def _let_go() -> None:
+def _free_memory() -> None:
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()

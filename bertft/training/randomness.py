@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["diverge", "restore", "seed_all", "state"]
+__all__ = ["seed_per_rank", "restore_rng_state", "seed_all", "capture_rng_state"]
 
 
 def seed_all(seed: int) -> None:
@@ -21,20 +21,20 @@ def seed_all(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def diverge(seed: int, rank: int) -> None:
+def seed_per_rank(seed: int, rank: int) -> None:
     """Let ranks after the first draw differently from here on; the first goes on as if alone."""
     if rank:
         seed_all(int(np.random.SeedSequence([seed, rank]).generate_state(1)[0]))
 
 
-def state() -> dict[str, Tensor]:
+def capture_rng_state() -> dict[str, Tensor]:
     """Their states as tensors, so that a checkpoint needs no pickle."""
-    version, numbers, gauss = random.getstate()
+    version, mersenne_state, gauss = random.getstate()
     assert version == 3, "python has kept this version since 3.2"
     legacy = np.random.get_state(legacy=False)
     keys = legacy["state"]["key"].astype(np.int64)
-    result = {
-        "rng/python": torch.tensor(numbers, dtype=torch.int64),
+    rng_state = {
+        "rng/python": torch.tensor(mersenne_state, dtype=torch.int64),
         "rng/python_gauss": torch.tensor(
             [float("nan") if gauss is None else gauss], dtype=torch.float64
         ),
@@ -45,20 +45,20 @@ def state() -> dict[str, Tensor]:
         "rng/torch": torch.get_rng_state(),
     }
     if torch.cuda.is_available() and torch.cuda.is_initialized():
-        for number, each in enumerate(torch.cuda.get_rng_state_all()):
-            result[f"rng/cuda{number}"] = each
-    return result
+        for number, cuda_state in enumerate(torch.cuda.get_rng_state_all()):
+            rng_state[f"rng/cuda{number}"] = cuda_state
+    return rng_state
 
 
-def restore(saved: dict[str, Tensor]) -> None:
-    """Put back what ``state`` gave. A CUDA state without its device is left aside."""
-    gauss = float(saved["rng/python_gauss"][0])
-    random.setstate((3, tuple(saved["rng/python"].tolist()), None if gauss != gauss else gauss))
-    position, has_gauss, value = saved["rng/numpy_rest"].tolist()
-    keys = saved["rng/numpy"].numpy().astype(np.uint32)
+def restore_rng_state(rng_state: dict[str, Tensor]) -> None:
+    """Put back what ``capture_rng_state`` gave. A CUDA state without its device is left aside."""
+    gauss = float(rng_state["rng/python_gauss"][0])
+    random.setstate((3, tuple(rng_state["rng/python"].tolist()), None if gauss != gauss else gauss))
+    position, has_gauss, value = rng_state["rng/numpy_rest"].tolist()
+    keys = rng_state["rng/numpy"].numpy().astype(np.uint32)
     np.random.set_state(("MT19937", keys, int(position), int(has_gauss), value))
-    torch.set_rng_state(saved["rng/torch"])
+    torch.set_rng_state(rng_state["rng/torch"])
     if torch.cuda.is_available():
         for number in range(torch.cuda.device_count()):
-            if f"rng/cuda{number}" in saved:
-                torch.cuda.set_rng_state(saved[f"rng/cuda{number}"], number)
+            if f"rng/cuda{number}" in rng_state:
+                torch.cuda.set_rng_state(rng_state[f"rng/cuda{number}"], number)

@@ -23,127 +23,127 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from bertft.config.processes import place
-from bertft.errors import EnvironmentFailed, UsageError
+from bertft.config.processes import read_distributed_env
+from bertft.errors import SystemResourceError, UsageError
 
-__all__ = ["ALONE", "Ranks"]
+__all__ = ["SINGLE_PROCESS", "DistributedContext"]
 
 Value = TypeVar("Value")
 
 # The others wait while the first reads millions of rows and its teacher answers them. Where a
 # process is gone, gloo says so at once, and torchrun ends those that wait for NCCL.
-_PATIENCE = timedelta(days=1)
+_TIMEOUT = timedelta(days=1)
 
 
-class Ranks:
-    """``rank`` of ``size``; ``first``: the one that writes; ``own``: a share of what is to do."""
+class DistributedContext:
+    """``rank`` of ``world_size``; ``first``: the one that writes; ``own``: a share of what is to do."""
 
-    def __init__(self, rank: int = 0, size: int = 1, local: int = 0) -> None:
-        self.rank, self.size, self.local = rank, size, local
-        self.first = rank == 0
-        self.own = slice(rank, None, size)  # of sorted things: shares that are alike
+    def __init__(self, rank: int = 0, world_size: int = 1, local_rank: int = 0) -> None:
+        self.rank, self.world_size, self.local_rank = rank, world_size, local_rank
+        self.is_main_process = rank == 0
+        self.shard = slice(rank, None, world_size)  # of sorted things: shares that are alike
 
     @classmethod
-    def join(cls) -> Ranks:
+    def initialize(cls) -> DistributedContext:
         """The job that the environment tells of; the processes meet at the first call."""
-        here = place()
-        if here.size == 1:
-            return ALONE
-        ranks = cls(here.rank, here.size, here.local)
+        placement = read_distributed_env()
+        if placement.world_size == 1:
+            return SINGLE_PROCESS
+        context = cls(placement.rank, placement.world_size, placement.local_rank)
         if not dist.is_initialized():
-            cuda = torch.cuda.is_available() and dist.is_nccl_available()
-            with ranks._together():
-                dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=_PATIENCE)
-        return ranks
+            use_nccl = torch.cuda.is_available() and dist.is_nccl_available()
+            with context._explain_lost_process():
+                dist.init_process_group("cpu:gloo,cuda:nccl" if use_nccl else "gloo", timeout=_TIMEOUT)
+        return context
 
-    def leave(self) -> None:
+    def shutdown(self) -> None:
         """Before the process ends by itself."""
-        if self.size > 1 and dist.is_initialized():
+        if self.world_size > 1 and dist.is_initialized():
             dist.destroy_process_group()
 
-    def device(self, device: torch.device) -> torch.device:
+    def device_for_rank(self, device: torch.device) -> torch.device:
         """Each process of a machine has a GPU of its own."""
-        if self.size == 1 or device.type != "cuda":
+        if self.world_size == 1 or device.type != "cuda":
             return device
         if device.index is not None:
             raise UsageError(
-                f"{device} is one GPU, but {self.size} processes want one each",
+                f"{device} is one GPU, but {self.world_size} processes want one each",
                 where="trainer.device", hint="Leave it out; CUDA_VISIBLE_DEVICES chooses GPUs",
             )  # fmt: skip
-        if self.local >= torch.cuda.device_count():
-            raise EnvironmentFailed(
-                f"process {self.local + 1} of this machine has no GPU: there are"
+        if self.local_rank >= torch.cuda.device_count():
+            raise SystemResourceError(
+                f"process {self.local_rank + 1} of this machine has no GPU: there are"
                 f" {torch.cuda.device_count()}",
                 where="trainer.device", hint="Lower --nproc_per_node, or add trainer.device=cpu",
             )  # fmt: skip
-        torch.cuda.set_device(self.local)
-        return torch.device("cuda", self.local)
+        torch.cuda.set_device(self.local_rank)
+        return torch.device("cuda", self.local_rank)
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Until every process is here."""
-        self.most(0)
+        self.all_reduce_max(0)
 
-    def told(self, make: Callable[[], Value]) -> Value:
+    def broadcast_object(self, make: Callable[[], Value]) -> Value:
         """What ``make`` gives on the first process. Where it raises, the others lose that one."""
-        if self.size == 1:
+        if self.world_size == 1:
             return make()
-        box = [make() if self.first else None]
-        with self._together():
-            dist.broadcast_object_list(box, device=torch.device("cpu"))
-        return box[0]  # type: ignore[return-value]
+        objects = [make() if self.is_main_process else None]
+        with self._explain_lost_process():
+            dist.broadcast_object_list(objects, device=torch.device("cpu"))
+        return objects[0]  # type: ignore[return-value]
 
-    def gather(self, items: Sequence[Value]) -> list[Value]:
+    def all_gather_objects(self, items: Sequence[Value]) -> list[Value]:
         """The items of all processes, in the order of ranks, for all of them."""
-        if self.size == 1:
+        if self.world_size == 1:
             return list(items)
-        found: list[Any] = [None] * self.size
-        with self._together():
-            dist.all_gather_object(found, list(items))
-        return list(chain(*found))
+        gathered: list[Any] = [None] * self.world_size
+        with self._explain_lost_process():
+            dist.all_gather_object(gathered, list(items))
+        return list(chain(*gathered))
 
-    def sum(self, number: int) -> int:
-        return self._reduce([number], dist.ReduceOp.SUM)[0]
+    def all_reduce_sum(self, number: int) -> int:
+        return self._all_reduce([number], dist.ReduceOp.SUM)[0]
 
-    def most(self, *numbers: int) -> list[int]:
+    def all_reduce_max(self, *numbers: int) -> list[int]:
         """Of each number the largest that any process has."""
-        return self._reduce(numbers, dist.ReduceOp.MAX)
+        return self._all_reduce(numbers, dist.ReduceOp.MAX)
 
-    def add(self, parameters: Sequence[nn.Parameter], losses: Tensor) -> Tensor:
+    def all_reduce_gradients(self, parameters: Sequence[nn.Parameter], losses: Tensor) -> Tensor:
         """Let every process have the sum of all gradients; the sums of their ``losses`` [n].
 
         A parameter that has a gradient anywhere has one everywhere; the others have none.
         """
-        if self.size == 1:
+        if self.world_size == 1:
             return losses
-        found = self.most(*(int(each.grad is not None) for each in parameters))
-        shared = [each for each, there in zip(parameters, found, strict=True) if there]
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in shared]
-        flat = torch.cat([losses.detach(), *(each.flatten() for each in gradients)])
-        with self._together():
-            dist.all_reduce(flat)
-        total, *pieces = flat.split([len(losses), *(each.numel() for each in shared)])
-        for parameter, gradient, piece in zip(shared, gradients, pieces, strict=True):
-            parameter.grad = gradient.copy_(piece.view_as(gradient))
-        return total
+        has_gradient = self.all_reduce_max(*(int(each.grad is not None) for each in parameters))
+        with_gradient = [candidate for candidate, present in zip(parameters, has_gradient, strict=True) if present]
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in with_gradient]
+        flat_sums = torch.cat([losses.detach(), *(each.flatten() for each in gradients)])
+        with self._explain_lost_process():
+            dist.all_reduce(flat_sums)
+        loss_sums, *gradient_sums = flat_sums.split([len(losses), *(each.numel() for each in with_gradient)])
+        for parameter, gradient, gradient_sum in zip(with_gradient, gradients, gradient_sums, strict=True):
+            parameter.grad = gradient.copy_(gradient_sum.view_as(gradient))
+        return loss_sums
 
-    def _reduce(self, numbers: Sequence[int], operation: Any) -> list[int]:
-        if self.size == 1:
+    def _all_reduce(self, numbers: Sequence[int], operation: Any) -> list[int]:
+        if self.world_size == 1:
             return list(numbers)
         values = torch.tensor(numbers, dtype=torch.int64)
-        with self._together():
+        with self._explain_lost_process():
             dist.all_reduce(values, operation)
         return values.tolist()
 
     @contextmanager
-    def _together(self) -> Iterator[None]:
+    def _explain_lost_process(self) -> Iterator[None]:
         try:
             yield
         except RuntimeError as error:  # gloo and nccl tell it in words alone
-            raise EnvironmentFailed(
+            raise SystemResourceError(
                 f"another process of the job is gone ({str(error).splitlines()[0]})",
-                where=f"rank {self.rank} of {self.size}",
+                where=f"rank {self.rank} of {self.world_size}",
                 hint="See what the others said; then go on with resume=<run> under torchrun",
             ) from error
 
 
-ALONE = Ranks()
+SINGLE_PROCESS = DistributedContext()

@@ -21,141 +21,141 @@ from torch.optim import Optimizer
 
 from bertft.data.batch import Batch
 from bertft.methods.objective import Objective, TaskObjective
-from bertft.methods.part import Part
+from bertft.methods.part import MethodComponent
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
 from bertft.tasks.task import BaseTask
-from bertft.training.out_of_memory import retried
-from bertft.training.ranks import ALONE, Ranks
+from bertft.training.out_of_memory import retry_on_oom
+from bertft.training.ranks import SINGLE_PROCESS, DistributedContext
 
-__all__ = ["Outcome", "Stepper"]
+__all__ = ["StepResult", "TrainStep"]
 
-Smaller = Callable[[], Sequence[Batch] | None]
+MakeSmallerBatches = Callable[[], Sequence[Batch] | None]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StepResult:
     """``applied`` is False where loss or gradient were not finite; nothing has moved then.
 
-    ``rescaled``: fp16's scaler met an overflow of its own making and lowered its scale.
+    ``loss_scale_reduced``: fp16's scaler met an overflow of its own making and lowered its scale.
     ``losses``: the means that ``loss`` is the weighted sum of, where there are several.
-    ``readings``: those of the parts, as they were before the weights moved.
+    ``device_metrics``: those of the parts, as they were before the weights moved.
     """
 
     loss: float
     penalty: float
     gradient_norm: float
     applied: bool
-    rescaled: bool = False
+    loss_scale_reduced: bool = False
     losses: dict[str, float] = field(default_factory=dict)
-    readings: dict[str, float] = field(default_factory=dict)
+    device_metrics: dict[str, float] = field(default_factory=dict)
 
 
-class Stepper:
+class TrainStep:
     """``stepper(batches, step, total)``: forward, backward, clip, parts, optimizer."""
 
     def __init__(
         self,
         runner: EncoderRunner,
         task: BaseTask,
-        parts: Sequence[Part],
+        components: Sequence[MethodComponent],
         optimizer: Optimizer,
         precision: Precision,
-        clip: float | None,
-        ranks: Ranks = ALONE,
+        max_grad_norm: float | None,
+        distributed: DistributedContext = SINGLE_PROCESS,
     ) -> None:
-        self.ranks = ranks
-        self.runner, self.task, self.parts = runner, task, list(parts)
-        self.optimizer, self.precision, self.clip = optimizer, precision, clip
-        given = [each for part in self.parts if (each := part.objective(task)) is not None]
-        self.objective: Objective = given[0] if given else TaskObjective(task)
-        self._losses: dict[str, Tensor] = {}
-        self.scaler = GradScaler(precision.device.type, enabled=precision.scales)
+        self.distributed = distributed
+        self.runner, self.task, self.components = runner, task, list(components)
+        self.optimizer, self.precision, self.max_grad_norm = optimizer, precision, max_grad_norm
+        objectives = [objective for component in self.components if (objective := component.objective(task)) is not None]
+        self.objective: Objective = objectives[0] if objectives else TaskObjective(task)
+        self._loss_means: dict[str, Tensor] = {}
+        self.scaler = GradScaler(precision.device.type, enabled=precision.uses_loss_scaling)
         # It learns its device from what it scales, and a rank's first share may have no rows.
         self.scaler.scale(torch.zeros((), device=precision.device))
         self.parameters: list[nn.Parameter] = [
             parameter for group in optimizer.param_groups for parameter in group["params"]
         ]
 
-    def gradients(
-        self, batches: Sequence[Batch], smaller: Smaller = lambda: None
+    def compute_gradients(
+        self, batches: Sequence[Batch], make_smaller: MakeSmallerBatches = lambda: None
     ) -> tuple[Tensor, Tensor | None]:
         """Leave (scaled) gradients on the parameters; the window's loss and the parts' penalty.
 
-        ``smaller``: the same rows in smaller batches, for a pass that ran out of memory.
+        ``make_smaller``: the same rows in smaller batches, for a pass that ran out of memory.
         """
-        terms = self._terms(batches)
-        means = retried(
-            lambda rows: self._accumulate(rows, terms), batches, smaller,
+        term_counts = self._count_terms(batches)
+        loss_means = retry_on_oom(
+            lambda rows: self._accumulate(rows, term_counts), batches, make_smaller,
             lambda: self.optimizer.zero_grad(set_to_none=True),
         )  # fmt: skip
-        means = self.ranks.add(self.parameters, means)
-        self._losses = dict(zip(self.objective.weights, means, strict=True))
-        total = self._weighted(means)
-        penalties = [penalty for part in self.parts if (penalty := part.loss()) is not None]
+        loss_means = self.distributed.all_reduce_gradients(self.parameters, loss_means)
+        self._loss_means = dict(zip(self.objective.weights, loss_means, strict=True))
+        total = self._weighted_sum(loss_means)
+        penalties = [penalty for component in self.components if (penalty := component.extra_loss()) is not None]
         if not penalties:
             return total, None
         penalty = torch.stack(penalties).sum()
         self.scaler.scale(penalty).backward()
         return total, penalty.detach()
 
-    def _accumulate(self, batches: Sequence[Batch], terms: Mapping[str, int]) -> Tensor:
+    def _accumulate(self, batches: Sequence[Batch], term_counts: Mapping[str, int]) -> Tensor:
         """The backward passes; this rank's share of each loss's mean, [losses]."""
-        means = torch.zeros(len(terms), device=self.precision.device)
+        loss_means = torch.zeros(len(term_counts), device=self.precision.device)
         for batch in batches:
-            moved = batch.to(self.precision.device)
-            with self.precision.context():
-                outputs = self.objective.forward(self.runner, moved)
-            sums = self.objective.sums(outputs, moved)
-            shares = torch.stack([sums[name] / count for name, count in terms.items()])
-            self.scaler.scale(self._weighted(shares)).backward()
-            means = means + shares.detach()
-        return means
+            device_batch = batch.to(self.precision.device)
+            with self.precision.autocast():
+                outputs = self.objective.forward(self.runner, device_batch)
+            sums = self.objective.loss_sums(outputs, device_batch)
+            loss_shares = torch.stack([sums[name] / count for name, count in term_counts.items()])
+            self.scaler.scale(self._weighted_sum(loss_shares)).backward()
+            loss_means = loss_means + loss_shares.detach()
+        return loss_means
 
-    def _weighted(self, losses: Tensor) -> Tensor:
+    def _weighted_sum(self, losses: Tensor) -> Tensor:
         weights = self.objective.weights.values()
-        return torch.stack([w * each for w, each in zip(weights, losses, strict=True)]).sum()
+        return torch.stack([weight * loss for weight, loss in zip(weights, losses, strict=True)]).sum()
 
-    def _terms(self, batches: Sequence[Batch]) -> dict[str, int]:
+    def _count_terms(self, batches: Sequence[Batch]) -> dict[str, int]:
         """Terms of each loss in the whole window, over all ranks; 1 where there are none."""
         counts = dict.fromkeys(self.objective.weights, 0)
         for batch in batches:
-            for name, count in self.objective.terms(batch).items():
+            for name, count in self.objective.term_counts(batch).items():
                 counts[name] += count
-        return {name: max(1, self.ranks.sum(count)) for name, count in counts.items()}
+        return {name: max(1, self.distributed.all_reduce_sum(count)) for name, count in counts.items()}
 
     def __call__(
-        self, batches: Sequence[Batch], step: int, total: int, smaller: Smaller = lambda: None
-    ) -> Outcome:
-        """Take step number ``step`` (from 1) of ``total``; rates are set by the caller."""
-        loss, penalty = self.gradients(batches, smaller)
+        self, batches: Sequence[Batch], step: int, total_steps: int, make_smaller: MakeSmallerBatches = lambda: None
+    ) -> StepResult:
+        """Take step number ``step`` (from 1) of ``total_steps``; rates are set by the caller."""
+        loss, penalty = self.compute_gradients(batches, make_smaller)
         self.scaler.unscale_(self.optimizer)
-        gradients = [each.grad for each in self.parameters if each.grad is not None]
+        gradients = [tensor.grad for tensor in self.parameters if tensor.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        several = self._losses if len(self.objective.weights) > 1 else {}
-        extra = torch.zeros_like(loss) if penalty is None else penalty
-        told = {name: each for part in self.parts for name, each in part.readings().items()}
+        named_losses = self._loss_means if len(self.objective.weights) > 1 else {}
+        penalty_or_zero = torch.zeros_like(loss) if penalty is None else penalty
+        device_metrics = {name: each for part in self.components for name, each in part.device_metrics().items()}
         # Read in one go, and before the step: an accelerator is waited for once, and goes on with
         # the step itself while the next batch is begun.
-        found = torch.stack([loss, extra, norm, *several.values(), *told.values()]).tolist()
-        read, added, length = found[:3]
-        finite = math.isfinite(length) and math.isfinite(read)
-        if finite:
-            if self.clip is not None:
-                torch.nn.utils.clip_grads_with_norm_(self.parameters, self.clip, norm)
-            for part in self.parts:
-                part.before_step(step, total)
+        values = torch.stack([loss, penalty_or_zero, norm, *named_losses.values(), *device_metrics.values()]).tolist()
+        loss_value, penalty_value, gradient_norm = values[:3]
+        is_finite = math.isfinite(gradient_norm) and math.isfinite(loss_value)
+        if is_finite:
+            if self.max_grad_norm is not None:
+                torch.nn.utils.clip_grads_with_norm_(self.parameters, self.max_grad_norm, norm)
+            for component in self.components:
+                component.before_step(step, total_steps)
             self.scaler.step(self.optimizer)
-            for part in self.parts:
-                part.after_step(step, total, self.optimizer)
+            for component in self.components:
+                component.after_step(step, total_steps, self.optimizer)
         # In fp16 an overflow under a scale above 1 is the scaler's own doing: it backs off.
-        overflow = False
-        if not finite and self.precision.scales and math.isfinite(read):
-            overflow = self.scaler.get_scale() > 1
-        if self.precision.scales:
+        loss_scale_reduced = False
+        if not is_finite and self.precision.uses_loss_scaling and math.isfinite(loss_value):
+            loss_scale_reduced = self.scaler.get_scale() > 1
+        if self.precision.uses_loss_scaling:
             self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        further = iter(found[3:])
-        losses = {name: next(further) for name in several}
-        readings = dict(zip(told, further, strict=True))
-        return Outcome(read, added, length, finite, overflow, losses, readings)
+        remaining_values = iter(values[3:])
+        losses = {name: next(remaining_values) for name in named_losses}
+        readings = dict(zip(device_metrics, remaining_values, strict=True))
+        return StepResult(loss_value, penalty_value, gradient_norm, is_finite, loss_scale_reduced, losses, readings)

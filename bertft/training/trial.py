@@ -16,81 +16,81 @@ import torch
 
 from bertft.data.batch import collate
 from bertft.data.order import evaluation_batches
-from bertft.training.evaluate import scored, token_budget
-from bertft.training.events import MemoryShort, Skipped
-from bertft.training.loop import Loop
-from bertft.training.window import windows
+from bertft.training.evaluate import evaluation_transform, token_budget
+from bertft.training.events import MicroBatchReduced, StepSkipped
+from bertft.training.loop import Trainer
+from bertft.training.window import step_indices
 
-__all__ = ["Trial", "try_out"]
+__all__ = ["DryRun", "dry_run"]
 
-_TIMED = 3  # steps
+_TIMED_STEPS = 3  # steps
 
 
 @dataclass(frozen=True)
-class Trial:
-    """``rows`` of up to ``longest`` tokens in one step; ``seconds`` are guessed for the whole run.
+class DryRun:
+    """``rows_per_step`` of up to ``max_length`` tokens in one step; ``seconds`` are guessed for the whole run.
 
-    ``micro_batch``: rows a pass that memory sufficed for; ``short``: fewer than were asked for.
+    ``micro_batch``: rows a pass that memory sufficed for; ``micro_batch_reduced``: fewer than were asked for.
     """
 
-    rows: int
-    longest: int
+    rows_per_step: int
+    max_length: int
     micro_batch: int
-    short: bool
+    micro_batch_reduced: bool
     finite: bool
     evaluations: int
     seconds: float
 
 
-def try_out(loop: Loop) -> Trial:
-    """Take steps of ``loop``, whose model is of no use afterwards."""
-    lengths = np.asarray(loop.table.lengths)
-    longest = np.argsort(-lengths, kind="stable")[: loop.settings.batch_size]
-    loop.stepper.runner.model.train()
-    events = list(loop.take(loop.cut(0, longest)))
+def dry_run(trainer: Trainer) -> DryRun:
+    """Take steps of ``trainer``, whose model is of no use afterwards."""
+    lengths = np.asarray(trainer.train_features.lengths)
+    longest_rows = np.argsort(-lengths, kind="stable")[: trainer.settings.batch_size]
+    trainer.train_step.runner.model.train()
+    events = list(trainer.run_step(trainer.make_step_batch(0, longest_rows)))
     seconds = tokens = 0.0
-    for epoch, indices in windows(loop.order, 0, min(_TIMED, loop.total)):
-        start = _now(loop)
-        events += loop.take(loop.cut(epoch, indices))
-        seconds += _now(loop) - start
+    for epoch, indices in step_indices(trainer.sampler, 0, min(_TIMED_STEPS, trainer.total_steps)):
+        start = _synchronized_time(trainer)
+        events += trainer.run_step(trainer.make_step_batch(epoch, indices))
+        seconds += _synchronized_time(trainer) - start
         tokens += int(lengths[indices].sum())
-    whole = float(lengths.sum()) * loop.total / loop.order.steps_per_epoch
-    guess = whole * seconds / tokens
+    total_tokens = float(lengths.sum()) * trainer.total_steps / trainer.sampler.steps_per_epoch
+    estimated_seconds = total_tokens * seconds / tokens
     evaluations = 0
-    if loop.validation is not None:
-        every = loop.settings.evaluate_every or loop.order.steps_per_epoch
-        evaluations = -(-loop.total // every)
-        guess += evaluations * _evaluation(loop)
-    return Trial(
-        rows=len(longest),
-        longest=int(lengths[longest[0]]),
-        micro_batch=min(loop.micro_batch, len(longest)),
-        short=any(isinstance(event, MemoryShort) for event in events),
-        finite=not any(isinstance(event, Skipped) for event in events),
+    if trainer.validation_features is not None:
+        every = trainer.settings.evaluate_every or trainer.sampler.steps_per_epoch
+        evaluations = -(-trainer.total_steps // every)
+        estimated_seconds += evaluations * _time_evaluation(trainer)
+    return DryRun(
+        rows_per_step=len(longest_rows),
+        max_length=int(lengths[longest_rows[0]]),
+        micro_batch=min(trainer.micro_batch, len(longest_rows)),
+        micro_batch_reduced=any(isinstance(event, MicroBatchReduced) for event in events),
+        finite=not any(isinstance(event, StepSkipped) for event in events),
         evaluations=evaluations,
-        seconds=guess,
+        seconds=estimated_seconds,
     )
 
 
-def _evaluation(loop: Loop) -> float:
+def _time_evaluation(trainer: Trainer) -> float:
     """Seconds of one evaluation, from a batch of middling length."""
-    assert loop.validation is not None
-    stepper, lengths = loop.stepper, np.asarray(loop.validation.lengths)
-    batches = evaluation_batches(lengths, token_budget(stepper.precision.device))
+    assert trainer.validation_features is not None
+    train_step, lengths = trainer.train_step, np.asarray(trainer.validation_features.lengths)
+    batches = evaluation_batches(lengths, token_budget(train_step.precision.device))
     indices = batches[len(batches) // 2]
-    prepare = scored(stepper.task)
-    stepper.runner.model.eval()
-    with torch.inference_mode(), stepper.precision.context():
+    transform = evaluation_transform(train_step.task)
+    train_step.runner.model.eval()
+    with torch.inference_mode(), train_step.precision.autocast():
         for _ in range(2):  # the first one warms up
-            start = _now(loop)
-            batch = prepare(collate(loop.validation, indices, stepper.task.label_columns))
-            stepper.runner(batch.to(stepper.precision.device))
-            seconds = _now(loop) - start
-    return seconds * float(lengths.sum()) / float(lengths[indices].sum()) / loop.ranks.size
+            start = _synchronized_time(trainer)
+            batch = transform(collate(trainer.validation_features, indices, train_step.task.label_columns))
+            train_step.runner(batch.to(train_step.precision.device))
+            seconds = _synchronized_time(trainer) - start
+    return seconds * float(lengths.sum()) / float(lengths[indices].sum()) / trainer.distributed.world_size
 
 
-def _now(loop: Loop) -> float:
-    device = loop.stepper.precision.device
+def _synchronized_time(trainer: Trainer) -> float:
+    device = trainer.train_step.precision.device
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

@@ -16,50 +16,50 @@ import numpy as np
 
 from bertft.data.batch import Batch, collate
 from bertft.data.features import FeatureTable
-from bertft.data.order import TrainOrder, micro_batches
-from bertft.tasks.task import BaseTask, Draw
-from bertft.training.ranks import Ranks
+from bertft.data.order import LengthGroupedSampler, split_into_micro_batches
+from bertft.tasks.task import BaseTask, BatchSeed
+from bertft.training.ranks import DistributedContext
 
-__all__ = ["Window", "cut", "windows"]
+__all__ = ["StepBatch", "build_step_batch", "step_indices"]
 
 
 @dataclass(frozen=True)
-class Window:
-    """``indices``: features of the whole step; ``batches``: this rank's share of them."""
+class StepBatch:
+    """``indices``: features of the whole step; ``micro_batches``: this rank's share of them."""
 
     epoch: int
     indices: np.ndarray
-    batches: list[Batch]
+    micro_batches: list[Batch]
 
     def __len__(self) -> int:
         return len(self.indices)
 
 
-def cut(
+def build_step_batch(
     table: FeatureTable,
     epoch: int,
     indices: np.ndarray,
-    micro: int,
+    micro_batch_size: int,
     task: BaseTask,
     seed: int,
-    ranks: Ranks,
-) -> Window:
-    """The window of the features ``indices``, with at most ``micro`` rows a forward pass."""
-    draw = Draw(seed, epoch)
+    distributed: DistributedContext,
+) -> StepBatch:
+    """The window of the features ``indices``, with at most ``micro_batch_size`` rows a forward pass."""
+    draw = BatchSeed(seed, epoch)
     lengths = np.asarray(table.lengths)
     batches = [
-        collate(table, part[np.argsort(lengths[part], kind="stable")], task.label_columns)
-        for part in micro_batches(indices[ranks.own], micro)
+        collate(table, micro_batch[np.argsort(lengths[micro_batch], kind="stable")], task.label_columns)
+        for micro_batch in split_into_micro_batches(indices[distributed.shard], micro_batch_size)
     ]
-    return Window(epoch, indices, [task.drawn(batch, draw) for batch in batches])
+    return StepBatch(epoch, indices, [task.train_transform(batch, draw) for batch in batches])
 
 
-def windows(order: TrainOrder, done: int, total: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Epoch, from 0, and features of each step after the first ``done``, up to ``total``."""
-    epoch, skip = divmod(done, order.steps_per_epoch)
-    while done < total:
-        batches = order.epoch(epoch)
-        for number in range(skip, min(len(batches), skip + total - done)):
+def step_indices(sampler: LengthGroupedSampler, completed_steps: int, total_steps: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Epoch, from 0, and features of each step after the first ``completed_steps``, up to ``total_steps``."""
+    epoch, first_batch = divmod(completed_steps, sampler.steps_per_epoch)
+    while completed_steps < total_steps:
+        batches = sampler.epoch_batches(epoch)
+        for number in range(first_batch, min(len(batches), first_batch + total_steps - completed_steps)):
             yield epoch, batches[number]
-            done += 1
-        epoch, skip = epoch + 1, 0
+            completed_steps += 1
+        epoch, first_batch = epoch + 1, 0

@@ -14,25 +14,25 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 
-from bertft.assembly.adapted import assemble
-from bertft.assembly.adapter_written import write_adapter
-from bertft.assembly.check_rows import made_rows
-from bertft.assembly.checkpoint import Facts
-from bertft.assembly.features import unlabelled_features
-from bertft.assembly.opened import open_asked, open_saved
-from bertft.assembly.saved import Saved
-from bertft.assembly.scores import score
+from bertft.assembly.adapted import build_task_model
+from bertft.assembly.adapter_written import write_peft_adapter
+from bertft.assembly.check_rows import sample_check_rows
+from bertft.assembly.checkpoint import CheckpointInfo
+from bertft.assembly.features import build_unlabelled_features
+from bertft.assembly.opened import open_from_settings, open_model
+from bertft.assembly.saved import LoadedModel
+from bertft.assembly.scores import score_rows
 from bertft.config.commands import MergeConfig
 from bertft.config.data import DataConfig
 from bertft.config.method import MethodConfig
 from bertft.config.model import ModelConfig
-from bertft.config.parts.low_rank import Settings
+from bertft.config.parts.low_rank import LowRankConfig
 from bertft.data.rows import Rows
-from bertft.errors import DataError, EnvironmentFailed, UsageError
+from bertft.errors import DataError, SystemResourceError, UsageError
 from bertft.models.load import load_tokenizer
-from bertft.models.precision import choose
-from bertft.models.source import find
-from bertft.tasks import build
+from bertft.models.precision import choose_precision
+from bertft.models.source import find_model_source
+from bertft.tasks import build_task
 
 peft = pytest.importorskip("peft")
 
@@ -65,7 +65,7 @@ def bases(tmp_path_factory):
     """Family → a folder with an encoder that has no head, and its tokenizer."""
     place = tmp_path_factory.mktemp("bases")
     words = sorted(
-        {word for row in made_rows("token_classification").column("text") for word in row.split()}
+        {word for row in sample_check_rows("token_classification").column("text") for word in row.split()}
     )
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     table = {word: n for n, word in enumerate([*special, *words][:VOCABULARY])}
@@ -115,14 +115,14 @@ def trained_by_peft(base, family, folder, kind="SEQ_CLS", **settings):
 
 def some_rows(task):
     """Sixteen made ones, of all kinds."""
-    rows = made_rows(task)
+    rows = sample_check_rows(task)
     return Rows(rows.table.take(list(range(0, len(rows), 4))), rows.source)
 
 
 def logits_of(model, saved, tokenizer=None):
     """What a peft model answers to ``some_rows``, a row at a time."""
     task = saved.adapted.task
-    table = unlabelled_features(
+    table = build_unlabelled_features(
         some_rows(task.name), task, tokenizer or saved.adapted.tokenizer, saved.facts.max_length,
         None,
     )  # fmt: skip
@@ -145,7 +145,7 @@ def logits_of(model, saved, tokenizer=None):
 
 
 def ours(saved):
-    return score(saved, some_rows(saved.facts.task))[0]
+    return score_rows(saved, some_rows(saved.facts.task))[0]
 
 
 def asked(adapter, base=None, **said):
@@ -173,14 +173,14 @@ BY_NAME = ("plain", "dora", "biases", "all linear")  # where families differ
 def test_what_peft_trained_gives_peft_s_logits(bases, tmp_path, family, kind):
     settings = KINDS[kind]
     theirs = trained_by_peft(bases / family, family, tmp_path / "adapter", **settings)
-    saved = open_asked(asked(tmp_path / "adapter", task=TASK), "fp32")
+    saved = open_from_settings(asked(tmp_path / "adapter", task=TASK), "fp32")
     found = ours(saved)
     expected = logits_of(theirs, saved)
     assert found.shape == expected.shape == (16, 3)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     with theirs.disable_adapter():
         assert np.abs(logits_of(theirs, saved) - expected).max() > 0.05
-    assert saved.adapted.fold() > 0
+    assert saved.task_model.fold() > 0
     np.testing.assert_allclose(ours(saved), expected, atol=1e-5)
 
 
@@ -191,7 +191,7 @@ def test_ranks_and_scales_by_module(bases, tmp_path, family):
         "alpha_pattern": {VALUE[family]: 3, f"^.*1.*{QUERY[family]}": 20},
     }
     theirs = trained_by_peft(bases / family, family, tmp_path / "adapter", **settings)
-    saved = open_asked(asked(tmp_path / "adapter", task=TASK), "fp32")
+    saved = open_from_settings(asked(tmp_path / "adapter", task=TASK), "fp32")
     np.testing.assert_allclose(ours(saved), logits_of(theirs, saved), atol=1e-5)
 
 
@@ -200,12 +200,12 @@ def test_ranks_and_scales_by_module(bases, tmp_path, family):
 def test_other_heads(bases, tmp_path, family, kind):
     """peft gives a model for question answering no token types, whatever the tokenizer gives."""
     theirs = trained_by_peft(bases / family, family, tmp_path / "adapter", kind)
-    saved = open_asked(asked(tmp_path / "adapter"), "fp32")
+    saved = open_from_settings(asked(tmp_path / "adapter"), "fp32")
     plain = load_tokenizer(ModelConfig(name="base", path=str(bases / family)))
     found = ours(saved)
     np.testing.assert_allclose(found, logits_of(theirs, saved, plain), atol=1e-5)
     if kind == "QUESTION_ANS":
-        saved.adapted.tokenizer.save_pretrained(tmp_path / "kept")
+        saved.task_model.tokenizer.save_pretrained(tmp_path / "kept")
         kept = transformers.AutoTokenizer.from_pretrained(tmp_path / "kept")
         assert "token_type_ids" not in kept("a", "a")
 
@@ -222,7 +222,7 @@ def test_other_types_of_adapters_are_read(bases, tmp_path, config):
     theirs = stir(peft.get_peft_model(base, config))
     theirs.save_pretrained(tmp_path / "adapter")
     said = {"task": "multi_label", "labels": ["a", "b", "c"]}
-    saved = open_asked(asked(tmp_path / "adapter", **said), "fp32")
+    saved = open_from_settings(asked(tmp_path / "adapter", **said), "fp32")
     np.testing.assert_allclose(ours(saved), logits_of(theirs, saved), atol=1e-5)
 
 
@@ -234,8 +234,8 @@ def test_the_head_is_told_by_the_class_where_the_task_type_is_not(bases, tmp_pat
     theirs.save_pretrained(tmp_path / "adapter")
     told = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
     assert told["task_type"] is None
-    saved = open_saved(str(tmp_path / "adapter"), precision="fp32", device="cpu")
-    assert (saved.facts.task, len(saved.facts.labels)) == ("token_classification", 5)
+    saved = open_model(str(tmp_path / "adapter"), precision="fp32", device="cpu")
+    assert (saved.info.task, len(saved.info.labels)) == ("token_classification", 5)
     np.testing.assert_allclose(ours(saved), logits_of(theirs, saved), atol=1e-5)
 
 
@@ -254,32 +254,32 @@ def test_a_head_that_the_base_has_need_not_be_saved(bases, tmp_path):
     told = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
     told["base_model_name_or_path"] = str(tmp_path / "base")
     (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(told))
-    saved = open_asked(asked(tmp_path / "adapter"), "fp32")
-    assert (saved.facts.task, saved.facts.labels) == ("multi_label", ["one", "two", "three"])
+    saved = open_from_settings(asked(tmp_path / "adapter"), "fp32")
+    assert (saved.info.task, saved.info.labels) == ("multi_label", ["one", "two", "three"])
     np.testing.assert_allclose(ours(saved), logits_of(theirs, saved), atol=1e-5)
     (tmp_path / "base").rename(tmp_path / "moved")
     with pytest.raises(UsageError, match=r"there is no folder .*base"):
-        open_asked(asked(tmp_path / "adapter"), "fp32")
-    again = open_asked(asked(tmp_path / "adapter", tmp_path / "moved"), "fp32")
+        open_from_settings(asked(tmp_path / "adapter"), "fp32")
+    again = open_from_settings(asked(tmp_path / "adapter", tmp_path / "moved"), "fp32")
     np.testing.assert_array_equal(ours(again), ours(saved))
 
 
 def test_what_a_head_means_is_not_guessed(bases, tmp_path):
     theirs = trained_by_peft(bases / "bert", "bert", tmp_path / "adapter")
     for opened in (
-        lambda: open_asked(asked(tmp_path / "adapter"), "fp32"),
-        lambda: open_saved(str(tmp_path / "adapter"), precision="fp32", device="cpu"),
+        lambda: open_from_settings(asked(tmp_path / "adapter"), "fp32"),
+        lambda: open_model(str(tmp_path / "adapter"), precision="fp32", device="cpu"),
     ):
         with pytest.raises(UsageError, match=r"its 3 outputs .*task=multi_label"):
             opened()
     said = {"task": "multi_label", "labels": ["a", "b", "c"]}
-    saved = open_asked(asked(tmp_path / "adapter", **said), "fp32")
-    assert (saved.facts.task, saved.facts.labels) == ("multi_label", ["a", "b", "c"])
-    config = saved.adapted.model.config  # which merge writes
+    saved = open_from_settings(asked(tmp_path / "adapter", **said), "fp32")
+    assert (saved.info.task, saved.info.labels) == ("multi_label", ["a", "b", "c"])
+    config = saved.task_model.model.config  # which merge writes
     assert config.problem_type == "multi_label_classification" and config.id2label[2] == "c"
     np.testing.assert_allclose(ours(saved), logits_of(theirs, saved), atol=1e-5)
     with pytest.raises(UsageError, match="names 2 classes, the model has 3 outputs"):
-        open_asked(asked(tmp_path / "adapter", task="multi_label", labels=["a", "b"]), "fp32")
+        open_from_settings(asked(tmp_path / "adapter", task="multi_label", labels=["a", "b"]), "fp32")
 
 
 def test_a_stated_problem_type_is_respected(bases, tmp_path):
@@ -294,7 +294,7 @@ def test_a_stated_problem_type_is_respected(bases, tmp_path):
     theirs.save_pretrained(tmp_path / "adapter")
     data = DataConfig(name="files")  # whose task is classification by default
     with pytest.raises(UsageError, match=r"head is for multi_label.*data.task=multi_label"):
-        open_asked(asked(tmp_path / "adapter", tmp_path / "base"), "fp32", data)
+        open_from_settings(asked(tmp_path / "adapter", tmp_path / "base"), "fp32", data)
 
 
 def test_names_of_a_plain_folder_are_the_user_s(bases, tmp_path):
@@ -311,8 +311,8 @@ def test_names_of_a_plain_folder_are_the_user_s(bases, tmp_path):
 
     def names(path, labels, **settings):
         data = DataConfig(name="files", labels=labels, **settings)
-        saved = open_saved(path, precision="fp32", device="cpu", data=data)
-        return saved.facts.labels
+        saved = open_model(path, precision="fp32", device="cpu", data=data)
+        return saved.info.labels
 
     path = folder(num_labels=2)
     assert names(path, None) == ["LABEL_0", "LABEL_1"]
@@ -345,16 +345,16 @@ def trained_here(base, family, kind, changes):
     """A run's model over ``base``, stirred; of svd_lora one module has rank 0, one rank 1."""
     name, labels = OURS[kind]
     data = DataConfig(name="data", task=name, stride=17, max_answer_length=9)
-    task = build(data, labels)
+    task = build_task(data, labels)
     settings = ModelConfig(name="base", path=str(base))
     method = MethodConfig(
-        name="method", rank=4, low_rank=Settings(targets=["query", "value"], **changes)
+        name="method", rank=4, low_rank=LowRankConfig(targets=["query", "value"], **changes)
     )
     torch.manual_seed(0)
     tokenizer = load_tokenizer(settings)
-    adapted = assemble(
-        find(str(base)), settings, method, task, tokenizer,
-        choose("fp32", torch.device("cpu")),
+    adapted = build_task_model(
+        find_model_source(str(base)), settings, method, task, tokenizer,
+        choose_precision("fp32", torch.device("cpu")),
     )  # fmt: skip
     stir(adapted.model)
     triplets = [each for name, each in adapted.model.named_parameters() if name.endswith(".E")]
@@ -362,7 +362,7 @@ def trained_here(base, family, kind, changes):
         for each, left in zip(triplets, (0, 1), strict=False):
             each[left:] = 0.0
     assert bool(triplets) == (changes.get("kind") == "svd_lora")
-    return Saved(adapted, data, Facts(name, labels, 120, 3), base)
+    return LoadedModel(adapted, data, CheckpointInfo(name, labels, 120, 3), base)
 
 
 @pytest.mark.parametrize(("method", "kind"), [
@@ -376,7 +376,7 @@ def test_what_is_written_gives_the_same_logits_in_peft_and_here(
     changes = METHODS[method]
     saved = trained_here(bases / family, family, kind, changes)
     expected = ours(saved)
-    tensors = write_adapter(tmp_path, saved)
+    tensors = write_peft_adapter(tmp_path, saved)
     more = {} if kind == "QUESTION_ANS" else {"num_labels": 3}
     theirs = peft.PeftModel.from_pretrained(
         HEADS[kind].from_pretrained(bases / family, **more), tmp_path
@@ -388,11 +388,11 @@ def test_what_is_written_gives_the_same_logits_in_peft_and_here(
         assert len(told["target_modules"]) == 3 and 1 in told["rank_pattern"].values()
     assert not [name for name, each in tensors.items() if 0 in each.shape]
 
-    again = open_asked(asked(tmp_path), "fp32")
-    assert again.facts == replace(saved.facts, step=0)
+    again = open_from_settings(asked(tmp_path), "fp32")
+    assert again.info == replace(saved.info, step=0)
     np.testing.assert_allclose(ours(again), expected, atol=1e-5)
     if kind == "QUESTION_ANS":
-        assert again.answering == {**saved.answering, "stride": 17, "max_answer_length": 9}
+        assert again.answer_settings == {**saved.answer_settings, "stride": 17, "max_answer_length": 9}
 
 
 @pytest.fixture
@@ -425,29 +425,29 @@ def adapter(bases, tmp_path):
 def test_what_cannot_be_read_says_so_and_where(adapter, changes, words):
     folder = adapter(**changes)
     with pytest.raises(DataError if "folder" not in words else UsageError, match=words) as told:
-        open_asked(asked(folder, task=TASK), "fp32")
+        open_from_settings(asked(folder, task=TASK), "fp32")
     assert told.value.where == str(folder / "adapter_config.json")
 
 
 def test_a_base_that_the_hub_would_have_to_give(adapter, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     folder = adapter(base_model_name_or_path="somebody/no-such-encoder")
-    with pytest.raises(EnvironmentFailed, match="its base cannot be read") as told:
-        open_asked(asked(folder, task=TASK), "fp32")
+    with pytest.raises(SystemResourceError, match="its base cannot be read") as told:
+        open_from_settings(asked(folder, task=TASK), "fp32")
     assert "base=<folder or Hub id>" in told.value.hint
 
 
 def test_another_base_does_not_fit(adapter, bases, tmp_path):
     folder = adapter()
     with pytest.raises(DataError, match=r"the model has no \S+ of shape"):
-        open_asked(asked(folder, bases / "roberta", task=TASK), "fp32")
+        open_from_settings(asked(folder, bases / "roberta", task=TASK), "fp32")
     config = transformers.BertConfig(**{**SIZES, "hidden_size": 48})
     transformers.BertModel(config).save_pretrained(tmp_path / "wide")
     load_tokenizer(ModelConfig(name="b", path=str(bases / "bert"))).save_pretrained(
         tmp_path / "wide"
     )
     with pytest.raises(DataError, match="the saved head fits no head of the base") as told:
-        open_asked(asked(folder, tmp_path / "wide", task=TASK), "fp32")
+        open_from_settings(asked(folder, tmp_path / "wide", task=TASK), "fp32")
     assert told.value.where == str(folder)
 
 
@@ -455,7 +455,7 @@ def test_weights_in_pickle_are_not_read(adapter):
     folder = adapter()
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
     with pytest.raises(DataError, match=r"only adapter_model\.bin") as told:
-        open_asked(asked(folder, task=TASK), "fp32")
+        open_from_settings(asked(folder, task=TASK), "fp32")
     assert "pickled" in told.value.hint and told.value.where == str(folder)
 
 
@@ -467,7 +467,7 @@ def test_a_head_that_nobody_has(bases, tmp_path):
     kept = {name: each for name, each in kept.items() if "pre_classifier" not in name}
     save_file(kept, folder / "adapter_model.safetensors")
     with pytest.raises(DataError, match=r"weights for pre_classifier\.bias") as told:
-        open_asked(asked(folder, task=TASK), "fp32")
+        open_from_settings(asked(folder, task=TASK), "fp32")
     assert "modules_to_save" in told.value.hint
 
 
@@ -479,7 +479,7 @@ def test_an_embedding_that_was_enlarged(bases, tmp_path):
     config = peft.LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query"])
     peft.get_peft_model(model, config).save_pretrained(folder, save_embedding_layers=True)
     with pytest.raises(DataError, match="enlarged from 200 to 202 tokens") as told:
-        open_asked(asked(folder, task=TASK), "fp32")
+        open_from_settings(asked(folder, task=TASK), "fp32")
     assert "base.resize_token_embeddings(202)" in told.value.hint
     assert told.value.where == str(folder)
 
@@ -487,7 +487,7 @@ def test_an_embedding_that_was_enlarged(bases, tmp_path):
 def test_an_adapter_is_no_base(adapter):
     folder = adapter()
     with pytest.raises(UsageError, match="holds an adapter, not a model") as told:
-        find(str(folder))
+        find_model_source(str(folder))
     assert f"bertft merge adapter={folder} out=<folder>" in told.value.hint
 
 
@@ -495,19 +495,19 @@ def test_an_update_of_an_embedding(bases, tmp_path):
     folder = tmp_path / "adapter"
     trained_by_peft(bases / "bert", "bert", folder, target_modules=["word_embeddings", "query"])
     with pytest.raises(DataError, match="embedding"):
-        open_asked(asked(folder, task=TASK), "fp32")
+        open_from_settings(asked(folder, task=TASK), "fp32")
 
 
 def test_a_folder_that_holds_no_adapter_or_holds_it_deeper(bases, tmp_path):
     with pytest.raises(UsageError, match=r"holds no adapter_config\.json") as told:
-        open_asked(asked(bases / "bert"), "fp32")
+        open_from_settings(asked(bases / "bert"), "fp32")
     assert told.value.where == "adapter" and "run=" in told.value.hint
     trained_by_peft(bases / "bert", "bert", tmp_path / "all" / "named")
     with pytest.raises(UsageError, match="holds no") as told:
-        open_asked(asked(tmp_path / "all"), "fp32")
+        open_from_settings(asked(tmp_path / "all"), "fp32")
     assert f"adapter={tmp_path / 'all'}/named" in told.value.hint
     with pytest.raises(UsageError, match="there is no folder") as told:
-        open_asked(asked(tmp_path / "al"), "fp32")
+        open_from_settings(asked(tmp_path / "al"), "fp32")
     assert "Did you mean 'all'?" in told.value.hint
 
 
@@ -519,7 +519,7 @@ def test_tensors_that_are_no_floating_point_numbers(adapter, part, dtype):
     name = next(name for name in sorted(tensors) if part in name)
     save_file({**tensors, name: tensors[name].to(dtype)}, file)
     with pytest.raises(DataError, match=r"is of type (complex64|int8), not of floating-point"):
-        open_asked(asked(adapter()), "fp32")
+        open_from_settings(asked(adapter()), "fp32")
 
 
 def test_a_base_that_contradicts_itself(bases, tmp_path):
@@ -533,10 +533,10 @@ def test_a_base_that_contradicts_itself(bases, tmp_path):
     file.write_text(json.dumps({**json.loads(file.read_text()), **names}))
     command = asked(tmp_path / "adapter", tmp_path / "base", task="classification")
     with pytest.raises(UsageError, match="but label2id gives that name to output 1"):
-        open_asked(command, "fp32")
+        open_from_settings(command, "fp32")
     names["id2label"] = {str(number): f"LABEL_{number}" for number in range(3)}
     file.write_text(json.dumps({**json.loads(file.read_text()), **names}))
-    assert open_asked(command, "fp32").facts.labels == ["yes", "no", "maybe"]
+    assert open_from_settings(command, "fp32").info.labels == ["yes", "no", "maybe"]
 
 
 @pytest.mark.parametrize("change", [
@@ -545,8 +545,8 @@ def test_a_base_that_contradicts_itself(bases, tmp_path):
     {"answering": []},
 ])  # fmt: skip
 def test_bertft_json_of_another_form(bases, tmp_path, change):
-    write_adapter(tmp_path, trained_here(bases / "bert", "bert", "SEQ_CLS", {}))
+    write_peft_adapter(tmp_path, trained_here(bases / "bert", "bert", "SEQ_CLS", {}))
     facts = json.loads((tmp_path / "bertft.json").read_text())
     (tmp_path / "bertft.json").write_text(json.dumps({**facts, **change}))
     with pytest.raises(DataError, match=r"invalid value for|is of another form"):
-        open_asked(asked(tmp_path), "fp32")
+        open_from_settings(asked(tmp_path), "fp32")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from bertft.assembly.check_rows import COUNT, read_check_rows, write_check_rows
+from bertft.assembly.check_rows import CHECK_ROW_COUNT, read_check_rows, write_check_rows
 from bertft.data.rows import Rows
 from bertft.errors import DataError
 
@@ -19,7 +19,7 @@ def rows(count, **columns):
 def test_as_many_as_there_are_at_most_64(tmp_path, count, kept):
     write_check_rows(tmp_path / "rows.jsonl", rows(count))
     lines = read_check_rows(tmp_path / "rows.jsonl").column("line")
-    assert len(lines) == kept <= COUNT
+    assert len(lines) == kept <= CHECK_ROW_COUNT
     assert lines == sorted(set(lines)) and lines[0] == 1
     assert lines[-1] > count * (1 - 2 / kept)
 

@@ -9,7 +9,7 @@ import pytest
 from torch import nn
 
 from bertft.assembly import tokenizer_files
-from bertft.assembly.checkpoint import Facts, is_checkpoint, read_facts, read_weights, writer
+from bertft.assembly.checkpoint import CheckpointInfo, is_checkpoint, read_checkpoint_info, read_trained_weights, checkpoint_writer
 from bertft.errors import DataError
 
 
@@ -18,14 +18,14 @@ def test_a_checkpoint_holds_what_trains_and_its_facts(tmp_path):
     model["frozen"].requires_grad_(False)
     nothing = SimpleNamespace(save_pretrained=lambda folder: None)
     model.config = nothing
-    facts = Facts("classification", ["a", "好"], 64, 12)
-    writer(SimpleNamespace(model=model), {"vocab.txt": b"[PAD]"}, facts, None)(tmp_path)
-    assert tokenizer_files.kept(tmp_path) == {"vocab.txt": b"[PAD]"}
-    assert set(read_weights(tmp_path)) == {"trained.weight", "trained.bias"}
-    assert read_facts(tmp_path) == facts and is_checkpoint(tmp_path)
+    facts = CheckpointInfo("classification", ["a", "好"], 64, 12)
+    checkpoint_writer(SimpleNamespace(model=model), {"vocab.txt": b"[PAD]"}, facts, None)(tmp_path)
+    assert tokenizer_files.read_tokenizer_files(tmp_path) == {"vocab.txt": b"[PAD]"}
+    assert set(read_trained_weights(tmp_path)) == {"trained.weight", "trained.bias"}
+    assert read_checkpoint_info(tmp_path) == facts and is_checkpoint(tmp_path)
     assert "好" in (tmp_path / "bertft.json").read_text(encoding="utf-8")
     (tmp_path / "bertft.json").write_text(json.dumps({"task": "x"}))
     with pytest.raises(DataError, match="another form"):
-        read_facts(tmp_path)
+        read_checkpoint_info(tmp_path)
     (tmp_path / "adapter.safetensors").unlink()
     assert not is_checkpoint(tmp_path)

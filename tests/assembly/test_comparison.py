@@ -16,6 +16,6 @@ def test_the_score_of_a_teacher_with_a_threshold(monkeypatch, tuned):
     hired = SimpleNamespace(path="teacher", scores={"accuracy": 0.25}, tuned=tuned)
     monkeypatch.setattr(comparison, "evaluate", lambda *_: {"accuracy": 0.5})
     reports: list[str] = []
-    comparison.warn_if_below(hired, student, None, reports.append)
+    comparison.warn_if_teacher_is_worse(hired, student, None, reports.append)
     assert "0.2500 on validation" in reports[0] and "the student's 0.5000" in reports[0]
     assert ("its tuned threshold is not used here" in reports[0]) is tuned

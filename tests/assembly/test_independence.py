@@ -10,14 +10,14 @@ import torch
 import transformers
 
 from bertft.assembly import independence
-from bertft.assembly.independence import check_independence
+from bertft.assembly.independence import check_batch_invariance
 from bertft.config.model import ModelConfig
 from bertft.data.batch import Batch
 from bertft.errors import UsageError
-from bertft.models.config_file import read_config
-from bertft.models.load import load_tokenizer, longest_input
+from bertft.models.config_file import read_model_config
+from bertft.models.load import load_tokenizer, max_input_length
 from bertft.models.runner import EncoderRunner
-from bertft.models.source import Source
+from bertft.models.source import ModelSource
 
 SIZES = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 40,
@@ -66,7 +66,7 @@ def tokenizer():
 @pytest.mark.parametrize("kind", [*ONE_BY_ONE, *TOGETHER])
 def test_what_bertft_computes_is_what_transformers_computes_row_by_row(tokenizer, kind):
     model = build(kind)
-    check_independence(model, tokenizer, "sequence", False)
+    check_batch_invariance(model, tokenizer, "sequence", False)
     batch = rows([5, 23, 9])
     with torch.no_grad():
         alone = [ids[None] for ids in batch.input_ids.split(batch.lengths.tolist())]
@@ -76,7 +76,7 @@ def test_what_bertft_computes_is_what_transformers_computes_row_by_row(tokenizer
         ])  # fmt: skip
         runner = EncoderRunner(model, "sequence")
         torch.testing.assert_close(runner(batch), expected, atol=1e-4, rtol=1e-4)
-    assert runner.family.one_by_one is (kind in ONE_BY_ONE)
+    assert runner.family.runs_rows_alone is (kind in ONE_BY_ONE)
 
 
 @pytest.mark.parametrize("kind", ["convbert", "mobilebert"])
@@ -84,7 +84,7 @@ def test_the_check_finds_what_padding_and_neighbours_change(tokenizer, kind, mon
     """Both mix what stands beside a token, the one in padded rows, the other in a stream."""
     monkeypatch.setattr("bertft.models.families._ONE_BY_ONE", frozenset())
     with pytest.raises(UsageError, match=f"of type {kind} gives .* than") as caught:
-        check_independence(build(kind), tokenizer, "sequence", False)
+        check_batch_invariance(build(kind), tokenizer, "sequence", False)
     assert caught.value.where == "model.path" and "such as albert, bert" in caught.value.hint
 
 
@@ -92,7 +92,7 @@ def test_a_row_that_cannot_be_run_is_refused_before_training(tokenizer):
     """Landmarks are means of equal parts, so that only one length can be run."""
     model = build("nystromformer", num_landmarks=8)
     with pytest.raises(UsageError, match="nystromformer cannot run rows of 3 to") as caught:
-        check_independence(model, tokenizer, "sequence", False)
+        check_batch_invariance(model, tokenizer, "sequence", False)
     assert "\n" not in str(caught.value)
 
 
@@ -100,7 +100,7 @@ def test_the_check_changes_nothing(tokenizer):
     model = build("roformer")
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     state = torch.get_rng_state()
-    check_independence(model, tokenizer, "sequence", False)
+    check_batch_invariance(model, tokenizer, "sequence", False)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert not model.base_model._forward_hooks
@@ -108,35 +108,35 @@ def test_the_check_changes_nothing(tokenizer):
 
 def test_proven_architectures_are_not_checked_again():
     model = SimpleNamespace(config=SimpleNamespace(model_type="bert"))
-    check_independence(model, None, "sequence", False)  # nothing else of it is looked at
-    assert "bert" in independence.PROVEN
+    check_batch_invariance(model, None, "sequence", False)  # nothing else of it is looked at
+    assert "bert" in independence.VERIFIED_MODEL_TYPES
 
 
 @pytest.mark.parametrize("chosen", [None, [0, 7, 20]])
 def test_tokens_and_hidden_states_of_rows_one_by_one(chosen):
-    from bertft.models.trace import Trace
+    from bertft.models.trace import ActivationRecorder
 
     runner = EncoderRunner(build("convbert", "TokenClassification"), "token")
     batch = rows([5, 23, 9])
-    trace = Trace(states=True)
+    trace = ActivationRecorder(record_hidden=True)
     with torch.no_grad():
         every = runner(batch, trace)
         if chosen is not None:
-            batch.chosen = torch.tensor(chosen)
+            batch.selected_tokens = torch.tensor(chosen)
             assert torch.equal(runner(batch), every[chosen])
     assert every.shape == (37, 3)
-    assert [len(each) for each in trace.hidden] == [37] * 3
+    assert [len(each) for each in trace.hidden_states] == [37] * 3
 
 
 def test_big_bird_keeps_one_attention(tmp_path):
     """Its sparse one is given up at the first short batch, and a later row's result changes."""
     config = transformers.AutoConfig.for_model("big_bird", **SIZES, attention_type="block_sparse")
     config.save_pretrained(tmp_path)
-    read = read_config(Source("x", "folder", str(tmp_path)))
+    read = read_model_config(ModelSource("x", "folder", str(tmp_path)))
     assert read.attention_type == "original_full"
 
 
 def test_a_model_without_a_limit():
     """XLNet's config states −1."""
     unlimited = SimpleNamespace(model_max_length=int(1e30))
-    assert longest_input(transformers.AutoConfig.for_model("xlnet"), unlimited) == 10**9
+    assert max_input_length(transformers.AutoConfig.for_model("xlnet"), unlimited) == 10**9

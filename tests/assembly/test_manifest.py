@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bertft.assembly.manifest import changes, read_manifest, recorded_data, recorded_path
+from bertft.assembly.manifest import hardware_changes, read_manifest, recorded_data, recorded_path
 from bertft.config.data import DataConfig
 from bertft.errors import DataError
 from bertft.runs.folder import RunFolder
@@ -49,14 +49,14 @@ def test_what_changes_the_last_bits_is_told():
         "threads": torch.get_num_threads(), "device": "cpu", "processes": 2,
         "instruction_set": torch.backends.cpu.get_cpu_capability(), "platform": "another",
     }  # fmt: skip
-    assert changes({"hardware": here}, device, 2) == []
-    assert changes({"hardware": here}, device, 1) == ["number of processes was 2, is 1"]
+    assert hardware_changes({"hardware": here}, device, 2) == []
+    assert hardware_changes({"hardware": here}, device, 1) == ["number of processes was 2, is 1"]
     other = {**here, "instruction_set": "none", "gpu": "A100"}
-    assert changes({"hardware": other}, device, 2) == [
+    assert hardware_changes({"hardware": other}, device, 2) == [
         "GPU was A100, is None", f"instruction set was none, is {here['instruction_set']}",
     ]  # fmt: skip
     del other["processes"], other["gpu"]  # as it was written before there could be several
-    assert len(changes({"hardware": other}, device, 1)) == 1
+    assert len(hardware_changes({"hardware": other}, device, 1)) == 1
 
 
 def test_a_home_that_is_not_on_this_machine_stays_as_it_is(tmp_path):
@@ -79,11 +79,11 @@ def test_a_home_that_is_not_on_this_machine_stays_as_it_is(tmp_path):
 def test_an_entry_of_another_form_is_refused_where_the_manifest_is_read(tmp_path, name, value):
     """Not by the report, the model card or the resumed run that come to use it later."""
     run = RunFolder(tmp_path)
-    shutil.copy(FROZEN, run.manifest)
+    shutil.copy(FROZEN, run.manifest_path)
     content = read_manifest(run)
-    run.manifest.write_text(json.dumps({**content, name: value}))
+    run.manifest_path.write_text(json.dumps({**content, name: value}))
     with pytest.raises(DataError, match=f"invalid value for '{name}'"):
         read_manifest(run)
     teacher = {"path": "run", "digest": "x", "forwards": {"rows": 3, "batches": 1}}
-    run.manifest.write_text(json.dumps({**content, "teacher": teacher}))
+    run.manifest_path.write_text(json.dumps({**content, "teacher": teacher}))
     assert read_manifest(run)["teacher"] == teacher

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from bertft.assembly.merged_folder import fill_prefix, read_beside, write_beside
-from bertft.config.parts.prefix import Settings
+from bertft.assembly.merged_folder import load_prefix_weights, read_merged_info, write_merged_info
+from bertft.config.parts.prefix import PrefixConfig
 from bertft.errors import DataError
 
 
@@ -19,25 +19,25 @@ class Prefixed(nn.Module):
 
 
 def test_a_prefix_beside_a_model_comes_back(tmp_path):
-    settings = Settings(length=3, mlp=True)
+    settings = PrefixConfig(length=3, mlp=True)
     torch.manual_seed(0)
     before, after = Prefixed(), Prefixed()
-    write_beside(tmp_path, 77, settings, before)
-    beside = read_beside(tmp_path)
+    write_merged_info(tmp_path, 77, settings, before)
+    beside = read_merged_info(tmp_path)
     assert (beside.max_length, beside.prefix) == (77, settings)
     assert beside.method.prefix == settings and beside.method.low_rank is None
-    fill_prefix(tmp_path, after)
+    load_prefix_weights(tmp_path, after)
     assert after.prefix.weight.equal(before.prefix.weight)
     assert not after.head.weight.equal(before.head.weight)
     with pytest.raises(DataError, match="is not the prefix that"):
-        fill_prefix(tmp_path, Prefixed(length=4))
+        load_prefix_weights(tmp_path, Prefixed(length=4))
 
 
 def test_nothing_beside_a_model(tmp_path):
-    beside = read_beside(tmp_path)
+    beside = read_merged_info(tmp_path)
     assert (beside.max_length, beside.prefix, beside.method.prefix) == (None, None, None)
-    write_beside(tmp_path, 12, None, Prefixed())
-    assert read_beside(tmp_path).max_length == 12
+    write_merged_info(tmp_path, 12, None, Prefixed())
+    assert read_merged_info(tmp_path).max_length == 12
     assert [path.name for path in tmp_path.iterdir()] == ["bertft.json"]
 
 
@@ -45,4 +45,4 @@ def test_nothing_beside_a_model(tmp_path):
 def test_bertft_json_of_another_form(tmp_path, content):
     (tmp_path / "bertft.json").write_text(content)
     with pytest.raises(DataError, match=r"bertft\.json"):
-        read_beside(tmp_path)
+        read_merged_info(tmp_path)

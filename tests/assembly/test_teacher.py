@@ -10,13 +10,13 @@ import pyarrow as pa
 import pytest
 
 from bertft.assembly import teacher
-from bertft.data.bad_rows import Fault
+from bertft.data.bad_rows import RowError
 from bertft.data.features import featurize
 from bertft.data.rows import Rows
 from bertft.data.sources import Splits
 from bertft.errors import DataError, UsageError
 from bertft.models import load
-from bertft.models.source import Source
+from bertft.models.source import ModelSource
 
 
 class Task:
@@ -35,7 +35,7 @@ class Task:
         return "task"
 
     def without_feature(self, max_length):
-        return Fault("no feature")
+        return RowError("no feature")
 
 
 def tables(monkeypatch, texts, unread):
@@ -45,7 +45,7 @@ def tables(monkeypatch, texts, unread):
     features = {"train": featurize(rows, Task().encoder((), 9), [], None)}
     splits = Splits(rows, None, None, None, False, None)
     saved = SimpleNamespace(adapted=SimpleNamespace(tokenizer=unread))
-    found = teacher._tables(splits, Task(), saved, 9, None, features)
+    found = teacher._teacher_features(splits, Task(), saved, 9, None, features)
     assert rows.skipped == Counter(), "counted with the student's features alone"
     return found
 
@@ -65,4 +65,4 @@ def test_a_teacher_that_a_folder_names_is_not_fetched(monkeypatch):
     monkeypatch.setattr(load, "local_folder", lambda _: None)
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("asked"))
     with pytest.raises(UsageError, match="a run does not decide what is fetched"):
-        load.downloaded(Source("a/b", "hub", "a/b"), "method.distill.teacher", cached_only=True)
+        load.download_model(ModelSource("a/b", "hub", "a/b"), "method.distill.teacher", cached_only=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bertft.assembly.warn import warn
+from bertft.assembly.warn import print_warning
 
 
 def test_a_warning_is_plain_text(capsys):
-    warn("/a/[bold]b[/bold]/step-5: " + "long " * 40)
+    print_warning("/a/[bold]b[/bold]/step-5: " + "long " * 40)
     out, err = capsys.readouterr()
     assert out == "" and err == "warning: /a/[bold]b[/bold]/step-5: " + "long " * 40 + "\n"

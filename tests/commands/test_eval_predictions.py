@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bertft.commands.eval_predictions import score
+from bertft.commands.eval_predictions import score_predictions
 from bertft.config.commands import EvalConfig
 from bertft.config.data import DataConfig
 from bertft.errors import DataError
@@ -41,7 +41,7 @@ def test_misplaced_offsets_do_not_change_the_official_score(tmp_path, capsys):
         data = DataConfig(
             name="squad_v2", task="question_answering", **{split: str(tmp_path / "dev.json")}
         )
-        metrics, _, counts = score(EvalConfig(predictions=str(given), data=data, split=split))
+        metrics, _, counts = score_predictions(EvalConfig(predictions=str(given), data=data, split=split))
         assert {name: round(value, 3) for name, value in metrics.items()} == OFFICIAL
         assert (counts["read"], counts["used"], counts["skipped"]) == (11_873, 11_873, {})
         assert 0.99 * moved < sum(counts["dropped"].values()) <= moved  # some stand there as well
@@ -61,7 +61,7 @@ def test_a_missing_prediction_scores_nothing(tmp_path, capsys):
     given = tmp_path / "given.json"
     given.write_text(json.dumps({"q1": "Ada", "q2": "", "q3": "Ada", "else": "x"}))
     data = DataConfig(name="x", task="question_answering", validation=str(rows))
-    metrics, _, counts = score(EvalConfig(predictions=str(given), data=data))
+    metrics, _, counts = score_predictions(EvalConfig(predictions=str(given), data=data))
     assert metrics == {
         "exact": 37.5, "f1": 37.5, "HasAns_exact": 50.0, "HasAns_f1": 50.0,
         "NoAns_exact": 25.0, "NoAns_f1": 25.0,
@@ -79,4 +79,4 @@ def test_an_answer_that_is_given_twice_is_refused(tmp_path):
     (tmp_path / "given.json").write_text('{"q0": "Ada", "q1": "x", "q0": "Bob"}')
     data = DataConfig(name="x", task="question_answering", validation="none.json")
     with pytest.raises(DataError, match=r"given\.json: the key 'q0' occurs 2 times"):
-        score(EvalConfig(predictions=str(tmp_path / "given.json"), data=data))
+        score_predictions(EvalConfig(predictions=str(tmp_path / "given.json"), data=data))

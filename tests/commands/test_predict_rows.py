@@ -21,7 +21,7 @@ from bertft.commands import predict
 from bertft.config.commands import PredictConfig
 from bertft.config.data import DataConfig
 from bertft.models.precision import Precision
-from bertft.tasks import build
+from bertft.tasks import build_task
 from bertft.training import evaluate
 
 _SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
@@ -64,7 +64,7 @@ def ask(monkeypatch, capsys):
 
     def run(name: str, rows: list, **settings) -> tuple[list[dict], str]:
         data = DataConfig(name="x", task=name, stride=4)
-        task = build(data, None)
+        task = build_task(data, None)
         runner = Reading(task.level, 2 if task.level == "token" else 1)
         adapted = SimpleNamespace(
             task=task, tokenizer=tokenizer, runner=runner,
@@ -137,10 +137,10 @@ def test_questions_of_many_windows(ask):
 
 
 def test_an_answer_lost_on_its_way_is_a_bug(ask, monkeypatch):
-    from bertft.tasks.regression import Task
+    from bertft.tasks.regression import RegressionTask
 
-    whole = Task.answers
-    monkeypatch.setattr(Task, "answers", lambda *args: list(whole(*args))[1:])
+    whole = RegressionTask.decode_predictions
+    monkeypatch.setattr(RegressionTask, "answers", lambda *args: list(whole(*args))[1:])
     with pytest.raises(RuntimeError, match="100 rows read, but 99 answers"):
         ask("regression", [_row(number) for number in range(100)])
 

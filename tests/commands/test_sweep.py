@@ -17,7 +17,7 @@ import pytest
 
 import bertft
 from bertft.cli import main
-from bertft.errors import NonFiniteError, Stopped
+from bertft.errors import NonFiniteError, StoppedBySignal
 
 ROOT = Path(bertft.__file__).parents[1]
 SWEEP = ["train", "-m", "hydra.sweep.dir=s"]
@@ -189,7 +189,7 @@ def test_the_same_run_twice(fake, capsys):
 
 @pytest.mark.parametrize(("signum", "status"), [(2, 130), (15, 143)])
 def test_a_signal_stops_the_sweep_and_the_table_tells_how_far_it_came(fake, signum, status):
-    fake.fails = lambda config: Stopped(signum) if config.seed == 1 else None
+    fake.fails = lambda config: StoppedBySignal(signum) if config.seed == 1 else None
     assert main([*SWEEP, "seed=0,1,2"]) == status
     assert len(fake.calls) == 2
     assert [(row["runs"], row["failed"], row["error"]) for row in summary()] == [

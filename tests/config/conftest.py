@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bertft.cli import main
-from bertft.config.commands import COMMANDS
+from bertft.config.commands import COMMAND_CONFIGS
 
 
 class Said:
@@ -25,7 +25,7 @@ def calls(monkeypatch, tmp_path) -> dict[str, list[tuple[Any, Any]]]:
     """Calls of each command's ``run``, made in an empty folder."""
     monkeypatch.chdir(tmp_path)
     made: dict[str, list[tuple[Any, Any]]] = {}
-    for name in COMMANDS:
+    for name in COMMAND_CONFIGS:
         module = types.ModuleType(f"bertft.commands.{name}")
         made[name] = []
         module.run = lambda config, folder, name=name: made[name].append((config, folder))

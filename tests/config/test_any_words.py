@@ -8,18 +8,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bertft.config.command_line import rewrite
-from bertft.config.commands import COMMANDS
-from bertft.config.compose import check_words, compose, typed
-from bertft.config.folder import presets
-from bertft.config.plan import plan
-from bertft.config.schema import leaves, tree
-from bertft.config.session import Request, session
+from bertft.config.command_line import rewrite_overrides
+from bertft.config.commands import COMMAND_CONFIGS
+from bertft.config.compose import validate_overrides, compose_config, to_dataclass
+from bertft.config.folder import find_presets
+from bertft.config.plan import plan_sweep
+from bertft.config.schema import iter_leaves, settings_tree
+from bertft.config.session import ComposeRequest, hydra_session
 from bertft.errors import UsageError
 
 GROUPS = ("method", "model", "data", "trainer", "experiment")
-PATHS = sorted({leaf.path for command in COMMANDS for leaf in leaves(tree(command))})
-CHOICES = sorted({c for each in COMMANDS for x in leaves(tree(each)) for c in x.choices or ()})
+PATHS = sorted({leaf.path for command in COMMAND_CONFIGS for leaf in iter_leaves(settings_tree(command))})
+CHOICES = sorted({c for each in COMMAND_CONFIGS for x in iter_leaves(settings_tree(each)) for c in x.choices or ()})
 # Every sign that some grammar on the way (a shell's, Hydra's, OmegaConf's, YAML's) knows.
 SIGNS = st.text(
     st.sampled_from("=,:;.[]{}()'\"\\$%~+-*/|@#!&<>? \t\n\0ab01é酒\U0001f600"), max_size=12
@@ -36,7 +36,7 @@ KEYS = st.one_of(
 VALUES = st.one_of(
     st.integers().map(str), st.floats().map(str), st.sampled_from(CHOICES), SIGNS,
     st.text(max_size=12), st.booleans().map(str),
-    st.sampled_from([name for group in GROUPS for name in presets(group)]),
+    st.sampled_from([name for group in GROUPS for name in find_presets(group)]),
     st.sampled_from(
         ["null", "???", "${seed}", "${oc.env:HOME}", "${data.name}", "${no.such}", "[a,b]", "{a:1}",
          "[", "{", "'", "1e999", "-0", "nan", "1,2", "range(1,3)", "choice(a,b)", "", "[[[[]]]]",
@@ -68,7 +68,7 @@ def test_any_words(count, tmp_path, monkeypatch):
 
 
 @given(
-    command=st.sampled_from(["train", "train", *COMMANDS]),
+    command=st.sampled_from(["train", "train", *COMMAND_CONFIGS]),
     words=st.lists(WORD, min_size=1, max_size=4),
     sweep=st.booleans(),
     whole=st.integers(0, 9).map(lambda number: number == 9),
@@ -78,19 +78,19 @@ def any_words(command, words, sweep, whole):
     words = [*NEEDED[command], *words]
     sweep = sweep and command == "train"
     try:
-        request = Request(command, tuple(rewrite(command, words, sweep)))
-        problems, _, _ = check_words(hydra_of(command), request, request.overrides)
+        request = ComposeRequest(command, tuple(rewrite_overrides(command, words, sweep)))
+        problems, _, _ = validate_overrides(hydra_of(command), request, request.overrides)
         assert all(str(problem).strip() for problem in problems)
         if problems and not whole:
             return
         if sweep:
-            jobs = plan(request).jobs
+            jobs = plan_sweep(request).jobs
             configs = [job.config for job in jobs or ()]
         else:
-            configs = [compose(request)]
+            configs = [compose_config(request)]
             assert not problems
         for config in configs:
-            assert isinstance(typed(command, config), COMMANDS[command])
+            assert isinstance(to_dataclass(command, config), COMMAND_CONFIGS[command])
     except UsageError as error:
         assert str(error).strip()  # noqa: PT017  (a configuration is as good an answer)
         str(error).encode(errors="backslashreplace")
@@ -98,5 +98,5 @@ def any_words(command, words, sweep, whole):
 
 @functools.cache
 def hydra_of(command):
-    with session(Request(command, ())) as hydra:
+    with hydra_session(ComposeRequest(command, ())) as hydra:
         return hydra

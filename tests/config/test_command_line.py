@@ -7,14 +7,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertft.config.command_line import literal, rewrite
+from bertft.config.command_line import format_value, rewrite_overrides
 
 _parser = OverridesParser.create()
 
 
 def values(command, word, sweep=False):
     """What Hydra reads from ``word``: a list of the values that it sweeps over, or one value."""
-    override = _parser.parse_override(rewrite(command, [word], sweep)[-1])
+    override = _parser.parse_override(rewrite_overrides(command, [word], sweep)[-1])
     if override.is_sweep_override():
         return [getattr(each, "text", each) for each in override.value().list]
     return override.value()
@@ -57,14 +57,14 @@ def test_a_path_is_taken_as_it_is(command, key, path):
 
 @given(st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1))
 def test_any_text_comes_out_as_it_went_in(text):
-    assert _parser.parse_override(f"data.train={literal(text)}").value() == text
+    assert _parser.parse_override(f"data.train={format_value(text)}").value() == text
 
 
 @pytest.mark.parametrize(
     "value", [None, True, 3, 0.5, 1e-8, "a,b", ["x", 1, None], [], {"model_type": "bert"}]
 )
 def test_a_literal_comes_out_as_it_went_in(value):
-    assert _parser.parse_override(f"k={literal(value)}").value() == value
+    assert _parser.parse_override(f"k={format_value(value)}").value() == value
 
 
 @pytest.mark.parametrize(
@@ -111,40 +111,40 @@ def test_a_comma_that_separates_nothing_is_no_sweep(word):
 
 def test_numbers_sweep_as_hydra_does():
     assert values("train", "method.rank=2,8", sweep=True) == [2, 8]
-    assert rewrite("train", ["seed=range(3)"], sweep=True) == ["seed=range(3)"]
-    assert rewrite("train", ["data.metric=choice(f1,loss)"], sweep=True) == [
+    assert rewrite_overrides("train", ["seed=range(3)"], sweep=True) == ["seed=range(3)"]
+    assert rewrite_overrides("train", ["data.metric=choice(f1,loss)"], sweep=True) == [
         "data.metric=choice(f1,loss)"
     ]
 
 
 def test_a_part_is_opened_once_for_all_of_its_keys():
     words = ["method.prefix.length=4", "method.prefix.mlp=true", "method.rank=2"]
-    assert rewrite("train", words) == ["+open/method/prefix=yes", *words]
+    assert rewrite_overrides("train", words) == ["+open/method/prefix=yes", *words]
 
 
 def test_a_known_setting_needs_no_plus():
-    assert rewrite("train", ["+seed=1", "+experiment=x"]) == ["seed=1", "experiment=x"]
-    assert rewrite("train", ["+trainer.foo=1"]) == ["+trainer.foo=1"]
+    assert rewrite_overrides("train", ["+seed=1", "+experiment=x"]) == ["seed=1", "experiment=x"]
+    assert rewrite_overrides("train", ["+trainer.foo=1"]) == ["+trainer.foo=1"]
 
 
 def test_free_ground_needs_no_plus():
-    words = rewrite("train", ["model.architecture.hidden_size=64"])
+    words = rewrite_overrides("train", ["model.architecture.hidden_size=64"])
     assert words == ["++model.architecture.hidden_size=64"]
 
 
 def test_resume_goes_on_in_the_run_s_own_folder():
-    assert rewrite("train", ["resume=out/my run"]) == [
+    assert rewrite_overrides("train", ["resume=out/my run"]) == [
         "resume='out/my run'", "hydra.run.dir='out/my run'"
     ]  # fmt: skip
-    assert rewrite("train", ["resume=auto"]) == ["resume='auto'"]
-    assert rewrite("train", ["resume=null"]) == ["resume=null"]
+    assert rewrite_overrides("train", ["resume=auto"]) == ["resume='auto'"]
+    assert rewrite_overrides("train", ["resume=null"]) == ["resume=null"]
 
 
 def test_keys_of_data_change_the_run_s_own(tmp_path):
     (tmp_path / "config.yaml").write_text(
         "data: {name: files, source: files, train: a b.csv, text: [q, s], max_length: 64, odd: 1}"
     )
-    words = rewrite("eval", [f"run={tmp_path}", "data.validation=new.csv"])
+    words = rewrite_overrides("eval", [f"run={tmp_path}", "data.validation=new.csv"])
     assert words == [
         "data=files", "data.name='files'", "data.source='files'", "data.train='a b.csv'",
         "data.text=['q','s']", "data.max_length=64", f"run='{tmp_path}'",
@@ -154,14 +154,14 @@ def test_keys_of_data_change_the_run_s_own(tmp_path):
 
 def test_a_file_takes_the_place_of_the_run_s_sample(tmp_path):
     (tmp_path / "config.yaml").write_text("data: {name: sample, source: sample, sample: pair}")
-    words = rewrite("eval", [f"run={tmp_path}", "data.validation=new.csv"])
+    words = rewrite_overrides("eval", [f"run={tmp_path}", "data.validation=new.csv"])
     assert words == ["data=files", f"run='{tmp_path}'", "data.validation='new.csv'"]
 
 
 def test_a_chosen_data_set_is_not_mixed_with_the_run_s(tmp_path):
     (tmp_path / "config.yaml").write_text("data: {name: files, max_length: 64}")
     words = [f"run='{tmp_path}'", "data=sst2", "data.max_length=32"]
-    assert rewrite("eval", words) == words
+    assert rewrite_overrides("eval", words) == words
 
 
 def test_another_choice_of_data_leaves_what_the_answers_depend_on(tmp_path):
@@ -173,23 +173,23 @@ def test_another_choice_of_data_leaves_what_the_answers_depend_on(tmp_path):
         "data: {name: files, task: question_answering, stride: 16, unanswerable: true,"
         " no_answer_threshold: 0.3, scorer: cmrc2018, max_length: 64}"
     )
-    words = rewrite("eval", [f"run={run}", "data=squad_v2", "data.stride=32"])
+    words = rewrite_overrides("eval", [f"run={run}", "data=squad_v2", "data.stride=32"])
     assert words[:3] == [
         "data.unanswerable=true", "data.no_answer_threshold=0.3", "data.scorer='cmrc2018'"
     ]  # fmt: skip
     # The preset squad says unanswerable: false, with which there is no threshold.
-    assert rewrite("eval", [f"run={run}", "data=squad"])[:2] == [
+    assert rewrite_overrides("eval", [f"run={run}", "data=squad"])[:2] == [
         "data.stride=16", "data.scorer='cmrc2018'"
     ]  # fmt: skip
-    assert rewrite("eval", [f"run={run}", "data=squad"])[2:] == [f"run='{run}'", "data=squad"]
-    assert rewrite("eval", [f"run={run}", "data=sst2"]) == [f"run='{run}'", "data=sst2"]
+    assert rewrite_overrides("eval", [f"run={run}", "data=squad"])[2:] == [f"run='{run}'", "data=squad"]
+    assert rewrite_overrides("eval", [f"run={run}", "data=sst2"]) == [f"run='{run}'", "data=sst2"]
     kept = {"mlm_probability": 0.4, "whole_words": True}
     (merged / "bertft.json").write_text(json.dumps({"task": "masked_lm", "answering": kept}))
     (old / "bertft.json").write_text(json.dumps({"answering": kept}))
     for folder in (merged, old):
-        words = rewrite("eval", [f"run={folder}", "data=text"])
+        words = rewrite_overrides("eval", [f"run={folder}", "data=text"])
         assert words[:-2] == ["data.mlm_probability=0.4", "data.whole_words=true"]
-        words = rewrite("eval", [f"run={folder}", "data.validation=a.txt"])
+        words = rewrite_overrides("eval", [f"run={folder}", "data.validation=a.txt"])
         assert "data.task='masked_lm'" in words
 
 
@@ -199,5 +199,5 @@ def test_a_preset_of_one_s_own_counts_too(tmp_path):
     kept = {"mlm_probability": 0.4, "whole_words": True}
     (tmp_path / "bertft.json").write_text(json.dumps({"task": "masked_lm", "answering": kept}))
     words = [f"run={tmp_path}", "data=mine"]
-    assert rewrite("eval", words, config_dir=tmp_path)[0] == "data.whole_words=true"
-    assert rewrite("eval", words) == [f"run='{tmp_path}'", "data=mine"]
+    assert rewrite_overrides("eval", words, config_dir=tmp_path)[0] == "data.whole_words=true"
+    assert rewrite_overrides("eval", words) == [f"run='{tmp_path}'", "data=mine"]

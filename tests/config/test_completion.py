@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-from bertft.config.commands import COMMANDS
-from bertft.config.completion import complete
+from bertft.config.commands import COMMAND_CONFIGS
+from bertft.config.completion import complete_line
 
 
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("bertft ", sorted(COMMANDS)),
+        ("bertft ", sorted(COMMAND_CONFIGS)),
         ("bertft tr", ["train"]),
         ("bertft train me", ["method.", "method="]),
         ("bertft train method=lora", ["method=lora", "method=lora_prefix"]),
@@ -30,11 +30,11 @@ from bertft.config.completion import complete
     ],
 )  # fmt: skip
 def test_words_that_may_follow(line, expected):
-    assert complete(line) == expected
+    assert complete_line(line) == expected
 
 
 def test_nothing_of_hydra_is_offered():
-    offered = complete("bertft train ")
+    offered = complete_line("bertft train ")
     assert not [word for word in offered if word.startswith(("hydra", "schema", "open"))]
     assert "trainer." in offered and "experiment=" in offered
 
@@ -42,13 +42,13 @@ def test_nothing_of_hydra_is_offered():
 def test_the_last_path_of_a_list_is_completed(tmp_path):
     (tmp_path / "second").mkdir()
     start = f"runs=[{tmp_path}/first,"
-    found = complete(f"bertft compare {start}{tmp_path}/se")
+    found = complete_line(f"bertft compare {start}{tmp_path}/se")
     assert [each.rstrip("/") for each in found] == [f"{start}{tmp_path}/second"]
 
 
 def test_paths_are_completed(tmp_path):
     (tmp_path / "reviews.csv").touch()
-    assert complete(f"bertft train data.train={tmp_path}/re") == [
+    assert complete_line(f"bertft train data.train={tmp_path}/re") == [
         f"data.train={tmp_path}/reviews.csv"
     ]
 

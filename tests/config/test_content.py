@@ -11,7 +11,7 @@ from bertft.config.content import content_digest
 
 
 def of(path) -> str:
-    content._read.cache_clear()
+    content._cached_sha256.cache_clear()
     return content_digest({"model": {"path": str(path)}})
 
 

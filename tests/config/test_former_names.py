@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from bertft.config import former_names
-from bertft.config.command_line import rewrite
-from bertft.config.compose import compose
+from bertft.config.command_line import rewrite_overrides
+from bertft.config.compose import compose_config
 from bertft.config.former_names import current_path, rename_settings
-from bertft.config.schema import leaves, locate, tree
-from bertft.config.session import Request
+from bertft.config.schema import iter_leaves, find_setting, settings_tree
+from bertft.config.session import ComposeRequest
 
 FORMER = {
     "trainer.clip": "trainer.max_grad_norm",
@@ -37,23 +37,23 @@ def _reported_anew():
 
 
 def test_every_former_name_leads_to_a_setting():
-    root = tree("train")
+    root = settings_tree("train")
     assert {old: current_path(root, old) for old in FORMER} == FORMER
-    declared = {leaf.former for leaf in leaves(root) if leaf.former}
+    declared = {leaf.former for leaf in iter_leaves(root) if leaf.former}
     assert declared == {old.rpartition(".")[2] for old in FORMER}
     for old in FORMER:  # a former name is no setting, or one of the two could not be set
-        assert locate(root, old)[0] is None
+        assert find_setting(root, old)[0] is None
 
 
 def test_a_present_name_stays():
-    assert current_path(tree("train"), "trainer.epochs") == "trainer.epochs"
-    assert current_path(tree("train"), "trainer.nonsense") == "trainer.nonsense"
+    assert current_path(settings_tree("train"), "trainer.epochs") == "trainer.epochs"
+    assert current_path(settings_tree("train"), "trainer.nonsense") == "trainer.nonsense"
 
 
 @pytest.mark.parametrize(("former", "present"), FORMER.items())
 def test_the_command_line_reports_a_former_name_once(capsys, former, present):
     words = [f"{former}=1", f"{former}=2"]
-    assert rewrite("train", words)[-2:] == [f"{present}=1", f"{present}=2"]
+    assert rewrite_overrides("train", words)[-2:] == [f"{present}=1", f"{present}=2"]
     warning = capsys.readouterr().err
     assert warning.count(former) == 1
     assert present in warning
@@ -68,18 +68,18 @@ def test_the_command_line_reports_a_former_name_once(capsys, former, present):
     ],
 )
 def test_a_former_choice(capsys, word, present):
-    assert rewrite("train", [word], sweep=True) == [present]
+    assert rewrite_overrides("train", [word], sweep=True) == [present]
     assert "layout" in capsys.readouterr().err
 
 
 def test_settings_of_a_file():
-    assert rename_settings(tree("train"), CONTENT) == PRESENT
-    assert rename_settings(tree("train"), PRESENT) == PRESENT
+    assert rename_settings(settings_tree("train"), CONTENT) == PRESENT
+    assert rename_settings(settings_tree("train"), PRESENT) == PRESENT
 
 
 def test_a_former_name_next_to_the_present_one_is_not_lost():
     both = {"trainer": {"clip": 0.5, "max_grad_norm": 1.0}}
-    assert rename_settings(tree("train"), both) == both
+    assert rename_settings(settings_tree("train"), both) == both
 
 
 @pytest.mark.parametrize("package", ["", "# @package _global_\n"])
@@ -94,7 +94,7 @@ def test_a_yaml_file_of_the_user(tmp_path, capsys, package):
         (tmp_path / "trainer").mkdir()
         (tmp_path / "trainer" / "mine.yaml").write_text("steps: 7\nlayout: stream\n")
         words = ("trainer=mine",)
-    config = compose(Request("train", words, tmp_path))
+    config = compose_config(ComposeRequest("train", words, tmp_path))
     assert (config.trainer.max_steps, config.trainer.layout) == (7, "unpadded")
     assert "steps" not in config.trainer
     assert config.data.validation_fraction == (0.3 if package else 0.1)
@@ -105,5 +105,5 @@ def test_a_yaml_file_of_the_user(tmp_path, capsys, package):
 
 def test_the_presets_have_present_names(capsys):
     for preset in ("default", "fast_check"):
-        compose(Request("train", (f"trainer={preset}",)))
+        compose_config(ComposeRequest("train", (f"trainer={preset}",)))
     assert not capsys.readouterr().err

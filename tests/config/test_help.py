@@ -2,27 +2,27 @@ from __future__ import annotations
 
 import pytest
 
-from bertft.config.commands import COMMANDS
-from bertft.config.folder import presets, summary
+from bertft.config.commands import COMMAND_CONFIGS
+from bertft.config.folder import find_presets, preset_summary
 from bertft.config.help import command_page, main_page
-from bertft.config.schema import leaves, tree
+from bertft.config.schema import iter_leaves, settings_tree
 
 
 def test_a_page_opens_with_what_the_command_does():
-    assert command_page("train").startswith(f"bertft train: {COMMANDS['train'].__doc__}")
+    assert command_page("train").startswith(f"bertft train: {COMMAND_CONFIGS['train'].__doc__}")
 
 
 def test_the_main_page_names_every_command():
     page = main_page()
-    for name, cls in COMMANDS.items():
+    for name, cls in COMMAND_CONFIGS.items():
         assert name in page and cls.__doc__.strip() in page
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", COMMAND_CONFIGS)
 def test_a_command_s_page_shows_every_setting_with_its_meaning(command):
     page = command_page(command)
     flat = " ".join(page.split())
-    for leaf in leaves(tree(command)):
+    for leaf in iter_leaves(settings_tree(command)):
         assert f" {leaf.path}  " in page
         assert " ".join(leaf.meaning.split()) in flat
         for choice in leaf.choices or ():
@@ -38,8 +38,8 @@ def test_parts_that_are_null_show_their_settings_too():
 def test_every_preset_is_listed_with_what_it_says():
     flat = " ".join(command_page("train").split())
     for group in ("method", "model", "data", "trainer", "experiment"):
-        for name, file in presets(group).items():
-            assert f"{name} {' '.join(summary(file).split())}" in flat
+        for name, file in find_presets(group).items():
+            assert f"{name} {' '.join(preset_summary(file).split())}" in flat
 
 
 def test_files_of_one_s_own_are_listed(tmp_path):
@@ -61,6 +61,6 @@ def test_bounds_and_defaults_are_shown():
     assert "run  str  = (must be given)" in command_page("verify")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", COMMAND_CONFIGS)
 def test_sweeps_are_offered_where_they_are_taken(command):
     assert ("--multirun" in command_page(command)) == (command == "train")

@@ -5,13 +5,13 @@ import pytest
 from bertft.config.messages import (
     Problem,
     did_you_mean,
-    listing,
-    nearest,
-    quoted,
-    shortened,
+    format_list,
+    closest_name,
+    quote_value,
+    shorten,
     usage_error,
 )
-from bertft.data.bad_rows import BadRows, Fault, settle
+from bertft.data.bad_rows import BadRows, RowError, raise_or_skip
 from bertft.errors import DataError
 
 
@@ -20,11 +20,11 @@ from bertft.errors import DataError
     [("svdlora", "svd_lora"), ("SVD-LoRA", "svd_lora"), ("lor", "lora"), ("zebra", None)],
 )
 def test_the_nearest_word_survives_a_slip_and_its_spelling(word, expected):
-    assert nearest(word, ["lora", "svd_lora", "prefix"]) == expected
+    assert closest_name(word, ["lora", "svd_lora", "prefix"]) == expected
 
 
 def test_numbers_may_be_choices():
-    assert nearest(10, [1, 100, "x"]) == "100"
+    assert closest_name(10, [1, 100, "x"]) == "100"
 
 
 def test_a_hint_names_the_nearest_else_all():
@@ -34,16 +34,16 @@ def test_a_hint_names_the_nearest_else_all():
 
 
 def test_a_long_list_is_cut():
-    assert listing(range(5), longest=3) == "0, 1, 2, ... (2 more)"
+    assert format_list(range(5), max_items=3) == "0, 1, 2, ... (2 more)"
 
 
 def test_long_names_are_shortened():
-    assert shortened("x" * 60) == "x" * 60
-    assert shortened("x" * 2_061) == "x" * 60 + "… (2,001 more characters)"
-    assert quoted("a\n" * 1_000) == "'" + "a\\n" * 30 + "'… (1,940 more characters)"
-    assert quoted(7) == "7"
-    assert listing(["x" * 10**6, "b"]) == "x" * 60 + "… (999,940 more characters), b"
-    assert nearest("x" * 10**6, ["x" * 10**6, "b"]) is None
+    assert shorten("x" * 60) == "x" * 60
+    assert shorten("x" * 2_061) == "x" * 60 + "… (2,001 more characters)"
+    assert quote_value("a\n" * 1_000) == "'" + "a\\n" * 30 + "'… (1,940 more characters)"
+    assert quote_value(7) == "7"
+    assert format_list(["x" * 10**6, "b"]) == "x" * 60 + "… (999,940 more characters), b"
+    assert closest_name("x" * 10**6, ["x" * 10**6, "b"]) is None
 
 
 def test_a_message_is_bounded_whatever_it_quotes():
@@ -59,9 +59,9 @@ def test_a_message_is_bounded_whatever_it_quotes():
 
 def test_bad_rows_are_shown_bounded():
     bad = BadRows("a.csv")
-    bad.add(1, Fault("unknown label", "x" * 10**6))
+    bad.add(1, RowError("unknown label", "x" * 10**6))
     with pytest.raises(DataError, match="more characters") as caught:
-        settle([bad], "error")
+        raise_or_skip([bad], "error")
     assert len(str(caught.value)) < 2_000 and len(bad.to_json()) < 2_000
 
 
@@ -77,4 +77,4 @@ def test_several_problems_are_told_together_and_once_each():
 
 def test_a_name_with_line_breaks_stays_in_its_line():
     """Else a label of a foreign folder could write a line that looks like one of bertft's."""
-    assert listing(["a\nerror: b", "c\r"]) == "a\\nerror: b, c\\r"
+    assert format_list(["a\nerror: b", "c\r"]) == "a\\nerror: b, c\\r"

@@ -10,8 +10,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from bertft.config.plain_yaml import read_plain_yaml
-from bertft.config.recorded import recorded_answering, recorded_settings
-from bertft.config.regular_file import check_regular, open_regular, read_regular
+from bertft.config.recorded import check_answer_settings, check_recorded_settings
+from bertft.config.regular_file import check_regular_file, open_regular_file, read_regular_bytes
 from bertft.errors import DataError
 
 PLAIN = """
@@ -69,18 +69,18 @@ def test_only_regular_files_are_opened(tmp_path):
     (tmp_path / "zero").symlink_to("/dev/zero")
     for name, kind in (("pipe", "named pipe"), ("link", "named pipe"), ("zero", "device"),
                        (".", "folder")):  # fmt: skip
-        for read in (check_regular, open_regular):
+        for read in (check_regular_file, open_regular_file):
             with pytest.raises(OSError, match=kind):
                 read(tmp_path / name)
         with pytest.raises(DataError, match=kind):
-            read_regular(tmp_path / name)
+            read_regular_bytes(tmp_path / name)
     (tmp_path / "file").write_bytes(b"1234")
     (tmp_path / "to_file").symlink_to("file")
-    assert read_regular(tmp_path / "to_file") == b"1234"
+    assert read_regular_bytes(tmp_path / "to_file") == b"1234"
     with pytest.raises(DataError, match="larger than 3 bytes"):
-        read_regular(tmp_path / "file", 3)
+        read_regular_bytes(tmp_path / "file", 3)
     with pytest.raises(DataError, match="is missing"):
-        read_regular(tmp_path / "none")
+        read_regular_bytes(tmp_path / "none")
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def test_only_regular_files_are_opened(tmp_path):
 )  # fmt: skip
 def test_a_folder_says_how_it_answers_and_nothing_else(content):
     with pytest.raises(ValueError, match=r"."):
-        recorded_answering(content)
+        check_answer_settings(content)
     good = {"stride": 5, "unanswerable": False, "no_answer_threshold": 0.25}
-    assert recorded_answering(good) == good and recorded_answering(None) == {}
+    assert check_answer_settings(good) == good and check_answer_settings(None) == {}
     with pytest.raises(ValueError, match="length"):
-        recorded_settings("method.prefix", {"length": 10**20})
+        check_recorded_settings("method.prefix", {"length": 10**20})

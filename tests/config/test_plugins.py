@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError
 import pytest
 
 from bertft.config import plugins
-from bertft.config.plugins import missing_plugin
+from bertft.config.plugins import missing_hydra_plugin
 
 
 @pytest.fixture
@@ -27,24 +27,24 @@ def nothing_installed(monkeypatch):
     ],
 )
 def test_launchers_of_the_extra(nothing_installed, name, package):
-    problem = missing_plugin("hydra/launcher", name)
+    problem = missing_hydra_plugin("hydra/launcher", name)
     assert f"{name} needs the package {package}, which is not installed" in str(problem)
     assert 'pip install "bertft[sweep]"' in str(problem)
 
 
 def test_plugins_of_others(nothing_installed):
-    assert "pip install hydra-ray-launcher" in str(missing_plugin("hydra/launcher", "ray"))
-    assert "pip install hydra-optuna-sweeper" in str(missing_plugin("hydra/sweeper", "optuna"))
+    assert "pip install hydra-ray-launcher" in str(missing_hydra_plugin("hydra/launcher", "ray"))
+    assert "pip install hydra-optuna-sweeper" in str(missing_hydra_plugin("hydra/sweeper", "optuna"))
 
 
 def test_what_is_no_plugin():
-    assert missing_plugin("hydra/launcher", "joblip") is None
-    assert missing_plugin("method", "ray") is None
+    assert missing_hydra_plugin("hydra/launcher", "joblip") is None
+    assert missing_hydra_plugin("method", "ray") is None
 
 
 def test_one_that_is_installed_and_broken(monkeypatch):
     monkeypatch.setattr(plugins, "version", lambda package: "9.9")
-    told = str(missing_plugin("hydra/launcher", "ray"))
+    told = str(missing_hydra_plugin("hydra/launcher", "ray"))
     assert "hydra-ray-launcher 9.9, which cannot be imported here" in told
     assert "hydra_plugins.hydra_ray_launcher" in told
 

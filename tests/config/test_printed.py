@@ -8,12 +8,12 @@ import io
 from rich.table import Table
 from rich.text import Text
 
-from bertft.assembly.warn import warn
-from bertft.config.printed import printed
-from bertft.formats.markdown import code, plain, table
+from bertft.assembly.warn import print_warning
+from bertft.config.printed import escape_controls
+from bertft.formats.markdown import inline_code, escape_markdown, markdown_table
 from bertft.listeners.log_file import LogFile
 from bertft.reports.console import plain_console
-from bertft.reports.sweep import JobResult, lines_of, show, write
+from bertft.reports.sweep import JobResult, group_results, print_summary, write_summary
 
 EVIL = "a\x1b[2J\x1b]0;t\x07\x9b31m\u202eb\u2028c\r"
 SHOWN = r"a\x1b[2J\x1b]0;t\x07\x9b31m\u202eb\u2028c\x0d"
@@ -24,8 +24,8 @@ def obeyed(text: str) -> set[str]:
 
 
 def test_a_terminal_obeys_no_text():
-    assert printed(EVIL) == SHOWN
-    assert printed("naïve 质问 \t\n😀 é") == "naïve 质问 \t\n😀 é"
+    assert escape_controls(EVIL) == SHOWN
+    assert escape_controls("naïve 质问 \t\n😀 é") == "naïve 质问 \t\n😀 é"
 
 
 def test_tables_warnings_and_the_log(tmp_path, capsys):
@@ -36,10 +36,10 @@ def test_tables_warnings_and_the_log(tmp_path, capsys):
     console.print(shown, EVIL, Text(EVIL))
     # rich itself takes \\a and \\r out of a Text
     assert out.getvalue().count(SHOWN) == 4 and not obeyed(out.getvalue())
-    warn(EVIL)
+    print_warning(EVIL)
     assert SHOWN in capsys.readouterr().err
     with LogFile(tmp_path / "log.txt") as log:
-        log.line(EVIL)
+        log.write_line(EVIL)
     assert (tmp_path / "log.txt").read_text(encoding="utf-8").endswith(f"{SHOWN}\n")
 
 
@@ -54,8 +54,8 @@ def test_a_sweeps_tables_hold_no_formula_and_no_tag(tmp_path, capsys):
     ]
     jobs = [JobResult(tmp_path, {"data.train": text, "n": "-5"}, None, None) for text in texts]
     jobs.append(JobResult(tmp_path, {"data.train": "-1e-3", "n": "-5"}, None, None))
-    lines = lines_of(jobs)
-    write(tmp_path, lines)
+    lines = group_results(jobs)
+    write_summary(tmp_path, lines)
     with open(tmp_path / "summary.csv", encoding="utf-8", newline="") as file:
         cells = [row["data.train"] for row in csv.DictReader(file)]
     assert cells == [*(f"'{text}" for text in texts[:4]), *texts[4:], "-1e-3"]
@@ -63,11 +63,11 @@ def test_a_sweeps_tables_hold_no_formula_and_no_tag(tmp_path, capsys):
     assert r"| &lt;img src=x onerror=y> \| \`z\` \[a\](b) |" in markdown and not obeyed(markdown)
     widths = {row.replace(r"\|", "").count("|") for row in markdown.splitlines()[2:]}
     assert len(widths) == 1, "no cell makes another one"
-    show(lines)
+    print_summary(lines)
     assert not obeyed(capsys.readouterr().out)
 
 
 def test_markdown_shows_what_it_is_given():
-    assert plain("<b>&amp;*x*") == r"&lt;b>&amp;amp;\*x\*"
-    assert code(EVIL) == f"`{SHOWN}`"
-    assert table([plain("a|b")], [[plain("\\|")]]).splitlines()[0] == r"| a\|b |"
+    assert escape_markdown("<b>&amp;*x*") == r"&lt;b>&amp;amp;\*x\*"
+    assert inline_code(EVIL) == f"`{SHOWN}`"
+    assert markdown_table([escape_markdown("a|b")], [[escape_markdown("\\|")]]).splitlines()[0] == r"| a\|b |"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
-from bertft.config.command_line import rewrite
-from bertft.config.compose import compose, typed
-from bertft.config.resumed import config_of_run
-from bertft.config.session import Request
+from bertft.config.command_line import rewrite_overrides
+from bertft.config.compose import compose_config, to_dataclass
+from bertft.config.resumed import read_run_config
+from bertft.config.session import ComposeRequest
 from bertft.errors import DataError
 
 
@@ -17,8 +17,8 @@ def run(tmp_path):
     """A begun run: svd_lora with a batch of 4."""
 
     def make(*words):
-        words = rewrite("train", ["method=svd_lora", "trainer.batch_size=4", *words])
-        config = typed("train", compose(Request("train", tuple(words))))
+        words = rewrite_overrides("train", ["method=svd_lora", "trainer.batch_size=4", *words])
+        config = to_dataclass("train", compose_config(ComposeRequest("train", tuple(words))))
         folder = tmp_path / "run"
         folder.mkdir()
         OmegaConf.save(OmegaConf.structured(config), folder / "config.yaml")
@@ -54,11 +54,11 @@ def test_it_may_train_longer_by_the_former_name_of_a_setting(say, calls, run):
 @pytest.mark.parametrize(("recorded", "meant"), [(True, None), (False, False)])
 def test_quoting_that_was_the_default_is_still_the_default(run, recorded, meant):
     folder = run(f"data.quoting={recorded}")
-    assert config_of_run(folder).data.quoting is recorded
+    assert read_run_config(folder).data.quoting is recorded
     content = OmegaConf.load(folder / "config.yaml")
     del content.data["max_skipped"]  # as a run of an earlier version has it
     OmegaConf.save(content, folder / "config.yaml")
-    assert config_of_run(folder).data.quoting is meant
+    assert read_run_config(folder).data.quoting is meant
 
 
 @pytest.mark.parametrize(
@@ -143,11 +143,11 @@ def test_an_edited_configuration_is_held_to_the_rules(say, run, edit, part):
     said = say("train", f"resume={file.parent}")
     assert said.status == 2 and f"config.yaml: {part}" in said.err, said.err
     with pytest.raises(DataError, match=r"config\.yaml"):
-        config_of_run(file.parent)
+        read_run_config(file.parent)
 
 
 @pytest.mark.parametrize("content", ["", "{}", "null"])
 def test_a_config_that_says_nothing_is_damaged(tmp_path, content):
     (tmp_path / "config.yaml").write_text(content)
     with pytest.raises(DataError, match=r"config\.yaml"):
-        config_of_run(tmp_path)
+        read_run_config(tmp_path)

@@ -9,18 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bertft.config.commands import COMMANDS
-from bertft.config.folder import group_names, presets
-from bertft.config.schema import leaves, tree
+from bertft.config.commands import COMMAND_CONFIGS
+from bertft.config.folder import preset_groups, find_presets
+from bertft.config.schema import iter_leaves, settings_tree
 
 STORED = Path(__file__).parent / "surface.txt"
 
 
 def surface() -> Iterator[str]:
-    for group in group_names():
-        yield f"{group}= {' '.join(presets(group))}"
-    for command in COMMANDS:
-        for leaf in leaves(tree(command)):
+    for group in preset_groups():
+        yield f"{group}= {' '.join(find_presets(group))}"
+    for command in COMMAND_CONFIGS:
+        for leaf in iter_leaves(settings_tree(command)):
             kind = "any" if leaf.type is Any else leaf.type.__name__
             kind += " or null" if leaf.optional and leaf.type is not Any else ""
             choices = f" in {'|'.join(leaf.choices)}" if leaf.choices else ""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
-from bertft.config.command_line import rewrite
-from bertft.config.commands import COMMANDS
-from bertft.config.compose import compose, typed
-from bertft.config.folder import conf_dir, group_names, presets, summary
-from bertft.config.session import Request
+from bertft.config.command_line import rewrite_overrides
+from bertft.config.commands import COMMAND_CONFIGS
+from bertft.config.compose import compose_config, to_dataclass
+from bertft.config.folder import conf_dir, preset_groups, find_presets, preset_summary
+from bertft.config.session import ComposeRequest
 
-PRESETS = [(group, name) for group in group_names() for name in presets(group)]
+PRESETS = [(group, name) for group in preset_groups() for name in find_presets(group)]
 NEEDED = {
     "train": (),
     "eval": ("run=r",),
@@ -31,8 +31,8 @@ FURTHER = {
 
 
 def composed(command, *words):
-    request = Request(command, tuple(rewrite(command, [*NEEDED[command], *words])))
-    return typed(command, compose(request))
+    request = ComposeRequest(command, tuple(rewrite_overrides(command, [*NEEDED[command], *words])))
+    return to_dataclass(command, compose_config(request))
 
 
 @pytest.mark.parametrize(("group", "name"), PRESETS)
@@ -47,16 +47,16 @@ def test_every_data_set_evaluates(name):
     assert composed("eval", f"data={name}").data.name == name
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", COMMAND_CONFIGS)
 def test_every_command_composes(command):
-    assert isinstance(composed(command), COMMANDS[command])
+    assert isinstance(composed(command), COMMAND_CONFIGS[command])
 
 
 def test_the_files_are_these():
     commands = {file.stem for file in conf_dir().glob("*.yaml")}
-    assert commands == set(COMMANDS)
-    assert group_names() == ["data", "experiment", "method", "model", "trainer"]
-    assert set(presets("method")) >= {
+    assert commands == set(COMMAND_CONFIGS)
+    assert preset_groups() == ["data", "experiment", "method", "model", "trainer"]
+    assert set(find_presets("method")) >= {
         "head", "last_k", "bitfit", "full", "lora", "svd_lora", "prefix", "lora_prefix",
         "svd_lora_prefix", "distill", "ia3", "vera",
     }  # fmt: skip
@@ -67,7 +67,7 @@ def test_every_file_says_what_it_is_and_which_command_uses_it(file):
     opening = file.read_text(encoding="utf-8").split("\n")
     comments = [line for line in opening[:3] if line.startswith("# ")]
     assert any(": bertft " in line for line in comments)
-    assert summary(file) and "bertft" not in summary(file)
+    assert preset_summary(file) and "bertft" not in preset_summary(file)
     assert all(len(line) <= 120 for line in opening)
 
 
@@ -81,8 +81,8 @@ def test_the_default_run_is_lora_on_minilm_and_the_sample():
 def test_a_file_of_your_own_joins_a_group(tmp_path):
     (tmp_path / "method").mkdir()
     (tmp_path / "method" / "mine.yaml").write_text("name: mine\nrank: 3\nlow_rank: {alpha: 3}\n")
-    request = Request("train", ("method=mine",), tmp_path)
-    config = typed("train", compose(request))
+    request = ComposeRequest("train", ("method=mine",), tmp_path)
+    config = to_dataclass("train", compose_config(request))
     assert (config.method.rank, config.method.low_rank.alpha) == (3, 3.0)
 
 

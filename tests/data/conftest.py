@@ -15,7 +15,7 @@ def however_read(request, monkeypatch, tmp_path_factory) -> None:
 
     def again(origin, *args):
         if origin.path is not None:
-            read_once.read(origin, *args)
-        return read_once.read(origin, *args)
+            read_once.read_rows(origin, *args)
+        return read_once.read_rows(origin, *args)
 
     monkeypatch.setattr(sources, "read", again)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.sources import load, load_inputs
+from bertft.data.sources import load_splits, load_inputs
 from bertft.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("however_read")
@@ -41,11 +41,11 @@ def test_each_kind_is_named_or_skipped(tmp_path, row, message, reason):
     path = tmp_path / "a.csv"
     content = b"fine,a\n" + row + b"\nalso fine,b\n"
     with pytest.raises(DataError) as caught:
-        load(config(path, content, labels=["a", "b"]))
+        load_splits(config(path, content, labels=["a", "b"]))
     assert f"a.csv:2: {message}" in str(caught.value)
     assert "data.on_bad_row=skip" in str(caught.value)
     assert ("data.encoding" in str(caught.value)) == ("encoding" in reason)
-    train = load(config(path, content, labels=["a", "b"], on_bad_row="skip", max_skipped=1.0)).train
+    train = load_splits(config(path, content, labels=["a", "b"], on_bad_row="skip", max_skipped=1.0)).train
     assert train.column("text") == ["fine", "also fine"]
     assert train.column("line") == [1, 3]
     assert train.skipped == {reason: 1}
@@ -71,9 +71,9 @@ def test_kinds_of_json_lines(tmp_path, line, message):
     content = "\n".join([rows[0], line, rows[1]]).encode()
     settings = {"text": "text", "label": "label"}
     with pytest.raises(DataError) as caught:
-        load(config(tmp_path / "a.jsonl", content, **settings))
+        load_splits(config(tmp_path / "a.jsonl", content, **settings))
     assert f"a.jsonl:2: {message}" in str(caught.value)
-    skipped = load(
+    skipped = load_splits(
         config(tmp_path / "a.jsonl", content, on_bad_row="skip", max_skipped=1.0, **settings)
     )
     assert len(skipped.train) == 2
@@ -82,7 +82,7 @@ def test_kinds_of_json_lines(tmp_path, line, message):
 def test_the_first_of_many_and_their_number(tmp_path):
     content = GOOD + b",a\nx\n" * 500
     with pytest.raises(DataError) as caught:
-        load(config(tmp_path / "a.csv", content, validation=None))
+        load_splits(config(tmp_path / "a.csv", content, validation=None))
     text = str(caught.value)
     assert text.startswith("1,000 bad rows")
     assert [f"a.csv:{line}:" in text for line in range(3, 9)] == [True] * 5 + [False]
@@ -94,14 +94,14 @@ def test_all_splits_are_reported_together(tmp_path):
     (tmp_path / "test.csv").write_bytes(b"x,a\n,b\n")
     other = {"validation": str(tmp_path / "dev.csv"), "test": str(tmp_path / "test.csv")}
     with pytest.raises(DataError) as caught:
-        load(config(tmp_path / "a.csv", GOOD + b"x\n", **other))
+        load_splits(config(tmp_path / "a.csv", GOOD + b"x\n", **other))
     assert all(where in str(caught.value) for where in ("a.csv:3:", "dev.csv:2:", "test.csv:2:"))
     assert "3 bad rows" in str(caught.value)
 
 
 def test_skipping_everything_is_an_error(tmp_path):
     with pytest.raises(DataError, match=r"no row can be used .2 × empty text.") as caught:
-        load(config(tmp_path / "a.csv", b",a\n,b\n", on_bad_row="skip", max_skipped=1.0))
+        load_splits(config(tmp_path / "a.csv", b",a\n,b\n", on_bad_row="skip", max_skipped=1.0))
     assert "a.csv" in str(caught.value)
 
 

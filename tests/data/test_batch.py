@@ -39,7 +39,7 @@ def test_sequences_lie_end_to_end_in_the_order_asked_for(table):
     assert batch.lengths.tolist() == [3, 2]
     assert batch.max_length == 3
     assert len(batch) == 2
-    assert batch.index.tolist() == [2, 0]
+    assert batch.feature_indices.tolist() == [2, 0]
     assert batch.labels["labels"].tolist() == [0, 0]
     assert batch.labels["several"].tolist() == [[0.0, 0.0], [0.0, 1.0]]
     assert batch.labels["tags"].tolist() == [4, 5, 6, 1, 2]
@@ -73,7 +73,7 @@ def test_a_tokenizer_without_types_gives_none():
 
 def test_what_a_gpu_fetches_is_page_locked_under_that_gpu(table, monkeypatch):
     batch = collate(table, np.array([0, 1]), ("labels",))
-    assert batch.staged(torch.device("cpu")) is batch
+    assert batch.pin_memory(torch.device("cpu")) is batch
     entered, locked = [], []
 
     @contextlib.contextmanager
@@ -89,7 +89,7 @@ def test_what_a_gpu_fetches_is_page_locked_under_that_gpu(table, monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "device", device)
     monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
-    staged = batch.staged(torch.device("cuda:1"))
+    staged = batch.pin_memory(torch.device("cuda:1"))
     assert entered[1:] == ["left"]
     tensors = [batch.input_ids, batch.token_type_ids, batch.labels["labels"]]
     assert {id(each) for each in locked} == {id(each) for each in tensors if each is not None}

@@ -8,8 +8,8 @@ import pyarrow.parquet
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.class_labels import class_names, names_to_use, parquet_names
-from bertft.data.sources import load
+from bertft.data.class_labels import declared_class_names, select_class_names, parquet_class_names
+from bertft.data.sources import load_splits
 from bertft.errors import UsageError
 
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
@@ -27,7 +27,7 @@ def write(tmp_path):
 
 
 def read(path, **settings):
-    return load(DataConfig(name="test", train=path, validation=path, **settings))
+    return load_splits(DataConfig(name="test", train=path, validation=path, **settings))
 
 
 def test_tags_of_words(write):
@@ -36,9 +36,9 @@ def test_tags_of_words(write):
         tokens=datasets.List(datasets.Value("string")),
         ner_tags=datasets.List(datasets.ClassLabel(names=TAGS)),
     )
-    assert parquet_names(path, "ner_tags") == parquet_names(path, 1) == TAGS
+    assert parquet_class_names(path, "ner_tags") == parquet_class_names(path, 1) == TAGS
     splits = read(path, task="token_classification", text="tokens", label="ner_tags")
-    assert splits.labels == TAGS
+    assert splits.class_names == TAGS
     assert splits.train.column("label") == [["B-PER", "I-PER", "O"], ["B-LOC"]]
 
 
@@ -49,7 +49,7 @@ def test_tags_of_iob1_without_b(write):
         label=datasets.List(datasets.ClassLabel(names=["O", "I-PER"])),
     )
     splits = read(path, task="token_classification")
-    assert splits.labels == ["O", "I-PER", "B-PER"]
+    assert splits.class_names == ["O", "I-PER", "B-PER"]
     assert splits.train.column("label") == [["B-PER", "I-PER", "O"]]
 
 
@@ -59,7 +59,7 @@ def test_classes_of_texts_and_numbers_outside_of_them(write):
         {"text": ["a", "b", "c"], "label": [2, 0, -1]}, text=datasets.Value("string"), label=names
     )
     splits = read(path, on_bad_row="skip", max_skipped=1.0)
-    assert splits.labels == ["World", "Sports", "Business"]
+    assert splits.class_names == ["World", "Sports", "Business"]
     assert splits.train.column("label") == ["Business", "World"]
     assert splits.train.skipped == {"missing label": 1}
     assert read(path, on_bad_row="skip", max_skipped=1.0, labels=["w", "s", "b"]).train.column(
@@ -73,7 +73,7 @@ def test_several_labels(write):
         {"text": ["x", "y"], "label": [[0, 2], []]}, text=datasets.Value("string"), label=names
     )
     splits = read(path, task="multi_label")
-    assert splits.labels == ["a", "b", "c"]
+    assert splits.class_names == ["a", "b", "c"]
     assert splits.train.column("label") == [["a", "c"], []]
 
 
@@ -81,11 +81,11 @@ def test_a_file_without_names_or_with_damaged_ones(tmp_path):
     plain = tmp_path / "plain.parquet"
     table = pa.table({"label": [0]})
     pa.parquet.write_table(table, plain)
-    assert parquet_names(plain, "label") is None
+    assert parquet_class_names(plain, "label") is None
     for text in (b"{", b"[]", b'{"info": {"features": {"label": {"names": [1]}}}}', b"\xff"):
         pa.parquet.write_table(table.replace_schema_metadata({b"huggingface": text}), plain)
-        assert parquet_names(plain, "label") is None
-    assert parquet_names(tmp_path / "absent.parquet", "label") is None
+        assert parquet_class_names(plain, "label") is None
+    assert parquet_class_names(tmp_path / "absent.parquet", "label") is None
 
 
 @pytest.mark.parametrize(
@@ -98,17 +98,17 @@ def test_a_file_without_names_or_with_damaged_ones(tmp_path):
     ],
 )
 def test_every_notation_of_a_feature(feature):
-    assert class_names(feature) == ["a", "b"]
+    assert declared_class_names(feature) == ["a", "b"]
 
 
 def test_which_names_the_numbers_have():
-    assert names_to_use(None, ["x"]) is None
-    assert names_to_use(["a", "b"], None) == ["a", "b"]
-    assert names_to_use(["a", "b"], ["b", "a", "c"]) == ["a", "b"]
-    assert names_to_use(["a", "b"], ["x", "y"]) is None
-    assert names_to_use(["neg", "pos"], ["Neg", "Pos"]) is None
+    assert select_class_names(None, ["x"]) is None
+    assert select_class_names(["a", "b"], None) == ["a", "b"]
+    assert select_class_names(["a", "b"], ["b", "a", "c"]) == ["a", "b"]
+    assert select_class_names(["a", "b"], ["x", "y"]) is None
+    assert select_class_names(["neg", "pos"], ["Neg", "Pos"]) is None
     with pytest.raises(UsageError, match=r"lists 'Pos' as class 0, but the file calls class 1"):
-        names_to_use(["neg", "pos"], ["Pos", "Neg"])
+        select_class_names(["neg", "pos"], ["Pos", "Neg"])
 
 
 def test_numbers_that_a_file_names_by_other_numbers(write):

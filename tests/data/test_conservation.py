@@ -16,10 +16,10 @@ import pytest
 
 from bertft.config.data import DataConfig
 from bertft.data import checks, read_once
-from bertft.data.sources import load, load_inputs
+from bertft.data.sources import load_splits, load_inputs
 from bertft.errors import DataError
 
-SMALL = read_once.SMALL
+SMALL = read_once.MIN_CACHED_BYTES
 COUNTS = [0, 1, 99, 100, 101, 102, 1000]
 LABELS = ("a", "b")
 
@@ -72,9 +72,9 @@ def test_every_row_of_a_labelled_file_is_used_once(tmp_path, ending, count, howe
     settings = config(path, labels=list(LABELS))
     if count < 2:  # nothing can be learnt from none; a single row has a single class
         with pytest.raises(DataError) if count == 0 else nullcontext():
-            assert load(settings).train.column("text") == [text(0)]
+            assert load_splits(settings).train.column("text") == [text(0)]
         return
-    splits = load(settings)
+    splits = load_splits(settings)
     for rows in (splits.train, splits.validation):
         assert rows.column("text") == [text(row) for row in range(count)]
         assert rows.column("label") == [label(row) for row in range(count)]
@@ -117,7 +117,7 @@ def test_rows_of_a_file_around_the_size_that_is_mapped(tmp_path, monkeypatch, en
     path.write_text(content.replace(pad, pad + "x" * (size - len(content)), 1))
     assert path.stat().st_size == size
     for _ in range(2):
-        read = load(config(path)).train
+        read = load_splits(config(path)).train
         assert [text.split()[0] for text in read.column("text")] == list(map(str, range(205)))
     assert (tmp_path / "cache").exists() == (size >= SMALL)
 
@@ -128,4 +128,4 @@ def test_rows_around_a_batch_of_the_table(tmp_path, monkeypatch, ending, count, 
     monkeypatch.setattr(checks, "_CHUNK", 16)
     path = tmp_path / f"rows{ending}"
     path.write_bytes(WRITERS[ending](range(count)))
-    assert load(config(path)).train.column("text") == [text(row) for row in range(count)]
+    assert load_splits(config(path)).train.column("text") == [text(row) for row in range(count)]

@@ -19,7 +19,7 @@ import pytest
 from bertft.config.data import DataConfig
 from bertft.data import checks, features, json_lines, read_once
 from bertft.data.rows import Rows
-from bertft.data.sources import load, load_inputs
+from bertft.data.sources import load_splits, load_inputs
 from bertft.errors import DataError
 
 COUNTS = (1, 2, 99, 100, 101, 102, 1_000)
@@ -101,7 +101,7 @@ def written(folder: Path, kind: str, texts: Texts) -> tuple[Path, str, str]:
 
 def to_learn(path: Path, task: str, **settings) -> Rows:
     data = DataConfig(name="x", task=task, train=str(path), **settings)
-    found = load(data, ("train",)).train
+    found = load_splits(data, ("train",)).train
     assert found is not None
     return found
 
@@ -142,9 +142,9 @@ def test_bad_rows_are_skipped_and_no_others(tmp_path, kind):
         rows = to_answer(path, task, **skip)
         check(rows, column, good, len(bad))
         # What is predicted knows each bad row, so that it has an answer too.
-        assert rows.every is not None
-        lines = sorted([*rows.column("line"), *(line for line, _ in rows.every)])
-        assert len(set(lines)) == count and [line for line, _ in sorted(rows.every)] == [
+        assert rows.all_errors is not None
+        lines = sorted([*rows.column("line"), *(line for line, _ in rows.all_errors)])
+        assert len(set(lines)) == count and [line for line, _ in sorted(rows.all_errors)] == [
             lines[number] for number in sorted(bad)
         ]
         check(to_learn(path, task, **skip), column, good, len(bad))
@@ -200,7 +200,7 @@ def test_around_the_real_block(tmp_path, kind):
 
 def test_around_the_size_from_which_a_file_is_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("BERTFT_CACHE", str(tmp_path / "cache"))
-    for size in (read_once.SMALL - 1, read_once.SMALL, read_once.SMALL + 1):
+    for size in (read_once.MIN_CACHED_BYTES - 1, read_once.MIN_CACHED_BYTES, read_once.MIN_CACHED_BYTES + 1):
         texts = [f"n{number} {'x' * 4_000}" for number in range(250)]
         rest = size - len(_tsv([*texts, ""]).encode())
         texts.append("y" * rest)
@@ -213,7 +213,7 @@ def test_around_the_size_from_which_a_file_is_kept(tmp_path, monkeypatch):
 def test_what_is_held_out_or_not_drawn_is_counted(tmp_path):
     path, task, _ = written(tmp_path, "csv", numbered(1_000))
     data = DataConfig(name="x", task=task, train=str(path), max_train_rows=50)
-    splits = load(data)
+    splits = load_splits(data)
     train, validation = splits.train.accounting(), splits.validation.accounting()
     assert (train["read"], train["used"]) == (1_000, 50)
     assert train["unused"] == {
@@ -229,10 +229,10 @@ def test_more_than_a_share_of_bad_rows_is_an_error(tmp_path, split):
     for name, path in files.items():
         Path(path).write_text(_csv(texts if name == split else texts[10:]))
     data = DataConfig(name="x", on_bad_row="skip", **files)
-    assert len(dict(load(data).items())[split]) == 990, "1 % may be skipped"
+    assert len(dict(load_splits(data).items())[split]) == 990, "1 % may be skipped"
     Path(files[split]).write_text(_csv(["", *texts[:-1]]))
     with pytest.raises(DataError) as raised:
-        load(data)
+        load_splits(data)
     told = str(raised.value)
     for part in (
         f"{files[split]}: 11 of 1,000 rows cannot be used (11 × empty text)",
@@ -240,12 +240,12 @@ def test_more_than_a_share_of_bad_rows_is_an_error(tmp_path, split):
         "data.max_skipped=0.02",
     ):  # fmt: skip
         assert part in told
-    assert load(DataConfig(name="x", on_bad_row="skip", max_skipped=0.02, **files))
+    assert load_splits(DataConfig(name="x", on_bad_row="skip", max_skipped=0.02, **files))
 
 
 def test_a_row_lost_on_its_way_is_a_bug(tmp_path, monkeypatch):
     path, task, _ = written(tmp_path, "jsonl", numbered(120))
-    whole = json_lines._objects
+    whole = json_lines._read_objects
 
     def lossy(*args):
         yield from (each for number, each in enumerate(whole(*args)) if number != 100)
@@ -256,7 +256,7 @@ def test_a_row_lost_on_its_way_is_a_bug(tmp_path, monkeypatch):
 
 
 def test_features_around_their_block():
-    for count in (1, features.CHUNK - 1, features.CHUNK, features.CHUNK + 1):
+    for count in (1, features.CHUNK_ROWS - 1, features.CHUNK_ROWS, features.CHUNK_ROWS + 1):
         rows = Rows(pa.table({"text": numbered(count), "line": range(1, count + 1)}), "here")
 
         def encode(piece):
@@ -264,4 +264,4 @@ def test_features_around_their_block():
             return {"input_ids": [[number] for number in numbers], "row": range(len(numbers))}
 
         table = features.featurize(rows, encode, [], None)
-        assert table.whole("input_ids").tolist() == table.whole("row").tolist() == [*range(count)]
+        assert table.read_column("input_ids").tolist() == table.read_column("row").tolist() == [*range(count)]

@@ -10,7 +10,7 @@ import pytest
 
 from bertft.data.features import cache_folder, featurize
 from bertft.data.rows import Rows
-from bertft.errors import DataError, EnvironmentFailed
+from bertft.errors import DataError, SystemResourceError
 
 
 def rows(texts: list[str]) -> Rows:
@@ -85,7 +85,7 @@ def test_other_rows_or_settings_are_built_afresh(tmp_path, texts, parts):
 def test_where_rows_stand_does_not_matter_to_the_key(tmp_path):
     encode = Encode()
     featurize(rows(TEXTS), encode, [], tmp_path)
-    moved = rows(["x", *TEXTS]).keep(np.arange(6) > 0)
+    moved = rows(["x", *TEXTS]).select(np.arange(6) > 0)
     moved.source = "elsewhere"
     assert contents(featurize(moved, encode, [], tmp_path)) == EXPECTED
     assert encode.chunks == 1
@@ -164,7 +164,7 @@ def test_a_chunk_without_features_is_passed_over(tmp_path):
 
 def test_a_cache_that_cannot_be_written_names_the_setting(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(EnvironmentFailed, match=r"data\.cache"):
+    with pytest.raises(SystemResourceError, match=r"data\.cache"):
         featurize(rows(TEXTS), Encode(), [], tmp_path / "file")
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from bertft.config.data import DataConfig
 from bertft.data.sniff import checked_first_line
-from bertft.data.sources import load, load_inputs
+from bertft.data.sources import load_splits, load_inputs
 from bertft.errors import DataError, UsageError
 
 pytestmark = pytest.mark.usefixtures("however_read")
@@ -24,7 +24,7 @@ def read(path, content=None, **settings):
     if content is not None:
         path.write_bytes(content)
     config = DataConfig(name="files", train=str(path), validation=str(path), **settings)
-    return load(config).train
+    return load_splits(config).train
 
 
 def pairs(rows) -> list[tuple[str, str]]:
@@ -92,7 +92,7 @@ def test_quotes_of_csv_hold_quotes_and_line_breaks(tmp_path):
     rows = read(tmp_path / "a.csv", 'text,label\n"say ""hi""\nthere",a\n\n6\' 2",b\nc,a\n')
     assert rows.column("text") == ['say "hi"\nthere', "6' 2\"", "c"]
     assert rows.column("line") == [2, 5, 6]
-    assert rows.where(1).endswith("a.csv:5")
+    assert rows.location(1).endswith("a.csv:5")
 
 
 def test_quotes_of_tsv_are_characters(tmp_path):
@@ -255,7 +255,7 @@ def test_inputs_to_predict_need_no_labels(tmp_path, name, content, settings):
     (tmp_path / name).write_text(content)
     rows = load_inputs(str(tmp_path / name), DataConfig(name="files", **settings))
     assert rows.column("text") == ["one, two", "three"]
-    assert not rows.labelled
+    assert not rows.has_labels
 
 
 def test_a_json_document_from_stdin(monkeypatch):
@@ -273,7 +273,7 @@ def test_inputs_from_stdin(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines), "ascii"))
     rows = load_inputs("-", DataConfig(name="files"))
     assert rows.column("text") == ["好", "b"]
-    assert rows.where(1) == "stdin:2"
+    assert rows.location(1) == "stdin:2"
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.parquet"])
@@ -306,7 +306,7 @@ def test_several_files_are_no_file(tmp_path):
         (tmp_path / name).write_text("text,label\na,b\n")
     for given in (f"[{tmp_path}/a.csv,{tmp_path}/b.csv]", f"{tmp_path}/a.csv,{tmp_path}/b.csv"):
         with pytest.raises(DataError, match=r"several files.*Join them into one.*-m data.train="):
-            load(DataConfig(name="files", train=given))
+            load_splits(DataConfig(name="files", train=given))
 
 
 def test_what_is_checked_is_what_is_read(tmp_path, monkeypatch):

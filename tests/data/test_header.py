@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.sources import load, load_inputs
+from bertft.data.sources import load_splits, load_inputs
 from bertft.errors import DataError
 
 TEXTS = [f"a text with some words in it, number {row}" for row in range(12)]
@@ -17,7 +17,7 @@ def read(path, lines, task="classification", **settings):
         name="x", task=task, train=str(path), validation=str(path), text=0,
         **{"label": 1, **settings},
     )  # fmt: skip
-    return load(config)
+    return load_splits(config)
 
 
 def rows(labels):

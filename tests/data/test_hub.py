@@ -8,8 +8,8 @@ import datasets
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.sources import load
-from bertft.errors import DataError, EnvironmentFailed, UsageError
+from bertft.data.sources import load_splits
+from bertft.errors import DataError, SystemResourceError, UsageError
 
 
 @pytest.fixture(autouse=True)
@@ -40,52 +40,52 @@ def config(folder: str, **settings) -> DataConfig:
 
 
 def test_names_come_from_the_data_set(folder):
-    splits = load(config(folder, test="test"))
-    assert splits.labels == ["negative", "positive"]
+    splits = load_splits(config(folder, test="test"))
+    assert splits.class_names == ["negative", "positive"]
     assert splits.validation.column("text") == ["validation 酒店 0", "validation 酒店 1"]
     assert splits.validation.column("label") == ["negative", "positive"]
     assert len(splits.train) == 40
-    assert not splits.test.labelled
+    assert not splits.test.has_labels
 
 
 def test_own_names_replace_them(folder):
-    splits = load(config(folder, labels=["bad", "good"]))
-    assert splits.labels == ["bad", "good"]
+    splits = load_splits(config(folder, labels=["bad", "good"]))
+    assert splits.class_names == ["bad", "good"]
     assert splits.validation.column("label") == ["bad", "good"]
 
 
 def test_the_same_names_in_another_order_are_an_order(folder):
-    splits = load(config(folder, labels=["positive", "negative"]))
-    assert splits.labels == ["positive", "negative"]
+    splits = load_splits(config(folder, labels=["positive", "negative"]))
+    assert splits.class_names == ["positive", "negative"]
     assert splits.validation.column("label") == ["negative", "positive"]
 
 
 def test_without_a_validation_split_it_is_cut(folder):
-    splits = load(config(folder, validation=None))
-    assert splits.cut
+    splits = load_splits(config(folder, validation=None))
+    assert splits.validation_from_train
     assert (len(splits.train), len(splits.validation)) == (36, 4)
 
 
 def test_a_column_that_does_not_exist(folder):
     with pytest.raises(DataError, match=r"no column 'text'.*'sentence'"):
-        load(config(folder, text="text"))
+        load_splits(config(folder, text="text"))
 
 
 def test_a_split_that_does_not_exist(folder):
     with pytest.raises(DataError, match="no split 'dev'"):
-        load(config(folder, validation="dev"))
+        load_splits(config(folder, validation="dev"))
 
 
 def test_a_data_set_that_cannot_be_had(tmp_path):
-    with pytest.raises(EnvironmentFailed) as caught:
-        load(config(str(tmp_path / "nowhere")))
+    with pytest.raises(SystemResourceError) as caught:
+        load_splits(config(str(tmp_path / "nowhere")))
     assert caught.value.status == 4
     assert "data=files" in str(caught.value)
 
 
 def test_no_id_is_wrong_use():
     with pytest.raises(UsageError, match=r"data\.hub"):
-        load(config(""))
+        load_splits(config(""))
 
 
 def test_questions_with_nested_answers(tmp_path):
@@ -113,7 +113,7 @@ def test_questions_with_nested_answers(tmp_path):
         name="squad_v2", source="hub", task="question_answering", hub=str(tmp_path / "squad"),
         train="train", validation="validation",
     )  # fmt: skip
-    found = load(data, ("validation",)).validation
+    found = load_splits(data, ("validation",)).validation
     assert found.column("question") == rows["question"] and found.column("id") == ["a", "b"]
     assert found.column("label") == [["Ada"], []] and found.column("start") == [[0], []]
 
@@ -124,14 +124,14 @@ def test_next_to_a_file_of_the_user_s_own_nothing_is_fetched(folder, tmp_path, m
     own = tmp_path / "own.csv"
     lines = [f"text {number},{'negative' if number % 2 else 'positive'}" for number in range(40)]
     own.write_text("\n".join(["sentence,label", *lines]), encoding="utf-8")
-    found = load(config(folder, label="label", train=str(own), test="test"))
-    assert found.cut and found.test is None
+    found = load_splits(config(folder, label="label", train=str(own), test="test"))
+    assert found.validation_from_train and found.test is None
     assert len(found.train) + len(found.validation) == 40
     assert {found.train.source, found.validation.source} == {str(own)}
-    only = load(config(folder, label="label", validation=str(own)), ("validation",))
+    only = load_splits(config(folder, label="label", validation=str(own)), ("validation",))
     assert len(only.validation) == 40 and only.train is None
     with pytest.raises(UsageError, match="no training file"):
-        load(config(folder, label="label", validation=str(own)))
+        load_splits(config(folder, label="label", validation=str(own)))
 
 
 @pytest.mark.parametrize("name", ["pandas", "../reviews", "nobody/nothing", "https://a.b/c", "own"])
@@ -143,14 +143,14 @@ def test_a_recorded_data_set_is_not_fetched(folder, name, monkeypatch, tmp_path)
     (tmp_path / "own" / "README.md").write_text("---\nconfigs: []\n---\n")  # may name other files
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="in the cache of this machine") as caught:
-        load(config(name), cached_only=True)
+        load_splits(config(name), cached_only=True)
     assert f"add data.hub={name} to bertft eval" in str(caught.value)
     assert datasets.config.HF_HUB_OFFLINE is False
 
 
 def test_a_recorded_data_set_is_found_in_the_cache(folder, tmp_path):
     """As datasets leaves it there: <cache>/<owner>___<name>/<subset>/<version>/<hash>."""
-    assert load(config(folder), cached_only=True).labels == ["negative", "positive"]
+    assert load_splits(config(folder), cached_only=True).class_names == ["negative", "positive"]
     (tmp_path / "cache" / "reviews").rename(tmp_path / "cache" / "owner___reviews")
-    splits = load(config("owner/reviews"), cached_only=True)
+    splits = load_splits(config("owner/reviews"), cached_only=True)
     assert splits.validation.column("text") == ["validation 酒店 0", "validation 酒店 1"]

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from bertft.data.batch import collate
-from bertft.data.joined import JoinedTable
-from bertft.data.logits import StoredLogits, find_logits, keep_logits
-from bertft.data.table import FeatureTable, record_batch
+from bertft.data.joined import ConcatFeatureTable
+from bertft.data.logits import CachedLogits, load_cached_logits, store_logits
+from bertft.data.table import FeatureTable, make_record_batch
 
 
 def table(columns) -> FeatureTable:
-    batch = record_batch(columns)
+    batch = make_record_batch(columns)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_batch(batch)
@@ -22,10 +22,10 @@ def table(columns) -> FeatureTable:
 
 
 @pytest.fixture
-def joined() -> JoinedTable:
+def joined() -> ConcatFeatureTable:
     first = {"row": [0, 1], "input_ids": [[5, 6], [7, 8, 9]], "labels": [1, 2]}
     second = {"row": [0, 1, 2], "input_ids": [[10], [11, 12], [13, 14, 15]]}
-    return JoinedTable(table(first), table(second), count=2)
+    return ConcatFeatureTable(table(first), table(second), first_row_count=2)
 
 
 def test_columns_of_both(joined):
@@ -40,33 +40,33 @@ def test_columns_of_both(joined):
 
 def test_a_batch_has_labels_of_those_that_have_them(joined):
     batch = collate(joined, np.array([3, 1, 4, 0]), ("labels",))
-    assert batch.labelled.tolist() == [False, True, False, True]
+    assert batch.label_mask.tolist() == [False, True, False, True]
     assert batch.labels["labels"].tolist() == [2, 1]
-    own = batch.answered()
+    own = batch.select_labelled()
     assert own.input_ids.tolist() == [7, 8, 9, 5, 6] and own.lengths.tolist() == [3, 2]
-    assert own.index.tolist() == [1, 0] and own.labelled is None
-    assert batch.places("sequence").tolist() == [1, 3]
-    assert torch.equal(batch.input_ids[batch.places("token")], own.input_ids)
+    assert own.feature_indices.tolist() == [1, 0] and own.label_mask is None
+    assert batch.labelled_indices("sequence").tolist() == [1, 3]
+    assert torch.equal(batch.input_ids[batch.labelled_indices("token")], own.input_ids)
     whole = collate(joined.first, np.array([0]), ("labels",))
-    assert whole.labelled is None and whole.answered() is whole
+    assert whole.label_mask is None and whole.select_labelled() is whole
 
 
 @pytest.mark.parametrize("lengths", [None, np.array([2, 1, 3])])
 def test_logits_are_kept_and_found_by_feature(tmp_path, lengths):
     values = np.arange(12, dtype=np.float32).reshape(-1, 2)
     values = values if lengths is not None else values[:3]
-    kept = keep_logits(tmp_path, "key", values, lengths, {"seconds": 1.5})
-    found = find_logits(tmp_path, "key", lengths)
-    memory = StoredLogits(values, lengths, {})
+    kept = store_logits(tmp_path, "key", values, lengths, {"seconds": 1.5})
+    found = load_cached_logits(tmp_path, "key", lengths)
+    memory = CachedLogits(values, lengths, {})
     wanted = values[[2, 0]] if lengths is None else values[[3, 4, 5, 0, 1]]
     for each in (kept, found, memory):
         np.testing.assert_array_equal(each.gather(np.array([2, 0])), wanted)
-        np.testing.assert_array_equal(each.whole(), values)
-    assert found.facts == {"seconds": 1.5}
-    assert find_logits(tmp_path, "other", lengths) is None
+        np.testing.assert_array_equal(each.read_all(), values)
+    assert found.metadata == {"seconds": 1.5}
+    assert load_cached_logits(tmp_path, "other", lengths) is None
     [file] = (tmp_path / "teacher").iterdir()
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
-    assert find_logits(tmp_path, "key", lengths) is None  # damaged, and removed
+    assert load_cached_logits(tmp_path, "key", lengths) is None  # damaged, and removed
     assert list((tmp_path / "teacher").iterdir()) == []

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.sources import Splits, load
+from bertft.data.sources import Splits, load_splits
 from bertft.errors import DataError, UsageError
 
 
@@ -25,7 +25,7 @@ def read(
         name="x", task=task, train=write(folder / "train.jsonl", train),
         validation=write(folder / "dev.jsonl", validation), **settings,
     )  # fmt: skip
-    return load(config, model_classes=classes)
+    return load_splits(config, model_classes=classes)
 
 
 def labels(splits: Splits) -> tuple[list, list]:
@@ -48,9 +48,9 @@ def test_a_number_is_the_class_of_the_same_number(tmp_path, train, validation, e
 
 def test_spellings_of_one_number_are_one_class(tmp_path):
     splits = read(tmp_path, ["1.0", "2", "1"], ["2.00"])
-    assert splits.labels == ["1", "2"]
+    assert splits.class_names == ["1", "2"]
     assert labels(splits) == (["1", "2", "1"], ["2"])
-    assert splits.form.mapping == {"1.0": "1", "2.00": "2"}
+    assert splits.schema.label_mapping == {"1.0": "1", "2.00": "2"}
 
 
 def test_an_unknown_number_is_an_unknown_label(tmp_path):
@@ -75,7 +75,7 @@ def test_names_and_numbers_are_not_matched_by_guess(tmp_path):
 
 def test_a_mapping_of_numbers_is_reported(tmp_path):
     splits = read(tmp_path, [0, 1], ["no", "yes"], labels=["no", "yes"])
-    assert splits.form.mapping == {"0": "no", "1": "yes"}
+    assert splits.schema.label_mapping == {"0": "no", "1": "yes"}
 
 
 @pytest.mark.parametrize("numbers", [[1, 2, 3, 4], [1, 2, 3]])
@@ -85,13 +85,13 @@ def test_numbers_from_1_are_not_shifted(tmp_path, numbers):
         read(tmp_path, numbers, numbers, labels=names, on_bad_row="skip", max_skipped=1.0)
     mapping = dict(enumerate(names, start=1))
     splits = read(tmp_path, numbers, ["1.0", "3"], labels=mapping)
-    assert splits.labels == names
+    assert splits.class_names == names
     assert labels(splits) == ([mapping[each] for each in numbers], ["World", "Business"])
 
 
 def test_a_mapping_may_join_classes(tmp_path):
     splits = read(tmp_path, ["1", "2", "3"], [3], labels={1: "low", 2: "low", "3": "high"})
-    assert splits.labels == ["low", "high"]
+    assert splits.class_names == ["low", "high"]
     assert labels(splits) == (["low", "low", "high"], ["high"])
     with pytest.raises(DataError, match=r"the label '4' is none of 'low', 'high'"):
         read(tmp_path, ["1", "2", "3"], [4], labels={1: "low", 2: "low", 3: "high"})
@@ -110,7 +110,7 @@ def test_rows_of_a_trained_model_have_its_classes_in_its_order(tmp_path):
     with pytest.raises(DataError, match=r"nothing says which class a number is"):
         read(tmp_path, [0, 1], [0], classes=model)
     splits = read(tmp_path, [0, 1, 2], [2], classes=model, labels=given)
-    assert splits.labels == model
+    assert splits.class_names == model
     assert labels(splits) == (given, ["contradiction"])
     placeholders = ["LABEL_0", "LABEL_1"]  # which are positions by what transformers means
     assert labels(read(tmp_path, [0, 1], [1], classes=placeholders))[1] == ["LABEL_1"]
@@ -122,7 +122,7 @@ def test_columns_of_labels_are_matched_by_name(tmp_path):
     path = tmp_path / "dev.jsonl"
     path.write_text('{"text": "x", "loud": 1, "rude": 0}')
     config = DataConfig(name="x", task="multi_label", validation=str(path), label=["loud", "rude"])
-    rows = load(config, ("validation",), model_classes=["rude", "loud"]).validation
+    rows = load_splits(config, ("validation",), model_classes=["rude", "loud"]).validation
     assert rows.column("label") == [["loud"]]
 
 
@@ -135,8 +135,8 @@ def test_a_list_is_no_class(tmp_path, label):
 
 
 def test_what_looks_like_a_list_may_be_a_name(tmp_path):
-    assert read(tmp_path, ["[1]", "b"], ["b"], labels=["[1]", "b"]).labels == ["[1]", "b"]
-    assert read(tmp_path, ["[PER]", "[LOC]"], ["[PER]"]).labels == ["[LOC]", "[PER]"]
+    assert read(tmp_path, ["[1]", "b"], ["b"], labels=["[1]", "b"]).class_names == ["[1]", "b"]
+    assert read(tmp_path, ["[PER]", "[LOC]"], ["[PER]"]).class_names == ["[LOC]", "[PER]"]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_what_looks_like_a_list_may_be_a_name(tmp_path):
 )
 def test_lists_of_labels_as_text_are_lists(tmp_path, train):
     splits = read(tmp_path, train, ["['a', 'a']"], "multi_label")
-    assert splits.labels == ["a", "b", "c"]
+    assert splits.class_names == ["a", "b", "c"]
     assert labels(splits) == ([["b", "a"], ["c"], []], [["a"]])
 
 
@@ -173,7 +173,7 @@ def test_lists_of_0_and_1_are_places(tmp_path, rows):
         read(tmp_path, rows, rows, "multi_label")
     splits = read(tmp_path, rows, rows, "multi_label", labels=["a", "b", "c"])
     assert labels(splits)[0] == [["a", "c"], [], ["b"]] == labels(splits)[1]
-    assert splits.form.mapping["place 0"] == "a"
+    assert splits.schema.label_mapping["place 0"] == "a"
     with pytest.raises(DataError, match=r"data.labels lists 2 names"):
         read(tmp_path, rows, rows, "multi_label", labels=["a", "b"])
 
@@ -192,17 +192,17 @@ def test_a_wrong_separator_is_noticed(tmp_path):
     rows = ["a;b", "b;c", "a;c", "a", "b;a"]
     with pytest.raises(DataError, match=r"never two in one row.*'data.label_separator=;'"):
         read(tmp_path, rows, rows, "multi_label")
-    assert read(tmp_path, rows, rows, "multi_label", label_separator=";").labels == ["a", "b", "c"]
+    assert read(tmp_path, rows, rows, "multi_label", label_separator=";").class_names == ["a", "b", "c"]
     names = ["a", "a;b", "a;c", "b;a", "b;c"]
-    assert read(tmp_path, rows, rows, "multi_label", labels=names).labels == names
+    assert read(tmp_path, rows, rows, "multi_label", labels=names).class_names == names
     some = read(tmp_path, [*rows, "c|d"], rows, "multi_label")
-    assert any("label_separator=;" in note for note in some.form.notes())
+    assert any("label_separator=;" in note for note in some.schema.notes())
 
 
 def test_names_with_commas_are_no_wrong_separator(tmp_path):
     names = ["Food, drink", "Arts, culture", "Sport"]
     splits = read(tmp_path, [*names, "Sport|Food, drink"], names, "multi_label")
-    assert splits.labels == sorted(names) and splits.form.notes() == []
+    assert splits.class_names == sorted(names) and splits.schema.notes() == []
 
 
 def test_many_labels_in_as_many_rows_are_refused(tmp_path):
@@ -213,7 +213,7 @@ def test_many_labels_in_as_many_rows_are_refused(tmp_path):
 
 def test_several_labels_under_classification_are_remarked(tmp_path):
     splits = read(tmp_path, ["a|b", "b|c", "a|c", "b|a", "c"], ["c"])
-    assert ["data.task=multi_label" in note for note in splits.form.notes()] == [True]
+    assert ["data.task=multi_label" in note for note in splits.schema.notes()] == [True]
 
 
 def test_a_long_label_is_shortened_in_messages(tmp_path):
@@ -248,7 +248,7 @@ def test_a_number_that_two_names_are_is_neither(tmp_path):
 def test_tuples_sets_and_lists_without_quotes_are_no_class(tmp_path, label):
     with pytest.raises(DataError, match=r"train.jsonl:3: the label .* is a list"):
         read(tmp_path, ["(a)", "b", label], ["b"])
-    assert read(tmp_path, ["a", label], [label], labels=["a", label]).labels == ["a", label]
+    assert read(tmp_path, ["a", label], [label], labels=["a", label]).class_names == ["a", label]
 
 
 def test_tuples_and_sets_of_labels_are_lists(tmp_path):
@@ -285,8 +285,8 @@ def test_the_first_split_decides_what_lists_of_numbers_mean(tmp_path):
 )
 def test_classes_that_look_alike_are_remarked(tmp_path, pair):
     splits = read(tmp_path, [*pair, "x"], ["x"])
-    assert len(splits.labels) == 3
-    assert [ascii(pair[0]) in note for note in splits.form.notes()] == [True]
+    assert len(splits.class_names) == 3
+    assert [ascii(pair[0]) in note for note in splits.schema.notes()] == [True]
     with pytest.raises(DataError, match=r"differs from it only in case, white space or Unicode"):
         read(tmp_path, [pair[0], "x"], [pair[1]])
 
@@ -299,8 +299,8 @@ def test_names_of_columns(tmp_path):
         config = DataConfig(
             name="x", task="multi_label", validation=str(path), label=["loud", "rude"], labels=names
         )
-        splits = load(config, ("validation",))
-        return splits.labels, splits.validation.column("label"), splits.form.mapping
+        splits = load_splits(config, ("validation",))
+        return splits.class_names, splits.validation.column("label"), splits.schema.label_mapping
 
     assert rows(["rude", "loud"]) == (["rude", "loud"], [["loud"]], {})
     assert rows(["L", "R"]) == (["L", "R"], [["L"]], {"column loud": "L", "column rude": "R"})
@@ -322,6 +322,6 @@ def test_classes_without_a_column_are_reported(tmp_path):
     path = tmp_path / "dev.csv"
     path.write_text("text,b\none,1\ntwo,0\n")
     config = DataConfig(name="x", task="multi_label", validation=str(path), label=["b"])
-    splits = load(config, ("validation",), model_classes=["a", "b", "c"])
-    assert splits.form.notes() == ["data.label names no column for a, c: all rows count as without"]
+    splits = load_splits(config, ("validation",), model_classes=["a", "b", "c"])
+    assert splits.schema.notes() == ["data.label names no column for a, c: all rows count as without"]
     assert splits.validation.column("label") == [["b"], []]

@@ -6,9 +6,9 @@ import math
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.bad_rows import Fault
-from bertft.data.labels import class_name, in_order, number, zero_or_one
-from bertft.data.sources import load
+from bertft.data.bad_rows import RowError
+from bertft.data.labels import to_class_name, sort_class_names, parse_number, parse_zero_or_one
+from bertft.data.sources import load_splits
 from bertft.errors import DataError, UsageError
 
 
@@ -18,7 +18,7 @@ def splits(path, rows, task="classification", **settings):
     config = DataConfig(
         name="x", task=task, train=str(path), **{"validation": str(path), **settings}
     )
-    return load(config)
+    return load_splits(config)
 
 
 @pytest.mark.parametrize(
@@ -30,29 +30,29 @@ def splits(path, rows, task="classification", **settings):
     ],
 )  # fmt: skip
 def test_names_of_classes(value, name):
-    assert class_name(value) == name
+    assert to_class_name(value) == name
 
 
 @pytest.mark.parametrize(
     ("value", "expected"), [("1.5", 1.5), (" 2 ", 2.0), (3, 3.0), ("1e3", 1000.0), ("", None)]
 )
 def test_numbers(value, expected):
-    assert number(value) == expected
+    assert parse_number(value) == expected
 
 
 @pytest.mark.parametrize(
     "value", ["a", "nan", "inf", "-Infinity", math.nan, math.inf, True, [1], 10**400, "1,5"]
 )
 def test_what_is_no_number(value):
-    with pytest.raises(Fault, match="not a finite number"):
-        number(value)
+    with pytest.raises(RowError, match="not a finite number"):
+        parse_number(value)
 
 
 def test_zero_or_one():
-    assert [zero_or_one(value) for value in (1, "1", "1.0", True, "TRUE")] == [True] * 5
-    assert [zero_or_one(value) for value in (0, "0", 0.0, False, " false ")] == [False] * 5
-    with pytest.raises(Fault, match="'2' is not 0 or 1"):
-        zero_or_one("2")
+    assert [parse_zero_or_one(value) for value in (1, "1", "1.0", True, "TRUE")] == [True] * 5
+    assert [parse_zero_or_one(value) for value in (0, "0", 0.0, False, " false ")] == [False] * 5
+    with pytest.raises(RowError, match="'2' is not 0 or 1"):
+        parse_zero_or_one("2")
 
 
 @pytest.mark.parametrize(
@@ -65,21 +65,21 @@ def test_zero_or_one():
     ],
 )
 def test_numbers_sort_as_numbers(names, expected):
-    assert in_order(names) == expected
+    assert sort_class_names(names) == expected
 
 
 def test_classes_are_those_of_train(tmp_path):
-    assert splits(tmp_path / "a.jsonl", [{"label": each} for each in (10, 9, 9)]).labels == [
+    assert splits(tmp_path / "a.jsonl", [{"label": each} for each in (10, 9, 9)]).class_names == [
         "9",
         "10",
     ]
     truths = [{"label": each} for each in (True, False)]
-    assert splits(tmp_path / "a.jsonl", truths).labels == ["false", "true"]
+    assert splits(tmp_path / "a.jsonl", truths).class_names == ["false", "true"]
 
 
 def test_given_classes_keep_their_order(tmp_path):
     loaded = splits(tmp_path / "a.jsonl", [{"label": "a"}, {"label": "b"}], labels=["b", "a"])
-    assert loaded.labels == ["b", "a"]
+    assert loaded.class_names == ["b", "a"]
 
 
 def test_given_names_stand_for_counted_classes(tmp_path):
@@ -97,13 +97,13 @@ def test_a_test_split_without_labels_is_unlabelled(tmp_path):
     for label in (-1, None, ""):
         test.write_text(json.dumps({"text": "t", "label": label}) * 1)
         loaded = splits(tmp_path / "a.jsonl", [{"label": 0}, {"label": 1}], test=str(test))
-        assert not loaded.test.labelled
+        assert not loaded.test.has_labels
         assert len(loaded.test) == 1
 
 
 def test_minus_one_among_others_is_a_class(tmp_path):
     loaded = splits(tmp_path / "a.jsonl", [{"label": each} for each in (-1, 0, 1)])
-    assert loaded.labels == ["-1", "0", "1"]
+    assert loaded.class_names == ["-1", "0", "1"]
 
 
 def test_train_without_labels_is_an_error(tmp_path):
@@ -114,7 +114,7 @@ def test_train_without_labels_is_an_error(tmp_path):
 def test_several_labels_joined_or_listed(tmp_path):
     rows = [{"label": "b|a"}, {"label": ["a", "c", "a"]}, {"label": ""}, {"label": []}]
     loaded = splits(tmp_path / "a.jsonl", rows, "multi_label")
-    assert loaded.labels == ["a", "b", "c"]
+    assert loaded.class_names == ["a", "b", "c"]
     assert loaded.train.column("label") == [["b", "a"], ["a", "c"], [], []]
     loaded = splits(tmp_path / "a.jsonl", [{"label": "b; a"}], "multi_label", label_separator=";")
     assert loaded.train.column("label") == [["b", "a"]]
@@ -141,13 +141,13 @@ def test_a_column_for_each_label(tmp_path, labels, names):
     loaded = splits(
         tmp_path / "a.jsonl", rows, "multi_label", label=["rude", "loud"], labels=labels
     )
-    assert loaded.labels == names
+    assert loaded.class_names == names
     assert loaded.train.column("label") == [names[:1], names, []]
 
 
 def test_a_single_column_in_a_list_is_a_label_of_its_own(tmp_path):
     loaded = splits(tmp_path / "a.jsonl", [{"rude": 1}, {"rude": 0}], "multi_label", label=["rude"])
-    assert loaded.labels == ["rude"]
+    assert loaded.class_names == ["rude"]
     assert loaded.train.column("label") == [["rude"], []]
 
 
@@ -161,7 +161,7 @@ def test_a_column_must_hold_zeros_and_ones(tmp_path):
 
 def test_regression_has_no_classes(tmp_path):
     loaded = splits(tmp_path / "a.jsonl", [{"label": "1.5"}, {"label": 2}], "regression")
-    assert loaded.labels is None
+    assert loaded.class_names is None
     assert loaded.train.column("label") == [1.5, 2.0]
 
 
@@ -188,7 +188,7 @@ def test_a_task_that_the_data_cannot_serve(tmp_path, labels, task, message):
 def test_named_numbers_are_classes(tmp_path):
     rows = [{"label": each} for each in (0.5, 1.0, 1.5)]
     loaded = splits(tmp_path / "a.jsonl", rows, labels=["0.5", "1", "1.5"])
-    assert loaded.labels == ["0.5", "1", "1.5"]
+    assert loaded.class_names == ["0.5", "1", "1.5"]
 
 
 def test_a_validation_split_of_one_class_is_fine(tmp_path):

@@ -6,15 +6,15 @@ import time
 import numpy as np
 import pytest
 
-from bertft.data.order import TrainOrder, evaluation_batches, micro_batches, prefetch
+from bertft.data.order import LengthGroupedSampler, evaluation_batches, split_into_micro_batches, prefetch
 
 LENGTHS = np.random.default_rng(0).integers(3, 200, 1003).astype(np.int32)
 
 
 @pytest.mark.parametrize("window", [1, 2, 50, 1000])
 def test_every_row_once_an_epoch(window):
-    order = TrainOrder(LENGTHS, 8, 0, window)
-    batches = list(order.epoch(0))
+    order = LengthGroupedSampler(LENGTHS, 8, 0, window)
+    batches = list(order.epoch_batches(0))
     assert len(batches) == order.steps_per_epoch == 126
     assert sorted(np.concatenate(batches).tolist()) == list(range(1003))
     assert sorted({len(batch) for batch in batches}) == [3, 8]
@@ -22,7 +22,7 @@ def test_every_row_once_an_epoch(window):
 
 def test_seed_and_epoch_alone_decide():
     def rows(seed, epoch, window=4):
-        return np.concatenate(TrainOrder(LENGTHS, 8, seed, window).epoch(epoch)).tolist()
+        return np.concatenate(LengthGroupedSampler(LENGTHS, 8, seed, window).epoch_batches(epoch)).tolist()
 
     assert rows(0, 0) == rows(0, 0)
     different = [rows(0, 0), rows(0, 1), rows(1, 0), rows(1, 1), rows(0, 0, window=5)]
@@ -30,12 +30,12 @@ def test_seed_and_epoch_alone_decide():
 
 
 def test_any_batch_can_be_asked_for_alone():
-    order = TrainOrder(LENGTHS, 8, 3, 10)
-    whole = list(order.epoch(2))
-    fresh = order.epoch(2)
+    order = LengthGroupedSampler(LENGTHS, 8, 3, 10)
+    whole = list(order.epoch_batches(2))
+    fresh = order.epoch_batches(2)
     for number in (125, 0, 64, 63, -1):
         np.testing.assert_array_equal(fresh[number], whole[number])
-    for one, other in zip(order.epoch(2)[100:], whole[100:], strict=True):
+    for one, other in zip(order.epoch_batches(2)[100:], whole[100:], strict=True):
         np.testing.assert_array_equal(one, other)
     with pytest.raises(IndexError):
         fresh[126]
@@ -47,26 +47,26 @@ def padding(batches) -> float:
 
 
 def test_a_window_puts_similar_lengths_together_and_one_does_not():
-    assert padding(TrainOrder(LENGTHS, 8, 0, 50).epoch(0)) < 0.05
-    assert padding(TrainOrder(LENGTHS, 8, 0, 1).epoch(0)) > 0.5
+    assert padding(LengthGroupedSampler(LENGTHS, 8, 0, 50).epoch_batches(0)) < 0.05
+    assert padding(LengthGroupedSampler(LENGTHS, 8, 0, 1).epoch_batches(0)) > 0.5
 
 
 def test_batches_of_a_window_do_not_come_sorted():
-    longest = [LENGTHS[batch].max() for batch in TrainOrder(LENGTHS, 8, 0, 50).epoch(0)][:50]
+    longest = [LENGTHS[batch].max() for batch in LengthGroupedSampler(LENGTHS, 8, 0, 50).epoch_batches(0)][:50]
     assert abs(np.corrcoef(np.arange(50), longest)[0, 1]) < 0.5
 
 
 def test_ten_million_rows_are_cheap_to_start_in_the_middle_of():
-    order = TrainOrder(np.full(10_000_000, 20, np.int32), 32, 0, 50)
+    order = LengthGroupedSampler(np.full(10_000_000, 20, np.int32), 32, 0, 50)
     start = time.perf_counter()
-    epoch = order.epoch(0)
+    epoch = order.epoch_batches(0)
     assert len(epoch[300_000]) == 32
     assert time.perf_counter() - start < 5
     assert epoch._rows.nbytes == 40_000_000
 
 
 def test_micro_batches_cut_in_order():
-    pieces = micro_batches(np.arange(10), 4)
+    pieces = split_into_micro_batches(np.arange(10), 4)
     assert [piece.tolist() for piece in pieces] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
 

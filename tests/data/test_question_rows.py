@@ -12,8 +12,8 @@ import pyarrow.parquet
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.report import describe
-from bertft.data.sources import load, load_inputs
+from bertft.data.report import summarize_splits
+from bertft.data.sources import load_splits, load_inputs
 from bertft.errors import DataError, UsageError
 
 pytestmark = pytest.mark.usefixtures("however_read")
@@ -31,11 +31,11 @@ def config(path, **settings) -> DataConfig:
 
 
 def read(path, **settings):
-    return load(config(path, **settings), ("validation",)).validation
+    return load_splits(config(path, **settings), ("validation",)).validation
 
 
 def read_train(path, **settings):
-    return load(DataConfig(name="x", task="question_answering", train=str(path), **settings),
+    return load_splits(DataConfig(name="x", task="question_answering", train=str(path), **settings),
                 ("train",)).train  # fmt: skip
 
 
@@ -77,8 +77,8 @@ def test_the_same_rows_from_every_kind_of_file(tmp_path):
     for rows in found:
         assert table_of(rows) == [tuple(row) for row in ROWS]
     assert len({rows.fingerprint for rows in found}) == 1
-    assert found[0].where(2) == f"{made[0]}, question 3"
-    assert found[1].where(2) == f"{made[1]}:3"
+    assert found[0].location(2) == f"{made[0]}, question 3"
+    assert found[1].location(2) == f"{made[1]}:3"
 
 
 def test_flat_answers(tmp_path):
@@ -117,8 +117,8 @@ def test_a_test_split_without_answers(tmp_path):
     data = DataConfig(
         name="x", task="question_answering", test=str(write(tmp_path / "a.json", content))
     )
-    rows = load(data, ("test",)).test
-    assert not rows.labelled and "start" not in rows.columns
+    rows = load_splits(data, ("test",)).test
+    assert not rows.has_labels and "start" not in rows.columns
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_guessed_offsets_are_scored_and_not_learnt(tmp_path):
     data = DataConfig(
         name="x", task="question_answering", train=str(path), on_bad_row="skip", max_skipped=1.0
     )
-    train = load(data, ("train",)).train
+    train = load_splits(data, ("train",)).train
     assert train.column("id") == ["a", "b"] and train.skipped == {"guessed offset": 1}
 
 
@@ -258,27 +258,27 @@ def test_questions_of_a_context_are_held_out_together(tmp_path):
     ]  # fmt: skip
     path = write(tmp_path / "a.jsonl", "\n".join(lines))
     data = DataConfig(name="x", task="question_answering", train=str(path))
-    splits = load(data)
-    assert (len(splits.train), len(splits.validation), splits.labels) == (90, 10, None)
+    splits = load_splits(data)
+    assert (len(splits.train), len(splits.validation), splits.class_names) == (90, 10, None)
     held = Counter(splits.validation.column("context"))
     assert set(held.values()) == {5} and not set(held) & set(splits.train.column("context"))
-    assert load(data).validation.fingerprint == splits.validation.fingerprint
+    assert load_splits(data).validation.fingerprint == splits.validation.fingerprint
     alone = write(tmp_path / "b.jsonl", "\n".join(line.replace("context 1", "context 0")
                                                   for line in lines[:9]))  # fmt: skip
     with pytest.raises(DataError, match="all rows have one context"):
-        load(DataConfig(name="x", task="question_answering", train=str(alone)))
+        load_splits(DataConfig(name="x", task="question_answering", train=str(alone)))
 
 
 def test_nothing_to_learn(tmp_path):
     rows = [{"question": f"q{n}", "context": f"c{n}", "answers": []} for n in range(30)]
     path = write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, rows)))
     with pytest.raises(DataError, match="no question has an answer"):
-        load(DataConfig(name="x", task="question_answering", train=str(path)))
+        load_splits(DataConfig(name="x", task="question_answering", train=str(path)))
 
 
 def test_a_file_in_the_place_of_a_hub_split(tmp_path):
     path = write(tmp_path / "a.json", nested(*ROWS))
-    rows = load(config(path, source="hub", hub="rajpurkar/squad_v2"), ("validation",)).validation
+    rows = load_splits(config(path, source="hub", hub="rajpurkar/squad_v2"), ("validation",)).validation
     assert len(rows) == 3 and rows.files == (str(path),)
 
 
@@ -290,8 +290,8 @@ def test_real_files():
         name="squad_v2", task="question_answering", train=str(folder / "train.json"),
         validation=str(folder / "dev.json"),
     )  # fmt: skip
-    splits = load(data)
+    splits = load_splits(data)
     assert (len(splits.train), len(splits.validation)) == (6_078, 5_795)
     assert not any(rows.skipped for _, rows in splits.items())
-    assert describe(splits, {}).overlap == 0
-    assert round(splits.form.balance(splits.train.table)["answerable"] * 6_078) == 6_078 - 3_168
+    assert summarize_splits(splits, {}).overlap == 0
+    assert round(splits.schema.label_statistics(splits.train.table)["answerable"] * 6_078) == 6_078 - 3_168

@@ -13,7 +13,7 @@ import pytest
 
 from bertft.config.data import DataConfig
 from bertft.data import read_once
-from bertft.data.sources import load, load_inputs
+from bertft.data.sources import load_splits, load_inputs
 from bertft.errors import DataError
 
 CONTENT = "text,label,other\n" + "".join(f"a text {row},{'ab'[row % 2]},c\n" for row in range(40))
@@ -49,7 +49,7 @@ def path(tmp_path) -> Path:
 
 
 def rows(path: Path, **settings):
-    return load(DataConfig(name="files", train=str(path), **settings), ("train",)).train
+    return load_splits(DataConfig(name="files", train=str(path), **settings), ("train",)).train
 
 
 def test_it_is_read_once(path, reads, cache):
@@ -130,7 +130,7 @@ def test_what_is_damaged_is_read_afresh(path, reads, cache, damage):
 
 
 def test_a_file_that_is_written_to_meanwhile_is_told_and_not_kept(path, cache, monkeypatch):
-    real = read_once.batches_of
+    real = read_once.records_to_batches
 
     def meddling(*args):
         yield from real(*args)
@@ -160,7 +160,7 @@ def test_a_file_of_bad_rows_alone_says_so_each_time(path):
 
 
 def test_what_another_process_took_away_meanwhile_is_read_again(path, reads, monkeypatch):
-    real = read_once.publish
+    real = read_once.store_cached
 
     def robbed(*args):
         kept = real(*args)
@@ -193,7 +193,7 @@ def test_its_texts_take_no_memory(path, monkeypatch):
     path.write_text("text,label,other\n" + f"{'word ' * 200},a,c\nshort,b,c\n" * 2000)
     monkeypatch.setattr("bertft.data.checks._CHUNK", 100)
     before, peak = pa.total_allocated_bytes(), 0
-    real = read_once.batches_of
+    real = read_once.records_to_batches
 
     def watched(*args):
         nonlocal peak

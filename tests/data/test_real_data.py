@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.report import overlap
-from bertft.data.sources import load
+from bertft.data.report import count_overlap
+from bertft.data.sources import load_splits
 
 FOLDER = os.environ.get("BERTFT_DATA")
 pytestmark = [
@@ -27,21 +27,21 @@ def files(name: str, ending: str, **settings) -> DataConfig:
 
 def test_sst2():
     start = time.perf_counter()
-    splits = load(files("sst2", "tsv", text="sentence"))
+    splits = load_splits(files("sst2", "tsv", text="sentence"))
     assert time.perf_counter() - start < 5
     assert (len(splits.train), len(splits.validation)) == (67_349, 872)
-    assert splits.labels == ["0", "1"]
+    assert splits.class_names == ["0", "1"]
     assert splits.train.column("text")[0] == "hide new secretions from the parental units "
     assert splits.train.skipped == {}
 
 
 def test_sst2_sample_is_of_the_size_asked_for():
-    splits = load(files("sst2", "tsv", text="sentence", max_train_rows=8000))
+    splits = load_splits(files("sst2", "tsv", text="sentence", max_train_rows=8000))
     assert len(splits.train) == 8000
 
 
 def test_stsb_without_a_header():
-    splits = load(files("stsb", "csv", text=[0, 1], label=2, header=False, task="regression"))
+    splits = load_splits(files("stsb", "csv", text=[0, 1], label=2, header=False, task="regression"))
     assert (len(splits.train), len(splits.validation)) == (5_749, 1_500)
     first = {name: splits.train.column(name)[0] for name in ("text", "text_pair", "label")}
     assert first == {
@@ -60,19 +60,19 @@ def test_wnut17():
     }  # fmt: skip
     paths = {name: str(folder / file) for name, file in files.items()}
     config = DataConfig(name="wnut17", task="token_classification", **paths)
-    splits = load(config)
+    splits = load_splits(config)
     sizes = [(len(rows), sum(map(len, rows.column("label")))) for _, rows in splits.items()]
     assert sizes == [(3_394, 62_730), (1_009, 15_733), (1_287, 23_394)]
     kinds = ("corporation", "creative-work", "group", "location", "person", "product")
-    assert splits.labels == ["O", *(f"{p}-{kind}" for kind in kinds for p in "BI")]
-    assert splits.form.notes() == ["the tags are bio (detected)"]
+    assert splits.class_names == ["O", *(f"{p}-{kind}" for kind in kinds for p in "BI")]
+    assert splits.schema.notes() == ["the tags are bio (detected)"]
     assert splits.train.skipped == {}
 
 
 def test_chnsenticorp():
-    splits = load(files("chnsenticorp", "tsv", text="text_a"))
+    splits = load_splits(files("chnsenticorp", "tsv", text="text_a"))
     assert (len(splits.train), len(splits.validation)) == (9_600, 1_200)
     assert splits.train.column("text")[0].startswith("选择珠江花园的原因就是")
-    assert overlap(splits.train, splits.validation) == 338
+    assert count_overlap(splits.train, splits.validation) == 338
     shared = set(splits.train.column("text")) & set(splits.validation.column("text"))
     assert len(shared) == 335, "three of them stand in validation twice"

@@ -13,13 +13,13 @@ import pyarrow.parquet
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.sources import load, load_inputs
+from bertft.data.sources import load_splits, load_inputs
 from bertft.errors import DataError
 
 
 def train(path, content: str | bytes, **settings):
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return load(DataConfig(name="files", train=str(path), **settings), ("train",)).train
+    return load_splits(DataConfig(name="files", train=str(path), **settings), ("train",)).train
 
 
 def texts(path, content: bytes, **settings):
@@ -162,7 +162,7 @@ def test_answers_written_as_text_are_no_answer(tmp_path):
     )
     config = DataConfig(name="files", task="question_answering", validation=str(path))
     with pytest.raises(DataError, match="an object written as text"):
-        load(config, ("validation",), learn=False)
+        load_splits(config, ("validation",), training=False)
 
 
 NUMBERED = "# source\n1\tAnn\tB-PER\n2\tsaid\tO\n3\tno\tO\n\n1\tBo\tB-PER\n"
@@ -186,7 +186,7 @@ def test_words_of_conllu_come_once(tmp_path):
     content = "# text = al\n1-2\tal\t_\n1\ta\tADP\n2\tel\tDET\n2.1\tx\tX\n\n1\tmar\tNOUN\n"
     rows = train(tmp_path / "a.conllu", content, task="token_classification", text=1)
     assert rows.column("text") == ["a el", "mar"]
-    assert sum(rows.other_lines.values()) + rows.read + rows.blank == 7
+    assert sum(rows.other_lines.values()) + rows.read + rows.blank_lines == 7
 
 
 def test_a_word_that_looks_like_a_comment_keeps_its_columns(tmp_path):

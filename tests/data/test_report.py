@@ -11,17 +11,17 @@ from rich.console import Console
 from bertft.config.data import DataConfig
 from bertft.data.features import featurize
 from bertft.data.report import (
-    Special,
-    _unknown_share,
-    accounting_lines,
-    describe,
-    overlap,
-    table,
+    SpecialTokenIds,
+    _unknown_token_share,
+    format_split_accounting,
+    summarize_splits,
+    count_overlap,
+    make_data_table,
 )
 from bertft.data.rows import Rows
-from bertft.data.sources import load
+from bertft.data.sources import load_splits
 
-NONE = Special()
+NONE = SpecialTokenIds()
 ROWS = [("one two three", "a"), ("one", "b"), ("one two", "a"), ("two words", "b"), ("", "b")]
 
 
@@ -52,7 +52,7 @@ def report_on(path, rows, special=NONE, **settings):
         ).replace('"b"', json.dumps(rows[1][1]))
     )
     dev = str(path.parent / "dev.jsonl")
-    splits = load(
+    splits = load_splits(
         DataConfig(
             name="x",
             train=str(path),
@@ -62,7 +62,7 @@ def report_on(path, rows, special=NONE, **settings):
             **settings,
         )
     )
-    return describe(
+    return summarize_splits(
         splits, {name: featurize(each, encode, [], None) for name, each in splits.items()}, special
     )
 
@@ -96,7 +96,7 @@ def test_labels_of_other_tasks(tmp_path, task, labels, expected):
     ("unknown", "train", "validation"), [(7, 1.0, 1.0), (1, 0.0, 0.0), (None, None, None)]
 )
 def test_the_share_of_unknown_tokens(tmp_path, unknown, train, validation):
-    report = report_on(tmp_path / "a.jsonl", ROWS, special=Special(unknown, (1, 9)))
+    report = report_on(tmp_path / "a.jsonl", ROWS, special=SpecialTokenIds(unknown, (1, 9)))
     assert report.splits["train"].unknown == train
     assert report.splits["validation"].unknown == validation
     told = [note for note in report.notes if "unknown" in note]
@@ -109,30 +109,30 @@ def test_the_share_of_unknown_tokens(tmp_path, unknown, train, validation):
         else []
     )
     out = io.StringIO()
-    Console(file=out, width=200).print(table(report))
+    Console(file=out, width=200).print(make_data_table(report))
     assert {7: "100.0%", 1: "0.0%", None: "none"}[unknown] in out.getvalue()
 
 
 def test_special_tokens_are_no_texts(tmp_path):
     """[CLS] and [SEP] would make short rows of unknown words look known."""
     file = write(tmp_path / "a.csv")
-    rows = load(DataConfig(name="x", train=file, validation=file)).train
+    rows = load_splits(DataConfig(name="x", train=file, validation=file)).train
     table_ = featurize(rows, framed, [], None)
-    for special, share in ((Special(1, (1, 2, 3)), 0.75), (Special(1), 0.375)):
-        assert _unknown_share(table_, special) == share
+    for special, share in ((SpecialTokenIds(1, (1, 2, 3)), 0.75), (SpecialTokenIds(1), 0.375)):
+        assert _unknown_token_share(table_, special) == share
 
 
 def test_the_table_shows_every_split_and_the_overlap(tmp_path):
     out = io.StringIO()
     made = report_on(tmp_path / "a.jsonl", ROWS)
-    Console(file=out, width=160).print(table(made))
+    Console(file=out, width=160).print(make_data_table(made))
     text = out.getvalue()
     for part in (
         "train", "validation", "2, 2, 2", "25.0%", "a 50.0%",
         "1 of 2 validation rows also stand in train",
     ):  # fmt: skip
         assert part in text
-    (line,) = [each for each in accounting_lines(made) if each.startswith("train")]
+    (line,) = [each for each in format_split_accounting(made) if each.startswith("train")]
     assert "1 × empty text" in line
 
 
@@ -143,11 +143,11 @@ def test_pairs_overlap_only_as_pairs(tmp_path):
             name="x", train=str(tmp_path / name), validation=str(tmp_path / name),
             text=[0, 1], label=2,
         )  # fmt: skip
-        return load(config).train
+        return load_splits(config).train
 
     train = rows("a.csv", "a b,c,x", "d,e,y")
-    assert overlap(train, rows("b.csv", "a,b c,x", "e,d,y")) == 0
-    assert overlap(train, rows("c.csv", "a b,c,y", "a b,c,x")) == 2
+    assert count_overlap(train, rows("b.csv", "a,b c,x", "e,d,y")) == 0
+    assert count_overlap(train, rows("c.csv", "a b,c,y", "a b,c,x")) == 2
 
 
 def test_overlap_is_counted_in_pieces(monkeypatch):
@@ -161,4 +161,4 @@ def test_overlap_is_counted_in_pieces(monkeypatch):
     assert 0 < expected < len(validation)
     for size in (7, 64, 1000):
         monkeypatch.setattr("bertft.data.report._SLICE", size)
-        assert overlap(train, validation) == expected
+        assert count_overlap(train, validation) == expected

@@ -33,21 +33,21 @@ def test_chosen_rows_are_those_of_a_copy(seed, pieces, monkeypatch):
     whole = table(50, pieces)
     first = generator.random(50) < 0.7
     second = generator.random(first.sum()) < 0.5
-    chosen = Rows(whole, "a.csv", Counter({"empty text": 2})).keep(first).keep(second)
+    chosen = Rows(whole, "a.csv", Counter({"empty text": 2})).select(first).select(second)
     copied = whole.filter(pa.array(first)).filter(pa.array(second))
     expected = Rows(copied, "a.csv")
 
     assert len(chosen) == copied.num_rows and chosen.table is whole
     assert chosen.column("label") == copied.column("label").to_pylist()
-    assert chosen.values("text").to_pylist() == copied.column("text").to_pylist()
+    assert chosen.arrow_column("text").to_pylist() == copied.column("text").to_pylist()
     assert chosen.fingerprint == expected.fingerprint != Rows(whole, "a.csv").fingerprint
     for row, line in enumerate(copied.column("line").to_pylist()):
-        assert chosen.where(row) == f"a.csv:{line}"
-        assert chosen.cell("text", row) == copied.column("text")[row].as_py()
+        assert chosen.location(row) == f"a.csv:{line}"
+        assert chosen.value("text", row) == copied.column("text")[row].as_py()
     for size in (1, 7, 1000):
-        found = [each for piece in chosen.slices(size) for each in piece.to_pylist()]
+        found = [each for piece in chosen.iter_chunks(size) for each in piece.to_pylist()]
         assert found == copied.to_pylist()
-        assert max(piece.num_rows for piece in chosen.slices(size)) <= size
+        assert max(piece.num_rows for piece in chosen.iter_chunks(size)) <= size
     assert (
         chosen.slice(3, 4, ["line"]).to_pydict() == copied.select(["line"]).slice(3, 4).to_pydict()
     )
@@ -56,21 +56,21 @@ def test_chosen_rows_are_those_of_a_copy(seed, pieces, monkeypatch):
 
 def test_a_few_hold_no_large_table():
     rows = Rows(table(20_000), "a.csv")
-    few = rows.keep(np.arange(len(rows)) % 100 == 0)
-    assert few.chosen is None and few.column("line") == list(range(10, 20_010, 100))
+    few = rows.select(np.arange(len(rows)) % 100 == 0)
+    assert few.row_indices is None and few.column("line") == list(range(10, 20_010, 100))
     assert few.table.nbytes < rows.table.nbytes / 50
 
 
 def test_none_chosen():
-    none = Rows(table(5), "a.csv").keep(np.zeros(5, bool))
-    assert len(none) == 0 and none.column("text") == [] and list(none.slices(3)) == []
+    none = Rows(table(5), "a.csv").select(np.zeros(5, bool))
+    assert len(none) == 0 and none.column("text") == [] and list(none.iter_chunks(3)) == []
 
 
 def test_choosing_copies_no_text_and_counts_apart():
     rows = Rows(table(20_000), "a.csv", Counter({"empty text": 2}))
     before = pa.total_allocated_bytes()
-    kept = rows.keep(np.arange(len(rows)) % 10 > 0)
+    kept = rows.select(np.arange(len(rows)) % 10 > 0)
     assert pa.total_allocated_bytes() == before
-    assert kept.chosen.nbytes == 4 * len(kept)
+    assert kept.row_indices.nbytes == 4 * len(kept)
     kept.skipped["unknown label"] += 1
     assert rows.skipped == {"empty text": 2}

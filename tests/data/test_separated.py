@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from bertft.config.data import DataConfig
 from bertft.data.bad_rows import BadRows
-from bertft.data.columns import Asked
-from bertft.data.files import read_file
-from bertft.data.forms import form_of
+from bertft.data.columns import ColumnSpec
+from bertft.data.files import read_records
+from bertft.data.forms import build_row_schema
 from bertft.data.origin import open_file
-from bertft.data.read_once import read
-from bertft.data.separated import read_separated
-from bertft.data.sources import load, load_inputs
+from bertft.data.read_once import read_rows
+from bertft.data.separated import read_csv
+from bertft.data.sources import load_splits, load_inputs
 from bertft.errors import DataError
 
 QUOTED = 'text\tlabel\n"a tab"\tx\n"two ""quotes"""\ty\n""\tx\nz\ty\n'
@@ -28,7 +28,7 @@ def rows(path, content: str, **settings):
     path.write_bytes(content.encode())
     config = DataConfig(name="files", train=str(path), **settings)
     bad = BadRows("it")
-    return [fields for _, fields in read_file(path, form_of(config), config, bad)], bad
+    return [fields for _, fields in read_records(path, build_row_schema(config), config, bad)], bad
 
 
 @pytest.mark.parametrize("name", ["a.tsv", "a.txt", "a.csv", "a.data"])
@@ -100,7 +100,7 @@ def test_a_row_that_is_no_csv_takes_no_other_with_it(tmp_path):
     assert bad.first == [(3, "text after a closing quote"), (6, "text after a closing quote")]
     assert bad.read == 6 and "data.quoting=false" in bad.hints["text after a closing quote"]
     with pytest.raises(DataError, match=r"data\.on_bad_row=skip.*data\.quoting=false"):
-        load(DataConfig(name="files", train=str(tmp_path / "a.csv")))
+        load_splits(DataConfig(name="files", train=str(tmp_path / "a.csv")))
 
 
 @pytest.mark.parametrize(
@@ -160,8 +160,8 @@ def test_every_line_is_counted_once(lines, quoting, header):
     """lines = rows used + rows skipped + blank lines + header + lines inside quoted fields."""
     file = io.StringIO("\n".join(["a,b", *lines]), newline="")
     bad = BadRows("it")
-    records = read_separated(
-        file, Asked((0,), (1,)), separator=",", quoting=quoting, header=header, encoding="utf-8",
+    records = read_csv(
+        file, ColumnSpec((0,), (1,)), separator=",", quoting=quoting, header=header, encoding="utf-8",
         bad=bad, report_quotes=True,
     )  # fmt: skip
     try:
@@ -189,8 +189,8 @@ def test_what_python_writes_is_read_back(fields, mark):
     csv.writer(file, delimiter=mark, lineterminator="\n").writerows([("id", "text"), *fields])
     file.seek(0)
     bad = BadRows("it")
-    records = read_separated(
-        file, Asked(("id", "text"), ()), separator=mark, quoting=True, header=None,
+    records = read_csv(
+        file, ColumnSpec(("id", "text"), ()), separator=mark, quoting=True, header=None,
         encoding="utf-8", bad=bad,
     )  # fmt: skip
     assert [tuple(values) for _, values in records] == fields
@@ -203,10 +203,10 @@ def test_what_a_reader_noticed_is_kept_with_the_rows(tmp_path, monkeypatch):
     path = tmp_path / "a.tsv"
     path.write_text(QUOTED + "one\n\n")
     config = DataConfig(name="files", train=str(path))
-    form = form_of(config)
+    form = build_row_schema(config)
     states = []
     for _ in range(2):
-        _, bad = read(open_file(config, str(path), "data.train", form), form, "train", config)
+        _, bad = read_rows(open_file(config, str(path), "data.train", form), form, "train", config)
         states.append((bad.counts, bad.first, bad.hints, bad.read, bad.blank, bad.notes))
     assert states[0] == states[1] and states[0][3:5] == (5, 1)
     assert len(states[0][5]) == 1
@@ -215,6 +215,6 @@ def test_what_a_reader_noticed_is_kept_with_the_rows(tmp_path, monkeypatch):
 def test_the_report_shows_what_a_reader_noticed(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("text,label\n" + '"one\ntwo",x\nthree,y\n' * 20)
-    splits = load(DataConfig(name="files", train=str(path)))
+    splits = load_splits(DataConfig(name="files", train=str(path)))
     assert splits.train.notes == ("20 fields contain line breaks (the longest row has 2 lines)",)
     assert splits.validation.notes == ()

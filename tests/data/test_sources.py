@@ -8,7 +8,7 @@ import pytest
 
 from bertft.config.data import DataConfig
 from bertft.data.rows import Rows
-from bertft.data.sources import load
+from bertft.data.sources import load_splits
 from bertft.errors import DataError, UsageError
 
 
@@ -28,9 +28,9 @@ def config(train: str, **settings) -> DataConfig:
 
 
 def test_validation_is_cut_from_train_and_nothing_is_lost(train):
-    splits = load(config(train))
+    splits = load_splits(config(train))
     assert (len(splits.train), len(splits.validation), splits.test) == (900, 100, None)
-    assert splits.cut
+    assert splits.validation_from_train
     lines = splits.train.column("line") + splits.validation.column("line")
     assert sorted(lines) == list(range(2, 1002))
     assert splits.train.column("line") == sorted(splits.train.column("line"))
@@ -41,14 +41,14 @@ def test_what_was_left_out_is_counted_once(tmp_path):
     path = tmp_path / "train.tsv"
     write(path, 100)
     path.write_text(path.read_text() + "\n\t a\n \tb\n")
-    splits = load(config(str(path), on_bad_row="skip", max_skipped=1.0))
+    splits = load_splits(config(str(path), on_bad_row="skip", max_skipped=1.0))
     assert (splits.train.skipped.total(), splits.validation.skipped.total()) == (2, 0)
     splits.validation.skipped["later"] += 1
     assert splits.train.skipped.total() == 2
 
 
 def test_the_cut_is_stratified(train):
-    splits = load(config(train, validation_fraction=0.15))
+    splits = load_splits(config(train, validation_fraction=0.15))
     whole = Counter(splits.train.column("label") + splits.validation.column("label"))
     held = Counter(splits.validation.column("label"))
     assert held.total() == 150
@@ -59,14 +59,14 @@ def test_a_class_of_one_row_stays_in_train(tmp_path):
     path = tmp_path / "a.tsv"
     path.write_text("text\tlabel\n" + "".join(f"{row}\ta\n" for row in range(20)) + "x\tb\n")
     for seed in range(5):
-        assert "b" in load(config(str(path), seed=seed, validation_fraction=0.5)).train.column(
+        assert "b" in load_splits(config(str(path), seed=seed, validation_fraction=0.5)).train.column(
             "label"
         )
 
 
 def test_the_cut_depends_on_its_seed_alone(train):
     def held(**settings):
-        return load(config(train, **settings)).validation.column("line")
+        return load_splits(config(train, **settings)).validation.column("line")
 
     assert held() == held() == held(max_train_rows=10, on_bad_row="skip", max_skipped=1.0)
     assert held() != held(seed=1)
@@ -75,7 +75,7 @@ def test_the_cut_depends_on_its_seed_alone(train):
 def test_regression_is_cut_at_random(tmp_path):
     path = tmp_path / "a.tsv"
     path.write_text("text\tlabel\n" + "".join(f"{row}\t{row / 7}\n" for row in range(100)))
-    splits = load(config(str(path), task="regression"))
+    splits = load_splits(config(str(path), task="regression"))
     assert (len(splits.train), len(splits.validation)) == (90, 10)
 
 
@@ -83,39 +83,39 @@ def test_too_few_rows_to_cut(tmp_path):
     path = tmp_path / "a.tsv"
     path.write_text("text\tlabel\nx\ta\n")
     with pytest.raises(DataError, match="too few to cut"):
-        load(config(str(path)))
+        load_splits(config(str(path)))
     path.write_text("text\tlabel\nx\ta\ny\tb\n")
     with pytest.raises(DataError, match="every class has a single row"):
-        load(config(str(path)))
+        load_splits(config(str(path)))
 
 
 def test_samples_are_drawn_after_the_cut_and_keep_their_order(train):
     whole, drawn = (
-        load(config(train)),
-        load(config(train, max_train_rows=50, max_validation_rows=20)),
+        load_splits(config(train)),
+        load_splits(config(train, max_train_rows=50, max_validation_rows=20)),
     )
     assert (len(drawn.train), len(drawn.validation)) == (50, 20)
     assert set(drawn.train.column("line")) < set(whole.train.column("line"))
     assert set(drawn.validation.column("line")) < set(whole.validation.column("line"))
     assert drawn.train.column("line") == sorted(drawn.train.column("line"))
-    again = load(config(train, max_train_rows=50, max_validation_rows=20))
+    again = load_splits(config(train, max_train_rows=50, max_validation_rows=20))
     assert again.train.fingerprint == drawn.train.fingerprint
-    other = load(config(train, max_train_rows=50, seed=1))
+    other = load_splits(config(train, max_train_rows=50, seed=1))
     assert other.train.fingerprint != drawn.train.fingerprint
 
 
 def test_more_than_there_are_is_all(train):
-    assert len(load(config(train, max_train_rows=10_000)).train) == 900
+    assert len(load_splits(config(train, max_train_rows=10_000)).train) == 900
 
 
 def test_only_what_is_needed_is_given(train, tmp_path):
     dev = write(tmp_path / "dev.tsv", 30)
-    splits = load(config(train, validation=dev), need=("validation",))
+    splits = load_splits(config(train, validation=dev), needed=("validation",))
     assert splits.train is None
     assert len(splits.validation) == 30
-    assert not splits.cut
-    assert splits.labels == ["a", "b", "c", "d"]
-    cut = load(config(train), need=("validation",))
+    assert not splits.validation_from_train
+    assert splits.class_names == ["a", "b", "c", "d"]
+    cut = load_splits(config(train), needed=("validation",))
     assert cut.train is None
     assert len(cut.validation) == 100
 
@@ -123,37 +123,37 @@ def test_only_what_is_needed_is_given(train, tmp_path):
 def test_train_is_not_even_opened_where_classes_are_known(tmp_path):
     dev = write(tmp_path / "dev.tsv", 30)
     gone = config(str(tmp_path / "gone.tsv"), validation=dev, labels=list("abcd"))
-    assert len(load(gone, need=("validation",)).validation) == 30
+    assert len(load_splits(gone, needed=("validation",)).validation) == 30
 
 
 def test_a_test_file_alone(tmp_path):
     file = write(tmp_path / "test.tsv", 30)
-    splits = load(DataConfig(name="files", test=file), need=("test",))
+    splits = load_splits(DataConfig(name="files", test=file), needed=("test",))
     assert len(splits.test) == 30
-    assert splits.labels == ["a", "b", "c", "d"]
+    assert splits.class_names == ["a", "b", "c", "d"]
 
 
 @pytest.mark.parametrize("need", [("train",), ("validation",), ("test",), ("train", "validation")])
 def test_without_files_there_is_nothing_to_load(need):
     with pytest.raises(UsageError):
-        load(DataConfig(name="files"), need=need)
+        load_splits(DataConfig(name="files"), needed=need)
 
 
 def test_rows_know_their_file_and_their_content(train, tmp_path):
-    splits = load(config(train))
+    splits = load_splits(config(train))
     assert splits.train.files == (train,)
-    assert splits.train.where(0) == f"{train}:{splits.train.column('line')[0]}"
+    assert splits.train.location(0) == f"{train}:{splits.train.column('line')[0]}"
     copy = write(tmp_path / "copy.tsv", 1000)
-    assert load(config(copy)).train.fingerprint == splits.train.fingerprint
+    assert load_splits(config(copy)).train.fingerprint == splits.train.fingerprint
     more = write(tmp_path / "more.tsv", 1001)
-    assert load(config(more)).train.fingerprint != splits.train.fingerprint
+    assert load_splits(config(more)).train.fingerprint != splits.train.fingerprint
 
 
 def test_the_fingerprint_sees_where_texts_end(tmp_path):
     (tmp_path / "a.csv").write_text("ab,c,x\nd,e,y\n")
     (tmp_path / "b.csv").write_text("a,bc,x\nd,e,y\n")
     prints = {
-        load(
+        load_splits(
             DataConfig(
                 name="x", train=str(tmp_path / name), validation=str(tmp_path / name),
                 text=[0, 1], label=2,
@@ -165,12 +165,12 @@ def test_the_fingerprint_sees_where_texts_end(tmp_path):
 
 
 def test_the_fingerprint_does_not_see_how_arrow_cut_the_rows(train):
-    rows = load(config(train)).train
+    rows = load_splits(config(train)).train
     pieces = [rows.slice(0, 7), rows.slice(7, 500), rows.slice(507, len(rows))]
     cut = Rows(pa.concat_tables(pieces), "elsewhere")
     assert cut.table.column("text").num_chunks == 3
     assert cut.fingerprint == rows.fingerprint
-    assert rows.keep(np.arange(len(rows)) > 0).fingerprint != rows.fingerprint
+    assert rows.select(np.arange(len(rows)) > 0).fingerprint != rows.fingerprint
 
 
 def test_an_embedded_sample(monkeypatch):
@@ -179,17 +179,17 @@ def test_an_embedded_sample(monkeypatch):
         return {"text": [f"{split} {place}" for place in range(6)], "label": ["no", "yes"] * 3}
 
     monkeypatch.setattr("bertft.samples.load_sample", generate, raising=False)
-    splits = load(DataConfig(name="sample", source="sample", sample="toy"))
+    splits = load_splits(DataConfig(name="sample", source="sample", sample="toy"))
     assert [(name, len(rows)) for name, rows in splits.items()] == [
         ("train", 6),
         ("validation", 6),
         ("test", 6),
     ]
-    assert splits.labels == ["no", "yes"]
-    assert splits.test.where(1) == "sample toy/test:2"
-    assert not splits.cut
+    assert splits.class_names == ["no", "yes"]
+    assert splits.test.location(1) == "sample toy/test:2"
+    assert not splits.validation_from_train
     with pytest.raises(DataError, match="no column 'sentence'"):
-        load(DataConfig(name="sample", source="sample", sample="toy", text="sentence"))
+        load_splits(DataConfig(name="sample", source="sample", sample="toy", text="sentence"))
 
 
 @pytest.mark.parametrize("task", ["classification", "regression"])
@@ -197,15 +197,15 @@ def test_minus_one_is_a_class_where_train_has_it(tmp_path, task):
     (tmp_path / "train.tsv").write_text("text\tlabel\na\t-1\nb\t1\nc\t-1\n")
     (tmp_path / "test.tsv").write_text("text\tlabel\nd\t-1\ne\t-1\n")
     names = {name: str(tmp_path / f"{name}.tsv") for name in ("train", "test")}
-    test = load(DataConfig(name="files", validation=names["train"], task=task, **names)).test
-    assert test.labelled and list(map(float, test.column("label"))) == [-1, -1]
+    test = load_splits(DataConfig(name="files", validation=names["train"], task=task, **names)).test
+    assert test.has_labels and list(map(float, test.column("label"))) == [-1, -1]
     assert not test.notes
 
 
 def test_minus_one_is_a_class_where_it_is_named(tmp_path):
     (tmp_path / "test.tsv").write_text("text\tlabel\nd\t-1\ne\t-1\n")
     named = DataConfig(name="files", test=str(tmp_path / "test.tsv"), labels=[-1, 1])
-    assert load(named, ("test",)).test.labelled
+    assert load_splits(named, ("test",)).test.has_labels
 
 
 @pytest.mark.parametrize(("label", "told"), [("-1", "−1, as in public test sets"), ("", "empty")])
@@ -213,8 +213,8 @@ def test_a_test_split_taken_as_unlabelled_is_noted(tmp_path, label, told):
     (tmp_path / "train.tsv").write_text("text\tlabel\na\t0\nb\t1\nc\t1\n")
     (tmp_path / "test.tsv").write_text(f"text\tlabel\nd\t{label}\ne\t{label}\n")
     names = {name: str(tmp_path / f"{name}.tsv") for name in ("train", "test")}
-    splits = load(DataConfig(name="files", validation=names["train"], **names))
-    assert not splits.test.labelled and len(splits.test) == 2
+    splits = load_splits(DataConfig(name="files", validation=names["train"], **names))
+    assert not splits.test.has_labels and len(splits.test) == 2
     assert splits.test.notes == (f"all labels are {told}: the split is taken as unlabelled",)
 
 
@@ -223,8 +223,8 @@ def test_a_file_without_labels_is_not_told_to_name_them_alone(tmp_path):
     (tmp_path / "bare.csv").write_text("text\nd\n")
     train, bare = str(tmp_path / "train.csv"), str(tmp_path / "bare.csv")
     with pytest.raises(DataError, match=r"leave out data\.test and answer them"):
-        load(DataConfig(name="files", train=train, validation=train, test=bare))
+        load_splits(DataConfig(name="files", train=train, validation=train, test=bare))
     with pytest.raises(DataError, match=r"without data\.validation a part of train is held out"):
-        load(DataConfig(name="files", train=train, validation=bare))
+        load_splits(DataConfig(name="files", train=train, validation=bare))
     with pytest.raises(DataError, match=r"Name it with data\.label=<column>$"):
-        load(DataConfig(name="files", train=bare))
+        load_splits(DataConfig(name="files", train=bare))

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from bertft.data.rows import Rows
-from bertft.data.split import cut, sample
+from bertft.data.split import hold_out_validation, sample_rows
 from bertft.errors import DataError
 
 COUNT = 997
@@ -39,36 +39,36 @@ def drawn(rows):
     ],
 )
 def test_what_is_cut(rows, how, train, validation):
-    first, second = cut(rows, 0.1, 3, **how)
+    first, second = hold_out_validation(rows, 0.1, 3, **how)
     assert (len(first), len(second)) == (897, 100)
     assert (drawn(first), drawn(second)) == (train, validation)
     assert sorted(first.column("line") + second.column("line")) == rows.column("line")
 
 
 def test_each_class_gives_its_share(rows):
-    _, validation = cut(rows, 0.1, 3, stratified=True)
+    _, validation = hold_out_validation(rows, 0.1, 3, stratified=True)
     for name in "abcd":
         wanted = rows.column("label").count(name) / 10
         assert abs(validation.column("label").count(name) - wanted) < 1
 
 
 def test_contexts_stay_whole(rows):
-    train, validation = cut(rows, 0.1, 3, stratified=False, together="context")
+    train, validation = hold_out_validation(rows, 0.1, 3, stratified=False, group_column="context")
     assert not set(train.column("context")) & set(validation.column("context"))
 
 
 def test_what_is_sampled(rows):
-    assert (len(sample(rows, 100, 5)), drawn(sample(rows, 100, 5))) == (100, "0819f6cb0cfd")
-    assert sample(rows, COUNT, 5) is rows and sample(rows, None, 5) is rows
+    assert (len(sample_rows(rows, 100, 5)), drawn(sample_rows(rows, 100, 5))) == (100, "0819f6cb0cfd")
+    assert sample_rows(rows, COUNT, 5) is rows and sample_rows(rows, None, 5) is rows
 
 
 def test_a_sample_of_what_was_cut(rows):
-    train, _ = cut(rows, 0.5, 0, stratified=True)
-    some = sample(train, 50, 0)
+    train, _ = hold_out_validation(rows, 0.5, 0, stratified=True)
+    some = sample_rows(train, 50, 0)
     assert len(some) == 50 and set(some.column("line")) < set(train.column("line"))
 
 
 def test_a_class_of_one_row_stays_in_train():
     rows = Rows(pa.table({"label": ["a", "b", "c"], "line": [1, 2, 3]}), "here")
     with pytest.raises(DataError, match="every class has a single row"):
-        cut(rows, 0.3, 0, stratified=True)
+        hold_out_validation(rows, 0.3, 0, stratified=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bertft.data.table import FeatureTable, Ragged, record_batch
+from bertft.data.table import FeatureTable, RaggedColumn, make_record_batch
 
 
 def features(count: int, first: int, generator: np.random.Generator) -> dict[str, object]:
@@ -17,14 +17,14 @@ def features(count: int, first: int, generator: np.random.Generator) -> dict[str
         "labels": [float(each) / 2 for each in range(count)],
         "several": generator.random((count, 3)).astype(np.float32),
         "one": np.arange(count, dtype=np.int8)[:, None],
-        "spans": Ragged(np.arange(2 * count, dtype=np.int64), np.full(count, 2)),
+        "spans": RaggedColumn(np.arange(2 * count, dtype=np.int64), np.full(count, 2)),
     }
 
 
 def table(chunks: list[dict[str, object]]) -> FeatureTable:
     sink, schema, writer = pa.BufferOutputStream(), None, None
     for chunk in chunks:
-        batch = record_batch(chunk, schema)
+        batch = make_record_batch(chunk, schema)
         schema = batch.schema
         writer = writer or pa.ipc.new_file(sink, schema)
         writer.write_batch(batch)
@@ -41,7 +41,7 @@ def chunks() -> list[dict[str, object]]:
 def naive(chunks: list[dict[str, object]], name: str, index: int) -> np.ndarray:
     for chunk in chunks:
         if index < len(chunk["row"]):
-            if isinstance(chunk[name], Ragged):
+            if isinstance(chunk[name], RaggedColumn):
                 return chunk[name].values[2 * index : 2 * index + 2]
             return np.asarray(chunk[name][index])
         index -= len(chunk["row"])
@@ -65,7 +65,7 @@ def test_whole_columns_equal_gathering_every_feature(chunks):
     mapped = table(chunks)
     every = np.arange(len(mapped))
     for name in mapped.columns:
-        whole, gathered = mapped.whole(name), mapped.gather(name, every)
+        whole, gathered = mapped.read_column(name), mapped.gather(name, every)
         np.testing.assert_array_equal(whole, gathered)
         assert whole.dtype == gathered.dtype and whole.shape == gathered.shape
     np.testing.assert_array_equal(mapped.lengths, mapped.sizes("input_ids", every))

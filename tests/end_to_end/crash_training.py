@@ -71,7 +71,7 @@ def child(words: list[str], fault: str | None, points: Path, err: Path) -> int:
         open(err, "w", encoding="utf-8") as file,
         contextlib.redirect_stderr(file),
         contextlib.redirect_stdout(file),
-        faults.installed(hook),
+        faults.install_hook(hook),
     ):
         return main(words)
 

@@ -92,9 +92,9 @@ def test_eval_scores_it(theirs, trained, place, precision):
 
 
 def test_a_merge_that_would_answer_otherwise_writes_nothing(theirs, place, monkeypatch):
-    from bertft.assembly.adapted import Adapted
+    from bertft.assembly.adapted import TaskModel
 
-    monkeypatch.setattr(Adapted, "fold", lambda self: 0)
+    monkeypatch.setattr(TaskModel, "fold", lambda self: 0)
     monkeypatch.setattr("bertft.commands.merge.write_model", _without_adapter)
     said = say("merge", f"adapter={theirs[1]}", "out=merged")
     assert said.status == 3 and "the merged model would answer otherwise" in said.err, said
@@ -103,13 +103,13 @@ def test_a_merge_that_would_answer_otherwise_writes_nothing(theirs, place, monke
 
 def _without_adapter(folder, model, tokenizer, card):
     """The base's weights alone."""
-    from bertft.formats.transformers_folder import write_model
+    from bertft.formats.transformers_folder import save_model_folder
     from bertft.methods.low_rank import export
     from bertft.models.wrapper import replace_modules
 
-    layers = export.adapted_layers(model)
-    replace_modules(model, {layer: layer.plain() for layer in layers.values()})
-    write_model(folder, model, tokenizer, card)
+    layers = export.low_rank_layers(model)
+    replace_modules(model, {layer: layer.unwrap() for layer in layers.values()})
+    save_model_folder(folder, model, tokenizer, card)
 
 
 def test_another_place_of_the_base(theirs, place):

@@ -148,7 +148,7 @@ def test_a_start_that_was_cut_off_can_be_made_again(place):
         if name == "create config.yaml":
             raise KeyboardInterrupt
 
-    with faults.installed(stop):
+    with faults.install_hook(stop):
         assert say(*words, "hydra.run.dir=run").status == 130
     assert (place / "run" / "base" / "model.safetensors").is_file()
     before = (place / "run" / "base" / "model.safetensors").read_bytes()

@@ -12,9 +12,9 @@ from small_runs import QUICK, answers, crash, outcome, read, say, write_classes,
 from transformers import pipeline
 
 from bertft.assembly.check_rows import read_check_rows
-from bertft.assembly.opened import open_saved
-from bertft.assembly.scores import score
-from bertft.assembly.teacher import digest_of
+from bertft.assembly.opened import open_model
+from bertft.assembly.scores import score_rows
+from bertft.assembly.teacher import teacher_digest
 
 FITTED = (
     "method=lora", "trainer.epochs=4", "trainer.learning_rate=1e-2", "loss.label_smoothing=0.2",
@@ -143,15 +143,15 @@ def test_as_a_teacher_it_is_another_one(trained):
     """Of the same weights: its answers are divided, and so may not be taken from the cache."""
     words = TASKS["classification"]
     run, plain = trained(*words), trained(*(w for w in words if w not in FITTED[-2:]))
-    fitted, raw = (open_saved(str(each), precision="fp32", device="cpu") for each in (run, plain))
-    assert digest_of(fitted) != digest_of(raw)
+    fitted, raw = (open_model(str(each), precision="fp32", device="cpu") for each in (run, plain))
+    assert teacher_digest(fitted) != teacher_digest(raw)
     rows = read_check_rows(run / "check_rows.jsonl")
-    divided, before = score(fitted, rows)[0], score(raw, rows)[0]
+    divided, before = score_rows(fitted, rows)[0], score_rows(raw, rows)[0]
     temperature = fitted.calibration["temperature"]
     np.testing.assert_array_equal(divided, before / np.float32(temperature))
-    fitted.adapted.fold()
-    assert fitted.adapted.runner.temperature is None
-    np.testing.assert_allclose(score(fitted, rows)[0], divided, atol=1e-5)
+    fitted.task_model.fold()
+    assert fitted.task_model.runner.temperature is None
+    np.testing.assert_allclose(score_rows(fitted, rows)[0], divided, atol=1e-5)
 
 
 def test_a_run_on_a_merged_folder_does_not_inherit_its_threshold(trained, place):

@@ -12,7 +12,7 @@ import pytest
 from small_runs import say
 
 from bertft.errors import DataError
-from bertft.runs.checkpoints import Checkpoints
+from bertft.runs.checkpoints import CheckpointStore
 
 FILES = (
     "adapter.safetensors", "bertft.json", "config.json", "files.json", "state.json",
@@ -59,7 +59,7 @@ DAMAGE = (cut, cut_by_one_byte, emptied, longer, flipped, removed, made_a_folder
 def checkpoints(trained, tmp_path):
     run = trained("classification", "method=lora")
     shutil.copytree(run / "checkpoints", tmp_path / "checkpoints", symlinks=True)
-    return Checkpoints(tmp_path / "checkpoints")
+    return CheckpointStore(tmp_path / "checkpoints")
 
 
 def test_these_are_all_the_files(checkpoints):

@@ -19,20 +19,20 @@ import pytest
 from small_runs import say
 
 from bertft.assembly.adapter import AdapterFolder
-from bertft.assembly.calibrate import recorded
+from bertft.assembly.calibrate import read_calibration
 from bertft.assembly.check_rows import read_check_rows
-from bertft.assembly.checkpoint import read_facts, read_state
+from bertft.assembly.checkpoint import read_checkpoint_info, read_training_state
 from bertft.assembly.manifest import read_manifest, recorded_data
-from bertft.assembly.merged_folder import read_beside
-from bertft.assembly.verify import findings
-from bertft.config.command_line import rewrite
-from bertft.config.resumed import config_of_run
+from bertft.assembly.merged_folder import read_merged_info
+from bertft.assembly.verify import verify_files
+from bertft.config.command_line import rewrite_overrides
+from bertft.config.resumed import read_run_config
 from bertft.errors import BertftError
 from bertft.reports.compare.read import read_runs
-from bertft.reports.sweep import lines_of, read_jobs, write
-from bertft.runs.checkpoints import Checkpoints
+from bertft.reports.sweep import group_results, read_jobs, write_summary
+from bertft.runs.checkpoints import CheckpointStore
 from bertft.runs.folder import RunFolder
-from bertft.runs.result import read_result
+from bertft.runs.result import read_metrics_json
 
 RUN = ("classification", "method=lora")
 WRONG = (None, [], {}, 3, -1, 10**30, 1.5, 1e308, True, "x", "", ["x"], {"x": []}, "../../x")
@@ -127,24 +127,24 @@ def test_the_files_of_a_run(copied, rng, many):
     run = copied(*RUN)
     folder = RunFolder(run)
     best = (run / "checkpoints" / "best").resolve()
-    own = config_of_run(run).data
+    own = read_run_config(run).data
     data = recorded_data(own, read_manifest(folder))
     reads: dict[Path, list[Callable[[], Any]]] = {
         run / "config.yaml": [
-            lambda: config_of_run(run),
-            lambda: rewrite("eval", [f"run={run}", "data.max_length=9"]),
+            lambda: read_run_config(run),
+            lambda: rewrite_overrides("eval", [f"run={run}", "data.max_length=9"]),
         ],
         run / "manifest.json": [
             lambda: recorded_data(own, read_manifest(folder)),
         ],
         run / "metrics.json": [
-            lambda: read_result(folder.metrics), lambda: recorded(folder),
+            lambda: read_metrics_json(folder.metrics_path), lambda: read_calibration(folder),
         ],
         run / "check_rows.jsonl": [
-            lambda: read_check_rows(folder.check_rows, data),
+            lambda: read_check_rows(folder.check_rows_path, data),
         ],
-        best / "files.json": [lambda: Checkpoints(run / "checkpoints").find("best")],
-        best / "bertft.json": [lambda: read_facts(best)],
+        best / "files.json": [lambda: CheckpointStore(run / "checkpoints").find_checkpoint("best")],
+        best / "bertft.json": [lambda: read_checkpoint_info(best)],
     }  # fmt: skip
     for file, each in reads.items():
         count, errors = survives(file, each, rng, many)
@@ -155,7 +155,7 @@ def test_the_files_of_a_run(copied, rng, many):
 def test_the_files_of_a_model(copied, rng, place, many):
     assert say("merge", f"run={copied(*RUN)}", "out=merged").status == 0
     merged = place / "merged"
-    survives(merged / "bertft.json", [lambda: read_beside(merged)], rng, many)
+    survives(merged / "bertft.json", [lambda: read_merged_info(merged)], rng, many)
 
 
 def test_the_files_of_an_adapter(copied, rng, place, many):
@@ -176,8 +176,8 @@ def test_the_files_of_a_sweep(copied, rng, place, many):
         (place / "sweep" / name / "job.json").write_text(json.dumps(job))
 
     def table() -> None:
-        lines = lines_of(read_jobs(place / "sweep"))
-        write(place / "sweep", lines)
+        lines = group_results(read_jobs(place / "sweep"))
+        write_summary(place / "sweep", lines)
         assert sum(line.runs + line.failed for line in lines) == 2
 
     for name in ("job.json", "metrics.json"):
@@ -198,7 +198,7 @@ def test_verify_and_compare_name_what_is_cut_or_empty(copied):
         cut = content[: len(content) // 2]
         for change in (b"", cut, b"[]\n", b"\xff\x00"):
             (run / name).write_bytes(change)
-            assert any(each.name == name and each.problems for each in findings(RunFolder(run)))
+            assert any(each.name == name and each.problems for each in verify_files(RunFolder(run)))
             if name == "config.yaml" and change == cut:
                 continue  # half of a YAML file may be a whole one
             if name in ("config.yaml", "manifest.json", "metrics.json"):
@@ -209,5 +209,5 @@ def test_verify_and_compare_name_what_is_cut_or_empty(copied):
 
 def test_the_state_of_a_checkpoint(copied, rng, many):
     best = (copied(*RUN) / "checkpoints" / "last").resolve()
-    _, errors = survives(best / "state.json", [lambda: read_state(best)], rng, many)
+    _, errors = survives(best / "state.json", [lambda: read_training_state(best)], rng, many)
     assert errors

@@ -273,19 +273,19 @@ def test_a_run_goes_on_with_the_teacher_that_it_was_begun_with(place, copied, tr
 
 
 def test_a_teacher_below_the_students_start_is_told(trained):
-    from bertft.assembly.comparison import warn_if_below
-    from bertft.assembly.features import features_of
-    from bertft.assembly.opened import open_saved
-    from bertft.assembly.teacher import Hired
-    from bertft.data.sources import load
+    from bertft.assembly.comparison import warn_if_teacher_is_worse
+    from bertft.assembly.features import build_features
+    from bertft.assembly.opened import open_model
+    from bertft.assembly.teacher import TeacherContext
+    from bertft.data.sources import load_splits
 
-    saved = open_saved(str(trained("classification", *TEACHER)))
-    rows = load(saved.data).validation
-    adapted = saved.adapted
-    [table] = features_of({"v": rows}, adapted.task, adapted.tokenizer, 64, None).values()
-    hired = Hired("t", "", None, None, 0, None, {"accuracy": 0.01}, None, 0, 0)
+    saved = open_model(str(trained("classification", *TEACHER)))
+    rows = load_splits(saved.data).validation
+    adapted = saved.task_model
+    [table] = build_features({"v": rows}, adapted.task, adapted.tokenizer, 64, None).values()
+    hired = TeacherContext("t", "", None, None, 0, None, {"accuracy": 0.01}, None, 0, 0)
     told: list[str] = []
-    warn_if_below(hired, adapted, table, told.append)
+    warn_if_teacher_is_worse(hired, adapted, table, told.append)
     assert len(told) == 1 and "the teacher t has accuracy 0.0100 on validation" in told[0]
-    warn_if_below(dataclasses.replace(hired, scores={"accuracy": 1.0}), adapted, table, told.append)
+    warn_if_teacher_is_worse(dataclasses.replace(hired, scores={"accuracy": 1.0}), adapted, table, told.append)
     assert len(told) == 1

@@ -8,13 +8,13 @@ import pytest
 from small_runs import say
 
 from bertft.commands import train
-from bertft.errors import EnvironmentFailed
+from bertft.errors import SystemResourceError
 from bertft.reports.doctor import machine
 
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    real = machine.matmul
+    real = machine.check_matmul
     monkeypatch.setattr(machine, "matmul", lambda device: real(device, seconds=0.1))
 
 
@@ -36,7 +36,7 @@ def test_without_the_offline_base(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "error", [EnvironmentFailed("no space left", hint="Make room"), RuntimeError("kernel\nimage")]
+    "error", [SystemResourceError("no space left", hint="Make room"), RuntimeError("kernel\nimage")]
 )
 def test_training_that_does_not_work(error, monkeypatch):
     def fail(*_):
@@ -55,7 +55,7 @@ def test_a_signal_is_no_finding(name, monkeypatch):
         signal.raise_signal(getattr(signal, name))
         return prepare(*_, **__)
 
-    prepare = train.prepare
+    prepare = train.prepare_run
     monkeypatch.setattr(train, "prepare", prepared)
     said = say("doctor")
     assert said.status == 128 + getattr(signal, name), said

@@ -19,9 +19,9 @@ from small_runs import answers, read, say, write_task
 from test_random_combinations import METHODS, NORMAL, TASKS, combination
 
 from bertft.config import registry
-from bertft.config.choices import SCHEMES, SCORERS
-from bertft.config.commands import COMMANDS
-from bertft.config.schema import leaves, tree
+from bertft.config.choices import TAGGING_SCHEMES, QA_SCORERS
+from bertft.config.commands import COMMAND_CONFIGS
+from bertft.config.schema import iter_leaves, settings_tree
 from bertft.data.tagging.schemes import PREFIXES
 from bertft.tasks.qa import scores
 
@@ -110,7 +110,7 @@ def given(path: str) -> set[str]:
 
 
 def test_every_choice_has_a_case():
-    for leaf in leaves(tree("train")):
+    for leaf in iter_leaves(settings_tree("train")):
         for choice in leaf.choices or ():
             told = given(leaf.path) | SAID.get(leaf.path, set())
             assert choice in told or (leaf.path, choice) in CUDA, (
@@ -118,8 +118,8 @@ def test_every_choice_has_a_case():
             )
     tasks = {"classification" if case[0] in ("pair", "hub") else case[0] for case in CASES.values()}
     assert tasks == SAID["data.task"]
-    assert set(TAGS) == {"io", *PREFIXES} == set(SCHEMES)
-    assert set(scores.SCORERS) == set(SCORERS)
+    assert set(TAGS) == {"io", *PREFIXES} == set(TAGGING_SCHEMES)
+    assert set(scores.SCORER_MODULES) == set(QA_SCORERS)
 
 
 def test_each_method_and_each_task_runs_in_both_precisions():
@@ -268,8 +268,8 @@ ELSEWHERE = {
 
 def test_every_choice_of_other_commands_is_asked():
     asked = {(line[0], word) for lines in READING.values() for line in lines for word in line}
-    for command in set(COMMANDS) - {"train"}:
-        for leaf in leaves(tree(command)):
+    for command in set(COMMAND_CONFIGS) - {"train"}:
+        for leaf in iter_leaves(settings_tree(command)):
             if leaf.path.startswith("data."):  # the same as in train
                 continue
             for choice in leaf.choices or ():

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from small_runs import QUICK, Said, read, say, write_task
 
-from bertft.runs.files import seal
+from bertft.runs.files import write_files_json
 
 LINE = '{"text": "the film was good"}\n'
 RUN = ("classification", "method=lora")
@@ -28,7 +28,7 @@ def best(run: Path) -> Path:
 def resealed(folder: Path) -> None:
     """Its author knows how to write a listing too."""
     (folder / "files.json").unlink()
-    seal(folder)
+    write_files_json(folder)
 
 
 def tried(run: Path) -> list[Said]:

@@ -191,7 +191,7 @@ def test_a_merge_that_would_answer_otherwise_writes_nothing(trained, place, monk
     from bertft.methods.low_rank.part import LowRank
 
     def off(self, model):
-        folded = export.fold(model)
+        folded = export.fold_updates(model)
         with torch.no_grad():
             next(iter(model.parameters())).zero_()
         return folded

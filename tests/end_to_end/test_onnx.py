@@ -13,7 +13,7 @@ import torch
 import transformers
 from small_runs import read, say
 
-from bertft.assembly.merged_folder import THRESHOLD
+from bertft.assembly.merged_folder import THRESHOLD_KEY
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -89,7 +89,7 @@ def test_the_threshold_is_in_its_configuration_and_in_its_card(graphs):
     run, folder, merged, _ = graphs("classification")
     tuned = read(run / "metrics.json")["calibration"]["threshold"]
     for each in (folder, merged):
-        assert read(each / "config.json")[THRESHOLD] == tuned
+        assert read(each / "config.json")[THRESHOLD_KEY] == tuned
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert f"probabilities[1] >= {tuned!r}" in card
 

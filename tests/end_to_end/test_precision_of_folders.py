@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small_runs import answers, read, say
 
-from bertft.assembly.opened import open_saved
+from bertft.assembly.opened import open_model
 from bertft.models import precision as module
 
 
@@ -24,7 +24,7 @@ def cpu(request, monkeypatch):
 
 
 def name_of(folder, **settings):
-    return open_saved(str(folder), device="cpu", **settings).adapted.precision.name
+    return open_model(str(folder), device="cpu", **settings).task_model.precision.name
 
 
 def test_a_run_opens_in_its_own_precision_and_other_folders_in_fp32(run, cpu, place):
@@ -33,7 +33,7 @@ def test_a_run_opens_in_its_own_precision_and_other_folders_in_fp32(run, cpu, pl
     assert say("export", f"run={run}", "out=adapter").status == 0
     assert name_of(run) == own
     assert name_of("merged") == name_of("adapter") == "fp32"
-    auto = module.choose("auto", module.resolve_device("cpu")).name
+    auto = module.choose_precision("auto", module.resolve_device("cpu")).name
     for folder in (run, "merged", "adapter"):
         assert name_of(folder, precision="bf16") == "bf16"
         assert name_of(folder, precision="auto") == auto

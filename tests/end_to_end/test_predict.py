@@ -102,15 +102,15 @@ def test_a_file_is_written_whole(run, place):
 
 def test_or_not_at_all(run, place, monkeypatch):
     (place / "out.jsonl").write_text("old")
-    from bertft.tasks.classification import Task
+    from bertft.tasks.classification import ClassificationTask
 
-    whole = Task.answers
+    whole = ClassificationTask.decode_predictions
 
     def full(self, logits, rows):
         yield next(whole(self, logits, rows))
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Task, "answers", full)
+    monkeypatch.setattr(ClassificationTask, "answers", full)
     said = say("predict", f"run={run}", "output=out.jsonl", stdin=lines(TEXTS))
     assert said.status == 4 and "out.jsonl" in said.err and "Make room" in said.err, said
     assert (place / "out.jsonl").read_text() == "old"

@@ -15,7 +15,7 @@ from small_runs import QUICK, answers, read, read_lines, say
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
 from bertft.samples import load_sample
-from bertft.tasks import recognise
+from bertft.tasks import detect_task
 
 OFFICIAL = (
     "exact", "f1", "HasAns_exact", "HasAns_f1", "NoAns_exact", "NoAns_f1", "best_exact",
@@ -153,7 +153,7 @@ def test_plain_transformers_answers(run, merged, place):
     """The merged folder's raw logits give predict's answers, without bertft's own code."""
     config = read(merged / "config.json")
     assert config["architectures"] == ["BertForQuestionAnswering"]
-    assert recognise(config) == ("question_answering", None)
+    assert detect_task(config) == ("question_answering", None)
     model = AutoModelForQuestionAnswering.from_pretrained(merged).eval()
     tokenizer = AutoTokenizer.from_pretrained(merged)
     rows = questions(8)

@@ -203,7 +203,7 @@ def test_epochs_raised_go_on_even_if_cut_off_again(place):
 
     from bertft.runs import faults
 
-    with faults.installed(stop):
+    with faults.install_hook(stop):
         assert say("train", "resume=run", "trainer.epochs=3").status == 130
     assert not (place / "run" / "metrics.json").exists()
     assert read(place / "run" / "manifest.json")["total_steps"] == 24
@@ -260,7 +260,7 @@ def unfinished(place: Path, *words: str) -> Path:
             raise KeyboardInterrupt
 
     data = write_task(place, "classification")
-    with faults.installed(stop):
+    with faults.install_hook(stop):
         said = say("train", *LOOP, *data, *words, "hydra.run.dir=run")
     assert said.status == 130, said
     return place / "run"
@@ -346,9 +346,9 @@ def test_the_tokenizer_of_the_run_is_used_not_that_of_its_old_place(place):
 
 
 def minilm() -> str:
-    from bertft.models.source import find
+    from bertft.models.source import find_model_source
 
-    return find("all-MiniLM-L6-v2").load
+    return find_model_source("all-MiniLM-L6-v2").load
 
 
 def test_it_goes_on_from_anywhere(place, monkeypatch):

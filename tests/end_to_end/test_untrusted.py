@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from small_runs import QUICK, read, say, write_task
 
 from bertft.assembly import row_scores
-from bertft.assembly.opened import open_saved
-from bertft.config.resumed import config_of_run, runnable_config
+from bertft.assembly.opened import open_model
+from bertft.config.resumed import read_run_config, read_runnable_config
 from bertft.errors import UsageError
-from bertft.runs.files import seal
+from bertft.runs.files import write_files_json
 from bertft.runs.folder import RunFolder
 
 LINE = '{"text": "the film was good"}\n'
@@ -46,7 +46,7 @@ def recorded_trust(run: Path, bomb: Path) -> None:
     config["model_type"] = "mine"
     (base / "config.json").write_text(json.dumps(config))
     (base / "files.json").unlink()
-    seal(base)
+    write_files_json(base)
     manifest["base"].pop("config_sha256")
     (run / "manifest.json").write_text(json.dumps(manifest))
 
@@ -76,8 +76,8 @@ def test_a_recorded_trust_grants_nothing(copied, place):
             assert f"If you trust its author, add {hint}" in said.err, said
     assert "Traceback" not in say("compare", f"runs=[{run},{other}]").err
     assert say("verify", f"run={run}").status == 0, "nothing of it is executed"
-    assert config_of_run(run).model.trust_remote_code is False
-    assert runnable_config(run, True).model.trust_remote_code is True
+    assert read_run_config(run).model.trust_remote_code is False
+    assert read_runnable_config(run, True).model.trust_remote_code is True
     assert not bomb.exists()
     granted = say("predict", f"run={run}", "trust_remote_code=true", stdin=LINE)
     assert granted.status != 0 and bomb.exists(), "what is granted is run, and is no model here"
@@ -86,7 +86,7 @@ def test_a_recorded_trust_grants_nothing(copied, place):
 
 def test_what_was_not_recorded_is_not_granted(trained):
     """The setting lets a run have what it was trained with, and no more."""
-    assert runnable_config(trained(*RUN), True).model.trust_remote_code is False
+    assert read_runnable_config(trained(*RUN), True).model.trust_remote_code is False
 
 
 def test_code_in_a_merged_folder_needs_the_setting(merged, place):
@@ -154,20 +154,20 @@ def test_links_pipes_and_devices_in_a_model_folder(merged, place):
         ):  # fmt: skip
             make(file)
             with pytest.raises(UsageError) as error:
-                open_saved(str(merged))
+                open_model(str(merged))
             assert name in str(error.value) or "holds no run" in str(error.value)
             file.unlink()
         shutil.move(kept, file)
     os.rename(merged / "tokenizer.json", merged / "real.json")
     (merged / "tokenizer.json").symlink_to("real.json")
-    assert open_saved(str(merged)).facts.task == "classification"
+    assert open_model(str(merged)).info.task == "classification"
 
 
 def test_an_index_names_no_file_outside(merged):
     index = {"weight_map": {"classifier.bias": "../../secret.safetensors"}}
     (merged / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(UsageError, match="no file of weights in the folder"):
-        open_saved(str(merged))
+        open_model(str(merged))
 
 
 def test_nothing_is_written_through_a_link(copied, place):
@@ -184,7 +184,7 @@ def test_nothing_is_written_through_a_link(copied, place):
             shutil.move(run / name, kept)
         (run / name).symlink_to(kept if target is None else target)
         with pytest.raises(UsageError, match=f"{name}: is a link"):
-            RunFolder(run).refuse_links()
+            RunFolder(run).ensure_no_links()
         command = {"plots": ("report", f"run={run}"),
                    "log.txt": ("train", f"resume={run}", "trainer.epochs=3")}.get(name)  # fmt: skip
         if command is not None:
@@ -284,7 +284,7 @@ def test_scores_of_rows_that_cannot_be(copied, place):
         (rows, terms - 7), (np.repeat(rows, 2), np.repeat(terms, 2, 0)), (rows, terms * 1j),
         (rows, np.ones((len(rows), 3, 3))),
     ):  # fmt: skip
-        digest = row_scores._digest(rows_, terms_)
+        digest = row_scores._arrays_sha256(rows_, terms_)
         np.savez(run / "row_scores.npz", key=key, rows=rows_, terms=terms_, digest=digest)
         assert say(*words).status == 0
         assert (run / "row_scores.npz").read_bytes() == content, "made anew"

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
-from bertft.formats.model_card import CardFacts, MergeCheck, SplitFacts, model_card
+from bertft.formats.model_card import CardFacts, MergeCheck, SplitFacts, render_model_card
 
 FACTS = CardFacts(
     name="merged",
@@ -43,7 +43,7 @@ FACTS = CardFacts(
 
 
 def card(**changes):
-    return model_card(dataclasses.replace(FACTS, **changes))
+    return render_model_card(dataclasses.replace(FACTS, **changes))
 
 
 def front(text):

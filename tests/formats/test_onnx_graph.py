@@ -12,7 +12,7 @@ import transformers
 
 from bertft.errors import UsageError
 from bertft.formats import onnx_graph
-from bertft.formats.onnx_graph import PACKAGES, check_packages, write_graph
+from bertft.formats.onnx_graph import ONNX_PACKAGES, check_onnx_packages, write_onnx_graph
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -45,7 +45,7 @@ def graph(request, tmp_path_factory):
     model = builder._from_config(config, attn_implementation="sdpa").train()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(onnx_graph, "_LARGEST", largest)
-        write_graph(folder, model, SimpleNamespace(model_input_names=NAMES))
+        write_onnx_graph(folder, model, SimpleNamespace(model_input_names=NAMES))
     assert model.training and model.config._attn_implementation == "sdpa", "left as it was"
     assert (folder / "model.onnx.data").exists() == (largest == 0)
     return model.eval(), onnxruntime.InferenceSession(folder / "model.onnx")
@@ -95,14 +95,14 @@ class Branching(transformers.RobertaForSequenceClassification):
 def test_a_model_without_a_graph(tmp_path, capsys):
     model = Branching._from_config(ROBERTA)
     with pytest.raises(UsageError, match="makes no graph of Branching") as told:
-        write_graph(tmp_path, model, SimpleNamespace(model_input_names=NAMES))
+        write_onnx_graph(tmp_path, model, SimpleNamespace(model_input_names=NAMES))
     assert "bertft merge" in told.value.hint
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("package", ONNX_PACKAGES)
 def test_a_package_that_is_not_there(monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UsageError, match=f"onnx needs the package {package}, which") as told:
-        check_packages()
+        check_onnx_packages()
     assert told.value.hint == 'It comes with pip install "bertft[export]"'

@@ -8,12 +8,12 @@ import subprocess
 import pytest
 
 from bertft.errors import UsageError
-from bertft.formats.transformers_folder import new_folder
+from bertft.formats.transformers_folder import new_output_folder
 
 
 def test_it_appears_whole(tmp_path):
     out = tmp_path / "made" / "too" / "out"
-    with new_folder(out) as new:
+    with new_output_folder(out) as new:
         (new / "a").write_text("a")
         assert not out.exists()
     assert [each.name for each in out.parent.iterdir()] == ["out"]
@@ -25,7 +25,7 @@ def test_what_fails_leaves_nothing(tmp_path):
         (new / "a").write_text("a")
         raise RuntimeError
 
-    with pytest.raises(RuntimeError), new_folder(tmp_path / "made" / "out") as new:
+    with pytest.raises(RuntimeError), new_output_folder(tmp_path / "made" / "out") as new:
         broken(new)
     assert os.listdir(tmp_path) == []
 
@@ -37,7 +37,7 @@ def test_what_a_killed_process_left_goes(tmp_path):
     for name in (f".out.tmp-{ended.pid}", f".out.tmp-{os.getppid()}", f".mine.tmp-{ended.pid}"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "model.safetensors").write_text("")
-    with new_folder(tmp_path / "out"):
+    with new_output_folder(tmp_path / "out"):
         pass
     kept = {"out", f".out.tmp-{os.getppid()}", f".mine.tmp-{ended.pid}"}
     assert set(os.listdir(tmp_path)) == kept
@@ -52,6 +52,6 @@ def test_two_at_once_write_one_folder(tmp_path):
         out.mkdir()
         (out / "a").write_text("first")
 
-    with pytest.raises(UsageError, match="another command"), new_folder(out) as second:
+    with pytest.raises(UsageError, match="another command"), new_output_folder(out) as second:
         first_is_sooner(second)
     assert (out / "a").read_text() == "first" and os.listdir(tmp_path) == ["out"]

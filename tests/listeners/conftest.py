@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from bertft.training.events import Checkpointed, Evaluated, Event, Finished, Skipped, Started, Step
+from bertft.training.events import Checkpointed, Evaluated, Event, Finished, StepSkipped, Started, StepCompleted
 
 TOTAL = 25
 
 
-def step(number: int, pace: float = 0.5, **changes) -> Step:
+def step(number: int, pace: float = 0.5, **changes) -> StepCompleted:
     facts = {
         "epoch": number / 10,
         "loss": 1.0 / number,
@@ -24,7 +24,7 @@ def step(number: int, pace: float = 0.5, **changes) -> Step:
         "seconds": pace,
         "measures": {"budget": 288.0, "mean_rank": 8.2},
     }
-    return Step(number, **{**facts, **changes})
+    return StepCompleted(number, **{**facts, **changes})
 
 
 def evaluated(number: int, value: float, pace: float = 0.5, **changes) -> Evaluated:
@@ -45,7 +45,7 @@ def run(pace: float = 0.5, after: int = 0, folder: str = "/somewhere") -> list[E
     events: list[Event] = [Started(after, TOTAL, 10, 320)]
     for number in range(after + 1, TOTAL + 1):
         if number == 17:
-            events.append(Skipped(17, "loss or gradient was not finite", (3, 1)))
+            events.append(StepSkipped(17, "loss or gradient was not finite", (3, 1)))
         else:
             events.append(step(number, pace))
         if number in (8, 16, TOTAL):
@@ -60,7 +60,7 @@ def events() -> Callable[..., list[Event]]:
 
 
 @pytest.fixture
-def a_step() -> Callable[..., Step]:
+def a_step() -> Callable[..., StepCompleted]:
     return step
 
 

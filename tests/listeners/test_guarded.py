@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bertft.listeners.guarded import guarded
+from bertft.listeners.guarded import suppress_errors
 from bertft.training.events import Finished
 
 
@@ -14,7 +14,7 @@ def test_the_first_error_is_told_and_the_listener_hears_no_more():
         if event.step == 2:
             raise OSError("no terminal")
 
-    hear = guarded(drawing, told.append)
+    hear = suppress_errors(drawing, told.append)
     for step in (1, 2, 3):
         hear(Finished(step, "done"))
     assert heard == [1, 2]
@@ -28,4 +28,4 @@ def test_a_signal_still_ends_the_run():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        guarded(interrupted, print)(Finished(1, "done"))
+        suppress_errors(interrupted, print)(Finished(1, "done"))

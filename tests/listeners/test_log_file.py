@@ -48,9 +48,9 @@ def test_steps_are_told_now_and_then(tmp_path, events, clock):
 def test_further_lines_are_indented_and_a_run_goes_on_in_its_file(tmp_path):
     path = tmp_path / "log.txt"
     with LogFile(path) as log:
-        log.line("设置\nb")
+        log.write_line("设置\nb")
     with LogFile(path) as log:
-        log.line("not text: \udcff")
+        log.write_line("not text: \udcff")
     text = path.read_text(encoding="utf-8").splitlines()
     assert text[0].endswith("  设置")
     assert text[1] == " " * 21 + "b"

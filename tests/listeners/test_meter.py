@@ -3,13 +3,13 @@ from __future__ import annotations
 import pytest
 
 from bertft.listeners.memory import memory_in_use
-from bertft.listeners.meter import Meter
+from bertft.listeners.meter import ProgressMeter
 from bertft.training.events import Started
 
 
 @pytest.fixture
 def meter(clock):
-    meter = Meter(clock=clock, memory=lambda: 1_234_567_890)
+    meter = ProgressMeter(clock=clock, memory=lambda: 1_234_567_890)
     meter(Started(0, 100, 10, 320))
     return meter
 
@@ -54,7 +54,7 @@ def test_time_left_counts_what_is_beside_the_steps(meter, clock, a_step):
 
 
 def test_a_resumed_run_brings_its_best_along_and_its_own_speed(clock, a_step):
-    meter = Meter(best=0.7, clock=clock, memory=lambda: None)
+    meter = ProgressMeter(best=0.7, clock=clock, memory=lambda: None)
     meter(Started(50, 100, 10, 320))
     clock.now += 2.0
     meter(a_step(51, pace=2.0))

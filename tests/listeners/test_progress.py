@@ -21,9 +21,9 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from bertft.listeners.meter import Meter
+from bertft.listeners.meter import ProgressMeter
 from bertft.listeners.progress import ProgressView
-from bertft.training.events import Finished, Interrupted, Skipped, Started
+from bertft.training.events import Finished, Interrupted, StepSkipped, Started
 
 GIGABYTE = 1_000_000_000
 
@@ -41,7 +41,7 @@ def pipe():
 
 def shown(console, events, clock, **kwargs):
     """Every line that was ever drawn, the control codes taken out."""
-    meter = Meter(clock=clock, memory=lambda: GIGABYTE)
+    meter = ProgressMeter(clock=clock, memory=lambda: GIGABYTE)
     with ProgressView(console=console, meter=meter, clock=clock, **kwargs) as view:
         for event in events:
             view(event)
@@ -100,7 +100,7 @@ def test_no_color_is_honoured(events, clock):
 
 def test_a_pipe_gets_plain_lines(events, clock):
     console = pipe()
-    meter = Meter(clock=clock, memory=lambda: GIGABYTE)
+    meter = ProgressMeter(clock=clock, memory=lambda: GIGABYTE)
     with ProgressView(console=console, meter=meter, clock=clock, every=10.0) as view:
         for event in events():
             clock.now += 1.0
@@ -125,7 +125,7 @@ def test_quiet_prints_nothing(events, clock):
 
 def test_the_cursor_stays_visible(events, clock):
     console = screen(80)
-    meter = Meter(clock=clock)
+    meter = ProgressMeter(clock=clock)
     view = ProgressView(console=console, meter=meter, clock=clock)
 
     def interrupted():
@@ -150,7 +150,7 @@ def test_what_ended_the_run_is_told(clock):
 
 
 def test_long_rows_of_a_skipped_step_are_cut(clock):
-    many = Skipped(3, "loss or gradient was not finite", tuple(range(10_000, 10_500)))
+    many = StepSkipped(3, "loss or gradient was not finite", tuple(range(10_000, 10_500)))
     lines = shown(screen(80), [Started(0, 25, 10, 320), many], clock)
     line = next(line for line in lines if "not applied" in line)
     assert cell_len(line.rstrip()) == 77

@@ -13,8 +13,8 @@ import transformers
 from bertft.config.method import MethodConfig
 from bertft.config.parts import base, ia3, low_rank, prefix
 from bertft.data.batch import Batch
-from bertft.methods import attach, build
-from bertft.methods.part import Part
+from bertft.methods import attach_components, build_components
+from bertft.methods.part import MethodComponent
 
 COMMON = {
     "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 40,
@@ -63,7 +63,7 @@ def batch() -> Callable[..., Batch]:
             lengths=torch.tensor(lengths),
             token_type_ids=None,
             labels={"labels": torch.randint(0, 3, (len(lengths),), generator=generator)},
-            index=np.arange(len(lengths)),
+            feature_indices=np.arange(len(lengths)),
         )
 
     return make
@@ -75,24 +75,24 @@ def head_of(model: Any) -> list[str]:
 
 
 PARTS = {
-    "base": base.Settings,
-    "low_rank": lambda **changes: low_rank.Settings(**{"dropout": 0.0, **changes}),
+    "base": base.TrainableBaseConfig,
+    "low_rank": lambda **changes: low_rank.LowRankConfig(**{"dropout": 0.0, **changes}),
     "ia3": ia3.Settings,
-    "prefix": prefix.Settings,
+    "prefix": prefix.PrefixConfig,
 }
 
 
 @pytest.fixture
-def adapt() -> Callable[..., list[Part]]:
+def adapt() -> Callable[..., list[MethodComponent]]:
     """``adapt(model, rank=4, low_rank={...}, prefix={...})`` attaches and returns the parts."""
 
     def make(
         model: Any, *, rate: float | None = None, new: list[str] | None = None, **changes: Any
-    ) -> list[Part]:
+    ) -> list[MethodComponent]:
         nodes = {name: PARTS[name](**changes.pop(name)) for name in PARTS if name in changes}
         method = MethodConfig(name="test", **nodes, **changes)
-        parts = build(method, rate, head_of(model) if new is None else new)
-        attach(parts, model)
+        parts = build_components(method, rate, head_of(model) if new is None else new)
+        attach_components(parts, model)
         return parts
 
     return make

@@ -7,7 +7,7 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 from bertft.errors import UsageError
-from bertft.methods import groups
+from bertft.methods import collect_param_groups
 
 KINDS = [
     "bert", "roberta", "distilbert", "electra", "modernbert", "albert", "deberta-v2", "mpnet",
@@ -44,7 +44,7 @@ def test_everything(encoder, adapt, kind):
     head, base = adapt(model, base={"train": "everything"})
     assert trained(model) == names(model)
     assert base.trains_base and not head.trains_base
-    groups([head, base], model)
+    collect_param_groups([head, base], model)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -61,8 +61,8 @@ def test_biases(encoder, adapt, kind):
     expected = {name for name in names(model) - head_of(model) if name.endswith(".bias")}
     assert trained(model) - head_of(model) == expected
     assert len(expected) > 8 and not any("weight" in name for name in expected)
-    found = [group for group in groups(parts, model) if group.name.startswith("base")]
-    assert [(group.name, group.decay) for group in found] == [("base/no_decay", False)]
+    found = [group for group in collect_param_groups(parts, model) if group.name.startswith("base")]
+    assert [(group.name, group.use_weight_decay) for group in found] == [("base/no_decay", False)]
 
 
 def test_an_encoder_without_biases_is_refused(encoder, adapt):
@@ -86,7 +86,7 @@ def test_the_top_layers_and_what_lies_above(encoder, adapt, kind, count):
     expected = {name for name in names(model) if name.startswith(tuple(starts))}
     assert all(any(name.startswith(start) for name in expected) for start in starts)
     assert trained(model) == expected | head_of(model)
-    groups(parts, model)
+    collect_param_groups(parts, model)
 
 
 def test_the_top_layers_below_a_masked_lm_head(encoder, adapt):
@@ -116,10 +116,10 @@ def test_what_is_new_stays_in_the_heads_group(encoder, adapt):
     model = encoder()
     new = ["classifier.weight", "classifier.bias", "bert.pooler.dense.weight"]
     parts = adapt(model, new=new, base={"train": "last_k", "last_k": 1, "learning_rate": 0.25})
-    found = {group.name: group for group in groups(parts, model)}
+    found = {group.name: group for group in collect_param_groups(parts, model)}
     assert {name for name, _ in found["head"].parameters} == {new[0], new[2]}
     assert "bert.pooler.dense.bias" in {name for name, _ in found["base/no_decay"].parameters}
-    assert found["base"].rate == 0.25 and found["base"].decay
+    assert found["base"].learning_rate == 0.25 and found["base"].use_weight_decay
 
 
 def test_one_rate_for_all(encoder, adapt):

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from bertft.config.trainer import TrainerConfig
-from bertft.methods import groups, trained_tensors
+from bertft.methods import collect_param_groups, trained_tensors
 from bertft.models.runner import EncoderRunner
 from bertft.training import optimizer as adamw
 
@@ -39,7 +39,7 @@ METHODS = {
 def take(model, parts, rows, steps=3):
     """A few steps as the loop takes them; the runner that took them."""
     runner = EncoderRunner(model, "sequence")
-    optimizer = adamw.build(groups(parts, model), TrainerConfig())
+    optimizer = adamw.build_optimizer(collect_param_groups(parts, model), TrainerConfig())
     for step in range(1, steps + 1):
         F.cross_entropy(runner(rows), rows.labels["labels"]).backward()
         for part in parts:
@@ -58,7 +58,7 @@ def take(model, parts, rows, steps=3):
 def test_groups_are_disjoint_and_complete(encoder, adapt, name):
     model = encoder()
     parts = adapt(model, **METHODS[name])
-    found = groups(parts, model)
+    found = collect_param_groups(parts, model)
     own = [id(parameter) for group in found for _, parameter in group.parameters]
     trained = {id(each) for each in model.parameters() if each.requires_grad}
     assert len(own) == len(set(own)) and set(own) == trained

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from bertft.errors import BertftError, DataError, UsageError
-from bertft.methods import groups
+from bertft.methods import collect_param_groups
 from bertft.methods.ia3 import IA3, ScaledLinear, from_peft
 from bertft.models.runner import EncoderRunner
 
@@ -194,11 +194,11 @@ def test_a_fused_matrix_is_scaled_by_roles(encoder, adapt):
 def test_what_trains_and_its_counts(encoder, adapt):
     model = encoder()
     parts = adapt(model, ia3={"learning_rate": 0.5})
-    (group,) = [each for each in groups(parts, model) if each.name == "ia3"]
-    assert not group.decay and group.rate == 0.5
+    (group,) = [each for each in collect_param_groups(parts, model) if each.name == "ia3"]
+    assert not group.use_weight_decay and group.learning_rate == 0.5
     count = 3 * (24 + 24 + 40)
     assert sum(each.numel() for _, each in group.parameters) == count
-    assert ia3_of(parts).counts(model) == dict.fromkeys(("trainable", "kept", "exported"), count)
+    assert ia3_of(parts).parameter_counts(model) == dict.fromkeys(("trainable", "kept", "exported"), count)
     assert ia3_of(adapt(encoder(), ia3={}, rate=0.25)).rate == 0.25
 
 
@@ -222,7 +222,7 @@ def test_the_report_shows_how_far_the_factors_moved(encoder, adapt):
     part = ia3_of(adapt(model, rank=2, low_rank={"targets": ["value"]}, ia3={}))
     with torch.no_grad():
         model.bert.encoder.layer[1].attention.self.value.adapter["value"].fill_(0.75)
-    (grid,) = part.exhibits(model, {})
+    (grid,) = part.report_items(model, {})
     assert list(grid.rows) == ["0", "1", "2"]
     assert list(grid.columns) == ["key", "value", "output.dense"]
     assert np.allclose(grid.values, np.array([[0, 0, 0], [0, 0.25, 0], [0, 0, 0]]))
@@ -237,7 +237,7 @@ def test_what_was_written_is_read(encoder, adapt, kind):
     read = from_peft(*part.peft_adapter(model))
     read.attach(again)
     assert (logits(again) - logits(model)).abs().max() < 1e-5
-    assert read.counts(again)["kept"] >= part.counts(model)["kept"]
+    assert read.parameter_counts(again)["kept"] >= part.parameter_counts(model)["kept"]
     assert not any(
         each.requires_grad for name, each in again.named_parameters() if ".adapter." in name
     )

@@ -7,8 +7,8 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from bertft.errors import BertftError
-from bertft.methods import groups
-from bertft.methods.decay import by_decay
+from bertft.methods import collect_param_groups
+from bertft.methods.decay import split_by_weight_decay
 from bertft.methods.new_modules import NewModules
 
 POOLER = ["bert.pooler.dense.bias", "bert.pooler.dense.weight"]
@@ -23,25 +23,25 @@ def test_the_new_train_and_nothing_else(encoder, extra):
     model = encoder()
     part = NewModules(["classifier.weight", "classifier.bias", *extra], 0.5)
     part.attach(model)
-    assert trained(model) == part.new == {"classifier.weight", "classifier.bias", *extra}
-    decayed, rest = part.groups(model)
-    assert (decayed.name, decayed.decay, decayed.rate) == ("head", True, 0.5)
-    assert (rest.name, rest.decay, rest.rate) == ("head/no_decay", False, 0.5)
+    assert trained(model) == part.new_parameters == {"classifier.weight", "classifier.bias", *extra}
+    decayed, rest = part.param_groups(model)
+    assert (decayed.name, decayed.use_weight_decay, decayed.learning_rate) == ("head", True, 0.5)
+    assert (rest.name, rest.use_weight_decay, rest.learning_rate) == ("head/no_decay", False, 0.5)
     assert {name for name, _ in decayed.parameters} == {
-        name for name in part.new if name.endswith("weight")
+        name for name in part.new_parameters if name.endswith("weight")
     }
     assert {name for name, _ in rest.parameters} == {
-        name for name in part.new if name.endswith("bias")
+        name for name in part.new_parameters if name.endswith("bias")
     }
     size = 3 * 25 + (24 * 25 if extra else 0)
-    assert part.counts(model) == {"trainable": size, "kept": size, "exported": size}
+    assert part.parameter_counts(model) == {"trainable": size, "kept": size, "exported": size}
 
 
 def test_the_head_of_bert_base():
     with torch.device("meta"):
         model = BertForSequenceClassification(BertConfig(num_labels=2))
     part = NewModules(["classifier.weight", "classifier.bias"], 1e-3)
-    assert part.counts(model)["trainable"] == 1_538
+    assert part.parameter_counts(model)["trainable"] == 1_538
 
 
 def test_rates(encoder, adapt):
@@ -56,21 +56,21 @@ def test_a_parameter_that_nobody_trains_is_found_out(encoder, adapt):
     parts = adapt(model)
     model.bert.pooler.dense.bias.requires_grad_(True)
     with pytest.raises(BertftError, match=r"do not agree on what trains: \['bert\.pooler\.dense"):
-        groups(parts, model)
+        collect_param_groups(parts, model)
 
 
 def test_a_parameter_in_two_groups_is_found_out(encoder, adapt):
     model = encoder()
     parts = adapt(model)
     with pytest.raises(BertftError, match="one parameter in two groups"):
-        groups([*parts, *parts], model)
+        collect_param_groups([*parts, *parts], model)
 
 
 def test_matrices_decay_and_vectors_do_not():
     shapes = {"w": (2, 3), "norm": (3,), "scalar": (), "table": (4, 2), "cube": (2, 2, 2)}
     pairs = [(name, torch.nn.Parameter(torch.zeros(shape))) for name, shape in shapes.items()]
     found = {
-        group.name: [name for name, _ in group.parameters] for group in by_decay("x", pairs, 1)
+        group.name: [name for name, _ in group.parameters] for group in split_by_weight_decay("x", pairs, 1)
     }
     assert found == {"x": ["w", "table", "cube"], "x/no_decay": ["norm", "scalar"]}
-    assert [group.name for group in by_decay("x", pairs[1:2], 1)] == ["x/no_decay"]
+    assert [group.name for group in split_by_weight_decay("x", pairs[1:2], 1)] == ["x/no_decay"]

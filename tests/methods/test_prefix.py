@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from transformers import BertConfig, BertModel
 
-from bertft.config.parts.prefix import Settings
+from bertft.config.parts.prefix import PrefixConfig
 from bertft.errors import BertftError
-from bertft.methods import groups
+from bertft.methods import collect_param_groups
 from bertft.methods.prefix import PrefixVectors, build
 from bertft.models.runner import EncoderRunner
 
@@ -21,7 +21,7 @@ LENGTH = 5
 
 
 def attached(model, **changes):
-    part = build(Settings(**{"length": LENGTH, **changes}), None, None)
+    part = build(PrefixConfig(**{"length": LENGTH, **changes}), None, None)
     torch.manual_seed(3)
     part.attach(model)
     return part
@@ -106,7 +106,7 @@ def test_positions_shift_only_where_asked(encoder, batch):
         model = encoder()
         part = attached(model, shift_positions=shifted)
         found.append(EncoderRunner(model, "sequence")(batch(LENGTHS)))
-        assert part.positions == (LENGTH if shifted else 0)
+        assert part.reserved_positions == (LENGTH if shifted else 0)
     assert (found[0] - found[1]).abs().max() > 1e-2
 
 
@@ -176,7 +176,7 @@ def test_a_prompt_starts_as_words(encoder):
     with torch.no_grad():
         vectors.add_(1.0)
     assert torch.equal(words, before), "a copy of them"
-    assert part.positions == LENGTH
+    assert part.reserved_positions == LENGTH
 
 
 def test_a_seed_repeats_the_start(encoder):
@@ -193,8 +193,8 @@ def test_a_seed_repeats_the_start(encoder):
 def test_one_group_without_decay(encoder, adapt, changes):
     model = encoder()
     parts = adapt(model, prefix={"length": 2, "learning_rate": 0.5, **changes})
-    [group] = [each for each in groups(parts, model) if each.name == "prefix"]
-    assert (group.rate, group.decay) == (0.5, False)
+    [group] = [each for each in collect_param_groups(parts, model) if each.name == "prefix"]
+    assert (group.learning_rate, group.use_weight_decay) == (0.5, False)
     trained = {name for name, each in model.named_parameters() if each.requires_grad}
     own = {name for name, _ in group.parameters}
     assert own == {name for name in trained if name.startswith(("prefix.", "prompt."))}
@@ -219,9 +219,9 @@ def test_one_group_without_decay(encoder, adapt, changes):
 def test_counts_of_bert_base(changes, trainable, exported):
     with torch.device("meta"):
         model = BertModel(BertConfig())
-        part = build(Settings(**changes), None, None)
+        part = build(PrefixConfig(**changes), None, None)
         part.attach(model)
-    assert part.counts(model) == {
+    assert part.parameter_counts(model) == {
         "trainable": trainable, "kept": trainable, "exported": exported
     }  # fmt: skip
 

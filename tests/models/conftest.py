@@ -82,7 +82,7 @@ def batch() -> Callable[..., Batch]:
             lengths=torch.tensor(lengths),
             token_type_ids=torch.randint(0, 2, (total,), generator=generator) if types else None,
             labels={"labels": torch.randint(0, 3, (len(lengths),), generator=generator)},
-            index=np.arange(len(lengths)),
+            feature_indices=np.arange(len(lengths)),
         )
 
     return build

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from bertft.errors import BertftError
-from bertft.models.attention import attend, varlen
-from bertft.models.attention.call import Call, join
-from bertft.models.attention.varlen import interleave
-from bertft.models.sequences import Sequences
+from bertft.models.attention import attention_forward, varlen
+from bertft.models.attention.call import AttentionInputs, prepend_prefix
+from bertft.models.attention.varlen import interleave_prefix
+from bertft.models.sequences import SequenceLayout
 
 CPU = torch.device("cpu")
 HEADS, WIDTH, PREFIX = 2, 4, 3
@@ -44,13 +44,13 @@ def laid_out(tokens, sequences, fill=0.0):
 
 def attended(tokens, lengths, layout, prefix=None, window=None, scaling=None, fill=0.0):
     """[N, heads, d] in every layout."""
-    sequences = Sequences(lengths, layout, CPU, prefix=prefix)
-    output, none = attend(
+    sequences = SequenceLayout(lengths, layout, CPU, prefix=prefix)
+    output, none = attention_forward(
         Layer(), *(laid_out(each, sequences, fill).transpose(1, 2) for each in tokens),
         scaling=scaling, sliding_window=window, sequences=sequences,
     )  # fmt: skip
-    assert none is None and sequences.calls == 1
-    return output.flatten(0, 1)[sequences.cells()]
+    assert none is None and sequences.attention_calls == 1
+    return output.flatten(0, 1)[sequences.token_indices()]
 
 
 def reference(tokens, lengths, prefix=None, window=None, scaling=None):
@@ -142,12 +142,12 @@ def test_rows_beyond_the_window_of_a_shorter_one_leave_its_gradients_finite(layo
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_dropout_acts_on_the_weights_and_keeps_their_mean(layout):
-    sequences = Sequences([4, 6], layout, CPU)
+    sequences = SequenceLayout([4, 6], layout, CPU)
     q, k, v = (laid_out(each, sequences).transpose(1, 2) for each in inputs([4, 6]).detach())
 
     def output(dropout):
-        found = attend(Layer(), q, k, v, dropout=dropout, sequences=sequences)[0]
-        return found.flatten(0, 1)[sequences.cells()]
+        found = attention_forward(Layer(), q, k, v, dropout=dropout, sequences=sequences)[0]
+        return found.flatten(0, 1)[sequences.token_indices()]
 
     torch.manual_seed(0)
     drawn, exact = torch.stack([output(0.5) for _ in range(2000)]), output(0.0)
@@ -159,9 +159,9 @@ def test_dropout_acts_on_the_weights_and_keeps_their_mean(layout):
 def test_shared_modules_are_counted_by_their_calls():
     """ALBERT has no layer index: the second call is the second layer."""
     tokens, prefix = inputs([4]), prefix_of(PREFIX)
-    sequences = Sequences([4], "unpadded", CPU, prefix=prefix)
+    sequences = SequenceLayout([4], "unpadded", CPU, prefix=prefix)
     q, k, v = (each[None].transpose(1, 2) for each in tokens)
-    first, second = (attend(nn.Module(), q, k, v, sequences=sequences)[0][0] for _ in range(2))
+    first, second = (attention_forward(nn.Module(), q, k, v, sequences=sequences)[0][0] for _ in range(2))
     torch.testing.assert_close(second, reference(tokens, [4], prefix), rtol=0, atol=1e-12)
     torch.testing.assert_close(first, reference(tokens, [4], prefix.flip(0)), rtol=0, atol=1e-12)
 
@@ -169,7 +169,7 @@ def test_shared_modules_are_counted_by_their_calls():
 def test_without_sequences_it_refuses():
     q, k, v = (each[None].transpose(1, 2) for each in inputs([4]))
     with pytest.raises(BertftError, match="call it through EncoderRunner"):
-        attend(Layer(), q, k, v)
+        attention_forward(Layer(), q, k, v)
 
 
 @pytest.mark.parametrize("before", [1, 3])
@@ -178,11 +178,11 @@ def test_the_prefix_interleaved_is_the_prefix_joined(lengths, before):
     """What variable-length kernels get is, sequence by sequence, what the others get."""
     tokens = inputs(lengths)
     prefix = torch.randn(2, HEADS, before, WIDTH, dtype=torch.float64, requires_grad=True)
-    sequences = Sequences(lengths, "unpadded", CPU)
-    found = interleave(prefix[0].transpose(0, 1), tokens[1], sequences)
+    sequences = SequenceLayout(lengths, "unpadded", CPU)
+    found = interleave_prefix(prefix[0].transpose(0, 1), tokens[1], sequences)
     rows = []
     for row in tokens[1].split(lengths):
-        key, _ = join(prefix, row.transpose(0, 1)[None], row.transpose(0, 1)[None])
+        key, _ = prepend_prefix(prefix, row.transpose(0, 1)[None], row.transpose(0, 1)[None])
         rows.append(key[0].transpose(0, 1))
     expected = torch.cat(rows)
     assert torch.equal(found, expected)
@@ -211,10 +211,10 @@ def test_the_varlen_kernel_serves_what_it_takes(monkeypatch, change, served):
     width = change.get("width", 64)
     tensor = torch.zeros(1, 2, 7, width, dtype=change.get("dtype", torch.bfloat16))
     prefix = torch.zeros(2, 2, 3, width) if change.get("prefix") else None
-    call = Call(
+    call = AttentionInputs(
         tensor, tensor, tensor, prefix, change.get("dropout", 0.0), 1.0, change.get("window")
     )
-    assert varlen.serves(call) is served
+    assert varlen.is_varlen_supported(call) is served
 
 
 @pytest.mark.parametrize(
@@ -232,5 +232,5 @@ def test_where_the_varlen_kernel_is(monkeypatch, capability, flash, hip, there):
     monkeypatch.setattr(torch.version, "hip", hip)
     if there:
         pytest.importorskip("torch.nn.attention.varlen")
-    assert varlen.present.__wrapped__(torch.device("cuda")) is there
-    assert varlen.present.__wrapped__(CPU) is False
+    assert varlen.is_varlen_available.__wrapped__(torch.device("cuda")) is there
+    assert varlen.is_varlen_available.__wrapped__(CPU) is False

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bertft.config.parts.prefix import Settings
+from bertft.config.parts.prefix import PrefixConfig
 from bertft.methods.prefix import build
 from bertft.models.attention import blocks
-from bertft.models.attention.blocks import in_blocks
-from bertft.models.attention.call import Call, dense
-from bertft.models.dropout import share
+from bertft.models.attention.blocks import blockwise_attention
+from bertft.models.attention.call import AttentionInputs, sdpa
+from bertft.models.dropout import inverse_keep_prob
 from bertft.models.runner import EncoderRunner
 
 SCALE = 0.4
@@ -60,7 +60,7 @@ def compare(ours, reference, tensors):
 def test_it_equals_the_plain_products(block, shape):
     tensors = inputs()
     mask = None if shape is None else seen(shape)
-    compare(in_blocks(*tensors, mask, 0.0, SCALE), plain(*tensors, mask, 1.0), tensors)
+    compare(blockwise_attention(*tensors, mask, 0.0, SCALE), plain(*tensors, mask, 1.0), tensors)
 
 
 @pytest.mark.parametrize("p", [0.1, 0.6])
@@ -70,35 +70,35 @@ def test_it_equals_them_after_dropout(block, p):
     # With the unit matrix for values the output is what dropout left of the weights.
     unit = torch.eye(9, dtype=torch.float64).expand(5, 4, 9, 9)
     torch.manual_seed(3)
-    left = in_blocks(query, key, unit, mask, p, SCALE)
+    left = blockwise_attention(query, key, unit, mask, p, SCALE)
     whole = plain(query, key, unit, mask, 1.0)
     keeps = torch.where(whole > 0, left / whole, 0.0).detach()
     values = keeps[whole > 0].unique()
     torch.testing.assert_close(
-        values, torch.where(values < 0.5, 0.0 * values, share(p)), rtol=1e-9, atol=1e-12
+        values, torch.where(values < 0.5, 0.0 * values, inverse_keep_prob(p)), rtol=1e-9, atol=1e-12
     )
     assert 0 < (keeps > 0).sum() < (whole > 0).sum()
     tensors = query, key, inputs(d=9)[2]
     torch.manual_seed(3)
-    compare(in_blocks(*tensors, mask, p, SCALE), plain(*tensors, mask, keeps), tensors)
+    compare(blockwise_attention(*tensors, mask, p, SCALE), plain(*tensors, mask, keeps), tensors)
 
 
 def test_dropout_keeps_its_share(block):
     query, key, _ = inputs(n=40, t=30, u=30, d=30)
     unit = torch.eye(30, dtype=torch.float64).expand(40, 4, 30, 30)
-    left = in_blocks(query, key, unit, None, 0.1, SCALE)
+    left = blockwise_attention(query, key, unit, None, 0.1, SCALE)
     assert (left > 0).double().mean().item() == pytest.approx(0.9, abs=5e-3)
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])
 def test_only_what_is_asked_for_has_a_gradient(block, which):
     tensors = [each.detach().requires_grad_(at == which) for at, each in enumerate(inputs())]
-    ours = in_blocks(*tensors, None, 0.0, SCALE)
+    ours = blockwise_attention(*tensors, None, 0.0, SCALE)
     compare(ours, plain(*tensors, None, 1.0), tensors[which])
     # Nothing is computed for the others either.
-    context = in_blocks(*tensors, None, 0.0, SCALE).grad_fn
+    context = blockwise_attention(*tensors, None, 0.0, SCALE).grad_fn
     assert context is not None
-    grads = blocks._Blocks.backward(context, torch.ones_like(ours))
+    grads = blocks._BlockwiseAttention.backward(context, torch.ones_like(ours))
     assert [each is not None for each in grads[:3]] == [at == which for at in range(3)]
 
 
@@ -110,7 +110,7 @@ def test_autocast(kinds):
         for each, kind in zip(inputs(torch.float32), kinds, strict=True)
     ]
     with torch.autocast("cpu", torch.bfloat16):
-        ours = in_blocks(*tensors, None, 0.0, SCALE)
+        ours = blockwise_attention(*tensors, None, 0.0, SCALE)
     assert ours.dtype == torch.bfloat16
     expected = plain(*(each.double() for each in tensors), None, 1.0)
     torch.testing.assert_close(ours.double(), expected, rtol=0, atol=3e-2)
@@ -122,8 +122,8 @@ def test_everything_dropped_is_nothing(monkeypatch):
     """A rate of 1, which blocks do not know."""
     monkeypatch.setattr(blocks, "LARGE", 1)
     query, key, value = (each.detach() for each in inputs())
-    call = Call(query, key, value, None, 1.0, SCALE, None)
-    assert not dense(query, key, value, None, call).any()
+    call = AttentionInputs(query, key, value, None, 1.0, SCALE, None)
+    assert not sdpa(query, key, value, None, call).any()
 
 
 def test_the_backward_pass_waits_with_a_byte_a_pair(monkeypatch):
@@ -135,7 +135,7 @@ def test_the_backward_pass_waits_with_a_byte_a_pair(monkeypatch):
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        output = in_blocks(query, key, value, None, 0.1, SCALE)
+        output = blockwise_attention(query, key, value, None, 0.1, SCALE)
     pairs, inner = 4 * 4 * 64 * 64, 4 * 4 * 64 * 8
     assert sum(waiting.values()) == pairs + 3 * inner * 4
     assert output.shape == query.shape
@@ -147,15 +147,15 @@ def test_a_whole_encoder_learns_the_same_through_it(encoder, batch, monkeypatch,
     rows, results, calls = batch([3, 9, 9, 17, 30], True), [], []
 
     def watched(*given):
-        calls.append(blocks.LARGE)
-        return in_blocks(*given)
+        calls.append(blocks.BLOCKWISE_MIN_PAIRS)
+        return blockwise_attention(*given)
 
     monkeypatch.setattr(blocks, "in_blocks", watched)
     for large in (1 << 40, 1):
         monkeypatch.setattr(blocks, "LARGE", large)
         model = encoder("bert")
         torch.manual_seed(3)
-        build(Settings(length=5), None, None).attach(model)
+        build(PrefixConfig(length=5), None, None).attach(model)
         logits = EncoderRunner(model, "sequence", layout)(rows)
         torch.nn.functional.cross_entropy(logits, rows.labels["labels"]).backward()
         results.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
@@ -169,7 +169,7 @@ def test_a_whole_encoder_learns_the_same_through_it(encoder, batch, monkeypatch,
 def test_bf16_and_inference(block):
     tensors = [each.detach().bfloat16() for each in inputs(torch.float32)]
     with torch.inference_mode():
-        ours = in_blocks(*tensors, None, 0.0, SCALE)
+        ours = blockwise_attention(*tensors, None, 0.0, SCALE)
     expected = plain(*(each.double() for each in tensors), None, 1.0)
     assert ours.dtype == torch.bfloat16
     torch.testing.assert_close(ours.double(), expected, rtol=0, atol=3e-2)

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from bertft.config.parts import low_rank, prefix
-from bertft.errors import EnvironmentFailed, UsageError
+from bertft.errors import SystemResourceError, UsageError
 from bertft.methods.low_rank import build as build_low_rank
 from bertft.methods.prefix import build as build_prefix
 from bertft.models import compiled
-from bertft.models.dropout import take_over
+from bertft.models.dropout import replace_dropout
 from bertft.models.runner import EncoderRunner
-from bertft.models.trace import Trace
+from bertft.models.trace import ActivationRecorder
 
 CPU = torch.device("cpu")
 LENGTHS = [[3, 9, 9, 17, 30], [4, 4], [1, 2, 3], [40, 41, 3]]
@@ -53,10 +53,10 @@ def adapted(encoder, kind, method, **settings):
     torch.manual_seed(3)
     if "lora" in method:
         kind = "svd_lora" if "svd_lora" in method else "lora"
-        part = low_rank.Settings(kind=kind, dropout=0.0)
+        part = low_rank.LowRankConfig(kind=kind, dropout=0.0)
         build_low_rank(part, SimpleNamespace(rank=4, initial_rank=6), None).attach(model)
     if "prefix" in method:
-        build_prefix(prefix.Settings(length=3), None, None).attach(model)
+        build_prefix(prefix.PrefixConfig(length=3), None, None).attach(model)
     return model
 
 
@@ -105,7 +105,7 @@ def test_other_lengths_and_layers_make_no_more_graphs(encoder, batch):
 @pytest.mark.long
 def test_dropout_is_drawn_anew_at_its_rate(encoder, batch):
     model = encoder("bert", dropout=0.3).train()
-    take_over(model)
+    replace_dropout(model)
     runner = EncoderRunner(model, "sequence")
     runner.compile(CPU)
     rows = batch(LENGTHS[0])
@@ -145,7 +145,7 @@ def test_without_a_compiler_it_is_told_in_one_line(encoder, monkeypatch):
         raise RuntimeError("no C++ compiler\nat all")
 
     monkeypatch.setattr(compiled, "_BACKEND", broken)
-    with pytest.raises(EnvironmentFailed) as error:
+    with pytest.raises(SystemResourceError) as error:
         EncoderRunner(encoder("bert"), "sequence").compile(CPU)
     assert "no C++ compiler" in str(error.value) and "\n" not in str(error.value)
     assert "Set it to false" in str(error.value)
@@ -156,12 +156,12 @@ def test_inner_states_and_attention_are_seen(encoder, batch):
     found = []
     for compiles in (False, True):
         model = encoder("bert").train()
-        runner, trace = EncoderRunner(model, "sequence"), Trace(frozenset({0, 2}), states=True)
+        runner, trace = EncoderRunner(model, "sequence"), ActivationRecorder(frozenset({0, 2}), record_hidden=True)
         if compiles:
             runner.compile(CPU)
         runner(batch(LENGTHS[0]), trace)
-        sum(each.square().sum() for each in trace.hidden).backward()
+        sum(each.square().sum() for each in trace.hidden_states).backward()
         weight = model.bert.encoder.layer[0].output.dense.weight
-        found.append([*trace.hidden, *(trace.heads[at].key for at in (0, 2)), weight.grad])
+        found.append([*trace.hidden_states, *(trace.head_states[at].key for at in (0, 2)), weight.grad])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)

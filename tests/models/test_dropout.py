@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from bertft.models.dropout import Dropout, _KeptLinear, draw_into, drop_linear, dropout, take_over
+from bertft.models.dropout import Dropout, _MaskedDropoutLinear, fill_keep_mask, dropout_linear, dropout, replace_dropout
 
 
 @pytest.mark.parametrize("p", [0.05, 0.1, 0.5])
 def test_dropout_keeps_the_right_share_at_random_places(p):
     torch.manual_seed(0)
-    mask = draw_into(torch.empty(1001, 999), p)
+    mask = fill_keep_mask(torch.empty(1001, 999), p)
     assert mask.unique().tolist() == [0.0, 1.0]
     count = mask.numel()
     assert abs(mask.mean().item() - (1 - p)) < 4 * (p * (1 - p) / count) ** 0.5
@@ -21,9 +21,9 @@ def test_dropout_keeps_the_right_share_at_random_places(p):
     for shift in (1, 2, 3, 4, 8, 999):  # four share one draw: they must not share their fate
         flat = off.flatten()
         assert abs((flat[shift:] * flat[:-shift]).mean() / variance) < 5 / count**0.5
-    assert not torch.equal(mask, draw_into(torch.empty(1001, 999), p))
+    assert not torch.equal(mask, fill_keep_mask(torch.empty(1001, 999), p))
     torch.manual_seed(0)
-    assert torch.equal(mask, draw_into(torch.empty(1001, 999), p)), "a seed repeats it"
+    assert torch.equal(mask, fill_keep_mask(torch.empty(1001, 999), p)), "a seed repeats it"
 
 
 def test_dropout_keeps_the_mean():
@@ -34,7 +34,7 @@ def test_dropout_keeps_the_mean():
 @pytest.mark.parametrize("p", [1 - 2**-16, 0.999999, 1 - 2**-50])
 def test_a_rate_next_to_1_keeps_a_share_that_can_be_drawn(p):
     torch.manual_seed(0)
-    kept = draw_into(torch.empty(4000, 1000), p)
+    kept = fill_keep_mask(torch.empty(4000, 1000), p)
     assert 20 < kept.sum() < 120, "61 are expected of 4 million"
     x = dropout(torch.ones(4000, 1000), p)
     assert x.isfinite().all() and x.unique().tolist() == [0.0, 2.0**16]
@@ -52,7 +52,7 @@ def test_a_product_of_what_stays(p, trains):
     learnt = [each for each in (x, weight) if each.requires_grad]
     for product in (
         lambda: torch.nn.functional.linear(dropout(x, p), weight),
-        lambda: (lambda h, factor: h * factor)(*drop_linear(x, weight, p)),
+        lambda: (lambda h, factor: h * factor)(*dropout_linear(x, weight, p)),
     ):
         torch.manual_seed(2)
         y = product()
@@ -60,8 +60,8 @@ def test_a_product_of_what_stays(p, trains):
     for plain, ours in zip(*results, strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-13)
     assert results[0][0].abs().max() > 0
-    context = drop_linear(x, weight, p)[0].grad_fn  # and nothing is computed for the other
-    grads = _KeptLinear.backward(context, grad)
+    context = dropout_linear(x, weight, p)[0].grad_fn  # and nothing is computed for the other
+    grads = _MaskedDropoutLinear.backward(context, grad)
     assert [each is not None for each in grads[:2]] == [x.requires_grad, weight.requires_grad]
 
 
@@ -82,7 +82,7 @@ def waiting(function):
 def test_a_byte_an_element_waits():
     x, weight = torch.randn(64, 32, requires_grad=True), torch.randn(4, 32, requires_grad=True)
     assert waiting(lambda: dropout(x, 0.1)) == 64 * 32
-    two = waiting(lambda: [drop_linear(x, weight, 0.1) for _ in range(2)])
+    two = waiting(lambda: [dropout_linear(x, weight, 0.1) for _ in range(2)])
     assert two == x.nbytes + weight.nbytes + 2 * 64 * 32, "layers that share x keep it once"
 
 
@@ -111,7 +111,7 @@ def test_it_takes_the_place_of_plain_dropout_alone():
 
     model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Dropout(0.3)), Own(0.1), nn.Dropout(0))
     model.eval()
-    take_over(model)
+    replace_dropout(model)
     inner, own, none = model[1][0], model[2], model[3]
     assert type(inner) is Dropout and inner.p == 0.3 and not inner.training
     assert type(own) is Own and type(none) is Dropout

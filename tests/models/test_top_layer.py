@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from bertft.models.runner import EncoderRunner
-from bertft.models.trace import Trace
+from bertft.models.trace import ActivationRecorder
 
 LENGTHS = [3, 9, 9, 17, 30]
 KNOWN = ["bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert"]
@@ -55,8 +55,8 @@ def test_logits_and_gradients_are_those_of_all_tokens(encoder, batch, kind, layo
         model = encoder(kind, "token" if chosen else "sequence")
         runner = EncoderRunner(model, level, layout)
         seen = tokens_in(model, LAST.get(kind, "output.dense"))
-        assert runner._narrows
-        runner._narrows = narrows
+        assert runner._selects_tokens
+        runner._selects_tokens = narrows
         logits = runner(rows)
         assert (seen[0] < sum(LENGTHS)) is narrows
         logits.square().sum().backward()
@@ -89,9 +89,9 @@ def test_all_tokens_go_through_where_all_are_asked_about_or_no_place_is_known(
 
 
 def test_states_are_those_of_all_tokens(encoder, batch):
-    model, trace = encoder("bert"), Trace(states=True)
+    model, trace = encoder("bert"), ActivationRecorder(record_hidden=True)
     EncoderRunner(model, "sequence")(batch(LENGTHS), trace)
-    assert trace.hidden[-1].shape[0] == sum(LENGTHS)
+    assert trace.hidden_states[-1].shape[0] == sum(LENGTHS)
 
 
 def test_a_pass_without_the_runner_is_the_model_s_own(encoder):
@@ -141,7 +141,7 @@ def test_threads_are_in_passes_of_their_own(encoder, batch):
 def test_a_pass_leaves_nothing_behind_and_the_model_can_be_pickled(encoder, batch):
     model = encoder("bert")
     runner = EncoderRunner(model, "sequence")
-    trace = Trace(frozenset({0}))
+    trace = ActivationRecorder(frozenset({0}))
     gone = weakref.ref(trace)
     runner(batch(LENGTHS), trace)
     del trace
@@ -158,7 +158,7 @@ def test_layers_that_take_tokens_in_other_ways_see_all(encoder, batch):
     torch.testing.assert_close(logits, EncoderRunner(encoder("bert"), "sequence")(rows))
     model = encoder("xmod", languages=["en_XX"], default_language="en_XX", pad_token_id=1)
     for layout in ("packed", "padded"):
-        assert not EncoderRunner(model, "sequence", layout)._narrows
+        assert not EncoderRunner(model, "sequence", layout)._selects_tokens
 
 
 def test_no_token_chosen(encoder, batch):

@@ -8,9 +8,9 @@ import torch
 from bertft.config.method import MethodConfig
 from bertft.config.parts import prefix
 from bertft.errors import UsageError
-from bertft.methods import attach, build
+from bertft.methods import attach_components, build_components
 from bertft.models.runner import EncoderRunner
-from bertft.models.trace import Trace
+from bertft.models.trace import ActivationRecorder
 
 LENGTHS = [2, 9, 9, 5, 14]
 
@@ -36,16 +36,16 @@ def rows_of(model, batch):
 def test_states_and_attention(encoder, batch, kind, layout):
     made = batch(LENGTHS, types=False)
     hidden, maps = rows_of(encoder(kind), made)
-    trace = Trace(frozenset({0, 2}), states=True)
+    trace = ActivationRecorder(frozenset({0, 2}), record_hidden=True)
     runner = EncoderRunner(encoder(kind), "sequence", layout)
     with torch.no_grad():
         logits = runner(made, trace)
         # Looking changes nothing, but that the top layer is computed for all tokens.
         torch.testing.assert_close(runner(made), logits, rtol=0, atol=1e-14)
-    assert sorted(trace.heads) == [0, 2] and len(trace.hidden) == len(hidden) == 4
-    for one, other in zip(trace.hidden, hidden, strict=True):
+    assert sorted(trace.head_states) == [0, 2] and len(trace.hidden_states) == len(hidden) == 4
+    for one, other in zip(trace.hidden_states, hidden, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-6)  # eager's softmax is in fp32
-    for layer, heads in trace.heads.items():
+    for layer, heads in trace.head_states.items():
         assert heads.query.shape == (sum(LENGTHS), 2, 12)
         at = 0
         for length, expected in zip(LENGTHS, maps[layer], strict=True):
@@ -62,13 +62,13 @@ def test_states_and_attention(encoder, batch, kind, layout):
 @pytest.mark.parametrize("layout", ["unpadded", "packed", "padded"])
 @pytest.mark.parametrize("kind", ["key_value", "prompt"])
 def test_the_places_of_a_prefix_are_left_out(encoder, batch, kind, layout):
-    settings = MethodConfig(name="test", prefix=prefix.Settings(kind=kind, length=3))
+    settings = MethodConfig(name="test", prefix=prefix.PrefixConfig(kind=kind, length=3))
     made, traces = batch(LENGTHS), []
     for each in ("padded", layout):
         model = encoder("bert")
         torch.manual_seed(1)
-        attach(build(settings, None, ()), model)
-        traces.append(Trace(frozenset({1}), states=True))
+        attach_components(build_components(settings, None, ()), model)
+        traces.append(ActivationRecorder(frozenset({1}), record_hidden=True))
         EncoderRunner(model.eval(), "sequence", each)(made, traces[-1])
     wanted, trace = traces
     assert all(each.shape == (sum(LENGTHS), 24) for each in trace.hidden)
@@ -84,9 +84,9 @@ def test_gradients_flow_back_and_checkpointing_changes_none(encoder, batch, layo
         model = encoder("bert").train()
         if checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
-        trace = Trace(frozenset({2}), states=True)
+        trace = ActivationRecorder(frozenset({2}), record_hidden=True)
         logits = EncoderRunner(model, "sequence", layout)(batch(LENGTHS), trace)
-        loss = logits.sum() + trace.heads[2].value.square().sum() + trace.hidden[1].cos().sum()
+        loss = logits.sum() + trace.head_states[2].value.square().sum() + trace.hidden_states[1].cos().sum()
         loss.backward()
         found.append([each.grad for each in model.parameters()])
     for one, other in zip(*found, strict=True):
@@ -95,8 +95,8 @@ def test_gradients_flow_back_and_checkpointing_changes_none(encoder, batch, layo
 
 def test_outside_the_interface_states_alone_are_seen(encoder, batch):
     model, made = encoder("deberta-v2"), batch(LENGTHS)
-    runner, trace = EncoderRunner(model, "sequence"), Trace(states=True)
+    runner, trace = EncoderRunner(model, "sequence"), ActivationRecorder(record_hidden=True)
     runner(made, trace)
-    assert [each.shape for each in trace.hidden] == [(sum(LENGTHS), 24)] * 4
+    assert [each.shape for each in trace.hidden_states] == [(sum(LENGTHS), 24)] * 4
     with pytest.raises(UsageError, match="attention of a deberta-v2 model"):
-        runner(made, Trace(frozenset({0})))
+        runner(made, ActivationRecorder(frozenset({0})))

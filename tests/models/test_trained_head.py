@@ -9,7 +9,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel
 from bertft.config.model import ModelConfig
 from bertft.models.load import head_parameters, load_config, load_model
 from bertft.models.trained_head import align_head, reorder_outputs
-from bertft.tasks.shared.classes import class_settings
+from bertft.tasks.shared.classes import classification_head_config
 
 AUTO = "AutoModelForSequenceClassification"
 SIZES = {
@@ -37,7 +37,7 @@ def logits(model):
 def aligned(folder, own, names):
     settings = ModelConfig(name="base", path=str(folder))
     config, source = load_config(
-        settings, None, class_settings(names, "single_label_classification")
+        settings, None, classification_head_config(names, "single_label_classification")
     )
     torch.manual_seed(1)
     loaded = load_model(settings, config, source, AUTO)
@@ -108,7 +108,7 @@ def test_a_head_for_a_number_is_kept(tmp_path):
     loaded = load_model(settings, config, source, AUTO)
     assert align_head(loaded, ["score"], None) == "the base has a head for a number: it is kept"
     assert logits(loaded.model) == pytest.approx(logits(before), abs=1e-5)
-    assert not set(loaded.drawn) & set(head_parameters(loaded.model))
+    assert not set(loaded.initialized_parameters) & set(head_parameters(loaded.model))
 
 
 def test_outputs_of_a_trained_model_are_reordered(tmp_path):

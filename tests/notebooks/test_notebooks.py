@@ -21,10 +21,10 @@ import pytest
 from safetensors.numpy import load_file
 
 import bertft
-from bertft.config.command_line import rewrite
-from bertft.config.compose import compose
-from bertft.config.session import Request
-from bertft.reports.drawing.fonts import families, lacking
+from bertft.config.command_line import rewrite_overrides
+from bertft.config.compose import compose_config
+from bertft.config.session import ComposeRequest
+from bertft.reports.drawing.fonts import fonts_for, missing_characters
 
 nbclient = pytest.importorskip("nbclient")
 nbformat = pytest.importorskip("nbformat")
@@ -153,7 +153,7 @@ def test_the_line_for_real_data_is_right(name, tmp_path, monkeypatch):
             )
         ]  # fmt: skip
         assert any(word.startswith("data=") for word in words)
-        compose(Request("train", tuple(rewrite("train", words, False))))
+        compose_config(ComposeRequest("train", tuple(rewrite_overrides("train", words, False))))
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -167,7 +167,7 @@ def test_every_figure_is_drawn(name, executed):
     drawn = {cell for cell in notebook.cells if notebook.cells[cell].get("outputs")}
     assert {cell for cell in drawn if notebook.pictures(cell)} == set(FIGURES[name])
     warned = [notebook.said(cell, "stderr") for cell in FIGURES[name]]
-    if not lacking("好评差", families("好评差")):
+    if not missing_characters("好评差", fonts_for("好评差")):
         assert "missing from" not in "".join(warned)
 
 

@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import pytest
 
 from bertft.config import registry
-from bertft.config.method import _Method
-from bertft.config.registry import METHODS, READERS, RESERVED, TASKS, check_packages
+from bertft.config.method import _MethodSettings
+from bertft.config.registry import METHODS, READERS, RESERVED_METHOD_SETTINGS, TASKS, check_plugins
 from bertft.errors import UsageError
 
 HERE = Path(__file__).parent
@@ -148,14 +148,14 @@ def test_two_methods_on_one_layer_fold_exactly(monkeypatch, first):
     from bertft_example.components import ScalingSettings
     from bertft_example.scaling import build as build_scaling
 
-    from bertft.config.parts.low_rank import Settings
+    from bertft.config.parts.low_rank import LowRankConfig
     from bertft.methods.low_rank import build as build_low_rank
 
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.Linear(5, 4)).double()
     weights = [layer.weight.detach().clone() for layer in model]
     low_rank = build_low_rank(
-        Settings(targets="all_linear", dropout=0.0, alpha=4.0), SimpleNamespace(rank=2), None
+        LowRankConfig(targets="all_linear", dropout=0.0, alpha=4.0), SimpleNamespace(rank=2), None
     )
     scaling = build_scaling(ScalingSettings(targets=["all_linear"]), None, None)
     parts = [low_rank, scaling] if first == "low_rank" else [scaling, low_rank]
@@ -236,11 +236,11 @@ def installed(tmp_path, monkeypatch):
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 2.0\n")
         (info / "entry_points.txt").write_text(f"[bertft.{group}]\n{point} = {target}\n")
-        registry._external.cache_clear()
+        registry._discover_plugins.cache_clear()
 
     yield install_one
     monkeypatch.undo()
-    registry._external.cache_clear()
+    registry._discover_plugins.cache_clear()
 
 
 HOLDER = """
@@ -273,7 +273,7 @@ def test_a_package_that_cannot_be_used(installed, tmp_path, point, group, target
     sys.modules.pop("holder_of_all", None)
     installed("strange", point, group, target)
     with pytest.raises(UsageError) as caught:
-        check_packages()
+        check_plugins()
     told = str(caught.value)
     assert caught.value.status == 2 and "\n" not in told
     assert told.startswith("strange 2.0: ") and message in told, told
@@ -286,14 +286,14 @@ def test_two_packages_of_one_name(installed, tmp_path):
     installed("one", "odd", "tasks", "holder_of_all:TASK")
     installed("two", "odd", "tasks", "holder_of_all:TASK")
     with pytest.raises(UsageError, match=r"two 2\.0: its task 'odd' has the name of one of one"):
-        check_packages()
+        check_plugins()
 
 
 def test_what_computes_is_broken(installed, tmp_path):
     (tmp_path / "holder_of_all.py").write_text(HOLDER, encoding="utf-8")
     sys.modules.pop("holder_of_all", None)
     installed("late", "odd", "tasks", "holder_of_all:TASK")
-    check_packages()
+    check_plugins()
     with pytest.raises(UsageError, match=r"late 2\.0: tasks 'odd' cannot be loaded from no_such"):
         TASKS.implementation("odd", "task")
 
@@ -312,11 +312,11 @@ def test_the_command_line_reports_it(tmp_path):
 
 
 def test_names_that_no_method_may_have():
-    assert frozenset(_Method.__dataclass_fields__) == RESERVED
+    assert frozenset(_MethodSettings.__dataclass_fields__) == RESERVED_METHOD_SETTINGS
 
 
 def test_every_ending_has_one_reader():
-    endings = [ending for each in READERS.items().values() for ending in each.endings]
+    endings = [ending for each in READERS.specs().values() for ending in each.extensions]
     assert len(set(endings)) == len(endings)
 
 

@@ -18,14 +18,14 @@ def test_lines_become_series(tmp_path):
         {"event": "finished", "step": 20, "reason": "patience"},
     ]
     run = RunFolder(tmp_path)
-    run.metrics_log.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    run.metrics_log_path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     timing = {"event": "step", "step": 10, "tokens_per_second": 7.0}
-    run.timings_log.write_text(f"{json.dumps(timing)}\n")
+    run.timings_log_path.write_text(f"{json.dumps(timing)}\n")
     history = read_history(run)
     assert history.loss[0] == [10, 20]
     assert history.loss[1][0] == 0.5 and math.isnan(history.loss[1][1])
-    assert history.rates == {"head": ([10, 20], [0.1, 0.1])}
-    assert history.measures["budget"] == ([10, 20], [4.0, 4.0])
+    assert history.learning_rates == {"head": ([10, 20], [0.1, 0.1])}
+    assert history.component_metrics["budget"] == ([10, 20], [4.0, 4.0])
     assert history.evaluations["f1"][0] == [15] and math.isnan(history.evaluations["f1"][1][0])
     assert history.tokens_per_second == ([10], [7.0])
-    assert (history.skipped, history.reason) == (1, "patience")
+    assert (history.skipped_steps, history.stop_reason) == (1, "patience")

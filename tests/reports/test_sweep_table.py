@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bertft.reports.sweep import JobResult, lines_of, read_jobs, write
+from bertft.reports.sweep import JobResult, group_results, read_jobs, write_summary
 
 
 def job(value=None, error=None, metric="accuracy", parameters=7, **settings):
@@ -23,45 +23,45 @@ def job(value=None, error=None, metric="accuracy", parameters=7, **settings):
 
 def test_of_equal_results_the_smaller_leads():
     jobs = [job(0.5, parameters=9, method="full"), job(0.5, parameters=3, method="lora")]
-    assert [line.best for line in lines_of(jobs)] == [False, True]
-    assert [line.best for line in lines_of(jobs[::-1])] == [True, False]
+    assert [line.best for line in group_results(jobs)] == [False, True]
+    assert [line.best for line in group_results(jobs[::-1])] == [True, False]
 
 
 def test_seeds_are_one_line_with_the_sample_s_deviation():
-    (line,) = lines_of([job(0.1, seed=0), job(0.2, seed=1), job(0.6, seed=2)])
+    (line,) = group_results([job(0.1, seed=0), job(0.2, seed=1), job(0.6, seed=2)])
     assert line.mean == pytest.approx(0.3)
     assert line.std == pytest.approx(0.2645751)
     assert (line.runs, line.failed, line.best) == (3, 0, True)
 
 
 def test_one_seed_has_no_deviation():
-    (line,) = lines_of([job(0.1, seed=0)])
+    (line,) = group_results([job(0.1, seed=0)])
     assert line.std is None
 
 
 def test_columns_are_the_settings_that_differ():
     jobs = [job(0.1, model="tiny", method="lora"), job(0.2, model="tiny", method="prefix")]
-    assert [line.settings for line in lines_of(jobs)] == [{"method": "lora"}, {"method": "prefix"}]
+    assert [line.settings for line in group_results(jobs)] == [{"method": "lora"}, {"method": "prefix"}]
 
 
 def test_lower_is_better_where_it_is():
     jobs = [job(0.1, metric="loss", a=1), job(0.2, metric="loss", a=2)]
-    assert [line.best for line in lines_of(jobs, ["loss"])] == [True, False]
-    assert [line.best for line in lines_of(jobs, [])] == [False, True]
+    assert [line.best for line in group_results(jobs, ["loss"])] == [True, False]
+    assert [line.best for line in group_results(jobs, [])] == [False, True]
 
 
 def test_metrics_do_not_compete():
     jobs = [job(0.9, data="sst2"), job(0.1, data="stsb", metric="pearson")]
-    assert [line.best for line in lines_of(jobs)] == [True, True]
+    assert [line.best for line in group_results(jobs)] == [True, True]
 
 
 def test_negative_scores_compete_too():
     jobs = [job(-0.9, a=1), job(-0.1, a=2)]
-    assert [line.best for line in lines_of(jobs)] == [False, True]
+    assert [line.best for line in group_results(jobs)] == [False, True]
 
 
 def test_unknown_memory_stays_unknown():
-    (line,) = lines_of([job(0.1)])
+    (line,) = group_results([job(0.1)])
     assert line.peak_memory_bytes is None
 
 
@@ -93,7 +93,7 @@ def test_jobs_on_several_commits_of_a_hub_model_are_told_apart(tmp_path):
 
 def test_files_hold_any_text(tmp_path):
     error = 'a | b, "c"\nd'
-    write(tmp_path, lines_of([job(error=error, 路="数据/a,b.csv"), job(0.5, 路="c.csv")]))
+    write_summary(tmp_path, group_results([job(error=error, 路="数据/a,b.csv"), job(0.5, 路="c.csv")]))
     with open(tmp_path / "summary.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert (rows[0]["路"], rows[0]["error"]) == ("数据/a,b.csv", error)
@@ -106,6 +106,6 @@ def test_a_table_is_not_written_through_a_link(tmp_path):
     (tmp_path / "theirs").write_text("mine")
     for name in ("summary.csv", "summary.md"):
         (tmp_path / name).symlink_to(tmp_path / "theirs")
-    write(tmp_path, lines_of([job(0.1, a=1)]))
+    write_summary(tmp_path, group_results([job(0.1, a=1)]))
     assert (tmp_path / "theirs").read_text() == "mine"
     assert (tmp_path / "summary.csv").read_bytes().startswith(b"a,")

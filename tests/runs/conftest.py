@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bertft.runs.checkpoints import Checkpoints
+from bertft.runs.checkpoints import CheckpointStore
 
 sys.path.append(str(Path(__file__).parent))
 
@@ -26,10 +26,10 @@ def in_memory() -> Iterator[Path]:
 
 
 @pytest.fixture
-def checkpoints(in_memory) -> Checkpoints:
+def checkpoints(in_memory) -> CheckpointStore:
     """Of a run that saved steps 10 (the best) and 20."""
     (in_memory / "run").mkdir()
-    made = Checkpoints(in_memory / "run" / "checkpoints", keep=1)
+    made = CheckpointStore(in_memory / "run" / "checkpoints", keep=1)
     made.save(10, writer(10), best=True)
     made.save(20, writer(20), best=False)
     return made

@@ -21,10 +21,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bertft.errors import EnvironmentFailed
+from bertft.errors import SystemResourceError
 from bertft.runs import faults
-from bertft.runs.atomic import write_json
-from bertft.runs.checkpoints import Checkpoints
+from bertft.runs.atomic import atomic_write_json
+from bertft.runs.checkpoints import CheckpointStore
 from bertft.runs.folder import RunFolder
 
 
@@ -35,8 +35,8 @@ def writer(step: int):
         (folder / "adapter.bin").write_bytes(bytes([step]) * 5000)
         (folder / "tokenizer").mkdir()
         (folder / "tokenizer" / "vocab.txt").write_text("[PAD]\n酒店\n", encoding="utf-8")
-        write_json(folder / "labels.json", ["neg", "pos"])
-        faults.point("write state.json")
+        atomic_write_json(folder / "labels.json", ["neg", "pos"])
+        faults.failpoint("write state.json")
         (folder / "state.json").write_text(json.dumps({"step": step}))
 
     return write
@@ -90,7 +90,7 @@ def save(run: Path, scenario: str) -> None:
         os.symlink = no_links
     try:
         write = (tensor_writer if "tensors" in options else writer)(30)
-        Checkpoints(run / "checkpoints", keep=1).save(30, write, best=kind == "best")
+        CheckpointStore(run / "checkpoints", keep=1).save(30, write, best=kind == "best")
     finally:
         os.symlink = link
 
@@ -101,7 +101,7 @@ def killed_child(run: Path, scenario: str, number: int) -> int:
     if child == 0:
         status = 1
         try:
-            with faults.installed(faults.kill_at(number)):
+            with faults.install_hook(faults.kill_at_failpoint(number)):
                 save(run, scenario)
             status = 0
         finally:
@@ -160,22 +160,22 @@ def fill(run: Path) -> dict:
         )
 
     RunFolder(run).create("", {})
-    checkpoints = Checkpoints(run / "checkpoints")
+    checkpoints = CheckpointStore(run / "checkpoints")
     checkpoints.save(10, writer(10), best=True)
     told = {}
     for write in (plain, tensors, tokenizer):
         try:
             checkpoints.save(20, write, best=True)
-        except EnvironmentFailed as error:
+        except SystemResourceError as error:
             told[write.__name__] = str(error)
     names = sorted(os.listdir(checkpoints.folder))
     checkpoints.save(20, writer(20), best=True)
     os.system(f"mount -o remount,ro {run.parent}")
     try:
         checkpoints.save(30, writer(30), best=True)
-    except EnvironmentFailed as error:
+    except SystemResourceError as error:
         told["readonly"] = str(error)
-    return {"told": told, "names": names, "last": checkpoints.find("last").name}
+    return {"told": told, "names": names, "last": checkpoints.find_checkpoint("last").name}
 
 
 if __name__ == "__main__":

@@ -11,23 +11,23 @@ from crash_runs import no_links, tree, writer
 
 from bertft.errors import DataError, NonFiniteError, UsageError
 from bertft.runs import pointers
-from bertft.runs.checkpoints import Checkpoints
-from bertft.runs.files import check, has_state
+from bertft.runs.checkpoints import CheckpointStore
+from bertft.runs.files import find_damage, has_training_state
 
 FILES = ["adapter.bin", "tokenizer/vocab.txt", "labels.json", "state.json", "files.json"]
 
 
 def states(checkpoints) -> dict[int, bool]:
     """Step → whether it holds what a run goes on with; all must be whole."""
-    assert [check(checkpoints.path(step)) for step in checkpoints.steps()] == [
+    assert [find_damage(checkpoints.path(step)) for step in checkpoints.steps()] == [
         [] for _ in checkpoints.steps()
     ]
-    return {step: has_state(checkpoints.path(step)) for step in checkpoints.steps()}
+    return {step: has_training_state(checkpoints.path(step)) for step in checkpoints.steps()}
 
 
 def pointed(checkpoints) -> tuple[int | None, int | None]:
     folder = checkpoints.folder
-    return pointers.target(folder, "last"), pointers.target(folder, "best")
+    return pointers.read_pointer(folder, "last"), pointers.read_pointer(folder, "best")
 
 
 def test_what_a_checkpoint_is(checkpoints):
@@ -58,15 +58,15 @@ def test_what_a_checkpoint_is(checkpoints):
     ],
 )
 def test_rotation(tmp_path, keep, bests, expected):
-    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=keep)
+    checkpoints = CheckpointStore(tmp_path / "checkpoints", keep=keep)
     best = None
     for step in range(10, 70, 10):
         best = step if step in bests else best
         checkpoints.save(step, writer(step), best=step in bests)
         assert pointed(checkpoints) == (step, best)
-        assert checkpoints.find("last", with_state=True).name == f"step-{step}"
+        assert checkpoints.find_checkpoint("last", with_state=True).name == f"step-{step}"
         if best is not None:
-            assert checkpoints.find("best").name == f"step-{best}"
+            assert checkpoints.find_checkpoint("best").name == f"step-{best}"
     assert states(checkpoints) == expected
 
 
@@ -239,21 +239,21 @@ def test_settle_removes_what_a_killed_one_left(three):
 
 
 def test_only_with_state_can_be_gone_on_from(tmp_path):
-    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=0)
+    checkpoints = CheckpointStore(tmp_path / "checkpoints", keep=0)
     checkpoints.save(10, writer(10), best=True)
     checkpoints.save(20, writer(20), best=False)
     assert states(checkpoints) == {10: False, 20: True}
     for which in ("best", "10"):
-        assert checkpoints.find(which) == checkpoints.path(10)
+        assert checkpoints.find_checkpoint(which) == checkpoints.checkpoint_path(10)
         with pytest.raises(UsageError, match=r"holds no training state"):
-            checkpoints.find(which, with_state=True)
-    (checkpoints.path(20) / "state.json").unlink()
-    assert checkpoints.find("last") == checkpoints.path(20)
+            checkpoints.find_checkpoint(which, with_state=True)
+    (checkpoints.checkpoint_path(20) / "state.json").unlink()
+    assert checkpoints.find_checkpoint("last") == checkpoints.checkpoint_path(20)
     with pytest.raises(UsageError, match=r"none can be gone on from"):
-        checkpoints.find("last", with_state=True)
-    (checkpoints.path(20) / "adapter.bin").unlink()
+        checkpoints.find_checkpoint("last", with_state=True)
+    (checkpoints.checkpoint_path(20) / "adapter.bin").unlink()
     with pytest.raises(DataError, match=r"whole and can be gone on from: step-20 is damaged"):
-        checkpoints.find("last", with_state=True)
+        checkpoints.find_checkpoint("last", with_state=True)
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_what_is_not_there(checkpoints, which, said):
 @pytest.mark.parametrize("which", ["best", "last", "5"])
 def test_nothing_saved_yet(tmp_path, which):
     with pytest.raises(UsageError, match=r"(?i)no checkpoint was saved yet"):
-        Checkpoints(tmp_path / "checkpoints").find(which)
+        CheckpointStore(tmp_path / "checkpoints").find_checkpoint(which)
 
 
 def test_a_checkpoint_that_is_a_link_is_refused(checkpoints, tmp_path):
@@ -292,15 +292,15 @@ def test_a_checkpoint_that_is_a_link_is_refused(checkpoints, tmp_path):
 
 def test_where_links_cannot_be_made(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "symlink", no_links)
-    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=0)
+    checkpoints = CheckpointStore(tmp_path / "checkpoints", keep=0)
     for step in (10, 20, 30):
         checkpoints.save(step, writer(step), best=step == 20)
     assert sorted(os.listdir(checkpoints.folder)) == [
         "best.json", "last.json", "step-20", "step-30",
     ]  # fmt: skip
     assert json.loads((checkpoints.folder / "last.json").read_text()) == {"checkpoint": "step-30"}
-    assert checkpoints.find("best") == checkpoints.path(20)
-    assert checkpoints.find("last", with_state=True) == checkpoints.path(30)
+    assert checkpoints.find_checkpoint("best") == checkpoints.checkpoint_path(20)
+    assert checkpoints.find_checkpoint("last", with_state=True) == checkpoints.checkpoint_path(30)
     monkeypatch.undo()
     checkpoints.save(40, writer(40), best=True)
     assert sorted(os.listdir(checkpoints.folder)) == ["best", "last", "step-40"]

@@ -15,8 +15,8 @@ from crash_runs import no_links, raised, save, tensor_writer, tree, writer
 
 from bertft.errors import UsageError
 from bertft.runs import faults
-from bertft.runs.checkpoints import Checkpoints
-from bertft.runs.files import check
+from bertft.runs.checkpoints import CheckpointStore
+from bertft.runs.files import find_damage
 from bertft.runs.folder import RunFolder
 
 CRASH = Path(__file__).with_name("crash_runs.py")
@@ -40,18 +40,18 @@ def begin(run: Path, scenario: str) -> None:
     if "first" in options:
         return
     write = tensor_writer if "tensors" in options else writer
-    checkpoints = Checkpoints(run / "checkpoints", keep=1)
+    checkpoints = CheckpointStore(run / "checkpoints", keep=1)
     with pytest.MonkeyPatch.context() as patch:
         if "files" in options:
             patch.setattr(os, "symlink", no_links)
         checkpoints.save(10, write(10), best=True)
         checkpoints.save(20, write(20), best=False)
     if "damaged" in options:
-        shutil.copytree(checkpoints.path(20), checkpoints.path(30))
-        (checkpoints.path(30) / "adapter.bin").write_bytes(b"cut")
+        shutil.copytree(checkpoints.checkpoint_path(20), checkpoints.checkpoint_path(30))
+        (checkpoints.checkpoint_path(30) / "adapter.bin").write_bytes(b"cut")
     if "copied" in options:
         for name in ("last", "best"):
-            copied = checkpoints.find(name)
+            copied = checkpoints.find_checkpoint(name)
             (checkpoints.folder / name).unlink(missing_ok=True)
             (checkpoints.folder / f"{name}.json").unlink(missing_ok=True)
             shutil.copytree(copied, checkpoints.folder / name)
@@ -64,7 +64,7 @@ def test_whole_or_absent(in_memory, scenario):
     before = tree(start / "checkpoints" / "step-20")
     shutil.copytree(start, through, symlinks=True)
     points: list[str] = []
-    with faults.installed(points.append):
+    with faults.install_hook(points.append):
         save(through, scenario)
     statuses = crash("kill", start, work, scenario)
     assert statuses == [signal.SIGKILL] * len(points) + [0]
@@ -72,11 +72,11 @@ def test_whole_or_absent(in_memory, scenario):
     seen = set()
     for number in range(1, len(statuses) + 1):
         run = work / str(number)
-        checkpoints = Checkpoints(run / "checkpoints", keep=1)
+        checkpoints = CheckpointStore(run / "checkpoints", keep=1)
         warnings: list[str] = []
         last = raised(
             UsageError,
-            lambda: checkpoints.find("last", with_state=True, warn=warnings.append),  # noqa: B023
+            lambda: checkpoints.find_checkpoint("last", with_state=True, warn=warnings.append),  # noqa: B023
         )
         if isinstance(last, UsageError):
             assert "first" in scenario
@@ -84,11 +84,11 @@ def test_whole_or_absent(in_memory, scenario):
             seen.add(None)
         else:
             seen.add(last.name)
-            assert check(last) == []
+            assert find_damage(last) == []
             assert warnings == []
             if "first" not in scenario:
-                assert tree(checkpoints.path(20)) == before
-                best = checkpoints.find("best")
+                assert tree(checkpoints.checkpoint_path(20)) == before
+                best = checkpoints.find_checkpoint("best")
                 assert best.name in ("step-10", "step-30")
         save(run, scenario)
         assert tree(run) == tree(through), f"after a kill at point {number}"
@@ -104,7 +104,7 @@ def test_killed_twice(in_memory):
     assert statuses.count(signal.SIGKILL) > 100
     for number in range(1, len(statuses) + 1):
         run = work / str(number)
-        found = Checkpoints(run / "checkpoints").find("last", with_state=True)
+        found = CheckpointStore(run / "checkpoints").find_checkpoint("last", with_state=True)
         assert found.name in ("step-20", "step-30")
         save(run, "best")
         assert tree(run) == tree(through)
@@ -119,8 +119,8 @@ def test_a_run_is_begun_or_not(tmp_path):
     begun = []
     for number in range(1, len(statuses) + 1):
         folder = RunFolder(work / str(number))
-        begun.append(folder.begun)
-        if not folder.begun:
+        begun.append(folder.has_run)
+        if not folder.has_run:
             folder.create("seed: 1\n", {"version": "0.1.0"})
         assert folder.read_config_text() == "seed: 1\n"
         assert folder.read_manifest() == {"version": "0.1.0"}
@@ -140,7 +140,7 @@ def test_the_environment_names_the_point(tmp_path):
     def run(name, fault):
         return subprocess.run(
             [sys.executable, "-c", code, tmp_path / name], capture_output=True, text=True,
-            env={**os.environ, "PYTHONPATH": str(CRASH.parents[2]), faults.VARIABLE: fault},
+            env={**os.environ, "PYTHONPATH": str(CRASH.parents[2]), faults.FAULT_VARIABLE: fault},
         )  # fmt: skip
 
     killed = run("a", "kill:2")
@@ -160,7 +160,7 @@ def test_every_byte_is_on_the_disk_before_it_has_its_name(checkpoints, monkeypat
     points: list[str] = []
     synced: set[int] = set()
     monkeypatch.setattr(os, "fsync", lambda file: synced.add(os.fstat(file).st_ino))
-    with faults.installed(points.append):
+    with faults.install_hook(points.append):
         path = checkpoints.save(30, writer(30), best=True)
     assert {each.stat().st_ino for each in (path.parent, path, *path.rglob("*"))} <= synced
     new = f".step-30.tmp-{os.getpid()}"

@@ -11,7 +11,7 @@ from crash_runs import writer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertft.runs.files import FILES, check, drop_optional, has_state, holds_optional, seal
+from bertft.runs.files import FILES_JSON, find_damage, remove_optional_files, has_training_state, has_optional_files, write_files_json
 
 
 @pytest.fixture
@@ -19,18 +19,18 @@ def folder(tmp_path):
     path = tmp_path / "step-7"
     path.mkdir()
     writer(7)(path)
-    seal(path)
+    write_files_json(path)
     return path
 
 
 def listing(folder):
-    return json.loads((folder / FILES).read_text(encoding="utf-8"))
+    return json.loads((folder / FILES_JSON).read_text(encoding="utf-8"))
 
 
 def relist(folder, change):
     content = listing(folder)
     change(content)
-    (folder / FILES).write_text(json.dumps(content))
+    (folder / FILES_JSON).write_text(json.dumps(content))
 
 
 def test_what_is_listed(folder):
@@ -43,46 +43,46 @@ def test_what_is_listed(folder):
     assert content["files"]["adapter.bin"] == {
         "bytes": 5000, "sha256": hashlib.sha256(b"\x07" * 5000).hexdigest(),
     }  # fmt: skip
-    assert check(folder) == []
+    assert find_damage(folder) == []
 
 
 def test_sealing_again_changes_nothing(folder):
-    before = (folder / FILES).read_bytes()
-    seal(folder)
-    assert (folder / FILES).read_bytes() == before
+    before = (folder / FILES_JSON).read_bytes()
+    write_files_json(folder)
+    assert (folder / FILES_JSON).read_bytes() == before
 
 
 def test_the_state_may_be_gone(folder):
-    assert has_state(folder)
-    drop_optional(folder)
+    assert has_training_state(folder)
+    remove_optional_files(folder)
     assert not (folder / "state.json").exists()
-    assert check(folder) == []
-    assert not has_state(folder)
-    assert not holds_optional(folder)
+    assert find_damage(folder) == []
+    assert not has_training_state(folder)
+    assert not has_optional_files(folder)
 
 
 def test_a_folder_without_state_has_none(tmp_path):
     (tmp_path / "a").write_text("a")
-    seal(tmp_path)
-    assert holds_optional(tmp_path)
-    assert not has_state(tmp_path)
+    write_files_json(tmp_path)
+    assert has_optional_files(tmp_path)
+    assert not has_training_state(tmp_path)
 
 
 def test_a_flipped_bit_in_any_byte_of_the_listing_is_seen(folder):
-    path = folder / FILES
+    path = folder / FILES_JSON
     data = path.read_bytes()
     for place in range(len(data)):
         changed = bytearray(data)
         changed[place] ^= 1 << place * 5 % 8
         path.write_bytes(changed)
-        assert check(folder), f"byte {place}, {data[place : place + 1]!r}"
+        assert find_damage(folder), f"byte {place}, {data[place : place + 1]!r}"
 
 
 def test_every_length_of_the_listing_is_seen(folder):
-    data = (folder / FILES).read_bytes()
+    data = (folder / FILES_JSON).read_bytes()
     for length in range(len(data) - 1):  # what follows the last brace is a line end
-        (folder / FILES).write_bytes(data[:length])
-        assert check(folder)
+        (folder / FILES_JSON).write_bytes(data[:length])
+        assert find_damage(folder)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_names_that_lead_out_are_refused(folder, name):
     (folder.parent / "secret").write_bytes(b"")
     entry = {"bytes": 0, "sha256": hashlib.sha256(b"").hexdigest()}
     relist(folder, lambda content: content["files"].update({name: entry}))
-    problems = check(folder)
+    problems = find_damage(folder)
     assert len(problems) == 1
     assert problems[0].startswith("files.json: ")
     assert "is no name of a file in the folder" in problems[0]
@@ -104,17 +104,17 @@ def test_names_that_lead_out_are_refused(folder, name):
 def test_links_are_refused_even_to_the_same_bytes(folder, tmp_path):
     os.rename(folder / "adapter.bin", tmp_path / "adapter.bin")
     os.symlink(tmp_path / "adapter.bin", folder / "adapter.bin")
-    assert check(folder) == ["adapter.bin: is a link, or lies behind one"]
+    assert find_damage(folder) == ["adapter.bin: is a link, or lies behind one"]
     os.replace(tmp_path / "adapter.bin", folder / "adapter.bin")
     os.rename(folder / "tokenizer", tmp_path / "tokenizer")
     os.symlink(tmp_path / "tokenizer", folder / "tokenizer")
-    assert check(folder)[0] == "tokenizer/vocab.txt: is a link, or lies behind one"
+    assert find_damage(folder)[0] == "tokenizer/vocab.txt: is a link, or lies behind one"
     os.unlink(folder / "tokenizer")
     os.rename(tmp_path / "tokenizer", folder / "tokenizer")
-    assert check(folder) == []
-    os.rename(folder / FILES, tmp_path / FILES)
-    os.symlink(tmp_path / FILES, folder / FILES)
-    assert check(folder) == ["files.json: is a link"]
+    assert find_damage(folder) == []
+    os.rename(folder / FILES_JSON, tmp_path / FILES_JSON)
+    os.symlink(tmp_path / FILES_JSON, folder / FILES_JSON)
+    assert find_damage(folder) == ["files.json: is a link"]
 
 
 def test_nothing_is_removed_through_a_link(folder, tmp_path):
@@ -122,28 +122,28 @@ def test_nothing_is_removed_through_a_link(folder, tmp_path):
     (folder / "more").mkdir()
     for place in (tmp_path / "elsewhere", folder / "more"):
         (place / "state.json").write_text("{}")
-    seal(folder)
+    write_files_json(folder)
     (folder / "more" / "state.json").unlink()
     (folder / "more").rmdir()
     os.symlink(tmp_path / "elsewhere", folder / "more")
-    drop_optional(folder)
+    remove_optional_files(folder)
     assert (tmp_path / "elsewhere" / "state.json").is_file()
 
 
 def test_a_pipe_is_not_waited_for(folder):
     (folder / "labels.json").unlink()
     os.mkfifo(folder / "labels.json")
-    assert check(folder) == ["labels.json: is not a plain file"]
+    assert find_damage(folder) == ["labels.json: is not a plain file"]
     with pytest.raises(ValueError, match=r"not a plain file"):
-        seal(folder)
+        write_files_json(folder)
 
 
 def test_what_was_added_is_seen(folder):
     (folder / ".DS_Store").write_bytes(b"left by a file manager")
-    assert check(folder) == []
+    assert find_damage(folder) == []
     (folder / "tokenizer" / "added_tokens.json").write_text("{}")
     (folder / "model.bin").write_bytes(b"")
-    assert check(folder) == [
+    assert find_damage(folder) == [
         "model.bin: is not in files.json", "tokenizer/added_tokens.json: is not in files.json",
     ]  # fmt: skip
 
@@ -171,7 +171,7 @@ def test_what_was_added_is_seen(folder):
 )
 def test_a_listing_of_another_form_is_refused(folder, change):
     relist(folder, change)
-    problems = check(folder)
+    problems = find_damage(folder)
     assert len(problems) == 1
     assert problems[0].startswith("files.json: ")
 
@@ -180,8 +180,8 @@ def test_a_listing_of_another_form_is_refused(folder, change):
     "data", [b"\xff\xfe", b"\xef\xbb\xbf{}", b"NaN", b"[" * 200_000, b"9" * 10_000, b"\0" * 10]
 )
 def test_a_listing_that_is_no_json(folder, data):
-    (folder / FILES).write_bytes(data)
-    assert len(check(folder)) == 1
+    (folder / FILES_JSON).write_bytes(data)
+    assert len(find_damage(folder)) == 1
 
 
 values = st.recursive(
@@ -197,11 +197,11 @@ def test_any_listing_is_answered(tmp_path, count):
 
 
 def any_listing(folder, files, optional):
-    (folder / FILES).write_text(json.dumps({"files": files, "optional": optional}))
-    problems = check(folder)
+    (folder / FILES_JSON).write_text(json.dumps({"files": files, "optional": optional}))
+    problems = find_damage(folder)
     assert all(isinstance(problem, str) for problem in problems)
     assert problems or not files
 
 
 def test_a_folder_that_is_gone(tmp_path):
-    assert check(tmp_path / "absent") == ["files.json: is missing"]
+    assert find_damage(tmp_path / "absent") == ["files.json: is missing"]

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from bertft.errors import DataError, EnvironmentFailed, UsageError
+from bertft.errors import DataError, SystemResourceError, UsageError
 from bertft.runs.folder import RunFolder
 
 
@@ -21,19 +21,19 @@ def run(tmp_path):
 
 def test_a_run_from_its_first_file_to_its_last(tmp_path):
     folder = RunFolder(tmp_path / "a" / "b")
-    assert (folder.begun, folder.finished) == (False, False)
+    assert (folder.has_run, folder.is_finished) == (False, False)
     folder.create("name: 酒店\n", {"seeds": [1, 2], "loss": math.nan})
-    assert (folder.begun, folder.finished) == (True, False)
+    assert (folder.has_run, folder.is_finished) == (True, False)
     assert folder.read_config_text() == "name: 酒店\n"
     assert folder.read_manifest() == {"seeds": [1, 2], "loss": None}
-    assert folder.checkpoints.is_dir()
+    assert folder.checkpoints_dir.is_dir()
     value = 0.1 + 0.2
     folder.write_metrics({"best": {"value": value}, "validation": {"matthews": math.nan}})
-    assert folder.finished
+    assert folder.is_finished
     assert RunFolder.open(folder.path).path == folder.path
     from bertft.runs.json_file import read_json
 
-    assert read_json(folder.metrics) == {
+    assert read_json(folder.metrics_path) == {
         "best": {"value": 0.30000000000000004}, "validation": {"matthews": None},
     }  # fmt: skip
 
@@ -41,12 +41,12 @@ def test_a_run_from_its_first_file_to_its_last(tmp_path):
 def test_what_a_finished_run_rests_on_is_sealed_first(run):
     import hashlib
 
-    from bertft.runs.faults import installed
+    from bertft.runs.faults import install_hook
 
     run.metrics_log.write_text('{"step": 1}\n')
     run.timings_log.write_text("")
     seen = []
-    with installed(seen.append):
+    with install_hook(seen.append):
         run.finish({"best": None})
     assert [each.split()[-1] for each in seen if each.startswith("rename")] == [
         "manifest.json", "metrics.json",
@@ -61,8 +61,8 @@ def test_names():
     assert [
         str(each)
         for each in (
-            folder.config, folder.manifest, folder.metrics, folder.metrics_log, folder.timings_log,
-            folder.log, folder.checkpoints, folder.plots, folder.check_rows, folder.base,
+            folder.config_path, folder.manifest_path, folder.metrics_path, folder.metrics_log_path, folder.timings_log_path,
+            folder.log_path, folder.checkpoints_dir, folder.plots_dir, folder.check_rows_path, folder.base_dir,
         )
     ] == [
         "r/config.yaml", "r/manifest.json", "r/metrics.json", "r/metrics.jsonl",
@@ -111,7 +111,7 @@ def test_a_file_is_no_place_for_a_run(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=r"is no folder. Give another hydra.run.dir"):
         RunFolder(tmp_path / "file").create("", {})
-    with pytest.raises(EnvironmentFailed, match=r"cannot be written \(Not a directory\)"):
+    with pytest.raises(SystemResourceError, match=r"cannot be written \(Not a directory\)"):
         RunFolder(tmp_path / "file" / "below").create("", {})
 
 

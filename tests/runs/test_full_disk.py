@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from crash_runs import raised, tree, writer
 
-from bertft.errors import EnvironmentFailed
+from bertft.errors import SystemResourceError
 from bertft.runs import faults
 
 CRASH = Path(__file__).with_name("crash_runs.py")
@@ -41,16 +41,16 @@ def test_an_error_at_any_point(checkpoints, number, advice, on):
     start = folder.parent.parent / "start"
     shutil.copytree(folder, start, symlinks=True)
     points: list[str] = []
-    with faults.installed(points.append):
+    with faults.install_hook(points.append):
         checkpoints.save(30, writer(30), best=True)
     end = tree(folder)
     told = 0
     for first in range(1, len(points) + 1):
         shutil.rmtree(folder)
         shutil.copytree(start, folder, symlinks=True)
-        with faults.installed(Failing(number, first, on)):
-            error = raised(EnvironmentFailed, lambda: checkpoints.save(30, writer(30), best=True))
-        if isinstance(error, EnvironmentFailed):
+        with faults.install_hook(Failing(number, first, on)):
+            error = raised(SystemResourceError, lambda: checkpoints.save(30, writer(30), best=True))
+        if isinstance(error, SystemResourceError):
             told += 1
             assert error.status == 4
             assert os.strerror(number) in str(error)
@@ -79,20 +79,20 @@ def test_what_cannot_be_replaced_stays(checkpoints):
         if name == "rename step-10":
             raise OSError(errno.EIO, "Input/output error")
 
-    with faults.installed(hook), pytest.raises(EnvironmentFailed, match=r"Look after the disk"):
+    with faults.install_hook(hook), pytest.raises(SystemResourceError, match=r"Look after the disk"):
         checkpoints.save(10, writer(10), best=True)
     assert tree(checkpoints.path(10)) == before
     assert checkpoints.find("best") == checkpoints.path(10)
 
 
 def test_nothing_to_go_on_from(tmp_path):
-    from bertft.runs.checkpoints import Checkpoints
+    from bertft.runs.checkpoints import CheckpointStore
 
     with (
-        faults.installed(Failing(errno.ENOSPC, 1, False)),
-        pytest.raises(EnvironmentFailed, match=r"Make room on the disk. No checkpoint was saved"),
+        faults.install_hook(Failing(errno.ENOSPC, 1, False)),
+        pytest.raises(SystemResourceError, match=r"Make room on the disk. No checkpoint was saved"),
     ):
-        Checkpoints(tmp_path / "checkpoints").save(5, writer(5), best=True)
+        CheckpointStore(tmp_path / "checkpoints").save(5, writer(5), best=True)
 
 
 @pytest.mark.parametrize("gone", ["run", "checkpoints"])
@@ -104,7 +104,7 @@ def test_a_folder_that_is_gone(checkpoints, gone):
         writer(30)(new)
 
     for write in (vanishes, writer(30)):
-        with pytest.raises(EnvironmentFailed) as told:
+        with pytest.raises(SystemResourceError) as told:
             checkpoints.save(30, write, best=True)
         assert "No such file or directory" in str(told.value)
         assert "Was the folder moved, removed or unmounted?" in str(told.value)

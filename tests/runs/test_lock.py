@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bertft.errors import UsageError
-from bertft.runs.lock import alone
+from bertft.runs.lock import exclusive_lock
 
 HOLD = """
 import sys, time
@@ -38,17 +38,17 @@ def holder(tmp_path):
 
 def test_the_second_is_refused_until_the_first_is_gone(holder, tmp_path):
     run = tmp_path / "run"
-    with pytest.raises(UsageError, match="another process is training in it"), alone(run):
+    with pytest.raises(UsageError, match="another process is training in it"), exclusive_lock(run):
         pass
     holder.send_signal(signal.SIGKILL)
     holder.wait()
-    with alone(run):
+    with exclusive_lock(run):
         assert list(run.iterdir()) == [], "the lock is no file"
-    with alone(run):
+    with exclusive_lock(run):
         pass
 
 
 def test_a_file_in_its_place_is_for_others_to_tell(tmp_path):
     (tmp_path / "run").write_text("")
-    with alone(Path(tmp_path / "run")):
+    with exclusive_lock(Path(tmp_path / "run")):
         assert (tmp_path / "run").is_file()

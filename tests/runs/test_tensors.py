@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertft.errors import DataError
-from bertft.runs.atomic import json_text
-from bertft.runs.tensors import join_state, read_tensors, split_state, write_tensors
+from bertft.runs.atomic import to_json_text
+from bertft.runs.tensors import unflatten_state, read_tensors, flatten_state, write_tensors
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32,
           torch.int16, torch.int8, torch.uint8, torch.bool]  # fmt: skip
@@ -210,12 +210,12 @@ def test_a_state_comes_back_bit_for_bit(tmp_path, count):
 
 
 def there_and_back(path, state):
-    flat, structure = split_state(state)
-    text = json_text(structure)
+    flat, structure = flatten_state(state)
+    text = to_json_text(structure)
     json.loads(text, parse_constant=pytest.fail)
-    assert same(join_state(flat, json.loads(text)), state)
+    assert same(unflatten_state(flat, json.loads(text)), state)
     write_tensors(path, flat)
-    assert same(join_state(read_tensors(path), json.loads(text)), state)
+    assert same(unflatten_state(read_tensors(path), json.loads(text)), state)
 
 
 def test_how_a_state_looks():
@@ -224,7 +224,7 @@ def test_how_a_state_looks():
         "rng/torch": torch.zeros(1),
         "$x": [None, 2**70],
     }
-    flat, structure = split_state(state)
+    flat, structure = flatten_state(state)
     assert list(flat) == ["optimizer/state/0/exp_avg", "rng~1torch"]
     assert structure == {
         "$dict": [
@@ -243,11 +243,11 @@ def test_keys_that_look_alike_get_names_of_their_own():
         "a/b": torch.tensor(1), "a": {"b": torch.tensor(2)}, "a~1b": torch.tensor(3),
         "n": {0: torch.tensor(4), "0": torch.tensor(5)}, "n/0~": torch.tensor(6),
     }  # fmt: skip
-    flat, structure = split_state(state)
+    flat, structure = flatten_state(state)
     assert {name: int(tensor) for name, tensor in flat.items()} == {
         "a~1b": 1, "a/b": 2, "a~01b": 3, "n/0": 4, "n/0~": 5, "n~10~0": 6,
     }  # fmt: skip
-    assert same(join_state(flat, structure), state)
+    assert same(unflatten_state(flat, structure), state)
 
 
 def test_an_optimizer_goes_on_where_it_stopped(tmp_path):
@@ -264,15 +264,15 @@ def test_an_optimizer_goes_on_where_it_stopped(tmp_path):
 
     layer, optimizer = fresh()
     steps(layer, optimizer, 0, 3)
-    flat, structure = split_state(
+    flat, structure = flatten_state(
         {"model": layer.state_dict(), "optimizer": optimizer.state_dict()}
     )
     write_tensors(tmp_path / "a", flat)
-    text = json_text(structure)
+    text = to_json_text(structure)
     steps(layer, optimizer, 3, 6)
 
     other, other_optimizer = fresh()
-    state = join_state(read_tensors(tmp_path / "a"), json.loads(text))
+    state = unflatten_state(read_tensors(tmp_path / "a"), json.loads(text))
     other.load_state_dict(state["model"])
     other_optimizer.load_state_dict(state["optimizer"])
     steps(other, other_optimizer, 3, 6)
@@ -285,7 +285,7 @@ def test_an_optimizer_goes_on_where_it_stopped(tmp_path):
 )
 def test_what_a_state_cannot_hold(value):
     with pytest.raises(TypeError, match=r"cannot be"):
-        split_state(value)
+        flatten_state(value)
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_what_a_state_cannot_hold(value):
 )
 def test_a_state_that_does_not_fit(flat, structure, said):
     with pytest.raises(DataError, match=said):
-        join_state(flat, structure)
+        unflatten_state(flat, structure)
 
 
 def test_a_state_nested_without_end():
@@ -314,4 +314,4 @@ def test_a_state_nested_without_end():
     for _ in range(50_000):
         structure = [structure]
     with pytest.raises(DataError, match=r"nested too deeply"):
-        join_state({}, structure)
+        unflatten_state({}, structure)

@@ -7,9 +7,9 @@ from itertools import permutations
 
 import pytest
 
-from bertft.data.tagging.schemes import breaks, parse
+from bertft.data.tagging.schemes import find_invalid_tag, parse_tag
 from bertft.samples import SPLITS, load_sample
-from bertft.tasks.tagging.entities import Counts, entities
+from bertft.tasks.tagging.entities import EntityCounts, extract_entities
 from tools.make_samples.ner import ROWS, TYPES
 from tools.make_samples.texts.namings import NAMINGS
 
@@ -24,9 +24,9 @@ def test_rows_are_whole_and_tagged_in_bio(split):
     assert len({" ".join(words) for words in content["words"]}) == ROWS[split]
     seen = Counter()
     for words, tags in zip(content["words"], content["tags"], strict=True):
-        assert len(words) == len(tags) and breaks(tags, "bio") is None
+        assert len(words) == len(tags) and find_invalid_tag(tags, "bio") is None
         assert all(word and not set(word) & set("{} ") for word in words)
-        seen.update(kind for kind, _, _ in entities([parse(tag, "bio") for tag in tags]))
+        seen.update(kind for kind, _, _ in extract_entities([parse_tag(tag, "bio") for tag in tags]))
     assert set(seen) == set(TYPES)
     assert min(seen.values()) > 0.1 * sum(seen.values())
 
@@ -45,11 +45,11 @@ def test_memory_of_words_does_not_solve_it(split):
     for words, tags in zip(train["words"], train["tags"], strict=True):
         for word, tag in zip(words, tags, strict=True):
             seen.setdefault(word.lower(), Counter())[tag] += 1
-    held_out, counts = load_sample("ner", split), Counts()
+    held_out, counts = load_sample("ner", split), EntityCounts()
     for words, tags in zip(held_out["words"], held_out["tags"], strict=True):
         given = [
             seen[word.lower()].most_common(1)[0][0] if word.lower() in seen else "O"
             for word in words
         ]
-        counts.add(*(entities([parse(tag, "bio") for tag in each]) for each in (tags, given)))
-    assert counts.of()[2] < 0.2
+        counts.add(*(extract_entities([parse_tag(tag, "bio") for tag in each]) for each in (tags, given)))
+    assert counts.scores()[2] < 0.2

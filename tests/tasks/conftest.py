@@ -86,7 +86,7 @@ def tiny_bert(bert_tokenizer: PreTrainedTokenizerFast) -> Callable[[BaseTask], A
             intermediate_size=32,
             max_position_embeddings=64,
             initializer_range=0.5,  # wide, so that rows get different answers
-            **task.model_settings(),
+            **task.head_config(),
         )
         return BertForSequenceClassification(config).eval()
 
@@ -105,7 +105,7 @@ def features() -> Callable[..., FeatureTable]:
     def build(task: BaseTask, tokenizer: Any, **columns: Any) -> FeatureTable:
         size = len(columns["text"])
         table = pa.table({**columns, "line": pa.array(range(1, size + 1))})
-        return featurize(Rows(table, "here"), task.encoder(tokenizer, 16), [], None)
+        return featurize(Rows(table, "here"), task.make_encoder(tokenizer, 16), [], None)
 
     return build
 

@@ -8,8 +8,8 @@ import pytest
 
 from bertft.data.features import featurize
 from bertft.data.rows import Rows
-from bertft.data.tagging.words import joined
-from bertft.tasks import build
+from bertft.data.tagging.words import join_words
+from bertft.tasks import build_task
 
 DRAWS = np.array([[1] * 6, [0, 2, 1, 0, 3, 0], [2, 0, 0, 1, 1, 2], [0, 0, 6, 0, 0, 0]])
 TEXTS = ["a good film", "dull", "the plot is bad", "good good plot", "a bad film", "un true"]
@@ -51,26 +51,26 @@ CASES = [
 def test_one_answer_a_row(name, threshold, settings):
     labels, targets, logits = SEQUENCES[name]
     targets = np.minimum(targets, 1) if name == "multi_label" else np.asarray(targets)
-    task = build(settings(task="classification" if name == "binary" else name), labels)
+    task = build_task(settings(task="classification" if name == "binary" else name), labels)
     if threshold is not None:
         plain = task.given(logits)
-        task.decide_by(threshold)
+        task.set_threshold(threshold)
         assert (task.given(logits) != plain).any()
-    rows, terms = task.by_row(logits, Table(targets))
+    rows, terms = task.per_row_statistics(logits, Table(targets))
     assert rows.tolist() == list(range(6)) and terms.dtype == np.float64
-    found = task.of_rows(terms, DRAWS)
+    found = task.metrics_from_statistics(terms, DRAWS)
     assert set(found) == set(task.metric_names)
     for place, draw in enumerate(DRAWS):
         drawn = np.repeat(np.arange(6), draw)
-        expected = task.metrics(logits[drawn], Table(targets[drawn]))
+        expected = task.compute_metrics(logits[drawn], Table(targets[drawn]))
         assert {k: v[place] for k, v in found.items()} == pytest.approx(expected, abs=1e-12), draw
 
 
 @pytest.mark.parametrize("name", SEQUENCES)
 def test_what_is_not_finite_tells_nothing(name, settings):
     labels, targets, logits = SEQUENCES[name]
-    task = build(settings(task="classification" if name == "binary" else name), labels)
-    assert task.by_row(np.full_like(logits, np.nan), Table(targets)) is None
+    task = build_task(settings(task="classification" if name == "binary" else name), labels)
+    assert task.per_row_statistics(np.full_like(logits, np.nan), Table(targets)) is None
 
 
 def pieces(task, tokenizer, rows):
@@ -104,13 +104,13 @@ def check_tokens(task, tokenizer, rows, classes, without=()):
 def test_entities(settings, bert_tokenizer):
     labels = ["O", "B-film", "I-film", "B-plot", "I-plot"]
     words = [text.split() for text in TEXTS[:5]]
-    texts, bounds = zip(*map(joined, words), strict=True)
+    texts, bounds = zip(*map(join_words, words), strict=True)
     starts, stops = ([[pair[side] for pair in each] for each in bounds] for side in (0, 1))
     tags = [[labels[(n + k) % 5] for k in range(len(each))] for n, each in enumerate(words)]
     rows = pa.table({
         "text": texts, "starts": starts, "stops": stops, "label": tags, "line": [1, 2, 3, 4, 5],
     })  # fmt: skip
-    task = build(settings(task="token_classification"), labels)
+    task = build_task(settings(task="token_classification"), labels)
     check_tokens(task, bert_tokenizer, rows, 5)
 
 
@@ -127,10 +127,10 @@ def test_questions_in_windows(settings, bert_tokenizer, unanswerable):
         "start": pa.array(starts, pa.list_(pa.int64())), "line": [1, 2, 3, 4, 5],
     })  # fmt: skip
     names = ("best_exact", "best_f1", "best_exact_thresh", "best_f1_thresh", "loss")
-    task = build(settings(task="question_answering", stride=3, unanswerable=unanswerable), None)
+    task = build_task(settings(task="question_answering", stride=3, unanswerable=unanswerable), None)
     check_tokens(task, bert_tokenizer, rows, 2, without=names)
 
 
 def test_masked_words_tell_nothing_row_by_row(settings):
-    task = build(settings(task="masked_lm"), None)
-    assert task.by_row(np.ones((3, 2)), Table([0, 0, 0])) is None
+    task = build_task(settings(task="masked_lm"), None)
+    assert task.per_row_statistics(np.ones((3, 2)), Table([0, 0, 0])) is None

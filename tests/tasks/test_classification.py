@@ -12,15 +12,15 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss, matthews_corrcoe
 from transformers import pipeline
 
 from bertft.errors import DataError, UsageError
-from bertft.tasks.classification import Task
+from bertft.tasks.classification import ClassificationTask
 
 TEXTS = ["a good film", "the plot is dull", "很好看的电影", "bad , bad , bad !"]
 PAIRS = ["the film", "good !", "bad plots , bad film", "很好"]
 
 
 @pytest.fixture
-def task(settings) -> Task:
-    return Task(settings(), ["bad", "good", "一般"])
+def task(settings) -> ClassificationTask:
+    return ClassificationTask(settings(), ["bad", "good", "一般"])
 
 
 def test_features(task, bert_tokenizer, features):
@@ -69,14 +69,14 @@ def test_loss_precision_and_gradient(task, bert_tokenizer, batch_of):
 @pytest.mark.parametrize("classes", [2, 5])
 def test_metrics_equal_scikit_learn(classes, settings, labelled):
     draw = np.random.default_rng(classes)
-    task = Task(settings(), [f"c{number}" for number in range(classes)])
+    task = ClassificationTask(settings(), [f"c{number}" for number in range(classes)])
     # the last of five classes stands nowhere, so macro F1 must leave it out
     truth = draw.integers(0, max(2, classes - 1), 200)
     logits = draw.normal(size=(200, classes)).astype(np.float32)
     logits[np.arange(200), truth] += 0.8
     if classes == 5:
         logits[:, 4] = -9
-    values = task.metrics(logits, labelled(truth))
+    values = task.compute_metrics(logits, labelled(truth))
     given = logits.argmax(1)
     expected = {
         "accuracy": accuracy_score(truth, given),
@@ -98,9 +98,9 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 
 def test_metrics_by_hand(settings, labelled):
     """Truth 1 1 1 0, given 1 0 1 1: TP 2, FP 1, FN 1, TN 0."""
-    task = Task(settings(), ["no", "yes"])
+    task = ClassificationTask(settings(), ["no", "yes"])
     logits = np.array([[0, 1], [1, 0], [0, 1], [0, 1]], np.float32)
-    values = task.metrics(logits, labelled([1, 1, 1, 0]))
+    values = task.compute_metrics(logits, labelled([1, 1, 1, 0]))
     assert values["accuracy"] == 0.5
     assert values["f1"] == pytest.approx(2 / 3)
     assert values["f1_macro"] == pytest.approx(1 / 3)
@@ -112,8 +112,8 @@ def test_metrics_by_hand(settings, labelled):
 
 @pytest.mark.parametrize("truth", [[0, 0], [0, 1]])
 def test_constant_answers(truth, settings, labelled):
-    task = Task(settings(), ["no", "yes"])
-    values = task.metrics(np.array([[1, 0], [1, 0]], np.float32), labelled(truth))
+    task = ClassificationTask(settings(), ["no", "yes"])
+    values = task.compute_metrics(np.array([[1, 0], [1, 0]], np.float32), labelled(truth))
     assert values["matthews"] == 0.0
     assert values["f1"] == 0.0
     assert values["accuracy"] == truth.count(0) / 2
@@ -173,17 +173,17 @@ def test_unknown_label(task):
 @pytest.mark.parametrize("labels", [None, [], ["a", "b", "a"]])
 def test_class_names_stand_once(labels, settings):
     with pytest.raises(UsageError, match=r"data\.labels"):
-        Task(settings(), labels)
+        ClassificationTask(settings(), labels)
 
 
 def test_binary_f1_only_of_two_classes(settings):
-    assert Task(settings(metric="f1"), ["no", "yes"]).metric == "f1"
+    assert ClassificationTask(settings(metric="f1"), ["no", "yes"]).metric == "f1"
     with pytest.raises(
         UsageError, match=r"of 3 classes has no metric 'f1'.*accuracy, f1_macro, f1_m"
     ):
-        Task(settings(metric="f1"), ["no", "maybe", "yes"])
+        ClassificationTask(settings(metric="f1"), ["no", "maybe", "yes"])
 
 
 def test_whose_f1_it_is_is_said(settings):
-    assert Task(settings(), ["no", "yes"]).remark == "f1: of the class yes"
-    assert Task(settings(), ["no", "maybe", "yes"]).remark == ""
+    assert ClassificationTask(settings(), ["no", "yes"]).metric_note == "f1: of the class yes"
+    assert ClassificationTask(settings(), ["no", "maybe", "yes"]).metric_note == ""

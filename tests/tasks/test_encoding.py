@@ -11,7 +11,7 @@ from transformers import CanineTokenizer
 
 from bertft.errors import UsageError
 from bertft.tasks.shared import encoding
-from bertft.tasks.shared.encoding import check_max_length, encode_texts, keep_longest_first
+from bertft.tasks.shared.encoding import resolve_max_length, encode_texts, keep_longest_first
 
 TEXTS = ["a good film", "很好看的电影", "", "[SEP] untrue !", "the plots , the plots " * 6]
 PAIRS = ["bad", "a dull plot " * 9, "good", "电影 " * 12, "the film is dull , truly dull " * 5]
@@ -133,8 +133,8 @@ def test_keep_longest_first(first, second, budget, kept):
 
 
 def test_check_max_length():
-    assert check_max_length(None, 512) == 256
-    assert check_max_length(None, 128) == 128
-    assert check_max_length(512, 512) == 512
+    assert resolve_max_length(None, 512) == 256
+    assert resolve_max_length(None, 128) == 128
+    assert resolve_max_length(512, 512) == 512
     with pytest.raises(UsageError, match=r"data\.max_length: 513 .* longest input is 512"):
-        check_max_length(513, 512)
+        resolve_max_length(513, 512)

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bertft.tasks.shared.hard import Shape, bernoulli, categorical
+from bertft.tasks.shared.hard import LossOptions, binary_cross_entropy_loss, cross_entropy_loss
 
 ROWS, CLASSES = 7, 4
 
@@ -61,20 +61,20 @@ def bernoulli_by_hand(logits, truth, w, smoothing, gamma):
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
 def test_they_are_the_equations(logits, labels, truth, weights, weighted, smoothing, gamma):
-    shape = Shape(weights if weighted else None, smoothing, gamma)
+    shape = LossOptions(weights if weighted else None, smoothing, gamma)
     w = weights.tolist() if weighted else [1.0] * CLASSES
     expected = categorical_by_hand(logits, labels, w, smoothing, gamma)
-    assert float(categorical(logits, labels, shape)) == pytest.approx(expected, rel=1e-12)
+    assert float(cross_entropy_loss(logits, labels, shape)) == pytest.approx(expected, rel=1e-12)
     expected = bernoulli_by_hand(logits, truth, w, smoothing, gamma)
-    assert float(bernoulli(logits, truth, shape)) == pytest.approx(expected, rel=1e-12)
+    assert float(binary_cross_entropy_loss(logits, truth, shape)) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
 def test_their_gradients(logits, labels, truth, weights, weighted, smoothing, gamma):
-    shape = Shape(weights if weighted else None, smoothing, gamma)
-    for loss, given in ((categorical, labels), (bernoulli, truth)):
+    shape = LossOptions(weights if weighted else None, smoothing, gamma)
+    for loss, given in ((cross_entropy_loss, labels), (binary_cross_entropy_loss, truth)):
         assert torch.autograd.gradcheck(
             lambda z, loss=loss, given=given: loss(z, given, shape), logits.requires_grad_()
         )
@@ -82,24 +82,24 @@ def test_their_gradients(logits, labels, truth, weights, weighted, smoothing, ga
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
 def test_without_gamma_they_are_torchs(logits, labels, truth, weights, smoothing):
-    shape = Shape(weights, smoothing)
+    shape = LossOptions(weights, smoothing)
     mean = F.cross_entropy(logits, labels, weights, label_smoothing=smoothing)
     # torch's mean divides by the weights of the labels; the sum does not, and nor do we
     torch.testing.assert_close(
-        categorical(logits, labels, shape), mean * weights[labels].sum(), rtol=1e-12, atol=0
+        cross_entropy_loss(logits, labels, shape), mean * weights[labels].sum(), rtol=1e-12, atol=0
     )
     smooth = (1 - smoothing) * truth.double() + smoothing / 2
     torch.testing.assert_close(
-        bernoulli(logits, truth, shape),
+        binary_cross_entropy_loss(logits, truth, shape),
         F.binary_cross_entropy_with_logits(logits, smooth, pos_weight=weights, reduction="sum"),
     )
 
 
 def test_as_they_stand_they_are_the_plain_ones_to_the_bit(logits, labels, truth):
     z = logits.float()
-    assert torch.equal(categorical(z, labels, Shape()), F.cross_entropy(z, labels, reduction="sum"))
+    assert torch.equal(cross_entropy_loss(z, labels, LossOptions()), F.cross_entropy(z, labels, reduction="sum"))
     plain = F.binary_cross_entropy_with_logits(z, truth, reduction="sum")
-    assert torch.equal(bernoulli(z, truth, Shape()), plain)
+    assert torch.equal(binary_cross_entropy_loss(z, truth, LossOptions()), plain)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -108,11 +108,11 @@ def test_as_they_stand_they_are_the_plain_ones_to_the_bit(logits, labels, truth)
 @pytest.mark.parametrize("size", [1e2, 1e4])
 def test_nothing_breaks_where_a_probability_rounds_to_1_or_0(weighted, smoothing, gamma, size):
     w = torch.tensor([2.0, 0.5], dtype=torch.float64) if weighted else None
-    shape = Shape(w, smoothing, gamma)
+    shape = LossOptions(w, smoothing, gamma)
     z = torch.tensor([[size, -size], [size, -size]], requires_grad=True)
     for loss, given in (
-        (categorical, torch.tensor([0, 1])),
-        (bernoulli, torch.tensor([[1.0, 0.0], [0.0, 1.0]])),
+        (cross_entropy_loss, torch.tensor([0, 1])),
+        (binary_cross_entropy_loss, torch.tensor([[1.0, 0.0], [0.0, 1.0]])),
     ):
         (slope,) = torch.autograd.grad(loss(z, given, shape), z)
         assert torch.isfinite(loss(z, given, shape)) and torch.isfinite(slope).all()
@@ -121,8 +121,8 @@ def test_nothing_breaks_where_a_probability_rounds_to_1_or_0(weighted, smoothing
 
 
 def test_half_precision_is_summed_in_single(logits, labels, truth, weights):
-    shape, half = Shape(weights, 0.1, 2.0), logits.bfloat16()
-    for loss, given in ((categorical, labels), (bernoulli, truth)):
+    shape, half = LossOptions(weights, 0.1, 2.0), logits.bfloat16()
+    for loss, given in ((cross_entropy_loss, labels), (binary_cross_entropy_loss, truth)):
         found = loss(half, given, shape)
         assert found.dtype == torch.float32
         torch.testing.assert_close(found, loss(half.float(), given, shape))

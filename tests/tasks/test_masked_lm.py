@@ -18,9 +18,9 @@ from bertft.data.rows import Rows
 from bertft.errors import DataError
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
-from bertft.tasks import build, recognise
-from bertft.tasks.masking.hide import Vocabulary, choose, hide
-from bertft.tasks.task import Draw
+from bertft.tasks import build_task, detect_task
+from bertft.tasks.masking.hide import MaskingVocabulary, choose_positions, mask_tokens
+from bertft.tasks.task import BatchSeed
 from bertft.training.evaluate import evaluate, predict_logits
 
 TEXTS = ["a good film, the plot untruely dull", "bad plots!", "the film " * 9, "很好看的电影"]
@@ -29,7 +29,7 @@ CPU = Precision("fp32", torch.device("cpu"))
 
 @pytest.fixture
 def task(settings):
-    return build(settings(task="masked_lm", mlm_probability=0.3), None)
+    return build_task(settings(task="masked_lm", mlm_probability=0.3), None)
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_every_token_is_in_one_feature(task, table, bert_tokenizer):
 
 
 def test_what_is_hidden_depends_on_seed_epoch_and_feature_alone(task, table):
-    batch, draw = whole(task, table), Draw(3, 1)
+    batch, draw = whole(task, table), BatchSeed(3, 1)
     one = task.drawn(batch, draw)
     assert torch.equal(one.input_ids, task.drawn(batch, draw).input_ids)
     ids = batch.input_ids
@@ -76,18 +76,18 @@ def test_what_is_hidden_depends_on_seed_epoch_and_feature_alone(task, table):
         alone = task.drawn(collate(table, np.array([feature]), task.label_columns), draw)
         start = int(batch.lengths[:feature].sum())
         assert torch.equal(alone.input_ids, one.input_ids[start : start + len(alone.input_ids)])
-    others = [task.drawn(batch, other) for other in (Draw(3, 2), Draw(4, 1), Draw(3))]
+    others = [task.drawn(batch, other) for other in (BatchSeed(3, 2), BatchSeed(4, 1), BatchSeed(3))]
     assert not any(torch.equal(one.chosen, other.chosen) for other in others)
 
 
 def test_shares_of_the_hidden_tokens():
-    vocabulary = Vocabulary(4, np.arange(5), np.arange(5, 1000))
+    vocabulary = MaskingVocabulary(4, np.arange(5), np.arange(5, 1000))
     ids, words = np.arange(5, 1000).repeat(20), np.arange(995 * 20)
     generator = np.random.default_rng(0)
-    places = choose(ids, words, vocabulary, 0.15, False, generator)
+    places = choose_positions(ids, words, vocabulary, 0.15, False, generator)
     assert len(places) == round(0.15 * len(ids)) and (np.diff(places) > 0).all()
     after = ids.copy()
-    hide(after, places, vocabulary, generator)
+    mask_tokens(after, places, vocabulary, generator)
     masked, same = (after[places] == 4).mean(), (after[places] == ids[places]).mean()
     assert masked == pytest.approx(0.8, abs=0.02)
     assert same == pytest.approx(0.1, abs=0.02)
@@ -96,22 +96,22 @@ def test_shares_of_the_hidden_tokens():
 
 
 def test_whole_words_are_hidden_whole():
-    vocabulary = Vocabulary(4, np.arange(5), np.arange(5, 99))
+    vocabulary = MaskingVocabulary(4, np.arange(5), np.arange(5, 99))
     words = np.array([-1, 0, 0, 0, 1, 2, 2, 3, 4, 4, -1])
     ids = np.array([2, *range(10, 19), 3])
     for seed in range(20):
-        places = choose(ids, words, vocabulary, 0.3, True, np.random.default_rng(seed))
+        places = choose_positions(ids, words, vocabulary, 0.3, True, np.random.default_rng(seed))
         chosen = set(words[places])
         assert set(places) == {at for at, word in enumerate(words) if word in chosen}
         assert len(places) >= 3 and -1 not in chosen
-    assert len(choose(ids[:1], words[:1], vocabulary, 0.3, True, np.random.default_rng(0))) == 0
+    assert len(choose_positions(ids[:1], words[:1], vocabulary, 0.3, True, np.random.default_rng(0))) == 0
 
 
 def test_layouts_agree_and_the_head_at_chosen_places_gives_what_it_gives_everywhere(
     task, table, model
 ):
     model.double()
-    batch = task.drawn(whole(task, table), Draw(0, 0))
+    batch = task.drawn(whole(task, table), BatchSeed(0, 0))
     found = {}
     for layout in LAYOUTS:
         own = copy.deepcopy(model)  # a runner leaves its hook on the model
@@ -133,7 +133,7 @@ def test_perplexity_is_that_of_transformers_loss_and_is_the_same_again(task, tab
     runner = EncoderRunner(copy.deepcopy(model), "token")
     found = evaluate(runner, task, table, CPU)
     assert found == evaluate(runner, task, table, CPU)
-    batch = task.drawn(whole(task, table), Draw(task.config.seed))
+    batch = task.drawn(whole(task, table), BatchSeed(task.config.seed))
     losses = []
     model.set_attn_implementation("eager")
     starts = (batch.lengths.cumsum(0) - batch.lengths).tolist()
@@ -157,7 +157,7 @@ def test_rows_without_a_token_to_guess_have_no_perplexity(task, model, bert_toke
 
 
 def test_a_teacher_is_learnt_from_at_the_chosen_places(task, table, model):
-    batch = task.drawn(whole(task, table), Draw(0, 0))
+    batch = task.drawn(whole(task, table), BatchSeed(0, 0))
     logits = EncoderRunner(model, "token")(batch).detach()
     assert task.soft_terms(batch) == len(logits) == len(batch.chosen)
     assert float(task.soft_loss(logits, logits, batch, 2.0)) == pytest.approx(0, abs=1e-4)
@@ -171,9 +171,9 @@ def test_a_trained_head_over_a_frozen_half_precision_decoder(task, table, model)
     """The decoder of a new head is the frozen word embeddings; its bias trains in fp32."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith("cls."))
-    whole_precision = task.drawn(whole(task, table), Draw(0, 0))
+    whole_precision = task.drawn(whole(task, table), BatchSeed(0, 0))
     wanted = EncoderRunner(copy.deepcopy(model), "token")(whole_precision)
-    Precision("bf16", torch.device("cpu")).prepare(model, base_trains=False)
+    Precision("bf16", torch.device("cpu")).place_model(model, base_trains=False)
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
     assert model.get_output_embeddings().weight.dtype == torch.bfloat16
     logits = EncoderRunner(model, "token")(whole_precision)
@@ -188,7 +188,7 @@ def test_answers_tell_the_likeliest_tokens_of_each_mask(task, model, bert_tokeni
     rows = Rows(pa.table({"text": texts, "line": [1, 2, 3]}), "here")
     table = featurize(rows, task.encoder(bert_tokenizer, 9), [], None)
     runner = EncoderRunner(copy.deepcopy(model), "token")
-    logits = predict_logits(runner, table, CPU, prepare=task.asking)
+    logits = predict_logits(runner, table, CPU, transform=task.asking)
     answers = list(task.answers(logits, table))
     assert [len(each["masks"]) for each in answers] == [1, 0, 2]
     model.set_attn_implementation("eager")
@@ -201,16 +201,16 @@ def test_answers_tell_the_likeliest_tokens_of_each_mask(task, model, bert_tokeni
 
 
 def test_a_folder_with_this_head_is_recognised():
-    assert recognise({"architectures": ["RobertaForMaskedLM"]}) == ("masked_lm", None)
+    assert detect_task({"architectures": ["RobertaForMaskedLM"]}) == ("masked_lm", None)
 
 
 def test_what_is_shown_is_what_was_hidden(task, table, model, bert_tokenizer):
     """The draw is that of the evaluation: counts, hits and losses add up to the metrics."""
     kept = []
     metrics = evaluate(
-        EncoderRunner(copy.deepcopy(model), "token"), task, table, CPU, keep=kept.append
+        EncoderRunner(copy.deepcopy(model), "token"), task, table, CPU, on_outputs=kept.append
     )
-    batch = task.drawn(whole(task, table), Draw(task.config.seed))
+    batch = task.drawn(whole(task, table), BatchSeed(task.config.seed))
     worst, tokens = task.exhibits(kept[0], table)
     assert sum(row[1] for row in tokens.rows) == len(kept[0]) == len(batch.chosen)
     assert sum(row[1] * row[2] for row in tokens.rows) == pytest.approx(kept[0][:, 1].sum())

@@ -9,15 +9,15 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss
 from transformers import pipeline
 
 from bertft.errors import DataError
-from bertft.tasks.multi_label import Task
+from bertft.tasks.multi_label import MultiLabelTask
 
 TEXTS = ["a good film", "the plot is dull", "很好看的电影"]
 LABELS = [["plot", "片子"], [], ["film"]]
 
 
 @pytest.fixture
-def task(settings) -> Task:
-    return Task(settings(), ["film", "plot", "片子"])
+def task(settings) -> MultiLabelTask:
+    return MultiLabelTask(settings(), ["film", "plot", "片子"])
 
 
 def test_features(task, bert_tokenizer, features):
@@ -58,7 +58,7 @@ def test_gradient(task, bert_tokenizer, batch_of):
 @pytest.mark.parametrize("labels", [1, 4])
 def test_metrics_equal_scikit_learn(labels, settings, labelled):
     draw = np.random.default_rng(labels)
-    task = Task(settings(), [f"c{number}" for number in range(labels)])
+    task = MultiLabelTask(settings(), [f"c{number}" for number in range(labels)])
     truth = (draw.random((100, labels)) < 0.4).astype(np.float32)
     logits = (draw.normal(size=(100, labels)) + 2 * truth - 1).astype(np.float32)
     probabilities = torch.from_numpy(logits).double().sigmoid().numpy()
@@ -77,7 +77,7 @@ def test_metrics_equal_scikit_learn(labels, settings, labelled):
             "f1_micro": binary, "f1_macro": binary, "f1_samples": exact, "accuracy": exact
         }  # fmt: skip
     losses = [log_loss(truth[:, c], probabilities[:, c]) for c in range(labels)]
-    values = task.metrics(logits, labelled(truth))
+    values = task.compute_metrics(logits, labelled(truth))
     assert values == pytest.approx({**expected, "loss": np.mean(losses)}, abs=1e-12)
     assert tuple(values) == task.metric_names
 

@@ -12,10 +12,10 @@ import pytest
 
 from bertft.data.features import featurize
 from bertft.data.rows import Rows
-from bertft.data.sources import load
+from bertft.data.sources import load_splits
 from bertft.errors import UsageError
-from bertft.tasks import recognise
-from bertft.tasks.question_answering import Task
+from bertft.tasks import detect_task
+from bertft.tasks.question_answering import QuestionAnsweringTask
 
 # Where an answer begins or ends within a word, its tokens read as the whole of what they cover.
 WITHIN_A_WORD = {
@@ -31,8 +31,8 @@ WITHIN_A_WORD = {
 
 
 @pytest.fixture
-def task(settings) -> Task:
-    return Task(settings(task="question_answering", stride=3), None)
+def task(settings) -> QuestionAnsweringTask:
+    return QuestionAnsweringTask(settings(task="question_answering", stride=3), None)
 
 
 def rows_of(*rows) -> Rows:
@@ -108,23 +108,23 @@ def test_the_threshold(settings, table):
     logits = pointing(table, *[(0, 0)] * 5)
     given = {}
     for threshold in (0.5, 1 - 1e-9):
-        task = Task(
+        task = QuestionAnsweringTask(
             settings(task="question_answering", stride=3, no_answer_threshold=threshold), None
         )
-        given[threshold] = [bool(each["answer"]) for each in task.answers(logits, table)]
+        given[threshold] = [bool(each["answer"]) for each in task.decode_predictions(logits, table)]
     assert given == {0.5: [False] * 3, 1 - 1e-9: [True] * 3}
 
 
 def test_every_question_gets_an_answer_where_none_is_without(settings, table):
-    task = Task(settings(task="question_answering", stride=3, unanswerable=False), None)
+    task = QuestionAnsweringTask(settings(task="question_answering", stride=3, unanswerable=False), None)
     assert task.metric_names == ("f1", "exact", "loss") and task.threshold is None
-    assert all(each["answer"] for each in task.answers(pointing(table, *[(0, 0)] * 5), table))
+    assert all(each["answer"] for each in task.decode_predictions(pointing(table, *[(0, 0)] * 5), table))
 
 
 def test_an_answer_is_at_most_so_long(settings, table):
-    task = Task(settings(task="question_answering", stride=3, max_answer_length=2), None)
+    task = QuestionAnsweringTask(settings(task="question_answering", stride=3, max_answer_length=2), None)
     logits = pointing(table, (3, 12), (3, 12), (3, 9), (3, 4), (3, 4))
-    assert all(len(each["answer"].split()) <= 2 for each in task.answers(logits, table))
+    assert all(len(each["answer"].split()) <= 2 for each in task.decode_predictions(logits, table))
 
 
 def test_groups_that_are_not_there_have_no_metric(task, bert_tokenizer, settings):
@@ -134,8 +134,8 @@ def test_groups_that_are_not_there_have_no_metric(task, bert_tokenizer, settings
     assert {name for name in task.metric_names if name not in task.metrics(logits, table)} == {
         "NoAns_exact", "NoAns_f1",
     }  # fmt: skip
-    chosen = Task(settings(task="question_answering", stride=3, metric="NoAns_f1"), None)
-    assert math.isnan(chosen.metrics(logits, table)["NoAns_f1"])
+    chosen = QuestionAnsweringTask(settings(task="question_answering", stride=3, metric="NoAns_f1"), None)
+    assert math.isnan(chosen.compute_metrics(logits, table)["NoAns_f1"])
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -155,12 +155,12 @@ def test_windows_that_cannot_overlap_so_far(task, bert_tokenizer):
 def test_a_head_is_recognised():
     for name in ("Bert", "Roberta", "DebertaV2", "ModernBert"):
         config = {"architectures": [f"{name}ForQuestionAnswering"], "id2label": {"0": "a"}}
-        assert recognise(config) == ("question_answering", None)
+        assert detect_task(config) == ("question_answering", None)
 
 
 def test_stride_is_part_of_the_key_and_lengths_of_answers_are_not(settings):
     def key(**changes):
-        return Task(settings(task="question_answering", **changes), None).key()
+        return QuestionAnsweringTask(settings(task="question_answering", **changes), None).cache_key()
 
     assert key() == key(max_answer_length=5, no_answer_threshold=0.1, scorer="cmrc2018")
     assert key() != key(stride=64)
@@ -177,8 +177,8 @@ def test_the_features_of_the_official_dev_set(settings):
     config = settings(
         task="question_answering", validation=str(folder / "squad_v2" / "official_dev.json")
     )
-    rows = load(config, ("validation",)).validation
-    table = featurize(rows, Task(config, None).encoder(tokenizer, 384), [], None)
+    rows = load_splits(config, ("validation",)).validation
+    table = featurize(rows, QuestionAnsweringTask(config, None).make_encoder(tokenizer, 384), [], None)
     assert len(table) == 12_134
     every, lengths = np.arange(len(table)), table.lengths
     assert (round(lengths.mean()), np.median(lengths)) == (180, 164)

@@ -8,15 +8,15 @@ import torch
 from scipy import stats
 from transformers import pipeline
 
-from bertft.tasks.regression import Task
+from bertft.tasks.regression import RegressionTask
 
 TEXTS = ["a good film", "the plot is dull", "很好看的电影"]
 LABELS = [3.8, 0.0, 5.0]
 
 
 @pytest.fixture
-def task(settings) -> Task:
-    return Task(settings(), None)
+def task(settings) -> RegressionTask:
+    return RegressionTask(settings(), None)
 
 
 def test_features(task, bert_tokenizer, features):
@@ -84,12 +84,12 @@ def test_correlation_stays_within_one(task, labelled):
 
 
 def test_better_follows_the_metric(settings):
-    by_error = Task(settings(metric="mse"), None)
-    assert by_error.better(0.5, 0.6)
-    assert not by_error.better(0.6, 0.6)
-    by_rank = Task(settings(metric="spearman"), None)
-    assert by_rank.better(0.7, 0.6)
-    assert not by_rank.better(float("nan"), None)
+    by_error = RegressionTask(settings(metric="mse"), None)
+    assert by_error.is_better(0.5, 0.6)
+    assert not by_error.is_better(0.6, 0.6)
+    by_rank = RegressionTask(settings(metric="spearman"), None)
+    assert by_rank.is_better(0.7, 0.6)
+    assert not by_rank.is_better(float("nan"), None)
 
 
 def test_answers_equal_the_pipeline(task, bert_tokenizer, tiny_bert, logits_of):

@@ -10,12 +10,12 @@ import torch
 
 from bertft.config.data import DataConfig
 from bertft.data.batch import Batch
-from bertft.tasks.classification import Task as Classification
-from bertft.tasks.masked_lm import Task as MaskedLM
-from bertft.tasks.multi_label import Task as MultiLabel
-from bertft.tasks.question_answering import Task as QuestionAnswering
-from bertft.tasks.regression import Task as Regression
-from bertft.tasks.token_classification import Task as Tagging
+from bertft.tasks.classification import ClassificationTask as Classification
+from bertft.tasks.masked_lm import MaskedLMTask as MaskedLM
+from bertft.tasks.multi_label import MultiLabelTask as MultiLabel
+from bertft.tasks.question_answering import QuestionAnsweringTask as QuestionAnswering
+from bertft.tasks.regression import RegressionTask as Regression
+from bertft.tasks.token_classification import TokenClassificationTask as Tagging
 
 NAMES = ["a", "b", "c"]
 LENGTHS = [3, 5, 2]
@@ -107,8 +107,8 @@ def test_token_level_takes_the_tokens_that_have_a_class(labelled):
     own = classes if labelled is None else [*classes[:3], *classes[8:]]
     batch = batch_of(torch.tensor(own), None if labelled is None else np.array(labelled))
     student, teacher = pair(10, 3)
-    loss = task.soft_loss(student, teacher, batch, 2.0)
-    assert task.soft_terms(batch) == len(chosen) and not task.learns_unlabelled
+    loss = task.distillation_loss(student, teacher, batch, 2.0)
+    assert task.count_distillation_terms(batch) == len(chosen) and not task.can_distill_unlabelled
     wanted = categorical(student.detach()[chosen], teacher.detach()[chosen], 2.0)
     assert loss.item() == pytest.approx(wanted)
     loss.backward()
@@ -123,8 +123,8 @@ def test_masked_lm_takes_the_hidden_places():
     task = MaskedLM(DataConfig(name="test", task=MaskedLM.name), None)
     batch = batch_of(torch.tensor([4, 0, 2]))
     student, teacher = pair(3, 7)
-    loss = task.soft_loss(student, teacher, batch, 2.0)
-    assert task.soft_terms(batch) == 3
+    loss = task.distillation_loss(student, teacher, batch, 2.0)
+    assert task.count_distillation_terms(batch) == 3
     assert loss.item() == pytest.approx(categorical(student.detach(), teacher.detach(), 2.0))
     loss.backward()
     wanted = numeric(lambda each: categorical(each, teacher.detach(), 2.0), student)
@@ -150,8 +150,8 @@ def test_spans_are_two_distributions_over_a_sequences_own_tokens():
             at += length
         return total
 
-    loss = task.soft_loss(student, teacher, batch, 2.0)
-    assert task.soft_terms(batch) == len(LENGTHS)
+    loss = task.distillation_loss(student, teacher, batch, 2.0)
+    assert task.count_distillation_terms(batch) == len(LENGTHS)
     assert loss.item() == pytest.approx(plain(student.detach()))
     loss.backward()
     torch.testing.assert_close(student.grad, numeric(plain, student), rtol=1e-6, atol=1e-8)
@@ -161,8 +161,8 @@ def test_spans_are_two_distributions_over_a_sequences_own_tokens():
 def test_agreement():
     rows = np.array([[2.0, 1.0, 0.0], [0.0, 1.0, 3.0], [5.0, 1.0, 0.0]])
     other = np.array([[9.0, 1.0, 0.0], [0.0, 3.0, 1.0], [0.1, 0.0, 0.0]])
-    assert Classification(DataConfig(name="t"), NAMES).agreement(rows, other, None) == 2 / 3
+    assert Classification(DataConfig(name="t"), NAMES).prediction_agreement(rows, other, None) == 2 / 3
     task = MultiLabel(DataConfig(name="t", task="multi_label"), NAMES)
-    assert task.agreement(rows - 0.5, other - 0.5, None) == 2 / 3
+    assert task.prediction_agreement(rows - 0.5, other - 0.5, None) == 2 / 3
     task = Regression(DataConfig(name="t", task="regression"), None)
-    assert task.agreement(rows[:, :1], 2 * rows[:, :1] + 1, None) == pytest.approx(1.0)
+    assert task.prediction_agreement(rows[:, :1], 2 * rows[:, :1] + 1, None) == pytest.approx(1.0)

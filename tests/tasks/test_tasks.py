@@ -10,35 +10,35 @@ import pytest
 
 from bertft.config.registry import TASKS
 from bertft.errors import UsageError
-from bertft.tasks import build, recognise
-from bertft.tasks.shared.classes import listed_classes
+from bertft.tasks import build_task, detect_task
+from bertft.tasks.shared.classes import class_names_in_config
 from bertft.tasks.task import BaseTask
 
 
 def test_every_task_keeps_the_contract(settings):
     assert {"classification", "multi_label", "regression"} <= set(TASKS.names())
     for name in TASKS.names():
-        task = build(settings(task=name), ["a", "b"])
+        task = build_task(settings(task=name), ["a", "b"])
         assert isinstance(task, BaseTask)
         assert task.name == name
         assert task.metric == task.default_metric
         assert task.default_metric in task.metric_names
-        assert json.loads(json.dumps(task.key()))[0] == name
+        assert json.loads(json.dumps(task.cache_key()))[0] == name
 
 
 def test_classes_are_part_of_the_key(settings):
-    keys = [build(settings(), labels).key() for labels in (["a", "b"], ["b", "a"])]
+    keys = [build_task(settings(), labels).cache_key() for labels in (["a", "b"], ["b", "a"])]
     assert keys[0] != keys[1]
 
 
 def test_unknown_task(settings):
     with pytest.raises(UsageError, match=r"data\.task: unknown task 'regresion'.*regression"):
-        build(settings(task="regresion"), None)
+        build_task(settings(task="regresion"), None)
 
 
 def test_unknown_metric(settings):
     with pytest.raises(UsageError) as caught:
-        build(settings(task="regression", metric="pearsonn"), None)
+        build_task(settings(task="regression", metric="pearsonn"), None)
     assert caught.value.where == "data.metric"
     assert "'pearson'" in str(caught.value)
     assert "pearson, spearman, mse, loss" in str(caught.value)
@@ -57,9 +57,9 @@ def test_the_schema_admits_the_tasks_without_torch():
 @pytest.mark.parametrize("name", ["classification", "multi_label", "regression"])
 def test_a_saved_model_is_recognised(name, tiny_bert, tmp_path, settings):
     labels = None if name == "regression" else [f"类{number}" for number in range(12)]
-    tiny_bert(build(settings(task=name), labels)).save_pretrained(tmp_path)
+    tiny_bert(build_task(settings(task=name), labels)).save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
-    assert recognise(config) == (name, labels)
+    assert detect_task(config) == (name, labels)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_saved_model_is_recognised(name, tiny_bert, tmp_path, settings):
 )
 def test_a_folder_that_does_not_say_its_problem(id2label, expected):
     heads = ["RobertaForSequenceClassification"]
-    assert recognise({"architectures": heads, "id2label": id2label}) == expected
+    assert detect_task({"architectures": heads, "id2label": id2label}) == expected
 
 
 @pytest.mark.parametrize("config", [{}, {"architectures": ["BertModel"]}])
@@ -80,7 +80,7 @@ def test_a_folder_without_a_head(config):
     with pytest.raises(
         UsageError, match=r"has no head of a task.*classification, masked_lm, multi_label"
     ):
-        recognise(config)
+        detect_task(config)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_folder_without_a_head(config):
 def test_names_that_do_not_name_each_output(names):
     config = {"architectures": ["BertForSequenceClassification"], "id2label": names}
     with pytest.raises(UsageError, match="id2label does not name the outputs"):
-        recognise(config)
+        detect_task(config)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_names_that_do_not_name_each_output(names):
     ],
 )
 def test_names_of_outputs(id2label, label2id, expected):
-    assert listed_classes({"id2label": id2label, "label2id": label2id}) == expected
+    assert class_names_in_config({"id2label": id2label, "label2id": label2id}) == expected
 
 
 @pytest.mark.parametrize(
@@ -122,4 +122,4 @@ def test_names_of_outputs(id2label, label2id, expected):
 )
 def test_names_that_contradict_each_other(id2label, label2id, words):
     with pytest.raises(UsageError, match=words):
-        listed_classes({"id2label": id2label, "label2id": label2id})
+        class_names_in_config({"id2label": id2label, "label2id": label2id})

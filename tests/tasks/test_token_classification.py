@@ -13,10 +13,10 @@ from transformers import BertConfig, BertForTokenClassification, pipeline
 from bertft.data.batch import collate
 from bertft.data.features import featurize
 from bertft.data.rows import Rows
-from bertft.data.tagging.words import joined
+from bertft.data.tagging.words import join_words
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
-from bertft.tasks import build, recognise
+from bertft.tasks import build_task, detect_task
 from bertft.training.evaluate import evaluate, predict_logits
 
 LABELS = ["O", "B-film", "I-film", "B-plot", "I-plot"]
@@ -31,7 +31,7 @@ SENTENCES = [
 
 @pytest.fixture
 def task(settings):
-    return build(settings(task="token_classification"), LABELS)
+    return build_task(settings(task="token_classification"), LABELS)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def model(task, bert_tokenizer):
 
 
 def rows_of(sentences, labelled=True):
-    made = [joined(words) for words, _ in sentences]
+    made = [join_words(words) for words, _ in sentences]
     columns = {
         "text": [text for text, _ in made],
         "starts": [[a for a, _ in bounds] for _, bounds in made],
@@ -156,7 +156,7 @@ def test_the_evaluation_does_not_depend_on_layout_or_budget(task, model, table):
     runner = EncoderRunner(model, "token", "unpadded")
     found = evaluate(runner, task, table, precision)
     assert found == pytest.approx(wanted, abs=1e-6)
-    small = predict_logits(runner, table, precision, budget=10)
+    small = predict_logits(runner, table, precision, max_tokens=10)
     np.testing.assert_allclose(small, predict_logits(runner, table, precision), atol=1e-5)
 
 
@@ -166,7 +166,7 @@ def test_a_saved_folder_is_recognised_and_a_pipeline_gives_the_same_entities(
     model.float().save_pretrained(tmp_path)
     bert_tokenizer.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
-    assert recognise(config) == ("token_classification", LABELS)
+    assert detect_task(config) == ("token_classification", LABELS)
     rows = rows_of(SENTENCES, labelled=False)
     table = featurize(rows, task.encoder(bert_tokenizer, 32), [], None)
     precision = Precision("fp32", torch.device("cpu"))
@@ -185,6 +185,6 @@ def test_a_saved_folder_is_recognised_and_a_pipeline_gives_the_same_entities(
 
 @pytest.mark.parametrize("labels", [["LABEL_0", "LABEL_1"], ["O", "PER", "LOC"]])
 def test_classes_without_a_scheme_are_runs_of_words(labels, settings, table):
-    task = build(settings(task="token_classification"), labels)
+    task = build_task(settings(task="token_classification"), labels)
     assert task.scheme == "io"
     assert task.metric in task.metric_names

@@ -7,13 +7,13 @@ import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 
-from bertft.config.class_weights import problems
+from bertft.config.class_weights import class_weight_problems
 from bertft.config.loss import LossConfig
-from bertft.config.rules.classes import _weights
+from bertft.config.rules.classes import _check_class_weights
 from bertft.errors import UsageError
-from bertft.tasks.classification import Task as Classification
-from bertft.tasks.multi_label import Task as MultiLabel
-from bertft.tasks.shared.weights import asked_weights
+from bertft.tasks.classification import ClassificationTask as Classification
+from bertft.tasks.multi_label import MultiLabelTask as MultiLabel
+from bertft.tasks.shared.weights import configured_class_weights
 
 NAMES = ["bad", "good", "3"]
 
@@ -62,9 +62,9 @@ def test_there_must_be_something_to_balance(task, labels, part, settings, labell
 )
 def test_asked_by_name_or_in_order(asked, expected, settings, labelled):
     task = Classification(settings(), NAMES)
-    assert list(task.problems(LossConfig(class_weights=asked), False)) == []
+    assert list(task.find_problems(LossConfig(class_weights=asked), False)) == []
     shape = shaped(task, labelled, [0, 1, 2], class_weights=asked, label_smoothing=0.1)
-    assert (shape.weights.tolist(), shape.smoothing, shape.gamma) == (expected, 0.1, 0.0)
+    assert (shape.weights.tolist(), shape.label_smoothing, shape.focal_gamma) == (expected, 0.1, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -77,13 +77,13 @@ def test_asked_by_name_or_in_order(asked, expected, settings, labelled):
     ],
 )
 def test_a_key_is_the_class_of_the_same_text_or_number(names, asked, expected):
-    assert list(problems(asked, names)) == []
-    assert asked_weights(asked, names).tolist() == expected
+    assert list(class_weight_problems(asked, names)) == []
+    assert configured_class_weights(asked, names).tolist() == expected
 
 
 def test_list_weights_of_a_mapping_are_those_of_its_classes():
     words = {"data.labels": {1: "low", 2: "low", 3: "high"}, "loss.class_weights": [1, 2]}
-    assert list(_weights(words.get)) == []
+    assert list(_check_class_weights(words.get)) == []
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_list_weights_of_a_mapping_are_those_of_its_classes():
     ],
 )
 def test_what_is_no_weights(asked, parts):
-    found = [str(problem) for problem in problems(asked, NAMES)]
+    found = [str(problem) for problem in class_weight_problems(asked, NAMES)]
     assert len(found) == len(parts)
     for problem, part in zip(found, parts, strict=True):
         assert problem.startswith("loss.class_weights: ") and part in problem
@@ -110,6 +110,6 @@ def test_the_metric_stays_the_plain_loss(settings, labelled):
     rows = labelled([0, 1, 1, 2])
     logits = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
     task = Classification(settings(), NAMES)
-    before = task.metrics(logits, rows)
-    task.shape_loss(LossConfig("balanced", 0.2, 2.0), rows)
-    assert task.metrics(logits, rows) == before
+    before = task.compute_metrics(logits, rows)
+    task.configure_loss(LossConfig("balanced", 0.2, 2.0), rows)
+    assert task.compute_metrics(logits, rows) == before

@@ -19,19 +19,19 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from bertft.assembly import open_run
 from bertft.assembly import prepare as preparing
-from bertft.config.compose import compose, typed
-from bertft.config.session import Request
+from bertft.config.compose import compose_config, to_dataclass
+from bertft.config.session import ComposeRequest
 from bertft.models.attention import varlen
 from bertft.runs.folder import RunFolder
 from bertft.training import evaluate
-from bertft.training.ranks import ALONE
-from bertft.training.window import cut, windows
+from bertft.training.ranks import SINGLE_PROCESS
+from bertft.training.window import build_step_batch, step_indices
 
 STEPS = 2
 
 for module in (preparing, open_run):
     module.resolve_device = lambda setting: DEVICE  # type: ignore[attr-defined]
-varlen.present = lambda device: device == DEVICE  # torch knows the kernel's shapes on any device
+varlen.is_varlen_available = lambda device: device == DEVICE  # torch knows the kernel's shapes on any device
 # Under inference mode .to() is no operation that could be watched.
 evaluate.torch = SimpleNamespace(**{**vars(torch), "inference_mode": torch.no_grad})  # type: ignore[attr-defined]
 
@@ -41,20 +41,20 @@ def steps(words: list[str], watch: Watch) -> None:
         # A cache of its own: what a teacher seems to answer here must not be found elsewhere.
         if not any(word.startswith("trainer.precision=") for word in words):
             words = [*words, "trainer.precision=fp32"]  # not what the CPU multiplies
-        request = Request("train", (*words, f"hydra.run.dir={folder}/run", f"data.cache={folder}"))
-        config = typed("train", compose(request))
+        request = ComposeRequest("train", (*words, f"hydra.run.dir={folder}/run", f"data.cache={folder}"))
+        config = to_dataclass("train", compose_config(request))
         with Watch():
-            made = preparing.prepare(
+            made = preparing.prepare_run(
                 config, RunFolder(Path(folder) / "run"), None, lambda line: None
             )
     stepper, micro = made.stepper, config.trainer.micro_batch or config.trainer.batch_size
     stepper.runner.model.train()
-    for number, (epoch, indices) in enumerate(windows(made.order, 0, STEPS), 1):
-        window = cut(made.table, epoch, indices, micro, stepper.task, 0, ALONE)
+    for number, (epoch, indices) in enumerate(step_indices(made.sampler, 0, STEPS), 1):
+        window = build_step_batch(made.train_table, epoch, indices, micro, stepper.task, 0, SINGLE_PROCESS)
         with watch:
-            assert stepper(window.batches, number, STEPS).applied
+            assert stepper(window.micro_batches, number, STEPS).applied
     with watch:
-        evaluate.outputs_of(stepper.runner, stepper.task, made.table, stepper.precision)
+        evaluate.evaluation_outputs(stepper.runner, stepper.task, made.train_table, stepper.precision)
 
 
 def faults(words: list[str], watch: Watch) -> None:

@@ -19,17 +19,17 @@ from transformers import (
 
 from bertft.config.data import DataConfig
 from bertft.config.trainer import TrainerConfig
-from bertft.data.order import TrainOrder
-from bertft.data.table import FeatureTable, record_batch
-from bertft.methods.part import Group, Part
+from bertft.data.order import LengthGroupedSampler
+from bertft.data.table import FeatureTable, make_record_batch
+from bertft.methods.part import ParamGroup, MethodComponent
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
-from bertft.tasks.classification import Task as Classification
-from bertft.tasks.multi_label import Task as MultiLabel
+from bertft.tasks.classification import ClassificationTask as Classification
+from bertft.tasks.multi_label import MultiLabelTask as MultiLabel
 from bertft.training import optimizer as adamw
-from bertft.training.loop import Loop, Progress
+from bertft.training.loop import Trainer, TrainerState
 from bertft.training.signals import StopRequest
-from bertft.training.step import Stepper
+from bertft.training.step import TrainStep
 
 POISON = 59  # the token whose embedding a test may make NaN
 NAMES = ["a", "b", "c"]
@@ -78,7 +78,7 @@ def table() -> Callable[..., FeatureTable]:
             for number, each in enumerate(labels):
                 each[number:] = -100
         rows = np.arange(len(lengths)) if row is None else np.asarray(list(row))
-        batch = record_batch({"row": rows, "input_ids": ids, "labels": labels})
+        batch = make_record_batch({"row": rows, "input_ids": ids, "labels": labels})
         sink = pa.BufferOutputStream()
         with pa.ipc.new_file(sink, batch.schema) as writer:
             writer.write_batch(batch)
@@ -87,7 +87,7 @@ def table() -> Callable[..., FeatureTable]:
     return build
 
 
-class Everything(Part):
+class Everything(MethodComponent):
     """All parameters at one rate; remembers what the step tells it. ``weight`` > 0 penalises."""
 
     name = "everything"
@@ -101,12 +101,12 @@ class Everything(Part):
     def attach(self, model):
         self.named = list(model.named_parameters())
 
-    def groups(self, model):
+    def param_groups(self, model):
         for decay in (True, False):
             chosen = tuple(pair for pair in self.named if (pair[1].dim() > 1) == decay)
-            yield Group(f"{self.name}{'' if decay else '/no_decay'}", chosen, self.rate, decay)
+            yield ParamGroup(f"{self.name}{'' if decay else '/no_decay'}", chosen, self.rate, decay)
 
-    def loss(self):
+    def extra_loss(self):
         self.calls.append("loss")
         if not self.weight:
             return None
@@ -119,24 +119,24 @@ class Everything(Part):
     def after_step(self, step, total, optimizer):
         self.calls.append("after")
 
-    def ready(self, step, total):
+    def is_eligible(self, step, total):
         return step >= self.ready_from
 
-    def measures(self):
+    def metrics(self):
         return {"weight": self.weight}
 
-    def counts(self, model):
+    def parameter_counts(self, model):
         return {}
 
 
 @pytest.fixture
-def stepper(task: Callable[[str], Any]) -> Callable[..., Stepper]:
+def stepper(task: Callable[[str], Any]) -> Callable[..., TrainStep]:
     """``stepper(task="classification", part=..., precision=..., clip=..., poisoned=...)``."""
 
     def build(
         name: str | Any = "classification",
         *,
-        part: Part | None = None,
+        part: MethodComponent | None = None,
         precision: Precision | None = None,
         clip: float | None = None,
         layers: int = 2,
@@ -144,7 +144,7 @@ def stepper(task: Callable[[str], Any]) -> Callable[..., Stepper]:
         poisoned: bool = False,
         dropout: float = 0.0,
         layout: str = "auto",
-    ) -> Stepper:
+    ) -> TrainStep:
         torch.manual_seed(0)
         chosen = task(name) if isinstance(name, str) else name
         config = BertConfig(
@@ -163,9 +163,9 @@ def stepper(task: Callable[[str], Any]) -> Callable[..., Stepper]:
         part = part or Everything()
         part.attach(model)
         precision = precision or Precision("fp32", torch.device("cpu"))
-        optimizer = adamw.build(list(part.groups(model)), TrainerConfig())
+        optimizer = adamw.build_optimizer(list(part.param_groups(model)), TrainerConfig())
         runner = EncoderRunner(model, chosen.level, layout)
-        return Stepper(runner, chosen, [part], optimizer, precision, clip)
+        return TrainStep(runner, chosen, [part], optimizer, precision, clip)
 
     return build
 
@@ -178,12 +178,12 @@ def everything() -> type[Everything]:
 class Driven:
     """A loop and what came of it."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Trainer) -> None:
         self.loop, self.saved = loop, []
         self.events: list[Any] = []
-        loop.save = self._save
+        loop.save_checkpoint = self._save
 
-    def _save(self, progress: Progress, best: bool) -> Path:
+    def _save(self, progress: TrainerState, best: bool) -> Path:
         self.saved.append((progress.step, best, progress.state_dict()))
         return Path(f"step-{progress.step}")
 
@@ -206,12 +206,12 @@ def drive(table: Callable[..., FeatureTable]) -> Callable[..., Driven]:
     """``drive(stepper, total=7, rows=10, batch_size=4, ...)``: 3 steps an epoch as it stands."""
 
     def build(
-        stepper: Stepper,
+        stepper: TrainStep,
         total: int = 7,
         *,
         rows: FeatureTable | None = None,
         validation: FeatureTable | str | None = "own",
-        progress: Progress | None = None,
+        progress: TrainerState | None = None,
         stop: StopRequest | None = None,
         warmup: float = 0.0,
         seed: int = 0,
@@ -220,17 +220,17 @@ def drive(table: Callable[..., FeatureTable]) -> Callable[..., Driven]:
         settings = TrainerConfig(**{"batch_size": 4, "shuffle_window": 2, **changes})
         rows = rows or table([3, 9, 5, 7, 4, 6, 8, 3, 5, 10])
         return Driven(
-            Loop(
-                stepper=stepper,
-                table=rows,
-                validation=rows if validation == "own" else validation,  # type: ignore[arg-type]
-                order=TrainOrder(rows.lengths, settings.batch_size, seed, settings.shuffle_window),
+            Trainer(
+                train_step=stepper,
+                train_features=rows,
+                validation_features=rows if validation == "own" else validation,  # type: ignore[arg-type]
+                sampler=LengthGroupedSampler(rows.lengths, settings.batch_size, seed, settings.shuffle_window),
                 settings=settings,
-                total=total,
-                warmup=warmup,
-                save=lambda progress, best: Path(),
-                stop=stop or StopRequest(),
-                progress=progress,
+                total_steps=total,
+                warmup_fraction=warmup,
+                save_checkpoint=lambda progress, best: Path(),
+                stop_request=stop or StopRequest(),
+                state=progress,
             )
         )
 

@@ -31,18 +31,18 @@ from transformers import (
 
 from bertft.config.data import DataConfig
 from bertft.config.trainer import TrainerConfig
-from bertft.data.table import FeatureTable, record_batch
-from bertft.errors import EnvironmentFailed
+from bertft.data.table import FeatureTable, make_record_batch
+from bertft.errors import SystemResourceError
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
-from bertft.tasks.masked_lm import Task as MaskedLM
-from bertft.tasks.masking.hide import Vocabulary
+from bertft.tasks.masked_lm import MaskedLMTask as MaskedLM
+from bertft.tasks.masking.hide import MaskingVocabulary
 from bertft.training import optimizer as adamw
 from bertft.training import randomness
 from bertft.training.evaluate import evaluate, predict_logits
-from bertft.training.ranks import ALONE, Ranks
-from bertft.training.step import Stepper
-from bertft.training.window import cut
+from bertft.training.ranks import SINGLE_PROCESS, DistributedContext
+from bertft.training.step import TrainStep
+from bertft.training.window import build_step_batch
 
 SIZE = 2
 KINDS = {**TASKS, "masked_lm": MaskedLM}
@@ -70,14 +70,14 @@ def table(task: str) -> FeatureTable:
         columns["word"] = [np.arange(n, dtype=np.int32) for n in lengths]
     else:
         columns["labels"] = labels
-    batch = record_batch(columns)
+    batch = make_record_batch(columns)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_batch(batch)
     return FeatureTable(sink.getvalue())
 
 
-def stepper(name: str, kind: str, ranks: Ranks, dropout: float = 0.0) -> Stepper:
+def stepper(name: str, kind: str, ranks: DistributedContext, dropout: float = 0.0) -> TrainStep:
     torch.manual_seed(0)
     task = KINDS[name](DataConfig(name="test"), NAMES)
     config = BertConfig(
@@ -88,32 +88,32 @@ def stepper(name: str, kind: str, ranks: Ranks, dropout: float = 0.0) -> Stepper
     auto: Any = AutoModelForSequenceClassification
     if name == "masked_lm":
         auto = AutoModelForMaskedLM
-        task.vocabulary = Vocabulary(4, np.arange(5), np.arange(5, 60))  # as an encoder leaves it
+        task.vocabulary = MaskingVocabulary(4, np.arange(5), np.arange(5, 60))  # as an encoder leaves it
     elif task.level == "token":
         auto = AutoModelForTokenClassification
     model = auto.from_config(config).to(getattr(torch, kind))
     model.register_parameter("idle", torch.nn.Parameter(torch.ones(3)))
     part = Everything(weight=0.1)
     part.attach(model)
-    part.loss = lambda: 0.05 * sum(p.square().sum() for n, p in part.named if n != "idle")
+    part.extra_loss = lambda: 0.05 * sum(p.square().sum() for n, p in part.named if n != "idle")
     part.before_step = lambda step, total: None
-    optimizer = adamw.build(list(part.groups(model)), TrainerConfig())
+    optimizer = adamw.build_optimizer(list(part.param_groups(model)), TrainerConfig())
     runner = EncoderRunner(model, task.level)
     precision = Precision("fp32", torch.device("cpu"))
-    return Stepper(runner, task, [part], optimizer, precision, 1.0, ranks)
+    return TrainStep(runner, task, [part], optimizer, precision, 1.0, ranks)
 
 
-def found(ranks: Ranks) -> dict[str, Any]:
+def found(ranks: DistributedContext) -> dict[str, Any]:
     """Everything that is compared, as a rank (or one process alone) has it."""
     told: dict[str, Any] = {}
     for name, kind, rows, micro in CASES:
         made, data = stepper(name, kind, ranks), table(name)
-        window = cut(data, 1, np.arange(rows), micro, made.task, 3, ranks)
-        loss, penalty = made.gradients(window.batches)
+        window = build_step_batch(data, 1, np.arange(rows), micro, made.task, 3, ranks)
+        loss, penalty = made.compute_gradients(window.micro_batches)
         gradients = [each.grad for each in made.parameters]
-        outcome = stepper(name, kind, ranks)(window.batches, 1, 10)
+        outcome = stepper(name, kind, ranks)(window.micro_batches, 1, 10)
         told[f"{name} {kind} {rows} {micro}"] = {
-            "rows": sum(len(batch) for batch in window.batches),
+            "rows": sum(len(batch) for batch in window.micro_batches),
             "none": sum(each is None for each in gradients),
             "numbers": torch.cat(
                 [loss.reshape(1).double(), penalty.reshape(1).double()]
@@ -123,17 +123,17 @@ def found(ranks: Ranks) -> dict[str, Any]:
         }
     for name in ("classification", "tagging"):
         made, data = stepper(name, "float32", ranks), table(name)
-        logits = predict_logits(made.runner, data, made.precision, budget=10, ranks=ranks)
+        logits = predict_logits(made.runner, data, made.precision, max_tokens=10, distributed=ranks)
         told[f"logits of {name}"] = torch.from_numpy(logits)
-        few = predict_logits(made.runner, data, made.precision, ranks=ranks)  # a batch in all
+        few = predict_logits(made.runner, data, made.precision, distributed=ranks)  # a batch in all
         told[f"few logits of {name}"] = torch.from_numpy(few)
     for name in ("classification", "masked_lm"):
         made, data = stepper(name, "float32", ranks), table(name)
         told[f"metrics of {name}"] = evaluate(made.runner, made.task, data, made.precision, ranks)
     randomness.seed_all(5)
-    randomness.diverge(5, ranks.rank)
+    randomness.seed_per_rank(5, ranks.rank)
     told["draw"] = torch.rand(4)
-    told["signal"] = ranks.most(15 if ranks.rank == 1 else 0)
+    told["signal"] = ranks.all_reduce_max(15 if ranks.rank == 1 else 0)
     return told
 
 
@@ -142,15 +142,15 @@ def rank(number: int, port: str, file: Path) -> None:
         "RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(SIZE),
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
     }  # fmt: skip
-    ranks = Ranks.join()
+    ranks = DistributedContext.initialize()
     told = found(ranks)
     torch.save(told, file)
-    ranks.wait()
+    ranks.barrier()
     if number == 1:
         os._exit(0)  # without a word to the other one
     try:
-        ranks.wait()
-    except EnvironmentFailed as error:
+        ranks.barrier()
+    except SystemResourceError as error:
         told["gone"] = str(error)
     torch.save(told, file)
 
@@ -169,7 +169,7 @@ def main(port: str) -> dict[str, Any]:
             children.append(child)
         for child in children:
             os.waitpid(child, 0)
-        alone = found(ALONE)
+        alone = found(SINGLE_PROCESS)
         both = [torch.load(file, weights_only=False) for file in files]
     result: dict[str, Any] = {"gone": both[0]["gone"], "cases": {}}
     for case in alone:

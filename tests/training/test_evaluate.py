@@ -48,7 +48,7 @@ def test_outputs_are_fetched_whenever_their_room_is_full(stepper, table, monkeyp
     )
     made = []
     found = predict_logits(
-        runner, rows, CPU, 20, outputs=lambda logits, batch: made.append(len(batch)) or logits
+        runner, rows, CPU, 20, select_outputs=lambda logits, batch: made.append(len(batch)) or logits
     )
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
     assert sum(made) == 11 and len(fetched) == len(made) > 3

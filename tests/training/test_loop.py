@@ -13,27 +13,27 @@ import torch
 from bertft.config.data import DataConfig
 from bertft.data.batch import Batch
 from bertft.errors import NonFiniteError, UsageError
-from bertft.tasks.classification import Task
-from bertft.training.events import Checkpointed, Evaluated, Finished, Interrupted, Skipped, Step
-from bertft.training.loop import Progress
-from bertft.training.schedule import factor
+from bertft.tasks.classification import ClassificationTask
+from bertft.training.events import Checkpointed, Evaluated, Finished, Interrupted, StepSkipped, StepCompleted
+from bertft.training.loop import TrainerState
+from bertft.training.schedule import lr_lambda
 from bertft.training.signals import StopRequest
 
 
-class Scripted(Task):
+class Scripted(ClassificationTask):
     """Its accuracies come from a list; it remembers the rows of every training batch."""
 
     def __init__(self, scores=()):
         super().__init__(DataConfig(name="test"), ["a", "b", "c"])
         self.scripted, self.windows = list(scores), []
 
-    def metrics(self, logits, features):
-        found = super().metrics(logits, features)
+    def compute_metrics(self, logits, features):
+        found = super().compute_metrics(logits, features)
         return {**found, "accuracy": self.scripted.pop(0)} if self.scripted else found
 
-    def terms(self, batch):
-        self.windows.append(batch.index.tolist())
-        return super().terms(batch)
+    def count_loss_terms(self, batch):
+        self.windows.append(batch.feature_indices.tolist())
+        return super().count_loss_terms(batch)
 
 
 @pytest.fixture
@@ -57,16 +57,16 @@ def test_events_of_two_epochs_and_a_part(small, drive):
     ]  # fmt: skip
     assert made.events[-1].reason == "done"
     assert (made.events[0].total_steps, made.events[0].steps_per_epoch) == (7, 3)
-    assert [event.epoch for event in made.of(Step)] == [step / 3 for step in range(1, 8)]
+    assert [event.epoch for event in made.of(StepCompleted)] == [step / 3 for step in range(1, 8)]
     assert [event.best for event in made.of(Evaluated)] == [True, True, False]
     assert [saved[:2] for saved in made.saved] == [(3, True), (6, True), (7, False)]
     assert str(made.of(Checkpointed)[0].path) == "step-3"
     progress = made.loop.progress
     assert (progress.best, progress.best_step, progress.stale) == (0.3, 6, 1)
     assert progress.best_metrics["accuracy"] == 0.3 and "loss" in progress.best_metrics
-    assert progress.rows == sum(event.rows for event in made.of(Step)) > 20
-    assert progress.tokens == sum(event.tokens for event in made.of(Step)) > 60 * 2
-    assert progress.loss_sum == pytest.approx(sum(event.loss for event in made.of(Step)))
+    assert progress.rows == sum(event.rows for event in made.of(StepCompleted)) > 20
+    assert progress.tokens == sum(event.tokens for event in made.of(StepCompleted)) > 60 * 2
+    assert progress.loss_sum == pytest.approx(sum(event.loss for event in made.of(StepCompleted)))
 
 
 @pytest.mark.parametrize("micro", [None, 3])
@@ -80,7 +80,7 @@ def test_every_row_comes_once_an_epoch_by_length_within_its_batch(small, drive, 
     assert max(sizes) == (micro or 4) and len(sizes) == (10 if micro else 6)
     lengths = made.loop.table.lengths
     assert all(sorted(lengths[window]) == list(lengths[window]) for window in windows)
-    assert sorted(event.rows for event in made.of(Step)) == [2, 2, 4, 4, 4, 4]
+    assert sorted(event.rows for event in made.of(StepCompleted)) == [2, 2, 4, 4, 4, 4]
 
 
 def test_cadences_of_their_own(small, drive):
@@ -103,10 +103,10 @@ def test_without_validation_only_the_end_is_kept(small, drive):
 
 def test_rates_follow_the_schedule(small, drive):
     made = drive(small(), total=5, warmup=0.4, schedule="cosine").run()
-    rates = [event.learning_rates for event in made.of(Step)]
-    expected = [1e-2 * factor(step, 5, 0.4, "cosine") for step in range(1, 6)]
+    rates = [event.learning_rates for event in made.of(StepCompleted)]
+    expected = [1e-2 * lr_lambda(step, 5, 0.4, "cosine") for step in range(1, 6)]
     assert rates == [{"everything": rate} for rate in expected]
-    assert all(event.measures == {"weight": 0.0} for event in made.of(Step))
+    assert all(event.measures == {"weight": 0.0} for event in made.of(StepCompleted))
 
 
 def test_training_learns_and_evaluation_leaves_it_in_training_mode(small, drive):
@@ -114,7 +114,7 @@ def test_training_learns_and_evaluation_leaves_it_in_training_mode(small, drive)
     stepper.runner.model.eval()
     seen = []
     made = drive(stepper, total=60).run(lambda _: seen.append(stepper.runner.model.training))
-    losses = [event.loss for event in made.of(Step)]
+    losses = [event.loss for event in made.of(StepCompleted)]
     assert sum(losses[-3:]) < 0.2 * sum(losses[:3])
     assert seen[0] is False and all(seen[1:])
 
@@ -124,7 +124,7 @@ def test_patience_ends_it_and_a_resume_then_ends_at_once(small, drive):
     made = drive(small(scores), total=9, evaluate_every=1, patience=2).run()
     assert made.names[-4:] == ["Step 4", "Evaluated 4", "Checkpointed 4", "Finished 4"]
     assert made.events[-1] == Finished(4, "patience")
-    progress = Progress()
+    progress = TrainerState()
     progress.load_state_dict(json.loads(json.dumps(made.saved[-1][2])))
     assert (progress.stale, progress.best_step) == (2, 2)
     progress.start = progress.gradient = None  # the weights of the checkpoint are not loaded here
@@ -191,7 +191,7 @@ def test_nor_has_it_one_after_a_resume_from_its_last_checkpoint(small, drive):
     made = drive(stepper, total=2, evaluate_every=1)
     with pytest.raises(NonFiniteError):
         made.run()
-    progress = Progress()
+    progress = TrainerState()
     progress.load_state_dict(json.loads(json.dumps(made.saved[-1][2])))
     with pytest.raises(NonFiniteError, match="no evaluation gave a finite"):
         drive(stepper, total=2, evaluate_every=1, progress=progress).run()
@@ -250,7 +250,7 @@ def test_a_signal_ends_it_after_the_step_and_a_checkpoint(small, drive, at, then
     stepper = small()
 
     def hear(event):
-        if isinstance(event, Step) and event.step == at:
+        if isinstance(event, StepCompleted) and event.step == at:
             stop.signum = 15
 
     made = drive(stepper, total=7, stop=stop).run(hear)
@@ -273,13 +273,13 @@ def test_a_resumed_loop_goes_on_with_the_same_rows_and_ends_with_the_same_bits(s
 
     first = drive(stepper, total=7, evaluate_every=2, stop=stop).run(hear)
     assert isinstance(first.events[-1], Interrupted)
-    progress = Progress()
+    progress = TrainerState()
     progress.load_state_dict(json.loads(json.dumps(first.saved[-1][2])))
     second = drive(stepper, total=7, evaluate_every=2, progress=progress).run()
     assert second.names[0] == f"Started {at}" and second.events[-1].reason == "done"
     assert stepper.task.windows == whole.task.windows
-    losses = [event.loss for made in (first, second) for event in made.of(Step)]
-    assert losses == [event.loss for event in expected.of(Step)]
+    losses = [event.loss for made in (first, second) for event in made.of(StepCompleted)]
+    assert losses == [event.loss for event in expected.of(StepCompleted)]
     for one, other in zip(stepper.parameters, whole.parameters, strict=True):
         assert torch.equal(one, other)
     left, right = second.loop.progress.state_dict(), expected.loop.progress.state_dict()
@@ -338,8 +338,8 @@ def test_rows_that_are_not_finite_are_named_and_nothing_of_them_is_applied(small
     rows = table(LENGTHS, poisoned=[2], row=[10, 20, 30, 30, 40, 50, 60, 70, 80, 90])
     stepper = small(poisoned=True)
     made = drive(stepper, total=6, rows=rows, validation=None).run()
-    skipped = made.of(Skipped)
-    assert len(skipped) == 2 and len(made.of(Step)) == 4
+    skipped = made.of(StepSkipped)
+    assert len(skipped) == 2 and len(made.of(StepCompleted)) == 4
     for event in skipped:
         window = next(each for each in stepper.task.windows if 2 in each)
         stepper.task.windows.remove(window)
@@ -382,4 +382,4 @@ def test_one_good_step_starts_the_count_anew(small, drive, table):
 @pytest.mark.parametrize("change", [{"step": -5}, {"rows": 1 << 80}, {"stale": None}, {"x": 1}])
 def test_progress_that_cannot_be_is_refused(change):
     with pytest.raises(ValueError, match="is no progress"):
-        Progress().load_state_dict({**Progress().state_dict(), **change})
+        TrainerState().load_state_dict({**TrainerState().state_dict(), **change})

@@ -8,8 +8,8 @@ from safetensors.torch import load, save
 from torch import nn
 
 from bertft.config.trainer import TrainerConfig
-from bertft.methods.part import Group
-from bertft.training.optimizer import build, load_moments, moments, set_rates
+from bertft.methods.part import ParamGroup
+from bertft.training.optimizer import build_optimizer, load_optimizer_state, optimizer_state, set_learning_rates
 
 
 def parameters(dtype=torch.float32):
@@ -23,11 +23,11 @@ def parameters(dtype=torch.float32):
 
 def made(named, **changes):
     pairs = list(named.items())
-    return build(
+    return build_optimizer(
         [
-            Group("low_rank", tuple(pairs[:1]), 0.1, True),
-            Group("low_rank/no_decay", tuple(pairs[1:2]), 0.1, False),
-            Group("head", tuple(pairs[2:]), 0.5, True),
+            ParamGroup("low_rank", tuple(pairs[:1]), 0.1, True),
+            ParamGroup("low_rank/no_decay", tuple(pairs[1:2]), 0.1, False),
+            ParamGroup("head", tuple(pairs[2:]), 0.5, True),
         ],
         TrainerConfig(**changes),
     )
@@ -60,8 +60,8 @@ def test_groups():
 
 def test_rates_are_shares_of_the_peak():
     optimizer = made(parameters())
-    assert set_rates(optimizer, 0.5) == {"low_rank": 0.05, "head": 0.25}
-    assert set_rates(optimizer, 0.25) == {"low_rank": 0.025, "head": 0.125}, "of the peak"
+    assert set_learning_rates(optimizer, 0.5) == {"low_rank": 0.05, "head": 0.25}
+    assert set_learning_rates(optimizer, 0.25) == {"low_rank": 0.025, "head": 0.125}, "of the peak"
     assert [group["lr"] for group in optimizer.param_groups] == [0.025, 0.025, 0.125]
 
 
@@ -71,24 +71,24 @@ def test_moments_come_back_bit_for_bit(dtype):
     optimizer = made(named)
     for seed in range(3):
         step(optimizer, named, seed)
-    saved = load(save({name: each.contiguous() for name, each in moments(optimizer).items()}))
+    saved = load(save({name: each.contiguous() for name, each in optimizer_state(optimizer).items()}))
     assert set(saved) == {
         f"{key}/{name}" for key in ("step", "exp_avg", "exp_avg_sq") for name in named
         if name != "idle"
     }  # fmt: skip
     twins = {name: nn.Parameter(each.detach().clone()) for name, each in named.items()}
     other = made(twins)
-    load_moments(other, saved)
-    assert {key: each.dtype for key, each in moments(other).items()} == {
-        key: each.dtype for key, each in moments(optimizer).items()
+    load_optimizer_state(other, saved)
+    assert {key: each.dtype for key, each in optimizer_state(other).items()} == {
+        key: each.dtype for key, each in optimizer_state(optimizer).items()
     }
-    assert all(torch.equal(each, saved[key]) for key, each in moments(other).items())
+    assert all(torch.equal(each, saved[key]) for key, each in optimizer_state(other).items())
     for seed in range(3, 6):
         step(optimizer, named, seed)
         step(other, twins, seed)
     for name in named:
         assert torch.equal(named[name], twins[name])
-    assert float(moments(other)["step/b"]) == 6
+    assert float(optimizer_state(other)["step/b"]) == 6
     assert float(saved["step/b"]) == 3, "what was loaded is a copy"
 
 
@@ -96,9 +96,9 @@ def test_moments_of_another_model_are_refused():
     named = parameters()
     optimizer = made(named)
     step(optimizer, named, 0)
-    saved = moments(optimizer)
+    saved = optimizer_state(optimizer)
     with pytest.raises(KeyError, match=r"unknown parameters.*exp_avg/c"):
-        load_moments(made(parameters()), {**saved, "exp_avg/c": torch.zeros(2)})
+        load_optimizer_state(made(parameters()), {**saved, "exp_avg/c": torch.zeros(2)})
     del saved["exp_avg_sq/a.bias"]
     with pytest.raises(KeyError, match=r"of a\.bias has only \['exp_avg', 'step'\]"):
-        load_moments(made(parameters()), saved)
+        load_optimizer_state(made(parameters()), saved)

@@ -8,8 +8,8 @@ import torch
 
 from bertft.config.trainer import TrainerConfig
 from bertft.training.evaluate import predict_logits
-from bertft.training.events import MemoryShort, Step
-from bertft.training.loop import Progress
+from bertft.training.events import MicroBatchReduced, StepCompleted
+from bertft.training.loop import TrainerState
 
 # The same gradients, their terms added in another order: a batch of 4 rows of up to 10 tokens has
 # up to 40 terms, of the size of 1 at most, and a sum of n terms is off by up to n roundings.
@@ -53,12 +53,12 @@ def test_the_micro_batch_is_halved_and_the_steps_are_the_same(stepper, drive, ro
     reference, short = stepper(), limited(stepper, rows)
     expected = drive(reference, 7).run()
     found = drive(short, 7).run()
-    assert [(e.step, e.micro_batch) for e in found.of(MemoryShort)] == [(0, micro)]
+    assert [(e.step, e.micro_batch) for e in found.of(MicroBatchReduced)] == [(0, micro)]
     assert [event for event in found.names if not event.startswith("MemoryShort")] == expected.names
     assert short.runner.failed == tries, "batches made ahead are cut again before they run"
     assert max(short.runner.passes) == micro
     torch.testing.assert_close(weights(short), weights(reference), rtol=0, atol=7 * OTHER_ORDER)
-    for one, other in zip(found.of(Step), expected.of(Step), strict=True):
+    for one, other in zip(found.of(StepCompleted), expected.of(StepCompleted), strict=True):
         assert (one.rows, one.tokens) == (other.rows, other.tokens)
         assert one.loss == pytest.approx(other.loss, rel=1e-10)
         assert one.gradient_norm == pytest.approx(other.gradient_norm, rel=1e-8)
@@ -72,20 +72,20 @@ def test_what_a_failed_pass_left_is_undone(stepper, drive, table):
     rows = table([3, 9, 5, 7, 4, 6, 8, 3])
     drive(reference, 1, rows=rows, batch_size=8, micro_batch=4).run()
     found = drive(short, 1, rows=rows, batch_size=8, micro_batch=4).run()
-    assert len(found.of(MemoryShort)) == 1
+    assert len(found.of(MicroBatchReduced)) == 1
     assert short.runner.passes == [4, 2, 2, 2, 2]
     torch.testing.assert_close(weights(short), weights(reference), rtol=0, atol=2 * OTHER_ORDER)
 
 
 def test_a_resumed_run_remembers(stepper, drive):
     first = drive(limited(stepper, 1), 7).run()
-    progress = Progress()
+    progress = TrainerState()
     progress.load_state_dict(first.saved[0][2])
     assert progress.halved == 2
     again = limited(stepper, 1)
     found = drive(again, 7, progress=progress).run()
     assert again.runner.failed == 0 and set(again.runner.passes) == {1}
-    assert found.of(MemoryShort) == []
+    assert found.of(MicroBatchReduced) == []
 
 
 def test_one_row_that_does_not_fit_ends_the_run(stepper, drive):

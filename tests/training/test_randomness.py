@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from bertft.training.randomness import restore, seed_all, state
+from bertft.training.randomness import restore_rng_state, seed_all, capture_rng_state
 
 
 def draw():
@@ -21,9 +21,9 @@ def draw():
 
 @pytest.fixture(autouse=True)
 def _as_before():
-    before = state()
+    before = capture_rng_state()
     yield
-    restore(before)
+    restore_rng_state(before)
 
 
 @pytest.mark.parametrize("drawn", [0, 1, 3])
@@ -32,11 +32,11 @@ def test_a_state_goes_on_where_it_was(drawn):
     seed_all(5)
     for _ in range(drawn):
         draw()
-    saved = load(save(state()))
+    saved = load(save(capture_rng_state()))
     expected = [draw(), draw()]
     seed_all(6)
     draw()
-    restore(saved)
+    restore_rng_state(saved)
     assert [draw(), draw()] == expected
 
 

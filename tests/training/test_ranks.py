@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from bertft.config.processes import Place, place
+from bertft.config.processes import DistributedEnv, read_distributed_env
 from bertft.errors import UsageError
-from bertft.training.ranks import ALONE, Ranks
+from bertft.training.ranks import SINGLE_PROCESS, DistributedContext
 
 JOB = Path(__file__).with_name("ranks_job.py")
 NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -76,19 +76,19 @@ def test_a_rank_that_is_gone_is_told(job):
 
 
 def test_the_place_is_what_torchrun_tells(monkeypatch):
-    assert place() == Place(0, 0, 1)
+    assert read_distributed_env() == DistributedEnv(0, 0, 1)
     for name, value in zip(NAMES, ("3", "1", "4", "host", "29500"), strict=True):
         monkeypatch.setenv(name, value)
-    assert place() == Place(3, 1, 4)
+    assert read_distributed_env() == DistributedEnv(3, 1, 4)
     monkeypatch.setenv("RANK", "4")
     with pytest.raises(UsageError, match="no place in a job"):
-        place()
+        read_distributed_env()
 
 
 def test_alone_nothing_is_waited_for():
-    assert Ranks.join() is ALONE
-    assert (ALONE.sum(3), ALONE.most(1, 2), ALONE.gather([1]), ALONE.told(lambda: 5)) == (
+    assert DistributedContext.initialize() is SINGLE_PROCESS
+    assert (SINGLE_PROCESS.all_reduce_sum(3), SINGLE_PROCESS.all_reduce_max(1, 2), SINGLE_PROCESS.all_gather_objects([1]), SINGLE_PROCESS.broadcast_object(lambda: 5)) == (
         3, [1, 2], [1], 5,
     )  # fmt: skip
-    assert list(range(5))[ALONE.own] == list(range(5))
-    assert list(range(5))[Ranks(1, 2).own] == [1, 3]
+    assert list(range(5))[SINGLE_PROCESS.shard] == list(range(5))
+    assert list(range(5))[DistributedContext(1, 2).shard] == [1, 3]

@@ -6,11 +6,11 @@ import math
 
 import pytest
 
-from bertft.training.schedule import factor
+from bertft.training.schedule import lr_lambda
 
 
 def factors(total, warmup, kind):
-    return [factor(step, total, warmup, kind) for step in range(1, total + 1)]
+    return [lr_lambda(step, total, warmup, kind) for step in range(1, total + 1)]
 
 
 def test_linear():
@@ -23,8 +23,8 @@ def test_cosine():
     expected = [0.25, 0.5, 0.75, 1]
     expected += [0.5 * (1 + math.cos(math.pi * done / 4)) for done in range(4)]
     assert factors(8, 0.5, "cosine") == pytest.approx(expected, rel=1e-15)
-    assert factor(5, 8, 0.5, "cosine") == 1.0
-    assert factor(7, 8, 0.5, "cosine") == pytest.approx(0.5)
+    assert lr_lambda(5, 8, 0.5, "cosine") == 1.0
+    assert lr_lambda(7, 8, 0.5, "cosine") == pytest.approx(0.5)
 
 
 def test_constant():
@@ -44,4 +44,4 @@ def test_every_update_has_a_rate_of_its_own(total, warmup, kind):
 
 def test_an_unknown_kind():
     with pytest.raises(ValueError, match="unknown schedule 'step'"):
-        factor(5, 10, 0.1, "step")
+        lr_lambda(5, 10, 0.1, "step")

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 import bertft
-from bertft.errors import Stopped
-from bertft.training.signals import QUEUE_SIGNALS, EndingSignal, StopRequest
+from bertft.errors import StoppedBySignal
+from bertft.training.signals import SCHEDULER_SIGNALS, InterruptOnSignal, StopRequest
 
 PROGRAM = """
 import os, signal, sys
@@ -70,7 +70,7 @@ def listened():
     """SIGUSR1 and SIGUSR2 with a listener, as under submitit; what it heard."""
     heard = []
     before = {each: signal.signal(each, lambda signum, _: heard.append(signum))
-              for each in QUEUE_SIGNALS}  # fmt: skip
+              for each in SCHEDULER_SIGNALS}  # fmt: skip
     yield heard
     for each, handler in before.items():
         signal.signal(each, handler)
@@ -82,14 +82,14 @@ def stopped_by(first, second):
         signal.raise_signal(first)
         heard = stop.signum
         signal.raise_signal(second)
-        raise Stopped(heard)
+        raise StoppedBySignal(heard)
 
 
-@pytest.mark.parametrize("signum", QUEUE_SIGNALS)
+@pytest.mark.parametrize("signum", SCHEDULER_SIGNALS)
 def test_a_queue_s_signal_is_a_request_that_stopped_tells(listened, signum):
-    with pytest.raises(Stopped, match=signum.name):
+    with pytest.raises(StoppedBySignal, match=signum.name):
         stopped_by(signum, signum)
-    with pytest.raises(Stopped, match=signum.name), EndingSignal():
+    with pytest.raises(StoppedBySignal, match=signum.name), InterruptOnSignal():
         signal.raise_signal(signum)
     assert listened == []
     signal.raise_signal(signum)
@@ -98,24 +98,24 @@ def test_a_queue_s_signal_is_a_request_that_stopped_tells(listened, signum):
 
 def test_one_that_nobody_tells_is_passed_on(listened):
     with StopRequest():
-        signal.raise_signal(QUEUE_SIGNALS[0])
-    with pytest.raises(Stopped, match="SIGTERM"):
-        stopped_by(signal.SIGTERM, QUEUE_SIGNALS[1])
-    assert listened == list(QUEUE_SIGNALS)
+        signal.raise_signal(SCHEDULER_SIGNALS[0])
+    with pytest.raises(StoppedBySignal, match="SIGTERM"):
+        stopped_by(signal.SIGTERM, SCHEDULER_SIGNALS[1])
+    assert listened == list(SCHEDULER_SIGNALS)
 
 
-@pytest.mark.parametrize("order", [(signal.SIGTERM, *QUEUE_SIGNALS), (*QUEUE_SIGNALS, 15)])
+@pytest.mark.parametrize("order", [(signal.SIGTERM, *SCHEDULER_SIGNALS), (*SCHEDULER_SIGNALS, 15)])
 def test_a_queue_s_signal_counts_before_the_sigterm_that_comes_with_it(listened, order):
     with StopRequest() as stop:
         for signum in order:
             signal.raise_signal(signum)
-        assert stop.signum == QUEUE_SIGNALS[0]
+        assert stop.signum == SCHEDULER_SIGNALS[0]
 
 
 def test_where_nobody_listens_they_stay_what_they_are():
-    assert all(signal.getsignal(each) == signal.SIG_DFL for each in QUEUE_SIGNALS)
+    assert all(signal.getsignal(each) == signal.SIG_DFL for each in SCHEDULER_SIGNALS)
     with StopRequest():
-        assert all(signal.getsignal(each) == signal.SIG_DFL for each in QUEUE_SIGNALS)
+        assert all(signal.getsignal(each) == signal.SIG_DFL for each in SCHEDULER_SIGNALS)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
@@ -127,7 +127,7 @@ def test_no_handler_of_failures_hides_an_ending_signal(signum, caught):
         except caught as error:  # as the report does, for a picture that cannot be drawn
             raise OSError("no picture") from error
 
-    with pytest.raises(Stopped) as stopped, EndingSignal():
+    with pytest.raises(StoppedBySignal) as stopped, InterruptOnSignal():
         work()
     assert stopped.value.status == 128 + signum
 
@@ -135,5 +135,5 @@ def test_no_handler_of_failures_hides_an_ending_signal(signum, caught):
         with contextlib.suppress(OSError):
             work()
 
-    with pytest.raises(Stopped), EndingSignal():
+    with pytest.raises(StoppedBySignal), InterruptOnSignal():
         go_on()

@@ -11,14 +11,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from bertft.config.loss import LossConfig
 from bertft.data.batch import collate
-from bertft.data.order import micro_batches
+from bertft.data.order import split_into_micro_batches
 from bertft.models.precision import Precision
 
 LENGTHS = [3, 9, 5, 7, 4, 6, 8]
 
 
 def cut(rows, size):
-    return [collate(rows, part, ("labels",)) for part in micro_batches(np.arange(len(rows)), size)]
+    return [collate(rows, part, ("labels",)) for part in split_into_micro_batches(np.arange(len(rows)), size)]
 
 
 def gradients(stepper, batches):
@@ -206,7 +206,7 @@ def test_the_cpu_needs_no_scaler(stepper):
 def scaled() -> Precision:
     """fp16's scaler around fp64, where powers of two change nothing: the CPU has one too."""
     precision = Precision("fp32", torch.device("cpu"))
-    precision.scales = True
+    precision.uses_loss_scaling = True
     return precision
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bertft.config.setting import LARGEST_RATE, setting
+from bertft.config.setting import MAX_LEARNING_RATE, setting
 
-__all__ = ["Settings"]
+__all__ = ["TrainableBaseConfig"]
 
 
 @dataclass
-class Settings:
+class TrainableBaseConfig:
     """``method.base``"""
 
     train: str = setting(
@@ -22,5 +22,5 @@ class Settings:
         None, "How many of the top layers train; only with train=last_k.", at_least=1
     )
     learning_rate: float = setting(
-        5e-5, "Peak learning rate of the base's weights.", above=0, at_most=LARGEST_RATE
+        5e-5, "Peak learning rate of the base's weights.", above=0, at_most=MAX_LEARNING_RATE
     )

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from bertft.config.setting import LARGEST_RATE, setting
+from bertft.config.setting import MAX_LEARNING_RATE, setting
 
-__all__ = ["Settings"]
+__all__ = ["DistillConfig"]
 
 
 @dataclass
-class Settings:
+class DistillConfig:
     """``method.distill``"""
 
     teacher: str | None = setting(
@@ -57,7 +57,7 @@ class Settings:
         1e-3,
         "Peak learning rate of the projections between unlike widths.",
         above=0,
-        at_most=LARGEST_RATE,
+        at_most=MAX_LEARNING_RATE,
     )
     cache: str = setting(
         "disk",

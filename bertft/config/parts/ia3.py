@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from bertft.config.setting import LARGEST_RATE, setting
+from bertft.config.setting import MAX_LEARNING_RATE, setting
 
 __all__ = ["Settings"]
 
@@ -24,5 +24,5 @@ class Settings:
         "Those of targets whose input is scaled; of the others it is the output. [] for none.",
     )
     learning_rate: float = setting(
-        1e-2, "Peak learning rate of the factors.", above=0, at_most=LARGEST_RATE
+        1e-2, "Peak learning rate of the factors.", above=0, at_most=MAX_LEARNING_RATE
     )

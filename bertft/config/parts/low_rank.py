@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from bertft.config.setting import LARGEST_RATE, setting
+from bertft.config.setting import MAX_LEARNING_RATE, setting
 
-__all__ = ["KINDS", "Kind", "Settings"]
+__all__ = ["KINDS", "Kind", "LowRankConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ KINDS = {
 
 
 @dataclass
-class Settings:
+class LowRankConfig:
     """``method.low_rank``; the rank itself is ``method.rank``."""
 
     kind: str = setting(
@@ -65,7 +65,7 @@ class Settings:
     alpha: float = setting(16.0, "Numerator of the scale s = alpha / rank.", above=0)
     dropout: float = setting(0.05, "Dropout on the input of ΔW.", at_least=0, below=1)
     learning_rate: float = setting(
-        2e-3, "Peak learning rate of A and B.", above=0, at_most=LARGEST_RATE
+        2e-3, "Peak learning rate of A and B.", above=0, at_most=MAX_LEARNING_RATE
     )
     b_rate_ratio: float = setting(
         1.0, "Learning rate of B over that of A (LoRA+ uses 4 to 16).", above=0

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bertft.config.setting import LARGEST_RATE, setting
+from bertft.config.setting import MAX_LEARNING_RATE, setting
 
-__all__ = ["Settings"]
+__all__ = ["PrefixConfig"]
 
 
 @dataclass
-class Settings:
+class PrefixConfig:
     """``method.prefix``"""
 
     kind: str = setting(
@@ -22,7 +22,7 @@ class Settings:
         16, "Vectors a layer (key_value) or before the input (prompt).", at_least=1, at_most=4096
     )
     learning_rate: float = setting(
-        3e-2, "Peak learning rate of the prefix.", above=0, at_most=LARGEST_RATE
+        3e-2, "Peak learning rate of the prefix.", above=0, at_most=MAX_LEARNING_RATE
     )
     start_scale: float = setting(
         1.0,

@@ -1,7 +1,7 @@
 """Settings that are right one by one and make no sense together.
 
 A rule takes ``get`` (path → value, None below a null node) and yields a ``Problem`` for each
-nonsense it finds. ``RULES`` names the rules of each command; each module here holds those of one
+nonsense it finds. ``COMMAND_RULES`` names the rules of each command; each module here holds those of one
 subject in a tuple of its own.
 """
 
@@ -12,29 +12,29 @@ from collections.abc import Callable, Iterator
 from bertft.config.messages import Problem
 from bertft.config.registry import METHODS
 from bertft.config.rules import classes, data, device, method, model, runs, trainer
-from bertft.config.rules.get import Get
+from bertft.config.rules.get import GetSetting
 
-__all__ = ["RULES", "Get"]
+__all__ = ["COMMAND_RULES", "GetSetting"]
 
-Rule = Callable[[Get], Iterator[Problem]]
+Rule = Callable[[GetSetting], Iterator[Problem]]
 
 
-def _of_methods() -> Iterator[Rule]:
+def _iter_method_rules() -> Iterator[Rule]:
     """The rules that each method component brings."""
-    for name, component in METHODS.items().items():
+    for name, component in METHODS.specs().items():
         if component.rules is not None:
             yield from METHODS.implementation(name, "rules")
 
 
-RULES: dict[str, tuple[Rule, ...]] = {
-    "train": (*method.RULES, *_of_methods(), *trainer.RULES, *model.RULES, *data.RULES,
-              *classes.RULES, data.training_file, data.files_there, runs.resume, runs.check),
-    "eval": (*data.RULES, runs.scored, runs.checkpoint, *device.RULES),
-    "merge": (runs.opened, runs.checkpoint, device.known),
-    "export": (runs.opened, runs.exported, runs.checkpoint, device.known),
-    "predict": (runs.opened, data.text_of_predict, runs.checkpoint, *device.RULES),
+COMMAND_RULES: dict[str, tuple[Rule, ...]] = {
+    "train": (*method.METHOD_RULES, *_iter_method_rules(), *trainer.TRAINER_RULES, *model.MODEL_RULES, *data.DATA_RULES,
+              *classes.CLASS_RULES, data.check_training_file, data.check_files_exist, runs.check_resume, runs.check_dry_run),
+    "eval": (*data.DATA_RULES, runs.check_eval_model, runs.check_checkpoint_name, *device.DEVICE_RULES),
+    "merge": (runs.check_opened_model, runs.check_checkpoint_name, device.check_device),
+    "export": (runs.check_opened_model, runs.check_export_format, runs.check_checkpoint_name, device.check_device),
+    "predict": (runs.check_opened_model, data.check_predict_text, runs.check_checkpoint_name, *device.DEVICE_RULES),
     "verify": (),
-    "report": (device.known,),
-    "compare": (runs.several, device.known),
-    "doctor": (device.known,),
+    "report": (device.check_device,),
+    "compare": (runs.check_compared_runs, device.check_device),
+    "doctor": (device.check_device,),
 }  # fmt: skip

@@ -8,25 +8,25 @@ from typing import Any
 
 from bertft.config.choices import SPLITS
 from bertft.config.messages import Problem
-from bertft.config.paths import missing_file
+from bertft.config.paths import missing_file_problem
 from bertft.config.registry import TASKS
-from bertft.config.rules.get import Get, default
-from bertft.config.tasks import TASKS_OF_SETTINGS, in_words
-from bertft.config.values import NUMERIC
+from bertft.config.rules.get import GetSetting, default_value
+from bertft.config.tasks import TASKS_BY_SETTING, join_words
+from bertft.config.values import NUMBER_PATTERN
 
-__all__ = ["RULES", "class_list", "files_there", "text_of_predict", "training_file"]
+__all__ = ["DATA_RULES", "check_class_names", "check_files_exist", "check_predict_text", "check_training_file"]
 
-_NEEDED = {"hub": "a Hub id", "sample": "the name of an embedded sample"}
+_REQUIRED_BY_SOURCE = {"hub": "a Hub id", "sample": "the name of an embedded sample"}
 
 
-def _source(get: Get) -> Iterator[Problem]:
+def _check_source(get: GetSetting) -> Iterator[Problem]:
     source = get("data.source")
-    if source in _NEEDED and get(f"data.{source}") is None:
+    if source in _REQUIRED_BY_SOURCE and get(f"data.{source}") is None:
         yield Problem(
-            f"data.{source}", f"is missing: source={source} needs it", f"Give {_NEEDED[source]}"
+            f"data.{source}", f"is missing: source={source} needs it", f"Give {_REQUIRED_BY_SOURCE[source]}"
         )
-    elsewhere = [name for name in ("hub", "subset", "sample") if get(f"data.{name}") is not None]
-    for name in elsewhere:
+    other_sources = [name for name in ("hub", "subset", "sample") if get(f"data.{name}") is not None]
+    for name in other_sources:
         if source not in (None, name) and not (name == "subset" and source == "hub"):
             yield Problem(
                 f"data.{name}", f"is not read with source={source}",
@@ -41,37 +41,37 @@ def _source(get: Get) -> Iterator[Problem]:
                 )  # fmt: skip
 
 
-def training_file(get: Get) -> Iterator[Problem]:
+def check_training_file(get: GetSetting) -> Iterator[Problem]:
     """Only train needs one, and not for a run that goes on under its own configuration."""
-    begins = get("resume") in (None, "auto")
-    if begins and get("data.source") == "files" and get("data.train") is None:
+    is_new_run = get("resume") in (None, "auto")
+    if is_new_run and get("data.source") == "files" and get("data.train") is None:
         yield Problem("data.train", "there is no training file", "Set data.train=<file>")
 
 
-def files_there(get: Get) -> Iterator[Problem]:
+def check_files_exist(get: GetSetting) -> Iterator[Problem]:
     """Files of a run that begins; those of one that goes on may have moved since."""
     if get("resume") is not None:
         return
-    names = [f"data.{name}" for name in SPLITS] if get("data.source") == "files" else []
-    for setting in (*names, "data.unlabelled"):
+    path_settings = [f"data.{name}" for name in SPLITS] if get("data.source") == "files" else []
+    for setting in (*path_settings, "data.unlabelled"):
         if isinstance(get(setting), str):
-            problem = missing_file(get(setting), setting)
+            problem = missing_file_problem(get(setting), setting)
             if problem is not None:
                 yield problem
 
 
-def _columns(get: Get) -> Iterator[Problem]:
+def _check_columns(get: GetSetting) -> Iterator[Problem]:
     task = get("data.task")
     if task is None:
         return
     text, label, labels = get("data.text"), get("data.label"), get("data.labels")
     if text is not None:
-        yield from _text_columns("data.text", text)
+        yield from _check_text_columns("data.text", text)
     if isinstance(label, list):
-        lists = [name for name, each in TASKS.items().items() if each.label == "classes"]
-        if task not in lists:
+        list_tasks = [name for name, column in TASKS.specs().items() if column.label == "classes"]
+        if task not in list_tasks:
             yield Problem(
-                "data.label", f"a list of columns is for task={in_words(lists, 'or')}, not {task}",
+                "data.label", f"a list of columns is for task={join_words(list_tasks, 'or')}, not {task}",
                 "Give one column",
             )  # fmt: skip
         elif not label or not all(_is_column(each) for each in label):
@@ -80,13 +80,13 @@ def _columns(get: Get) -> Iterator[Problem]:
         yield Problem("data.label", f"{label!r} is no column", "Give a name, or a position from 0")
     if labels is None:
         return
-    if task in TASKS and not TASKS[task].named_classes:
+    if task in TASKS and not TASKS[task].supports_class_names:
         yield Problem("data.labels", f"means nothing for task={task}, which has no classes")
     else:
-        yield from class_list("data.labels", labels)
+        yield from check_class_names("data.labels", labels)
 
 
-def class_list(where: str, labels: Any) -> Iterator[Problem]:
+def check_class_names(where: str, labels: Any) -> Iterator[Problem]:
     """Class names as a list, or as a mapping from the labels of the files."""
     if not isinstance(labels, (list, dict)) or not labels:
         yield Problem(
@@ -95,52 +95,52 @@ def class_list(where: str, labels: Any) -> Iterator[Problem]:
         )  # fmt: skip
         return
     names = labels if isinstance(labels, list) else [*labels, *labels.values()]
-    wrong = [each for each in names if each is None or isinstance(each, (list, dict))]
-    if wrong or "" in names:
-        yield Problem(where, f"{wrong[0] if wrong else ''!r} is not a class name", "Give a text")
-    elif isinstance(labels, list) and len({_key(each) for each in labels}) < len(labels):
+    invalid_names = [name for name in names if name is None or isinstance(name, (list, dict))]
+    if invalid_names or "" in names:
+        yield Problem(where, f"{invalid_names[0] if invalid_names else ''!r} is not a class name", "Give a text")
+    elif isinstance(labels, list) and len({_comparison_key(each) for each in labels}) < len(labels):
         yield Problem(
             where, f"one class is listed twice in {labels} (1 and 1.0 are equal)",
             "Name each class once",
         )  # fmt: skip
 
 
-def _key(name: Any) -> Any:
+def _comparison_key(name: Any) -> Any:
     """What two names of one class have in common."""
     if isinstance(name, bool):
         return str(name).lower()
     text = str(name).strip()
-    return Decimal(text) if NUMERIC.fullmatch(text) else text
+    return Decimal(text) if NUMBER_PATTERN.fullmatch(text) else text
 
 
-def _of_a_task(get: Get) -> Iterator[Problem]:
+def _check_task_settings(get: GetSetting) -> Iterator[Problem]:
     task = get("data.task")
-    for name, tasks in TASKS_OF_SETTINGS.items():
+    for name, tasks in TASKS_BY_SETTING.items():
         path = f"data.{name}"
-        if task not in (None, *tasks) and get(path) not in (None, default(path)):
+        if task not in (None, *tasks) and get(path) not in (None, default_value(path)):
             yield Problem(
                 path, f"means nothing for task={task}",
-                f"Leave it out, or take data.task={in_words(tasks, 'or')}",
+                f"Leave it out, or take data.task={join_words(tasks, 'or')}",
             )  # fmt: skip
 
 
-def _of_questions(get: Get) -> Iterator[Problem]:
+def _check_no_answer_threshold(get: GetSetting) -> Iterator[Problem]:
     path = "data.no_answer_threshold"
-    given = get("data.task") == "question_answering" and get(path) != default(path)
-    if given and get("data.unanswerable") is False:
+    is_changed = get("data.task") == "question_answering" and get(path) != default_value(path)
+    if is_changed and get("data.unanswerable") is False:
         yield Problem(
             path, "means nothing where each question gets an answer",
             "Leave it out, or add data.unanswerable=true",
         )  # fmt: skip
 
 
-def text_of_predict(get: Get) -> Iterator[Problem]:
+def check_predict_text(get: GetSetting) -> Iterator[Problem]:
     """``text`` of predict; null: as the run was trained."""
     if get("text") is not None:
-        yield from _text_columns("text", get("text"))
+        yield from _check_text_columns("text", get("text"))
 
 
-def _text_columns(where: str, text: Any) -> Iterator[Problem]:
+def _check_text_columns(where: str, text: Any) -> Iterator[Problem]:
     columns = text if isinstance(text, list) else [text]
     if not 1 <= len(columns) <= 2 or not all(_is_column(column) for column in columns):
         yield Problem(
@@ -155,4 +155,4 @@ def _is_column(value: Any) -> bool:
     return value >= 0 if isinstance(value, int) else isinstance(value, str) and bool(value)
 
 
-RULES = (_source, _columns, _of_a_task, _of_questions)
+DATA_RULES = (_check_source, _check_columns, _check_task_settings, _check_no_answer_threshold)

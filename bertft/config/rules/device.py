@@ -6,30 +6,30 @@ import re
 from collections.abc import Iterator
 
 from bertft.config.messages import Problem
-from bertft.config.rules.get import Get
+from bertft.config.rules.get import GetSetting
 
-__all__ = ["RULES", "half_on_cpu", "known", "unknown_device"]
+__all__ = ["DEVICE_RULES", "fp16_problems", "check_device", "device_problems"]
 
 
-def known(get: Get) -> Iterator[Problem]:
+def check_device(get: GetSetting) -> Iterator[Problem]:
     """``device`` of eval, merge and predict."""
-    yield from unknown_device("device", get("device"))
+    yield from device_problems("device", get("device"))
 
 
-def _precision(get: Get) -> Iterator[Problem]:
-    yield from half_on_cpu("precision", get("precision"), get("device"))
+def _check_precision(get: GetSetting) -> Iterator[Problem]:
+    yield from fp16_problems("precision", get("precision"), get("device"))
 
 
-def unknown_device(where: str, device: str) -> Iterator[Problem]:
+def device_problems(where: str, device: str) -> Iterator[Problem]:
     """A name that is none; whether the device is there shows when it is used."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         yield Problem(where, f"{device!r} is no device", "It can be auto, cpu, cuda or cuda:1")
 
 
-def half_on_cpu(where: str, precision: str | None, device: str) -> Iterator[Problem]:
+def fp16_problems(where: str, precision: str | None, device: str) -> Iterator[Problem]:
     """fp16 needs CUDA."""
     if precision == "fp16" and device == "cpu":
         yield Problem(where, "fp16 does not run on the CPU", "Take bf16, fp32 or auto")
 
 
-RULES = (known, _precision)
+DEVICE_RULES = (check_device, _check_precision)

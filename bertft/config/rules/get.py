@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bertft.config.schema import Leaf, locate, tree
+from bertft.config.schema import Leaf, find_setting, settings_tree
 
-__all__ = ["Get", "default"]
+__all__ = ["GetSetting", "default_value"]
 
-Get = Callable[[str], Any]
+GetSetting = Callable[[str], Any]
 
 
-def default(path: str) -> Any:
+def default_value(path: str) -> Any:
     """The schema's default of a setting of ``train``."""
-    entry, _ = locate(tree("train"), path)
+    entry, _ = find_setting(settings_tree("train"), path)
     assert isinstance(entry, Leaf)
     return entry.default

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 from bertft.config.messages import Problem
 from bertft.config.parts.low_rank import KINDS
-from bertft.config.rules.get import Get, default
+from bertft.config.rules.get import GetSetting, default_value
 
-__all__ = ["BASE", "IA3", "LOW_RANK", "PREFIX", "RULES"]
+__all__ = ["BASE", "IA3", "LOW_RANK", "PREFIX", "METHOD_RULES"]
 
 
-def _names(get: Get) -> Iterator[Problem]:
+def _check_preset_names(get: GetSetting) -> Iterator[Problem]:
     """Names of presets go into the run folder's name: they may not lead anywhere else."""
     for path in ("method.name", "data.name", "model.name"):
         name = get(path)
@@ -22,7 +22,7 @@ def _names(get: Get) -> Iterator[Problem]:
             )
 
 
-def _rank(get: Get) -> Iterator[Problem]:
+def _check_rank(get: GetSetting) -> Iterator[Problem]:
     rank, initial = get("method.rank"), get("method.initial_rank")
     kind = get("method.low_rank.kind")
     if kind is None:
@@ -46,18 +46,18 @@ def _rank(get: Get) -> Iterator[Problem]:
         )  # fmt: skip
 
 
-def _low_rank(get: Get) -> Iterator[Problem]:
+def _check_low_rank(get: GetSetting) -> Iterator[Problem]:
     kind = get("method.low_rank.kind")
     if kind is None:
         return
     readers = {
-        name: [other for other in KINDS if name in KINDS[other].settings]
+        name: [other_kind for other_kind in KINDS if name in KINDS[other_kind].settings]
         for each in KINDS.values()
         for name in each.settings
     }
     for name, others in readers.items():
         path = f"method.low_rank.{name}"
-        if kind not in others and get(path) != default(path):
+        if kind not in others and get(path) != default_value(path):
             yield Problem(
                 path, f"means nothing for kind={kind}",
                 f"Leave it out, or take kind={' or '.join(others)}",
@@ -76,12 +76,12 @@ def _low_rank(get: Get) -> Iterator[Problem]:
         )  # fmt: skip
 
 
-def _targets(get: Get) -> Iterator[Problem]:
+def _check_targets(get: GetSetting) -> Iterator[Problem]:
     if get("method.low_rank.kind") is not None:
         yield from _names_of_layers(get, "method.low_rank.targets", "[query,value]")
 
 
-def _ia3(get: Get) -> Iterator[Problem]:
+def _ia3(get: GetSetting) -> Iterator[Problem]:
     if get("method.ia3.learning_rate") is None:
         return
     yield from _names_of_layers(get, "method.ia3.targets", "[key,value,ffn_out]")
@@ -89,7 +89,7 @@ def _ia3(get: Get) -> Iterator[Problem]:
         yield from _names_of_layers(get, "method.ia3.feedforward", "[ffn_out]")
 
 
-def _names_of_layers(get: Get, path: str, example: str) -> Iterator[Problem]:
+def _names_of_layers(get: GetSetting, path: str, example: str) -> Iterator[Problem]:
     targets = get(path)
     names = targets if isinstance(targets, list) else [targets]
     if not names or not all(isinstance(name, str) and name for name in names):
@@ -102,7 +102,7 @@ def _names_of_layers(get: Get, path: str, example: str) -> Iterator[Problem]:
         )
 
 
-def _base(get: Get) -> Iterator[Problem]:
+def _check_base(get: GetSetting) -> Iterator[Problem]:
     train, last_k = get("method.base.train"), get("method.base.last_k")
     if train == "last_k" and last_k is None:
         yield Problem(
@@ -115,21 +115,21 @@ def _base(get: Get) -> Iterator[Problem]:
         )  # fmt: skip
 
 
-def _prefix(get: Get) -> Iterator[Problem]:
+def _check_prefix(get: GetSetting) -> Iterator[Problem]:
     path = "method.prefix.mlp_hidden"
-    if get("method.prefix.mlp") is False and get(path) != default(path):
+    if get("method.prefix.mlp") is False and get(path) != default_value(path):
         yield Problem(path, "means nothing without the MLP", "Add method.prefix.mlp=true")
     if get("method.prefix.kind") == "prompt":
         for name in ("mlp", "shift_positions"):
             path = f"method.prefix.{name}"
-            if get(path) != default(path):
+            if get(path) != default_value(path):
                 yield Problem(
                     path, "means nothing for kind=prompt", "Leave it out, or take kind=key_value"
                 )
 
 
-RULES = (_names, _rank)
-LOW_RANK = (_low_rank, _targets)
+METHOD_RULES = (_check_preset_names, _check_rank)
+LOW_RANK = (_check_low_rank, _check_targets)
 IA3 = (_ia3,)
-BASE = (_base,)
-PREFIX = (_prefix,)
+BASE = (_check_base,)
+PREFIX = (_check_prefix,)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bertft.config.messages import Problem
-from bertft.config.rules.get import Get
+from bertft.config.rules.get import GetSetting
 
-__all__ = ["RULES"]
+__all__ = ["MODEL_RULES"]
 
 
-def _model(get: Get) -> Iterator[Problem]:
+def _check_model(get: GetSetting) -> Iterator[Problem]:
     architecture, weights = get("model.architecture"), get("model.weights")
     if architecture is not None and not isinstance(architecture, dict):
         yield Problem(
@@ -42,4 +42,4 @@ def _model(get: Get) -> Iterator[Problem]:
             )  # fmt: skip
 
 
-RULES = (_model,)
+MODEL_RULES = (_check_model,)

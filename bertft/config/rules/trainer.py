@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bertft.config.messages import Problem, suggestion
+from bertft.config.messages import Problem, suggest
 from bertft.config.registry import OPTIMIZERS
-from bertft.config.rules.device import half_on_cpu, unknown_device
-from bertft.config.rules.get import Get, default
-from bertft.config.schema import Leaf, node_of
-from bertft.config.tasks import in_words
+from bertft.config.rules.device import fp16_problems, device_problems
+from bertft.config.rules.get import GetSetting, default_value
+from bertft.config.schema import Leaf, node_from_dataclass
+from bertft.config.tasks import join_words
 from bertft.config.trackers import tracker_names
-from bertft.config.values import faults
+from bertft.config.values import value_problems
 
-__all__ = ["RULES"]
+__all__ = ["TRAINER_RULES"]
 
 
-def _steps(get: Get) -> Iterator[Problem]:
+def _check_steps(get: GetSetting) -> Iterator[Problem]:
     if get("trainer.epochs") is not None and get("trainer.max_steps") is not None:
         yield Problem(
             "trainer.max_steps", "and trainer.epochs both say when to end", "Give one of them"
@@ -29,7 +29,7 @@ def _steps(get: Get) -> Iterator[Problem]:
         )  # fmt: skip
 
 
-def _decay(get: Get) -> Iterator[Problem]:
+def _check_weight_decay(get: GetSetting) -> Iterator[Problem]:
     rate, decay = get("trainer.learning_rate"), get("trainer.weight_decay")
     if rate is not None and rate * decay > 1:  # w becomes w · (1 − rate · decay) in a step
         yield Problem(
@@ -38,53 +38,53 @@ def _decay(get: Get) -> Iterator[Problem]:
         )  # fmt: skip
 
 
-def _optimizer(get: Get) -> Iterator[Problem]:
+def _check_optimizer(get: GetSetting) -> Iterator[Problem]:
     name, path = get("trainer.optimizer"), "trainer.optimizer_settings"
-    given = get(path)
+    settings = get(path)
     if name not in OPTIMIZERS:
         return
-    chosen = OPTIMIZERS[name]
-    for each in ("weight_decay", "beta1", "beta2", "epsilon"):
-        where = f"trainer.{each}"
-        if each not in chosen.trainer_settings and get(where) not in (None, default(where)):
+    optimizer_spec = OPTIMIZERS[name]
+    for setting_name in ("weight_decay", "beta1", "beta2", "epsilon"):
+        where = f"trainer.{setting_name}"
+        if setting_name not in optimizer_spec.trainer_settings and get(where) not in (None, default_value(where)):
             yield Problem(where, f"is not supported by trainer.optimizer={name}", "Leave it out")
-    if not isinstance(given, dict):
-        yield Problem(path, f"{given!r} is not a group of settings", f"As in {path}.momentum=0.9")
+    if not isinstance(settings, dict):
+        yield Problem(path, f"{settings!r} is not a group of settings", f"As in {path}.momentum=0.9")
         return
-    if given and chosen.settings is None:
-        read = in_words([f"trainer.{each}" for each in chosen.trainer_settings])
+    if settings and optimizer_spec.settings is None:
+        read = join_words([f"trainer.{each}" for each in optimizer_spec.trainer_settings])
         yield Problem(path, f"{name} has none of its own; it reads {read}", "Leave it out")
         return
-    known = {} if chosen.settings is None else node_of(chosen.settings, path).children
-    for key, value in given.items():
-        leaf = known.get(str(key))
+    known_settings = {} if optimizer_spec.settings is None else node_from_dataclass(optimizer_spec.settings, path).children
+    for key, value in settings.items():
+        leaf = known_settings.get(str(key))
         if isinstance(leaf, Leaf):
-            yield from faults(leaf, value)
+            yield from value_problems(leaf, value)
         else:
             yield Problem(
-                f"{path}.{key}", f"unknown setting of {name}", suggestion(key, list(known))
+                f"{path}.{key}", f"unknown setting of {name}", suggest(key, list(known_settings))
             )
-    for key, leaf in known.items():
-        if isinstance(leaf, Leaf) and leaf.required and key not in given:
+    for key, leaf in known_settings.items():
+        if isinstance(leaf, Leaf) and leaf.required and key not in settings:
             yield Problem(leaf.path, "is missing", leaf.meaning)
 
 
-def _trainer_device(get: Get) -> Iterator[Problem]:
-    yield from unknown_device("trainer.device", get("trainer.device"))
-    yield from half_on_cpu("trainer.precision", get("trainer.precision"), get("trainer.device"))
+def _check_trainer_device(get: GetSetting) -> Iterator[Problem]:
+    yield from device_problems("trainer.device", get("trainer.device"))
+    yield from fp16_problems("trainer.precision", get("trainer.precision"), get("trainer.device"))
 
 
-def _trackers(get: Get) -> Iterator[Problem]:
-    path, given = "trainer.trackers", get("trainer.trackers")
-    if not isinstance(given, list):
-        yield Problem(path, f"{given!r} is no list", "As in trainer.trackers=[tensorboard]")
+def _check_trackers(get: GetSetting) -> Iterator[Problem]:
+    path, requested = "trainer.trackers", get("trainer.trackers")
+    if not isinstance(requested, list):
+        yield Problem(path, f"{requested!r} is no list", "As in trainer.trackers=[tensorboard]")
         return
     names = tracker_names()
-    for name in given:
+    for name in requested:
         if name not in names:
-            yield Problem(path, f"there is no tracker {name!r}", suggestion(name, names))
-    if len({str(name) for name in given}) < len(given):
+            yield Problem(path, f"there is no tracker {name!r}", suggest(name, names))
+    if len({str(name) for name in requested}) < len(requested):
         yield Problem(path, "a tracker stands twice", "Name each once")
 
 
-RULES = (_steps, _decay, _optimizer, _trainer_device, _trackers)
+TRAINER_RULES = (_check_steps, _check_weight_decay, _check_optimizer, _check_trainer_device, _check_trackers)

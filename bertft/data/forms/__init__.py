@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from bertft.config.data import DataConfig
 from bertft.config.registry import TASKS
-from bertft.data.forms.form import RowForm
+from bertft.data.forms.form import RowSchema
 
-__all__ = ["RowForm", "form_of"]
+__all__ = ["RowSchema", "build_row_schema"]
 
 
-def form_of(config: DataConfig, labelled: bool = True) -> RowForm:
+def build_row_schema(config: DataConfig, labelled: bool = True) -> RowSchema:
     """``labelled`` False: rows to answer. UsageError where ``config`` asks for what cannot be."""
-    form: RowForm = TASKS.implementation(config.task, "rows")(config, labelled)
-    return form
+    schema: RowSchema = TASKS.implementation(config.task, "rows")(config, labelled)
+    return schema

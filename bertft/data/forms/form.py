@@ -15,53 +15,53 @@ import pyarrow as pa
 
 from bertft.config.data import DataConfig
 from bertft.data.bad_rows import BadRows
-from bertft.data.columns import Asked
+from bertft.data.columns import ColumnSpec
 
-__all__ = ["Reader", "RowForm"]
+__all__ = ["ReadFunction", "RowSchema"]
 
 Record = tuple[int, list[Any]]
-Reader = Callable[[Path, Asked, DataConfig, BadRows], Iterator[Record]]
+ReadFunction = Callable[[Path, ColumnSpec, DataConfig, BadRows], Iterator[Record]]
 
 
-class RowForm(ABC):
-    """``columns`` are read and make the table's columns ``schema`` (beside ``line``).
+class RowSchema(ABC):
+    """``columns`` are read and make the table's columns ``fields`` (beside ``line``).
 
     A row that may be learnt from has a ``label``; null is a label that is missing.
     """
 
-    texts: ClassVar[tuple[str, ...]]  # the columns by which two rows are the same
-    gold: ClassVar[tuple[str, ...]] = ("label",)  # those that rows to answer have not
-    together: ClassVar[str | None] = None  # rows with one value here are held out together
-    readers: Mapping[str, Reader] = {}  # of file endings that these rows read in their own way
-    reader: Reader | None = None  # of no ending; of any other where data.separator is given
-    advice: ClassVar[str] = "Is data.label the column you mean?"  # where there are no labels
+    text_fields: ClassVar[tuple[str, ...]]  # the columns by which two rows are the same
+    label_fields: ClassVar[tuple[str, ...]] = ("label",)  # those that rows to answer have not
+    group_field: ClassVar[str | None] = None  # rows with one value here are held out together
+    readers_by_extension: Mapping[str, ReadFunction] = {}  # of file endings that these rows read in their own way
+    default_reader: ReadFunction | None = None  # of no ending; of any other where data.separator is given
+    missing_label_hint: ClassVar[str] = "Is data.label the column you mean?"  # where there are no labels
 
-    classes: bool = False  # whether a label is the name of a class, or several
+    has_classes: bool = False  # whether a label is the name of a class, or several
     # The classes of a model that is already trained, in the order of its logits.
     model_classes: list[str] | None = None
-    columns: Asked
-    schema: Sequence[tuple[str, pa.DataType]]
+    columns: ColumnSpec
+    fields: Sequence[tuple[str, pa.DataType]]
 
     @abstractmethod
     def __init__(self, config: DataConfig, labelled: bool) -> None: ...
 
     @property
-    def arrow(self) -> pa.Schema:
-        """The columns of a table of rows: ``schema``, and the line that a row starts on."""
-        return pa.schema([*self.schema, ("line", pa.int64())])
+    def arrow_schema(self) -> pa.Schema:
+        """The columns of a table of rows: ``fields``, and the line that a row starts on."""
+        return pa.schema([*self.fields, ("line", pa.int64())])
 
     @abstractmethod
     def parse(self, fields: Sequence[Any], split: str) -> list[Any]:
         """The values of one row. Raises Fault for a row that cannot be used in ``split``."""
 
-    def take_dropped(self) -> list[str]:
+    def take_ignored_parts(self) -> list[str]:
         """Reasons for the parts that the last ``parse`` left out of a row that is used."""
         return []
 
-    def settle(self, table: pa.Table, own: list[str] | None, bad: BadRows) -> pa.Table:
+    def normalize_labels(self, table: pa.Table, declared_classes: list[str] | None, bad: BadRows) -> pa.Table:
         """The rows of a split as they are kept; those that do not fit go to ``bad``.
 
-        Asked of the first split first, which may tell what holds for all; ``own`` are the
+        Asked of the first split first, which may tell what holds for all; ``declared_classes`` are the
         source's classes.
         """
         return table
@@ -71,18 +71,18 @@ class RowForm(ABC):
         return []
 
     @cached_property
-    def mapping(self) -> dict[str, str]:
+    def label_mapping(self) -> dict[str, str]:
         """Label of a file → class, for every label that was read as another text."""
         return {}
 
-    def class_names(self, table: pa.Table, own: list[str] | None) -> list[str] | None:
-        """The classes in order, given the first split and the source's ``own``; None: none."""
+    def class_names(self, table: pa.Table, declared_classes: list[str] | None) -> list[str] | None:
+        """The classes in order, given the first split and the source's ``declared_classes``; None: none."""
         return None
 
-    def judge(self, table: pa.Table, own: list[str] | None, bad: BadRows) -> None:
+    def check_label_types(self, table: pa.Table, declared_classes: list[str] | None, bad: BadRows) -> None:
         """DataError where the labels of a whole split are of another kind than the task's."""
 
-    def stratified(self) -> bool:
+    def is_stratified(self) -> bool:
         """Whether a validation split is cut so that each class gives its share."""
         return False
 
@@ -90,10 +90,10 @@ class RowForm(ABC):
         """Why training rows teach nothing; empty where they do."""
         return ""
 
-    def unit(self, ending: str) -> str:
+    def record_unit(self, extension: str) -> str:
         """What the numbers of a file's records count; empty: its lines."""
         return ""
 
     @abstractmethod
-    def balance(self, table: pa.Table) -> dict[str, float]:
+    def label_statistics(self, table: pa.Table) -> dict[str, float]:
         """What to tell of the labels before training: a name and its share or value."""

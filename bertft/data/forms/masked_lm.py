@@ -10,44 +10,44 @@ import pyarrow as pa
 
 from bertft.config.data import DataConfig
 from bertft.data.bad_rows import BadRows
-from bertft.data.cells import text
-from bertft.data.columns import Asked, text_names
-from bertft.data.forms.form import Record, RowForm
-from bertft.data.text_files import open_text, text_lines
+from bertft.data.cells import require_text
+from bertft.data.columns import ColumnSpec, text_columns
+from bertft.data.forms.form import Record, RowSchema
+from bertft.data.text_files import open_text, iter_lines
 from bertft.errors import UsageError
 
-__all__ = ["Form"]
+__all__ = ["MaskedLMRowSchema"]
 
 
-class Form(RowForm):
+class MaskedLMRowSchema(RowSchema):
     """Column ``text``. data.label is not looked at."""
 
-    texts = ("text",)
-    gold = ()
+    text_fields = ("text",)
+    label_fields = ()
 
     def __init__(self, config: DataConfig, labelled: bool) -> None:
-        names = text_names(config, ("text",))
+        names = text_columns(config, ("text",))
         if len(names) != 1:
             raise UsageError(
                 f"{len(names)} columns, where the text is in one", where="data.text",
                 hint="Name that one",
             )  # fmt: skip
-        self.columns = Asked(names, ())
-        self.schema = [("text", pa.large_string())]
+        self.columns = ColumnSpec(names, ())
+        self.fields = [("text", pa.large_string())]
         if config.separator is None:
-            self.readers = {".txt": _read_lines}
+            self.readers_by_extension = {".txt": _read_nonblank_lines}
 
     def parse(self, fields: Sequence[Any], split: str) -> list[Any]:
-        return [text(fields[0])]
+        return [require_text(fields[0])]
 
-    def balance(self, table: pa.Table) -> dict[str, float]:
+    def label_statistics(self, table: pa.Table) -> dict[str, float]:
         return {}
 
 
-def _read_lines(path: Path, columns: Asked, config: DataConfig, bad: BadRows) -> Iterator[Record]:
+def _read_nonblank_lines(path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows) -> Iterator[Record]:
     """A text a line; blank lines are no rows."""
     with open_text(path, config.encoding, "\n") as file:
-        for number, line in enumerate(text_lines(file, bad, config.encoding), start=1):
+        for number, line in enumerate(iter_lines(file, bad, config.encoding), start=1):
             if not line.strip():
                 bad.count_blank()
             else:

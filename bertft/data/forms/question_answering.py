@@ -11,7 +11,7 @@ the answers' texts and ``start`` their offsets, those to learn from first. An an
 Of several answers one that is not where its offset says does not discard the question: its place
 is dropped and counted. Rows to learn from keep the answers whose place is known, and need one.
 Rows to score keep the text of the answer, as the official scripts do, with the offset −1
-(``UNKNOWN``), for scores need no offsets. An answer that is no text is dropped from both.
+(``UNKNOWN_OFFSET``), for scores need no offsets. An answer that is no text is dropped from both.
 """
 
 from __future__ import annotations
@@ -23,137 +23,137 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bertft.config.data import DataConfig
-from bertft.data.bad_rows import Fault
-from bertft.data.cells import clean, text
-from bertft.data.columns import Asked, label_names, text_names
-from bertft.data.forms.form import RowForm
-from bertft.data.labels import class_name
-from bertft.data.squad_json import read_squad
+from bertft.data.bad_rows import RowError
+from bertft.data.cells import check_characters, require_text
+from bertft.data.columns import ColumnSpec, label_columns, text_columns
+from bertft.data.forms.form import RowSchema
+from bertft.data.labels import to_class_name
+from bertft.data.squad_json import read_squad_json
 from bertft.errors import UsageError
 
-__all__ = ["UNKNOWN", "Form"]
+__all__ = ["UNKNOWN_OFFSET", "QuestionAnsweringRowSchema"]
 
-UNKNOWN = -1  # the offset of an answer that is not where it should be
-_SHOWN = 40
-_DIGITS = 20
+UNKNOWN_OFFSET = -1  # the offset of an answer that is not where it should be
+_MAX_SHOWN = 40
+_MAX_DIGITS = 20
 
 
-class Form(RowForm):
+class QuestionAnsweringRowSchema(RowSchema):
     """Columns ``id`` (may be null), ``question``, ``context``, maybe ``label`` and ``start``."""
 
-    texts = ("question", "context")
-    gold = ("label", "start")
-    together = "context"
-    advice = "Answers stand in answers, or in answer and answer_start; data.label names another"
+    text_fields = ("question", "context")
+    label_fields = ("label", "start")
+    group_field = "context"
+    missing_label_hint = "Answers stand in answers, or in answer and answer_start; data.label names another"
 
     def __init__(self, config: DataConfig, labelled: bool) -> None:
-        self.readers = {".json": read_squad}
+        self.readers_by_extension = {".json": read_squad_json}
         self.labelled, self.unanswerable = labelled, config.unanswerable
-        self._dropped: list[str] = []
-        texts = text_names(config, ("question", "context"))
+        self._ignored_parts: list[str] = []
+        texts = text_columns(config, ("question", "context"))
         if len(texts) != 2:
             raise UsageError(
                 f"{len(texts)} columns, where a question and its context are wanted",
                 where="data.text", hint="As in [question,context]",
             )  # fmt: skip
-        label = label_names(config, ())
+        label = label_columns(config, ())
         if len(label) > 1:
             raise UsageError(
                 f"{len(label)} columns of answers", where="data.label", hint="Name one"
             )
-        found = [name for name in ("answers", "answer", "answer_start") if name not in label]
-        self.columns = Asked(texts, label if labelled else (), ("id", *(found if labelled else ())))
-        self.schema = [("id", pa.string()), *((name, pa.large_string()) for name in self.texts)]
+        answer_columns = [name for name in ("answers", "answer", "answer_start") if name not in label]
+        self.columns = ColumnSpec(texts, label if labelled else (), ("id", *(answer_columns if labelled else ())))
+        self.fields = [("id", pa.string()), *((name, pa.large_string()) for name in self.text_fields)]
         if labelled:
-            self.schema += [("label", pa.list_(pa.string())), ("start", pa.list_(pa.int64()))]
+            self.fields += [("label", pa.list_(pa.string())), ("start", pa.list_(pa.int64()))]
 
-    def unit(self, ending: str) -> str:
-        return "question" if ending in self.readers else ""
+    def record_unit(self, extension: str) -> str:
+        return "question" if extension in self.readers_by_extension else ""
 
     def parse(self, fields: Sequence[Any], split: str) -> list[Any]:
-        given = dict(zip(map(str, self.columns.all), fields, strict=True))
-        name = _name(given["id"])
+        values_by_column = dict(zip(map(str, self.columns.all_columns), fields, strict=True))
+        question_id = _parse_id(values_by_column["id"])
         try:
-            question, context = text(fields[0], "question"), text(fields[1], "context")
-        except Fault as fault:
-            fault.row_id = name
+            question, context = require_text(fields[0], "question"), require_text(fields[1], "context")
+        except RowError as fault:
+            fault.row_id = question_id
             raise
-        self._dropped = []
+        self._ignored_parts = []
         if not self.labelled:
-            return [name, question, context]
+            return [question_id, question, context]
         try:
-            found = self._answers(given, context, split)
-        except Fault as fault:
-            told = f"question {name!r}: {fault.detail}" if name else fault.detail
-            raise Fault(fault.reason, told) from None
-        if found is None:
-            return [name, question, context, None, None]
-        return [name, question, context, [each for each, _ in found], [at for _, at in found]]
+            answers = self._answers(values_by_column, context, split)
+        except RowError as fault:
+            detail = f"question {question_id!r}: {fault.detail}" if question_id else fault.detail
+            raise RowError(fault.reason, detail) from None
+        if answers is None:
+            return [question_id, question, context, None, None]
+        return [question_id, question, context, [answer for answer, _ in answers], [offset for _, offset in answers]]
 
     def _answers(
-        self, given: Mapping[str, Any], context: str, split: str
+        self, values_by_column: Mapping[str, Any], context: str, split: str
     ) -> list[tuple[str, int]] | None:
         """(text, offset) of each answer, those whose place is certain first; None: not told."""
-        value = given[str(self.columns.label[0])] if self.columns.label else given["answers"]
+        value = values_by_column[str(self.columns.label[0])] if self.columns.label else values_by_column["answers"]
         if value is None and not self.columns.label:
-            value = given["answer"]
+            value = values_by_column["answer"]
         if value is None:
             return None
-        records = list(_records(value, given.get("answer_start")))
+        records = list(_answer_records(value, values_by_column.get("answer_start")))
         if not records and not self.unanswerable:
-            raise Fault("no answer", "there is no answer; data.unanswerable=true admits such")
-        found, unplaced, first = [], [], None
-        for each in records:
+            raise RowError("no answer", "there is no answer; data.unanswerable=true admits such")
+        placed, unplaced, first_error = [], [], None
+        for record in records:
             try:
-                answer = text(each.get("text"), "answer")
-            except Fault as fault:
-                first = first or fault
-                self._dropped.append(f"answer ignored: {fault.reason}")
+                answer = require_text(record.get("text"), "answer")
+            except RowError as error:
+                first_error = first_error or error
+                self._ignored_parts.append(f"answer ignored: {error.reason}")
                 continue
             try:
-                start = _offset(each.get("answer_start"), answer, context)
-                found.append((answer, start, bool(each.get("offset_guessed"))))
-            except Fault as fault:
-                first = first or fault
+                start = _check_offset(record.get("answer_start"), answer, context)
+                placed.append((answer, start, bool(record.get("offset_guessed"))))
+            except RowError as error:
+                first_error = first_error or error
                 unplaced.append(answer)
-                self._dropped.append(f"place of an answer ignored: {fault.reason}")
-        found.sort(key=lambda each: each[2])
+                self._ignored_parts.append(f"place of an answer ignored: {error.reason}")
+        placed.sort(key=lambda each: each[2])
         if split != "train":
-            found += [(answer, UNKNOWN, True) for answer in unplaced]
-        if first is not None and not found:
-            raise first
-        if split == "train" and found and found[0][2]:
-            raise Fault("guessed offset", "where the answer stands is but a guess")
-        return [(answer, start) for answer, start, _ in found]
+            placed += [(answer, UNKNOWN_OFFSET, True) for answer in unplaced]
+        if first_error is not None and not placed:
+            raise first_error
+        if split == "train" and placed and placed[0][2]:
+            raise RowError("guessed offset", "where the answer stands is but a guess")
+        return [(answer, start) for answer, start, _ in placed]
 
-    def take_dropped(self) -> list[str]:
-        return self._dropped
+    def take_ignored_parts(self) -> list[str]:
+        return self._ignored_parts
 
     def nothing_to_learn(self, table: pa.Table) -> str:
         if table.num_rows == 1:
             return ""
-        some = pc.any(pc.greater(pc.list_value_length(table.column("label")), 0)).as_py()
-        return "" if some else "no question has an answer"
+        any_answer = pc.any(pc.greater(pc.list_value_length(table.column("label")), 0)).as_py()
+        return "" if any_answer else "no question has an answer"
 
-    def balance(self, table: pa.Table) -> dict[str, float]:
+    def label_statistics(self, table: pa.Table) -> dict[str, float]:
         """The share of the questions that have an answer."""
         sizes = pc.list_value_length(table.column("label"))
         return {"answerable": pc.sum(pc.greater(sizes, 0)).as_py() / table.num_rows}
 
 
-def _name(value: Any) -> str | None:
+def _parse_id(value: Any) -> str | None:
     """The id as text: 7 and 7.0, which a column with gaps holds, are "7"."""
     if isinstance(value, (list, dict)):
-        raise Fault("id is no name", f"the id is a {type(value).__name__}, not a name or number")
-    name = value if isinstance(value, str) else class_name(value)
-    return None if name is None else clean(name, "id")
+        raise RowError("id is no name", f"the id is a {type(value).__name__}, not a name or number")
+    name = value if isinstance(value, str) else to_class_name(value)
+    return None if name is None else check_characters(name, "id")
 
 
-def _records(value: Any, start: Any) -> list[Mapping[str, Any]]:
+def _answer_records(value: Any, start: Any) -> list[Mapping[str, Any]]:
     """Any of the forms of answers as a list of objects."""
     if isinstance(value, str):
         if "answer_start" in value and value.lstrip().startswith(("{", "[")):
-            raise Fault(
+            raise RowError(
                 "answers of another form",
                 "the answers are an object written as text: save the rows as JSON Lines or Parquet",
             )
@@ -161,14 +161,14 @@ def _records(value: Any, start: Any) -> list[Mapping[str, Any]]:
     if isinstance(value, Mapping):
         texts, starts = value.get("text"), value.get("answer_start")
         if not isinstance(texts, list) or not isinstance(starts, list):
-            raise Fault("answers of another form", "answers needs lists text and answer_start")
+            raise RowError("answers of another form", "answers needs lists text and answer_start")
         if len(texts) != len(starts):
-            raise Fault("answers of another form", f"{len(texts)} texts have {len(starts)} offsets")
+            raise RowError("answers of another form", f"{len(texts)} texts have {len(starts)} offsets")
         pairs = zip(texts, starts, strict=True)
-        return [{"text": each, "answer_start": at} for each, at in pairs]
+        return [{"text": answer_text, "answer_start": offset} for answer_text, offset in pairs]
     if isinstance(value, list) and all(isinstance(each, Mapping) for each in value):
         return value
-    raise Fault(
+    raise RowError(
         "answers of another form",
         "answers needs objects with text and answer_start"
         if isinstance(value, list)
@@ -176,48 +176,48 @@ def _records(value: Any, start: Any) -> list[Mapping[str, Any]]:
     )
 
 
-def _offset(start: Any, answer: str, context: str) -> int:
+def _check_offset(start: Any, answer: str, context: str) -> int:
     """The offset of ``answer`` that ``start`` says. Fault unless it does stand there."""
-    if isinstance(start, str) and start.strip().isdecimal() and len(start) < _DIGITS:
+    if isinstance(start, str) and start.strip().isdecimal() and len(start) < _MAX_DIGITS:
         start = int(start)
     if isinstance(start, float) and start.is_integer():  # a column with gaps
         start = int(start)
     if start is None:
-        start = _only_place(answer, context)
+        start = _find_unique_offset(answer, context)
     if isinstance(start, bool) or not isinstance(start, int):
-        told = _short(start) if isinstance(start, str) else repr(start)
-        raise Fault("answer without an offset", f"answer_start is {told}, not a whole number")
+        description = _shorten(start) if isinstance(start, str) else repr(start)
+        raise RowError("answer without an offset", f"answer_start is {description}, not a whole number")
     if start < 0 or context[start : start + len(answer)] != answer:
-        stands = context[start : start + len(answer)] if start >= 0 else ""
-        near = min(_places(context, answer), key=lambda place: abs(place - start), default=None)
-        told = "it stands nowhere in the context" if near is None else f"it stands at {near}"
-        raise Fault(
+        found_text = context[start : start + len(answer)] if start >= 0 else ""
+        nearest_offset = min(_find_offsets(context, answer), key=lambda place: abs(place - start), default=None)
+        description = "it stands nowhere in the context" if nearest_offset is None else f"it stands at {nearest_offset}"
+        raise RowError(
             "answer not at its offset",
-            f"the answer {_short(answer)} is not at offset {start}"
-            f"{f', where {_short(stands)} stands' if stands else ''}; {told}",
+            f"the answer {_shorten(answer)} is not at offset {start}"
+            f"{f', where {_shorten(found_text)} stands' if found_text else ''}; {description}",
         )
     return start
 
 
-def _only_place(answer: str, context: str) -> int:
+def _find_unique_offset(answer: str, context: str) -> int:
     """Where an answer without an offset stands. Fault unless there is one place."""
-    places = _places(context, answer)
-    if len(places) == 1:
-        return places[0]
-    told = f"stands {len(places)} times in the context: answer_start tells where it is meant"
-    raise Fault(
+    offsets = _find_offsets(context, answer)
+    if len(offsets) == 1:
+        return offsets[0]
+    problem = f"stands {len(offsets)} times in the context: answer_start tells where it is meant"
+    raise RowError(
         "answer without an offset",
-        f"the answer {_short(answer)} {told if places else 'stands nowhere in the context'}",
+        f"the answer {_shorten(answer)} {problem if offsets else 'stands nowhere in the context'}",
     )
 
 
-def _places(context: str, answer: str) -> list[int]:
-    places, at = [], context.find(answer)
-    while at >= 0:
-        places.append(at)
-        at = context.find(answer, at + 1)
-    return places
+def _find_offsets(context: str, answer: str) -> list[int]:
+    offsets, position = [], context.find(answer)
+    while position >= 0:
+        offsets.append(position)
+        position = context.find(answer, position + 1)
+    return offsets
 
 
-def _short(value: str) -> str:
-    return repr(value if len(value) <= _SHOWN else f"{value[:_SHOWN]}…")
+def _shorten(value: str) -> str:
+    return repr(value if len(value) <= _MAX_SHOWN else f"{value[:_MAX_SHOWN]}…")

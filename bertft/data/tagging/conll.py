@@ -18,116 +18,116 @@ from pathlib import Path
 from typing import TextIO
 
 from bertft.config.data import DataConfig
-from bertft.data.bad_rows import BadRows, Fault
-from bertft.data.columns import Asked, find, text_names
-from bertft.data.separated import Record, named_separator
-from bertft.data.text_files import open_text, text_lines
+from bertft.data.bad_rows import BadRows, RowError
+from bertft.data.columns import ColumnSpec, find_columns, text_columns
+from bertft.data.separated import Record, resolve_separator
+from bertft.data.text_files import open_text, iter_lines
 from bertft.errors import DataError
 
-__all__ = ["ENDINGS", "WORDS", "Stacked", "read_conll"]
+__all__ = ["CONLL_EXTENSIONS", "WORD_COLUMNS", "LineValues", "read_conll"]
 
-ENDINGS = (
+CONLL_EXTENSIONS = (
     ".conll", ".conllu", ".conll2003", ".conll03", ".tsv", ".tab", ".txt", ".bio", ".iob", ".iob1",
     ".iob2", ".bioes", ".iobes", ".bilou", ".bmes", ".bmeso", ".ner", ".tags", ".train", ".dev",
     ".valid", ".test", ".testa", ".testb", ".annotated",
 )  # fmt: skip
-WORDS = ("text", "words", "tokens")  # what the words are called where columns have names
-_TAGS = "label"
-_DOCUMENT = "-DOCSTART-"
-_WIDTH = "wrong number of columns"
-_NUMBERS = 2  # words that may all be numbers by chance
-_LONGEST = 1_000  # words per sentence, on average: more, and the blank lines are missing
+WORD_COLUMNS = ("text", "words", "tokens")  # what the words are called where columns have names
+_TAG_COLUMN = "label"
+_DOCUMENT_START = "-DOCSTART-"
+_WRONG_WIDTH = "wrong number of columns"
+_MIN_NUMBERED_WORDS = 2  # words that may all be numbers by chance
+_MAX_MEAN_WORDS = 1_000  # words per sentence, on average: more, and the blank lines are missing
 
 _SPACES = re.compile("[ \t]+")
 _COMMENT = re.compile(r"#\s*(?:id\s|[\w.-]+\s*=)")  # has the file's columns by chance only
-_NO_WORD = re.compile(r"[0-9]+[-.][0-9]+\t")  # in CoNLL-U
+_NOT_A_WORD = re.compile(r"[0-9]+[-.][0-9]+\t")  # in CoNLL-U
 _JSON = re.compile(r'\s*\[?\s*\{\s*"(?:[^"\\]|\\.)*"\s*:|\s*\[\s*\[?\s*"(?:[^"\\]|\\.)*"\s*[],]')
 _MARKUP = re.compile(r"\s*<(?:\?xml|!doctype|html)\b", re.IGNORECASE)
-_SAMPLE = 4_096  # characters that are looked at
+_SAMPLE_CHARACTERS = 4_096  # characters that are looked at
 
-Word = tuple[int, list[str]]  # its line, its columns
-Lines = list[tuple[int, str]]
+TokenLine = tuple[int, list[str]]  # its line, its columns
+NumberedLines = list[tuple[int, str]]
 
 
-class Stacked(list[str]):
+class LineValues(list[str]):
     """Values each of which is on the line below the one before."""
 
 
-def read_conll(path: Path, columns: Asked, config: DataConfig, bad: BadRows) -> Iterator[Record]:
+def read_conll(path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows) -> Iterator[Record]:
     """The columns of each sentence; one with a line of another width goes to ``bad``.
 
     With data.header the first line names the columns. Raises DataError for an empty file, a column
     that does not exist, and content that is not CoNLL.
     """
     encoding, source = config.encoding, bad.source
-    named = named_separator(config.separator)
-    separator = None if named == " " else named
+    configured = resolve_separator(config.separator)
+    separator = None if configured == " " else configured
     width = words = 0
     numbered = True  # as long as each word is its number in the sentence
-    before: list[Lines] = []  # blocks of lines that may all be comments
+    pending_blocks: list[NumberedLines] = []  # blocks of lines that may all be comments
     with open_text(path, encoding, "\n") as file:
-        for block in _blocks(file, encoding, bad):
+        for block in _iter_blocks(file, encoding, bad):
             if path.suffix.lower() == ".conllu":
-                block = _without_others(block, bad)
-            before.append(block)
+                block = _drop_multiword_lines(block, bad)
+            pending_blocks.append(block)
             if not width:
-                _check_text(block, source)
+                _check_not_other_format(block, source)
                 if all(text.startswith("#") for _, text in block):
                     continue
-                separator = separator or _separator(block)
-                names = _header(block, separator, bad) if config.header else None
-                width = len(names or _fields(_first(block), separator))
+                separator = separator or _detect_separator(block)
+                names = _take_header(block, separator, bad) if config.header else None
+                width = len(names or _split_fields(_first_word_line(block), separator))
                 # Rows to predict ask for their words by name; the run's position holds for CoNLL.
-                named_first = text_names(config, (0,))[0]
-                default = named_first if isinstance(named_first, int) else 0
-                places = _places(columns, names, width, source, block, default)
-                _check_words(block, separator, places, source)
-            for lines in before:
-                sentence = _words(lines, separator, width, bad)
+                first_text_column = text_columns(config, (0,))[0]
+                default = first_text_column if isinstance(first_text_column, int) else 0
+                positions = _column_positions(columns, names, width, source, block, default)
+                _check_one_word_per_line(block, separator, positions, source)
+            for lines in pending_blocks:
+                sentence = _parse_sentence(lines, separator, width, bad)
                 words += len(sentence)
                 if sentence:
-                    cells = [Stacked(fields[place] for _, fields in sentence) for place in places]
-                    numbered = numbered and _are_numbers(cells[0])
-                    yield sentence[0][0], list(cells)
-            before = []
+                    column_values = [LineValues(fields[position] for _, fields in sentence) for position in positions]
+                    numbered = numbered and _are_numbers(column_values[0])
+                    yield sentence[0][0], list(column_values)
+            pending_blocks = []
     if not width:
         raise DataError("the file is empty", where=source)
-    if numbered and width > 1 and words > _NUMBERS:
+    if numbered and width > 1 and words > _MIN_NUMBERED_WORDS:
         raise DataError(
-            f"the words are the numbers 1, 2, 3, …: column {places[0]} numbers the words",
-            where=source, hint=f"Name the column of the words: data.text={places[0] + 1}",
+            f"the words are the numbers 1, 2, 3, …: column {positions[0]} numbers the words",
+            where=source, hint=f"Name the column of the words: data.text={positions[0] + 1}",
         )  # fmt: skip
-    _check_whole(bad.read, words, width, bool(columns.label), bad)
+    _check_sentences(bad.read, words, width, bool(columns.label), bad)
 
 
-def _places(
-    columns: Asked, names: list[str] | None, width: int, source: str, lines: Lines, default: int
+def _column_positions(
+    columns: ColumnSpec, names: list[str] | None, width: int, source: str, lines: NumberedLines, default: int
 ) -> list[int]:
     """Where the columns are; without names the words are in column ``default``, the tags last."""
     known = names or []
-    text = tuple(default if name in WORDS and name not in known else name for name in columns.text)
-    label = tuple(-1 if name == _TAGS and name not in known else name for name in columns.label)
-    found = find(Asked(text, label), names, width, source)
-    places = [place for place in found if place is not None]
-    if label and places[0] == places[1]:
-        mark = next((each for each in ",;|" if lines and each in _first(lines)), None)
+    text = tuple(default if name in WORD_COLUMNS and name not in known else name for name in columns.text)
+    label = tuple(-1 if name == _TAG_COLUMN and name not in known else name for name in columns.label)
+    column_indices = find_columns(ColumnSpec(text, label), names, width, source)
+    positions = [position for position in column_indices if position is not None]
+    if label and positions[0] == positions[1]:
+        found_separator = next((separator_candidate for separator_candidate in ",;|" if lines and separator_candidate in _first_word_line(lines)), None)
         raise DataError(
             "the line of a word has 1 column, but a word and its tag are two" if width == 1
-            else f"words and tags are both in column {places[0]}",
+            else f"words and tags are both in column {positions[0]}",
             where=source,
-            hint=f"Are the columns separated by {mark!r}? Then set 'data.separator={mark}'"
-            if width == 1 and mark else "Set data.text and data.label to two columns"
+            hint=f"Are the columns separated by {found_separator!r}? Then set 'data.separator={found_separator}'"
+            if width == 1 and found_separator else "Set data.text and data.label to two columns"
             if width > 1 else "CoNLL has one word per line, with its tag after a tab or a space",
         )  # fmt: skip
-    return places
+    return positions
 
 
-def _blocks(file: TextIO, encoding: str, bad: BadRows) -> Iterator[Lines]:
+def _iter_blocks(file: TextIO, encoding: str, bad: BadRows) -> Iterator[NumberedLines]:
     """Lines between blank ones and beginnings of documents, numbered."""
-    block: Lines = []
-    for number, line in enumerate(text_lines(file, bad, encoding), start=1):
+    block: NumberedLines = []
+    for number, line in enumerate(iter_lines(file, bad, encoding), start=1):
         text = line.rstrip("\r\n")
-        document = text.startswith(_DOCUMENT)
+        document = text.startswith(_DOCUMENT_START)
         if text.strip(" \t") and not document:
             block.append((number, text))
             continue
@@ -142,90 +142,90 @@ def _blocks(file: TextIO, encoding: str, bad: BadRows) -> Iterator[Lines]:
         yield block
 
 
-def _without_others(lines: Lines, bad: BadRows) -> Lines:
+def _drop_multiword_lines(lines: NumberedLines, bad: BadRows) -> NumberedLines:
     """The lines of CoNLL-U that are words or comments."""
-    others = [_NO_WORD.match(text) is not None for _, text in lines]
-    if any(others):
-        bad.other_lines["several words or none"] += sum(others)
-    return [line for line, other in zip(lines, others, strict=True) if not other]
+    is_other = [_NOT_A_WORD.match(text) is not None for _, text in lines]
+    if any(is_other):
+        bad.other_lines["several words or none"] += sum(is_other)
+    return [line for line, is_other_line in zip(lines, is_other, strict=True) if not is_other_line]
 
 
 def _are_numbers(words: Sequence[str]) -> bool:
     return all(word == str(number) for number, word in enumerate(words, start=1))
 
 
-def _first(lines: Lines) -> str:
+def _first_word_line(lines: NumberedLines) -> str:
     """The first line that may be a word's."""
     return next(text for _, text in lines if not text.startswith("#"))
 
 
-def _header(lines: Lines, separator: str | None, bad: BadRows) -> list[str]:
+def _take_header(lines: NumberedLines, separator: str | None, bad: BadRows) -> list[str]:
     """The names of the columns, taken from ``lines``."""
-    names = _first(lines)
-    place = next(place for place, (_, text) in enumerate(lines) if text == names)
-    bad.other_lines["header"] += place + 1
-    del lines[: place + 1]
-    return _fields(names, separator)
+    names = _first_word_line(lines)
+    line_index = next(place for place, (_, text) in enumerate(lines) if text == names)
+    bad.other_lines["header"] += line_index + 1
+    del lines[: line_index + 1]
+    return _split_fields(names, separator)
 
 
-def _separator(lines: Lines) -> str | None:
-    return "\t" if "\t" in _first(lines) else None
+def _detect_separator(lines: NumberedLines) -> str | None:
+    return "\t" if "\t" in _first_word_line(lines) else None
 
 
-def _fields(text: str, separator: str | None) -> list[str]:
+def _split_fields(text: str, separator: str | None) -> list[str]:
     if separator is None:
         return _SPACES.split(text.strip(" \t"))
     return [field.strip(" ") for field in text.split(separator)]
 
 
-def _words(lines: Lines, separator: str | None, width: int, bad: BadRows) -> Sequence[Word]:
+def _parse_sentence(lines: NumberedLines, separator: str | None, width: int, bad: BadRows) -> Sequence[TokenLine]:
     """The words of a sentence, none if one of its lines is no word."""
-    words: list[Word] = []
-    comments, faulty = 0, False
+    words: list[TokenLine] = []
+    comments, has_error = 0, False
     for number, text in lines:
-        columns = separator is not None and text.count(separator) == width - 1 > 0
-        if not words and not columns and _COMMENT.match(text):
+        has_file_columns = separator is not None and text.count(separator) == width - 1 > 0
+        if not words and not has_file_columns and _COMMENT.match(text):
             comments += 1
             continue
-        fields = _fields(text, separator)
+        fields = _split_fields(text, separator)
         if len(fields) == width and all(fields):
             words.append((number, fields))
         elif words or not text.startswith("#"):
-            bad.add(number, _fault(fields, width))
-            words, faulty = [], True
+            bad.add(number, _line_error(fields, width))
+            words, has_error = [], True
             break
         else:
             comments += 1
     if comments:
         bad.other_lines["comment"] += comments
-    if words or faulty:
+    if words or has_error:
         bad.count_row()
         bad.other_lines["further word"] += len(lines) - comments - 1
     return words
 
 
-def _fault(fields: list[str], width: int) -> Fault:
+def _line_error(fields: list[str], width: int) -> RowError:
     if len(fields) == width:
-        return Fault("empty column", f"column {fields.index('')} is empty")
+        return RowError("empty column", f"column {fields.index('')} is empty")
     count = "1 column" if len(fields) == 1 else f"{len(fields)} columns"
-    return Fault(_WIDTH, f"{count} where {width} are expected")
+    return RowError(_WRONG_WIDTH, f"{count} where {width} are expected")
 
 
-def _check_text(lines: Lines, source: str) -> None:
+def _check_not_other_format(lines: NumberedLines, source: str) -> None:
     """DataError where the first lines are of another format."""
-    text = "\n".join(text for _, text in lines[:100])[:_SAMPLE]
+    text = "\n".join(text for _, text in lines[:100])[:_SAMPLE_CHARACTERS]
     if _JSON.match(text):
-        raise _not_conll("JSON", source, "Name a file of JSON lines with the ending .jsonl")
+        raise _not_conll_error("JSON", source, "Name a file of JSON lines with the ending .jsonl")
     if _MARKUP.match(text):
-        raise _not_conll("XML or HTML", source)
+        raise _not_conll_error("XML or HTML", source)
 
 
-def _check_words(lines: Lines, separator: str | None, places: list[int], source: str) -> None:
+def _check_one_word_per_line(lines: NumberedLines, separator: str | None, positions: list[int], source: str) -> None:
     """DataError where a line has a sentence and its tags."""
     for _, text in lines:
-        fields = _fields(text, separator)
-        if max(places) < len(fields) and len(places) == 2:
-            words, tags = (len(fields[place].split(" ")) for place in places)
+        fields = _split_fields(text, separator)
+        if max(positions) < len(fields) and len(positions) == 2:
+            words, tags = (len(fields[position].split(" ")) for position in positions)
             if words == tags > 1:
                 raise DataError(
                     "each line has a sentence and its tags, where CoNLL has a word and its tag",
@@ -234,7 +234,7 @@ def _check_words(lines: Lines, separator: str | None, places: list[int], source:
                 )
 
 
-def _not_conll(kind: str, source: str, hint: str = "") -> DataError:
+def _not_conll_error(kind: str, source: str, hint: str = "") -> DataError:
     expected = "Expected CoNLL: one word per line with its tag, a blank line after each sentence"
     return DataError(
         f"looks like {kind}, not CoNLL", where=source,
@@ -242,16 +242,16 @@ def _not_conll(kind: str, source: str, hint: str = "") -> DataError:
     )  # fmt: skip
 
 
-def _check_whole(sentences: int, words: int, width: int, tagged: bool, bad: BadRows) -> None:
+def _check_sentences(sentences: int, words: int, width: int, tagged: bool, bad: BadRows) -> None:
     """DataError where most sentences are of another width, or none seems to end."""
-    wrong = bad.counts[_WIDTH]
+    wrong = bad.counts[_WRONG_WIDTH]
     if 2 * wrong > sentences and sentences > 2:
         raise DataError(
             f"not CoNLL: {wrong:,} of {sentences:,} sentences have lines with another number of"
             f" columns than the first line ({width})",
             where=bad.source, hint="Check the format, or set data.separator",
         )  # fmt: skip
-    if tagged and words > _LONGEST * max(1, sentences):
+    if tagged and words > _MAX_MEAN_WORDS * max(1, sentences):
         raise DataError(
             f"{words:,} words in {sentences:,} sentences: the blank lines between sentences"
             " are missing",

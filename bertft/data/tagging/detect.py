@@ -18,158 +18,158 @@ from bertft.data.tagging.schemes import (
     NOTATIONS,
     OUTSIDE,
     PREFIXES,
-    STANDARD,
+    STANDARD_NOTATION,
     Notation,
     Tag,
-    follows,
-    parse,
+    is_allowed_transition,
+    parse_tag,
 )
 from bertft.errors import DataError
 
-__all__ = ["Detected", "Pairs", "cost", "count_pairs", "detect", "fits", "notation_of"]
+__all__ = ["DetectedScheme", "TagPairs", "count_violations", "count_tag_pairs", "detect_scheme", "is_valid_in_scheme", "detect_notation"]
 
-Pairs = Counter[tuple[str, str]]  # a tag and the one after it; O is before and after a sentence
+TagPairs = Counter[tuple[str, str]]  # a tag and the one after it; O is before and after a sentence
 
-_CLEAR = ("bio", "iob1", "bios")  # schemes whose slips leave no doubt about the entities
-_SLIPS = 20  # of so many entities one may begin with a tag that the scheme does not allow there
-_SHOWN = 5
+_TOLERANT_SCHEMES = ("bio", "iob1", "bios")  # schemes whose slips leave no doubt about the entities
+_ENTITIES_PER_INVALID_START = 20  # of so many entities one may begin with a tag that the scheme does not allow there
+_MAX_SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Detected:
-    """``strangers``: tags that the scheme does not have. ``slips`` of ``entities`` are read as
+class DetectedScheme:
+    """``unknown_tags``: tags that the scheme does not have. ``invalid_starts`` of ``entities`` are read as
     beginnings; 0 where they are too many for that."""
 
     scheme: str
-    notation: Notation = STANDARD
-    strangers: Counter[str] = field(default_factory=Counter)
-    slips: int = 0
+    notation: Notation = STANDARD_NOTATION
+    unknown_tags: Counter[str] = field(default_factory=Counter)
+    invalid_starts: int = 0
     entities: int = 0
 
 
-def count_pairs(sentences: Iterable[Sequence[str]]) -> Pairs:
+def count_tag_pairs(sentences: Iterable[Sequence[str]]) -> TagPairs:
     """How often each tag follows each other one."""
-    pairs: Pairs = Counter()
+    pairs: TagPairs = Counter()
     for tags in sentences:
         pairs.update(zip([OUTSIDE, *tags], [*tags, OUTSIDE], strict=True))
     return pairs
 
 
-def fits(pairs: Pairs, scheme: str) -> bool:
+def is_valid_in_scheme(pairs: TagPairs, scheme: str) -> bool:
     """Whether ``scheme`` has all of these tags, and allows them where they are."""
-    return cost(pairs, scheme, STANDARD) == (0, 0)
+    return count_violations(pairs, scheme, STANDARD_NOTATION) == (0, 0)
 
 
-def cost(pairs: Pairs, scheme: str, notation: Notation) -> tuple[int, int]:
+def count_violations(pairs: TagPairs, scheme: str, notation: Notation) -> tuple[int, int]:
     """How many tags are not of the scheme, and how many neighbours it does not allow."""
-    known = _parsed(pairs, scheme, notation)
-    strangers = sum(count for (_, now), count in pairs.items() if known[now] is None)
-    wrong = 0
+    parsed = _parse_tags(pairs, scheme, notation)
+    unknown = sum(count for (_, now), count in pairs.items() if parsed[now] is None)
+    forbidden = 0
     for (before, now), count in pairs.items():
-        left, right = known[before], known[now]
-        if left is not None and right is not None and not follows(left, right, scheme):
-            wrong += count
-    return strangers, wrong
+        left, right = parsed[before], parsed[now]
+        if left is not None and right is not None and not is_allowed_transition(left, right, scheme):
+            forbidden += count
+    return unknown, forbidden
 
 
-def notation_of(tags: Iterable[str]) -> Notation:
+def detect_notation(tags: Iterable[str]) -> Notation:
     """The first notation that all of ``tags`` have; the standard one if none has all."""
     names = list(tags)
-    return next((each for each in NOTATIONS if _marked(names, each, all_of=True)), STANDARD)
+    return next((notation for notation in NOTATIONS if _uses_prefixes(names, notation, all_of=True)), STANDARD_NOTATION)
 
 
-def detect(pairs: Pairs, source: str) -> Detected:
+def detect_scheme(pairs: TagPairs, source: str) -> DetectedScheme:
     """DataError where some tags have a prefix, but most fit no scheme."""
     counts: Counter[str] = Counter()
     for (_, now), count in pairs.items():
         counts[now] += count
     del counts[OUTSIDE]
     if not counts:
-        return Detected("bio")
+        return DetectedScheme("bio")
     options = []
     for notation in NOTATIONS:
-        if not (_marked(counts, notation, all_of=False) or _all_prefixed(counts, notation)):
+        if not (_uses_prefixes(counts, notation, all_of=False) or _have_all_prefixes(counts, notation)):
             continue
         for scheme in PREFIXES:  # of equals the first is taken
-            options.append((cost(pairs, scheme, notation), notation, scheme))
+            options.append((count_violations(pairs, scheme, notation), notation, scheme))
             if options[-1][0] == (0, 0):
                 break
         if options[-1][0] == (0, 0):
             break
     if not options:
-        return _bare(counts, source)
-    (unknown, wrong), notation, scheme = min(options, key=lambda option: sum(option[0]))
-    known = _parsed(pairs, scheme, notation)
-    strangers = Counter({tag: n for tag, n in counts.items() if known[tag] is None})
-    if not _marked(counts, notation, all_of=False) and unknown + wrong:
-        return _bare(counts, source)  # E-mail is a type, then
-    if 2 * unknown > counts.total():
-        raise _unclear(counts, strangers, scheme, notation, source)
-    entities = sum(n for pair, n in pairs.items() if _begins(known[pair[0]], known[pair[1]]))
-    slips = wrong if scheme in _CLEAR and _SLIPS * wrong <= entities else 0
-    return Detected(scheme, notation, strangers, slips, entities)
+        return _types_without_prefix(counts, source)
+    (unknown_count, forbidden), notation, scheme = min(options, key=lambda option: sum(option[0]))
+    parsed = _parse_tags(pairs, scheme, notation)
+    unknown_tags = Counter({tag: n for tag, n in counts.items() if parsed[tag] is None})
+    if not _uses_prefixes(counts, notation, all_of=False) and unknown_count + forbidden:
+        return _types_without_prefix(counts, source)  # E-mail is a type, then
+    if 2 * unknown_count > counts.total():
+        raise _no_scheme_error(counts, unknown_tags, scheme, notation, source)
+    entities = sum(n for pair, n in pairs.items() if _starts_entity(parsed[pair[0]], parsed[pair[1]]))
+    invalid_starts = forbidden if scheme in _TOLERANT_SCHEMES and _ENTITIES_PER_INVALID_START * forbidden <= entities else 0
+    return DetectedScheme(scheme, notation, unknown_tags, invalid_starts, entities)
 
 
-def _bare(counts: Counter[str], source: str) -> Detected:
-    if "0" in counts:
+def _types_without_prefix(tag_counts: Counter[str], source: str) -> DetectedScheme:
+    if "0" in tag_counts:
         raise DataError(
-            f"the tags are types without a prefix, and one of them is '0' ({counts['0']:,} ×)",
+            f"the tags are types without a prefix, and one of them is '0' ({tag_counts['0']:,} ×)",
             where=source, hint="A word outside of entities has the letter O",
         )  # fmt: skip
-    return Detected("io")
+    return DetectedScheme("io")
 
 
-def _parsed(pairs: Pairs, scheme: str, notation: Notation) -> dict[str, Tag | None]:
+def _parse_tags(pairs: TagPairs, scheme: str, notation: Notation) -> dict[str, Tag | None]:
     tags = {tag for pair in pairs for tag in pair}
-    found = {tag: notation.split(tag) for tag in tags}
+    split_tags = {tag: notation.split(tag) for tag in tags}
     return {
-        tag: None if found[tag] is None else parse(notation.standard(tag), scheme) for tag in tags
+        tag: None if split_tags[tag] is None else parse_tag(notation.to_standard(tag), scheme) for tag in tags
     }
 
 
-def _marked(tags: Iterable[str], notation: Notation, all_of: bool) -> bool:
+def _uses_prefixes(tags: Iterable[str], notation: Notation, all_of: bool) -> bool:
     """Whether prefixes of ``notation`` are meant as such, for a type may be called E-mail."""
-    found = [notation.split(tag) for tag in tags]
-    rest = [each for each in found if each is not None and each[0] != OUTSIDE]
-    if all_of and None in found:
+    split_tags = [notation.split(tag) for tag in tags]
+    prefixed = [split_tag for split_tag in split_tags if split_tag is not None and split_tag[0] != OUTSIDE]
+    if all_of and None in split_tags:
         return False
-    if None in found:  # a letter alone is a tag of another kind, then
-        rest = [each for each in rest if each[1]]
-    prefixes = {prefix for prefix, _ in rest}
+    if None in split_tags:  # a letter alone is a tag of another kind, then
+        prefixed = [each for each in prefixed if each[1]]
+    prefixes = {prefix for prefix, _ in prefixed}
     if notation.separator == "-" and notation.prefix_first:
         return bool(prefixes & {"B", "I"})
     return "B" in prefixes and len(prefixes) > 1
 
 
-def _all_prefixed(tags: Iterable[str], notation: Notation) -> bool:
-    return notation == STANDARD and all(notation.split(tag) is not None for tag in tags)
+def _have_all_prefixes(tags: Iterable[str], notation: Notation) -> bool:
+    return notation == STANDARD_NOTATION and all(notation.split(tag) is not None for tag in tags)
 
 
-def _begins(before: Tag | None, now: Tag | None) -> bool:
+def _starts_entity(before: Tag | None, now: Tag | None) -> bool:
     """Whether an entity begins, as conlleval reads tags."""
     if now is None or now[0] == OUTSIDE:
         return False
     return before is None or before[0] in "OES" or now[0] in "BS" or before[1] != now[1]
 
 
-def _unclear(
-    counts: Counter[str], strangers: Counter[str], scheme: str, notation: Notation, source: str
+def _no_scheme_error(
+    counts: Counter[str], unknown_tags: Counter[str], scheme: str, notation: Notation, source: str
 ) -> DataError:
-    ours = Counter({tag: n for tag, n in counts.items() if tag not in strangers})
+    fitting = Counter({tag: n for tag, n in counts.items() if tag not in unknown_tags})
     return DataError(
-        f"the tags fit no scheme: {_listed(ours)} could be {scheme} ({notation}), but not"
-        f" {_listed(strangers)}",
+        f"the tags fit no scheme: {_format_tag_counts(fitting)} could be {scheme} ({notation}), but not"
+        f" {_format_tag_counts(unknown_tags)}",
         where=source,
         hint="Correct the tags (a word outside of entities has O), or set data.scheme=io if all of"
         " them are types without a prefix",
     )  # fmt: skip
 
 
-def _listed(counts: Counter[str]) -> str:
-    shown = [f"{_short(tag)} ({count:,} ×)" for tag, count in counts.most_common(_SHOWN)]
+def _format_tag_counts(counts: Counter[str]) -> str:
+    shown = [f"{_shorten(tag)} ({count:,} ×)" for tag, count in counts.most_common(_MAX_SHOWN)]
     rest = len(counts) - len(shown)
     return ", ".join(shown) + (f" and {rest:,} more" if rest else "")
 
 
-def _short(tag: str) -> str:
+def _shorten(tag: str) -> str:
     return repr(tag if len(tag) <= 40 else f"{tag[:39]}…")

@@ -9,131 +9,131 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from bertft.data.bad_rows import Fault
-from bertft.data.tagging.detect import Detected, Pairs, detect, fits, notation_of
+from bertft.data.bad_rows import RowError
+from bertft.data.tagging.detect import DetectedScheme, TagPairs, detect_scheme, is_valid_in_scheme, detect_notation
 from bertft.data.tagging.schemes import (
     OUTSIDE,
-    STANDARD,
-    breaks,
-    class_scheme,
-    parse,
+    STANDARD_NOTATION,
+    find_invalid_tag,
+    infer_class_scheme,
+    parse_tag,
 )
-from bertft.data.tagging.spans import entities, tags_of_entities
+from bertft.data.tagging.spans import extract_entities, entities_to_tags
 from bertft.errors import DataError
 
-__all__ = ["KEPT_AS", "Reading", "read_as"]
+__all__ = ["TARGET_SCHEMES", "TagConverter", "make_tag_converter"]
 
-KEPT_AS = {
+TARGET_SCHEMES = {
     "iob1": "bio",
     "bios": "bio",
     "biluo": "bioes",
 }  # what a model learns; others as they are
 
-_NAMED = 5  # strangers that are reasons of their own
+_MAX_NAMED_TAGS = 5  # strangers that are reasons of their own
 
 
 @dataclass(frozen=True)
-class Reading:
-    """``names``: the classes by their standard notation, where they are written in another."""
+class TagConverter:
+    """``class_by_tag``: the classes by their standard notation, where they are written in another."""
 
-    detected: Detected
-    kept_as: str
-    names: dict[str, str] = field(default_factory=dict)
+    detected: DetectedScheme
+    target_scheme: str
+    class_by_tag: dict[str, str] = field(default_factory=dict)
 
     @property
     def scheme(self) -> str:
         return self.detected.scheme
 
     @property
-    def unchanged(self) -> bool:
+    def is_identity(self) -> bool:
         """Whether every tag that fits stays as it is."""
-        own = self.detected.notation == STANDARD and not self.detected.slips
-        return own and self.scheme == self.kept_as and not self.names
+        is_standard = self.detected.notation == STANDARD_NOTATION and not self.detected.invalid_starts
+        return is_standard and self.scheme == self.target_scheme and not self.class_by_tag
 
-    def tags(self, given: Sequence[str]) -> list[str]:
+    def convert(self, original: Sequence[str]) -> list[str]:
         """The tags to keep. Raises Fault, ``after`` being the word, where they break the scheme."""
         notation, scheme = self.detected.notation, self.scheme
-        tags = [notation.standard(tag) for tag in given]
-        known = [parse(tag, scheme) for tag in tags]
-        if self.detected.slips:
-            place = known.index(None) if None in known else None
+        tags = [notation.to_standard(tag) for tag in original]
+        parsed = [parse_tag(tag, scheme) for tag in tags]
+        if self.detected.invalid_starts:
+            invalid_index = parsed.index(None) if None in parsed else None
         else:
-            place = breaks(tags, scheme)
-        if place is not None:
-            raise self._broken(given, tags, place)
-        if scheme == self.kept_as and not self.detected.slips:
-            return [self.names.get(tag, tag) for tag in tags]
-        found = entities([tag for tag in known if tag is not None])
-        kept = tags_of_entities(found, len(tags), self.kept_as)
-        return [self.names.get(tag, tag) for tag in kept]
+            invalid_index = find_invalid_tag(tags, scheme)
+        if invalid_index is not None:
+            raise self._invalid_tag_error(original, tags, invalid_index)
+        if scheme == self.target_scheme and not self.detected.invalid_starts:
+            return [self.class_by_tag.get(tag, tag) for tag in tags]
+        entities_found = extract_entities([tag for tag in parsed if tag is not None])
+        converted = entities_to_tags(entities_found, len(tags), self.target_scheme)
+        return [self.class_by_tag.get(tag, tag) for tag in converted]
 
-    def _broken(self, given: Sequence[str], tags: Sequence[str], place: int) -> Fault:
+    def _invalid_tag_error(self, original: Sequence[str], tags: Sequence[str], position: int) -> RowError:
         reason, scheme = "tag breaks the scheme", self.scheme
-        if place == len(tags):
-            detail = f"{given[-1]!r} of the last word {{word!r}} leaves an entity open ({scheme})"
-        elif parse(tags[place], scheme) is None:
-            tag = given[place]
-            named = [each for each, _ in self.detected.strangers.most_common(_NAMED)]
-            if tag in named and len(tag) <= 40:
+        if position == len(tags):
+            detail = f"{original[-1]!r} of the last word {{word!r}} leaves an entity open ({scheme})"
+        elif parse_tag(tags[position], scheme) is None:
+            tag = original[position]
+            unknown_tags = [unknown_tag for unknown_tag, _ in self.detected.unknown_tags.most_common(_MAX_NAMED_TAGS)]
+            if tag in unknown_tags and len(tag) <= 40:
                 reason = f"{tag!r} is not a tag of {scheme}"
             detail = f"{tag!r} of the word {{word!r}} is not a tag of {scheme}"
         else:
-            before = f"after {given[place - 1]!r}" if place else "at the beginning"
-            detail = f"{given[place]!r} of the word {{word!r}} cannot be {before} ({scheme})"
-        return Fault(reason, detail, min(place, len(tags) - 1))
+            before = f"after {original[position - 1]!r}" if position else "at the beginning"
+            detail = f"{original[position]!r} of the word {{word!r}} cannot be {before} ({scheme})"
+        return RowError(reason, detail, min(position, len(tags) - 1))
 
     def notes(self, source: str) -> list[str]:
         """What was changed in ``source``."""
-        found, lines = self.detected, []
-        if found.notation != STANDARD and found.scheme != "io":
-            lines.append(f"{source}: tags are written as {found.notation}, kept as B-X")
-        if found.scheme != self.kept_as:
+        detected, lines = self.detected, []
+        if detected.notation != STANDARD_NOTATION and detected.scheme != "io":
+            lines.append(f"{source}: tags are written as {detected.notation}, kept as B-X")
+        if detected.scheme != self.target_scheme:
             lines.append(
-                f"{source}: {found.scheme} tags are kept as {self.kept_as}, the same entities"
+                f"{source}: {detected.scheme} tags are kept as {self.target_scheme}, the same entities"
             )
-        if found.slips:
+        if detected.invalid_starts:
             lines.append(
-                f"{source}: {found.slips:,} of {found.entities:,} entities begin with a tag that"
-                f" {found.scheme} does not allow there; they are kept"
+                f"{source}: {detected.invalid_starts:,} of {detected.entities:,} entities begin with a tag that"
+                f" {detected.scheme} does not allow there; they are kept"
             )
         return lines
 
 
-def read_as(
-    pairs: Pairs, scheme: str | None, kept_as: str | None, names: list[str] | None, source: str
-) -> Reading:
-    """``scheme``: data.scheme, None to detect it. ``kept_as``: None for the first split.
+def make_tag_converter(
+    pairs: TagPairs, scheme: str | None, target_scheme: str | None, names: list[str] | None, source: str
+) -> TagConverter:
+    """``scheme``: data.scheme, None to detect it. ``target_scheme``: None for the first split.
 
     ``names``: the classes, where they are known before the rows. DataError where the tags fit no
     scheme, or are types alone and the others are not.
     """
     tags = {now for _, now in pairs}
-    spelled: dict[str, str] = {}
+    class_by_tag: dict[str, str] = {}
     if names is not None and scheme != "io":
-        kept_as, notation = class_scheme(names)
-        if notation != STANDARD:
-            spelled = {notation.standard(name): name for name in names}
+        target_scheme, notation = infer_class_scheme(names)
+        if notation != STANDARD_NOTATION:
+            class_by_tag = {notation.to_standard(name): name for name in names}
     if scheme is not None:
-        found = Detected(scheme, STANDARD if scheme == "io" else notation_of(tags - {OUTSIDE}))
-    elif kept_as is not None and _as_they_are(pairs, tags, kept_as, names):
-        return Reading(Detected(kept_as), kept_as)
+        detected = DetectedScheme(scheme, STANDARD_NOTATION if scheme == "io" else detect_notation(tags - {OUTSIDE}))
+    elif target_scheme is not None and _is_already_converted(pairs, tags, target_scheme, names):
+        return TagConverter(DetectedScheme(target_scheme), target_scheme)
     else:
-        found = detect(pairs, source)
-    kept_as = kept_as or KEPT_AS.get(found.scheme, found.scheme)
-    bare = found.scheme == "io"
-    if bare != (kept_as == "io"):
-        shown = ", ".join(map(repr, sorted(tags - {OUTSIDE})[:5]))
-        kinds = ("have a prefix, as in B-X", "have no prefix")
+        detected = detect_scheme(pairs, source)
+    target_scheme = target_scheme or TARGET_SCHEMES.get(detected.scheme, detected.scheme)
+    has_no_prefix = detected.scheme == "io"
+    if has_no_prefix != (target_scheme == "io"):
+        examples = ", ".join(map(repr, sorted(tags - {OUTSIDE})[:5]))
+        descriptions = ("have a prefix, as in B-X", "have no prefix")
         raise DataError(
-            f"the tags {kinds[bare]} ({shown}), but those of the classes {kinds[not bare]}",
+            f"the tags {descriptions[has_no_prefix]} ({examples}), but those of the classes {descriptions[not has_no_prefix]}",
             where=source, hint="Write all splits in the same scheme",
         )  # fmt: skip
-    return Reading(found, kept_as, spelled)
+    return TagConverter(detected, target_scheme, class_by_tag)
 
 
-def _as_they_are(pairs: Pairs, tags: set[str], kept_as: str, names: list[str] | None) -> bool:
+def _is_already_converted(pairs: TagPairs, tags: set[str], target_scheme: str, names: list[str] | None) -> bool:
     if not tags - {OUTSIDE}:
         return True
     if names is not None:
-        return tags <= {OUTSIDE, *names} and (kept_as == "io" or fits(pairs, kept_as))
-    return kept_as != "io" and fits(pairs, kept_as)
+        return tags <= {OUTSIDE, *names} and (target_scheme == "io" or is_valid_in_scheme(pairs, target_scheme))
+    return target_scheme != "io" and is_valid_in_scheme(pairs, target_scheme)

@@ -23,28 +23,28 @@ __all__ = [
     "NOTATIONS",
     "OUTSIDE",
     "PREFIXES",
-    "STANDARD",
+    "STANDARD_NOTATION",
     "Notation",
     "Tag",
-    "breaks",
-    "class_scheme",
-    "class_tags",
-    "follows",
-    "parse",
-    "scheme_of",
-    "tags_of",
+    "find_invalid_tag",
+    "infer_class_scheme",
+    "parse_class_tags",
+    "is_allowed_transition",
+    "parse_tag",
+    "infer_scheme",
+    "tags_of_type",
 ]
 
 OUTSIDE = "O"
 PREFIXES = {
     "bio": "BI", "iob1": "BI", "bioes": "BIES", "bios": "BIS", "biluo": "BILU", "bmes": "BMES",
 }  # fmt: skip
-_LETTERS = "BIMESLU"
-_SAME = {"L": "E", "U": "S"}  # the letters of biluo, by those of bioes
-_PREFIXED = re.compile(rf"([{_LETTERS}])(?:-(.+))?", re.DOTALL)
-_INSIDE = "IM"
+_PREFIX_LETTERS = "BIMESLU"
+_BILUO_TO_BIOES = {"L": "E", "U": "S"}  # the letters of biluo, by those of bioes
+_PREFIXED = re.compile(rf"([{_PREFIX_LETTERS}])(?:-(.+))?", re.DOTALL)
+_INSIDE_PREFIXES = "IM"
 # No words have these: special tokens, and tokens of a word after its first.
-_ASIDE = ("[CLS]", "[SEP]", "[PAD]", "<s>", "</s>", "<pad>", "PAD", "X")
+_SPECIAL_CLASSES = ("[CLS]", "[SEP]", "[PAD]", "<s>", "</s>", "<pad>", "PAD", "X")
 
 Tag = tuple[str, str]  # prefix, type; of a word outside: ("O", "")
 
@@ -62,7 +62,7 @@ class Notation:
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
-        letters = _LETTERS + (_LETTERS.lower() if self.any_case else "")
+        letters = _PREFIX_LETTERS + (_PREFIX_LETTERS.lower() if self.any_case else "")
         prefix, separator = rf"(?P<prefix>[{letters}])", re.escape(self.separator)
         if self.prefix_first:
             return re.compile(rf"{prefix}{separator}(?P<type>.+)", re.DOTALL)
@@ -72,28 +72,28 @@ class Notation:
         """Prefix in upper case, and type ("" if there is none); None if it is no such tag."""
         if len(tag) == 1:
             letter = tag.upper() if self.any_case else tag
-            return (letter, "") if letter in _LETTERS + OUTSIDE else None
+            return (letter, "") if letter in _PREFIX_LETTERS + OUTSIDE else None
         match = self._pattern.fullmatch(tag)
         return None if match is None else (match["prefix"].upper(), match["type"])
 
-    def standard(self, tag: str) -> str:
+    def to_standard(self, tag: str) -> str:
         """``tag`` in the standard notation; as it is if it is not of this notation."""
-        found = self.split(tag)
-        return tag if found is None else "-".join(part for part in found if part)
+        parts = self.split(tag)
+        return tag if parts is None else "-".join(part for part in parts if part)
 
     def __str__(self) -> str:
         parts = ("B", self.separator, "X")
         return "".join(parts if self.prefix_first else parts[::-1])
 
 
-STANDARD = Notation(any_case=False)
+STANDARD_NOTATION = Notation(any_case=False)
 NOTATIONS = (
-    STANDARD,
+    STANDARD_NOTATION,
     *(Notation(mark, first) for first in (True, False) for mark in ("-", "_", ".", ":", "/", "|")),
 )
 
 
-def parse(tag: str, scheme: str) -> Tag | None:
+def parse_tag(tag: str, scheme: str) -> Tag | None:
     """Prefix and type of ``tag``; None if ``scheme`` has no such tag. L and U of biluo are E, S."""
     if tag == OUTSIDE:
         return OUTSIDE, ""
@@ -102,17 +102,17 @@ def parse(tag: str, scheme: str) -> Tag | None:
     match = _PREFIXED.fullmatch(tag)
     if match is None or match[1] not in PREFIXES[scheme]:
         return None
-    return _SAME.get(match[1], match[1]), match[2] or "_"
+    return _BILUO_TO_BIOES.get(match[1], match[1]), match[2] or "_"
 
 
-def tags_of(kind: str, scheme: str) -> list[str]:
-    """The tags of the type ``kind``."""
+def tags_of_type(entity_type: str, scheme: str) -> list[str]:
+    """The tags of the type ``entity_type``."""
     if scheme == "io":
-        return [kind]
-    return [prefix if kind == "_" else f"{prefix}-{kind}" for prefix in PREFIXES[scheme]]
+        return [entity_type]
+    return [prefix if entity_type == "_" else f"{prefix}-{entity_type}" for prefix in PREFIXES[scheme]]
 
 
-def scheme_of(tags: Iterable[str]) -> str:
+def infer_scheme(tags: Iterable[str]) -> str:
     """The scheme of a model whose classes are ``tags``; that of I-X alone is io."""
     matches = [_PREFIXED.fullmatch(tag) for tag in tags if tag != OUTSIDE]
     if not matches or None in matches:
@@ -127,51 +127,51 @@ def scheme_of(tags: Iterable[str]) -> str:
     return "io"
 
 
-def class_scheme(classes: Iterable[str]) -> tuple[str, Notation]:
+def infer_class_scheme(classes: Iterable[str]) -> tuple[str, Notation]:
     """The scheme of a model's classes, and the notation in which all of them are written.
 
     Classes of special and of further tokens, which some models have, are left aside.
     """
-    names = [name for name in classes if name not in _ASIDE]
+    names = [name for name in classes if name not in _SPECIAL_CLASSES]
     for notation in NOTATIONS:
-        found = [notation.split(name) for name in names]
-        prefixes = {each[0] for each in found if each is not None} - {OUTSIDE}
-        if None in found or (notation != STANDARD and not {"B", "I"} <= prefixes):
+        split_names = [notation.split(name) for name in names]
+        prefixes = {split_name[0] for split_name in split_names if split_name is not None} - {OUTSIDE}
+        if None in split_names or (notation != STANDARD_NOTATION and not {"B", "I"} <= prefixes):
             continue
-        scheme = scheme_of(notation.standard(name) for name in names)
+        scheme = infer_scheme(notation.to_standard(name) for name in names)
         if scheme != "io":
             return scheme, notation
-    return "io", STANDARD
+    return "io", STANDARD_NOTATION
 
 
-def class_tags(classes: Sequence[str]) -> tuple[str, list[Tag]]:
+def parse_class_tags(classes: Sequence[str]) -> tuple[str, list[Tag]]:
     """The scheme of a model's classes, and prefix and type of each."""
-    scheme, notation = class_scheme(classes)
-    names = classes if scheme == "io" else [notation.standard(name) for name in classes]
+    scheme, notation = infer_class_scheme(classes)
+    names = classes if scheme == "io" else [notation.to_standard(name) for name in classes]
     outside: Tag = (OUTSIDE, "")
-    return scheme, [parse(name, scheme) or outside for name in names]
+    return scheme, [parse_tag(name, scheme) or outside for name in names]
 
 
-def breaks(tags: Sequence[str], scheme: str) -> int | None:
+def find_invalid_tag(tags: Sequence[str], scheme: str) -> int | None:
     """The place of the first tag that cannot be there; one past the end for an open entity."""
     before: Tag = (OUTSIDE, "")
-    for place, tag in enumerate(tags):
-        now = parse(tag, scheme)
-        if now is None or not follows(before, now, scheme):
-            return place
+    for position, tag in enumerate(tags):
+        now = parse_tag(tag, scheme)
+        if now is None or not is_allowed_transition(before, now, scheme):
+            return position
         before = now
-    return None if follows(before, (OUTSIDE, ""), scheme) else len(tags)
+    return None if is_allowed_transition(before, (OUTSIDE, ""), scheme) else len(tags)
 
 
-def follows(before: Tag, now: Tag, scheme: str) -> bool:
+def is_allowed_transition(before: Tag, now: Tag, scheme: str) -> bool:
     """Whether ``scheme`` allows ``now`` after ``before``; outside is also before and after all."""
-    (left, kind), (prefix, same) = before, now
+    (left, left_type), (prefix, type_after) = before, now
     if scheme == "iob1":
-        return prefix != "B" or (left in ("B", "I") and kind == same)
+        return prefix != "B" or (left in ("B", "I") and left_type == type_after)
     if scheme in ("bio", "bios"):
-        return prefix != "I" or (left in ("B", "I") and kind == same)
+        return prefix != "I" or (left in ("B", "I") and left_type == type_after)
     if scheme == "io":
         return True
-    if left == "B" or left in _INSIDE:  # an entity is open
-        return (prefix == "E" or prefix in _INSIDE) and kind == same
-    return prefix != "E" and prefix not in _INSIDE
+    if left == "B" or left in _INSIDE_PREFIXES:  # an entity is open
+        return (prefix == "E" or prefix in _INSIDE_PREFIXES) and left_type == type_after
+    return prefix != "E" and prefix not in _INSIDE_PREFIXES

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-__all__ = ["Bounds", "at_spaces", "characters", "joined", "split"]
+__all__ = ["WordBounds", "split_at_spaces", "split_characters", "join_words", "split_words"]
 
-Bounds = list[tuple[int, int]]
+WordBounds = list[tuple[int, int]]
 
 # Scripts that are written without spaces: CJK with its punctuation, kana, full-width forms.
 _CJK = "\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff"
@@ -22,57 +22,57 @@ _OPENING = re.compile(r"[^\w\s@#$€£]")
 _CLOSING = re.compile(r"(?:['\u2019]s|[^\w\s])$", re.IGNORECASE)
 
 
-def joined(words: Sequence[str]) -> tuple[str, Bounds]:
+def join_words(words: Sequence[str]) -> tuple[str, WordBounds]:
     """Words with a space between them, but none between two of a script without spaces."""
     parts: list[str] = []
-    bounds: Bounds = []
-    at = 0
+    bounds: WordBounds = []
+    position = 0
     for number, word in enumerate(words):
-        if number and not (_unspaced(words[number - 1][-1]) and _unspaced(word[0])):
+        if number and not (_is_unspaced_script(words[number - 1][-1]) and _is_unspaced_script(word[0])):
             parts.append(" ")
-            at += 1
+            position += 1
         parts.append(word)
-        bounds.append((at, at + len(word)))
-        at += len(word)
+        bounds.append((position, position + len(word)))
+        position += len(word)
     return "".join(parts), bounds
 
 
-def at_spaces(text: str, ascii_only: bool = False) -> Bounds:
+def split_at_spaces(text: str, ascii_only: bool = False) -> WordBounds:
     """What is between white space; ``ascii_only``: U+00A0, U+3000 and so on are part of words."""
     pattern = _ASCII_SPACED if ascii_only else _SPACED
     return [match.span() for match in pattern.finditer(text)]
 
 
-def characters(text: str) -> Bounds:
+def split_characters(text: str) -> WordBounds:
     """Every character but white space."""
-    return [(place, place + 1) for place, each in enumerate(text) if not each.isspace()]
+    return [(position, position + 1) for position, character in enumerate(text) if not character.isspace()]
 
 
-def split(text: str) -> Bounds:
+def split_words(text: str) -> WordBounds:
     """Words as corpora of entities have them: "(Berlin," is three, "U.S." one, "Ann's" two."""
     return [
         bounds
         for match in _PIECE.finditer(text)
-        for bounds in _without_punctuation(text, *match.span())
+        for bounds in _split_off_punctuation(text, *match.span())
     ]
 
 
-def _without_punctuation(text: str, start: int, stop: int) -> Bounds:
-    before: Bounds = []
-    after: Bounds = []
+def _split_off_punctuation(text: str, start: int, stop: int) -> WordBounds:
+    prefixes: WordBounds = []
+    suffixes: WordBounds = []
     while stop - start > 1 and _OPENING.match(text, start):
-        before.append((start, start + 1))
+        prefixes.append((start, start + 1))
         start += 1
     while stop - start > 1 and (match := _CLOSING.search(text[start:stop])):
-        place = start + match.start()
-        initial = place - start == 1 and text[start].isupper()
-        abbreviated = match[0] == "." and (initial or "." in text[start:place])
-        if place == start or abbreviated:
+        suffix_start = start + match.start()
+        is_initial = suffix_start - start == 1 and text[start].isupper()
+        is_abbreviation = match[0] == "." and (is_initial or "." in text[start:suffix_start])
+        if suffix_start == start or is_abbreviation:
             break
-        after.append((place, stop))
-        stop = place
-    return [*before, (start, stop), *reversed(after)]
+        suffixes.append((suffix_start, stop))
+        stop = suffix_start
+    return [*prefixes, (start, stop), *reversed(suffixes)]
 
 
-def _unspaced(character: str) -> bool:
+def _is_unspaced_script(character: str) -> bool:
     return re.match(f"[{_CJK}]", character) is not None

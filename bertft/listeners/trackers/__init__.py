@@ -11,17 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bertft.config.flat import flat
+from bertft.config.flat import flatten_settings
 from bertft.errors import UsageError
 from bertft.listeners.trackers.tracker import Tracker
 
-__all__ = ["check_packages", "trackers"]
+__all__ = ["check_tracker_packages", "build_trackers"]
 
 
-def check_packages(names: Sequence[str]) -> None:
+def check_tracker_packages(names: Sequence[str]) -> None:
     """UsageError, before anything is trained, unless what each tracker needs is installed."""
     for name in names:
-        package = _tracker(name).package
+        package = _tracker_class(name).package
         if importlib.util.find_spec(package) is None:
             raise UsageError(
                 f"{name} needs the package {package}, which is not installed",
@@ -29,13 +29,13 @@ def check_packages(names: Sequence[str]) -> None:
             )  # fmt: skip
 
 
-def trackers(names: Sequence[str], run: Path, config: Any) -> list[Tracker]:
+def build_trackers(names: Sequence[str], run: Path, config: Any) -> list[Tracker]:
     """Of the run in the folder ``run``; nothing is opened before the first event."""
     return [
-        _tracker(name)(run, run / "tracking" / name, flat(config), config.trainer.log_every)
+        _tracker_class(name)(run, run / "tracking" / name, flatten_settings(config), config.trainer.log_every)
         for name in names
     ]
 
 
-def _tracker(name: str) -> type[Tracker]:
+def _tracker_class(name: str) -> type[Tracker]:
     return importlib.import_module(f"{__name__}.{name}").Tracker

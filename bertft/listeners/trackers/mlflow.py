@@ -12,43 +12,43 @@ from typing import Any
 
 from bertft.listeners.trackers import tracker
 
-__all__ = ["Tracker"]
+__all__ = ["MLflowTracker"]
 
-_LONGEST = 500  # characters of a parameter, in every store
+_MAX_PARAMETER_LENGTH = 500  # characters of a parameter, in every store
 
 
-class Tracker(tracker.Tracker):
+class MLflowTracker(tracker.Tracker):
     """By a client of its own: whatever else this process tracks stays as it is."""
 
     package = "mlflow"
     _client: Any
-    _id: str
+    _run_id: str
 
-    def open(self, step: int) -> None:
-        own = "MLFLOW_TRACKING_URI" not in os.environ
-        if own:  # newer versions would rather have a database, and take files when told so
+    def start(self, step: int) -> None:
+        use_local_store = "MLFLOW_TRACKING_URI" not in os.environ
+        if use_local_store:  # newer versions would rather have a database, and take files when told so
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         from mlflow.tracking import MlflowClient
 
-        place = self.folder.absolute().as_uri() if own else os.environ["MLFLOW_TRACKING_URI"]
-        self._client = MlflowClient(tracking_uri=place)
-        known = self.remembered()
-        if known is not None:
-            self._client.update_run(known, status="RUNNING")
-            self._id = known
+        tracking_uri = self.folder.absolute().as_uri() if use_local_store else os.environ["MLFLOW_TRACKING_URI"]
+        self._client = MlflowClient(tracking_uri=tracking_uri)
+        saved_run_id = self.load_run_id()
+        if saved_run_id is not None:
+            self._client.update_run(saved_run_id, status="RUNNING")
+            self._run_id = saved_run_id
             return
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "bertft")
-        found = self._client.get_experiment_by_name(name)
-        experiment = found.experiment_id if found else self._client.create_experiment(name)
-        self._id = self._client.create_run(experiment, run_name=self.run.name).info.run_id
-        self.remember(self._id)
+        existing_experiment = self._client.get_experiment_by_name(name)
+        experiment_id = existing_experiment.experiment_id if existing_experiment else self._client.create_experiment(name)
+        self._run_id = self._client.create_run(experiment_id, run_name=self.run.name).info.run_id
+        self.save_run_id(self._run_id)
         for key, value in self.settings.items():
-            self._client.log_param(self._id, key, value[:_LONGEST])
+            self._client.log_param(self._run_id, key, value[:_MAX_PARAMETER_LENGTH])
 
-    def write(self, values: Mapping[str, float], step: int) -> None:
+    def log_metrics(self, values: Mapping[str, float], step: int) -> None:
         now = int(time.time() * 1000)
         for name, value in values.items():
-            self._client.log_metric(self._id, name, value, timestamp=now, step=step)
+            self._client.log_metric(self._run_id, name, value, timestamp=now, step=step)
 
-    def end(self, finished: bool) -> None:
-        self._client.set_terminated(self._id, "FINISHED" if finished else "KILLED")
+    def finish(self, finished: bool) -> None:
+        self._client.set_terminated(self._run_id, "FINISHED" if finished else "KILLED")

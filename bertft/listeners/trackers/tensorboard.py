@@ -10,16 +10,16 @@ from typing import Any
 
 from bertft.listeners.trackers import tracker
 
-__all__ = ["Tracker"]
+__all__ = ["TensorBoardTracker"]
 
 
-class Tracker(tracker.Tracker):
+class TensorBoardTracker(tracker.Tracker):
     """Event files in ``<run>/tracking/tensorboard``."""
 
     package = "tensorboard"
     _writer: Any
 
-    def open(self, step: int) -> None:
+    def start(self, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer = SummaryWriter(str(self.folder), purge_step=step + 1 if step else None)
@@ -27,9 +27,9 @@ class Tracker(tracker.Tracker):
             lines = [f"    {name}: {value}" for name, value in self.settings.items()]
             self._writer.add_text("config", "\n".join(lines))
 
-    def write(self, values: Mapping[str, float], step: int) -> None:
+    def log_metrics(self, values: Mapping[str, float], step: int) -> None:
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
-    def end(self, finished: bool) -> None:
+    def finish(self, finished: bool) -> None:
         self._writer.close()

@@ -19,8 +19,8 @@ from typing import ClassVar
 
 from bertft.config.regular_file import read_regular_text
 from bertft.errors import DataError
-from bertft.runs.atomic import write_text
-from bertft.training.events import Evaluated, Event, Finished, Started, Step
+from bertft.runs.atomic import atomic_write_text
+from bertft.training.events import Evaluated, Event, Finished, Started, StepCompleted
 
 __all__ = ["Tracker"]
 
@@ -34,63 +34,63 @@ class Tracker(ABC):
         self, run: Path, folder: Path, settings: Mapping[str, str], log_every: int
     ) -> None:
         self.run, self.folder, self.settings, self.log_every = run, folder, settings, log_every
-        self._open, self._finished, self._last = False, False, 0
+        self._is_open, self._finished, self._total_steps = False, False, 0
         self.__name__ = type(self).__module__.rpartition(".")[2]  # what a warning calls it
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Started):
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.open(event.step)
-            self._open, self._last = True, event.total_steps
-        elif isinstance(event, Step):
-            if event.step % self.log_every == 0 or event.step == self._last:
-                self._tell(_of_step(event), event.step)
+            self.start(event.step)
+            self._is_open, self._total_steps = True, event.total_steps
+        elif isinstance(event, StepCompleted):
+            if event.step % self.log_every == 0 or event.step == self._total_steps:
+                self._log_finite(_step_metrics(event), event.step)
         elif isinstance(event, Evaluated):
             values = {f"{event.split}/{name}": value for name, value in event.metrics.items()}
-            self._tell(values, event.step)
+            self._log_finite(values, event.step)
         elif isinstance(event, Finished):
             self._finished = True
 
     def close(self) -> None:
         """Say goodbye; a run that was interrupted may go on."""
-        if self._open:
-            self._open = False
-            self.end(self._finished)
+        if self._is_open:
+            self._is_open = False
+            self.finish(self._finished)
 
     @abstractmethod
-    def open(self, step: int) -> None:
+    def start(self, step: int) -> None:
         """Begin, or go on with the same one: the run has taken ``step`` steps."""
 
     @abstractmethod
-    def write(self, values: Mapping[str, float], step: int) -> None:
+    def log_metrics(self, values: Mapping[str, float], step: int) -> None:
         """Finite numbers by name."""
 
     @abstractmethod
-    def end(self, finished: bool) -> None:
+    def finish(self, finished: bool) -> None:
         """Nothing more comes from this process."""
 
-    def remembered(self) -> str | None:
+    def load_run_id(self) -> str | None:
         """The name under which the tracker knows the run since an earlier process."""
         try:
             return read_regular_text(self.folder / "id", 1 << 10).strip() or None
         except DataError:
             return None
 
-    def remember(self, name: str) -> None:
-        write_text(self.folder / "id", f"{name}\n")
+    def save_run_id(self, name: str) -> None:
+        atomic_write_text(self.folder / "id", f"{name}\n")
 
-    def _tell(self, values: Mapping[str, float], step: int) -> None:
-        self.write({name: float(v) for name, v in values.items() if math.isfinite(v)}, step)
+    def _log_finite(self, values: Mapping[str, float], step: int) -> None:
+        self.log_metrics({name: float(v) for name, v in values.items() if math.isfinite(v)}, step)
 
 
-def _of_step(event: Step) -> dict[str, float]:
+def _step_metrics(event: StepCompleted) -> dict[str, float]:
     values = {
         "loss": event.loss,
         "penalty": event.penalty,
         "gradient_norm": event.gradient_norm,
         "epoch": event.epoch,
-        **{f"learning_rate/{name}": rate for name, rate in event.learning_rates.items()},
-        **event.measures,
+        **{f"learning_rate/{name}": learning_rate for name, learning_rate in event.learning_rates.items()},
+        **event.metrics,
     }
     if event.seconds > 0:
         values["rows_per_second"] = event.rows / event.seconds

@@ -16,53 +16,53 @@ from urllib.parse import urlparse
 
 from bertft.listeners.trackers import tracker
 
-__all__ = ["Tracker"]
+__all__ = ["WandbTracker"]
 
-_PATIENCE = 20.0  # seconds for the server, unless WANDB_INIT_TIMEOUT says otherwise
+_INIT_TIMEOUT = 20.0  # seconds for the server, unless WANDB_INIT_TIMEOUT says otherwise
 
 
-class Tracker(tracker.Tracker):
+class WandbTracker(tracker.Tracker):
     """Files in ``<run>/tracking/wandb``."""
 
     package = "wandb"
     _run: Any
 
-    def open(self, step: int) -> None:
+    def start(self, step: int) -> None:
         import wandb
 
         mode = os.environ.get("WANDB_MODE")
         if mode is not None:
-            self._run = self._begun(mode)
+            self._run = self._start_run(mode)
         elif not _has_key(wandb.setup().settings):
-            self._run = self._begun("offline")
+            self._run = self._start_run("offline")
         else:
             try:
-                self._run = self._begun("online")
+                self._run = self._start_run("online")
             except wandb.errors.Error:
-                self._run = self._begun("offline")
-        self.remember(self._run.id)
+                self._run = self._start_run("offline")
+        self.save_run_id(self._run.id)
 
-    def _begun(self, mode: Any) -> Any:
+    def _start_run(self, mode: Any) -> Any:
         import wandb
 
-        known = self.remembered()
+        saved_run_id = self.load_run_id()
         return wandb.init(
             project=os.environ.get("WANDB_PROJECT", "bertft"),
             name=self.run.name,
-            id=known,
-            resume="allow" if known else None,
+            id=saved_run_id,
+            resume="allow" if saved_run_id else None,
             dir=str(self.folder),
             config=dict(self.settings),
             mode=mode,
             settings=wandb.Settings(
-                init_timeout=float(os.environ.get("WANDB_INIT_TIMEOUT", _PATIENCE))
+                init_timeout=float(os.environ.get("WANDB_INIT_TIMEOUT", _INIT_TIMEOUT))
             ),
         )
 
-    def write(self, values: Mapping[str, float], step: int) -> None:
+    def log_metrics(self, values: Mapping[str, float], step: int) -> None:
         self._run.log(dict(values), step=step)
 
-    def end(self, finished: bool) -> None:
+    def finish(self, finished: bool) -> None:
         self._run.finish(exit_code=0 if finished else 1)
 
 
@@ -71,8 +71,8 @@ def _has_key(settings: Any) -> bool:
     if settings.api_key:
         return True
     try:
-        known = netrc.netrc(os.environ.get("NETRC"))
+        credentials = netrc.netrc(os.environ.get("NETRC"))
     except (OSError, netrc.NetrcParseError):
         return False
     hosts = ("api.wandb.ai", urlparse(str(settings.base_url)).netloc)
-    return any(known.authenticators(host) for host in hosts)
+    return any(credentials.authenticators(host) for host in hosts)

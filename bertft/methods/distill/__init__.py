@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from bertft.config.parts.distill import Settings
-from bertft.methods.distill.part import Distill
+from bertft.config.parts.distill import DistillConfig
+from bertft.methods.distill.part import Distillation
 
-__all__ = ["Distill", "build"]
+__all__ = ["Distillation", "build"]
 
 
-def build(settings: Settings, method: Any, rate: float | None) -> Distill:
-    """``rate`` overrides that of the projections."""
-    return Distill(settings, rate or settings.learning_rate)
+def build(settings: DistillConfig, method: Any, learning_rate: float | None) -> Distillation:
+    """``learning_rate`` overrides that of the projections."""
+    return Distillation(settings, learning_rate or settings.learning_rate)

@@ -8,78 +8,78 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from bertft.config.parts.distill import Settings
+from bertft.config.parts.distill import DistillConfig
 from bertft.errors import UsageError
-from bertft.methods.distill.layers import layer_map
-from bertft.models.families import Family, family_of
-from bertft.models.trace import Trace
+from bertft.methods.distill.layers import map_layers
+from bertft.models.families import EncoderFamily, encoder_family
+from bertft.models.trace import ActivationRecorder
 
-__all__ = ["Inner", "match"]
+__all__ = ["ComparedStates", "match_states"]
 
-Pair = tuple[int, int]  # the student's number, the teacher's
+LayerPair = tuple[int, int]  # the student's number, the teacher's
 
 
 @dataclass(frozen=True)
-class Inner:
+class ComparedStates:
     """``hidden``: pairs of states; ``attention``, ``relation``: pairs of layers, from 0."""
 
-    hidden: tuple[Pair, ...] = ()
-    attention: tuple[Pair, ...] = ()
-    relation: Pair | None = None
-    heads: int = 0  # of the relations
+    hidden: tuple[LayerPair, ...] = ()
+    attention: tuple[LayerPair, ...] = ()
+    relation: LayerPair | None = None
+    relation_heads: int = 0  # of the relations
 
-    def traces(self) -> tuple[Trace, Trace] | None:
+    def make_recorders(self) -> tuple[ActivationRecorder, ActivationRecorder] | None:
         """What a pass of the student and of the teacher shall leave; None: nothing."""
         pairs = [*self.attention, *([self.relation] if self.relation else [])]
         if not pairs and not self.hidden:
             return None
-        mine, theirs = (frozenset(pair[side] for pair in pairs) for side in (0, 1))
-        states = bool(self.hidden)
-        return Trace(mine, states), Trace(theirs, states)
+        student_layers, teacher_layers = (frozenset(pair[side] for pair in pairs) for side in (0, 1))
+        record_hidden = bool(self.hidden)
+        return ActivationRecorder(student_layers, record_hidden), ActivationRecorder(teacher_layers, record_hidden)
 
 
-def match(settings: Settings, student: Any, teacher: Any) -> Inner:
+def match_states(settings: DistillConfig, student: Any, teacher: Any) -> ComparedStates:
     """What the weights above 0 ask for, of two transformers models. UsageError if it cannot be."""
-    mine, theirs = family_of(student), family_of(teacher)
+    student_family, teacher_family = encoder_family(student), encoder_family(teacher)
     if not (settings.hidden_weight or settings.attention_weight or settings.relation_weight):
-        return Inner()
-    pairs = list(enumerate(layer_map(settings.layer_map, mine.layers, theirs.layers)))
+        return ComparedStates()
+    pairs = list(enumerate(map_layers(settings.layer_map, student_family.layers, teacher_family.layers)))
     hidden = [(0, 0), *((s + 1, t + 1) for s, t in pairs)] if settings.hidden_weight else []
-    _check_interface(settings, mine, theirs)
+    _check_interface(settings, student_family, teacher_family)
     if settings.attention_weight:
-        counts = [each.config.num_attention_heads for each in (student, teacher)]
-        if counts[0] != counts[1]:
+        head_counts = [model.config.num_attention_heads for model in (student, teacher)]
+        if head_counts[0] != head_counts[1]:
             raise UsageError(
-                f"the student has {counts[0]} attention heads and the teacher {counts[1]}",
+                f"the student has {head_counts[0]} attention heads and the teacher {head_counts[1]}",
                 where="method.distill.attention_weight",
                 hint="Take relation_weight, whose heads may differ",
             )
     relation, heads = None, 0
     if settings.relation_weight:
-        last = theirs.layers - 1
-        layer = last if settings.relation_layer is None else settings.relation_layer
-        if layer > last:
+        last_layer = teacher_family.layers - 1
+        layer = last_layer if settings.relation_layer is None else settings.relation_layer
+        if layer > last_layer:
             raise UsageError(
                 f"the teacher has no layer {layer}", where="method.distill.relation_layer",
-                hint=f"Its layers are 0 to {last}",
+                hint=f"Its layers are 0 to {last_layer}",
             )  # fmt: skip
         heads = settings.relation_heads or int(teacher.config.num_attention_heads)
-        relation = (mine.layers - 1, layer)
-        for family in (mine, theirs):
-            if family.width % heads:
+        relation = (student_family.layers - 1, layer)
+        for family in (student_family, teacher_family):
+            if family.kv_width % heads:
                 raise UsageError(
-                    f"{heads} heads do not divide a width of {family.width}",
+                    f"{heads} heads do not divide a width of {family.kv_width}",
                     where="method.distill.relation_heads",
-                    hint=f"Give a number that divides both {mine.width} and {theirs.width}",
+                    hint=f"Give a number that divides both {student_family.kv_width} and {teacher_family.kv_width}",
                 )
     attention = tuple(pairs) if settings.attention_weight else ()
-    return Inner(tuple(hidden), attention, relation, heads)
+    return ComparedStates(tuple(hidden), attention, relation, heads)
 
 
-def _check_interface(settings: Settings, *families: Family) -> None:
+def _check_interface(settings: DistillConfig, *families: EncoderFamily) -> None:
     for name in ("attention_weight", "relation_weight"):
         for family in families:
-            if getattr(settings, name) and not family.interface:
+            if getattr(settings, name) and not family.uses_attention_interface:
                 raise UsageError(
                     f"the attention of a {family.model_type} model cannot be looked into",
                     where=f"method.distill.{name}", hint="Set it to 0; hidden_weight works",

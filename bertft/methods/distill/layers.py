@@ -12,56 +12,56 @@ from typing import Any
 
 from bertft.errors import UsageError
 
-__all__ = ["chosen_layers", "layer_map"]
+__all__ = ["select_teacher_layers", "map_layers"]
 
 
-def chosen_layers(wanted: Any, layers: int) -> list[int]:
-    """The teacher's layers that a student is made of; ``wanted``: how many, or a list.
+def select_teacher_layers(selection: Any, layer_count: int) -> list[int]:
+    """The teacher's layers that a student is made of; ``selection``: how many, or a list.
 
     Raises UsageError for layers that the teacher does not have.
     """
     where = "method.distill.student_layers"
-    if isinstance(wanted, list):
-        _check(wanted, layers, where)
-        return list(wanted)
-    if not 1 <= wanted <= layers:
+    if isinstance(selection, list):
+        _check_layer_numbers(selection, layer_count, where)
+        return list(selection)
+    if not 1 <= selection <= layer_count:
         raise UsageError(
-            f"{wanted} layers cannot be cut from the teacher's {layers}", where=where,
-            hint=f"Give 1 to {layers}",
+            f"{selection} layers cannot be cut from the teacher's {layer_count}", where=where,
+            hint=f"Give 1 to {layer_count}",
         )  # fmt: skip
-    return [_round(number * (layers - 1), wanted - 1) for number in range(wanted)]
+    return [_round_half_down(number * (layer_count - 1), selection - 1) for number in range(selection)]
 
 
-def layer_map(wanted: Any, student: int, teacher: int) -> list[int]:
+def map_layers(mapping: Any, student_layers: int, teacher_layers: int) -> list[int]:
     """The teacher's layer for each of the student's. UsageError if there is no such map."""
     where = "method.distill.layer_map"
-    if isinstance(wanted, list):
-        _check(wanted, teacher, where)
-        if len(wanted) != student:
+    if isinstance(mapping, list):
+        _check_layer_numbers(mapping, teacher_layers, where)
+        if len(mapping) != student_layers:
             raise UsageError(
-                f"{len(wanted)} layers for the student's {student}", where=where,
+                f"{len(mapping)} layers for the student's {student_layers}", where=where,
                 hint="Name one of the teacher's layers for each of the student's",
             )  # fmt: skip
-        return list(wanted)
-    if wanted == "uniform":
-        return [max(1, _round((i + 1) * teacher, student)) - 1 for i in range(student)]
-    if student > teacher:
+        return list(mapping)
+    if mapping == "uniform":
+        return [max(1, _round_half_down((i + 1) * teacher_layers, student_layers)) - 1 for i in range(student_layers)]
+    if student_layers > teacher_layers:
         raise UsageError(
-            f"the student has {student} layers and the teacher {teacher}", where=where,
+            f"the student has {student_layers} layers and the teacher {teacher_layers}", where=where,
             hint="Take uniform, or a list",
         )  # fmt: skip
-    return [teacher - student + number for number in range(student)]
+    return [teacher_layers - student_layers + number for number in range(student_layers)]
 
 
-def _check(wanted: list[int], layers: int, where: str) -> None:
-    beyond = [number for number in wanted if number >= layers]
-    if beyond:
+def _check_layer_numbers(numbers: list[int], layer_count: int, where: str) -> None:
+    too_high = [number for number in numbers if number >= layer_count]
+    if too_high:
         raise UsageError(
-            f"the teacher has no layer {beyond[0]}", where=where,
-            hint=f"Its layers are 0 to {layers - 1}",
+            f"the teacher has no layer {too_high[0]}", where=where,
+            hint=f"Its layers are 0 to {layer_count - 1}",
         )  # fmt: skip
 
 
-def _round(dividend: int, divisor: int) -> int:
+def _round_half_down(dividend: int, divisor: int) -> int:
     """dividend / divisor to the nearest whole number, halves down."""
     return -((divisor - 2 * dividend) // (2 * divisor)) if divisor else 0

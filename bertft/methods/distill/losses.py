@@ -18,73 +18,73 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bertft.models.padding import pad
-from bertft.models.sequences import Sequences
-from bertft.models.trace import Heads
+from bertft.models.padding import pad_chunk
+from bertft.models.sequences import SequenceLayout
+from bertft.models.trace import HeadStates
 
 __all__ = ["attention_loss", "hidden_loss", "relation_loss"]
 
 
 def hidden_loss(student: Tensor, teacher: Tensor, project: nn.Module | None) -> Tensor:
     """States [N, H_S] and [N, H_T]; ``project`` is W, None where the widths match."""
-    student = _precise(student)
+    student = _to_at_least_fp32(student)
     if project is not None:
         student = project(student)
-    return (student - _precise(teacher).detach()).square().mean(-1).sum()
+    return (student - _to_at_least_fp32(teacher).detach()).square().mean(-1).sum()
 
 
-def attention_loss(student: Heads, teacher: Heads, sequences: Sequences) -> Tensor:
+def attention_loss(student: HeadStates, teacher: HeadStates, layout: SequenceLayout) -> Tensor:
     """Both have the same number of heads. Pairs that one of the two does not see count 0."""
-    total = student.query.new_zeros((), dtype=_precise(student.query).dtype)
-    seen = min((each for each in (student.window, teacher.window) if each), default=None)
-    for real, (qs, ks, qt, kt) in _blocks(
-        sequences, student.query, student.key, teacher.query, teacher.key
+    total = student.query.new_zeros((), dtype=_to_at_least_fp32(student.query).dtype)
+    window = min((limit for limit in (student.window, teacher.window) if limit), default=None)
+    for token_mask, (qs, ks, qt, kt) in _padded_chunks(
+        layout, student.query, student.key, teacher.query, teacher.key
     ):
-        gap = (qs * student.scale) @ ks.transpose(2, 3) - (
+        difference = (qs * student.scale) @ ks.transpose(2, 3) - (
             (qt * teacher.scale) @ kt.transpose(2, 3)
         ).detach()
-        mask = real[:, None, :, None] & real[:, None, None, :]
-        if seen is not None:
-            steps = torch.arange(real.shape[1], device=real.device)
-            mask = mask & ((steps[:, None] - steps[None, :]).abs() < seen)
-        total = total + gap.square().mean(1, keepdim=True).masked_fill(~mask, 0.0).sum()
+        mask = token_mask[:, None, :, None] & token_mask[:, None, None, :]
+        if window is not None:
+            positions = torch.arange(token_mask.shape[1], device=token_mask.device)
+            mask = mask & ((positions[:, None] - positions[None, :]).abs() < window)
+        total = total + difference.square().mean(1, keepdim=True).masked_fill(~mask, 0.0).sum()
     return total
 
 
-def relation_loss(student: Heads, teacher: Heads, heads: int, sequences: Sequences) -> Tensor:
+def relation_loss(student: HeadStates, teacher: HeadStates, heads: int, layout: SequenceLayout) -> Tensor:
     """Queries, keys and values cut into ``heads``, which divides the width of both models."""
-    total = student.query.new_zeros((), dtype=_precise(student.query).dtype)
+    total = student.query.new_zeros((), dtype=_to_at_least_fp32(student.query).dtype)
     pairs = [
         (student.query, teacher.query),
         (student.key, teacher.key),
         (student.value, teacher.value),
     ]
-    for mine, theirs in pairs:
-        cut = (each.flatten(1).unflatten(1, (heads, -1)) for each in (mine, theirs))
-        for real, (xs, xt) in _blocks(sequences, *cut):
-            learnt, taught = _relations(xs, real), _relations(xt.detach(), real)
-            kept = real[:, None, :, None] & real[:, None, None, :]
-            divergence = F.kl_div(learnt, taught, reduction="none", log_target=True)
-            total = total + divergence.masked_fill(~kept, 0.0).sum()
+    for student_states, teacher_states in pairs:
+        by_head = (states.flatten(1).unflatten(1, (heads, -1)) for states in (student_states, teacher_states))
+        for token_mask, (xs, xt) in _padded_chunks(layout, *by_head):
+            student_log_probs, teacher_log_probs = _relation_log_probs(xs, token_mask), _relation_log_probs(xt.detach(), token_mask)
+            pair_mask = token_mask[:, None, :, None] & token_mask[:, None, None, :]
+            divergence = F.kl_div(student_log_probs, teacher_log_probs, reduction="none", log_target=True)
+            total = total + divergence.masked_fill(~pair_mask, 0.0).sum()
     return total / (3 * heads)
 
 
-def _relations(x: Tensor, real: Tensor) -> Tensor:
+def _relation_log_probs(x: Tensor, token_mask: Tensor) -> Tensor:
     """log softmax(x·xᵀ/√d) [n, R, T, T]; keys that are none have a very small share."""
     scores = x @ x.transpose(2, 3) / math.sqrt(x.shape[-1])
     # Not −∞: the difference of two is NaN, and reaches the gradient through any mask.
-    low = torch.finfo(scores.dtype).min / 4
-    return torch.log_softmax(scores.masked_fill(~real[:, None, None, :], low), -1)
+    masked_score = torch.finfo(scores.dtype).min / 4
+    return torch.log_softmax(scores.masked_fill(~token_mask[:, None, None, :], masked_score), -1)
 
 
-def _blocks(sequences: Sequences, *tokens: Tensor) -> Iterator[tuple[Tensor, list[Tensor]]]:
+def _padded_chunks(layout: SequenceLayout, *tokens: Tensor) -> Iterator[tuple[Tensor, list[Tensor]]]:
     """Each run of the stream: which places are real [n, T]; each [N, h, d] as [n, h, T, d]."""
-    for run in sequences.runs:
-        real = sequences.run_real(run)
-        parts = [pad(each[run.start : run.stop], run, sequences) for each in tokens]
-        yield real, [_precise(part).transpose(1, 2) for part in parts]
+    for chunk in layout.chunks:
+        token_mask = layout.chunk_token_mask(chunk)
+        padded = [pad_chunk(states[chunk.token_start : chunk.token_end], chunk, layout) for states in tokens]
+        yield token_mask, [_to_at_least_fp32(padded_states).transpose(1, 2) for padded_states in padded]
 
 
-def _precise(values: Tensor) -> Tensor:
+def _to_at_least_fp32(values: Tensor) -> Tensor:
     """fp32, or fp64 where the values are fp64: sums over many pairs want more than 8 bits."""
     return values if values.element_size() == 8 else values.float()

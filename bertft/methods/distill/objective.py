@@ -17,105 +17,105 @@ import torch
 from torch import Tensor, nn
 
 from bertft.data.batch import Batch
-from bertft.methods.distill.inner import Inner
+from bertft.methods.distill.inner import ComparedStates
 from bertft.methods.distill.losses import attention_loss, hidden_loss, relation_loss
 from bertft.methods.distill.teacher import Teacher
-from bertft.methods.objective import HardLoss, Objective
+from bertft.methods.objective import TaskLoss, Objective
 from bertft.models.runner import EncoderRunner
-from bertft.models.sequences import Sequences
-from bertft.models.trace import Trace
+from bertft.models.sequences import SequenceLayout
+from bertft.models.trace import ActivationRecorder
 
-__all__ = ["DistillObjective", "SoftLoss"]
+__all__ = ["DistillationObjective", "DistillableTask"]
 
 
-class SoftLoss(HardLoss, Protocol):
+class DistillableTask(TaskLoss, Protocol):
     """What distillation asks of a task (see ``bertft.tasks.task``)."""
 
-    def soft_terms(self, batch: Batch) -> int: ...
-    def soft_loss(
+    def count_distillation_terms(self, batch: Batch) -> int: ...
+    def distillation_loss(
         self, logits: Tensor, teacher: Tensor, batch: Batch, temperature: float
     ) -> Tensor: ...
 
 
 @dataclass
-class _Passed:
-    logits: Tensor
-    taught: Tensor
-    traces: tuple[Trace, Trace] | None
+class _ForwardOutputs:
+    student_logits: Tensor
+    teacher_logits: Tensor
+    recorders: tuple[ActivationRecorder, ActivationRecorder] | None
 
 
-class DistillObjective(Objective):
-    """``weights``: those above 0. ``projections``: W of each pair of ``inner.hidden``, or none."""
+class DistillationObjective(Objective):
+    """``weights``: those above 0. ``projections``: W of each pair of ``compared.hidden``, or none."""
 
     def __init__(
         self,
-        task: SoftLoss,
+        task: DistillableTask,
         weights: Mapping[str, float],
         temperature: float,
         teacher: Teacher,
-        inner: Inner,
+        compared: ComparedStates,
         projections: Sequence[nn.Module],
     ) -> None:
         self.task, self.weights, self.temperature = task, weights, temperature
-        self.teacher, self.inner = teacher, inner
-        given: list[nn.Module | None] = list(projections)
-        self.projections = given or [None] * len(inner.hidden)
+        self.teacher, self.compared = teacher, compared
+        given_projections: list[nn.Module | None] = list(projections)
+        self.projections = given_projections or [None] * len(compared.hidden)
 
-    def terms(self, batch: Batch) -> Mapping[str, int]:
+    def term_counts(self, batch: Batch) -> Mapping[str, int]:
         tokens, pairs = int(batch.lengths.sum()), int(batch.lengths.square().sum())
         counts = {"hidden": tokens, "attention": pairs, "relation": tokens}
         if "hard" in self.weights:
-            counts["hard"] = self._hard_terms(batch)
+            counts["hard"] = self._count_hard_terms(batch)
         if "soft" in self.weights:
-            counts["soft"] = self.task.soft_terms(batch)
+            counts["soft"] = self.task.count_distillation_terms(batch)
         return {name: counts[name] for name in self.weights}
 
-    def _hard_terms(self, batch: Batch) -> int:
-        answered = batch.answered()
-        return self.task.terms(answered) if len(answered) else 0
+    def _count_hard_terms(self, batch: Batch) -> int:
+        labelled = batch.select_labelled()
+        return self.task.count_loss_terms(labelled) if len(labelled) else 0
 
-    def forward(self, runner: EncoderRunner, batch: Batch) -> _Passed:
-        traces = self.inner.traces()
-        mine, theirs = traces or (None, None)
-        return _Passed(runner(batch, mine), self.teacher(batch, theirs), traces)
+    def forward(self, runner: EncoderRunner, batch: Batch) -> _ForwardOutputs:
+        recorders = self.compared.make_recorders()
+        student_recorder, teacher_recorder = recorders or (None, None)
+        return _ForwardOutputs(runner(batch, student_recorder), self.teacher(batch, teacher_recorder), recorders)
 
-    def sums(self, outputs: _Passed, batch: Batch) -> Mapping[str, Tensor]:
+    def loss_sums(self, outputs: _ForwardOutputs, batch: Batch) -> Mapping[str, Tensor]:
         sums: dict[str, Tensor] = {}
         if "hard" in self.weights:
-            sums["hard"] = self._hard(outputs.logits, batch)
+            sums["hard"] = self._hard_loss(outputs.student_logits, batch)
         if "soft" in self.weights:
-            sums["soft"] = self.task.soft_loss(
-                outputs.logits, outputs.taught, batch, self.temperature
+            sums["soft"] = self.task.distillation_loss(
+                outputs.student_logits, outputs.teacher_logits, batch, self.temperature
             )
-        if outputs.traces is not None:
-            sums |= self._inner(*outputs.traces, batch)
+        if outputs.recorders is not None:
+            sums |= self._inner_losses(*outputs.recorders, batch)
         return sums
 
-    def _hard(self, logits: Tensor, batch: Batch) -> Tensor:
-        if batch.labelled is None:
+    def _hard_loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        if batch.label_mask is None:
             return self.task.loss(logits, batch)
-        if not batch.labelled.any():
+        if not batch.label_mask.any():
             return 0.0 * logits.float().sum()
-        return self.task.loss(logits[batch.places(self.task.level)], batch.answered())
+        return self.task.loss(logits[batch.labelled_indices(self.task.level)], batch.select_labelled())
 
-    def _inner(self, mine: Trace, theirs: Trace, batch: Batch) -> dict[str, Tensor]:
-        inner, sums = self.inner, {}
-        sequences = Sequences(batch.lengths.tolist(), "unpadded", batch.device)
-        if inner.hidden:
+    def _inner_losses(self, student_recorder: ActivationRecorder, teacher_recorder: ActivationRecorder, batch: Batch) -> dict[str, Tensor]:
+        compared, sums = self.compared, {}
+        layout = SequenceLayout(batch.lengths.tolist(), "unpadded", batch.device)
+        if compared.hidden:
             losses = [
-                hidden_loss(mine.hidden[s], theirs.hidden[t], project)
-                for (s, t), project in zip(inner.hidden, self.projections, strict=True)
+                hidden_loss(student_recorder.hidden_states[s], teacher_recorder.hidden_states[t], project)
+                for (s, t), project in zip(compared.hidden, self.projections, strict=True)
             ]
             sums["hidden"] = torch.stack(losses).mean()
-        if inner.attention:
+        if compared.attention:
             losses = [
-                attention_loss(mine.heads[s], theirs.heads[t], sequences)
-                for s, t in inner.attention
+                attention_loss(student_recorder.head_states[s], teacher_recorder.head_states[t], layout)
+                for s, t in compared.attention
             ]
             sums["attention"] = torch.stack(losses).mean()
-        if inner.relation is not None:
-            student, teacher = inner.relation
+        if compared.relation is not None:
+            student, teacher = compared.relation
             sums["relation"] = relation_loss(
-                mine.heads[student], theirs.heads[teacher], inner.heads, sequences
+                student_recorder.head_states[student], teacher_recorder.head_states[teacher], compared.relation_heads, layout
             )
         return sums

@@ -12,60 +12,60 @@ from typing import Any
 import torch
 from torch import nn
 
-from bertft.config.parts.distill import Settings
-from bertft.methods.distill.inner import Inner, match
-from bertft.methods.distill.objective import DistillObjective, SoftLoss
+from bertft.config.parts.distill import DistillConfig
+from bertft.methods.distill.inner import ComparedStates, match_states
+from bertft.methods.distill.objective import DistillationObjective, DistillableTask
 from bertft.methods.distill.teacher import Teacher
 from bertft.methods.objective import Objective
-from bertft.methods.part import Group, Part
-from bertft.runs.exhibits import Exhibit, Lines
+from bertft.methods.part import ParamGroup, MethodComponent
+from bertft.runs.exhibits import ReportItem, LineChart
 
-__all__ = ["Distill"]
+__all__ = ["Distillation"]
 
 
-class Distill(Part):
+class Distillation(MethodComponent):
     """Changes nothing in the model. Without a bound teacher (evaluation, or all weights 0) it
     does nothing at all."""
 
     name = "distill"
-    order = 90
+    attach_order = 90
     adapts_layers = False
-    beside = True
+    training_only = True
 
-    def __init__(self, settings: Settings, rate: float) -> None:
-        self.settings, self.rate = settings, rate
+    def __init__(self, settings: DistillConfig, learning_rate: float) -> None:
+        self.settings, self.learning_rate = settings, learning_rate
         self.projections = nn.ModuleList()
         self._teacher: Teacher | None = None
-        self._inner = Inner()
+        self._compared = ComparedStates()
 
     @property
     def weights(self) -> dict[str, float]:
         """Name of each loss of weight above 0 → its weight."""
-        own = self.settings
-        hard = max(0.0, 1.0 - own.weight) if own.hard_weight is None else own.hard_weight
+        settings = self.settings
+        hard_weight = max(0.0, 1.0 - settings.weight) if settings.hard_weight is None else settings.hard_weight
         weights = {
-            "hard": hard,
-            "soft": own.weight,
-            "hidden": own.hidden_weight,
-            "attention": own.attention_weight,
-            "relation": own.relation_weight,
+            "hard": hard_weight,
+            "soft": settings.weight,
+            "hidden": settings.hidden_weight,
+            "attention": settings.attention_weight,
+            "relation": settings.relation_weight,
         }
         return {name: weight for name, weight in weights.items() if weight > 0}
 
     @property
-    def asks(self) -> bool:
+    def needs_teacher(self) -> bool:
         """Whether anything is learnt from a teacher."""
         return bool(self.weights.keys() - {"hard"})
 
     @property
-    def looks_inside(self) -> bool:
+    def compares_inner_states(self) -> bool:
         """Whether more than the teacher's answers is asked for."""
         return bool(self.weights.keys() - {"hard", "soft"})
 
     def attach(self, model: nn.Module) -> None:
         """The model stays as it is."""
 
-    def bind(self, teacher: Teacher, model: Any, teacher_model: Any = None) -> None:
+    def bind_teacher(self, teacher: Teacher, model: Any, teacher_model: Any = None) -> None:
         """Ask ``teacher`` from now on; new projections are drawn from torch's generator.
 
         Call it once ``model``, the student, lies on its device. ``teacher_model`` is needed where
@@ -74,26 +74,26 @@ class Distill(Part):
         self._teacher = teacher
         if teacher_model is None:
             return
-        self._inner = match(self.settings, model, teacher_model)
-        mine, theirs = model.config.hidden_size, teacher_model.config.hidden_size
-        if mine == theirs:
+        self._compared = match_states(self.settings, model, teacher_model)
+        student_width, teacher_width = model.config.hidden_size, teacher_model.config.hidden_size
+        if student_width == teacher_width:
             return
-        first = next(model.parameters())
-        dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
+        first_parameter = next(model.parameters())
+        dtype = torch.float64 if first_parameter.dtype == torch.float64 else torch.float32
         self.projections = nn.ModuleList(
-            nn.Linear(mine, theirs, bias=False, dtype=dtype) for _ in self._inner.hidden
-        ).to(first.device)
+            nn.Linear(student_width, teacher_width, bias=False, dtype=dtype) for _ in self._compared.hidden
+        ).to(first_parameter.device)
 
-    def groups(self, model: nn.Module) -> Iterator[Group]:
-        named = tuple(self.projections.named_parameters(prefix="distill"))
-        yield Group(self.name, named, self.rate, decay=True, beside=True)
+    def param_groups(self, model: nn.Module) -> Iterator[ParamGroup]:
+        named_parameters = tuple(self.projections.named_parameters(prefix="distill"))
+        yield ParamGroup(self.name, named_parameters, self.learning_rate, use_weight_decay=True, training_only=True)
 
     def objective(self, task: Any) -> Objective | None:
         if self._teacher is None:
             return None
-        soft: SoftLoss = task
-        return DistillObjective(
-            soft, self.weights, self.settings.temperature, self._teacher, self._inner,
+        distillable_task: DistillableTask = task
+        return DistillationObjective(
+            distillable_task, self.weights, self.settings.temperature, self._teacher, self._compared,
             list(self.projections),
         )  # fmt: skip
 
@@ -103,17 +103,17 @@ class Distill(Part):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.projections.load_state_dict(state)
 
-    def counts(self, model: nn.Module) -> dict[str, int]:
-        count = sum(each.numel() for each in self.projections.parameters())
+    def parameter_counts(self, model: nn.Module) -> dict[str, int]:
+        count = sum(parameter.numel() for parameter in self.projections.parameters())
         return {"trainable": count, "kept": 0, "exported": 0}
 
-    def exhibits(
-        self, model: nn.Module, measured: Mapping[str, tuple[Sequence[float], Sequence[float]]]
-    ) -> Iterator[Exhibit]:
+    def report_items(
+        self, model: nn.Module, history: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    ) -> Iterator[ReportItem]:
         losses = {
-            name: measured[f"loss_{name}"] for name in self.weights if f"loss_{name}" in measured
+            name: history[f"loss_{name}"] for name in self.weights if f"loss_{name}" in history
         }
         if losses:
-            yield Lines(
+            yield LineChart(
                 "distillation", "Losses of distillation", "Each before its weight.", series=losses
             )

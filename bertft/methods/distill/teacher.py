@@ -11,14 +11,14 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from bertft.data.batch import Batch, collate, sent
-from bertft.data.logits import StoredLogits
+from bertft.data.batch import Batch, collate, to_device
+from bertft.data.logits import CachedLogits
 from bertft.data.table import FeatureTable
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
-from bertft.models.trace import Trace
+from bertft.models.trace import ActivationRecorder
 
-__all__ = ["Live", "Remembered", "Teacher"]
+__all__ = ["OnlineTeacher", "CachedTeacher", "Teacher"]
 
 
 class Teacher(ABC):
@@ -31,21 +31,21 @@ class Teacher(ABC):
     batches: int = 0
 
     @abstractmethod
-    def __call__(self, batch: Batch, trace: Trace | None = None) -> Tensor: ...
+    def __call__(self, batch: Batch, recorder: ActivationRecorder | None = None) -> Tensor: ...
 
 
-class Remembered(Teacher):
+class CachedTeacher(Teacher):
     """Answers of ``logits``, features of the training table."""
 
-    def __init__(self, logits: StoredLogits) -> None:
+    def __init__(self, logits: CachedLogits) -> None:
         self.logits = logits
 
-    def __call__(self, batch: Batch, trace: Trace | None = None) -> Tensor:
-        assert trace is None, "inner states are not remembered"
-        return sent(self.logits.gather(batch.index), batch.device)
+    def __call__(self, batch: Batch, recorder: ActivationRecorder | None = None) -> Tensor:
+        assert recorder is None, "inner states are not remembered"
+        return to_device(self.logits.gather(batch.feature_indices), batch.device)
 
 
-class Live(Teacher):
+class OnlineTeacher(Teacher):
     """``table``: the training rows as the teacher's own tokenizer has them; None: no other.
 
     It computes as it does alone, in ``precision``, whatever the student's pass is in.
@@ -58,12 +58,12 @@ class Live(Teacher):
         runner.model.requires_grad_(False)
         runner.model.eval()
 
-    def __call__(self, batch: Batch, trace: Trace | None = None) -> Tensor:
+    def __call__(self, batch: Batch, recorder: ActivationRecorder | None = None) -> Tensor:
         self.rows += len(batch)
         self.batches += 1
         if self.table is not None:
             device = batch.device
-            batch = collate(self.table, batch.index, ()).staged(device).to(device)
-        plain = torch.autocast(batch.device.type, enabled=False)
-        with torch.no_grad(), plain, self.precision.context():
-            return self.runner(batch, trace)
+            batch = collate(self.table, batch.feature_indices, ()).pin_memory(device).to(device)
+        autocast_off = torch.autocast(batch.device.type, enabled=False)
+        with torch.no_grad(), autocast_off, self.precision.autocast():
+            return self.runner(batch, recorder)

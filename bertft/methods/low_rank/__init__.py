@@ -16,27 +16,27 @@ import math
 from functools import partial
 from typing import Any
 
-from bertft.config.parts.low_rank import KINDS, Settings
+from bertft.config.parts.low_rank import KINDS, LowRankConfig
 from bertft.methods.low_rank.allocator import RankAllocator
-from bertft.methods.low_rank.budget import Budget
+from bertft.methods.low_rank.budget import BudgetSchedule
 from bertft.methods.low_rank.dora import DoRA
-from bertft.methods.low_rank.importance import Importance
+from bertft.methods.low_rank.importance import ImportanceTracker
 from bertft.methods.low_rank.lora import LoRA
 from bertft.methods.low_rank.part import LowRank
-from bertft.methods.low_rank.penalty import Penalty
+from bertft.methods.low_rank.penalty import AdaLoRAPenalty
 from bertft.methods.low_rank.svd_lora import SVDLoRA
 
 __all__ = ["LowRank", "build", "build_lora", "build_svd_lora"]
 
 
-def build(settings: Settings, method: Any, rate: float | None) -> LowRank:
-    """``rate`` overrides ``settings.learning_rate``; B's stays ``b_rate_ratio`` times as high."""
+def build(settings: LowRankConfig, method: Any, learning_rate: float | None) -> LowRank:
+    """``learning_rate`` overrides ``settings.learning_rate``; B's stays ``b_rate_ratio`` times as high."""
     targets = settings.targets
     common = {
         "targets": [targets] if isinstance(targets, str) else list(targets),
         "rank": method.rank,
         "dropout": settings.dropout,
-        "rate": settings.learning_rate if rate is None else rate,
+        "rate": settings.learning_rate if learning_rate is None else learning_rate,
         "b_rate_ratio": settings.b_rate_ratio,
     }
     module, _, name = KINDS[settings.kind].build.partition(":")
@@ -44,15 +44,15 @@ def build(settings: Settings, method: Any, rate: float | None) -> LowRank:
     return part
 
 
-def build_lora(settings: Settings, method: Any, common: dict[str, Any]) -> LowRank:
+def build_lora(settings: LowRankConfig, method: Any, common: dict[str, Any]) -> LowRank:
     rank, start = method.rank, settings.start or "zero_b"
     scale = settings.alpha / (math.sqrt(rank) if settings.use_rslora else rank)
     update = DoRA if settings.use_dora else LoRA
     make = partial(update, rank=rank, scale=scale, start=start)
-    return LowRank(make=make, start=start, start_rank=rank, **common)
+    return LowRank(make_update=make, start=start, start_rank=rank, **common)
 
 
-def build_svd_lora(settings: Settings, method: Any, common: dict[str, Any]) -> LowRank:
+def build_svd_lora(settings: LowRankConfig, method: Any, common: dict[str, Any]) -> LowRank:
     start = settings.start or "orthonormal"
     grown = math.ceil(1.5 * method.rank) if settings.adapt else method.rank
     rank = method.initial_rank or grown
@@ -61,17 +61,17 @@ def build_svd_lora(settings: Settings, method: Any, common: dict[str, Any]) -> L
         count = len(modules)
         return RankAllocator(
             modules,
-            Budget(rank * count, method.rank * count, settings.begin, settings.end),
+            BudgetSchedule(rank * count, method.rank * count, settings.begin, settings.end),
             settings.interval,
-            Importance(list(modules.values()), settings.beta1, settings.beta2),
+            ImportanceTracker(list(modules.values()), settings.beta1, settings.beta2),
         )
 
     return LowRank(
-        make=partial(SVDLoRA, rank=rank, scale=settings.alpha / rank, start=start),
+        make_update=partial(SVDLoRA, rank=rank, scale=settings.alpha / rank, start=start),
         start=start,
         start_rank=rank,
-        allocate=allocate if settings.adapt else None,
+        make_allocator=allocate if settings.adapt else None,
         e_rate_ratio=settings.e_rate_ratio,
-        penalise=partial(Penalty, orthogonality=settings.orthogonality, l1=settings.l1),
+        make_penalty=partial(AdaLoRAPenalty, orthogonality=settings.orthogonality, l1=settings.l1),
         **common,
     )

@@ -18,59 +18,59 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bertft.methods.low_rank.dora import DoRA
-from bertft.methods.low_rank.dtypes import computing
+from bertft.methods.low_rank.dtypes import cast_for_autocast
 from bertft.methods.low_rank.update import Update
-from bertft.models.dropout import drop_linear, dropout
+from bertft.models.dropout import dropout_linear, dropout
 from bertft.models.wrapper import LinearWrapper
 
-__all__ = ["AdaptedLinear", "Adapter"]
+__all__ = ["LowRankLinear", "LowRankUpdate"]
 
-Adapter = Update
+LowRankUpdate = Update
 
 
-class AdaptedLinear(LinearWrapper):
+class LowRankLinear(LinearWrapper):
     """Takes the place of ``linear``; ``adapters``: role → (rows of the weight or None, update)."""
 
     def __init__(
         self,
         linear: nn.Linear | LinearWrapper,
-        adapters: Mapping[str, tuple[slice | None, Adapter]],
+        adapters: Mapping[str, tuple[slice | None, LowRankUpdate]],
         dropout: float,
     ) -> None:
-        self.wraps = isinstance(linear, LinearWrapper)
-        super().__init__(linear if self.wraps else None)
-        if not self.wraps:
+        self.wraps_adapter = isinstance(linear, LinearWrapper)
+        super().__init__(linear if self.wraps_adapter else None)
+        if not self.wraps_adapter:
             self.in_features, self.out_features = linear.in_features, linear.out_features
             self.weight, self.bias = linear.weight, linear.bias
         self.adapter = nn.ModuleDict({role: adapter for role, (_, adapter) in adapters.items()})
-        self.rows = {role: rows for role, (rows, _) in adapters.items()}
+        self.row_slices = {role: rows for role, (rows, _) in adapters.items()}
         self.dropout = dropout
         self.train(linear.training)
 
-    def parts(self) -> list[tuple[slice | None, Adapter]]:
+    def updates(self) -> list[tuple[slice | None, LowRankUpdate]]:
         """(rows or None, update), in the order of the roles."""
-        return [(self.rows[role], adapter) for role, adapter in self.adapter.items()]  # type: ignore[misc]
+        return [(self.row_slices[role], adapter) for role, adapter in self.adapter.items()]  # type: ignore[misc]
 
     def weight_rows(self, rows: slice | None) -> Tensor:
         return self.weight if rows is None else self.weight[rows]
 
     def forward(self, x: Tensor) -> Tensor:
         # In two dimensions the sum below can be in place without a view in autograd's way.
-        flat = computing(x).reshape(-1, self.in_features)
-        y = self.inner(flat) if self.wraps else F.linear(flat, self.weight, self.bias)
-        p = self.dropout if self.training else 0.0
+        flat = cast_for_autocast(x).reshape(-1, self.in_features)
+        y = self.inner(flat) if self.wraps_adapter else F.linear(flat, self.weight, self.bias)
+        dropout_rate = self.dropout if self.training else 0.0
         if any(isinstance(adapter, DoRA) for adapter in self.adapter.values()):
-            y = self._with_magnitudes(y, dropout(flat, p) if p else None, flat)
+            y = self._add_dora_updates(y, dropout(flat, dropout_rate) if dropout_rate else None, flat)
         else:
-            down, up, scale = self._factors(y.dtype)
-            h, factor = drop_linear(flat, down, p) if p else (F.linear(flat, down), 1.0)
-            y = y.addmm_(h, up, alpha=scale * factor)
+            down, up, scale = self._joint_factors(y.dtype)
+            h, dropout_scale = dropout_linear(flat, down, dropout_rate) if dropout_rate else (F.linear(flat, down), 1.0)
+            y = y.addmm_(h, up, alpha=scale * dropout_scale)
         return y.view(*x.shape[:-1], self.out_features)
 
-    def _factors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, float]:
+    def _joint_factors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, float]:
         """down [R, in], up [R, out] and the scale; a fused matrix's updates count as one."""
         downs, ups, scale = [], [], 1.0
-        for rows, adapter in self.parts():
+        for rows, adapter in self.updates():
             down, up = adapter.factors()
             # Contiguous as [R, out], the gradient is a product of rows; transposed it is 5× slower.
             up = up.t().to(dtype).contiguous()
@@ -83,29 +83,29 @@ class AdaptedLinear(LinearWrapper):
             return downs[0], ups[0], scale
         return torch.cat(downs), torch.cat(ups), scale
 
-    def _with_magnitudes(self, y: Tensor, dropped: Tensor | None, x: Tensor) -> Tensor:
-        z = x if dropped is None else dropped
-        for rows, adapter in self.parts():
+    def _add_dora_updates(self, y: Tensor, dropped: Tensor | None, x: Tensor) -> Tensor:
+        update_input = x if dropped is None else dropped
+        for rows, adapter in self.updates():
             assert isinstance(adapter, DoRA)
             weight = self.weight_rows(rows)
             if dropped is not None:
-                base = F.linear(dropped, weight)
+                base_output = F.linear(dropped, weight)
             else:
-                base = y if rows is None else y[:, rows]
+                base_output = y if rows is None else y[:, rows]
                 if self.bias is not None:
-                    base = base - (self.bias if rows is None else self.bias[rows]).to(y.dtype)
+                    base_output = base_output - (self.bias if rows is None else self.bias[rows]).to(y.dtype)
             down, up = (factor.to(y.dtype) for factor in adapter.factors())
-            delta = F.linear(F.linear(z, down), up) * adapter.scale
-            extra = adapter.extra(base, delta, weight)
+            delta = F.linear(F.linear(update_input, down), up) * adapter.scale
+            output_delta = adapter.output_delta(base_output, delta, weight)
             if rows is not None:
-                extra = F.pad(extra, (rows.start, self.out_features - rows.stop))
-            y = y + extra
+                output_delta = F.pad(output_delta, (rows.start, self.out_features - rows.stop))
+            y = y + output_delta
         return y
 
-    def plain(self) -> nn.Linear:
+    def unwrap(self) -> nn.Linear:
         """The linear layer again, with the same parameters."""
-        if self.wraps:
-            return super().plain()
+        if self.wraps_adapter:
+            return super().unwrap()
         linear = nn.Linear(
             self.in_features, self.out_features, self.bias is not None, device="meta"
         )

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from bertft.methods.low_rank.budget import Budget
-from bertft.methods.low_rank.importance import Importance, top
+from bertft.methods.low_rank.budget import BudgetSchedule
+from bertft.methods.low_rank.importance import ImportanceTracker, top_mask
 from bertft.methods.low_rank.svd_lora import SVDLoRA
 
 __all__ = ["RankAllocator"]
@@ -32,91 +32,91 @@ class RankAllocator:
     def __init__(
         self,
         modules: dict[str, SVDLoRA],
-        budget: Budget,
+        budget: BudgetSchedule,
         interval: int,
-        importance: Importance,
+        importance: ImportanceTracker,
     ) -> None:
         self.paths = list(modules)
-        self.values: list[Tensor] = [module.E for module in modules.values()]
+        self.singular_values: list[Tensor] = [module.E for module in modules.values()]
         self.budget, self.interval, self.importance = budget, interval, importance
-        self.mask = torch.ones(len(self.values), len(self.values[0]), dtype=torch.bool)
-        self.left = budget.first
+        self.mask = torch.ones(len(self.singular_values), len(self.singular_values[0]), dtype=torch.bool)
+        self.triplets_left = budget.initial
         self.frozen = False
-        for number, value in enumerate(self.values):
-            value.register_hook(partial(self._kept, number))
+        for number, value in enumerate(self.singular_values):
+            value.register_hook(partial(self._mask_gradient, number))
 
     def before_step(self) -> None:
         """Gradients are final, weights have not moved."""
         if not self.frozen:
             self.importance.update()
 
-    def after_step(self, step: int, total: int, optimizer: Optimizer) -> None:
+    def after_step(self, step: int, total_steps: int, optimizer: Optimizer) -> None:
         """Prune as the schedule says. A step that was skipped is made up for by the next one."""
         if self.frozen:
-            self._project()
-        elif step >= self.budget.freezes(total):
-            self._prune(self.budget.last)
-            self._forget(optimizer)
+            self._apply_mask()
+        elif step >= self.budget.freeze_step(total_steps):
+            self._prune(self.budget.final)
+            self._clear_optimizer_state(optimizer)
             self.frozen = True
-        elif step > self.budget.begins(total) and step % self.interval == 0:
-            self._prune(self.budget(step, total))
+        elif step > self.budget.pruning_start(total_steps) and step % self.interval == 0:
+            self._prune(self.budget(step, total_steps))
 
-    def ranks(self) -> dict[str, int]:
+    def current_ranks(self) -> dict[str, int]:
         """Path → triplets left at the last change of the mask."""
         return dict(zip(self.paths, self.mask.sum(1).tolist(), strict=True))
 
-    def _kept(self, number: int, gradient: Tensor) -> Tensor:
-        return gradient * self.mask[number].to(gradient) if self.frozen else gradient
+    def _mask_gradient(self, module_number: int, gradient: Tensor) -> Tensor:
+        return gradient * self.mask[module_number].to(gradient) if self.frozen else gradient
 
-    def _prune(self, left: int) -> None:
-        self.left = left
-        self.mask = top(self.importance.triplets(), left)
-        self._project()
-
-    @torch.no_grad()
-    def _project(self) -> None:
-        torch._foreach_mul_(self.values, self._rows())
+    def _prune(self, triplets_left: int) -> None:
+        self.triplets_left = triplets_left
+        self.mask = top_mask(self.importance.triplet_scores(), triplets_left)
+        self._apply_mask()
 
     @torch.no_grad()
-    def _forget(self, optimizer: Optimizer) -> None:
-        for value, row in zip(self.values, self._rows(), strict=True):
-            for moment in optimizer.state.get(value, {}).values():
-                if isinstance(moment, Tensor) and moment.shape == value.shape:
-                    moment.mul_(row)
+    def _apply_mask(self) -> None:
+        torch._foreach_mul_(self.singular_values, self._mask_rows())
 
-    def _rows(self) -> list[Tensor]:
+    @torch.no_grad()
+    def _clear_optimizer_state(self, optimizer: Optimizer) -> None:
+        for value, row in zip(self.singular_values, self._mask_rows(), strict=True):
+            for state_tensor in optimizer.state.get(value, {}).values():
+                if isinstance(state_tensor, Tensor) and state_tensor.shape == value.shape:
+                    state_tensor.mul_(row)
+
+    def _mask_rows(self) -> list[Tensor]:
         """The mask, a row a module, in the type and place of E."""
-        return list(self.mask.to(self.values[0].device, self.values[0].dtype).unbind())
+        return list(self.mask.to(self.singular_values[0].device, self.singular_values[0].dtype).unbind())
 
     def state_dict(self) -> dict[str, Any]:
         """Flat: tensors and JSON scalars."""
         state: dict[str, Any] = {
-            "mask": self.mask.clone(), "left": self.left, "frozen": self.frozen
+            "mask": self.mask.clone(), "left": self.triplets_left, "frozen": self.frozen
         }  # fmt: skip
-        for key, name, tensor in self._smoothed():
+        for key, name, tensor in self._named_statistics():
             state[f"{key}/{name}"] = tensor.clone()
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """ValueError if it is another model's."""
-        smoothed = list(self._smoothed())
-        names = {"mask", "left", "frozen", *(f"{key}/{name}" for key, name, _ in smoothed)}
-        if set(state) != names:
-            odd = sorted(names.symmetric_difference(state))
-            raise ValueError(f"the state of svd_lora does not fit its modules: {odd[:3]}")
+        statistics = list(self._named_statistics())
+        expected_names = {"mask", "left", "frozen", *(f"{key}/{name}" for key, name, _ in statistics)}
+        if set(state) != expected_names:
+            mismatched = sorted(expected_names.symmetric_difference(state))
+            raise ValueError(f"the state of svd_lora does not fit its modules: {mismatched[:3]}")
         if state["mask"].shape != self.mask.shape:
             raise ValueError(
                 f"the mask is {list(state['mask'].shape)}, not {list(self.mask.shape)}"
             )
-        for key, name, tensor in smoothed:
+        for key, name, tensor in statistics:
             tensor.copy_(state[f"{key}/{name}"])
-        self.mask = state["mask"].to(self.values[0].device, torch.bool, copy=True)
-        self.left, self.frozen = int(state["left"]), bool(state["frozen"])
+        self.mask = state["mask"].to(self.singular_values[0].device, torch.bool, copy=True)
+        self.triplets_left, self.frozen = int(state["left"]), bool(state["frozen"])
 
-    def _smoothed(self) -> list[tuple[str, str, Tensor]]:
+    def _named_statistics(self) -> list[tuple[str, str, Tensor]]:
         names = [f"{path}.{letter}" for path in self.paths for letter in "ABE"]
         return [
             (key, name, tensor)
-            for key, tensors in (("mean", self.importance.mean), ("spread", self.importance.spread))
+            for key, tensors in (("mean", self.importance.mean), ("spread", self.importance.uncertainty))
             for name, tensor in zip(names, tensors, strict=True)
         ]

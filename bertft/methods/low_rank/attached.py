@@ -8,18 +8,18 @@ from typing import Any
 from torch import Tensor, nn
 
 from bertft.methods.low_rank import export
-from bertft.methods.low_rank.peft_form import attach_peft, lora_settings, lora_tensors
-from bertft.methods.part import Group, Part
+from bertft.methods.low_rank.peft_form import attach_peft, peft_config, peft_tensors
+from bertft.methods.part import ParamGroup, MethodComponent
 
-__all__ = ["AttachedLowRank", "from_peft"]
+__all__ = ["ImportedLowRank", "from_peft"]
 
 
-def from_peft(settings: Mapping[str, Any], tensors: dict[str, Tensor]) -> AttachedLowRank:
+def from_peft(settings: Mapping[str, Any], tensors: dict[str, Tensor]) -> ImportedLowRank:
     """``settings`` and ``tensors`` are those of adapter_config.json and its weights."""
-    return AttachedLowRank(settings, tensors)
+    return ImportedLowRank(settings, tensors)
 
 
-class AttachedLowRank(Part):
+class ImportedLowRank(MethodComponent):
     """The updates of an adapter that was trained elsewhere."""
 
     name = "low_rank"
@@ -30,20 +30,20 @@ class AttachedLowRank(Part):
     def attach(self, model: nn.Module) -> None:
         attach_peft(model, self.settings, self.tensors)
 
-    def groups(self, model: nn.Module) -> Iterator[Group]:
+    def param_groups(self, model: nn.Module) -> Iterator[ParamGroup]:
         return iter(())
 
-    def counts(self, model: nn.Module) -> dict[str, int]:
-        kept = sum(
-            each.numel()
-            for layer in export.adapted_layers(model).values()
-            for each in layer.adapter.parameters()
+    def parameter_counts(self, model: nn.Module) -> dict[str, int]:
+        parameter_count = sum(
+            parameter.numel()
+            for layer in export.low_rank_layers(model).values()
+            for parameter in layer.adapter.parameters()
         )
-        return {"trainable": kept, "kept": kept, "exported": kept}
+        return {"trainable": parameter_count, "kept": parameter_count, "exported": parameter_count}
 
     def peft_adapter(self, model: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        tensors = lora_tensors(model)
-        return lora_settings(tensors), tensors
+        tensors = peft_tensors(model)
+        return peft_config(tensors), tensors
 
     def fold(self, model: nn.Module) -> int:
-        return export.fold(model)
+        return export.fold_updates(model)

@@ -11,31 +11,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Budget"]
+__all__ = ["BudgetSchedule"]
 
 
 @dataclass(frozen=True)
-class Budget:
-    """``first`` = b₀ and ``last`` = b_T triplets; ``begin`` and ``end`` are shares of T."""
+class BudgetSchedule:
+    """``initial`` = b₀ and ``final`` = b_T triplets; ``begin_fraction`` and ``end_fraction`` are shares of T."""
 
-    first: int
-    last: int
-    begin: float
-    end: float
+    initial: int
+    final: int
+    begin_fraction: float
+    end_fraction: float
 
-    def begins(self, total: int) -> int:
+    def pruning_start(self, total_steps: int) -> int:
         """t_i: the last step before pruning."""
-        return int(self.begin * total)
+        return int(self.begin_fraction * total_steps)
 
-    def freezes(self, total: int) -> int:
+    def freeze_step(self, total_steps: int) -> int:
         """T − t_f, from 1 to T: the first step after which the budget is final."""
-        return total - int(self.end * total)
+        return total_steps - int(self.end_fraction * total_steps)
 
-    def __call__(self, step: int, total: int) -> int:
-        begins, freezes = self.begins(total), self.freezes(total)
-        if step >= freezes:
-            return self.last
-        if step <= begins:
-            return self.first
-        left = 1 - (step - begins) / (freezes - begins)
-        return int(self.last + (self.first - self.last) * left**3)
+    def __call__(self, step: int, total_steps: int) -> int:
+        pruning_start, freeze_step = self.pruning_start(total_steps), self.freeze_step(total_steps)
+        if step >= freeze_step:
+            return self.final
+        if step <= pruning_start:
+            return self.initial
+        remaining = 1 - (step - pruning_start) / (freeze_step - pruning_start)
+        return int(self.final + (self.initial - self.final) * remaining**3)

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from bertft.methods.low_rank.dtypes import at_least_fp32, exact
+from bertft.methods.low_rank.dtypes import at_least_fp32, autocast_disabled
 from bertft.methods.low_rank.lora import LoRA
 
 __all__ = ["DoRA"]
@@ -25,23 +25,23 @@ class DoRA(LoRA):
 
     def __init__(self, weight: Tensor, rank: int, scale: float, start: str = "zero_b") -> None:
         super().__init__(weight, rank, scale, start)
-        self.magnitude = nn.Parameter(self.norm(weight))
+        self.magnitude = nn.Parameter(self.row_norms(weight))
 
     @torch.no_grad()
-    def norm(self, weight: Tensor) -> Tensor:
+    def row_norms(self, weight: Tensor) -> Tensor:
         """‖W + ΔW‖ of each row, in fp32 or fp64."""
         down, up = self.factors()
         weight = weight.detach().to(at_least_fp32(weight.dtype))
-        with exact(weight):
-            moved = torch.addmm(weight, up, down, alpha=self.scale)
-        return torch.linalg.vector_norm(moved, dim=1)
+        with autocast_disabled(weight):
+            updated_weight = torch.addmm(weight, up, down, alpha=self.scale)
+        return torch.linalg.vector_norm(updated_weight, dim=1)
 
-    def gain(self, weight: Tensor) -> Tensor:
+    def row_gain(self, weight: Tensor) -> Tensor:
         """g [out], differentiable in m alone."""
-        return self.magnitude / self.norm(weight)
+        return self.magnitude / self.row_norms(weight)
 
-    def extra(self, base: Tensor, delta: Tensor, weight: Tensor) -> Tensor:
-        """What W·x + bias lacks; ``base`` = W·z, ``delta`` = ΔW·z, both [N, out]."""
-        gain = self.gain(weight)
+    def output_delta(self, base_output: Tensor, update_output: Tensor, weight: Tensor) -> Tensor:
+        """What W·x + bias lacks; ``base_output`` = W·z, ``update_output`` = ΔW·z, both [N, out]."""
+        gain = self.row_gain(weight)
         # 1 is taken off before the cast: in bf16, 1.001 would be 1.
-        return (gain - 1).to(base.dtype) * base + gain.to(base.dtype) * delta
+        return (gain - 1).to(base_output.dtype) * base_output + gain.to(base_output.dtype) * update_output

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["at_least_fp32", "computing", "exact"]
+__all__ = ["at_least_fp32", "cast_for_autocast", "autocast_disabled"]
 
 
 def at_least_fp32(dtype: torch.dtype) -> torch.dtype:
@@ -16,18 +16,18 @@ def at_least_fp32(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def computing(x: Tensor) -> Tensor:
+def cast_for_autocast(x: Tensor) -> Tensor:
     """``x`` in the type that autocast, if it is on, would multiply it in: cast once for all."""
-    kind = x.device.type
-    available = torch.amp.is_autocast_available(kind)  # not for the meta device
-    if available and torch.is_autocast_enabled(kind) and x.dtype != torch.float64:
-        return x.to(torch.get_autocast_dtype(kind))
+    device_type = x.device.type
+    available = torch.amp.is_autocast_available(device_type)  # not for the meta device
+    if available and torch.is_autocast_enabled(device_type) and x.dtype != torch.float64:
+        return x.to(torch.get_autocast_dtype(device_type))
     return x
 
 
-def exact(x: Tensor) -> contextlib.AbstractContextManager[Any]:
+def autocast_disabled(x: Tensor) -> contextlib.AbstractContextManager[Any]:
     """No autocast where ``x`` lives."""
-    kind = x.device.type
-    if torch.amp.is_autocast_available(kind):
-        return torch.autocast(kind, enabled=False)
+    device_type = x.device.type
+    if torch.amp.is_autocast_available(device_type):
+        return torch.autocast(device_type, enabled=False)
     return contextlib.nullcontext()

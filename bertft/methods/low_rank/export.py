@@ -12,64 +12,64 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bertft.methods.low_rank.adapted import AdaptedLinear
+from bertft.methods.low_rank.adapted import LowRankLinear
 from bertft.methods.low_rank.dora import DoRA
 from bertft.models.wrapper import check_foldable, replace_modules
 
-__all__ = ["adapted_layers", "factors", "fold", "magnitudes"]
+__all__ = ["low_rank_layers", "scaled_factors_by_layer", "fold_updates", "dora_magnitudes"]
 
 
-def adapted_layers(model: nn.Module) -> dict[str, AdaptedLinear]:
+def low_rank_layers(model: nn.Module) -> dict[str, LowRankLinear]:
     """Path → layer, each once."""
     return {
-        path: module for path, module in model.named_modules() if isinstance(module, AdaptedLinear)
+        path: module for path, module in model.named_modules() if isinstance(module, LowRankLinear)
     }
 
 
-def factors(model: nn.Module) -> dict[str, list[tuple[slice | None, Tensor, Tensor]]]:
+def scaled_factors_by_layer(model: nn.Module) -> dict[str, list[tuple[slice | None, Tensor, Tensor]]]:
     """Path → [(rows, A' [r, in], B' [rows, r])] with ΔW = B'·A', scale 1.
 
     Pruned triplets are left out, and a layer that has none left; principal starts have rank 2r.
-    DoRA's ΔW is only half of it: see ``magnitudes``.
+    DoRA's ΔW is only half of it: see ``dora_magnitudes``.
     """
-    found = {
-        path: [(rows, *adapter.exported()) for rows, adapter in layer.parts()]
-        for path, layer in adapted_layers(model).items()
+    factors_by_path = {
+        path: [(rows, *adapter.exported()) for rows, adapter in layer.updates()]
+        for path, layer in low_rank_layers(model).items()
     }
-    left = {path: [each for each in parts if len(each[1])] for path, parts in found.items()}
-    return {path: parts for path, parts in left.items() if parts}
+    nonempty = {path: [entry for entry in layer_factors if len(entry[1])] for path, layer_factors in factors_by_path.items()}
+    return {path: parts for path, parts in nonempty.items() if parts}
 
 
-def magnitudes(model: nn.Module) -> dict[str, list[tuple[slice | None, Tensor]]]:
+def dora_magnitudes(model: nn.Module) -> dict[str, list[tuple[slice | None, Tensor]]]:
     """Path → [(rows, m)]; empty without DoRA."""
-    found = {
+    magnitudes_by_path = {
         path: [
             (rows, adapter.magnitude.detach().clone())
-            for rows, adapter in layer.parts()
+            for rows, adapter in layer.updates()
             if isinstance(adapter, DoRA)
         ]
-        for path, layer in adapted_layers(model).items()
+        for path, layer in low_rank_layers(model).items()
     }
-    return {path: parts for path, parts in found.items() if parts}
+    return {path: layer_magnitudes for path, layer_magnitudes in magnitudes_by_path.items() if layer_magnitudes}
 
 
 @torch.no_grad()
-def fold(model: nn.Module) -> int:
+def fold_updates(model: nn.Module) -> int:
     """Fold every update into the weight below and put plain linear layers back; how many.
 
     BertftError, and nothing changed, where a weight is kept in less than fp32.
     """
-    layers = adapted_layers(model)
+    layers = low_rank_layers(model)
     check_foldable(layers)
-    plain: dict[nn.Module, nn.Module] = {layer: layer.plain() for layer in layers.values()}
+    replacements: dict[nn.Module, nn.Module] = {layer: layer.unwrap() for layer in layers.values()}
     for layer in layers.values():
-        for rows, adapter in layer.parts():
+        for rows, adapter in layer.updates():
             weight = layer.weight_rows(rows)
-            down, up = (each.double() for each in adapter.exported())
-            moved = torch.addmm(weight.double(), up, down)
+            down, up = (factor.double() for factor in adapter.exported())
+            updated_weight = torch.addmm(weight.double(), up, down)
             if isinstance(adapter, DoRA):
-                norm = torch.linalg.vector_norm(moved, dim=1)
-                moved *= (adapter.magnitude.double() / norm)[:, None]
-            weight.copy_(moved)
-    replace_modules(model, plain)
+                norm = torch.linalg.vector_norm(updated_weight, dim=1)
+                updated_weight *= (adapter.magnitude.double() / norm)[:, None]
+            weight.copy_(updated_weight)
+    replace_modules(model, replacements)
     return len(layers)

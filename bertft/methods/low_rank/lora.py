@@ -35,19 +35,19 @@ class LoRA(Update):
     def __init__(self, weight: Tensor, rank: int, scale: float, start: str = "zero_b") -> None:
         super().__init__()
         self.rank, self.scale = rank, scale
-        rows, columns = weight.shape
+        out_features, in_features = weight.shape
         weight = weight.detach().to(at_least_fp32(weight.dtype))
         if start == "zero_b":
-            down = nn.init.kaiming_uniform_(weight.new_empty(rank, columns), a=math.sqrt(5))
-            up = weight.new_zeros(rows, rank)
+            down = nn.init.kaiming_uniform_(weight.new_empty(rank, in_features), a=math.sqrt(5))
+            up = weight.new_zeros(out_features, rank)
         elif start == "principal":
-            down, up = _principal(weight / scale, rank)
+            down, up = _principal_factors(weight / scale, rank)
         else:
             raise ValueError(f"unknown start {start!r}")
         self.A, self.B = nn.Parameter(down), nn.Parameter(up)
-        moved = start == "principal"
-        self.register_buffer("A0", down.clone() if moved else None)
-        self.register_buffer("B0", up.clone() if moved else None)
+        keeps_start = start == "principal"
+        self.register_buffer("A0", down.clone() if keeps_start else None)
+        self.register_buffer("B0", up.clone() if keeps_start else None)
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """down [R, in] and up [out, R] with ΔW = scale · up · down; R is r, or 2r."""
@@ -59,13 +59,13 @@ class LoRA(Update):
         )
 
     @torch.no_grad()
-    def exported(self) -> tuple[Tensor, Tensor]:
+    def scaled_factors(self) -> tuple[Tensor, Tensor]:
         """A' and B' with ΔW = B'·A'."""
         down, up = self.factors()
         return down.clone(), up * self.scale
 
 
-def _principal(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    left, values, right = torch.linalg.svd(weight, full_matrices=False)
-    root = values[:rank].sqrt()
-    return (root[:, None] * right[:rank]).contiguous(), (left[:, :rank] * root).contiguous()
+def _principal_factors(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    u, singular_values, vh = torch.linalg.svd(weight, full_matrices=False)
+    sqrt_singular_values = singular_values[:rank].sqrt()
+    return (sqrt_singular_values[:, None] * vh[:rank]).contiguous(), (u[:, :rank] * sqrt_singular_values).contiguous()

@@ -13,46 +13,46 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bertft.methods.low_rank.dtypes import exact
+from bertft.methods.low_rank.dtypes import autocast_disabled
 from bertft.methods.low_rank.svd_lora import SVDLoRA
 
-__all__ = ["Penalty", "orthogonality"]
+__all__ = ["AdaLoRAPenalty", "orthogonality_loss"]
 
 
-def orthogonality(factors: Sequence[Tensor]) -> Tensor:
+def orthogonality_loss(factors: Sequence[Tensor]) -> Tensor:
     """Mean of ‖F·Fᵀ − I‖_F over ``factors`` [r, n]; those of one shape take one batched product."""
     stacks: dict[torch.Size, list[Tensor]] = defaultdict(list)
     for factor in factors:
         stacks[factor.shape].append(factor)
-    sums = []
+    norm_sums = []
     for (rank, _), stack in stacks.items():
-        rows = torch.stack(stack)
-        identity = torch.eye(rank, dtype=rows.dtype, device=rows.device)
-        with exact(rows):
-            off = torch.baddbmm(identity, rows, rows.mT, beta=-1)
+        stacked = torch.stack(stack)
+        identity = torch.eye(rank, dtype=stacked.dtype, device=stacked.device)
+        with autocast_disabled(stacked):
+            deviation = torch.baddbmm(identity, stacked, stacked.mT, beta=-1)
         # Unlike √Σ², this norm has a gradient, 0, where A is exactly orthonormal.
-        sums.append(torch.linalg.vector_norm(off, dim=(1, 2)).sum())
-    return torch.stack(sums).sum() / len(factors)
+        norm_sums.append(torch.linalg.vector_norm(deviation, dim=(1, 2)).sum())
+    return torch.stack(norm_sums).sum() / len(factors)
 
 
-class Penalty:
+class AdaLoRAPenalty:
     """``last``: the terms of the latest call, detached and without their weights."""
 
     def __init__(self, modules: Sequence[SVDLoRA], orthogonality: float, l1: float) -> None:
         self.modules = list(modules)
         self.orthogonality, self.l1 = orthogonality, l1
-        self.last: dict[str, Tensor] = {}
+        self.last_terms: dict[str, Tensor] = {}
 
     def __call__(self) -> Tensor | None:
         """The weighted sum; None where both weights are 0."""
         terms = []
         if self.orthogonality:
-            factors = [each for module in self.modules for each in (module.A, module.B.t())]
-            term = orthogonality(factors)
-            self.last["orthogonality"] = term.detach()
+            factors = [factor for module in self.modules for factor in (module.A, module.B.t())]
+            term = orthogonality_loss(factors)
+            self.last_terms["orthogonality"] = term.detach()
             terms.append(self.orthogonality * term)
         if self.l1:
             term = torch.cat([module.E for module in self.modules]).abs().sum()
-            self.last["l1"] = term.detach()
+            self.last_terms["l1"] = term.detach()
             terms.append(self.l1 * term)
         return torch.stack(terms).sum() if terms else None

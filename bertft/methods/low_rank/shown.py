@@ -15,37 +15,37 @@ import torch
 from torch import nn
 
 from bertft.methods.layer_grid import layer_grid
-from bertft.methods.low_rank.adapted import Adapter
-from bertft.methods.low_rank.export import adapted_layers
+from bertft.methods.low_rank.adapted import LowRankUpdate
+from bertft.methods.low_rank.export import low_rank_layers
 from bertft.methods.low_rank.svd_lora import SVDLoRA
-from bertft.runs.exhibits import Exhibit, Lines
+from bertft.runs.exhibits import ReportItem, LineChart
 
-__all__ = ["budget", "effective_rank", "singular_values", "updates"]
+__all__ = ["budget_curve", "effective_rank", "singular_values", "update_grids"]
 
 
-def budget(measured: tuple[Sequence[float], Sequence[float]], last: int) -> Lines:
-    """The curve of triplets left; ``last`` is what the schedule comes down to."""
-    return Lines(
-        "budget", "Budget", f"Triplets left in all modules together; {last:,} in the end.",
-        series={"triplets": measured}, stairs=True,
+def budget_curve(history: tuple[Sequence[float], Sequence[float]], final_budget: int) -> LineChart:
+    """The curve of triplets left; ``final_budget`` is what the schedule comes down to."""
+    return LineChart(
+        "budget", "Budget", f"Triplets left in all modules together; {final_budget:,} in the end.",
+        series={"triplets": history}, is_step_function=True,
     )  # fmt: skip
 
 
-def updates(model: nn.Module) -> Iterator[Exhibit]:
+def update_grids(model: nn.Module) -> Iterator[ReportItem]:
     """Grids of layer × module; none where nothing is adapted."""
-    found = {
+    updates_by_name = {
         (path, role): adapter
-        for path, layer in adapted_layers(model).items()
+        for path, layer in low_rank_layers(model).items()
         for role, adapter in layer.adapter.items()
     }
-    if not found:
+    if not updates_by_name:
         return
-    values = [singular_values(adapter) for adapter in found.values()]  # type: ignore[arg-type]
-    adaptive = any(isinstance(each, SVDLoRA) for each in found.values())
-    modules = list(found)
-    letter = "|E|" if adaptive else "σ"
+    values = [singular_values(adapter) for adapter in updates_by_name.values()]  # type: ignore[arg-type]
+    adaptive = any(isinstance(values_of_update, SVDLoRA) for values_of_update in updates_by_name.values())
+    modules = list(updates_by_name)
+    symbol = "|E|" if adaptive else "σ"
     yield layer_grid(
-        "singular_values", f"Singular values, Σ {letter}", "How much each module was changed.",
+        "singular_values", f"Singular values, Σ {symbol}", "How much each module was changed.",
         modules, [float(each.sum()) for each in values], 2,
     )  # fmt: skip
     if adaptive:
@@ -61,15 +61,15 @@ def updates(model: nn.Module) -> Iterator[Exhibit]:
 
 
 @torch.no_grad()
-def singular_values(adapter: Adapter) -> np.ndarray:
+def singular_values(adapter: LowRankUpdate) -> np.ndarray:
     """[r], descending, in fp64: of an SVD-LoRA |E|, of others those of the product."""
     if isinstance(adapter, SVDLoRA):
-        found = adapter.E.detach().abs().double().cpu()
-        return found.sort(descending=True).values.numpy()
-    down, up = (each.double().cpu() for each in adapter.exported())
+        magnitudes = adapter.E.detach().abs().double().cpu()
+        return magnitudes.sort(descending=True).values.numpy()
+    down, up = (factor.double().cpu() for factor in adapter.exported())
     # B·A = Q_b (R_b R_aᵀ) Q_aᵀ: the small matrix in the middle has its singular values.
-    middle = torch.linalg.qr(up).R @ torch.linalg.qr(down.T).R.T
-    return torch.linalg.svdvals(middle).numpy()
+    core = torch.linalg.qr(up).R @ torch.linalg.qr(down.T).R.T
+    return torch.linalg.svdvals(core).numpy()
 
 
 def effective_rank(values: np.ndarray) -> float:

@@ -18,7 +18,7 @@ from bertft.methods.low_rank.update import Update
 
 __all__ = ["SVDLoRA"]
 
-_SPREAD = 0.02
+_INIT_STD = 0.02
 
 
 class SVDLoRA(Update):
@@ -29,15 +29,15 @@ class SVDLoRA(Update):
     def __init__(self, weight: Tensor, rank: int, scale: float, start: str = "orthonormal") -> None:
         super().__init__()
         self.rank, self.scale = rank, scale
-        rows, columns = weight.shape
-        kind = at_least_fp32(weight.dtype)
-        down = weight.new_empty(rank, columns, dtype=kind)
-        up = weight.new_empty(rows, rank, dtype=kind)
+        out_features, in_features = weight.shape
+        dtype = at_least_fp32(weight.dtype)
+        down = weight.new_empty(rank, in_features, dtype=dtype)
+        up = weight.new_empty(out_features, rank, dtype=dtype)
         for factor in (down, up):
             if start == "orthonormal":
                 nn.init.orthogonal_(factor)
             elif start == "gaussian":
-                nn.init.normal_(factor, std=_SPREAD)
+                nn.init.normal_(factor, std=_INIT_STD)
             else:
                 raise ValueError(f"unknown start {start!r}")
         self.A, self.B = nn.Parameter(down), nn.Parameter(up)
@@ -48,10 +48,10 @@ class SVDLoRA(Update):
         return self.A * self.E[:, None], self.B
 
     @torch.no_grad()
-    def exported(self) -> tuple[Tensor, Tensor]:
+    def scaled_factors(self) -> tuple[Tensor, Tensor]:
         """A' = diag(E)·A and B' = s·B of the triplets that are left, so that ΔW = B'·A'."""
-        left = self.E != 0
-        return self.A[left] * self.E[left, None], self.B[:, left] * self.scale
+        nonzero = self.E != 0
+        return self.A[nonzero] * self.E[nonzero, None], self.B[:, nonzero] * self.scale
 
     def triplets_left(self) -> int:
         return 0 if self.E.is_meta else int(torch.count_nonzero(self.E))

@@ -16,16 +16,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from bertft.config.parts.low_rank import Settings
+from bertft.config.parts.low_rank import LowRankConfig
 from bertft.errors import DataError, UsageError
 from bertft.methods.low_rank import export
-from bertft.methods.low_rank.adapted import AdaptedLinear
-from bertft.methods.low_rank.attached import AttachedLowRank
+from bertft.methods.low_rank.adapted import LowRankLinear
+from bertft.methods.low_rank.attached import ImportedLowRank
 from bertft.methods.low_rank.dtypes import at_least_fp32
 from bertft.methods.low_rank.part import LowRank, weight_rows
 from bertft.methods.low_rank.update import Update
 from bertft.methods.peft_format import PREFIX, linear_layer, parts_by_layer, unfitting
-from bertft.models.roles import Target
+from bertft.models.roles import TargetLayer
 from bertft.models.wrapper import plain_path, replace_modules
 
 __all__ = ["Projection", "VeRA", "VeRAPart", "build", "from_peft"]
@@ -34,7 +34,7 @@ _MOST_RANKS = 256  # times the width of a layer; beyond it a rank is a slip
 _SHARED = {"A": "base_model.vera_A", "B": "base_model.vera_B"}
 
 
-def build(settings: Settings, method: Any, common: Mapping[str, Any]) -> VeRAPart:
+def build(settings: LowRankConfig, method: Any, common: Mapping[str, Any]) -> VeRAPart:
     """``common``: what every kind of low-rank component is built from."""
     return VeRAPart(settings.d_initial, settings.projection_seed, **common)
 
@@ -98,7 +98,7 @@ class VeRAPart(LowRank):
         super().__init__(start_rank=common["rank"], start="", **common)
         self.d_initial, self.seed = d_initial, seed
 
-    def make_updates(self, targets: Sequence[Target]) -> list[Update]:
+    def make_updates(self, targets: Sequence[TargetLayer]) -> list[Update]:
         weights = [weight_rows(target.module.weight, target.rows) for target in targets]
         projection = Projection(
             max(weight.shape[0] for weight in weights),
@@ -110,7 +110,7 @@ class VeRAPart(LowRank):
             for number, weight in enumerate(weights)
         ]
 
-    def check_room(self, target: Target) -> None:
+    def check_room(self, target: TargetLayer) -> None:
         """A rank above the layer's width is useful here: d has as many entries."""
         width = min(weight_rows(target.module.weight, target.rows).shape)
         if self.rank > _MOST_RANKS * width:
@@ -126,7 +126,7 @@ class VeRAPart(LowRank):
         return _adapter(model, self.seed) or super().peft_adapter(model)
 
 
-class AttachedVeRA(AttachedLowRank):
+class AttachedVeRA(ImportedLowRank):
     """The updates of a VeRA adapter that was read in peft's format."""
 
     def attach(self, model: nn.Module) -> None:
@@ -155,7 +155,7 @@ class AttachedVeRA(AttachedLowRank):
                 update.d.copy_(parts[path]["vera_lambda_d"])
                 update.b.copy_(parts[path]["vera_lambda_b"])
             update.requires_grad_(False)
-            new[layer] = AdaptedLinear(layer, {"linear": (None, update)}, 0.0)
+            new[layer] = LowRankLinear(layer, {"linear": (None, update)}, 0.0)
         replace_modules(model, new)
 
     def _projection(self, layers: Sequence[nn.Linear], ranks: set[int]) -> Projection:
@@ -197,8 +197,8 @@ def _adapter(
     """Settings and tensors in peft's format; None where a layer has more than one update."""
     tensors: dict[str, Tensor] = {}
     updates: dict[str, VeRA] = {}
-    for path, layer in export.adapted_layers(model).items():
-        ((rows, update), *others) = layer.parts()
+    for path, layer in export.low_rank_layers(model).items():
+        ((rows, update), *others) = layer.updates()
         if others or rows is not None:
             return None
         assert isinstance(update, VeRA)

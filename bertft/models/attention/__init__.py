@@ -18,27 +18,27 @@ from torch import Tensor, nn
 
 from bertft.errors import BertftError
 from bertft.models.attention import grid, runs, varlen
-from bertft.models.attention.call import Call
-from bertft.models.sequences import Sequences
+from bertft.models.attention.call import AttentionInputs
+from bertft.models.sequences import SequenceLayout
 
-__all__ = ["NAME", "attend", "register"]
+__all__ = ["ATTENTION_NAME", "attention_forward", "register_attention"]
 
-NAME = "bertft"
+ATTENTION_NAME = "bertft"
 
 
-def register() -> None:
+def register_attention() -> None:
     """Make ``attn_implementation="bertft"`` known to transformers; safe to call again."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
-    AttentionInterface.register(NAME, attend)
-    AttentionMaskInterface.register(NAME, _no_mask)
+    AttentionInterface.register(ATTENTION_NAME, attention_forward)
+    AttentionMaskInterface.register(ATTENTION_NAME, _return_no_mask)
 
 
-def _no_mask(*_: Any, **__: Any) -> None:
+def _return_no_mask(*_: Any, **__: Any) -> None:
     return None
 
 
-def attend(
+def attention_forward(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -47,7 +47,7 @@ def attend(
     dropout: float = 0.0,
     scaling: float | None = None,
     sliding_window: int | None = None,
-    sequences: Sequences | None = None,
+    sequences: SequenceLayout | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Query, key, value [b, heads, t, d] → [b, t, heads, d]; (b, t) is ``sequences.shape``."""
@@ -55,23 +55,23 @@ def attend(
         raise BertftError("the encoder ran without its sequences; call it through EncoderRunner")
     # ALBERT shares one module among its layers, so its calls are counted instead.
     layer = getattr(module, "layer_idx", None)
-    layer = sequences.calls if layer is None else layer
-    sequences.calls += 1
+    layer = sequences.attention_calls if layer is None else layer
+    sequences.attention_calls += 1
     prefix = None
     if sequences.prefix is not None:
         heads, width = key.shape[1], key.shape[3]
-        both = sequences.prefix[layer].to(key.dtype)
-        prefix = both.view(2, -1, heads, width).transpose(1, 2)
-    call = Call(
+        key_and_value = sequences.prefix[layer].to(key.dtype)
+        prefix = key_and_value.view(2, -1, heads, width).transpose(1, 2)
+    inputs = AttentionInputs(
         query, key, value, prefix, dropout,
         scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
         # ModernBERT's window: module.sliding_window is half + 1, and |i - j| < half + 1 is visible.
         window=sliding_window,
     )  # fmt: skip
-    if sequences.trace is not None:
-        sequences.trace.record(layer, call, sequences)
-    if sequences.layout != "unpadded":
-        return grid.attend(call, sequences), None
-    if varlen.serves(call):
-        return varlen.attend(call, sequences), None
-    return runs.attend(call, sequences), None
+    if sequences.recorder is not None:
+        sequences.recorder.record(layer, inputs, sequences)
+    if sequences.kind != "unpadded":
+        return grid.attend_rows(inputs, sequences), None
+    if varlen.is_varlen_supported(inputs):
+        return varlen.attend_varlen(inputs, sequences), None
+    return runs.attend_chunks(inputs, sequences), None

@@ -23,19 +23,19 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from bertft.models.dropout import draw_into, share
+from bertft.models.dropout import fill_keep_mask, inverse_keep_prob
 
-__all__ = ["LARGE", "in_blocks"]
+__all__ = ["BLOCKWISE_MIN_PAIRS", "blockwise_attention"]
 
-LARGE = 1 << 20
+BLOCKWISE_MIN_PAIRS = 1 << 20
 """Pairs from which blocks are at least as fast as the plain products, which remember more."""
 
-_BLOCK = 1 << 18  # pairs of a block: 1 MB a buffer in fp32
+_PAIRS_PER_BLOCK = 1 << 18  # pairs of a block: 1 MB a buffer in fp32
 
-_Block = tuple[tuple[slice, slice], Tensor, Tensor]
+_SoftmaxBlock = tuple[tuple[slice, slice], Tensor, Tensor]
 
 
-def in_blocks(
+def blockwise_attention(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float, scale: float
 ) -> Tensor:
     """[n, heads, t, d] of queries [n, heads, t, d], keys and values [n, heads, u, d], on a CPU.
@@ -44,94 +44,94 @@ def in_blocks(
     a key.
     """
     if torch.is_autocast_enabled("cpu"):  # which does not see products into a given tensor
-        kind = torch.get_autocast_dtype("cpu")
-        query, key, value = query.to(kind), key.to(kind), value.to(kind)
+        dtype = torch.get_autocast_dtype("cpu")
+        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     bias = None
     if mask is not None:
         zero = torch.zeros((), dtype=query.dtype)
         bias = torch.where(mask, zero, zero - float("inf"))
-    return _Blocks.apply(query, key, value, bias, dropout, scale)
+    return _BlockwiseAttention.apply(query, key, value, bias, dropout, scale)
 
 
-class _Blocks(torch.autograd.Function):
+class _BlockwiseAttention(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor,
         bias: Tensor | None, p: float, scale: float,
     ) -> Tensor:  # fmt: skip
         query, key, value = (query * scale).contiguous(), key.contiguous(), value.contiguous()
-        pairs = (*query.shape[:3], key.shape[2])
-        keeps = torch.empty(pairs, dtype=torch.uint8) if p else None
-        scaled = value * share(p) if p else value
+        weights_shape = (*query.shape[:3], key.shape[2])
+        keep_mask = torch.empty(weights_shape, dtype=torch.uint8) if p else None
+        scaled_value = value * inverse_keep_prob(p) if p else value
         output = torch.empty_like(query)
-        for at, weights, _ in _weighed(query, key, bias):
-            if keeps is not None:
-                weights.mul_(draw_into(keeps[at], p))
-            torch.bmm(_flat(weights), _flat(scaled[at]), out=_flat(output[at]))
-        ctx.save_for_backward(query, key, value, bias, keeps)
+        for block, weights, _ in _softmax_blocks(query, key, bias):
+            if keep_mask is not None:
+                weights.mul_(fill_keep_mask(keep_mask[block], p))
+            torch.bmm(_flatten_heads(weights), _flatten_heads(scaled_value[block]), out=_flatten_heads(output[block]))
+        ctx.save_for_backward(query, key, value, bias, keep_mask)
         ctx.p, ctx.scale = p, scale
         return output
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, bias, keeps = ctx.saved_tensors
-        of_query, of_key, of_value = ctx.needs_input_grad[:3]
-        grad = grad.contiguous() * share(ctx.p) if ctx.p else grad.contiguous()
+        query, key, value, bias, keep_mask = ctx.saved_tensors
+        needs_query, needs_key, needs_value = ctx.needs_input_grad[:3]
+        grad = grad.contiguous() * inverse_keep_prob(ctx.p) if ctx.p else grad.contiguous()
         grads = [
-            torch.empty_like(each) if needed else None
-            for each, needed in ((query, of_query), (key, of_key), (value, of_value))
+            torch.empty_like(tensor) if needed else None
+            for tensor, needed in ((query, needs_query), (key, needs_key), (value, needs_value))
         ]
-        for at, weights, scores in _weighed(query, key, bias):
-            out = _flat(grad[at])
-            if of_query or of_key:
+        for block, weights, scores in _softmax_blocks(query, key, bias):
+            block_grad = _flatten_heads(grad[block])
+            if needs_query or needs_key:
                 # With W the weights before dropout and G = (∂L/∂O · Vᵀ) ∘ keep / (1 − p):
                 # ∂L/∂scores = W ∘ (G − Σⱼ Gⱼ·Wⱼ).
-                torch.bmm(out, _flat(value[at]).transpose(1, 2), out=_flat(scores))
-                if keeps is not None:
-                    scores.mul_(keeps[at])
+                torch.bmm(block_grad, _flatten_heads(value[block]).transpose(1, 2), out=_flatten_heads(scores))
+                if keep_mask is not None:
+                    scores.mul_(keep_mask[block])
                 torch.ops.aten._softmax_backward_data.out(
                     scores, weights, -1, query.dtype, grad_input=scores
                 )
             if grads[0] is not None:
-                torch.bmm(_flat(scores), _flat(key[at]), out=_flat(grads[0][at]))
+                torch.bmm(_flatten_heads(scores), _flatten_heads(key[block]), out=_flatten_heads(grads[0][block]))
             if grads[1] is not None:
-                torch.bmm(_flat(scores).transpose(1, 2), _flat(query[at]), out=_flat(grads[1][at]))
+                torch.bmm(_flatten_heads(scores).transpose(1, 2), _flatten_heads(query[block]), out=_flatten_heads(grads[1][block]))
             if grads[2] is not None:
-                if keeps is not None:
-                    weights.mul_(keeps[at])
-                torch.bmm(_flat(weights).transpose(1, 2), out, out=_flat(grads[2][at]))
+                if keep_mask is not None:
+                    weights.mul_(keep_mask[block])
+                torch.bmm(_flatten_heads(weights).transpose(1, 2), block_grad, out=_flatten_heads(grads[2][block]))
         if grads[0] is not None:
             grads[0].mul_(ctx.scale)
         return (*grads, None, None, None)
 
 
-def _weighed(query: Tensor, key: Tensor, bias: Tensor | None) -> Iterator[_Block]:
+def _softmax_blocks(query: Tensor, key: Tensor, bias: Tensor | None) -> Iterator[_SoftmaxBlock]:
     """softmax(Q·Kᵀ + bias), a block at a time: its place, the weights, and the room of its scores.
 
     Every block takes the two buffers [rows, heads, t, u] over from the one before it.
     """
     (n, heads, t, _), u = query.shape, key.shape[2]
-    rows, some = _sides(n, heads, t * u)
-    room = [query.new_empty(rows * some * t * u) for _ in range(2)]
-    for row in range(0, n, rows):
-        for head in range(0, heads, some):
-            at = slice(row, row + rows), slice(head, head + some)
-            shape = (*query[at].shape[:3], u)
-            scores, weights = (each[: math.prod(shape)].view(shape) for each in room)
-            torch.bmm(_flat(query[at]), _flat(key[at]).transpose(1, 2), out=_flat(scores))
+    rows_per_block, heads_per_block = _block_shape(n, heads, t * u)
+    buffers = [query.new_empty(rows_per_block * heads_per_block * t * u) for _ in range(2)]
+    for row in range(0, n, rows_per_block):
+        for head in range(0, heads, heads_per_block):
+            block = slice(row, row + rows_per_block), slice(head, head + heads_per_block)
+            shape = (*query[block].shape[:3], u)
+            scores, weights = (buffer[: math.prod(shape)].view(shape) for buffer in buffers)
+            torch.bmm(_flatten_heads(query[block]), _flatten_heads(key[block]).transpose(1, 2), out=_flatten_heads(scores))
             if bias is not None:
-                scores.add_(bias[at[0]] if bias.shape[0] > 1 else bias)
+                scores.add_(bias[block[0]] if bias.shape[0] > 1 else bias)
             torch.ops.aten._softmax.out(scores, -1, False, out=weights)
-            yield at, weights, scores
+            yield block, weights, scores
 
 
-def _sides(n: int, heads: int, pairs: int) -> tuple[int, int]:
+def _block_shape(n: int, heads: int, pairs: int) -> tuple[int, int]:
     """How many rows and heads a block takes: whole rows, or else heads of one."""
-    some = min(heads, max(1, _BLOCK // pairs))
-    return (min(n, max(1, _BLOCK // (heads * pairs))), heads) if some == heads else (1, some)
+    heads_per_block = min(heads, max(1, _PAIRS_PER_BLOCK // pairs))
+    return (min(n, max(1, _PAIRS_PER_BLOCK // (heads * pairs))), heads) if heads_per_block == heads else (1, heads_per_block)
 
 
-def _flat(block: Tensor) -> Tensor:
+def _flatten_heads(block: Tensor) -> Tensor:
     """[rows, heads, …] as [rows·heads, …], without a copy: of whole rows, or heads of one."""
     return block.view(-1, *block.shape[2:])

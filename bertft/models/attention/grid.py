@@ -13,26 +13,26 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor
 
-from bertft.models.attention.call import Call, dense, join, mask_of
-from bertft.models.sequences import Sequences
+from bertft.models.attention.call import AttentionInputs, sdpa, prepend_prefix, cached_mask
+from bertft.models.sequences import SequenceLayout
 
-__all__ = ["attend"]
+__all__ = ["attend_rows"]
 
 
-def attend(call: Call, sequences: Sequences) -> Tensor:
+def attend_rows(inputs: AttentionInputs, state: SequenceLayout) -> Tensor:
     """[n, t, heads, d], (n, t) the layout's shape."""
-    mask = mask_of(sequences, 0, partial(_seen, sequences), sequences.shape[1], call)
-    key, value = join(call.prefix, call.key, call.value)
-    if sequences.layout == "packed":
-        return dense(call.query, key, value, mask, call).transpose(1, 2)
+    mask = cached_mask(state, 0, partial(_visible_keys_of_rows, state), state.shape[1], inputs)
+    key, value = prepend_prefix(inputs.prefix, inputs.key, inputs.value)
+    if state.kind == "packed":
+        return sdpa(inputs.query, key, value, mask, inputs).transpose(1, 2)
     output = F.scaled_dot_product_attention(
-        call.query, key, value, attn_mask=mask, dropout_p=call.dropout, scale=call.scale
+        inputs.query, key, value, attn_mask=mask, dropout_p=inputs.dropout, scale=inputs.scale
     )
     return output.transpose(1, 2)
 
 
-def _seen(sequences: Sequences) -> Tensor | None:
-    if sequences.layout == "packed":
-        owner = sequences.owner()
-        return owner[:, :, None] == owner[:, None, :]
-    return None if min(sequences.lengths) == sequences.longest else sequences.real()
+def _visible_keys_of_rows(layout: SequenceLayout) -> Tensor | None:
+    if layout.kind == "packed":
+        sequence_ids = layout.sequence_ids()
+        return sequence_ids[:, :, None] == sequence_ids[:, None, :]
+    return None if min(layout.lengths) == layout.max_length else layout.token_mask()

@@ -7,29 +7,29 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from bertft.models.attention.call import Call, dense, join, mask_of
-from bertft.models.padding import pad, unpad
-from bertft.models.plans import Run
-from bertft.models.sequences import Sequences
+from bertft.models.attention.call import AttentionInputs, sdpa, prepend_prefix, cached_mask
+from bertft.models.padding import pad_chunk, unpad_chunk
+from bertft.models.plans import AttentionChunk
+from bertft.models.sequences import SequenceLayout
 
-__all__ = ["attend"]
+__all__ = ["attend_chunks"]
 
 
-def attend(call: Call, sequences: Sequences) -> Tensor:
+def attend_chunks(inputs: AttentionInputs, state: SequenceLayout) -> Tensor:
     """[1, N, heads, d]."""
     # [1, heads, N, d] came from a transpose of [1, N, heads, d]: go back without a copy. Split, not
     # sliced: a slice's gradient is as large as all tokens.
-    sizes = [run.stop - run.start for run in sequences.runs]
-    q, k, v = (each[0].transpose(0, 1).split(sizes) for each in (call.query, call.key, call.value))
+    sizes = [run.token_end - run.token_start for run in state.chunks]
+    q, k, v = (tensor[0].transpose(0, 1).split(sizes) for tensor in (inputs.query, inputs.key, inputs.value))
     pieces = []
-    for run, *tokens in zip(sequences.runs, q, k, v, strict=True):
-        qs, ks, vs = (pad(each, run, sequences).transpose(1, 2) for each in tokens)
-        mask = mask_of(sequences, run.first, partial(_seen, run, sequences), run.longest, call)
-        ks, vs = join(call.prefix, ks, vs)
-        output = dense(qs, ks, vs, mask, call).transpose(1, 2)  # [n, T, heads, d]
-        pieces.append(unpad(output, run, sequences))
+    for chunk, *chunk_tokens in zip(state.chunks, q, k, v, strict=True):
+        qs, ks, vs = (pad_chunk(each, chunk, state).transpose(1, 2) for each in chunk_tokens)
+        mask = cached_mask(state, chunk.first_sequence, partial(_visible_keys_of_chunk, chunk, state), chunk.max_length, inputs)
+        ks, vs = prepend_prefix(inputs.prefix, ks, vs)
+        output = sdpa(qs, ks, vs, mask, inputs).transpose(1, 2)  # [n, T, heads, d]
+        pieces.append(unpad_chunk(output, chunk, state))
     return torch.cat(pieces).unsqueeze(0) if len(pieces) > 1 else pieces[0].unsqueeze(0)
 
 
-def _seen(run: Run, sequences: Sequences) -> Tensor | None:
-    return None if run.equal else sequences.run_real(run)
+def _visible_keys_of_chunk(chunk: AttentionChunk, layout: SequenceLayout) -> Tensor | None:
+    return None if chunk.equal_lengths else layout.chunk_token_mask(chunk)

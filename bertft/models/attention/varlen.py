@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bertft.models.attention.call import Call
-from bertft.models.sequences import Sequences
+from bertft.models.attention.call import AttentionInputs
+from bertft.models.sequences import SequenceLayout
 
-__all__ = ["attend", "interleave", "present", "serves"]
+__all__ = ["attend_varlen", "interleave_prefix", "is_varlen_available", "is_varlen_supported"]
 
 
 @functools.cache
-def present(device: torch.device) -> bool:
+def is_varlen_available(device: torch.device) -> bool:
     """Whether this torch has the kernel, and ``device`` runs it: NVIDIA's, Ampere or newer."""
     if device.type != "cuda" or torch.version.hip is not None:
         return False
@@ -35,62 +35,62 @@ def present(device: torch.device) -> bool:
     return "scale" in inspect.signature(varlen_attn).parameters
 
 
-def serves(call: Call) -> bool:
+def is_varlen_supported(inputs: AttentionInputs) -> bool:
     """Whether the kernel takes this call: half precision, no dropout, on such a device.
 
     A window would count the prefix's places as distance, so the two together take the runs. Heads
     must be a multiple of 8 wide, which scaled_dot_product_attention pads them to and this does
     not; beyond 192 some devices have no backward pass.
     """
-    if call.dropout or call.query.dtype not in (torch.bfloat16, torch.float16):
+    if inputs.dropout or inputs.query.dtype not in (torch.bfloat16, torch.float16):
         return False
-    if call.query.shape[-1] % 8 or call.query.shape[-1] > 192:
+    if inputs.query.shape[-1] % 8 or inputs.query.shape[-1] > 192:
         return False
-    if call.window is not None and call.prefix is not None:
+    if inputs.window is not None and inputs.prefix is not None:
         return False
-    return present(call.query.device) and (call.window is None or _takes_window())
+    return is_varlen_available(inputs.query.device) and (inputs.window is None or _supports_window())
 
 
 @functools.cache
-def _takes_window() -> bool:
+def _supports_window() -> bool:
     from torch.nn.attention.varlen import varlen_attn
 
     return "window_size" in inspect.signature(varlen_attn).parameters
 
 
-def attend(call: Call, sequences: Sequences) -> Tensor:
+def attend_varlen(inputs: AttentionInputs, state: SequenceLayout) -> Tensor:
     """[1, N, heads, d]."""
     from torch.nn.attention.varlen import varlen_attn
 
-    q, k, v = (each[0].transpose(0, 1) for each in (call.query, call.key, call.value))
-    offsets = sequences.offsets()
-    key_offsets, longest_key = offsets, sequences.longest
-    if call.prefix is not None:
-        count = len(sequences.lengths)
-        steps = torch.arange(count + 1, device=offsets.device, dtype=offsets.dtype)
-        key_offsets, longest_key = offsets + call.before * steps, longest_key + call.before
+    q, k, v = (tensor[0].transpose(0, 1) for tensor in (inputs.query, inputs.key, inputs.value))
+    cu_seqlens = state.cu_seqlens()
+    key_cu_seqlens, max_key_length = cu_seqlens, state.max_length
+    if inputs.prefix is not None:
+        sequence_count = len(state.lengths)
+        sequence_numbers = torch.arange(sequence_count + 1, device=cu_seqlens.device, dtype=cu_seqlens.dtype)
+        key_cu_seqlens, max_key_length = cu_seqlens + inputs.prefix_length * sequence_numbers, max_key_length + inputs.prefix_length
         k, v = (
-            interleave(call.prefix[side].transpose(0, 1), each, sequences)
+            interleave_prefix(inputs.prefix[side].transpose(0, 1), each, state)
             for side, each in enumerate((k, v))
         )
-    extra: dict[str, Any] = {}
-    if call.window is not None:
-        extra["window_size"] = (call.window - 1, call.window - 1)
+    window_arguments: dict[str, Any] = {}
+    if inputs.window is not None:
+        window_arguments["window_size"] = (inputs.window - 1, inputs.window - 1)
     output: Any = varlen_attn(
-        q.contiguous(), k.contiguous(), v.contiguous(), offsets, key_offsets,
-        sequences.longest, longest_key, scale=call.scale, **extra,
+        q.contiguous(), k.contiguous(), v.contiguous(), cu_seqlens, key_cu_seqlens,
+        state.max_length, max_key_length, scale=inputs.scale, **window_arguments,
     )  # fmt: skip
-    merged: Tensor = output.unsqueeze(0)
-    return merged
+    attention_output: Tensor = output.unsqueeze(0)
+    return attention_output
 
 
-def interleave(prefix: Tensor, tokens: Tensor, sequences: Sequences) -> Tensor:
+def interleave_prefix(prefix: Tensor, tokens: Tensor, layout: SequenceLayout) -> Tensor:
     """[L, heads, d] before each sequence of [N, heads, d] → [N + B·L, heads, d]."""
-    count, before = len(sequences.lengths), prefix.shape[0]
-    places = torch.arange(tokens.shape[0], device=tokens.device)
-    places = places + before * (sequences.owner()[0] + 1)
-    starts = sequences.offsets()[:-1].long() + before * torch.arange(count, device=tokens.device)
-    spots = starts[:, None] + torch.arange(before, device=tokens.device)
-    joined = tokens.new_empty((tokens.shape[0] + count * before, *tokens.shape[1:]))
-    joined = joined.index_copy(0, places, tokens)
-    return joined.index_copy(0, spots.flatten(), prefix.repeat(count, 1, 1))
+    sequence_count, prefix_length = len(layout.lengths), prefix.shape[0]
+    token_positions = torch.arange(tokens.shape[0], device=tokens.device)
+    token_positions = token_positions + prefix_length * (layout.sequence_ids()[0] + 1)
+    sequence_starts = layout.cu_seqlens()[:-1].long() + prefix_length * torch.arange(sequence_count, device=tokens.device)
+    prefix_positions = sequence_starts[:, None] + torch.arange(prefix_length, device=tokens.device)
+    joined = tokens.new_empty((tokens.shape[0] + sequence_count * prefix_length, *tokens.shape[1:]))
+    joined = joined.index_copy(0, token_positions, tokens)
+    return joined.index_copy(0, prefix_positions.flatten(), prefix.repeat(sequence_count, 1, 1))

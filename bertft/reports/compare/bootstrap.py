@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Difference", "difference", "drawn", "resampled"]
+__all__ = ["Difference", "paired_difference", "resample_weights", "bootstrap_metrics"]
 
 _AT_ONCE = 1 << 21  # weights held at a time
 _LEVEL = 95.0
@@ -35,25 +35,25 @@ class Difference:
     p: float
 
 
-def drawn(rows: int, draws: int, seed: int = 0) -> Iterator[np.ndarray]:
+def resample_weights(rows: int, draws: int, seed: int = 0) -> Iterator[np.ndarray]:
     """How often each row stands in each draw: fp64 [b, rows], ``draws`` of them in pieces."""
     generator = np.random.default_rng(seed)
     size = max(1, _AT_ONCE // rows)
     for start in range(0, draws, size):
         count = min(size, draws - start)
-        picked = generator.integers(rows, size=(count, rows))
-        picked += np.arange(count)[:, None] * rows
-        counts = np.bincount(picked.ravel(), minlength=count * rows)
+        sampled_rows = generator.integers(rows, size=(count, rows))
+        sampled_rows += np.arange(count)[:, None] * rows
+        counts = np.bincount(sampled_rows.ravel(), minlength=count * rows)
         yield counts.reshape(count, rows).astype(np.float64)
 
 
-def resampled(metrics: Sequence[Metric], rows: int, draws: int, seed: int = 0) -> np.ndarray:
+def bootstrap_metrics(metrics: Sequence[Metric], rows: int, draws: int, seed: int = 0) -> np.ndarray:
     """Values [metrics, 1 + draws]: on the rows as they are, then on each draw, the same for all."""
-    pieces = [np.ones((1, rows)), *drawn(rows, draws, seed)]
+    pieces = [np.ones((1, rows)), *resample_weights(rows, draws, seed)]
     return np.stack([np.concatenate([metric(each) for each in pieces]) for metric in metrics])
 
 
-def difference(one: np.ndarray, other: np.ndarray) -> Difference:
+def paired_difference(one: np.ndarray, other: np.ndarray) -> Difference:
     """Of two methods' values [seeds, 1 + draws]; draws without a value (NaN) are left out."""
     gap = one.mean(0) - other.mean(0)
     draws = gap[1:][np.isfinite(gap[1:])]
@@ -61,6 +61,6 @@ def difference(one: np.ndarray, other: np.ndarray) -> Difference:
         return Difference(float(gap[0]), float("nan"), float("nan"), float("nan"))
     tail = (100 - _LEVEL) / 2
     low, high = np.percentile(draws, [tail, 100 - tail])
-    against = min((draws <= 0).sum(), (draws >= 0).sum())
-    p = min(1.0, 2 * (1 + int(against)) / (len(draws) + 1))
+    opposite_sign = min((draws <= 0).sum(), (draws >= 0).sum())
+    p = min(1.0, 2 * (1 + int(opposite_sign)) / (len(draws) + 1))
     return Difference(float(gap[0]), float(low), float(high), p)

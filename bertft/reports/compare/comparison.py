@@ -9,191 +9,191 @@ from statistics import fmean
 
 import numpy as np
 
-from bertft.assembly.row_scores import RowScores
-from bertft.config.messages import suggestion
+from bertft.assembly.row_scores import RowStatistics
+from bertft.config.messages import suggest
 from bertft.config.tasks import LOWER_IS_BETTER
-from bertft.data.accounting import accounting_line
+from bertft.data.accounting import format_accounting
 from bertft.errors import BertftError, UsageError
-from bertft.reports.compare.bootstrap import Difference, difference, resampled
-from bertft.reports.compare.names import names_of
-from bertft.reports.compare.read import ReadRun
-from bertft.reports.lines import Line, lines_of
+from bertft.reports.compare.bootstrap import Difference, paired_difference, bootstrap_metrics
+from bertft.reports.compare.names import name_rows
+from bertft.reports.compare.read import FinishedRun
+from bertft.reports.lines import ResultRow, group_results
 
-__all__ = ["Compared", "Comparison", "compare"]
+__all__ = ["ComparedRow", "Comparison", "compare_runs"]
 
-_CLOSE = 1e-6  # of a metric that was evaluated again on the same rows
+_RESCORE_TOLERANCE = 1e-6  # of a metric that was evaluated again on the same rows
 
 
 @dataclass(frozen=True)
-class Compared:
-    """A ``line`` of runs. Either ``against`` another, or ``why`` it is held against none.
+class ComparedRow:
+    """A ``result`` of runs. Either ``baseline`` another, or ``reason`` it is held against none.
 
-    ``kept``: parameters of the method after pruning; ``rows``: which validation rows.
+    ``kept_parameters``: parameters of the method after pruning; ``validation_fingerprint``: which validation rows.
     """
 
     name: str
-    line: Line
-    kept: int
-    rows: str
-    against: str | None = None
+    result: ResultRow
+    kept_parameters: int
+    validation_fingerprint: str
+    baseline: str | None = None
     difference: Difference | None = None
-    why: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """``lines`` best first; ``notes`` are sentences that a reader of the numbers must know."""
+    """``rows`` best first; ``notes`` are sentences that a reader of the numbers must know."""
 
     metric: str
-    lower: bool
-    lines: list[Compared]
+    lower_is_better: bool
+    rows: list[ComparedRow]
     draws: int
     notes: list[str]
 
 
-def compare(
-    runs: Sequence[ReadRun],
+def compare_runs(
+    runs: Sequence[FinishedRun],
     against: str | None,
     draws: int,
-    scores: Callable[[ReadRun], RowScores],
+    scores: Callable[[FinishedRun], RowStatistics],
 ) -> Comparison:
     """``against``: a run's folder or a line's name; None: the best on the same rows.
 
     ``scores`` gives what each row of a run adds; what it raises is told as why there is no
     difference. UsageError where ``against`` is nothing of these.
     """
-    of = {run.result.folder: run for run in runs}
-    rows_of = {run.result.folder: run.rows for run in runs}
+    runs_by_folder = {run.result.folder: run for run in runs}
+    fingerprints = {run.result.folder: run.validation_fingerprint for run in runs}
     results = [run.result for run in runs]
-    lines = lines_of(results, LOWER_IS_BETTER, lambda line: rows_of[line.jobs[0].folder])
-    metric = lines[0].metric or ""
+    grouped = group_results(results, LOWER_IS_BETTER, lambda line: fingerprints[line.jobs[0].folder])
+    metric = grouped[0].metric or ""
     sign = -1 if metric in LOWER_IS_BETTER else 1
-    lines.sort(key=lambda line: (-sign * (line.mean or 0.0), line.parameters or 0))
-    found = [
-        Compared(name, line, _kept(line), rows_of[line.jobs[0].folder])
-        for name, line in zip(names_of(lines), lines, strict=True)
+    grouped.sort(key=lambda line: (-sign * (line.mean or 0.0), line.parameters or 0))
+    compared_rows = [
+        ComparedRow(name, line, _mean_kept_parameters(line), fingerprints[line.jobs[0].folder])
+        for name, line in zip(name_rows(grouped), grouped, strict=True)
     ]
-    chosen = _chosen(found, against)
-    values, notes = _values(found, of, draws, scores)
-    for place, each in enumerate(found):
-        other = chosen or next(one for one in found if one.rows == each.rows and one.line.best)
-        found[place] = _held(each, other, values, found)
-    notes += [*_accounting(runs), *_machines(runs)]
-    return Comparison(metric, metric in LOWER_IS_BETTER, found, draws, notes)
+    baseline = _find_baseline(compared_rows, against)
+    values, notes = _bootstrap_values(compared_rows, runs_by_folder, draws, scores)
+    for index, row in enumerate(compared_rows):
+        reference = baseline or next(one for one in compared_rows if one.validation_fingerprint == row.validation_fingerprint and one.result.best)
+        compared_rows[index] = _with_difference(row, reference, values, compared_rows)
+    notes += [*_accounting_notes(runs), *_hardware_notes(runs)]
+    return Comparison(metric, metric in LOWER_IS_BETTER, compared_rows, draws, notes)
 
 
-def _kept(line: Line) -> int:
-    return round(fmean(job.metrics["parameters"]["kept"] for job in line.jobs if job.metrics))
+def _mean_kept_parameters(result: ResultRow) -> int:
+    return round(fmean(job.metrics["parameters"]["kept"] for job in result.jobs if job.metrics))
 
 
-def _chosen(found: Sequence[Compared], against: str | None) -> Compared | None:
+def _find_baseline(compared_rows: Sequence[ComparedRow], against: str | None) -> ComparedRow | None:
     if against is None:
         return None
     folder = Path(against).expanduser().resolve()
-    for each in found:
-        if each.name == against or folder in [job.folder.resolve() for job in each.line.jobs]:
-            return each
+    for row in compared_rows:
+        if row.name == against or folder in [job.folder.resolve() for job in row.result.jobs]:
+            return row
     raise UsageError(
         f"{against} is none of what is compared", where="against",
-        hint=suggestion(against, [each.name for each in found]),
+        hint=suggest(against, [each.name for each in compared_rows]),
     )  # fmt: skip
 
 
-def _values(
-    found: Sequence[Compared],
-    of: dict[Path, ReadRun],
+def _bootstrap_values(
+    compared_rows: Sequence[ComparedRow],
+    runs_by_folder: dict[Path, FinishedRun],
     draws: int,
-    scores: Callable[[ReadRun], RowScores],
+    scores: Callable[[FinishedRun], RowStatistics],
 ) -> tuple[dict[str, np.ndarray | str], list[str]]:
     """Name of a line → its runs' metric [runs, 1 + draws], or why it has none; and notes."""
-    told: dict[str, np.ndarray | str] = {}
+    values_by_name: dict[str, np.ndarray | str] = {}
     notes: list[str] = []
-    groups: dict[tuple[str, bytes], list[tuple[str, list[RowScores]]]] = {}
-    for each in found if draws else ():
-        if sum(other.rows == each.rows for other in found) < 2:
+    groups: dict[tuple[str, bytes], list[tuple[str, list[RowStatistics]]]] = {}
+    for row in compared_rows if draws else ():
+        if sum(other.validation_fingerprint == row.validation_fingerprint for other in compared_rows) < 2:
             continue  # nothing to be held against, whatever it would answer
         try:
-            made = [scores(of[job.folder]) for job in each.line.jobs]
+            statistics = [scores(runs_by_folder[job.folder]) for job in row.result.jobs]
         except BertftError as error:
-            told[each.name] = str(error)
+            values_by_name[row.name] = str(error)
             continue
-        if len({one.rows.tobytes() for one in made}) > 1:
-            told[each.name] = "its runs could use different rows"
+        if len({one.rows.tobytes() for one in statistics}) > 1:
+            values_by_name[row.name] = "its runs could use different rows"
             continue
-        notes += _moved(each, made, of)
-        groups.setdefault((each.rows, made[0].rows.tobytes()), []).append((each.name, made))
+        notes += _rescore_notes(row, statistics, runs_by_folder)
+        groups.setdefault((row.validation_fingerprint, statistics[0].rows.tobytes()), []).append((row.name, statistics))
     for members in groups.values():
         rows = len(members[0][1][0].rows)
         metrics = [one.metric for _, made in members for one in made]
-        values = resampled(metrics, rows, draws)
+        values = bootstrap_metrics(metrics, rows, draws)
         sizes = [len(made) for _, made in members]
         pieces = np.split(values, np.cumsum(sizes)[:-1])
-        told |= {name: piece for (name, _), piece in zip(members, pieces, strict=True)}
-    return told, notes
+        values_by_name |= {name: piece for (name, _), piece in zip(members, pieces, strict=True)}
+    return values_by_name, notes
 
 
-def _moved(each: Compared, made: Sequence[RowScores], of: Mapping[Path, ReadRun]) -> list[str]:
+def _rescore_notes(row: ComparedRow, statistics: Sequence[RowStatistics], runs_by_folder: Mapping[Path, FinishedRun]) -> list[str]:
     """Where the checkpoint does not score again what training recorded."""
     notes = []
-    for job, scores in zip(each.line.jobs, made, strict=True):
+    for job, scores in zip(row.result.jobs, statistics, strict=True):
         assert job.metrics is not None
-        then = float(job.metrics["best"]["value"])
-        now = float(scores.metric(np.ones((1, len(scores.rows))))[0])
-        recorded = of[job.folder].validation["rows"]
+        recorded_value = float(job.metrics["best"]["value"])
+        current_value = float(scores.metric(np.ones((1, len(scores.rows))))[0])
+        recorded = runs_by_folder[job.folder].validation_split["rows"]
         if len(scores.rows) != recorded:
             notes.append(
                 f"{job.folder}: {recorded:,} validation rows when it was trained,"
                 f" {len(scores.rows):,} answered now"
             )
-        if not abs(now - then) <= _CLOSE * max(1.0, abs(then)):
-            notes.append(f"{job.folder}: {then:.6g} when it was trained, {now:.6g} on this machine")
+        if not abs(current_value - recorded_value) <= _RESCORE_TOLERANCE * max(1.0, abs(recorded_value)):
+            notes.append(f"{job.folder}: {recorded_value:.6g} when it was trained, {current_value:.6g} on this machine")
     return notes
 
 
-def _held(
-    each: Compared,
-    other: Compared,
+def _with_difference(
+    row: ComparedRow,
+    other: ComparedRow,
     values: dict[str, np.ndarray | str],
-    found: Sequence[Compared],
-) -> Compared:
-    """``each`` with its difference to ``other``, or with why there is none."""
-    own, theirs = values.get(each.name), values.get(other.name)
-    why, gap = "", None
-    if each.rows != other.rows:
-        why = f"other validation rows than {other.name}"
-    elif each is other or each.name == other.name:
-        alone = sum(one.rows == each.rows for one in found) < 2
-        why = "no other line has these validation rows" if alone and len(found) > 1 else ""
-    elif isinstance(own, str):
-        why = own
-    elif isinstance(theirs, str):
-        why = f"{other.name}: {theirs}"
-    elif own is None or theirs is None:
-        why = "not asked for (draws=0)"
-    elif own.shape[1] != theirs.shape[1]:
-        why = f"could use other rows than {other.name}"
+    compared_rows: Sequence[ComparedRow],
+) -> ComparedRow:
+    """``row`` with its difference to ``other``, or with why there is none."""
+    own_values, baseline_values = values.get(row.name), values.get(other.name)
+    reason, gap = "", None
+    if row.validation_fingerprint != other.validation_fingerprint:
+        reason = f"other validation rows than {other.name}"
+    elif row is other or row.name == other.name:
+        alone = sum(one.validation_fingerprint == row.validation_fingerprint for one in compared_rows) < 2
+        reason = "no other line has these validation rows" if alone and len(compared_rows) > 1 else ""
+    elif isinstance(own_values, str):
+        reason = own_values
+    elif isinstance(baseline_values, str):
+        reason = f"{other.name}: {baseline_values}"
+    elif own_values is None or baseline_values is None:
+        reason = "not asked for (draws=0)"
+    elif own_values.shape[1] != baseline_values.shape[1]:
+        reason = f"could use other rows than {other.name}"
     else:
-        gap = difference(own, theirs)
-    name = None if each.name == other.name else other.name
-    return Compared(each.name, each.line, each.kept, each.rows, name, gap, why)
+        gap = paired_difference(own_values, baseline_values)
+    name = None if row.name == other.name else other.name
+    return ComparedRow(row.name, row.result, row.kept_parameters, row.validation_fingerprint, name, gap, reason)
 
 
-def _accounting(runs: Sequence[ReadRun]) -> list[str]:
+def _accounting_notes(runs: Sequence[FinishedRun]) -> list[str]:
     """The accounting of each different set of validation rows."""
-    lines: dict[str, str] = {}
+    notes: dict[str, str] = {}
     for run in runs:
-        split = run.validation
+        split = run.validation_split
         if "read" not in split:  # an earlier version recorded the rows used and skipped alone
             read = split["rows"] + sum(split["skipped"].values())
             split = {**split, "read": read, "unused": {}, "dropped": {}, "blank_lines": 0}
-        lines.setdefault(
-            run.rows,
-            accounting_line(f"validation ({split['source']})", {**split, "used": split["rows"]}),
+        notes.setdefault(
+            run.validation_fingerprint,
+            format_accounting(f"validation ({split['source']})", {**split, "used": split["rows"]}),
         )
-    return list(lines.values())
+    return list(notes.values())
 
 
-def _machines(runs: Sequence[ReadRun]) -> list[str]:
+def _hardware_notes(runs: Sequence[FinishedRun]) -> list[str]:
     facts = ("cpu", "gpu", "device", "threads", "processes")
     known = {tuple(run.manifest["hardware"].get(name) for name in facts) for run in runs}
     if len(known) < 2:

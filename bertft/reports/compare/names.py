@@ -8,40 +8,40 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from bertft.reports.lines import Line
+from bertft.reports.lines import ResultRow
 
-__all__ = ["names_of"]
+__all__ = ["name_rows"]
 
 # What follows the method in a name, where it differs, in this order.
-_OWN = ("method.rank", "model.name", "data.name")
-_SAID = ("method.name", *_OWN)
+_NAME_SETTINGS = ("method.rank", "model.name", "data.name")
+_NAMED_SETTINGS = ("method.name", *_NAME_SETTINGS)
 
 
-def names_of(lines: Sequence[Line]) -> list[str]:
+def name_rows(results: Sequence[ResultRow]) -> list[str]:
     """A name for each, all different."""
-    names = [_short(line) for line in lines]
-    alike = {name for name, count in Counter(names).items() if count > 1}
-    for name in alike:
-        places = [place for place, each in enumerate(names) if each == name]
-        settings = [lines[place].settings for place in places]
-        apart = [
+    names = [_short_name(line) for line in results]
+    repeated_names = {name for name, count in Counter(names).items() if count > 1}
+    for name in repeated_names:
+        positions = [place for place, each in enumerate(names) if each == name]
+        settings = [results[place].settings for place in positions]
+        differing_settings = [
             key
             for key in settings[0]
-            if key not in _SAID and len({each[key] for each in settings}) > 1
+            if key not in _NAMED_SETTINGS and len({each[key] for each in settings}) > 1
         ]
-        for place, each in zip(places, settings, strict=True):
-            words = [f"{key.rpartition('.')[2]}={each[key]}" for key in apart]
-            names[place] = " ".join([name, *words])
+        for position, own_settings in zip(positions, settings, strict=True):
+            words = [f"{key.rpartition('.')[2]}={own_settings[key]}" for key in differing_settings]
+            names[position] = " ".join([name, *words])
     counts = Counter(names)  # settings of one last name in two groups, say
     return [
         name if counts[name] == 1 else f"{name} #{place}" for place, name in enumerate(names, 1)
     ]
 
 
-def _short(line: Line) -> str:
-    settings = line.jobs[0].settings  # all of them, also what is the same in every line
+def _short_name(result: ResultRow) -> str:
+    settings = result.jobs[0].settings  # all of them, also what is the same in every line
     words = [settings["method.name"]]
-    for key in _OWN:
+    for key in _NAME_SETTINGS:
         value = settings.get(key, "")
         if value not in ("", "null"):
             words.append(f"r{value}" if key == "method.rank" else value)

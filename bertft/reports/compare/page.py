@@ -7,32 +7,32 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 import bertft
-from bertft.reports.compare.comparison import Compared, Comparison
-from bertft.reports.compare.table import cells, sentences, settings
-from bertft.reports.drawing.draw import draw
-from bertft.reports.page.render import Failed, Picture, Shown, render_page
-from bertft.runs.exhibits import Scatter, Table
+from bertft.reports.compare.comparison import ComparedRow, Comparison
+from bertft.reports.compare.table import comparison_cells, comparison_notes, differing_settings_table
+from bertft.reports.drawing.draw import draw_item
+from bertft.reports.page.render import FailedItem, Picture, RenderedItem, render_page
+from bertft.runs.exhibits import ScatterPlot, TableItem
 
-__all__ = ["page", "pareto_front"]
+__all__ = ["render_comparison", "pareto_front"]
 
 
-def page(comparison: Comparison) -> str:
+def render_comparison(comparison: Comparison) -> str:
     """The whole document."""
-    lines = comparison.lines
+    compared_rows = comparison.rows
     return render_page(
         "compare.html.j2",
         metric=comparison.metric,
         extent=(
-            f"{len(lines)} {'line' if len(lines) == 1 else 'lines'} of"
-            f" {sum(each.line.runs for each in lines)} runs, version {bertft.__version__}"
+            f"{len(compared_rows)} {'line' if len(compared_rows) == 1 else 'lines'} of"
+            f" {sum(each.result.runs for each in compared_rows)} runs, version {bertft.__version__}"
         ),
         date=f"{datetime.now():%d %B %Y, %H:%M}",
         leaders=_leaders(comparison) or ["No run was validated"],
-        runs=_runs(comparison),
-        notes=sentences(comparison),
-        pictures=[_drawn(each) for each in _trade_offs(comparison)],
-        settings=dict(zip(("head", "rows"), settings(comparison), strict=True)),
-        folders=_folders(comparison),
+        runs=_runs_table(comparison),
+        notes=comparison_notes(comparison),
+        pictures=[_draw_or_failure(each) for each in _trade_off_plots(comparison)],
+        settings=dict(zip(("head", "rows"), differing_settings_table(comparison), strict=True)),
+        folders=_folders_table(comparison),
     )
 
 
@@ -57,75 +57,75 @@ def pareto_front(sizes: Sequence[int], values: Sequence[float], lower: bool) -> 
 def _leaders(comparison: Comparison) -> list[str]:
     """The best line on each set of rows, and a smaller one that is not measurably worse."""
     leaders = []
-    for best in (each for each in comparison.lines if each.line.best):
-        text = f"{best.name} is the best: {comparison.metric} {best.line.mean:.4f}"
-        if best.line.std is not None:
-            text += f" ± {best.line.std:.4f}"
-        alike = [each.name for each in comparison.lines if _smaller_and_alike(each, best)]
-        if alike:
-            text += f"; {alike[0]} has fewer parameters and does not differ significantly"
+    for best in (each for each in comparison.rows if each.result.best):
+        text = f"{best.name} is the best: {comparison.metric} {best.result.mean:.4f}"
+        if best.result.std is not None:
+            text += f" ± {best.result.std:.4f}"
+        comparable = [each.name for each in comparison.rows if _is_smaller_and_comparable(each, best)]
+        if comparable:
+            text += f"; {comparable[0]} has fewer parameters and does not differ significantly"
         leaders.append(f"{text}.")
     return leaders
 
 
-def _smaller_and_alike(each: Compared, best: Compared) -> bool:
-    gap = each.difference
-    if gap is None or each.against != best.name:
+def _is_smaller_and_comparable(row: ComparedRow, best: ComparedRow) -> bool:
+    gap = row.difference
+    if gap is None or row.baseline != best.name:
         return False
-    return each.kept < best.kept and gap.low <= 0 <= gap.high
+    return row.kept_parameters < best.kept_parameters and gap.low <= 0 <= gap.high
 
 
-def _runs(comparison: Comparison) -> Table:
-    head, rows = cells(comparison)
-    strong = [number for number, each in enumerate(comparison.lines) if each.line.best]
-    return Table("runs", "Runs", head=head, rows=rows, strong=strong, kinds=_kinds(head))
+def _runs_table(comparison: Comparison) -> TableItem:
+    head, rows = comparison_cells(comparison)
+    strong = [number for number, each in enumerate(comparison.rows) if each.result.best]
+    return TableItem("runs", "Runs", head=head, rows=rows, strong=strong, kinds=_kinds(head))
 
 
-def _folders(comparison: Comparison) -> Table:
+def _folders_table(comparison: Comparison) -> TableItem:
     rows = []
-    for each in comparison.lines:
-        for job in each.line.jobs:
+    for row in comparison.rows:
+        for job in row.result.jobs:
             assert job.metrics is not None
             best, seed = job.metrics["best"], job.settings.get("seed", "")
             rows.append(
-                [each.name, seed, f"{best['value']:.4f}", f"{best['step']:,}", str(job.folder)]
+                [row.name, seed, f"{best['value']:.4f}", f"{best['step']:,}", str(job.folder)]
             )
     head = ["", "seed", comparison.metric, "step", "folder"]
-    return Table("folders", "Each run", head=head, rows=rows, kinds=_kinds(head))
+    return TableItem("folders", "Each run", head=head, rows=rows, kinds=_kinds(head))
 
 
 def _kinds(head: Sequence[str]) -> list[str]:
     return ["word", *["number"] * (len(head) - 1)]
 
 
-def _trade_offs(comparison: Comparison) -> Iterator[Scatter]:
+def _trade_off_plots(comparison: Comparison) -> Iterator[ScatterPlot]:
     """One per set of validation rows: values on different rows cannot be compared."""
-    sets = list(dict.fromkeys(each.rows for each in comparison.lines))
-    better = "lower" if comparison.lower else "higher"
-    for number, rows in enumerate(sets, start=1):
-        lines = [
-            each for each in comparison.lines if each.rows == rows and each.line.mean is not None
+    fingerprints = list(dict.fromkeys(each.validation_fingerprint for each in comparison.rows))
+    better = "lower" if comparison.lower_is_better else "higher"
+    for number, rows in enumerate(fingerprints, start=1):
+        compared_rows = [
+            each for each in comparison.rows if each.validation_fingerprint == rows and each.result.mean is not None
         ]
-        if not lines:
+        if not compared_rows:
             continue
-        sizes, values = [each.kept for each in lines], [each.line.mean or 0.0 for each in lines]
-        which = f" Validation rows {number} of {len(sets)}." if len(sets) > 1 else ""
-        yield Scatter(
+        sizes, values = [each.kept_parameters for each in compared_rows], [each.result.mean or 0.0 for each in compared_rows]
+        caption = f" Validation rows {number} of {len(fingerprints)}." if len(fingerprints) > 1 else ""
+        yield ScatterPlot(
             f"trade-off-{number}",
             f"{comparison.metric} against parameters",
-            f"Dashed: the Pareto front, {better} is better. Bars: the std over the seeds.{which}",
-            names=[each.name for each in lines],
+            f"Dashed: the Pareto front, {better} is better. Bars: the std over the seeds.{caption}",
+            names=[each.name for each in compared_rows],
             x=sizes,
             y=values,
-            spread=[each.line.std or 0.0 for each in lines],
-            front=pareto_front(sizes, values, comparison.lower),
+            uncertainty=[each.result.std or 0.0 for each in compared_rows],
+            pareto_front=pareto_front(sizes, values, comparison.lower_is_better),
             x_title="parameters that the method keeps",
             y_title=comparison.metric,
         )
 
 
-def _drawn(picture: Scatter) -> Shown:
+def _draw_or_failure(picture: ScatterPlot) -> RenderedItem:
     try:
-        return Picture(picture, draw(picture).svg)
+        return Picture(picture, draw_item(picture).svg)
     except Exception as error:  # the tables are worth showing without it
-        return Failed(picture.title, f"{type(error).__name__}: {error}")
+        return FailedItem(picture.title, f"{type(error).__name__}: {error}")

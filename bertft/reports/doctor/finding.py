@@ -8,30 +8,30 @@ from dataclasses import dataclass
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["FAILED", "OK", "WARNING", "Finding", "findings_table"]
+__all__ = ["FAILED", "OK", "WARNING", "CheckResult", "checks_table"]
 
 OK, WARNING, FAILED = "ok", "note", "FAILED"
 _STYLES = {OK: "green", WARNING: "yellow", FAILED: "bold red"}
 
 
 @dataclass(frozen=True)
-class Finding:
-    """``state`` is OK, WARNING (training works all the same) or FAILED."""
+class CheckResult:
+    """``status`` is OK, WARNING (training works all the same) or FAILED."""
 
     name: str
-    state: str
-    found: str
+    status: str
+    detail: str
     advice: str = ""
 
 
-def findings_table(findings: Sequence[Finding]) -> Table:
+def checks_table(results: Sequence[CheckResult]) -> Table:
     """A line each, the advice below what was found."""
     table = Table(show_header=False, title="doctor", title_justify="left")
     for _ in range(3):
         table.add_column(overflow="fold")
-    for each in findings:
-        text = Text(each.found)
-        if each.advice:
-            text.append(f"\n→ {each.advice}", _STYLES[each.state] if each.state != OK else "dim")
-        table.add_row(Text(each.state, _STYLES[each.state]), Text(each.name), text)
+    for result in results:
+        text = Text(result.detail)
+        if result.advice:
+            text.append(f"\n→ {result.advice}", _STYLES[result.status] if result.status != OK else "dim")
+        table.add_row(Text(result.status, _STYLES[result.status]), Text(result.name), text)
     return table

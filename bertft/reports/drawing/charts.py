@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bertft.formats.figures import compact, measure, rate, score
+from bertft.formats.figures import format_compact, format_number, format_rate, format_score
 from bertft.reports.drawing.theme import INKS, PAPER, SIZES, axes, figure
-from bertft.runs.exhibits import Lines, Points
+from bertft.runs.exhibits import LineChart, AgreementPlot
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,41 +24,41 @@ __all__ = ["draw_lines", "draw_points"]
 _STYLES: tuple[Any, ...] = ("solid", (0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 
 
-def draw_lines(lines: Lines) -> Figure:
+def draw_lines(lines: LineChart) -> Figure:
     """The series over steps, drawn from the last to the first, which lies above them."""
-    made = figure(4.45, 2.5)
-    plot = axes(made)
+    fig = figure(4.45, 2.5)
+    plot = axes(fig)
     ends = []
-    for place, (name, (steps, values)) in reversed(list(enumerate(lines.series.items()))):
-        ink = INKS["accent"] if place == 0 else INKS["second"]
-        style = _STYLES[max(0, place - 1) % len(_STYLES)] if place else "solid"
-        alone = int(np.isfinite(values).sum()) == 1
+    for index, (name, (steps, values)) in reversed(list(enumerate(lines.series.items()))):
+        ink = INKS["accent"] if index == 0 else INKS["second"]
+        style = _STYLES[max(0, index - 1) % len(_STYLES)] if index else "solid"
+        is_single_point = int(np.isfinite(values).sum()) == 1
         plot.plot(
-            steps, values, color=ink, linestyle=style, linewidth=2.0 if place == 0 else 1.5,
-            drawstyle="steps-post" if lines.stairs else "default", solid_capstyle="round",
-            solid_joinstyle="round", marker="o" if alone else None, markersize=5,
-            zorder=3 - place / 99,
+            steps, values, color=ink, linestyle=style, linewidth=2.0 if index == 0 else 1.5,
+            drawstyle="steps-post" if lines.is_step_function else "default", solid_capstyle="round",
+            solid_joinstyle="round", marker="o" if is_single_point else None, markersize=5,
+            zorder=3 - index / 99,
         )  # fmt: skip
         finite = [(s, v) for s, v in zip(steps, values, strict=True) if math.isfinite(v)]
         if finite:
-            ends.append((finite[-1][1], name, place))
-    _name_ends(plot, ends if len(lines.series) > 1 else [])
-    if lines.mark is not None:
-        _mark(plot, lines)
+            ends.append((finite[-1][1], name, index))
+    _label_curve_ends(plot, ends if len(lines.series) > 1 else [])
+    if lines.marked_step is not None:
+        _mark_best(plot, lines)
     plot.set_xlabel("step", color=INKS["muted"], fontsize=SIZES["small"], loc="right")
     # A curve of many magnitudes would be a flat line at the bottom.
     plot.margins(x=0.02, y=0.12)
-    plot.xaxis.set_major_locator(_whole(5))
-    plot.yaxis.set_major_locator(_nice(5))
-    plot.xaxis.set_major_formatter(lambda value, _: compact(value))
-    plot.yaxis.set_major_formatter(lambda value, _: _short(value, plot.get_ylim()))
-    return made
+    plot.xaxis.set_major_locator(_integer_ticks(5))
+    plot.yaxis.set_major_locator(_round_ticks(5))
+    plot.xaxis.set_major_formatter(lambda value, _: format_compact(value))
+    plot.yaxis.set_major_formatter(lambda value, _: _format_tick(value, plot.get_ylim()))
+    return fig
 
 
-def draw_points(points: Points) -> Figure:
+def draw_points(points: AgreementPlot) -> Figure:
     """Square, with the diagonal on which both agree."""
-    made = figure(3.8, 3.6)
-    plot = axes(made)
+    fig = figure(3.8, 3.6)
+    plot = axes(fig)
     plot.plot(
         points.x, points.y, linestyle="none", marker="o", markersize=4.5, color=INKS["accent"],
         alpha=max(0.15, min(0.7, 60 / max(1, len(points.x)) ** 0.7)), markeredgewidth=0,
@@ -72,64 +72,64 @@ def draw_points(points: Points) -> Figure:
     plot.set_xlim(span)
     plot.set_ylim(span)
     plot.set_aspect("equal")
-    plot.xaxis.set_major_locator(_nice(5))
-    plot.yaxis.set_major_locator(_nice(5))
+    plot.xaxis.set_major_locator(_round_ticks(5))
+    plot.yaxis.set_major_locator(_round_ticks(5))
     for name, axis in ((points.x_title, plot.xaxis), (points.y_title, plot.yaxis)):
         axis.set_label_text(name, color=INKS["muted"], fontsize=SIZES["small"])
-        axis.set_major_formatter(lambda value, _: measure(round(value, 10)))
-    return made
+        axis.set_major_formatter(lambda value, _: format_number(round(value, 10)))
+    return fig
 
 
-def _name_ends(plot: Any, ends: Sequence[tuple[float, str, int]]) -> None:
+def _label_curve_ends(plot: Any, ends: Sequence[tuple[float, str, int]]) -> None:
     """Names at the right end of the curves, moved apart where they would overlap."""
     low, high = plot.get_ylim()
     gap = 0.1 * (high - low)
-    at = -math.inf
-    for value, name, place in sorted(ends):
-        at = max(value, at + gap)
+    label_y = -math.inf
+    for value, name, index in sorted(ends):
+        label_y = max(value, label_y + gap)
         plot.annotate(
-            name, (1.0, at), xycoords=("axes fraction", "data"), xytext=(6, 0),
+            name, (1.0, label_y), xycoords=("axes fraction", "data"), xytext=(6, 0),
             textcoords="offset points", va="center", fontsize=SIZES["small"],
-            color=INKS["accent"] if place == 0 else INKS["muted"], annotation_clip=False,
+            color=INKS["accent"] if index == 0 else INKS["muted"], annotation_clip=False,
         )  # fmt: skip
 
 
-def _mark(plot: Any, lines: Lines) -> None:
+def _mark_best(plot: Any, lines: LineChart) -> None:
     steps, values = next(iter(lines.series.values()))
-    found = [(s, v) for s, v in zip(steps, values, strict=True) if s == lines.mark]
-    if not found or not math.isfinite(found[-1][1]):
+    marked = [(s, v) for s, v in zip(steps, values, strict=True) if s == lines.marked_step]
+    if not marked or not math.isfinite(marked[-1][1]):
         return
-    step, value = found[-1]
+    step, value = marked[-1]
     plot.plot(
         [step], [value], marker="o", markersize=7, color=PAPER, zorder=5,
         markeredgecolor=INKS["accent"], markeredgewidth=2,
     )  # fmt: skip
     if len(lines.series) > 1:  # it would stand on another curve
         return
-    late = step > (min(steps) + max(steps)) / 2
+    is_right_half = step > (min(steps) + max(steps)) / 2
     plot.annotate(
-        score(value), (step, value), xytext=(-8 if late else 8, 7), textcoords="offset points",
-        ha="right" if late else "left", fontsize=SIZES["text"], color=INKS["ink"], weight="bold",
+        format_score(value), (step, value), xytext=(-8 if is_right_half else 8, 7), textcoords="offset points",
+        ha="right" if is_right_half else "left", fontsize=SIZES["text"], color=INKS["ink"], weight="bold",
     )  # fmt: skip
 
 
-def _whole(ticks: int) -> Any:
+def _integer_ticks(ticks: int) -> Any:
     from matplotlib.ticker import MaxNLocator
 
     return MaxNLocator(ticks, integer=True, steps=[1, 2, 5, 10])
 
 
-def _nice(ticks: int) -> Any:
+def _round_ticks(ticks: int) -> Any:
     from matplotlib.ticker import MaxNLocator
 
     return MaxNLocator(ticks, steps=[1, 2, 2.5, 5, 10])
 
 
-def _short(value: float, limits: tuple[float, float]) -> str:
+def _format_tick(value: float, limits: tuple[float, float]) -> str:
     """A tick: rates with exponent, counts with units, the rest with as few digits as it needs."""
     greatest = max(map(abs, limits))
     if value == 0:
         return "0"
     if greatest < 0.01:
-        return rate(value)
-    return compact(value) if greatest >= 1000 else f"{round(value, 10):.4g}"
+        return format_rate(value)
+    return format_compact(value) if greatest >= 1000 else f"{round(value, 10):.4g}"

@@ -8,9 +8,9 @@ from __future__ import annotations
 import functools
 import unicodedata
 
-__all__ = ["families", "lacking"]
+__all__ = ["fonts_for", "missing_characters"]
 
-_PLAIN = "DejaVu Sans"  # comes with matplotlib
+_DEFAULT_FONT = "DejaVu Sans"  # comes with matplotlib
 # Wide coverage first; of the others those whose names say that they are made for such scripts.
 _KNOWN = (
     "Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Micro Hei",
@@ -21,19 +21,19 @@ _KNOWN = (
 )  # fmt: skip
 
 
-def families(text: str) -> list[str]:
+def fonts_for(text: str) -> list[str]:
     """Names of fonts that together have the characters of ``text``, as far as there are any."""
-    names, missing = [_PLAIN], lacking(text, (_PLAIN,))
+    names, missing = [_DEFAULT_FONT], missing_characters(text, (_DEFAULT_FONT,))
     for name in _KNOWN if missing else ():
-        if found := missing & _characters(name):
+        if covered := missing & _characters(name):
             names.append(name)
-            missing -= found
+            missing -= covered
         if not missing:
             break
     return names
 
 
-def lacking(text: str, names: tuple[str, ...] | list[str]) -> set[str]:
+def missing_characters(text: str, names: tuple[str, ...] | list[str]) -> set[str]:
     """The characters of ``text`` that none of the fonts ``names`` has."""
     wanted = {each for each in text if not unicodedata.category(each).startswith(("C", "Z"))}
     for name in names:

@@ -10,50 +10,50 @@ import math
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from bertft.formats.figures import compact, measure
+from bertft.formats.figures import format_compact, format_number
 from bertft.reports.drawing.theme import INKS, SIZES, axes, figure
-from bertft.runs.exhibits import Scatter, clipped
+from bertft.runs.exhibits import ScatterPlot, clip_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["draw_scatter"]
 
-_LABEL = 40  # characters of a name
-_SIDE = 12.0  # of the square that a point takes, in pixels
+_POINT_LABEL_LENGTH = 40  # characters of a name
+_POINT_BOX_SIZE = 12.0  # of the square that a point takes, in pixels
 
 
-def draw_scatter(scatter: Scatter) -> Figure:
+def draw_scatter(scatter: ScatterPlot) -> Figure:
     """Front points in the accent; vertical bars show the spread."""
     from matplotlib.ticker import MaxNLocator, NullLocator
 
-    made = figure(8.4, 4.2)
-    plot = axes(made)
+    fig = figure(8.4, 4.2)
+    plot = axes(fig)
     plot.grid(axis="x", color=INKS["rule"], linewidth=0.8)
-    front = set(scatter.front)
+    front = set(scatter.pareto_front)
     plot.plot(
-        [scatter.x[n] for n in scatter.front], [scatter.y[n] for n in scatter.front],
+        [scatter.x[n] for n in scatter.pareto_front], [scatter.y[n] for n in scatter.pareto_front],
         color=INKS["accent"], linewidth=1.5, linestyle=(0, (4, 3)), zorder=2,
     )  # fmt: skip
     plot.errorbar(
-        scatter.x, scatter.y, yerr=scatter.spread, fmt="none", ecolor=INKS["muted"],
+        scatter.x, scatter.y, yerr=scatter.uncertainty, fmt="none", ecolor=INKS["muted"],
         elinewidth=1.2, zorder=3,
     )  # fmt: skip
     inks = [INKS["accent" if n in front else "second"] for n in range(len(scatter.x))]
     plot.scatter(scatter.x, scatter.y, s=36, c=inks, linewidths=0, zorder=4)
     ticks = _set_scale(plot, scatter)
     plot.margins(y=0.14)
-    plot.xaxis.set_ticks(ticks, [compact(each) for each in ticks])
+    plot.xaxis.set_ticks(ticks, [format_compact(each) for each in ticks])
     plot.xaxis.set_minor_locator(NullLocator())
     plot.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-    plot.yaxis.set_major_formatter(lambda value, _: measure(round(value, 10)))
+    plot.yaxis.set_major_formatter(lambda value, _: format_number(round(value, 10)))
     for name, axis in ((scatter.x_title, plot.xaxis), (scatter.y_title, plot.yaxis)):
         axis.set_label_text(name, color=INKS["muted"], fontsize=SIZES["small"])
-    _name_points(made, plot, scatter)
-    return made
+    _label_points(fig, plot, scatter)
+    return fig
 
 
-def _set_scale(plot: Any, scatter: Scatter) -> list[int]:
+def _set_scale(plot: Any, scatter: ScatterPlot) -> list[int]:
     """The scale of x, and its ticks."""
     positive = [each for each in scatter.x if each > 0] or [1]
     low = math.floor(math.log10(min(positive)))
@@ -68,16 +68,16 @@ def _set_scale(plot: Any, scatter: Scatter) -> list[int]:
     return [0, *powers]
 
 
-def _name_points(made: Figure, plot: Any, scatter: Scatter) -> None:
+def _label_points(fig: Figure, plot: Any, scatter: ScatterPlot) -> None:
     from matplotlib.transforms import Bbox
 
-    made.draw_without_rendering()  # sets the size of the axes, from which pixels follow
+    fig.draw_without_rendering()  # sets the size of the axes, from which pixels follow
     pixels = plot.transData.transform(list(zip(scatter.x, scatter.y, strict=True)))
-    taken = [Bbox.from_bounds(x - _SIDE / 2, y - _SIDE / 2, _SIDE, _SIDE) for x, y in pixels]
+    occupied = [Bbox.from_bounds(x - _POINT_BOX_SIZE / 2, y - _POINT_BOX_SIZE / 2, _POINT_BOX_SIZE, _POINT_BOX_SIZE) for x, y in pixels]
     inside = plot.get_window_extent()
     for number in sorted(range(len(pixels)), key=lambda each: -pixels[each][1]):
         label = plot.annotate(
-            clipped(scatter.names[number], _LABEL), (scatter.x[number], scatter.y[number]),
+            clip_text(scatter.names[number], _POINT_LABEL_LENGTH), (scatter.x[number], scatter.y[number]),
             xytext=(0, 0), textcoords="offset points", va="center", zorder=5,
             fontsize=SIZES["small"], color=INKS["ink"],
         )  # fmt: skip
@@ -87,6 +87,6 @@ def _name_points(made: Figure, plot: Any, scatter: Scatter) -> None:
             label.set_position((7 if side == "left" else -7, up))
             box = label.get_window_extent()
             fits = inside.x0 <= box.x0 and box.x1 <= inside.x1
-            if fits and not any(box.overlaps(each) for each in taken):
+            if fits and not any(box.overlaps(each) for each in occupied):
                 break
-        taken.append(box)
+        occupied.append(box)

@@ -41,8 +41,8 @@ def inline_svg(figure: Figure, name: str, label: str) -> str:
                 parent.remove(child)
     for node in root.iter():
         node.tag = node.tag.removeprefix(_SVG)
-        own = dict(_attribute(key, value) for key, value in node.items())
-        node.attrib = {key: _with_prefix(key, value, name) for key, value in own.items()}
+        attributes = dict(_attribute(key, value) for key, value in node.items())
+        node.attrib = {key: _with_prefix(key, value, name) for key, value in attributes.items()}
     for key in ("width", "height", "version"):
         root.attrib.pop(key, None)
     box = [float(each) for each in root.attrib["viewBox"].split()]

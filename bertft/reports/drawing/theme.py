@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bertft.reports.drawing.fonts import families
+from bertft.reports.drawing.fonts import fonts_for
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["INKS", "PAPER", "SIZES", "axes", "figure", "settings"]
+__all__ = ["INKS", "PAPER", "SIZES", "axes", "figure", "matplotlib_settings"]
 
 # CSS variable → its colour in the light theme; no two are equal.
 INKS = {
@@ -30,12 +30,12 @@ PAPER = INKS["paper"]
 SIZES = {"text": 9.5, "small": 8.5}
 
 
-def settings(texts: str = "") -> Any:
+def matplotlib_settings(texts: str = "") -> Any:
     """matplotlib's settings while a picture with these ``texts`` is drawn."""
     return {
         "svg.fonttype": "none",  # text stays text: the browser has the fonts for it
         "svg.hashsalt": "bertft",  # the same picture has the same ids
-        "font.family": families(texts),
+        "font.family": fonts_for(texts),
         "font.size": SIZES["text"],
         "text.color": INKS["ink"],
         "text.parse_math": False,  # a $ in a label is a dollar
@@ -51,16 +51,16 @@ def figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), facecolor=PAPER, layout="constrained")
 
 
-def axes(of: Figure) -> Axes:
+def axes(fig: Figure) -> Axes:
     """Axes without a frame: a base line, faint horizontal rules, muted figures."""
-    made = of.add_subplot()
-    made.set_facecolor("none")
+    plot = fig.add_subplot()
+    plot.set_facecolor("none")
     for side in ("top", "right", "left"):
-        made.spines[side].set_visible(False)
-    made.spines["bottom"].set_color(INKS["rule"])
-    made.tick_params(
+        plot.spines[side].set_visible(False)
+    plot.spines["bottom"].set_color(INKS["rule"])
+    plot.tick_params(
         colors=INKS["rule"], labelcolor=INKS["muted"], labelsize=SIZES["small"], length=0, pad=6
     )
-    made.grid(axis="y", color=INKS["rule"], linewidth=0.8)
-    made.set_axisbelow(True)
-    return made
+    plot.grid(axis="y", color=INKS["rule"], linewidth=0.8)
+    plot.set_axisbelow(True)
+    return plot

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-__all__ = ["style"]
+__all__ = ["page_style"]
 
 
 @cache
-def style() -> str:
+def page_style() -> str:
     """CSS; its colours are variables, which pictures use too."""
     return (Path(__file__).parent / "style.css").read_text(encoding="utf-8")

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["BINS", "calibration_error", "fit_temperature"]
+__all__ = ["CALIBRATION_BINS", "expected_calibration_error", "minimize_temperature"]
 
-BINS = 15
+CALIBRATION_BINS = 15
 _FP32 = torch.finfo(torch.float32)
 
 
-def fit_temperature(logits: Tensor, loss: Callable[[Tensor], Tensor]) -> float | None:
+def minimize_temperature(logits: Tensor, loss: Callable[[Tensor], Tensor]) -> float | None:
     """T of the least ``loss`` of fp64 ``logits`` / T; None where they say less than nothing.
 
     Whoever calls sees to it that not every answer is right.
@@ -31,27 +31,27 @@ def fit_temperature(logits: Tensor, loss: Callable[[Tensor], Tensor]) -> float |
     if slope >= 0:
         return None
     log_t = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    search = torch.optim.LBFGS(
+    optimizer = torch.optim.LBFGS(
         [log_t], max_iter=200, tolerance_grad=1e-12, tolerance_change=1e-14,
         line_search_fn="strong_wolfe",
     )  # fmt: skip
 
     def closure() -> Tensor:
-        search.zero_grad()
+        optimizer.zero_grad()
         value = loss(logits * torch.exp(-log_t))
         value.backward()
         return value
 
-    search.step(closure)
+    optimizer.step(closure)
     fitted = float(log_t.detach().exp())
     # The logits are divided by it in fp32.
-    normal = _FP32.tiny <= fitted <= _FP32.max
-    return fitted if normal and bool((logits / fitted).float().isfinite().all()) else None
+    is_in_range = _FP32.tiny <= fitted <= _FP32.max
+    return fitted if is_in_range and bool((logits / fitted).float().isfinite().all()) else None
 
 
-def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> float:
-    """ECE of answers with ``confidence`` in [0, 1] that are ``right`` or not, both [n]."""
+def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = CALIBRATION_BINS) -> float:
+    """ECE of answers with ``confidence`` in [0, 1] that are ``correct`` or not, both [n]."""
     edges = np.linspace(0.0, 1.0, bins + 1)
-    place = np.clip(np.digitize(confidence, edges, right=True) - 1, 0, bins - 1)
-    gaps = np.bincount(place, right.astype(np.float64) - confidence, bins)
+    bin_indices = np.clip(np.digitize(confidence, edges, right=True) - 1, 0, bins - 1)
+    gaps = np.bincount(bin_indices, correct.astype(np.float64) - confidence, bins)
     return float(np.abs(gaps).sum() / len(confidence))

@@ -17,61 +17,61 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bertft.tasks.shared.agreement import f1
+from bertft.tasks.shared.agreement import f1_score
 
-__all__ = ["Cuts", "best", "best_micro_f1", "cuts"]
+__all__ = ["ThresholdCurve", "best_index", "best_micro_f1_indices", "threshold_curve"]
 
 
 @dataclass(frozen=True)
-class Cuts:
-    """``thresholds`` [m]; of ``true`` answers among ``rows``, ``given`` and ``both`` at each."""
+class ThresholdCurve:
+    """``thresholds`` [m]; of ``positives`` answers among ``rows``, ``predicted`` and ``true_positives`` at each."""
 
     thresholds: np.ndarray
-    given: np.ndarray
-    both: np.ndarray
-    true: int
+    predicted: np.ndarray
+    true_positives: np.ndarray
+    positives: int
     rows: int
 
     def f1(self) -> np.ndarray:
-        return f1(self.both, np.full_like(self.both, self.true), self.given)
+        return f1_score(self.true_positives, np.full_like(self.true_positives, self.positives), self.predicted)
 
 
-def cuts(scores: np.ndarray, truth: np.ndarray) -> Cuts:
+def threshold_curve(scores: np.ndarray, truth: np.ndarray) -> ThresholdCurve:
     """Of ``scores`` fp64 in [0, 1] and ``truth`` bool, both [n]."""
     order = np.argsort(scores, kind="stable")
-    ascending, right = scores[order], truth[order]
+    ascending, sorted_truth = scores[order], truth[order]
     levels = np.concatenate([[0.0], np.unique(ascending), [1.0]])
     low, high = levels[:-1], levels[1:]
-    middles = low + (high - low) / 2
+    midpoints = low + (high - low) / 2
     # Between neighbouring numbers there may be no other: the upper one then divides as well.
-    thresholds = np.unique([*np.where(middles > low, middles, high), 0.5])
+    thresholds = np.unique([*np.where(midpoints > low, midpoints, high), 0.5])
     thresholds = thresholds[(thresholds > 0) & (thresholds < 1)]
     below = np.searchsorted(ascending, thresholds, side="left")
-    true_below = np.concatenate([[0], np.cumsum(right)])[below]
-    true = int(right.sum())
-    return Cuts(thresholds, len(scores) - below, true - true_below, true, len(scores))
+    true_below = np.concatenate([[0], np.cumsum(sorted_truth)])[below]
+    positives = int(sorted_truth.sum())
+    return ThresholdCurve(thresholds, len(scores) - below, positives - true_below, positives, len(scores))
 
 
-def best(values: np.ndarray, thresholds: np.ndarray) -> int:
+def best_index(values: np.ndarray, thresholds: np.ndarray) -> int:
     """Place of the largest of ``values`` [m]; on a tie that of the threshold nearest 0.5."""
-    places = np.flatnonzero(values == values.max())
-    return int(places[np.argmin(np.abs(thresholds[places] - 0.5))])
+    indices = np.flatnonzero(values == values.max())
+    return int(indices[np.argmin(np.abs(thresholds[indices] - 0.5))])
 
 
-def best_micro_f1(each: Sequence[Cuts]) -> list[int]:
+def best_micro_f1_indices(curves: Sequence[ThresholdCurve]) -> list[int]:
     """Place of each label's cut, together of the largest micro F1."""
-    places = [best(-np.abs(label.thresholds - 0.5), label.thresholds) for label in each]
-    value = _micro(each, places)
+    indices = [best_index(-np.abs(label.thresholds - 0.5), label.thresholds) for label in curves]
+    value = _micro_f1(curves, indices)
     while True:
-        found = [best(2 * c.both - value * c.given, c.thresholds) for c in each]
-        higher = _micro(each, found)
+        candidate = [best_index(2 * c.true_positives - value * c.predicted, c.thresholds) for c in curves]
+        higher = _micro_f1(curves, candidate)
         if not higher > value:
-            return places
-        places, value = found, higher
+            return indices
+        indices, value = candidate, higher
 
 
-def _micro(each: Sequence[Cuts], places: Sequence[int]) -> float:
-    both = sum(int(c.both[k]) for c, k in zip(each, places, strict=True))
-    given = sum(int(c.given[k]) for c, k in zip(each, places, strict=True))
-    total = given + sum(c.true for c in each)
-    return 2 * both / total if total else 0.0
+def _micro_f1(curves: Sequence[ThresholdCurve], indices: Sequence[int]) -> float:
+    true_positives = sum(int(c.true_positives[k]) for c, k in zip(curves, indices, strict=True))
+    predicted = sum(int(c.predicted[k]) for c, k in zip(curves, indices, strict=True))
+    total = predicted + sum(c.positives for c in curves)
+    return 2 * true_positives / total if total else 0.0

@@ -13,64 +13,64 @@ from typing import Any
 
 import numpy as np
 
-from bertft.runs.exhibits import Cell, Exhibit, Share, Table, clipped
-from bertft.tasks.shared.exhibits import SHOWN, rows_to_look_at, text_of, where
+from bertft.runs.exhibits import TableCell, ReportItem, Percent, TableItem, clip_text
+from bertft.tasks.shared.exhibits import MAX_EXAMPLES, example_tables, format_row_text, format_row_location
 
-__all__ = ["exhibits"]
+__all__ = ["masking_report_items"]
 
 
-def exhibits(
+def masking_report_items(
     outputs: np.ndarray,
-    places: Sequence[np.ndarray],
+    masked_positions: Sequence[np.ndarray],
     features: Any,
-    spell: Callable[[Sequence[int]], str],
-) -> Iterator[Exhibit]:
-    """``outputs`` [K, 3]: loss, hit, guess; ``places``: of each feature those hidden, K in all."""
-    every = np.arange(len(features))
-    sizes = features.sizes("input_ids", every)
+    decode: Callable[[Sequence[int]], str],
+) -> Iterator[ReportItem]:
+    """``outputs`` [K, 3]: loss, hit, guess; ``masked_positions``: of each feature those hidden, K in all."""
+    all_features = np.arange(len(features))
+    sizes = features.sizes("input_ids", all_features)
     starts = np.cumsum(sizes) - sizes
-    ids, numbers = features.gather("input_ids", every), features.gather("row", every)
-    hidden = [ids[start + own] for start, own in zip(starts, places, strict=True)]
-    counts = np.asarray([len(own) for own in places])
+    ids, numbers = features.gather("input_ids", all_features), features.gather("row", all_features)
+    hidden = [ids[start + positions] for start, positions in zip(starts, masked_positions, strict=True)]
+    counts = np.asarray([len(own) for own in masked_positions])
     loss, hits = outputs[:, :2].astype(np.float64).T
-    owner = np.repeat(every, counts)
-    total = np.bincount(owner, loss, len(every))
-    right = np.bincount(owner, hits, len(every))
+    owner = np.repeat(all_features, counts)
+    total = np.bincount(owner, loss, len(all_features))
+    correct = np.bincount(owner, hits, len(all_features))
 
-    def line(place: int) -> list[Cell]:
+    def line(place: int) -> list[TableCell]:
         row = int(numbers[place])
-        words = " ".join(spell([token]).strip() for token in hidden[place].tolist())
+        words = " ".join(decode([token]).strip() for token in hidden[place].tolist())
         return [
-            where(features.rows, row), text_of(features.rows, row), clipped(words, 120),
-            int(right[place]), float(np.exp(total[place] / counts[place])),
+            format_row_location(features.rows, row), format_row_text(features.rows, row), clip_text(words, 120),
+            int(correct[place]), float(np.exp(total[place] / counts[place])),
         ]  # fmt: skip
 
     mean = np.where(counts > 0, total / np.maximum(counts, 1), -np.inf)
-    yield from rows_to_look_at(
+    yield from example_tables(
         ("row", "text", "hidden", "guessed", "perplexity"),
         line,
         (mean, "The hidden tokens, of which so many were guessed."),
         None,
     )
-    yield _tokens(np.concatenate(hidden), loss, hits, spell)
+    yield _token_table(np.concatenate(hidden), loss, hits, decode)
 
 
-def _tokens(
-    tokens: np.ndarray, loss: np.ndarray, hits: np.ndarray, spell: Callable[[Sequence[int]], str]
-) -> Table:
-    kinds, of = np.unique(tokens, return_inverse=True)
-    times, total = np.bincount(of), np.bincount(of, loss)
-    order = np.argsort(-total, kind="stable")[:SHOWN]
-    shares = np.bincount(of, hits) / times
-    return Table(
+def _token_table(
+    tokens: np.ndarray, loss: np.ndarray, hits: np.ndarray, decode: Callable[[Sequence[int]], str]
+) -> TableItem:
+    distinct_tokens, token_numbers = np.unique(tokens, return_inverse=True)
+    times, total = np.bincount(token_numbers), np.bincount(token_numbers, loss)
+    order = np.argsort(-total, kind="stable")[:MAX_EXAMPLES]
+    shares = np.bincount(token_numbers, hits) / times
+    return TableItem(
         "tokens", "Costliest tokens", "Those with the greatest share of the whole loss.",
         head=("token", "hidden", "guessed", "mean loss", "of the loss"),
         rows=[
             [
-                clipped(spell([int(kinds[each])]).strip(), 40), int(times[each]),
-                Share(shares[each]), float(total[each] / times[each]),
-                Share(total[each] / max(total.sum(), 1e-300)),
+                clip_text(decode([int(distinct_tokens[token_index])]).strip(), 40), int(times[token_index]),
+                Percent(shares[token_index]), float(total[token_index] / times[token_index]),
+                Percent(total[token_index] / max(total.sum(), 1e-300)),
             ]
-            for each in order
+            for token_index in order
         ],
     )  # fmt: skip

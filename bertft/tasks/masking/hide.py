@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Vocabulary", "choose", "hide"]
+__all__ = ["MaskingVocabulary", "choose_positions", "mask_tokens"]
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class MaskingVocabulary:
     """The mask's id, those of ``special`` tokens, and of all ``ordinary`` ones."""
 
     mask: int
@@ -24,33 +24,33 @@ class Vocabulary:
     ordinary: np.ndarray
 
 
-def choose(
+def choose_positions(
     ids: np.ndarray,
     words: np.ndarray,
-    vocabulary: Vocabulary,
-    share: float,
-    whole: bool,
+    vocabulary: MaskingVocabulary,
+    mlm_probability: float,
+    whole_words: bool,
     generator: np.random.Generator,
 ) -> np.ndarray:
     """Places to be guessed, ascending, of a feature's ``ids`` and ``words`` [n]; −1 is no word."""
     candidates = np.flatnonzero((words >= 0) & ~np.isin(ids, vocabulary.special))
     if len(candidates) == 0:
         return candidates
-    wanted = max(1, round(share * len(candidates)))
-    if not whole:
-        return np.sort(generator.permutation(candidates)[:wanted])
-    kinds, of = np.unique(words[candidates], return_inverse=True)
-    order = generator.permutation(len(kinds))
-    sizes = np.bincount(of)[order]
-    taken = order[: int(np.searchsorted(np.cumsum(sizes), wanted)) + 1]
-    return candidates[np.isin(of, taken)]
+    count = max(1, round(mlm_probability * len(candidates)))
+    if not whole_words:
+        return np.sort(generator.permutation(candidates)[:count])
+    distinct_words, word_numbers = np.unique(words[candidates], return_inverse=True)
+    order = generator.permutation(len(distinct_words))
+    sizes = np.bincount(word_numbers)[order]
+    chosen_words = order[: int(np.searchsorted(np.cumsum(sizes), count)) + 1]
+    return candidates[np.isin(word_numbers, chosen_words)]
 
 
-def hide(
-    ids: np.ndarray, places: np.ndarray, vocabulary: Vocabulary, generator: np.random.Generator
+def mask_tokens(
+    ids: np.ndarray, positions: np.ndarray, vocabulary: MaskingVocabulary, generator: np.random.Generator
 ) -> None:
-    """Change ``ids`` at ``places``, in place."""
-    chance = generator.random(len(places))
-    ids[places[chance < 0.8]] = vocabulary.mask
-    swapped = places[(chance >= 0.8) & (chance < 0.9)]
-    ids[swapped] = generator.choice(vocabulary.ordinary, len(swapped))
+    """Change ``ids`` at ``positions``, in place."""
+    chance = generator.random(len(positions))
+    ids[positions[chance < 0.8]] = vocabulary.mask
+    replaced = positions[(chance >= 0.8) & (chance < 0.9)]
+    ids[replaced] = generator.choice(vocabulary.ordinary, len(replaced))

@@ -14,17 +14,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-__all__ = ["exact", "f1", "gold_answers", "longest_common", "units"]
+__all__ = ["exact", "f1", "gold_answers", "longest_common_substring", "scoring_units"]
 
 # As the official script lists them; its "……" is a pair and matches no single character.
-_SIGNS = "-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』"  # noqa: RUF001
+_PUNCTUATION = "-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』"  # noqa: RUF001
 _UNITS = re.compile(r"[一-龥]|[^\W_一-龥]+|[^\s]")
-_REMOVED = str.maketrans("", "", _SIGNS)
+_REMOVED = str.maketrans("", "", _PUNCTUATION)
 
 
-def units(text: str) -> list[str]:
+def scoring_units(text: str) -> list[str]:
     """What F1 counts."""
-    return _UNITS.findall(_plain(text))
+    return _UNITS.findall(_normalize(text))
 
 
 def gold_answers(answers: Sequence[str]) -> list[str]:
@@ -32,39 +32,39 @@ def gold_answers(answers: Sequence[str]) -> list[str]:
     return list(answers) or [""]
 
 
-def exact(given: str, golds: Sequence[str]) -> float:
+def exact(prediction: str, golds: Sequence[str]) -> float:
     """1 or 0."""
-    return float(any(_plain(gold) == _plain(given) for gold in golds))
+    return float(any(_normalize(gold) == _normalize(prediction) for gold in golds))
 
 
-def f1(given: str, golds: Sequence[str]) -> float:
+def f1(prediction: str, golds: Sequence[str]) -> float:
     """In [0, 1]; of two empty texts 1, for a question may have no answer here too."""
-    answer = units(given)
-    return max(_f1(answer, units(gold)) for gold in golds)
+    predicted_units = scoring_units(prediction)
+    return max(_f1(predicted_units, scoring_units(gold)) for gold in golds)
 
 
-def _f1(given: Sequence[str], gold: Sequence[str]) -> float:
-    if not given or not gold:
-        return float(given == gold)
-    same = longest_common(given, gold)
-    if same == 0:
+def _f1(predicted: Sequence[str], gold: Sequence[str]) -> float:
+    if not predicted or not gold:
+        return float(predicted == gold)
+    common = longest_common_substring(predicted, gold)
+    if common == 0:
         return 0.0
-    precision, recall = same / len(given), same / len(gold)
+    precision, recall = common / len(predicted), common / len(gold)
     return 2 * precision * recall / (precision + recall)
 
 
-def longest_common(one: Sequence[str], other: Sequence[str]) -> int:
+def longest_common_substring(units_a: Sequence[str], units_b: Sequence[str]) -> int:
     """Length of the longest run that stands in both."""
-    longest, before = 0, [0] * (len(other) + 1)
-    for unit in one:
-        row = [0] * (len(other) + 1)
-        for place, each in enumerate(other, start=1):
-            if unit == each:
-                row[place] = before[place - 1] + 1
-                longest = max(longest, row[place])
+    longest, before = 0, [0] * (len(units_b) + 1)
+    for unit in units_a:
+        row = [0] * (len(units_b) + 1)
+        for position, other_unit in enumerate(units_b, start=1):
+            if unit == other_unit:
+                row[position] = before[position - 1] + 1
+                longest = max(longest, row[position])
         before = row
     return longest
 
 
-def _plain(text: str) -> str:
+def _normalize(text: str) -> str:
     return text.lower().strip().translate(_REMOVED)

@@ -17,27 +17,27 @@ import numpy as np
 
 from bertft.tasks.qa import cmrc, squad
 
-__all__ = ["SCORERS", "at_best_threshold", "score_each", "summary"]
+__all__ = ["SCORER_MODULES", "find_best_threshold", "score_answers", "summarize_scores"]
 
-SCORERS: dict[str, ModuleType] = {"squad": squad, "cmrc2018": cmrc}
+SCORER_MODULES: dict[str, ModuleType] = {"squad": squad, "cmrc2018": cmrc}
 
 
-def score_each(
-    given: Sequence[str], answers: Sequence[Sequence[str]], scorer: str
+def score_answers(
+    predictions: Sequence[str], gold_answers: Sequence[Sequence[str]], scorer: str
 ) -> dict[str, np.ndarray]:
-    """``exact`` and ``f1`` [questions] in [0, 1]; ``answers`` are each question's gold ones."""
-    rules = SCORERS[scorer]
-    golds = [rules.gold_answers(each) for each in answers]
+    """``exact`` and ``f1`` [questions] in [0, 1]; ``gold_answers`` are each question's gold ones."""
+    scorer_module = SCORER_MODULES[scorer]
+    golds = [scorer_module.gold_answers(pair) for pair in gold_answers]
     return {
-        name: np.array([getattr(rules, name)(*each) for each in zip(given, golds, strict=True)])
+        name: np.array([getattr(scorer_module, name)(*each) for each in zip(predictions, golds, strict=True)])
         for name in ("exact", "f1")
     }
 
 
-def summary(scores: dict[str, np.ndarray], answerable: np.ndarray, split: bool) -> dict[str, float]:
-    """Means in percent; ``split``: also over the answerable ones and the others, where any are."""
+def summarize_scores(scores: dict[str, np.ndarray], answerable: np.ndarray, by_answerability: bool) -> dict[str, float]:
+    """Means in percent; ``by_answerability``: also over the answerable ones and the others, where any are."""
     result = {name: 100.0 * float(values.mean()) for name, values in scores.items()}
-    if split:
+    if by_answerability:
         for group, mask in (("HasAns", answerable), ("NoAns", ~answerable)):
             if mask.any():
                 for name, values in scores.items():
@@ -45,7 +45,7 @@ def summary(scores: dict[str, np.ndarray], answerable: np.ndarray, split: bool) 
     return result
 
 
-def at_best_threshold(
+def find_best_threshold(
     scores: np.ndarray, answered: np.ndarray, no_answer: np.ndarray, answerable: np.ndarray
 ) -> tuple[float, float]:
     """(best mean in percent, its threshold).
@@ -53,9 +53,9 @@ def at_best_threshold(
     ``scores`` [questions] of the best spans, none held back; ``answered``: there is a span.
     The threshold starts at 0, where nothing is answered, and rises past one question at a time.
     """
-    gain = np.where(answerable, scores, -answered.astype(np.float64))
+    gains = np.where(answerable, scores, -answered.astype(np.float64))
     order = np.argsort(no_answer, kind="stable")
-    reached = (~answerable).sum() + np.concatenate([[0.0], np.cumsum(gain[order])])
-    place = int(np.argmax(reached))  # the first of equals, as the official script keeps it
-    threshold = 0.0 if place == 0 else float(no_answer[order[place - 1]])
-    return 100.0 * float(reached[place]) / len(scores), threshold
+    totals = (~answerable).sum() + np.concatenate([[0.0], np.cumsum(gains[order])])
+    best_index = int(np.argmax(totals))  # the first of equals, as the official script keeps it
+    threshold = 0.0 if best_index == 0 else float(no_answer[order[best_index - 1]])
+    return 100.0 * float(totals[best_index]) / len(scores), threshold

@@ -15,39 +15,39 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 
-__all__ = ["exact", "f1", "gold_answers", "normal"]
+__all__ = ["exact", "f1", "gold_answers", "normalize_answer"]
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 
-def normal(text: str) -> str:
+def normalize_answer(text: str) -> str:
     """The text as it is compared."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
 def gold_answers(answers: Sequence[str]) -> list[str]:
     """What a prediction is compared with: [''] of a question without an answer."""
-    return [each for each in answers if normal(each)] or [""]
+    return [answer for answer in answers if normalize_answer(answer)] or [""]
 
 
-def exact(given: str, golds: Sequence[str]) -> float:
+def exact(prediction: str, golds: Sequence[str]) -> float:
     """1 or 0."""
-    answer = normal(given)
-    return float(any(normal(gold) == answer for gold in golds))
+    normalized = normalize_answer(prediction)
+    return float(any(normalize_answer(gold) == normalized for gold in golds))
 
 
-def f1(given: str, golds: Sequence[str]) -> float:
+def f1(prediction: str, golds: Sequence[str]) -> float:
     """In [0, 1]."""
-    words = normal(given).split()
-    return max(_f1(words, normal(gold).split()) for gold in golds)
+    words = normalize_answer(prediction).split()
+    return max(_f1(words, normalize_answer(gold).split()) for gold in golds)
 
 
-def _f1(given: Sequence[str], gold: Sequence[str]) -> float:
-    if not given or not gold:
-        return float(given == gold)
-    same = sum((Counter(given) & Counter(gold)).values())
-    if same == 0:
+def _f1(predicted: Sequence[str], gold: Sequence[str]) -> float:
+    if not predicted or not gold:
+        return float(predicted == gold)
+    common = sum((Counter(predicted) & Counter(gold)).values())
+    if common == 0:
         return 0.0
-    precision, recall = same / len(given), same / len(gold)
+    precision, recall = common / len(predicted), common / len(gold)
     return 2 * precision * recall / (precision + recall)

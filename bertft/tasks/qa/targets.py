@@ -18,27 +18,27 @@ import numpy as np
 
 from bertft.tasks.qa.windows import Windows
 
-__all__ = ["positions"]
+__all__ = ["answer_positions"]
 
-_FAR = np.iinfo(np.int32).max
+_INFINITY = np.iinfo(np.int32).max
 
 
-def positions(
+def answer_positions(
     windows: Windows, answers: Sequence[Sequence[str]], offsets: Sequence[Sequence[int]]
 ) -> tuple[np.ndarray, np.ndarray]:
     """int64 [w] twice, of the first of each row's ``answers`` with their ``offsets``."""
-    first = np.array([at[0] if at else -1 for at in offsets], np.int64)
-    last = first + np.array([len(each[0]) if each else 0 for each in answers], np.int64)
+    first = np.array([row_offsets[0] if row_offsets else -1 for row_offsets in offsets], np.int64)
+    last = first + np.array([len(row_answers[0]) if row_answers else 0 for row_answers in answers], np.int64)
     start = np.zeros(len(windows.row), np.int64)
     end = np.zeros(len(windows.row), np.int64)
-    unknown = np.array([bool(each) for each in answers], bool) & (first < 0)
-    start[unknown[windows.row]] = end[unknown[windows.row]] = -1
+    has_unknown_offset = np.array([bool(each) for each in answers], bool) & (first < 0)
+    start[has_unknown_offset[windows.row]] = end[has_unknown_offset[windows.row]] = -1
     # The characters that the answer's own tokens take, wherever the windows cut.
-    begin, stop = np.full(len(first), _FAR, np.int64), np.full(len(first), -1, np.int64)
-    contexts = list(_contexts(windows))
+    begin, stop = np.full(len(first), _INFINITY, np.int64), np.full(len(first), -1, np.int64)
+    contexts = list(_iter_contexts(windows))
     for _, row, _, begins, ends in contexts:
         if first[row] >= 0:
-            begin[row] = min(begin[row], begins[ends > first[row]].min(initial=_FAR))
+            begin[row] = min(begin[row], begins[ends > first[row]].min(initial=_INFINITY))
             stop[row] = max(stop[row], ends[begins < last[row]].max(initial=-1))
     for window, row, inside, begins, ends in contexts:
         if first[row] >= 0 and begins[0] <= begin[row] < stop[row] <= ends[-1]:
@@ -50,13 +50,13 @@ def positions(
 _Context = tuple[int, int, np.ndarray, np.ndarray, np.ndarray]
 
 
-def _contexts(windows: Windows) -> Iterator[_Context]:
+def _iter_contexts(windows: Windows) -> Iterator[_Context]:
     """(window, row, places of the context's tokens, their first characters, their last + 1)."""
     stops = np.cumsum(windows.input_ids.sizes)
     for window, row in enumerate(windows.row):
         stop = stops[window]
-        place = slice(stop - windows.input_ids.sizes[window], stop)
-        begins = windows.char_start.values[place]
-        inside = np.flatnonzero(begins >= 0)
-        if len(inside):
-            yield window, row, inside, begins[inside], windows.char_end.values[place][inside]
+        token_slice = slice(stop - windows.input_ids.sizes[window], stop)
+        begins = windows.char_start.values[token_slice]
+        context_tokens = np.flatnonzero(begins >= 0)
+        if len(context_tokens):
+            yield window, row, context_tokens, begins[context_tokens], windows.char_end.values[token_slice][context_tokens]

@@ -17,19 +17,19 @@ from typing import Any
 
 import numpy as np
 
-from bertft.data.bare import bare
-from bertft.data.table import Ragged
+from bertft.data.bare import without_padding
+from bertft.data.table import RaggedColumn
 from bertft.errors import UsageError
 
-__all__ = ["Frame", "Windows", "frame_of", "windows_of"]
+__all__ = ["PairTemplate", "Windows", "pair_template", "encode_windows"]
 
 _SLICE_TEXTS = 1024
 
-Tokens = tuple[np.ndarray, np.ndarray]  # ids [n] and offsets [n, 2] in characters
+TokenOffsets = tuple[np.ndarray, np.ndarray]  # ids [n] and offsets [n, 2] in characters
 
 
 @dataclass(frozen=True)
-class Frame:
+class PairTemplate:
     """Special tokens around a pair: ids and types before, between and after; types of the texts."""
 
     ids: tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -50,86 +50,86 @@ class Windows:
     """
 
     row: np.ndarray
-    input_ids: Ragged
-    token_type_ids: Ragged
-    char_start: Ragged
-    char_end: Ragged
+    input_ids: RaggedColumn
+    token_type_ids: RaggedColumn
+    char_start: RaggedColumn
+    char_end: RaggedColumn
 
 
-def frame_of(tokenizer: Any) -> Frame:
+def pair_template(tokenizer: Any) -> PairTemplate:
     """UsageError for a tokenizer that does not tell where its tokens stand, or has no [CLS]."""
     if not getattr(tokenizer, "is_fast", False):
         raise UsageError(
             "this tokenizer does not tell where its tokens stand in the text",
             where="model.tokenizer", hint="Take one with a tokenizer.json",
         )  # fmt: skip
-    with bare(tokenizer) as backend:
+    with without_padding(tokenizer) as backend:
         probe = backend.encode("a", "a")
-    owner = [-1 if each is None else each for each in probe.sequence_ids]
-    ids, types, places = np.asarray(probe.ids), np.asarray(probe.type_ids), np.asarray(owner)
-    if not owner or owner[0] != -1:
+    sequence_ids = [-1 if sequence_id is None else sequence_id for sequence_id in probe.sequence_ids]
+    ids, types, text_numbers = np.asarray(probe.ids), np.asarray(probe.type_ids), np.asarray(sequence_ids)
+    if not sequence_ids or sequence_ids[0] != -1:
         raise UsageError(
             "this tokenizer puts no special token first, which means no answer",
             where="model.tokenizer", hint="Take an encoder such as BERT",
         )  # fmt: skip
-    one, two = np.flatnonzero(places == 0), np.flatnonzero(places == 1)
-    cuts = (slice(0, one[0]), slice(one[-1] + 1, two[0]), slice(two[-1] + 1, None))
-    return Frame(
-        (ids[cuts[0]], ids[cuts[1]], ids[cuts[2]]),
-        (types[cuts[0]], types[cuts[1]], types[cuts[2]]),
-        (int(types[one[0]]), int(types[two[0]])),
+    first_text, second_text = np.flatnonzero(text_numbers == 0), np.flatnonzero(text_numbers == 1)
+    special_slices = (slice(0, first_text[0]), slice(first_text[-1] + 1, second_text[0]), slice(second_text[-1] + 1, None))
+    return PairTemplate(
+        (ids[special_slices[0]], ids[special_slices[1]], ids[special_slices[2]]),
+        (types[special_slices[0]], types[special_slices[1]], types[special_slices[2]]),
+        (int(types[first_text[0]]), int(types[second_text[0]])),
     )
 
 
-def windows_of(
+def encode_windows(
     tokenizer: Any,
     questions: Sequence[str],
     contexts: Sequence[str],
     max_length: int,
     stride: int,
 ) -> Windows:
-    """No window for a question that leaves no step (``room`` ≤ ``stride``) in a long context."""
-    frame = frame_of(tokenizer)
-    asked = _tokens(tokenizer, list(dict.fromkeys(questions)))
-    told = _tokens(tokenizer, list(dict.fromkeys(contexts)))
+    """No window for a question that leaves no step (``context_room`` ≤ ``stride``) in a long context."""
+    template = pair_template(tokenizer)
+    question_tokens = _tokenize(tokenizer, list(dict.fromkeys(questions)))
+    context_tokens = _tokenize(tokenizer, list(dict.fromkeys(contexts)))
     rows: list[int] = []
     parts: dict[str, list[np.ndarray]] = {"ids": [], "types": [], "starts": [], "ends": []}
     sizes: list[int] = []
-    before, between, after = frame.ids
+    before, between, after = template.ids
     for row, (question, context) in enumerate(zip(questions, contexts, strict=True)):
-        question_ids, (ids, offsets) = asked[question][0], told[context]
-        room = max_length - frame.size - len(question_ids)
-        if len(ids) > room and room <= stride:
+        question_ids, (ids, offsets) = question_tokens[question][0], context_tokens[context]
+        context_room = max_length - template.size - len(question_ids)
+        if len(ids) > context_room and context_room <= stride:
             continue
-        head = np.concatenate([before, question_ids, between])
-        head_types = np.concatenate(
+        prefix_ids = np.concatenate([before, question_ids, between])
+        prefix_types = np.concatenate(
             [
-                frame.types[0],
-                np.full(len(question_ids), frame.text_types[0]),
-                frame.types[1],
+                template.types[0],
+                np.full(len(question_ids), template.text_types[0]),
+                template.types[1],
             ]
         )
-        nowhere, behind = np.full(len(head), -1), np.full(len(after), -1)
-        for start in _starts(len(ids), room, stride):
-            piece = slice(start, min(start + room, len(ids)))
+        head_offsets, tail_offsets = np.full(len(prefix_ids), -1), np.full(len(after), -1)
+        for start in _window_starts(len(ids), context_room, stride):
+            piece = slice(start, min(start + context_room, len(ids)))
             count = piece.stop - start
             rows.append(row)
-            sizes.append(len(head) + count + len(after))
-            parts["ids"] += [head, ids[piece], after]
-            parts["types"] += [head_types, np.full(count, frame.text_types[1]), frame.types[2]]
-            parts["starts"] += [nowhere, offsets[piece, 0], behind]
-            parts["ends"] += [nowhere, offsets[piece, 1], behind]
-    runs = np.asarray(sizes, np.int64)
+            sizes.append(len(prefix_ids) + count + len(after))
+            parts["ids"] += [prefix_ids, ids[piece], after]
+            parts["types"] += [prefix_types, np.full(count, template.text_types[1]), template.types[2]]
+            parts["starts"] += [head_offsets, offsets[piece, 0], tail_offsets]
+            parts["ends"] += [head_offsets, offsets[piece, 1], tail_offsets]
+    window_sizes = np.asarray(sizes, np.int64)
     return Windows(
         np.asarray(rows, np.int64),
-        Ragged(_joined(parts["ids"], np.int32), runs),
-        Ragged(_joined(parts["types"], np.int8), runs),
-        Ragged(_joined(parts["starts"], np.int32), runs),
-        Ragged(_joined(parts["ends"], np.int32), runs),
+        RaggedColumn(_concatenate(parts["ids"], np.int32), window_sizes),
+        RaggedColumn(_concatenate(parts["types"], np.int8), window_sizes),
+        RaggedColumn(_concatenate(parts["starts"], np.int32), window_sizes),
+        RaggedColumn(_concatenate(parts["ends"], np.int32), window_sizes),
     )
 
 
-def _starts(length: int, room: int, stride: int) -> range:
+def _window_starts(length: int, room: int, stride: int) -> range:
     """Where the windows over ``length`` tokens start."""
     if length <= room:
         return range(1)
@@ -137,33 +137,33 @@ def _starts(length: int, room: int, stride: int) -> range:
     return range(0, length - room + step, step)
 
 
-def _joined(parts: Sequence[np.ndarray], dtype: Any) -> np.ndarray:
+def _concatenate(parts: Sequence[np.ndarray], dtype: Any) -> np.ndarray:
     return np.concatenate(parts).astype(dtype) if parts else np.empty(0, dtype)
 
 
-def _tokens(tokenizer: Any, texts: list[str]) -> dict[str, Tokens]:
+def _tokenize(tokenizer: Any, texts: list[str]) -> dict[str, TokenOffsets]:
     """Each text's tokens, special ones left out."""
-    found: dict[str, Tokens] = {}
-    with bare(tokenizer) as backend:
-        for at in range(0, len(texts), _SLICE_TEXTS):
-            part = texts[at : at + _SLICE_TEXTS]
-            encodings = backend.encode_batch(part, add_special_tokens=False)
-            for each, encoding in zip(part, encodings, strict=True):
+    tokens_by_text: dict[str, TokenOffsets] = {}
+    with without_padding(tokenizer) as backend:
+        for start in range(0, len(texts), _SLICE_TEXTS):
+            text_slice = texts[start : start + _SLICE_TEXTS]
+            encodings = backend.encode_batch(text_slice, add_special_tokens=False)
+            for text, encoding in zip(text_slice, encodings, strict=True):
                 offsets = np.asarray(encoding.offsets, np.int32).reshape(-1, 2)
-                found[each] = np.asarray(encoding.ids, np.int32), _with_marks(each, offsets)
-    return found
+                tokens_by_text[text] = np.asarray(encoding.ids, np.int32), _include_combining_marks(text, offsets)
+    return tokens_by_text
 
 
-def _with_marks(text: str, offsets: np.ndarray) -> np.ndarray:
+def _include_combining_marks(text: str, offsets: np.ndarray) -> np.ndarray:
     """``offsets`` [n, 2] where a token takes the marks after it (accents) that no token has.
 
     Tokenizers that strip accents drop them with their place: an answer would lack its last one.
     """
     if text.isascii() or not len(offsets):
         return offsets
-    marks = [at for at, each in enumerate(text) if unicodedata.category(each) in ("Mn", "Me")]
-    for at in marks:  # ascending, so that each of several marks is taken after the one before it
-        ending = offsets[:, 1] == at
-        if not (offsets[:, 0] == at).any():
-            offsets[ending & (offsets[:, 0] < at), 1] = at + 1
+    marks = [at for at, character in enumerate(text) if unicodedata.category(character) in ("Mn", "Me")]
+    for position in marks:  # ascending, so that each of several marks is taken after the one before it
+        ends_here = offsets[:, 1] == position
+        if not (offsets[:, 0] == position).any():
+            offsets[ends_here & (offsets[:, 0] < position), 1] = position + 1
     return offsets

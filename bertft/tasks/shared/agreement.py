@@ -10,30 +10,30 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["confusion", "f1", "matthews"]
+__all__ = ["confusion_matrix", "f1_score", "matthews_correlation"]
 
 
-def confusion(truth: np.ndarray, given: np.ndarray, classes: int) -> np.ndarray:
+def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
     """Counts [C, C]: rows of true class i that were given class j."""
-    return np.bincount(truth * classes + given, minlength=classes**2).reshape(classes, classes)
+    return np.bincount(truth * num_classes + predicted, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
-def f1(
-    both: np.ndarray, truth: np.ndarray, given: np.ndarray, undefined: float = 0.0
+def f1_score(
+    true_positives: np.ndarray, truth: np.ndarray, predicted: np.ndarray, when_undefined: float = 0.0
 ) -> np.ndarray:
-    """Elementwise F1 of counts; ``undefined`` where nothing is true and nothing given."""
-    total = np.asarray(truth + given)
-    return np.where(total > 0, 2.0 * both / np.maximum(total, 1), undefined)
+    """Elementwise F1 of counts; ``when_undefined`` where nothing is true and nothing given."""
+    total = np.asarray(truth + predicted)
+    return np.where(total > 0, 2.0 * true_positives / np.maximum(total, 1), when_undefined)
 
 
-def matthews(counts: np.ndarray) -> np.ndarray:
+def matthews_correlation(counts: np.ndarray) -> np.ndarray:
     """Matthews' correlation [...] of confusion matrices [..., C, C].
 
     0 where truth or answers are constant.
     """
     table = counts.astype(np.float64)
-    truth, given, rows = table.sum(-1), table.sum(-2), table.sum((-2, -1))
-    right = np.trace(table, axis1=-2, axis2=-1)
-    spread = (rows**2 - (given**2).sum(-1)) * (rows**2 - (truth**2).sum(-1))
-    agreed = right * rows - (given * truth).sum(-1)
-    return np.where(spread == 0, 0.0, agreed / np.sqrt(np.where(spread == 0, 1.0, spread)))
+    truth, predicted, rows = table.sum(-1), table.sum(-2), table.sum((-2, -1))
+    correct = np.trace(table, axis1=-2, axis2=-1)
+    variance_product = (rows**2 - (predicted**2).sum(-1)) * (rows**2 - (truth**2).sum(-1))
+    covariance = correct * rows - (predicted * truth).sum(-1)
+    return np.where(variance_product == 0, 0.0, covariance / np.sqrt(np.where(variance_product == 0, 1.0, variance_product)))

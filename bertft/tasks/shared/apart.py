@@ -5,19 +5,19 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from bertft.data.batch import sent
+from bertft.data.batch import to_device
 
-__all__ = ["apart"]
+__all__ = ["pad_sequences"]
 
 
-def apart(values: Tensor, lengths: Tensor) -> Tensor:
+def pad_sequences(values: Tensor, lengths: Tensor) -> Tensor:
     """[N, ...] end to end → [B, longest, ...], −∞ where a sequence has no token.
 
     ``lengths`` lies on the CPU: where the tokens go is planned there, without waiting for
     ``values``.
     """
     longest = int(lengths.max())
-    places = np.arange(longest) < lengths.numpy()[:, None]
-    empty = values.new_full((places.size, *values.shape[1:]), float("-inf"))
-    filled = empty.index_copy(0, sent(np.flatnonzero(places), values.device), values)
-    return filled.unflatten(0, places.shape)
+    is_token = np.arange(longest) < lengths.numpy()[:, None]
+    empty = values.new_full((is_token.size, *values.shape[1:]), float("-inf"))
+    filled = empty.index_copy(0, to_device(np.flatnonzero(is_token), values.device), values)
+    return filled.unflatten(0, is_token.shape)

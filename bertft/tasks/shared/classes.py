@@ -8,22 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from bertft.config.messages import did_you_mean, quoted
-from bertft.data.bad_rows import Fault
-from bertft.data.classes import placeholders
-from bertft.data.labels import class_name
+from bertft.config.messages import did_you_mean, quote_value
+from bertft.data.bad_rows import RowError
+from bertft.data.classes import are_placeholder_names
+from bertft.data.labels import to_class_name
 from bertft.errors import DataError, UsageError
 
-__all__ = ["class_names", "class_numbers", "class_settings", "listed_classes"]
+__all__ = ["check_class_names", "class_numbers", "classification_head_config", "class_names_in_config"]
 
 
-def class_names(labels: Sequence[str] | None, task: str) -> list[str]:
+def check_class_names(labels: Sequence[str] | None, task: str) -> list[str]:
     """The names as a list. UsageError where there are none or one stands twice."""
     names = list(labels or [])
-    twice = sorted(name for name, count in Counter(names).items() if count > 1)
-    if not names or twice:
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
+    if not names or repeated:
         raise UsageError(
-            f"{task} needs class names" if not names else f"class names stand twice: {twice}",
+            f"{task} needs class names" if not names else f"class names stand twice: {repeated}",
             where="data.labels",
             hint="Name each class once, in order, or null to take those of the training rows",
         )
@@ -38,13 +38,13 @@ def class_numbers(labels: Sequence[Any], names: Sequence[str]) -> np.ndarray:
     except KeyError as error:
         unknown = str(error.args[0])
         raise DataError(
-            f"{quoted(unknown)} is none of the {len(names)} classes",
+            f"{quote_value(unknown)} is none of the {len(names)} classes",
             where="data.label",
             hint=did_you_mean(unknown, names),
         ) from None
 
 
-def class_settings(names: Sequence[str], problem_type: str) -> dict[str, Any]:
+def classification_head_config(names: Sequence[str], problem_type: str) -> dict[str, Any]:
     """What the transformers config says of the head."""
     return {
         "num_labels": len(names),
@@ -54,7 +54,7 @@ def class_settings(names: Sequence[str], problem_type: str) -> dict[str, Any]:
     }
 
 
-def listed_classes(model_config: Mapping[str, Any]) -> list[str]:
+def class_names_in_config(model_config: Mapping[str, Any]) -> list[str]:
     """The names in a transformers config, in order; where it has none, transformers' two.
 
     They are those of ``id2label``; of ``label2id`` where ``id2label`` has transformers'
@@ -74,7 +74,7 @@ def listed_classes(model_config: Mapping[str, Any]) -> list[str]:
     twice, count = Counter(found).most_common(1)[0]
     if count > 1:
         raise UsageError(
-            f"id2label gives several outputs the name {quoted(twice)}", where="config.json",
+            f"id2label gives several outputs the name {quote_value(twice)}", where="config.json",
             hint="Give each output a name of its own there",
         )  # fmt: skip
     return _agreed(found, model_config.get("label2id"))
@@ -88,7 +88,7 @@ def _agreed(names: list[str], stated: Any) -> list[str]:
         places = {_stated_name(name): int(number) for name, number in stated.items()}
     except (TypeError, ValueError):
         return names
-    if placeholders(names):
+    if are_placeholder_names(names):
         others = sorted(places, key=lambda name: places[name])
         whole = [places[name] for name in others] == list(range(len(names)))
         return others if whole else names
@@ -96,7 +96,7 @@ def _agreed(names: list[str], stated: Any) -> list[str]:
         other = places.get(name, number)
         if other != number:
             raise UsageError(
-                f"id2label calls output {number} {quoted(name)}, but label2id gives that name to"
+                f"id2label calls output {number} {quote_value(name)}, but label2id gives that name to"
                 f" output {other}", where="config.json",
                 hint="Correct the one that is wrong: it decides what every answer means",
             )  # fmt: skip
@@ -106,8 +106,8 @@ def _agreed(names: list[str], stated: Any) -> list[str]:
 def _stated_name(value: Any) -> str:
     """ValueError for what is no name: null, a list, empty text."""
     try:
-        name = class_name(value)
-    except Fault as error:
+        name = to_class_name(value)
+    except RowError as error:
         raise ValueError(error.detail) from None
     if name is None:
         raise ValueError("the name of an output is empty")

@@ -31,14 +31,14 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
 def weighted_pearson(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """``pearson`` [B] of values that count ``weights`` [B, n] times; a, b are [n] or [B, n]."""
     total = weights.sum(1)
-    a, b = (each - each.mean(-1, keepdims=True) for each in (a, b))
+    a, b = (series - series.mean(-1, keepdims=True) for series in (a, b))
     mean_a, mean_b = ((weights * each).sum(1) / total for each in (a, b))
     spread_a = (weights * a**2).sum(1) / total - mean_a**2
     spread_b = (weights * b**2).sum(1) / total - mean_b**2
-    constant = (spread_a <= _CONSTANT * (a**2).mean(-1)) | (spread_b <= _CONSTANT * (b**2).mean(-1))
-    together = (weights * a * b).sum(1) / total - mean_a * mean_b
-    spread = np.sqrt(np.where(constant, 1.0, spread_a * spread_b))
-    return np.where(constant, 0.0, np.clip(together / spread, -1.0, 1.0))
+    is_constant = (spread_a <= _CONSTANT * (a**2).mean(-1)) | (spread_b <= _CONSTANT * (b**2).mean(-1))
+    covariance = (weights * a * b).sum(1) / total - mean_a * mean_b
+    std_product = np.sqrt(np.where(is_constant, 1.0, spread_a * spread_b))
+    return np.where(is_constant, 0.0, np.clip(covariance / std_product, -1.0, 1.0))
 
 
 def weighted_spearman(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -49,13 +49,13 @@ def weighted_spearman(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.n
 def _weighted_ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Mean rank [B, n] of each value among all of its copies."""
     order = np.argsort(values, kind="stable")
-    firsts = np.flatnonzero(np.r_[True, np.diff(values[order]) > 0])
-    copies = np.add.reduceat(weights[:, order], firsts, axis=1)
+    run_starts = np.flatnonzero(np.r_[True, np.diff(values[order]) > 0])
+    copies = np.add.reduceat(weights[:, order], run_starts, axis=1)
     ranks = np.cumsum(copies, 1) - (copies - 1) / 2
-    _, place = np.unique(values, return_inverse=True)
-    return ranks[:, place]
+    _, value_indices = np.unique(values, return_inverse=True)
+    return ranks[:, value_indices]
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[place]
+    _, value_indices, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[value_indices]

@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from bertft.data.bare import bare
+from bertft.data.bare import without_padding
 from bertft.errors import UsageError
 
-__all__ = ["check_max_length", "encode_texts", "keep_longest_first"]
+__all__ = ["resolve_max_length", "encode_texts", "keep_longest_first"]
 
 # An Encoding costs some hundred bytes a token, so a slice of rows is bounded by characters too.
 _SLICE_ROWS, _SLICE_CHARACTERS = 1024, 1 << 20
 
 
-def check_max_length(requested: int | None, model_max: int, default: int = 256) -> int:
+def resolve_max_length(requested: int | None, model_max: int, default: int = 256) -> int:
     """Tokens a row may have; null asks for the smaller of ``default`` and ``model_max``.
 
     Raises UsageError if ``requested`` is more than the model takes.
@@ -60,37 +60,37 @@ def encode_texts(
     The tokenizer's truncation and padding, which a file may have baked in, are not applied.
     Raises UsageError if ``max_length`` leaves no room beside the special tokens.
     """
-    room = max_length - tokenizer.num_special_tokens_to_add(pair=pairs is not None)
+    token_budget = max_length - tokenizer.num_special_tokens_to_add(pair=pairs is not None)
     needed = 1 if pairs is None else 2
-    if room < needed:
+    if token_budget < needed:
         raise UsageError(
-            f"{max_length} tokens leave {max(room, 0)} for text, the special ones aside",
+            f"{max_length} tokens leave {max(token_budget, 0)} for text, the special ones aside",
             where="data.max_length",
-            hint=f"Set data.max_length={max_length - room + needed} or more",
+            hint=f"Set data.max_length={max_length - token_budget + needed} or more",
         )
-    typed = "token_type_ids" in tokenizer.model_input_names
+    has_token_types = "token_type_ids" in tokenizer.model_input_names
     encode = _encode_fast if getattr(tokenizer, "is_fast", False) else _encode_slow
     ids: list[np.ndarray] = []
     types: list[np.ndarray] = []
     truncated: list[bool] = []
-    for part in _slices(texts, pairs):
-        for row_ids, row_types, cut in encode(
-            tokenizer, texts[part], None if pairs is None else pairs[part], max_length
+    for text_slice in _iter_slices(texts, pairs):
+        for row_ids, row_types, was_truncated in encode(
+            tokenizer, texts[text_slice], None if pairs is None else pairs[text_slice], max_length
         ):
             ids.append(np.asarray(row_ids, np.int32))
-            truncated.append(cut)
-            if typed:
+            truncated.append(was_truncated)
+            if has_token_types:
                 types.append(np.asarray(row_types, np.int8))
     columns: dict[str, Any] = {"input_ids": ids, "truncated": np.asarray(truncated, np.int8)}
-    if typed:
+    if has_token_types:
         columns["token_type_ids"] = types
     return columns
 
 
-Row = tuple[Sequence[int] | np.ndarray, Sequence[int] | np.ndarray, bool]
+EncodedRow = tuple[Sequence[int] | np.ndarray, Sequence[int] | np.ndarray, bool]
 
 
-def _slices(texts: Sequence[str], pairs: Sequence[str] | None) -> Iterator[slice]:
+def _iter_slices(texts: Sequence[str], pairs: Sequence[str] | None) -> Iterator[slice]:
     start = characters = 0
     for row, text in enumerate(texts):
         size = len(text) + (len(pairs[row]) if pairs is not None else 0)
@@ -105,45 +105,45 @@ def _slices(texts: Sequence[str], pairs: Sequence[str] | None) -> Iterator[slice
 
 def _encode_fast(
     tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int
-) -> Iterator[Row]:
+) -> Iterator[EncodedRow]:
     inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
-    with bare(tokenizer) as backend:
+    with without_padding(tokenizer) as backend:
         encodings = backend.encode_batch_fast(inputs)
     for encoding in encodings:
         if len(encoding) <= max_length:
             yield encoding.ids, encoding.type_ids, False
         else:
-            kept = _kept(encoding.sequence_ids, max_length, tokenizer.truncation_side)
-            yield np.asarray(encoding.ids)[kept], np.asarray(encoding.type_ids)[kept], True
+            keep_mask = _truncation_mask(encoding.sequence_ids, max_length, tokenizer.truncation_side)
+            yield np.asarray(encoding.ids)[keep_mask], np.asarray(encoding.type_ids)[keep_mask], True
 
 
-def _kept(sequence_ids: Sequence[int | None], max_length: int, side: str) -> np.ndarray:
+def _truncation_mask(sequence_ids: Sequence[int | None], max_length: int, side: str) -> np.ndarray:
     """Mask over a row's tokens: special ones (None) all stay, each text loses those at ``side``."""
-    owner = np.asarray([-1 if number is None else number for number in sequence_ids])
-    places = [np.flatnonzero(owner == number) for number in (0, 1)]
-    room = max_length - int((owner == -1).sum())
-    mask = owner == -1
-    for place, count in zip(
-        places, keep_longest_first(len(places[0]), len(places[1]), room), strict=True
+    text_numbers = np.asarray([-1 if number is None else number for number in sequence_ids])
+    token_positions = [np.flatnonzero(text_numbers == number) for number in (0, 1)]
+    token_budget = max_length - int((text_numbers == -1).sum())
+    mask = text_numbers == -1
+    for text_positions, count in zip(
+        token_positions, keep_longest_first(len(token_positions[0]), len(token_positions[1]), token_budget), strict=True
     ):
-        mask[place[:count] if side == "right" else place[len(place) - count :]] = True
+        mask[text_positions[:count] if side == "right" else text_positions[len(text_positions) - count :]] = True
     return mask
 
 
 def _encode_slow(
     tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int
-) -> Iterator[Row]:
+) -> Iterator[EncodedRow]:
     """Tokenizers written in Python: no sequence ids to cut by, but no quadratic cost either."""
     for row, text in enumerate(texts):
         inputs = (text,) if pairs is None else (text, pairs[row])
-        whole = tokenizer(*inputs, return_token_type_ids=True, verbose=False)
-        cut = len(whole["input_ids"]) > max_length
-        if cut:
-            whole = tokenizer(
+        encoded = tokenizer(*inputs, return_token_type_ids=True, verbose=False)
+        is_too_long = len(encoded["input_ids"]) > max_length
+        if is_too_long:
+            encoded = tokenizer(
                 *inputs,
                 truncation="longest_first",
                 max_length=max_length,
                 return_token_type_ids=True,
                 verbose=False,
             )
-        yield whole["input_ids"], whole["token_type_ids"], cut
+        yield encoded["input_ids"], encoded["token_type_ids"], is_too_long

@@ -20,20 +20,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bertft.tasks.shared.scores import precise
+from bertft.tasks.shared.scores import to_loss_precision
 
-__all__ = ["Shape", "bernoulli", "categorical"]
+__all__ = ["LossOptions", "binary_cross_entropy_loss", "cross_entropy_loss"]
 
 
 @dataclass
-class Shape:
+class LossOptions:
     """``weights`` [C] in fp64, or None: all 1. As it stands it is the plain cross entropy."""
 
     weights: Tensor | None = None
-    smoothing: float = 0.0
-    gamma: float = 0.0
+    label_smoothing: float = 0.0
+    focal_gamma: float = 0.0
 
-    def beside(self, logits: Tensor) -> Tensor | None:
+    def weights_for(self, logits: Tensor) -> Tensor | None:
         """The weights where ``logits`` are, as precise as they are; they move there once."""
         if self.weights is None:
             return None
@@ -42,38 +42,38 @@ class Shape:
         return self.weights.to(logits.dtype)
 
 
-def categorical(logits: Tensor, labels: Tensor, shape: Shape) -> Tensor:
+def cross_entropy_loss(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
     """``logits`` [n, C], ``labels`` int64 [n]; fp32, or fp64 for fp64 logits."""
-    logits = precise(logits)
-    weights = shape.beside(logits)
-    if shape.gamma == 0:
+    logits = to_loss_precision(logits)
+    weights = options.weights_for(logits)
+    if options.focal_gamma == 0:
         return F.cross_entropy(
-            logits, labels, weights, reduction="sum", label_smoothing=shape.smoothing
+            logits, labels, weights, reduction="sum", label_smoothing=options.label_smoothing
         )
     log_p = torch.log_softmax(logits, -1)
-    if shape.smoothing == 0:
-        terms = _focal(log_p.gather(1, labels[:, None])[:, 0], shape.gamma)
+    if options.label_smoothing == 0:
+        terms = _focal(log_p.gather(1, labels[:, None])[:, 0], options.focal_gamma)
         return -(terms if weights is None else weights[labels] * terms).sum()
     truth = F.one_hot(labels, logits.shape[1]).to(logits.dtype)
-    truth = (1 - shape.smoothing) * truth + shape.smoothing / logits.shape[1]
-    terms = truth * _focal(log_p, shape.gamma)
+    truth = (1 - options.label_smoothing) * truth + options.label_smoothing / logits.shape[1]
+    terms = truth * _focal(log_p, options.focal_gamma)
     return -(terms if weights is None else weights * terms).sum()
 
 
-def bernoulli(logits: Tensor, labels: Tensor, shape: Shape) -> Tensor:
+def binary_cross_entropy_loss(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
     """``logits`` and ``labels`` in {0, 1}, [n, C]; fp32, or fp64 for fp64 logits."""
-    logits = precise(logits)
-    weights, truth = shape.beside(logits), labels.to(logits.dtype)
-    if shape.smoothing:
-        truth = (1 - shape.smoothing) * truth + shape.smoothing / 2
-    if shape.gamma == 0:
+    logits = to_loss_precision(logits)
+    weights, truth = options.weights_for(logits), labels.to(logits.dtype)
+    if options.label_smoothing:
+        truth = (1 - options.label_smoothing) * truth + options.label_smoothing / 2
+    if options.focal_gamma == 0:
         return F.binary_cross_entropy_with_logits(
             logits, truth, reduction="sum", pos_weight=weights
         )
-    yes, no = F.logsigmoid(logits), F.logsigmoid(-logits)
-    true = truth * torch.exp(shape.gamma * no) * yes
-    false = (1 - truth) * torch.exp(shape.gamma * yes) * no
-    return -((true if weights is None else weights * true) + false).sum()
+    log_p, log_not_p = F.logsigmoid(logits), F.logsigmoid(-logits)
+    positive_terms = truth * torch.exp(options.focal_gamma * log_not_p) * log_p
+    negative_terms = (1 - truth) * torch.exp(options.focal_gamma * log_p) * log_not_p
+    return -((positive_terms if weights is None else weights * positive_terms) + negative_terms).sum()
 
 
 def _focal(log_p: Tensor, gamma: float) -> Tensor:

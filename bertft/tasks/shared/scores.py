@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-__all__ = ["log_sigmoid", "log_softmax", "log_sum_exp", "precise", "sigmoid", "softmax"]
+__all__ = ["log_sigmoid", "log_softmax", "segment_log_sum_exp", "to_loss_precision", "sigmoid", "softmax"]
 
 
-def precise(logits: Tensor) -> Tensor:
+def to_loss_precision(logits: Tensor) -> Tensor:
     """Logits in the precision that losses are computed in: fp32, or fp64 where they are fp64."""
     return logits if logits.element_size() == 8 else logits.float()
 
@@ -18,11 +18,11 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
 
 
-def log_sum_exp(values: np.ndarray, firsts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Of runs of ``values`` [N] that start at ``firsts`` [B] and fill it: [B]."""
-    highest = np.maximum.reduceat(values, firsts)
+def segment_log_sum_exp(values: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Of runs of ``values`` [N] that start at ``starts`` [B] and fill it: [B]."""
+    highest = np.maximum.reduceat(values, starts)
     shifted = np.exp(values - np.repeat(highest, sizes))
-    return highest + np.log(np.add.reduceat(shifted, firsts))
+    return highest + np.log(np.add.reduceat(shifted, starts))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

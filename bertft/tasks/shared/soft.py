@@ -15,59 +15,59 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bertft.tasks.shared.apart import apart
-from bertft.tasks.shared.scores import precise
+from bertft.tasks.shared.apart import pad_sequences
+from bertft.tasks.shared.scores import to_loss_precision
 
-__all__ = ["bernoulli", "categorical", "spans", "squared"]
+__all__ = ["bernoulli_kl_loss", "categorical_kl_loss", "span_kl_loss", "squared_error_loss"]
 
 
-def categorical(
-    logits: Tensor, teacher: Tensor, temperature: float, places: Tensor | None = None
+def categorical_kl_loss(
+    logits: Tensor, teacher: Tensor, temperature: float, mask: Tensor | None = None
 ) -> Tensor:
-    """Over the last dimension of [n, C]; ``places`` bool [n]: of those rows alone."""
+    """Over the last dimension of [n, C]; ``mask`` bool [n]: of those rows alone."""
     terms = F.kl_div(
-        torch.log_softmax(precise(logits) / temperature, -1),
-        torch.log_softmax(_fixed(teacher, logits) / temperature, -1),
+        torch.log_softmax(to_loss_precision(logits) / temperature, -1),
+        torch.log_softmax(_detach_teacher(teacher, logits) / temperature, -1),
         reduction="none",
         log_target=True,
     )
-    if places is not None:
-        terms = terms.masked_fill(~places.unsqueeze(1), 0.0)
+    if mask is not None:
+        terms = terms.masked_fill(~mask.unsqueeze(1), 0.0)
     return temperature**2 * terms.sum()
 
 
-def bernoulli(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+def bernoulli_kl_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """Over every element of [n, C]."""
-    student, taught = precise(logits) / temperature, _fixed(teacher, logits) / temperature
-    yes = torch.sigmoid(taught) * (F.logsigmoid(taught) - F.logsigmoid(student))
-    no = torch.sigmoid(-taught) * (F.logsigmoid(-taught) - F.logsigmoid(-student))
-    return temperature**2 * (yes + no).sum()
+    student_logits, teacher_logits = to_loss_precision(logits) / temperature, _detach_teacher(teacher, logits) / temperature
+    positive_terms = torch.sigmoid(teacher_logits) * (F.logsigmoid(teacher_logits) - F.logsigmoid(student_logits))
+    negative_terms = torch.sigmoid(-teacher_logits) * (F.logsigmoid(-teacher_logits) - F.logsigmoid(-student_logits))
+    return temperature**2 * (positive_terms + negative_terms).sum()
 
 
-def squared(logits: Tensor, teacher: Tensor) -> Tensor:
-    return (precise(logits) - _fixed(teacher, logits)).square().sum()
+def squared_error_loss(logits: Tensor, teacher: Tensor) -> Tensor:
+    return (to_loss_precision(logits) - _detach_teacher(teacher, logits)).square().sum()
 
 
-def spans(
-    logits: Tensor, teacher: Tensor, lengths: Tensor, seen: Tensor, temperature: float
+def span_kl_loss(
+    logits: Tensor, teacher: Tensor, lengths: Tensor, visible: Tensor, temperature: float
 ) -> Tensor:
-    """Logits [N, 2] of start and end; ``lengths`` [B] on the CPU; ``seen`` bool [N].
+    """Logits [N, 2] of start and end; ``lengths`` [B] on the CPU; ``visible`` bool [N].
 
     Only seen tokens (the context's, and whatever stands for "no answer") take part; each sequence
     has at least one.
     """
-    unseen = ~seen.unsqueeze(-1)
-    student, taught = (
-        apart(each.masked_fill(unseen, float("-inf")), lengths) / temperature
-        for each in (precise(logits), _fixed(teacher, logits))
+    hidden = ~visible.unsqueeze(-1)
+    student_logits, teacher_logits = (
+        pad_sequences(values.masked_fill(hidden, float("-inf")), lengths) / temperature
+        for values in (to_loss_precision(logits), _detach_teacher(teacher, logits))
     )
-    mine, theirs = torch.log_softmax(student, 1), torch.log_softmax(taught, 1)
+    student_log_p, teacher_log_p = torch.log_softmax(student_logits, 1), torch.log_softmax(teacher_logits, 1)
     # Places without a token have log-probability −∞ on both sides, and their difference is NaN.
-    empty = torch.isinf(theirs)
-    gap = (theirs - mine.masked_fill(empty, 0.0)).masked_fill(empty, 0.0)
-    return 0.5 * temperature**2 * (theirs.exp() * gap).sum()
+    empty = torch.isinf(teacher_log_p)
+    log_ratio = (teacher_log_p - student_log_p.masked_fill(empty, 0.0)).masked_fill(empty, 0.0)
+    return 0.5 * temperature**2 * (teacher_log_p.exp() * log_ratio).sum()
 
 
-def _fixed(teacher: Tensor, logits: Tensor) -> Tensor:
+def _detach_teacher(teacher: Tensor, logits: Tensor) -> Tensor:
     """The teacher's logits without gradient, as precise as the student's."""
-    return teacher.detach().to(precise(logits).dtype)
+    return teacher.detach().to(to_loss_precision(logits).dtype)

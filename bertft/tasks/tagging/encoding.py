@@ -17,15 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from bertft.data.bare import bare
-from bertft.tasks.shared.specials import room_between
-from bertft.tasks.tagging.windows import windows
+from bertft.data.bare import without_padding
+from bertft.tasks.shared.specials import reserve_special_tokens
+from bertft.tasks.tagging.windows import split_into_windows
 
-__all__ = ["IGNORED", "encode_words"]
+__all__ = ["IGNORE_INDEX", "encode_words"]
 
-IGNORED = -100
+IGNORE_INDEX = -100
 
-_OVERLAP = 4  # a window shares at most this part of its room with the next one
+_OVERLAP_DIVISOR = 4  # a window shares at most this part of its room with the next one
 
 
 def encode_words(
@@ -35,38 +35,38 @@ def encode_words(
     max_length: int,
 ) -> dict[str, Any]:
     """``rows`` have text, starts and stops; ``labels`` a class a word. UsageError without room."""
-    before, after, room = room_between(tokenizer, max_length, "words")
+    before, after, room = reserve_special_tokens(tokenizer, max_length, "words")
     spaced = _needs_spaces(tokenizer)
-    words = [list(_words(*row, spaced)) for row in zip(
+    words = [list(_word_texts(*row, spaced)) for row in zip(
         rows["text"], rows["starts"], rows["stops"], strict=True
     )]  # fmt: skip
-    pieces = _pieces(tokenizer, words, room)
+    pieces = _tokenize_words(tokenizer, words, room)
     columns: dict[str, list[Any]] = {"input_ids": [], "word": [], "row": []}
     if labels is not None:
         columns["labels"] = []
     for row, sentence in enumerate(words):
         tokens = [pieces[word] for word in sentence]
-        sizes = [len(each) for each in tokens]
-        for window in windows(sizes, room, room // _OVERLAP):
-            inside = range(window.first, window.stop)
-            ids = [*before, *(token for word in inside for token in tokens[word]), *after]
-            place = np.full(len(ids), -1, np.int32)
-            firsts = len(before) + np.cumsum([0, *(sizes[word] for word in inside)])[:-1]
-            own = slice(window.own - window.first, window.own_stop - window.first)
-            place[firsts[own]] = np.arange(window.own, window.own_stop)
+        sizes = [len(word_tokens) for word_tokens in tokens]
+        for window in split_into_windows(sizes, room, room // _OVERLAP_DIVISOR):
+            window_words = range(window.first, window.stop)
+            ids = [*before, *(token for word in window_words for token in tokens[word]), *after]
+            word_numbers = np.full(len(ids), -1, np.int32)
+            firsts = len(before) + np.cumsum([0, *(sizes[word] for word in window_words)])[:-1]
+            answered_words = slice(window.answer_start - window.first, window.answer_stop - window.first)
+            word_numbers[firsts[answered_words]] = np.arange(window.answer_start, window.answer_stop)
             columns["input_ids"].append(np.asarray(ids, np.int32))
-            columns["word"].append(place)
+            columns["word"].append(word_numbers)
             columns["row"].append(row)
             if labels is not None:
-                classes = np.full(len(ids), IGNORED, np.int32)
-                classes[firsts[own]] = labels[row][window.own : window.own_stop]
+                classes = np.full(len(ids), IGNORE_INDEX, np.int32)
+                classes[firsts[answered_words]] = labels[row][window.answer_start : window.answer_stop]
                 columns["labels"].append(classes)
     if "token_type_ids" in tokenizer.model_input_names:
         columns["token_type_ids"] = [np.zeros(len(ids), np.int8) for ids in columns["input_ids"]]
     return columns
 
 
-def _words(text: str, starts: Sequence[int], stops: Sequence[int], spaced: bool) -> Iterator[str]:
+def _word_texts(text: str, starts: Sequence[int], stops: Sequence[int], spaced: bool) -> Iterator[str]:
     for start, stop in zip(starts, stops, strict=True):
         yield (
             text[start - 1 : stop]
@@ -75,16 +75,16 @@ def _words(text: str, starts: Sequence[int], stops: Sequence[int], spaced: bool)
         )
 
 
-def _pieces(tokenizer: Any, sentences: Sequence[Sequence[str]], room: int) -> dict[str, list[int]]:
+def _tokenize_words(tokenizer: Any, sentences: Sequence[Sequence[str]], room: int) -> dict[str, list[int]]:
     """Tokens of each different word."""
-    different = list(dict.fromkeys(word for sentence in sentences for word in sentence))
-    with bare(tokenizer):
-        ids = tokenizer(different, add_special_tokens=False, verbose=False)["input_ids"]
-    unknown = [next(each for each in _of_nothing(tokenizer) if each is not None)]
-    return {word: tokens[:room] or unknown for word, tokens in zip(different, ids, strict=True)}
+    distinct_words = list(dict.fromkeys(word for sentence in sentences for word in sentence))
+    with without_padding(tokenizer):
+        ids = tokenizer(distinct_words, add_special_tokens=False, verbose=False)["input_ids"]
+    unknown = [next(token for token in _placeholder_tokens(tokenizer) if token is not None)]
+    return {word: tokens[:room] or unknown for word, tokens in zip(distinct_words, ids, strict=True)}
 
 
-def _of_nothing(tokenizer: Any) -> Iterator[int | None]:
+def _placeholder_tokens(tokenizer: Any) -> Iterator[int | None]:
     """Tokens that can stand for a word of no token; some vocabularies have no unknown token."""
     yield tokenizer.unk_token_id
     yield tokenizer.mask_token_id

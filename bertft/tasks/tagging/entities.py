@@ -14,67 +14,67 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from bertft.data.tagging.schemes import Tag
-from bertft.data.tagging.spans import Entity, entities
+from bertft.data.tagging.spans import Entity, extract_entities
 
-__all__ = ["Counts", "Entity", "agreement", "entities", "strict_entities"]
+__all__ = ["EntityCounts", "Entity", "precision_recall_f1", "extract_entities", "extract_strict_entities"]
 
 
-def strict_entities(tags: Sequence[Tag], scheme: str) -> list[Entity]:
+def extract_strict_entities(tags: Sequence[Tag], scheme: str) -> list[Entity]:
     """Those that are whole and right in ``scheme``."""
     if scheme == "io":
-        return entities(tags)
-    closed = scheme in ("bioes", "biluo", "bmes")
-    found: list[Entity] = []
-    place = 0
-    while place < len(tags):
-        prefix, kind = tags[place]
-        first, place = place, place + 1
-        if prefix == "S" and (closed or scheme == "bios"):
-            found.append((kind, first, first))
+        return extract_entities(tags)
+    has_end_tags = scheme in ("bioes", "biluo", "bmes")
+    spans: list[Entity] = []
+    position = 0
+    while position < len(tags):
+        prefix, entity_type = tags[position]
+        first, position = position, position + 1
+        if prefix == "S" and (has_end_tags or scheme == "bios"):
+            spans.append((entity_type, first, first))
         if prefix != "B":
             continue
-        while place < len(tags) and tags[place][0] in "IM" and tags[place][1] == kind:
-            place += 1
-        if not closed:
-            found.append((kind, first, place - 1))
-        elif place < len(tags) and tags[place] == ("E", kind):
-            found.append((kind, first, place))
-            place += 1
-    return found
+        while position < len(tags) and tags[position][0] in "IM" and tags[position][1] == entity_type:
+            position += 1
+        if not has_end_tags:
+            spans.append((entity_type, first, position - 1))
+        elif position < len(tags) and tags[position] == ("E", entity_type):
+            spans.append((entity_type, first, position))
+            position += 1
+    return spans
 
 
-class Counts:
+class EntityCounts:
     """By type: entities ``right``, ``given`` by the model, and ``true``."""
 
     def __init__(self) -> None:
-        self.right: Counter[str] = Counter()
-        self.given: Counter[str] = Counter()
-        self.true: Counter[str] = Counter()
+        self.correct: Counter[str] = Counter()
+        self.predicted: Counter[str] = Counter()
+        self.gold: Counter[str] = Counter()
 
-    def add(self, true: Iterable[Entity], given: Iterable[Entity]) -> None:
+    def add(self, gold: Iterable[Entity], predicted: Iterable[Entity]) -> None:
         """Count the entities of one sentence."""
-        of_truth, of_model = set(true), set(given)
-        self.true.update(kind for kind, _, _ in of_truth)
-        self.given.update(kind for kind, _, _ in of_model)
-        self.right.update(kind for kind, _, _ in of_truth & of_model)
+        gold_set, predicted_set = set(gold), set(predicted)
+        self.gold.update(kind for kind, _, _ in gold_set)
+        self.predicted.update(kind for kind, _, _ in predicted_set)
+        self.correct.update(kind for kind, _, _ in gold_set & predicted_set)
 
     def totals(self, kind: str | None = None) -> tuple[int, int, int]:
         """Right, given and true entities of one type, or of all."""
-        right, given, true = (
-            each.total() if kind is None else each[kind]
-            for each in (self.right, self.given, self.true)
+        correct, predicted, gold = (
+            counter.total() if kind is None else counter[kind]
+            for counter in (self.correct, self.predicted, self.gold)
         )
-        return right, given, true
+        return correct, predicted, gold
 
-    def of(self, kind: str | None = None) -> tuple[float, float, float]:
+    def scores(self, kind: str | None = None) -> tuple[float, float, float]:
         """Precision, recall and F1 of one type, or of all entities; 0 where nothing is counted."""
-        return agreement(*self.totals(kind))
+        return precision_recall_f1(*self.totals(kind))
 
 
-def agreement(right: int, given: int, true: int) -> tuple[float, float, float]:
+def precision_recall_f1(correct: int, predicted: int, gold: int) -> tuple[float, float, float]:
     """Precision, recall, F1."""
     return (
-        right / given if given else 0.0,
-        right / true if true else 0.0,
-        2 * right / (given + true) if given + true else 0.0,
+        correct / predicted if predicted else 0.0,
+        correct / gold if gold else 0.0,
+        2 * correct / (predicted + gold) if predicted + gold else 0.0,
     )

@@ -9,77 +9,77 @@ from typing import Any
 import numpy as np
 
 from bertft.data.tagging.schemes import OUTSIDE, Tag
-from bertft.runs.exhibits import Cell, Exhibit, Table, clipped
-from bertft.tasks.shared.agreement import confusion
-from bertft.tasks.shared.exhibits import confusions, rows_to_look_at, where
-from bertft.tasks.tagging.entities import Counts, entities
-from bertft.tasks.tagging.scores import types_of
+from bertft.runs.exhibits import TableCell, ReportItem, TableItem, clip_text
+from bertft.tasks.shared.agreement import confusion_matrix
+from bertft.tasks.shared.exhibits import confusion_item, example_tables, format_row_location
+from bertft.tasks.tagging.entities import EntityCounts, extract_entities
+from bertft.tasks.tagging.scores import entity_types
 
-__all__ = ["Answered", "exhibits"]
+__all__ = ["TagPredictions", "tag_report_items"]
 
 
 @dataclass(frozen=True)
-class Answered:
-    """``tags`` [C] of the classes; ``owner`` [S]: rows of the sentences, of ``sizes`` [S] words.
+class TagPredictions:
+    """``tags`` [C] of the classes; ``sentence_rows`` [S]: rows of the sentences, of ``sizes`` [S] words.
 
-    ``true`` [words] are classes, ``probabilities`` [words, C]; sentences lie end to end.
+    ``targets`` [words] are classes, ``probabilities`` [words, C]; sentences lie end to end.
     """
 
     tags: Sequence[Tag]
-    owner: Sequence[int]
+    sentence_rows: Sequence[int]
     sizes: np.ndarray
-    true: np.ndarray
+    targets: np.ndarray
     probabilities: np.ndarray
 
 
-def exhibits(answered: Answered, rows: Any) -> Iterator[Exhibit]:
+def tag_report_items(predictions: TagPredictions, rows: Any) -> Iterator[ReportItem]:
     """A table of types, the confusions of words, the sentences to look at."""
-    tags, true = answered.tags, answered.true
-    given, sure = answered.probabilities.argmax(1), answered.probabilities.max(1)
-    stops = np.cumsum(answered.sizes)
-    starts = stops - answered.sizes
+    tags, targets = predictions.tags, predictions.targets
+    predicted, confidence = predictions.probabilities.argmax(1), predictions.probabilities.max(1)
+    stops = np.cumsum(predictions.sizes)
+    starts = stops - predictions.sizes
     sentences = [slice(a, b) for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
-    found = [
-        [entities([tags[c] for c in side[each].tolist()]) for side in (true, given)]
-        for each in sentences
+    entities_by_sentence = [
+        [extract_entities([tags[c] for c in side[words].tolist()]) for side in (targets, predicted)]
+        for words in sentences
     ]
-    counts = Counts()
-    for of_truth, of_model in found:
-        counts.add(of_truth, of_model)
-    kinds = types_of(tags)
-    yield Table(
+    counts = EntityCounts()
+    for gold_entities, predicted_entities in entities_by_sentence:
+        counts.add(gold_entities, predicted_entities)
+    sorted_types = entity_types(tags)
+    yield TableItem(
         "entities", "By type of entity", "Whole entities, by the convention of conlleval.",
         head=("type", "precision", "recall", "F1", "true", "given"),
         rows=[
-            *((kind, *counts.of(kind), counts.true[kind], counts.given[kind]) for kind in kinds),
-            ("all", *counts.of(), counts.true.total(), counts.given.total()),
+            *((kind, *counts.scores(kind), counts.gold[kind], counts.predicted[kind]) for kind in sorted_types),
+            ("all", *counts.scores(), counts.gold.total(), counts.predicted.total()),
         ],
-        strong=(len(kinds),),
+        strong=(len(sorted_types),),
     )  # fmt: skip
-    names = [*kinds, OUTSIDE]
+    names = [*sorted_types, OUTSIDE]
     of_class = np.array([names.index(kind or OUTSIDE) for _, kind in tags])
-    yield confusions(confusion(of_class[true], of_class[given], len(names)), names, "words")
+    yield confusion_item(confusion_matrix(of_class[targets], of_class[predicted], len(names)), names, "words")
 
-    def line(place: int) -> list[Cell]:
-        row = int(answered.owner[place])
+    def line(place: int) -> list[TableCell]:
+        row = int(predictions.sentence_rows[place])
         text, firsts, lasts = (rows.cell(name, row) for name in ("text", "starts", "stops"))
         spans = [
             ", ".join(f"{kind}: {text[firsts[first] : lasts[last]]}" for kind, first, last in side)
             or "none"
-            for side in found[place]
+            for side in entities_by_sentence[place]
         ]
-        return [where(rows, row), clipped(text), *map(clipped, spans)]
+        return [format_row_location(rows, row), clip_text(text), *map(clip_text, spans)]
 
-    wrong = np.where(true == given, 0.0, sure)
-    yield from rows_to_look_at(
+    error_confidence = np.where(targets == predicted, 0.0, confidence)
+    yield from example_tables(
         ("row", "sentence", "truth", "answer"),
         line,
         (
-            np.array([wrong[each].sum() or -np.inf for each in sentences]),
+            np.array([error_confidence[each].sum() or -np.inf for each in sentences]),
             "Most words answered wrongly, weighed by how sure the answers are.",
         ),
         (
-            np.array([-sure[each].min() for each in sentences]),
+            np.array([-confidence[each].min() for each in sentences]),
             "They hold the words whose class is least sure.",
         ),
     )

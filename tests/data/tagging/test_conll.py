@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from bertft.config.data import DataConfig
 from bertft.data.bad_rows import BadRows
-from bertft.data.columns import Asked
-from bertft.data.tagging.conll import WORDS, read_conll
+from bertft.data.columns import ColumnSpec
+from bertft.data.tagging.conll import WORD_COLUMNS, read_conll
 from bertft.errors import DataError
 
-FIRST_AND_LAST = Asked(("text",), ("label",))
-WORDS_ALONE = Asked(WORDS[:1], (), (), WORDS)
+FIRST_AND_LAST = ColumnSpec(("text",), ("label",))
+WORDS_ALONE = ColumnSpec(WORD_COLUMNS[:1], (), (), WORD_COLUMNS)
 
 # White space that is no separator: each can be a word, or part of one.
 SPACES = "\u00a0\u3000\u2003\u2028\u2029\u0085\u000b\u000c\u001c\u200b\ufeff"
@@ -95,10 +95,10 @@ def test_comments_that_have_as_many_columns_as_a_word(read):
 
 def test_a_header(read):
     text = "word pos tag\nAnn N B-X\nsang V O\n"
-    assert read(text, Asked(("word",), ("tag",)), header=True) == [[["Ann", "sang"], ["B-X", "O"]]]
+    assert read(text, ColumnSpec(("word",), ("tag",)), header=True) == [[["Ann", "sang"], ["B-X", "O"]]]
     assert read(text, header=True) == [[["Ann", "sang"], ["B-X", "O"]]]
     with pytest.raises(DataError, match="no column 'ner'; the columns are 'word', 'pos', 'tag'"):
-        read(text, Asked(("word",), ("ner",)), header=True)
+        read(text, ColumnSpec(("word",), ("ner",)), header=True)
 
 
 SENTENCE = "Ann\tB-X\nsang\tO\n\n"
@@ -132,7 +132,7 @@ def test_words_that_look_like_other_formats(read):
 
 def test_one_column_of_both_is_refused(read):
     with pytest.raises(DataError, match="words and tags are both in column 1"):
-        read(SENTENCE, Asked((1,), ("label",)))
+        read(SENTENCE, ColumnSpec((1,), ("label",)))
 
 
 def test_words_alone_may_be_one_long_document(read):

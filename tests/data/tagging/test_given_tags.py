@@ -9,8 +9,8 @@ import pyarrow.parquet
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.cells import listed
-from bertft.data.sources import load, load_inputs
+from bertft.data.cells import parse_list
+from bertft.data.sources import load_splits, load_inputs
 from bertft.errors import DataError
 
 SENTENCES = [
@@ -51,7 +51,7 @@ def read(tmp_path):
         config = DataConfig(
             name="t", task="token_classification", train=path, validation=other, **settings
         )
-        return load(config)
+        return load_splits(config)
 
     return build
 
@@ -104,7 +104,7 @@ def test_words_and_tags_in_one_string_each(read):
     ],
 )
 def test_a_list_in_text(text, expected):
-    assert listed(text) == expected
+    assert parse_list(text) == expected
 
 
 def test_lists_in_text_that_cannot_be_read_are_bad_rows(read):
@@ -211,7 +211,7 @@ def test_a_model_whose_classes_have_no_names(tmp_path):
     path.write_text("Ann\tB-PER\n", encoding="utf-8")
     config = DataConfig(name="t", task="token_classification", validation=str(path))
     with pytest.raises(DataError, match="these are placeholders: name the model's classes"):
-        load(config, ["validation"], model_classes=["LABEL_0", "LABEL_1"])
+        load_splits(config, ["validation"], model_classes=["LABEL_0", "LABEL_1"])
 
 
 KAGGLE = "Sentence #,Word,POS,Tag\n" + "".join(

@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.sources import load, load_inputs
+from bertft.data.sources import load_splits, load_inputs
 from bertft.errors import DataError, UsageError
 
 pytestmark = pytest.mark.usefixtures("however_read")
@@ -41,7 +41,7 @@ def read(tmp_path):
             path.write_bytes(content)
         settings = {"task": "token_classification", "validation": str(path), **settings}
         config = DataConfig(name="test", train=str(path), **settings)
-        return load(config)
+        return load_splits(config)
 
     return build
 
@@ -226,7 +226,7 @@ def test_rows_to_predict(tmp_path):
         (tmp_path / name).write_text(text, encoding="utf-8")
         rows = load_inputs(str(tmp_path / name), config)
         assert words(rows) == [["Ann", "lives", "."]], name
-        assert not rows.labelled
+        assert not rows.has_labels
     (tmp_path / "g.jsonl").write_text('{"sentence": "x"}\n', encoding="utf-8")
     with pytest.raises(DataError, match=r"there is no column 'text'"):
         load_inputs(str(tmp_path / "g.jsonl"), config)

@@ -8,24 +8,24 @@ from hypothesis import strategies as st
 from seqeval import scheme as seqeval
 from seqeval.metrics.sequence_labeling import get_entities
 
-from bertft.data.bad_rows import Fault
-from bertft.data.tagging.detect import count_pairs, detect
-from bertft.data.tagging.reading import read_as
+from bertft.data.bad_rows import RowError
+from bertft.data.tagging.detect import count_tag_pairs, detect_scheme
+from bertft.data.tagging.reading import make_tag_converter
 from bertft.data.tagging.schemes import (
     Notation,
-    breaks,
-    class_scheme,
-    class_tags,
-    parse,
-    scheme_of,
-    tags_of,
+    find_invalid_tag,
+    infer_class_scheme,
+    parse_class_tags,
+    parse_tag,
+    infer_scheme,
+    tags_of_type,
 )
-from bertft.data.tagging.spans import entities, tags_of_entities
+from bertft.data.tagging.spans import extract_entities, entities_to_tags
 from bertft.errors import DataError
 
 
 def found(sentences):
-    return detect(count_pairs(each.split() for each in sentences), "a.conll")
+    return detect_scheme(count_tag_pairs(each.split() for each in sentences), "a.conll")
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def found(sentences):
 )
 def test_the_scheme_is_detected(sentences, scheme):
     result = found(sentences)
-    assert (result.scheme, result.strangers) == (scheme, {})
+    assert (result.scheme, result.unknown_tags) == (scheme, {})
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_the_notation_is_detected(tags, notation, scheme):
 def test_tags_that_do_not_fit_are_named():
     """A few are bad rows; where it is unclear which are meant, nothing is read."""
     result = found(["B-A I-A O X-A", "B-A E-A B-A"])
-    assert result.scheme == "bio" and result.strangers == {"X-A": 1, "E-A": 1}
+    assert result.scheme == "bio" and result.unknown_tags == {"X-A": 1, "E-A": 1}
     with pytest.raises(DataError, match=r"'B-A' \(1 ×\) could be bio .*, but not 'PER' \(3 ×\)"):
         found(["PER PER O PER B-A"])
     with pytest.raises(DataError, match=r"but not '_' \(4 ×\)"):
@@ -100,28 +100,28 @@ def slips(sentences, count):
 
 def test_slips_are_counted_and_kept():
     """One entity of 41 begins with I after O: as conlleval and seqeval read it, an entity."""
-    pairs = count_pairs(each.split() for each in slips(["O I-A I-A"], 40))
-    result = detect(pairs, "a.conll")
-    assert (result.scheme, result.slips, result.entities) == ("bio", 1, 41)
-    reading = read_as(pairs, None, None, None, "a.conll")
-    assert reading.tags(["O", "I-A", "I-A"]) == ["O", "B-A", "I-A"]
+    pairs = count_tag_pairs(each.split() for each in slips(["O I-A I-A"], 40))
+    result = detect_scheme(pairs, "a.conll")
+    assert (result.scheme, result.invalid_starts, result.entities) == ("bio", 1, 41)
+    reading = make_tag_converter(pairs, None, None, None, "a.conll")
+    assert reading.convert(["O", "I-A", "I-A"]) == ["O", "B-A", "I-A"]
     assert reading.notes("a.conll") == [
         "a.conll: 1 of 41 entities begin with a tag that bio does not allow there; they are kept"
     ]
-    with pytest.raises(Fault, match="'X-A' of the word"):
-        reading.tags(["O", "X-A"])
-    strict = read_as(pairs, "bio", None, None, "a.conll")
-    with pytest.raises(Fault, match="cannot be after 'O'"):
-        strict.tags(["O", "I-A", "I-A"])
-    assert found(slips(["O I-A I-A"], 10)).slips == 0
+    with pytest.raises(RowError, match="'X-A' of the word"):
+        reading.convert(["O", "X-A"])
+    strict = make_tag_converter(pairs, "bio", None, None, "a.conll")
+    with pytest.raises(RowError, match="cannot be after 'O'"):
+        strict.convert(["O", "I-A", "I-A"])
+    assert found(slips(["O I-A I-A"], 10)).invalid_starts == 0
 
 
 def test_the_slips_of_iob1():
     """As in CoNLL-2003's own eng.train: B-X where no entity of its type is before it."""
-    pairs = count_pairs([*([["I-A", "I-A", "O", "I-B"]] * 20), ["O", "B-A", "I-A"]])
-    reading = read_as(pairs, None, None, None, "eng.train")
-    assert (reading.scheme, reading.kept_as) == ("iob1", "bio")
-    assert reading.tags(["O", "B-A", "I-A", "I-B"]) == ["O", "B-A", "I-A", "B-B"]
+    pairs = count_tag_pairs([*([["I-A", "I-A", "O", "I-B"]] * 20), ["O", "B-A", "I-A"]])
+    reading = make_tag_converter(pairs, None, None, None, "eng.train")
+    assert (reading.scheme, reading.target_scheme) == ("iob1", "bio")
+    assert reading.convert(["O", "B-A", "I-A", "I-B"]) == ["O", "B-A", "I-A", "B-B"]
     assert reading.notes("e") == [
         "e: iob1 tags are kept as bio, the same entities",
         "e: 1 of 41 entities begin with a tag that iob1 does not allow there; they are kept",
@@ -131,12 +131,12 @@ def test_the_slips_of_iob1():
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.lists(st.sampled_from(["O", "B-A", "I-A", "B-B", "I-B"]), max_size=9)))
 def test_slips_have_the_entities_of_seqeval(sentences):
-    pairs = count_pairs(sentences)
-    reading = read_as(pairs, None, "bio", None, "a.conll")
+    pairs = count_tag_pairs(sentences)
+    reading = make_tag_converter(pairs, None, "bio", None, "a.conll")
     for tags in sentences:
-        if reading.detected.slips or breaks(tags, reading.scheme) is None:
-            kept = reading.tags(tags)
-            assert breaks(kept, "bio") is None
+        if reading.detected.invalid_starts or find_invalid_tag(tags, reading.scheme) is None:
+            kept = reading.convert(tags)
+            assert find_invalid_tag(kept, "bio") is None
             assert get_entities(kept) == get_entities(tags)
 
 
@@ -171,11 +171,11 @@ def test_what_is_written_in_a_scheme_is_read_as_the_same_entities(scheme, notati
                     found.append((kind, place, place + size - 1))
                 place += size
             spans.append(found)
-            tags.append([written(tag) for tag in tags_of_entities(found, place, scheme)])
-        reading = read_as(count_pairs(tags), None, None, None, "a")
+            tags.append([written(tag) for tag in entities_to_tags(found, place, scheme)])
+        reading = make_tag_converter(count_tag_pairs(tags), None, None, None, "a")
         for given_, expected in zip(tags, spans, strict=True):
-            kept = reading.tags(given_)
-            assert entities([parse(tag, reading.kept_as) for tag in kept]) == expected
+            kept = reading.convert(given_)
+            assert extract_entities([parse_tag(tag, reading.target_scheme) for tag in kept]) == expected
 
     check()
 
@@ -183,21 +183,21 @@ def test_what_is_written_in_a_scheme_is_read_as_the_same_entities(scheme, notati
 @pytest.mark.parametrize("kept", KEPT)
 @pytest.mark.parametrize("scheme", STRICT)
 def test_a_scheme_is_converted_to_the_same_entities(scheme, kept):
-    tags = ["O", *tags_of("A", scheme), *tags_of("B", scheme)]
+    tags = ["O", *tags_of_type("A", scheme), *tags_of_type("B", scheme)]
 
     @settings(max_examples=40, deadline=None)
     @given(st.lists(st.sampled_from(tags), min_size=1, max_size=8))
     def check(sentence):
-        if breaks(sentence, scheme) is not None:
+        if find_invalid_tag(sentence, scheme) is not None:
             return
         theirs = seqeval.Entities([sentence], STRICT[scheme]).entities[0]
         expected = [(each.tag, each.start, each.end - 1) for each in theirs]
-        made = read_as(count_pairs([sentence]), scheme, kept, None, "a").tags(sentence)
-        assert breaks(made, kept) is None
+        made = make_tag_converter(count_tag_pairs([sentence]), scheme, kept, None, "a").convert(sentence)
+        assert find_invalid_tag(made, kept) is None
         if kept in STRICT:
             again = seqeval.Entities([made], STRICT[kept]).entities[0]
             assert [(each.tag, each.start, each.end - 1) for each in again] == expected
-        assert entities([parse(tag, kept) for tag in made]) == expected
+        assert extract_entities([parse_tag(tag, kept) for tag in made]) == expected
 
     check()
 
@@ -205,23 +205,23 @@ def test_a_scheme_is_converted_to_the_same_entities(scheme, kept):
 @pytest.mark.parametrize("scheme", KEPT)
 def test_entities_and_tags(scheme):
     spans = [("A", 0, 0), ("A", 1, 3), ("_", 5, 6)]
-    tags = tags_of_entities(spans, 8, scheme)
-    assert breaks(tags, scheme) is None
-    assert entities([parse(tag, scheme) for tag in tags]) == spans
+    tags = entities_to_tags(spans, 8, scheme)
+    assert find_invalid_tag(tags, scheme) is None
+    assert extract_entities([parse_tag(tag, scheme) for tag in tags]) == spans
 
 
 def test_the_classes_of_a_model_decide_how_tags_are_kept():
-    pairs = count_pairs([["B-A", "I-A", "O", "B-B"]])
+    pairs = count_tag_pairs([["B-A", "I-A", "O", "B-B"]])
     foreign = ["o", "b_A", "i_A", "e_A", "s_A", "b_B", "i_B", "e_B", "s_B"]
-    assert read_as(pairs, None, None, foreign, "a").tags(["B-A", "I-A", "O", "B-B"]) == [
+    assert make_tag_converter(pairs, None, None, foreign, "a").convert(["B-A", "I-A", "O", "B-B"]) == [
         "b_A", "e_A", "o", "s_B"
     ]  # fmt: skip
-    assert read_as(pairs, None, None, ["O", "B-A", "I-A", "B-B", "I-B"], "a").unchanged
+    assert make_tag_converter(pairs, None, None, ["O", "B-A", "I-A", "B-B", "I-B"], "a").is_identity
     with pytest.raises(DataError, match=r"have a prefix, .* those of the classes have no prefix"):
-        read_as(pairs, None, None, ["O", "A", "B"], "a")
+        make_tag_converter(pairs, None, None, ["O", "A", "B"], "a")
     with pytest.raises(DataError, match=r"have no prefix \('A'\), but those"):
-        read_as(count_pairs([["A", "O"]]), None, "bio", None, "a")
-    assert read_as(count_pairs([["O"]]), None, "io", None, "a").unchanged
+        make_tag_converter(count_tag_pairs([["A", "O"]]), None, "bio", None, "a")
+    assert make_tag_converter(count_tag_pairs([["O"]]), None, "io", None, "a").is_identity
 
 
 @pytest.mark.parametrize(
@@ -237,13 +237,13 @@ def test_the_classes_of_a_model_decide_how_tags_are_kept():
     ],
 )
 def test_prefix_and_type_of_a_models_classes(classes, scheme, tags):
-    assert class_tags(classes.split()) == (scheme, tags)
+    assert parse_class_tags(classes.split()) == (scheme, tags)
 
 
 def test_a_notation_writes_b_x():
-    assert str(class_scheme(["A|B", "A|I", "O"])[1]) == "X|B"
-    assert Notation("_", False).standard("a_b_I") == "I-a_b"
-    assert Notation().standard("o") == "O"
+    assert str(infer_class_scheme(["A|B", "A|I", "O"])[1]) == "X|B"
+    assert Notation("_", False).to_standard("a_b_I") == "I-a_b"
+    assert Notation().to_standard("o") == "O"
 
 
 @pytest.mark.parametrize(
@@ -275,17 +275,17 @@ def test_a_notation_writes_b_x():
     ],
 )
 def test_the_first_tag_that_cannot_stand_there(tags, scheme, place):
-    assert breaks(tags.split(), scheme) == place
+    assert find_invalid_tag(tags.split(), scheme) == place
 
 
 def test_a_tag_and_its_type():
-    assert parse("B-creative-work", "bio") == ("B", "creative-work")
-    assert parse("B", "bio") == ("B", "_")
-    assert parse("B-PER", "io") == ("I", "B-PER")
-    assert parse("M-PER", "bioes") is None
-    assert tags_of("x", "bmes") == ["B-x", "M-x", "E-x", "S-x"]
-    assert tags_of("_", "bio") == ["B", "I"]
-    assert tags_of("x", "io") == ["x"]
+    assert parse_tag("B-creative-work", "bio") == ("B", "creative-work")
+    assert parse_tag("B", "bio") == ("B", "_")
+    assert parse_tag("B-PER", "io") == ("I", "B-PER")
+    assert parse_tag("M-PER", "bioes") is None
+    assert tags_of_type("x", "bmes") == ["B-x", "M-x", "E-x", "S-x"]
+    assert tags_of_type("_", "bio") == ["B", "I"]
+    assert tags_of_type("x", "io") == ["x"]
 
 
 @pytest.mark.parametrize(
@@ -295,4 +295,4 @@ def test_a_tag_and_its_type():
      ("LABEL_0 LABEL_1", "io"), ("O", "io")],
 )  # fmt: skip
 def test_the_scheme_of_a_models_classes(tags, scheme):
-    assert scheme_of(tags.split()) == scheme
+    assert infer_scheme(tags.split()) == scheme

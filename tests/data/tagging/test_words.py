@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bertft.data.tagging.words import at_spaces, characters, joined, split
+from bertft.data.tagging.words import split_at_spaces, split_characters, join_words, split_words
 
 
 @pytest.mark.parametrize(
@@ -19,21 +19,21 @@ from bertft.data.tagging.words import at_spaces, characters, joined, split
     ],
 )
 def test_a_text_is_split(text, words):
-    assert [text[start:stop] for start, stop in split(text)] == words.split()
+    assert [text[start:stop] for start, stop in split_words(text)] == words.split()
 
 
 def test_chinese_characters_stand_alone():
     text = "我在北京。 OK 2024年"
-    assert [text[a:b] for a, b in split(text)] == [*"我在北京。", "OK", "2024", "年"]
+    assert [text[a:b] for a, b in split_words(text)] == [*"我在北京。", "OK", "2024", "年"]
 
 
 def test_words_make_the_text_that_one_would_write():
-    assert joined(["Ann", "lives", "."]) == ("Ann lives .", [(0, 3), (4, 9), (10, 11)])
-    text, bounds = joined([*"我在", "Berlin", *"。好"])
+    assert join_words(["Ann", "lives", "."]) == ("Ann lives .", [(0, 3), (4, 9), (10, 11)])
+    text, bounds = join_words([*"我在", "Berlin", *"。好"])
     assert text == "我在 Berlin 。好"
     assert [text[a:b] for a, b in bounds] == [*"我在", "Berlin", *"。好"]
 
 
 def test_plain_cuts():
-    assert at_spaces(" a  b.c ") == [(1, 2), (4, 7)]
-    assert characters("a b") == [(0, 1), (2, 3)]
+    assert split_at_spaces(" a  b.c ") == [(1, 2), (4, 7)]
+    assert split_characters("a b") == [(0, 1), (2, 3)]

@@ -11,9 +11,9 @@ import pytest
 
 from bertft.config.trackers import tracker_names
 from bertft.errors import UsageError
-from bertft.listeners.guarded import guarded
-from bertft.listeners.trackers import check_packages, tracker
-from bertft.training.events import Finished, Interrupted, Started, Step
+from bertft.listeners.guarded import suppress_errors
+from bertft.listeners.trackers import check_tracker_packages, tracker
+from bertft.training.events import Finished, Interrupted, Started, StepCompleted
 
 SETTINGS = {"method.name": "lora", "data.train": "数据/训练.csv", "model.path": "x" * 900}
 
@@ -23,14 +23,14 @@ class Noted(tracker.Tracker):
 
     package = "json"
 
-    def open(self, step):
+    def start(self, step):
         self.told = []
         self.told.append(("open", step))
 
-    def write(self, values, step):
+    def log_metrics(self, values, step):
         self.told.append((step, values))
 
-    def end(self, finished):
+    def finish(self, finished):
         self.told.append(("end", finished))
 
 
@@ -82,14 +82,14 @@ def test_an_interrupted_run_is_not_finished(a_step, tmp_path):
 
 def test_one_that_fails_in_the_middle_is_switched_off(events, tmp_path):
     class Broken(Noted):
-        def write(self, values, step):
+        def log_metrics(self, values, step):
             if step > 8:
                 raise ConnectionError("gone")
-            super().write(values, step)
+            super().log_metrics(values, step)
 
     told = []
     heard = Broken(tmp_path, tmp_path / "t", SETTINGS, 5)
-    hear = guarded(heard, told.append)
+    hear = suppress_errors(heard, told.append)
     for event in events():
         hear(event)
     heard.close()
@@ -101,7 +101,7 @@ def test_one_that_fails_in_the_middle_is_switched_off(events, tmp_path):
 def test_a_folder_that_cannot_be_made_is_the_tracker_s_own_trouble(events, tmp_path):
     (tmp_path / "tracking").touch()
     told = []
-    hear = guarded(noted(tmp_path), told.append)
+    hear = suppress_errors(noted(tmp_path), told.append)
     for event in events():
         hear(event)
     assert len(told) == 1
@@ -110,8 +110,8 @@ def test_a_folder_that_cannot_be_made_is_the_tracker_s_own_trouble(events, tmp_p
 def test_a_missing_package_names_the_extra(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"wandb needs the package wandb.*bertft\[tracking\]"):
-        check_packages(["wandb"])
-    check_packages([])
+        check_tracker_packages(["wandb"])
+    check_tracker_packages([])
 
 
 def scalars(folder):
@@ -125,17 +125,17 @@ def scalars(folder):
 
 def test_tensorboard_goes_on_in_the_same_folder(events, tmp_path):
     pytest.importorskip("tensorboard")
-    from bertft.listeners.trackers.tensorboard import Tracker
+    from bertft.listeners.trackers.tensorboard import TensorBoardTracker
 
     folder = tmp_path / "tracking" / "tensorboard"
-    first = Tracker(tmp_path, folder, SETTINGS, 1)
+    first = TensorBoardTracker(tmp_path, folder, SETTINGS, 1)
     for event in events():
-        if isinstance(event, Step) and event.step > 20:
+        if isinstance(event, StepCompleted) and event.step > 20:
             break
         first(event)
     first.close()
     assert [step for step, _ in scalars(folder)["train/loss"]][-1] == 20
-    second = Tracker(tmp_path, folder, SETTINGS, 1)  # from the checkpoint of step 16
+    second = TensorBoardTracker(tmp_path, folder, SETTINGS, 1)  # from the checkpoint of step 16
     for event in events(after=16):
         second(event)
     second.close()
@@ -151,22 +151,22 @@ def test_mlflow_in_files(events, tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     from mlflow.tracking import MlflowClient
 
-    from bertft.listeners.trackers.mlflow import Tracker
+    from bertft.listeners.trackers.mlflow import MLflowTracker
 
     folder = tmp_path / "tracking" / "mlflow"
     all_events = events()
-    first = Tracker(tmp_path, folder, SETTINGS, 5)
+    first = MLflowTracker(tmp_path, folder, SETTINGS, 5)
     for event in all_events[:19]:
         first(event)
     first.close()
     client = MlflowClient(tracking_uri=folder.as_uri())
-    name = first.remembered()
+    name = first.load_run_id()
     assert client.get_run(name).info.status == "KILLED"
-    second = Tracker(tmp_path, folder, SETTINGS, 5)
+    second = MLflowTracker(tmp_path, folder, SETTINGS, 5)
     for event in events(after=16):
         second(event)
     second.close()
-    assert second.remembered() == name
+    assert second.load_run_id() == name
     found = client.get_run(name)
     assert found.info.status == "FINISHED"
     assert found.data.params["data.train"] == "数据/训练.csv"
@@ -190,15 +190,15 @@ def stranger(monkeypatch, tmp_path):
 
 def offline_runs(events, tmp_path, times=(0,)):
     """The folders that a run leaves, begun after each of these steps, and its id."""
-    from bertft.listeners.trackers.wandb import Tracker
+    from bertft.listeners.trackers.wandb import WandbTracker
 
     folder = tmp_path / "tracking" / "wandb"
     for after in times:
-        heard = Tracker(tmp_path, folder, SETTINGS, 5)
+        heard = WandbTracker(tmp_path, folder, SETTINGS, 5)
         for event in events(after=after):
             heard(event)
         heard.close()
-    return sorted((folder / "wandb").glob("offline-run-*")), heard.remembered()
+    return sorted((folder / "wandb").glob("offline-run-*")), heard.load_run_id()
 
 
 @pytest.mark.trackers
@@ -235,9 +235,9 @@ def test_wandb_with_an_account_and_without_a_network(
         stranger.write_text(f"machine 127.0.0.1:{port}\n login user\n password {'0' * 40}\n")
         stranger.chmod(0o600)
     tried = []
-    from bertft.listeners.trackers.wandb import Tracker
+    from bertft.listeners.trackers.wandb import WandbTracker
 
-    begun = Tracker._begun
-    monkeypatch.setattr(Tracker, "_begun", lambda s, mode: tried.append(mode) or begun(s, mode))
+    begun = WandbTracker._start_run
+    monkeypatch.setattr(WandbTracker, "_begun", lambda s, mode: tried.append(mode) or begun(s, mode))
     kept, _ = offline_runs(events, tmp_path)
     assert tried == ["online", "offline"] and len(kept) == 1

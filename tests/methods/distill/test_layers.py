@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bertft.errors import UsageError
-from bertft.methods.distill.layers import chosen_layers, layer_map
+from bertft.methods.distill.layers import select_teacher_layers, map_layers
 
 
 @pytest.mark.parametrize(
@@ -20,13 +20,13 @@ from bertft.methods.distill.layers import chosen_layers, layer_map
     ],
 )
 def test_cut(wanted, layers, chosen):
-    assert chosen_layers(wanted, layers) == chosen
+    assert select_teacher_layers(wanted, layers) == chosen
 
 
 @pytest.mark.parametrize(("wanted", "layers"), [(7, 6), (0, 6), ([0, 6], 6)])
 def test_layers_that_are_not_there(wanted, layers):
     with pytest.raises(UsageError) as caught:
-        chosen_layers(wanted, layers)
+        select_teacher_layers(wanted, layers)
     assert caught.value.where == "method.distill.student_layers"
 
 
@@ -42,10 +42,10 @@ def test_layers_that_are_not_there(wanted, layers):
     ],
 )
 def test_map(wanted, student, teacher, pairs):
-    assert layer_map(wanted, student, teacher) == pairs
+    assert map_layers(wanted, student, teacher) == pairs
 
 
 @pytest.mark.parametrize("wanted", [[0, 2], [0, 2, 6], "last"])
 def test_maps_that_cannot_be(wanted):
     with pytest.raises(UsageError):
-        layer_map(wanted, 3, 6 if isinstance(wanted, list) else 2)
+        map_layers(wanted, 3, 6 if isinstance(wanted, list) else 2)

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from bertft.methods.distill.losses import attention_loss, hidden_loss, relation_loss
-from bertft.models.sequences import Sequences
-from bertft.models.trace import Heads
+from bertft.models.sequences import SequenceLayout
+from bertft.models.trace import HeadStates
 
 LENGTHS = [80, 2, 7, 7]
 TOTAL = sum(LENGTHS)
@@ -18,8 +18,8 @@ TOTAL = sum(LENGTHS)
 
 @pytest.fixture
 def sequences():
-    made = Sequences(LENGTHS, "unpadded", torch.device("cpu"))
-    assert {run.equal for run in made.runs} == {True, False}
+    made = SequenceLayout(LENGTHS, "unpadded", torch.device("cpu"))
+    assert {run.equal_lengths for run in made.chunks} == {True, False}
     return made
 
 
@@ -30,7 +30,7 @@ def drawn(seed, *shape):
 
 def heads(seed, count, width, window=None):
     q, k, v = (drawn(seed + n, TOTAL, count, width) for n in range(3))
-    return Heads(q, k, v, width**-0.5, window)
+    return HeadStates(q, k, v, width**-0.5, window)
 
 
 def pieces(tokens):
@@ -99,6 +99,6 @@ def test_relation_between_models_of_other_widths_and_heads(sequences):
 
 def test_half_precision_is_summed_in_single(sequences):
     student, teacher = heads(1, 2, 4), heads(9, 2, 4)
-    half = Heads(*(x.bfloat16() for x in (student.query, student.key, student.value)), 0.5, None)
+    half = HeadStates(*(x.bfloat16() for x in (student.query, student.key, student.value)), 0.5, None)
     assert attention_loss(half, teacher, sequences).dtype == torch.float64
     assert relation_loss(half, half, 2, sequences).dtype == torch.float32

@@ -11,24 +11,24 @@ from transformers import BertConfig as Config
 
 from bertft.config.data import DataConfig
 from bertft.config.loss import LossConfig
-from bertft.config.parts.distill import Settings
+from bertft.config.parts.distill import DistillConfig
 from bertft.config.trainer import TrainerConfig
 from bertft.data.batch import collate
-from bertft.data.joined import JoinedTable
-from bertft.data.logits import StoredLogits
-from bertft.data.order import micro_batches
-from bertft.data.table import FeatureTable, record_batch
+from bertft.data.joined import ConcatFeatureTable
+from bertft.data.logits import CachedLogits
+from bertft.data.order import split_into_micro_batches
+from bertft.data.table import FeatureTable, make_record_batch
 from bertft.errors import UsageError
-from bertft.methods import groups
+from bertft.methods import collect_param_groups
 from bertft.methods.distill import build
-from bertft.methods.distill.teacher import Live, Remembered
+from bertft.methods.distill.teacher import OnlineTeacher, CachedTeacher
 from bertft.methods.new_modules import NewModules
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
-from bertft.tasks.classification import Task as Classification
-from bertft.tasks.shared.hard import Shape, categorical
+from bertft.tasks.classification import ClassificationTask as Classification
+from bertft.tasks.shared.hard import LossOptions, cross_entropy_loss
 from bertft.training import optimizer as adamw
-from bertft.training.step import Stepper
+from bertft.training.step import TrainStep
 
 LENGTHS = [3, 9, 5, 7, 4, 6, 8]
 NAMES = ["a", "b", "c"]
@@ -65,7 +65,7 @@ def table(lengths, level="sequence", labelled=True, seed=7):
             each[number:] = -100
     elif labelled:
         columns["labels"] = generator.integers(0, 3, len(lengths))
-    batch = record_batch(columns)
+    batch = make_record_batch(columns)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_batch(batch)
@@ -86,22 +86,22 @@ def model(kind, width=12, layers=2, seed=0, heads=2):
 def stepper(kind=Classification, taught=None, teacher_width=16, layout="auto", **settings):
     """A student of width 12 and a teacher of four layers; ``taught``: its logits, or it is live."""
     task, student = kind(DataConfig(name="t"), NAMES), model(kind)
-    part = build(Settings(teacher="t", **settings), None, None)
+    part = build(DistillConfig(teacher="t", **settings), None, None)
     new = NewModules([name for name, _ in student.named_parameters()], 1e-2)
     new.attach(student)
     if taught is not None:
-        part.bind(Remembered(taught), student)
+        part.bind_teacher(CachedTeacher(taught), student)
     else:
         teacher = model(kind, teacher_width, layers=4, seed=1)
-        part.bind(Live(EncoderRunner(teacher, task.level, "padded"), None, FP32), student, teacher)
-    optimizer = adamw.build(groups([new, part], student), TrainerConfig())
+        part.bind_teacher(OnlineTeacher(EncoderRunner(teacher, task.level, "padded"), None, FP32), student, teacher)
+    optimizer = adamw.build_optimizer(collect_param_groups([new, part], student), TrainerConfig())
     runner = EncoderRunner(student, task.level, layout)
     precision = Precision("fp32", torch.device("cpu"))
-    return Stepper(runner, task, [new, part], optimizer, precision, None)
+    return TrainStep(runner, task, [new, part], optimizer, precision, None)
 
 
 def cut(rows, size):
-    return [collate(rows, part, ("labels",)) for part in micro_batches(np.arange(len(rows)), size)]
+    return [collate(rows, part, ("labels",)) for part in split_into_micro_batches(np.arange(len(rows)), size)]
 
 
 def gradients(made, batches):
@@ -135,10 +135,10 @@ def test_a_window_of_micro_batches_equals_one_batch(kind, size, layout):
 def test_rows_without_labels_learn_from_the_teacher_alone(size):
     """Rows 4 to 6 have no labels: the hard loss is that of the first four, the soft one of all."""
     first, second = table(LENGTHS[:4]), table(LENGTHS[4:], labelled=False, seed=8)
-    joined, taught = JoinedTable(first, second, 4), np.random.default_rng(0).normal(size=(7, 3))
-    made = stepper(taught=StoredLogits(taught, None, {}), weight=0.25, temperature=3.0)
+    joined, taught = ConcatFeatureTable(first, second, 4), np.random.default_rng(0).normal(size=(7, 3))
+    made = stepper(taught=CachedLogits(taught, None, {}), weight=0.25, temperature=3.0)
     order = np.array([5, 0, 6, 3, 4, 2, 1])
-    batches = [collate(joined, part, ("labels",)) for part in micro_batches(order, size)]
+    batches = [collate(joined, part, ("labels",)) for part in split_into_micro_batches(order, size)]
     loss, _, losses = gradients(made, batches)
     with torch.no_grad():
         batch = collate(joined, np.arange(7), ())
@@ -155,17 +155,17 @@ def test_rows_without_labels_learn_from_the_teacher_alone(size):
 def test_the_loss_of_the_labels_can_be_shaped(size):
     """It alone: what is learnt from the teacher stays as it was."""
     first, second = table(LENGTHS[:4]), table(LENGTHS[4:], labelled=False, seed=8)
-    joined, taught = JoinedTable(first, second, 4), np.random.default_rng(0).normal(size=(7, 3))
-    made = stepper(taught=StoredLogits(taught, None, {}), weight=0.25)
-    batches = [collate(joined, part, ("labels",)) for part in micro_batches(np.arange(7), size)]
+    joined, taught = ConcatFeatureTable(first, second, 4), np.random.default_rng(0).normal(size=(7, 3))
+    made = stepper(taught=CachedLogits(taught, None, {}), weight=0.25)
+    batches = [collate(joined, part, ("labels",)) for part in split_into_micro_batches(np.arange(7), size)]
     _, _, plain = gradients(made, batches)
-    made.task.shape_loss(LossConfig([3.0, 0.5, 1.0], 0.1, 2.0), first)
+    made.task.configure_loss(LossConfig([3.0, 0.5, 1.0], 0.1, 2.0), first)
     loss, _, losses = gradients(made, batches)
     with torch.no_grad():
         logits = made.runner(collate(joined, np.arange(4), ()))
     labels = torch.from_numpy(first.gather("labels", np.arange(4)))
-    shape = Shape(torch.tensor([3.0, 0.5, 1.0], dtype=torch.float64), 0.1, 2.0)
-    hard = float(categorical(logits, labels, shape)) / 4
+    shape = LossOptions(torch.tensor([3.0, 0.5, 1.0], dtype=torch.float64), 0.1, 2.0)
+    hard = float(cross_entropy_loss(logits, labels, shape)) / 4
     assert losses == pytest.approx({"hard": hard, "soft": plain["soft"]}, rel=1e-12)
     assert loss == pytest.approx(0.75 * hard + 0.25 * plain["soft"], rel=1e-12)
 
@@ -175,7 +175,7 @@ def test_answers_that_are_remembered_teach_as_the_live_teacher_does():
     live = stepper(weight=0.5)
     with torch.no_grad():
         taught = live.objective.teacher(collate(rows, np.arange(7), ())).numpy()
-    made = stepper(taught=StoredLogits(taught, None, {}), weight=0.5)
+    made = stepper(taught=CachedLogits(taught, None, {}), weight=0.5)
     one, other = gradients(live, cut(rows, 3)), gradients(made, cut(rows, 3))
     assert one[0] == pytest.approx(other[0], rel=1e-12)
     for mine, theirs in zip(one[1], other[1], strict=True):
@@ -187,24 +187,24 @@ def test_answers_that_are_remembered_teach_as_the_live_teacher_does():
 def test_projections_train_are_kept_and_are_none_where_widths_match():
     rows = table(LENGTHS)
     made = stepper(**EVERYTHING)
-    part = made.parts[1]
+    part = made.components[1]
     assert [tuple(each.weight.shape) for each in part.projections] == [(16, 12)] * 3
-    assert part.counts(None) == {"trainable": 3 * 16 * 12, "kept": 0, "exported": 0}
+    assert part.parameter_counts(None) == {"trainable": 3 * 16 * 12, "kept": 0, "exported": 0}
     before = {name: each.clone() for name, each in part.state_dict().items()}
     assert len(before) == 3 and made(cut(rows, 3), 1, 10).applied
     after = part.state_dict()
     assert all(not after[name].equal(each) for name, each in before.items())
-    again = stepper(**EVERYTHING).parts[1]
+    again = stepper(**EVERYTHING).components[1]
     again.load_state_dict(after)
     assert all(again.state_dict()[name].equal(each) for name, each in after.items())
-    assert "exp_avg/distill.0.weight" in adamw.moments(made.optimizer)
-    same = stepper(teacher_width=12, **EVERYTHING).parts[1]
+    assert "exp_avg/distill.0.weight" in adamw.optimizer_state(made.optimizer)
+    same = stepper(teacher_width=12, **EVERYTHING).components[1]
     assert same.state_dict() == {} and len(same.projections) == 0
 
 
 def test_a_teacher_is_frozen_and_keeps_its_own_dropout_off():
     teacher = model(Classification)
-    live = Live(EncoderRunner(teacher, "sequence"), None, FP32)
+    live = OnlineTeacher(EncoderRunner(teacher, "sequence"), None, FP32)
     assert not teacher.training and not any(each.requires_grad for each in teacher.parameters())
     logits = live(collate(table(LENGTHS), np.arange(7), ()))
     assert not logits.requires_grad
@@ -222,13 +222,13 @@ def test_a_teacher_is_frozen_and_keeps_its_own_dropout_off():
 def test_inner_states_that_cannot_be_compared(settings, where):
     student = model(Classification)
     teacher = model(Classification, 16, layers=4, heads=4)
-    part = build(Settings(teacher="t", **settings), None, None)
-    live = Live(EncoderRunner(teacher, "sequence"), None, FP32)
+    part = build(DistillConfig(teacher="t", **settings), None, None)
+    live = OnlineTeacher(EncoderRunner(teacher, "sequence"), None, FP32)
     with pytest.raises(UsageError) as caught:
-        part.bind(live, student, teacher)
+        part.bind_teacher(live, student, teacher)
     assert caught.value.where == where
 
 
 def test_without_a_teacher_the_tasks_own_loss_is_all():
-    part = build(Settings(weight=0.0), None, None)
-    assert not part.asks and part.objective(None) is None and part.state_dict() == {}
+    part = build(DistillConfig(weight=0.0), None, None)
+    assert not part.needs_teacher and part.objective(None) is None and part.state_dict() == {}

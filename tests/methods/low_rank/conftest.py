@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification
 
 from bertft.config.method import MethodConfig
-from bertft.config.parts.low_rank import Settings
+from bertft.config.parts.low_rank import LowRankConfig
 from bertft.methods.low_rank import LowRank, build
 
 IDS = torch.randint(0, 64, (5, 9), generator=torch.Generator().manual_seed(3))
@@ -50,7 +50,7 @@ def part() -> Callable[..., LowRank]:
     def make(
         rank: int = 4, initial_rank: int | None = None, rate: float | None = None, **changes: Any
     ) -> LowRank:
-        settings = Settings(**{"dropout": 0.0, **changes})
+        settings = LowRankConfig(**{"dropout": 0.0, **changes})
         method = MethodConfig(
             name="test", rank=rank, initial_rank=initial_rank, low_rank=settings
         )  # fmt: skip
@@ -99,10 +99,10 @@ class Run:
             [
                 {
                     "params": [each for _, each in group.parameters],
-                    "lr": group.rate,
-                    "weight_decay": 0.01 if group.decay else 0.0,
+                    "lr": group.learning_rate,
+                    "weight_decay": 0.01 if group.use_weight_decay else 0.0,
                 }
-                for group in part.groups(model)
+                for group in part.param_groups(model)
             ]
         )
         self.generator = torch.Generator()
@@ -114,7 +114,7 @@ class Run:
             ids = torch.randint(0, 64, (4, 7), generator=self.generator)
             labels = torch.randint(0, 3, (4,), generator=self.generator)
             loss = self.model(ids, labels=labels).loss
-            penalty = self.part.loss()
+            penalty = self.part.extra_loss()
             (loss if penalty is None else loss + penalty).backward()
             self.part.before_step(self.step, self.total)
             self.optimizer.step()

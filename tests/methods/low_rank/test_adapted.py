@@ -12,9 +12,9 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import ModernBertConfig, ModernBertForSequenceClassification
 
-from bertft.methods.low_rank.adapted import AdaptedLinear
+from bertft.methods.low_rank.adapted import LowRankLinear
 from bertft.methods.low_rank.dora import DoRA
-from bertft.methods.low_rank.export import adapted_layers
+from bertft.methods.low_rank.export import low_rank_layers
 from bertft.methods.low_rank.lora import LoRA
 from bertft.methods.low_rank.svd_lora import SVDLoRA
 from bertft.models.dropout import dropout as drop_out
@@ -40,7 +40,7 @@ def test_equals_peft(bert, part, logits, gradients, stir, ours, theirs, targets)
     model = bert()
     part(targets=targets, **ours).attach(model)
     stir(model)
-    names = sorted(adapted_layers(model))
+    names = sorted(low_rank_layers(model))
     reference = get_peft_model(
         bert(), LoraConfig(**{"r": 4, "lora_alpha": 16, "target_modules": names, **theirs})
     ).eval()
@@ -175,14 +175,14 @@ def test_slices_of_a_fused_matrix(part, stir, changes):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-11, msg=name)
 
 
-def layer_with(adapter: type, dropout: float, bias: bool = True) -> AdaptedLinear:
+def layer_with(adapter: type, dropout: float, bias: bool = True) -> LowRankLinear:
     torch.manual_seed(1)
     linear = nn.Linear(10, 6, bias=bias).double().requires_grad_(False)
     update = adapter(linear.weight, 2, 0.7)
     with torch.no_grad():
         for parameter in update.parameters():
             parameter += torch.randn_like(parameter)
-    return AdaptedLinear(linear, {"query": (None, update)}, dropout)
+    return LowRankLinear(linear, {"query": (None, update)}, dropout)
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from bertft.errors import BertftError
-from bertft.methods.low_rank.adapted import AdaptedLinear
+from bertft.methods.low_rank.adapted import LowRankLinear
 
 KINDS = [
     {},
@@ -47,7 +47,7 @@ def test_folded_equals_adapted(bert, part, stir, logits, changes, dtype, error):
     assert made.fold(model) == 6
     assert (logits(model) - before).abs().max() < error
     assert (before - start).abs().max() > 0.1
-    assert not any(isinstance(module, AdaptedLinear) for module in model.modules())
+    assert not any(isinstance(module, LowRankLinear) for module in model.modules())
     assert model.state_dict().keys() == plain.state_dict().keys()
     layer = model.get_submodule("bert.encoder.layer.0.attention.self.value")
     assert type(layer) is nn.Linear and layer.weight is weight and not layer.training

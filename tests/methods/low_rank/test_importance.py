@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bertft.methods.low_rank.importance import Importance, top
+from bertft.methods.low_rank.importance import ImportanceTracker, top_mask
 from bertft.methods.low_rank.svd_lora import SVDLoRA
 
 
@@ -47,7 +47,7 @@ def plain_scores(history, beta1, beta2) -> torch.Tensor:
 @pytest.mark.parametrize(("beta1", "beta2"), [(0.85, 0.85), (0.5, 0.9), (0.0, 0.0)])
 def test_the_score_of_every_triplet(beta1, beta2):
     updates = modules()
-    importance = Importance(updates, beta1, beta2)
+    importance = ImportanceTracker(updates, beta1, beta2)
     history = []
     for _ in range(4):
         step = []
@@ -68,24 +68,24 @@ def test_the_score_of_every_triplet(beta1, beta2):
         history.append(step)
     expected = plain_scores(history, beta1, beta2)
     assert expected.shape == (3, 4)
-    torch.testing.assert_close(importance.triplets(), expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(importance.triplet_scores(), expected, rtol=1e-12, atol=0)
 
 
 def test_a_weight_without_gradient_is_left_alone():
     updates = modules(2)
-    importance = Importance(updates, 0.85, 0.85)
+    importance = ImportanceTracker(updates, 0.85, 0.85)
     importance.update()
-    assert importance.triplets().abs().sum() == 0
+    assert importance.triplet_scores().abs().sum() == 0
     for parameter in updates[1].parameters():
         parameter.grad = torch.ones_like(parameter)
     importance.update()
-    first, second = importance.triplets()
+    first, second = importance.triplet_scores()
     assert first.abs().sum() == 0 and (second > 0).all()
 
 
 def test_top_is_exact():
     scores = torch.tensor([[3.0, 1.0, 2.0], [0.5, 9.0, 2.5]])
-    masks = [top(scores, budget).int().tolist() for budget in range(7)]
+    masks = [top_mask(scores, budget).int().tolist() for budget in range(7)]
     assert masks == [
         [[0, 0, 0], [0, 0, 0]],
         [[0, 0, 0], [0, 1, 0]],
@@ -99,11 +99,11 @@ def test_top_is_exact():
 
 @pytest.mark.parametrize("budget", range(13))
 def test_ties_neither_over_prune_nor_fall_on_one_module(budget):
-    mask = top(torch.zeros(3, 4), budget)
+    mask = top_mask(torch.zeros(3, 4), budget)
     assert int(mask.sum()) == budget
     ranks = mask.sum(1)
     assert ranks.max() - ranks.min() <= 1
     half = torch.tensor([[1.0, 1.0, 0.0, 1.0], [1.0, 0.0, 1.0, 1.0], [1.0, 1.0, 1.0, 2.0]])
-    assert int(top(half, budget).sum()) == budget
+    assert int(top_mask(half, budget).sum()) == budget
     if budget:
-        assert top(half, budget)[2, 3]
+        assert top_mask(half, budget)[2, 3]

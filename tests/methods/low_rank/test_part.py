@@ -7,11 +7,11 @@ import torch
 from transformers import AlbertConfig, AlbertModel, BertConfig, BertModel
 
 from bertft.errors import UsageError
-from bertft.methods.low_rank.export import adapted_layers
+from bertft.methods.low_rank.export import low_rank_layers
 
 
 def updates(model):
-    return [each for layer in adapted_layers(model).values() for _, each in layer.parts()]
+    return [each for layer in low_rank_layers(model).values() for _, each in layer.updates()]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_what_cannot_be(bert, part, changes, message):
     with pytest.raises(UsageError) as caught:
         part(**changes).attach(model)
     assert message in str(caught.value)
-    assert not adapted_layers(model), "refused before anything changed"
+    assert not low_rank_layers(model), "refused before anything changed"
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_a_linear_layer_in_two_places_is_replaced_in_both(bert, part):
     first, second = (layer.attention.self for layer in model.bert.encoder.layer)
     second.query = first.query
     part(targets=["query"]).attach(model)
-    assert second.query is first.query and second.query in adapted_layers(model).values()
+    assert second.query is first.query and second.query in low_rank_layers(model).values()
 
 
 def test_losses_and_measures(bert, part):

@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from bertft.errors import DataError, UsageError
-from bertft.methods.low_rank.peft_form import attach_peft, lora_settings, lora_tensors
+from bertft.methods.low_rank.peft_form import attach_peft, peft_config, peft_tensors
 
 peft = pytest.importorskip("peft")
 
@@ -66,8 +66,8 @@ def stirred(part, kind, changes):
 @pytest.mark.parametrize("kind", OWN)
 def test_peft_gives_the_same_logits(part, kind, changes):
     ours = stirred(part, kind, changes)
-    tensors = lora_tensors(ours)
-    settings = lora_settings(tensors)
+    tensors = peft_tensors(ours)
+    settings = peft_config(tensors)
     config = peft.LoraConfig(**{key: each for key, each in settings.items() if key != "peft_type"})
     theirs = peft.get_peft_model(model_of(kind), config)
     outcome = peft.set_peft_model_state_dict(theirs, tensors)
@@ -80,8 +80,8 @@ def test_peft_gives_the_same_logits(part, kind, changes):
 
 @pytest.mark.parametrize("kind", OWN)
 def test_triplets_pruned_away_are_left_out(part, kind):
-    tensors = lora_tensors(stirred(part, kind, KINDS["svd_lora"]))
-    settings = lora_settings(tensors)
+    tensors = peft_tensors(stirred(part, kind, KINDS["svd_lora"]))
+    settings = peft_config(tensors)
     # Of ModernBERT's fused matrix, query's triplets are gone and one of value's is left.
     assert len(settings["target_modules"]) == (4 if kind == "modernbert" else 5)
     ranks = sorted(each.shape[0] for name, each in tensors.items() if "lora_A" in name)
@@ -170,4 +170,4 @@ def test_an_update_that_is_no_matrix_is_refused(shape):
 
 def test_a_method_without_updates_is_refused():
     with pytest.raises(UsageError, match="no low-rank update is left"):
-        lora_tensors(model_of("bert"))
+        peft_tensors(model_of("bert"))

@@ -10,7 +10,7 @@ import torch
 
 from bertft.errors import BertftError, DataError, UsageError
 from bertft.methods import trained_tensors
-from bertft.methods.low_rank.export import adapted_layers
+from bertft.methods.low_rank.export import low_rank_layers
 from bertft.methods.low_rank.vera import VeRA, from_peft
 
 peft = pytest.importorskip("peft")
@@ -20,7 +20,7 @@ VERA = {"kind": "vera", "rank": 16, **LAYERS}
 
 
 def updates(model) -> list[VeRA]:
-    return [each for layer in adapted_layers(model).values() for _, each in layer.parts()]
+    return [each for layer in low_rank_layers(model).values() for _, each in layer.updates()]
 
 
 def peft_model(base, adapter, **changes):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bertft.reports.compare.bootstrap import difference, drawn, resampled
+from bertft.reports.compare.bootstrap import paired_difference, resample_weights, bootstrap_metrics
 
 RNG = np.random.default_rng(0)
 ONE = (RNG.random(400) < 0.80).astype(float)
@@ -18,7 +18,7 @@ def mean_of(scores):
 
 
 def test_every_draw_takes_as_many_rows_as_there_are():
-    weights = np.concatenate(list(drawn(30, 500)))
+    weights = np.concatenate(list(resample_weights(30, 500)))
     assert weights.shape == (500, 30)
     assert (weights.sum(1) == 30).all() and (weights >= 0).all()
     assert weights.mean() == 1.0
@@ -26,16 +26,16 @@ def test_every_draw_takes_as_many_rows_as_there_are():
 
 
 def test_pieces_change_no_draw(monkeypatch):
-    whole = np.concatenate(list(drawn(7, 50, seed=3)))
+    whole = np.concatenate(list(resample_weights(7, 50, seed=3)))
     monkeypatch.setattr("bertft.reports.compare.bootstrap._AT_ONCE", 21)
-    pieces = list(drawn(7, 50, seed=3))
+    pieces = list(resample_weights(7, 50, seed=3))
     assert [len(each) for each in pieces] == [3] * 16 + [2]
     np.testing.assert_array_equal(np.concatenate(pieces), whole)
 
 
 def test_the_interval_is_scipy_s():
-    one, other = resampled([mean_of(ONE), mean_of(OTHER)], 400, 20_000)
-    found = difference(one[None], other[None])
+    one, other = bootstrap_metrics([mean_of(ONE), mean_of(OTHER)], 400, 20_000)
+    found = paired_difference(one[None], other[None])
     theirs = stats.bootstrap(
         (ONE, OTHER), lambda a, b, axis: a.mean(axis) - b.mean(axis), paired=True,
         vectorized=True, method="percentile", n_resamples=20_000, rng=np.random.default_rng(1),
@@ -46,33 +46,33 @@ def test_the_interval_is_scipy_s():
 
 
 def test_pairing_is_what_tells_close_runs_apart():
-    one, other = resampled([mean_of(ONE), mean_of(OTHER)], 400, 4_000)
-    alone = resampled([mean_of(OTHER)], 400, 4_000, seed=9)
-    paired, unpaired = difference(one[None], other[None]), difference(one[None], alone)
+    one, other = bootstrap_metrics([mean_of(ONE), mean_of(OTHER)], 400, 4_000)
+    alone = bootstrap_metrics([mean_of(OTHER)], 400, 4_000, seed=9)
+    paired, unpaired = paired_difference(one[None], other[None]), paired_difference(one[None], alone)
     assert paired.high - paired.low < 0.8 * (unpaired.high - unpaired.low)
 
 
 def test_a_clear_difference_is_told():
     worse = np.where(np.arange(400) % 8 == 0, 0.0, ONE)
-    one, other = resampled([mean_of(ONE), mean_of(worse)], 400, 2_000)
-    found = difference(one[None], other[None])
+    one, other = bootstrap_metrics([mean_of(ONE), mean_of(worse)], 400, 2_000)
+    found = paired_difference(one[None], other[None])
     assert 0 < found.low < found.value < found.high
     assert found.p == pytest.approx(2 / 2_001)
 
 
 def test_equal_runs_do_not_differ():
-    values = resampled([mean_of(ONE)], 400, 200)
-    found = difference(values, values)
+    values = bootstrap_metrics([mean_of(ONE)], 400, 200)
+    found = paired_difference(values, values)
     assert (found.value, found.low, found.high, found.p) == (0.0, 0.0, 0.0, 1.0)
 
 
 def test_seeds_are_averaged():
-    found = difference(np.array([[0.5, 0.5], [0.7, 0.9]]), np.array([[0.4, 0.2]]))
+    found = paired_difference(np.array([[0.5, 0.5], [0.7, 0.9]]), np.array([[0.4, 0.2]]))
     assert found.value == pytest.approx(0.2) and found.low == pytest.approx(0.5)
 
 
 def test_draws_without_a_value_are_left_out():
     nan = float("nan")
-    found = difference(np.array([[0.5, nan, 0.7]]), np.array([[0.25, 0.1, 0.2]]))
+    found = paired_difference(np.array([[0.5, nan, 0.7]]), np.array([[0.25, 0.1, 0.2]]))
     assert (found.low, found.high) == pytest.approx((0.5, 0.5))
-    assert np.isnan(difference(np.array([[0.5, nan]]), np.array([[0.2, nan]])).p)
+    assert np.isnan(paired_difference(np.array([[0.5, nan]]), np.array([[0.2, nan]])).p)

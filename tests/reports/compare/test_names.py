@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bertft.reports.compare.names import names_of
-from bertft.reports.lines import JobResult, lines_of
+from bertft.reports.compare.names import name_rows
+from bertft.reports.lines import JobResult, group_results
 
 
 def lines(*settings):
@@ -11,18 +11,18 @@ def lines(*settings):
         "best": {"metric": "accuracy", "value": 0.5, "step": 1},
         "train": {"seconds": 1.0}, "parameters": {"method": 1},
     }  # fmt: skip
-    return lines_of([JobResult(Path("x"), each, None, metrics) for each in settings])
+    return group_results([JobResult(Path("x"), each, None, metrics) for each in settings])
 
 
 def test_method_and_rank_where_they_tell_lines_apart():
-    found = names_of(lines(
+    found = name_rows(lines(
         {"method.name": "lora", "method.rank": "8"}, {"method.name": "full", "method.rank": "null"},
     ))  # fmt: skip
     assert found == ["lora r8", "full"]
 
 
 def test_the_method_stands_there_where_all_have_it():
-    found = names_of(lines(
+    found = name_rows(lines(
         {"method.name": "lora", "trainer.learning_rate": "0.1"},
         {"method.name": "lora", "trainer.learning_rate": "0.2"},
     ))  # fmt: skip
@@ -30,7 +30,7 @@ def test_the_method_stands_there_where_all_have_it():
 
 
 def test_names_are_never_the_same():
-    found = names_of(lines(
+    found = name_rows(lines(
         {"method.name": "x", "a.k": "1", "b.k": "2"}, {"method.name": "x", "a.k": "2", "b.k": "1"},
         {"method.name": "x", "a.k": "1", "b.k": "1"}, {"method.name": "y", "a.k": "1", "b.k": "1"},
     ))  # fmt: skip

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from bertft.reports.compare.comparison import Compared, Comparison
-from bertft.reports.compare.page import page, pareto_front
-from bertft.reports.lines import JobResult, Line
+from bertft.reports.compare.comparison import ComparedRow, Comparison
+from bertft.reports.compare.page import render_comparison, pareto_front
+from bertft.reports.lines import JobResult, ResultRow
 
 NAMES = ["head", "lora r2", "lora r8", "prefix", "svd <&>", "全部"]
 SIZES = [0, 18_432, 73_728, 73_728, 73_824, 22_700_000]
@@ -32,12 +32,12 @@ def html(tmp_path_factory):
         metrics = {"best": {"metric": "accuracy", "value": value, "step": 1000}}
         settings = {"method.name": name}
         job = JobResult(folder / "run", {"seed": "0", **settings}, None, metrics)
-        line = Line(
+        line = ResultRow(
             settings, "accuracy", value, 0.004, 1, 0, size, None, 1.0, None, None,
             best=name == "全部", jobs=(job,),
         )  # fmt: skip
-        lines.append(Compared(name, line, size, "rows", why="one <seed>"))
-    return page(Comparison("accuracy", False, lines, 100, ["a note"]))
+        lines.append(ComparedRow(name, line, size, "rows", reason="one <seed>"))
+    return render_comparison(Comparison("accuracy", False, lines, 100, ["a note"]))
 
 
 def test_texts_are_escaped_and_nothing_is_requested(html):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from bertft.errors import UsageError
-from bertft.reports.compare.read import comparable
+from bertft.reports.compare.read import check_comparable
 
 
 def run(labels, metric="f1", task="classification"):
@@ -17,13 +17,13 @@ def run(labels, metric="f1", task="classification"):
 
 
 def test_f1_is_that_of_one_class():
-    comparable([run(["neg", "pos"]), run(["neg", "pos"])])
-    comparable([run(["neg", "pos"], "accuracy"), run(["pos", "neg"], "accuracy")])
-    comparable(
+    check_comparable([run(["neg", "pos"]), run(["neg", "pos"])])
+    check_comparable([run(["neg", "pos"], "accuracy"), run(["pos", "neg"], "accuracy")])
+    check_comparable(
         [
             run(["O", "B-x"], task="token_classification"),
             run(["B-x", "O"], task="token_classification"),
         ]
     )
     with pytest.raises(UsageError, match="different positive classes: pos in a, neg in a"):
-        comparable([run(["neg", "pos"]), run(["pos", "neg"])])
+        check_comparable([run(["neg", "pos"]), run(["pos", "neg"])])

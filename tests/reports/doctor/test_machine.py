@@ -12,7 +12,7 @@ CPU = torch.device("cpu")
 
 
 def test_versions():
-    found = machine.versions().found
+    found = machine.check_versions().detail
     assert f"torch {torch.__version__}" in found and platform.python_version() in found
 
 
@@ -23,25 +23,25 @@ def test_versions():
 def test_what_a_cpu_can_do(flags, says, monkeypatch):
     monkeypatch.setattr(machine, "cpu_flags", lambda: flags)
     monkeypatch.setattr(machine, "multiplies_bf16", lambda _: "avx512_bf16" in flags)
-    found = machine.cpu()
-    assert found.state == OK and says in found.found + found.advice
-    assert all(flag in found.found for flag in flags)
+    found = machine.check_cpu()
+    assert found.status == OK and says in found.detail + found.advice
+    assert all(flag in found.detail for flag in flags)
 
 
 def test_products_are_timed_and_right():
-    found = machine.matmul(CPU, seconds=0.1)
-    assert found.state == OK and "float32" in found.found and "GFLOP/s on cpu" in found.found
+    found = machine.check_matmul(CPU, seconds=0.1)
+    assert found.status == OK and "float32" in found.detail and "GFLOP/s on cpu" in found.detail
 
 
 def test_wrong_products_are_a_failure(monkeypatch):
     monkeypatch.setitem(machine._TOLERANCE, torch.float32, 0.0)
-    found = machine.matmul(CPU, seconds=0.1)
-    assert found.state == FAILED and "wrong" in found.found
+    found = machine.check_matmul(CPU, seconds=0.1)
+    assert found.status == FAILED and "wrong" in found.detail
 
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_a_gpu_and_what_it_can_do():
-    found = next(machine.gpus())
-    assert "compute" in found.found and "bf16" in found.found
-    assert machine.matmul(torch.device("cuda"), seconds=0.2).state == OK
+    found = next(machine.check_gpus())
+    assert "compute" in found.detail and "bf16" in found.detail
+    assert machine.check_matmul(torch.device("cuda"), seconds=0.2).status == OK

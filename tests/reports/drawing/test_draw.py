@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from bertft.reports.drawing.draw import draw
+from bertft.reports.drawing.draw import draw_item
 from bertft.reports.drawing.theme import INKS
-from bertft.runs.exhibits import Grid, Lines, Points, Scatter
+from bertft.runs.exhibits import HeatMap, LineChart, AgreementPlot, ScatterPlot
 
-GRID = Grid(
+GRID = HeatMap(
     "grid", "A grid", rows=("<a> & 'b'", "$c$"), columns=("x", "y \x1b\ud800"),
     values=np.array([[1.0, np.nan], [0.0, 1234.5]]), digits=1,
 )  # fmt: skip
@@ -19,14 +19,14 @@ NAN = float("nan")
 
 
 def test_a_label_is_text_whatever_it_holds(tmp_path):
-    svg = draw(GRID, tmp_path).svg
+    svg = draw_item(GRID, tmp_path).svg
     assert "&lt;a&gt; &amp; 'b'" in svg and "$c$" in svg and "y ��" in svg
     assert ">1,234.5<" in svg and "nan" not in svg
     assert "http" not in svg and "<?xml" not in svg and "DOCTYPE" not in svg and "xmlns" not in svg
 
 
 def test_colours_are_those_of_the_page(tmp_path):
-    svg = draw(GRID, tmp_path).svg
+    svg = draw_item(GRID, tmp_path).svg
     assert set(re.findall(r"#[0-9a-f]{6}\b", svg)) == set()
     assert set(re.findall(r"var\(--([\w-]+)\)", svg)) <= set(INKS)
     assert "font-family" not in svg and "DejaVu" not in svg
@@ -35,7 +35,7 @@ def test_colours_are_those_of_the_page(tmp_path):
 
 def test_ids_of_pictures_stay_apart(tmp_path):
     one, two = (
-        draw(Lines(name, name, series={"a": ([1, 2], [3, 4])}), tmp_path).svg
+        draw_item(LineChart(name, name, series={"a": ([1, 2], [3, 4])}), tmp_path).svg
         for name in ("one", "two")
     )
     ids = [set(re.findall(r'\bid="([^"]*)"', svg)) for svg in (one, two)]
@@ -45,50 +45,50 @@ def test_ids_of_pictures_stay_apart(tmp_path):
 @pytest.mark.parametrize(
     "exhibit",
     [
-        Lines("lines", "", series={"a": ([1, 2, 3], [1.0, NAN, 2.0]), "b": ([1], [5.0])}, mark=3),
-        Lines("lines", "", series={"a": ([5], [NAN])}, mark=5),
-        Lines("lines", "", series={"a": ([1, 2], [3e9, 3e9])}, stairs=True),
-        Points(
+        LineChart("lines", "", series={"a": ([1, 2, 3], [1.0, NAN, 2.0]), "b": ([1], [5.0])}, marked_step=3),
+        LineChart("lines", "", series={"a": ([5], [NAN])}, marked_step=5),
+        LineChart("lines", "", series={"a": ([1, 2], [3e9, 3e9])}, is_step_function=True),
+        AgreementPlot(
             "points", "", x=np.array([1.0, NAN]), y=np.array([1.0, 2.0]), x_title="", y_title=""
         ),
-        Scatter(
+        ScatterPlot(
             "scatter",
             "",
             names=["a", "$b$" * 40],
             x=[0, 0],
             y=[1.0, 1.0],
-            spread=[0.0, 1e9],
-            front=[0, 1],
+            uncertainty=[0.0, 1e9],
+            pareto_front=[0, 1],
             x_title="x",
             y_title="y",
         ),
-        Grid("grid", "", rows=("a",), columns=("b",), values=np.array([[NAN]])),
-        Grid("grid", "", rows=("a",), columns=("b",), values=np.array([[0.0]])),
+        HeatMap("grid", "", rows=("a",), columns=("b",), values=np.array([[NAN]])),
+        HeatMap("grid", "", rows=("a",), columns=("b",), values=np.array([[0.0]])),
     ],
 )
 def test_gaps_and_extremes(exhibit, tmp_path):
     before = dict(matplotlib.rcParams)
-    assert draw(exhibit, tmp_path).svg.startswith("<svg")
+    assert draw_item(exhibit, tmp_path).svg.startswith("<svg")
     assert imread(tmp_path / f"{exhibit.name}.png").shape[2] == 4
     assert dict(matplotlib.rcParams) == before
 
 
 def test_characters_without_a_font_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr("bertft.reports.drawing.fonts._KNOWN", ())
-    grid = Grid("grid", "", rows=("好 a",), columns=("差",), values=np.array([[1.0]]))
-    drawn = draw(grid, tmp_path)
-    assert drawn.unknown == {"好", "差"}
+    grid = HeatMap("grid", "", rows=("好 a",), columns=("差",), values=np.array([[1.0]]))
+    drawn = draw_item(grid, tmp_path)
+    assert drawn.missing_characters == {"好", "差"}
     assert "好 a" in drawn.svg
 
 
 def test_names_of_points_cover_no_other_name(tmp_path):
     """Even of points in one place: the texts of the SVG lie at different heights or sides."""
     names = [f"name {number}" for number in range(6)]
-    scatter = Scatter(
-        "scatter", "", names=names, x=[10] * 6, y=[1.0] * 6, spread=[0.0] * 6, front=[0],
+    scatter = ScatterPlot(
+        "scatter", "", names=names, x=[10] * 6, y=[1.0] * 6, uncertainty=[0.0] * 6, pareto_front=[0],
         x_title="", y_title="",
     )  # fmt: skip
-    svg = draw(scatter, tmp_path).svg
+    svg = draw_item(scatter, tmp_path).svg
     places = re.findall(r'transform="translate\(([^)]*)\)[^>]*>name \d', svg) or re.findall(
         r'<text [^>]*x="([^"]*)" y="([^"]*)"[^>]*>name \d', svg
     )

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from scipy.optimize import minimize_scalar
 
-from bertft.tasks.calibration.temperature import calibration_error, fit_temperature
-from bertft.tasks.classification import Task as Classification
-from bertft.tasks.multi_label import Task as MultiLabel
+from bertft.tasks.calibration.temperature import expected_calibration_error, minimize_temperature
+from bertft.tasks.classification import ClassificationTask as Classification
+from bertft.tasks.multi_label import MultiLabelTask as MultiLabel
 
 
 def sampled(rows, classes, seed):
@@ -28,7 +28,7 @@ def test_it_is_the_least_point_of_the_loss(scale, classes, settings, labelled):
     logits, labels = sampled(400, classes, classes)
     logits = (scale * logits).astype(np.float32)
     task = Classification(settings(), [f"c{n}" for n in range(classes)])
-    found = task.temperature(logits, labelled(labels))
+    found = task.best_temperature(logits, labelled(labels))
     z, y = torch.from_numpy(logits).double(), torch.from_numpy(labels)
     line = minimize_scalar(
         lambda log_t: float(F.cross_entropy(z / np.exp(log_t), y)),
@@ -47,7 +47,7 @@ def test_of_several_labels_it_is_one_for_all(settings, labelled):
     logits = draw.normal(size=(300, 3)) * 2
     labels = (draw.random((300, 3)) < 1 / (1 + np.exp(-logits))).astype(np.float32)
     task = MultiLabel(settings(), ["a", "b", "c"])
-    found = task.temperature((4 * logits).astype(np.float32), labelled(labels))
+    found = task.best_temperature((4 * logits).astype(np.float32), labelled(labels))
     z, y = torch.from_numpy((4 * logits).astype(np.float32)).double(), torch.from_numpy(labels)
     line = minimize_scalar(
         lambda t: float(F.binary_cross_entropy_with_logits(z / t, y.double())),
@@ -59,13 +59,13 @@ def test_of_several_labels_it_is_one_for_all(settings, labelled):
 def test_where_every_answer_is_right_nothing_is_the_least(settings, labelled):
     task = Classification(settings(), ["a", "b"])
     right = np.array([[1, 0], [0, 3], [2, 1]], np.float32)
-    assert task.temperature(right, labelled([0, 1, 0])) is None
-    assert task.temperature(right, labelled([0, 1, 1])) is not None
+    assert task.best_temperature(right, labelled([0, 1, 0])) is None
+    assert task.best_temperature(right, labelled([0, 1, 1])) is not None
 
 
 def test_nor_where_the_logits_say_less_than_nothing():
     z, y = torch.tensor([[1.0, 0.0], [0.0, 2.0]]).double(), torch.tensor([1, 0])
-    assert fit_temperature(z, lambda each: F.cross_entropy(each, y)) is None
+    assert minimize_temperature(z, lambda each: F.cross_entropy(each, y)) is None
 
 
 def by_definition(confidence, right, bins):
@@ -84,7 +84,7 @@ def test_calibration_error_is_its_definition():
     confidence = np.concatenate([draw.random(500), [0.0, 1.0, 0.2, 0.4, 0.6]])
     right = draw.random(505) < confidence**2
     for bins in (5, 15):
-        found = calibration_error(confidence, right, bins)
+        found = expected_calibration_error(confidence, right, bins)
         assert found == pytest.approx(by_definition(confidence, right, bins), abs=1e-12)
 
 
@@ -92,15 +92,15 @@ def test_calibration_error_by_hand():
     """Of 4 answers at 0.9 two are right, of 4 at 0.5 two: ½ · 0.4 + ½ · 0."""
     confidence = np.array([0.9] * 4 + [0.5] * 4)
     right = np.array([1, 1, 0, 0] * 2, bool)
-    assert calibration_error(confidence, right) == pytest.approx(0.2)
-    assert calibration_error(np.ones(3), np.ones(3, bool)) == 0
+    assert expected_calibration_error(confidence, right) == pytest.approx(0.2)
+    assert expected_calibration_error(np.ones(3), np.ones(3, bool)) == 0
 
 
 def test_a_scale_that_is_undone_lowers_the_error(settings, labelled):
     logits, labels = sampled(2000, 3, 9)
     task = Classification(settings(), ["a", "b", "c"])
     sharp, rows = (3 * logits).astype(np.float32), labelled(labels)
-    calm = sharp / np.float32(task.temperature(sharp, rows))
+    calm = sharp / np.float32(task.best_temperature(sharp, rows))
     assert task.calibration_error(sharp, rows) > 0.15
     assert task.calibration_error(calm, rows) < 0.03
-    assert task.metrics(calm, rows)["accuracy"] == task.metrics(sharp, rows)["accuracy"]
+    assert task.compute_metrics(calm, rows)["accuracy"] == task.compute_metrics(sharp, rows)["accuracy"]

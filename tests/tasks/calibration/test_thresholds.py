@@ -9,9 +9,9 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from bertft.errors import UsageError
-from bertft.tasks.calibration.thresholds import best, cuts
-from bertft.tasks.classification import Task as Classification
-from bertft.tasks.multi_label import Task as MultiLabel
+from bertft.tasks.calibration.thresholds import best_index, threshold_curve
+from bertft.tasks.classification import ClassificationTask as Classification
+from bertft.tasks.multi_label import MultiLabelTask as MultiLabel
 
 
 def logit(p):
@@ -24,30 +24,30 @@ def two(p):
 
 
 def test_cuts_lie_between_neighbouring_scores():
-    found = cuts(np.array([0.8, 0.2, 0.6, 0.2]), np.array([True, False, True, True]))
+    found = threshold_curve(np.array([0.8, 0.2, 0.6, 0.2]), np.array([True, False, True, True]))
     assert found.thresholds.tolist() == pytest.approx([0.1, 0.4, 0.5, 0.7, 0.9])
-    assert found.given.tolist() == [4, 2, 2, 1, 0]
-    assert found.both.tolist() == [3, 2, 2, 1, 0]
-    assert (found.true, found.rows) == (3, 4)
+    assert found.predicted.tolist() == [4, 2, 2, 1, 0]
+    assert found.true_positives.tolist() == [3, 2, 2, 1, 0]
+    assert (found.positives, found.rows) == (3, 4)
 
 
 def test_nothing_lies_beyond_0_and_1():
-    found = cuts(np.array([0.0, 1.0, 1.0]), np.array([False, True, False]))
-    assert found.thresholds.tolist() == [0.5] and found.given.tolist() == [2]
+    found = threshold_curve(np.array([0.0, 1.0, 1.0]), np.array([False, True, False]))
+    assert found.thresholds.tolist() == [0.5] and found.predicted.tolist() == [2]
 
 
 def test_neighbours_with_nothing_between_are_told_apart():
     low = 0.3
     high = np.nextafter(low, 1)
-    found = cuts(np.array([low, high]), np.array([False, True]))
-    k = best(found.f1(), found.thresholds)
+    found = threshold_curve(np.array([low, high]), np.array([False, True]))
+    k = best_index(found.f1(), found.thresholds)
     assert found.f1()[k] == 1 and low < found.thresholds[k] <= high
 
 
 def test_of_equals_the_nearest_to_one_half_is_taken():
     thresholds = np.array([0.1, 0.45, 0.5, 0.8])
-    assert best(np.array([1.0, 1, 0, 1]), thresholds) == 1
-    assert best(np.array([1.0, 1, 1, 1]), thresholds) == 2
+    assert best_index(np.array([1.0, 1, 0, 1]), thresholds) == 1
+    assert best_index(np.array([1.0, 1, 1, 1]), thresholds) == 2
 
 
 @pytest.mark.parametrize("metric", ["f1", "accuracy", "f1_macro", "f1_micro", "matthews", "loss"])
@@ -65,8 +65,8 @@ def test_of_two_classes_it_is_the_best_of_the_metric(metric, seed, settings, lab
         "f1_micro": lambda t, g: f1_score(t, g, average="micro"),
     }[name]  # fmt: skip
     every = [measure(truth, (p >= t).astype(int)) for t in np.arange(0.005, 1, 0.01)]
-    task.decide_by(threshold)
-    assert task.metrics(two(p), rows)[name] == pytest.approx(max(every), abs=1e-12)
+    task.set_threshold(threshold)
+    assert task.compute_metrics(two(p), rows)[name] == pytest.approx(max(every), abs=1e-12)
     assert np.abs(p - threshold).min() > 1e-3, "it lies between scores, not on one"
 
 
@@ -89,8 +89,8 @@ def test_of_several_labels_micro_f1_is_the_best_of_all_combinations(seed, settin
     task, rows = MultiLabel(settings(), ["a", "b", "c"]), labelled(truth)
     threshold, name = task.best_threshold(logits, rows)
     assert (set(threshold), name) == ({"a", "b", "c"}, "f1_micro")
-    task.decide_by(threshold)
-    found = task.metrics(logits, rows)["f1_micro"]
+    task.set_threshold(threshold)
+    found = task.compute_metrics(logits, rows)["f1_micro"]
     each = []
     for c in range(3):
         scores = 1 / (1 + np.exp(-logits[:, c]))
@@ -124,15 +124,15 @@ def test_else_it_is_the_best_f1_of_each_label(seed, settings, labelled):
 def test_answers_follow_the_threshold(settings):
     task = Classification(settings(), ["no", "yes"])
     logits = two(np.array([0.3, 0.45, 0.7]))
-    assert [each["label"] for each in task.answers(logits, None)] == ["no", "no", "yes"]
-    task.decide_by(0.4)
-    found = list(task.answers(logits, None))
+    assert [each["label"] for each in task.decode_predictions(logits, None)] == ["no", "no", "yes"]
+    task.set_threshold(0.4)
+    found = list(task.decode_predictions(logits, None))
     assert [each["label"] for each in found] == ["no", "yes", "yes"]
     assert found[1]["score"] == found[1]["scores"]["yes"] == pytest.approx(0.45)
 
 
 def test_refusals(settings):
     with pytest.raises(UsageError, match="classification of 3 classes decides by no threshold"):
-        Classification(settings(), ["a", "b", "c"]).decide_by(0.4)
+        Classification(settings(), ["a", "b", "c"]).set_threshold(0.4)
     with pytest.raises(UsageError, match="thresholds of a, d do not fit the labels a, b"):
-        MultiLabel(settings(), ["a", "b"]).decide_by({"a": 0.1, "d": 0.2})
+        MultiLabel(settings(), ["a", "b"]).set_threshold({"a": 0.1, "d": 0.2})

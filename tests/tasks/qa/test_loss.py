@@ -13,14 +13,14 @@ from bertft.data.features import featurize
 from bertft.data.rows import Rows
 from bertft.models.runner import EncoderRunner
 from bertft.tasks.qa.loss import span_loss
-from bertft.tasks.question_answering import Task
-from bertft.tasks.shared.apart import apart
+from bertft.tasks.question_answering import QuestionAnsweringTask
+from bertft.tasks.shared.apart import pad_sequences
 
 
 def test_apart():
     values = torch.arange(6.0)
     expected = torch.tensor([[0.0, -torch.inf, -torch.inf], [1, 2, 3], [4, 5, -torch.inf]])
-    assert torch.equal(apart(values, torch.tensor([1, 3, 2])), expected)
+    assert torch.equal(pad_sequences(values, torch.tensor([1, 3, 2])), expected)
 
 
 def test_it_is_transformers_loss_of_each_sequence():
@@ -42,7 +42,7 @@ def test_it_is_transformers_loss_of_each_sequence():
 
 @pytest.fixture
 def batch(settings, bert_tokenizer):
-    task = Task(settings(task="question_answering", stride=2), None)
+    task = QuestionAnsweringTask(settings(task="question_answering", stride=2), None)
     words = ["a", "film", "good", "bad", "dull", "the", "plot"]
     contexts = [" ".join(words[(n + k) % 7] for k in range(5 + 4 * n)) for n in range(5)]
     table = pa.table(
@@ -56,7 +56,7 @@ def batch(settings, bert_tokenizer):
         }
     )  # fmt: skip
     rows = Rows(table, "here")
-    features = featurize(rows, task.encoder(bert_tokenizer, 16), [], None)
+    features = featurize(rows, task.make_encoder(bert_tokenizer, 16), [], None)
     assert len(features) > 5
     return task, collate(features, np.arange(len(features)), task.label_columns)
 
@@ -84,7 +84,7 @@ def test_the_layout_changes_neither_loss_nor_gradients(batch, bert_tokenizer):
 
 
 def test_the_loss_of_the_metrics_is_the_mean_of_the_training_s(settings, bert_tokenizer):
-    task = Task(settings(task="question_answering", stride=2), None)
+    task = QuestionAnsweringTask(settings(task="question_answering", stride=2), None)
     rows = Rows(
         pa.table(
             {
@@ -98,13 +98,13 @@ def test_the_loss_of_the_metrics_is_the_mean_of_the_training_s(settings, bert_to
         ),
         "here",
     )
-    features = featurize(rows, task.encoder(bert_tokenizer, 16), [], None)
+    features = featurize(rows, task.make_encoder(bert_tokenizer, 16), [], None)
     made = collate(features, np.arange(len(features)), task.label_columns)
     logits = np.random.default_rng(0).normal(size=(len(made.input_ids), 2))
-    mean = float(task.loss(torch.from_numpy(logits), made)) / task.terms(made)
-    assert task.metrics(logits, features)["loss"] == pytest.approx(mean, abs=1e-12)
-    assert task.agreement(logits, logits + 1, features) == 1.0
-    assert task.agreement(logits, -logits, features) < 1.0
+    mean = float(task.loss(torch.from_numpy(logits), made)) / task.count_loss_terms(made)
+    assert task.compute_metrics(logits, features)["loss"] == pytest.approx(mean, abs=1e-12)
+    assert task.prediction_agreement(logits, logits + 1, features) == 1.0
+    assert task.prediction_agreement(logits, -logits, features) < 1.0
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.sources import load
+from bertft.data.sources import load_splits
 from bertft.tasks.qa import cmrc, squad
-from bertft.tasks.qa.scores import at_best_threshold, score_each, summary
+from bertft.tasks.qa.scores import find_best_threshold, score_answers, summarize_scores
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ from bertft.tasks.qa.scores import at_best_threshold, score_each, summary
     ],
 )
 def test_normal(text, expected):
-    assert squad.normal(text) == expected
+    assert squad.normalize_answer(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_normal(text, expected):
     ],
 )
 def test_squad(given, answers, exact, f1):
-    scores = score_each([given], [answers], "squad")
+    scores = score_answers([given], [answers], "squad")
     assert (scores["exact"][0], scores["f1"][0]) == (exact, pytest.approx(f1))
 
 
@@ -66,32 +66,32 @@ def test_squad(given, answers, exact, f1):
     ],
 )
 def test_cmrc(given, answers, exact, f1):
-    scores = score_each([given], [answers], "cmrc2018")
+    scores = score_answers([given], [answers], "cmrc2018")
     assert (scores["exact"][0], scores["f1"][0]) == (exact, pytest.approx(f1))
 
 
 def test_units_and_their_longest_run():
-    assert cmrc.units("他在2008年“北京”, don't!") == [
+    assert cmrc.scoring_units("他在2008年“北京”, don't!") == [
         "他", "在", "2008", "年", "北", "京", ",", "don", "'", "t", "!",
     ]  # fmt: skip
-    assert cmrc.longest_common("abcde", "xbcdy") == 3
-    assert cmrc.longest_common("", "a") == 0
+    assert cmrc.longest_common_substring("abcde", "xbcdy") == 3
+    assert cmrc.longest_common_substring("", "a") == 0
 
 
 def test_summary_by_groups():
     scores = {"exact": np.array([1.0, 0, 1]), "f1": np.array([1.0, 0.5, 1])}
     answerable = np.array([True, True, False])
-    values = summary(scores, answerable, split=True)
+    values = summarize_scores(scores, answerable, by_answerability=True)
     assert values == pytest.approx(
         {
             "exact": 200 / 3, "f1": 250 / 3, "HasAns_exact": 50, "HasAns_f1": 75,
             "NoAns_exact": 100, "NoAns_f1": 100,
         }
     )  # fmt: skip
-    assert set(summary(scores, np.ones(3, bool), split=True)) == {
+    assert set(summarize_scores(scores, np.ones(3, bool), by_answerability=True)) == {
         "exact", "f1", "HasAns_exact", "HasAns_f1",
     }  # fmt: skip
-    assert set(summary(scores, answerable, split=False)) == {"exact", "f1"}
+    assert set(summarize_scores(scores, answerable, by_answerability=False)) == {"exact", "f1"}
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -101,7 +101,7 @@ def test_the_best_threshold_is_the_best_of_all(seed):
     scores = np.where(answerable, draw.random(60).round(1), 0.0)
     no_answer = draw.random(60)
     answered = draw.random(60) < 0.9
-    best, threshold = at_best_threshold(scores, answered, no_answer, answerable)
+    best, threshold = find_best_threshold(scores, answered, no_answer, answerable)
 
     def mean(limit: float) -> float:
         silent = (no_answer > limit) | ~answered
@@ -114,7 +114,7 @@ def test_the_best_threshold_is_the_best_of_all(seed):
 
 def test_nothing_answered_may_be_best():
     zeros = np.zeros(3)
-    best = at_best_threshold(zeros, np.ones(3, bool), np.array([0.1, 0.2, 0.3]), np.zeros(3, bool))
+    best = find_best_threshold(zeros, np.ones(3, bool), np.array([0.1, 0.2, 0.3]), np.zeros(3, bool))
     assert best == (100.0, 0.0)
 
 
@@ -126,10 +126,10 @@ def test_a_published_model_gets_its_official_score():
     config = DataConfig(
         name="squad_v2", task="question_answering", validation=str(folder / "official_dev.json")
     )
-    rows = load(config, ("validation",)).validation
+    rows = load_splits(config, ("validation",)).validation
     golds = rows.column("label")
-    scores = score_each([given[name] for name in rows.column("id")], golds, "squad")
-    values = summary(scores, np.array([bool(each) for each in golds]), split=True)
+    scores = score_answers([given[name] for name in rows.column("id")], golds, "squad")
+    values = summarize_scores(scores, np.array([bool(each) for each in golds]), by_answerability=True)
     assert {name: round(value, 3) for name, value in values.items()} == {
         "exact": 78.742, "f1": 81.775, "HasAns_exact": 74.106, "HasAns_f1": 80.182,
         "NoAns_exact": 83.364, "NoAns_f1": 83.364,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bertft.tasks.qa.spans import N_BEST, best_spans
+from bertft.tasks.qa.spans import N_BEST, find_best_spans
 
 
 def drawn(seed: int, step: int = 8):
@@ -59,9 +59,9 @@ def test_equal_to_every_pair(seed, longest, step, monkeypatch):
     expected = naive(*data, longest)
     for cells in (4_000_000, 50):  # at once, and a question at a time
         monkeypatch.setattr("bertft.tasks.qa.spans._CELLS", cells)
-        rows, spans = best_spans(*data, longest)
+        rows, spans = find_best_spans(*data, longest)
         assert rows.tolist() == [0, 1, 3, 4]
-        found = zip(spans.start, spans.end, spans.best, spans.null, spans.rest, strict=True)
+        found = zip(spans.start, spans.end, spans.best_score, spans.null_score, spans.log_total, strict=True)
         for one, other in zip(found, expected, strict=True):
             assert one[:2] == other[:2]
             assert one[2:] == pytest.approx(other[2:], abs=1e-12)
@@ -71,20 +71,20 @@ def test_probabilities():
     """One window of two context tokens: spans 1+0, 2+0 and (1, 2), null 0."""
     logits = np.array([[0, 0], [9, 9], [1, 0], [2, 0.5], [9, 9]], np.float32)
     begins, ends = np.array([-1, -1, 0, 2, -1]), np.array([-1, -1, 1, 3, -1])
-    _, spans = best_spans(logits, np.array([5]), begins, ends, np.array([0]), 30)
-    assert (spans.start[0], spans.end[0], spans.best[0]) == (2, 3, 2.5)
+    _, spans = find_best_spans(logits, np.array([5]), begins, ends, np.array([0]), 30)
+    assert (spans.start[0], spans.end[0], spans.best_score[0]) == (2, 3, 2.5)
     scores = np.exp([2.5, 1.5, 1.0])
     assert spans.probability(np.array([True]), False)[0] == pytest.approx(scores[0] / scores.sum())
     total = scores.sum() + 1
     assert spans.probability(np.array([True]), True)[0] == pytest.approx(scores[0] / total)
     assert spans.probability(np.array([False]), True)[0] == pytest.approx(1 / total)
-    assert spans.no_answer()[0] == pytest.approx(1 / (1 + np.exp(2.5)))
+    assert spans.no_answer_probability()[0] == pytest.approx(1 / (1 + np.exp(2.5)))
 
 
 def test_a_context_without_a_token():
     logits = np.array([[3, 3], [1, 1], [2, 2]], np.float32)
     none = np.array([-1, -1, -1])
-    _, spans = best_spans(logits, np.array([3]), none, none, np.array([0]), 30)
+    _, spans = find_best_spans(logits, np.array([3]), none, none, np.array([0]), 30)
     assert (spans.start[0], spans.end[0]) == (-1, -1)
-    assert spans.no_answer()[0] == 1.0
+    assert spans.no_answer_probability()[0] == 1.0
     assert spans.probability(np.array([False]), True)[0] == 1.0

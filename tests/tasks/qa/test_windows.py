@@ -8,8 +8,8 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from bertft.tasks.qa.targets import positions
-from bertft.tasks.qa.windows import frame_of, windows_of
+from bertft.tasks.qa.targets import answer_positions
+from bertft.tasks.qa.windows import pair_template, encode_windows
 
 WORDS = ["a", "film", "good", "bad", "dull", "the", "plot", "untrue", "badly", "很好", "!", "films"]
 
@@ -44,7 +44,7 @@ def test_windows_are_those_of_transformers(name, max_length, stride, request):
         questions, contexts, truncation="only_second", max_length=max_length, stride=stride,
         return_overflowing_tokens=True, return_offsets_mapping=True, return_token_type_ids=True,
     )  # fmt: skip
-    made = windows_of(tokenizer, questions, contexts, max_length, stride)
+    made = encode_windows(tokenizer, questions, contexts, max_length, stride)
     assert len(made.row) > len(questions) > 20
     assert made.row.tolist() == expected["overflow_to_sample_mapping"]
     assert made.input_ids.sizes.tolist() == [len(ids) for ids in expected["input_ids"]]
@@ -68,15 +68,15 @@ def test_windows_are_those_of_transformers(name, max_length, stride, request):
 
 def test_a_question_that_leaves_no_step_has_no_window(bert_tokenizer):
     question, short, long = "good " * 20, "a film", "the plot " * 20
-    made = windows_of(bert_tokenizer, [question, question], [long, short], 32, 9)
+    made = encode_windows(bert_tokenizer, [question, question], [long, short], 32, 9)
     assert made.row.tolist() == [1]  # beside 20 tokens and 3 special ones there is room for 9
-    assert set(windows_of(bert_tokenizer, [question], [long], 32, 8).row) == {0}
+    assert set(encode_windows(bert_tokenizer, [question], [long], 32, 8).row) == {0}
 
 
 def test_the_tokenizer_is_left_as_it_was(bert_tokenizer):
     bert_tokenizer.backend_tokenizer.enable_truncation(5)
     bert_tokenizer.backend_tokenizer.enable_padding(length=7)
-    made = windows_of(bert_tokenizer, ["good"], ["a film " * 9], 64, 8)
+    made = encode_windows(bert_tokenizer, ["good"], ["a film " * 9], 64, 8)
     assert made.input_ids.sizes.tolist() == [22]
     assert bert_tokenizer.backend_tokenizer.truncation["max_length"] == 5
     assert bert_tokenizer.backend_tokenizer.padding["length"] == 7
@@ -85,11 +85,11 @@ def test_the_tokenizer_is_left_as_it_was(bert_tokenizer):
 
 
 def test_frames(bert_tokenizer, roberta_tokenizer):
-    bert = frame_of(bert_tokenizer)
+    bert = pair_template(bert_tokenizer)
     assert [ids.tolist() for ids in bert.ids] == [[2], [3], [3]]
     assert [types.tolist() for types in bert.types] == [[0], [0], [1]]
     assert (bert.text_types, bert.size) == ((0, 1), 3)
-    assert [ids.tolist() for ids in frame_of(roberta_tokenizer).ids] == [[0], [2, 2], [2]]
+    assert [ids.tolist() for ids in pair_template(roberta_tokenizer).ids] == [[0], [2, 2], [2]]
 
 
 def test_targets(bert_tokenizer):
@@ -97,8 +97,8 @@ def test_targets(bert_tokenizer):
     context = "a film , the plot bad bad bad bad bad good"
     answers = [["the plot"], ["film"], [], ["good"], ["the plot bad bad bad bad bad good"], ["lot"]]
     offsets = [[context.index(each[0])] if each else [] for each in answers]
-    made = windows_of(bert_tokenizer, ["good"] * 6, [context] * 6, 12, 4)
-    start, end = positions(made, answers, offsets)
+    made = encode_windows(bert_tokenizer, ["good"] * 6, [context] * 6, 12, 4)
+    start, end = answer_positions(made, answers, offsets)
     by_row = {
         row: [
             (int(a), int(b))
@@ -123,8 +123,8 @@ def test_targets(bert_tokenizer):
 def read_back(tokenizer, context, answers, max_length=64, stride=8):
     """What the tokens that each answer is learnt as stand for, in each window that holds it."""
     count = len(answers)
-    made = windows_of(tokenizer, ["good"] * count, [context] * count, max_length, stride)
-    start, end = positions(
+    made = encode_windows(tokenizer, ["good"] * count, [context] * count, max_length, stride)
+    start, end = answer_positions(
         made, [[each] for each in answers], [[context.index(a)] for a in answers]
     )
     first = np.cumsum(made.input_ids.sizes) - made.input_ids.sizes

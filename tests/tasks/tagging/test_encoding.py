@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from bertft.data.tagging.words import joined
+from bertft.data.tagging.words import join_words
 from bertft.errors import UsageError
 from bertft.tasks.tagging.encoding import encode_words
 
 
 def rows(*sentences):
-    made = [joined(words) for words in sentences]
+    made = [join_words(words) for words in sentences]
     return {
         "text": [text for text, _ in made],
         "starts": [[start for start, _ in bounds] for _, bounds in made],

@@ -12,9 +12,9 @@ from seqeval import metrics as seqeval
 from seqeval import scheme as schemes
 from seqeval.metrics.sequence_labeling import get_entities
 
-from bertft.data.tagging.schemes import breaks, parse, tags_of
-from bertft.tasks.tagging.entities import agreement, entities, strict_entities
-from bertft.tasks.tagging.scores import entity_scores, score_names
+from bertft.data.tagging.schemes import find_invalid_tag, parse_tag, tags_of_type
+from bertft.tasks.tagging.entities import precision_recall_f1, extract_entities, extract_strict_entities
+from bertft.tasks.tagging.scores import entity_metrics, entity_metric_names
 
 KINDS = ("person", "creative-work")
 STRICT = {
@@ -24,7 +24,7 @@ _SAME = {"M": "I", "L": "E", "U": "S"}
 
 
 def classes(scheme):
-    return ["O", *(tag for kind in KINDS for tag in tags_of(kind, scheme))]
+    return ["O", *(tag for kind in KINDS for tag in tags_of_type(kind, scheme))]
 
 
 def corpora(scheme):
@@ -40,7 +40,7 @@ def theirs(tags):
 
 
 def parsed(tags, scheme):
-    return [parse(tag, scheme) for tag in tags]
+    return [parse_tag(tag, scheme) for tag in tags]
 
 
 @pytest.mark.parametrize("scheme", STRICT)
@@ -50,12 +50,12 @@ def test_entities_are_those_of_seqeval(scheme):
     def check(corpus):
         for sentence in corpus:
             tags = [tag for tag, _ in sentence]
-            assert entities(parsed(tags, scheme)) == get_entities(theirs(tags))
+            assert extract_entities(parsed(tags, scheme)) == get_entities(theirs(tags))
             strict = schemes.Entities([theirs(tags)], STRICT[scheme]).entities[0]
             expected = [(each.tag, each.start, each.end - 1) for each in strict]
-            assert strict_entities(parsed(tags, scheme), scheme) == expected
-            if breaks(tags, scheme) is None:
-                assert entities(parsed(tags, scheme)) == expected
+            assert extract_strict_entities(parsed(tags, scheme), scheme) == expected
+            if find_invalid_tag(tags, scheme) is None:
+                assert extract_entities(parsed(tags, scheme)) == expected
 
     check()
 
@@ -74,8 +74,8 @@ def test_scores_are_those_of_seqeval(scheme):
             [[names.index(tag) for tag in pair] for sentence in corpus for pair in sentence]
         )
         sizes = np.array([len(sentence) for sentence in corpus])
-        found = entity_scores(tags, scheme, sizes, numbers[:, 0], numbers[:, 1])
-        assert tuple(found) == score_names(tags)
+        found = entity_metrics(tags, scheme, sizes, numbers[:, 0], numbers[:, 1])
+        assert tuple(found) == entity_metric_names(tags)
         how = {"zero_division": 0}
         strict = {**how, "mode": "strict", "scheme": STRICT[scheme]}
         with warnings.catch_warnings():
@@ -107,10 +107,10 @@ def _any(true, given_, scheme):
 
 def test_touching_types_without_a_scheme():
     tags = parsed(["PER", "PER", "LOC", "O", "LOC"], "io")
-    assert entities(tags) == strict_entities(tags, "io")
-    assert entities(tags) == [("PER", 0, 1), ("LOC", 2, 2), ("LOC", 4, 4)]
+    assert extract_entities(tags) == extract_strict_entities(tags, "io")
+    assert extract_entities(tags) == [("PER", 0, 1), ("LOC", 2, 2), ("LOC", 4, 4)]
 
 
 def test_nothing_counted_is_zero():
-    assert agreement(0, 0, 0) == (0.0, 0.0, 0.0)
-    assert agreement(1, 2, 4) == (0.5, 0.25, 1 / 3)
+    assert precision_recall_f1(0, 0, 0) == (0.0, 0.0, 0.0)
+    assert precision_recall_f1(1, 2, 4) == (0.5, 0.25, 1 / 3)

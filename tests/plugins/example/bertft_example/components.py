@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from bertft.config.components import Method, Metric, Optimizer, Reader, Task
+from bertft.config.components import MethodSpec, MetricSpec, OptimizerSpec, ReaderSpec, TaskSpec
 from bertft.config.messages import Problem
 from bertft.config.setting import setting
 
@@ -33,26 +33,26 @@ class SignMomentumSettings:
     momentum: float = setting(0.9, "Share of the momentum that is kept.", at_least=0, below=1)
 
 
-SCALING = Method(
+SCALING = MethodSpec(
     settings=ScalingSettings,
     build="bertft_example.scaling:build",
     rules="bertft_example.components:RULES",
     peft_types={"SCALING": "bertft_example.scaling:from_peft"},
 )
 RULES = (_targets,)
-STARS = Task(
+STARS = TaskSpec(
     task="bertft_example.stars:Stars",
     rows="bertft_example.stars:StarRows",
     label="number",
-    named_classes=False,
+    supports_class_names=False,
     code="bertft_example.stars:code",
 )
-REVIEWS = Reader(endings=(".reviews",), read="bertft_example.reader:read_reviews")
-MAX_ERROR = Metric(
+REVIEWS = ReaderSpec(extensions=(".reviews",), read="bertft_example.reader:read_reviews")
+MAX_ERROR = MetricSpec(
     higher_is_better=False,
     tasks=("regression", "stars"),
     compute="bertft_example.stars:max_error",
 )
-SIGN_MOMENTUM = Optimizer(
-    build="bertft_example.optimizer:build", settings=SignMomentumSettings, state=("momentum",)
+SIGN_MOMENTUM = OptimizerSpec(
+    build="bertft_example.optimizer:build", settings=SignMomentumSettings, state_tensors=("momentum",)
 )

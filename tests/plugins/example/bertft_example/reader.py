@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from bertft.config.data import DataConfig
-from bertft.data.bad_rows import BadRows, Fault
-from bertft.data.columns import Asked, find
-from bertft.data.text_files import open_text, text_lines
+from bertft.data.bad_rows import BadRows, RowError
+from bertft.data.columns import ColumnSpec, find_columns
+from bertft.data.text_files import open_text, iter_lines
 
 __all__ = ["read_reviews"]
 
@@ -17,16 +17,16 @@ _COLUMNS = ("label", "text")
 
 
 def read_reviews(
-    path: Path, columns: Asked, config: DataConfig, bad: BadRows
+    path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
 ) -> Iterator[tuple[int, list[Any]]]:
     """(line, the requested ones of label and text)."""
-    places = find(columns, _COLUMNS, len(_COLUMNS), bad.source)
+    places = find_columns(columns, _COLUMNS, len(_COLUMNS), bad.source)
     with open_text(path, config.encoding, "\n") as file:
-        for number, line in enumerate(text_lines(file, bad, config.encoding), start=1):
+        for number, line in enumerate(iter_lines(file, bad, config.encoding), start=1):
             bad.count_row()
             label, separator, text = line.rstrip("\r\n").partition(" :: ")
             if separator:
                 fields = (label, text)
                 yield number, [None if place is None else fields[place] for place in places]
             else:
-                bad.add(number, Fault("no ' :: ' in the line"))
+                bad.add(number, RowError("no ' :: ' in the line"))

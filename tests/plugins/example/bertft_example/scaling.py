@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from bertft.errors import UsageError
-from bertft.methods.part import Group, Part
-from bertft.models.roles import find_targets
+from bertft.methods.part import ParamGroup, MethodComponent
+from bertft.models.roles import find_target_layers
 from bertft.models.wrapper import LinearWrapper, replace_modules
-from bertft.runs.exhibits import Exhibit, Table
+from bertft.runs.exhibits import ReportItem, TableItem
 from bertft_example.components import ScalingSettings
 
 __all__ = ["ScaledLinear", "Scaling", "build", "from_peft"]
@@ -55,17 +55,17 @@ class ScaledLinear(LinearWrapper):
         return y * self.adapter["scale"].to(y.dtype)
 
 
-class Scaling(Part):
+class Scaling(MethodComponent):
     """It attaches after bertft's own components, and so scales what they have changed already."""
 
     name = "scaling"
-    order = 60
+    attach_order = 60
 
     def __init__(self, settings: ScalingSettings, rate: float) -> None:
         self.settings, self.rate, self.steps = settings, rate, 0
 
     def attach(self, model: nn.Module) -> None:
-        targets = find_targets(model, self.settings.targets, "method.scaling.targets")
+        targets = find_target_layers(model, self.settings.targets, "method.scaling.targets")
         sliced = [target.path for target in targets if target.rows is not None]
         if sliced:
             raise UsageError(f"{sliced[0]} is one of several roles of a fused matrix",
@@ -77,17 +77,17 @@ class Scaling(Part):
             path: each for path, each in model.named_modules() if isinstance(each, ScaledLinear)
         }
 
-    def groups(self, model: nn.Module) -> Iterator[Group]:
+    def param_groups(self, model: nn.Module) -> Iterator[ParamGroup]:
         named = tuple(
             (f"{path}.adapter.scale", layer.adapter["scale"])
             for path, layer in self._layers(model).items()
         )
-        yield Group(self.name, named, self.rate, decay=False)
+        yield ParamGroup(self.name, named, self.rate, use_weight_decay=False)
 
     def after_step(self, step: int, total: int, optimizer: Optimizer) -> None:
         self.steps += 1
 
-    def measures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         return {"scaling_steps": float(self.steps)}
 
     def state_dict(self) -> dict[str, Any]:
@@ -96,18 +96,18 @@ class Scaling(Part):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.steps = int(state["steps"])
 
-    def counts(self, model: nn.Module) -> dict[str, int]:
+    def parameter_counts(self, model: nn.Module) -> dict[str, int]:
         count = sum(each.adapter["scale"].numel() for each in self._layers(model).values())
         return {"trainable": count, "kept": count, "exported": count}
 
-    def exhibits(
+    def report_items(
         self, model: nn.Module, measured: Mapping[str, tuple[Sequence[float], Sequence[float]]]
-    ) -> Iterator[Exhibit]:
+    ) -> Iterator[ReportItem]:
         rows = [
             [path, float(layer.adapter["scale"].min()), float(layer.adapter["scale"].max())]
             for path, layer in self._layers(model).items()
         ]
-        yield Table("scaling", "Factors", "Of each layer.", head=["layer", "min", "max"], rows=rows)
+        yield TableItem("scaling", "Factors", "Of each layer.", head=["layer", "min", "max"], rows=rows)
 
     def peft_adapter(self, model: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
         layers = self._layers(model)
@@ -123,7 +123,7 @@ class Scaling(Part):
     def fold(self, model: nn.Module) -> int:
         plain: dict[nn.Module, nn.Module] = {}
         for layer in self._layers(model).values():
-            linear, scale = layer.plain(), layer.adapter["scale"]
+            linear, scale = layer.unwrap(), layer.adapter["scale"]
             linear.weight.mul_(scale[:, None])
             if linear.bias is not None:
                 linear.bias.mul_(scale)

@@ -10,32 +10,32 @@ import pyarrow as pa
 from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 
-from bertft.data.bad_rows import Fault
+from bertft.data.bad_rows import RowError
 from bertft.data.batch import Batch
-from bertft.data.forms.texts import Form
-from bertft.tasks.regression import Task
+from bertft.data.forms.texts import TextRowSchema
+from bertft.tasks.regression import RegressionTask
 
 __all__ = ["StarRows", "Stars", "code", "max_error"]
 
 
-class StarRows(Form):
+class StarRows(TextRowSchema):
     """Rows with a text and a label from 1 to 5."""
 
     def parse(self, fields: Sequence[Any], split: str) -> list[Any]:
         row = super().parse(fields, split)
-        if self.label is not None and row[-1] is not None and not 1 <= row[-1] <= 5:
-            raise Fault("label is not 1 to 5 stars", f"the label {row[-1]:g} is not 1 to 5 stars")
+        if self.label_parser is not None and row[-1] is not None and not 1 <= row[-1] <= 5:
+            raise RowError("label is not 1 to 5 stars", f"the label {row[-1]:g} is not 1 to 5 stars")
         return row
 
-    def balance(self, table: pa.Table) -> dict[str, float]:
-        return super().balance(table)
+    def label_statistics(self, table: pa.Table) -> dict[str, float]:
+        return super().label_statistics(table)
 
 
-class Stars(Task):
+class Stars(RegressionTask):
     """ℓ = the Huber loss of the number of stars."""
 
     name = "stars"
-    answer_fields = ("stars", "score")
+    prediction_fields = ("stars", "score")
     default_metric = "exact_stars"
 
     @property
@@ -46,11 +46,11 @@ class Stars(Task):
         values = logits.float().squeeze(-1)
         return smooth_l1_loss(values, batch.labels["labels"].float(), reduction="sum")
 
-    def scores(self, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    def compute_scores(self, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
         exact = (_stars(logits[:, 0]) == targets).mean()
-        return {"exact_stars": exact, **super().scores(logits, targets)}
+        return {"exact_stars": exact, **super().compute_scores(logits, targets)}
 
-    def answers(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
+    def decode_predictions(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
         for value, stars in zip(logits[:, 0].tolist(), _stars(logits[:, 0]).tolist(), strict=True):
             yield {"stars": int(stars), "score": value}
 
