@@ -60,8 +60,8 @@ class Batch:
             input_ids=self.input_ids.index_select(0, token_indices),
             lengths=self.lengths[torch.from_numpy(self.label_mask)],
             token_type_ids=None if types is None else types.index_select(0, token_indices),
-            index=self.feature_indices[self.label_mask],
-            labelled=None,
+            feature_indices=self.feature_indices[self.label_mask],
+            label_mask=None,
         )
 
     def labelled_indices(self, level: str) -> Tensor:
@@ -96,7 +96,7 @@ class Batch:
             input_ids=move(self.input_ids),
             token_type_ids=None if types is None else move(types),
             labels={name: move(values) for name, values in self.labels.items()},
-            chosen=None if self.selected_tokens is None else move(self.selected_tokens),
+            selected_tokens=None if self.selected_tokens is None else move(self.selected_tokens),
         )
 
 

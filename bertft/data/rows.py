@@ -106,13 +106,13 @@ class Rows:
         row_indices = np.flatnonzero(mask) if self.row_indices is None else self.row_indices[mask]
         # Each counts on its own what was skipped.
         selected = replace(
-            self, chosen=row_indices.astype(np.int32), skipped=Counter(self.skipped),
+            self, row_indices=row_indices.astype(np.int32), skipped=Counter(self.skipped),
             unused=self.unused + Counter({reason: len(self) - len(row_indices)}),
         )  # fmt: skip
         if len(selected) > _COPY_BELOW_SHARE * self.table.num_rows:
             return selected
         # A few are copied: the table may be in memory, and would be held for them.
-        return replace(selected, table=selected.slice(0, len(selected)), chosen=None)
+        return replace(selected, table=selected.slice(0, len(selected)), row_indices=None)
 
     def slice(self, start: int, size: int, names: Sequence[str] | None = None) -> pa.Table:
         """At most ``size`` rows from ``start`` on; of the columns ``names`` (None: all)."""

@@ -62,7 +62,7 @@ def hold_out_validation(
     # What was left out of the file is told once, with the rows that train.
     validation = replace(
         rows.select(validation_mask), read=int(validation_mask.sum()), skipped=Counter(), unused=Counter(),
-        dropped=Counter(), other_lines=Counter(), blank=0, notes=(),
+        dropped=Counter(), other_lines=Counter(), blank_lines=0, notes=(),
     )  # fmt: skip
     return rows.select(~validation_mask, "held out for validation"), validation
 

@@ -101,11 +101,11 @@ class MaskedLMTask(BaseTask):
             batch,
             input_ids=torch.from_numpy(ids),
             labels={"labels": torch.from_numpy(original_ids[positions])},
-            chosen=torch.from_numpy(positions),
+            selected_tokens=torch.from_numpy(positions),
         )
 
     def predict_transform(self, batch: Batch) -> Batch:
-        return replace(batch, chosen=torch.nonzero(batch.input_ids == self.vocabulary.mask)[:, 0])
+        return replace(batch, selected_tokens=torch.nonzero(batch.input_ids == self.vocabulary.mask)[:, 0])
 
     def count_loss_terms(self, batch: Batch) -> int:
         return len(batch.labels["labels"])

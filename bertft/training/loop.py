@@ -167,7 +167,7 @@ class Trainer:
         device = self.train_step.precision.device
         for epoch, indices in step_indices(self.sampler, completed_steps, self.total_steps):
             step_batch = self.make_step_batch(epoch, indices)
-            yield replace(step_batch, batches=[batch.pin_memory(device) for batch in step_batch.micro_batches])
+            yield replace(step_batch, micro_batches=[batch.pin_memory(device) for batch in step_batch.micro_batches])
 
     def make_step_batch(self, epoch: int, indices: np.ndarray) -> StepBatch:
         """The window of the features ``indices`` in an epoch, from 0."""
