@@ -289,7 +289,7 @@ def _teacher_features(
     tokenizer = loaded.task_model.tokenizer
     # Rows that are left out are counted with the student's features.
     rows = {
-        name: replace(each, skipped=Counter(each.skipped), every=None)
+        name: replace(each, skipped=Counter(each.skipped), all_errors=None)
         for name, each in splits.items()
         if name in features
     }

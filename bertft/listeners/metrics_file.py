@@ -160,7 +160,8 @@ class MetricsFile:
             fits = name in known_entries and type(value) in (
                 (dict,) if isinstance(known, dict) else numbers
             )
-            if not fits or (isinstance(known, int) and not 0 <= value < 1 << 62):
+            counts = isinstance(known, int) and isinstance(value, int)
+            if not fits or (counts and not 0 <= value < 1 << 62):
                 raise DataError(
                     f"the training state does not fit the run (invalid value for {name!r})",
                     hint="Was it edited? An earlier checkpoint may serve: remove this one",

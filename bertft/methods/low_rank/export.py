@@ -33,7 +33,7 @@ def scaled_factors_by_layer(model: nn.Module) -> dict[str, list[tuple[slice | No
     DoRA's ΔW is only half of it: see ``dora_magnitudes``.
     """
     factors_by_path = {
-        path: [(rows, *adapter.exported()) for rows, adapter in layer.updates()]
+        path: [(rows, *adapter.scaled_factors()) for rows, adapter in layer.updates()]
         for path, layer in low_rank_layers(model).items()
     }
     nonempty = {path: [entry for entry in layer_factors if len(entry[1])] for path, layer_factors in factors_by_path.items()}
@@ -65,7 +65,7 @@ def fold_updates(model: nn.Module) -> int:
     for layer in layers.values():
         for rows, adapter in layer.updates():
             weight = layer.weight_rows(rows)
-            down, up = (factor.double() for factor in adapter.exported())
+            down, up = (factor.double() for factor in adapter.scaled_factors())
             updated_weight = torch.addmm(weight.double(), up, down)
             if isinstance(adapter, DoRA):
                 norm = torch.linalg.vector_norm(updated_weight, dim=1)

@@ -66,7 +66,7 @@ def singular_values(adapter: LowRankUpdate) -> np.ndarray:
     if isinstance(adapter, SVDLoRA):
         magnitudes = adapter.E.detach().abs().double().cpu()
         return magnitudes.sort(descending=True).values.numpy()
-    down, up = (factor.double().cpu() for factor in adapter.exported())
+    down, up = (factor.double().cpu() for factor in adapter.scaled_factors())
     # B·A = Q_b (R_b R_aᵀ) Q_aᵀ: the small matrix in the middle has its singular values.
     core = torch.linalg.qr(up).R @ torch.linalg.qr(down.T).R.T
     return torch.linalg.svdvals(core).numpy()

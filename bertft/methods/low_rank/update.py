@@ -27,7 +27,7 @@ class Update(nn.Module, ABC):
         """down [R, in] and up [out, R] with ΔW = scale · up · down, differentiable."""
 
     @abstractmethod
-    def exported(self) -> tuple[Tensor, Tensor]:
+    def scaled_factors(self) -> tuple[Tensor, Tensor]:
         """A' [R, in] and B' [out, R] with ΔW = B'·A'."""
 
     def triplets_left(self) -> int | None:

@@ -87,7 +87,7 @@ class VeRA(Update):
         return down, shared.B[: len(self.b)] * self.b[:, None]
 
     @torch.no_grad()
-    def exported(self) -> tuple[Tensor, Tensor]:
+    def scaled_factors(self) -> tuple[Tensor, Tensor]:
         return self.factors()
 
 

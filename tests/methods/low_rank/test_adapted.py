@@ -197,7 +197,7 @@ def test_dropout_acts_on_the_input_of_the_update_alone(adapter, bias):
     z = drop_out(x, 0.25)
     assert 0 < (z == 0).sum() < 70
     update = layer.adapter["query"]
-    down, up = update.exported()
+    down, up = update.scaled_factors()
     expected = F.linear(x, layer.weight, layer.bias)
     if adapter is DoRA:
         gain = update.magnitude / (layer.weight + up @ down).norm(dim=1)
