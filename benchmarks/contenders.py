@@ -19,19 +19,19 @@ import numpy as np
 import torch
 
 from benchmarks.rounds import CPU, Work, now
-from bertft.assembly.adapted import build_task_model
+from bertft.pipeline.model import build_task_model
 from bertft.config.method import MethodConfig
 from bertft.config.model import ModelConfig
 from bertft.config.registry import METHODS
 from bertft.config.trainer import TrainerConfig
 from bertft.data.batch import Batch, collate
 from bertft.data.features import FeatureTable
-from bertft.data.order import LengthGroupedSampler, prefetch
+from bertft.data.sampler import LengthGroupedSampler, prefetch
 from bertft.methods import collect_param_groups
 from bertft.models.precision import choose_precision
 from bertft.models.source import find_model_source
 from bertft.tasks.task import BaseTask
-from bertft.training import optimizer as adamw
+from bertft.training import optim as adamw
 from bertft.training.evaluate import evaluate
 from bertft.training.step import TrainStep
 

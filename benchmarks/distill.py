@@ -27,28 +27,28 @@ import numpy as np
 import torch
 
 from benchmarks.rounds import Work, interleave, machine
-from bertft.assembly.adapted import build_task_model
-from bertft.assembly.features import build_features
-from bertft.assembly.opened import open_model
+from bertft.pipeline.model import build_task_model
+from bertft.pipeline.data import build_features
+from bertft.pipeline.open_model import open_model
 from bertft.config.data import DataConfig
 from bertft.config.method import MethodConfig
 from bertft.config.model import ModelConfig
-from bertft.config.parts import base, distill
+from bertft.config.method_components import base, distill
 from bertft.config.trainer import TrainerConfig
 from bertft.data.batch import collate
 from bertft.data.features import FeatureTable, featurize
-from bertft.data.logits import CachedLogits
-from bertft.data.order import LengthGroupedSampler
-from bertft.data.sources import load_splits
+from bertft.data.cached_logits import CachedLogits
+from bertft.data.sampler import LengthGroupedSampler
+from bertft.data.splits import load_splits
 from bertft.methods import collect_param_groups
-from bertft.methods.distill import Distillation
-from bertft.methods.distill.teacher import CachedTeacher
+from bertft.distill import Distillation
+from bertft.distill.teachers import CachedTeacher
 from bertft.models.families import encoder_family, encoder_layers
-from bertft.models.load import load_tokenizer
+from bertft.models.loading import load_tokenizer
 from bertft.models.precision import choose_precision
 from bertft.models.source import find_model_source
 from bertft.tasks import build_task
-from bertft.training import optimizer as adamw
+from bertft.training import optim as adamw
 from bertft.training.evaluate import predict_logits
 from bertft.training.step import TrainStep
 

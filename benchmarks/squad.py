@@ -28,7 +28,7 @@ from benchmarks.contenders import Contest, ours, peak_bytes, peer
 from benchmarks.rounds import Work, arguments, ceiling, interleave, machine, tell
 from bertft.config.data import DataConfig
 from bertft.data.features import featurize
-from bertft.data.sources import load_splits
+from bertft.data.splits import load_splits
 from bertft.models.precision import has_fast_bf16
 from bertft.tasks import build_task
 

@@ -22,8 +22,8 @@ from benchmarks.rounds import Result, Work, arguments, ceiling, interleave, mach
 from bertft.config.data import DataConfig
 from bertft.config.model import ModelConfig
 from bertft.data.features import featurize
-from bertft.data.sources import load_splits
-from bertft.models.load import load_tokenizer
+from bertft.data.splits import load_splits
+from bertft.models.loading import load_tokenizer
 from bertft.models.precision import has_fast_bf16
 from bertft.tasks import build_task
 

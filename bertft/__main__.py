@@ -2,6 +2,6 @@
 
 import sys
 
-from bertft.cli import main
+from bertft.cli.app import main
 
 sys.exit(main())

@@ -22,11 +22,11 @@ from typing import Any
 __all__ = [
     "BertftError",
     "DataError",
-    "SystemResourceError",
     "MergeError",
     "NonFiniteError",
     "StoppedBySignal",
     "SweepError",
+    "SystemResourceError",
     "UsageError",
     "limit_length",
 ]

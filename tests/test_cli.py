@@ -14,7 +14,7 @@ import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 import bertft
-from bertft.cli import main
+from bertft.cli.app import main
 from bertft.errors import (
     DataError,
     SystemResourceError,
@@ -41,7 +41,7 @@ def train(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
     def install(run):
-        module = types.ModuleType("bertft.commands.train")
+        module = types.ModuleType("bertft.cli.commands.train")
         module.run = run
         monkeypatch.setitem(sys.modules, module.__name__, module)
 
@@ -229,7 +229,7 @@ def test_what_writes_elsewhere_leaves_nothing_beside_what_they_write(
     monkeypatch, tmp_path, command
 ):
     monkeypatch.chdir(tmp_path)
-    module = types.ModuleType(f"bertft.commands.{command}")
+    module = types.ModuleType(f"bertft.cli.commands.{command}")
     module.run = lambda config, folder: None
     monkeypatch.setitem(sys.modules, module.__name__, module)
     assert main([command, "run=r", *(["out=o"] if command != "predict" else [])]) == 0
@@ -317,7 +317,7 @@ def test_the_program_s_words_are_restored(train):
 )
 def test_nothing_heavy_is_imported(words, status):
     code = (
-        "import sys\nfrom bertft.cli import main\n"
+        "import sys\nfrom bertft.cli.app import main\n"
         f"assert main({words!r}) == {status}\n"
         f"heavy = [name for name in {HEAVY!r} if name in sys.modules]\n"
         "assert not heavy, heavy"

@@ -137,7 +137,7 @@ def predict(run: str, task: str) -> bytes:
 
 
 def command(words: list[str]) -> None:
-    from bertft.cli import main as bertft
+    from bertft.cli.app import main as bertft
 
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):

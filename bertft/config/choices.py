@@ -7,15 +7,20 @@ value that one of them admits is never refused by another. No torch here.
 from __future__ import annotations
 
 __all__ = [
+    "BAD_ROW_POLICIES",
+    "DISPLAY_SETTINGS",
     "FORMER_LAYOUTS",
     "LAYER_MAPS",
     "LAYOUTS",
-    "BAD_ROW_POLICIES",
     "PRECISIONS",
-    "TAGGING_SCHEMES",
     "QA_SCORERS",
     "SPLITS",
+    "TAGGING_SCHEMES",
 ]
+
+
+DISPLAY_SETTINGS = ("quiet", "report", "trainer.trackers")
+
 
 PRECISIONS = ("fp32", "bf16", "fp16")  # what a run records; a setting adds auto
 LAYOUTS = ("unpadded", "packed", "padded")  # what a run records; a setting adds auto

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
-from bertft.config.messages import Problem, suggest
 from bertft.config.values import NUMBER_PATTERN
+from bertft.utils.messages import Problem, suggest
 
-__all__ = ["BALANCED", "normalize_class_name", "match_class", "class_weight_problems"]
+__all__ = ["BALANCED", "class_weight_problems", "match_class", "normalize_class_name"]
 
 BALANCED = "balanced"
 _SETTING = "loss.class_weights"

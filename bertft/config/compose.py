@@ -7,42 +7,139 @@ settings_of(...) -> TrainConfig, EvalConfig, ...
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra import version
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from hydra.core.utils import configure_log
 from hydra.errors import OverrideParseException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from bertft.config.checks import ConfigFile, validate_file, validate_config, validate_override
-from bertft.config.command_line import OPEN_GROUP, open_node_override, split_override
-from bertft.config.commands import COMMAND_CONFIGS, EvalRequest
-from bertft.config.folder import preset_groups
+from bertft.config.command_configs import COMMAND_CONFIGS, EvalRequest
 from bertft.config.former_names import current_path
-from bertft.config.hydra_errors import HYDRA_ERRORS, to_problem, display_path
-from bertft.config.hydra_internals import Hydra
-from bertft.config.messages import Problem, usage_error
-from bertft.config.plain import to_plain_dict
-from bertft.config.resumed import resume_config
+from bertft.config.hydra_errors import HYDRA_ERRORS, display_path, to_problem
+from bertft.config.hydra_internals import (
+    Hydra,
+    create_automatic_config_search_path,
+    use_former_names,
+)
+from bertft.config.job_name import register_job_folder_resolver
+from bertft.config.overrides import OPEN_GROUP, open_node_override, split_override
+from bertft.config.presets import conf_dir, preset_groups
+from bertft.config.registry import METHODS, plugin_preset_folders
+from bertft.config.resume import resume_config
 from bertft.config.schema import settings_tree
-from bertft.config.session import ComposeRequest, inspect_defaults, hydra_session
+from bertft.config.serialize import to_plain_dict
+from bertft.config.validation import ConfigFile, validate_config, validate_file, validate_override
+from bertft.utils.messages import Problem, usage_error
 
 __all__ = [
-    "try_compose",
-    "validate_overrides",
+    "ComposeRequest",
+    "build_default_settings",
+    "build_settings",
     "compose_config",
     "compose_unchecked",
-    "build_default_settings",
+    "hydra_session",
+    "inspect_defaults",
+    "register_schema",
     "run_hydra_job",
-    "build_settings",
     "to_dataclass",
+    "try_compose",
+    "validate_overrides",
 ]
+
+
+@dataclass(frozen=True)
+class ComposeRequest:
+    """A command with its overrides (already in Hydra's grammar) and its ``--config-dir``."""
+
+    command: str
+    overrides: tuple[str, ...]
+    config_dir: Path | None = None
+
+
+def register_schema() -> None:
+    """Put the dataclasses where the YAML files expect them: ``schema/<command>``."""
+    register_job_folder_resolver()
+    use_former_names()
+    _store_schema(METHODS.names())
+
+
+@functools.cache
+def _store_schema(component_names: tuple[str, ...]) -> None:
+    store = ConfigStore.instance()
+    for command, cls in COMMAND_CONFIGS.items():
+        store.store(group="schema", name=command, node=cls, package="_global_")
+    for part in component_names:
+        group = open_node_override(f"method.{part}").lstrip("+").partition("=")[0]
+        node_content: dict[str, Any] = {"method": {part: {}}}
+        store.store(group=group, name="yes", node=node_content, package="_global_")
+    Plugins.instance().register(_PluginPresets)
+
+
+class _PluginPresets(SearchPathPlugin):
+    """The presets of other packages come after bertft's own."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for folder in plugin_preset_folders():
+            search_path.append("bertft-packages", f"file://{folder}")
+
+
+@contextlib.contextmanager
+def hydra_session(request: ComposeRequest) -> Iterator[Hydra]:
+    """Hydra with the YAML files and the schema that ``request`` composes from."""
+    version.setbase("1.3")
+    register_schema()
+    search_path = create_automatic_config_search_path(None, None, str(conf_dir()))
+    if request.config_dir is not None:
+        if not request.config_dir.is_dir():
+            raise usage_error(
+                [Problem("--config-dir", f"there is no folder {request.config_dir}", "")]
+            )
+        search_path.prepend(
+            "command-line",
+            f"file://{request.config_dir.resolve()}",
+            anchor=SearchPathQuery(provider="schema"),
+        )
+    GlobalHydra.instance().clear()
+    try:
+        yield Hydra.create_main_hydra2(request.command, search_path)
+    finally:
+        GlobalHydra.instance().clear()
+
+
+@contextlib.contextmanager
+def inspect_defaults(hydra: Hydra, inspect: Callable[[Any, Any], None]) -> Iterator[None]:
+    """``inspect(defaults, repository)`` before they are composed: the files that take part, in order.
+
+    To seek and read them first would take the time of composing once more. What ``inspect`` raises
+    ends the composition.
+    """
+    loader: Any = hydra.config_loader
+    original = loader._compose_config_from_defaults_list
+
+    def inspect_then_compose(defaults: Any, repo: Any) -> Any:
+        inspect(defaults, repo)
+        return original(defaults=defaults, repo=repo)
+
+    loader._compose_config_from_defaults_list = inspect_then_compose
+    try:
+        yield
+    finally:
+        del loader._compose_config_from_defaults_list
 
 
 def compose_config(request: ComposeRequest) -> DictConfig:
@@ -51,7 +148,9 @@ def compose_config(request: ComposeRequest) -> DictConfig:
         return _compose_checked(hydra, request)
 
 
-def run_hydra_job(request: ComposeRequest, prepare: Callable[[], None], task: Callable[[DictConfig], None]) -> None:
+def run_hydra_job(
+    request: ComposeRequest, prepare: Callable[[], None], task: Callable[[DictConfig], None]
+) -> None:
     """``task`` on the configuration, in the job that Hydra makes of it: its folder and HydraConfig.
 
     The same as ``hydra.main``, which composes twice more what was composed to be checked: a third
@@ -81,7 +180,7 @@ def _compose_checked(hydra: Hydra, request: ComposeRequest) -> DictConfig:
 
 
 def build_settings(command: str, config: DictConfig, folder: Path, arguments: Sequence[str]) -> Any:
-    """What ``bertft.commands.<command>.run`` takes: the dataclass of the composed ``config``.
+    """What ``bertft.cli.commands.<command>.run`` takes: the dataclass of the composed ``config``.
 
     ``arguments``: what the command line sets, without what was added from a run or a folder.
 
@@ -124,7 +223,9 @@ def try_compose(
 
     def look(defaults: Any, repository: Any) -> None:
         files = _config_files(defaults, repository)
-        if file_problems := [problem for file in files for problem in validate_file(request.command, file)]:
+        if file_problems := [
+            problem for file in files for problem in validate_file(request.command, file)
+        ]:
             raise _ConfigFileProblems(file_problems)
 
     try:
@@ -173,7 +274,9 @@ def validate_overrides(
         try:
             override = parser.parse_overrides([word])[0]
         except OverrideParseException as error:
-            override_problems = list(validate_override(request.command, word, text, preset_names)) or [to_problem(error)]
+            override_problems = list(
+                validate_override(request.command, word, text, preset_names)
+            ) or [to_problem(error)]
         else:
             if override.is_sweep_override():
                 override_problems = [
@@ -184,13 +287,19 @@ def validate_overrides(
                 ]  # fmt: skip
             else:
                 value = None if sign == "~" else override.value()
-                override_problems = list(validate_override(request.command, word, value, preset_names))
+                override_problems = list(
+                    validate_override(request.command, word, value, preset_names)
+                )
         problems += override_problems
-        (unknown_paths if override_problems else valid_overrides).append(key if override_problems else word)
+        (unknown_paths if override_problems else valid_overrides).append(
+            key if override_problems else word
+        )
     return problems, unknown_paths, valid_overrides
 
 
-def _available_presets(hydra: Hydra, request: ComposeRequest, overrides: Sequence[str]) -> dict[str, Sequence[str]]:
+def _available_presets(
+    hydra: Hydra, request: ComposeRequest, overrides: Sequence[str]
+) -> dict[str, Sequence[str]]:
     """Group → names of its presets, those of ``--config-dir`` and ``hydra.searchpath`` included."""
     loader: Any = hydra.config_loader
     groups = {split_override(word)[1] for word in overrides} & set(preset_groups())

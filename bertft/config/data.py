@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from bertft.config.choices import BAD_ROW_POLICIES, TAGGING_SCHEMES, QA_SCORERS
+from bertft.config.choices import BAD_ROW_POLICIES, QA_SCORERS, TAGGING_SCHEMES
 from bertft.config.registry import TASKS
 from bertft.config.setting import MISSING, setting
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import bertft
-from bertft.config.commands import COMMAND_CONFIGS
-from bertft.config.folder import preset_groups, find_presets, preset_summary
+from bertft.config.command_configs import COMMAND_CONFIGS
+from bertft.config.presets import find_presets, preset_groups, preset_summary
 from bertft.config.schema import Leaf, iter_nodes, settings_tree
 from bertft.config.values import format_bounds
 

@@ -17,7 +17,7 @@ from hydra._internal.utils import create_automatic_config_search_path, get_args_
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import OmegaConf
 
-from bertft.config.commands import COMMAND_CONFIGS
+from bertft.config.command_configs import COMMAND_CONFIGS
 from bertft.config.former_names import rename_settings
 from bertft.config.hydra_errors import display_path
 from bertft.config.schema import Node, find_setting, settings_tree

@@ -1,6 +1,6 @@
 """``loss``: what training minimises beside the plain cross entropy; evaluation keeps the plain one.
 
-The equation is that of ``bertft.tasks.shared.hard``.
+The equation is that of ``bertft.tasks.shared.losses``.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ A package adds a component with an entry point whose group is ``bertft.`` and th
     [project.entry-points."bertft.tasks"]
     sarcasm = "my_package.components:SARCASM"    # an object of the class Task below
 
-bertft's own components (``bertft.config.built_in``) are objects of the same classes and are found
+bertft's own components (``bertft.config.builtin_components``) are objects of the same classes and are found
 by the same lookup. A description does not import torch: what computes is named as
 ``"module:attribute"`` and imported when it is first used, so that help and the checks of a
 configuration stay fast. A folder ``conf`` in the package of an entry point adds presets, such as
@@ -29,7 +29,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
-from bertft.config.components import (
+from bertft.config.component_specs import (
     LABEL_KINDS,
     RESERVED_METHOD_SETTINGS,
     MethodSpec,
@@ -38,13 +38,28 @@ from bertft.config.components import (
     ReaderSpec,
     TaskSpec,
 )
-from bertft.config.messages import Problem, suggest, usage_error
 from bertft.errors import DataError, UsageError
+from bertft.utils.messages import Problem, suggest, usage_error
 
 __all__ = [
-    "LABEL_KINDS", "METHODS", "METRICS", "OPTIMIZERS", "READERS", "RESERVED_METHOD_SETTINGS", "TASKS", "MethodSpec",
-    "MetricSpec", "OptimizerSpec", "PluginPackage", "ReaderSpec", "Registry", "TaskSpec", "check_plugins", "plugin_versions",
-    "readers_by_peft_type", "plugin_preset_folders",
+    "LABEL_KINDS",
+    "METHODS",
+    "METRICS",
+    "OPTIMIZERS",
+    "READERS",
+    "RESERVED_METHOD_SETTINGS",
+    "TASKS",
+    "MethodSpec",
+    "MetricSpec",
+    "OptimizerSpec",
+    "PluginPackage",
+    "ReaderSpec",
+    "Registry",
+    "TaskSpec",
+    "check_plugins",
+    "plugin_preset_folders",
+    "plugin_versions",
+    "readers_by_peft_type",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -78,7 +93,9 @@ class Registry(Generic[T]):
         """Name → description; bertft's own come first."""
         builtin: dict[str, T] = _builtin_specs()[self.kind]
         plugin_components = _discover_plugins().components
-        return builtin | {name: spec for (kind, name), (spec, _) in plugin_components.items() if kind == self.kind}
+        return builtin | {
+            name: spec for (kind, name), (spec, _) in plugin_components.items() if kind == self.kind
+        }
 
     def __contains__(self, name: object) -> bool:
         return name in self.specs()
@@ -119,7 +136,9 @@ class Registry(Generic[T]):
         try:
             return _import_object(target)
         except Exception as error:
-            raise usage_error([_load_problem(package, f"{self.kind} {name!r}", target, error)]) from error
+            raise usage_error(
+                [_load_problem(package, f"{self.kind} {name!r}", target, error)]
+            ) from error
 
 
 METHODS = Registry("methods", MethodSpec, "method component", "method")
@@ -171,7 +190,7 @@ class _Plugins:
 
 
 def _builtin_specs() -> Mapping[str, Any]:
-    from bertft.config.built_in import BUILTIN_COMPONENTS
+    from bertft.config.builtin_components import BUILTIN_COMPONENTS
 
     return BUILTIN_COMPONENTS
 
@@ -202,7 +221,11 @@ def _sort_key(point: metadata.EntryPoint) -> tuple[str, str]:
 
 def _package_of(point: metadata.EntryPoint) -> PluginPackage:
     dist = point.dist
-    return PluginPackage("an unknown package", "") if dist is None else PluginPackage(dist.name, dist.version)
+    return (
+        PluginPackage("an unknown package", "")
+        if dist is None
+        else PluginPackage(dist.name, dist.version)
+    )
 
 
 def _register_plugin(
@@ -216,8 +239,10 @@ def _register_plugin(
         return _load_problem(package, component, point.value, error)
     if not isinstance(description, registry.spec_class):
         kind = type(description).__name__
-        expected = f"bertft.config.components.{registry.spec_class.__name__}"
-        return _load_problem(package, component, point.value, TypeError(f"it is a {kind}, not a {expected}"))
+        expected = f"bertft.config.component_specs.{registry.spec_class.__name__}"
+        return _load_problem(
+            package, component, point.value, TypeError(f"it is a {kind}, not a {expected}")
+        )
     owner: object = "bertft" if point.name in _builtin_specs()[registry.kind] else None
     if (registry.kind, point.name) in plugins.components:
         owner = plugins.components[registry.kind, point.name][1]
@@ -258,7 +283,9 @@ def _spec_problem(registry: Registry[Any], name: str, description: Any, plugins:
     if not re.fullmatch(r"[A-Za-z]\w*", name):
         return "a name has letters, digits and _"
     targets = [
-        (field_name, getattr(description, field_name)) for field_name in _IMPORTED_FIELDS if hasattr(description, field_name)
+        (field_name, getattr(description, field_name))
+        for field_name in _IMPORTED_FIELDS
+        if hasattr(description, field_name)
     ]
     for attribute, target in targets:
         if target is not None and not re.fullmatch(r"[\w.]+:[\w.]+", str(target)):
@@ -266,7 +293,9 @@ def _spec_problem(registry: Registry[Any], name: str, description: Any, plugins:
     if isinstance(description, MethodSpec):
         if name in RESERVED_METHOD_SETTINGS:
             return f"method.{name} is a setting of every method"
-        taken_types = [kind for kind in description.peft_types if kind in _known_peft_types(plugins)]
+        taken_types = [
+            kind for kind in description.peft_types if kind in _known_peft_types(plugins)
+        ]
         if taken_types:
             return f"adapters of peft_type {taken_types[0]} are read by another method"
         return _settings_problem(description.settings)
@@ -285,16 +314,24 @@ _IMPORTED_FIELDS = ("build", "rules", "task", "rows", "code", "read", "compute")
 
 
 def _known_peft_types(plugins: _Plugins) -> set[str]:
-    plugin_methods = [each for each, _ in plugins.components.values() if isinstance(each, MethodSpec)]
+    plugin_methods = [
+        each for each, _ in plugins.components.values() if isinstance(each, MethodSpec)
+    ]
     return {
-        kind for spec in (*_builtin_specs()["methods"].values(), *plugin_methods) for kind in spec.peft_types
+        kind
+        for spec in (*_builtin_specs()["methods"].values(), *plugin_methods)
+        for kind in spec.peft_types
     }
 
 
 def _settings_problem(settings: type) -> str:
     if not (isinstance(settings, type) and dataclasses.is_dataclass(settings)):
         return "its settings are not a dataclass"
-    unmarked = [dataclass_field.name for dataclass_field in dataclasses.fields(settings) if "meaning" not in dataclass_field.metadata]
+    unmarked = [
+        dataclass_field.name
+        for dataclass_field in dataclasses.fields(settings)
+        if "meaning" not in dataclass_field.metadata
+    ]
     if unmarked:
         return f"its setting {unmarked[0]} is not made with bertft.config.setting.setting"
     return ""
@@ -310,7 +347,11 @@ def _extensions_problem(reader: ReaderSpec, plugins: _Plugins) -> str:
         if kind == "readers":
             owner_by_extension |= dict.fromkeys(each.endings, str(package))
     taken_extensions = [ending for ending in reader.extensions if ending in owner_by_extension]
-    return f"files that end in {taken_extensions[0]} are read by {owner_by_extension[taken_extensions[0]]}" if taken_extensions else ""
+    return (
+        f"files that end in {taken_extensions[0]} are read by {owner_by_extension[taken_extensions[0]]}"
+        if taken_extensions
+        else ""
+    )
 
 
 def _preset_folder_of(point: metadata.EntryPoint) -> Path | None:
@@ -323,7 +364,7 @@ def _preset_folder_of(point: metadata.EntryPoint) -> Path | None:
 
 
 def _preset_clashes(folder: Path, package: PluginPackage) -> Iterator[Problem]:
-    from bertft.config.folder import conf_dir
+    from bertft.config.presets import conf_dir
 
     for file in sorted(folder.glob("*/*.yaml")):
         if (conf_dir() / file.parent.name / file.name).is_file():

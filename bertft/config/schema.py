@@ -12,14 +12,34 @@ import dataclasses
 import functools
 import sys
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from bertft.config.commands import COMMAND_CONFIGS
+from bertft.config.command_configs import COMMAND_CONFIGS
 from bertft.config.setting import MISSING
 
-__all__ = ["Leaf", "Node", "iter_leaves", "find_setting", "node_from_dataclass", "iter_nodes", "settings_tree"]
+__all__ = [
+    "GetSetting",
+    "Leaf",
+    "Node",
+    "default_value",
+    "find_setting",
+    "iter_leaves",
+    "iter_nodes",
+    "node_from_dataclass",
+    "settings_tree",
+]
+
+
+GetSetting = Callable[[str], Any]
+
+
+def default_value(path: str) -> Any:
+    """The schema's default of a setting of ``train``."""
+    entry, _ = find_setting(settings_tree("train"), path)
+    assert isinstance(entry, Leaf)
+    return entry.default
 
 
 @dataclass(frozen=True)
@@ -109,7 +129,9 @@ def _build_node(cls: type, path: str, optional: bool, meaning: str) -> Node:
             if "part" in item.metadata:  # a component's module says what the component does
                 lines = (sys.modules[inner.__module__].__doc__ or description).strip().splitlines()
                 description = lines[0] if lines else item.name
-            children[item.name] = _build_node(typing.cast(type, inner), child_path, nullable, description)
+            children[item.name] = _build_node(
+                typing.cast(type, inner), child_path, nullable, description
+            )
         else:
             children[item.name] = _build_leaf(item, child_path, inner, nullable or inner is Any)
     return Node(path, cls, optional, meaning, children)

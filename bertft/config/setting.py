@@ -1,7 +1,7 @@
 """``setting(default, meaning, ...)``: one typed, bounded, explained key of the configuration.
 
 The type comes from the dataclass annotation and is held by OmegaConf; the bounds and choices
-below are held by ``bertft.config.checks``, which reports every violation at once.
+below are held by ``bertft.config.validation``, which reports every violation at once.
 """
 
 from __future__ import annotations

@@ -10,16 +10,66 @@ from typing import Any
 from omegaconf import BooleanNode, FloatNode, IntegerNode, StringNode
 from omegaconf.errors import OmegaConfBaseException
 
-from bertft.config.messages import Problem, did_you_mean, format_list
-from bertft.config.schema import Leaf
+from bertft.config.former_names import rename_settings
+from bertft.config.schema import Leaf, Node, find_setting, settings_tree
+from bertft.utils.messages import Problem, did_you_mean, format_list
 
-__all__ = ["NUMBER_PATTERN", "TYPE_NAMES", "format_bounds", "value_problems", "is_deferred"]
+__all__ = [
+    "COMMAND_LINE_ONLY",
+    "NUMBER_PATTERN",
+    "TYPE_NAMES",
+    "check_answer_settings",
+    "check_recorded_settings",
+    "format_bounds",
+    "is_deferred",
+    "value_problems",
+]
+
+
+# Settings of ``data`` that say where something is: a folder does not choose them.
+COMMAND_LINE_ONLY = (
+    "source", "train", "validation", "unlabelled", "test", "hub", "subset", "sample", "cache",
+)  # fmt: skip
+
+
+def check_answer_settings(content: Any) -> dict[str, Any]:
+    """Settings of ``data`` that the answers of a folder's model depend on. ValueError as below."""
+    settings = check_recorded_settings("data", content if content is not None else {})
+    for name in COMMAND_LINE_ONLY:
+        if name in settings:
+            raise ValueError(f"data.{name} comes from the command line alone")
+    return settings
+
+
+def check_recorded_settings(node: str, content: Any) -> dict[str, Any]:
+    """Settings of the ``node`` of train's configuration. ValueError for what cannot be one."""
+    group, _ = find_setting(settings_tree("train"), node)
+    assert isinstance(group, Node)
+    if not isinstance(content, dict):
+        raise ValueError(f"{node} is no group of settings")
+    content = rename_settings(group, content)
+    for name, value in content.items():
+        leaf = group.children.get(name)
+        if not isinstance(leaf, Leaf):
+            raise ValueError(f"{node}.{name} is unknown")
+        if any(is_deferred(item) for item in (value if isinstance(value, list) else [value])):
+            raise ValueError(f"{node}.{name} is not a literal value")
+        for problem in value_problems(leaf, value):
+            raise ValueError(f"{problem.where} {problem.what}")
+        if leaf.type is bool and not isinstance(value, bool):
+            raise ValueError(f"{node}.{name} is not true or false")
+        if leaf.type in (int, float) and isinstance(value, (str, bool)):
+            raise ValueError(f"{node}.{name} is not a number")
+    return dict(content)
+
 
 TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _OMEGACONF_NODES: dict[type, Any] = {
     int: IntegerNode, float: FloatNode, bool: BooleanNode, str: StringNode
 }  # fmt: skip
-_MAX_COUNT = 2**31  # more rows, steps, tokens or threads than that are a slip, and overflow somewhere
+_MAX_COUNT = (
+    2**31
+)  # more rows, steps, tokens or threads than that are a slip, and overflow somewhere
 _MAX_SEED = 2**63
 _MAX_REAL = 1e30  # beyond it, products of fp32 numbers overflow
 # A class name that is a number; a leading zero marks a code (007), which is a name.
@@ -46,7 +96,9 @@ def value_problems(leaf: Leaf, value: Any, where: str | None = None) -> Iterator
         return
     if leaf.type is not Any:
         if isinstance(value, (dict, list)):
-            yield Problem(where, f"is one value, not a {_container_name(value)}", _expected_value(leaf))
+            yield Problem(
+                where, f"is one value, not a {_container_name(value)}", _expected_value(leaf)
+            )
             return
         try:
             value = _OMEGACONF_NODES[leaf.type](value)._value()
@@ -97,7 +149,11 @@ def _choice_hint(value: Any, choices: tuple[str, ...]) -> str:
 
 
 def _expected_value(leaf: Leaf) -> str:
-    words = [f"one of {format_list(leaf.choices)}" if leaf.choices else TYPE_NAMES.get(leaf.type, "a value")]
+    words = [
+        f"one of {format_list(leaf.choices)}"
+        if leaf.choices
+        else TYPE_NAMES.get(leaf.type, "a value")
+    ]
     if leaf.bounds:
         words.append(format_bounds(leaf))
     if leaf.optional:

@@ -19,15 +19,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bertft.config.messages import closest_name, quote_value, shorten
-from bertft.data.bad_rows import RowError
-from bertft.data.labels import to_class_name, sort_class_names, class_name_as_number
+from bertft.data.labels import class_name_as_number, sort_class_names, to_class_name
+from bertft.data.rows import RowError
 from bertft.errors import DataError, UsageError
+from bertft.utils.messages import closest_name, quote_value, shorten
 
 __all__ = [
-    "are_labels_numeric", "observed_classes", "configured_class_names", "format_similar_names", "configured_label_mapping", "format_mapping_note", "missing_label_mask",
-    "multi_hot_width", "multi_hot_to_names", "are_placeholder_names", "map_labels_to_classes", "class_shares", "is_unlabelled",
+    "are_labels_numeric",
+    "are_placeholder_names",
+    "class_shares",
+    "configured_class_names",
+    "configured_label_mapping",
     "deduplicate_labels",
+    "format_mapping_note",
+    "format_similar_names",
+    "is_unlabelled",
+    "map_labels_to_classes",
+    "missing_label_mask",
+    "multi_hot_to_names",
+    "multi_hot_width",
+    "observed_classes",
 ]  # fmt: skip
 
 _MAX_SHOWN = 8
@@ -44,7 +55,9 @@ def is_unlabelled(table: pa.Table, known: Collection[str | float] = ()) -> bool:
     if pa.types.is_list(values.type):
         return values.null_count == len(values)
     distinct = pc.unique(values.drop_null()).to_pylist()
-    return not distinct or (all(map(_is_minus_one, distinct)) and not any(map(_is_minus_one, known)))
+    return not distinct or (
+        all(map(_is_minus_one, distinct)) and not any(map(_is_minus_one, known))
+    )
 
 
 def _is_minus_one(label: str | float) -> bool:
@@ -67,7 +80,9 @@ def observed_classes(table: pa.Table) -> list[str]:
     shortest_spelling: dict[Decimal | str, str] = {}
     for name in pc.unique(values.drop_null()).to_pylist():
         key = _comparison_key(name)
-        shortest_spelling[key] = min(shortest_spelling.get(key, name), name, key=lambda each: (len(each), each))
+        shortest_spelling[key] = min(
+            shortest_spelling.get(key, name), name, key=lambda each: (len(each), each)
+        )
     return sort_class_names(shortest_spelling.values())
 
 
@@ -105,7 +120,9 @@ def configured_class_names(labels: Any, where: str = "data.labels") -> list[str]
     return names
 
 
-def configured_label_mapping(labels: Mapping[Any, Any], where: str = "data.labels") -> dict[str, str]:
+def configured_label_mapping(
+    labels: Mapping[Any, Any], where: str = "data.labels"
+) -> dict[str, str]:
     """A mapping of data.labels: label of a file → class. UsageError as of ``configured_class_names``."""
     class_by_label: dict[str, str] = {}
     seen: dict[Decimal | str, str] = {}
@@ -152,7 +169,9 @@ def multi_hot_width(table: pa.Table) -> int | None:
 def are_labels_numeric(table: pa.Table) -> bool:
     """Whether every item of the lists of labels is a number, true or false."""
     names = pc.unique(pc.list_flatten(table.column("label"))).to_pylist()
-    return all(class_name_as_number(name) is not None or _parse_bit(name) is not None for name in names)
+    return all(
+        class_name_as_number(name) is not None or _parse_bit(name) is not None for name in names
+    )
 
 
 def multi_hot_to_names(table: pa.Table, names: Sequence[str]) -> pa.Table:
@@ -269,7 +288,9 @@ def _map_labels(
             if number is not None and number != _MINUS_ONE
         }
         _check_positions(positions, order, source, training)
-        return class_by_label | {each: classes.find(order[position]) for each, position in positions.items()}
+        return class_by_label | {
+            each: classes.find(order[position]) for each, position in positions.items()
+        }
     if len(classes.numbers) == len(names) and all(each is None for each in numbers.values()):
         raise DataError(
             f"the labels are {_format_names(observed)}, the classes are the numbers {_format_names(names)}",
@@ -281,7 +302,9 @@ def _map_labels(
     return class_by_label
 
 
-def _ambiguous_numbers_error(observed: Sequence[str], names: Sequence[str], source: str) -> DataError:
+def _ambiguous_numbers_error(
+    observed: Sequence[str], names: Sequence[str], source: str
+) -> DataError:
     return DataError(
         f"the labels are the numbers {_format_names(sort_class_names(observed))}, the classes are"
         f" {_format_names(names)}: nothing says which class a number is",
@@ -323,7 +346,9 @@ class _ClassNameIndex:
         counts = Counter(number for number, _ in number_names)
         # Of names such as 1.1 and 1.10, the number does not say which is meant.
         self.numbers = {
-            number: name for number, name in number_names if number is not None and counts[number] == 1
+            number: name
+            for number, name in number_names
+            if number is not None and counts[number] == 1
         }
 
     def find(self, label: str) -> str | None:
@@ -354,7 +379,9 @@ def _unknown_label_error(label: str, names: Sequence[str]) -> RowError:
         hint = f"; {quote_value(same)} differs from it only in {_DIFFERENCES}"
     if are_placeholder_names(names):
         hint = "; these are placeholders: name the model's classes with data.labels=[...]"
-    return RowError("unknown label", f"the label {quote_value(label)} is none of {_format_names(names)}{hint}")
+    return RowError(
+        "unknown label", f"the label {quote_value(label)} is none of {_format_names(names)}{hint}"
+    )
 
 
 def format_similar_names(names: Iterable[str]) -> str:

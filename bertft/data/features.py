@@ -7,22 +7,88 @@ Memory is bounded by the chunk, not by the number of rows.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from bertft.data.kept import cache_folder, load_cached, store_cached, write_arrow_file
-from bertft.data.keys import feature_key, tokenizer_hash
+from bertft.data.cache import cache_folder, load_cached, store_cached, write_arrow_file
+from bertft.data.dataset import FeatureTable, RaggedColumn, make_record_batch
 from bertft.data.rows import Rows
-from bertft.data.table import FeatureTable, RaggedColumn, make_record_batch
 from bertft.errors import DataError
 
 __all__ = [
-    "FeatureTable", "NoFeaturesError", "RaggedColumn", "cache_folder", "featurize", "tokenizer_hash",
-]  # fmt: skip
+    "FEATURE_CACHE_VERSION",
+    "FeatureTable",
+    "NoFeaturesError",
+    "RaggedColumn",
+    "cache_folder",
+    "feature_key",
+    "featurize",
+    "tokenizer_hash",
+    "without_padding",
+]
+
+
+FEATURE_CACHE_VERSION = 1  # raise it whenever the same rows and settings should give other features
+
+
+def feature_key(rows: Rows, parts: Sequence[Any]) -> str:
+    """Key of the features of ``rows``; ``parts`` are JSON values."""
+    content = json.dumps([FEATURE_CACHE_VERSION, rows.fingerprint, list(parts)], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def tokenizer_hash(tokenizer: Any) -> str:
+    """sha256 over what determines a tokenizer's output, wherever it was loaded from.
+
+    The truncation and padding that it carries are left out: they are settings of a call, files
+    come with arbitrary ones, and every call with other ones changes them in the object.
+    """
+    digest = hashlib.sha256(type(tokenizer).__name__.encode())
+    if getattr(tokenizer, "backend_tokenizer", None) is not None:
+        with without_padding(tokenizer) as backend:
+            digest.update(backend.to_str().encode())
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            tokenizer.save_pretrained(folder)
+            for path in sorted(Path(folder).iterdir()):
+                digest.update(path.name.encode() + path.read_bytes())
+    settings = [
+        getattr(tokenizer, name, None)
+        for name in ("model_input_names", "truncation_side", "special_tokens_map")
+    ]
+    digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
+    return digest.hexdigest()
+
+
+@contextmanager
+def without_padding(tokenizer: Any) -> Iterator[Any]:
+    """Its ``tokenizers.Tokenizer``, both off for a while: it is saved with the run as it was.
+
+    None of a tokenizer written in Python, which applies neither unless it is asked to.
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        yield None
+        return
+    backend = tokenizer.backend_tokenizer
+    truncation, padding = backend.truncation, backend.padding
+    backend.no_truncation()
+    backend.no_padding()
+    try:
+        yield backend
+    finally:
+        if truncation is not None:
+            backend.enable_truncation(**truncation)
+        if padding is not None:
+            backend.enable_padding(**padding)
+
 
 EncodeFunction = Callable[[dict[str, list[Any]]], Mapping[str, Any]]
 

@@ -10,21 +10,27 @@ from pathlib import Path
 from typing import Any
 
 from bertft.config.data import DataConfig
-from bertft.config.messages import did_you_mean
-from bertft.data.bad_rows import BadRows
-from bertft.data.class_labels import declared_class_names, select_class_names, numbers_to_names
-from bertft.data.columnar import read_batches
-from bertft.data.columns import ColumnSpec, find_columns
-from bertft.data.origin import DataSource
-from bertft.data.separated import Record
+from bertft.data.data_sources import (
+    DataSource,
+    declared_class_names,
+    numbers_to_names,
+    select_class_names,
+)
+from bertft.data.readers.csv_reader import Record
+from bertft.data.readers.parquet import read_batches
+from bertft.data.rows import BadRows
+from bertft.data.schema import ColumnSpec, find_columns
 from bertft.errors import DataError, SystemResourceError, UsageError
+from bertft.utils.messages import did_you_mean
 
 __all__ = ["open_hub_split"]
 
 _BATCH_ROWS = 10_000
 
 
-def open_hub_split(config: DataConfig, split: str, columns: ColumnSpec, cached_only: bool = False) -> DataSource:
+def open_hub_split(
+    config: DataConfig, split: str, columns: ColumnSpec, cached_only: bool = False
+) -> DataSource:
     """Split ``split`` of ``data.hub``.
 
     ``cached_only``: the name comes from a folder, not from the user. It must be that of a data set
@@ -48,7 +54,11 @@ def open_hub_split(config: DataConfig, split: str, columns: ColumnSpec, cached_o
     present_names = [name for name in selected_names if name is not None]
     label_index = len(columns.text) + len(columns.label) - 1
     single_label = len(columns.label) == 1  # 0/1 columns have names of their own
-    declared = declared_class_names(dataset.features[selected_names[label_index]]) if single_label else None
+    declared = (
+        declared_class_names(dataset.features[selected_names[label_index]])
+        if single_label
+        else None
+    )
     names_used = select_class_names(declared, config.labels)
 
     def records(bad: BadRows) -> Iterator[Record]:
@@ -117,7 +127,9 @@ def _load_dataset(hub: str, subset: str | None, split: str, source: str) -> Any:
             hint=_HINT,
         ) from error
     except Exception as error:
-        raise SystemResourceError(f"cannot be loaded ({error})", where=source, hint=_HINT) from error
+        raise SystemResourceError(
+            f"cannot be loaded ({error})", where=source, hint=_HINT
+        ) from error
     return dataset
 
 

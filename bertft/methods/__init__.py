@@ -16,19 +16,25 @@ from torch import nn
 
 from bertft.config.registry import METHODS
 from bertft.errors import BertftError
-from bertft.methods.new_modules import NewModules
-from bertft.methods.part import ParamGroup, MethodComponent
+from bertft.methods.base import NewModules
+from bertft.methods.component import MethodComponent, ParamGroup
 
 __all__ = ["attach_components", "build_components", "collect_param_groups", "trained_tensors"]
 
 
-def build_components(method: Any, learning_rate: float | None, new_parameters: Iterable[str]) -> list[MethodComponent]:
+def build_components(
+    method: Any, learning_rate: float | None, new_parameters: Iterable[str]
+) -> list[MethodComponent]:
     """Parts of ``method`` (a MethodConfig); ``new_parameters`` names parameters that no checkpoint had."""
-    components: list[MethodComponent] = [NewModules(new_parameters, learning_rate or method.head_learning_rate)]
+    components: list[MethodComponent] = [
+        NewModules(new_parameters, learning_rate or method.head_learning_rate)
+    ]
     for name in METHODS.names():
         settings = getattr(method, name)
         if settings is not None:
-            components.append(METHODS.implementation(name, "build")(settings, method, learning_rate))
+            components.append(
+                METHODS.implementation(name, "build")(settings, method, learning_rate)
+            )
     return sorted(components, key=lambda part: part.attach_order)
 
 
@@ -38,13 +44,26 @@ def attach_components(components: Sequence[MethodComponent], model: nn.Module) -
         component.attach(model)
 
 
-def collect_param_groups(components: Sequence[MethodComponent], model: nn.Module) -> list[ParamGroup]:
+def collect_param_groups(
+    components: Sequence[MethodComponent], model: nn.Module
+) -> list[ParamGroup]:
     """The groups of all parts: each trained parameter of the model in exactly one."""
-    param_groups = [group for component in components for group in component.param_groups(model) if group.parameters]
-    names = [name for group in param_groups if not group.training_only for name, _ in group.parameters]
-    trained_names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    param_groups = [
+        group
+        for component in components
+        for group in component.param_groups(model)
+        if group.parameters
+    ]
+    names = [
+        name for group in param_groups if not group.training_only for name, _ in group.parameters
+    ]
+    trained_names = {
+        name for name, parameter in model.named_parameters() if parameter.requires_grad
+    }
     if sorted(names) != sorted(trained_names):
-        mismatched = sorted(trained_names.symmetric_difference(names))[:3] or "one parameter in two groups"
+        mismatched = (
+            sorted(trained_names.symmetric_difference(names))[:3] or "one parameter in two groups"
+        )
         raise BertftError(f"the parts do not agree on what trains: {mismatched}")
     return param_groups
 

@@ -8,22 +8,59 @@ nothing      the base stays as it is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from torch import nn
 
-from bertft.config.parts.base import TrainableBaseConfig
+from bertft.config.method_components.base import TrainableBaseConfig
 from bertft.errors import UsageError
-from bertft.methods.decay import split_by_weight_decay
-from bertft.methods.part import ParamGroup, MethodComponent
+from bertft.methods.component import MethodComponent, ParamGroup, split_by_weight_decay
 from bertft.models.families import encoder_layers
-from bertft.models.wrapper import plain_path
+from bertft.models.linear_layers import plain_path
 
-__all__ = ["BaseParameters", "build"]
+__all__ = [
+    "BaseParameters",
+    "NewModules",
+    "build",
+]
 
 
-def build(settings: TrainableBaseConfig, method: Any, learning_rate: float | None) -> BaseParameters:
+class NewModules(MethodComponent):
+    """Freezes the whole model and sets its ``new_parameters`` parameters free; attached before all others."""
+
+    name = "head"
+    attach_order = 0
+    adapts_layers = False
+
+    def __init__(self, new_parameters: Iterable[str], learning_rate: float) -> None:
+        self.new_parameters, self.learning_rate = (
+            frozenset(map(plain_path, new_parameters)),
+            learning_rate,
+        )
+
+    def attach(self, model: nn.Module) -> None:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(plain_path(name) in self.new_parameters)
+
+    def _new_named_parameters(self, model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+        return [
+            pair for pair in model.named_parameters() if plain_path(pair[0]) in self.new_parameters
+        ]
+
+    def param_groups(self, model: nn.Module) -> Iterator[ParamGroup]:
+        yield from split_by_weight_decay(
+            self.name, self._new_named_parameters(model), self.learning_rate
+        )
+
+    def parameter_counts(self, model: nn.Module) -> dict[str, int]:
+        count = sum(parameter.numel() for _, parameter in self._new_named_parameters(model))
+        return {"trainable": count, "kept": count, "exported": count}
+
+
+def build(
+    settings: TrainableBaseConfig, method: Any, learning_rate: float | None
+) -> BaseParameters:
     """``learning_rate`` overrides ``settings.learning_rate``."""
     return BaseParameters(settings, learning_rate or settings.learning_rate)
 
@@ -42,9 +79,13 @@ class BaseParameters(MethodComponent):
 
     def attach(self, model: nn.Module) -> None:
         selected = self._select_names(model)
-        frozen = {name for name, candidate in model.named_parameters() if not candidate.requires_grad}
+        frozen = {
+            name for name, candidate in model.named_parameters() if not candidate.requires_grad
+        }
         self._trained_names = frozenset(plain_path(name) for name in selected if name in frozen)
-        if self.trains_base and not self._trained_names:  # ModernBERT's linear layers have no biases
+        if (
+            self.trains_base and not self._trained_names
+        ):  # ModernBERT's linear layers have no biases
             config: Any = model.config
             raise UsageError(
                 f"a {config.model_type} model has no {self.settings.train} to train",
@@ -84,7 +125,9 @@ class BaseParameters(MethodComponent):
         return [name for name, p in model.named_parameters() if id(p) not in below_ids]
 
     def param_groups(self, model: nn.Module) -> Iterator[ParamGroup]:
-        trained = [pair for pair in model.named_parameters() if plain_path(pair[0]) in self._trained_names]
+        trained = [
+            pair for pair in model.named_parameters() if plain_path(pair[0]) in self._trained_names
+        ]
         yield from split_by_weight_decay(self.name, trained, self.learning_rate)
 
     def parameter_counts(self, model: nn.Module) -> dict[str, int]:

@@ -18,14 +18,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bertft.config.parts.ia3 import Settings
+from bertft.config.method_components.ia3 import Settings
 from bertft.errors import DataError, UsageError
+from bertft.methods.component import MethodComponent, ParamGroup
 from bertft.methods.layer_grid import layer_grid
-from bertft.methods.part import ParamGroup, MethodComponent
 from bertft.methods.peft_format import PREFIX, linear_layer, parts_by_layer, unfitting
-from bertft.models.roles import TargetLayer, find_target_layers
-from bertft.models.wrapper import LinearWrapper, check_foldable, plain_path, replace_modules
-from bertft.runs.exhibits import ReportItem
+from bertft.models.linear_layers import (
+    LinearWrapper,
+    TargetLayer,
+    check_foldable,
+    find_target_layers,
+    plain_path,
+    replace_modules,
+)
+from bertft.tasks.report_items import ReportItem
 
 __all__ = ["IA3", "ScaledLinear", "build", "from_peft"]
 

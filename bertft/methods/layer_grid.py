@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bertft.models.wrapper import plain_path
-from bertft.runs.exhibits import HeatMap
+from bertft.models.linear_layers import plain_path
+from bertft.tasks.report_items import HeatMap
 
 __all__ = ["layer_grid", "places"]
 

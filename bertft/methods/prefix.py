@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from bertft.config.parts.prefix import PrefixConfig
+from bertft.config.method_components.prefix import PrefixConfig
 from bertft.errors import BertftError, UsageError
-from bertft.methods.part import ParamGroup, MethodComponent
+from bertft.methods.component import MethodComponent, ParamGroup
 from bertft.models.families import EncoderFamily, encoder_family
 
 __all__ = ["PrefixTuning", "PrefixVectors", "PromptVectors", "build"]
@@ -67,7 +67,9 @@ class PromptVectors(nn.Module):
 
     def __init__(self, settings: PrefixConfig, word_embeddings: Tensor, dtype: torch.dtype) -> None:
         super().__init__()
-        sampled_rows = torch.randint(word_embeddings.shape[0], (settings.length,))  # Lester et al. 2021, §2.2
+        sampled_rows = torch.randint(
+            word_embeddings.shape[0], (settings.length,)
+        )  # Lester et al. 2021, §2.2
         self.vectors = nn.Parameter(word_embeddings[sampled_rows].detach().to(dtype, copy=True))
         self.dropout = nn.Dropout(settings.dropout)
 
@@ -112,7 +114,12 @@ class PrefixTuning(MethodComponent):
         return [pair for pair in model.named_parameters() if pair[0].startswith(prefixes)]
 
     def param_groups(self, model: nn.Module) -> Iterator[ParamGroup]:
-        yield ParamGroup(self.name, tuple(self._own_parameters(model)), self.learning_rate, use_weight_decay=False)
+        yield ParamGroup(
+            self.name,
+            tuple(self._own_parameters(model)),
+            self.learning_rate,
+            use_weight_decay=False,
+        )
 
     def after_step(self, step: int, total_steps: int, optimizer: Optimizer) -> None:
         """Once: a prefix that got no gradient has no part in the model, whatever it claims."""

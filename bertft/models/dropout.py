@@ -18,7 +18,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-__all__ = ["Dropout", "fill_keep_mask", "dropout_linear", "dropout", "inverse_keep_prob", "replace_dropout"]
+__all__ = [
+    "Dropout",
+    "dropout",
+    "dropout_linear",
+    "fill_keep_mask",
+    "inverse_keep_prob",
+    "replace_dropout",
+]
 
 _LEVELS = 1 << 16
 

@@ -22,7 +22,14 @@ from torch import Tensor, nn
 from bertft.config.choices import PRECISIONS
 from bertft.errors import SystemResourceError, UsageError
 
-__all__ = ["Precision", "choose_precision", "cpu_flags", "has_fast_bf16", "recorded_precision", "resolve_device"]
+__all__ = [
+    "Precision",
+    "choose_precision",
+    "cpu_flags",
+    "has_fast_bf16",
+    "recorded_precision",
+    "resolve_device",
+]
 
 _TYPES = dict(zip(PRECISIONS, (torch.float32, torch.bfloat16, torch.float16), strict=True))
 
@@ -70,7 +77,9 @@ def cpu_flags() -> set[str]:
     return set()
 
 
-def choose_precision(setting: str, device: torch.device, where: str = "trainer.precision") -> Precision:
+def choose_precision(
+    setting: str, device: torch.device, where: str = "trainer.precision"
+) -> Precision:
     """``setting`` (auto | fp32 | bf16 | fp16) on this device; ``where`` it was given."""
     if setting == "auto":
         setting = "bf16" if has_fast_bf16(device) else "fp32"

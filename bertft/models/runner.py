@@ -17,11 +17,11 @@ from bertft.config.choices import LAYOUTS
 from bertft.data.batch import Batch
 from bertft.errors import BertftError, UsageError
 from bertft.models.attention import ATTENTION_NAME, register_attention
-from bertft.models.compiled import eager, compile_layers
+from bertft.models.compilation import compile_layers, eager
 from bertft.models.families import encoder_family, encoder_layers
-from bertft.models.sequences import SequenceLayout
-from bertft.models.top_layer import enable_token_selection
-from bertft.models.trace import ActivationRecorder, content_tokens
+from bertft.models.forward_state import ActivationRecorder, content_tokens
+from bertft.models.sequence_layout import SequenceLayout
+from bertft.models.token_selection import enable_token_selection
 
 __all__ = ["EncoderRunner", "accepts_argument", "extract_logits"]
 
@@ -63,7 +63,9 @@ class EncoderRunner:
             model.set_attn_implementation(ATTENTION_NAME)
             _number_layers(model)
             self.base.register_forward_hook(self._prepare_head_input, with_kwargs=True)
-        self._selects_tokens = self.family.uses_attention_interface and enable_token_selection(model)
+        self._selects_tokens = self.family.uses_attention_interface and enable_token_selection(
+            model
+        )
 
     def __call__(self, batch: Batch, recorder: ActivationRecorder | None = None) -> Tensor:
         """Logits of a batch that lies on the model's device; ``recorder`` is given what it asks for.
@@ -91,7 +93,10 @@ class EncoderRunner:
             return self._forward_row_by_row(batch, recorder)
         if not self.family.uses_attention_interface:
             return self._forward_padded(batch, recorder)
-        prefix, prompt = _find_submodule(self.model, "prefix"), _find_submodule(self.model, "prompt")
+        prefix, prompt = (
+            _find_submodule(self.model, "prefix"),
+            _find_submodule(self.model, "prompt"),
+        )
         prompt_vectors = prompt() if prompt is not None else None  # [L, width]
         prompt_length = 0 if prompt_vectors is None else prompt_vectors.shape[0]
         state = SequenceLayout(
@@ -112,17 +117,25 @@ class EncoderRunner:
             self._check_attention_calls(state)
         return self._drop_row_dimension(logits)
 
-    def _call_model(self, inputs: dict[str, Tensor], state: SequenceLayout, extra_arguments: dict[str, Any]) -> Any:
+    def _call_model(
+        self, inputs: dict[str, Tensor], state: SequenceLayout, extra_arguments: dict[str, Any]
+    ) -> Any:
         """The model's output; its hidden states go to a trace where that asks for them."""
         recorder = state.recorder
         if recorder is None or not recorder.record_hidden:
             return self.model(**inputs, **extra_arguments)
         output = self.model(**inputs, **extra_arguments, output_hidden_states=True)
-        recorder.hidden_states[:] = [content_tokens(layer_states, state) for layer_states in output.hidden_states]
+        recorder.hidden_states[:] = [
+            content_tokens(layer_states, state) for layer_states in output.hidden_states
+        ]
         return output
 
     def _model_inputs(
-        self, batch: Batch, layout: SequenceLayout, prompt_vectors: Tensor | None, position_shift: int
+        self,
+        batch: Batch,
+        layout: SequenceLayout,
+        prompt_vectors: Tensor | None,
+        position_shift: int,
     ) -> dict[str, Tensor]:
         """Keyword arguments of the model: [1, N] or [B, T], with a prompt as embeddings."""
         token_types = batch.token_type_ids if self._accepts_token_types else None
@@ -136,12 +149,16 @@ class EncoderRunner:
                 )
         if token_types is not None:
             token_inputs["token_type_ids"] = token_types
-        token_inputs["position_ids"] = self._position_ids(batch, layout, prompt_vectors is not None, position_shift)
+        token_inputs["position_ids"] = self._position_ids(
+            batch, layout, prompt_vectors is not None, position_shift
+        )
         # Cells without a token hold 0 everywhere: attention masks them and nothing reads them after
         # it, so the pad token's identity does not matter.
         return {name: _scatter_to_layout(value, layout) for name, value in token_inputs.items()}
 
-    def _position_ids(self, batch: Batch, layout: SequenceLayout, has_prompt: bool, position_shift: int) -> Tensor:
+    def _position_ids(
+        self, batch: Batch, layout: SequenceLayout, has_prompt: bool, position_shift: int
+    ) -> Tensor:
         """[N]: from 0, or as RoBERTa's kin count: from padding's position + 1.
 
         They do not count a token with the id of padding, which has padding's position wherever it
@@ -153,20 +170,30 @@ class EncoderRunner:
         if has_prompt:  # counted from embeddings, which have no ids
             return positions + padding_id + 1
         is_padding = batch.input_ids == padding_id
-        padding_count = is_padding.cumsum(0) - is_padding.long()  # in the batch, then in the sequence
-        sequence_starts = torch.arange(len(padding_count), device=padding_count.device) - layout.positions()
+        padding_count = (
+            is_padding.cumsum(0) - is_padding.long()
+        )  # in the batch, then in the sequence
+        sequence_starts = (
+            torch.arange(len(padding_count), device=padding_count.device) - layout.positions()
+        )
         position_ids = positions + padding_id + 1 - (padding_count - padding_count[sequence_starts])
         return position_ids.masked_fill(is_padding, padding_id)
 
-    def _embed_with_prompt(self, batch: Batch, layout: SequenceLayout, prompt_vectors: Tensor) -> Tensor:
+    def _embed_with_prompt(
+        self, batch: Batch, layout: SequenceLayout, prompt_vectors: Tensor
+    ) -> Tensor:
         """[N + B·L, width]: word embeddings with the prompt before each sequence."""
         word_embeddings = self.base.get_input_embeddings()(batch.input_ids)
         total, width = sum(layout.lengths), word_embeddings.shape[1]
-        embeddings = word_embeddings.new_zeros(total, width).index_copy(0, layout.content_indices(), word_embeddings)
+        embeddings = word_embeddings.new_zeros(total, width).index_copy(
+            0, layout.content_indices(), word_embeddings
+        )
         repeated_prompt = prompt_vectors.to(word_embeddings.dtype).repeat(len(layout.lengths), 1)
         return embeddings.index_copy(0, layout.prompt_indices(), repeated_prompt)
 
-    def _prepare_head_input(self, base: nn.Module, _: Any, kwargs: dict[str, Any], output: Any) -> Any:
+    def _prepare_head_input(
+        self, base: nn.Module, _: Any, kwargs: dict[str, Any], output: Any
+    ) -> Any:
         """Give the head [B, 1, H] (sequence level) or [1, N, H], the batch's own tokens.
 
         Of those, where the batch chose some, [1, K, H].
@@ -207,13 +234,17 @@ class EncoderRunner:
             return hidden[layout.cls_indices()]
         content_states = hidden[layout.token_indices()[layout.content_indices()]]
         # Sums of many tokens want more than 8 bits: a CPU's kernel sees to that, CUDA's does not.
-        wide_states = content_states if content_states.element_size() >= 4 else content_states.float()
+        wide_states = (
+            content_states if content_states.element_size() >= 4 else content_states.float()
+        )
         counts = layout.cu_seqlens().diff() - layout.prompt_length
         sequence_ids = torch.repeat_interleave(
             torch.arange(len(layout.lengths), device=hidden.device), counts,
             output_size=content_states.shape[0],
         )  # fmt: skip
-        sums = wide_states.new_zeros(len(layout.lengths), content_states.shape[1]).index_add(0, sequence_ids, wide_states)
+        sums = wide_states.new_zeros(len(layout.lengths), content_states.shape[1]).index_add(
+            0, sequence_ids, wide_states
+        )
         return (sums / counts.unsqueeze(1)).to(content_states.dtype)
 
     def _drop_row_dimension(self, logits: Tensor) -> Tensor:
@@ -232,7 +263,11 @@ class EncoderRunner:
                 row_ids, batch.lengths[number : number + 1], row_types, {},
                 batch.feature_indices[number : number + 1],
             )  # fmt: skip
-            row_recorder = None if recorder is None else ActivationRecorder(recorder.attention_layers, recorder.record_hidden)
+            row_recorder = (
+                None
+                if recorder is None
+                else ActivationRecorder(recorder.attention_layers, recorder.record_hidden)
+            )
             logits.append(self._forward_padded(row, row_recorder))
             if row_recorder is not None:
                 states.append(row_recorder.hidden_states)
@@ -249,7 +284,9 @@ class EncoderRunner:
                 where="method.distill",
                 hint="Set attention_weight and relation_weight to 0; hidden_weight works",
             )
-        state = SequenceLayout(batch.lengths.tolist(), "padded", batch.input_ids.device, recorder=recorder)
+        state = SequenceLayout(
+            batch.lengths.tolist(), "padded", batch.input_ids.device, recorder=recorder
+        )
         padding_id = self.model.config.pad_token_id or 0
         inputs = {"input_ids": _scatter_to_layout(batch.input_ids, state, padding_id)}
         if self._accepts_attention_mask:

@@ -10,17 +10,75 @@ import functools
 import hashlib
 import importlib.util
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bertft.config.messages import did_you_mean
-from bertft.config.regular_file import read_regular_text
 from bertft.errors import DataError, SystemResourceError, UsageError
-from bertft.models.folder import check_model_folder
-from bertft.runs.files import file_sha256
+from bertft.runs.files_json import file_sha256
+from bertft.utils.messages import did_you_mean
+from bertft.utils.safe_files import file_kind, read_regular_text, unreadable
 
-__all__ = ["ModelSource", "find_model_source", "inner_hint", "local_model_folder", "weights_digest"]
+__all__ = [
+    "ModelSource",
+    "check_model_folder",
+    "find_model_source",
+    "inner_hint",
+    "local_model_folder",
+    "weights_digest",
+]
+
+
+_INDEX_FILE = "model.safetensors.index.json"
+
+
+def check_model_folder(folder: Path) -> None:
+    """DataError for a file that would block, or that is not in ``folder``.
+
+    Links must lead to regular files in the folder; the Hub's cache, where each file is a link to
+    ``../../blobs``, is the exception. An index of weights in several files may name none outside.
+    """
+    real_folder = folder.resolve()
+    blobs = real_folder.parent.parent / "blobs"
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise unreadable(error, folder) from error
+    for entry in entries:
+        if entry.name.startswith(".") or entry.is_dir(follow_symlinks=False):
+            continue
+        path = Path(entry.path)
+        try:
+            mode, target = entry.stat().st_mode, path.resolve()
+        except OSError as error:
+            raise unreadable(error, path) from error
+        if entry.is_symlink() and real_folder not in target.parents and target.parent != blobs:
+            raise DataError(
+                "is a link that leads out of its folder", where=str(path),
+                hint="Replace it with the file, for example with cp -L",
+            )  # fmt: skip
+        special_kind = file_kind(mode)
+        if special_kind is not None and not entry.is_dir():
+            raise DataError(
+                f"is {special_kind}, not a regular file", where=str(path), hint="Remove it"
+            )
+    if (folder / _INDEX_FILE).is_file():
+        _check_weight_index(folder / _INDEX_FILE)
+
+
+def _check_weight_index(file: Path) -> None:
+    try:
+        files = json.loads(read_regular_text(file)).get("weight_map").values()
+        names = {str(entry) for entry in files}
+    except (ValueError, AttributeError, RecursionError):
+        raise DataError(
+            "is no index of weights", where=str(file), hint="Was it edited or cut short?"
+        ) from None
+    for name in sorted(names):
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise DataError(f"{name!r} is no file of weights in the folder", where=str(file))
+
 
 _MINILM = "all-MiniLM-L6-v2"
 _MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
@@ -43,7 +101,9 @@ class ModelSource:
         return asdict(self)
 
 
-def find_model_source(path: str, revision: str | None = None, setting: str = "model.path") -> ModelSource:
+def find_model_source(
+    path: str, revision: str | None = None, setting: str = "model.path"
+) -> ModelSource:
     """The source that ``setting`` names. UsageError for a folder that holds no model.
 
     A folder for ``model.tokenizer`` may hold a tokenizer alone.

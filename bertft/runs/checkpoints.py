@@ -18,20 +18,26 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from bertft.config.messages import did_you_mean, format_list
-from bertft.config.system_errors import find_os_error
 from bertft.errors import BertftError, DataError, SystemResourceError, UsageError
-from bertft.runs import pointers
-from bertft.runs.atomic import (
+from bertft.runs import checkpoint_pointers
+from bertft.runs.files_json import (
+    find_damage,
+    has_optional_files,
+    has_training_state,
+    remove_optional_files,
+    write_files_json,
+)
+from bertft.utils.atomic_io import (
     advise_on_os_error,
-    remove_stale_temporaries,
-    remove_path,
     fsync_folder,
     fsync_tree,
+    remove_path,
+    remove_stale_temporaries,
     temporary_path,
 )
-from bertft.runs.faults import failpoint
-from bertft.runs.files import find_damage, remove_optional_files, has_training_state, has_optional_files, write_files_json
+from bertft.utils.failpoints import failpoint
+from bertft.utils.messages import did_you_mean, format_list
+from bertft.utils.system_errors import find_os_error
 
 __all__ = ["CheckpointStore"]
 
@@ -51,10 +57,10 @@ class CheckpointStore:
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, ascending, whole or not."""
-        return pointers.list_steps(self.folder)
+        return checkpoint_pointers.list_steps(self.folder)
 
     def checkpoint_path(self, step: int) -> Path:
-        return self.folder / pointers.format_step_name(step)
+        return self.folder / checkpoint_pointers.format_step_name(step)
 
     def save(self, step: int, write: Callable[[Path], None], *, best: bool) -> Path:
         """Make the checkpoint of ``step``: ``write(folder)`` puts its files into an empty folder.
@@ -70,8 +76,8 @@ class CheckpointStore:
                 self._write_checkpoint(step, write)
             fsync_folder(self.folder)
             if best:
-                pointers.swap_pointer(self.folder, "best", step)
-            pointers.swap_pointer(self.folder, "last", step)
+                checkpoint_pointers.swap_pointer(self.folder, "best", step)
+            checkpoint_pointers.swap_pointer(self.folder, "last", step)
             self._remove_old(step)
         except BertftError:
             raise
@@ -100,7 +106,9 @@ class CheckpointStore:
         if which == "best":
             step = self._read_existing_pointer("best")
             if step is None:
-                raise UsageError("there is no best", where=str(self.folder), hint=self._available_steps_hint())
+                raise UsageError(
+                    "there is no best", where=str(self.folder), hint=self._available_steps_hint()
+                )
         else:
             step = self._parse_step(which)
         path = self.checkpoint_path(step)
@@ -124,10 +132,12 @@ class CheckpointStore:
         points, or where the process was killed before the very first pointers were made.
         """
         try:
-            remove_stale_temporaries(self.folder)  # a process that was killed in here may have left one of its own
+            remove_stale_temporaries(
+                self.folder
+            )  # a process that was killed in here may have left one of its own
             if best is not None and not find_damage(self.checkpoint_path(best)):
-                pointers.swap_pointer(self.folder, "best", best)
-            pointers.swap_pointer(self.folder, "last", step)
+                checkpoint_pointers.swap_pointer(self.folder, "best", best)
+            checkpoint_pointers.swap_pointer(self.folder, "last", step)
         except OSError as error:
             raise self._write_error(step, error) from error
 
@@ -165,7 +175,7 @@ class CheckpointStore:
     def _find_last_intact(self, with_state: bool, warn: Callable[[str], None]) -> Path:
         newest: int | None = None
         try:
-            newest = pointers.read_pointer(self.folder, "last")
+            newest = checkpoint_pointers.read_pointer(self.folder, "last")
         except DataError as error:
             warn(str(error))
         steps = [step for step in reversed(self.steps()) if newest is None or step <= newest]
@@ -193,7 +203,7 @@ class CheckpointStore:
         raise UsageError("no checkpoint was saved yet", where=str(self.folder))
 
     def _parse_step(self, which: str) -> int:
-        step = pointers.parse_step_name(f"step-{which}")
+        step = checkpoint_pointers.parse_step_name(f"step-{which}")
         if step is None:
             hint = did_you_mean(which, ("best", "last", *self.steps()))
             raise UsageError(f"{which!r} names no checkpoint", where="checkpoint", hint=hint)
@@ -205,7 +215,7 @@ class CheckpointStore:
         return step
 
     def _read_existing_pointer(self, name: str) -> int | None:
-        step = pointers.read_pointer(self.folder, name)
+        step = checkpoint_pointers.read_pointer(self.folder, name)
         if step is not None and not os.path.lexists(self.checkpoint_path(step)):
             raise DataError(
                 f"{name} points at step-{step}, which is missing", where=str(self.folder),
@@ -238,9 +248,13 @@ class CheckpointStore:
         reason = f"{error.strerror or error}{f', {name}' if name else ''}"
         run = self.folder.parent
         try:
-            recovery_hint = f"{self.find_checkpoint('last').name} is intact: go on from it with resume={run}"
+            recovery_hint = (
+                f"{self.find_checkpoint('last').name} is intact: go on from it with resume={run}"
+            )
         except (BertftError, OSError):
-            recovery_hint = "No checkpoint was saved before" if run.exists() else "The run folder is gone"
+            recovery_hint = (
+                "No checkpoint was saved before" if run.exists() else "The run folder is gone"
+            )
         return SystemResourceError(
             f"the checkpoint of step {step} cannot be written ({reason})",
             where=str(self.folder), hint=f"{advise_on_os_error(error)}. {recovery_hint}",

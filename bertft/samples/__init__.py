@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from bertft.config.choices import SPLITS
-from bertft.config.messages import did_you_mean
 from bertft.errors import UsageError
+from bertft.utils.messages import did_you_mean
 
 __all__ = ["load_sample", "sample_names"]
 

@@ -18,18 +18,22 @@ import numpy as np
 from torch import Tensor
 
 from bertft.config.loss import LossConfig
-from bertft.config.messages import Problem
 from bertft.errors import UsageError
-from bertft.runs.exhibits import TableCell, ReportItem
-from bertft.tasks.calibration.thresholds import best_index, threshold_curve
-from bertft.tasks.shared.agreement import confusion_matrix, f1_score, matthews_correlation
-from bertft.tasks.shared.class_task import ClassTask
-from bertft.tasks.shared.classes import class_numbers
-from bertft.tasks.shared.exhibits import class_score_table, confusion_item, example_tables, format_row_text, format_row_location
-from bertft.tasks.shared.hard import LossOptions, cross_entropy_loss
-from bertft.tasks.shared.scores import log_softmax, softmax
-from bertft.tasks.shared.weights import balanced_class_weights
+from bertft.tasks.report_items import ReportItem, TableCell
+from bertft.tasks.shared.calibration import best_index, threshold_curve
+from bertft.tasks.shared.logits import log_softmax, softmax
+from bertft.tasks.shared.losses import LossOptions, cross_entropy_loss
+from bertft.tasks.shared.metrics import confusion_matrix, f1_score, matthews_correlation
+from bertft.tasks.shared.report import (
+    class_score_table,
+    confusion_item,
+    example_tables,
+    format_row_location,
+    format_row_text,
+)
+from bertft.tasks.shared.sequence_task import ClassTask, balanced_class_weights, class_numbers
 from bertft.tasks.task import Threshold
+from bertft.utils.messages import Problem
 
 __all__ = ["ClassificationTask"]
 
@@ -59,7 +63,9 @@ class ClassificationTask(ClassTask):
         return cross_entropy_loss(logits, labels, options)
 
     def balanced_weights(self, targets: np.ndarray) -> np.ndarray:
-        return balanced_class_weights(np.bincount(targets, minlength=len(self.classes)), self.classes)
+        return balanced_class_weights(
+            np.bincount(targets, minlength=len(self.classes)), self.classes
+        )
 
     def find_problems(self, loss: LossConfig, tune_threshold: bool) -> Iterator[Problem]:
         yield from super().find_problems(loss, tune_threshold)
@@ -84,7 +90,9 @@ class ClassificationTask(ClassTask):
             return logits.argmax(1)
         return (softmax(logits)[:, 1] >= self.threshold).astype(np.int64)
 
-    def confidence_and_correct(self, logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def confidence_and_correct(
+        self, logits: np.ndarray, targets: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         return softmax(logits).max(1), logits.argmax(1) == targets
 
     def fit_threshold(self, logits: np.ndarray, targets: np.ndarray) -> tuple[float, str]:
@@ -92,14 +100,26 @@ class ClassificationTask(ClassTask):
         metric = "f1" if self.metric == "loss" else self.metric
         curve = threshold_curve(softmax(logits)[:, 1], targets == 1)
         values = []
-        for predicted, true_positives in zip(curve.predicted.tolist(), curve.true_positives.tolist(), strict=True):
-            false_negatives, false_positives = curve.positives - true_positives, predicted - true_positives
-            counts = np.array([[curve.rows - predicted - false_negatives, false_positives], [false_negatives, true_positives]])
+        for predicted, true_positives in zip(
+            curve.predicted.tolist(), curve.true_positives.tolist(), strict=True
+        ):
+            false_negatives, false_positives = (
+                curve.positives - true_positives,
+                predicted - true_positives,
+            )
+            counts = np.array(
+                [
+                    [curve.rows - predicted - false_negatives, false_positives],
+                    [false_negatives, true_positives],
+                ]
+            )
             values.append(float(self._metrics_from_confusion(counts)[metric]))
         return float(curve.thresholds[best_index(np.array(values), curve.thresholds)]), metric
 
     def compute_scores(self, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-        values = self._metrics_from_confusion(confusion_matrix(targets, self.predict_classes(logits), len(self.classes)))
+        values = self._metrics_from_confusion(
+            confusion_matrix(targets, self.predict_classes(logits), len(self.classes))
+        )
         values["loss"] = -log_softmax(logits)[np.arange(len(targets)), targets].mean()
         return values
 
@@ -122,7 +142,9 @@ class ClassificationTask(ClassTask):
         losses = -log_softmax(logits)[np.arange(len(targets)), targets]
         return np.stack([targets, self.predict_classes(logits), losses], 1)
 
-    def metrics_from_statistics(self, terms: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    def metrics_from_statistics(
+        self, terms: np.ndarray, weights: np.ndarray
+    ) -> dict[str, np.ndarray]:
         classes, draws = len(self.classes), len(weights)
         cell_numbers = (terms[:, 0] * classes + terms[:, 1]).astype(np.int64)
         occurring_cells, cell_index = np.unique(cell_numbers, return_inverse=True)
@@ -171,6 +193,9 @@ class ClassificationTask(ClassTask):
         yield from example_tables(
             ("row", "text", "truth", "answer", "p"),
             line,
-            (np.where(truth == predicted, -np.inf, confidence), "Answered wrongly, the surest first."),
+            (
+                np.where(truth == predicted, -np.inf, confidence),
+                "Answered wrongly, the surest first.",
+            ),
             (second - confidence, "The two likeliest classes lie closest together."),
         )

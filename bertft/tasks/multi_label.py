@@ -18,21 +18,24 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from bertft.config.messages import format_list
 from bertft.data.batch import Batch
 from bertft.errors import UsageError
-from bertft.runs.exhibits import TableCell, ReportItem
-from bertft.tasks.calibration.thresholds import best_index, best_micro_f1_indices, threshold_curve
-from bertft.tasks.shared.agreement import f1_score
-from bertft.tasks.shared.class_task import ClassTask
-from bertft.tasks.shared.classes import class_numbers
-from bertft.tasks.shared.exhibits import class_score_table, example_tables, format_row_text, format_row_location
-from bertft.tasks.shared.hard import LossOptions
-from bertft.tasks.shared.hard import binary_cross_entropy_loss as hard_bernoulli
-from bertft.tasks.shared.scores import log_sigmoid, sigmoid
-from bertft.tasks.shared.soft import bernoulli_kl_loss
-from bertft.tasks.shared.weights import balanced_label_weights
+from bertft.tasks.report_items import ReportItem, TableCell
+from bertft.tasks.shared.calibration import best_index, best_micro_f1_indices, threshold_curve
+from bertft.tasks.shared.distillation_losses import bernoulli_kl_loss
+from bertft.tasks.shared.logits import log_sigmoid, sigmoid
+from bertft.tasks.shared.losses import LossOptions
+from bertft.tasks.shared.losses import binary_cross_entropy_loss as hard_bernoulli
+from bertft.tasks.shared.metrics import f1_score
+from bertft.tasks.shared.report import (
+    class_score_table,
+    example_tables,
+    format_row_location,
+    format_row_text,
+)
+from bertft.tasks.shared.sequence_task import ClassTask, balanced_label_weights, class_numbers
 from bertft.tasks.task import Threshold
+from bertft.utils.messages import format_list
 
 __all__ = ["MultiLabelTask"]
 
@@ -78,7 +81,9 @@ class MultiLabelTask(ClassTask):
             return sigmoid(logits) >= np.array([threshold[name] for name in self.classes])
         return sigmoid(logits) >= threshold
 
-    def confidence_and_correct(self, logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def confidence_and_correct(
+        self, logits: np.ndarray, targets: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Of each label of each row, at 0.5."""
         scores = sigmoid(logits)
         right = (scores >= 0.5) == (targets > 0.5)
@@ -91,7 +96,10 @@ class MultiLabelTask(ClassTask):
         if self.metric == "f1_micro":
             metric, indices = "f1_micro", best_micro_f1_indices(curves)
         else:
-            metric, indices = "f1_macro", [best_index(label.f1(), label.thresholds) for label in curves]
+            metric, indices = (
+                "f1_macro",
+                [best_index(label.f1(), label.thresholds) for label in curves],
+            )
         return [float(c.thresholds[k]) for c, k in zip(curves, indices, strict=True)], metric
 
     def count_distillation_terms(self, batch: Batch) -> int:
@@ -102,7 +110,9 @@ class MultiLabelTask(ClassTask):
     ) -> Tensor:
         return bernoulli_kl_loss(logits, teacher, temperature)
 
-    def prediction_agreement(self, logits_a: np.ndarray, logits_b: np.ndarray, features: Any) -> float:
+    def prediction_agreement(
+        self, logits_a: np.ndarray, logits_b: np.ndarray, features: Any
+    ) -> float:
         return float(((logits_a >= 0) == (logits_b >= 0)).all(1).mean())
 
     def compute_scores(self, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
@@ -112,7 +122,9 @@ class MultiLabelTask(ClassTask):
         return {
             "f1_micro": f1_score(true_positives.sum(), truth.sum(), predicted.sum()),
             "f1_macro": f1_score(true_positives.sum(0), truth.sum(0), predicted.sum(0)).mean(),
-            "f1_samples": f1_score(true_positives.sum(1), truth.sum(1), predicted.sum(1), 1.0).mean(),
+            "f1_samples": f1_score(
+                true_positives.sum(1), truth.sum(1), predicted.sum(1), 1.0
+            ).mean(),
             "accuracy": (truth == predicted).all(1).mean(),
             "loss": losses.mean(),
         }
@@ -126,7 +138,9 @@ class MultiLabelTask(ClassTask):
         row_metrics = np.stack([f1_per_row, (truth == predicted).all(1), losses.mean(1)], 1)
         return np.concatenate([true_positives, truth, predicted, row_metrics], 1)
 
-    def metrics_from_statistics(self, statistics: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    def metrics_from_statistics(
+        self, statistics: np.ndarray, weights: np.ndarray
+    ) -> dict[str, np.ndarray]:
         sums, rows = weights @ statistics, weights.sum(1)
         true_positives, truth, predicted = sums[:, :-3].reshape(len(weights), 3, -1).swapaxes(0, 1)
         return {
@@ -139,14 +153,23 @@ class MultiLabelTask(ClassTask):
 
     def decode_predictions(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
         """``labels`` whose probability reaches the threshold, and the ``scores`` of all by name."""
-        for row, predicted in zip(sigmoid(logits).tolist(), self.predict_labels(logits), strict=True):
+        for row, predicted in zip(
+            sigmoid(logits).tolist(), self.predict_labels(logits), strict=True
+        ):
             scores = dict(zip(self.classes, row, strict=True))
-            labels = [name for name, is_predicted in zip(self.classes, predicted, strict=True) if is_predicted]
+            labels = [
+                name
+                for name, is_predicted in zip(self.classes, predicted, strict=True)
+                if is_predicted
+            ]
             yield {"labels": labels, "scores": scores}
 
     def report_items(self, logits: np.ndarray, features: Any) -> Iterator[ReportItem]:
         all_features = np.arange(len(features))
-        truth, numbers = features.gather("labels", all_features) > 0.5, features.gather("row", all_features)
+        truth, numbers = (
+            features.gather("labels", all_features) > 0.5,
+            features.gather("row", all_features),
+        )
         logits_fp64 = logits.astype(np.float64)
         predicted, probabilities = self.predict_labels(logits), sigmoid(logits_fp64)
         true_positives = np.logical_and(truth, predicted)
@@ -158,7 +181,11 @@ class MultiLabelTask(ClassTask):
                 ", ".join(self.classes[c] for c in np.flatnonzero(side[place])) or "none"
                 for side in (truth, predicted)
             ]
-            return [format_row_location(features.rows, row), format_row_text(features.rows, row), *names]
+            return [
+                format_row_location(features.rows, row),
+                format_row_text(features.rows, row),
+                *names,
+            ]
 
         error_confidence = np.where(truth, 1 - probabilities, probabilities).max(1)
         yield from example_tables(

@@ -16,17 +16,12 @@ import torch
 from torch import Tensor
 
 from bertft.data.batch import Batch
-from bertft.runs.exhibits import TableCell, ReportItem, AgreementPlot
-from bertft.tasks.shared.correlation import (
-    pearson,
-    spearman,
-    weighted_pearson,
-    weighted_spearman,
-)
-from bertft.tasks.shared.exhibits import example_tables, format_row_text, format_row_location
-from bertft.tasks.shared.scores import to_loss_precision
-from bertft.tasks.shared.sequence import SequenceTask
-from bertft.tasks.shared.soft import squared_error_loss
+from bertft.tasks.report_items import AgreementPlot, ReportItem, TableCell
+from bertft.tasks.shared.distillation_losses import squared_error_loss
+from bertft.tasks.shared.logits import to_loss_precision
+from bertft.tasks.shared.metrics import pearson, spearman, weighted_pearson, weighted_spearman
+from bertft.tasks.shared.report import example_tables, format_row_location, format_row_text
+from bertft.tasks.shared.sequence_task import SequenceTask
 
 __all__ = ["RegressionTask"]
 
@@ -76,7 +71,9 @@ class RegressionTask(SequenceTask):
         """The squared error to the teacher's number; a temperature means nothing to it."""
         return squared_error_loss(logits, teacher)
 
-    def prediction_agreement(self, logits_a: np.ndarray, logits_b: np.ndarray, features: Any) -> float:
+    def prediction_agreement(
+        self, logits_a: np.ndarray, logits_b: np.ndarray, features: Any
+    ) -> float:
         """Pearson's correlation of the two models' numbers: equal ones do not occur."""
         return float(pearson(logits_a[:, 0].astype(np.float64), logits_b[:, 0].astype(np.float64)))
 
@@ -94,7 +91,9 @@ class RegressionTask(SequenceTask):
         """The number given, and the true one."""
         return np.stack([logits[:, 0], targets.astype(np.float64)], 1)
 
-    def metrics_from_statistics(self, statistics: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    def metrics_from_statistics(
+        self, statistics: np.ndarray, weights: np.ndarray
+    ) -> dict[str, np.ndarray]:
         predicted, targets = statistics.T
         error = weights @ np.square(predicted - targets) / weights.sum(1)
         return {
@@ -120,7 +119,11 @@ class RegressionTask(SequenceTask):
         def line(place: int) -> list[TableCell]:
             row = int(numbers[place])
             pair = float(truth[place]), float(values[place])
-            return [format_row_location(features.rows, row), format_row_text(features.rows, row), *pair]
+            return [
+                format_row_location(features.rows, row),
+                format_row_text(features.rows, row),
+                *pair,
+            ]
 
         yield from example_tables(
             ("row", "text", "truth", "answer"),

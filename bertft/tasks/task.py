@@ -19,14 +19,14 @@ from torch import Tensor
 
 from bertft.config.data import DataConfig
 from bertft.config.loss import LossConfig
-from bertft.config.messages import Problem, closest_name
 from bertft.config.registry import METRICS, TASKS
-from bertft.config.tasks import LOWER_IS_BETTER
-from bertft.data.bad_rows import RowError
+from bertft.config.task_facts import LOWER_IS_BETTER
 from bertft.data.batch import Batch
+from bertft.data.rows import RowError
 from bertft.errors import UsageError
-from bertft.runs.exhibits import ReportItem
-from bertft.tasks.shared.soft import categorical_kl_loss
+from bertft.tasks.report_items import ReportItem
+from bertft.tasks.shared.distillation_losses import categorical_kl_loss
+from bertft.utils.messages import Problem, closest_name
 
 __all__ = ["BaseTask", "BatchSeed", "EncodeFunction", "Threshold"]
 
@@ -66,7 +66,9 @@ class BaseTask(ABC):
     label_columns: ClassVar[tuple[str, ...]] = ("labels",)
     default_metric: ClassVar[str]
     default_max_length: ClassVar[int] = 256
-    prediction_fields: ClassVar[tuple[str, ...]] = ()  # the keys of what ``decode_predictions`` gives
+    prediction_fields: ClassVar[
+        tuple[str, ...]
+    ] = ()  # the keys of what ``decode_predictions`` gives
     # Settings of ``data`` that answers depend on: a merged folder keeps them.
     prediction_settings: ClassVar[tuple[str, ...]] = ()
     # Whether a feature is always the same input; masked words, drawn anew each time, are not.
@@ -245,7 +247,9 @@ class BaseTask(ABC):
         """Whether ``distillation_loss`` has terms where a sequence has no labels."""
         return self.level == "sequence"
 
-    def prediction_agreement(self, logits_a: np.ndarray, logits_b: np.ndarray, features: Any) -> float:
+    def prediction_agreement(
+        self, logits_a: np.ndarray, logits_b: np.ndarray, features: Any
+    ) -> float:
         """Share of ``features`` to which two models' logits give the same answer."""
         return float((logits_a.argmax(-1) == logits_b.argmax(-1)).mean())
 
@@ -273,14 +277,18 @@ class BaseTask(ABC):
             values[name] = float(compute(self, logits, features)) if defined else math.nan
         return values
 
-    def per_row_statistics(self, logits: np.ndarray, features: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    def per_row_statistics(
+        self, logits: np.ndarray, features: Any
+    ) -> tuple[np.ndarray, np.ndarray] | None:
         """What each row adds to the metrics: the rows [R], ascending, and terms, fp64 [R, K].
 
         From what ``compute_metrics`` is given. None where a task does not tell it, or nothing is finite.
         """
         return None
 
-    def metrics_from_statistics(self, statistics: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    def metrics_from_statistics(
+        self, statistics: np.ndarray, weights: np.ndarray
+    ) -> dict[str, np.ndarray]:
         """Metrics [B] over rows with ``statistics`` [R, K], row r taken ``weights`` [B, R] times.
 
         With weights of 1 they are those of ``compute_metrics``. What is no function of such terms (the

@@ -14,13 +14,20 @@ from torch import Tensor
 
 from bertft.data.batch import Batch, collate
 from bertft.data.features import FeatureTable
-from bertft.data.order import evaluation_batches, prefetch
+from bertft.data.sampler import evaluation_batches, prefetch
 from bertft.models.precision import Precision
 from bertft.tasks.task import BaseTask, BatchSeed
-from bertft.training.out_of_memory import split_on_oom
-from bertft.training.ranks import SINGLE_PROCESS, DistributedContext
+from bertft.training.distributed import SINGLE_PROCESS, DistributedContext
+from bertft.training.step import split_on_oom
 
-__all__ = ["LogitsModel", "evaluate", "evaluation_outputs", "predict_logits", "evaluation_transform", "token_budget"]
+__all__ = [
+    "LogitsModel",
+    "evaluate",
+    "evaluation_outputs",
+    "evaluation_transform",
+    "predict_logits",
+    "token_budget",
+]
 
 
 _MAX_BYTES_ON_DEVICE = 1 << 26
@@ -64,7 +71,9 @@ def predict_logits(
     was_training = model.training
     model.eval()
     lengths = np.asarray(table.lengths)
-    batches = evaluation_batches(lengths, max_tokens or token_budget(precision.device))[distributed.shard]
+    batches = evaluation_batches(lengths, max_tokens or token_budget(precision.device))[
+        distributed.shard
+    ]
     row_starts = np.cumsum(lengths, dtype=np.int64) - lengths
     pieces: list[tuple[np.ndarray, np.ndarray]] = []
     on_device: list[tuple[np.ndarray, Tensor]] = []
@@ -80,10 +89,14 @@ def predict_logits(
         positions = batch.feature_indices
         if runner.level == "token":
             positions = _token_positions(row_starts[positions], lengths[positions])
-        return positions if batch.selected_tokens is None else positions[batch.selected_tokens.numpy()], batch_outputs
+        return positions if batch.selected_tokens is None else positions[
+            batch.selected_tokens.numpy()
+        ], batch_outputs
 
     def move_to_host() -> None:
-        pieces.extend((positions, batch_outputs.cpu().numpy()) for positions, batch_outputs in on_device)
+        pieces.extend(
+            (positions, batch_outputs.cpu().numpy()) for positions, batch_outputs in on_device
+        )
         on_device.clear()
 
     try:

@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 __all__ = [
+    "Callback",
     "Checkpointed",
     "Evaluated",
     "Event",
     "Finished",
     "Interrupted",
-    "Callback",
     "MicroBatchReduced",
-    "StepSkipped",
     "Started",
     "StepCompleted",
+    "StepSkipped",
 ]
 
 

@@ -36,7 +36,11 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            scheduler_signals = [candidate for candidate in SCHEDULER_SIGNALS if callable(signal.getsignal(candidate))]
+            scheduler_signals = [
+                candidate
+                for candidate in SCHEDULER_SIGNALS
+                if callable(signal.getsignal(candidate))
+            ]
             for signum in (*_TERMINATION_SIGNALS, *scheduler_signals):
                 self._previous_handlers[signum] = signal.signal(signum, self._handle_signal)
         return self
@@ -70,10 +74,14 @@ class InterruptOnSignal(StopRequest):
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._restore()
-        if self.signum is None or (isinstance(error, StoppedBySignal) and error.signum == self.signum):
+        if self.signum is None or (
+            isinstance(error, StoppedBySignal) and error.signum == self.signum
+        ):
             return
         # Also where the interrupt was caught on its way: the block did not run undisturbed.
-        raise StoppedBySignal(self.signum) from (None if isinstance(error, KeyboardInterrupt) else error)
+        raise StoppedBySignal(self.signum) from (
+            None if isinstance(error, KeyboardInterrupt) else error
+        )
 
     def _handle_signal(self, signum: int, frame: FrameType | None) -> None:
         super()._handle_signal(signum, frame)

@@ -10,25 +10,143 @@ may put an objective of several losses, each with terms of its own, in the task 
 
 from __future__ import annotations
 
+import gc
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
-from bertft.data.batch import Batch
-from bertft.methods.objective import Objective, TaskObjective
-from bertft.methods.part import MethodComponent
+from bertft.data.batch import Batch, collate
+from bertft.data.features import FeatureTable
+from bertft.data.sampler import LengthGroupedSampler, split_into_micro_batches
+from bertft.methods.component import MethodComponent, Objective, TaskObjective
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
-from bertft.tasks.task import BaseTask
-from bertft.training.out_of_memory import retry_on_oom
-from bertft.training.ranks import SINGLE_PROCESS, DistributedContext
+from bertft.tasks.task import BaseTask, BatchSeed
+from bertft.training.distributed import SINGLE_PROCESS, DistributedContext
 
-__all__ = ["StepResult", "TrainStep"]
+__all__ = [
+    "StepBatch",
+    "StepResult",
+    "TrainStep",
+    "build_step_batch",
+    "retry_on_oom",
+    "split_on_oom",
+    "step_indices",
+]
+
+
+@dataclass(frozen=True)
+class StepBatch:
+    """``indices``: features of the whole step; ``micro_batches``: this rank's share of them."""
+
+    epoch: int
+    indices: np.ndarray
+    micro_batches: list[Batch]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+def build_step_batch(
+    table: FeatureTable,
+    epoch: int,
+    indices: np.ndarray,
+    micro_batch_size: int,
+    task: BaseTask,
+    seed: int,
+    distributed: DistributedContext,
+) -> StepBatch:
+    """The window of the features ``indices``, with at most ``micro_batch_size`` rows a forward pass."""
+    draw = BatchSeed(seed, epoch)
+    lengths = np.asarray(table.lengths)
+    batches = [
+        collate(
+            table, micro_batch[np.argsort(lengths[micro_batch], kind="stable")], task.label_columns
+        )
+        for micro_batch in split_into_micro_batches(indices[distributed.shard], micro_batch_size)
+    ]
+    return StepBatch(epoch, indices, [task.train_transform(batch, draw) for batch in batches])
+
+
+def step_indices(
+    sampler: LengthGroupedSampler, completed_steps: int, total_steps: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Epoch, from 0, and features of each step after the first ``completed_steps``, up to ``total_steps``."""
+    epoch, first_batch = divmod(completed_steps, sampler.steps_per_epoch)
+    while completed_steps < total_steps:
+        batches = sampler.epoch_batches(epoch)
+        for number in range(
+            first_batch, min(len(batches), first_batch + total_steps - completed_steps)
+        ):
+            yield epoch, batches[number]
+            completed_steps += 1
+        epoch, first_batch = epoch + 1, 0
+
+
+Value = TypeVar("Value")
+RebuildBatch = Callable[[np.ndarray], Batch]
+
+
+def retry_on_oom(
+    run_passes: Callable[[Sequence[Batch]], Value],
+    batches: Sequence[Batch],
+    make_smaller: Callable[[], Sequence[Batch] | None],
+    reset: Callable[[], None],
+) -> Value:
+    """``run_passes(batches)``; after OutOfMemoryError ``reset()`` and again with ``make_smaller()``.
+
+    ``make_smaller`` gives the same rows in halved batches, None where a pass has one row already: then
+    the error stands.
+    """
+    while True:
+        oom_error: torch.OutOfMemoryError | None = None
+        try:
+            return run_passes(batches)
+        except torch.OutOfMemoryError as error:
+            oom_error = error.with_traceback(None)  # its frames hold the activations of the pass
+        reset()
+        smaller_batches = make_smaller()
+        if smaller_batches is None:
+            raise oom_error
+        batches = smaller_batches
+        _free_memory()
+
+
+def split_on_oom(
+    run_batch: Callable[[Batch], Value], batch: Batch, rebuild: RebuildBatch
+) -> Iterator[Value]:
+    """``run_batch`` on a batch; after OutOfMemoryError on its two halves, made by ``rebuild``, and so on.
+
+    The rows stay in order. Where one row is too much the error stands.
+    """
+    oom_error: torch.OutOfMemoryError | None = None
+    try:
+        result = run_batch(batch)
+    except torch.OutOfMemoryError as error:
+        oom_error = error.with_traceback(None)
+    if oom_error is None:
+        yield result
+        return
+    if len(batch) <= 1:
+        raise oom_error
+    _free_memory()
+    middle = len(batch) // 2
+    for indices in (batch.feature_indices[:middle], batch.feature_indices[middle:]):
+        yield from split_on_oom(run_batch, rebuild(indices), rebuild)
+
+
+def _free_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
 
 MakeSmallerBatches = Callable[[], Sequence[Batch] | None]
 
@@ -67,7 +185,11 @@ class TrainStep:
         self.distributed = distributed
         self.runner, self.task, self.components = runner, task, list(components)
         self.optimizer, self.precision, self.max_grad_norm = optimizer, precision, max_grad_norm
-        objectives = [objective for component in self.components if (objective := component.objective(task)) is not None]
+        objectives = [
+            objective
+            for component in self.components
+            if (objective := component.objective(task)) is not None
+        ]
         self.objective: Objective = objectives[0] if objectives else TaskObjective(task)
         self._loss_means: dict[str, Tensor] = {}
         self.scaler = GradScaler(precision.device.type, enabled=precision.uses_loss_scaling)
@@ -92,7 +214,11 @@ class TrainStep:
         loss_means = self.distributed.all_reduce_gradients(self.parameters, loss_means)
         self._loss_means = dict(zip(self.objective.weights, loss_means, strict=True))
         total = self._weighted_sum(loss_means)
-        penalties = [penalty for component in self.components if (penalty := component.extra_loss()) is not None]
+        penalties = [
+            penalty
+            for component in self.components
+            if (penalty := component.extra_loss()) is not None
+        ]
         if not penalties:
             return total, None
         penalty = torch.stack(penalties).sum()
@@ -114,7 +240,9 @@ class TrainStep:
 
     def _weighted_sum(self, losses: Tensor) -> Tensor:
         weights = self.objective.weights.values()
-        return torch.stack([weight * loss for weight, loss in zip(weights, losses, strict=True)]).sum()
+        return torch.stack(
+            [weight * loss for weight, loss in zip(weights, losses, strict=True)]
+        ).sum()
 
     def _count_terms(self, batches: Sequence[Batch]) -> dict[str, int]:
         """Terms of each loss in the whole window, over all ranks; 1 where there are none."""
@@ -122,10 +250,16 @@ class TrainStep:
         for batch in batches:
             for name, count in self.objective.term_counts(batch).items():
                 counts[name] += count
-        return {name: max(1, self.distributed.all_reduce_sum(count)) for name, count in counts.items()}
+        return {
+            name: max(1, self.distributed.all_reduce_sum(count)) for name, count in counts.items()
+        }
 
     def __call__(
-        self, batches: Sequence[Batch], step: int, total_steps: int, make_smaller: MakeSmallerBatches = lambda: None
+        self,
+        batches: Sequence[Batch],
+        step: int,
+        total_steps: int,
+        make_smaller: MakeSmallerBatches = lambda: None,
     ) -> StepResult:
         """Take step number ``step`` (from 1) of ``total_steps``; rates are set by the caller."""
         loss, penalty = self.compute_gradients(batches, make_smaller)
@@ -134,10 +268,14 @@ class TrainStep:
         norm = torch.nn.utils.get_total_norm(gradients)
         named_losses = self._loss_means if len(self.objective.weights) > 1 else {}
         penalty_or_zero = torch.zeros_like(loss) if penalty is None else penalty
-        device_metrics = {name: each for part in self.components for name, each in part.device_metrics().items()}
+        device_metrics = {
+            name: each for part in self.components for name, each in part.device_metrics().items()
+        }
         # Read in one go, and before the step: an accelerator is waited for once, and goes on with
         # the step itself while the next batch is begun.
-        values = torch.stack([loss, penalty_or_zero, norm, *named_losses.values(), *device_metrics.values()]).tolist()
+        values = torch.stack(
+            [loss, penalty_or_zero, norm, *named_losses.values(), *device_metrics.values()]
+        ).tolist()
         loss_value, penalty_value, gradient_norm = values[:3]
         is_finite = math.isfinite(gradient_norm) and math.isfinite(loss_value)
         if is_finite:
@@ -158,4 +296,12 @@ class TrainStep:
         remaining_values = iter(values[3:])
         losses = {name: next(remaining_values) for name in named_losses}
         readings = dict(zip(device_metrics, remaining_values, strict=True))
-        return StepResult(loss_value, penalty_value, gradient_norm, is_finite, loss_scale_reduced, losses, readings)
+        return StepResult(
+            loss_value,
+            penalty_value,
+            gradient_norm,
+            is_finite,
+            loss_scale_reduced,
+            losses,
+            readings,
+        )

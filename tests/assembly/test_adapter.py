@@ -14,22 +14,22 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 
-from bertft.assembly.adapted import build_task_model
-from bertft.assembly.adapter_written import write_peft_adapter
-from bertft.assembly.check_rows import sample_check_rows
-from bertft.assembly.checkpoint import CheckpointInfo
-from bertft.assembly.features import build_unlabelled_features
-from bertft.assembly.opened import open_from_settings, open_model
-from bertft.assembly.saved import LoadedModel
-from bertft.assembly.scores import score_rows
-from bertft.config.commands import MergeConfig
+from bertft.pipeline.model import build_task_model
+from bertft.export.peft_adapter import write_peft_adapter
+from bertft.pipeline.check_rows import sample_check_rows
+from bertft.pipeline.checkpoint import CheckpointInfo
+from bertft.pipeline.data import build_unlabelled_features
+from bertft.pipeline.open_model import open_from_settings, open_model
+from bertft.pipeline.loaded_model import LoadedModel
+from bertft.export.equivalence import score_rows
+from bertft.config.command_configs import MergeConfig
 from bertft.config.data import DataConfig
 from bertft.config.method import MethodConfig
 from bertft.config.model import ModelConfig
-from bertft.config.parts.low_rank import LowRankConfig
+from bertft.config.method_components.low_rank import LowRankConfig
 from bertft.data.rows import Rows
 from bertft.errors import DataError, SystemResourceError, UsageError
-from bertft.models.load import load_tokenizer
+from bertft.models.loading import load_tokenizer
 from bertft.models.precision import choose_precision
 from bertft.models.source import find_model_source
 from bertft.tasks import build_task

@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bertft.assembly import base
+from bertft.pipeline import base_model
 from bertft.config.model import ModelConfig
 from bertft.errors import DataError, SystemResourceError, MergeError, UsageError
 from bertft.models.source import ModelSource
-from bertft.runs.folder import RunFolder
+from bertft.runs.run_folder import RunFolder
 
 COMMIT = "c" * 40
 
@@ -47,7 +47,7 @@ class Model:
 
 def settle(run, settings, merged=None):
     merged = merged or (lambda *_: Model())
-    return base.materialize_base(settings, SimpleNamespace(), None, {}, run, merged)
+    return base_model.materialize_base(settings, SimpleNamespace(), None, {}, run, merged)
 
 
 def begin(folder):
@@ -61,10 +61,10 @@ def test_a_folder_is_taken_where_it_lies(run, tmp_path):
     folder = write_model(tmp_path / "model")
     source = settle(run, ModelConfig(name="mine", path=str(folder)))
     assert source == ModelSource(str(folder), "folder", str(folder))
-    assert base.commit_base(source, run) == source
-    told = base.describe_base(source)
+    assert base_model.commit_base(source, run) == source
+    told = base_model.describe_base(source)
     assert told["load"] == str(folder) and len(told["sha256"]) == 64
-    assert base.find_recorded_base({"base": told}, run) == source
+    assert base_model.find_recorded_base({"base": told}, run) == source
     assert list(run.path.iterdir()) == []
 
 
@@ -76,18 +76,18 @@ def test_a_copy_is_prepared_beside_its_place_and_then_put_there(run, tmp_path):
         ModelConfig(name="minilm", path=str(other)),
         lambda run, _: asked.append(run) or Model(2.0),
     )
-    assert asked == [other] and (source.name, source.kind) == (str(other), base.OWN_COPY)
+    assert asked == [other] and (source.name, source.kind) == (str(other), base_model.OWN_COPY)
     assert not run.base.exists() and (run.path / f".base.tmp-{os.getpid()}").is_dir()
-    kept = base.commit_base(source, run)
+    kept = base_model.commit_base(source, run)
     assert kept.load == str(run.base) and (run.base / "model.safetensors").is_file()
-    told = base.describe_base(kept)
+    told = base_model.describe_base(kept)
     assert told["load"] == "base"
 
     moved = RunFolder(run.path.rename(tmp_path / "moved"))
-    assert base.find_recorded_base({"base": told}, moved).load == str(moved.base_dir)
+    assert base_model.find_recorded_base({"base": told}, moved).load == str(moved.base_dir)
     write_model(moved.base_dir, value=3.0)
     with pytest.raises(UsageError, match="is not the run's: its weights have sha256"):
-        base.find_recorded_base({"base": told}, moved)
+        base_model.find_recorded_base({"base": told}, moved)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -100,17 +100,17 @@ def test_a_run_whose_folded_weights_are_not_finite_is_no_base(run, tmp_path, val
 
 def test_what_was_prepared_can_be_given_up(run, tmp_path):
     settle(run, ModelConfig(name="x", path=str(begin(tmp_path / "other"))))
-    base.discard_base(run)
+    base_model.discard_base(run)
     assert list(run.path.iterdir()) == []
-    base.discard_base(run)
+    base_model.discard_base(run)
 
 
 def test_what_a_start_left_that_was_cut_off_is_replaced(run, tmp_path):
     settings = ModelConfig(name="x", path=str(begin(tmp_path / "other")))
     write_model(run.base, value=9.0)
     run.check_rows.write_text("")
-    base.check_base_folder(settings, run)
-    kept = base.commit_base(settle(run, settings), run)
+    base_model.check_base_folder(settings, run)
+    kept = base_model.commit_base(settle(run, settings), run)
     fresh = write_model(tmp_path / "fresh", value=1.0)
     sums = [(each / "model.safetensors").read_bytes() for each in (run.base, fresh)]
     assert kept.load == str(run.base) and sums[0] == sums[1]
@@ -121,16 +121,16 @@ def test_a_folder_of_somebody_else_is_not(run, tmp_path):
     own = ModelConfig(name="tiny", weights="random")
     for settings in (own, ModelConfig(name="x", path=str(begin(tmp_path / "other")))):
         with pytest.raises(UsageError, match="the run's base would take its place"):
-            base.check_base_folder(settings, run)
-    base.check_base_folder(ModelConfig(name="x", path=str(run.base)), run)  # needs no copy
+            base_model.check_base_folder(settings, run)
+    base_model.check_base_folder(ModelConfig(name="x", path=str(run.base)), run)  # needs no copy
 
 
 def test_random_weights_on_a_run_are_not_the_run(tmp_path):
     other = str(begin(tmp_path / "other"))
-    assert base.is_based_on_run(ModelConfig(name="x", path=other))
-    assert not base.is_based_on_run(ModelConfig(name="x", path=other, weights="random"))
-    assert not base.is_based_on_run(ModelConfig(name="x", path=str(tmp_path)))
-    assert not base.is_based_on_run(ModelConfig(name="tiny", weights="random"))
+    assert base_model.is_based_on_run(ModelConfig(name="x", path=other))
+    assert not base_model.is_based_on_run(ModelConfig(name="x", path=other, weights="random"))
+    assert not base_model.is_based_on_run(ModelConfig(name="x", path=str(tmp_path)))
+    assert not base_model.is_based_on_run(ModelConfig(name="tiny", weights="random"))
 
 
 def test_a_full_disk(run, tmp_path):
@@ -145,10 +145,10 @@ def test_a_full_disk(run, tmp_path):
 def test_a_hub_source_is_held_at_the_commit_that_was_loaded():
     config = SimpleNamespace(_commit_hash=COMMIT)
     hub = ModelSource("some/model", "hub", "some/model", "main")
-    assert base.pin_revision(hub, config).revision == COMMIT
-    assert base.pin_revision(hub, SimpleNamespace(_commit_hash=None)) == hub
+    assert base_model.pin_revision(hub, config).revision == COMMIT
+    assert base_model.pin_revision(hub, SimpleNamespace(_commit_hash=None)) == hub
     folder = ModelSource("here", "folder", "/here")
-    assert base.pin_revision(folder, config) == folder
+    assert base_model.pin_revision(folder, config) == folder
 
 
 def test_a_hub_source_is_verified_in_the_cache(run, tmp_path, monkeypatch):
@@ -156,25 +156,25 @@ def test_a_hub_source_is_verified_in_the_cache(run, tmp_path, monkeypatch):
     snapshot = write_model(cache / "models--some--model" / "snapshots" / COMMIT)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
     hub = ModelSource("some/model", "hub", "some/model", COMMIT)
-    told = base.describe_base(hub)
+    told = base_model.describe_base(hub)
     assert len(told["sha256"]) == 64
-    assert base.find_recorded_base({"base": told}, run) == hub
+    assert base_model.find_recorded_base({"base": told}, run) == hub
     write_model(snapshot, value=5.0)
     with pytest.raises(UsageError, match="is not the run's"):
-        base.find_recorded_base({"base": told}, run)
+        base_model.find_recorded_base({"base": told}, run)
 
 
 def test_the_same_weights_under_another_config_are_refused(run, tmp_path):
     folder = write_model(tmp_path / "model")
     source = ModelSource("model", "folder", str(folder))
-    told = base.describe_base(source)
-    assert base.find_recorded_base({"base": told}, run) == source
+    told = base_model.describe_base(source)
+    assert base_model.find_recorded_base({"base": told}, run) == source
     config = folder / "config.json"
     config.write_text(config.read_text() + " ")
     with pytest.raises(UsageError, match=r"its config\.json is another one"):
-        base.find_recorded_base({"base": told}, run)
+        base_model.find_recorded_base({"base": told}, run)
     del told["config_sha256"]  # as runs of before have it
-    assert base.find_recorded_base({"base": told}, run) == source
+    assert base_model.find_recorded_base({"base": told}, run) == source
 
 
 @pytest.mark.parametrize("manifest", [
@@ -183,7 +183,7 @@ def test_the_same_weights_under_another_config_are_refused(run, tmp_path):
 ])  # fmt: skip
 def test_a_manifest_that_does_not_tell_the_base(run, manifest):
     with pytest.raises(DataError, match=r"manifest\.json: does not tell the base"):
-        base.find_recorded_base(manifest, run)
+        base_model.find_recorded_base(manifest, run)
 
 
 def test_a_copy_is_not_written_through_a_link(run, tmp_path):
@@ -193,6 +193,6 @@ def test_a_copy_is_not_written_through_a_link(run, tmp_path):
     new = run.path / f".base.tmp-{os.getpid()}"
     new.symlink_to(elsewhere)
     random = ModelConfig(name="tiny", path=str(begin(tmp_path / "other")))
-    base.materialize_base(random, SimpleNamespace(), None, {}, run, lambda *_: Model())
+    base_model.materialize_base(random, SimpleNamespace(), None, {}, run, lambda *_: Model())
     assert list(elsewhere.iterdir()) == []
     assert not new.is_symlink() and (new / "model.safetensors").is_file()

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 from torch import nn
 
-from bertft.assembly import tokenizer_files
-from bertft.assembly.checkpoint import CheckpointInfo, is_checkpoint, read_checkpoint_info, read_trained_weights, checkpoint_writer
+from bertft.pipeline import tokenizer_files
+from bertft.pipeline.checkpoint import CheckpointInfo, is_checkpoint, read_checkpoint_info, read_trained_weights, checkpoint_writer
 from bertft.errors import DataError
 
 

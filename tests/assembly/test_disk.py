@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bertft.assembly.disk import wrap_write_errors
+from bertft.utils.atomic_io import wrap_write_errors
 from bertft.errors import SystemResourceError, UsageError
 
 

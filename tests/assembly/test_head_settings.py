@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bertft.assembly.head_settings import HeadSettings
+from bertft.pipeline.head_settings import HeadSettings
 from bertft.errors import UsageError
 
 

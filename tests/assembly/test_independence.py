@@ -9,13 +9,13 @@ import pytest
 import torch
 import transformers
 
-from bertft.assembly import independence
-from bertft.assembly.independence import check_batch_invariance
+from bertft.pipeline import batch_invariance
+from bertft.pipeline.batch_invariance import check_batch_invariance
 from bertft.config.model import ModelConfig
 from bertft.data.batch import Batch
 from bertft.errors import UsageError
-from bertft.models.config_file import read_model_config
-from bertft.models.load import load_tokenizer, max_input_length
+from bertft.models.model_config import read_model_config
+from bertft.models.loading import load_tokenizer, max_input_length
 from bertft.models.runner import EncoderRunner
 from bertft.models.source import ModelSource
 
@@ -109,12 +109,12 @@ def test_the_check_changes_nothing(tokenizer):
 def test_proven_architectures_are_not_checked_again():
     model = SimpleNamespace(config=SimpleNamespace(model_type="bert"))
     check_batch_invariance(model, None, "sequence", False)  # nothing else of it is looked at
-    assert "bert" in independence.VERIFIED_MODEL_TYPES
+    assert "bert" in batch_invariance.VERIFIED_MODEL_TYPES
 
 
 @pytest.mark.parametrize("chosen", [None, [0, 7, 20]])
 def test_tokens_and_hidden_states_of_rows_one_by_one(chosen):
-    from bertft.models.trace import ActivationRecorder
+    from bertft.models.forward_state import ActivationRecorder
 
     runner = EncoderRunner(build("convbert", "TokenClassification"), "token")
     batch = rows([5, 23, 9])

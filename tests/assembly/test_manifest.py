@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from bertft.assembly.manifest import hardware_changes, read_manifest, recorded_data, recorded_path
+from bertft.pipeline.manifest import hardware_changes, read_manifest, recorded_data, recorded_path
 from bertft.config.data import DataConfig
 from bertft.errors import DataError
-from bertft.runs.folder import RunFolder
+from bertft.runs.run_folder import RunFolder
 
 FROZEN = Path(__file__).parents[1] / "frozen" / "0.1.0" / "run" / "manifest.json"
 

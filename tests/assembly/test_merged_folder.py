@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from bertft.assembly.merged_folder import load_prefix_weights, read_merged_info, write_merged_info
-from bertft.config.parts.prefix import PrefixConfig
+from bertft.pipeline.merged_folder import load_prefix_weights, read_merged_info, write_merged_info
+from bertft.config.method_components.prefix import PrefixConfig
 from bertft.errors import DataError
 
 

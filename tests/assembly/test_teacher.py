@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bertft.assembly import teacher
-from bertft.data.bad_rows import RowError
+from bertft.pipeline import teacher
+from bertft.data.rows import RowError
 from bertft.data.features import featurize
 from bertft.data.rows import Rows
-from bertft.data.sources import Splits
+from bertft.data.splits import Splits
 from bertft.errors import DataError, UsageError
-from bertft.models import load
+from bertft.models import loading
 from bertft.models.source import ModelSource
 
 
@@ -39,7 +39,7 @@ class Task:
 
 
 def tables(monkeypatch, texts, unread):
-    monkeypatch.setattr("bertft.assembly.features.tokenizer_hash", str)
+    monkeypatch.setattr("bertft.pipeline.data.tokenizer_hash", str)
     table = pa.table({"text": texts, "line": list(range(1, len(texts) + 1))})
     rows = Rows(table, "a.csv", Counter())
     features = {"train": featurize(rows, Task().encoder((), 9), [], None)}
@@ -62,7 +62,7 @@ def test_a_row_that_the_teacher_alone_does_not_read(monkeypatch):
 
 
 def test_a_teacher_that_a_folder_names_is_not_fetched(monkeypatch):
-    monkeypatch.setattr(load, "local_folder", lambda _: None)
+    monkeypatch.setattr(loading, "local_folder", lambda _: None)
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("asked"))
     with pytest.raises(UsageError, match="a run does not decide what is fetched"):
-        load.download_model(ModelSource("a/b", "hub", "a/b"), "method.distill.teacher", cached_only=True)
+        loading.download_model(ModelSource("a/b", "hub", "a/b"), "method.distill.teacher", cached_only=True)

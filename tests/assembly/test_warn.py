@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bertft.assembly.warn import print_warning
+from bertft.utils.terminal import print_warning
 
 
 def test_a_warning_is_plain_text(capsys):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bertft.commands.eval_predictions import score_predictions
-from bertft.config.commands import EvalConfig
+from bertft.cli.commands.eval import score_predictions
+from bertft.config.command_configs import EvalConfig
 from bertft.config.data import DataConfig
 from bertft.errors import DataError
 

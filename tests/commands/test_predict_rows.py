@@ -17,8 +17,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from bertft.commands import predict
-from bertft.config.commands import PredictConfig
+from bertft.cli.commands import predict
+from bertft.config.command_configs import PredictConfig
 from bertft.config.data import DataConfig
 from bertft.models.precision import Precision
 from bertft.tasks import build_task

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import bertft
-from bertft.cli import main
+from bertft.cli.app import main
 from bertft.errors import NonFiniteError, StoppedBySignal
 
 ROOT = Path(bertft.__file__).parents[1]
@@ -75,7 +75,7 @@ class Fake:
 def fake(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     made = Fake()
-    module = types.ModuleType("bertft.commands.train")
+    module = types.ModuleType("bertft.cli.commands.train")
     module.run = made.run
     monkeypatch.setitem(sys.modules, module.__name__, module)
     return made
@@ -240,7 +240,7 @@ def test_the_default_folder(fake):
 
 def test_a_finished_sweep_asks_no_launcher(fake, monkeypatch, capsys):
     assert main([*SWEEP, "seed=0,1"]) == 0
-    monkeypatch.setattr("bertft.cli._hydra_app", lambda *_: pytest.fail("launched"))
+    monkeypatch.setattr("bertft.cli.app._hydra_app", lambda *_: pytest.fail("launched"))
     capsys.readouterr()
     assert main([*SWEEP, "seed=0,1"]) == 0
     assert capsys.readouterr().err.count("done before") == 2 and summary()[0]["runs"] == "2"
@@ -272,7 +272,7 @@ def test_a_sweeper_that_fails_before_its_first_job(fake, monkeypatch, capsys):
     def fail(*_):
         raise AssertionError("its storage")
 
-    monkeypatch.setattr("bertft.cli._hydra_app", fail)
+    monkeypatch.setattr("bertft.cli.app._hydra_app", fail)
     assert main([*SWEEP, "hydra/sweeper=basic", "seed=0,1"]) == 2
     err = capsys.readouterr().err
     assert "hydra/sweeper: basic could not start a job (AssertionError: its storage)" in err
@@ -291,7 +291,7 @@ PROCESS = f"""
 
     class Finder:  # every process of the launcher gets the train command of this test
         def find_spec(self, name, path=None, target=None):
-            if name == "bertft.commands.train":
+            if name == "bertft.cli.commands.train":
                 import importlib.machinery
                 return importlib.machinery.ModuleSpec(name, self)
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from bertft.cli import main
-from bertft.config.commands import COMMAND_CONFIGS
+from bertft.cli.app import main
+from bertft.config.command_configs import COMMAND_CONFIGS
 
 
 class Said:
@@ -26,7 +26,7 @@ def calls(monkeypatch, tmp_path) -> dict[str, list[tuple[Any, Any]]]:
     monkeypatch.chdir(tmp_path)
     made: dict[str, list[tuple[Any, Any]]] = {}
     for name in COMMAND_CONFIGS:
-        module = types.ModuleType(f"bertft.commands.{name}")
+        module = types.ModuleType(f"bertft.cli.commands.{name}")
         made[name] = []
         module.run = lambda config, folder, name=name: made[name].append((config, folder))
         monkeypatch.setitem(sys.modules, module.__name__, module)

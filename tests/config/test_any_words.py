@@ -8,13 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bertft.config.command_line import rewrite_overrides
-from bertft.config.commands import COMMAND_CONFIGS
+from bertft.config.overrides import rewrite_overrides
+from bertft.config.command_configs import COMMAND_CONFIGS
 from bertft.config.compose import validate_overrides, compose_config, to_dataclass
-from bertft.config.folder import find_presets
-from bertft.config.plan import plan_sweep
+from bertft.config.presets import find_presets
+from bertft.config.sweep_plan import plan_sweep
 from bertft.config.schema import iter_leaves, settings_tree
-from bertft.config.session import ComposeRequest, hydra_session
+from bertft.config.compose import ComposeRequest, hydra_session
 from bertft.errors import UsageError
 
 GROUPS = ("method", "model", "data", "trainer", "experiment")

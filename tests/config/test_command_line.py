@@ -7,7 +7,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertft.config.command_line import format_value, rewrite_overrides
+from bertft.config.overrides import format_value, rewrite_overrides
 
 _parser = OverridesParser.create()
 

@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from bertft.config import content
-from bertft.config.content import content_digest
+from bertft.config import job_name
+from bertft.config.job_name import content_digest
 
 
 def of(path) -> str:
-    content._cached_sha256.cache_clear()
+    job_name._cached_sha256.cache_clear()
     return content_digest({"model": {"path": str(path)}})
 
 

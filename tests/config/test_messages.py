@@ -2,16 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from bertft.config.messages import (
-    Problem,
-    did_you_mean,
-    format_list,
-    closest_name,
-    quote_value,
-    shorten,
-    usage_error,
-)
-from bertft.data.bad_rows import BadRows, RowError, raise_or_skip
+from bertft.utils.messages import Problem, did_you_mean, format_list, closest_name, quote_value, shorten, usage_error
+from bertft.data.rows import BadRows, RowError, raise_or_skip
 from bertft.errors import DataError
 
 

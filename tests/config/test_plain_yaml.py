@@ -9,9 +9,9 @@ import time
 import pytest
 from omegaconf import OmegaConf
 
-from bertft.config.plain_yaml import read_plain_yaml
-from bertft.config.recorded import check_answer_settings, check_recorded_settings
-from bertft.config.regular_file import check_regular_file, open_regular_file, read_regular_bytes
+from bertft.utils.safe_files import read_plain_yaml
+from bertft.config.values import check_answer_settings, check_recorded_settings
+from bertft.utils.safe_files import check_regular_file, open_regular_file, read_regular_bytes
 from bertft.errors import DataError
 
 PLAIN = """

@@ -6,8 +6,8 @@ from importlib.metadata import PackageNotFoundError
 
 import pytest
 
-from bertft.config import plugins
-from bertft.config.plugins import missing_hydra_plugin
+from bertft.config import hydra_errors
+from bertft.config.hydra_errors import missing_hydra_plugin
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def nothing_installed(monkeypatch):
     def version(package):
         raise PackageNotFoundError(package)
 
-    monkeypatch.setattr(plugins, "version", version)
+    monkeypatch.setattr(hydra_errors, "version", version)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_what_is_no_plugin():
 
 
 def test_one_that_is_installed_and_broken(monkeypatch):
-    monkeypatch.setattr(plugins, "version", lambda package: "9.9")
+    monkeypatch.setattr(hydra_errors, "version", lambda package: "9.9")
     told = str(missing_hydra_plugin("hydra/launcher", "ray"))
     assert "hydra-ray-launcher 9.9, which cannot be imported here" in told
     assert "hydra_plugins.hydra_ray_launcher" in told

@@ -8,12 +8,12 @@ import io
 from rich.table import Table
 from rich.text import Text
 
-from bertft.assembly.warn import print_warning
-from bertft.config.printed import escape_controls
-from bertft.formats.markdown import inline_code, escape_markdown, markdown_table
-from bertft.listeners.log_file import LogFile
-from bertft.reports.console import plain_console
-from bertft.reports.sweep import JobResult, group_results, print_summary, write_summary
+from bertft.utils.terminal import print_warning
+from bertft.utils.terminal import escape_controls
+from bertft.export.markdown import inline_code, escape_markdown, markdown_table
+from bertft.training.callbacks.log_file import LogFile
+from bertft.report.console import plain_console
+from bertft.report.sweep import JobResult, group_results, print_summary, write_summary
 
 EVIL = "a\x1b[2J\x1b]0;t\x07\x9b31m\u202eb\u2028c\r"
 SHOWN = r"a\x1b[2J\x1b]0;t\x07\x9b31m\u202eb\u2028c\x0d"

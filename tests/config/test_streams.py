@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-PREPARED = "import sys\nfrom bertft.config.streams import *\nprepare_streams()\n"
+PREPARED = "import sys\nfrom bertft.utils.terminal import *\nprepare_streams()\n"
 
 
 def in_shell(code: str, redirection: str, encoding: str = "utf-8") -> tuple[str, str]:

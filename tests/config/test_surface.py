@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bertft.config.commands import COMMAND_CONFIGS
-from bertft.config.folder import preset_groups, find_presets
+from bertft.config.command_configs import COMMAND_CONFIGS
+from bertft.config.presets import preset_groups, find_presets
 from bertft.config.schema import iter_leaves, settings_tree
 
 STORED = Path(__file__).parent / "surface.txt"

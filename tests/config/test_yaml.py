@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
-from bertft.config.command_line import rewrite_overrides
-from bertft.config.commands import COMMAND_CONFIGS
+from bertft.config.overrides import rewrite_overrides
+from bertft.config.command_configs import COMMAND_CONFIGS
 from bertft.config.compose import compose_config, to_dataclass
-from bertft.config.folder import conf_dir, preset_groups, find_presets, preset_summary
-from bertft.config.session import ComposeRequest
+from bertft.config.presets import conf_dir, preset_groups, find_presets, preset_summary
+from bertft.config.compose import ComposeRequest
 
 PRESETS = [(group, name) for group in preset_groups() for name in find_presets(group)]
 NEEDED = {

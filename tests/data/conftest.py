@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bertft.data import read_once, sources
+from bertft.data import cache, splits
 
 
 @pytest.fixture(params=["in memory", "kept"])
@@ -11,11 +11,11 @@ def however_read(request, monkeypatch, tmp_path_factory) -> None:
     if request.param == "in memory":
         return
     monkeypatch.setenv("BERTFT_CACHE", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.setattr(read_once, "SMALL", 0)
+    monkeypatch.setattr(cache, "SMALL", 0)
 
     def again(origin, *args):
         if origin.path is not None:
-            read_once.read_rows(origin, *args)
-        return read_once.read_rows(origin, *args)
+            cache.read_rows(origin, *args)
+        return cache.read_rows(origin, *args)
 
-    monkeypatch.setattr(sources, "read", again)
+    monkeypatch.setattr(splits, "read", again)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertft.config.data import DataConfig
-from bertft.data.sources import load_splits, load_inputs
+from bertft.data.splits import load_splits, load_inputs
 from bertft.errors import BertftError
 
 FRAGMENTS = st.sampled_from(

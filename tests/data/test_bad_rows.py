@@ -7,7 +7,7 @@ import json
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.sources import load_splits, load_inputs
+from bertft.data.splits import load_splits, load_inputs
 from bertft.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("however_read")

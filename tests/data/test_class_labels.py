@@ -8,8 +8,8 @@ import pyarrow.parquet
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.class_labels import declared_class_names, select_class_names, parquet_class_names
-from bertft.data.sources import load_splits
+from bertft.data.data_sources import declared_class_names, select_class_names, parquet_class_names
+from bertft.data.splits import load_splits
 from bertft.errors import UsageError
 
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]

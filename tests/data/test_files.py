@@ -10,8 +10,8 @@ import pyarrow.parquet
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.sniff import checked_first_line
-from bertft.data.sources import load_splits, load_inputs
+from bertft.data.readers.text_files import checked_first_line
+from bertft.data.splits import load_splits, load_inputs
 from bertft.errors import DataError, UsageError
 
 pytestmark = pytest.mark.usefixtures("however_read")

@@ -8,7 +8,7 @@ import datasets
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.sources import load_splits
+from bertft.data.splits import load_splits
 from bertft.errors import DataError, SystemResourceError, UsageError
 
 

@@ -4,7 +4,7 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from bertft.data.keys import tokenizer_hash
+from bertft.data.features import tokenizer_hash
 
 WORDS = {"[UNK]": 0, "[PAD]": 1, "a": 2, "b": 3}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.sources import Splits, load_splits
+from bertft.data.splits import Splits, load_splits
 from bertft.errors import DataError, UsageError
 
 

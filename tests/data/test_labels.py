@@ -6,9 +6,9 @@ import math
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.bad_rows import RowError
+from bertft.data.rows import RowError
 from bertft.data.labels import to_class_name, sort_class_names, parse_number, parse_zero_or_one
-from bertft.data.sources import load_splits
+from bertft.data.splits import load_splits
 from bertft.errors import DataError, UsageError
 
 

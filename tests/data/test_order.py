@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from bertft.data.order import LengthGroupedSampler, evaluation_batches, split_into_micro_batches, prefetch
+from bertft.data.sampler import LengthGroupedSampler, evaluation_batches, split_into_micro_batches, prefetch
 
 LENGTHS = np.random.default_rng(0).integers(3, 200, 1003).astype(np.int32)
 

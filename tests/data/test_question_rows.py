@@ -12,8 +12,8 @@ import pyarrow.parquet
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.report import summarize_splits
-from bertft.data.sources import load_splits, load_inputs
+from bertft.data.statistics import summarize_splits
+from bertft.data.splits import load_splits, load_inputs
 from bertft.errors import DataError, UsageError
 
 pytestmark = pytest.mark.usefixtures("however_read")

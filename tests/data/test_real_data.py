@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.report import count_overlap
-from bertft.data.sources import load_splits
+from bertft.data.statistics import count_overlap
+from bertft.data.splits import load_splits
 
 FOLDER = os.environ.get("BERTFT_DATA")
 pytestmark = [

@@ -10,16 +10,9 @@ from rich.console import Console
 
 from bertft.config.data import DataConfig
 from bertft.data.features import featurize
-from bertft.data.report import (
-    SpecialTokenIds,
-    _unknown_token_share,
-    format_split_accounting,
-    summarize_splits,
-    count_overlap,
-    make_data_table,
-)
+from bertft.data.statistics import SpecialTokenIds, _unknown_token_share, format_split_accounting, summarize_splits, count_overlap, make_data_table
 from bertft.data.rows import Rows
-from bertft.data.sources import load_splits
+from bertft.data.splits import load_splits
 
 NONE = SpecialTokenIds()
 ROWS = [("one two three", "a"), ("one", "b"), ("one two", "a"), ("two words", "b"), ("", "b")]
@@ -160,5 +153,5 @@ def test_overlap_is_counted_in_pieces(monkeypatch):
     expected = sum(text in set(train.column("text")) for text in validation.column("text"))
     assert 0 < expected < len(validation)
     for size in (7, 64, 1000):
-        monkeypatch.setattr("bertft.data.report._SLICE", size)
+        monkeypatch.setattr("bertft.data.statistics._SLICE", size)
         assert count_overlap(train, validation) == expected

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertft.config.data import DataConfig
-from bertft.data.bad_rows import BadRows
-from bertft.data.columns import ColumnSpec
-from bertft.data.files import read_records
-from bertft.data.forms import build_row_schema
-from bertft.data.origin import open_file
-from bertft.data.read_once import read_rows
-from bertft.data.separated import read_csv
-from bertft.data.sources import load_splits, load_inputs
+from bertft.data.rows import BadRows
+from bertft.data.schema import ColumnSpec
+from bertft.data.data_sources import read_records
+from bertft.data.schema import build_row_schema
+from bertft.data.data_sources import open_file
+from bertft.data.cache import read_rows
+from bertft.data.readers.csv_reader import read_csv
+from bertft.data.splits import load_splits, load_inputs
 from bertft.errors import DataError
 
 QUOTED = 'text\tlabel\n"a tab"\tx\n"two ""quotes"""\ty\n""\tx\nz\ty\n'
@@ -199,7 +199,7 @@ def test_what_python_writes_is_read_back(fields, mark):
 
 def test_what_a_reader_noticed_is_kept_with_the_rows(tmp_path, monkeypatch):
     monkeypatch.setenv("BERTFT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("bertft.data.read_once.SMALL", 0)
+    monkeypatch.setattr("bertft.data.cache.SMALL", 0)
     path = tmp_path / "a.tsv"
     path.write_text(QUOTED + "one\n\n")
     config = DataConfig(name="files", train=str(path))

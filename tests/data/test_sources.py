@@ -8,7 +8,7 @@ import pytest
 
 from bertft.config.data import DataConfig
 from bertft.data.rows import Rows
-from bertft.data.sources import load_splits
+from bertft.data.splits import load_splits
 from bertft.errors import DataError, UsageError
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from bertft.data.rows import Rows
-from bertft.data.split import hold_out_validation, sample_rows
+from bertft.data.splits import hold_out_validation, sample_rows
 from bertft.errors import DataError
 
 COUNT = 997

@@ -4,7 +4,7 @@
         {"folder": ..., "environment": {...},
          "words": [...], "fault": null | "<signal>:<number>", "ranks": null | n}
 
-A child runs ``bertft.cli.main(words)``; before the numbered write point the signal is sent to it.
+A child runs ``bertft.cli.app.main(words)``; before the numbered write point the signal is sent to it.
 ``forward:<number>`` kills before that forward pass of a training step instead (``forward
 SIGTERM:<number>`` sends another signal),
 ``moment:<number>:<seconds>`` so long after it began, at whatever it is then: a loaded machine is
@@ -39,11 +39,11 @@ import transformers.models.bert.modeling_bert  # noqa: F401
 from pretended_cpu import pretend
 from transformers import AutoModelForSequenceClassification, AutoTokenizer  # noqa: F401
 
-import bertft.commands.run_report
-import bertft.commands.train  # noqa: F401
-from bertft.cli import main
+import bertft.cli.commands.run_report
+import bertft.cli.commands.train  # noqa: F401
+from bertft.cli.app import main
 from bertft.models.runner import EncoderRunner
-from bertft.runs import faults
+from bertft.utils import failpoints
 
 torch.set_num_threads(1)
 pretend()
@@ -71,7 +71,7 @@ def child(words: list[str], fault: str | None, points: Path, err: Path) -> int:
         open(err, "w", encoding="utf-8") as file,
         contextlib.redirect_stderr(file),
         contextlib.redirect_stdout(file),
-        faults.install_hook(hook),
+        failpoints.install_hook(hook),
     ):
         return main(words)
 

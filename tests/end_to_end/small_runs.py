@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-from bertft.cli import main
+from bertft.cli.app import main
 
 # Few steps of a tiny model, on one thread and so with the same bits everywhere.
 QUICK = (

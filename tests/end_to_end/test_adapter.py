@@ -92,10 +92,10 @@ def test_eval_scores_it(theirs, trained, place, precision):
 
 
 def test_a_merge_that_would_answer_otherwise_writes_nothing(theirs, place, monkeypatch):
-    from bertft.assembly.adapted import TaskModel
+    from bertft.pipeline.model import TaskModel
 
     monkeypatch.setattr(TaskModel, "fold", lambda self: 0)
-    monkeypatch.setattr("bertft.commands.merge.write_model", _without_adapter)
+    monkeypatch.setattr("bertft.cli.commands.merge.write_model", _without_adapter)
     said = say("merge", f"adapter={theirs[1]}", "out=merged")
     assert said.status == 3 and "the merged model would answer otherwise" in said.err, said
     assert list(place.iterdir()) == []
@@ -103,9 +103,9 @@ def test_a_merge_that_would_answer_otherwise_writes_nothing(theirs, place, monke
 
 def _without_adapter(folder, model, tokenizer, card):
     """The base's weights alone."""
-    from bertft.formats.transformers_folder import save_model_folder
+    from bertft.export.transformers_folder import save_model_folder
     from bertft.methods.low_rank import export
-    from bertft.models.wrapper import replace_modules
+    from bertft.models.linear_layers import replace_modules
 
     layers = export.low_rank_layers(model)
     replace_modules(model, {layer: layer.unwrap() for layer in layers.values()})

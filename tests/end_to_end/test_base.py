@@ -139,7 +139,7 @@ def test_a_manifest_that_was_edited_is_told(copied):
 
 def test_a_start_that_was_cut_off_can_be_made_again(place):
     """Its base is already in place, its manifest is not."""
-    from bertft.runs import faults
+    from bertft.utils import failpoints
 
     write_classes(place / "a.csv", 40, seed=1)
     words = ("train", "data=files", "data.train=a.csv", "model=tiny", "trainer.max_steps=2")
@@ -148,7 +148,7 @@ def test_a_start_that_was_cut_off_can_be_made_again(place):
         if name == "create config.yaml":
             raise KeyboardInterrupt
 
-    with faults.install_hook(stop):
+    with failpoints.install_hook(stop):
         assert say(*words, "hydra.run.dir=run").status == 130
     assert (place / "run" / "base" / "model.safetensors").is_file()
     before = (place / "run" / "base" / "model.safetensors").read_bytes()

@@ -11,10 +11,10 @@ import pytest
 from small_runs import QUICK, answers, crash, outcome, read, say, write_classes, write_task
 from transformers import pipeline
 
-from bertft.assembly.check_rows import read_check_rows
-from bertft.assembly.opened import open_model
-from bertft.assembly.scores import score_rows
-from bertft.assembly.teacher import teacher_digest
+from bertft.pipeline.check_rows import read_check_rows
+from bertft.pipeline.open_model import open_model
+from bertft.export.equivalence import score_rows
+from bertft.pipeline.teacher import teacher_digest
 
 FITTED = (
     "method=lora", "trainer.epochs=4", "trainer.learning_rate=1e-2", "loss.label_smoothing=0.2",

@@ -18,21 +18,21 @@ from typing import Any
 import pytest
 from small_runs import say
 
-from bertft.assembly.adapter import AdapterFolder
-from bertft.assembly.calibrate import read_calibration
-from bertft.assembly.check_rows import read_check_rows
-from bertft.assembly.checkpoint import read_checkpoint_info, read_training_state
-from bertft.assembly.manifest import read_manifest, recorded_data
-from bertft.assembly.merged_folder import read_merged_info
-from bertft.assembly.verify import verify_files
-from bertft.config.command_line import rewrite_overrides
-from bertft.config.resumed import read_run_config
+from bertft.pipeline.adapter_folder import AdapterFolder
+from bertft.pipeline.calibration import read_calibration
+from bertft.pipeline.check_rows import read_check_rows
+from bertft.pipeline.checkpoint import read_checkpoint_info, read_training_state
+from bertft.pipeline.manifest import read_manifest, recorded_data
+from bertft.pipeline.merged_folder import read_merged_info
+from bertft.pipeline.verify import verify_files
+from bertft.config.overrides import rewrite_overrides
+from bertft.config.resume import read_run_config
 from bertft.errors import BertftError
-from bertft.reports.compare.read import read_runs
-from bertft.reports.sweep import group_results, read_jobs, write_summary
+from bertft.report.compare.read import read_runs
+from bertft.report.sweep import group_results, read_jobs, write_summary
 from bertft.runs.checkpoints import CheckpointStore
-from bertft.runs.folder import RunFolder
-from bertft.runs.result import read_metrics_json
+from bertft.runs.run_folder import RunFolder
+from bertft.runs.metrics_json import read_metrics_json
 
 RUN = ("classification", "method=lora")
 WRONG = (None, [], {}, 3, -1, 10**30, 1.5, 1e308, True, "x", "", ["x"], {"x": []}, "../../x")

@@ -7,15 +7,15 @@ import signal
 import pytest
 from small_runs import say
 
-from bertft.commands import train
+from bertft.cli.commands import train
 from bertft.errors import SystemResourceError
-from bertft.reports.doctor import machine
+from bertft.report import doctor
 
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    real = machine.check_matmul
-    monkeypatch.setattr(machine, "matmul", lambda device: real(device, seconds=0.1))
+    real = doctor.check_matmul
+    monkeypatch.setattr(doctor, "matmul", lambda device: real(device, seconds=0.1))
 
 
 def test_a_machine_that_trains(place):

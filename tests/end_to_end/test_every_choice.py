@@ -20,10 +20,10 @@ from test_random_combinations import METHODS, NORMAL, TASKS, combination
 
 from bertft.config import registry
 from bertft.config.choices import TAGGING_SCHEMES, QA_SCORERS
-from bertft.config.commands import COMMAND_CONFIGS
+from bertft.config.command_configs import COMMAND_CONFIGS
 from bertft.config.schema import iter_leaves, settings_tree
-from bertft.data.tagging.schemes import PREFIXES
-from bertft.tasks.qa import scores
+from bertft.tasks.token_classification.tag_schemes import PREFIXES
+from bertft.tasks.question_answering import metrics
 
 FEW = (
     "trainer.threads=1", "trainer.batch_size=8", "trainer.max_steps=2", "quiet=true", "seed=3",
@@ -119,7 +119,7 @@ def test_every_choice_has_a_case():
     tasks = {"classification" if case[0] in ("pair", "hub") else case[0] for case in CASES.values()}
     assert tasks == SAID["data.task"]
     assert set(TAGS) == {"io", *PREFIXES} == set(TAGGING_SCHEMES)
-    assert set(scores.SCORER_MODULES) == set(QA_SCORERS)
+    assert set(metrics.SCORER_MODULES) == set(QA_SCORERS)
 
 
 def test_each_method_and_each_task_runs_in_both_precisions():

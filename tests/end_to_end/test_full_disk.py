@@ -8,7 +8,7 @@ import os
 import pytest
 from small_runs import read, say, write_task
 
-from bertft.runs import faults
+from bertft.utils import failpoints
 
 LOOP = (
     "train", "model=tiny", "trainer.threads=1", "trainer.batch_size=8", "trainer.max_steps=12",
@@ -40,7 +40,7 @@ def files(folder):
 def test_the_last_checkpoint_stays_whole(place, start):
     words = [*LOOP, *write_task(place, "classification"), "hydra.run.dir=run"]
     turn = {"rename step-8": 1, "create files.json": 3}.get(start, 2)  # the base is sealed too
-    with faults.install_hook(full_at(start, turn)):
+    with failpoints.install_hook(full_at(start, turn)):
         said = say(*words)
     assert said.status == 4 and said.err.count("error: ") == 1 and "Traceback" not in said.err
     assert "Make room on the disk" in said.err, said
@@ -61,7 +61,7 @@ def test_the_last_checkpoint_stays_whole(place, start):
 @pytest.mark.parametrize("start", ["create check_rows.jsonl", "rename base", "create config.yaml"])
 def test_full_before_the_run_is_begun(place, start):
     words = [*LOOP, *write_task(place, "classification"), "hydra.run.dir=run"]
-    with faults.install_hook(full_at(start, 1)):
+    with failpoints.install_hook(full_at(start, 1)):
         said = say(*words)
     assert said.status == 4 and "Traceback" not in said.err, said
     assert not [path for path in (place / "run").iterdir() if path.name.startswith(".")]
@@ -70,7 +70,7 @@ def test_full_before_the_run_is_begun(place, start):
 
 def test_full_when_the_result_is_written(place):
     words = [*LOOP, *write_task(place, "classification"), "hydra.run.dir=run"]
-    with faults.install_hook(full_at("create metrics.json", 1)):
+    with failpoints.install_hook(full_at("create metrics.json", 1)):
         assert say(*words).status == 4
     said = say("train", "resume=run")
     assert said.status == 0 and read(place / "run" / "metrics.json")["train"]["steps"] == 12, said

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from small_runs import QUICK, Said, read, say, write_task
 
-from bertft.runs.files import write_files_json
+from bertft.runs.files_json import write_files_json
 
 LINE = '{"text": "the film was good"}\n'
 RUN = ("classification", "method=lora")

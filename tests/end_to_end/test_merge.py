@@ -188,7 +188,7 @@ def test_the_base_alone_would_answer_otherwise(trained, place):
 
 def test_a_merge_that_would_answer_otherwise_writes_nothing(trained, place, monkeypatch):
     from bertft.methods.low_rank import export
-    from bertft.methods.low_rank.part import LowRank
+    from bertft.methods.low_rank.component import LowRank
 
     def off(self, model):
         folded = export.fold_updates(model)
@@ -207,7 +207,7 @@ def test_a_merge_that_would_answer_otherwise_writes_nothing(trained, place, monk
 def test_nan_is_no_difference_below_the_tolerance(trained, place, monkeypatch):
     import torch
 
-    from bertft.methods.low_rank.part import LowRank
+    from bertft.methods.low_rank.component import LowRank
 
     def broken(self, model):
         with torch.no_grad():
@@ -220,7 +220,7 @@ def test_nan_is_no_difference_below_the_tolerance(trained, place, monkeypatch):
 
 
 def test_out_is_never_overwritten(trained, place, monkeypatch):
-    monkeypatch.setattr("bertft.commands.merge.open_asked", None)  # it is refused before
+    monkeypatch.setattr("bertft.cli.commands.merge.open_asked", None)  # it is refused before
     run = trained("classification", "method=lora")
     (place / "full").mkdir()
     (place / "full" / "mine.txt").write_text("mine")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small_runs import answers, read, say
 
-from bertft.assembly.opened import open_model
+from bertft.pipeline.open_model import open_model
 from bertft.models import precision as module
 
 

@@ -140,7 +140,7 @@ def test_a_pipe_is_written_to_not_replaced(run, place):
 def test_a_place_that_cannot_be_written_is_told_before_anything_is_computed(
     run, monkeypatch, output
 ):
-    monkeypatch.setattr("bertft.commands.predict.open_asked", None)
+    monkeypatch.setattr("bertft.cli.commands.predict.open_asked", None)
     said = say("predict", f"run={run}", f"output={output}", stdin=lines(TEXTS))
     assert said.refused and "output=" in said.err
 

@@ -136,7 +136,7 @@ def test_scoring_takes_no_torch(place):
     (place / "dev.json").write_text(json.dumps(nested(rows)), encoding="utf-8")
     (place / "given.json").write_text(json.dumps({row["id"]: row["answer"] for row in rows}))
     code = (
-        "import sys; from bertft.cli import main; status = main(sys.argv[1:]);"
+        "import sys; from bertft.cli.app import main; status = main(sys.argv[1:]);"
         "assert not {'torch', 'transformers'} & set(sys.modules); sys.exit(status)"
     )
     words = ["eval", "predictions=given.json", "data=squad_v2", "data.validation=dev.json"]

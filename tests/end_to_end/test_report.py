@@ -156,7 +156,7 @@ def test_a_picture_that_fails_is_named(monkeypatch, tmp_path):
     def broken(*_):
         raise RuntimeError("no <ink> left")
 
-    monkeypatch.setattr("bertft.reports.drawing.heat_map.figure", broken)
+    monkeypatch.setattr("bertft.report.plots.heat_map.figure", broken)
     said = say("train", *RUN, *write_task(tmp_path, "classification"), "hydra.run.dir=run")
     assert said.status == 0, said
     assert "the picture confusion could not be drawn (RuntimeError: no <ink> left)" in said.err
@@ -171,8 +171,8 @@ def test_a_picture_that_fails_is_named(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     "what",
     [
-        "bertft.reports.page.render.render",
-        "bertft.commands.run_report.padding_share",
+        "bertft.report.page.render.render",
+        "bertft.cli.commands.run_report.padding_share",
         "bertft.tasks.classification.confusions",
     ],
 )
@@ -213,7 +213,7 @@ def test_what_tasks_show(tmp_path, task, titles):
 
 def test_answers_from_before_an_interruption_are_made_again(monkeypatch, tmp_path):
     """Whoever goes on after the best evaluation no longer has what it gave."""
-    from bertft.commands import run_report, train_end
+    from bertft.cli.commands import run_report, train
 
     made = []
 
@@ -223,7 +223,7 @@ def test_answers_from_before_an_interruption_are_made_again(monkeypatch, tmp_pat
             run_report.write_run_report(place, config, prepared, metrics, given, *rest)
             made.append((place.path / "report.html").read_text(encoding="utf-8"))
 
-    monkeypatch.setattr(train_end, "report_on", forgetful)
+    monkeypatch.setattr(train, "report_on", forgetful)
     words = write_task(tmp_path, "classification")
     assert say("train", *RUN, *words, "hydra.run.dir=run").status == 0
     kept, again, without = made
@@ -263,10 +263,10 @@ def test_a_report_needs_a_finished_run(run, tmp_path):
 @pytest.mark.parametrize(
     "where",
     [
-        "bertft.reports.page.render.render",
-        "bertft.commands.run_report.padding_share",
+        "bertft.report.page.render.render",
+        "bertft.cli.commands.run_report.padding_share",
         "bertft.tasks.classification.confusions",
-        "bertft.reports.drawing.heat_map.figure",
+        "bertft.report.plots.heat_map.figure",
     ],
 )
 def test_a_signal_is_no_failure_of_the_report(monkeypatch, copied, where, name):
@@ -295,7 +295,7 @@ def test_what_was_fitted_is_shown(tmp_path):
 
 def test_help_needs_no_drawing():
     code = (
-        "import sys; from bertft.cli import main; main(['train', '--help']);"
+        "import sys; from bertft.cli.app import main; main(['train', '--help']);"
         "sys.exit(any(name in sys.modules for name in ('matplotlib', 'jinja2')))"
     )
     done = subprocess.run(

@@ -184,7 +184,7 @@ def test_auto_starts_goes_on_and_says_that_it_is_finished(place, monkeypatch):
     finished = outcome(place / "run")
     assert "resume: null" in (place / "run" / "config.yaml").read_text()
 
-    monkeypatch.setattr("bertft.commands.train.prepare", None)  # nothing needs to be loaded
+    monkeypatch.setattr("bertft.cli.commands.train.prepare", None)  # nothing needs to be loaded
     for again in (words, ["train", "resume=run"]):
         said = say(*again)
         assert said.status == 0 and said.err == "", said
@@ -201,9 +201,9 @@ def test_epochs_raised_go_on_even_if_cut_off_again(place):
         if name.startswith("create .step-24"):
             raise KeyboardInterrupt
 
-    from bertft.runs import faults
+    from bertft.utils import failpoints
 
-    with faults.install_hook(stop):
+    with failpoints.install_hook(stop):
         assert say("train", "resume=run", "trainer.epochs=3").status == 130
     assert not (place / "run" / "metrics.json").exists()
     assert read(place / "run" / "manifest.json")["total_steps"] == 24
@@ -233,7 +233,7 @@ def test_patience_that_ended_is_the_end(place):
 def test_a_folder_that_holds_a_run_is_refused_before_anything_is_loaded(copied, monkeypatch):
     run = copied("classification", "method=lora")
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
-    monkeypatch.setattr("bertft.commands.train.prepare", None)
+    monkeypatch.setattr("bertft.cli.commands.train.prepare", None)
     said = say("train", f"hydra.run.dir={run}")
     assert said.refused and "holds a finished run" in said.err, said
     (run / "metrics.json").unlink()
@@ -253,14 +253,14 @@ def test_resume_wants_a_run(place):
 
 def unfinished(place: Path, *words: str) -> Path:
     """A run that was stopped as it began to save step 12; it has steps 4 and 8."""
-    from bertft.runs import faults
+    from bertft.utils import failpoints
 
     def stop(name):
         if name.startswith("create .step-12"):
             raise KeyboardInterrupt
 
     data = write_task(place, "classification")
-    with faults.install_hook(stop):
+    with failpoints.install_hook(stop):
         said = say("train", *LOOP, *data, *words, "hydra.run.dir=run")
     assert said.status == 130, said
     return place / "run"

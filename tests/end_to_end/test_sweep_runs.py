@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from small_runs import read, say, write_task
 
-from bertft.config import content
+from bertft.config import job_name
 
 SWEEP = (
     "model=tiny", "trainer.threads=1", "trainer.batch_size=8", "trainer.max_steps=10", "quiet=true",
@@ -86,7 +86,7 @@ def test_a_changed_file_makes_other_jobs(place):
     before, text = file.stat(), file.read_text(encoding="utf-8")
     file.write_text(text.replace("good", "fair"), encoding="utf-8")
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-    content._cached_sha256.cache_clear()  # another process, to which size and time say nothing
+    job_name._cached_sha256.cache_clear()  # another process, to which size and time say nothing
     said = say(*words, "seed=0,1")
     assert said.status == 0 and "done before" not in said.err, said
     found = rows(place / "sweep")

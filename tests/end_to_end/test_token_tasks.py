@@ -7,7 +7,7 @@ import json
 import pytest
 from small_runs import QUICK, answers, read, say
 
-from bertft.runs import faults
+from bertft.utils import failpoints
 
 LOOP = (
     *QUICK[:-1], "trainer.max_steps=6", "trainer.evaluate_every=2", "quiet=true", "method=lora",
@@ -78,7 +78,7 @@ def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(task, words, place):
         if name.startswith("create .step-4"):
             raise KeyboardInterrupt
 
-    with faults.install_hook(stop):
+    with failpoints.install_hook(stop):
         assert say("train", *LOOP, *words[task], "hydra.run.dir=cut").status == 130
     said = say("train", "resume=cut")
     assert said.status == 0, said

@@ -7,7 +7,7 @@ import importlib.util
 import pytest
 from small_runs import QUICK, read, say, write_task
 
-from bertft.listeners.trackers import tracker
+from bertft.training.callbacks import trackers
 
 
 def test_a_package_that_is_missing_stops_before_anything(place, monkeypatch):
@@ -47,7 +47,7 @@ def test_one_that_fails_does_not_stop_the_run(place, monkeypatch):
     def fail(*_):
         raise ConnectionError("the server is gone")
 
-    monkeypatch.setattr(tracker.Tracker, "_tell", fail)
+    monkeypatch.setattr(trackers.Tracker, "_tell", fail)
     words = write_task(place, "classification")
     said = say(
         "train", *QUICK, *words, "quiet=true", "trainer.trackers=[tensorboard]", "hydra.run.dir=run"

@@ -204,7 +204,7 @@ def test_the_budget_of_a_single_step_is_final(place):
 
 def test_weights_that_are_not_finite_are_never_written(place, monkeypatch):
     """The loss of the only step is finite, and so is its gradient; the step is too large."""
-    monkeypatch.setattr("bertft.training.loop.factor", lambda *_: 1e39 / 1e-4)
+    monkeypatch.setattr("bertft.training.trainer.factor", lambda *_: 1e39 / 1e-4)
     words = ["train", *QUICK[:-1], *write_task(place, "classification"), "method=full"]
     said = say(*words, "trainer.max_steps=1", "trainer.precision=fp32", "hydra.run.dir=run")
     assert said.status == 3 and said.err.count("error: ") == 1 and "Traceback" not in said.err, said
@@ -251,7 +251,7 @@ def test_rates_that_cannot_train_are_refused(place, words, expected):
 
 def test_threads_of_one_run_are_not_those_of_the_next(place, monkeypatch):
     data = write_task(place, "classification")
-    monkeypatch.setattr("bertft.assembly.prepare._THREADS", 2)
+    monkeypatch.setattr("bertft.pipeline.build._THREADS", 2)
     words = ("train", "model=tiny", *data, "trainer.max_steps=1")
     before = torch.get_num_threads()
     try:

@@ -14,12 +14,12 @@ import torch
 from safetensors.torch import load_file
 from small_runs import QUICK, read, say, write_task
 
-from bertft.assembly import row_scores
-from bertft.assembly.opened import open_model
-from bertft.config.resumed import read_run_config, read_runnable_config
+from bertft.report.compare import row_statistics
+from bertft.pipeline.open_model import open_model
+from bertft.config.resume import read_run_config, read_runnable_config
 from bertft.errors import UsageError
-from bertft.runs.files import write_files_json
-from bertft.runs.folder import RunFolder
+from bertft.runs.files_json import write_files_json
+from bertft.runs.run_folder import RunFolder
 
 LINE = '{"text": "the film was good"}\n'
 RUN = ("classification", "method=lora")
@@ -284,7 +284,7 @@ def test_scores_of_rows_that_cannot_be(copied, place):
         (rows, terms - 7), (np.repeat(rows, 2), np.repeat(terms, 2, 0)), (rows, terms * 1j),
         (rows, np.ones((len(rows), 3, 3))),
     ):  # fmt: skip
-        digest = row_scores._arrays_sha256(rows_, terms_)
+        digest = row_statistics._arrays_sha256(rows_, terms_)
         np.savez(run / "row_scores.npz", key=key, rows=rows_, terms=terms_, digest=digest)
         assert say(*words).status == 0
         assert (run / "row_scores.npz").read_bytes() == content, "made anew"

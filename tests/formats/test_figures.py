@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bertft.formats import figures
+from bertft.utils import numbers
 
 NAN, INF = float("nan"), float("inf")
 
@@ -49,9 +49,9 @@ NAN, INF = float("nan"), float("inf")
     ],
 )
 def test_figures(name, value, text):
-    assert getattr(figures, name)(value) == text
+    assert getattr(numbers, name)(value) == text
 
 
-@pytest.mark.parametrize("name", figures.__all__)
+@pytest.mark.parametrize("name", numbers.__all__)
 def test_no_number_is_a_dash(name):
-    assert getattr(figures, name)(None) == "–"
+    assert getattr(numbers, name)(None) == "–"

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
-from bertft.formats.model_card import CardFacts, MergeCheck, SplitFacts, render_model_card
+from bertft.export.model_card import CardFacts, MergeCheck, SplitFacts, render_model_card
 
 FACTS = CardFacts(
     name="merged",

@@ -11,8 +11,8 @@ import torch
 import transformers
 
 from bertft.errors import UsageError
-from bertft.formats import onnx_graph
-from bertft.formats.onnx_graph import ONNX_PACKAGES, check_onnx_packages, write_onnx_graph
+from bertft.export import onnx_graph
+from bertft.export.onnx_graph import ONNX_PACKAGES, check_onnx_packages, write_onnx_graph
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")

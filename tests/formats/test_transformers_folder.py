@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from bertft.errors import UsageError
-from bertft.formats.transformers_folder import new_output_folder
+from bertft.export.transformers_folder import new_output_folder
 
 
 def test_it_appears_whole(tmp_path):

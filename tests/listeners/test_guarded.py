@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bertft.listeners.guarded import suppress_errors
+from bertft.training.callbacks import suppress_errors
 from bertft.training.events import Finished
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 import signal
 
-from bertft.listeners.log_file import LogFile
+from bertft.training.callbacks.log_file import LogFile
 from bertft.training.events import Interrupted
 
 STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  "

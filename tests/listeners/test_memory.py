@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from bertft.listeners.memory import memory_in_use
+from bertft.training.memory import memory_in_use
 from bertft.training.memory import PeakMemory
 
 

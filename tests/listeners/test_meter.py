@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from bertft.listeners.memory import memory_in_use
-from bertft.listeners.meter import ProgressMeter
+from bertft.training.memory import memory_in_use
+from bertft.training.callbacks.meter import ProgressMeter
 from bertft.training.events import Started
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bertft.errors import DataError
-from bertft.listeners.metrics_file import MetricsFile
+from bertft.training.callbacks.metrics_file import MetricsFile
 from bertft.training.events import Checkpointed, Finished, Interrupted, Started
 
 

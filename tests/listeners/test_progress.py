@@ -21,8 +21,8 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from bertft.listeners.meter import ProgressMeter
-from bertft.listeners.progress import ProgressView
+from bertft.training.callbacks.meter import ProgressMeter
+from bertft.training.callbacks.progress import ProgressView
 from bertft.training.events import Finished, Interrupted, StepSkipped, Started
 
 GIGABYTE = 1_000_000_000
@@ -162,7 +162,7 @@ PROGRAM = """
     from pathlib import Path
     sys.path[:0] = [{tests!r}]
     from conftest import run
-    from bertft.listeners.progress import ProgressView
+    from bertft.training.callbacks.progress import ProgressView
     with ProgressView(every=0.0) as view:
         for event in run():
             view(event)

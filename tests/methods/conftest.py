@@ -11,10 +11,10 @@ import torch
 import transformers
 
 from bertft.config.method import MethodConfig
-from bertft.config.parts import base, ia3, low_rank, prefix
+from bertft.config.method_components import base, ia3, low_rank, prefix
 from bertft.data.batch import Batch
 from bertft.methods import attach_components, build_components
-from bertft.methods.part import MethodComponent
+from bertft.methods.component import MethodComponent
 
 COMMON = {
     "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 40,

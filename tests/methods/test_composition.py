@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from bertft.config.trainer import TrainerConfig
 from bertft.methods import collect_param_groups, trained_tensors
 from bertft.models.runner import EncoderRunner
-from bertft.training import optimizer as adamw
+from bertft.training import optim as adamw
 
 LENGTHS = [4, 9, 9, 17]
 LORA = {"rank": 4, "low_rank": {"kind": "lora"}}

@@ -8,8 +8,8 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from bertft.errors import BertftError
 from bertft.methods import collect_param_groups
-from bertft.methods.decay import split_by_weight_decay
-from bertft.methods.new_modules import NewModules
+from bertft.methods.component import split_by_weight_decay
+from bertft.methods.base import NewModules
 
 POOLER = ["bert.pooler.dense.bias", "bert.pooler.dense.weight"]
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from transformers import BertConfig, BertModel
 
-from bertft.config.parts.prefix import PrefixConfig
+from bertft.config.method_components.prefix import PrefixConfig
 from bertft.errors import BertftError
 from bertft.methods import collect_param_groups
 from bertft.methods.prefix import PrefixVectors, build

@@ -9,9 +9,9 @@ from torch import nn
 
 from bertft.errors import BertftError
 from bertft.models.attention import attention_forward, varlen
-from bertft.models.attention.call import AttentionInputs, prepend_prefix
+from bertft.models.attention.sdpa import AttentionInputs, prepend_prefix
 from bertft.models.attention.varlen import interleave_prefix
-from bertft.models.sequences import SequenceLayout
+from bertft.models.sequence_layout import SequenceLayout
 
 CPU = torch.device("cpu")
 HEADS, WIDTH, PREFIX = 2, 4, 3

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bertft.config.parts.prefix import PrefixConfig
+from bertft.config.method_components.prefix import PrefixConfig
 from bertft.methods.prefix import build
-from bertft.models.attention import blocks
-from bertft.models.attention.blocks import blockwise_attention
-from bertft.models.attention.call import AttentionInputs, sdpa
+from bertft.models.attention import blockwise
+from bertft.models.attention.blockwise import blockwise_attention
+from bertft.models.attention.sdpa import AttentionInputs, sdpa
 from bertft.models.dropout import inverse_keep_prob
 from bertft.models.runner import EncoderRunner
 
@@ -19,7 +19,7 @@ SCALE = 0.4
 @pytest.fixture(params=[1, 150, 400, 1 << 18], ids=["a head", "two heads", "some rows", "whole"])
 def block(request, monkeypatch):
     """Pairs of a block; the inputs below have 63 a head, four heads, five rows."""
-    monkeypatch.setattr(blocks, "_BLOCK", request.param)
+    monkeypatch.setattr(blockwise, "_BLOCK", request.param)
 
 
 def inputs(dtype=torch.float64, n=5, heads=4, t=7, u=9, d=3):
@@ -98,7 +98,7 @@ def test_only_what_is_asked_for_has_a_gradient(block, which):
     # Nothing is computed for the others either.
     context = blockwise_attention(*tensors, None, 0.0, SCALE).grad_fn
     assert context is not None
-    grads = blocks._BlockwiseAttention.backward(context, torch.ones_like(ours))
+    grads = blockwise._BlockwiseAttention.backward(context, torch.ones_like(ours))
     assert [each is not None for each in grads[:3]] == [at == which for at in range(3)]
 
 
@@ -120,7 +120,7 @@ def test_autocast(kinds):
 
 def test_everything_dropped_is_nothing(monkeypatch):
     """A rate of 1, which blocks do not know."""
-    monkeypatch.setattr(blocks, "LARGE", 1)
+    monkeypatch.setattr(blockwise, "LARGE", 1)
     query, key, value = (each.detach() for each in inputs())
     call = AttentionInputs(query, key, value, None, 1.0, SCALE, None)
     assert not sdpa(query, key, value, None, call).any()
@@ -147,12 +147,12 @@ def test_a_whole_encoder_learns_the_same_through_it(encoder, batch, monkeypatch,
     rows, results, calls = batch([3, 9, 9, 17, 30], True), [], []
 
     def watched(*given):
-        calls.append(blocks.BLOCKWISE_MIN_PAIRS)
+        calls.append(blockwise.BLOCKWISE_MIN_PAIRS)
         return blockwise_attention(*given)
 
-    monkeypatch.setattr(blocks, "in_blocks", watched)
+    monkeypatch.setattr(blockwise, "in_blocks", watched)
     for large in (1 << 40, 1):
-        monkeypatch.setattr(blocks, "LARGE", large)
+        monkeypatch.setattr(blockwise, "LARGE", large)
         model = encoder("bert")
         torch.manual_seed(3)
         build(PrefixConfig(length=5), None, None).attach(model)

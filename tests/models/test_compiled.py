@@ -10,14 +10,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bertft.config.parts import low_rank, prefix
+from bertft.config.method_components import low_rank, prefix
 from bertft.errors import SystemResourceError, UsageError
 from bertft.methods.low_rank import build as build_low_rank
 from bertft.methods.prefix import build as build_prefix
-from bertft.models import compiled
+from bertft.models import compilation
 from bertft.models.dropout import replace_dropout
 from bertft.models.runner import EncoderRunner
-from bertft.models.trace import ActivationRecorder
+from bertft.models.forward_state import ActivationRecorder
 
 CPU = torch.device("cpu")
 LENGTHS = [[3, 9, 9, 17, 30], [4, 4], [1, 2, 3], [40, 41, 3]]
@@ -25,7 +25,7 @@ LENGTHS = [[3, 9, 9, 17, 30], [4, 4], [1, 2, 3], [40, 41, 3]]
 
 @pytest.fixture(autouse=True)
 def traced(monkeypatch):
-    monkeypatch.setattr(compiled, "_BACKEND", "aot_eager")
+    monkeypatch.setattr(compilation, "_BACKEND", "aot_eager")
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     yield
@@ -144,7 +144,7 @@ def test_without_a_compiler_it_is_told_in_one_line(encoder, monkeypatch):
     def broken(graph, inputs):
         raise RuntimeError("no C++ compiler\nat all")
 
-    monkeypatch.setattr(compiled, "_BACKEND", broken)
+    monkeypatch.setattr(compilation, "_BACKEND", broken)
     with pytest.raises(SystemResourceError) as error:
         EncoderRunner(encoder("bert"), "sequence").compile(CPU)
     assert "no C++ compiler" in str(error.value) and "\n" not in str(error.value)

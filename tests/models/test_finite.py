@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bertft.models.finite import first_non_finite
+from bertft.models.check_weights import first_non_finite
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

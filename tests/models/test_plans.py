@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from bertft.models.plans import _CALL_COST_IN_PAIRS, pack_rows, plan_chunks, packed_row_width
+from bertft.models.sequence_layout import _CALL_COST_IN_PAIRS, pack_rows, plan_chunks, packed_row_width
 
 
 def price(lengths, cuts, prefix):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from bertft.config.method import MethodConfig
-from bertft.config.parts import base, low_rank, prefix
+from bertft.config.method_components import base, low_rank, prefix
 from bertft.errors import SystemResourceError, UsageError
 from bertft.methods import attach_components, build_components, collect_param_groups
 from bertft.models import precision as module

@@ -8,8 +8,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from bertft.errors import UsageError
-from bertft.models import roles
-from bertft.models.roles import ROLES
+from bertft.models import linear_layers
+from bertft.models.linear_layers import ROLES
 
 SMALL = {
     "hidden_size": 24,
@@ -67,8 +67,8 @@ LAYERS = {
 }  # fmt: skip
 
 
-def find_targets(model: nn.Module, names: list[str]) -> list[roles.TargetLayer]:
-    return roles.find_target_layers(model, names, "method.low_rank.targets")
+def find_targets(model: nn.Module, names: list[str]) -> list[linear_layers.TargetLayer]:
+    return linear_layers.find_target_layers(model, names, "method.low_rank.targets")
 
 
 def encoder(kind: str, **changes) -> nn.Module:

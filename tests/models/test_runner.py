@@ -7,11 +7,11 @@ import copy
 import pytest
 import torch
 
-from bertft.config.parts.prefix import PrefixConfig
+from bertft.config.method_components.prefix import PrefixConfig
 from bertft.errors import BertftError, UsageError
 from bertft.methods.prefix import build
 from bertft.models.runner import EncoderRunner
-from bertft.models.sequences import SequenceLayout
+from bertft.models.sequence_layout import SequenceLayout
 
 INTERFACE = [
     "bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "albert", "modernbert"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from bertft.models.sequences import SequenceLayout
+from bertft.models.sequence_layout import SequenceLayout
 
 CPU = torch.device("cpu")
 

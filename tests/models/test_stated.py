@@ -8,8 +8,8 @@ import pytest
 
 from bertft.errors import UsageError
 from bertft.models.source import ModelSource
-from bertft.models.stated import check_stated_size, check_config_values
-from bertft.tasks.shared.classes import check_class_names
+from bertft.models.model_config import check_stated_size, check_config_values
+from bertft.tasks.shared.sequence_task import check_class_names
 
 
 @pytest.mark.parametrize("content", [

@@ -11,8 +11,8 @@ from transformers import AlbertConfig, AutoTokenizer, BertConfig, XLMRobertaConf
 
 from bertft.config.model import ModelConfig
 from bertft.errors import UsageError
-from bertft.models.load import load_tokenizer
-from bertft.models.tokenizer_file import unknown_id
+from bertft.models.loading import load_tokenizer
+from bertft.models.tokenizer import unknown_id
 
 BERT = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = [*BERT, "The", "the", "film", "Ça", "ca", "USA", "usa", "##s", "好"]

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from bertft.models.runner import EncoderRunner
-from bertft.models.trace import ActivationRecorder
+from bertft.models.forward_state import ActivationRecorder
 
 LENGTHS = [3, 9, 9, 17, 30]
 KNOWN = ["bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert"]

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from bertft.config.method import MethodConfig
-from bertft.config.parts import prefix
+from bertft.config.method_components import prefix
 from bertft.errors import UsageError
 from bertft.methods import attach_components, build_components
 from bertft.models.runner import EncoderRunner
-from bertft.models.trace import ActivationRecorder
+from bertft.models.forward_state import ActivationRecorder
 
 LENGTHS = [2, 9, 9, 5, 14]
 

@@ -7,9 +7,9 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 from bertft.config.model import ModelConfig
-from bertft.models.load import head_parameters, load_config, load_model
-from bertft.models.trained_head import align_head, reorder_outputs
-from bertft.tasks.shared.classes import classification_head_config
+from bertft.models.loading import head_parameters, load_config, load_model
+from bertft.models.head import align_head, reorder_outputs
+from bertft.tasks.shared.sequence_task import classification_head_config
 
 AUTO = "AutoModelForSequenceClassification"
 SIZES = {

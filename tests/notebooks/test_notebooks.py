@@ -21,10 +21,10 @@ import pytest
 from safetensors.numpy import load_file
 
 import bertft
-from bertft.config.command_line import rewrite_overrides
+from bertft.config.overrides import rewrite_overrides
 from bertft.config.compose import compose_config
-from bertft.config.session import ComposeRequest
-from bertft.reports.drawing.fonts import fonts_for, missing_characters
+from bertft.config.compose import ComposeRequest
+from bertft.report.plots.theme import fonts_for, missing_characters
 
 nbclient = pytest.importorskip("nbclient")
 nbformat = pytest.importorskip("nbformat")

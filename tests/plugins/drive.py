@@ -5,7 +5,7 @@ import io
 import json
 import sys
 
-from bertft.cli import main
+from bertft.cli.app import main
 
 results = []
 for words in json.load(sys.stdin):

@@ -148,7 +148,7 @@ def test_two_methods_on_one_layer_fold_exactly(monkeypatch, first):
     from bertft_example.components import ScalingSettings
     from bertft_example.scaling import build as build_scaling
 
-    from bertft.config.parts.low_rank import LowRankConfig
+    from bertft.config.method_components.low_rank import LowRankConfig
     from bertft.methods.low_rank import build as build_low_rank
 
     torch.manual_seed(0)
@@ -245,7 +245,7 @@ def installed(tmp_path, monkeypatch):
 
 HOLDER = """
 import dataclasses
-from bertft.config.components import Metric, Method, Reader, Task
+from bertft.config.component_specs import Metric, Method, Reader, Task
 TASK = Task(task="no_such_module:Task")
 READER = Reader(endings=(".csv",), read="m:f")
 PLAIN = dataclasses.make_dataclass("Plain", [("a", int, 1)])
@@ -259,7 +259,7 @@ METRIC = Metric()
     [
         ("odd", "tasks", "not_there:X", "ModuleNotFoundError: No module named 'not_there'"),
         ("odd", "tasks", "holder_of_all:NONE", "AttributeError"),
-        ("odd", "methods", "holder_of_all:TASK", "it is a Task, not a bertft.config.components.M"),
+        ("odd", "methods", "holder_of_all:TASK", "it is a Task, not a bertft.config.component_specs.M"),
         ("regression", "tasks", "holder_of_all:TASK", "'regression' has the name of one of bertft"),
         ("odd", "readers", "holder_of_all:READER", "files that end in .csv are read by bertft"),
         ("odd", "methods", "holder_of_all:METHOD", "its setting a is not made with"),

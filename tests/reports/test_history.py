@@ -3,8 +3,8 @@ from __future__ import annotations
 import json
 import math
 
-from bertft.reports.history import read_history
-from bertft.runs.folder import RunFolder
+from bertft.report.context import read_history
+from bertft.runs.run_folder import RunFolder
 
 
 def test_lines_become_series(tmp_path):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bertft.reports.padding import padding_fraction
+from bertft.report.run_report import padding_fraction
 
 PASSES = [np.array([10, 30]), np.array([64, 40, 24])]  # 40 and 128 tokens
 

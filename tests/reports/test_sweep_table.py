@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bertft.reports.sweep import JobResult, group_results, read_jobs, write_summary
+from bertft.report.sweep import JobResult, group_results, read_jobs, write_summary
 
 
 def job(value=None, error=None, metric="accuracy", parameters=7, **settings):

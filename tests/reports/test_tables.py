@@ -6,7 +6,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from bertft.reports.tables import parameter_table, result_lines, result_table
+from bertft.report.tables import parameter_table, result_lines, result_table
 
 COUNTS = {
     "base": 109_482_240,

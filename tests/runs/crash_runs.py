@@ -22,10 +22,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from bertft.errors import SystemResourceError
-from bertft.runs import faults
-from bertft.runs.atomic import atomic_write_json
+from bertft.utils import failpoints
+from bertft.utils.atomic_io import atomic_write_json
 from bertft.runs.checkpoints import CheckpointStore
-from bertft.runs.folder import RunFolder
+from bertft.runs.run_folder import RunFolder
 
 
 def writer(step: int):
@@ -36,7 +36,7 @@ def writer(step: int):
         (folder / "tokenizer").mkdir()
         (folder / "tokenizer" / "vocab.txt").write_text("[PAD]\n酒店\n", encoding="utf-8")
         atomic_write_json(folder / "labels.json", ["neg", "pos"])
-        faults.failpoint("write state.json")
+        failpoints.failpoint("write state.json")
         (folder / "state.json").write_text(json.dumps({"step": step}))
 
     return write
@@ -46,7 +46,7 @@ def tensor_writer(step: int):
     import safetensors.torch  # noqa: F401  (here, and not again in every child)
     import torch
 
-    from bertft.runs.tensors import write_tensors
+    from bertft.runs.tensor_files import write_tensors
 
     def write(folder: Path) -> None:
         write_tensors(folder / "adapter.safetensors", {"a": torch.full([64, 8], float(step))})
@@ -101,7 +101,7 @@ def killed_child(run: Path, scenario: str, number: int) -> int:
     if child == 0:
         status = 1
         try:
-            with faults.install_hook(faults.kill_at_failpoint(number)):
+            with failpoints.install_hook(failpoints.kill_at_failpoint(number)):
                 save(run, scenario)
             status = 0
         finally:
@@ -145,7 +145,7 @@ def fill(run: Path) -> dict:
     import tokenizers
     import torch
 
-    from bertft.runs.tensors import write_tensors
+    from bertft.runs.tensor_files import write_tensors
 
     def plain(folder):
         (folder / "adapter.bin").write_bytes(bytes(900_000))

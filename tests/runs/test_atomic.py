@@ -13,17 +13,17 @@ from crash_runs import tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertft.config.system_errors import find_os_error
+from bertft.utils.system_errors import find_os_error
 from bertft.errors import DataError, SystemResourceError
-from bertft.runs import atomic, faults
-from bertft.runs.json_file import read_json, read_json_object
+from bertft.utils import atomic_io, failpoints
+from bertft.utils.safe_files import read_json, read_json_object
 
 
 def test_an_error_at_any_point_leaves_the_old_file_or_the_new(tmp_path):
     path = tmp_path / "a.json"
     points: list[str] = []
-    with faults.install_hook(points.append):
-        atomic.atomic_write_text(path, "old")
+    with failpoints.install_hook(points.append):
+        atomic_io.atomic_write_text(path, "old")
     assert points == [
         "create a.json", "write a.json", "sync a.json", "rename a.json", f"sync {tmp_path.name}/",
     ]  # fmt: skip
@@ -33,9 +33,9 @@ def test_an_error_at_any_point_leaves_the_old_file_or_the_new(tmp_path):
             if name == failing:
                 raise OSError(errno.ENOSPC, "No space left on device")
 
-        atomic.atomic_write_text(path, "old")
-        with faults.install_hook(hook), pytest.raises(OSError, match=r"No space"):
-            atomic.atomic_write_text(path, "new")
+        atomic_io.atomic_write_text(path, "old")
+        with failpoints.install_hook(hook), pytest.raises(OSError, match=r"No space"):
+            atomic_io.atomic_write_text(path, "new")
         renamed = failing == points[-1]
         assert tree(tmp_path) == {"a.json": b"new" if renamed else b"old"}
 
@@ -43,21 +43,21 @@ def test_an_error_at_any_point_leaves_the_old_file_or_the_new(tmp_path):
 def test_the_file_and_its_name_reach_the_disk(tmp_path, monkeypatch):
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_ino))
-    atomic.atomic_write_bytes(tmp_path / "a", b"a")
+    atomic_io.atomic_write_bytes(tmp_path / "a", b"a")
     assert synced == [(tmp_path / "a").stat().st_ino, tmp_path.stat().st_ino]
 
 
 def test_a_link_is_replaced_and_not_followed(tmp_path):
     (tmp_path / "elsewhere").write_text("theirs")
     (tmp_path / "a").symlink_to("elsewhere")
-    atomic.atomic_write_bytes(tmp_path / "a", b"ours")
+    atomic_io.atomic_write_bytes(tmp_path / "a", b"ours")
     assert tree(tmp_path) == {"elsewhere": b"theirs", "a": b"ours"}
 
 
 def test_the_temporary_file_is_no_link(tmp_path):
     (tmp_path / "theirs").write_text("mine")
-    atomic.temporary_path(tmp_path / "file").symlink_to(tmp_path / "theirs")
-    atomic.atomic_write_bytes(tmp_path / "file", b"new")
+    atomic_io.temporary_path(tmp_path / "file").symlink_to(tmp_path / "theirs")
+    atomic_io.atomic_write_bytes(tmp_path / "file", b"new")
     assert (tmp_path / "theirs").read_text() == "mine"
     assert (tmp_path / "file").read_bytes() == b"new" and not (tmp_path / "file").is_symlink()
 
@@ -67,7 +67,7 @@ def test_removal_does_not_follow_links(tmp_path):
     (tmp_path / "elsewhere" / "a").write_text("theirs")
     (tmp_path / "old" / "below").mkdir(parents=True)
     (tmp_path / "old" / "below" / "link").symlink_to(tmp_path / "elsewhere")
-    atomic.remove_path(tmp_path / "old")
+    atomic_io.remove_path(tmp_path / "old")
     assert tree(tmp_path) == {"elsewhere": "/", "elsewhere/a": b"theirs"}
 
 
@@ -79,15 +79,15 @@ def test_only_temporaries_of_the_dead_are_cleaned(tmp_path):
     for name in (*kept, *gone):
         (tmp_path / name).write_text("")
     (tmp_path / f".other.tmp-{ended.pid}").write_text("")
-    atomic.remove_stale_temporaries(tmp_path, "a")
+    atomic_io.remove_stale_temporaries(tmp_path, "a")
     assert sorted(os.listdir(tmp_path)) == sorted([*kept, f".other.tmp-{ended.pid}"])
-    atomic.remove_stale_temporaries(tmp_path)
+    atomic_io.remove_stale_temporaries(tmp_path)
     assert sorted(os.listdir(tmp_path)) == sorted(kept)
 
 
 def test_what_is_not_finite_becomes_null(tmp_path):
     value = {"a": [math.nan, 1.5, (math.inf,)], "b": {"c": -math.inf}, "d": True}
-    atomic.atomic_write_json(tmp_path / "a.json", value)
+    atomic_io.atomic_write_json(tmp_path / "a.json", value)
     text = (tmp_path / "a.json").read_text(encoding="utf-8")
     assert json.loads(text, parse_constant=pytest.fail) == {
         "a": [None, 1.5, [None]], "b": {"c": None}, "d": True,
@@ -95,10 +95,10 @@ def test_what_is_not_finite_becomes_null(tmp_path):
 
 
 def test_people_can_read_it_and_odd_names_survive(tmp_path):
-    atomic.atomic_write_json(tmp_path / "a.json", {"label": "酒店", "b": 1})
+    atomic_io.atomic_write_json(tmp_path / "a.json", {"label": "酒店", "b": 1})
     assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{\n "label": "酒店",\n "b": 1\n}\n'
     odd = os.fsdecode(b"caf\xe9.csv")
-    atomic.atomic_write_json(tmp_path / "a.json", [odd, "酒店"])
+    atomic_io.atomic_write_json(tmp_path / "a.json", [odd, "酒店"])
     assert read_json(tmp_path / "a.json") == [odd, "酒店"]
 
 
@@ -113,7 +113,7 @@ plain = st.recursive(
 @settings(max_examples=200, deadline=None)
 @given(plain)
 def test_numbers_and_texts_read_back_equal(value):
-    back = json.loads(atomic.to_json_text(value))
+    back = json.loads(atomic_io.to_json_text(value))
     assert back == value
     assert repr(back) == repr(value)  # 1, 1.0 and True are equal, and so are 0.0 and -0.0
 
@@ -177,7 +177,7 @@ def test_errors_told_as_text(text, number):
      (errno.EACCES, "writable"), (errno.ENOENT, "unmounted"), (errno.EIO, "Look after the disk")],
 )  # fmt: skip
 def test_the_environment_failed(tmp_path, number, hint):
-    with pytest.raises(SystemResourceError) as told, atomic.convert_write_errors(tmp_path / "a"):
+    with pytest.raises(SystemResourceError) as told, atomic_io.convert_write_errors(tmp_path / "a"):
         raise OSError(number, os.strerror(number))
     assert told.value.status == 4
     assert str(told.value).startswith(

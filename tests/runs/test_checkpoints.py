@@ -10,9 +10,9 @@ import pytest
 from crash_runs import no_links, tree, writer
 
 from bertft.errors import DataError, NonFiniteError, UsageError
-from bertft.runs import pointers
+from bertft.runs import checkpoint_pointers
 from bertft.runs.checkpoints import CheckpointStore
-from bertft.runs.files import find_damage, has_training_state
+from bertft.runs.files_json import find_damage, has_training_state
 
 FILES = ["adapter.bin", "tokenizer/vocab.txt", "labels.json", "state.json", "files.json"]
 
@@ -27,7 +27,7 @@ def states(checkpoints) -> dict[int, bool]:
 
 def pointed(checkpoints) -> tuple[int | None, int | None]:
     folder = checkpoints.folder
-    return pointers.read_pointer(folder, "last"), pointers.read_pointer(folder, "best")
+    return checkpoint_pointers.read_pointer(folder, "last"), checkpoint_pointers.read_pointer(folder, "best")
 
 
 def test_what_a_checkpoint_is(checkpoints):

@@ -14,10 +14,10 @@ import pytest
 from crash_runs import no_links, raised, save, tensor_writer, tree, writer
 
 from bertft.errors import UsageError
-from bertft.runs import faults
+from bertft.utils import failpoints
 from bertft.runs.checkpoints import CheckpointStore
-from bertft.runs.files import find_damage
-from bertft.runs.folder import RunFolder
+from bertft.runs.files_json import find_damage
+from bertft.runs.run_folder import RunFolder
 
 CRASH = Path(__file__).with_name("crash_runs.py")
 SCENARIOS = [
@@ -64,7 +64,7 @@ def test_whole_or_absent(in_memory, scenario):
     before = tree(start / "checkpoints" / "step-20")
     shutil.copytree(start, through, symlinks=True)
     points: list[str] = []
-    with faults.install_hook(points.append):
+    with failpoints.install_hook(points.append):
         save(through, scenario)
     statuses = crash("kill", start, work, scenario)
     assert statuses == [signal.SIGKILL] * len(points) + [0]
@@ -131,7 +131,7 @@ def test_a_run_is_begun_or_not(tmp_path):
 
 def test_the_environment_names_the_point(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from bertft.runs.folder import RunFolder\n"
+        "import sys; from pathlib import Path; from bertft.runs.run_folder import RunFolder\n"
         "from bertft.errors import BertftError\n"
         "try: RunFolder(Path(sys.argv[1])).create('', {})\n"
         "except BertftError as error: print(error); sys.exit(error.status)"
@@ -140,7 +140,7 @@ def test_the_environment_names_the_point(tmp_path):
     def run(name, fault):
         return subprocess.run(
             [sys.executable, "-c", code, tmp_path / name], capture_output=True, text=True,
-            env={**os.environ, "PYTHONPATH": str(CRASH.parents[2]), faults.FAULT_VARIABLE: fault},
+            env={**os.environ, "PYTHONPATH": str(CRASH.parents[2]), failpoints.FAULT_VARIABLE: fault},
         )  # fmt: skip
 
     killed = run("a", "kill:2")
@@ -160,7 +160,7 @@ def test_every_byte_is_on_the_disk_before_it_has_its_name(checkpoints, monkeypat
     points: list[str] = []
     synced: set[int] = set()
     monkeypatch.setattr(os, "fsync", lambda file: synced.add(os.fstat(file).st_ino))
-    with faults.install_hook(points.append):
+    with failpoints.install_hook(points.append):
         path = checkpoints.save(30, writer(30), best=True)
     assert {each.stat().st_ino for each in (path.parent, path, *path.rglob("*"))} <= synced
     new = f".step-30.tmp-{os.getpid()}"

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from bertft.errors import DataError, SystemResourceError, UsageError
-from bertft.runs.folder import RunFolder
+from bertft.runs.run_folder import RunFolder
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_a_run_from_its_first_file_to_its_last(tmp_path):
     folder.write_metrics({"best": {"value": value}, "validation": {"matthews": math.nan}})
     assert folder.is_finished
     assert RunFolder.open(folder.path).path == folder.path
-    from bertft.runs.json_file import read_json
+    from bertft.utils.safe_files import read_json
 
     assert read_json(folder.metrics_path) == {
         "best": {"value": 0.30000000000000004}, "validation": {"matthews": None},
@@ -41,7 +41,7 @@ def test_a_run_from_its_first_file_to_its_last(tmp_path):
 def test_what_a_finished_run_rests_on_is_sealed_first(run):
     import hashlib
 
-    from bertft.runs.faults import install_hook
+    from bertft.utils.failpoints import install_hook
 
     run.metrics_log.write_text('{"step": 1}\n')
     run.timings_log.write_text("")
@@ -151,7 +151,7 @@ def test_damage_is_named(run):
 
 def test_the_room_is_light():
     code = (
-        "import sys, bertft.runs.folder, bertft.runs.checkpoints, bertft.runs.tensors\n"
+        "import sys, bertft.runs.run_folder, bertft.runs.checkpoints, bertft.runs.tensor_files\n"
         "print({'torch', 'numpy', 'safetensors', 'transformers', 'hydra'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

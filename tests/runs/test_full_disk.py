@@ -14,7 +14,7 @@ import pytest
 from crash_runs import raised, tree, writer
 
 from bertft.errors import SystemResourceError
-from bertft.runs import faults
+from bertft.utils import failpoints
 
 CRASH = Path(__file__).with_name("crash_runs.py")
 
@@ -41,14 +41,14 @@ def test_an_error_at_any_point(checkpoints, number, advice, on):
     start = folder.parent.parent / "start"
     shutil.copytree(folder, start, symlinks=True)
     points: list[str] = []
-    with faults.install_hook(points.append):
+    with failpoints.install_hook(points.append):
         checkpoints.save(30, writer(30), best=True)
     end = tree(folder)
     told = 0
     for first in range(1, len(points) + 1):
         shutil.rmtree(folder)
         shutil.copytree(start, folder, symlinks=True)
-        with faults.install_hook(Failing(number, first, on)):
+        with failpoints.install_hook(Failing(number, first, on)):
             error = raised(SystemResourceError, lambda: checkpoints.save(30, writer(30), best=True))
         if isinstance(error, SystemResourceError):
             told += 1
@@ -79,7 +79,7 @@ def test_what_cannot_be_replaced_stays(checkpoints):
         if name == "rename step-10":
             raise OSError(errno.EIO, "Input/output error")
 
-    with faults.install_hook(hook), pytest.raises(SystemResourceError, match=r"Look after the disk"):
+    with failpoints.install_hook(hook), pytest.raises(SystemResourceError, match=r"Look after the disk"):
         checkpoints.save(10, writer(10), best=True)
     assert tree(checkpoints.path(10)) == before
     assert checkpoints.find("best") == checkpoints.path(10)
@@ -89,7 +89,7 @@ def test_nothing_to_go_on_from(tmp_path):
     from bertft.runs.checkpoints import CheckpointStore
 
     with (
-        faults.install_hook(Failing(errno.ENOSPC, 1, False)),
+        failpoints.install_hook(Failing(errno.ENOSPC, 1, False)),
         pytest.raises(SystemResourceError, match=r"Make room on the disk. No checkpoint was saved"),
     ):
         CheckpointStore(tmp_path / "checkpoints").save(5, writer(5), best=True)

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from bertft.errors import UsageError
-from bertft.runs.lock import exclusive_lock
+from bertft.runs.run_folder import exclusive_lock
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from bertft.runs.lock import alone
+from bertft.runs.run_folder import alone
 with alone(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

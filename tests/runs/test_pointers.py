@@ -9,7 +9,7 @@ import pytest
 from crash_runs import no_links, writer
 
 from bertft.errors import DataError
-from bertft.runs import pointers
+from bertft.runs import checkpoint_pointers
 
 
 @pytest.mark.parametrize(
@@ -18,8 +18,8 @@ from bertft.runs import pointers
      ("step-1/..", None), ("step-\u0661", None), ("step-5\n", None), ("Step-5", None), ("5", None)],
 )  # fmt: skip
 def test_names(name, step):
-    assert pointers.parse_step_name(name) == step
-    assert step is None or pointers.format_step_name(step) == name
+    assert checkpoint_pointers.parse_step_name(name) == step
+    assert step is None or checkpoint_pointers.format_step_name(step) == name
 
 
 def test_only_folders_count(tmp_path):
@@ -27,8 +27,8 @@ def test_only_folders_count(tmp_path):
         (tmp_path / name).mkdir()
     (tmp_path / "step-5").write_text("")
     (tmp_path / "step-6").symlink_to("step-3")
-    assert pointers.list_steps(tmp_path) == [3, 20]
-    assert pointers.list_steps(tmp_path / "absent") == []
+    assert checkpoint_pointers.list_steps(tmp_path) == [3, 20]
+    assert checkpoint_pointers.list_steps(tmp_path / "absent") == []
 
 
 @pytest.mark.parametrize(
@@ -42,14 +42,14 @@ def test_a_pointer_that_leads_elsewhere(tmp_path, by, to):
     else:
         (tmp_path / "last.json").write_text(f'{{"checkpoint": "{to}"}}')
     with pytest.raises(DataError, match=r"last(\.json)?: points at '.*', which is no checkpoint"):
-        pointers.read_pointer(tmp_path, "last")
+        checkpoint_pointers.read_pointer(tmp_path, "last")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"checkpoint": 5}', "{", '"step-5"', "NaN"])
 def test_a_pointer_file_that_is_none(tmp_path, text):
     (tmp_path / "last.json").write_text(text)
     with pytest.raises(DataError, match=r"last\.json"):
-        pointers.read_pointer(tmp_path, "last")
+        checkpoint_pointers.read_pointer(tmp_path, "last")
 
 
 def test_a_bad_pointer_is_told_and_the_newest_found(checkpoints):
@@ -85,7 +85,7 @@ def test_a_copy_of_nothing_beside_it(checkpoints):
         if files is not None:
             (checkpoints.folder / "last" / "files.json").write_bytes(files)
         with pytest.raises(DataError, match=r"no copy of a checkpoint|cannot be followed"):
-            pointers.read_pointer(checkpoints.folder, "last")
+            checkpoint_pointers.read_pointer(checkpoints.folder, "last")
 
 
 @pytest.mark.parametrize("links", [True, False])
@@ -99,11 +99,11 @@ def test_swaps_leave_one_pointer(checkpoints, monkeypatch, before, links):
         (folder / "last.json").write_text('{"checkpoint": "step-10"}')
     elif before == "copy":
         shutil.copytree(folder / "step-10", folder / "last")
-    assert pointers.read_pointer(folder, "last") == (None if before == "nothing" else 10)
+    assert checkpoint_pointers.read_pointer(folder, "last") == (None if before == "nothing" else 10)
     if not links:
         monkeypatch.setattr(os, "symlink", no_links)
-    pointers.swap_pointer(folder, "last", 20)
-    assert pointers.read_pointer(folder, "last") == 20
+    checkpoint_pointers.swap_pointer(folder, "last", 20)
+    assert checkpoint_pointers.read_pointer(folder, "last") == 20
     left = [name for name in os.listdir(folder) if "last" in name]
     assert left == (["last"] if links else ["last.json"])
     assert (folder / "last").is_symlink() == links

@@ -7,9 +7,9 @@ from itertools import permutations
 
 import pytest
 
-from bertft.data.tagging.schemes import find_invalid_tag, parse_tag
+from bertft.tasks.token_classification.tag_schemes import find_invalid_tag, parse_tag
 from bertft.samples import SPLITS, load_sample
-from bertft.tasks.tagging.entities import EntityCounts, extract_entities
+from bertft.tasks.token_classification.metrics import EntityCounts, extract_entities
 from tools.make_samples.ner import ROWS, TYPES
 from tools.make_samples.texts.namings import NAMINGS
 

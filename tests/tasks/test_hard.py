@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bertft.tasks.shared.hard import LossOptions, binary_cross_entropy_loss, cross_entropy_loss
+from bertft.tasks.shared.losses import LossOptions, binary_cross_entropy_loss, cross_entropy_loss
 
 ROWS, CLASSES = 7, 4
 

@@ -19,7 +19,7 @@ from bertft.errors import DataError
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
 from bertft.tasks import build_task, detect_task
-from bertft.tasks.masking.hide import MaskingVocabulary, choose_positions, mask_tokens
+from bertft.tasks.masked_lm.encoding import MaskingVocabulary, choose_positions, mask_tokens
 from bertft.tasks.task import BatchSeed
 from bertft.training.evaluate import evaluate, predict_logits
 

@@ -11,11 +11,11 @@ import torch
 from bertft.config.data import DataConfig
 from bertft.data.batch import Batch
 from bertft.tasks.classification import ClassificationTask as Classification
-from bertft.tasks.masked_lm import MaskedLMTask as MaskedLM
+from bertft.tasks.masked_lm.task import MaskedLMTask as MaskedLM
 from bertft.tasks.multi_label import MultiLabelTask as MultiLabel
-from bertft.tasks.question_answering import QuestionAnsweringTask as QuestionAnswering
+from bertft.tasks.question_answering.task import QuestionAnsweringTask as QuestionAnswering
 from bertft.tasks.regression import RegressionTask as Regression
-from bertft.tasks.token_classification import TokenClassificationTask as Tagging
+from bertft.tasks.token_classification.task import TokenClassificationTask as Tagging
 
 NAMES = ["a", "b", "c"]
 LENGTHS = [3, 5, 2]

@@ -11,7 +11,7 @@ import pytest
 from bertft.config.registry import TASKS
 from bertft.errors import UsageError
 from bertft.tasks import build_task, detect_task
-from bertft.tasks.shared.classes import class_names_in_config
+from bertft.tasks.shared.sequence_task import class_names_in_config
 from bertft.tasks.task import BaseTask
 
 

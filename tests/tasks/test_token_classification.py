@@ -13,7 +13,7 @@ from transformers import BertConfig, BertForTokenClassification, pipeline
 from bertft.data.batch import collate
 from bertft.data.features import featurize
 from bertft.data.rows import Rows
-from bertft.data.tagging.words import join_words
+from bertft.tasks.token_classification.word_splitting import join_words
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
 from bertft.tasks import build_task, detect_task

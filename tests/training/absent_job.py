@@ -17,19 +17,19 @@ import torch
 from absent import DEVICE, Watch
 from torch.nn.functional import scaled_dot_product_attention
 
-from bertft.assembly import open_run
-from bertft.assembly import prepare as preparing
+from bertft.pipeline import open_model
+from bertft.pipeline import build as preparing
 from bertft.config.compose import compose_config, to_dataclass
-from bertft.config.session import ComposeRequest
+from bertft.config.compose import ComposeRequest
 from bertft.models.attention import varlen
-from bertft.runs.folder import RunFolder
+from bertft.runs.run_folder import RunFolder
 from bertft.training import evaluate
-from bertft.training.ranks import SINGLE_PROCESS
-from bertft.training.window import build_step_batch, step_indices
+from bertft.training.distributed import SINGLE_PROCESS
+from bertft.training.step import build_step_batch, step_indices
 
 STEPS = 2
 
-for module in (preparing, open_run):
+for module in (preparing, open_model):
     module.resolve_device = lambda setting: DEVICE  # type: ignore[attr-defined]
 varlen.is_varlen_available = lambda device: device == DEVICE  # torch knows the kernel's shapes on any device
 # Under inference mode .to() is no operation that could be watched.

@@ -19,15 +19,15 @@ from transformers import (
 
 from bertft.config.data import DataConfig
 from bertft.config.trainer import TrainerConfig
-from bertft.data.order import LengthGroupedSampler
-from bertft.data.table import FeatureTable, make_record_batch
-from bertft.methods.part import ParamGroup, MethodComponent
+from bertft.data.sampler import LengthGroupedSampler
+from bertft.data.dataset import FeatureTable, make_record_batch
+from bertft.methods.component import ParamGroup, MethodComponent
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
 from bertft.tasks.classification import ClassificationTask as Classification
 from bertft.tasks.multi_label import MultiLabelTask as MultiLabel
-from bertft.training import optimizer as adamw
-from bertft.training.loop import Trainer, TrainerState
+from bertft.training import optim as adamw
+from bertft.training.trainer import Trainer, TrainerState
 from bertft.training.signals import StopRequest
 from bertft.training.step import TrainStep
 

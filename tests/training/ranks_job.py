@@ -31,18 +31,18 @@ from transformers import (
 
 from bertft.config.data import DataConfig
 from bertft.config.trainer import TrainerConfig
-from bertft.data.table import FeatureTable, make_record_batch
+from bertft.data.dataset import FeatureTable, make_record_batch
 from bertft.errors import SystemResourceError
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
-from bertft.tasks.masked_lm import MaskedLMTask as MaskedLM
-from bertft.tasks.masking.hide import MaskingVocabulary
-from bertft.training import optimizer as adamw
-from bertft.training import randomness
+from bertft.tasks.masked_lm.task import MaskedLMTask as MaskedLM
+from bertft.tasks.masked_lm.encoding import MaskingVocabulary
+from bertft.training import optim as adamw
+from bertft.training import random_state
 from bertft.training.evaluate import evaluate, predict_logits
-from bertft.training.ranks import SINGLE_PROCESS, DistributedContext
+from bertft.training.distributed import SINGLE_PROCESS, DistributedContext
 from bertft.training.step import TrainStep
-from bertft.training.window import build_step_batch
+from bertft.training.step import build_step_batch
 
 SIZE = 2
 KINDS = {**TASKS, "masked_lm": MaskedLM}
@@ -130,8 +130,8 @@ def found(ranks: DistributedContext) -> dict[str, Any]:
     for name in ("classification", "masked_lm"):
         made, data = stepper(name, "float32", ranks), table(name)
         told[f"metrics of {name}"] = evaluate(made.runner, made.task, data, made.precision, ranks)
-    randomness.seed_all(5)
-    randomness.seed_per_rank(5, ranks.rank)
+    random_state.seed_all(5)
+    random_state.seed_per_rank(5, ranks.rank)
     told["draw"] = torch.rand(4)
     told["signal"] = ranks.all_reduce_max(15 if ranks.rank == 1 else 0)
     return told

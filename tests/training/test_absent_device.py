@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from torch.utils import backend_registration
 
-from bertft.cli import main
+from bertft.cli.app import main
 
 HERE = Path(__file__).parent
 FEW = ["data.max_train_rows=16", "trainer.batch_size=8", "model=tiny"]

@@ -15,8 +15,8 @@ from bertft.data.batch import Batch
 from bertft.errors import NonFiniteError, UsageError
 from bertft.tasks.classification import ClassificationTask
 from bertft.training.events import Checkpointed, Evaluated, Finished, Interrupted, StepSkipped, StepCompleted
-from bertft.training.loop import TrainerState
-from bertft.training.schedule import lr_lambda
+from bertft.training.trainer import TrainerState
+from bertft.training.optim import lr_lambda
 from bertft.training.signals import StopRequest
 
 
@@ -230,7 +230,7 @@ def test_answers_that_are_nan_are_never_the_best(small, drive, monkeypatch):
         inputs[-1](np.asarray([[0.5, float("nan")]]))
         return {"accuracy": 0.9}
 
-    monkeypatch.setattr("bertft.training.loop.evaluate", evaluated)
+    monkeypatch.setattr("bertft.training.trainer.evaluate", evaluated)
     made = drive(small([0.9]), total=1, evaluate_every=1)
     with pytest.raises(NonFiniteError, match="no evaluation gave a finite"):
         made.run()

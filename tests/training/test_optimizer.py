@@ -8,8 +8,8 @@ from safetensors.torch import load, save
 from torch import nn
 
 from bertft.config.trainer import TrainerConfig
-from bertft.methods.part import ParamGroup
-from bertft.training.optimizer import build_optimizer, load_optimizer_state, optimizer_state, set_learning_rates
+from bertft.methods.component import ParamGroup
+from bertft.training.optim import build_optimizer, load_optimizer_state, optimizer_state, set_learning_rates
 
 
 def parameters(dtype=torch.float32):

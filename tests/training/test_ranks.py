@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from bertft.config.processes import DistributedEnv, read_distributed_env
+from bertft.utils.distributed_env import DistributedEnv, read_distributed_env
 from bertft.errors import UsageError
-from bertft.training.ranks import SINGLE_PROCESS, DistributedContext
+from bertft.training.distributed import SINGLE_PROCESS, DistributedContext
 
 JOB = Path(__file__).with_name("ranks_job.py")
 NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")

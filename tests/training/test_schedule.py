@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from bertft.training.schedule import lr_lambda
+from bertft.training.optim import lr_lambda
 
 
 def factors(total, warmup, kind):

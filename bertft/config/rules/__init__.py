@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from bertft.config.messages import Problem
 from bertft.config.registry import METHODS
-from bertft.config.rules import classes, data, device, method, model, runs, trainer
-from bertft.config.rules.get import GetSetting
+from bertft.config.rules import classes, data, method, model, runs, trainer
+from bertft.config.schema import GetSetting
+from bertft.utils.messages import Problem
 
 __all__ = ["COMMAND_RULES", "GetSetting"]
 
@@ -29,12 +29,12 @@ def _iter_method_rules() -> Iterator[Rule]:
 COMMAND_RULES: dict[str, tuple[Rule, ...]] = {
     "train": (*method.METHOD_RULES, *_iter_method_rules(), *trainer.TRAINER_RULES, *model.MODEL_RULES, *data.DATA_RULES,
               *classes.CLASS_RULES, data.check_training_file, data.check_files_exist, runs.check_resume, runs.check_dry_run),
-    "eval": (*data.DATA_RULES, runs.check_eval_model, runs.check_checkpoint_name, *device.DEVICE_RULES),
-    "merge": (runs.check_opened_model, runs.check_checkpoint_name, device.check_device),
-    "export": (runs.check_opened_model, runs.check_export_format, runs.check_checkpoint_name, device.check_device),
-    "predict": (runs.check_opened_model, data.check_predict_text, runs.check_checkpoint_name, *device.DEVICE_RULES),
+    "eval": (*data.DATA_RULES, runs.check_eval_model, runs.check_checkpoint_name, *trainer.DEVICE_RULES),
+    "merge": (runs.check_opened_model, runs.check_checkpoint_name, trainer.check_device),
+    "export": (runs.check_opened_model, runs.check_export_format, runs.check_checkpoint_name, trainer.check_device),
+    "predict": (runs.check_opened_model, data.check_predict_text, runs.check_checkpoint_name, *trainer.DEVICE_RULES),
     "verify": (),
-    "report": (device.check_device,),
-    "compare": (runs.check_compared_runs, device.check_device),
-    "doctor": (device.check_device,),
+    "report": (trainer.check_device,),
+    "compare": (runs.check_compared_runs, trainer.check_device),
+    "doctor": (trainer.check_device,),
 }  # fmt: skip

@@ -7,10 +7,10 @@ from typing import Any
 
 from bertft.config import class_weights
 from bertft.config.class_weights import normalize_class_name
-from bertft.config.messages import Problem
 from bertft.config.registry import TASKS
-from bertft.config.rules.get import GetSetting, default_value
-from bertft.config.tasks import join_words, tasks_with
+from bertft.config.schema import GetSetting, default_value
+from bertft.config.task_facts import join_words, tasks_with
+from bertft.utils.messages import Problem
 
 __all__ = ["CLASS_RULES"]
 
@@ -21,7 +21,11 @@ _LOSS_SETTINGS = ("class_weights", "label_smoothing", "focal_gamma")
 def _check_loss(get: GetSetting) -> Iterator[Problem]:
     """Nothing shapes the loss of a task without classes of its own, or one that has no weight."""
     task = get("data.task")
-    changed_settings = [f"loss.{name}" for name in _LOSS_SETTINGS if get(f"loss.{name}") != default_value(f"loss.{name}")]
+    changed_settings = [
+        f"loss.{name}"
+        for name in _LOSS_SETTINGS
+        if get(f"loss.{name}") != default_value(f"loss.{name}")
+    ]
     if task not in (None, *_CLASS_TASKS):
         for path in changed_settings:
             yield Problem(
@@ -47,7 +51,11 @@ def _check_class_weights(get: GetSetting) -> Iterator[Problem]:
     class_names = labels.values() if isinstance(labels, dict) else labels
     class_names = class_names if isinstance(labels, (list, dict)) else None
     # A mapping may give several labels one class.
-    names = list(dict.fromkeys(map(normalize_class_name, class_names))) if class_names is not None else None
+    names = (
+        list(dict.fromkeys(map(normalize_class_name, class_names)))
+        if class_names is not None
+        else None
+    )
     yield from class_weights.class_weight_problems(get("loss.class_weights"), names)
 
 

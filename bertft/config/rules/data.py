@@ -7,14 +7,19 @@ from decimal import Decimal
 from typing import Any
 
 from bertft.config.choices import SPLITS
-from bertft.config.messages import Problem
-from bertft.config.paths import missing_file_problem
 from bertft.config.registry import TASKS
-from bertft.config.rules.get import GetSetting, default_value
-from bertft.config.tasks import TASKS_BY_SETTING, join_words
+from bertft.config.schema import GetSetting, default_value
+from bertft.config.task_facts import TASKS_BY_SETTING, join_words
 from bertft.config.values import NUMBER_PATTERN
+from bertft.utils.messages import Problem, missing_file_problem
 
-__all__ = ["DATA_RULES", "check_class_names", "check_files_exist", "check_predict_text", "check_training_file"]
+__all__ = [
+    "DATA_RULES",
+    "check_class_names",
+    "check_files_exist",
+    "check_predict_text",
+    "check_training_file",
+]
 
 _REQUIRED_BY_SOURCE = {"hub": "a Hub id", "sample": "the name of an embedded sample"}
 
@@ -23,9 +28,13 @@ def _check_source(get: GetSetting) -> Iterator[Problem]:
     source = get("data.source")
     if source in _REQUIRED_BY_SOURCE and get(f"data.{source}") is None:
         yield Problem(
-            f"data.{source}", f"is missing: source={source} needs it", f"Give {_REQUIRED_BY_SOURCE[source]}"
+            f"data.{source}",
+            f"is missing: source={source} needs it",
+            f"Give {_REQUIRED_BY_SOURCE[source]}",
         )
-    other_sources = [name for name in ("hub", "subset", "sample") if get(f"data.{name}") is not None]
+    other_sources = [
+        name for name in ("hub", "subset", "sample") if get(f"data.{name}") is not None
+    ]
     for name in other_sources:
         if source not in (None, name) and not (name == "subset" and source == "hub"):
             yield Problem(
@@ -97,7 +106,11 @@ def check_class_names(where: str, labels: Any) -> Iterator[Problem]:
     names = labels if isinstance(labels, list) else [*labels, *labels.values()]
     invalid_names = [name for name in names if name is None or isinstance(name, (list, dict))]
     if invalid_names or "" in names:
-        yield Problem(where, f"{invalid_names[0] if invalid_names else ''!r} is not a class name", "Give a text")
+        yield Problem(
+            where,
+            f"{invalid_names[0] if invalid_names else ''!r} is not a class name",
+            "Give a text",
+        )
     elif isinstance(labels, list) and len({_comparison_key(each) for each in labels}) < len(labels):
         yield Problem(
             where, f"one class is listed twice in {labels} (1 and 1.0 are equal)",

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from bertft.config.choices import LAYER_MAPS
-from bertft.config.messages import Problem
-from bertft.config.rules.get import GetSetting, default_value
+from bertft.config.schema import GetSetting, default_value
+from bertft.utils.messages import Problem
 
 __all__ = ["RULES"]
 
@@ -41,7 +41,11 @@ def _check_teacher(get: GetSetting) -> Iterator[Problem]:
 
 def _check_layers(get: GetSetting) -> Iterator[Problem]:
     student_layers, layer_map = get(f"{_NODE}.student_layers"), get(f"{_NODE}.layer_map")
-    if student_layers is not None and not _is_count(student_layers) and not _are_layers(student_layers, strict=True):
+    if (
+        student_layers is not None
+        and not _is_count(student_layers)
+        and not _are_layers(student_layers, strict=True)
+    ):
         yield Problem(
             f"{_NODE}.student_layers", f"{student_layers!r} names no layers",
             "Give their number, or an ascending list from 0, as in [0,2,5]",
@@ -64,7 +68,9 @@ def _check_unused_settings(get: GetSetting) -> Iterator[Problem]:
     }
     for name, weights in required_weights.items():
         path = f"{_NODE}.{name}"
-        if get(path) != default_value(path) and not any(get(f"{_NODE}.{weight_name}") for weight_name in weights):
+        if get(path) != default_value(path) and not any(
+            get(f"{_NODE}.{weight_name}") for weight_name in weights
+        ):
             yield Problem(
                 path, f"means nothing with {' and '.join(weights)} 0",
                 f"Leave it out, or give {_NODE}.{weights[0]}",

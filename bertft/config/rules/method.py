@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from bertft.config.messages import Problem
-from bertft.config.parts.low_rank import KINDS
-from bertft.config.rules.get import GetSetting, default_value
+from bertft.config.method_components.low_rank import KINDS
+from bertft.config.schema import GetSetting, default_value
+from bertft.utils.messages import Problem
 
-__all__ = ["BASE", "IA3", "LOW_RANK", "PREFIX", "METHOD_RULES"]
+__all__ = ["BASE", "IA3", "LOW_RANK", "METHOD_RULES", "PREFIX"]
 
 
 def _check_preset_names(get: GetSetting) -> Iterator[Problem]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bertft.config.messages import Problem
-from bertft.config.rules.get import GetSetting
+from bertft.config.schema import GetSetting
+from bertft.utils.messages import Problem
 
 __all__ = ["MODEL_RULES"]
 

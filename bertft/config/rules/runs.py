@@ -6,11 +6,19 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from bertft.config.messages import Problem
 from bertft.config.rules.data import check_class_names
-from bertft.config.rules.get import GetSetting
+from bertft.config.schema import GetSetting
+from bertft.utils.messages import Problem
 
-__all__ = ["check_dry_run", "check_checkpoint_name", "check_export_format", "check_opened_model", "check_resume", "check_eval_model", "check_compared_runs"]
+__all__ = [
+    "check_checkpoint_name",
+    "check_compared_runs",
+    "check_dry_run",
+    "check_eval_model",
+    "check_export_format",
+    "check_opened_model",
+    "check_resume",
+]
 
 
 def check_checkpoint_name(get: GetSetting) -> Iterator[Problem]:

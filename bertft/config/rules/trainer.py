@@ -2,18 +2,59 @@
 
 from __future__ import annotations
 
+import pkgutil
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
-from bertft.config.messages import Problem, suggest
 from bertft.config.registry import OPTIMIZERS
-from bertft.config.rules.device import fp16_problems, device_problems
-from bertft.config.rules.get import GetSetting, default_value
-from bertft.config.schema import Leaf, node_from_dataclass
-from bertft.config.tasks import join_words
-from bertft.config.trackers import tracker_names
+from bertft.config.schema import GetSetting, Leaf, default_value, node_from_dataclass
+from bertft.config.task_facts import join_words
 from bertft.config.values import value_problems
+from bertft.utils.messages import Problem, suggest
 
-__all__ = ["TRAINER_RULES"]
+__all__ = [
+    "DEVICE_RULES",
+    "TRAINER_RULES",
+    "check_device",
+    "device_problems",
+    "fp16_problems",
+    "tracker_names",
+]
+
+
+_TRACKERS_FOLDER = Path(__file__).parents[1] / "listeners" / "trackers"
+_BASE_MODULE = "tracker"
+
+
+def tracker_names() -> tuple[str, ...]:
+    """Names that ``trainer.trackers`` admits, in alphabetical order."""
+    modules = pkgutil.iter_modules([str(_TRACKERS_FOLDER)])
+    return tuple(sorted(m.name for m in modules if not m.ispkg and m.name != _BASE_MODULE))
+
+
+def check_device(get: GetSetting) -> Iterator[Problem]:
+    """``device`` of eval, merge and predict."""
+    yield from device_problems("device", get("device"))
+
+
+def _check_precision(get: GetSetting) -> Iterator[Problem]:
+    yield from fp16_problems("precision", get("precision"), get("device"))
+
+
+def device_problems(where: str, device: str) -> Iterator[Problem]:
+    """A name that is none; whether the device is there shows when it is used."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        yield Problem(where, f"{device!r} is no device", "It can be auto, cpu, cuda or cuda:1")
+
+
+def fp16_problems(where: str, precision: str | None, device: str) -> Iterator[Problem]:
+    """fp16 needs CUDA."""
+    if precision == "fp16" and device == "cpu":
+        yield Problem(where, "fp16 does not run on the CPU", "Take bf16, fp32 or auto")
+
+
+DEVICE_RULES = (check_device, _check_precision)
 
 
 def _check_steps(get: GetSetting) -> Iterator[Problem]:
@@ -46,16 +87,25 @@ def _check_optimizer(get: GetSetting) -> Iterator[Problem]:
     optimizer_spec = OPTIMIZERS[name]
     for setting_name in ("weight_decay", "beta1", "beta2", "epsilon"):
         where = f"trainer.{setting_name}"
-        if setting_name not in optimizer_spec.trainer_settings and get(where) not in (None, default_value(where)):
+        if setting_name not in optimizer_spec.trainer_settings and get(where) not in (
+            None,
+            default_value(where),
+        ):
             yield Problem(where, f"is not supported by trainer.optimizer={name}", "Leave it out")
     if not isinstance(settings, dict):
-        yield Problem(path, f"{settings!r} is not a group of settings", f"As in {path}.momentum=0.9")
+        yield Problem(
+            path, f"{settings!r} is not a group of settings", f"As in {path}.momentum=0.9"
+        )
         return
     if settings and optimizer_spec.settings is None:
         read = join_words([f"trainer.{each}" for each in optimizer_spec.trainer_settings])
         yield Problem(path, f"{name} has none of its own; it reads {read}", "Leave it out")
         return
-    known_settings = {} if optimizer_spec.settings is None else node_from_dataclass(optimizer_spec.settings, path).children
+    known_settings = (
+        {}
+        if optimizer_spec.settings is None
+        else node_from_dataclass(optimizer_spec.settings, path).children
+    )
     for key, value in settings.items():
         leaf = known_settings.get(str(key))
         if isinstance(leaf, Leaf):
@@ -87,4 +137,10 @@ def _check_trackers(get: GetSetting) -> Iterator[Problem]:
         yield Problem(path, "a tracker stands twice", "Name each once")
 
 
-TRAINER_RULES = (_check_steps, _check_weight_decay, _check_optimizer, _check_trainer_device, _check_trackers)
+TRAINER_RULES = (
+    _check_steps,
+    _check_weight_decay,
+    _check_optimizer,
+    _check_trainer_device,
+    _check_trackers,
+)

@@ -6,7 +6,7 @@
 
 ``build(settings, method, rate)`` makes the part of a run; the arithmetic is one file an idea. A
 kind is a file with an ``Update`` and a function that builds the part, and an entry of ``KINDS`` in
-``bertft.config.parts.low_rank``.
+``bertft.config.method_components.low_rank``.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ import math
 from functools import partial
 from typing import Any
 
-from bertft.config.parts.low_rank import KINDS, LowRankConfig
-from bertft.methods.low_rank.allocator import RankAllocator
-from bertft.methods.low_rank.budget import BudgetSchedule
-from bertft.methods.low_rank.dora import DoRA
-from bertft.methods.low_rank.importance import ImportanceTracker
-from bertft.methods.low_rank.lora import LoRA
-from bertft.methods.low_rank.part import LowRank
-from bertft.methods.low_rank.penalty import AdaLoRAPenalty
+from bertft.config.method_components.low_rank import KINDS, LowRankConfig
+from bertft.methods.low_rank.adalora import (
+    AdaLoRAPenalty,
+    BudgetSchedule,
+    ImportanceTracker,
+    RankAllocator,
+)
+from bertft.methods.low_rank.component import LowRank
+from bertft.methods.low_rank.lora import DoRA, LoRA
 from bertft.methods.low_rank.svd_lora import SVDLoRA
 
 __all__ = ["LowRank", "build", "build_lora", "build_svd_lora"]

@@ -12,11 +12,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bertft.methods.low_rank.adapted import LowRankLinear
-from bertft.methods.low_rank.dora import DoRA
-from bertft.models.wrapper import check_foldable, replace_modules
+from bertft.methods.low_rank.lora import DoRA
+from bertft.methods.low_rank.module import LowRankLinear
+from bertft.models.linear_layers import check_foldable, replace_modules
 
-__all__ = ["low_rank_layers", "scaled_factors_by_layer", "fold_updates", "dora_magnitudes"]
+__all__ = ["dora_magnitudes", "fold_updates", "low_rank_layers", "scaled_factors_by_layer"]
 
 
 def low_rank_layers(model: nn.Module) -> dict[str, LowRankLinear]:
@@ -26,7 +26,9 @@ def low_rank_layers(model: nn.Module) -> dict[str, LowRankLinear]:
     }
 
 
-def scaled_factors_by_layer(model: nn.Module) -> dict[str, list[tuple[slice | None, Tensor, Tensor]]]:
+def scaled_factors_by_layer(
+    model: nn.Module,
+) -> dict[str, list[tuple[slice | None, Tensor, Tensor]]]:
     """Path → [(rows, A' [r, in], B' [rows, r])] with ΔW = B'·A', scale 1.
 
     Pruned triplets are left out, and a layer that has none left; principal starts have rank 2r.
@@ -36,7 +38,10 @@ def scaled_factors_by_layer(model: nn.Module) -> dict[str, list[tuple[slice | No
         path: [(rows, *adapter.scaled_factors()) for rows, adapter in layer.updates()]
         for path, layer in low_rank_layers(model).items()
     }
-    nonempty = {path: [entry for entry in layer_factors if len(entry[1])] for path, layer_factors in factors_by_path.items()}
+    nonempty = {
+        path: [entry for entry in layer_factors if len(entry[1])]
+        for path, layer_factors in factors_by_path.items()
+    }
     return {path: parts for path, parts in nonempty.items() if parts}
 
 
@@ -50,7 +55,11 @@ def dora_magnitudes(model: nn.Module) -> dict[str, list[tuple[slice | None, Tens
         ]
         for path, layer in low_rank_layers(model).items()
     }
-    return {path: layer_magnitudes for path, layer_magnitudes in magnitudes_by_path.items() if layer_magnitudes}
+    return {
+        path: layer_magnitudes
+        for path, layer_magnitudes in magnitudes_by_path.items()
+        if layer_magnitudes
+    }
 
 
 @torch.no_grad()

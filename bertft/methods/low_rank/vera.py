@@ -16,17 +16,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from bertft.config.parts.low_rank import LowRankConfig
+from bertft.config.method_components.low_rank import LowRankConfig
 from bertft.errors import DataError, UsageError
 from bertft.methods.low_rank import export
-from bertft.methods.low_rank.adapted import LowRankLinear
-from bertft.methods.low_rank.attached import ImportedLowRank
-from bertft.methods.low_rank.dtypes import at_least_fp32
-from bertft.methods.low_rank.part import LowRank, weight_rows
-from bertft.methods.low_rank.update import Update
+from bertft.methods.low_rank.component import LowRank, weight_rows
+from bertft.methods.low_rank.module import LowRankLinear, Update, at_least_fp32
+from bertft.methods.low_rank.peft_format import ImportedLowRank
 from bertft.methods.peft_format import PREFIX, linear_layer, parts_by_layer, unfitting
-from bertft.models.roles import TargetLayer
-from bertft.models.wrapper import plain_path, replace_modules
+from bertft.models.linear_layers import TargetLayer, plain_path, replace_modules
 
 __all__ = ["Projection", "VeRA", "VeRAPart", "build", "from_peft"]
 

@@ -6,7 +6,7 @@ It sees the calling module, so three things live here and nowhere else: the per-
 P_K, P_V (Li & Liang 2021, arXiv 2101.00190; Liu et al. 2022, arXiv 2110.07602, §3), padding-free
 execution, and whatever a distillation loss asks of queries, keys and values.
 
-The batch comes as ``sequences`` (see ``bertft.models.sequences``) through the model's keyword
+The batch comes as ``sequences`` (see ``bertft.models.sequence_layout``) through the model's keyword
 arguments. The mask function of the same name returns nothing: the lengths say it all.
 """
 
@@ -17,9 +17,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from bertft.errors import BertftError
-from bertft.models.attention import grid, runs, varlen
-from bertft.models.attention.call import AttentionInputs
-from bertft.models.sequences import SequenceLayout
+from bertft.models.attention import sdpa, varlen
+from bertft.models.attention.sdpa import AttentionInputs
+from bertft.models.sequence_layout import SequenceLayout
 
 __all__ = ["ATTENTION_NAME", "attention_forward", "register_attention"]
 
@@ -71,7 +71,7 @@ def attention_forward(
     if sequences.recorder is not None:
         sequences.recorder.record(layer, inputs, sequences)
     if sequences.kind != "unpadded":
-        return grid.attend_rows(inputs, sequences), None
+        return sdpa.attend_rows(inputs, sequences), None
     if varlen.is_varlen_supported(inputs):
         return varlen.attend_varlen(inputs, sequences), None
-    return runs.attend_chunks(inputs, sequences), None
+    return sdpa.attend_chunks(inputs, sequences), None

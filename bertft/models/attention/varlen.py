@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bertft.models.attention.call import AttentionInputs
-from bertft.models.sequences import SequenceLayout
+from bertft.models.attention.sdpa import AttentionInputs
+from bertft.models.sequence_layout import SequenceLayout
 
 __all__ = ["attend_varlen", "interleave_prefix", "is_varlen_available", "is_varlen_supported"]
 
@@ -48,7 +48,9 @@ def is_varlen_supported(inputs: AttentionInputs) -> bool:
         return False
     if inputs.window is not None and inputs.prefix is not None:
         return False
-    return is_varlen_available(inputs.query.device) and (inputs.window is None or _supports_window())
+    return is_varlen_available(inputs.query.device) and (
+        inputs.window is None or _supports_window()
+    )
 
 
 @functools.cache
@@ -67,8 +69,13 @@ def attend_varlen(inputs: AttentionInputs, state: SequenceLayout) -> Tensor:
     key_cu_seqlens, max_key_length = cu_seqlens, state.max_length
     if inputs.prefix is not None:
         sequence_count = len(state.lengths)
-        sequence_numbers = torch.arange(sequence_count + 1, device=cu_seqlens.device, dtype=cu_seqlens.dtype)
-        key_cu_seqlens, max_key_length = cu_seqlens + inputs.prefix_length * sequence_numbers, max_key_length + inputs.prefix_length
+        sequence_numbers = torch.arange(
+            sequence_count + 1, device=cu_seqlens.device, dtype=cu_seqlens.dtype
+        )
+        key_cu_seqlens, max_key_length = (
+            cu_seqlens + inputs.prefix_length * sequence_numbers,
+            max_key_length + inputs.prefix_length,
+        )
         k, v = (
             interleave_prefix(inputs.prefix[side].transpose(0, 1), each, state)
             for side, each in enumerate((k, v))
@@ -89,7 +96,9 @@ def interleave_prefix(prefix: Tensor, tokens: Tensor, layout: SequenceLayout) ->
     sequence_count, prefix_length = len(layout.lengths), prefix.shape[0]
     token_positions = torch.arange(tokens.shape[0], device=tokens.device)
     token_positions = token_positions + prefix_length * (layout.sequence_ids()[0] + 1)
-    sequence_starts = layout.cu_seqlens()[:-1].long() + prefix_length * torch.arange(sequence_count, device=tokens.device)
+    sequence_starts = layout.cu_seqlens()[:-1].long() + prefix_length * torch.arange(
+        sequence_count, device=tokens.device
+    )
     prefix_positions = sequence_starts[:, None] + torch.arange(prefix_length, device=tokens.device)
     joined = tokens.new_empty((tokens.shape[0] + sequence_count * prefix_length, *tokens.shape[1:]))
     joined = joined.index_copy(0, token_positions, tokens)

@@ -15,10 +15,46 @@ from typing import Any
 
 import numpy as np
 
-from bertft.data.bare import without_padding
+from bertft.data.features import without_padding
 from bertft.errors import UsageError
 
-__all__ = ["resolve_max_length", "encode_texts", "keep_longest_first"]
+__all__ = [
+    "encode_texts",
+    "keep_longest_first",
+    "reserve_special_tokens",
+    "resolve_max_length",
+    "special_tokens",
+]
+
+
+def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """The special tokens before a text, and those after it."""
+    with without_padding(tokenizer):
+        with_specials = tokenizer("a", verbose=False)["input_ids"]
+        content = tokenizer("a", add_special_tokens=False, verbose=False)["input_ids"]
+    count = tokenizer.num_special_tokens_to_add(pair=False)
+    for start in range(count + 1):
+        if with_specials[start : start + len(content)] == content:
+            return with_specials[:start], with_specials[start + len(content) :]
+    raise AssertionError("a tokenizer adds special tokens before and after a text")
+
+
+def reserve_special_tokens(
+    tokenizer: Any, max_length: int, content_name: str
+) -> tuple[list[int], list[int], int]:
+    """The special tokens before and after, and how many of ``max_length`` they leave for ``content_name``.
+
+    UsageError if they leave none.
+    """
+    before, after = special_tokens(tokenizer)
+    available = max_length - len(before) - len(after)
+    if available < 1:
+        raise UsageError(
+            f"{max_length} tokens leave none for {content_name}, the special ones aside",
+            where="data.max_length", hint=f"Set data.max_length={max_length - available + 1} or more",
+        )  # fmt: skip
+    return before, after, available
+
 
 # An Encoding costs some hundred bytes a token, so a slice of rows is bounded by characters too.
 _SLICE_ROWS, _SLICE_CHARACTERS = 1024, 1 << 20
@@ -113,8 +149,14 @@ def _encode_fast(
         if len(encoding) <= max_length:
             yield encoding.ids, encoding.type_ids, False
         else:
-            keep_mask = _truncation_mask(encoding.sequence_ids, max_length, tokenizer.truncation_side)
-            yield np.asarray(encoding.ids)[keep_mask], np.asarray(encoding.type_ids)[keep_mask], True
+            keep_mask = _truncation_mask(
+                encoding.sequence_ids, max_length, tokenizer.truncation_side
+            )
+            yield (
+                np.asarray(encoding.ids)[keep_mask],
+                np.asarray(encoding.type_ids)[keep_mask],
+                True,
+            )
 
 
 def _truncation_mask(sequence_ids: Sequence[int | None], max_length: int, side: str) -> np.ndarray:
@@ -124,9 +166,15 @@ def _truncation_mask(sequence_ids: Sequence[int | None], max_length: int, side: 
     token_budget = max_length - int((text_numbers == -1).sum())
     mask = text_numbers == -1
     for text_positions, count in zip(
-        token_positions, keep_longest_first(len(token_positions[0]), len(token_positions[1]), token_budget), strict=True
+        token_positions,
+        keep_longest_first(len(token_positions[0]), len(token_positions[1]), token_budget),
+        strict=True,
     ):
-        mask[text_positions[:count] if side == "right" else text_positions[len(text_positions) - count :]] = True
+        mask[
+            text_positions[:count]
+            if side == "right"
+            else text_positions[len(text_positions) - count :]
+        ] = True
     return mask
 
 

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertft.config.data import DataConfig
-from bertft.data.bad_rows import BadRows
-from bertft.data.columns import ColumnSpec
-from bertft.data.tagging.conll import WORD_COLUMNS, read_conll
+from bertft.data.rows import BadRows
+from bertft.data.schema import ColumnSpec
+from bertft.data.readers.conll import WORD_COLUMNS, read_conll
 from bertft.errors import DataError
 
 FIRST_AND_LAST = ColumnSpec(("text",), ("label",))

@@ -9,8 +9,8 @@ import pyarrow.parquet
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.cells import parse_list
-from bertft.data.sources import load_splits, load_inputs
+from bertft.data.schema import parse_list
+from bertft.data.splits import load_splits, load_inputs
 from bertft.errors import DataError
 
 SENTENCES = [

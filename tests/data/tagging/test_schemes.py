@@ -8,19 +8,11 @@ from hypothesis import strategies as st
 from seqeval import scheme as seqeval
 from seqeval.metrics.sequence_labeling import get_entities
 
-from bertft.data.bad_rows import RowError
-from bertft.data.tagging.detect import count_tag_pairs, detect_scheme
-from bertft.data.tagging.reading import make_tag_converter
-from bertft.data.tagging.schemes import (
-    Notation,
-    find_invalid_tag,
-    infer_class_scheme,
-    parse_class_tags,
-    parse_tag,
-    infer_scheme,
-    tags_of_type,
-)
-from bertft.data.tagging.spans import extract_entities, entities_to_tags
+from bertft.data.rows import RowError
+from bertft.tasks.token_classification.scheme_detection import count_tag_pairs, detect_scheme
+from bertft.tasks.token_classification.scheme_detection import make_tag_converter
+from bertft.tasks.token_classification.tag_schemes import Notation, find_invalid_tag, infer_class_scheme, parse_class_tags, parse_tag, infer_scheme, tags_of_type
+from bertft.tasks.token_classification.tag_schemes import extract_entities, entities_to_tags
 from bertft.errors import DataError
 
 

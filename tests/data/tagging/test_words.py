@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bertft.data.tagging.words import split_at_spaces, split_characters, join_words, split_words
+from bertft.tasks.token_classification.word_splitting import split_at_spaces, split_characters, join_words, split_words
 
 
 @pytest.mark.parametrize(

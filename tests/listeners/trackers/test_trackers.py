@@ -9,16 +9,17 @@ import socket
 
 import pytest
 
-from bertft.config.trackers import tracker_names
+from bertft.config.rules.trainer import tracker_names
 from bertft.errors import UsageError
-from bertft.listeners.guarded import suppress_errors
-from bertft.listeners.trackers import check_tracker_packages, tracker
+from bertft.training.callbacks import suppress_errors
+from bertft.training.callbacks import trackers
+from bertft.training.callbacks.trackers import check_tracker_packages
 from bertft.training.events import Finished, Interrupted, Started, StepCompleted
 
 SETTINGS = {"method.name": "lora", "data.train": "数据/训练.csv", "model.path": "x" * 900}
 
 
-class Noted(tracker.Tracker):
+class Noted(trackers.Tracker):
     """Keeps what it is told."""
 
     package = "json"
@@ -125,7 +126,7 @@ def scalars(folder):
 
 def test_tensorboard_goes_on_in_the_same_folder(events, tmp_path):
     pytest.importorskip("tensorboard")
-    from bertft.listeners.trackers.tensorboard import TensorBoardTracker
+    from bertft.training.callbacks.trackers import TensorBoardTracker
 
     folder = tmp_path / "tracking" / "tensorboard"
     first = TensorBoardTracker(tmp_path, folder, SETTINGS, 1)
@@ -151,7 +152,7 @@ def test_mlflow_in_files(events, tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     from mlflow.tracking import MlflowClient
 
-    from bertft.listeners.trackers.mlflow import MLflowTracker
+    from bertft.training.callbacks.trackers import MLflowTracker
 
     folder = tmp_path / "tracking" / "mlflow"
     all_events = events()
@@ -190,7 +191,7 @@ def stranger(monkeypatch, tmp_path):
 
 def offline_runs(events, tmp_path, times=(0,)):
     """The folders that a run leaves, begun after each of these steps, and its id."""
-    from bertft.listeners.trackers.wandb import WandbTracker
+    from bertft.training.callbacks.trackers import WandbTracker
 
     folder = tmp_path / "tracking" / "wandb"
     for after in times:
@@ -235,7 +236,7 @@ def test_wandb_with_an_account_and_without_a_network(
         stranger.write_text(f"machine 127.0.0.1:{port}\n login user\n password {'0' * 40}\n")
         stranger.chmod(0o600)
     tried = []
-    from bertft.listeners.trackers.wandb import WandbTracker
+    from bertft.training.callbacks.trackers import WandbTracker
 
     begun = WandbTracker._start_run
     monkeypatch.setattr(WandbTracker, "_begun", lambda s, mode: tried.append(mode) or begun(s, mode))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bertft.errors import UsageError
-from bertft.methods.distill.layers import select_teacher_layers, map_layers
+from bertft.distill.layer_mapping import select_teacher_layers, map_layers
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from bertft.methods.distill.losses import attention_loss, hidden_loss, relation_loss
-from bertft.models.sequences import SequenceLayout
-from bertft.models.trace import HeadStates
+from bertft.distill.losses import attention_loss, hidden_loss, relation_loss
+from bertft.models.sequence_layout import SequenceLayout
+from bertft.models.forward_state import HeadStates
 
 LENGTHS = [80, 2, 7, 7]
 TOTAL = sum(LENGTHS)

@@ -11,23 +11,23 @@ from transformers import BertConfig as Config
 
 from bertft.config.data import DataConfig
 from bertft.config.loss import LossConfig
-from bertft.config.parts.distill import DistillConfig
+from bertft.config.method_components.distill import DistillConfig
 from bertft.config.trainer import TrainerConfig
 from bertft.data.batch import collate
-from bertft.data.joined import ConcatFeatureTable
-from bertft.data.logits import CachedLogits
-from bertft.data.order import split_into_micro_batches
-from bertft.data.table import FeatureTable, make_record_batch
+from bertft.data.dataset import ConcatFeatureTable
+from bertft.data.cached_logits import CachedLogits
+from bertft.data.sampler import split_into_micro_batches
+from bertft.data.dataset import FeatureTable, make_record_batch
 from bertft.errors import UsageError
 from bertft.methods import collect_param_groups
-from bertft.methods.distill import build
-from bertft.methods.distill.teacher import OnlineTeacher, CachedTeacher
-from bertft.methods.new_modules import NewModules
+from bertft.distill import build
+from bertft.distill.teachers import OnlineTeacher, CachedTeacher
+from bertft.methods.base import NewModules
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
 from bertft.tasks.classification import ClassificationTask as Classification
-from bertft.tasks.shared.hard import LossOptions, cross_entropy_loss
-from bertft.training import optimizer as adamw
+from bertft.tasks.shared.losses import LossOptions, cross_entropy_loss
+from bertft.training import optim as adamw
 from bertft.training.step import TrainStep
 
 LENGTHS = [3, 9, 5, 7, 4, 6, 8]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification
 
 from bertft.config.method import MethodConfig
-from bertft.config.parts.low_rank import LowRankConfig
+from bertft.config.method_components.low_rank import LowRankConfig
 from bertft.methods.low_rank import LowRank, build
 
 IDS = torch.randint(0, 64, (5, 9), generator=torch.Generator().manual_seed(3))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bertft.methods.low_rank.budget import BudgetSchedule
+from bertft.methods.low_rank.adalora import BudgetSchedule
 
 
 def test_the_schedule_step_by_step():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bertft.methods.low_rank.importance import ImportanceTracker, top_mask
+from bertft.methods.low_rank.adalora import ImportanceTracker, top_mask
 from bertft.methods.low_rank.svd_lora import SVDLoRA
 
 

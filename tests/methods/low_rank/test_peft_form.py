@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from bertft.errors import DataError, UsageError
-from bertft.methods.low_rank.peft_form import attach_peft, peft_config, peft_tensors
+from bertft.methods.low_rank.peft_format import attach_peft, peft_config, peft_tensors
 
 peft = pytest.importorskip("peft")
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bertft.methods.low_rank.penalty import AdaLoRAPenalty, orthogonality_loss
+from bertft.methods.low_rank.adalora import AdaLoRAPenalty, orthogonality_loss
 from bertft.methods.low_rank.svd_lora import SVDLoRA
 
 

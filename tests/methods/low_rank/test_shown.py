@@ -6,7 +6,7 @@ import torch
 
 from bertft.methods.layer_grid import places
 from bertft.methods.low_rank.lora import LoRA
-from bertft.methods.low_rank.shown import effective_rank, singular_values
+from bertft.methods.low_rank.report import effective_rank, singular_values
 from bertft.methods.low_rank.svd_lora import SVDLoRA
 
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bertft.reports.compare.names import name_rows
-from bertft.reports.lines import JobResult, group_results
+from bertft.report.compare.comparison import name_rows
+from bertft.report.result_rows import JobResult, group_results
 
 
 def lines(*settings):

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from bertft.reports.compare.comparison import ComparedRow, Comparison
-from bertft.reports.compare.page import render_comparison, pareto_front
-from bertft.reports.lines import JobResult, ResultRow
+from bertft.report.compare.comparison import ComparedRow, Comparison
+from bertft.report.compare.page import render_comparison, pareto_front
+from bertft.report.result_rows import JobResult, ResultRow
 
 NAMES = ["head", "lora r2", "lora r8", "prefix", "svd <&>", "全部"]
 SIZES = [0, 18_432, 73_728, 73_728, 73_824, 22_700_000]

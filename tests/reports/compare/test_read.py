@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from bertft.errors import UsageError
-from bertft.reports.compare.read import check_comparable
+from bertft.report.compare.read import check_comparable
 
 
 def run(labels, metric="f1", task="classification"):

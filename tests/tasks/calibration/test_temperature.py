@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from scipy.optimize import minimize_scalar
 
-from bertft.tasks.calibration.temperature import expected_calibration_error, minimize_temperature
+from bertft.tasks.shared.calibration import expected_calibration_error, minimize_temperature
 from bertft.tasks.classification import ClassificationTask as Classification
 from bertft.tasks.multi_label import MultiLabelTask as MultiLabel
 

@@ -12,9 +12,9 @@ from bertft.data.batch import collate
 from bertft.data.features import featurize
 from bertft.data.rows import Rows
 from bertft.models.runner import EncoderRunner
-from bertft.tasks.qa.loss import span_loss
-from bertft.tasks.question_answering import QuestionAnsweringTask
-from bertft.tasks.shared.apart import pad_sequences
+from bertft.tasks.question_answering.task import span_loss
+from bertft.tasks.question_answering.task import QuestionAnsweringTask
+from bertft.tasks.shared.logits import pad_sequences
 
 
 def test_apart():

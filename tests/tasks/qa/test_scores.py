@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.sources import load_splits
-from bertft.tasks.qa import cmrc, squad
-from bertft.tasks.qa.scores import find_best_threshold, score_answers, summarize_scores
+from bertft.data.splits import load_splits
+from bertft.tasks.question_answering import cmrc_scorer, squad_scorer
+from bertft.tasks.question_answering.metrics import find_best_threshold, score_answers, summarize_scores
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ from bertft.tasks.qa.scores import find_best_threshold, score_answers, summarize
     ],
 )
 def test_normal(text, expected):
-    assert squad.normalize_answer(text) == expected
+    assert squad_scorer.normalize_answer(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -71,11 +71,11 @@ def test_cmrc(given, answers, exact, f1):
 
 
 def test_units_and_their_longest_run():
-    assert cmrc.scoring_units("他在2008年“北京”, don't!") == [
+    assert cmrc_scorer.scoring_units("他在2008年“北京”, don't!") == [
         "他", "在", "2008", "年", "北", "京", ",", "don", "'", "t", "!",
     ]  # fmt: skip
-    assert cmrc.longest_common_substring("abcde", "xbcdy") == 3
-    assert cmrc.longest_common_substring("", "a") == 0
+    assert cmrc_scorer.longest_common_substring("abcde", "xbcdy") == 3
+    assert cmrc_scorer.longest_common_substring("", "a") == 0
 
 
 def test_summary_by_groups():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bertft.tasks.qa.spans import N_BEST, find_best_spans
+from bertft.tasks.question_answering.decoding import N_BEST, find_best_spans
 
 
 def drawn(seed: int, step: int = 8):
@@ -58,7 +58,7 @@ def test_equal_to_every_pair(seed, longest, step, monkeypatch):
     data = drawn(seed, step)
     expected = naive(*data, longest)
     for cells in (4_000_000, 50):  # at once, and a question at a time
-        monkeypatch.setattr("bertft.tasks.qa.spans._CELLS", cells)
+        monkeypatch.setattr("bertft.tasks.question_answering.decoding._CELLS", cells)
         rows, spans = find_best_spans(*data, longest)
         assert rows.tolist() == [0, 1, 3, 4]
         found = zip(spans.start, spans.end, spans.best_score, spans.null_score, spans.log_total, strict=True)

@@ -8,8 +8,8 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from bertft.tasks.qa.targets import answer_positions
-from bertft.tasks.qa.windows import pair_template, encode_windows
+from bertft.tasks.question_answering.encoding import answer_positions
+from bertft.tasks.question_answering.encoding import pair_template, encode_windows
 
 WORDS = ["a", "film", "good", "bad", "dull", "the", "plot", "untrue", "badly", "很好", "!", "films"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertft.tasks.tagging.windows import WordWindow, split_into_windows
+from bertft.tasks.token_classification.encoding import WordWindow, split_into_windows
 
 
 @given(st.data())

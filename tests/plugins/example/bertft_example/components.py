@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from bertft.config.components import MethodSpec, MetricSpec, OptimizerSpec, ReaderSpec, TaskSpec
-from bertft.config.messages import Problem
+from bertft.config.component_specs import MethodSpec, MetricSpec, OptimizerSpec, ReaderSpec, TaskSpec
+from bertft.utils.messages import Problem
 from bertft.config.setting import setting
 
 __all__ = ["MAX_ERROR", "REVIEWS", "SCALING", "SIGN_MOMENTUM", "STARS"]

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from bertft.errors import UsageError
-from bertft.methods.part import ParamGroup, MethodComponent
-from bertft.models.roles import find_target_layers
-from bertft.models.wrapper import LinearWrapper, replace_modules
-from bertft.runs.exhibits import ReportItem, TableItem
+from bertft.methods.component import ParamGroup, MethodComponent
+from bertft.models.linear_layers import find_target_layers
+from bertft.models.linear_layers import LinearWrapper, replace_modules
+from bertft.tasks.report_items import ReportItem, TableItem
 from bertft_example.components import ScalingSettings
 
 __all__ = ["ScaledLinear", "Scaling", "build", "from_peft"]

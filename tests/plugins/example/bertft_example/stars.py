@@ -10,9 +10,9 @@ import pyarrow as pa
 from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 
-from bertft.data.bad_rows import RowError
+from bertft.data.rows import RowError
 from bertft.data.batch import Batch
-from bertft.data.forms.texts import TextRowSchema
+from bertft.tasks.shared.text_schema import TextRowSchema
 from bertft.tasks.regression import RegressionTask
 
 __all__ = ["StarRows", "Stars", "code", "max_error"]

@@ -1,0 +1,5 @@
+"""Command line: the first word selects a command; ``commands`` has one module per command."""
+
+from bertft.cli.app import main
+
+__all__ = ["main"]

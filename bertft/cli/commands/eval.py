@@ -1,0 +1,142 @@
+"""``bertft eval``: score a model, or answers from elsewhere, on labelled rows."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bertft.config.command_configs import EvalConfig, EvalRequest
+from bertft.data.readers.text_files import (
+    RepeatedKeyError,
+    open_text,
+    reject_repeated_keys,
+    resolve_existing_file,
+)
+from bertft.data.rows import Rows, format_accounting
+from bertft.data.splits import load_splits
+from bertft.errors import DataError, UsageError
+from bertft.report.console import plain_console
+from bertft.report.tables import group_table, score_table
+from bertft.runs.run_folder import RunFolder
+from bertft.tasks.question_answering.metrics import score_answers, summarize_scores
+from bertft.utils.atomic_io import atomic_write_json, convert_write_errors
+from bertft.utils.terminal import print_escaped, print_warning
+
+__all__ = [
+    "run",
+    "score_predictions",
+]
+
+
+_MAX_SHOWN_IDS = 3
+
+
+def score_predictions(config: EvalConfig) -> tuple[dict[str, float], str, dict[str, Any]]:
+    """The metrics, the one that counts, and the accounting of the rows with their source.
+
+    ``missing_predictions`` counts questions without an answer, ``unknown_predictions`` answers
+    without a question. DataError where the file has another form, or a question has no id.
+    """
+    assert config.predictions is not None and config.data is not None
+    predictions = _read_predictions(config.predictions)
+    rows = dict(load_splits(config.data, (config.split,), training=False).items())[config.split]
+    if not rows.has_labels:
+        raise UsageError(
+            f"the {config.split} split has no answers to score against", where="split",
+            hint="Give rows with answers, or another split",
+        )  # fmt: skip
+    question_ids = _question_ids(rows)
+    missing_ids = [name for name in question_ids if name not in predictions]
+    if len(missing_ids) == len(question_ids):
+        raise DataError(
+            f"none of the {len(question_ids):,} questions has an answer in it, such as"
+            f" {', '.join(missing_ids[:_MAX_SHOWN_IDS])}",
+            where=config.predictions, hint="Its keys must be the ids of the questions",
+        )  # fmt: skip
+    if missing_ids:
+        print_warning(
+            f"{config.predictions}: {len(missing_ids):,} of {len(question_ids):,} questions have no answer in"
+            f" it and score 0, such as {', '.join(missing_ids[:_MAX_SHOWN_IDS])}"
+        )
+    if unknown_ids := predictions.keys() - set(question_ids):
+        print_warning(
+            f"{config.predictions}: {len(unknown_ids):,} × answer without a question in the rows"
+        )
+    references = rows.column("label")
+    answerable = np.array([bool(reference) for reference in references])
+    scores = score_answers(
+        [predictions.get(name, "") for name in question_ids], references, config.data.scorer
+    )
+    answered = np.array([name in predictions for name in question_ids])
+    scores = {name: np.where(answered, values, 0.0) for name, values in scores.items()}
+    counts = {
+        "source": rows.source, **rows.accounting(),
+        "missing_predictions": len(missing_ids), "unknown_predictions": len(unknown_ids),
+    }  # fmt: skip
+    return summarize_scores(scores, answerable, config.data.unanswerable), "f1", counts
+
+
+def _read_predictions(name: str) -> dict[str, str]:
+    path = resolve_existing_file(name, "predictions")
+    try:
+        with open_text(path, "utf-8", "\n") as file:
+            content = json.load(file, object_pairs_hook=reject_repeated_keys)
+    except RepeatedKeyError as error:
+        raise DataError(str(error), where=name, hint="Keep one answer per id") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"not JSON ({error})", where=name) from error
+    if not isinstance(content, dict):
+        raise DataError("no JSON object of ids and texts", where=name)
+    for key, value in content.items():
+        if not isinstance(value, str):
+            raise DataError(f"the answer to {key} is {value!r}, not a text", where=name)
+    return content
+
+
+def _question_ids(rows: Rows) -> list[str]:
+    """Each row's id, all different."""
+    names: list[str | None] = rows.column("id")
+    if None in names:
+        raise DataError(
+            "has no id", where=rows.location(names.index(None)),
+            hint="Answers find their questions by a column called id",
+        )  # fmt: skip
+    ids = [name for name in names if name is not None]
+    duplicates = [name for name, count in Counter(ids).items() if count > 1]
+    if duplicates:
+        raise DataError(
+            f"the id {duplicates[0]} stands {ids.count(duplicates[0])} times", where=rows.source
+        )
+    return ids
+
+
+_ROWS_FILE = "rows.json"
+
+
+def run(config: EvalRequest, folder: Path) -> None:
+    """Print the metrics and leave them in ``folder``/metrics.json under the split's name.
+
+    Next to it rows.json has the accounting of the rows, under that name too.
+    """
+    run_folder = RunFolder(folder)
+    run_folder.ensure_no_run()
+    if config.predictions is not None:  # which takes neither a model nor torch
+        metrics, metric_name, counts = score_predictions(config)
+    else:
+        from bertft.cli.commands.eval_run import score_run as score_run
+
+        metrics, metric_name, counts = score_run(config)
+    with convert_write_errors(run_folder.path):
+        run_folder.path.mkdir(parents=True, exist_ok=True)
+        atomic_write_json(run_folder.path / _ROWS_FILE, {config.split: counts})
+    run_folder.write_metrics({config.split: metrics})
+    plain_console().print(score_table(metrics, metric_name, config.split, counts["used"]))
+    details = group_table(metrics, config.split)
+    if details is not None:
+        plain_console().print(details)
+    print_escaped(format_accounting(f"{config.split} ({counts['source']})", counts))
+    print_escaped(run_folder.metrics_path)

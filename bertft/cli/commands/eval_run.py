@@ -1,0 +1,35 @@
+"""Score a run, an adapter, a merged or a plain transformers folder on labelled rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bertft.config.command_configs import EvalRequest
+from bertft.data.features import cache_folder
+from bertft.errors import UsageError
+from bertft.pipeline.data import build_features, load_split
+from bertft.pipeline.open_model import open_from_settings
+from bertft.training.evaluate import evaluate
+from bertft.utils.terminal import print_escaped, print_warning
+
+__all__ = ["score_run"]
+
+
+def score_run(config: EvalRequest) -> tuple[dict[str, float], str, dict[str, Any]]:
+    """The metrics, the one that counts, and the accounting of the rows with their source."""
+    saved = open_from_settings(config, config.precision, config.data, print_warning)
+    if saved.run is None and config.data is None:
+        raise UsageError(
+            f"{config.adapter or config.run} is no run and knows no rows", where="data",
+            hint="Add data=files data.validation=<file>, or another data=",
+        )  # fmt: skip
+    rows = load_split(saved, config.split, print_escaped, config.explicit_settings)
+    for note in rows.notes:
+        print_warning(f"{rows.source}: {note}")
+    task, adapted = saved.task_model.task, saved.task_model
+    tables = build_features(
+        {config.split: rows}, task, adapted.tokenizer, saved.info.max_length,
+        cache_folder(saved.data.cache), saved.data.on_bad_row, saved.data.max_skipped,
+    )  # fmt: skip
+    metrics = evaluate(adapted.runner, task, tables[config.split], adapted.precision)
+    return metrics, task.metric, {"source": rows.source, **rows.accounting()}

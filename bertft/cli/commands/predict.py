@@ -1,0 +1,188 @@
+"""``bertft predict``: unlabelled rows in, one JSON object per row out, in the rows' order.
+
+A bad row is an error before anything is computed; with on_bad_row=skip its place holds an object
+with ``error``, so that there is always one answer per row.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import json
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import pyarrow as pa
+
+from bertft.config.command_configs import PredictConfig
+from bertft.data.features import FeatureTable, NoFeaturesError
+from bertft.data.rows import Rows, format_accounting, format_reasons
+from bertft.data.splits import load_inputs
+from bertft.errors import DataError, UsageError
+from bertft.pipeline.data import build_unlabelled_features
+from bertft.pipeline.loaded_model import LoadedModel
+from bertft.pipeline.open_model import open_from_settings
+from bertft.tasks.task import BaseTask
+from bertft.training.evaluate import predict_logits
+from bertft.utils.atomic_io import convert_write_errors, temporary_path
+from bertft.utils.terminal import is_output_closed, print_escaped, print_warning, supports_unicode
+
+__all__ = ["run"]
+
+_CONTROL_CHARACTERS = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # by a terminal
+_DATA_PREFIX = re.compile(r"data\.(?=(text|separator|quoting|encoding|on_bad_row|header)\b)")
+
+
+_OUTPUT_HINT = "Write the answers to a file with output=<file>"
+
+
+def run(config: PredictConfig, _: Path) -> None:
+    """Nothing but answers goes to stdout."""
+    if config.output != "-":
+        _check_output_path(Path(config.output).expanduser(), Path(config.input).expanduser())
+    saved = open_from_settings(config, config.precision, warn=print_warning)
+    adapted, data = saved.task_model, saved.data
+    if saved.unnamed_tags:
+        print_warning(f"{saved.unnamed_tags}. Name them in their order: labels=[O,B-PER,I-PER,...]")
+    # What a run left out of its training rows is no reason to leave questions unanswered.
+    data = replace(data, on_bad_row=config.on_bad_row)
+    for name in ("text", "separator", "quoting", "encoding", "header"):
+        if (value := getattr(config, name)) is not None:
+            data = replace(data, **{name: value})
+    if config.threshold is not None:
+        adapted.task.set_threshold(config.threshold)
+    skip = config.on_bad_row == "skip"
+    with _rename_data_settings():
+        rows = load_inputs(config.input, data)
+        for note in rows.notes:
+            print_warning(f"{rows.source}: {_DATA_PREFIX.sub('', note)}")
+        table = _build_features(rows, saved, skip)
+    answers: Iterator[dict[str, Any]] = iter(())
+    if table is not None:
+        logits = predict_logits(
+            adapted.runner, table, adapted.precision, transform=adapted.task.predict_transform
+        )
+        answers = adapted.task.decode_predictions(logits, table)
+    if skip:  # one answer per row, in order; each says which row it belongs to
+        answers = _merge_bad_rows(answers, table, rows, adapted.task)
+    count = 0
+    with _open_output(config.output) as file:
+        for answer in answers:
+            line = json.dumps(answer, ensure_ascii=not supports_unicode(file))
+            # JSON itself escapes only the first 32; the value that is read back is the same.
+            file.write(
+                _CONTROL_CHARACTERS.sub(lambda found: f"\\u{ord(found[0]):04x}", line) + "\n"
+            )
+            count += 1
+            if is_output_closed(file):
+                return
+        if count != rows.read:
+            raise RuntimeError(f"{rows.source}: {rows.read:,} rows read, but {count:,} answers")
+    if rows.skipped:
+        reasons = format_reasons(rows.skipped)
+        print_warning(f"{rows.source}: {reasons}: such rows have an error in place of an answer")
+    accounting = format_accounting(rows.source, rows.accounting())
+    output_prefix = "" if config.output == "-" else f"{config.output}: "
+    print_escaped(f"{output_prefix}{count:,} answers; {accounting}", stderr=True)
+
+
+def _build_features(rows: Rows, saved: LoadedModel, skip: bool) -> FeatureTable | None:
+    """The features of the rows; None where all of them are bad rows, which ``skip`` admits."""
+    if not len(rows) and rows.read:
+        return None
+    task, length = saved.task_model.task, saved.info.max_length
+    policy = "skip" if skip else "error"
+    try:
+        return build_unlabelled_features(
+            rows, task, saved.task_model.tokenizer, length, None, policy
+        )
+    except NoFeaturesError:
+        if not skip or rows.all_errors is None:
+            raise
+        row_error = task.no_feature_error(length)
+        rows.all_errors.extend((line, row_error.detail) for line in rows.column("line"))
+        rows.skipped[row_error.reason] += len(rows)
+        return None
+
+
+def _merge_bad_rows(
+    answers: Iterator[dict[str, Any]], table: FeatureTable | None, rows: Rows, task: BaseTask
+) -> Iterator[dict[str, Any]]:
+    """Answers with the ``line`` of their row; a bad row has null for an answer, and ``error``."""
+    lines = [] if table is None else _answered_lines(table)
+    answered = (
+        (line, {"line": line, **answer_fields})
+        for line, answer_fields in zip(lines, answers, strict=True)
+    )
+    empty_answer, ids = dict.fromkeys(task.prediction_fields), _ids_of_bad_rows(rows)
+    bad = (
+        (line, {"line": line, **ids.get(line, {}), **empty_answer, "error": error})
+        for line, error in sorted(rows.all_errors or ())
+    )
+    for _, answer in heapq.merge(answered, bad, key=lambda each: each[0]):
+        yield answer
+
+
+def _ids_of_bad_rows(rows: Rows) -> dict[int, dict[str, str]]:
+    """``{"id": …}`` by line, of the bad rows that have an id of their own, as answers have it."""
+    ids = dict(rows.ids)
+    if "id" in rows.columns:  # those that were read, and then gave nothing to answer
+        bad = {line for line, _ in rows.all_errors or ()}
+        pairs = zip(rows.column("line"), rows.column("id"), strict=True) if bad else ()
+        ids |= {line: name for line, name in pairs if line in bad and name is not None}
+    return {line: {"id": name} for line, name in ids.items()}
+
+
+def _answered_lines(table: FeatureTable) -> list[int]:
+    """Where the rows that have an answer are in the input, in their order."""
+    rows = np.flatnonzero(table.rows_with_features())
+    lines: list[int] = table.rows.arrow_column("line").take(pa.array(rows)).to_pylist()
+    return lines
+
+
+@contextlib.contextmanager
+def _rename_data_settings() -> Iterator[None]:
+    """Errors of reading in the words of this command, whose settings are in no ``data``."""
+    try:
+        yield
+    except DataError as error:
+        message, hint = (text and _DATA_PREFIX.sub("", text) for text in (error.what, error.hint))
+        raise DataError(message or "", where=error.where, hint=hint) from error
+
+
+def _check_output_path(path: Path, input_path: Path) -> None:
+    """UsageError where no file can be written, before anything is computed."""
+    if path.is_dir():
+        raise UsageError("is a folder", where=f"output={path}", hint="Name a file in it")
+    if input_path.is_file() and path.exists() and path.samefile(input_path):
+        raise UsageError("is the input as well", where=f"output={path}", hint="Name another file")
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no folder {path.parent}", where=f"output={path}")
+
+
+@contextlib.contextmanager
+def _open_output(name: str) -> Iterator[TextIO]:
+    """stdout, or a file that is there whole or not at all; a pipe or device is written to."""
+    if name == "-":
+        if is_output_closed(sys.stdout):
+            raise UsageError("standard output is closed", where="output=-", hint=_OUTPUT_HINT)
+        yield sys.stdout
+        return
+    path = Path(name).expanduser().resolve()
+    is_regular = path.is_file() or not path.exists()
+    temporary_file = temporary_path(path) if is_regular else path
+    try:
+        with convert_write_errors(path):
+            with temporary_file.open("w", encoding="utf-8") as file:
+                yield file
+            if is_regular:
+                temporary_file.replace(path)
+    finally:
+        if is_regular:
+            with contextlib.suppress(OSError):
+                temporary_file.unlink(missing_ok=True)

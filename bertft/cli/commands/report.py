@@ -1,0 +1,85 @@
+"""``bertft report``: make a finished run's report.html and plots/ again.
+
+For a run whose report a kill cut off, that was trained with ``report=false``, or whose report an
+earlier version made. Validation is answered anew by the best checkpoint; nothing else of the run
+changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from bertft.cli.commands.run_report import write_run_report
+from bertft.config.command_configs import ReportConfig
+from bertft.config.resume import read_runnable_config
+from bertft.errors import SystemResourceError, UsageError
+from bertft.pipeline import base_model
+from bertft.pipeline.build import prepare_run
+from bertft.pipeline.calibration import apply_calibration, read_calibration
+from bertft.pipeline.checkpoint import read_trained_weights
+from bertft.pipeline.manifest import read_manifest
+from bertft.pipeline.model import load_trained_weights
+from bertft.report.console import line_printer, plain_console
+from bertft.runs.checkpoints import CheckpointStore
+from bertft.runs.metrics_json import read_metrics_json
+from bertft.runs.run_folder import RunFolder, exclusive_lock
+from bertft.training.signals import InterruptOnSignal
+from bertft.utils.terminal import print_escaped, print_warning
+
+__all__ = ["run"]
+
+
+def run(config: ReportConfig, _: Path) -> None:
+    """Print the page's path. EnvironmentFailed if there is none in the end; ``warn`` said why."""
+    run_folder = RunFolder.open(Path(config.run).expanduser())
+    if not run_folder.is_finished:
+        raise UsageError(
+            "is not finished", where=str(run_folder.path),
+            hint=f"Go on with bertft train resume={run_folder.path}",
+        )  # fmt: skip
+    run_folder.ensure_no_links()
+    run_folder.verify_seal(run_folder.metrics_path)
+    with exclusive_lock(run_folder.path), InterruptOnSignal():
+        report_path = _rebuild_report(run_folder, config)
+    if report_path is None:
+        raise SystemResourceError("no report was left", where=str(run_folder.path))
+    print_escaped(f"report: {report_path}")
+
+
+def _rebuild_report(run_folder: RunFolder, config: ReportConfig) -> Path | None:
+    run_config = read_runnable_config(run_folder.path, config.trust_remote_code)
+    metrics = read_metrics_json(run_folder.metrics_path)
+    run_config = replace(run_config, trainer=replace(run_config.trainer, device=config.device))
+    step = metrics["best"]["step"]
+    # A run without validation rows keeps its last checkpoint alone.
+    checkpoint = CheckpointStore(run_folder.checkpoints_dir).find_checkpoint(
+        "last" if step is None else str(step)
+    )
+    print_progress = line_printer(plain_console(stderr=True))
+    try:
+        prepared = prepare_run(
+            run_config,
+            run_folder,
+            read_manifest(run_folder),
+            print_progress,
+            checkpoint=checkpoint,
+            read_only=True,
+        )
+    finally:
+        base_model.discard_base(run_folder)
+    load_trained_weights(prepared.task_model.model, read_trained_weights(checkpoint))
+    calibration = read_calibration(run_folder, step)
+    if calibration is not None:
+        apply_calibration(calibration, prepared.task_model)
+    rows = run_config.trainer.micro_batch or run_config.trainer.batch_size
+    return write_run_report(
+        run_folder,
+        run_config,
+        prepared,
+        metrics,
+        None,
+        rows,
+        print_warning,
+        force_reevaluation=True,
+    )

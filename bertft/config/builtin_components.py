@@ -1,0 +1,146 @@
+"""The components that come with bertft, described as those of other packages are.
+
+Kind → name → description; see ``bertft.config.registry``. Rules are applied, and readers listed, in
+the order given here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bertft.config.component_specs import (
+    MethodSpec,
+    MetricSpec,
+    OptimizerSpec,
+    ReaderSpec,
+    TaskSpec,
+)
+from bertft.config.method_components import base, distill, ia3, low_rank, prefix
+
+__all__ = ["BUILTIN_COMPONENTS"]
+
+_METHODS = {
+    "low_rank": MethodSpec(
+        settings=low_rank.LowRankConfig,
+        build="bertft.methods.low_rank:build",
+        rules="bertft.config.rules.method:LOW_RANK",
+        peft_types={
+            "LORA": "bertft.methods.low_rank.peft_format:from_peft",
+            "VERA": "bertft.methods.low_rank.vera:from_peft",
+        },
+    ),
+    "ia3": MethodSpec(
+        settings=ia3.Settings,
+        build="bertft.methods.ia3:build",
+        rules="bertft.config.rules.method:IA3",
+        peft_types={"IA3": "bertft.methods.ia3:from_peft"},
+    ),
+    "base": MethodSpec(
+        settings=base.TrainableBaseConfig,
+        build="bertft.methods.base:build",
+        rules="bertft.config.rules.method:BASE",
+    ),
+    "prefix": MethodSpec(
+        settings=prefix.PrefixConfig,
+        build="bertft.methods.prefix:build",
+        rules="bertft.config.rules.method:PREFIX",
+    ),
+    "distill": MethodSpec(
+        settings=distill.DistillConfig,
+        build="bertft.distill:build",
+        rules="bertft.config.rules.distill:RULES",
+    ),
+}
+
+_TASKS = {
+    "classification": TaskSpec(
+        task="bertft.tasks.classification:Task",
+        class_probabilities=True,
+        problem_type="single_label_classification",
+    ),
+    "masked_lm": TaskSpec(
+        task="bertft.tasks.masked_lm.task:Task",
+        rows="bertft.tasks.masked_lm.schema:Form",
+        label=None,
+        supports_class_names=False,
+        settings=("mlm_probability", "whole_words"),
+        sample=("sentiment", "text"),
+    ),
+    "multi_label": TaskSpec(
+        task="bertft.tasks.multi_label:Task",
+        label="classes",
+        class_probabilities=True,
+        problem_type="multi_label_classification",
+    ),
+    "question_answering": TaskSpec(
+        task="bertft.tasks.question_answering.task:Task",
+        rows="bertft.tasks.question_answering.schema:Form",
+        label=None,
+        supports_class_names=False,
+        settings=("stride", "unanswerable", "max_answer_length", "no_answer_threshold", "scorer"),
+        sample=("qa", None),
+    ),
+    "regression": TaskSpec(
+        task="bertft.tasks.regression:Task",
+        label="number",
+        supports_class_names=False,
+        problem_type="regression",
+    ),
+    "token_classification": TaskSpec(
+        task="bertft.tasks.token_classification.task:Task",
+        rows="bertft.tasks.token_classification.schema:Form",
+        label=None,
+        settings=("scheme",),
+        sample=("ner", "words"),
+    ),
+}
+
+_READERS = {
+    "separated": ReaderSpec(
+        extensions=(".csv", ".tsv", ".tab"),
+        read="bertft.data.readers.csv_reader:read_separated_file",
+        has_separator=True,
+        rejects_json_lines=True,
+    ),
+    "json_lines": ReaderSpec(
+        extensions=(".jsonl", ".ndjson", ".json"),
+        read="bertft.data.readers.json_lines:read_json_lines_file",
+    ),
+    "parquet": ReaderSpec(
+        extensions=(".parquet", ".pq"),
+        read="bertft.data.readers.parquet:read_parquet_file",
+        text=False,
+    ),
+    "text": ReaderSpec(
+        extensions=(".txt",),
+        read="bertft.data.data_sources:read_text_file",
+        rejects_json_lines=True,
+        supports_labels=False,
+    ),
+}
+
+# Those that the tasks compute themselves, all at once; a task may have others, which rise.
+_METRICS = {
+    **dict.fromkeys(("loss", "mse", "perplexity"), MetricSpec(higher_is_better=False)),
+    **dict.fromkeys(
+        ("accuracy", "f1", "f1_macro", "f1_micro", "matthews", "pearson", "spearman", "exact"),
+        MetricSpec(),
+    ),
+}
+
+_OPTIMIZERS = {
+    "adamw": OptimizerSpec(
+        build="bertft.training.optim:adamw",
+        trainer_settings=("weight_decay", "beta1", "beta2", "epsilon"),
+        state_tensors=("exp_avg", "exp_avg_sq", "step"),
+    ),
+}
+
+BUILTIN_COMPONENTS: Mapping[str, Mapping[str, Any]] = {
+    "methods": _METHODS,
+    "tasks": _TASKS,
+    "readers": _READERS,
+    "metrics": _METRICS,
+    "optimizers": _OPTIMIZERS,
+}

@@ -1,0 +1,278 @@
+"""Words of a command line → overrides in Hydra's grammar.
+
+Hydra's grammar gives ``,``, ``=``, brackets, blanks and everything beyond ASCII a meaning of its
+own or none. Here the value of a text setting is taken literally and quoted:
+
+    data.train=/数据/a,b.csv          ->  data.train='/数据/a,b.csv'
+    data.text=[质问,回答]               ->  data.text=['质问','回答']
+    -m data.train=a.csv,b.csv         ->  data.train='a.csv','b.csv'     a sweep
+    -m data.train=a,b.csv  (a file)   ->  data.train='a,b.csv'           no sweep
+
+So under ``-m`` a comma in a text is a sweep, unless the whole is a file or folder that exists, or
+an alternative would be empty; in quotes (``data.train="'a,b'"``) it never is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.types import Quote, QuotedString
+
+from bertft.config.former_names import (
+    current_path,
+    current_text,
+    rename_settings,
+    report_former,
+)
+from bertft.config.presets import find_presets, preset_groups
+from bertft.config.schema import Leaf, Node, default_value, find_setting, iter_nodes, settings_tree
+from bertft.config.task_facts import TASKS_BY_SETTING
+from bertft.config.values import check_answer_settings, value_problems
+from bertft.errors import DataError
+from bertft.utils.safe_files import read_plain_yaml, read_regular_text
+
+__all__ = [
+    "OPEN_GROUP",
+    "format_value",
+    "open_node_override",
+    "rewrite_overrides",
+    "split_override",
+    "unquote_value",
+]
+
+OPEN_GROUP = "open"  # the hidden groups that open null nodes
+
+_OUTPUT_DIR_SETTINGS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
+_MACHINE_SETTINGS = ("cache",)  # a folder does not choose where something is written
+_ROW_SOURCE_SETTINGS = ("source", "train", "validation", "test", "hub")
+_SAMPLE_SETTINGS = ("name", "source", "sample")
+_QUOTED = re.compile(r"""(['"]).*\1""", re.DOTALL)
+_SWEEP_FUNCTION = re.compile(
+    r"(choice|range|interval|glob|sort|shuffle|tag|str|int|float|bool)\(.*\)"
+)
+_NEEDS_NO_QUOTES = re.compile(r"[\w./\\+\-$%*@?|,:{}\[\]() '\"]*", re.ASCII)
+
+
+def split_override(override: str) -> tuple[str, str, str | None]:
+    """``+key=value`` → (``+``, ``key``, ``value``); the value is None where there is no ``=``."""
+    key, equals, value = override.partition("=")
+    stripped_key = key.lstrip("+~")
+    return key[: len(key) - len(stripped_key)], stripped_key, value if equals else None
+
+
+def format_value(value: Any) -> str:
+    """``value`` as it stands in an override, so that it comes out as it is."""
+    if value is None:
+        return "null"
+    if isinstance(value, str):
+        return QuotedString(value, Quote.single).with_quotes()
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(format_value(item) for item in value)}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{key}:{format_value(each)}' for key, each in value.items())}}}"
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def unquote_value(value: str) -> str:
+    """``value`` without the quotes that ``rewrite_overrides`` put around it."""
+    return value[1:-1].replace("\\'", "'") if _QUOTED.fullmatch(value) else value
+
+
+def open_node_override(path: str) -> str:
+    """The override that makes an optional node at ``path`` a group of defaults if it is null.
+
+    OmegaConf cannot set a key of a null node; the choice of a hidden group can fill the node.
+    """
+    return f"+{OPEN_GROUP}/{path.replace('.', '/')}=yes"
+
+
+def rewrite_overrides(
+    command: str, overrides: Sequence[str], sweep: bool = False, config_dir: Path | None = None
+) -> list[str]:
+    """The overrides as Hydra reads them, of a ``command`` in ``COMMANDS``; ``sweep``: under -m.
+
+    Null nodes that a key reaches into are opened: a part of the method, eval's ``data`` (with the
+    settings of the run, so that a key changes only itself). Where eval's ``data`` is another
+    preset, which may be in ``config_dir``, what the answers of the run depend on stays as the run
+    has it. ``resume=<run>`` goes on in that run's folder.
+    """
+    root = settings_tree(command)
+    words = [_rewrite_override(root, _under_present_names(root, word), sweep) for word in overrides]
+    words = _open_null_nodes(root, words)
+    if command == "eval":
+        words = _inherit_run_data(words, config_dir)
+    value_by_key = {key: value for _, key, value in map(split_override, words)}
+    run = value_by_key.get("resume") if command == "train" else None
+    if run not in (None, "null", "'auto'") and "hydra.run.dir" not in value_by_key:
+        words.append(f"hydra.run.dir={run}")
+    return words
+
+
+def _under_present_names(root: Node, override: str) -> str:
+    """``override`` of a setting or with a choice that has another name now, under that name."""
+    sign, key, value = split_override(override)
+    path = current_path(root, key)
+    if path != key:
+        report_former(key, path)
+    leaf, _ = find_setting(root, path)
+    if isinstance(leaf, Leaf) and leaf.path == path and value is not None:
+        current = current_text(leaf, value)
+        if current != value:
+            report_former(f"{path}={value}", f"{path}={current}")
+        value = current
+    return f"{sign}{path}" if value is None else f"{sign}{path}={value}"
+
+
+def _rewrite_override(root: Node, override: str, sweep: bool) -> str:
+    sign, key, value = split_override(override)
+    if value is None or sign == "~":
+        return override
+    if key in _OUTPUT_DIR_SETTINGS:
+        return f"{sign}{key}={_quote_text(value, False, lists=False)}"
+    if key in preset_groups():
+        return f"{key}={value}"  # a group is known: + adds nothing
+    entry, _ = find_setting(root, key)
+    if not isinstance(entry, Leaf):
+        return override
+    if entry.path != key:
+        return f"++{key}={value}"  # free ground below a setting of any type
+    if entry.type is Any:
+        return f"{key}={_quote_text(value, sweep, lists=True)}"
+    if (entry.type is str and not entry.choices) or not _NEEDS_NO_QUOTES.fullmatch(value):
+        return f"{key}={_quote_text(value, sweep, lists=False)}"
+    return f"{key}={value}"
+
+
+def _quote_text(value: str, sweep: bool, *, lists: bool) -> str:
+    """``value`` quoted, unless it is null, quoted already, or (``lists``) a number or container."""
+    if value.casefold() == "null" or _QUOTED.fullmatch(value):
+        return value
+    if lists and value.startswith("{"):
+        return value
+    if lists and value.startswith("["):
+        inner = value[1:].removesuffix("]")
+        return f"[{','.join(_quote_text(item, False, lists=True) for item in _split_list(inner))}]"
+    if lists and re.fullmatch(r"[+-]?\d+", value):
+        return value
+    if sweep:
+        if _SWEEP_FUNCTION.fullmatch(value):
+            return value
+        parts = [part.strip() for part in value.split(",")]
+        if len(parts) > 1 and all(parts) and not Path(value).exists():
+            return ",".join(_quote_text(part, False, lists=lists) for part in parts)
+    return format_value(value)
+
+
+def _split_list(inner: str) -> list[str]:
+    """The items of a list's inside; a comma in quotes separates nothing."""
+    items = re.findall(r"""\s*('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^,]*)\s*(?:,|$)""", inner)
+    return [item.strip() for item in items if item.strip()]
+
+
+def _open_null_nodes(root: Node, words: Sequence[str]) -> list[str]:
+    """With ``+open/method.prefix=yes`` where a key lies below ``method.prefix``, null else."""
+    keys = [split_override(word)[1] for word in words]
+    nullable_paths = [node.path for node in iter_nodes(root) if node.optional and "." in node.path]
+    paths_to_open = [
+        path for path in nullable_paths if any(f"{key}.".startswith(f"{path}.") for key in keys)
+    ]
+    return [*(open_node_override(path) for path in paths_to_open), *words]
+
+
+def _inherit_run_data(words: Sequence[str], config_dir: Path | None) -> list[str]:
+    """Keys of ``data`` without a choice of ``data`` change what the run, or the folder, keeps.
+
+    A choice of ``data`` replaces all of it but what the model's answers depend on, unless the
+    preset or a key says otherwise.
+    """
+    value_by_key = {key: value for _, key, value in map(split_override, words)}
+    preset_name = value_by_key.get("data")
+    if preset_name is None and not any(key.startswith("data.") for key in value_by_key):
+        return list(words)
+    folder = value_by_key.get("run") or value_by_key.get("adapter") or ""
+    if not folder or folder == "null":
+        return list(words) if preset_name is not None else ["data=files", *words]
+    settings = _read_recorded_data(Path(unquote_value(folder)).expanduser())
+    explicit = {key.removeprefix("data."): value for key, value in value_by_key.items()}
+    if preset_name is not None:
+        preset = _read_data_preset(preset_name, config_dir)
+        if preset is None:
+            return list(words)
+        explicit = {**preset, **explicit}
+        task = unquote_value(str(explicit.get("task", default_value("data.task"))))
+        if settings.get("task") != task:
+            return list(words)  # the mistake is reported when the folder is opened
+        settings = {key: settings[key] for key in settings if task in TASKS_BY_SETTING.get(key, ())}
+    elif settings.get("source") == "sample" and any(
+        f"data.{name}" in value_by_key for name in _ROW_SOURCE_SETTINGS
+    ):
+        # Rows from elsewhere take the sample's place.
+        settings = {key: settings[key] for key in settings if key not in _SAMPLE_SETTINGS}
+    if str(explicit.get("unanswerable")).lower() == "false":  # then there is nothing to threshold
+        settings.pop("no_answer_threshold", None)
+    inherited = [
+        f"data.{key}={format_value(value)}"
+        for key, value in settings.items()
+        if key not in explicit
+    ]
+    return [*([] if preset_name is not None else ["data=files"]), *inherited, *words]
+
+
+def _read_data_preset(name: str, config_dir: Path | None) -> dict[str, Any] | None:
+    """What the preset ``name`` of ``data`` says; None if that is not known here."""
+    file = find_presets("data", config_dir).get(name)
+    try:
+        content = None if file is None else read_plain_yaml(file)
+    except DataError:  # one of the user's own, with interpolations say
+        return None
+    if not isinstance(content, dict) or "defaults" in content:
+        return None
+    return rename_settings(_data_node(), content)
+
+
+def _read_recorded_data(folder: Path) -> dict[str, Any]:
+    """The ``data`` of a run; of an exported or merged folder what its answers depend on.
+
+    Plain values alone: nothing here may become an interpolation on its way through Hydra. What
+    cannot be read is reported when the folder is opened.
+    """
+    try:
+        if (folder / "config.yaml").is_file():
+            data = read_plain_yaml(folder / "config.yaml")["data"]
+        else:
+            content = json.loads(read_regular_text(folder / "bertft.json"))
+            data = check_answer_settings(content.get("answering"))
+            matching_tasks = {task for name in data for task in TASKS_BY_SETTING.get(name, ())}
+            if isinstance(content.get("task"), str):
+                data["task"] = content["task"]
+            elif len(matching_tasks) == 1:  # earlier versions did not record it
+                [data["task"]] = matching_tasks
+        data_node = _data_node()
+        data = rename_settings(data_node, data)
+        return {
+            key: data[key]
+            for key, entry in data_node.children.items()
+            if key in data and key not in _MACHINE_SETTINGS and _is_literal(data[key])
+            and isinstance(entry, Leaf) and not any(value_problems(entry, data[key]))
+        }  # fmt: skip
+    except Exception:
+        return {}
+
+
+def _data_node() -> Node:
+    node = settings_tree("train").children["data"]
+    assert isinstance(node, Node)
+    return node
+
+
+def _is_literal(value: Any) -> bool:
+    """Whether ``value`` is a literal, or a list of them, and means nothing to OmegaConf."""
+    if isinstance(value, list):
+        return all(_is_literal(item) and not isinstance(item, list) for item in value)
+    if isinstance(value, str):
+        return "${" not in value and value != "???"
+    return value is None or isinstance(value, (bool, int, float))

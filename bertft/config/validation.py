@@ -1,0 +1,240 @@
+"""Every mistake of a configuration at once: in the words, in the YAML files, in the whole.
+
+    words     unknown groups, presets and settings, with or without +; values of a wrong type
+    files     the same for every YAML file that takes part, named with its line
+    whole     what is missing, choices and bounds, and the rules of ``rules``
+
+What cannot be judged because something it rests on is wrong is left out, not guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bertft.config.overrides import split_override
+from bertft.config.presets import preset_groups
+from bertft.config.rules import COMMAND_RULES
+from bertft.config.schema import Leaf, Node, find_setting, iter_leaves, settings_tree
+from bertft.config.values import value_problems
+from bertft.utils.messages import Problem, closest_name, did_you_mean, suggest
+
+__all__ = ["ConfigFile", "validate_config", "validate_file", "validate_override"]
+
+_PREFERRED_GROUPS = ("trainer", "data")
+
+
+@dataclass(frozen=True)
+class ConfigFile:
+    """A YAML file of the configuration: where its keys go (``package``) and what it holds."""
+
+    path: str
+    package: str
+    content: Mapping[str, Any]
+    group: str | None = field(default=None)
+
+
+def validate_override(
+    command: str, override: str, value: Any, presets: Mapping[str, Sequence[str]]
+) -> Iterator[Problem]:
+    """Mistakes of one override, whose parsed value (not a sweep) is ``value``."""
+    sign, key, text = split_override(override)
+    if not key or (text is None and sign != "~"):
+        yield Problem(override, "is no setting", "Settings are written trainer.epochs=3")
+        return
+    if re.match(r"hydra($|[./])", key):
+        # Hydra knows its own settings, but for a group's choice that is no name.
+        if key == "hydra" or (key.startswith("hydra/") and not isinstance(value, str)):
+            yield Problem(override, "is no choice of Hydra's", "For example hydra.run.dir=<folder>")
+        return
+    root = settings_tree(command)
+    if sign == "~":
+        yield Problem(key, "a setting cannot be taken away", "Set it to null, or choose a preset")
+    elif key in preset_groups() and key in root.children:
+        yield from _preset_problems(root, key, value, presets[key])
+    else:
+        yield from _key_problems(root, key, value, text or "")
+
+
+def validate_file(command: str, file: ConfigFile) -> Iterator[Problem]:
+    """Mistakes of a YAML file, by file and line."""
+    root, lines = settings_tree(command), _YamlLines(file.path)
+    if file.group == "experiment" and file.package:
+        yield Problem(
+            file.path, "its settings would go below experiment", "Open it with # @package _global_"
+        )
+        return
+    for key, value in _iter_settings(root, file.content, file.package):
+        if key == "hydra" or key.startswith("hydra."):
+            continue
+        relative_key = key.removeprefix(f"{file.package}.") if file.package else key
+        for problem in _key_problems(root, key, value, str(value)):
+            where = f"{lines.location(relative_key, _former(root, key))}: {problem.where}"
+            yield Problem(where, problem.what, problem.hint)
+
+
+def validate_config(
+    command: str, config: Mapping[str, Any], unknown: Sequence[str] = ()
+) -> Iterator[Problem]:
+    """Mistakes of the composed configuration; ``unknown`` are paths whose value is not known."""
+    root = settings_tree(command)
+    invalid_paths = list(unknown)
+    for problem, path in _value_problems(root, config):
+        if not _is_under_any(path, unknown):
+            yield problem
+        invalid_paths.append(path)
+    for rule in COMMAND_RULES[command]:
+        read_paths: set[str] = set()
+        problems = _apply_rule(rule, config, read_paths, invalid_paths)
+        if not any(_is_under_any(path, invalid_paths) for path in read_paths):
+            yield from problems
+
+
+def _apply_rule(
+    rule: Any, config: Mapping[str, Any], read_paths: set[str], invalid_paths: list[str]
+) -> list[Any]:
+    """What ``rule`` finds; the paths that it looked at go to ``read_paths``."""
+
+    def get(path: str) -> Any:
+        read_paths.add(path)
+        value: Any = config
+        for name in path.split("."):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        return value
+
+    try:
+        return list(rule(get))
+    except (TypeError, AttributeError):
+        # A value that has been reported already may have any type; anything else is our mistake.
+        if any(_is_under_any(path, invalid_paths) for path in read_paths):
+            return []
+        raise
+
+
+def _value_problems(node: Node, config: Mapping[str, Any]) -> Iterator[tuple[Problem, str]]:
+    for name, child in node.children.items():
+        value = config.get(name)
+        if isinstance(child, Node):
+            if isinstance(value, Mapping):
+                yield from _value_problems(child, value)
+            elif value is not None or not child.optional:
+                yield Problem(child.path, "is missing", "Choose a preset"), child.path
+        elif value == "???" or (child.required and value in (None, "")):
+            yield Problem(child.path, "is missing", f"{child.meaning}"), child.path
+        else:
+            for problem in value_problems(child, value):
+                yield problem, child.path
+
+
+def _preset_problems(root: Node, key: str, value: Any, presets: Sequence[str]) -> Iterator[Problem]:
+    entry = root.children[key]
+    if value is None and (isinstance(entry, Leaf) or entry.optional):
+        return
+    if str(value) not in presets:
+        yield Problem(key, f"there is no {key}={value}", suggest(value, presets))
+
+
+def _key_problems(root: Node, key: str, value: Any, text: str) -> Iterator[Problem]:
+    entry, parent = find_setting(root, key)
+    if entry is None:
+        yield _unknown_setting(root, parent, key)
+    elif isinstance(entry, Leaf):
+        if entry.path == key:
+            yield from value_problems(entry, value)
+    elif isinstance(value, Mapping):
+        for inner_key, inner_value in _iter_settings(root, value, key):
+            yield from _key_problems(root, inner_key, inner_value, str(inner_value))
+    elif value is not None or not entry.optional:
+        yield Problem(
+            key, f"is a group of settings, not {text}",
+            f"Its settings are {', '.join(entry.children)}",
+        )  # fmt: skip
+
+
+def _unknown_setting(root: Node, parent: Node, key: str) -> Problem:
+    """The nearest setting: beside it, else anywhere by its own name."""
+    prefix = f"{parent.path}." if parent.path else ""
+    unknown_name = key.removeprefix(prefix).partition(".")[0]
+    if key == "run" and "resume" in root.children:  # what every other command calls it
+        return Problem(key, "unknown setting", "To go on with a run, write resume=")
+    closest = closest_name(unknown_name, parent.children)
+    if closest is None or parent is root:
+        setting_name = key.rpartition(".")[2]
+        path_by_name: dict[str, str] = {}
+        for leaf in iter_leaves(root):
+            name = leaf.path.rpartition(".")[2]
+            priority = _group_priority(leaf.path)
+            if name not in path_by_name or priority < _group_priority(path_by_name[name]):
+                path_by_name[name] = leaf.path
+        # One exact name elsewhere beats one that is only like it here.
+        elsewhere = path_by_name.get(setting_name) or (
+            path_by_name.get(closest_name(setting_name, path_by_name) or "")
+            if not closest
+            else None
+        )
+        if elsewhere:
+            return Problem(key, "unknown setting", f"Did you mean '{elsewhere}'?")
+    if closest is not None:
+        rest = key.removeprefix(prefix)[len(unknown_name) :]
+        return Problem(key, "unknown setting", f"Did you mean '{prefix}{closest}{rest}'?")
+    hint = did_you_mean(unknown_name, parent.children)
+    return Problem(key, "unknown setting", f"There {hint.replace('one of', 'are', 1)}")
+
+
+def _group_priority(path: str) -> int:
+    """Where several groups have a setting of one name, the one that is meant most often."""
+    group = path.partition(".")[0]
+    return _PREFERRED_GROUPS.index(group) if group in _PREFERRED_GROUPS else len(_PREFERRED_GROUPS)
+
+
+def _iter_settings(
+    root: Node, content: Mapping[str, Any], prefix: str
+) -> Iterator[tuple[str, Any]]:
+    """Keys of a nested mapping, down to settings and to what is unknown."""
+    for name, value in content.items():
+        path = f"{prefix}.{name}" if prefix else str(name)
+        entry, _ = find_setting(root, path)
+        if isinstance(entry, Node) and isinstance(value, Mapping):
+            yield from _iter_settings(root, value, path)
+        else:
+            yield path, value
+
+
+def _former(root: Node, path: str) -> str | None:
+    leaf, _ = find_setting(root, path)
+    return leaf.former if isinstance(leaf, Leaf) else None
+
+
+def _is_under_any(path: str, tops: Sequence[str]) -> bool:
+    return any(path == top or path.startswith(f"{top}.") for top in tops)
+
+
+class _YamlLines:
+    """Lines of the keys of a YAML file, for messages."""
+
+    def __init__(self, path: str) -> None:
+        self.path, self.root = path, None
+        try:
+            self.root = yaml.compose(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError):
+            return  # the file is named without a line
+
+    def location(self, key: str, former: str | None) -> str:
+        """``file:line`` of a dotted key, which may stand under its ``former`` last name.
+
+        ``file`` alone where it is not found.
+        """
+        node, line = self.root, None
+        *groups, last = key.split(".")
+        for names in [*((group,) for group in groups), (last, former)]:
+            pairs = node.value if isinstance(node, yaml.MappingNode) else []
+            entry = next(((k, v) for k, v in pairs if k.value in names), None)
+            if entry is None:
+                break
+            line, node = entry[0].start_mark.line + 1, entry[1]
+        return self.path if line is None else f"{self.path}:{line}"

@@ -1,0 +1,326 @@
+"""Where the rows of one split come from, before anything is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+
+from bertft.config.data import DataConfig
+from bertft.config.registry import READERS, ReaderSpec
+from bertft.data.classes import configured_class_names
+from bertft.data.labels import class_name_as_number, to_class_name
+from bertft.data.readers.csv_reader import Record, read_csv_file
+from bertft.data.readers.json_lines import read_json_lines
+from bertft.data.readers.text_files import (
+    checked_first_line,
+    iter_lines,
+    open_text,
+    parse_json_object,
+    read_first_line,
+    resolve_existing_file,
+    starts_json_document,
+)
+from bertft.data.rows import BadRows
+from bertft.data.schema import ColumnSpec, RowSchema, find_columns
+from bertft.errors import DataError, UsageError
+from bertft.utils.messages import closest_name, format_list, quote_value
+
+__all__ = [
+    "PARQUET_EXTENSIONS",
+    "DataSource",
+    "declared_class_names",
+    "has_known_extension",
+    "numbers_to_names",
+    "open_file",
+    "open_sample",
+    "parquet_class_names",
+    "read_json_lines_stream",
+    "read_records",
+    "read_text_file",
+    "select_class_names",
+    "uses_csv_reader",
+]
+
+
+PARQUET_EXTENSIONS = READERS["parquet"].extensions
+_TEXT_EXTENSION = ".txt"
+
+
+def has_known_extension(name: str, schema: RowSchema) -> bool:
+    """Whether ``name`` ends as a file of rows does, and so is no split of a Hub data set."""
+    return Path(name).suffix.lower() in _known_extensions(schema)
+
+
+def uses_csv_reader(path: Path, schema: RowSchema, config: DataConfig) -> bool:
+    """Whether the file is read as columns with a separator between them."""
+    extension = path.suffix.lower()
+    _, reader = _find_reader(extension)
+    if extension in schema.readers_by_extension:
+        return False
+    if reader is not None and (reader.has_separator or not reader.rejects_json_lines):
+        return reader.has_separator
+    return config.separator is not None
+
+
+def read_records(
+    path: Path, schema: RowSchema, config: DataConfig, bad: BadRows
+) -> Iterator[Record]:
+    """(line, asked fields) of each row. Raises DataError; rows that do not parse go to ``bad``."""
+    extension, columns = path.suffix.lower(), schema.columns
+    name, reader = _find_reader(extension)
+    schema_reader = schema.readers_by_extension.get(extension)
+    if reader is not None and not reader.text:
+        yield from READERS.implementation(name, "read")(path, columns, config, bad)
+        return
+    line = checked_first_line(path, config.encoding, bad.source)
+    if reader is not None and not reader.rejects_json_lines:
+        read = schema_reader or READERS.implementation(name, "read")
+        yield from read(path, columns, config, bad)
+        return
+    content = parse_json_object(line)
+    single_text_column = len(columns.text + columns.label) == 1 and config.separator is None
+    if content is not None and not (
+        extension == _TEXT_EXTENSION and columns.text[0] not in content
+    ):
+        raise DataError(
+            "the file holds JSON Lines: its first line is a JSON object", where=bad.source,
+            hint=f"Rename it to {path.stem}.jsonl",
+        )  # fmt: skip
+    if schema_reader is not None:
+        yield from schema_reader(path, columns, config, bad)
+    elif reader is not None and not reader.has_separator and single_text_column:
+        yield from READERS.implementation(name, "read")(path, columns, config, bad)
+    elif (
+        schema.default_reader is not None and reader is None and (not extension or config.separator)
+    ):
+        yield from schema.default_reader(path, columns, config, bad)
+    elif reader is not None and reader.has_separator:
+        yield from READERS.implementation(name, "read")(path, columns, config, bad)
+    elif config.separator is not None:
+        yield from read_csv_file(path, columns, config, bad)
+    else:
+        raise _unknown_format_error(extension, schema, bad.source, single_text_column)
+
+
+def _find_reader(extension: str) -> tuple[str, ReaderSpec | None]:
+    """Name and description of the reader that is registered for an ending; None: there is none."""
+    readers = READERS.specs().items()
+    return next(
+        (
+            (name, description)
+            for name, description in readers
+            if extension in description.extensions
+        ),
+        ("", None),
+    )
+
+
+def _known_extensions(schema: RowSchema, include_unlabelled: bool = False) -> list[str]:
+    """The endings of files whose rows can have labels; ``include_unlabelled``: those without them too."""
+    readers = [
+        description
+        for description in READERS.specs().values()
+        if description.supports_labels or include_unlabelled
+    ]
+    extensions = [extension for each in readers for extension in each.extensions]
+    return list(dict.fromkeys((*extensions, *schema.readers_by_extension)))
+
+
+def read_json_lines_stream(
+    stream: BinaryIO, columns: ColumnSpec, config: DataConfig, bad: BadRows
+) -> Iterator[Record]:
+    """JSON lines from an open binary stream."""
+    yield from read_json_lines(
+        open_text(stream, config.encoding, "\n"), columns, config.encoding, bad
+    )
+
+
+def _unknown_format_error(
+    extension: str, schema: RowSchema, source: str, text_file_allowed: bool
+) -> DataError:
+    """``text_file_allowed``: a .txt file would be read as one text per line."""
+    known = _known_extensions(schema, text_file_allowed)
+    closest_extension = closest_name(extension, known)
+    closest = f"Did you mean {closest_extension}? " if closest_extension is not None else ""
+    if extension == _TEXT_EXTENSION:
+        problem = "a .txt file holds one text per line and no labels"
+    else:
+        problem = (
+            f"the file has the unknown ending {extension}"
+            if extension
+            else "the file has no ending"
+        )
+    return DataError(
+        problem, where=source,
+        hint=f"{closest}Known endings are {format_list(known, 24)}. A table with another ending needs"
+        " data.separator=<character> (tab for a tab)",
+    )  # fmt: skip
+
+
+def read_text_file(
+    path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
+) -> Iterator[Record]:
+    """One text per line."""
+    if starts_json_document(read_first_line(path, config.encoding)):
+        raise DataError(
+            "the file holds a JSON document, not one text per line", where=bad.source,
+            hint="Write each row on a line of its own: jq -c '.[]' rows.json > rows.jsonl",
+        )  # fmt: skip
+    with open_text(path, config.encoding, "\n") as file:
+        yield from _text_records(iter_lines(file, bad, config.encoding), columns, bad)
+
+
+def _text_records(lines: Iterator[str], columns: ColumnSpec, bad: BadRows) -> Iterator[Record]:
+    """A row per line, a blank one too: answers stay aligned with the lines of the file."""
+    for number, line in enumerate(lines, start=1):
+        bad.count_row()
+        yield number, [line.rstrip("\r\n"), *[None] * len(columns.optional)]
+
+
+_METADATA_KEY = b"huggingface"
+
+
+def declared_class_names(feature: Any) -> list[str] | None:
+    """The names of a ClassLabel or of a list of them; None for any other feature."""
+    if isinstance(feature, list):  # the older notation of a sequence
+        return declared_class_names(feature[0]) if len(feature) == 1 else None
+    if isinstance(feature, Mapping):
+        names = feature.get("names")
+        if "feature" in feature:
+            return declared_class_names(feature["feature"])
+    else:
+        if hasattr(feature, "feature"):
+            return declared_class_names(feature.feature)
+        names = getattr(feature, "names", None)
+    is_name_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return list(names) if is_name_list and names else None
+
+
+def parquet_class_names(path: Path, column: str | int) -> list[str] | None:
+    """The names declared for ``column``, a name or a position; None where there are none.
+
+    A file that cannot be read has none: reading its rows reports the problem.
+    """
+    from pyarrow import parquet
+
+    try:
+        schema = parquet.read_schema(path)
+        if isinstance(column, int):
+            column = schema.names[column]
+        content = json.loads((schema.metadata or {})[_METADATA_KEY])
+        return declared_class_names(content["info"]["features"][column])
+    except (pa.ArrowException, OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+
+
+def select_class_names(declared: list[str] | None, configured: Any) -> list[str] | None:
+    """The declared names, unless data.labels gives other ones to the same numbers.
+
+    None: the numbers stay, as positions in the list data.labels or keys of such a mapping.
+    UsageError where such a list has the declared names in other spellings and another order.
+    """
+    if declared is None or configured is None:
+        return declared
+    if isinstance(configured, Mapping):
+        by_number = all(
+            class_name_as_number(to_class_name(key) or "") is not None for key in configured
+        )
+        return None if by_number else declared
+    names = configured_class_names(configured)
+    if set(names) & set(declared):
+        return declared
+    spelled = {name.casefold(): number for number, name in enumerate(declared)}
+    for number, name in enumerate(names):
+        declared_number = spelled.get(name.casefold(), number)
+        if declared_number != number:
+            raise UsageError(
+                f"lists {quote_value(name)} as class {number}, but the file calls class {declared_number}"
+                f" {quote_value(declared[declared_number])}", where="data.labels",
+                hint="Write the names as the file does; their order is then free",
+            )  # fmt: skip
+    return None
+
+
+def numbers_to_names(
+    records: Iterable[Record], column_index: int, names: Sequence[str] | None
+) -> Iterator[Record]:
+    """Field ``column_index`` of each record by name. Negative numbers mean that there is no label."""
+    for line, fields in records:
+        fields[column_index] = _number_to_name(fields[column_index], names)
+        yield line, fields
+
+
+def _number_to_name(value: Any, names: Sequence[str] | None) -> Any:
+    if isinstance(value, list):
+        return [_number_to_name(item, names) for item in value]
+    if not isinstance(value, int) or isinstance(value, bool):
+        return value
+    if value < 0:
+        return None
+    return names[value] if names is not None and value < len(names) else value
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """``read`` reads; what does not parse goes to the BadRows it is given.
+
+    ``class_names`` are the class names where the source itself has them. ``unit``: what the records'
+    numbers count where it is not lines. ``path``: the file whose bytes are all that is read.
+    """
+
+    source: str
+    read: Callable[[BadRows], Iterator[Record]]
+    class_names: list[str] | None = None
+    files: tuple[str, ...] = ()
+    unit: str = ""
+    path: Path | None = None
+
+
+def open_file(config: DataConfig, name: str, setting: str, schema: RowSchema) -> DataSource:
+    """The file ``name``, which ``setting`` gave."""
+    path = resolve_existing_file(name, setting)
+    columns, declared = schema.columns, None
+    if len(columns.label) == 1 and path.suffix.lower() in PARQUET_EXTENSIONS:
+        declared = parquet_class_names(path, columns.label[0])
+    names = select_class_names(declared, config.labels)
+
+    def records(bad: BadRows) -> Iterator[Record]:
+        rows = read_records(path, schema, config, bad)
+        return rows if declared is None else numbers_to_names(rows, len(columns.text), names)
+
+    return DataSource(
+        name,
+        records,
+        names,
+        files=(str(path.resolve()),),
+        unit=schema.record_unit(path.suffix.lower()),
+        path=path,
+    )
+
+
+def open_sample(config: DataConfig, split: str, columns: ColumnSpec) -> DataSource:
+    """Split ``split`` of an embedded sample."""
+    from bertft.samples import load_sample
+
+    if not config.sample:
+        raise UsageError("data.source=sample needs a name", where="data.sample")
+    source = f"sample {config.sample}/{split}"
+    content = load_sample(config.sample, split)
+    names = list(content)
+    positions = find_columns(columns, names, len(names), source)
+    count = len(next(iter(content.values())))
+    columns_read = [
+        [None] * count if position is None else content[names[position]] for position in positions
+    ]
+
+    def records(bad: BadRows) -> Iterator[Record]:
+        bad.count_row(count)
+        for line, fields in enumerate(zip(*columns_read, strict=True), start=1):
+            yield line, list(fields)
+
+    return DataSource(source, records)

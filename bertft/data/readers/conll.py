@@ -1,0 +1,284 @@
+"""Sentences of CoNLL files: one word per line with its columns, a blank line after each sentence.
+
+    -DOCSTART- -X- O O      a line of its own that marks the start of a document: not a word
+    # text = …              a comment: it precedes a sentence and has not the file's columns
+    EU NNP B-ORG            a word and its columns; ``data.text`` and ``data.label`` choose them
+
+Columns are separated by tabs where the first word's line has one, else by runs of spaces and tabs.
+No other white space separates: U+3000 can be a word and U+00A0 part of one. In .conllu
+the lines numbered 1-2 (several words, which follow) and 1.1 (no word of the text) are left out.
+A record is (line, [words, tags]): the line of the first word; the others are on the lines below.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from bertft.config.data import DataConfig
+from bertft.data.readers.csv_reader import Record, resolve_separator
+from bertft.data.readers.text_files import iter_lines, open_text
+from bertft.data.rows import BadRows, RowError
+from bertft.data.schema import ColumnSpec, find_columns, text_columns
+from bertft.errors import DataError
+
+__all__ = ["CONLL_EXTENSIONS", "WORD_COLUMNS", "LineValues", "read_conll"]
+
+CONLL_EXTENSIONS = (
+    ".conll", ".conllu", ".conll2003", ".conll03", ".tsv", ".tab", ".txt", ".bio", ".iob", ".iob1",
+    ".iob2", ".bioes", ".iobes", ".bilou", ".bmes", ".bmeso", ".ner", ".tags", ".train", ".dev",
+    ".valid", ".test", ".testa", ".testb", ".annotated",
+)  # fmt: skip
+WORD_COLUMNS = ("text", "words", "tokens")  # what the words are called where columns have names
+_TAG_COLUMN = "label"
+_DOCUMENT_START = "-DOCSTART-"
+_WRONG_WIDTH = "wrong number of columns"
+_MIN_NUMBERED_WORDS = 2  # words that may all be numbers by chance
+_MAX_MEAN_WORDS = 1_000  # words per sentence, on average: more, and the blank lines are missing
+
+_SPACES = re.compile("[ \t]+")
+_COMMENT = re.compile(r"#\s*(?:id\s|[\w.-]+\s*=)")  # has the file's columns by chance only
+_NOT_A_WORD = re.compile(r"[0-9]+[-.][0-9]+\t")  # in CoNLL-U
+_JSON = re.compile(r'\s*\[?\s*\{\s*"(?:[^"\\]|\\.)*"\s*:|\s*\[\s*\[?\s*"(?:[^"\\]|\\.)*"\s*[],]')
+_MARKUP = re.compile(r"\s*<(?:\?xml|!doctype|html)\b", re.IGNORECASE)
+_SAMPLE_CHARACTERS = 4_096  # characters that are looked at
+
+TokenLine = tuple[int, list[str]]  # its line, its columns
+NumberedLines = list[tuple[int, str]]
+
+
+class LineValues(list[str]):
+    """Values each of which is on the line below the one before."""
+
+
+def read_conll(
+    path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
+) -> Iterator[Record]:
+    """The columns of each sentence; one with a line of another width goes to ``bad``.
+
+    With data.header the first line names the columns. Raises DataError for an empty file, a column
+    that does not exist, and content that is not CoNLL.
+    """
+    encoding, source = config.encoding, bad.source
+    configured = resolve_separator(config.separator)
+    separator = None if configured == " " else configured
+    width = words = 0
+    numbered = True  # as long as each word is its number in the sentence
+    pending_blocks: list[NumberedLines] = []  # blocks of lines that may all be comments
+    with open_text(path, encoding, "\n") as file:
+        for block in _iter_blocks(file, encoding, bad):
+            if path.suffix.lower() == ".conllu":
+                block = _drop_multiword_lines(block, bad)
+            pending_blocks.append(block)
+            if not width:
+                _check_not_other_format(block, source)
+                if all(text.startswith("#") for _, text in block):
+                    continue
+                separator = separator or _detect_separator(block)
+                names = _take_header(block, separator, bad) if config.header else None
+                width = len(names or _split_fields(_first_word_line(block), separator))
+                # Rows to predict ask for their words by name; the run's position holds for CoNLL.
+                first_text_column = text_columns(config, (0,))[0]
+                default = first_text_column if isinstance(first_text_column, int) else 0
+                positions = _column_positions(columns, names, width, source, block, default)
+                _check_one_word_per_line(block, separator, positions, source)
+            for lines in pending_blocks:
+                sentence = _parse_sentence(lines, separator, width, bad)
+                words += len(sentence)
+                if sentence:
+                    column_values = [
+                        LineValues(fields[position] for _, fields in sentence)
+                        for position in positions
+                    ]
+                    numbered = numbered and _are_numbers(column_values[0])
+                    yield sentence[0][0], list(column_values)
+            pending_blocks = []
+    if not width:
+        raise DataError("the file is empty", where=source)
+    if numbered and width > 1 and words > _MIN_NUMBERED_WORDS:
+        raise DataError(
+            f"the words are the numbers 1, 2, 3, …: column {positions[0]} numbers the words",
+            where=source, hint=f"Name the column of the words: data.text={positions[0] + 1}",
+        )  # fmt: skip
+    _check_sentences(bad.read, words, width, bool(columns.label), bad)
+
+
+def _column_positions(
+    columns: ColumnSpec,
+    names: list[str] | None,
+    width: int,
+    source: str,
+    lines: NumberedLines,
+    default: int,
+) -> list[int]:
+    """Where the columns are; without names the words are in column ``default``, the tags last."""
+    known = names or []
+    text = tuple(
+        default if name in WORD_COLUMNS and name not in known else name for name in columns.text
+    )
+    label = tuple(
+        -1 if name == _TAG_COLUMN and name not in known else name for name in columns.label
+    )
+    column_indices = find_columns(ColumnSpec(text, label), names, width, source)
+    positions = [position for position in column_indices if position is not None]
+    if label and positions[0] == positions[1]:
+        found_separator = next(
+            (
+                separator_candidate
+                for separator_candidate in ",;|"
+                if lines and separator_candidate in _first_word_line(lines)
+            ),
+            None,
+        )
+        raise DataError(
+            "the line of a word has 1 column, but a word and its tag are two" if width == 1
+            else f"words and tags are both in column {positions[0]}",
+            where=source,
+            hint=f"Are the columns separated by {found_separator!r}? Then set 'data.separator={found_separator}'"
+            if width == 1 and found_separator else "Set data.text and data.label to two columns"
+            if width > 1 else "CoNLL has one word per line, with its tag after a tab or a space",
+        )  # fmt: skip
+    return positions
+
+
+def _iter_blocks(file: TextIO, encoding: str, bad: BadRows) -> Iterator[NumberedLines]:
+    """Lines between blank ones and beginnings of documents, numbered."""
+    block: NumberedLines = []
+    for number, line in enumerate(iter_lines(file, bad, encoding), start=1):
+        text = line.rstrip("\r\n")
+        document = text.startswith(_DOCUMENT_START)
+        if text.strip(" \t") and not document:
+            block.append((number, text))
+            continue
+        if document:
+            bad.other_lines["start of a document"] += 1
+        else:
+            bad.count_blank()
+        if block:
+            yield block
+            block = []
+    if block:
+        yield block
+
+
+def _drop_multiword_lines(lines: NumberedLines, bad: BadRows) -> NumberedLines:
+    """The lines of CoNLL-U that are words or comments."""
+    is_other = [_NOT_A_WORD.match(text) is not None for _, text in lines]
+    if any(is_other):
+        bad.other_lines["several words or none"] += sum(is_other)
+    return [line for line, is_other_line in zip(lines, is_other, strict=True) if not is_other_line]
+
+
+def _are_numbers(words: Sequence[str]) -> bool:
+    return all(word == str(number) for number, word in enumerate(words, start=1))
+
+
+def _first_word_line(lines: NumberedLines) -> str:
+    """The first line that may be a word's."""
+    return next(text for _, text in lines if not text.startswith("#"))
+
+
+def _take_header(lines: NumberedLines, separator: str | None, bad: BadRows) -> list[str]:
+    """The names of the columns, taken from ``lines``."""
+    names = _first_word_line(lines)
+    line_index = next(place for place, (_, text) in enumerate(lines) if text == names)
+    bad.other_lines["header"] += line_index + 1
+    del lines[: line_index + 1]
+    return _split_fields(names, separator)
+
+
+def _detect_separator(lines: NumberedLines) -> str | None:
+    return "\t" if "\t" in _first_word_line(lines) else None
+
+
+def _split_fields(text: str, separator: str | None) -> list[str]:
+    if separator is None:
+        return _SPACES.split(text.strip(" \t"))
+    return [field.strip(" ") for field in text.split(separator)]
+
+
+def _parse_sentence(
+    lines: NumberedLines, separator: str | None, width: int, bad: BadRows
+) -> Sequence[TokenLine]:
+    """The words of a sentence, none if one of its lines is no word."""
+    words: list[TokenLine] = []
+    comments, has_error = 0, False
+    for number, text in lines:
+        has_file_columns = separator is not None and text.count(separator) == width - 1 > 0
+        if not words and not has_file_columns and _COMMENT.match(text):
+            comments += 1
+            continue
+        fields = _split_fields(text, separator)
+        if len(fields) == width and all(fields):
+            words.append((number, fields))
+        elif words or not text.startswith("#"):
+            bad.add(number, _line_error(fields, width))
+            words, has_error = [], True
+            break
+        else:
+            comments += 1
+    if comments:
+        bad.other_lines["comment"] += comments
+    if words or has_error:
+        bad.count_row()
+        bad.other_lines["further word"] += len(lines) - comments - 1
+    return words
+
+
+def _line_error(fields: list[str], width: int) -> RowError:
+    if len(fields) == width:
+        return RowError("empty column", f"column {fields.index('')} is empty")
+    count = "1 column" if len(fields) == 1 else f"{len(fields)} columns"
+    return RowError(_WRONG_WIDTH, f"{count} where {width} are expected")
+
+
+def _check_not_other_format(lines: NumberedLines, source: str) -> None:
+    """DataError where the first lines are of another format."""
+    text = "\n".join(text for _, text in lines[:100])[:_SAMPLE_CHARACTERS]
+    if _JSON.match(text):
+        raise _not_conll_error("JSON", source, "Name a file of JSON lines with the ending .jsonl")
+    if _MARKUP.match(text):
+        raise _not_conll_error("XML or HTML", source)
+
+
+def _check_one_word_per_line(
+    lines: NumberedLines, separator: str | None, positions: list[int], source: str
+) -> None:
+    """DataError where a line has a sentence and its tags."""
+    for _, text in lines:
+        fields = _split_fields(text, separator)
+        if max(positions) < len(fields) and len(positions) == 2:
+            words, tags = (len(fields[position].split(" ")) for position in positions)
+            if words == tags > 1:
+                raise DataError(
+                    "each line has a sentence and its tags, where CoNLL has a word and its tag",
+                    where=source,
+                    hint="Rename the file to end in .csv and set 'data.separator=\\t'",
+                )
+
+
+def _not_conll_error(kind: str, source: str, hint: str = "") -> DataError:
+    expected = "Expected CoNLL: one word per line with its tag, a blank line after each sentence"
+    return DataError(
+        f"looks like {kind}, not CoNLL", where=source,
+        hint=f"{hint}. {expected}" if hint else expected,
+    )  # fmt: skip
+
+
+def _check_sentences(sentences: int, words: int, width: int, tagged: bool, bad: BadRows) -> None:
+    """DataError where most sentences are of another width, or none seems to end."""
+    wrong = bad.counts[_WRONG_WIDTH]
+    if 2 * wrong > sentences and sentences > 2:
+        raise DataError(
+            f"not CoNLL: {wrong:,} of {sentences:,} sentences have lines with another number of"
+            f" columns than the first line ({width})",
+            where=bad.source, hint="Check the format, or set data.separator",
+        )  # fmt: skip
+    if tagged and words > _MAX_MEAN_WORDS * max(1, sentences):
+        raise DataError(
+            f"{words:,} words in {sentences:,} sentences: the blank lines between sentences"
+            " are missing",
+            where=bad.source, hint="Put a blank line after each sentence",
+        )  # fmt: skip

@@ -1,0 +1,378 @@
+"""Rows of CSV and TSV files.
+
+With quoting a file follows RFC 4180: a field in double quotes may hold separators and line breaks,
+and a doubled quote is one quote. Without it a quote is a character like any other.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter, deque
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any, TextIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bertft.config.data import DataConfig
+from bertft.data.labels import NOT_BINARY, NOT_NUMERIC, class_name_as_number
+from bertft.data.readers.text_files import iter_lines, open_text, read_first_line
+from bertft.data.rows import BadRows, RowError, format_location
+from bertft.data.schema import ColumnSpec, RowSchema, find_columns
+from bertft.errors import DataError
+from bertft.utils.messages import quote_value
+
+__all__ = [
+    "Record",
+    "check_unmarked_header",
+    "read_csv",
+    "read_csv_file",
+    "resolve_separator",
+]
+
+
+_TEXT_COLUMN_NAMES = {
+    "abstract", "body", "comment", "content", "context", "description", "document", "hypothesis",
+    "input", "message", "passage", "premise", "query", "question", "question1", "question2",
+    "review", "sentence", "sentence1", "sentence2", "text", "text1", "text2", "text_a", "text_b",
+    "texts", "title", "tweet", "utterance", "内容", "句子", "问题", "文本", "标题", "评论",
+}  # fmt: skip
+_LABEL_COLUMN_NAMES = {
+    "category", "class", "gold", "gold_label", "intent", "is_duplicate", "label", "labels",
+    "polarity", "rating", "score", "sentiment", "similarity", "stars", "tag", "tags", "target",
+    "topic", "分类", "情感", "标签", "类别",
+}  # fmt: skip
+_COLUMN_NAME_PATTERN = re.compile(r"[^\W\d][\w.-]{0,23}")
+_MIN_ROWS = 10  # from which on the shape of the rows says something
+_MIN_LENGTH_RATIO = 4  # times: how much longer than a column's name texts are
+
+
+def check_unmarked_header(
+    table: pa.Table, bad: BadRows, schema: RowSchema, config: DataConfig
+) -> None:
+    """DataError where the first line of a CSV or TSV file may be a header; data.header decides.
+
+    ``table`` and ``bad`` are its rows. Nothing is checked where data.header is set, or where a
+    column is asked for by name: then there is a header.
+    """
+    if config.header is not None or schema.columns.has_names:
+        return
+    line = table.column("line")[0].as_py() if table.num_rows else None
+    if bad.first and (line is None or bad.first[0][0] < line):
+        line, detail = bad.first[0]
+        label_error = detail if bad.counts[NOT_NUMERIC] + bad.counts[NOT_BINARY] == 1 else ""
+        candidates = label_error if "the label" in label_error else ""
+    else:
+        candidates = "" if line is None else _header_candidates(table, schema)
+    if candidates:
+        raise DataError(
+            f"the first line may be the names of the columns ({candidates})",
+            where=format_location(bad.source, line or 1, bad.unit),
+            hint="Set data.header=true if it is, data.header=false if it is a row",
+        )
+
+
+def _header_candidates(table: pa.Table, schema: RowSchema) -> str:
+    """The fields of the first row, where they look like names of columns; else empty."""
+    texts = [name for name in schema.text_fields if name in table.column_names]
+    first = [table.column(name)[0].as_py() for name in texts]
+    are_known_names = all(value.strip().casefold() in _TEXT_COLUMN_NAMES for value in first)
+    if "label" not in table.column_names:
+        return ", ".join(map(quote_value, first)) if are_known_names else ""
+    values = table.column("label")
+    if pa.types.is_list(values.type):
+        values = pc.list_flatten(values)
+    if not pa.types.is_string(values.type) or not len(values):
+        return ""
+    label = values[0].as_py()
+    counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(values).to_pylist()}
+    if label is None or counts.pop(label) > 1 or not counts:
+        return ""
+    counts.pop(None, None)
+    numbers = class_name_as_number(label) is None and all(
+        class_name_as_number(name) is not None for name in counts
+    )
+    is_header = are_known_names or label.casefold() in _LABEL_COLUMN_NAMES or numbers
+    if not is_header and table.num_rows >= _MIN_ROWS and min(counts.values(), default=0) > 1:
+        lengths = pc.utf8_length(table.column(texts[0]))
+        median = pc.quantile(lengths, 0.5)[0].as_py()
+        words = all(_COLUMN_NAME_PATTERN.fullmatch(value.strip()) for value in (*first, label))
+        is_header = words and median >= _MIN_LENGTH_RATIO * len(first[0])
+    return ", ".join(map(quote_value, [*first, label])) if is_header else ""
+
+
+Record = tuple[int, list[Any]]  # the line it starts on, and its fields
+
+_SEPARATOR_BY_EXTENSION = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+# The first line, for Excel, which fills it up with separators when it saves the file again.
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\1*[ ]*', re.IGNORECASE)
+_MAX_FIELD_CHARACTERS = (
+    1 << 24
+)  # a quote that nobody closes must not swallow a large file into memory
+_ROW_LIKE_SHARE = (
+    0.9  # of the lines inside quoted fields; prose has some that look like rows by chance
+)
+_QUOTING_OFF_HINT = "Double it within a field, or give data.quoting=false to read quotes as text"
+_QUOTING_ON_HINT = (
+    "data.quoting=true reads a field in double quotes as one field, without its quotes"
+)
+
+
+def resolve_separator(configured: str | None) -> str | None:
+    """The character that ``data.separator`` names: ``tab`` and ``\\t`` are a tab."""
+    return "\t" if configured is not None and configured.lower() in ("tab", "\\t") else configured
+
+
+def read_csv_file(
+    path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
+) -> Iterator[Record]:
+    """The requested fields of each row of a file; data.separator or the ending separates them."""
+    line = _SEPARATOR_LINE.fullmatch(read_first_line(path, config.encoding))
+    separator = resolve_separator(config.separator)
+    if separator is None:
+        separator = line[1] if line else _SEPARATOR_BY_EXTENSION[path.suffix.lower()]
+    if separator in ("", '"', "\n", "\r"):
+        raise DataError(f"{separator!r} cannot separate columns", where="data.separator")
+    quoting = config.quoting
+    if quoting is None:  # a tab is no character of a text, and so needs no quotes around it
+        quoting = separator != "\t" and len(separator) == 1
+    with open_text(path, config.encoding, "" if quoting else "\n") as file:
+        yield from read_csv(
+            file,
+            columns,
+            separator=separator,
+            quoting=quoting,
+            header=config.header,
+            encoding=config.encoding,
+            bad=bad,
+            skip_first=line is not None,
+            report_quotes=config.quoting is None,
+        )
+
+
+def read_csv(
+    file: TextIO,
+    columns: ColumnSpec,
+    *,
+    separator: str,
+    quoting: bool,
+    header: bool | None,
+    encoding: str,
+    bad: BadRows,
+    skip_first: bool = False,
+    report_quotes: bool = False,
+) -> Iterator[Record]:
+    """The asked fields of each row, as strings. Blank lines are no rows.
+
+    ``header`` None: there is one if a column is asked for by name. ``skip_first``: the first line
+    that is not blank is no row. ``report_quotes``: without quoting, fields that look quoted are
+    noted in ``bad``. Rows of another width than the first line's, and text after a closing quote,
+    go to ``bad``. DataError for a column that does not exist, an empty file, a quote that is
+    never closed. A row that repeats the header goes to ``bad`` too.
+    """
+    lines = _RewindableLines(iter_lines(file, bad, encoding))
+    if skip_first:
+        for text in lines:
+            if text.strip():
+                bad.other_lines["sep= line"] += 1
+                break
+            bad.count_blank()
+    quotes = _QuoteCounter() if report_quotes and not quoting else None
+    records = (
+        _read_quoted(lines, separator, bad)
+        if quoting
+        else _read_unquoted(lines, separator, bad, quotes)
+    )
+    first = next(records, None)
+    if first is None:
+        raise DataError("the file is empty", where=bad.source)
+    width, names, header_fields = len(first[1]), None, None
+    if columns.has_names if header is None else header:
+        names = [name.strip() for name in first[1]]
+        bad.count_row(-1)
+        bad.other_lines["header"] += 1
+        header_fields = first[1] if width > 1 else None  # a text may well be "text"
+    else:
+        records = chain([first], records)
+    try:
+        positions = find_columns(columns, names, width, bad.source)
+    except DataError as error:
+        if quotes and quotes.quoted_fields:  # the names have quotes around them
+            raise DataError(error.what, where=error.where, hint=_QUOTING_ON_HINT) from error
+        raise
+    for line, fields in records:
+        if header_fields is not None and _is_repeated_header(fields, header_fields):
+            bad.add(line, RowError("repeated header", "the header once more: were files joined?"))
+        elif len(fields) == width:
+            yield line, [None if position is None else fields[position] for position in positions]
+        else:
+            count = "1 column" if len(fields) == 1 else f"{len(fields)} columns"
+            hint = (
+                _QUOTING_ON_HINT
+                if quotes and (quotes.quoted_fields or quotes.unclosed_fields)
+                else None
+            )
+            detail = f"{count} where {width} are expected"
+            bad.add(line, RowError("wrong number of columns", detail, hint=hint))
+    if quotes:
+        has_broken_rows = width == 1 or bool(bad.counts["wrong number of columns"])
+        bad.notes += quotes.format_notes(has_broken_rows)
+
+
+def _is_repeated_header(fields: list[str], header: list[str]) -> bool:
+    """Whether a row is the header, maybe after the BOM of another file."""
+    return fields[0].removeprefix("\ufeff") == header[0] and fields[1:] == header[1:]
+
+
+class _RewindableLines:
+    """Lines of which those of a row that cannot be read may be read again, as rows of their own."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = lines
+        self._pushed_back: deque[str] = deque()
+        self.number = 0  # of the line read last
+        self.row_lines: list[str] = []  # since the current row began
+
+    def __iter__(self) -> _RewindableLines:
+        return self
+
+    def __next__(self) -> str:
+        line = self._pushed_back.popleft() if self._pushed_back else next(self._lines)
+        self.number += 1
+        self.row_lines.append(line)
+        return line
+
+    def start_row(self) -> int:
+        """The number of the line on which the next row begins."""
+        self.row_lines.clear()
+        return self.number + 1
+
+    def rewind_after_first(self) -> None:
+        """Go back to the line after the current row's first."""
+        rest = self.row_lines[1:]
+        self._pushed_back.extendleft(reversed(rest))
+        self.number -= len(rest)
+        del self.row_lines[1:]
+
+
+class _QuoteCounter:
+    """Fields of a file read without quoting that look as if they were quoted."""
+
+    def __init__(self) -> None:
+        self.quoted_fields = self.unclosed_fields = 0
+
+    def count(self, fields: list[str]) -> None:
+        for field in fields:
+            if field.startswith('"'):
+                if len(field) > 1 and field[-1] == '"' and '"' not in field[1:-1].replace('""', ""):
+                    self.quoted_fields += 1
+                elif field.count('"') % 2:
+                    self.unclosed_fields += 1
+
+    def format_notes(self, has_broken_rows: bool) -> list[str]:
+        """``has_broken_rows``: there are rows that may be parts of one."""
+        notes = []
+        if self.quoted_fields:
+            fields = (
+                "1 field is" if self.quoted_fields == 1 else f"{self.quoted_fields:,} fields are"
+            )
+            notes.append(
+                f"{fields} enclosed in double quotes, which are read as text: "
+                "data.quoting=true removes them, data.quoting=false confirms them"
+            )
+        if self.unclosed_fields and has_broken_rows:
+            fields = (
+                "1 field opens"
+                if self.unclosed_fields == 1
+                else f"{self.unclosed_fields:,} fields open"
+            )
+            notes.append(
+                f"{fields} a double quote without closing it in the same line: data.quoting=true "
+                "if quoted fields hold line breaks, else data.quoting=false"
+            )
+        return notes
+
+
+def _read_unquoted(
+    lines: _RewindableLines, separator: str, bad: BadRows, quotes: _QuoteCounter | None
+) -> Iterator[Record]:
+    while True:
+        number = lines.start_row()
+        line = next(lines, None)
+        if line is None:
+            return
+        text = line.rstrip("\r\n")
+        if not text:
+            bad.count_blank()
+            continue
+        bad.count_row()
+        fields = text.split(separator)
+        if quotes is not None and '"' in text:
+            quotes.count(fields)
+        yield number, fields
+
+
+def _read_quoted(lines: _RewindableLines, separator: str, bad: BadRows) -> Iterator[Record]:
+    csv.field_size_limit(max(csv.field_size_limit(), _MAX_FIELD_CHARACTERS))
+    try:
+        reader = csv.reader(lines, delimiter=separator, strict=True)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"{separator!r} cannot separate columns ({error})", where="data.separator",
+            hint="Give one character, or data.quoting=false",
+        ) from error  # fmt: skip
+    counts: Counter[str] = Counter()
+    while True:
+        start = lines.start_row()
+        try:
+            fields = next(reader, None)
+        except csv.Error as error:
+            field_too_long = "field larger" in str(error)
+            if field_too_long or "unexpected end" in str(error):
+                problem = "a double quote is opened and never closed"
+                if field_too_long:
+                    problem = f"a field has more than {_MAX_FIELD_CHARACTERS:,} characters: perhaps {problem}"
+                where = f"{bad.source}:{start}"
+                raise DataError(problem, where=where, hint=_QUOTING_OFF_HINT) from error
+            bad.count_row()
+            bad.add(start, _csv_error(error))
+            lines.rewind_after_first()  # the others may be rows: the quote that joined them is a mistake
+            continue
+        if fields is None:
+            break
+        if not fields:
+            bad.count_blank()
+            continue
+        bad.count_row()
+        if (extra_lines := len(lines.row_lines) - 1) > 0:
+            bad.other_lines["continued"] += extra_lines
+            counts["lines"] = max(counts["lines"], extra_lines + 1)
+            counts["fields"] += sum("\n" in field or "\r" in field for field in fields)
+            # The first line and the last hold the rest of the row that the quote is in.
+            inner = lines.row_lines[1:-1]
+            counts["inner"] += len(inner)
+            counts["rows"] += sum(line.count(separator) == len(fields) - 1 for line in inner)
+        yield start, fields
+    if counts["fields"]:
+        bad.notes.append(_format_line_break_note(counts))
+
+
+def _csv_error(error: csv.Error) -> RowError:
+    if "expected after" in str(error):
+        return RowError("text after a closing quote", hint=_QUOTING_OFF_HINT)
+    return RowError("not CSV", f"cannot be read as CSV ({error})", hint=_QUOTING_OFF_HINT)
+
+
+def _format_line_break_note(counts: Counter[str]) -> str:
+    """What is said of line breaks in quoted fields: right in most files, a stray quote in some."""
+    count = counts["fields"]
+    fields = "1 field contains" if count == 1 else f"{count:,} fields contain"
+    note = f"{fields} line breaks (the longest row has {counts['lines']:,} lines)"
+    rows = counts["rows"]
+    if rows > _ROW_LIKE_SHARE * counts["inner"]:
+        lines = "1 line inside looks" if rows == 1 else f"{rows:,} lines inside look"
+        note += f"; {lines} like rows of their own: data.quoting=false if quotes are only text"
+    return note

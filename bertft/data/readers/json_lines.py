@@ -1,0 +1,91 @@
+"""Rows of JSON lines files: one object a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, TextIO
+
+from bertft.config.data import DataConfig
+from bertft.data.readers.csv_reader import Record
+from bertft.data.readers.text_files import (
+    RepeatedKeyError,
+    iter_lines,
+    open_text,
+    reject_repeated_keys,
+    starts_json_document,
+)
+from bertft.data.rows import BadRows, RowError
+from bertft.data.schema import ColumnSpec, find_columns
+from bertft.errors import DataError
+from bertft.utils.messages import format_list
+
+__all__ = ["read_json_lines", "read_json_lines_file"]
+
+_KEY_SAMPLE_OBJECTS = 100  # objects whose keys together are the file's columns
+
+
+def read_json_lines_file(
+    path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
+) -> Iterator[Record]:
+    """As ``read_json_lines``, of a file."""
+    with open_text(path, config.encoding, "\n") as file:
+        yield from read_json_lines(file, columns, config.encoding, bad)
+
+
+def read_json_lines(
+    file: TextIO, columns: ColumnSpec, encoding: str, bad: BadRows
+) -> Iterator[Record]:
+    """The asked values of each object, None where it has no such key. Blank lines are no rows.
+
+    What is no object goes to ``bad``. DataError for a key that none of the first objects has, a
+    position in place of a key, a file without objects.
+    """
+    objects = _read_objects(iter_lines(file, bad, encoding), bad)
+    first_objects = list(islice(objects, _KEY_SAMPLE_OBJECTS))
+    names = list(dict.fromkeys(key for _, content in first_objects for key in content))
+    if not first_objects and not bad:
+        raise DataError("the file is empty", where=bad.source)
+    if first_objects:
+        for index, name in enumerate(columns.all_columns):
+            if isinstance(name, int):
+                raise DataError(
+                    f"{columns.setting_of_column(index)}={name}: JSON objects have no positions",
+                    where=bad.source,
+                    hint=f"Give a key: {format_list(names)}",
+                )
+        columns = columns.resolve_alternatives(names)
+        find_columns(columns, names, len(names), bad.source)
+    for line, content in chain(first_objects, objects):
+        yield line, [content.get(str(name)) for name in columns.all_columns]
+
+
+def _read_objects(lines: Iterator[str], bad: BadRows) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            bad.count_blank()
+            continue
+        if not bad.read and starts_json_document(line):
+            name = "the input" if bad.source == "stdin" else "the file"
+            raise DataError(
+                f"{name} is one JSON document, not one object per line", where=bad.source,
+                hint="Write each row on a line of its own: jq -c '.[]' rows.json > rows.jsonl",
+            )  # fmt: skip
+        bad.count_row()
+        try:
+            content = json.loads(line, object_pairs_hook=reject_repeated_keys)
+        except RepeatedKeyError as error:
+            bad.add(number, RowError("repeated key", str(error)))
+            continue
+        except (ValueError, RecursionError) as error:
+            input_hint = (
+                "; other forms are read from a file, input=<file>" if bad.source == "stdin" else ""
+            )
+            bad.add(number, RowError("not JSON", f"not JSON ({error}){input_hint}"))
+            continue
+        if isinstance(content, dict):
+            yield number, content
+        else:
+            bad.add(number, RowError("not a JSON object"))

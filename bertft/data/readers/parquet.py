@@ -1,0 +1,106 @@
+"""Rows of Parquet files and other Arrow data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from bertft.config.data import DataConfig
+from bertft.data.readers.csv_reader import Record
+from bertft.data.rows import BadRows
+from bertft.data.schema import ColumnSpec, find_columns
+from bertft.errors import DataError
+
+__all__ = ["read_batches", "read_parquet", "read_parquet_file"]
+
+
+def read_parquet_file(
+    path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
+) -> Iterator[Record]:
+    """As ``read_parquet``; no setting changes how Parquet is read."""
+    return read_parquet(path, columns, bad)
+
+
+_MAX_INDEX_BYTES = 1 << 26  # bytes between columns and footer that are looked at
+_BINARY_TYPE_CHECKS = (
+    pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view,
+    pa.types.is_fixed_size_binary,
+)  # fmt: skip
+
+
+def read_parquet(path: Path, columns: ColumnSpec, bad: BadRows) -> Iterator[Record]:
+    """The asked values of each row, rows counted from 1. DataError if it is no Parquet file."""
+    from pyarrow import parquet
+
+    source = bad.source
+    try:
+        with parquet.ParquetFile(path) as file:
+            _check_single_file(path, file.metadata, source)
+            bad.count_row(file.metadata.num_rows)
+            names = file.schema_arrow.names
+            positions = find_columns(columns, names, len(names), source)
+            if len(set(names)) < len(names):  # then a name does not say which column is meant
+                numbers = list(map(str, range(len(names))))
+                batches = (batch.rename_columns(numbers) for batch in file.iter_batches())
+                selected_names = [
+                    None if position is None else numbers[position] for position in positions
+                ]
+            else:
+                selected_names = [None if place is None else names[place] for place in positions]
+                present_names = [name for name in selected_names if name is not None]
+                batches = file.iter_batches(columns=present_names)
+            yield from read_batches(batches, selected_names)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"not a Parquet file that can be read ({error})", where=source) from error
+
+
+def _check_single_file(path: Path, metadata: Any, source: str) -> None:
+    """DataError where a second Parquet file was appended, for then one of the two would be lost.
+
+    Between the last column and the footer a file has at most indexes of its pages.
+    """
+    if not metadata.num_row_groups:
+        return
+    group = metadata.row_group(metadata.num_row_groups - 1)
+    end = 0
+    for number in range(group.num_columns):
+        column = group.column(number)
+        starts = (column.dictionary_page_offset, column.data_page_offset)
+        end = max(end, min(filter(None, starts)) + column.total_compressed_size)
+    footer = path.stat().st_size - metadata.serialized_size - 8
+    with path.open("rb") as content:
+        content.seek(end)
+        if b"PAR1PAR1" in content.read(max(0, min(footer - end, _MAX_INDEX_BYTES))):
+            raise DataError(
+                "several Parquet files were joined byte by byte", where=source,
+                hint="Join them as tables, for example with pyarrow.concat_tables",
+            )  # fmt: skip
+
+
+def read_batches(
+    batches: Iterable[pa.RecordBatch], names: Sequence[str | None]
+) -> Iterator[Record]:
+    """Records with the values of ``names`` (None: a value that is None), counted from 1."""
+    line = 1
+    for batch in batches:
+        values = [
+            [None] * batch.num_rows if name is None else _column_values(batch.column(name))
+            for name in names
+        ]
+        for fields in zip(*values, strict=True):
+            yield line, list(fields)
+            line += 1
+
+
+def _column_values(column: pa.Array) -> list[Any]:
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    values = column.to_pylist()
+    if any(is_bytes(kind) for is_bytes in _BINARY_TYPE_CHECKS):
+        # Older writers stored text as bytes; what does not decode is found out with the row.
+        return [
+            None if value is None else value.decode("utf-8", "surrogateescape") for value in values
+        ]
+    return values

@@ -1,0 +1,105 @@
+"""Questions of a file in SQuAD's own form (also CMRC 2018's): articles of paragraphs of questions.
+
+    {"data": [{"paragraphs": [{"context": …, "qas": [{"id", "question", "answers": […]}]}]}]}
+
+Questions are counted from 1 over the whole file, for such files are often one line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bertft.config.data import DataConfig
+from bertft.data.readers.text_files import RepeatedKeyError, open_text, reject_repeated_keys
+from bertft.data.rows import BadRows, RowError
+from bertft.data.schema import ColumnSpec, check_characters, find_columns
+from bertft.errors import DataError
+from bertft.utils.safe_files import unreadable
+
+__all__ = ["QUESTION_COLUMNS", "read_squad_json"]
+
+QUESTION_COLUMNS = ("question", "context", "answers", "id")
+
+_HINT = "For one JSON object a row, name the file .jsonl"
+
+
+def read_squad_json(
+    path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
+) -> Iterator[tuple[int, list[Any]]]:
+    """(number, asked fields) of each question. Questions without what they need go to ``bad``.
+
+    DataError where the file is no JSON, or not of this form down to its questions.
+    """
+    find_columns(columns, QUESTION_COLUMNS, len(QUESTION_COLUMNS), bad.source)
+    content = _load_json(path, config.encoding, bad.source)
+    number = 0
+    for where, context, question in _iter_questions(content, bad.source):
+        number += 1
+        bad.count_row()
+        missing = [key for key in ("question", "id") if key not in question]
+        if context is None:
+            missing.insert(0, "context")
+        if missing:
+            fault = RowError("missing key", f"{where} has no {' and no '.join(missing)}")
+            fault.row_id = _id(question)
+            bad.add(number, fault)
+            continue
+        row = {**question, "context": context}
+        yield number, [row.get(str(name)) for name in columns.all_columns]
+
+
+def _id(question: dict[str, Any]) -> str | None:
+    """The question's id, where it has one that can be written."""
+    given = question.get("id")
+    try:
+        return check_characters(given, "id") if isinstance(given, str) else None
+    except RowError:
+        return None
+
+
+def _load_json(path: Path, encoding: str, source: str) -> Any:
+    with open_text(path, encoding, "\n") as file:
+        try:
+            return json.load(file, object_pairs_hook=reject_repeated_keys)
+        except RepeatedKeyError as error:
+            raise DataError(str(error), where=source, hint="Rename or remove one") from error
+        except json.JSONDecodeError as error:
+            raise DataError(
+                f"not JSON ({error.msg} at column {error.colno})",
+                where=f"{source}:{error.lineno}", hint=_HINT,
+            ) from error  # fmt: skip
+        except UnicodeError as error:
+            raise DataError(
+                f"cannot be read ({error})", where=source, hint="Name it with data.encoding"
+            ) from error
+        except RecursionError as error:
+            raise unreadable(str(error), source) from error
+        except ValueError as error:  # Python reads no number of more than 4,300 digits
+            raise DataError("holds a number of too many digits", where=source) from error
+
+
+def _iter_questions(content: Any, source: str) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    """(path in the file, context, question), in order."""
+    articles = _get_list(content, "data", "", source)
+    for a, article in enumerate(articles):
+        article_path = f"data[{a}]"
+        for p, paragraph in enumerate(_get_list(article, "paragraphs", article_path, source)):
+            paragraph_path = f"{article_path}.paragraphs[{p}]"
+            for q, question in enumerate(_get_list(paragraph, "qas", paragraph_path, source)):
+                question_path = f"{paragraph_path}.qas[{q}]"
+                if not isinstance(question, dict):
+                    raise DataError(f"{question_path} is no object", where=source, hint=_HINT)
+                yield question_path, paragraph.get("context"), question
+
+
+def _get_list(value: Any, key: str, where: str, source: str) -> list[Any]:
+    items = value.get(key) if isinstance(value, dict) else None
+    if not isinstance(items, list):
+        what = where or "the file"
+        raise DataError(
+            f"{what} has no list {key!r}, as SQuAD's files do", where=source, hint=_HINT
+        )
+    return items

@@ -1,0 +1,255 @@
+"""Open text files so that a byte which does not decode spoils its own row and no other."""
+
+from __future__ import annotations
+
+import codecs
+import encodings.aliases
+import io
+import json
+import re
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO
+
+from bertft.data.rows import BadRows
+from bertft.errors import DataError
+from bertft.utils.messages import did_you_mean, missing_file_problem, quote_value
+from bertft.utils.safe_files import unreadable
+
+__all__ = [
+    "RepeatedKeyError",
+    "checked_first_line",
+    "iter_lines",
+    "open_text",
+    "parse_json_object",
+    "read_first_line",
+    "reject_repeated_keys",
+    "resolve_existing_file",
+    "starts_json_document",
+]
+
+
+_HEAD_BYTES = 4096
+_MAX_LINE_CHARACTERS = 1 << 20  # characters of the first line that are looked at
+_JSON_DOCUMENT = re.compile(r"\s*(\{\s*$|\[\s*(\{|$))")
+_MAX_NUL_SHARE = 0.1  # share of NUL bytes that no text has
+
+_UNPACK_HINT = "Unpack it and name the file in it"
+_MAGIC = {
+    b"\x1f\x8b": ("is compressed with gzip", "Decompress it: gunzip {name}"),
+    b"BZh91AY&SY": ("is compressed with bzip2", "Decompress it: bunzip2 {name}"),
+    b"\xfd7zXZ\0": ("is compressed with xz", "Decompress it: unxz {name}"),
+    b"\x28\xb5\x2f\xfd": ("is compressed with zstd", "Decompress it: unzstd {name}"),
+    b"\x04\x22\x4d\x18": ("is compressed with lz4", "Decompress it: unlz4 {name}"),
+    b"\x1f\x9d": ("is compressed with compress", "Decompress it: uncompress {name}"),
+    b"Rar!\x1a\x07": ("is a RAR archive", _UNPACK_HINT),
+    b"7z\xbc\xaf\x27\x1c": ("is a 7z archive", _UNPACK_HINT),
+    b"PK\x03\x04": ("is a zip archive, as Excel workbooks (.xlsx) are",
+                    "Save the sheet as CSV, or unpack the archive"),
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": ("is an old Office document (.xls, .doc)",
+                                          "Save the sheet as CSV"),
+    b"%PDF-": ("is a PDF document", "Give its text as a .txt, .csv or .jsonl file"),
+    b"PAR1\x15": ("is a Parquet file", "Rename it to end in .parquet"),
+    b"FEA1": ("is a Feather file", "Save it as Parquet or CSV"),
+    b"{\\rtf": ("is an RTF document", "Save it as plain text"),
+    b"version https://git-lfs.": ("is a Git LFS pointer, not the data", "Fetch it: git lfs pull"),
+    b"ARROW1\0\0": ("is an Arrow file", "Save it as Parquet or CSV"),
+    b"SQLite format 3\0": ("is an SQLite database", "Export the table as CSV"),
+    b"\x89HDF\r\n": ("is an HDF5 file", "Save it as Parquet or CSV"),
+    b"\x93NUMPY": ("is a NumPy array", "Save it as Parquet or CSV"),
+    b"\x89PNG\r\n": ("is an image", "Give a file of text"),
+}  # fmt: skip
+_BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
+}  # fmt: skip
+
+
+def checked_first_line(path: Path, encoding: str, source: str) -> str:
+    """As ``read_first_line``. DataError where the first bytes are not those of a text in ``encoding``.
+
+    The file is opened once: what is checked is what is read.
+    """
+    try:
+        with path.open("rb") as file:
+            _check_head(file.peek(_HEAD_BYTES)[:_HEAD_BYTES], path.name, encoding, source)
+            return _first_line(file, encoding)
+    except OSError as error:
+        raise unreadable(error, source) from error
+
+
+def _check_head(head: bytes, name: str, encoding: str, source: str) -> None:
+    for magic, (what, hint) in _MAGIC.items():
+        if head.startswith(magic):
+            raise DataError(f"the file {what}", where=source, hint=hint.format(name=name))
+    if _is_wide_encoding(encoding):
+        return
+    for mark, other in _BYTE_ORDER_MARKS.items():
+        if head.startswith(mark):
+            raise DataError(
+                f"the file begins as {other} does, and not as {encoding}", where=source,
+                hint=f"Give data.encoding={other}",
+            )  # fmt: skip
+    if head.count(0) > _MAX_NUL_SHARE * len(head):
+        raise DataError(
+            f"{head.count(0):,} of the first {len(head):,} bytes are NUL: this is not text in"
+            f" {encoding}", where=source,
+            hint="If it is text in UTF-16, give data.encoding=utf-16-le (or utf-16-be)",
+        )  # fmt: skip
+
+
+def read_first_line(path: Path, encoding: str) -> str:
+    """The first line of a text file that is not blank, without its end; "" if there is none."""
+    return _first_line(path, encoding)
+
+
+def _first_line(source: Path | BinaryIO, encoding: str) -> str:
+    with open_text(source, encoding, "") as file:
+        try:
+            while line := file.readline(_MAX_LINE_CHARACTERS):
+                if line.strip():
+                    return line.rstrip("\r\n")
+        except UnicodeError:  # the reader says where
+            pass
+    return ""
+
+
+def parse_json_object(line: str) -> dict[str, object] | None:
+    """The JSON object that ``line`` is, as each line of a JSON Lines file; None if it is none."""
+    if not line.lstrip().startswith("{"):
+        return None
+    try:
+        content = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def starts_json_document(line: str) -> bool:
+    """Whether ``line`` begins a JSON document that is no JSON Lines: an array, or spread out."""
+    return _JSON_DOCUMENT.match(line) is not None
+
+
+class RepeatedKeyError(ValueError):
+    """A JSON object has a key twice, of which json would keep the last value alone."""
+
+
+def reject_repeated_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """The object with ``pairs`` of keys and values. RepeatedKey where one is repeated."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        key = next(candidate for candidate in keys if keys.count(candidate) > 1)
+        raise RepeatedKeyError(
+            f"the key {quote_value(key)} occurs {keys.count(key)} times in one object"
+        )
+    return content
+
+
+def _is_wide_encoding(encoding: str) -> bool:
+    try:
+        return codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
+    except LookupError:  # the reader says so
+        return True
+
+
+def resolve_existing_file(name: str, setting: str) -> Path:
+    """The file ``name``. DataError with the nearest one of its folder if it is not there."""
+    problem = missing_file_problem(name, setting)
+    if problem is not None:
+        raise DataError(problem.what, where=problem.where, hint=problem.hint)
+    return Path(name).expanduser()
+
+
+def open_text(source: Path | BinaryIO, encoding: str, newline: str) -> TextIO:
+    """Text of a file or a binary stream, a BOM left out; bytes that do not decode become U+DCxx.
+
+    ``newline`` as in ``open``. DataError for an unknown encoding or a file that may not be read.
+    """
+    try:
+        info = codecs.lookup(encoding)
+        if not _is_text_encoding(encoding):
+            raise LookupError(encoding)
+    except (LookupError, ValueError):
+        names = {name for name in encodings.aliases.aliases.values() if _is_text_encoding(name)}
+        known = sorted(name.replace("_", "-") for name in names)
+        raise DataError(
+            f"there is no encoding {encoding!r}", where="data.encoding",
+            hint=did_you_mean(encoding, known) or "For example utf-8, gb18030, cp1252",
+        ) from None  # fmt: skip
+    name = "utf-8-sig" if info.name == "utf-8" else info.name
+    try:
+        binary = source.open("rb") if isinstance(source, Path) else source
+        _skip_byte_order_mark(binary, info.name)
+    except OSError as error:
+        raise unreadable(error, source) from error
+    return io.TextIOWrapper(binary, name, errors="surrogateescape", newline=newline)
+
+
+_NOT_OF_FILES = ("idna", "punycode", "undefined")
+
+
+def _skip_byte_order_mark(binary: BinaryIO, encoding: str) -> None:
+    """Skip a BOM that ``encoding`` itself would decode to a character, as utf-16-le does."""
+    try:
+        byte_order_mark = "\ufeff".encode(encoding)
+    except UnicodeError:  # the encoding cannot have one
+        return
+    peek = getattr(binary, "peek", None)
+    if (
+        encoding != "utf-8"
+        and peek is not None
+        and peek(len(byte_order_mark)).startswith(byte_order_mark)
+    ):
+        binary.read(len(byte_order_mark))
+
+
+def _is_text_encoding(encoding: str) -> bool:
+    """Not base64 and its like, nor idna and its like, which cannot pass over a byte that does not
+    decode; those of other systems cannot be looked up."""
+    try:
+        info = codecs.lookup(encoding)
+        if not getattr(info, "_is_text_encoding", True) or info.incrementaldecoder is None:
+            return False
+        info.incrementaldecoder("surrogateescape").decode(b"", True)
+    except (LookupError, ValueError):
+        return False
+    return info.name not in _NOT_OF_FILES
+
+
+def iter_lines(file: TextIO, bad: BadRows, encoding: str) -> Iterator[str]:
+    """The lines of ``file``; where no line feed follows a carriage return, these end the lines.
+
+    In any other file carriage returns inside lines are text, and noted in ``bad``. DataError where
+    the encoding cannot even go on to the next line.
+    """
+    number = inner_returns = 0
+    try:
+        lines: Iterator[str] = iter(file)
+        first = next(lines, "")
+        if _has_inner_carriage_return(first):
+            second = next(lines, None)
+            if second is None:  # the line ends of old Macs: this is the whole file
+                yield from io.StringIO(first, newline="")
+                return
+            lines = chain([second], lines)
+        for line in chain([first] if first else [], lines):
+            number += 1
+            inner_returns += _has_inner_carriage_return(line)
+            yield line
+    except UnicodeError as error:
+        raise DataError(
+            f"bytes that are not {encoding} ({error})", where=f"{bad.source}:{number + 1}",
+            hint="Name the file's encoding with data.encoding (utf-8, gb18030, utf-16, …)",
+        ) from error  # fmt: skip
+    if inner_returns:
+        count = "1 line has" if inner_returns == 1 else f"{inner_returns:,} lines have"
+        bad.notes.append(
+            f"{count} a carriage return inside, which is read as text: if it ends a row, convert"
+            " the line ends of the file to line feeds"
+        )
+
+
+def _has_inner_carriage_return(line: str) -> bool:
+    return "\r" in line and "\r" in line.rstrip("\r\n")

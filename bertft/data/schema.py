@@ -1,0 +1,347 @@
+"""Which columns are asked for, and where they stand in a file's own."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from bertft.config.data import DataConfig
+from bertft.config.registry import TASKS
+from bertft.data.rows import UNDECODABLE, BadRows, RowError
+from bertft.errors import DataError, UsageError
+from bertft.utils.messages import closest_name, format_list, join_problems, quote_value
+
+__all__ = [
+    "ColumnNotFound",
+    "ColumnSpec",
+    "ReadFunction",
+    "RowSchema",
+    "build_row_schema",
+    "check_characters",
+    "find_columns",
+    "label_columns",
+    "parse_list",
+    "require_text",
+    "text_columns",
+]
+
+
+# Python's own would join 'a' 'b', which numpy prints for two elements, to one.
+_LIST_ITEM = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[-+.\w]+)"""
+_PYTHON_LIST = re.compile(
+    rf"\[\s*(?:{_LIST_ITEM}(?:\s*,\s*{_LIST_ITEM})*(?:\s*,)?)?\s*\]", re.DOTALL
+)
+_ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
+
+
+def require_text(value: Any, field_name: str = "text") -> str:
+    """A string with something in it. ``field_name`` names the field in a Fault."""
+    if value is None or value == "" or (isinstance(value, str) and value.isspace()):
+        raise RowError(f"empty {field_name}")
+    if not isinstance(value, str):
+        raise RowError(
+            f"{field_name} is no string",
+            f"the {field_name} is a {type(value).__name__}, not a string",
+        )
+    return check_characters(value, field_name)
+
+
+def check_characters(value: str, field_name: str) -> str:
+    """A string that UTF-8 can write and that holds no NUL."""
+    if "\0" in value:
+        raise RowError("NUL byte", f"a NUL byte in the {field_name}")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            if _ESCAPED_BYTE.search(value):
+                raise RowError(UNDECODABLE, f"{UNDECODABLE} in the {field_name}") from error
+            raise RowError(
+                "unpaired surrogate", f"an unpaired surrogate in the {field_name}"
+            ) from error
+    return value
+
+
+def parse_list(value: str) -> list[Any] | None:
+    """The list that a field spells, as JSON or Python write one; None if it is any other text."""
+    value = value.strip()
+    if not (value.startswith("[") and value.endswith("]")):
+        return None
+    try:
+        parsed = json.loads(value)
+    except (ValueError, RecursionError):
+        if not _PYTHON_LIST.fullmatch(value):
+            return None
+        try:
+            parsed = ast.literal_eval(value)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            return None
+    return parsed if isinstance(parsed, list) else None
+
+
+Record = tuple[int, list[Any]]
+
+
+class RowSchema(ABC):
+    """``columns`` are read and make the table's columns ``fields`` (beside ``line``).
+
+    A row that may be learnt from has a ``label``; null is a label that is missing.
+    """
+
+    text_fields: ClassVar[tuple[str, ...]]  # the columns by which two rows are the same
+    label_fields: ClassVar[tuple[str, ...]] = ("label",)  # those that rows to answer have not
+    group_field: ClassVar[str | None] = None  # rows with one value here are held out together
+    readers_by_extension: Mapping[
+        str, ReadFunction
+    ] = {}  # of file endings that these rows read in their own way
+    default_reader: ReadFunction | None = (
+        None  # of no ending; of any other where data.separator is given
+    )
+    missing_label_hint: ClassVar[str] = (
+        "Is data.label the column you mean?"  # where there are no labels
+    )
+
+    has_classes: bool = False  # whether a label is the name of a class, or several
+    # The classes of a model that is already trained, in the order of its logits.
+    model_classes: list[str] | None = None
+    columns: ColumnSpec
+    fields: Sequence[tuple[str, pa.DataType]]
+
+    @abstractmethod
+    def __init__(self, config: DataConfig, labelled: bool) -> None: ...
+
+    @property
+    def arrow_schema(self) -> pa.Schema:
+        """The columns of a table of rows: ``fields``, and the line that a row starts on."""
+        return pa.schema([*self.fields, ("line", pa.int64())])
+
+    @abstractmethod
+    def parse(self, fields: Sequence[Any], split: str) -> list[Any]:
+        """The values of one row. Raises Fault for a row that cannot be used in ``split``."""
+
+    def take_ignored_parts(self) -> list[str]:
+        """Reasons for the parts that the last ``parse`` left out of a row that is used."""
+        return []
+
+    def normalize_labels(
+        self, table: pa.Table, declared_classes: list[str] | None, bad: BadRows
+    ) -> pa.Table:
+        """The rows of a split as they are kept; those that do not fit go to ``bad``.
+
+        Asked of the first split first, which may tell what holds for all; ``declared_classes`` are the
+        source's classes.
+        """
+        return table
+
+    def notes(self) -> list[str]:
+        """What reading the rows has found out about them, to be told before training."""
+        return []
+
+    @cached_property
+    def label_mapping(self) -> dict[str, str]:
+        """Label of a file → class, for every label that was read as another text."""
+        return {}
+
+    def class_names(self, table: pa.Table, declared_classes: list[str] | None) -> list[str] | None:
+        """The classes in order, given the first split and the source's ``declared_classes``; None: none."""
+        return None
+
+    def check_label_types(
+        self, table: pa.Table, declared_classes: list[str] | None, bad: BadRows
+    ) -> None:
+        """DataError where the labels of a whole split are of another kind than the task's."""
+
+    def is_stratified(self) -> bool:
+        """Whether a validation split is cut so that each class gives its share."""
+        return False
+
+    def nothing_to_learn(self, table: pa.Table) -> str:
+        """Why training rows teach nothing; empty where they do."""
+        return ""
+
+    def record_unit(self, extension: str) -> str:
+        """What the numbers of a file's records count; empty: its lines."""
+        return ""
+
+    @abstractmethod
+    def label_statistics(self, table: pa.Table) -> dict[str, float]:
+        """What to tell of the labels before training: a name and its share or value."""
+
+
+def build_row_schema(config: DataConfig, labelled: bool = True) -> RowSchema:
+    """``labelled`` False: rows to answer. UsageError where ``config`` asks for what cannot be."""
+    schema: RowSchema = TASKS.implementation(config.task, "rows")(config, labelled)
+    return schema
+
+
+ColumnName = str | int
+
+_MAX_COMPARED = 1_000  # columns of which the nearest is named
+
+
+@dataclass(frozen=True)
+class ColumnSpec:
+    """One or more ``text`` columns; none, one or many ``label`` columns: names or positions.
+
+    ``optional`` names are read where the rows have them, and are None where not. ``text_alternatives`` are
+    names of which the first that there is serves where the first text column's own is not there.
+    """
+
+    text: tuple[ColumnName, ...]
+    label: tuple[ColumnName, ...]
+    optional: tuple[str, ...] = ()
+    text_alternatives: tuple[str, ...] = ()
+
+    @property
+    def all_columns(self) -> tuple[ColumnName, ...]:
+        return self.text + self.label + self.optional
+
+    @property
+    def has_names(self) -> bool:
+        """Whether any column is asked for by name."""
+        return any(isinstance(column, str) for column in self.text + self.label)
+
+    def resolve_alternatives(self, names: Sequence[str] | None) -> ColumnSpec:
+        """What is asked of rows with the columns ``names``, where one may serve ``text_alternatives``."""
+        if names is None or self.text[0] in names:
+            return self
+        present_alternatives = [name for name in self.text_alternatives if name in names]
+        return (
+            replace(self, text=(present_alternatives[0], *self.text[1:]))
+            if present_alternatives
+            else self
+        )
+
+    def setting_of_column(self, index: int) -> str:
+        """The setting that asks for column number ``index`` of ``all_columns``."""
+        return "data.text" if index < len(self.text) else "data.label"
+
+
+ReadFunction = Callable[[Path, ColumnSpec, DataConfig, BadRows], Iterator[Record]]
+
+
+class ColumnNotFound(DataError):
+    """``only_labels_missing``: only labels are missing, and no column is called nearly so."""
+
+    only_labels_missing = False
+
+
+def text_columns(config: DataConfig, default: tuple[ColumnName, ...]) -> tuple[ColumnName, ...]:
+    """The columns of data.text. UsageError for what names none."""
+    return default if config.text is None else _parse_column_names(config.text, "data.text")
+
+
+def label_columns(config: DataConfig, default: tuple[ColumnName, ...]) -> tuple[ColumnName, ...]:
+    """The columns of data.label. UsageError for what names none."""
+    return default if config.label is None else _parse_column_names(config.label, "data.label")
+
+
+def _parse_column_names(value: Any, where: str) -> tuple[ColumnName, ...]:
+    several = isinstance(value, Sequence) and not isinstance(value, str)
+    names = tuple(value) if several else (value,)
+    for name in names:
+        if isinstance(name, bool) or not isinstance(name, (str, int)) or name == "":
+            raise UsageError(
+                f"{name!r} is neither a column's name nor its position", where=where,
+                hint="Give a name, or a position from 0",
+            )  # fmt: skip
+    if len(set(names)) != len(names):
+        raise UsageError(f"a column stands twice in {list(names)}", where=where)
+    return names
+
+
+def find_columns(
+    columns: ColumnSpec, names: Sequence[str] | None, count: int, source: str
+) -> list[int | None]:
+    """Positions of the asked columns among ``count``, of which ``names`` (None: no header).
+
+    None for an optional one that is not there. Raises DataError with the nearest name, or the
+    positions that there are, for each that is missing.
+    """
+    columns = columns.resolve_alternatives(names)
+    positions: list[int | None] = []
+    errors: list[DataError] = []
+    for index, name in enumerate(columns.text + columns.label):
+        try:
+            positions.append(
+                _find_column(name, names, count, columns.setting_of_column(index), source)
+            )
+        except DataError as error:
+            errors.append(error)
+    if len(errors) > 1 and names is not None and count > 1:
+        raise DataError(join_problems(errors))
+    if errors:  # without names, or of a single column, the first says all
+        raise errors[0]
+    known_names = list(names or ())
+    for column in columns.optional:
+        if known_names.count(column) > 1:
+            raise DataError(
+                f"{known_names.count(column)} columns are called {column!r}", where=source
+            )
+    return positions + [
+        known_names.index(each) if each in known_names else None for each in columns.optional
+    ]
+
+
+def _find_column(
+    name: ColumnName, names: Sequence[str] | None, count: int, setting: str, source: str
+) -> int:
+    printable_names = [
+        column_name.encode("utf-8", "backslashreplace").decode() for column_name in names or ()
+    ]
+    names_there = "" if names is None else f" ({format_list(printable_names)})"
+    if isinstance(name, int):
+        if -count <= name < count:
+            return name % count
+        raise DataError(
+            f"{setting}={name}, but the columns go from 0 to {count - 1}{names_there}", where=source
+        )
+    if names is None:
+        raise DataError(
+            f"{setting}={name} is a name, but the file has no header", where=source,
+            hint="Give a position from 0, or data.header=true",
+        )  # fmt: skip
+    positions = [position for position, each in enumerate(names) if each == name]
+    if len(positions) == 1:
+        return positions[0]
+    if positions:
+        raise DataError(
+            f"{len(positions)} columns are called {name!r}", where=source,
+            hint=f"Give {setting} as a position: {' or '.join(map(str, positions))}",
+        )  # fmt: skip
+    closest = closest_name(name, printable_names[:_MAX_COMPARED])
+    if len(printable_names) == 1 and (
+        separators_inside := [each for each in ";\t|," if each in printable_names[0]]
+    ):
+        separator_shown = "\\t" if separators_inside[0] == "\t" else separators_inside[0]
+        raise DataError(
+            f"{setting}: there is no column {name!r}, only one, {quote_value(printable_names[0])}", where=source,
+            hint=f"Are its columns separated by {separator_shown!r}? Then 'data.separator={separator_shown}'",
+        )  # fmt: skip
+    hint = (
+        f"Did you mean {closest!r}?" if closest is not None else f"Name it with {setting}=<column>"
+    )
+    if printable_names != list(names):
+        hint = "The names hold bytes outside the encoding: name the right one with data.encoding"
+    error = ColumnNotFound(
+        f"{setting}: there is no column {name!r}; the columns are {_format_columns(printable_names)}",
+        where=source,
+        hint=hint,
+    )
+    error.only_labels_missing = (
+        setting == "data.label" and closest is None and printable_names == list(names)
+    )
+    raise error
+
+
+def _format_columns(names: Sequence[str]) -> str:
+    return format_list(map(quote_value, names)) or "none"

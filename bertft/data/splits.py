@@ -1,0 +1,388 @@
+"""``load_splits``: the configured splits, read, checked, cut and sampled.
+
+    read → made to fit each other → labels made one of the classes → bad rows settled
+         → validation cut → samples drawn
+
+Everything random here is a function of data.seed alone, so that all runs of a sweep see the
+same rows.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bertft.config.choices import SPLITS
+from bertft.config.data import DataConfig
+from bertft.data import classes
+from bertft.data.cache import read_rows
+from bertft.data.data_sources import (
+    DataSource,
+    has_known_extension,
+    open_file,
+    open_sample,
+    read_json_lines_stream,
+    uses_csv_reader,
+)
+from bertft.data.labels import check_enough_rows, drop_rows
+from bertft.data.readers.csv_reader import check_unmarked_header
+from bertft.data.rows import BadRows, RowError, Rows, raise_or_skip
+from bertft.data.schema import ColumnNotFound, RowSchema, build_row_schema
+from bertft.errors import DataError, UsageError
+
+__all__ = [
+    "Splits",
+    "hold_out_validation",
+    "load_inputs",
+    "load_sample_inputs",
+    "load_splits",
+    "sample_rows",
+]
+
+
+def hold_out_validation(
+    rows: Rows, fraction: float, seed: int, stratified: bool, group_column: str | None = None
+) -> tuple[Rows, Rows]:
+    """(train, validation): ``fraction`` of the rows go to validation, both in their old order.
+
+    Stratified: every class gives its share, by largest remainders, and keeps a row in train.
+    ``group_column``: rows with one value in that column go to one side, so that validation has at
+    least its share. Raises DataError if either side would be empty.
+    """
+    count = len(rows)
+    size = max(1, round(fraction * count))
+    if size >= count:
+        raise DataError(
+            f"{count} rows are too few to cut a validation split from", where=rows.source,
+            hint="Give data.validation=<file>, or more rows",
+        )  # fmt: skip
+    generator = np.random.Generator(np.random.PCG64([seed, 1]))
+    shuffled: np.ndarray = generator.permutation(count).astype(np.int32)
+    chosen: np.ndarray
+    if stratified:
+        codes = _value_codes(rows, "label")[shuffled]
+        sizes = np.bincount(codes)
+        quota, starts = _class_quotas(sizes, size), np.cumsum(sizes) - sizes
+        order = np.argsort(codes, kind="stable")  # class by class, each as it was shuffled
+        rows_per_class = [
+            order[start : start + class_quota]
+            for start, class_quota in zip(starts, quota, strict=True)
+        ]
+        chosen = shuffled[np.concatenate(rows_per_class)]
+    elif group_column is not None:
+        codes = _value_codes(rows, group_column)
+        order = codes[shuffled][np.sort(np.unique(codes[shuffled], return_index=True)[1])]
+        sizes = np.cumsum(np.bincount(codes)[order])
+        chosen = np.flatnonzero(np.isin(codes, order[: np.searchsorted(sizes, size) + 1]))
+    else:
+        chosen = shuffled[:size]
+    validation_mask = np.zeros(count, dtype=bool)
+    validation_mask[chosen] = True
+    if not validation_mask.any():
+        raise DataError(
+            "every class has a single row: none can be held out", where=rows.source,
+            hint="Give data.validation=<file>",
+        )  # fmt: skip
+    if validation_mask.all():
+        raise DataError(
+            f"all rows have one {group_column}: none can be held out", where=rows.source,
+            hint="Give data.validation=<file>",
+        )  # fmt: skip
+    # What was left out of the file is told once, with the rows that train.
+    validation = replace(
+        rows.select(validation_mask), read=int(validation_mask.sum()), skipped=Counter(), unused=Counter(),
+        dropped=Counter(), other_lines=Counter(), blank_lines=0, notes=(),
+    )  # fmt: skip
+    return rows.select(~validation_mask, "held out for validation"), validation
+
+
+def sample_rows(rows: Rows, size: int | None, seed: int, setting: str = "sample") -> Rows:
+    """``size`` rows drawn without replacement, in their old order; all if there are fewer.
+
+    ``setting`` is what the size comes from.
+    """
+    if size is None or size >= len(rows):
+        return rows
+    generator = np.random.Generator(np.random.PCG64([seed, 2]))
+    sampled_mask = np.zeros(len(rows), dtype=bool)
+    sampled_mask[generator.choice(len(rows), size, replace=False)] = True
+    return rows.select(sampled_mask, f"not drawn ({setting})")
+
+
+def _value_codes(rows: Rows, name: str) -> np.ndarray:
+    """Number of each row's value in a column, by when it first came, int32 [rows]."""
+    encoded = pc.dictionary_encode(rows.arrow_column(name))
+    numbers = [np.asarray(chunk.indices, dtype=np.int32) for chunk in encoded.chunks]
+    return np.concatenate(numbers)
+
+
+def _class_quotas(counts: np.ndarray, total: int) -> np.ndarray:
+    """Rows that each class gives: proportional, ``total`` together where the classes allow it."""
+    exact = counts * (total / counts.sum())
+    maximum = np.maximum(counts - 1, 0)
+    quota = np.minimum(np.floor(exact).astype(np.int64), maximum)
+    for class_index in np.argsort(-(exact - np.floor(exact)), kind="stable"):
+        if quota.sum() < total and quota[class_index] < maximum[class_index]:
+            quota[class_index] += 1
+    return quota
+
+
+_LABELS_NEEDED_HINTS = {
+    "validation": "Rows without labels score nothing: without data.validation a part of train is"
+    " held out",
+    "test": "Rows without labels score nothing: leave out data.test and answer them with bertft"
+    " predict",
+}
+_SCORED_AS = {"train": "validation"}
+
+
+@dataclass
+class Splits:
+    """``class_names`` are the class names in order, None where ``schema`` knows no classes.
+
+    ``validation_from_train``: validation was cut from train. ``unlabelled`` are rows to learn from a teacher alone;
+    ``load_splits`` leaves them to those who have one. A test split whose labels are not public (all −1 or
+    empty) has no ``label`` column.
+    """
+
+    train: Rows | None
+    validation: Rows | None
+    test: Rows | None
+    class_names: list[str] | None
+    validation_from_train: bool
+    schema: RowSchema
+    unlabelled: Rows | None = None
+
+    def items(self) -> list[tuple[str, Rows]]:
+        """The splits that there are, by name."""
+        pairs = [(name, getattr(self, name)) for name in (*SPLITS, "unlabelled")]
+        return [(name, rows) for name, rows in pairs if rows is not None]
+
+
+def load_splits(
+    config: DataConfig,
+    needed: Sequence[str] = SPLITS,
+    model_classes: list[str] | None = None,
+    training: bool = True,
+    cached_only: bool = False,
+) -> Splits:
+    """The splits named in ``needed``, as ``config`` describes them; those it has not are None.
+
+    ``training`` False: train is read as validation is, to be scored and not learned from.
+    ``cached_only``: nothing is fetched; a data set of the Hub must be in the local cache.
+
+    Classes are ``model_classes`` (those of a model to be scored), else data.labels, else the
+    source's own, else those of train (of the first split read where train is neither needed nor
+    given). Raises DataError, UsageError, EnvironmentFailed.
+    """
+    schema = build_row_schema(config)
+    schema.model_classes = model_classes
+    sources = {
+        name: _open_split(config, name, schema, cached_only)
+        for name in _splits_to_read(config, needed, schema)
+    }
+    first = next(iter(sources), None)
+    if first is None:
+        raise UsageError(
+            f"there is no {' or '.join(needed)} split", where="data", hint="Give its file"
+        )
+    parts = {
+        name: _LoadingSplit.read(
+            source, schema, name if training else _SCORED_AS.get(name, name), config
+        )
+        for name, source in sources.items()
+    }
+    declared_classes = sources[first].class_names
+    configured_labels = config.labels if isinstance(config.labels, (list, tuple, dict)) else ()
+    configured_names = [
+        str(label)
+        for label in (*configured_labels, *(declared_classes or ()), *(model_classes or ()))
+    ]
+    for name, part in parts.items():
+        train_labels = (
+            parts["train"].observed_labels() if name != "train" and "train" in parts else []
+        )
+        part.handle_missing_labels([*configured_names, *train_labels])
+    schema.check_label_types(parts[first].table, declared_classes, parts[first].bad)
+    for part in parts.values():
+        part.table = schema.normalize_labels(part.table, declared_classes, part.bad)
+    names = schema.class_names(parts[first].table, declared_classes)
+    for part in parts.values():
+        part.map_labels(names, config.labels)
+    raise_or_skip([part.bad for part in parts.values()], config.on_bad_row, config.max_skipped)
+    for name, part in parts.items():
+        check_enough_rows(schema, part.table, part.bad, training=training and name == "train")
+    rows = {name: part.to_rows() for name, part in parts.items()}
+    validation_from_train = "validation" in needed and "validation" not in rows
+    if validation_from_train:
+        rows["train"], rows["validation"] = hold_out_validation(
+            rows["train"],
+            config.validation_fraction,
+            config.seed,
+            schema.is_stratified(),
+            schema.group_field,
+        )
+    sizes = {"train": config.max_train_rows, "validation": config.max_validation_rows}
+    sampled = {
+        name: sample_rows(rows[name], sizes.get(name), config.seed, f"data.max_{name}_rows")
+        if name in rows and name in needed
+        else None
+        for name in SPLITS
+    }
+    return Splits(
+        **sampled, class_names=names, validation_from_train=validation_from_train, schema=schema
+    )
+
+
+def load_inputs(name: str, config: DataConfig, setting: str = "input") -> Rows:
+    """Rows to predict: a file, or ``-`` for JSON lines on stdin. Labels are not looked at."""
+    schema = build_row_schema(config, labelled=False)
+    if name == "-":
+        columns = schema.columns
+        source = DataSource(
+            "stdin", lambda bad: read_json_lines_stream(sys.stdin.buffer, columns, config, bad)
+        )
+    else:
+        source = open_file(config, name, setting, schema)
+    split = _LoadingSplit.read(source, schema, setting, config, use_cache=setting != "input")
+    # What is predicted gets an answer, if only what is wrong with the row: no share is too large.
+    raise_or_skip(
+        [split.bad], config.on_bad_row, None if setting == "input" else config.max_skipped
+    )
+    return split.to_rows()
+
+
+def load_sample_inputs(config: DataConfig, split: str) -> Rows:
+    """Rows of ``split`` of the embedded sample that ``config`` names, without their labels."""
+    schema = build_row_schema(config, labelled=False)
+    return _LoadingSplit.read(
+        open_sample(config, split, schema.columns), schema, split, config
+    ).to_rows()
+
+
+@dataclass
+class _LoadingSplit:
+    """One split on its way from records to ``Rows``."""
+
+    name: str
+    source: DataSource
+    schema: RowSchema
+    table: pa.Table
+    bad: BadRows
+
+    @classmethod
+    def read(
+        cls,
+        source: DataSource,
+        schema: RowSchema,
+        name: str,
+        config: DataConfig,
+        use_cache: bool = True,
+    ) -> _LoadingSplit:
+        try:
+            split = cls(name, source, schema, *read_rows(source, schema, name, config, use_cache))
+            if source.path is not None and uses_csv_reader(source.path, schema, config):
+                check_unmarked_header(split.table, split.bad, schema, config)
+            return split
+        except ColumnNotFound as error:
+            if not error.only_labels_missing or name not in _LABELS_NEEDED_HINTS:
+                raise
+            hint = f"Name it with data.label=<column>. {_LABELS_NEEDED_HINTS[name]}"
+            raise DataError(error.what, where=error.where, hint=hint) from error
+
+    def observed_labels(self) -> list[str | float]:
+        """The labels that occur, of a task with one label per row."""
+        if "label" not in self.table.column_names:
+            return []
+        values = self.table.column("label")
+        if pa.types.is_list(values.type):
+            return []
+        distinct: list[str | float] = pc.unique(values.drop_null()).to_pylist()
+        return distinct
+
+    def handle_missing_labels(self, known_labels: Collection[str | float]) -> None:
+        """Rows without a label are bad ones, but for a test split in which no row has one.
+
+        ``known_labels``: the labels of other splits and of the configuration.
+        """
+        if "label" not in self.table.column_names or not self.table.num_rows:
+            return
+        if not classes.is_unlabelled(self.table, known_labels):
+            error = RowError("missing label", "no label")
+            self.table = drop_rows(
+                self.table, [(classes.missing_label_mask(self.table), error)], self.bad
+            )
+        elif self.name == "test":
+            minus = "−1, as in public test sets" if self.observed_labels() else "empty"
+            self.bad.notes.append(f"all labels are {minus}: the split is taken as unlabelled")
+            self.table = self.table.drop_columns(list(self.schema.label_fields))
+        else:
+            raise DataError(
+                "no row has a label", where=self.source.source, hint=self.schema.missing_label_hint
+            )
+
+    def map_labels(self, names: Sequence[str] | None, labels: Any) -> None:
+        if names is not None and "label" in self.table.column_names:
+            self.table, masked_errors = classes.map_labels_to_classes(
+                self.table, names, labels, source=self.source.source,
+                training=self.name == "train", applied=self.schema.label_mapping,
+            )  # fmt: skip
+            self.table = drop_rows(self.table, masked_errors, self.bad)
+
+    def to_rows(self) -> Rows:
+        source, bad = self.source, self.bad
+        bad.check_row_counts(self.table.num_rows)
+        return Rows(
+            self.table, source.source, Counter(bad.counts), source.files, source.unit,
+            read=bad.read, blank_lines=bad.blank, dropped=bad.dropped, first_errors=bad.first, all_errors=bad.all_errors,
+            ids=bad.ids,
+            notes=tuple(bad.notes), other_lines=bad.other_lines,
+        )  # fmt: skip
+
+
+def _splits_to_read(config: DataConfig, needed: Sequence[str], schema: RowSchema) -> list[str]:
+    """Splits to read, train first: validation may be cut from it, and classes are found in it."""
+    available = _available_splits(config, schema)
+    splits = set(needed) & available
+    if "validation" in needed and "validation" not in available:
+        splits.add("train")
+    if config.source == "hub" and "train" in needed:  # of files, the configuration's rules say it
+        splits.add("train")
+    classes_known = config.labels is not None or schema.model_classes is not None
+    if not classes_known and schema.has_classes and "train" in available:
+        splits.add("train")
+    if "train" in splits and "train" not in available:
+        raise UsageError(
+            "there is no training file", where="data.train", hint="Set data.train=<file>"
+        )
+    return [name for name in SPLITS if name in splits]
+
+
+def _available_splits(config: DataConfig, schema: RowSchema) -> set[str]:
+    """The splits that there are. Next to a file of the user's own, none of the Hub's is fetched:
+    rows of two sources would be trained on and scored as one data set."""
+    if config.source == "sample":
+        return set(SPLITS)
+    configured = {name for name in SPLITS if getattr(config, name)}
+    if config.source != "hub":
+        return configured
+    own_files = {name for name in configured if has_known_extension(getattr(config, name), schema)}
+    return own_files or configured | {"train"}
+
+
+def _open_split(config: DataConfig, name: str, schema: RowSchema, cached_only: bool) -> DataSource:
+    if config.source == "sample":
+        return open_sample(config, name, schema.columns)
+    configured = getattr(config, name)
+    if config.source == "hub" and not (configured and has_known_extension(configured, schema)):
+        from bertft.data.hub import open_hub_split
+
+        return open_hub_split(config, configured or name, schema.columns, cached_only)
+    return open_file(config, configured, f"data.{name}", schema)

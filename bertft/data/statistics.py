@@ -1,0 +1,273 @@
+"""What there is to know about the data before training on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bertft.data.classes import format_mapping_note
+from bertft.data.dataset import FeatureTable
+from bertft.data.rows import Rows, format_accounting
+from bertft.data.schema import RowSchema
+from bertft.data.splits import Splits
+from bertft.utils.messages import shorten
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = [
+    "DataReport",
+    "SpecialTokenIds",
+    "SplitReport",
+    "count_overlap",
+    "format_split_accounting",
+    "make_data_table",
+    "summarize_splits",
+]
+
+_CHUNK_ROWS = 262_144  # rows at a time
+_QUANTILES = {"min": 0.0, "median": 0.5, "90 %": 0.9, "max": 1.0}
+_MAX_UNKNOWN_SHARE = (
+    0.05  # a share of unknown tokens above which the texts are not the vocabulary's
+)
+
+
+@dataclass(frozen=True)
+class SpecialTokenIds:
+    """Ids of a tokenizer: that of its unknown token (None: it has none), and the special ones."""
+
+    unknown: int | None = None
+    ids: tuple[int, ...] = ()
+
+
+@dataclass
+class SplitReport:
+    """``rows``: those that are used. ``lengths``: quantiles and mean in tokens a feature.
+
+    ``truncated``: share of the features. ``labels``: class → share of the rows (of several labels:
+    of the rows that have it); other tasks: what their form tells. ``source`` and ``fingerprint``
+    say which rows they are. ``unknown``: share of the tokens that the vocabulary does not have,
+    special ones aside; None for a vocabulary without an unknown token. ``notes``: what their reader
+    noticed.
+
+    The accounting: ``read`` = ``rows`` + Σ ``skipped`` + Σ ``unused``, each by reason. ``dropped``
+    counts ignored parts of rows that are used; ``blank_lines`` are not rows.
+    """
+
+    rows: int
+    features: int
+    lengths: dict[str, float]
+    truncated: float
+    labels: dict[str, float]
+    skipped: dict[str, int]
+    source: str
+    files: list[str]
+    fingerprint: str
+    read: int
+    unused: dict[str, int]
+    dropped: dict[str, int]
+    blank_lines: int
+    other_lines: dict[str, int]
+    notes: list[str] = field(default_factory=list)
+    unknown: float | None = None
+
+
+@dataclass
+class DataReport:
+    """``count_overlap``: validation rows whose texts also stand in train; None without both splits.
+
+    ``mapping``: label of a file → class, for every label that was read as another text.
+    """
+
+    splits: dict[str, SplitReport]
+    overlap: int | None
+    cut: bool = False
+    classes: list[str] | None = None
+    notes: list[str] = field(default_factory=list)
+    mapping: dict[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self)
+
+
+def summarize_splits(
+    splits: Splits,
+    features: Mapping[str, FeatureTable],
+    special: SpecialTokenIds = SpecialTokenIds(),
+) -> DataReport:
+    """The report on the splits that have features (``features`` by split name).
+
+    ``special`` tells which ids count as unknown, and which not at all.
+    """
+    reports = {
+        name: _summarize_split(rows, features[name], splits.schema, special)
+        for name, rows in splits.items()
+        if name in features
+    }
+    overlap = None
+    if splits.train is not None and splits.validation is not None:
+        overlap = count_overlap(splits.train, splits.validation, splits.schema.text_fields)
+    without_features = [(name, rows) for name, rows in splits.items() if name not in features]
+    notes = [f"{rows.source}: {note}" for _, rows in without_features for note in rows.notes]
+    notes += [
+        f"{name} ({rows.source}): {len(rows):,} rows have no label and are not scored"
+        for name, rows in without_features
+    ]
+    return DataReport(
+        reports,
+        overlap,
+        splits.validation_from_train,
+        splits.class_names,
+        [*splits.schema.notes(), *notes, *_unknown_token_warnings(reports)],
+        dict(splits.schema.label_mapping),
+    )
+
+
+def _unknown_token_warnings(reports: Mapping[str, SplitReport]) -> list[str]:
+    affected = [
+        f"{name} {report.unknown:.0%}"
+        for name, report in reports.items()
+        if report.unknown is not None and report.unknown > _MAX_UNKNOWN_SHARE
+    ]
+    if not affected:
+        return []
+    return [
+        f"warning: many tokens are unknown to the model's vocabulary ({', '.join(affected)}); choose a"
+        " model of the texts' language and script"
+    ]
+
+
+def _unknown_token_share(features: FeatureTable, special: SpecialTokenIds) -> float | None:
+    if special.unknown is None:
+        return None
+    excluded_ids = np.array(
+        [token_id for token_id in special.ids if token_id != special.unknown], np.int64
+    )
+    unknown = total = 0
+    for token_ids in features.iter_chunks("input_ids"):
+        unknown += int((token_ids == special.unknown).sum())
+        total += len(token_ids) - int(np.isin(token_ids, excluded_ids).sum())
+    return unknown / max(1, total)
+
+
+def _summarize_split(
+    rows: Rows, features: FeatureTable, schema: RowSchema, special: SpecialTokenIds
+) -> SplitReport:
+    lengths = features.lengths
+    values = np.quantile(lengths, list(_QUANTILES.values())).tolist()
+    quantiles = dict(zip(_QUANTILES, values, strict=True))
+    truncated = 0
+    if "truncated" in features.columns:
+        truncated = sum(int(piece.sum()) for piece in features.iter_chunks("truncated"))
+    counts = rows.accounting()
+    if counts["used"] != (rows_with_features := int(features.rows_with_features().sum())):
+        raise RuntimeError(
+            f"{rows.source}: {counts['used']:,} rows used, {rows_with_features:,} have features"
+        )
+    return SplitReport(
+        rows=counts["used"],
+        features=len(features),
+        lengths={**quantiles, "mean": float(lengths.mean())},
+        truncated=truncated / len(features),
+        labels=schema.label_statistics(rows.slice(0, len(rows), ["label"]))
+        if rows.has_labels
+        else {},
+        skipped=counts["skipped"],
+        source=rows.source,
+        files=list(rows.files),
+        fingerprint=rows.fingerprint,
+        read=counts["read"],
+        unused=counts["unused"],
+        dropped=counts["dropped"],
+        blank_lines=counts["blank_lines"],
+        other_lines=counts["other_lines"],
+        notes=list(rows.notes),
+        unknown=_unknown_token_share(features, special),
+    )
+
+
+def format_split_accounting(report: DataReport) -> list[str]:
+    """Where the rows of each split went, a line per split."""
+    return [
+        format_accounting(f"{name} ({split.source})", {**asdict(split), "used": split.rows})
+        for name, split in report.splits.items()
+    ]
+
+
+def count_overlap(
+    train: Rows, validation: Rows, texts: Sequence[str] = ("text", "text_pair")
+) -> int:
+    """Rows of ``validation`` whose texts, space around them apart, also stand in ``train``."""
+    validation_chunks = [
+        _joined_texts(piece, texts) for piece in validation.iter_chunks(_CHUNK_ROWS)
+    ]
+    matches: list[list[pa.Array]] = [[] for _ in validation_chunks]
+    for chunk in train.iter_chunks(_CHUNK_ROWS):  # each makes a set of every piece that is asked
+        train_texts = _joined_texts(chunk, texts)
+        for chunk_texts, same in zip(validation_chunks, matches, strict=True):
+            same.append(pc.unique(train_texts.filter(pc.is_in(train_texts, value_set=chunk_texts))))
+    counts = (
+        pc.sum(pc.is_in(some, value_set=pa.chunked_array(same, some.type)))
+        for some, same in zip(validation_chunks, matches, strict=True)
+    )
+    return sum(count.as_py() or 0 for count in counts)
+
+
+def _joined_texts(table: pa.Table, texts: Sequence[str]) -> pa.ChunkedArray:
+    names = [name for name in texts if name in table.column_names]
+    parts = [pc.utf8_trim_whitespace(table.column(name)) for name in names]
+    # No text holds a NUL, so it keeps ("a b", "c") and ("a", "b c") apart.
+    return pc.binary_join_element_wise(*parts, pa.scalar("\0", pa.large_string()))
+
+
+def make_data_table(report: DataReport) -> Table:
+    """The report as a table for the terminal."""
+    from rich.table import Table
+
+    result = Table(title="data", title_justify="left")
+    # What was skipped is in the accounting below the table.
+    head = ("split", "rows", "tokens: median, 90 %, max", "truncated", "unknown", "labels")
+    for column in head:
+        result.add_column(column)
+    for name, split in report.splits.items():
+        lengths = split.lengths
+        result.add_row(
+            f"{name} (cut from train)" if name == "validation" and report.cut else name,
+            _format_row_count(split),
+            f"{lengths['median']:.0f}, {lengths['90 %']:.0f}, {lengths['max']:.0f}",
+            f"{split.truncated:.1%}",
+            "none" if split.unknown is None else f"{split.unknown:.1%}",
+            _format_label_shares(split.labels, report.classes),
+        )
+    notes = [*report.notes, *filter(None, [format_mapping_note(report.mapping)])]
+    notes += [f"{split.source}: {note}" for split in report.splits.values() for note in split.notes]
+    if report.overlap:
+        rows = report.splits["validation"].rows if "validation" in report.splits else 0
+        notes.append(f"{report.overlap:,} of {rows:,} validation rows also stand in train")
+    result.caption = "\n".join(notes) or None
+    return result
+
+
+def _format_row_count(split: SplitReport) -> str:
+    windows = "" if split.features == split.rows else f" in {split.features:,} windows"
+    return f"{split.rows:,}{windows}"
+
+
+_MAX_CLASSES_SHOWN = 6
+
+
+def _format_label_shares(shares: Mapping[str, float], classes: list[str] | None) -> str:
+    if classes is None:
+        return ", ".join(f"{name} {value:.3g}" for name, value in shares.items())
+    shown = [
+        f"{shorten(name, 30)} {shares.get(name, 0.0):.1%}" for name in classes[:_MAX_CLASSES_SHOWN]
+    ]
+    return ", ".join(shown) + (
+        f", … ({len(classes)} classes)" if len(classes) > _MAX_CLASSES_SHOWN else ""
+    )

@@ -1,1 +1,0 @@
-"""What rows of tagged words are made of: schemes of tags, words in a text, CoNLL files."""

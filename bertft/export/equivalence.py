@@ -1,0 +1,123 @@
+"""A model in another form is shown to answer as before, and its card says on what rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from bertft.data.rows import Rows
+from bertft.errors import MergeError
+from bertft.export.card_facts import collect_card_facts
+from bertft.export.model_card import MergeCheck, render_model_card
+from bertft.pipeline.check_rows import read_check_rows, sample_check_rows
+from bertft.pipeline.data import build_features, build_unlabelled_features
+from bertft.pipeline.loaded_model import LoadedModel
+from bertft.pipeline.manifest import read_manifest
+from bertft.training.evaluate import LogitsModel, evaluate, evaluation_transform, predict_logits
+
+__all__ = [
+    "EquivalenceCheck",
+    "check_logit_difference",
+    "describe_metric_change",
+    "load_check_rows",
+    "score_rows",
+]
+
+
+_TOLERANCE = 1e-4
+
+
+def load_check_rows(loaded: LoadedModel) -> tuple[Rows, str]:
+    """Rows to compare on, and what they are: validation rows of the run, else made ones."""
+    if loaded.run is not None:
+        digest = read_manifest(loaded.run).get("check_rows")
+        return read_check_rows(loaded.run.check_rows_path, loaded.data, digest), "validation rows"
+    return sample_check_rows(loaded.info.task), "made rows"
+
+
+def score_rows(
+    loaded: LoadedModel, rows: Rows, runner: LogitsModel | None = None
+) -> tuple[np.ndarray, dict[str, float]]:
+    """fp32 logits in the order of ``rows``, and the task's metrics, of rows with labels.
+
+    ``runner`` answers in place of the saved model.
+    """
+    task_model, task, length = loaded.task_model, loaded.task_model.task, loaded.info.max_length
+    runner = task_model.runner if runner is None else runner
+    if task.needs_labels and not rows.has_labels:
+        table = build_unlabelled_features(rows, task, task_model.tokenizer, length, None)
+        return predict_logits(
+            runner, table, task_model.precision, transform=task.predict_transform
+        ), {}
+    table = build_features({"check": rows}, task, task_model.tokenizer, length, None)["check"]
+    logits = predict_logits(
+        runner,
+        table,
+        task_model.precision,
+        transform=evaluation_transform(task),
+        columns=task.label_columns,
+    )
+    if task.has_fixed_inputs:
+        return logits, task.compute_all_metrics(logits, table)
+    return logits, evaluate(runner, task, table, task_model.precision)
+
+
+def check_logit_difference(before: np.ndarray, after: np.ndarray, what: str, where: str) -> float:
+    """max |Δlogit|. MergeRefused unless it is at most 1e-4 · max(1, max |logit|)."""
+    max_difference = float(np.abs(after - before).max())
+    max_logit = float(np.abs(before).max())
+    if not np.isfinite(before).all():
+        raise MergeError(
+            f"the model answers with numbers that are not finite, before the {what} is made",
+            where=where, hint="Nothing was written. Its weights are too large; train it again",
+        )  # fmt: skip
+    if not max_difference <= _TOLERANCE * max(1.0, max_logit):  # so that NaN is refused too
+        raise MergeError(
+            f"the {what} would answer otherwise: max |Δlogit| = {max_difference:.2e} on {len(before)}"
+            f" rows, where |logit| is up to {max_logit:.3g}",
+            where=where, hint="Nothing was written. This is worth a bug report",
+        )  # fmt: skip
+    return max_difference
+
+
+def describe_metric_change(
+    metric: str, before: Mapping[str, float], after: Mapping[str, float]
+) -> str:
+    """``; accuracy there 0.9123 before, 0.9123 after``, of rows that have it."""
+    if metric not in before:
+        return ""
+    return f"; {metric} there {before[metric]:.4f} before, {after[metric]:.4f} after"
+
+
+class EquivalenceCheck:
+    """What ``loaded`` answers and what it trains, kept before anything is folded into its base."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self.loaded, self.parameter_counts = loaded, loaded.task_model.count_parameters()
+        self.rows, self.row_kind = load_check_rows(loaded)
+        self.logits, self.metrics = score_rows(loaded, self.rows)
+
+    def write_card(
+        self, folder: Path, name: str, exported: LoadedModel, *, what: str, where: str,
+        runner: LogitsModel | None = None, form: str = "transformers", prefix_file: str | None = None,
+    ) -> str:  # fmt: skip
+        """Leave the card in ``folder``, which will be called ``name``; the line that tells of it.
+
+        ``exported`` is the model of the other form, or ``runner`` answers for it. MergeRefused,
+        with ``what`` it is and ``where`` it came from, if the answers are others.
+        """
+        logits, metrics = score_rows(exported, self.rows, runner)
+        max_difference = check_logit_difference(self.logits, logits, what, where)
+        check = MergeCheck(len(self.rows), max_difference, self.metrics, metrics, self.row_kind)
+        facts = collect_card_facts(
+            self.loaded, name, check, self.parameter_counts, pair="text_pair" in self.rows.columns,
+            form=form, prefix_file=prefix_file,
+        )  # fmt: skip
+        (folder / "README.md").write_text(render_model_card(facts), encoding="utf-8")
+        metric = self.loaded.task_model.task.metric
+        return (
+            f"max |Δlogit| {max_difference:.1e} on {len(self.rows)} {self.row_kind}"
+            f"{describe_metric_change(metric, self.metrics, metrics)}"
+        )

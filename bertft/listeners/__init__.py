@@ -1,1 +1,0 @@
-"""What hears the training loop's events: files, the view in the terminal."""

@@ -1,0 +1,165 @@
+"""Attention on a CPU in blocks that stay in its cache, and a backward pass that computes them anew.
+
+    O = (softmax(s·Q·Kᵀ + mask) ∘ keep / (1 − p)) · V
+
+The weights [n, heads, t, u] of long rows outgrow everything else of a step: written out, with the
+mask of dropout and their product, they are 12 bytes a pair that wait for the backward pass and must
+be fetched again. Here a block of heads is scored, normalised, dropped out and multiplied before the
+next one is begun, in buffers that all blocks share. What waits is Q, K, V and a byte a pair, of
+dropout's draws; the backward pass computes the weights from them again, one product more than the
+five that it needs (Dao et al. 2022, arXiv 2205.14135, §3.1 and appendix B.2, whose tiles of one
+row's softmax are not needed where a row fits in the cache).
+
+Equal to the plain products, but for the rounding of 1 / (1 − p), which multiplies V here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from bertft.models.dropout import fill_keep_mask, inverse_keep_prob
+
+__all__ = ["BLOCKWISE_MIN_PAIRS", "blockwise_attention"]
+
+BLOCKWISE_MIN_PAIRS = 1 << 20
+"""Pairs from which blocks are at least as fast as the plain products, which remember more."""
+
+_PAIRS_PER_BLOCK = 1 << 18  # pairs of a block: 1 MB a buffer in fp32
+
+_SoftmaxBlock = tuple[tuple[slice, slice], Tensor, Tensor]
+
+
+def blockwise_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float, scale: float
+) -> Tensor:
+    """[n, heads, t, d] of queries [n, heads, t, d], keys and values [n, heads, u, d], on a CPU.
+
+    ``mask`` [n or 1, 1, t or 1, u]: True where a pair is seen; None: all are. Every query must see
+    a key.
+    """
+    if torch.is_autocast_enabled("cpu"):  # which does not see products into a given tensor
+        dtype = torch.get_autocast_dtype("cpu")
+        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    bias = None
+    if mask is not None:
+        zero = torch.zeros((), dtype=query.dtype)
+        bias = torch.where(mask, zero, zero - float("inf"))
+    return _BlockwiseAttention.apply(query, key, value, bias, dropout, scale)
+
+
+class _BlockwiseAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor,
+        bias: Tensor | None, p: float, scale: float,
+    ) -> Tensor:  # fmt: skip
+        query, key, value = (query * scale).contiguous(), key.contiguous(), value.contiguous()
+        weights_shape = (*query.shape[:3], key.shape[2])
+        keep_mask = torch.empty(weights_shape, dtype=torch.uint8) if p else None
+        scaled_value = value * inverse_keep_prob(p) if p else value
+        output = torch.empty_like(query)
+        for block, weights, _ in _softmax_blocks(query, key, bias):
+            if keep_mask is not None:
+                weights.mul_(fill_keep_mask(keep_mask[block], p))
+            torch.bmm(
+                _flatten_heads(weights),
+                _flatten_heads(scaled_value[block]),
+                out=_flatten_heads(output[block]),
+            )
+        ctx.save_for_backward(query, key, value, bias, keep_mask)
+        ctx.p, ctx.scale = p, scale
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, bias, keep_mask = ctx.saved_tensors
+        needs_query, needs_key, needs_value = ctx.needs_input_grad[:3]
+        grad = grad.contiguous() * inverse_keep_prob(ctx.p) if ctx.p else grad.contiguous()
+        grads = [
+            torch.empty_like(tensor) if needed else None
+            for tensor, needed in ((query, needs_query), (key, needs_key), (value, needs_value))
+        ]
+        for block, weights, scores in _softmax_blocks(query, key, bias):
+            block_grad = _flatten_heads(grad[block])
+            if needs_query or needs_key:
+                # With W the weights before dropout and G = (∂L/∂O · Vᵀ) ∘ keep / (1 − p):
+                # ∂L/∂scores = W ∘ (G − Σⱼ Gⱼ·Wⱼ).
+                torch.bmm(
+                    block_grad,
+                    _flatten_heads(value[block]).transpose(1, 2),
+                    out=_flatten_heads(scores),
+                )
+                if keep_mask is not None:
+                    scores.mul_(keep_mask[block])
+                torch.ops.aten._softmax_backward_data.out(
+                    scores, weights, -1, query.dtype, grad_input=scores
+                )
+            if grads[0] is not None:
+                torch.bmm(
+                    _flatten_heads(scores),
+                    _flatten_heads(key[block]),
+                    out=_flatten_heads(grads[0][block]),
+                )
+            if grads[1] is not None:
+                torch.bmm(
+                    _flatten_heads(scores).transpose(1, 2),
+                    _flatten_heads(query[block]),
+                    out=_flatten_heads(grads[1][block]),
+                )
+            if grads[2] is not None:
+                if keep_mask is not None:
+                    weights.mul_(keep_mask[block])
+                torch.bmm(
+                    _flatten_heads(weights).transpose(1, 2),
+                    block_grad,
+                    out=_flatten_heads(grads[2][block]),
+                )
+        if grads[0] is not None:
+            grads[0].mul_(ctx.scale)
+        return (*grads, None, None, None)
+
+
+def _softmax_blocks(query: Tensor, key: Tensor, bias: Tensor | None) -> Iterator[_SoftmaxBlock]:
+    """softmax(Q·Kᵀ + bias), a block at a time: its place, the weights, and the room of its scores.
+
+    Every block takes the two buffers [rows, heads, t, u] over from the one before it.
+    """
+    (n, heads, t, _), u = query.shape, key.shape[2]
+    rows_per_block, heads_per_block = _block_shape(n, heads, t * u)
+    buffers = [query.new_empty(rows_per_block * heads_per_block * t * u) for _ in range(2)]
+    for row in range(0, n, rows_per_block):
+        for head in range(0, heads, heads_per_block):
+            block = slice(row, row + rows_per_block), slice(head, head + heads_per_block)
+            shape = (*query[block].shape[:3], u)
+            scores, weights = (buffer[: math.prod(shape)].view(shape) for buffer in buffers)
+            torch.bmm(
+                _flatten_heads(query[block]),
+                _flatten_heads(key[block]).transpose(1, 2),
+                out=_flatten_heads(scores),
+            )
+            if bias is not None:
+                scores.add_(bias[block[0]] if bias.shape[0] > 1 else bias)
+            torch.ops.aten._softmax.out(scores, -1, False, out=weights)
+            yield block, weights, scores
+
+
+def _block_shape(n: int, heads: int, pairs: int) -> tuple[int, int]:
+    """How many rows and heads a block takes: whole rows, or else heads of one."""
+    heads_per_block = min(heads, max(1, _PAIRS_PER_BLOCK // pairs))
+    return (
+        (min(n, max(1, _PAIRS_PER_BLOCK // (heads * pairs))), heads)
+        if heads_per_block == heads
+        else (1, heads_per_block)
+    )
+
+
+def _flatten_heads(block: Tensor) -> Tensor:
+    """[rows, heads, …] as [rows·heads, …], without a copy: of whole rows, or heads of one."""
+    return block.view(-1, *block.shape[2:])

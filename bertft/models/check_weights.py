@@ -1,0 +1,156 @@
+"""Whether the weights of a folder are those of the encoder that its ``config.json`` describes.
+
+transformers draws what is missing at random and passes over what it has no place for. A head or a
+pooler may be new. An encoder with a random norm, or with half of its layers, is another encoder.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bertft.errors import UsageError
+from bertft.models.source import ModelSource, local_model_folder
+
+__all__ = [
+    "check_weights",
+    "first_non_finite",
+]
+
+
+def first_non_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """The name of a tensor that holds NaN or infinity, None if there is none.
+
+    The largest magnitude of all tensors is read from the device once; single tensors are looked
+    at only if it is not finite. Integers count as finite.
+    """
+    floating = {
+        name: tensor.detach() for name, tensor in tensors.items()
+        if tensor.is_floating_point() and tensor.numel()
+    }  # fmt: skip
+    largest = torch.nn.utils.get_total_norm(list(floating.values()), norm_type=float("inf"))
+    if bool(largest.isfinite()):
+        return None
+    return next((name for name, each in floating.items() if not each.isfinite().all()), None)
+
+
+_MISMATCH_HINT = "Its config.json and weights belong to different models"
+# Of the encoder, and not needed: buffers that older versions saved, poolers of a head that uses
+# none, a part that exists for pretraining alone.
+_OPTIONAL_WEIGHTS = re.compile(
+    r"pooler|position_ids|token_type_ids|inv_freq|embed_positions|contact_head|^funnel\.decoder\."
+)
+_WRAPPER_PREFIXES = {
+    "module.": "as DistributedDataParallel saves them",
+    "_orig_mod.": "as a compiled model saves them",
+    "base_model.model.": "as peft saves them",
+}
+
+
+def check_weights(
+    model: Any,
+    source: ModelSource,
+    missing: Collection[str],
+    mismatched: Collection[str],
+    unexpected: Collection[str],
+) -> None:
+    """UsageError unless the encoder of ``model`` is wholly in the file, and wholly in the model.
+
+    ``missing`` and ``mismatched``: parameters of the encoder without weights, or with weights of
+    another shape. ``unexpected``: names in the file for which the model has no place. The weights
+    must be finite too.
+    """
+    where = f"model.path={source.name}"
+    prefix = f"{model.base_model_prefix}."
+    _check_types(model, source, where)
+    missing_or_mismatched = {name for name in missing if "pooler" not in name} | set(mismatched)
+    if missing_or_mismatched:
+        _check_wrapper_prefix(missing_or_mismatched, unexpected, prefix, where)
+        raise UsageError(
+            f"the weights lack {min(missing_or_mismatched)}{_and_more(missing_or_mismatched)}, or have another shape of it",
+            where=where, hint=_MISMATCH_HINT,
+        )  # fmt: skip
+    broken = first_non_finite(
+        {name: each for name, each in model.named_parameters() if name.startswith(prefix)}
+    )
+    if broken is not None:
+        raise UsageError(
+            f"{broken} is not finite", where=where,
+            hint="Every result would be NaN. Use another copy of the model",
+        )  # fmt: skip
+    base_children = {name for name, _ in model.base_model.named_children()}
+    unused = {
+        name
+        for name in unexpected
+        if (name.startswith(prefix) or name.split(".")[0] in base_children)
+        and not _OPTIONAL_WEIGHTS.search(name)
+    }
+    if unused:
+        raise UsageError(
+            f"the model has no place for the weights {min(unused)}{_and_more(unused)}: they would be"
+            " left out",
+            where=where,
+            hint=f"{_MISMATCH_HINT}; check its number of layers and model_type",
+        )
+
+
+def _check_types(model: Any, source: ModelSource, where: str) -> None:
+    """UsageError where a parameter is stored as whole or complex numbers, which would be cast."""
+    from safetensors import SafetensorError, safe_open
+
+    folder = local_model_folder(source)
+    if folder is None:
+        return
+    names = {name for name, _ in model.named_parameters()}
+    base = f"{model.base_model_prefix}."
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, "pt") as opened:
+                kinds = {name: opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError):
+            continue  # loading it has told already what is wrong with it
+        for name, kind in kinds.items():
+            if not _FLOATING.match(kind) and names & {name, base + name}:
+                raise UsageError(
+                    f"the weights {name} are stored as {kind}, not as floating-point numbers",
+                    where=where,
+                    hint="Quantised weights are not supported: use the model as it was before",
+                )  # fmt: skip
+
+
+_FLOATING = re.compile("F[0-9]|BF16")
+
+
+def _and_more(names: Collection[str]) -> str:
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""
+
+
+def _check_wrapper_prefix(
+    lacking: Collection[str], unexpected: Collection[str], base_prefix: str, where: str
+) -> None:
+    """UsageError where a wrapper put the same words before every name."""
+    expected_names = {*lacking, *(name.removeprefix(base_prefix) for name in lacking)}
+    prefix_counts: Counter[str] = Counter()
+    for name in unexpected:
+        name_parts = name.split(".")
+        for count in range(1, len(name_parts)):
+            if ".".join(name_parts[count:]) in expected_names:
+                prefix_counts[".".join(name_parts[:count]) + "."] += 1
+                break
+    if not prefix_counts:
+        return
+    prefix, count = prefix_counts.most_common(1)[0]
+    if 2 * count < len(lacking):
+        return
+    saved_how = f", {_WRAPPER_PREFIXES[prefix]}" if prefix in _WRAPPER_PREFIXES else ""
+    raise UsageError(
+        f"the names of its weights begin with {prefix!r}{saved_how}",
+        where=where,
+        hint="Save the inner model with save_pretrained, or save the weights again without it, as"
+        f" {{name.removeprefix({prefix!r}): tensor}}",
+    )

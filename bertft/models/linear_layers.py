@@ -1,0 +1,280 @@
+"""Which linear layer of an encoder plays which part in it.
+
+    find_targets(model, ["query", "layer.0.output.dense"], "method.low_rank.targets")
+        -> [Target(path, module, rows, role)]
+
+A layer that another method has wrapped already (``models.wrapper``) counts as the layer.
+
+A word is one of the roles query, key, value, attention_output, ffn_in, ffn_out; or all_linear;
+or the end of a module's dotted name, cut at a dot: ``layer.1.output.dense`` is no end of
+``layer.11.output.dense``. Roles are known for the encoders whose layers are named as in one of
+``_ROLE_SUFFIXES``; elsewhere a role is read as a name like any other.
+
+Only linear layers inside the encoder's list of layers are ever found: never the task head, a
+pooler, or the projection of embeddings. A module that several layers share (ALBERT) comes once.
+Where query, key and value are one matrix (ModernBERT's Wqkv), each is a slice of its rows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bertft.errors import BertftError, UsageError
+from bertft.utils.messages import did_you_mean, format_list
+
+__all__ = [
+    "ROLES",
+    "LinearWrapper",
+    "TargetLayer",
+    "check_foldable",
+    "encoder_linears",
+    "find_target_layers",
+    "plain_path",
+    "replace_modules",
+]
+
+
+_LINEAR_ATTRIBUTES = ("weight", "bias", "in_features", "out_features")
+
+
+class LinearWrapper(nn.Module):
+    """``weight``, ``bias``, ``in_features`` and ``out_features`` are those of the linear layer.
+
+    Trained parameters and persistent buffers belong in a sub-module called ``adapter``: buffers in
+    it are saved with a checkpoint. Compute in the type of ``inner``'s output: under autocast it is
+    half precision, while trained parameters are fp32.
+    """
+
+    casts_itself = True  # takes its input in any type
+
+    def __init__(self, inner: nn.Module | None = None) -> None:
+        super().__init__()
+        if inner is not None:
+            self.inner = inner
+            self.train(inner.training)
+
+    def __getattr__(self, name: str) -> Any:
+        inner = self.__dict__.get("_modules", {}).get("inner")
+        if inner is not None and name in _LINEAR_ATTRIBUTES:
+            return getattr(inner, name)
+        return super().__getattr__(name)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What the layer gives, unless a subclass changes it."""
+        y: Tensor = self.inner(x)
+        return y
+
+    def unwrap(self) -> nn.Linear:
+        """The linear layer, with its own parameters. BertftError while another method wraps it."""
+        if type(self.inner) is not nn.Linear:
+            raise BertftError(
+                f"the layer inside is a {type(self.inner).__name__}, which was not folded before"
+            )
+        return self.inner
+
+
+def replace_modules(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> None:
+    """Put ``new[module]`` in every place of ``model`` where ``module`` is."""
+    for parent in list(model.modules()):
+        for name, child in list(parent._modules.items()):
+            if child is not None and child in replacements:
+                setattr(parent, name, replacements[child])
+
+
+def plain_path(path: str) -> str:
+    """The path of a module or parameter in the model as it was before its layers were wrapped."""
+    return re.sub(r"\.inner(?=\.|$)", "", path)
+
+
+def check_foldable(layers: Mapping[str, Any]) -> None:
+    """BertftError where a layer's weight is kept in less than fp32."""
+    for path, layer in layers.items():
+        if layer.weight.dtype not in (torch.float32, torch.float64):
+            raise BertftError(
+                f"the weight is {str(layer.weight.dtype).removeprefix('torch.')}, in which a fold"
+                " would lose the update",
+                where=plain_path(path),
+                hint="Load the model in fp32, fold, then cast",
+            )
+
+
+ROLES = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
+_FUSED_ROLES = ("query", "key", "value")  # the order of the thirds of a fused matrix
+
+# Ends of names, role by role in the order of ROLES; * stands for a layer's number.
+_ROLE_SUFFIXES: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    # BERT, RoBERTa, XLM-R, CamemBERT, ELECTRA, RemBERT, ERNIE, RoFormer, Longformer, ...
+    "bert": (
+        ("attention.self.query",), ("attention.self.key",), ("attention.self.value",),
+        ("attention.output.dense",), ("layer.*.intermediate.dense",), ("layer.*.output.dense",),
+    ),
+    "deberta-v2": (
+        ("self.query_proj",), ("self.key_proj",), ("self.value_proj",),
+        ("attention.output.dense",), ("layer.*.intermediate.dense",), ("layer.*.output.dense",),
+    ),
+    "distilbert": (("q_lin",), ("k_lin",), ("v_lin",), ("out_lin",), ("lin1",), ("lin2",)),
+    "albert": (
+        ("attention.query",), ("attention.key",), ("attention.value",),
+        ("attention.dense",), ("ffn",), ("ffn_output",),
+    ),
+    "mpnet": (
+        ("attn.q",), ("attn.k",), ("attn.v",), ("attn.o",),
+        ("layer.*.intermediate.dense",), ("layer.*.output.dense",),
+    ),
+    "modernbert": (
+        ("attn.Wqkv",), ("attn.Wqkv",), ("attn.Wqkv",), ("attn.Wo",), ("mlp.Wi",), ("mlp.Wo",),
+    ),
+    # EuroBERT, NomicBERT
+    "llama": (
+        ("self_attn.q_proj",), ("self_attn.k_proj",), ("self_attn.v_proj",), ("self_attn.o_proj",),
+        ("mlp.gate_proj", "mlp.up_proj"), ("mlp.down_proj",),
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TargetLayer:
+    """A linear layer, or the ``rows`` of its weight [out, in] that play ``role``.
+
+    ``role`` is one of ROLES, or "linear" where the layer plays none or several.
+    """
+
+    path: str
+    module: nn.Linear | LinearWrapper
+    rows: slice | None
+    role: str
+
+
+def find_target_layers(model: nn.Module, names: Sequence[str], where: str) -> list[TargetLayer]:
+    """What ``names`` mean in ``model``, in its own order.
+
+    UsageError for a name without meaning; ``where`` is the setting that gave the names.
+    """
+    linears = encoder_linears(model)
+    paths_by_role = _paths_by_role(list(linears))
+    chosen: dict[tuple[str, str], TargetLayer] = {}
+    for name in names:
+        matches = list(_match_targets(name, linears, paths_by_role))
+        if not matches:
+            raise _no_match_error(name, list(linears), bool(paths_by_role), where)
+        chosen |= {(target.path, target.role): target for target in matches}
+    # A whole layer has its slices in it.
+    whole_layers = {target.path for target in chosen.values() if target.rows is None}
+    order = {path: number for number, path in enumerate(linears)}
+    return sorted(
+        (
+            candidate
+            for candidate in chosen.values()
+            if candidate.rows is None or candidate.path not in whole_layers
+        ),
+        key=lambda each: (order[each.path], each.rows.start if each.rows else 0),
+    )
+
+
+def encoder_linears(model: nn.Module) -> dict[str, nn.Linear | LinearWrapper]:
+    """Path → linear layer, for those inside a list of layers of the base model, each once.
+
+    Of a wrapped layer it is the outermost wrapper.
+
+    Subclasses of nn.Linear are left out: their forward pass, or whoever reads their weight, is
+    not known (nn.MultiheadAttention never calls its out_proj).
+    """
+    base = getattr(model, "base_model", model)
+    base_modules = {id(module) for module in base.modules()}
+    prefix = next(path for path, module in model.named_modules() if module is base)
+    prefix_depth = len(prefix.split(".")) if prefix else 0
+    wrapped = {
+        id(child)
+        for module in base.modules()
+        if isinstance(module, LinearWrapper)
+        for child in module.modules()
+        if child is not module
+    }
+    return {
+        path: module
+        for path, module in model.named_modules()
+        if (type(module) is nn.Linear or isinstance(module, LinearWrapper))
+        and id(module) in base_modules
+        and id(module) not in wrapped
+        and any(part.isdigit() for part in path.split(".")[prefix_depth:])
+    }
+
+
+def _paths_by_role(paths: Sequence[str]) -> dict[str, list[str]]:
+    """role → paths, as the first family says that has every role in this model; else empty."""
+    for family in _ROLE_SUFFIXES.values():
+        paths_by_role = {
+            role: [path for path in paths if any(_path_ends_with(path, end) for end in ends)]
+            for role, ends in zip(ROLES, family, strict=True)
+        }
+        if all(paths_by_role.values()):
+            return paths_by_role
+    return {}
+
+
+def _match_targets(
+    name: str,
+    linears: Mapping[str, nn.Linear | LinearWrapper],
+    paths_by_role: Mapping[str, list[str]],
+) -> Iterator[TargetLayer]:
+    if name in paths_by_role:
+        for path in paths_by_role[name]:
+            module = linears[path]
+            yield TargetLayer(
+                path, module, _fused_rows(name, path, module.out_features, paths_by_role), name
+            )
+        return
+    for path, module in linears.items():
+        if name == "all_linear" or _path_ends_with(path, name):
+            matching_roles = [role for role, paths in paths_by_role.items() if path in paths]
+            yield TargetLayer(
+                path, module, None, matching_roles[0] if len(matching_roles) == 1 else "linear"
+            )
+
+
+def _fused_rows(
+    role: str, path: str, row_count: int, paths_by_role: Mapping[str, list[str]]
+) -> slice | None:
+    """The role's third of the rows, where query, key and value are the same matrix."""
+    if role not in _FUSED_ROLES or not all(
+        path in paths_by_role[fused_role] for fused_role in _FUSED_ROLES
+    ):
+        return None
+    index, third = _FUSED_ROLES.index(role), row_count // 3
+    return slice(index * third, (index + 1) * third)
+
+
+def _path_ends_with(path: str, suffix: str) -> bool:
+    """Whether ``suffix`` is the end of ``path``, part by part; * is any number."""
+    parts, suffix_parts = path.split("."), suffix.split(".")
+    return len(suffix_parts) <= len(parts) and all(
+        part == suffix_part or (suffix_part == "*" and part.isdigit())
+        for part, suffix_part in zip(parts[-len(suffix_parts) :], suffix_parts, strict=True)
+    )
+
+
+def _no_match_error(name: str, paths: Sequence[str], roles_known: bool, where: str) -> UsageError:
+    last_names = sorted({path.rpartition(".")[2] for path in paths})
+    if not last_names:
+        return UsageError(
+            "this model has no linear layers inside a list of layers",
+            where=where,
+            hint="Take a method that needs none, such as method=bitfit",
+        )
+    valid_names = [*(ROLES if roles_known else ()), "all_linear", *last_names]
+    suggestion = did_you_mean(name, valid_names)
+    if not suggestion.startswith("did"):
+        suggestion = (
+            f"Roles: {', '.join(ROLES)}" if roles_known else "Roles are not known for this model"
+        )
+    return UsageError(
+        f"{name!r} names no linear layer of this model (layers' last names: {format_list(last_names)})",
+        where=where,
+        hint=f"{suggestion[0].upper()}{suggestion[1:]}",
+    )

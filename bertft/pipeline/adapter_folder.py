@@ -1,0 +1,324 @@
+"""What the folder of an adapter in peft's format holds, and what it does not tell.
+
+    adapter_config.json          base, kind of adapter, and what describes the tensors
+    adapter_model.safetensors    the updates, the head, whatever else was trained
+    bertft.json                  task, class names, max_length, what answers depend on, threshold,
+                                 which peft cannot hold
+
+peft reads the first two and passes over the third. Of a folder that peft itself wrote, the task is
+told by ``task_type`` (by the class that was adapted, where that is null) and the head's size, the
+classes by the base's config.json.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bertft.config.model import ModelConfig
+from bertft.config.registry import TASKS, readers_by_peft_type
+from bertft.config.values import check_answer_settings
+from bertft.errors import DataError, SystemResourceError, UsageError
+from bertft.methods.low_rank.peft_format import check_peft_adapter
+from bertft.methods.peft_format import own_name
+from bertft.models.loading import head_parameters, load_config, load_tokenizer
+from bertft.models.model_config import MAX_LABELS, read_model_config
+from bertft.models.source import ModelSource, find_model_source
+from bertft.pipeline.head_settings import HeadSettings
+from bertft.runs.tensor_files import read_tensors
+from bertft.tasks import detect_task
+from bertft.utils.messages import invalid_entry
+from bertft.utils.safe_files import read_json_object
+
+__all__ = [
+    "BERTFT_FILE",
+    "CONFIG_FILE",
+    "PEFT_TASK_TYPES",
+    "WEIGHTS_FILE",
+    "AdapterFolder",
+    "is_adapter_folder",
+]
+
+CONFIG_FILE, WEIGHTS_FILE, BERTFT_FILE = (
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "bertft.json",
+)
+_PICKLED_FILE = "adapter_model.bin"
+
+# Of question answering none: under it peft drops token_type_ids, and the answers are others.
+PEFT_TASK_TYPES = {
+    "AutoModelForSequenceClassification": "SEQ_CLS",
+    "AutoModelForTokenClassification": "TOKEN_CLS",
+}
+_HEADS = {
+    "SEQ_CLS": "ForSequenceClassification",
+    "TOKEN_CLS": "ForTokenClassification",
+    "QUESTION_ANS": "ForQuestionAnswering",
+}
+
+
+def is_adapter_folder(folder: Path) -> bool:
+    return (folder / CONFIG_FILE).is_file()
+
+
+class AdapterFolder:
+    """What lies in ``folder``, read and checked; ``base`` takes the place of the base it names.
+
+    DataError for another kind of adapter, one that names no base or none that is there, and where
+    there are no weights in safetensors.
+    """
+
+    def __init__(
+        self, folder: Path, base: str | None = None, trust_remote_code: bool = False
+    ) -> None:
+        self.folder, self._config_path, self._base_override = (
+            folder,
+            str(folder / CONFIG_FILE),
+            base,
+        )
+        self._trust_remote_code = trust_remote_code
+        self.settings = read_json_object(folder / CONFIG_FILE)
+        with self.adapter_errors():
+            if self.settings.get("peft_type") == "LORA" or not self._is_known_type():
+                check_peft_adapter(self.settings)
+        if not (folder / WEIGHTS_FILE).is_file():
+            pickled = (folder / _PICKLED_FILE).is_file()
+            raise DataError(
+                f"there is no {WEIGHTS_FILE}" + (f", only {_PICKLED_FILE}" if pickled else ""),
+                where=str(folder),
+                hint="Weights in a .bin file are pickled code and are not read: save them again"
+                " with safe_serialization=True",
+            )  # fmt: skip
+        self.source = self._find_base()
+        self.tensors = read_tensors(folder / WEIGHTS_FILE)
+        for name, tensor in self.tensors.items():
+            if not tensor.is_floating_point():
+                raise DataError(
+                    f"{name} is of type {str(tensor.dtype).removeprefix('torch.')}, not of"
+                    " floating-point numbers", where=str(folder / WEIGHTS_FILE),
+                    hint="Save the adapter again in float32, float16 or bfloat16",
+                )  # fmt: skip
+        self.info = _read_info(folder / BERTFT_FILE)
+        self._check_vocabulary_size()
+
+    def _find_base(self) -> ModelSource:
+        base_name = self._base_override or self.settings.get("base_model_name_or_path")
+        if not isinstance(base_name, str) or not base_name:
+            raise DataError(
+                "names no base model", where=self._config_path,
+                hint="Name it, as base=<folder or Hub id>, or there as base_model_name_or_path",
+            )  # fmt: skip
+        if not self._base_override and _is_lost_folder(base_name, self.folder):
+            raise DataError(
+                f"its base {base_name} is a folder that is not there", where=self._config_path,
+                hint="The path was meant from where the adapter was exported. Name the base:"
+                " base=<folder>",
+            )  # fmt: skip
+        revision = None if self._base_override else self.settings.get("revision")
+        with self.adapter_errors():
+            return find_model_source(base_name, revision if isinstance(revision, str) else None)
+
+    def _check_vocabulary_size(self) -> None:
+        """DataError where the base's embedding was enlarged before the adapter was trained."""
+        saved_rows = {
+            name: shape[0] for name, shape in self.saved_shapes().items()
+            if len(shape) == 2 and "embed" in name
+        }  # fmt: skip
+        if not saved_rows:
+            return
+        with self.adapter_errors():
+            vocabulary_size = getattr(read_model_config(self.source), "vocab_size", None)
+        for name, count in saved_rows.items():
+            if (
+                isinstance(vocabulary_size, int)
+                and "position" not in name
+                and count > vocabulary_size
+            ):
+                raise DataError(
+                    f"it was trained on a base whose embedding was enlarged from {vocabulary_size:,} to"
+                    f" {count:,} tokens, which bertft does not do", where=str(self.folder),
+                    hint=f"In Python: base.resize_token_embeddings({count}),"
+                    " PeftModel.from_pretrained(base, ...).merge_and_unload(), save_pretrained with"
+                    " the adapter's tokenizer; then run=<that folder>",
+                )  # fmt: skip
+
+    @contextlib.contextmanager
+    def adapter_errors(self) -> Iterator[None]:
+        """Errors about the base and the weights in the words of an adapter."""
+        try:
+            yield
+        except (UsageError, SystemResourceError) as error:
+            where = error.where or ""
+            if where.startswith("model."):
+                other = (
+                    "Check base="
+                    if self._base_override
+                    else "base=<folder or Hub id> names another"
+                )
+                raise type(error)(
+                    f"its base cannot be read: {error.what}",
+                    where="base" if self._base_override else self._config_path,
+                    hint=f"{error.hint}. {other}" if error.hint else other,
+                ) from error
+            if not where or where == CONFIG_FILE:
+                raise type(error)(
+                    error.what,
+                    where=self._config_path if where else str(self.folder),
+                    hint=error.hint,
+                ) from error
+            raise
+
+    @property
+    def model_settings(self) -> ModelConfig:
+        return ModelConfig(
+            name=self.folder.name,
+            path=self.source.load,
+            revision=self.source.revision,
+            trust_remote_code=self._trust_remote_code,
+        )
+
+    def tokenizer(self) -> Any:
+        """The folder's own, where it keeps one, else the base's.
+
+        For a task_type of QUESTION_ANS peft gives the model no token types, in training either.
+        """
+        has_tokenizer = any(
+            (self.folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")
+        )
+        settings = self.model_settings
+        if has_tokenizer:
+            settings.tokenizer = str(self.folder)
+        with self.adapter_errors():
+            tokenizer = load_tokenizer(settings)
+        if self.settings.get("task_type") == "QUESTION_ANS":
+            names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+            tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = names
+        return tokenizer
+
+    def task_and_labels(
+        self, tokenizer: Any, head_settings: HeadSettings
+    ) -> tuple[str, list[str] | None]:
+        """Name and classes of the task: the folder's own, else the base's, else the user's.
+
+        UsageError where a head with several outputs may be for classes that exclude each other or
+        for labels that do not, and nothing says which.
+        """
+        if "task" in self.info:
+            head_settings.check_task(self.info["task"])
+            return self.info["task"], head_settings.class_names(self.info["labels"], rename=False)
+        head = self._head_class()
+        with self.adapter_errors():
+            base_config, _ = load_config(self.model_settings, tokenizer, {})
+        size = self._num_outputs(head, base_config, tokenizer)
+        names: dict[int, str] = {number: f"LABEL_{number}" for number in range(size)}
+        head_config: dict[str, Any] = {"architectures": [head], "id2label": names}
+        if len(base_config.id2label) == size:
+            head_config |= {
+                name: getattr(base_config, name, None)
+                for name in ("id2label", "label2id", "problem_type")
+            }
+        head_config["problem_type"] = head_settings.problem_type(
+            head_config.get("problem_type"), size
+        )
+        if head == _HEADS["SEQ_CLS"] and size > 1 and head_config["problem_type"] is None:
+            raise UsageError(
+                f"nothing says whether its {size} outputs are classes that exclude each other or"
+                " labels that do not", where=self._config_path,
+                hint=f"Set {head_settings.prefix}task=classification or {head_settings.prefix}task=multi_label",
+            )  # fmt: skip
+        name, labels = detect_task(head_config)
+        head_settings.check_task(name)
+        return name, head_settings.class_names(labels)
+
+    def _head_class(self) -> str:
+        """The end of the class that was adapted. DataError if nothing tells it."""
+        task_type = self.settings.get("task_type")
+        if isinstance(task_type, str) and task_type in _HEADS:
+            return _HEADS[task_type]
+        mapping = self.settings.get("auto_mapping")
+        class_name = mapping.get("base_model_class") if isinstance(mapping, dict) else None
+        if task_type is None and isinstance(class_name, str):
+            for head in (*_HEADS.values(), "ForMaskedLM"):
+                if class_name.endswith(head):
+                    return head
+        raise DataError(
+            f"task_type {task_type!r} tells no head", where=self._config_path,
+            hint=f"It can be {', '.join(_HEADS)}",
+        )  # fmt: skip
+
+    def _num_outputs(self, head: str, base: Any, tokenizer: Any) -> int:
+        """Outputs of the head: the number with which the saved tensors fit the model."""
+        import transformers
+
+        saved = self.saved_shapes()
+        builder = getattr(transformers, f"AutoModel{head}")
+
+        def shapes(count: int) -> dict[str, torch.Size]:
+            config, _ = load_config(self.model_settings, tokenizer, {"num_labels": count})
+            with torch.device("meta"):
+                model = builder.from_config(config)
+            return {name: each.shape for name, each in head_parameters(model).items()}
+
+        head_shapes = shapes(base.num_labels)
+        candidates = {
+            saved[name][0] for name in head_shapes if name in saved and saved[name].numel()
+        }
+        candidates = {count for count in candidates if count <= MAX_LABELS}
+        for count in (base.num_labels, *sorted(candidates)):
+            head_shapes = shapes(count)
+            if all(saved.get(name, shape) == shape for name, shape in head_shapes.items()):
+                return int(count)
+        raise DataError(
+            "the saved head fits no head of the base", where=str(self.folder),
+            hint="Does the adapter belong to this base?",
+        )  # fmt: skip
+
+    def _is_known_type(self) -> bool:
+        return self.settings.get("peft_type") in readers_by_peft_type()
+
+    def saved_shapes(self) -> dict[str, torch.Size]:
+        """Of whatever was saved whole."""
+        named = {own_name(name): each.shape for name, each in self.tensors.items()}
+        return {name: shape for name, shape in named.items() if name and ".lora_" not in name}
+
+
+def _is_lost_folder(named: str, adapter: Path) -> bool:
+    """Whether ``named`` is the relative folder of a base that an earlier version wrote."""
+    written_by_bertft = (
+        (adapter / BERTFT_FILE).is_file()
+        and named.endswith("/base")
+        and not Path(named).is_absolute()
+    )
+    return written_by_bertft and not Path(named).expanduser().is_dir()
+
+
+def _read_info(file: Path) -> dict[str, Any]:
+    """What bertft itself kept beside an adapter; empty if it did not write it. DataError where it
+    is of another form."""
+    if not file.is_file():
+        return {}
+    content = read_json_object(file)
+    labels, length = content.get("labels"), content.get("max_length")
+    try:
+        content["answering"] = check_answer_settings(content.get("answering"))
+    except ValueError as error:
+        raise DataError(f"invalid value for 'answering' ({error})", where=str(file)) from None
+    valid = {
+        "task": isinstance(content.get("task"), str) and content["task"] in TASKS,
+        "labels": labels is None
+        or (
+            isinstance(labels, list)
+            and all(isinstance(each, str) and each.strip() for each in labels)
+            and len(set(labels)) == len(labels)
+        ),
+        "max_length": length is None or (type(length) is int and 0 < length < 1 << 31),
+    }
+    for name, is_valid in valid.items():
+        if not is_valid:
+            raise DataError(invalid_entry(name, content.get(name)), where=str(file))
+    return {"labels": None, "max_length": None, **content}

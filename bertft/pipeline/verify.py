@@ -1,0 +1,166 @@
+"""Is a run still what was written? Every sealed file is hashed again, and the rest is read.
+
+manifest.json                                     read
+config.yaml, metrics.json, metrics.jsonl,         read; of a finished run: sha256 in the manifest
+timings.jsonl                                     (a torn last line is what a kill leaves)
+check_rows.jsonl                                  sha256 in the manifest
+base                                              sha256 in the manifest; in the run: files.json
+checkpoints/step-N, last, best                    files.json; where the names point
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bertft.config.resume import read_run_config
+from bertft.errors import BertftError, DataError
+from bertft.models.source import local_model_folder
+from bertft.pipeline import base_model
+from bertft.pipeline.calibration import read_calibration
+from bertft.pipeline.check_rows import read_check_rows
+from bertft.pipeline.checkpoint import mismatched_entries, read_checkpoint_info
+from bertft.pipeline.manifest import read_manifest
+from bertft.runs import checkpoint_pointers
+from bertft.runs.checkpoints import CheckpointStore
+from bertft.runs.files_json import find_damage
+from bertft.runs.metrics_json import read_metrics_json
+from bertft.runs.run_folder import RunFolder
+from bertft.utils.safe_files import read_regular_bytes
+
+__all__ = ["FileCheck", "verify_files"]
+
+
+@dataclass(frozen=True)
+class FileCheck:
+    """``problems`` of the file or folder ``name``, none if it is as it was; ``note``: aside."""
+
+    name: str
+    problems: tuple[str, ...] = ()
+    note: str = ""
+
+
+def verify_files(run: RunFolder) -> Iterator[FileCheck]:
+    """What there is to say of each file of ``run``, in the order of a look through the folder."""
+    try:
+        manifest = read_manifest(run)
+    except DataError:
+        manifest = {}  # told below; what it would prove is not known
+
+    def sealed(path: Path, read: Callable[[], Any]) -> FileCheck:
+        finding = _check_readable(path.name, read)
+        if finding.problems or not manifest_is_intact:
+            return finding
+        return _check_readable(path.name, lambda: run.verify_seal(path))
+
+    seal = _check_readable("manifest.json", lambda: (read_manifest(run), run.read_seal()))
+    manifest_is_intact = not seal.problems  # else told once, there
+    yield sealed(run.config_path, lambda: read_run_config(run.path))
+    yield seal
+    if run.is_finished or (manifest_is_intact and run.read_seal() is not None):
+        yield sealed(
+            run.metrics_path, lambda: (read_metrics_json(run.metrics_path), read_calibration(run))
+        )
+    for log in (run.metrics_log_path, run.timings_log_path):
+        if log.exists() or run.is_finished or CheckpointStore(run.checkpoints_dir).steps():
+            yield sealed(log, lambda log=log: _check_json_lines(log, run.is_finished))  # type: ignore[misc]
+    if manifest.get("check_rows") is not None or run.check_rows_path.exists():
+        yield _check_readable(
+            "check_rows.jsonl", lambda: _check_rows(run, manifest.get("check_rows"))
+        )
+    if "base" in manifest:
+        yield _check_base(run, manifest)
+    yield from _check_checkpoints(run, manifest)
+
+
+def _check_readable(name: str, read: Callable[[], Any]) -> FileCheck:
+    try:
+        read()
+    except BertftError as error:
+        return FileCheck(name, (error.what,))
+    return FileCheck(name)
+
+
+def _check_json_lines(path: Path, finished: bool) -> None:
+    try:
+        *lines, end = read_regular_bytes(path).split(b"\n")
+        for number, line in enumerate(lines, start=1):
+            if not isinstance(json.loads(line), dict):
+                raise DataError(f"line {number} is no object")
+    except (ValueError, RecursionError):
+        raise DataError(f"line {number} cannot be read as JSON") from None
+    if end and finished:
+        raise DataError("its last line is cut short")
+
+
+def _check_rows(run: RunFolder, digest: str | None) -> None:
+    read_check_rows(run.check_rows_path, read_run_config(run.path).data, digest)
+
+
+def _check_base(run: RunFolder, manifest: dict[str, Any]) -> FileCheck:
+    try:
+        source = base_model.find_recorded_base(manifest, run)
+    except BertftError as error:
+        return FileCheck("base", (error.what,))
+    if source.kind != base_model.OWN_COPY:
+        is_local = local_model_folder(source) is not None
+        return FileCheck(
+            "base", note=source.load if is_local else f"{source.name} is not on this machine"
+        )
+    return FileCheck("base", tuple(find_damage(run.base_dir)))
+
+
+def _manifest_mismatches(path: Path, manifest: dict[str, Any]) -> tuple[str, ...]:
+    """What a checkpoint says of its task is what the manifest says."""
+    try:
+        info = read_checkpoint_info(path)
+    except BertftError as error:
+        return (error.what,)
+    return tuple(
+        f"its {name} is not that of manifest.json" for name in mismatched_entries(info, manifest)
+    )
+
+
+def _expected_steps(run: RunFolder) -> dict[str, Any]:
+    """The steps that the pointers of a finished run must name."""
+    try:
+        result = read_metrics_json(run.metrics_path) if run.is_finished else {}
+        return {"best": result["best"]["step"], "last": result["train"]["steps"]} if result else {}
+    except BertftError:
+        return {}  # told with the file
+
+
+def _check_checkpoints(run: RunFolder, manifest: dict[str, Any]) -> Iterator[FileCheck]:
+    checkpoints, expected = CheckpointStore(run.checkpoints_dir), _expected_steps(run)
+    steps = checkpoints.steps()
+    for step in steps:
+        path = checkpoints.checkpoint_path(step)
+        yield FileCheck(
+            f"checkpoints/{path.name}",
+            tuple(find_damage(path)) or _manifest_mismatches(path, manifest),
+        )
+    for name in ("last", "best"):
+        try:
+            target_step = checkpoint_pointers.read_pointer(run.checkpoints_dir, name)
+        except DataError as error:
+            yield FileCheck(f"checkpoints/{name}", (error.what,))
+            continue
+        expected_step = expected.get(name)
+        if target_step is not None and target_step not in steps:
+            yield FileCheck(
+                f"checkpoints/{name}", (f"points at step-{target_step}, which is missing",)
+            )
+        elif target_step is not None and expected_step not in (None, target_step):
+            yield FileCheck(
+                f"checkpoints/{name}",
+                (f"points at step-{target_step}, metrics.json tells {expected_step}",),
+            )
+        elif target_step is not None:
+            yield FileCheck(f"checkpoints/{name}", note=f"step-{target_step}")
+        elif expected_step is not None or (name == "last" and steps):
+            yield FileCheck(f"checkpoints/{name}", ("is missing",))
+    if run.is_finished and not steps:
+        yield FileCheck("checkpoints", ("there is none",))

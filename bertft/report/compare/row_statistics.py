@@ -1,0 +1,181 @@
+"""What each validation row adds to a run's metrics, at its best checkpoint.
+
+    row_scores.npz     in the run folder: rows int64 [R], terms fp64 [R, K], key, digest
+
+A run does not keep these, so its best checkpoint is evaluated once, as ``bertft eval`` does, and
+the file serves as long as the checkpoint and the rows are those that it was made of. Where the
+folder cannot be written they are made again each time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bertft.config.resume import read_run_config
+from bertft.data.features import cache_folder
+from bertft.errors import UsageError
+from bertft.pipeline.calibration import read_calibration
+from bertft.pipeline.data import build_features, load_split
+from bertft.pipeline.manifest import read_manifest, recorded_data
+from bertft.pipeline.open_model import open_model
+from bertft.runs.checkpoints import CheckpointStore
+from bertft.runs.files_json import FILES_JSON
+from bertft.runs.run_folder import RunFolder
+from bertft.tasks import build_task
+from bertft.tasks.task import BaseTask
+from bertft.training.evaluate import evaluation_transform, predict_logits
+from bertft.utils.atomic_io import atomic_write_bytes
+from bertft.utils.safe_files import open_regular_file, read_json_object
+
+__all__ = ["RowStatistics", "load_row_statistics"]
+
+_CACHE_FILE = "row_scores.npz"
+_LARGEST = 1 << 30  # bytes, unpacked
+_VERSION = 1  # raise it whenever a task's terms change their meaning
+_SPLIT = "validation"
+
+
+@dataclass(frozen=True)
+class RowStatistics:
+    """``statistics`` [R, K] of the ``rows`` [R], of which ``task.of_rows`` makes metrics."""
+
+    rows: np.ndarray
+    statistics: np.ndarray
+    task: BaseTask
+
+    def metric(self, weights: np.ndarray) -> np.ndarray:
+        """The metric that chose the checkpoint [B], row r taken ``weights`` [B, R] times."""
+        return self.task.metrics_from_statistics(self.statistics, weights)[self.task.metric]
+
+
+def load_row_statistics(
+    run: RunFolder,
+    device: str = "auto",
+    log: Callable[[str], None] = lambda _: None,
+    trust_remote_code: bool = False,
+) -> RowStatistics:
+    """From the run's file, or from its best checkpoint; ``log`` is told before that is run.
+
+    DataError where rows are not those of the run any more or a file is damaged; UsageError where
+    the task does not tell its metric row by row; whatever opening the run raises.
+    """
+    config, manifest = read_run_config(run.path), read_manifest(run)
+    task = build_task(recorded_data(config.data, manifest), manifest["labels"])
+    recorded_split = manifest["data"]["splits"].get(_SPLIT)
+    if recorded_split is None:
+        raise UsageError("has no validation rows", where=str(run.path))
+    best = CheckpointStore(run.checkpoints_dir).find_checkpoint("best")
+    calibration = json.dumps(
+        read_calibration(run), sort_keys=True
+    )  # a threshold changes what rows are given
+    key = _cache_key(
+        best, recorded_split["fingerprint"], manifest["precision"], task.metric, calibration
+    )
+    arrays = _read_cache(run.path / _CACHE_FILE, key)
+    if arrays is None or not _fits(task, *arrays, recorded_split["rows"]):
+        log(f"{run.path}: {best.name} answers the validation rows")
+        arrays = _compute_statistics(run, device, log, trust_remote_code)
+        with contextlib.suppress(OSError):
+            _write_cache(run.path / _CACHE_FILE, key, *arrays)
+    statistics = RowStatistics(*arrays, task)
+    if task.metric not in task.metrics_from_statistics(
+        statistics.statistics, np.ones((1, len(statistics.rows)))
+    ):
+        raise _unsupported_metric_error(task, run)
+    return statistics
+
+
+def _compute_statistics(
+    run: RunFolder, device: str, log: Callable[[str], None], trust_remote_code: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    loaded = open_model(str(run.path), device=device, trust_remote_code=trust_remote_code)
+    task_model, task = loaded.task_model, loaded.task_model.task
+    rows = load_split(loaded, _SPLIT)
+    log(f"{run.path}: the rows are those of {', '.join(rows.files) or rows.source}")
+    table = build_features(
+        {_SPLIT: rows}, task, task_model.tokenizer, loaded.info.max_length,
+        cache_folder(loaded.data.cache), loaded.data.on_bad_row, loaded.data.max_skipped,
+    )[_SPLIT]  # fmt: skip
+    logits = predict_logits(
+        task_model.runner, table, task_model.precision,
+        transform=evaluation_transform(task), select_outputs=task.reduce_outputs, columns=task.label_columns,
+    )  # fmt: skip
+    arrays = task.per_row_statistics(logits, table)
+    if arrays is None:
+        raise _unsupported_metric_error(task, run)
+    return arrays
+
+
+def _unsupported_metric_error(task: BaseTask, run: RunFolder) -> UsageError:
+    return UsageError(f"{task.name} does not tell {task.metric} row by row", where=str(run.path))
+
+
+def _cache_key(checkpoint: Path, *facts: str) -> str:
+    """Of the sealed files of the checkpoint, which name its weights by sha256, and ``facts``."""
+    sealed_files = read_json_object(checkpoint / FILES_JSON)["files"]
+    weight_files = {
+        name: entry for name, entry in sealed_files.items() if Path(name).stem != "state"
+    }
+    text = json.dumps([_VERSION, checkpoint.name, weight_files, facts], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read_cache(path: Path, key: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """None where the file is missing, damaged or of something else: it is made anew."""
+    try:
+        with open_regular_file(path) as opened, np.load(opened, allow_pickle=False) as file:
+            if sum(each.file_size for each in file.zip.infolist()) > _LARGEST:
+                return None
+            if str(file["key"]) != key:
+                return None
+            rows, terms, digest = file["rows"], file["terms"], str(file["digest"])
+    except (
+        OSError, ValueError, KeyError, EOFError, AttributeError, MemoryError, NotImplementedError,
+        zipfile.BadZipFile, zlib.error,
+    ):  # fmt: skip
+        return None
+    return (rows, terms) if digest == _arrays_sha256(rows, terms) else None
+
+
+def _fits(task: BaseTask, rows: np.ndarray, terms: np.ndarray, recorded: int) -> bool:
+    """Whether ``task`` makes metrics of them. The run's author may have written the file."""
+    if (
+        rows.dtype.kind != "i"
+        or rows.ndim != 1
+        or terms.ndim != 2
+        or terms.dtype.kind not in "fiub"
+        or not 0 < len(rows) == len(terms) <= recorded
+        or not np.isfinite(terms).all()
+    ):
+        return False
+    try:
+        return bool(task.metrics_from_statistics(terms, np.ones((1, len(rows)))))
+    except (IndexError, ValueError):  # a class that there is not
+        return False
+
+
+def _arrays_sha256(rows: np.ndarray, terms: np.ndarray) -> str:
+    header = f"{rows.dtype}{rows.shape}{terms.dtype}{terms.shape}".encode()
+    return hashlib.sha256(header + rows.tobytes() + terms.tobytes()).hexdigest()
+
+
+def _write_cache(path: Path, key: str, rows: np.ndarray, terms: np.ndarray) -> None:
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        key=np.array(key),
+        rows=rows,
+        terms=terms,
+        digest=np.array(_arrays_sha256(rows, terms)),
+    )
+    atomic_write_bytes(path, buffer.getvalue())

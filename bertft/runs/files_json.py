@@ -1,0 +1,187 @@
+"""``files.json``: what a folder holds, so that damage is seen before anything is loaded.
+
+    {"files": {"adapter.safetensors": {"bytes": 1234, "sha256": "9f86..."}, ...},
+     "optional": ["state.json", "state.safetensors"]}
+
+Names are relative, with "/". Files whose stem is "state" are optional: only a run that goes on
+needs them, and rotation takes them away. Every other file must be there as it was sealed, and no
+other may stand beside it (hidden ones aside, which file managers leave). Names that lead out of
+the folder, links, and whatever is no plain file are refused unread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from bertft.errors import DataError
+from bertft.utils.atomic_io import atomic_write_json
+from bertft.utils.failpoints import failpoint
+from bertft.utils.safe_files import open_regular_file, read_json_object
+
+__all__ = [
+    "FILES_JSON",
+    "file_sha256",
+    "find_damage",
+    "has_optional_files",
+    "has_training_state",
+    "remove_optional_files",
+    "write_files_json",
+]
+
+FILES_JSON = "files.json"
+_OPTIONAL_STEM = "state"
+_SHA256_PATTERN = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+def write_files_json(folder: Path) -> None:
+    """Write ``files.json`` for all that ``folder`` holds. ValueError if it holds a link."""
+    files: dict[str, dict[str, Any]] = {}
+    for name in sorted(_iter_file_names(folder)):
+        path = folder / name
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise ValueError(f"{path} is not a plain file")
+        if name != FILES_JSON:
+            files[name] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+    optional = [name for name in files if PurePosixPath(name).stem == _OPTIONAL_STEM]
+    atomic_write_json(folder / FILES_JSON, {"files": files, "optional": optional})
+
+
+def find_damage(folder: Path) -> list[str]:
+    """What is wrong with ``folder``, each as "name: problem"; empty if it is as it was sealed."""
+    if folder.is_symlink():
+        return [f"{folder.name}: is a link"]
+    try:
+        files, optional = _read_files_json(folder)
+        present = set(_iter_file_names(folder))
+    except DataError as error:
+        return [f"{FILES_JSON}: {error.what}"]
+    except OSError as error:
+        return [f"{folder.name}: cannot be read ({error.strerror or error})"]
+    problems = []
+    for name, entry in files.items():
+        problem = _file_problem(folder, name, entry)
+        if problem is not None and not (problem == _MISSING and name in optional):
+            problems.append(f"{name}: {problem}")
+    hidden = {name for name in present if any(p.startswith(".") for p in name.split("/"))}
+    unexpected = sorted(present - set(files) - hidden - {FILES_JSON})
+    return [*problems, *(f"{name}: is not in {FILES_JSON}" for name in unexpected)]
+
+
+def has_optional_files(folder: Path) -> bool:
+    """Whether none of the optional files that ``folder`` was sealed with was taken away."""
+    return all((folder / name).is_file() for name in _read_files_json(folder)[1])
+
+
+def has_training_state(folder: Path) -> bool:
+    """Whether ``folder`` was sealed with a state and still holds all of it."""
+    return bool(_read_files_json(folder)[1]) and has_optional_files(folder)
+
+
+def remove_optional_files(folder: Path) -> None:
+    """Remove the optional files."""
+    for name in _read_files_json(folder)[1]:
+        if (folder / name).is_file() and not _is_behind_link(folder, name):
+            failpoint(f"remove {name}")
+            (folder / name).unlink()
+
+
+_MISSING = "is missing"
+
+
+def _file_problem(folder: Path, name: str, entry: dict[str, Any]) -> str | None:
+    path = folder / name
+    try:
+        if _is_behind_link(folder, name):
+            return "is a link, or lies behind one"
+        file_stat = path.lstat()
+        if not stat.S_ISREG(file_stat.st_mode):
+            return "is not a plain file"
+        if file_stat.st_size != entry["bytes"]:
+            return f"has {file_stat.st_size} bytes, not {entry['bytes']}"
+        return (
+            None if file_sha256(path) == entry["sha256"] else "its sha256 is not the recorded one"
+        )
+    except (FileNotFoundError, NotADirectoryError):
+        return _MISSING
+    except OSError as error:
+        return f"cannot be read ({error.strerror or error})"
+
+
+def _is_behind_link(folder: Path, name: str) -> bool:
+    inner = PurePosixPath(name)
+    return any((folder / component).is_symlink() for component in (inner, *inner.parents[:-1]))
+
+
+def _read_files_json(folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """The entries and the optional names. DataError if anything in them is not as it must be."""
+    path = folder / FILES_JSON
+    if path.is_symlink():
+        raise _files_json_error(path, "is a link")
+    content = read_json_object(path)
+    if set(content) != {"files", "optional"}:
+        raise _files_json_error(path, "must hold files and optional")
+    files, optional = content["files"], content["optional"]
+    if not isinstance(files, dict) or not isinstance(optional, list):
+        raise _files_json_error(path, "files must be an object, optional a list")
+    for name, entry in files.items():
+        if not _is_safe_relative_name(name):
+            raise _files_json_error(path, f"{name!r} is no name of a file in the folder")
+        if not isinstance(entry, dict) or set(entry) != {"bytes", "sha256"}:
+            raise _files_json_error(path, f"{name} must have bytes and sha256")
+        size, digest = entry["bytes"], entry["sha256"]
+        if type(size) is not int or size < 0:  # True is an int too
+            raise _files_json_error(path, f"{name} has {size!r} bytes")
+        if not isinstance(digest, str) or not _SHA256_PATTERN.fullmatch(digest):
+            raise _files_json_error(path, f"{name} has {digest!r} for a sha256")
+    for name in optional:
+        if (
+            not isinstance(name, str)
+            or name not in files
+            or PurePosixPath(name).stem != _OPTIONAL_STEM
+        ):
+            raise _files_json_error(path, f"{name!r} cannot be optional")
+    return files, optional
+
+
+def _files_json_error(path: Path, problem: str) -> DataError:
+    return DataError(problem, where=str(path))
+
+
+def _is_safe_relative_name(name: str) -> bool:
+    """Whether ``name`` is a plain relative name on every system."""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    posix = PurePosixPath(name)
+    return (
+        bool(posix.parts)
+        and name != FILES_JSON
+        and not set(name) & {"\\", "\0"}
+        and not posix.is_absolute()
+        and not PureWindowsPath(name).drive
+        and ".." not in posix.parts
+        and str(posix) == name
+    )
+
+
+def _iter_file_names(folder: Path, below: str = "") -> Iterator[str]:
+    """Whatever is no folder, links included, which are not followed."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _iter_file_names(Path(entry.path), f"{below}{entry.name}/")
+            else:
+                yield f"{below}{entry.name}"
+
+
+def file_sha256(path: Path) -> str:
+    """Hex digest of a file's content. OSError unless it is a regular file."""
+    with open_regular_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,75 @@
+"""``metrics.json`` of a finished run: read once, here, and checked before anything relies on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bertft.errors import DataError
+from bertft.utils.safe_files import read_json_object
+
+__all__ = ["read_metrics_json"]
+
+
+def read_metrics_json(file: Path) -> dict[str, Any]:
+    """The result that ``bertft train`` left in ``file``. DataError if any of it is damaged."""
+    metrics = read_json_object(file)
+    for path, is_valid in _ENTRY_CHECKS.items():
+        *parents, last = path.split(".")
+        group: Any = metrics
+        for name in parents:
+            group = group.get(name) if isinstance(group, dict) else None
+        value = group.get(last) if isinstance(group, dict) else None
+        if not is_valid(value):
+            raise DataError(
+                f"invalid value for {path!r} (got {_shorten_repr(value)})", where=str(file),
+                hint="Was it edited or cut short? Restore it from a copy",
+            )  # fmt: skip
+        if value is None:
+            if not isinstance(group, dict):
+                raise DataError(f"has no {parents[0]!r}", where=str(file))
+            group[last] = None  # what may be null may be left out
+    return metrics
+
+
+def _shorten_repr(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}…"
+
+
+def _is_number(value: Any) -> bool:
+    is_real = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_real and abs(value) < 1e300 and math.isfinite(value)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 62
+
+
+def _or_none(is_valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or is_valid(value)
+
+
+def _is_score_mapping(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_or_none(_is_number), value.values()))
+
+
+_ENTRY_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "best.metric": lambda value: isinstance(value, str),
+    "best.value": _or_none(_is_number),
+    "best.step": _or_none(_is_count),
+    "validation": _or_none(_is_score_mapping),
+    "test": _or_none(_is_score_mapping),
+    "train.seconds": _is_number,
+    "train.rows_per_second": _is_number,
+    "train.tokens_per_second": _is_number,
+    "train.peak_memory_bytes": _or_none(_is_count),
+    "train.steps": _is_count,
+    "train.loss": _or_none(_is_number),
+    **{
+        f"parameters.{name}": _is_count
+        for name in ("total", "trainable", "head", "method", "kept", "exported")
+    },
+}

@@ -1,0 +1,159 @@
+"""Tensors and training state on disk, without pickle.
+
+    write_tensors(path, {name: tensor})     read_tensors(path) -> {name: tensor} on the CPU
+    split_state(state) -> (tensors, json)   join_state(tensors, json) -> state, bit for bit
+
+A state is nested dicts (str or int keys), lists and tuples of tensors, str, int, float, bool and
+None. Its tensors get a flat name, the keys on the way to them joined with "/" ("~" and "/" in a
+key escaped as "~0" and "~1", RFC 6901); the JSON keeps everything else:
+
+    {"$tensor": name}   {"$tuple": [...]}   {"$float": "nan" | "inf" | "-inf"}
+    {"$dict": [[key, value], ...]}          a dict with int keys, or with a key that begins with $
+"""
+
+from __future__ import annotations
+
+import math
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertft.errors import DataError, SystemResourceError
+from bertft.utils.failpoints import failpoint
+from bertft.utils.safe_files import check_regular_file, unreadable
+from bertft.utils.system_errors import find_os_error
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["flatten_state", "read_tensors", "unflatten_state", "write_tensors"]
+
+# transformers asks for this key; a second one would come in random order.
+_METADATA = {"format": "pt"}
+_RESERVED_NAME = "__metadata__"
+_NON_FINITE_FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write ``tensors``, from any device; equal content gives equal bytes.
+
+    Tensors that share storage are written each on its own. Raises OSError.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    if _RESERVED_NAME in tensors:
+        raise ValueError(f"safetensors keeps the name {_RESERVED_NAME} for itself")
+    seen_storages: set[int] = set()
+    unshared = {}
+    for name, tensor in tensors.items():
+        contiguous = tensor.detach().cpu().contiguous()
+        storage = contiguous.untyped_storage().data_ptr()
+        unshared[name] = contiguous.clone() if storage in seen_storages else contiguous
+        seen_storages.add(storage)
+    failpoint(f"write {path.name}")
+    path.touch()
+    mode = stat.S_IMODE(path.stat().st_mode)
+    try:
+        save_file(unshared, path, metadata=_METADATA)
+    except SafetensorError as error:
+        os_error = find_os_error(error)
+        if os_error is None:
+            raise
+        raise OSError(os_error.errno, os_error.strerror, str(path)) from error
+    path.chmod(mode)  # safetensors lets nobody but the owner read its files
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors in ``path``, as copies that live on without it. DataError if it is damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        check_regular_file(path)
+    except FileNotFoundError:
+        raise DataError("is missing", where=str(path)) from None
+    except OSError as error:
+        raise unreadable(error, path) from error
+    try:
+        return {name: tensor.clone() for name, tensor in load_file(path).items()}
+    except SafetensorError as error:
+        raise DataError(
+            f"is no whole safetensors file ({str(error).rpartition(': ')[2]})", where=str(path),
+            hint="Was it cut short, or is it of another kind?",
+        ) from error  # fmt: skip
+    except OSError as error:
+        raise SystemResourceError(
+            f"cannot be read ({error.strerror or error})", where=str(path)
+        ) from error
+
+
+def flatten_state(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], Any]:
+    """The tensors of ``state`` under flat names, and the rest as JSON. TypeError if it has more."""
+    tensors: dict[str, Tensor] = {}
+    return tensors, _encode(state, (), tensors)
+
+
+def unflatten_state(tensors: Mapping[str, Tensor], structure: Any) -> Any:
+    """The state that ``flatten_state`` took apart. DataError unless each tensor has one place."""
+    remaining = dict(tensors)
+    try:
+        state = _decode(structure, remaining)
+    except RecursionError:
+        raise DataError("the state is nested too deeply") from None
+    if remaining:
+        raise DataError(f"the state has no place for {', '.join(sorted(remaining)[:4])}")
+    return state
+
+
+def _encode(value: Any, path: tuple[str, ...], tensors: dict[str, Tensor]) -> Any:
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        name = "/".join(key.replace("~", "~0").replace("/", "~1") for key in path)
+        while name in tensors:  # keys 0 and "0" of one dict; no name ends so by itself
+            name += "~"
+        tensors[name] = value
+        return {"$tensor": name}
+    if value is None or isinstance(value, (bool, str, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"$float": str(float(value))}
+    if isinstance(value, (list, tuple)):
+        items = [_encode(each, (*path, str(at)), tensors) for at, each in enumerate(value)]
+        return items if isinstance(value, list) else {"$tuple": items}
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{'/'.join(path)}: a {type(value).__name__} cannot be kept in a state")
+    for key in value:
+        if not isinstance(key, (str, int)):
+            raise TypeError(f"{'/'.join(path)}: {key!r} cannot be a key in a state")
+    items = [[key, _encode(item, (*path, str(key)), tensors)] for key, item in value.items()]
+    plain = all(isinstance(key, str) and not key.startswith("$") for key in value)
+    return dict(items) if plain else {"$dict": items}
+
+
+def _decode(value: Any, remaining: dict[str, Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_decode(item, remaining) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if not any(key.startswith("$") for key in value):
+        return {key: _decode(each, remaining) for key, each in value.items()}
+    (tag, content), *more = value.items()
+    match tag, content:
+        case "$tensor", str() if not more:
+            if content not in remaining:
+                raise DataError(f"the state lacks the tensor {content}")
+            return remaining.pop(content)
+        case "$float", str() if not more and content in _NON_FINITE_FLOATS:
+            return _NON_FINITE_FLOATS[content]
+        case "$tuple", list() if not more:
+            return tuple(_decode(each, remaining) for each in content)
+        case "$dict", list() if not more and all(_is_item(each) for each in content):
+            return {key: _decode(each, remaining) for key, each in content}
+    raise DataError(f"the state holds {{{tag}}} of a kind that is not known")
+
+
+def _is_item(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], (str, int))

@@ -1,1 +1,0 @@
-"""What is fitted to a model's answers after its training: a temperature, thresholds."""

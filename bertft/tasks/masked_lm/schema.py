@@ -1,0 +1,55 @@
+"""Rows of text without labels: a line of a .txt file, or a column of any other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from bertft.config.data import DataConfig
+from bertft.data.readers.text_files import iter_lines, open_text
+from bertft.data.rows import BadRows
+from bertft.data.schema import ColumnSpec, Record, RowSchema, require_text, text_columns
+from bertft.errors import UsageError
+
+__all__ = ["MaskedLMRowSchema"]
+
+
+class MaskedLMRowSchema(RowSchema):
+    """Column ``text``. data.label is not looked at."""
+
+    text_fields = ("text",)
+    label_fields = ()
+
+    def __init__(self, config: DataConfig, labelled: bool) -> None:
+        names = text_columns(config, ("text",))
+        if len(names) != 1:
+            raise UsageError(
+                f"{len(names)} columns, where the text is in one", where="data.text",
+                hint="Name that one",
+            )  # fmt: skip
+        self.columns = ColumnSpec(names, ())
+        self.fields = [("text", pa.large_string())]
+        if config.separator is None:
+            self.readers_by_extension = {".txt": _read_nonblank_lines}
+
+    def parse(self, fields: Sequence[Any], split: str) -> list[Any]:
+        return [require_text(fields[0])]
+
+    def label_statistics(self, table: pa.Table) -> dict[str, float]:
+        return {}
+
+
+def _read_nonblank_lines(
+    path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
+) -> Iterator[Record]:
+    """A text a line; blank lines are no rows."""
+    with open_text(path, config.encoding, "\n") as file:
+        for number, line in enumerate(iter_lines(file, bad, config.encoding), start=1):
+            if not line.strip():
+                bad.count_blank()
+            else:
+                bad.count_row()
+                yield number, [line.rstrip("\r\n")]

@@ -1,0 +1,199 @@
+"""Adapt an encoder to a domain: guess hidden tokens of texts without labels.
+
+    ℓ = Σ_i −log softmax(z_i)_{x_i}        over the hidden places i, of the whole vocabulary
+
+What is hidden is drawn anew in every epoch, as a function of (seed, epoch, feature): a run that
+goes on sees what it would have seen. The head runs at the hidden places alone. In validation
+they depend on data.seed. Metrics: perplexity, exp of the mean loss; accuracy; the mean loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bertft.data.batch import Batch
+from bertft.errors import DataError, UsageError
+from bertft.tasks.masked_lm.encoding import (
+    MaskingVocabulary,
+    choose_positions,
+    encode_text_chunks,
+    mask_tokens,
+)
+from bertft.tasks.masked_lm.report import masking_report_items
+from bertft.tasks.report_items import ReportItem
+from bertft.tasks.shared.logits import softmax, to_loss_precision
+from bertft.tasks.task import BaseTask, BatchSeed, EncodeFunction
+
+__all__ = ["MaskedLMTask"]
+
+_MAX_GUESSES = 5  # told of each mask
+
+
+class MaskedLMTask(BaseTask):
+    """Features: ``word``, ragged as ``input_ids``. A head of the base trains as the base does."""
+
+    name = "masked_lm"
+    prediction_fields = ("masks",)
+    auto_class = "AutoModelForMaskedLM"
+    level = "token"
+    label_columns = ("word",)
+    default_metric = "perplexity"
+    prediction_settings = ("mlm_probability", "whole_words")
+    has_fixed_inputs = False
+    trains_new_head = False
+    needs_labels = False
+
+    @classmethod
+    def matches_config(cls, model_config: Mapping[str, Any]) -> bool:
+        heads = model_config.get("architectures") or []
+        return any(head.endswith("ForMaskedLM") for head in heads)
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        return ("perplexity", "accuracy", "loss")
+
+    def head_config(self) -> dict[str, Any]:
+        return {}
+
+    def cache_key(self) -> list[Any]:
+        return [self.name]
+
+    def make_encoder(self, tokenizer: Any, max_length: int) -> EncodeFunction:
+        if tokenizer.mask_token_id is None:
+            raise UsageError(
+                "the tokenizer has no mask token", where="model.tokenizer",
+                hint="Take an encoder that was trained on masked tokens",
+            )  # fmt: skip
+        if self.config.whole_words and not getattr(tokenizer, "is_fast", False):
+            raise UsageError(
+                "this tokenizer does not tell words apart", where="data.whole_words",
+                hint="Leave it out",
+            )  # fmt: skip
+        special_ids = np.asarray(sorted(tokenizer.all_special_ids))
+        ordinary_ids = np.setdiff1d(np.arange(len(tokenizer)), special_ids)
+        self.vocabulary = MaskingVocabulary(tokenizer.mask_token_id, special_ids, ordinary_ids)
+        self._decode_tokens = tokenizer.decode
+
+        def encode(rows: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+            return encode_text_chunks(tokenizer, rows["text"], max_length)
+
+        return encode
+
+    def train_transform(self, batch: Batch, seed: BatchSeed) -> Batch:
+        """``labels`` [K] are the tokens that were at the ``masked_chunks`` places [K]."""
+        original_ids = batch.input_ids.numpy()
+        ids, words = original_ids.copy(), batch.labels["word"].numpy()
+        mlm_probability, whole_words = self.config.mlm_probability, self.config.whole_words
+        masked_chunks: list[np.ndarray] = []
+        start = 0
+        for feature, length in zip(
+            batch.feature_indices.tolist(), batch.lengths.tolist(), strict=True
+        ):
+            feature_slice = slice(start, start + length)
+            generator = seed.feature_generator(feature)
+            positions = choose_positions(
+                original_ids[feature_slice],
+                words[feature_slice],
+                self.vocabulary,
+                mlm_probability,
+                whole_words,
+                generator,
+            )
+            mask_tokens(ids[feature_slice], positions, self.vocabulary, generator)
+            masked_chunks.append(start + positions)
+            start += length
+        positions = np.concatenate(masked_chunks)
+        return replace(
+            batch,
+            input_ids=torch.from_numpy(ids),
+            labels={"labels": torch.from_numpy(original_ids[positions])},
+            selected_tokens=torch.from_numpy(positions),
+        )
+
+    def predict_transform(self, batch: Batch) -> Batch:
+        return replace(
+            batch, selected_tokens=torch.nonzero(batch.input_ids == self.vocabulary.mask)[:, 0]
+        )
+
+    def count_loss_terms(self, batch: Batch) -> int:
+        return len(batch.labels["labels"])
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        return F.cross_entropy(to_loss_precision(logits), batch.labels["labels"], reduction="sum")
+
+    def distillation_mask(self, batch: Batch) -> None:
+        """All that there are logits of: the chosen ones."""
+        return
+
+    def count_distillation_terms(self, batch: Batch) -> int:
+        return self.count_loss_terms(batch)
+
+    def reduce_outputs(self, logits: Tensor, batch: Batch) -> Tensor:
+        """[K, 3]: loss, whether the guess is right, and the guess (fp32 holds ids to 2²⁴)."""
+        labels, guesses = batch.labels["labels"], logits.argmax(-1)
+        losses = F.cross_entropy(to_loss_precision(logits), labels, reduction="none")
+        return torch.stack(
+            [losses, *(column.to(losses.dtype) for column in (guesses == labels, guesses))], -1
+        )
+
+    def prediction_agreement(
+        self, outputs_a: np.ndarray, outputs_b: np.ndarray, features: Any
+    ) -> float:
+        """Share of hidden tokens for which both guess the same; from ``outputs``."""
+        return float((outputs_a[:, 2] == outputs_b[:, 2]).mean())
+
+    def compute_metrics(self, logits: np.ndarray, features: Any) -> dict[str, float]:
+        """From ``outputs``; NaN, which never wins, of infinite losses. DataError of no token."""
+        if len(logits) == 0:
+            raise DataError(
+                "there is no token to guess", where=features.rows.source,
+                hint="Every token is special or unknown: take texts in the tokenizer's script",
+            )  # fmt: skip
+        if not np.isfinite(logits).all():
+            return dict.fromkeys(self.metric_names, float("nan"))
+        loss, right = logits[:, :2].astype(np.float64).mean(0).tolist()
+        return {"perplexity": float(np.exp(loss)), "accuracy": right, "loss": loss}
+
+    def decode_predictions(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
+        """``masks``: for each mask of the text its likeliest tokens, each with its probability."""
+        rows = features.whole("row")
+        feature_rows = np.repeat(rows, features.lengths)
+        feature_rows = feature_rows[features.whole("input_ids") == self.vocabulary.mask]
+        for number in np.unique(rows):
+            masks = []
+            for token_logits in logits[feature_rows == number]:
+                probabilities = softmax(token_logits[None])[0]
+                top_tokens = np.argsort(-probabilities, kind="stable")[:_MAX_GUESSES].tolist()
+                masks.append(
+                    [
+                        {
+                            "token": self._decode_tokens([token]).strip(),
+                            "score": float(probabilities[token]),
+                        }
+                        for token in top_tokens
+                    ]
+                )
+            yield {"masks": masks}
+
+    def report_items(self, logits: np.ndarray, features: Any) -> Iterator[ReportItem]:
+        """From ``outputs``; what was hidden is drawn again, as it is the same in any evaluation."""
+        cuts = np.cumsum(features.lengths)[:-1]
+        ids = np.split(features.whole("input_ids"), cuts)
+        words = np.split(features.whole("word"), cuts)
+        seed, settings = BatchSeed(self.config.seed), self.config
+        positions = [
+            choose_positions(
+                feature_ids, feature_words, self.vocabulary, settings.mlm_probability, settings.whole_words,
+                seed.feature_generator(feature),
+            )
+            for feature, (feature_ids, feature_words) in enumerate(zip(ids, words, strict=True))
+        ]  # fmt: skip
+        if len(logits):
+            yield from masking_report_items(logits, positions, features, self._decode_tokens)

@@ -1,0 +1,65 @@
+"""The official summary of many questions, in percent.
+
+    exact, f1                             over all questions
+    HasAns_…, NoAns_…                     over those with and without an answer
+    best_exact, best_f1, …_thresh         at the threshold of p(no answer) that suits them best
+
+A question whose p(no answer) is above a threshold gets no answer; the best thresholds are found
+as SQuAD's script does, over the questions in the order of their p(no answer). No torch here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import ModuleType
+
+import numpy as np
+
+from bertft.tasks.question_answering import cmrc_scorer, squad_scorer
+
+__all__ = ["SCORER_MODULES", "find_best_threshold", "score_answers", "summarize_scores"]
+
+SCORER_MODULES: dict[str, ModuleType] = {"squad": squad_scorer, "cmrc2018": cmrc_scorer}
+
+
+def score_answers(
+    predictions: Sequence[str], gold_answers: Sequence[Sequence[str]], scorer: str
+) -> dict[str, np.ndarray]:
+    """``exact`` and ``f1`` [questions] in [0, 1]; ``gold_answers`` are each question's gold ones."""
+    scorer_module = SCORER_MODULES[scorer]
+    golds = [scorer_module.gold_answers(pair) for pair in gold_answers]
+    return {
+        name: np.array(
+            [getattr(scorer_module, name)(*each) for each in zip(predictions, golds, strict=True)]
+        )
+        for name in ("exact", "f1")
+    }
+
+
+def summarize_scores(
+    scores: dict[str, np.ndarray], answerable: np.ndarray, by_answerability: bool
+) -> dict[str, float]:
+    """Means in percent; ``by_answerability``: also over the answerable ones and the others, where any are."""
+    result = {name: 100.0 * float(values.mean()) for name, values in scores.items()}
+    if by_answerability:
+        for group, mask in (("HasAns", answerable), ("NoAns", ~answerable)):
+            if mask.any():
+                for name, values in scores.items():
+                    result[f"{group}_{name}"] = 100.0 * float(values[mask].mean())
+    return result
+
+
+def find_best_threshold(
+    scores: np.ndarray, answered: np.ndarray, no_answer: np.ndarray, answerable: np.ndarray
+) -> tuple[float, float]:
+    """(best mean in percent, its threshold).
+
+    ``scores`` [questions] of the best spans, none held back; ``answered``: there is a span.
+    The threshold starts at 0, where nothing is answered, and rises past one question at a time.
+    """
+    gains = np.where(answerable, scores, -answered.astype(np.float64))
+    order = np.argsort(no_answer, kind="stable")
+    totals = (~answerable).sum() + np.concatenate([[0.0], np.cumsum(gains[order])])
+    best_index = int(np.argmax(totals))  # the first of equals, as the official script keeps it
+    threshold = 0.0 if best_index == 0 else float(no_answer[order[best_index - 1]])
+    return 100.0 * float(totals[best_index]) / len(scores), threshold

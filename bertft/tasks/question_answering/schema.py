@@ -1,0 +1,260 @@
+"""Rows of question answering: a question, the context to find its answer in, and the answers.
+
+    answers    {"text": [...], "answer_start": [...]} or [{"text", "answer_start"}, ...]
+    answer, answer_start    the same of a row with one answer, flat; an empty answer is none
+
+An answer stands in the context, ``context[start : start + len(text)] == text``; one that stands
+there once needs no offset. A question without one is unanswerable. In the table ``label`` holds
+the answers' texts and ``start`` their offsets, those to learn from first. An answer marked
+``offset_guessed`` is scored with, but its place is not learnt.
+
+Of several answers one that is not where its offset says does not discard the question: its place
+is dropped and counted. Rows to learn from keep the answers whose place is known, and need one.
+Rows to score keep the text of the answer, as the official scripts do, with the offset −1
+(``UNKNOWN_OFFSET``), for scores need no offsets. An answer that is no text is dropped from both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bertft.config.data import DataConfig
+from bertft.data.labels import to_class_name
+from bertft.data.readers.squad_json import read_squad_json
+from bertft.data.rows import RowError
+from bertft.data.schema import (
+    ColumnSpec,
+    RowSchema,
+    check_characters,
+    label_columns,
+    require_text,
+    text_columns,
+)
+from bertft.errors import UsageError
+
+__all__ = ["UNKNOWN_OFFSET", "QuestionAnsweringRowSchema"]
+
+UNKNOWN_OFFSET = -1  # the offset of an answer that is not where it should be
+_MAX_SHOWN = 40
+_MAX_DIGITS = 20
+
+
+class QuestionAnsweringRowSchema(RowSchema):
+    """Columns ``id`` (may be null), ``question``, ``context``, maybe ``label`` and ``start``."""
+
+    text_fields = ("question", "context")
+    label_fields = ("label", "start")
+    group_field = "context"
+    missing_label_hint = (
+        "Answers stand in answers, or in answer and answer_start; data.label names another"
+    )
+
+    def __init__(self, config: DataConfig, labelled: bool) -> None:
+        self.readers_by_extension = {".json": read_squad_json}
+        self.labelled, self.unanswerable = labelled, config.unanswerable
+        self._ignored_parts: list[str] = []
+        texts = text_columns(config, ("question", "context"))
+        if len(texts) != 2:
+            raise UsageError(
+                f"{len(texts)} columns, where a question and its context are wanted",
+                where="data.text", hint="As in [question,context]",
+            )  # fmt: skip
+        label = label_columns(config, ())
+        if len(label) > 1:
+            raise UsageError(
+                f"{len(label)} columns of answers", where="data.label", hint="Name one"
+            )
+        answer_columns = [
+            name for name in ("answers", "answer", "answer_start") if name not in label
+        ]
+        self.columns = ColumnSpec(
+            texts, label if labelled else (), ("id", *(answer_columns if labelled else ()))
+        )
+        self.fields = [
+            ("id", pa.string()),
+            *((name, pa.large_string()) for name in self.text_fields),
+        ]
+        if labelled:
+            self.fields += [("label", pa.list_(pa.string())), ("start", pa.list_(pa.int64()))]
+
+    def record_unit(self, extension: str) -> str:
+        return "question" if extension in self.readers_by_extension else ""
+
+    def parse(self, fields: Sequence[Any], split: str) -> list[Any]:
+        values_by_column = dict(zip(map(str, self.columns.all_columns), fields, strict=True))
+        question_id = _parse_id(values_by_column["id"])
+        try:
+            question, context = (
+                require_text(fields[0], "question"),
+                require_text(fields[1], "context"),
+            )
+        except RowError as fault:
+            fault.row_id = question_id
+            raise
+        self._ignored_parts = []
+        if not self.labelled:
+            return [question_id, question, context]
+        try:
+            answers = self._answers(values_by_column, context, split)
+        except RowError as fault:
+            detail = f"question {question_id!r}: {fault.detail}" if question_id else fault.detail
+            raise RowError(fault.reason, detail) from None
+        if answers is None:
+            return [question_id, question, context, None, None]
+        return [
+            question_id,
+            question,
+            context,
+            [answer for answer, _ in answers],
+            [offset for _, offset in answers],
+        ]
+
+    def _answers(
+        self, values_by_column: Mapping[str, Any], context: str, split: str
+    ) -> list[tuple[str, int]] | None:
+        """(text, offset) of each answer, those whose place is certain first; None: not told."""
+        value = (
+            values_by_column[str(self.columns.label[0])]
+            if self.columns.label
+            else values_by_column["answers"]
+        )
+        if value is None and not self.columns.label:
+            value = values_by_column["answer"]
+        if value is None:
+            return None
+        records = list(_answer_records(value, values_by_column.get("answer_start")))
+        if not records and not self.unanswerable:
+            raise RowError("no answer", "there is no answer; data.unanswerable=true admits such")
+        placed, unplaced, first_error = [], [], None
+        for record in records:
+            try:
+                answer = require_text(record.get("text"), "answer")
+            except RowError as error:
+                first_error = first_error or error
+                self._ignored_parts.append(f"answer ignored: {error.reason}")
+                continue
+            try:
+                start = _check_offset(record.get("answer_start"), answer, context)
+                placed.append((answer, start, bool(record.get("offset_guessed"))))
+            except RowError as error:
+                first_error = first_error or error
+                unplaced.append(answer)
+                self._ignored_parts.append(f"place of an answer ignored: {error.reason}")
+        placed.sort(key=lambda each: each[2])
+        if split != "train":
+            placed += [(answer, UNKNOWN_OFFSET, True) for answer in unplaced]
+        if first_error is not None and not placed:
+            raise first_error
+        if split == "train" and placed and placed[0][2]:
+            raise RowError("guessed offset", "where the answer stands is but a guess")
+        return [(answer, start) for answer, start, _ in placed]
+
+    def take_ignored_parts(self) -> list[str]:
+        return self._ignored_parts
+
+    def nothing_to_learn(self, table: pa.Table) -> str:
+        if table.num_rows == 1:
+            return ""
+        any_answer = pc.any(pc.greater(pc.list_value_length(table.column("label")), 0)).as_py()
+        return "" if any_answer else "no question has an answer"
+
+    def label_statistics(self, table: pa.Table) -> dict[str, float]:
+        """The share of the questions that have an answer."""
+        sizes = pc.list_value_length(table.column("label"))
+        return {"answerable": pc.sum(pc.greater(sizes, 0)).as_py() / table.num_rows}
+
+
+def _parse_id(value: Any) -> str | None:
+    """The id as text: 7 and 7.0, which a column with gaps holds, are "7"."""
+    if isinstance(value, (list, dict)):
+        raise RowError("id is no name", f"the id is a {type(value).__name__}, not a name or number")
+    name = value if isinstance(value, str) else to_class_name(value)
+    return None if name is None else check_characters(name, "id")
+
+
+def _answer_records(value: Any, start: Any) -> list[Mapping[str, Any]]:
+    """Any of the forms of answers as a list of objects."""
+    if isinstance(value, str):
+        if "answer_start" in value and value.lstrip().startswith(("{", "[")):
+            raise RowError(
+                "answers of another form",
+                "the answers are an object written as text: save the rows as JSON Lines or Parquet",
+            )
+        return [{"text": value, "answer_start": start}] if value.strip() else []
+    if isinstance(value, Mapping):
+        texts, starts = value.get("text"), value.get("answer_start")
+        if not isinstance(texts, list) or not isinstance(starts, list):
+            raise RowError("answers of another form", "answers needs lists text and answer_start")
+        if len(texts) != len(starts):
+            raise RowError(
+                "answers of another form", f"{len(texts)} texts have {len(starts)} offsets"
+            )
+        pairs = zip(texts, starts, strict=True)
+        return [{"text": answer_text, "answer_start": offset} for answer_text, offset in pairs]
+    if isinstance(value, list) and all(isinstance(each, Mapping) for each in value):
+        return value
+    raise RowError(
+        "answers of another form",
+        "answers needs objects with text and answer_start"
+        if isinstance(value, list)
+        else f"answers is a {type(value).__name__}, not a list",
+    )
+
+
+def _check_offset(start: Any, answer: str, context: str) -> int:
+    """The offset of ``answer`` that ``start`` says. Fault unless it does stand there."""
+    if isinstance(start, str) and start.strip().isdecimal() and len(start) < _MAX_DIGITS:
+        start = int(start)
+    if isinstance(start, float) and start.is_integer():  # a column with gaps
+        start = int(start)
+    if start is None:
+        start = _find_unique_offset(answer, context)
+    if isinstance(start, bool) or not isinstance(start, int):
+        description = _shorten(start) if isinstance(start, str) else repr(start)
+        raise RowError(
+            "answer without an offset", f"answer_start is {description}, not a whole number"
+        )
+    if start < 0 or context[start : start + len(answer)] != answer:
+        found_text = context[start : start + len(answer)] if start >= 0 else ""
+        nearest_offset = min(
+            _find_offsets(context, answer), key=lambda place: abs(place - start), default=None
+        )
+        description = (
+            "it stands nowhere in the context"
+            if nearest_offset is None
+            else f"it stands at {nearest_offset}"
+        )
+        raise RowError(
+            "answer not at its offset",
+            f"the answer {_shorten(answer)} is not at offset {start}"
+            f"{f', where {_shorten(found_text)} stands' if found_text else ''}; {description}",
+        )
+    return start
+
+
+def _find_unique_offset(answer: str, context: str) -> int:
+    """Where an answer without an offset stands. Fault unless there is one place."""
+    offsets = _find_offsets(context, answer)
+    if len(offsets) == 1:
+        return offsets[0]
+    problem = f"stands {len(offsets)} times in the context: answer_start tells where it is meant"
+    raise RowError(
+        "answer without an offset",
+        f"the answer {_shorten(answer)} {problem if offsets else 'stands nowhere in the context'}",
+    )
+
+
+def _find_offsets(context: str, answer: str) -> list[int]:
+    offsets, position = [], context.find(answer)
+    while position >= 0:
+        offsets.append(position)
+        position = context.find(answer, position + 1)
+    return offsets
+
+
+def _shorten(value: str) -> str:
+    return repr(value if len(value) <= _MAX_SHOWN else f"{value[:_MAX_SHOWN]}…")

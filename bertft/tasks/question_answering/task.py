@@ -1,0 +1,333 @@
+"""Answers that stand in a context: SQuAD v1 and v2, CMRC 2018.
+
+    ℓ = ½ (−log softmax(s)_a − log softmax(e)_b)      a window's logits s, e over its own tokens;
+                                                     (a, b) the answer's first and last token,
+                                                     [CLS] where the window does not hold it
+
+A context that is too long goes in windows that overlap by data.stride tokens; a question's answer
+is the best span of all its windows. With data.unanswerable (SQuAD v2) [CLS] is no answer, given
+where p(no answer) > threshold.
+
+Metrics, in percent, with the official script's names: exact, f1; with data.unanswerable also
+HasAns_… and NoAns_… (left out where there are no such questions), and best_exact, best_f1 with
+their thresholds. f1 chooses the checkpoint, at the threshold that predict uses: best_f1 is fitted
+to the very rows that it is measured on (data.metric=best_f1 takes it all the same).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bertft.config.data import DataConfig
+from bertft.data.batch import Batch, to_device
+from bertft.data.rows import RowError
+from bertft.errors import UsageError
+from bertft.tasks.question_answering.decoding import BestSpans, find_best_spans
+from bertft.tasks.question_answering.encoding import answer_positions, encode_windows, pair_template
+from bertft.tasks.question_answering.metrics import (
+    find_best_threshold,
+    score_answers,
+    summarize_scores,
+)
+from bertft.tasks.question_answering.report import QuestionPredictions, question_report_items
+from bertft.tasks.report_items import ReportItem
+from bertft.tasks.shared import distillation_losses
+from bertft.tasks.shared.logits import pad_sequences, segment_log_sum_exp, to_loss_precision
+from bertft.tasks.task import BaseTask, EncodeFunction
+
+__all__ = [
+    "QuestionAnsweringTask",
+    "span_loss",
+]
+
+
+def span_loss(logits: Tensor, lengths: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    """Σ ℓ over the sequences; ``logits`` [N, 2], ``lengths`` [B], ``start`` and ``end`` [B]."""
+    of_start = F.cross_entropy(pad_sequences(logits[:, 0], lengths), start, reduction="sum")
+    of_end = F.cross_entropy(pad_sequences(logits[:, 1], lengths), end, reduction="sum")
+    return (of_start + of_end) / 2
+
+
+_FEATURE_VERSION = 2  # another number where features of the same rows become others
+_TARGETS = ("start_position", "end_position")
+
+
+class QuestionAnsweringTask(BaseTask):
+    """Features: a window each; ``char_start``, ``char_end`` ragged int32, −1 off the context.
+
+    ``start_position``, ``end_position`` int64 [windows]: targets, counted in the window's tokens;
+    −1 where the answer's place is not known, which rows to learn from have not.
+    """
+
+    name = "question_answering"
+    reads_pairs = True
+    prediction_fields = ("answer", "score", "start", "end")
+    auto_class = "AutoModelForQuestionAnswering"
+    level = "token"
+    label_columns = ("start_position", "end_position", "char_start")
+    default_metric = "f1"
+    default_max_length = 384
+    prediction_settings = (
+        "stride", "unanswerable", "max_answer_length", "no_answer_threshold", "scorer",
+    )  # fmt: skip
+    threshold: float | None = None
+
+    def __init__(self, config: DataConfig, labels: Sequence[str] | None) -> None:
+        super().__init__(config, None)
+        self.threshold = config.no_answer_threshold if config.unanswerable else None
+
+    @classmethod
+    def matches_config(cls, model_config: Mapping[str, Any]) -> bool:
+        heads = model_config.get("architectures") or []
+        return any(head.endswith("ForQuestionAnswering") for head in heads)
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        if not self.config.unanswerable:
+            return ("f1", "exact", "loss")
+        groups = [f"{group}_{name}" for group in ("HasAns", "NoAns") for name in ("exact", "f1")]
+        best = [f"best_{name}{suffix}" for name in ("exact", "f1") for suffix in ("", "_thresh")]
+        return ("f1", "exact", *groups, *best, "loss")
+
+    @property
+    def selection_metrics(self) -> tuple[str, ...]:
+        return tuple(name for name in self.metric_names if not name.endswith("_thresh"))
+
+    def head_config(self) -> dict[str, Any]:
+        return {"num_labels": 2}
+
+    def cache_key(self) -> list[Any]:
+        return [self.name, _FEATURE_VERSION, self.config.stride]
+
+    def make_encoder(self, tokenizer: Any, max_length: int) -> EncodeFunction:
+        stride = self.config.stride
+        context_tokens = (
+            max_length - pair_template(tokenizer).size - 1
+        )  # beside a question of one token
+        if context_tokens <= stride:
+            raise UsageError(
+                f"windows of {max_length} tokens cannot share {stride}: beside a question there is"
+                f" room for at most {max(context_tokens, 0)} of the context",
+                where="data.stride", hint="Lower data.stride, or raise data.max_length",
+            )  # fmt: skip
+        has_token_types = "token_type_ids" in tokenizer.model_input_names
+
+        def encode(rows: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+            windows = encode_windows(
+                tokenizer, rows["question"], rows["context"], max_length, stride
+            )
+            columns: dict[str, Any] = {
+                "input_ids": windows.input_ids,
+                "char_start": windows.char_start,
+                "char_end": windows.char_end,
+                "row": windows.row,
+            }
+            if has_token_types:
+                columns["token_type_ids"] = windows.token_type_ids
+            if rows.get("label") is not None:
+                start, end = answer_positions(windows, rows["label"], rows["start"])
+                columns |= {"start_position": start, "end_position": end}
+            return columns
+
+        return encode
+
+    def no_feature_error(self, max_length: int) -> RowError:
+        return RowError(
+            "question longer than the window",
+            f"the question leaves no more than data.stride={self.config.stride} of"
+            f" data.max_length={max_length} tokens to a long context",
+        )
+
+    def count_loss_terms(self, batch: Batch) -> int:
+        return len(batch)
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        start, end = (batch.labels[name] for name in _TARGETS)
+        return span_loss(to_loss_precision(logits), batch.lengths, start, end)
+
+    def count_distillation_terms(self, batch: Batch) -> int:
+        return len(batch)
+
+    def distillation_loss(
+        self, logits: Tensor, teacher: Tensor, batch: Batch, temperature: float
+    ) -> Tensor:
+        """The mean over start and end, each over a window's context and its [CLS]."""
+        visible = batch.labels["char_start"] >= 0
+        first_tokens = torch.cumsum(batch.lengths, 0) - batch.lengths
+        visible = visible.index_fill(0, to_device(first_tokens.numpy(), visible.device), True)
+        return distillation_losses.span_kl_loss(
+            logits, teacher, batch.lengths, visible, temperature
+        )
+
+    @property
+    def can_distill_unlabelled(self) -> bool:
+        return False  # a row that answers nothing does not say where its context stands
+
+    def prediction_agreement(
+        self, logits_a: np.ndarray, logits_b: np.ndarray, features: Any
+    ) -> float:
+        """Share of questions to which both give the same span, or none."""
+        answers = []
+        for logits in (logits_a, logits_b):
+            _, spans = self._spans(logits, features)
+            bounds = np.stack([spans.start, spans.end])
+            answers.append(np.where(self._is_answered(spans), bounds, -1))
+        return float((answers[0] == answers[1]).all(0).mean())
+
+    def _is_answered(self, spans: BestSpans) -> np.ndarray:
+        """Which questions get an answer."""
+        is_answered = spans.start >= 0
+        return (
+            is_answered
+            if self.threshold is None
+            else is_answered & (spans.no_answer_probability() <= self.threshold)
+        )
+
+    def compute_metrics(self, logits: np.ndarray, features: Any) -> dict[str, float]:
+        """Percentages, and the mean loss of the windows."""
+        if len(logits) == 0 or not np.isfinite(logits).all():
+            return dict.fromkeys(self.metric_names, float("nan"))
+        rows, spans = self._spans(logits, features)
+        scorer, texts = self.config.scorer, self._span_texts(rows, spans, features)
+        golds, answerable = _gold_answers(rows, features)
+        scores_at_threshold = score_answers(self._apply_threshold(texts, spans), golds, scorer)
+        values = summarize_scores(scores_at_threshold, answerable, self.config.unanswerable)
+        if self.config.unanswerable:
+            answered = np.array([bool(text) for text in texts])
+            for name, scores in score_answers(texts, golds, scorer).items():
+                best = find_best_threshold(
+                    scores, answered, spans.no_answer_probability(), answerable
+                )
+                values[f"best_{name}"], values[f"best_{name}_thresh"] = best
+        values["loss"] = _mean_loss(logits, features)
+        names = [name for name in self.metric_names if name in values or name == self.metric]
+        return {name: float(values.get(name, "nan")) for name in names}
+
+    def per_row_statistics(
+        self, logits: np.ndarray, features: Any
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """``exact`` and ``f1`` in [0, 1], and whether the question has an answer."""
+        if len(logits) == 0 or not np.isfinite(logits).all():
+            return None
+        rows, spans = self._spans(logits, features)
+        golds, answerable = _gold_answers(rows, features)
+        answers = self._apply_threshold(self._span_texts(rows, spans, features), spans)
+        scores = score_answers(answers, golds, self.config.scorer)
+        return rows, np.stack([scores["exact"], scores["f1"], answerable], 1).astype(np.float64)
+
+    def metrics_from_statistics(
+        self, statistics: np.ndarray, weights: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        groups = {"": np.ones(len(statistics))}
+        if self.config.unanswerable:
+            groups |= {"HasAns_": statistics[:, 2], "NoAns_": 1 - statistics[:, 2]}
+        values: dict[str, np.ndarray] = {}
+        for group, in_group in groups.items():
+            if in_group.any():  # a draw without such questions has no score of them
+                size = weights @ in_group
+                counted = np.where(size > 0, size, np.nan)
+                values |= {
+                    f"{group}{name}": 100 * (weights @ (statistics[:, column] * in_group)) / counted
+                    for column, name in enumerate(("exact", "f1"))
+                }
+        return values
+
+    def decode_predictions(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
+        """``answer``, ``score`` (probability), ``start`` and ``end``: characters of the context.
+
+        No answer is empty, from 0 to 0. A row's own ``id`` comes first where it has one.
+        """
+        rows, spans = self._spans(logits, features)
+        unanswerable = self.config.unanswerable
+        is_answered = self._is_answered(spans)
+        scores = spans.probability(is_answered, unanswerable)
+        names = features.rows.column("id")
+        spans_as_text = self._spans_as_text(rows, spans, features)
+        for question, (text, start, end) in enumerate(spans_as_text):
+            name = names[rows[question]]
+            answer: dict[str, Any] = {} if name is None else {"id": name}
+            if not is_answered[question]:
+                text, start, end = "", 0, 0
+            score = float(scores[question])
+            yield answer | {"answer": text, "score": score, "start": start, "end": end}
+
+    def report_items(self, logits: np.ndarray, features: Any) -> Iterator[ReportItem]:
+        rows, spans = self._spans(logits, features)
+        is_answered, unanswerable = self._is_answered(spans), self.config.unanswerable
+        texts = [text for text, _, _ in self._spans_as_text(rows, spans, features)]
+        answers = [
+            text if answered else "" for text, answered in zip(texts, is_answered, strict=True)
+        ]
+        labels = features.rows.column("label")
+        golds = [labels[row] for row in rows]
+        scores = score_answers(answers, golds, self.config.scorer)
+        confidence = spans.probability(is_answered, unanswerable)
+        return question_report_items(
+            QuestionPredictions(rows, answers, golds, scores, confidence), features.rows
+        )
+
+    def _spans(self, logits: np.ndarray, features: Any) -> tuple[np.ndarray, BestSpans]:
+        return find_best_spans(
+            logits,
+            features.lengths,
+            features.whole("char_start"),
+            features.whole("char_end"),
+            features.whole("row"),
+            self.config.max_answer_length,
+        )
+
+    def _span_texts(self, rows: np.ndarray, spans: BestSpans, features: Any) -> list[str]:
+        return [text for text, _, _ in self._spans_as_text(rows, spans, features)]
+
+    def _apply_threshold(self, texts: list[str], spans: BestSpans) -> list[str]:
+        """``texts``, none of them where none is given."""
+        if self.threshold is None:
+            return texts
+        is_unanswered = spans.no_answer_probability() > self.threshold
+        return [
+            "" if unanswered else text
+            for text, unanswered in zip(texts, is_unanswered, strict=True)
+        ]
+
+    @staticmethod
+    def _spans_as_text(
+        rows: np.ndarray, spans: BestSpans, features: Any
+    ) -> Iterator[tuple[str, int, int]]:
+        """Each best span's text without the space around it, and its characters."""
+        contexts = features.rows.column("context")
+        for row, start, end in zip(rows, spans.start, spans.end, strict=True):
+            text = "" if start < 0 else contexts[row][start:end]
+            first = int(start) + len(text) - len(text.lstrip())
+            yield text.strip(), first, first + len(text.strip())
+
+
+def _gold_answers(rows: np.ndarray, features: Any) -> tuple[list[list[str]], np.ndarray]:
+    """The answers that each of ``rows`` may be given, and whether there is any."""
+    labels = features.rows.column("label")
+    golds = [labels[row] for row in rows]
+    return golds, np.array([bool(answers) for answers in golds])
+
+
+def _mean_loss(logits: np.ndarray, features: Any) -> float:
+    """Mean of ℓ over the windows that have a target, in fp64; NaN where none has."""
+    sizes = features.lengths.astype(np.int64)
+    firsts = np.cumsum(sizes) - sizes
+    total = 0.0
+    for column, name in enumerate(_TARGETS):
+        values = logits[:, column].astype(np.float64)
+        targets = features.whole(name)
+        known = targets >= 0
+        if not known.any():
+            return float("nan")
+        losses = (
+            segment_log_sum_exp(values, firsts, sizes)
+            - values[np.where(known, firsts + targets, 0)]
+        )
+        total += float(losses[known].mean())
+    return total / 2

@@ -1,0 +1,132 @@
+"""One temperature for all logits, and how far probabilities are from how often they are right.
+
+    T = argmin_T Σ ℓ(z / T, y)                                     Guo et al. 2017, arXiv 1706.04599
+    ECE = Σ_b |B_b| / n · |right(B_b) − confidence(B_b)|           B_b: confidence in (b−1, b] / 15
+
+In 1/T the loss is convex. It has no least point where every answer is right (ever larger logits
+are better) nor where the logits say less than nothing (at 1/T = 0 it does not fall).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bertft.tasks.shared.metrics import f1_score
+
+__all__ = [
+    "CALIBRATION_BINS",
+    "ThresholdCurve",
+    "best_index",
+    "best_micro_f1_indices",
+    "expected_calibration_error",
+    "minimize_temperature",
+    "threshold_curve",
+]
+
+
+@dataclass(frozen=True)
+class ThresholdCurve:
+    """``thresholds`` [m]; of ``positives`` answers among ``rows``, ``predicted`` and ``true_positives`` at each."""
+
+    thresholds: np.ndarray
+    predicted: np.ndarray
+    true_positives: np.ndarray
+    positives: int
+    rows: int
+
+    def f1(self) -> np.ndarray:
+        return f1_score(
+            self.true_positives, np.full_like(self.true_positives, self.positives), self.predicted
+        )
+
+
+def threshold_curve(scores: np.ndarray, truth: np.ndarray) -> ThresholdCurve:
+    """Of ``scores`` fp64 in [0, 1] and ``truth`` bool, both [n]."""
+    order = np.argsort(scores, kind="stable")
+    ascending, sorted_truth = scores[order], truth[order]
+    levels = np.concatenate([[0.0], np.unique(ascending), [1.0]])
+    low, high = levels[:-1], levels[1:]
+    midpoints = low + (high - low) / 2
+    # Between neighbouring numbers there may be no other: the upper one then divides as well.
+    thresholds = np.unique([*np.where(midpoints > low, midpoints, high), 0.5])
+    thresholds = thresholds[(thresholds > 0) & (thresholds < 1)]
+    below = np.searchsorted(ascending, thresholds, side="left")
+    true_below = np.concatenate([[0], np.cumsum(sorted_truth)])[below]
+    positives = int(sorted_truth.sum())
+    return ThresholdCurve(
+        thresholds, len(scores) - below, positives - true_below, positives, len(scores)
+    )
+
+
+def best_index(values: np.ndarray, thresholds: np.ndarray) -> int:
+    """Place of the largest of ``values`` [m]; on a tie that of the threshold nearest 0.5."""
+    indices = np.flatnonzero(values == values.max())
+    return int(indices[np.argmin(np.abs(thresholds[indices] - 0.5))])
+
+
+def best_micro_f1_indices(curves: Sequence[ThresholdCurve]) -> list[int]:
+    """Place of each label's cut, together of the largest micro F1."""
+    indices = [best_index(-np.abs(label.thresholds - 0.5), label.thresholds) for label in curves]
+    value = _micro_f1(curves, indices)
+    while True:
+        candidate = [
+            best_index(2 * c.true_positives - value * c.predicted, c.thresholds) for c in curves
+        ]
+        higher = _micro_f1(curves, candidate)
+        if not higher > value:
+            return indices
+        indices, value = candidate, higher
+
+
+def _micro_f1(curves: Sequence[ThresholdCurve], indices: Sequence[int]) -> float:
+    true_positives = sum(int(c.true_positives[k]) for c, k in zip(curves, indices, strict=True))
+    predicted = sum(int(c.predicted[k]) for c, k in zip(curves, indices, strict=True))
+    total = predicted + sum(c.positives for c in curves)
+    return 2 * true_positives / total if total else 0.0
+
+
+CALIBRATION_BINS = 15
+_FP32 = torch.finfo(torch.float32)
+
+
+def minimize_temperature(logits: Tensor, loss: Callable[[Tensor], Tensor]) -> float | None:
+    """T of the least ``loss`` of fp64 ``logits`` / T; None where they say less than nothing.
+
+    Whoever calls sees to it that not every answer is right.
+    """
+    inverse = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(loss(logits * inverse), inverse)
+    if slope >= 0:
+        return None
+    log_t = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [log_t], max_iter=200, tolerance_grad=1e-12, tolerance_change=1e-14,
+        line_search_fn="strong_wolfe",
+    )  # fmt: skip
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = loss(logits * torch.exp(-log_t))
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+    fitted = float(log_t.detach().exp())
+    # The logits are divided by it in fp32.
+    is_in_range = _FP32.tiny <= fitted <= _FP32.max
+    return fitted if is_in_range and bool((logits / fitted).float().isfinite().all()) else None
+
+
+def expected_calibration_error(
+    confidence: np.ndarray, correct: np.ndarray, bins: int = CALIBRATION_BINS
+) -> float:
+    """ECE of answers with ``confidence`` in [0, 1] that are ``correct`` or not, both [n]."""
+    edges = np.linspace(0.0, 1.0, bins + 1)
+    bin_indices = np.clip(np.digitize(confidence, edges, right=True) - 1, 0, bins - 1)
+    gaps = np.bincount(bin_indices, correct.astype(np.float64) - confidence, bins)
+    return float(np.abs(gaps).sum() / len(confidence))

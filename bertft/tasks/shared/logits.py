@@ -1,0 +1,60 @@
+"""Logits to probabilities in float64, as the metrics and answers use them. Shapes [rows, C]."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor
+
+from bertft.data.batch import to_device
+
+__all__ = [
+    "log_sigmoid",
+    "log_softmax",
+    "pad_sequences",
+    "segment_log_sum_exp",
+    "sigmoid",
+    "softmax",
+    "to_loss_precision",
+]
+
+
+def pad_sequences(values: Tensor, lengths: Tensor) -> Tensor:
+    """[N, ...] end to end → [B, longest, ...], −∞ where a sequence has no token.
+
+    ``lengths`` lies on the CPU: where the tokens go is planned there, without waiting for
+    ``values``.
+    """
+    longest = int(lengths.max())
+    is_token = np.arange(longest) < lengths.numpy()[:, None]
+    empty = values.new_full((is_token.size, *values.shape[1:]), float("-inf"))
+    filled = empty.index_copy(0, to_device(np.flatnonzero(is_token), values.device), values)
+    return filled.unflatten(0, is_token.shape)
+
+
+def to_loss_precision(logits: Tensor) -> Tensor:
+    """Logits in the precision that losses are computed in: fp32, or fp64 where they are fp64."""
+    return logits if logits.element_size() == 8 else logits.float()
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+
+
+def segment_log_sum_exp(values: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Of runs of ``values`` [N] that start at ``starts`` [B] and fill it: [B]."""
+    highest = np.maximum.reduceat(values, starts)
+    shifted = np.exp(values - np.repeat(highest, sizes))
+    return highest + np.log(np.add.reduceat(shifted, starts))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    return np.exp(log_softmax(logits))
+
+
+def log_sigmoid(logits: np.ndarray) -> np.ndarray:
+    return -np.logaddexp(0.0, -logits.astype(np.float64))
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    return np.exp(log_sigmoid(logits))

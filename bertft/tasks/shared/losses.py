@@ -1,0 +1,85 @@
+"""Losses of logits z [C] against labels y, shaped for the training, as sums over rows.
+
+    categorical   −Σ_c w_c q_c (1 − p_c)^γ log p_c
+                  p = softmax(z), q_c = (1 − ε) [c = y] + ε / C
+    bernoulli     −Σ_c w_c q_c (1 − p_c)^γ log p_c + (1 − q_c) p_c^γ log(1 − p_c)
+                  p = σ(z), q_c = (1 − ε) y_c + ε / 2
+
+Weights w; label smoothing ε (Szegedy et al. 2016, arXiv 1512.00567, §7); focal γ (Lin et al. 2017,
+arXiv 1708.02002, §3.2). With γ = 0 they are torch's cross_entropy(weight, label_smoothing), and its
+binary one with w as pos_weight; with ε = 0 Lin's −α_t (1 − p_t)^γ log p_t. Whoever takes the mean
+divides by rows (bernoulli: rows × labels), never by the sum of weights: what a row weighs does not
+depend on those that it came with, and micro-batches add up to their window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bertft.tasks.shared.logits import to_loss_precision
+
+__all__ = ["LossOptions", "binary_cross_entropy_loss", "cross_entropy_loss"]
+
+
+@dataclass
+class LossOptions:
+    """``weights`` [C] in fp64, or None: all 1. As it stands it is the plain cross entropy."""
+
+    weights: Tensor | None = None
+    label_smoothing: float = 0.0
+    focal_gamma: float = 0.0
+
+    def weights_for(self, logits: Tensor) -> Tensor | None:
+        """The weights where ``logits`` are, as precise as they are; they move there once."""
+        if self.weights is None:
+            return None
+        if self.weights.device != logits.device:
+            self.weights = self.weights.to(logits.dtype).to(logits.device)
+        return self.weights.to(logits.dtype)
+
+
+def cross_entropy_loss(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
+    """``logits`` [n, C], ``labels`` int64 [n]; fp32, or fp64 for fp64 logits."""
+    logits = to_loss_precision(logits)
+    weights = options.weights_for(logits)
+    if options.focal_gamma == 0:
+        return F.cross_entropy(
+            logits, labels, weights, reduction="sum", label_smoothing=options.label_smoothing
+        )
+    log_p = torch.log_softmax(logits, -1)
+    if options.label_smoothing == 0:
+        terms = _focal(log_p.gather(1, labels[:, None])[:, 0], options.focal_gamma)
+        return -(terms if weights is None else weights[labels] * terms).sum()
+    truth = F.one_hot(labels, logits.shape[1]).to(logits.dtype)
+    truth = (1 - options.label_smoothing) * truth + options.label_smoothing / logits.shape[1]
+    terms = truth * _focal(log_p, options.focal_gamma)
+    return -(terms if weights is None else weights * terms).sum()
+
+
+def binary_cross_entropy_loss(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
+    """``logits`` and ``labels`` in {0, 1}, [n, C]; fp32, or fp64 for fp64 logits."""
+    logits = to_loss_precision(logits)
+    weights, truth = options.weights_for(logits), labels.to(logits.dtype)
+    if options.label_smoothing:
+        truth = (1 - options.label_smoothing) * truth + options.label_smoothing / 2
+    if options.focal_gamma == 0:
+        return F.binary_cross_entropy_with_logits(
+            logits, truth, reduction="sum", pos_weight=weights
+        )
+    log_p, log_not_p = F.logsigmoid(logits), F.logsigmoid(-logits)
+    positive_terms = truth * torch.exp(options.focal_gamma * log_not_p) * log_p
+    negative_terms = (1 - truth) * torch.exp(options.focal_gamma * log_p) * log_not_p
+    return -(
+        (positive_terms if weights is None else weights * positive_terms) + negative_terms
+    ).sum()
+
+
+def _focal(log_p: Tensor, gamma: float) -> Tensor:
+    """(1 − p)^γ log p, elementwise."""
+    # Where p rounds to 1 a power below 1 has no slope: 1 − p is kept just above 0, as a constant.
+    tiny = torch.finfo(log_p.dtype).tiny
+    return torch.pow(-torch.expm1(log_p.clamp(max=-tiny)), gamma) * log_p

@@ -1,0 +1,107 @@
+"""How far answers agree with the truth, from integer counts alone.
+
+    F1 = 2·TP / (true + given)                                 per class, label or row
+    MCC = (c·s − Σ_k p_k t_k) / √((s² − Σ p_k²)(s² − Σ t_k²))    R_K of Gorodkin (2004)
+
+with s rows, c of them right, t_k truly of class k and p_k given it. Equal to scikit-learn's.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = [
+    "confusion_matrix",
+    "f1_score",
+    "matthews_correlation",
+    "pearson",
+    "spearman",
+    "weighted_pearson",
+    "weighted_spearman",
+]
+
+
+_CONSTANT = 1e-12  # of a series' spread: less than that is rounding
+
+
+def pearson(a: np.ndarray, b: np.ndarray) -> float:
+    """In [−1, 1]; 0 where either series is constant."""
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return 0.0
+    a, b = a - a.mean(), b - b.mean()
+    return float(np.clip((a / np.linalg.norm(a)) @ (b / np.linalg.norm(b)), -1.0, 1.0))
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """In [−1, 1]; 0 where either series is constant."""
+    return pearson(_ranks(a), _ranks(b))
+
+
+def weighted_pearson(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """``pearson`` [B] of values that count ``weights`` [B, n] times; a, b are [n] or [B, n]."""
+    total = weights.sum(1)
+    a, b = (series - series.mean(-1, keepdims=True) for series in (a, b))
+    mean_a, mean_b = ((weights * each).sum(1) / total for each in (a, b))
+    spread_a = (weights * a**2).sum(1) / total - mean_a**2
+    spread_b = (weights * b**2).sum(1) / total - mean_b**2
+    is_constant = (spread_a <= _CONSTANT * (a**2).mean(-1)) | (
+        spread_b <= _CONSTANT * (b**2).mean(-1)
+    )
+    covariance = (weights * a * b).sum(1) / total - mean_a * mean_b
+    std_product = np.sqrt(np.where(is_constant, 1.0, spread_a * spread_b))
+    return np.where(is_constant, 0.0, np.clip(covariance / std_product, -1.0, 1.0))
+
+
+def weighted_spearman(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """``spearman`` [B] of values [n] that count ``weights`` [B, n] times."""
+    return weighted_pearson(_weighted_ranks(a, weights), _weighted_ranks(b, weights), weights)
+
+
+def _weighted_ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean rank [B, n] of each value among all of its copies."""
+    order = np.argsort(values, kind="stable")
+    run_starts = np.flatnonzero(np.r_[True, np.diff(values[order]) > 0])
+    copies = np.add.reduceat(weights[:, order], run_starts, axis=1)
+    ranks = np.cumsum(copies, 1) - (copies - 1) / 2
+    _, value_indices = np.unique(values, return_inverse=True)
+    return ranks[:, value_indices]
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    _, value_indices, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[value_indices]
+
+
+def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
+    """Counts [C, C]: rows of true class i that were given class j."""
+    return np.bincount(truth * num_classes + predicted, minlength=num_classes**2).reshape(
+        num_classes, num_classes
+    )
+
+
+def f1_score(
+    true_positives: np.ndarray,
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    when_undefined: float = 0.0,
+) -> np.ndarray:
+    """Elementwise F1 of counts; ``when_undefined`` where nothing is true and nothing given."""
+    total = np.asarray(truth + predicted)
+    return np.where(total > 0, 2.0 * true_positives / np.maximum(total, 1), when_undefined)
+
+
+def matthews_correlation(counts: np.ndarray) -> np.ndarray:
+    """Matthews' correlation [...] of confusion matrices [..., C, C].
+
+    0 where truth or answers are constant.
+    """
+    table = counts.astype(np.float64)
+    truth, predicted, rows = table.sum(-1), table.sum(-2), table.sum((-2, -1))
+    correct = np.trace(table, axis1=-2, axis2=-1)
+    variance_product = (rows**2 - (predicted**2).sum(-1)) * (rows**2 - (truth**2).sum(-1))
+    covariance = correct * rows - (predicted * truth).sum(-1)
+    return np.where(
+        variance_product == 0,
+        0.0,
+        covariance / np.sqrt(np.where(variance_product == 0, 1.0, variance_product)),
+    )

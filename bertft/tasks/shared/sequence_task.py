@@ -1,0 +1,305 @@
+"""A task that answers each row once: texts in, one vector of logits [C] a row out."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bertft.config import class_weights
+from bertft.config.class_weights import match_class
+from bertft.config.data import DataConfig
+from bertft.config.loss import LossConfig
+from bertft.data.batch import Batch
+from bertft.data.classes import are_placeholder_names
+from bertft.data.labels import to_class_name
+from bertft.data.rows import RowError
+from bertft.errors import DataError, UsageError
+from bertft.tasks.shared.calibration import expected_calibration_error, minimize_temperature
+from bertft.tasks.shared.encoding import encode_texts
+from bertft.tasks.shared.losses import LossOptions
+from bertft.tasks.task import BaseTask, EncodeFunction
+from bertft.utils.messages import Problem, did_you_mean, format_list, quote_value
+
+__all__ = [
+    "ClassTask",
+    "SequenceTask",
+    "balanced_class_weights",
+    "balanced_label_weights",
+    "check_class_names",
+    "class_names_in_config",
+    "class_numbers",
+    "classification_head_config",
+    "configured_class_weights",
+]
+
+
+def check_class_names(labels: Sequence[str] | None, task: str) -> list[str]:
+    """The names as a list. UsageError where there are none or one stands twice."""
+    names = list(labels or [])
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
+    if not names or repeated:
+        raise UsageError(
+            f"{task} needs class names" if not names else f"class names stand twice: {repeated}",
+            where="data.labels",
+            hint="Name each class once, in order, or null to take those of the training rows",
+        )
+    return names
+
+
+def class_numbers(labels: Sequence[Any], names: Sequence[str]) -> np.ndarray:
+    """int64 [rows]. DataError for a label that is none of the names."""
+    numbers = {name: number for number, name in enumerate(names)}
+    try:
+        return np.fromiter((numbers[str(label)] for label in labels), np.int64, len(labels))
+    except KeyError as error:
+        unknown = str(error.args[0])
+        raise DataError(
+            f"{quote_value(unknown)} is none of the {len(names)} classes",
+            where="data.label",
+            hint=did_you_mean(unknown, names),
+        ) from None
+
+
+def classification_head_config(names: Sequence[str], problem_type: str) -> dict[str, Any]:
+    """What the transformers config says of the head."""
+    return {
+        "num_labels": len(names),
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: number for number, name in enumerate(names)},
+        "problem_type": problem_type,
+    }
+
+
+def class_names_in_config(model_config: Mapping[str, Any]) -> list[str]:
+    """The names in a transformers config, in order; where it has none, transformers' two.
+
+    They are those of ``id2label``; of ``label2id`` where ``id2label`` has transformers'
+    placeholders. UsageError where they do not name each output once, or contradict each other.
+    """
+    names = model_config.get("id2label") or {0: "LABEL_0", 1: "LABEL_1"}
+    try:
+        numbers = {int(key): _stated_name(name) for key, name in names.items()}
+    except (AttributeError, TypeError, ValueError):
+        numbers = {}
+    if sorted(numbers) != list(range(len(names))):
+        raise UsageError(
+            "id2label does not name the outputs 0, 1, 2, ...", where="config.json",
+            hint="Each key is the number of an output, each value its name",
+        )  # fmt: skip
+    found = [numbers[number] for number in range(len(numbers))]
+    twice, count = Counter(found).most_common(1)[0]
+    if count > 1:
+        raise UsageError(
+            f"id2label gives several outputs the name {quote_value(twice)}", where="config.json",
+            hint="Give each output a name of its own there",
+        )  # fmt: skip
+    return _agreed(found, model_config.get("label2id"))
+
+
+def _agreed(names: list[str], stated: Any) -> list[str]:
+    """``names``, or those of ``stated``, a label2id, where ``names`` are placeholders."""
+    if not isinstance(stated, Mapping):
+        return names
+    try:
+        places = {_stated_name(name): int(number) for name, number in stated.items()}
+    except (TypeError, ValueError):
+        return names
+    if are_placeholder_names(names):
+        others = sorted(places, key=lambda name: places[name])
+        whole = [places[name] for name in others] == list(range(len(names)))
+        return others if whole else names
+    for number, name in enumerate(names):
+        other = places.get(name, number)
+        if other != number:
+            raise UsageError(
+                f"id2label calls output {number} {quote_value(name)}, but label2id gives that name to"
+                f" output {other}", where="config.json",
+                hint="Correct the one that is wrong: it decides what every answer means",
+            )  # fmt: skip
+    return names
+
+
+def _stated_name(value: Any) -> str:
+    """ValueError for what is no name: null, a list, empty text."""
+    try:
+        name = to_class_name(value)
+    except RowError as error:
+        raise ValueError(error.detail) from None
+    if name is None:
+        raise ValueError("the name of an output is empty")
+    return name
+
+
+def configured_class_weights(configured: Any, names: Sequence[str]) -> np.ndarray:
+    """fp64 [C] of a mapping or a list that was checked; a class without a weight has 1."""
+    if isinstance(configured, dict):
+        weight_by_class = {
+            match_class(name, names): float(weight) for name, weight in configured.items()
+        }
+        return np.asarray([weight_by_class.get(name, 1.0) for name in names])
+    return np.asarray([float(weight) for weight in configured])
+
+
+def balanced_class_weights(counts: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """Of ``counts`` [C], the training rows of each class. UsageError where one has none."""
+    _raise_for_classes(counts == 0, names, "no training row")
+    return counts.sum() / (len(counts) * counts)
+
+
+def balanced_label_weights(counts: np.ndarray, rows: int, names: Sequence[str]) -> np.ndarray:
+    """Of ``counts`` [C] among ``rows``. UsageError where a label is nowhere or everywhere."""
+    _raise_for_classes(counts == 0, names, "no training row")
+    _raise_for_classes(counts == rows, names, "every training row")
+    return (rows - counts) / counts
+
+
+def _raise_for_classes(wrong: np.ndarray, names: Sequence[str], rows_described: str) -> None:
+    if wrong.any():
+        affected = format_list(
+            [name for name, is_wrong in zip(names, wrong, strict=True) if is_wrong], 8
+        )
+        raise UsageError(
+            f"{rows_described} has {affected}: there is nothing to balance", where="loss.class_weights",
+            hint="Name weights: {label: weight}",
+        )  # fmt: skip
+
+
+class SequenceTask(BaseTask):
+    """Adds to the contract: ``encode_labels`` (labels of rows → numbers) and ``compute_scores`` (the metrics)."""
+
+    auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
+    problem_type: ClassVar[str]  # transformers' word for the loss of this head
+
+    @classmethod
+    def matches_config(cls, model_config: Mapping[str, Any]) -> bool:
+        heads = model_config.get("architectures") or []
+        if not any(head.endswith("ForSequenceClassification") for head in heads):
+            return False
+        problem_type = model_config.get("problem_type")
+        if problem_type is None:  # transformers' own rule where a folder does not say
+            is_single_output = len(class_names_in_config(model_config)) == 1
+            problem_type = "regression" if is_single_output else "single_label_classification"
+        return problem_type == cls.problem_type
+
+    @abstractmethod
+    def encode_labels(self, labels: Sequence[Any]) -> np.ndarray:
+        """The feature column ``labels``: [rows] or [rows, C]."""
+
+    @abstractmethod
+    def compute_scores(self, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+        """Every metric from finite fp64 logits [rows, C] and the targets of at least one row."""
+
+    @abstractmethod
+    def row_statistics(self, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """``by_row``'s terms [rows, K], from what ``compute_scores`` is given."""
+
+    def per_row_statistics(
+        self, logits: np.ndarray, features: Any
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        if len(logits) == 0 or not np.isfinite(logits).all():
+            return None
+        targets = features.whole("labels")
+        return features.whole("row"), self.row_statistics(logits.astype(np.float64), targets)
+
+    def make_encoder(self, tokenizer: Any, max_length: int) -> EncodeFunction:
+        def encode(rows: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+            columns = encode_texts(tokenizer, rows["text"], rows.get("text_pair"), max_length)
+            columns["row"] = np.arange(len(rows["text"]), dtype=np.int64)
+            if rows.get("label") is not None:
+                columns["labels"] = self.encode_labels(rows["label"])
+            return columns
+
+        return encode
+
+    def count_loss_terms(self, batch: Batch) -> int:
+        return int(batch.labels["labels"].numel())
+
+    def compute_metrics(self, logits: np.ndarray, features: Any) -> dict[str, float]:
+        """All metrics; NaN, which never wins, over no rows or where a logit is not finite."""
+        if len(logits) == 0 or not np.isfinite(logits).all():
+            return dict.fromkeys(self.metric_names, float("nan"))
+        targets = features.whole("labels")
+        values = self.compute_scores(logits.astype(np.float64), targets)
+        return {name: float(values[name]) for name in self.metric_names}
+
+
+class ClassTask(SequenceTask):
+    """Adds: ``loss_sum`` (the loss of a shape), ``balanced_weights`` weights, ``confidence_and_correct``."""
+
+    def __init__(self, config: DataConfig, labels: Sequence[str] | None) -> None:
+        self.classes = check_class_names(labels, self.name)
+        self.loss_options = LossOptions()
+        super().__init__(config, labels)
+
+    @classmethod
+    def class_names_from_config(cls, model_config: Mapping[str, Any]) -> list[str]:
+        return class_names_in_config(model_config)
+
+    def head_config(self) -> dict[str, Any]:
+        return classification_head_config(self.classes, self.problem_type)
+
+    @abstractmethod
+    def loss_sum(self, logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
+        """Σ of the loss terms of ``logits`` [n, C], as ``options`` has them."""
+
+    @abstractmethod
+    def balanced_weights(self, targets: np.ndarray) -> np.ndarray:
+        """Weights [C] that the training ``targets`` balance."""
+
+    @abstractmethod
+    def confidence_and_correct(
+        self, logits: np.ndarray, targets: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Probability of what is likelier, and whether that is so: of each decision, both [n]."""
+
+    @abstractmethod
+    def fit_threshold(
+        self, logits: np.ndarray, targets: np.ndarray
+    ) -> tuple[float | list[float], str]:
+        """The best threshold (one, or [C]), and the metric that it is the best of."""
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        return self.loss_sum(logits, batch.labels["labels"], self.loss_options)
+
+    def find_problems(self, loss: LossConfig, tune_threshold: bool) -> Iterator[Problem]:
+        yield from class_weights.class_weight_problems(loss.class_weights, self.classes)
+
+    def configure_loss(self, settings: LossConfig, features: Any) -> None:
+        weights = settings.class_weights
+        if weights is not None:
+            class_weight_values = (
+                self.balanced_weights(features.whole("labels"))
+                if weights == class_weights.BALANCED
+                else configured_class_weights(weights, self.classes)
+            )
+            weights = torch.from_numpy(class_weight_values.astype(np.float64))
+        self.loss_options = LossOptions(weights, settings.label_smoothing, settings.focal_gamma)
+
+    def best_temperature(self, logits: np.ndarray, features: Any) -> float | None:
+        targets = features.whole("labels")
+        if self.confidence_and_correct(logits, targets)[1].all():
+            return None
+        labels, plain_options = torch.from_numpy(targets), LossOptions()
+        return minimize_temperature(
+            torch.from_numpy(logits.astype(np.float64)),
+            lambda z: self.loss_sum(z, labels, plain_options) / targets.size,
+        )
+
+    def calibration_error(self, logits: np.ndarray, features: Any) -> float:
+        return expected_calibration_error(
+            *self.confidence_and_correct(logits, features.whole("labels"))
+        )
+
+    def best_threshold(
+        self, logits: np.ndarray, features: Any
+    ) -> tuple[float | dict[str, float], str]:
+        threshold, metric = self.fit_threshold(logits.astype(np.float64), features.whole("labels"))
+        if isinstance(threshold, list):
+            return dict(zip(self.classes, threshold, strict=True)), metric
+        return threshold, metric

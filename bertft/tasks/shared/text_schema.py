@@ -1,0 +1,275 @@
+"""The usual rows: one text or a pair of them, and a label (a class, several, or a number)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bertft.config.data import DataConfig
+from bertft.config.registry import TASKS
+from bertft.data import classes
+from bertft.data.labels import (
+    LABEL_PARSERS,
+    check_label_kind,
+    check_label_separator,
+    find_joined_names,
+    parse_zero_or_one,
+    to_class_name,
+)
+from bertft.data.labels import LabelParser as LabelForm
+from bertft.data.rows import BadRows
+from bertft.data.schema import (
+    ColumnSpec,
+    RowSchema,
+    check_characters,
+    label_columns,
+    require_text,
+    text_columns,
+)
+from bertft.errors import DataError, UsageError
+from bertft.utils.messages import format_list, quote_value, shorten
+
+__all__ = ["TextRowSchema"]
+
+
+class TextRowSchema(RowSchema):
+    """Columns ``text``, maybe ``text_pair``, maybe ``label``.
+
+    ``kind`` is what the label is: one of ``bertft.config.registry.LABELS``, as the task's
+    description says.
+    """
+
+    text_fields = ("text", "text_pair")
+
+    def __init__(self, config: DataConfig, labelled: bool) -> None:
+        self.config = config
+        self.label_kind = TASKS[config.task].label or "class"
+        self.has_classes = self.label_kind != "number"
+        self._notes: list[str] = []
+        self._multi_hot_width: int | None = None  # 0: of lists that are numbers of classes
+        names = text_columns(config, ("text",))
+        if len(names) not in (1, 2):
+            raise UsageError(
+                f"{len(names)} columns of text",
+                where="data.text",
+                hint="Name one, or two for pairs",
+            )
+        label = label_columns(config, ("label",))
+        if len(label) != 1 and self.label_kind != "classes":
+            raise UsageError(
+                f"{len(label)} columns of labels", where="data.label",
+                hint="Name one; a list of 0/1 columns is for data.task=multi_label",
+            )  # fmt: skip
+        self.columns = ColumnSpec(names, label if labelled else ())
+        self.label_parser = self._make_label_parser() if labelled else None
+        fields = [(name, pa.large_string()) for name in self.text_fields[: len(names)]]
+        if self.label_parser is not None:
+            fields.append(("label", self.label_parser.arrow_type))
+        self.fields = fields
+
+    def parse(self, fields: Sequence[Any], split: str) -> list[Any]:
+        count = len(self.columns.text)
+        row: list[Any] = [require_text(field) for field in fields[:count]]
+        if self.label_parser is not None:
+            values = [_clean_label(field) for field in fields[count:]]
+            row.append(self.label_parser.parse(values, self.config.label_separator))
+        return row
+
+    def class_names(self, table: pa.Table, declared_classes: list[str] | None) -> list[str] | None:
+        if not self.has_classes:
+            return None
+        if self.model_classes is not None:
+            return self.model_classes
+        if self._has_column_per_class:
+            return self._column_names()
+        if self.config.labels is not None:
+            return classes.configured_class_names(self.config.labels)
+        return declared_classes if declared_classes is not None else classes.observed_classes(table)
+
+    def normalize_labels(
+        self, table: pa.Table, declared_classes: list[str] | None, bad: BadRows
+    ) -> pa.Table:
+        """Of several labels: lists of 0 and 1 by name, and each name once."""
+        column = "label" in table.column_names and table.num_rows
+        if not column or self.label_kind != "classes" or self._has_column_per_class:
+            return table
+        width = self._detect_multi_hot_width(table, bad)
+        if width is None:
+            return classes.deduplicate_labels(table)
+        labels = self.config.labels
+        if not isinstance(labels, Sequence):
+            raise DataError(
+                f"each label is a list of {width} values 0 or 1, and nothing names the classes",
+                where=bad.source,
+                hint=f"Name them in the order of the list: data.labels with {width} names",
+            )
+        names = classes.configured_class_names(labels)
+        if len(names) != width:
+            raise DataError(
+                f"each label is a list of {width} values 0 or 1; data.labels lists {len(names)}"
+                " names", where=bad.source, hint=f"List {width} names in the order of the list",
+            )  # fmt: skip
+        self.label_mapping.update({f"place {number}": name for number, name in enumerate(names)})
+        return classes.multi_hot_to_names(table, names)
+
+    def _detect_multi_hot_width(self, table: pa.Table, bad: BadRows) -> int | None:
+        """The length of lists of 0 and 1; None: the lists have names or numbers of classes.
+
+        The first split decides what lists of numbers mean; DataError where another one differs.
+        """
+        width = classes.multi_hot_width(table)
+        if not classes.are_labels_numeric(table):
+            return None
+        if self._multi_hot_width is None:
+            self._multi_hot_width = width or 0
+        if self._multi_hot_width and width != self._multi_hot_width:
+            raise DataError(
+                f"each label of the first split is a list of {self._multi_hot_width} values 0 or 1, those"
+                " here are not", where=bad.source, hint="Write all splits alike",
+            )  # fmt: skip
+        return self._multi_hot_width or None
+
+    def notes(self) -> list[str]:
+        return self._notes
+
+    def check_label_types(
+        self, table: pa.Table, declared_classes: list[str] | None, bad: BadRows
+    ) -> None:
+        named = (
+            self.config.labels is not None
+            or declared_classes is not None
+            or self._has_column_per_class
+        )
+        named = named or self.model_classes is not None
+        check_label_kind(self.label_kind, self.config.task, table, named, bad)
+        if self._has_column_per_class and self.model_classes is not None:
+            names = self._column_names()
+            lacking = [each for each in self.model_classes if each not in names]
+            if lacking:
+                self._notes.append(
+                    f"data.label names no column for {format_list(lacking, 4)}: all rows count as"
+                    " without"
+                )
+        if named or not self.has_classes or not table.num_rows:
+            return
+        if note := classes.format_similar_names(classes.observed_classes(table)):
+            self._notes.append(note)
+        if self.label_kind == "classes":
+            check_label_separator(table, self.config.label_separator, bad, self._notes)
+        else:
+            joined = find_joined_names(classes.observed_classes(table))
+            if joined is not None:
+                self._notes.append(
+                    f"names such as {joined[1]} contain {joined[0]!r}: rows with several labels"
+                    f" need data.task=multi_label 'data.label_separator={joined[0]}'"
+                )
+
+    def is_stratified(self) -> bool:
+        return self.label_kind == "class"
+
+    def nothing_to_learn(self, table: pa.Table) -> str:
+        if table.num_rows == 1:
+            return ""
+        values = table.column("label")
+        if self.label_kind == "classes":
+            any_label = pc.any(pc.greater(pc.list_value_length(values), 0)).as_py()
+            return "" if any_label else "no row has a label"
+        distinct = pc.unique(values)
+        if len(distinct) > 1:
+            return ""
+        return f"all rows have the label {shorten(str(distinct[0].as_py()))}"
+
+    def label_statistics(self, table: pa.Table) -> dict[str, float]:
+        """Class → share of the rows (of several labels: that have it); a number: its range."""
+        values = table.column("label")
+        if pa.types.is_floating(values.type):
+            bounds = pc.min_max(values).as_py()
+            return {"min": bounds["min"], "mean": pc.mean(values).as_py(), "max": bounds["max"]}
+        return classes.class_shares(table)
+
+    @property
+    def _has_column_per_class(self) -> bool:
+        """Whether each class has a 0/1 column of its own."""
+        return (
+            self.label_kind == "classes"
+            and isinstance(self.config.label, Sequence)
+            and (not isinstance(self.config.label, str))
+        )
+
+    def _make_label_parser(self) -> LabelForm:
+        parser, labels = LABEL_PARSERS[self.label_kind], self.config.labels
+        if self.has_classes and not self._has_column_per_class and labels is not None:
+            known_names = set(classes.configured_class_names(labels))
+            if isinstance(labels, Mapping):
+                known_names |= classes.configured_label_mapping(labels).keys()
+
+            def parse(fields: Sequence[Any], separator: str) -> Any:
+                # A name that looks like a list is a name where data.labels has it.
+                field = fields[0]
+                if not isinstance(field, str) or field.strip() not in known_names:
+                    return parser.parse(fields, separator)
+                return (
+                    to_class_name(field)
+                    if pa.types.is_string(parser.arrow_type)
+                    else [field.strip()]
+                )
+
+            return dataclasses.replace(parser, parse=parse)
+        if not self._has_column_per_class:
+            return parser
+        names = self._class_of_each_column()
+        return dataclasses.replace(
+            parser,
+            parse=lambda fields, _: [
+                name for name, field in zip(names, fields, strict=True) if parse_zero_or_one(field)
+            ],
+        )
+
+    def _class_of_each_column(self) -> list[str]:
+        """The class of each 0/1 column: of its own name, else in the order of data.labels.
+
+        UsageError where data.labels has a column's name in another place, but not all of them.
+        """
+        names = self._column_names()
+        columns = [to_class_name(name) or "" for name in self.config.label]
+        if set(columns) == set(names):
+            return columns
+        positions = {name.casefold(): place for place, name in enumerate(names)}
+        for position, column in enumerate(columns):
+            if positions.get(column.casefold(), position) != position:
+                other_name = names[positions[column.casefold()]]
+                raise UsageError(
+                    f"names the column {quote_value(column)} {quote_value(names[position])}, although it also"
+                    f" has {quote_value(other_name)}", where="data.labels",
+                    hint="Name each column of data.label once, in its order",
+                )  # fmt: skip
+        pairs = zip(columns, names, strict=True)
+        self.label_mapping.update(
+            {f"column {column}": name for column, name in pairs if column != name}
+        )
+        return names
+
+    def _column_names(self) -> list[str]:
+        """Class names of a list of 0/1 columns: data.labels, else the columns themselves."""
+        if isinstance(self.config.labels, Mapping):
+            raise UsageError(
+                "a mapping does not name columns", where="data.labels",
+                hint="Name each column of data.label once, in its order",
+            )  # fmt: skip
+        names = [to_class_name(name) or "" for name in self.config.labels or self.config.label]
+        if len(names) != len(self.config.label):
+            raise UsageError(
+                f"{len(names)} names for {len(self.config.label)} columns", where="data.labels",
+                hint="Name each column of data.label once, in its order",
+            )  # fmt: skip
+        return names
+
+
+def _clean_label(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_clean_label(item) for item in value]
+    return check_characters(value, "label") if isinstance(value, str) else value

@@ -1,0 +1,170 @@
+"""Rows of words → features: one a window, and in it the first token of each word stands for it.
+
+    input_ids   [specials | tokens of the window's words | specials]
+    word        number of the word on its first token, −1 on every other and where another window
+                answers the word
+    labels      class of that word there, −100 elsewhere
+
+A word keeps at most the tokens that fit beside the special ones, and one that a tokenizer makes
+nothing of (a lone control character) becomes the unknown token: no word is lost.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bertft.data.features import without_padding
+from bertft.tasks.shared.encoding import reserve_special_tokens
+
+__all__ = [
+    "IGNORE_INDEX",
+    "WordWindow",
+    "encode_words",
+    "split_into_windows",
+]
+
+
+@dataclass(frozen=True)
+class WordWindow:
+    """Words [first, stop) of a sentence, of which [own, own_stop) are answered here."""
+
+    first: int
+    stop: int
+    answer_start: int
+    answer_stop: int
+
+
+def split_into_windows(sizes: Sequence[int], room: int, overlap: int) -> list[WordWindow]:
+    """``sizes`` [words] in tokens, each at most ``room``; together the windows own every word."""
+    bounds = _window_bounds(sizes, room, overlap)
+    if len(bounds) == 1:
+        return [WordWindow(0, len(sizes), 0, len(sizes))]
+    ends = np.concatenate([[0], np.cumsum(sizes)])
+    context_tokens = np.full((len(bounds), len(sizes)), -1)
+    for number, (first, stop) in enumerate(bounds):
+        words = np.arange(first, stop)
+        before, after = ends[words] - ends[first], ends[stop] - ends[words + 1]
+        context_tokens[number, words] = np.minimum(before, after)
+    window_of_word = context_tokens.argmax(
+        0
+    )  # the first of equals; it never falls from one word to the next
+    window_of_word = np.maximum.accumulate(window_of_word)
+    return [
+        WordWindow(first, stop, *np.searchsorted(window_of_word, [number, number + 1]).tolist())
+        for number, (first, stop) in enumerate(bounds)
+    ]
+
+
+def _window_bounds(sizes: Sequence[int], room: int, overlap: int) -> list[tuple[int, int]]:
+    bounds: list[tuple[int, int]] = []
+    first = 0
+    while True:
+        stop, tokens_used = first, 0
+        while stop < len(sizes) and tokens_used + sizes[stop] <= room:
+            tokens_used += sizes[stop]
+            stop += 1
+        bounds.append((first, stop))
+        if stop == len(sizes):
+            return bounds
+        next_first, tokens_used = stop, 0
+        # The next window must hold a word that this one has not.
+        while next_first - 1 > first and tokens_used + sizes[next_first - 1] <= min(
+            overlap, room - sizes[stop]
+        ):
+            next_first -= 1
+            tokens_used += sizes[next_first]
+        first = next_first
+
+
+IGNORE_INDEX = -100
+
+_OVERLAP_DIVISOR = 4  # a window shares at most this part of its room with the next one
+
+
+def encode_words(
+    tokenizer: Any,
+    rows: Mapping[str, Sequence[Any]],
+    labels: Sequence[Sequence[int]] | None,
+    max_length: int,
+) -> dict[str, Any]:
+    """``rows`` have text, starts and stops; ``labels`` a class a word. UsageError without room."""
+    before, after, room = reserve_special_tokens(tokenizer, max_length, "words")
+    spaced = _needs_spaces(tokenizer)
+    words = [list(_word_texts(*row, spaced)) for row in zip(
+        rows["text"], rows["starts"], rows["stops"], strict=True
+    )]  # fmt: skip
+    pieces = _tokenize_words(tokenizer, words, room)
+    columns: dict[str, list[Any]] = {"input_ids": [], "word": [], "row": []}
+    if labels is not None:
+        columns["labels"] = []
+    for row, sentence in enumerate(words):
+        tokens = [pieces[word] for word in sentence]
+        sizes = [len(word_tokens) for word_tokens in tokens]
+        for window in split_into_windows(sizes, room, room // _OVERLAP_DIVISOR):
+            window_words = range(window.first, window.stop)
+            ids = [*before, *(token for word in window_words for token in tokens[word]), *after]
+            word_numbers = np.full(len(ids), -1, np.int32)
+            firsts = len(before) + np.cumsum([0, *(sizes[word] for word in window_words)])[:-1]
+            answered_words = slice(
+                window.answer_start - window.first, window.answer_stop - window.first
+            )
+            word_numbers[firsts[answered_words]] = np.arange(
+                window.answer_start, window.answer_stop
+            )
+            columns["input_ids"].append(np.asarray(ids, np.int32))
+            columns["word"].append(word_numbers)
+            columns["row"].append(row)
+            if labels is not None:
+                classes = np.full(len(ids), IGNORE_INDEX, np.int32)
+                classes[firsts[answered_words]] = labels[row][
+                    window.answer_start : window.answer_stop
+                ]
+                columns["labels"].append(classes)
+    if "token_type_ids" in tokenizer.model_input_names:
+        columns["token_type_ids"] = [np.zeros(len(ids), np.int8) for ids in columns["input_ids"]]
+    return columns
+
+
+def _word_texts(
+    text: str, starts: Sequence[int], stops: Sequence[int], spaced: bool
+) -> Iterator[str]:
+    for start, stop in zip(starts, stops, strict=True):
+        yield (
+            text[start - 1 : stop]
+            if spaced and text[start - 1 : start] == " "
+            else (text[start:stop])
+        )
+
+
+def _tokenize_words(
+    tokenizer: Any, sentences: Sequence[Sequence[str]], room: int
+) -> dict[str, list[int]]:
+    """Tokens of each different word."""
+    distinct_words = list(dict.fromkeys(word for sentence in sentences for word in sentence))
+    with without_padding(tokenizer):
+        ids = tokenizer(distinct_words, add_special_tokens=False, verbose=False)["input_ids"]
+    unknown = [next(token for token in _placeholder_tokens(tokenizer) if token is not None)]
+    return {
+        word: tokens[:room] or unknown for word, tokens in zip(distinct_words, ids, strict=True)
+    }
+
+
+def _placeholder_tokens(tokenizer: Any) -> Iterator[int | None]:
+    """Tokens that can stand for a word of no token; some vocabularies have no unknown token."""
+    yield tokenizer.unk_token_id
+    yield tokenizer.mask_token_id
+    yield tokenizer.sep_token_id
+    yield 0
+
+
+def _needs_spaces(tokenizer: Any) -> bool:
+    """Whether a word is another token after a space (byte-level BPE, as RoBERTa's)."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None or backend.pre_tokenizer is None:
+        return False
+    return "ByteLevel" in json.dumps(json.loads(backend.to_str())["pre_tokenizer"])

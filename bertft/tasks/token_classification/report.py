@@ -1,0 +1,86 @@
+"""What is shown of tagged words: scores by type, types taken for each other, sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bertft.tasks.report_items import ReportItem, TableCell, TableItem, clip_text
+from bertft.tasks.shared.metrics import confusion_matrix
+from bertft.tasks.shared.report import confusion_item, example_tables, format_row_location
+from bertft.tasks.token_classification.metrics import EntityCounts, entity_types, extract_entities
+from bertft.tasks.token_classification.tag_schemes import OUTSIDE, Tag
+
+__all__ = ["TagPredictions", "tag_report_items"]
+
+
+@dataclass(frozen=True)
+class TagPredictions:
+    """``tags`` [C] of the classes; ``sentence_rows`` [S]: rows of the sentences, of ``sizes`` [S] words.
+
+    ``targets`` [words] are classes, ``probabilities`` [words, C]; sentences lie end to end.
+    """
+
+    tags: Sequence[Tag]
+    sentence_rows: Sequence[int]
+    sizes: np.ndarray
+    targets: np.ndarray
+    probabilities: np.ndarray
+
+
+def tag_report_items(predictions: TagPredictions, rows: Any) -> Iterator[ReportItem]:
+    """A table of types, the confusions of words, the sentences to look at."""
+    tags, targets = predictions.tags, predictions.targets
+    predicted, confidence = predictions.probabilities.argmax(1), predictions.probabilities.max(1)
+    stops = np.cumsum(predictions.sizes)
+    starts = stops - predictions.sizes
+    sentences = [slice(a, b) for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
+    entities_by_sentence = [
+        [extract_entities([tags[c] for c in side[words].tolist()]) for side in (targets, predicted)]
+        for words in sentences
+    ]
+    counts = EntityCounts()
+    for gold_entities, predicted_entities in entities_by_sentence:
+        counts.add(gold_entities, predicted_entities)
+    sorted_types = entity_types(tags)
+    yield TableItem(
+        "entities", "By type of entity", "Whole entities, by the convention of conlleval.",
+        head=("type", "precision", "recall", "F1", "true", "given"),
+        rows=[
+            *((kind, *counts.scores(kind), counts.gold[kind], counts.predicted[kind]) for kind in sorted_types),
+            ("all", *counts.scores(), counts.gold.total(), counts.predicted.total()),
+        ],
+        strong=(len(sorted_types),),
+    )  # fmt: skip
+    names = [*sorted_types, OUTSIDE]
+    of_class = np.array([names.index(kind or OUTSIDE) for _, kind in tags])
+    yield confusion_item(
+        confusion_matrix(of_class[targets], of_class[predicted], len(names)), names, "words"
+    )
+
+    def line(place: int) -> list[TableCell]:
+        row = int(predictions.sentence_rows[place])
+        text, firsts, lasts = (rows.cell(name, row) for name in ("text", "starts", "stops"))
+        spans = [
+            ", ".join(f"{kind}: {text[firsts[first] : lasts[last]]}" for kind, first, last in side)
+            or "none"
+            for side in entities_by_sentence[place]
+        ]
+        return [format_row_location(rows, row), clip_text(text), *map(clip_text, spans)]
+
+    error_confidence = np.where(targets == predicted, 0.0, confidence)
+    yield from example_tables(
+        ("row", "sentence", "truth", "answer"),
+        line,
+        (
+            np.array([error_confidence[each].sum() or -np.inf for each in sentences]),
+            "Most words answered wrongly, weighed by how sure the answers are.",
+        ),
+        (
+            np.array([-confidence[each].min() for each in sentences]),
+            "They hold the words whose class is least sure.",
+        ),
+    )

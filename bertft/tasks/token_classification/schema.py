@@ -1,0 +1,367 @@
+"""Rows of words with tags, from CoNLL files, lists of JSON or Parquet, or text beside tags.
+
+    text    the sentence, as it was given or as its words make it
+    starts, stops    where in it each word begins and ends, in characters
+    label   the tags of the words, in the scheme that the model learns: iob1 is kept as bio
+
+The scheme is ``data.scheme``, or that in which the first split is written, and that is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bertft.config.data import DataConfig
+from bertft.data import classes
+from bertft.data.labels import class_name_as_number, drop_rows, to_class_name
+from bertft.data.readers.conll import CONLL_EXTENSIONS, WORD_COLUMNS, LineValues, read_conll
+from bertft.data.rows import BadRows, RowError
+from bertft.data.schema import (
+    ColumnSpec,
+    RowSchema,
+    check_characters,
+    label_columns,
+    parse_list,
+    text_columns,
+)
+from bertft.data.schema import require_text as text_of
+from bertft.errors import DataError, UsageError
+from bertft.tasks.token_classification import word_splitting as split_into
+from bertft.tasks.token_classification.scheme_detection import (
+    TagConverter,
+    count_tag_pairs,
+    is_valid_in_scheme,
+    make_tag_converter,
+)
+from bertft.tasks.token_classification.tag_schemes import OUTSIDE, parse_tag, tags_of_type
+from bertft.utils.messages import quote_value
+
+__all__ = ["TokenClassificationRowSchema"]
+
+
+_CHUNK_ROWS = 65_536  # at a time, for as many lists of tags take far more memory than the rows
+_MAX_TAGS, _WORDS_PER_TAG = 50, 5  # more tags than that, on so few words, are not tags
+_AS_LISTS, _AS_LINES, _AS_TEXTS = range(
+    3
+)  # how the words of a row are given; lines: one word per line
+_MIN_ROWS = 5  # rows, of which that many may have one word each
+# How files without the letter O may write that a word is outside of entities.
+_OUTSIDE_NAMES = {"o", "_", "-", "none", "null", "other", "out", "outside", "na", "n/a", "empty"}
+_MAX_SINGLE_WORD_SHARE = 0.9  # share of rows with one word, above which each row is a word
+
+
+class TokenClassificationRowSchema(RowSchema):
+    """See the module. ``step``, until the rows are settled: how the words of a row are given.
+
+    A file is CoNLL by its ending or without one; .txt to predict is a text a line.
+    """
+
+    text_fields = ("text",)
+    label_fields = ("label", "step")
+    has_classes = True
+
+    def __init__(self, config: DataConfig, labelled: bool) -> None:
+        names, label = text_columns(config, ("text",)), label_columns(config, ("label",))
+        if len(names) != 1:
+            raise UsageError(
+                f"{len(names)} columns, where the words are in one", where="data.text",
+                hint="Name that one",
+            )  # fmt: skip
+        if len(label) != 1:
+            raise UsageError(
+                f"{len(label)} columns, where the tags are in one", where="data.label",
+                hint="Name that one",
+            )  # fmt: skip
+        self.configured_classes = config.labels
+        self.scheme: str | None = None if config.scheme == "auto" else config.scheme
+        self.target_scheme: str | None = None  # the scheme of the classes, once it is known
+        self.detection_notes: list[str] = []
+        self.labelled = labelled
+        self.default_reader = read_conll
+        self.readers_by_extension = {
+            name: read_conll for name in CONLL_EXTENSIONS if labelled or name != ".txt"
+        }
+        offset_lists = pa.list_(pa.int32())
+        self.fields = [
+            ("text", pa.large_string()),
+            ("starts", offset_lists),
+            ("stops", offset_lists),
+        ]
+        if labelled:
+            self.columns = ColumnSpec(names, label)
+            self.fields += [("label", pa.list_(pa.string())), ("step", pa.int8())]
+        else:  # rows to predict need not name their words as the run's did
+            self.columns = ColumnSpec(
+                names if isinstance(names[0], str) else WORD_COLUMNS[:1], (), (), WORD_COLUMNS
+            )
+
+    def parse(self, fields: Sequence[Any], split: str) -> list[Any]:
+        tags = _parse_tags(fields[1]) if self.labelled else None
+        text, bounds = _parse_words(fields[0], tags)
+        starts, stops = [list(side) for side in zip(*bounds, strict=True)] or [[], []]
+        if not self.labelled:
+            return [text, starts, stops]
+        if tags is not None and len(tags) != len(bounds):
+            raise RowError("words and tags differ", f"{len(bounds)} words, but {len(tags)} tags")
+        how_given = _AS_LINES if isinstance(fields[0], LineValues) else _AS_LISTS
+        return [text, starts, stops, tags, _AS_TEXTS if isinstance(fields[0], str) else how_given]
+
+    def normalize_labels(
+        self, table: pa.Table, declared_classes: list[str] | None, bad: BadRows
+    ) -> pa.Table:
+        """Tags by name, each in its place in the scheme; the first split decides the scheme."""
+        if "label" not in table.column_names:
+            return table
+        _check_shape(table, bad)
+        names = self._known_classes(declared_classes)
+        table = self._tags_to_names(table, names, bad)
+        if names is not None and classes.are_placeholder_names(names):
+            return table.drop_columns("step")  # that they name nothing is reported with the rows
+        if names is None and self.target_scheme is None:
+            _check_count(table, bad.source)
+        pieces = [
+            table.slice(start, _CHUNK_ROWS)
+            for start in range(0, max(1, table.num_rows), _CHUNK_ROWS)
+        ]
+        pairs = count_tag_pairs(
+            tags for piece in pieces for tags in piece.column("label").to_pylist()
+        )
+        if (
+            names is declared_classes
+            and declared_classes
+            and all(name == OUTSIDE or name[:2] == "I-" for name in declared_classes)
+        ):
+            names = None  # iob1 without a B-X: the classes are those of bio
+        converter = make_tag_converter(pairs, self.scheme, self.target_scheme, names, bad.source)
+        if names is None and self.target_scheme is None and self.scheme is None:
+            if converter.scheme == "io":
+                _check_outside(classes.observed_classes(table), bad.source)
+            elif remark := classes.format_similar_names(classes.observed_classes(table)):
+                self.detection_notes.append(remark)
+        if self.target_scheme is None and self.scheme is None:
+            self.detection_notes.append(f"the tags are {converter.scheme} (detected)")
+        self.target_scheme = converter.target_scheme
+        self.detection_notes += converter.notes(bad.source)
+        if converter.is_identity and is_valid_in_scheme(pairs, converter.scheme):
+            return table.drop_columns("step")
+        return pa.concat_tables([_convert_tags(piece, converter, bad) for piece in pieces])
+
+    def _tags_to_names(self, table: pa.Table, names: list[str] | None, bad: BadRows) -> pa.Table:
+        """Tags that are numbers, or that data.labels maps, by name. DataError without names."""
+        observed = classes.observed_classes(table)
+        numbers = [
+            tag
+            for tag in observed
+            if class_name_as_number(tag) is not None or tag in ("false", "true")
+        ]
+        if names is None and numbers and len(numbers) == len(observed):
+            raise DataError(
+                f"the tags are numbers or true and false ({', '.join(numbers[:5])}"
+                f"{', …' if len(numbers) > 5 else ''}) without names",
+                where=bad.source,
+                hint="Name them: data.labels=[O,B-PER,I-PER,…] in the order of the numbers, or"
+                " 'data.labels={false: O, true: X}'. A Parquet file that datasets writes from"
+                " ClassLabel columns has the names itself",
+            )  # fmt: skip
+        if names is None or not (
+            isinstance(self.configured_classes, Mapping) or len(numbers) == len(observed)
+        ):
+            return table
+        table, faulty = classes.map_labels_to_classes(
+            table, names, self.configured_classes, source=bad.source, applied=self.label_mapping
+        )
+        return drop_rows(table, faulty, bad)
+
+    def notes(self) -> list[str]:
+        return list(dict.fromkeys(self.detection_notes))
+
+    def class_names(self, table: pa.Table, declared_classes: list[str] | None) -> list[str]:
+        """O, then all the tags of each type: a type may stand in validation as it did not here.
+
+        Classes that data.labels names are these alone, and O.
+        """
+        scheme = self.target_scheme or "bio"
+        if self.model_classes is not None:
+            return self.model_classes
+        if self.configured_classes is not None:
+            names = self._known_classes(declared_classes) or []
+            return names if scheme == "io" or {OUTSIDE, "o"} & set(names) else [*names, OUTSIDE]
+        declared = declared_classes or []
+        observed = {
+            *declared,
+            *(classes.observed_classes(table) if "label" in table.column_names else ()),
+        }
+        parsed = [parse_tag(tag, scheme) for tag in observed]
+        types = sorted({tag[1] for tag in parsed if tag is not None and tag[0] != OUTSIDE})
+        tags = [
+            OUTSIDE,
+            *(tag for entity_type in types for tag in tags_of_type(entity_type, scheme)),
+        ]
+        if scheme == "io" and OUTSIDE not in observed:
+            tags.remove(OUTSIDE)
+        return [*declared, *(tag for tag in tags if tag not in declared)]
+
+    def _known_classes(self, declared_classes: list[str] | None) -> list[str] | None:
+        """The classes that the model, the configuration or the source names."""
+        if self.model_classes is not None:
+            return self.model_classes
+        return (
+            declared_classes
+            if self.configured_classes is None
+            else classes.configured_class_names(self.configured_classes)
+        )
+
+    def nothing_to_learn(self, table: pa.Table) -> str:
+        observed = classes.observed_classes(table)
+        if not set(observed) - {OUTSIDE}:
+            return "no word has a tag but O"
+        return (
+            f"every word has the tag {observed[0]!r}"
+            if (len(observed) == 1 and self.target_scheme == "io")
+            else ""
+        )
+
+    def label_statistics(self, table: pa.Table) -> dict[str, float]:
+        """Tag → share of the rows that have it."""
+        return classes.class_shares(table)
+
+
+def _check_count(table: pa.Table, source: str) -> None:
+    """DataError where the tags are about as many as the words."""
+    observed, words = classes.observed_classes(table), len(pc.list_flatten(table.column("label")))
+    if len(observed) > _MAX_TAGS and _WORDS_PER_TAG * len(observed) > words:
+        raise DataError(
+            f"{len(observed):,} different tags in {words:,} words ({', '.join(observed[:3])}, …)",
+            where=source,
+            hint="Is data.label the column of the tags? If so, name them with data.labels",
+        )  # fmt: skip
+
+
+def _check_outside(tags: list[str], source: str) -> None:
+    """DataError where a type is probably how the file writes that a word is in no entity."""
+    outside_name = next(
+        (tag for tag in tags if tag.strip("<>[]").casefold() in _OUTSIDE_NAMES), None
+    )
+    if outside_name is not None and OUTSIDE not in tags and len(tags) > 1:
+        raise DataError(
+            f"the tags are types without a prefix, none is O, and one of them is {quote_value(outside_name)}:"
+            " nothing says whether words with it are outside of entities", where=source,
+            hint=f"Map each tag, as in 'data.labels={{{outside_name}: O, ...}}', or set data.scheme=io if"
+            f" {quote_value(outside_name)} is a type",
+        )  # fmt: skip
+
+
+def _check_shape(table: pa.Table, bad: BadRows) -> None:
+    """DataError for a table with one word per row, in which no row is a sentence."""
+    texts = pc.equal(table.column("step"), _AS_TEXTS)
+    sizes = pc.list_value_length(table.column("label")).filter(texts)
+    single_word_rows, empty = pc.sum(pc.equal(sizes, 1)).as_py() or 0, bad.counts["empty text"]
+    if len(sizes) >= _MIN_ROWS and single_word_rows > _MAX_SINGLE_WORD_SHARE * len(sizes):
+        problem = f"{single_word_rows:,} of {len(sizes):,} rows have one word and one tag"
+    elif empty > max(_MIN_ROWS, table.num_rows):
+        problem = f"{empty:,} of {table.num_rows + len(bad):,} rows have no text"
+    else:
+        return
+    raise DataError(
+        f"{problem}: this looks like a table with one word per row", where=bad.source,
+        hint="A row must be a sentence. Write a CoNLL file (one word and its tag per line, a blank"
+        " line after each sentence) or JSON Lines with a list of words and a list of tags per"
+        " sentence",
+    )  # fmt: skip
+
+
+def _convert_tags(rows: pa.Table, converter: TagConverter, bad: BadRows) -> pa.Table:
+    """The rows whose tags can be read, with the tags to keep; the others go to ``bad``."""
+    labels = rows.column("label").to_pylist()
+    kept_mask = np.ones(len(labels), dtype=bool)
+    converted: list[list[str]] = []
+    for row, tags in enumerate(labels):
+        try:
+            converted.append(converter.convert(tags))
+        except RowError as fault:
+            kept_mask[row] = False
+            row_values, word_index = rows.slice(row, 1).to_pylist()[0], fault.line_offset
+            word = row_values["text"][
+                row_values["starts"][word_index] : row_values["stops"][word_index]
+            ]
+            detail = fault.detail.replace("{word!r}", repr(word))
+            bad.add(
+                row_values["line"] + word_index * (row_values["step"] == _AS_LINES),
+                RowError(fault.reason, detail),
+            )
+    rows = rows if kept_mask.all() else rows.filter(pa.array(kept_mask))
+    if not converter.is_identity:
+        column_index = rows.schema.get_field_index("label")
+        field = rows.schema.field(column_index)
+        rows = rows.set_column(column_index, field, pa.array(converted, field.type))
+    return rows.drop_columns("step")
+
+
+def _parse_tags(value: Any) -> list[str] | None:
+    """The tags of a row; None where they are missing."""
+    if isinstance(value, str):
+        content = parse_list(value)
+        if content is None and value.strip().startswith("[") and value.strip().endswith("]"):
+            raise RowError(
+                "tags are no list", "the tags are in brackets, but not a list as JSON or Python has"
+            )
+        value = value.split() if content is None else content
+    if value is None or value == []:
+        return None
+    if not isinstance(value, list):
+        raise RowError("tags are no list", f"the tags are a {type(value).__name__}, not a list")
+    tags = []
+    for position, item in enumerate(value):
+        name = to_class_name(check_characters(item, "tag") if isinstance(item, str) else item)
+        if name is None:
+            line_offset = position if isinstance(value, LineValues) else 0
+            raise RowError("missing tag", f"word {position + 1} has no tag", line_offset)
+        tags.append(name)
+    return tags
+
+
+def _parse_words(value: Any, tags: list[str] | None) -> tuple[str, split_into.WordBounds]:
+    """The text of a row and its words; a string is split so that each of its ``tags`` has one."""
+    if isinstance(value, str) and (content := _parse_word_list(value, tags)) is not None:
+        value = content
+    if isinstance(value, list):
+        words = [_check_word(item, position, value) for position, item in enumerate(value)]
+        if not words:
+            raise RowError("empty text")
+        return split_into.join_words(words)
+    text = text_of(value)
+    if tags is None:
+        return text, split_into.split_words(text)
+    bounds = split_into.split_at_spaces(text, ascii_only=True)
+    for candidate in (split_into.split_at_spaces(text), split_into.split_characters(text)):
+        if len(bounds) != len(tags) == len(candidate):
+            bounds = candidate
+    return text, bounds
+
+
+def _parse_word_list(text: str, tags: list[str] | None) -> list[str] | None:
+    """The words of a list that ``text`` spells; None if it is plain text."""
+    words = parse_list(text)
+    if not words or not all(isinstance(word, str) and word for word in words):
+        return None
+    may_be_text = tags is not None and len(tags) != len(words)
+    return (
+        None
+        if may_be_text and len(tags or ()) == len(split_into.split_at_spaces(text, True))
+        else words
+    )
+
+
+def _check_word(value: Any, position: int, words: list[Any]) -> str:
+    line_offset = position if isinstance(words, LineValues) else 0
+    if not isinstance(value, str) or not value:
+        raise RowError("empty word", f"word {position + 1} is {value!r}", line_offset)
+    try:
+        return check_characters(value, "word")
+    except RowError as fault:
+        raise RowError(fault.reason, fault.detail, line_offset) from None

@@ -1,0 +1,190 @@
+"""A class for each word of a sentence, and the entities that neighbouring words make.
+
+    ℓ = Σ_w −log softmax(z_w)_{y_w}        z_w [C]: logits of the first token of word w
+
+Words of a sentence longer than the model's input are answered in windows that overlap, each word
+in one of them. Metrics: precision, recall and F1 of whole entities as conlleval and seqeval count
+them, strictly too, and by type (``tagging.scores``); accuracy and mean loss of words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor
+
+from bertft.config.data import DataConfig
+from bertft.data.batch import Batch
+from bertft.errors import DataError
+from bertft.tasks.report_items import ReportItem
+from bertft.tasks.shared.logits import log_softmax, softmax, to_loss_precision
+from bertft.tasks.shared.sequence_task import (
+    check_class_names,
+    class_names_in_config,
+    class_numbers,
+)
+from bertft.tasks.task import BaseTask, EncodeFunction
+from bertft.tasks.token_classification.encoding import IGNORE_INDEX, encode_words
+from bertft.tasks.token_classification.metrics import (
+    count_entities,
+    entity_metric_names,
+    entity_metrics,
+    entity_types,
+    extract_entities,
+    metrics_from_counts,
+)
+from bertft.tasks.token_classification.report import TagPredictions, tag_report_items
+from bertft.tasks.token_classification.tag_schemes import parse_class_tags
+
+__all__ = ["TokenClassificationTask"]
+
+
+class TokenClassificationTask(BaseTask):
+    """Features: ``word`` and ``labels``, ragged as ``input_ids`` (see ``tagging.encoding``)."""
+
+    name = "token_classification"
+    prediction_fields = ("text", "spans")
+    auto_class = "AutoModelForTokenClassification"
+    level = "token"
+    default_metric = "f1"
+
+    def __init__(self, config: DataConfig, labels: Sequence[str] | None) -> None:
+        self.classes = check_class_names(labels, self.name)
+        self.scheme, self.tags = parse_class_tags(self.classes)
+        if "strict" in entity_types(self.tags):
+            raise DataError(
+                "a type of entities is called 'strict', as scores are that follow the scheme",
+                where="data.label", hint="Call it otherwise",
+            )  # fmt: skip
+        super().__init__(config, labels)
+
+    @classmethod
+    def matches_config(cls, model_config: Mapping[str, Any]) -> bool:
+        heads = model_config.get("architectures") or []
+        return any(head.endswith("ForTokenClassification") for head in heads)
+
+    @classmethod
+    def class_names_from_config(cls, model_config: Mapping[str, Any]) -> list[str]:
+        return class_names_in_config(model_config)
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        return (*entity_metric_names(self.tags), "accuracy", "loss")
+
+    @property
+    def selection_metrics(self) -> tuple[str, ...]:
+        return tuple(name for name in self.metric_names if not name.endswith("/support"))
+
+    def head_config(self) -> dict[str, Any]:
+        return {
+            "num_labels": len(self.classes),
+            "id2label": dict(enumerate(self.classes)),
+            "label2id": {name: number for number, name in enumerate(self.classes)},
+        }
+
+    def make_encoder(self, tokenizer: Any, max_length: int) -> EncodeFunction:
+        def encode(rows: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+            tags = rows.get("label")
+            labels = tags and [class_numbers(row, self.classes) for row in tags]
+            return encode_words(tokenizer, rows, labels, max_length)
+
+        return encode
+
+    def count_loss_terms(self, batch: Batch) -> int:
+        return int((batch.labels["labels"] != IGNORE_INDEX).sum())
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        labels = batch.labels["labels"]
+        return F.cross_entropy(
+            to_loss_precision(logits), labels, ignore_index=IGNORE_INDEX, reduction="sum"
+        )
+
+    def prediction_agreement(
+        self, logits_a: np.ndarray, logits_b: np.ndarray, features: Any
+    ) -> float:
+        """Share of words that both give the same tag."""
+        is_word, _, _ = _word_tokens(features)
+        return super().prediction_agreement(logits_a[is_word], logits_b[is_word], features)
+
+    def compute_metrics(self, logits: np.ndarray, features: Any) -> dict[str, float]:
+        """All metrics; NaN, which never wins, over no words or where a logit is not finite."""
+        is_word, _, sizes = _word_tokens(features)
+        logits = logits[is_word]
+        if len(logits) == 0 or not np.isfinite(logits).all():
+            return dict.fromkeys(self.metric_names, float("nan"))
+        targets = features.whole("labels")[is_word]
+        predicted = logits.argmax(1)
+        values = entity_metrics(self.tags, self.scheme, sizes, targets, predicted)
+        values["accuracy"] = float((targets == predicted).mean())
+        values["loss"] = float(-log_softmax(logits)[np.arange(len(targets)), targets].mean())
+        return values
+
+    def per_row_statistics(
+        self, logits: np.ndarray, features: Any
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """The sentence's counts of entities; then its words, the right ones, their loss."""
+        is_word, rows, sizes = _word_tokens(features)
+        logits = logits[is_word]
+        if len(logits) == 0 or not np.isfinite(logits).all():
+            return None
+        targets = features.whole("labels")[is_word]
+        predicted, words = logits.argmax(1), np.arange(len(targets))
+        counts = count_entities(self.tags, self.scheme, sizes, targets, predicted)
+        firsts = np.cumsum(sizes) - sizes
+        losses = -log_softmax(logits)[words, targets]
+        sums = [
+            np.add.reduceat(per_word, firsts)
+            for per_word in ((targets == predicted).astype(int), losses)
+        ]
+        return np.asarray(rows), np.concatenate([counts, np.stack([sizes, *sums], 1)], 1)
+
+    def metrics_from_statistics(
+        self, statistics: np.ndarray, weights: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        sums = weights @ statistics
+        words, correct, loss = sums[:, -3:].T
+        values = metrics_from_counts(self.tags, sums[:, :-3])
+        return values | {"accuracy": correct / words, "loss": loss / words}
+
+    def decode_predictions(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
+        """``text``, and ``spans`` of it: label, start and end in characters, text, score.
+
+        The score is the mean probability of the span's words to be of the class they were given.
+        """
+        is_word, sentence_rows, sizes = _word_tokens(features)
+        probabilities = softmax(logits[is_word])
+        predicted, scores = probabilities.argmax(1), probabilities.max(1)
+        word_ranges = np.split(np.arange(len(predicted)), np.cumsum(sizes)[:-1])
+        columns = [features.rows.column(name) for name in ("text", "starts", "stops")]
+        for number, words in zip(sentence_rows, word_ranges, strict=True):
+            text, starts, stops = (column[number] for column in columns)
+            tags = [self.tags[class_index] for class_index in predicted[words]]
+            spans = []
+            for entity_type, first, last in extract_entities(tags):
+                start, end = starts[first], stops[last]
+                score = float(scores[words[first : last + 1]].mean())
+                span = {"label": entity_type, "start": start, "end": end, "text": text[start:end]}
+                spans.append({**span, "score": score})
+            yield {"text": text, "spans": spans}
+
+    def report_items(self, logits: np.ndarray, features: Any) -> Iterator[ReportItem]:
+        is_word, sentence_rows, sizes = _word_tokens(features)
+        targets = features.whole("labels")[is_word]
+        probabilities = softmax(logits[is_word].astype(np.float64))
+        return tag_report_items(
+            TagPredictions(self.tags, sentence_rows, sizes, targets, probabilities), features.rows
+        )
+
+
+def _word_tokens(features: Any) -> tuple[np.ndarray, list[int], np.ndarray]:
+    """Which tokens stand for a word, bool [tokens]; the rows that have words, and how many each.
+
+    The words come in order, for so do rows, the windows of a row, and what each of them answers.
+    """
+    is_word = features.whole("word") >= 0
+    rows = np.repeat(features.whole("row"), features.lengths)[is_word]
+    rows_with_words, sizes = np.unique(rows, return_counts=True)
+    return is_word, rows_with_words.tolist(), sizes

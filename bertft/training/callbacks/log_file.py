@@ -1,0 +1,127 @@
+"""``log.txt``: the run told in sentences, a time of day before each, for whoever looks later."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from bertft.training.callbacks.meter import ProgressMeter
+from bertft.training.events import (
+    Checkpointed,
+    Evaluated,
+    Event,
+    Finished,
+    Interrupted,
+    MicroBatchReduced,
+    Started,
+    StepCompleted,
+    StepSkipped,
+)
+from bertft.utils.messages import format_list
+from bertft.utils.numbers import format_count, format_duration, format_score, split_metric_groups
+from bertft.utils.terminal import escape_controls
+
+__all__ = [
+    "LogFile",
+    "describe_evaluation",
+    "describe_event",
+]
+
+
+_SHOWN_ROWS = 8
+
+
+def describe_event(event: Event) -> str | None:
+    """One line, or None for an event that has no sentence."""
+    step = format_count(event.step)
+    match event:
+        case Started():
+            plan = f"{format_count(event.steps_per_epoch)} an epoch, on {format_count(event.rows)} rows"
+            if event.step == 0:
+                return f"training: {format_count(event.total_steps)} steps, {plan}"
+            return f"going on after step {step} of {format_count(event.total_steps)}, {plan}"
+        case MicroBatchReduced():
+            rows = format_count(event.micro_batch)
+            return (
+                f"out of memory after step {step}: {rows} rows a pass from here on, as many a step"
+            )
+        case StepSkipped():
+            rows = format_list(event.rows, _SHOWN_ROWS)
+            return f"step {step} was not applied: {event.reason} (rows {rows})"
+        case Evaluated():
+            return "  ".join([f"step {step}", *describe_evaluation(event)])
+        case Checkpointed():
+            return f"step {step} is saved: {event.path.name}"
+        case Finished():
+            if event.reason == "done":
+                return f"done after {step} steps"
+            return f"stopped after {step} steps: {event.reason}"
+        case Interrupted():
+            return f"interrupted by {signal.Signals(event.signum).name} after step {step}"
+    return None
+
+
+def describe_evaluation(event: Evaluated) -> list[str]:
+    """What there is to tell of an evaluation, the more important first."""
+    metric, loss = event.metric, event.metrics.get("loss")
+    status = " best" if event.best else "" if event.eligible else " (does not count yet)"
+    parts = [f"epoch {event.epoch:.2f}", f"{metric} {format_score(event.metrics[metric])}{status}"]
+    if event.split != "validation":
+        parts.insert(1, event.split)
+    if loss is not None and metric != "loss":
+        parts.append(f"loss {format_score(loss)}")
+    shown, overall = {metric, "loss"}, split_metric_groups(event.metrics)[0]
+    parts += [
+        f"{name} {format_score(value)}" for name, value in overall.items() if name not in shown
+    ]
+    return [*parts, f"in {format_duration(event.seconds)}"]
+
+
+_STAMP = "%Y-%m-%d %H:%M:%S"
+
+
+class LogFile:
+    """Appends to ``path`` what it hears: a step every ``every`` seconds, of other events all.
+
+    ``write_line`` writes anything else. OSError where the file cannot be written.
+    """
+
+    def __init__(
+        self, path: Path, every: float = 10.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        # A path may hold bytes that are no text: they must not end the run.
+        self._file = open(path, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+        self._every, self._clock = every, clock
+        self._meter = ProgressMeter(clock=clock)
+        self._last_step_line = clock()
+
+    def __call__(self, event: Event) -> None:
+        self._meter(event)
+        if isinstance(event, StepCompleted):
+            if self._clock() - self._last_step_line < self._every:
+                return
+            self._last_step_line = self._clock()
+            self.write_line(self._meter.summary_line())
+        elif (text := describe_event(event)) is not None:
+            self.write_line(text)
+
+    def write_line(self, text: str) -> None:
+        """Write ``text`` under one stamp; its further lines are indented."""
+        stamp = datetime.now().astimezone().strftime(_STAMP)
+        first, *further_lines = escape_controls(text).splitlines() or [""]
+        indent = " " * len(stamp)
+        body = "".join(f"{indent}  {further_line}\n" for further_line in further_lines)
+        self._file.write(f"{stamp}  {first}\n{body}")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> LogFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,250 @@
+"""JSON lines in two files: ``metrics.jsonl``, what was learnt, ``timings.jsonl``, how fast.
+
+metrics.jsonl    started, step, skipped, evaluated, finished. A function of configuration, seed and
+                 rows: the same run writes the same bytes, however often it was interrupted and
+                 resumed. So it holds no time, no path, and nothing of a single process: the file
+                 of a run that was cut off is a prefix of the whole one.
+timings.jsonl    a line for each of those, with the same step, the time of day, and seconds and
+                 rates; and what belongs to a process: going on, short of memory, checkpointed,
+                 interrupted.
+
+A line of kind "step" comes every ``log_every`` steps, before a skipped step, and for the last
+step. It tells of the ``steps`` since the one before: ``loss`` and ``penalty`` are their means,
+``rows`` and ``tokens`` their sums; gradient norm, rates and measures are those of the step itself.
+NaN and infinity are null.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from bertft.errors import DataError
+from bertft.training.events import (
+    Checkpointed,
+    Evaluated,
+    Event,
+    Finished,
+    Interrupted,
+    MicroBatchReduced,
+    Started,
+    StepCompleted,
+    StepSkipped,
+)
+
+__all__ = ["MetricsFile"]
+
+
+@dataclass
+class _StepSummary:
+    """What the steps since the last step line add up to; ``line`` is the newest step's own part."""
+
+    after: int = 0
+    steps: int = 0
+    loss: float = 0.0
+    penalty: float = 0.0
+    rows: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    line: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, event: StepCompleted) -> None:
+        self.steps += 1
+        self.loss += event.loss
+        self.penalty += event.penalty
+        self.rows += event.rows
+        self.tokens += event.tokens
+        self.seconds += event.seconds
+        self.line = {
+            "step": event.step,
+            "epoch": event.epoch,
+            "gradient_norm": event.gradient_norm,
+            # In their own order, so that a state that was sorted on its way writes the same.
+            "learning_rates": dict(sorted(event.learning_rates.items())),
+            "measures": dict(sorted(event.metrics.items())),
+        }
+
+
+class MetricsFile:
+    """A listener that appends to the files ``path`` and ``timings``.
+
+    A checkpoint keeps ``position()`` and ``state_dict()``; a resume calls ``truncate`` on both
+    files, opens them, and gives the state back. OSError where they cannot be written.
+    """
+
+    def __init__(self, path: Path, timings: Path, log_every: int) -> None:
+        self._metrics, self._timings = open(path, "ab"), open(timings, "ab")  # noqa: SIM115
+        self._log_every = log_every
+        self._total: int | None = None
+        self._pending = _StepSummary()
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Started():
+                self._write_started(event)
+            case StepCompleted():
+                self._pending.add(event)
+                crossed = event.step // self._log_every > self._pending.after // self._log_every
+                if crossed or event.step == self._total:
+                    self._write_pending()
+            case StepSkipped(step=step):
+                self._write_pending()
+                self._write_both("skipped", step, {"reason": event.reason, "rows": event.rows})
+            case Evaluated(step=step):
+                line = {
+                    "epoch": event.epoch, "split": event.split, "metric": event.metric,
+                    "metrics": event.metrics, "best": event.best, "counts": event.eligible,
+                }  # fmt: skip
+                self._write_both("evaluated", step, line, split=event.split, seconds=event.seconds)
+            case Checkpointed(step=step, path=path):
+                self._write_timing("checkpointed", step, checkpoint=path.name)
+                self._sync()
+            case Finished(step=step, reason=reason):
+                self._write_pending()
+                self._write_both("finished", step, {"reason": reason})
+            case MicroBatchReduced(step=step, micro_batch=rows):
+                self._write_timing("memory_short", step, micro_batch=rows)
+            case Interrupted(step=step, signum=signum):
+                self._write_timing("interrupted", step, signal=signal.Signals(signum).name)
+
+    def position(self) -> tuple[int, int]:
+        """Bytes in both files, safe on disk: a checkpoint that names them finds them again."""
+        self._sync()
+        return os.fstat(self._metrics.fileno()).st_size, os.fstat(self._timings.fileno()).st_size
+
+    @staticmethod
+    def truncate(path: Path, length: int) -> None:
+        """Cut ``path`` back to the first ``length`` bytes, a position that was given out before.
+
+        Raises DataError where the file no longer has them.
+        """
+        if length == 0 and not path.exists():
+            return
+        size = path.stat().st_size if path.exists() else 0
+        if size < length:
+            raise DataError(
+                f"{size} bytes long, but the checkpoint was saved after {length} of them",
+                where=str(path),
+                hint="It was cut or replaced since: put it back, or start a new run",
+            )
+        with open(path, "r+b") as file:
+            if length:
+                file.seek(length - 1)
+                if file.read(1) != b"\n":
+                    raise DataError(
+                        f"no line ends at byte {length}, where the checkpoint was saved",
+                        where=str(path),
+                        hint="It was edited since: put it back, or start a new run",
+                    )
+            file.truncate(length)
+            os.fsync(file.fileno())
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON values: the steps since the last line."""
+        return _to_json_value(asdict(self._pending))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """DataError where ``state`` is none that ``state_dict`` gave."""
+        known_entries = asdict(_StepSummary())
+        for name in (*known_entries, *state):
+            known = known_entries.get(name)
+            value = state.get(name, known)
+            numbers = (int,) if isinstance(known, int) else (int, float, type(None))
+            fits = name in known_entries and type(value) in (
+                (dict,) if isinstance(known, dict) else numbers
+            )
+            out_of_range = (
+                isinstance(known, int) and isinstance(value, int) and not 0 <= value < 1 << 62
+            )
+            if not fits or out_of_range:
+                raise DataError(
+                    f"the training state does not fit the run (invalid value for {name!r})",
+                    hint="Was it edited? An earlier checkpoint may serve: remove this one",
+                )  # fmt: skip
+        self._pending = _StepSummary(**state)
+        for name in ("loss", "penalty"):
+            if getattr(self._pending, name) is None:
+                setattr(self._pending, name, math.nan)
+
+    def close(self) -> None:
+        self._metrics.close()
+        self._timings.close()
+
+    def __enter__(self) -> MetricsFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _write_started(self, event: Started) -> None:
+        self._total = event.total_steps
+        if event.step == 0:
+            keys = ("total_steps", "steps_per_epoch", "rows")
+            self._write_both("started", 0, {name: getattr(event, name) for name in keys})
+        else:
+            self._write_timing("resumed", event.step)
+
+    def _write_pending(self) -> None:
+        """The step line of what is pending, if anything is."""
+        pending = self._pending
+        if pending.steps == 0:
+            return
+        step = pending.line["step"]
+        line = {
+            "epoch": pending.line["epoch"],
+            "steps": pending.steps,
+            "loss": pending.loss / pending.steps,
+            "penalty": pending.penalty / pending.steps,
+            **{name: pending.line[name] for name in ("gradient_norm", "learning_rates")},
+            "rows": pending.rows,
+            "tokens": pending.tokens,
+            "measures": pending.line["measures"],
+        }
+        seconds = pending.seconds
+        throughput = {
+            f"{name}_per_second": total / seconds if seconds > 0 else None
+            for name, total in (("rows", pending.rows), ("tokens", pending.tokens))
+        }
+        self._pending = _StepSummary(after=step)
+        self._write_both("step", step, line, seconds=seconds, **throughput)
+
+    def _write_both(self, event_kind: str, step: int, line: dict[str, Any], **timing: Any) -> None:
+        _write_json_line(self._metrics, {"event": event_kind, "step": step, **line})
+        self._write_timing(event_kind, step, **timing)
+
+    def _write_timing(self, event_kind: str, step: int, **timing: Any) -> None:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        _write_json_line(self._timings, {"event": event_kind, "step": step, "time": now, **timing})
+
+    def _sync(self) -> None:
+        for file in (self._metrics, self._timings):
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _write_json_line(file: BinaryIO, line: dict[str, Any]) -> None:
+    text = json.dumps(_to_json_value(line), ensure_ascii=False, allow_nan=False)
+    file.write(text.encode() + b"\n")
+    file.flush()
+
+
+def _to_json_value(value: Any) -> Any:
+    """``value`` as JSON has it: numpy's numbers as python's, NaN and infinity as null."""
+    if isinstance(value, dict):
+        return {name: _to_json_value(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_to_json_value(item) for item in value]
+    if isinstance(value, (bool, str)) or value is None:
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value) if math.isfinite(value) else None
+    raise TypeError(f"{type(value).__name__} is no value of a metrics file")

@@ -1,0 +1,1 @@
+"""Helpers that know neither models nor data: messages, safe files, atomic writes, terminal."""

@@ -1,0 +1,214 @@
+"""Files that are there whole or not at all, also after a crash or a power cut.
+
+    write:   temporary file in the same folder → fsync → rename over the final name → fsync folder
+
+A temporary is called ``.<name>.tmp-<pid>``; what a killed writer left behind, ``remove_stale_temporaries`` removes.
+Raises OSError, after the temporary is gone; ``convert_write_errors`` turns that into EnvironmentFailed.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from bertft.errors import BertftError, SystemResourceError
+from bertft.utils.failpoints import failpoint
+from bertft.utils.system_errors import find_os_error
+
+__all__ = [
+    "advise_on_os_error",
+    "atomic_write_bytes",
+    "atomic_write_json",
+    "atomic_write_text",
+    "convert_write_errors",
+    "fsync_folder",
+    "fsync_tree",
+    "remove_path",
+    "remove_stale_temporaries",
+    "temporary_path",
+    "to_json_text",
+    "wrap_write_errors",
+]
+
+
+@contextmanager
+def wrap_write_errors(path: Path) -> Iterator[None]:
+    """EnvironmentFailed about ``path`` for an OSError, also one that Rust code tells as text."""
+    try:
+        yield
+    except BertftError:
+        raise
+    except Exception as error:
+        os_error = find_os_error(error)
+        if os_error is None:
+            raise
+        raise SystemResourceError(
+            f"cannot be written ({os_error.strerror or os_error})",
+            where=str(path),
+            hint=advise_on_os_error(os_error),
+        ) from error
+
+
+_TEMPORARY_NAME = re.compile(r"\.(.+)\.tmp-([0-9]+)", re.ASCII | re.DOTALL)
+_FSYNC_UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP)  # some network and FUSE file systems
+
+
+def atomic_write_bytes(path: Path, data: bytes) -> None:
+    """Make ``path`` hold ``data``; it never holds a part of it."""
+    temporary_file = temporary_path(path)
+    try:
+        failpoint(f"create {path.name}")
+        # A folder from elsewhere may hold a link of that name, which must not be written through.
+        temporary_file.unlink(missing_ok=True)
+        with temporary_file.open("xb") as file:
+            failpoint(f"write {path.name}")
+            file.write(data)
+            file.flush()
+            failpoint(f"sync {path.name}")
+            os.fsync(file.fileno())
+        failpoint(f"rename {path.name}")
+        os.replace(temporary_file, path)
+    except BaseException:
+        with suppress(OSError):
+            temporary_file.unlink()
+        raise
+    fsync_folder(path.parent)
+
+
+def atomic_write_text(path: Path, text: str) -> None:
+    """``text`` in UTF-8, line ends as they are."""
+    atomic_write_bytes(path, text.encode("utf-8"))
+
+
+def atomic_write_json(path: Path, value: Any) -> None:
+    """``value`` as ``to_json_text`` shows it."""
+    atomic_write_text(path, to_json_text(value))
+
+
+def to_json_text(value: Any) -> str:
+    """JSON for people, in which every finite number reads back equal. NaN and ±inf become null."""
+    value = _replace_non_finite(value)
+    text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # a file name that is no UTF-8 holds lone surrogates
+        text = json.dumps(value, indent=1, allow_nan=False)
+    return f"{text}\n"
+
+
+def temporary_path(path: Path) -> Path:
+    """The name beside ``path`` under which this process prepares it."""
+    return path.with_name(f".{path.name}.tmp-{os.getpid()}")
+
+
+def remove_stale_temporaries(folder: Path, name: str | None = None) -> None:
+    """Remove the temporaries of processes that are gone, and this one's own, as far as possible.
+
+    ``name``: only those under which ``name`` was prepared, in a folder that is not ours alone.
+    """
+    for entry in sorted(folder.iterdir()):
+        match = _TEMPORARY_NAME.fullmatch(entry.name)
+        if match and name in (None, match[1]) and not _is_running(int(match[2])):
+            with suppress(OSError):
+                remove_path(entry)
+
+
+def remove_path(path: Path) -> None:
+    """Remove a file, a link, or a folder with all that it holds. Links are not followed."""
+    if path.is_dir() and not path.is_symlink():
+        for entry in sorted(path.iterdir()):
+            remove_path(entry)
+        failpoint(f"remove {path.name}")
+        path.rmdir()
+    else:
+        failpoint(f"remove {path.name}")
+        path.unlink()
+
+
+def fsync_tree(folder: Path) -> None:
+    """fsync every file and folder in ``folder``, and itself."""
+    for entry in sorted(folder.iterdir()):
+        if entry.is_symlink():
+            continue
+        if entry.is_dir():
+            fsync_tree(entry)
+        elif entry.is_file():
+            failpoint(f"sync {entry.name}")
+            # Windows flushes only what is open for writing.
+            descriptor = os.open(entry, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+    fsync_folder(folder)
+
+
+def fsync_folder(folder: Path) -> None:
+    """fsync the names in ``folder``, where the system knows such a thing."""
+    failpoint(f"sync {folder.name}/")
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _FSYNC_UNSUPPORTED:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def convert_write_errors(path: Path) -> Iterator[None]:
+    """An OSError while ``path`` is written becomes EnvironmentFailed."""
+    try:
+        yield
+    except OSError as error:
+        raise SystemResourceError(
+            f"cannot be written ({error.strerror or error})",
+            where=str(path),
+            hint=advise_on_os_error(error),
+        ) from error
+
+
+def advise_on_os_error(error: OSError) -> str:
+    """What to do about ``error``."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "Make room on the disk"
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return "Make the folder writable"
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE):
+        return "Was the folder moved, removed or unmounted?"
+    return "Look after the disk"
+
+
+def _is_running(pid: int) -> bool:
+    """Whether another process ``pid`` may be writing. Windows cannot be asked without harm."""
+    if pid == os.getpid():
+        return False
+    if os.name == "nt":
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _replace_non_finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _replace_non_finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_replace_non_finite(item) for item in value]
+    return value

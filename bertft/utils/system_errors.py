@@ -1,0 +1,114 @@
+"""Errors of the system that reach the top of the program, as errors that say what to do.
+
+A path that leads nowhere is wrong use (status 2); a full disk, exhausted memory or a device that
+fails is the environment (status 4). ``to_bertft_error`` returns None for whatever is a bug of ours.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Sequence
+
+from bertft.errors import BertftError, SystemResourceError, UsageError
+
+__all__ = ["find_os_error", "is_out_of_memory", "to_bertft_error"]
+
+_PATH_ERRNOS = (
+    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG,
+    errno.EINVAL, errno.ENOTEMPTY, errno.ENXIO, errno.ESPIPE,
+)  # fmt: skip
+_RUST_OS_ERROR = re.compile(r"\(os error ([0-9]{1,5})\)|\bOs \{ code: ([0-9]{1,5})", re.ASCII)
+# What the allocators and loaders of libraries say where Python would raise MemoryError.
+_OUT_OF_MEMORY_TEXTS = (
+    "allocate memory",
+    "can't start new thread",
+    "failed to map segment",
+    "bad_alloc",
+)
+
+
+def to_bertft_error(error: Exception, arguments: Sequence[str]) -> BertftError | None:
+    """``error`` as one of ours; ``arguments`` are the settings given, one of which may name the path.
+
+    None if the system did not cause it.
+    """
+    if is_out_of_memory(error):
+        amount = re.search(r"tried to allocate ([\d.]+ \w+)", str(error), re.IGNORECASE)
+        return SystemResourceError(
+            f"out of memory: {amount[1]} could not be allocated" if amount else "out of memory",
+            hint="Lower trainer.micro_batch, data.max_length or trainer.threads, or raise the"
+            " limit on memory",
+        )  # fmt: skip
+    os_error = find_os_error(error)
+    if os_error is not None:
+        return _from_os_error(os_error, arguments)
+    if isinstance(error, RuntimeError) and "home directory" in str(error):
+        argument = next((word for word in arguments if "=~" in word), None)
+        return UsageError(
+            "there is no such user, or no home directory", where=argument, hint="Write the path out"
+        )
+    if isinstance(error, ValueError) and "embedded null" in str(error):
+        argument = next((word for word in arguments if "\0" in word), None)
+        return UsageError("a path cannot contain the character NUL", where=argument)
+    if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
+        return UsageError(
+            f"{error.object[max(0, error.start - 40) : error.end + 40]!r} is not valid UTF-8",
+            hint="Rename the file or folder",
+        )
+    return None
+
+
+def find_os_error(error: BaseException) -> OSError | None:
+    """The OSError that ``error`` is, or that a library written in Rust reports as text."""
+    if isinstance(error, OSError):
+        return error
+    match = _RUST_OS_ERROR.search(str(error))
+    if match is None:
+        return None
+    number = int(match[1] or match[2])
+    return OSError(number, os.strerror(number))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ended, of the machine or an accelerator, in any library."""
+    # torch has a type of its own for an accelerator's memory, and none for the machine's.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error)
+    by_library = isinstance(error, (RuntimeError, ImportError, OSError))
+    return by_library and any(part in text for part in _OUT_OF_MEMORY_TEXTS)
+
+
+def _from_os_error(error: OSError, words: Sequence[str]) -> BertftError:
+    reason = os.strerror(error.errno).lower() if error.errno else str(error)
+    if error.filename is None and error.errno == errno.ENOENT and not _has_current_directory():
+        return SystemResourceError(
+            "the current directory no longer exists", hint="Change to one that does"
+        )
+    path = None if error.filename is None else os.fspath(error.filename)
+    path = os.fsdecode(path) if isinstance(path, bytes) else path
+    where = _find_setting(path, words) or path
+    if error.errno in _PATH_ERRNOS:
+        return UsageError(reason, where=where, hint="Check the path")
+    return SystemResourceError(
+        reason, where=where, hint="Free space, or choose another place with hydra.run.dir=<folder>"
+    )
+
+
+def _find_setting(path: str | None, words: Sequence[str]) -> str | None:
+    """The word that gave ``path``, or a folder above it."""
+    for word in words:
+        value = word.partition("=")[2].strip("'\"")
+        if path and value and (path == value or path.startswith(f"{value.rstrip('/')}/")):
+            return word
+    return None
+
+
+def _has_current_directory() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,118 @@
+"""Text on its way to a terminal: what a label or a file name holds is shown, never obeyed.
+
+ESC [ ... colours, clears or retitles a terminal, and marks of direction let a text read as another
+one. They are shown as an escape, ``\\x1b``. Line ends and tabs stay.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import sys
+from typing import TextIO
+
+from bertft.errors import limit_length
+
+__all__ = [
+    "escape_controls",
+    "is_output_closed",
+    "prepare_streams",
+    "print_escaped",
+    "print_warning",
+    "supports_unicode",
+]
+
+
+def print_warning(message: str) -> None:
+    print_escaped(f"warning: {limit_length(message)}", stderr=True)
+
+
+def prepare_streams() -> None:
+    """Make ``sys.stdin``, ``sys.stdout`` and ``sys.stderr`` safe to use; replaced ones stay."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
+    if sys.stdin is None:
+        sys.stdin = _ClosedInput()
+    if sys.stdout is None or sys.stdout is sys.__stdout__:
+        sys.stdout = sys.__stdout__ = _wrap_output(sys.stdout, 1)  # type: ignore[misc]
+    if sys.stderr is None or sys.stderr is sys.__stderr__:
+        sys.stderr = sys.__stderr__ = _wrap_output(sys.stderr, 2)  # type: ignore[misc]
+
+
+def supports_unicode(stream: TextIO) -> bool:
+    """Whether ``stream`` can write every character."""
+    return (stream.encoding or "utf-8").lower().replace("_", "-").startswith("utf")
+
+
+def is_output_closed(stream: TextIO) -> bool:
+    """Whether what is written to ``stream`` reaches nobody: a closed pipe, or closed before."""
+    return isinstance(stream, _Output) and stream.reader_closed
+
+
+class _Output(io.TextIOWrapper):
+    """Text to a file descriptor; after the reader of a pipe has gone, to nowhere."""
+
+    reader_closed = False
+
+    def write(self, text: str, /) -> int:
+        try:
+            return super().write(text)
+        except BrokenPipeError:
+            return self._discard(len(text))
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except BrokenPipeError:
+            self._discard(0)
+
+    def _discard(self, count: int) -> int:
+        self.reader_closed = True
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self.fileno())
+        os.close(null)
+        return count
+
+
+class _ClosedInput(io.TextIOWrapper):
+    """Standard input of a process that was started without one: at its end from the start."""
+
+    def __init__(self) -> None:
+        super().__init__(io.BytesIO(), encoding="utf-8")
+
+
+def _wrap_output(stream: TextIO | None, descriptor: int) -> _Output:
+    if not isinstance(stream, io.TextIOWrapper):
+        output = _Output(open(descriptor, "wb", closefd=False), encoding="utf-8")  # noqa: SIM115
+        output.reader_closed = True
+        return output
+    line_buffering, encoding = stream.line_buffering, stream.encoding
+    stream.flush()
+    return _Output(
+        stream.detach(), encoding=encoding, errors="backslashreplace", line_buffering=line_buffering
+    )
+
+
+# C0 and C1 controls, DEL, line and paragraph separators, marks of direction, lone surrogates.
+_CONTROL_CHARACTERS = re.compile(
+    "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]"
+)
+
+
+def escape_controls(text: str) -> str:
+    """``text`` without a character that a terminal obeys."""
+    return _CONTROL_CHARACTERS.sub(_escape_match, text)
+
+
+def print_escaped(text: object, *, stderr: bool = False) -> None:
+    """Print a line of which a part may come from a file."""
+    print(escape_controls(str(text)), file=sys.stderr if stderr else sys.stdout)
+
+
+def _escape_match(match: re.Match[str]) -> str:
+    number = ord(match[0])
+    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"
