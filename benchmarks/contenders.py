@@ -19,7 +19,6 @@ import numpy as np
 import torch
 
 from benchmarks.rounds import CPU, Work, now
-from bertft.pipeline.model import build_task_model
 from bertft.config.method import MethodConfig
 from bertft.config.model import ModelConfig
 from bertft.config.registry import METHODS
@@ -30,6 +29,7 @@ from bertft.data.sampler import LengthGroupedSampler, prefetch
 from bertft.methods import collect_param_groups
 from bertft.models.precision import choose_precision
 from bertft.models.source import find_model_source
+from bertft.pipeline.model import build_task_model
 from bertft.tasks.task import BaseTask
 from bertft.training import optim as adamw
 from bertft.training.evaluate import evaluate
@@ -86,7 +86,9 @@ def ours(
         find_model_source(contest.base), contest.model, _method(method), task, contest.tokenizer,
         choose_precision(precision, contest.device), layout=layout,
     )  # fmt: skip
-    optimizer = adamw.build_optimizer(collect_param_groups(adapted.components, adapted.model), TrainerConfig())
+    optimizer = adamw.build_optimizer(
+        collect_param_groups(adapted.components, adapted.model), TrainerConfig()
+    )
     stepper = TrainStep(adapted.runner, task, adapted.components, optimizer, adapted.precision, 1.0)
 
     def train(number: int) -> tuple[int, int, float]:

@@ -27,26 +27,26 @@ import numpy as np
 import torch
 
 from benchmarks.rounds import Work, interleave, machine
-from bertft.pipeline.model import build_task_model
-from bertft.pipeline.data import build_features
-from bertft.pipeline.open_model import open_model
 from bertft.config.data import DataConfig
 from bertft.config.method import MethodConfig
-from bertft.config.model import ModelConfig
 from bertft.config.method_components import base, distill
+from bertft.config.model import ModelConfig
 from bertft.config.trainer import TrainerConfig
 from bertft.data.batch import collate
-from bertft.data.features import FeatureTable, featurize
 from bertft.data.cached_logits import CachedLogits
+from bertft.data.features import FeatureTable, featurize
 from bertft.data.sampler import LengthGroupedSampler
 from bertft.data.splits import load_splits
-from bertft.methods import collect_param_groups
 from bertft.distill import Distillation
 from bertft.distill.teachers import CachedTeacher
+from bertft.methods import collect_param_groups
 from bertft.models.families import encoder_family, encoder_layers
 from bertft.models.loading import load_tokenizer
 from bertft.models.precision import choose_precision
 from bertft.models.source import find_model_source
+from bertft.pipeline.data import build_features
+from bertft.pipeline.model import build_task_model
+from bertft.pipeline.open_model import open_model
 from bertft.tasks import build_task
 from bertft.training import optim as adamw
 from bertft.training.evaluate import predict_logits
@@ -147,7 +147,9 @@ def _overhead(args: argparse.Namespace) -> str:
     for name in ("plain", "distilled"):
         settings = distill.DistillConfig(teacher="t", student_layers=args.layers)
         method = MethodConfig(
-            name=name, base=base.TrainableBaseConfig(), distill=settings if name == "distilled" else None
+            name=name,
+            base=base.TrainableBaseConfig(),
+            distill=settings if name == "distilled" else None,
         )
         stepper = _stepper(method, task, tokenizer, args.layers, answers)
         work[name] = _steps(stepper, table, args.steps)
@@ -174,7 +176,9 @@ def _stepper(method: Any, task: Any, tokenizer: Any, layers: int, answers: np.nd
     for part in adapted.components:
         if isinstance(part, Distillation):
             part.bind_teacher(CachedTeacher(CachedLogits(answers, None, {})), adapted.model)
-    optimizer = adamw.build_optimizer(collect_param_groups(adapted.components, adapted.model), TrainerConfig())
+    optimizer = adamw.build_optimizer(
+        collect_param_groups(adapted.components, adapted.model), TrainerConfig()
+    )
     adapted.model.train()
     return TrainStep(adapted.runner, task, adapted.components, optimizer, precision, 1.0)
 

@@ -17,11 +17,11 @@ import bertft
 from bertft.cli.app import main
 from bertft.errors import (
     DataError,
-    SystemResourceError,
     MergeError,
     NonFiniteError,
     StoppedBySignal,
     SweepError,
+    SystemResourceError,
 )
 
 ROOT = Path(bertft.__file__).parents[1]

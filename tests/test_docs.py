@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from bertft.config.sweep_plan import plan_sweep
 from bertft.config.compose import ComposeRequest
+from bertft.config.sweep_plan import plan_sweep
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("docs/**/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
@@ -95,7 +95,9 @@ def test_the_method_of_a_package_trains_merges_and_is_in_the_help(tmp_path):
 
     def bertft(*lines):
         """Several command lines in one process: each would import torch anew."""
-        code = "import json, sys; from bertft.cli.app import main\nfor ws in json.loads(sys.argv[1]):"
+        code = (
+            "import json, sys; from bertft.cli.app import main\nfor ws in json.loads(sys.argv[1]):"
+        )
         done = subprocess.run(
             [sys.executable, "-c", f"{code} main(ws) == 0 or sys.exit(1)", json.dumps(lines)],
             cwd=tmp_path, capture_output=True, text=True,

@@ -19,13 +19,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import bertft
-from bertft.config.overrides import rewrite_overrides
 from bertft.config.command_configs import COMMAND_CONFIGS
-from bertft.config.compose import compose_config
+from bertft.config.compose import ComposeRequest, compose_config
+from bertft.config.overrides import rewrite_overrides
 from bertft.config.presets import find_presets
-from bertft.config.sweep_plan import plan_sweep
-from bertft.config.compose import ComposeRequest
 from bertft.config.rules.trainer import tracker_names
+from bertft.config.sweep_plan import plan_sweep
 
 ROOT = Path(bertft.__file__).parents[1]
 if not (ROOT / "pyproject.toml").is_file():
@@ -106,7 +105,7 @@ def test_the_wheel_ships_the_package_and_its_configuration(built):
     with zipfile.ZipFile(built[0]) as wheel:
         names = {name for name in wheel.namelist() if ".dist-info/" not in name}
         (entry,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
-        assert "bertft = bertft.cli.app:main" in wheel.read(entry).decode()
+        assert "bertft = bertft.cli:main" in wheel.read(entry).decode()
     package = (file for file in (ROOT / "bertft").rglob("*") if "__pycache__" not in file.parts)
     conf = {f"bertft/{file.relative_to(ROOT).as_posix()}" for file in (ROOT / "conf").rglob("*.*")}
     code = {file.relative_to(ROOT).as_posix() for file in package if file.is_file()}
@@ -117,7 +116,13 @@ def test_the_wheel_ships_the_package_and_its_configuration(built):
 def test_a_wheel_can_be_made_from_the_sdist(built):
     with tarfile.open(built[1]) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
-    assert names >= {"pyproject.toml", "README.md", "LICENSE", "bertft/cli/app.py", "conf/train.yaml"}
+    assert names >= {
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "bertft/cli/app.py",
+        "conf/train.yaml",
+    }
     assert names >= {"bertft/samples/ner/train.jsonl", "tools/make_samples/__init__.py"}
 
 
@@ -145,7 +150,7 @@ def test_readme_opens_with_the_two_commands():
         'pip install -e ".[test]" && pytest',
     ]
     assert {"demo", "test"} <= set(PROJECT["optional-dependencies"])
-    assert PROJECT["scripts"]["bertft"] == "bertft.cli.app:main"
+    assert PROJECT["scripts"]["bertft"] == "bertft.cli:main"
 
 
 def test_ci_runs_the_linters_and_then_what_readme_says():
@@ -210,7 +215,9 @@ def test_readme_shows_every_command_and_every_method():
     table = set(re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE))
     assert table == set(find_presets("method"))
     for group in ("model", "data"):
-        missing = [name for name in find_presets(group) if name != "tiny" and f"{name}`" not in README]
+        missing = [
+            name for name in find_presets(group) if name != "tiny" and f"{name}`" not in README
+        ]
         assert missing == ["files"] * (group == "data")
 
 

@@ -57,8 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if bertft_error is not None:
             return _report_error(bertft_error)
         traceback.print_exc()
-        print("\nerror: this is a bug of bertft; please report it with the lines above",
-              file=sys.stderr)  # fmt: skip
+        print(
+            "\nerror: this is a bug of bertft; please report it with the lines above",
+            file=sys.stderr,
+        )
         return _EXIT_BUG
 
 

@@ -23,10 +23,24 @@ __all__ = ["complete_line", "completion_script"]
 
 _PATH_SETTINGS = frozenset(
     [
-        "run", "adapter", "base", "out", "input", "output", "resume", "path", "tokenizer", "cache",
-        "dir", "train", "validation", "test", "runs", "against",
+        "run",
+        "adapter",
+        "base",
+        "out",
+        "input",
+        "output",
+        "resume",
+        "path",
+        "tokenizer",
+        "cache",
+        "dir",
+        "train",
+        "validation",
+        "test",
+        "runs",
+        "against",
     ]
-)  # fmt: skip
+)
 
 
 def complete_line(line: str) -> list[str]:

@@ -55,41 +55,41 @@ _METHODS = {
 
 _TASKS = {
     "classification": TaskSpec(
-        task="bertft.tasks.classification:Task",
+        task="bertft.tasks.classification:ClassificationTask",
         class_probabilities=True,
         problem_type="single_label_classification",
     ),
     "masked_lm": TaskSpec(
-        task="bertft.tasks.masked_lm.task:Task",
-        rows="bertft.tasks.masked_lm.schema:Form",
+        task="bertft.tasks.masked_lm.task:MaskedLMTask",
+        rows="bertft.tasks.masked_lm.schema:MaskedLMRowSchema",
         label=None,
         supports_class_names=False,
         settings=("mlm_probability", "whole_words"),
         sample=("sentiment", "text"),
     ),
     "multi_label": TaskSpec(
-        task="bertft.tasks.multi_label:Task",
+        task="bertft.tasks.multi_label:MultiLabelTask",
         label="classes",
         class_probabilities=True,
         problem_type="multi_label_classification",
     ),
     "question_answering": TaskSpec(
-        task="bertft.tasks.question_answering.task:Task",
-        rows="bertft.tasks.question_answering.schema:Form",
+        task="bertft.tasks.question_answering.task:QuestionAnsweringTask",
+        rows="bertft.tasks.question_answering.schema:QuestionAnsweringRowSchema",
         label=None,
         supports_class_names=False,
         settings=("stride", "unanswerable", "max_answer_length", "no_answer_threshold", "scorer"),
         sample=("qa", None),
     ),
     "regression": TaskSpec(
-        task="bertft.tasks.regression:Task",
+        task="bertft.tasks.regression:RegressionTask",
         label="number",
         supports_class_names=False,
         problem_type="regression",
     ),
     "token_classification": TaskSpec(
-        task="bertft.tasks.token_classification.task:Task",
-        rows="bertft.tasks.token_classification.schema:Form",
+        task="bertft.tasks.token_classification.task:TokenClassificationTask",
+        rows="bertft.tasks.token_classification.schema:TokenClassificationRowSchema",
         label=None,
         settings=("scheme",),
         sample=("ner", "words"),
@@ -99,7 +99,7 @@ _TASKS = {
 _READERS = {
     "separated": ReaderSpec(
         extensions=(".csv", ".tsv", ".tab"),
-        read="bertft.data.readers.csv_reader:read_separated_file",
+        read="bertft.data.readers.csv_reader:read_csv_file",
         has_separator=True,
         rejects_json_lines=True,
     ),

@@ -27,9 +27,10 @@ def class_weight_problems(weights: Any, names: Sequence[str] | None = None) -> I
         return
     if not isinstance(weights, (dict, list)) or not weights:
         yield Problem(
-            _SETTING, f"{weights!r} is no weights",
+            _SETTING,
+            f"{weights!r} is no weights",
             "Take balanced, {label: weight}, or a list in the order of the labels",
-        )  # fmt: skip
+        )
         return
     weight_by_class = weights if isinstance(weights, dict) else dict(enumerate(weights))
     keys: dict[object, Any] = {}
@@ -38,9 +39,10 @@ def class_weight_problems(weights: Any, names: Sequence[str] | None = None) -> I
         first_spelling = keys.setdefault(_comparison_key(normalize_class_name(name)), name)
         if first_spelling is not name and weight_by_name[first_spelling] != weight_by_name[name]:
             yield Problem(
-                _SETTING, f"{first_spelling!r} and {name!r} are one class with two weights",
+                _SETTING,
+                f"{first_spelling!r} and {name!r} are one class with two weights",
                 "Give each class one weight",
-            )  # fmt: skip
+            )
     invalid_weights = {name: each for name, each in weight_by_class.items() if not _is_weight(each)}
     for name, weight in invalid_weights.items():
         yield Problem(_SETTING, f"{weight!r} of {name} is no weight", "Give a number of at least 0")
@@ -51,16 +53,18 @@ def class_weight_problems(weights: Any, names: Sequence[str] | None = None) -> I
     if isinstance(weights, list):
         if len(weights) != len(names):
             yield Problem(
-                _SETTING, f"{len(weights)} weights of {len(names)} classes",
+                _SETTING,
+                f"{len(weights)} weights of {len(names)} classes",
                 f"Give one each, in the order {', '.join(names[:8])}",
-            )  # fmt: skip
+            )
         return
     for name in weights:
         if match_class(name, names) is None:
             yield Problem(
-                _SETTING, f"{str(name)!r} is none of the {len(names)} classes",
+                _SETTING,
+                f"{str(name)!r} is none of the {len(names)} classes",
                 suggest(name, names),
-            )  # fmt: skip
+            )
 
 
 def match_class(key: Any, names: Sequence[str]) -> str | None:

@@ -15,14 +15,26 @@ from bertft.config.task_facts import join_words, tasks_with
 from bertft.config.trainer import TrainerConfig
 
 __all__ = [
-    "COMMAND_CONFIGS", "CompareConfig", "DoctorConfig", "EvalConfig", "EvalRequest", "ExportConfig",
-    "MergeConfig", "PredictConfig", "ReportConfig", "TrainConfig", "VerifyConfig",
-]  # fmt: skip
+    "COMMAND_CONFIGS",
+    "CompareConfig",
+    "DoctorConfig",
+    "EvalConfig",
+    "EvalRequest",
+    "ExportConfig",
+    "MergeConfig",
+    "PredictConfig",
+    "ReportConfig",
+    "TrainConfig",
+    "VerifyConfig",
+]
 
 _RUN_HELP = "A run, a merged or plain transformers folder, or an adapter in peft's format."
 _ADAPTER_HELP = "Instead of run: the folder of an adapter in peft's format."
 _SEQUENCE_TASKS = tasks_with("problem_type")
-_TASK_HELP = f"What the head was trained for, where the folder does not say it: {join_words(_SEQUENCE_TASKS, 'or')}."
+_TASK_HELP = (
+    "What the head was trained for, where the folder does not say it:"
+    f" {join_words(_SEQUENCE_TASKS, 'or')}."
+)
 _LABELS_HELP = (
     "Names of the classes, in the order of the outputs, in place of LABEL_0, LABEL_1, ..."
 )
@@ -200,9 +212,10 @@ class CompareConfig:
 
     runs: Any = setting(MISSING, "Runs, sweeps or other folders of runs: [one,two], or one alone.")
     against: str | None = setting(
-        None, "Hold the others against this run (its folder, or its name in the table);"
-        " null: the best on the same rows."
-    )  # fmt: skip
+        None,
+        "Hold the others against this run (its folder, or its name in the table);"
+        " null: the best on the same rows.",
+    )
     draws: int = setting(
         10_000,
         "Paired draws of the validation rows behind the intervals; 0: none, nothing is evaluated.",

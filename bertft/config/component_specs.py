@@ -33,7 +33,8 @@ class MethodSpec:
     """A component of a method; its settings are the node ``method.<name>``.
 
     settings: a dataclass whose fields are ``bertft.config.setting.setting(...)``.
-    build: ``"module:function"``, (settings, method, rate) → ``bertft.methods.component.Part``, where
+    build: ``"module:function"``, (settings, method, rate) →
+    ``bertft.methods.component.MethodComponent``, where
         ``rate`` is trainer.learning_rate (None: the component's own). The Part attaches, says what
         trains, keeps state, folds, exports and reports.
     rules: ``"module:RULES"``, a tuple of functions (get) → Problems: settings that contradict each
@@ -53,7 +54,7 @@ class TaskSpec:
     """What ``data.task`` can be.
 
     task: ``"module:class"``, a ``bertft.tasks.task.BaseTask``: encoding, loss, metrics, answers.
-    rows: ``"module:class"``, a ``bertft.data.schema.RowForm``: the columns of a row.
+    rows: ``"module:class"``, a ``bertft.data.schema.RowSchema``: the columns of a row.
     label: one of LABELS, for ``rows`` that are texts with a label; None where ``rows`` decide.
     named_classes: whether data.labels can name its classes.
     class_probabilities: whether the answers are probabilities of classes, so that loss.*,
@@ -67,7 +68,7 @@ class TaskSpec:
     """
 
     task: str
-    rows: str = "bertft.tasks.shared.text_schema:Form"
+    rows: str = "bertft.tasks.shared.text_schema:TextRowSchema"
     label: str | None = "class"
     supports_class_names: bool = True
     class_probabilities: bool = False

@@ -123,7 +123,8 @@ def hydra_session(request: ComposeRequest) -> Iterator[Hydra]:
 
 @contextlib.contextmanager
 def inspect_defaults(hydra: Hydra, inspect: Callable[[Any, Any], None]) -> Iterator[None]:
-    """``inspect(defaults, repository)`` before they are composed: the files that take part, in order.
+    """``inspect(defaults, repository)`` before they are composed: the files that take part, in
+    order.
 
     To seek and read them first would take the time of composing once more. What ``inspect`` raises
     ends the composition.
@@ -281,10 +282,11 @@ def validate_overrides(
             if override.is_sweep_override():
                 override_problems = [
                     Problem(
-                        key, f"{text} are several values",
+                        key,
+                        f"{text} are several values",
                         "Add -m for a run with each, or write a list: [a,b]",
                     )
-                ]  # fmt: skip
+                ]
             else:
                 value = None if sign == "~" else override.value()
                 override_problems = list(

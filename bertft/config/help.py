@@ -54,9 +54,12 @@ def command_page(command: str, config_dir: Path | None = None) -> str:
     root = settings_tree(command)
     options = f"{_SWEEP_OPTIONS}{_OPTIONS}" if command == "train" else _OPTIONS
     lines = [
-        f"bertft {command}: {root.meaning}", "",
-        f"  bertft {command} [setting=value ...] [options]", "", options,
-    ]  # fmt: skip
+        f"bertft {command}: {root.meaning}",
+        "",
+        f"  bertft {command} [setting=value ...] [options]",
+        "",
+        options,
+    ]
     groups = [group for group in preset_groups() if group in root.children]
     if groups:
         lines += ["", "PRESETS"]

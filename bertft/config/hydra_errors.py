@@ -52,13 +52,15 @@ def missing_hydra_plugin(group: str, name: str) -> Problem | None:
         installed = version(package)
     except PackageNotFoundError:
         return Problem(
-            group, f"{name} needs the package {package}, which is not installed",
+            group,
+            f"{name} needs the package {package}, which is not installed",
             f"It comes with {install_command}",
-        )  # fmt: skip
+        )
     return Problem(
-        group, f"{name} is in {package} {installed}, which cannot be imported here",
+        group,
+        f"{name} is in {package} {installed}, which cannot be imported here",
         f"Look at python -c 'import hydra_plugins.{package.replace('-', '_')}'",
-    )  # fmt: skip
+    )
 
 
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
@@ -68,9 +70,10 @@ def to_problem(error: BaseException) -> Problem:
     """The mistake behind ``error``, one of ``HYDRA_ERRORS``."""
     if isinstance(error, OverrideParseException):
         return Problem(
-            error.override, "cannot be read",
+            error.override,
+            "cannot be read",
             "Quote its value for the shell and again within: \"key='value'\"",
-        )  # fmt: skip
+        )
     if isinstance(error, MissingConfigException):
         return _unknown_preset(error)
     if isinstance(error, SearchPathException):

@@ -32,14 +32,29 @@ __all__ = [
 
 
 _PATH_SETTINGS = (
-    "data.train", "data.validation", "data.test", "data.unlabelled", "data.hub", "model.path",
-    "model.tokenizer", "method.distill.teacher",
-)  # fmt: skip
+    "data.train",
+    "data.validation",
+    "data.test",
+    "data.unlabelled",
+    "data.hub",
+    "model.path",
+    "model.tokenizer",
+    "method.distill.teacher",
+)
 # Of a run, what its results rest on; the checkpoint's files.json has their sha256.
 _RUN_FILES = ("config.yaml", "manifest.json", "metrics.json", "checkpoints/best/files.json")
 _EXTENSIONS = (
-    ".safetensors", ".json", ".txt", ".model", ".csv", ".tsv", ".jsonl", ".parquet", ".arrow", ".py"
-)  # fmt: skip
+    ".safetensors",
+    ".json",
+    ".txt",
+    ".model",
+    ".csv",
+    ".tsv",
+    ".jsonl",
+    ".parquet",
+    ".arrow",
+    ".py",
+)
 _ADAPTER_CONFIG = "adapter_config.json"
 _PACKAGED_MODELS = (
     "all-MiniLM-L6-v2",

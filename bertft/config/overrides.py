@@ -256,9 +256,12 @@ def _read_recorded_data(folder: Path) -> dict[str, Any]:
         return {
             key: data[key]
             for key, entry in data_node.children.items()
-            if key in data and key not in _MACHINE_SETTINGS and _is_literal(data[key])
-            and isinstance(entry, Leaf) and not any(value_problems(entry, data[key]))
-        }  # fmt: skip
+            if key in data
+            and key not in _MACHINE_SETTINGS
+            and _is_literal(data[key])
+            and isinstance(entry, Leaf)
+            and not any(value_problems(entry, data[key]))
+        }
     except Exception:
         return {}
 

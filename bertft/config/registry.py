@@ -9,8 +9,8 @@ A package adds a component with an entry point whose group is ``bertft.`` and th
     [project.entry-points."bertft.tasks"]
     sarcasm = "my_package.components:SARCASM"    # an object of the class Task below
 
-bertft's own components (``bertft.config.builtin_components``) are objects of the same classes and are found
-by the same lookup. A description does not import torch: what computes is named as
+bertft's own components (``bertft.config.builtin_components``) are objects of the same classes and
+are found by the same lookup. A description does not import torch: what computes is named as
 ``"module:attribute"`` and imported when it is first used, so that help and the checks of a
 configuration stay fast. A folder ``conf`` in the package of an entry point adds presets, such as
 ``conf/method/<name>.yaml``.
@@ -60,7 +60,7 @@ __all__ = [
     "plugin_preset_folders",
     "plugin_versions",
     "readers_by_peft_type",
-]  # fmt: skip
+]
 
 T = TypeVar("T")
 
@@ -105,19 +105,21 @@ class Registry(Generic[T]):
         specs = self.specs()
         if name not in specs:
             raise UsageError(
-                f"unknown {self.noun} {name!r}", where=self.setting,
+                f"unknown {self.noun} {name!r}",
+                where=self.setting,
                 hint=f"{_sentence(suggest(name, sorted(specs)))} If it is from another package,"
                 " install that package",
-            )  # fmt: skip
+            )
         return specs[name]
 
     def raise_missing(self, name: str, setting: str, file: str) -> NoReturn:
         """DataError for a run that uses a component which is not registered."""
         raise DataError(
-            f"{setting}: unknown {self.noun} {name!r}", where=file,
+            f"{setting}: unknown {self.noun} {name!r}",
+            where=file,
             hint=f"{_sentence(suggest(name, self.names()))} If the run was trained with another"
             " package, install that package",
-        )  # fmt: skip
+        )
 
     def package(self, name: str) -> PluginPackage | None:
         """The package that registers ``name``; None for bertft's own."""
@@ -248,9 +250,10 @@ def _register_plugin(
         owner = plugins.components[registry.kind, point.name][1]
     if owner is not None:
         return Problem(
-            str(package), f"its {registry.noun} {point.name!r} has the name of one of {owner}",
+            str(package),
+            f"its {registry.noun} {point.name!r} has the name of one of {owner}",
             _REMEDY.format(package.name),
-        )  # fmt: skip
+        )
     reason = _spec_problem(registry, point.name, description, plugins)
     if reason:
         return Problem(str(package), f"{component}: {reason}", _REMEDY.format(package.name))
@@ -264,9 +267,10 @@ _REMEDY = "Update or uninstall the package: pip uninstall {}"
 def _load_problem(package: PluginPackage, component: str, target: str, error: Exception) -> Problem:
     reason = str(error).strip().split("\n")[0] or "no message"
     return Problem(
-        str(package), f"{component} cannot be loaded from {target} ({type(error).__name__}: {reason})",
+        str(package),
+        f"{component} cannot be loaded from {target} ({type(error).__name__}: {reason})",
         _REMEDY.format(package.name),
-    )  # fmt: skip
+    )
 
 
 def _import_object(target: str) -> Any:
@@ -348,7 +352,8 @@ def _extensions_problem(reader: ReaderSpec, plugins: _Plugins) -> str:
             owner_by_extension |= dict.fromkeys(each.endings, str(package))
     taken_extensions = [ending for ending in reader.extensions if ending in owner_by_extension]
     return (
-        f"files that end in {taken_extensions[0]} are read by {owner_by_extension[taken_extensions[0]]}"
+        f"files that end in {taken_extensions[0]} are read by"
+        f" {owner_by_extension[taken_extensions[0]]}"
         if taken_extensions
         else ""
     )
@@ -369,6 +374,7 @@ def _preset_clashes(folder: Path, package: PluginPackage) -> Iterator[Problem]:
     for file in sorted(folder.glob("*/*.yaml")):
         if (conf_dir() / file.parent.name / file.name).is_file():
             yield Problem(
-                str(package), f"its preset {file.parent.name}={file.stem} has the name of one of"
-                " bertft", _REMEDY.format(package.name),
-            )  # fmt: skip
+                str(package),
+                f"its preset {file.parent.name}={file.stem} has the name of one of bertft",
+                _REMEDY.format(package.name),
+            )

@@ -35,8 +35,12 @@ __all__ = ["read_run_config", "read_runnable_config", "resume_config"]
 
 _INCREASABLE_SETTINGS = ("trainer.epochs", "trainer.max_steps")
 _CHANGEABLE_SETTINGS = (
-    "trainer.device", "trainer.log_every", "experiment", "data.cache", *DISPLAY_SETTINGS,
-)  # fmt: skip
+    "trainer.device",
+    "trainer.log_every",
+    "experiment",
+    "data.cache",
+    *DISPLAY_SETTINGS,
+)
 
 
 def resume_config(
@@ -44,9 +48,9 @@ def resume_config(
 ) -> TrainConfig:
     """The configuration under which the run in ``folder`` goes on.
 
-    ``requested`` is the composed configuration and ``explicit_paths`` the paths that the command line sets
-    (a group's name stands for all that it holds). UsageError lists each setting that may not
-    change; DataError if the run's configuration cannot be read.
+    ``requested`` is the composed configuration and ``explicit_paths`` the paths that the command
+    line sets (a group's name stands for all that it holds). UsageError lists each setting that may
+    not change; DataError if the run's configuration cannot be read.
     """
     run_config = _load_run_config(folder)
     run_config.resume, problems = requested.resume, []
@@ -58,8 +62,10 @@ def resume_config(
             continue
         # Below a setting of any type, only what is given is compared.
         inside = [name for name in explicit_paths if name.startswith(f"{leaf.path}.")]
-        values = {name: (_value(requested, leaf.path, name), _value(run_config, leaf.path, name))
-                  for name in inside}  # fmt: skip
+        values = {
+            name: (_value(requested, leaf.path, name), _value(run_config, leaf.path, name))
+            for name in inside
+        }
         changed = [
             Problem(name, f"the run has {old}, not {new}", _RESUME_HINT)
             for name, (new, old) in values.items()
@@ -101,9 +107,10 @@ def read_run_config(folder: Path) -> TrainConfig:
     config = OmegaConf.to_object(_load_run_config(folder))
     assert isinstance(config, TrainConfig)
     return replace(
-        config, model=replace(config.model, trust_remote_code=False),
+        config,
+        model=replace(config.model, trust_remote_code=False),
         data=replace(config.data, cache=None),
-    )  # fmt: skip
+    )
 
 
 def read_runnable_config(
@@ -122,9 +129,10 @@ def read_runnable_config(
 def _untrusted_code_error(folder: Path, setting: str) -> UsageError:
     return UsageError(
         "the run was trained with model.trust_remote_code=true: loading it executes code that"
-        " comes with its model", where=str(folder),
+        " comes with its model",
+        where=str(folder),
         hint=f"If you trust its author, add {setting}=true",
-    )  # fmt: skip
+    )
 
 
 _RESUME_HINT = "A run goes on under its own configuration: leave it out, or start another run"
@@ -198,7 +206,8 @@ def _load_run_config(folder: Path) -> Any:
     content["resume"] = str(folder)  # as of a run that goes on: its files may have moved since
     for problem in validate_config("train", content):
         raise DataError(
-            f"{problem.where} {problem.what}", where=str(file),
+            f"{problem.where} {problem.what}",
+            where=str(file),
             hint=problem.hint or "Was it edited?",
-        )  # fmt: skip
+        )
     return run_config

@@ -151,9 +151,10 @@ def _key_problems(root: Node, key: str, value: Any, text: str) -> Iterator[Probl
             yield from _key_problems(root, inner_key, inner_value, str(inner_value))
     elif value is not None or not entry.optional:
         yield Problem(
-            key, f"is a group of settings, not {text}",
+            key,
+            f"is a group of settings, not {text}",
             f"Its settings are {', '.join(entry.children)}",
-        )  # fmt: skip
+        )
 
 
 def _unknown_setting(root: Node, parent: Node, key: str) -> Problem:

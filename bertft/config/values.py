@@ -28,8 +28,16 @@ __all__ = [
 
 # Settings of ``data`` that say where something is: a folder does not choose them.
 COMMAND_LINE_ONLY = (
-    "source", "train", "validation", "unlabelled", "test", "hub", "subset", "sample", "cache",
-)  # fmt: skip
+    "source",
+    "train",
+    "validation",
+    "unlabelled",
+    "test",
+    "hub",
+    "subset",
+    "sample",
+    "cache",
+)
 
 
 def check_answer_settings(content: Any) -> dict[str, Any]:
@@ -65,8 +73,11 @@ def check_recorded_settings(node: str, content: Any) -> dict[str, Any]:
 
 TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _OMEGACONF_NODES: dict[type, Any] = {
-    int: IntegerNode, float: FloatNode, bool: BooleanNode, str: StringNode
-}  # fmt: skip
+    int: IntegerNode,
+    float: FloatNode,
+    bool: BooleanNode,
+    str: StringNode,
+}
 _MAX_COUNT = (
     2**31
 )  # more rows, steps, tokens or threads than that are a slip, and overflow somewhere

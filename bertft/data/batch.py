@@ -21,13 +21,15 @@ __all__ = ["Batch", "collate", "to_device"]
 
 @dataclass
 class Batch:
-    """``input_ids`` int64 [N]; ``lengths`` int64 [B]; ``feature_indices`` int64 [B]: features of the table.
+    """``input_ids`` int64 [N]; ``lengths`` int64 [B]; ``feature_indices`` int64 [B]: features of
+    the table.
 
     ``lengths`` stays on the CPU whatever the batch's device is: layouts are planned there, and
     reading it back from an accelerator would wait for the whole queue. ``labels`` holds flat
-    columns as [B] or [B, width], ragged ones as [Σ sizes]. ``label_mask``, bool [B] on the CPU, says
-    which sequences have labels, where not all have: ``labels`` holds those alone. ``selected_tokens`` int64
-    [K]: the tokens that a token-level head is asked about, in order; None: all of them.
+    columns as [B] or [B, width], ragged ones as [Σ sizes]. ``label_mask``, bool [B] on the CPU,
+    says which sequences have labels, where not all have: ``labels`` holds those alone.
+    ``selected_tokens`` int64 [K]: the tokens that a token-level head is asked about, in order;
+    None: all of them.
     """
 
     input_ids: Tensor

@@ -51,11 +51,31 @@ MIN_CACHED_BYTES = 1 << 20  # bytes of a file that is read as fast as it would b
 _BAD_ROWS_FIELD = b"bertft.bad"
 # What is done with rows after they were read, and where they are; all else is part of the key.
 _SETTINGS_OUTSIDE_KEY = {
-    "name", "source", "train", "validation", "unlabelled", "test", "hub", "subset", "sample",
-    "max_train_rows", "max_validation_rows", "validation_fraction", "max_length", "on_bad_row",
-    "max_skipped", "metric", "stride", "max_answer_length", "no_answer_threshold", "scorer",
-    "mlm_probability", "whole_words", "seed", "cache",
-}  # fmt: skip
+    "name",
+    "source",
+    "train",
+    "validation",
+    "unlabelled",
+    "test",
+    "hub",
+    "subset",
+    "sample",
+    "max_train_rows",
+    "max_validation_rows",
+    "validation_fraction",
+    "max_length",
+    "on_bad_row",
+    "max_skipped",
+    "metric",
+    "stride",
+    "max_answer_length",
+    "no_answer_threshold",
+    "scorer",
+    "mlm_probability",
+    "whole_words",
+    "seed",
+    "cache",
+}
 
 
 def read_rows(
@@ -76,15 +96,19 @@ def read_rows(
         with suppress(SystemResourceError, FileNotFoundError):
             bad = BadRows(source.source, source.unit)
             cached_path = store_cached(
-                folder, key, records_to_batches(source.read(bad), schema, split, bad), schema.arrow_schema,
+                folder,
+                key,
+                records_to_batches(source.read(bad), schema, split, bad),
+                schema.arrow_schema,
                 lambda: {_BAD_ROWS_FIELD: bad.to_json().encode()},
-            )  # fmt: skip
+            )
             if _file_hash(path) != content:
                 cached_path.unlink(missing_ok=True)
                 raise DataError(
-                    "the file was written to while it was read", where=source.source,
+                    "the file was written to while it was read",
+                    where=source.source,
                     hint="Run again when it is whole",
-                )  # fmt: skip
+                )
             return _load_table(cached_path, source, schema)
     bad = BadRows(source.source, source.unit, keep_all=not use_cache)
     table = records_to_table(source.read(bad), schema, split, bad)
@@ -209,7 +233,8 @@ def write_arrow_file(
     """Write one Arrow IPC file; ``schema`` is that of the first batch unless given.
 
     ``key`` goes into the schema's metadata: a file proves which key it was written under.
-    ``make_metadata`` is asked after the last batch; its answer is the metadata of one more, empty one.
+    ``make_metadata`` is asked after the last batch; its answer is the metadata of one more, empty
+    one.
     """
     rest = iter(batches)
     first = None

@@ -42,7 +42,9 @@ class CachedLogits:
             self._starts = np.cumsum(lengths, dtype=np.int64) - lengths
 
     def gather(self, feature_indices: np.ndarray) -> np.ndarray:
-        """Logits of features ``feature_indices``: [n, C], or their tokens end to end [Σ lengths, C]."""
+        """Logits of features ``feature_indices``: [n, C], or their tokens end to end [Σ lengths,
+        C].
+        """
         positions = np.asarray(feature_indices, np.int64)
         if self._starts is not None and self._lengths is not None:
             counts = self._lengths[positions].astype(np.int64)

@@ -39,7 +39,7 @@ __all__ = [
     "multi_hot_to_names",
     "multi_hot_width",
     "observed_classes",
-]  # fmt: skip
+]
 
 _MAX_SHOWN = 8
 _DIFFERENCES = "case, white space or Unicode form"
@@ -114,25 +114,31 @@ def configured_class_names(labels: Any, where: str = "data.labels") -> list[str]
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated is not None:
         raise UsageError(
-            f"lists the class {quote_value(repeated)} twice", where=where,
+            f"lists the class {quote_value(repeated)} twice",
+            where=where,
             hint="Name each class once, in order; a mapping {label: name} joins classes",
-        )  # fmt: skip
+        )
     return names
 
 
 def configured_label_mapping(
     labels: Mapping[Any, Any], where: str = "data.labels"
 ) -> dict[str, str]:
-    """A mapping of data.labels: label of a file → class. UsageError as of ``configured_class_names``."""
+    """A mapping of data.labels: label of a file → class. UsageError as of
+    ``configured_class_names``.
+    """
     class_by_label: dict[str, str] = {}
     seen: dict[Decimal | str, str] = {}
     for key, value in labels.items():
         label, name = _configured_name(key, where), _configured_name(value, where)
         if seen.setdefault(_comparison_key(label), name) != name:
             raise UsageError(
-                f"maps the label {quote_value(label)} to {quote_value(seen[_comparison_key(label)])} and to"
-                f" {quote_value(name)}", where=where, hint="Give each label one class",
-            )  # fmt: skip
+                f"maps the label {quote_value(label)} to"
+                f" {quote_value(seen[_comparison_key(label)])} and to"
+                f" {quote_value(name)}",
+                where=where,
+                hint="Give each label one class",
+            )
         class_by_label[label] = name
     return class_by_label
 
@@ -144,9 +150,10 @@ def _configured_name(value: Any, where: str) -> str:
         name = None
     if name is None:
         raise UsageError(
-            f"{quote_value(value)} is not the name of a class", where=where,
+            f"{quote_value(value)} is not the name of a class",
+            where=where,
             hint="Give text that is not empty, a number, or true or false",
-        )  # fmt: skip
+        )
     return name
 
 
@@ -293,12 +300,13 @@ def _map_labels(
         }
     if len(classes.numbers) == len(names) and all(each is None for each in numbers.values()):
         raise DataError(
-            f"the labels are {_format_names(observed)}, the classes are the numbers {_format_names(names)}",
+            f"the labels are {_format_names(observed)}, the classes are the numbers"
+            f" {_format_names(names)}",
             where=source or None,
             hint="List the names in the order of the numbers,"
             " data.labels=[<class of 0>,<class of 1>,...], or map each number to its name,"
             f" data.labels={{{names[0]}: <class>, ...}}",
-        )  # fmt: skip
+        )
     return class_by_label
 
 
@@ -312,7 +320,7 @@ def _ambiguous_numbers_error(
         hint="List the names in the order of the numbers,"
         " data.labels=[<class of 0>,<class of 1>,...], or map each number to its name,"
         f" data.labels={{{sort_class_names(observed)[0]}: <class>, ...}}",
-    )  # fmt: skip
+    )
 
 
 def _check_positions(
@@ -331,7 +339,8 @@ def _check_positions(
     first = min(numbers, default=0)
     raise DataError(
         f"the labels are the numbers {_format_names(sort_class_names(positions))}; the"
-        f" {len(order)} names {_format_names(order)} are those of 0 to {len(order) - 1}, but {problem}",
+        f" {len(order)} names {_format_names(order)} are those of 0 to {len(order) - 1}, but"
+        f" {problem}",
         where=source or None,
         hint=f"Map each number to its name, as in 'data.labels={{{first}: {order[0]}, ...}}'",
     )

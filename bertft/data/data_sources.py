@@ -88,9 +88,10 @@ def read_records(
         extension == _TEXT_EXTENSION and columns.text[0] not in content
     ):
         raise DataError(
-            "the file holds JSON Lines: its first line is a JSON object", where=bad.source,
+            "the file holds JSON Lines: its first line is a JSON object",
+            where=bad.source,
             hint=f"Rename it to {path.stem}.jsonl",
-        )  # fmt: skip
+        )
     if schema_reader is not None:
         yield from schema_reader(path, columns, config, bad)
     elif reader is not None and not reader.has_separator and single_text_column:
@@ -121,7 +122,9 @@ def _find_reader(extension: str) -> tuple[str, ReaderSpec | None]:
 
 
 def _known_extensions(schema: RowSchema, include_unlabelled: bool = False) -> list[str]:
-    """The endings of files whose rows can have labels; ``include_unlabelled``: those without them too."""
+    """The endings of files whose rows can have labels; ``include_unlabelled``: those without them
+    too.
+    """
     readers = [
         description
         for description in READERS.specs().values()
@@ -156,10 +159,12 @@ def _unknown_format_error(
             else "the file has no ending"
         )
     return DataError(
-        problem, where=source,
-        hint=f"{closest}Known endings are {format_list(known, 24)}. A table with another ending needs"
+        problem,
+        where=source,
+        hint=f"{closest}Known endings are {format_list(known, 24)}. A table with another ending"
+        " needs"
         " data.separator=<character> (tab for a tab)",
-    )  # fmt: skip
+    )
 
 
 def read_text_file(
@@ -168,9 +173,10 @@ def read_text_file(
     """One text per line."""
     if starts_json_document(read_first_line(path, config.encoding)):
         raise DataError(
-            "the file holds a JSON document, not one text per line", where=bad.source,
+            "the file holds a JSON document, not one text per line",
+            where=bad.source,
             hint="Write each row on a line of its own: jq -c '.[]' rows.json > rows.jsonl",
-        )  # fmt: skip
+        )
     with open_text(path, config.encoding, "\n") as file:
         yield from _text_records(iter_lines(file, bad, config.encoding), columns, bad)
 
@@ -239,10 +245,12 @@ def select_class_names(declared: list[str] | None, configured: Any) -> list[str]
         declared_number = spelled.get(name.casefold(), number)
         if declared_number != number:
             raise UsageError(
-                f"lists {quote_value(name)} as class {number}, but the file calls class {declared_number}"
-                f" {quote_value(declared[declared_number])}", where="data.labels",
+                f"lists {quote_value(name)} as class {number}, but the file calls class"
+                f" {declared_number}"
+                f" {quote_value(declared[declared_number])}",
+                where="data.labels",
                 hint="Write the names as the file does; their order is then free",
-            )  # fmt: skip
+            )
     return None
 
 
@@ -269,8 +277,9 @@ def _number_to_name(value: Any, names: Sequence[str] | None) -> Any:
 class DataSource:
     """``read`` reads; what does not parse goes to the BadRows it is given.
 
-    ``class_names`` are the class names where the source itself has them. ``unit``: what the records'
-    numbers count where it is not lines. ``path``: the file whose bytes are all that is read.
+    ``class_names`` are the class names where the source itself has them. ``unit``: what the
+    records' numbers count where it is not lines. ``path``: the file whose bytes are all that is
+    read.
     """
 
     source: str

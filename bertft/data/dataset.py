@@ -255,8 +255,8 @@ def make_record_batch(
 ) -> pa.RecordBatch:
     """Features as a record batch; the first one of a table settles the ``schema`` of the others.
 
-    A column is flat as a 1-D array or list of numbers, of fixed width as a 2-D array (not a
-    list), and ragged as a list of lists or of 1-D arrays, or as a pair ``RaggedColumn(values, sizes)``.
+    A column is flat as a 1-D array or list of numbers, of fixed width as a 2-D array (not a list),
+    and ragged as a list of lists or of 1-D arrays, or as a pair ``RaggedColumn(values, sizes)``.
     Lists of integers become int32 if ragged and int64 if flat, floats float32.
     """
     names = list(features) if schema is None else schema.names

@@ -103,9 +103,10 @@ _DATA_EXTENSIONS = (".parquet", ".csv", ".tsv", ".jsonl", ".arrow", ".txt")
 def _not_cached_error(hub: str) -> UsageError:
     return UsageError(
         f"the data set {hub!r} that the run recorded is not in the cache of this machine, and a run"
-        " does not decide what is fetched or which folder is read", where="data.hub",
+        " does not decide what is fetched or which folder is read",
+        where="data.hub",
         hint=f"To read it, add data.hub={shlex.quote(hub)} to bertft eval",
-    )  # fmt: skip
+    )
 
 
 _HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
@@ -148,9 +149,10 @@ def _raise_for_wrong_name(error: ValueError, hub: str, subset: str | None, split
             ) from error
         if subset is not None and subset not in subsets:
             raise DataError(
-                f"{hub} has no subset {subset!r}", where="data.subset",
+                f"{hub} has no subset {subset!r}",
+                where="data.subset",
                 hint=did_you_mean(subset, subsets),
-            ) from error  # fmt: skip
+            ) from error
         splits = datasets.get_dataset_split_names(hub, subset)
     except DataError:
         raise
@@ -158,6 +160,7 @@ def _raise_for_wrong_name(error: ValueError, hub: str, subset: str | None, split
         return
     if split not in splits:
         raise DataError(
-            f"{hub} has no split {split!r}; it has {', '.join(splits)}", where="data",
+            f"{hub} has no split {split!r}; it has {', '.join(splits)}",
+            where="data",
             hint=did_you_mean(split, splits),
-        ) from error  # fmt: skip
+        ) from error

@@ -163,9 +163,10 @@ def check_label_separator(table: pa.Table, separator: str, bad: BadRows, notes: 
             notes.append(f"{what}: if it separates labels, set {hint}")
         else:
             raise DataError(
-                f"{len(names):,} labels, never two in one row, and {what}", where=bad.source,
+                f"{len(names):,} labels, never two in one row, and {what}",
+                where=bad.source,
                 hint=f"Set {hint}, or name the classes with data.labels if these are names",
-            )  # fmt: skip
+            )
     question = f"Is {separator!r} the separator (data.label_separator)?"
     _check_class_count(names, len(values), bad, question)
 
@@ -260,7 +261,8 @@ def _parse_single_label(value: Any) -> str | None:
     if isinstance(value, (list, tuple)) or (isinstance(value, str) and _looks_like_list(value)):
         raise RowError(
             LABEL_LIST,
-            f"the label {quote_value(value)} is a list; lists of labels are for data.task=multi_label",
+            f"the label {quote_value(value)} is a list; lists of labels are for"
+            " data.task=multi_label",
         )
     return to_class_name(value)
 

@@ -38,17 +38,23 @@ UNDECODABLE = "bytes outside the encoding"
 
 _MAX_SHOWN = 5
 _KEPT = {
-    "counts": dict, "first": list, "hints": dict, "read": int, "blank": int, "other_lines": dict,
-    "notes": list, "dropped": dict,
-}  # fmt: skip
+    "counts": dict,
+    "first": list,
+    "hints": dict,
+    "read": int,
+    "blank": int,
+    "other_lines": dict,
+    "notes": list,
+    "dropped": dict,
+}
 _ENCODING_HINT = "If the file has another encoding, name it with data.encoding (gb18030, cp1252, …)"
 
 
 class RowError(Exception):
     """What is wrong with one row: ``reason`` is counted, ``detail`` is shown.
 
-    ``line_offset``: how many lines below the row's first. ``hint``: a setting that may be the remedy,
-    given once for all rows with the reason.
+    ``line_offset``: how many lines below the row's first. ``hint``: a setting that may be the
+    remedy, given once for all rows with the reason.
     """
 
     def __init__(
@@ -253,17 +259,17 @@ class Rows:
     """``table``: the columns of the task's form (``data.forms``), maybe ``label``, and ``line``.
 
     Usually these are ``text``, maybe ``text_pair`` (strings), and a ``label`` that is a string
-    (classes), a float64 (regression) or a list of strings (several labels).
-    ``line`` is the line of ``source`` (a path, a Hub id or a sample's name) that a row starts on,
-    from 1; rows that have no lines count from 1, ``unit`` saying what. ``skipped`` counts the bad
-    rows left out, by reason; ``files`` are the absolute paths read. ``row_indices``, int32 ascending:
-    which rows of ``table`` these are; None: all. ``notes``: what the reader noticed.
+    (classes), a float64 (regression) or a list of strings (several labels). ``line`` is the line of
+    ``source`` (a path, a Hub id or a sample's name) that a row starts on, from 1; rows that have no
+    lines count from 1, ``unit`` saying what. ``skipped`` counts the bad rows left out, by reason;
+    ``files`` are the absolute paths read. ``row_indices``, int32 ascending: which rows of ``table``
+    these are; None: all. ``notes``: what the reader noticed.
 
-    ``read``: rows that the source had; −1: those here and those skipped. ``unused``: good rows
-    that are not in this split, by reason. ``blank_lines``: blank lines; ``other_lines``: those that
+    ``read``: rows that the source had; −1: those here and those skipped. ``unused``: good rows that
+    are not in this split, by reason. ``blank_lines``: blank lines; ``other_lines``: those that
     begin no row, by kind. ``dropped``: ignored parts of rows that are used, by reason.
-    ``first_errors``: (line, what is wrong) of the first bad rows; ``all_errors``: of all of them, where it
-    was asked for, and ``ids``: their own ids by line, of those that have one.
+    ``first_errors``: (line, what is wrong) of the first bad rows; ``all_errors``: of all of them,
+    where it was asked for, and ``ids``: their own ids by line, of those that have one.
     """
 
     table: pa.Table
@@ -333,9 +339,11 @@ class Rows:
         row_indices = np.flatnonzero(mask) if self.row_indices is None else self.row_indices[mask]
         # Each counts on its own what was skipped.
         selected = replace(
-            self, row_indices=row_indices.astype(np.int32), skipped=Counter(self.skipped),
+            self,
+            row_indices=row_indices.astype(np.int32),
+            skipped=Counter(self.skipped),
             unused=self.unused + Counter({reason: len(self) - len(row_indices)}),
-        )  # fmt: skip
+        )
         if len(selected) > _COPY_BELOW_SHARE * self.table.num_rows:
             return selected
         # A few are copied: the table may be in memory, and would be held for them.

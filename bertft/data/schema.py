@@ -137,8 +137,8 @@ class RowSchema(ABC):
     ) -> pa.Table:
         """The rows of a split as they are kept; those that do not fit go to ``bad``.
 
-        Asked of the first split first, which may tell what holds for all; ``declared_classes`` are the
-        source's classes.
+        Asked of the first split first, which may tell what holds for all; ``declared_classes`` are
+        the source's classes.
         """
         return table
 
@@ -152,7 +152,9 @@ class RowSchema(ABC):
         return {}
 
     def class_names(self, table: pa.Table, declared_classes: list[str] | None) -> list[str] | None:
-        """The classes in order, given the first split and the source's ``declared_classes``; None: none."""
+        """The classes in order, given the first split and the source's ``declared_classes``; None:
+        none.
+        """
         return None
 
     def check_label_types(
@@ -192,8 +194,9 @@ _MAX_COMPARED = 1_000  # columns of which the nearest is named
 class ColumnSpec:
     """One or more ``text`` columns; none, one or many ``label`` columns: names or positions.
 
-    ``optional`` names are read where the rows have them, and are None where not. ``text_alternatives`` are
-    names of which the first that there is serves where the first text column's own is not there.
+    ``optional`` names are read where the rows have them, and are None where not.
+    ``text_alternatives`` are names of which the first that there is serves where the first text
+    column's own is not there.
     """
 
     text: tuple[ColumnName, ...]
@@ -211,7 +214,9 @@ class ColumnSpec:
         return any(isinstance(column, str) for column in self.text + self.label)
 
     def resolve_alternatives(self, names: Sequence[str] | None) -> ColumnSpec:
-        """What is asked of rows with the columns ``names``, where one may serve ``text_alternatives``."""
+        """What is asked of rows with the columns ``names``, where one may serve
+        ``text_alternatives``.
+        """
         if names is None or self.text[0] in names:
             return self
         present_alternatives = [name for name in self.text_alternatives if name in names]
@@ -251,9 +256,10 @@ def _parse_column_names(value: Any, where: str) -> tuple[ColumnName, ...]:
     for name in names:
         if isinstance(name, bool) or not isinstance(name, (str, int)) or name == "":
             raise UsageError(
-                f"{name!r} is neither a column's name nor its position", where=where,
+                f"{name!r} is neither a column's name nor its position",
+                where=where,
                 hint="Give a name, or a position from 0",
-            )  # fmt: skip
+            )
     if len(set(names)) != len(names):
         raise UsageError(f"a column stands twice in {list(names)}", where=where)
     return names
@@ -307,33 +313,38 @@ def _find_column(
         )
     if names is None:
         raise DataError(
-            f"{setting}={name} is a name, but the file has no header", where=source,
+            f"{setting}={name} is a name, but the file has no header",
+            where=source,
             hint="Give a position from 0, or data.header=true",
-        )  # fmt: skip
+        )
     positions = [position for position, each in enumerate(names) if each == name]
     if len(positions) == 1:
         return positions[0]
     if positions:
         raise DataError(
-            f"{len(positions)} columns are called {name!r}", where=source,
+            f"{len(positions)} columns are called {name!r}",
+            where=source,
             hint=f"Give {setting} as a position: {' or '.join(map(str, positions))}",
-        )  # fmt: skip
+        )
     closest = closest_name(name, printable_names[:_MAX_COMPARED])
     if len(printable_names) == 1 and (
         separators_inside := [each for each in ";\t|," if each in printable_names[0]]
     ):
         separator_shown = "\\t" if separators_inside[0] == "\t" else separators_inside[0]
         raise DataError(
-            f"{setting}: there is no column {name!r}, only one, {quote_value(printable_names[0])}", where=source,
-            hint=f"Are its columns separated by {separator_shown!r}? Then 'data.separator={separator_shown}'",
-        )  # fmt: skip
+            f"{setting}: there is no column {name!r}, only one, {quote_value(printable_names[0])}",
+            where=source,
+            hint=f"Are its columns separated by {separator_shown!r}? Then"
+            f" 'data.separator={separator_shown}'",
+        )
     hint = (
         f"Did you mean {closest!r}?" if closest is not None else f"Name it with {setting}=<column>"
     )
     if printable_names != list(names):
         hint = "The names hold bytes outside the encoding: name the right one with data.encoding"
     error = ColumnNotFound(
-        f"{setting}: there is no column {name!r}; the columns are {_format_columns(printable_names)}",
+        f"{setting}: there is no column {name!r}; the columns are"
+        f" {_format_columns(printable_names)}",
         where=source,
         hint=hint,
     )

@@ -60,9 +60,10 @@ def hold_out_validation(
     size = max(1, round(fraction * count))
     if size >= count:
         raise DataError(
-            f"{count} rows are too few to cut a validation split from", where=rows.source,
+            f"{count} rows are too few to cut a validation split from",
+            where=rows.source,
             hint="Give data.validation=<file>, or more rows",
-        )  # fmt: skip
+        )
     generator = np.random.Generator(np.random.PCG64([seed, 1]))
     shuffled: np.ndarray = generator.permutation(count).astype(np.int32)
     chosen: np.ndarray
@@ -87,19 +88,27 @@ def hold_out_validation(
     validation_mask[chosen] = True
     if not validation_mask.any():
         raise DataError(
-            "every class has a single row: none can be held out", where=rows.source,
+            "every class has a single row: none can be held out",
+            where=rows.source,
             hint="Give data.validation=<file>",
-        )  # fmt: skip
+        )
     if validation_mask.all():
         raise DataError(
-            f"all rows have one {group_column}: none can be held out", where=rows.source,
+            f"all rows have one {group_column}: none can be held out",
+            where=rows.source,
             hint="Give data.validation=<file>",
-        )  # fmt: skip
+        )
     # What was left out of the file is told once, with the rows that train.
     validation = replace(
-        rows.select(validation_mask), read=int(validation_mask.sum()), skipped=Counter(), unused=Counter(),
-        dropped=Counter(), other_lines=Counter(), blank_lines=0, notes=(),
-    )  # fmt: skip
+        rows.select(validation_mask),
+        read=int(validation_mask.sum()),
+        skipped=Counter(),
+        unused=Counter(),
+        dropped=Counter(),
+        other_lines=Counter(),
+        blank_lines=0,
+        notes=(),
+    )
     return rows.select(~validation_mask, "held out for validation"), validation
 
 
@@ -147,9 +156,9 @@ _SCORED_AS = {"train": "validation"}
 class Splits:
     """``class_names`` are the class names in order, None where ``schema`` knows no classes.
 
-    ``validation_from_train``: validation was cut from train. ``unlabelled`` are rows to learn from a teacher alone;
-    ``load_splits`` leaves them to those who have one. A test split whose labels are not public (all −1 or
-    empty) has no ``label`` column.
+    ``validation_from_train``: validation was cut from train. ``unlabelled`` are rows to learn from
+    a teacher alone; ``load_splits`` leaves them to those who have one. A test split whose labels
+    are not public (all −1 or empty) has no ``label`` column.
     """
 
     train: Rows | None
@@ -331,20 +340,33 @@ class _LoadingSplit:
     def map_labels(self, names: Sequence[str] | None, labels: Any) -> None:
         if names is not None and "label" in self.table.column_names:
             self.table, masked_errors = classes.map_labels_to_classes(
-                self.table, names, labels, source=self.source.source,
-                training=self.name == "train", applied=self.schema.label_mapping,
-            )  # fmt: skip
+                self.table,
+                names,
+                labels,
+                source=self.source.source,
+                training=self.name == "train",
+                applied=self.schema.label_mapping,
+            )
             self.table = drop_rows(self.table, masked_errors, self.bad)
 
     def to_rows(self) -> Rows:
         source, bad = self.source, self.bad
         bad.check_row_counts(self.table.num_rows)
         return Rows(
-            self.table, source.source, Counter(bad.counts), source.files, source.unit,
-            read=bad.read, blank_lines=bad.blank, dropped=bad.dropped, first_errors=bad.first, all_errors=bad.all_errors,
+            self.table,
+            source.source,
+            Counter(bad.counts),
+            source.files,
+            source.unit,
+            read=bad.read,
+            blank_lines=bad.blank,
+            dropped=bad.dropped,
+            first_errors=bad.first,
+            all_errors=bad.all_errors,
             ids=bad.ids,
-            notes=tuple(bad.notes), other_lines=bad.other_lines,
-        )  # fmt: skip
+            notes=tuple(bad.notes),
+            other_lines=bad.other_lines,
+        )
 
 
 def _splits_to_read(config: DataConfig, needed: Sequence[str], schema: RowSchema) -> list[str]:

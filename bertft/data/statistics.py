@@ -138,7 +138,8 @@ def _unknown_token_warnings(reports: Mapping[str, SplitReport]) -> list[str]:
     if not affected:
         return []
     return [
-        f"warning: many tokens are unknown to the model's vocabulary ({', '.join(affected)}); choose a"
+        f"warning: many tokens are unknown to the model's vocabulary ({', '.join(affected)});"
+        " choose a"
         " model of the texts' language and script"
     ]
 

@@ -103,9 +103,13 @@ class Distillation(MethodComponent):
             return None
         distillable_task: DistillableTask = task
         return DistillationObjective(
-            distillable_task, self.weights, self.settings.temperature, self._teacher, self._compared,
+            distillable_task,
+            self.weights,
+            self.settings.temperature,
+            self._teacher,
+            self._compared,
             list(self.projections),
-        )  # fmt: skip
+        )
 
     def state_dict(self) -> dict[str, Any]:
         return dict(self.projections.state_dict())

@@ -64,7 +64,8 @@ def match_states(settings: DistillConfig, student: Any, teacher: Any) -> Compare
         head_counts = [model.config.num_attention_heads for model in (student, teacher)]
         if head_counts[0] != head_counts[1]:
             raise UsageError(
-                f"the student has {head_counts[0]} attention heads and the teacher {head_counts[1]}",
+                f"the student has {head_counts[0]} attention heads and the teacher"
+                f" {head_counts[1]}",
                 where="method.distill.attention_weight",
                 hint="Take relation_weight, whose heads may differ",
             )
@@ -74,9 +75,10 @@ def match_states(settings: DistillConfig, student: Any, teacher: Any) -> Compare
         layer = last_layer if settings.relation_layer is None else settings.relation_layer
         if layer > last_layer:
             raise UsageError(
-                f"the teacher has no layer {layer}", where="method.distill.relation_layer",
+                f"the teacher has no layer {layer}",
+                where="method.distill.relation_layer",
                 hint=f"Its layers are 0 to {last_layer}",
-            )  # fmt: skip
+            )
         heads = settings.relation_heads or int(teacher.config.num_attention_heads)
         relation = (student_family.layers - 1, layer)
         for family in (student_family, teacher_family):
@@ -84,7 +86,8 @@ def match_states(settings: DistillConfig, student: Any, teacher: Any) -> Compare
                 raise UsageError(
                     f"{heads} heads do not divide a width of {family.kv_width}",
                     where="method.distill.relation_heads",
-                    hint=f"Give a number that divides both {student_family.kv_width} and {teacher_family.kv_width}",
+                    hint=f"Give a number that divides both {student_family.kv_width} and"
+                    f" {teacher_family.kv_width}",
                 )
     attention = tuple(pairs) if settings.attention_weight else ()
     return ComparedStates(tuple(hidden), attention, relation, heads)
@@ -96,8 +99,9 @@ def _check_interface(settings: DistillConfig, *families: EncoderFamily) -> None:
             if getattr(settings, name) and not family.uses_attention_interface:
                 raise UsageError(
                     f"the attention of a {family.model_type} model cannot be looked into",
-                    where=f"method.distill.{name}", hint="Set it to 0; hidden_weight works",
-                )  # fmt: skip
+                    where=f"method.distill.{name}",
+                    hint="Set it to 0; hidden_weight works",
+                )
 
 
 def select_teacher_layers(selection: Any, layer_count: int) -> list[int]:
@@ -111,9 +115,10 @@ def select_teacher_layers(selection: Any, layer_count: int) -> list[int]:
         return list(selection)
     if not 1 <= selection <= layer_count:
         raise UsageError(
-            f"{selection} layers cannot be cut from the teacher's {layer_count}", where=where,
+            f"{selection} layers cannot be cut from the teacher's {layer_count}",
+            where=where,
             hint=f"Give 1 to {layer_count}",
-        )  # fmt: skip
+        )
     return [
         _round_half_down(number * (layer_count - 1), selection - 1) for number in range(selection)
     ]
@@ -126,9 +131,10 @@ def map_layers(mapping: Any, student_layers: int, teacher_layers: int) -> list[i
         _check_layer_numbers(mapping, teacher_layers, where)
         if len(mapping) != student_layers:
             raise UsageError(
-                f"{len(mapping)} layers for the student's {student_layers}", where=where,
+                f"{len(mapping)} layers for the student's {student_layers}",
+                where=where,
                 hint="Name one of the teacher's layers for each of the student's",
-            )  # fmt: skip
+            )
         return list(mapping)
     if mapping == "uniform":
         return [
@@ -137,9 +143,10 @@ def map_layers(mapping: Any, student_layers: int, teacher_layers: int) -> list[i
         ]
     if student_layers > teacher_layers:
         raise UsageError(
-            f"the student has {student_layers} layers and the teacher {teacher_layers}", where=where,
+            f"the student has {student_layers} layers and the teacher {teacher_layers}",
+            where=where,
             hint="Take uniform, or a list",
-        )  # fmt: skip
+        )
     return [teacher_layers - student_layers + number for number in range(student_layers)]
 
 
@@ -147,9 +154,10 @@ def _check_layer_numbers(numbers: list[int], layer_count: int, where: str) -> No
     too_high = [number for number in numbers if number >= layer_count]
     if too_high:
         raise UsageError(
-            f"the teacher has no layer {too_high[0]}", where=where,
+            f"the teacher has no layer {too_high[0]}",
+            where=where,
             hint=f"Its layers are 0 to {layer_count - 1}",
-        )  # fmt: skip
+        )
 
 
 def _round_half_down(dividend: int, divisor: int) -> int:

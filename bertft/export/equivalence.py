@@ -71,14 +71,17 @@ def check_logit_difference(before: np.ndarray, after: np.ndarray, what: str, whe
     if not np.isfinite(before).all():
         raise MergeError(
             f"the model answers with numbers that are not finite, before the {what} is made",
-            where=where, hint="Nothing was written. Its weights are too large; train it again",
-        )  # fmt: skip
+            where=where,
+            hint="Nothing was written. Its weights are too large; train it again",
+        )
     if not max_difference <= _TOLERANCE * max(1.0, max_logit):  # so that NaN is refused too
         raise MergeError(
-            f"the {what} would answer otherwise: max |Δlogit| = {max_difference:.2e} on {len(before)}"
+            f"the {what} would answer otherwise: max |Δlogit| = {max_difference:.2e} on"
+            f" {len(before)}"
             f" rows, where |logit| is up to {max_logit:.3g}",
-            where=where, hint="Nothing was written. This is worth a bug report",
-        )  # fmt: skip
+            where=where,
+            hint="Nothing was written. This is worth a bug report",
+        )
     return max_difference
 
 
@@ -100,9 +103,17 @@ class EquivalenceCheck:
         self.logits, self.metrics = score_rows(loaded, self.rows)
 
     def write_card(
-        self, folder: Path, name: str, exported: LoadedModel, *, what: str, where: str,
-        runner: LogitsModel | None = None, form: str = "transformers", prefix_file: str | None = None,
-    ) -> str:  # fmt: skip
+        self,
+        folder: Path,
+        name: str,
+        exported: LoadedModel,
+        *,
+        what: str,
+        where: str,
+        runner: LogitsModel | None = None,
+        form: str = "transformers",
+        prefix_file: str | None = None,
+    ) -> str:
         """Leave the card in ``folder``, which will be called ``name``; the line that tells of it.
 
         ``exported`` is the model of the other form, or ``runner`` answers for it. MergeRefused,
@@ -112,9 +123,14 @@ class EquivalenceCheck:
         max_difference = check_logit_difference(self.logits, logits, what, where)
         check = MergeCheck(len(self.rows), max_difference, self.metrics, metrics, self.row_kind)
         facts = collect_card_facts(
-            self.loaded, name, check, self.parameter_counts, pair="text_pair" in self.rows.columns,
-            form=form, prefix_file=prefix_file,
-        )  # fmt: skip
+            self.loaded,
+            name,
+            check,
+            self.parameter_counts,
+            pair="text_pair" in self.rows.columns,
+            form=form,
+            prefix_file=prefix_file,
+        )
         (folder / "README.md").write_text(render_model_card(facts), encoding="utf-8")
         metric = self.loaded.task_model.task.metric
         return (

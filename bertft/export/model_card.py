@@ -35,11 +35,20 @@ _PIPELINE_TAGS = {
 }
 # Our metrics by their names on hf.co/metrics.
 _HUB_METRICS = {
-    "accuracy": "accuracy", "f1": "f1", "f1_macro": "f1", "f1_micro": "f1", "f1_samples": "f1",
-    "matthews": "matthews_correlation", "pearson": "pearsonr", "spearman": "spearmanr",
-    "mse": "mse", "exact": "exact_match", "precision": "precision", "recall": "recall",
+    "accuracy": "accuracy",
+    "f1": "f1",
+    "f1_macro": "f1",
+    "f1_micro": "f1",
+    "f1_samples": "f1",
+    "matthews": "matthews_correlation",
+    "pearson": "pearsonr",
+    "spearman": "spearmanr",
+    "mse": "mse",
+    "exact": "exact_match",
+    "precision": "precision",
+    "recall": "recall",
     "perplexity": "perplexity",
-}  # fmt: skip
+}
 _COUNTS = {
     "total": "total, with the base model",
     "trainable": "trainable",
@@ -86,9 +95,9 @@ class CardFacts:
     """What a card says. ``base_model`` and ``dataset`` are Hub ids or local paths.
 
     ``metric`` selected the checkpoint of ``step`` if there is a ``validation``. ``counts``,
-    ``distillation`` and ``calibration`` are as in metrics.json. ``prefix_file`` names the file or folder
-    of a prefix, which is not part of the model. ``license`` is the base model's identifier on the
-    Hub. A model that does not come from a run has an ``origin``, its folder, and may have a
+    ``distillation`` and ``calibration`` are as in metrics.json. ``prefix_file`` names the file or
+    folder of a prefix, which is not part of the model. ``license`` is the base model's identifier
+    on the Hub. A model that does not come from a run has an ``origin``, its folder, and may have a
     ``threshold``; its ``step`` is None and it has neither splits nor metrics.
     """
 
@@ -123,13 +132,21 @@ class CardFacts:
 def render_model_card(facts: CardFacts) -> str:
     """The content of the file."""
     environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=FileSystemLoader(_TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters |= {
-        "base_name": _base_name, "cell": escape_cell, "code": inline_code, "count": format_count, "literal": _literal,
-        "measure": format_number, "plain": escape_markdown, "score": format_score,
-    }  # fmt: skip
+        "base_name": _base_name,
+        "cell": escape_cell,
+        "code": inline_code,
+        "count": format_count,
+        "literal": _literal,
+        "measure": format_number,
+        "plain": escape_markdown,
+        "score": format_score,
+    }
     body = environment.get_template("model_card.md.j2").render(
         facts=facts,
         name=_base_name(facts.name),

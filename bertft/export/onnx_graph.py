@@ -47,13 +47,15 @@ def check_onnx_packages() -> None:
     for package in ONNX_PACKAGES:
         if importlib.util.find_spec(package) is None:
             raise UsageError(
-                f"onnx needs the package {package}, which is not installed", where="format",
+                f"onnx needs the package {package}, which is not installed",
+                where="format",
                 hint='It comes with pip install "bertft[export]"',
-            )  # fmt: skip
+            )
 
 
 def write_onnx_graph(folder: Path, model: Any, tokenizer: Any) -> None:
-    """Write ``ONNX_FILE`` (beside it ``ONNX_FILE``.data, where the weights are too large for one file).
+    """Write ``ONNX_FILE`` (beside it ``ONNX_FILE``.data, where the weights are too large for one
+    file).
 
     UsageError for a model of which torch makes none.
     """
@@ -64,21 +66,29 @@ def write_onnx_graph(folder: Path, model: Any, tokenizer: Any) -> None:
     with _silence_exporter(), torch.no_grad():
         try:
             program = torch.onnx.export(
-                graph, example, dynamo=True, opset_version=_OPSET, verbose=False,
-                input_names=list(graph.inputs), output_names=list(graph.outputs),
+                graph,
+                example,
+                dynamo=True,
+                opset_version=_OPSET,
+                verbose=False,
+                input_names=list(graph.inputs),
+                output_names=list(graph.outputs),
                 dynamic_shapes=dict.fromkeys(graph.inputs, any_size),
-            )  # fmt: skip
+            )
         except torch.onnx.OnnxExporterError as error:
             raise UsageError(
                 f"torch {torch.__version__} makes no graph of {type(model).__name__}",
-                where="format", hint="bertft merge writes a plain transformers folder",
-            ) from error  # fmt: skip
+                where="format",
+                hint="bertft merge writes a plain transformers folder",
+            ) from error
         assert program is not None
         program.save(str(folder / ONNX_FILE), external_data=size > _MAX_INLINE_BYTES)
 
 
 class OnnxRunner:
-    """``ONNX_FILE`` in ``folder`` in place of an EncoderRunner: the same logits of the same batches."""
+    """``ONNX_FILE`` in ``folder`` in place of an EncoderRunner: the same logits of the same
+    batches.
+    """
 
     def __init__(self, folder: Path, config: Any, level: str) -> None:
         import onnxruntime

@@ -38,15 +38,17 @@ def write_peft_adapter(folder: Path, loaded: LoadedModel) -> dict[str, Tensor]:
             )
         if part.trains_base:
             raise UsageError(
-                f"the run trained weights of the base itself ({part.name})", where="run",
+                f"the run trained weights of the base itself ({part.name})",
+                where="run",
                 hint="bertft merge writes the whole model",
-            )  # fmt: skip
+            )
     model = task_model.model
     settings, tensors = _adapter_contents(task_model)
     trained_parameters = {
-        plain_path(name): each for name, each in model.named_parameters()
+        plain_path(name): each
+        for name, each in model.named_parameters()
         if each.requires_grad and ".adapter." not in name
-    }  # fmt: skip
+    }
     tensors |= {
         f"{PREFIX}{name}": each.detach().float().cpu() for name, each in trained_parameters.items()
     }
@@ -66,9 +68,12 @@ def write_peft_adapter(folder: Path, loaded: LoadedModel) -> dict[str, Tensor]:
     )
     write_tensors(folder / WEIGHTS_FILE, tensors)
     info: dict[str, Any] = {
-        "task": task_model.task.name, "labels": loaded.info.labels,
-        "max_length": loaded.info.max_length, "answering": loaded.answer_settings, "prefix": None,
-    }  # fmt: skip
+        "task": task_model.task.name,
+        "labels": loaded.info.labels,
+        "max_length": loaded.info.max_length,
+        "answering": loaded.answer_settings,
+        "prefix": None,
+    }
     if loaded.threshold is not None:
         info["threshold"] = loaded.threshold
     atomic_write_json(folder / BERTFT_FILE, info)
@@ -80,21 +85,25 @@ def _adapter_contents(task_model: TaskModel) -> tuple[dict[str, Any], dict[str, 
     adapter_components = [each for each in task_model.components if each.adapts_layers]
     if not adapter_components:
         raise UsageError(
-            "the run has no adapter: it trained the task head alone", where="run",
+            "the run has no adapter: it trained the task head alone",
+            where="run",
             hint="bertft merge writes the model itself",
-        )  # fmt: skip
+        )
     adapters = {part.name: part.peft_adapter(task_model.model) for part in adapter_components}
     for name, adapter in adapters.items():
         if adapter is None:
             raise UsageError(
-                f"peft's format does not support {name}", where="run",
+                f"peft's format does not support {name}",
+                where="run",
                 hint="bertft merge writes the whole model",
-            )  # fmt: skip
+            )
     if len(adapters) > 1:
         raise UsageError(
-            f"peft's format holds one kind of adapter, and the run has {join_words(list(adapters))}",
-            where="run", hint="bertft merge writes the whole model",
-        )  # fmt: skip
+            "peft's format holds one kind of adapter, and the run has"
+            f" {join_words(list(adapters))}",
+            where="run",
+            hint="bertft merge writes the whole model",
+        )
     (only,) = adapters.values()
     assert only is not None
     return only
@@ -102,6 +111,4 @@ def _adapter_contents(task_model: TaskModel) -> tuple[dict[str, Any], dict[str, 
 
 def _modules_to_save(new: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
     """What peft shall save whole: children of the model for the head, else the modules alone."""
-    return sorted({
-        name.split(".")[0] if name in head else name.rpartition(".")[0] for name in new
-    })  # fmt: skip
+    return sorted({name.split(".")[0] if name in head else name.rpartition(".")[0] for name in new})

@@ -53,9 +53,10 @@ def new_output_folder(out: Path) -> Iterator[Path]:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise
             raise UsageError(
-                "another command wrote it in the meantime", where=f"out={out}",
+                "another command wrote it in the meantime",
+                where=f"out={out}",
                 hint="Give a new folder",
-            ) from error  # fmt: skip
+            ) from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
         with contextlib.suppress(OSError):  # one that holds something stays

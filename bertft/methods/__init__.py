@@ -25,7 +25,9 @@ __all__ = ["attach_components", "build_components", "collect_param_groups", "tra
 def build_components(
     method: Any, learning_rate: float | None, new_parameters: Iterable[str]
 ) -> list[MethodComponent]:
-    """Parts of ``method`` (a MethodConfig); ``new_parameters`` names parameters that no checkpoint had."""
+    """Parts of ``method`` (a MethodConfig); ``new_parameters`` names parameters that no checkpoint
+    had.
+    """
     components: list[MethodComponent] = [
         NewModules(new_parameters, learning_rate or method.head_learning_rate)
     ]

@@ -27,7 +27,9 @@ __all__ = [
 
 
 class NewModules(MethodComponent):
-    """Freezes the whole model and sets its ``new_parameters`` parameters free; attached before all others."""
+    """Freezes the whole model and sets its ``new_parameters`` parameters free; attached before all
+    others.
+    """
 
     name = "head"
     attach_order = 0

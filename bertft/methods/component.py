@@ -96,7 +96,8 @@ def split_by_weight_decay(
 
 @dataclass(frozen=True)
 class ParamGroup:
-    """Named parameters that share a peak ``learning_rate`` (1/step) and whether weight decay applies.
+    """Named parameters that share a peak ``learning_rate`` (1/step) and whether weight decay
+    applies.
 
     ``training_only``: they are none of the model's, serve training alone, and are in no export.
     """

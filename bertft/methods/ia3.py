@@ -66,10 +66,12 @@ class ScaledLinear(LinearWrapper):
                 role: self.out_features if rows is None else rows.stop - rows.start
                 for role, rows in outputs.items()
             }
-        self.adapter = nn.ParameterDict({
-            role: nn.Parameter(torch.ones(size, dtype=kind, device=self.weight.device))
-            for role, size in sizes.items()
-        })  # fmt: skip
+        self.adapter = nn.ParameterDict(
+            {
+                role: nn.Parameter(torch.ones(size, dtype=kind, device=self.weight.device))
+                for role, size in sizes.items()
+            }
+        )
 
     def input_factors(self) -> Tensor | None:
         """l [in]; None where the output is scaled."""
@@ -154,9 +156,13 @@ class IA3(MethodComponent):
         }
         if distances:
             yield layer_grid(
-                "factors", "Factors, mean |l − 1|", "How much each module was changed.",
-                list(distances), list(distances.values()), 3,
-            )  # fmt: skip
+                "factors",
+                "Factors, mean |l − 1|",
+                "How much each module was changed.",
+                list(distances),
+                list(distances.values()),
+                3,
+            )
 
     def peft_adapter(self, model: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """An IA³ adapter, in fp32."""
@@ -172,10 +178,13 @@ class IA3(MethodComponent):
                 factors = after[:, None]
             tensors[f"{PREFIX}{path}.ia3_l"] = factors.detach().float().cpu().contiguous()
         settings = {
-            "peft_type": "IA3", "target_modules": sorted(layers),
-            "feedforward_modules": sorted(inputs), "fan_in_fan_out": False,
-            "init_ia3_weights": True, "inference_mode": True,
-        }  # fmt: skip
+            "peft_type": "IA3",
+            "target_modules": sorted(layers),
+            "feedforward_modules": sorted(inputs),
+            "fan_in_fan_out": False,
+            "init_ia3_weights": True,
+            "inference_mode": True,
+        }
         return settings, tensors
 
     @torch.no_grad()
@@ -210,9 +219,10 @@ class AttachedIA3(IA3):
         """DataError for factors that do not fit the model."""
         if self.peft_settings.get("fan_in_fan_out"):
             raise DataError(
-                "fan_in_fan_out is not supported", where="adapter_config.json",
+                "fan_in_fan_out is not supported",
+                where="adapter_config.json",
                 hint="Merge it with peft, and give the merged folder",
-            )  # fmt: skip
+            )
         new: dict[nn.Module, nn.Module] = {}
         for path, parts in parts_by_layer(model, self.tensors, "ia3_l").items():
             layer, factors = linear_layer(model, path), parts["ia3_l"]

@@ -14,9 +14,13 @@ __all__ = ["layer_grid", "places"]
 
 
 def layer_grid(
-    name: str, title: str, note: str,
-    modules: Sequence[tuple[str, str]], values: Sequence[float], digits: int,
-) -> HeatMap:  # fmt: skip
+    name: str,
+    title: str,
+    note: str,
+    modules: Sequence[tuple[str, str]],
+    values: Sequence[float],
+    digits: int,
+) -> HeatMap:
     """``values``: one per (path, role) of ``modules``."""
     at = places(modules)
     layers = list(dict.fromkeys(layer for layer, _ in at))
@@ -25,9 +29,15 @@ def layer_grid(
     for (layer, column), value in zip(at, values, strict=True):
         table[layers.index(layer), columns.index(column)] = value
     return HeatMap(
-        name, title, note, rows=layers, columns=[each.replace("_", " ") for each in columns],
-        values=table, row_title="layer", digits=digits,
-    )  # fmt: skip
+        name,
+        title,
+        note,
+        rows=layers,
+        columns=[each.replace("_", " ") for each in columns],
+        values=table,
+        row_title="layer",
+        digits=digits,
+    )
 
 
 def places(modules: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -30,9 +30,10 @@ def first_non_finite(tensors: Mapping[str, Tensor]) -> str | None:
     at only if it is not finite. Integers count as finite.
     """
     floating = {
-        name: tensor.detach() for name, tensor in tensors.items()
+        name: tensor.detach()
+        for name, tensor in tensors.items()
         if tensor.is_floating_point() and tensor.numel()
-    }  # fmt: skip
+    }
     largest = torch.nn.utils.get_total_norm(list(floating.values()), norm_type=float("inf"))
     if bool(largest.isfinite()):
         return None
@@ -72,17 +73,20 @@ def check_weights(
     if missing_or_mismatched:
         _check_wrapper_prefix(missing_or_mismatched, unexpected, prefix, where)
         raise UsageError(
-            f"the weights lack {min(missing_or_mismatched)}{_and_more(missing_or_mismatched)}, or have another shape of it",
-            where=where, hint=_MISMATCH_HINT,
-        )  # fmt: skip
+            f"the weights lack {min(missing_or_mismatched)}{_and_more(missing_or_mismatched)}, or"
+            " have another shape of it",
+            where=where,
+            hint=_MISMATCH_HINT,
+        )
     broken = first_non_finite(
         {name: each for name, each in model.named_parameters() if name.startswith(prefix)}
     )
     if broken is not None:
         raise UsageError(
-            f"{broken} is not finite", where=where,
+            f"{broken} is not finite",
+            where=where,
             hint="Every result would be NaN. Use another copy of the model",
-        )  # fmt: skip
+        )
     base_children = {name for name, _ in model.base_model.named_children()}
     unused = {
         name
@@ -92,7 +96,8 @@ def check_weights(
     }
     if unused:
         raise UsageError(
-            f"the model has no place for the weights {min(unused)}{_and_more(unused)}: they would be"
+            f"the model has no place for the weights {min(unused)}{_and_more(unused)}: they would"
+            " be"
             " left out",
             where=where,
             hint=f"{_MISMATCH_HINT}; check its number of layers and model_type",
@@ -120,7 +125,7 @@ def _check_types(model: Any, source: ModelSource, where: str) -> None:
                     f"the weights {name} are stored as {kind}, not as floating-point numbers",
                     where=where,
                     hint="Quantised weights are not supported: use the model as it was before",
-                )  # fmt: skip
+                )
 
 
 _FLOATING = re.compile("F[0-9]|BF16")

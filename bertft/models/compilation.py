@@ -35,8 +35,9 @@ def compile_layers(model: Any, device: torch.device) -> None:
     if not family.uses_attention_interface:
         raise UsageError(
             f"the attention of a {family.model_type} model cannot be left out of a graph",
-            where=_WHERE, hint="Set it to false",
-        )  # fmt: skip
+            where=_WHERE,
+            hint="Set it to false",
+        )
     try:
         layers = encoder_layers(model)
     except UsageError as error:
@@ -63,9 +64,10 @@ def _check_compiler(device: torch.device) -> None:
     except Exception as error:
         reason = str(getattr(error, "inner_exception", error)).strip().split("\n")[0]
         raise SystemResourceError(
-            f"torch.compile does not work here: {reason}", where=_WHERE,
+            f"torch.compile does not work here: {reason}",
+            where=_WHERE,
             hint="Set it to false; on a CPU it needs a C++ compiler, on CUDA Triton",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def _probe_function(x: torch.Tensor) -> torch.Tensor:

@@ -36,7 +36,9 @@ class HeadStates:
 
 @dataclass
 class ActivationRecorder:
-    """Asks for ``attention_layers``' attention and, with ``record_hidden``, for hidden states; then holds them."""
+    """Asks for ``attention_layers``' attention and, with ``record_hidden``, for hidden states; then
+    holds them.
+    """
 
     attention_layers: frozenset[int] = frozenset()
     record_hidden: bool = False

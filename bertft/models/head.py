@@ -33,11 +33,12 @@ def brings_head(loaded: LoadedEncoder) -> bool:
 def align_head(
     loaded: LoadedEncoder, base_classes: Sequence[str], task_classes: Sequence[str] | None
 ) -> str:
-    """Make the outputs of ``loaded``'s head those of ``task_classes``; what was done, in one sentence.
+    """Make the outputs of ``loaded``'s head those of ``task_classes``; what was done, in one
+    sentence.
 
-    ``base_classes`` are the classes that the base's config lists; ``task_classes`` None: the output is a number.
-    Empty where the base has no trained head.
-    A new layer is drawn from torch's generator.
+    ``base_classes`` are the classes that the base's config lists; ``task_classes`` None: the output
+    is a number. Empty where the base has no trained head. A new layer is drawn from torch's
+    generator.
     """
     model: Any = loaded.model
     head_names = set(head_parameters(model))
@@ -49,7 +50,10 @@ def align_head(
     if task_classes is None:
         return "the base has a head for a number: it is kept"
     if _class_order(base_classes, task_classes) == list(range(len(task_classes))):
-        return f"the base has a head for the same classes: {format_list(task_classes, _MAX_SHOWN_CLASSES)}"
+        return (
+            "the base has a head for the same classes:"
+            f" {format_list(task_classes, _MAX_SHOWN_CLASSES)}"
+        )
     if reorder_outputs(model, base_classes, task_classes):
         return (
             "the base has a head for the same classes in another order"
@@ -61,13 +65,15 @@ def align_head(
         if output.bias is not None:
             output.bias.zero_()
     return (
-        f"the base has a head for {format_list(base_classes, _MAX_SHOWN_CLASSES)}, not for {format_list(task_classes, _MAX_SHOWN_CLASSES)}:"
+        f"the base has a head for {format_list(base_classes, _MAX_SHOWN_CLASSES)}, not for"
+        f" {format_list(task_classes, _MAX_SHOWN_CLASSES)}:"
         " its output layer is new"
     )
 
 
 def reorder_outputs(model: Any, current_classes: Sequence[str], new_classes: Sequence[str]) -> bool:
-    """Make the outputs of ``model``, which are those of ``current_classes``, those of ``new_classes``, in place.
+    """Make the outputs of ``model``, which are those of ``current_classes``, those of
+    ``new_classes``, in place.
 
     False, and nothing is changed, unless both name the same classes.
     """

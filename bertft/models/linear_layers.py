@@ -111,31 +111,56 @@ _FUSED_ROLES = ("query", "key", "value")  # the order of the thirds of a fused m
 _ROLE_SUFFIXES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     # BERT, RoBERTa, XLM-R, CamemBERT, ELECTRA, RemBERT, ERNIE, RoFormer, Longformer, ...
     "bert": (
-        ("attention.self.query",), ("attention.self.key",), ("attention.self.value",),
-        ("attention.output.dense",), ("layer.*.intermediate.dense",), ("layer.*.output.dense",),
+        ("attention.self.query",),
+        ("attention.self.key",),
+        ("attention.self.value",),
+        ("attention.output.dense",),
+        ("layer.*.intermediate.dense",),
+        ("layer.*.output.dense",),
     ),
     "deberta-v2": (
-        ("self.query_proj",), ("self.key_proj",), ("self.value_proj",),
-        ("attention.output.dense",), ("layer.*.intermediate.dense",), ("layer.*.output.dense",),
+        ("self.query_proj",),
+        ("self.key_proj",),
+        ("self.value_proj",),
+        ("attention.output.dense",),
+        ("layer.*.intermediate.dense",),
+        ("layer.*.output.dense",),
     ),
     "distilbert": (("q_lin",), ("k_lin",), ("v_lin",), ("out_lin",), ("lin1",), ("lin2",)),
     "albert": (
-        ("attention.query",), ("attention.key",), ("attention.value",),
-        ("attention.dense",), ("ffn",), ("ffn_output",),
+        ("attention.query",),
+        ("attention.key",),
+        ("attention.value",),
+        ("attention.dense",),
+        ("ffn",),
+        ("ffn_output",),
     ),
     "mpnet": (
-        ("attn.q",), ("attn.k",), ("attn.v",), ("attn.o",),
-        ("layer.*.intermediate.dense",), ("layer.*.output.dense",),
+        ("attn.q",),
+        ("attn.k",),
+        ("attn.v",),
+        ("attn.o",),
+        ("layer.*.intermediate.dense",),
+        ("layer.*.output.dense",),
     ),
     "modernbert": (
-        ("attn.Wqkv",), ("attn.Wqkv",), ("attn.Wqkv",), ("attn.Wo",), ("mlp.Wi",), ("mlp.Wo",),
+        ("attn.Wqkv",),
+        ("attn.Wqkv",),
+        ("attn.Wqkv",),
+        ("attn.Wo",),
+        ("mlp.Wi",),
+        ("mlp.Wo",),
     ),
     # EuroBERT, NomicBERT
     "llama": (
-        ("self_attn.q_proj",), ("self_attn.k_proj",), ("self_attn.v_proj",), ("self_attn.o_proj",),
-        ("mlp.gate_proj", "mlp.up_proj"), ("mlp.down_proj",),
+        ("self_attn.q_proj",),
+        ("self_attn.k_proj",),
+        ("self_attn.v_proj",),
+        ("self_attn.o_proj",),
+        ("mlp.gate_proj", "mlp.up_proj"),
+        ("mlp.down_proj",),
     ),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -274,7 +299,8 @@ def _no_match_error(name: str, paths: Sequence[str], roles_known: bool, where: s
             f"Roles: {', '.join(ROLES)}" if roles_known else "Roles are not known for this model"
         )
     return UsageError(
-        f"{name!r} names no linear layer of this model (layers' last names: {format_list(last_names)})",
+        f"{name!r} names no linear layer of this model (layers' last names:"
+        f" {format_list(last_names)})",
         where=where,
         hint=f"{suggestion[0].upper()}{suggestion[1:]}",
     )

@@ -60,12 +60,13 @@ def silence_transformers() -> Iterator[None]:
 
 @dataclass
 class LoadedEncoder:
-    """The model in fp32 on the CPU; ``new_parameters`` names the head's parameters and those not loaded.
+    """The model in fp32 on the CPU; ``new_parameters`` names the head's parameters and those not
+    loaded.
 
-    ``loaded_parameters`` are the parameters that came from the checkpoint; ``mismatched_parameters`` those that it has in
-    another shape.
-    ``initialized_parameters``: those for which the checkpoint had no weights of their shape.
-    ``left_out``: weights of a deeper head, for which the model's head has no place.
+    ``loaded_parameters`` are the parameters that came from the checkpoint;
+    ``mismatched_parameters`` those that it has in another shape. ``initialized_parameters``: those
+    for which the checkpoint had no weights of their shape. ``left_out``: weights of a deeper head,
+    for which the model's head has no place.
     """
 
     model: nn.Module
@@ -151,24 +152,27 @@ def download_model(source: ModelSource, where: str, cached_only: bool = False) -
     if cached_only and local_model_folder(source) is None:
         raise UsageError(
             f"the model {source.load!r} that the run recorded is not in the cache of this machine,"
-            " and a run does not decide what is fetched", where=where,
+            " and a run does not decide what is fetched",
+            where=where,
             hint=f"To have it, fetch it first: hf download {shlex.quote(source.load)}",
-        )  # fmt: skip
+        )
     with _explain_load_errors("model", source, where):
         return Path(
             snapshot_download(
-                source.load, revision=source.revision, allow_patterns=patterns,
+                source.load,
+                revision=source.revision,
+                allow_patterns=patterns,
                 local_files_only=cached_only,
             )
-        )  # fmt: skip
+        )
 
 
 def load_tokenizer(settings: ModelConfig, use_file_class: bool = False) -> Any:
     """The tokenizer that ``tokenizer.json`` describes where there is one, without the truncation
     and padding that a file may have baked in.
 
-    ``use_file_class``: of the class that its own files name, whatever model is in the same folder. So
-    are tokenizers loaded that bertft saved, since a model may be trained with a tokenizer of
+    ``use_file_class``: of the class that its own files name, whatever model is in the same folder.
+    So are tokenizers loaded that bertft saved, since a model may be trained with a tokenizer of
     another family.
     """
     from transformers import PreTrainedConfig
@@ -236,7 +240,9 @@ def _load_any_tokenizer(source: ModelSource, config: Any, trust: bool) -> Any:
 
 
 def _config_for_tokenizer(settings: ModelConfig, tokenizer_config: Any) -> Any:
-    """The config of the model that the tokenizer is for; ``tokenizer_config`` is of the tokenizer's folder."""
+    """The config of the model that the tokenizer is for; ``tokenizer_config`` is of the tokenizer's
+    folder.
+    """
     if settings.tokenizer is None:
         return tokenizer_config
     if settings.path is None:
@@ -289,9 +295,17 @@ def load_config(
 
 # The names under which architectures keep their dropout rates.
 _DROPOUT_KEYS = (
-    "hidden_dropout_prob", "dropout", "embedding_dropout", "mlp_dropout", "seq_classif_dropout",
-    "classifier_dropout", "classifier_dropout_prob", "qa_dropout", "pooler_dropout", "cls_dropout",
-)  # fmt: skip
+    "hidden_dropout_prob",
+    "dropout",
+    "embedding_dropout",
+    "mlp_dropout",
+    "seq_classif_dropout",
+    "classifier_dropout",
+    "classifier_dropout_prob",
+    "qa_dropout",
+    "pooler_dropout",
+    "cls_dropout",
+)
 _ATTENTION_DROPOUT_KEYS = ("attention_probs_dropout_prob", "attention_dropout")
 
 
@@ -375,10 +389,11 @@ def _check_weight_format(source: ModelSource) -> None:
     if folder is not None and (folder / "adapter_config.json").is_file():
         # transformers would attach it where peft is installed, and pass over it elsewhere.
         raise UsageError(
-            "the folder holds a whole model and an adapter", where=f"model.path={source.name}",
+            "the folder holds a whole model and an adapter",
+            where=f"model.path={source.name}",
             hint="To use the model alone, move adapter_config.json elsewhere. To use both, merge"
             " them in Python: PeftModel.from_pretrained(base, ...).merge_and_unload()",
-        )  # fmt: skip
+        )
     if folder is None or any(folder.glob("*.safetensors")):
         return
     unsupported = sorted(
@@ -386,10 +401,11 @@ def _check_weight_format(source: ModelSource) -> None:
     )
     unsupported_note = f"; {', '.join(unsupported[:3])} is not read" if unsupported else ""
     raise UsageError(
-        f"there are no weights in safetensors{unsupported_note}", where=f"model.path={source.name}",
+        f"there are no weights in safetensors{unsupported_note}",
+        where=f"model.path={source.name}",
         hint="Weights in other files are pickled code, or of another library: load them where you"
         " trust them, and save them with save_pretrained",
-    )  # fmt: skip
+    )
 
 
 _UNSUPPORTED_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
@@ -409,22 +425,30 @@ def output_layer(model: Any) -> nn.Linear:
     """The head's last layer, whose outputs are the logits. UsageError if it is no linear layer."""
     head_modules = {name.rpartition(".")[0] for name in head_parameters(model)}
     candidates = [
-        module for name, module in model.named_modules()
-        if name in head_modules and isinstance(module, nn.Linear)
+        module
+        for name, module in model.named_modules()
+        if name in head_modules
+        and isinstance(module, nn.Linear)
         and module.out_features == model.config.num_labels
-    ]  # fmt: skip
+    ]
     if not candidates:
         raise UsageError(
             f"the head of a {model.config.model_type} model does not end in a linear layer",
-            where="calibrate", hint="Leave it out: there is nothing to fold a temperature into",
-        )  # fmt: skip
+            where="calibrate",
+            hint="Leave it out: there is nothing to fold a temperature into",
+        )
     return candidates[-1]
 
 
 # Their positions start after padding's.
 _POSITIONS_AFTER_PADDING = (
-    "roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "data2vec-text"
-)  # fmt: skip
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "xlm-roberta-xl",
+    "roberta-prelayernorm",
+    "data2vec-text",
+)
 
 
 def max_input_length(config: Any, tokenizer: Any) -> int:

@@ -30,9 +30,14 @@ _MAX_INTEGER = (1 << 31) - 1
 _ENTRY_TYPES: dict[str, type] = {"id2label": dict, "label2id": dict, "problem_type": str}
 _PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 _TABLE_SIZE_KEYS = (
-    "vocab_size", "max_position_embeddings", "type_vocab_size", "num_labels", "position_buckets",
-    "max_relative_positions", "entity_vocab_size",
-)  # fmt: skip
+    "vocab_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "num_labels",
+    "position_buckets",
+    "max_relative_positions",
+    "entity_vocab_size",
+)
 _ALLOWED_UNSTORED = 100_000_000  # elements that may be stated and not stored: 400 MB
 
 
@@ -51,8 +56,10 @@ def check_config_values(content: Mapping[str, Any], where: str) -> None:
         method = quantised.get("quant_method") if isinstance(quantised, Mapping) else None
         raise UsageError(
             f"its weights are quantised{f' ({method})'[:60] if method else ''}, which is not"
-            " supported", where=where, hint="Use the model as it was before it was quantised",
-        )  # fmt: skip
+            " supported",
+            where=where,
+            hint="Use the model as it was before it was quantised",
+        )
     architectures = content.get("architectures")
     if architectures is not None and not (
         isinstance(architectures, list)
@@ -98,19 +105,35 @@ def check_stated_size(config: Any, source: ModelSource) -> None:
     )
     if stated_weights > _ALLOWED_UNSTORED + 8 * stored_bytes:  # 8: layers may share their weights
         raise UsageError(
-            f"config.json states about {stated_weights:,} weights, and the files hold {stored_bytes:,} bytes",
+            f"config.json states about {stated_weights:,} weights, and the files hold"
+            f" {stored_bytes:,} bytes",
             where=f"model.path={source.name}",
             hint="Its config.json and weights belong to different models",
         )
 
 
 RUNTIME_KEYS = (
-    "output_attentions", "output_hidden_states", "return_dict", "use_return_dict", "use_cache",
-    "torchscript", "torch_dtype", "dtype", "use_bfloat16", "chunk_size_feed_forward",
-    "gradient_checkpointing", "reference_compile", "attn_implementation", "_attn_implementation",
-    "_attn_implementation_internal", "attn_implementation_internal", "experts_implementation",
-    "_experts_implementation", "_experts_implementation_internal", "quantization_config",
-)  # fmt: skip
+    "output_attentions",
+    "output_hidden_states",
+    "return_dict",
+    "use_return_dict",
+    "use_cache",
+    "torchscript",
+    "torch_dtype",
+    "dtype",
+    "use_bfloat16",
+    "chunk_size_feed_forward",
+    "gradient_checkpointing",
+    "reference_compile",
+    "attn_implementation",
+    "_attn_implementation",
+    "_attn_implementation_internal",
+    "attn_implementation_internal",
+    "experts_implementation",
+    "_experts_implementation",
+    "_experts_implementation_internal",
+    "quantization_config",
+)
 
 
 def read_model_config(source: ModelSource, trust_remote_code: bool = False, **settings: Any) -> Any:
@@ -141,7 +164,7 @@ def read_model_config(source: ModelSource, trust_remote_code: bool = False, **se
             architecture["attention_type"] = "original_full"
         config = CONFIG_MAPPING[model_type].from_dict(
             architecture, name_or_path=source.load, **settings
-        )  # fmt: skip
+        )
     if source.kind == "hub":
         folder = local_model_folder(source)  # the snapshot in the cache is named by its commit
         if folder is not None and re.fullmatch("[0-9a-f]{40}", folder.name):
@@ -161,7 +184,8 @@ def check_vocabulary(config: Any, tokenizer: Any, where: str) -> None:
     if missing_tokens:
         examples = ", ".join(repr(token[:40]) for token in missing_tokens[:3])
         raise UsageError(
-            f"the tokenizer has {len(missing_tokens):,} {'token' if len(missing_tokens) == 1 else 'tokens'} for"
+            f"the tokenizer has {len(missing_tokens):,}"
+            f" {'token' if len(missing_tokens) == 1 else 'tokens'} for"
             f" which the model's embedding of {embedding_rows:,} rows has none"
             f" ({examples}{', …' if len(missing_tokens) > 3 else ''})",
             where=where,

@@ -92,9 +92,10 @@ def recorded_precision(name: str, device: torch.device, run: Path) -> Precision:
     """The precision that ``run`` was trained in. UsageError where the device cannot compute it."""
     if name == "fp16" and device.type != "cuda":
         raise UsageError(
-            f"was trained in fp16, which needs CUDA; the device is {device}", where=str(run),
+            f"was trained in fp16, which needs CUDA; the device is {device}",
+            where=str(run),
             hint="Use a CUDA device, or precision=fp32 with eval and predict",
-        )  # fmt: skip
+        )
     return Precision(name, device)
 
 

@@ -68,7 +68,8 @@ class EncoderRunner:
         )
 
     def __call__(self, batch: Batch, recorder: ActivationRecorder | None = None) -> Tensor:
-        """Logits of a batch that lies on the model's device; ``recorder`` is given what it asks for.
+        """Logits of a batch that lies on the model's device; ``recorder`` is given what it asks
+        for.
 
         Raises UsageError if it asks an encoder outside the interface for its attention.
         """
@@ -239,9 +240,10 @@ class EncoderRunner:
         )
         counts = layout.cu_seqlens().diff() - layout.prompt_length
         sequence_ids = torch.repeat_interleave(
-            torch.arange(len(layout.lengths), device=hidden.device), counts,
+            torch.arange(len(layout.lengths), device=hidden.device),
+            counts,
             output_size=content_states.shape[0],
-        )  # fmt: skip
+        )
         sums = wide_states.new_zeros(len(layout.lengths), content_states.shape[1]).index_add(
             0, sequence_ids, wide_states
         )
@@ -260,9 +262,12 @@ class EncoderRunner:
             types_by_row = batch.token_type_ids.split(batch.lengths.tolist())
         for number, (row_ids, row_types) in enumerate(zip(ids_by_row, types_by_row, strict=True)):
             row = Batch(
-                row_ids, batch.lengths[number : number + 1], row_types, {},
+                row_ids,
+                batch.lengths[number : number + 1],
+                row_types,
+                {},
                 batch.feature_indices[number : number + 1],
-            )  # fmt: skip
+            )
             row_recorder = (
                 None
                 if recorder is None

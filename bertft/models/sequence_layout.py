@@ -57,8 +57,9 @@ _ROW_MULTIPLE = 64
 class AttentionChunk:
     """Neighbouring sequences attended in one call: rows ``[first, last)`` of the batch.
 
-    ``start:stop`` are their tokens in the stream. ``max_length`` is T of the call; ``equal_lengths`` says
-    that every sequence has that length, so that the tokens are a view and need no mask.
+    ``start:stop`` are their tokens in the stream. ``max_length`` is T of the call;
+    ``equal_lengths`` says that every sequence has that length, so that the tokens are a view and
+    need no mask.
     """
 
     first_sequence: int
@@ -75,8 +76,8 @@ def plan_chunks(
     """Cut the batch into runs of least calls · constant + padded pairs, by dynamic programming.
 
     Sequences are taken in the batch's order, so sort a batch by length before laying it out.
-    ``on_accelerator``: a call is so many kernels of an accelerator; of many sequences it is cut at some
-    64 places, since a few large runs are wanted and an accelerator waits for the plan.
+    ``on_accelerator``: a call is so many kernels of an accelerator; of many sequences it is cut at
+    some 64 places, since a few large runs are wanted and an accelerator waits for the plan.
     """
     call_cost, count = (
         (_LAUNCH_COST_IN_PAIRS if on_accelerator else _CALL_COST_IN_PAIRS),
@@ -193,8 +194,8 @@ class _UnpadChunk(torch.autograd.Function):
 class SequenceLayout:
     """The sequences of one forward pass: their ``lengths``, the layout, and the prefix if any.
 
-    ``prefix`` is [layers, 2, L, heads·d] (keys, values). ``attention_calls`` counts attention calls, so
-    that a model which silently ignores the interface is found out.
+    ``prefix`` is [layers, 2, L, heads·d] (keys, values). ``attention_calls`` counts attention
+    calls, so that a model which silently ignores the interface is found out.
     """
 
     lengths: list[int]

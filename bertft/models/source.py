@@ -55,9 +55,10 @@ def check_model_folder(folder: Path) -> None:
             raise unreadable(error, path) from error
         if entry.is_symlink() and real_folder not in target.parents and target.parent != blobs:
             raise DataError(
-                "is a link that leads out of its folder", where=str(path),
+                "is a link that leads out of its folder",
+                where=str(path),
                 hint="Replace it with the file, for example with cp -L",
-            )  # fmt: skip
+            )
         special_kind = file_kind(mode)
         if special_kind is not None and not entry.is_dir():
             raise DataError(
@@ -151,9 +152,10 @@ def inner_hint(path: str, setting: str) -> str | None:
     checkpoints of transformers' Trainer do; None where it does not."""
     try:
         inner = sorted(
-            each.name for each in Path(path).expanduser().iterdir()
+            each.name
+            for each in Path(path).expanduser().iterdir()
             if (each / "config.json").is_file() and any(each.glob("*.safetensors"))
-        )  # fmt: skip
+        )
     except OSError:
         return None
     if not inner:

@@ -22,10 +22,14 @@ TOKENIZER_FILE = "tokenizer.json"
 _TOKEN_TYPE_IDS = "token_type_ids"
 # Classes that gave them in transformers 4 and do not in 5, and the model_type that implies each.
 _CLASSES_WITH_TYPES_IN_V4 = {
-    "PreTrainedTokenizer": None, "AlbertTokenizer": "albert", "FunnelTokenizer": "funnel",
-    "HerbertTokenizer": None, "RemBertTokenizer": "rembert", "RoFormerTokenizer": "roformer",
+    "PreTrainedTokenizer": None,
+    "AlbertTokenizer": "albert",
+    "FunnelTokenizer": "funnel",
+    "HerbertTokenizer": None,
+    "RemBertTokenizer": "rembert",
+    "RoFormerTokenizer": "roformer",
     "SplinterTokenizer": "splinter",
-}  # fmt: skip
+}
 # Capitals, accents, scripts without spaces, digits, punctuation, white space, composed characters.
 _PROBE_TEXTS = (
     "The Quick Brown FOX jumps over USA and McDonald",
@@ -143,9 +147,12 @@ def _find_file(source: ModelSource, name: str) -> Path | None:
     from transformers.utils.hub import cached_file
 
     cached = cached_file(
-        source.load, name, revision=source.revision,
-        _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_gated_repo=False,
-    )  # fmt: skip
+        source.load,
+        name,
+        revision=source.revision,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_gated_repo=False,
+    )
     return None if cached is None else Path(cached)
 
 
@@ -183,8 +190,8 @@ def _rebuild_tokenizer(
 ) -> Any:
     """A tokenizer around ``file_tokenizer`` with the settings of ``tokenizer``.
 
-    Tokens that the folder's other files state and ``file_tokenizer`` lacks are added; those that only the
-    class of ``tokenizer`` brought along are not.
+    Tokens that the folder's other files state and ``file_tokenizer`` lacks are added; those that
+    only the class of ``tokenizer`` brought along are not.
     """
     from transformers import PreTrainedTokenizerFast
 

@@ -93,16 +93,17 @@ class AdapterFolder:
                 where=str(folder),
                 hint="Weights in a .bin file are pickled code and are not read: save them again"
                 " with safe_serialization=True",
-            )  # fmt: skip
+            )
         self.source = self._find_base()
         self.tensors = read_tensors(folder / WEIGHTS_FILE)
         for name, tensor in self.tensors.items():
             if not tensor.is_floating_point():
                 raise DataError(
                     f"{name} is of type {str(tensor.dtype).removeprefix('torch.')}, not of"
-                    " floating-point numbers", where=str(folder / WEIGHTS_FILE),
+                    " floating-point numbers",
+                    where=str(folder / WEIGHTS_FILE),
                     hint="Save the adapter again in float32, float16 or bfloat16",
-                )  # fmt: skip
+                )
         self.info = _read_info(folder / BERTFT_FILE)
         self._check_vocabulary_size()
 
@@ -110,15 +111,17 @@ class AdapterFolder:
         base_name = self._base_override or self.settings.get("base_model_name_or_path")
         if not isinstance(base_name, str) or not base_name:
             raise DataError(
-                "names no base model", where=self._config_path,
+                "names no base model",
+                where=self._config_path,
                 hint="Name it, as base=<folder or Hub id>, or there as base_model_name_or_path",
-            )  # fmt: skip
+            )
         if not self._base_override and _is_lost_folder(base_name, self.folder):
             raise DataError(
-                f"its base {base_name} is a folder that is not there", where=self._config_path,
+                f"its base {base_name} is a folder that is not there",
+                where=self._config_path,
                 hint="The path was meant from where the adapter was exported. Name the base:"
                 " base=<folder>",
-            )  # fmt: skip
+            )
         revision = None if self._base_override else self.settings.get("revision")
         with self.adapter_errors():
             return find_model_source(base_name, revision if isinstance(revision, str) else None)
@@ -126,9 +129,10 @@ class AdapterFolder:
     def _check_vocabulary_size(self) -> None:
         """DataError where the base's embedding was enlarged before the adapter was trained."""
         saved_rows = {
-            name: shape[0] for name, shape in self.saved_shapes().items()
+            name: shape[0]
+            for name, shape in self.saved_shapes().items()
             if len(shape) == 2 and "embed" in name
-        }  # fmt: skip
+        }
         if not saved_rows:
             return
         with self.adapter_errors():
@@ -140,12 +144,14 @@ class AdapterFolder:
                 and count > vocabulary_size
             ):
                 raise DataError(
-                    f"it was trained on a base whose embedding was enlarged from {vocabulary_size:,} to"
-                    f" {count:,} tokens, which bertft does not do", where=str(self.folder),
+                    "it was trained on a base whose embedding was enlarged from"
+                    f" {vocabulary_size:,} to"
+                    f" {count:,} tokens, which bertft does not do",
+                    where=str(self.folder),
                     hint=f"In Python: base.resize_token_embeddings({count}),"
                     " PeftModel.from_pretrained(base, ...).merge_and_unload(), save_pretrained with"
                     " the adapter's tokenizer; then run=<that folder>",
-                )  # fmt: skip
+                )
 
     @contextlib.contextmanager
     def adapter_errors(self) -> Iterator[None]:
@@ -228,9 +234,11 @@ class AdapterFolder:
         if head == _HEADS["SEQ_CLS"] and size > 1 and head_config["problem_type"] is None:
             raise UsageError(
                 f"nothing says whether its {size} outputs are classes that exclude each other or"
-                " labels that do not", where=self._config_path,
-                hint=f"Set {head_settings.prefix}task=classification or {head_settings.prefix}task=multi_label",
-            )  # fmt: skip
+                " labels that do not",
+                where=self._config_path,
+                hint=f"Set {head_settings.prefix}task=classification or"
+                f" {head_settings.prefix}task=multi_label",
+            )
         name, labels = detect_task(head_config)
         head_settings.check_task(name)
         return name, head_settings.class_names(labels)
@@ -247,9 +255,10 @@ class AdapterFolder:
                 if class_name.endswith(head):
                     return head
         raise DataError(
-            f"task_type {task_type!r} tells no head", where=self._config_path,
+            f"task_type {task_type!r} tells no head",
+            where=self._config_path,
             hint=f"It can be {', '.join(_HEADS)}",
-        )  # fmt: skip
+        )
 
     def _num_outputs(self, head: str, base: Any, tokenizer: Any) -> int:
         """Outputs of the head: the number with which the saved tensors fit the model."""
@@ -274,9 +283,10 @@ class AdapterFolder:
             if all(saved.get(name, shape) == shape for name, shape in head_shapes.items()):
                 return int(count)
         raise DataError(
-            "the saved head fits no head of the base", where=str(self.folder),
+            "the saved head fits no head of the base",
+            where=str(self.folder),
             hint="Does the adapter belong to this base?",
-        )  # fmt: skip
+        )
 
     def _is_known_type(self) -> bool:
         return self.settings.get("peft_type") in readers_by_peft_type()

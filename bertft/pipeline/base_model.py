@@ -52,7 +52,7 @@ __all__ = [
     "is_based_on_run",
     "materialize_base",
     "pin_revision",
-]  # fmt: skip
+]
 
 OWN_COPY = "run"  # the kind of a source that lies in the run folder
 
@@ -72,9 +72,10 @@ def check_base_folder(settings: ModelConfig, run: RunFolder, from_teacher: bool 
     # A start that was cut off has left check_rows.jsonl before its base.
     if needs_copy and run.base_dir.exists() and not run.check_rows_path.exists():
         raise UsageError(
-            "is there already, and the run's base would take its place", where=str(run.base_dir),
+            "is there already, and the run's base would take its place",
+            where=str(run.base_dir),
             hint="Give another hydra.run.dir",
-        )  # fmt: skip
+        )
 
 
 def materialize_base(
@@ -110,9 +111,10 @@ def materialize_base(
     non_finite = first_non_finite(dict(model.named_parameters()))
     if non_finite is not None:
         raise MergeError(
-            f"{non_finite} is not finite in the base that {name} gives", where="model.path",
+            f"{non_finite} is not finite in the base that {name} gives",
+            where="model.path",
             hint="Choose another base: every answer would be NaN",
-        )  # fmt: skip
+        )
     folder = temporary_path(run.base_dir)
     with wrap_write_errors(run.base_dir), silence_transformers():
         run.path.mkdir(parents=True, exist_ok=True)
@@ -195,9 +197,10 @@ def find_recorded_base(manifest: Mapping[str, Any], run: RunFolder) -> ModelSour
         ) from error
     if not exists:
         raise UsageError(
-            f"the run's base {source.name} is not there any more", where=str(folder),
+            f"the run's base {source.name} is not there any more",
+            where=str(folder),
             hint="Put the folder back where it was",
-        )  # fmt: skip
+        )
     if folder is not None and source.kind != "package":
         check_model_folder(folder)
     if folder is not None and digest is not None:
@@ -212,8 +215,9 @@ def find_recorded_base(manifest: Mapping[str, Any], run: RunFolder) -> ModelSour
     if config is not None and _config_sha256(folder) not in (None, config):
         raise UsageError(
             f"the base {source.name} is not the run's: its config.json is another one",
-            where=str(folder), hint="Restore it: activations and sizes are told there",
-        )  # fmt: skip
+            where=str(folder),
+            hint="Restore it: activations and sizes are told there",
+        )
     return source
 
 

@@ -25,10 +25,21 @@ from bertft.tasks.shared.encoding import encode_texts
 
 __all__ = ["check_batch_invariance"]
 
-VERIFIED_MODEL_TYPES = frozenset({
-    "bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "albert", "modernbert",
-    "deberta-v2", "mpnet", "rembert",
-})  # fmt: skip
+VERIFIED_MODEL_TYPES = frozenset(
+    {
+        "bert",
+        "roberta",
+        "xlm-roberta",
+        "camembert",
+        "distilbert",
+        "electra",
+        "albert",
+        "modernbert",
+        "deberta-v2",
+        "mpnet",
+        "rembert",
+    }
+)
 _TEXT = "the quick brown fox jumps over a lazy dog and 9 more of them run away in 2024 "
 _LENGTHS = (2, 11, 1, 34)  # words of the rows
 _TOLERANCE = 1e-4  # of the largest logit; what fp32 rounds is some hundred times less
@@ -74,7 +85,8 @@ def _unsupported_error(model_type: str, what: str, error: Exception | None = Non
     return UsageError(
         f"an encoder of type {model_type} {what}{reason[:200]}",
         where="model.path",
-        hint=f"Use an encoder of another type, such as {', '.join(sorted(VERIFIED_MODEL_TYPES)[:4])}",
+        hint="Use an encoder of another type, such as"
+        f" {', '.join(sorted(VERIFIED_MODEL_TYPES)[:4])}",
     )
 
 

@@ -73,15 +73,19 @@ def load_merged_model(run: Path, trust_remote_code: bool) -> Any:
     """Of the run in ``run``, its best checkpoint. UsageError if it has a part that cannot
     fold, or needs code that comes with it and there is no ``trust_remote_code``."""
     loaded = open_model(
-        str(run), precision="fp32", device="cpu", trust_remote_code=trust_remote_code,
+        str(run),
+        precision="fp32",
+        device="cpu",
+        trust_remote_code=trust_remote_code,
         trust_setting="model.trust_remote_code",
-    )  # fmt: skip
+    )
     for part in loaded.task_model.components:
         if not part.foldable:
             raise UsageError(
-                f"the run {run} has a {part.name}, which no weights can hold", where="model.path",
+                f"the run {run} has a {part.name}, which no weights can hold",
+                where="model.path",
                 hint="Train on a run without one",
-            )  # fmt: skip
+            )
     loaded.task_model.fold()
     return loaded.task_model.model
 
@@ -91,7 +95,8 @@ _THREADS = torch.get_num_threads()  # torch's own choice, before any run of this
 
 @dataclass
 class PreparedRun:
-    """``total_steps`` optimizer steps over ``train_table``; ``warmup_fraction`` their share that warms up.
+    """``total_steps`` optimizer steps over ``train_table``; ``warmup_fraction`` their share that
+    warms up.
 
     ``tokenizer_files`` are what every checkpoint keeps of the tokenizer, by file name.
     ``teacher`` is the teacher, where one is asked.
@@ -149,9 +154,14 @@ def prepare_run(
         raise usage_error(problems)
     components = build_parts(method, None, ())
     distillation = DistillationSetup(
-        components, task, precision.name, str(device), manifest, config.model.trust_remote_code,
+        components,
+        task,
+        precision.name,
+        str(device),
+        manifest,
+        config.model.trust_remote_code,
         cached_only=read_only,
-    )  # fmt: skip
+    )
     distillation.check_teacher()
     builds_student = manifest is None and distillation.builds_student
     recorded_base = None if manifest is None else base_model.find_recorded_base(manifest, run)
@@ -162,10 +172,15 @@ def prepare_run(
     if recorded_base is None:
         source = ranks.broadcast_object(
             lambda: base_model.materialize_base(
-                config.model, task, tokenizer, files, run, load_merged_model,
+                config.model,
+                task,
+                tokenizer,
+                files,
+                run,
+                load_merged_model,
                 distillation.build_student() if builds_student else None,
             )
-        )  # fmt: skip
+        )
     else:
         source = recorded_base
     reserved_positions = sum(part.reserved_positions for part in components)
@@ -178,7 +193,8 @@ def prepare_run(
     )
     cache, policy = cache_folder(config.data.cache), config.data.on_bad_row
     if not ranks.is_main_process:
-        ranks.barrier()  # what the first rank tokenised, and asked the teacher, is in the cache then
+        # what the first rank tokenised, and asked the teacher, is in the cache then
+        ranks.barrier()
     max_skipped = config.data.max_skipped
     features = build_features(
         dict(splits.items()), task, tokenizer, max_length, cache, policy, max_skipped
@@ -198,11 +214,18 @@ def prepare_run(
     torch.set_num_threads(trainer.threads or _THREADS)  # the teacher's own run may have set them
     seed_all(config.seed)
     task_model = build_task_model(
-        source, config.model, method, task, tokenizer, precision,
+        source,
+        config.model,
+        method,
+        task,
+        tokenizer,
+        precision,
         layout=manifest["layout"] if manifest else trainer.layout,
-        learning_rate=trainer.learning_rate, gradient_checkpointing=trainer.gradient_checkpointing,
-        compiled=trainer.compile, base_classes=lambda: class_names_in_config(model_config.to_dict()),
-    )  # fmt: skip
+        learning_rate=trainer.learning_rate,
+        gradient_checkpointing=trainer.gradient_checkpointing,
+        compiled=trainer.compile,
+        base_classes=lambda: class_names_in_config(model_config.to_dict()),
+    )
     is_new_run = checkpoint is None
     if task_model.runner.family.runs_rows_alone:
         log(
@@ -250,9 +273,19 @@ def prepare_run(
     epochs = trainer.epochs if trainer.epochs is not None else method.epochs
     total_steps = trainer.max_steps or max(1, math.ceil(epochs * sampler.steps_per_epoch))
     return PreparedRun(
-        task_model, files, stepper, splits, features, table, teacher, report, sampler,
-        max_length, total_steps, trainer.warmup if trainer.warmup is not None else method.warmup,
-    )  # fmt: skip
+        task_model,
+        files,
+        stepper,
+        splits,
+        features,
+        table,
+        teacher,
+        report,
+        sampler,
+        max_length,
+        total_steps,
+        trainer.warmup if trainer.warmup is not None else method.warmup,
+    )
 
 
 def _check_recorded_fingerprints(splits: Splits, manifest: Mapping[str, Any]) -> None:
@@ -261,18 +294,20 @@ def _check_recorded_fingerprints(splits: Splits, manifest: Mapping[str, Any]) ->
         recorded_split = manifest["data"]["splits"].get(name)
         if recorded_split is None or recorded_split["fingerprint"] != rows.fingerprint:
             raise DataError(
-                f"the {name} rows are not those that the run was begun on", where=rows.source,
+                f"the {name} rows are not those that the run was begun on",
+                where=rows.source,
                 hint="Put them back as they were, or start another run",
-            )  # fmt: skip
+            )
 
 
 def _check_unlabelled(task: BaseTask, rows: Rows) -> None:
     """UsageError where the task has nothing to learn from rows without labels."""
     if not task.can_distill_unlabelled:
         raise UsageError(
-            f"{task.name} learns nothing from rows without labels", where=rows.source,
+            f"{task.name} learns nothing from rows without labels",
+            where=rows.source,
             hint="Leave data.unlabelled out",
-        )  # fmt: skip
+        )
 
 
 def _load_run_tokenizer(
@@ -285,10 +320,10 @@ def _load_run_tokenizer(
 ) -> tuple[Any, dict[str, bytes]]:
     """The tokenizer and the files that keep it: of a run that was begun, those that it kept.
 
-    Before its first checkpoint a run may have kept none: then it is the tokenizer of ``base_source``,
-    its recorded base, or of model.tokenizer where the run was begun. UsageError if that is not the
-    recorded one any more. A new run on another run takes the tokenizer of that run's best
-    checkpoint.
+    Before its first checkpoint a run may have kept none: then it is the tokenizer of
+    ``base_source``, its recorded base, or of model.tokenizer where the run was begun. UsageError if
+    that is not the recorded one any more. A new run on another run takes the tokenizer of that
+    run's best checkpoint.
     """
     tokenizer_folder: Path | None = checkpoint
     if (
@@ -324,7 +359,8 @@ def _load_recorded_tokenizer(
     files = tokenizer_files.serialize_tokenizer(tokenizer)
     if manifest.get("tokenizer") not in (None, tokenizer_files.tokenizer_digest(files)):
         raise UsageError(
-            "the tokenizer is not the one that the run was begun with", where=tokenizer_path or source.load,
+            "the tokenizer is not the one that the run was begun with",
+            where=tokenizer_path or source.load,
             hint="Put it back as it was, or start another run",
-        )  # fmt: skip
+        )
     return tokenizer, files

@@ -59,9 +59,13 @@ def calibrate(
     """
     task = task_model.task
     logits = predict_logits(
-        task_model.runner, table, task_model.precision, distributed=ranks, transform=evaluation_transform(task),
+        task_model.runner,
+        table,
+        task_model.precision,
+        distributed=ranks,
+        transform=evaluation_transform(task),
         columns=task.label_columns,
-    )  # fmt: skip
+    )
     calibration, metrics = ranks.broadcast_object(
         lambda: _fit(config, task_model, table, step, logits, warn)
     )
@@ -84,8 +88,11 @@ def _fit(
 ) -> tuple[dict[str, Any], dict[str, float]]:
     task = task_model.task
     calibration: dict[str, Any] = {
-        "step": step, "rows": len(table), "temperature": None, "threshold": None,
-    }  # fmt: skip
+        "step": step,
+        "rows": len(table),
+        "temperature": None,
+        "threshold": None,
+    }
     if config.calibrate is not None:
         temperature = task.best_temperature(logits, table)
         if temperature is None:

@@ -57,10 +57,11 @@ def check_recorded_rows(
         recorded_split = manifest["data"]["splits"].get(name)
         if recorded_split is None or recorded_split["fingerprint"] != rows.fingerprint:
             raise DataError(
-                f"the {name} rows are not those that the run recorded", where=rows.source,
+                f"the {name} rows are not those that the run recorded",
+                where=rows.source,
                 hint="Put them back as they were. To score these rows, add"
                 f" {_source_setting(source_split, rows, data)} to bertft eval",
-            )  # fmt: skip
+            )
 
 
 @contextmanager
@@ -78,9 +79,11 @@ def only_recorded(
     except DataError as error:
         given = [name for name in (*SPLITS, "unlabelled") if getattr(data, name, None) is not None]
         about_content = isinstance(error, ColumnNotFound) or not _is_setting(error.where)
-        if data.source != "files" or not about_content or any(
-            is_named_on_command_line(name, data, typed) for name in given
-        ):  # fmt: skip
+        if (
+            data.source != "files"
+            or not about_content
+            or any(is_named_on_command_line(name, data, typed) for name in given)
+        ):
             raise
         other_reading = any(name.startswith("data.") for name in typed)
         if prove is not None and other_reading and _holds(prove):
@@ -90,7 +93,7 @@ def only_recorded(
             where=", ".join(f"data.{name}={getattr(data, name)}" for name in given),
             hint="Put the files back as they were. To see what is wrong with one, name it, as in"
             f" data.{given[-1]}={shlex.quote(str(getattr(data, given[-1])))}",
-        ) from None  # fmt: skip
+        ) from None
 
 
 def _holds(prove: Callable[[], None]) -> bool:
@@ -130,15 +133,16 @@ def load_split(
 ) -> Rows:
     """The rows of ``split``; their labels are classes of the model, by name.
 
-    ``log`` gets what is worth knowing about them. ``cli_settings``: the settings of the command line,
-    which alone can name other rows than the run recorded, or have them fetched. UsageError if there
-    are none, or none with labels; DataError where recorded rows changed.
+    ``log`` gets what is worth knowing about them. ``cli_settings``: the settings of the command
+    line, which alone can name other rows than the run recorded, or have them fetched. UsageError if
+    there are none, or none with labels; DataError where recorded rows changed.
     """
     if loaded.unnamed_tags:
         raise UsageError(
-            loaded.unnamed_tags, where="data.labels",
+            loaded.unnamed_tags,
+            where="data.labels",
             hint="Name them in the order of the outputs: data.labels=[O,B-PER,I-PER,...]",
-        )  # fmt: skip
+        )
     # Of a run's training rows, those that validation was cut from are not part.
     needed_splits = (
         ("train", "validation") if split == "train" and loaded.run is not None else (split,)
@@ -158,9 +162,11 @@ def load_split(
 
     with only_recorded(data, cli_settings, prove) if manifest is not None else nullcontext():
         splits = load_splits(
-            data, needed_splits, model_classes=loaded.task_model.task.class_names,
+            data,
+            needed_splits,
+            model_classes=loaded.task_model.task.class_names,
             cached_only=manifest is not None and "data.hub" not in cli_settings,
-        )  # fmt: skip
+        )
     if manifest is not None:
         check_recorded_rows(splits, manifest, data, cli_settings)
     for note in [*splits.schema.notes(), format_mapping_note(splits.schema.label_mapping)]:
@@ -170,8 +176,9 @@ def load_split(
     if rows is None or (loaded.task_model.task.needs_labels and not rows.has_labels):
         raise UsageError(
             f"there is no {split} split" if rows is None else f"the {split} split has no labels",
-            where="split", hint=f"Give data.{split}=<file> with labels, or another split",
-        )  # fmt: skip
+            where="split",
+            hint=f"Give data.{split}=<file> with labels, or another split",
+        )
     return rows
 
 

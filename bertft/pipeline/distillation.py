@@ -47,24 +47,28 @@ def extract_student(teacher: LoadedModel, requested_layers: Any, name: str) -> A
     for part in teacher.task_model.components:
         if not part.foldable:
             raise UsageError(
-                f"the teacher {name} has a {part.name}, which no weights can hold", where=_WHERE,
+                f"the teacher {name} has a {part.name}, which no weights can hold",
+                where=_WHERE,
                 hint="Leave student_layers out: the student is then model=",
-            )  # fmt: skip
+            )
     teacher.task_model.fold()
     try:
         layers = encoder_layers(model)
     except UsageError as error:
         raise UsageError(
-            f"a {model.config.model_type} model has one layer, run several times", where=_WHERE,
+            f"a {model.config.model_type} model has one layer, run several times",
+            where=_WHERE,
             hint="Leave it out, and choose a smaller model=",
-        ) from error  # fmt: skip
+        ) from error
     chosen = select_teacher_layers(requested_layers, len(layers))
     for position, number in enumerate(chosen):
         if _parameter_names(layers[number]) != _parameter_names(layers[position]):
             raise UsageError(
                 f"layer {number} of a {model.config.model_type} model cannot stand at place"
-                f" {position}", where=_WHERE, hint="Let the list begin with layer 0",
-            )  # fmt: skip
+                f" {position}",
+                where=_WHERE,
+                hint="Let the list begin with layer 0",
+            )
     for number in reversed(range(len(layers))):
         if number not in chosen:
             del layers[number]
@@ -91,7 +95,8 @@ def warn_if_teacher_is_worse(
     if task.is_better(student_value, teacher_value):
         tuned = " (its tuned threshold is not used here)" if teacher.tuned else ""
         warn(
-            f"the teacher {teacher.path} has {task.metric} {teacher_value:.4f} on validation{tuned}, worse"
+            f"the teacher {teacher.path} has {task.metric} {teacher_value:.4f} on"
+            f" validation{tuned}, worse"
             f" than the student's {student_value:.4f} before its first step"
         )
 
@@ -163,9 +168,10 @@ class DistillationSetup:
         teacher = self.load_teacher()
         if self.recorded is not None and self.recorded["digest"] != teacher_digest(teacher):
             raise UsageError(
-                "the teacher is not the one that the run was begun with", where=self.teacher_path,
+                "the teacher is not the one that the run was begun with",
+                where=self.teacher_path,
                 hint="Put it back as it was, or start another run",
-            )  # fmt: skip
+            )
 
     @property
     def builds_student(self) -> bool:
@@ -222,9 +228,17 @@ class DistillationSetup:
         if self.component is None or not self.component.needs_teacher:
             return None
         return prepare_teacher(
-            self.teacher_path, self.load_teacher(), self.component, self.task, tokenizer, max_length, splits, features,
-            cache, log,
-        )  # fmt: skip
+            self.teacher_path,
+            self.load_teacher(),
+            self.component,
+            self.task,
+            tokenizer,
+            max_length,
+            splits,
+            features,
+            cache,
+            log,
+        )
 
     def bind_teacher(self, task_model: TaskModel, teacher: TeacherContext | None) -> None:
         """Tell the part of ``task_model`` whom to ask; projections are drawn."""
@@ -238,7 +252,8 @@ def teacher_entry(
 ) -> dict[str, Any]:
     """What a manifest says of the teacher: {"teacher": {...}}, {} where there is none.
 
-    ``earlier_manifest``: the manifest of a run that went on. Forward passes of all its processes add up.
+    ``earlier_manifest``: the manifest of a run that went on. Forward passes of all its processes
+    add up.
     """
     if teacher is None:
         return {}

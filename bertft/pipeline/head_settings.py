@@ -54,9 +54,10 @@ class HeadSettings:
         """UsageError where the head was trained for another task than the user says."""
         if self.strict and self.task not in (None, task):
             raise UsageError(
-                f"the model's head is for {task}, not {self.task}", where=f"{self.prefix}task",
+                f"the model's head is for {task}, not {self.task}",
+                where=f"{self.prefix}task",
                 hint=f"Set {self.prefix}task={task}",
-            )  # fmt: skip
+            )
 
     def class_names(self, model_labels: list[str] | None, rename: bool = True) -> list[str] | None:
         """The classes in the order of the outputs: the user's names in place of LABEL_0, LABEL_1, …
@@ -72,9 +73,10 @@ class HeadSettings:
                 names = self._names_by_position(len(model_labels))
             if len(names) != len(model_labels):
                 raise UsageError(
-                    f"names {len(names)} classes, the model has {len(model_labels)} outputs", where=where,
+                    f"names {len(names)} classes, the model has {len(model_labels)} outputs",
+                    where=where,
                     hint="Name each output once, in their order",
-                )  # fmt: skip
+                )
             return names
         if not self.strict:
             return model_labels
@@ -88,11 +90,12 @@ class HeadSettings:
             self._check_order(model_labels, names)
         if unknown:
             raise UsageError(
-                f"{format_list(unknown, 4)} is no class of the model, which has {format_list(model_labels, 8)}",
+                f"{format_list(unknown, 4)} is no class of the model, which has"
+                f" {format_list(model_labels, 8)}",
                 where=where,
                 hint="List the model's own names in the order of the numbers in the files, or map"
                 f" labels to them: {where}={{<label>: {model_labels[0]}, ...}}",
-            )  # fmt: skip
+            )
         return model_labels
 
     def _check_order(self, own: list[str], names: list[str]) -> None:
@@ -105,9 +108,10 @@ class HeadSettings:
         if mine != theirs and set(mine) <= set(theirs):
             raise UsageError(
                 f"names the outputs {format_list(names, 8)}, but the folder calls them"
-                f" {format_list(own, 8)}", where="labels",
+                f" {format_list(own, 8)}",
+                where="labels",
                 hint="Leave it out: it is for folders that do not name their outputs",
-            )  # fmt: skip
+            )
 
     def _names_by_position(self, outputs: int) -> list[str]:
         """The names of a mapping whose keys count the outputs from 0."""
@@ -117,7 +121,8 @@ class HeadSettings:
         }
         if set(name_of_output) != set(range(outputs)):
             raise UsageError(
-                f"does not name the outputs 0 to {outputs - 1}", where=f"{self.prefix}labels",
+                f"does not name the outputs 0 to {outputs - 1}",
+                where=f"{self.prefix}labels",
                 hint="List the names in the order of the outputs",
-            )  # fmt: skip
+            )
         return [to_class_name(name_of_output[number]) or "" for number in range(outputs)]  # type: ignore[index]

@@ -88,8 +88,9 @@ def make_loaded_model(
     if data.max_length is None and max_length is not None and max_length > most:
         raise DataError(
             f"max_length is {max_length:,}, and the model takes {most:,} tokens",
-            where=str(folder / "bertft.json"), hint="Was it edited?",
-        )  # fmt: skip
+            where=str(folder / "bertft.json"),
+            hint="Was it edited?",
+        )
     resolved_max_length = resolve_max_length(
         data.max_length or max_length, most, task_model.task.default_max_length
     )

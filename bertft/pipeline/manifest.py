@@ -177,7 +177,8 @@ def recorded_data(
 
 
 def recorded_path(given: str, manifest: Mapping[str, Any]) -> str:
-    """The folder ``given`` as the run with the manifest ``manifest`` was begun on it, else ``given``.
+    """The folder ``given`` as the run with the manifest ``manifest`` was begun on it, else
+    ``given``.
 
     A Hub id, which is no folder there, stays as it is.
     """
@@ -199,9 +200,12 @@ def hardware_changes(
     current = {**describe_hardware(device), "processes": processes}
     recorded = {"processes": 1, **manifest["hardware"]}
     names = {
-        "device": "device", "gpu": "GPU", "instruction_set": "instruction set",
-        "threads": "number of CPU threads", "processes": "number of processes",
-    }  # fmt: skip
+        "device": "device",
+        "gpu": "GPU",
+        "instruction_set": "instruction set",
+        "threads": "number of CPU threads",
+        "processes": "number of processes",
+    }
     return [
         f"{words} was {recorded.get(name)}, is {current.get(name)}"
         for name, words in names.items()

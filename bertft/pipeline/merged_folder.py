@@ -43,8 +43,8 @@ _INFO_FILE, _PREFIX_FILE = "bertft.json", "prefix.safetensors"
 class MergedFolderInfo:
     """``max_length`` None: nothing is known; ``method`` has at most a prefix.
 
-    ``answer_settings``: the settings of ``data`` that the task's answers depend on. ``task``: as the
-    folder records it; earlier versions did not.
+    ``answer_settings``: the settings of ``data`` that the task's answers depend on. ``task``: as
+    the folder records it; earlier versions did not.
     """
 
     def __init__(

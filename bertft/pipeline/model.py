@@ -37,8 +37,8 @@ class TaskModel:
     """``source`` is the base's; ``components`` are attached to ``model``, which ``runner`` runs.
 
     ``head_note``: what was done with a trained head of the base; empty: it has none.
-    ``randomly_initialized`` names parameters that the base had no weights for, ``left_out`` weights of its head
-    that the model has no place for.
+    ``randomly_initialized`` names parameters that the base had no weights for, ``left_out`` weights
+    of its head that the model has no place for.
     """
 
     task: BaseTask
@@ -144,9 +144,17 @@ def build_task_model(
     if compiled:
         runner.compile(precision.device)
     return TaskModel(
-        task, tokenizer, model, components, runner, precision, source, head_note, tuple(loaded.initialized_parameters),
+        task,
+        tokenizer,
+        model,
+        components,
+        runner,
+        precision,
+        source,
+        head_note,
+        tuple(loaded.initialized_parameters),
         tuple(loaded.left_out),
-    )  # fmt: skip
+    )
 
 
 def resolve_source(settings: ModelConfig, source: ModelSource) -> ModelConfig:

@@ -96,9 +96,11 @@ def open_run(
     for name in mismatched_entries(info, manifest):
         found_value, recorded_value = getattr(info, name), manifest[name]
         raise UsageError(
-            f"its {name} {found_value} {'are' if name == 'labels' else 'is'} not the run's {recorded_value}",
-            where=str(folder), hint="Checkpoint and manifest.json belong to different runs",
-        )  # fmt: skip
+            f"its {name} {found_value} {'are' if name == 'labels' else 'is'} not the run's"
+            f" {recorded_value}",
+            where=str(folder),
+            hint="Checkpoint and manifest.json belong to different runs",
+        )
     head_settings.check_task(info.task)
     head_settings.class_names(info.labels, rename=False)
     source = base_model.find_recorded_base(manifest, run)
@@ -107,10 +109,15 @@ def open_run(
     task = build_task(data, info.labels)
     torch.manual_seed(config.seed)
     task_model = build_task_model(
-        source, config.model, config.method, task, tokenizer,
+        source,
+        config.model,
+        config.method,
+        task,
+        tokenizer,
         run_precision,
-        layout=manifest["layout"], weights=read_trained_weights(folder),
-    )  # fmt: skip
+        layout=manifest["layout"],
+        weights=read_trained_weights(folder),
+    )
     task_model.model.eval()
     calibration = read_calibration(run, info.step) if is_calibration_requested(config) else None
     if calibration is not None:
@@ -121,9 +128,16 @@ def open_run(
         else:
             warn(f"{run.path} is not finished: nothing is fitted to its answers yet")
     return LoadedModel(
-        task_model, data, info, run.path, run, config, folder, calibration,
+        task_model,
+        data,
+        info,
+        run.path,
+        run,
+        config,
+        folder,
+        calibration,
         calibration["threshold"] if calibration is not None else None,
-    )  # fmt: skip
+    )
 
 
 def _check_best(run: RunFolder, step: int) -> None:
@@ -132,8 +146,9 @@ def _check_best(run: RunFolder, step: int) -> None:
     if best_step not in (None, step):
         raise DataError(
             f"best points at step {step}, but metrics.json tells of step {best_step}",
-            where=str(run.checkpoints_dir), hint=f"Name the one that is meant, as checkpoint={best_step}",
-        )  # fmt: skip
+            where=str(run.checkpoints_dir),
+            hint=f"Name the one that is meant, as checkpoint={best_step}",
+        )
 
 
 def open_adapter(
@@ -181,9 +196,10 @@ def _build_adapter_model(
     if missing:
         raise DataError(
             f"neither the adapter nor its base has weights for {', '.join(missing[:3])}: it"
-            " would answer at random", where=str(adapter.folder),
+            " would answer at random",
+            where=str(adapter.folder),
             hint="Save it with modules_to_save naming the head",
-        )  # fmt: skip
+        )
     # The updates and a new head keep their fp32, as they do while a run trains.
     model.requires_grad_(False)
     for name, parameter in model.named_parameters():
@@ -215,9 +231,10 @@ def open_folder(
     """A merged or plain transformers folder; a prefix that a merge put beside is attached."""
     if any(folder.glob("*.onnx")) and not any(folder.glob("*.safetensors")):
         raise UsageError(
-            "holds an ONNX graph and no weights that bertft runs", where=str(folder),
+            "holds an ONNX graph and no weights that bertft runs",
+            where=str(folder),
             hint="onnxruntime runs it: its README.md has the lines",
-        )  # fmt: skip
+        )
     check_model_folder(folder)
     config = read_json_object(folder / "config.json")
     check_config_values(config, str(folder / "config.json"))
@@ -235,9 +252,13 @@ def open_folder(
     task = build_task(data, labels)
     source = ModelSource(folder.name, "folder", str(folder.resolve()))
     task_model = build_task_model(
-        source, settings, info.method, task, tokenizer,
+        source,
+        settings,
+        info.method,
+        task,
+        tokenizer,
         choose_precision(precision, resolve_device(device), "precision"),
-    )  # fmt: skip
+    )
     _check_head(folder, task_model)
     if info.prefix is not None:
         load_prefix_weights(folder, task_model.model)
@@ -271,7 +292,9 @@ def _external_task(task: str | None, folder: Path) -> str | None:
 def _rename_thresholds(
     threshold: Any, stored_labels: list[str] | None, names: list[str] | None
 ) -> Any:
-    """A threshold for each label under the ``names`` that the user gave to the ``stored_labels`` ones."""
+    """A threshold for each label under the ``names`` that the user gave to the ``stored_labels``
+    ones.
+    """
     if not isinstance(threshold, dict) or stored_labels is None or names is None:
         return threshold
     renamed = dict(zip(stored_labels, names, strict=True))
@@ -284,14 +307,16 @@ def _check_head(folder: Path, task_model: TaskModel) -> None:
     if surplus and task_model.task.needs_labels:  # BERT's head of pretraining has a second part
         raise DataError(
             f"the head has no place for the weights {', '.join(surplus[:3])}: it was trained as"
-            " another class of model", where=str(folder),
+            " another class of model",
+            where=str(folder),
             hint="Such a head is not supported: its answers would be others",
-        )  # fmt: skip
+        )
     if missing:
         raise DataError(
             f"there are no weights for {', '.join(missing[:3])}, or they have another shape",
-            where=str(folder), hint="The folder is not whole, or its head was never trained",
-        )  # fmt: skip
+            where=str(folder),
+            hint="The folder is not whole, or its head was never trained",
+        )
 
 
 _FOLDER_PRECISION = "fp32"  # a folder that is no run records no precision
@@ -319,16 +344,27 @@ def open_from_settings(
     if settings.adapter is None:
         assert settings.run is not None, "checked with the configuration"
         return open_model(
-            settings.run, checkpoint=settings.checkpoint, precision=precision, device=settings.device,
-            data=data, head_settings=head_settings, warn=warn, trust_remote_code=settings.trust_remote_code,
-        )  # fmt: skip
+            settings.run,
+            checkpoint=settings.checkpoint,
+            precision=precision,
+            device=settings.device,
+            data=data,
+            head_settings=head_settings,
+            warn=warn,
+            trust_remote_code=settings.trust_remote_code,
+        )
     folder = Path(settings.adapter).expanduser()
     if not is_adapter_folder(folder):
         raise _missing_adapter_error(folder, settings.adapter)
     return open_adapter(
-        folder, precision or _FOLDER_PRECISION, settings.device, data, head_settings, settings.base,
+        folder,
+        precision or _FOLDER_PRECISION,
+        settings.device,
+        data,
+        head_settings,
+        settings.base,
         settings.trust_remote_code,
-    )  # fmt: skip
+    )
 
 
 def open_model(
@@ -347,8 +383,8 @@ def open_model(
 
     ``precision`` None: the one that a run was trained in, fp32 for any other folder.
     ``head_settings``: what the user says of the head; None: what ``data`` says.
-    ``trust_remote_code``: the command line lets code that comes with a model run, with ``trust_setting``. No
-    folder grants that, whatever it recorded.
+    ``trust_remote_code``: the command line lets code that comes with a model run, with
+    ``trust_setting``. No folder grants that, whatever it recorded.
     """
     folder, head_settings = (
         Path(path).expanduser(),

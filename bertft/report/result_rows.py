@@ -1,7 +1,7 @@
 """Runs that differ by nothing but their seed, as one line: the metric as mean ± std.
 
-``group_results`` groups what a sweep or a comparison has read; ``format_result_cells`` are a line's cells. The std
-is the sample's (n − 1), none for one seed.
+``group_results`` groups what a sweep or a comparison has read; ``format_result_cells`` are a line's
+cells. The std is the sample's (n − 1), none for one seed.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ def group_results(
 ) -> list[ResultRow]:
     """A line for each combination of the settings in which the jobs differ, the seed aside.
 
-    The best is marked among lines of one metric and one ``comparable_key``: the settings of ``data``.
+    The best is marked among lines of one metric and one ``comparable_key``: the settings of
+    ``data``.
     """
     names = _differing(jobs)
     groups: dict[tuple[str, ...], list[JobResult]] = {}

@@ -88,7 +88,8 @@ def _write_page(context: ReportContext, warn: Callable[[str], object]) -> Path:
     if missing_characters:
         characters = "".join(sorted(missing_characters)[:12])
         warn(
-            f"no installed font has {characters!r}: they are boxes in plots/*.png, but not in report.html"
+            f"no installed font has {characters!r}: they are boxes in plots/*.png, but not in"
+            " report.html"
         )
     atomic_write_text(context.run.report_path, render_run_report(context, sections))
     return context.run.report_path

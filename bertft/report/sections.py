@@ -90,14 +90,20 @@ def _training_items(context: ReportContext) -> Iterator[ReportItem]:
             f" {history.skipped_steps} steps were not applied." if history.skipped_steps else ""
         )
         yield LineChart(
-            "loss", "Loss", f"Mean of the steps between two points.{skipped}", series=curves,
+            "loss",
+            "Loss",
+            f"Mean of the steps between two points.{skipped}",
+            series=curves,
             marked_step=best if "validation" in curves else None,
-        )  # fmt: skip
+        )
     if metric != "loss" and len(history.evaluations[metric][0]) > 1:  # one is no curve
         yield LineChart(
-            "metric", metric, "On validation; the ring is the checkpoint that was kept.",
-            series={metric: history.evaluations[metric]}, marked_step=best,
-        )  # fmt: skip
+            "metric",
+            metric,
+            "On validation; the ring is the checkpoint that was kept.",
+            series={metric: history.evaluations[metric]},
+            marked_step=best,
+        )
     rates = _merge_equal_rates(history.learning_rates)
     if rates:
         yield LineChart("learning_rate", "Learning rate", "By group of parameters.", series=rates)
@@ -130,17 +136,24 @@ def _distillation_items(context: ReportContext) -> Iterator[ReportItem]:
         return
     rows: list[list[TableCell]] = [
         [
-            side, distillation[side]["value"], distillation[side]["parameters"], ByteCount(distillation[side]["bytes"]),
-            round(distillation[side]["rows_per_second"]) if distillation[side]["rows_per_second"] else None,
+            side,
+            distillation[side]["value"],
+            distillation[side]["parameters"],
+            ByteCount(distillation[side]["bytes"]),
+            round(distillation[side]["rows_per_second"])
+            if distillation[side]["rows_per_second"]
+            else None,
         ]
         for side in ("teacher", "student")
-    ]  # fmt: skip
+    ]
     yield TableItem(
-        "distillation_sides", "Teacher and student",
+        "distillation_sides",
+        "Teacher and student",
         f"They give the same answer to {distillation['agreement']:.1%} of validation.",
         head=("", distillation["metric"], "parameters", "fp32 weights", "rows/s in evaluation"),
-        rows=rows, strong=(1,),
-    )  # fmt: skip
+        rows=rows,
+        strong=(1,),
+    )
 
 
 def _parameter_items(context: ReportContext) -> Iterator[ReportItem]:
@@ -155,26 +168,32 @@ def _parameter_items(context: ReportContext) -> Iterator[ReportItem]:
     everything = dict.fromkeys(_COLUMNS, base + head)
     lines |= {"this run": total, "full fine-tuning": everything}
     yield TableItem(
-        "parameters", "Parameters", f"The base has {format_count(base)}; weights in fp32.",
+        "parameters",
+        "Parameters",
+        f"The base has {format_count(base)}; weights in fp32.",
         head=("", "trainable", "kept after pruning", "exported", "of full", "to store"),
         rows=[
             [
-                name, *(line[each] for each in _COLUMNS),
-                Percent(line["trainable"] / (base + head)), ByteCount(4 * line["exported"]),
+                name,
+                *(line[each] for each in _COLUMNS),
+                Percent(line["trainable"] / (base + head)),
+                ByteCount(4 * line["exported"]),
             ]
             for name, line in lines.items()
         ],
         strong=(len(lines) - 2,),
-    )  # fmt: skip
+    )
 
 
 def _speed_items(context: ReportContext) -> Iterator[ReportItem]:
     history, train = context.history, context.metrics["train"]
     if len(history.tokens_per_second[0]) > 1:
         yield LineChart(
-            "throughput", "Throughput", "Tokens a second, forward and backward.",
+            "throughput",
+            "Throughput",
+            "Tokens a second, forward and backward.",
             series={"tokens/s": history.tokens_per_second},
-        )  # fmt: skip
+        )
     manifest, padding_fractions = context.manifest, context.padding_fractions
     hardware = manifest["hardware"]
     rows: list[list[TableCell]] = [
@@ -206,21 +225,37 @@ def _optional_share(value: float | None) -> TableCell:
 def _data_items(context: ReportContext) -> Iterator[ReportItem]:
     splits = context.manifest["data"]["splits"]
     yield TableItem(
-        "data", "Rows", "Lengths in tokens a feature.",
+        "data",
+        "Rows",
+        "Lengths in tokens a feature.",
         head=(
-            "split", "rows read", "used", "skipped", "other splits or not drawn", "median", "90 %",
-            "longest", "truncated", "unknown", "reasons",
+            "split",
+            "rows read",
+            "used",
+            "skipped",
+            "other splits or not drawn",
+            "median",
+            "90 %",
+            "longest",
+            "truncated",
+            "unknown",
+            "reasons",
         ),
         rows=[
             [
-                name, each.get("read"), each["rows"], sum(each["skipped"].values()),
+                name,
+                each.get("read"),
+                each["rows"],
+                sum(each["skipped"].values()),
                 sum(each.get("unused", {}).values()),
                 *(round(each["lengths"][q]) for q in ("median", "90 %", "max")),
-                Percent(each["truncated"]), _optional_share(each.get("unknown")), _unused_row_reasons(each),
+                Percent(each["truncated"]),
+                _optional_share(each.get("unknown")),
+                _unused_row_reasons(each),
             ]
             for name, each in splits.items()
         ],
-    )  # fmt: skip
+    )
     base, packages = context.manifest["base"], context.manifest["packages"]
     rows: list[list[TableCell]] = [
         ["base", base["name"]],

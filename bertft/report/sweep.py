@@ -1,7 +1,7 @@
 """The table of a sweep: a line for each combination, its metric as mean ± std over the seeds.
 
-``read_jobs(folder)`` reads the job folders, ``lines_of`` groups them (``reports.lines``), ``write_summary``
-leaves summary.csv and summary.md, ``print_summary`` prints.
+``read_jobs(folder)`` reads the job folders, ``lines_of`` groups them (``reports.lines``),
+``write_summary`` leaves summary.csv and summary.md, ``print_summary`` prints.
 """
 
 from __future__ import annotations

@@ -137,7 +137,10 @@ def result_lines(
         )
     lines += _calibration_lines(metrics.get("calibration"))
     lines += _distillation_lines(metrics.get("distillation"))
-    speed = f"{format_count(train['rows_per_second'])} rows/s, {format_count(train['tokens_per_second'])} tokens/s"
+    speed = (
+        f"{format_count(train['rows_per_second'])} rows/s,"
+        f" {format_count(train['tokens_per_second'])} tokens/s"
+    )
     took = f"{format_count(train['steps'])} steps in {format_duration(train['seconds'])}"
     lines.append(f"{took}, {speed}, peak memory {format_bytes(train['peak_memory_bytes'])}")
     lines.append(f"run folder: {folder}")
@@ -157,7 +160,8 @@ def dry_run_lines(trial: DryRun, steps: int, peak: int | None) -> list[str]:
     """What ``check=true`` found: the largest step, and a guess at the whole run."""
     micro_batch_text = f"{format_count(trial.micro_batch)} rows a pass"
     lines = [
-        f"the largest step: {format_count(trial.rows_per_step)} rows of up to {format_count(trial.max_length)} tokens,"
+        f"the largest step: {format_count(trial.rows_per_step)} rows of up to"
+        f" {format_count(trial.max_length)} tokens,"
         f" {micro_batch_text}, peak memory {format_bytes(peak)}"
     ]
     if trial.micro_batch_reduced:
@@ -179,11 +183,13 @@ def _calibration_lines(calibration: Mapping[str, Any] | None) -> list[str]:
     lines = []
     if calibration is not None and "ece" in calibration:
         changes = ", ".join(
-            f"{words} {format_score(calibration[name]['before'])} → {format_score(calibration[name]['after'])}"
+            f"{words} {format_score(calibration[name]['before'])} →"
+            f" {format_score(calibration[name]['after'])}"
             for name, words in (("ece", "ECE"), ("loss", "loss"))
         )
         lines.append(
-            f"temperature {format_number(calibration['temperature'] or 1.0)}: {changes} on validation"
+            f"temperature {format_number(calibration['temperature'] or 1.0)}: {changes} on"
+            " validation"
         )
     if calibration is not None and "tuned" in calibration:
         tuned, threshold = calibration["tuned"], calibration["threshold"]
@@ -194,7 +200,8 @@ def _calibration_lines(calibration: Mapping[str, Any] | None) -> list[str]:
             else f"thresholds of {len(threshold)} labels"
         )
         lines.append(
-            f"{words}: {tuned['metric']} {format_score(tuned['before'])} → {format_score(tuned['after'])} on the"
+            f"{words}: {tuned['metric']} {format_score(tuned['before'])} →"
+            f" {format_score(tuned['after'])} on the"
             " validation rows that it was tuned on"
         )
     return lines
@@ -205,7 +212,8 @@ def _distillation_lines(distillation: Mapping[str, Any] | None) -> list[str]:
     if distillation is None:
         return []
     lines = [
-        f"{side}: {distillation['metric']} {format_score(distillation[side]['value'])}, {format_bytes(distillation[side]['bytes'])},"
+        f"{side}: {distillation['metric']} {format_score(distillation[side]['value'])},"
+        f" {format_bytes(distillation[side]['bytes'])},"
         f" {format_count(distillation[side]['rows_per_second'])} rows/s in evaluation"
         for side in ("teacher", "student")
     ]

@@ -209,18 +209,20 @@ class CheckpointStore:
             raise UsageError(f"{which!r} names no checkpoint", where="checkpoint", hint=hint)
         if not os.path.lexists(self.checkpoint_path(step)):
             raise UsageError(
-                f"there is no checkpoint of step {step}", where=str(self.folder),
+                f"there is no checkpoint of step {step}",
+                where=str(self.folder),
                 hint=self._available_steps_hint(step),
-            )  # fmt: skip
+            )
         return step
 
     def _read_existing_pointer(self, name: str) -> int | None:
         step = checkpoint_pointers.read_pointer(self.folder, name)
         if step is not None and not os.path.lexists(self.checkpoint_path(step)):
             raise DataError(
-                f"{name} points at step-{step}, which is missing", where=str(self.folder),
+                f"{name} points at step-{step}, which is missing",
+                where=str(self.folder),
                 hint=self._available_steps_hint(step),
-            )  # fmt: skip
+            )
         return step
 
     def _read_pointer_or_none(self, name: str) -> int | None:
@@ -257,8 +259,9 @@ class CheckpointStore:
             )
         return SystemResourceError(
             f"the checkpoint of step {step} cannot be written ({reason})",
-            where=str(self.folder), hint=f"{advise_on_os_error(error)}. {recovery_hint}",
-        )  # fmt: skip
+            where=str(self.folder),
+            hint=f"{advise_on_os_error(error)}. {recovery_hint}",
+        )
 
 
 def _replace_folder(new: Path, final: Path) -> None:

@@ -24,9 +24,10 @@ def read_metrics_json(file: Path) -> dict[str, Any]:
         value = group.get(last) if isinstance(group, dict) else None
         if not is_valid(value):
             raise DataError(
-                f"invalid value for {path!r} (got {_shorten_repr(value)})", where=str(file),
+                f"invalid value for {path!r} (got {_shorten_repr(value)})",
+                where=str(file),
                 hint="Was it edited or cut short? Restore it from a copy",
-            )  # fmt: skip
+            )
         if value is None:
             if not isinstance(group, dict):
                 raise DataError(f"has no {parents[0]!r}", where=str(file))

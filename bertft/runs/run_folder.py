@@ -58,9 +58,10 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(
-                "another process is training in it", where=str(folder),
+                "another process is training in it",
+                where=str(folder),
                 hint="Wait for it to end, or give another hydra.run.dir",
-            ) from None  # fmt: skip
+            ) from None
         except OSError:
             pass  # a file system without locks
         yield
@@ -107,18 +108,21 @@ class RunFolder:
         if self.is_finished:
             raise UsageError(
                 "holds a finished run" if self.has_run else "holds the results of another command",
-                where=where, hint="Give another hydra.run.dir",
-            )  # fmt: skip
+                where=where,
+                hint="Give another hydra.run.dir",
+            )
         if self.has_run:
             raise UsageError(
-                "holds a run already", where=where,
+                "holds a run already",
+                where=where,
                 hint=f"Go on with resume={where} or give another hydra.run.dir",
-            )  # fmt: skip
+            )
         if self.manifest_path.exists() or any(_list_entries(self.checkpoints_dir)):
             raise UsageError(
                 "holds what is left of a run: its config.yaml or manifest.json is missing",
-                where=where, hint="Give another hydra.run.dir",
-            )  # fmt: skip
+                where=where,
+                hint="Give another hydra.run.dir",
+            )
 
     def ensure_no_links(self) -> None:
         """UsageError where writing into the run would write elsewhere, or wait for ever.
@@ -138,8 +142,9 @@ class RunFolder:
                 kind = "link" if stat.S_ISLNK(mode) else "special file"
                 raise UsageError(
                     f"is a {kind}: bertft writes to regular files and folders of the run alone",
-                    where=str(entry), hint="Replace it with what it stands for",
-                )  # fmt: skip
+                    where=str(entry),
+                    hint="Replace it with what it stands for",
+                )
 
     @property
     def has_run(self) -> bool:
@@ -176,7 +181,9 @@ class RunFolder:
             atomic_write_text(self.metrics_path, text)
 
     def read_seal(self) -> dict[str, str] | None:
-        """What ``write_result`` put into the manifest; None if it did not. DataError if it is damaged."""
+        """What ``write_result`` put into the manifest; None if it did not. DataError if it is
+        damaged.
+        """
         manifest = self.read_manifest()
         if "sealed" not in manifest:
             return None
@@ -196,9 +203,10 @@ class RunFolder:
         """DataError where ``file`` is not what the run was finished with."""
         if (self.read_seal() or {}).get(file.name) not in (None, file_sha256(file)):
             raise DataError(
-                "its sha256 is not the recorded one", where=str(file),
+                "its sha256 is not the recorded one",
+                where=str(file),
                 hint="Restore it from a copy",
-            )  # fmt: skip
+            )
 
     @property
     def _sealed_files(self) -> tuple[Path, ...]:

@@ -80,9 +80,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return {name: tensor.clone() for name, tensor in load_file(path).items()}
     except SafetensorError as error:
         raise DataError(
-            f"is no whole safetensors file ({str(error).rpartition(': ')[2]})", where=str(path),
+            f"is no whole safetensors file ({str(error).rpartition(': ')[2]})",
+            where=str(path),
             hint="Was it cut short, or is it of another kind?",
-        ) from error  # fmt: skip
+        ) from error
     except OSError as error:
         raise SystemResourceError(
             f"cannot be read ({error.strerror or error})", where=str(path)

@@ -71,17 +71,19 @@ class ClassificationTask(ClassTask):
         yield from super().find_problems(loss, tune_threshold)
         if tune_threshold and len(self.classes) != 2:
             yield Problem(
-                "tune_threshold", f"means nothing for {len(self.classes)} classes, of which the"
-                " likeliest is given", "Leave it out: it is for two classes, or multi_label",
-            )  # fmt: skip
+                "tune_threshold",
+                f"means nothing for {len(self.classes)} classes, of which the likeliest is given",
+                "Leave it out: it is for two classes, or multi_label",
+            )
 
     def set_threshold(self, threshold: Threshold) -> None:
         if len(self.classes) != 2 or isinstance(threshold, dict):
             raise UsageError(
                 f"{self.name} of {len(self.classes)} classes decides by no"
                 f" {'thresholds of labels' if isinstance(threshold, dict) else 'threshold'}",
-                where="threshold", hint="Leave it out: the likeliest class is given",
-            )  # fmt: skip
+                where="threshold",
+                hint="Leave it out: the likeliest class is given",
+            )
         self.threshold = threshold
 
     def predict_classes(self, logits: np.ndarray) -> np.ndarray:
@@ -182,9 +184,12 @@ class ClassificationTask(ClassTask):
         def line(place: int) -> list[TableCell]:
             row, true_class, answer = int(numbers[place]), truth[place], predicted[place]
             return [
-                format_row_location(features.rows, row), format_row_text(features.rows, row), self.classes[true_class],
-                self.classes[answer], float(probabilities[place, answer]),
-            ]  # fmt: skip
+                format_row_location(features.rows, row),
+                format_row_text(features.rows, row),
+                self.classes[true_class],
+                self.classes[answer],
+                float(probabilities[place, answer]),
+            ]
 
         confidence = probabilities[features_range, predicted]
         if len(self.classes) == 1:

@@ -70,8 +70,10 @@ class MultiLabelTask(ClassTask):
         if isinstance(threshold, dict) and set(threshold) != set(self.classes):
             raise UsageError(
                 f"thresholds of {format_list(threshold, 8)} do not fit the labels"
-                f" {format_list(self.classes, 8)}", where="threshold", hint="Give one of each label",
-            )  # fmt: skip
+                f" {format_list(self.classes, 8)}",
+                where="threshold",
+                hint="Give one of each label",
+            )
         self.threshold = threshold
 
     def predict_labels(self, logits: np.ndarray) -> np.ndarray:

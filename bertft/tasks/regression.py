@@ -112,9 +112,14 @@ class RegressionTask(SequenceTask):
         truth, numbers = features.whole("labels"), features.whole("row")
         values = logits[:, 0]
         yield AgreementPlot(
-            "answers", "Truth against answer", "A point a row; on the diagonal they agree.",
-            x=truth, y=values, x_title="truth", y_title="answer",
-        )  # fmt: skip
+            "answers",
+            "Truth against answer",
+            "A point a row; on the diagonal they agree.",
+            x=truth,
+            y=values,
+            x_title="truth",
+            y_title="answer",
+        )
 
         def line(place: int) -> list[TableCell]:
             row = int(numbers[place])

@@ -92,7 +92,8 @@ class BaseTask(ABC):
             raise UsageError(
                 f"{self.name}{class_count} has no metric {config.metric!r}",
                 where="data.metric",
-                hint=f"{f'did you mean {closest!r}? ' if closest else ''}It has {', '.join(known_metrics)}",
+                hint=f"{f'did you mean {closest!r}? ' if closest else ''}It has"
+                f" {', '.join(known_metrics)}",
             )
 
     @classmethod
@@ -209,7 +210,9 @@ class BaseTask(ABC):
         """Sum (not mean) of the loss terms of the batch, fp32 (fp64 for fp64 logits)."""
 
     def reduce_outputs(self, logits: Tensor, batch: Batch) -> Tensor:
-        """What ``compute_metrics`` needs of a batch's logits: all of them, unless there are too many."""
+        """What ``compute_metrics`` needs of a batch's logits: all of them, unless there are too
+        many.
+        """
         return logits
 
     def predict_transform(self, batch: Batch) -> Batch:
@@ -217,7 +220,9 @@ class BaseTask(ABC):
         return batch
 
     def count_distillation_terms(self, batch: Batch) -> int:
-        """Terms of ``distillation_loss``: all sequences, or the chosen tokens; labels are not needed."""
+        """Terms of ``distillation_loss``: all sequences, or the chosen tokens; labels are not
+        needed.
+        """
         mask = self.distillation_mask(batch)
         return len(batch) if mask is None else int(mask.sum())
 
@@ -264,9 +269,10 @@ class BaseTask(ABC):
     def registered_metrics(self) -> tuple[str, ...]:
         """Names of the metrics that other packages register for this task."""
         return tuple(
-            name for name, description in METRICS.specs().items()
+            name
+            for name, description in METRICS.specs().items()
             if description.compute is not None and self.name in description.tasks
-        )  # fmt: skip
+        )
 
     def compute_all_metrics(self, logits: np.ndarray, features: Any) -> dict[str, float]:
         """``compute_metrics``, and the registered ones: NaN where all of the task's own are."""
@@ -282,7 +288,8 @@ class BaseTask(ABC):
     ) -> tuple[np.ndarray, np.ndarray] | None:
         """What each row adds to the metrics: the rows [R], ascending, and terms, fp64 [R, K].
 
-        From what ``compute_metrics`` is given. None where a task does not tell it, or nothing is finite.
+        From what ``compute_metrics`` is given. None where a task does not tell it, or nothing is
+        finite.
         """
         return None
 
@@ -291,8 +298,8 @@ class BaseTask(ABC):
     ) -> dict[str, np.ndarray]:
         """Metrics [B] over rows with ``statistics`` [R, K], row r taken ``weights`` [B, R] times.
 
-        With weights of 1 they are those of ``compute_metrics``. What is no function of such terms (the
-        best threshold, say) is left out.
+        With weights of 1 they are those of ``compute_metrics``. What is no function of such terms
+        (the best threshold, say) is left out.
         """
         return {}
 
@@ -300,11 +307,13 @@ class BaseTask(ABC):
     def decode_predictions(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
         """One JSON-ready answer a row (the Contract's keys), in the order of ``features.rows``.
 
-        ``logits`` in fp32, in the order of ``compute_metrics``; rows that gave no feature are left out.
+        ``logits`` in fp32, in the order of ``compute_metrics``; rows that gave no feature are left
+        out.
         """
 
     def report_items(self, logits: np.ndarray, features: Any) -> Iterator[ReportItem]:
-        """What the report shows of the answers to labelled rows; given what ``compute_metrics`` is given.
+        """What the report shows of the answers to labelled rows; given what ``compute_metrics`` is
+        given.
 
         Pictures and tables in the order in which they are to be looked at.
         """

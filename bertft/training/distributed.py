@@ -36,7 +36,9 @@ _TIMEOUT = timedelta(days=1)
 
 
 class DistributedContext:
-    """``rank`` of ``world_size``; ``first``: the one that writes; ``own``: a share of what is to do."""
+    """``rank`` of ``world_size``; ``first``: the one that writes; ``own``: a share of what is to
+    do.
+    """
 
     def __init__(self, rank: int = 0, world_size: int = 1, local_rank: int = 0) -> None:
         self.rank, self.world_size, self.local_rank = rank, world_size, local_rank
@@ -70,14 +72,16 @@ class DistributedContext:
         if device.index is not None:
             raise UsageError(
                 f"{device} is one GPU, but {self.world_size} processes want one each",
-                where="trainer.device", hint="Leave it out; CUDA_VISIBLE_DEVICES chooses GPUs",
-            )  # fmt: skip
+                where="trainer.device",
+                hint="Leave it out; CUDA_VISIBLE_DEVICES chooses GPUs",
+            )
         if self.local_rank >= torch.cuda.device_count():
             raise SystemResourceError(
                 f"process {self.local_rank + 1} of this machine has no GPU: there are"
                 f" {torch.cuda.device_count()}",
-                where="trainer.device", hint="Lower --nproc_per_node, or add trainer.device=cpu",
-            )  # fmt: skip
+                where="trainer.device",
+                hint="Lower --nproc_per_node, or add trainer.device=cpu",
+            )
         torch.cuda.set_device(self.local_rank)
         return torch.device("cuda", self.local_rank)
 

@@ -28,9 +28,11 @@ _TIMED_STEPS = 3  # steps
 
 @dataclass(frozen=True)
 class DryRun:
-    """``rows_per_step`` of up to ``max_length`` tokens in one step; ``seconds`` are guessed for the whole run.
+    """``rows_per_step`` of up to ``max_length`` tokens in one step; ``seconds`` are guessed for the
+    whole run.
 
-    ``micro_batch``: rows a pass that memory sufficed for; ``micro_batch_reduced``: fewer than were asked for.
+    ``micro_batch``: rows a pass that memory sufficed for; ``micro_batch_reduced``: fewer than were
+    asked for.
     """
 
     rows_per_step: int

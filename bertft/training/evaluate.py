@@ -63,9 +63,9 @@ def predict_logits(
 
     Token-level heads give [tokens, C], the rows' tokens end to end. The batches depend on the
     table's lengths alone, so that the same rows give the same bits again, on any number of ranks;
-    unless memory runs out: then a batch's rows are run in halves.
-    ``transform`` makes of a batch, collated with ``columns``, what is run; ``select_outputs`` takes what is
-    kept of its logits. Where batches choose tokens, those alone are kept: [chosen, C].
+    unless memory runs out: then a batch's rows are run in halves. ``transform`` makes of a batch,
+    collated with ``columns``, what is run; ``select_outputs`` takes what is kept of its logits.
+    Where batches choose tokens, those alone are kept: [chosen, C].
     """
     model = runner.model
     was_training = model.training
@@ -142,9 +142,14 @@ def evaluation_outputs(
 ) -> np.ndarray:
     """What the task's metrics over the table are made of."""
     return predict_logits(
-        runner, table, precision, distributed=distributed,
-        transform=evaluation_transform(task), select_outputs=task.reduce_outputs, columns=task.label_columns,
-    )  # fmt: skip
+        runner,
+        table,
+        precision,
+        distributed=distributed,
+        transform=evaluation_transform(task),
+        select_outputs=task.reduce_outputs,
+        columns=task.label_columns,
+    )
 
 
 def evaluate(

@@ -30,7 +30,8 @@ __all__ = [
 
 
 def lr_lambda(step: int, total_steps: int, warmup_fraction: float, schedule: str) -> float:
-    """The factor on the peak rate for the ``step``-th of ``total_steps`` updates (from 1), in (0, 1].
+    """The factor on the peak rate for the ``step``-th of ``total_steps`` updates (from 1), in (0,
+    1].
 
     The first update of the decay runs at the peak, and the last one is still above 0:
     u counts the updates that came before.

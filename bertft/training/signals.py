@@ -1,9 +1,9 @@
 """SIGTERM and SIGINT: the first asks the loop to finish its step and save, the second ends it.
 
-Where there is nothing to save, the first one interrupts: ``InterruptOnSignal``. A queue that takes a job
-back announces it with SIGUSR1 or SIGUSR2; where somebody listens to them (submitit does), they are
-heard like the first SIGTERM. ``Stopped`` tells which it was, so that the listener can be told once
-all is saved; where no Stopped tells it, the listener hears it when the block ends.
+Where there is nothing to save, the first one interrupts: ``InterruptOnSignal``. A queue that takes
+a job back announces it with SIGUSR1 or SIGUSR2; where somebody listens to them (submitit does),
+they are heard like the first SIGTERM. ``Stopped`` tells which it was, so that the listener can be
+told once all is saved; where no Stopped tells it, the listener hears it when the block ends.
 """
 
 from __future__ import annotations

@@ -63,7 +63,9 @@ def build_step_batch(
     seed: int,
     distributed: DistributedContext,
 ) -> StepBatch:
-    """The window of the features ``indices``, with at most ``micro_batch_size`` rows a forward pass."""
+    """The window of the features ``indices``, with at most ``micro_batch_size`` rows a forward
+    pass.
+    """
     draw = BatchSeed(seed, epoch)
     lengths = np.asarray(table.lengths)
     batches = [
@@ -78,7 +80,9 @@ def build_step_batch(
 def step_indices(
     sampler: LengthGroupedSampler, completed_steps: int, total_steps: int
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Epoch, from 0, and features of each step after the first ``completed_steps``, up to ``total_steps``."""
+    """Epoch, from 0, and features of each step after the first ``completed_steps``, up to
+    ``total_steps``.
+    """
     epoch, first_batch = divmod(completed_steps, sampler.steps_per_epoch)
     while completed_steps < total_steps:
         batches = sampler.epoch_batches(epoch)
@@ -100,10 +104,11 @@ def retry_on_oom(
     make_smaller: Callable[[], Sequence[Batch] | None],
     reset: Callable[[], None],
 ) -> Value:
-    """``run_passes(batches)``; after OutOfMemoryError ``reset()`` and again with ``make_smaller()``.
+    """``run_passes(batches)``; after OutOfMemoryError ``reset()`` and again with
+    ``make_smaller()``.
 
-    ``make_smaller`` gives the same rows in halved batches, None where a pass has one row already: then
-    the error stands.
+    ``make_smaller`` gives the same rows in halved batches, None where a pass has one row already:
+    then the error stands.
     """
     while True:
         oom_error: torch.OutOfMemoryError | None = None
@@ -122,7 +127,8 @@ def retry_on_oom(
 def split_on_oom(
     run_batch: Callable[[Batch], Value], batch: Batch, rebuild: RebuildBatch
 ) -> Iterator[Value]:
-    """``run_batch`` on a batch; after OutOfMemoryError on its two halves, made by ``rebuild``, and so on.
+    """``run_batch`` on a batch; after OutOfMemoryError on its two halves, made by ``rebuild``, and
+    so on.
 
     The rows stay in order. Where one row is too much the error stands.
     """
@@ -208,9 +214,11 @@ class TrainStep:
         """
         term_counts = self._count_terms(batches)
         loss_means = retry_on_oom(
-            lambda rows: self._accumulate(rows, term_counts), batches, make_smaller,
+            lambda rows: self._accumulate(rows, term_counts),
+            batches,
+            make_smaller,
             lambda: self.optimizer.zero_grad(set_to_none=True),
-        )  # fmt: skip
+        )
         loss_means = self.distributed.all_reduce_gradients(self.parameters, loss_means)
         self._loss_means = dict(zip(self.objective.weights, loss_means, strict=True))
         total = self._weighted_sum(loss_means)

@@ -4,8 +4,8 @@
         for listener in listeners:
             listener(event)
 
-The order of rows is a function of (seed, epoch) alone, and ``TrainerState`` says how far it went, so
-a loop that is rebuilt with a saved progress goes on exactly where the other one stopped. Several
+The order of rows is a function of (seed, epoch) alone, and ``TrainerState`` says how far it went,
+so a loop that is rebuilt with a saved progress goes on exactly where the other one stopped. Several
 ranks run the same loop over shares of the same batches, and what it yields is the same on each.
 """
 
@@ -95,7 +95,8 @@ def _is_count(value: object) -> bool:
 
 
 class Trainer:
-    """``total_steps`` optimizer steps over ``train_features``; ``save_checkpoint(progress, best)`` writes a checkpoint.
+    """``total_steps`` optimizer steps over ``train_features``; ``save_checkpoint(progress, best)``
+    writes a checkpoint.
 
     ``best_outputs``: what the task's metrics of the best evaluation were made of, where
     ``keep_outputs`` says so; None if the best one was made before this process. ``unchanged``, at
@@ -304,9 +305,13 @@ class Trainer:
         start = time.perf_counter()
         outputs: list[np.ndarray] = []
         metrics = evaluate(
-            train_step.runner, task, self.validation_features, train_step.precision, self.distributed,
+            train_step.runner,
+            task,
+            self.validation_features,
+            train_step.precision,
+            self.distributed,
             outputs.append,
-        )  # fmt: skip
+        )
         eligible = all(
             component.is_eligible(state.step, self.total_steps)
             for component in train_step.components
@@ -387,9 +392,11 @@ class Trainer:
         self._check_weights_changed()
         if self.state.not_finite and self.state.best_step is None:
             raise NonFiniteError(
-                f"no evaluation gave a finite {self.train_step.task.metric}: there is no best model",
-                where=f"step {step}", hint="Lower trainer.learning_rate or raise trainer.warmup",
-            )  # fmt: skip
+                f"no evaluation gave a finite {self.train_step.task.metric}: there is no best"
+                " model",
+                where=f"step {step}",
+                hint="Lower trainer.learning_rate or raise trainer.warmup",
+            )
         return Finished(step, "done" if step >= self.total_steps else "patience")
 
     def _out_of_patience(self) -> bool:

@@ -2,8 +2,9 @@
 
     write:   temporary file in the same folder → fsync → rename over the final name → fsync folder
 
-A temporary is called ``.<name>.tmp-<pid>``; what a killed writer left behind, ``remove_stale_temporaries`` removes.
-Raises OSError, after the temporary is gone; ``convert_write_errors`` turns that into EnvironmentFailed.
+A temporary is called ``.<name>.tmp-<pid>``; what a killed writer left behind,
+``remove_stale_temporaries`` removes. Raises OSError, after the temporary is gone;
+``convert_write_errors`` turns that into EnvironmentFailed.
 """
 
 from __future__ import annotations

@@ -27,7 +27,8 @@ def read_distributed_env() -> DistributedEnv:
     values = [os.environ.get(name, "0") for name in names]
     if not all(value.isdecimal() for value in values) or int(values[0]) >= int(values[2]):
         raise UsageError(
-            f"{', '.join(values)} are no place in a job", where=", ".join(names),
+            f"{', '.join(values)} are no place in a job",
+            where=", ".join(names),
             hint="Start it with torchrun --nproc_per_node=<number> -m bertft train",
-        )  # fmt: skip
+        )
     return DistributedEnv(*map(int, values))

@@ -38,17 +38,19 @@ def missing_file_problem(name: str, setting: str) -> Problem | None:
         file_list = name.strip("[]").replace(" ", "")
         sweep_hint = f", or compare them in a sweep: -m {setting}={file_list}"
         return Problem(
-            where, "several files, where one is read",
+            where,
+            "several files, where one is read",
             f"Join them into one file{sweep_hint if setting.startswith('data.') else ''}",
-        )  # fmt: skip
+        )
     if path.is_dir():
         return Problem(where, "is a folder, not a file", _suggest_file(path.name, path))
     if path.exists():
         stdin_hint = "input=- reads JSON Lines from standard input" if setting == "input" else None
         return Problem(
-            where, "is a pipe or a device, and not a file",
+            where,
+            "is a pipe or a device, and not a file",
             f"Write its content to a file{f', or {stdin_hint}' if stdin_hint else ''}",
-        )  # fmt: skip
+        )
     if path.parent.is_dir():
         return Problem(where, "there is no such file", _suggest_file(path.name, path.parent))
     return Problem(where, f"there is no folder {path.parent}", f"Paths are taken from {Path.cwd()}")

@@ -16,9 +16,17 @@ from bertft.errors import BertftError, SystemResourceError, UsageError
 __all__ = ["find_os_error", "is_out_of_memory", "to_bertft_error"]
 
 _PATH_ERRNOS = (
-    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG,
-    errno.EINVAL, errno.ENOTEMPTY, errno.ENXIO, errno.ESPIPE,
-)  # fmt: skip
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.EINVAL,
+    errno.ENOTEMPTY,
+    errno.ENXIO,
+    errno.ESPIPE,
+)
 _RUST_OS_ERROR = re.compile(r"\(os error ([0-9]{1,5})\)|\bOs \{ code: ([0-9]{1,5})", re.ASCII)
 # What the allocators and loaders of libraries say where Python would raise MemoryError.
 _OUT_OF_MEMORY_TEXTS = (
@@ -30,7 +38,8 @@ _OUT_OF_MEMORY_TEXTS = (
 
 
 def to_bertft_error(error: Exception, arguments: Sequence[str]) -> BertftError | None:
-    """``error`` as one of ours; ``arguments`` are the settings given, one of which may name the path.
+    """``error`` as one of ours; ``arguments`` are the settings given, one of which may name the
+    path.
 
     None if the system did not cause it.
     """
@@ -40,7 +49,7 @@ def to_bertft_error(error: Exception, arguments: Sequence[str]) -> BertftError |
             f"out of memory: {amount[1]} could not be allocated" if amount else "out of memory",
             hint="Lower trainer.micro_batch, data.max_length or trainer.threads, or raise the"
             " limit on memory",
-        )  # fmt: skip
+        )
     os_error = find_os_error(error)
     if os_error is not None:
         return _from_os_error(os_error, arguments)

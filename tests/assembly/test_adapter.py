@@ -14,24 +14,24 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 
-from bertft.pipeline.model import build_task_model
-from bertft.export.peft_adapter import write_peft_adapter
-from bertft.pipeline.check_rows import sample_check_rows
-from bertft.pipeline.checkpoint import CheckpointInfo
-from bertft.pipeline.data import build_unlabelled_features
-from bertft.pipeline.open_model import open_from_settings, open_model
-from bertft.pipeline.loaded_model import LoadedModel
-from bertft.export.equivalence import score_rows
 from bertft.config.command_configs import MergeConfig
 from bertft.config.data import DataConfig
 from bertft.config.method import MethodConfig
-from bertft.config.model import ModelConfig
 from bertft.config.method_components.low_rank import LowRankConfig
+from bertft.config.model import ModelConfig
 from bertft.data.rows import Rows
 from bertft.errors import DataError, SystemResourceError, UsageError
+from bertft.export.equivalence import score_rows
+from bertft.export.peft_adapter import write_peft_adapter
 from bertft.models.loading import load_tokenizer
 from bertft.models.precision import choose_precision
 from bertft.models.source import find_model_source
+from bertft.pipeline.check_rows import sample_check_rows
+from bertft.pipeline.checkpoint import CheckpointInfo
+from bertft.pipeline.data import build_unlabelled_features
+from bertft.pipeline.loaded_model import LoadedModel
+from bertft.pipeline.model import build_task_model
+from bertft.pipeline.open_model import open_from_settings, open_model
 from bertft.tasks import build_task
 
 peft = pytest.importorskip("peft")
@@ -65,7 +65,11 @@ def bases(tmp_path_factory):
     """Family → a folder with an encoder that has no head, and its tokenizer."""
     place = tmp_path_factory.mktemp("bases")
     words = sorted(
-        {word for row in sample_check_rows("token_classification").column("text") for word in row.split()}
+        {
+            word
+            for row in sample_check_rows("token_classification").column("text")
+            for word in row.split()
+        }
     )
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     table = {word: n for n, word in enumerate([*special, *words][:VOCABULARY])}
@@ -279,7 +283,9 @@ def test_what_a_head_means_is_not_guessed(bases, tmp_path):
     assert config.problem_type == "multi_label_classification" and config.id2label[2] == "c"
     np.testing.assert_allclose(ours(saved), logits_of(theirs, saved), atol=1e-5)
     with pytest.raises(UsageError, match="names 2 classes, the model has 3 outputs"):
-        open_from_settings(asked(tmp_path / "adapter", task="multi_label", labels=["a", "b"]), "fp32")
+        open_from_settings(
+            asked(tmp_path / "adapter", task="multi_label", labels=["a", "b"]), "fp32"
+        )
 
 
 def test_a_stated_problem_type_is_respected(bases, tmp_path):
@@ -392,7 +398,11 @@ def test_what_is_written_gives_the_same_logits_in_peft_and_here(
     assert again.info == replace(saved.info, step=0)
     np.testing.assert_allclose(ours(again), expected, atol=1e-5)
     if kind == "QUESTION_ANS":
-        assert again.answer_settings == {**saved.answer_settings, "stride": 17, "max_answer_length": 9}
+        assert again.answer_settings == {
+            **saved.answer_settings,
+            "stride": 17,
+            "max_answer_length": 9,
+        }
 
 
 @pytest.fixture

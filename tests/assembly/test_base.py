@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bertft.pipeline import base_model
 from bertft.config.model import ModelConfig
-from bertft.errors import DataError, SystemResourceError, MergeError, UsageError
+from bertft.errors import DataError, MergeError, SystemResourceError, UsageError
 from bertft.models.source import ModelSource
+from bertft.pipeline import base_model
 from bertft.runs.run_folder import RunFolder
 
 COMMIT = "c" * 40

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from bertft.pipeline.check_rows import CHECK_ROW_COUNT, read_check_rows, write_check_rows
 from bertft.data.rows import Rows
 from bertft.errors import DataError
+from bertft.pipeline.check_rows import CHECK_ROW_COUNT, read_check_rows, write_check_rows
 
 
 def rows(count, **columns):

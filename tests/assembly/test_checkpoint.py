@@ -8,9 +8,15 @@ from types import SimpleNamespace
 import pytest
 from torch import nn
 
-from bertft.pipeline import tokenizer_files
-from bertft.pipeline.checkpoint import CheckpointInfo, is_checkpoint, read_checkpoint_info, read_trained_weights, checkpoint_writer
 from bertft.errors import DataError
+from bertft.pipeline import tokenizer_files
+from bertft.pipeline.checkpoint import (
+    CheckpointInfo,
+    checkpoint_writer,
+    is_checkpoint,
+    read_checkpoint_info,
+    read_trained_weights,
+)
 
 
 def test_a_checkpoint_holds_what_trains_and_its_facts(tmp_path):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bertft.pipeline.head_settings import HeadSettings
 from bertft.errors import UsageError
+from bertft.pipeline.head_settings import HeadSettings
 
 
 @pytest.mark.parametrize("labels", [["pos", "neg"], ["neg"]])

@@ -9,15 +9,15 @@ import pytest
 import torch
 import transformers
 
-from bertft.pipeline import batch_invariance
-from bertft.pipeline.batch_invariance import check_batch_invariance
 from bertft.config.model import ModelConfig
 from bertft.data.batch import Batch
 from bertft.errors import UsageError
-from bertft.models.model_config import read_model_config
 from bertft.models.loading import load_tokenizer, max_input_length
+from bertft.models.model_config import read_model_config
 from bertft.models.runner import EncoderRunner
 from bertft.models.source import ModelSource
+from bertft.pipeline import batch_invariance
+from bertft.pipeline.batch_invariance import check_batch_invariance
 
 SIZES = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 40,
@@ -82,7 +82,7 @@ def test_what_bertft_computes_is_what_transformers_computes_row_by_row(tokenizer
 @pytest.mark.parametrize("kind", ["convbert", "mobilebert"])
 def test_the_check_finds_what_padding_and_neighbours_change(tokenizer, kind, monkeypatch):
     """Both mix what stands beside a token, the one in padded rows, the other in a stream."""
-    monkeypatch.setattr("bertft.models.families._ONE_BY_ONE", frozenset())
+    monkeypatch.setattr("bertft.models.families._PADDING_SENSITIVE", frozenset())
     with pytest.raises(UsageError, match=f"of type {kind} gives .* than") as caught:
         check_batch_invariance(build(kind), tokenizer, "sequence", False)
     assert caught.value.where == "model.path" and "such as albert, bert" in caught.value.hint

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from bertft.pipeline.manifest import hardware_changes, read_manifest, recorded_data, recorded_path
 from bertft.config.data import DataConfig
 from bertft.errors import DataError
+from bertft.pipeline.manifest import hardware_changes, read_manifest, recorded_data, recorded_path
 from bertft.runs.run_folder import RunFolder
 
 FROZEN = Path(__file__).parents[1] / "frozen" / "0.1.0" / "run" / "manifest.json"

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from bertft.pipeline.merged_folder import load_prefix_weights, read_merged_info, write_merged_info
 from bertft.config.method_components.prefix import PrefixConfig
 from bertft.errors import DataError
+from bertft.pipeline.merged_folder import load_prefix_weights, read_merged_info, write_merged_info
 
 
 class Prefixed(nn.Module):

@@ -9,14 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bertft.pipeline import teacher
-from bertft.data.rows import RowError
 from bertft.data.features import featurize
-from bertft.data.rows import Rows
+from bertft.data.rows import RowError, Rows
 from bertft.data.splits import Splits
 from bertft.errors import DataError, UsageError
 from bertft.models import loading
 from bertft.models.source import ModelSource
+from bertft.pipeline import teacher
 
 
 class Task:
@@ -65,4 +64,6 @@ def test_a_teacher_that_a_folder_names_is_not_fetched(monkeypatch):
     monkeypatch.setattr(loading, "local_folder", lambda _: None)
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("asked"))
     with pytest.raises(UsageError, match="a run does not decide what is fetched"):
-        loading.download_model(ModelSource("a/b", "hub", "a/b"), "method.distill.teacher", cached_only=True)
+        loading.download_model(
+            ModelSource("a/b", "hub", "a/b"), "method.distill.teacher", cached_only=True
+        )

@@ -41,7 +41,9 @@ def test_misplaced_offsets_do_not_change_the_official_score(tmp_path, capsys):
         data = DataConfig(
             name="squad_v2", task="question_answering", **{split: str(tmp_path / "dev.json")}
         )
-        metrics, _, counts = score_predictions(EvalConfig(predictions=str(given), data=data, split=split))
+        metrics, _, counts = score_predictions(
+            EvalConfig(predictions=str(given), data=data, split=split)
+        )
         assert {name: round(value, 3) for name, value in metrics.items()} == OFFICIAL
         assert (counts["read"], counts["used"], counts["skipped"]) == (11_873, 11_873, {})
         assert 0.99 * moved < sum(counts["dropped"].values()) <= moved  # some stand there as well

@@ -72,7 +72,7 @@ def ask(monkeypatch, capsys):
         )  # fmt: skip
         facts = SimpleNamespace(max_length=24)
         saved = SimpleNamespace(adapted=adapted, data=data, facts=facts, unnamed_tags="")
-        monkeypatch.setattr(predict, "open_asked", lambda *_, **__: saved)
+        monkeypatch.setattr(predict, "open_from_settings", lambda *_, **__: saved)
         content = "".join(json.dumps(row) + "\n" for row in rows).encode()
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
         predict.run(PredictConfig(run="x", **settings), None)
@@ -140,7 +140,7 @@ def test_an_answer_lost_on_its_way_is_a_bug(ask, monkeypatch):
     from bertft.tasks.regression import RegressionTask
 
     whole = RegressionTask.decode_predictions
-    monkeypatch.setattr(RegressionTask, "answers", lambda *args: list(whole(*args))[1:])
+    monkeypatch.setattr(RegressionTask, "decode_predictions", lambda *args: list(whole(*args))[1:])
     with pytest.raises(RuntimeError, match="100 rows read, but 99 answers"):
         ask("regression", [_row(number) for number in range(100)])
 

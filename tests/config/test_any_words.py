@@ -8,18 +8,32 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bertft.config.overrides import rewrite_overrides
 from bertft.config.command_configs import COMMAND_CONFIGS
-from bertft.config.compose import validate_overrides, compose_config, to_dataclass
+from bertft.config.compose import (
+    ComposeRequest,
+    compose_config,
+    hydra_session,
+    to_dataclass,
+    validate_overrides,
+)
+from bertft.config.overrides import rewrite_overrides
 from bertft.config.presets import find_presets
-from bertft.config.sweep_plan import plan_sweep
 from bertft.config.schema import iter_leaves, settings_tree
-from bertft.config.compose import ComposeRequest, hydra_session
+from bertft.config.sweep_plan import plan_sweep
 from bertft.errors import UsageError
 
 GROUPS = ("method", "model", "data", "trainer", "experiment")
-PATHS = sorted({leaf.path for command in COMMAND_CONFIGS for leaf in iter_leaves(settings_tree(command))})
-CHOICES = sorted({c for each in COMMAND_CONFIGS for x in iter_leaves(settings_tree(each)) for c in x.choices or ()})
+PATHS = sorted(
+    {leaf.path for command in COMMAND_CONFIGS for leaf in iter_leaves(settings_tree(command))}
+)
+CHOICES = sorted(
+    {
+        c
+        for each in COMMAND_CONFIGS
+        for x in iter_leaves(settings_tree(each))
+        for c in x.choices or ()
+    }
+)
 # Every sign that some grammar on the way (a shell's, Hydra's, OmegaConf's, YAML's) knows.
 SIGNS = st.text(
     st.sampled_from("=,:;.[]{}()'\"\\$%~+-*/|@#!&<>? \t\n\0ab01é酒\U0001f600"), max_size=12

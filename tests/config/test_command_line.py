@@ -181,7 +181,10 @@ def test_another_choice_of_data_leaves_what_the_answers_depend_on(tmp_path):
     assert rewrite_overrides("eval", [f"run={run}", "data=squad"])[:2] == [
         "data.stride=16", "data.scorer='cmrc2018'"
     ]  # fmt: skip
-    assert rewrite_overrides("eval", [f"run={run}", "data=squad"])[2:] == [f"run='{run}'", "data=squad"]
+    assert rewrite_overrides("eval", [f"run={run}", "data=squad"])[2:] == [
+        f"run='{run}'",
+        "data=squad",
+    ]
     assert rewrite_overrides("eval", [f"run={run}", "data=sst2"]) == [f"run='{run}'", "data=sst2"]
     kept = {"mlm_probability": 0.4, "whole_words": True}
     (merged / "bertft.json").write_text(json.dumps({"task": "masked_lm", "answering": kept}))

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from bertft.config.command_configs import COMMAND_CONFIGS
 from bertft.cli.completion import complete_line
+from bertft.config.command_configs import COMMAND_CONFIGS
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 
 from bertft.config import former_names
-from bertft.config.overrides import rewrite_overrides
-from bertft.config.compose import compose_config
+from bertft.config.compose import ComposeRequest, compose_config
 from bertft.config.former_names import current_path, rename_settings
-from bertft.config.schema import iter_leaves, find_setting, settings_tree
-from bertft.config.compose import ComposeRequest
+from bertft.config.overrides import rewrite_overrides
+from bertft.config.schema import find_setting, iter_leaves, settings_tree
 
 FORMER = {
     "trainer.clip": "trainer.max_grad_norm",

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from bertft.config.command_configs import COMMAND_CONFIGS
-from bertft.config.presets import find_presets, preset_summary
 from bertft.config.help import command_page, main_page
+from bertft.config.presets import find_presets, preset_summary
 from bertft.config.schema import iter_leaves, settings_tree
 
 

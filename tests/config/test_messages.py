@@ -2,9 +2,17 @@ from __future__ import annotations
 
 import pytest
 
-from bertft.utils.messages import Problem, did_you_mean, format_list, closest_name, quote_value, shorten, usage_error
 from bertft.data.rows import BadRows, RowError, raise_or_skip
 from bertft.errors import DataError
+from bertft.utils.messages import (
+    Problem,
+    closest_name,
+    did_you_mean,
+    format_list,
+    quote_value,
+    shorten,
+    usage_error,
+)
 
 
 @pytest.mark.parametrize(

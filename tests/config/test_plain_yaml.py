@@ -9,10 +9,14 @@ import time
 import pytest
 from omegaconf import OmegaConf
 
-from bertft.utils.safe_files import read_plain_yaml
 from bertft.config.values import check_answer_settings, check_recorded_settings
-from bertft.utils.safe_files import check_regular_file, open_regular_file, read_regular_bytes
 from bertft.errors import DataError
+from bertft.utils.safe_files import (
+    check_regular_file,
+    open_regular_file,
+    read_plain_yaml,
+    read_regular_bytes,
+)
 
 PLAIN = """
 a: 1e-3

@@ -34,7 +34,9 @@ def test_launchers_of_the_extra(nothing_installed, name, package):
 
 def test_plugins_of_others(nothing_installed):
     assert "pip install hydra-ray-launcher" in str(missing_hydra_plugin("hydra/launcher", "ray"))
-    assert "pip install hydra-optuna-sweeper" in str(missing_hydra_plugin("hydra/sweeper", "optuna"))
+    assert "pip install hydra-optuna-sweeper" in str(
+        missing_hydra_plugin("hydra/sweeper", "optuna")
+    )
 
 
 def test_what_is_no_plugin():

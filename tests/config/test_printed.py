@@ -8,12 +8,11 @@ import io
 from rich.table import Table
 from rich.text import Text
 
-from bertft.utils.terminal import print_warning
-from bertft.utils.terminal import escape_controls
-from bertft.export.markdown import inline_code, escape_markdown, markdown_table
-from bertft.training.callbacks.log_file import LogFile
+from bertft.export.markdown import escape_markdown, inline_code, markdown_table
 from bertft.report.console import plain_console
 from bertft.report.sweep import JobResult, group_results, print_summary, write_summary
+from bertft.training.callbacks.log_file import LogFile
+from bertft.utils.terminal import escape_controls, print_warning
 
 EVIL = "a\x1b[2J\x1b]0;t\x07\x9b31m\u202eb\u2028c\r"
 SHOWN = r"a\x1b[2J\x1b]0;t\x07\x9b31m\u202eb\u2028c\x0d"
@@ -70,4 +69,7 @@ def test_a_sweeps_tables_hold_no_formula_and_no_tag(tmp_path, capsys):
 def test_markdown_shows_what_it_is_given():
     assert escape_markdown("<b>&amp;*x*") == r"&lt;b>&amp;amp;\*x\*"
     assert inline_code(EVIL) == f"`{SHOWN}`"
-    assert markdown_table([escape_markdown("a|b")], [[escape_markdown("\\|")]]).splitlines()[0] == r"| a\|b |"
+    assert (
+        markdown_table([escape_markdown("a|b")], [[escape_markdown("\\|")]]).splitlines()[0]
+        == r"| a\|b |"
+    )

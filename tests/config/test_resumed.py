@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
+from bertft.config.compose import ComposeRequest, compose_config, to_dataclass
 from bertft.config.overrides import rewrite_overrides
-from bertft.config.compose import compose_config, to_dataclass
 from bertft.config.resume import read_run_config
-from bertft.config.compose import ComposeRequest
 from bertft.errors import DataError
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bertft.config.command_configs import COMMAND_CONFIGS
-from bertft.config.presets import preset_groups, find_presets
+from bertft.config.presets import find_presets, preset_groups
 from bertft.config.schema import iter_leaves, settings_tree
 
 STORED = Path(__file__).parent / "surface.txt"

@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
-from bertft.config.overrides import rewrite_overrides
 from bertft.config.command_configs import COMMAND_CONFIGS
-from bertft.config.compose import compose_config, to_dataclass
-from bertft.config.presets import conf_dir, preset_groups, find_presets, preset_summary
-from bertft.config.compose import ComposeRequest
+from bertft.config.compose import ComposeRequest, compose_config, to_dataclass
+from bertft.config.overrides import rewrite_overrides
+from bertft.config.presets import conf_dir, find_presets, preset_groups, preset_summary
 
 PRESETS = [(group, name) for group in preset_groups() for name in find_presets(group)]
 NEEDED = {

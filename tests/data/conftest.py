@@ -11,11 +11,11 @@ def however_read(request, monkeypatch, tmp_path_factory) -> None:
     if request.param == "in memory":
         return
     monkeypatch.setenv("BERTFT_CACHE", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.setattr(cache, "SMALL", 0)
+    monkeypatch.setattr(cache, "MIN_CACHED_BYTES", 0)
 
     def again(origin, *args):
         if origin.path is not None:
             cache.read_rows(origin, *args)
         return cache.read_rows(origin, *args)
 
-    monkeypatch.setattr(splits, "read", again)
+    monkeypatch.setattr(splits, "read_rows", again)

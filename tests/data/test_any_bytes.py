@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertft.config.data import DataConfig
-from bertft.data.splits import load_splits, load_inputs
+from bertft.data.splits import load_inputs, load_splits
 from bertft.errors import BertftError
 
 FRAGMENTS = st.sampled_from(
@@ -50,7 +50,10 @@ def any_bytes(content, ending, policy, task, columns):
             name="files", train=str(path), task=task, on_bad_row=policy,
             text=columns[0], label=columns[1],
         )  # fmt: skip
-        for read in (lambda: load_splits(config).items(), lambda: [("", load_inputs(str(path), config))]):
+        for read in (
+            lambda: load_splits(config).items(),
+            lambda: [("", load_inputs(str(path), config))],
+        ):
             try:
                 splits = read()
             except BertftError as error:

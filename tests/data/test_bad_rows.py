@@ -7,7 +7,7 @@ import json
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.splits import load_splits, load_inputs
+from bertft.data.splits import load_inputs, load_splits
 from bertft.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("however_read")
@@ -45,7 +45,9 @@ def test_each_kind_is_named_or_skipped(tmp_path, row, message, reason):
     assert f"a.csv:2: {message}" in str(caught.value)
     assert "data.on_bad_row=skip" in str(caught.value)
     assert ("data.encoding" in str(caught.value)) == ("encoding" in reason)
-    train = load_splits(config(path, content, labels=["a", "b"], on_bad_row="skip", max_skipped=1.0)).train
+    train = load_splits(
+        config(path, content, labels=["a", "b"], on_bad_row="skip", max_skipped=1.0)
+    ).train
     assert train.column("text") == ["fine", "also fine"]
     assert train.column("line") == [1, 3]
     assert train.skipped == {reason: 1}

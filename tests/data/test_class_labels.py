@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.data_sources import declared_class_names, select_class_names, parquet_class_names
+from bertft.data.data_sources import declared_class_names, parquet_class_names, select_class_names
 from bertft.data.splits import load_splits
 from bertft.errors import UsageError
 

@@ -15,8 +15,8 @@ import pyarrow.parquet
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data import labels, cache
-from bertft.data.splits import load_splits, load_inputs
+from bertft.data import cache, labels
+from bertft.data.splits import load_inputs, load_splits
 from bertft.errors import DataError
 
 SMALL = cache.MIN_CACHED_BYTES
@@ -125,7 +125,7 @@ def test_rows_of_a_file_around_the_size_that_is_mapped(tmp_path, monkeypatch, en
 @pytest.mark.parametrize("count", [15, 16, 17, 32, 33])
 @pytest.mark.parametrize("ending", WRITERS)
 def test_rows_around_a_batch_of_the_table(tmp_path, monkeypatch, ending, count, however_read):
-    monkeypatch.setattr(labels, "_CHUNK", 16)
+    monkeypatch.setattr(labels, "_CHUNK_ROWS", 16)
     path = tmp_path / f"rows{ending}"
     path.write_bytes(WRITERS[ending](range(count)))
     assert load_splits(config(path)).train.column("text") == [text(row) for row in range(count)]

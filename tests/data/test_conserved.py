@@ -17,10 +17,10 @@ import pyarrow.parquet
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data import labels, cache, features
+from bertft.data import cache, features, labels
 from bertft.data.readers import json_lines
 from bertft.data.rows import Rows
-from bertft.data.splits import load_splits, load_inputs
+from bertft.data.splits import load_inputs, load_splits
 from bertft.errors import DataError
 
 COUNTS = (1, 2, 99, 100, 101, 102, 1_000)
@@ -183,8 +183,8 @@ def test_lines_are_rows_blank_lines_and_others(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_around_the_block_of_a_table(tmp_path, monkeypatch, kind):
-    monkeypatch.setattr(labels, "_CHUNK", 8)
-    monkeypatch.setattr(json_lines, "_LOOKED_AT", 8)
+    monkeypatch.setattr(labels, "_CHUNK_ROWS", 8)
+    monkeypatch.setattr(json_lines, "_KEY_SAMPLE_OBJECTS", 8)
     for count in (7, 8, 9, 15, 16, 17):
         texts = ["" if number == 8 else text for number, text in enumerate(numbered(count))]
         path, task, column = written(tmp_path, kind, texts)
@@ -251,7 +251,7 @@ def test_a_row_lost_on_its_way_is_a_bug(tmp_path, monkeypatch):
     def lossy(*args):
         yield from (each for number, each in enumerate(whole(*args)) if number != 100)
 
-    monkeypatch.setattr(json_lines, "_objects", lossy)
+    monkeypatch.setattr(json_lines, "_read_objects", lossy)
     with pytest.raises(RuntimeError, match="120 rows read, but 119 used and 0 skipped"):
         to_learn(path, task)
 
@@ -265,4 +265,8 @@ def test_features_around_their_block():
             return {"input_ids": [[number] for number in numbers], "row": range(len(numbers))}
 
         table = features.featurize(rows, encode, [], None)
-        assert table.read_column("input_ids").tolist() == table.read_column("row").tolist() == [*range(count)]
+        assert (
+            table.read_column("input_ids").tolist()
+            == table.read_column("row").tolist()
+            == [*range(count)]
+        )

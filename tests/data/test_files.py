@@ -11,7 +11,7 @@ import pytest
 
 from bertft.config.data import DataConfig
 from bertft.data.readers.text_files import checked_first_line
-from bertft.data.splits import load_splits, load_inputs
+from bertft.data.splits import load_inputs, load_splits
 from bertft.errors import DataError, UsageError
 
 pytestmark = pytest.mark.usefixtures("however_read")

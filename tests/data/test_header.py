@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.splits import load_splits, load_inputs
+from bertft.data.splits import load_inputs, load_splits
 from bertft.errors import DataError
 
 TEXTS = [f"a text with some words in it, number {row}" for row in range(12)]

@@ -120,7 +120,7 @@ def test_questions_with_nested_answers(tmp_path):
 
 def test_next_to_a_file_of_the_user_s_own_nothing_is_fetched(folder, tmp_path, monkeypatch):
     """A preset names the Hub's splits: what the user did not give is cut from train, or absent."""
-    monkeypatch.setattr("bertft.data.hub.open_hub", None)
+    monkeypatch.setattr("bertft.data.hub.open_hub_split", None)
     own = tmp_path / "own.csv"
     lines = [f"text {number},{'negative' if number % 2 else 'positive'}" for number in range(40)]
     own.write_text("\n".join(["sentence,label", *lines]), encoding="utf-8")

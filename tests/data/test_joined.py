@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from bertft.data.batch import collate
-from bertft.data.dataset import ConcatFeatureTable
 from bertft.data.cached_logits import CachedLogits, load_cached_logits, store_logits
-from bertft.data.dataset import FeatureTable, make_record_batch
+from bertft.data.dataset import ConcatFeatureTable, FeatureTable, make_record_batch
 
 
 def table(columns) -> FeatureTable:

@@ -192,7 +192,11 @@ def test_a_wrong_separator_is_noticed(tmp_path):
     rows = ["a;b", "b;c", "a;c", "a", "b;a"]
     with pytest.raises(DataError, match=r"never two in one row.*'data.label_separator=;'"):
         read(tmp_path, rows, rows, "multi_label")
-    assert read(tmp_path, rows, rows, "multi_label", label_separator=";").class_names == ["a", "b", "c"]
+    assert read(tmp_path, rows, rows, "multi_label", label_separator=";").class_names == [
+        "a",
+        "b",
+        "c",
+    ]
     names = ["a", "a;b", "a;c", "b;a", "b;c"]
     assert read(tmp_path, rows, rows, "multi_label", labels=names).class_names == names
     some = read(tmp_path, [*rows, "c|d"], rows, "multi_label")
@@ -323,5 +327,7 @@ def test_classes_without_a_column_are_reported(tmp_path):
     path.write_text("text,b\none,1\ntwo,0\n")
     config = DataConfig(name="x", task="multi_label", validation=str(path), label=["b"])
     splits = load_splits(config, ("validation",), model_classes=["a", "b", "c"])
-    assert splits.schema.notes() == ["data.label names no column for a, c: all rows count as without"]
+    assert splits.schema.notes() == [
+        "data.label names no column for a, c: all rows count as without"
+    ]
     assert splits.validation.column("label") == [["b"], []]

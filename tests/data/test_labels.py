@@ -6,8 +6,8 @@ import math
 import pytest
 
 from bertft.config.data import DataConfig
+from bertft.data.labels import parse_number, parse_zero_or_one, sort_class_names, to_class_name
 from bertft.data.rows import RowError
-from bertft.data.labels import to_class_name, sort_class_names, parse_number, parse_zero_or_one
 from bertft.data.splits import load_splits
 from bertft.errors import DataError, UsageError
 

@@ -6,7 +6,12 @@ import time
 import numpy as np
 import pytest
 
-from bertft.data.sampler import LengthGroupedSampler, evaluation_batches, split_into_micro_batches, prefetch
+from bertft.data.sampler import (
+    LengthGroupedSampler,
+    evaluation_batches,
+    prefetch,
+    split_into_micro_batches,
+)
 
 LENGTHS = np.random.default_rng(0).integers(3, 200, 1003).astype(np.int32)
 
@@ -22,7 +27,9 @@ def test_every_row_once_an_epoch(window):
 
 def test_seed_and_epoch_alone_decide():
     def rows(seed, epoch, window=4):
-        return np.concatenate(LengthGroupedSampler(LENGTHS, 8, seed, window).epoch_batches(epoch)).tolist()
+        return np.concatenate(
+            LengthGroupedSampler(LENGTHS, 8, seed, window).epoch_batches(epoch)
+        ).tolist()
 
     assert rows(0, 0) == rows(0, 0)
     different = [rows(0, 0), rows(0, 1), rows(1, 0), rows(1, 1), rows(0, 0, window=5)]
@@ -52,7 +59,9 @@ def test_a_window_puts_similar_lengths_together_and_one_does_not():
 
 
 def test_batches_of_a_window_do_not_come_sorted():
-    longest = [LENGTHS[batch].max() for batch in LengthGroupedSampler(LENGTHS, 8, 0, 50).epoch_batches(0)][:50]
+    longest = [
+        LENGTHS[batch].max() for batch in LengthGroupedSampler(LENGTHS, 8, 0, 50).epoch_batches(0)
+    ][:50]
     assert abs(np.corrcoef(np.arange(50), longest)[0, 1]) < 0.5
 
 

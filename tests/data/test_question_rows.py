@@ -12,8 +12,8 @@ import pyarrow.parquet
 import pytest
 
 from bertft.config.data import DataConfig
+from bertft.data.splits import load_inputs, load_splits
 from bertft.data.statistics import summarize_splits
-from bertft.data.splits import load_splits, load_inputs
 from bertft.errors import DataError, UsageError
 
 pytestmark = pytest.mark.usefixtures("however_read")
@@ -278,7 +278,9 @@ def test_nothing_to_learn(tmp_path):
 
 def test_a_file_in_the_place_of_a_hub_split(tmp_path):
     path = write(tmp_path / "a.json", nested(*ROWS))
-    rows = load_splits(config(path, source="hub", hub="rajpurkar/squad_v2"), ("validation",)).validation
+    rows = load_splits(
+        config(path, source="hub", hub="rajpurkar/squad_v2"), ("validation",)
+    ).validation
     assert len(rows) == 3 and rows.files == (str(path),)
 
 
@@ -294,4 +296,7 @@ def test_real_files():
     assert (len(splits.train), len(splits.validation)) == (6_078, 5_795)
     assert not any(rows.skipped for _, rows in splits.items())
     assert summarize_splits(splits, {}).overlap == 0
-    assert round(splits.schema.label_statistics(splits.train.table)["answerable"] * 6_078) == 6_078 - 3_168
+    assert (
+        round(splits.schema.label_statistics(splits.train.table)["answerable"] * 6_078)
+        == 6_078 - 3_168
+    )

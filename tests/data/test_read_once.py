@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data import cache
-from bertft.data.splits import load_splits, load_inputs
+from bertft.data import cache as row_cache
+from bertft.data.splits import load_inputs, load_splits
 from bertft.errors import DataError
 
 CONTENT = "text,label,other\n" + "".join(f"a text {row},{'ab'[row % 2]},c\n" for row in range(40))
@@ -22,7 +22,7 @@ CONTENT = "text,label,other\n" + "".join(f"a text {row},{'ab'[row % 2]},c\n" for
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("BERTFT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(cache, "SMALL", 500)
+    monkeypatch.setattr(row_cache, "MIN_CACHED_BYTES", 500)
     return tmp_path / "cache" / "rows"
 
 
@@ -30,14 +30,14 @@ def cache(tmp_path, monkeypatch) -> Path:
 def reads(monkeypatch) -> list[str]:
     """The sources whose records were asked for, in turn."""
     asked: list[str] = []
-    for name in ("batches_of", "table_of"):
-        real = getattr(cache, name)
+    for name in ("records_to_batches", "records_to_table"):
+        real = getattr(row_cache, name)
 
         def counting(records, form, split, bad, real=real):
             asked.append(split)
             return real(records, form, split, bad)
 
-        monkeypatch.setattr(cache, name, counting)
+        monkeypatch.setattr(row_cache, name, counting)
     return asked
 
 
@@ -130,14 +130,14 @@ def test_what_is_damaged_is_read_afresh(path, reads, cache, damage):
 
 
 def test_a_file_that_is_written_to_meanwhile_is_told_and_not_kept(path, cache, monkeypatch):
-    real = cache.records_to_batches
+    real = row_cache.records_to_batches
 
     def meddling(*args):
         yield from real(*args)
         with path.open("a") as file:
             file.write("one more,a,c\n")
 
-    monkeypatch.setattr(cache, "batches_of", meddling)
+    monkeypatch.setattr(row_cache, "records_to_batches", meddling)
     with pytest.raises(DataError, match="written to while it was read"):
         rows(path)
     assert list(cache.iterdir()) == []
@@ -160,14 +160,14 @@ def test_a_file_of_bad_rows_alone_says_so_each_time(path):
 
 
 def test_what_another_process_took_away_meanwhile_is_read_again(path, reads, monkeypatch):
-    real = cache.store_cached
+    real = row_cache.store_cached
 
     def robbed(*args):
         kept = real(*args)
         kept.unlink()
         return kept
 
-    monkeypatch.setattr(cache, "publish", robbed)
+    monkeypatch.setattr(row_cache, "store_cached", robbed)
     assert len(rows(path)) == 40 and len(reads) == 2
 
 
@@ -191,9 +191,9 @@ def test_small_files_and_what_is_to_be_answered_are_not_kept(path, cache):
 
 def test_its_texts_take_no_memory(path, monkeypatch):
     path.write_text("text,label,other\n" + f"{'word ' * 200},a,c\nshort,b,c\n" * 2000)
-    monkeypatch.setattr("bertft.data.labels._CHUNK", 100)
+    monkeypatch.setattr("bertft.data.labels._CHUNK_ROWS", 100)
     before, peak = pa.total_allocated_bytes(), 0
-    real = cache.records_to_batches
+    real = row_cache.records_to_batches
 
     def watched(*args):
         nonlocal peak
@@ -201,7 +201,7 @@ def test_its_texts_take_no_memory(path, monkeypatch):
             peak = max(peak, pa.total_allocated_bytes() - before)
             yield batch
 
-    monkeypatch.setattr(cache, "batches_of", watched)
+    monkeypatch.setattr(row_cache, "records_to_batches", watched)
     found = rows(path)
     held = pa.total_allocated_bytes() - before
     assert found.table.nbytes > 2_000_000

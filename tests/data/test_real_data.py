@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.statistics import count_overlap
 from bertft.data.splits import load_splits
+from bertft.data.statistics import count_overlap
 
 FOLDER = os.environ.get("BERTFT_DATA")
 pytestmark = [
@@ -41,7 +41,9 @@ def test_sst2_sample_is_of_the_size_asked_for():
 
 
 def test_stsb_without_a_header():
-    splits = load_splits(files("stsb", "csv", text=[0, 1], label=2, header=False, task="regression"))
+    splits = load_splits(
+        files("stsb", "csv", text=[0, 1], label=2, header=False, task="regression")
+    )
     assert (len(splits.train), len(splits.validation)) == (5_749, 1_500)
     first = {name: splits.train.column(name)[0] for name in ("text", "text_pair", "label")}
     assert first == {

@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.splits import load_splits, load_inputs
+from bertft.data.splits import load_inputs, load_splits
 from bertft.errors import DataError
 
 

@@ -10,9 +10,16 @@ from rich.console import Console
 
 from bertft.config.data import DataConfig
 from bertft.data.features import featurize
-from bertft.data.statistics import SpecialTokenIds, _unknown_token_share, format_split_accounting, summarize_splits, count_overlap, make_data_table
 from bertft.data.rows import Rows
 from bertft.data.splits import load_splits
+from bertft.data.statistics import (
+    SpecialTokenIds,
+    _unknown_token_share,
+    count_overlap,
+    format_split_accounting,
+    make_data_table,
+    summarize_splits,
+)
 
 NONE = SpecialTokenIds()
 ROWS = [("one two three", "a"), ("one", "b"), ("one two", "a"), ("two words", "b"), ("", "b")]
@@ -153,5 +160,5 @@ def test_overlap_is_counted_in_pieces(monkeypatch):
     expected = sum(text in set(train.column("text")) for text in validation.column("text"))
     assert 0 < expected < len(validation)
     for size in (7, 64, 1000):
-        monkeypatch.setattr("bertft.data.statistics._SLICE", size)
+        monkeypatch.setattr("bertft.data.statistics._CHUNK_ROWS", size)
         assert count_overlap(train, validation) == expected

@@ -28,7 +28,7 @@ def table(count, pieces=1):
 @pytest.mark.parametrize("pieces", [1, 4])
 @pytest.mark.parametrize("seed", range(5))
 def test_chosen_rows_are_those_of_a_copy(seed, pieces, monkeypatch):
-    monkeypatch.setattr("bertft.data.rows._CHUNK", 8)
+    monkeypatch.setattr("bertft.data.rows._CHUNK_ROWS", 8)
     generator = np.random.default_rng(seed)
     whole = table(50, pieces)
     first = generator.random(50) < 0.7

@@ -10,14 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertft.config.data import DataConfig
-from bertft.data.rows import BadRows
-from bertft.data.schema import ColumnSpec
-from bertft.data.data_sources import read_records
-from bertft.data.schema import build_row_schema
-from bertft.data.data_sources import open_file
 from bertft.data.cache import read_rows
+from bertft.data.data_sources import open_file, read_records
 from bertft.data.readers.csv_reader import read_csv
-from bertft.data.splits import load_splits, load_inputs
+from bertft.data.rows import BadRows
+from bertft.data.schema import ColumnSpec, build_row_schema
+from bertft.data.splits import load_inputs, load_splits
 from bertft.errors import DataError
 
 QUOTED = 'text\tlabel\n"a tab"\tx\n"two ""quotes"""\ty\n""\tx\nz\ty\n'
@@ -126,10 +124,16 @@ def test_the_line_that_tells_excel_the_separator(tmp_path, content, settings):
     [
         ("a.csv", ["text,label", "a,x", '"b, c",y', "d,x"]),
         ("a.tsv", ["text\tlabel", "a\tx", "b, c\ty", "d\tx"]),
-        ("a.jsonl", ['{"text": "a", "label": "x"}', '{"text": "b, c", "label": "y"}',
-                     '{"text": "d", "label": "x"}']),
+        (
+            "a.jsonl",
+            [
+                '{"text": "a", "label": "x"}',
+                '{"text": "b, c", "label": "y"}',
+                '{"text": "d", "label": "x"}',
+            ],
+        ),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("last", [True, False])
 def test_lines_end_as_on_any_system(tmp_path, name, lines, end, last):
     found, bad = rows(tmp_path / name, end.join(lines) + end * last)
@@ -161,9 +165,15 @@ def test_every_line_is_counted_once(lines, quoting, header):
     file = io.StringIO("\n".join(["a,b", *lines]), newline="")
     bad = BadRows("it")
     records = read_csv(
-        file, ColumnSpec((0,), (1,)), separator=",", quoting=quoting, header=header, encoding="utf-8",
-        bad=bad, report_quotes=True,
-    )  # fmt: skip
+        file,
+        ColumnSpec((0,), (1,)),
+        separator=",",
+        quoting=quoting,
+        header=header,
+        encoding="utf-8",
+        bad=bad,
+        report_quotes=True,
+    )
     try:
         used = list(records)
     except DataError as error:
@@ -190,16 +200,21 @@ def test_what_python_writes_is_read_back(fields, mark):
     file.seek(0)
     bad = BadRows("it")
     records = read_csv(
-        file, ColumnSpec(("id", "text"), ()), separator=mark, quoting=True, header=None,
-        encoding="utf-8", bad=bad,
-    )  # fmt: skip
+        file,
+        ColumnSpec(("id", "text"), ()),
+        separator=mark,
+        quoting=True,
+        header=None,
+        encoding="utf-8",
+        bad=bad,
+    )
     assert [tuple(values) for _, values in records] == fields
     assert bad.read == len(fields) and not len(bad)
 
 
 def test_what_a_reader_noticed_is_kept_with_the_rows(tmp_path, monkeypatch):
     monkeypatch.setenv("BERTFT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("bertft.data.cache.SMALL", 0)
+    monkeypatch.setattr("bertft.data.cache.MIN_CACHED_BYTES", 0)
     path = tmp_path / "a.tsv"
     path.write_text(QUOTED + "one\n\n")
     config = DataConfig(name="files", train=str(path))

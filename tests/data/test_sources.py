@@ -59,9 +59,9 @@ def test_a_class_of_one_row_stays_in_train(tmp_path):
     path = tmp_path / "a.tsv"
     path.write_text("text\tlabel\n" + "".join(f"{row}\ta\n" for row in range(20)) + "x\tb\n")
     for seed in range(5):
-        assert "b" in load_splits(config(str(path), seed=seed, validation_fraction=0.5)).train.column(
-            "label"
-        )
+        assert "b" in load_splits(
+            config(str(path), seed=seed, validation_fraction=0.5)
+        ).train.column("label")
 
 
 def test_the_cut_depends_on_its_seed_alone(train):

@@ -58,7 +58,10 @@ def test_contexts_stay_whole(rows):
 
 
 def test_what_is_sampled(rows):
-    assert (len(sample_rows(rows, 100, 5)), drawn(sample_rows(rows, 100, 5))) == (100, "0819f6cb0cfd")
+    assert (len(sample_rows(rows, 100, 5)), drawn(sample_rows(rows, 100, 5))) == (
+        100,
+        "0819f6cb0cfd",
+    )
     assert sample_rows(rows, COUNT, 5) is rows and sample_rows(rows, None, 5) is rows
 
 

@@ -4,7 +4,7 @@
         {"folder": ..., "environment": {...},
          "words": [...], "fault": null | "<signal>:<number>", "ranks": null | n}
 
-A child runs ``bertft.cli.app.main(words)``; before the numbered write point the signal is sent to it.
+A child runs ``bertft.cli.main(words)``; before the numbered write point the signal is sent to it.
 ``forward:<number>`` kills before that forward pass of a training step instead (``forward
 SIGTERM:<number>`` sends another signal),
 ``moment:<number>:<seconds>`` so long after it began, at whatever it is then: a loaded machine is

@@ -11,9 +11,9 @@ import pytest
 from small_runs import QUICK, answers, crash, outcome, read, say, write_classes, write_task
 from transformers import pipeline
 
+from bertft.export.equivalence import score_rows
 from bertft.pipeline.check_rows import read_check_rows
 from bertft.pipeline.open_model import open_model
-from bertft.export.equivalence import score_rows
 from bertft.pipeline.teacher import teacher_digest
 
 FITTED = (

@@ -96,6 +96,6 @@ def test_an_interrupt_while_it_starts_leaves_no_folder(place, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bertft.cli.commands.train.prepare", interrupted)
+    monkeypatch.setattr("bertft.cli.commands.train.prepare_run", interrupted)
     assert say(*TINY).status == 130
     assert not list(place.iterdir()), list(place.rglob("*"))

@@ -18,6 +18,9 @@ from typing import Any
 import pytest
 from small_runs import say
 
+from bertft.config.overrides import rewrite_overrides
+from bertft.config.resume import read_run_config
+from bertft.errors import BertftError
 from bertft.pipeline.adapter_folder import AdapterFolder
 from bertft.pipeline.calibration import read_calibration
 from bertft.pipeline.check_rows import read_check_rows
@@ -25,14 +28,11 @@ from bertft.pipeline.checkpoint import read_checkpoint_info, read_training_state
 from bertft.pipeline.manifest import read_manifest, recorded_data
 from bertft.pipeline.merged_folder import read_merged_info
 from bertft.pipeline.verify import verify_files
-from bertft.config.overrides import rewrite_overrides
-from bertft.config.resume import read_run_config
-from bertft.errors import BertftError
 from bertft.report.compare.read import read_runs
 from bertft.report.sweep import group_results, read_jobs, write_summary
 from bertft.runs.checkpoints import CheckpointStore
-from bertft.runs.run_folder import RunFolder
 from bertft.runs.metrics_json import read_metrics_json
+from bertft.runs.run_folder import RunFolder
 
 RUN = ("classification", "method=lora")
 WRONG = (None, [], {}, 3, -1, 10**30, 1.5, 1e308, True, "x", "", ["x"], {"x": []}, "../../x")

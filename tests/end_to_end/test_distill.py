@@ -273,11 +273,11 @@ def test_a_run_goes_on_with_the_teacher_that_it_was_begun_with(place, copied, tr
 
 
 def test_a_teacher_below_the_students_start_is_told(trained):
-    from bertft.pipeline.distillation import warn_if_teacher_is_worse
+    from bertft.data.splits import load_splits
     from bertft.pipeline.data import build_features
+    from bertft.pipeline.distillation import warn_if_teacher_is_worse
     from bertft.pipeline.open_model import open_model
     from bertft.pipeline.teacher import TeacherContext
-    from bertft.data.splits import load_splits
 
     saved = open_model(str(trained("classification", *TEACHER)))
     rows = load_splits(saved.data).validation
@@ -287,5 +287,7 @@ def test_a_teacher_below_the_students_start_is_told(trained):
     told: list[str] = []
     warn_if_teacher_is_worse(hired, adapted, table, told.append)
     assert len(told) == 1 and "the teacher t has accuracy 0.0100 on validation" in told[0]
-    warn_if_teacher_is_worse(dataclasses.replace(hired, scores={"accuracy": 1.0}), adapted, table, told.append)
+    warn_if_teacher_is_worse(
+        dataclasses.replace(hired, scores={"accuracy": 1.0}), adapted, table, told.append
+    )
     assert len(told) == 1

@@ -15,7 +15,7 @@ from bertft.report import doctor
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     real = doctor.check_matmul
-    monkeypatch.setattr(doctor, "matmul", lambda device: real(device, seconds=0.1))
+    monkeypatch.setattr(doctor, "check_matmul", lambda device: real(device, seconds=0.1))
 
 
 def test_a_machine_that_trains(place):
@@ -56,7 +56,7 @@ def test_a_signal_is_no_finding(name, monkeypatch):
         return prepare(*_, **__)
 
     prepare = train.prepare_run
-    monkeypatch.setattr(train, "prepare", prepared)
+    monkeypatch.setattr(train, "prepare_run", prepared)
     said = say("doctor")
     assert said.status == 128 + getattr(signal, name), said
     assert said.err == f"error: stopped by {name}\n"

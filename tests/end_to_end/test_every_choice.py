@@ -19,11 +19,11 @@ from small_runs import answers, read, say, write_task
 from test_random_combinations import METHODS, NORMAL, TASKS, combination
 
 from bertft.config import registry
-from bertft.config.choices import TAGGING_SCHEMES, QA_SCORERS
+from bertft.config.choices import QA_SCORERS, TAGGING_SCHEMES
 from bertft.config.command_configs import COMMAND_CONFIGS
 from bertft.config.schema import iter_leaves, settings_tree
-from bertft.tasks.token_classification.tag_schemes import PREFIXES
 from bertft.tasks.question_answering import metrics
+from bertft.tasks.token_classification.tag_schemes import PREFIXES
 
 FEW = (
     "trainer.threads=1", "trainer.batch_size=8", "trainer.max_steps=2", "quiet=true", "seed=3",

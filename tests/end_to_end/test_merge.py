@@ -220,7 +220,9 @@ def test_nan_is_no_difference_below_the_tolerance(trained, place, monkeypatch):
 
 
 def test_out_is_never_overwritten(trained, place, monkeypatch):
-    monkeypatch.setattr("bertft.cli.commands.merge.open_asked", None)  # it is refused before
+    monkeypatch.setattr(
+        "bertft.cli.commands.merge.open_from_settings", None
+    )  # it is refused before
     run = trained("classification", "method=lora")
     (place / "full").mkdir()
     (place / "full" / "mine.txt").write_text("mine")

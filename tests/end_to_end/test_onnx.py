@@ -150,7 +150,9 @@ def test_a_prefix_is_refused_and_nothing_written(trained, place):
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript"])
 def test_a_missing_package_is_one_line_that_names_the_extra(trained, place, monkeypatch, package):
-    monkeypatch.setattr("bertft.cli.commands.export_onnx.open_asked", None)  # it is told before
+    monkeypatch.setattr(
+        "bertft.cli.commands.export_onnx.open_from_settings", None
+    )  # it is told before
     monkeypatch.setitem(sys.modules, package, None)
     run = trained("classification", *RUNS["classification"])
     said = say("export", f"run={run}", "format=onnx", "out=graph")
@@ -163,7 +165,7 @@ def test_a_graph_that_would_answer_otherwise_is_not_written(graphs, trained, pla
     """That of a run with another seed."""
     _, folder, _, _ = graphs("classification")
     monkeypatch.setattr(
-        "bertft.cli.commands.export_onnx.write_graph",
+        "bertft.cli.commands.export_onnx.write_onnx_graph",
         lambda out, *_: shutil.copy(folder / "model.onnx", out),
     )
     run = trained("classification", "method=lora", "seed=1")

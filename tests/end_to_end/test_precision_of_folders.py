@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from small_runs import answers, read, say
 
-from bertft.pipeline.open_model import open_model
 from bertft.models import precision as module
+from bertft.pipeline.open_model import open_model
 
 
 @pytest.fixture(params=["fp32", "bf16"])

@@ -110,7 +110,7 @@ def test_or_not_at_all(run, place, monkeypatch):
         yield next(whole(self, logits, rows))
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(ClassificationTask, "answers", full)
+    monkeypatch.setattr(ClassificationTask, "decode_predictions", full)
     said = say("predict", f"run={run}", "output=out.jsonl", stdin=lines(TEXTS))
     assert said.status == 4 and "out.jsonl" in said.err and "Make room" in said.err, said
     assert (place / "out.jsonl").read_text() == "old"
@@ -140,7 +140,7 @@ def test_a_pipe_is_written_to_not_replaced(run, place):
 def test_a_place_that_cannot_be_written_is_told_before_anything_is_computed(
     run, monkeypatch, output
 ):
-    monkeypatch.setattr("bertft.cli.commands.predict.open_asked", None)
+    monkeypatch.setattr("bertft.cli.commands.predict.open_from_settings", None)
     said = say("predict", f"run={run}", f"output={output}", stdin=lines(TEXTS))
     assert said.refused and "output=" in said.err
 

@@ -171,9 +171,9 @@ def test_a_picture_that_fails_is_named(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     "what",
     [
-        "bertft.report.page.render.render",
-        "bertft.cli.commands.run_report.padding_share",
-        "bertft.tasks.classification.confusions",
+        "bertft.report.page.render.render_run_report",
+        "bertft.cli.commands.run_report.padding_fraction",
+        "bertft.tasks.classification.confusion_item",
     ],
 )
 def test_a_report_that_fails_ends_no_run(monkeypatch, tmp_path, what):
@@ -219,11 +219,11 @@ def test_answers_from_before_an_interruption_are_made_again(monkeypatch, tmp_pat
 
     def forgetful(place, config, prepared, metrics, outputs, *rest):
         for limit, given in ((4096, outputs), (4096, None), (0, None)):
-            monkeypatch.setattr(run_report, "_AGAIN", limit)
+            monkeypatch.setattr(run_report, "_MAX_REEVALUATED", limit)
             run_report.write_run_report(place, config, prepared, metrics, given, *rest)
             made.append((place.path / "report.html").read_text(encoding="utf-8"))
 
-    monkeypatch.setattr(train, "report_on", forgetful)
+    monkeypatch.setattr(train, "write_run_report", forgetful)
     words = write_task(tmp_path, "classification")
     assert say("train", *RUN, *words, "hydra.run.dir=run").status == 0
     kept, again, without = made
@@ -263,9 +263,9 @@ def test_a_report_needs_a_finished_run(run, tmp_path):
 @pytest.mark.parametrize(
     "where",
     [
-        "bertft.report.page.render.render",
-        "bertft.cli.commands.run_report.padding_share",
-        "bertft.tasks.classification.confusions",
+        "bertft.report.page.render.render_run_report",
+        "bertft.cli.commands.run_report.padding_fraction",
+        "bertft.tasks.classification.confusion_item",
         "bertft.report.plots.heat_map.figure",
     ],
 )

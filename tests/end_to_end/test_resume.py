@@ -184,7 +184,7 @@ def test_auto_starts_goes_on_and_says_that_it_is_finished(place, monkeypatch):
     finished = outcome(place / "run")
     assert "resume: null" in (place / "run" / "config.yaml").read_text()
 
-    monkeypatch.setattr("bertft.cli.commands.train.prepare", None)  # nothing needs to be loaded
+    monkeypatch.setattr("bertft.cli.commands.train.prepare_run", None)  # nothing needs to be loaded
     for again in (words, ["train", "resume=run"]):
         said = say(*again)
         assert said.status == 0 and said.err == "", said
@@ -233,7 +233,7 @@ def test_patience_that_ended_is_the_end(place):
 def test_a_folder_that_holds_a_run_is_refused_before_anything_is_loaded(copied, monkeypatch):
     run = copied("classification", "method=lora")
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
-    monkeypatch.setattr("bertft.cli.commands.train.prepare", None)
+    monkeypatch.setattr("bertft.cli.commands.train.prepare_run", None)
     said = say("train", f"hydra.run.dir={run}")
     assert said.refused and "holds a finished run" in said.err, said
     (run / "metrics.json").unlink()

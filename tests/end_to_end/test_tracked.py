@@ -47,7 +47,7 @@ def test_one_that_fails_does_not_stop_the_run(place, monkeypatch):
     def fail(*_):
         raise ConnectionError("the server is gone")
 
-    monkeypatch.setattr(trackers.Tracker, "_tell", fail)
+    monkeypatch.setattr(trackers.Tracker, "_log_finite", fail)
     words = write_task(place, "classification")
     said = say(
         "train", *QUICK, *words, "quiet=true", "trainer.trackers=[tensorboard]", "hydra.run.dir=run"

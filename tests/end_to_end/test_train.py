@@ -204,7 +204,7 @@ def test_the_budget_of_a_single_step_is_final(place):
 
 def test_weights_that_are_not_finite_are_never_written(place, monkeypatch):
     """The loss of the only step is finite, and so is its gradient; the step is too large."""
-    monkeypatch.setattr("bertft.training.trainer.factor", lambda *_: 1e39 / 1e-4)
+    monkeypatch.setattr("bertft.training.trainer.lr_lambda", lambda *_: 1e39 / 1e-4)
     words = ["train", *QUICK[:-1], *write_task(place, "classification"), "method=full"]
     said = say(*words, "trainer.max_steps=1", "trainer.precision=fp32", "hydra.run.dir=run")
     assert said.status == 3 and said.err.count("error: ") == 1 and "Traceback" not in said.err, said
@@ -226,7 +226,7 @@ def test_a_run_in_which_nothing_was_learnt_fails(place):
 
 def test_a_run_in_which_no_step_was_applied_fails(place, monkeypatch):
     nan = lambda self, logits, batch: logits.sum() * float("nan")  # noqa: E731
-    monkeypatch.setattr("bertft.tasks.classification.Task.loss", nan)
+    monkeypatch.setattr("bertft.tasks.classification.ClassificationTask.loss", nan)
     words = ["train", *QUICK[:-1], *write_task(place, "classification"), "trainer.max_steps=2"]
     said = say(*words, "trainer.precision=fp32", "hydra.run.dir=run")
     assert said.status == 3 and said.err.count("error: ") == 1 and "Traceback" not in said.err, said

@@ -14,10 +14,10 @@ import torch
 from safetensors.torch import load_file
 from small_runs import QUICK, read, say, write_task
 
-from bertft.report.compare import row_statistics
-from bertft.pipeline.open_model import open_model
 from bertft.config.resume import read_run_config, read_runnable_config
 from bertft.errors import UsageError
+from bertft.pipeline.open_model import open_model
+from bertft.report.compare import row_statistics
 from bertft.runs.files_json import write_files_json
 from bertft.runs.run_folder import RunFolder
 

@@ -44,7 +44,7 @@ def graph(request, tmp_path_factory):
     torch.manual_seed(0)
     model = builder._from_config(config, attn_implementation="sdpa").train()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onnx_graph, "_LARGEST", largest)
+        patch.setattr(onnx_graph, "_MAX_INLINE_BYTES", largest)
         write_onnx_graph(folder, model, SimpleNamespace(model_input_names=NAMES))
     assert model.training and model.config._attn_implementation == "sdpa", "left as it was"
     assert (folder / "model.onnx.data").exists() == (largest == 0)

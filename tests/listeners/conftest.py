@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from bertft.training.events import Checkpointed, Evaluated, Event, Finished, StepSkipped, Started, StepCompleted
+from bertft.training.events import (
+    Checkpointed,
+    Evaluated,
+    Event,
+    Finished,
+    Started,
+    StepCompleted,
+    StepSkipped,
+)
 
 TOTAL = 25
 

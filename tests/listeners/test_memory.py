@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from bertft.training.memory import memory_in_use
-from bertft.training.memory import PeakMemory
+from bertft.training.memory import PeakMemory, memory_in_use
 
 
 def test_a_run_on_the_cpu_beside_a_gpu_shows_its_resident_set(monkeypatch):

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from bertft.training.memory import memory_in_use
 from bertft.training.callbacks.meter import ProgressMeter
 from bertft.training.events import Started
+from bertft.training.memory import memory_in_use
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from rich.console import Console
 
 from bertft.training.callbacks.meter import ProgressMeter
 from bertft.training.callbacks.progress import ProgressView
-from bertft.training.events import Finished, Interrupted, StepSkipped, Started
+from bertft.training.events import Finished, Interrupted, Started, StepSkipped
 
 GIGABYTE = 1_000_000_000
 

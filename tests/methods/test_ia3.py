@@ -198,7 +198,9 @@ def test_what_trains_and_its_counts(encoder, adapt):
     assert not group.use_weight_decay and group.learning_rate == 0.5
     count = 3 * (24 + 24 + 40)
     assert sum(each.numel() for _, each in group.parameters) == count
-    assert ia3_of(parts).parameter_counts(model) == dict.fromkeys(("trainable", "kept", "exported"), count)
+    assert ia3_of(parts).parameter_counts(model) == dict.fromkeys(
+        ("trainable", "kept", "exported"), count
+    )
     assert ia3_of(adapt(encoder(), ia3={}, rate=0.25)).rate == 0.25
 
 

@@ -8,8 +8,8 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from bertft.errors import BertftError
 from bertft.methods import collect_param_groups
-from bertft.methods.component import split_by_weight_decay
 from bertft.methods.base import NewModules
+from bertft.methods.component import split_by_weight_decay
 
 POOLER = ["bert.pooler.dense.bias", "bert.pooler.dense.weight"]
 
@@ -70,7 +70,8 @@ def test_matrices_decay_and_vectors_do_not():
     shapes = {"w": (2, 3), "norm": (3,), "scalar": (), "table": (4, 2), "cube": (2, 2, 2)}
     pairs = [(name, torch.nn.Parameter(torch.zeros(shape))) for name, shape in shapes.items()]
     found = {
-        group.name: [name for name, _ in group.parameters] for group in split_by_weight_decay("x", pairs, 1)
+        group.name: [name for name, _ in group.parameters]
+        for group in split_by_weight_decay("x", pairs, 1)
     }
     assert found == {"x": ["w", "table", "cube"], "x/no_decay": ["norm", "scalar"]}
     assert [group.name for group in split_by_weight_decay("x", pairs[1:2], 1)] == ["x/no_decay"]

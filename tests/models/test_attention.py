@@ -161,7 +161,9 @@ def test_shared_modules_are_counted_by_their_calls():
     tokens, prefix = inputs([4]), prefix_of(PREFIX)
     sequences = SequenceLayout([4], "unpadded", CPU, prefix=prefix)
     q, k, v = (each[None].transpose(1, 2) for each in tokens)
-    first, second = (attention_forward(nn.Module(), q, k, v, sequences=sequences)[0][0] for _ in range(2))
+    first, second = (
+        attention_forward(nn.Module(), q, k, v, sequences=sequences)[0][0] for _ in range(2)
+    )
     torch.testing.assert_close(second, reference(tokens, [4], prefix), rtol=0, atol=1e-12)
     torch.testing.assert_close(first, reference(tokens, [4], prefix.flip(0)), rtol=0, atol=1e-12)
 
@@ -206,8 +208,8 @@ def test_the_prefix_interleaved_is_the_prefix_joined(lengths, before):
     ],
 )
 def test_the_varlen_kernel_serves_what_it_takes(monkeypatch, change, served):
-    monkeypatch.setattr(varlen, "present", lambda device: True)
-    monkeypatch.setattr(varlen, "_takes_window", lambda: True)
+    monkeypatch.setattr(varlen, "is_varlen_available", lambda device: True)
+    monkeypatch.setattr(varlen, "_supports_window", lambda: True)
     width = change.get("width", 64)
     tensor = torch.zeros(1, 2, 7, width, dtype=change.get("dtype", torch.bfloat16))
     prefix = torch.zeros(2, 2, 3, width) if change.get("prefix") else None

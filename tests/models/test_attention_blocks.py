@@ -19,7 +19,7 @@ SCALE = 0.4
 @pytest.fixture(params=[1, 150, 400, 1 << 18], ids=["a head", "two heads", "some rows", "whole"])
 def block(request, monkeypatch):
     """Pairs of a block; the inputs below have 63 a head, four heads, five rows."""
-    monkeypatch.setattr(blockwise, "_BLOCK", request.param)
+    monkeypatch.setattr(blockwise, "_PAIRS_PER_BLOCK", request.param)
 
 
 def inputs(dtype=torch.float64, n=5, heads=4, t=7, u=9, d=3):
@@ -120,7 +120,7 @@ def test_autocast(kinds):
 
 def test_everything_dropped_is_nothing(monkeypatch):
     """A rate of 1, which blocks do not know."""
-    monkeypatch.setattr(blockwise, "LARGE", 1)
+    monkeypatch.setattr(blockwise, "BLOCKWISE_MIN_PAIRS", 1)
     query, key, value = (each.detach() for each in inputs())
     call = AttentionInputs(query, key, value, None, 1.0, SCALE, None)
     assert not sdpa(query, key, value, None, call).any()
@@ -150,9 +150,9 @@ def test_a_whole_encoder_learns_the_same_through_it(encoder, batch, monkeypatch,
         calls.append(blockwise.BLOCKWISE_MIN_PAIRS)
         return blockwise_attention(*given)
 
-    monkeypatch.setattr(blockwise, "in_blocks", watched)
+    monkeypatch.setattr(blockwise, "blockwise_attention", watched)
     for large in (1 << 40, 1):
-        monkeypatch.setattr(blockwise, "LARGE", large)
+        monkeypatch.setattr(blockwise, "BLOCKWISE_MIN_PAIRS", large)
         model = encoder("bert")
         torch.manual_seed(3)
         build(PrefixConfig(length=5), None, None).attach(model)

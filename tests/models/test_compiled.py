@@ -16,8 +16,8 @@ from bertft.methods.low_rank import build as build_low_rank
 from bertft.methods.prefix import build as build_prefix
 from bertft.models import compilation
 from bertft.models.dropout import replace_dropout
-from bertft.models.runner import EncoderRunner
 from bertft.models.forward_state import ActivationRecorder
+from bertft.models.runner import EncoderRunner
 
 CPU = torch.device("cpu")
 LENGTHS = [[3, 9, 9, 17, 30], [4, 4], [1, 2, 3], [40, 41, 3]]
@@ -156,12 +156,17 @@ def test_inner_states_and_attention_are_seen(encoder, batch):
     found = []
     for compiles in (False, True):
         model = encoder("bert").train()
-        runner, trace = EncoderRunner(model, "sequence"), ActivationRecorder(frozenset({0, 2}), record_hidden=True)
+        runner, trace = (
+            EncoderRunner(model, "sequence"),
+            ActivationRecorder(frozenset({0, 2}), record_hidden=True),
+        )
         if compiles:
             runner.compile(CPU)
         runner(batch(LENGTHS[0]), trace)
         sum(each.square().sum() for each in trace.hidden_states).backward()
         weight = model.bert.encoder.layer[0].output.dense.weight
-        found.append([*trace.hidden_states, *(trace.head_states[at].key for at in (0, 2)), weight.grad])
+        found.append(
+            [*trace.hidden_states, *(trace.head_states[at].key for at in (0, 2)), weight.grad]
+        )
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)

@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from bertft.models.dropout import Dropout, _MaskedDropoutLinear, fill_keep_mask, dropout_linear, dropout, replace_dropout
+from bertft.models.dropout import (
+    Dropout,
+    _MaskedDropoutLinear,
+    dropout,
+    dropout_linear,
+    fill_keep_mask,
+    replace_dropout,
+)
 
 
 @pytest.mark.parametrize("p", [0.05, 0.1, 0.5])

@@ -16,7 +16,14 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 from bertft.config.model import ModelConfig
 from bertft.errors import SystemResourceError, UsageError
-from bertft.models.loading import is_transformers_folder, output_layer, load_config, load_model, load_tokenizer, max_input_length
+from bertft.models.loading import (
+    is_transformers_folder,
+    load_config,
+    load_model,
+    load_tokenizer,
+    max_input_length,
+    output_layer,
+)
 from bertft.models.runner import EncoderRunner
 
 AUTO = "AutoModelForSequenceClassification"

@@ -7,7 +7,12 @@ import itertools
 import numpy as np
 import pytest
 
-from bertft.models.sequence_layout import _CALL_COST_IN_PAIRS, pack_rows, plan_chunks, packed_row_width
+from bertft.models.sequence_layout import (
+    _CALL_COST_IN_PAIRS,
+    pack_rows,
+    packed_row_width,
+    plan_chunks,
+)
 
 
 def price(lengths, cuts, prefix):
@@ -34,12 +39,17 @@ def test_the_plan_is_the_cheapest_of_all(seed, longest, prefix):
     if seed % 2:
         lengths.sort()
     runs = plan_chunks(lengths, prefix)
-    assert price(lengths, [run.first_sequence for run in runs[1:]], prefix) == cheapest(lengths, prefix)
+    assert price(lengths, [run.first_sequence for run in runs[1:]], prefix) == cheapest(
+        lengths, prefix
+    )
 
 
 def test_plans_worth_their_calls():
     assert [(run.first_sequence, run.end_sequence) for run in plan_chunks([5, 6, 7, 8])] == [(0, 4)]
-    assert [(run.first_sequence, run.end_sequence) for run in plan_chunks([10, 10, 400, 400])] == [(0, 2), (2, 4)]
+    assert [(run.first_sequence, run.end_sequence) for run in plan_chunks([10, 10, 400, 400])] == [
+        (0, 2),
+        (2, 4),
+    ]
     # Padding two rows of 100 to 110 is cheaper than a call, until a long prefix makes it dear.
     assert len(plan_chunks([100] * 2 + [110])) == 1
     assert len(plan_chunks([100] * 2 + [110], prefix_length=500)) == 2
@@ -63,7 +73,10 @@ def test_runs_cover_the_batch_in_order(count, launched):
     assert runs[0].first_sequence == 0 and runs[-1].end_sequence == count
     at = 0
     for before, run in itertools.pairwise([None, *runs]):
-        assert before is None or (before.end_sequence, before.token_end) == (run.first_sequence, run.token_start)
+        assert before is None or (before.end_sequence, before.token_end) == (
+            run.first_sequence,
+            run.token_start,
+        )
         part = lengths[run.first_sequence : run.end_sequence]
         assert (run.token_start, run.token_end - run.token_start) == (at, sum(part))
         assert (run.max_length, run.equal_lengths) == (max(part), len(set(part)) == 1)

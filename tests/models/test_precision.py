@@ -71,7 +71,9 @@ def test_bf16_gives_nearly_the_logits_of_fp32_and_gradients_in_fp32(prepared, ba
             logits = runner(rows)
         loss = torch.nn.functional.cross_entropy(logits.float(), rows.labels["labels"])
         loss.backward()
-        trained = [pair for group in collect_param_groups(parts, model) for pair in group.parameters]
+        trained = [
+            pair for group in collect_param_groups(parts, model) for pair in group.parameters
+        ]
         assert {each.dtype for _, each in trained} == {torch.float32}
         assert {each.grad.dtype for _, each in trained} == {torch.float32}
         results.append((logits.detach().float(), {key: each.grad for key, each in trained}))

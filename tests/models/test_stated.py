@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from bertft.errors import UsageError
+from bertft.models.model_config import check_config_values, check_stated_size
 from bertft.models.source import ModelSource
-from bertft.models.model_config import check_stated_size, check_config_values
 from bertft.tasks.shared.sequence_task import check_class_names
 
 

@@ -12,8 +12,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bertft.models.runner import EncoderRunner
 from bertft.models.forward_state import ActivationRecorder
+from bertft.models.runner import EncoderRunner
 
 LENGTHS = [3, 9, 9, 17, 30]
 KNOWN = ["bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert"]

@@ -9,8 +9,8 @@ from bertft.config.method import MethodConfig
 from bertft.config.method_components import prefix
 from bertft.errors import UsageError
 from bertft.methods import attach_components, build_components
-from bertft.models.runner import EncoderRunner
 from bertft.models.forward_state import ActivationRecorder
+from bertft.models.runner import EncoderRunner
 
 LENGTHS = [2, 9, 9, 5, 14]
 
@@ -86,7 +86,11 @@ def test_gradients_flow_back_and_checkpointing_changes_none(encoder, batch, layo
             model.gradient_checkpointing_enable({"use_reentrant": False})
         trace = ActivationRecorder(frozenset({2}), record_hidden=True)
         logits = EncoderRunner(model, "sequence", layout)(batch(LENGTHS), trace)
-        loss = logits.sum() + trace.head_states[2].value.square().sum() + trace.hidden_states[1].cos().sum()
+        loss = (
+            logits.sum()
+            + trace.head_states[2].value.square().sum()
+            + trace.hidden_states[1].cos().sum()
+        )
         loss.backward()
         found.append([each.grad for each in model.parameters()])
     for one, other in zip(*found, strict=True):

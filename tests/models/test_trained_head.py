@@ -7,8 +7,8 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 from bertft.config.model import ModelConfig
-from bertft.models.loading import head_parameters, load_config, load_model
 from bertft.models.head import align_head, reorder_outputs
+from bertft.models.loading import head_parameters, load_config, load_model
 from bertft.tasks.shared.sequence_task import classification_head_config
 
 AUTO = "AutoModelForSequenceClassification"

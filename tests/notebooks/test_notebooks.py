@@ -21,9 +21,8 @@ import pytest
 from safetensors.numpy import load_file
 
 import bertft
+from bertft.config.compose import ComposeRequest, compose_config
 from bertft.config.overrides import rewrite_overrides
-from bertft.config.compose import compose_config
-from bertft.config.compose import ComposeRequest
 from bertft.report.plots.theme import fonts_for, missing_characters
 
 nbclient = pytest.importorskip("nbclient")

@@ -259,7 +259,12 @@ METRIC = Metric()
     [
         ("odd", "tasks", "not_there:X", "ModuleNotFoundError: No module named 'not_there'"),
         ("odd", "tasks", "holder_of_all:NONE", "AttributeError"),
-        ("odd", "methods", "holder_of_all:TASK", "it is a Task, not a bertft.config.component_specs.M"),
+        (
+            "odd",
+            "methods",
+            "holder_of_all:TASK",
+            "it is a Task, not a bertft.config.component_specs.M",
+        ),
         ("regression", "tasks", "holder_of_all:TASK", "'regression' has the name of one of bertft"),
         ("odd", "readers", "holder_of_all:READER", "files that end in .csv are read by bertft"),
         ("odd", "methods", "holder_of_all:METHOD", "its setting a is not made with"),

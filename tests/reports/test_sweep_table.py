@@ -41,7 +41,10 @@ def test_one_seed_has_no_deviation():
 
 def test_columns_are_the_settings_that_differ():
     jobs = [job(0.1, model="tiny", method="lora"), job(0.2, model="tiny", method="prefix")]
-    assert [line.settings for line in group_results(jobs)] == [{"method": "lora"}, {"method": "prefix"}]
+    assert [line.settings for line in group_results(jobs)] == [
+        {"method": "lora"},
+        {"method": "prefix"},
+    ]
 
 
 def test_lower_is_better_where_it_is():
@@ -93,7 +96,9 @@ def test_jobs_on_several_commits_of_a_hub_model_are_told_apart(tmp_path):
 
 def test_files_hold_any_text(tmp_path):
     error = 'a | b, "c"\nd'
-    write_summary(tmp_path, group_results([job(error=error, 路="数据/a,b.csv"), job(0.5, 路="c.csv")]))
+    write_summary(
+        tmp_path, group_results([job(error=error, 路="数据/a,b.csv"), job(0.5, 路="c.csv")])
+    )
     with open(tmp_path / "summary.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert (rows[0]["路"], rows[0]["error"]) == ("数据/a,b.csv", error)

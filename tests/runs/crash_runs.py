@@ -22,10 +22,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from bertft.errors import SystemResourceError
-from bertft.utils import failpoints
-from bertft.utils.atomic_io import atomic_write_json
 from bertft.runs.checkpoints import CheckpointStore
 from bertft.runs.run_folder import RunFolder
+from bertft.utils import failpoints
+from bertft.utils.atomic_io import atomic_write_json
 
 
 def writer(step: int):

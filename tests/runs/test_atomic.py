@@ -13,10 +13,10 @@ from crash_runs import tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertft.utils.system_errors import find_os_error
 from bertft.errors import DataError, SystemResourceError
 from bertft.utils import atomic_io, failpoints
 from bertft.utils.safe_files import read_json, read_json_object
+from bertft.utils.system_errors import find_os_error
 
 
 def test_an_error_at_any_point_leaves_the_old_file_or_the_new(tmp_path):

@@ -27,7 +27,9 @@ def states(checkpoints) -> dict[int, bool]:
 
 def pointed(checkpoints) -> tuple[int | None, int | None]:
     folder = checkpoints.folder
-    return checkpoint_pointers.read_pointer(folder, "last"), checkpoint_pointers.read_pointer(folder, "best")
+    return checkpoint_pointers.read_pointer(folder, "last"), checkpoint_pointers.read_pointer(
+        folder, "best"
+    )
 
 
 def test_what_a_checkpoint_is(checkpoints):

@@ -14,16 +14,23 @@ import pytest
 from crash_runs import no_links, raised, save, tensor_writer, tree, writer
 
 from bertft.errors import UsageError
-from bertft.utils import failpoints
 from bertft.runs.checkpoints import CheckpointStore
 from bertft.runs.files_json import find_damage
 from bertft.runs.run_folder import RunFolder
+from bertft.utils import failpoints
 
 CRASH = Path(__file__).with_name("crash_runs.py")
 SCENARIOS = [
-    "best", "other", "best+files", "best+tensors", "best+damaged", "best+copied",
-    "other+files+copied", "best+first", "other+first+files",
-]  # fmt: skip
+    "best",
+    "other",
+    "best+files",
+    "best+tensors",
+    "best+damaged",
+    "best+copied",
+    "other+files+copied",
+    "best+first",
+    "other+first+files",
+]
 
 
 def crash(*words) -> list[int]:
@@ -139,9 +146,15 @@ def test_the_environment_names_the_point(tmp_path):
 
     def run(name, fault):
         return subprocess.run(
-            [sys.executable, "-c", code, tmp_path / name], capture_output=True, text=True,
-            env={**os.environ, "PYTHONPATH": str(CRASH.parents[2]), failpoints.FAULT_VARIABLE: fault},
-        )  # fmt: skip
+            [sys.executable, "-c", code, tmp_path / name],
+            capture_output=True,
+            text=True,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(CRASH.parents[2]),
+                failpoints.FAULT_VARIABLE: fault,
+            },
+        )
 
     killed = run("a", "kill:2")
     assert killed.returncode == -signal.SIGKILL
@@ -151,8 +164,9 @@ def test_the_environment_names_the_point(tmp_path):
     assert run("c", "kill:999").returncode == 0
     wrong = run("d", "kill:0")
     assert (wrong.returncode, wrong.stdout) == (
-        2, "BERTFT_FAULT: 'kill:0' is no fault. Write kill:<number>\n"
-    )  # fmt: skip
+        2,
+        "BERTFT_FAULT: 'kill:0' is no fault. Write kill:<number>\n",
+    )
 
 
 def test_every_byte_is_on_the_disk_before_it_has_its_name(checkpoints, monkeypatch):
@@ -172,8 +186,12 @@ def test_every_byte_is_on_the_disk_before_it_has_its_name(checkpoints, monkeypat
     assert points[named + 1] == "sync checkpoints/"
     rest = points[named + 2 :]
     assert rest[:6] == [
-        "link best", "rename best", "sync checkpoints/", "link last", "rename last",
+        "link best",
+        "rename best",
         "sync checkpoints/",
-    ]  # fmt: skip
+        "link last",
+        "rename last",
+        "sync checkpoints/",
+    ]
     assert rest[6] == "rename step-10 away"
     assert all(each.startswith("remove ") for each in rest[7:])

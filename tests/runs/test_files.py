@@ -11,7 +11,14 @@ from crash_runs import writer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertft.runs.files_json import FILES_JSON, find_damage, remove_optional_files, has_training_state, has_optional_files, write_files_json
+from bertft.runs.files_json import (
+    FILES_JSON,
+    find_damage,
+    has_optional_files,
+    has_training_state,
+    remove_optional_files,
+    write_files_json,
+)
 
 
 @pytest.fixture

@@ -34,8 +34,9 @@ def test_a_run_from_its_first_file_to_its_last(tmp_path):
     from bertft.utils.safe_files import read_json
 
     assert read_json(folder.metrics_path) == {
-        "best": {"value": 0.30000000000000004}, "validation": {"matthews": None},
-    }  # fmt: skip
+        "best": {"value": 0.30000000000000004},
+        "validation": {"matthews": None},
+    }
 
 
 def test_what_a_finished_run_rests_on_is_sealed_first(run):
@@ -49,8 +50,9 @@ def test_what_a_finished_run_rests_on_is_sealed_first(run):
     with install_hook(seen.append):
         run.finish({"best": None})
     assert [each.split()[-1] for each in seen if each.startswith("rename")] == [
-        "manifest.json", "metrics.json",
-    ], seen  # fmt: skip
+        "manifest.json",
+        "metrics.json",
+    ], seen
     sealed = run.read_manifest()["sealed"]
     files = (run.config, run.metrics, run.metrics_log, run.timings_log)
     assert sealed == {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
@@ -61,13 +63,29 @@ def test_names():
     assert [
         str(each)
         for each in (
-            folder.config_path, folder.manifest_path, folder.metrics_path, folder.metrics_log_path, folder.timings_log_path,
-            folder.log_path, folder.checkpoints_dir, folder.plots_dir, folder.check_rows_path, folder.base_dir,
+            folder.config_path,
+            folder.manifest_path,
+            folder.metrics_path,
+            folder.metrics_log_path,
+            folder.timings_log_path,
+            folder.log_path,
+            folder.checkpoints_dir,
+            folder.plots_dir,
+            folder.check_rows_path,
+            folder.base_dir,
         )
     ] == [
-        "r/config.yaml", "r/manifest.json", "r/metrics.json", "r/metrics.jsonl",
-        "r/timings.jsonl", "r/log.txt", "r/checkpoints", "r/plots", "r/check_rows.jsonl", "r/base",
-    ]  # fmt: skip
+        "r/config.yaml",
+        "r/manifest.json",
+        "r/metrics.json",
+        "r/metrics.jsonl",
+        "r/timings.jsonl",
+        "r/log.txt",
+        "r/checkpoints",
+        "r/plots",
+        "r/check_rows.jsonl",
+        "r/base",
+    ]
 
 
 def test_a_run_is_not_written_over(run):
@@ -103,8 +121,11 @@ def test_other_files_and_a_start_that_was_cut_off_are_no_run(tmp_path):
     (tmp_path / ".manifest.json.tmp-4194305").write_text('{"ver')
     RunFolder(tmp_path).create("seed: 1\n", {})
     assert sorted(each.name for each in tmp_path.iterdir()) == [
-        "checkpoints", "config.yaml", "job.json", "manifest.json",
-    ]  # fmt: skip
+        "checkpoints",
+        "config.yaml",
+        "job.json",
+        "manifest.json",
+    ]
 
 
 def test_a_file_is_no_place_for_a_run(tmp_path):
@@ -122,13 +143,17 @@ def test_a_file_is_no_place_for_a_run(tmp_path):
         ("train/zzz", "is no folder. Runs beside it: noon-lora-sst2"),
         ("train", "holds no run. Runs in it: {0}/train/noon-lora-sst2"),
         (".", "holds no run. Runs in it: {0}/train/noon-lora-sst2"),
-        ("train/noon-lora-sst2/checkpoints/step-5",
-         "is no folder. Did you mean the run around it, {0}/train/noon-lora-sst2?"),
-        ("train/noon-lora-sst2/config.yaml",
-         "is no folder. Did you mean the run around it, {0}/train/noon-lora-sst2?"),
+        (
+            "train/noon-lora-sst2/checkpoints/step-5",
+            "is no folder. Did you mean the run around it, {0}/train/noon-lora-sst2?",
+        ),
+        (
+            "train/noon-lora-sst2/config.yaml",
+            "is no folder. Did you mean the run around it, {0}/train/noon-lora-sst2?",
+        ),
         ("a/b/c/d", "is no folder. A run is a folder with config.yaml and manifest.json"),
     ],
-)  # fmt: skip
+)
 def test_the_nearest_run_is_named(run, tmp_path, path, said):
     with pytest.raises(UsageError) as told:
         RunFolder.open(tmp_path / path)

@@ -79,7 +79,10 @@ def test_what_cannot_be_replaced_stays(checkpoints):
         if name == "rename step-10":
             raise OSError(errno.EIO, "Input/output error")
 
-    with failpoints.install_hook(hook), pytest.raises(SystemResourceError, match=r"Look after the disk"):
+    with (
+        failpoints.install_hook(hook),
+        pytest.raises(SystemResourceError, match=r"Look after the disk"),
+    ):
         checkpoints.save(10, writer(10), best=True)
     assert tree(checkpoints.path(10)) == before
     assert checkpoints.find("best") == checkpoints.path(10)

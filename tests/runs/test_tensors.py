@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertft.errors import DataError
+from bertft.runs.tensor_files import flatten_state, read_tensors, unflatten_state, write_tensors
 from bertft.utils.atomic_io import to_json_text
-from bertft.runs.tensor_files import unflatten_state, read_tensors, flatten_state, write_tensors
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32,
           torch.int16, torch.int8, torch.uint8, torch.bool]  # fmt: skip

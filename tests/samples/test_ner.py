@@ -7,9 +7,9 @@ from itertools import permutations
 
 import pytest
 
-from bertft.tasks.token_classification.tag_schemes import find_invalid_tag, parse_tag
 from bertft.samples import SPLITS, load_sample
 from bertft.tasks.token_classification.metrics import EntityCounts, extract_entities
+from bertft.tasks.token_classification.tag_schemes import find_invalid_tag, parse_tag
 from tools.make_samples.ner import ROWS, TYPES
 from tools.make_samples.texts.namings import NAMINGS
 
@@ -26,7 +26,9 @@ def test_rows_are_whole_and_tagged_in_bio(split):
     for words, tags in zip(content["words"], content["tags"], strict=True):
         assert len(words) == len(tags) and find_invalid_tag(tags, "bio") is None
         assert all(word and not set(word) & set("{} ") for word in words)
-        seen.update(kind for kind, _, _ in extract_entities([parse_tag(tag, "bio") for tag in tags]))
+        seen.update(
+            kind for kind, _, _ in extract_entities([parse_tag(tag, "bio") for tag in tags])
+        )
     assert set(seen) == set(TYPES)
     assert min(seen.values()) > 0.1 * sum(seen.values())
 
@@ -51,5 +53,7 @@ def test_memory_of_words_does_not_solve_it(split):
             seen[word.lower()].most_common(1)[0][0] if word.lower() in seen else "O"
             for word in words
         ]
-        counts.add(*(extract_entities([parse_tag(tag, "bio") for tag in each]) for each in (tags, given)))
+        counts.add(
+            *(extract_entities([parse_tag(tag, "bio") for tag in each]) for each in (tags, given))
+        )
     assert counts.scores()[2] < 0.2

@@ -8,8 +8,8 @@ import pytest
 
 from bertft.data.features import featurize
 from bertft.data.rows import Rows
-from bertft.tasks.token_classification.word_splitting import join_words
 from bertft.tasks import build_task
+from bertft.tasks.token_classification.word_splitting import join_words
 
 DRAWS = np.array([[1] * 6, [0, 2, 1, 0, 3, 0], [2, 0, 0, 1, 1, 2], [0, 0, 6, 0, 0, 0]])
 TEXTS = ["a good film", "dull", "the plot is bad", "good good plot", "a bad film", "un true"]
@@ -127,7 +127,9 @@ def test_questions_in_windows(settings, bert_tokenizer, unanswerable):
         "start": pa.array(starts, pa.list_(pa.int64())), "line": [1, 2, 3, 4, 5],
     })  # fmt: skip
     names = ("best_exact", "best_f1", "best_exact_thresh", "best_f1_thresh", "loss")
-    task = build_task(settings(task="question_answering", stride=3, unanswerable=unanswerable), None)
+    task = build_task(
+        settings(task="question_answering", stride=3, unanswerable=unanswerable), None
+    )
     check_tokens(task, bert_tokenizer, rows, 2, without=names)
 
 

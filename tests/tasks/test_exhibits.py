@@ -3,7 +3,12 @@ from __future__ import annotations
 import numpy as np
 
 from bertft.tasks.report_items import HeatMap, Percent, TableItem, clip_text, replace_unprintable
-from bertft.tasks.shared.report import MAX_EXAMPLES, class_score_table, confusion_item, example_tables
+from bertft.tasks.shared.report import (
+    MAX_EXAMPLES,
+    class_score_table,
+    confusion_item,
+    example_tables,
+)
 
 
 def test_a_matrix_is_shaded_by_line():

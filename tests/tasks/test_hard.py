@@ -66,7 +66,9 @@ def test_they_are_the_equations(logits, labels, truth, weights, weighted, smooth
     expected = categorical_by_hand(logits, labels, w, smoothing, gamma)
     assert float(cross_entropy_loss(logits, labels, shape)) == pytest.approx(expected, rel=1e-12)
     expected = bernoulli_by_hand(logits, truth, w, smoothing, gamma)
-    assert float(binary_cross_entropy_loss(logits, truth, shape)) == pytest.approx(expected, rel=1e-12)
+    assert float(binary_cross_entropy_loss(logits, truth, shape)) == pytest.approx(
+        expected, rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -97,7 +99,9 @@ def test_without_gamma_they_are_torchs(logits, labels, truth, weights, smoothing
 
 def test_as_they_stand_they_are_the_plain_ones_to_the_bit(logits, labels, truth):
     z = logits.float()
-    assert torch.equal(cross_entropy_loss(z, labels, LossOptions()), F.cross_entropy(z, labels, reduction="sum"))
+    assert torch.equal(
+        cross_entropy_loss(z, labels, LossOptions()), F.cross_entropy(z, labels, reduction="sum")
+    )
     plain = F.binary_cross_entropy_with_logits(z, truth, reduction="sum")
     assert torch.equal(binary_cross_entropy_loss(z, truth, LossOptions()), plain)
 

@@ -76,7 +76,9 @@ def test_what_is_hidden_depends_on_seed_epoch_and_feature_alone(task, table):
         alone = task.drawn(collate(table, np.array([feature]), task.label_columns), draw)
         start = int(batch.lengths[:feature].sum())
         assert torch.equal(alone.input_ids, one.input_ids[start : start + len(alone.input_ids)])
-    others = [task.drawn(batch, other) for other in (BatchSeed(3, 2), BatchSeed(4, 1), BatchSeed(3))]
+    others = [
+        task.drawn(batch, other) for other in (BatchSeed(3, 2), BatchSeed(4, 1), BatchSeed(3))
+    ]
     assert not any(torch.equal(one.chosen, other.chosen) for other in others)
 
 
@@ -104,7 +106,10 @@ def test_whole_words_are_hidden_whole():
         chosen = set(words[places])
         assert set(places) == {at for at, word in enumerate(words) if word in chosen}
         assert len(places) >= 3 and -1 not in chosen
-    assert len(choose_positions(ids[:1], words[:1], vocabulary, 0.3, True, np.random.default_rng(0))) == 0
+    assert (
+        len(choose_positions(ids[:1], words[:1], vocabulary, 0.3, True, np.random.default_rng(0)))
+        == 0
+    )
 
 
 def test_layouts_agree_and_the_head_at_chosen_places_gives_what_it_gives_everywhere(

@@ -116,13 +116,19 @@ def test_the_threshold(settings, table):
 
 
 def test_every_question_gets_an_answer_where_none_is_without(settings, table):
-    task = QuestionAnsweringTask(settings(task="question_answering", stride=3, unanswerable=False), None)
+    task = QuestionAnsweringTask(
+        settings(task="question_answering", stride=3, unanswerable=False), None
+    )
     assert task.metric_names == ("f1", "exact", "loss") and task.threshold is None
-    assert all(each["answer"] for each in task.decode_predictions(pointing(table, *[(0, 0)] * 5), table))
+    assert all(
+        each["answer"] for each in task.decode_predictions(pointing(table, *[(0, 0)] * 5), table)
+    )
 
 
 def test_an_answer_is_at_most_so_long(settings, table):
-    task = QuestionAnsweringTask(settings(task="question_answering", stride=3, max_answer_length=2), None)
+    task = QuestionAnsweringTask(
+        settings(task="question_answering", stride=3, max_answer_length=2), None
+    )
     logits = pointing(table, (3, 12), (3, 12), (3, 9), (3, 4), (3, 4))
     assert all(len(each["answer"].split()) <= 2 for each in task.decode_predictions(logits, table))
 
@@ -134,7 +140,9 @@ def test_groups_that_are_not_there_have_no_metric(task, bert_tokenizer, settings
     assert {name for name in task.metric_names if name not in task.metrics(logits, table)} == {
         "NoAns_exact", "NoAns_f1",
     }  # fmt: skip
-    chosen = QuestionAnsweringTask(settings(task="question_answering", stride=3, metric="NoAns_f1"), None)
+    chosen = QuestionAnsweringTask(
+        settings(task="question_answering", stride=3, metric="NoAns_f1"), None
+    )
     assert math.isnan(chosen.compute_metrics(logits, table)["NoAns_f1"])
 
 
@@ -160,7 +168,9 @@ def test_a_head_is_recognised():
 
 def test_stride_is_part_of_the_key_and_lengths_of_answers_are_not(settings):
     def key(**changes):
-        return QuestionAnsweringTask(settings(task="question_answering", **changes), None).cache_key()
+        return QuestionAnsweringTask(
+            settings(task="question_answering", **changes), None
+        ).cache_key()
 
     assert key() == key(max_answer_length=5, no_answer_threshold=0.1, scorer="cmrc2018")
     assert key() != key(stride=64)
@@ -178,7 +188,9 @@ def test_the_features_of_the_official_dev_set(settings):
         task="question_answering", validation=str(folder / "squad_v2" / "official_dev.json")
     )
     rows = load_splits(config, ("validation",)).validation
-    table = featurize(rows, QuestionAnsweringTask(config, None).make_encoder(tokenizer, 384), [], None)
+    table = featurize(
+        rows, QuestionAnsweringTask(config, None).make_encoder(tokenizer, 384), [], None
+    )
     assert len(table) == 12_134
     every, lengths = np.arange(len(table)), table.lengths
     assert (round(lengths.mean()), np.median(lengths)) == (180, 164)

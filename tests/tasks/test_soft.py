@@ -161,7 +161,9 @@ def test_spans_are_two_distributions_over_a_sequences_own_tokens():
 def test_agreement():
     rows = np.array([[2.0, 1.0, 0.0], [0.0, 1.0, 3.0], [5.0, 1.0, 0.0]])
     other = np.array([[9.0, 1.0, 0.0], [0.0, 3.0, 1.0], [0.1, 0.0, 0.0]])
-    assert Classification(DataConfig(name="t"), NAMES).prediction_agreement(rows, other, None) == 2 / 3
+    assert (
+        Classification(DataConfig(name="t"), NAMES).prediction_agreement(rows, other, None) == 2 / 3
+    )
     task = MultiLabel(DataConfig(name="t", task="multi_label"), NAMES)
     assert task.prediction_agreement(rows - 0.5, other - 0.5, None) == 2 / 3
     task = Regression(DataConfig(name="t", task="regression"), None)

@@ -13,10 +13,10 @@ from transformers import BertConfig, BertForTokenClassification, pipeline
 from bertft.data.batch import collate
 from bertft.data.features import featurize
 from bertft.data.rows import Rows
-from bertft.tasks.token_classification.word_splitting import join_words
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
 from bertft.tasks import build_task, detect_task
+from bertft.tasks.token_classification.word_splitting import join_words
 from bertft.training.evaluate import evaluate, predict_logits
 
 LABELS = ["O", "B-film", "I-film", "B-plot", "I-plot"]

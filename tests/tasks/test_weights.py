@@ -64,7 +64,11 @@ def test_asked_by_name_or_in_order(asked, expected, settings, labelled):
     task = Classification(settings(), NAMES)
     assert list(task.find_problems(LossConfig(class_weights=asked), False)) == []
     shape = shaped(task, labelled, [0, 1, 2], class_weights=asked, label_smoothing=0.1)
-    assert (shape.weights.tolist(), shape.label_smoothing, shape.focal_gamma) == (expected, 0.1, 0.0)
+    assert (shape.weights.tolist(), shape.label_smoothing, shape.focal_gamma) == (
+        expected,
+        0.1,
+        0.0,
+    )
 
 
 @pytest.mark.parametrize(

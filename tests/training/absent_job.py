@@ -17,11 +17,10 @@ import torch
 from absent import DEVICE, Watch
 from torch.nn.functional import scaled_dot_product_attention
 
-from bertft.pipeline import open_model
-from bertft.pipeline import build as preparing
-from bertft.config.compose import compose_config, to_dataclass
-from bertft.config.compose import ComposeRequest
+from bertft.config.compose import ComposeRequest, compose_config, to_dataclass
 from bertft.models.attention import varlen
+from bertft.pipeline import build as preparing
+from bertft.pipeline import open_model
 from bertft.runs.run_folder import RunFolder
 from bertft.training import evaluate
 from bertft.training.distributed import SINGLE_PROCESS
@@ -31,7 +30,9 @@ STEPS = 2
 
 for module in (preparing, open_model):
     module.resolve_device = lambda setting: DEVICE  # type: ignore[attr-defined]
-varlen.is_varlen_available = lambda device: device == DEVICE  # torch knows the kernel's shapes on any device
+varlen.is_varlen_available = lambda device: (
+    device == DEVICE
+)  # torch knows the kernel's shapes on any device
 # Under inference mode .to() is no operation that could be watched.
 evaluate.torch = SimpleNamespace(**{**vars(torch), "inference_mode": torch.no_grad})  # type: ignore[attr-defined]
 
@@ -41,7 +42,9 @@ def steps(words: list[str], watch: Watch) -> None:
         # A cache of its own: what a teacher seems to answer here must not be found elsewhere.
         if not any(word.startswith("trainer.precision=") for word in words):
             words = [*words, "trainer.precision=fp32"]  # not what the CPU multiplies
-        request = ComposeRequest("train", (*words, f"hydra.run.dir={folder}/run", f"data.cache={folder}"))
+        request = ComposeRequest(
+            "train", (*words, f"hydra.run.dir={folder}/run", f"data.cache={folder}")
+        )
         config = to_dataclass("train", compose_config(request))
         with Watch():
             made = preparing.prepare_run(
@@ -50,11 +53,15 @@ def steps(words: list[str], watch: Watch) -> None:
     stepper, micro = made.stepper, config.trainer.micro_batch or config.trainer.batch_size
     stepper.runner.model.train()
     for number, (epoch, indices) in enumerate(step_indices(made.sampler, 0, STEPS), 1):
-        window = build_step_batch(made.train_table, epoch, indices, micro, stepper.task, 0, SINGLE_PROCESS)
+        window = build_step_batch(
+            made.train_table, epoch, indices, micro, stepper.task, 0, SINGLE_PROCESS
+        )
         with watch:
             assert stepper(window.micro_batches, number, STEPS).applied
     with watch:
-        evaluate.evaluation_outputs(stepper.runner, stepper.task, made.train_table, stepper.precision)
+        evaluate.evaluation_outputs(
+            stepper.runner, stepper.task, made.train_table, stepper.precision
+        )
 
 
 def faults(words: list[str], watch: Watch) -> None:

@@ -19,17 +19,17 @@ from transformers import (
 
 from bertft.config.data import DataConfig
 from bertft.config.trainer import TrainerConfig
-from bertft.data.sampler import LengthGroupedSampler
 from bertft.data.dataset import FeatureTable, make_record_batch
-from bertft.methods.component import ParamGroup, MethodComponent
+from bertft.data.sampler import LengthGroupedSampler
+from bertft.methods.component import MethodComponent, ParamGroup
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
 from bertft.tasks.classification import ClassificationTask as Classification
 from bertft.tasks.multi_label import MultiLabelTask as MultiLabel
 from bertft.training import optim as adamw
-from bertft.training.trainer import Trainer, TrainerState
 from bertft.training.signals import StopRequest
 from bertft.training.step import TrainStep
+from bertft.training.trainer import Trainer, TrainerState
 
 POISON = 59  # the token whose embedding a test may make NaN
 NAMES = ["a", "b", "c"]
@@ -224,7 +224,9 @@ def drive(table: Callable[..., FeatureTable]) -> Callable[..., Driven]:
                 train_step=stepper,
                 train_features=rows,
                 validation_features=rows if validation == "own" else validation,  # type: ignore[arg-type]
-                sampler=LengthGroupedSampler(rows.lengths, settings.batch_size, seed, settings.shuffle_window),
+                sampler=LengthGroupedSampler(
+                    rows.lengths, settings.batch_size, seed, settings.shuffle_window
+                ),
                 settings=settings,
                 total_steps=total,
                 warmup_fraction=warmup,

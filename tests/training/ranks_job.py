@@ -35,14 +35,13 @@ from bertft.data.dataset import FeatureTable, make_record_batch
 from bertft.errors import SystemResourceError
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
-from bertft.tasks.masked_lm.task import MaskedLMTask as MaskedLM
 from bertft.tasks.masked_lm.encoding import MaskingVocabulary
+from bertft.tasks.masked_lm.task import MaskedLMTask as MaskedLM
 from bertft.training import optim as adamw
 from bertft.training import random_state
-from bertft.training.evaluate import evaluate, predict_logits
 from bertft.training.distributed import SINGLE_PROCESS, DistributedContext
-from bertft.training.step import TrainStep
-from bertft.training.step import build_step_batch
+from bertft.training.evaluate import evaluate, predict_logits
+from bertft.training.step import TrainStep, build_step_batch
 
 SIZE = 2
 KINDS = {**TASKS, "masked_lm": MaskedLM}
@@ -88,7 +87,9 @@ def stepper(name: str, kind: str, ranks: DistributedContext, dropout: float = 0.
     auto: Any = AutoModelForSequenceClassification
     if name == "masked_lm":
         auto = AutoModelForMaskedLM
-        task.vocabulary = MaskingVocabulary(4, np.arange(5), np.arange(5, 60))  # as an encoder leaves it
+        task.vocabulary = MaskingVocabulary(
+            4, np.arange(5), np.arange(5, 60)
+        )  # as an encoder leaves it
     elif task.level == "token":
         auto = AutoModelForTokenClassification
     model = auto.from_config(config).to(getattr(torch, kind))

@@ -41,14 +41,18 @@ def test_outputs_are_fetched_whenever_their_room_is_full(stepper, table, monkeyp
     """Six batches of two rows, but for the last: 24 bytes each."""
     runner, rows = stepper().runner, table(LENGTHS)
     expected = predict_logits(runner, rows, CPU)
-    monkeypatch.setattr(evaluating, "_HELD_BYTES", room)
+    monkeypatch.setattr(evaluating, "_MAX_BYTES_ON_DEVICE", room)
     fetched = []
     monkeypatch.setattr(
         torch.Tensor, "cpu", lambda tensor: fetched.append(len(made)) or tensor, raising=True
     )
     made = []
     found = predict_logits(
-        runner, rows, CPU, 20, select_outputs=lambda logits, batch: made.append(len(batch)) or logits
+        runner,
+        rows,
+        CPU,
+        20,
+        select_outputs=lambda logits, batch: made.append(len(batch)) or logits,
     )
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
     assert sum(made) == 11 and len(fetched) == len(made) > 3

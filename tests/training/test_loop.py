@@ -14,10 +14,17 @@ from bertft.config.data import DataConfig
 from bertft.data.batch import Batch
 from bertft.errors import NonFiniteError, UsageError
 from bertft.tasks.classification import ClassificationTask
-from bertft.training.events import Checkpointed, Evaluated, Finished, Interrupted, StepSkipped, StepCompleted
-from bertft.training.trainer import TrainerState
+from bertft.training.events import (
+    Checkpointed,
+    Evaluated,
+    Finished,
+    Interrupted,
+    StepCompleted,
+    StepSkipped,
+)
 from bertft.training.optim import lr_lambda
 from bertft.training.signals import StopRequest
+from bertft.training.trainer import TrainerState
 
 
 class Scripted(ClassificationTask):
@@ -305,7 +312,7 @@ def test_batches_are_staged_ahead_for_the_device_and_none_twice(small, drive, mo
         staged.append((device, batch.index.tolist()))
         return batch
 
-    monkeypatch.setattr(Batch, "staged", stage)
+    monkeypatch.setattr(Batch, "pin_memory", stage)
     made = small()
     forward = made.runner.__class__.__call__
 

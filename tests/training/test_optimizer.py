@@ -9,7 +9,12 @@ from torch import nn
 
 from bertft.config.trainer import TrainerConfig
 from bertft.methods.component import ParamGroup
-from bertft.training.optim import build_optimizer, load_optimizer_state, optimizer_state, set_learning_rates
+from bertft.training.optim import (
+    build_optimizer,
+    load_optimizer_state,
+    optimizer_state,
+    set_learning_rates,
+)
 
 
 def parameters(dtype=torch.float32):
@@ -71,7 +76,9 @@ def test_moments_come_back_bit_for_bit(dtype):
     optimizer = made(named)
     for seed in range(3):
         step(optimizer, named, seed)
-    saved = load(save({name: each.contiguous() for name, each in optimizer_state(optimizer).items()}))
+    saved = load(
+        save({name: each.contiguous() for name, each in optimizer_state(optimizer).items()})
+    )
     assert set(saved) == {
         f"{key}/{name}" for key in ("step", "exp_avg", "exp_avg_sq") for name in named
         if name != "idle"

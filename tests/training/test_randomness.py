@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from bertft.training.random_state import restore_rng_state, seed_all, capture_rng_state
+from bertft.training.random_state import capture_rng_state, restore_rng_state, seed_all
 
 
 def draw():

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from bertft.utils.distributed_env import DistributedEnv, read_distributed_env
 from bertft.errors import UsageError
 from bertft.training.distributed import SINGLE_PROCESS, DistributedContext
+from bertft.utils.distributed_env import DistributedEnv, read_distributed_env
 
 JOB = Path(__file__).with_name("ranks_job.py")
 NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -32,9 +32,12 @@ def job():
         port = free.getsockname()[1]
     env = {name: value for name, value in os.environ.items() if name not in NAMES}
     done = subprocess.run(
-        [sys.executable, JOB, str(port)], capture_output=True, text=True, timeout=240,
+        [sys.executable, JOB, str(port)],
+        capture_output=True,
+        text=True,
+        timeout=240,
         env={**env, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -87,8 +90,16 @@ def test_the_place_is_what_torchrun_tells(monkeypatch):
 
 def test_alone_nothing_is_waited_for():
     assert DistributedContext.initialize() is SINGLE_PROCESS
-    assert (SINGLE_PROCESS.all_reduce_sum(3), SINGLE_PROCESS.all_reduce_max(1, 2), SINGLE_PROCESS.all_gather_objects([1]), SINGLE_PROCESS.broadcast_object(lambda: 5)) == (
-        3, [1, 2], [1], 5,
-    )  # fmt: skip
+    assert (
+        SINGLE_PROCESS.all_reduce_sum(3),
+        SINGLE_PROCESS.all_reduce_max(1, 2),
+        SINGLE_PROCESS.all_gather_objects([1]),
+        SINGLE_PROCESS.broadcast_object(lambda: 5),
+    ) == (
+        3,
+        [1, 2],
+        [1],
+        5,
+    )
     assert list(range(5))[SINGLE_PROCESS.shard] == list(range(5))
     assert list(range(5))[DistributedContext(1, 2).shard] == [1, 3]

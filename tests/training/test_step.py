@@ -18,7 +18,10 @@ LENGTHS = [3, 9, 5, 7, 4, 6, 8]
 
 
 def cut(rows, size):
-    return [collate(rows, part, ("labels",)) for part in split_into_micro_batches(np.arange(len(rows)), size)]
+    return [
+        collate(rows, part, ("labels",))
+        for part in split_into_micro_batches(np.arange(len(rows)), size)
+    ]
 
 
 def gradients(stepper, batches):

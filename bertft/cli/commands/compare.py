@@ -26,9 +26,13 @@ def run(config: CompareConfig, folder: Path) -> None:
     runs = read_runs([str(compared_run) for compared_run in run_folders], print_warning)
     check_comparable(runs)
     comparison = compare_runs(
-        runs, config.against, config.draws,
-        lambda each: load_row_statistics(each.folder, config.device, _print_progress, config.trust_remote_code),
-    )  # fmt: skip
+        runs,
+        config.against,
+        config.draws,
+        lambda each: load_row_statistics(
+            each.folder, config.device, _print_progress, config.trust_remote_code
+        ),
+    )
     print_comparison(comparison)
     with convert_write_errors(page_path):
         page_path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +52,8 @@ def _page_path(out: str | None, folder: Path) -> Path:
     page = path if path.suffix.casefold() in (".html", ".htm") else path / _PAGE_NAME
     if page.is_dir() or any(parent.exists() and not parent.is_dir() for parent in page.parents):
         raise UsageError(
-            "cannot be the page, or a folder for it", where=f"out={out}",
+            "cannot be the page, or a folder for it",
+            where=f"out={out}",
             hint="Give a file that ends in .html, or a folder",
-        )  # fmt: skip
+        )
     return page

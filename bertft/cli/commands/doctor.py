@@ -63,17 +63,22 @@ def check_training(device: str) -> CheckResult:
     if not math.isfinite(loss):
         return CheckResult("training", FAILED, f"the loss is {loss}", "Try trainer.precision=fp32")
     return CheckResult(
-        "training", OK,
+        "training",
+        OK,
         f"{_STEPS} steps of a tiny BERT, evaluated and saved, in"
-        f" {format_duration(time.perf_counter() - start)}; loss {loss:.3f}, peak memory {format_bytes(memory)}",
-    )  # fmt: skip
+        f" {format_duration(time.perf_counter() - start)}; loss {loss:.3f}, peak memory"
+        f" {format_bytes(memory)}",
+    )
 
 
 def _build_tiny_config(folder: Path, device: str) -> TrainConfig:
     architecture = {
-        "model_type": "bert", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "model_type": "bert",
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
         "intermediate_size": 128,
-    }  # fmt: skip
+    }
     tokenizer = folder / "tokenizer"
     _build_tokenizer().save_pretrained(tokenizer)
     return TrainConfig(
@@ -82,19 +87,28 @@ def _build_tiny_config(folder: Path, device: str) -> TrainConfig:
             name="tiny", tokenizer=str(tokenizer), weights="random", architecture=architecture
         ),
         data=DataConfig(
-            name="sample", source="sample", sample="sentiment", max_train_rows=96,
-            max_validation_rows=32, cache=str(folder / "cache"),
+            name="sample",
+            source="sample",
+            sample="sentiment",
+            max_train_rows=96,
+            max_validation_rows=32,
+            cache=str(folder / "cache"),
         ),
         trainer=TrainerConfig(max_steps=_STEPS, batch_size=16, device=device),
         quiet=True,
         report=False,
-    )  # fmt: skip
+    )
 
 
 def _build_tokenizer() -> BertTokenizer:
     """Of the words that stand in the sample."""
-    words = sorted({word for text in load_sample("sentiment", "train")["text"]
-                    for word in re.findall(r"\w+|[^\w\s]", text.casefold())})  # fmt: skip
+    words = sorted(
+        {
+            word
+            for text in load_sample("sentiment", "train")["text"]
+            for word in re.findall(r"\w+|[^\w\s]", text.casefold())
+        }
+    )
     return BertTokenizer(vocab={word: index for index, word in enumerate([*_SPECIALS, *words])})
 
 

@@ -46,20 +46,23 @@ def score_predictions(config: EvalConfig) -> tuple[dict[str, float], str, dict[s
     rows = dict(load_splits(config.data, (config.split,), training=False).items())[config.split]
     if not rows.has_labels:
         raise UsageError(
-            f"the {config.split} split has no answers to score against", where="split",
+            f"the {config.split} split has no answers to score against",
+            where="split",
             hint="Give rows with answers, or another split",
-        )  # fmt: skip
+        )
     question_ids = _question_ids(rows)
     missing_ids = [name for name in question_ids if name not in predictions]
     if len(missing_ids) == len(question_ids):
         raise DataError(
             f"none of the {len(question_ids):,} questions has an answer in it, such as"
             f" {', '.join(missing_ids[:_MAX_SHOWN_IDS])}",
-            where=config.predictions, hint="Its keys must be the ids of the questions",
-        )  # fmt: skip
+            where=config.predictions,
+            hint="Its keys must be the ids of the questions",
+        )
     if missing_ids:
         print_warning(
-            f"{config.predictions}: {len(missing_ids):,} of {len(question_ids):,} questions have no answer in"
+            f"{config.predictions}: {len(missing_ids):,} of {len(question_ids):,} questions have"
+            " no answer in"
             f" it and score 0, such as {', '.join(missing_ids[:_MAX_SHOWN_IDS])}"
         )
     if unknown_ids := predictions.keys() - set(question_ids):
@@ -74,9 +77,11 @@ def score_predictions(config: EvalConfig) -> tuple[dict[str, float], str, dict[s
     answered = np.array([name in predictions for name in question_ids])
     scores = {name: np.where(answered, values, 0.0) for name, values in scores.items()}
     counts = {
-        "source": rows.source, **rows.accounting(),
-        "missing_predictions": len(missing_ids), "unknown_predictions": len(unknown_ids),
-    }  # fmt: skip
+        "source": rows.source,
+        **rows.accounting(),
+        "missing_predictions": len(missing_ids),
+        "unknown_predictions": len(unknown_ids),
+    }
     return summarize_scores(scores, answerable, config.data.unanswerable), "f1", counts
 
 
@@ -102,9 +107,10 @@ def _question_ids(rows: Rows) -> list[str]:
     names: list[str | None] = rows.column("id")
     if None in names:
         raise DataError(
-            "has no id", where=rows.location(names.index(None)),
+            "has no id",
+            where=rows.location(names.index(None)),
             hint="Answers find their questions by a column called id",
-        )  # fmt: skip
+        )
     ids = [name for name in names if name is not None]
     duplicates = [name for name, count in Counter(ids).items() if count > 1]
     if duplicates:

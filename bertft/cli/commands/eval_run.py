@@ -20,16 +20,22 @@ def score_run(config: EvalRequest) -> tuple[dict[str, float], str, dict[str, Any
     saved = open_from_settings(config, config.precision, config.data, print_warning)
     if saved.run is None and config.data is None:
         raise UsageError(
-            f"{config.adapter or config.run} is no run and knows no rows", where="data",
+            f"{config.adapter or config.run} is no run and knows no rows",
+            where="data",
             hint="Add data=files data.validation=<file>, or another data=",
-        )  # fmt: skip
+        )
     rows = load_split(saved, config.split, print_escaped, config.explicit_settings)
     for note in rows.notes:
         print_warning(f"{rows.source}: {note}")
     task, adapted = saved.task_model.task, saved.task_model
     tables = build_features(
-        {config.split: rows}, task, adapted.tokenizer, saved.info.max_length,
-        cache_folder(saved.data.cache), saved.data.on_bad_row, saved.data.max_skipped,
-    )  # fmt: skip
+        {config.split: rows},
+        task,
+        adapted.tokenizer,
+        saved.info.max_length,
+        cache_folder(saved.data.cache),
+        saved.data.on_bad_row,
+        saved.data.max_skipped,
+    )
     metrics = evaluate(adapted.runner, task, tables[config.split], adapted.precision)
     return metrics, task.metric, {"source": rows.source, **rows.accounting()}

@@ -26,9 +26,10 @@ def write(config: ExportConfig, folder: Path, name: str) -> list[str]:
     for component in adapted.components:
         if not component.foldable:
             raise UsageError(
-                f"it has a {component.name}, which no ONNX graph of the encoder holds", where=source,
+                f"it has a {component.name}, which no ONNX graph of the encoder holds",
+                where=source,
                 hint="Train without one; bertft merge prefix=beside keeps it for bertft itself",
-            )  # fmt: skip
+            )
     proof = EquivalenceCheck(saved)
     adapted.fold()
     model, tokenizer = adapted.model, adapted.tokenizer

@@ -19,18 +19,22 @@ def write(config: ExportConfig, folder: Path, name: str) -> list[str]:
     saved = open_from_settings(config, "fp32", warn=print_warning)
     if saved.run is None:
         raise UsageError(
-            f"{config.run} is no run", where="run",
+            f"{config.run} is no run",
+            where="run",
             hint="Give a folder that bertft train left; format=onnx takes others too",
-        )  # fmt: skip
+        )
     adapted = saved.task_model
     proof = EquivalenceCheck(saved)
     adapted.fold_temperature()
     tensors = write_peft_adapter(folder, saved)
     adapted.tokenizer.save_pretrained(folder)
     reloaded = open_model(
-        str(folder), precision="fp32", device=config.device,
-        data=saved.data, trust_remote_code=config.trust_remote_code,
-    )  # fmt: skip
+        str(folder),
+        precision="fp32",
+        device=config.device,
+        data=saved.data,
+        trust_remote_code=config.trust_remote_code,
+    )
     line = proof.write_card(
         folder, name, reloaded, what="adapter", where=str(config.run), form="peft"
     )

@@ -35,31 +35,35 @@ def _write_merged_model(config: MergeConfig, folder: Path, name: str) -> list[st
     )
     if saved.run is None and not saved.is_adapter:
         raise UsageError(
-            f"{source} is no run: there is nothing to fold", where="run",
+            f"{source} is no run: there is nothing to fold",
+            where="run",
             hint="Give a folder that bertft train left, or an adapter's",
-        )  # fmt: skip
+        )
     adapted = saved.task_model
     unfoldable = [part.name for part in adapted.components if not part.foldable]
     unsupported = [name for name in unfoldable if name != "prefix"]
     if unsupported:
         raise MergeError(
-            f"the run has {join_words(unsupported)}, which weights cannot hold", where=source,
+            f"the run has {join_words(unsupported)}, which weights cannot hold",
+            where=source,
             hint="Use the run itself: bertft predict run=<run>",
-        )  # fmt: skip
+        )
     keeps_prefix = bool(unfoldable)
     if keeps_prefix and config.prefix == "refuse":
         raise MergeError(
-            "the run has a prefix, which no weights can hold", where=source,
+            "the run has a prefix, which no weights can hold",
+            where=source,
             hint="Add prefix=beside: the rest is folded and the prefix kept beside the model",
-        )  # fmt: skip
+        )
     proof = EquivalenceCheck(saved)
     folded = adapted.fold()
     non_finite_name = first_non_finite_parameter(adapted.model)
     if non_finite_name is not None:
         raise MergeError(
-            f"{non_finite_name} of the merged model is not finite", where=source,
+            f"{non_finite_name} of the merged model is not finite",
+            where=source,
             hint="Nothing was written. The trained update is too large for the weights",
-        )  # fmt: skip
+        )
     settings = saved.config.method.prefix if keeps_prefix and saved.config is not None else None
     store_threshold(adapted.model.config, saved.threshold)
     write_merged_info(
@@ -75,13 +79,20 @@ def _write_merged_model(config: MergeConfig, folder: Path, name: str) -> list[st
             delattr(adapted.model, module)
     save_model_folder(folder, adapted.model, adapted.tokenizer, "")
     reloaded = open_model(
-        str(folder), precision="fp32", device=config.device, data=saved.data,
+        str(folder),
+        precision="fp32",
+        device=config.device,
+        data=saved.data,
         trust_remote_code=config.trust_remote_code,
-    )  # fmt: skip
+    )
     line = proof.write_card(
-        folder, name, reloaded, what="merged model", where=str(source),
+        folder,
+        name,
+        reloaded,
+        what="merged model",
+        where=str(source),
         prefix_file="prefix.safetensors" if keeps_prefix else None,
-    )  # fmt: skip
+    )
     messages = [_format_fold_message(folded, config.out), line]
     if keeps_prefix:
         messages.append(

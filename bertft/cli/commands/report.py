@@ -35,9 +35,10 @@ def run(config: ReportConfig, _: Path) -> None:
     run_folder = RunFolder.open(Path(config.run).expanduser())
     if not run_folder.is_finished:
         raise UsageError(
-            "is not finished", where=str(run_folder.path),
+            "is not finished",
+            where=str(run_folder.path),
             hint=f"Go on with bertft train resume={run_folder.path}",
-        )  # fmt: skip
+        )
     run_folder.ensure_no_links()
     run_folder.verify_seal(run_folder.metrics_path)
     with exclusive_lock(run_folder.path), InterruptOnSignal():

@@ -64,10 +64,21 @@ def write_run_report(
                 )
         layouts = {"unpadded", "padded", adapted.runner.layout}
         material = ReportContext(
-            run_folder, config, metrics, adapted.count_parameters(), adapted.task, adapted.components,
-            adapted.model, validation, outputs, missing_reason,
-            {layout: padding_fraction(_iter_pass_lengths(prepared, micro_batch), layout) for layout in layouts},
-        )  # fmt: skip
+            run_folder,
+            config,
+            metrics,
+            adapted.count_parameters(),
+            adapted.task,
+            adapted.components,
+            adapted.model,
+            validation,
+            outputs,
+            missing_reason,
+            {
+                layout: padding_fraction(_iter_pass_lengths(prepared, micro_batch), layout)
+                for layout in layouts
+            },
+        )
     except Exception as error:
         warn(f"there is no report ({type(error).__name__}: {error}); the run is whole without it")
         return None

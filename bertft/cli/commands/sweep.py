@@ -172,10 +172,11 @@ def run_sweep(planned: SweepPlan, launch: Callable[[Any], None]) -> int:
     if failed or unstarted or launcher_problem:
         total = len(results) if names is None else len(names)
         raise SweepError(
-            f"{len(failed) + unstarted} of {total} jobs failed{launcher_problem}", where=str(folder),
+            f"{len(failed) + unstarted} of {total} jobs failed{launcher_problem}",
+            where=str(folder),
             hint=f"Mend what failed and repeat the command with hydra.sweep.dir={folder}:"
             " finished jobs are kept",
-        )  # fmt: skip
+        )
     print_escaped(folder / "summary.md", stderr=True)
     return 0
 
@@ -196,9 +197,10 @@ def _launch_jobs(planned: SweepPlan, launch: Callable[[Any], None]) -> None:
         reason = f"{type(error).__name__}: {error}".split("\n")[0]
         if _job_file_times(planned.folder) == before:
             raise UsageError(
-                f"{name} could not start a job ({reason})", where=f"hydra/{group}",
+                f"{name} could not start a job ({reason})",
+                where=f"hydra/{group}",
                 hint="HYDRA_FULL_ERROR=1 shows where that comes from",
-            ) from error  # fmt: skip
+            ) from error
         raise _LauncherError(f"{name} lost one: {reason}") from error
 
 

@@ -104,9 +104,13 @@ class TrainingRun:
             digest = write_check_rows(run_folder.check_rows_path, rows)
         self.adapted.source = base_model.commit_base(self.adapted.source, run_folder)
         facts = build_manifest(
-            self.config, self.adapted, prepared.data_report, prepared.max_length, prepared.total_steps,
+            self.config,
+            self.adapted,
+            prepared.data_report,
+            prepared.max_length,
+            prepared.total_steps,
             self.ranks.world_size,
-        )  # fmt: skip
+        )
         extra_facts = {
             "check_rows": digest,
             "tokenizer": tokenizer_files.tokenizer_digest(prepared.tokenizer_files),
@@ -231,17 +235,19 @@ class TrainingRun:
         if name is not None:
             step = self.progress.step
             raise NonFiniteError(
-                f"{name} is not finite after step {step}", where=f"step {step}",
+                f"{name} is not finite after step {step}",
+                where=f"step {step}",
                 hint="No checkpoint of this step was written. Lower trainer.learning_rate or"
                 " trainer.weight_decay, or raise trainer.warmup",
-            )  # fmt: skip
+            )
 
     def _raise_if_stopped(self, event: Event) -> None:
         if isinstance(event, Interrupted):
             raise StoppedBySignal(
-                event.signum, where=f"step {event.step}",
+                event.signum,
+                where=f"step {event.step}",
                 hint=f"Go on with bertft train {shlex.quote(f'resume={self.run_folder.path}')}",
-            )  # fmt: skip
+            )
 
     def build_loop(self, stop: StopRequest, metrics: MetricsFile | None) -> Trainer:
         prepared, task = self.prepared, self.adapted.task

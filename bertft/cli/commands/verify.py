@@ -31,6 +31,7 @@ def run(config: VerifyConfig, _: Path) -> None:
     if damaged:
         are = "is" if len(damaged) == 1 else "are"
         raise DataError(
-            f"{format_list(damaged)} {are} not as written", where=str(run_folder.path),
+            f"{format_list(damaged)} {are} not as written",
+            where=str(run_folder.path),
             hint="Restore them from a copy; resume= goes on from the newest whole checkpoint",
-        )  # fmt: skip
+        )

@@ -35,8 +35,18 @@ KINDS = {
     "svd_lora": Kind(
         build="bertft.methods.low_rank:build_svd_lora",
         settings=(
-            "alpha", "b_rate_ratio", "start", "e_rate_ratio", "adapt", "begin", "end", "interval",
-            "beta1", "beta2", "orthogonality", "l1",
+            "alpha",
+            "b_rate_ratio",
+            "start",
+            "e_rate_ratio",
+            "adapt",
+            "begin",
+            "end",
+            "interval",
+            "beta1",
+            "beta2",
+            "orthogonality",
+            "l1",
         ),
         starts=("orthonormal", "gaussian"),
         adapts=True,
@@ -44,7 +54,7 @@ KINDS = {
     "vera": Kind(
         build="bertft.methods.low_rank.vera:build", settings=("d_initial", "projection_seed")
     ),
-}  # fmt: skip
+}
 
 
 @dataclass

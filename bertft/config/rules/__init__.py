@@ -1,8 +1,8 @@
 """Settings that are right one by one and make no sense together.
 
 A rule takes ``get`` (path → value, None below a null node) and yields a ``Problem`` for each
-nonsense it finds. ``COMMAND_RULES`` names the rules of each command; each module here holds those of one
-subject in a tuple of its own.
+nonsense it finds. ``COMMAND_RULES`` names the rules of each command; each module here holds those
+of one subject in a tuple of its own.
 """
 
 from __future__ import annotations
@@ -27,14 +27,39 @@ def _iter_method_rules() -> Iterator[Rule]:
 
 
 COMMAND_RULES: dict[str, tuple[Rule, ...]] = {
-    "train": (*method.METHOD_RULES, *_iter_method_rules(), *trainer.TRAINER_RULES, *model.MODEL_RULES, *data.DATA_RULES,
-              *classes.CLASS_RULES, data.check_training_file, data.check_files_exist, runs.check_resume, runs.check_dry_run),
-    "eval": (*data.DATA_RULES, runs.check_eval_model, runs.check_checkpoint_name, *trainer.DEVICE_RULES),
+    "train": (
+        *method.METHOD_RULES,
+        *_iter_method_rules(),
+        *trainer.TRAINER_RULES,
+        *model.MODEL_RULES,
+        *data.DATA_RULES,
+        *classes.CLASS_RULES,
+        data.check_training_file,
+        data.check_files_exist,
+        runs.check_resume,
+        runs.check_dry_run,
+    ),
+    "eval": (
+        *data.DATA_RULES,
+        runs.check_eval_model,
+        runs.check_checkpoint_name,
+        *trainer.DEVICE_RULES,
+    ),
     "merge": (runs.check_opened_model, runs.check_checkpoint_name, trainer.check_device),
-    "export": (runs.check_opened_model, runs.check_export_format, runs.check_checkpoint_name, trainer.check_device),
-    "predict": (runs.check_opened_model, data.check_predict_text, runs.check_checkpoint_name, *trainer.DEVICE_RULES),
+    "export": (
+        runs.check_opened_model,
+        runs.check_export_format,
+        runs.check_checkpoint_name,
+        trainer.check_device,
+    ),
+    "predict": (
+        runs.check_opened_model,
+        data.check_predict_text,
+        runs.check_checkpoint_name,
+        *trainer.DEVICE_RULES,
+    ),
     "verify": (),
     "report": (trainer.check_device,),
     "compare": (runs.check_compared_runs, trainer.check_device),
     "doctor": (trainer.check_device,),
-}  # fmt: skip
+}

@@ -29,14 +29,16 @@ def _check_loss(get: GetSetting) -> Iterator[Problem]:
     if task not in (None, *_CLASS_TASKS):
         for path in changed_settings:
             yield Problem(
-                path, f"means nothing for task={task}",
+                path,
+                f"means nothing for task={task}",
                 f"Leave it out: it is for {join_words(_CLASS_TASKS)}",
-            )  # fmt: skip
+            )
     elif changed_settings and _ignores_labels(get):
         yield Problem(
-            changed_settings[0], "means nothing where the labels have no weight beside the teacher",
+            changed_settings[0],
+            "means nothing where the labels have no weight beside the teacher",
             "Leave it out, or lower method.distill.weight",
-        )  # fmt: skip
+        )
 
 
 def _ignores_labels(get: GetSetting) -> bool:
@@ -63,9 +65,10 @@ def _check_calibration(get: GetSetting) -> Iterator[Problem]:
     task = get("data.task")
     if get("calibrate") is not None and task not in (None, *_CLASS_TASKS):
         yield Problem(
-            "calibrate", f"means nothing for task={task}",
+            "calibrate",
+            f"means nothing for task={task}",
             f"Leave it out: it is for the probabilities of {join_words(_CLASS_TASKS)}",
-        )  # fmt: skip
+        )
 
 
 def _check_threshold(get: GetSetting) -> Iterator[Problem]:
@@ -74,14 +77,16 @@ def _check_threshold(get: GetSetting) -> Iterator[Problem]:
         return
     if task not in (None, *_CLASS_TASKS):
         yield Problem(
-            "tune_threshold", f"means nothing for task={task}",
+            "tune_threshold",
+            f"means nothing for task={task}",
             "Leave it out: it is for two classes, or multi_label",
-        )  # fmt: skip
+        )
     elif _is_single_label(task) and labels and (count := _count_classes(labels)) not in (None, 2):
         yield Problem(
-            "tune_threshold", f"means nothing for {count} classes, of which the likeliest"
-            " is given", "Leave it out: it is for two classes, or multi_label",
-        )  # fmt: skip
+            "tune_threshold",
+            f"means nothing for {count} classes, of which the likeliest is given",
+            "Leave it out: it is for two classes, or multi_label",
+        )
 
 
 def _is_single_label(task: Any) -> bool:

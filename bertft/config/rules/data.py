@@ -38,16 +38,18 @@ def _check_source(get: GetSetting) -> Iterator[Problem]:
     for name in other_sources:
         if source not in (None, name) and not (name == "subset" and source == "hub"):
             yield Problem(
-                f"data.{name}", f"is not read with source={source}",
+                f"data.{name}",
+                f"is not read with source={source}",
                 f"Leave it out, or choose data={get('data.name')} without changing its source",
-            )  # fmt: skip
+            )
     if source == "sample":
         for name in SPLITS:
             if get(f"data.{name}") is not None:
                 yield Problem(
-                    f"data.{name}", "is not read: the rows are those of the embedded sample",
+                    f"data.{name}",
+                    "is not read: the rows are those of the embedded sample",
                     "Add data=files",
-                )  # fmt: skip
+                )
 
 
 def check_training_file(get: GetSetting) -> Iterator[Problem]:
@@ -80,9 +82,10 @@ def _check_columns(get: GetSetting) -> Iterator[Problem]:
         list_tasks = [name for name, column in TASKS.specs().items() if column.label == "classes"]
         if task not in list_tasks:
             yield Problem(
-                "data.label", f"a list of columns is for task={join_words(list_tasks, 'or')}, not {task}",
+                "data.label",
+                f"a list of columns is for task={join_words(list_tasks, 'or')}, not {task}",
                 "Give one column",
-            )  # fmt: skip
+            )
         elif not label or not all(_is_column(each) for each in label):
             yield Problem("data.label", f"{label!r} names no columns", "As in [sports,politics]")
     elif label is not None and not _is_column(label):
@@ -99,9 +102,10 @@ def check_class_names(where: str, labels: Any) -> Iterator[Problem]:
     """Class names as a list, or as a mapping from the labels of the files."""
     if not isinstance(labels, (list, dict)) or not labels:
         yield Problem(
-            where, f"{labels!r} is not a list of names",
+            where,
+            f"{labels!r} is not a list of names",
             "As in [negative,positive], or {1: negative, 2: positive} to map labels to names",
-        )  # fmt: skip
+        )
         return
     names = labels if isinstance(labels, list) else [*labels, *labels.values()]
     invalid_names = [name for name in names if name is None or isinstance(name, (list, dict))]
@@ -113,9 +117,10 @@ def check_class_names(where: str, labels: Any) -> Iterator[Problem]:
         )
     elif isinstance(labels, list) and len({_comparison_key(each) for each in labels}) < len(labels):
         yield Problem(
-            where, f"one class is listed twice in {labels} (1 and 1.0 are equal)",
+            where,
+            f"one class is listed twice in {labels} (1 and 1.0 are equal)",
             "Name each class once",
-        )  # fmt: skip
+        )
 
 
 def _comparison_key(name: Any) -> Any:
@@ -132,9 +137,10 @@ def _check_task_settings(get: GetSetting) -> Iterator[Problem]:
         path = f"data.{name}"
         if task not in (None, *tasks) and get(path) not in (None, default_value(path)):
             yield Problem(
-                path, f"means nothing for task={task}",
+                path,
+                f"means nothing for task={task}",
                 f"Leave it out, or take data.task={join_words(tasks, 'or')}",
-            )  # fmt: skip
+            )
 
 
 def _check_no_answer_threshold(get: GetSetting) -> Iterator[Problem]:
@@ -142,9 +148,10 @@ def _check_no_answer_threshold(get: GetSetting) -> Iterator[Problem]:
     is_changed = get("data.task") == "question_answering" and get(path) != default_value(path)
     if is_changed and get("data.unanswerable") is False:
         yield Problem(
-            path, "means nothing where each question gets an answer",
+            path,
+            "means nothing where each question gets an answer",
             "Leave it out, or add data.unanswerable=true",
-        )  # fmt: skip
+        )
 
 
 def check_predict_text(get: GetSetting) -> Iterator[Problem]:
@@ -157,9 +164,10 @@ def _check_text_columns(where: str, text: Any) -> Iterator[Problem]:
     columns = text if isinstance(text, list) else [text]
     if not 1 <= len(columns) <= 2 or not all(_is_column(column) for column in columns):
         yield Problem(
-            where, f"{text!r} is no column and no pair of columns",
+            where,
+            f"{text!r} is no column and no pair of columns",
             "Give a name, a position from 0, or two of them: [question,sentence]",
-        )  # fmt: skip
+        )
 
 
 def _is_column(value: Any) -> bool:

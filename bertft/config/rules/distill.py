@@ -23,16 +23,18 @@ def _check_teacher(get: GetSetting) -> Iterator[Problem]:
     active_weights = [name for name in _TEACHER_WEIGHTS if weights[name]]
     if not active_weights and weights["hard_weight"] is not None:
         yield Problem(
-            f"{_NODE}.hard_weight", "means nothing where nothing is learnt from a teacher",
+            f"{_NODE}.hard_weight",
+            "means nothing where nothing is learnt from a teacher",
             "Leave it out, or give a weight above 0",
-        )  # fmt: skip
+        )
     if get(f"{_NODE}.teacher") is not None:
         return
     if active_weights:
         yield Problem(
-            f"{_NODE}.teacher", f"is missing: {active_weights[0]}={weights[active_weights[0]]:g} needs it",
+            f"{_NODE}.teacher",
+            f"is missing: {active_weights[0]}={weights[active_weights[0]]:g} needs it",
             "Give a run, a transformers folder or a Hub id; weight=0 trains without",
-        )  # fmt: skip
+        )
     elif get(f"{_NODE}.student_layers") is not None:
         yield Problem(
             f"{_NODE}.teacher", "is missing: the student is cut from it", "Give a run or a folder"
@@ -47,14 +49,16 @@ def _check_layers(get: GetSetting) -> Iterator[Problem]:
         and not _are_layers(student_layers, strict=True)
     ):
         yield Problem(
-            f"{_NODE}.student_layers", f"{student_layers!r} names no layers",
+            f"{_NODE}.student_layers",
+            f"{student_layers!r} names no layers",
             "Give their number, or an ascending list from 0, as in [0,2,5]",
-        )  # fmt: skip
+        )
     if layer_map is not None and layer_map not in LAYER_MAPS and not _are_layers(layer_map):
         yield Problem(
-            f"{_NODE}.layer_map", f"{layer_map!r} is no map of layers",
+            f"{_NODE}.layer_map",
+            f"{layer_map!r} is no map of layers",
             "Take uniform, last, or a list from 0 with a layer for each of the student's",
-        )  # fmt: skip
+        )
 
 
 def _check_unused_settings(get: GetSetting) -> Iterator[Problem]:
@@ -72,23 +76,26 @@ def _check_unused_settings(get: GetSetting) -> Iterator[Problem]:
             get(f"{_NODE}.{weight_name}") for weight_name in weights
         ):
             yield Problem(
-                path, f"means nothing with {' and '.join(weights)} 0",
+                path,
+                f"means nothing with {' and '.join(weights)} 0",
                 f"Leave it out, or give {_NODE}.{weights[0]}",
-            )  # fmt: skip
+            )
     active_weights = [name for name in _INTERNAL_WEIGHTS if get(f"{_NODE}.{name}")]
     if active_weights and get(f"{_NODE}.cache") == "memory":
         yield Problem(
-            f"{_NODE}.cache", f"memory means nothing with {active_weights[0]}: the teacher runs at each step",
+            f"{_NODE}.cache",
+            f"memory means nothing with {active_weights[0]}: the teacher runs at each step",
             "Leave it out",
-        )  # fmt: skip
+        )
 
 
 def _check_unlabelled(get: GetSetting) -> Iterator[Problem]:
     if get("data.unlabelled") is not None and not get(f"{_NODE}.weight"):
         yield Problem(
-            "data.unlabelled", "means nothing without a teacher: nobody says what is right",
+            "data.unlabelled",
+            "means nothing without a teacher: nobody says what is right",
             "Add method.distill.teacher=<run>, or leave it out",
-        )  # fmt: skip
+        )
 
 
 def _is_count(value: Any) -> bool:

@@ -29,21 +29,24 @@ def _check_rank(get: GetSetting) -> Iterator[Problem]:
         for name, value in (("rank", rank), ("initial_rank", initial)):
             if value is not None:
                 yield Problem(
-                    f"method.{name}", f"means nothing for method={get('method.name')}, which has"
-                    " no low-rank part", "Leave it out, or choose method=lora or method=svd_lora",
-                )  # fmt: skip
+                    f"method.{name}",
+                    f"means nothing for method={get('method.name')}, which has no low-rank part",
+                    "Leave it out, or choose method=lora or method=svd_lora",
+                )
     elif rank is None:
         yield Problem("method.rank", "is missing: a low-rank part needs it", "Try method.rank=8")
     elif initial is not None and not KINDS[kind].adapts:
         yield Problem(
-            "method.initial_rank", f"means nothing for {kind}, whose rank stays",
+            "method.initial_rank",
+            f"means nothing for {kind}, whose rank stays",
             "Leave it out, or choose method=svd_lora",
-        )  # fmt: skip
+        )
     elif initial is not None and initial < rank:
         yield Problem(
-            "method.initial_rank", f"{initial} is below method.rank={rank}, the average in the end",
+            "method.initial_rank",
+            f"{initial} is below method.rank={rank}, the average in the end",
             "Start with at least as many as shall be left",
-        )  # fmt: skip
+        )
 
 
 def _check_low_rank(get: GetSetting) -> Iterator[Problem]:
@@ -59,21 +62,24 @@ def _check_low_rank(get: GetSetting) -> Iterator[Problem]:
         path = f"method.low_rank.{name}"
         if kind not in others and get(path) != default_value(path):
             yield Problem(
-                path, f"means nothing for kind={kind}",
+                path,
+                f"means nothing for kind={kind}",
                 f"Leave it out, or take kind={' or '.join(others)}",
-            )  # fmt: skip
+            )
     start, starts = get("method.low_rank.start"), KINDS[kind].starts
     if start is not None and starts and start not in starts:
         yield Problem(
-            "method.low_rank.start", f"{start!r} does not fit kind={kind}",
+            "method.low_rank.start",
+            f"{start!r} does not fit kind={kind}",
             f"Take {' or '.join(starts)}",
-        )  # fmt: skip
+        )
     begin, end = get("method.low_rank.begin"), get("method.low_rank.end")
     if kind == "svd_lora" and begin + end >= 1:
         yield Problem(
-            "method.low_rank.begin", f"begin={begin:g} and end={end:g} leave no step to prune in",
+            "method.low_rank.begin",
+            f"begin={begin:g} and end={end:g} leave no step to prune in",
             "Their sum must be below 1",
-        )  # fmt: skip
+        )
 
 
 def _check_targets(get: GetSetting) -> Iterator[Problem]:
@@ -110,9 +116,10 @@ def _check_base(get: GetSetting) -> Iterator[Problem]:
         )
     if train not in (None, "last_k") and last_k is not None:
         yield Problem(
-            "method.base.last_k", f"means nothing for train={train}",
+            "method.base.last_k",
+            f"means nothing for train={train}",
             "Leave it out, or take method=last_k",
-        )  # fmt: skip
+        )
 
 
 def _check_prefix(get: GetSetting) -> Iterator[Problem]:

@@ -14,32 +14,37 @@ def _check_model(get: GetSetting) -> Iterator[Problem]:
     architecture, weights = get("model.architecture"), get("model.weights")
     if architecture is not None and not isinstance(architecture, dict):
         yield Problem(
-            "model.architecture", f"{architecture!r} is no group of settings",
+            "model.architecture",
+            f"{architecture!r} is no group of settings",
             "As in model.architecture.hidden_size=64",
-        )  # fmt: skip
+        )
         return
     if weights == "pretrained":
         if architecture:
             yield Problem(
-                "model.architecture", "cannot change a pretrained model",
+                "model.architecture",
+                "cannot change a pretrained model",
                 "Add model.weights=random, or leave it out",
-            )  # fmt: skip
+            )
         if get("model.path") is None:
             yield Problem(
-                "model.path", "is missing: pretrained weights need it",
+                "model.path",
+                "is missing: pretrained weights need it",
                 "Give a folder or a Hub id, or choose a preset with model=",
-            )  # fmt: skip
+            )
     elif get("model.path") is None:
         if not (architecture or {}).get("model_type"):
             yield Problem(
                 "model.architecture.model_type",
-                "is missing: without model.path it says what to build", "Try model=tiny",
-            )  # fmt: skip
+                "is missing: without model.path it says what to build",
+                "Try model=tiny",
+            )
         if get("model.tokenizer") is None:
             yield Problem(
-                "model.tokenizer", "is missing: without model.path there is none",
+                "model.tokenizer",
+                "is missing: without model.path there is none",
                 "Give a folder or a Hub id",
-            )  # fmt: skip
+            )
 
 
 MODEL_RULES = (_check_model,)

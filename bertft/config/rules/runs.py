@@ -81,9 +81,10 @@ def check_eval_model(get: GetSetting) -> Iterator[Problem]:
     if predictions is None:
         if not any(given_sources.values()):
             yield Problem(
-                "run", "is missing", "A run folder, one of a merged or plain transformers model, or"
-                " adapter=<folder>",
-            )  # fmt: skip
+                "run",
+                "is missing",
+                "A run folder, one of a merged or plain transformers model, or adapter=<folder>",
+            )
         elif len(given_sources) > 1:
             yield Problem("run", "and adapter both say what to score", "Give one of them")
         yield from _check_adapter_base(get)
@@ -94,9 +95,10 @@ def check_eval_model(get: GetSetting) -> Iterator[Problem]:
         yield Problem("data", "is missing: the answers need questions", "As in data=squad_v2")
     elif get("data.task") != "question_answering":
         yield Problem(
-            "predictions", f"cannot be answers to data.task={get('data.task')}",
+            "predictions",
+            f"cannot be answers to data.task={get('data.task')}",
             "They are of question_answering: take data=squad_v2, or set data.task",
-        )  # fmt: skip
+        )
 
 
 def _check_adapter_base(get: GetSetting) -> Iterator[Problem]:

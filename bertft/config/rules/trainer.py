@@ -65,18 +65,20 @@ def _check_steps(get: GetSetting) -> Iterator[Problem]:
     micro, batch = get("trainer.micro_batch"), get("trainer.batch_size")
     if micro is not None and micro > batch:
         yield Problem(
-            "trainer.micro_batch", f"{micro} is above trainer.batch_size={batch}",
+            "trainer.micro_batch",
+            f"{micro} is above trainer.batch_size={batch}",
             "A batch is made of micro-batches: give fewer rows",
-        )  # fmt: skip
+        )
 
 
 def _check_weight_decay(get: GetSetting) -> Iterator[Problem]:
     rate, decay = get("trainer.learning_rate"), get("trainer.weight_decay")
     if rate is not None and rate * decay > 1:  # w becomes w · (1 − rate · decay) in a step
         yield Problem(
-            "trainer.weight_decay", f"{decay:g} reverses every weight at learning rate {rate:g}",
+            "trainer.weight_decay",
+            f"{decay:g} reverses every weight at learning rate {rate:g}",
             f"Their product must be at most 1: set it to {1 / rate:g} or less",
-        )  # fmt: skip
+        )
 
 
 def _check_optimizer(get: GetSetting) -> Iterator[Problem]:

@@ -27,10 +27,32 @@ from bertft.errors import DataError
 __all__ = ["CONLL_EXTENSIONS", "WORD_COLUMNS", "LineValues", "read_conll"]
 
 CONLL_EXTENSIONS = (
-    ".conll", ".conllu", ".conll2003", ".conll03", ".tsv", ".tab", ".txt", ".bio", ".iob", ".iob1",
-    ".iob2", ".bioes", ".iobes", ".bilou", ".bmes", ".bmeso", ".ner", ".tags", ".train", ".dev",
-    ".valid", ".test", ".testa", ".testb", ".annotated",
-)  # fmt: skip
+    ".conll",
+    ".conllu",
+    ".conll2003",
+    ".conll03",
+    ".tsv",
+    ".tab",
+    ".txt",
+    ".bio",
+    ".iob",
+    ".iob1",
+    ".iob2",
+    ".bioes",
+    ".iobes",
+    ".bilou",
+    ".bmes",
+    ".bmeso",
+    ".ner",
+    ".tags",
+    ".train",
+    ".dev",
+    ".valid",
+    ".test",
+    ".testa",
+    ".testb",
+    ".annotated",
+)
 WORD_COLUMNS = ("text", "words", "tokens")  # what the words are called where columns have names
 _TAG_COLUMN = "label"
 _DOCUMENT_START = "-DOCSTART-"
@@ -100,8 +122,9 @@ def read_conll(
     if numbered and width > 1 and words > _MIN_NUMBERED_WORDS:
         raise DataError(
             f"the words are the numbers 1, 2, 3, …: column {positions[0]} numbers the words",
-            where=source, hint=f"Name the column of the words: data.text={positions[0] + 1}",
-        )  # fmt: skip
+            where=source,
+            hint=f"Name the column of the words: data.text={positions[0] + 1}",
+        )
     _check_sentences(bad.read, words, width, bool(columns.label), bad)
 
 
@@ -133,13 +156,17 @@ def _column_positions(
             None,
         )
         raise DataError(
-            "the line of a word has 1 column, but a word and its tag are two" if width == 1
+            "the line of a word has 1 column, but a word and its tag are two"
+            if width == 1
             else f"words and tags are both in column {positions[0]}",
             where=source,
-            hint=f"Are the columns separated by {found_separator!r}? Then set 'data.separator={found_separator}'"
-            if width == 1 and found_separator else "Set data.text and data.label to two columns"
-            if width > 1 else "CoNLL has one word per line, with its tag after a tab or a space",
-        )  # fmt: skip
+            hint=f"Are the columns separated by {found_separator!r}? Then set"
+            f" 'data.separator={found_separator}'"
+            if width == 1 and found_separator
+            else "Set data.text and data.label to two columns"
+            if width > 1
+            else "CoNLL has one word per line, with its tag after a tab or a space",
+        )
     return positions
 
 
@@ -262,9 +289,10 @@ def _check_one_word_per_line(
 def _not_conll_error(kind: str, source: str, hint: str = "") -> DataError:
     expected = "Expected CoNLL: one word per line with its tag, a blank line after each sentence"
     return DataError(
-        f"looks like {kind}, not CoNLL", where=source,
+        f"looks like {kind}, not CoNLL",
+        where=source,
         hint=f"{hint}. {expected}" if hint else expected,
-    )  # fmt: skip
+    )
 
 
 def _check_sentences(sentences: int, words: int, width: int, tagged: bool, bad: BadRows) -> None:
@@ -274,11 +302,13 @@ def _check_sentences(sentences: int, words: int, width: int, tagged: bool, bad: 
         raise DataError(
             f"not CoNLL: {wrong:,} of {sentences:,} sentences have lines with another number of"
             f" columns than the first line ({width})",
-            where=bad.source, hint="Check the format, or set data.separator",
-        )  # fmt: skip
+            where=bad.source,
+            hint="Check the format, or set data.separator",
+        )
     if tagged and words > _MAX_MEAN_WORDS * max(1, sentences):
         raise DataError(
             f"{words:,} words in {sentences:,} sentences: the blank lines between sentences"
             " are missing",
-            where=bad.source, hint="Put a blank line after each sentence",
-        )  # fmt: skip
+            where=bad.source,
+            hint="Put a blank line after each sentence",
+        )

@@ -35,16 +35,66 @@ __all__ = [
 
 
 _TEXT_COLUMN_NAMES = {
-    "abstract", "body", "comment", "content", "context", "description", "document", "hypothesis",
-    "input", "message", "passage", "premise", "query", "question", "question1", "question2",
-    "review", "sentence", "sentence1", "sentence2", "text", "text1", "text2", "text_a", "text_b",
-    "texts", "title", "tweet", "utterance", "内容", "句子", "问题", "文本", "标题", "评论",
-}  # fmt: skip
+    "abstract",
+    "body",
+    "comment",
+    "content",
+    "context",
+    "description",
+    "document",
+    "hypothesis",
+    "input",
+    "message",
+    "passage",
+    "premise",
+    "query",
+    "question",
+    "question1",
+    "question2",
+    "review",
+    "sentence",
+    "sentence1",
+    "sentence2",
+    "text",
+    "text1",
+    "text2",
+    "text_a",
+    "text_b",
+    "texts",
+    "title",
+    "tweet",
+    "utterance",
+    "内容",
+    "句子",
+    "问题",
+    "文本",
+    "标题",
+    "评论",
+}
 _LABEL_COLUMN_NAMES = {
-    "category", "class", "gold", "gold_label", "intent", "is_duplicate", "label", "labels",
-    "polarity", "rating", "score", "sentiment", "similarity", "stars", "tag", "tags", "target",
-    "topic", "分类", "情感", "标签", "类别",
-}  # fmt: skip
+    "category",
+    "class",
+    "gold",
+    "gold_label",
+    "intent",
+    "is_duplicate",
+    "label",
+    "labels",
+    "polarity",
+    "rating",
+    "score",
+    "sentiment",
+    "similarity",
+    "stars",
+    "tag",
+    "tags",
+    "target",
+    "topic",
+    "分类",
+    "情感",
+    "标签",
+    "类别",
+}
 _COLUMN_NAME_PATTERN = re.compile(r"[^\W\d][\w.-]{0,23}")
 _MIN_ROWS = 10  # from which on the shape of the rows says something
 _MIN_LENGTH_RATIO = 4  # times: how much longer than a column's name texts are
@@ -321,9 +371,10 @@ def _read_quoted(lines: _RewindableLines, separator: str, bad: BadRows) -> Itera
         reader = csv.reader(lines, delimiter=separator, strict=True)
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"{separator!r} cannot separate columns ({error})", where="data.separator",
+            f"{separator!r} cannot separate columns ({error})",
+            where="data.separator",
             hint="Give one character, or data.quoting=false",
-        ) from error  # fmt: skip
+        ) from error
     counts: Counter[str] = Counter()
     while True:
         start = lines.start_row()
@@ -334,12 +385,16 @@ def _read_quoted(lines: _RewindableLines, separator: str, bad: BadRows) -> Itera
             if field_too_long or "unexpected end" in str(error):
                 problem = "a double quote is opened and never closed"
                 if field_too_long:
-                    problem = f"a field has more than {_MAX_FIELD_CHARACTERS:,} characters: perhaps {problem}"
+                    problem = (
+                        f"a field has more than {_MAX_FIELD_CHARACTERS:,} characters:"
+                        f" perhaps {problem}"
+                    )
                 where = f"{bad.source}:{start}"
                 raise DataError(problem, where=where, hint=_QUOTING_OFF_HINT) from error
             bad.count_row()
             bad.add(start, _csv_error(error))
-            lines.rewind_after_first()  # the others may be rows: the quote that joined them is a mistake
+            # the others may be rows: the quote that joined them is a mistake
+            lines.rewind_after_first()
             continue
         if fields is None:
             break

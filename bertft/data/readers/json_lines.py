@@ -70,9 +70,10 @@ def _read_objects(lines: Iterator[str], bad: BadRows) -> Iterator[tuple[int, dic
         if not bad.read and starts_json_document(line):
             name = "the input" if bad.source == "stdin" else "the file"
             raise DataError(
-                f"{name} is one JSON document, not one object per line", where=bad.source,
+                f"{name} is one JSON document, not one object per line",
+                where=bad.source,
                 hint="Write each row on a line of its own: jq -c '.[]' rows.json > rows.jsonl",
-            )  # fmt: skip
+            )
         bad.count_row()
         try:
             content = json.loads(line, object_pairs_hook=reject_repeated_keys)

@@ -26,9 +26,11 @@ def read_parquet_file(
 
 _MAX_INDEX_BYTES = 1 << 26  # bytes between columns and footer that are looked at
 _BINARY_TYPE_CHECKS = (
-    pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view,
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_binary_view,
     pa.types.is_fixed_size_binary,
-)  # fmt: skip
+)
 
 
 def read_parquet(path: Path, columns: ColumnSpec, bad: BadRows) -> Iterator[Record]:
@@ -75,9 +77,10 @@ def _check_single_file(path: Path, metadata: Any, source: str) -> None:
         content.seek(end)
         if b"PAR1PAR1" in content.read(max(0, min(footer - end, _MAX_INDEX_BYTES))):
             raise DataError(
-                "several Parquet files were joined byte by byte", where=source,
+                "several Parquet files were joined byte by byte",
+                where=source,
                 hint="Join them as tables, for example with pyarrow.concat_tables",
-            )  # fmt: skip
+            )
 
 
 def read_batches(

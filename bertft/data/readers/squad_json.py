@@ -69,8 +69,9 @@ def _load_json(path: Path, encoding: str, source: str) -> Any:
         except json.JSONDecodeError as error:
             raise DataError(
                 f"not JSON ({error.msg} at column {error.colno})",
-                where=f"{source}:{error.lineno}", hint=_HINT,
-            ) from error  # fmt: skip
+                where=f"{source}:{error.lineno}",
+                hint=_HINT,
+            ) from error
         except UnicodeError as error:
             raise DataError(
                 f"cannot be read ({error})", where=source, hint="Name it with data.encoding"

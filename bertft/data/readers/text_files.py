@@ -45,10 +45,14 @@ _MAGIC = {
     b"\x1f\x9d": ("is compressed with compress", "Decompress it: uncompress {name}"),
     b"Rar!\x1a\x07": ("is a RAR archive", _UNPACK_HINT),
     b"7z\xbc\xaf\x27\x1c": ("is a 7z archive", _UNPACK_HINT),
-    b"PK\x03\x04": ("is a zip archive, as Excel workbooks (.xlsx) are",
-                    "Save the sheet as CSV, or unpack the archive"),
-    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": ("is an old Office document (.xls, .doc)",
-                                          "Save the sheet as CSV"),
+    b"PK\x03\x04": (
+        "is a zip archive, as Excel workbooks (.xlsx) are",
+        "Save the sheet as CSV, or unpack the archive",
+    ),
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": (
+        "is an old Office document (.xls, .doc)",
+        "Save the sheet as CSV",
+    ),
     b"%PDF-": ("is a PDF document", "Give its text as a .txt, .csv or .jsonl file"),
     b"PAR1\x15": ("is a Parquet file", "Rename it to end in .parquet"),
     b"FEA1": ("is a Feather file", "Save it as Parquet or CSV"),
@@ -59,15 +63,18 @@ _MAGIC = {
     b"\x89HDF\r\n": ("is an HDF5 file", "Save it as Parquet or CSV"),
     b"\x93NUMPY": ("is a NumPy array", "Save it as Parquet or CSV"),
     b"\x89PNG\r\n": ("is an image", "Give a file of text"),
-}  # fmt: skip
+}
 _BYTE_ORDER_MARKS = {
-    codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
-}  # fmt: skip
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
 def checked_first_line(path: Path, encoding: str, source: str) -> str:
-    """As ``read_first_line``. DataError where the first bytes are not those of a text in ``encoding``.
+    """As ``read_first_line``. DataError where the first bytes are not those of a text in
+    ``encoding``.
 
     The file is opened once: what is checked is what is read.
     """
@@ -88,15 +95,17 @@ def _check_head(head: bytes, name: str, encoding: str, source: str) -> None:
     for mark, other in _BYTE_ORDER_MARKS.items():
         if head.startswith(mark):
             raise DataError(
-                f"the file begins as {other} does, and not as {encoding}", where=source,
+                f"the file begins as {other} does, and not as {encoding}",
+                where=source,
                 hint=f"Give data.encoding={other}",
-            )  # fmt: skip
+            )
     if head.count(0) > _MAX_NUL_SHARE * len(head):
         raise DataError(
             f"{head.count(0):,} of the first {len(head):,} bytes are NUL: this is not text in"
-            f" {encoding}", where=source,
+            f" {encoding}",
+            where=source,
             hint="If it is text in UTF-16, give data.encoding=utf-16-le (or utf-16-be)",
-        )  # fmt: skip
+        )
 
 
 def read_first_line(path: Path, encoding: str) -> str:
@@ -175,9 +184,10 @@ def open_text(source: Path | BinaryIO, encoding: str, newline: str) -> TextIO:
         names = {name for name in encodings.aliases.aliases.values() if _is_text_encoding(name)}
         known = sorted(name.replace("_", "-") for name in names)
         raise DataError(
-            f"there is no encoding {encoding!r}", where="data.encoding",
+            f"there is no encoding {encoding!r}",
+            where="data.encoding",
             hint=did_you_mean(encoding, known) or "For example utf-8, gb18030, cp1252",
-        ) from None  # fmt: skip
+        ) from None
     name = "utf-8-sig" if info.name == "utf-8" else info.name
     try:
         binary = source.open("rb") if isinstance(source, Path) else source
@@ -240,9 +250,10 @@ def iter_lines(file: TextIO, bad: BadRows, encoding: str) -> Iterator[str]:
             yield line
     except UnicodeError as error:
         raise DataError(
-            f"bytes that are not {encoding} ({error})", where=f"{bad.source}:{number + 1}",
+            f"bytes that are not {encoding} ({error})",
+            where=f"{bad.source}:{number + 1}",
             hint="Name the file's encoding with data.encoding (utf-8, gb18030, utf-16, …)",
-        ) from error  # fmt: skip
+        ) from error
     if inner_returns:
         count = "1 line has" if inner_returns == 1 else f"{inner_returns:,} lines have"
         bad.notes.append(

@@ -31,7 +31,9 @@ __all__ = ["LowRank", "build", "build_lora", "build_svd_lora"]
 
 
 def build(settings: LowRankConfig, method: Any, learning_rate: float | None) -> LowRank:
-    """``learning_rate`` overrides ``settings.learning_rate``; B's stays ``b_rate_ratio`` times as high."""
+    """``learning_rate`` overrides ``settings.learning_rate``; B's stays ``b_rate_ratio`` times as
+    high.
+    """
     targets = settings.targets
     common = {
         "targets": [targets] if isinstance(targets, str) else list(targets),

@@ -37,7 +37,9 @@ __all__ = [
 
 @dataclass(frozen=True)
 class BudgetSchedule:
-    """``initial`` = b₀ and ``final`` = b_T triplets; ``begin_fraction`` and ``end_fraction`` are shares of T."""
+    """``initial`` = b₀ and ``final`` = b_T triplets; ``begin_fraction`` and ``end_fraction`` are
+    shares of T.
+    """
 
     initial: int
     final: int
@@ -238,8 +240,10 @@ class RankAllocator:
     def state_dict(self) -> dict[str, Any]:
         """Flat: tensors and JSON scalars."""
         state: dict[str, Any] = {
-            "mask": self.mask.clone(), "left": self.triplets_left, "frozen": self.frozen
-        }  # fmt: skip
+            "mask": self.mask.clone(),
+            "left": self.triplets_left,
+            "frozen": self.frozen,
+        }
         for key, name, tensor in self._named_statistics():
             state[f"{key}/{name}"] = tensor.clone()
         return state

@@ -37,8 +37,8 @@ _STARTS_LIMITED_BY_SHAPE = (
 class LowRank(MethodComponent):
     """``make_update(weight)`` gives the update of a weight [out, in].
 
-    ``rank`` is the average in the end, ``start_rank`` that of ``make_update``. ``make_allocator`` and
-    ``make_penalty`` make, of the updates by path, what svd_lora needs while it trains.
+    ``rank`` is the average in the end, ``start_rank`` that of ``make_update``. ``make_allocator``
+    and ``make_penalty`` make, of the updates by path, what svd_lora needs while it trains.
     """
 
     name = "low_rank"
@@ -85,8 +85,9 @@ class LowRank(MethodComponent):
             if has_dora and isinstance(linear, LinearWrapper):
                 raise UsageError(
                     f"DoRA does not support {first.path}, which another method has changed",
-                    where="method.low_rank.use_dora", hint="Set it to false",
-                )  # fmt: skip
+                    where="method.low_rank.use_dora",
+                    hint="Set it to false",
+                )
             replacements[linear] = LowRankLinear(linear, adapters, self.dropout)
             for target, update in pairs:
                 if isinstance(update, SVDLoRA):
@@ -178,12 +179,14 @@ class LowRank(MethodComponent):
             super().load_state_dict(state)
 
     def parameter_counts(self, model: nn.Module) -> dict[str, int]:
-        """``kept_count`` counts triplets with E ≠ 0; at the start, where none is, those of the budget."""
+        """``kept_count`` counts triplets with E ≠ 0; at the start, where none is, those of the
+        budget.
+        """
         updates = [
             update
             for layer in export.low_rank_layers(model).values()
             for _, update in layer.updates()
-        ]  # fmt: skip
+        ]
         trainable = sum(tensor.numel() for update in updates for tensor in update.parameters())
         remaining = [update.triplets_left() for update in updates]
         planned = self.rank if self._make_allocator is not None else self.start_rank

@@ -79,10 +79,19 @@ _UPDATE_NAME = "lora_A|lora_B|lora_magnitude_vector"
 # What a configuration may say beside rank and scale without changing what the weights mean.
 _INITS_KEEPING_BASE = (True, False, "gaussian", "orthogonal", "eva")
 _UNSUPPORTED_SETTINGS = (
-    "fan_in_fan_out", "lora_bias", "layer_replication", "target_parameters", "use_qalora",
-    "use_bdlora", "alora_invocation_tokens", "trainable_token_indices", "megatron_config",
-    "arrow_config", "kasa_config", "monteclora_config",
-)  # fmt: skip
+    "fan_in_fan_out",
+    "lora_bias",
+    "layer_replication",
+    "target_parameters",
+    "use_qalora",
+    "use_bdlora",
+    "alora_invocation_tokens",
+    "trainable_token_indices",
+    "megatron_config",
+    "arrow_config",
+    "kasa_config",
+    "monteclora_config",
+)
 
 
 def peft_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -103,8 +112,9 @@ def peft_tensors(model: nn.Module) -> dict[str, Tensor]:
     if not tensors:
         raise UsageError(
             "no low-rank update is left: every one was pruned",
-            where="run", hint="bertft merge writes the model itself",
-        )  # fmt: skip
+            where="run",
+            hint="bertft merge writes the model itself",
+        )
     return {name: tensor.detach().cpu() for name, tensor in tensors.items()}
 
 
@@ -187,9 +197,10 @@ def check_peft_adapter(settings: Mapping[str, Any]) -> None:
     unsupported = [name for name in _UNSUPPORTED_SETTINGS if settings.get(name)]
     if unsupported:
         raise DataError(
-            f"{', '.join(unsupported)} is not known here", where="adapter_config.json",
+            f"{', '.join(unsupported)} is not known here",
+            where="adapter_config.json",
             hint="Merge it with peft, and give the merged folder",
-        )  # fmt: skip
+        )
 
 
 def _update_scale(
@@ -213,8 +224,13 @@ def _update_scale(
         if not abs(scale) <= _MAX_SCALE:
             raise ValueError(f"the updates would be scaled by {scale}")
     except (
-        TypeError, AttributeError, ZeroDivisionError, OverflowError, ValueError, re.error,
-    ) as error:  # fmt: skip
+        TypeError,
+        AttributeError,
+        ZeroDivisionError,
+        OverflowError,
+        ValueError,
+        re.error,
+    ) as error:
         raise DataError(
             f"invalid value for 'lora_alpha' or 'alpha_pattern' ({error})",
             where="adapter_config.json",

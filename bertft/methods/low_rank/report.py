@@ -26,9 +26,12 @@ __all__ = ["budget_curve", "effective_rank", "singular_values", "update_grids"]
 def budget_curve(history: tuple[Sequence[float], Sequence[float]], final_budget: int) -> LineChart:
     """The curve of triplets left; ``final_budget`` is what the schedule comes down to."""
     return LineChart(
-        "budget", "Budget", f"Triplets left in all modules together; {final_budget:,} in the end.",
-        series={"triplets": history}, is_step_function=True,
-    )  # fmt: skip
+        "budget",
+        "Budget",
+        f"Triplets left in all modules together; {final_budget:,} in the end.",
+        series={"triplets": history},
+        is_step_function=True,
+    )
 
 
 def update_grids(model: nn.Module) -> Iterator[ReportItem]:
@@ -47,19 +50,26 @@ def update_grids(model: nn.Module) -> Iterator[ReportItem]:
     modules = list(updates_by_name)
     symbol = "|E|" if adaptive else "σ"
     yield layer_grid(
-        "singular_values", f"Singular values, Σ {symbol}", "How much each module was changed.",
-        modules, [float(each.sum()) for each in values], 2,
-    )  # fmt: skip
+        "singular_values",
+        f"Singular values, Σ {symbol}",
+        "How much each module was changed.",
+        modules,
+        [float(each.sum()) for each in values],
+        2,
+    )
     if adaptive:
         ranks = [float(np.count_nonzero(each)) for each in values]
         yield layer_grid(
             "ranks", "Rank kept", "Triplets that pruning left to each module.", modules, ranks, 0
         )
     yield layer_grid(
-        "effective_ranks", "Effective rank",
+        "effective_ranks",
+        "Effective rank",
         "How many directions share the change: exp of the entropy of the singular values.",
-        modules, [effective_rank(each) for each in values], 1,
-    )  # fmt: skip
+        modules,
+        [effective_rank(each) for each in values],
+        1,
+    )
 
 
 @torch.no_grad()

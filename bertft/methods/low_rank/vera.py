@@ -100,8 +100,10 @@ class VeRAPart(LowRank):
         projection = Projection(
             max(weight.shape[0] for weight in weights),
             max(weight.shape[1] for weight in weights),
-            self.rank, self.seed, weights[0],
-        )  # fmt: skip
+            self.rank,
+            self.seed,
+            weights[0],
+        )
         return [
             VeRA(weight, projection, number == 0, self.d_initial)
             for number, weight in enumerate(weights)
@@ -130,9 +132,10 @@ class AttachedVeRA(ImportedLowRank):
         """DataError for an adapter that does not fit."""
         if self.settings.get("fan_in_fan_out"):
             raise DataError(
-                "fan_in_fan_out is not supported", where="adapter_config.json",
+                "fan_in_fan_out is not supported",
+                where="adapter_config.json",
                 hint="Merge it with peft, and give the merged folder",
-            )  # fmt: skip
+            )
         own = {name: each for name, each in self.tensors.items() if name not in _SHARED.values()}
         parts = parts_by_layer(model, own, "vera_lambda_b|vera_lambda_d")
         layers = {path: linear_layer(model, path) for path in parts}
@@ -166,12 +169,20 @@ class AttachedVeRA(ImportedLowRank):
             )
         saved = {letter: self.tensors.get(name) for letter, name in _SHARED.items()}
         a, b = saved["A"], saved["B"]
-        if len(ranks) > 1 or (a is None) != (b is None) or not (
-            a is None or b is None or (
-                a.ndim == b.ndim == 2 and len(a) == b.shape[1] == rank
-                and a.shape[1] >= columns and len(b) >= rows
+        if (
+            len(ranks) > 1
+            or (a is None) != (b is None)
+            or not (
+                a is None
+                or b is None
+                or (
+                    a.ndim == b.ndim == 2
+                    and len(a) == b.shape[1] == rank
+                    and a.shape[1] >= columns
+                    and len(b) >= rows
+                )
             )
-        ):  # fmt: skip
+        ):
             raise DataError(
                 "vera_A and vera_B do not fit its vectors",
                 hint="Does the adapter belong to this base?",
@@ -188,9 +199,7 @@ class AttachedVeRA(ImportedLowRank):
         return adapter
 
 
-def _adapter(
-    model: nn.Module, seed: int
-) -> tuple[dict[str, Any], dict[str, Tensor]] | None:  # fmt: skip
+def _adapter(model: nn.Module, seed: int) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
     """Settings and tensors in peft's format; None where a layer has more than one update."""
     tensors: dict[str, Tensor] = {}
     updates: dict[str, VeRA] = {}
@@ -205,10 +214,17 @@ def _adapter(
     (projection,) = next(iter(updates.values()))._shared
     tensors |= {name: getattr(projection, letter) for letter, name in _SHARED.items()}
     settings = {
-        "peft_type": "VERA", "r": len(projection.A), "target_modules": sorted(updates),
-        "projection_prng_key": seed, "save_projection": True, "vera_dropout": 0.0,
-        "fan_in_fan_out": False, "bias": "none", "init_weights": True, "inference_mode": True,
-    }  # fmt: skip
+        "peft_type": "VERA",
+        "r": len(projection.A),
+        "target_modules": sorted(updates),
+        "projection_prng_key": seed,
+        "save_projection": True,
+        "vera_dropout": 0.0,
+        "fan_in_fan_out": False,
+        "bias": "none",
+        "init_weights": True,
+        "inference_mode": True,
+    }
     return settings, {
         name: each.detach().float().cpu().contiguous() for name, each in tensors.items()
     }

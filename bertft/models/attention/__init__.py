@@ -63,11 +63,15 @@ def attention_forward(
         key_and_value = sequences.prefix[layer].to(key.dtype)
         prefix = key_and_value.view(2, -1, heads, width).transpose(1, 2)
     inputs = AttentionInputs(
-        query, key, value, prefix, dropout,
+        query,
+        key,
+        value,
+        prefix,
+        dropout,
         scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
         # ModernBERT's window: module.sliding_window is half + 1, and |i - j| < half + 1 is visible.
         window=sliding_window,
-    )  # fmt: skip
+    )
     if sequences.recorder is not None:
         sequences.recorder.record(layer, inputs, sequences)
     if sequences.kind != "unpadded":

@@ -56,9 +56,14 @@ def blockwise_attention(
 class _BlockwiseAttention(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor,
-        bias: Tensor | None, p: float, scale: float,
-    ) -> Tensor:  # fmt: skip
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        bias: Tensor | None,
+        p: float,
+        scale: float,
+    ) -> Tensor:
         query, key, value = (query * scale).contiguous(), key.contiguous(), value.contiguous()
         weights_shape = (*query.shape[:3], key.shape[2])
         keep_mask = torch.empty(weights_shape, dtype=torch.uint8) if p else None

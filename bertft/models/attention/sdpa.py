@@ -135,7 +135,8 @@ def cached_mask(
     query_length: int,
     inputs: AttentionInputs,
 ) -> Tensor | None:
-    """``visibility_mask`` of the rows from ``first_sequence`` on, made by the first layer that asks for it.
+    """``visibility_mask`` of the rows from ``first_sequence`` on, made by the first layer that asks
+    for it.
 
     On an accelerator 0 and −∞: its kernel would make it so in every layer, and keep each until the
     backward pass.

@@ -84,9 +84,16 @@ def attend_varlen(inputs: AttentionInputs, state: SequenceLayout) -> Tensor:
     if inputs.window is not None:
         window_arguments["window_size"] = (inputs.window - 1, inputs.window - 1)
     output: Any = varlen_attn(
-        q.contiguous(), k.contiguous(), v.contiguous(), cu_seqlens, key_cu_seqlens,
-        state.max_length, max_key_length, scale=inputs.scale, **window_arguments,
-    )  # fmt: skip
+        q.contiguous(),
+        k.contiguous(),
+        v.contiguous(),
+        cu_seqlens,
+        key_cu_seqlens,
+        state.max_length,
+        max_key_length,
+        scale=inputs.scale,
+        **window_arguments,
+    )
     attention_output: Tensor = output.unsqueeze(0)
     return attention_output
 

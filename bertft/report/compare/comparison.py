@@ -70,7 +70,8 @@ _RESCORE_TOLERANCE = 1e-6  # of a metric that was evaluated again on the same ro
 class ComparedRow:
     """A ``result`` of runs. Either ``baseline`` another, or ``reason`` it is held against none.
 
-    ``kept_parameters``: parameters of the method after pruning; ``validation_fingerprint``: which validation rows.
+    ``kept_parameters``: parameters of the method after pruning; ``validation_fingerprint``: which
+    validation rows.
     """
 
     name: str
@@ -142,9 +143,10 @@ def _find_baseline(compared_rows: Sequence[ComparedRow], against: str | None) ->
         if row.name == against or folder in [job.folder.resolve() for job in row.result.jobs]:
             return row
     raise UsageError(
-        f"{against} is none of what is compared", where="against",
+        f"{against} is none of what is compared",
+        where="against",
         hint=suggest(against, [each.name for each in compared_rows]),
-    )  # fmt: skip
+    )
 
 
 def _bootstrap_values(
@@ -209,7 +211,8 @@ def _rescore_notes(
             1.0, abs(recorded_value)
         ):
             notes.append(
-                f"{job.folder}: {recorded_value:.6g} when it was trained, {current_value:.6g} on this machine"
+                f"{job.folder}: {recorded_value:.6g} when it was trained, {current_value:.6g} on"
+                " this machine"
             )
     return notes
 

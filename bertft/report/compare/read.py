@@ -25,9 +25,16 @@ __all__ = ["FinishedRun", "check_comparable", "read_runs"]
 
 # Settings that decide nothing about a result, and what stands apart (seed) or in a name of its own.
 _IRRELEVANT_SETTINGS = (
-    "check", "experiment", "resume", "data.cache", "trainer.checkpoint_every", "trainer.device",
-    "trainer.keep_checkpoints", "trainer.log_every", *DISPLAY_SETTINGS,
-)  # fmt: skip
+    "check",
+    "experiment",
+    "resume",
+    "data.cache",
+    "trainer.checkpoint_every",
+    "trainer.device",
+    "trainer.keep_checkpoints",
+    "trainer.log_every",
+    *DISPLAY_SETTINGS,
+)
 
 
 @dataclass(frozen=True)
@@ -87,8 +94,9 @@ def check_comparable(runs: Sequence[FinishedRun]) -> None:
                 raise UsageError(
                     f"the runs have different {plural}: {get_value(first)} in {first.folder.path},"
                     f" {get_value(other)} in {other.folder.path}",
-                    where="runs", hint=f"Compare those of one {what}",
-                )  # fmt: skip
+                    where="runs",
+                    hint=f"Compare those of one {what}",
+                )
 
 
 def _task(run: FinishedRun) -> str:
@@ -134,9 +142,10 @@ def _read_metrics(folder: RunFolder) -> dict[str, Any]:
     result = read_metrics_json(folder.metrics_path)
     if result["best"]["value"] is None or result["best"]["step"] is None:
         raise UsageError(
-            "was never scored on validation rows", where=str(folder.path),
+            "was never scored on validation rows",
+            where=str(folder.path),
             hint="Train it with data.validation",
-        )  # fmt: skip
+        )
     return result
 
 

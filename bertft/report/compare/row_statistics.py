@@ -103,13 +103,22 @@ def _compute_statistics(
     rows = load_split(loaded, _SPLIT)
     log(f"{run.path}: the rows are those of {', '.join(rows.files) or rows.source}")
     table = build_features(
-        {_SPLIT: rows}, task, task_model.tokenizer, loaded.info.max_length,
-        cache_folder(loaded.data.cache), loaded.data.on_bad_row, loaded.data.max_skipped,
-    )[_SPLIT]  # fmt: skip
+        {_SPLIT: rows},
+        task,
+        task_model.tokenizer,
+        loaded.info.max_length,
+        cache_folder(loaded.data.cache),
+        loaded.data.on_bad_row,
+        loaded.data.max_skipped,
+    )[_SPLIT]
     logits = predict_logits(
-        task_model.runner, table, task_model.precision,
-        transform=evaluation_transform(task), select_outputs=task.reduce_outputs, columns=task.label_columns,
-    )  # fmt: skip
+        task_model.runner,
+        table,
+        task_model.precision,
+        transform=evaluation_transform(task),
+        select_outputs=task.reduce_outputs,
+        columns=task.label_columns,
+    )
     arrays = task.per_row_statistics(logits, table)
     if arrays is None:
         raise _unsupported_metric_error(task, run)
@@ -140,9 +149,16 @@ def _read_cache(path: Path, key: str) -> tuple[np.ndarray, np.ndarray] | None:
                 return None
             rows, terms, digest = file["rows"], file["terms"], str(file["digest"])
     except (
-        OSError, ValueError, KeyError, EOFError, AttributeError, MemoryError, NotImplementedError,
-        zipfile.BadZipFile, zlib.error,
-    ):  # fmt: skip
+        OSError,
+        ValueError,
+        KeyError,
+        EOFError,
+        AttributeError,
+        MemoryError,
+        NotImplementedError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ):
         return None
     return (rows, terms) if digest == _arrays_sha256(rows, terms) else None
 

@@ -47,8 +47,8 @@ def differing_settings_table(
 ) -> tuple[list[str], list[list[str]]]:
     """What differs: a row a setting, a column a line; an empty cell where a line lacks it.
 
-    Without ``all_settings`` only where lines that have the setting differ in it: what a part that one
-    method has and the others lack is set to, the method's name stands for.
+    Without ``all_settings`` only where lines that have the setting differ in it: what a part that
+    one method has and the others lack is set to, the method's name stands for.
     """
     compared_rows = comparison.rows
     names = dict.fromkeys(name for each in compared_rows for name in each.result.settings)

@@ -148,9 +148,13 @@ def render_run_report(
 def render_page(template: str, **values: Any) -> str:
     """The page of ``template``. Raises if a value that the template uses is missing."""
     pages = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, finalize=_make_printable,
-    )  # fmt: skip
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_make_printable,
+    )
     pages.filters |= {"cell": _format_cell, "columns": _column_kinds, "svg": Markup}
     return pages.get_template(template).render(style=Markup(page_style()), **values)
 
@@ -180,9 +184,11 @@ def _hero(context: ReportContext) -> dict[str, Any]:
     best, train = context.metrics["best"], context.metrics["train"]
     if best["value"] is None:
         return {
-            "value": format_score(train["loss"]), "name": "mean training loss", "test": None,
+            "value": format_score(train["loss"]),
+            "name": "mean training loss",
+            "test": None,
             "when": f"{format_count(train['steps'])} steps, not validated",
-        }  # fmt: skip
+        }
     test = context.metrics["test"]
     end = " (out of patience)" if context.history.stop_reason == "patience" else ""
     return {
@@ -196,8 +202,10 @@ def _hero(context: ReportContext) -> dict[str, Any]:
 def _facts(context: ReportContext) -> list[tuple[str, str, str]]:
     """(name, value, aside) of what one asks next."""
     parameters, train, manifest = (
-        context.metrics["parameters"], context.metrics["train"], context.manifest,
-    )  # fmt: skip
+        context.metrics["parameters"],
+        context.metrics["train"],
+        context.manifest,
+    )
     full = manifest["parameters"]["base"] + parameters["head"]
     layout, padding = manifest["layout"], context.padding_fractions
     padded_note = f", else {padding['padded']:.1%}"
@@ -209,20 +217,27 @@ def _facts(context: ReportContext) -> list[tuple[str, str, str]]:
     )
     return [
         (
-            "Trained parameters", format_count(parameters["trainable"]),
+            "Trained parameters",
+            format_count(parameters["trainable"]),
             f"{parameters['trainable'] / full:.2%} of full fine-tuning{pruned}",
         ),
-        ("Time in steps", format_duration(train["seconds"]), f"{format_count(train['steps'])} steps"),
         (
-            "Throughput", f"{format_count(train['tokens_per_second'])} tokens/s",
+            "Time in steps",
+            format_duration(train["seconds"]),
+            f"{format_count(train['steps'])} steps",
+        ),
+        (
+            "Throughput",
+            f"{format_count(train['tokens_per_second'])} tokens/s",
             f"{format_count(train['rows_per_second'])} rows/s",
         ),
         ("Peak memory", format_bytes(train["peak_memory_bytes"]), manifest["precision"]),
         (
-            "Padding", f"{padding[layout]:.1%}",
+            "Padding",
+            f"{padding[layout]:.1%}",
             f"layout {layout}{padded_note if layout != 'padded' else ''}",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _format_cell(value: TableCell) -> str:

@@ -40,13 +40,22 @@ def draw_scatter(scatter: ScatterPlot) -> Figure:
     plot.grid(axis="x", color=INKS["rule"], linewidth=0.8)
     front = set(scatter.pareto_front)
     plot.plot(
-        [scatter.x[n] for n in scatter.pareto_front], [scatter.y[n] for n in scatter.pareto_front],
-        color=INKS["accent"], linewidth=1.5, linestyle=(0, (4, 3)), zorder=2,
-    )  # fmt: skip
+        [scatter.x[n] for n in scatter.pareto_front],
+        [scatter.y[n] for n in scatter.pareto_front],
+        color=INKS["accent"],
+        linewidth=1.5,
+        linestyle=(0, (4, 3)),
+        zorder=2,
+    )
     plot.errorbar(
-        scatter.x, scatter.y, yerr=scatter.uncertainty, fmt="none", ecolor=INKS["muted"],
-        elinewidth=1.2, zorder=3,
-    )  # fmt: skip
+        scatter.x,
+        scatter.y,
+        yerr=scatter.uncertainty,
+        fmt="none",
+        ecolor=INKS["muted"],
+        elinewidth=1.2,
+        zorder=3,
+    )
     inks = [INKS["accent" if n in front else "second"] for n in range(len(scatter.x))]
     plot.scatter(scatter.x, scatter.y, s=36, c=inks, linewidths=0, zorder=4)
     ticks = _set_scale(plot, scatter)
@@ -90,10 +99,15 @@ def _label_points(fig: Figure, plot: Any, scatter: ScatterPlot) -> None:
     inside = plot.get_window_extent()
     for number in sorted(range(len(pixels)), key=lambda each: -pixels[each][1]):
         label = plot.annotate(
-            clip_text(scatter.names[number], _POINT_LABEL_LENGTH), (scatter.x[number], scatter.y[number]),
-            xytext=(0, 0), textcoords="offset points", va="center", zorder=5,
-            fontsize=SIZES["small"], color=INKS["ink"],
-        )  # fmt: skip
+            clip_text(scatter.names[number], _POINT_LABEL_LENGTH),
+            (scatter.x[number], scatter.y[number]),
+            xytext=(0, 0),
+            textcoords="offset points",
+            va="center",
+            zorder=5,
+            fontsize=SIZES["small"],
+            color=INKS["ink"],
+        )
         label.set_in_layout(False)
         for up, side in product((0, 11, -11, 22, -22, 33, -33), ("left", "right")):
             label.set_horizontalalignment(side)
@@ -118,11 +132,18 @@ def draw_lines(lines: LineChart) -> Figure:
         style = _STYLES[max(0, index - 1) % len(_STYLES)] if index else "solid"
         is_single_point = int(np.isfinite(values).sum()) == 1
         plot.plot(
-            steps, values, color=ink, linestyle=style, linewidth=2.0 if index == 0 else 1.5,
-            drawstyle="steps-post" if lines.is_step_function else "default", solid_capstyle="round",
-            solid_joinstyle="round", marker="o" if is_single_point else None, markersize=5,
+            steps,
+            values,
+            color=ink,
+            linestyle=style,
+            linewidth=2.0 if index == 0 else 1.5,
+            drawstyle="steps-post" if lines.is_step_function else "default",
+            solid_capstyle="round",
+            solid_joinstyle="round",
+            marker="o" if is_single_point else None,
+            markersize=5,
             zorder=3 - index / 99,
-        )  # fmt: skip
+        )
         finite = [(s, v) for s, v in zip(steps, values, strict=True) if math.isfinite(v)]
         if finite:
             ends.append((finite[-1][1], name, index))
@@ -144,9 +165,15 @@ def draw_points(points: AgreementPlot) -> Figure:
     fig = figure(3.8, 3.6)
     plot = axes(fig)
     plot.plot(
-        points.x, points.y, linestyle="none", marker="o", markersize=4.5, color=INKS["accent"],
-        alpha=max(0.15, min(0.7, 60 / max(1, len(points.x)) ** 0.7)), markeredgewidth=0,
-    )  # fmt: skip
+        points.x,
+        points.y,
+        linestyle="none",
+        marker="o",
+        markersize=4.5,
+        color=INKS["accent"],
+        alpha=max(0.15, min(0.7, 60 / max(1, len(points.x)) ** 0.7)),
+        markeredgewidth=0,
+    )
     both = np.concatenate([points.x, points.y])
     both = both[np.isfinite(both)]
     low, high = (float(both.min()), float(both.max())) if len(both) else (0.0, 1.0)
@@ -172,10 +199,16 @@ def _label_curve_ends(plot: Any, ends: Sequence[tuple[float, str, int]]) -> None
     for value, name, index in sorted(ends):
         label_y = max(value, label_y + gap)
         plot.annotate(
-            name, (1.0, label_y), xycoords=("axes fraction", "data"), xytext=(6, 0),
-            textcoords="offset points", va="center", fontsize=SIZES["small"],
-            color=INKS["accent"] if index == 0 else INKS["muted"], annotation_clip=False,
-        )  # fmt: skip
+            name,
+            (1.0, label_y),
+            xycoords=("axes fraction", "data"),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=SIZES["small"],
+            color=INKS["accent"] if index == 0 else INKS["muted"],
+            annotation_clip=False,
+        )
 
 
 def _mark_best(plot: Any, lines: LineChart) -> None:
@@ -185,16 +218,28 @@ def _mark_best(plot: Any, lines: LineChart) -> None:
         return
     step, value = marked[-1]
     plot.plot(
-        [step], [value], marker="o", markersize=7, color=PAPER, zorder=5,
-        markeredgecolor=INKS["accent"], markeredgewidth=2,
-    )  # fmt: skip
+        [step],
+        [value],
+        marker="o",
+        markersize=7,
+        color=PAPER,
+        zorder=5,
+        markeredgecolor=INKS["accent"],
+        markeredgewidth=2,
+    )
     if len(lines.series) > 1:  # it would stand on another curve
         return
     is_right_half = step > (min(steps) + max(steps)) / 2
     plot.annotate(
-        format_score(value), (step, value), xytext=(-8 if is_right_half else 8, 7), textcoords="offset points",
-        ha="right" if is_right_half else "left", fontsize=SIZES["text"], color=INKS["ink"], weight="bold",
-    )  # fmt: skip
+        format_score(value),
+        (step, value),
+        xytext=(-8 if is_right_half else 8, 7),
+        textcoords="offset points",
+        ha="right" if is_right_half else "left",
+        fontsize=SIZES["text"],
+        color=INKS["ink"],
+        weight="bold",
+    )
 
 
 def _integer_ticks(ticks: int) -> Any:

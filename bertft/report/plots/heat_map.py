@@ -52,10 +52,14 @@ def draw_grid(grid: HeatMap) -> Figure:
             cell = (column - 0.47, row - 0.45)
             plot.add_patch(Rectangle(cell, 0.94, 0.9, facecolor=ink, alpha=opacity, linewidth=0))
             plot.text(
-                column, row, f"{value:,.{grid.digits}f}", ha="center", va="center",
+                column,
+                row,
+                f"{value:,.{grid.digits}f}",
+                ha="center",
+                va="center",
                 fontsize=SIZES["small"],
                 color=INKS["on-accent"] if opacity > _INVERTED_TEXT_OPACITY else INKS["ink"],
-            )  # fmt: skip
+            )
     plot.set_xlim(-0.5, columns - 0.5)
     plot.set_ylim(rows - 0.5, -0.5)
     plot.xaxis.tick_top()

@@ -29,12 +29,26 @@ __all__ = [
 _DEFAULT_FONT = "DejaVu Sans"  # comes with matplotlib
 # Wide coverage first; of the others those whose names say that they are made for such scripts.
 _KNOWN = (
-    "Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Micro Hei",
-    "WenQuanYi Zen Hei", "Microsoft YaHei", "PingFang SC", "Hiragino Sans GB", "SimHei",
-    "Arial Unicode MS", "Noto Sans CJK KR", "Noto Sans CJK TC", "Malgun Gothic",
-    "Droid Sans Fallback", "Noto Sans Arabic", "Noto Sans Hebrew", "Noto Sans Devanagari",
-    "Noto Sans Thai", "FreeSans",
-)  # fmt: skip
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Source Han Sans SC",
+    "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei",
+    "Microsoft YaHei",
+    "PingFang SC",
+    "Hiragino Sans GB",
+    "SimHei",
+    "Arial Unicode MS",
+    "Noto Sans CJK KR",
+    "Noto Sans CJK TC",
+    "Malgun Gothic",
+    "Droid Sans Fallback",
+    "Noto Sans Arabic",
+    "Noto Sans Hebrew",
+    "Noto Sans Devanagari",
+    "Noto Sans Thai",
+    "FreeSans",
+)
 
 
 def fonts_for(text: str) -> list[str]:

@@ -30,7 +30,9 @@ def masking_report_items(
     features: Any,
     decode: Callable[[Sequence[int]], str],
 ) -> Iterator[ReportItem]:
-    """``outputs`` [K, 3]: loss, hit, guess; ``masked_positions``: of each feature those hidden, K in all."""
+    """``outputs`` [K, 3]: loss, hit, guess; ``masked_positions``: of each feature those hidden, K
+    in all.
+    """
     all_features = np.arange(len(features))
     sizes = features.sizes("input_ids", all_features)
     starts = np.cumsum(sizes) - sizes
@@ -48,9 +50,12 @@ def masking_report_items(
         row = int(numbers[place])
         words = " ".join(decode([token]).strip() for token in hidden[place].tolist())
         return [
-            format_row_location(features.rows, row), format_row_text(features.rows, row), clip_text(words, 120),
-            int(correct[place]), float(np.exp(total[place] / counts[place])),
-        ]  # fmt: skip
+            format_row_location(features.rows, row),
+            format_row_text(features.rows, row),
+            clip_text(words, 120),
+            int(correct[place]),
+            float(np.exp(total[place] / counts[place])),
+        ]
 
     mean = np.where(counts > 0, total / np.maximum(counts, 1), -np.inf)
     yield from example_tables(
@@ -70,14 +75,18 @@ def _token_table(
     order = np.argsort(-total, kind="stable")[:MAX_EXAMPLES]
     shares = np.bincount(token_numbers, hits) / times
     return TableItem(
-        "tokens", "Costliest tokens", "Those with the greatest share of the whole loss.",
+        "tokens",
+        "Costliest tokens",
+        "Those with the greatest share of the whole loss.",
         head=("token", "hidden", "guessed", "mean loss", "of the loss"),
         rows=[
             [
-                clip_text(decode([int(distinct_tokens[token_index])]).strip(), 40), int(times[token_index]),
-                Percent(shares[token_index]), float(total[token_index] / times[token_index]),
+                clip_text(decode([int(distinct_tokens[token_index])]).strip(), 40),
+                int(times[token_index]),
+                Percent(shares[token_index]),
+                float(total[token_index] / times[token_index]),
                 Percent(total[token_index] / max(total.sum(), 1e-300)),
             ]
             for token_index in order
         ],
-    )  # fmt: skip
+    )

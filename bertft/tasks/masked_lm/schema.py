@@ -27,9 +27,10 @@ class MaskedLMRowSchema(RowSchema):
         names = text_columns(config, ("text",))
         if len(names) != 1:
             raise UsageError(
-                f"{len(names)} columns, where the text is in one", where="data.text",
+                f"{len(names)} columns, where the text is in one",
+                where="data.text",
                 hint="Name that one",
-            )  # fmt: skip
+            )
         self.columns = ColumnSpec(names, ())
         self.fields = [("text", pa.large_string())]
         if config.separator is None:

@@ -68,14 +68,16 @@ class MaskedLMTask(BaseTask):
     def make_encoder(self, tokenizer: Any, max_length: int) -> EncodeFunction:
         if tokenizer.mask_token_id is None:
             raise UsageError(
-                "the tokenizer has no mask token", where="model.tokenizer",
+                "the tokenizer has no mask token",
+                where="model.tokenizer",
                 hint="Take an encoder that was trained on masked tokens",
-            )  # fmt: skip
+            )
         if self.config.whole_words and not getattr(tokenizer, "is_fast", False):
             raise UsageError(
-                "this tokenizer does not tell words apart", where="data.whole_words",
+                "this tokenizer does not tell words apart",
+                where="data.whole_words",
                 hint="Leave it out",
-            )  # fmt: skip
+            )
         special_ids = np.asarray(sorted(tokenizer.all_special_ids))
         ordinary_ids = np.setdiff1d(np.arange(len(tokenizer)), special_ids)
         self.vocabulary = MaskingVocabulary(tokenizer.mask_token_id, special_ids, ordinary_ids)
@@ -153,9 +155,10 @@ class MaskedLMTask(BaseTask):
         """From ``outputs``; NaN, which never wins, of infinite losses. DataError of no token."""
         if len(logits) == 0:
             raise DataError(
-                "there is no token to guess", where=features.rows.source,
+                "there is no token to guess",
+                where=features.rows.source,
                 hint="Every token is special or unknown: take texts in the tokenizer's script",
-            )  # fmt: skip
+            )
         if not np.isfinite(logits).all():
             return dict.fromkeys(self.metric_names, float("nan"))
         loss, right = logits[:, :2].astype(np.float64).mean(0).tolist()
@@ -190,10 +193,14 @@ class MaskedLMTask(BaseTask):
         seed, settings = BatchSeed(self.config.seed), self.config
         positions = [
             choose_positions(
-                feature_ids, feature_words, self.vocabulary, settings.mlm_probability, settings.whole_words,
+                feature_ids,
+                feature_words,
+                self.vocabulary,
+                settings.mlm_probability,
+                settings.whole_words,
                 seed.feature_generator(feature),
             )
             for feature, (feature_ids, feature_words) in enumerate(zip(ids, words, strict=True))
-        ]  # fmt: skip
+        ]
         if len(logits):
             yield from masking_report_items(logits, positions, features, self._decode_tokens)

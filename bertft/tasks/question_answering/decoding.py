@@ -26,7 +26,8 @@ _MAX_SCORES = 4_000_000  # scores held at once
 class BestSpans:
     """By question, in order: ``start``, ``end`` in characters of the context (−1: no span at all).
 
-    ``best_score`` and ``null_score`` are scores; ``log_total`` is log Σ exp over the n best different spans.
+    ``best_score`` and ``null_score`` are scores; ``log_total`` is log Σ exp over the n best
+    different spans.
     """
 
     start: np.ndarray
@@ -72,9 +73,12 @@ def find_best_spans(
     null_scores = np.minimum.reduceat(null_by_window, bounds[:-1])
     count = len(questions)
     spans = BestSpans(
-        np.full(count, -1), np.full(count, -1), np.full(count, -np.inf), null_scores,
+        np.full(count, -1),
+        np.full(count, -1),
         np.full(count, -np.inf),
-    )  # fmt: skip
+        null_scores,
+        np.full(count, -np.inf),
+    )
     token_bounds = np.concatenate([[0], stops])[
         bounds
     ]  # tokens of question q: edges[q] : edges[q + 1]
@@ -83,9 +87,14 @@ def find_best_spans(
         scores = _span_scores(logits[tokens], char_start[tokens] >= 0, max_span_length)
         for question in range(start, stop):
             first_token, last_token = token_bounds[question], token_bounds[question + 1]
-            _store_best_span(spans, question, int(windows[question]),
-                    scores[first_token - tokens.start : last_token - tokens.start],
-                    char_start[first_token:last_token], char_end[first_token:last_token])  # fmt: skip
+            _store_best_span(
+                spans,
+                question,
+                int(windows[question]),
+                scores[first_token - tokens.start : last_token - tokens.start],
+                char_start[first_token:last_token],
+                char_end[first_token:last_token],
+            )
     return questions, spans
 
 
@@ -117,9 +126,13 @@ def _span_scores(logits: np.ndarray, is_context: np.ndarray, max_span_length: in
 
 
 def _store_best_span(
-    spans: BestSpans, question: int, windows: int, scores: np.ndarray,
-    begins: np.ndarray, ends: np.ndarray,
-) -> None:  # fmt: skip
+    spans: BestSpans,
+    question: int,
+    windows: int,
+    scores: np.ndarray,
+    begins: np.ndarray,
+    ends: np.ndarray,
+) -> None:
     """Write the best span of one question, and the sum over its n best."""
     flat = scores.reshape(-1)
     # Each window repeats a span at most once: among so many there are n different ones.

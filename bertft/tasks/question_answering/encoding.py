@@ -118,8 +118,9 @@ def pair_template(tokenizer: Any) -> PairTemplate:
     if not getattr(tokenizer, "is_fast", False):
         raise UsageError(
             "this tokenizer does not tell where its tokens stand in the text",
-            where="model.tokenizer", hint="Take one with a tokenizer.json",
-        )  # fmt: skip
+            where="model.tokenizer",
+            hint="Take one with a tokenizer.json",
+        )
     with without_padding(tokenizer) as backend:
         probe = backend.encode("a", "a")
     sequence_ids = [
@@ -133,8 +134,9 @@ def pair_template(tokenizer: Any) -> PairTemplate:
     if not sequence_ids or sequence_ids[0] != -1:
         raise UsageError(
             "this tokenizer puts no special token first, which means no answer",
-            where="model.tokenizer", hint="Take an encoder such as BERT",
-        )  # fmt: skip
+            where="model.tokenizer",
+            hint="Take an encoder such as BERT",
+        )
     first_text, second_text = np.flatnonzero(text_numbers == 0), np.flatnonzero(text_numbers == 1)
     special_slices = (
         slice(0, first_text[0]),
@@ -155,7 +157,9 @@ def encode_windows(
     max_length: int,
     stride: int,
 ) -> Windows:
-    """No window for a question that leaves no step (``context_room`` ≤ ``stride``) in a long context."""
+    """No window for a question that leaves no step (``context_room`` ≤ ``stride``) in a long
+    context.
+    """
     template = pair_template(tokenizer)
     question_tokens = _tokenize(tokenizer, list(dict.fromkeys(questions)))
     context_tokens = _tokenize(tokenizer, list(dict.fromkeys(contexts)))

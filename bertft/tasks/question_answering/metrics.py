@@ -39,7 +39,9 @@ def score_answers(
 def summarize_scores(
     scores: dict[str, np.ndarray], answerable: np.ndarray, by_answerability: bool
 ) -> dict[str, float]:
-    """Means in percent; ``by_answerability``: also over the answerable ones and the others, where any are."""
+    """Means in percent; ``by_answerability``: also over the answerable ones and the others, where
+    any are.
+    """
     result = {name: 100.0 * float(values.mean()) for name, values in scores.items()}
     if by_answerability:
         for group, mask in (("HasAns", answerable), ("NoAns", ~answerable)):

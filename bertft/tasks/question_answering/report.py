@@ -36,15 +36,21 @@ def question_report_items(predictions: QuestionPredictions, rows: Any) -> Iterat
     ]
     names = tuple(predictions.scores)
     yield TableItem(
-        "answerability", "By answerability", "In percent, at the threshold that predict uses.",
+        "answerability",
+        "By answerability",
+        "In percent, at the threshold that predict uses.",
         head=("questions", "number", *names),
         rows=[
-            (group, int(mask.sum()), *(100 * float(predictions.scores[n][mask].mean()) for n in names))
+            (
+                group,
+                int(mask.sum()),
+                *(100 * float(predictions.scores[n][mask].mean()) for n in names),
+            )
             for group, mask in groups
             if mask.any()
         ],
         strong=(int(is_answerable.any()) + int((~is_answerable).any()),),
-    )  # fmt: skip
+    )
     if (~is_answerable).any():
         counts = np.array(
             [
@@ -53,22 +59,29 @@ def question_report_items(predictions: QuestionPredictions, rows: Any) -> Iterat
             ]
         )
         yield HeatMap(
-            "answered", "Answered or not", "Questions; the darker, the more of a line.",
-            rows=("has an answer", "has none"), columns=("answered", "held back"),
+            "answered",
+            "Answered or not",
+            "Questions; the darker, the more of a line.",
+            rows=("has an answer", "has none"),
+            columns=("answered", "held back"),
             values=counts.astype(np.float64),
             intensity=counts / np.maximum(counts.sum(1, keepdims=True), 1),
-            row_title="truth", column_title="model",
-        )  # fmt: skip
+            row_title="truth",
+            column_title="model",
+        )
 
     def line(place: int) -> list[TableCell]:
         row = int(predictions.rows[place])
         gold = next(iter(predictions.golds[place]), "no answer")
         question = clip_text(str(rows.cell("question", row)))
         return [
-            format_row_location(rows, row), question, clip_text(gold, 160),
+            format_row_location(rows, row),
+            question,
+            clip_text(gold, 160),
             clip_text(predictions.answers[place], 160) or "no answer",
-            100 * float(predictions.scores["f1"][place]), float(predictions.confidence[place]),
-        ]  # fmt: skip
+            100 * float(predictions.scores["f1"][place]),
+            float(predictions.confidence[place]),
+        ]
 
     yield from example_tables(
         ("row", "question", "truth", "answer", "F1", "p"),

@@ -61,8 +61,9 @@ class QuestionAnsweringRowSchema(RowSchema):
         if len(texts) != 2:
             raise UsageError(
                 f"{len(texts)} columns, where a question and its context are wanted",
-                where="data.text", hint="As in [question,context]",
-            )  # fmt: skip
+                where="data.text",
+                hint="As in [question,context]",
+            )
         label = label_columns(config, ())
         if len(label) > 1:
             raise UsageError(

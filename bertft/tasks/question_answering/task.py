@@ -74,8 +74,12 @@ class QuestionAnsweringTask(BaseTask):
     default_metric = "f1"
     default_max_length = 384
     prediction_settings = (
-        "stride", "unanswerable", "max_answer_length", "no_answer_threshold", "scorer",
-    )  # fmt: skip
+        "stride",
+        "unanswerable",
+        "max_answer_length",
+        "no_answer_threshold",
+        "scorer",
+    )
     threshold: float | None = None
 
     def __init__(self, config: DataConfig, labels: Sequence[str] | None) -> None:
@@ -114,8 +118,9 @@ class QuestionAnsweringTask(BaseTask):
             raise UsageError(
                 f"windows of {max_length} tokens cannot share {stride}: beside a question there is"
                 f" room for at most {max(context_tokens, 0)} of the context",
-                where="data.stride", hint="Lower data.stride, or raise data.max_length",
-            )  # fmt: skip
+                where="data.stride",
+                hint="Lower data.stride, or raise data.max_length",
+            )
         has_token_types = "token_type_ids" in tokenizer.model_input_names
 
         def encode(rows: Mapping[str, Sequence[Any]]) -> dict[str, Any]:

@@ -31,7 +31,9 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ThresholdCurve:
-    """``thresholds`` [m]; of ``positives`` answers among ``rows``, ``predicted`` and ``true_positives`` at each."""
+    """``thresholds`` [m]; of ``positives`` answers among ``rows``, ``predicted`` and
+    ``true_positives`` at each.
+    """
 
     thresholds: np.ndarray
     predicted: np.ndarray
@@ -105,9 +107,12 @@ def minimize_temperature(logits: Tensor, loss: Callable[[Tensor], Tensor]) -> fl
         return None
     log_t = torch.zeros((), dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS(
-        [log_t], max_iter=200, tolerance_grad=1e-12, tolerance_change=1e-14,
+        [log_t],
+        max_iter=200,
+        tolerance_grad=1e-12,
+        tolerance_change=1e-14,
         line_search_fn="strong_wolfe",
-    )  # fmt: skip
+    )
 
     def closure() -> Tensor:
         optimizer.zero_grad()

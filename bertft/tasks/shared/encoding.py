@@ -42,7 +42,8 @@ def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
 def reserve_special_tokens(
     tokenizer: Any, max_length: int, content_name: str
 ) -> tuple[list[int], list[int], int]:
-    """The special tokens before and after, and how many of ``max_length`` they leave for ``content_name``.
+    """The special tokens before and after, and how many of ``max_length`` they leave for
+    ``content_name``.
 
     UsageError if they leave none.
     """
@@ -51,8 +52,9 @@ def reserve_special_tokens(
     if available < 1:
         raise UsageError(
             f"{max_length} tokens leave none for {content_name}, the special ones aside",
-            where="data.max_length", hint=f"Set data.max_length={max_length - available + 1} or more",
-        )  # fmt: skip
+            where="data.max_length",
+            hint=f"Set data.max_length={max_length - available + 1} or more",
+        )
     return before, after, available
 
 

@@ -38,19 +38,26 @@ def confusion_item(counts: np.ndarray, classes: Sequence[str], unit: str = "rows
         ]
         total = counts.sum(1)
         return TableItem(
-            "confusion", "Most confused classes", f"Of {len(classes)} classes.",
+            "confusion",
+            "Most confused classes",
+            f"Of {len(classes)} classes.",
             head=("truth", "answer", unit, "of the truth"),
             rows=[
                 (classes[i], classes[j], int(errors[i, j]), Percent(errors[i, j] / total[i]))
                 for i, j in pairs
             ],
-        )  # fmt: skip
+        )
     return HeatMap(
-        "confusion", "Confusion matrix", f"{unit.capitalize()}; the darker, the more of a line.",
-        rows=classes, columns=classes, values=counts.astype(np.float64),
+        "confusion",
+        "Confusion matrix",
+        f"{unit.capitalize()}; the darker, the more of a line.",
+        rows=classes,
+        columns=classes,
+        values=counts.astype(np.float64),
         intensity=counts / np.maximum(counts.sum(1, keepdims=True), 1),
-        row_title="truth", column_title="answer",
-    )  # fmt: skip
+        row_title="truth",
+        column_title="answer",
+    )
 
 
 def class_score_table(
@@ -60,9 +67,13 @@ def class_score_table(
     precision = true_positives / np.maximum(predicted, 1)
     recall = true_positives / np.maximum(truth, 1)
     columns = zip(
-        classes, precision.tolist(), recall.tolist(), f1_score(true_positives, truth, predicted).tolist(),
-        truth.astype(int).tolist(), strict=True,
-    )  # fmt: skip
+        classes,
+        precision.tolist(),
+        recall.tolist(),
+        f1_score(true_positives, truth, predicted).tolist(),
+        truth.astype(int).tolist(),
+        strict=True,
+    )
     head = ("class", "precision", "recall", "F1", "rows")
     return TableItem("classes", "By class", head=head, rows=[*columns])
 
@@ -73,7 +84,8 @@ def example_tables(
     worst: tuple[np.ndarray, str],
     uncertain: tuple[np.ndarray, str] | None,
 ) -> Iterator[TableItem]:
-    """``make_line`` tells of the row with this place; ``worst`` and ``uncertain`` are (scores, note).
+    """``make_line`` tells of the row with this place; ``worst`` and ``uncertain`` are (scores,
+    note).
 
     The greatest scores come first; −∞ leaves a row out.
     """

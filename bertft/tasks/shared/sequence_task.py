@@ -89,16 +89,18 @@ def class_names_in_config(model_config: Mapping[str, Any]) -> list[str]:
         numbers = {}
     if sorted(numbers) != list(range(len(names))):
         raise UsageError(
-            "id2label does not name the outputs 0, 1, 2, ...", where="config.json",
+            "id2label does not name the outputs 0, 1, 2, ...",
+            where="config.json",
             hint="Each key is the number of an output, each value its name",
-        )  # fmt: skip
+        )
     found = [numbers[number] for number in range(len(numbers))]
     twice, count = Counter(found).most_common(1)[0]
     if count > 1:
         raise UsageError(
-            f"id2label gives several outputs the name {quote_value(twice)}", where="config.json",
+            f"id2label gives several outputs the name {quote_value(twice)}",
+            where="config.json",
             hint="Give each output a name of its own there",
-        )  # fmt: skip
+        )
     return _agreed(found, model_config.get("label2id"))
 
 
@@ -118,10 +120,12 @@ def _agreed(names: list[str], stated: Any) -> list[str]:
         other = places.get(name, number)
         if other != number:
             raise UsageError(
-                f"id2label calls output {number} {quote_value(name)}, but label2id gives that name to"
-                f" output {other}", where="config.json",
+                f"id2label calls output {number} {quote_value(name)}, but label2id gives that"
+                " name to"
+                f" output {other}",
+                where="config.json",
                 hint="Correct the one that is wrong: it decides what every answer means",
-            )  # fmt: skip
+            )
     return names
 
 
@@ -165,13 +169,16 @@ def _raise_for_classes(wrong: np.ndarray, names: Sequence[str], rows_described: 
             [name for name, is_wrong in zip(names, wrong, strict=True) if is_wrong], 8
         )
         raise UsageError(
-            f"{rows_described} has {affected}: there is nothing to balance", where="loss.class_weights",
+            f"{rows_described} has {affected}: there is nothing to balance",
+            where="loss.class_weights",
             hint="Name weights: {label: weight}",
-        )  # fmt: skip
+        )
 
 
 class SequenceTask(BaseTask):
-    """Adds to the contract: ``encode_labels`` (labels of rows → numbers) and ``compute_scores`` (the metrics)."""
+    """Adds to the contract: ``encode_labels`` (labels of rows → numbers) and ``compute_scores``
+    (the metrics).
+    """
 
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
     problem_type: ClassVar[str]  # transformers' word for the loss of this head
@@ -230,7 +237,9 @@ class SequenceTask(BaseTask):
 
 
 class ClassTask(SequenceTask):
-    """Adds: ``loss_sum`` (the loss of a shape), ``balanced_weights`` weights, ``confidence_and_correct``."""
+    """Adds: ``loss_sum`` (the loss of a shape), ``balanced_weights`` weights,
+    ``confidence_and_correct``.
+    """
 
     def __init__(self, config: DataConfig, labels: Sequence[str] | None) -> None:
         self.classes = check_class_names(labels, self.name)

@@ -61,9 +61,10 @@ class TextRowSchema(RowSchema):
         label = label_columns(config, ("label",))
         if len(label) != 1 and self.label_kind != "classes":
             raise UsageError(
-                f"{len(label)} columns of labels", where="data.label",
+                f"{len(label)} columns of labels",
+                where="data.label",
                 hint="Name one; a list of 0/1 columns is for data.task=multi_label",
-            )  # fmt: skip
+            )
         self.columns = ColumnSpec(names, label if labelled else ())
         self.label_parser = self._make_label_parser() if labelled else None
         fields = [(name, pa.large_string()) for name in self.text_fields[: len(names)]]
@@ -111,8 +112,10 @@ class TextRowSchema(RowSchema):
         if len(names) != width:
             raise DataError(
                 f"each label is a list of {width} values 0 or 1; data.labels lists {len(names)}"
-                " names", where=bad.source, hint=f"List {width} names in the order of the list",
-            )  # fmt: skip
+                " names",
+                where=bad.source,
+                hint=f"List {width} names in the order of the list",
+            )
         self.label_mapping.update({f"place {number}": name for number, name in enumerate(names)})
         return classes.multi_hot_to_names(table, names)
 
@@ -128,9 +131,12 @@ class TextRowSchema(RowSchema):
             self._multi_hot_width = width or 0
         if self._multi_hot_width and width != self._multi_hot_width:
             raise DataError(
-                f"each label of the first split is a list of {self._multi_hot_width} values 0 or 1, those"
-                " here are not", where=bad.source, hint="Write all splits alike",
-            )  # fmt: skip
+                f"each label of the first split is a list of {self._multi_hot_width} values 0 or"
+                " 1, those"
+                " here are not",
+                where=bad.source,
+                hint="Write all splits alike",
+            )
         return self._multi_hot_width or None
 
     def notes(self) -> list[str]:
@@ -243,10 +249,12 @@ class TextRowSchema(RowSchema):
             if positions.get(column.casefold(), position) != position:
                 other_name = names[positions[column.casefold()]]
                 raise UsageError(
-                    f"names the column {quote_value(column)} {quote_value(names[position])}, although it also"
-                    f" has {quote_value(other_name)}", where="data.labels",
+                    f"names the column {quote_value(column)} {quote_value(names[position])},"
+                    " although it also"
+                    f" has {quote_value(other_name)}",
+                    where="data.labels",
                     hint="Name each column of data.label once, in its order",
-                )  # fmt: skip
+                )
         pairs = zip(columns, names, strict=True)
         self.label_mapping.update(
             {f"column {column}": name for column, name in pairs if column != name}
@@ -257,15 +265,17 @@ class TextRowSchema(RowSchema):
         """Class names of a list of 0/1 columns: data.labels, else the columns themselves."""
         if isinstance(self.config.labels, Mapping):
             raise UsageError(
-                "a mapping does not name columns", where="data.labels",
+                "a mapping does not name columns",
+                where="data.labels",
                 hint="Name each column of data.label once, in its order",
-            )  # fmt: skip
+            )
         names = [to_class_name(name) or "" for name in self.config.labels or self.config.label]
         if len(names) != len(self.config.label):
             raise UsageError(
-                f"{len(names)} names for {len(self.config.label)} columns", where="data.labels",
+                f"{len(names)} names for {len(self.config.label)} columns",
+                where="data.labels",
                 hint="Name each column of data.label once, in its order",
-            )  # fmt: skip
+            )
         return names
 
 

@@ -95,9 +95,10 @@ def encode_words(
     """``rows`` have text, starts and stops; ``labels`` a class a word. UsageError without room."""
     before, after, room = reserve_special_tokens(tokenizer, max_length, "words")
     spaced = _needs_spaces(tokenizer)
-    words = [list(_word_texts(*row, spaced)) for row in zip(
-        rows["text"], rows["starts"], rows["stops"], strict=True
-    )]  # fmt: skip
+    words = [
+        list(_word_texts(*row, spaced))
+        for row in zip(rows["text"], rows["starts"], rows["stops"], strict=True)
+    ]
     pieces = _tokenize_words(tokenizer, words, room)
     columns: dict[str, list[Any]] = {"input_ids": [], "word": [], "row": []}
     if labels is not None:

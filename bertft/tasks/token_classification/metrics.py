@@ -50,7 +50,9 @@ def entity_metric_names(tags: Sequence[Tag]) -> tuple[str, ...]:
 def entity_metrics(
     tags: Sequence[Tag], scheme: str, sizes: np.ndarray, targets: np.ndarray, predicted: np.ndarray
 ) -> dict[str, float]:
-    """``tags`` [C] of the classes; ``targets`` and ``predicted`` [words], sentences of ``sizes`` words."""
+    """``tags`` [C] of the classes; ``targets`` and ``predicted`` [words], sentences of ``sizes``
+    words.
+    """
     sums = count_entities(tags, scheme, sizes, targets, predicted).sum(0)
     return {name: float(value) for name, value in metrics_from_counts(tags, sums).items()}
 

@@ -19,7 +19,8 @@ __all__ = ["TagPredictions", "tag_report_items"]
 
 @dataclass(frozen=True)
 class TagPredictions:
-    """``tags`` [C] of the classes; ``sentence_rows`` [S]: rows of the sentences, of ``sizes`` [S] words.
+    """``tags`` [C] of the classes; ``sentence_rows`` [S]: rows of the sentences, of ``sizes`` [S]
+    words.
 
     ``targets`` [words] are classes, ``probabilities`` [words, C]; sentences lie end to end.
     """
@@ -47,14 +48,19 @@ def tag_report_items(predictions: TagPredictions, rows: Any) -> Iterator[ReportI
         counts.add(gold_entities, predicted_entities)
     sorted_types = entity_types(tags)
     yield TableItem(
-        "entities", "By type of entity", "Whole entities, by the convention of conlleval.",
+        "entities",
+        "By type of entity",
+        "Whole entities, by the convention of conlleval.",
         head=("type", "precision", "recall", "F1", "true", "given"),
         rows=[
-            *((kind, *counts.scores(kind), counts.gold[kind], counts.predicted[kind]) for kind in sorted_types),
+            *(
+                (kind, *counts.scores(kind), counts.gold[kind], counts.predicted[kind])
+                for kind in sorted_types
+            ),
             ("all", *counts.scores(), counts.gold.total(), counts.predicted.total()),
         ],
         strong=(len(sorted_types),),
-    )  # fmt: skip
+    )
     names = [*sorted_types, OUTSIDE]
     of_class = np.array([names.index(kind or OUTSIDE) for _, kind in tags])
     yield confusion_item(

@@ -69,14 +69,16 @@ class TokenClassificationRowSchema(RowSchema):
         names, label = text_columns(config, ("text",)), label_columns(config, ("label",))
         if len(names) != 1:
             raise UsageError(
-                f"{len(names)} columns, where the words are in one", where="data.text",
+                f"{len(names)} columns, where the words are in one",
+                where="data.text",
                 hint="Name that one",
-            )  # fmt: skip
+            )
         if len(label) != 1:
             raise UsageError(
-                f"{len(label)} columns, where the tags are in one", where="data.label",
+                f"{len(label)} columns, where the tags are in one",
+                where="data.label",
                 hint="Name that one",
-            )  # fmt: skip
+            )
         self.configured_classes = config.labels
         self.scheme: str | None = None if config.scheme == "auto" else config.scheme
         self.target_scheme: str | None = None  # the scheme of the classes, once it is known
@@ -167,7 +169,7 @@ class TokenClassificationRowSchema(RowSchema):
                 hint="Name them: data.labels=[O,B-PER,I-PER,…] in the order of the numbers, or"
                 " 'data.labels={false: O, true: X}'. A Parquet file that datasets writes from"
                 " ClassLabel columns has the names itself",
-            )  # fmt: skip
+            )
         if names is None or not (
             isinstance(self.configured_classes, Mapping) or len(numbers) == len(observed)
         ):
@@ -239,7 +241,7 @@ def _check_count(table: pa.Table, source: str) -> None:
             f"{len(observed):,} different tags in {words:,} words ({', '.join(observed[:3])}, …)",
             where=source,
             hint="Is data.label the column of the tags? If so, name them with data.labels",
-        )  # fmt: skip
+        )
 
 
 def _check_outside(tags: list[str], source: str) -> None:
@@ -249,11 +251,14 @@ def _check_outside(tags: list[str], source: str) -> None:
     )
     if outside_name is not None and OUTSIDE not in tags and len(tags) > 1:
         raise DataError(
-            f"the tags are types without a prefix, none is O, and one of them is {quote_value(outside_name)}:"
-            " nothing says whether words with it are outside of entities", where=source,
-            hint=f"Map each tag, as in 'data.labels={{{outside_name}: O, ...}}', or set data.scheme=io if"
+            "the tags are types without a prefix, none is O, and one of them is"
+            f" {quote_value(outside_name)}:"
+            " nothing says whether words with it are outside of entities",
+            where=source,
+            hint=f"Map each tag, as in 'data.labels={{{outside_name}: O, ...}}', or set"
+            " data.scheme=io if"
             f" {quote_value(outside_name)} is a type",
-        )  # fmt: skip
+        )
 
 
 def _check_shape(table: pa.Table, bad: BadRows) -> None:
@@ -268,11 +273,12 @@ def _check_shape(table: pa.Table, bad: BadRows) -> None:
     else:
         return
     raise DataError(
-        f"{problem}: this looks like a table with one word per row", where=bad.source,
+        f"{problem}: this looks like a table with one word per row",
+        where=bad.source,
         hint="A row must be a sentence. Write a CoNLL file (one word and its tag per line, a blank"
         " line after each sentence) or JSON Lines with a list of words and a list of tags per"
         " sentence",
-    )  # fmt: skip
+    )
 
 
 def _convert_tags(rows: pa.Table, converter: TagConverter, bad: BadRows) -> pa.Table:

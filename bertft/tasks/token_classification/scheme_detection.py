@@ -120,11 +120,13 @@ class TagConverter:
             lines.append(f"{source}: tags are written as {detected.notation}, kept as B-X")
         if detected.scheme != self.target_scheme:
             lines.append(
-                f"{source}: {detected.scheme} tags are kept as {self.target_scheme}, the same entities"
+                f"{source}: {detected.scheme} tags are kept as {self.target_scheme}, the same"
+                " entities"
             )
         if detected.invalid_starts:
             lines.append(
-                f"{source}: {detected.invalid_starts:,} of {detected.entities:,} entities begin with a tag that"
+                f"{source}: {detected.invalid_starts:,} of {detected.entities:,} entities begin"
+                " with a tag that"
                 f" {detected.scheme} does not allow there; they are kept"
             )
         return lines
@@ -162,9 +164,11 @@ def make_tag_converter(
         examples = ", ".join(map(repr, sorted(tags - {OUTSIDE})[:5]))
         descriptions = ("have a prefix, as in B-X", "have no prefix")
         raise DataError(
-            f"the tags {descriptions[has_no_prefix]} ({examples}), but those of the classes {descriptions[not has_no_prefix]}",
-            where=source, hint="Write all splits in the same scheme",
-        )  # fmt: skip
+            f"the tags {descriptions[has_no_prefix]} ({examples}), but those of the classes"
+            f" {descriptions[not has_no_prefix]}",
+            where=source,
+            hint="Write all splits in the same scheme",
+        )
     return TagConverter(detected, target_scheme, class_by_tag)
 
 
@@ -191,8 +195,9 @@ _MAX_SHOWN = 5
 
 @dataclass(frozen=True)
 class DetectedScheme:
-    """``unknown_tags``: tags that the scheme does not have. ``invalid_starts`` of ``entities`` are read as
-    beginnings; 0 where they are too many for that."""
+    """``unknown_tags``: tags that the scheme does not have. ``invalid_starts`` of ``entities`` are
+    read as beginnings; 0 where they are too many for that.
+    """
 
     scheme: str
     notation: Notation = STANDARD_NOTATION
@@ -283,8 +288,9 @@ def _types_without_prefix(tag_counts: Counter[str], source: str) -> DetectedSche
     if "0" in tag_counts:
         raise DataError(
             f"the tags are types without a prefix, and one of them is '0' ({tag_counts['0']:,} ×)",
-            where=source, hint="A word outside of entities has the letter O",
-        )  # fmt: skip
+            where=source,
+            hint="A word outside of entities has the letter O",
+        )
     return DetectedScheme("io")
 
 
@@ -329,12 +335,13 @@ def _no_scheme_error(
 ) -> DataError:
     fitting = Counter({tag: n for tag, n in counts.items() if tag not in unknown_tags})
     return DataError(
-        f"the tags fit no scheme: {_format_tag_counts(fitting)} could be {scheme} ({notation}), but not"
+        f"the tags fit no scheme: {_format_tag_counts(fitting)} could be {scheme} ({notation}),"
+        " but not"
         f" {_format_tag_counts(unknown_tags)}",
         where=source,
         hint="Correct the tags (a word outside of entities has O), or set data.scheme=io if all of"
         " them are types without a prefix",
-    )  # fmt: skip
+    )
 
 
 def _format_tag_counts(counts: Counter[str]) -> str:

@@ -46,9 +46,12 @@ _START_PREFIXES = frozenset("BS")  # these begin another one
 
 # Letters of a word inside, of the last word, of the only word; the first one's is B.
 _SCHEME_LETTERS = {
-    "bio": ("I", "I", "B"), "bios": ("I", "I", "S"), "bioes": ("I", "E", "S"),
-    "biluo": ("I", "L", "U"), "bmes": ("M", "E", "S"),
-}  # fmt: skip
+    "bio": ("I", "I", "B"),
+    "bios": ("I", "I", "S"),
+    "bioes": ("I", "E", "S"),
+    "biluo": ("I", "L", "U"),
+    "bmes": ("M", "E", "S"),
+}
 
 
 def extract_entities(tags: Sequence[Tag]) -> list[Entity]:
@@ -88,8 +91,13 @@ def entities_to_tags(spans: Iterable[Entity], words: int, scheme: str) -> list[s
 
 OUTSIDE = "O"
 PREFIXES = {
-    "bio": "BI", "iob1": "BI", "bioes": "BIES", "bios": "BIS", "biluo": "BILU", "bmes": "BMES",
-}  # fmt: skip
+    "bio": "BI",
+    "iob1": "BI",
+    "bioes": "BIES",
+    "bios": "BIS",
+    "biluo": "BILU",
+    "bmes": "BMES",
+}
 _PREFIX_LETTERS = "BIMESLU"
 _BILUO_TO_BIOES = {"L": "E", "U": "S"}  # the letters of biluo, by those of bioes
 _PREFIXED = re.compile(rf"([{_PREFIX_LETTERS}])(?:-(.+))?", re.DOTALL)

@@ -57,8 +57,9 @@ class TokenClassificationTask(BaseTask):
         if "strict" in entity_types(self.tags):
             raise DataError(
                 "a type of entities is called 'strict', as scores are that follow the scheme",
-                where="data.label", hint="Call it otherwise",
-            )  # fmt: skip
+                where="data.label",
+                hint="Call it otherwise",
+            )
         super().__init__(config, labels)
 
     @classmethod

@@ -39,7 +39,10 @@ def describe_event(event: Event) -> str | None:
     step = format_count(event.step)
     match event:
         case Started():
-            plan = f"{format_count(event.steps_per_epoch)} an epoch, on {format_count(event.rows)} rows"
+            plan = (
+                f"{format_count(event.steps_per_epoch)} an epoch, on"
+                f" {format_count(event.rows)} rows"
+            )
             if event.step == 0:
                 return f"training: {format_count(event.total_steps)} steps, {plan}"
             return f"going on after step {step} of {format_count(event.total_steps)}, {plan}"

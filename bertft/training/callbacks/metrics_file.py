@@ -99,9 +99,13 @@ class MetricsFile:
                 self._write_both("skipped", step, {"reason": event.reason, "rows": event.rows})
             case Evaluated(step=step):
                 line = {
-                    "epoch": event.epoch, "split": event.split, "metric": event.metric,
-                    "metrics": event.metrics, "best": event.best, "counts": event.eligible,
-                }  # fmt: skip
+                    "epoch": event.epoch,
+                    "split": event.split,
+                    "metric": event.metric,
+                    "metrics": event.metrics,
+                    "best": event.best,
+                    "counts": event.eligible,
+                }
                 self._write_both("evaluated", step, line, split=event.split, seconds=event.seconds)
             case Checkpointed(step=step, path=path):
                 self._write_timing("checkpointed", step, checkpoint=path.name)
@@ -167,7 +171,7 @@ class MetricsFile:
                 raise DataError(
                     f"the training state does not fit the run (invalid value for {name!r})",
                     hint="Was it edited? An earlier checkpoint may serve: remove this one",
-                )  # fmt: skip
+                )
         self._pending = _StepSummary(**state)
         for name in ("loss", "penalty"):
             if getattr(self._pending, name) is None:

@@ -113,9 +113,12 @@ class ProgressView:
 def stderr_console() -> Console:
     """stderr; a terminal only where it is one."""
     return _StderrConsole(
-        stderr=True, force_terminal=sys.stderr.isatty(), force_jupyter=False,
-        markup=False, emoji=False,
-    )  # fmt: skip
+        stderr=True,
+        force_terminal=sys.stderr.isatty(),
+        force_jupyter=False,
+        markup=False,
+        emoji=False,
+    )
 
 
 class _StderrConsole(Console):
@@ -134,10 +137,12 @@ class _LiveBlock(Progress):
             BarColumn(None, "bright_black", "cyan", "green"),
             TextColumn("{task.fields[steps]}", markup=False),
             TextColumn("{task.fields[time]}", markup=False),
-            console=console, expand=True, refresh_per_second=4,
+            console=console,
+            expand=True,
+            refresh_per_second=4,
             # What others print to the terminal goes above the block; a pipe stays a pipe.
             redirect_stdout=sys.stdout.isatty(),
-        )  # fmt: skip
+        )
         self.add_task("training", steps="", time="")
 
     def get_renderables(self) -> Iterable[RenderableType]:
@@ -145,9 +150,12 @@ class _LiveBlock(Progress):
         steps = f"{format_count(meter.step)}/{total}" if meter.total else "starting"
         for task in self.task_ids:
             self.update(
-                task, completed=meter.step, total=max(1, meter.total),
-                steps=steps.rjust(2 * len(total) + 1), time=_time_text(meter),
-            )  # fmt: skip
+                task,
+                completed=meter.step,
+                total=max(1, meter.total),
+                steps=steps.rjust(2 * len(total) + 1),
+                time=_time_text(meter),
+            )
         width = max(1, self._terminal.width - _RIGHT_MARGIN)
         yield Constrain(self.make_tasks_table(self.tasks), width)
         item_texts = []

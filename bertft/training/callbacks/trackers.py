@@ -46,8 +46,9 @@ def check_tracker_packages(names: Sequence[str]) -> None:
         if importlib.util.find_spec(package) is None:
             raise UsageError(
                 f"{name} needs the package {package}, which is not installed",
-                where="trainer.trackers", hint='It comes with pip install "bertft[tracking]"',
-            )  # fmt: skip
+                where="trainer.trackers",
+                hint='It comes with pip install "bertft[tracking]"',
+            )
 
 
 def build_trackers(names: Sequence[str], run: Path, config: Any) -> list[Tracker]:

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertft.config.data import DataConfig
+from bertft.data.readers.conll import WORD_COLUMNS, read_conll
 from bertft.data.rows import BadRows
 from bertft.data.schema import ColumnSpec
-from bertft.data.readers.conll import WORD_COLUMNS, read_conll
 from bertft.errors import DataError
 
 FIRST_AND_LAST = ColumnSpec(("text",), ("label",))
@@ -95,7 +95,9 @@ def test_comments_that_have_as_many_columns_as_a_word(read):
 
 def test_a_header(read):
     text = "word pos tag\nAnn N B-X\nsang V O\n"
-    assert read(text, ColumnSpec(("word",), ("tag",)), header=True) == [[["Ann", "sang"], ["B-X", "O"]]]
+    assert read(text, ColumnSpec(("word",), ("tag",)), header=True) == [
+        [["Ann", "sang"], ["B-X", "O"]]
+    ]
     assert read(text, header=True) == [[["Ann", "sang"], ["B-X", "O"]]]
     with pytest.raises(DataError, match="no column 'ner'; the columns are 'word', 'pos', 'tag'"):
         read(text, ColumnSpec(("word",), ("ner",)), header=True)

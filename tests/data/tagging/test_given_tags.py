@@ -10,7 +10,7 @@ import pytest
 
 from bertft.config.data import DataConfig
 from bertft.data.schema import parse_list
-from bertft.data.splits import load_splits, load_inputs
+from bertft.data.splits import load_inputs, load_splits
 from bertft.errors import DataError
 
 SENTENCES = [

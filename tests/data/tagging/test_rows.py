@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.splits import load_splits, load_inputs
+from bertft.data.splits import load_inputs, load_splits
 from bertft.errors import DataError, UsageError
 
 pytestmark = pytest.mark.usefixtures("however_read")
@@ -239,7 +239,7 @@ def test_tags_are_settled_in_pieces(read, monkeypatch, tags):
     lines += [f"EU {tags[0]}\nUS {tags[1]}", "EU X-ORG\nUS O"] * 2
     text = "\n\n".join(lines)
     whole = read(text, on_bad_row="skip", max_skipped=1.0).train
-    monkeypatch.setattr("bertft.tasks.token_classification.schema._ROWS", 2)
+    monkeypatch.setattr("bertft.tasks.token_classification.schema._CHUNK_ROWS", 2)
     pieces = read(text, on_bad_row="skip", max_skipped=1.0).train
     assert pieces.table.equals(whole.table) and pieces.skipped == whole.skipped
     scheme = "iob1" if tags[0] == "I-ORG" else "bio"
@@ -249,7 +249,7 @@ def test_tags_are_settled_in_pieces(read, monkeypatch, tags):
 
 def test_tags_in_their_places_are_not_copied(read, monkeypatch, tmp_path):
     monkeypatch.setenv("BERTFT_CACHE", str(tmp_path))
-    monkeypatch.setattr("bertft.data.cache.SMALL", 0)
+    monkeypatch.setattr("bertft.data.cache.MIN_CACHED_BYTES", 0)
     text = "\n\n".join(f"word{place} B-ORG\nother I-ORG" for place in range(20_000))
     before = pa.total_allocated_bytes()
     splits = read(text)

@@ -9,11 +9,23 @@ from seqeval import scheme as seqeval
 from seqeval.metrics.sequence_labeling import get_entities
 
 from bertft.data.rows import RowError
-from bertft.tasks.token_classification.scheme_detection import count_tag_pairs, detect_scheme
-from bertft.tasks.token_classification.scheme_detection import make_tag_converter
-from bertft.tasks.token_classification.tag_schemes import Notation, find_invalid_tag, infer_class_scheme, parse_class_tags, parse_tag, infer_scheme, tags_of_type
-from bertft.tasks.token_classification.tag_schemes import extract_entities, entities_to_tags
 from bertft.errors import DataError
+from bertft.tasks.token_classification.scheme_detection import (
+    count_tag_pairs,
+    detect_scheme,
+    make_tag_converter,
+)
+from bertft.tasks.token_classification.tag_schemes import (
+    Notation,
+    entities_to_tags,
+    extract_entities,
+    find_invalid_tag,
+    infer_class_scheme,
+    infer_scheme,
+    parse_class_tags,
+    parse_tag,
+    tags_of_type,
+)
 
 
 def found(sentences):
@@ -133,8 +145,11 @@ def test_slips_have_the_entities_of_seqeval(sentences):
 
 
 STRICT = {
-    "iob1": seqeval.IOB1, "bio": seqeval.IOB2, "bioes": seqeval.IOBES, "biluo": seqeval.BILOU,
-}  # fmt: skip
+    "iob1": seqeval.IOB1,
+    "bio": seqeval.IOB2,
+    "bioes": seqeval.IOBES,
+    "biluo": seqeval.BILOU,
+}
 KEPT = ("bio", "bios", "bioes", "biluo", "bmes")
 WRITTEN = [Notation(any_case=False), Notation("_"), Notation("-", False), Notation(".", False)]
 
@@ -167,7 +182,10 @@ def test_what_is_written_in_a_scheme_is_read_as_the_same_entities(scheme, notati
         reading = make_tag_converter(count_tag_pairs(tags), None, None, None, "a")
         for given_, expected in zip(tags, spans, strict=True):
             kept = reading.convert(given_)
-            assert extract_entities([parse_tag(tag, reading.target_scheme) for tag in kept]) == expected
+            assert (
+                extract_entities([parse_tag(tag, reading.target_scheme) for tag in kept])
+                == expected
+            )
 
     check()
 
@@ -184,7 +202,9 @@ def test_a_scheme_is_converted_to_the_same_entities(scheme, kept):
             return
         theirs = seqeval.Entities([sentence], STRICT[scheme]).entities[0]
         expected = [(each.tag, each.start, each.end - 1) for each in theirs]
-        made = make_tag_converter(count_tag_pairs([sentence]), scheme, kept, None, "a").convert(sentence)
+        made = make_tag_converter(count_tag_pairs([sentence]), scheme, kept, None, "a").convert(
+            sentence
+        )
         assert find_invalid_tag(made, kept) is None
         if kept in STRICT:
             again = seqeval.Entities([made], STRICT[kept]).entities[0]
@@ -205,9 +225,9 @@ def test_entities_and_tags(scheme):
 def test_the_classes_of_a_model_decide_how_tags_are_kept():
     pairs = count_tag_pairs([["B-A", "I-A", "O", "B-B"]])
     foreign = ["o", "b_A", "i_A", "e_A", "s_A", "b_B", "i_B", "e_B", "s_B"]
-    assert make_tag_converter(pairs, None, None, foreign, "a").convert(["B-A", "I-A", "O", "B-B"]) == [
-        "b_A", "e_A", "o", "s_B"
-    ]  # fmt: skip
+    assert make_tag_converter(pairs, None, None, foreign, "a").convert(
+        ["B-A", "I-A", "O", "B-B"]
+    ) == ["b_A", "e_A", "o", "s_B"]
     assert make_tag_converter(pairs, None, None, ["O", "B-A", "I-A", "B-B", "I-B"], "a").is_identity
     with pytest.raises(DataError, match=r"have a prefix, .* those of the classes have no prefix"):
         make_tag_converter(pairs, None, None, ["O", "A", "B"], "a")
@@ -282,9 +302,16 @@ def test_a_tag_and_its_type():
 
 @pytest.mark.parametrize(
     ("tags", "scheme"),
-    [("O B-A I-A", "bio"), ("O I-A", "io"), ("O S-A", "bioes"), ("O M-A S-A", "bmes"),
-     ("O B-A I-A S-A", "bios"), ("O B-A I-A L-A U-A", "biluo"),
-     ("LABEL_0 LABEL_1", "io"), ("O", "io")],
-)  # fmt: skip
+    [
+        ("O B-A I-A", "bio"),
+        ("O I-A", "io"),
+        ("O S-A", "bioes"),
+        ("O M-A S-A", "bmes"),
+        ("O B-A I-A S-A", "bios"),
+        ("O B-A I-A L-A U-A", "biluo"),
+        ("LABEL_0 LABEL_1", "io"),
+        ("O", "io"),
+    ],
+)
 def test_the_scheme_of_a_models_classes(tags, scheme):
     assert infer_scheme(tags.split()) == scheme

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from bertft.tasks.token_classification.word_splitting import split_at_spaces, split_characters, join_words, split_words
+from bertft.tasks.token_classification.word_splitting import (
+    join_words,
+    split_at_spaces,
+    split_characters,
+    split_words,
+)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,7 @@ import pytest
 
 from bertft.config.rules.trainer import tracker_names
 from bertft.errors import UsageError
-from bertft.training.callbacks import suppress_errors
-from bertft.training.callbacks import trackers
+from bertft.training.callbacks import suppress_errors, trackers
 from bertft.training.callbacks.trackers import check_tracker_packages
 from bertft.training.events import Finished, Interrupted, Started, StepCompleted
 
@@ -239,6 +238,8 @@ def test_wandb_with_an_account_and_without_a_network(
     from bertft.training.callbacks.trackers import WandbTracker
 
     begun = WandbTracker._start_run
-    monkeypatch.setattr(WandbTracker, "_begun", lambda s, mode: tried.append(mode) or begun(s, mode))
+    monkeypatch.setattr(
+        WandbTracker, "_start_run", lambda s, mode: tried.append(mode) or begun(s, mode)
+    )
     kept, _ = offline_runs(events, tmp_path)
     assert tried == ["online", "offline"] and len(kept) == 1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from bertft.distill.layer_mapping import map_layers, select_teacher_layers
 from bertft.errors import UsageError
-from bertft.distill.layer_mapping import select_teacher_layers, map_layers
 
 
 @pytest.mark.parametrize(

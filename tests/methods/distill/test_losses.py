@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from bertft.distill.losses import attention_loss, hidden_loss, relation_loss
-from bertft.models.sequence_layout import SequenceLayout
 from bertft.models.forward_state import HeadStates
+from bertft.models.sequence_layout import SequenceLayout
 
 LENGTHS = [80, 2, 7, 7]
 TOTAL = sum(LENGTHS)
@@ -99,6 +99,8 @@ def test_relation_between_models_of_other_widths_and_heads(sequences):
 
 def test_half_precision_is_summed_in_single(sequences):
     student, teacher = heads(1, 2, 4), heads(9, 2, 4)
-    half = HeadStates(*(x.bfloat16() for x in (student.query, student.key, student.value)), 0.5, None)
+    half = HeadStates(
+        *(x.bfloat16() for x in (student.query, student.key, student.value)), 0.5, None
+    )
     assert attention_loss(half, teacher, sequences).dtype == torch.float64
     assert relation_loss(half, half, 2, sequences).dtype == torch.float32

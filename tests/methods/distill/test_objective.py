@@ -14,14 +14,13 @@ from bertft.config.loss import LossConfig
 from bertft.config.method_components.distill import DistillConfig
 from bertft.config.trainer import TrainerConfig
 from bertft.data.batch import collate
-from bertft.data.dataset import ConcatFeatureTable
 from bertft.data.cached_logits import CachedLogits
+from bertft.data.dataset import ConcatFeatureTable, FeatureTable, make_record_batch
 from bertft.data.sampler import split_into_micro_batches
-from bertft.data.dataset import FeatureTable, make_record_batch
+from bertft.distill import build
+from bertft.distill.teachers import CachedTeacher, OnlineTeacher
 from bertft.errors import UsageError
 from bertft.methods import collect_param_groups
-from bertft.distill import build
-from bertft.distill.teachers import OnlineTeacher, CachedTeacher
 from bertft.methods.base import NewModules
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
@@ -93,7 +92,11 @@ def stepper(kind=Classification, taught=None, teacher_width=16, layout="auto", *
         part.bind_teacher(CachedTeacher(taught), student)
     else:
         teacher = model(kind, teacher_width, layers=4, seed=1)
-        part.bind_teacher(OnlineTeacher(EncoderRunner(teacher, task.level, "padded"), None, FP32), student, teacher)
+        part.bind_teacher(
+            OnlineTeacher(EncoderRunner(teacher, task.level, "padded"), None, FP32),
+            student,
+            teacher,
+        )
     optimizer = adamw.build_optimizer(collect_param_groups([new, part], student), TrainerConfig())
     runner = EncoderRunner(student, task.level, layout)
     precision = Precision("fp32", torch.device("cpu"))
@@ -101,7 +104,10 @@ def stepper(kind=Classification, taught=None, teacher_width=16, layout="auto", *
 
 
 def cut(rows, size):
-    return [collate(rows, part, ("labels",)) for part in split_into_micro_batches(np.arange(len(rows)), size)]
+    return [
+        collate(rows, part, ("labels",))
+        for part in split_into_micro_batches(np.arange(len(rows)), size)
+    ]
 
 
 def gradients(made, batches):
@@ -135,7 +141,10 @@ def test_a_window_of_micro_batches_equals_one_batch(kind, size, layout):
 def test_rows_without_labels_learn_from_the_teacher_alone(size):
     """Rows 4 to 6 have no labels: the hard loss is that of the first four, the soft one of all."""
     first, second = table(LENGTHS[:4]), table(LENGTHS[4:], labelled=False, seed=8)
-    joined, taught = ConcatFeatureTable(first, second, 4), np.random.default_rng(0).normal(size=(7, 3))
+    joined, taught = (
+        ConcatFeatureTable(first, second, 4),
+        np.random.default_rng(0).normal(size=(7, 3)),
+    )
     made = stepper(taught=CachedLogits(taught, None, {}), weight=0.25, temperature=3.0)
     order = np.array([5, 0, 6, 3, 4, 2, 1])
     batches = [collate(joined, part, ("labels",)) for part in split_into_micro_batches(order, size)]
@@ -155,9 +164,14 @@ def test_rows_without_labels_learn_from_the_teacher_alone(size):
 def test_the_loss_of_the_labels_can_be_shaped(size):
     """It alone: what is learnt from the teacher stays as it was."""
     first, second = table(LENGTHS[:4]), table(LENGTHS[4:], labelled=False, seed=8)
-    joined, taught = ConcatFeatureTable(first, second, 4), np.random.default_rng(0).normal(size=(7, 3))
+    joined, taught = (
+        ConcatFeatureTable(first, second, 4),
+        np.random.default_rng(0).normal(size=(7, 3)),
+    )
     made = stepper(taught=CachedLogits(taught, None, {}), weight=0.25)
-    batches = [collate(joined, part, ("labels",)) for part in split_into_micro_batches(np.arange(7), size)]
+    batches = [
+        collate(joined, part, ("labels",)) for part in split_into_micro_batches(np.arange(7), size)
+    ]
     _, _, plain = gradients(made, batches)
     made.task.configure_loss(LossConfig([3.0, 0.5, 1.0], 0.1, 2.0), first)
     loss, _, losses = gradients(made, batches)

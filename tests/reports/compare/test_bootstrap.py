@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bertft.report.compare.bootstrap import paired_difference, resample_weights, bootstrap_metrics
+from bertft.report.compare.bootstrap import bootstrap_metrics, paired_difference, resample_weights
 
 RNG = np.random.default_rng(0)
 ONE = (RNG.random(400) < 0.80).astype(float)
@@ -48,7 +48,10 @@ def test_the_interval_is_scipy_s():
 def test_pairing_is_what_tells_close_runs_apart():
     one, other = bootstrap_metrics([mean_of(ONE), mean_of(OTHER)], 400, 4_000)
     alone = bootstrap_metrics([mean_of(OTHER)], 400, 4_000, seed=9)
-    paired, unpaired = paired_difference(one[None], other[None]), paired_difference(one[None], alone)
+    paired, unpaired = (
+        paired_difference(one[None], other[None]),
+        paired_difference(one[None], alone),
+    )
     assert paired.high - paired.low < 0.8 * (unpaired.high - unpaired.low)
 
 

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from bertft.report.compare.comparison import ComparedRow, Comparison
-from bertft.report.compare.page import render_comparison, pareto_front
+from bertft.report.compare.page import pareto_front, render_comparison
 from bertft.report.result_rows import JobResult, ResultRow
 
 NAMES = ["head", "lora r2", "lora r8", "prefix", "svd <&>", "全部"]

@@ -22,7 +22,7 @@ def test_versions():
 )
 def test_what_a_cpu_can_do(flags, says, monkeypatch):
     monkeypatch.setattr(doctor, "cpu_flags", lambda: flags)
-    monkeypatch.setattr(doctor, "multiplies_bf16", lambda _: "avx512_bf16" in flags)
+    monkeypatch.setattr(doctor, "has_fast_bf16", lambda _: "avx512_bf16" in flags)
     found = doctor.check_cpu()
     assert found.status == OK and says in found.detail + found.advice
     assert all(flag in found.detail for flag in flags)

@@ -9,12 +9,16 @@ from matplotlib.image import imread
 
 from bertft.report.plots.draw import draw_item
 from bertft.report.plots.theme import INKS
-from bertft.tasks.report_items import HeatMap, LineChart, AgreementPlot, ScatterPlot
+from bertft.tasks.report_items import AgreementPlot, HeatMap, LineChart, ScatterPlot
 
 GRID = HeatMap(
-    "grid", "A grid", rows=("<a> & 'b'", "$c$"), columns=("x", "y \x1b\ud800"),
-    values=np.array([[1.0, np.nan], [0.0, 1234.5]]), digits=1,
-)  # fmt: skip
+    "grid",
+    "A grid",
+    rows=("<a> & 'b'", "$c$"),
+    columns=("x", "y \x1b\ud800"),
+    values=np.array([[1.0, np.nan], [0.0, 1234.5]]),
+    digits=1,
+)
 NAN = float("nan")
 
 
@@ -45,7 +49,12 @@ def test_ids_of_pictures_stay_apart(tmp_path):
 @pytest.mark.parametrize(
     "exhibit",
     [
-        LineChart("lines", "", series={"a": ([1, 2, 3], [1.0, NAN, 2.0]), "b": ([1], [5.0])}, marked_step=3),
+        LineChart(
+            "lines",
+            "",
+            series={"a": ([1, 2, 3], [1.0, NAN, 2.0]), "b": ([1], [5.0])},
+            marked_step=3,
+        ),
         LineChart("lines", "", series={"a": ([5], [NAN])}, marked_step=5),
         LineChart("lines", "", series={"a": ([1, 2], [3e9, 3e9])}, is_step_function=True),
         AgreementPlot(
@@ -85,9 +94,16 @@ def test_names_of_points_cover_no_other_name(tmp_path):
     """Even of points in one place: the texts of the SVG lie at different heights or sides."""
     names = [f"name {number}" for number in range(6)]
     scatter = ScatterPlot(
-        "scatter", "", names=names, x=[10] * 6, y=[1.0] * 6, uncertainty=[0.0] * 6, pareto_front=[0],
-        x_title="", y_title="",
-    )  # fmt: skip
+        "scatter",
+        "",
+        names=names,
+        x=[10] * 6,
+        y=[1.0] * 6,
+        uncertainty=[0.0] * 6,
+        pareto_front=[0],
+        x_title="",
+        y_title="",
+    )
     svg = draw_item(scatter, tmp_path).svg
     places = re.findall(r'transform="translate\(([^)]*)\)[^>]*>name \d', svg) or re.findall(
         r'<text [^>]*x="([^"]*)" y="([^"]*)"[^>]*>name \d', svg

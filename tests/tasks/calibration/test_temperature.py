@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from scipy.optimize import minimize_scalar
 
-from bertft.tasks.shared.calibration import expected_calibration_error, minimize_temperature
 from bertft.tasks.classification import ClassificationTask as Classification
 from bertft.tasks.multi_label import MultiLabelTask as MultiLabel
+from bertft.tasks.shared.calibration import expected_calibration_error, minimize_temperature
 
 
 def sampled(rows, classes, seed):
@@ -103,4 +103,7 @@ def test_a_scale_that_is_undone_lowers_the_error(settings, labelled):
     calm = sharp / np.float32(task.best_temperature(sharp, rows))
     assert task.calibration_error(sharp, rows) > 0.15
     assert task.calibration_error(calm, rows) < 0.03
-    assert task.compute_metrics(calm, rows)["accuracy"] == task.compute_metrics(sharp, rows)["accuracy"]
+    assert (
+        task.compute_metrics(calm, rows)["accuracy"]
+        == task.compute_metrics(sharp, rows)["accuracy"]
+    )

@@ -9,9 +9,9 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from bertft.errors import UsageError
-from bertft.tasks.shared.calibration import best_index, threshold_curve
 from bertft.tasks.classification import ClassificationTask as Classification
 from bertft.tasks.multi_label import MultiLabelTask as MultiLabel
+from bertft.tasks.shared.calibration import best_index, threshold_curve
 
 
 def logit(p):

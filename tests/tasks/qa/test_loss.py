@@ -12,8 +12,7 @@ from bertft.data.batch import collate
 from bertft.data.features import featurize
 from bertft.data.rows import Rows
 from bertft.models.runner import EncoderRunner
-from bertft.tasks.question_answering.task import span_loss
-from bertft.tasks.question_answering.task import QuestionAnsweringTask
+from bertft.tasks.question_answering.task import QuestionAnsweringTask, span_loss
 from bertft.tasks.shared.logits import pad_sequences
 
 

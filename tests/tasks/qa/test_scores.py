@@ -12,7 +12,11 @@ import pytest
 from bertft.config.data import DataConfig
 from bertft.data.splits import load_splits
 from bertft.tasks.question_answering import cmrc_scorer, squad_scorer
-from bertft.tasks.question_answering.metrics import find_best_threshold, score_answers, summarize_scores
+from bertft.tasks.question_answering.metrics import (
+    find_best_threshold,
+    score_answers,
+    summarize_scores,
+)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +118,9 @@ def test_the_best_threshold_is_the_best_of_all(seed):
 
 def test_nothing_answered_may_be_best():
     zeros = np.zeros(3)
-    best = find_best_threshold(zeros, np.ones(3, bool), np.array([0.1, 0.2, 0.3]), np.zeros(3, bool))
+    best = find_best_threshold(
+        zeros, np.ones(3, bool), np.array([0.1, 0.2, 0.3]), np.zeros(3, bool)
+    )
     assert best == (100.0, 0.0)
 
 
@@ -129,7 +135,9 @@ def test_a_published_model_gets_its_official_score():
     rows = load_splits(config, ("validation",)).validation
     golds = rows.column("label")
     scores = score_answers([given[name] for name in rows.column("id")], golds, "squad")
-    values = summarize_scores(scores, np.array([bool(each) for each in golds]), by_answerability=True)
+    values = summarize_scores(
+        scores, np.array([bool(each) for each in golds]), by_answerability=True
+    )
     assert {name: round(value, 3) for name, value in values.items()} == {
         "exact": 78.742, "f1": 81.775, "HasAns_exact": 74.106, "HasAns_f1": 80.182,
         "NoAns_exact": 83.364, "NoAns_f1": 83.364,

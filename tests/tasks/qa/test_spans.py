@@ -58,10 +58,12 @@ def test_equal_to_every_pair(seed, longest, step, monkeypatch):
     data = drawn(seed, step)
     expected = naive(*data, longest)
     for cells in (4_000_000, 50):  # at once, and a question at a time
-        monkeypatch.setattr("bertft.tasks.question_answering.decoding._CELLS", cells)
+        monkeypatch.setattr("bertft.tasks.question_answering.decoding._MAX_SCORES", cells)
         rows, spans = find_best_spans(*data, longest)
         assert rows.tolist() == [0, 1, 3, 4]
-        found = zip(spans.start, spans.end, spans.best_score, spans.null_score, spans.log_total, strict=True)
+        found = zip(
+            spans.start, spans.end, spans.best_score, spans.null_score, spans.log_total, strict=True
+        )
         for one, other in zip(found, expected, strict=True):
             assert one[:2] == other[:2]
             assert one[2:] == pytest.approx(other[2:], abs=1e-12)

@@ -8,8 +8,7 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from bertft.tasks.question_answering.encoding import answer_positions
-from bertft.tasks.question_answering.encoding import pair_template, encode_windows
+from bertft.tasks.question_answering.encoding import answer_positions, encode_windows, pair_template
 
 WORDS = ["a", "film", "good", "bad", "dull", "the", "plot", "untrue", "badly", "很好", "!", "films"]
 

@@ -12,9 +12,14 @@ from seqeval import metrics as seqeval
 from seqeval import scheme as schemes
 from seqeval.metrics.sequence_labeling import get_entities
 
+from bertft.tasks.token_classification.metrics import (
+    entity_metric_names,
+    entity_metrics,
+    extract_entities,
+    extract_strict_entities,
+    precision_recall_f1,
+)
 from bertft.tasks.token_classification.tag_schemes import find_invalid_tag, parse_tag, tags_of_type
-from bertft.tasks.token_classification.metrics import precision_recall_f1, extract_entities, extract_strict_entities
-from bertft.tasks.token_classification.metrics import entity_metrics, entity_metric_names
 
 KINDS = ("person", "creative-work")
 STRICT = {

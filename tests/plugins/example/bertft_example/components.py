@@ -6,9 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from bertft.config.component_specs import MethodSpec, MetricSpec, OptimizerSpec, ReaderSpec, TaskSpec
-from bertft.utils.messages import Problem
+from bertft.config.component_specs import (
+    MethodSpec,
+    MetricSpec,
+    OptimizerSpec,
+    ReaderSpec,
+    TaskSpec,
+)
 from bertft.config.setting import setting
+from bertft.utils.messages import Problem
 
 __all__ = ["MAX_ERROR", "REVIEWS", "SCALING", "SIGN_MOMENTUM", "STARS"]
 
@@ -54,5 +60,7 @@ MAX_ERROR = MetricSpec(
     compute="bertft_example.stars:max_error",
 )
 SIGN_MOMENTUM = OptimizerSpec(
-    build="bertft_example.optimizer:build", settings=SignMomentumSettings, state_tensors=("momentum",)
+    build="bertft_example.optimizer:build",
+    settings=SignMomentumSettings,
+    state_tensors=("momentum",),
 )

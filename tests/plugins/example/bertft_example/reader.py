@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from bertft.config.data import DataConfig
+from bertft.data.readers.text_files import iter_lines, open_text
 from bertft.data.rows import BadRows, RowError
 from bertft.data.schema import ColumnSpec, find_columns
-from bertft.data.readers.text_files import open_text, iter_lines
 
 __all__ = ["read_reviews"]
 

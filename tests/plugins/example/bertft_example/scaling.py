@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from bertft.errors import UsageError
-from bertft.methods.component import ParamGroup, MethodComponent
-from bertft.models.linear_layers import find_target_layers
-from bertft.models.linear_layers import LinearWrapper, replace_modules
+from bertft.methods.component import MethodComponent, ParamGroup
+from bertft.models.linear_layers import LinearWrapper, find_target_layers, replace_modules
 from bertft.tasks.report_items import ReportItem, TableItem
 from bertft_example.components import ScalingSettings
 
@@ -107,7 +106,9 @@ class Scaling(MethodComponent):
             [path, float(layer.adapter["scale"].min()), float(layer.adapter["scale"].max())]
             for path, layer in self._layers(model).items()
         ]
-        yield TableItem("scaling", "Factors", "Of each layer.", head=["layer", "min", "max"], rows=rows)
+        yield TableItem(
+            "scaling", "Factors", "Of each layer.", head=["layer", "min", "max"], rows=rows
+        )
 
     def peft_adapter(self, model: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
         layers = self._layers(model)

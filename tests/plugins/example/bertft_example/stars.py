@@ -10,10 +10,10 @@ import pyarrow as pa
 from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 
-from bertft.data.rows import RowError
 from bertft.data.batch import Batch
-from bertft.tasks.shared.text_schema import TextRowSchema
+from bertft.data.rows import RowError
 from bertft.tasks.regression import RegressionTask
+from bertft.tasks.shared.text_schema import TextRowSchema
 
 __all__ = ["StarRows", "Stars", "code", "max_error"]
 
@@ -24,7 +24,9 @@ class StarRows(TextRowSchema):
     def parse(self, fields: Sequence[Any], split: str) -> list[Any]:
         row = super().parse(fields, split)
         if self.label_parser is not None and row[-1] is not None and not 1 <= row[-1] <= 5:
-            raise RowError("label is not 1 to 5 stars", f"the label {row[-1]:g} is not 1 to 5 stars")
+            raise RowError(
+                "label is not 1 to 5 stars", f"the label {row[-1]:g} is not 1 to 5 stars"
+            )
         return row
 
     def label_statistics(self, table: pa.Table) -> dict[str, float]:
