@@ -30,7 +30,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 # They take the longest, a file at a time; a short one that comes last leaves no core idle.
-_FIRST = ("end_to_end", "notebooks", "commands", "training")
+_FIRST = ("end_to_end", "notebooks", "cli", "training")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

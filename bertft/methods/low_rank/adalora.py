@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from bertft.methods.low_rank.module import autocast_disabled
 from bertft.methods.low_rank.svd_lora import SVDLoRA
+from bertft.methods.low_rank.update import autocast_disabled
 
 __all__ = [
     "AdaLoRAPenalty",

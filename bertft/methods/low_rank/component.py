@@ -13,10 +13,11 @@ from bertft.errors import UsageError
 from bertft.methods.component import MethodComponent, ParamGroup
 from bertft.methods.low_rank import export, report
 from bertft.methods.low_rank.adalora import AdaLoRAPenalty, RankAllocator
+from bertft.methods.low_rank.linear import LowRankLinear
 from bertft.methods.low_rank.lora import DoRA
-from bertft.methods.low_rank.module import LowRankLinear, Update
 from bertft.methods.low_rank.peft_format import peft_config, peft_tensors
 from bertft.methods.low_rank.svd_lora import SVDLoRA
+from bertft.methods.low_rank.update import Update
 from bertft.models.linear_layers import (
     LinearWrapper,
     TargetLayer,

@@ -12,8 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from bertft.methods.low_rank.linear import LowRankLinear
 from bertft.methods.low_rank.lora import DoRA
-from bertft.methods.low_rank.module import LowRankLinear
 from bertft.models.linear_layers import check_foldable, replace_modules
 
 __all__ = ["dora_magnitudes", "fold_updates", "low_rank_layers", "scaled_factors_by_layer"]

@@ -24,8 +24,8 @@ from bertft.config.registry import readers_by_peft_type
 from bertft.errors import DataError, UsageError
 from bertft.methods.component import MethodComponent, ParamGroup
 from bertft.methods.low_rank import export
+from bertft.methods.low_rank.linear import LowRankLinear
 from bertft.methods.low_rank.lora import DoRA, LoRA
-from bertft.methods.low_rank.module import LowRankLinear
 from bertft.methods.peft_format import PREFIX, linear_layer, parts_by_layer, unfitting
 from bertft.models.linear_layers import replace_modules
 

@@ -16,8 +16,8 @@ from torch import nn
 
 from bertft.methods.layer_grid import layer_grid
 from bertft.methods.low_rank.export import low_rank_layers
-from bertft.methods.low_rank.module import LowRankUpdate
 from bertft.methods.low_rank.svd_lora import SVDLoRA
+from bertft.methods.low_rank.update import Update
 from bertft.tasks.report_items import LineChart, ReportItem
 
 __all__ = ["budget_curve", "effective_rank", "singular_values", "update_grids"]
@@ -73,7 +73,7 @@ def update_grids(model: nn.Module) -> Iterator[ReportItem]:
 
 
 @torch.no_grad()
-def singular_values(adapter: LowRankUpdate) -> np.ndarray:
+def singular_values(adapter: Update) -> np.ndarray:
     """[r], descending, in fp64: of an SVD-LoRA |E|, of others those of the product."""
     if isinstance(adapter, SVDLoRA):
         magnitudes = adapter.E.detach().abs().double().cpu()

@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from bertft.methods.low_rank.module import Update, at_least_fp32
+from bertft.methods.low_rank.update import Update, at_least_fp32
 
 __all__ = ["SVDLoRA"]
 

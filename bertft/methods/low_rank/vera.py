@@ -20,8 +20,9 @@ from bertft.config.method_components.low_rank import LowRankConfig
 from bertft.errors import DataError, UsageError
 from bertft.methods.low_rank import export
 from bertft.methods.low_rank.component import LowRank, weight_rows
-from bertft.methods.low_rank.module import LowRankLinear, Update, at_least_fp32
+from bertft.methods.low_rank.linear import LowRankLinear
 from bertft.methods.low_rank.peft_format import ImportedLowRank
+from bertft.methods.low_rank.update import Update, at_least_fp32
 from bertft.methods.peft_format import PREFIX, linear_layer, parts_by_layer, unfitting
 from bertft.models.linear_layers import TargetLayer, plain_path, replace_modules
 

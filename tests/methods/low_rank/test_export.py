@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from bertft.errors import BertftError
-from bertft.methods.low_rank.module import LowRankLinear
+from bertft.methods.low_rank.linear import LowRankLinear
 
 KINDS = [
     {},

@@ -13,8 +13,8 @@ from torch.utils.checkpoint import checkpoint
 from transformers import ModernBertConfig, ModernBertForSequenceClassification
 
 from bertft.methods.low_rank.export import low_rank_layers
+from bertft.methods.low_rank.linear import LowRankLinear
 from bertft.methods.low_rank.lora import DoRA, LoRA
-from bertft.methods.low_rank.module import LowRankLinear
 from bertft.methods.low_rank.svd_lora import SVDLoRA
 from bertft.models.dropout import dropout as drop_out
 

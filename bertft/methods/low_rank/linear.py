@@ -1,94 +1,30 @@
-"""A linear layer with a low-rank update beside it.
+"""A frozen linear layer with low-rank updates.
 
     y = W·x + bias + s · up · (down · drop(x)),   x [..., in], y [..., out]
 
 ``weight`` and ``bias`` are the linear layer's own parameters, under their own names. ``adapter``
-holds one update a role; more than one only where a matrix is fused, each adding to its own rows.
+holds one update per role; more than one only where a matrix is fused, each adding to its own rows.
 Of a layer that another method has wrapped, ``inner`` is that wrapper, and W·x + bias is inner(x).
 The update is two thin products in the type of the frozen product: factors are cast, x is not
-copied. Dropout acts on the update's input in training alone, one mask a layer.
+copied. Dropout acts on the update's input in training alone, one mask per layer.
 """
 
 from __future__ import annotations
 
-import contextlib
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bertft.methods.low_rank.lora import DoRA
+from bertft.methods.low_rank.update import Update, (
+    cast_for_autocast,
+)
 from bertft.models.dropout import dropout, dropout_linear
 from bertft.models.linear_layers import LinearWrapper
 
-__all__ = [
-    "LowRankLinear",
-    "LowRankUpdate",
-    "Update",
-    "at_least_fp32",
-    "autocast_disabled",
-    "cast_for_autocast",
-]
-
-
-def at_least_fp32(dtype: torch.dtype) -> torch.dtype:
-    """fp64 for fp64; fp32 for everything below."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-def cast_for_autocast(x: Tensor) -> Tensor:
-    """``x`` in the type that autocast, if it is on, would multiply it in: cast once for all."""
-    device_type = x.device.type
-    available = torch.amp.is_autocast_available(device_type)  # not for the meta device
-    if available and torch.is_autocast_enabled(device_type) and x.dtype != torch.float64:
-        return x.to(torch.get_autocast_dtype(device_type))
-    return x
-
-
-def autocast_disabled(x: Tensor) -> contextlib.AbstractContextManager[Any]:
-    """No autocast where ``x`` lives."""
-    device_type = x.device.type
-    if torch.amp.is_autocast_available(device_type):
-        return torch.autocast(device_type, enabled=False)
-    return contextlib.nullcontext()
-
-
-class Update(nn.Module, ABC):
-    """ΔW for a weight [out, in]; parameters in fp32, or in fp64 where the weight is.
-
-    ``groups``: parameter → end of the name of its parameter group; with "/no_decay" it does not
-    decay.
-    """
-
-    groups: ClassVar[Mapping[str, str]] = {"A": "", "B": ""}
-    rank: int
-    scale: float
-
-    @abstractmethod
-    def factors(self) -> tuple[Tensor, Tensor]:
-        """down [R, in] and up [out, R] with ΔW = scale · up · down, differentiable."""
-
-    @abstractmethod
-    def scaled_factors(self) -> tuple[Tensor, Tensor]:
-        """A' [R, in] and B' [out, R] with ΔW = B'·A'."""
-
-    def triplets_left(self) -> int | None:
-        """Triplets that pruning left; None for a kind whose rank stays."""
-        return None
-
-    def sizes(self, left: int) -> tuple[int, int]:
-        """Parameters kept and exported, with ``left`` triplets where the rank adapts."""
-        count = sum(each.numel() for each in self.parameters())
-        return count, count + sum(each.numel() for each in self.buffers())
-
-    def extra_repr(self) -> str:
-        return f"rank={self.rank}, scale={self.scale:g}"
-
-
-LowRankUpdate = Update
+__all__ = ["LowRankLinear"]
 
 
 class LowRankLinear(LinearWrapper):
@@ -97,7 +33,7 @@ class LowRankLinear(LinearWrapper):
     def __init__(
         self,
         linear: nn.Linear | LinearWrapper,
-        adapters: Mapping[str, tuple[slice | None, LowRankUpdate]],
+        adapters: Mapping[str, tuple[slice | None, Update]],
         dropout: float,
     ) -> None:
         self.wraps_adapter = isinstance(linear, LinearWrapper)
@@ -110,9 +46,9 @@ class LowRankLinear(LinearWrapper):
         self.dropout = dropout
         self.train(linear.training)
 
-    def updates(self) -> list[tuple[slice | None, LowRankUpdate]]:
+    def updates(self) -> list[tuple[slice | None, Update]]:
         """(rows or None, update), in the order of the roles."""
-        return [(self.row_slices[role], adapter) for role, adapter in self.adapter.items()]  # type: ignore[misc]
+        return [(self.row_slices[role], adapter) for role, adapter in self.adapter.items()]
 
     def weight_rows(self, rows: slice | None) -> Tensor:
         return self.weight if rows is None else self.weight[rows]

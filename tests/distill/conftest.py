@@ -1,0 +1,3 @@
+"""Small random encoders for every test here."""
+
+from small_encoders import *  # noqa: F403
