@@ -18,9 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bertft.methods.low_rank.lora import DoRA
-from bertft.methods.low_rank.update import Update, (
-    cast_for_autocast,
-)
+from bertft.methods.low_rank.update import Update, cast_for_autocast
 from bertft.models.dropout import dropout, dropout_linear
 from bertft.models.linear_layers import LinearWrapper
 
