@@ -77,7 +77,7 @@ def model(kind, width=12, layers=2, seed=0, heads=2):
         vocab_size=60, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
         intermediate_size=20, max_position_embeddings=32, initializer_range=0.3,
         hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-        **kind(DataConfig(name="t"), NAMES).model_settings(),
+        **kind(DataConfig(name="t"), NAMES).head_config(),
     )  # fmt: skip
     return HEADS[kind].from_config(config).double()
 
@@ -112,9 +112,9 @@ def cut(rows, size):
 
 def gradients(made, batches):
     made.optimizer.zero_grad()
-    loss, _ = made.gradients(batches)
+    loss, _ = made.compute_gradients(batches)
     found = [each.grad.clone() for each in made.parameters if each.grad is not None]
-    return float(loss), found, {name: float(each) for name, each in made._losses.items()}
+    return float(loss), found, {name: float(each) for name, each in made._loss_means.items()}
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])

@@ -123,7 +123,7 @@ def test_what_is_new_stays_in_the_heads_group(encoder, adapt):
 
 
 def test_one_rate_for_all(encoder, adapt):
-    assert [part.rate for part in adapt(encoder(), rate=0.5, base={})] == [0.5, 0.5]
+    assert [part.learning_rate for part in adapt(encoder(), rate=0.5, base={})] == [0.5, 0.5]
 
 
 @pytest.mark.parametrize(
@@ -141,6 +141,6 @@ def test_counts_of_bert_base(adapt, settings, expected):
         model = BertForSequenceClassification(BertConfig(num_labels=2))
         assert sum(each.numel() for each in BertModel(BertConfig()).parameters()) == 109_482_240
     _, base = adapt(model, base=settings)
-    assert base.counts(model) == {
+    assert base.parameter_counts(model) == {
         "trainable": expected, "kept": expected, "exported": expected
     }  # fmt: skip

@@ -43,7 +43,7 @@ def take(model, parts, rows, steps=3):
     for step in range(1, steps + 1):
         F.cross_entropy(runner(rows), rows.labels["labels"]).backward()
         for part in parts:
-            if (penalty := part.loss()) is not None:
+            if (penalty := part.extra_loss()) is not None:
                 penalty.backward()
         for part in parts:
             part.before_step(step, 2 * steps)
@@ -65,7 +65,7 @@ def test_groups_are_disjoint_and_complete(encoder, adapt, name):
     assert len({group.name for group in found}) == len(found)
     named = dict(model.named_parameters())
     assert all(named[key] is each for group in found for key, each in group.parameters)
-    assert sum(part.counts(model)["trainable"] for part in parts) == sum(
+    assert sum(part.parameter_counts(model)["trainable"] for part in parts) == sum(
         each.numel() for each in model.parameters() if each.requires_grad
     )
 

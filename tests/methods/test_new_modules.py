@@ -46,9 +46,9 @@ def test_the_head_of_bert_base():
 
 def test_rates(encoder, adapt):
     [head] = adapt(encoder(), head_learning_rate=0.25)
-    assert head.rate == 0.25
+    assert head.learning_rate == 0.25
     [head] = adapt(encoder(), rate=0.125, head_learning_rate=0.25)
-    assert head.rate == 0.125
+    assert head.learning_rate == 0.125
 
 
 def test_a_parameter_that_nobody_trains_is_found_out(encoder, adapt):

@@ -200,7 +200,7 @@ def test_one_group_without_decay(encoder, adapt, changes):
     assert own == {name for name in trained if name.startswith(("prefix.", "prompt."))}
     assert trained - own == {"classifier.weight", "classifier.bias"}
     [_, part] = adapt(encoder(), rate=0.25, prefix={})
-    assert part.rate == 0.25 and not part.foldable and not part.trains_base
+    assert part.learning_rate == 0.25 and not part.foldable and not part.trains_base
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def prefix_of(length, seed=1):
 def laid_out(tokens, sequences, fill=0.0):
     """[N, heads, d] → [R, W, heads, d], ``fill`` in the cells without a token."""
     cells = tokens.new_full((*sequences.shape, HEADS, WIDTH), fill)
-    flat = cells.flatten(0, 1).index_copy(0, sequences.cells(), tokens)
+    flat = cells.flatten(0, 1).index_copy(0, sequences.token_indices(), tokens)
     return flat.unflatten(0, sequences.shape)
 
 

@@ -71,10 +71,12 @@ def test_the_places_of_a_prefix_are_left_out(encoder, batch, kind, layout):
         traces.append(ActivationRecorder(frozenset({1}), record_hidden=True))
         EncoderRunner(model.eval(), "sequence", each)(made, traces[-1])
     wanted, trace = traces
-    assert all(each.shape == (sum(LENGTHS), 24) for each in trace.hidden)
-    for one, other in zip(trace.hidden, wanted.hidden, strict=True):
+    assert all(each.shape == (sum(LENGTHS), 24) for each in trace.hidden_states)
+    for one, other in zip(trace.hidden_states, wanted.hidden_states, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
-    torch.testing.assert_close(trace.heads[1].value, wanted.heads[1].value, rtol=0, atol=1e-10)
+    torch.testing.assert_close(
+        trace.head_states[1].value, wanted.head_states[1].value, rtol=0, atol=1e-10
+    )
 
 
 @pytest.mark.parametrize("layout", ["unpadded", "packed", "padded"])

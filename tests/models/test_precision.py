@@ -67,7 +67,7 @@ def test_bf16_gives_nearly_the_logits_of_fp32_and_gradients_in_fp32(prepared, ba
     for precision in ("fp32", "bf16"):
         model, chosen, parts = prepared(name, precision)
         runner = EncoderRunner(model, "sequence")
-        with chosen.context():
+        with chosen.autocast():
             logits = runner(rows)
         loss = torch.nn.functional.cross_entropy(logits.float(), rows.labels["labels"])
         loss.backward()
@@ -95,7 +95,7 @@ def test_a_frozen_base_is_cast_once(prepared, name):
         frozen = key.startswith("bert.") and "pooler" not in key and ".adapter." not in key
         assert parameter.requires_grad is not frozen
         assert parameter.dtype == (torch.bfloat16 if frozen else torch.float32), key
-    with chosen.context():
+    with chosen.autocast():
         assert not torch.is_autocast_enabled("cpu")
 
 
@@ -108,7 +108,7 @@ def test_a_base_that_trains_keeps_fp32_masters_under_autocast(prepared, name):
     cast = {key for key, each in model.named_parameters() if each.dtype == torch.bfloat16}
     assert cast == {key for key in linear if not model.get_parameter(key).requires_grad}
     assert bool(cast) is (name != "full")
-    with chosen.context():
+    with chosen.autocast():
         assert torch.is_autocast_enabled("cpu")
         assert torch.get_autocast_dtype("cpu") == torch.bfloat16
 
@@ -132,7 +132,7 @@ def test_fp32_and_fp64_stay_what_they_are(prepared, batch, precision, dtype):
     model, chosen, _ = prepared("lora", precision, dtype)
     assert {each.dtype for each in model.parameters()} == {dtype}
     twin = copy.deepcopy(model)
-    with chosen.context():
+    with chosen.autocast():
         assert EncoderRunner(twin, "sequence")(batch([4, 6])).dtype == dtype
 
 

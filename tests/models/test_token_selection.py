@@ -49,7 +49,7 @@ def test_logits_and_gradients_are_those_of_all_tokens(encoder, batch, kind, layo
     rows = batch(LENGTHS, types=False)
     level = "token" if chosen else "sequence"
     if chosen:
-        rows = replace(rows, chosen=torch.tensor([0, 2, 5, 40]))
+        rows = replace(rows, selected_tokens=torch.tensor([0, 2, 5, 40]))
     results = []
     for narrows in (True, False):
         model = encoder(kind, "token" if chosen else "sequence")
@@ -162,7 +162,7 @@ def test_layers_that_take_tokens_in_other_ways_see_all(encoder, batch):
 
 
 def test_no_token_chosen(encoder, batch):
-    rows = replace(batch(LENGTHS), chosen=torch.tensor([], dtype=torch.long))
+    rows = replace(batch(LENGTHS), selected_tokens=torch.tensor([], dtype=torch.long))
     assert EncoderRunner(encoder("bert", "token"), "token")(rows).shape == (0, 3)
 
 

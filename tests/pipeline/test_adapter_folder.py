@@ -125,9 +125,9 @@ def some_rows(task):
 
 def logits_of(model, saved, tokenizer=None):
     """What a peft model answers to ``some_rows``, a row at a time."""
-    task = saved.adapted.task
+    task = saved.task_model.task
     table = build_unlabelled_features(
-        some_rows(task.name), task, tokenizer or saved.adapted.tokenizer, saved.facts.max_length,
+        some_rows(task.name), task, tokenizer or saved.task_model.tokenizer, saved.info.max_length,
         None,
     )  # fmt: skip
     found = []
@@ -149,7 +149,7 @@ def logits_of(model, saved, tokenizer=None):
 
 
 def ours(saved):
-    return score_rows(saved, some_rows(saved.facts.task))[0]
+    return score_rows(saved, some_rows(saved.info.task))[0]
 
 
 def asked(adapter, base=None, **said):

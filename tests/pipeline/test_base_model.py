@@ -77,7 +77,7 @@ def test_a_copy_is_prepared_beside_its_place_and_then_put_there(run, tmp_path):
         lambda run, _: asked.append(run) or Model(2.0),
     )
     assert asked == [other] and (source.name, source.kind) == (str(other), base_model.OWN_COPY)
-    assert not run.base.exists() and (run.path / f".base.tmp-{os.getpid()}").is_dir()
+    assert not run.base_dir.exists() and (run.path / f".base_dir.tmp-{os.getpid()}").is_dir()
     kept = base_model.commit_base(source, run)
     assert kept.load == str(run.base) and (run.base / "model.safetensors").is_file()
     told = base_model.describe_base(kept)
@@ -107,22 +107,24 @@ def test_what_was_prepared_can_be_given_up(run, tmp_path):
 
 def test_what_a_start_left_that_was_cut_off_is_replaced(run, tmp_path):
     settings = ModelConfig(name="x", path=str(begin(tmp_path / "other")))
-    write_model(run.base, value=9.0)
-    run.check_rows.write_text("")
+    write_model(run.base_dir, value=9.0)
+    run.check_rows_path.write_text("")
     base_model.check_base_folder(settings, run)
     kept = base_model.commit_base(settle(run, settings), run)
     fresh = write_model(tmp_path / "fresh", value=1.0)
-    sums = [(each / "model.safetensors").read_bytes() for each in (run.base, fresh)]
-    assert kept.load == str(run.base) and sums[0] == sums[1]
+    sums = [(each / "model.safetensors").read_bytes() for each in (run.base_dir, fresh)]
+    assert kept.load == str(run.base_dir) and sums[0] == sums[1]
 
 
 def test_a_folder_of_somebody_else_is_not(run, tmp_path):
-    write_model(run.base)
+    write_model(run.base_dir)
     own = ModelConfig(name="tiny", weights="random")
     for settings in (own, ModelConfig(name="x", path=str(begin(tmp_path / "other")))):
         with pytest.raises(UsageError, match="the run's base would take its place"):
             base_model.check_base_folder(settings, run)
-    base_model.check_base_folder(ModelConfig(name="x", path=str(run.base)), run)  # needs no copy
+    base_model.check_base_folder(
+        ModelConfig(name="x", path=str(run.base_dir)), run
+    )  # needs no copy
 
 
 def test_random_weights_on_a_run_are_not_the_run(tmp_path):

@@ -56,13 +56,15 @@ def test_a_bad_pointer_is_told_and_the_newest_found(checkpoints):
     (checkpoints.folder / "last").unlink()
     os.symlink("../../elsewhere", checkpoints.folder / "last")
     warnings: list[str] = []
-    assert checkpoints.find("last", warn=warnings.append) == checkpoints.path(20)
+    assert checkpoints.find_checkpoint("last", warn=warnings.append) == checkpoints.checkpoint_path(
+        20
+    )
     assert len(warnings) == 1
     assert "points at '../../elsewhere'" in warnings[0]
     os.unlink(checkpoints.folder / "best")
     os.symlink("/etc", checkpoints.folder / "best")
     with pytest.raises(DataError, match=r"which is no checkpoint"):
-        checkpoints.find("best")
+        checkpoints.find_checkpoint("best")
 
 
 def test_a_copied_run(checkpoints, tmp_path):
@@ -71,8 +73,8 @@ def test_a_copied_run(checkpoints, tmp_path):
     shutil.copytree(checkpoints.folder.parent, tmp_path / "copy")
     assert (copy.folder / "last").is_dir()
     assert not (copy.folder / "last").is_symlink()
-    assert copy.find("last") == copy.path(20)
-    assert copy.find("best") == copy.path(10)
+    assert copy.find_checkpoint("last") == copy.checkpoint_path(20)
+    assert copy.find_checkpoint("best") == copy.checkpoint_path(10)
     copy.save(30, writer(30), best=True)
     assert sorted(os.listdir(copy.folder)) == ["best", "last", "step-20", "step-30"]
     assert os.readlink(copy.folder / "best") == os.readlink(copy.folder / "last") == "step-30"

@@ -19,10 +19,12 @@ FILES = ["adapter.bin", "tokenizer/vocab.txt", "labels.json", "state.json", "fil
 
 def states(checkpoints) -> dict[int, bool]:
     """Step → whether it holds what a run goes on with; all must be whole."""
-    assert [find_damage(checkpoints.path(step)) for step in checkpoints.steps()] == [
+    assert [find_damage(checkpoints.checkpoint_path(step)) for step in checkpoints.steps()] == [
         [] for _ in checkpoints.steps()
     ]
-    return {step: has_training_state(checkpoints.path(step)) for step in checkpoints.steps()}
+    return {
+        step: has_training_state(checkpoints.checkpoint_path(step)) for step in checkpoints.steps()
+    }
 
 
 def pointed(checkpoints) -> tuple[int | None, int | None]:
@@ -33,7 +35,7 @@ def pointed(checkpoints) -> tuple[int | None, int | None]:
 
 
 def test_what_a_checkpoint_is(checkpoints):
-    path = checkpoints.find("last")
+    path = checkpoints.find_checkpoint("last")
     assert path == checkpoints.folder / "step-20"
     assert sorted(tree(path)) == sorted([*FILES, "tokenizer"])
     assert os.readlink(checkpoints.folder / "last") == "step-20"
@@ -78,22 +80,22 @@ def test_a_whole_one_is_taken_as_it_is(checkpoints):
     def fails(folder):
         raise AssertionError("it is there")
 
-    assert checkpoints.save(20, fails, best=False) == checkpoints.path(20)
+    assert checkpoints.save(20, fails, best=False) == checkpoints.checkpoint_path(20)
     assert tree(checkpoints.folder) == before
 
 
 @pytest.mark.parametrize("damage", ["adapter.bin", "state.json", "files.json"])
 def test_a_damaged_one_is_made_anew(checkpoints, damage):
     before = tree(checkpoints.folder)
-    (checkpoints.path(20) / damage).unlink()
+    (checkpoints.checkpoint_path(20) / damage).unlink()
     checkpoints.save(20, writer(20), best=False)
     assert tree(checkpoints.folder) == before
 
 
 def test_going_on_from_an_earlier_one_drops_what_was_to_come(checkpoints):
     checkpoints.save(30, writer(30), best=True)
-    (checkpoints.path(30) / "adapter.bin").write_bytes(b"")
-    checkpoints.settle(20, best=None)
+    (checkpoints.checkpoint_path(30) / "adapter.bin").write_bytes(b"")
+    checkpoints.reset_pointers(20, best=None)
     checkpoints.save(25, writer(25), best=True)
     assert checkpoints.steps() == [20, 25]
     assert pointed(checkpoints) == (25, 25)
@@ -164,11 +166,11 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", FILES)
 def test_damage_is_named_and_skipped(three, name, damage):
-    path = three.path(30)
+    path = three.checkpoint_path(30)
     DAMAGES[damage](path / name)
     optional = (name, damage) == ("state.json", "removed")
     warnings: list[str] = []
-    found = three.find("last", with_state=True, warn=warnings.append)
+    found = three.find_checkpoint("last", with_state=True, warn=warnings.append)
     assert found == three.path(20)
     assert three.path(20).is_dir()
     if optional:
@@ -188,9 +190,9 @@ def test_damage_is_named_and_skipped(three, name, damage):
 
 def test_several_damaged_ones_are_each_named(three):
     for step, name in ((30, "adapter.bin"), (20, "labels.json")):
-        (three.path(step) / name).write_bytes(b"")
+        (three.checkpoint_path(step) / name).write_bytes(b"")
     warnings: list[str] = []
-    assert three.find("last", warn=warnings.append) == three.path(10)
+    assert three.find_checkpoint("last", warn=warnings.append) == three.path(10)
     assert [line.partition(": damaged: ")[2] for line in warnings] == [
         "adapter.bin: has 0 bytes, not 5000",
         "labels.json: has 0 bytes, not 19",
@@ -201,9 +203,9 @@ def test_several_damaged_ones_are_each_named(three):
 
 
 def test_the_newest_is_gone(three):
-    shutil.rmtree(three.path(30))
+    shutil.rmtree(three.checkpoint_path(30))
     warnings: list[str] = []
-    assert three.find("last", warn=warnings.append) == three.path(20)
+    assert three.find_checkpoint("last", warn=warnings.append) == three.path(20)
     assert warnings == [f"{three.path(30)}: last points at it, but it is missing"]
     with pytest.raises(
         DataError, match=r"best points at step-30, which is missing. The nearest is 20"
@@ -214,7 +216,7 @@ def test_the_newest_is_gone(three):
 def test_without_pointers_the_newest_is_found(three):
     for name in ("last", "best"):
         (three.folder / name).unlink()
-    assert three.find("last") == three.path(30)
+    assert three.find_checkpoint("last") == three.checkpoint_path(30)
     with pytest.raises(UsageError, match=r"there is no best. There are steps 10, 20, 30"):
         three.find("best")
     three.settle(30, best=20)
@@ -222,8 +224,8 @@ def test_without_pointers_the_newest_is_found(three):
 
 
 def test_settle_says_what_the_state_says(three):
-    (three.path(30) / "adapter.bin").write_bytes(b"")
-    assert three.find("last", with_state=True) == three.path(20)
+    (three.checkpoint_path(30) / "adapter.bin").write_bytes(b"")
+    assert three.find_checkpoint("last", with_state=True) == three.path(20)
     three.settle(20, best=10)
     assert pointed(three) == (20, 10)
     (three.path(10) / "adapter.bin").write_bytes(b"")
@@ -236,7 +238,7 @@ def test_settle_removes_what_a_killed_one_left(three):
     """A run that has nothing left to train saves no further checkpoint, which would."""
     left = three.folder / ".best.tmp-999999999"
     left.symlink_to("step-20")
-    three.settle(30, best=20)
+    three.reset_pointers(30, best=20)
     assert not os.path.lexists(left)
 
 
@@ -273,7 +275,7 @@ def test_only_with_state_can_be_gone_on_from(tmp_path):
 )
 def test_what_is_not_there(checkpoints, which, said):
     with pytest.raises(UsageError) as told:
-        checkpoints.find(which)
+        checkpoints.find_checkpoint(which)
     assert not isinstance(told.value, DataError)
     assert said in str(told.value)
 
@@ -285,11 +287,11 @@ def test_nothing_saved_yet(tmp_path, which):
 
 
 def test_a_checkpoint_that_is_a_link_is_refused(checkpoints, tmp_path):
-    shutil.move(checkpoints.path(20), tmp_path / "elsewhere")
-    checkpoints.path(20).symlink_to(tmp_path / "elsewhere")
+    shutil.move(checkpoints.checkpoint_path(20), tmp_path / "elsewhere")
+    checkpoints.checkpoint_path(20).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(DataError, match=r"is a link"):
-        checkpoints.find("20")
-    assert checkpoints.find("last") == checkpoints.path(10)
+        checkpoints.find_checkpoint("20")
+    assert checkpoints.find_checkpoint("last") == checkpoints.checkpoint_path(10)
 
 
 def test_where_links_cannot_be_made(tmp_path, monkeypatch):

@@ -55,7 +55,7 @@ def test_an_error_at_any_point(checkpoints, number, advice, on):
             assert error.status == 4
             assert os.strerror(number) in str(error)
             assert advice in str(error)
-            found = checkpoints.find("last", with_state=True)
+            found = checkpoints.find_checkpoint("last", with_state=True)
             assert found.name in ("step-20", "step-30")
             assert f"{found.name} is intact: go on from it with resume={folder.parent}" in str(
                 error
@@ -63,7 +63,7 @@ def test_an_error_at_any_point(checkpoints, number, advice, on):
             assert tree(folder / "step-20") == tree(start / "step-20")
             if not on and points[first - 1].startswith(("create", "write")):
                 assert tree(folder) == tree(start)
-        assert checkpoints.find("best").name in ("step-10", "step-30")
+        assert checkpoints.find_checkpoint("best").name in ("step-10", "step-30")
         checkpoints.save(30, writer(30), best=True)
         assert tree(folder) == end
     assert told > 20
@@ -72,7 +72,7 @@ def test_an_error_at_any_point(checkpoints, number, advice, on):
 def test_what_cannot_be_replaced_stays(checkpoints):
     """A best without state is made anew in its place; its weights must outlive the attempt."""
     checkpoints.save(30, writer(30), best=False)
-    before = tree(checkpoints.path(10))
+    before = tree(checkpoints.checkpoint_path(10))
     assert "state.json" not in before
 
     def hook(name):
@@ -84,8 +84,8 @@ def test_what_cannot_be_replaced_stays(checkpoints):
         pytest.raises(SystemResourceError, match=r"Look after the disk"),
     ):
         checkpoints.save(10, writer(10), best=True)
-    assert tree(checkpoints.path(10)) == before
-    assert checkpoints.find("best") == checkpoints.path(10)
+    assert tree(checkpoints.checkpoint_path(10)) == before
+    assert checkpoints.find_checkpoint("best") == checkpoints.checkpoint_path(10)
 
 
 def test_nothing_to_go_on_from(tmp_path):

@@ -44,17 +44,17 @@ def test_what_a_finished_run_rests_on_is_sealed_first(run):
 
     from bertft.utils.failpoints import install_hook
 
-    run.metrics_log.write_text('{"step": 1}\n')
-    run.timings_log.write_text("")
+    run.metrics_log_path.write_text('{"step": 1}\n')
+    run.timings_log_path.write_text("")
     seen = []
     with install_hook(seen.append):
-        run.finish({"best": None})
+        run.write_result({"best": None})
     assert [each.split()[-1] for each in seen if each.startswith("rename")] == [
         "manifest.json",
         "metrics.json",
     ], seen
     sealed = run.read_manifest()["sealed"]
-    files = (run.config, run.metrics, run.metrics_log, run.timings_log)
+    files = (run.config_path, run.metrics, run.metrics_log, run.timings_log)
     assert sealed == {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
@@ -102,14 +102,14 @@ def test_a_run_is_not_written_over(run):
 
 
 def test_nor_what_is_left_of_one(run):
-    run.config.unlink()
+    run.config_path.unlink()
     with pytest.raises(UsageError, match=r"what is left of a run"):
         run.create("", {})
-    run.manifest.unlink()
-    (run.checkpoints / "step-5").mkdir()
+    run.manifest_path.unlink()
+    (run.checkpoints_dir / "step-5").mkdir()
     with pytest.raises(UsageError, match=r"what is left of a run"):
         run.create("", {})
-    (run.checkpoints / "step-5").rmdir()
+    (run.checkpoints_dir / "step-5").rmdir()
     run.metrics.write_text("{}")
     with pytest.raises(UsageError, match=r"the results of another command"):
         run.create("", {})
@@ -163,13 +163,13 @@ def test_the_nearest_run_is_named(run, tmp_path, path, said):
 
 
 def test_damage_is_named(run):
-    run.manifest.write_text('{"version": "0.1')
+    run.manifest_path.write_text('{"version": "0.1')
     with pytest.raises(DataError, match=r"manifest\.json: cannot be read as JSON"):
         run.read_manifest()
-    run.config.write_bytes(b"a: \xff")
+    run.config_path.write_bytes(b"a: \xff")
     with pytest.raises(DataError, match=r"config\.yaml: cannot be read \(not UTF-8\)"):
         run.read_config_text()
-    run.config.unlink()
+    run.config_path.unlink()
     with pytest.raises(DataError, match=r"config\.yaml: is missing"):
         run.read_config_text()
 

@@ -53,9 +53,9 @@ def test_one_answer_a_row(name, threshold, settings):
     targets = np.minimum(targets, 1) if name == "multi_label" else np.asarray(targets)
     task = build_task(settings(task="classification" if name == "binary" else name), labels)
     if threshold is not None:
-        plain = task.given(logits)
+        plain = task.predict_labels(logits)
         task.set_threshold(threshold)
-        assert (task.given(logits) != plain).any()
+        assert (task.predict_classes(logits) != plain).any()
     rows, terms = task.per_row_statistics(logits, Table(targets))
     assert rows.tolist() == list(range(6)) and terms.dtype == np.float64
     found = task.metrics_from_statistics(terms, DRAWS)
@@ -76,7 +76,7 @@ def test_what_is_not_finite_tells_nothing(name, settings):
 def pieces(task, tokenizer, rows):
     """The table of each row alone."""
     tables = [
-        featurize(Rows(rows.slice(n, 1), "x"), task.encoder(tokenizer, 16), [], None)
+        featurize(Rows(rows.slice(n, 1), "x"), task.make_encoder(tokenizer, 16), [], None)
         for n in range(rows.num_rows)
     ]
     return [int(table.lengths.sum()) for table in tables]
@@ -87,11 +87,11 @@ def check_tokens(task, tokenizer, rows, classes, without=()):
     sizes = pieces(task, tokenizer, rows)
     rng = np.random.default_rng(5)
     logits = [rng.normal(size=(size, classes)).astype(np.float32) for size in sizes]
-    encode = task.encoder(tokenizer, 16)
+    encode = task.make_encoder(tokenizer, 16)
     whole = featurize(Rows(rows, "x"), encode, [], None)
-    numbers, terms = task.by_row(np.concatenate(logits), whole)
+    numbers, terms = task.per_row_statistics(np.concatenate(logits), whole)
     assert numbers.tolist() == list(range(len(sizes)))
-    found = task.of_rows(terms, DRAWS[:, : len(sizes)])
+    found = task.metrics_from_statistics(terms, DRAWS[:, : len(sizes)])
     for place, draw in enumerate(DRAWS[:, : len(sizes)]):
         drawn = np.repeat(np.arange(len(sizes)), draw)
         table = featurize(Rows(rows.take(drawn), "x"), encode, [], None)

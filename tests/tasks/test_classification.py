@@ -50,7 +50,7 @@ def test_loss_is_the_sum_that_transformers_takes_the_mean_of(
     model = tiny_bert(task)
     inputs = bert_tokenizer(TEXTS, padding=True, return_tensors="pt")
     output = model(**inputs, labels=batch.labels["labels"])
-    assert task.terms(batch) == 4
+    assert task.count_loss_terms(batch) == 4
     torch.testing.assert_close(task.loss(output.logits, batch), output.loss * 4)
 
 
@@ -121,20 +121,20 @@ def test_constant_answers(truth, settings, labelled):
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_metrics_of_broken_logits_never_win(task, bad, labelled):
-    values = task.metrics(np.array([[0, 1, 2], [0, bad, 1]], np.float32), labelled([2, 1]))
+    values = task.compute_metrics(np.array([[0, 1, 2], [0, bad, 1]], np.float32), labelled([2, 1]))
     assert set(values) == set(task.metric_names)
-    assert not any(task.better(value, None) for value in values.values())
+    assert not any(task.is_better(value, None) for value in values.values())
 
 
 def test_metrics_of_no_rows(task, labelled):
-    values = task.metrics(np.empty((0, 0), np.float32), labelled([]))
+    values = task.compute_metrics(np.empty((0, 0), np.float32), labelled([]))
     assert all(math.isnan(value) for value in values.values())
 
 
 def test_extreme_logits(task, labelled):
     logits = np.array([[1e4, -1e4, 0]], np.float32)
-    assert task.metrics(logits, labelled([1]))["loss"] == pytest.approx(2e4)
-    (answer,) = task.answers(logits, [{}])
+    assert task.compute_metrics(logits, labelled([1]))["loss"] == pytest.approx(2e4)
+    (answer,) = task.decode_predictions(logits, [{}])
     assert answer["scores"] == {"bad": 1.0, "good": 0.0, "一般": 0.0}
 
 
@@ -142,7 +142,7 @@ def test_extreme_logits(task, labelled):
 def test_answers_equal_the_pipeline(task, bert_tokenizer, tiny_bert, pair, logits_of):
     model = tiny_bert(task)
     inputs = (TEXTS, PAIRS) if pair else (TEXTS,)
-    answers = list(task.answers(logits_of(model, *inputs), [{}] * 4))
+    answers = list(task.decode_predictions(logits_of(model, *inputs), [{}] * 4))
     ask = pipeline("text-classification", model=model, tokenizer=bert_tokenizer)
     asked = [
         dict(zip(("text", "text_pair"), row, strict=False)) for row in zip(*inputs, strict=True)
@@ -157,7 +157,7 @@ def test_answers_equal_the_pipeline(task, bert_tokenizer, tiny_bert, pair, logit
 
 
 def test_model_settings(task):
-    assert task.model_settings() == {
+    assert task.head_config() == {
         "num_labels": 3,
         "id2label": {0: "bad", 1: "good", 2: "一般"},
         "label2id": {"bad": 0, "good": 1, "一般": 2},
@@ -167,7 +167,7 @@ def test_model_settings(task):
 
 def test_unknown_label(task):
     with pytest.raises(DataError, match=r"'goood' is none of the 3 classes.*'good'"):
-        task.targets(["bad", "goood"])
+        task.encode_labels(["bad", "goood"])
 
 
 @pytest.mark.parametrize("labels", [None, [], ["a", "b", "a"]])

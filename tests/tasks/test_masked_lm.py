@@ -35,7 +35,7 @@ def task(settings):
 @pytest.fixture
 def table(task, bert_tokenizer):
     rows = Rows(pa.table({"text": TEXTS, "line": [1, 2, 3, 4]}), "here")
-    return featurize(rows, task.encoder(bert_tokenizer, 9), [], None)
+    return featurize(rows, task.make_encoder(bert_tokenizer, 9), [], None)
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_layouts_agree_and_the_head_at_chosen_places_gives_what_it_gives_everywh
     task, table, model
 ):
     model.double()
-    batch = task.drawn(whole(task, table), BatchSeed(0, 0))
+    batch = task.train_transform(whole(task, table), BatchSeed(0, 0))
     found = {}
     for layout in LAYOUTS:
         own = copy.deepcopy(model)  # a runner leaves its hook on the model
@@ -138,33 +138,33 @@ def test_perplexity_is_that_of_transformers_loss_and_is_the_same_again(task, tab
     runner = EncoderRunner(copy.deepcopy(model), "token")
     found = evaluate(runner, task, table, CPU)
     assert found == evaluate(runner, task, table, CPU)
-    batch = task.drawn(whole(task, table), BatchSeed(task.config.seed))
+    batch = task.train_transform(whole(task, table), BatchSeed(task.config.seed))
     losses = []
     model.set_attn_implementation("eager")
     starts = (batch.lengths.cumsum(0) - batch.lengths).tolist()
     for start, length in zip(starts, batch.lengths.tolist(), strict=True):
         ids = batch.input_ids[start : start + length]
         logits = model(input_ids=ids[None]).logits[0]
-        for at, label in zip(batch.chosen.tolist(), batch.labels["labels"], strict=True):
+        for at, label in zip(batch.selected_tokens.tolist(), batch.labels["labels"], strict=True):
             if start <= at < start + length:
                 losses.append(float(-logits[at - start].detach().log_softmax(-1)[label]))
     assert found["loss"] == pytest.approx(np.mean(losses), abs=1e-5)
     assert found["perplexity"] == pytest.approx(np.exp(found["loss"]))
-    assert task.better(found["perplexity"], found["perplexity"] + 1)
+    assert task.is_better(found["perplexity"], found["perplexity"] + 1)
 
 
 def test_rows_without_a_token_to_guess_have_no_perplexity(task, model, bert_tokenizer):
     unknown = Rows(pa.table({"text": ["😀 😎", "😀"], "line": [1, 2]}), "smileys.txt")
-    table = featurize(unknown, task.encoder(bert_tokenizer, 9), [], None)
+    table = featurize(unknown, task.make_encoder(bert_tokenizer, 9), [], None)
     with pytest.raises(DataError, match="no token to guess") as told:
         evaluate(EncoderRunner(model, "token"), task, table, CPU)
     assert told.value.where == "smileys.txt"
 
 
 def test_a_teacher_is_learnt_from_at_the_chosen_places(task, table, model):
-    batch = task.drawn(whole(task, table), BatchSeed(0, 0))
+    batch = task.train_transform(whole(task, table), BatchSeed(0, 0))
     logits = EncoderRunner(model, "token")(batch).detach()
-    assert task.soft_terms(batch) == len(logits) == len(batch.chosen)
+    assert task.count_distillation_terms(batch) == len(logits) == len(batch.selected_tokens)
     assert float(task.soft_loss(logits, logits, batch, 2.0)) == pytest.approx(0, abs=1e-4)
     other = logits.flip(-1)
     p, q = ((each / 2).double().softmax(-1) for each in (other, logits))
@@ -176,7 +176,7 @@ def test_a_trained_head_over_a_frozen_half_precision_decoder(task, table, model)
     """The decoder of a new head is the frozen word embeddings; its bias trains in fp32."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith("cls."))
-    whole_precision = task.drawn(whole(task, table), BatchSeed(0, 0))
+    whole_precision = task.train_transform(whole(task, table), BatchSeed(0, 0))
     wanted = EncoderRunner(copy.deepcopy(model), "token")(whole_precision)
     Precision("bf16", torch.device("cpu")).place_model(model, base_trains=False)
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
@@ -191,10 +191,10 @@ def test_a_trained_head_over_a_frozen_half_precision_decoder(task, table, model)
 def test_answers_tell_the_likeliest_tokens_of_each_mask(task, model, bert_tokenizer):
     texts = ["the [MASK] film", "no mask", "[MASK] [MASK]"]
     rows = Rows(pa.table({"text": texts, "line": [1, 2, 3]}), "here")
-    table = featurize(rows, task.encoder(bert_tokenizer, 9), [], None)
+    table = featurize(rows, task.make_encoder(bert_tokenizer, 9), [], None)
     runner = EncoderRunner(copy.deepcopy(model), "token")
-    logits = predict_logits(runner, table, CPU, transform=task.asking)
-    answers = list(task.answers(logits, table))
+    logits = predict_logits(runner, table, CPU, transform=task.predict_transform)
+    answers = list(task.decode_predictions(logits, table))
     assert [len(each["masks"]) for each in answers] == [1, 0, 2]
     model.set_attn_implementation("eager")
     inputs = bert_tokenizer(texts[0], return_tensors="pt", return_token_type_ids=False)
@@ -215,8 +215,8 @@ def test_what_is_shown_is_what_was_hidden(task, table, model, bert_tokenizer):
     metrics = evaluate(
         EncoderRunner(copy.deepcopy(model), "token"), task, table, CPU, on_outputs=kept.append
     )
-    batch = task.drawn(whole(task, table), BatchSeed(task.config.seed))
-    worst, tokens = task.exhibits(kept[0], table)
+    batch = task.train_transform(whole(task, table), BatchSeed(task.config.seed))
+    worst, tokens = task.report_items(kept[0], table)
     assert sum(row[1] for row in tokens.rows) == len(kept[0]) == len(batch.chosen)
     assert sum(row[1] * row[2] for row in tokens.rows) == pytest.approx(kept[0][:, 1].sum())
     loss = sum(row[1] * row[3] for row in tokens.rows) / len(kept[0])

@@ -28,12 +28,12 @@ def test_features(task, bert_tokenizer, features):
 
 
 def test_rows_without_any_label(task):
-    assert task.targets([[], []]).tolist() == [[0, 0, 0], [0, 0, 0]]
+    assert task.encode_labels([[], []]).tolist() == [[0, 0, 0], [0, 0, 0]]
 
 
 def test_unknown_label(task):
     with pytest.raises(DataError, match=r"'plott'.*'plot'"):
-        task.targets([["film", "plott"]])
+        task.encode_labels([["film", "plott"]])
 
 
 def test_loss_is_the_sum_that_transformers_takes_the_mean_of(
@@ -42,7 +42,7 @@ def test_loss_is_the_sum_that_transformers_takes_the_mean_of(
     batch = batch_of(task, bert_tokenizer, text=TEXTS, label=LABELS)
     inputs = bert_tokenizer(TEXTS, padding=True, return_tensors="pt")
     output = tiny_bert(task)(**inputs, labels=batch.labels["labels"])
-    assert task.terms(batch) == 9
+    assert task.count_loss_terms(batch) == 9
     torch.testing.assert_close(task.loss(output.logits, batch), output.loss * 9)
 
 
@@ -86,7 +86,7 @@ def test_metrics_by_hand(task, labelled):
     """Rows {0,1}→{0}, {}→{}, {2}→{1}: TP 1, true 3, given 2; label F1s 1, 0, 0."""
     truth = np.array([[1, 1, 0], [0, 0, 0], [0, 0, 1]], np.float32)
     logits = np.array([[9, -9, -9], [-9, -9, -9], [-9, 9, -9]], np.float32)
-    values = task.metrics(logits, labelled(truth))
+    values = task.compute_metrics(logits, labelled(truth))
     assert values["f1_micro"] == pytest.approx(2 / 5)
     assert values["f1_macro"] == pytest.approx(1 / 3)
     assert values["f1_samples"] == pytest.approx((2 / 3 + 1 + 0) / 3)
@@ -94,14 +94,14 @@ def test_metrics_by_hand(task, labelled):
 
 
 def test_nothing_true_and_nothing_given(task, labelled):
-    values = task.metrics(np.full((2, 3), -3, np.float32), labelled(np.zeros((2, 3))))
+    values = task.compute_metrics(np.full((2, 3), -3, np.float32), labelled(np.zeros((2, 3))))
     assert (values["f1_micro"], values["f1_macro"]) == (0.0, 0.0)
     assert (values["f1_samples"], values["accuracy"]) == (1.0, 1.0)
 
 
 def test_answers_equal_the_pipeline(task, bert_tokenizer, tiny_bert, logits_of):
     model = tiny_bert(task)
-    answers = list(task.answers(logits_of(model, TEXTS), [{}] * 3))
+    answers = list(task.decode_predictions(logits_of(model, TEXTS), [{}] * 3))
     ask = pipeline("text-classification", model=model, tokenizer=bert_tokenizer, top_k=None)
     for entries, answer in zip(ask(TEXTS), answers, strict=True):
         expected = {entry["label"]: entry["score"] for entry in entries}
@@ -119,11 +119,11 @@ def test_thresholds_move_answers_and_metrics(task, labelled):
         ({"片子": 0.2, "plot": 0.9, "film": 0.5}, ["film", "片子"], 0.0),
         ({"片子": 0.3, "plot": 0.7, "film": 0.4}, ["film", "plot"], 1.0),
     ):
-        task.decide_by(threshold)
-        assert next(task.answers(logits, [{}]))["labels"] == given
-        assert task.metrics(logits, truth)["accuracy"] == accuracy
+        task.set_threshold(threshold)
+        assert next(task.decode_predictions(logits, [{}]))["labels"] == given
+        assert task.compute_metrics(logits, truth)["accuracy"] == accuracy
 
 
 def test_model_settings(task):
-    assert task.model_settings()["problem_type"] == "multi_label_classification"
-    assert task.model_settings()["num_labels"] == 3
+    assert task.head_config()["problem_type"] == "multi_label_classification"
+    assert task.head_config()["num_labels"] == 3

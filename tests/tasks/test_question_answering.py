@@ -57,7 +57,7 @@ def table(task, bert_tokenizer):
         ("x", "good", LONG, ["very bad", "bad"]), ("y", "bad", "the plot", []),
         (None, "a", "good film", ["film"]),
     )  # fmt: skip
-    return featurize(rows, task.encoder(bert_tokenizer, 16), [], None)
+    return featurize(rows, task.make_encoder(bert_tokenizer, 16), [], None)
 
 
 def pointing(table, *spans) -> np.ndarray:
@@ -85,7 +85,7 @@ def test_right_answers_score_everything(task, table):
     every = np.arange(len(table))
     places = [table.gather(name, every) for name in ("start_position", "end_position")]
     logits = pointing(table, *zip(*places, strict=True))
-    values = task.metrics(logits, table)
+    values = task.compute_metrics(logits, table)
     assert tuple(values) == task.metric_names
     loss = values.pop("loss")
     thresholds = {values.pop(f"best_{name}_thresh") for name in ("exact", "f1")}
@@ -101,7 +101,11 @@ def test_right_answers_score_everything(task, table):
 
 def test_no_answer_only_where_every_window_says_so(task, table):
     logits = pointing(table, (0, 0), (3, 3), (0, 0), (0, 0), (0, 0))
-    assert [bool(each["answer"]) for each in task.answers(logits, table)] == [True, False, False]
+    assert [bool(each["answer"]) for each in task.decode_predictions(logits, table)] == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_the_threshold(settings, table):
@@ -135,9 +139,9 @@ def test_an_answer_is_at_most_so_long(settings, table):
 
 def test_groups_that_are_not_there_have_no_metric(task, bert_tokenizer, settings):
     rows = rows_of(("x", "good", "the plot", ["plot"]))
-    table = featurize(rows, task.encoder(bert_tokenizer, 16), [], None)
+    table = featurize(rows, task.make_encoder(bert_tokenizer, 16), [], None)
     logits = pointing(table, (4, 4))
-    assert {name for name in task.metric_names if name not in task.metrics(logits, table)} == {
+    assert {name for name in task.metric_names if name not in task.compute_metrics(logits, table)} == {
         "NoAns_exact", "NoAns_f1",
     }  # fmt: skip
     chosen = QuestionAnsweringTask(
@@ -150,14 +154,14 @@ def test_groups_that_are_not_there_have_no_metric(task, bert_tokenizer, settings
 def test_metrics_of_broken_logits_never_win(task, table, bad):
     logits = pointing(table, *[(0, 0)] * 5)
     logits[7, 1] = bad
-    values = task.metrics(logits, table)
+    values = task.compute_metrics(logits, table)
     assert set(values) == set(task.metric_names)
-    assert not any(task.better(value, None) for value in values.values())
+    assert not any(task.is_better(value, None) for value in values.values())
 
 
 def test_windows_that_cannot_overlap_so_far(task, bert_tokenizer):
     with pytest.raises(UsageError, match=r"data\.stride: windows of 7 tokens cannot share 3"):
-        task.encoder(bert_tokenizer, 7)
+        task.make_encoder(bert_tokenizer, 7)
 
 
 def test_a_head_is_recognised():

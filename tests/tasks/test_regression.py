@@ -31,7 +31,7 @@ def test_loss_is_the_sum_that_transformers_takes_the_mean_of(
     batch = batch_of(task, bert_tokenizer, text=TEXTS, label=LABELS)
     inputs = bert_tokenizer(TEXTS, padding=True, return_tensors="pt")
     output = tiny_bert(task)(**inputs, labels=batch.labels["labels"])
-    assert task.terms(batch) == 3
+    assert task.count_loss_terms(batch) == 3
     torch.testing.assert_close(task.loss(output.logits, batch), output.loss * 3)
 
 
@@ -49,7 +49,7 @@ def test_metrics_equal_scipy(task, labelled):
     draw = np.random.default_rng(0)
     truth = draw.integers(0, 11, 200).astype(np.float32) / 2  # ties
     logits = (truth + draw.normal(size=200)).round(1).astype(np.float32)[:, None]
-    values = task.metrics(logits, labelled(truth))
+    values = task.compute_metrics(logits, labelled(truth))
     expected = {
         "pearson": stats.pearsonr(logits[:, 0].astype(float), truth.astype(float))[0],
         "spearman": stats.spearmanr(logits[:, 0], truth)[0],
@@ -61,7 +61,7 @@ def test_metrics_equal_scipy(task, labelled):
 
 
 def test_metrics_by_hand(task, labelled):
-    values = task.metrics(np.array([[1.0], [2], [9]]), labelled([0.0, 1.0, 2.0]))
+    values = task.compute_metrics(np.array([[1.0], [2], [9]]), labelled([0.0, 1.0, 2.0]))
     assert values["spearman"] == pytest.approx(1)
     assert values["pearson"] == pytest.approx(8 / np.sqrt(2 * 38))
     assert values["mse"] == pytest.approx((1 + 1 + 49) / 3)
@@ -71,14 +71,14 @@ def test_metrics_by_hand(task, labelled):
     ("answers", "truth"), [([2, 2, 2], [0, 1, 2]), ([0, 1, 2], [2, 2, 2]), ([1], [1])]
 )
 def test_a_constant_correlates_with_nothing(task, answers, truth, labelled):
-    values = task.metrics(np.array(answers, np.float32)[:, None], labelled(truth))
+    values = task.compute_metrics(np.array(answers, np.float32)[:, None], labelled(truth))
     assert (values["pearson"], values["spearman"]) == (0.0, 0.0)
 
 
 def test_correlation_stays_within_one(task, labelled):
     line = np.linspace(0.1, 0.7, 7)
     for scale in (3.0, -3.0):
-        value = task.metrics((scale * line)[:, None], labelled(line))["pearson"]
+        value = task.compute_metrics((scale * line)[:, None], labelled(line))["pearson"]
         assert abs(value) <= 1.0
         assert value == pytest.approx(np.sign(scale))
 
@@ -94,7 +94,7 @@ def test_better_follows_the_metric(settings):
 
 def test_answers_equal_the_pipeline(task, bert_tokenizer, tiny_bert, logits_of):
     model = tiny_bert(task)
-    answers = list(task.answers(logits_of(model, TEXTS), [{}] * 3))
+    answers = list(task.decode_predictions(logits_of(model, TEXTS), [{}] * 3))
     ask = pipeline("text-classification", model=model, tokenizer=bert_tokenizer)
     for entry, answer in zip(ask(TEXTS), answers, strict=True):
         assert answer == {"score": pytest.approx(entry["score"], abs=1e-6)}
@@ -103,6 +103,6 @@ def test_answers_equal_the_pipeline(task, bert_tokenizer, tiny_bert, logits_of):
 
 def test_the_head_begins_at_the_mean(task, labelled):
     head = {"classifier.weight": torch.ones(1, 4), "classifier.bias": torch.zeros(1)}
-    task.begin(head, labelled([1.0, 2.0, 6.0]))
+    task.init_head(head, labelled([1.0, 2.0, 6.0]))
     assert head["classifier.bias"].item() == 3.0
     assert head["classifier.weight"].tolist() == [[1.0] * 4]

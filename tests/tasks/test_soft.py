@@ -85,17 +85,17 @@ def test_sequence_level(kind, columns, terms, plain, temperature):
     task = kind(DataConfig(name="test", task=kind.name), NAMES)
     student, teacher = pair(3, columns)
     batch = batch_of(torch.zeros(0))
-    loss = task.soft_loss(student, teacher, batch, temperature)
-    assert task.soft_terms(batch) == terms and loss.dtype == torch.float64
+    loss = task.distillation_loss(student, teacher, batch, temperature)
+    assert task.count_distillation_terms(batch) == terms and loss.dtype == torch.float64
     assert loss.item() == pytest.approx(plain(student.detach(), teacher.detach(), temperature))
     loss.backward()
     wanted = numeric(lambda each: plain(each, teacher.detach(), temperature), student)
     torch.testing.assert_close(student.grad, wanted, rtol=1e-6, atol=1e-8)
     assert teacher.grad is None
-    same = task.soft_loss(student.detach(), student.detach(), batch, temperature)
+    same = task.distillation_loss(student.detach(), student.detach(), batch, temperature)
     assert float(same) == pytest.approx(0.0, abs=1e-12)
     half = student.detach().bfloat16()
-    assert task.soft_loss(half, teacher.float(), batch, temperature).dtype == torch.float32
+    assert task.distillation_loss(half, teacher.float(), batch, temperature).dtype == torch.float32
 
 
 @pytest.mark.parametrize("labelled", [None, [True, False, True]])

@@ -40,7 +40,7 @@ def model(task, bert_tokenizer):
     config = BertConfig(
         vocab_size=len(bert_tokenizer), hidden_size=16, num_hidden_layers=2,
         num_attention_heads=2, intermediate_size=32, max_position_embeddings=64,
-        initializer_range=0.5, **task.model_settings(),
+        initializer_range=0.5, **task.head_config(),
     )  # fmt: skip
     return BertForTokenClassification(config).double().eval()
 
@@ -60,7 +60,7 @@ def rows_of(sentences, labelled=True):
 
 @pytest.fixture
 def table(task, bert_tokenizer):
-    return featurize(rows_of(SENTENCES), task.encoder(bert_tokenizer, 9), [], None)
+    return featurize(rows_of(SENTENCES), task.make_encoder(bert_tokenizer, 9), [], None)
 
 
 def test_layouts_agree_in_loss_and_gradients(task, model, table):
@@ -89,7 +89,7 @@ def test_layouts_agree_in_loss_and_gradients(task, model, table):
 def test_every_word_is_one_term(task, table):
     assert len(table) > len(SENTENCES)
     batch = collate(table, np.arange(len(table)), task.label_columns)
-    assert task.terms(batch) == sum(len(words) for words, _ in SENTENCES)
+    assert task.count_loss_terms(batch) == sum(len(words) for words, _ in SENTENCES)
 
 
 def perfect(task, table):
@@ -101,7 +101,7 @@ def perfect(task, table):
 
 def test_metrics_over_windows(task, table):
     logits = perfect(task, table)
-    found = task.metrics(logits, table)
+    found = task.compute_metrics(logits, table)
     assert tuple(found) == task.metric_names
     assert (found["f1"], found["strict/f1"], found["accuracy"]) == (1, 1, 1)
     assert (found["film/support"], found["plot/support"]) == (3, 2)
@@ -123,7 +123,7 @@ def test_models_agree_on_words(task, table):
     other = logits.copy()
     words = np.asarray(table.gather("word", np.arange(len(table)))) >= 0
     other[~words] = -other[~words]
-    assert task.agreement(logits, other, table) == 1.0
+    assert task.prediction_agreement(logits, other, table) == 1.0
     first = np.flatnonzero(words)[0]
     other[first] = -other[first]
     assert task.agreement(logits, other, table) == 1 - 1 / words.sum()
@@ -131,12 +131,12 @@ def test_models_agree_on_words(task, table):
 
 def test_no_finite_logits_never_win(task, table):
     logits = np.full_like(perfect(task, table), np.nan)
-    found = task.metrics(logits, table)
+    found = task.compute_metrics(logits, table)
     assert np.isnan(found["f1"]) and not task.better(found["f1"], None)
 
 
 def test_spans_have_the_characters_of_the_text(task, table):
-    answers = list(task.answers(perfect(task, table), table))
+    answers = list(task.decode_predictions(perfect(task, table), table))
     assert [each["text"] for each in answers] == table.rows.column("text")
     spans = [[(s["label"], s["text"]) for s in each["spans"]] for each in answers]
     assert spans == [

@@ -19,8 +19,8 @@ NAMES = ["bad", "good", "3"]
 
 
 def shaped(task, labelled, labels, **asked):
-    task.shape_loss(LossConfig(**asked), labelled(labels))
-    return task.shape
+    task.configure_loss(LossConfig(**asked), labelled(labels))
+    return task.loss_options
 
 
 def test_balanced_is_scikit_learns(settings, labelled):

@@ -151,7 +151,7 @@ def stepper(task: Callable[[str], Any]) -> Callable[..., TrainStep]:
             vocab_size=60, hidden_size=12, num_hidden_layers=layers, num_attention_heads=2,
             intermediate_size=20, max_position_embeddings=32, initializer_range=0.3,
             hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout,
-            **chosen.model_settings(),
+            **chosen.head_config(),
         )  # fmt: skip
         heads = {
             "sequence": AutoModelForSequenceClassification, "token": AutoModelForTokenClassification

@@ -120,7 +120,7 @@ class Small:
     def __call__(self, batch):
         if len(batch) > self.rows:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        self.passes.append(batch.index.tolist())
+        self.passes.append(batch.feature_indices.tolist())
         return self._runner(batch)
 
 

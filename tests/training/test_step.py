@@ -26,7 +26,7 @@ def cut(rows, size):
 
 def gradients(stepper, batches):
     stepper.optimizer.zero_grad()
-    loss, penalty = stepper.gradients(batches)
+    loss, penalty = stepper.compute_gradients(batches)
     return loss, penalty, [parameter.grad.clone() for parameter in stepper.parameters]
 
 
@@ -52,7 +52,7 @@ def test_a_window_of_micro_batches_equals_one_batch(stepper, table, everything, 
 def test_so_does_a_shaped_loss(stepper, table, task, name, size, gamma):
     """Weights are no terms: the mean is over rows, whoever they came with."""
     rows, chosen = table(LENGTHS, name), task(name)
-    chosen.shape_loss(LossConfig({"a": 0.25, "b": 3.0}, 0.1, gamma), rows)
+    chosen.configure_loss(LossConfig({"a": 0.25, "b": 3.0}, 0.1, gamma), rows)
     made = stepper(chosen)
     loss, _, whole = gradients(made, cut(rows, 7))
     found_loss, _, found = gradients(made, cut(rows, size))
@@ -171,7 +171,7 @@ def test_a_loss_that_is_not_finite_moves_nothing(stepper, table, everything, siz
     before, calls = everything_of(made), len(part.calls)
     assert len(before) == 4 * len(made.parameters)
     outcome = made(cut(table(LENGTHS, poisoned=[4]), size), 2, 10)
-    assert not outcome.applied and not outcome.rescaled and np.isnan(outcome.loss)
+    assert not outcome.applied and not outcome.loss_scale_reduced and np.isnan(outcome.loss)
     assert part.calls[calls:] == ["loss"], "neither before_step nor after_step"
     unharmed(made, before)
 
@@ -235,7 +235,7 @@ def test_an_overflow_lowers_the_scale_and_is_told_apart(stepper, table, scaled):
     assert not any(outcome.applied for outcome in outcomes)
     assert scales == [2.0 ** (15 - number) for number in range(19)]
     # From a scale of 1 on no scale is to blame: these count as non-finite steps.
-    assert [outcome.rescaled for outcome in outcomes] == [True] * 16 + [False] * 3
+    assert [outcome.loss_scale_reduced for outcome in outcomes] == [True] * 16 + [False] * 3
     unharmed(made, before)
     handle.remove()
     assert made(cut(table(LENGTHS), 7), 20, 20).applied
@@ -244,7 +244,7 @@ def test_an_overflow_lowers_the_scale_and_is_told_apart(stepper, table, scaled):
 def test_a_nan_loss_is_no_fault_of_the_scale(stepper, table, scaled):
     made = stepper(precision=scaled, poisoned=True)
     outcome = made(cut(table(LENGTHS, poisoned=[0]), 7), 1, 10)
-    assert not outcome.applied and not outcome.rescaled
+    assert not outcome.applied and not outcome.loss_scale_reduced
 
 
 class Reads(TorchDispatchMode):
@@ -279,9 +279,9 @@ def test_what_a_part_has_read_comes_with_the_loss(stepper, table, everything):
             return {"weight_sum": torch.stack([p.detach().sum() for _, p in self.named]).sum()}
 
     made = stepper(part=Telling(weight=0.1))
-    before = float(made.parts[0].readings()["weight_sum"])
+    before = float(made.components[0].readings()["weight_sum"])
     outcome = made(cut(table(LENGTHS), 3), 1, 10)
-    assert outcome.readings == {"weight_sum": pytest.approx(before)} and outcome.losses == {}
+    assert outcome.device_metrics == {"weight_sum": pytest.approx(before)} and outcome.losses == {}
     assert float(made.parts[0].readings()["weight_sum"]) != pytest.approx(before)
 
 

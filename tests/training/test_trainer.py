@@ -85,7 +85,7 @@ def test_every_row_comes_once_an_epoch_by_length_within_its_batch(small, drive, 
     assert sorted(flat[:10]) == sorted(flat[10:]) == list(range(10)) and flat[:10] != flat[10:]
     sizes = [len(window) for window in windows]
     assert max(sizes) == (micro or 4) and len(sizes) == (10 if micro else 6)
-    lengths = made.loop.table.lengths
+    lengths = made.loop.train_features.lengths
     assert all(sorted(lengths[window]) == list(lengths[window]) for window in windows)
     assert sorted(event.rows for event in made.of(StepCompleted)) == [2, 2, 4, 4, 4, 4]
 
@@ -113,7 +113,7 @@ def test_rates_follow_the_schedule(small, drive):
     rates = [event.learning_rates for event in made.of(StepCompleted)]
     expected = [1e-2 * lr_lambda(step, 5, 0.4, "cosine") for step in range(1, 6)]
     assert rates == [{"everything": rate} for rate in expected]
-    assert all(event.measures == {"weight": 0.0} for event in made.of(StepCompleted))
+    assert all(event.metrics == {"weight": 0.0} for event in made.of(StepCompleted))
 
 
 def test_training_learns_and_evaluation_leaves_it_in_training_mode(small, drive):
@@ -146,7 +146,7 @@ def test_patience_ends_it_and_a_resume_then_ends_at_once(small, drive):
 def test_patience_at_the_last_step_is_done(small, drive, again):
     made = drive(small([0.5, 0.5]), total=2, evaluate_every=1, patience=1).run()
     if again:
-        progress = replace(made.loop.progress, start=None, gradient=None)
+        progress = replace(made.loop.state, start=None, gradient=None)
         made = drive(small(), total=2, evaluate_every=1, patience=1, progress=progress).run()
     assert made.events[-1] == Finished(2, "done")
 
@@ -164,9 +164,9 @@ def test_only_a_model_that_is_ready_can_be_the_best(small, drive, everything):
     made = drive(
         small([0.9, 0.8, 0.4, 0.5, 0.5], part=part), total=5, evaluate_every=1, patience=2
     ).run()  # fmt: skip
-    assert [event.counts for event in made.of(Evaluated)] == [False, False, True, True, True]
+    assert [event.eligible for event in made.of(Evaluated)] == [False, False, True, True, True]
     assert [event.best for event in made.of(Evaluated)] == [False, False, True, True, False]
-    assert made.loop.progress.best == 0.5 and made.loop.progress.stale == 1
+    assert made.loop.state.best == 0.5 and made.loop.state.stale == 1
     assert made.events[-1].reason == "done", "evaluations that do not count use up no patience"
 
 
@@ -175,7 +175,7 @@ def test_a_metric_that_is_not_finite_is_never_the_best(small, drive):
         small([float("nan"), 0.2, float("inf"), float("nan")]), total=4, evaluate_every=1
     ).run()  # fmt: skip
     assert [event.best for event in made.of(Evaluated)] == [False, True, False, False]
-    assert made.loop.progress.stale == 2
+    assert made.loop.state.stale == 2
 
 
 def test_a_run_without_a_finite_evaluation_has_no_end(small, drive):
@@ -248,7 +248,7 @@ def test_a_metric_that_is_better_when_lower(stepper, drive):
     task.config.metric = "loss"
     made = drive(stepper(task, layers=1), total=12, evaluate_every=4).run()
     values = [event.metrics["loss"] for event in made.of(Evaluated)]
-    assert made.loop.progress.best == min(values) < values[0]
+    assert made.loop.state.best == min(values) < values[0]
 
 
 @pytest.mark.parametrize(("at", "then"), [(2, []), (3, ["Evaluated 3"])])
@@ -289,14 +289,14 @@ def test_a_resumed_loop_goes_on_with_the_same_rows_and_ends_with_the_same_bits(s
     assert losses == [event.loss for event in expected.of(StepCompleted)]
     for one, other in zip(stepper.parameters, whole.parameters, strict=True):
         assert torch.equal(one, other)
-    left, right = second.loop.progress.state_dict(), expected.loop.progress.state_dict()
+    left, right = second.loop.state.state_dict(), expected.loop.state.state_dict()
     assert left.pop("seconds") > 0 and right.pop("seconds") > 0
     assert left == right
 
 
 def test_a_run_that_was_done_says_so_again(small, drive):
     made = drive(small(), total=3).run()
-    progress = replace(made.loop.progress, start=None, gradient=None)
+    progress = replace(made.loop.state, start=None, gradient=None)
     again = drive(small(), total=3, progress=progress).run()
     assert again.names == ["Started 3", "Finished 3"] and not again.saved
     longer = drive(small(), total=4, progress=progress).run()
@@ -383,7 +383,7 @@ def test_one_good_step_starts_the_count_anew(small, drive, table):
         small(poisoned=True), total=10, rows=rows, validation=None, batch_size=1,
         shuffle_window=1, non_finite_limit=5, seed=3,
     ).run()  # fmt: skip
-    assert made.loop.progress.skipped == 5 and made.loop.progress.step == 10
+    assert made.loop.state.skipped == 5 and made.loop.state.step == 10
 
 
 @pytest.mark.parametrize("change", [{"step": -5}, {"rows": 1 << 80}, {"stale": None}, {"x": 1}])

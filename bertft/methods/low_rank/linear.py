@@ -46,7 +46,7 @@ class LowRankLinear(LinearWrapper):
 
     def updates(self) -> list[tuple[slice | None, Update]]:
         """(rows or None, update), in the order of the roles."""
-        return [(self.row_slices[role], adapter) for role, adapter in self.adapter.items()]
+        return [(self.row_slices[role], adapter) for role, adapter in self.adapter.items()]  # type: ignore[misc]
 
     def weight_rows(self, rows: slice | None) -> Tensor:
         return self.weight if rows is None else self.weight[rows]

@@ -1,4 +1,4 @@
-"""The base class of a low-rank update ΔW = s · up · down, and the types that its products are in."""
+"""The base class of a low-rank update ΔW = s · up · down, and the types of its products."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ class MaskedLMTask(BaseTask):
 
     def decode_predictions(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
         """``masks``: for each mask of the text its likeliest tokens, each with its probability."""
-        rows = features.whole("row")
+        rows = features.read_column("row")
         feature_rows = np.repeat(rows, features.lengths)
         feature_rows = feature_rows[features.whole("input_ids") == self.vocabulary.mask]
         for number in np.unique(rows):
@@ -188,7 +188,7 @@ class MaskedLMTask(BaseTask):
     def report_items(self, logits: np.ndarray, features: Any) -> Iterator[ReportItem]:
         """From ``outputs``; what was hidden is drawn again, as it is the same in any evaluation."""
         cuts = np.cumsum(features.lengths)[:-1]
-        ids = np.split(features.whole("input_ids"), cuts)
+        ids = np.split(features.read_column("input_ids"), cuts)
         words = np.split(features.whole("word"), cuts)
         seed, settings = BatchSeed(self.config.seed), self.config
         positions = [

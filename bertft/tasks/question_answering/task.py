@@ -281,9 +281,9 @@ class QuestionAnsweringTask(BaseTask):
         return find_best_spans(
             logits,
             features.lengths,
-            features.whole("char_start"),
-            features.whole("char_end"),
-            features.whole("row"),
+            features.read_column("char_start"),
+            features.read_column("char_end"),
+            features.read_column("row"),
             self.config.max_answer_length,
         )
 
@@ -326,7 +326,7 @@ def _mean_loss(logits: np.ndarray, features: Any) -> float:
     total = 0.0
     for column, name in enumerate(_TARGETS):
         values = logits[:, column].astype(np.float64)
-        targets = features.whole(name)
+        targets = features.read_column(name)
         known = targets >= 0
         if not known.any():
             return float("nan")

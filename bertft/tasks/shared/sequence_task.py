@@ -231,7 +231,7 @@ class SequenceTask(BaseTask):
         """All metrics; NaN, which never wins, over no rows or where a logit is not finite."""
         if len(logits) == 0 or not np.isfinite(logits).all():
             return dict.fromkeys(self.metric_names, float("nan"))
-        targets = features.whole("labels")
+        targets = features.read_column("labels")
         values = self.compute_scores(logits.astype(np.float64), targets)
         return {name: float(values[name]) for name in self.metric_names}
 

@@ -185,7 +185,7 @@ def _word_tokens(features: Any) -> tuple[np.ndarray, list[int], np.ndarray]:
 
     The words come in order, for so do rows, the windows of a row, and what each of them answers.
     """
-    is_word = features.whole("word") >= 0
-    rows = np.repeat(features.whole("row"), features.lengths)[is_word]
+    is_word = features.read_column("word") >= 0
+    rows = np.repeat(features.read_column("row"), features.lengths)[is_word]
     rows_with_words, sizes = np.unique(rows, return_counts=True)
     return is_word, rows_with_words.tolist(), sizes

@@ -30,17 +30,17 @@ def test_budget_by_budget(bert, part, run):
     budgets, counts, ready = [], [], []
     for _ in range(20):
         training.take(1)
-        budgets.append(training.part.measures()["budget"])
+        budgets.append(training.part.metrics()["budget"])
         counts.append(sum(live(training.model)))
-        ready.append(training.part.ready(training.step, 20))
+        ready.append(training.part.is_eligible(training.step, 20))
     assert budgets == [18] * 2 + [16] * 3 + [13] * 3 + [12] * 12
     assert counts[:2] == [18, 18]
     assert [counts[step - 1] for step in (3, 6, 9)] == [16, 13, 12]
     assert counts[3] == counts[9] == 18, "pruned triplets may grow back before the mask freezes"
     assert counts[11:] == [12] * 9
     assert ready == [False] * 11 + [True] * 9
-    assert training.part.measures()["mean_rank"] == 2.0
-    assert sum(training.part.ranks().values()) == 12
+    assert training.part.metrics()["mean_rank"] == 2.0
+    assert sum(training.part.current_ranks().values()) == 12
     assert list(training.part.ranks().values()) == live(training.model)
 
 
@@ -48,10 +48,10 @@ def test_budget_by_budget(bert, part, run):
 def test_short_runs_end_at_the_budget(bert, part, run, total):
     training = started(bert, part, run, total).take(total)
     assert sum(live(training.model)) == 12
-    assert training.part.ready(total, total)
-    counts = training.part.counts(training.model)
+    assert training.part.is_eligible(total, total)
+    counts = training.part.parameter_counts(training.model)
     shape = {True: 48, False: 64}  # in + out of query and value, of ffn_in
-    paths = training.part.ranks()
+    paths = training.part.current_ranks()
     expected = sum(rank * (shape["ffn_in" not in path] + 1) for path, rank in paths.items())
     assert counts["kept"] == expected
     assert counts["exported"] == expected - 12
@@ -60,16 +60,16 @@ def test_short_runs_end_at_the_budget(bert, part, run, total):
 def test_without_adaptation_every_triplet_stays(bert, part, run):
     training = started(bert, part, run, 6, adapt=False).take(6)
     assert live(training.model) == [2] * 6
-    assert training.part.ready(1, 6)
+    assert training.part.is_eligible(1, 6)
     assert training.part.state_dict() == {}
-    assert "budget" not in training.part.measures()
+    assert "budget" not in training.part.metrics()
 
 
 def test_a_mask_is_the_top_of_the_importance(bert, part, run):
     training = started(bert, part, run).take(5)
     allocator = training.part.allocator
     training.take(1)
-    scores = allocator.importance.triplets()
+    scores = allocator.importance.triplet_scores()
     kept, cut = scores[allocator.mask], scores[~allocator.mask]
     assert kept.min() >= cut.max() and len(kept) == 13
 
@@ -77,7 +77,7 @@ def test_a_mask_is_the_top_of_the_importance(bert, part, run):
 def test_moments_of_pruned_triplets_are_cleared_once_frozen(bert, part, run):
     training = started(bert, part, run).take(11)
     states = training.optimizer.state
-    values = training.part.allocator.values
+    values = training.part.allocator.singular_values
     assert all((states[each]["exp_avg_sq"] > 0).all() for each in values), "alive till then"
     training.take(1)
     for each, row in zip(values, training.part.allocator.mask, strict=True):
@@ -111,16 +111,16 @@ def test_a_skipped_step_delays_the_freeze_but_not_its_budget(bert, part, run):
     """A step that is not applied calls no hook."""
     training = started(bert, part, run).take(11)
     training.step = 13  # 12 and 13 were not finite
-    assert not training.part.ready(13, 20)
+    assert not training.part.is_eligible(13, 20)
     training.take(1)
-    assert training.part.ready(14, 20) and sum(live(training.model)) == 12
+    assert training.part.is_eligible(14, 20) and sum(live(training.model)) == 12
 
 
 def test_a_longer_run_keeps_a_final_budget(bert, part, run):
     training = started(bert, part, run).take(20)
     training.total = 60
     training.take(5)
-    assert training.part.ready(25, 60) and sum(live(training.model)) == 12
+    assert training.part.is_eligible(25, 60) and sum(live(training.model)) == 12
 
 
 @pytest.mark.parametrize("cut", [1, 4, 7, 11, 12, 15])

@@ -118,11 +118,11 @@ def test_groups(bert, part, changes, expected):
     made = part(**changes)
     made.attach(model)
     named = dict(model.named_parameters())
-    groups = {group.name: group for group in made.groups(model)}
+    groups = {group.name: group for group in made.param_groups(model)}
     seen = []
     for name, (letters, rate, decay) in expected.items():
         group = groups.pop(name)
-        assert (group.rate, group.decay) == (rate, decay)
+        assert (group.learning_rate, group.use_weight_decay) == (rate, decay)
         assert {each.rpartition(".")[2] for each, _ in group.parameters} == set(letters)
         assert all(named[each] is parameter for each, parameter in group.parameters)
         seen += [each for each, _ in group.parameters]
@@ -153,7 +153,7 @@ def test_counts_of_bert_base(bert_base, part, changes, trainable, kept, exported
     made.attach(bert_base)
     own = [each.numel() for name, each in bert_base.named_parameters() if ".adapter." in name]
     assert sum(own) == trainable
-    assert made.counts(bert_base) == {
+    assert made.parameter_counts(bert_base) == {
         "trainable": trainable, "kept": kept, "exported": exported
     }  # fmt: skip
 
@@ -162,12 +162,12 @@ def test_counts_follow_the_triplets_that_are_left(bert, part):
     model = bert()
     made = part(kind="svd_lora", targets=["query", "ffn_in"])
     made.attach(model)
-    assert made.counts(model)["kept"] == 2 * 4 * (49 + 65), "what the budget will keep"
+    assert made.parameter_counts(model)["kept"] == 2 * 4 * (49 + 65), "what the budget will keep"
     with torch.no_grad():
         model.get_parameter("bert.encoder.layer.1.intermediate.dense.adapter.ffn_in.E")[2] = 1.0
         model.get_parameter("bert.encoder.layer.0.attention.self.query.adapter.query.E")[:3] = -1.0
-    assert made.counts(model)["kept"] == 65 + 3 * 49
-    assert made.counts(model)["exported"] == 64 + 3 * 48
+    assert made.parameter_counts(model)["kept"] == 65 + 3 * 49
+    assert made.parameter_counts(model)["exported"] == 64 + 3 * 48
 
 
 def test_layers_that_share_a_module_share_its_update(part):
@@ -179,7 +179,7 @@ def test_layers_that_share_a_module_share_its_update(part):
     model = AlbertModel(config)
     made = part(targets=["query", "ffn_out"])
     made.attach(model)
-    assert made.counts(model)["trainable"] == 4 * (24 + 24) + 4 * (24 + 40)
+    assert made.parameter_counts(model)["trainable"] == 4 * (24 + 24) + 4 * (24 + 40)
 
 
 def test_a_linear_layer_in_two_places_is_replaced_in_both(bert, part):
@@ -194,8 +194,8 @@ def test_losses_and_measures(bert, part):
     model = bert()
     lora = part()
     lora.attach(model)
-    assert lora.loss() is None and lora.measures() == {} and lora.ready(1, 10)
-    assert lora.state_dict() == {} and lora.ranks() == {}
+    assert lora.extra_loss() is None and lora.metrics() == {} and lora.is_eligible(1, 10)
+    assert lora.state_dict() == {} and lora.current_ranks() == {}
     model = bert()
     svd = part(kind="svd_lora", start="gaussian", l1=0.5)
     svd.attach(model)

@@ -107,7 +107,7 @@ def test_kept_and_exported_are_what_factors_hold(bert, part, stir):
     model, made = trained(bert, part, stir, {"kind": "svd_lora"})
     parts = [each for layer in made.factors(model).values() for each in layer]
     numbers = sum(down.numel() + up.numel() for _, down, up in parts)
-    counts = made.counts(model)
+    counts = made.parameter_counts(model)
     assert counts["exported"] == numbers
     assert counts["kept"] == numbers + sum(len(down) for _, down, _ in parts)
 

@@ -147,12 +147,20 @@ def test_what_trains_and_its_counts(bert, part):
     model = bert()
     made = part(**VERA, learning_rate=0.5)
     made.attach(model)
-    (group,) = made.groups(model)
-    assert (group.name, group.decay, group.rate) == ("low_rank/no_decay", False, 0.5)
+    (group,) = made.param_groups(model)
+    assert (group.name, group.use_weight_decay, group.learning_rate) == (
+        "low_rank/no_decay",
+        False,
+        0.5,
+    )
     count = 2 * (4 * 16 + 24 + 24 + 40 + 24)
     assert sum(each.numel() for _, each in group.parameters) == count
     shared = 2 * 16 * 40
-    assert made.counts(model) == {"trainable": count, "kept": count, "exported": count + shared}
+    assert made.parameter_counts(model) == {
+        "trainable": count,
+        "kept": count,
+        "exported": count + shared,
+    }
     titles = [each.title for each in made.exhibits(model, {})]
     assert titles == ["Singular values, Σ σ", "Effective rank"]
 

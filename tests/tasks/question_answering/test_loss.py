@@ -68,14 +68,14 @@ def test_the_layout_changes_neither_loss_nor_gradients(batch, bert_tokenizer):
         config = BertConfig(
             vocab_size=len(bert_tokenizer), hidden_size=16, num_hidden_layers=2,
             num_attention_heads=2, intermediate_size=32, max_position_embeddings=64,
-            initializer_range=0.5, **task.model_settings(),
+            initializer_range=0.5, **task.head_config(),
         )  # fmt: skip
         model = BertForQuestionAnswering(config).double().eval()
         runner = EncoderRunner(model, task.level, layout)
         loss = task.loss(runner(made), made)
         loss.backward()
         found[layout] = loss.detach(), [each.grad for each in model.parameters()]
-    assert task.terms(made) == len(made)
+    assert task.count_loss_terms(made) == len(made)
     for layout in ("unpadded", "packed"):
         torch.testing.assert_close(found[layout][0], found["padded"][0], atol=1e-10, rtol=0)
         for one, other in zip(found[layout][1], found["padded"][1], strict=True):
@@ -113,7 +113,7 @@ def test_a_teacher_s_spans_are_learnt_over_context_and_cls_alone(batch, temperat
     torch.manual_seed(0)
     student, teacher = torch.randn(2, len(made.input_ids), 2, dtype=torch.float64)
     student.requires_grad_()
-    found = task.soft_loss(student, teacher, made, temperature)
+    found = task.distillation_loss(student, teacher, made, temperature)
     expected, at = torch.zeros((), dtype=torch.float64), 0
     for length in made.lengths.tolist():
         places = [at, *(at + n for n in range(length) if made.labels["char_start"][at + n] >= 0)]
@@ -127,4 +127,4 @@ def test_a_teacher_s_spans_are_learnt_over_context_and_cls_alone(batch, temperat
         torch.autograd.grad(found, student), torch.autograd.grad(expected, student), strict=True
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
-    assert task.soft_terms(made) == len(made)
+    assert task.count_distillation_terms(made) == len(made)

@@ -77,7 +77,7 @@ FORMS = {
 def test_the_same_rows_from_every_form(read, name):
     splits = read(FORMS[name], name)
     assert rows_of(splits.train) == SENTENCES
-    assert splits.labels == CLASSES
+    assert splits.class_names == CLASSES
 
 
 def test_words_and_tags_in_one_string_each(read):
@@ -132,7 +132,7 @@ def test_numbers_need_names(read):
     with pytest.raises(DataError, match=r"\(0, 1, 2, 3, 4\) without names"):
         read(numbers, "a.jsonl")
     splits = read(numbers, "a.jsonl", labels=CLASSES)
-    assert rows_of(splits.train) == SENTENCES and splits.labels == CLASSES
+    assert rows_of(splits.train) == SENTENCES and splits.class_names == CLASSES
     with pytest.raises(DataError, match="the number 7 is none of 0 to 4"):
         read(numbers.replace("4", "7"), "a.jsonl", labels=CLASSES)
     # By name in train, by number in validation: their order is not known.
@@ -161,11 +161,11 @@ def test_names_of_another_notation_are_kept_as_the_user_gives_them(read):
     names = ["O", "B_PER", "I_PER", "B_LOC", "I_LOC"]
     spelled = [(words, [tag.replace("-", "_") for tag in tags]) for words, tags in SENTENCES]
     splits = read(as_json_lines(spelled), "a.jsonl", as_json_lines(SENTENCES), labels=names)
-    assert splits.labels == names
+    assert splits.class_names == names
     assert rows_of(splits.train) == rows_of(splits.validation) == spelled
     splits = read(as_json_lines(spelled), "a.jsonl")
-    assert splits.labels == CLASSES and rows_of(splits.train) == SENTENCES
-    assert splits.form.notes() == [
+    assert splits.class_names == CLASSES and rows_of(splits.train) == SENTENCES
+    assert splits.schema.notes() == [
         "the tags are bio (detected)",
         f"{splits.train.source}: tags are written as B_X, kept as B-X",
     ]
@@ -181,14 +181,14 @@ def test_splits_in_two_schemes_are_kept_in_that_of_train(read):
     other = as_json_lines([(words, biluo(tags)) for words, tags in SENTENCES])
     splits = read(as_json_lines(SENTENCES), "a.jsonl", other)
     assert rows_of(splits.validation) == rows_of(splits.train) == SENTENCES
-    assert splits.form.notes() == [
+    assert splits.schema.notes() == [
         "the tags are bio (detected)",
         f"{splits.validation.source}: biluo tags are kept as bio, the same entities",
     ]
     splits = read(other, "a.jsonl", as_json_lines(SENTENCES))
     assert rows_of(splits.validation) == rows_of(splits.train)
     assert rows_of(splits.train)[0][1] == ["B-PER", "E-PER", "O"]
-    assert splits.labels[:5] == ["O", "B-LOC", "I-LOC", "E-LOC", "S-LOC"]
+    assert splits.class_names[:5] == ["O", "B-LOC", "I-LOC", "E-LOC", "S-LOC"]
     bare = as_json_lines([(words, [tag[2:] or "O" for tag in tags]) for words, tags in SENTENCES])
     with pytest.raises(DataError, match=r"dev\.jsonl: the tags have no prefix \('LOC', 'PER'\)"):
         read(as_json_lines(SENTENCES), "a.jsonl", bare)
@@ -244,7 +244,7 @@ def test_another_word_for_outside_is_not_an_entity(read, tag):
     content = f"Ann PER\nsang {tag}\n\nOslo LOC\nis {tag}\n"
     with pytest.raises(DataError, match=rf"one of them is '{tag}': .*data.scheme=io"):
         read(content, "t.conll")
-    assert tag in read(content, "t.conll", scheme="io").labels
+    assert tag in read(content, "t.conll", scheme="io").class_names
     named = read(content, "t.conll", labels={tag: "O", "PER": "PER", "LOC": "LOC"})
-    assert named.labels == ["O", "PER", "LOC"]
-    assert tag in read(content + "and O\n", "t.conll").labels
+    assert named.class_names == ["O", "PER", "LOC"]
+    assert tag in read(content + "and O\n", "t.conll").class_names
