@@ -345,11 +345,13 @@ def _extensions_problem(reader: ReaderSpec, plugins: _Plugins) -> str:
     if not reader.extensions or not all(re.fullmatch(r"\.\S+", each) for each in reader.extensions):
         return "its endings are not of the form '.csv'"
     owner_by_extension = {
-        ending: "bertft" for spec in _builtin_specs()["readers"].values() for ending in spec.endings
+        ending: "bertft"
+        for spec in _builtin_specs()["readers"].values()
+        for ending in spec.extensions
     }
     for (kind, _), (each, package) in plugins.components.items():
         if kind == "readers":
-            owner_by_extension |= dict.fromkeys(each.endings, str(package))
+            owner_by_extension |= dict.fromkeys(each.extensions, str(package))
     taken_extensions = [ending for ending in reader.extensions if ending in owner_by_extension]
     return (
         f"files that end in {taken_extensions[0]} are read by"

@@ -18,6 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from bertft.config.loss import LossConfig
+from bertft.data.dataset import FeatureTable
 from bertft.errors import UsageError
 from bertft.tasks.report_items import ReportItem, TableCell
 from bertft.tasks.shared.calibration import best_index, threshold_curve
@@ -165,16 +166,18 @@ class ClassificationTask(ClassTask):
         }
         return values | ({"f1": f1_per_class[:, 1]} if classes == 2 else {})
 
-    def decode_predictions(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
+    def decode_predictions(
+        self, logits: np.ndarray, features: FeatureTable
+    ) -> Iterator[dict[str, Any]]:
         """``label``, its ``score`` (probability), and the ``scores`` of all classes by name."""
         for row, number in zip(softmax(logits).tolist(), self.predict_classes(logits), strict=True):
             scores = dict(zip(self.classes, row, strict=True))
             label = self.classes[number]
             yield {"label": label, "score": scores[label], "scores": scores}
 
-    def report_items(self, logits: np.ndarray, features: Any) -> Iterator[ReportItem]:
+    def report_items(self, logits: np.ndarray, features: FeatureTable) -> Iterator[ReportItem]:
         features_range = np.arange(len(features))
-        truth, numbers = features.whole("labels"), features.whole("row")
+        truth, numbers = features.read_column("labels"), features.read_column("row")
         probabilities = softmax(logits.astype(np.float64))
         predicted = self.predict_classes(logits)
         counts = confusion_matrix(truth, predicted, len(self.classes))

@@ -19,6 +19,7 @@ import numpy as np
 from torch import Tensor
 
 from bertft.data.batch import Batch
+from bertft.data.dataset import FeatureTable
 from bertft.errors import UsageError
 from bertft.tasks.report_items import ReportItem, TableCell
 from bertft.tasks.shared.calibration import best_index, best_micro_f1_indices, threshold_curve
@@ -113,7 +114,7 @@ class MultiLabelTask(ClassTask):
         return bernoulli_kl_loss(logits, teacher, temperature)
 
     def prediction_agreement(
-        self, logits_a: np.ndarray, logits_b: np.ndarray, features: Any
+        self, logits_a: np.ndarray, logits_b: np.ndarray, features: FeatureTable
     ) -> float:
         return float(((logits_a >= 0) == (logits_b >= 0)).all(1).mean())
 
@@ -153,7 +154,9 @@ class MultiLabelTask(ClassTask):
             "loss": sums[:, -1] / rows,
         }
 
-    def decode_predictions(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
+    def decode_predictions(
+        self, logits: np.ndarray, features: FeatureTable
+    ) -> Iterator[dict[str, Any]]:
         """``labels`` whose probability reaches the threshold, and the ``scores`` of all by name."""
         for row, predicted in zip(
             sigmoid(logits).tolist(), self.predict_labels(logits), strict=True
@@ -166,7 +169,7 @@ class MultiLabelTask(ClassTask):
             ]
             yield {"labels": labels, "scores": scores}
 
-    def report_items(self, logits: np.ndarray, features: Any) -> Iterator[ReportItem]:
+    def report_items(self, logits: np.ndarray, features: FeatureTable) -> Iterator[ReportItem]:
         all_features = np.arange(len(features))
         truth, numbers = (
             features.gather("labels", all_features) > 0.5,

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from bertft.data.batch import Batch
+from bertft.data.dataset import FeatureTable
 from bertft.tasks.report_items import AgreementPlot, ReportItem, TableCell
 from bertft.tasks.shared.distillation_losses import squared_error_loss
 from bertft.tasks.shared.logits import to_loss_precision
@@ -49,13 +50,13 @@ class RegressionTask(SequenceTask):
     def encode_labels(self, labels: Sequence[Any]) -> np.ndarray:
         return np.asarray(labels, np.float32)
 
-    def init_head(self, head: Mapping[str, Tensor], features: Any) -> None:
+    def init_head(self, head: Mapping[str, Tensor], features: FeatureTable) -> None:
         """The bias starts at the mean of the numbers.
 
         From zero, the first steps would all push towards the mean: with a pooler's tanh before
         the head they saturate it, and the model stays constant.
         """
-        mean = float(np.mean(features.whole("labels")))
+        mean = float(np.mean(features.read_column("labels")))
         for name, parameter in head.items():
             if name.endswith("bias") and parameter.numel() == 1:
                 with torch.no_grad():
@@ -72,7 +73,7 @@ class RegressionTask(SequenceTask):
         return squared_error_loss(logits, teacher)
 
     def prediction_agreement(
-        self, logits_a: np.ndarray, logits_b: np.ndarray, features: Any
+        self, logits_a: np.ndarray, logits_b: np.ndarray, features: FeatureTable
     ) -> float:
         """Pearson's correlation of the two models' numbers: equal ones do not occur."""
         return float(pearson(logits_a[:, 0].astype(np.float64), logits_b[:, 0].astype(np.float64)))
@@ -103,13 +104,15 @@ class RegressionTask(SequenceTask):
             "loss": error,
         }
 
-    def decode_predictions(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
+    def decode_predictions(
+        self, logits: np.ndarray, features: FeatureTable
+    ) -> Iterator[dict[str, Any]]:
         """``score``, the number."""
         for value in logits[:, 0].tolist():
             yield {"score": value}
 
-    def report_items(self, logits: np.ndarray, features: Any) -> Iterator[ReportItem]:
-        truth, numbers = features.whole("labels"), features.whole("row")
+    def report_items(self, logits: np.ndarray, features: FeatureTable) -> Iterator[ReportItem]:
+        truth, numbers = features.read_column("labels"), features.read_column("row")
         values = logits[:, 0]
         yield AgreementPlot(
             "answers",

@@ -22,6 +22,7 @@ from bertft.config.loss import LossConfig
 from bertft.config.registry import METRICS, TASKS
 from bertft.config.task_facts import LOWER_IS_BETTER
 from bertft.data.batch import Batch
+from bertft.data.dataset import FeatureTable
 from bertft.data.rows import RowError
 from bertft.errors import UsageError
 from bertft.tasks.report_items import ReportItem
@@ -153,28 +154,28 @@ class BaseTask(ABC):
         """What of these settings of a run does not fit its classes, once they are known."""
         yield from ()
 
-    def configure_loss(self, settings: LossConfig, features: Any) -> None:
+    def configure_loss(self, settings: LossConfig, features: FeatureTable) -> None:
         """Let ``loss`` be as ``settings`` ask, by the ``features`` of the training rows.
 
         Evaluation keeps the plain loss. The configuration's rules say which tasks can.
         """
 
-    def best_temperature(self, logits: np.ndarray, features: Any) -> float | None:
+    def best_temperature(self, logits: np.ndarray, features: FeatureTable) -> float | None:
         """What to divide ``logits`` by for the least loss; None where nothing is the least."""
         raise self._unsupported_error("temperature", "calibrate")
 
-    def calibration_error(self, logits: np.ndarray, features: Any) -> float:
+    def calibration_error(self, logits: np.ndarray, features: FeatureTable) -> float:
         """How far the probabilities are from how often they are right, in [0, 1]."""
         raise self._unsupported_error("temperature", "calibrate")
 
-    def best_threshold(self, logits: np.ndarray, features: Any) -> tuple[Threshold, str]:
+    def best_threshold(self, logits: np.ndarray, features: FeatureTable) -> tuple[Threshold, str]:
         """The threshold that suits ``features`` best, and the metric that it is the best of."""
         raise self._unsupported_error("threshold", "tune_threshold")
 
     def _unsupported_error(self, feature: str, setting: str) -> UsageError:
         return UsageError(f"{self.name} has no {feature}", where=setting, hint="Leave it out")
 
-    def init_head(self, head: Mapping[str, Tensor], features: Any) -> None:
+    def init_head(self, head: Mapping[str, Tensor], features: FeatureTable) -> None:
         """Give the fresh ``head`` (parameters by name) a better start than chance, in place.
 
         Called once, before the first step of a run, with the features of its training rows.
@@ -253,13 +254,13 @@ class BaseTask(ABC):
         return self.level == "sequence"
 
     def prediction_agreement(
-        self, logits_a: np.ndarray, logits_b: np.ndarray, features: Any
+        self, logits_a: np.ndarray, logits_b: np.ndarray, features: FeatureTable
     ) -> float:
         """Share of ``features`` to which two models' logits give the same answer."""
         return float((logits_a.argmax(-1) == logits_b.argmax(-1)).mean())
 
     @abstractmethod
-    def compute_metrics(self, logits: np.ndarray, features: Any) -> dict[str, float]:
+    def compute_metrics(self, logits: np.ndarray, features: FeatureTable) -> dict[str, float]:
         """All metrics over the whole set; ``logits`` [rows, C] in the order of ``features``.
 
         Token-level logits are [tokens, C], the features' tokens end to end. Where a task makes
@@ -274,7 +275,7 @@ class BaseTask(ABC):
             if description.compute is not None and self.name in description.tasks
         )
 
-    def compute_all_metrics(self, logits: np.ndarray, features: Any) -> dict[str, float]:
+    def compute_all_metrics(self, logits: np.ndarray, features: FeatureTable) -> dict[str, float]:
         """``compute_metrics``, and the registered ones: NaN where all of the task's own are."""
         values = self.compute_metrics(logits, features)
         defined = not all(math.isnan(value) for value in values.values())
@@ -284,7 +285,7 @@ class BaseTask(ABC):
         return values
 
     def per_row_statistics(
-        self, logits: np.ndarray, features: Any
+        self, logits: np.ndarray, features: FeatureTable
     ) -> tuple[np.ndarray, np.ndarray] | None:
         """What each row adds to the metrics: the rows [R], ascending, and terms, fp64 [R, K].
 
@@ -304,14 +305,16 @@ class BaseTask(ABC):
         return {}
 
     @abstractmethod
-    def decode_predictions(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
+    def decode_predictions(
+        self, logits: np.ndarray, features: FeatureTable
+    ) -> Iterator[dict[str, Any]]:
         """One JSON-ready answer a row (the Contract's keys), in the order of ``features.rows``.
 
         ``logits`` in fp32, in the order of ``compute_metrics``; rows that gave no feature are left
         out.
         """
 
-    def report_items(self, logits: np.ndarray, features: Any) -> Iterator[ReportItem]:
+    def report_items(self, logits: np.ndarray, features: FeatureTable) -> Iterator[ReportItem]:
         """What the report shows of the answers to labelled rows; given what ``compute_metrics`` is
         given.
 

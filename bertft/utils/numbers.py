@@ -32,7 +32,7 @@ def split_metric_groups(
     """The metrics of the whole, and those of a group of it, which are called ``group/metric``."""
     overall: dict[str, float] = {}
     groups: dict[str, dict[str, float]] = {}
-    for name, value in metrics.specs():
+    for name, value in metrics.items():
         group, slash, metric = name.rpartition("/")
         if slash:
             groups.setdefault(group, {})[metric] = value

@@ -12,6 +12,7 @@ copied. Dropout acts on the update's input in training alone, one mask per layer
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -46,7 +47,8 @@ class LowRankLinear(LinearWrapper):
 
     def updates(self) -> list[tuple[slice | None, Update]]:
         """(rows or None, update), in the order of the roles."""
-        return [(self.row_slices[role], adapter) for role, adapter in self.adapter.items()]  # type: ignore[misc]
+        adapters = cast("Mapping[str, Update]", self.adapter)
+        return [(self.row_slices[role], adapter) for role, adapter in adapters.items()]
 
     def weight_rows(self, rows: slice | None) -> Tensor:
         return self.weight if rows is None else self.weight[rows]

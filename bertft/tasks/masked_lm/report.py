@@ -9,10 +9,10 @@ never guessed and frequent ones that are often missed weigh alike.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
+from bertft.data.dataset import FeatureTable
 from bertft.tasks.report_items import Percent, ReportItem, TableCell, TableItem, clip_text
 from bertft.tasks.shared.report import (
     MAX_EXAMPLES,
@@ -27,7 +27,7 @@ __all__ = ["masking_report_items"]
 def masking_report_items(
     outputs: np.ndarray,
     masked_positions: Sequence[np.ndarray],
-    features: Any,
+    features: FeatureTable,
     decode: Callable[[Sequence[int]], str],
 ) -> Iterator[ReportItem]:
     """``outputs`` [K, 3]: loss, hit, guess; ``masked_positions``: of each feature those hidden, K

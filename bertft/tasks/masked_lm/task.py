@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bertft.data.batch import Batch
+from bertft.data.dataset import FeatureTable
 from bertft.errors import DataError, UsageError
 from bertft.tasks.masked_lm.encoding import (
     MaskingVocabulary,
@@ -146,12 +147,12 @@ class MaskedLMTask(BaseTask):
         )
 
     def prediction_agreement(
-        self, outputs_a: np.ndarray, outputs_b: np.ndarray, features: Any
+        self, outputs_a: np.ndarray, outputs_b: np.ndarray, features: FeatureTable
     ) -> float:
         """Share of hidden tokens for which both guess the same; from ``outputs``."""
         return float((outputs_a[:, 2] == outputs_b[:, 2]).mean())
 
-    def compute_metrics(self, logits: np.ndarray, features: Any) -> dict[str, float]:
+    def compute_metrics(self, logits: np.ndarray, features: FeatureTable) -> dict[str, float]:
         """From ``outputs``; NaN, which never wins, of infinite losses. DataError of no token."""
         if len(logits) == 0:
             raise DataError(
@@ -164,11 +165,13 @@ class MaskedLMTask(BaseTask):
         loss, right = logits[:, :2].astype(np.float64).mean(0).tolist()
         return {"perplexity": float(np.exp(loss)), "accuracy": right, "loss": loss}
 
-    def decode_predictions(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
+    def decode_predictions(
+        self, logits: np.ndarray, features: FeatureTable
+    ) -> Iterator[dict[str, Any]]:
         """``masks``: for each mask of the text its likeliest tokens, each with its probability."""
         rows = features.read_column("row")
         feature_rows = np.repeat(rows, features.lengths)
-        feature_rows = feature_rows[features.whole("input_ids") == self.vocabulary.mask]
+        feature_rows = feature_rows[features.read_column("input_ids") == self.vocabulary.mask]
         for number in np.unique(rows):
             masks = []
             for token_logits in logits[feature_rows == number]:
@@ -185,11 +188,11 @@ class MaskedLMTask(BaseTask):
                 )
             yield {"masks": masks}
 
-    def report_items(self, logits: np.ndarray, features: Any) -> Iterator[ReportItem]:
+    def report_items(self, logits: np.ndarray, features: FeatureTable) -> Iterator[ReportItem]:
         """From ``outputs``; what was hidden is drawn again, as it is the same in any evaluation."""
         cuts = np.cumsum(features.lengths)[:-1]
         ids = np.split(features.read_column("input_ids"), cuts)
-        words = np.split(features.whole("word"), cuts)
+        words = np.split(features.read_column("word"), cuts)
         seed, settings = BatchSeed(self.config.seed), self.config
         positions = [
             choose_positions(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from bertft.data.rows import Rows
 from bertft.tasks.report_items import HeatMap, ReportItem, TableCell, TableItem, clip_text
 from bertft.tasks.shared.report import example_tables, format_row_location
 
@@ -25,7 +25,7 @@ class QuestionPredictions:
     confidence: np.ndarray
 
 
-def question_report_items(predictions: QuestionPredictions, rows: Any) -> Iterator[ReportItem]:
+def question_report_items(predictions: QuestionPredictions, rows: Rows) -> Iterator[ReportItem]:
     """Scores by answerability, what was answered at all, questions to look at."""
     is_answerable = np.array([bool(answer) for answer in predictions.golds])
     is_answered = np.array([bool(each) for each in predictions.answers])
@@ -73,7 +73,7 @@ def question_report_items(predictions: QuestionPredictions, rows: Any) -> Iterat
     def line(place: int) -> list[TableCell]:
         row = int(predictions.rows[place])
         gold = next(iter(predictions.golds[place]), "no answer")
-        question = clip_text(str(rows.cell("question", row)))
+        question = clip_text(str(rows.value("question", row)))
         return [
             format_row_location(rows, row),
             question,

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from bertft.config.data import DataConfig
 from bertft.data.batch import Batch, to_device
+from bertft.data.dataset import FeatureTable
 from bertft.data.rows import RowError
 from bertft.errors import UsageError
 from bertft.tasks.question_answering.decoding import BestSpans, find_best_spans
@@ -175,7 +176,7 @@ class QuestionAnsweringTask(BaseTask):
         return False  # a row that answers nothing does not say where its context stands
 
     def prediction_agreement(
-        self, logits_a: np.ndarray, logits_b: np.ndarray, features: Any
+        self, logits_a: np.ndarray, logits_b: np.ndarray, features: FeatureTable
     ) -> float:
         """Share of questions to which both give the same span, or none."""
         answers = []
@@ -194,7 +195,7 @@ class QuestionAnsweringTask(BaseTask):
             else is_answered & (spans.no_answer_probability() <= self.threshold)
         )
 
-    def compute_metrics(self, logits: np.ndarray, features: Any) -> dict[str, float]:
+    def compute_metrics(self, logits: np.ndarray, features: FeatureTable) -> dict[str, float]:
         """Percentages, and the mean loss of the windows."""
         if len(logits) == 0 or not np.isfinite(logits).all():
             return dict.fromkeys(self.metric_names, float("nan"))
@@ -215,7 +216,7 @@ class QuestionAnsweringTask(BaseTask):
         return {name: float(values.get(name, "nan")) for name in names}
 
     def per_row_statistics(
-        self, logits: np.ndarray, features: Any
+        self, logits: np.ndarray, features: FeatureTable
     ) -> tuple[np.ndarray, np.ndarray] | None:
         """``exact`` and ``f1`` in [0, 1], and whether the question has an answer."""
         if len(logits) == 0 or not np.isfinite(logits).all():
@@ -243,7 +244,9 @@ class QuestionAnsweringTask(BaseTask):
                 }
         return values
 
-    def decode_predictions(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
+    def decode_predictions(
+        self, logits: np.ndarray, features: FeatureTable
+    ) -> Iterator[dict[str, Any]]:
         """``answer``, ``score`` (probability), ``start`` and ``end``: characters of the context.
 
         No answer is empty, from 0 to 0. A row's own ``id`` comes first where it has one.
@@ -262,7 +265,7 @@ class QuestionAnsweringTask(BaseTask):
             score = float(scores[question])
             yield answer | {"answer": text, "score": score, "start": start, "end": end}
 
-    def report_items(self, logits: np.ndarray, features: Any) -> Iterator[ReportItem]:
+    def report_items(self, logits: np.ndarray, features: FeatureTable) -> Iterator[ReportItem]:
         rows, spans = self._spans(logits, features)
         is_answered, unanswerable = self._is_answered(spans), self.config.unanswerable
         texts = [text for text, _, _ in self._spans_as_text(rows, spans, features)]
@@ -277,7 +280,7 @@ class QuestionAnsweringTask(BaseTask):
             QuestionPredictions(rows, answers, golds, scores, confidence), features.rows
         )
 
-    def _spans(self, logits: np.ndarray, features: Any) -> tuple[np.ndarray, BestSpans]:
+    def _spans(self, logits: np.ndarray, features: FeatureTable) -> tuple[np.ndarray, BestSpans]:
         return find_best_spans(
             logits,
             features.lengths,
@@ -287,7 +290,7 @@ class QuestionAnsweringTask(BaseTask):
             self.config.max_answer_length,
         )
 
-    def _span_texts(self, rows: np.ndarray, spans: BestSpans, features: Any) -> list[str]:
+    def _span_texts(self, rows: np.ndarray, spans: BestSpans, features: FeatureTable) -> list[str]:
         return [text for text, _, _ in self._spans_as_text(rows, spans, features)]
 
     def _apply_threshold(self, texts: list[str], spans: BestSpans) -> list[str]:
@@ -302,7 +305,7 @@ class QuestionAnsweringTask(BaseTask):
 
     @staticmethod
     def _spans_as_text(
-        rows: np.ndarray, spans: BestSpans, features: Any
+        rows: np.ndarray, spans: BestSpans, features: FeatureTable
     ) -> Iterator[tuple[str, int, int]]:
         """Each best span's text without the space around it, and its characters."""
         contexts = features.rows.column("context")
@@ -312,14 +315,14 @@ class QuestionAnsweringTask(BaseTask):
             yield text.strip(), first, first + len(text.strip())
 
 
-def _gold_answers(rows: np.ndarray, features: Any) -> tuple[list[list[str]], np.ndarray]:
+def _gold_answers(rows: np.ndarray, features: FeatureTable) -> tuple[list[list[str]], np.ndarray]:
     """The answers that each of ``rows`` may be given, and whether there is any."""
     labels = features.rows.column("label")
     golds = [labels[row] for row in rows]
     return golds, np.array([bool(answers) for answers in golds])
 
 
-def _mean_loss(logits: np.ndarray, features: Any) -> float:
+def _mean_loss(logits: np.ndarray, features: FeatureTable) -> float:
     """Mean of ℓ over the windows that have a target, in fp64; NaN where none has."""
     sizes = features.lengths.astype(np.int64)
     firsts = np.cumsum(sizes) - sizes

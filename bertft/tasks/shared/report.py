@@ -7,10 +7,10 @@ former show what labels or model have wrong, the latter where a label more would
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
+from bertft.data.rows import Rows
 from bertft.tasks.report_items import HeatMap, Percent, ReportItem, TableCell, TableItem, clip_text
 from bertft.tasks.shared.metrics import f1_score
 
@@ -99,12 +99,12 @@ def example_tables(
             yield TableItem(name, title, note, head=head, rows=rows)
 
 
-def format_row_text(rows: Any, row: int) -> str:
+def format_row_text(rows: Rows, row: int) -> str:
     """The text of a row, and its second one, as they can be shown."""
     names = [name for name in ("text", "text_pair") if name in rows.columns]
-    return " ⏐ ".join(clip_text(str(rows.cell(name, row))) for name in names)
+    return " ⏐ ".join(clip_text(str(rows.value(name, row))) for name in names)
 
 
-def format_row_location(rows: Any, row: int) -> str:
+def format_row_location(rows: Rows, row: int) -> str:
     """The file's name and the line on which a row starts."""
-    return str(rows.where(row).rpartition("/")[2])
+    return str(rows.location(row).rpartition("/")[2])

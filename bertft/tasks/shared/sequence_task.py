@@ -17,6 +17,7 @@ from bertft.config.data import DataConfig
 from bertft.config.loss import LossConfig
 from bertft.data.batch import Batch
 from bertft.data.classes import are_placeholder_names
+from bertft.data.dataset import FeatureTable
 from bertft.data.labels import to_class_name
 from bertft.data.rows import RowError
 from bertft.errors import DataError, UsageError
@@ -207,12 +208,12 @@ class SequenceTask(BaseTask):
         """``by_row``'s terms [rows, K], from what ``compute_scores`` is given."""
 
     def per_row_statistics(
-        self, logits: np.ndarray, features: Any
+        self, logits: np.ndarray, features: FeatureTable
     ) -> tuple[np.ndarray, np.ndarray] | None:
         if len(logits) == 0 or not np.isfinite(logits).all():
             return None
-        targets = features.whole("labels")
-        return features.whole("row"), self.row_statistics(logits.astype(np.float64), targets)
+        targets = features.read_column("labels")
+        return features.read_column("row"), self.row_statistics(logits.astype(np.float64), targets)
 
     def make_encoder(self, tokenizer: Any, max_length: int) -> EncodeFunction:
         def encode(rows: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
@@ -227,7 +228,7 @@ class SequenceTask(BaseTask):
     def count_loss_terms(self, batch: Batch) -> int:
         return int(batch.labels["labels"].numel())
 
-    def compute_metrics(self, logits: np.ndarray, features: Any) -> dict[str, float]:
+    def compute_metrics(self, logits: np.ndarray, features: FeatureTable) -> dict[str, float]:
         """All metrics; NaN, which never wins, over no rows or where a logit is not finite."""
         if len(logits) == 0 or not np.isfinite(logits).all():
             return dict.fromkeys(self.metric_names, float("nan"))
@@ -279,19 +280,19 @@ class ClassTask(SequenceTask):
     def find_problems(self, loss: LossConfig, tune_threshold: bool) -> Iterator[Problem]:
         yield from class_weights.class_weight_problems(loss.class_weights, self.classes)
 
-    def configure_loss(self, settings: LossConfig, features: Any) -> None:
+    def configure_loss(self, settings: LossConfig, features: FeatureTable) -> None:
         weights = settings.class_weights
         if weights is not None:
             class_weight_values = (
-                self.balanced_weights(features.whole("labels"))
+                self.balanced_weights(features.read_column("labels"))
                 if weights == class_weights.BALANCED
                 else configured_class_weights(weights, self.classes)
             )
             weights = torch.from_numpy(class_weight_values.astype(np.float64))
         self.loss_options = LossOptions(weights, settings.label_smoothing, settings.focal_gamma)
 
-    def best_temperature(self, logits: np.ndarray, features: Any) -> float | None:
-        targets = features.whole("labels")
+    def best_temperature(self, logits: np.ndarray, features: FeatureTable) -> float | None:
+        targets = features.read_column("labels")
         if self.confidence_and_correct(logits, targets)[1].all():
             return None
         labels, plain_options = torch.from_numpy(targets), LossOptions()
@@ -300,15 +301,17 @@ class ClassTask(SequenceTask):
             lambda z: self.loss_sum(z, labels, plain_options) / targets.size,
         )
 
-    def calibration_error(self, logits: np.ndarray, features: Any) -> float:
+    def calibration_error(self, logits: np.ndarray, features: FeatureTable) -> float:
         return expected_calibration_error(
-            *self.confidence_and_correct(logits, features.whole("labels"))
+            *self.confidence_and_correct(logits, features.read_column("labels"))
         )
 
     def best_threshold(
-        self, logits: np.ndarray, features: Any
+        self, logits: np.ndarray, features: FeatureTable
     ) -> tuple[float | dict[str, float], str]:
-        threshold, metric = self.fit_threshold(logits.astype(np.float64), features.whole("labels"))
+        threshold, metric = self.fit_threshold(
+            logits.astype(np.float64), features.read_column("labels")
+        )
         if isinstance(threshold, list):
             return dict(zip(self.classes, threshold, strict=True)), metric
         return threshold, metric

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from bertft.data.rows import Rows
 from bertft.tasks.report_items import ReportItem, TableCell, TableItem, clip_text
 from bertft.tasks.shared.metrics import confusion_matrix
 from bertft.tasks.shared.report import confusion_item, example_tables, format_row_location
@@ -32,7 +32,7 @@ class TagPredictions:
     probabilities: np.ndarray
 
 
-def tag_report_items(predictions: TagPredictions, rows: Any) -> Iterator[ReportItem]:
+def tag_report_items(predictions: TagPredictions, rows: Rows) -> Iterator[ReportItem]:
     """A table of types, the confusions of words, the sentences to look at."""
     tags, targets = predictions.tags, predictions.targets
     predicted, confidence = predictions.probabilities.argmax(1), predictions.probabilities.max(1)
@@ -69,7 +69,7 @@ def tag_report_items(predictions: TagPredictions, rows: Any) -> Iterator[ReportI
 
     def line(place: int) -> list[TableCell]:
         row = int(predictions.sentence_rows[place])
-        text, firsts, lasts = (rows.cell(name, row) for name in ("text", "starts", "stops"))
+        text, firsts, lasts = (rows.value(name, row) for name in ("text", "starts", "stops"))
         spans = [
             ", ".join(f"{kind}: {text[firsts[first] : lasts[last]]}" for kind, first, last in side)
             or "none"

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bertft.config.data import DataConfig
 from bertft.data.batch import Batch
+from bertft.data.dataset import FeatureTable
 from bertft.errors import DataError
 from bertft.tasks.report_items import ReportItem
 from bertft.tasks.shared.logits import log_softmax, softmax, to_loss_precision
@@ -104,19 +105,19 @@ class TokenClassificationTask(BaseTask):
         )
 
     def prediction_agreement(
-        self, logits_a: np.ndarray, logits_b: np.ndarray, features: Any
+        self, logits_a: np.ndarray, logits_b: np.ndarray, features: FeatureTable
     ) -> float:
         """Share of words that both give the same tag."""
         is_word, _, _ = _word_tokens(features)
         return super().prediction_agreement(logits_a[is_word], logits_b[is_word], features)
 
-    def compute_metrics(self, logits: np.ndarray, features: Any) -> dict[str, float]:
+    def compute_metrics(self, logits: np.ndarray, features: FeatureTable) -> dict[str, float]:
         """All metrics; NaN, which never wins, over no words or where a logit is not finite."""
         is_word, _, sizes = _word_tokens(features)
         logits = logits[is_word]
         if len(logits) == 0 or not np.isfinite(logits).all():
             return dict.fromkeys(self.metric_names, float("nan"))
-        targets = features.whole("labels")[is_word]
+        targets = features.read_column("labels")[is_word]
         predicted = logits.argmax(1)
         values = entity_metrics(self.tags, self.scheme, sizes, targets, predicted)
         values["accuracy"] = float((targets == predicted).mean())
@@ -124,14 +125,14 @@ class TokenClassificationTask(BaseTask):
         return values
 
     def per_row_statistics(
-        self, logits: np.ndarray, features: Any
+        self, logits: np.ndarray, features: FeatureTable
     ) -> tuple[np.ndarray, np.ndarray] | None:
         """The sentence's counts of entities; then its words, the right ones, their loss."""
         is_word, rows, sizes = _word_tokens(features)
         logits = logits[is_word]
         if len(logits) == 0 or not np.isfinite(logits).all():
             return None
-        targets = features.whole("labels")[is_word]
+        targets = features.read_column("labels")[is_word]
         predicted, words = logits.argmax(1), np.arange(len(targets))
         counts = count_entities(self.tags, self.scheme, sizes, targets, predicted)
         firsts = np.cumsum(sizes) - sizes
@@ -150,7 +151,9 @@ class TokenClassificationTask(BaseTask):
         values = metrics_from_counts(self.tags, sums[:, :-3])
         return values | {"accuracy": correct / words, "loss": loss / words}
 
-    def decode_predictions(self, logits: np.ndarray, features: Any) -> Iterator[dict[str, Any]]:
+    def decode_predictions(
+        self, logits: np.ndarray, features: FeatureTable
+    ) -> Iterator[dict[str, Any]]:
         """``text``, and ``spans`` of it: label, start and end in characters, text, score.
 
         The score is the mean probability of the span's words to be of the class they were given.
@@ -171,16 +174,16 @@ class TokenClassificationTask(BaseTask):
                 spans.append({**span, "score": score})
             yield {"text": text, "spans": spans}
 
-    def report_items(self, logits: np.ndarray, features: Any) -> Iterator[ReportItem]:
+    def report_items(self, logits: np.ndarray, features: FeatureTable) -> Iterator[ReportItem]:
         is_word, sentence_rows, sizes = _word_tokens(features)
-        targets = features.whole("labels")[is_word]
+        targets = features.read_column("labels")[is_word]
         probabilities = softmax(logits[is_word].astype(np.float64))
         return tag_report_items(
             TagPredictions(self.tags, sentence_rows, sizes, targets, probabilities), features.rows
         )
 
 
-def _word_tokens(features: Any) -> tuple[np.ndarray, list[int], np.ndarray]:
+def _word_tokens(features: FeatureTable) -> tuple[np.ndarray, list[int], np.ndarray]:
     """Which tokens stand for a word, bool [tokens]; the rows that have words, and how many each.
 
     The words come in order, for so do rows, the windows of a row, and what each of them answers.

@@ -63,7 +63,7 @@ def _stars(values: np.ndarray) -> np.ndarray:
 
 def max_error(task: Any, logits: np.ndarray, features: Any) -> float:
     """The largest error of all rows."""
-    return float(np.abs(logits[:, 0] - features.whole("labels")).max())
+    return float(np.abs(logits[:, 0] - features.read_column("labels")).max())
 
 
 def code(folder: str, form: str, labels: Sequence[str] | None, max_length: int | None) -> str:
