@@ -257,7 +257,7 @@ def select_class_names(declared: list[str] | None, configured: Any) -> list[str]
 def numbers_to_names(
     records: Iterable[Record], column_index: int, names: Sequence[str] | None
 ) -> Iterator[Record]:
-    """Field ``column_index`` of each record by name. Negative numbers mean that there is no label."""
+    """The name for field ``column_index`` of each record; a negative number means no label."""
     for line, fields in records:
         fields[column_index] = _number_to_name(fields[column_index], names)
         yield line, fields

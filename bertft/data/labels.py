@@ -225,7 +225,7 @@ _NUMBER_SET_PATTERN = re.compile(r"\{[\s,0-9.+-]+\}")  # a set does not say what
 
 @dataclass(frozen=True)
 class LabelParser:
-    """How a task's labels are kept: ``arrow_type`` in Arrow, ``parse`` from the fields of one row."""
+    """How labels are stored: ``arrow_type`` in Arrow, ``parse`` reads those of one row."""
 
     arrow_type: pa.DataType
     parse: Callable[[Sequence[Any], str], Any]  # (fields, separator) → label, None if missing

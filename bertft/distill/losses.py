@@ -54,7 +54,7 @@ class _ForwardOutputs:
 
 
 class DistillationObjective(Objective):
-    """``weights``: those above 0. ``projections``: W of each pair of ``compared.hidden``, or none."""
+    """``weights``: those above 0. ``projections``: W per pair of ``compared.hidden``, or none."""
 
     def __init__(
         self,

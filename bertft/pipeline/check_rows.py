@@ -29,7 +29,7 @@ CHECK_ROW_COUNT = 64
 
 
 def write_check_rows(file: Path, rows: Rows) -> str:
-    """Leave ``CHECK_ROW_COUNT`` of ``rows``, spread over all of them, as JSON lines; their sha256."""
+    """Write ``CHECK_ROW_COUNT`` of ``rows``, evenly spaced, as JSON Lines; return their sha256."""
     content = _evenly_spaced(rows).to_pylist()
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in content)
     with convert_write_errors(file):

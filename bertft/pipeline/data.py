@@ -35,7 +35,7 @@ __all__ = [
 
 
 def is_named_on_command_line(split: str, data: DataConfig, cli_settings: Collection[str]) -> bool:
-    """Whether the command line, which sets ``cli_settings``, says where the rows of ``split`` are."""
+    """Whether the command line (``cli_settings``) says where the rows of ``split`` are."""
     if "data" in cli_settings:
         return True
     if data.source == "hub" and getattr(data, split, None) is None:

@@ -196,7 +196,7 @@ def _is_absolute(path: str) -> bool:
 def hardware_changes(
     manifest: Mapping[str, Any], device: torch.device, processes: int
 ) -> list[str]:
-    """What of the hardware in the manifest ``manifest`` is another now and changes the last bits."""
+    """Differences of this hardware from that in ``manifest`` that change the last bits."""
     current = {**describe_hardware(device), "processes": processes}
     recorded = {"processes": 1, **manifest["hardware"]}
     names = {

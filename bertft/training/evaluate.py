@@ -160,7 +160,7 @@ def evaluate(
     distributed: DistributedContext = SINGLE_PROCESS,
     on_outputs: Callable[[np.ndarray], object] | None = None,
 ) -> dict[str, float]:
-    """All metrics of the task over the whole table; ``on_outputs`` is given what they were made of."""
+    """All metrics of the task over the whole table; ``on_outputs`` receives the outputs."""
     outputs = evaluation_outputs(runner, task, table, precision, distributed)
     if on_outputs is not None:
         on_outputs(outputs)

@@ -25,7 +25,7 @@ SCORER_MODULES: dict[str, ModuleType] = {"squad": squad_scorer, "cmrc2018": cmrc
 def score_answers(
     predictions: Sequence[str], gold_answers: Sequence[Sequence[str]], scorer: str
 ) -> dict[str, np.ndarray]:
-    """``exact`` and ``f1`` [questions] in [0, 1]; ``gold_answers`` are each question's gold ones."""
+    """``exact`` and ``f1`` [questions] in [0, 1]; ``gold_answers`` are those of each question."""
     scorer_module = SCORER_MODULES[scorer]
     golds = [scorer_module.gold_answers(pair) for pair in gold_answers]
     return {

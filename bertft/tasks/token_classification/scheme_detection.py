@@ -56,7 +56,7 @@ _MAX_NAMED_TAGS = 5  # strangers that are reasons of their own
 
 @dataclass(frozen=True)
 class TagConverter:
-    """``class_by_tag``: the classes by their standard notation, where they are written in another."""
+    """``class_by_tag``: classes by standard notation, where the file uses another one."""
 
     detected: DetectedScheme
     target_scheme: str
