@@ -78,6 +78,8 @@ def combination(number: int) -> tuple[str, ...]:
     turn = list(METHODS).index(method) + number // len(METHODS)
     if method.endswith("prefix") and architecture == "deberta-v2":  # refused: it has no interface
         architecture = "bert"
+    if method == "bitfit" and architecture == "modernbert":  # refused: it has no biases
+        architecture = "bert"
     if method == "distill":  # its teacher is a classifier of whole sequences
         task = "classification"
     return (architecture, method, task, layout, PRECISIONS[turn % len(PRECISIONS)], kill)
