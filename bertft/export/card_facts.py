@@ -29,7 +29,7 @@ def collect_card_facts(
     counts: Mapping[str, Any],
     *,
     pair: bool,
-    form: str = "transformers",
+    library: str = "transformers",
     prefix_file: str | None = None,
 ) -> CardFacts:
     """The facts of ``loaded`` under the name of its new folder.
@@ -38,7 +38,7 @@ def collect_card_facts(
     those of its metrics.json are used instead.
     """
     if loaded.run is None or loaded.config is None:
-        return _facts_of_folder(loaded, name, check, counts, form)
+        return _facts_of_folder(loaded, name, check, counts, library)
     manifest = read_manifest(loaded.run)
     metrics: Mapping[str, Any] = (
         read_metrics_json(loaded.run.metrics_path) if loaded.run.is_finished else {}
@@ -71,7 +71,7 @@ def collect_card_facts(
         max_length=loaded.info.max_length,
         test=metrics.get("test") if is_best else None,
         merge=check,
-        form=form,
+        library=library,
         prefix_file=prefix_file,
         license=read_license(local_model_folder(loaded.task_model.source)),
         dataset=loaded.config.data.hub,
@@ -81,7 +81,7 @@ def collect_card_facts(
 
 
 def _facts_of_folder(
-    loaded: LoadedModel, name: str, check: MergeCheck, counts: Mapping[str, Any], form: str
+    loaded: LoadedModel, name: str, check: MergeCheck, counts: Mapping[str, Any], library: str
 ) -> CardFacts:
     task_model = loaded.task_model
     return CardFacts(
@@ -103,7 +103,7 @@ def _facts_of_folder(
         labels=loaded.info.labels,
         max_length=loaded.info.max_length,
         merge=check,
-        form=form,
+        library=library,
         license=read_license(local_model_folder(task_model.source)),
         threshold=loaded.threshold,
         origin=loaded.folder.name,

@@ -1,4 +1,4 @@
-"""A model in another form is shown to answer as before, and its card says on what rows."""
+"""A model in another format is shown to answer as before, and its card says on what rows."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class EquivalenceCheck:
         what: str,
         where: str,
         runner: LogitsModel | None = None,
-        form: str = "transformers",
+        library: str = "transformers",
         prefix_file: str | None = None,
     ) -> str:
         """Leave the card in ``folder``, which will be called ``name``; the line that tells of it.
@@ -128,7 +128,7 @@ class EquivalenceCheck:
             check,
             self.parameter_counts,
             pair="text_pair" in self.rows.columns,
-            form=form,
+            library=library,
             prefix_file=prefix_file,
         )
         (folder / "README.md").write_text(render_model_card(facts), encoding="utf-8")

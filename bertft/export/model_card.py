@@ -113,7 +113,7 @@ class CardFacts:
     validation: Mapping[str, float]
     counts: Mapping[str, int]
     versions: Mapping[str, str]
-    form: str = "transformers"
+    library: str = "transformers"
     labels: Sequence[str] | None = None
     pair: bool = False
     max_length: int | None = None
@@ -172,10 +172,10 @@ def _metadata(facts: CardFacts) -> ModelCardData:
     return ModelCardData(
         license=facts.license or None,
         language=list(facts.language) or None,
-        library_name=facts.form,
+        library_name=facts.library,
         pipeline_tag=_PIPELINE_TAGS.get(facts.auto_class),
         base_model=_base_name(facts.base_model),
-        base_model_relation="adapter" if facts.form == "peft" else "finetune",
+        base_model_relation="adapter" if facts.library == "peft" else "finetune",
         datasets=[facts.dataset] if facts.dataset else None,
         metrics=list(dict.fromkeys(_HUB_METRICS[name] for name in metrics)) or None,
         tags=["bertft", *([facts.method] if facts.method else [])],
@@ -190,14 +190,14 @@ def _loading_code(environment: Environment, facts: CardFacts) -> str:
     """Python that predicts one row, run from the folder that contains the model's folder."""
     if facts.task in TASKS and TASKS[facts.task].code is not None:
         write = TASKS.implementation(facts.task, "code")
-        lines: str = write(_base_name(facts.name), facts.form, facts.labels, facts.max_length)
+        lines: str = write(_base_name(facts.name), facts.library, facts.labels, facts.max_length)
         return lines
-    form = {"onnx": "onnx", "peft": "torch"}.get(facts.form, "transformers")
+    template_name = {"onnx": "onnx", "peft": "torch"}.get(facts.library, "transformers")
     cut = '"only_second"' if facts.task == "question_answering" else "True"
     length = f", max_length={facts.max_length}" if facts.max_length else ""
-    template = environment.get_template(f"load_{form}.py.j2")
+    template = environment.get_template(f"load_{template_name}.py.j2")
     return template.render(
-        form=facts.form,
+        library=facts.library,
         task=facts.task,
         auto_class=facts.auto_class,
         folder=_base_name(facts.name),

@@ -145,7 +145,7 @@ def test_a_student_stands_beside_its_teacher():
 
 def test_a_prefix_beside_is_noticed():
     assert "prefix" not in card()
-    text = card(beside="prefix")
+    text = card(prefix_file="prefix")
     assert "> **This model needs its prefix, which is in `prefix`.**" in text
     assert "plain transformers ignores it" in text
     assert "this is a plain transformers model" not in text
@@ -159,7 +159,7 @@ def test_names_of_classes_break_nothing():
 
 def test_names_are_no_template_and_no_code():
     labels = ["{{ 7 * 7 }}", 'x"]; print("']
-    text = card(labels=labels, form="onnx", name="{% raw %}", threshold=0.5)
+    text = card(labels=labels, library="onnx", name="{% raw %}", threshold=0.5)
     assert "`{{ 7 * 7 }}`" in text and "49" not in text and "# {% raw %}" in text
     assert f"labels = {json.dumps(labels)}" in python(text)
     compile(python(text), "card", "exec")
@@ -289,10 +289,10 @@ def test_the_code_runs_and_gives_the_model_s_answer(folder, capsys, task, pair):
         assert float(out) == pytest.approx(wanted, abs=1e-5)
 
 
-@pytest.mark.parametrize("form", ["transformers", "peft"])
+@pytest.mark.parametrize("library", ["transformers", "peft"])
 @pytest.mark.parametrize("task", ["classification", "multi_label"])
 @pytest.mark.parametrize("above", [False, True])
-def test_the_code_decides_by_the_threshold(folder, capsys, task, above, form):
+def test_the_code_decides_by_the_threshold(folder, capsys, task, above, library):
     model, labels = folder(task, "merged")
     if task == "classification":
         labels = ["负面", "正面"]
@@ -309,9 +309,9 @@ def test_the_code_decides_by_the_threshold(folder, capsys, task, above, form):
         name="merged", task=task, labels=labels, max_length=32,
         calibration={**FITTED, "threshold": threshold},
     )  # fmt: skip
-    if form == "peft":
+    if library == "peft":
         lines = python(card(
-            name="merged", form="peft", task=task, labels=labels, max_length=32,
+            name="merged", library="peft", task=task, labels=labels, max_length=32,
             calibration={**FITTED, "threshold": threshold},
         ))  # fmt: skip
         # the base alone, for want of an adapter: what follows the logits is the same
@@ -340,7 +340,7 @@ def test_the_code_of_an_adapter_runs_and_gives_its_answer(folder, capsys, task):
         ),
     ).eval()  # fmt: skip
     adapted.save_pretrained("adapter")
-    text = card(name="adapter", form="peft", task=task, labels=labels, max_length=32)
+    text = card(name="adapter", library="peft", task=task, labels=labels, max_length=32)
     assert front(text)["library_name"] == "peft"
     assert front(text)["base_model_relation"] == "adapter"
     exec(compile(python(text), "card", "exec"), {})

@@ -43,7 +43,7 @@ def write(config: ExportConfig, folder: Path, name: str) -> list[str]:
     )
     runner = OnnxRunner(folder, model.config, adapted.task.level)
     line = proof.write_card(
-        folder, name, saved, what="ONNX graph", where=source, runner=runner, form="onnx"
+        folder, name, saved, what="ONNX graph", where=source, runner=runner, library="onnx"
     )
     size = sum(file.stat().st_size for file in folder.glob(f"{ONNX_FILE}*"))
     return [f"wrote an ONNX graph of {size / 1e6:,.1f} MB into {config.out}", line]

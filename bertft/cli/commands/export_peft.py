@@ -36,7 +36,7 @@ def write(config: ExportConfig, folder: Path, name: str) -> list[str]:
         trust_remote_code=config.trust_remote_code,
     )
     line = proof.write_card(
-        folder, name, reloaded, what="adapter", where=str(config.run), form="peft"
+        folder, name, reloaded, what="adapter", where=str(config.run), library="peft"
     )
     matrices = sum(tensor_name.endswith("lora_A.weight") for tensor_name in tensors)
     description = f"the updates of {matrices} matrices" if matrices else f"{len(tensors)} tensors"
