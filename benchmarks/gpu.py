@@ -54,7 +54,7 @@ def _measure(
     layers, width, _, inner = _SHAPES[shape]
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     peak = ceiling(dtype, (8192, width, inner), against.device)
-    tokens = statistics.median(found["bertft_lora_stream"].tokens)
+    tokens = statistics.median(found["bertft_lora_unpadded"].tokens)
     return {
         "ratios": {
             name: each.over(found["peer_full" if name == "bertft_full" else "peer_lora"])

@@ -23,7 +23,7 @@ from bertft.config.command_configs import COMMAND_CONFIGS
 from bertft.config.compose import ComposeRequest, compose_config
 from bertft.config.overrides import rewrite_overrides
 from bertft.config.presets import find_presets
-from bertft.config.rules.trainer import tracker_names
+from bertft.config.rules.trainer import TRACKERS
 from bertft.config.sweep_plan import plan_sweep
 
 ROOT = Path(bertft.__file__).parents[1]
@@ -83,7 +83,7 @@ def test_what_is_imported_is_declared():
 
 
 def test_trackers_are_extras_and_tensorboard_is_tested():
-    assert set(requirements("tracking")) >= {*tracker_names()}
+    assert set(requirements("tracking")) >= {*TRACKERS}
     assert "tensorboard" in requirements("test")
 
 

@@ -196,7 +196,7 @@ def test_a_head_of_the_base_for_a_number_is_kept(trained, place, kind):
         train.write_text("\n".join(moved) + "\n", encoding="utf-8")
     words = (
         *QUICK[1:-1], "data=files", "data.task=regression", f"data.train={train}",
-        "model.path=merged", "trainer.steps=1", "trainer.learning_rate=1e-12",
+        "model.path=merged", "trainer.max_steps=1", "trainer.learning_rate=1e-12",
         "trainer.precision=fp32",
     )  # fmt: skip
     said = say("train", *words, "hydra.run.dir=second")
@@ -212,7 +212,7 @@ def test_a_base_that_contradicts_itself_is_refused_for_its_head_alone(trained, p
     shutil.copytree(run / "base", place / "encoder")
     words = (
         "train", *QUICK[1:-1], "data=files", f"data.train={run.parent / 'train.csv'}",
-        "trainer.steps=1",
+        "trainer.max_steps=1",
     )  # fmt: skip
     for name, status in (("merged", 2), ("encoder", 0)):
         file = place / name / "config.json"

@@ -88,6 +88,11 @@ def test_a_deeper_head_and_a_length_that_the_model_does_not_take(trained, place)
     save_file({**load_file(weights), **norm}, weights, metadata={"format": "pt"})
     said = say("predict", "run=merged", stdin=LINES[0])
     assert said.refused and "no place for the weights classifier.norm.bias" in said.err, said
-    words = ("data=files", f"data.train={place / 'a.csv'}", "model.path=merged", "trainer.steps=1")
+    words = (
+        "data=files",
+        f"data.train={place / 'a.csv'}",
+        "model.path=merged",
+        "trainer.max_steps=1",
+    )
     write_classes(place / "a.csv", 32, seed=1, names=("bad", "good"))
     assert say("train", *QUICK[1:-1], *words, "hydra.run.dir=next").status == 0  # its head is new

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import pkgutil
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from bertft.config.registry import OPTIMIZERS
 from bertft.config.schema import GetSetting, Leaf, default_value, node_from_dataclass
@@ -15,22 +13,16 @@ from bertft.utils.messages import Problem, suggest
 
 __all__ = [
     "DEVICE_RULES",
+    "TRACKERS",
     "TRAINER_RULES",
     "check_device",
     "device_problems",
     "fp16_problems",
-    "tracker_names",
 ]
 
 
-_TRACKERS_FOLDER = Path(__file__).parents[1] / "listeners" / "trackers"
-_BASE_MODULE = "tracker"
-
-
-def tracker_names() -> tuple[str, ...]:
-    """Names that ``trainer.trackers`` admits, in alphabetical order."""
-    modules = pkgutil.iter_modules([str(_TRACKERS_FOLDER)])
-    return tuple(sorted(m.name for m in modules if not m.ispkg and m.name != _BASE_MODULE))
+# The choices of trainer.trackers: the keys of bertft.training.callbacks.trackers.
+TRACKERS = ("mlflow", "tensorboard", "wandb")
 
 
 def check_device(get: GetSetting) -> Iterator[Problem]:
@@ -131,10 +123,9 @@ def _check_trackers(get: GetSetting) -> Iterator[Problem]:
     if not isinstance(requested, list):
         yield Problem(path, f"{requested!r} is no list", "As in trainer.trackers=[tensorboard]")
         return
-    names = tracker_names()
     for name in requested:
-        if name not in names:
-            yield Problem(path, f"there is no tracker {name!r}", suggest(name, names))
+        if name not in TRACKERS:
+            yield Problem(path, f"there is no tracker {name!r}", suggest(name, TRACKERS))
     if len({str(name) for name in requested}) < len(requested):
         yield Problem(path, "a tracker stands twice", "Name each once")
 

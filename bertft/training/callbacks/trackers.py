@@ -4,14 +4,12 @@
     and the parts' measures            every ``log_every`` steps
     validation/<metric>                after each evaluation
 
-One module a tracker, class ``Tracker``; it opens with the first event, so that whatever is wrong
-with it is found where a listener is guarded. What it must know again when the run goes on lies in
-``<run>/tracking/<name>/``.
+A tracker opens with the first event, so that its errors are caught as those of any callback. Its
+files, and what it needs to resume, are in ``<run>/tracking/<name>/``.
 """
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import math
 import netrc
@@ -42,7 +40,7 @@ __all__ = [
 def check_tracker_packages(names: Sequence[str]) -> None:
     """UsageError, before anything is trained, unless what each tracker needs is installed."""
     for name in names:
-        package = _tracker_class(name).package
+        package = _TRACKERS[name].package
         if importlib.util.find_spec(package) is None:
             raise UsageError(
                 f"{name} needs the package {package}, which is not installed",
@@ -54,15 +52,11 @@ def check_tracker_packages(names: Sequence[str]) -> None:
 def build_trackers(names: Sequence[str], run: Path, config: Any) -> list[Tracker]:
     """Of the run in the folder ``run``; nothing is opened before the first event."""
     return [
-        _tracker_class(name)(
+        _TRACKERS[name](
             run, run / "tracking" / name, flatten_settings(config), config.trainer.log_every
         )
         for name in names
     ]
-
-
-def _tracker_class(name: str) -> type[Tracker]:
-    return importlib.import_module(f"{__name__}.{name}").Tracker
 
 
 _MAX_PARAMETER_LENGTH = 500  # characters of a parameter, in every store
@@ -93,7 +87,7 @@ class Tracker(ABC):
     ) -> None:
         self.run, self.folder, self.settings, self.log_every = run, folder, settings, log_every
         self._is_open, self._finished, self._total_steps = False, False, 0
-        self.__name__ = type(self).__module__.rpartition(".")[2]  # what a warning calls it
+        self.__name__ = self.package  # the name in warnings
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Started):
@@ -271,3 +265,10 @@ def _step_metrics(event: StepCompleted) -> dict[str, float]:
         values["rows_per_second"] = event.rows / event.seconds
         values["tokens_per_second"] = event.tokens / event.seconds
     return {f"train/{name}": value for name, value in values.items()}
+
+
+_TRACKERS: dict[str, type[Tracker]] = {
+    "mlflow": MLflowTracker,
+    "tensorboard": TensorBoardTracker,
+    "wandb": WandbTracker,
+}

@@ -9,7 +9,7 @@ import socket
 
 import pytest
 
-from bertft.config.rules.trainer import tracker_names
+from bertft.config.rules.trainer import TRACKERS
 from bertft.errors import UsageError
 from bertft.training.callbacks import suppress_errors, trackers
 from bertft.training.callbacks.trackers import check_tracker_packages
@@ -38,8 +38,8 @@ def noted(tmp_path, every=5):
     return Noted(tmp_path, tmp_path / "tracking" / "noted", SETTINGS, every)
 
 
-def test_names_are_those_of_the_files():
-    assert tracker_names() == ("mlflow", "tensorboard", "wandb")
+def test_the_choices_of_the_setting_are_the_trackers_that_exist():
+    assert tuple(trackers._TRACKERS) == TRACKERS
 
 
 def test_steps_come_every_so_many_and_evaluations_all(events, tmp_path):
