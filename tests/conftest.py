@@ -37,3 +37,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """In each of several processes: the files of whole runs before all others."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: not set(_FIRST) & set(item.path.parts))
+
+
+@pytest.fixture(params=["in memory", "cached"])
+def read_both_ways(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory
+) -> None:
+    """The test runs twice: files are read as small ones, and as large ones from the row cache."""
+    if request.param == "in memory":
+        return
+    from bertft.data import cache, splits
+
+    monkeypatch.setenv("BERTFT_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setattr(cache, "MIN_CACHED_BYTES", 0)
+
+    def read_twice(source, *args):
+        if source.path is not None:
+            cache.read_rows(source, *args)
+        return cache.read_rows(source, *args)
+
+    monkeypatch.setattr(splits, "read_rows", read_twice)

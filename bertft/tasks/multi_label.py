@@ -77,7 +77,7 @@ class MultiLabelTask(ClassTask):
             )
         self.threshold = threshold
 
-    def predict_labels(self, logits: np.ndarray) -> np.ndarray:
+    def predict_classes(self, logits: np.ndarray) -> np.ndarray:
         """Which labels each row of ``logits`` is given, bool [rows, C]."""
         threshold = self.threshold
         if isinstance(threshold, dict):
@@ -119,7 +119,7 @@ class MultiLabelTask(ClassTask):
         return float(((logits_a >= 0) == (logits_b >= 0)).all(1).mean())
 
     def compute_scores(self, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-        truth, predicted = targets > 0.5, self.predict_labels(logits)
+        truth, predicted = targets > 0.5, self.predict_classes(logits)
         true_positives = np.logical_and(truth, predicted)
         losses = -np.where(truth, log_sigmoid(logits), log_sigmoid(-logits))
         return {
@@ -134,7 +134,7 @@ class MultiLabelTask(ClassTask):
 
     def row_statistics(self, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """Of each label: rightly given, true, given; then F1, exactness and loss of the row."""
-        truth, predicted = targets > 0.5, self.predict_labels(logits)
+        truth, predicted = targets > 0.5, self.predict_classes(logits)
         true_positives = np.logical_and(truth, predicted)
         losses = -np.where(truth, log_sigmoid(logits), log_sigmoid(-logits))
         f1_per_row = f1_score(true_positives.sum(1), truth.sum(1), predicted.sum(1), 1.0)
@@ -159,7 +159,7 @@ class MultiLabelTask(ClassTask):
     ) -> Iterator[dict[str, Any]]:
         """``labels`` whose probability reaches the threshold, and the ``scores`` of all by name."""
         for row, predicted in zip(
-            sigmoid(logits).tolist(), self.predict_labels(logits), strict=True
+            sigmoid(logits).tolist(), self.predict_classes(logits), strict=True
         ):
             scores = dict(zip(self.classes, row, strict=True))
             labels = [
@@ -176,7 +176,7 @@ class MultiLabelTask(ClassTask):
             features.gather("row", all_features),
         )
         logits_fp64 = logits.astype(np.float64)
-        predicted, probabilities = self.predict_labels(logits), sigmoid(logits_fp64)
+        predicted, probabilities = self.predict_classes(logits), sigmoid(logits_fp64)
         true_positives = np.logical_and(truth, predicted)
         yield class_score_table(true_positives.sum(0), truth.sum(0), predicted.sum(0), self.classes)
 

@@ -10,7 +10,7 @@ from bertft.config.data import DataConfig
 from bertft.data.splits import load_inputs, load_splits
 from bertft.errors import DataError
 
-pytestmark = pytest.mark.usefixtures("however_read")
+pytestmark = pytest.mark.usefixtures("read_both_ways")
 
 GOOD = b"fine,a\nalso fine,b\n"
 

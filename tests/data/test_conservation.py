@@ -66,7 +66,7 @@ def config(path: Path, **settings) -> DataConfig:
 
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("ending", WRITERS)
-def test_every_row_of_a_labelled_file_is_used_once(tmp_path, ending, count, however_read):
+def test_every_row_of_a_labelled_file_is_used_once(tmp_path, ending, count, read_both_ways):
     path = tmp_path / f"rows{ending}"
     path.write_bytes(WRITERS[ending](range(count)))
     settings = config(path, labels=list(LABELS))
@@ -124,7 +124,7 @@ def test_rows_of_a_file_around_the_size_that_is_mapped(tmp_path, monkeypatch, en
 
 @pytest.mark.parametrize("count", [15, 16, 17, 32, 33])
 @pytest.mark.parametrize("ending", WRITERS)
-def test_rows_around_a_batch_of_the_table(tmp_path, monkeypatch, ending, count, however_read):
+def test_rows_around_a_batch_of_the_table(tmp_path, monkeypatch, ending, count, read_both_ways):
     monkeypatch.setattr(labels, "_CHUNK_ROWS", 16)
     path = tmp_path / f"rows{ending}"
     path.write_bytes(WRITERS[ending](range(count)))

@@ -118,7 +118,7 @@ def check(rows: Rows, column: str, used: Texts, skipped: int) -> None:
     assert sum(counts["skipped"].values()) == skipped and not counts["unused"]
 
 
-@pytest.mark.usefixtures("however_read")
+@pytest.mark.usefixtures("read_both_ways")
 @pytest.mark.parametrize("kind", FORMATS)
 def test_good_rows_are_all_used(tmp_path, kind):
     for count in COUNTS:
@@ -129,7 +129,7 @@ def test_good_rows_are_all_used(tmp_path, kind):
             check(to_learn(path, task), column, texts, 0)
 
 
-@pytest.mark.usefixtures("however_read")
+@pytest.mark.usefixtures("read_both_ways")
 @pytest.mark.parametrize("kind", FORMATS)
 def test_bad_rows_are_skipped_and_no_others(tmp_path, kind):
     skip = {"on_bad_row": "skip", "max_skipped": 1.0}

@@ -14,7 +14,7 @@ from bertft.data.readers.text_files import checked_first_line
 from bertft.data.splits import load_inputs, load_splits
 from bertft.errors import DataError, UsageError
 
-pytestmark = pytest.mark.usefixtures("however_read")
+pytestmark = pytest.mark.usefixtures("read_both_ways")
 
 
 def read(path, content=None, **settings):

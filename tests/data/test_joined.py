@@ -34,7 +34,7 @@ def test_columns_of_both(joined):
     assert joined.gather("row", order).tolist() == [3, 1, 4, 0]
     assert joined.gather("labels", np.array([1, 0])).tolist() == [2, 1]
     for name in ("row", "input_ids"):
-        assert joined.whole(name).tolist() == joined.gather(name, np.arange(5)).tolist()
+        assert joined.read_column(name).tolist() == joined.gather(name, np.arange(5)).tolist()
 
 
 def test_a_batch_has_labels_of_those_that_have_them(joined):

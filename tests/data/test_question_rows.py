@@ -16,7 +16,7 @@ from bertft.data.splits import load_inputs, load_splits
 from bertft.data.statistics import summarize_splits
 from bertft.errors import DataError, UsageError
 
-pytestmark = pytest.mark.usefixtures("however_read")
+pytestmark = pytest.mark.usefixtures("read_both_ways")
 
 CONTEXT = "Ada wrote it in London.  Ada was 27."
 ROWS = [

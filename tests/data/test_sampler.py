@@ -71,7 +71,7 @@ def test_ten_million_rows_are_cheap_to_start_in_the_middle_of():
     epoch = order.epoch_batches(0)
     assert len(epoch[300_000]) == 32
     assert time.perf_counter() - start < 5
-    assert epoch._rows.nbytes == 40_000_000
+    assert epoch._shuffled_rows.nbytes == 40_000_000
 
 
 def test_micro_batches_cut_in_order():

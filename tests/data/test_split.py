@@ -35,7 +35,7 @@ def drawn(rows):
     [
         ({"stratified": True}, "1905deaea80e", "2c472ea494e1"),
         ({"stratified": False}, "2e3e4fb8eb28", "673c5603e57d"),
-        ({"stratified": False, "together": "context"}, "272b0c3b533f", "ab71a388e3e1"),
+        ({"stratified": False, "group_column": "context"}, "272b0c3b533f", "ab71a388e3e1"),
     ],
 )
 def test_what_is_cut(rows, how, train, validation):

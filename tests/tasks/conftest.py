@@ -131,9 +131,9 @@ class Labelled:
         return len(self.labels)
 
     def gather(self, name: str, indices: np.ndarray) -> np.ndarray:
-        return self.whole(name)[indices]
+        return self.read_column(name)[indices]
 
-    def whole(self, name: str) -> np.ndarray:
+    def read_column(self, name: str) -> np.ndarray:
         assert name == "labels"
         return self.labels
 

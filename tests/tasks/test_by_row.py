@@ -27,7 +27,7 @@ class Table:
     def gather(self, name, indices):
         return self.columns[name][indices]
 
-    def whole(self, name):
+    def read_column(self, name):
         return self.columns[name]
 
 
@@ -53,7 +53,7 @@ def test_one_answer_a_row(name, threshold, settings):
     targets = np.minimum(targets, 1) if name == "multi_label" else np.asarray(targets)
     task = build_task(settings(task="classification" if name == "binary" else name), labels)
     if threshold is not None:
-        plain = task.predict_labels(logits)
+        plain = task.predict_classes(logits)
         task.set_threshold(threshold)
         assert (task.predict_classes(logits) != plain).any()
     rows, terms = task.per_row_statistics(logits, Table(targets))
@@ -95,7 +95,7 @@ def check_tokens(task, tokenizer, rows, classes, without=()):
     for place, draw in enumerate(DRAWS[:, : len(sizes)]):
         drawn = np.repeat(np.arange(len(sizes)), draw)
         table = featurize(Rows(rows.take(drawn), "x"), encode, [], None)
-        told = task.metrics(np.concatenate([logits[n] for n in drawn]), table)
+        told = task.compute_metrics(np.concatenate([logits[n] for n in drawn]), table)
         expected = {name: value for name, value in told.items() if name not in without}
         own = {name: v[place] for name, v in found.items() if not np.isnan(v[place])}
         assert own == pytest.approx(expected, abs=1e-9), draw

@@ -64,22 +64,23 @@ def test_every_token_is_in_one_feature(task, table, bert_tokenizer):
 
 def test_what_is_hidden_depends_on_seed_epoch_and_feature_alone(task, table):
     batch, draw = whole(task, table), BatchSeed(3, 1)
-    one = task.drawn(batch, draw)
-    assert torch.equal(one.input_ids, task.drawn(batch, draw).input_ids)
+    one = task.train_transform(batch, draw)
+    assert torch.equal(one.input_ids, task.train_transform(batch, draw).input_ids)
     ids = batch.input_ids
-    assert torch.equal(ids[one.chosen], one.labels["labels"])
+    assert torch.equal(ids[one.selected_tokens], one.labels["labels"])
     kept = torch.ones(len(ids), dtype=torch.bool)
-    kept[one.chosen] = False
+    kept[one.selected_tokens] = False
     assert torch.equal(one.input_ids[kept], ids[kept])
     # Alone or in another batch, a feature is hidden alike.
     for feature in range(len(table)):
-        alone = task.drawn(collate(table, np.array([feature]), task.label_columns), draw)
+        alone = task.train_transform(collate(table, np.array([feature]), task.label_columns), draw)
         start = int(batch.lengths[:feature].sum())
         assert torch.equal(alone.input_ids, one.input_ids[start : start + len(alone.input_ids)])
     others = [
-        task.drawn(batch, other) for other in (BatchSeed(3, 2), BatchSeed(4, 1), BatchSeed(3))
+        task.train_transform(batch, other)
+        for other in (BatchSeed(3, 2), BatchSeed(4, 1), BatchSeed(3))
     ]
-    assert not any(torch.equal(one.chosen, other.chosen) for other in others)
+    assert not any(torch.equal(one.selected_tokens, other.selected_tokens) for other in others)
 
 
 def test_shares_of_the_hidden_tokens():
@@ -122,9 +123,9 @@ def test_layouts_agree_and_the_head_at_chosen_places_gives_what_it_gives_everywh
         own = copy.deepcopy(model)  # a runner leaves its hook on the model
         runner = EncoderRunner(own, "token", layout)
         logits = runner(batch)
-        everywhere = runner(replace(batch, chosen=None))
-        assert logits.shape == (task.terms(batch), model.config.vocab_size)
-        torch.testing.assert_close(logits, everywhere[batch.chosen], atol=1e-12, rtol=0)
+        everywhere = runner(replace(batch, selected_tokens=None))
+        assert logits.shape == (task.count_loss_terms(batch), model.config.vocab_size)
+        torch.testing.assert_close(logits, everywhere[batch.selected_tokens], atol=1e-12, rtol=0)
         loss = task.loss(logits, batch)
         loss.backward()
         found[layout] = loss.detach(), [p.grad for p in own.parameters()]
@@ -165,11 +166,11 @@ def test_a_teacher_is_learnt_from_at_the_chosen_places(task, table, model):
     batch = task.train_transform(whole(task, table), BatchSeed(0, 0))
     logits = EncoderRunner(model, "token")(batch).detach()
     assert task.count_distillation_terms(batch) == len(logits) == len(batch.selected_tokens)
-    assert float(task.soft_loss(logits, logits, batch, 2.0)) == pytest.approx(0, abs=1e-4)
+    assert float(task.distillation_loss(logits, logits, batch, 2.0)) == pytest.approx(0, abs=1e-4)
     other = logits.flip(-1)
     p, q = ((each / 2).double().softmax(-1) for each in (other, logits))
     wanted = 4 * (p * (p / q).log()).sum()
-    assert float(task.soft_loss(logits, other, batch, 2.0)) == pytest.approx(float(wanted))
+    assert float(task.distillation_loss(logits, other, batch, 2.0)) == pytest.approx(float(wanted))
 
 
 def test_a_trained_head_over_a_frozen_half_precision_decoder(task, table, model):
@@ -217,7 +218,7 @@ def test_what_is_shown_is_what_was_hidden(task, table, model, bert_tokenizer):
     )
     batch = task.train_transform(whole(task, table), BatchSeed(task.config.seed))
     worst, tokens = task.report_items(kept[0], table)
-    assert sum(row[1] for row in tokens.rows) == len(kept[0]) == len(batch.chosen)
+    assert sum(row[1] for row in tokens.rows) == len(kept[0]) == len(batch.selected_tokens)
     assert sum(row[1] * row[2] for row in tokens.rows) == pytest.approx(kept[0][:, 1].sum())
     loss = sum(row[1] * row[3] for row in tokens.rows) / len(kept[0])
     assert loss == pytest.approx(metrics["loss"])
@@ -225,7 +226,7 @@ def test_what_is_shown_is_what_was_hidden(task, table, model, bert_tokenizer):
     assert [row[4] for row in worst.rows] == sorted((row[4] for row in worst.rows), reverse=True)
     told = {row[1]: row[2] for row in worst.rows}
     labels = batch.labels["labels"].numpy()
-    owner = np.repeat(np.arange(len(table)), batch.lengths)[batch.chosen]
+    owner = np.repeat(np.arange(len(table)), batch.lengths)[batch.selected_tokens]
     last = int(table.gather("row", np.arange(len(table)))[owner[-1]])
     own = [
         bert_tokenizer.decode([label]).strip() for label in np.asarray(labels)[owner == owner[-1]]

@@ -91,7 +91,7 @@ def test_right_answers_score_everything(task, table):
     thresholds = {values.pop(f"best_{name}_thresh") for name in ("exact", "f1")}
     assert set(values.values()) == {100.0}
     assert all(0 < each < 1 for each in thresholds) and 0 < loss < 1e-1
-    found = list(task.answers(logits, table))
+    found = list(task.decode_predictions(logits, table))
     assert [each["answer"] for each in found] == ["very bad", "", "film"]
     assert [each.get("id", "none") for each in found] == ["x", "y", "none"]
     assert (found[0]["start"], found[0]["end"]) == (LONG.index("very"), len(LONG))

@@ -110,7 +110,7 @@ def test_metrics_over_windows(task, table):
     first = np.flatnonzero(word == 1)[0]
     logits[first] = np.eye(5)[2] * 20
     logits[np.flatnonzero(word == 0)[1]] = np.eye(5)[1] * 20
-    found = task.metrics(logits, table)
+    found = task.compute_metrics(logits, table)
     assert found["accuracy"] == pytest.approx(16 / 18)
     assert (found["precision"], found["recall"]) == (4 / 5, 4 / 5)
     assert (found["strict/precision"], found["strict/recall"]) == (3 / 4, 3 / 5)
@@ -126,13 +126,13 @@ def test_models_agree_on_words(task, table):
     assert task.prediction_agreement(logits, other, table) == 1.0
     first = np.flatnonzero(words)[0]
     other[first] = -other[first]
-    assert task.agreement(logits, other, table) == 1 - 1 / words.sum()
+    assert task.prediction_agreement(logits, other, table) == 1 - 1 / words.sum()
 
 
 def test_no_finite_logits_never_win(task, table):
     logits = np.full_like(perfect(task, table), np.nan)
     found = task.compute_metrics(logits, table)
-    assert np.isnan(found["f1"]) and not task.better(found["f1"], None)
+    assert np.isnan(found["f1"]) and not task.is_better(found["f1"], None)
 
 
 def test_spans_have_the_characters_of_the_text(task, table):
@@ -168,10 +168,10 @@ def test_a_saved_folder_is_recognised_and_a_pipeline_gives_the_same_entities(
     config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     assert detect_task(config) == ("token_classification", LABELS)
     rows = rows_of(SENTENCES, labelled=False)
-    table = featurize(rows, task.encoder(bert_tokenizer, 32), [], None)
+    table = featurize(rows, task.make_encoder(bert_tokenizer, 32), [], None)
     precision = Precision("fp32", torch.device("cpu"))
     logits = predict_logits(EncoderRunner(model, "token"), table, precision)
-    ours = list(task.answers(logits, table))
+    ours = list(task.decode_predictions(logits, table))
     theirs = pipeline("token-classification", str(tmp_path), aggregation_strategy="first")
     seen = 0
     for answer in ours:

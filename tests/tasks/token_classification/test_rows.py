@@ -12,7 +12,7 @@ from bertft.config.data import DataConfig
 from bertft.data.splits import load_inputs, load_splits
 from bertft.errors import DataError, UsageError
 
-pytestmark = pytest.mark.usefixtures("however_read")
+pytestmark = pytest.mark.usefixtures("read_both_ways")
 
 CONLL = """\
 -DOCSTART- -X- O O
@@ -64,14 +64,14 @@ def test_conll(read, name, separator):
     assert content(splits.train) == [FIRST, SECOND]
     assert words(splits.train)[0] == ["EU", "rejects", "#", "German"]
     assert splits.train.column("line") == [3, 9]
-    assert splits.labels == LABELS
-    assert splits.form.notes() == ["the tags are bio (detected)"]
+    assert splits.class_names == LABELS
+    assert splits.schema.notes() == ["the tags are bio (detected)"]
     assert "step" not in splits.train.columns
 
 
 def test_columns_are_chosen(read):
     splits = read(CONLL, text=0, label=2)
-    assert splits.labels == ["O", "B-NP", "I-NP", "B-VP", "I-VP"]
+    assert splits.class_names == ["O", "B-NP", "I-NP", "B-VP", "I-VP"]
     with pytest.raises(DataError, match=r"train.conll: data.label=7, but .* from 0 to 3"):
         read(CONLL, label=7)
     with pytest.raises(DataError, match=r"data\.label=ner is a name, but the file has no header"):
@@ -93,7 +93,7 @@ def test_lists_in_json_lines_and_parquet(read, tmp_path):
             {"text": "Ann sings", "label": ["B-P", "O"]},
             {"text": "ok", "label": ["O"]},
         ]
-        assert splits.labels == ["O", "B-P", "I-P"]
+        assert splits.class_names == ["O", "B-P", "I-P"]
 
 
 def test_text_beside_tags(read):
@@ -107,7 +107,7 @@ def test_classes_by_number_and_name(read):
     assert content(splits.train) == [
         {"text": "a b", "label": ["B-X", "I-X"]}, {"text": "c", "label": ["O"]}
     ]  # fmt: skip
-    assert splits.labels == ["O", "B-X", "I-X"]
+    assert splits.class_names == ["O", "B-X", "I-X"]
 
 
 def test_iob1_is_kept_as_bio_and_told(read):
@@ -116,8 +116,8 @@ def test_iob1_is_kept_as_bio_and_told(read):
         {"text": "a b c", "label": ["B-X", "B-X", "B-Y"]},
         {"text": "d e", "label": ["O", "B-X"]},
     ]
-    assert splits.labels == ["O", "B-X", "I-X", "B-Y", "I-Y"]
-    assert splits.form.notes() == [
+    assert splits.class_names == ["O", "B-X", "I-X", "B-Y", "I-Y"]
+    assert splits.schema.notes() == [
         "the tags are iob1 (detected)",
         f"{splits.train.source}: iob1 tags are kept as bio, the same entities",
     ]
@@ -135,9 +135,9 @@ def test_iob1_is_kept_as_bio_and_told(read):
 def test_other_schemes(read, tags, scheme, labels):
     text = "".join(f"w {tag}\n" for tag in tags.split())
     splits = read(text)
-    assert splits.labels == labels
-    assert splits.form.notes() == [f"the tags are {scheme} (detected)"]
-    assert read(text, scheme=scheme).form.notes() == []
+    assert splits.class_names == labels
+    assert splits.schema.notes() == [f"the tags are {scheme} (detected)"]
+    assert read(text, scheme=scheme).schema.notes() == []
 
 
 FAULTS = [
@@ -208,7 +208,7 @@ def test_a_test_split_without_tags(read, tmp_path):
     other = tmp_path / "test.jsonl"
     other.write_text('{"text": ["a", "b"], "label": null}\n', encoding="utf-8")
     splits = read('{"text": ["a"], "label": ["B-X"]}\n', "a.jsonl", test=str(other))
-    assert splits.test is not None and not splits.test.labelled
+    assert splits.test is not None and not splits.test.has_labels
     assert words(splits.test) == [["a", "b"]]
 
 
