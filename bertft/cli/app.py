@@ -214,7 +214,7 @@ def _remove_if_empty(folder: Path) -> None:
 def _hydra_app(command: str, flags: list[str], overrides: list[str], task: Any) -> None:
     import hydra
 
-    from bertft.config.presets import conf_dir
+    from bertft.config.registry import conf_dir
 
     app = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)(task)
     with _patch_argv(f"bertft {command}", [*flags, *overrides]), _convert_hydra_errors():

@@ -38,8 +38,8 @@ from bertft.config.hydra_internals import (
 )
 from bertft.config.job_name import register_job_folder_resolver
 from bertft.config.overrides import OPEN_GROUP, open_node_override, split_override
-from bertft.config.presets import conf_dir, preset_groups
-from bertft.config.registry import METHODS, plugin_preset_folders
+from bertft.config.presets import preset_groups
+from bertft.config.registry import METHODS, conf_dir, plugin_preset_folders
 from bertft.config.resume import resume_config
 from bertft.config.schema import settings_tree
 from bertft.config.serialize import to_plain_dict

@@ -1,20 +1,12 @@
-"""Where the YAML files are, and what each of them says it is."""
+"""The presets: YAML files by group and name, with their one-line descriptions."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import bertft
-from bertft.config.registry import plugin_preset_folders
+from bertft.config.registry import conf_dir, plugin_preset_folders
 
-__all__ = ["conf_dir", "find_presets", "preset_groups", "preset_summary"]
-
-
-def conf_dir() -> Path:
-    """``bertft/conf`` of an installed package, else ``conf`` of the checkout."""
-    package = Path(bertft.__file__).parent
-    packaged = package / "conf"
-    return packaged if packaged.is_dir() else package.parent / "conf"
+__all__ = ["find_presets", "preset_groups", "preset_summary"]
 
 
 def preset_groups() -> list[str]:
@@ -32,7 +24,7 @@ def find_presets(group: str, extra: Path | None = None) -> dict[str, Path]:
 
 
 def preset_summary(file: Path) -> str:
-    """What the file's opening comment says, without the command that follows the last colon."""
+    """The first line of the file's opening comment, without the command after the last colon."""
     for line in file.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             break

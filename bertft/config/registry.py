@@ -29,6 +29,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
+import bertft
 from bertft.config.component_specs import (
     LABEL_KINDS,
     RESERVED_METHOD_SETTINGS,
@@ -57,6 +58,7 @@ __all__ = [
     "Registry",
     "TaskSpec",
     "check_plugins",
+    "conf_dir",
     "plugin_preset_folders",
     "plugin_versions",
     "readers_by_peft_type",
@@ -165,6 +167,13 @@ def readers_by_peft_type() -> dict[str, tuple[str, str]]:
         for name, spec in METHODS.specs().items()
         for kind, target in spec.peft_types.items()
     }
+
+
+def conf_dir() -> Path:
+    """``bertft/conf`` of an installed package, else ``conf`` of the checkout."""
+    package = Path(bertft.__file__).parent
+    packaged = package / "conf"
+    return packaged if packaged.is_dir() else package.parent / "conf"
 
 
 def plugin_preset_folders() -> tuple[Path, ...]:
@@ -371,8 +380,6 @@ def _preset_folder_of(point: metadata.EntryPoint) -> Path | None:
 
 
 def _preset_clashes(folder: Path, package: PluginPackage) -> Iterator[Problem]:
-    from bertft.config.presets import conf_dir
-
     for file in sorted(folder.glob("*/*.yaml")):
         if (conf_dir() / file.parent.name / file.name).is_file():
             yield Problem(

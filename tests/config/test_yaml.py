@@ -8,7 +8,8 @@ from omegaconf import OmegaConf
 from bertft.config.command_configs import COMMAND_CONFIGS
 from bertft.config.compose import ComposeRequest, compose_config, to_dataclass
 from bertft.config.overrides import rewrite_overrides
-from bertft.config.presets import conf_dir, find_presets, preset_groups, preset_summary
+from bertft.config.presets import find_presets, preset_groups, preset_summary
+from bertft.config.registry import conf_dir
 
 PRESETS = [(group, name) for group in preset_groups() for name in find_presets(group)]
 NEEDED = {

@@ -64,31 +64,33 @@ def checkpoints(trained, tmp_path):
 
 def test_these_are_all_the_files(checkpoints):
     for step in (8, 16):
-        assert sorted(path.name for path in checkpoints.path(step).iterdir()) == sorted(FILES)
-    assert checkpoints.find("last", with_state=True) == checkpoints.path(16)
+        assert sorted(path.name for path in checkpoints.checkpoint_path(step).iterdir()) == sorted(
+            FILES
+        )
+    assert checkpoints.find_checkpoint("last", with_state=True) == checkpoints.checkpoint_path(16)
 
 
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
 @pytest.mark.parametrize("name", FILES)
 def test_it_is_named_and_the_one_before_it_taken(checkpoints, name, damage):
-    damage(checkpoints.path(16) / name)
+    damage(checkpoints.checkpoint_path(16) / name)
     told = []
-    found = checkpoints.find("last", with_state=True, warn=told.append)
-    assert found == checkpoints.path(8)
-    assert len(told) == 1 and str(checkpoints.path(16)) in told[0]
+    found = checkpoints.find_checkpoint("last", with_state=True, warn=told.append)
+    assert found == checkpoints.checkpoint_path(8)
+    assert len(told) == 1 and str(checkpoints.checkpoint_path(16)) in told[0]
     if damage is removed and "state" in name:
         assert "its training state is missing" in told[0]
     elif (name, damage) == ("files.json", flipped):
         assert "damaged: " in told[0]  # a digest that is another one blames its file
     else:
         assert f"damaged: {name}: " in told[0]
-    damage(checkpoints.path(8) / name)
+    damage(checkpoints.checkpoint_path(8) / name)
     if damage is removed and "state" in name:
         return  # whole, but nothing to go on from: told by test_checkpoints.py
     with pytest.raises(DataError, match="no checkpoint is whole"):
-        checkpoints.find("last", with_state=True)
+        checkpoints.find_checkpoint("last", with_state=True)
     with pytest.raises(DataError, match="damaged"):
-        checkpoints.find("8")
+        checkpoints.find_checkpoint("8")
 
 
 def test_a_resume_goes_on_from_the_one_before(copied):

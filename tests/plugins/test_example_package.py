@@ -164,7 +164,7 @@ def test_two_methods_on_one_layer_fold_exactly(monkeypatch, first):
     values = dict(model.named_parameters())
     with torch.no_grad():
         for part in parts:
-            for group in part.groups(model):
+            for group in part.param_groups(model):
                 for name, parameter in group.parameters:
                     assert values[name] is parameter
                     parameter.copy_(torch.randn_like(parameter))
@@ -245,12 +245,12 @@ def installed(tmp_path, monkeypatch):
 
 HOLDER = """
 import dataclasses
-from bertft.config.component_specs import Metric, Method, Reader, Task
-TASK = Task(task="no_such_module:Task")
-READER = Reader(endings=(".csv",), read="m:f")
+from bertft.config.component_specs import MethodSpec, MetricSpec, ReaderSpec, TaskSpec
+TASK = TaskSpec(task="no_such_module:Task")
+READER = ReaderSpec(extensions=(".csv",), read="m:f")
 PLAIN = dataclasses.make_dataclass("Plain", [("a", int, 1)])
-METHOD = Method(settings=PLAIN, build="m:f")
-METRIC = Metric()
+METHOD = MethodSpec(settings=PLAIN, build="m:f")
+METRIC = MetricSpec()
 """
 
 
@@ -263,7 +263,7 @@ METRIC = Metric()
             "odd",
             "methods",
             "holder_of_all:TASK",
-            "it is a Task, not a bertft.config.component_specs.M",
+            "it is a TaskSpec, not a bertft.config.component_specs.M",
         ),
         ("regression", "tasks", "holder_of_all:TASK", "'regression' has the name of one of bertft"),
         ("odd", "readers", "holder_of_all:READER", "files that end in .csv are read by bertft"),
