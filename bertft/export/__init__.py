@@ -1,1 +1,1 @@
-"""What leaves a run folder: model cards, folders of other libraries, and numbers to read."""
+"""What leaves a run folder: merged models, ONNX graphs, PEFT adapters and their model cards."""

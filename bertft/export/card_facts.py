@@ -1,13 +1,12 @@
-"""The facts of a model card, from a run's manifest, its metrics and the check of the merge.
+"""Collects the facts of a model card from a run's manifest, its metrics and the merge check.
 
-For a model that does not come from a run, only its task, its base and the check are known.
+Of a model that does not come from a run, only the task, the base model and the check are known.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from bertft.export.model_card import CardFacts, MergeCheck, SplitFacts
 from bertft.export.transformers_folder import read_license
 from bertft.models.source import local_model_folder
 from bertft.pipeline.loaded_model import LoadedModel
-from bertft.pipeline.manifest import read_manifest
+from bertft.pipeline.manifest import package_versions, read_manifest
 from bertft.runs.metrics_json import read_metrics_json
 
 __all__ = ["collect_card_facts"]
@@ -32,10 +31,17 @@ def collect_card_facts(
     library: str = "transformers",
     prefix_file: str | None = None,
 ) -> CardFacts:
-    """The facts of ``loaded`` under the name of its new folder.
+    """The facts of ``loaded`` for the card in its new folder.
 
-    ``counts`` are the parameter counts before folding. For the best checkpoint of a finished run,
-    those of its metrics.json are used instead.
+    Args:
+        loaded: The model before export.
+        name: Name of the new folder.
+        check: Comparison of the logits before and after.
+        counts: Parameter counts before folding. Those in metrics.json replace them for the best
+            checkpoint of a finished run.
+        pair: Whether the input is a pair of texts.
+        library: What loads the new folder: "transformers", "peft" or "onnx".
+        prefix_file: File or folder of the prefix, if it is not part of the model.
     """
     if loaded.run is None or loaded.config is None:
         return _facts_of_folder(loaded, name, check, counts, library)
@@ -44,14 +50,16 @@ def collect_card_facts(
         read_metrics_json(loaded.run.metrics_path) if loaded.run.is_finished else {}
     )
     is_best = (metrics.get("best") or {}).get("step") == loaded.info.step
-    method = {key: each for key, each in asdict(loaded.config.method).items() if each is not None}
+    method = {
+        key: value for key, value in asdict(loaded.config.method).items() if value is not None
+    }
     splits = {
-        split: SplitFacts(
-            Path(each["source"]).name if each["files"] else each["source"],
-            each["rows"],
-            each["fingerprint"],
+        name: SplitFacts(
+            Path(split["source"]).name if split["files"] else split["source"],
+            split["rows"],
+            split["fingerprint"],
         )
-        for split, each in manifest["data"]["splits"].items()
+        for name, split in manifest["data"]["splits"].items()
     }
     return CardFacts(
         name=name,
@@ -95,11 +103,8 @@ def _facts_of_folder(
         metric=task_model.task.metric,
         step=None,
         validation={},
-        counts={each: counts[each] for each in ("total", "method") if counts[each]},
-        versions={
-            "bertft": bertft.__version__,
-            **{name: metadata.version(name) for name in ("torch", "transformers")},
-        },
+        counts={name: counts[name] for name in ("total", "method") if counts[name]},
+        versions={"bertft": bertft.__version__, **package_versions()},
         labels=loaded.info.labels,
         max_length=loaded.info.max_length,
         merge=check,

@@ -1,4 +1,4 @@
-"""A model in another format is shown to answer as before, and its card says on what rows."""
+"""Checks that an exported model gives the same logits as before, and writes its model card."""
 
 from __future__ import annotations
 
@@ -17,89 +17,18 @@ from bertft.pipeline.loaded_model import LoadedModel
 from bertft.pipeline.manifest import read_manifest
 from bertft.training.evaluate import LogitsModel, evaluate, evaluation_transform, predict_logits
 
-__all__ = [
-    "EquivalenceCheck",
-    "check_logit_difference",
-    "describe_metric_change",
-    "load_check_rows",
-    "score_rows",
-]
+__all__ = ["EquivalenceCheck", "check_logit_difference", "score_rows"]
 
-
-_TOLERANCE = 1e-4
-
-
-def load_check_rows(loaded: LoadedModel) -> tuple[Rows, str]:
-    """Rows to compare on, and what they are: validation rows of the run, else made ones."""
-    if loaded.run is not None:
-        digest = read_manifest(loaded.run).get("check_rows")
-        return read_check_rows(loaded.run.check_rows_path, loaded.data, digest), "validation rows"
-    return sample_check_rows(loaded.info.task), "made rows"
-
-
-def score_rows(
-    loaded: LoadedModel, rows: Rows, runner: LogitsModel | None = None
-) -> tuple[np.ndarray, dict[str, float]]:
-    """fp32 logits in the order of ``rows``, and the task's metrics, of rows with labels.
-
-    ``runner`` answers in place of the saved model.
-    """
-    task_model, task, length = loaded.task_model, loaded.task_model.task, loaded.info.max_length
-    runner = task_model.runner if runner is None else runner
-    if task.needs_labels and not rows.has_labels:
-        table = build_unlabelled_features(rows, task, task_model.tokenizer, length, None)
-        return predict_logits(
-            runner, table, task_model.precision, transform=task.predict_transform
-        ), {}
-    table = build_features({"check": rows}, task, task_model.tokenizer, length, None)["check"]
-    logits = predict_logits(
-        runner,
-        table,
-        task_model.precision,
-        transform=evaluation_transform(task),
-        columns=task.label_columns,
-    )
-    if task.has_fixed_inputs:
-        return logits, task.compute_all_metrics(logits, table)
-    return logits, evaluate(runner, task, table, task_model.precision)
-
-
-def check_logit_difference(before: np.ndarray, after: np.ndarray, what: str, where: str) -> float:
-    """max |Δlogit|. MergeRefused unless it is at most 1e-4 · max(1, max |logit|)."""
-    max_difference = float(np.abs(after - before).max())
-    max_logit = float(np.abs(before).max())
-    if not np.isfinite(before).all():
-        raise MergeError(
-            f"the model answers with numbers that are not finite, before the {what} is made",
-            where=where,
-            hint="Nothing was written. Its weights are too large; train it again",
-        )
-    if not max_difference <= _TOLERANCE * max(1.0, max_logit):  # so that NaN is refused too
-        raise MergeError(
-            f"the {what} would answer otherwise: max |Δlogit| = {max_difference:.2e} on"
-            f" {len(before)}"
-            f" rows, where |logit| is up to {max_logit:.3g}",
-            where=where,
-            hint="Nothing was written. This is worth a bug report",
-        )
-    return max_difference
-
-
-def describe_metric_change(
-    metric: str, before: Mapping[str, float], after: Mapping[str, float]
-) -> str:
-    """``; accuracy there 0.9123 before, 0.9123 after``, of rows that have it."""
-    if metric not in before:
-        return ""
-    return f"; {metric} there {before[metric]:.4f} before, {after[metric]:.4f} after"
+_TOLERANCE = 1e-4  # relative to the largest |logit|, or to 1 if that is smaller
 
 
 class EquivalenceCheck:
-    """What ``loaded`` answers and what it trains, kept before anything is folded into its base."""
+    """The logits and parameter counts of ``loaded`` before anything is folded into its base."""
 
     def __init__(self, loaded: LoadedModel) -> None:
-        self.loaded, self.parameter_counts = loaded, loaded.task_model.count_parameters()
-        self.rows, self.row_kind = load_check_rows(loaded)
+        self.loaded = loaded
+        self.parameter_counts = loaded.task_model.count_parameters()
+        self.rows, self.row_kind = _load_check_rows(loaded)
         self.logits, self.metrics = score_rows(loaded, self.rows)
 
     def write_card(
@@ -114,10 +43,23 @@ class EquivalenceCheck:
         library: str = "transformers",
         prefix_file: str | None = None,
     ) -> str:
-        """Leave the card in ``folder``, which will be called ``name``; the line that tells of it.
+        """Compare the logits, then write README.md.
 
-        ``exported`` is the model of the other form, or ``runner`` answers for it. MergeRefused,
-        with ``what`` it is and ``where`` it came from, if the answers are others.
+        Args:
+            folder: Where README.md is written, a temporary folder.
+            name: Final name of the folder.
+            exported: The model after export.
+            what: What was exported, for error messages: "merged model".
+            where: What it was exported from, for error messages.
+            runner: Computes the logits in place of ``exported``.
+            library: What loads the folder: "transformers", "peft" or "onnx".
+            prefix_file: File or folder of the prefix, if it is not part of the model.
+
+        Returns:
+            One line on the difference, for the terminal.
+
+        Raises:
+            MergeError: If the logits differ.
         """
         logits, metrics = score_rows(exported, self.rows, runner)
         max_difference = check_logit_difference(self.logits, logits, what, where)
@@ -133,7 +75,68 @@ class EquivalenceCheck:
         )
         (folder / "README.md").write_text(render_model_card(facts), encoding="utf-8")
         metric = self.loaded.task_model.task.metric
-        return (
-            f"max |Δlogit| {max_difference:.1e} on {len(self.rows)} {self.row_kind}"
-            f"{describe_metric_change(metric, self.metrics, metrics)}"
+        line = f"max |Δlogit| {max_difference:.1e} on {len(self.rows)} {self.row_kind}"
+        return line + _describe_metric_change(metric, self.metrics, metrics)
+
+
+def _load_check_rows(loaded: LoadedModel) -> tuple[Rows, str]:
+    """Rows to compare on and their kind: validation rows of the run, otherwise sample rows."""
+    if loaded.run is not None:
+        digest = read_manifest(loaded.run).get("check_rows")
+        return read_check_rows(loaded.run.check_rows_path, loaded.data, digest), "validation rows"
+    return sample_check_rows(loaded.info.task), "sample rows"
+
+
+def score_rows(
+    loaded: LoadedModel, rows: Rows, runner: LogitsModel | None = None
+) -> tuple[np.ndarray, dict[str, float]]:
+    """fp32 logits in the order of ``rows``, and the task's metrics if the rows have labels.
+
+    ``runner`` computes the logits in place of the loaded model.
+    """
+    task_model, task, length = loaded.task_model, loaded.task_model.task, loaded.info.max_length
+    runner = task_model.runner if runner is None else runner
+    if task.needs_labels and not rows.has_labels:
+        table = build_unlabelled_features(rows, task, task_model.tokenizer, length, None)
+        transform = task.predict_transform
+        return predict_logits(runner, table, task_model.precision, transform=transform), {}
+    table = build_features({"check": rows}, task, task_model.tokenizer, length, None)["check"]
+    logits = predict_logits(
+        runner,
+        table,
+        task_model.precision,
+        transform=evaluation_transform(task),
+        columns=task.label_columns,
+    )
+    if task.has_fixed_inputs:
+        return logits, task.compute_all_metrics(logits, table)
+    return logits, evaluate(runner, task, table, task_model.precision)
+
+
+def check_logit_difference(before: np.ndarray, after: np.ndarray, what: str, where: str) -> float:
+    """max |Δlogit|. MergeError unless it is at most 1e-4 · max(1, max |logit|)."""
+    if not np.isfinite(before).all():
+        raise MergeError(
+            f"the logits contain NaN or infinity before the {what} is written",
+            where=where,
+            hint="Nothing was written. The weights are too large; train the model again",
         )
+    max_difference = float(np.abs(after - before).max())
+    max_logit = float(np.abs(before).max())
+    if not max_difference <= _TOLERANCE * max(1.0, max_logit):  # also true for NaN
+        raise MergeError(
+            f"the {what} would give other logits: max |Δlogit| = {max_difference:.2e} on"
+            f" {len(before)} rows, where |logit| is up to {max_logit:.3g}",
+            where=where,
+            hint="Nothing was written. Please report this as a bug",
+        )
+    return max_difference
+
+
+def _describe_metric_change(
+    metric: str, before: Mapping[str, float], after: Mapping[str, float]
+) -> str:
+    """``; accuracy 0.9123 before, 0.9123 after``. Empty for rows without labels."""
+    if metric not in before:
+        return ""
+    return f"; {metric} {before[metric]:.4f} before, {after[metric]:.4f} after"

@@ -1,9 +1,8 @@
 """``README.md`` of a merged or exported folder: what it is, its results, how to load it.
 
-    model_card(facts) -> str         YAML front matter as the Hub reads it, then Markdown
-
-The text is in the templates of ``formats/card``. The same facts give the same text. Only the last
-name of a local path is shown; class names and texts in any script stay as they are.
+``render_model_card(facts)`` returns the YAML front matter that the Hub reads, then Markdown. The
+text is in the templates of ``export/card``. Equal facts give equal text. Of a local path only the
+last part is shown. Class names and texts in any script stay as they are.
 """
 
 from __future__ import annotations
@@ -11,8 +10,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -20,20 +19,35 @@ from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bertft.config.registry import TASKS
-from bertft.export.markdown import escape_cell, escape_markdown, inline_code, markdown_table
+from bertft.export.markdown import (
+    escape_cell,
+    escape_markdown,
+    inline_code,
+    item_to_markdown,
+    markdown_table,
+)
+from bertft.export.result_tables import (
+    calibration_table,
+    describe_calibration,
+    group_table,
+    metrics_table,
+    order_metrics,
+    teacher_table,
+)
+from bertft.tasks.task import Threshold
 from bertft.utils.numbers import format_count, format_number, format_score, split_metric_groups
 
 __all__ = ["CardFacts", "MergeCheck", "SplitFacts", "render_model_card"]
 
 _TEMPLATES = Path(__file__).parent / "card"
-# The Hub's name for the task of a head.
+# The Hub's name of the task of each head.
 _PIPELINE_TAGS = {
     "AutoModelForSequenceClassification": "text-classification",
     "AutoModelForTokenClassification": "token-classification",
     "AutoModelForQuestionAnswering": "question-answering",
     "AutoModelForMaskedLM": "fill-mask",
 }
-# Our metrics by their names on hf.co/metrics.
+# Metric names of bertft → names on hf.co/metrics.
 _HUB_METRICS = {
     "accuracy": "accuracy",
     "f1": "f1",
@@ -49,16 +63,16 @@ _HUB_METRICS = {
     "recall": "recall",
     "perplexity": "perplexity",
 }
-_COUNTS = {
-    "total": "total, with the base model",
+_COUNT_TITLES = {
+    "total": "total, including the base model",
     "trainable": "trainable",
     "head": "of these, head and other new modules",
-    "method": "of these, the method's own",
+    "method": "of these, added or changed by the method",
     "kept": "kept after pruning",
     "exported": "exported",
 }
-_SHOWN_LABELS = 50
-# Example inputs of the code that loads a model; the other tasks have one or two texts.
+_MAX_SHOWN_LABELS = 50
+# Example inputs of the code that loads a model. Tasks without an entry take one or two texts.
 _TEXTS = ("A text to judge.", "A second text about it.")
 _TASK_TEXTS = {
     "question_answering": ("Who wrote it?", "It was Ada who wrote it, in London."),
@@ -78,7 +92,7 @@ class SplitFacts:
 
 @dataclass(frozen=True)
 class MergeCheck:
-    """Metrics of the same ``rows`` before and after merging, and the largest |Δlogit|.
+    """Metrics on the same ``rows`` before and after merging, and the largest |Δlogit|.
 
     ``kind`` describes the rows. Rows without labels have no metrics.
     """
@@ -92,13 +106,14 @@ class MergeCheck:
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What a card says. ``base_model`` and ``dataset`` are Hub ids or local paths.
+    """What a card states. ``base_model`` and ``dataset`` are Hub ids or local paths.
 
-    ``metric`` selected the checkpoint of ``step`` if there is a ``validation``. ``counts``,
-    ``distillation`` and ``calibration`` are as in metrics.json. ``prefix_file`` names the file or
-    folder of a prefix, which is not part of the model. ``license`` is the base model's identifier
-    on the Hub. A model that does not come from a run has an ``origin``, its folder, and may have a
-    ``threshold``; its ``step`` is None and it has neither splits nor metrics.
+    ``library`` loads the folder: "transformers", "peft" or "onnx". ``metric`` selected the
+    checkpoint of ``step`` if there is a ``validation``. ``counts``, ``distillation`` and
+    ``calibration`` are as in metrics.json. ``prefix_file`` names the file or folder of a prefix,
+    which is not part of the model. ``license`` is the base model's identifier on the Hub. A model
+    that does not come from a run has an ``origin``, its folder, and may have a ``threshold``; its
+    ``step`` is None and it has neither splits nor metrics.
     """
 
     name: str
@@ -121,16 +136,15 @@ class CardFacts:
     merge: MergeCheck | None = None
     prefix_file: str | None = None
     license: str | None = None
-    language: Sequence[str] = field(default=())
     dataset: str | None = None
     distillation: Mapping[str, Any] | None = None
     calibration: Mapping[str, Any] | None = None
-    threshold: float | Mapping[str, float] | None = None
+    threshold: Threshold | None = None
     origin: str | None = None
 
 
 def render_model_card(facts: CardFacts) -> str:
-    """The content of the file."""
+    """The content of README.md."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         undefined=StrictUndefined,
@@ -143,9 +157,7 @@ def render_model_card(facts: CardFacts) -> str:
         "code": inline_code,
         "count": format_count,
         "literal": _literal,
-        "measure": format_number,
         "plain": escape_markdown,
-        "score": format_score,
     }
     body = environment.get_template("model_card.md.j2").render(
         facts=facts,
@@ -155,45 +167,50 @@ def render_model_card(facts: CardFacts) -> str:
         threshold=_threshold(facts),
         loading_code=_loading_code(environment, facts),
         run_argument=shlex.quote(f"run={_base_name(facts.name)}"),
-        result_tables=list(_result_tables(facts)),
-        merge_metrics=_ordered(split_metric_groups(facts.merge.before)[0], facts)
-        if facts.merge
-        else [],
-        settings=_flat_settings(facts.settings),
-        counts=_COUNTS,
-        shown_labels=_SHOWN_LABELS,
+        result_tables=_result_tables(facts),
+        calibration=_calibration_text(facts),
+        distillation=_distillation_text(facts),
+        merge_table=_merge_table(facts),
+        settings=_flatten_settings(facts.settings),
+        count_titles=_COUNT_TITLES,
+        max_shown_labels=_MAX_SHOWN_LABELS,
     )
     return str(ModelCard(f"---\n{_metadata(facts).to_yaml()}\n---\n\n{body}"))
 
 
 def _metadata(facts: CardFacts) -> ModelCardData:
-    """The front matter; what is not known is left out."""
-    metrics = [name for name in _ordered(facts.validation, facts) if name in _HUB_METRICS]
+    """The front matter, without unknown entries."""
+    metrics = [
+        _HUB_METRICS[name]
+        for name in order_metrics(facts.validation, facts.metric)
+        if name in _HUB_METRICS
+    ]
     return ModelCardData(
         license=facts.license or None,
-        language=list(facts.language) or None,
         library_name=facts.library,
         pipeline_tag=_PIPELINE_TAGS.get(facts.auto_class),
         base_model=_base_name(facts.base_model),
         base_model_relation="adapter" if facts.library == "peft" else "finetune",
         datasets=[facts.dataset] if facts.dataset else None,
-        metrics=list(dict.fromkeys(_HUB_METRICS[name] for name in metrics)) or None,
+        metrics=list(dict.fromkeys(metrics)) or None,
         tags=["bertft", *([facts.method] if facts.method else [])],
     )
 
 
-def _threshold(facts: CardFacts) -> float | Mapping[str, float] | None:
+def _threshold(facts: CardFacts) -> Threshold | None:
     return (facts.calibration or {}).get("threshold", facts.threshold)
 
 
 def _loading_code(environment: Environment, facts: CardFacts) -> str:
     """Python that predicts one row, run from the folder that contains the model's folder."""
     if facts.task in TASKS and TASKS[facts.task].code is not None:
-        write = TASKS.implementation(facts.task, "code")
-        lines: str = write(_base_name(facts.name), facts.library, facts.labels, facts.max_length)
-        return lines
+        write_code = TASKS.implementation(facts.task, "code")
+        code: str = write_code(
+            _base_name(facts.name), facts.library, facts.labels, facts.max_length
+        )
+        return code
     template_name = {"onnx": "onnx", "peft": "torch"}.get(facts.library, "transformers")
-    cut = '"only_second"' if facts.task == "question_answering" else "True"
+    truncation = '"only_second"' if facts.task == "question_answering" else "True"
     length = f", max_length={facts.max_length}" if facts.max_length else ""
     template = environment.get_template(f"load_{template_name}.py.j2")
     return template.render(
@@ -204,65 +221,84 @@ def _loading_code(environment: Environment, facts: CardFacts) -> str:
         labels=list(facts.labels or ()),
         threshold=_threshold(facts),
         texts=_TASK_TEXTS.get(facts.task, _TEXTS if facts.pair else _TEXTS[:1]),
-        options=f"truncation={cut}{length}",
+        options=f"truncation={truncation}{length}",
     ).rstrip()
 
 
-def _result_tables(facts: CardFacts) -> Iterable[str]:
-    """Metrics × splits, then for each split the metrics of its groups (types of entities, say)."""
-    splits = {"validation": facts.validation, "test": facts.test}
-    shown = {split: split_metric_groups(values) for split, values in splits.items() if values}
-    names = dict.fromkeys(name for metrics, _ in shown.values() for name in metrics)
-    if names:
-        yield markdown_table(
-            ["metric", *shown],
-            [
-                [
-                    escape_markdown(name),
-                    *(format_score(metrics.get(name)) for metrics, _ in shown.values()),
-                ]
-                for name in _ordered(names, facts)
-            ],
-        )
-    for split, (_, groups) in shown.items():
-        names = dict.fromkeys(name for values in groups.values() for name in values)
-        rows = [
-            [
-                escape_markdown(group),
-                *(
-                    (format_count if name == "support" else format_score)(values.get(name))
-                    for name in names
-                ),
-            ]
-            for group, values in groups.items()
-        ]
-        if rows:
-            yield markdown_table([split, *map(escape_markdown, names)], rows)
+def _result_tables(facts: CardFacts) -> list[str]:
+    """Metrics × splits, then for each split the metrics of its groups."""
+    splits = {"validation": facts.validation, "test": facts.test or {}}
+    tables = [metrics_table(splits, facts.metric)]
+    tables += [group_table(metrics, split) for split, metrics in splits.items()]
+    return [item_to_markdown(table) for table in tables if table is not None]
 
 
-def _ordered(names: Mapping[str, Any], facts: CardFacts) -> list[str]:
-    """The metric that chose the checkpoint first."""
-    return sorted(names, key=lambda name: name != facts.metric)
+def _calibration_text(facts: CardFacts) -> list[str]:
+    """Paragraphs on temperature and thresholds, empty without calibration."""
+    if facts.calibration is None:
+        return []
+    positive_class = inline_code(facts.labels[-1]) if facts.labels else None
+    sentences = describe_calibration(facts.calibration, positive_class)
+    if facts.calibration.get("temperature") is not None:
+        sentences.append("The temperature is folded into the weights of the head.")
+    paragraphs = [
+        " ".join(sentences),
+        item_to_markdown(calibration_table(facts.calibration)),
+    ]
+    threshold = facts.calibration.get("threshold")
+    if isinstance(threshold, Mapping):
+        shown = list(threshold.items())[:_MAX_SHOWN_LABELS]
+        rows = [[inline_code(label), f"{value:.4g}"] for label, value in shown]
+        paragraphs.append(markdown_table(["label", "threshold"], rows))
+        if len(threshold) > len(shown):
+            paragraphs.append(
+                f"The thresholds of the other {len(threshold) - len(shown)} labels are in"
+                " config.json."
+            )
+    return [paragraph for paragraph in paragraphs if paragraph]
 
 
-def _flat_settings(settings: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
-    """``{"low_rank": {"alpha": 16}}`` → ``low_rank.alpha`` 16, without settings that are null."""
+def _distillation_text(facts: CardFacts) -> list[str]:
+    if facts.distillation is None:
+        return []
+    table = teacher_table(facts.distillation)
+    teacher = inline_code(_base_name(facts.distillation["teacher"]["path"]))
+    return [f"Distilled from {teacher}. {table.note}", item_to_markdown(table)]
+
+
+def _merge_table(facts: CardFacts) -> str:
+    """Metrics before and after merging; empty if the rows have no labels."""
+    if facts.merge is None or not facts.merge.before:
+        return ""
+    before, after = facts.merge.before, facts.merge.after
+    names = order_metrics(split_metric_groups(before)[0], facts.metric)
+    return markdown_table(
+        ["metric", "before", "after"],
+        [
+            [escape_markdown(name), format_score(before[name]), format_score(after[name])]
+            for name in names
+        ],
+    )
+
+
+def _flatten_settings(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """``{"low_rank": {"alpha": 16}}`` → ``[("low_rank.alpha", "16")]``, without null settings."""
     pairs: list[tuple[str, str]] = []
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            pairs += _flat_settings(value, f"{above}{name}.")
+            pairs += _flatten_settings(value, f"{prefix}{name}.")
         elif value is not None:
-            pairs.append((f"{above}{name}", _value(value)))
+            pairs.append((f"{prefix}{name}", _setting_text(value)))
     return pairs
 
 
-def _value(value: Any) -> str:
+def _setting_text(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
         return format_number(value) if value.is_integer() else f"{value:g}"
     if isinstance(value, (list, tuple)):
-        return ", ".join(_value(each) for each in value)
+        return ", ".join(map(_setting_text, value))
     return _base_name(str(value))
 
 
@@ -275,6 +311,6 @@ def _base_name(text: str) -> str:
     return text
 
 
-def _literal(value: Any) -> str:
+def _literal(value: object) -> str:
     """A Python literal of texts, numbers, lists and dicts."""
     return json.dumps(value, ensure_ascii=False)

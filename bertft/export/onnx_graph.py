@@ -1,12 +1,13 @@
-"""An encoder with its head as an ONNX graph, and that graph run on batches as the encoder is.
+"""Exports an encoder with its head as an ONNX graph, and runs that graph on batches.
 
-    input_ids, attention_mask, maybe token_type_ids   int64 [batch, sequence], both of any size
-    logits                                            float32 [batch, C] or [batch, sequence, C]
-    start_logits, end_logits                          of question answering, [batch, sequence]
+    inputs    input_ids, attention_mask, token_type_ids   int64 [batch, sequence]
+    outputs   logits                       float32 [batch, C] or [batch, sequence, C]
+              start_logits, end_logits     float32 [batch, sequence], of question answering
 
-The graph is made of a fresh copy of the model, in eager attention, on the CPU: the loaded one,
-whose attention and dropout are bertft's own, stays as it is. torch.onnx's exporter over
-torch.export is used, which all of torch 2.6 to 2.13 have.
+Batch size and sequence length are dynamic; a graph without token types has two inputs. The graph
+comes from a fresh copy of the model with eager attention on the CPU. The loaded model, whose
+attention and dropout are bertft's own, does not change. The exporter is the one of torch.onnx that
+is based on torch.export, which torch 2.6 to 2.13 have.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from bertft.data.batch import Batch
 from bertft.errors import UsageError
@@ -35,34 +36,34 @@ ONNX_FILE = "model.onnx"
 ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
 _OPSET = 18
-_MAX_INLINE_BYTES = 1 << 30  # bytes of weights in the file itself: protobuf ends at 2 GB
-_EXAMPLE = (2, 7)  # 0 and 1 would be taken for constants
-_MAX_BATCH_ROWS = (
-    8  # a run of the graph: of masked tokens all places have logits of the whole vocabulary
-)
+_MAX_INLINE_BYTES = 1 << 30  # weights in the file itself; the limit of protobuf is 2 GB
+_EXAMPLE_SHAPE = (2, 7)  # the exporter takes sizes 0 and 1 for constants
+# Rows per run of the graph: a masked language model returns the whole vocabulary for every token.
+_MAX_BATCH_ROWS = 8
 
 
 def check_onnx_packages() -> None:
-    """UsageError, before anything is loaded, unless what writes and runs a graph is installed."""
+    """UsageError if a package that writes or runs a graph is not installed."""
     for package in ONNX_PACKAGES:
         if importlib.util.find_spec(package) is None:
             raise UsageError(
-                f"onnx needs the package {package}, which is not installed",
+                f"format=onnx needs the package {package}, which is not installed",
                 where="format",
-                hint='It comes with pip install "bertft[export]"',
+                hint='Install it with pip install "bertft[export]"',
             )
 
 
-def write_onnx_graph(folder: Path, model: Any, tokenizer: Any) -> None:
-    """Write ``ONNX_FILE`` (beside it ``ONNX_FILE``.data, where the weights are too large for one
-    file).
+def write_onnx_graph(
+    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Write ``ONNX_FILE`` into ``folder``, and ``ONNX_FILE``.data if the weights are too large.
 
-    UsageError for a model of which torch makes none.
+    UsageError if torch cannot export the model.
     """
     graph = _TensorOnlyModel(_eager_copy(model), _takes_token_types(model, tokenizer)).eval()
-    example = tuple(torch.ones(_EXAMPLE, dtype=torch.int64) for _ in graph.inputs)
-    size = sum(each.numel() * each.element_size() for each in model.parameters())
-    any_size = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    example = tuple(torch.ones(_EXAMPLE_SHAPE, dtype=torch.int64) for _ in graph.inputs)
+    size = sum(weight.numel() * weight.element_size() for weight in model.parameters())
+    dynamic_axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     with _silence_exporter(), torch.no_grad():
         try:
             program = torch.onnx.export(
@@ -73,11 +74,11 @@ def write_onnx_graph(folder: Path, model: Any, tokenizer: Any) -> None:
                 verbose=False,
                 input_names=list(graph.inputs),
                 output_names=list(graph.outputs),
-                dynamic_shapes=dict.fromkeys(graph.inputs, any_size),
+                dynamic_shapes=dict.fromkeys(graph.inputs, dynamic_axes),
             )
         except torch.onnx.OnnxExporterError as error:
             raise UsageError(
-                f"torch {torch.__version__} makes no graph of {type(model).__name__}",
+                f"torch {torch.__version__} cannot export {type(model).__name__} to ONNX",
                 where="format",
                 hint="bertft merge writes a plain transformers folder",
             ) from error
@@ -86,47 +87,45 @@ def write_onnx_graph(folder: Path, model: Any, tokenizer: Any) -> None:
 
 
 class OnnxRunner:
-    """``ONNX_FILE`` in ``folder`` in place of an EncoderRunner: the same logits of the same
-    batches.
+    """Runs ``ONNX_FILE`` in ``folder`` in place of an EncoderRunner.
+
+    ``level`` is that of the task: "sequence" or "token".
     """
 
-    def __init__(self, folder: Path, config: Any, level: str) -> None:
+    def __init__(self, folder: Path, config: PretrainedConfig, level: str) -> None:
         import onnxruntime
 
         self.level, self.padding = level, getattr(config, "pad_token_id", None) or 0
-        self.model = nn.Module()  # there is none; it is told to train and to evaluate all the same
+        self.model = nn.Module()  # empty: callers switch it to evaluation mode
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         self.session = onnxruntime.InferenceSession(
             str(folder / ONNX_FILE), options, providers=["CPUExecutionProvider"]
         )
-        self.inputs = [each.name for each in self.session.get_inputs()]
+        self.inputs = [node.name for node in self.session.get_inputs()]
 
     def __call__(self, batch: Batch) -> Tensor:
         lengths = batch.lengths.numpy()
         ends = np.cumsum(lengths)
         chunks = []
         for first in range(0, len(lengths), _MAX_BATCH_ROWS):
-            rows_of_chunk = slice(first, first + _MAX_BATCH_ROWS)
-            start, stop = (
-                ends[rows_of_chunk][0] - lengths[rows_of_chunk][0],
-                ends[rows_of_chunk][-1],
-            )
-            logits = self._run(batch, lengths[rows_of_chunk], slice(int(start), int(stop)))
+            chunk = slice(first, first + _MAX_BATCH_ROWS)
+            start, stop = int(ends[first] - lengths[first]), int(ends[chunk][-1])
+            logits = self._run(batch, lengths[chunk], slice(start, stop))
             if batch.selected_tokens is not None:
-                chosen = batch.selected_tokens.cpu().numpy()
-                logits = logits[chosen[(chosen >= start) & (chosen < stop)] - start]
+                selected = batch.selected_tokens.cpu().numpy()
+                logits = logits[selected[(selected >= start) & (selected < stop)] - start]
             chunks.append(logits)
         return torch.from_numpy(np.concatenate(chunks))
 
     def _run(self, batch: Batch, lengths: np.ndarray, tokens: slice) -> np.ndarray:
-        """[n, C], or of each token [N, C], of some of the rows."""
+        """Logits [rows, C], or [tokens, C] for a task on tokens, of the rows with ``tokens``."""
         token_mask = np.arange(lengths.max())[None, :] < lengths[:, None]
         ids = np.full(token_mask.shape, self.padding, np.int64)
         ids[token_mask] = batch.input_ids[tokens].cpu().numpy()
         values = {"input_ids": ids, "attention_mask": token_mask.astype(np.int64)}
         if "token_type_ids" in self.inputs:
-            assert batch.token_type_ids is not None, "the tokenizer gives what the graph takes"
+            assert batch.token_type_ids is not None, "the tokenizer returns token types"
             types = np.zeros_like(ids)
             types[token_mask] = batch.token_type_ids[tokens].cpu().numpy()
             values["token_type_ids"] = types
@@ -136,18 +135,15 @@ class OnnxRunner:
 
 
 class _TensorOnlyModel(nn.Module):
-    """The model with tensors in and tensors out."""
+    """A module that takes tensors and returns a tuple of tensors, as the exporter needs."""
 
-    def __init__(self, model: Any, takes_token_types: bool) -> None:
+    def __init__(self, model: PreTrainedModel, takes_token_types: bool) -> None:
         super().__init__()
         self.model = model
-        self.inputs = (
-            "input_ids",
-            "attention_mask",
-            *(("token_type_ids",) if takes_token_types else ()),
-        )
-        spans = type(model).__name__.endswith("ForQuestionAnswering")
-        self.outputs = ("start_logits", "end_logits") if spans else ("logits",)
+        token_types = ("token_type_ids",) if takes_token_types else ()
+        self.inputs = ("input_ids", "attention_mask", *token_types)
+        is_span_model = type(model).__name__.endswith("ForQuestionAnswering")
+        self.outputs = ("start_logits", "end_logits") if is_span_model else ("logits",)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
@@ -157,15 +153,15 @@ class _TensorOnlyModel(nn.Module):
         return tuple(outputs[name] for name in self.outputs)
 
 
-def _eager_copy(model: Any) -> Any:
-    """A copy as transformers itself would have loaded it, with every weight of ``model``."""
+def _eager_copy(model: PreTrainedModel) -> PreTrainedModel:
+    """A copy of ``model`` in fp32 with the eager attention of transformers."""
     fresh = type(model)._from_config(copy.deepcopy(model.config), attn_implementation="eager")
     fresh.load_state_dict(model.state_dict())
     return fresh.float().eval()
 
 
-def _takes_token_types(model: Any, tokenizer: Any) -> bool:
-    """Whether the graph takes token types: the tokenizer gives them, and the model reads them."""
+def _takes_token_types(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the tokenizer returns token types and the model accepts them."""
     name = "token_type_ids"
     is_accepted = name in inspect.signature(model.base_model.forward).parameters
     return is_accepted and name in tokenizer.model_input_names
@@ -173,7 +169,7 @@ def _takes_token_types(model: Any, tokenizer: Any) -> bool:
 
 @contextlib.contextmanager
 def _silence_exporter() -> Iterator[None]:
-    """The exporter prints its progress and its failures, and warns of what it does by itself."""
+    """The exporter prints progress and failures, and warns about its own choices."""
     names = ("torch.onnx", "torch.fx", "torch.export", "onnxscript", "onnx_ir")
     before = {name: logging.getLogger(name).level for name in names}
     sink = io.StringIO()

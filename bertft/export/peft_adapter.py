@@ -1,4 +1,4 @@
-"""Write what a run added to its base as an adapter in peft's format (see ``assembly.adapter``)."""
+"""Writes the adapter of a run in peft's format; ``pipeline.adapter_folder`` reads it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from bertft.config.task_facts import join_words
 from bertft.errors import UsageError
@@ -24,39 +24,43 @@ __all__ = ["write_peft_adapter"]
 
 
 def write_peft_adapter(folder: Path, loaded: LoadedModel) -> dict[str, Tensor]:
-    """Write the three files; the tensors. UsageError for a method that peft's format cannot hold.
+    """Write adapter_config.json, adapter_model.safetensors and bertft.json into ``folder``.
 
-    A temperature must be folded before.
+    Fold a temperature before. Returns the tensors. UsageError for a method that peft's format does
+    not support.
     """
     task_model = loaded.task_model
-    for part in task_model.components:
-        if not part.foldable:
+    for component in task_model.components:
+        if not component.foldable:
             raise UsageError(
-                f"the run has a {part.name} beside, which an adapter in peft's format cannot hold",
+                f"the run has a {component.name}, which peft's format does not support together"
+                " with an adapter",
                 where="run",
-                hint="bertft merge prefix=beside keeps both",
+                hint="Use bertft merge prefix=beside, which writes the model and the prefix",
             )
-        if part.trains_base:
+        if component.trains_base:
             raise UsageError(
-                f"the run trained weights of the base itself ({part.name})",
+                f"the run trained weights of the base model ({component.name}), which peft's format"
+                " does not support",
                 where="run",
-                hint="bertft merge writes the whole model",
+                hint="Use bertft merge, which writes the whole model",
             )
     model = task_model.model
     settings, tensors = _adapter_contents(task_model)
     trained_parameters = {
-        plain_path(name): each
-        for name, each in model.named_parameters()
-        if each.requires_grad and ".adapter." not in name
+        plain_path(name): parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and ".adapter." not in name
     }
     tensors |= {
-        f"{PREFIX}{name}": each.detach().float().cpu() for name, each in trained_parameters.items()
+        f"{PREFIX}{name}": parameter.detach().float().cpu()
+        for name, parameter in trained_parameters.items()
     }
     source = task_model.source
     atomic_write_json(
         folder / CONFIG_FILE,
         {
-            # From wherever the adapter is loaded: a relative path would be taken for a Hub id.
+            # Absolute, because peft takes a relative path for a Hub id.
             "base_model_name_or_path": source.load
             if source.kind == "hub"
             else os.path.abspath(source.load),
@@ -81,34 +85,40 @@ def write_peft_adapter(folder: Path, loaded: LoadedModel) -> dict[str, Tensor]:
 
 
 def _adapter_contents(task_model: TaskModel) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What the run's methods add, in peft's format. UsageError where that cannot hold it all."""
-    adapter_components = [each for each in task_model.components if each.adapts_layers]
-    if not adapter_components:
+    """Entries of adapter_config.json, and tensors. UsageError if the format cannot hold them."""
+    components = [component for component in task_model.components if component.adapts_layers]
+    if not components:
         raise UsageError(
-            "the run has no adapter: it trained the task head alone",
+            "the run has no adapter: it trained only the task head",
             where="run",
-            hint="bertft merge writes the model itself",
+            hint="Use bertft merge, which writes the whole model",
         )
-    adapters = {part.name: part.peft_adapter(task_model.model) for part in adapter_components}
+    adapters = {
+        component.name: component.peft_adapter(task_model.model) for component in components
+    }
     for name, adapter in adapters.items():
         if adapter is None:
             raise UsageError(
                 f"peft's format does not support {name}",
                 where="run",
-                hint="bertft merge writes the whole model",
+                hint="Use bertft merge, which writes the whole model",
             )
     if len(adapters) > 1:
         raise UsageError(
-            "peft's format holds one kind of adapter, and the run has"
+            "peft's format supports one kind of adapter, and the run has"
             f" {join_words(list(adapters))}",
             where="run",
-            hint="bertft merge writes the whole model",
+            hint="Use bertft merge, which writes the whole model",
         )
-    (only,) = adapters.values()
-    assert only is not None
-    return only
+    (adapter,) = adapters.values()
+    assert adapter is not None
+    return adapter
 
 
-def _modules_to_save(new: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
-    """What peft shall save whole: children of the model for the head, else the modules alone."""
-    return sorted({name.split(".")[0] if name in head else name.rpartition(".")[0] for name in new})
+def _modules_to_save(
+    trained: Mapping[str, nn.Parameter], head: Mapping[str, nn.Parameter]
+) -> list[str]:
+    """Modules that peft saves whole: for the head the children of the model that contain it."""
+    return sorted(
+        {name.split(".")[0] if name in head else name.rpartition(".")[0] for name in trained}
+    )

@@ -29,6 +29,7 @@ __all__ = [
     "build_manifest",
     "describe_hardware",
     "hardware_changes",
+    "package_versions",
     "read_manifest",
     "recorded_data",
     "recorded_path",
@@ -53,7 +54,7 @@ def build_manifest(
         "begun": datetime.now(UTC).isoformat(timespec="seconds"),
         "directory": os.getcwd(),  # which relative paths of the configuration start from
         "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in _PACKAGES} | plugin_versions(),
+        "packages": package_versions() | plugin_versions(),
         "hardware": {**describe_hardware(precision.device), "processes": processes},
         "base": describe_base(task_model.source),
         "base_head": task_model.head_note or None,
@@ -69,6 +70,11 @@ def build_manifest(
         "data": data.to_dict(),
         "parameters": task_model.count_parameters(),
     }
+
+
+def package_versions() -> dict[str, str]:
+    """Installed versions of the packages that results depend on."""
+    return {name: metadata.version(name) for name in _PACKAGES}
 
 
 def read_manifest(run: RunFolder) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def test_merge_folds_it_and_says_what_it_was_compared_on(theirs, place):
     assert said.status == 0 and said.err == "", said
     first, second = said.out.splitlines()
     assert first == "folded the updates of 13 weight matrices into merged"
-    assert re.search(r"^max \|Δlogit\| (\S+) on 64 made rows$", second)
+    assert re.search(r"^max \|Δlogit\| (\S+) on 64 sample rows$", second)
     model = AutoModelForSequenceClassification.from_pretrained(place / "merged").eval()
     tokenizer = AutoTokenizer.from_pretrained(place / "merged")
     with torch.no_grad():
@@ -68,10 +68,10 @@ def test_merge_folds_it_and_says_what_it_was_compared_on(theirs, place):
     card = (place / "merged" / "README.md").read_text(encoding="utf-8")
     front = yaml.safe_load(card.split("---")[1])
     assert front["tags"] == ["bertft", "lora"] and "metrics" not in front
-    assert "Made with bertft from `adapter`, an adapter of base" in card
-    assert "its quality are not recorded" in card and "## Data" not in card
+    assert "Converted with bertft from `adapter`, an adapter of base" in card
+    assert "metrics are not recorded" in card and "## Data" not in card
     assert (
-        "On 64 made rows, the logits before and after merging" in card
+        "On 64 sample rows, the logits before and after merging" in card
         and str(base.parent) not in card
     )
 
@@ -97,11 +97,11 @@ def test_a_merge_that_would_answer_otherwise_writes_nothing(theirs, place, monke
     monkeypatch.setattr(TaskModel, "fold", lambda self: 0)
     monkeypatch.setattr("bertft.cli.commands.merge.save_model_folder", _without_adapter)
     said = say("merge", f"adapter={theirs[1]}", "out=merged")
-    assert said.status == 3 and "the merged model would answer otherwise" in said.err, said
+    assert said.status == 3 and "the merged model would give other logits" in said.err, said
     assert list(place.iterdir()) == []
 
 
-def _without_adapter(folder, model, tokenizer, card):
+def _without_adapter(folder, model, tokenizer):
     """The base's weights alone."""
     from bertft.export.transformers_folder import save_model_folder
     from bertft.methods.low_rank import export
@@ -109,7 +109,7 @@ def _without_adapter(folder, model, tokenizer, card):
 
     layers = export.low_rank_layers(model)
     replace_modules(model, {layer: layer.unwrap() for layer in layers.values()})
-    save_model_folder(folder, model, tokenizer, card)
+    save_model_folder(folder, model, tokenizer)
 
 
 def test_another_place_of_the_base(theirs, place):

@@ -229,7 +229,7 @@ def test_out_is_never_overwritten(trained, place, monkeypatch):
     (place / "file").write_text("mine")
     for out in ("full", "file"):
         said = say("merge", f"run={run}", f"out={out}")
-        assert said.refused and f"{out} is there already" in said.err
+        assert said.refused and f"{out} already exists" in said.err
     assert (place / "full" / "mine.txt").read_text() == "mine"
 
 

@@ -94,7 +94,7 @@ class Branching(transformers.RobertaForSequenceClassification):
 
 def test_a_model_without_a_graph(tmp_path, capsys):
     model = Branching._from_config(ROBERTA)
-    with pytest.raises(UsageError, match="makes no graph of Branching") as told:
+    with pytest.raises(UsageError, match="cannot export Branching to ONNX") as told:
         write_onnx_graph(tmp_path, model, SimpleNamespace(model_input_names=NAMES))
     assert "bertft merge" in told.value.hint
     assert capsys.readouterr() == ("", "")
@@ -105,4 +105,4 @@ def test_a_package_that_is_not_there(monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UsageError, match=f"onnx needs the package {package}, which") as told:
         check_onnx_packages()
-    assert told.value.hint == 'It comes with pip install "bertft[export]"'
+    assert told.value.hint == 'Install it with pip install "bertft[export]"'

@@ -77,7 +77,7 @@ def _write_merged_model(config: MergeConfig, folder: Path, name: str) -> list[st
     for module in ("prefix", "prompt"):
         if module in adapted.model._modules:
             delattr(adapted.model, module)
-    save_model_folder(folder, adapted.model, adapted.tokenizer, "")
+    save_model_folder(folder, adapted.model, adapted.tokenizer)
     reloaded = open_model(
         str(folder),
         precision="fp32",
