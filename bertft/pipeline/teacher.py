@@ -127,8 +127,10 @@ def open_teacher(
             where=_SETTING,
             hint=hint,
         )
-    loaded.task_model.head_note = "its classes are in another order"
-    f" ({format_list(teacher_labels, 8)}): its outputs are reordered"
+    loaded.task_model.head_note = (
+        f"its classes are in another order ({format_list(teacher_labels, 8)}):"
+        " its outputs are reordered"
+    )
     loaded.info = replace(loaded.info, labels=list(student_labels))
     return loaded
 

@@ -77,9 +77,9 @@ def test_a_copy_is_prepared_beside_its_place_and_then_put_there(run, tmp_path):
         lambda run, _: asked.append(run) or Model(2.0),
     )
     assert asked == [other] and (source.name, source.kind) == (str(other), base_model.OWN_COPY)
-    assert not run.base_dir.exists() and (run.path / f".base_dir.tmp-{os.getpid()}").is_dir()
+    assert not run.base_dir.exists() and (run.path / f".base.tmp-{os.getpid()}").is_dir()
     kept = base_model.commit_base(source, run)
-    assert kept.load == str(run.base) and (run.base / "model.safetensors").is_file()
+    assert kept.load == str(run.base_dir) and (run.base_dir / "model.safetensors").is_file()
     told = base_model.describe_base(kept)
     assert told["load"] == "base"
 

@@ -21,19 +21,19 @@ from bertft.pipeline import teacher
 class Task:
     """Rows of length 0 give no feature; nor do those that the tokenizer is unable to read."""
 
-    supervised, name = False, "task"
+    needs_labels, name = False, "task"
 
-    def encoder(self, unread, max_length):
+    def make_encoder(self, unread, max_length):
         def encode(columns):
             kept = [at for at, text in enumerate(columns["text"]) if text and text not in unread]
             return {"input_ids": [np.arange(2, dtype=np.int32) for _ in kept], "row": kept}
 
         return encode
 
-    def key(self):
+    def cache_key(self):
         return "task"
 
-    def without_feature(self, max_length):
+    def no_feature_error(self, max_length):
         return RowError("no feature")
 
 
@@ -41,12 +41,12 @@ def tables(monkeypatch, texts, unread):
     monkeypatch.setattr("bertft.pipeline.data.tokenizer_hash", str)
     table = pa.table({"text": texts, "line": list(range(1, len(texts) + 1))})
     rows = Rows(table, "a.csv", Counter())
-    features = {"train": featurize(rows, Task().encoder((), 9), [], None)}
+    features = {"train": featurize(rows, Task().make_encoder((), 9), [], None)}
     splits = Splits(rows, None, None, None, False, None)
-    saved = SimpleNamespace(adapted=SimpleNamespace(tokenizer=unread))
-    found = teacher._teacher_features(splits, Task(), saved, 9, None, features)
+    saved = SimpleNamespace(task_model=SimpleNamespace(tokenizer=unread))
+    result = teacher._teacher_features(splits, Task(), saved, 9, None, features)
     assert rows.skipped == Counter(), "counted with the student's features alone"
-    return found
+    return result
 
 
 def test_a_row_that_neither_reads_is_left_out_for_both(monkeypatch):
@@ -61,7 +61,7 @@ def test_a_row_that_the_teacher_alone_does_not_read(monkeypatch):
 
 
 def test_a_teacher_that_a_folder_names_is_not_fetched(monkeypatch):
-    monkeypatch.setattr(loading, "local_folder", lambda _: None)
+    monkeypatch.setattr(loading, "local_model_folder", lambda _: None)
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("asked"))
     with pytest.raises(UsageError, match="a run does not decide what is fetched"):
         loading.download_model(

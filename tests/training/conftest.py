@@ -40,7 +40,7 @@ class Tagging(Classification):
 
     level = "token"
 
-    def terms(self, batch):
+    def count_loss_terms(self, batch):
         return int((batch.labels["labels"] != -100).sum())
 
     def loss(self, logits, batch):

@@ -82,7 +82,7 @@ def stepper(name: str, kind: str, ranks: DistributedContext, dropout: float = 0.
     config = BertConfig(
         vocab_size=60, hidden_size=12, num_hidden_layers=2, num_attention_heads=2,
         intermediate_size=20, max_position_embeddings=32, initializer_range=0.3,
-        hidden_dropout_prob=dropout, attention_probs_dropout_prob=0.0, **task.model_settings(),
+        hidden_dropout_prob=dropout, attention_probs_dropout_prob=0.0, **task.head_config(),
     )  # fmt: skip
     auto: Any = AutoModelForSequenceClassification
     if name == "masked_lm":

@@ -275,14 +275,14 @@ def test_no_number_is_read_by_itself(stepper, table, everything, layout):
 
 def test_what_a_part_has_read_comes_with_the_loss(stepper, table, everything):
     class Telling(everything):
-        def readings(self):
+        def device_metrics(self):
             return {"weight_sum": torch.stack([p.detach().sum() for _, p in self.named]).sum()}
 
     made = stepper(part=Telling(weight=0.1))
-    before = float(made.components[0].readings()["weight_sum"])
+    before = float(made.components[0].device_metrics()["weight_sum"])
     outcome = made(cut(table(LENGTHS), 3), 1, 10)
     assert outcome.device_metrics == {"weight_sum": pytest.approx(before)} and outcome.losses == {}
-    assert float(made.parts[0].readings()["weight_sum"]) != pytest.approx(before)
+    assert float(made.components[0].device_metrics()["weight_sum"]) != pytest.approx(before)
 
 
 def test_a_rank_without_rows_scales_its_gradients_too(stepper):

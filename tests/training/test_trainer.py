@@ -57,9 +57,9 @@ def test_events_of_two_epochs_and_a_part(small, drive):
     made = drive(small([0.1, 0.3, 0.2]), total=7).run()
     assert made.names == [
         "Started 0",
-        "Step 1", "Step 2", "Step 3", "Evaluated 3", "Checkpointed 3",
-        "Step 4", "Step 5", "Step 6", "Evaluated 6", "Checkpointed 6",
-        "Step 7", "Evaluated 7", "Checkpointed 7",
+        "StepCompleted 1", "StepCompleted 2", "StepCompleted 3", "Evaluated 3", "Checkpointed 3",
+        "StepCompleted 4", "StepCompleted 5", "StepCompleted 6", "Evaluated 6", "Checkpointed 6",
+        "StepCompleted 7", "Evaluated 7", "Checkpointed 7",
         "Finished 7",
     ]  # fmt: skip
     assert made.events[-1].reason == "done"
@@ -68,7 +68,7 @@ def test_events_of_two_epochs_and_a_part(small, drive):
     assert [event.best for event in made.of(Evaluated)] == [True, True, False]
     assert [saved[:2] for saved in made.saved] == [(3, True), (6, True), (7, False)]
     assert str(made.of(Checkpointed)[0].path) == "step-3"
-    progress = made.loop.progress
+    progress = made.loop.state
     assert (progress.best, progress.best_step, progress.stale) == (0.3, 6, 1)
     assert progress.best_metrics["accuracy"] == 0.3 and "loss" in progress.best_metrics
     assert progress.rows == sum(event.rows for event in made.of(StepCompleted)) > 20
@@ -93,9 +93,10 @@ def test_every_row_comes_once_an_epoch_by_length_within_its_batch(small, drive, 
 def test_cadences_of_their_own(small, drive):
     made = drive(small([0.1, 0.2, 0.2]), total=5, evaluate_every=2, checkpoint_every=3).run()
     assert made.names == [
-        "Started 0", "Step 1", "Step 2", "Evaluated 2", "Checkpointed 2",  # the best so far
-        "Step 3", "Checkpointed 3", "Step 4", "Evaluated 4", "Checkpointed 4",
-        "Step 5", "Evaluated 5", "Checkpointed 5",  # the last step is always evaluated and kept
+        "Started 0", "StepCompleted 1", "StepCompleted 2", "Evaluated 2", "Checkpointed 2",
+        "StepCompleted 3", "Checkpointed 3", "StepCompleted 4", "Evaluated 4", "Checkpointed 4",
+        # The last step is always evaluated and kept.
+        "StepCompleted 5", "Evaluated 5", "Checkpointed 5",
         "Finished 5",
     ]  # fmt: skip
     assert [saved[1] for saved in made.saved] == [True, False, True, False]
@@ -103,9 +104,9 @@ def test_cadences_of_their_own(small, drive):
 
 def test_without_validation_only_the_end_is_kept(small, drive):
     made = drive(small(), total=4, validation=None).run()
-    assert made.names == ["Started 0", *(f"Step {n}" for n in range(1, 5)), "Checkpointed 4",
-                          "Finished 4"]  # fmt: skip
-    assert made.loop.progress.best is None
+    steps = [f"StepCompleted {n}" for n in range(1, 5)]
+    assert made.names == ["Started 0", *steps, "Checkpointed 4", "Finished 4"]
+    assert made.loop.state.best is None
 
 
 def test_rates_follow_the_schedule(small, drive):
@@ -129,7 +130,7 @@ def test_training_learns_and_evaluation_leaves_it_in_training_mode(small, drive)
 def test_patience_ends_it_and_a_resume_then_ends_at_once(small, drive):
     scores = [0.5, 0.6, 0.6, 0.4, 0.9]
     made = drive(small(scores), total=9, evaluate_every=1, patience=2).run()
-    assert made.names[-4:] == ["Step 4", "Evaluated 4", "Checkpointed 4", "Finished 4"]
+    assert made.names[-4:] == ["StepCompleted 4", "Evaluated 4", "Checkpointed 4", "Finished 4"]
     assert made.events[-1] == Finished(4, "patience")
     progress = TrainerState()
     progress.load_state_dict(json.loads(json.dumps(made.saved[-1][2])))
@@ -209,7 +210,7 @@ def test_nor_has_it_one_after_a_resume_from_its_last_checkpoint(small, drive):
 def test_a_run_in_which_nothing_was_learnt_has_no_end(small, drive, changes, decay):
     """Weights that only decay have learnt nothing either."""
     stepper = small()
-    stepper.clip = changes.get("clip")
+    stepper.max_grad_norm = changes.get("clip")
     for group in stepper.optimizer.param_groups:
         group["peak"] = changes.get("rate", group["peak"])
         group["weight_decay"] = decay
@@ -300,7 +301,13 @@ def test_a_run_that_was_done_says_so_again(small, drive):
     again = drive(small(), total=3, progress=progress).run()
     assert again.names == ["Started 3", "Finished 3"] and not again.saved
     longer = drive(small(), total=4, progress=progress).run()
-    assert longer.names == ["Started 3", "Step 4", "Evaluated 4", "Checkpointed 4", "Finished 4"]
+    assert longer.names == [
+        "Started 3",
+        "StepCompleted 4",
+        "Evaluated 4",
+        "Checkpointed 4",
+        "Finished 4",
+    ]
 
 
 def test_batches_are_staged_ahead_for_the_device_and_none_twice(small, drive, monkeypatch):
@@ -309,7 +316,7 @@ def test_batches_are_staged_ahead_for_the_device_and_none_twice(small, drive, mo
 
     def stage(batch, device):
         assert threading.current_thread().name == "bertft-prefetch"
-        staged.append((device, batch.index.tolist()))
+        staged.append((device, batch.feature_indices.tolist()))
         return batch
 
     monkeypatch.setattr(Batch, "pin_memory", stage)
@@ -317,7 +324,7 @@ def test_batches_are_staged_ahead_for_the_device_and_none_twice(small, drive, mo
     forward = made.runner.__class__.__call__
 
     def run(runner, batch, trace=None):
-        ran.append((made.precision.device, batch.index.tolist()))
+        ran.append((made.precision.device, batch.feature_indices.tolist()))
         return forward(runner, batch, trace)
 
     monkeypatch.setattr(made.runner.__class__, "__call__", run)
@@ -353,7 +360,7 @@ def test_rows_that_are_not_finite_are_named_and_nothing_of_them_is_applied(small
         numbers = [10, 20, 30, 30, 40, 50, 60, 70, 80, 90]
         assert event.rows == tuple(sorted({numbers[feature] for feature in window}))
         assert "not finite" in event.reason
-    progress = made.loop.progress
+    progress = made.loop.state
     assert (progress.skipped, progress.rescaled) == (2, 0)
     assert progress.step == 6 and progress.rows == 20
 
@@ -365,12 +372,12 @@ def test_too_many_in_a_row_stop_the_run(small, drive, table):
     made = drive(stepper, total=9, rows=rows, validation=None, non_finite_limit=3)
     with pytest.raises(NonFiniteError) as caught:
         made.run()
-    assert made.names == ["Started 0", "Skipped 1", "Skipped 2"] and not made.saved
+    assert made.names == ["Started 0", "StepSkipped 1", "StepSkipped 2"] and not made.saved
     named = ", ".join(str(row) for row in sorted(stepper.task.windows[2]))
     assert str(caught.value).startswith(
         f"step 3: loss or gradient was not finite in 3 steps in a row (rows of the last: {named})"
     )
-    assert caught.value.status == 3 and made.loop.progress.loss_sum == 0
+    assert caught.value.status == 3 and made.loop.state.loss_sum == 0
     for one, other in zip(stepper.parameters, before, strict=True):
         torch.testing.assert_close(one.detach(), other, rtol=0, atol=0, equal_nan=True)
     assert not threads()

@@ -1,11 +1,12 @@
-"""What a tracker is told, under which names.
+"""Experiment trackers: MLflow, TensorBoard and Weights & Biases.
 
     train/loss, penalty, gradient_norm, learning_rate/<group>, rows_per_second, tokens_per_second,
-    and the parts' measures            every ``log_every`` steps
-    validation/<metric>                after each evaluation
+    and the metrics of the components      every ``log_every`` steps
+    validation/<metric>                    after each evaluation
 
-A tracker opens with the first event, so that its errors are caught as those of any callback. Its
-files, and what it needs to resume, are in ``<run>/tracking/<name>/``.
+A tracker opens at the first event, so that an error in it is suppressed like that of any other
+callback (``suppress_errors``). What it needs to continue after a resume is in
+``<run>/tracking/<name>/``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlparse
 
+from bertft.config.command_configs import TrainConfig
 from bertft.config.serialize import flatten_settings
 from bertft.errors import DataError, UsageError
 from bertft.training.events import Evaluated, Event, Finished, Started, StepCompleted
@@ -28,6 +30,7 @@ from bertft.utils.atomic_io import atomic_write_text
 from bertft.utils.safe_files import read_regular_text
 
 __all__ = [
+    "TRACKER_CLASSES",
     "MLflowTracker",
     "TensorBoardTracker",
     "Tracker",
@@ -36,58 +39,49 @@ __all__ = [
     "check_tracker_packages",
 ]
 
+_MAX_PARAMETER_LENGTH = 500  # characters; MLflow refuses longer parameters
+_INIT_TIMEOUT = 20.0  # seconds to reach the server of Weights & Biases
+
 
 def check_tracker_packages(names: Sequence[str]) -> None:
-    """UsageError, before anything is trained, unless what each tracker needs is installed."""
+    """Raise UsageError unless the package of each tracker is installed."""
     for name in names:
-        package = _TRACKERS[name].package
+        package = TRACKER_CLASSES[name].package
         if importlib.util.find_spec(package) is None:
             raise UsageError(
                 f"{name} needs the package {package}, which is not installed",
                 where="trainer.trackers",
-                hint='It comes with pip install "bertft[tracking]"',
+                hint='Install it with pip install "bertft[tracking]"',
             )
 
 
-def build_trackers(names: Sequence[str], run: Path, config: Any) -> list[Tracker]:
-    """Of the run in the folder ``run``; nothing is opened before the first event."""
+def build_trackers(names: Sequence[str], run: Path, config: TrainConfig) -> list[Tracker]:
+    """The trackers ``names`` of the run in the folder ``run``, not yet opened."""
+    settings, log_every = flatten_settings(config), config.trainer.log_every
     return [
-        _TRACKERS[name](
-            run, run / "tracking" / name, flatten_settings(config), config.trainer.log_every
-        )
-        for name in names
+        TRACKER_CLASSES[name](run, run / "tracking" / name, settings, log_every) for name in names
     ]
 
 
-_MAX_PARAMETER_LENGTH = 500  # characters of a parameter, in every store
-
-
-_INIT_TIMEOUT = 20.0  # seconds for the server, unless WANDB_INIT_TIMEOUT says otherwise
-
-
-def _has_key(settings: Any) -> bool:
-    """Whether an account is known. What ``wandb login`` leaves in .netrc is in no setting."""
-    if settings.api_key:
-        return True
-    try:
-        credentials = netrc.netrc(os.environ.get("NETRC"))
-    except (OSError, netrc.NetrcParseError):
-        return False
-    hosts = ("api.wandb.ai", urlparse(str(settings.base_url)).netloc)
-    return any(credentials.authenticators(host) for host in hosts)
-
-
 class Tracker(ABC):
-    """``run`` is the run's folder, ``folder`` the tracker's own; ``settings``: name → text."""
+    """A callback that sends metrics to an experiment tracker.
 
-    package: ClassVar[str]  # what must be installed
+    Args:
+        run: the run's folder; its name becomes the name of the tracked run.
+        folder: the tracker's own folder.
+        settings: every setting of the run as text.
+        log_every: number of steps between two records of training metrics.
+    """
+
+    name: ClassVar[str]  # as in ``trainer.trackers``
+    package: ClassVar[str]  # the package to install
 
     def __init__(
         self, run: Path, folder: Path, settings: Mapping[str, str], log_every: int
     ) -> None:
         self.run, self.folder, self.settings, self.log_every = run, folder, settings, log_every
         self._is_open, self._finished, self._total_steps = False, False, 0
-        self.__name__ = self.package  # the name in warnings
+        self.__name__ = self.name  # used in warnings
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Started):
@@ -104,70 +98,65 @@ class Tracker(ABC):
             self._finished = True
 
     def close(self) -> None:
-        """Say goodbye; a run that was interrupted may go on."""
+        """Close the tracked run; an interrupted run can be resumed later."""
         if self._is_open:
             self._is_open = False
             self.finish(self._finished)
 
     @abstractmethod
     def start(self, step: int) -> None:
-        """Begin, or go on with the same one: the run has taken ``step`` steps."""
+        """Create the tracked run, or continue the existing one after ``step`` steps."""
 
     @abstractmethod
     def log_metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Finite numbers by name."""
+        """Record ``values``, which are all finite."""
 
     @abstractmethod
     def finish(self, finished: bool) -> None:
-        """Nothing more comes from this process."""
+        """Close the tracked run; ``finished`` is False where training was interrupted."""
 
     def load_run_id(self) -> str | None:
-        """The name under which the tracker knows the run since an earlier process."""
+        """The tracker's id of this run, saved by an earlier process; None for a new run."""
         try:
             return read_regular_text(self.folder / "id", 1 << 10).strip() or None
         except DataError:
             return None
 
-    def save_run_id(self, name: str) -> None:
-        atomic_write_text(self.folder / "id", f"{name}\n")
+    def save_run_id(self, run_id: str) -> None:
+        atomic_write_text(self.folder / "id", f"{run_id}\n")
 
     def _log_finite(self, values: Mapping[str, float], step: int) -> None:
-        self.log_metrics({name: float(v) for name, v in values.items() if math.isfinite(v)}, step)
+        finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
+        self.log_metrics(finite, step)
 
 
 class MLflowTracker(Tracker):
-    """By a client of its own: whatever else this process tracks stays as it is."""
+    """MLflow, through a client of its own: the active run of this process is not changed."""
 
-    package = "mlflow"
+    name, package = "mlflow", "mlflow"
     _client: Any
     _run_id: str
 
     def start(self, step: int) -> None:
-        use_local_store = "MLFLOW_TRACKING_URI" not in os.environ
-        if (
-            use_local_store
-        ):  # newer versions would rather have a database, and take files when told so
+        tracking_uri = os.environ.get("MLFLOW_TRACKING_URI")
+        if tracking_uri is None:
+            tracking_uri = self.folder.absolute().as_uri()
+            # Newer versions of MLflow allow files as a store only with this variable.
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         from mlflow.tracking import MlflowClient
 
-        tracking_uri = (
-            self.folder.absolute().as_uri()
-            if use_local_store
-            else os.environ["MLFLOW_TRACKING_URI"]
-        )
         self._client = MlflowClient(tracking_uri=tracking_uri)
         saved_run_id = self.load_run_id()
         if saved_run_id is not None:
             self._client.update_run(saved_run_id, status="RUNNING")
             self._run_id = saved_run_id
             return
-        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "bertft")
-        existing_experiment = self._client.get_experiment_by_name(name)
-        experiment_id = (
-            existing_experiment.experiment_id
-            if existing_experiment
-            else self._client.create_experiment(name)
-        )
+        experiment_name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "bertft")
+        experiment = self._client.get_experiment_by_name(experiment_name)
+        if experiment is not None:
+            experiment_id = experiment.experiment_id
+        else:
+            experiment_id = self._client.create_experiment(experiment_name)
         self._run_id = self._client.create_run(experiment_id, run_name=self.run.name).info.run_id
         self.save_run_id(self._run_id)
         for key, value in self.settings.items():
@@ -185,7 +174,7 @@ class MLflowTracker(Tracker):
 class TensorBoardTracker(Tracker):
     """Event files in ``<run>/tracking/tensorboard``."""
 
-    package = "tensorboard"
+    name, package = "tensorboard", "tensorboard"
     _writer: Any
 
     def start(self, step: int) -> None:
@@ -205,9 +194,9 @@ class TensorBoardTracker(Tracker):
 
 
 class WandbTracker(Tracker):
-    """Files in ``<run>/tracking/wandb``."""
+    """Weights & Biases: online with an account, else offline in ``<run>/tracking/wandb``."""
 
-    package = "wandb"
+    name, package = "wandb", "wandb"
     _run: Any
 
     def start(self, step: int) -> None:
@@ -216,7 +205,7 @@ class WandbTracker(Tracker):
         mode = os.environ.get("WANDB_MODE")
         if mode is not None:
             self._run = self._start_run(mode)
-        elif not _has_key(wandb.setup().settings):
+        elif not _has_wandb_account(wandb.setup().settings):
             self._run = self._start_run("offline")
         else:
             try:
@@ -225,9 +214,10 @@ class WandbTracker(Tracker):
                 self._run = self._start_run("offline")
         self.save_run_id(self._run.id)
 
-    def _start_run(self, mode: Any) -> Any:
+    def _start_run(self, mode: str) -> Any:
         import wandb
 
+        timeout = float(os.environ.get("WANDB_INIT_TIMEOUT", _INIT_TIMEOUT))
         saved_run_id = self.load_run_id()
         return wandb.init(
             project=os.environ.get("WANDB_PROJECT", "bertft"),
@@ -237,9 +227,7 @@ class WandbTracker(Tracker):
             dir=str(self.folder),
             config=dict(self.settings),
             mode=mode,
-            settings=wandb.Settings(
-                init_timeout=float(os.environ.get("WANDB_INIT_TIMEOUT", _INIT_TIMEOUT))
-            ),
+            settings=wandb.Settings(init_timeout=timeout),
         )
 
     def log_metrics(self, values: Mapping[str, float], step: int) -> None:
@@ -249,26 +237,33 @@ class WandbTracker(Tracker):
         self._run.finish(exit_code=0 if finished else 1)
 
 
+TRACKER_CLASSES: dict[str, type[Tracker]] = {
+    tracker.name: tracker for tracker in (MLflowTracker, TensorBoardTracker, WandbTracker)
+}
+
+
+def _has_wandb_account(settings: Any) -> bool:
+    """Whether ``settings`` of wandb or .netrc, where ``wandb login`` puts it, hold a key."""
+    if settings.api_key:
+        return True
+    try:
+        credentials = netrc.netrc(os.environ.get("NETRC"))
+    except (OSError, netrc.NetrcParseError):
+        return False
+    hosts = ("api.wandb.ai", urlparse(str(settings.base_url)).netloc)
+    return any(credentials.authenticators(host) for host in hosts)
+
+
 def _step_metrics(event: StepCompleted) -> dict[str, float]:
     values = {
         "loss": event.loss,
         "penalty": event.penalty,
         "gradient_norm": event.gradient_norm,
         "epoch": event.epoch,
-        **{
-            f"learning_rate/{name}": learning_rate
-            for name, learning_rate in event.learning_rates.items()
-        },
-        **event.metrics,
     }
+    values |= {f"learning_rate/{name}": rate for name, rate in event.learning_rates.items()}
+    values |= event.metrics
     if event.seconds > 0:
         values["rows_per_second"] = event.rows / event.seconds
         values["tokens_per_second"] = event.tokens / event.seconds
     return {f"train/{name}": value for name, value in values.items()}
-
-
-_TRACKERS: dict[str, type[Tracker]] = {
-    "mlflow": MLflowTracker,
-    "tensorboard": TensorBoardTracker,
-    "wandb": WandbTracker,
-}

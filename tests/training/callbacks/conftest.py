@@ -30,7 +30,7 @@ def step(number: int, pace: float = 0.5, **changes) -> StepCompleted:
         "rows": 32,
         "tokens": 900 + number,
         "seconds": pace,
-        "measures": {"budget": 288.0, "mean_rank": 8.2},
+        "metrics": {"budget": 288.0, "mean_rank": 8.2},
     }
     return StepCompleted(number, **{**facts, **changes})
 
@@ -42,7 +42,7 @@ def evaluated(number: int, value: float, pace: float = 0.5, **changes) -> Evalua
         "metrics": {"accuracy": value, "f1_macro": value - 0.01, "loss": 1 - value},
         "metric": "accuracy",
         "best": True,
-        "counts": True,
+        "eligible": True,
         "seconds": pace,
     }
     return Evaluated(number, **{**facts, **changes})

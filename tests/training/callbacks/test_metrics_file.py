@@ -148,7 +148,7 @@ def test_a_run_that_stops_early_writes_its_last_steps(tmp_path, events):
 def test_not_a_number_is_null(tmp_path, a_step, an_evaluation):
     nan = float("nan")
     bad = a_step(
-        1, gradient_norm=float("inf"), measures={"budget": np.float32(nan), "n": np.int64(3)}
+        1, gradient_norm=float("inf"), metrics={"budget": np.float32(nan), "n": np.int64(3)}
     )
     scores = an_evaluation(1, 0.5, metrics={"accuracy": nan, "loss": np.float64(0.5)})
     write(tmp_path, [Started(0, 2, 2, 2), bad, scores], log_every=1)

@@ -16,6 +16,7 @@ import sys
 import termios
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
@@ -84,7 +85,7 @@ def test_evaluations_and_skipped_steps_scroll_by_above(events, clock):
 
 
 def test_an_evaluation_that_does_not_count_says_so(clock, an_evaluation):
-    early = an_evaluation(8, 0.5, best=False, counts=False)
+    early = an_evaluation(8, 0.5, best=False, eligible=False)
     lines = shown(screen(80), [Started(0, 25, 10, 320), early], clock)
     assert any("accuracy 0.5000 (does not count yet)" in line for line in lines)
 
@@ -179,7 +180,7 @@ def program(tmp_path, each="pass"):
 
 
 def environment(**more):
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    root = str(Path(__file__).parents[3])
     kept = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "COLUMNS", "LINES")}
     return {**kept, "PYTHONPATH": root, "TERM": "xterm-256color", **more}
 

@@ -9,10 +9,16 @@ import socket
 
 import pytest
 
+from bertft.config.command_configs import TrainConfig
 from bertft.config.rules.trainer import TRACKERS
+from bertft.config.trainer import TrainerConfig
 from bertft.errors import UsageError
 from bertft.training.callbacks import suppress_errors, trackers
-from bertft.training.callbacks.trackers import check_tracker_packages
+from bertft.training.callbacks.trackers import (
+    TRACKER_CLASSES,
+    build_trackers,
+    check_tracker_packages,
+)
 from bertft.training.events import Finished, Interrupted, Started, StepCompleted
 
 SETTINGS = {"method.name": "lora", "data.train": "数据/训练.csv", "model.path": "x" * 900}
@@ -21,7 +27,7 @@ SETTINGS = {"method.name": "lora", "data.train": "数据/训练.csv", "model.pat
 class Noted(trackers.Tracker):
     """Keeps what it is told."""
 
-    package = "json"
+    name, package = "noted", "json"
 
     def start(self, step):
         self.told = []
@@ -38,8 +44,17 @@ def noted(tmp_path, every=5):
     return Noted(tmp_path, tmp_path / "tracking" / "noted", SETTINGS, every)
 
 
-def test_the_choices_of_the_setting_are_the_trackers_that_exist():
-    assert tuple(trackers._TRACKERS) == TRACKERS
+def test_every_tracker_of_the_setting_has_a_class():
+    assert tuple(TRACKER_CLASSES) == TRACKERS
+    assert [tracker.name for tracker in TRACKER_CLASSES.values()] == list(TRACKER_CLASSES)
+
+
+def test_a_run_builds_the_trackers_of_its_setting(tmp_path):
+    config = TrainConfig(trainer=TrainerConfig(log_every=3))
+    built = build_trackers(list(TRACKERS), tmp_path, config)
+    assert [type(tracker) for tracker in built] == [TRACKER_CLASSES[name] for name in TRACKERS]
+    assert [tracker.__name__ for tracker in built] == list(TRACKERS)
+    assert built[0].folder == tmp_path / "tracking" / "mlflow" and built[0].log_every == 3
 
 
 def test_steps_come_every_so_many_and_evaluations_all(events, tmp_path):
