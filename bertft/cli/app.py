@@ -29,7 +29,7 @@ from bertft.utils.terminal import prepare_streams, print_escaped
 if TYPE_CHECKING:
     from bertft.config.compose import ComposeRequest
 
-__all__ = ["main"]
+__all__ = ["main", "run_command"]
 
 _EXIT_INTERRUPTED = 130
 _EXIT_BUG = 1
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _dispatch(words: list[str]) -> int:
     command_word = words[0] if words else "--help"
     if command_word in COMMAND_CONFIGS:
-        return _run_command(command_word, words[1:])
+        return run_command(command_word, words[1:])
     if command_word in ("--help", "-h", "help"):
         from bertft.config.help import main_page
 
@@ -87,7 +87,8 @@ def _dispatch(words: list[str]) -> int:
     )
 
 
-def _run_command(command: str, words: list[str]) -> int:
+def run_command(command: str, words: list[str]) -> int:
+    """Run ``command`` on the ``words`` that follow it; the exit status. Its errors are raised."""
     check_plugins()
     if "--version" in words:
         return _dispatch(["--version"])

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bertft.config.schema import Leaf, Node, iter_leaves, node_from_dataclass
-from bertft.utils.terminal import print_escaped
+from bertft.utils.terminal import print_warning
 
 __all__ = ["current_path", "current_text", "current_value", "rename_settings", "report_former"]
 
@@ -73,9 +73,7 @@ def rename_settings(
 @functools.cache
 def report_former(former: str, current: str) -> None:
     """Say once per process that ``former`` is now called ``current``."""
-    print_escaped(
-        f"warning: {former} is now called {current}; the former name still works", stderr=True
-    )
+    print_warning(f"{former} is now called {current}; the former name still works")
 
 
 @functools.cache

@@ -6,10 +6,14 @@ one. They are shown as an escape, ``\\x1b``. Line ends and tabs stay.
 
 from __future__ import annotations
 
+import contextlib
 import io
+import logging
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import TextIO
 
 from bertft.errors import limit_length
@@ -17,6 +21,7 @@ from bertft.errors import limit_length
 __all__ = [
     "escape_controls",
     "is_output_closed",
+    "log_warnings",
     "prepare_streams",
     "print_escaped",
     "print_warning",
@@ -24,8 +29,26 @@ __all__ = [
 ]
 
 
+_warning_logger: ContextVar[logging.Logger | None] = ContextVar("warning_logger", default=None)
+
+
 def print_warning(message: str) -> None:
-    print_escaped(f"warning: {limit_length(message)}", stderr=True)
+    """Print ``message`` to stderr, or log it inside ``log_warnings``."""
+    logger = _warning_logger.get()
+    if logger is not None:
+        logger.warning(limit_length(message))
+    else:
+        print_escaped(f"warning: {limit_length(message)}", stderr=True)
+
+
+@contextlib.contextmanager
+def log_warnings(logger: logging.Logger) -> Iterator[None]:
+    """Warnings go to ``logger`` instead of stderr: a program calls bertft, not a terminal."""
+    token = _warning_logger.set(logger)
+    try:
+        yield
+    finally:
+        _warning_logger.reset(token)
 
 
 def prepare_streams() -> None:

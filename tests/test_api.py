@@ -1,0 +1,166 @@
+"""The Python API gives what the commands give: the same runs, numbers and errors."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+
+import pyarrow as pa
+import pytest
+
+import bertft
+from bertft.cli import main
+from bertft.config.former_names import report_former
+from bertft.errors import DataError, UsageError
+
+ROWS = [
+    {"text": f"{word} {number} thing", "label": label}
+    for number in range(30)
+    for word, label in (("good", "pos"), ("dull", "neg"))
+]
+TINY = (
+    "trainer.max_steps=4",
+    "trainer.batch_size=8",
+    "trainer.threads=1",
+    "trainer.precision=fp32",
+    "report=false",
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> bertft.Run:
+    folder = tmp_path_factory.mktemp("api")
+    return bertft.train(
+        ROWS, ROWS[:20], model="tiny", output_dir=folder / "run", overrides=TINY, quiet=True
+    )
+
+
+def test_the_run_is_that_of_the_command(run, tmp_path):
+    """The same rows from a file and the same settings: the same metrics to the last digit."""
+    for name, rows in (("train", ROWS), ("validation", ROWS[:20])):
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    words = [
+        "train",
+        "model=tiny",
+        "method=lora",
+        "data=files",
+        f"data.train={tmp_path / 'train.jsonl'}",
+        f"data.validation={tmp_path / 'validation.jsonl'}",
+        *TINY,
+        "quiet=true",
+        f"hydra.run.dir={tmp_path / 'run'}",
+    ]
+    assert main(words) == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
+    assert run.metrics["validation"] == metrics["validation"]
+    assert run.metrics["best"] == metrics["best"]
+
+
+def test_it_is_resumable_and_whole(run):
+    assert main(["verify", f"run={run.path}"]) == 0
+
+
+def test_rows_of_every_kind_train_alike(run, tmp_path):
+    import datasets
+    import pandas as pd
+
+    path = tmp_path / "rows.csv"
+    pd.DataFrame(ROWS).to_csv(path, index=False)
+    selected = datasets.Dataset.from_list([*ROWS, {"text": "not chosen", "label": "pos"}])
+    for number, rows in enumerate((pd.DataFrame(ROWS), selected.select(range(len(ROWS))), path)):
+        other = bertft.train(
+            rows, ROWS[:20], model="tiny", output_dir=tmp_path / str(number), overrides=TINY,
+            quiet=True,
+        )  # fmt: skip
+        assert other.metrics["validation"] == run.metrics["validation"]
+
+
+def test_predictions_are_those_of_the_command(run, tmp_path):
+    texts = [row["text"] for row in ROWS[:7]]
+    answers = run.predict(texts)
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+    (tmp_path / "new.jsonl").write_text(lines, encoding="utf-8")
+    out = tmp_path / "answers.jsonl"
+    words = ["predict", f"run={run.path}", f"input={tmp_path / 'new.jsonl'}", f"output={out}"]
+    assert main(words) == 0
+    assert answers == [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert run.predict([{"text": text} for text in texts]) == answers
+    assert run.predict(tmp_path / "new.jsonl") == answers
+    model = bertft.load(run.path)
+    assert (model.task, model.labels) == ("classification", ["neg", "pos"])
+
+
+def test_evaluation_is_that_of_training(run):
+    assert run.evaluate(ROWS[:20]) == run.metrics["validation"]
+
+
+def test_merge_export_and_load(run, tmp_path):
+    merged, adapter = run.merge(tmp_path / "merged"), run.export(tmp_path / "adapter")
+    texts = [row["text"] for row in ROWS[:4]]
+    expected = [answer["label"] for answer in run.predict(texts)]
+    for folder in (merged, adapter):
+        assert [answer["label"] for answer in bertft.load(folder).predict(texts)] == expected
+
+
+def test_compare(run, tmp_path):
+    other = bertft.train(
+        ROWS, ROWS[:20], method="bitfit", model="tiny", output_dir=tmp_path / "bitfit",
+        overrides=TINY, quiet=True,
+    )  # fmt: skip
+    comparison = bertft.compare([run, other.path], out=tmp_path / "compare.html")
+    assert len(comparison.rows) == 2
+    assert "bitfit" in (tmp_path / "compare.html").read_text(encoding="utf-8")
+
+
+def test_errors_are_raised(tmp_path, capsys):
+    with pytest.raises(UsageError, match="max_stepz") as raised:
+        bertft.train(ROWS, output_dir=tmp_path / "a", overrides=["trainer.max_stepz=3"])
+    assert "trainer.max_steps" in str(raised.value)
+    with pytest.raises(DataError, match="columns"):
+        bertft.train([{"text": 1}, {"text": "a"}], output_dir=tmp_path / "b")
+    with pytest.raises(UsageError, match="dicts"):
+        bertft.train(["a", "b"], output_dir=tmp_path / "c")
+    with pytest.raises(UsageError):
+        bertft.load(tmp_path / "nothing")
+    assert not capsys.readouterr().err
+
+
+def test_warnings_are_logged(run, caplog, capsys):
+    report_former.cache_clear()
+    with caplog.at_level(logging.WARNING, logger="bertft"):
+        bertft.train(
+            ROWS, ROWS, model="tiny", output_dir=run.path.parent / "warned", quiet=True,
+            overrides=[*TINY, "trainer.steps=3"],
+        )  # fmt: skip
+    assert "trainer.max_steps" in caplog.text
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_what_jupyter_shows(run):
+    shown = run._repr_html_()
+    assert "accuracy" in shown and f"{run.metrics['validation']['accuracy']:.4f}" in shown
+    report = run.report()
+    assert report.path == run.path / "report.html"
+    assert "<iframe" in report._repr_html_()
+
+
+def test_a_dataset_keeps_the_names_of_its_classes(tmp_path):
+    import datasets
+
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["bad", "fine"])}
+    )
+    rows = {"text": [row["text"] for row in ROWS], "label": [0, 1] * 30}
+    data = datasets.Dataset.from_dict(rows, features=features)
+    run = bertft.train(data, model="tiny", output_dir=tmp_path / "r", overrides=TINY, quiet=True)
+    assert bertft.load(run.path).labels == ["bad", "fine"]
+
+
+def test_importing_bertft_imports_nothing_slow():
+    code = "import sys, bertft; print(sorted({'torch', 'hydra', 'pyarrow'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert isinstance(pa.__version__, str)
