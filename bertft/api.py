@@ -25,13 +25,12 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from bertft.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import datasets
-    import pandas as pd
     import pyarrow as pa
 
     from bertft.pipeline.loaded_model import LoadedModel
@@ -39,8 +38,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Predictor", "Report", "Rows", "Run", "compare", "load", "train"]
 
+
+class DataFrame(Protocol):
+    """What is needed of a pandas DataFrame; pandas itself is not required."""
+
+    @property
+    def iloc(self) -> Any: ...
+
+
 Rows: TypeAlias = (
-    "str | os.PathLike[str] | Sequence[Mapping[str, Any]] | pd.DataFrame | datasets.Dataset"
+    "str | os.PathLike[str] | Sequence[Mapping[str, Any]] | DataFrame | datasets.Dataset"
 )
 _LOGGER = logging.getLogger("bertft")
 
