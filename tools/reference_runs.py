@@ -40,12 +40,12 @@ COMMON = [
 # name: (method, data, precision, layout, further settings)
 RUNS: dict[str, tuple[str, str, str, str, list[str]]] = {
     "head": ("head", "classification", "fp32", "unpadded", []),
-    "last_k": ("last_k", "classification", "bf16", "rows", []),
-    "bitfit": ("bitfit", "pair", "fp32", "rows", []),
+    "last_k": ("last_k", "classification", "bf16", "packed", []),
+    "bitfit": ("bitfit", "pair", "fp32", "packed", []),
     "full": ("full", "classification", "fp32", "padded", []),
     "full_bf16": ("full", "question_answering", "bf16", "unpadded", ["trainer.micro_batch=4"]),
     "lora": ("lora", "question_answering", "fp32", "unpadded", []),
-    "lora_accumulated": ("lora", "classification", "bf16", "rows", ["trainer.micro_batch=3"]),
+    "lora_accumulated": ("lora", "classification", "bf16", "packed", ["trainer.micro_batch=3"]),
     "dora": ("lora", "pair", "fp32", "unpadded", ["method.low_rank.use_dora=true"]),
     "pissa": ("lora", "classification", "fp32", "padded", ["method.low_rank.start=principal"]),
     "svd_lora": ("svd_lora", "token_classification", "fp32", "unpadded", []),
