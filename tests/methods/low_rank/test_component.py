@@ -199,10 +199,10 @@ def test_losses_and_measures(bert, part):
     model = bert()
     svd = part(kind="svd_lora", start="gaussian", l1=0.5)
     svd.attach(model)
-    assert svd.measures() == {"budget": 24.0, "mean_rank": 6.0}
-    loss = svd.loss()
-    readings = svd.readings()
-    assert svd.measures() == {"budget": 24.0, "mean_rank": 6.0}
-    assert readings.keys() == {"orthogonality", "l1"} and lora.readings() == {}
+    assert svd.metrics() == {"budget": 24.0, "mean_rank": 6.0}
+    loss = svd.extra_loss()
+    readings = svd.device_metrics()
+    assert svd.metrics() == {"budget": 24.0, "mean_rank": 6.0}
+    assert readings.keys() == {"orthogonality", "l1"} and lora.device_metrics() == {}
     assert loss.item() == pytest.approx(0.1 * readings["orthogonality"].item())
-    assert part(kind="svd_lora", orthogonality=0.0).loss() is None
+    assert part(kind="svd_lora", orthogonality=0.0).extra_loss() is None

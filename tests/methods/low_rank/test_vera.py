@@ -161,7 +161,7 @@ def test_what_trains_and_its_counts(bert, part):
         "kept": count,
         "exported": count + shared,
     }
-    titles = [each.title for each in made.exhibits(model, {})]
+    titles = [each.title for each in made.report_items(model, {})]
     assert titles == ["Singular values, Σ σ", "Effective rank"]
 
 
