@@ -1,30 +1,79 @@
-"""What a forward pass leaves behind for a loss on inner states, whatever the layout was.
+"""What travels through one forward pass of the encoder next to its tensors.
 
-    hidden   states [N, H] of the batch's own tokens: after the embeddings, then after each layer
-    heads    layer → queries, keys and values [N, heads, d] of the same tokens
+``ForwardState`` reaches every layer's attention as the keyword argument ``forward_state``, so that
+it is exact under gradient checkpointing. An ``ActivationRecorder`` in it collects inner states for
+a loss, in the same form for every layout:
 
-Tokens stand in the order of ``Batch.input_ids``; places of a prefix or a soft prompt are left out.
+    hidden_states    [N, H] of the batch's own tokens: after the embeddings, then after each layer
+    head_states      layer → queries, keys and values [N, heads, d] of the same tokens
+
+N counts the tokens of ``Batch.input_ids``, in that order: prefixes and soft prompts are left out.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from bertft.models.attention.sdpa import AttentionInputs
-    from bertft.models.sequence_layout import SequenceLayout
+from bertft.models.sequence_layout import SequenceLayout, content_tokens
 
-__all__ = ["ActivationRecorder", "HeadStates", "content_tokens"]
+__all__ = ["ActivationRecorder", "AttentionInputs", "ForwardState", "HeadStates"]
+
+
+@dataclass
+class ForwardState:
+    """The state of one forward pass. Make a new one for each pass.
+
+    Attributes:
+        layout: Where each token is.
+        prefix: Keys and values [layers, 2, L, heads·d] before those of each sequence.
+        recorder: Collects inner states.
+        head_tokens: Indices of the batch's tokens that the head computes logits for; None: all.
+        selected_indices: Slots that the top layer computes; None: all.
+        tokens_selected: Whether the top layer's output is that of ``selected_indices`` alone.
+        attention_calls: Calls of the attention function so far. It numbers the layers of ALBERT,
+            whose layers share one module, and reveals models that do not use the interface.
+        masks: Attention masks, computed by the first layer that needs them.
+    """
+
+    layout: SequenceLayout
+    prefix: Tensor | None = None
+    recorder: ActivationRecorder | None = None
+    head_tokens: Tensor | None = None
+    selected_indices: Tensor | None = None
+    tokens_selected: bool = False
+    attention_calls: int = 0
+    masks: dict[object, Tensor | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AttentionInputs:
+    """The inputs of one layer's attention.
+
+    ``query``, ``key`` and ``value`` are [b, heads, t, d], ``prefix`` [2, heads, L, d]. ``window``:
+    tokens i and j with |i − j| < window attend to each other, and all to the prefix; None: all do.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    prefix: Tensor | None
+    dropout: float
+    scale: float
+    window: int | None
+
+    @property
+    def prefix_length(self) -> int:
+        """L, the number of keys before each sequence's own."""
+        return 0 if self.prefix is None else self.prefix.shape[2]
 
 
 @dataclass(frozen=True)
 class HeadStates:
-    """One layer's ``query``, ``key``, ``value`` [N, heads, d]; scores are ``scale`` · q·k.
+    """One layer's ``query``, ``key`` and ``value`` [N, heads, d]; scores are ``scale`` · q·k.
 
-    ``window``: pairs with |i − j| < window see each other; None: all do.
+    ``window`` as in ``AttentionInputs``.
     """
 
     query: Tensor
@@ -36,8 +85,10 @@ class HeadStates:
 
 @dataclass
 class ActivationRecorder:
-    """Asks for ``attention_layers``' attention and, with ``record_hidden``, for hidden states; then
-    holds them.
+    """Holds the inner states of one pass that it was configured to record.
+
+    ``attention_layers``: the layers whose head states are recorded. ``record_hidden``: whether
+    hidden states are.
     """
 
     attention_layers: frozenset[int] = frozenset()
@@ -46,9 +97,9 @@ class ActivationRecorder:
     head_states: dict[int, HeadStates] = field(default_factory=dict)
 
     def record(self, layer: int, inputs: AttentionInputs, layout: SequenceLayout) -> None:
-        """Called by the attention function, and again in a recomputation under checkpointing.
+        """Record a layer's attention; the attention function calls it.
 
-        That must do what the first pass did; the heads stay the first one's.
+        Gradient checkpointing calls it again in the backward pass: the first states are kept.
         """
         if layer in self.attention_layers:
             query, key, value = (
@@ -58,11 +109,3 @@ class ActivationRecorder:
             self.head_states.setdefault(
                 layer, HeadStates(query, key, value, inputs.scale, inputs.window)
             )
-
-
-def content_tokens(states: Tensor, layout: SequenceLayout) -> Tensor:
-    """[R, W, ...] in the layout's shape → [N, ...]."""
-    flat = states.flatten(0, 1)
-    if layout.kind == "unpadded" and not layout.prompt_length:
-        return flat
-    return flat[layout.token_indices()[layout.content_indices()]]

@@ -1,8 +1,8 @@
-"""Run a transformers encoder with its head over a ``Batch``, in any layout.
+"""Run a transformers encoder with its head on a ``Batch``, in any layout.
 
-The model itself stays untouched: inputs are laid out here, a hook on its base model hands the
-head what it expects, and attention happens in ``bertft.models.attention``. Logits come back
-independent of the layout: [B, C] for sequence-level heads, [N, C] for token-level ones.
+The model is not changed: the runner lays out the inputs, a hook on the base model prepares the
+input of the head, and attention is computed in ``bertft.models.attention``. The logits do not
+depend on the layout: [B, C] for sequence-level heads, [N, C] for token-level heads.
 """
 
 from __future__ import annotations
@@ -19,21 +19,28 @@ from bertft.errors import BertftError, UsageError
 from bertft.models.attention import ATTENTION_NAME, register_attention
 from bertft.models.compilation import compile_layers, eager
 from bertft.models.families import encoder_family, encoder_layers
-from bertft.models.forward_state import ActivationRecorder, content_tokens
-from bertft.models.sequence_layout import SequenceLayout
+from bertft.models.forward_state import ActivationRecorder, ForwardState
+from bertft.models.sequence_layout import SequenceLayout, content_tokens, scatter_tokens
 from bertft.models.token_selection import enable_token_selection
 
 __all__ = ["EncoderRunner", "accepts_argument", "extract_logits"]
 
 
 class EncoderRunner:
-    """``runner(batch)`` → logits. ``level`` is the task's: "sequence" or "token".
+    """``runner(batch)`` → logits.
 
-    ``layout``: "unpadded", "packed", "padded", or "auto" (unpadded). Encoders outside the attention
-    interface always run padded, and one row at a time where padding changes their answers. A
-    prefix (``model.prefix``) or soft prompt (``model.prompt``) is found on the model.
-    ``temperature``: what all logits are divided by, in fp32, if it is not None. Raises BertftError
-    if an encoder takes the interface's name but never calls it.
+    A prefix (``model.prefix``) or soft prompt (``model.prompt``) of the model is used if present.
+    Encoders outside transformers' attention interface always run padded, and one row at a time if
+    padding changes their outputs.
+
+    Args:
+        model: A transformers model with a task head.
+        level: The task's level, ``"sequence"`` or ``"token"``.
+        layout: ``"unpadded"``, ``"packed"``, ``"padded"``, or ``"auto"`` (unpadded).
+
+    Attributes:
+        temperature: Divides all logits, in fp32, if it is not None.
+        compiled: Whether the layers are compiled (see ``compile``).
     """
 
     def __init__(self, model: Any, level: str, layout: str = "auto") -> None:
@@ -45,7 +52,7 @@ class EncoderRunner:
             raise ValueError(f"unknown layout {layout!r}")
         self.layout = layout
         self.temperature: float | None = None
-        self.compiled = False  # whether the layers are: see ``compile``
+        self.compiled = False
         self.base: Any = model.base_model
         self._attention_checked = False
         self._accepts_token_types = accepts_argument(self.base, "token_type_ids")
@@ -68,10 +75,11 @@ class EncoderRunner:
         )
 
     def __call__(self, batch: Batch, recorder: ActivationRecorder | None = None) -> Tensor:
-        """Logits of a batch that lies on the model's device; ``recorder`` is given what it asks
-        for.
+        """The logits of a batch on the model's device; ``recorder`` records inner states.
 
-        Raises UsageError if it asks an encoder outside the interface for its attention.
+        Raises:
+            UsageError: ``recorder`` records attention, which this encoder does not expose.
+            BertftError: The encoder declares the attention interface but does not call it.
         """
         if self.compiled and not torch.is_grad_enabled():
             with eager():
@@ -80,12 +88,12 @@ class EncoderRunner:
             logits = self._forward(batch, recorder)
         if self.temperature is None:
             return logits
-        # By a tensor beside them: CUDA would multiply by the inverse of a number, which rounds. And
-        # filled there: copied from here, it would be waited for.
+        # By a tensor: CUDA would multiply by the rounded inverse of a number. The tensor is filled
+        # on the device: a copy from the host would synchronise.
         return logits.float() / torch.full((), self.temperature, device=logits.device)
 
     def compile(self, device: torch.device) -> None:
-        """Compile the encoder's layers, on ``device``; errors as of ``compile_layers``."""
+        """Compile the encoder's layers for ``device``. Raises what ``compile_layers`` does."""
         compile_layers(self.model, device)
         self.compiled = True
 
@@ -94,40 +102,38 @@ class EncoderRunner:
             return self._forward_row_by_row(batch, recorder)
         if not self.family.uses_attention_interface:
             return self._forward_padded(batch, recorder)
-        prefix, prompt = (
-            _find_submodule(self.model, "prefix"),
-            _find_submodule(self.model, "prompt"),
-        )
+        prefix = _find_submodule(self.model, "prefix")
+        prompt = _find_submodule(self.model, "prompt")
+        prefix_states = prefix() if prefix is not None else None  # [layers, 2, L, heads·d]
         prompt_vectors = prompt() if prompt is not None else None  # [L, width]
         prompt_length = 0 if prompt_vectors is None else prompt_vectors.shape[0]
-        state = SequenceLayout(
-            lengths=[n + prompt_length for n in batch.lengths.tolist()],
+        layout = SequenceLayout(
+            lengths=[length + prompt_length for length in batch.lengths.tolist()],
             kind=self.layout,
             device=batch.input_ids.device,
-            prefix=prefix() if prefix is not None else None,
             prompt_length=prompt_length,
-            recorder=recorder,
-            head_tokens=batch.selected_tokens,
+            prefix_length=0 if prefix_states is None else prefix_states.shape[2],
         )
+        state = ForwardState(layout, prefix_states, recorder, head_tokens=batch.selected_tokens)
         if self._selects_tokens and not (recorder and recorder.record_hidden):
             state.selected_indices = self._indices_for_head(state)
         position_shift = prefix.length if prefix is not None and prefix.shift_positions else 0
-        inputs = self._model_inputs(batch, state, prompt_vectors, position_shift)
-        logits = extract_logits(self._call_model(inputs, state, {"sequences": state}))
+        inputs = self._model_inputs(batch, layout, prompt_vectors, position_shift)
+        logits = extract_logits(self._call_model(inputs, state, {"forward_state": state}))
         if not self._attention_checked:
             self._check_attention_calls(state)
         return self._drop_row_dimension(logits)
 
     def _call_model(
-        self, inputs: dict[str, Tensor], state: SequenceLayout, extra_arguments: dict[str, Any]
+        self, inputs: dict[str, Tensor], state: ForwardState, extra_arguments: dict[str, Any]
     ) -> Any:
-        """The model's output; its hidden states go to a trace where that asks for them."""
+        """The model's output; hidden states go to the state's recorder if it records them."""
         recorder = state.recorder
         if recorder is None or not recorder.record_hidden:
             return self.model(**inputs, **extra_arguments)
         output = self.model(**inputs, **extra_arguments, output_hidden_states=True)
         recorder.hidden_states[:] = [
-            content_tokens(layer_states, state) for layer_states in output.hidden_states
+            content_tokens(layer_states, state.layout) for layer_states in output.hidden_states
         ]
         return output
 
@@ -138,7 +144,7 @@ class EncoderRunner:
         prompt_vectors: Tensor | None,
         position_shift: int,
     ) -> dict[str, Tensor]:
-        """Keyword arguments of the model: [1, N] or [B, T], with a prompt as embeddings."""
+        """Keyword arguments of the model, [R, W] each; a prompt is passed as embeddings."""
         token_types = batch.token_type_ids if self._accepts_token_types else None
         if prompt_vectors is None:
             token_inputs: dict[str, Tensor] = {"input_ids": batch.input_ids}
@@ -153,27 +159,26 @@ class EncoderRunner:
         token_inputs["position_ids"] = self._position_ids(
             batch, layout, prompt_vectors is not None, position_shift
         )
-        # Cells without a token hold 0 everywhere: attention masks them and nothing reads them after
-        # it, so the pad token's identity does not matter.
-        return {name: _scatter_to_layout(value, layout) for name, value in token_inputs.items()}
+        # Slots without a token hold 0 everywhere: attention masks them and nothing reads them after
+        # it, so the id of the pad token does not matter.
+        return {name: scatter_tokens(value, layout) for name, value in token_inputs.items()}
 
     def _position_ids(
         self, batch: Batch, layout: SequenceLayout, has_prompt: bool, position_shift: int
     ) -> Tensor:
-        """[N]: from 0, or as RoBERTa's kin count: from padding's position + 1.
+        """Position ids [N], from 0, or for RoBERTa's family from the position of padding + 1.
 
-        They do not count a token with the id of padding, which has padding's position wherever it
-        is: a text may spell it, and a config may name the end of a text as its padding.
+        That family does not count tokens with the id of padding and gives them the position of
+        padding, wherever they are: a text may contain the pad token, and a config may use the end
+        token as padding.
         """
         positions, padding_id = layout.positions() + position_shift, self._padding_position
         if padding_id is None:
             return positions
-        if has_prompt:  # counted from embeddings, which have no ids
+        if has_prompt:  # the model counts embeddings, which have no ids
             return positions + padding_id + 1
         is_padding = batch.input_ids == padding_id
-        padding_count = (
-            is_padding.cumsum(0) - is_padding.long()
-        )  # in the batch, then in the sequence
+        padding_count = is_padding.cumsum(0) - is_padding.long()  # before each token of the batch
         sequence_starts = (
             torch.arange(len(padding_count), device=padding_count.device) - layout.positions()
         )
@@ -195,46 +200,46 @@ class EncoderRunner:
     def _prepare_head_input(
         self, base: nn.Module, _: Any, kwargs: dict[str, Any], output: Any
     ) -> Any:
-        """Give the head [B, 1, H] (sequence level) or [1, N, H], the batch's own tokens.
+        """Hook: turn the base's output into the head's input.
 
-        Of those, where the batch chose some, [1, K, H].
+        That is [B, 1, H] for a sequence-level head, [1, N, H] of the batch's tokens for a
+        token-level head, or [1, K, H] if the batch selects K tokens.
         """
-        state: SequenceLayout | None = kwargs.get("sequences")
+        state: ForwardState | None = kwargs.get("forward_state")
         if state is None:
             return output
+        layout = state.layout
         if state.tokens_selected:
             hidden = output.last_hidden_state
             hidden = hidden.transpose(0, 1) if self.level == "sequence" else hidden
         elif self.level == "sequence":
-            hidden = self._pool(output.last_hidden_state.flatten(0, 1), state).unsqueeze(1)
-        elif self.layout == "unpadded" and not state.prompt_length:
-            hidden = output.last_hidden_state
+            hidden = self._pool(output.last_hidden_state.flatten(0, 1), layout).unsqueeze(1)
         else:
-            content_slots = state.token_indices()[state.content_indices()]
-            hidden = output.last_hidden_state.flatten(0, 1)[content_slots].unsqueeze(0)
+            hidden = content_tokens(output.last_hidden_state, layout).unsqueeze(0)
         if state.head_tokens is not None and not state.tokens_selected:
             hidden = hidden[:, state.head_tokens]
         output["last_hidden_state"] = hidden
-        # The base ran its pooler on the first vector of each row: a prompt's, or of several
-        # sequences in a row that of the first alone.
+        # The base ran its pooler on the first vector of each row: that of a prompt, or of the first
+        # of several sequences.
         if self.level == "sequence" and getattr(base, "pooler", None) is not None:
             output["pooler_output"] = _apply_pooler(base, hidden)
         return output
 
-    def _indices_for_head(self, state: SequenceLayout) -> Tensor | None:
-        """The cells whose last hidden states the head sees; None: all, or a mean of all."""
+    def _indices_for_head(self, state: ForwardState) -> Tensor | None:
+        """The slots whose last hidden states the head uses; None: all, or a mean of all."""
+        layout = state.layout
         if self.level == "sequence":
-            return None if self._uses_mean_pooling else state.cls_indices()
-        if state.head_tokens is None or not len(state.head_tokens):  # a pooler wants one token
+            return None if self._uses_mean_pooling else layout.cls_indices()
+        if state.head_tokens is None or not len(state.head_tokens):  # a pooler needs one token
             return None
-        return state.token_indices()[state.content_indices()][state.head_tokens]
+        return layout.token_indices()[layout.content_indices()][state.head_tokens]
 
     def _pool(self, hidden: Tensor, layout: SequenceLayout) -> Tensor:
-        """Cells [R·W, H] → [B, H]: the first own token, or the mean where the model pools so."""
+        """Slots [R·W, H] → [B, H]: the first token, or the mean if the model pools by mean."""
         if not self._uses_mean_pooling:
             return hidden[layout.cls_indices()]
         content_states = hidden[layout.token_indices()[layout.content_indices()]]
-        # Sums of many tokens want more than 8 bits: a CPU's kernel sees to that, CUDA's does not.
+        # Sums of many tokens need more than 8 bits: the CPU kernel widens them, CUDA's does not.
         wide_states = (
             content_states if content_states.element_size() >= 4 else content_states.float()
         )
@@ -250,11 +255,11 @@ class EncoderRunner:
         return (sums / counts.unsqueeze(1)).to(content_states.dtype)
 
     def _drop_row_dimension(self, logits: Tensor) -> Tensor:
-        """[B, C], or [N, C] in the order of the batch's tokens, or [K, C] of those chosen."""
+        """[B, C] unchanged, or [1, N, C] → [N, C] in the order of the batch's tokens."""
         return logits if self.level == "sequence" else logits[0]
 
     def _forward_row_by_row(self, batch: Batch, recorder: ActivationRecorder | None) -> Tensor:
-        """Encoders that padding reaches: rows of one sequence, without any."""
+        """For encoders whose outputs depend on padding: one unpadded sequence at a time."""
         logits, states = [], []
         ids_by_row = batch.input_ids.split(batch.lengths.tolist())
         types_by_row = [None] * len(ids_by_row)
@@ -282,44 +287,43 @@ class EncoderRunner:
         return all_logits if batch.selected_tokens is None else all_logits[batch.selected_tokens]
 
     def _forward_padded(self, batch: Batch, recorder: ActivationRecorder | None) -> Tensor:
-        """Encoders outside the interface: padded, with the model's own attention and positions."""
+        """For encoders outside the interface: padded, with the model's own attention."""
         if recorder is not None and recorder.attention_layers:
             raise UsageError(
-                f"the attention of a {self.family.model_type} model cannot be looked into",
+                f"the attention of a {self.family.model_type} model cannot be recorded",
                 where="method.distill",
-                hint="Set attention_weight and relation_weight to 0; hidden_weight works",
+                hint="Set attention_weight and relation_weight to 0; hidden_weight is supported",
             )
-        state = SequenceLayout(
-            batch.lengths.tolist(), "padded", batch.input_ids.device, recorder=recorder
-        )
+        layout = SequenceLayout(batch.lengths.tolist(), "padded", batch.input_ids.device)
         padding_id = self.model.config.pad_token_id or 0
-        inputs = {"input_ids": _scatter_to_layout(batch.input_ids, state, padding_id)}
+        inputs = {"input_ids": scatter_tokens(batch.input_ids, layout, padding_id)}
         if self._accepts_attention_mask:
-            inputs["attention_mask"] = state.token_mask().long()
+            inputs["attention_mask"] = layout.token_mask().long()
         if batch.token_type_ids is not None and self._accepts_token_types:
-            inputs["token_type_ids"] = _scatter_to_layout(batch.token_type_ids, state)
+            inputs["token_type_ids"] = scatter_tokens(batch.token_type_ids, layout)
+        state = ForwardState(layout, recorder=recorder)
         logits = extract_logits(self._call_model(inputs, state, {}))
         if self.level == "sequence":
             return logits
-        logits = logits.flatten(0, 1)[state.token_indices()]
+        logits = logits.flatten(0, 1)[layout.token_indices()]
         return logits if batch.selected_tokens is None else logits[batch.selected_tokens]
 
-    def _check_attention_calls(self, state: SequenceLayout) -> None:
+    def _check_attention_calls(self, state: ForwardState) -> None:
         expected = self.family.layers
         if state.attention_calls < expected:
             raise BertftError(
                 f"attention was called {state.attention_calls} times in {expected} layers",
                 where=type(self.model).__name__,
-                hint="This encoder does not keep to transformers' attention interface",
+                hint="This encoder does not use transformers' attention interface",
             )
         self._attention_checked = True
 
 
 def _number_layers(model: Any) -> None:
-    """Tell attention modules their layer where the architecture does not (DistilBERT)."""
+    """Set ``layer_idx`` on attention modules of architectures that do not (DistilBERT)."""
     try:
         layers = encoder_layers(model)
-    except UsageError:  # shared ones: the calls of a pass are counted instead
+    except UsageError:  # shared layers: the attention calls of a pass are counted instead
         return
     for number, layer in enumerate(layers):
         for module in layer.modules():
@@ -328,7 +332,7 @@ def _number_layers(model: Any) -> None:
 
 
 def _apply_pooler(base: Any, hidden: Tensor) -> Tensor:
-    """What the base's own forward makes of its last hidden states [B, T, H]."""
+    """The base's pooler on hidden states [B, T, H]."""
     if isinstance(base.pooler, nn.Linear):  # ALBERT
         return base.pooler_activation(base.pooler(hidden[:, 0]))
     return base.pooler(hidden)
@@ -340,27 +344,19 @@ def _find_submodule(model: nn.Module, name: str) -> Any:
 
 
 def extract_logits(output: Any) -> Tensor:
-    """The head's logits; question answering gives start and end apart: [..., 2]."""
+    """The logits of a model output; start and end logits are stacked: [..., 2]."""
     if getattr(output, "logits", None) is not None:
         return output.logits
     return torch.stack([output.start_logits, output.end_logits], -1)
 
 
-def _scatter_to_layout(values: Tensor, layout: SequenceLayout, fill_value: int = 0) -> Tensor:
-    """[N, ...] → [R, W, ...] in the layout's shape."""
-    if layout.kind == "unpadded":
-        return values.unsqueeze(0)
-    rows, width = layout.shape
-    slots = values.new_full((rows * width, *values.shape[1:]), fill_value)
-    return slots.index_copy(0, layout.token_indices(), values).unflatten(0, (rows, width))
-
-
 def accepts_argument(module: nn.Module, argument: str) -> bool:
+    """Whether the module's forward has a parameter of this name."""
     return argument in inspect.signature(module.forward).parameters
 
 
 def _padding_position(base: nn.Module) -> int | None:
-    """What RoBERTa's kin count positions from, and the id of their padding; None for others."""
+    """The pad token's id and position in RoBERTa's family; None for other encoders."""
     embeddings = getattr(base, "embeddings", None)
     table = getattr(embeddings, "position_embeddings", None)
     return getattr(table, "padding_idx", None)

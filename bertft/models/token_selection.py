@@ -1,12 +1,12 @@
-"""The top layer behind its attention, for those tokens alone that the head is asked about.
+"""Compute the top layer, after its attention, only for the tokens that the head uses.
 
-Behind the attention of a layer every token goes its own way: projection, feed-forward, norms. A
-classifier looks at the first token of each sequence, masked language modelling at the masked ones:
-of all others the top layer needs keys and values and no more. The rest of it, three quarters of its
-products, is left out for them; what is computed is what it would have been.
+After the attention of a layer, tokens are independent: projection, feed-forward, norms. A
+classifier uses the first token of each sequence, masked language modelling the masked tokens. The
+top layer needs keys and values of all tokens, but the rest of it, three quarters of its products,
+only for those. The results are the same.
 
-The model stays as it is: a hook in its top layer takes the tokens out. Where an architecture has no
-known place for one, all tokens go through.
+The model is not changed: a hook in its top layer selects the tokens. In architectures without a
+known place for that hook, the top layer computes all tokens.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ import inspect
 import threading
 import weakref
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from bertft.errors import UsageError
 from bertft.models.families import encoder_layers
-from bertft.models.sequence_layout import SequenceLayout
+from bertft.models.forward_state import ForwardState
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 __all__ = ["enable_token_selection"]
 
-_RESIDUAL_ARGUMENTS = [
-    "hidden_states",
-    "input_tensor",
-]  # what BERT's kin project, and what is added to it
+# In BERT's family: what the output module projects, and the residual that it adds.
+_RESIDUAL_ARGUMENTS = ["hidden_states", "input_tensor"]
 
 
-def enable_token_selection(model: Any) -> bool:
-    """Let the top layer keep to ``sequences.asked``, where a pass has some; False: it cannot.
+def enable_token_selection(model: PreTrainedModel) -> bool:
+    """Install the hooks; False if the architecture is not supported.
 
-    Its output is [1, K, H] then, and ``sequences.narrowed`` true.
+    In a pass whose ``ForwardState`` has K ``selected_indices``, the top layer's output becomes
+    [1, K, H] and ``tokens_selected`` is set.
     """
     try:
         top_layer: Any = encoder_layers(model)[-1]
     except UsageError:
         return False
-    if (
-        getattr(top_layer, "chunk_size_feed_forward", 0) > 1
-    ):  # so many tokens at a time, none left over
+    if getattr(top_layer, "chunk_size_feed_forward", 0) > 1:  # must divide the number of tokens
         return False
     selector = _TokenSelector()
     attention: Any = getattr(top_layer, "attention", None)
@@ -58,45 +58,43 @@ def enable_token_selection(model: Any) -> bool:
         norm.register_forward_hook(selector.select_output)
     else:
         return False
-    # Inside what gradient checkpointing runs again, which is the layer's forward without its hooks.
+    # On a module inside the layer: gradient checkpointing recomputes the layer without its hooks.
     attention.register_forward_pre_hook(selector.enter_layer, with_kwargs=True)
     return True
 
 
 class _TokenSelector:
-    """Hooks that take out the tokens asked about; each thread is in a pass of its own."""
+    """Hooks that select tokens; each thread has a pass of its own."""
 
     def __init__(self) -> None:
         self._thread_state = threading.local()
 
     def enter_layer(self, _: nn.Module, __: Any, kwargs: Mapping[str, Any]) -> None:
-        # Not held: where memory runs out before it is asked for, the pass must be let go.
-        state = kwargs.get("sequences")
-        self._thread_state.sequences = None if state is None else weakref.ref(state)
+        # A weak reference: if memory runs out before it is used, the pass must be released.
+        state = kwargs.get("forward_state")
+        self._thread_state.forward_state = None if state is None else weakref.ref(state)
 
     def select_both_inputs(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         indices = self._pop_selected_indices()
-        return (
-            inputs
-            if indices is None
-            else tuple(_select_tokens(tensor, indices) for tensor in inputs)
-        )
+        if indices is None:
+            return inputs
+        return tuple(_select_tokens(tensor, indices) for tensor in inputs)
 
     def select_output(self, _: nn.Module, __: Any, output: Tensor) -> Tensor:
         indices = self._pop_selected_indices()
         return output if indices is None else _select_tokens(output, indices)
 
     def _pop_selected_indices(self) -> Tensor | None:
-        """Of the pass that is in the layer, which is forgotten."""
-        state_reference = getattr(self._thread_state, "sequences", None)
-        state: SequenceLayout | None = None if state_reference is None else state_reference()
-        self._thread_state.sequences = None
+        """The indices of the pass that is in the layer, once."""
+        state_reference = getattr(self._thread_state, "forward_state", None)
+        state: ForwardState | None = None if state_reference is None else state_reference()
+        self._thread_state.forward_state = None
         if state is None or state.selected_indices is None:
             return None
         state.tokens_selected = True
         return state.selected_indices
 
-    def __getstate__(self) -> dict[str, Any]:  # a copy of a model is in no pass
+    def __getstate__(self) -> dict[str, Any]:  # a copied model has no current pass
         return {}
 
     def __setstate__(self, _: dict[str, Any]) -> None:

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from bertft.errors import BertftError
-from bertft.models.attention import attention_forward, varlen
-from bertft.models.attention.sdpa import AttentionInputs, prepend_prefix
+from bertft.models.attention import attention_forward, prepend_prefix, varlen
 from bertft.models.attention.varlen import interleave_prefix
+from bertft.models.forward_state import AttentionInputs, ForwardState
 from bertft.models.sequence_layout import SequenceLayout
 
 CPU = torch.device("cpu")
@@ -35,22 +35,27 @@ def prefix_of(length, seed=1):
     return torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
 
 
-def laid_out(tokens, sequences, fill=0.0):
-    """[N, heads, d] → [R, W, heads, d], ``fill`` in the cells without a token."""
-    cells = tokens.new_full((*sequences.shape, HEADS, WIDTH), fill)
-    flat = cells.flatten(0, 1).index_copy(0, sequences.token_indices(), tokens)
-    return flat.unflatten(0, sequences.shape)
+def forward_state(lengths, layout, prefix=None):
+    prefix_length = 0 if prefix is None else prefix.shape[2]
+    return ForwardState(SequenceLayout(lengths, layout, CPU, prefix_length=prefix_length), prefix)
+
+
+def laid_out(tokens, layout, fill=0.0):
+    """[N, heads, d] → [R, W, heads, d], ``fill`` in the slots without a token."""
+    slots = tokens.new_full((*layout.shape, HEADS, WIDTH), fill)
+    flat = slots.flatten(0, 1).index_copy(0, layout.token_indices(), tokens)
+    return flat.unflatten(0, layout.shape)
 
 
 def attended(tokens, lengths, layout, prefix=None, window=None, scaling=None, fill=0.0):
     """[N, heads, d] in every layout."""
-    sequences = SequenceLayout(lengths, layout, CPU, prefix=prefix)
+    state = forward_state(lengths, layout, prefix)
     output, none = attention_forward(
-        Layer(), *(laid_out(each, sequences, fill).transpose(1, 2) for each in tokens),
-        scaling=scaling, sliding_window=window, sequences=sequences,
+        Layer(), *(laid_out(each, state.layout, fill).transpose(1, 2) for each in tokens),
+        scaling=scaling, sliding_window=window, forward_state=state,
     )  # fmt: skip
-    assert none is None and sequences.attention_calls == 1
-    return output.flatten(0, 1)[sequences.token_indices()]
+    assert none is None and state.attention_calls == 1
+    return output.flatten(0, 1)[state.layout.token_indices()]
 
 
 def reference(tokens, lengths, prefix=None, window=None, scaling=None):
@@ -142,12 +147,12 @@ def test_rows_beyond_the_window_of_a_shorter_one_leave_its_gradients_finite(layo
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_dropout_acts_on_the_weights_and_keeps_their_mean(layout):
-    sequences = SequenceLayout([4, 6], layout, CPU)
-    q, k, v = (laid_out(each, sequences).transpose(1, 2) for each in inputs([4, 6]).detach())
+    state = forward_state([4, 6], layout)
+    q, k, v = (laid_out(each, state.layout).transpose(1, 2) for each in inputs([4, 6]).detach())
 
     def output(dropout):
-        found = attention_forward(Layer(), q, k, v, dropout=dropout, sequences=sequences)[0]
-        return found.flatten(0, 1)[sequences.token_indices()]
+        outputs = attention_forward(Layer(), q, k, v, dropout=dropout, forward_state=state)[0]
+        return outputs.flatten(0, 1)[state.layout.token_indices()]
 
     torch.manual_seed(0)
     drawn, exact = torch.stack([output(0.5) for _ in range(2000)]), output(0.0)
@@ -159,18 +164,18 @@ def test_dropout_acts_on_the_weights_and_keeps_their_mean(layout):
 def test_shared_modules_are_counted_by_their_calls():
     """ALBERT has no layer index: the second call is the second layer."""
     tokens, prefix = inputs([4]), prefix_of(PREFIX)
-    sequences = SequenceLayout([4], "unpadded", CPU, prefix=prefix)
+    state = forward_state([4], "unpadded", prefix)
     q, k, v = (each[None].transpose(1, 2) for each in tokens)
     first, second = (
-        attention_forward(nn.Module(), q, k, v, sequences=sequences)[0][0] for _ in range(2)
+        attention_forward(nn.Module(), q, k, v, forward_state=state)[0][0] for _ in range(2)
     )
     torch.testing.assert_close(second, reference(tokens, [4], prefix), rtol=0, atol=1e-12)
     torch.testing.assert_close(first, reference(tokens, [4], prefix.flip(0)), rtol=0, atol=1e-12)
 
 
-def test_without_sequences_it_refuses():
+def test_without_a_forward_state_it_refuses():
     q, k, v = (each[None].transpose(1, 2) for each in inputs([4]))
-    with pytest.raises(BertftError, match="call it through EncoderRunner"):
+    with pytest.raises(BertftError, match="call it with EncoderRunner"):
         attention_forward(Layer(), q, k, v)
 
 
@@ -180,8 +185,8 @@ def test_the_prefix_interleaved_is_the_prefix_joined(lengths, before):
     """What variable-length kernels get is, sequence by sequence, what the others get."""
     tokens = inputs(lengths)
     prefix = torch.randn(2, HEADS, before, WIDTH, dtype=torch.float64, requires_grad=True)
-    sequences = SequenceLayout(lengths, "unpadded", CPU)
-    found = interleave_prefix(prefix[0].transpose(0, 1), tokens[1], sequences)
+    layout = SequenceLayout(lengths, "unpadded", CPU)
+    found = interleave_prefix(prefix[0].transpose(0, 1), tokens[1], layout)
     rows = []
     for row in tokens[1].split(lengths):
         key, _ = prepend_prefix(prefix, row.transpose(0, 1)[None], row.transpose(0, 1)[None])

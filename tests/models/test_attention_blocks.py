@@ -7,10 +7,10 @@ import torch
 
 from bertft.config.method_components.prefix import PrefixConfig
 from bertft.methods.prefix import build
-from bertft.models.attention import blockwise
+from bertft.models.attention import blockwise, sdpa
 from bertft.models.attention.blockwise import blockwise_attention
-from bertft.models.attention.sdpa import AttentionInputs, sdpa
 from bertft.models.dropout import inverse_keep_prob
+from bertft.models.forward_state import AttentionInputs
 from bertft.models.runner import EncoderRunner
 
 SCALE = 0.4

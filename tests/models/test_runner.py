@@ -161,6 +161,6 @@ def test_a_mean_in_half_precision_is_summed_in_single(encoder, batch):
     """257 times 3 is 772 in bf16, and 257 itself 256."""
     runner = EncoderRunner(encoder("modernbert", classifier_pooling="mean"), "sequence")
     rows = batch([257, 2], False)
-    sequences = SequenceLayout(rows.lengths.tolist(), "unpadded", rows.device)
-    found = runner._pool(torch.full((259, 24), 3.0, dtype=torch.bfloat16), sequences)
+    layout = SequenceLayout(rows.lengths.tolist(), "unpadded", rows.device)
+    found = runner._pool(torch.full((259, 24), 3.0, dtype=torch.bfloat16), layout)
     assert found.dtype == torch.bfloat16 and bool((found == 3).all())

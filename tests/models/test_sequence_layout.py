@@ -66,6 +66,5 @@ def test_cells_of_a_later_run():
 
 def test_the_plan_counts_the_prefix():
     lengths = [100] * 2 + [110]
-    prefix = torch.zeros(1, 2, 500, 4)
-    assert len(SequenceLayout(lengths, "unpadded", CPU, prefix=prefix).chunks) == 2
+    assert len(SequenceLayout(lengths, "unpadded", CPU, prefix_length=500).chunks) == 2
     assert len(SequenceLayout(lengths, "unpadded", CPU).chunks) == 1

@@ -173,7 +173,7 @@ def test_a_pass_that_fails_in_the_top_layer_is_let_go(encoder, batch):
     seen = []
 
     def fail(module, args, kwargs):
-        seen.append(weakref.ref(kwargs["sequences"]))
+        seen.append(weakref.ref(kwargs["forward_state"]))
         raise torch.OutOfMemoryError
 
     handle = top.attention.register_forward_pre_hook(fail, with_kwargs=True)

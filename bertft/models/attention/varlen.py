@@ -1,7 +1,7 @@
-"""Attention over unpadded sequences by torch's flash kernel for sequences of varying length (CUDA).
+"""Attention over unpadded sequences with torch's flash kernel for varying lengths (CUDA).
 
-The prefix is interleaved, sequence by sequence: the kernel's log-sum-exp, by which it could be
-merged, has no gradient.
+A prefix is interleaved, sequence by sequence. Merging its attention afterwards would need the
+gradient of the kernel's log-sum-exp, which the kernel does not compute.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bertft.models.attention.sdpa import AttentionInputs
+from bertft.models.forward_state import AttentionInputs
 from bertft.models.sequence_layout import SequenceLayout
 
 __all__ = ["attend_varlen", "interleave_prefix", "is_varlen_available", "is_varlen_supported"]
@@ -21,7 +21,7 @@ __all__ = ["attend_varlen", "interleave_prefix", "is_varlen_available", "is_varl
 
 @functools.cache
 def is_varlen_available(device: torch.device) -> bool:
-    """Whether this torch has the kernel, and ``device`` runs it: NVIDIA's, Ampere or newer."""
+    """Whether torch has the kernel and ``device`` supports it: NVIDIA, Ampere or newer."""
     if device.type != "cuda" or torch.version.hip is not None:
         return False
     if torch.cuda.get_device_capability(device) < (8, 0):
@@ -36,11 +36,11 @@ def is_varlen_available(device: torch.device) -> bool:
 
 
 def is_varlen_supported(inputs: AttentionInputs) -> bool:
-    """Whether the kernel takes this call: half precision, no dropout, on such a device.
+    """Whether the kernel supports these inputs: half precision, no dropout, a fitting head size.
 
-    A window would count the prefix's places as distance, so the two together take the runs. Heads
-    must be a multiple of 8 wide, which scaled_dot_product_attention pads them to and this does
-    not; beyond 192 some devices have no backward pass.
+    A window and a prefix together are not supported: the window would count the prefix's keys as
+    distance. The head size must be a multiple of 8 (scaled_dot_product_attention pads it, this
+    kernel does not) and at most 192, above which some devices have no backward pass.
     """
     if inputs.dropout or inputs.query.dtype not in (torch.bfloat16, torch.float16):
         return False
@@ -60,26 +60,23 @@ def _supports_window() -> bool:
     return "window_size" in inspect.signature(varlen_attn).parameters
 
 
-def attend_varlen(inputs: AttentionInputs, state: SequenceLayout) -> Tensor:
-    """[1, N, heads, d]."""
+def attend_varlen(inputs: AttentionInputs, layout: SequenceLayout) -> Tensor:
+    """Attention over all unpadded tokens in one call: [1, N, heads, d]."""
     from torch.nn.attention.varlen import varlen_attn
 
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (inputs.query, inputs.key, inputs.value))
-    cu_seqlens = state.cu_seqlens()
-    key_cu_seqlens, max_key_length = cu_seqlens, state.max_length
+    cu_seqlens = layout.cu_seqlens()
+    key_cu_seqlens, max_key_length = cu_seqlens, layout.max_length
     if inputs.prefix is not None:
-        sequence_count = len(state.lengths)
+        sequence_count = len(layout.lengths)
         sequence_numbers = torch.arange(
             sequence_count + 1, device=cu_seqlens.device, dtype=cu_seqlens.dtype
         )
-        key_cu_seqlens, max_key_length = (
-            cu_seqlens + inputs.prefix_length * sequence_numbers,
-            max_key_length + inputs.prefix_length,
-        )
-        k, v = (
-            interleave_prefix(inputs.prefix[side].transpose(0, 1), each, state)
-            for side, each in enumerate((k, v))
-        )
+        key_cu_seqlens = cu_seqlens + inputs.prefix_length * sequence_numbers
+        max_key_length += inputs.prefix_length
+        prefix_keys, prefix_values = inputs.prefix.transpose(1, 2)
+        k = interleave_prefix(prefix_keys, k, layout)
+        v = interleave_prefix(prefix_values, v, layout)
     window_arguments: dict[str, Any] = {}
     if inputs.window is not None:
         window_arguments["window_size"] = (inputs.window - 1, inputs.window - 1)
@@ -89,7 +86,7 @@ def attend_varlen(inputs: AttentionInputs, state: SequenceLayout) -> Tensor:
         v.contiguous(),
         cu_seqlens,
         key_cu_seqlens,
-        state.max_length,
+        layout.max_length,
         max_key_length,
         scale=inputs.scale,
         **window_arguments,
