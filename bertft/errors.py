@@ -1,17 +1,17 @@
-"""The tree of errors, and the exit status each one ends the program with.
+"""The exceptions of bertft and the exit status of the program for each of them.
 
     BertftError                    1
     ├── UsageError                 2   wrong use: an unknown setting, a value out of range
     │   └── DataError              2   bad input: a row, a file, an encoding
-    ├── NonFiniteError             3   training met NaN or infinity too often
-    ├── MergeRefused               3   the merged model would not equal the adapted one
-    ├── EnvironmentFailed          4   disk full, out of memory, Hub unreachable
-    ├── SweepFailed                5   some jobs of a sweep failed
-    └── Stopped                    130 or 143, by SIGINT or SIGTERM, a checkpoint saved
+    ├── NonFiniteError             3   too many steps with NaN or infinity
+    ├── MergeError                 3   a merged or exported model would give other predictions
+    ├── SystemResourceError        4   disk full, out of memory, Hub unreachable
+    ├── SweepError                 5   some jobs of a sweep failed
+    └── StoppedBySignal            130 or 143: SIGINT or SIGTERM; a checkpoint was saved
 
-An error says what went wrong, where, the nearest valid thing, and what to do next. Whatever values
-it quotes, its text is bounded (``limit_length``).
-Whatever else escapes is a bug of ours: status 1 and a traceback.
+An error states the problem, the place, the closest valid value and the action. The length of its
+text is limited (``limit_length``). Any other exception that reaches the user is a bug of bertft:
+status 1 and a traceback.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ _MAX_LINES = 100
 
 
 def limit_length(text: str) -> str:
-    """``text`` with the end of a very long line, and very many lines, left out and counted.
+    """``text`` without the end of very long lines and of a very long list of lines.
 
-    A message quotes names and values from files and command lines, whose length has no limit.
+    What is left out is counted. Messages quote names and values of any length from files and
+    command lines.
     """
     if len(text) <= _MAX_LINE_LENGTH:
         return text
@@ -55,7 +56,7 @@ def limit_length(text: str) -> str:
 
 
 class BertftError(Exception):
-    """``what`` went wrong, ``where`` (a setting, a file and line), and the ``hint`` to mend it."""
+    """``what`` is wrong, ``where`` (a setting, a file and line), and a ``hint`` how to fix it."""
 
     status = 1
 
@@ -79,13 +80,13 @@ def _rebuild(cls: type[BertftError], what: str, where: str | None, hint: str | N
 
 
 class UsageError(BertftError):
-    """The command line or the configuration asks for something that cannot be."""
+    """The command line or the configuration is invalid."""
 
     status = 2
 
 
 class DataError(UsageError):
-    """The input data cannot be read as the configuration says."""
+    """The input data cannot be read as configured."""
 
 
 class NonFiniteError(BertftError):
@@ -95,25 +96,25 @@ class NonFiniteError(BertftError):
 
 
 class MergeError(BertftError):
-    """Folding the adapter into the base would change what the model answers."""
+    """The merged or exported model would give other predictions than the run."""
 
     status = 3
 
 
 class SystemResourceError(BertftError):
-    """The machine let us down: disk, memory, network."""
+    """System error: disk, memory, network."""
 
     status = 4
 
 
 class SweepError(BertftError):
-    """At least one job of a sweep failed; the others are done."""
+    """At least one job of a sweep failed; the others are finished."""
 
     status = 5
 
 
 class StoppedBySignal(BertftError):
-    """A signal ended the run after its checkpoint was saved."""
+    """A signal stopped the run after its checkpoint was saved."""
 
     def __init__(self, signum: int, *, where: str | None = None, hint: str | None = None) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}", where=where, hint=hint)

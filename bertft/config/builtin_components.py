@@ -1,7 +1,7 @@
-"""The components that come with bertft, described as those of other packages are.
+"""The components that bertft includes, described in the same way as those of other packages.
 
-Kind → name → description; see ``bertft.config.registry``. Rules are applied, and readers listed, in
-the order given here.
+Kind → name → description; see ``bertft.config.registry``. Rules are applied and readers listed in
+this order.
 """
 
 from __future__ import annotations
@@ -24,72 +24,72 @@ _METHODS = {
     "low_rank": MethodSpec(
         settings=low_rank.LowRankConfig,
         build="bertft.methods.low_rank:build",
-        rules="bertft.config.rules.method:LOW_RANK",
+        rules="bertft.config.rules.method:LOW_RANK_RULES",
         peft_types={
             "LORA": "bertft.methods.low_rank.peft_format:from_peft",
             "VERA": "bertft.methods.low_rank.vera:from_peft",
         },
     ),
     "ia3": MethodSpec(
-        settings=ia3.Settings,
+        settings=ia3.IA3Config,
         build="bertft.methods.ia3:build",
-        rules="bertft.config.rules.method:IA3",
+        rules="bertft.config.rules.method:IA3_RULES",
         peft_types={"IA3": "bertft.methods.ia3:from_peft"},
     ),
     "base": MethodSpec(
         settings=base.TrainableBaseConfig,
         build="bertft.methods.base:build",
-        rules="bertft.config.rules.method:BASE",
+        rules="bertft.config.rules.method:BASE_RULES",
     ),
     "prefix": MethodSpec(
         settings=prefix.PrefixConfig,
         build="bertft.methods.prefix:build",
-        rules="bertft.config.rules.method:PREFIX",
+        rules="bertft.config.rules.method:PREFIX_RULES",
     ),
     "distill": MethodSpec(
         settings=distill.DistillConfig,
         build="bertft.distill:build",
-        rules="bertft.config.rules.distill:RULES",
+        rules="bertft.config.rules.distill:DISTILL_RULES",
     ),
 }
 
 _TASKS = {
     "classification": TaskSpec(
-        task="bertft.tasks.classification:ClassificationTask",
+        task_class="bertft.tasks.classification:ClassificationTask",
         class_probabilities=True,
         problem_type="single_label_classification",
     ),
     "masked_lm": TaskSpec(
-        task="bertft.tasks.masked_lm.task:MaskedLMTask",
-        rows="bertft.tasks.masked_lm.schema:MaskedLMRowSchema",
+        task_class="bertft.tasks.masked_lm.task:MaskedLMTask",
+        row_schema="bertft.tasks.masked_lm.schema:MaskedLMRowSchema",
         label=None,
         supports_class_names=False,
         settings=("mlm_probability", "whole_words"),
         sample=("sentiment", "text"),
     ),
     "multi_label": TaskSpec(
-        task="bertft.tasks.multi_label:MultiLabelTask",
+        task_class="bertft.tasks.multi_label:MultiLabelTask",
         label="classes",
         class_probabilities=True,
         problem_type="multi_label_classification",
     ),
     "question_answering": TaskSpec(
-        task="bertft.tasks.question_answering.task:QuestionAnsweringTask",
-        rows="bertft.tasks.question_answering.schema:QuestionAnsweringRowSchema",
+        task_class="bertft.tasks.question_answering.task:QuestionAnsweringTask",
+        row_schema="bertft.tasks.question_answering.schema:QuestionAnsweringRowSchema",
         label=None,
         supports_class_names=False,
         settings=("stride", "unanswerable", "max_answer_length", "no_answer_threshold", "scorer"),
         sample=("qa", None),
     ),
     "regression": TaskSpec(
-        task="bertft.tasks.regression:RegressionTask",
+        task_class="bertft.tasks.regression:RegressionTask",
         label="number",
         supports_class_names=False,
         problem_type="regression",
     ),
     "token_classification": TaskSpec(
-        task="bertft.tasks.token_classification.task:TokenClassificationTask",
-        rows="bertft.tasks.token_classification.schema:TokenClassificationRowSchema",
+        task_class="bertft.tasks.token_classification.task:TokenClassificationTask",
+        row_schema="bertft.tasks.token_classification.schema:TokenClassificationRowSchema",
         label=None,
         settings=("scheme",),
         sample=("ner", "words"),
@@ -120,7 +120,7 @@ _READERS = {
     ),
 }
 
-# Those that the tasks compute themselves, all at once; a task may have others, which rise.
+# Metrics that the tasks compute themselves. Higher is better for all others of a task.
 _METRICS = {
     **dict.fromkeys(("loss", "mse", "perplexity"), MetricSpec(higher_is_better=False)),
     **dict.fromkeys(

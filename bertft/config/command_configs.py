@@ -1,4 +1,4 @@
-"""The root of each command's configuration."""
+"""The settings of each command: the root dataclass of its configuration."""
 
 from __future__ import annotations
 
@@ -28,163 +28,195 @@ __all__ = [
     "VerifyConfig",
 ]
 
-_RUN_HELP = "A run, a merged or plain transformers folder, or an adapter in peft's format."
-_ADAPTER_HELP = "Instead of run: the folder of an adapter in peft's format."
+_RUN_HELP = "Run folder, merged folder, transformers folder, or folder of a peft adapter."
+_ADAPTER_HELP = "Folder of a peft adapter, instead of run."
+_BASE_HELP = "Folder or Hub id of the adapter's base model. Null: as recorded in the adapter."
 _SEQUENCE_TASKS = tasks_with("problem_type")
 _TASK_HELP = (
-    "What the head was trained for, where the folder does not say it:"
-    f" {join_words(_SEQUENCE_TASKS, 'or')}."
+    f"Task type of the head, if the folder does not record it: {join_words(_SEQUENCE_TASKS, 'or')}."
 )
 _LABELS_HELP = (
-    "Names of the classes, in the order of the outputs, in place of LABEL_0, LABEL_1, ..."
+    "Class names, in the order of the model's outputs, if the model has only LABEL_0, LABEL_1, ..."
 )
-_PRECISION_HELP = "Null: the one that a run was trained in; fp32 for every other folder."
-_TRUST_HELP = "Run code that comes with what is opened; nothing but this command line grants it."
-_BASE_HELP = "Of adapter: the base's folder or Hub id; null: the one that the adapter names."
+_CHECKPOINT_HELP = "Checkpoint of the run: best, last or a step number."
+_PRECISION_HELP = "Precision of the computation. Null: that of the run; fp32 for other folders."
+_DEVICE_HELP = "Device: cpu, cuda, cuda:1, ... auto: CUDA if available, else CPU."
+_TRUST_HELP = "Run Python code from the model's Hub repository."
+_OUT_HELP = "Output folder. It must be new or empty."
 
 
 @dataclass
 class TrainConfig:
-    """Fine-tune an encoder and leave a run folder."""
+    """Fine-tune an encoder and write a run folder."""
 
-    method: MethodConfig = group(MethodConfig, "How the base is adapted.")
-    model: ModelConfig = group(ModelConfig, "Which encoder.")
-    data: DataConfig = group(DataConfig, "Which rows.")
-    loss: LossConfig = group(LossConfig, "What shapes the training loss of classes.")
-    trainer: TrainerConfig = group(TrainerConfig, "The loop.")
-    experiment: Any = setting(None, "A whole recipe from conf/experiment.")
-    seed: int = setting(0, "Seed of weights, dropout and the order of rows.", at_least=0)
+    method: MethodConfig = group(MethodConfig, "Fine-tuning method.")
+    model: ModelConfig = group(ModelConfig, "Pretrained encoder.")
+    data: DataConfig = group(DataConfig, "Source of the rows, their columns and the task.")
+    loss: LossConfig = group(LossConfig, "Options of the training loss of classes.")
+    trainer: TrainerConfig = group(
+        TrainerConfig, "Optimization, precision, evaluation and checkpoints."
+    )
+    experiment: Any = setting(
+        None, "Preset with a complete configuration from conf/experiment.", on_resume="change"
+    )
+    seed: int = setting(0, "Seed of new weights, dropout and the order of the rows.", at_least=0)
     calibrate: str | None = setting(
         None,
-        "temperature: after training divide the logits by the number that fits validation best.",
+        "temperature: after training, fit a temperature for the logits on the validation rows.",
         choices=("temperature",),
     )
     tune_threshold: bool = setting(
         False,
-        "After training choose the probability that decides on validation; two classes, or"
-        " multi_label (one a label).",
+        "After training, choose the decision threshold on the validation rows. For two classes, or"
+        " multi_label (one threshold per label).",
     )
     resume: str | None = setting(
-        None, "A run folder to go on with; auto: go on if hydra.run.dir holds an unfinished run."
+        None,
+        "Run folder to resume. auto: resume if hydra.run.dir has an unfinished run.",
+        file="input",
+        affects_result=False,
     )
     check: bool = setting(
-        False, "Try one step of the longest rows; tell memory, time and data, train nothing."
+        False,
+        "Dry run: try a step on the longest rows and report memory, time and data, without"
+        " training.",
+        affects_result=False,
     )
-    quiet: bool = setting(False, "Print only the result.")
-    report: bool = setting(True, "Leave report.html and plots/*.png at the end.")
+    quiet: bool = setting(False, "Print only the result.", affects_result=False, on_resume="change")
+    report: bool = setting(
+        True,
+        "Write report.html and plots/*.png after training.",
+        affects_result=False,
+        on_resume="change",
+    )
 
 
 @dataclass
 class EvalConfig:
-    """Score a run's best checkpoint, an adapter or a transformers folder, on labelled rows."""
+    """Evaluate a run, an adapter or a transformers folder on labelled rows."""
 
-    run: str | None = setting(None, _RUN_HELP)
-    adapter: str | None = setting(None, _ADAPTER_HELP)
-    base: str | None = setting(None, _BASE_HELP)
+    run: str | None = setting(None, _RUN_HELP, file="input")
+    adapter: str | None = setting(None, _ADAPTER_HELP, file="input")
+    base: str | None = setting(None, _BASE_HELP, file="input")
     predictions: str | None = setting(
-        None, "Instead of run: answers to questions from elsewhere, a JSON object id to text."
+        None,
+        "JSON file of answers to evaluate instead of a model: an object from question id to text.",
+        file="input",
     )
-    data: DataConfig | None = setting(None, "Rows to score; null: those of the run.")
-    split: str = setting("validation", "Which split.", choices=SPLITS)
-    checkpoint: str = setting("best", "best, last or a step number.")
+    data: DataConfig | None = setting(None, "Rows to evaluate. Null: the rows of the run.")
+    split: str = setting("validation", "Split to evaluate.", choices=SPLITS)
+    checkpoint: str = setting("best", _CHECKPOINT_HELP)
     precision: str | None = setting(None, _PRECISION_HELP, choices=("auto", *PRECISIONS))
-    device: str = setting("auto", "auto: CUDA if present, else CPU.")
+    device: str = setting("auto", _DEVICE_HELP)
     trust_remote_code: bool = setting(False, _TRUST_HELP)
 
 
 @dataclass
 class EvalRequest(EvalConfig):
-    """The same with the paths of the settings that the command line sets: ``data`` also holds what
-    a run recorded, which is not the user's word."""
+    """The settings of eval with the paths of those that the command line sets.
+
+    ``data`` also holds what a run recorded, which the user did not set.
+    """
 
     explicit_settings: frozenset[str] = frozenset()
 
 
 @dataclass
 class MergeConfig:
-    """Fold what was added to layers into the base; write a plain transformers folder."""
+    """Fold the trained updates into the base model and write a transformers folder."""
 
-    run: str | None = setting(None, "A run folder.")
-    adapter: str | None = setting(None, _ADAPTER_HELP)
-    base: str | None = setting(None, _BASE_HELP)
+    run: str | None = setting(None, "Run folder.", file="input")
+    adapter: str | None = setting(None, _ADAPTER_HELP, file="input")
+    base: str | None = setting(None, _BASE_HELP, file="input")
     task: str | None = setting(None, _TASK_HELP, choices=_SEQUENCE_TASKS)
     labels: Any = setting(None, _LABELS_HELP)
-    out: str = setting(MISSING, "The folder to write; must not exist or be empty.")
-    checkpoint: str = setting("best", "best, last or a step number.")
+    out: str = setting(MISSING, _OUT_HELP, file="output")
+    checkpoint: str = setting("best", _CHECKPOINT_HELP)
     prefix: str = setting(
-        "refuse",
-        "A prefix cannot be folded. refuse: stop; beside: fold the rest, keep it in the folder.",
-        choices=("refuse", "beside"),
+        "error",
+        "What to do with a prefix, which cannot be folded into weights. error: stop. separate: fold"
+        " the other updates and store the prefix in a separate file of the folder.",
+        choices=("error", "separate"),
+        former_choices={"refuse": "error", "beside": "separate"},
     )
-    device: str = setting("auto", "auto: CUDA if present, else CPU.")
+    device: str = setting("auto", _DEVICE_HELP)
     trust_remote_code: bool = setting(False, _TRUST_HELP)
 
 
 @dataclass
 class ExportConfig:
-    """Write a run's updates as an adapter that peft loads, or a model as an ONNX graph."""
+    """Write a run as a peft adapter, or a model as an ONNX graph."""
 
     run: str | None = setting(
-        None, "A run folder; format=onnx takes a merged or plain transformers folder too."
+        None,
+        "Run folder; for format=onnx also a merged folder or a transformers folder.",
+        file="input",
     )
-    adapter: str | None = setting(None, f"{_ADAPTER_HELP} format=onnx takes it.")
-    base: str | None = setting(None, _BASE_HELP)
+    adapter: str | None = setting(None, f"{_ADAPTER_HELP} Only with format=onnx.", file="input")
+    base: str | None = setting(None, _BASE_HELP, file="input")
     task: str | None = setting(None, _TASK_HELP, choices=_SEQUENCE_TASKS)
     labels: Any = setting(None, _LABELS_HELP)
-    out: str = setting(MISSING, "The folder to write; must not exist or be empty.")
+    out: str = setting(MISSING, _OUT_HELP, file="output")
     format: str = setting(
         "peft",
-        "peft: adapter_config.json and its weights; onnx: model.onnx, everything folded into it.",
+        "Output format. peft: adapter_config.json and the adapter weights. onnx: model.onnx with"
+        " all updates folded in.",
         choices=("peft", "onnx"),
     )
-    checkpoint: str = setting("best", "best, last or a step number.")
-    device: str = setting("auto", "auto: CUDA if present, else CPU.")
+    checkpoint: str = setting("best", _CHECKPOINT_HELP)
+    device: str = setting("auto", _DEVICE_HELP)
     trust_remote_code: bool = setting(False, _TRUST_HELP)
 
 
 @dataclass
 class PredictConfig:
-    """Answer unlabelled rows: JSON lines in, JSON lines out."""
+    """Predict unlabelled rows and write JSON Lines."""
 
-    run: str | None = setting(None, _RUN_HELP)
-    adapter: str | None = setting(None, _ADAPTER_HELP)
-    base: str | None = setting(None, _BASE_HELP)
+    run: str | None = setting(None, _RUN_HELP, file="input")
+    adapter: str | None = setting(None, _ADAPTER_HELP, file="input")
+    base: str | None = setting(None, _BASE_HELP, file="input")
     task: str | None = setting(None, _TASK_HELP, choices=_SEQUENCE_TASKS)
     labels: Any = setting(None, _LABELS_HELP)
     input: str = setting(
         "-",
-        "A file (jsonl, csv, tsv, parquet, txt: a text a line; of tokens conll, of questions"
-        " SQuAD's json too); -: JSON lines on stdin.",
+        "Input file (JSON Lines, CSV, TSV, Parquet, or .txt with one text per line;"
+        " token_classification: also CoNLL; question_answering: also SQuAD JSON). -: JSON Lines"
+        " from standard input.",
+        file="input",
     )
-    output: str = setting("-", "A file, or - for stdout.")
-    checkpoint: str = setting("best", "best, last or a step number.")
-    text: Any = setting(None, "Column of the text, or a list of two; null: as the run was trained.")
+    output: str = setting("-", "Output file. -: standard output.", file="output")
+    checkpoint: str = setting("best", _CHECKPOINT_HELP)
+    text: Any = setting(None, "Text column, or a list of two columns. Null: data.text of the run.")
     separator: str | None = setting(
-        None, "Column separator; null: as data.separator of the run, or the file's own."
+        None,
+        "Column separator; tab for a tab. Null: data.separator of the run, or detected from the"
+        " file.",
     )
     quoting: bool | None = setting(
-        None, "Whether double quotes enclose a field; null: as data.quoting of the run."
+        None,
+        "Whether fields can be enclosed in double quotes. Null: data.quoting of the run.",
     )
-    encoding: str | None = setting(None, "Text encoding; null: as data.encoding of the run.")
+    encoding: str | None = setting(
+        None, "Text encoding of the input. Null: data.encoding of the run."
+    )
     header: bool | None = setting(
         None,
-        "Whether the first line names the columns; null: as data.header of the run, or true if text"
+        "Whether the first line has the column names. Null: data.header of the run, or true if text"
         " is a name.",
     )
     on_bad_row: str = setting(
         "error",
-        "error: stop and name them; skip: give them an error in place of an answer, and each answer"
-        " its row's line.",
+        "What to do with invalid rows. error: stop and list them. skip: write an error in place of"
+        " their prediction, and the line of its row with every prediction.",
         choices=BAD_ROW_POLICIES,
     )
     precision: str | None = setting(None, _PRECISION_HELP, choices=("auto", *PRECISIONS))
-    device: str = setting("auto", "auto: CUDA if present, else CPU.")
+    device: str = setting("auto", _DEVICE_HELP)
     trust_remote_code: bool = setting(False, _TRUST_HELP)
     threshold: float | None = setting(
         None,
-        "Probability that decides. multi_label: from which a label is given; two classes: of the"
-        " second, from which it is given; question_answering: of no answer, above which none is"
-        " given; null: the run's.",
+        "Decision threshold. multi_label: probability of a label. Two classes: probability of the"
+        " second class. question_answering: probability of no answer. Null: that of the run.",
         above=0,
         below=1,
     )
@@ -192,47 +224,56 @@ class PredictConfig:
 
 @dataclass
 class VerifyConfig:
-    """Hash a run's checkpoints, base and rows again; name what is damaged."""
+    """Verify the checksums of a run's checkpoints, base model and rows."""
 
-    run: str = setting(MISSING, "A run folder.")
+    run: str = setting(MISSING, "Run folder.", file="input")
 
 
 @dataclass
 class ReportConfig:
-    """Make a finished run's report.html and plots/ again."""
+    """Write report.html and plots/ of a finished run again."""
 
-    run: str = setting(MISSING, "A finished run.")
-    device: str = setting("auto", "auto: CUDA if present, else CPU.")
+    run: str = setting(MISSING, "Folder of a finished run.", file="input")
+    device: str = setting("auto", _DEVICE_HELP)
     trust_remote_code: bool = setting(False, _TRUST_HELP)
 
 
 @dataclass
 class CompareConfig:
-    """Finished runs beside each other: metrics, differences, costs, as a table and a page."""
+    """Compare finished runs: metrics, paired differences and costs, as a table and a page."""
 
-    runs: Any = setting(MISSING, "Runs, sweeps or other folders of runs: [one,two], or one alone.")
+    runs: Any = setting(
+        MISSING,
+        "Runs to compare: a list of run folders, sweep folders or folders of runs, as in [one,two];"
+        " or a single folder.",
+        file="input",
+    )
     against: str | None = setting(
         None,
-        "Hold the others against this run (its folder, or its name in the table);"
-        " null: the best on the same rows.",
+        "Run that the others are compared with: its folder, or its name in the table. Null: the"
+        " best run on the same rows.",
+        file="input",
     )
     draws: int = setting(
         10_000,
-        "Paired draws of the validation rows behind the intervals; 0: none, nothing is evaluated.",
+        "Number of bootstrap samples of the validation rows for the confidence intervals. 0: no"
+        " intervals, and nothing is evaluated.",
         at_least=0,
     )
     out: str | None = setting(
-        None, "The page (.html), or a folder for compare.html; null: the command's own folder."
+        None,
+        "Output page (.html), or a folder for compare.html. Null: the folder of the command.",
+        file="output",
     )
-    device: str = setting("auto", "Where checkpoints answer rows. auto: CUDA if present, else CPU.")
+    device: str = setting("auto", _DEVICE_HELP)
     trust_remote_code: bool = setting(False, _TRUST_HELP)
 
 
 @dataclass
 class DoctorConfig:
-    """What this machine can do, and whether training works on it; with advice."""
+    """Check what this machine supports and whether training works on it."""
 
-    device: str = setting("auto", "Where to multiply and train. auto: CUDA if present, else CPU.")
+    device: str = setting("auto", _DEVICE_HELP)
     timeout: float = setting(3.0, "Seconds to wait for the Hub or its mirror.", above=0, at_most=60)
 
 

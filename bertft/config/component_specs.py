@@ -1,7 +1,8 @@
-"""Descriptions of components: what a method, task, reader, metric or optimizer is made of.
+"""Descriptions of components: methods, tasks, readers, metrics and optimizers.
 
-An entry point of another package names one of these objects; see ``bertft.config.registry``. Fields
-of the form ``"module:attribute"`` are imported when they are first used.
+An entry point of another package names an object of one of these classes; see
+``bertft.config.registry``. An object that a field names as ``"module:attribute"`` is imported when
+it is first used.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ __all__ = [
     "TaskSpec",
 ]
 
-# What the label of a usual row is: the name of one class, names of several, or a number.
+# The label of a text row: the name of one class, the names of several, or a number.
 LABEL_KINDS = ("class", "classes", "number")
-# Settings that stand directly under ``method``: no method component has one of these names.
+# Settings directly under ``method``: no method component can have one of these names.
 RESERVED_METHOD_SETTINGS = frozenset(
     {"name", "rank", "initial_rank", "head_learning_rate", "epochs", "warmup"}
 )
@@ -30,17 +31,19 @@ RESERVED_METHOD_SETTINGS = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class MethodSpec:
-    """A component of a method; its settings are the node ``method.<name>``.
+    """A component of a method; its settings are the group ``method.<name>``.
 
-    settings: a dataclass whose fields are ``bertft.config.setting.setting(...)``.
-    build: ``"module:function"``, (settings, method, rate) →
-    ``bertft.methods.component.MethodComponent``, where
-        ``rate`` is trainer.learning_rate (None: the component's own). The Part attaches, says what
-        trains, keeps state, folds, exports and reports.
-    rules: ``"module:RULES"``, a tuple of functions (get) → Problems: settings that contradict each
-        other. ``get("method.<name>.x")`` is a value, None below a null node.
-    peft_types: ``peft_type`` of an adapter in peft's format → ``"module:function"``, (settings,
-        tensors) → Part that attaches the adapter; export checks what it wrote by reading it back.
+    Args:
+        settings: a dataclass whose fields are ``bertft.config.setting.setting(...)``. The first
+            line of its docstring is shown in ``bertft train --help``.
+        build: ``"module:function"``, (settings, method, learning_rate) →
+            ``bertft.methods.component.MethodComponent``, where ``learning_rate`` is
+            trainer.learning_rate (None: the component's own).
+        rules: ``"module:RULES"``, a tuple of functions (get) → Problems that report settings which
+            contradict each other. ``get("method.<name>.x")`` is a value, None below a null group.
+        peft_types: ``peft_type`` of an adapter in peft's format → ``"module:function"``, (settings,
+            tensors) → a MethodComponent that attaches the adapter. Export reads the adapter back
+            with it.
     """
 
     settings: type
@@ -51,44 +54,50 @@ class MethodSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskSpec:
-    """What ``data.task`` can be.
+    """A value of ``data.task``.
 
-    task: ``"module:class"``, a ``bertft.tasks.task.BaseTask``: encoding, loss, metrics, answers.
-    rows: ``"module:class"``, a ``bertft.data.schema.RowSchema``: the columns of a row.
-    label: one of LABELS, for ``rows`` that are texts with a label; None where ``rows`` decide.
-    named_classes: whether data.labels can name its classes.
-    class_probabilities: whether the answers are probabilities of classes, so that loss.*,
-        calibrate and tune_threshold are supported.
-    settings: the settings of ``data`` that it reads and that not every task does.
-    problem_type: transformers' word for its head, of a task that classifies or scores sequences.
-    sample: the embedded sample, and its text columns, whose rows check a merge or an export where
-        no rows of the run are at hand.
-    code: ``"module:function"``, (folder, form, labels, max_length) → Python lines that answer one
-        text, for the model card; None: the usual ones.
+    Args:
+        task_class: ``"module:class"``, a ``bertft.tasks.task.BaseTask``: encoding, losses, metrics
+            and decoding.
+        row_schema: ``"module:class"``, a ``bertft.data.schema.RowSchema``: the columns of a row.
+        label: one of LABEL_KINDS for a schema of texts with a label; None if the schema decides.
+        supports_class_names: whether data.labels can name the classes.
+        class_probabilities: whether the predictions are probabilities of classes, so that loss.*,
+            calibrate and tune_threshold are supported.
+        settings: the settings of ``data`` that this task reads and not every task does.
+        problem_type: transformers' ``problem_type``, for a task that classifies or scores
+            sequences.
+        sample: the included data set, and its text columns, whose rows check a merge or an export
+            if the run has no such rows.
+        model_card_code: ``"module:function"``, (folder, form, labels, max_length) → Python code
+            for the model card that predicts one text; None: the default code.
     """
 
-    task: str
-    rows: str = "bertft.tasks.shared.text_schema:TextRowSchema"
+    task_class: str
+    row_schema: str = "bertft.tasks.shared.text_schema:TextRowSchema"
     label: str | None = "class"
     supports_class_names: bool = True
     class_probabilities: bool = False
     settings: tuple[str, ...] = ()
     problem_type: str | None = None
     sample: tuple[str, Any] = ("pair", ("text", "text_pair"))
-    code: str | None = None
+    model_card_code: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReaderSpec:
     """A file format of rows.
 
-    endings: the file name extensions that it reads, as in ``(".csv",)``.
-    read: ``"module:function"``, (path, columns, config, bad) → (line, requested values) per row;
-        rows that do not parse go to ``bad``, and every row is counted with ``bad.count_row()``.
-    text: whether files are text in data.encoding, which their first bytes must confirm.
-    separated: whether its rows are columns with a separator between them.
-    refuses_json_lines: whether a file that holds JSON Lines is refused, as renamed by mistake.
-    labelled: whether its rows can have a label.
+    Args:
+        extensions: the file extensions of the format, such as ``(".csv",)``.
+        read: ``"module:function"``, (path, columns, config, bad) → (line, requested values) per
+            row. Rows that cannot be parsed are added to ``bad``, and every row is counted with
+            ``bad.count_row()``.
+        text: whether files are text in data.encoding; the first bytes of a file are checked.
+        has_separator: whether the columns of a row are separated by data.separator.
+        rejects_json_lines: whether a file with JSON Lines is an error, because it was probably
+            renamed by mistake.
+        supports_labels: whether the rows can have a label.
     """
 
     extensions: tuple[str, ...]
@@ -101,11 +110,13 @@ class ReaderSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class MetricSpec:
-    """A number that says how good answers are, and can choose the best checkpoint.
+    """A metric, which can select the best checkpoint.
 
-    higher_is_better: its direction.
-    compute: ``"module:function"``, (task, logits, features) → float, for every task in ``tasks``;
-        None: the tasks that have it compute it themselves.
+    Args:
+        higher_is_better: whether a larger value is better.
+        tasks: the tasks for which ``compute`` is called.
+        compute: ``"module:function"``, (task, logits, features) → float; None: the tasks compute
+            the metric themselves.
     """
 
     higher_is_better: bool = True
@@ -115,15 +126,17 @@ class MetricSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSpec:
-    """What ``trainer.optimizer`` can be.
+    """A value of ``trainer.optimizer``.
 
-    build: ``"module:function"``, (parameter groups, trainer, settings) → torch.optim.Optimizer.
-        Each group has ``params``, ``lr`` and ``weight_decay`` as torch has them; other keys are
-        kept as they are.
-    settings: a dataclass of ``trainer.optimizer_settings``; None: it has none.
-    trainer_settings: those of weight_decay, beta1, beta2, epsilon of ``trainer`` that it reads.
-    state: the names of the tensors that it keeps per parameter, where they are known: a checkpoint
-        that lacks one is refused.
+    Args:
+        build: ``"module:function"``, (parameter groups, trainer, settings) →
+            torch.optim.Optimizer. Each group has ``params``, ``lr`` and ``weight_decay`` as in
+            torch, and further keys that the optimizer must keep.
+        settings: the dataclass of ``trainer.optimizer_settings``; None if there are none.
+        trainer_settings: the settings of ``trainer`` among weight_decay, beta1, beta2, epsilon
+            that the optimizer reads.
+        state_tensors: the names of its state tensors per parameter, if they are known. A checkpoint
+            without one of them cannot be resumed.
     """
 
     build: str

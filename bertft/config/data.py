@@ -1,4 +1,4 @@
-"""``data``: which rows, from where, and what is asked of them."""
+"""``data``: the source of the rows, their columns and the task."""
 
 from __future__ import annotations
 
@@ -16,115 +16,147 @@ __all__ = ["DataConfig"]
 class DataConfig:
     """``data``"""
 
-    name: str = setting(MISSING, "The preset's name, used in the run folder's name.")
+    name: str = setting(MISSING, "Name of the preset; part of the name of the run folder.")
     source: str = setting(
         "files",
-        "files: your own; hub: a Hub data set; sample: made by bertft, offline.",
+        "Source of the rows. files: your own files. hub: a Hub data set. sample: a data set"
+        " included in bertft.",
         choices=("files", "hub", "sample"),
     )
-    task: str = setting(
-        "classification",
-        "What is learnt.",
-        choices=TASKS.names(),
+    task: str = setting("classification", "Task type.", choices=TASKS.names())
+    train: str | None = setting(
+        None,
+        "Training file (CSV, TSV, JSON Lines, Parquet, ...). source=hub: name of the split.",
+        file="input",
     )
-    train: str | None = setting(None, "Training file (csv, tsv, jsonl, parquet); hub: split.")
-    validation: str | None = setting(None, "Validation file; null: cut from train. hub: split.")
+    validation: str | None = setting(
+        None,
+        "Validation file. Null: a fraction of the training rows. source=hub: name of the split.",
+        file="input",
+    )
     unlabelled: str | None = setting(
-        None, "File of rows without labels, learnt from a teacher alone (method.distill)."
+        None,
+        "File of rows without labels, for training on the teacher's outputs (method.distill).",
+        file="input",
     )
-    test: str | None = setting(None, "Test file, scored once at the end; hub: split.")
-    hub: str | None = setting(None, "Hub id of the data set; source=hub.")
+    test: str | None = setting(
+        None,
+        "Test file, evaluated once after training. source=hub: name of the split.",
+        file="input",
+    )
+    hub: str | None = setting(None, "Hub id of the data set. Only with source=hub.", file="input")
     subset: str | None = setting(None, "Configuration name of the Hub data set.")
-    sample: str | None = setting(None, "Name of the embedded sample; source=sample.")
+    sample: str | None = setting(None, "Name of the included data set. Only with source=sample.")
     text: Any = setting(
         None,
-        "Column of the text, by name or position from 0; a list of two for pairs; null: the"
-        " task's own, text or [question,context].",
+        "Text column: a name or a position from 0, or a list of two columns for text pairs. Null:"
+        " the default of the task (text; question_answering: [question,context]).",
     )
     label: Any = setting(
         None,
-        "Column of the label, by name or position; a list of 0/1 columns for multi_label; null:"
-        " the task's own, label or answers.",
+        "Label column: a name or a position from 0, or a list of 0/1 columns for multi_label. Null:"
+        " the default of the task (label; question_answering: answers).",
     )
     labels: Any = setting(
         None,
-        "Class names in order, which numbers from 0 count; or {label: name}, a name for each label"
-        " of the files; null: those found in train, sorted (numbers as numbers).",
+        "Class names, in the order of the class numbers from 0, or a mapping {label: name} from the"
+        " labels in the files. Null: the sorted labels of the training rows.",
     )
     separator: str | None = setting(
-        None, "Column separator; tab: a tab; null: a comma for .csv, a tab for .tsv."
+        None,
+        "Column separator; tab for a tab. Null: a comma, or a tab in .tsv files.",
     )
     quoting: bool | None = setting(
         None,
-        "Whether double quotes enclose a field; null: yes, but not where tabs separate columns.",
+        "Whether fields can be enclosed in double quotes. Null: true, but false for tab-separated"
+        " files.",
     )
-    encoding: str = setting("utf-8", "Text encoding of csv, tsv and jsonl files.")
+    encoding: str = setting("utf-8", "Text encoding of the files.")
     header: bool | None = setting(
-        None, "Whether the first line names the columns; null: true if text or label is a name."
+        None,
+        "Whether the first line has the column names. Null: true if text or label is a name.",
     )
-    label_separator: str = setting("|", "Between the labels of a multi_label row.")
+    label_separator: str = setting("|", "multi_label: separator between the labels of a row.")
     scheme: str = setting(
         "auto",
-        "token_classification: scheme of the tags; auto: that in which train is written.",
+        "token_classification: tagging scheme. auto: detected in the training rows.",
         choices=("auto", *TAGGING_SCHEMES),
     )
     mlm_probability: float = setting(
         0.15,
-        "masked_lm: probability that a token is chosen to be predicted.",
+        "masked_lm: probability that a token is selected for prediction.",
         above=0,
         below=1,
         former="masked_share",
     )
-    whole_words: bool = setting(False, "masked_lm: hide words with all of their tokens.")
+    whole_words: bool = setting(False, "masked_lm: mask all tokens of a word together.")
     max_train_rows: int | None = setting(
-        None, "Train on a sample of this many rows, drawn with data.seed.", at_least=1
+        None, "Train on a random sample of this many rows, drawn with data.seed.", at_least=1
     )
     max_validation_rows: int | None = setting(
-        None, "Validate on a sample of this many rows, drawn with data.seed.", at_least=1
+        None, "Validate on a random sample of this many rows, drawn with data.seed.", at_least=1
     )
     validation_fraction: float = setting(
         0.1,
-        "Fraction of train that becomes validation where no validation data is given.",
+        "Fraction of the training rows used for validation if there is no validation data.",
         above=0,
         below=1,
         former="validation_share",
     )
     max_length: int | None = setting(
         None,
-        "Longest row in tokens, special ones included; null: the smaller of the model's and 256,"
-        " of question_answering 384.",
+        "Maximum number of tokens per sequence, including special tokens. Null: 256"
+        " (question_answering: 384), or the model's maximum if it is smaller.",
         at_least=4,
     )
     on_bad_row: str = setting(
-        "error", "error: stop and name them; skip: leave out and count.", choices=BAD_ROW_POLICIES
+        "error",
+        "What to do with invalid rows. error: stop and list them. skip: leave them out and count"
+        " them.",
+        choices=BAD_ROW_POLICIES,
     )
     max_skipped: float = setting(
         0.01,
-        "With on_bad_row=skip: largest share of a split's rows that may be left out.",
+        "Maximum fraction of the rows of a split that on_bad_row=skip can leave out.",
         at_least=0,
         at_most=1,
     )
     metric: str | None = setting(
-        None, "Metric that chooses the best checkpoint; null: the task's own."
+        None, "Metric that selects the best checkpoint. Null: the default of the task."
     )
     stride: int = setting(
-        128, "Tokens of a long context that two neighbouring windows share.", at_least=0
+        128,
+        "question_answering: overlap of neighbouring windows of a long context, in tokens.",
+        at_least=0,
     )
     unanswerable: bool = setting(
-        True, "Whether a question may have no answer (SQuAD v2); false: each gets one (v1)."
+        True,
+        "question_answering: whether questions can have no answer (SQuAD v2). false: every question"
+        " has an answer (SQuAD v1).",
     )
-    max_answer_length: int = setting(30, "Longest answer to a question, in tokens.", at_least=1)
+    max_answer_length: int = setting(
+        30, "question_answering: maximum length of an answer, in tokens.", at_least=1
+    )
     no_answer_threshold: float = setting(
-        0.5, "Probability of no answer above which a question gets none.", above=0, below=1
+        0.5,
+        "question_answering: probability of no answer above which no answer is predicted.",
+        above=0,
+        below=1,
     )
     scorer: str = setting(
         "squad",
-        "Rules of exact and f1: squad by words, cmrc2018 by Chinese characters.",
+        "question_answering: definition of exact and f1. squad: by words. cmrc2018: by Chinese"
+        " characters.",
         choices=QA_SCORERS,
     )
     seed: int = setting(
-        0, "Seed of the split and of sampled rows; stays while seed varies.", at_least=0
+        0,
+        "Seed of the validation split and of sampled rows, independent of seed.",
+        at_least=0,
     )
     cache: str | None = setting(
-        None, "Folder of rows read and tokenised; null: $BERTFT_CACHE or ~/.cache/bertft."
+        None,
+        "Folder for cached rows and tokens. Null: $BERTFT_CACHE or ~/.cache/bertft.",
+        file="output",
+        on_resume="change",
     )

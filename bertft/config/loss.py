@@ -1,6 +1,6 @@
-"""``loss``: what training minimises beside the plain cross entropy; evaluation keeps the plain one.
+"""``loss``: options of the training loss of classes. Evaluation uses the plain cross entropy.
 
-The equation is that of ``bertft.tasks.shared.losses``.
+``bertft.tasks.shared.losses`` has the equation.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ class LossConfig:
 
     class_weights: Any = setting(
         None,
-        "Weight of each class: balanced, {label: weight} (1 where not named) or a list in the order"
-        " of the labels; of multi_label that of a label where it is true.",
+        "Weight of each class: balanced, {label: weight} (1 for labels without an entry), or a list"
+        " in the order of the labels. multi_label: weight of the rows in which a label is true.",
     )
     label_smoothing: float = setting(
         0.0,
-        "ε of (1 − ε) · label + ε / classes; of multi_label + ε / 2.",
+        "Label smoothing ε: targets are (1 − ε) · label + ε / number of classes (multi_label:"
+        " + ε / 2).",
         at_least=0,
         below=1,
     )
     focal_gamma: float = setting(
-        0.0, "γ of the focal loss, −(1 − p)^γ log p; 0: the cross entropy.", at_least=0
+        0.0, "γ of the focal loss −(1 − p)^γ log p. 0: cross entropy.", at_least=0
     )

@@ -1,4 +1,4 @@
-"""``method``: a composition of orthogonal components, each a nullable node."""
+"""``method``: the method components that are combined, each a nullable group of settings."""
 
 from __future__ import annotations
 
@@ -14,48 +14,45 @@ __all__ = ["MethodConfig"]
 
 @dataclass
 class _MethodSettings:
-    """``method``: how the base is adapted."""
+    """``method``"""
 
-    name: str = setting(MISSING, "The preset's name, used in the run folder's name.")
+    name: str = setting(MISSING, "Name of the preset; part of the name of the run folder.")
     rank: int | None = setting(
         None,
-        "Rank a module keeps on average in the end; only with a low-rank part.",
+        "Final average rank per adapted layer. Only with method.low_rank.",
         at_least=1,
     )
     initial_rank: int | None = setting(
         None,
-        "svd_lora: rank a module starts with; null: 1.5 × rank, rounded up.",
+        "svd_lora: initial rank of each adapted layer. Null: 1.5 × rank, rounded up.",
         at_least=1,
     )
     head_learning_rate: float = setting(
         2e-3,
-        "Peak learning rate of the task head and other new modules.",
+        "Peak learning rate of the task head and other newly initialized modules.",
         above=0,
         at_most=MAX_LEARNING_RATE,
     )
-    epochs: float = setting(3.0, "Epochs this method wants where trainer.epochs is null.", above=0)
+    epochs: float = setting(3.0, "Number of epochs if trainer.epochs is null.", above=0)
     warmup: float = setting(
-        0.06, "Share of the steps that warm up, where trainer.warmup is null.", at_least=0, below=1
+        0.06, "Fraction of warm-up steps if trainer.warmup is null.", at_least=0, below=1
     )
+
+
+def _component_field(name: str) -> tuple[str, Any, Any]:
+    """The nullable field of a method component: its name, type and ``dataclasses.field``."""
+    cls = METHODS[name].settings
+    help = (cls.__doc__ or "").strip().partition("\n")[0]
+    metadata = {"help": help, "component": cls}
+    return name, cls | None, dataclasses.field(default=None, metadata=metadata)
 
 
 if TYPE_CHECKING:
     MethodConfig = Any
 else:
-    # One nullable node per registered component.
     MethodConfig = dataclasses.make_dataclass(
         "MethodConfig",
-        [
-            (
-                name,
-                cls | None,
-                dataclasses.field(
-                    default=None, metadata={"meaning": (cls.__doc__ or "").strip(), "part": cls}
-                ),
-            )
-            for name in METHODS.names()
-            for cls in (METHODS[name].settings,)
-        ],
+        [_component_field(name) for name in METHODS.names()],
         bases=(_MethodSettings,),
         namespace={"__doc__": _MethodSettings.__doc__, "__module__": __name__},
     )

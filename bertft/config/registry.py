@@ -1,19 +1,19 @@
 """Methods, tasks, readers, metrics and optimizers by name, also those of other packages.
 
-    TASKS.names()                                ("classification", "masked_lm", ...)
-    TASKS["regression"]                          its description, a ``Task``
-    TASKS.implementation("regression", "task")   what computes, imported now
+    TASKS.names()                                      ("classification", "masked_lm", ...)
+    TASKS["regression"]                                its description, a ``TaskSpec``
+    TASKS.implementation("regression", "task_class")   the class it names, imported now
 
 A package adds a component with an entry point whose group is ``bertft.`` and the kind:
 
     [project.entry-points."bertft.tasks"]
-    sarcasm = "my_package.components:SARCASM"    # an object of the class Task below
+    sarcasm = "my_package.components:SARCASM"    # a TaskSpec
 
 bertft's own components (``bertft.config.builtin_components``) are objects of the same classes and
-are found by the same lookup. A description does not import torch: what computes is named as
-``"module:attribute"`` and imported when it is first used, so that help and the checks of a
-configuration stay fast. A folder ``conf`` in the package of an entry point adds presets, such as
-``conf/method/<name>.yaml``.
+are found by the same lookup. A description does not import torch: it names its implementation as
+``"module:attribute"``, which is imported when it is first used, so that ``--help`` and the
+validation of a configuration stay fast. A folder ``conf`` in the package of an entry point adds
+presets, such as ``conf/method/<name>.yaml``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from bertft.config.component_specs import (
     TaskSpec,
 )
 from bertft.errors import DataError, UsageError
-from bertft.utils.messages import Problem, suggest, usage_error
+from bertft.utils.messages import Problem, first_line, suggest, usage_error
 
 __all__ = [
     "LABEL_KINDS",
@@ -80,7 +80,7 @@ class PluginPackage:
 
 @dataclass(frozen=True)
 class Registry(Generic[T]):
-    """The components of one kind by name. ``setting``: the one that chooses among them."""
+    """The components of one kind by name; ``setting`` selects one of them."""
 
     kind: str
     spec_class: type[T]
@@ -92,7 +92,7 @@ class Registry(Generic[T]):
         return tuple(sorted(self.specs()))
 
     def specs(self) -> dict[str, T]:
-        """Name → description; bertft's own come first."""
+        """Name → description; bertft's own components come first."""
         builtin: dict[str, T] = _builtin_specs()[self.kind]
         plugin_components = _discover_plugins().components
         return builtin | {
@@ -103,7 +103,7 @@ class Registry(Generic[T]):
         return name in self.specs()
 
     def __getitem__(self, name: str) -> T:
-        """UsageError with the closest name where there is no such component."""
+        """The description of ``name``. UsageError with the closest name if it is not registered."""
         specs = self.specs()
         if name not in specs:
             raise UsageError(
@@ -129,11 +129,14 @@ class Registry(Generic[T]):
         return None if entry is None else entry[1]
 
     def implementation(self, name: str, attribute: str) -> Any:
-        """What the ``attribute`` of a description names. UsageError if a package's is broken."""
+        """The object that ``attribute`` of the description of ``name`` refers to, imported.
+
+        Raises UsageError if the package of the component cannot be imported.
+        """
         return self.load(name, getattr(self[name], attribute))
 
     def load(self, name: str, target: str) -> Any:
-        """The same, of a ``target`` that the description of ``name`` holds."""
+        """The object at ``target``, ``"module:attribute"``, for the component ``name``."""
         package = self.package(name)
         if package is None:
             return _import_object(target)
@@ -154,14 +157,14 @@ _REGISTRIES: tuple[Registry[Any], ...] = (METHODS, TASKS, READERS, METRICS, OPTI
 
 
 def check_plugins() -> None:
-    """UsageError that names every package with an entry point that cannot be used."""
+    """UsageError that lists every entry point that cannot be used, with its package."""
     problems = _discover_plugins().problems
     if problems:
         raise usage_error(problems)
 
 
 def readers_by_peft_type() -> dict[str, tuple[str, str]]:
-    """``peft_type`` → the method component that reads it, and with which function."""
+    """``peft_type`` → the method component that reads such adapters, and its function."""
     return {
         kind: (name, target)
         for name, spec in METHODS.specs().items()
@@ -193,7 +196,7 @@ def _sentence(text: str) -> str:
 
 @dataclass
 class _Plugins:
-    """What other packages register; ``problems``: entry points that cannot be used."""
+    """Components and presets of other packages; ``problems`` of unusable entry points."""
 
     components: dict[tuple[str, str], tuple[Any, PluginPackage]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
@@ -242,11 +245,11 @@ def _package_of(point: metadata.EntryPoint) -> PluginPackage:
 def _register_plugin(
     registry: Registry[Any], point: metadata.EntryPoint, package: PluginPackage, plugins: _Plugins
 ) -> Problem | None:
-    """Add a component to ``plugins``; what is wrong with it, if anything."""
+    """Add a component to ``plugins``, or return why it cannot be used."""
     component = f"{registry.kind} {point.name!r}"
     try:
         description = _import_object(point.value)
-    except Exception as error:  # whatever a foreign module raises
+    except Exception as error:  # a module of another package can raise anything
         return _load_problem(package, component, point.value, error)
     if not isinstance(description, registry.spec_class):
         kind = type(description).__name__
@@ -260,7 +263,7 @@ def _register_plugin(
     if owner is not None:
         return Problem(
             str(package),
-            f"its {registry.noun} {point.name!r} has the name of one of {owner}",
+            f"its {registry.noun} {point.name!r} has the same name as one of {owner}",
             _REMEDY.format(package.name),
         )
     reason = _spec_problem(registry, point.name, description, plugins)
@@ -274,7 +277,7 @@ _REMEDY = "Update or uninstall the package: pip uninstall {}"
 
 
 def _load_problem(package: PluginPackage, component: str, target: str, error: Exception) -> Problem:
-    reason = str(error).strip().split("\n")[0] or "no message"
+    reason = first_line(error) if str(error).strip() else "no message"
     return Problem(
         str(package),
         f"{component} cannot be loaded from {target} ({type(error).__name__}: {reason})",
@@ -292,9 +295,9 @@ def _import_object(target: str) -> Any:
 
 
 def _spec_problem(registry: Registry[Any], name: str, description: Any, plugins: _Plugins) -> str:
-    """Why a description cannot be used; empty where it can."""
+    """Why a description cannot be used; empty if it can."""
     if not re.fullmatch(r"[A-Za-z]\w*", name):
-        return "a name has letters, digits and _"
+        return "a name can contain only letters, digits and _"
     targets = [
         (field_name, getattr(description, field_name))
         for field_name in _IMPORTED_FIELDS
@@ -302,7 +305,7 @@ def _spec_problem(registry: Registry[Any], name: str, description: Any, plugins:
     ]
     for attribute, target in targets:
         if target is not None and not re.fullmatch(r"[\w.]+:[\w.]+", str(target)):
-            return f"{attribute}={target!r} is not of the form 'module:attribute'"
+            return f"invalid {attribute}={target!r} (expected 'module:attribute')"
     if isinstance(description, MethodSpec):
         if name in RESERVED_METHOD_SETTINGS:
             return f"method.{name} is a setting of every method"
@@ -315,7 +318,7 @@ def _spec_problem(registry: Registry[Any], name: str, description: Any, plugins:
     if isinstance(description, OptimizerSpec) and description.settings is not None:
         return _settings_problem(description.settings)
     if isinstance(description, TaskSpec) and description.label not in (None, *LABEL_KINDS):
-        return f"label={description.label!r} is not one of {', '.join(LABEL_KINDS)}"
+        return f"invalid label={description.label!r}, expected one of {', '.join(LABEL_KINDS)}"
     if isinstance(description, MetricSpec):
         return "" if description.compute else "it has no compute"
     if isinstance(description, ReaderSpec):
@@ -323,7 +326,15 @@ def _spec_problem(registry: Registry[Any], name: str, description: Any, plugins:
     return ""
 
 
-_IMPORTED_FIELDS = ("build", "rules", "task", "rows", "code", "read", "compute")
+_IMPORTED_FIELDS = (
+    "build",
+    "rules",
+    "task_class",
+    "row_schema",
+    "model_card_code",
+    "read",
+    "compute",
+)
 
 
 def _known_peft_types(plugins: _Plugins) -> set[str]:
@@ -339,20 +350,20 @@ def _known_peft_types(plugins: _Plugins) -> set[str]:
 
 def _settings_problem(settings: type) -> str:
     if not (isinstance(settings, type) and dataclasses.is_dataclass(settings)):
-        return "its settings are not a dataclass"
+        return "its settings must be a dataclass"
     unmarked = [
         dataclass_field.name
         for dataclass_field in dataclasses.fields(settings)
-        if "meaning" not in dataclass_field.metadata
+        if "help" not in dataclass_field.metadata
     ]
     if unmarked:
-        return f"its setting {unmarked[0]} is not made with bertft.config.setting.setting"
+        return f"its setting {unmarked[0]} must be defined with bertft.config.setting.setting"
     return ""
 
 
 def _extensions_problem(reader: ReaderSpec, plugins: _Plugins) -> str:
     if not reader.extensions or not all(re.fullmatch(r"\.\S+", each) for each in reader.extensions):
-        return "its endings are not of the form '.csv'"
+        return "invalid extensions (expected the form '.csv')"
     owner_by_extension = {
         ending: "bertft"
         for spec in _builtin_specs()["readers"].values()
@@ -384,6 +395,6 @@ def _preset_clashes(folder: Path, package: PluginPackage) -> Iterator[Problem]:
         if (conf_dir() / file.parent.name / file.name).is_file():
             yield Problem(
                 str(package),
-                f"its preset {file.parent.name}={file.stem} has the name of one of bertft",
+                f"its preset {file.parent.name}={file.stem} has the same name as one of bertft",
                 _REMEDY.format(package.name),
             )

@@ -1,13 +1,13 @@
-"""The configuration of a run that goes on: its own, with what may change changed.
+"""The configuration of a resumed run: the recorded one, with the changes that are allowed.
 
-A run goes on exactly as it was begun, or its end would be that of no configuration. Only how long
-it trains (upwards), where, and what is shown may be told anew; any other setting that is given
-must say what the run's own says. So the command that began a run can be repeated with
-``resume=auto``.
+A resumed run has its own configuration, so that its result belongs to one configuration. Each
+setting defines what can change on resume (``setting(..., on_resume=...)``): a longer training, the
+device, and what is displayed. Every other setting on the command line must equal the recorded one,
+so that the command which started a run can be repeated with ``resume=auto``.
 
-A run folder may come from somebody else, so its configuration is read as plain data and grants
-nothing: ``trust_remote_code`` is what the present command line says, whatever the file says, and
-rows are cached where the present command line or $BERTFT_CACHE says.
+A run folder may come from somebody else. Its configuration is therefore read as plain data and
+grants nothing: ``trust_remote_code`` and the cache folder come from the present command line (and
+$BERTFT_CACHE) only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bertft.config.choices import DISPLAY_SETTINGS
 from bertft.config.command_configs import TrainConfig
 from bertft.config.former_names import rename_settings
 from bertft.config.registry import METHODS, OPTIMIZERS, RESERVED_METHOD_SETTINGS, TASKS
@@ -28,29 +27,28 @@ from bertft.config.schema import iter_leaves, settings_tree
 from bertft.config.serialize import to_plain_dict
 from bertft.config.validation import validate_config
 from bertft.errors import DataError, UsageError
-from bertft.utils.messages import Problem, usage_error
-from bertft.utils.safe_files import read_plain_yaml
+from bertft.utils.messages import Problem, first_line, usage_error
+from bertft.utils.safe_files import DAMAGED_FILE_HINT, read_plain_yaml
 
 __all__ = ["read_run_config", "read_runnable_config", "resume_config"]
 
-_INCREASABLE_SETTINGS = ("trainer.epochs", "trainer.max_steps")
-_CHANGEABLE_SETTINGS = (
-    "trainer.device",
-    "trainer.log_every",
-    "experiment",
-    "data.cache",
-    *DISPLAY_SETTINGS,
-)
+_RESUME_HINT = "A resumed run keeps its configuration: leave the setting out, or start a new run"
 
 
 def resume_config(
     folder: Path, requested: DictConfig, explicit_paths: Sequence[str]
 ) -> TrainConfig:
-    """The configuration under which the run in ``folder`` goes on.
+    """The configuration with which the run in ``folder`` is resumed.
 
-    ``requested`` is the composed configuration and ``explicit_paths`` the paths that the command
-    line sets (a group's name stands for all that it holds). UsageError lists each setting that may
-    not change; DataError if the run's configuration cannot be read.
+    Args:
+        folder: the run folder.
+        requested: the composed configuration of the command line.
+        explicit_paths: the settings that the command line sets; the name of a group stands for all
+            settings in it.
+
+    Raises:
+        UsageError: lists every setting that cannot change.
+        DataError: the run's configuration cannot be read.
     """
     run_config = _load_run_config(folder)
     run_config.resume, problems = requested.resume, []
@@ -60,7 +58,7 @@ def resume_config(
     for leaf in iter_leaves(settings_tree("train")):
         if leaf.path == "resume":
             continue
-        # Below a setting of any type, only what is given is compared.
+        # Of a setting of type Any, only the keys on the command line are compared.
         inside = [name for name in explicit_paths if name.startswith(f"{leaf.path}.")]
         values = {
             name: (_value(requested, leaf.path, name), _value(run_config, leaf.path, name))
@@ -79,19 +77,24 @@ def resume_config(
             old = run_config.method.epochs
         if new == old:
             continue
-        if leaf.path in _CHANGEABLE_SETTINGS:
+        if leaf.on_resume == "change":
             OmegaConf.update(run_config, leaf.path, new)
-        elif leaf.path not in _INCREASABLE_SETTINGS or new is None:
+        elif leaf.on_resume == "fixed" or new is None:
             problems.append(Problem(leaf.path, f"the run has {old}, not {new}", _RESUME_HINT))
         elif old is None:
             counted_in = "max_steps" if leaf.path == "trainer.epochs" else "epochs"
             problems.append(
-                Problem(leaf.path, f"the run counts in {counted_in}", f"Give trainer.{counted_in}")
+                Problem(
+                    leaf.path,
+                    f"the run is configured with {counted_in}",
+                    f"Set trainer.{counted_in}",
+                )
             )
         elif new > old:
             OmegaConf.update(run_config, leaf.path, new)
         else:
-            problems.append(Problem(leaf.path, f"{new} is not above the run's {old}", _RESUME_HINT))
+            what = f"{new} is not larger than {old}, the value of the run"
+            problems.append(Problem(leaf.path, what, _RESUME_HINT))
     if problems:
         raise usage_error(problems)
     config = OmegaConf.to_object(run_config)
@@ -100,9 +103,9 @@ def resume_config(
 
 
 def read_run_config(folder: Path) -> TrainConfig:
-    """The configuration of the run in ``folder``, to read. DataError if it cannot be read.
+    """The recorded configuration of the run in ``folder``. DataError if it cannot be read.
 
-    ``model.trust_remote_code`` is false and ``data.cache`` null, whatever the file says.
+    ``model.trust_remote_code`` is always false and ``data.cache`` always null.
     """
     config = OmegaConf.to_object(_load_run_config(folder))
     assert isinstance(config, TrainConfig)
@@ -116,8 +119,10 @@ def read_run_config(folder: Path) -> TrainConfig:
 def read_runnable_config(
     folder: Path, trust: bool, setting: str = "trust_remote_code"
 ) -> TrainConfig:
-    """The same, to load the run's model. UsageError where that needs code that comes with it and
-    the command line does not ``trust`` it; ``setting`` is the one that would.
+    """The recorded configuration, for loading the run's model.
+
+    Raises UsageError if the model needs Python code of its repository and ``trust`` is false;
+    ``setting`` is the setting that grants it.
     """
     recorded = bool(_load_run_config(folder).model.trust_remote_code)
     if recorded and not trust:
@@ -128,14 +133,11 @@ def read_runnable_config(
 
 def _untrusted_code_error(folder: Path, setting: str) -> UsageError:
     return UsageError(
-        "the run was trained with model.trust_remote_code=true: loading it executes code that"
-        " comes with its model",
+        "the run was trained with model.trust_remote_code=true: loading it executes Python code"
+        " from the model's repository",
         where=str(folder),
-        hint=f"If you trust its author, add {setting}=true",
+        hint=f"If you trust the author, add {setting}=true",
     )
-
-
-_RESUME_HINT = "A run goes on under its own configuration: leave it out, or start another run"
 
 
 def _is_at_or_below(name: str, path: str) -> bool:
@@ -143,7 +145,7 @@ def _is_at_or_below(name: str, path: str) -> bool:
 
 
 def _value(config: DictConfig, leaf: str, path: str) -> Any:
-    """What is at ``path`` below the setting ``leaf`` of any type; None where nothing is."""
+    """The value at ``path`` inside the setting ``leaf`` of type Any; None if there is none."""
     value = OmegaConf.select(config, leaf)
     for name in path.removeprefix(f"{leaf}.").split("."):
         value = value.get(name) if isinstance(value, DictConfig) else None
@@ -151,29 +153,23 @@ def _value(config: DictConfig, leaf: str, path: str) -> Any:
 
 
 def _upgrade_old_settings(content: dict[str, Any]) -> None:
-    """Settings that came later, as they were in effect before."""
+    """Add the settings that an older version did not have, with their effect at that time."""
     data = content.get("data")
     if isinstance(data, dict) and "max_skipped" not in data:
-        data["max_skipped"] = 1.0  # any share of the rows could be skipped
-        if data.get("quoting") is True:  # the default then, which left .tsv files alone
+        data["max_skipped"] = 1.0  # any fraction of the rows could be skipped
+        if data.get("quoting") is True:  # the default then, except for .tsv files
             data["quoting"] = None
 
 
 def _drop_unused_plugin_settings(content: dict[str, Any], file: Path) -> None:
-    """Leave out what only a package that is not installed knows and the run does not use.
-
-    DataError where the run uses it.
-    """
+    """Remove settings of packages that are not installed. DataError if the run uses one of them."""
     method = content.get("method")
     if isinstance(method, dict):
-        for node in [
-            str(node_name)
-            for node_name in method
-            if node_name not in METHODS and node_name not in RESERVED_METHOD_SETTINGS
-        ]:
-            if method.get(node) is not None:
-                METHODS.raise_missing(node, f"method.{node}", str(file))
-            method.pop(node, None)
+        known_names = {*METHODS.names(), *RESERVED_METHOD_SETTINGS}
+        for name in [name for name in method if name not in known_names]:
+            if method[name] is not None:
+                METHODS.raise_missing(str(name), f"method.{name}", str(file))
+            del method[name]
     for registry in (TASKS, OPTIMIZERS):
         group, _, key = registry.setting.partition(".")
         settings = content.get(group)
@@ -185,29 +181,28 @@ def _drop_unused_plugin_settings(content: dict[str, Any], file: Path) -> None:
 def _load_run_config(folder: Path) -> Any:
     file = folder / "config.yaml"
     if not file.is_file():
-        raise usage_error([Problem("resume", f"{folder} holds no run", "Give the folder of a run")])
+        raise usage_error([Problem("resume", f"{folder} is not a run", "Set resume=<run folder>")])
     recorded = read_plain_yaml(file)
     try:
         if not isinstance(recorded, dict):
-            raise ValueError("it holds no settings")
+            raise ValueError("it has no settings")
         recorded = rename_settings(settings_tree("train"), recorded)
         _upgrade_old_settings(recorded)
         _drop_unused_plugin_settings(recorded, file)
         run_config = OmegaConf.merge(OmegaConf.structured(TrainConfig), recorded)
         assert isinstance(run_config, DictConfig)
-        OmegaConf.to_object(run_config)  # what must be given is there
+        OmegaConf.to_object(run_config)  # fails if a mandatory value is missing
     except (OmegaConfBaseException, ValueError, TypeError, RecursionError) as error:
-        first_line = str(error).strip().split("\n")[0]
         raise DataError(
-            f"cannot be read ({first_line})", where=str(file), hint="Was it edited or cut short?"
+            f"cannot be read ({first_line(error)})", where=str(file), hint=DAMAGED_FILE_HINT
         ) from error
-    # It was held to the rules before it was written; whoever edited it since was not.
+    # It was valid when it was written, but may have been edited since.
     content = to_plain_dict(run_config)
-    content["resume"] = str(folder)  # as of a run that goes on: its files may have moved since
+    content["resume"] = str(folder)  # a resumed run: its data files may have been moved
     for problem in validate_config("train", content):
         raise DataError(
             f"{problem.where} {problem.what}",
             where=str(file),
-            hint=problem.hint or "Was it edited?",
+            hint=problem.hint or DAMAGED_FILE_HINT,
         )
     return run_config

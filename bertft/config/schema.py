@@ -1,23 +1,23 @@
-"""The tree of a command's settings, read from its dataclasses.
+"""The tree of a command's settings, built from its dataclasses.
 
-    tree("train") -> Node("", ...)  with children method, model, data, trainer, seed, ...
+    settings_tree("train")  -> Node("", ...) with children method, model, data, trainer, seed, ...
 
-A ``Leaf`` is one setting; a ``Node`` holds settings and may be null (a part of the method, eval's
-data). Below a leaf of type Any lies free ground: ``model.architecture.hidden_size``.
+A ``Leaf`` is one setting. A ``Node`` is a group of settings and may be null (a component of the
+method, the ``data`` of eval). Any key is valid below a leaf of type Any:
+``model.architecture.hidden_size``.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import sys
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from bertft.config.command_configs import COMMAND_CONFIGS
-from bertft.config.setting import MISSING
+from bertft.config.setting import MISSING, FileUse, ResumePolicy
 
 __all__ = [
     "GetSetting",
@@ -29,32 +29,31 @@ __all__ = [
     "iter_nodes",
     "node_from_dataclass",
     "settings_tree",
+    "settings_without_effect",
 ]
 
-
-GetSetting = Callable[[str], Any]
-
-
-def default_value(path: str) -> Any:
-    """The schema's default of a setting of ``train``."""
-    entry, _ = find_setting(settings_tree("train"), path)
-    assert isinstance(entry, Leaf)
-    return entry.default
+GetSetting = Callable[[str], Any]  # path -> value, None below a null node
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """One setting: ``type`` is str, int, float, bool or Any; None is admitted if ``optional``."""
+    """One setting, as ``bertft.config.setting.setting`` describes it.
+
+    ``type`` is str, int, float, bool or Any; null is valid if ``optional``.
+    """
 
     path: str
     type: Any
     optional: bool
     default: Any
-    meaning: str
+    help: str
     choices: tuple[str, ...] | None = None
     bounds: dict[str, float] = field(default_factory=dict)
     former: str | None = None
     former_choices: dict[str, str] = field(default_factory=dict)
+    file: FileUse | None = None
+    affects_result: bool = True
+    on_resume: ResumePolicy = "fixed"
 
     @property
     def required(self) -> bool:
@@ -64,24 +63,24 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Node:
-    """Settings under one name; ``optional`` nodes are null unless a preset or a key sets them."""
+    """A group of settings; an ``optional`` node is null unless a preset or a key sets it."""
 
     path: str
     cls: type
     optional: bool
-    meaning: str
+    help: str
     children: dict[str, Leaf | Node]
 
 
 @functools.cache
 def settings_tree(command: str) -> Node:
-    """The settings of ``command``, a key of ``COMMANDS``."""
+    """The settings of ``command``, a key of ``COMMAND_CONFIGS``."""
     cls = COMMAND_CONFIGS[command]
     return _build_node(cls, "", False, (cls.__doc__ or "").strip())
 
 
 def node_from_dataclass(cls: type, path: str) -> Node:
-    """The settings of a dataclass that belongs at ``path``."""
+    """The settings of a dataclass whose values are at ``path``."""
     return _build_node(cls, path, False, "")
 
 
@@ -103,7 +102,7 @@ def iter_nodes(node: Node) -> Iterator[Node]:
 
 
 def find_setting(root: Node, path: str) -> tuple[Leaf | Node | None, Node]:
-    """What stands at ``path`` (None: nothing), and the deepest node on the way to it."""
+    """The setting or group at ``path`` (None if there is none) and the deepest group above it."""
     entry: Leaf | Node | None = root
     parent = root
     for name in path.split(".") if path else ():
@@ -117,41 +116,52 @@ def find_setting(root: Node, path: str) -> tuple[Leaf | Node | None, Node]:
     return entry, parent
 
 
-def _build_node(cls: type, path: str, optional: bool, meaning: str) -> Node:
+def settings_without_effect() -> frozenset[str]:
+    """Paths of the settings of ``train`` that do not change the result of a run."""
+    return frozenset(
+        leaf.path for leaf in iter_leaves(settings_tree("train")) if not leaf.affects_result
+    )
+
+
+def default_value(path: str) -> Any:
+    """The default of a setting of ``train``."""
+    entry, _ = find_setting(settings_tree("train"), path)
+    assert isinstance(entry, Leaf)
+    return entry.default
+
+
+def _build_node(cls: type, path: str, optional: bool, help: str) -> Node:
     hints = typing.get_type_hints(cls)
     children: dict[str, Leaf | Node] = {}
     for item in dataclasses.fields(cls):
         child_path = f"{path}.{item.name}" if path else item.name
-        inner, nullable = _split_optional(item.metadata.get("part") or hints[item.name])
-        nullable = nullable or "part" in item.metadata
+        component = item.metadata.get("component")
+        inner, nullable = _split_optional(component or hints[item.name])
+        nullable = nullable or component is not None
         if dataclasses.is_dataclass(inner):
-            description = item.metadata["meaning"]
-            if "part" in item.metadata:  # a component's module says what the component does
-                lines = (sys.modules[inner.__module__].__doc__ or description).strip().splitlines()
-                description = lines[0] if lines else item.name
-            children[item.name] = _build_node(
-                typing.cast(type, inner), child_path, nullable, description
-            )
+            inner = typing.cast(type, inner)
+            children[item.name] = _build_node(inner, child_path, nullable, item.metadata["help"])
         else:
             children[item.name] = _build_leaf(item, child_path, inner, nullable or inner is Any)
-    return Node(path, cls, optional, meaning, children)
+    return Node(path, cls, optional, help, children)
 
 
 def _build_leaf(item: dataclasses.Field[Any], path: str, kind: Any, optional: bool) -> Leaf:
-    factory = item.default_factory
-    default = item.default if factory is dataclasses.MISSING else factory()
+    metadata, factory = item.metadata, item.default_factory
     names = ("at_least", "above", "at_most", "below")
-    bounds = {name: item.metadata[name] for name in names if item.metadata[name] is not None}
     return Leaf(
         path,
         kind,
         optional,
-        default,
-        item.metadata["meaning"],
-        item.metadata["choices"],
-        bounds,
-        item.metadata["former"],
-        item.metadata["former_choices"],
+        default=item.default if factory is dataclasses.MISSING else factory(),
+        help=metadata["help"],
+        choices=metadata["choices"],
+        bounds={name: metadata[name] for name in names if metadata[name] is not None},
+        former=metadata["former"],
+        former_choices=metadata["former_choices"],
+        file=metadata["file"],
+        affects_result=metadata["affects_result"],
+        on_resume=metadata["on_resume"],
     )
 
 

@@ -1,25 +1,28 @@
-"""``setting(default, meaning, ...)``: one typed, bounded, explained key of the configuration.
+"""``setting(default, help, ...)``: one typed, bounded, documented key of the configuration.
 
-The type comes from the dataclass annotation and is held by OmegaConf; the bounds and choices
-below are held by ``bertft.config.validation``, which reports every violation at once.
+OmegaConf enforces the type, which is the dataclass annotation. ``bertft.config.validation`` checks
+the bounds and choices, and reports every violation at once.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
-__all__ = ["MAX_LEARNING_RATE", "MISSING", "group", "setting"]
+__all__ = ["MAX_LEARNING_RATE", "MISSING", "FileUse", "ResumePolicy", "group", "setting"]
 
-MISSING = "???"  # OmegaConf's mark of a mandatory value
-# AdamW moves each weight by about the rate in a step, and weights are around 0.1.
+FileUse = Literal["input", "output"]
+ResumePolicy = Literal["fixed", "increase", "change"]
+
+MISSING = "???"  # OmegaConf's marker of a mandatory value
+# AdamW changes each weight by about the learning rate per step, and weights are around 0.1.
 MAX_LEARNING_RATE = 100.0
 
 
 def setting(
     default: Any,
-    meaning: str,
+    help: str,
     *,
     choices: Sequence[str] | None = None,
     at_least: float | None = None,
@@ -28,14 +31,27 @@ def setting(
     below: float | None = None,
     former: str | None = None,
     former_choices: Mapping[str, str] | None = None,
+    file: FileUse | None = None,
+    affects_result: bool = True,
+    on_resume: ResumePolicy = "fixed",
 ) -> Any:
-    """A dataclass field with its one-line ``meaning`` and what it admits (bounds skip null).
+    """A dataclass field that is a setting.
 
-    ``former``: the name that the setting had, which is still read; ``former_choices``: former
-    choices → present ones.
+    Args:
+        default: the value if none is given; ``MISSING`` if one must be given.
+        help: one sentence for ``bertft <command> --help``.
+        choices: the valid values; None for any value of the type.
+        at_least, above, at_most, below: bounds; null is not compared with them.
+        former: the previous name of the setting, which is still read.
+        former_choices: previous choices → present ones.
+        file: ``input`` or ``output`` if the value can be the path of a file or folder that is read
+            or written. The shell completes it, and the content of an input is part of the name of
+            a sweep's job.
+        affects_result: whether a run with another value can have another result.
+        on_resume: whether ``resume=<run>`` accepts no other value, a larger value or any value.
     """
     metadata = {
-        "meaning": meaning,
+        "help": help,
         "choices": tuple(choices) if choices is not None else None,
         "at_least": at_least,
         "above": above,
@@ -43,12 +59,15 @@ def setting(
         "below": below,
         "former": former,
         "former_choices": dict(former_choices or {}),
+        "file": file,
+        "affects_result": affects_result,
+        "on_resume": on_resume,
     }
     if isinstance(default, (list, dict)):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def group(cls: type, meaning: str) -> Any:
-    """A dataclass field that holds another dataclass of settings."""
-    return dataclasses.field(default_factory=cls, metadata={"meaning": meaning})
+def group(cls: type, help: str) -> Any:
+    """A dataclass field that holds the settings of another dataclass."""
+    return dataclasses.field(default_factory=cls, metadata={"help": help})

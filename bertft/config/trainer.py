@@ -1,4 +1,4 @@
-"""``trainer``: the loop."""
+"""``trainer``: optimization, precision, evaluation and checkpoints."""
 
 from __future__ import annotations
 
@@ -17,95 +17,128 @@ class TrainerConfig:
     """``trainer``"""
 
     epochs: float | None = setting(
-        None, "Passes over the training rows; null: the method's own.", above=0, at_most=1_000_000
+        None,
+        "Number of passes over the training rows. Null: method.epochs.",
+        above=0,
+        at_most=1_000_000,
+        on_resume="increase",
     )
     max_steps: int | None = setting(
-        None, "Optimizer steps instead of epochs.", at_least=1, former="steps"
+        None,
+        "Number of optimizer steps, instead of epochs.",
+        at_least=1,
+        former="steps",
+        on_resume="increase",
     )
-    batch_size: int = setting(32, "Rows an optimizer step.", at_least=1)
+    batch_size: int = setting(32, "Rows per optimizer step.", at_least=1)
     micro_batch: int | None = setting(
         None,
-        "Rows a forward pass; gradients accumulate up to batch_size. Null: batch_size.",
+        "Rows per forward pass. Gradients accumulate over the micro-batches of a step. Null:"
+        " batch_size.",
         at_least=1,
     )
     learning_rate: float | None = setting(
         None,
-        "Peak learning rate of every part; null: each part's own.",
+        "Peak learning rate of all components. Null: each component's own.",
         above=0,
         at_most=MAX_LEARNING_RATE,
     )
     optimizer: str = setting(
         "adamw",
-        "The optimizer, bertft's own or one of another package.",
+        "Optimizer; other packages can add more.",
         choices=OPTIMIZERS.names(),
     )
     optimizer_settings: Any = setting(
         {},
-        "Settings of an optimizer of another package: trainer.optimizer_settings.<name>=<value>.",
+        "Settings of an optimizer from another package: trainer.optimizer_settings.<name>=<value>.",
     )
     schedule: str = setting(
-        "linear", "Decay after warm-up.", choices=("linear", "cosine", "constant")
+        "linear",
+        "Decay of the learning rate after warm-up.",
+        choices=("linear", "cosine", "constant"),
     )
     warmup: float | None = setting(
-        None, "Share of the steps that warm up; null: the method's own.", at_least=0, below=1
+        None,
+        "Fraction of the steps used for learning rate warm-up. Null: method.warmup.",
+        at_least=0,
+        below=1,
     )
     weight_decay: float = setting(
         0.01,
-        "Decoupled weight decay; never on norms, biases and prefixes.",
+        "Decoupled weight decay. Never applied to normalization weights, biases and prefixes.",
         at_least=0,
         at_most=1000,
     )
-    beta1: float = setting(0.9, "AdamW's β1.", at_least=0, below=1)
-    beta2: float = setting(0.999, "AdamW's β2.", at_least=0, below=1)
-    epsilon: float = setting(1e-8, "AdamW's ε.", at_least=1e-37)
+    beta1: float = setting(0.9, "β1 of AdamW.", at_least=0, below=1)
+    beta2: float = setting(0.999, "β2 of AdamW.", at_least=0, below=1)
+    epsilon: float = setting(1e-8, "ε of AdamW.", at_least=1e-37)
     max_grad_norm: float | None = setting(
         1.0,
-        "Largest global norm of the gradients, which are scaled down to it; null: no clipping.",
+        "Maximum global norm for gradient clipping. Null: no clipping.",
         above=0,
         former="clip",
     )
     precision: str = setting(
         "auto",
-        "auto: bf16 where the hardware multiplies it, else fp32. fp16 needs CUDA.",
+        "Precision of the computation. auto: bf16 if the hardware has instructions for it, else"
+        " fp32. fp16 requires CUDA.",
         choices=("auto", *PRECISIONS),
     )
-    device: str = setting("auto", "auto: CUDA if present, else CPU. Or cpu, cuda, cuda:1.")
+    device: str = setting(
+        "auto",
+        "Device: cpu, cuda, cuda:1, ... auto: CUDA if available, else CPU.",
+        on_resume="change",
+    )
     threads: int | None = setting(
-        None, "CPU threads; null: torch's own choice.", at_least=1, at_most=1024
+        None, "Number of CPU threads. Null: PyTorch's default.", at_least=1, at_most=1024
     )
     layout: str = setting(
         "auto",
-        "Sequences in a batch: unpadded (one after another), packed (several per row) or padded;"
-        " auto: unpadded.",
+        "Layout of the sequences in a batch: unpadded (concatenated), packed (several per row) or"
+        " padded. auto: unpadded.",
         choices=("auto", *LAYOUTS),
         former_choices=FORMER_LAYOUTS,
     )
     shuffle_window: int = setting(
         50,
-        "Batches among which rows of similar length are put together; 1: pure shuffle.",
+        "Number of batches within which rows are grouped by length. 1: fully random order.",
         at_least=1,
     )
     evaluate_every: int | None = setting(
-        None, "Steps between evaluations; null: each epoch.", at_least=1
+        None, "Steps between evaluations. Null: once per epoch.", at_least=1
     )
     checkpoint_every: int | None = setting(
-        None, "Steps between checkpoints; null: at each evaluation.", at_least=1
+        None, "Steps between checkpoints. Null: at every evaluation.", at_least=1
     )
-    keep_checkpoints: int = setting(1, "Checkpoints kept beside last and best.", at_least=0)
+    keep_checkpoints: int = setting(
+        1, "Number of older checkpoints to keep in addition to last and best.", at_least=0
+    )
     patience: int | None = setting(
-        None, "Evaluations without a better metric before the run stops; null: never.", at_least=1
+        None,
+        "Early stopping: number of evaluations without improvement. Null: no early stopping.",
+        at_least=1,
     )
     gradient_checkpointing: bool = setting(
-        False, "Recompute activations in the backward pass: less memory, a third more time."
+        False,
+        "Recompute activations in the backward pass: less memory, about a third more time per"
+        " step.",
     )
     compile: bool = setting(
         False,
-        "Compile the encoder's layers: a minute to begin with; for long runs on CUDA.",
+        "Compile the encoder layers with torch.compile. Compilation takes about a minute; for long"
+        " runs on CUDA.",
     )
     non_finite_limit: int = setting(
-        5, "Steps in a row with a non-finite loss or gradient before the run stops.", at_least=1
+        5,
+        "Stop after this many consecutive steps with a non-finite loss or gradient.",
+        at_least=1,
     )
-    log_every: int = setting(10, "Steps between two lines of metrics.jsonl.", at_least=1)
+    log_every: int = setting(
+        10, "Steps between entries in metrics.jsonl.", at_least=1, on_resume="change"
+    )
     trackers: Any = setting(
-        [], "Who else is told: a list of tensorboard, wandb, mlflow (extra: tracking)."
+        [],
+        "Experiment trackers to enable: a list of tensorboard, wandb, mlflow (tracking extra).",
+        affects_result=False,
+        on_resume="change",
     )

@@ -125,7 +125,7 @@ def _value_problems(node: Node, config: Mapping[str, Any]) -> Iterator[tuple[Pro
             elif value is not None or not child.optional:
                 yield Problem(child.path, "is missing", "Choose a preset"), child.path
         elif value == "???" or (child.required and value in (None, "")):
-            yield Problem(child.path, "is missing", f"{child.meaning}"), child.path
+            yield Problem(child.path, "is missing", child.help), child.path
         else:
             for problem in value_problems(child, value):
                 yield problem, child.path

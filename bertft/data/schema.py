@@ -181,7 +181,7 @@ class RowSchema(ABC):
 
 def build_row_schema(config: DataConfig, labelled: bool = True) -> RowSchema:
     """``labelled`` False: rows to answer. UsageError where ``config`` asks for what cannot be."""
-    schema: RowSchema = TASKS.implementation(config.task, "rows")(config, labelled)
+    schema: RowSchema = TASKS.implementation(config.task, "row_schema")(config, labelled)
     return schema
 
 

@@ -203,8 +203,8 @@ def _threshold(facts: CardFacts) -> Threshold | None:
 
 def _loading_code(environment: Environment, facts: CardFacts) -> str:
     """Python that predicts one row, run from the folder that contains the model's folder."""
-    if facts.task in TASKS and TASKS[facts.task].code is not None:
-        write_code = TASKS.implementation(facts.task, "code")
+    if facts.task in TASKS and TASKS[facts.task].model_card_code is not None:
+        write_code = TASKS.implementation(facts.task, "model_card_code")
         code: str = write_code(
             _base_name(facts.name), facts.library, facts.labels, facts.max_length
         )

@@ -36,7 +36,7 @@ def write_peft_adapter(folder: Path, loaded: LoadedModel) -> dict[str, Tensor]:
                 f"the run has a {component.name}, which peft's format does not support together"
                 " with an adapter",
                 where="run",
-                hint="Use bertft merge prefix=beside, which writes the model and the prefix",
+                hint="Use bertft merge prefix=separate, which writes the model and the prefix",
             )
         if component.trains_base:
             raise UsageError(

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bertft.config.method_components.ia3 import Settings
+from bertft.config.method_components.ia3 import IA3Config
 from bertft.errors import DataError, UsageError
 from bertft.methods.component import MethodComponent, ParamGroup
 from bertft.methods.layer_grid import layer_grid
@@ -38,7 +38,7 @@ __all__ = ["IA3", "ScaledLinear", "build", "from_peft"]
 _INPUT = "input"  # name of the factors of a layer's input; those of outputs are named by their role
 
 
-def build(settings: Settings, method: Any, rate: float | None) -> IA3:
+def build(settings: IA3Config, method: Any, rate: float | None) -> IA3:
     """``rate`` overrides ``settings.learning_rate``."""
     return IA3(settings, rate or settings.learning_rate)
 
@@ -105,7 +105,7 @@ class IA3(MethodComponent):
     name = "ia3"
     attach_order = 25
 
-    def __init__(self, settings: Settings, rate: float) -> None:
+    def __init__(self, settings: IA3Config, rate: float) -> None:
         self.settings, self.rate = settings, rate
 
     def attach(self, model: nn.Module) -> None:
@@ -211,7 +211,7 @@ class AttachedIA3(IA3):
     """The factors of an adapter that was read in peft's format: they run and fold."""
 
     def __init__(self, settings: Mapping[str, Any], tensors: dict[str, Tensor]) -> None:
-        super().__init__(Settings(), Settings().learning_rate)
+        super().__init__(IA3Config(), IA3Config().learning_rate)
         self.peft_settings, self.tensors = settings, tensors
 
     @torch.no_grad()

@@ -16,9 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from bertft.errors import DataError, SystemResourceError, UsageError
-from bertft.runs.files_json import file_sha256
 from bertft.utils.messages import did_you_mean
-from bertft.utils.safe_files import file_kind, read_regular_text, unreadable
+from bertft.utils.safe_files import (
+    DAMAGED_FILE_HINT,
+    file_kind,
+    file_sha256,
+    read_regular_text,
+    unreadable,
+)
 
 __all__ = [
     "ModelSource",
@@ -73,9 +78,7 @@ def _check_weight_index(file: Path) -> None:
         files = json.loads(read_regular_text(file)).get("weight_map").values()
         names = {str(entry) for entry in files}
     except (ValueError, AttributeError, RecursionError):
-        raise DataError(
-            "is no index of weights", where=str(file), hint="Was it edited or cut short?"
-        ) from None
+        raise DataError("is no index of weights", where=str(file), hint=DAMAGED_FILE_HINT) from None
     for name in sorted(names):
         if Path(name).name != name or not name.endswith(".safetensors"):
             raise DataError(f"{name!r} is no file of weights in the folder", where=str(file))

@@ -30,17 +30,18 @@ from bertft.models.source import (
     weights_digest,
 )
 from bertft.pipeline import tokenizer_files
-from bertft.runs.files_json import file_sha256, write_files_json
+from bertft.runs.files_json import write_files_json
 from bertft.runs.run_folder import RunFolder
 from bertft.tasks.task import BaseTask
 from bertft.utils.atomic_io import (
+    convert_write_errors,
     fsync_folder,
     fsync_tree,
     remove_path,
     temporary_path,
-    wrap_write_errors,
 )
 from bertft.utils.failpoints import failpoint
+from bertft.utils.safe_files import file_sha256
 
 __all__ = [
     "OWN_COPY",
@@ -116,7 +117,7 @@ def materialize_base(
             hint="Choose another base: every answer would be NaN",
         )
     folder = temporary_path(run.base_dir)
-    with wrap_write_errors(run.base_dir), silence_transformers():
+    with convert_write_errors(run.base_dir), silence_transformers():
         run.path.mkdir(parents=True, exist_ok=True)
         if os.path.lexists(folder):  # not written through a link of that name
             remove_path(folder)
@@ -132,7 +133,7 @@ def commit_base(source: ModelSource, run: RunFolder) -> ModelSource:
     """Put a copy that ``materialize_base`` wrote into its place; other sources stay as they are."""
     if source.kind != OWN_COPY:
         return source
-    with wrap_write_errors(run.base_dir):
+    with convert_write_errors(run.base_dir):
         if os.path.lexists(run.base_dir):
             remove_path(run.base_dir)
         failpoint("rename base")

@@ -3,7 +3,7 @@
     config.json            "decision_threshold": τ or {label: τ}, where one was tuned
     bertft.json            {"task": name, "max_length": n, "answering": {…},
                             "prefix": settings or null}
-    prefix.safetensors     trained vectors, where merge was told prefix=beside
+    prefix.safetensors     trained vectors, where merge was told prefix=separate
 
 Plain transformers ignores them; ``bertft eval|predict`` use them, so that they give the run's
 answers.

@@ -38,11 +38,10 @@ from bertft.pipeline.head_settings import HeadSettings
 from bertft.pipeline.loaded_model import LoadedModel
 from bertft.pipeline.manifest import describe_hardware
 from bertft.pipeline.open_model import open_model
-from bertft.runs.files_json import file_sha256
 from bertft.tasks.task import BaseTask
 from bertft.training.evaluate import evaluation_outputs, predict_logits, token_budget
 from bertft.utils.messages import format_list
-from bertft.utils.safe_files import read_regular_text
+from bertft.utils.safe_files import file_sha256, read_regular_text
 
 __all__ = ["TeacherContext", "open_teacher", "prepare_teacher", "teacher_digest"]
 

@@ -26,7 +26,7 @@ from bertft.report.result_rows import (
 )
 from bertft.runs.metrics_json import read_metrics_json
 from bertft.utils.atomic_io import atomic_write_bytes, atomic_write_text
-from bertft.utils.safe_files import read_json_object
+from bertft.utils.safe_files import DAMAGED_FILE_HINT, read_json_object
 
 __all__ = [
     "JOB_FILE",
@@ -107,7 +107,7 @@ def _read_job(file: Path) -> tuple[dict[str, str], str | None]:
         and (error is None or isinstance(error, str))
     ):
         return settings, error
-    raise DataError("is no record of a job", where=str(file), hint="Was it edited or cut short?")
+    raise DataError("is no record of a job", where=str(file), hint=DAMAGED_FILE_HINT)
 
 
 def write_summary(folder: Path, results: Sequence[ResultRow]) -> None:

@@ -151,7 +151,7 @@ def result_lines(
     return [
         *lines,
         f"  bertft eval {run}",
-        f"  bertft merge {run} {out}{' prefix=beside' if prefix else ''}",
+        f"  bertft merge {run} {out}{' prefix=separate' if prefix else ''}",
         f"  bertft predict {run} input=new.jsonl output=answers.jsonl",
     ]
 

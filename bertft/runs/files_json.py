@@ -11,7 +11,6 @@ the folder, links, and whatever is no plain file are refused unread.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
@@ -22,11 +21,10 @@ from typing import Any
 from bertft.errors import DataError
 from bertft.utils.atomic_io import atomic_write_json
 from bertft.utils.failpoints import failpoint
-from bertft.utils.safe_files import open_regular_file, read_json_object
+from bertft.utils.safe_files import file_sha256, read_json_object
 
 __all__ = [
     "FILES_JSON",
-    "file_sha256",
     "find_damage",
     "has_optional_files",
     "has_training_state",
@@ -179,9 +177,3 @@ def _iter_file_names(folder: Path, below: str = "") -> Iterator[str]:
                 yield from _iter_file_names(Path(entry.path), f"{below}{entry.name}/")
             else:
                 yield f"{below}{entry.name}"
-
-
-def file_sha256(path: Path) -> str:
-    """Hex digest of a file's content. OSError unless it is a regular file."""
-    with open_regular_file(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

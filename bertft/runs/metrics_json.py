@@ -1,4 +1,4 @@
-"""``metrics.json`` of a finished run: read once, here, and checked before anything relies on it."""
+"""Read ``metrics.json`` of a finished run and validate every entry."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from bertft.errors import DataError
-from bertft.utils.safe_files import read_json_object
+from bertft.utils.messages import quote_value
+from bertft.utils.safe_files import DAMAGED_FILE_HINT, read_json_object
 
 __all__ = ["read_metrics_json"]
 
 
 def read_metrics_json(file: Path) -> dict[str, Any]:
-    """The result that ``bertft train`` left in ``file``. DataError if any of it is damaged."""
+    """The result that ``bertft train`` wrote to ``file``. DataError if an entry is invalid."""
     metrics = read_json_object(file)
     for path, is_valid in _ENTRY_CHECKS.items():
         *parents, last = path.split(".")
@@ -24,20 +25,15 @@ def read_metrics_json(file: Path) -> dict[str, Any]:
         value = group.get(last) if isinstance(group, dict) else None
         if not is_valid(value):
             raise DataError(
-                f"invalid value for {path!r} (got {_shorten_repr(value)})",
+                f"invalid value for {path!r} (got {quote_value(value)})",
                 where=str(file),
-                hint="Was it edited or cut short? Restore it from a copy",
+                hint=DAMAGED_FILE_HINT,
             )
         if value is None:
             if not isinstance(group, dict):
                 raise DataError(f"has no {parents[0]!r}", where=str(file))
-            group[last] = None  # what may be null may be left out
+            group[last] = None  # an entry that can be null can be missing
     return metrics
-
-
-def _shorten_repr(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:40]}…"
 
 
 def _is_number(value: Any) -> bool:

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from bertft.errors import DataError, UsageError
-from bertft.runs.files_json import file_sha256
 from bertft.utils.atomic_io import (
     atomic_write_json,
     atomic_write_text,
@@ -30,7 +29,7 @@ from bertft.utils.atomic_io import (
 )
 from bertft.utils.failpoints import failpoint
 from bertft.utils.messages import closest_name, format_list
-from bertft.utils.safe_files import read_json_object, read_regular_text
+from bertft.utils.safe_files import file_sha256, read_json_object, read_regular_text
 
 __all__ = [
     "RunFolder",

@@ -50,5 +50,5 @@ def detect_task(
 
 
 def _task_class(name: str) -> type[BaseTask]:
-    cls: type[BaseTask] = TASKS.implementation(name, "task")
+    cls: type[BaseTask] = TASKS.implementation(name, "task_class")
     return cls

@@ -1,1 +1,1 @@
-"""Helpers that know neither models nor data: messages, safe files, atomic writes, terminal."""
+"""General helpers: messages, numbers, safe reads, atomic writes, system errors, terminal."""

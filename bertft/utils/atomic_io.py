@@ -1,10 +1,10 @@
-"""Files that are there whole or not at all, also after a crash or a power cut.
+"""Atomic writes: a file has its old or its new content, also after a crash or a power failure.
 
-    write:   temporary file in the same folder → fsync → rename over the final name → fsync folder
+    temporary file in the same folder → fsync → rename to the final name → fsync of the folder
 
-A temporary is called ``.<name>.tmp-<pid>``; what a killed writer left behind,
-``remove_stale_temporaries`` removes. Raises OSError, after the temporary is gone;
-``convert_write_errors`` turns that into EnvironmentFailed.
+A temporary file is called ``.<name>.tmp-<pid>``. ``remove_stale_temporaries`` removes those of
+killed processes. The functions raise OSError after they have removed the temporary file;
+``convert_write_errors`` makes it a SystemResourceError.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from bertft.errors import BertftError, SystemResourceError
 from bertft.utils.failpoints import failpoint
@@ -25,6 +25,7 @@ from bertft.utils.system_errors import find_os_error
 
 __all__ = [
     "advise_on_os_error",
+    "atomic_open",
     "atomic_write_bytes",
     "atomic_write_json",
     "atomic_write_text",
@@ -35,42 +36,27 @@ __all__ = [
     "remove_stale_temporaries",
     "temporary_path",
     "to_json_text",
-    "wrap_write_errors",
 ]
-
-
-@contextmanager
-def wrap_write_errors(path: Path) -> Iterator[None]:
-    """EnvironmentFailed about ``path`` for an OSError, also one that Rust code tells as text."""
-    try:
-        yield
-    except BertftError:
-        raise
-    except Exception as error:
-        os_error = find_os_error(error)
-        if os_error is None:
-            raise
-        raise SystemResourceError(
-            f"cannot be written ({os_error.strerror or os_error})",
-            where=str(path),
-            hint=advise_on_os_error(os_error),
-        ) from error
 
 
 _TEMPORARY_NAME = re.compile(r"\.(.+)\.tmp-([0-9]+)", re.ASCII | re.DOTALL)
 _FSYNC_UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP)  # some network and FUSE file systems
 
 
-def atomic_write_bytes(path: Path, data: bytes) -> None:
-    """Make ``path`` hold ``data``; it never holds a part of it."""
+@contextmanager
+def atomic_open(path: Path, mode: str = "x", encoding: str | None = "utf-8") -> Iterator[IO[Any]]:
+    """A file object for the new content of ``path``, which changes when the block ends.
+
+    An exception in the block leaves ``path`` as it was. ``mode`` is "x" or "xb".
+    """
     temporary_file = temporary_path(path)
     try:
         failpoint(f"create {path.name}")
-        # A folder from elsewhere may hold a link of that name, which must not be written through.
+        # A foreign folder may contain a link of that name, which must not be followed.
         temporary_file.unlink(missing_ok=True)
-        with temporary_file.open("xb") as file:
+        with temporary_file.open(mode, encoding=encoding) as file:
             failpoint(f"write {path.name}")
-            file.write(data)
+            yield file
             file.flush()
             failpoint(f"sync {path.name}")
             os.fsync(file.fileno())
@@ -83,36 +69,42 @@ def atomic_write_bytes(path: Path, data: bytes) -> None:
     fsync_folder(path.parent)
 
 
+def atomic_write_bytes(path: Path, data: bytes) -> None:
+    """Replace the content of ``path``."""
+    with atomic_open(path, "xb", encoding=None) as file:
+        file.write(data)
+
+
 def atomic_write_text(path: Path, text: str) -> None:
-    """``text`` in UTF-8, line ends as they are."""
+    """Replace the content of ``path`` by ``text`` in UTF-8; line ends are not converted."""
     atomic_write_bytes(path, text.encode("utf-8"))
 
 
 def atomic_write_json(path: Path, value: Any) -> None:
-    """``value`` as ``to_json_text`` shows it."""
+    """Replace the content of ``path`` by ``value`` as JSON (``to_json_text``)."""
     atomic_write_text(path, to_json_text(value))
 
 
 def to_json_text(value: Any) -> str:
-    """JSON for people, in which every finite number reads back equal. NaN and ±inf become null."""
+    """Indented JSON from which every finite number is read back equal. NaN and ±inf become null."""
     value = _replace_non_finite(value)
     text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False)
     try:
         text.encode("utf-8")
-    except UnicodeEncodeError:  # a file name that is no UTF-8 holds lone surrogates
+    except UnicodeEncodeError:  # a file name that is not valid UTF-8 has lone surrogates
         text = json.dumps(value, indent=1, allow_nan=False)
     return f"{text}\n"
 
 
 def temporary_path(path: Path) -> Path:
-    """The name beside ``path`` under which this process prepares it."""
+    """The path, in the same folder, under which this process prepares ``path``."""
     return path.with_name(f".{path.name}.tmp-{os.getpid()}")
 
 
 def remove_stale_temporaries(folder: Path, name: str | None = None) -> None:
-    """Remove the temporaries of processes that are gone, and this one's own, as far as possible.
+    """Remove the temporary files of ended processes and of this one, if possible.
 
-    ``name``: only those under which ``name`` was prepared, in a folder that is not ours alone.
+    ``name``: only those of ``name``, in a folder that also has files of others.
     """
     for entry in sorted(folder.iterdir()):
         match = _TEMPORARY_NAME.fullmatch(entry.name)
@@ -122,7 +114,7 @@ def remove_stale_temporaries(folder: Path, name: str | None = None) -> None:
 
 
 def remove_path(path: Path) -> None:
-    """Remove a file, a link, or a folder with all that it holds. Links are not followed."""
+    """Remove a file, a link, or a folder with its content. Links are not followed."""
     if path.is_dir() and not path.is_symlink():
         for entry in sorted(path.iterdir()):
             remove_path(entry)
@@ -134,7 +126,7 @@ def remove_path(path: Path) -> None:
 
 
 def fsync_tree(folder: Path) -> None:
-    """fsync every file and folder in ``folder``, and itself."""
+    """fsync ``folder`` and every file and folder in it."""
     for entry in sorted(folder.iterdir()):
         if entry.is_symlink():
             continue
@@ -142,7 +134,7 @@ def fsync_tree(folder: Path) -> None:
             fsync_tree(entry)
         elif entry.is_file():
             failpoint(f"sync {entry.name}")
-            # Windows flushes only what is open for writing.
+            # Windows flushes only files that are open for writing.
             descriptor = os.open(entry, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
             try:
                 os.fsync(descriptor)
@@ -152,7 +144,7 @@ def fsync_tree(folder: Path) -> None:
 
 
 def fsync_folder(folder: Path) -> None:
-    """fsync the names in ``folder``, where the system knows such a thing."""
+    """fsync the entries of ``folder``, where the system supports it."""
     failpoint(f"sync {folder.name}/")
     if os.name == "nt":
         return
@@ -168,30 +160,35 @@ def fsync_folder(folder: Path) -> None:
 
 @contextmanager
 def convert_write_errors(path: Path) -> Iterator[None]:
-    """An OSError while ``path`` is written becomes EnvironmentFailed."""
+    """SystemResourceError about ``path`` for an OSError, or for one that Rust reports as text."""
     try:
         yield
-    except OSError as error:
+    except BertftError:
+        raise
+    except Exception as error:
+        os_error = find_os_error(error)
+        if os_error is None:
+            raise
         raise SystemResourceError(
-            f"cannot be written ({error.strerror or error})",
+            f"cannot be written ({os_error.strerror or os_error})",
             where=str(path),
-            hint=advise_on_os_error(error),
+            hint=advise_on_os_error(os_error),
         ) from error
 
 
 def advise_on_os_error(error: OSError) -> str:
-    """What to do about ``error``."""
+    """A hint what to do about ``error``."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "Make room on the disk"
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return "Make the folder writable"
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE):
         return "Was the folder moved, removed or unmounted?"
-    return "Look after the disk"
+    return "Check the disk"
 
 
 def _is_running(pid: int) -> bool:
-    """Whether another process ``pid`` may be writing. Windows cannot be asked without harm."""
+    """Whether another process ``pid`` may be writing. On Windows, os.kill would end it."""
     if pid == os.getpid():
         return False
     if os.name == "nt":

@@ -1,4 +1,4 @@
-"""This process's place in a job of several: what torchrun tells each of them in its environment."""
+"""The rank of this process in a distributed job, from the environment variables of torchrun."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["DistributedEnv", "read_distributed_env"]
 
 @dataclass(frozen=True)
 class DistributedEnv:
-    """``rank`` counts over the whole job, ``local_rank`` over this machine; both from 0."""
+    """``rank`` is the index in the job, ``local_rank`` the index on this machine; both from 0."""
 
     rank: int = 0
     local_rank: int = 0
@@ -20,15 +20,19 @@ class DistributedEnv:
 
 
 def read_distributed_env() -> DistributedEnv:
-    """Alone, unless torchrun (or whatever sets its variables) started more than one."""
+    """The rank and the number of processes; rank 0 of 1 without torchrun's variables.
+
+    Raises UsageError for invalid variables.
+    """
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
     if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():
         return DistributedEnv()
     values = [os.environ.get(name, "0") for name in names]
     if not all(value.isdecimal() for value in values) or int(values[0]) >= int(values[2]):
         raise UsageError(
-            f"{', '.join(values)} are no place in a job",
-            where=", ".join(names),
-            hint="Start it with torchrun --nproc_per_node=<number> -m bertft train",
+            "invalid rank environment variables ("
+            + ", ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
+            + ")",
+            hint="Start the job with torchrun --nproc_per_node=<number> -m bertft train",
         )
     return DistributedEnv(*map(int, values))

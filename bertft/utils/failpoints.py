@@ -1,10 +1,10 @@
-"""The fault seam: ``failpoint(name)`` stands before every write, sync, rename and removal of a run.
+"""Fault injection: ``failpoint(name)`` is called before every write, sync, rename and removal.
 
-It does nothing, unless a test installs a hook, or the process was started with
+It does nothing unless a test installs a hook or the environment has
 
-    BERTFT_FAULT=kill:N    SIGKILL just before the N-th point (from 1) that this process meets
+    BERTFT_FAULT=kill:N    SIGKILL just before the N-th failpoint (from 1) of this process
 
-which is how the crash tests stop real training at each of its writes in turn.
+The crash tests use it to stop a real training run at each of its writes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _environment_read = False
 
 
 def failpoint(name: str) -> None:
-    """The writer is about to do ``name``, such as "rename step-5". A hook may raise or kill."""
+    """Announce the operation ``name``, such as "rename step-5". A hook may raise or kill."""
     global _hook, _environment_read
     if not _environment_read:
         _environment_read = True
@@ -38,7 +38,7 @@ def failpoint(name: str) -> None:
 
 @contextmanager
 def install_hook(hook: FailpointHook) -> Iterator[None]:
-    """Every point calls ``hook`` inside the ``with`` block."""
+    """Call ``hook`` at every failpoint inside the ``with`` block."""
     global _hook
     previous, _hook = _hook, hook
     try:
@@ -48,7 +48,7 @@ def install_hook(hook: FailpointHook) -> Iterator[None]:
 
 
 def kill_at_failpoint(number: int) -> FailpointHook:
-    """A hook that ends the process for good at its ``number``-th call."""
+    """A hook that kills the process at its ``number``-th call."""
     count = 0
 
     def hook(name: str) -> None:
@@ -67,5 +67,5 @@ def _hook_from_environment() -> FailpointHook | None:
         return None
     match = re.fullmatch(r"kill:([1-9][0-9]*)", value, re.ASCII)
     if match is None:
-        raise UsageError(f"{value!r} is no fault", where=FAULT_VARIABLE, hint="Write kill:<number>")
+        raise UsageError(f"invalid value {value!r}", where=FAULT_VARIABLE, hint="Use kill:<number>")
     return kill_at_failpoint(int(match[1]))

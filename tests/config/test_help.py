@@ -24,14 +24,14 @@ def test_a_command_s_page_shows_every_setting_with_its_meaning(command):
     flat = " ".join(page.split())
     for leaf in iter_leaves(settings_tree(command)):
         assert f" {leaf.path}  " in page
-        assert " ".join(leaf.meaning.split()) in flat
+        assert " ".join(leaf.help.split()) in flat
         for choice in leaf.choices or ():
             assert choice in page
 
 
 def test_parts_that_are_null_show_their_settings_too():
     page = command_page("train")
-    assert "method.prefix: Trained keys and values" in page
+    assert "method.prefix: Prefix tuning (trained keys and values in every layer)" in page
     assert "method.prefix.length  int  = 16" in page
 
 

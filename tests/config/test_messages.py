@@ -72,7 +72,7 @@ def test_one_problem_is_an_error_of_its_own():
 
 def test_several_problems_are_told_together_and_once_each():
     problems = [Problem("a", "x"), Problem("b", "y", "z"), Problem("a", "x")]
-    assert str(usage_error(problems)) == "2 things are wrong:\n  a: x\n  b: y. z"
+    assert str(usage_error(problems)) == "2 problems:\n  a: x\n  b: y. z"
 
 
 def test_a_name_with_line_breaks_stays_in_its_line():

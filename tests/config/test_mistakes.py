@@ -72,7 +72,7 @@ def test_all_mistakes_at_once(say):
     )  # fmt: skip
     assert said.status == 2
     lines = said.err.splitlines()
-    assert lines[0] == "error: 6 things are wrong:"
+    assert lines[0] == "error: 6 problems:"
     wheres = [line.split(":")[0].strip() for line in lines[1:]]
     assert wheres == [
         "method", "trainer.learing_rate", "trainer.epochs", "trainer.foo", "trainer.batch_size",

@@ -49,7 +49,7 @@ def aliases(levels: int) -> str:
     [
         (aliases(8), "line 1: anchors and aliases are not supported"),
         ("a: &a [1]\n", "line 1: anchors"), ("a: !!python/name:os.system x\n", "line 1: tags"),
-        ("a: !!str 3\n", "line 1: tags"), ("a: 1\na: 2\n", "the key 'a' is there twice"),
+        ("a: !!str 3\n", "line 1: tags"), ("a: 1\na: 2\n", "duplicate key 'a'"),
         ("[a]: 1\n", "a key is not a name"), ("a: '${oc.env:HOME}'\n", "what lies outside"),
         ("${x}: 1\n", "what lies outside"), (f"a: {'[' * 40}{']' * 40}\n", "levels deep"),
         (f"a: {'[' * 100_000}\n", "cannot be read"), (f"a: {'9' * 5_000}\n", "digits"),

@@ -66,15 +66,15 @@ def test_quoting_that_was_the_default_is_still_the_default(run, recorded, meant)
         ((), "trainer.batch_size=8", "trainer.batch_size: the run has 4, not 8"),
         ((), "method=lora", "method.low_rank.kind: the run has svd_lora, not lora"),
         ((), "method.low_rank.alpha=3", "method.low_rank.alpha: the run has 16.0, not 3.0"),
-        ((), "trainer.epochs=2", "trainer.epochs: 2.0 is not above the run's 3.0"),
-        (("trainer.epochs=4",), "trainer.epochs=3", "3.0 is not above the run's 4.0"),
-        (("trainer.max_steps=9",), "trainer.epochs=3", "the run counts in max_steps"),
-        (("trainer.epochs=4",), "trainer.max_steps=3", "the run counts in epochs"),
-        (("trainer.max_steps=9",), "trainer.max_steps=8", "8 is not above the run's 9"),
+        ((), "trainer.epochs=2", "trainer.epochs: 2.0 is not larger than 3.0"),
+        (("trainer.epochs=4",), "trainer.epochs=3", "3.0 is not larger than 4.0"),
+        (("trainer.max_steps=9",), "trainer.epochs=3", "the run is configured with max_steps"),
+        (("trainer.epochs=4",), "trainer.max_steps=3", "the run is configured with epochs"),
+        (("trainer.max_steps=9",), "trainer.max_steps=8", "8 is not larger than 9"),
         (("loss.class_weights={a: 2}",), "loss.class_weights.a=3", "a: the run has 2, not 3"),
         ((), "trainer.clip=0.5", "trainer.max_grad_norm: the run has 1.0, not 0.5"),
         ((), "+trainer.clip=0.5", "trainer.max_grad_norm: the run has 1.0, not 0.5"),
-        (("trainer.max_steps=9",), "trainer.steps=8", "8 is not above the run's 9"),
+        (("trainer.max_steps=9",), "trainer.steps=8", "8 is not larger than 9"),
         ((), "loss.class_weights.a=3", "loss.class_weights.a: the run has None, not 3"),
     ],
 )
@@ -112,7 +112,7 @@ def test_auto_starts_where_nothing_was_begun(say, calls, tmp_path):
 
 def test_a_folder_without_a_run(say, tmp_path):
     said = say("train", f"resume={tmp_path}")
-    assert said.status == 2 and "holds no run" in said.err
+    assert said.status == 2 and "is not a run" in said.err
 
 
 DAMAGED = ["trainer: [1", "trainer: {epochs: three}", "zzz: 1", "\x00", "- 1"]

@@ -145,7 +145,7 @@ def test_a_missing_file_is_told_with_all_the_rest(say, calls, tmp_path):
     assert (said.status, calls["train"]) == (2, [])
     assert "data.train=tarin.csv: there is no such file. Did you mean 'train.csv'" in said.err
     assert "data.test=folder: is a folder, not a file" in said.err
-    assert said.err.startswith("error: 3 things are wrong:")
+    assert said.err.startswith("error: 3 problems:")
 
 
 def test_mistakes_of_losses_and_thresholds_are_told_together(say, calls):

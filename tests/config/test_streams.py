@@ -24,7 +24,7 @@ def in_shell(code: str, redirection: str, encoding: str = "utf-8") -> tuple[str,
 
 def test_a_reader_who_has_gone_does_not_end_the_work():
     lines = "for n in range(200_000): print(n)\nsys.stdout.flush()\n"
-    rest = "print('gone', reader_is_gone(sys.stdout), file=sys.stderr)"
+    rest = "print('gone', is_output_closed(sys.stdout), file=sys.stderr)"
     out, err = in_shell(lines + rest, "| head -n 1")
     assert out == "0\n"
     assert err == "gone True\nstatus 0\n"
@@ -32,12 +32,12 @@ def test_a_reader_who_has_gone_does_not_end_the_work():
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
 def test_characters_that_an_encoding_lacks_are_escaped(encoding):
-    out, err = in_shell("print('Δ 中', is_unicode(sys.stdout))", "", encoding)
+    out, err = in_shell("print('Δ 中', supports_unicode(sys.stdout))", "", encoding)
     assert out == "\\u0394 \\u4e2d False\n" and err == "status 0\n"
 
 
 def test_a_closed_output_takes_what_is_written():
-    out, err = in_shell("print('x'); print(reader_is_gone(sys.stdout), file=sys.stderr)", ">&-")
+    out, err = in_shell("print('x'); print(is_output_closed(sys.stdout), file=sys.stderr)", ">&-")
     assert out == "" and err == "True\nstatus 0\n"
 
 

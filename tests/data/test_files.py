@@ -143,7 +143,7 @@ BAD_FILES = [
     ("a.jsonl", "\n \n", {}, "a.jsonl: the file is empty"),
     ("a.csv", "text,label\n", {}, "there are no rows"),
     ("a.csv", "sentence,label\nx,y\n", {}, "data.text: there is no column 'text'"),
-    ("a.csv", "texts,labels\nx,y\n", {}, "2 things are wrong:\n"),
+    ("a.csv", "texts,labels\nx,y\n", {}, "2 problems:\n"),
     ("a.csv", "texts,labels\nx,y\n", {}, "data.label: there is no column 'label'"),
     ("a.csv", "text;label\nx;y\n", {}, "only one, 'text;label'"),
     ("a.jsonl", '{"text": "a", "labels": 1}', {}, "data.label: there is no column 'label'"),

@@ -208,7 +208,7 @@ def test_what_a_run_records_is_read_by_every_command(case, place, trained, teach
     done("report", f"run={run}")
     assert (run / "report.html").is_file()
     prefix = read_method(run).get("prefix")
-    done("merge", f"run={run}", "out=merged", *(["prefix=beside"] if prefix else []))
+    done("merge", f"run={run}", "out=merged", *(["prefix=separate"] if prefix else []))
     text = {"text": "a good film", "one": "a good film", "two": "a bad one"}
     text |= {"question": "who came?", "context": "Anna came at noon."}
     stdin = json.dumps(text) + "\n"
@@ -238,7 +238,7 @@ def test_every_scheme_of_tags(scheme, place):
 # What the commands that read a folder are asked, in a run and an adapter of each task.
 READING: dict[str, tuple[tuple[str, ...], ...]] = {
     "classification": (
-        ("merge", "run=run", "out=merged", "prefix=refuse"),
+        ("merge", "run=run", "out=merged", "prefix=error"),
         ("export", "run=run", "out=adapter", "format=peft"),
         ("eval", "run=run", "split=train", "precision=auto", "hydra.run.dir=scores"),
         ("predict", "run=merged", "on_bad_row=skip", "precision=auto"),
@@ -260,7 +260,7 @@ READING: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 ELSEWHERE = {
     ("eval", "precision=fp16"), ("predict", "precision=fp16"),  # CUDA
-    ("merge", "prefix=beside"),  # the cases above
+    ("merge", "prefix=separate"),  # the cases above
     ("export", "format=onnx"),  # test_onnx.py
     *(("export", f"task={task}") for task in READING),  # read as merge reads it
 }  # fmt: skip

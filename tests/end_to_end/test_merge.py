@@ -141,7 +141,7 @@ def test_the_folder_explains_itself(merged, name):
 def test_a_prefix_cannot_be_folded(trained, place):
     said = say("merge", f"run={trained('classification', 'method=prefix')}", "out=a/b/merged")
     assert said.status == 3 and said.out == "" and said.err.count("error: ") == 1
-    assert "prefix=beside" in said.err
+    assert "prefix=separate" in said.err
     assert not (place / "a").exists()
 
 
@@ -151,7 +151,7 @@ def test_a_prefix_cannot_be_folded(trained, place):
 )  # fmt: skip
 def test_but_it_can_lie_beside(trained, place, words):
     run = trained("classification", *words)
-    said = say("merge", f"run={run}", "out=merged", "prefix=beside")
+    said = say("merge", f"run={run}", "out=merged", "prefix=separate")
     assert said.status == 0 and "the prefix lies beside" in said.out, said
     assert float(re.search(r"max \|Δlogit\| (\S+) on", said.out)[1]) <= 1e-5
     assert "This model needs its prefix" in (place / "merged" / "README.md").read_text()
@@ -177,7 +177,7 @@ def test_but_it_can_lie_beside(trained, place, words):
 def test_the_base_alone_would_answer_otherwise(trained, place):
     """So that the test above means something: without its prefix the folder is another model."""
     run = trained("classification", "method=prefix")
-    assert say("merge", f"run={run}", "out=merged", "prefix=beside").status == 0
+    assert say("merge", f"run={run}", "out=merged", "prefix=separate").status == 0
     facts = read(place / "merged" / "bertft.json")
     texts = ["the film was good", "the meal was awful, song"]
     whole = predicted("merged", texts)

@@ -142,7 +142,7 @@ def test_a_prefix_is_refused_and_nothing_written(trained, place):
     said = say("export", f"run={run}", "format=onnx", "out=graph")
     assert said.refused and "it has a prefix, which no ONNX graph of the encoder holds" in said.err
     assert list(place.iterdir()) == []
-    assert say("merge", f"run={run}", "prefix=beside", "out=merged").status == 0
+    assert say("merge", f"run={run}", "prefix=separate", "out=merged").status == 0
     again = say("export", "run=merged", "format=onnx", "out=graph")
     assert again.refused and "it has a prefix" in again.err
     assert not (place / "graph").exists()

@@ -124,7 +124,7 @@ def check(number: int, place, trained) -> None:
     done("verify", "run=run")
     done("report", "run=run")
     prefix = "prefix" in method
-    done("merge", "run=run", "out=merged", *(["prefix=beside"] if prefix else []))
+    done("merge", "run=run", "out=merged", *(["prefix=separate"] if prefix else []))
     row = {"text": "a good film", "one": "a good film", "two": "a bad one"}
     row |= {"question": "who came?", "context": "Anna came at noon."}
     for folder in ("run", "merged"):

@@ -105,7 +105,7 @@ def test_a_merge_is_offered_where_there_is_room():
 def test_merging_a_prefix_is_asked_for(prefix):
     lines = result_lines({**METRICS, "test": None}, "outputs/中文", prefix=prefix)
     assert lines[0] == "f1_macro 0.9051 on validation (step 1,250 of 3,000)"
-    assert any(line.endswith("out=merged prefix=beside") for line in lines) is prefix
+    assert any(line.endswith("out=merged prefix=separate") for line in lines) is prefix
 
 
 def test_memory_that_is_not_known():

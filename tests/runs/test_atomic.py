@@ -129,8 +129,8 @@ def test_numbers_and_texts_read_back_equal(value):
         (b"\xef\xbb\xbf{}", "BOM"),
         (b"[" * 100_000, "nested too deeply"),
         (b"1" * 5000, "cannot be read as JSON"),
-        (b"[]", "a list where an object belongs"),
-        (b"null", "a NoneType where an object belongs"),
+        (b"[]", "expected an object, got list"),
+        (b"null", "expected an object, got NoneType"),
     ],
 )
 def test_what_is_no_json(tmp_path, data, why):
@@ -174,7 +174,7 @@ def test_errors_told_as_text(text, number):
 @pytest.mark.parametrize(
     ("number", "hint"),
     [(errno.ENOSPC, "Make room"), (errno.EDQUOT, "Make room"), (errno.EROFS, "writable"),
-     (errno.EACCES, "writable"), (errno.ENOENT, "unmounted"), (errno.EIO, "Look after the disk")],
+     (errno.EACCES, "writable"), (errno.ENOENT, "unmounted"), (errno.EIO, "Check the disk")],
 )  # fmt: skip
 def test_the_environment_failed(tmp_path, number, hint):
     with pytest.raises(SystemResourceError) as told, atomic_io.convert_write_errors(tmp_path / "a"):

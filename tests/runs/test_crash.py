@@ -165,7 +165,7 @@ def test_the_environment_names_the_point(tmp_path):
     wrong = run("d", "kill:0")
     assert (wrong.returncode, wrong.stdout) == (
         2,
-        "BERTFT_FAULT: 'kill:0' is no fault. Write kill:<number>\n",
+        "BERTFT_FAULT: invalid value 'kill:0'. Use kill:<number>\n",
     )
 
 

@@ -81,7 +81,7 @@ def test_what_cannot_be_replaced_stays(checkpoints):
 
     with (
         failpoints.install_hook(hook),
-        pytest.raises(SystemResourceError, match=r"Look after the disk"),
+        pytest.raises(SystemResourceError, match=r"Check the disk"),
     ):
         checkpoints.save(10, writer(10), best=True)
     assert tree(checkpoints.checkpoint_path(10)) == before

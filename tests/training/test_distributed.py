@@ -84,7 +84,7 @@ def test_the_place_is_what_torchrun_tells(monkeypatch):
         monkeypatch.setenv(name, value)
     assert read_distributed_env() == DistributedEnv(3, 1, 4)
     monkeypatch.setenv("RANK", "4")
-    with pytest.raises(UsageError, match="no place in a job"):
+    with pytest.raises(UsageError, match="invalid rank environment variables"):
         read_distributed_env()
 
 

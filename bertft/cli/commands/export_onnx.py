@@ -28,7 +28,7 @@ def write(config: ExportConfig, folder: Path, name: str) -> list[str]:
             raise UsageError(
                 f"it has a {component.name}, which no ONNX graph of the encoder holds",
                 where=source,
-                hint="Train without one; bertft merge prefix=beside keeps it for bertft itself",
+                hint="Train without one; bertft merge prefix=separate keeps it for bertft itself",
             )
     proof = EquivalenceCheck(saved)
     adapted.fold()

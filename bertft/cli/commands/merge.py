@@ -12,7 +12,7 @@ from bertft.export.transformers_folder import new_output_folder, save_model_fold
 from bertft.pipeline.loaded_model import first_non_finite_parameter
 from bertft.pipeline.merged_folder import store_threshold, write_merged_info
 from bertft.pipeline.open_model import open_from_settings, open_model
-from bertft.utils.atomic_io import wrap_write_errors
+from bertft.utils.atomic_io import convert_write_errors
 from bertft.utils.terminal import print_escaped, print_warning
 
 __all__ = ["run"]
@@ -21,7 +21,7 @@ __all__ = ["run"]
 def run(config: MergeConfig, _: Path) -> None:
     """Raises MergeRefused, and writes nothing, where the folded model would answer otherwise."""
     out = Path(config.out).expanduser()
-    with new_output_folder(out) as folder, wrap_write_errors(out):
+    with new_output_folder(out) as folder, convert_write_errors(out):
         messages = _write_merged_model(config, folder, out.name)
     for line in messages:
         print_escaped(line)
@@ -49,11 +49,11 @@ def _write_merged_model(config: MergeConfig, folder: Path, name: str) -> list[st
             hint="Use the run itself: bertft predict run=<run>",
         )
     keeps_prefix = bool(unfoldable)
-    if keeps_prefix and config.prefix == "refuse":
+    if keeps_prefix and config.prefix == "error":
         raise MergeError(
             "the run has a prefix, which no weights can hold",
             where=source,
-            hint="Add prefix=beside: the rest is folded and the prefix kept beside the model",
+            hint="Add prefix=separate: the rest is folded and the prefix kept beside the model",
         )
     proof = EquivalenceCheck(saved)
     folded = adapted.fold()

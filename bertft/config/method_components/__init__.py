@@ -1,4 +1,5 @@
-"""The settings of bertft's own method components, one dataclass ``Settings`` per module.
+"""The settings of bertft's own method components, one dataclass per module.
 
-``bertft.config.builtin_components`` registers each under its name.
+The first line of a dataclass's docstring is its line in ``bertft train --help``;
+``bertft.config.builtin_components`` registers each dataclass under its name.
 """

@@ -1,4 +1,4 @@
-"""What of the pretrained base trains."""
+"""``method.base``: the pretrained weights that are trained."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ __all__ = ["TrainableBaseConfig"]
 
 @dataclass
 class TrainableBaseConfig:
-    """``method.base``"""
+    """Pretrained weights to train."""
 
     train: str = setting(
         "everything",
-        "What of the base trains, beside the task head.",
+        "Pretrained weights to train in addition to the task head.",
         choices=("nothing", "biases", "last_k", "everything"),
     )
     last_k: int | None = setting(
-        None, "How many of the top layers train; only with train=last_k.", at_least=1
+        None, "Number of top layers to train. Only with train=last_k.", at_least=1
     )
     learning_rate: float = setting(
-        5e-5, "Peak learning rate of the base's weights.", above=0, at_most=MAX_LEARNING_RATE
+        5e-5, "Peak learning rate of the pretrained weights.", above=0, at_most=MAX_LEARNING_RATE
     )

@@ -1,4 +1,4 @@
-"""Trained factors of keys, values and the feed-forward layer's activations."""
+"""``method.ia3``: trained factors of keys, values and feed-forward activations."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Any
 
 from bertft.config.setting import MAX_LEARNING_RATE, setting
 
-__all__ = ["Settings"]
+__all__ = ["IA3Config"]
 
 
 @dataclass
-class Settings:
-    """``method.ia3``"""
+class IA3Config:
+    """IA³: trained factors of keys, values and feed-forward activations."""
 
     targets: Any = setting(
         ["key", "value", "ffn_out"],
         "Linear layers with trained factors: roles (query, key, value, attention_output, ffn_in, "
-        "ffn_out), all_linear, or names of modules.",
+        "ffn_out), all_linear, or module names.",
     )
     feedforward: Any = setting(
         ["ffn_out"],
-        "Those of targets whose input is scaled; of the others it is the output. [] for none.",
+        "Those of targets whose input is scaled. The output of the others is scaled. []: none.",
     )
     learning_rate: float = setting(
         1e-2, "Peak learning rate of the factors.", above=0, at_most=MAX_LEARNING_RATE

@@ -1,4 +1,4 @@
-"""Trained keys and values before the sequence's own, in every layer; or a soft prompt."""
+"""``method.prefix``: trained keys and values in every layer, or trained input embeddings."""
 
 from __future__ import annotations
 
@@ -11,30 +11,36 @@ __all__ = ["PrefixConfig"]
 
 @dataclass
 class PrefixConfig:
-    """``method.prefix``"""
+    """Prefix tuning (trained keys and values in every layer) or prompt tuning."""
 
     kind: str = setting(
         "key_value",
-        "key_value: per-layer keys and values. prompt: vectors before the input embeddings.",
+        "key_value: trained keys and values in every layer. prompt: trained vectors before the"
+        " input embeddings.",
         choices=("key_value", "prompt"),
     )
     length: int = setting(
-        16, "Vectors a layer (key_value) or before the input (prompt).", at_least=1, at_most=4096
+        16,
+        "Number of vectors per layer (key_value) or before the input (prompt).",
+        at_least=1,
+        at_most=4096,
     )
     learning_rate: float = setting(
         3e-2, "Peak learning rate of the prefix.", above=0, at_most=MAX_LEARNING_RATE
     )
     start_scale: float = setting(
         1.0,
-        "key_value: standard deviation of the vectors at the start; a small one disturbs the base "
-        "less, which suits a prefix beside another part.",
+        "key_value: standard deviation of the initial vectors. A small value changes the model less"
+        " at first, which suits a combination with another component.",
         above=0,
     )
     mlp: bool = setting(
         False, "Train the prefix through an MLP (Embedding → Linear → tanh → Linear)."
     )
-    mlp_hidden: int = setting(512, "Width of that MLP's hidden layer.", at_least=1, at_most=8192)
-    shift_positions: bool = setting(
-        False, "Let the sequence's positions start after the prefix, as P-tuning v2 does."
+    mlp_hidden: int = setting(
+        512, "Hidden size of the MLP. Only with mlp=true.", at_least=1, at_most=8192
     )
-    dropout: float = setting(0.0, "Dropout on the prefix.", at_least=0, below=1)
+    shift_positions: bool = setting(
+        False, "Start the position ids of the sequence after the prefix, as in P-tuning v2."
+    )
+    dropout: float = setting(0.0, "Dropout probability of the prefix.", at_least=0, below=1)

@@ -9,7 +9,7 @@ from bertft.config.choices import LAYER_MAPS
 from bertft.config.schema import GetSetting, default_value
 from bertft.utils.messages import Problem
 
-__all__ = ["RULES"]
+__all__ = ["DISTILL_RULES"]
 
 _NODE = "method.distill"
 _TEACHER_WEIGHTS = ("weight", "hidden_weight", "attention_weight", "relation_weight")
@@ -112,4 +112,4 @@ def _are_layers(value: Any, strict: bool = False) -> bool:
     return not strict or value == sorted(set(value))
 
 
-RULES = (_check_teacher, _check_layers, _check_unused_settings, _check_unlabelled)
+DISTILL_RULES = (_check_teacher, _check_layers, _check_unused_settings, _check_unlabelled)

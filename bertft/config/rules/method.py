@@ -9,7 +9,7 @@ from bertft.config.method_components.low_rank import KINDS
 from bertft.config.schema import GetSetting, default_value
 from bertft.utils.messages import Problem
 
-__all__ = ["BASE", "IA3", "LOW_RANK", "METHOD_RULES", "PREFIX"]
+__all__ = ["BASE_RULES", "IA3_RULES", "LOW_RANK_RULES", "METHOD_RULES", "PREFIX_RULES"]
 
 
 def _check_preset_names(get: GetSetting) -> Iterator[Problem]:
@@ -84,18 +84,18 @@ def _check_low_rank(get: GetSetting) -> Iterator[Problem]:
 
 def _check_targets(get: GetSetting) -> Iterator[Problem]:
     if get("method.low_rank.kind") is not None:
-        yield from _names_of_layers(get, "method.low_rank.targets", "[query,value]")
+        yield from _check_layer_names(get, "method.low_rank.targets", "[query,value]")
 
 
-def _ia3(get: GetSetting) -> Iterator[Problem]:
+def _check_ia3(get: GetSetting) -> Iterator[Problem]:
     if get("method.ia3.learning_rate") is None:
         return
-    yield from _names_of_layers(get, "method.ia3.targets", "[key,value,ffn_out]")
+    yield from _check_layer_names(get, "method.ia3.targets", "[key,value,ffn_out]")
     if get("method.ia3.feedforward") not in ([], None):
-        yield from _names_of_layers(get, "method.ia3.feedforward", "[ffn_out]")
+        yield from _check_layer_names(get, "method.ia3.feedforward", "[ffn_out]")
 
 
-def _names_of_layers(get: GetSetting, path: str, example: str) -> Iterator[Problem]:
+def _check_layer_names(get: GetSetting, path: str, example: str) -> Iterator[Problem]:
     targets = get(path)
     names = targets if isinstance(targets, list) else [targets]
     if not names or not all(isinstance(name, str) and name for name in names):
@@ -136,7 +136,7 @@ def _check_prefix(get: GetSetting) -> Iterator[Problem]:
 
 
 METHOD_RULES = (_check_preset_names, _check_rank)
-LOW_RANK = (_check_low_rank, _check_targets)
-IA3 = (_ia3,)
-BASE = (_check_base,)
-PREFIX = (_check_prefix,)
+LOW_RANK_RULES = (_check_low_rank, _check_targets)
+IA3_RULES = (_check_ia3,)
+BASE_RULES = (_check_base,)
+PREFIX_RULES = (_check_prefix,)

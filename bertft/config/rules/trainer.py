@@ -110,7 +110,7 @@ def _check_optimizer(get: GetSetting) -> Iterator[Problem]:
             )
     for key, leaf in known_settings.items():
         if isinstance(leaf, Leaf) and leaf.required and key not in settings:
-            yield Problem(leaf.path, "is missing", leaf.meaning)
+            yield Problem(leaf.path, "is missing", leaf.help)
 
 
 def _check_trainer_device(get: GetSetting) -> Iterator[Problem]:

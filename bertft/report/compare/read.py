@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bertft.config.choices import DISPLAY_SETTINGS
 from bertft.config.resume import read_run_config
+from bertft.config.schema import settings_without_effect
 from bertft.config.serialize import flatten_settings
 from bertft.errors import UsageError
 from bertft.pipeline.manifest import read_manifest
@@ -23,17 +23,15 @@ from bertft.utils.messages import shorten
 
 __all__ = ["FinishedRun", "check_comparable", "read_runs"]
 
-# Settings that decide nothing about a result, and what stands apart (seed) or in a name of its own.
+# Settings that are not compared: they do not change the result, or other settings imply them.
 _IRRELEVANT_SETTINGS = (
-    "check",
     "experiment",
-    "resume",
     "data.cache",
     "trainer.checkpoint_every",
     "trainer.device",
     "trainer.keep_checkpoints",
     "trainer.log_every",
-    *DISPLAY_SETTINGS,
+    *settings_without_effect(),
 )
 
 

@@ -47,11 +47,11 @@ SCALING = MethodSpec(
 )
 RULES = (_targets,)
 STARS = TaskSpec(
-    task="bertft_example.stars:Stars",
-    rows="bertft_example.stars:StarRows",
+    task_class="bertft_example.stars:Stars",
+    row_schema="bertft_example.stars:StarRows",
     label="number",
     supports_class_names=False,
-    code="bertft_example.stars:code",
+    model_card_code="bertft_example.stars:code",
 )
 REVIEWS = ReaderSpec(extensions=(".reviews",), read="bertft_example.reader:read_reviews")
 MAX_ERROR = MetricSpec(
