@@ -21,11 +21,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import bertft
+from bertft.config.choices import TRACKERS
 from bertft.config.command_configs import COMMAND_CONFIGS
 from bertft.config.compose import ComposeRequest, compose_config
 from bertft.config.overrides import rewrite_overrides
 from bertft.config.presets import find_presets
-from bertft.config.rules.trainer import TRACKERS
 from bertft.config.sweep_plan import plan_sweep
 
 ROOT = Path(bertft.__file__).parents[1]

@@ -1,8 +1,8 @@
-"""Class weights as they are asked for, ``balanced``, a mapping or a list: what is wrong with them.
+"""Validation of ``loss.class_weights``: ``balanced``, a mapping or a list.
 
-problems("ballanced")                          no kind of weights
-problems({"pos": -1})                          no weight
-problems({"poss": 2}, ["neg", "pos"])          no class: did you mean 'pos'?
+class_weight_problems("ballanced")                   neither balanced nor a mapping or list
+class_weight_problems({"pos": -1})                   -1 is not a weight
+class_weight_problems({"poss": 2}, ["neg", "pos"])   unknown class: did you mean 'pos'?
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _SETTING = "loss.class_weights"
 
 
 def class_weight_problems(weights: Any, names: Sequence[str] | None = None) -> Iterator[Problem]:
-    """Of weights that are not null; ``names`` None: the classes are not known yet."""
+    """Problems of ``weights``; ``names`` are the classes, None if they are not known yet."""
     if weights is None or weights == BALANCED:
         return
     if not isinstance(weights, (dict, list)) or not weights:
         yield Problem(
             _SETTING,
-            f"{weights!r} is no weights",
-            "Take balanced, {label: weight}, or a list in the order of the labels",
+            f"{weights!r} is not a value of class weights",
+            "Use balanced, {label: weight}, or a list in the order of the labels",
         )
         return
     weight_by_class = weights if isinstance(weights, dict) else dict(enumerate(weights))
@@ -40,35 +40,39 @@ def class_weight_problems(weights: Any, names: Sequence[str] | None = None) -> I
         if first_spelling is not name and weight_by_name[first_spelling] != weight_by_name[name]:
             yield Problem(
                 _SETTING,
-                f"{first_spelling!r} and {name!r} are one class with two weights",
-                "Give each class one weight",
+                f"{first_spelling!r} and {name!r} are the same class with two weights",
+                "Set one weight per class",
             )
-    invalid_weights = {name: each for name, each in weight_by_class.items() if not _is_weight(each)}
+    invalid_weights = {
+        name: weight for name, weight in weight_by_class.items() if not _is_weight(weight)
+    }
     for name, weight in invalid_weights.items():
-        yield Problem(_SETTING, f"{weight!r} of {name} is no weight", "Give a number of at least 0")
+        yield Problem(
+            _SETTING, f"the weight {weight!r} of {name} is not valid", "Use a number of at least 0"
+        )
     if not invalid_weights and not any(weight_by_class.values()):
-        yield Problem(_SETTING, "every weight is 0: nothing would be learnt", "Raise one")
+        yield Problem(_SETTING, "every weight is 0", "Set at least one weight above 0")
     if names is None:
         return
     if isinstance(weights, list):
         if len(weights) != len(names):
             yield Problem(
                 _SETTING,
-                f"{len(weights)} weights of {len(names)} classes",
-                f"Give one each, in the order {', '.join(names[:8])}",
+                f"{len(weights)} weights for {len(names)} classes",
+                f"Set one per class, in the order {', '.join(names[:8])}",
             )
         return
     for name in weights:
         if match_class(name, names) is None:
             yield Problem(
                 _SETTING,
-                f"{str(name)!r} is none of the {len(names)} classes",
+                f"unknown class {str(name)!r}",
                 suggest(name, names),
             )
 
 
 def match_class(key: Any, names: Sequence[str]) -> str | None:
-    """The class that a key of YAML names, by its text or number: 1 is the class 1 or 1.0."""
+    """The class that a YAML key names, by text or by number: 1 matches the class 1 or 1.0."""
     text = normalize_class_name(key)
     if text in names:
         return text
@@ -81,7 +85,7 @@ def _comparison_key(name: str) -> Decimal | str:
 
 
 def normalize_class_name(name: Any) -> str:
-    """A key of YAML as the name of a class: booleans and whole numbers as JSON writes them."""
+    """A YAML key as a class name: booleans and whole numbers as JSON writes them."""
     if isinstance(name, bool):
         return str(name).lower()
     if isinstance(name, float) and name.is_integer():

@@ -47,7 +47,7 @@ def test_what_is_no_plugin():
 def test_one_that_is_installed_and_broken(monkeypatch):
     monkeypatch.setattr(hydra_errors, "version", lambda package: "9.9")
     told = str(missing_hydra_plugin("hydra/launcher", "ray"))
-    assert "hydra-ray-launcher 9.9, which cannot be imported here" in told
+    assert "hydra-ray-launcher 9.9, which cannot be imported" in told
     assert "hydra_plugins.hydra_ray_launcher" in told
 
 
@@ -57,7 +57,7 @@ def test_the_command_line_says_so(say, calls, word, nothing_installed, monkeypat
     said = say("train", "-m", word, "seed=0,1")
     assert said.status == 2 and said.err.count("\n") == 1
     assert said.err.startswith(f"error: {word.partition('=')[0]}: ") and said.out == ""
-    assert "which is not installed. It comes with pip install hydra-" in said.err
+    assert "which is not installed. Install it with pip install hydra-" in said.err
 
 
 def test_a_launcher_that_is_none(say):

@@ -161,9 +161,9 @@ def test_an_exported_adapter_answers_questions_as_the_run_did(trained, place):
 
 
 @pytest.mark.parametrize(("words", "told"), [
-    (("merge", "out=m"), "run: is missing. A run folder, or adapter=<folder>"),
-    (("predict", "run=a", "adapter=b"), "run: and adapter both say what to open"),
-    (("eval", "run=a", "adapter=b"), "run: and adapter both say what to score"),
+    (("merge", "out=m"), "run: is missing. Set run=<run folder> or adapter=<folder>"),
+    (("predict", "run=a", "adapter=b"), "run: and adapter are both set"),
+    (("eval", "run=a", "adapter=b"), "run: and adapter are both set"),
     (("eval", "adapter=b", "predictions=p.json", "data=squad"), "adapter: and predictions both"),
     (("predict", "run=a", "base=b"), "base: is that of an adapter, and none is given"),
     (("export", "adapter=a", "out=b"), "format: peft is the form that the adapter has"),

@@ -63,7 +63,7 @@ CASES = {
     "a run for a base": (
         [DATA, "model=minilm", "model.path=./nothing"], ["there is no folder ./nothing"]
     ),
-    "a device": ([DATA, "trainer.device=tpu"], ["'tpu' is no device"]),
+    "a device": ([DATA, "trainer.device=tpu"], ["'tpu' is not a device"]),
     "fp16": ([DATA, "trainer.precision=fp16", "trainer.device=cpu"], ["fp16 does not run"]),
 }  # fmt: skip
 

@@ -226,11 +226,11 @@ def test_what_shows_only_with_the_rows_is_told_before_any_work(place):
     write_classes(place / "a.csv", 12, 0, ("one", "two"))
     words = ("train", "data=files", "data.train=a.csv", "model=tiny", "hydra.run.dir=run")
     said = say(*words, "loss.class_weights={tow:2}")
-    assert said.refused and "'tow' is none of the 2 classes. Did you mean 'two'?" in said.err
+    assert said.refused and "unknown class 'tow'. Did you mean 'two'?" in said.err
     (place / "a.csv").write_text("text,label\n" + "".join(f"t {n},{n % 3}\n" for n in range(12)))
     said = say(*words, "tune_threshold=true", "loss.class_weights=[1,2]")
     assert said.refused and "2 problems" in said.err, said
-    assert "means nothing for 3 classes" in said.err and "2 weights of 3 classes" in said.err
+    assert "is not supported with 3 classes" in said.err and "2 weights for 3 classes" in said.err
     said = say(*words, "data.labels=[0,1,2,3]", "loss.class_weights=balanced")
     assert said.refused and "no training row has 3" in said.err, said
     assert list(place.glob("run/*")) == []

@@ -311,7 +311,7 @@ def test_predictions_that_do_not_fit(place):
     said = say("eval", "predictions=given.json", "data=squad_v2", "data.validation=dev.jsonl")
     assert said.refused and "the id same stands 6 times" in said.err
     said = say("eval", "predictions=given.json", "run=r", "data=sst2")
-    assert said.refused and "both say what to score" in said.err
+    assert said.refused and "are both set" in said.err
     assert "cannot be answers to data.task=classification" in said.err
 
 

@@ -93,14 +93,14 @@ def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(task, words, place):
 def test_mistakes_are_told_at_once(place):
     said = say("train", "data=sample", "data.scheme=bio", "data.mlm_probability=0.5")
     assert said.status == 2 and said.out == ""
-    assert "data.scheme: means nothing for task=classification" in said.err
-    assert "data.mlm_probability: means nothing for task=classification" in said.err
+    assert "data.scheme: is not supported by data.task=classification" in said.err
+    assert "data.mlm_probability: is not supported by data.task=classification" in said.err
     (place / "a.txt").write_text("a b\n" * 30, encoding="utf-8")
     words = ("data=text", "data.train=a.txt", "trainer.max_steps=1", "report=false")
     said = say("train", *words, "model=tiny", "hydra.run.dir=run")
     assert said.status == 0 and "has no head for masked_lm: it begins at random" in said.out
     said = say("train", "data=text", "data.train=a.txt", "data.labels=[a,b]", "model=tiny")
-    assert said.refused and "data.labels: means nothing for task=masked_lm" in said.err
+    assert said.refused and "data.labels: is not supported by data.task=masked_lm" in said.err
 
 
 def test_a_head_for_tags_without_names_is_not_scored(words, place):

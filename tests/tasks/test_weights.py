@@ -94,12 +94,18 @@ def test_list_weights_of_a_mapping_are_those_of_its_classes():
     ("asked", "parts"),
     [
         ({3: 1, "3.0": 2}, ["3 and '3.0' are one class with two weights"]),
-        ("ballanced", ["'ballanced' is no weights"]),
-        ([], ["[] is no weights"]),
-        ({"goood": 2, "good": 1}, ["'goood' is none of the 3 classes. Did you mean 'good'?"]),
-        ([1, 2], ["2 weights of 3 classes. Give one each, in the order bad, good, 3"]),
-        ({"bad": -1, "good": "much"}, ["-1 of bad is no weight", "'much' of good is no weight"]),
-        ([float("nan"), True, 1], ["nan of 0 is no weight", "True of 1 is no weight"]),
+        ("ballanced", ["'ballanced' is not a value of class weights"]),
+        ([], ["[] is not a value of class weights"]),
+        ({"goood": 2, "good": 1}, ["unknown class 'goood'. Did you mean 'good'?"]),
+        ([1, 2], ["2 weights for 3 classes. Set one per class, in the order bad, good, 3"]),
+        (
+            {"bad": -1, "good": "much"},
+            ["the weight -1 of bad is not valid", "the weight 'much' of good is not valid"],
+        ),
+        (
+            [float("nan"), True, 1],
+            ["the weight nan of 0 is not valid", "the weight True of 1 is not valid"],
+        ),
         ([0, 0, 0], ["every weight is 0"]),
     ],
 )

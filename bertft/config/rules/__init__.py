@@ -1,8 +1,8 @@
-"""Settings that are right one by one and make no sense together.
+"""Rules: settings that are valid individually and contradict each other, and values of type Any.
 
-A rule takes ``get`` (path → value, None below a null node) and yields a ``Problem`` for each
-nonsense it finds. ``COMMAND_RULES`` names the rules of each command; each module here holds those
-of one subject in a tuple of its own.
+A rule takes ``get`` (path → value, None below a null group) and yields a ``Problem`` for each
+violation. ``COMMAND_RULES`` has the rules of each command; each module here defines the rules of
+one group of settings.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Rule = Callable[[GetSetting], Iterator[Problem]]
 
 
 def _iter_method_rules() -> Iterator[Rule]:
-    """The rules that each method component brings."""
+    """The rules of the method components."""
     for name, component in METHODS.specs().items():
         if component.rules is not None:
             yield from METHODS.implementation(name, "rules")

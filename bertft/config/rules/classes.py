@@ -1,4 +1,4 @@
-"""Losses, temperatures and thresholds of tasks that have none of them."""
+"""Rules of the settings of tasks with class probabilities: loss, calibration, thresholds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LOSS_SETTINGS = ("class_weights", "label_smoothing", "focal_gamma")
 
 
 def _check_loss(get: GetSetting) -> Iterator[Problem]:
-    """Nothing shapes the loss of a task without classes of its own, or one that has no weight."""
+    """``loss`` is for tasks with class probabilities, and for a loss on labels of weight > 0."""
     task = get("data.task")
     changed_settings = [
         f"loss.{name}"
@@ -30,13 +30,13 @@ def _check_loss(get: GetSetting) -> Iterator[Problem]:
         for path in changed_settings:
             yield Problem(
                 path,
-                f"means nothing for task={task}",
-                f"Leave it out: it is for {join_words(_CLASS_TASKS)}",
+                f"is not supported by data.task={task}",
+                f"Leave it out. It is for {join_words(_CLASS_TASKS)}",
             )
     elif changed_settings and _ignores_labels(get):
         yield Problem(
             changed_settings[0],
-            "means nothing where the labels have no weight beside the teacher",
+            "has no effect: the loss on the labels has weight 0",
             "Leave it out, or lower method.distill.weight",
         )
 
@@ -52,7 +52,7 @@ def _check_class_weights(get: GetSetting) -> Iterator[Problem]:
     labels = get("data.labels")
     class_names = labels.values() if isinstance(labels, dict) else labels
     class_names = class_names if isinstance(labels, (list, dict)) else None
-    # A mapping may give several labels one class.
+    # A mapping can assign several labels to one class.
     names = (
         list(dict.fromkeys(map(normalize_class_name, class_names)))
         if class_names is not None
@@ -66,8 +66,8 @@ def _check_calibration(get: GetSetting) -> Iterator[Problem]:
     if get("calibrate") is not None and task not in (None, *_CLASS_TASKS):
         yield Problem(
             "calibrate",
-            f"means nothing for task={task}",
-            f"Leave it out: it is for the probabilities of {join_words(_CLASS_TASKS)}",
+            f"is not supported by data.task={task}",
+            f"Leave it out. It is for {join_words(_CLASS_TASKS)}",
         )
 
 
@@ -78,14 +78,14 @@ def _check_threshold(get: GetSetting) -> Iterator[Problem]:
     if task not in (None, *_CLASS_TASKS):
         yield Problem(
             "tune_threshold",
-            f"means nothing for task={task}",
-            "Leave it out: it is for two classes, or multi_label",
+            f"is not supported by data.task={task}",
+            "Leave it out. It is for two classes, or multi_label",
         )
     elif _is_single_label(task) and labels and (count := _count_classes(labels)) not in (None, 2):
         yield Problem(
             "tune_threshold",
-            f"means nothing for {count} classes, of which the likeliest is given",
-            "Leave it out: it is for two classes, or multi_label",
+            f"is not supported with {count} classes",
+            "Leave it out. It is for two classes, or multi_label",
         )
 
 
@@ -94,7 +94,7 @@ def _is_single_label(task: Any) -> bool:
 
 
 def _count_classes(labels: Any) -> int | None:
-    """How many classes data.labels names."""
+    """The number of classes in data.labels; None if it is not a list or mapping."""
     if isinstance(labels, dict):
         return len({normalize_class_name(name) for name in labels.values()})
     return len(labels) if isinstance(labels, list) else None

@@ -1,4 +1,4 @@
-"""Rows from nowhere or from two places; columns that are none."""
+"""Rules of ``data``: the source of the rows, columns, class names, settings of the task."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
     "check_training_file",
 ]
 
-_REQUIRED_BY_SOURCE = {"hub": "a Hub id", "sample": "the name of an embedded sample"}
+_REQUIRED_BY_SOURCE = {"hub": "a Hub id", "sample": "the name of an included data set"}
 
 
 def _check_source(get: GetSetting) -> Iterator[Problem]:
@@ -29,8 +29,8 @@ def _check_source(get: GetSetting) -> Iterator[Problem]:
     if source in _REQUIRED_BY_SOURCE and get(f"data.{source}") is None:
         yield Problem(
             f"data.{source}",
-            f"is missing: source={source} needs it",
-            f"Give {_REQUIRED_BY_SOURCE[source]}",
+            f"is missing: it is required by source={source}",
+            f"Set it to {_REQUIRED_BY_SOURCE[source]}",
         )
     other_sources = [
         name for name in ("hub", "subset", "sample") if get(f"data.{name}") is not None
@@ -39,28 +39,30 @@ def _check_source(get: GetSetting) -> Iterator[Problem]:
         if source not in (None, name) and not (name == "subset" and source == "hub"):
             yield Problem(
                 f"data.{name}",
-                f"is not read with source={source}",
-                f"Leave it out, or choose data={get('data.name')} without changing its source",
+                f"is not supported by source={source}",
+                f"Leave it out, or use data={get('data.name')} without changing its source",
             )
     if source == "sample":
         for name in SPLITS:
             if get(f"data.{name}") is not None:
                 yield Problem(
                     f"data.{name}",
-                    "is not read: the rows are those of the embedded sample",
+                    "is not supported by source=sample: the rows are included in bertft",
                     "Add data=files",
                 )
 
 
 def check_training_file(get: GetSetting) -> Iterator[Problem]:
-    """Only train needs one, and not for a run that goes on under its own configuration."""
+    """A new run needs training rows; a resumed one has its own configuration."""
     is_new_run = get("resume") in (None, "auto")
     if is_new_run and get("data.source") == "files" and get("data.train") is None:
-        yield Problem("data.train", "there is no training file", "Set data.train=<file>")
+        yield Problem(
+            "data.train", "is missing: a run needs training rows", "Set data.train=<file>"
+        )
 
 
 def check_files_exist(get: GetSetting) -> Iterator[Problem]:
-    """Files of a run that begins; those of one that goes on may have moved since."""
+    """The files of a new run must exist; those of a resumed run may have been moved."""
     if get("resume") is not None:
         return
     path_settings = [f"data.{name}" for name in SPLITS] if get("data.source") == "files" else []
@@ -84,27 +86,29 @@ def _check_columns(get: GetSetting) -> Iterator[Problem]:
             yield Problem(
                 "data.label",
                 f"a list of columns is for task={join_words(list_tasks, 'or')}, not {task}",
-                "Give one column",
+                "Name one column",
             )
         elif not label or not all(_is_column(each) for each in label):
-            yield Problem("data.label", f"{label!r} names no columns", "As in [sports,politics]")
+            yield Problem(
+                "data.label", f"{label!r} is not a list of columns", "Write [sports,politics]"
+            )
     elif label is not None and not _is_column(label):
-        yield Problem("data.label", f"{label!r} is no column", "Give a name, or a position from 0")
+        yield Problem("data.label", f"{label!r} is not a column", "Use a name or a position from 0")
     if labels is None:
         return
     if task in TASKS and not TASKS[task].supports_class_names:
-        yield Problem("data.labels", f"means nothing for task={task}, which has no classes")
+        yield Problem("data.labels", f"is not supported by data.task={task}, which has no classes")
     else:
         yield from check_class_names("data.labels", labels)
 
 
 def check_class_names(where: str, labels: Any) -> Iterator[Problem]:
-    """Class names as a list, or as a mapping from the labels of the files."""
+    """Class names as a list, or as a mapping from the labels in the files."""
     if not isinstance(labels, (list, dict)) or not labels:
         yield Problem(
             where,
-            f"{labels!r} is not a list of names",
-            "As in [negative,positive], or {1: negative, 2: positive} to map labels to names",
+            f"{labels!r} is not a list of class names",
+            "Write [negative,positive], or {1: negative, 2: positive} to map labels to names",
         )
         return
     names = labels if isinstance(labels, list) else [*labels, *labels.values()]
@@ -113,18 +117,18 @@ def check_class_names(where: str, labels: Any) -> Iterator[Problem]:
         yield Problem(
             where,
             f"{invalid_names[0] if invalid_names else ''!r} is not a class name",
-            "Give a text",
+            "Use a text",
         )
     elif isinstance(labels, list) and len({_comparison_key(each) for each in labels}) < len(labels):
         yield Problem(
             where,
-            f"one class is listed twice in {labels} (1 and 1.0 are equal)",
-            "Name each class once",
+            f"a class is listed twice in {labels} (1 and 1.0 are equal)",
+            "List each class once",
         )
 
 
 def _comparison_key(name: Any) -> Any:
-    """What two names of one class have in common."""
+    """Equal for two spellings of one class name."""
     if isinstance(name, bool):
         return str(name).lower()
     text = str(name).strip()
@@ -138,8 +142,8 @@ def _check_task_settings(get: GetSetting) -> Iterator[Problem]:
         if task not in (None, *tasks) and get(path) not in (None, default_value(path)):
             yield Problem(
                 path,
-                f"means nothing for task={task}",
-                f"Leave it out, or take data.task={join_words(tasks, 'or')}",
+                f"is not supported by data.task={task}",
+                f"Leave it out, or set data.task={join_words(tasks, 'or')}",
             )
 
 
@@ -149,13 +153,13 @@ def _check_no_answer_threshold(get: GetSetting) -> Iterator[Problem]:
     if is_changed and get("data.unanswerable") is False:
         yield Problem(
             path,
-            "means nothing where each question gets an answer",
-            "Leave it out, or add data.unanswerable=true",
+            "has no effect with data.unanswerable=false",
+            "Leave it out, or set data.unanswerable=true",
         )
 
 
 def check_predict_text(get: GetSetting) -> Iterator[Problem]:
-    """``text`` of predict; null: as the run was trained."""
+    """``text`` of predict."""
     if get("text") is not None:
         yield from _check_text_columns("text", get("text"))
 
@@ -165,8 +169,8 @@ def _check_text_columns(where: str, text: Any) -> Iterator[Problem]:
     if not 1 <= len(columns) <= 2 or not all(_is_column(column) for column in columns):
         yield Problem(
             where,
-            f"{text!r} is no column and no pair of columns",
-            "Give a name, a position from 0, or two of them: [question,sentence]",
+            f"{text!r} is neither a column nor a pair of columns",
+            "Use a name, a position from 0, or a list of two: [question,sentence]",
         )
 
 

@@ -1,4 +1,4 @@
-"""Distillation without a teacher, or of nothing."""
+"""Rules of ``method.distill``."""
 
 from __future__ import annotations
 
@@ -24,20 +24,22 @@ def _check_teacher(get: GetSetting) -> Iterator[Problem]:
     if not active_weights and weights["hard_weight"] is not None:
         yield Problem(
             f"{_NODE}.hard_weight",
-            "means nothing where nothing is learnt from a teacher",
-            "Leave it out, or give a weight above 0",
+            "has no effect without a loss on the teacher's outputs",
+            "Leave it out, or set a weight above 0",
         )
     if get(f"{_NODE}.teacher") is not None:
         return
     if active_weights:
         yield Problem(
             f"{_NODE}.teacher",
-            f"is missing: {active_weights[0]}={weights[active_weights[0]]:g} needs it",
-            "Give a run, a transformers folder or a Hub id; weight=0 trains without",
+            f"is missing: it is required by {active_weights[0]}={weights[active_weights[0]]:g}",
+            "Set it to a run, a transformers folder or a Hub id; weight=0 trains without a teacher",
         )
     elif get(f"{_NODE}.student_layers") is not None:
         yield Problem(
-            f"{_NODE}.teacher", "is missing: the student is cut from it", "Give a run or a folder"
+            f"{_NODE}.teacher",
+            "is missing: it is required by student_layers",
+            "Set it to a run or folder",
         )
 
 
@@ -50,14 +52,14 @@ def _check_layers(get: GetSetting) -> Iterator[Problem]:
     ):
         yield Problem(
             f"{_NODE}.student_layers",
-            f"{student_layers!r} names no layers",
-            "Give their number, or an ascending list from 0, as in [0,2,5]",
+            f"{student_layers!r} is not a number or list of layers",
+            "Use a number, or an ascending list of indices from 0, as in [0,2,5]",
         )
     if layer_map is not None and layer_map not in LAYER_MAPS and not _are_layers(layer_map):
         yield Problem(
             f"{_NODE}.layer_map",
-            f"{layer_map!r} is no map of layers",
-            "Take uniform, last, or a list from 0 with a layer for each of the student's",
+            f"{layer_map!r} is not a layer map",
+            "Use uniform, last, or a list with a teacher layer (from 0) per student layer",
         )
 
 
@@ -77,14 +79,14 @@ def _check_unused_settings(get: GetSetting) -> Iterator[Problem]:
         ):
             yield Problem(
                 path,
-                f"means nothing with {' and '.join(weights)} 0",
-                f"Leave it out, or give {_NODE}.{weights[0]}",
+                f"has no effect with {' and '.join(weights)} 0",
+                f"Leave it out, or set {_NODE}.{weights[0]}",
             )
     active_weights = [name for name in _INTERNAL_WEIGHTS if get(f"{_NODE}.{name}")]
     if active_weights and get(f"{_NODE}.cache") == "memory":
         yield Problem(
             f"{_NODE}.cache",
-            f"memory means nothing with {active_weights[0]}: the teacher runs at each step",
+            f"memory has no effect with {active_weights[0]}: the teacher runs at every step",
             "Leave it out",
         )
 
@@ -93,7 +95,7 @@ def _check_unlabelled(get: GetSetting) -> Iterator[Problem]:
     if get("data.unlabelled") is not None and not get(f"{_NODE}.weight"):
         yield Problem(
             "data.unlabelled",
-            "means nothing without a teacher: nobody says what is right",
+            "is not supported without a teacher, which provides the targets",
             "Add method.distill.teacher=<run>, or leave it out",
         )
 

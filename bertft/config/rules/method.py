@@ -1,4 +1,4 @@
-"""Settings of a method that contradict each other."""
+"""Rules of ``method`` and its components."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["BASE_RULES", "IA3_RULES", "LOW_RANK_RULES", "METHOD_RULES", "PREFIX_
 
 
 def _check_preset_names(get: GetSetting) -> Iterator[Problem]:
-    """Names of presets go into the run folder's name: they may not lead anywhere else."""
+    """Names of presets are part of the run folder's name and must not contain a path."""
     for path in ("method.name", "data.name", "model.name"):
         name = get(path)
         if isinstance(name, str) and (re.search(r"[/\\\x00-\x1f]", name) or name.startswith(".")):
@@ -30,22 +30,24 @@ def _check_rank(get: GetSetting) -> Iterator[Problem]:
             if value is not None:
                 yield Problem(
                     f"method.{name}",
-                    f"means nothing for method={get('method.name')}, which has no low-rank part",
-                    "Leave it out, or choose method=lora or method=svd_lora",
+                    f"is not supported by method={get('method.name')}, which has no low_rank",
+                    "Leave it out, or set method=lora or method=svd_lora",
                 )
     elif rank is None:
-        yield Problem("method.rank", "is missing: a low-rank part needs it", "Try method.rank=8")
+        yield Problem(
+            "method.rank", "is missing: it is required by method.low_rank", "Try method.rank=8"
+        )
     elif initial is not None and not KINDS[kind].adapts:
         yield Problem(
             "method.initial_rank",
-            f"means nothing for {kind}, whose rank stays",
-            "Leave it out, or choose method=svd_lora",
+            f"is not supported by {kind}, which has a constant rank",
+            "Leave it out, or set method=svd_lora",
         )
     elif initial is not None and initial < rank:
         yield Problem(
             "method.initial_rank",
-            f"{initial} is below method.rank={rank}, the average in the end",
-            "Start with at least as many as shall be left",
+            f"{initial} is below method.rank={rank}, the final average",
+            "Set it to at least method.rank",
         )
 
 
@@ -63,21 +65,21 @@ def _check_low_rank(get: GetSetting) -> Iterator[Problem]:
         if kind not in others and get(path) != default_value(path):
             yield Problem(
                 path,
-                f"means nothing for kind={kind}",
-                f"Leave it out, or take kind={' or '.join(others)}",
+                f"is not supported by kind={kind}",
+                f"Leave it out, or set kind={' or '.join(others)}",
             )
     start, starts = get("method.low_rank.start"), KINDS[kind].starts
     if start is not None and starts and start not in starts:
         yield Problem(
             "method.low_rank.start",
-            f"{start!r} does not fit kind={kind}",
-            f"Take {' or '.join(starts)}",
+            f"{start!r} is not supported by kind={kind}",
+            f"Use {' or '.join(starts)}",
         )
     begin, end = get("method.low_rank.begin"), get("method.low_rank.end")
     if kind == "svd_lora" and begin + end >= 1:
         yield Problem(
             "method.low_rank.begin",
-            f"begin={begin:g} and end={end:g} leave no step to prune in",
+            f"begin={begin:g} and end={end:g} leave no steps for pruning",
             "Their sum must be below 1",
         )
 
@@ -100,7 +102,7 @@ def _check_layer_names(get: GetSetting, path: str, example: str) -> Iterator[Pro
     names = targets if isinstance(targets, list) else [targets]
     if not names or not all(isinstance(name, str) and name for name in names):
         yield Problem(
-            path, f"{targets!r} names no layers", f"Give a name or a list, as in {example}"
+            path, f"{targets!r} is not a list of layers", f"Use a name or a list, as in {example}"
         )
     elif any("," in name for name in names):
         yield Problem(
@@ -112,26 +114,28 @@ def _check_base(get: GetSetting) -> Iterator[Problem]:
     train, last_k = get("method.base.train"), get("method.base.last_k")
     if train == "last_k" and last_k is None:
         yield Problem(
-            "method.base.last_k", "is missing: train=last_k needs it", "Try method.base.last_k=2"
+            "method.base.last_k",
+            "is missing: it is required by train=last_k",
+            "Try method.base.last_k=2",
         )
     if train not in (None, "last_k") and last_k is not None:
         yield Problem(
             "method.base.last_k",
-            f"means nothing for train={train}",
-            "Leave it out, or take method=last_k",
+            f"is not supported by train={train}",
+            "Leave it out, or set method=last_k",
         )
 
 
 def _check_prefix(get: GetSetting) -> Iterator[Problem]:
     path = "method.prefix.mlp_hidden"
     if get("method.prefix.mlp") is False and get(path) != default_value(path):
-        yield Problem(path, "means nothing without the MLP", "Add method.prefix.mlp=true")
+        yield Problem(path, "has no effect without the MLP", "Set method.prefix.mlp=true")
     if get("method.prefix.kind") == "prompt":
         for name in ("mlp", "shift_positions"):
             path = f"method.prefix.{name}"
             if get(path) != default_value(path):
                 yield Problem(
-                    path, "means nothing for kind=prompt", "Leave it out, or take kind=key_value"
+                    path, "is not supported by kind=prompt", "Leave it out, or set kind=key_value"
                 )
 
 

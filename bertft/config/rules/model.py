@@ -1,4 +1,4 @@
-"""A model that nothing describes, or two things do."""
+"""Rules of ``model``."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ def _check_model(get: GetSetting) -> Iterator[Problem]:
     if architecture is not None and not isinstance(architecture, dict):
         yield Problem(
             "model.architecture",
-            f"{architecture!r} is no group of settings",
-            "As in model.architecture.hidden_size=64",
+            f"{architecture!r} is not a group of settings",
+            "Write model.architecture.hidden_size=64",
         )
         return
     if weights == "pretrained":
         if architecture:
             yield Problem(
                 "model.architecture",
-                "cannot change a pretrained model",
-                "Add model.weights=random, or leave it out",
+                "is not supported by weights=pretrained",
+                "Leave it out, or set model.weights=random",
             )
         if get("model.path") is None:
             yield Problem(
                 "model.path",
                 "is missing: pretrained weights need it",
-                "Give a folder or a Hub id, or choose a preset with model=",
+                "Set it to a folder or Hub id, or select a preset with model=",
             )
     elif get("model.path") is None:
         if not (architecture or {}).get("model_type"):
             yield Problem(
                 "model.architecture.model_type",
-                "is missing: without model.path it says what to build",
+                "is missing: it is required without model.path",
                 "Try model=tiny",
             )
         if get("model.tokenizer") is None:
             yield Problem(
                 "model.tokenizer",
-                "is missing: without model.path there is none",
-                "Give a folder or a Hub id",
+                "is missing: it is required without model.path",
+                "Set it to a folder or Hub id",
             )
 
 

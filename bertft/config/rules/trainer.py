@@ -1,10 +1,11 @@
-"""A loop that cannot be."""
+"""Rules of ``trainer``, and of ``device`` and ``precision`` of every command."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
+from bertft.config.choices import TRACKERS
 from bertft.config.registry import OPTIMIZERS
 from bertft.config.schema import GetSetting, Leaf, default_value, node_from_dataclass
 from bertft.config.task_facts import join_words
@@ -13,7 +14,6 @@ from bertft.utils.messages import Problem, suggest
 
 __all__ = [
     "DEVICE_RULES",
-    "TRACKERS",
     "TRAINER_RULES",
     "check_device",
     "device_problems",
@@ -21,12 +21,8 @@ __all__ = [
 ]
 
 
-# The choices of trainer.trackers: the keys of bertft.training.callbacks.trackers.
-TRACKERS = ("mlflow", "tensorboard", "wandb")
-
-
 def check_device(get: GetSetting) -> Iterator[Problem]:
-    """``device`` of eval, merge and predict."""
+    """``device`` of every command but train."""
     yield from device_problems("device", get("device"))
 
 
@@ -35,15 +31,15 @@ def _check_precision(get: GetSetting) -> Iterator[Problem]:
 
 
 def device_problems(where: str, device: str) -> Iterator[Problem]:
-    """A name that is none; whether the device is there shows when it is used."""
+    """Check the name of a device; whether the device exists is only known when it is used."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        yield Problem(where, f"{device!r} is no device", "It can be auto, cpu, cuda or cuda:1")
+        yield Problem(where, f"{device!r} is not a device", "It can be auto, cpu, cuda or cuda:1")
 
 
 def fp16_problems(where: str, precision: str | None, device: str) -> Iterator[Problem]:
-    """fp16 needs CUDA."""
+    """fp16 requires CUDA."""
     if precision == "fp16" and device == "cpu":
-        yield Problem(where, "fp16 does not run on the CPU", "Take bf16, fp32 or auto")
+        yield Problem(where, "fp16 is not supported on the CPU", "Use bf16, fp32 or auto")
 
 
 DEVICE_RULES = (check_device, _check_precision)
@@ -52,23 +48,23 @@ DEVICE_RULES = (check_device, _check_precision)
 def _check_steps(get: GetSetting) -> Iterator[Problem]:
     if get("trainer.epochs") is not None and get("trainer.max_steps") is not None:
         yield Problem(
-            "trainer.max_steps", "and trainer.epochs both say when to end", "Give one of them"
+            "trainer.max_steps", "and trainer.epochs are both set", "Set only one of them"
         )
     micro, batch = get("trainer.micro_batch"), get("trainer.batch_size")
     if micro is not None and micro > batch:
         yield Problem(
             "trainer.micro_batch",
             f"{micro} is above trainer.batch_size={batch}",
-            "A batch is made of micro-batches: give fewer rows",
+            "A batch consists of micro-batches: use a smaller value",
         )
 
 
 def _check_weight_decay(get: GetSetting) -> Iterator[Problem]:
     rate, decay = get("trainer.learning_rate"), get("trainer.weight_decay")
-    if rate is not None and rate * decay > 1:  # w becomes w · (1 − rate · decay) in a step
+    if rate is not None and rate * decay > 1:  # a step makes w · (1 − rate · decay) of w
         yield Problem(
             "trainer.weight_decay",
-            f"{decay:g} reverses every weight at learning rate {rate:g}",
+            f"{decay:g} changes the sign of every weight at learning rate {rate:g}",
             f"Their product must be at most 1: set it to {1 / rate:g} or less",
         )
 
@@ -88,12 +84,14 @@ def _check_optimizer(get: GetSetting) -> Iterator[Problem]:
             yield Problem(where, f"is not supported by trainer.optimizer={name}", "Leave it out")
     if not isinstance(settings, dict):
         yield Problem(
-            path, f"{settings!r} is not a group of settings", f"As in {path}.momentum=0.9"
+            path, f"{settings!r} is not a group of settings", f"Write {path}.momentum=0.9"
         )
         return
     if settings and optimizer_spec.settings is None:
-        read = join_words([f"trainer.{each}" for each in optimizer_spec.trainer_settings])
-        yield Problem(path, f"{name} has none of its own; it reads {read}", "Leave it out")
+        supported = join_words([f"trainer.{each}" for each in optimizer_spec.trainer_settings])
+        yield Problem(
+            path, f"{name} has no settings of its own; it uses {supported}", "Leave it out"
+        )
         return
     known_settings = (
         {}
@@ -121,13 +119,13 @@ def _check_trainer_device(get: GetSetting) -> Iterator[Problem]:
 def _check_trackers(get: GetSetting) -> Iterator[Problem]:
     path, requested = "trainer.trackers", get("trainer.trackers")
     if not isinstance(requested, list):
-        yield Problem(path, f"{requested!r} is no list", "As in trainer.trackers=[tensorboard]")
+        yield Problem(path, f"{requested!r} is not a list", "Write trainer.trackers=[tensorboard]")
         return
     for name in requested:
         if name not in TRACKERS:
-            yield Problem(path, f"there is no tracker {name!r}", suggest(name, TRACKERS))
+            yield Problem(path, f"unknown tracker {name!r}", suggest(name, TRACKERS))
     if len({str(name) for name in requested}) < len(requested):
-        yield Problem(path, "a tracker stands twice", "Name each once")
+        yield Problem(path, "a tracker is listed twice", "List each tracker once")
 
 
 TRAINER_RULES = (

@@ -9,8 +9,8 @@ import socket
 
 import pytest
 
+from bertft.config.choices import TRACKERS
 from bertft.config.command_configs import TrainConfig
-from bertft.config.rules.trainer import TRACKERS
 from bertft.config.trainer import TrainerConfig
 from bertft.errors import UsageError
 from bertft.training.callbacks import suppress_errors, trackers
