@@ -71,6 +71,18 @@ def test_a_former_choice(capsys, word, present):
     assert "layout" in capsys.readouterr().err
 
 
+def test_former_choices_of_merge(capsys):
+    words = ["prefix=beside", "prefix=refuse", "prefix=separate"]
+    assert rewrite_overrides("merge", words) == [
+        "prefix=separate",
+        "prefix=error",
+        "prefix=separate",
+    ]
+    warnings = capsys.readouterr().err
+    assert "prefix=beside is now called prefix=separate" in warnings
+    assert "prefix=refuse is now called prefix=error" in warnings
+
+
 def test_settings_of_a_file():
     assert rename_settings(settings_tree("train"), CONTENT) == PRESENT
     assert rename_settings(settings_tree("train"), PRESENT) == PRESENT
