@@ -23,9 +23,8 @@ from bertft.config.method import MethodConfig
 from bertft.config.model import ModelConfig
 from bertft.config.registry import METHODS
 from bertft.config.trainer import TrainerConfig
-from bertft.data.batch import Batch, collate
+from bertft.data.batch import Batch, LengthGroupedSampler, collate, prefetch
 from bertft.data.features import FeatureTable
-from bertft.data.sampler import LengthGroupedSampler, prefetch
 from bertft.methods import collect_param_groups
 from bertft.models.precision import choose_precision
 from bertft.models.source import find_model_source

@@ -32,10 +32,9 @@ from bertft.config.method import MethodConfig
 from bertft.config.method_components import base, distill
 from bertft.config.model import ModelConfig
 from bertft.config.trainer import TrainerConfig
-from bertft.data.batch import collate
+from bertft.data.batch import LengthGroupedSampler, collate
 from bertft.data.cached_logits import CachedLogits
 from bertft.data.features import FeatureTable, featurize
-from bertft.data.sampler import LengthGroupedSampler
 from bertft.data.splits import load_splits
 from bertft.distill import Distillation
 from bertft.distill.teachers import CachedTeacher
@@ -44,10 +43,9 @@ from bertft.models.families import encoder_family, encoder_layers
 from bertft.models.loading import load_tokenizer
 from bertft.models.precision import choose_precision
 from bertft.models.source import find_model_source
-from bertft.pipeline.data import build_features
 from bertft.pipeline.model import build_task_model
 from bertft.pipeline.open_model import open_model
-from bertft.tasks import build_task
+from bertft.tasks.task import build_features, build_task
 from bertft.training import optim as adamw
 from bertft.training.evaluate import predict_logits
 from bertft.training.step import TrainStep

@@ -24,13 +24,12 @@ from torch import nn
 
 from bertft.config.data import DataConfig
 from bertft.config.model import ModelConfig
-from bertft.data.batch import Batch, collate
+from bertft.data.batch import Batch, LengthGroupedSampler, collate, evaluation_batches
 from bertft.data.features import FeatureTable, featurize
-from bertft.data.sampler import LengthGroupedSampler, evaluation_batches
 from bertft.data.splits import load_splits
 from bertft.models.loading import load_tokenizer
 from bertft.models.source import find_model_source
-from bertft.tasks import build_task
+from bertft.tasks.task import build_task
 from bertft.training.optim import lr_lambda
 
 __all__ = ["main", "train"]

@@ -30,7 +30,7 @@ from bertft.config.data import DataConfig
 from bertft.data.features import featurize
 from bertft.data.splits import load_splits
 from bertft.models.precision import has_fast_bf16
-from bertft.tasks import build_task
+from bertft.tasks.task import build_task
 
 __all__ = ["contest", "main", "save_base"]
 

@@ -46,14 +46,14 @@ def read_both_ways(
     """The test runs twice: files are read as small ones, and as large ones from the row cache."""
     if request.param == "in memory":
         return
-    from bertft.data import cache, splits
+    from bertft.data import data_sources, splits
 
     monkeypatch.setenv("BERTFT_CACHE", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.setattr(cache, "MIN_CACHED_BYTES", 0)
+    monkeypatch.setattr(data_sources, "MIN_CACHED_BYTES", 0)
 
     def read_twice(source, *args):
         if source.path is not None:
-            cache.read_rows(source, *args)
-        return cache.read_rows(source, *args)
+            data_sources.read_rows(source, *args)
+        return data_sources.read_rows(source, *args)
 
     monkeypatch.setattr(splits, "read_rows", read_twice)

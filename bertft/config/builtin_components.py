@@ -109,12 +109,12 @@ _READERS = {
     ),
     "parquet": ReaderSpec(
         extensions=(".parquet", ".pq"),
-        read="bertft.data.readers.parquet:read_parquet_file",
+        read="bertft.data.readers.parquet:read_parquet",
         text=False,
     ),
     "text": ReaderSpec(
         extensions=(".txt",),
-        read="bertft.data.data_sources:read_text_file",
+        read="bertft.data.readers.text_files:read_text_file",
         rejects_json_lines=True,
         supports_labels=False,
     ),

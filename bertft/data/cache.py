@@ -10,8 +10,6 @@ written again. Memory is bounded by a record batch, not by the number of rows.
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import os
 import stat
 import tempfile
@@ -19,161 +17,24 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import pyarrow as pa
 
-from bertft.config.data import DataConfig
-from bertft.config.registry import READERS, TASKS
-from bertft.data.data_sources import DataSource
-from bertft.data.labels import records_to_batches, records_to_table
-from bertft.data.rows import BadRows
-from bertft.data.schema import RowSchema
-from bertft.errors import DataError, SystemResourceError
-from bertft.utils.safe_files import open_regular_file, unreadable
+from bertft.errors import SystemResourceError
+from bertft.utils.safe_files import open_regular_file
 
 __all__ = [
-    "MIN_CACHED_BYTES",
-    "ROW_CACHE_VERSION",
     "cache_folder",
     "load_cached",
-    "read_rows",
     "store_cached",
     "write_arrow_file",
 ]
-
-
-ROW_CACHE_VERSION = 5  # raise it whenever the same file and settings should give other rows
-MIN_CACHED_BYTES = 1 << 20  # bytes of a file that is read as fast as it would be found
-
-_BAD_ROWS_FIELD = b"bertft.bad"
-# What is done with rows after they were read, and where they are; all else is part of the key.
-_SETTINGS_OUTSIDE_KEY = {
-    "name",
-    "source",
-    "train",
-    "validation",
-    "unlabelled",
-    "test",
-    "hub",
-    "subset",
-    "sample",
-    "max_train_rows",
-    "max_validation_rows",
-    "validation_fraction",
-    "max_length",
-    "on_bad_row",
-    "max_skipped",
-    "metric",
-    "stride",
-    "max_answer_length",
-    "no_answer_threshold",
-    "scorer",
-    "mlm_probability",
-    "whole_words",
-    "seed",
-    "cache",
-}
-
-
-def read_rows(
-    source: DataSource, schema: RowSchema, split: str, config: DataConfig, use_cache: bool = True
-) -> tuple[pa.Table, BadRows]:
-    """The records of ``source`` that can be used, as the table of ``Rows``, and the others.
-
-    ``use_cache`` False, or a cache that cannot be written: the rows are held in memory. Raises what
-    reading raises, and DataError for a file that is written to while it is read.
-    """
-    path = source.path
-    if use_cache and path is not None and path.stat().st_size >= MIN_CACHED_BYTES:
-        folder, content = cache_folder(config.cache) / "rows", _file_hash(path)
-        key = _row_cache_key(content, path.suffix.lower(), schema, split, config)
-        cached = load_cached(folder, key, lambda kept: _load_table(kept, source, schema))
-        if cached is not None:
-            return cached
-        with suppress(SystemResourceError, FileNotFoundError):
-            bad = BadRows(source.source, source.unit)
-            cached_path = store_cached(
-                folder,
-                key,
-                records_to_batches(source.read(bad), schema, split, bad),
-                schema.arrow_schema,
-                lambda: {_BAD_ROWS_FIELD: bad.to_json().encode()},
-            )
-            if _file_hash(path) != content:
-                cached_path.unlink(missing_ok=True)
-                raise DataError(
-                    "the file was written to while it was read",
-                    where=source.source,
-                    hint="Run again when it is whole",
-                )
-            return _load_table(cached_path, source, schema)
-    bad = BadRows(source.source, source.unit, keep_all=not use_cache)
-    table = records_to_table(source.read(bad), schema, split, bad)
-    bad.check_row_counts(table.num_rows)
-    return table, bad
-
-
-def _row_cache_key(
-    content: str, extension: str, schema: RowSchema, split: str, config: DataConfig
-) -> str:
-    settings = {
-        name: value for name, value in asdict(config).items() if name not in _SETTINGS_OUTSIDE_KEY
-    }
-    identity = [
-        type(schema).__module__,
-        schema.arrow_schema.to_string(),
-        schema.record_unit(extension),
-    ]
-    # A package's reader or rows may change with its version.
-    readers = [name for name, reader in READERS.specs().items() if extension in reader.extensions]
-    owners = [TASKS.package(config.task), *(READERS.package(name) for name in readers)]
-    identity += [str(package) for package in owners if package is not None]
-    parts = json.dumps(
-        [ROW_CACHE_VERSION, content, extension, identity, split, settings], default=str
-    )
-    return hashlib.sha256(parts.encode()).hexdigest()
-
-
-def _file_hash(path: Path) -> str:
-    try:
-        with open_regular_file(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise unreadable(error, path) from error
-
-
-def _load_table(path: Path, data_source: DataSource, form: RowSchema) -> tuple[pa.Table, BadRows]:
-    """The table in ``path``, and what its reader reported. pa.ArrowInvalid if it is none.
-
-    The cache may be shared: its bytes are whole, and who wrote them is not known.
-    """
-    with pa.memory_map(str(path)) as source:
-        reader = pa.ipc.open_file(source.read_buffer())
-    last = reader.num_record_batches - 1
-    if last < 0 or not reader.schema.equals(form.arrow_schema, check_metadata=False):
-        raise pa.ArrowInvalid("rows of another form")
-    _, metadata = reader.get_batch_with_custom_metadata(last)
-    batches = [reader.get_batch(index) for index in range(last)]
-    table = pa.Table.from_batches(batches, reader.schema)
-    try:
-        bad = BadRows.from_json(
-            (metadata or {})[_BAD_ROWS_FIELD], data_source.source, data_source.unit
-        )
-        bad.check_row_counts(table.num_rows)
-    except (LookupError, TypeError, ValueError, RuntimeError) as error:
-        raise pa.ArrowInvalid(f"no account of its rows: {error}") from error
-    return table, bad
-
-
 try:
     import fcntl
 except ImportError:  # pragma: no cover
     fcntl = None  # type: ignore[assignment]
-
-
 Found = TypeVar("Found")
 _KEY_FIELD = b"bertft.key"
 _STALE_SECONDS = (
@@ -195,7 +56,8 @@ def load_cached(folder: Path, key: str, read: Callable[[Path], Found]) -> Found 
     """
     for path in sorted(folder.glob(f"{key}.*.arrow")):
         with suppress(OSError, pa.ArrowException):
-            is_intact = _checksum(path) == path.suffixes[-2].removeprefix(".")
+            with open_regular_file(path) as file:
+                is_intact = _checksum(file) == path.suffixes[-2].removeprefix(".")
             if is_intact and _read_stored_key(path) == key:
                 return read(path)
         with suppress(OSError):
@@ -218,7 +80,8 @@ def store_cached(
         write_arrow_file(batches, file, schema, make_metadata, key)
         file.flush()
         os.fsync(file.fileno())
-        final = folder / f"{key}.{_checksum(path)}.arrow"
+        file.seek(0)
+        final = folder / f"{key}.{_checksum(file)}.arrow"
         os.replace(path, final)
     return final
 
@@ -276,7 +139,7 @@ def _temporary_file(folder: Path, key: str) -> Iterator[tuple[BinaryIO, Path]]:
     _remove_stale_files(folder)
     descriptor, name = tempfile.mkstemp(prefix=f".{key[:16]}-", suffix=".tmp", dir=folder)
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with os.fdopen(descriptor, "w+b") as file:
             _try_lock(file)
             yield file, Path(name)
     finally:
@@ -314,9 +177,9 @@ def _read_stored_key(path: Path) -> str:
     return metadata.get(_KEY_FIELD, b"").decode("ascii", "replace")
 
 
-def _checksum(path: Path) -> str:
+def _checksum(file: BinaryIO) -> str:
+    """crc32 of the bytes from the present position on."""
     value = 0
-    with open_regular_file(path) as file:
-        while block := file.read(1 << 22):
-            value = zlib.crc32(block, value)
+    while block := file.read(1 << 22):
+        value = zlib.crc32(block, value)
     return f"{value:08x}"

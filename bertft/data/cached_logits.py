@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from bertft.data.cache import load_cached, store_cached
-from bertft.data.dataset import FeatureTable, make_record_batch
+from bertft.data.features import FeatureTable, make_record_batch
 
 __all__ = ["CachedLogits", "load_cached_logits", "store_logits"]
 

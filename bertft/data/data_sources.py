@@ -1,37 +1,39 @@
-"""Where the rows of one split come from, before anything is read."""
+"""Where the rows of a split come from, and reading them once."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 
 from bertft.config.data import DataConfig
-from bertft.config.registry import READERS, ReaderSpec
-from bertft.data.classes import configured_class_names
-from bertft.data.labels import class_name_as_number, to_class_name
-from bertft.data.readers.csv_reader import Record, read_csv_file
+from bertft.config.registry import READERS, TASKS, ReaderSpec
+from bertft.data.cache import cache_folder, load_cached, store_cached
+from bertft.data.labels import class_name_as_number, configured_class_names, to_class_name
+from bertft.data.readers.csv_reader import read_csv_file
 from bertft.data.readers.json_lines import read_json_lines
 from bertft.data.readers.text_files import (
     checked_first_line,
-    iter_lines,
     open_text,
     parse_json_object,
-    read_first_line,
     resolve_existing_file,
-    starts_json_document,
 )
-from bertft.data.rows import BadRows
-from bertft.data.schema import ColumnSpec, RowSchema, find_columns
-from bertft.errors import DataError, UsageError
+from bertft.data.rows import BadRows, RowError
+from bertft.data.schema import ColumnSpec, Record, RowSchema, find_columns
+from bertft.errors import DataError, SystemResourceError, UsageError
 from bertft.utils.messages import closest_name, format_list, quote_value
+from bertft.utils.safe_files import open_regular_file, unreadable
 
 __all__ = [
+    "MIN_CACHED_BYTES",
     "PARQUET_EXTENSIONS",
+    "ROW_CACHE_VERSION",
     "DataSource",
     "declared_class_names",
     "has_known_extension",
@@ -41,30 +43,239 @@ __all__ = [
     "parquet_class_names",
     "read_json_lines_stream",
     "read_records",
-    "read_text_file",
+    "read_rows",
+    "records_to_table",
     "select_class_names",
     "uses_csv_reader",
 ]
 
-
 PARQUET_EXTENSIONS = READERS["parquet"].extensions
 _TEXT_EXTENSION = ".txt"
+ROW_CACHE_VERSION = 5  # raise it whenever the same file and settings should give other rows
+MIN_CACHED_BYTES = 1 << 20  # bytes of a file that is read as fast as it would be found
+_BAD_ROWS_FIELD = b"bertft.bad"
+# What is done with rows after they were read, and where they are; all else is part of the key.
+_SETTINGS_OUTSIDE_KEY = {
+    "name",
+    "source",
+    "train",
+    "validation",
+    "unlabelled",
+    "test",
+    "hub",
+    "subset",
+    "sample",
+    "max_train_rows",
+    "max_validation_rows",
+    "validation_fraction",
+    "max_length",
+    "on_bad_row",
+    "max_skipped",
+    "metric",
+    "stride",
+    "max_answer_length",
+    "no_answer_threshold",
+    "scorer",
+    "mlm_probability",
+    "whole_words",
+    "seed",
+    "cache",
+}
+_CHUNK_ROWS = 65_536
+_METADATA_KEY = b"huggingface"
 
 
-def has_known_extension(name: str, schema: RowSchema) -> bool:
-    """Whether ``name`` ends as a file of rows does, and so is no split of a Hub data set."""
-    return Path(name).suffix.lower() in _known_extensions(schema)
+@dataclass(frozen=True)
+class DataSource:
+    """``read`` reads; what does not parse goes to the BadRows it is given.
+
+    ``class_names`` are the class names where the source itself has them. ``unit``: what the
+    records' numbers count where it is not lines. ``path``: the file whose bytes are all that is
+    read.
+    """
+
+    source: str
+    read: Callable[[BadRows], Iterator[Record]]
+    class_names: list[str] | None = None
+    files: tuple[str, ...] = ()
+    unit: str = ""
+    path: Path | None = None
 
 
-def uses_csv_reader(path: Path, schema: RowSchema, config: DataConfig) -> bool:
-    """Whether the file is read as columns with a separator between them."""
-    extension = path.suffix.lower()
-    _, reader = _find_reader(extension)
-    if extension in schema.readers_by_extension:
-        return False
-    if reader is not None and (reader.has_separator or not reader.rejects_json_lines):
-        return reader.has_separator
-    return config.separator is not None
+def open_file(config: DataConfig, name: str, setting: str, schema: RowSchema) -> DataSource:
+    """The file ``name``, which ``setting`` gave."""
+    path = resolve_existing_file(name, setting)
+    columns, declared = schema.columns, None
+    if len(columns.label) == 1 and path.suffix.lower() in PARQUET_EXTENSIONS:
+        declared = parquet_class_names(path, columns.label[0])
+    names = select_class_names(declared, config.labels)
+
+    def records(bad: BadRows) -> Iterator[Record]:
+        rows = read_records(path, schema, config, bad)
+        return rows if declared is None else numbers_to_names(rows, len(columns.text), names)
+
+    return DataSource(
+        name,
+        records,
+        names,
+        files=(str(path.resolve()),),
+        unit=schema.record_unit(path.suffix.lower()),
+        path=path,
+    )
+
+
+def open_sample(config: DataConfig, split: str, columns: ColumnSpec) -> DataSource:
+    """Split ``split`` of an embedded sample."""
+    from bertft.samples import load_sample
+
+    if not config.sample:
+        raise UsageError("data.source=sample needs a name", where="data.sample")
+    source = f"sample {config.sample}/{split}"
+    content = load_sample(config.sample, split)
+    names = list(content)
+    positions = find_columns(columns, names, len(names), source)
+    count = len(next(iter(content.values())))
+    columns_read = [
+        [None] * count if position is None else content[names[position]] for position in positions
+    ]
+
+    def records(bad: BadRows) -> Iterator[Record]:
+        bad.count_row(count)
+        for line, fields in enumerate(zip(*columns_read, strict=True), start=1):
+            yield line, list(fields)
+
+    return DataSource(source, records)
+
+
+def read_rows(
+    source: DataSource, schema: RowSchema, split: str, config: DataConfig, use_cache: bool = True
+) -> tuple[pa.Table, BadRows]:
+    """The records of ``source`` that can be used, as the table of ``Rows``, and the others.
+
+    ``use_cache`` False, or a cache that cannot be written: the rows are held in memory. Raises what
+    reading raises, and DataError for a file that is written to while it is read.
+    """
+    path = source.path
+    if use_cache and path is not None and path.stat().st_size >= MIN_CACHED_BYTES:
+        folder, content = cache_folder(config.cache) / "rows", _file_hash(path)
+        key = _row_cache_key(content, path.suffix.lower(), schema, split, config)
+        cached = load_cached(folder, key, lambda kept: _load_table(kept, source, schema))
+        if cached is not None:
+            return cached
+        with suppress(SystemResourceError, FileNotFoundError):
+            bad = BadRows(source.source, source.unit)
+            cached_path = store_cached(
+                folder,
+                key,
+                records_to_batches(source.read(bad), schema, split, bad),
+                schema.arrow_schema,
+                lambda: {_BAD_ROWS_FIELD: bad.to_json().encode()},
+            )
+            if _file_hash(path) != content:
+                cached_path.unlink(missing_ok=True)
+                raise DataError(
+                    "the file was written to while it was read",
+                    where=source.source,
+                    hint="Run again when it is whole",
+                )
+            return _load_table(cached_path, source, schema)
+    bad = BadRows(source.source, source.unit, keep_all=not use_cache)
+    table = records_to_table(source.read(bad), schema, split, bad)
+    bad.check_row_counts(table.num_rows)
+    return table, bad
+
+
+def _row_cache_key(
+    content: str, extension: str, schema: RowSchema, split: str, config: DataConfig
+) -> str:
+    settings = {
+        name: value for name, value in asdict(config).items() if name not in _SETTINGS_OUTSIDE_KEY
+    }
+    identity = [
+        type(schema).__module__,
+        schema.arrow_schema.to_string(),
+        schema.record_unit(extension),
+    ]
+    # A package's reader or rows may change with its version.
+    readers = [name for name, reader in READERS.specs().items() if extension in reader.extensions]
+    owners = [TASKS.package(config.task), *(READERS.package(name) for name in readers)]
+    identity += [str(package) for package in owners if package is not None]
+    parts = json.dumps(
+        [ROW_CACHE_VERSION, content, extension, identity, split, settings], default=str
+    )
+    return hashlib.sha256(parts.encode()).hexdigest()
+
+
+def _file_hash(path: Path) -> str:
+    try:
+        with open_regular_file(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise unreadable(error, path) from error
+
+
+def _load_table(path: Path, data_source: DataSource, form: RowSchema) -> tuple[pa.Table, BadRows]:
+    """The table in ``path``, and what its reader reported. pa.ArrowInvalid if it is none.
+
+    The cache may be shared: its bytes are whole, and who wrote them is not known.
+    """
+    with pa.memory_map(str(path)) as source:
+        reader = pa.ipc.open_file(source.read_buffer())
+    last = reader.num_record_batches - 1
+    if last < 0 or not reader.schema.equals(form.arrow_schema, check_metadata=False):
+        raise pa.ArrowInvalid("rows of another form")
+    _, metadata = reader.get_batch_with_custom_metadata(last)
+    batches = [reader.get_batch(index) for index in range(last)]
+    table = pa.Table.from_batches(batches, reader.schema)
+    try:
+        bad = BadRows.from_json(
+            (metadata or {})[_BAD_ROWS_FIELD], data_source.source, data_source.unit
+        )
+        bad.check_row_counts(table.num_rows)
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise pa.ArrowInvalid(f"no account of its rows: {error}") from error
+    return table, bad
+
+
+def records_to_table(
+    records: Iterable[tuple[int, Sequence[Any]]], schema: RowSchema, split: str, bad: BadRows
+) -> pa.Table:
+    """The records that can be used, as the table of ``Rows``; the others go to ``bad``.
+
+    A missing label is null here, for a whole split may have none.
+    """
+    return pa.Table.from_batches(
+        list(records_to_batches(records, schema, split, bad)), schema.arrow_schema
+    )
+
+
+def records_to_batches(
+    records: Iterable[tuple[int, Sequence[Any]]], schema: RowSchema, split: str, bad: BadRows
+) -> Iterator[pa.RecordBatch]:
+    """The same in pieces."""
+    rows: list[list[Any]] = []
+    for line, fields in records:
+        try:
+            rows.append([*schema.parse(fields, split), line])
+        except RowError as error:
+            bad.add(line + error.line_offset, error)
+            continue
+        if dropped := schema.take_ignored_parts():
+            bad.dropped.update(dropped)
+        if len(rows) == _CHUNK_ROWS:
+            yield _record_batch(rows, schema.arrow_schema)
+            rows = []
+    if rows:
+        yield _record_batch(rows, schema.arrow_schema)
+
+
+def _record_batch(rows: list[list[Any]], schema: pa.Schema) -> pa.RecordBatch:
+    columns = zip(*rows, strict=True)
+    arrays = [
+        pa.array(column, column_field.type)
+        for column, column_field in zip(columns, schema, strict=True)
+    ]
+    return pa.record_batch(arrays, schema=schema)
 
 
 def read_records(
@@ -121,6 +332,22 @@ def _find_reader(extension: str) -> tuple[str, ReaderSpec | None]:
     )
 
 
+def has_known_extension(name: str, schema: RowSchema) -> bool:
+    """Whether ``name`` ends as a file of rows does, and so is no split of a Hub data set."""
+    return Path(name).suffix.lower() in _known_extensions(schema)
+
+
+def uses_csv_reader(path: Path, schema: RowSchema, config: DataConfig) -> bool:
+    """Whether the file is read as columns with a separator between them."""
+    extension = path.suffix.lower()
+    _, reader = _find_reader(extension)
+    if extension in schema.readers_by_extension:
+        return False
+    if reader is not None and (reader.has_separator or not reader.rejects_json_lines):
+        return reader.has_separator
+    return config.separator is not None
+
+
 def _known_extensions(schema: RowSchema, include_unlabelled: bool = False) -> list[str]:
     """The endings of files whose rows can have labels; ``include_unlabelled``: those without them
     too.
@@ -132,15 +359,6 @@ def _known_extensions(schema: RowSchema, include_unlabelled: bool = False) -> li
     ]
     extensions = [extension for each in readers for extension in each.extensions]
     return list(dict.fromkeys((*extensions, *schema.readers_by_extension)))
-
-
-def read_json_lines_stream(
-    stream: BinaryIO, columns: ColumnSpec, config: DataConfig, bad: BadRows
-) -> Iterator[Record]:
-    """JSON lines from an open binary stream."""
-    yield from read_json_lines(
-        open_text(stream, config.encoding, "\n"), columns, config.encoding, bad
-    )
 
 
 def _unknown_format_error(
@@ -167,28 +385,13 @@ def _unknown_format_error(
     )
 
 
-def read_text_file(
-    path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
+def read_json_lines_stream(
+    stream: BinaryIO, columns: ColumnSpec, config: DataConfig, bad: BadRows
 ) -> Iterator[Record]:
-    """One text per line."""
-    if starts_json_document(read_first_line(path, config.encoding)):
-        raise DataError(
-            "the file holds a JSON document, not one text per line",
-            where=bad.source,
-            hint="Write each row on a line of its own: jq -c '.[]' rows.json > rows.jsonl",
-        )
-    with open_text(path, config.encoding, "\n") as file:
-        yield from _text_records(iter_lines(file, bad, config.encoding), columns, bad)
-
-
-def _text_records(lines: Iterator[str], columns: ColumnSpec, bad: BadRows) -> Iterator[Record]:
-    """A row per line, a blank one too: answers stay aligned with the lines of the file."""
-    for number, line in enumerate(lines, start=1):
-        bad.count_row()
-        yield number, [line.rstrip("\r\n"), *[None] * len(columns.optional)]
-
-
-_METADATA_KEY = b"huggingface"
+    """JSON lines from an open binary stream."""
+    yield from read_json_lines(
+        open_text(stream, config.encoding, "\n"), columns, config.encoding, bad
+    )
 
 
 def declared_class_names(feature: Any) -> list[str] | None:
@@ -271,65 +474,3 @@ def _number_to_name(value: Any, names: Sequence[str] | None) -> Any:
     if value < 0:
         return None
     return names[value] if names is not None and value < len(names) else value
-
-
-@dataclass(frozen=True)
-class DataSource:
-    """``read`` reads; what does not parse goes to the BadRows it is given.
-
-    ``class_names`` are the class names where the source itself has them. ``unit``: what the
-    records' numbers count where it is not lines. ``path``: the file whose bytes are all that is
-    read.
-    """
-
-    source: str
-    read: Callable[[BadRows], Iterator[Record]]
-    class_names: list[str] | None = None
-    files: tuple[str, ...] = ()
-    unit: str = ""
-    path: Path | None = None
-
-
-def open_file(config: DataConfig, name: str, setting: str, schema: RowSchema) -> DataSource:
-    """The file ``name``, which ``setting`` gave."""
-    path = resolve_existing_file(name, setting)
-    columns, declared = schema.columns, None
-    if len(columns.label) == 1 and path.suffix.lower() in PARQUET_EXTENSIONS:
-        declared = parquet_class_names(path, columns.label[0])
-    names = select_class_names(declared, config.labels)
-
-    def records(bad: BadRows) -> Iterator[Record]:
-        rows = read_records(path, schema, config, bad)
-        return rows if declared is None else numbers_to_names(rows, len(columns.text), names)
-
-    return DataSource(
-        name,
-        records,
-        names,
-        files=(str(path.resolve()),),
-        unit=schema.record_unit(path.suffix.lower()),
-        path=path,
-    )
-
-
-def open_sample(config: DataConfig, split: str, columns: ColumnSpec) -> DataSource:
-    """Split ``split`` of an embedded sample."""
-    from bertft.samples import load_sample
-
-    if not config.sample:
-        raise UsageError("data.source=sample needs a name", where="data.sample")
-    source = f"sample {config.sample}/{split}"
-    content = load_sample(config.sample, split)
-    names = list(content)
-    positions = find_columns(columns, names, len(names), source)
-    count = len(next(iter(content.values())))
-    columns_read = [
-        [None] * count if position is None else content[names[position]] for position in positions
-    ]
-
-    def records(bad: BadRows) -> Iterator[Record]:
-        bad.count_row(count)
-        for line, fields in enumerate(zip(*columns_read, strict=True), start=1):
-            yield line, list(fields)
-
-    return DataSource(source, records)

@@ -1,8 +1,17 @@
-"""Rows → features, once: tokenised in chunks into an Arrow file, found again under its key.
+"""Features: tokenized rows, and the Arrow file that holds them.
 
-    cache/features/<key>.<crc32>.arrow
+``featurize`` tokenizes rows in chunks into an Arrow IPC file, cache/features/<key>.<crc32>.arrow,
+which is found again under its key. Memory is bounded by the chunk, not by the number of rows.
 
-Memory is bounded by the chunk, not by the number of rows.
+``FeatureTable`` maps that file into memory and reads in place. A flat column holds one value (or a
+fixed width of values) per feature, a ragged one a run of values. The file holds any number of
+record batches, so that it can be written as a stream. A gather computes absolute addresses into
+the file,
+
+    address(i) = base[batch of i] + (i − first[batch of i]),
+
+and reads them all in one NumPy call: no Python per row. Only the bounds of the batches and one
+int32 per feature (its length) are held.
 """
 
 from __future__ import annotations
@@ -12,6 +21,8 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,80 +30,28 @@ import numpy as np
 import pyarrow as pa
 
 from bertft.data.cache import cache_folder, load_cached, store_cached, write_arrow_file
-from bertft.data.dataset import FeatureTable, RaggedColumn, make_record_batch
 from bertft.data.rows import Rows
 from bertft.errors import DataError
 
 __all__ = [
     "FEATURE_CACHE_VERSION",
+    "ConcatFeatureTable",
+    "EncodeFunction",
     "FeatureTable",
     "NoFeaturesError",
     "RaggedColumn",
     "cache_folder",
     "feature_key",
     "featurize",
+    "make_record_batch",
     "tokenizer_hash",
     "without_padding",
 ]
 
-
 FEATURE_CACHE_VERSION = 1  # raise it whenever the same rows and settings should give other features
-
-
-def feature_key(rows: Rows, parts: Sequence[Any]) -> str:
-    """Key of the features of ``rows``; ``parts`` are JSON values."""
-    content = json.dumps([FEATURE_CACHE_VERSION, rows.fingerprint, list(parts)], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
-def tokenizer_hash(tokenizer: Any) -> str:
-    """sha256 over what determines a tokenizer's output, wherever it was loaded from.
-
-    The truncation and padding that it carries are left out: they are settings of a call, files
-    come with arbitrary ones, and every call with other ones changes them in the object.
-    """
-    digest = hashlib.sha256(type(tokenizer).__name__.encode())
-    if getattr(tokenizer, "backend_tokenizer", None) is not None:
-        with without_padding(tokenizer) as backend:
-            digest.update(backend.to_str().encode())
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            tokenizer.save_pretrained(folder)
-            for path in sorted(Path(folder).iterdir()):
-                digest.update(path.name.encode() + path.read_bytes())
-    settings = [
-        getattr(tokenizer, name, None)
-        for name in ("model_input_names", "truncation_side", "special_tokens_map")
-    ]
-    digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
-    return digest.hexdigest()
-
-
-@contextmanager
-def without_padding(tokenizer: Any) -> Iterator[Any]:
-    """Its ``tokenizers.Tokenizer``, both off for a while: it is saved with the run as it was.
-
-    None of a tokenizer written in Python, which applies neither unless it is asked to.
-    """
-    if not getattr(tokenizer, "is_fast", False):
-        yield None
-        return
-    backend = tokenizer.backend_tokenizer
-    truncation, padding = backend.truncation, backend.padding
-    backend.no_truncation()
-    backend.no_padding()
-    try:
-        yield backend
-    finally:
-        if truncation is not None:
-            backend.enable_truncation(**truncation)
-        if padding is not None:
-            backend.enable_padding(**padding)
-
-
-EncodeFunction = Callable[[dict[str, list[Any]]], Mapping[str, Any]]
-
 CHUNK_ROWS = 50_000
+# Columns of a chunk of rows → columns of their features.
+EncodeFunction = Callable[[Mapping[str, Sequence[Any]]], dict[str, Any]]
 
 
 class NoFeaturesError(DataError):
@@ -153,3 +112,333 @@ def _encode_chunks(
             progress(rows_chunk.num_rows)
     if schema is None:
         raise NoFeaturesError("no row gave a feature", where=rows.source, hint=hint)
+
+
+def feature_key(rows: Rows, parts: Sequence[Any]) -> str:
+    """Key of the features of ``rows``; ``parts`` are JSON values."""
+    content = json.dumps([FEATURE_CACHE_VERSION, rows.fingerprint, list(parts)], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def tokenizer_hash(tokenizer: Any) -> str:
+    """sha256 over what determines a tokenizer's output, wherever it was loaded from.
+
+    The truncation and padding that it carries are left out: they are settings of a call, files
+    come with arbitrary ones, and every call with other ones changes them in the object.
+    """
+    digest = hashlib.sha256(type(tokenizer).__name__.encode())
+    if getattr(tokenizer, "backend_tokenizer", None) is not None:
+        with without_padding(tokenizer) as backend:
+            digest.update(backend.to_str().encode())
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            tokenizer.save_pretrained(folder)
+            for path in sorted(Path(folder).iterdir()):
+                digest.update(path.name.encode() + path.read_bytes())
+    settings = [
+        getattr(tokenizer, name, None)
+        for name in ("model_input_names", "truncation_side", "special_tokens_map")
+    ]
+    digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
+    return digest.hexdigest()
+
+
+@contextmanager
+def without_padding(tokenizer: Any) -> Iterator[Any]:
+    """Its ``tokenizers.Tokenizer``, both off for a while: it is saved with the run as it was.
+
+    None of a tokenizer written in Python, which applies neither unless it is asked to.
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        yield None
+        return
+    backend = tokenizer.backend_tokenizer
+    truncation, padding = backend.truncation, backend.padding
+    backend.no_truncation()
+    backend.no_padding()
+    try:
+        yield backend
+    finally:
+        if truncation is not None:
+            backend.enable_truncation(**truncation)
+        if padding is not None:
+            backend.enable_padding(**padding)
+
+
+class FeatureTable:
+    """``columns`` are names; ``input_ids`` (ragged int32) and ``row`` (int64) are always there.
+
+    ``token_type_ids`` (ragged int8) is absent where the tokenizer has none. ``row`` is the place
+    of a feature's row in ``rows``, those that the table was made of, which ``featurize`` sets.
+    ``path`` is the file, None for a table in memory.
+    """
+
+    rows: Rows
+
+    def __init__(self, buffer: pa.Buffer, path: Path | None = None) -> None:
+        """``buffer``: the bytes of an Arrow IPC file. Raises pa.ArrowInvalid if they are not."""
+        self.path = path
+        self._buffer = buffer
+        reader = pa.ipc.open_file(buffer)
+        batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
+        self.schema: pa.Schema = reader.schema
+        self.columns: tuple[str, ...] = tuple(reader.schema.names)
+        self._batch_starts = np.cumsum([0, *(batch.num_rows for batch in batches)], dtype=np.int64)
+        self._column_readers = {
+            name: _ColumnReader(
+                [batch.column(name) for batch in batches], reader.schema.field(name).type, buffer
+            )
+            for name in self.columns
+        }
+
+    @classmethod
+    def open(cls, path: Path) -> FeatureTable:
+        """Map a file. Its pages are shared between processes and dropped under pressure."""
+        with pa.memory_map(str(path)) as source:
+            return cls(source.read_buffer(), path)
+
+    def __len__(self) -> int:
+        return int(self._batch_starts[-1])
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each feature, int32 [features]."""
+        return np.concatenate([np.empty(0, np.int32), *self._column_readers["input_ids"].sizes()])
+
+    def sizes(self, name: str, indices: np.ndarray) -> np.ndarray:
+        """Values that a ragged column holds for each of ``indices``, int32."""
+        starts, stops = self._column_readers[name].ragged_bounds(*self._locate(indices))
+        return (stops - starts).astype(np.int32)
+
+    def gather(self, name: str, indices: np.ndarray) -> np.ndarray:
+        """The column at ``indices``, in that order, copied.
+
+        Flat: [n] or [n, width]. Ragged: the runs end to end, [Σ ``sizes``].
+        """
+        reader = self._column_readers[name]
+        locations = self._locate(indices)
+        if not reader.is_ragged:
+            return reader.gather_flat(*locations)
+        start, stop = reader.ragged_bounds(*locations)
+        run_sizes = stop - start
+        total = int(run_sizes.sum())
+        starts_before = np.cumsum(run_sizes) - run_sizes
+        return reader.values(np.repeat(start - starts_before, run_sizes) + np.arange(total))
+
+    def iter_chunks(self, name: str) -> Iterator[np.ndarray]:
+        """The column of all features, a record batch at a time and not copied: see ``gather``."""
+        yield from self._column_readers[name].iter_chunks()
+
+    def read_column(self, name: str) -> np.ndarray:
+        """The column of all features, as ``gather`` would give it."""
+        return np.concatenate(list(self.iter_chunks(name)))
+
+    def rows_with_features(self) -> np.ndarray:
+        """Which of ``rows`` gave a feature, bool [rows]."""
+        has_features = np.zeros(len(self.rows), bool)
+        for piece in self.iter_chunks("row"):
+            has_features[piece] = True
+        return has_features
+
+    def is_ragged(self, name: str) -> bool:
+        """Whether a feature has a run of values in the column."""
+        return self._column_readers[name].is_ragged
+
+    def label_mask(self, indices: np.ndarray) -> np.ndarray | None:
+        """Which of ``indices`` have labels, bool; None: all (see ``JoinedTable``)."""
+        return None
+
+    def _locate(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Record batch of each feature, and its place there."""
+        indices = np.asarray(indices, dtype=np.int64)
+        if len(indices) and not (0 <= indices.min() and indices.max() < len(self)):
+            raise IndexError(f"features go from 0 to {len(self) - 1}")
+        batch = np.searchsorted(self._batch_starts, indices, side="right") - 1
+        return batch, indices - self._batch_starts[batch]
+
+
+class ConcatFeatureTable(FeatureTable):
+    """Columns that ``second`` lacks, its labels, can be gathered for features of ``first`` alone.
+
+    ``row`` goes on counting after the ``first_row_count`` rows of ``first``.
+    """
+
+    def __init__(self, first: FeatureTable, second: FeatureTable, first_row_count: int) -> None:
+        self.first, self.second, self.first_row_count = first, second, first_row_count
+        self.path, self.schema, self.columns = None, first.schema, first.columns
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        return np.concatenate([self.first.lengths, self.second.lengths])
+
+    def iter_chunks(self, name: str) -> Iterator[np.ndarray]:
+        yield from self.first.iter_chunks(name)
+        for piece in self.second.iter_chunks(name):
+            yield piece + self.first_row_count if name == "row" else piece
+
+    def label_mask(self, indices: np.ndarray) -> np.ndarray | None:
+        return np.asarray(indices) < len(self.first)
+
+    def is_ragged(self, name: str) -> bool:
+        return self.first.is_ragged(name)
+
+    def sizes(self, name: str, indices: np.ndarray) -> np.ndarray:
+        indices = np.asarray(indices)
+        in_first = indices < len(self.first)
+        sizes = np.empty(len(indices), np.int32)
+        sizes[in_first] = self.first.sizes(name, indices[in_first])
+        sizes[~in_first] = self.second.sizes(name, indices[~in_first] - len(self.first))
+        return sizes
+
+    def gather(self, name: str, indices: np.ndarray) -> np.ndarray:
+        indices = np.asarray(indices)
+        in_first = indices < len(self.first)
+        if in_first.all():
+            return self.first.gather(name, indices)
+        first_values = self.first.gather(name, indices[in_first])
+        second_values = self.second.gather(name, indices[~in_first] - len(self.first))
+        if name == "row":
+            second_values = second_values + self.first_row_count
+        if self.is_ragged(name):
+            in_first = np.repeat(in_first, self.sizes(name, indices))
+        values = np.empty((len(in_first), *first_values.shape[1:]), first_values.dtype)
+        values[in_first], values[~in_first] = first_values, second_values
+        return values
+
+
+class _ColumnReader:
+    """Where one column's values and offsets lie in the file, in units of their own size."""
+
+    def __init__(self, arrays: Sequence[pa.Array], kind: pa.DataType, file: pa.Buffer) -> None:
+        self.is_ragged = pa.types.is_large_list(kind)
+        self._batch_sizes = [len(array) for array in arrays]
+        self.width = kind.list_size if pa.types.is_fixed_size_list(kind) else None
+        nested = self.is_ragged or self.width is not None
+        dtype = np.dtype((kind.value_type if nested else kind).to_pandas_dtype())
+        self._values = _view_as(file, dtype)
+        # buffers(): validity, then offsets of a list, then validity of its values, then values
+        self._value_starts = np.array(
+            [_buffer_index(each.buffers()[-1], file, dtype) for each in arrays], np.int64
+        )
+        if self.is_ragged:
+            wide = np.dtype(np.int64)
+            self._offsets = _view_as(file, wide)
+            self._offset_starts = np.array(
+                [_buffer_index(each.buffers()[1], file, wide) for each in arrays], np.int64
+            )
+
+    def gather_flat(self, batch: np.ndarray, position: np.ndarray) -> np.ndarray:
+        if self.width is None:
+            return self._values[self._value_starts[batch] + position]
+        start = self._value_starts[batch] + position * self.width
+        return self._values[start[:, None] + np.arange(self.width)]
+
+    def ragged_bounds(
+        self, batch: np.ndarray, position: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        offset_indices, base = self._offset_starts[batch] + position, self._value_starts[batch]
+        return base + self._offsets[offset_indices], base + self._offsets[offset_indices + 1]
+
+    def values(self, value_indices: np.ndarray) -> np.ndarray:
+        return self._values[value_indices]
+
+    def sizes(self) -> Iterator[np.ndarray]:
+        """Values a feature of a ragged column, int32, a record batch at a time."""
+        for batch, count in enumerate(self._batch_sizes):
+            start = self._offset_starts[batch]
+            yield np.diff(self._offsets[start : start + count + 1]).astype(np.int32)
+
+    def iter_chunks(self) -> Iterator[np.ndarray]:
+        for batch, count in enumerate(self._batch_sizes):
+            start, size = self._value_starts[batch], count * (self.width or 1)
+            if self.is_ragged:
+                first = self._offset_starts[batch]
+                inner, outer = self._offsets[first], self._offsets[first + count]
+                yield self._values[start + inner : start + outer]
+            else:
+                piece = self._values[start : start + size]
+                yield piece if self.width is None else piece.reshape(count, self.width)
+
+
+def _view_as(file: pa.Buffer, dtype: np.dtype) -> np.ndarray:
+    return np.frombuffer(file, dtype=dtype, count=file.size // dtype.itemsize)
+
+
+def _buffer_index(buffer: pa.Buffer | None, file: pa.Buffer, dtype: np.dtype) -> int:
+    """Index of a buffer's first value in the file seen as ``dtype``."""
+    if buffer is None or buffer.size == 0:
+        return 0
+    index, rest = divmod(buffer.address - file.address, dtype.itemsize)
+    if rest or not 0 <= index * dtype.itemsize <= file.size - buffer.size:
+        raise pa.ArrowInvalid("a buffer of the file is misplaced")
+    return index
+
+
+@dataclass(frozen=True)
+class RaggedColumn:
+    """Runs of ``values`` end to end; ``sizes`` [features] says how long each is."""
+
+    values: np.ndarray
+    sizes: np.ndarray
+
+
+_DTYPES: dict[str, np.dtype] = {
+    "input_ids": np.dtype(np.int32),
+    "token_type_ids": np.dtype(np.int8),
+}
+
+
+def make_record_batch(
+    features: Mapping[str, Any], schema: pa.Schema | None = None
+) -> pa.RecordBatch:
+    """Features as a record batch; the first one of a table settles the ``schema`` of the others.
+
+    A column is flat as a 1-D array or list of numbers, of fixed width as a 2-D array (not a list),
+    and ragged as a list of lists or of 1-D arrays, or as a pair ``RaggedColumn(values, sizes)``.
+    Lists of integers become int32 if ragged and int64 if flat, floats float32.
+    """
+    names = list(features) if schema is None else schema.names
+    if set(names) != set(features):
+        raise ValueError(f"columns {sorted(features)}, but the table has {sorted(names)}")
+    arrays = [
+        _to_arrow(name, features[name], None if schema is None else schema.field(name).type)
+        for name in names
+    ]
+    return pa.record_batch(arrays, names=names)
+
+
+def _to_arrow(name: str, column: Any, kind: pa.DataType | None) -> pa.Array:
+    if isinstance(column, RaggedColumn):
+        array = _ragged_array(column.values, column.sizes)
+    elif isinstance(column, np.ndarray) and column.ndim == 2:
+        flat = pa.array(np.ascontiguousarray(column).reshape(-1))
+        array = pa.FixedSizeListArray.from_arrays(flat, column.shape[1])
+    elif not isinstance(column, np.ndarray) and len(column) and np.ndim(column[0]) == 1:
+        array = _ragged_array(*_concatenate_runs(column, _DTYPES.get(name)))
+    elif isinstance(column, np.ndarray):
+        array = pa.array(column)
+    else:
+        array = pa.array(_to_model_dtype(np.asarray(column), np.int64))
+    return array if kind is None else array.cast(kind)
+
+
+def _ragged_array(values: np.ndarray, sizes: np.ndarray) -> pa.Array:
+    offsets = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+    return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(values))
+
+
+def _concatenate_runs(runs: Sequence[Any], dtype: np.dtype | None) -> tuple[np.ndarray, np.ndarray]:
+    sizes = np.fromiter(map(len, runs), np.int64, len(runs))
+    filled = [np.asarray(run, dtype=dtype) for run in runs if len(run)]
+    values = np.concatenate(filled) if filled else np.empty(0, np.int32)
+    return (values.astype(dtype) if dtype is not None else _to_model_dtype(values, np.int32)), sizes
+
+
+def _to_model_dtype(values: np.ndarray, integer: type) -> np.ndarray:
+    """Lists arrive as int64 or float64: keep what models use."""
+    if values.dtype.kind in "iub":
+        return values.astype(integer, copy=False)
+    return values.astype(np.float32, copy=False)

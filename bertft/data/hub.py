@@ -16,10 +16,9 @@ from bertft.data.data_sources import (
     numbers_to_names,
     select_class_names,
 )
-from bertft.data.readers.csv_reader import Record
 from bertft.data.readers.parquet import read_batches
 from bertft.data.rows import BadRows
-from bertft.data.schema import ColumnSpec, find_columns
+from bertft.data.schema import ColumnSpec, Record, find_columns
 from bertft.errors import DataError, SystemResourceError, UsageError
 from bertft.utils.messages import did_you_mean
 

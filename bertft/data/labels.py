@@ -1,234 +1,54 @@
-"""Labels as they stand in the data → the form a task wants, and the names of the classes."""
+"""Labels: the value in a file → a class name, several names or a number; label columns as a whole.
+
+A label of a file means the class of the same name, or of the same number (``1`` and ``1.0``).
+A number means the class at that position only where data.labels lists the names in that order, or
+where the names are transformers' LABEL_0, LABEL_1, … A mapping, data.labels={1: World, …}, gives
+the class of any label.
+"""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bertft.config.values import NUMBER_PATTERN
-from bertft.data.rows import BadRows, RowError
-from bertft.data.schema import parse_list
-from bertft.errors import DataError
-from bertft.utils.messages import format_list, quote_value
-
-if TYPE_CHECKING:
-    from bertft.data.schema import RowSchema
+from bertft.data.rows import RowError
+from bertft.errors import DataError, UsageError
+from bertft.utils.messages import closest_name, quote_value, shorten
 
 __all__ = [
-    "LABEL_LIST",
-    "LABEL_PARSERS",
     "NOT_BINARY",
     "NOT_NUMERIC",
-    "LabelParser",
-    "check_enough_rows",
-    "check_label_kind",
-    "check_label_separator",
+    "are_placeholder_names",
     "class_name_as_number",
-    "drop_rows",
-    "find_joined_names",
-    "parse_number",
-    "parse_zero_or_one",
-    "records_to_batches",
-    "records_to_table",
+    "class_shares",
+    "configured_class_names",
+    "configured_label_mapping",
+    "format_mapping_note",
+    "format_similar_names",
+    "is_unlabelled",
+    "map_labels_to_classes",
+    "missing_label_mask",
+    "observed_classes",
+    "replace_label_column",
     "sort_class_names",
     "to_class_name",
 ]
 
-
-_CHUNK_ROWS = 65_536
-_SEPARATORS = ("|", ";", ",", "\t", "/", "+", "&")
-_MIN_ROWS_TO_JUDGE = 20  # rows from which on their number is held against the number of classes
-
-
-def records_to_table(
-    records: Iterable[tuple[int, Sequence[Any]]], schema: RowSchema, split: str, bad: BadRows
-) -> pa.Table:
-    """The records that can be used, as the table of ``Rows``; the others go to ``bad``.
-
-    A missing label is null here, for a whole split may have none.
-    """
-    return pa.Table.from_batches(
-        list(records_to_batches(records, schema, split, bad)), schema.arrow_schema
-    )
-
-
-def records_to_batches(
-    records: Iterable[tuple[int, Sequence[Any]]], schema: RowSchema, split: str, bad: BadRows
-) -> Iterator[pa.RecordBatch]:
-    """The same in pieces."""
-    rows: list[list[Any]] = []
-    for line, fields in records:
-        try:
-            rows.append([*schema.parse(fields, split), line])
-        except RowError as error:
-            bad.add(line + error.line_offset, error)
-            continue
-        if dropped := schema.take_ignored_parts():
-            bad.dropped.update(dropped)
-        if len(rows) == _CHUNK_ROWS:
-            yield _record_batch(rows, schema.arrow_schema)
-            rows = []
-    if rows:
-        yield _record_batch(rows, schema.arrow_schema)
-
-
-def _record_batch(rows: list[list[Any]], schema: pa.Schema) -> pa.RecordBatch:
-    columns = zip(*rows, strict=True)
-    arrays = [
-        pa.array(column, column_field.type)
-        for column, column_field in zip(columns, schema, strict=True)
-    ]
-    return pa.record_batch(arrays, schema=schema)
-
-
-def drop_rows(
-    table: pa.Table, masked_errors: Sequence[tuple[np.ndarray, RowError]], bad: BadRows
-) -> pa.Table:
-    """The table without the rows of each mask, which go to ``bad`` with their fault."""
-    dropped_mask = np.zeros(table.num_rows, dtype=bool)
-    for mask, error in masked_errors:
-        for line in table.column("line").filter(pa.array(mask & ~dropped_mask)).to_pylist():
-            bad.add(line, error)
-        dropped_mask |= mask
-    return table.filter(pa.array(~dropped_mask)) if dropped_mask.any() else table
-
-
-def check_label_kind(
-    kind: str, task: str, table: pa.Table, classes_given: bool, bad: BadRows
-) -> None:
-    """DataError where the labels are not of the ``kind`` that ``task`` learns.
-
-    Before bad rows are reported: thousands of them would hide the one cause. ``classes_given``: the
-    classes were given, so that any number of them may be meant.
-    """
-    if kind == "number" and bad.counts[NOT_NUMERIC] > table.num_rows:
-        line, detail = next(example for example in bad.first if "number" in example[1])
-        raise DataError(
-            f"data.task={task}, but most labels are no numbers ({detail})",
-            where=f"{bad.source}:{line}",
-            hint="Name another column with data.label, or take data.task=classification",
-        )
-    if kind == "class" and bad.counts[LABEL_LIST] > table.num_rows:
-        line, detail = next(each for each in bad.first if "list" in each[1])
-        raise DataError(
-            f"data.task={task}, but most labels are lists ({detail})",
-            where=f"{bad.source}:{line}",
-            hint="Set data.task=multi_label",
-        )
-    if kind != "class" or classes_given:
-        return
-    names = pc.unique(table.column("label")).drop_null().to_pylist()
-    if len(names) > 2 and _are_continuous(names):
-        raise DataError(
-            f"the labels are numbers such as {format_list(names[:3])}, not classes",
-            where=bad.source,
-            hint="Take data.task=regression, or name the classes with data.labels",
-        )
-    _check_class_count(names, table.num_rows, bad, "Is data.label the column you mean?")
-
-
-def _check_class_count(names: Sequence[str], rows: int, bad_rows: BadRows, question: str) -> None:
-    """DataError where most rows have a class of their own."""
-    if rows >= _MIN_ROWS_TO_JUDGE and len(names) > rows / 2:
-        raise DataError(
-            f"{len(names):,} different labels in {rows:,} rows"
-            f" ({', '.join(map(quote_value, names[:3]))}, …)",
-            where=bad_rows.source,
-            hint=f"{question} If so, name the classes with data.labels",
-        )
-
-
-def check_label_separator(table: pa.Table, separator: str, bad: BadRows, notes: list[str]) -> None:
-    """DataError where ``separator`` is not the one between the labels of the rows.
-
-    That is: no row has two labels, and another separator would make fewer classes. Where some
-    rows have two, ``notes`` gets a remark instead.
-    """
-    values = table.column("label").drop_null()
-    names = pc.unique(pc.list_flatten(values)).to_pylist()
-    joined = find_joined_names(name for name in names if separator not in name)
-    if joined is not None:
-        shown = "\\t" if joined[0] == "\t" else joined[0]
-        what = f"names such as {joined[1]} contain {shown!r}"
-        hint = f"'data.label_separator={shown}'"
-        if (pc.max(pc.list_value_length(values)).as_py() or 0) > 1:
-            notes.append(f"{what}: if it separates labels, set {hint}")
-        else:
-            raise DataError(
-                f"{len(names):,} labels, never two in one row, and {what}",
-                where=bad.source,
-                hint=f"Set {hint}, or name the classes with data.labels if these are names",
-            )
-    question = f"Is {separator!r} the separator (data.label_separator)?"
-    _check_class_count(names, len(values), bad, question)
-
-
-def find_joined_names(names: Iterable[str]) -> tuple[str, str] | None:
-    """A separator that splits ``names`` into fewer names than there are, and such a name."""
-    known = list(names)
-    for separator in _SEPARATORS:
-        joined = [name for name in known if separator in name]
-        parts = {part.strip() for name in known for part in name.split(separator)}
-        if len(joined) > 1 and len(parts) < len(known):
-            return separator, quote_value(min(joined))
-    return None
-
-
-def check_enough_rows(schema: RowSchema, table: pa.Table, bad: BadRows, training: bool) -> None:
-    """DataError where nothing is left to use, or (``training``) nothing to learn."""
-    if table.num_rows == 0:
-        reasons = ", ".join(f"{count:,} × {reason}" for reason, count in bad.counts.most_common())
-        problem = f"no row can be used ({reasons})" if reasons else "there are no rows"
-        raise DataError(problem, where=bad.source)
-    if training and (problem := schema.nothing_to_learn(table)):
-        raise DataError(
-            problem,
-            where=bad.source,
-            hint=f"There is nothing to learn. {schema.missing_label_hint}",
-        )
-
-
-def _are_continuous(names: list[str]) -> bool:
-    try:
-        return any(not float(name).is_integer() for name in names)
-    except (ValueError, OverflowError):
-        return False
-
-
 NOT_NUMERIC = "label is no number"
 NOT_BINARY = "label is not 0 or 1"
-LABEL_LIST = "label is a list"
-LABEL_MAPPING = "label is a mapping"
-
-_ITEM_PATTERN = r"""('([^'\\]|\\.)*'|"([^"\\]|\\.)*"|[+-]?[0-9.]+|true|false|True|False)"""
-_ITEMS_PATTERN = (
-    rf"{_ITEM_PATTERN}([\s,]+{_ITEM_PATTERN})*[\s,]*"  # what numpy prints has no commas
-)
-_LIST_PATTERN = re.compile(
-    rf"\[\s*({_ITEMS_PATTERN})?\]"
-    rf"|\(\s*({_ITEM_PATTERN}\s*,[\s,]*({_ITEMS_PATTERN})?)?\)"  # (a) alone is a name
-    rf"|\{{\s*({_ITEMS_PATTERN})\}}|\{{\s*\}}|set\(\)"
-    r"|\[[^][]*,[^][]*\]",  # names without quotes: [a, b]
-    re.DOTALL,
-)
-_MAPPING_PATTERN = re.compile(rf"\{{\s*{_ITEM_PATTERN}\s*:.*\}}", re.DOTALL)
-_NUMBER_SET_PATTERN = re.compile(r"\{[\s,0-9.+-]+\}")  # a set does not say what its numbers count
-
-
-@dataclass(frozen=True)
-class LabelParser:
-    """How labels are stored: ``arrow_type`` in Arrow, ``parse`` reads those of one row."""
-
-    arrow_type: pa.DataType
-    parse: Callable[[Sequence[Any], str], Any]  # (fields, separator) → label, None if missing
+_MAX_SHOWN = 8
+_DIFFERENCES = "case, white space or Unicode form"
+_MINUS_ONE = -1  # how public data sets write that a row has no label
 
 
 def to_class_name(value: Any) -> str | None:
@@ -255,93 +75,10 @@ def class_name_as_number(name: str) -> Decimal | None:
     return Decimal(name) if NUMBER_PATTERN.fullmatch(name) else None
 
 
-def _parse_single_label(value: Any) -> str | None:
-    """The name of a class. Fault for several of them, in a list, tuple or set, or its text."""
-    _reject_mapping(value)
-    if isinstance(value, (list, tuple)) or (isinstance(value, str) and _looks_like_list(value)):
-        raise RowError(
-            LABEL_LIST,
-            f"the label {quote_value(value)} is a list; lists of labels are for"
-            " data.task=multi_label",
-        )
-    return to_class_name(value)
-
-
-def _looks_like_list(text: str) -> bool:
-    text = text.strip()
-    return text.endswith(("]", ")", "}")) and _LIST_PATTERN.fullmatch(text) is not None
-
-
-def _reject_mapping(value: Any) -> None:
-    text = value.strip() if isinstance(value, str) else ""
-    if isinstance(value, dict) or (text.endswith("}") and _MAPPING_PATTERN.fullmatch(text)):
-        raise RowError(
-            LABEL_MAPPING,
-            f"the label {quote_value(value)} is a mapping; write the names of the row's classes",
-        )
-
-
-def parse_number(value: Any) -> float | None:
-    """A finite number, from a number or its text."""
-    if value is None or (isinstance(value, str) and not value.strip()):
-        return None
-    try:
-        # Python reads 1_000 as a number; in a file it is the name of something.
-        not_a_number = isinstance(value, bool) or (isinstance(value, str) and "_" in value)
-        result = math.nan if not_a_number else float(value)
-    except (TypeError, ValueError, OverflowError):
-        result = math.nan
-    if not math.isfinite(result):
-        raise RowError(NOT_NUMERIC, f"the label {quote_value(value)} is not a finite number")
-    return result
-
-
-def _parse_multiple_labels(fields: Sequence[Any], separator: str) -> list[str] | None:
-    """Names joined by ``separator``, or a list, tuple or set of them, maybe as text; or one value
-    that is no text; empty: a row with none.
-
-    A repeated name stays: lists of 0 and 1 are recognised by all rows together.
-    """
-    value = fields[0]
-    if value is None:
-        return None
-    _reject_mapping(value)
-    if isinstance(value, str) and _looks_like_list(value):
-        value = _parse_label_list(value.strip())
-    if isinstance(value, str):
-        value = value.split(separator)
-    parts = value if isinstance(value, (list, tuple)) else [value]
-    return [name for part in parts if (name := to_class_name(part)) is not None]
-
-
-def _parse_label_list(text: str) -> list[Any]:
-    """A list in JSON's or Python's notation, or a tuple or set of names in Python's."""
-    if text == "set()":
-        return []
-    items = None if _NUMBER_SET_PATTERN.fullmatch(text) else parse_list(f"[{text[1:-1]}]")
-    if items is None:
-        raise RowError(
-            LABEL_LIST,
-            f'the label {quote_value(text)} is no list that can be read; write ["a", "b"]',
-        )
-    return items
-
-
-def parse_zero_or_one(value: Any) -> bool:
-    """0/1 in any of its writings. Raises Fault for anything else."""
-    text = str(value).strip().lower()
-    if text in ("1", "1.0", "true"):
-        return True
-    if text in ("0", "0.0", "false"):
-        return False
-    raise RowError(NOT_BINARY, f"the label {quote_value(value)} is not 0 or 1")
-
-
-LABEL_PARSERS = {
-    "class": LabelParser(pa.string(), lambda fields, _: _parse_single_label(fields[0])),
-    "number": LabelParser(pa.float64(), lambda fields, _: parse_number(fields[0])),
-    "classes": LabelParser(pa.list_(pa.string()), _parse_multiple_labels),
-}
+def _comparison_key(name: str) -> Decimal | str:
+    """What two spellings of one number have in common; of any other name the name."""
+    number = class_name_as_number(name)
+    return name if number is None else number
 
 
 def sort_class_names(names: Iterable[str]) -> list[str]:
@@ -354,3 +91,321 @@ def sort_class_names(names: Iterable[str]) -> list[str]:
     if not all(map(math.isfinite, values.values())):
         return sorted(names)
     return sorted(names, key=lambda name: (values[name], name))
+
+
+def is_unlabelled(table: pa.Table, known: Collection[str | float] = ()) -> bool:
+    """Whether no row has a label: all null, or all −1 as in public test sets.
+
+    −1 is a label where it is one of those ``known`` from elsewhere.
+    """
+    values = table.column("label")
+    if pa.types.is_list(values.type):
+        return values.null_count == len(values)
+    distinct = pc.unique(values.drop_null()).to_pylist()
+    return not distinct or (
+        all(map(_is_minus_one, distinct)) and not any(map(_is_minus_one, known))
+    )
+
+
+def _is_minus_one(label: str | float) -> bool:
+    try:
+        return float(label) == -1
+    except ValueError:
+        return False
+
+
+def missing_label_mask(table: pa.Table) -> np.ndarray:
+    """Which rows have no label, bool [rows]."""
+    return table.column("label").is_null().to_numpy()
+
+
+def observed_classes(table: pa.Table) -> list[str]:
+    """The classes that occur, in order; of several spellings of one number, the shortest."""
+    values = table.column("label")
+    if pa.types.is_list(values.type):
+        values = pc.list_flatten(values)
+    shortest_spelling: dict[Decimal | str, str] = {}
+    for name in pc.unique(values.drop_null()).to_pylist():
+        key = _comparison_key(name)
+        shortest_spelling[key] = min(
+            shortest_spelling.get(key, name), name, key=lambda each: (len(each), each)
+        )
+    return sort_class_names(shortest_spelling.values())
+
+
+def class_shares(table: pa.Table) -> dict[str, float]:
+    """Class → share of the rows that have it, once or more often. Labels must not be null."""
+    values = table.column("label")
+    if pa.types.is_list(values.type):
+        owners, names = pc.list_parent_indices(values), pc.list_flatten(values)
+        values = pa.table([owners, names], ["row", "name"]).group_by(["row", "name"]).aggregate([])
+        values = values.column("name")
+    counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(values).to_pylist()}
+    return {name: counts[name] / table.num_rows for name in sorted(counts)}
+
+
+def configured_class_names(labels: Any, where: str = "data.labels") -> list[str]:
+    """The class names of data.labels, in order: of a list, or what a mapping maps to.
+
+    UsageError, naming the setting ``where``, for an empty name, a name that a list has twice (the
+    classes after it would be shifted), and a mapping of one label to two classes.
+    """
+    if isinstance(labels, Mapping):
+        return list(dict.fromkeys(configured_label_mapping(labels, where).values()))
+    names = [_configured_name(label, where) for label in labels]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise UsageError(
+            f"lists the class {quote_value(repeated)} twice",
+            where=where,
+            hint="Name each class once, in order; a mapping {label: name} joins classes",
+        )
+    return names
+
+
+def configured_label_mapping(
+    labels: Mapping[Any, Any], where: str = "data.labels"
+) -> dict[str, str]:
+    """A mapping of data.labels: label of a file → class. UsageError as of
+    ``configured_class_names``.
+    """
+    class_by_label: dict[str, str] = {}
+    seen: dict[Decimal | str, str] = {}
+    for key, value in labels.items():
+        label, name = _configured_name(key, where), _configured_name(value, where)
+        if seen.setdefault(_comparison_key(label), name) != name:
+            raise UsageError(
+                f"maps the label {quote_value(label)} to"
+                f" {quote_value(seen[_comparison_key(label)])} and to"
+                f" {quote_value(name)}",
+                where=where,
+                hint="Give each label one class",
+            )
+        class_by_label[label] = name
+    return class_by_label
+
+
+def _configured_name(value: Any, where: str) -> str:
+    try:
+        name = to_class_name(value)
+    except RowError:
+        name = None
+    if name is None:
+        raise UsageError(
+            f"{quote_value(value)} is not the name of a class",
+            where=where,
+            hint="Give text that is not empty, a number, or true or false",
+        )
+    return name
+
+
+def are_placeholder_names(names: Sequence[str]) -> bool:
+    """Whether they are LABEL_0, LABEL_1, …, as transformers calls classes without names."""
+    return bool(names) and list(names) == [f"LABEL_{number}" for number in range(len(names))]
+
+
+def map_labels_to_classes(
+    table: pa.Table,
+    names: Sequence[str],
+    labels: Any = None,
+    *,
+    source: str = "",
+    training: bool = False,
+    applied: dict[str, str] | None = None,
+) -> tuple[pa.Table, list[tuple[np.ndarray, RowError]]]:
+    """The table with every label one of ``names``, and masks of the rows where it is not.
+
+    ``labels`` is data.labels as the user gave it: a list says which class each number means, a
+    mapping which class each label means. What labels were read as another text goes to
+    ``applied``. Labels must not be null. DataError where all labels are numbers and the classes
+    are names (or the reverse) and nothing says which is which.
+    """
+    values = table.column("label")
+    is_list = pa.types.is_list(values.type)
+    observed = pc.unique(pc.list_flatten(values) if is_list else values).to_pylist()
+    if set(observed) <= set(names) and not isinstance(labels, Mapping):
+        return table, []
+    class_by_label = _map_labels(observed, names, labels, source, training)
+    if applied is not None:
+        for label in sort_class_names(class_by_label):
+            if (name := class_by_label[label]) not in (None, label):
+                applied[label] = name
+    column = values.combine_chunks()
+    if isinstance(column, pa.ChunkedArray):
+        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    flat = column.flatten() if is_list else column
+    encoded = flat.dictionary_encode()
+    codes = encoded.indices.to_numpy()
+    spelled = encoded.dictionary.to_pylist()
+    target_names = [class_by_label[each] for each in spelled]
+    masked_errors = []
+    for code, name in enumerate(target_names):
+        if name is None:
+            mask = codes == code
+            if is_list:
+                rows = np.repeat(np.arange(len(column)), pc.list_value_length(column).to_numpy())
+                mask = np.bincount(rows[mask], minlength=len(column)) > 0
+            masked_errors.append((mask, _unknown_label_error(spelled[code], names)))
+    array = pa.array(target_names, pa.string()).take(encoded.indices)
+    if is_list:
+        sizes = pc.list_value_length(column).to_numpy()
+        offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
+        array = pa.ListArray.from_arrays(pa.array(offsets), array)
+    return replace_label_column(table, array), masked_errors
+
+
+def _map_labels(
+    observed: Sequence[str], names: Sequence[str], labels: Any, source: str, training: bool
+) -> dict[str, str | None]:
+    """Label of the file → class, None where it is none."""
+    classes = _ClassNameIndex(names)
+    class_by_label: dict[str, str | None] = {}
+    if isinstance(labels, Mapping):
+        target = configured_label_mapping(labels)
+        keys = _ClassNameIndex(target)
+        for label in observed:
+            key = keys.find(label)
+            class_by_label[label] = classes.find(label if key is None else target[key])
+        return class_by_label
+    class_by_label = {each: classes.find(each) for each in observed}
+    if not names or any(name is not None for name in class_by_label.values()):
+        return class_by_label
+    numbers = {each: class_name_as_number(each) for each in observed}
+    all_integers = all(number is not None and number == int(number) for number in numbers.values())
+    if observed and all_integers and not classes.numbers:
+        order = names if labels is None else configured_class_names(labels)
+        if labels is None and not are_placeholder_names(names):
+            raise _ambiguous_numbers_error(observed, names, source)
+        positions = {
+            each: int(number)
+            for each, number in numbers.items()
+            if number is not None and number != _MINUS_ONE
+        }
+        _check_positions(positions, order, source, training)
+        return class_by_label | {
+            each: classes.find(order[position]) for each, position in positions.items()
+        }
+    if len(classes.numbers) == len(names) and all(each is None for each in numbers.values()):
+        raise DataError(
+            f"the labels are {_format_names(observed)}, the classes are the numbers"
+            f" {_format_names(names)}",
+            where=source or None,
+            hint="List the names in the order of the numbers,"
+            " data.labels=[<class of 0>,<class of 1>,...], or map each number to its name,"
+            f" data.labels={{{names[0]}: <class>, ...}}",
+        )
+    return class_by_label
+
+
+class _ClassNameIndex:
+    """Names by their text and by the number that they are."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.texts = dict.fromkeys(names)
+        number_names = [(class_name_as_number(name), name) for name in self.texts]
+        counts = Counter(number for number, _ in number_names)
+        # Of names such as 1.1 and 1.10, the number does not say which is meant.
+        self.numbers = {
+            number: name
+            for number, name in number_names
+            if number is not None and counts[number] == 1
+        }
+
+    def find(self, label: str) -> str | None:
+        if label in self.texts:
+            return label
+        number = class_name_as_number(label)
+        return None if number is None else self.numbers.get(number)
+
+
+def _ambiguous_numbers_error(
+    observed: Sequence[str], names: Sequence[str], source: str
+) -> DataError:
+    return DataError(
+        f"the labels are the numbers {_format_names(sort_class_names(observed))}, the classes are"
+        f" {_format_names(names)}: nothing says which class a number is",
+        where=source or None,
+        hint="List the names in the order of the numbers,"
+        " data.labels=[<class of 0>,<class of 1>,...], or map each number to its name,"
+        f" data.labels={{{sort_class_names(observed)[0]}: <class>, ...}}",
+    )
+
+
+def _check_positions(
+    positions: Mapping[str, int], order: Sequence[str], source: str, training: bool
+) -> None:
+    """DataError where the numbers do not count ``order`` from 0: they would be shifted."""
+    numbers = set(positions.values())
+    outside = sorted(number for number in numbers if not 0 <= number < len(order))
+    if not outside and (0 in numbers or not training):
+        return
+    problem = (
+        f"the number {outside[0]} is none of 0 to {len(order) - 1}"
+        if outside
+        else "0 does not occur"
+    )
+    first = min(numbers, default=0)
+    raise DataError(
+        f"the labels are the numbers {_format_names(sort_class_names(positions))}; the"
+        f" {len(order)} names {_format_names(order)} are those of 0 to {len(order) - 1}, but"
+        f" {problem}",
+        where=source or None,
+        hint=f"Map each number to its name, as in 'data.labels={{{first}: {order[0]}, ...}}'",
+    )
+
+
+def _unknown_label_error(label: str, names: Sequence[str]) -> RowError:
+    closest = closest_name(label, names)
+    hint = f"; did you mean {quote_value(closest)}?" if closest is not None else ""
+    same = next((name for name in names if _normalize_name(name) == _normalize_name(label)), None)
+    if same is not None:
+        hint = f"; {quote_value(same)} differs from it only in {_DIFFERENCES}"
+    if are_placeholder_names(names):
+        hint = "; these are placeholders: name the model's classes with data.labels=[...]"
+    return RowError(
+        "unknown label", f"the label {quote_value(label)} is none of {_format_names(names)}{hint}"
+    )
+
+
+def replace_label_column(table: pa.Table, column: pa.Array) -> pa.Table:
+    column_index = table.schema.get_field_index("label")
+    return table.set_column(column_index, pa.field("label", column.type), column)
+
+
+def format_mapping_note(mapping: Mapping[str, str]) -> str:
+    """What labels were read as, in one line; empty where every label is a class by its text."""
+    shown = [
+        f"{shorten(label, 30)} = {shorten(name, 30)}"
+        for label, name in list(mapping.items())[:_MAX_SHOWN]
+    ]
+    more = f", … ({len(mapping)} labels)" if len(mapping) > _MAX_SHOWN else ""
+    return f"labels of the files read as classes: {', '.join(shown)}{more}" if mapping else ""
+
+
+def format_similar_names(names: Iterable[str]) -> str:
+    """A remark on classes that are probably meant to be one; empty where there are none."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(_normalize_name(name), []).append(name)
+    pairs = [sorted(group) for group in groups.values() if len(group) > 1]
+    if not pairs:
+        return ""
+    shown = "; ".join(" and ".join(map(ascii, pair[:3])) for pair in pairs[:3])
+    more = f"; … ({len(pairs)} in all)" if len(pairs) > 3 else ""
+    return (
+        f"classes that differ only in {_DIFFERENCES}: {shown}{more}."
+        " If they are one, map them: data.labels={<label>: <class>, ...}"
+    )
+
+
+@lru_cache(maxsize=4096)
+def _normalize_name(name: str) -> str:
+    """A name without its case, extra white space, Unicode form and invisible characters."""
+    text = unicodedata.normalize("NFKC", name).casefold()
+    text = "".join(character for character in text if unicodedata.category(character) != "Cf")
+    return unicodedata.normalize("NFKC", " ".join(text.split()))
+
+
+def _format_names(names: Sequence[str]) -> str:
+    more = ", …" if len(names) > _MAX_SHOWN else ""
+    return ", ".join(quote_value(name) for name in names[:_MAX_SHOWN]) + more

@@ -27,15 +27,13 @@ __all__ = [
     "RowError",
     "Rows",
     "check_skipped_share",
+    "drop_rows",
     "format_accounting",
     "format_location",
     "format_reasons",
     "raise_or_skip",
 ]
-
-
 UNDECODABLE = "bytes outside the encoding"
-
 _MAX_SHOWN = 5
 _KEPT = {
     "counts": dict,
@@ -226,6 +224,18 @@ def _append_hints(action: str, bad_rows: Iterable[BadRows]) -> str:
     return ". ".join(
         [action, *dict.fromkeys(hint for bad in bad_rows for hint in bad.hints.values())]
     )
+
+
+def drop_rows(
+    table: pa.Table, masked_errors: Sequence[tuple[np.ndarray, RowError]], bad: BadRows
+) -> pa.Table:
+    """The table without the rows of each mask, which go to ``bad`` with their fault."""
+    dropped_mask = np.zeros(table.num_rows, dtype=bool)
+    for mask, error in masked_errors:
+        for line in table.column("line").filter(pa.array(mask & ~dropped_mask)).to_pylist():
+            bad.add(line, error)
+        dropped_mask |= mask
+    return table.filter(pa.array(~dropped_mask)) if dropped_mask.any() else table
 
 
 def format_accounting(source: str, counts: Mapping[str, Any]) -> str:

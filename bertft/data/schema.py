@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,22 +22,15 @@ __all__ = [
     "ColumnNotFound",
     "ColumnSpec",
     "ReadFunction",
+    "Record",
     "RowSchema",
     "build_row_schema",
     "check_characters",
     "find_columns",
     "label_columns",
-    "parse_list",
     "require_text",
     "text_columns",
 ]
-
-
-# Python's own would join 'a' 'b', which numpy prints for two elements, to one.
-_LIST_ITEM = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[-+.\w]+)"""
-_PYTHON_LIST = re.compile(
-    rf"\[\s*(?:{_LIST_ITEM}(?:\s*,\s*{_LIST_ITEM})*(?:\s*,)?)?\s*\]", re.DOTALL
-)
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 
 
@@ -71,24 +62,7 @@ def check_characters(value: str, field_name: str) -> str:
     return value
 
 
-def parse_list(value: str) -> list[Any] | None:
-    """The list that a field spells, as JSON or Python write one; None if it is any other text."""
-    value = value.strip()
-    if not (value.startswith("[") and value.endswith("]")):
-        return None
-    try:
-        parsed = json.loads(value)
-    except (ValueError, RecursionError):
-        if not _PYTHON_LIST.fullmatch(value):
-            return None
-        try:
-            parsed = ast.literal_eval(value)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            return None
-    return parsed if isinstance(parsed, list) else None
-
-
-Record = tuple[int, list[Any]]
+Record = tuple[int, list[Any]]  # the line that a row starts on, and its requested fields
 
 
 class RowSchema(ABC):
@@ -186,7 +160,6 @@ def build_row_schema(config: DataConfig, labelled: bool = True) -> RowSchema:
 
 
 ColumnName = str | int
-
 _MAX_COMPARED = 1_000  # columns of which the nearest is named
 
 
@@ -301,15 +274,12 @@ def find_columns(
 def _find_column(
     name: ColumnName, names: Sequence[str] | None, count: int, setting: str, source: str
 ) -> int:
-    printable_names = [
-        column_name.encode("utf-8", "backslashreplace").decode() for column_name in names or ()
-    ]
-    names_there = "" if names is None else f" ({format_list(printable_names)})"
     if isinstance(name, int):
         if -count <= name < count:
             return name % count
+        known = "" if names is None else f" ({format_list(_printable(names))})"
         raise DataError(
-            f"{setting}={name}, but the columns go from 0 to {count - 1}{names_there}", where=source
+            f"{setting}={name}, but the columns go from 0 to {count - 1}{known}", where=source
         )
     if names is None:
         raise DataError(
@@ -326,17 +296,24 @@ def _find_column(
             where=source,
             hint=f"Give {setting} as a position: {' or '.join(map(str, positions))}",
         )
+    raise _column_not_found_error(name, names, setting, source)
+
+
+def _column_not_found_error(
+    name: str, names: Sequence[str], setting: str, source: str
+) -> DataError:
+    printable_names = _printable(names)
     closest = closest_name(name, printable_names[:_MAX_COMPARED])
-    if len(printable_names) == 1 and (
-        separators_inside := [each for each in ";\t|," if each in printable_names[0]]
-    ):
-        separator_shown = "\\t" if separators_inside[0] == "\t" else separators_inside[0]
-        raise DataError(
-            f"{setting}: there is no column {name!r}, only one, {quote_value(printable_names[0])}",
-            where=source,
-            hint=f"Are its columns separated by {separator_shown!r}? Then"
-            f" 'data.separator={separator_shown}'",
-        )
+    if len(printable_names) == 1:
+        separator = next((each for each in ";\t|," if each in printable_names[0]), None)
+        if separator is not None:
+            shown = "\\t" if separator == "\t" else separator
+            return DataError(
+                f"{setting}: there is no column {name!r}, only one,"
+                f" {quote_value(printable_names[0])}",
+                where=source,
+                hint=f"Are its columns separated by {shown!r}? Then 'data.separator={shown}'",
+            )
     hint = (
         f"Did you mean {closest!r}?" if closest is not None else f"Name it with {setting}=<column>"
     )
@@ -344,15 +321,16 @@ def _find_column(
         hint = "The names hold bytes outside the encoding: name the right one with data.encoding"
     error = ColumnNotFound(
         f"{setting}: there is no column {name!r}; the columns are"
-        f" {_format_columns(printable_names)}",
+        f" {format_list(map(quote_value, printable_names)) or 'none'}",
         where=source,
         hint=hint,
     )
     error.only_labels_missing = (
         setting == "data.label" and closest is None and printable_names == list(names)
     )
-    raise error
+    return error
 
 
-def _format_columns(names: Sequence[str]) -> str:
-    return format_list(map(quote_value, names)) or "none"
+def _printable(names: Sequence[str]) -> list[str]:
+    """Column names with bytes outside the encoding escaped."""
+    return [name.encode("utf-8", "backslashreplace").decode() for name in names]

@@ -21,19 +21,18 @@ import pyarrow.compute as pc
 
 from bertft.config.choices import SPLITS
 from bertft.config.data import DataConfig
-from bertft.data import classes
-from bertft.data.cache import read_rows
 from bertft.data.data_sources import (
     DataSource,
     has_known_extension,
     open_file,
     open_sample,
     read_json_lines_stream,
+    read_rows,
     uses_csv_reader,
 )
-from bertft.data.labels import check_enough_rows, drop_rows
+from bertft.data.labels import is_unlabelled, map_labels_to_classes, missing_label_mask
 from bertft.data.readers.csv_reader import check_unmarked_header
-from bertft.data.rows import BadRows, RowError, Rows, raise_or_skip
+from bertft.data.rows import BadRows, RowError, Rows, drop_rows, raise_or_skip
 from bertft.data.schema import ColumnNotFound, RowSchema, build_row_schema
 from bertft.errors import DataError, UsageError
 
@@ -323,11 +322,9 @@ class _LoadingSplit:
         """
         if "label" not in self.table.column_names or not self.table.num_rows:
             return
-        if not classes.is_unlabelled(self.table, known_labels):
+        if not is_unlabelled(self.table, known_labels):
             error = RowError("missing label", "no label")
-            self.table = drop_rows(
-                self.table, [(classes.missing_label_mask(self.table), error)], self.bad
-            )
+            self.table = drop_rows(self.table, [(missing_label_mask(self.table), error)], self.bad)
         elif self.name == "test":
             minus = "−1, as in public test sets" if self.observed_labels() else "empty"
             self.bad.notes.append(f"all labels are {minus}: the split is taken as unlabelled")
@@ -339,7 +336,7 @@ class _LoadingSplit:
 
     def map_labels(self, names: Sequence[str] | None, labels: Any) -> None:
         if names is not None and "label" in self.table.column_names:
-            self.table, masked_errors = classes.map_labels_to_classes(
+            self.table, masked_errors = map_labels_to_classes(
                 self.table,
                 names,
                 labels,
@@ -366,6 +363,20 @@ class _LoadingSplit:
             ids=bad.ids,
             notes=tuple(bad.notes),
             other_lines=bad.other_lines,
+        )
+
+
+def check_enough_rows(schema: RowSchema, table: pa.Table, bad: BadRows, training: bool) -> None:
+    """DataError where nothing is left to use, or (``training``) nothing to learn."""
+    if table.num_rows == 0:
+        reasons = ", ".join(f"{count:,} × {reason}" for reason, count in bad.counts.most_common())
+        problem = f"no row can be used ({reasons})" if reasons else "there are no rows"
+        raise DataError(problem, where=bad.source)
+    if training and (problem := schema.nothing_to_learn(table)):
+        raise DataError(
+            problem,
+            where=bad.source,
+            hint=f"There is nothing to learn. {schema.missing_label_hint}",
         )
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bertft.data.classes import format_mapping_note
-from bertft.data.dataset import FeatureTable
+from bertft.data.features import FeatureTable
+from bertft.data.labels import format_mapping_note
 from bertft.data.rows import Rows, format_accounting
 from bertft.data.schema import RowSchema
 from bertft.data.splits import Splits

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bertft.data.batch import Batch, collate, to_device
 from bertft.data.cached_logits import CachedLogits
-from bertft.data.dataset import FeatureTable
+from bertft.data.features import FeatureTable
 from bertft.models.forward_state import ActivationRecorder
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner

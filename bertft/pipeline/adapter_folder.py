@@ -30,7 +30,7 @@ from bertft.models.model_config import MAX_LABELS, read_model_config
 from bertft.models.source import ModelSource, find_model_source
 from bertft.pipeline.head_settings import HeadSettings
 from bertft.runs.tensor_files import read_tensors
-from bertft.tasks import detect_task
+from bertft.tasks.task import detect_task
 from bertft.utils.messages import invalid_entry
 from bertft.utils.safe_files import read_json_object
 

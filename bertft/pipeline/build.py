@@ -19,10 +19,9 @@ import torch
 
 from bertft.config.command_configs import TrainConfig
 from bertft.config.model import ModelConfig
-from bertft.data.dataset import ConcatFeatureTable
-from bertft.data.features import FeatureTable, cache_folder
+from bertft.data.batch import LengthGroupedSampler
+from bertft.data.features import ConcatFeatureTable, FeatureTable, cache_folder
 from bertft.data.rows import Rows
-from bertft.data.sampler import LengthGroupedSampler
 from bertft.data.splits import Splits, load_inputs, load_splits
 from bertft.data.statistics import DataReport, SpecialTokenIds, summarize_splits
 from bertft.errors import DataError, UsageError
@@ -39,12 +38,7 @@ from bertft.models.precision import choose_precision, recorded_precision, resolv
 from bertft.models.source import ModelSource
 from bertft.models.tokenizer import unknown_id
 from bertft.pipeline import base_model, tokenizer_files
-from bertft.pipeline.data import (
-    build_features,
-    build_unlabelled_features,
-    describe_sources,
-    only_recorded,
-)
+from bertft.pipeline.data import describe_sources, only_recorded
 from bertft.pipeline.distillation import DistillationSetup
 from bertft.pipeline.manifest import recorded_data, recorded_path
 from bertft.pipeline.model import TaskModel, build_task_model, resolve_source
@@ -52,10 +46,10 @@ from bertft.pipeline.open_model import open_model
 from bertft.pipeline.teacher import TeacherContext
 from bertft.runs.checkpoints import CheckpointStore
 from bertft.runs.run_folder import RunFolder
-from bertft.tasks import build_task as build_task
 from bertft.tasks.shared.encoding import resolve_max_length
 from bertft.tasks.shared.sequence_task import class_names_in_config
-from bertft.tasks.task import BaseTask
+from bertft.tasks.task import BaseTask, build_features, build_unlabelled_features
+from bertft.tasks.task import build_task as build_task
 from bertft.training import optim as optimizers
 from bertft.training.distributed import SINGLE_PROCESS, DistributedContext
 from bertft.training.random_state import seed_all, seed_per_rank

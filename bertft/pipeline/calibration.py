@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from bertft.config.command_configs import TrainConfig
-from bertft.data.dataset import FeatureTable
+from bertft.data.features import FeatureTable
 from bertft.errors import DataError
 from bertft.pipeline.model import TaskModel
 from bertft.runs.metrics_json import read_metrics_json

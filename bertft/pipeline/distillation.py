@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from bertft.data.dataset import FeatureTable
+from bertft.data.features import FeatureTable
 from bertft.data.splits import Splits
 from bertft.distill.component import Distillation
 from bertft.distill.layer_mapping import select_teacher_layers

@@ -11,8 +11,12 @@ from typing import Any
 
 from bertft.config.data import DataConfig
 from bertft.config.registry import TASKS
-from bertft.data.classes import are_placeholder_names, configured_class_names
-from bertft.data.labels import class_name_as_number, to_class_name
+from bertft.data.labels import (
+    are_placeholder_names,
+    class_name_as_number,
+    configured_class_names,
+    to_class_name,
+)
 from bertft.errors import UsageError
 from bertft.utils.messages import format_list
 

@@ -10,7 +10,7 @@ import torch
 
 from bertft.config.command_configs import TrainConfig
 from bertft.config.data import DataConfig
-from bertft.data.classes import are_placeholder_names
+from bertft.data.labels import are_placeholder_names
 from bertft.errors import DataError, UsageError
 from bertft.models.check_weights import first_non_finite
 from bertft.models.loading import max_input_length

@@ -52,10 +52,9 @@ from bertft.pipeline.model import TaskModel, build_task_model
 from bertft.runs.checkpoints import CheckpointStore
 from bertft.runs.metrics_json import read_metrics_json
 from bertft.runs.run_folder import RunFolder
-from bertft.tasks import build_task as build_task
-from bertft.tasks import detect_task
 from bertft.tasks.shared.sequence_task import class_names_in_config
-from bertft.tasks.task import BaseTask
+from bertft.tasks.task import BaseTask, detect_task
+from bertft.tasks.task import build_task as build_task
 from bertft.utils.messages import suggest
 from bertft.utils.safe_files import read_json_object
 

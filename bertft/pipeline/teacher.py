@@ -20,12 +20,11 @@ from typing import Any
 
 import numpy as np
 
+from bertft.data.batch import evaluation_batches
 from bertft.data.cached_logits import CachedLogits, load_cached_logits, store_logits
-from bertft.data.classes import are_placeholder_names
-from bertft.data.dataset import ConcatFeatureTable, FeatureTable
-from bertft.data.features import feature_key, tokenizer_hash
+from bertft.data.features import ConcatFeatureTable, FeatureTable, feature_key, tokenizer_hash
+from bertft.data.labels import are_placeholder_names
 from bertft.data.rows import Rows
-from bertft.data.sampler import evaluation_batches
 from bertft.data.splits import Splits
 from bertft.distill.component import Distillation
 from bertft.distill.teachers import CachedTeacher, OnlineTeacher, Teacher
@@ -33,12 +32,11 @@ from bertft.errors import DataError, UsageError
 from bertft.models.head import reorder_outputs
 from bertft.models.loading import download_model, max_input_length
 from bertft.models.source import find_model_source, local_model_folder, weights_digest
-from bertft.pipeline.data import build_features, build_unlabelled_features, feature_key_parts
 from bertft.pipeline.head_settings import HeadSettings
 from bertft.pipeline.loaded_model import LoadedModel
 from bertft.pipeline.manifest import describe_hardware
 from bertft.pipeline.open_model import open_model
-from bertft.tasks.task import BaseTask
+from bertft.tasks.task import BaseTask, build_features, build_unlabelled_features, feature_key_parts
 from bertft.training.evaluate import evaluation_outputs, predict_logits, token_budget
 from bertft.utils.messages import format_list
 from bertft.utils.safe_files import file_sha256, read_regular_text

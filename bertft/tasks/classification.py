@@ -11,19 +11,19 @@ the metric is the plain one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from bertft.config.loss import LossConfig
-from bertft.data.dataset import FeatureTable
+from bertft.data.features import FeatureTable
 from bertft.errors import UsageError
 from bertft.tasks.report_items import ReportItem, TableCell
 from bertft.tasks.shared.calibration import best_index, threshold_curve
 from bertft.tasks.shared.logits import log_softmax, softmax
-from bertft.tasks.shared.losses import LossOptions, cross_entropy_loss
+from bertft.tasks.shared.losses import LossOptions, balanced_class_weights, cross_entropy_loss
 from bertft.tasks.shared.metrics import confusion_matrix, f1_score, matthews_correlation
 from bertft.tasks.shared.report import (
     class_score_table,
@@ -32,7 +32,7 @@ from bertft.tasks.shared.report import (
     format_row_location,
     format_row_text,
 )
-from bertft.tasks.shared.sequence_task import ClassTask, balanced_class_weights, class_numbers
+from bertft.tasks.shared.sequence_task import ClassTask
 from bertft.tasks.task import Threshold
 from bertft.utils.messages import Problem
 
@@ -56,9 +56,6 @@ class ClassificationTask(ClassTask):
     @property
     def metric_note(self) -> str:
         return f"f1: of the class {self.classes[1]}" if "f1" in self.metric_names else ""
-
-    def encode_labels(self, labels: Sequence[Any]) -> np.ndarray:
-        return class_numbers(labels, self.classes)
 
     def loss_sum(self, logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
         return cross_entropy_loss(logits, labels, options)

@@ -19,13 +19,13 @@ import numpy as np
 from torch import Tensor
 
 from bertft.data.batch import Batch
-from bertft.data.dataset import FeatureTable
+from bertft.data.features import FeatureTable
 from bertft.errors import UsageError
 from bertft.tasks.report_items import ReportItem, TableCell
 from bertft.tasks.shared.calibration import best_index, best_micro_f1_indices, threshold_curve
 from bertft.tasks.shared.distillation_losses import bernoulli_kl_loss
 from bertft.tasks.shared.logits import log_sigmoid, sigmoid
-from bertft.tasks.shared.losses import LossOptions
+from bertft.tasks.shared.losses import LossOptions, balanced_label_weights
 from bertft.tasks.shared.losses import binary_cross_entropy_loss as hard_bernoulli
 from bertft.tasks.shared.metrics import f1_score
 from bertft.tasks.shared.report import (
@@ -34,7 +34,7 @@ from bertft.tasks.shared.report import (
     format_row_location,
     format_row_text,
 )
-from bertft.tasks.shared.sequence_task import ClassTask, balanced_label_weights, class_numbers
+from bertft.tasks.shared.sequence_task import ClassTask, class_numbers
 from bertft.tasks.task import Threshold
 from bertft.utils.messages import format_list
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from bertft.data.batch import Batch
-from bertft.data.dataset import FeatureTable
+from bertft.data.features import FeatureTable
 from bertft.tasks.report_items import AgreementPlot, ReportItem, TableCell
 from bertft.tasks.shared.distillation_losses import squared_error_loss
 from bertft.tasks.shared.logits import to_loss_precision

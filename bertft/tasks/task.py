@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -22,14 +24,23 @@ from bertft.config.loss import LossConfig
 from bertft.config.registry import METRICS, TASKS
 from bertft.config.task_facts import LOWER_IS_BETTER
 from bertft.data.batch import Batch
-from bertft.data.dataset import FeatureTable
-from bertft.data.rows import RowError
+from bertft.data.features import EncodeFunction, FeatureTable, featurize, tokenizer_hash
+from bertft.data.rows import BadRows, RowError, Rows, check_skipped_share, raise_or_skip
 from bertft.errors import UsageError
 from bertft.tasks.report_items import ReportItem
 from bertft.tasks.shared.distillation_losses import categorical_kl_loss
 from bertft.utils.messages import Problem, closest_name
 
-__all__ = ["BaseTask", "BatchSeed", "EncodeFunction", "Threshold"]
+__all__ = [
+    "BaseTask",
+    "BatchSeed",
+    "Threshold",
+    "build_features",
+    "build_task",
+    "build_unlabelled_features",
+    "detect_task",
+    "feature_key_parts",
+]
 
 # What decides: one probability, or one for each label by name.
 Threshold = float | dict[str, float]
@@ -49,10 +60,6 @@ class BatchSeed:
         """Of one feature of the table, apart from the streams of all others."""
         epoch = 0 if self.epoch is None else self.epoch + 1
         return np.random.Generator(np.random.PCG64([self.seed, epoch, feature]))
-
-
-# Columns of a chunk of rows → columns of its features, for ``data.features.featurize``.
-EncodeFunction = Callable[[Mapping[str, Sequence[Any]]], dict[str, Any]]
 
 
 class BaseTask(ABC):
@@ -321,3 +328,114 @@ class BaseTask(ABC):
         Pictures and tables in the order in which they are to be looked at.
         """
         return iter(())
+
+
+def build_task(config: DataConfig, labels: Sequence[str] | None) -> BaseTask:
+    """The task over ``labels``, the class names in order (None: a task without classes).
+
+    Raises UsageError for an unknown task, or a metric that the task does not compute.
+    """
+    return _task_class(config.task)(config, labels)
+
+
+def detect_task(
+    model_config: Mapping[str, Any], recorded: str | None = None
+) -> tuple[str, list[str] | None]:
+    """Name and class names of the task whose head a folder's ``config.json`` describes.
+
+    ``recorded``: the task that the folder itself names.
+
+    Raises UsageError where the head is none that bertft knows, or there is none.
+    """
+    if recorded is not None:
+        return recorded, _task_class(recorded).class_names_from_config(model_config)
+    for name in sorted(TASKS.names(), key=lambda name: TASKS.package(name) is not None):
+        task = _task_class(name)
+        if task.matches_config(model_config):
+            return name, task.class_names_from_config(model_config)
+    raise UsageError(
+        f"{', '.join(model_config.get('architectures') or ['the model'])} has no head of a task",
+        where="config.json",
+        hint=f"bertft knows {', '.join(TASKS.names())}; train a head first",
+    )
+
+
+def _task_class(name: str) -> type[BaseTask]:
+    cls: type[BaseTask] = TASKS.implementation(name, "task_class")
+    return cls
+
+
+def build_features(
+    rows: Mapping[str, Rows],
+    task: BaseTask,
+    tokenizer: Any,
+    max_length: int,
+    cache: Path | None,
+    on_bad_row: str = "error",
+    max_skipped: float | None = None,
+) -> dict[str, FeatureTable]:
+    """Split name → table, of the splits that have rows with what the task needs of them.
+
+    Rows that give no feature are bad rows, found here because it takes a tokenizer: DataError
+    names them, or they are left out and counted with the others of their ``Rows``; with
+    ``max_skipped`` DataError where those together are a larger share.
+    """
+    encode = task.make_encoder(tokenizer, max_length)
+    key = feature_key_parts(task, tokenizer, max_length)
+    fault, tables = task.no_feature_error(max_length), {}
+    for name, rows_of_split in rows.items():
+        if (rows_of_split.has_labels or not task.needs_labels) and len(rows_of_split):
+            tables[name] = featurize(rows_of_split, encode, key, cache, hint=fault.detail)
+            _handle_rows_without_features(tables[name], fault, on_bad_row, max_skipped)
+    return tables
+
+
+def build_unlabelled_features(
+    rows: Rows,
+    task: BaseTask,
+    tokenizer: Any,
+    max_length: int,
+    cache: Path | None,
+    on_bad_row: str = "error",
+    max_skipped: float | None = None,
+) -> FeatureTable:
+    """The table of rows without labels; bad rows as in ``build_features``."""
+    fault = task.no_feature_error(max_length)
+    encode, key = (
+        task.make_encoder(tokenizer, max_length),
+        feature_key_parts(task, tokenizer, max_length),
+    )
+    table = featurize(rows, encode, key, cache, hint=fault.detail)
+    _handle_rows_without_features(table, fault, on_bad_row, max_skipped)
+    return table
+
+
+def feature_key_parts(task: BaseTask, tokenizer: Any, max_length: int) -> list[Any]:
+    """What features depend on beside their rows."""
+    return [task.cache_key(), max_length, tokenizer_hash(tokenizer)]
+
+
+def _handle_rows_without_features(
+    table: FeatureTable, fault: RowError, policy: str, max_skipped: float | None
+) -> None:
+    rows = table.rows
+    has_feature = table.rows_with_features()
+    if has_feature.all():
+        return
+    bad = BadRows(rows.source, rows.unit, keep_all=rows.all_errors is not None)
+    bad.read = len(rows)
+    for line in rows.arrow_column("line").filter(pa.array(~has_feature)).to_pylist():
+        bad.add(line, fault)
+    raise_or_skip([bad], policy)
+    if rows.all_errors is not None and bad.all_errors is not None:
+        rows.all_errors.extend(bad.all_errors)
+    skipped_before = rows.skipped.total()
+    rows.skipped.update(bad.counts)
+    if max_skipped is None:
+        return
+    # Of rows drawn from many, those without a feature stand for as large a share of all.
+    share = len(bad) / len(rows)
+    bad.counts, bad.first = rows.skipped, [*rows.first_errors, *bad.first]
+    check_skipped_share(
+        bad, skipped_before + share * (rows.read - skipped_before), rows.read, max_skipped
+    )

@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertft.data.batch import Batch, collate
+from bertft.data.batch import Batch, collate, evaluation_batches, prefetch
 from bertft.data.features import FeatureTable
-from bertft.data.sampler import evaluation_batches, prefetch
 from bertft.models.precision import Precision
 from bertft.tasks.task import BaseTask, BatchSeed
 from bertft.training.distributed import SINGLE_PROCESS, DistributedContext

@@ -22,9 +22,8 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
-from bertft.data.batch import Batch, collate
+from bertft.data.batch import Batch, LengthGroupedSampler, collate, split_into_micro_batches
 from bertft.data.features import FeatureTable
-from bertft.data.sampler import LengthGroupedSampler, split_into_micro_batches
 from bertft.methods.component import MethodComponent, Objective, TaskObjective
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner

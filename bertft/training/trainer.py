@@ -24,9 +24,8 @@ import torch
 from torch import Tensor
 
 from bertft.config.trainer import TrainerConfig
-from bertft.data.batch import Batch
+from bertft.data.batch import Batch, LengthGroupedSampler, prefetch
 from bertft.data.features import FeatureTable
-from bertft.data.sampler import LengthGroupedSampler, prefetch
 from bertft.errors import NonFiniteError, UsageError
 from bertft.training import optim as optimizers
 from bertft.training.distributed import SINGLE_PROCESS, DistributedContext

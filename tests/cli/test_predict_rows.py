@@ -21,7 +21,7 @@ from bertft.cli.commands import predict
 from bertft.config.command_configs import PredictConfig
 from bertft.config.data import DataConfig
 from bertft.models.precision import Precision
-from bertft.tasks import build_task
+from bertft.tasks.task import build_task
 from bertft.training import evaluate
 
 _SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]

@@ -15,11 +15,11 @@ import pyarrow.parquet
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data import cache, labels
+from bertft.data import data_sources
 from bertft.data.splits import load_inputs, load_splits
 from bertft.errors import DataError
 
-SMALL = cache.MIN_CACHED_BYTES
+SMALL = data_sources.MIN_CACHED_BYTES
 COUNTS = [0, 1, 99, 100, 101, 102, 1000]
 LABELS = ("a", "b")
 
@@ -125,7 +125,7 @@ def test_rows_of_a_file_around_the_size_that_is_mapped(tmp_path, monkeypatch, en
 @pytest.mark.parametrize("count", [15, 16, 17, 32, 33])
 @pytest.mark.parametrize("ending", WRITERS)
 def test_rows_around_a_batch_of_the_table(tmp_path, monkeypatch, ending, count, read_both_ways):
-    monkeypatch.setattr(labels, "_CHUNK_ROWS", 16)
+    monkeypatch.setattr(data_sources, "_CHUNK_ROWS", 16)
     path = tmp_path / f"rows{ending}"
     path.write_bytes(WRITERS[ending](range(count)))
     assert load_splits(config(path)).train.column("text") == [text(row) for row in range(count)]

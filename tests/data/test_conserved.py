@@ -17,7 +17,7 @@ import pyarrow.parquet
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data import cache, features, labels
+from bertft.data import data_sources, features
 from bertft.data.readers import json_lines
 from bertft.data.rows import Rows
 from bertft.data.splits import load_inputs, load_splits
@@ -183,7 +183,7 @@ def test_lines_are_rows_blank_lines_and_others(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_around_the_block_of_a_table(tmp_path, monkeypatch, kind):
-    monkeypatch.setattr(labels, "_CHUNK_ROWS", 8)
+    monkeypatch.setattr(data_sources, "_CHUNK_ROWS", 8)
     monkeypatch.setattr(json_lines, "_KEY_SAMPLE_OBJECTS", 8)
     for count in (7, 8, 9, 15, 16, 17):
         texts = ["" if number == 8 else text for number, text in enumerate(numbered(count))]
@@ -201,7 +201,8 @@ def test_around_the_real_block(tmp_path, kind):
 
 def test_around_the_size_from_which_a_file_is_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("BERTFT_CACHE", str(tmp_path / "cache"))
-    for size in (cache.MIN_CACHED_BYTES - 1, cache.MIN_CACHED_BYTES, cache.MIN_CACHED_BYTES + 1):
+    limit = data_sources.MIN_CACHED_BYTES
+    for size in (limit - 1, limit, limit + 1):
         texts = [f"n{number} {'x' * 4_000}" for number in range(250)]
         rest = size - len(_tsv([*texts, ""]).encode())
         texts.append("y" * rest)

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bertft.data.dataset import FeatureTable, RaggedColumn, make_record_batch
+from bertft.data.features import FeatureTable, RaggedColumn, make_record_batch
 
 
 def features(count: int, first: int, generator: np.random.Generator) -> dict[str, object]:

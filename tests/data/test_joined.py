@@ -9,7 +9,7 @@ import torch
 
 from bertft.data.batch import collate
 from bertft.data.cached_logits import CachedLogits, load_cached_logits, store_logits
-from bertft.data.dataset import ConcatFeatureTable, FeatureTable, make_record_batch
+from bertft.data.features import ConcatFeatureTable, FeatureTable, make_record_batch
 
 
 def table(columns) -> FeatureTable:

@@ -6,10 +6,11 @@ import math
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.labels import parse_number, parse_zero_or_one, sort_class_names, to_class_name
+from bertft.data.labels import sort_class_names, to_class_name
 from bertft.data.rows import RowError
 from bertft.data.splits import load_splits
 from bertft.errors import DataError, UsageError
+from bertft.tasks.shared.text_schema import parse_number, parse_zero_or_one
 
 
 def splits(path, rows, task="classification", **settings):

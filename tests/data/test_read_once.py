@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data import cache as row_cache
+from bertft.data import data_sources
 from bertft.data.splits import load_inputs, load_splits
 from bertft.errors import DataError
 
@@ -22,7 +22,7 @@ CONTENT = "text,label,other\n" + "".join(f"a text {row},{'ab'[row % 2]},c\n" for
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("BERTFT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(row_cache, "MIN_CACHED_BYTES", 500)
+    monkeypatch.setattr(data_sources, "MIN_CACHED_BYTES", 500)
     return tmp_path / "cache" / "rows"
 
 
@@ -30,14 +30,13 @@ def cache(tmp_path, monkeypatch) -> Path:
 def reads(monkeypatch) -> list[str]:
     """The sources whose records were asked for, in turn."""
     asked: list[str] = []
-    for name in ("records_to_batches", "records_to_table"):
-        real = getattr(row_cache, name)
+    real = data_sources.records_to_batches
 
-        def counting(records, form, split, bad, real=real):
-            asked.append(split)
-            return real(records, form, split, bad)
+    def counting(records, schema, split, bad):
+        asked.append(split)
+        return real(records, schema, split, bad)
 
-        monkeypatch.setattr(row_cache, name, counting)
+    monkeypatch.setattr(data_sources, "records_to_batches", counting)
     return asked
 
 
@@ -130,14 +129,14 @@ def test_what_is_damaged_is_read_afresh(path, reads, cache, damage):
 
 
 def test_a_file_that_is_written_to_meanwhile_is_told_and_not_kept(path, cache, monkeypatch):
-    real = row_cache.records_to_batches
+    real = data_sources.records_to_batches
 
     def meddling(*args):
         yield from real(*args)
         with path.open("a") as file:
             file.write("one more,a,c\n")
 
-    monkeypatch.setattr(row_cache, "records_to_batches", meddling)
+    monkeypatch.setattr(data_sources, "records_to_batches", meddling)
     with pytest.raises(DataError, match="written to while it was read"):
         rows(path)
     assert list(cache.iterdir()) == []
@@ -160,14 +159,14 @@ def test_a_file_of_bad_rows_alone_says_so_each_time(path):
 
 
 def test_what_another_process_took_away_meanwhile_is_read_again(path, reads, monkeypatch):
-    real = row_cache.store_cached
+    real = data_sources.store_cached
 
     def robbed(*args):
         kept = real(*args)
         kept.unlink()
         return kept
 
-    monkeypatch.setattr(row_cache, "store_cached", robbed)
+    monkeypatch.setattr(data_sources, "store_cached", robbed)
     assert len(rows(path)) == 40 and len(reads) == 2
 
 
@@ -191,9 +190,9 @@ def test_small_files_and_what_is_to_be_answered_are_not_kept(path, cache):
 
 def test_its_texts_take_no_memory(path, monkeypatch):
     path.write_text("text,label,other\n" + f"{'word ' * 200},a,c\nshort,b,c\n" * 2000)
-    monkeypatch.setattr("bertft.data.labels._CHUNK_ROWS", 100)
+    monkeypatch.setattr("bertft.data.data_sources._CHUNK_ROWS", 100)
     before, peak = pa.total_allocated_bytes(), 0
-    real = row_cache.records_to_batches
+    real = data_sources.records_to_batches
 
     def watched(*args):
         nonlocal peak
@@ -201,7 +200,7 @@ def test_its_texts_take_no_memory(path, monkeypatch):
             peak = max(peak, pa.total_allocated_bytes() - before)
             yield batch
 
-    monkeypatch.setattr(row_cache, "records_to_batches", watched)
+    monkeypatch.setattr(data_sources, "records_to_batches", watched)
     found = rows(path)
     held = pa.total_allocated_bytes() - before
     assert found.table.nbytes > 2_000_000

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from bertft.data.sampler import (
+from bertft.data.batch import (
     LengthGroupedSampler,
     evaluation_batches,
     prefetch,

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertft.config.data import DataConfig
-from bertft.data.cache import read_rows
-from bertft.data.data_sources import open_file, read_records
+from bertft.data.data_sources import open_file, read_records, read_rows
 from bertft.data.readers.csv_reader import read_csv
 from bertft.data.rows import BadRows
 from bertft.data.schema import ColumnSpec, build_row_schema
@@ -214,7 +213,7 @@ def test_what_python_writes_is_read_back(fields, mark):
 
 def test_what_a_reader_noticed_is_kept_with_the_rows(tmp_path, monkeypatch):
     monkeypatch.setenv("BERTFT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("bertft.data.cache.MIN_CACHED_BYTES", 0)
+    monkeypatch.setattr("bertft.data.data_sources.MIN_CACHED_BYTES", 0)
     path = tmp_path / "a.tsv"
     path.write_text(QUOTED + "one\n\n")
     config = DataConfig(name="files", train=str(path))

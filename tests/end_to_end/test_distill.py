@@ -274,10 +274,10 @@ def test_a_run_goes_on_with_the_teacher_that_it_was_begun_with(place, copied, tr
 
 def test_a_teacher_below_the_students_start_is_told(trained):
     from bertft.data.splits import load_splits
-    from bertft.pipeline.data import build_features
     from bertft.pipeline.distillation import warn_if_teacher_is_worse
     from bertft.pipeline.open_model import open_model
     from bertft.pipeline.teacher import TeacherContext
+    from bertft.tasks.task import build_features
 
     saved = open_model(str(trained("classification", *TEACHER)))
     rows = load_splits(saved.data).validation

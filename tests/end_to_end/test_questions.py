@@ -15,7 +15,7 @@ from small_runs import QUICK, answers, read, read_lines, say
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
 from bertft.samples import load_sample
-from bertft.tasks import detect_task
+from bertft.tasks.task import detect_task
 
 OFFICIAL = (
     "exact", "f1", "HasAns_exact", "HasAns_f1", "NoAns_exact", "NoAns_f1", "best_exact",

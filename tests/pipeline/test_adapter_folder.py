@@ -28,11 +28,10 @@ from bertft.models.precision import choose_precision
 from bertft.models.source import find_model_source
 from bertft.pipeline.check_rows import sample_check_rows
 from bertft.pipeline.checkpoint import CheckpointInfo
-from bertft.pipeline.data import build_unlabelled_features
 from bertft.pipeline.loaded_model import LoadedModel
 from bertft.pipeline.model import build_task_model
 from bertft.pipeline.open_model import open_from_settings, open_model
-from bertft.tasks import build_task
+from bertft.tasks.task import build_task, build_unlabelled_features
 
 peft = pytest.importorskip("peft")
 

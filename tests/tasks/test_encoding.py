@@ -11,7 +11,8 @@ from transformers import CanineTokenizer
 
 from bertft.errors import UsageError
 from bertft.tasks.shared import encoding
-from bertft.tasks.shared.encoding import encode_texts, keep_longest_first, resolve_max_length
+from bertft.tasks.shared.encoding import resolve_max_length
+from bertft.tasks.shared.sequence_task import encode_texts, keep_longest_first
 
 TEXTS = ["a good film", "很好看的电影", "", "[SEP] untrue !", "the plots , the plots " * 6]
 PAIRS = ["bad", "a dull plot " * 9, "good", "电影 " * 12, "the film is dull , truly dull " * 5]

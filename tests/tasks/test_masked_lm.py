@@ -18,9 +18,8 @@ from bertft.data.rows import Rows
 from bertft.errors import DataError
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
-from bertft.tasks import build_task, detect_task
 from bertft.tasks.masked_lm.encoding import MaskingVocabulary, choose_positions, mask_tokens
-from bertft.tasks.task import BatchSeed
+from bertft.tasks.task import BatchSeed, build_task, detect_task
 from bertft.training.evaluate import evaluate, predict_logits
 
 TEXTS = ["a good film, the plot untruely dull", "bad plots!", "the film " * 9, "很好看的电影"]

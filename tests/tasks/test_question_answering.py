@@ -14,8 +14,8 @@ from bertft.data.features import featurize
 from bertft.data.rows import Rows
 from bertft.data.splits import load_splits
 from bertft.errors import UsageError
-from bertft.tasks import detect_task
 from bertft.tasks.question_answering.task import QuestionAnsweringTask
+from bertft.tasks.task import detect_task
 
 # Where an answer begins or ends within a word, its tokens read as the whole of what they cover.
 WITHIN_A_WORD = {

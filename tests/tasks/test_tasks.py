@@ -10,9 +10,8 @@ import pytest
 
 from bertft.config.registry import TASKS
 from bertft.errors import UsageError
-from bertft.tasks import build_task, detect_task
 from bertft.tasks.shared.sequence_task import class_names_in_config
-from bertft.tasks.task import BaseTask
+from bertft.tasks.task import BaseTask, build_task, detect_task
 
 
 def test_every_task_keeps_the_contract(settings):

@@ -19,8 +19,8 @@ from transformers import (
 
 from bertft.config.data import DataConfig
 from bertft.config.trainer import TrainerConfig
-from bertft.data.dataset import FeatureTable, make_record_batch
-from bertft.data.sampler import LengthGroupedSampler
+from bertft.data.batch import LengthGroupedSampler
+from bertft.data.features import FeatureTable, make_record_batch
 from bertft.methods.component import MethodComponent, ParamGroup
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner

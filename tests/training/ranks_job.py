@@ -31,7 +31,7 @@ from transformers import (
 
 from bertft.config.data import DataConfig
 from bertft.config.trainer import TrainerConfig
-from bertft.data.dataset import FeatureTable, make_record_batch
+from bertft.data.features import FeatureTable, make_record_batch
 from bertft.errors import SystemResourceError
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner

@@ -10,8 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bertft.config.loss import LossConfig
-from bertft.data.batch import collate
-from bertft.data.sampler import split_into_micro_batches
+from bertft.data.batch import collate, split_into_micro_batches
 from bertft.models.precision import Precision
 
 LENGTHS = [3, 9, 5, 7, 4, 6, 8]

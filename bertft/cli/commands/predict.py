@@ -24,10 +24,9 @@ from bertft.data.features import FeatureTable, NoFeaturesError
 from bertft.data.rows import Rows, format_accounting, format_reasons
 from bertft.data.splits import load_inputs
 from bertft.errors import DataError, UsageError
-from bertft.pipeline.data import build_unlabelled_features
 from bertft.pipeline.loaded_model import LoadedModel
 from bertft.pipeline.open_model import open_from_settings
-from bertft.tasks.task import BaseTask
+from bertft.tasks.task import BaseTask, build_unlabelled_features
 from bertft.training.evaluate import predict_logits
 from bertft.utils.atomic_io import convert_write_errors, temporary_path
 from bertft.utils.terminal import is_output_closed, print_escaped, print_warning, supports_unicode

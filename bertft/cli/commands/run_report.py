@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from bertft.config.command_configs import TrainConfig
-from bertft.data.sampler import split_into_micro_batches
+from bertft.data.batch import split_into_micro_batches
 from bertft.pipeline.build import PreparedRun
 from bertft.report.context import ReportContext
 from bertft.report.run_report import padding_fraction, write_report

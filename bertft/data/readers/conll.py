@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TextIO
 
 from bertft.config.data import DataConfig
-from bertft.data.readers.csv_reader import Record, resolve_separator
+from bertft.data.readers.csv_reader import resolve_separator
 from bertft.data.readers.text_files import iter_lines, open_text
 from bertft.data.rows import BadRows, RowError
-from bertft.data.schema import ColumnSpec, find_columns, text_columns
+from bertft.data.schema import ColumnSpec, Record, find_columns, text_columns
 from bertft.errors import DataError
 
 __all__ = ["CONLL_EXTENSIONS", "WORD_COLUMNS", "LineValues", "read_conll"]

@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,12 +21,11 @@ from bertft.config.data import DataConfig
 from bertft.data.labels import NOT_BINARY, NOT_NUMERIC, class_name_as_number
 from bertft.data.readers.text_files import iter_lines, open_text, read_first_line
 from bertft.data.rows import BadRows, RowError, format_location
-from bertft.data.schema import ColumnSpec, RowSchema, find_columns
+from bertft.data.schema import ColumnSpec, Record, RowSchema, find_columns
 from bertft.errors import DataError
 from bertft.utils.messages import quote_value
 
 __all__ = [
-    "Record",
     "check_unmarked_header",
     "read_csv",
     "read_csv_file",
@@ -153,8 +152,6 @@ def _header_candidates(table: pa.Table, schema: RowSchema) -> str:
         is_header = words and median >= _MIN_LENGTH_RATIO * len(first[0])
     return ", ".join(map(quote_value, [*first, label])) if is_header else ""
 
-
-Record = tuple[int, list[Any]]  # the line it starts on, and its fields
 
 _SEPARATOR_BY_EXTENSION = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 # The first line, for Excel, which fills it up with separators when it saves the file again.

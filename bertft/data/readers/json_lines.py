@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from bertft.config.data import DataConfig
-from bertft.data.readers.csv_reader import Record
 from bertft.data.readers.text_files import (
+    JSON_DOCUMENT_HINT,
     RepeatedKeyError,
     iter_lines,
     open_text,
@@ -18,7 +18,7 @@ from bertft.data.readers.text_files import (
     starts_json_document,
 )
 from bertft.data.rows import BadRows, RowError
-from bertft.data.schema import ColumnSpec, find_columns
+from bertft.data.schema import ColumnSpec, Record, find_columns
 from bertft.errors import DataError
 from bertft.utils.messages import format_list
 
@@ -72,7 +72,7 @@ def _read_objects(lines: Iterator[str], bad: BadRows) -> Iterator[tuple[int, dic
             raise DataError(
                 f"{name} is one JSON document, not one object per line",
                 where=bad.source,
-                hint="Write each row on a line of its own: jq -c '.[]' rows.json > rows.jsonl",
+                hint=JSON_DOCUMENT_HINT,
             )
         bad.count_row()
         try:

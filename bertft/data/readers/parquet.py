@@ -9,19 +9,11 @@ from typing import Any
 import pyarrow as pa
 
 from bertft.config.data import DataConfig
-from bertft.data.readers.csv_reader import Record
 from bertft.data.rows import BadRows
-from bertft.data.schema import ColumnSpec, find_columns
+from bertft.data.schema import ColumnSpec, Record, find_columns
 from bertft.errors import DataError
 
-__all__ = ["read_batches", "read_parquet", "read_parquet_file"]
-
-
-def read_parquet_file(
-    path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
-) -> Iterator[Record]:
-    """As ``read_parquet``; no setting changes how Parquet is read."""
-    return read_parquet(path, columns, bad)
+__all__ = ["read_batches", "read_parquet"]
 
 
 _MAX_INDEX_BYTES = 1 << 26  # bytes between columns and footer that are looked at
@@ -33,8 +25,14 @@ _BINARY_TYPE_CHECKS = (
 )
 
 
-def read_parquet(path: Path, columns: ColumnSpec, bad: BadRows) -> Iterator[Record]:
-    """The asked values of each row, rows counted from 1. DataError if it is no Parquet file."""
+def read_parquet(
+    path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
+) -> Iterator[Record]:
+    """The requested values of each row, counted from 1. No setting of ``config`` matters.
+
+    Raises:
+        DataError: the file is not a Parquet file that can be read.
+    """
     from pyarrow import parquet
 
     source = bad.source

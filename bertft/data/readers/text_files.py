@@ -12,24 +12,30 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
+from bertft.config.data import DataConfig
 from bertft.data.rows import BadRows
+from bertft.data.schema import ColumnSpec, Record
 from bertft.errors import DataError
 from bertft.utils.messages import did_you_mean, missing_file_problem, quote_value
 from bertft.utils.safe_files import unreadable
 
 __all__ = [
+    "JSON_DOCUMENT_HINT",
     "RepeatedKeyError",
     "checked_first_line",
     "iter_lines",
     "open_text",
     "parse_json_object",
     "read_first_line",
+    "read_nonblank_lines",
+    "read_text_file",
     "reject_repeated_keys",
     "resolve_existing_file",
     "starts_json_document",
 ]
 
 
+JSON_DOCUMENT_HINT = "Write each row on a line of its own: jq -c '.[]' rows.json > rows.jsonl"
 _HEAD_BYTES = 4096
 _MAX_LINE_CHARACTERS = 1 << 20  # characters of the first line that are looked at
 _JSON_DOCUMENT = re.compile(r"\s*(\{\s*$|\[\s*(\{|$))")
@@ -70,6 +76,38 @@ _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+
+
+def read_text_file(
+    path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
+) -> Iterator[Record]:
+    """One text per line; a blank line is a row too, so that answers stay aligned with the lines."""
+    if starts_json_document(read_first_line(path, config.encoding)):
+        raise DataError(
+            "the file holds a JSON document, not one text per line",
+            where=bad.source,
+            hint=JSON_DOCUMENT_HINT,
+        )
+    yield from _read_text_lines(path, columns, config, bad, skip_blank=False)
+
+
+def read_nonblank_lines(
+    path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
+) -> Iterator[Record]:
+    """One text per line; blank lines are not rows."""
+    yield from _read_text_lines(path, columns, config, bad, skip_blank=True)
+
+
+def _read_text_lines(
+    path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows, skip_blank: bool
+) -> Iterator[Record]:
+    with open_text(path, config.encoding, "\n") as file:
+        for number, line in enumerate(iter_lines(file, bad, config.encoding), start=1):
+            if skip_blank and not line.strip():
+                bad.count_blank()
+                continue
+            bad.count_row()
+            yield number, [line.rstrip("\r\n"), *[None] * len(columns.optional)]
 
 
 def checked_first_line(path: Path, encoding: str, source: str) -> str:
@@ -164,11 +202,11 @@ def _is_wide_encoding(encoding: str) -> bool:
 
 
 def resolve_existing_file(name: str, setting: str) -> Path:
-    """The file ``name``. DataError with the nearest one of its folder if it is not there."""
-    problem = missing_file_problem(name, setting)
-    if problem is not None:
+    """The file ``name``. DataError with the closest one of its folder if it is not there."""
+    path = Path(name).expanduser()
+    if not path.is_file() and (problem := missing_file_problem(name, setting)) is not None:
         raise DataError(problem.what, where=problem.where, hint=problem.hint)
-    return Path(name).expanduser()
+    return path
 
 
 def open_text(source: Path | BinaryIO, encoding: str, newline: str) -> TextIO:

@@ -25,14 +25,13 @@ from bertft.config.resume import read_run_config
 from bertft.data.features import cache_folder
 from bertft.errors import UsageError
 from bertft.pipeline.calibration import read_calibration
-from bertft.pipeline.data import build_features, load_split
+from bertft.pipeline.data import load_split
 from bertft.pipeline.manifest import read_manifest, recorded_data
 from bertft.pipeline.open_model import open_model
 from bertft.runs.checkpoints import CheckpointStore
 from bertft.runs.files_json import FILES_JSON
 from bertft.runs.run_folder import RunFolder
-from bertft.tasks import build_task
-from bertft.tasks.task import BaseTask
+from bertft.tasks.task import BaseTask, build_features, build_task
 from bertft.training.evaluate import evaluation_transform, predict_logits
 from bertft.utils.atomic_io import atomic_write_bytes
 from bertft.utils.safe_files import open_regular_file, read_json_object

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from bertft.data.dataset import FeatureTable
+from bertft.data.features import FeatureTable
 from bertft.tasks.report_items import Percent, ReportItem, TableCell, TableItem, clip_text
 from bertft.tasks.shared.report import (
     MAX_EXAMPLES,

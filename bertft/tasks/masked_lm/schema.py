@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from bertft.config.data import DataConfig
-from bertft.data.readers.text_files import iter_lines, open_text
-from bertft.data.rows import BadRows
-from bertft.data.schema import ColumnSpec, Record, RowSchema, require_text, text_columns
+from bertft.data.readers.text_files import read_nonblank_lines
+from bertft.data.schema import ColumnSpec, RowSchema, require_text, text_columns
 from bertft.errors import UsageError
 
 __all__ = ["MaskedLMRowSchema"]
@@ -34,23 +32,10 @@ class MaskedLMRowSchema(RowSchema):
         self.columns = ColumnSpec(names, ())
         self.fields = [("text", pa.large_string())]
         if config.separator is None:
-            self.readers_by_extension = {".txt": _read_nonblank_lines}
+            self.readers_by_extension = {".txt": read_nonblank_lines}
 
     def parse(self, fields: Sequence[Any], split: str) -> list[Any]:
         return [require_text(fields[0])]
 
     def label_statistics(self, table: pa.Table) -> dict[str, float]:
         return {}
-
-
-def _read_nonblank_lines(
-    path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
-) -> Iterator[Record]:
-    """A text a line; blank lines are no rows."""
-    with open_text(path, config.encoding, "\n") as file:
-        for number, line in enumerate(iter_lines(file, bad, config.encoding), start=1):
-            if not line.strip():
-                bad.count_blank()
-            else:
-                bad.count_row()
-                yield number, [line.rstrip("\r\n")]

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bertft.data.batch import Batch
-from bertft.data.dataset import FeatureTable
+from bertft.data.features import EncodeFunction, FeatureTable
 from bertft.errors import DataError, UsageError
 from bertft.tasks.masked_lm.encoding import (
     MaskingVocabulary,
@@ -30,7 +30,7 @@ from bertft.tasks.masked_lm.encoding import (
 from bertft.tasks.masked_lm.report import masking_report_items
 from bertft.tasks.report_items import ReportItem
 from bertft.tasks.shared.logits import softmax, to_loss_precision
-from bertft.tasks.task import BaseTask, BatchSeed, EncodeFunction
+from bertft.tasks.task import BaseTask, BatchSeed
 
 __all__ = ["MaskedLMTask"]
 

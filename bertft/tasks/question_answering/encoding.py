@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from bertft.data.dataset import RaggedColumn
-from bertft.data.features import without_padding
+from bertft.data.features import RaggedColumn, without_padding
 from bertft.errors import UsageError
 
 __all__ = [

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from bertft.config.data import DataConfig
 from bertft.data.batch import Batch, to_device
-from bertft.data.dataset import FeatureTable
+from bertft.data.features import EncodeFunction, FeatureTable
 from bertft.data.rows import RowError
 from bertft.errors import UsageError
 from bertft.tasks.question_answering.decoding import BestSpans, find_best_spans
@@ -40,7 +40,7 @@ from bertft.tasks.question_answering.report import QuestionPredictions, question
 from bertft.tasks.report_items import ReportItem
 from bertft.tasks.shared import distillation_losses
 from bertft.tasks.shared.logits import pad_sequences, segment_log_sum_exp, to_loss_precision
-from bertft.tasks.task import BaseTask, EncodeFunction
+from bertft.tasks.task import BaseTask
 
 __all__ = [
     "QuestionAnsweringTask",

@@ -14,15 +14,28 @@ depend on those that it came with, and micro-batches add up to their window.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bertft.config.class_weights import match_class
+from bertft.errors import UsageError
 from bertft.tasks.shared.logits import to_loss_precision
+from bertft.utils.messages import format_list
 
-__all__ = ["LossOptions", "binary_cross_entropy_loss", "cross_entropy_loss"]
+__all__ = [
+    "LossOptions",
+    "balanced_class_weights",
+    "balanced_label_weights",
+    "binary_cross_entropy_loss",
+    "configured_class_weights",
+    "cross_entropy_loss",
+]
 
 
 @dataclass
@@ -83,3 +96,38 @@ def _focal(log_p: Tensor, gamma: float) -> Tensor:
     # Where p rounds to 1 a power below 1 has no slope: 1 − p is kept just above 0, as a constant.
     tiny = torch.finfo(log_p.dtype).tiny
     return torch.pow(-torch.expm1(log_p.clamp(max=-tiny)), gamma) * log_p
+
+
+def configured_class_weights(configured: Any, names: Sequence[str]) -> np.ndarray:
+    """fp64 [C] of a mapping or a list that was checked; a class without a weight has 1."""
+    if isinstance(configured, dict):
+        weight_by_class = {
+            match_class(name, names): float(weight) for name, weight in configured.items()
+        }
+        return np.asarray([weight_by_class.get(name, 1.0) for name in names])
+    return np.asarray([float(weight) for weight in configured])
+
+
+def balanced_class_weights(counts: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """Of ``counts`` [C], the training rows of each class. UsageError where one has none."""
+    _raise_for_classes(counts == 0, names, "no training row")
+    return counts.sum() / (len(counts) * counts)
+
+
+def balanced_label_weights(counts: np.ndarray, rows: int, names: Sequence[str]) -> np.ndarray:
+    """Of ``counts`` [C] among ``rows``. UsageError where a label is nowhere or everywhere."""
+    _raise_for_classes(counts == 0, names, "no training row")
+    _raise_for_classes(counts == rows, names, "every training row")
+    return (rows - counts) / counts
+
+
+def _raise_for_classes(wrong: np.ndarray, names: Sequence[str], rows_described: str) -> None:
+    if wrong.any():
+        affected = format_list(
+            [name for name, is_wrong in zip(names, wrong, strict=True) if is_wrong], 8
+        )
+        raise UsageError(
+            f"{rows_described} has {affected}: there is nothing to balance",
+            where="loss.class_weights",
+            hint="Name weights: {label: weight}",
+        )

@@ -1,4 +1,16 @@
-"""A task that answers each row once: texts in, one vector of logits [C] a row out."""
+"""Tasks that answer each row once: one or two texts in, one vector of logits [C] per row out.
+
+``SequenceTask`` encodes the texts, ``ClassTask`` adds classes, their losses and calibration.
+
+Texts are cut "longest first" to ``max_length`` tokens:
+
+    budget = max_length − special tokens
+    a pair keeps  n_short = min(len_short, ⌊budget / 2⌋),  n_long = min(len_long, budget − n_short)
+
+which is what tokenizers' own "longest_first" keeps. Cutting happens here because tokenizers also
+builds every overflowing piece against every other one: quadratic time and memory in a long pair
+(two texts of 4,000 words, cut to 16 tokens: 12 seconds and 5 GB).
+"""
 
 from __future__ import annotations
 
@@ -12,32 +24,176 @@ import torch
 from torch import Tensor
 
 from bertft.config import class_weights
-from bertft.config.class_weights import match_class
 from bertft.config.data import DataConfig
 from bertft.config.loss import LossConfig
 from bertft.data.batch import Batch
-from bertft.data.classes import are_placeholder_names
-from bertft.data.dataset import FeatureTable
-from bertft.data.labels import to_class_name
+from bertft.data.features import EncodeFunction, FeatureTable, without_padding
+from bertft.data.labels import are_placeholder_names, to_class_name
 from bertft.data.rows import RowError
 from bertft.errors import DataError, UsageError
 from bertft.tasks.shared.calibration import expected_calibration_error, minimize_temperature
-from bertft.tasks.shared.encoding import encode_texts
-from bertft.tasks.shared.losses import LossOptions
-from bertft.tasks.task import BaseTask, EncodeFunction
-from bertft.utils.messages import Problem, did_you_mean, format_list, quote_value
+from bertft.tasks.shared.losses import LossOptions, configured_class_weights
+from bertft.tasks.task import BaseTask
+from bertft.utils.messages import Problem, did_you_mean, quote_value
 
 __all__ = [
     "ClassTask",
     "SequenceTask",
-    "balanced_class_weights",
-    "balanced_label_weights",
     "check_class_names",
     "class_names_in_config",
     "class_numbers",
     "classification_head_config",
-    "configured_class_weights",
+    "encode_texts",
+    "keep_longest_first",
 ]
+
+# An Encoding costs some hundred bytes a token, so a slice of rows is bounded by characters too.
+_SLICE_ROWS, _SLICE_CHARACTERS = 1024, 1 << 20
+
+
+class SequenceTask(BaseTask):
+    """Adds to the contract: ``encode_labels`` (labels of rows → numbers) and ``compute_scores``
+    (the metrics).
+    """
+
+    auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
+    problem_type: ClassVar[str]  # transformers' word for the loss of this head
+
+    @classmethod
+    def matches_config(cls, model_config: Mapping[str, Any]) -> bool:
+        heads = model_config.get("architectures") or []
+        if not any(head.endswith("ForSequenceClassification") for head in heads):
+            return False
+        problem_type = model_config.get("problem_type")
+        if problem_type is None:  # transformers' own rule where a folder does not say
+            is_single_output = len(class_names_in_config(model_config)) == 1
+            problem_type = "regression" if is_single_output else "single_label_classification"
+        return problem_type == cls.problem_type
+
+    @abstractmethod
+    def encode_labels(self, labels: Sequence[Any]) -> np.ndarray:
+        """The feature column ``labels``: [rows] or [rows, C]."""
+
+    @abstractmethod
+    def compute_scores(self, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+        """Every metric from finite fp64 logits [rows, C] and the targets of at least one row."""
+
+    @abstractmethod
+    def row_statistics(self, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """``by_row``'s terms [rows, K], from what ``compute_scores`` is given."""
+
+    def per_row_statistics(
+        self, logits: np.ndarray, features: FeatureTable
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        if len(logits) == 0 or not np.isfinite(logits).all():
+            return None
+        targets = features.read_column("labels")
+        return features.read_column("row"), self.row_statistics(logits.astype(np.float64), targets)
+
+    def make_encoder(self, tokenizer: Any, max_length: int) -> EncodeFunction:
+        def encode(rows: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+            columns = encode_texts(tokenizer, rows["text"], rows.get("text_pair"), max_length)
+            columns["row"] = np.arange(len(rows["text"]), dtype=np.int64)
+            if rows.get("label") is not None:
+                columns["labels"] = self.encode_labels(rows["label"])
+            return columns
+
+        return encode
+
+    def count_loss_terms(self, batch: Batch) -> int:
+        return int(batch.labels["labels"].numel())
+
+    def compute_metrics(self, logits: np.ndarray, features: FeatureTable) -> dict[str, float]:
+        """All metrics; NaN, which never wins, over no rows or where a logit is not finite."""
+        if len(logits) == 0 or not np.isfinite(logits).all():
+            return dict.fromkeys(self.metric_names, float("nan"))
+        targets = features.read_column("labels")
+        values = self.compute_scores(logits.astype(np.float64), targets)
+        return {name: float(values[name]) for name in self.metric_names}
+
+
+class ClassTask(SequenceTask):
+    """Adds: ``loss_sum`` (the loss of a shape), ``balanced_weights`` weights,
+    ``confidence_and_correct``.
+    """
+
+    def __init__(self, config: DataConfig, labels: Sequence[str] | None) -> None:
+        self.classes = check_class_names(labels, self.name)
+        self.loss_options = LossOptions()
+        super().__init__(config, labels)
+
+    @classmethod
+    def class_names_from_config(cls, model_config: Mapping[str, Any]) -> list[str]:
+        return class_names_in_config(model_config)
+
+    def head_config(self) -> dict[str, Any]:
+        return classification_head_config(self.classes, self.problem_type)
+
+    def encode_labels(self, labels: Sequence[Any]) -> np.ndarray:
+        """The number of each row's class, int64 [rows]."""
+        return class_numbers(labels, self.classes)
+
+    @abstractmethod
+    def loss_sum(self, logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
+        """Σ of the loss terms of ``logits`` [n, C], as ``options`` has them."""
+
+    @abstractmethod
+    def balanced_weights(self, targets: np.ndarray) -> np.ndarray:
+        """Weights [C] that the training ``targets`` balance."""
+
+    @abstractmethod
+    def confidence_and_correct(
+        self, logits: np.ndarray, targets: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Probability of what is likelier, and whether that is so: of each decision, both [n]."""
+
+    @abstractmethod
+    def fit_threshold(
+        self, logits: np.ndarray, targets: np.ndarray
+    ) -> tuple[float | list[float], str]:
+        """The best threshold (one, or [C]), and the metric that it is the best of."""
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        return self.loss_sum(logits, batch.labels["labels"], self.loss_options)
+
+    def find_problems(self, loss: LossConfig, tune_threshold: bool) -> Iterator[Problem]:
+        yield from class_weights.class_weight_problems(loss.class_weights, self.classes)
+
+    def configure_loss(self, settings: LossConfig, features: FeatureTable) -> None:
+        weights = settings.class_weights
+        if weights is not None:
+            class_weight_values = (
+                self.balanced_weights(features.read_column("labels"))
+                if weights == class_weights.BALANCED
+                else configured_class_weights(weights, self.classes)
+            )
+            weights = torch.from_numpy(class_weight_values.astype(np.float64))
+        self.loss_options = LossOptions(weights, settings.label_smoothing, settings.focal_gamma)
+
+    def best_temperature(self, logits: np.ndarray, features: FeatureTable) -> float | None:
+        targets = features.read_column("labels")
+        if self.confidence_and_correct(logits, targets)[1].all():
+            return None
+        labels, plain_options = torch.from_numpy(targets), LossOptions()
+        return minimize_temperature(
+            torch.from_numpy(logits.astype(np.float64)),
+            lambda z: self.loss_sum(z, labels, plain_options) / targets.size,
+        )
+
+    def calibration_error(self, logits: np.ndarray, features: FeatureTable) -> float:
+        return expected_calibration_error(
+            *self.confidence_and_correct(logits, features.read_column("labels"))
+        )
+
+    def best_threshold(
+        self, logits: np.ndarray, features: FeatureTable
+    ) -> tuple[float | dict[str, float], str]:
+        threshold, metric = self.fit_threshold(
+            logits.astype(np.float64), features.read_column("labels")
+        )
+        if isinstance(threshold, list):
+            return dict(zip(self.classes, threshold, strict=True)), metric
+        return threshold, metric
 
 
 def check_class_names(labels: Sequence[str] | None, task: str) -> list[str]:
@@ -141,177 +297,122 @@ def _stated_name(value: Any) -> str:
     return name
 
 
-def configured_class_weights(configured: Any, names: Sequence[str]) -> np.ndarray:
-    """fp64 [C] of a mapping or a list that was checked; a class without a weight has 1."""
-    if isinstance(configured, dict):
-        weight_by_class = {
-            match_class(name, names): float(weight) for name, weight in configured.items()
-        }
-        return np.asarray([weight_by_class.get(name, 1.0) for name in names])
-    return np.asarray([float(weight) for weight in configured])
+def encode_texts(
+    tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int
+) -> dict[str, Any]:
+    """``input_ids`` (an int32 array a row), ``token_type_ids`` (int8; only where the tokenizer
+    names them among its model's inputs) and ``truncated`` (int8 [rows], 1 where tokens were cut).
 
-
-def balanced_class_weights(counts: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """Of ``counts`` [C], the training rows of each class. UsageError where one has none."""
-    _raise_for_classes(counts == 0, names, "no training row")
-    return counts.sum() / (len(counts) * counts)
-
-
-def balanced_label_weights(counts: np.ndarray, rows: int, names: Sequence[str]) -> np.ndarray:
-    """Of ``counts`` [C] among ``rows``. UsageError where a label is nowhere or everywhere."""
-    _raise_for_classes(counts == 0, names, "no training row")
-    _raise_for_classes(counts == rows, names, "every training row")
-    return (rows - counts) / counts
-
-
-def _raise_for_classes(wrong: np.ndarray, names: Sequence[str], rows_described: str) -> None:
-    if wrong.any():
-        affected = format_list(
-            [name for name, is_wrong in zip(names, wrong, strict=True) if is_wrong], 8
-        )
+    The tokenizer's truncation and padding, which a file may have baked in, are not applied.
+    Raises UsageError if ``max_length`` leaves no room beside the special tokens.
+    """
+    token_budget = max_length - tokenizer.num_special_tokens_to_add(pair=pairs is not None)
+    needed = 1 if pairs is None else 2
+    if token_budget < needed:
         raise UsageError(
-            f"{rows_described} has {affected}: there is nothing to balance",
-            where="loss.class_weights",
-            hint="Name weights: {label: weight}",
+            f"{max_length} tokens leave {max(token_budget, 0)} for text, the special ones aside",
+            where="data.max_length",
+            hint=f"Set data.max_length={max_length - token_budget + needed} or more",
         )
+    has_token_types = "token_type_ids" in tokenizer.model_input_names
+    encode = _encode_fast if getattr(tokenizer, "is_fast", False) else _encode_slow
+    ids: list[np.ndarray] = []
+    types: list[np.ndarray] = []
+    truncated: list[bool] = []
+    for text_slice in _iter_slices(texts, pairs):
+        for row_ids, row_types, was_truncated in encode(
+            tokenizer, texts[text_slice], None if pairs is None else pairs[text_slice], max_length
+        ):
+            ids.append(np.asarray(row_ids, np.int32))
+            truncated.append(was_truncated)
+            if has_token_types:
+                types.append(np.asarray(row_types, np.int8))
+    columns: dict[str, Any] = {"input_ids": ids, "truncated": np.asarray(truncated, np.int8)}
+    if has_token_types:
+        columns["token_type_ids"] = types
+    return columns
 
 
-class SequenceTask(BaseTask):
-    """Adds to the contract: ``encode_labels`` (labels of rows → numbers) and ``compute_scores``
-    (the metrics).
-    """
-
-    auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
-    problem_type: ClassVar[str]  # transformers' word for the loss of this head
-
-    @classmethod
-    def matches_config(cls, model_config: Mapping[str, Any]) -> bool:
-        heads = model_config.get("architectures") or []
-        if not any(head.endswith("ForSequenceClassification") for head in heads):
-            return False
-        problem_type = model_config.get("problem_type")
-        if problem_type is None:  # transformers' own rule where a folder does not say
-            is_single_output = len(class_names_in_config(model_config)) == 1
-            problem_type = "regression" if is_single_output else "single_label_classification"
-        return problem_type == cls.problem_type
-
-    @abstractmethod
-    def encode_labels(self, labels: Sequence[Any]) -> np.ndarray:
-        """The feature column ``labels``: [rows] or [rows, C]."""
-
-    @abstractmethod
-    def compute_scores(self, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-        """Every metric from finite fp64 logits [rows, C] and the targets of at least one row."""
-
-    @abstractmethod
-    def row_statistics(self, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """``by_row``'s terms [rows, K], from what ``compute_scores`` is given."""
-
-    def per_row_statistics(
-        self, logits: np.ndarray, features: FeatureTable
-    ) -> tuple[np.ndarray, np.ndarray] | None:
-        if len(logits) == 0 or not np.isfinite(logits).all():
-            return None
-        targets = features.read_column("labels")
-        return features.read_column("row"), self.row_statistics(logits.astype(np.float64), targets)
-
-    def make_encoder(self, tokenizer: Any, max_length: int) -> EncodeFunction:
-        def encode(rows: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-            columns = encode_texts(tokenizer, rows["text"], rows.get("text_pair"), max_length)
-            columns["row"] = np.arange(len(rows["text"]), dtype=np.int64)
-            if rows.get("label") is not None:
-                columns["labels"] = self.encode_labels(rows["label"])
-            return columns
-
-        return encode
-
-    def count_loss_terms(self, batch: Batch) -> int:
-        return int(batch.labels["labels"].numel())
-
-    def compute_metrics(self, logits: np.ndarray, features: FeatureTable) -> dict[str, float]:
-        """All metrics; NaN, which never wins, over no rows or where a logit is not finite."""
-        if len(logits) == 0 or not np.isfinite(logits).all():
-            return dict.fromkeys(self.metric_names, float("nan"))
-        targets = features.read_column("labels")
-        values = self.compute_scores(logits.astype(np.float64), targets)
-        return {name: float(values[name]) for name in self.metric_names}
+EncodedRow = tuple[Sequence[int] | np.ndarray, Sequence[int] | np.ndarray, bool]
 
 
-class ClassTask(SequenceTask):
-    """Adds: ``loss_sum`` (the loss of a shape), ``balanced_weights`` weights,
-    ``confidence_and_correct``.
-    """
+def _iter_slices(texts: Sequence[str], pairs: Sequence[str] | None) -> Iterator[slice]:
+    start = characters = 0
+    for row, text in enumerate(texts):
+        size = len(text) + (len(pairs[row]) if pairs is not None else 0)
+        full = row - start == _SLICE_ROWS or characters + size > _SLICE_CHARACTERS
+        if full and row > start:
+            yield slice(start, row)
+            start, characters = row, 0
+        characters += size
+    if start < len(texts):
+        yield slice(start, len(texts))
 
-    def __init__(self, config: DataConfig, labels: Sequence[str] | None) -> None:
-        self.classes = check_class_names(labels, self.name)
-        self.loss_options = LossOptions()
-        super().__init__(config, labels)
 
-    @classmethod
-    def class_names_from_config(cls, model_config: Mapping[str, Any]) -> list[str]:
-        return class_names_in_config(model_config)
-
-    def head_config(self) -> dict[str, Any]:
-        return classification_head_config(self.classes, self.problem_type)
-
-    @abstractmethod
-    def loss_sum(self, logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
-        """Σ of the loss terms of ``logits`` [n, C], as ``options`` has them."""
-
-    @abstractmethod
-    def balanced_weights(self, targets: np.ndarray) -> np.ndarray:
-        """Weights [C] that the training ``targets`` balance."""
-
-    @abstractmethod
-    def confidence_and_correct(
-        self, logits: np.ndarray, targets: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Probability of what is likelier, and whether that is so: of each decision, both [n]."""
-
-    @abstractmethod
-    def fit_threshold(
-        self, logits: np.ndarray, targets: np.ndarray
-    ) -> tuple[float | list[float], str]:
-        """The best threshold (one, or [C]), and the metric that it is the best of."""
-
-    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        return self.loss_sum(logits, batch.labels["labels"], self.loss_options)
-
-    def find_problems(self, loss: LossConfig, tune_threshold: bool) -> Iterator[Problem]:
-        yield from class_weights.class_weight_problems(loss.class_weights, self.classes)
-
-    def configure_loss(self, settings: LossConfig, features: FeatureTable) -> None:
-        weights = settings.class_weights
-        if weights is not None:
-            class_weight_values = (
-                self.balanced_weights(features.read_column("labels"))
-                if weights == class_weights.BALANCED
-                else configured_class_weights(weights, self.classes)
+def _encode_fast(
+    tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int
+) -> Iterator[EncodedRow]:
+    inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
+    with without_padding(tokenizer) as backend:
+        encodings = backend.encode_batch_fast(inputs)
+    for encoding in encodings:
+        if len(encoding) <= max_length:
+            yield encoding.ids, encoding.type_ids, False
+        else:
+            keep_mask = _truncation_mask(
+                encoding.sequence_ids, max_length, tokenizer.truncation_side
             )
-            weights = torch.from_numpy(class_weight_values.astype(np.float64))
-        self.loss_options = LossOptions(weights, settings.label_smoothing, settings.focal_gamma)
+            yield (
+                np.asarray(encoding.ids)[keep_mask],
+                np.asarray(encoding.type_ids)[keep_mask],
+                True,
+            )
 
-    def best_temperature(self, logits: np.ndarray, features: FeatureTable) -> float | None:
-        targets = features.read_column("labels")
-        if self.confidence_and_correct(logits, targets)[1].all():
-            return None
-        labels, plain_options = torch.from_numpy(targets), LossOptions()
-        return minimize_temperature(
-            torch.from_numpy(logits.astype(np.float64)),
-            lambda z: self.loss_sum(z, labels, plain_options) / targets.size,
-        )
 
-    def calibration_error(self, logits: np.ndarray, features: FeatureTable) -> float:
-        return expected_calibration_error(
-            *self.confidence_and_correct(logits, features.read_column("labels"))
-        )
+def _encode_slow(
+    tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int
+) -> Iterator[EncodedRow]:
+    """Tokenizers written in Python: no sequence ids to cut by, but no quadratic cost either."""
+    for row, text in enumerate(texts):
+        inputs = (text,) if pairs is None else (text, pairs[row])
+        encoded = tokenizer(*inputs, return_token_type_ids=True, verbose=False)
+        is_too_long = len(encoded["input_ids"]) > max_length
+        if is_too_long:
+            encoded = tokenizer(
+                *inputs,
+                truncation="longest_first",
+                max_length=max_length,
+                return_token_type_ids=True,
+                verbose=False,
+            )
+        yield encoded["input_ids"], encoded["token_type_ids"], is_too_long
 
-    def best_threshold(
-        self, logits: np.ndarray, features: FeatureTable
-    ) -> tuple[float | dict[str, float], str]:
-        threshold, metric = self.fit_threshold(
-            logits.astype(np.float64), features.read_column("labels")
-        )
-        if isinstance(threshold, list):
-            return dict(zip(self.classes, threshold, strict=True)), metric
-        return threshold, metric
+
+def _truncation_mask(sequence_ids: Sequence[int | None], max_length: int, side: str) -> np.ndarray:
+    """Mask over a row's tokens: special ones (None) all stay, each text loses those at ``side``."""
+    text_numbers = np.asarray([-1 if number is None else number for number in sequence_ids])
+    token_positions = [np.flatnonzero(text_numbers == number) for number in (0, 1)]
+    token_budget = max_length - int((text_numbers == -1).sum())
+    mask = text_numbers == -1
+    for text_positions, count in zip(
+        token_positions,
+        keep_longest_first(len(token_positions[0]), len(token_positions[1]), token_budget),
+        strict=True,
+    ):
+        mask[
+            text_positions[:count]
+            if side == "right"
+            else text_positions[len(text_positions) - count :]
+        ] = True
+    return mask
+
+
+def keep_longest_first(first: int, second: int, budget: int) -> tuple[int, int]:
+    """How many tokens of each text stay; an odd one goes to the longer, the second on a tie."""
+    if first + second <= budget:
+        return first, second
+    if first > second:
+        second, first = keep_longest_first(second, first, budget)
+        return first, second
+    first = min(first, budget // 2)
+    return first, min(second, budget - first)

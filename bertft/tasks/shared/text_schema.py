@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -11,17 +13,17 @@ import pyarrow.compute as pc
 
 from bertft.config.data import DataConfig
 from bertft.config.registry import TASKS
-from bertft.data import classes
 from bertft.data.labels import (
-    LABEL_PARSERS,
-    check_label_kind,
-    check_label_separator,
-    find_joined_names,
-    parse_zero_or_one,
+    NOT_BINARY,
+    NOT_NUMERIC,
+    class_shares,
+    configured_class_names,
+    configured_label_mapping,
+    format_similar_names,
+    observed_classes,
     to_class_name,
 )
-from bertft.data.labels import LabelParser as LabelForm
-from bertft.data.rows import BadRows
+from bertft.data.rows import BadRows, RowError
 from bertft.data.schema import (
     ColumnSpec,
     RowSchema,
@@ -31,9 +33,29 @@ from bertft.data.schema import (
     text_columns,
 )
 from bertft.errors import DataError, UsageError
+from bertft.tasks.shared.label_lists import (
+    CLOSING_BRACKETS,
+    LABEL_LIST,
+    are_labels_numeric,
+    deduplicate_labels,
+    multi_hot_to_names,
+    multi_hot_width,
+    parse_multiple_labels,
+    reject_several_labels,
+)
 from bertft.utils.messages import format_list, quote_value, shorten
 
-__all__ = ["TextRowSchema"]
+__all__ = [
+    "LABEL_PARSERS",
+    "LabelParser",
+    "TextRowSchema",
+    "parse_number",
+    "parse_zero_or_one",
+]
+
+_SEPARATORS = ("|", ";", ",", "\t", "/", "+", "&")
+_MIN_ROWS_TO_JUDGE = 20  # rows from which on their number is held against the number of classes
+_COLLECTIONS = (list, tuple, dict)
 
 
 class TextRowSchema(RowSchema):
@@ -88,8 +110,8 @@ class TextRowSchema(RowSchema):
         if self._has_column_per_class:
             return self._column_names()
         if self.config.labels is not None:
-            return classes.configured_class_names(self.config.labels)
-        return declared_classes if declared_classes is not None else classes.observed_classes(table)
+            return configured_class_names(self.config.labels)
+        return declared_classes if declared_classes is not None else observed_classes(table)
 
     def normalize_labels(
         self, table: pa.Table, declared_classes: list[str] | None, bad: BadRows
@@ -100,7 +122,7 @@ class TextRowSchema(RowSchema):
             return table
         width = self._detect_multi_hot_width(table, bad)
         if width is None:
-            return classes.deduplicate_labels(table)
+            return deduplicate_labels(table)
         labels = self.config.labels
         if not isinstance(labels, Sequence):
             raise DataError(
@@ -108,7 +130,7 @@ class TextRowSchema(RowSchema):
                 where=bad.source,
                 hint=f"Name them in the order of the list: data.labels with {width} names",
             )
-        names = classes.configured_class_names(labels)
+        names = configured_class_names(labels)
         if len(names) != width:
             raise DataError(
                 f"each label is a list of {width} values 0 or 1; data.labels lists {len(names)}"
@@ -117,15 +139,15 @@ class TextRowSchema(RowSchema):
                 hint=f"List {width} names in the order of the list",
             )
         self.label_mapping.update({f"place {number}": name for number, name in enumerate(names)})
-        return classes.multi_hot_to_names(table, names)
+        return multi_hot_to_names(table, names)
 
     def _detect_multi_hot_width(self, table: pa.Table, bad: BadRows) -> int | None:
         """The length of lists of 0 and 1; None: the lists have names or numbers of classes.
 
         The first split decides what lists of numbers mean; DataError where another one differs.
         """
-        width = classes.multi_hot_width(table)
-        if not classes.are_labels_numeric(table):
+        width = multi_hot_width(table)
+        if not are_labels_numeric(table):
             return None
         if self._multi_hot_width is None:
             self._multi_hot_width = width or 0
@@ -162,12 +184,12 @@ class TextRowSchema(RowSchema):
                 )
         if named or not self.has_classes or not table.num_rows:
             return
-        if note := classes.format_similar_names(classes.observed_classes(table)):
+        if note := format_similar_names(observed_classes(table)):
             self._notes.append(note)
         if self.label_kind == "classes":
             check_label_separator(table, self.config.label_separator, bad, self._notes)
         else:
-            joined = find_joined_names(classes.observed_classes(table))
+            joined = find_joined_names(observed_classes(table))
             if joined is not None:
                 self._notes.append(
                     f"names such as {joined[1]} contain {joined[0]!r}: rows with several labels"
@@ -195,7 +217,7 @@ class TextRowSchema(RowSchema):
         if pa.types.is_floating(values.type):
             bounds = pc.min_max(values).as_py()
             return {"min": bounds["min"], "mean": pc.mean(values).as_py(), "max": bounds["max"]}
-        return classes.class_shares(table)
+        return class_shares(table)
 
     @property
     def _has_column_per_class(self) -> bool:
@@ -206,12 +228,12 @@ class TextRowSchema(RowSchema):
             and (not isinstance(self.config.label, str))
         )
 
-    def _make_label_parser(self) -> LabelForm:
+    def _make_label_parser(self) -> LabelParser:
         parser, labels = LABEL_PARSERS[self.label_kind], self.config.labels
         if self.has_classes and not self._has_column_per_class and labels is not None:
-            known_names = set(classes.configured_class_names(labels))
+            known_names = set(configured_class_names(labels))
             if isinstance(labels, Mapping):
-                known_names |= classes.configured_label_mapping(labels).keys()
+                known_names |= configured_label_mapping(labels).keys()
 
             def parse(fields: Sequence[Any], separator: str) -> Any:
                 # A name that looks like a list is a name where data.labels has it.
@@ -279,7 +301,143 @@ class TextRowSchema(RowSchema):
         return names
 
 
+@dataclass(frozen=True)
+class LabelParser:
+    """How labels are stored: ``arrow_type`` in Arrow, ``parse`` reads those of one row."""
+
+    arrow_type: pa.DataType
+    parse: Callable[[Sequence[Any], str], Any]  # (fields, separator) → label, None if missing
+
+
+def _parse_single_label(value: Any) -> str | None:
+    """The name of one class. Raises RowError for several, in a list, tuple or set, or its text."""
+    is_text = isinstance(value, str)
+    if value.rstrip().endswith(CLOSING_BRACKETS) if is_text else isinstance(value, _COLLECTIONS):
+        reject_several_labels(value)
+    return to_class_name(value)
+
+
+def parse_number(value: Any) -> float | None:
+    """A finite number, from a number or its text."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    try:
+        # Python reads 1_000 as a number; in a file it is the name of something.
+        not_a_number = isinstance(value, bool) or (isinstance(value, str) and "_" in value)
+        result = math.nan if not_a_number else float(value)
+    except (TypeError, ValueError, OverflowError):
+        result = math.nan
+    if not math.isfinite(result):
+        raise RowError(NOT_NUMERIC, f"the label {quote_value(value)} is not a finite number")
+    return result
+
+
+def parse_zero_or_one(value: Any) -> bool:
+    """0/1 in any of its writings. Raises Fault for anything else."""
+    text = str(value).strip().lower()
+    if text in ("1", "1.0", "true"):
+        return True
+    if text in ("0", "0.0", "false"):
+        return False
+    raise RowError(NOT_BINARY, f"the label {quote_value(value)} is not 0 or 1")
+
+
+LABEL_PARSERS = {
+    "class": LabelParser(pa.string(), lambda fields, _: _parse_single_label(fields[0])),
+    "number": LabelParser(pa.float64(), lambda fields, _: parse_number(fields[0])),
+    "classes": LabelParser(pa.list_(pa.string()), parse_multiple_labels),
+}
+
+
 def _clean_label(value: Any) -> Any:
     if isinstance(value, list):
         return [_clean_label(item) for item in value]
     return check_characters(value, "label") if isinstance(value, str) else value
+
+
+def check_label_kind(
+    kind: str, task: str, table: pa.Table, classes_given: bool, bad: BadRows
+) -> None:
+    """DataError where the labels are not of the ``kind`` that ``task`` learns.
+
+    Before bad rows are reported: thousands of them would hide the one cause. ``classes_given``: the
+    classes were given, so that any number of them may be meant.
+    """
+    if kind == "number" and bad.counts[NOT_NUMERIC] > table.num_rows:
+        line, detail = next(example for example in bad.first if "number" in example[1])
+        raise DataError(
+            f"data.task={task}, but most labels are no numbers ({detail})",
+            where=f"{bad.source}:{line}",
+            hint="Name another column with data.label, or take data.task=classification",
+        )
+    if kind == "class" and bad.counts[LABEL_LIST] > table.num_rows:
+        line, detail = next(each for each in bad.first if "list" in each[1])
+        raise DataError(
+            f"data.task={task}, but most labels are lists ({detail})",
+            where=f"{bad.source}:{line}",
+            hint="Set data.task=multi_label",
+        )
+    if kind != "class" or classes_given:
+        return
+    names = pc.unique(table.column("label")).drop_null().to_pylist()
+    if len(names) > 2 and _are_continuous(names):
+        raise DataError(
+            f"the labels are numbers such as {format_list(names[:3])}, not classes",
+            where=bad.source,
+            hint="Take data.task=regression, or name the classes with data.labels",
+        )
+    _check_class_count(names, table.num_rows, bad, "Is data.label the column you mean?")
+
+
+def _check_class_count(names: Sequence[str], rows: int, bad_rows: BadRows, question: str) -> None:
+    """DataError where most rows have a class of their own."""
+    if rows >= _MIN_ROWS_TO_JUDGE and len(names) > rows / 2:
+        raise DataError(
+            f"{len(names):,} different labels in {rows:,} rows"
+            f" ({', '.join(map(quote_value, names[:3]))}, …)",
+            where=bad_rows.source,
+            hint=f"{question} If so, name the classes with data.labels",
+        )
+
+
+def check_label_separator(table: pa.Table, separator: str, bad: BadRows, notes: list[str]) -> None:
+    """DataError where ``separator`` is not the one between the labels of the rows.
+
+    That is: no row has two labels, and another separator would make fewer classes. Where some
+    rows have two, ``notes`` gets a remark instead.
+    """
+    values = table.column("label").drop_null()
+    names = pc.unique(pc.list_flatten(values)).to_pylist()
+    joined = find_joined_names(name for name in names if separator not in name)
+    if joined is not None:
+        shown = "\\t" if joined[0] == "\t" else joined[0]
+        what = f"names such as {joined[1]} contain {shown!r}"
+        hint = f"'data.label_separator={shown}'"
+        if (pc.max(pc.list_value_length(values)).as_py() or 0) > 1:
+            notes.append(f"{what}: if it separates labels, set {hint}")
+        else:
+            raise DataError(
+                f"{len(names):,} labels, never two in one row, and {what}",
+                where=bad.source,
+                hint=f"Set {hint}, or name the classes with data.labels if these are names",
+            )
+    question = f"Is {separator!r} the separator (data.label_separator)?"
+    _check_class_count(names, len(values), bad, question)
+
+
+def find_joined_names(names: Iterable[str]) -> tuple[str, str] | None:
+    """A separator that splits ``names`` into fewer names than there are, and such a name."""
+    known = list(names)
+    for separator in _SEPARATORS:
+        joined = [name for name in known if separator in name]
+        parts = {part.strip() for name in known for part in name.split(separator)}
+        if len(joined) > 1 and len(parts) < len(known):
+            return separator, quote_value(min(joined))
+    return None
+
+
+def _are_continuous(names: list[str]) -> bool:
+    try:
+        return any(not float(name).is_integer() for name in names)
+    except (ValueError, OverflowError):
+        return False

@@ -17,20 +17,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bertft.config.data import DataConfig
-from bertft.data import classes
-from bertft.data.labels import class_name_as_number, drop_rows, to_class_name
-from bertft.data.readers.conll import CONLL_EXTENSIONS, WORD_COLUMNS, LineValues, read_conll
-from bertft.data.rows import BadRows, RowError
-from bertft.data.schema import (
-    ColumnSpec,
-    RowSchema,
-    check_characters,
-    label_columns,
-    parse_list,
-    text_columns,
+from bertft.data.labels import (
+    are_placeholder_names,
+    class_name_as_number,
+    class_shares,
+    configured_class_names,
+    format_similar_names,
+    map_labels_to_classes,
+    observed_classes,
+    to_class_name,
 )
+from bertft.data.readers.conll import CONLL_EXTENSIONS, WORD_COLUMNS, LineValues, read_conll
+from bertft.data.rows import BadRows, RowError, drop_rows
+from bertft.data.schema import ColumnSpec, RowSchema, check_characters, label_columns, text_columns
 from bertft.data.schema import require_text as text_of
 from bertft.errors import DataError, UsageError
+from bertft.tasks.shared.label_lists import parse_list
 from bertft.tasks.token_classification import word_splitting as split_into
 from bertft.tasks.token_classification.scheme_detection import (
     TagConverter,
@@ -122,7 +124,7 @@ class TokenClassificationRowSchema(RowSchema):
         _check_shape(table, bad)
         names = self._known_classes(declared_classes)
         table = self._tags_to_names(table, names, bad)
-        if names is not None and classes.are_placeholder_names(names):
+        if names is not None and are_placeholder_names(names):
             return table.drop_columns("step")  # that they name nothing is reported with the rows
         if names is None and self.target_scheme is None:
             _check_count(table, bad.source)
@@ -142,8 +144,8 @@ class TokenClassificationRowSchema(RowSchema):
         converter = make_tag_converter(pairs, self.scheme, self.target_scheme, names, bad.source)
         if names is None and self.target_scheme is None and self.scheme is None:
             if converter.scheme == "io":
-                _check_outside(classes.observed_classes(table), bad.source)
-            elif remark := classes.format_similar_names(classes.observed_classes(table)):
+                _check_outside(observed_classes(table), bad.source)
+            elif remark := format_similar_names(observed_classes(table)):
                 self.detection_notes.append(remark)
         if self.target_scheme is None and self.scheme is None:
             self.detection_notes.append(f"the tags are {converter.scheme} (detected)")
@@ -155,7 +157,7 @@ class TokenClassificationRowSchema(RowSchema):
 
     def _tags_to_names(self, table: pa.Table, names: list[str] | None, bad: BadRows) -> pa.Table:
         """Tags that are numbers, or that data.labels maps, by name. DataError without names."""
-        observed = classes.observed_classes(table)
+        observed = observed_classes(table)
         numbers = [
             tag
             for tag in observed
@@ -174,7 +176,7 @@ class TokenClassificationRowSchema(RowSchema):
             isinstance(self.configured_classes, Mapping) or len(numbers) == len(observed)
         ):
             return table
-        table, faulty = classes.map_labels_to_classes(
+        table, faulty = map_labels_to_classes(
             table, names, self.configured_classes, source=bad.source, applied=self.label_mapping
         )
         return drop_rows(table, faulty, bad)
@@ -196,7 +198,7 @@ class TokenClassificationRowSchema(RowSchema):
         declared = declared_classes or []
         observed = {
             *declared,
-            *(classes.observed_classes(table) if "label" in table.column_names else ()),
+            *(observed_classes(table) if "label" in table.column_names else ()),
         }
         parsed = [parse_tag(tag, scheme) for tag in observed]
         types = sorted({tag[1] for tag in parsed if tag is not None and tag[0] != OUTSIDE})
@@ -215,11 +217,11 @@ class TokenClassificationRowSchema(RowSchema):
         return (
             declared_classes
             if self.configured_classes is None
-            else classes.configured_class_names(self.configured_classes)
+            else configured_class_names(self.configured_classes)
         )
 
     def nothing_to_learn(self, table: pa.Table) -> str:
-        observed = classes.observed_classes(table)
+        observed = observed_classes(table)
         if not set(observed) - {OUTSIDE}:
             return "no word has a tag but O"
         return (
@@ -230,12 +232,12 @@ class TokenClassificationRowSchema(RowSchema):
 
     def label_statistics(self, table: pa.Table) -> dict[str, float]:
         """Tag → share of the rows that have it."""
-        return classes.class_shares(table)
+        return class_shares(table)
 
 
 def _check_count(table: pa.Table, source: str) -> None:
     """DataError where the tags are about as many as the words."""
-    observed, words = classes.observed_classes(table), len(pc.list_flatten(table.column("label")))
+    observed, words = observed_classes(table), len(pc.list_flatten(table.column("label")))
     if len(observed) > _MAX_TAGS and _WORDS_PER_TAG * len(observed) > words:
         raise DataError(
             f"{len(observed):,} different tags in {words:,} words ({', '.join(observed[:3])}, …)",

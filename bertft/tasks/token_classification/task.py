@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bertft.config.data import DataConfig
 from bertft.data.batch import Batch
-from bertft.data.dataset import FeatureTable
+from bertft.data.features import EncodeFunction, FeatureTable
 from bertft.errors import DataError
 from bertft.tasks.report_items import ReportItem
 from bertft.tasks.shared.logits import log_softmax, softmax, to_loss_precision
@@ -27,7 +27,7 @@ from bertft.tasks.shared.sequence_task import (
     class_names_in_config,
     class_numbers,
 )
-from bertft.tasks.task import BaseTask, EncodeFunction
+from bertft.tasks.task import BaseTask
 from bertft.tasks.token_classification.encoding import IGNORE_INDEX, encode_words
 from bertft.tasks.token_classification.metrics import (
     count_entities,

@@ -9,9 +9,9 @@ import pyarrow.parquet
 import pytest
 
 from bertft.config.data import DataConfig
-from bertft.data.schema import parse_list
 from bertft.data.splits import load_inputs, load_splits
 from bertft.errors import DataError
+from bertft.tasks.shared.label_lists import parse_list
 
 SENTENCES = [
     (["Ann", "Lee", "sang"], ["B-PER", "I-PER", "O"]),
