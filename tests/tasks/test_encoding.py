@@ -10,7 +10,7 @@ import pytest
 from transformers import CanineTokenizer
 
 from bertft.errors import UsageError
-from bertft.tasks.shared import encoding
+from bertft.tasks.shared import sequence_task
 from bertft.tasks.shared.encoding import resolve_max_length
 from bertft.tasks.shared.sequence_task import encode_texts, keep_longest_first
 
@@ -86,8 +86,8 @@ def test_baked_in_truncation_and_padding_are_not_applied_and_stay(bert_tokenizer
 def test_slices_keep_the_order(bert_tokenizer, monkeypatch):
     whole = encode_texts(bert_tokenizer, TEXTS, PAIRS, 12)
     for rows, characters in ((2, 1 << 20), (1024, 30), (1, 1)):
-        monkeypatch.setattr(encoding, "_SLICE_ROWS", rows)
-        monkeypatch.setattr(encoding, "_SLICE_CHARACTERS", characters)
+        monkeypatch.setattr(sequence_task, "_SLICE_ROWS", rows)
+        monkeypatch.setattr(sequence_task, "_SLICE_CHARACTERS", characters)
         again = encode_texts(bert_tokenizer, TEXTS, PAIRS, 12)
         for name in whole:
             assert list(map(list, map(np.atleast_1d, again[name]))) == list(
