@@ -303,7 +303,7 @@ class Predictor:
             DataError: a row cannot be answered; it is named by its number.
         """
         from bertft.data.splits import load_inputs
-        from bertft.pipeline.data import build_unlabelled_features
+        from bertft.tasks.task import build_unlabelled_features
         from bertft.training.evaluate import predict_logits
 
         loaded = self._loaded
