@@ -288,6 +288,6 @@ def test_a_teacher_below_the_students_start_is_told(trained):
     warn_if_teacher_is_worse(hired, adapted, table, told.append)
     assert len(told) == 1 and "the teacher t has accuracy 0.0100 on validation" in told[0]
     warn_if_teacher_is_worse(
-        dataclasses.replace(hired, scores={"accuracy": 1.0}), adapted, table, told.append
+        dataclasses.replace(hired, metrics={"accuracy": 1.0}), adapted, table, told.append
     )
     assert len(told) == 1
