@@ -1,7 +1,7 @@
-"""Where tables are printed: text stays what it is.
+"""Consoles that print text as it is.
 
-Rich takes [bold] for a style and :smile: for a picture, and drops a tag that it does not know; a
-class, a column or a folder may be called like that.
+Rich reads ``[bold]`` as a style and ``:smile:`` as an emoji, and drops tags that it does not know.
+Names of classes, columns and folders may contain both.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from rich.text import Text
 
 from bertft.utils.terminal import escape_controls
 
-__all__ = ["line_printer", "plain_console"]
+__all__ = ["line_printer", "plain_console", "wide_console"]
+
+_FILE_WIDTH = 200  # columns of a wide table in a file or pipe
 
 
 def plain_console(
@@ -26,14 +28,30 @@ def plain_console(
     width: int | None = None,
     quiet: bool = False,
 ) -> Console:
-    """Rich's console without its markup, and without what a terminal would obey."""
+    """A console without markup and emoji that escapes control characters."""
     return _PlainConsole(
         file=file, stderr=stderr, width=width, quiet=quiet, markup=False, emoji=False
     )
 
 
+def wide_console(console: Console | None = None) -> Console:
+    """``console`` (None: stdout) for tables with many columns: at least 200 columns wide in a file.
+
+    A terminal keeps its own width.
+    """
+    console = console or plain_console()
+    if console.is_terminal or console.width >= _FILE_WIDTH:
+        return console
+    return plain_console(file=console.file, width=_FILE_WIDTH)
+
+
+def line_printer(console: Console) -> Callable[[str], None]:
+    """A function that prints a text as one line, so that a path in it can be copied."""
+    return partial(console.print, soft_wrap=True)
+
+
 class _PlainConsole(Console):
-    """Every text is ``printed``, before it is measured and again where one was made elsewhere."""
+    """Escapes each text before it is measured, and again as a segment of another renderable."""
 
     def render_str(self, text: str, **settings: Any) -> Text:
         return super().render_str(escape_controls(text), **settings)
@@ -45,8 +63,3 @@ class _PlainConsole(Console):
             if segment.control is None:
                 segment = segment._replace(text=escape_controls(segment.text))
             yield segment
-
-
-def line_printer(console: Console) -> Callable[[str], None]:
-    """Prints a sentence as one line, however wide the terminal is: a path in it can be copied."""
-    return partial(console.print, soft_wrap=True)

@@ -1,11 +1,11 @@
-"""What a report is made of: all that a finished run knows, and the model that it kept."""
+"""The data that a report is built from: the records of a finished run and its best model."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import TextIOWrapper
@@ -13,22 +13,57 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from bertft.config.command_configs import TrainConfig
+from bertft.data.dataset import FeatureTable
 from bertft.methods.component import MethodComponent
 from bertft.runs.run_folder import RunFolder
 from bertft.tasks.task import BaseTask
 from bertft.utils.safe_files import open_regular_file
 
-__all__ = [
-    "History",
-    "ReportContext",
-    "Series",
-    "read_history",
-]
-
+__all__ = ["History", "ReportContext", "Series", "read_history"]
 
 Series = tuple[list[float], list[float]]  # steps, values
+
+
+@dataclass
+class ReportContext:
+    """Everything that the sections of a report read.
+
+    Attributes:
+        run: The run folder.
+        config: The settings of the run.
+        metrics: The content of metrics.json.
+        parameter_counts: Parameters of the best model per component, after pruning.
+        task: The task, with the tuned threshold if there is one.
+        components: The components of the method.
+        model: The model with the best weights.
+        validation: Features of the validation rows, if any.
+        outputs: Outputs of the best model on ``validation``; None if they are not available.
+        missing_outputs_reason: Why ``outputs`` is None.
+        padding_fractions: Layout → fraction of token positions that are padding.
+    """
+
+    run: RunFolder
+    config: TrainConfig
+    metrics: Mapping[str, Any]
+    parameter_counts: Mapping[str, Any]
+    task: BaseTask
+    components: Sequence[MethodComponent]
+    model: nn.Module
+    validation: FeatureTable | None
+    outputs: np.ndarray | None
+    missing_outputs_reason: str
+    padding_fractions: Mapping[str, float]
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        return self.run.read_manifest()
+
+    @cached_property
+    def history(self) -> History:
+        return read_history(self.run)
 
 
 def _new_series() -> dict[str, Series]:
@@ -37,7 +72,11 @@ def _new_series() -> dict[str, Series]:
 
 @dataclass
 class History:
-    """Name → series; NaN where the file has null. ``skipped_steps`` steps were not applied."""
+    """Curves by name, from metrics.jsonl and timings.jsonl. A null in the file is NaN here.
+
+    ``skipped_steps`` counts steps that were not applied. ``stop_reason`` is None for a run that was
+    not recorded as finished.
+    """
 
     loss: Series = field(default_factory=lambda: ([], []))
     learning_rates: dict[str, Series] = field(default_factory=_new_series)
@@ -49,31 +88,31 @@ class History:
 
 
 def read_history(run: RunFolder) -> History:
-    """All that both files tell. OSError or ValueError where they cannot be read."""
+    """Read both log files. OSError or ValueError if they cannot be read."""
     history = History()
-    for line in _read_lines(run.metrics_log_path):
-        step = line["step"]
-        match line["event"]:
+    for record in _read_records(run.metrics_log_path):
+        step = record["step"]
+        match record["event"]:
             case "step":
-                _append_point(history.loss, step, line["loss"])
-                for name, value in line["learning_rates"].items():
+                _append_point(history.loss, step, record["loss"])
+                for name, value in record["learning_rates"].items():
                     _append_point(history.learning_rates[name], step, value)
-                for name, value in line["measures"].items():
+                for name, value in record["measures"].items():
                     _append_point(history.component_metrics[name], step, value)
             case "evaluated":
-                for name, value in line["metrics"].items():
+                for name, value in record["metrics"].items():
                     _append_point(history.evaluations[name], step, value)
             case "skipped":
                 history.skipped_steps += 1
             case "finished":
-                history.stop_reason = line["reason"]
-    for line in _read_lines(run.timings_log_path):
-        if line["event"] == "step":
-            _append_point(history.tokens_per_second, line["step"], line["tokens_per_second"])
+                history.stop_reason = record["reason"]
+    for record in _read_records(run.timings_log_path):
+        if record["event"] == "step":
+            _append_point(history.tokens_per_second, record["step"], record["tokens_per_second"])
     return history
 
 
-def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
+def _read_records(path: Path) -> Iterator[dict[str, Any]]:
     with TextIOWrapper(open_regular_file(path), encoding="utf-8") as file:
         for line in file:
             yield json.loads(line)
@@ -82,34 +121,3 @@ def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
 def _append_point(series: Series, step: int, value: float | None) -> None:
     series[0].append(step)
     series[1].append(math.nan if value is None else value)
-
-
-@dataclass
-class ReportContext:
-    """``model`` is the best one, with its ``components``; ``validation`` its features, if any.
-
-    ``outputs``: what the task's metrics of the best model were made of; None: they are not there,
-    and ``missing_outputs_reason`` says why. ``parameter_counts`` are those of the best model's
-    parameters, by part, after pruning; ``padding_fractions``: layout → share of cells without a
-    token.
-    """
-
-    run: RunFolder
-    config: TrainConfig
-    metrics: dict[str, Any]
-    parameter_counts: dict[str, Any]
-    task: BaseTask
-    components: Sequence[MethodComponent]
-    model: Any
-    validation: Any
-    outputs: np.ndarray | None
-    missing_outputs_reason: str
-    padding_fractions: dict[str, float]
-
-    @cached_property
-    def manifest(self) -> dict[str, Any]:
-        return self.run.read_manifest()
-
-    @cached_property
-    def history(self) -> History:
-        return read_history(self.run)

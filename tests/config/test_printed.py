@@ -10,7 +10,8 @@ from rich.text import Text
 
 from bertft.export.markdown import escape_markdown, inline_code, markdown_table
 from bertft.report.console import plain_console
-from bertft.report.sweep import JobResult, group_results, print_summary, write_summary
+from bertft.report.result_rows import JobResult, group_results
+from bertft.report.sweep import print_summary, write_summary
 from bertft.training.callbacks.log_file import LogFile
 from bertft.utils.terminal import escape_controls, print_warning
 

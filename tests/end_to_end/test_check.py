@@ -31,9 +31,9 @@ def test_it_tells_memory_time_and_data_and_leaves_nothing(place, monkeypatch, pl
     assert said.status == 0, said
     assert taken[:2] == [[64] * 4, [64] * 4], "the longest rows of all, as they would be run"
     found = re.search(
-        r"the largest step: 8 rows of up to 64 tokens, 4 rows a pass,"
+        r"largest step: 8 rows of up to 64 tokens, 4 rows per forward pass,"
         r" peak memory ([\d.]+) ([MG])B\n"
-        r"the run: 40 steps and 3 evaluations, about (.+)\n$", said.out
+        r"whole run: 40 steps and 3 evaluations, about (.+)\n$", said.out
     )  # fmt: skip
     assert found, said.out
     # That of the whole process, which has run other tests before.
@@ -59,7 +59,7 @@ def test_memory_that_does_not_suffice_is_told(place, monkeypatch):
     data = write_task(place, "classification")
     said = say(*TINY, *data, "check=true", "quiet=true")
     assert said.status == 0, said
-    assert "2 rows a pass" in said.out and "set trainer.micro_batch=2" in said.out
+    assert "2 rows per forward pass" in said.out and "set trainer.micro_batch=2" in said.out
 
     said = say(*TINY, *data, "trainer.max_steps=3", "hydra.run.dir=run")
     assert said.status == 0, said

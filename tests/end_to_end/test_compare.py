@@ -49,10 +49,10 @@ def test_runs_of_one_folder(runs, place):
     said = say("compare", f"runs={runs}", "draws=500", "out=page/one.html")
     assert said.status == 0, said
     assert said.out.splitlines()[-1] == "page/one.html"
-    assert said.err.count("answers the validation rows") == 3
+    assert said.err.count("computes the validation outputs") == 3
     lora, head = (next(x for x in said.out.splitlines() if f"│ {n}" in x) for n in ("lora", "head"))
     assert re.search(r" ± 0\.\d{4} ", lora) and "±" not in head, "the std of two seeds"
-    assert "paired draws" in said.out
+    assert "paired bootstrap" in said.out
     assert said.out.count("24 rows read = 24 used") == 1, "the validation rows of all three"
     assert not (place / "outputs").exists(), "out= leaves nothing elsewhere"
     text = (place / "page" / "one.html").read_text(encoding="utf-8")
@@ -66,7 +66,7 @@ def test_runs_of_one_folder(runs, place):
     assert text.count("<svg") == 1
 
     again = say("compare", f"runs={runs}", "draws=500")
-    assert again.status == 0 and "answers" not in again.err, "kept beside the runs"
+    assert again.status == 0 and "computes" not in again.err, "kept beside the runs"
     assert again.out.splitlines()[:-1] == said.out.splitlines()[:-1]
     assert again.out.splitlines()[-1].startswith(str(place / "outputs" / "compare"))
 
@@ -85,7 +85,7 @@ def test_a_damaged_file_of_scores_is_made_anew(runs):
     assert say("compare", f"runs={runs}", "draws=1").status == 0
     (runs / "lora" / "row_scores.npz").write_bytes(b"PK\3\4 nothing")
     said = say("compare", f"runs={runs}", "draws=1")
-    assert said.status == 0 and said.err.count("answers the validation rows") == 1
+    assert said.status == 0 and said.err.count("computes the validation outputs") == 1
 
 
 def test_against_one_of_them(runs):
@@ -97,8 +97,8 @@ def test_against_one_of_them(runs):
 
 def test_no_draws_evaluate_nothing(runs):
     said = say("compare", f"runs={runs}", "draws=0")
-    assert said.status == 0 and "answers the validation" not in said.err
-    assert "not asked for (draws=0)" in said.out
+    assert said.status == 0 and "computes the validation" not in said.err
+    assert "not computed (draws=0)" in said.out
 
 
 def test_other_rows_are_not_paired_and_it_says_so(runs, trained):
@@ -107,7 +107,7 @@ def test_other_rows_are_not_paired_and_it_says_so(runs, trained):
     assert said.status == 0, said
     found = say("compare", f"runs=[{runs},sample]", "draws=50")
     assert found.status == 0, found
-    assert "no difference: no other line has these validation rows" in found.out
+    assert "no difference: no other row has these validation rows" in found.out
 
 
 def test_rows_that_changed_since_are_told(runs, place, tmp_path):
@@ -134,10 +134,10 @@ def test_what_cannot_be_compared(runs, trained, place):
     (runs / "lora 1" / "metrics.json").unlink()
     unfinished = say("compare", f"runs=[{lora},{runs / 'lora 1'}]")
     assert (
-        unfinished.refused and "is not finished. Go on with bertft train resume=" in unfinished.err
+        unfinished.refused and "is not finished. Resume it: bertft train resume=" in unfinished.err
     )
     left = say("compare", f"runs={runs}", "draws=0", "out=left")
-    assert left.status == 0 and "lora 1 is not finished and left out" in left.err
+    assert left.status == 0 and "lora 1 is not finished and is skipped" in left.err
     tasks = say("compare", f"runs=[{lora},{trained('regression')}]")
     assert tasks.refused and "different tasks: classification" in tasks.err
     metric = trained("classification", *OTHER, "data.metric=f1_macro")

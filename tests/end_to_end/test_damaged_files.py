@@ -29,7 +29,8 @@ from bertft.pipeline.manifest import read_manifest, recorded_data
 from bertft.pipeline.merged_folder import read_merged_info
 from bertft.pipeline.verify import verify_files
 from bertft.report.compare.read import read_runs
-from bertft.report.sweep import group_results, read_jobs, write_summary
+from bertft.report.result_rows import group_results
+from bertft.report.sweep import read_jobs, write_summary
 from bertft.runs.checkpoints import CheckpointStore
 from bertft.runs.metrics_json import read_metrics_json
 from bertft.runs.run_folder import RunFolder

@@ -22,7 +22,7 @@ def test_a_machine_that_trains(place):
     said = say("doctor")
     assert said.status == 0, said
     words = " ".join(said.out.split())
-    for name in ("versions", "CPU", "GPU", "Hub", "offline base", "disk, runs", "matmul"):
+    for name in ("versions", "CPU", "GPU", "Hub", "offline base model", "disk, runs", "matmul"):
         assert name in said.out
     assert "steps of a tiny BERT" in words and "HF_HUB_OFFLINE is set" in words
     assert said.out.splitlines()[-1].startswith("training works here")

@@ -83,9 +83,9 @@ def run(tmp_path_factory):
 def test_every_section(run):
     found = page(run[0])
     sections = (
-        "scores",
+        "results",
         "training",
-        "answers",
+        "predictions",
         "method",
         "parameters",
         "speed",
@@ -94,11 +94,11 @@ def test_every_section(run):
     )
     assert [each for each in found.ids if each in sections] == list(sections)
     assert found.titles == [
-        "All metrics", "Loss", "accuracy", "Learning rate", "Confusion matrix", "By class",
+        "Metrics", "Loss", "accuracy", "Learning rate", "Confusion matrix", "By class",
         *(["Worst rows"] if read(run[0] / "metrics.json")["validation"]["accuracy"] < 1 else []),
         "Most uncertain rows", "Budget", "Singular values, Σ |E|", "Rank kept", "Effective rank",
-        "Parameters", "Throughput", "Time and memory", "Rows", "Where it came from",
-        "What was chosen",
+        "Parameters", "Throughput", "Time and memory", "Splits", "Provenance",
+        "Changed settings",
     ]  # fmt: skip
     value = read(run[0] / "metrics.json")["best"]["value"]
     assert f"<b>{value:.4f}</b>" in found.text
@@ -156,13 +156,13 @@ def test_a_picture_that_fails_is_named(monkeypatch, tmp_path):
     def broken(*_):
         raise RuntimeError("no <ink> left")
 
-    monkeypatch.setattr("bertft.report.plots.heat_map.figure", broken)
+    monkeypatch.setattr("bertft.report.plots.heat_map.new_figure", broken)
     said = say("train", *RUN, *write_task(tmp_path, "classification"), "hydra.run.dir=run")
     assert said.status == 0, said
     assert "the picture confusion could not be drawn (RuntimeError: no <ink> left)" in said.err
     assert "could not be drawn" in (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
     found = page(tmp_path / "run")
-    assert "could not be shown: RuntimeError: no &lt;ink&gt; left" in found.text
+    assert "could not be rendered: RuntimeError: no &lt;ink&gt; left" in found.text
     assert "By class" in found.titles
     assert not (tmp_path / "run" / "plots" / "confusion.png").exists()
     assert drawn(tmp_path / "run" / "plots" / "loss.png")
@@ -266,7 +266,7 @@ def test_a_report_needs_a_finished_run(run, tmp_path):
         "bertft.report.page.render.render_run_report",
         "bertft.cli.commands.run_report.padding_fraction",
         "bertft.tasks.classification.confusion_item",
-        "bertft.report.plots.heat_map.figure",
+        "bertft.report.plots.heat_map.new_figure",
     ],
 )
 def test_a_signal_is_no_failure_of_the_report(monkeypatch, copied, where, name):
@@ -288,7 +288,7 @@ def test_what_was_fitted_is_shown(tmp_path):
     said = say("train", *RUN, *words, "calibrate=temperature", "tune_threshold=true")
     assert said.status == 0, said
     told, found = read(tmp_path / "run" / "metrics.json")["calibration"], page(tmp_path / "run")
-    assert "Fitted after training" in found.titles
+    assert "Calibration" in found.titles
     for each in (told["ece"]["before"], told["ece"]["after"], told["tuned"]["after"]):
         assert (f"{each:.4f}" if each >= 0.001 else f"{each:.3g}") in found.text
 

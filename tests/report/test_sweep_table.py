@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bertft.report.sweep import JobResult, group_results, read_jobs, write_summary
+from bertft.report.result_rows import JobResult, group_results
+from bertft.report.sweep import read_jobs, write_summary
 
 
 def job(value=None, error=None, metric="accuracy", parameters=7, **settings):

@@ -6,7 +6,8 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from bertft.report.tables import parameter_table, result_lines, result_table
+from bertft.export.result_tables import parameter_table
+from bertft.report.tables import render_item, result_lines, score_tables, training_tables
 
 COUNTS = {
     "base": 109_482_240,
@@ -16,6 +17,7 @@ COUNTS = {
         "prefix": {"trainable": 9_700_000, "kept": 9_700_000, "exported": 294_912},
     },
 }
+KINDS = ("trainable", "kept", "exported")
 METRICS = {
     "best": {"metric": "f1_macro", "value": 0.90512, "step": 1250},
     "validation": {"accuracy": 0.91234, "f1_macro": 0.90512, "loss": 0.2312},
@@ -41,47 +43,67 @@ def cells(lines):
 
 
 def test_parameters_by_part():
-    assert cells(rendered(parameter_table(COUNTS))) == [
-        ["head and new modules", "1,538", "1,538", "1,538", "0.001%"],
-        ["low rank", "442,656", "295,104", "295,104", "0.404%"],
-        ["prefix", "9,700,000", "9,700,000", "294,912", "8.860%"],
-        ["total trainable", "10,144,194", "9,996,642", "591,554", "9.266%"],
+    lines = rendered(render_item(parameter_table(COUNTS)), 100)
+    assert cells(lines) == [
+        ["head and new modules", "1,538", "1,538", "1,538", "0.0014%", "6.2 kB"],
+        ["low rank", "442,656", "295,104", "295,104", "0.40%", "1.2 MB"],
+        ["prefix", "9,700,000", "9,700,000", "294,912", "8.9%", "1.2 MB"],
+        ["total", "10,144,194", "9,996,642", "591,554", "9.3%", "2.4 MB"],
+        ["full fine-tuning", "109,483,778", "109,483,778", "109,483,778", "100.0%", "438 MB"],
     ]
-    assert "109,482,240" in rendered(parameter_table(COUNTS))[0]
+    assert "109,482,240" in lines[-1]
 
 
 def test_a_head_alone_is_its_own_total():
-    lines = cells(rendered(parameter_table({"base": 1000, "head": 10, "parts": {}})))
-    assert lines == [
-        ["head and new modules", "10", "10", "10", "1.000%"],
-        ["total trainable", "10", "10", "10", "1.000%"],
+    counts = {"base": 990, "head": 10, "parts": {"head": dict.fromkeys(KINDS, 10)}}
+    lines = cells(rendered(render_item(parameter_table(counts)), 100))
+    assert lines[:2] == [
+        ["head and new modules", "10", "10", "10", "1.0%", "40 B"],
+        ["total", "10", "10", "10", "1.0%", "40 B"],
     ]
 
 
 def test_narrow_terminals_lose_no_digit():
-    lines = cells(rendered(parameter_table(COUNTS), 40))
+    lines = cells(rendered(render_item(parameter_table(COUNTS)), 50))
     column = "".join(line[1] for line in lines)
     for number in ("1,538", "442,656", "9,700,000", "10,144,194"):
         assert number in column
 
 
 def test_the_metric_that_chose_comes_first():
-    lines = rendered(result_table(METRICS))
+    (table,) = training_tables(METRICS)
+    lines = rendered(table)
     assert cells(lines) == [
         ["f1_macro", "0.9051", "0.9000"],
         ["accuracy", "0.9123", "0.9021"],
         ["loss", "0.2312", "0.2500"],
     ]
-    assert lines[0].strip() == "result, best at step 1,250"
+    assert lines[0].strip() == "metrics at step 1,250"
 
 
 def test_what_a_name_does_not_say_stands_below():
-    [*_, last] = rendered(result_table(METRICS, "f1: of the class positive"))
-    assert last.strip() == "f1: of the class positive"
+    (table,) = training_tables(METRICS, "f1: of the class positive")
+    assert rendered(table)[-1].strip() == "f1: of the class positive"
+
+
+def test_a_run_without_validation_shows_only_test():
+    best = {"metric": "f1_macro", "value": None, "step": None}
+    metrics = {**METRICS, "best": best, "validation": None}
+    (table,) = training_tables(metrics)
+    assert [len(line) for line in cells(rendered(table))] == [2, 2, 2]
+    assert training_tables({**metrics, "test": None}) == []
+    assert result_lines(metrics, "x")[0].startswith("3,000 steps")
+
+
+def test_groups_have_their_own_table():
+    scores = {"f1": 0.5, "PER/f1": 0.25, "PER/support": 12}
+    overall, groups = score_tables(scores, "f1", "test", 40)
+    assert rendered(overall)[0].strip() == "test, 40 rows"
+    assert cells(rendered(groups)) == [["PER", "0.2500", "12"]]
 
 
 def test_without_a_test_set():
-    table = result_table({**METRICS, "test": None})
+    (table,) = training_tables({**METRICS, "test": None})
     assert [len(line) for line in cells(rendered(table))] == [2, 2, 2]
 
 
@@ -114,31 +136,37 @@ def test_memory_that_is_not_known():
 
 
 def test_a_student_stands_beside_its_teacher():
-    side = {"value": 0.91, "bytes": 90_000_000, "rows_per_second": 512.4}
-    told = {
-        "metric": "accuracy", "teacher": side, "agreement": 0.954,
-        "student": {"value": 0.9, "bytes": 68_000_000, "rows_per_second": None},
-    }  # fmt: skip
-    lines = result_lines({**METRICS, "distillation": told}, "run")
+    teacher = {"value": 0.91, "parameters": 22_500_000, "bytes": 90_000_000}
+    student = {"value": 0.9, "parameters": 17_000_000, "bytes": 68_000_000}
+    distillation = {
+        "metric": "accuracy",
+        "teacher": {**teacher, "rows_per_second": 512.4},
+        "student": {**student, "rows_per_second": None},
+        "agreement": 0.954,
+    }
+    lines = result_lines({**METRICS, "distillation": distillation}, "run")
     assert lines[1:4] == [
-        "teacher: accuracy 0.9100, 90.0 MB, 512 rows/s in evaluation",
-        "student: accuracy 0.9000, 68.0 MB, – rows/s in evaluation",
-        "they agree on 95.4% of validation",
+        "teacher: accuracy 0.9100, parameters 22,500,000, size in fp32 90.0 MB, rows/s 512",
+        "student: accuracy 0.9000, parameters 17,000,000, size in fp32 68.0 MB, rows/s –",
+        "Teacher and student agree on 95.4% of the validation rows.",
     ]
 
 
 def test_what_was_fitted_afterwards_has_its_lines():
-    told = {
+    fitted = {
         "temperature": 1.5, "threshold": 0.31, "ece": {"before": 0.08, "after": 0.02},
         "loss": {"before": 0.4, "after": 0.3},
         "tuned": {"metric": "f1", "before": 0.7, "after": 0.75},
     }  # fmt: skip
-    temperature = "temperature 1.5: ECE 0.0800 → 0.0200, loss 0.4000 → 0.3000 on validation"
-    gain = "f1 0.7000 → 0.7500 on the validation rows that it was tuned on"
-    lines = result_lines({**METRICS, "calibration": told}, "run")
-    assert lines[1:3] == [temperature, f"threshold 0.31: {gain}"]
-    several = {**told, "threshold": {"a": 0.1, "b": 0.2}}
-    lines = result_lines({**METRICS, "calibration": several}, "run")
-    assert lines[2] == f"thresholds of 2 labels: {gain}"
-    alone = {"temperature": None, "threshold": 0.31, "tuned": told["tuned"]}
-    assert result_lines({**METRICS, "calibration": alone}, "run")[1] == f"threshold 0.31: {gain}"
+    errors = "expected calibration error 0.0800 → 0.0200, loss 0.4000 → 0.3000"
+    gain = "f1 with the threshold 0.7000 → 0.7500"
+    lines = result_lines({**METRICS, "calibration": fitted}, "run")
+    assert lines[1] == f"calibration on validation: {errors}, {gain}"
+    assert "temperature of 1.5" in lines[2] and "from a probability of 0.31" in lines[2]
+    per_label = {**fitted, "threshold": {"a": 0.1, "b": 0.2}}
+    lines = result_lines({**METRICS, "calibration": per_label}, "run")
+    assert "Each of the 2 labels has its own probability threshold." in lines[2]
+    alone = {"temperature": None, "threshold": 0.31, "tuned": fitted["tuned"]}
+    lines = result_lines({**METRICS, "calibration": alone}, "run")
+    assert lines[1] == f"calibration on validation: {gain}"
+    assert "temperature" not in lines[2]

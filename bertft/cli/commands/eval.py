@@ -20,7 +20,7 @@ from bertft.data.rows import Rows, format_accounting
 from bertft.data.splits import load_splits
 from bertft.errors import DataError, UsageError
 from bertft.report.console import plain_console
-from bertft.report.tables import group_table, score_table
+from bertft.report.tables import score_tables
 from bertft.runs.run_folder import RunFolder
 from bertft.tasks.question_answering.metrics import score_answers, summarize_scores
 from bertft.utils.atomic_io import atomic_write_json, convert_write_errors
@@ -140,9 +140,7 @@ def run(config: EvalRequest, folder: Path) -> None:
         run_folder.path.mkdir(parents=True, exist_ok=True)
         atomic_write_json(run_folder.path / _ROWS_FILE, {config.split: counts})
     run_folder.write_metrics({config.split: metrics})
-    plain_console().print(score_table(metrics, metric_name, config.split, counts["used"]))
-    details = group_table(metrics, config.split)
-    if details is not None:
-        plain_console().print(details)
+    for table in score_tables(metrics, metric_name, config.split, counts["used"]):
+        plain_console().print(table)
     print_escaped(format_accounting(f"{config.split} ({counts['source']})", counts))
     print_escaped(run_folder.metrics_path)

@@ -27,7 +27,8 @@ from bertft.config.sweep_plan import SweepJob, SweepPlan
 from bertft.config.task_facts import LOWER_IS_BETTER
 from bertft.config.validation import validate_config
 from bertft.errors import BertftError, StoppedBySignal, SweepError, UsageError
-from bertft.report.sweep import JOB_FILE, group_results, print_summary, read_jobs, write_summary
+from bertft.report.result_rows import group_results
+from bertft.report.sweep import JOB_FILE, print_summary, read_jobs, write_summary
 from bertft.runs.metrics_json import read_metrics_json
 from bertft.training.signals import SCHEDULER_SIGNALS, InterruptOnSignal
 from bertft.utils.messages import Problem, usage_error

@@ -22,7 +22,7 @@ from bertft.pipeline.checkpoint import read_trained_weights
 from bertft.pipeline.manifest import read_manifest
 from bertft.pipeline.model import load_trained_weights
 from bertft.report.console import line_printer, plain_console
-from bertft.report.tables import dry_run_lines, group_table, result_lines, result_table
+from bertft.report.tables import dry_run_lines, result_lines, training_tables
 from bertft.runs.checkpoints import CheckpointStore
 from bertft.runs.metrics_json import read_metrics_json
 from bertft.runs.run_folder import RunFolder, exclusive_lock
@@ -104,11 +104,8 @@ def finish_run(job: TrainingRun, memory: PeakMemory) -> None:
         with convert_write_errors(job.run_folder.manifest_path):
             job.update_manifest({})
     job.run_folder.write_result(metrics)
-    job.console.print(result_table(metrics, adapted.task.metric_note))
-    for split, values in (("validation", validation), ("test", test_metrics)):
-        details = group_table(values or {}, split)
-        if details is not None:
-            job.console.print(details)
+    for result_table in training_tables(metrics, adapted.task.metric_note):
+        job.console.print(result_table)
     has_unfoldable = any(not part.foldable for part in adapted.components)
     report = _write_report(job, metrics)
     merged_folder = next(name for name in _numbered_names("merged") if not Path(name).exists())

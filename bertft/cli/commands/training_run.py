@@ -15,6 +15,7 @@ from bertft.config.command_configs import TrainConfig
 from bertft.config.serialize import to_yaml
 from bertft.data import statistics
 from bertft.errors import NonFiniteError, StoppedBySignal
+from bertft.export.result_tables import parameter_table
 from bertft.methods import trained_tensors
 from bertft.models.check_weights import first_non_finite
 from bertft.pipeline import base_model, distillation, tokenizer_files
@@ -31,7 +32,7 @@ from bertft.pipeline.checkpoint import (
 from bertft.pipeline.distillation import teacher_entry
 from bertft.pipeline.manifest import build_manifest, hardware_changes
 from bertft.pipeline.model import load_trained_weights
-from bertft.report.tables import parameter_table
+from bertft.report.tables import render_item
 from bertft.runs.checkpoints import CheckpointStore
 from bertft.runs.run_folder import RunFolder
 from bertft.runs.tensor_files import flatten_state
@@ -122,9 +123,7 @@ class TrainingRun:
         self.console.print(statistics.make_data_table(self.prepared.data_report))
         for line in statistics.format_split_accounting(self.prepared.data_report):
             self.console.print(line, highlight=False, markup=False, soft_wrap=True)
-        self.console.print(
-            parameter_table(_exclude_component(self.adapted.count_parameters(), "head"))
-        )
+        self.console.print(render_item(parameter_table(self.adapted.count_parameters())))
 
     def resume(self, checkpoint: Path | None) -> bool:
         """Load the checkpoint ``checkpoint``; False if there is nothing left to train."""
@@ -300,9 +299,3 @@ def _close_tracker(tracker: Tracker, warn: Callable[[str], object]) -> None:
         tracker.close()
     except Exception as error:
         warn(f"{tracker.__name__} could not be closed ({type(error).__name__}: {error})")
-
-
-def _exclude_component(counts: dict[str, Any], name: str) -> dict[str, Any]:
-    """The counts, with the part ``name`` left out of the parts: it has a line of its own."""
-    parts = {part: counted for part, counted in counts["parts"].items() if part != name}
-    return {**counts, "parts": parts}

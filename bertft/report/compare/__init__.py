@@ -1,1 +1,1 @@
-"""Finished runs beside each other: what they reach, what they cost, in what they differ."""
+"""Compares finished runs: their metrics, their costs and the settings that differ."""

@@ -1,10 +1,10 @@
-"""Runs → lines, best first, each with its name and its difference to the one it is held against."""
+"""Compares runs: one row per method, best first, with the difference to a baseline row."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
@@ -19,59 +19,33 @@ from bertft.report.compare.row_statistics import RowStatistics
 from bertft.report.result_rows import ResultRow, group_results
 from bertft.utils.messages import suggest
 
-__all__ = [
-    "ComparedRow",
-    "Comparison",
-    "compare_runs",
-    "name_rows",
-]
+__all__ = ["ComparedRow", "Comparison", "compare_runs", "name_rows"]
 
-
-# What follows the method in a name, where it differs, in this order.
+# Settings that follow the method in a row's name if they differ, in this order.
 _NAME_SETTINGS = ("method.rank", "model.name", "data.name")
-_NAMED_SETTINGS = ("method.name", *_NAME_SETTINGS)
+_RESCORE_TOLERANCE = 1e-6  # relative, of a metric that is computed again on the same rows
 
 
-def name_rows(results: Sequence[ResultRow]) -> list[str]:
-    """A name for each, all different."""
-    names = [_short_name(line) for line in results]
-    repeated_names = {name for name, count in Counter(names).items() if count > 1}
-    for name in repeated_names:
-        positions = [place for place, each in enumerate(names) if each == name]
-        settings = [results[place].settings for place in positions]
-        differing_settings = [
-            key
-            for key in settings[0]
-            if key not in _NAMED_SETTINGS and len({each[key] for each in settings}) > 1
-        ]
-        for position, own_settings in zip(positions, settings, strict=True):
-            words = [f"{key.rpartition('.')[2]}={own_settings[key]}" for key in differing_settings]
-            names[position] = " ".join([name, *words])
-    counts = Counter(names)  # settings of one last name in two groups, say
-    return [
-        name if counts[name] == 1 else f"{name} #{place}" for place, name in enumerate(names, 1)
-    ]
+@dataclass(frozen=True)
+class _BootstrapValues:
+    """``metric`` [runs, 1 + draws] on ``used_rows``: numbers of validation rows as bytes."""
 
-
-def _short_name(result: ResultRow) -> str:
-    settings = result.jobs[0].settings  # all of them, also what is the same in every line
-    words = [settings["method.name"]]
-    for key in _NAME_SETTINGS:
-        value = settings.get(key, "")
-        if value not in ("", "null"):
-            words.append(f"r{value}" if key == "method.rank" else value)
-    return " ".join(words)
-
-
-_RESCORE_TOLERANCE = 1e-6  # of a metric that was evaluated again on the same rows
+    used_rows: bytes
+    metric: np.ndarray
 
 
 @dataclass(frozen=True)
 class ComparedRow:
-    """A ``result`` of runs. Either ``baseline`` another, or ``reason`` it is held against none.
+    """A row of a comparison.
 
-    ``kept_parameters``: parameters of the method after pruning; ``validation_fingerprint``: which
-    validation rows.
+    Attributes:
+        name: Unique name.
+        result: Metric and costs of the runs.
+        kept_parameters: Parameters of the method after pruning.
+        validation_fingerprint: Identifies the validation rows.
+        baseline: Name of the row that ``difference`` refers to.
+        difference: Difference of the metric to the baseline.
+        reason: Why there is no difference.
     """
 
     name: str
@@ -85,7 +59,7 @@ class ComparedRow:
 
 @dataclass(frozen=True)
 class Comparison:
-    """``rows`` best first; ``notes`` are sentences that a reader of the numbers must know."""
+    """``rows``, best first, with ``draws`` resamples each; ``notes`` on how to read the numbers."""
 
     metric: str
     lower_is_better: bool
@@ -98,96 +72,139 @@ def compare_runs(
     runs: Sequence[FinishedRun],
     against: str | None,
     draws: int,
-    scores: Callable[[FinishedRun], RowStatistics],
+    load_statistics: Callable[[FinishedRun], RowStatistics],
 ) -> Comparison:
-    """``against``: a run's folder or a line's name; None: the best on the same rows.
+    """Compare finished runs by their selection metric.
 
-    ``scores`` gives what each row of a run adds; what it raises is told as why there is no
-    difference. UsageError where ``against`` is nothing of these.
+    Args:
+        runs: Runs that differ only by their seed become one row.
+        against: The baseline, as a run folder or a row's name. None: the best row with the same
+            validation rows.
+        draws: Resamples of the bootstrap; 0 computes no differences.
+        load_statistics: Returns the row statistics of a run. The text of a BertftError that it
+            raises becomes the reason why there is no difference.
+
+    Raises:
+        UsageError: If ``against`` is neither a run nor a name.
     """
     runs_by_folder = {run.result.folder: run for run in runs}
     fingerprints = {run.result.folder: run.validation_fingerprint for run in runs}
-    results = [run.result for run in runs]
-    grouped = group_results(
-        results, LOWER_IS_BETTER, lambda line: fingerprints[line.jobs[0].folder]
+    results = group_results(
+        [run.result for run in runs],
+        LOWER_IS_BETTER,
+        lambda result: fingerprints[result.jobs[0].folder],
     )
-    metric = grouped[0].metric or ""
-    sign = -1 if metric in LOWER_IS_BETTER else 1
-    grouped.sort(key=lambda line: (-sign * (line.mean or 0.0), line.parameters or 0))
-    compared_rows = [
-        ComparedRow(name, line, _mean_kept_parameters(line), fingerprints[line.jobs[0].folder])
-        for name, line in zip(name_rows(grouped), grouped, strict=True)
-    ]
-    baseline = _find_baseline(compared_rows, against)
-    values, notes = _bootstrap_values(compared_rows, runs_by_folder, draws, scores)
-    for index, row in enumerate(compared_rows):
-        reference = baseline or next(
-            one
-            for one in compared_rows
-            if one.validation_fingerprint == row.validation_fingerprint and one.result.best
+    metric = results[0].metric or ""
+    lower_is_better = metric in LOWER_IS_BETTER
+    sign = -1 if lower_is_better else 1
+    results.sort(key=lambda result: (-sign * (result.mean or 0.0), result.parameters or 0))
+    rows = [
+        ComparedRow(
+            name, result, _mean_kept_parameters(result), fingerprints[result.jobs[0].folder]
         )
-        compared_rows[index] = _with_difference(row, reference, values, compared_rows)
+        for name, result in zip(name_rows(results), results, strict=True)
+    ]
+    baseline = _find_baseline(rows, against)
+    values, notes = _bootstrap_values(rows, runs_by_folder, draws, load_statistics)
+    rows = [_with_difference(row, baseline or _best_row(rows, row), values, rows) for row in rows]
     notes += [*_accounting_notes(runs), *_hardware_notes(runs)]
-    return Comparison(metric, metric in LOWER_IS_BETTER, compared_rows, draws, notes)
+    return Comparison(metric, lower_is_better, rows, draws, notes)
+
+
+def name_rows(results: Sequence[ResultRow]) -> list[str]:
+    """A unique name for each row: the method, then what distinguishes it from other rows."""
+    names = [_short_name(result) for result in results]
+    for name in [name for name, count in Counter(names).items() if count > 1]:
+        indices = [index for index, other in enumerate(names) if other == name]
+        settings = [results[index].settings for index in indices]
+        keys = [
+            key
+            for key in settings[0]
+            if key not in ("method.name", *_NAME_SETTINGS)
+            and len({each[key] for each in settings}) > 1
+        ]
+        for index, own_settings in zip(indices, settings, strict=True):
+            words = [f"{key.rpartition('.')[2]}={own_settings[key]}" for key in keys]
+            names[index] = " ".join([name, *words])
+    counts = Counter(names)  # not unique if settings in two groups have the same last name
+    return [
+        name if counts[name] == 1 else f"{name} #{number}" for number, name in enumerate(names, 1)
+    ]
+
+
+def _short_name(result: ResultRow) -> str:
+    settings = result.jobs[0].settings  # includes settings that are equal in all rows
+    words = [settings["method.name"]]
+    for key in _NAME_SETTINGS:
+        value = settings.get(key, "")
+        if value not in ("", "null"):
+            words.append(f"r{value}" if key == "method.rank" else value)
+    return " ".join(words)
 
 
 def _mean_kept_parameters(result: ResultRow) -> int:
     return round(fmean(job.metrics["parameters"]["kept"] for job in result.jobs if job.metrics))
 
 
-def _find_baseline(compared_rows: Sequence[ComparedRow], against: str | None) -> ComparedRow | None:
+def _find_baseline(rows: Sequence[ComparedRow], against: str | None) -> ComparedRow | None:
     if against is None:
         return None
     folder = Path(against).expanduser().resolve()
-    for row in compared_rows:
+    for row in rows:
         if row.name == against or folder in [job.folder.resolve() for job in row.result.jobs]:
             return row
+    names = [row.name for row in rows]
     raise UsageError(
-        f"{against} is none of what is compared",
+        f"{against} is not among the compared runs (names: {', '.join(names)})",
         where="against",
-        hint=suggest(against, [each.name for each in compared_rows]),
+        hint=suggest(against, names),
     )
 
 
+def _with_same_rows(rows: Sequence[ComparedRow], row: ComparedRow) -> list[ComparedRow]:
+    """All of ``rows`` with the same validation rows as ``row``, including ``row``."""
+    return [other for other in rows if other.validation_fingerprint == row.validation_fingerprint]
+
+
+def _best_row(rows: Sequence[ComparedRow], row: ComparedRow) -> ComparedRow:
+    """The best row with the same validation rows as ``row``."""
+    return next(other for other in _with_same_rows(rows, row) if other.result.best)
+
+
 def _bootstrap_values(
-    compared_rows: Sequence[ComparedRow],
-    runs_by_folder: dict[Path, FinishedRun],
+    rows: Sequence[ComparedRow],
+    runs_by_folder: Mapping[Path, FinishedRun],
     draws: int,
-    scores: Callable[[FinishedRun], RowStatistics],
-) -> tuple[dict[str, np.ndarray | str], list[str]]:
-    """Name of a line → its runs' metric [runs, 1 + draws], or why it has none; and notes."""
-    values_by_name: dict[str, np.ndarray | str] = {}
+    load_statistics: Callable[[FinishedRun], RowStatistics],
+) -> tuple[dict[str, _BootstrapValues | str], list[str]]:
+    """Row name → values of its runs, or why it has none; and notes."""
+    values: dict[str, _BootstrapValues | str] = {}
     notes: list[str] = []
+    # Rows are compared on equal validation rows of which they use the same.
     groups: dict[tuple[str, bytes], list[tuple[str, list[RowStatistics]]]] = {}
-    for row in compared_rows if draws else ():
-        if (
-            sum(
-                other.validation_fingerprint == row.validation_fingerprint
-                for other in compared_rows
-            )
-            < 2
-        ):
-            continue  # nothing to be held against, whatever it would answer
+    for row in rows if draws else ():
+        if len(_with_same_rows(rows, row)) < 2:
+            continue  # nothing to compare with
         try:
-            statistics = [scores(runs_by_folder[job.folder]) for job in row.result.jobs]
+            statistics = [load_statistics(runs_by_folder[job.folder]) for job in row.result.jobs]
         except BertftError as error:
-            values_by_name[row.name] = str(error)
+            values[row.name] = str(error)
             continue
-        if len({one.rows.tobytes() for one in statistics}) > 1:
-            values_by_name[row.name] = "its runs could use different rows"
+        used_rows = {each.rows.tobytes() for each in statistics}
+        if len(used_rows) > 1:
+            values[row.name] = "its runs used different validation rows"
             continue
         notes += _rescore_notes(row, statistics, runs_by_folder)
-        groups.setdefault((row.validation_fingerprint, statistics[0].rows.tobytes()), []).append(
-            (row.name, statistics)
-        )
-    for members in groups.values():
-        rows = len(members[0][1][0].rows)
-        metrics = [one.metric for _, made in members for one in made]
-        values = bootstrap_metrics(metrics, rows, draws)
-        sizes = [len(made) for _, made in members]
-        pieces = np.split(values, np.cumsum(sizes)[:-1])
-        values_by_name |= {name: piece for (name, _), piece in zip(members, pieces, strict=True)}
-    return values_by_name, notes
+        key = (row.validation_fingerprint, used_rows.pop())
+        groups.setdefault(key, []).append((row.name, statistics))
+    for (_, used), members in groups.items():
+        metrics = [each.metric for _, statistics in members for each in statistics]
+        row_count = len(members[0][1][0].rows)
+        ends = np.cumsum([len(statistics) for _, statistics in members])
+        parts = np.split(bootstrap_metrics(metrics, row_count, draws), ends[:-1])
+        for (name, _), part in zip(members, parts, strict=True):
+            values[name] = _BootstrapValues(used, part)
+    return values, notes
 
 
 def _rescore_notes(
@@ -195,23 +212,21 @@ def _rescore_notes(
     statistics: Sequence[RowStatistics],
     runs_by_folder: Mapping[Path, FinishedRun],
 ) -> list[str]:
-    """Where the checkpoint does not score again what training recorded."""
+    """Runs whose best checkpoint now gives another metric than training recorded."""
     notes = []
-    for job, scores in zip(row.result.jobs, statistics, strict=True):
+    for job, each in zip(row.result.jobs, statistics, strict=True):
         assert job.metrics is not None
-        recorded_value = float(job.metrics["best"]["value"])
-        current_value = float(scores.metric(np.ones((1, len(scores.rows))))[0])
-        recorded = runs_by_folder[job.folder].validation_split["rows"]
-        if len(scores.rows) != recorded:
+        recorded_count = runs_by_folder[job.folder].validation_split["rows"]
+        if len(each.rows) != recorded_count:
             notes.append(
-                f"{job.folder}: {recorded:,} validation rows when it was trained,"
-                f" {len(scores.rows):,} answered now"
+                f"{job.folder}: {recorded_count:,} validation rows in training, {len(each.rows):,}"
+                " now"
             )
-        if not abs(current_value - recorded_value) <= _RESCORE_TOLERANCE * max(
-            1.0, abs(recorded_value)
-        ):
+        recorded = float(job.metrics["best"]["value"])
+        current = float(each.metric(np.ones((1, len(each.rows))))[0])
+        if not abs(current - recorded) <= _RESCORE_TOLERANCE * max(1.0, abs(recorded)):
             notes.append(
-                f"{job.folder}: {recorded_value:.6g} when it was trained, {current_value:.6g} on"
+                f"{job.folder}: the metric was {recorded:.6g} in training and is {current:.6g} on"
                 " this machine"
             )
     return notes
@@ -219,37 +234,27 @@ def _rescore_notes(
 
 def _with_difference(
     row: ComparedRow,
-    other: ComparedRow,
-    values: dict[str, np.ndarray | str],
-    compared_rows: Sequence[ComparedRow],
+    baseline: ComparedRow,
+    values: Mapping[str, _BootstrapValues | str],
+    rows: Sequence[ComparedRow],
 ) -> ComparedRow:
-    """``row`` with its difference to ``other``, or with why there is none."""
-    own_values, baseline_values = values.get(row.name), values.get(other.name)
-    reason, gap = "", None
-    if row.validation_fingerprint != other.validation_fingerprint:
-        reason = f"other validation rows than {other.name}"
-    elif row is other or row.name == other.name:
-        alone = (
-            sum(one.validation_fingerprint == row.validation_fingerprint for one in compared_rows)
-            < 2
-        )
-        reason = (
-            "no other line has these validation rows" if alone and len(compared_rows) > 1 else ""
-        )
-    elif isinstance(own_values, str):
-        reason = own_values
-    elif isinstance(baseline_values, str):
-        reason = f"{other.name}: {baseline_values}"
-    elif own_values is None or baseline_values is None:
-        reason = "not asked for (draws=0)"
-    elif own_values.shape[1] != baseline_values.shape[1]:
-        reason = f"could use other rows than {other.name}"
-    else:
-        gap = paired_difference(own_values, baseline_values)
-    name = None if row.name == other.name else other.name
-    return ComparedRow(
-        row.name, row.result, row.kept_parameters, row.validation_fingerprint, name, gap, reason
-    )
+    """``row`` with its difference to ``baseline``, or with the reason why there is none."""
+    own, other = values.get(row.name), values.get(baseline.name)
+    if row.name == baseline.name:
+        is_alone = len(_with_same_rows(rows, row)) < 2 <= len(rows)
+        return replace(row, reason="no other row has these validation rows" if is_alone else "")
+    row = replace(row, baseline=baseline.name)
+    if row.validation_fingerprint != baseline.validation_fingerprint:
+        return replace(row, reason=f"other validation rows than {baseline.name}")
+    if isinstance(own, str):
+        return replace(row, reason=own)
+    if isinstance(other, str):
+        return replace(row, reason=f"{baseline.name}: {other}")
+    if own is None or other is None:
+        return replace(row, reason="not computed (draws=0)")
+    if own.used_rows != other.used_rows:
+        return replace(row, reason=f"used other validation rows than {baseline.name}")
+    return replace(row, difference=paired_difference(own.metric, other.metric))
 
 
 def _accounting_notes(runs: Sequence[FinishedRun]) -> list[str]:
@@ -257,7 +262,7 @@ def _accounting_notes(runs: Sequence[FinishedRun]) -> list[str]:
     notes: dict[str, str] = {}
     for run in runs:
         split = run.validation_split
-        if "read" not in split:  # an earlier version recorded the rows used and skipped alone
+        if "read" not in split:  # an earlier version recorded only used and skipped rows
             read = split["rows"] + sum(split["skipped"].values())
             split = {**split, "read": read, "unused": {}, "dropped": {}, "blank_lines": 0}
         notes.setdefault(
@@ -269,7 +274,9 @@ def _accounting_notes(runs: Sequence[FinishedRun]) -> list[str]:
 
 def _hardware_notes(runs: Sequence[FinishedRun]) -> list[str]:
     facts = ("cpu", "gpu", "device", "threads", "processes")
-    known = {tuple(run.manifest["hardware"].get(name) for name in facts) for run in runs}
-    if len(known) < 2:
+    hardware = {tuple(run.manifest["hardware"].get(name) for name in facts) for run in runs}
+    if len(hardware) < 2:
         return []
-    return [f"seconds and memory are of {len(known)} different machines or numbers of threads"]
+    return [
+        f"time and memory were measured on {len(hardware)} different machines or numbers of threads"
+    ]

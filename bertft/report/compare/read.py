@@ -1,7 +1,7 @@
-"""Folders → finished runs that can be compared, as results with the settings in which they differ.
+"""Reads finished runs for a comparison, with the settings that differ between them.
 
-A folder is a run, or holds some: a sweep, or a day of outputs. A run that is named must be
-finished; of those that a folder holds the unfinished are left out and told.
+A path is a run folder, or a folder of runs (a sweep, for example). A run folder must be finished;
+unfinished runs in a folder of runs are skipped with a warning.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bertft.config.schema import settings_without_effect
 from bertft.config.serialize import flatten_settings
 from bertft.errors import UsageError
 from bertft.pipeline.manifest import read_manifest
-from bertft.report.result_rows import JobResult
+from bertft.report.result_rows import JobResult, differing_settings
 from bertft.runs.metrics_json import read_metrics_json
 from bertft.runs.run_folder import RunFolder
 from bertft.utils.messages import shorten
@@ -37,7 +37,7 @@ _IRRELEVANT_SETTINGS = (
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """``result`` has the settings in which the runs differ, the seed with them."""
+    """``result`` has the settings that differ between the runs, including the seed."""
 
     folder: RunFolder
     manifest: Mapping[str, Any]
@@ -50,13 +50,13 @@ class FinishedRun:
 
     @property
     def validation_split(self) -> Mapping[str, Any]:
-        """What its manifest records of the validation rows."""
+        """The entry of the validation rows in the manifest."""
         split: Mapping[str, Any] = self.manifest["data"]["splits"]["validation"]
         return split
 
 
 def read_runs(paths: Sequence[str], warn: Callable[[str], None]) -> list[FinishedRun]:
-    """Every run in ``paths``, each once. UsageError or DataError for what is none."""
+    """Every run in ``paths``, each once. UsageError or DataError for a path without a run."""
     folders_by_path: dict[Path, RunFolder] = {}
     for path in paths:
         for folder in _folders(Path(path).expanduser(), warn):
@@ -65,21 +65,19 @@ def read_runs(paths: Sequence[str], warn: Callable[[str], None]) -> list[Finishe
     manifests = [read_manifest(folder) for folder in folders]
     settings = [_relevant_settings(folder) for folder in folders]
     _unify_row_sources(settings, manifests)
-    return [
-        FinishedRun(folder, manifest, JobResult(folder.path, apart, None, _read_metrics(folder)))
-        for folder, manifest, apart in zip(
-            folders, manifests, _differing_settings(settings), strict=True
-        )
+    results = [
+        JobResult(folder.path, differing, None, _read_metrics(folder))
+        for folder, differing in zip(folders, _keep_differing(settings), strict=True)
     ]
+    return list(map(FinishedRun, folders, manifests, results))
 
 
 def check_comparable(runs: Sequence[FinishedRun]) -> None:
-    """UsageError unless all have one task and one metric, and there are two at least.
-
-    The f1 of two classes is that of the second: it must be the same class in all.
-    """
+    """UsageError unless there are at least two runs with one task, metric and positive class."""
     if len(runs) < 2:
-        raise UsageError("one run alone compares with nothing", where="runs", hint="Add another")
+        raise UsageError(
+            "one run alone cannot be compared", where="runs", hint="Add another run folder"
+        )
     for what, get_value in (
         ("task", _task),
         ("metric", _metric),
@@ -93,7 +91,7 @@ def check_comparable(runs: Sequence[FinishedRun]) -> None:
                     f"the runs have different {plural}: {get_value(first)} in {first.folder.path},"
                     f" {get_value(other)} in {other.folder.path}",
                     where="runs",
-                    hint=f"Compare those of one {what}",
+                    hint=f"Compare runs with the same {what}",
                 )
 
 
@@ -107,10 +105,10 @@ def _metric(run: FinishedRun) -> str:
 
 
 def _positive_class(run: FinishedRun) -> str:
-    """The class whose F1 the metric is; empty for every other metric."""
+    """The class that the metric f1 of two classes refers to; empty for other metrics."""
     labels = run.manifest.get("labels") or []
-    of_two = _task(run) == "classification" and _metric(run) == "f1" and len(labels) == 2
-    return shorten(str(labels[1])) if of_two else ""
+    is_binary_f1 = _task(run) == "classification" and _metric(run) == "f1" and len(labels) == 2
+    return shorten(str(labels[1])) if is_binary_f1 else ""
 
 
 def _folders(path: Path, warn: Callable[[str], None]) -> Iterator[RunFolder]:
@@ -118,37 +116,37 @@ def _folders(path: Path, warn: Callable[[str], None]) -> Iterator[RunFolder]:
     if run.has_run:
         if not run.is_finished:
             raise UsageError(
-                "is not finished", where=str(path), hint=f"Go on with bertft train resume={path}"
+                "is not finished", where=str(path), hint=f"Resume it: bertft train resume={path}"
             )
         yield run
         return
-    inner = sorted(each for each in path.iterdir() if each.is_dir()) if path.is_dir() else []
-    started = [folder for folder in map(RunFolder, inner) if folder.has_run]
+    subfolders = sorted(filter(Path.is_dir, path.iterdir())) if path.is_dir() else []
+    started = [folder for folder in map(RunFolder, subfolders) if folder.has_run]
     if not started:
-        RunFolder.open(path)  # says what it is not, and what lies near
+        RunFolder.open(path)  # raises an error that suggests folders nearby
     finished = [folder for folder in started if folder.is_finished]
     if not finished:
-        raise UsageError(f"none of its {len(started)} runs is finished", where=str(path))
+        raise UsageError(f"none of the {len(started)} runs in it is finished", where=str(path))
     for folder in started:
         if not folder.is_finished:
-            warn(f"{folder.path} is not finished and left out")
+            warn(f"{folder.path} is not finished and is skipped")
     yield from finished
 
 
 def _read_metrics(folder: RunFolder) -> dict[str, Any]:
-    """metrics.json, with all that a comparison reads."""
+    """The content of metrics.json. UsageError if the run has no validation metric."""
     result = read_metrics_json(folder.metrics_path)
     if result["best"]["value"] is None or result["best"]["step"] is None:
         raise UsageError(
-            "was never scored on validation rows",
+            "has no validation metrics",
             where=str(folder.path),
-            hint="Train it with data.validation",
+            hint="Train with data.validation=<file>",
         )
     return result
 
 
 def _relevant_settings(folder: RunFolder) -> dict[str, str]:
-    """Dotted name → value of all that decides the result."""
+    """Dotted name → value of every setting with an effect on the result."""
     config = replace(read_run_config(folder.path), experiment=None)
     return {
         name: value
@@ -160,23 +158,18 @@ def _relevant_settings(folder: RunFolder) -> dict[str, str]:
 def _unify_row_sources(
     settings: list[dict[str, str]], manifests: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Equal rows read from several paths are called by the first of them."""
-    first: dict[tuple[str, str], str] = {}
+    """If runs read equal rows from different paths, give all the first path (in place)."""
+    first_paths: dict[tuple[str, str], str] = {}
     for run_settings, manifest in zip(settings, manifests, strict=True):
         for split, recorded_split in manifest["data"]["splits"].items():
             name = f"data.{split}"
             if name in run_settings:
-                run_settings[name] = first.setdefault(
+                run_settings[name] = first_paths.setdefault(
                     (split, recorded_split["fingerprint"]), run_settings[name]
                 )
 
 
-def _differing_settings(settings: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    """Each one's seed, method and what is not the same in all; what one lacks is empty."""
-    names = dict.fromkeys(name for each in settings for name in each)
-    differing = [
-        name
-        for name in names
-        if name in ("seed", "method.name") or len({each.get(name) for each in settings}) > 1
-    ]
-    return [{name: each.get(name, "") for name in differing} for each in settings]
+def _keep_differing(settings: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """The seed, the method and all settings that differ. A setting that a run lacks is empty."""
+    names = differing_settings(settings, always=("seed", "method.name"))
+    return [{name: each.get(name, "") for name in names} for each in settings]

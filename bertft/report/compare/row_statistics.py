@@ -1,10 +1,10 @@
-"""What each validation row adds to a run's metrics, at its best checkpoint.
+"""The statistics of each validation row at a run's best checkpoint, from which metrics follow.
 
     row_scores.npz     in the run folder: rows int64 [R], terms fp64 [R, K], key, digest
 
-A run does not keep these, so its best checkpoint is evaluated once, as ``bertft eval`` does, and
-the file serves as long as the checkpoint and the rows are those that it was made of. Where the
-folder cannot be written they are made again each time.
+Training does not store these, so the best checkpoint is evaluated once, as ``bertft eval`` does.
+The file is a cache: it is used as long as its key fits the checkpoint and the rows. If the folder
+is not writable, the statistics are computed each time.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ from bertft.utils.safe_files import open_regular_file, read_json_object
 __all__ = ["RowStatistics", "load_row_statistics"]
 
 _CACHE_FILE = "row_scores.npz"
-_LARGEST = 1 << 30  # bytes, unpacked
-_VERSION = 1  # raise it whenever a task's terms change their meaning
+_MAX_CACHE_BYTES = 1 << 30  # uncompressed
+_VERSION = 1  # increase it when the meaning of a task's statistics changes
 _SPLIT = "validation"
 
 
 @dataclass(frozen=True)
 class RowStatistics:
-    """``statistics`` [R, K] of the ``rows`` [R], of which ``task.of_rows`` makes metrics."""
+    """``statistics`` [R, K] of the ``rows`` [R] for ``task.metrics_from_statistics``."""
 
     rows: np.ndarray
     statistics: np.ndarray
     task: BaseTask
 
     def metric(self, weights: np.ndarray) -> np.ndarray:
-        """The metric that chose the checkpoint [B], row r taken ``weights`` [B, R] times."""
+        """The selection metric [B] for rows that occur ``weights`` [B, R] times."""
         return self.task.metrics_from_statistics(self.statistics, weights)[self.task.metric]
 
 
@@ -63,10 +63,19 @@ def load_row_statistics(
     log: Callable[[str], None] = lambda _: None,
     trust_remote_code: bool = False,
 ) -> RowStatistics:
-    """From the run's file, or from its best checkpoint; ``log`` is told before that is run.
+    """Read the cache in the run folder, or evaluate the best checkpoint.
 
-    DataError where rows are not those of the run any more or a file is damaged; UsageError where
-    the task does not tell its metric row by row; whatever opening the run raises.
+    Args:
+        run: A finished run.
+        device: Where to evaluate.
+        log: Receives a line before the evaluation.
+        trust_remote_code: Whether code of the base model may run.
+
+    Raises:
+        DataError: If the validation rows have changed since training, or a file is damaged.
+        UsageError: If the run has no validation rows, or the task cannot compute the metric from
+            statistics of rows.
+        BertftError: Whatever opening the run raises.
     """
     config, manifest = read_run_config(run.path), read_manifest(run)
     task = build_task(recorded_data(config.data, manifest), manifest["labels"])
@@ -74,15 +83,14 @@ def load_row_statistics(
     if recorded_split is None:
         raise UsageError("has no validation rows", where=str(run.path))
     best = CheckpointStore(run.checkpoints_dir).find_checkpoint("best")
-    calibration = json.dumps(
-        read_calibration(run), sort_keys=True
-    )  # a threshold changes what rows are given
+    # Part of the key, because a threshold changes predictions.
+    calibration = json.dumps(read_calibration(run), sort_keys=True)
     key = _cache_key(
         best, recorded_split["fingerprint"], manifest["precision"], task.metric, calibration
     )
     arrays = _read_cache(run.path / _CACHE_FILE, key)
     if arrays is None or not _fits(task, *arrays, recorded_split["rows"]):
-        log(f"{run.path}: {best.name} answers the validation rows")
+        log(f"{run.path}: {best.name} computes the validation outputs")
         arrays = _compute_statistics(run, device, log, trust_remote_code)
         with contextlib.suppress(OSError):
             _write_cache(run.path / _CACHE_FILE, key, *arrays)
@@ -100,7 +108,7 @@ def _compute_statistics(
     loaded = open_model(str(run.path), device=device, trust_remote_code=trust_remote_code)
     task_model, task = loaded.task_model, loaded.task_model.task
     rows = load_split(loaded, _SPLIT)
-    log(f"{run.path}: the rows are those of {', '.join(rows.files) or rows.source}")
+    log(f"{run.path}: validation rows from {', '.join(rows.files) or rows.source}")
     table = build_features(
         {_SPLIT: rows},
         task,
@@ -125,11 +133,15 @@ def _compute_statistics(
 
 
 def _unsupported_metric_error(task: BaseTask, run: RunFolder) -> UsageError:
-    return UsageError(f"{task.name} does not tell {task.metric} row by row", where=str(run.path))
+    return UsageError(
+        f"{task.name} does not support the bootstrap for {task.metric}",
+        where=str(run.path),
+        hint="Use draws=0 to compare without confidence intervals",
+    )
 
 
 def _cache_key(checkpoint: Path, *facts: str) -> str:
-    """Of the sealed files of the checkpoint, which name its weights by sha256, and ``facts``."""
+    """A hash of the checkpoint's files.json, which has the sha256 of its weights, and ``facts``."""
     sealed_files = read_json_object(checkpoint / FILES_JSON)["files"]
     weight_files = {
         name: entry for name, entry in sealed_files.items() if Path(name).stem != "state"
@@ -139,10 +151,10 @@ def _cache_key(checkpoint: Path, *facts: str) -> str:
 
 
 def _read_cache(path: Path, key: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """None where the file is missing, damaged or of something else: it is made anew."""
+    """Rows and statistics; None if the file is missing, damaged or has another key."""
     try:
         with open_regular_file(path) as opened, np.load(opened, allow_pickle=False) as file:
-            if sum(each.file_size for each in file.zip.infolist()) > _LARGEST:
+            if sum(entry.file_size for entry in file.zip.infolist()) > _MAX_CACHE_BYTES:
                 return None
             if str(file["key"]) != key:
                 return None
@@ -163,7 +175,7 @@ def _read_cache(path: Path, key: str) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def _fits(task: BaseTask, rows: np.ndarray, terms: np.ndarray, recorded: int) -> bool:
-    """Whether ``task`` makes metrics of them. The run's author may have written the file."""
+    """Whether ``task`` can compute metrics from them. The file may come from another author."""
     if (
         rows.dtype.kind != "i"
         or rows.ndim != 1
@@ -175,7 +187,7 @@ def _fits(task: BaseTask, rows: np.ndarray, terms: np.ndarray, recorded: int) ->
         return False
     try:
         return bool(task.metrics_from_statistics(terms, np.ones((1, len(rows)))))
-    except (IndexError, ValueError):  # a class that there is not
+    except (IndexError, ValueError):  # a class number that is out of range
         return False
 
 

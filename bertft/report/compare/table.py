@@ -1,7 +1,4 @@
-"""A comparison as tables of words: for the terminal, and for the page to dress.
-
-cells(comparison)      head and a row a line          settings(comparison)   setting × line
-"""
+"""A comparison as tables of text, for the terminal and for the page."""
 
 from __future__ import annotations
 
@@ -10,91 +7,87 @@ from rich.table import Table
 from rich.text import Text
 
 from bertft.report.compare.comparison import ComparedRow, Comparison
-from bertft.report.console import plain_console
+from bertft.report.console import wide_console
 from bertft.report.result_rows import COST_COLUMNS, format_result_cells
 from bertft.utils.numbers import format_count
 
 __all__ = ["comparison_cells", "comparison_notes", "differing_settings_table", "print_comparison"]
 
-_FILE_WIDTH = 200  # where no terminal sets one
+
+def print_comparison(comparison: Comparison, console: Console | None = None) -> None:
+    """Print the results, the settings that differ, and the notes."""
+    console = wide_console(console)
+    head, rows = comparison_cells(comparison)
+    table = Table(title="results", title_justify="left")
+    for index, name in enumerate(head):
+        table.add_column(name, justify="right" if index else "left", overflow="fold")
+    for cells, row in zip(rows, comparison.rows, strict=True):
+        table.add_row(*map(Text, cells), style="bold" if row.result.best else None)
+    console.print(table)
+    head, rows = differing_settings_table(comparison, all_settings=False)
+    if rows:
+        table = Table(title="differences between runs", title_justify="left")
+        for name in head:
+            table.add_column(Text(name), overflow="fold")
+        for cells in rows:
+            table.add_row(*map(Text, cells))
+        console.print(table)
+    for line in comparison_notes(comparison):
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def comparison_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Line, value, difference, p, then what it costs."""
-    runs, parameters, *rest = COST_COLUMNS
-    head = ["", comparison.metric, "difference", "p", runs, parameters, "kept", *rest]
+    """Head and rows: name, metric, difference, p, then the costs."""
+    runs, parameters, *costs = COST_COLUMNS
+    head = ["", comparison.metric, "difference", "p", runs, parameters, "after pruning", *costs]
     rows = []
     for row in comparison.rows:
-        value, number, method, *costs = format_result_cells(row.result, comparison.metric)
-        change, p = _difference_cells(row)
+        value, run_count, trained, *cost_cells = format_result_cells(row.result, comparison.metric)
+        kept = format_count(row.kept_parameters)
         rows.append(
-            [row.name, value, change, p, number, method, format_count(row.kept_parameters), *costs]
+            [row.name, value, *_difference_cells(row), run_count, trained, kept, *cost_cells]
         )
     return head, rows
 
 
 def _difference_cells(row: ComparedRow) -> tuple[str, str]:
-    """``-0.0123 [-0.0300, 0.0050]`` and p; a dash where there is none."""
-    gap = row.difference
-    if gap is None:
+    """``-0.0123 [-0.0300, +0.0050]`` and p; dashes if there is no difference."""
+    difference = row.difference
+    if difference is None:
         return ("best" if row.result.best else "–"), "–"
-    words = f"{gap.value:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]"
-    return words, "< 0.001" if gap.p < 0.001 else f"{gap.p:.3f}"
+    text = f"{difference.value:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]"
+    return text, "< 0.001" if difference.p < 0.001 else f"{difference.p:.3f}"
 
 
 def differing_settings_table(
     comparison: Comparison, all_settings: bool = True
 ) -> tuple[list[str], list[list[str]]]:
-    """What differs: a row a setting, a column a line; an empty cell where a line lacks it.
+    """Head and rows: one row per setting that differs, one column per row of the comparison.
 
-    Without ``all_settings`` only where lines that have the setting differ in it: what a part that
-    one method has and the others lack is set to, the method's name stands for.
+    A cell is empty if a run does not have the setting. Without ``all_settings``, settings are left
+    out that have one value in all runs that have them: they follow from the method.
     """
     compared_rows = comparison.rows
-    names = dict.fromkeys(name for each in compared_rows for name in each.result.settings)
+    names = dict.fromkeys(name for row in compared_rows for name in row.result.settings)
     rows = []
     for name in names:
         if any(other.startswith(f"{name}.") for other in names):
-            continue  # a part that is null in some: its settings are empty there
-        values = [each.result.settings.get(name, "") for each in compared_rows]
-        if all_settings or len({value for value in values if value}) > 1:
+            continue  # a node that is null in some runs: its settings are listed
+        values = [row.result.settings.get(name, "") for row in compared_rows]
+        if all_settings or len(set(filter(None, values))) > 1:
             rows.append([name, *values])
-    return ["setting", *(each.name for each in compared_rows)], rows
+    return ["setting", *(row.name for row in compared_rows)], rows
 
 
 def comparison_notes(comparison: Comparison) -> list[str]:
-    """What the numbers rest on, and why there are none."""
-    baselines = list(dict.fromkeys(e.baseline for e in comparison.rows if e.difference is not None))
-    notes = []
+    """How the numbers were computed, and why some are missing."""
+    rows, notes = comparison.rows, []
+    baselines = dict.fromkeys(row.baseline for row in rows if row.difference is not None)
     if baselines:
         notes.append(
-            f"difference to {', '.join(map(str, baselines))}: mean over the seeds, with its 95 %"
-            f" interval from {comparison.draws:,} paired draws of the validation rows; p: how often"
-            " the order would be the other one, twice"
+            f"difference to {', '.join(map(str, baselines))}: mean over the seeds, with a 95 %"
+            f" confidence interval from a paired bootstrap of the validation rows"
+            f" ({comparison.draws:,} resamples); p: two-sided p value"
         )
-    notes += [f"{e.name}: no difference: {e.reason}" for e in comparison.rows if e.reason]
+    notes += [f"{row.name}: no difference: {row.reason}" for row in rows if row.reason]
     return [*notes, *comparison.notes]
-
-
-def print_comparison(comparison: Comparison, console: Console | None = None) -> None:
-    """Print the table, what differs, and what there is to say of it."""
-    console = console or plain_console()
-    if not console.is_terminal and console.width < _FILE_WIDTH:
-        console = plain_console(file=console.file, width=_FILE_WIDTH)
-    head, rows = comparison_cells(comparison)
-    table = Table(title="runs", title_justify="left")
-    for index, name in enumerate(head):
-        table.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
-    for row, compared_row in zip(rows, comparison.rows, strict=True):
-        table.add_row(*map(Text, row), style="bold" if compared_row.result.best else None)
-    console.print(table)
-    head, rows = differing_settings_table(comparison, all_settings=False)
-    if rows:
-        table = Table(title="what differs", title_justify="left")
-        for name in head:
-            table.add_column(Text(name), overflow="fold")
-        for row in rows:
-            table.add_row(*map(Text, row))
-        console.print(table)
-    for line in comparison_notes(comparison):
-        console.print(line, highlight=False, soft_wrap=True)

@@ -1,1 +1,1 @@
-"""The page that a report is: a template, its style, and what fills them."""
+"""HTML pages: templates, their style sheet, and the values that fill them."""

@@ -1,11 +1,10 @@
-"""HTML pages from templates: the report of a run, and any other page in the same style.
+"""Renders HTML pages from templates: the report of a run, and other pages in the same style.
 
-The templates escape every text. A page is one file that requests nothing.
+The templates escape every text. A page is one file that makes no request.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,16 +19,10 @@ from omegaconf import DictConfig, OmegaConf
 from bertft.config.command_configs import TrainConfig
 from bertft.config.compose import build_default_settings
 from bertft.config.schema import iter_leaves, settings_tree
+from bertft.export.result_tables import format_cell
 from bertft.report.context import ReportContext
 from bertft.report.sections import Section
-from bertft.tasks.report_items import (
-    ByteCount,
-    Percent,
-    ReportItem,
-    TableCell,
-    TableItem,
-    replace_unprintable,
-)
+from bertft.tasks.report_items import ReportItem, TableItem, replace_unprintable
 from bertft.utils.numbers import format_bytes, format_count, format_duration, format_score
 
 __all__ = [
@@ -43,13 +36,156 @@ __all__ = [
     "render_run_report",
 ]
 
+_FOLDER = Path(__file__).parent
+_DISPLAY_SETTINGS = ("resume", "check", "quiet", "report")  # without effect on the result
+_TEXT_COLUMN_LENGTH = 28  # a column with a longer cell wraps its text
+_ABSENT = object()
 
-_HIDDEN = ("resume", "check", "quiet", "report")  # how a run was watched, not what it is
+
+@dataclass(frozen=True)
+class Picture:
+    """A report item and its drawing. The SVG is trusted: all text in it is escaped."""
+
+    item: ReportItem
+    svg: str
+    kind = "picture"
+
+
+@dataclass(frozen=True)
+class FailedItem:
+    """An item that could not be rendered."""
+
+    title: str
+    reason: str
+    kind = "failed"
+
+
+RenderedItem = TableItem | Picture | FailedItem
+
+
+def render_run_report(
+    context: ReportContext, sections: Sequence[tuple[Section, Sequence[RenderedItem]]]
+) -> str:
+    """The HTML of a run's report."""
+    settings = list_settings(context.config)
+    return render_page(
+        "report.html.j2",
+        method=context.config.method.name,
+        dataset=context.config.data.name,
+        folder=context.run.path.name,
+        date=datetime.fromisoformat(context.manifest["begun"]).strftime("%d %B %Y, %H:%M UTC"),
+        description=_description(context),
+        headline=_headline(context),
+        facts=_facts(context),
+        sections=sections,
+        settings=settings,
+        changed=[setting for setting in settings if setting.differs],
+    )
+
+
+def render_page(template: str, **values: Any) -> str:
+    """The HTML of ``template``. Raises if a value that the template uses is missing."""
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_replace_unprintable_text,
+    )
+    environment.filters |= {"cell": format_cell, "columns": _column_kinds, "svg": Markup}
+    return environment.get_template(template).render(style=Markup(page_style()), **values)
+
+
+@cache
+def page_style() -> str:
+    """The style sheet. Its colours are variables that pictures use too."""
+    return (_FOLDER / "style.css").read_text(encoding="utf-8")
+
+
+def _replace_unprintable_text(value: Any) -> Any:
+    """Browsers cannot read control characters. Markup, a subclass of str, is left as it is."""
+    return replace_unprintable(value) if type(value) is str else value
+
+
+def _column_kinds(table: TableItem) -> list[str]:
+    """The CSS class of each column: "number", "word", or "text" if a cell is long."""
+    if table.kinds:
+        return list(table.kinds)
+    kinds = []
+    for index in range(len(table.head)):
+        texts = [row[index] for row in table.rows if isinstance(row[index], str)]
+        longest = max((len(str(text)) for text in texts), default=0)
+        is_text = longest > _TEXT_COLUMN_LENGTH
+        kinds.append(("text" if is_text else "word") if texts else "number")
+    return kinds
+
+
+def _description(context: ReportContext) -> str:
+    manifest = context.manifest
+    labels, base = manifest["labels"], manifest["base"]["name"]
+    parts = [
+        manifest["task"].replace("_", " "),
+        f"{len(labels)} classes" if labels else "",
+        f"{base}, {format_count(manifest['parameters']['base'])} parameters",
+    ]
+    return " · ".join(filter(None, parts))
+
+
+def _headline(context: ReportContext) -> dict[str, str | None]:
+    """The selection metric, or the training loss of a run without validation."""
+    best, train = context.metrics["best"], context.metrics["train"]
+    steps = format_count(train["steps"])
+    if best["value"] is None:
+        return {
+            "value": format_score(train["loss"]),
+            "name": "mean training loss",
+            "test": None,
+            "step": f"{steps} steps, no validation",
+        }
+    test = context.metrics["test"]
+    suffix = ", stopped early" if context.history.stop_reason == "patience" else ""
+    return {
+        "value": format_score(best["value"]),
+        "name": f"{best['metric']} on validation",
+        "test": format_score(test[best["metric"]]) if test else None,
+        "step": f"best step {format_count(best['step'])} of {steps}{suffix}",
+    }
+
+
+def _facts(context: ReportContext) -> list[tuple[str, str, str]]:
+    """(name, value, detail) of the most important costs."""
+    parameters, train = context.metrics["parameters"], context.metrics["train"]
+    manifest, padding = context.manifest, context.padding_fractions
+    full = manifest["parameters"]["base"] + parameters["head"]
+    kept = parameters["kept"] + parameters["head"]
+    share = f"{parameters['trainable'] / full:.2%} of full fine-tuning"
+    if kept != parameters["trainable"]:
+        share += f", {format_count(kept)} after pruning"
+    layout = manifest["layout"]
+    layout_detail = f"layout {layout}"
+    if layout != "padded":
+        layout_detail += f" (padded: {padding['padded']:.1%})"
+    return [
+        ("Trainable parameters", format_count(parameters["trainable"]), share),
+        (
+            "Training time",
+            format_duration(train["seconds"]),
+            f"{format_count(train['steps'])} steps",
+        ),
+        (
+            "Throughput",
+            f"{format_count(train['tokens_per_second'])} tokens/s",
+            f"{format_count(train['rows_per_second'])} rows/s",
+        ),
+        ("Peak memory", format_bytes(train["peak_memory_bytes"]), manifest["precision"]),
+        ("Padding", f"{padding[layout]:.1%}", layout_detail),
+    ]
 
 
 @dataclass(frozen=True)
 class ReportedSetting:
-    """``value`` and ``default`` as YAML would say them; ``differs`` where they are not equal."""
+    """``value`` and ``default`` as in YAML."""
 
     path: str
     value: str
@@ -61,28 +197,22 @@ class ReportedSetting:
 
 
 def list_settings(config: TrainConfig) -> list[ReportedSetting]:
-    """Every setting that ``config`` or the default has, in the order of the schema."""
-    run_config, default_config = OmegaConf.structured(config), _default_config()
-    reported = []
+    """Every setting of ``config`` or of the defaults, in the order of the schema."""
+    configs = OmegaConf.structured(config), _default_config()
+    settings = []
     for leaf in iter_leaves(settings_tree("train")):
-        if leaf.path in _HIDDEN:
+        if leaf.path in _DISPLAY_SETTINGS:
             continue
-        values = [
-            OmegaConf.select(each, leaf.path, default=_ABSENT)
-            for each in (run_config, default_config)
-        ]
-        if any(each is not _ABSENT for each in values):
-            reported.append(ReportedSetting(leaf.path, *map(_setting_text, values)))
-    return reported
+        values = [OmegaConf.select(each, leaf.path, default=_ABSENT) for each in configs]
+        if any(value is not _ABSENT for value in values):
+            settings.append(ReportedSetting(leaf.path, *map(_setting_text, values)))
+    return settings
 
 
 @cache
 def _default_config() -> DictConfig:
-    """Only read: composing it anew would cost each job of a sweep most of a second."""
+    """Cached: composing the defaults takes most of a second. Do not change it."""
     return OmegaConf.structured(build_default_settings("train"))
-
-
-_ABSENT = object()
 
 
 def _setting_text(value: Any) -> str:
@@ -93,176 +223,3 @@ def _setting_text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return str(OmegaConf.to_container(value)) if OmegaConf.is_config(value) else str(value)
-
-
-@cache
-def page_style() -> str:
-    """CSS; its colours are variables, which pictures use too."""
-    return (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
-
-
-_HERE = Path(__file__).parent
-_TEXT_COLUMN_LENGTH = 28  # characters from which on a column is one of texts
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An exhibit and its drawing, which is trusted: all text in it is escaped."""
-
-    exhibit: ReportItem
-    svg: str
-    kind = "picture"
-
-
-@dataclass(frozen=True)
-class FailedItem:
-    """What could not be shown, and why."""
-
-    title: str
-    why: str
-    kind = "failed"
-
-
-RenderedItem = TableItem | Picture | FailedItem
-
-
-def render_run_report(
-    context: ReportContext, sections: Sequence[tuple[Section, Sequence[RenderedItem]]]
-) -> str:
-    """The report of a run."""
-    settings = list_settings(context.config)
-    return render_page(
-        "report.html.j2",
-        title=_title(context),
-        folder=context.run.path.name,
-        begun=datetime.fromisoformat(context.manifest["begun"]).strftime("%d %B %Y, %H:%M UTC"),
-        about=_about(context),
-        hero=_hero(context),
-        facts=_facts(context),
-        sections=sections,
-        settings=settings,
-        changed=[each for each in settings if each.differs],
-    )
-
-
-def render_page(template: str, **values: Any) -> str:
-    """The page of ``template``. Raises if a value that the template uses is missing."""
-    pages = Environment(
-        loader=FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_make_printable,
-    )
-    pages.filters |= {"cell": _format_cell, "columns": _column_kinds, "svg": Markup}
-    return pages.get_template(template).render(style=Markup(page_style()), **values)
-
-
-def _make_printable(value: Any) -> Any:
-    """Whatever a text holds, the page is one that a browser reads."""
-    return replace_unprintable(value) if type(value) is str else value
-
-
-def _title(context: ReportContext) -> tuple[str, str]:
-    return context.config.method.name, context.config.data.name
-
-
-def _about(context: ReportContext) -> str:
-    manifest = context.manifest
-    labels = manifest["labels"]
-    words = [
-        manifest["task"].replace("_", " "),
-        f"{len(labels)} classes" if labels else "",
-        f"{manifest['base']['name']}, {format_count(manifest['parameters']['base'])} parameters",
-    ]
-    return " · ".join(word for word in words if word)
-
-
-def _hero(context: ReportContext) -> dict[str, Any]:
-    """The number that counts, or the loss where nothing was validated."""
-    best, train = context.metrics["best"], context.metrics["train"]
-    if best["value"] is None:
-        return {
-            "value": format_score(train["loss"]),
-            "name": "mean training loss",
-            "test": None,
-            "when": f"{format_count(train['steps'])} steps, not validated",
-        }
-    test = context.metrics["test"]
-    end = " (out of patience)" if context.history.stop_reason == "patience" else ""
-    return {
-        "value": format_score(best["value"]),
-        "name": f"{best['metric']} on validation",
-        "test": format_score(test[best["metric"]]) if test else None,
-        "when": f"step {format_count(best['step'])} of {format_count(train['steps'])}{end}",
-    }
-
-
-def _facts(context: ReportContext) -> list[tuple[str, str, str]]:
-    """(name, value, aside) of what one asks next."""
-    parameters, train, manifest = (
-        context.metrics["parameters"],
-        context.metrics["train"],
-        context.manifest,
-    )
-    full = manifest["parameters"]["base"] + parameters["head"]
-    layout, padding = manifest["layout"], context.padding_fractions
-    padded_note = f", else {padding['padded']:.1%}"
-    kept_parameters = parameters["kept"] + parameters["head"]
-    pruned = (
-        f", {format_count(kept_parameters)} kept"
-        if kept_parameters != parameters["trainable"]
-        else ""
-    )
-    return [
-        (
-            "Trained parameters",
-            format_count(parameters["trainable"]),
-            f"{parameters['trainable'] / full:.2%} of full fine-tuning{pruned}",
-        ),
-        (
-            "Time in steps",
-            format_duration(train["seconds"]),
-            f"{format_count(train['steps'])} steps",
-        ),
-        (
-            "Throughput",
-            f"{format_count(train['tokens_per_second'])} tokens/s",
-            f"{format_count(train['rows_per_second'])} rows/s",
-        ),
-        ("Peak memory", format_bytes(train["peak_memory_bytes"]), manifest["precision"]),
-        (
-            "Padding",
-            f"{padding[layout]:.1%}",
-            f"layout {layout}{padded_note if layout != 'padded' else ''}",
-        ),
-    ]
-
-
-def _format_cell(value: TableCell) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "–"
-    if isinstance(value, str):
-        return value
-    if isinstance(value, Percent):
-        # Never 0.0 % or 100.0 % of what is not.
-        return f"{float(value):.2%}" if 0 < value < 0.01 else f"{float(value):.1%}"
-    if isinstance(value, ByteCount):
-        return format_bytes(value)
-    return format_count(value) if isinstance(value, int) else format_score(value)
-
-
-def _column_kinds(table: TableItem) -> list[str]:
-    """Of each column: number, text (long), or word."""
-    if table.kinds:
-        return list(table.kinds)
-    kinds = []
-    for index in range(len(table.head)):
-        cells = [row[index] for row in table.rows if row[index] is not None]
-        texts = [each for each in cells if isinstance(each, str)]
-        if not texts:
-            kinds.append("number")
-        else:
-            kinds.append("text" if max(map(len, texts)) > _TEXT_COLUMN_LENGTH else "word")
-    return kinds

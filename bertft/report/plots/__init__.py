@@ -1,1 +1,1 @@
-"""Exhibits → matplotlib figures, and those → PNG files and inline SVG. No pyplot anywhere."""
+"""Draws report items with matplotlib, without pyplot: inline SVG and PNG files."""

@@ -1,4 +1,4 @@
-"""An exhibit that is a picture → its inline SVG and, for a run's folder, its PNG file."""
+"""Draws a report item as inline SVG, and as a PNG file for a run folder."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from bertft.report.plots.charts import draw_lines, draw_points, draw_scatter
-from bertft.report.plots.heat_map import draw_grid
-from bertft.report.plots.theme import INKS, fonts_for, matplotlib_settings, missing_characters
+from bertft.report.plots.charts import draw_agreement_plot, draw_line_chart, draw_scatter_plot
+from bertft.report.plots.heat_map import draw_heat_map
+from bertft.report.plots.theme import COLOURS, fonts_for, matplotlib_settings, missing_characters
 from bertft.tasks.report_items import AgreementPlot, HeatMap, LineChart, ReportItem, ScatterPlot
 from bertft.utils.atomic_io import atomic_write_bytes
 
@@ -27,51 +27,58 @@ __all__ = [
 ]
 
 
+_DPI = 160
 _SVG = "{http://www.w3.org/2000/svg}"
 _LINK = "{http://www.w3.org/1999/xlink}href"
-_BY_COLOUR = {colour: f"var(--{name})" for name, colour in INKS.items()}
+_COLOUR_VARIABLES = {colour: f"var(--{name})" for name, colour in COLOURS.items()}
 _COLOUR = re.compile(r"#[0-9a-f]{6}\b")
-_FONT = re.compile(r"font-family:[^;]*;?\s*")
-_SHORT_FONT = re.compile(r"font:\s*(?P<weight>(?:bold|\d00)\s+)?(?P<size>[\d.]+px)[^;]*")
+_FONT_FAMILY = re.compile(r"font-family:[^;]*;?\s*")
+_FONT_SHORTHAND = re.compile(r"font:\s*(?P<weight>(?:bold|\d00)\s+)?(?P<size>[\d.]+px)[^;]*")
 
 
 def inline_svg(figure: Figure, name: str, label: str) -> str:
-    """``name`` sets its ids apart; ``label`` says what it shows to those who cannot see it."""
-    text = io.BytesIO()
-    figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-    root = ElementTree.fromstring(text.getvalue())
+    """The figure as SVG to embed in HTML, with the colours of the page's style sheet.
+
+    Args:
+        figure: The figure.
+        name: Prefix of the ids, so that they are unique in the page.
+        label: What the picture shows, for screen readers.
+    """
+    content = io.BytesIO()
+    figure.savefig(content, format="svg", transparent=True, metadata={"Date": None})
+    root = ElementTree.fromstring(content.getvalue())
     for parent in root.iter():
         for child in list(parent):
             if child.tag.endswith("metadata"):
                 parent.remove(child)
     for node in root.iter():
         node.tag = node.tag.removeprefix(_SVG)
-        attributes = dict(_attribute(key, value) for key, value in node.items())
-        node.attrib = {key: _with_prefix(key, value, name) for key, value in attributes.items()}
+        attributes = dict(_inline_attribute(key, value) for key, value in node.items())
+        node.attrib = {key: _prefix_ids(key, value, name) for key, value in attributes.items()}
     for key in ("width", "height", "version"):
         root.attrib.pop(key, None)
-    box = [float(each) for each in root.attrib["viewBox"].split()]
-    root.attrib |= {"role": "img", "aria-label": label, "style": f"width: {box[2] / 72:.2f}in"}
+    width = float(root.attrib["viewBox"].split()[2]) / 72
+    root.attrib |= {"role": "img", "aria-label": label, "style": f"width: {width:.2f}in"}
     return ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
 
 
-def _attribute(key: str, value: str) -> tuple[str, str]:
+def _inline_attribute(key: str, value: str) -> tuple[str, str]:
+    """An attribute without namespace, with CSS variables as colours and without font families."""
     if key == _LINK:
         return "href", value
-    value = _COLOUR.sub(lambda found: _BY_COLOUR.get(found[0], found[0]), value)
+    value = _COLOUR.sub(lambda match: _COLOUR_VARIABLES.get(match[0], match[0]), value)
     if key == "style":
-        value = _SHORT_FONT.sub(
-            lambda found: (
-                f"font-size: {found['size']}"
-                + (f"; font-weight: {found['weight'].strip()}" if found["weight"] else "")
-            ),
-            value,
-        )
-        value = _FONT.sub("", value)
+        value = _FONT_FAMILY.sub("", _FONT_SHORTHAND.sub(_expand_font, value))
     return key, value
 
 
-def _with_prefix(key: str, value: str, name: str) -> str:
+def _expand_font(match: re.Match[str]) -> str:
+    """``font: bold 9px 'DejaVu Sans'`` → ``font-size: 9px; font-weight: bold``."""
+    weight = f"; font-weight: {match['weight'].strip()}" if match["weight"] else ""
+    return f"font-size: {match['size']}{weight}"
+
+
+def _prefix_ids(key: str, value: str, name: str) -> str:
     if key == "id":
         return f"{name}-{value}"
     if key == "href" and value.startswith("#"):
@@ -79,56 +86,53 @@ def _with_prefix(key: str, value: str, name: str) -> str:
     return re.sub(r"url\(#([^)]*)\)", rf"url(#{name}-\1)", value)
 
 
-_DPI = 160
-
-
 @dataclass(frozen=True)
 class Drawing:
-    """``svg`` for the page; ``missing_characters``: characters for which the PNG had no font."""
+    """``missing_characters``: characters that no installed font has, boxes in the PNG."""
 
     svg: str
     missing_characters: frozenset[str]
 
 
-def draw_item(exhibit: ReportItem, folder: Path | None = None) -> Drawing:
-    """The drawing, also written as ``folder``/<name>.png where a folder is given.
+def draw_item(item: ReportItem, folder: Path | None = None) -> Drawing:
+    """Draw ``item``; also write ``folder``/<name>.png if a folder is given.
 
     Raises whatever drawing or writing raises.
     """
     import matplotlib
 
-    text = "".join(_item_texts(exhibit))
+    text = "".join(_item_texts(item))
     with warnings.catch_warnings(), matplotlib.rc_context(matplotlib_settings(text)):
-        warnings.filterwarnings("ignore", message=r"Glyph .* missing")  # told once for all
-        figure = _figure(exhibit)
+        warnings.filterwarnings(
+            "ignore", message=r"Glyph .* missing"
+        )  # reported once for all pictures
+        figure = _draw_figure(item)
         if folder is not None:
             picture = io.BytesIO()
             figure.savefig(picture, format="png", dpi=_DPI)
-            atomic_write_bytes(
-                folder / f"{exhibit.name}.png", picture.getvalue()
-            )  # not through a link
-        svg = inline_svg(figure, exhibit.name, exhibit.title)
+            atomic_write_bytes(folder / f"{item.name}.png", picture.getvalue())
+        svg = inline_svg(figure, item.name, item.title)
     return Drawing(svg, frozenset(missing_characters(text, fonts_for(text))))
 
 
 @singledispatch
-def _figure(exhibit: ReportItem) -> Figure:
-    raise TypeError(f"{type(exhibit).__name__} is no picture")
+def _draw_figure(item: ReportItem) -> Figure:
+    raise TypeError(f"{type(item).__name__} cannot be drawn")
 
 
-_figure.register(LineChart, draw_lines)
-_figure.register(AgreementPlot, draw_points)
-_figure.register(HeatMap, draw_grid)
-_figure.register(ScatterPlot, draw_scatter)
+_draw_figure.register(LineChart, draw_line_chart)
+_draw_figure.register(AgreementPlot, draw_agreement_plot)
+_draw_figure.register(HeatMap, draw_heat_map)
+_draw_figure.register(ScatterPlot, draw_scatter_plot)
 
 
-def _item_texts(exhibit: ReportItem) -> list[str]:
-    """The words that stand in the picture and are not our own."""
-    match exhibit:
+def _item_texts(item: ReportItem) -> list[str]:
+    """Names from data and runs that the picture contains; they decide which fonts it needs."""
+    match item:
         case HeatMap():
-            return [*exhibit.rows, *exhibit.columns]
+            return [*item.rows, *item.columns]
         case LineChart():
-            return [*exhibit.series]
+            return [*item.series]
         case ScatterPlot():
-            return [*exhibit.names]
+            return [*item.names]
     return []

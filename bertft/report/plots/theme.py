@@ -1,13 +1,14 @@
-"""One look for every picture: few inks, one accent, no frame, text in the page's own type.
+"""The common style of all pictures: few colours, one accent, no frame, the font of the page.
 
-Every ink is a colour of its own, so that the SVG's colours can be exchanged for the page's CSS
-variables (``svg``), while the PNG keeps those of the light theme.
+All colours are different, so that ``draw.inline_svg`` can replace them by the CSS variables of the
+page. A PNG file keeps the colours of the light theme.
 """
 
 from __future__ import annotations
 
 import functools
 import unicodedata
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,20 +16,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "INKS",
-    "PAPER",
-    "SIZES",
-    "axes",
-    "figure",
+    "COLOURS",
+    "FONT_SIZES",
     "fonts_for",
     "matplotlib_settings",
     "missing_characters",
+    "new_axes",
+    "new_figure",
 ]
 
-
 _DEFAULT_FONT = "DejaVu Sans"  # comes with matplotlib
-# Wide coverage first; of the others those whose names say that they are made for such scripts.
-_KNOWN = (
+# Fonts with wide coverage first, then fonts of single scripts.
+_FALLBACK_FONTS = (
     "Noto Sans CJK SC",
     "Noto Sans CJK JP",
     "Source Han Sans SC",
@@ -52,40 +51,43 @@ _KNOWN = (
 
 
 def fonts_for(text: str) -> list[str]:
-    """Names of fonts that together have the characters of ``text``, as far as there are any."""
+    """Installed fonts that together have the characters of ``text``, as far as possible."""
     names, missing = [_DEFAULT_FONT], missing_characters(text, (_DEFAULT_FONT,))
-    for name in _KNOWN if missing else ():
+    for name in _FALLBACK_FONTS:
+        if not missing:
+            break
         if covered := missing & _characters(name):
             names.append(name)
             missing -= covered
-        if not missing:
-            break
     return names
 
 
-def missing_characters(text: str, names: tuple[str, ...] | list[str]) -> set[str]:
+def missing_characters(text: str, names: Sequence[str]) -> set[str]:
     """The characters of ``text`` that none of the fonts ``names`` has."""
-    wanted = {each for each in text if not unicodedata.category(each).startswith(("C", "Z"))}
+    missing = {
+        character
+        for character in text
+        if not unicodedata.category(character).startswith(("C", "Z"))
+    }
     for name in names:
-        wanted -= _characters(name)
-    return wanted
+        missing -= _characters(name)
+    return missing
 
 
 @functools.cache
 def _characters(name: str) -> frozenset[str]:
-    """All characters of an installed font; empty where it is not installed."""
+    """All characters of a font; empty if it is not installed."""
     from matplotlib import font_manager
     from matplotlib.ft2font import FT2Font
 
-    manager = font_manager.fontManager
-    files = [each.fname for each in manager.ttflist if each.name == name]
+    files = [font.fname for font in font_manager.fontManager.ttflist if font.name == name]
     if not files:
         return frozenset()
     return frozenset(map(chr, FT2Font(files[0]).get_charmap()))
 
 
-# CSS variable → its colour in the light theme; no two are equal.
-INKS = {
+# CSS variable → colour in the light theme. No two are equal.
+COLOURS = {
     "paper": "#ffffff",
     "ink": "#1b1f27",
     "muted": "#69707d",
@@ -94,41 +96,44 @@ INKS = {
     "on-accent": "#fefefe",
     "second": "#a8adb7",
 }
-PAPER = INKS["paper"]
-SIZES = {"text": 9.5, "small": 8.5}
+FONT_SIZES = {"text": 9.5, "small": 8.5}
 
 
-def matplotlib_settings(texts: str = "") -> Any:
-    """matplotlib's settings while a picture with these ``texts`` is drawn."""
+def matplotlib_settings(text: str = "") -> Any:
+    """The rcParams for a picture that contains ``text``."""
     return {
-        "svg.fonttype": "none",  # text stays text: the browser has the fonts for it
-        "svg.hashsalt": "bertft",  # the same picture has the same ids
-        "font.family": fonts_for(texts),
-        "font.size": SIZES["text"],
-        "text.color": INKS["ink"],
-        "text.parse_math": False,  # a $ in a label is a dollar
+        "svg.fonttype": "none",  # text instead of outlines: the browser has the fonts
+        "svg.hashsalt": "bertft",  # equal pictures have equal ids
+        "font.family": fonts_for(text),
+        "font.size": FONT_SIZES["text"],
+        "text.color": COLOURS["ink"],
+        "text.parse_math": False,  # a $ in a label is no formula
         "axes.unicode_minus": True,
         "path.simplify": True,
     }
 
 
-def figure(width: float, height: float) -> Figure:
-    """Inches, at 72 units an inch in the SVG."""
+def new_figure(width: float, height: float) -> Figure:
+    """``width`` and ``height`` in inches; the SVG has 72 units per inch."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), facecolor=PAPER, layout="constrained")
+    return Figure(figsize=(width, height), facecolor=COLOURS["paper"], layout="constrained")
 
 
-def axes(fig: Figure) -> Axes:
-    """Axes without a frame: a base line, faint horizontal rules, muted figures."""
+def new_axes(fig: Figure) -> Axes:
+    """Axes without a frame: a base line, faint horizontal grid lines, grey numbers."""
     plot = fig.add_subplot()
     plot.set_facecolor("none")
     for side in ("top", "right", "left"):
         plot.spines[side].set_visible(False)
-    plot.spines["bottom"].set_color(INKS["rule"])
+    plot.spines["bottom"].set_color(COLOURS["rule"])
     plot.tick_params(
-        colors=INKS["rule"], labelcolor=INKS["muted"], labelsize=SIZES["small"], length=0, pad=6
+        colors=COLOURS["rule"],
+        labelcolor=COLOURS["muted"],
+        labelsize=FONT_SIZES["small"],
+        length=0,
+        pad=6,
     )
-    plot.grid(axis="y", color=INKS["rule"], linewidth=0.8)
+    plot.grid(axis="y", color=COLOURS["rule"], linewidth=0.8)
     plot.set_axisbelow(True)
     return plot

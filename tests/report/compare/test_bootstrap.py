@@ -27,7 +27,7 @@ def test_every_draw_takes_as_many_rows_as_there_are():
 
 def test_pieces_change_no_draw(monkeypatch):
     whole = np.concatenate(list(resample_weights(7, 50, seed=3)))
-    monkeypatch.setattr("bertft.report.compare.bootstrap._AT_ONCE", 21)
+    monkeypatch.setattr("bertft.report.compare.bootstrap._MAX_CHUNK_WEIGHTS", 21)
     pieces = list(resample_weights(7, 50, seed=3))
     assert [len(each) for each in pieces] == [3] * 16 + [2]
     np.testing.assert_array_equal(np.concatenate(pieces), whole)

@@ -45,7 +45,7 @@ def test_a_mirror_that_answers(server, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", f"{server}/")
     monkeypatch.setattr(doctor, "_HUB", nobody())
     mirror, hub = doctor.start_hub_check(3.0)()
-    assert (mirror.status, mirror.name, mirror.detail) == (OK, "mirror", f"{server} answers")
+    assert (mirror.status, mirror.name, mirror.detail) == (OK, "mirror", f"{server} responds")
     assert (hub.status, hub.name) == (OK, "Hub") and "Not needed" in hub.advice
 
 
@@ -54,7 +54,7 @@ def test_the_hub_answers_and_the_mirror_does_not(server, monkeypatch):
     monkeypatch.setattr(doctor, "_HUB", server)
     mirror, hub = doctor.start_hub_check(3.0)()
     assert (mirror.status, mirror.advice) == (WARNING, "Unset HF_ENDPOINT")
-    assert (hub.status, hub.detail) == (OK, f"{server} answers")
+    assert (hub.status, hub.detail) == (OK, f"{server} responds")
 
 
 @pytest.mark.parametrize("code", [407, 502, 503])
@@ -115,7 +115,7 @@ def test_an_endpoint_that_is_none(endpoint, monkeypatch):
 
 def test_offline_nothing_is_asked(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(doctor, "_ask", lambda *_: pytest.fail("asked"))
+    monkeypatch.setattr(doctor, "_contact", lambda *_: pytest.fail("asked"))
     (found,) = doctor.start_hub_check(3.0)()
     assert found.status == OK and "HF_HUB_OFFLINE" in found.detail
 
@@ -136,7 +136,7 @@ def test_disks(tmp_path, monkeypatch):
     file = tmp_path / "file"
     file.touch()
     assert doctor.check_disk("x", file / "below").status == FAILED
-    monkeypatch.setattr(doctor, "_ROOM", 1 << 80)
+    monkeypatch.setattr(doctor, "_MIN_FREE_BYTES", 1 << 80)
     found = doctor.check_disk("x", tmp_path)
     assert found.status == WARNING and "free at" in found.detail
 

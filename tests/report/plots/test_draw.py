@@ -8,7 +8,7 @@ import pytest
 from matplotlib.image import imread
 
 from bertft.report.plots.draw import draw_item
-from bertft.report.plots.theme import INKS
+from bertft.report.plots.theme import COLOURS
 from bertft.tasks.report_items import AgreementPlot, HeatMap, LineChart, ScatterPlot
 
 GRID = HeatMap(
@@ -32,9 +32,9 @@ def test_a_label_is_text_whatever_it_holds(tmp_path):
 def test_colours_are_those_of_the_page(tmp_path):
     svg = draw_item(GRID, tmp_path).svg
     assert set(re.findall(r"#[0-9a-f]{6}\b", svg)) == set()
-    assert set(re.findall(r"var\(--([\w-]+)\)", svg)) <= set(INKS)
+    assert set(re.findall(r"var\(--([\w-]+)\)", svg)) <= set(COLOURS)
     assert "font-family" not in svg and "DejaVu" not in svg
-    assert len(set(INKS.values())) == len(INKS)
+    assert len(set(COLOURS.values())) == len(COLOURS)
 
 
 def test_ids_of_pictures_stay_apart(tmp_path):
@@ -47,7 +47,7 @@ def test_ids_of_pictures_stay_apart(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "exhibit",
+    "item",
     [
         LineChart(
             "lines",
@@ -75,15 +75,15 @@ def test_ids_of_pictures_stay_apart(tmp_path):
         HeatMap("grid", "", rows=("a",), columns=("b",), values=np.array([[0.0]])),
     ],
 )
-def test_gaps_and_extremes(exhibit, tmp_path):
+def test_gaps_and_extremes(item, tmp_path):
     before = dict(matplotlib.rcParams)
-    assert draw_item(exhibit, tmp_path).svg.startswith("<svg")
-    assert imread(tmp_path / f"{exhibit.name}.png").shape[2] == 4
+    assert draw_item(item, tmp_path).svg.startswith("<svg")
+    assert imread(tmp_path / f"{item.name}.png").shape[2] == 4
     assert dict(matplotlib.rcParams) == before
 
 
 def test_characters_without_a_font_are_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("bertft.report.plots.theme._KNOWN", ())
+    monkeypatch.setattr("bertft.report.plots.theme._FALLBACK_FONTS", ())
     grid = HeatMap("grid", "", rows=("好 a",), columns=("差",), values=np.array([[1.0]]))
     drawn = draw_item(grid, tmp_path)
     assert drawn.missing_characters == {"好", "差"}
