@@ -231,7 +231,7 @@ def make_data_table(report: DataReport) -> Table:
     """The report as a table for the terminal."""
     from rich.table import Table
 
-    result = Table(title="data", title_justify="left")
+    result = Table(title="Data", title_justify="left")
     # What was skipped is in the accounting below the table.
     head = ("split", "rows", "tokens: median, 90 %, max", "truncated", "unknown", "labels")
     for column in head:

@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 _PARAMETER_KINDS = ("trainable", "kept", "exported")
+_PARAMETER_TITLES = ("trainable", "kept after pruning", "exported")
 
 
 def metrics_table(
@@ -82,7 +83,8 @@ def group_table(metrics: Mapping[str, float], split: str) -> TableItem | None:
         [group, *(_as_count(values.get(n)) if n == "support" else values.get(n) for n in names)]
         for group, values in groups.items()
     ]
-    return TableItem(f"groups-{split}", split, head=(split, *names), rows=rows)
+    title = f"Groups, {split}"
+    return TableItem(f"groups-{split}", title, head=(split, *names), rows=rows)
 
 
 def order_metrics(names: Iterable[str], selection_metric: str | None) -> list[str]:
@@ -182,7 +184,14 @@ def parameter_table(counts: Mapping[str, Any]) -> TableItem:
         "parameters",
         "Parameters",
         f"The base model has {format_count(base)} parameters.",
-        head=("", "trainable", "kept after pruning", "exported", "% of full", "size in fp32"),
+        head=(
+            "component",
+            "trainable",
+            "kept after pruning",
+            "exported",
+            "% of full",
+            "size in fp32",
+        ),
         rows=[
             [
                 name,

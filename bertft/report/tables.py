@@ -44,7 +44,7 @@ def training_tables(metrics: Mapping[str, Any], metric_note: str = "") -> list[R
     overall = metrics_table(
         splits,
         best["metric"] if is_validated else None,
-        title=f"metrics at step {format_count(best['step'])}" if is_validated else "metrics",
+        title=f"Metrics at step {format_count(best['step'])}" if is_validated else "Metrics",
         note=metric_note,
     )
     tables = [overall, *(group_table(values, split) for split, values in splits.items())]

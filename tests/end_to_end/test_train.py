@@ -129,7 +129,7 @@ def test_a_real_process_does_what_the_tests_do_and_says_it_where_it_belongs(plac
     assert done.stderr.startswith("training: 16 steps, 8 an epoch, on 64 rows\n")
     assert done.stderr.endswith("done after 16 steps\n") and "warn" not in done.stderr.lower()
     assert "\x1b" not in done.stderr + done.stdout
-    for part in ("data", "base model has 2,0", "metrics at step", "run folder: "):
+    for part in ("Data", "base model has 2,0", "Metrics at step", "run folder: "):
         assert part in done.stdout
     assert re.findall("│ (head.*?) +│", done.stdout) == ["head and new modules"]
     # Progress belongs to stderr.

@@ -78,7 +78,7 @@ def test_the_metric_that_chose_comes_first():
         ["accuracy", "0.9123", "0.9021"],
         ["loss", "0.2312", "0.2500"],
     ]
-    assert lines[0].strip() == "metrics at step 1,250"
+    assert lines[0].strip() == "Metrics at step 1,250"
 
 
 def test_what_a_name_does_not_say_stands_below():

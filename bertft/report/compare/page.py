@@ -91,7 +91,7 @@ def _folders_table(comparison: Comparison) -> TableItem:
             rows.append(
                 [row.name, seed, f"{best['value']:.4f}", f"{best['step']:,}", str(job.folder)]
             )
-    head = ["", "seed", comparison.metric, "step", "folder"]
+    head = ["name", "seed", comparison.metric, "step", "folder"]
     return TableItem("folders", "Run folders", head=head, rows=rows, kinds=_column_kinds(head))
 
 

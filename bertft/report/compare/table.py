@@ -18,7 +18,7 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
     """Print the results, the settings that differ, and the notes."""
     console = wide_console(console)
     head, rows = comparison_cells(comparison)
-    table = Table(title="results", title_justify="left")
+    table = Table(title="Results", title_justify="left")
     for index, name in enumerate(head):
         table.add_column(name, justify="right" if index else "left", overflow="fold")
     for cells, row in zip(rows, comparison.rows, strict=True):
@@ -26,7 +26,7 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
     console.print(table)
     head, rows = differing_settings_table(comparison, all_settings=False)
     if rows:
-        table = Table(title="differences between runs", title_justify="left")
+        table = Table(title="Differences between runs", title_justify="left")
         for name in head:
             table.add_column(Text(name), overflow="fold")
         for cells in rows:
@@ -39,7 +39,7 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
 def comparison_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Head and rows: name, metric, difference, p, then the costs."""
     runs, parameters, *costs = COST_COLUMNS
-    head = ["", comparison.metric, "difference", "p", runs, parameters, "after pruning", *costs]
+    head = ["name", comparison.metric, "difference", "p", runs, parameters, "after pruning", *costs]
     rows = []
     for row in comparison.rows:
         value, run_count, trained, *cost_cells = format_result_cells(row.result, comparison.metric)
