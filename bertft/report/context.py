@@ -16,7 +16,7 @@ import numpy as np
 from torch import nn
 
 from bertft.config.command_configs import TrainConfig
-from bertft.data.dataset import FeatureTable
+from bertft.data.features import FeatureTable
 from bertft.methods.component import MethodComponent
 from bertft.runs.run_folder import RunFolder
 from bertft.tasks.task import BaseTask

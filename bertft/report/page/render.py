@@ -37,7 +37,6 @@ __all__ = [
 ]
 
 _FOLDER = Path(__file__).parent
-_DISPLAY_SETTINGS = ("resume", "check", "quiet", "report")  # without effect on the result
 _TEXT_COLUMN_LENGTH = 28  # a column with a longer cell wraps its text
 _ABSENT = object()
 
@@ -197,11 +196,11 @@ class ReportedSetting:
 
 
 def list_settings(config: TrainConfig) -> list[ReportedSetting]:
-    """Every setting of ``config`` or of the defaults, in the order of the schema."""
+    """Every setting of ``config`` or of the defaults that affects results, in schema order."""
     configs = OmegaConf.structured(config), _default_config()
     settings = []
     for leaf in iter_leaves(settings_tree("train")):
-        if leaf.path in _DISPLAY_SETTINGS:
+        if not leaf.affects_result:
             continue
         values = [OmegaConf.select(each, leaf.path, default=_ABSENT) for each in configs]
         if any(value is not _ABSENT for value in values):
