@@ -25,6 +25,7 @@ from bertft.config.choices import TRACKERS
 from bertft.config.command_configs import COMMAND_CONFIGS
 from bertft.config.compose import ComposeRequest, compose_config
 from bertft.config.overrides import rewrite_overrides
+from bertft.config.positional import expand_positional
 from bertft.config.presets import find_presets
 from bertft.config.sweep_plan import plan_sweep
 
@@ -205,7 +206,7 @@ def test_readme_s_commands_are_right(line, tmp_path, monkeypatch):
         if re.match(r"data\.(train|validation|test|unlabelled)=", word):
             (tmp_path / word.partition("=")[2]).touch()
     sweep = "-m" in words
-    request = ComposeRequest(command, tuple(rewrite_overrides(command, overrides, sweep)))
+    request = ComposeRequest(command, tuple(rewrite_overrides(command, expand_positional(command, overrides), sweep)))
     if sweep:
         assert len(plan_sweep(request).jobs or ()) > 1
     else:

@@ -99,6 +99,7 @@ def run_command(command: str, words: list[str]) -> int:
         return 0
     from bertft.config.compose import ComposeRequest, compose_config, run_hydra_job
     from bertft.config.overrides import rewrite_overrides
+    from bertft.config.positional import expand_positional
 
     if read_distributed_env().world_size > 1 and command != "train":
         raise UsageError(
@@ -118,6 +119,7 @@ def run_command(command: str, words: list[str]) -> int:
             "a sweep starts its own processes", where="torchrun", hint="bertft train -m"
         )
     flags = _remove_overrides(words, parsed.overrides)
+    parsed.overrides = expand_positional(command, parsed.overrides)
     folder = Path(parsed.config_dir) if parsed.config_dir else None
     overrides = rewrite_overrides(command, parsed.overrides, parsed.multirun, folder)
     if (

@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from bertft.config.foreign_names import FOREIGN_MODELS, FOREIGN_SETTINGS
 from bertft.config.overrides import split_override
 from bertft.config.presets import preset_groups
 from bertft.config.rules import COMMAND_RULES
@@ -136,7 +137,13 @@ def _preset_problems(root: Node, key: str, value: Any, presets: Sequence[str]) -
     if value is None and (isinstance(entry, Leaf) or entry.optional):
         return
     if str(value) not in presets:
-        yield Problem(key, f"there is no {key}={value}", suggest(value, presets))
+        preset = FOREIGN_MODELS.get(str(value)) if key == "model" else None
+        hint = suggest(value, presets)
+        if preset is not None:
+            hint = (
+                f"Its preset is model={preset}. Any other encoder is model.path=<folder or Hub id>"
+            )
+        yield Problem(key, f"there is no {key}={value}", hint)
 
 
 def _key_problems(root: Node, key: str, value: Any, text: str) -> Iterator[Problem]:
@@ -163,6 +170,9 @@ def _unknown_setting(root: Node, parent: Node, key: str) -> Problem:
     unknown_name = key.removeprefix(prefix).partition(".")[0]
     if key == "run" and "resume" in root.children:  # what every other command calls it
         return Problem(key, "unknown setting", "To go on with a run, write resume=")
+    foreign = FOREIGN_SETTINGS.get(key.rpartition(".")[2])
+    if foreign is not None and root.path == "" and "trainer" in root.children:
+        return Problem(key, "unknown setting", f"In bertft this is {foreign}")
     closest = closest_name(unknown_name, parent.children)
     if closest is None or parent is root:
         setting_name = key.rpartition(".")[2]

@@ -68,7 +68,7 @@ def test_one_mistake(say, calls, word):
 def test_all_mistakes_at_once(say):
     said = say(
         "train", "method=svdlora", "trainer.learing_rate=1", "trainer.epochs=three",
-        "+trainer.foo=1", "trainer.batch_size=0", "data.train=x.csv",
+        "+trainer.foo=1", "trainer.batch_size=0", "data=sample", "data.train=x.csv",
     )  # fmt: skip
     assert said.status == 2
     lines = said.err.splitlines()

@@ -80,7 +80,7 @@ WRONG = [
     ("trainer.precision=fp16 trainer.device=cpu", "fp16 is not supported on the CPU"),
     ("trainer.device=gpu", "'gpu' is not a device"),
     ("data=files", "data.train: is missing: a run needs training rows"),
-    ("data.train=a.csv", "data.train: is not supported by source=sample"),
+    ("data=sample data.train=a.csv", "data.train: is not supported by source=sample"),
     ("data.source=hub data.sample=null", "data.hub: is missing"),
     ("data.sample=null", "data.sample: is missing"),
     ("data=files data.train=a data.hub=x/y", "data.hub: is not supported by source=files"),
