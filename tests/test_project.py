@@ -206,7 +206,9 @@ def test_readme_s_commands_are_right(line, tmp_path, monkeypatch):
         if re.match(r"data\.(train|validation|test|unlabelled)=", word):
             (tmp_path / word.partition("=")[2]).touch()
     sweep = "-m" in words
-    request = ComposeRequest(command, tuple(rewrite_overrides(command, expand_positional(command, overrides), sweep)))
+    request = ComposeRequest(
+        command, tuple(rewrite_overrides(command, expand_positional(command, overrides), sweep))
+    )
     if sweep:
         assert len(plan_sweep(request).jobs or ()) > 1
     else:
