@@ -201,14 +201,13 @@ def test_readme_s_commands_are_right(line, tmp_path, monkeypatch):
     (tmp_path / "run").mkdir()
     line = re.sub(r" [<>] \S+", "", line.replace("$RUN", "run"))
     words = [word for word in shlex.split(line) if not word.startswith("HF_ENDPOINT=")]
-    command, overrides = words[1], [word for word in words[2:] if word != "-m"]
+    command = words[1]
+    overrides = expand_positional(command, [word for word in words[2:] if word != "-m"])
     for word in overrides:  # the reader's own files
         if re.match(r"data\.(train|validation|test|unlabelled)=", word):
             (tmp_path / word.partition("=")[2]).touch()
     sweep = "-m" in words
-    request = ComposeRequest(
-        command, tuple(rewrite_overrides(command, expand_positional(command, overrides), sweep))
-    )
+    request = ComposeRequest(command, tuple(rewrite_overrides(command, overrides, sweep)))
     if sweep:
         assert len(plan_sweep(request).jobs or ()) > 1
     else:
