@@ -80,6 +80,7 @@ _TASKS = {
         supports_class_names=False,
         settings=("stride", "unanswerable", "max_answer_length", "no_answer_threshold", "scorer"),
         sample=("qa", None),
+        score_predictions="bertft.tasks.question_answering.metrics:score_predictions",
     ),
     "regression": TaskSpec(
         task_class="bertft.tasks.regression:RegressionTask",

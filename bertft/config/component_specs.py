@@ -69,6 +69,9 @@ class TaskSpec:
             sequences.
         sample: the included data set, and its text columns, whose rows check a merge or an export
             if the run has no such rows.
+        score_predictions: ``"module:function"``, (predictions, rows, config) → (metrics, name of
+            the main metric): scores texts that another program predicted, None where a row has
+            none, for ``eval predictions=<file>``; None: that is not supported.
         model_card_code: ``"module:function"``, (folder, form, labels, max_length) → Python code
             for the model card that predicts one text; None: the default code.
     """
@@ -81,6 +84,7 @@ class TaskSpec:
     settings: tuple[str, ...] = ()
     problem_type: str | None = None
     sample: tuple[str, Any] = ("pair", ("text", "text_pair"))
+    score_predictions: str | None = None
     model_card_code: str | None = None
 
 

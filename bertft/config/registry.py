@@ -332,6 +332,7 @@ _IMPORTED_FIELDS = (
     "task_class",
     "row_schema",
     "model_card_code",
+    "score_predictions",
     "read",
     "compute",
 )

@@ -72,12 +72,12 @@ _COUNT_TITLES = {
     "exported": "exported",
 }
 _MAX_SHOWN_LABELS = 50
-# Example inputs of the code that loads a model. Tasks without an entry take one or two texts.
+# Example inputs of the code that loads a model. Other heads take one or two texts.
 _TEXTS = ("A text to judge.", "A second text about it.")
-_TASK_TEXTS = {
-    "question_answering": ("Who wrote it?", "It was Ada who wrote it, in London."),
-    "token_classification": ("A sentence with names in it.",),
-    "masked_lm": ("A word is [MASK] here.",),
+_TEXTS_BY_HEAD = {
+    "AutoModelForQuestionAnswering": ("Who wrote it?", "It was Ada who wrote it, in London."),
+    "AutoModelForTokenClassification": ("A sentence with names in it.",),
+    "AutoModelForMaskedLM": ("A word is [MASK] here.",),
 }
 
 
@@ -210,17 +210,19 @@ def _loading_code(environment: Environment, facts: CardFacts) -> str:
         )
         return code
     template_name = {"onnx": "onnx", "peft": "torch"}.get(facts.library, "transformers")
-    truncation = '"only_second"' if facts.task == "question_answering" else "True"
+    has_context = facts.auto_class == "AutoModelForQuestionAnswering"
+    truncation = '"only_second"' if has_context else "True"
+    problem_type = TASKS[facts.task].problem_type if facts.task in TASKS else None
     length = f", max_length={facts.max_length}" if facts.max_length else ""
     template = environment.get_template(f"load_{template_name}.py.j2")
     return template.render(
         library=facts.library,
-        task=facts.task,
+        head=problem_type or facts.auto_class,
         auto_class=facts.auto_class,
         folder=_base_name(facts.name),
         labels=list(facts.labels or ()),
         threshold=_threshold(facts),
-        texts=_TASK_TEXTS.get(facts.task, _TEXTS if facts.pair else _TEXTS[:1]),
+        texts=_TEXTS_BY_HEAD.get(facts.auto_class, _TEXTS if facts.pair else _TEXTS[:1]),
         options=f"truncation={truncation}{length}",
     ).rstrip()
 

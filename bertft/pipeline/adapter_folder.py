@@ -21,6 +21,7 @@ import torch
 
 from bertft.config.model import ModelConfig
 from bertft.config.registry import TASKS, readers_by_peft_type
+from bertft.config.task_facts import tasks_with
 from bertft.config.values import check_answer_settings
 from bertft.errors import DataError, SystemResourceError, UsageError
 from bertft.methods.low_rank.peft_format import check_peft_adapter
@@ -236,8 +237,11 @@ class AdapterFolder:
                 f"nothing says whether its {size} outputs are classes that exclude each other or"
                 " labels that do not",
                 where=self._config_path,
-                hint=f"Set {head_settings.prefix}task=classification or"
-                f" {head_settings.prefix}task=multi_label",
+                hint="Set "
+                + " or ".join(
+                    f"{head_settings.prefix}task={name}"
+                    for name in tasks_with("class_probabilities")
+                ),
             )
         name, labels = detect_task(head_config)
         head_settings.check_task(name)

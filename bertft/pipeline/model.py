@@ -128,7 +128,7 @@ def build_task_model(
     model: Any = loaded.model
     check_batch_invariance(model, tokenizer, task.level, task.reads_pairs)
     head_note = ""
-    if base_classes is not None and (task.class_names is not None or task.name == "regression"):
+    if base_classes is not None and task.aligns_base_head:
         head_note = align_head(
             loaded, base_classes() if brings_head(loaded) else [], task.class_names
         )

@@ -145,6 +145,14 @@ class BaseTask(ABC):
             return True
         return new < old if self.metric in LOWER_IS_BETTER else new > old
 
+    @property
+    def aligns_base_head(self) -> bool:
+        """Whether a head that the checkpoint already has is matched with the task's classes.
+
+        A task without classes may keep such a head if its output is a number.
+        """
+        return self.class_names is not None
+
     @abstractmethod
     def head_config(self) -> dict[str, Any]:
         """What the transformers config needs: num_labels, id2label, label2id, problem_type."""

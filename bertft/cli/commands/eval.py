@@ -7,9 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bertft.config.command_configs import EvalConfig, EvalRequest
+from bertft.config.registry import TASKS
 from bertft.data.readers.text_files import (
     RepeatedKeyError,
     open_text,
@@ -22,7 +21,6 @@ from bertft.errors import DataError, UsageError
 from bertft.report.console import plain_console
 from bertft.report.tables import score_tables
 from bertft.runs.run_folder import RunFolder
-from bertft.tasks.question_answering.metrics import score_answers, summarize_scores
 from bertft.utils.atomic_io import atomic_write_json, convert_write_errors
 from bertft.utils.terminal import print_escaped, print_warning
 
@@ -69,20 +67,16 @@ def score_predictions(config: EvalConfig) -> tuple[dict[str, float], str, dict[s
         print_warning(
             f"{config.predictions}: {len(unknown_ids):,} × answer without a question in the rows"
         )
-    references = rows.column("label")
-    answerable = np.array([bool(reference) for reference in references])
-    scores = score_answers(
-        [predictions.get(name, "") for name in question_ids], references, config.data.scorer
-    )
-    answered = np.array([name in predictions for name in question_ids])
-    scores = {name: np.where(answered, values, 0.0) for name, values in scores.items()}
+    score = TASKS.implementation(config.data.task, "score_predictions")
+    texts = [predictions.get(name) for name in question_ids]
+    metrics, metric_name = score(texts, rows, config.data)
     counts = {
         "source": rows.source,
         **rows.accounting(),
         "missing_predictions": len(missing_ids),
         "unknown_predictions": len(unknown_ids),
     }
-    return summarize_scores(scores, answerable, config.data.unanswerable), "f1", counts
+    return metrics, metric_name, counts
 
 
 def _read_predictions(name: str) -> dict[str, str]:

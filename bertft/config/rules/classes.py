@@ -15,6 +15,7 @@ from bertft.utils.messages import Problem
 __all__ = ["CLASS_RULES"]
 
 _CLASS_TASKS = tasks_with("class_probabilities")
+_MULTI_LABEL_TASKS = tuple(name for name in _CLASS_TASKS if TASKS[name].label == "classes")
 _LOSS_SETTINGS = ("class_weights", "label_smoothing", "focal_gamma")
 
 
@@ -79,13 +80,13 @@ def _check_threshold(get: GetSetting) -> Iterator[Problem]:
         yield Problem(
             "tune_threshold",
             f"is not supported by data.task={task}",
-            "Leave it out. It is for two classes, or multi_label",
+            f"Leave it out. It is for two classes, or {join_words(_MULTI_LABEL_TASKS, 'or')}",
         )
     elif _is_single_label(task) and labels and (count := _count_classes(labels)) not in (None, 2):
         yield Problem(
             "tune_threshold",
             f"is not supported with {count} classes",
-            "Leave it out. It is for two classes, or multi_label",
+            f"Leave it out. It is for two classes, or {join_words(_MULTI_LABEL_TASKS, 'or')}",
         )
 
 

@@ -149,7 +149,8 @@ def _check_task_settings(get: GetSetting) -> Iterator[Problem]:
 
 def _check_no_answer_threshold(get: GetSetting) -> Iterator[Problem]:
     path = "data.no_answer_threshold"
-    is_changed = get("data.task") == "question_answering" and get(path) != default_value(path)
+    is_read = get("data.task") in TASKS_BY_SETTING["no_answer_threshold"]
+    is_changed = is_read and get(path) != default_value(path)
     if is_changed and get("data.unanswerable") is False:
         yield Problem(
             path,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bertft.config.rules.data import check_class_names
 from bertft.config.schema import GetSetting
+from bertft.config.task_facts import join_words, tasks_with
 from bertft.utils.messages import Problem
 
 __all__ = [
@@ -101,11 +102,11 @@ def check_eval_model(get: GetSetting) -> Iterator[Problem]:
         yield Problem(
             "data", "is missing: predictions need the questions", "Set data, as in data=squad_v2"
         )
-    elif get("data.task") != "question_answering":
+    elif get("data.task") not in (tasks := tasks_with("score_predictions")):
         yield Problem(
             "predictions",
             f"are not supported by data.task={get('data.task')}",
-            "Set data=squad_v2, or data.task=question_answering",
+            f"Set data=squad_v2, or data.task={join_words(tasks, 'or')}",
         )
 
 

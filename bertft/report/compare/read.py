@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bertft.config.registry import TASKS
 from bertft.config.resume import read_run_config
 from bertft.config.schema import settings_without_effect
 from bertft.config.serialize import flatten_settings
@@ -99,6 +100,10 @@ def _task(run: FinishedRun) -> str:
     return str(run.manifest["task"])
 
 
+def _has_one_class_per_row(run: FinishedRun) -> bool:
+    return _task(run) in TASKS and TASKS[_task(run)].label == "class"
+
+
 def _metric(run: FinishedRun) -> str:
     assert run.result.metrics is not None
     return str(run.result.metrics["best"]["metric"])
@@ -107,8 +112,9 @@ def _metric(run: FinishedRun) -> str:
 def _positive_class(run: FinishedRun) -> str:
     """The class that the metric f1 of two classes refers to; empty for other metrics."""
     labels = run.manifest.get("labels") or []
-    is_binary_f1 = _task(run) == "classification" and _metric(run) == "f1" and len(labels) == 2
-    return shorten(str(labels[1])) if is_binary_f1 else ""
+    if not (_has_one_class_per_row(run) and _metric(run) == "f1" and len(labels) == 2):
+        return ""
+    return shorten(str(labels[1]))
 
 
 def _folders(path: Path, warn: Callable[[str], None]) -> Iterator[RunFolder]:

@@ -15,11 +15,31 @@ from types import ModuleType
 
 import numpy as np
 
+from bertft.config.data import DataConfig
+from bertft.data.rows import Rows
 from bertft.tasks.question_answering import cmrc_scorer, squad_scorer
 
-__all__ = ["SCORER_MODULES", "find_best_threshold", "score_answers", "summarize_scores"]
+__all__ = [
+    "SCORER_MODULES",
+    "find_best_threshold",
+    "score_answers",
+    "score_predictions",
+    "summarize_scores",
+]
 
 SCORER_MODULES: dict[str, ModuleType] = {"squad": squad_scorer, "cmrc2018": cmrc_scorer}
+
+
+def score_predictions(
+    predictions: Sequence[str | None], rows: Rows, config: DataConfig
+) -> tuple[dict[str, float], str]:
+    """The metrics of ``predictions``, and the main one; None, no prediction, scores 0."""
+    gold_answers = rows.column("label")
+    scores = score_answers([text or "" for text in predictions], gold_answers, config.scorer)
+    is_predicted = np.array([text is not None for text in predictions])
+    scores = {name: np.where(is_predicted, values, 0.0) for name, values in scores.items()}
+    answerable = np.array([bool(answers) for answers in gold_answers])
+    return summarize_scores(scores, answerable, config.unanswerable), "f1"
 
 
 def score_answers(

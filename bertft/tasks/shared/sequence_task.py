@@ -70,6 +70,10 @@ class SequenceTask(BaseTask):
             problem_type = "regression" if is_single_output else "single_label_classification"
         return problem_type == cls.problem_type
 
+    @property
+    def aligns_base_head(self) -> bool:
+        return True
+
     @abstractmethod
     def encode_labels(self, labels: Sequence[Any]) -> np.ndarray:
         """The feature column ``labels``: [rows] or [rows, C]."""
