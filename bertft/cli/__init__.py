@@ -1,4 +1,4 @@
-"""Command line: the first word selects a command; ``commands`` has one module per command."""
+"""The command line: ``app`` dispatches a command, ``commands`` has one module per command."""
 
 from bertft.cli.app import main
 

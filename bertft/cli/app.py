@@ -1,7 +1,7 @@
-"""``bertft <command> [setting=value ...]``: the command word chooses a Hydra app.
+"""``bertft <command> [setting=value ...]``: every command is a Hydra app.
 
-The whole configuration is checked before anything is imported that is slow, and every mistake
-is told at once. Errors become one message on stderr and the exit status of ``bertft.errors``.
+The whole configuration is validated before slow imports, and all problems are reported at once. An
+error becomes one message on stderr and the exit status that ``bertft.errors`` defines.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import bertft
 from bertft.config.command_configs import COMMAND_CONFIGS
@@ -27,6 +27,8 @@ from bertft.utils.system_errors import to_bertft_error
 from bertft.utils.terminal import prepare_streams, print_escaped
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from bertft.config.compose import ComposeRequest
 
 __all__ = ["main", "run_command"]
@@ -36,19 +38,19 @@ _EXIT_BUG = 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line ``argv`` (default: the program's); the exit status."""
+    """Run the command line ``argv`` (default: ``sys.argv``) and return the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     if argv is None:
         prepare_streams()
     try:
         status = _dispatch(words)
-        sys.stdout.flush()  # a closed pipe shows here, not when the interpreter ends
+        sys.stdout.flush()  # report a closed pipe here, not at interpreter exit
         return status
     except BertftError as error:
         return _report_error(error)
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader has seen enough; keep the interpreter's exit quiet too
+    except BrokenPipeError:  # the reader of the pipe is gone: no message at exit either
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -58,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _report_error(bertft_error)
         traceback.print_exc()
         print(
-            "\nerror: this is a bug of bertft; please report it with the lines above",
+            "\nerror: this is a bug in bertft; please report it with the lines above",
             file=sys.stderr,
         )
         return _EXIT_BUG
@@ -79,16 +81,17 @@ def _dispatch(words: list[str]) -> int:
     if command_word in ("-sc", "--shell-completion", "--shell_completion"):
         return _print_completion(words[1:])
     if "=" in command_word or command_word.startswith("-"):
-        raise UsageError(
-            f"{command_word} stands where a command must", hint="For example bertft train"
-        )
+        raise UsageError(f"expected a command, got {command_word!r}", hint="Example: bertft train")
     raise UsageError(
-        f"there is no command {command_word!r}", hint=suggest(command_word, COMMAND_CONFIGS)
+        f"unknown command {command_word!r}", hint=suggest(command_word, COMMAND_CONFIGS)
     )
 
 
 def run_command(command: str, words: list[str]) -> int:
-    """Run ``command`` on the ``words`` that follow it; the exit status. Its errors are raised."""
+    """Run ``command`` with the arguments ``words`` and return the exit status.
+
+    Raises BertftError.
+    """
     check_plugins()
     if "--version" in words:
         return _dispatch(["--version"])
@@ -97,52 +100,70 @@ def run_command(command: str, words: list[str]) -> int:
 
         print(command_page(command, _flag_value(words, "--config-dir", "-cd")))
         return 0
-    from bertft.config.compose import ComposeRequest, compose_config, run_hydra_job
+    from bertft.config.compose import ComposeRequest, compose_config
     from bertft.config.overrides import rewrite_overrides
     from bertft.config.positional import expand_positional
 
-    if read_distributed_env().world_size > 1 and command != "train":
+    environment = read_distributed_env()
+    if environment.world_size > 1 and command != "train":
         raise UsageError(
-            f"{command} runs in one process", where="torchrun", hint=f"bertft {command}"
+            f"{command} is not supported by torchrun", hint=f"Run bertft {command} without it"
         )
-    parsed = _parse_flags(command, words)
-    if parsed.multirun and command != "train":
-        raise UsageError(f"{command} runs once", where="-m", hint="Only train sweeps")
-    if parsed.shell_completion:
-        raise UsageError(
-            "--shell-completion stands alone", hint="For example bertft -sc install=bash"
-        )
-    if parsed.multirun and (parsed.cfg is not None or parsed.info is not None):
-        raise UsageError("--cfg and --info show one run", where="-m", hint="Leave out -m")
-    if parsed.multirun and read_distributed_env().world_size > 1:
-        raise UsageError(
-            "a sweep starts its own processes", where="torchrun", hint="bertft train -m"
-        )
-    flags = _remove_overrides(words, parsed.overrides)
-    parsed.overrides = expand_positional(command, parsed.overrides)
-    folder = Path(parsed.config_dir) if parsed.config_dir else None
-    overrides = rewrite_overrides(command, parsed.overrides, parsed.multirun, folder)
-    if (
-        read_distributed_env().rank > 0
-    ):  # the first process makes the folder and tells the others its name
+    flags = _parse_flags(command, words)
+    _check_flags(command, flags, environment.world_size)
+    other_words = _remove_overrides(words, flags.overrides)
+    arguments = expand_positional(command, flags.overrides)
+    config_dir = Path(flags.config_dir) if flags.config_dir else None
+    overrides = rewrite_overrides(command, arguments, flags.multirun, config_dir)
+    if environment.rank > 0:  # rank 0 creates the folder and sends its path
         overrides.append("hydra.run.dir=.")
-    request = ComposeRequest(command, tuple(overrides), folder)
-    if parsed.multirun:
-        return _run_sweep(request, flags)
-    if parsed.cfg is not None or parsed.info is not None or parsed.hydra_help or parsed.resolve:
+    request = ComposeRequest(command, tuple(overrides), config_dir)
+    if flags.multirun:
+        return _run_sweep(request, other_words)
+    if flags.cfg is not None or flags.info is not None or flags.hydra_help or flags.resolve:
         compose_config(request)
-        _hydra_app(command, flags, overrides, lambda _: None)
+        _run_hydra_app(command, other_words, overrides, lambda _: None)
         return 0
+    _run_single(request, arguments)
+    return 0
+
+
+def _check_flags(command: str, flags: argparse.Namespace, world_size: int) -> None:
+    """UsageError for flags that are not supported by the command or together."""
+    if flags.shell_completion:
+        raise UsageError(
+            "--shell-completion is not supported after a command",
+            hint="Example: bertft -sc install=bash",
+        )
+    if not flags.multirun:
+        return
+    if command != "train":
+        raise UsageError(f"is not supported by {command}", where="-m", hint="Only train sweeps")
+    if flags.cfg is not None or flags.info is not None:
+        raise UsageError(
+            "is not supported together with --cfg or --info", where="-m", hint="Leave out -m"
+        )
+    if world_size > 1:
+        raise UsageError(
+            "is not supported by torchrun: a sweep starts its own processes",
+            where="-m",
+            hint="Run bertft train -m without torchrun",
+        )
+
+
+def _run_single(request: ComposeRequest, command_line_words: Sequence[str]) -> None:
+    """Run the command once in a Hydra job."""
+    from bertft.config.compose import run_hydra_job
+
+    command = request.command
     task_errors: list[Exception] = []
 
-    def prepare() -> None:
-        importlib.import_module(
-            f"bertft.cli.commands.{command}"
-        )  # slow: before Hydra makes a folder
+    def prepare() -> None:  # a slow import, before Hydra creates the folder
+        importlib.import_module(f"bertft.cli.commands.{command}")
 
-    def task(config: Any) -> None:
+    def task(config: DictConfig) -> None:
         try:
-            _run_job(command, config, overrides, parsed.overrides)
+            _run_job(command, config, request.overrides, command_line_words)
         except Exception as error:
             task_errors.append(error)
 
@@ -150,25 +171,27 @@ def run_command(command: str, words: list[str]) -> int:
         run_hydra_job(request, prepare, task)
     if task_errors:
         raise task_errors[0]
-    return 0
 
 
-def _run_sweep(request: ComposeRequest, flags: list[str]) -> int:
+def _run_sweep(request: ComposeRequest, other_words: list[str]) -> int:
     from bertft.config.overrides import format_value
     from bertft.config.sweep_plan import plan_sweep
 
-    planned = plan_sweep(request)
+    plan = plan_sweep(request)
     from bertft.cli.commands.sweep import run_sweep
 
-    # The folder is told Hydra as it was resolved here: it may hold the time.
-    words = [*request.overrides, f"hydra.sweep.dir={format_value(str(planned.folder))}"]
-    return run_sweep(planned, lambda task: _hydra_app(request.command, flags, words, task))
+    # The resolved folder, because its name may contain the time.
+    words = [*request.overrides, f"hydra.sweep.dir={format_value(str(plan.folder))}"]
+    return run_sweep(plan, lambda task: _run_hydra_app(request.command, other_words, words, task))
 
 
 def _run_job(
-    command: str, config: Any, overrides: Sequence[str], command_line_words: Sequence[str]
+    command: str, config: DictConfig, overrides: Sequence[str], command_line_words: Sequence[str]
 ) -> None:
-    """``overrides`` are what Hydra got, ``command_line_words`` the words of the command line."""
+    """Run ``command`` in the folder of the Hydra job, which is removed if it stays empty.
+
+    ``overrides`` are Hydra's overrides, ``command_line_words`` those of the command line.
+    """
     from hydra.core.hydra_config import HydraConfig
 
     from bertft.config.compose import build_settings
@@ -180,16 +203,19 @@ def _run_job(
         settings = build_settings(command, config, folder, command_line_words)
         with _stop_on_signals(command):
             importlib.import_module(f"bertft.cli.commands.{command}").run(settings, folder)
-        _remove_if_empty(folder)  # check=true wrote nothing, out= elsewhere
-    except BaseException:  # a signal too
+        _remove_if_empty(folder)  # check=true writes nothing, out= is another folder
+    except BaseException:  # including a signal
         has_explicit_folder = any("hydra.run.dir=" in override for override in overrides)
         if not has_explicit_folder:
             _remove_if_empty(folder)
         raise
 
 
-def _stop_on_signals(command: str) -> contextlib.AbstractContextManager[Any]:
-    """What a command was writing is removed on its way out; train finishes its step first."""
+def _stop_on_signals(command: str) -> contextlib.AbstractContextManager[object]:
+    """Raise on SIGINT and SIGTERM, so that partial output is removed.
+
+    train handles signals itself, because it finishes its step first.
+    """
     if command == "train":
         return contextlib.nullcontext()
     from bertft.training.signals import InterruptOnSignal
@@ -204,8 +230,8 @@ def _broadcast_folder(folder: Path) -> Path:
 
 
 def _remove_if_empty(folder: Path) -> None:
-    """Hydra makes the folder before the command has looked at anything: leave no stray ones."""
-    if folder == Path.cwd():  # merge, predict, verify … run where they are called
+    """Remove the folders that Hydra created for a command that wrote nothing."""
+    if folder == Path.cwd():  # the folder of merge, predict, verify, ...
         return
     with contextlib.suppress(OSError):
         for parent in (folder, *folder.absolute().parents[:3]):  # outputs/train/<date>/<run>
@@ -214,19 +240,25 @@ def _remove_if_empty(folder: Path) -> None:
             parent.rmdir()
 
 
-def _hydra_app(command: str, flags: list[str], overrides: list[str], task: Any) -> None:
+def _run_hydra_app(
+    command: str,
+    other_words: list[str],
+    overrides: list[str],
+    task: Callable[[DictConfig], object],
+) -> None:
+    """Call ``task`` through ``hydra.main``, for sweeps and for --cfg and --info."""
     import hydra
 
     from bertft.config.registry import conf_dir
 
     app = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)(task)
-    with _patch_argv(f"bertft {command}", [*flags, *overrides]), _convert_hydra_errors():
+    with _patch_argv(f"bertft {command}", [*other_words, *overrides]), _convert_hydra_errors():
         app()
 
 
 @contextlib.contextmanager
 def _convert_hydra_errors() -> Iterator[None]:
-    """What Hydra raises, as an error of ours."""
+    """Convert the exceptions of Hydra to UsageError."""
     from bertft.config.hydra_errors import HYDRA_ERRORS, to_problem
     from bertft.utils.messages import usage_error
 
@@ -241,7 +273,7 @@ def _convert_hydra_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _preserve_logging() -> Iterator[None]:
-    """What Hydra does to logging (--info, hydra.verbose, hydra/job_logging) ends with its job."""
+    """Restore the root logger, which Hydra configures (--info, hydra.verbose, job_logging)."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     try:
@@ -255,7 +287,7 @@ def _preserve_logging() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _patch_argv(name: str, words: list[str]) -> Iterator[None]:
-    """``sys.argv`` as Hydra reads it; HYDRA_FULL_ERROR lets errors through, unprinted."""
+    """Set ``sys.argv`` for Hydra, and HYDRA_FULL_ERROR, so that it raises exceptions."""
     argv, previous_full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv, os.environ["HYDRA_FULL_ERROR"] = [name, *words], "1"
     try:
@@ -276,7 +308,7 @@ def _parse_flags(command: str, words: list[str]) -> argparse.Namespace:
 
     def refuse(message: str) -> NoReturn:
         raise UsageError(
-            message, where=f"bertft {command}", hint="Settings are written trainer.epochs=3"
+            message, where=f"bertft {command}", hint="Write settings as trainer.epochs=3"
         )
 
     parser.error = refuse  # type: ignore[method-assign]
@@ -284,8 +316,8 @@ def _parse_flags(command: str, words: list[str]) -> argparse.Namespace:
     for name in ("config_path", "config_name", "experimental_rerun"):
         if getattr(args, name, None) is not None:
             raise UsageError(
-                f"--{name.replace('_', '-')} is not for bertft",
-                hint="Your own YAML files come with --config-dir=<folder>",
+                f"--{name.replace('_', '-')} is not supported",
+                hint="Use --config-dir=<folder> for your own presets",
             )
     return args
 
@@ -323,7 +355,7 @@ def _report_error(error: BertftError) -> int:
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         traceback.print_exception(error)
     environment = read_distributed_env()
-    # Bad input and a signal are the same for every process of a machine: one of them tells it.
+    # Bad input and a signal are the same in every process of a machine: one process reports them.
     if environment.local_rank == 0 or not isinstance(error, (UsageError, StoppedBySignal)):
         print_escaped(
             f"{f'rank {environment.rank}: ' if environment.rank else ''}error: {error}", stderr=True

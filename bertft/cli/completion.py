@@ -1,7 +1,7 @@
 """Bash, zsh and fish completion: ``eval "$(bertft -sc install=bash)"``.
 
-Hydra's shell scripts ask with ``bertft -sc query=bash`` and the line in COMP_LINE; the answer
-comes from the schema and the presets, so that it needs no composing and knows every choice.
+Hydra's shell scripts call ``bertft -sc query=bash`` with the line in COMP_LINE. The completions
+come from the schema and the presets, without composing a configuration.
 """
 
 from __future__ import annotations
@@ -21,30 +21,9 @@ from bertft.utils.messages import Problem, did_you_mean, usage_error
 
 __all__ = ["complete_line", "completion_script"]
 
-_PATH_SETTINGS = frozenset(
-    [
-        "run",
-        "adapter",
-        "base",
-        "out",
-        "input",
-        "output",
-        "resume",
-        "path",
-        "tokenizer",
-        "cache",
-        "dir",
-        "train",
-        "validation",
-        "test",
-        "runs",
-        "against",
-    ]
-)
-
 
 def complete_line(line: str) -> list[str]:
-    """Words that may stand last on ``line``, which begins with the program's name."""
+    """Completions of the last word of ``line``, which starts with the program's name."""
     words = line.split()[1:]
     prefix = "" if not words or line[-1:].isspace() else words.pop()
     if not words:
@@ -55,14 +34,14 @@ def complete_line(line: str) -> list[str]:
 
 
 def completion_script(shell: str, action: str) -> str:
-    """What the shell shall evaluate: Hydra's script for ``shell``, action install or uninstall."""
+    """Hydra's script for ``shell`` to evaluate; ``action`` is install or uninstall."""
     plugins: dict[str, Any] = {
         plugin.provides(): plugin  # type: ignore[attr-defined]
         for plugin in Plugins.instance().discover(CompletionPlugin)
     }
     if shell not in plugins or action not in ("install", "uninstall"):
         hint = did_you_mean(shell, plugins)
-        raise usage_error([Problem(f"-sc {action}={shell}", "is not known", hint)])
+        raise usage_error([Problem(f"-sc {action}={shell}", "is not supported", hint)])
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         getattr(plugins[shell](None), action)()
     return printed.getvalue()
@@ -103,7 +82,7 @@ def _value_completions(root: Node, key: str, value: str) -> list[str]:
         return list(entry.choices)
     if entry.type is bool:
         return ["true", "false"]
-    if key.rpartition(".")[2] in _PATH_SETTINGS:
+    if entry.file is not None:
         item_start = 1 + max(value.rfind("["), value.rfind(","))  # the last item of a list
         start, prefix = value[:item_start], value[item_start:]
         return (

@@ -1,11 +1,12 @@
-"""Former names of settings and of their choices, read wherever the present ones are read.
+"""Former names of settings and of their choices, which are still read.
 
-    current_path(tree("train"), "trainer.clip")             -> "trainer.max_grad_norm"
-    rename_settings(tree("train"), {"trainer": {"clip": 1}}) -> {"trainer": {"max_grad_norm": 1}}
+    root = settings_tree("train")
+    current_path(root, "trainer.clip")               -> "trainer.max_grad_norm"
+    rename_settings(root, {"trainer": {"clip": 1}})  -> {"trainer": {"max_grad_norm": 1}}
 
-A setting declares its former name and the former names of its choices where it is defined
-(``setting(..., former="clip")``). The command line and the user's YAML files report a former name
-once; files that bertft wrote are read without a word.
+The definition of a setting has its former name and the former names of its choices
+(``setting(..., former="clip")``). A former name on the command line or in the user's YAML files
+causes one warning; in files that bertft wrote it causes none.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ __all__ = ["current_path", "current_text", "current_value", "rename_settings", "
 
 
 def current_path(root: Node, path: str) -> str:
-    """The present name of the setting that ``path`` names or once named; else ``path``."""
+    """The present path of a setting whose former path is ``path``; any other ``path`` unchanged."""
     return _former_paths(root.path, root.cls).get(path, path) if path else path
 
 
@@ -32,7 +33,7 @@ def current_value(leaf: Leaf, value: Any) -> Any:
 
 
 def current_text(leaf: Leaf, text: str) -> str:
-    """The same for the text of an override, which may be a sweep (``rows,padded``)."""
+    """The text of an override, which may be a sweep (``rows,padded``), with present choices."""
     for former, current in leaf.former_choices.items():
         text = re.sub(rf"(?<!\w){re.escape(former)}(?!\w)", current, text)
     return text
@@ -41,10 +42,10 @@ def current_text(leaf: Leaf, text: str) -> str:
 def rename_settings(
     node: Node, content: Mapping[str, Any], where: str | None = None
 ) -> dict[str, Any]:
-    """``content``, the settings below ``node``, under their present names.
+    """``content``, the settings of ``node``, with present names and choices.
 
-    A former name next to the present one is left as it is: it is reported as an unknown setting.
-    ``where``: the file, for a message per former name; None reports nothing.
+    A former name next to the present one is not renamed, and is reported as an unknown setting.
+    ``where`` is the file for the warnings; None for no warnings.
     """
     renamed: dict[str, Any] = {}
     by_former = {
@@ -72,7 +73,7 @@ def rename_settings(
 
 @functools.cache
 def report_former(former: str, current: str) -> None:
-    """Say once per process that ``former`` is now called ``current``."""
+    """Warn, once per process, that ``former`` is now called ``current``."""
     print_warning(f"{former} is now called {current}; the former name still works")
 
 

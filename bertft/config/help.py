@@ -1,4 +1,4 @@
-"""The pages of ``bertft --help`` and ``bertft <command> --help``, made from the schema."""
+"""The pages of ``bertft --help`` and ``bertft <command> --help``, generated from the schema."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["command_page", "main_page"]
 
 _WIDTH = 100
 _SWEEP_OPTIONS = """\
-  -m, --multirun            a run for each of several values: method=lora,svd_lora seed=0,1,2
+  -m, --multirun            one run per combination of values: method=lora,svd_lora seed=0,1,2
 """
 _OPTIONS = """\
-  --config-dir <folder>     your own YAML files, in folders named like the groups
-  --cfg job                 print the configuration and stop; with --resolve, its ${...} resolved
-  --info                    print where the configuration comes from
-  --help                    this page"""
+  --config-dir <folder>     your own presets, in subfolders named like the groups
+  --cfg job                 print the configuration and exit; --resolve also resolves ${...}
+  --info                    print the sources of the configuration and exit
+  --help                    print this page"""
 
 
 def main_page() -> str:
@@ -38,19 +38,19 @@ def main_page() -> str:
         lines.append(f"  {name:<10}{(cls.__doc__ or '').strip()}")
     lines += [
         "",
-        "For example",
+        "Examples",
         "  bertft train",
         "  bertft train method=svd_lora data=files data.train=reviews.csv",
         "  bertft train -m method=lora,svd_lora method.rank=2,8 seed=0,1,2",
         "",
-        "Every setting of a command: bertft <command> --help",
-        'Completion in bash: eval "$(bertft -sc install=bash)"',
+        "Settings of a command: bertft <command> --help",
+        'Completion in bash:    eval "$(bertft -sc install=bash)"',
     ]
     return "\n".join(lines)
 
 
 def command_page(command: str, config_dir: Path | None = None) -> str:
-    """``bertft <command> --help``: presets, then every setting with type, default and meaning."""
+    """``bertft <command> --help``: presets, then every setting with type, default and help text."""
     root = settings_tree(command)
     options = f"{_SWEEP_OPTIONS}{_OPTIONS}" if command == "train" else _OPTIONS
     lines = [
@@ -71,7 +71,7 @@ def command_page(command: str, config_dir: Path | None = None) -> str:
     for node in iter_nodes(root):
         leaf_settings = [child for child in node.children.values() if isinstance(child, Leaf)]
         title = node.path or command
-        note = "; null unless a preset or one of these sets it" if node.optional else ""
+        note = "; null unless a preset or one of these settings selects it" if node.optional else ""
         if leaf_settings:
             lines += ["", *_wrap("  ", f"{title}: {node.help.rstrip('.')}{note}")]
         for leaf in leaf_settings:
@@ -94,7 +94,7 @@ def _format_type(leaf: Leaf) -> str:
 
 def _format_default(leaf: Leaf) -> str:
     if leaf.required:
-        return "(must be given)" if "." not in leaf.path else "(the preset's)"
+        return "(required)" if "." not in leaf.path else "(from the preset)"
     if isinstance(leaf.default, bool):
         return str(leaf.default).lower()
     if isinstance(leaf.default, list):

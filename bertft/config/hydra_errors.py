@@ -108,7 +108,7 @@ def _unknown_preset(error: MissingConfigException) -> Problem:
     line = first_line(error)
     file = line.split("'")[1] if line.startswith("In '") else ""
     # If a preset of a group selects the unknown preset, the message names its file.
-    return Problem(file if "/" in file else group, f"there is no {group}={name}", hint)
+    return Problem(file if "/" in file else group, f"there is no preset {group}={name}", hint)
 
 
 def _omegaconf_problem(error: OmegaConfBaseException) -> Problem:

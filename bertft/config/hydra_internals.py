@@ -1,7 +1,7 @@
-"""The parts of Hydra without a public name that bertft uses: the only module that imports them.
+"""Private parts of Hydra that bertft uses; no other module imports them.
 
-``use_former_names`` lets every YAML file that Hydra composes from (bertft's, --config-dir,
-hydra.searchpath, packages) name settings as earlier versions did.
+``use_former_names`` renames the settings of every YAML file that Hydra loads (bertft's presets,
+--config-dir, hydra.searchpath, packages).
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ __all__ = [
 
 @functools.cache
 def use_former_names() -> None:
-    """Read YAML files through the class below: Hydra's registry keeps one per URL scheme."""
+    """Replace Hydra's source of YAML files by ``FileConfigSource``."""
     SourcesRegistry.instance().types[FileConfigSource.scheme()] = FileConfigSource
 
 
 class FileConfigSource(file_config_source.FileConfigSource):  # the registry compares the names
-    """A folder of YAML files whose settings get their present names as they are loaded."""
+    """A folder of YAML files whose settings are renamed when a file is loaded."""
 
     def load_config(self, config_path: str) -> ConfigResult:
         result = super().load_config(config_path)

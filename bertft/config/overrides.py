@@ -1,15 +1,15 @@
-"""Words of a command line → overrides in Hydra's grammar.
+"""Arguments of a command line → overrides in Hydra's grammar.
 
-Hydra's grammar gives ``,``, ``=``, brackets, blanks and everything beyond ASCII a meaning of its
-own or none. Here the value of a text setting is taken literally and quoted:
+In Hydra's grammar ``,``, ``=``, brackets and blanks are special characters, and non-ASCII
+characters are not supported. Here the value of a text setting is taken literally and quoted:
 
     data.train=/数据/a,b.csv          ->  data.train='/数据/a,b.csv'
     data.text=[质问,回答]               ->  data.text=['质问','回答']
     -m data.train=a.csv,b.csv         ->  data.train='a.csv','b.csv'     a sweep
     -m data.train=a,b.csv  (a file)   ->  data.train='a,b.csv'           no sweep
 
-So under ``-m`` a comma in a text is a sweep, unless the whole is a file or folder that exists, or
-an alternative would be empty; in quotes (``data.train="'a,b'"``) it never is.
+With ``-m`` a comma in a text separates the values of a sweep, unless the text is an existing file
+or folder or a value would be empty. A comma in quotes (``data.train="'a,b'"``) never does.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ __all__ = [
     "unquote_value",
 ]
 
-OPEN_GROUP = "open"  # the hidden groups that open null nodes
+OPEN_GROUP = "open"  # prefix of the hidden groups that fill null groups of settings
 
 _OUTPUT_DIR_SETTINGS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
-_MACHINE_SETTINGS = ("cache",)  # a folder does not choose where something is written
+_MACHINE_SETTINGS = ("cache",)  # never taken from a recorded configuration
 _ROW_SOURCE_SETTINGS = ("source", "train", "validation", "test", "hub")
 _SAMPLE_SETTINGS = ("name", "source", "sample")
 _QUOTED = re.compile(r"""(['"]).*\1""", re.DOTALL)
@@ -65,7 +65,7 @@ def split_override(override: str) -> tuple[str, str, str | None]:
 
 
 def format_value(value: Any) -> str:
-    """``value`` as it stands in an override, so that it comes out as it is."""
+    """``value`` in the syntax of an override that Hydra parses back to ``value``."""
     if value is None:
         return "null"
     if isinstance(value, str):
@@ -78,14 +78,14 @@ def format_value(value: Any) -> str:
 
 
 def unquote_value(value: str) -> str:
-    """``value`` without the quotes that ``rewrite_overrides`` put around it."""
+    """``value`` without the quotes that ``rewrite_overrides`` added."""
     return value[1:-1].replace("\\'", "'") if _QUOTED.fullmatch(value) else value
 
 
 def open_node_override(path: str) -> str:
-    """The override that makes an optional node at ``path`` a group of defaults if it is null.
+    """The override that fills an optional group at ``path`` with its defaults if it is null.
 
-    OmegaConf cannot set a key of a null node; the choice of a hidden group can fill the node.
+    OmegaConf cannot set a key in a null group. Selecting a hidden preset can fill the group.
     """
     return f"+{OPEN_GROUP}/{path.replace('.', '/')}=yes"
 
@@ -93,12 +93,19 @@ def open_node_override(path: str) -> str:
 def rewrite_overrides(
     command: str, overrides: Sequence[str], sweep: bool = False, config_dir: Path | None = None
 ) -> list[str]:
-    """The overrides as Hydra reads them, of a ``command`` in ``COMMANDS``; ``sweep``: under -m.
+    """The overrides in Hydra's grammar.
 
-    Null nodes that a key reaches into are opened: a part of the method, eval's ``data`` (with the
-    settings of the run, so that a key changes only itself). Where eval's ``data`` is another
-    preset, which may be in ``config_dir``, what the answers of the run depend on stays as the run
-    has it. ``resume=<run>`` goes on in that run's folder.
+    - Null groups in which a setting is set get their defaults: method components, and ``data`` of
+      eval, which gets the settings of the run.
+    - If eval selects another preset of ``data``, the settings of the run on which predictions
+      depend are kept.
+    - ``resume=<run>`` sets the output folder to that run.
+
+    Args:
+        command: a key of ``COMMAND_CONFIGS``.
+        overrides: the arguments of the form ``key=value``.
+        sweep: whether ``-m`` is given.
+        config_dir: the folder of ``--config-dir``.
     """
     root = settings_tree(command)
     words = [_rewrite_override(root, _under_present_names(root, word), sweep) for word in overrides]
@@ -113,7 +120,7 @@ def rewrite_overrides(
 
 
 def _under_present_names(root: Node, override: str) -> str:
-    """``override`` of a setting or with a choice that has another name now, under that name."""
+    """``override`` with the present names of its setting and choices."""
     sign, key, value = split_override(override)
     path = current_path(root, key)
     if path != key:
@@ -134,12 +141,12 @@ def _rewrite_override(root: Node, override: str, sweep: bool) -> str:
     if key in _OUTPUT_DIR_SETTINGS:
         return f"{sign}{key}={_quote_text(value, False, lists=False)}"
     if key in preset_groups():
-        return f"{key}={value}"  # a group is known: + adds nothing
+        return f"{key}={value}"  # + has no meaning for a known group
     entry, _ = find_setting(root, key)
     if not isinstance(entry, Leaf):
         return override
     if entry.path != key:
-        return f"++{key}={value}"  # free ground below a setting of any type
+        return f"++{key}={value}"  # a key inside a setting of type Any
     if entry.type is Any:
         return f"{key}={_quote_text(value, sweep, lists=True)}"
     if (entry.type is str and not entry.choices) or not _NEEDS_NO_QUOTES.fullmatch(value):
@@ -148,7 +155,7 @@ def _rewrite_override(root: Node, override: str, sweep: bool) -> str:
 
 
 def _quote_text(value: str, sweep: bool, *, lists: bool) -> str:
-    """``value`` quoted, unless it is null, quoted already, or (``lists``) a number or container."""
+    """``value`` in quotes, unless it is null, quoted, or (``lists``) a number or container."""
     if value.casefold() == "null" or _QUOTED.fullmatch(value):
         return value
     if lists and value.startswith("{"):
@@ -168,13 +175,13 @@ def _quote_text(value: str, sweep: bool, *, lists: bool) -> str:
 
 
 def _split_list(inner: str) -> list[str]:
-    """The items of a list's inside; a comma in quotes separates nothing."""
+    """The items between the brackets of a list; commas in quotes do not separate."""
     items = re.findall(r"""\s*('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^,]*)\s*(?:,|$)""", inner)
     return [item.strip() for item in items if item.strip()]
 
 
 def _open_null_nodes(root: Node, words: Sequence[str]) -> list[str]:
-    """With ``+open/method.prefix=yes`` where a key lies below ``method.prefix``, null else."""
+    """``words`` with ``+open/method/prefix=yes`` if a key is in the group ``method.prefix``."""
     keys = [split_override(word)[1] for word in words]
     nullable_paths = [node.path for node in iter_nodes(root) if node.optional and "." in node.path]
     paths_to_open = [
@@ -184,10 +191,10 @@ def _open_null_nodes(root: Node, words: Sequence[str]) -> list[str]:
 
 
 def _inherit_run_data(words: Sequence[str], config_dir: Path | None) -> list[str]:
-    """Keys of ``data`` without a choice of ``data`` change what the run, or the folder, keeps.
+    """Add the recorded ``data`` settings of the run or folder.
 
-    A choice of ``data`` replaces all of it but what the model's answers depend on, unless the
-    preset or a key says otherwise.
+    With a preset of ``data``, only the settings on which predictions depend are added, unless the
+    preset or an override sets them.
     """
     value_by_key = {key: value for _, key, value in map(split_override, words)}
     preset_name = value_by_key.get("data")
@@ -205,14 +212,14 @@ def _inherit_run_data(words: Sequence[str], config_dir: Path | None) -> list[str
         explicit = {**preset, **explicit}
         task = unquote_value(str(explicit.get("task", default_value("data.task"))))
         if settings.get("task") != task:
-            return list(words)  # the mistake is reported when the folder is opened
+            return list(words)  # the problem is reported when the folder is opened
         settings = {key: settings[key] for key in settings if task in TASKS_BY_SETTING.get(key, ())}
     elif settings.get("source") == "sample" and any(
         f"data.{name}" in value_by_key for name in _ROW_SOURCE_SETTINGS
     ):
-        # Rows from elsewhere take the sample's place.
+        # Other rows replace the included data set.
         settings = {key: settings[key] for key in settings if key not in _SAMPLE_SETTINGS}
-    if str(explicit.get("unanswerable")).lower() == "false":  # then there is nothing to threshold
+    if str(explicit.get("unanswerable")).lower() == "false":  # the threshold has no effect
         settings.pop("no_answer_threshold", None)
     inherited = [
         f"data.{key}={format_value(value)}"
@@ -223,11 +230,11 @@ def _inherit_run_data(words: Sequence[str], config_dir: Path | None) -> list[str
 
 
 def _read_data_preset(name: str, config_dir: Path | None) -> dict[str, Any] | None:
-    """What the preset ``name`` of ``data`` says; None if that is not known here."""
+    """The settings of the preset ``name`` of ``data``; None if they cannot be read here."""
     file = find_presets("data", config_dir).get(name)
     try:
         content = None if file is None else read_plain_yaml(file)
-    except DataError:  # one of the user's own, with interpolations say
+    except DataError:  # a user's preset, for example with interpolations
         return None
     if not isinstance(content, dict) or "defaults" in content:
         return None
@@ -235,9 +242,9 @@ def _read_data_preset(name: str, config_dir: Path | None) -> dict[str, Any] | No
 
 
 def _read_recorded_data(folder: Path) -> dict[str, Any]:
-    """The ``data`` of a run; of an exported or merged folder what its answers depend on.
+    """The ``data`` settings of a run, or those of a merged or exported folder.
 
-    Plain values alone: nothing here may become an interpolation on its way through Hydra. What
+    Only literal values are returned, so that nothing becomes an interpolation in Hydra. A file that
     cannot be read is reported when the folder is opened.
     """
     try:
@@ -249,7 +256,7 @@ def _read_recorded_data(folder: Path) -> dict[str, Any]:
             matching_tasks = {task for name in data for task in TASKS_BY_SETTING.get(name, ())}
             if isinstance(content.get("task"), str):
                 data["task"] = content["task"]
-            elif len(matching_tasks) == 1:  # earlier versions did not record it
+            elif len(matching_tasks) == 1:  # earlier versions did not record the task
                 [data["task"]] = matching_tasks
         data_node = _data_node()
         data = rename_settings(data_node, data)
@@ -273,7 +280,7 @@ def _data_node() -> Node:
 
 
 def _is_literal(value: Any) -> bool:
-    """Whether ``value`` is a literal, or a list of them, and means nothing to OmegaConf."""
+    """Whether ``value`` is a literal or a list of literals, without interpolations."""
     if isinstance(value, list):
         return all(_is_literal(item) and not isinstance(item, list) for item in value)
     if isinstance(value, str):

@@ -15,7 +15,7 @@ def preset_groups() -> list[str]:
 
 
 def find_presets(group: str, extra: Path | None = None) -> dict[str, Path]:
-    """Preset name → file, of a group: bertft's own, those of other packages and of ``extra``."""
+    """Preset name → file for a group: presets of bertft, of other packages and of ``extra``."""
     folders = [
         root / group for root in (extra, *plugin_preset_folders(), conf_dir()) if root is not None
     ]

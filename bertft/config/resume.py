@@ -181,7 +181,9 @@ def _drop_unused_plugin_settings(content: dict[str, Any], file: Path) -> None:
 def _load_run_config(folder: Path) -> Any:
     file = folder / "config.yaml"
     if not file.is_file():
-        raise usage_error([Problem("resume", f"{folder} is not a run", "Set resume=<run folder>")])
+        raise usage_error(
+            [Problem("resume", f"{folder} is not a run folder", "Set resume=<run folder>")]
+        )
     recorded = read_plain_yaml(file)
     try:
         if not isinstance(recorded, dict):

@@ -1,4 +1,4 @@
-"""A composed configuration as plain dictionaries."""
+"""Configurations as plain dictionaries, as YAML and as a flat mapping."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = [
 
 
 def flatten_settings(config: Any) -> dict[str, str]:
-    """Every setting of the dataclass ``config``; a part that is null is one setting."""
+    """Path → text of every setting of the dataclass ``config``; a null group is one setting."""
     return dict(_iter_flat(asdict(config), ""))
 
 
@@ -37,12 +37,12 @@ def _format_value(value: Any) -> str:
 
 
 def to_yaml(config: Any) -> str:
-    """Every setting, resolved. How the process was started (``resume``) is no part of the run."""
+    """Every setting as YAML. ``resume`` is null: it describes this process, not the run."""
     return OmegaConf.to_yaml(OmegaConf.structured(replace(config, resume=None)))
 
 
 def to_plain_dict(config: DictConfig) -> dict[str, Any]:
-    """The command's own settings with every ``${...}`` resolved; Hydra's are left out."""
+    """The settings of the command with every ``${...}`` resolved, without Hydra's settings."""
     names = [str(key) for key in config if key != "hydra"]
     content = OmegaConf.to_container(OmegaConf.masked_copy(config, names), resolve=True)
     assert isinstance(content, dict)

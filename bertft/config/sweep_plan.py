@@ -1,4 +1,4 @@
-"""The jobs of a sweep, all composed and checked before the first starts."""
+"""The jobs of a sweep, composed and validated before the first one starts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["SweepJob", "SweepPlan", "plan_sweep"]
 
 @dataclass(frozen=True)
 class SweepJob:
-    """One combination of a sweep, composed and checked."""
+    """One combination of a sweep, composed and validated."""
 
     overrides: tuple[str, ...]
     config: DictConfig
@@ -37,9 +37,10 @@ class SweepJob:
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """What a sweep will do in its ``folder``, and the ``launcher`` that runs it.
+    """The jobs of a sweep, its folder and the ``launcher`` that runs it.
 
-    ``jobs`` are None under another ``sweeper`` than Hydra's basic one: it chooses them as it goes.
+    ``jobs`` is None for any ``sweeper`` but Hydra's basic one, because it chooses the jobs while
+    it runs.
     """
 
     folder: Path
@@ -49,7 +50,7 @@ class SweepPlan:
 
 
 def plan_sweep(request: ComposeRequest) -> SweepPlan:
-    """One UsageError for all combinations that cannot be."""
+    """The plan of the sweep. UsageError with the problems of all combinations."""
     with hydra_session(request) as hydra:
         parsed = _parse_overrides(hydra, request)
         if any(split_override(word)[1] == "hydra/sweeper" for word in request.overrides):
@@ -78,7 +79,7 @@ def _parse_overrides(hydra: Hydra, request: ComposeRequest) -> list[Override]:
 def _plan_without_jobs(
     hydra: Hydra, request: ComposeRequest, parsed: Sequence[Override]
 ) -> SweepPlan:
-    """Only what stands fixed can be checked; each job is once it is chosen."""
+    """A plan for which only the fixed overrides are validated; jobs are validated when chosen."""
     pairs = zip(request.overrides, parsed, strict=True)
     fixed = [word for word, override in pairs if not override.is_sweep_override()]
     problems, _, _ = validate_overrides(hydra, request, fixed)
@@ -110,7 +111,7 @@ def _compose_jobs(hydra: Hydra, request: ComposeRequest, parsed: list[Override])
 
 
 def _merge_problems(problems: Sequence[tuple[str, Problem]], total: int) -> list[Problem]:
-    """Each problem once, with the combinations that have it unless all do."""
+    """Each problem once, with its combinations if not all of them have it."""
     names_by_problem: dict[Problem, list[str]] = {}
     for name, problem in problems:
         names_by_problem.setdefault(problem, []).append(name)

@@ -1,4 +1,4 @@
-"""Facts about tasks and metrics that need no torch."""
+"""Facts about tasks and metrics from their descriptions, without torch."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ __all__ = ["LOWER_IS_BETTER", "TASKS_BY_SETTING", "join_words", "tasks_with"]
 LOWER_IS_BETTER = frozenset(
     name for name, metric in METRICS.specs().items() if not metric.higher_is_better
 )
-# Setting of ``data`` → the tasks that read it, of those that not every task reads.
+# Setting of ``data`` → the tasks that read it, for settings that not every task reads.
 TASKS_BY_SETTING = {
     setting: [name for name, task in TASKS.specs().items() if setting in task.settings]
-    for each in TASKS.specs().values()
-    for setting in each.settings
+    for spec in TASKS.specs().values()
+    for setting in spec.settings
 }
 
 
 def tasks_with(trait: str) -> tuple[str, ...]:
-    """Names of the tasks whose description has a true ``trait``, in alphabetical order."""
+    """Names of the tasks whose description has a true value of ``trait``, alphabetically."""
     return tuple(name for name in TASKS.names() if getattr(TASKS[name], trait))
 
 

@@ -1,10 +1,10 @@
-"""Every mistake of a configuration at once: in the words, in the YAML files, in the whole.
+"""Validation of a configuration: all problems of the overrides, the files and the result.
 
-    words     unknown groups, presets and settings, with or without +; values of a wrong type
-    files     the same for every YAML file that takes part, named with its line
-    whole     what is missing, choices and bounds, and the rules of ``rules``
+    validate_override   unknown groups, presets and settings; values of a wrong type
+    validate_file       the same for every YAML file that is loaded, with file and line
+    validate_config     missing values, choices, bounds, and the rules of ``bertft.config.rules``
 
-What cannot be judged because something it rests on is wrong is left out, not guessed.
+A rule that reads an invalid setting reports nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bertft.config.presets import preset_groups
 from bertft.config.rules import COMMAND_RULES
 from bertft.config.schema import Leaf, Node, find_setting, iter_leaves, settings_tree
 from bertft.config.values import value_problems
-from bertft.utils.messages import Problem, closest_name, did_you_mean, suggest
+from bertft.utils.messages import Problem, closest_name, suggest
 
 __all__ = ["ConfigFile", "validate_config", "validate_file", "validate_override"]
 
@@ -32,7 +32,7 @@ _PREFERRED_GROUPS = ("trainer", "data")
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """A YAML file of the configuration: where its keys go (``package``) and what it holds."""
+    """A YAML file of the configuration: the ``package`` of its keys and its ``content``."""
 
     path: str
     package: str
@@ -43,19 +43,19 @@ class ConfigFile:
 def validate_override(
     command: str, override: str, value: Any, presets: Mapping[str, Sequence[str]]
 ) -> Iterator[Problem]:
-    """Mistakes of one override, whose parsed value (not a sweep) is ``value``."""
+    """Problems of one override; ``value`` is its parsed value, not a sweep."""
     sign, key, text = split_override(override)
     if not key or (text is None and sign != "~"):
-        yield Problem(override, "is no setting", "Settings are written trainer.epochs=3")
+        yield Problem(override, "is not a setting", "Write settings as trainer.epochs=3")
         return
     if re.match(r"hydra($|[./])", key):
-        # Hydra knows its own settings, but for a group's choice that is no name.
+        # Hydra validates its own settings, except that a choice must be a name.
         if key == "hydra" or (key.startswith("hydra/") and not isinstance(value, str)):
-            yield Problem(override, "is no choice of Hydra's", "For example hydra.run.dir=<folder>")
+            yield Problem(override, "is not a setting of Hydra", "Example: hydra.run.dir=<folder>")
         return
     root = settings_tree(command)
     if sign == "~":
-        yield Problem(key, "a setting cannot be taken away", "Set it to null, or choose a preset")
+        yield Problem(key, "settings cannot be removed", "Set it to null, or choose a preset")
     elif key in preset_groups() and key in root.children:
         yield from _preset_problems(root, key, value, presets[key])
     else:
@@ -63,11 +63,13 @@ def validate_override(
 
 
 def validate_file(command: str, file: ConfigFile) -> Iterator[Problem]:
-    """Mistakes of a YAML file, by file and line."""
+    """Problems of a YAML file, with file and line."""
     root, lines = settings_tree(command), _YamlLines(file.path)
     if file.group == "experiment" and file.package:
         yield Problem(
-            file.path, "its settings would go below experiment", "Open it with # @package _global_"
+            file.path,
+            "its settings would be below experiment",
+            "Add the line # @package _global_",
         )
         return
     for key, value in _iter_settings(root, file.content, file.package):
@@ -82,7 +84,7 @@ def validate_file(command: str, file: ConfigFile) -> Iterator[Problem]:
 def validate_config(
     command: str, config: Mapping[str, Any], unknown: Sequence[str] = ()
 ) -> Iterator[Problem]:
-    """Mistakes of the composed configuration; ``unknown`` are paths whose value is not known."""
+    """Problems of the composed configuration; ``unknown`` are paths with problems of their own."""
     root = settings_tree(command)
     invalid_paths = list(unknown)
     for problem, path in _value_problems(root, config):
@@ -99,7 +101,7 @@ def validate_config(
 def _apply_rule(
     rule: Any, config: Mapping[str, Any], read_paths: set[str], invalid_paths: list[str]
 ) -> list[Any]:
-    """What ``rule`` finds; the paths that it looked at go to ``read_paths``."""
+    """The problems that ``rule`` reports; the paths that it reads are added to ``read_paths``."""
 
     def get(path: str) -> Any:
         read_paths.add(path)
@@ -111,7 +113,7 @@ def _apply_rule(
     try:
         return list(rule(get))
     except (TypeError, AttributeError):
-        # A value that has been reported already may have any type; anything else is our mistake.
+        # An invalid value, which was reported already, can have any type. Else it is a bug.
         if any(_is_under_any(path, invalid_paths) for path in read_paths):
             return []
         raise
@@ -124,7 +126,7 @@ def _value_problems(node: Node, config: Mapping[str, Any]) -> Iterator[tuple[Pro
             if isinstance(value, Mapping):
                 yield from _value_problems(child, value)
             elif value is not None or not child.optional:
-                yield Problem(child.path, "is missing", "Choose a preset"), child.path
+                yield Problem(child.path, "is missing", "Select a preset"), child.path
         elif value == "???" or (child.required and value in (None, "")):
             yield Problem(child.path, "is missing", child.help), child.path
         else:
@@ -140,10 +142,8 @@ def _preset_problems(root: Node, key: str, value: Any, presets: Sequence[str]) -
         preset = FOREIGN_MODELS.get(str(value)) if key == "model" else None
         hint = suggest(value, presets)
         if preset is not None:
-            hint = (
-                f"Its preset is model={preset}. Any other encoder is model.path=<folder or Hub id>"
-            )
-        yield Problem(key, f"there is no {key}={value}", hint)
+            hint = f"Use model={preset}, or model.path=<folder or Hub id> for any other encoder"
+        yield Problem(key, f"there is no preset {key}={value}", hint)
 
 
 def _key_problems(root: Node, key: str, value: Any, text: str) -> Iterator[Problem]:
@@ -165,11 +165,11 @@ def _key_problems(root: Node, key: str, value: Any, text: str) -> Iterator[Probl
 
 
 def _unknown_setting(root: Node, parent: Node, key: str) -> Problem:
-    """The nearest setting: beside it, else anywhere by its own name."""
+    """Suggest the closest setting of the same group, else of the whole configuration."""
     prefix = f"{parent.path}." if parent.path else ""
     unknown_name = key.removeprefix(prefix).partition(".")[0]
     if key == "run" and "resume" in root.children:  # what every other command calls it
-        return Problem(key, "unknown setting", "To go on with a run, write resume=")
+        return Problem(key, "unknown setting", "Use resume=<run> to resume a run")
     foreign = FOREIGN_SETTINGS.get(key.rpartition(".")[2])
     if foreign is not None and root.path == "" and "trainer" in root.children:
         return Problem(key, "unknown setting", f"In bertft this is {foreign}")
@@ -182,7 +182,7 @@ def _unknown_setting(root: Node, parent: Node, key: str) -> Problem:
             priority = _group_priority(leaf.path)
             if name not in path_by_name or priority < _group_priority(path_by_name[name]):
                 path_by_name[name] = leaf.path
-        # One exact name elsewhere beats one that is only like it here.
+        # An exact match in another group is better than a similar name in this group.
         elsewhere = path_by_name.get(setting_name) or (
             path_by_name.get(closest_name(setting_name, path_by_name) or "")
             if not closest
@@ -193,12 +193,11 @@ def _unknown_setting(root: Node, parent: Node, key: str) -> Problem:
     if closest is not None:
         rest = key.removeprefix(prefix)[len(unknown_name) :]
         return Problem(key, "unknown setting", f"Did you mean '{prefix}{closest}{rest}'?")
-    hint = did_you_mean(unknown_name, parent.children)
-    return Problem(key, "unknown setting", f"There {hint.replace('one of', 'are', 1)}")
+    return Problem(key, "unknown setting", suggest(unknown_name, parent.children))
 
 
 def _group_priority(path: str) -> int:
-    """Where several groups have a setting of one name, the one that is meant most often."""
+    """Order of the groups if several have a setting of the same name."""
     group = path.partition(".")[0]
     return _PREFERRED_GROUPS.index(group) if group in _PREFERRED_GROUPS else len(_PREFERRED_GROUPS)
 
@@ -206,7 +205,7 @@ def _group_priority(path: str) -> int:
 def _iter_settings(
     root: Node, content: Mapping[str, Any], prefix: str
 ) -> Iterator[tuple[str, Any]]:
-    """Keys of a nested mapping, down to settings and to what is unknown."""
+    """Path and value of every setting and of every unknown key in a nested mapping."""
     for name, value in content.items():
         path = f"{prefix}.{name}" if prefix else str(name)
         entry, _ = find_setting(root, path)
@@ -226,20 +225,17 @@ def _is_under_any(path: str, tops: Sequence[str]) -> bool:
 
 
 class _YamlLines:
-    """Lines of the keys of a YAML file, for messages."""
+    """Line numbers of the keys of a YAML file, for messages."""
 
     def __init__(self, path: str) -> None:
         self.path, self.root = path, None
         try:
             self.root = yaml.compose(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError, yaml.YAMLError):
-            return  # the file is named without a line
+            return  # messages name the file without a line
 
     def location(self, key: str, former: str | None) -> str:
-        """``file:line`` of a dotted key, which may stand under its ``former`` last name.
-
-        ``file`` alone where it is not found.
-        """
+        """``file:line`` of a dotted key, or of its ``former`` name; ``file`` if it is not found."""
         node, line = self.root, None
         *groups, last = key.split(".")
         for names in [*((group,) for group in groups), (last, former)]:

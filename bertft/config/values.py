@@ -1,4 +1,4 @@
-"""What one value of one setting may be: its type, its choices, its bounds."""
+"""Validation of single values: type, choices and bounds of a setting."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bertft.config.former_names import rename_settings
 from bertft.config.schema import Leaf, Node, find_setting, settings_tree
-from bertft.utils.messages import Problem, did_you_mean, format_list
+from bertft.utils.messages import Problem, format_list, suggest
 
 __all__ = [
     "COMMAND_LINE_ONLY",
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 
-# Settings of ``data`` that say where something is: a folder does not choose them.
+# Settings of ``data`` that locate rows: a folder from elsewhere cannot set them.
 COMMAND_LINE_ONLY = (
     "source",
     "train",
@@ -41,25 +41,25 @@ COMMAND_LINE_ONLY = (
 
 
 def check_answer_settings(content: Any) -> dict[str, Any]:
-    """Settings of ``data`` that the answers of a folder's model depend on. ValueError as below."""
+    """Recorded settings of ``data`` on which predictions depend. ValueError for invalid ones."""
     settings = check_recorded_settings("data", content if content is not None else {})
     for name in COMMAND_LINE_ONLY:
         if name in settings:
-            raise ValueError(f"data.{name} comes from the command line alone")
+            raise ValueError(f"data.{name} can only be set on the command line")
     return settings
 
 
 def check_recorded_settings(node: str, content: Any) -> dict[str, Any]:
-    """Settings of the ``node`` of train's configuration. ValueError for what cannot be one."""
+    """Recorded settings of the group ``node`` of train. ValueError for invalid ones."""
     group, _ = find_setting(settings_tree("train"), node)
     assert isinstance(group, Node)
     if not isinstance(content, dict):
-        raise ValueError(f"{node} is no group of settings")
+        raise ValueError(f"{node} is not a group of settings")
     content = rename_settings(group, content)
     for name, value in content.items():
         leaf = group.children.get(name)
         if not isinstance(leaf, Leaf):
-            raise ValueError(f"{node}.{name} is unknown")
+            raise ValueError(f"unknown setting {node}.{name}")
         if any(is_deferred(item) for item in (value if isinstance(value, list) else [value])):
             raise ValueError(f"{node}.{name} is not a literal value")
         for problem in value_problems(leaf, value):
@@ -78,12 +78,10 @@ _OMEGACONF_NODES: dict[type, Any] = {
     bool: BooleanNode,
     str: StringNode,
 }
-_MAX_COUNT = (
-    2**31
-)  # more rows, steps, tokens or threads than that are a slip, and overflow somewhere
+_MAX_COUNT = 2**31  # a larger number of rows, steps, tokens or threads is a mistake
 _MAX_SEED = 2**63
-_MAX_REAL = 1e30  # beyond it, products of fp32 numbers overflow
-# A class name that is a number; a leading zero marks a code (007), which is a name.
+_MAX_REAL = 1e30  # products of larger fp32 numbers overflow
+# A class name that is a number. With a leading zero (007) it is a text.
 NUMBER_PATTERN = re.compile(r"[+-]?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?")
 _BOUNDS = {
     "at_least": ("at least", lambda value, bound: value >= bound),
@@ -94,21 +92,21 @@ _BOUNDS = {
 
 
 def value_problems(leaf: Leaf, value: Any, where: str | None = None) -> Iterator[Problem]:
-    """What is wrong with ``value`` for ``leaf``; ``where`` defaults to the setting's path.
+    """The problems of ``value`` as a value of ``leaf``; ``where`` defaults to the setting's path.
 
-    Interpolations (``${...}``) and ``???`` are not judged before they are resolved.
+    Interpolations (``${...}``) and ``???`` are not validated before they are resolved.
     """
     where = where or leaf.path
     if is_deferred(value):
         return
     if value is None:
         if not leaf.optional:
-            yield Problem(where, "null is not a value here", _expected_value(leaf))
+            yield Problem(where, "null is not supported", _expected_value(leaf))
         return
     if leaf.type is not Any:
         if isinstance(value, (dict, list)):
             yield Problem(
-                where, f"is one value, not a {_container_name(value)}", _expected_value(leaf)
+                where, f"expected one value, got a {_container_name(value)}", _expected_value(leaf)
             )
             return
         try:
@@ -117,7 +115,7 @@ def value_problems(leaf: Leaf, value: Any, where: str | None = None) -> Iterator
             yield Problem(where, f"{value!r} is not {TYPE_NAMES[leaf.type]}", _expected_value(leaf))
             return
     if leaf.choices is not None and str(value) not in leaf.choices:
-        yield Problem(where, f"{value!r} is no choice", _choice_hint(value, leaf.choices))
+        yield Problem(where, f"{value!r} is not a valid value", _choice_hint(value, leaf.choices))
     elif isinstance(value, int) and not -(limit := _integer_limit(leaf)) <= value < limit:
         yield Problem(
             where, f"{_format_integer(value)} is out of range", f"It must be less than {limit:,}"
@@ -137,39 +135,34 @@ def _integer_limit(leaf: Leaf) -> int:
 
 
 def _format_integer(value: int) -> str:
-    """The digits of ``value``, or how many there are: Python refuses to print a very long one."""
+    """``value`` in digits, or their number if it is large: Python limits the conversion."""
     length = int(value.bit_length() * math.log10(2)) + 1
     return str(value) if length <= 40 else f"a number of {length} digits"
 
 
 def is_deferred(value: Any) -> bool:
-    """Whether ``value`` is known only later: an interpolation, or still missing."""
+    """Whether the value is not known yet: an interpolation or a missing value."""
     return isinstance(value, str) and ("${" in value or value == "???")
 
 
 def format_bounds(leaf: Leaf) -> str:
-    """``at least 0 and below 1``; empty where there are none."""
+    """``at least 0 and below 1``; empty if there are no bounds."""
     return " and ".join(f"{_BOUNDS[name][0]} {bound:g}" for name, bound in leaf.bounds.items())
 
 
 def _choice_hint(value: Any, choices: tuple[str, ...]) -> str:
-    hint = did_you_mean(value, choices)
-    if hint.startswith("one of"):
-        return f"O{hint[1:]}"
-    return f"D{hint[1:]} It can be {format_list(choices)}"
+    hint = suggest(value, choices)
+    return f"{hint} It can be {format_list(choices)}" if hint.endswith("?") else hint
 
 
 def _expected_value(leaf: Leaf) -> str:
-    words = [
-        f"one of {format_list(leaf.choices)}"
-        if leaf.choices
-        else TYPE_NAMES.get(leaf.type, "a value")
-    ]
+    type_name = TYPE_NAMES.get(leaf.type, "a value")
+    words = [f"one of {format_list(leaf.choices)}" if leaf.choices else type_name]
     if leaf.bounds:
         words.append(format_bounds(leaf))
     if leaf.optional:
         words.append("or null")
-    return f"It takes {' '.join(words)}"
+    return f"Expected: {' '.join(words)}"
 
 
 def _container_name(value: Any) -> str:

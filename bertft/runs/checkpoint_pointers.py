@@ -1,10 +1,10 @@
-"""``last`` and ``best``: names that point at a checkpoint beside them, swapped atomically.
+"""``last`` and ``best``: pointers to a checkpoint in the same folder, replaced atomically.
 
     last -> step-250                           a relative link
-    last.json {"checkpoint": "step-250"}       where links cannot be made
-    last/                                      a copy: tools that follow links leave one
+    last.json {"checkpoint": "step-250"}       if the file system has no links
+    last/                                      a copy, made by a tool that follows links
 
-A pointer that leads anywhere but to a ``step-<number>`` beside it is refused.
+A pointer to anything but a ``step-<number>`` in the same folder is an error.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ def format_step_name(step: int) -> str:
 
 
 def parse_step_name(name: str) -> int | None:
-    """The step of a checkpoint's name; None if it is not the name of one."""
+    """The step in the name of a checkpoint folder; None for any other name."""
     match = _STEP_PATTERN.fullmatch(name)
     return int(match[1]) if match else None
 
 
 def list_steps(folder: Path) -> list[int]:
-    """The steps in ``folder``, ascending, whole or not. Links are left out."""
+    """The steps with a checkpoint folder, ascending, intact or damaged. Links are ignored."""
     try:
         folders = [entry for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink()]
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(step for each in folders if (step := parse_step_name(each.name)) is not None)
+    return sorted(step for entry in folders if (step := parse_step_name(entry.name)) is not None)
 
 
 def read_pointer(folder: Path, name: str) -> int | None:
-    """The step that ``name`` points at; None if there is no such pointer. DataError if it is bad.
+    """The step that the pointer ``name`` names; None if there is no such pointer.
 
-    Whether there is such a checkpoint is not asked.
+    Raises DataError for an invalid pointer. The checkpoint itself is not checked.
     """
     link, file = folder / name, folder / f"{name}.json"
     if link.is_symlink():
@@ -60,17 +60,15 @@ def read_pointer(folder: Path, name: str) -> int | None:
         return None
     step = parse_step_name(target_name) if isinstance(target_name, str) else None
     if step is None:
-        raise DataError(f"points at {target_name!r}, which is no checkpoint", where=str(link))
+        raise DataError(f"points to {target_name!r}, which is not a checkpoint", where=str(link))
     return step
 
 
 def swap_pointer(folder: Path, name: str, step: int) -> None:
-    """Let ``name`` point at ``step``: at every moment it points where it did, or there."""
+    """Atomically make the pointer ``name`` point to ``step``."""
     link, file = folder / name, folder / f"{name}.json"
     if link.is_dir() and not link.is_symlink():
-        _write_pointer_file(
-            folder, name, step
-        )  # no link can be swapped in while a folder lies there
+        _write_pointer_file(folder, name, step)  # a link cannot replace a folder
         remove_path(link)
     temporary_link = temporary_path(link)
     try:
@@ -98,12 +96,12 @@ def _write_pointer_file(folder: Path, name: str, step: int) -> None:
 
 
 def _find_copied_step(folder: Path, copy: Path) -> int | None:
-    """The step whose listing the folder ``copy`` holds too."""
+    """The step of which the folder ``copy`` is a copy: both have the same files.json."""
     try:
         listing = read_regular_bytes(copy / FILES_JSON)
         for step in list_steps(folder):
             if read_regular_bytes(folder / format_step_name(step) / FILES_JSON) == listing:
                 return step
     except DataError as error:
-        raise DataError(f"cannot be followed ({error})", where=str(copy)) from error
-    raise DataError("is no copy of a checkpoint beside it", where=str(copy))
+        raise DataError(f"cannot be read ({error})", where=str(copy)) from error
+    raise DataError("is not a copy of a checkpoint in the same folder", where=str(copy))

@@ -1,14 +1,14 @@
-"""The checkpoints of a run: immutable folders, each there whole or not at all.
+"""The checkpoints of a run: immutable folders that are written atomically.
 
-    checkpoints/step-250/    what was written, and files.json with every size and sha256
-    checkpoints/last         points at the newest
-    checkpoints/best         points at the best
+    checkpoints/step-250/    the files of a checkpoint, and files.json with their sizes and sha256
+    checkpoints/last         points to the newest checkpoint
+    checkpoints/best         points to the best checkpoint
 
-    save:   write into .step-N.tmp-<pid> → fsync all of it → files.json → rename to step-N
-            → swap best, then last → remove what is kept no longer
+    save:   write into .step-N.tmp-<pid> → fsync → files.json → rename to step-N
+            → swap best, then last → remove old checkpoints
 
-A process killed anywhere in between leaves what ``last`` pointed at as it was. ``best`` is
-swapped first: a run goes on from ``last``, and the state there may name no best to come.
+If the process is killed at any point, the checkpoint that ``last`` points to is intact. ``best`` is
+swapped first, because the state of ``last`` must not name a best checkpoint that is not saved yet.
 """
 
 from __future__ import annotations
@@ -41,32 +41,32 @@ from bertft.utils.system_errors import find_os_error
 
 __all__ = ["CheckpointStore"]
 
-_NO_STATE_MESSAGE = "holds no training state: it was kept only as the best"
+_NO_STATE_MESSAGE = "has no training state, because it was only kept as the best checkpoint"
 
 
 def _ignore_warning(message: str) -> None:
-    """Tell nobody."""
+    """The default for ``warn``."""
 
 
 class CheckpointStore:
-    """The checkpoints in ``folder`` (a run's ``checkpoints``); ``keep`` beside last and best."""
+    """The checkpoints in ``folder``; ``keep`` older ones are kept in addition to last and best."""
 
     def __init__(self, folder: Path, keep: int = 1) -> None:
         self.folder, self.keep = Path(folder), keep
         self._saved = False
 
     def steps(self) -> list[int]:
-        """The steps that have a checkpoint, ascending, whole or not."""
+        """The steps that have a checkpoint, ascending, intact or damaged."""
         return checkpoint_pointers.list_steps(self.folder)
 
     def checkpoint_path(self, step: int) -> Path:
         return self.folder / checkpoint_pointers.format_step_name(step)
 
     def save(self, step: int, write: Callable[[Path], None], *, best: bool) -> Path:
-        """Make the checkpoint of ``step``: ``write(folder)`` puts its files into an empty folder.
+        """Save the checkpoint of ``step``: ``write(folder)`` writes its files into an empty folder.
 
-        One that is there and whole is taken as it is. An OSError (disk full, read-only, folder
-        gone) becomes EnvironmentFailed; what was saved before is then as it was.
+        An intact checkpoint of this step is reused. An OSError (disk full, read-only, folder
+        removed) becomes SystemResourceError, and the earlier checkpoints stay as they were.
         """
         try:
             if not self._saved:
@@ -96,10 +96,11 @@ class CheckpointStore:
         with_state: bool = False,
         warn: Callable[[str], None] = _ignore_warning,
     ) -> Path:
-        """The whole checkpoint that ``which`` (best, last, a step) names, every file verified.
+        """The folder of the checkpoint ``which`` (best, last or a step), with all files verified.
 
-        Where ``last`` is damaged ``warn`` is told, and the newest whole one before it is found;
-        any other that is damaged is a DataError. ``with_state``: only one to go on from.
+        If ``last`` is damaged, ``warn`` is called and the newest intact checkpoint before it is
+        returned. DataError for any other damaged checkpoint. ``with_state``: only a checkpoint
+        from which training can resume.
         """
         if which == "last":
             return self._find_last_intact(with_state, warn)
@@ -107,18 +108,20 @@ class CheckpointStore:
             step = self._read_existing_pointer("best")
             if step is None:
                 raise UsageError(
-                    "there is no best", where=str(self.folder), hint=self._available_steps_hint()
+                    "there is no best checkpoint",
+                    where=str(self.folder),
+                    hint=self._available_steps_hint(),
                 )
         else:
             step = self._parse_step(which)
         path = self.checkpoint_path(step)
         self._verify(path)
         if with_state and not has_training_state(path):
-            raise UsageError(_NO_STATE_MESSAGE, where=str(path), hint="Go on from last")
+            raise UsageError(_NO_STATE_MESSAGE, where=str(path), hint="Resume from last")
         return path
 
     def describe_damage(self, step: int) -> str | None:
-        """What is wrong with the checkpoint of ``step``; None if it is whole."""
+        """The damage of the checkpoint of ``step``; None if it is intact."""
         path = self.checkpoint_path(step)
         if not os.path.lexists(path):
             return f"{path} is missing"
@@ -126,15 +129,13 @@ class CheckpointStore:
         return str(_damage_error(path, problems)) if problems else None
 
     def reset_pointers(self, step: int, best: int | None) -> None:
-        """Before a run goes on from ``step``: let the pointers say what the state there says.
+        """Make the pointers agree with the state of ``step``, from which the run resumes.
 
-        ``best`` is the step of the best so far. They differ where ``step`` is not where ``last``
-        points, or where the process was killed before the very first pointers were made.
+        ``best`` is the step of the best checkpoint so far. The pointers differ if ``last`` is
+        damaged, or if the process was killed before the first pointers were written.
         """
         try:
-            remove_stale_temporaries(
-                self.folder
-            )  # a process that was killed in here may have left one of its own
+            remove_stale_temporaries(self.folder)
             if best is not None and not find_damage(self.checkpoint_path(best)):
                 checkpoint_pointers.swap_pointer(self.folder, "best", best)
             checkpoint_pointers.swap_pointer(self.folder, "last", step)
@@ -161,7 +162,10 @@ class CheckpointStore:
         return os.path.lexists(path) and not find_damage(path) and has_optional_files(path)
 
     def _remove_old(self, last: int) -> None:
-        """Steps after ``last`` are those of a run that went on from an earlier checkpoint."""
+        """Remove all checkpoints but ``last``, best and ``keep`` older ones.
+
+        Steps after ``last`` remain from before a resume from an earlier checkpoint.
+        """
         best = self._read_pointer_or_none("best")
         older = [step for step in reversed(self.steps()) if step < last]
         retained = [step for step in older if step != best][: self.keep]
@@ -169,7 +173,7 @@ class CheckpointStore:
             if step not in (last, best, *retained):
                 _try_remove(_move_aside(self.checkpoint_path(step)))
         if best in older and best not in older[: self.keep]:
-            with suppress(DataError):  # damaged: what it holds is not known
+            with suppress(DataError):  # damaged: its files are not known
                 remove_optional_files(self.checkpoint_path(best))
 
     def _find_last_intact(self, with_state: bool, warn: Callable[[str], None]) -> Path:
@@ -180,7 +184,7 @@ class CheckpointStore:
             warn(str(error))
         steps = [step for step in reversed(self.steps()) if newest is None or step <= newest]
         if newest is not None and newest not in steps:
-            warn(f"{self.checkpoint_path(newest)}: last points at it, but it is missing")
+            warn(f"{self.checkpoint_path(newest)}: last points to it, but it is missing")
         damaged = []
         for step in steps:
             path = self.checkpoint_path(step)
@@ -190,23 +194,23 @@ class CheckpointStore:
                 warn(str(_damage_error(path, problems)))
             elif not with_state or has_training_state(path):
                 return path
-            elif step == newest:  # rotation takes the state of older ones only
+            elif step == newest:  # only the state of older checkpoints is removed
                 warn(f"{path}: its training state is missing")
         if damaged:
             raise DataError(
-                f"no checkpoint is whole{' and can be gone on from' if with_state else ''}:"
+                f"no intact checkpoint{' with a training state' if with_state else ''}:"
                 f" {format_list(damaged)} {'is' if len(damaged) == 1 else 'are'} damaged",
                 where=str(self.folder),
             )
         if steps:
-            raise UsageError("none can be gone on from", where=str(self.folder))
+            raise UsageError("no checkpoint has a training state", where=str(self.folder))
         raise UsageError("no checkpoint was saved yet", where=str(self.folder))
 
     def _parse_step(self, which: str) -> int:
         step = checkpoint_pointers.parse_step_name(f"step-{which}")
         if step is None:
             hint = did_you_mean(which, ("best", "last", *self.steps()))
-            raise UsageError(f"{which!r} names no checkpoint", where="checkpoint", hint=hint)
+            raise UsageError(f"{which!r} is not a checkpoint", where="checkpoint", hint=hint)
         if not os.path.lexists(self.checkpoint_path(step)):
             raise UsageError(
                 f"there is no checkpoint of step {step}",
@@ -219,7 +223,7 @@ class CheckpointStore:
         step = checkpoint_pointers.read_pointer(self.folder, name)
         if step is not None and not os.path.lexists(self.checkpoint_path(step)):
             raise DataError(
-                f"{name} points at step-{step}, which is missing",
+                f"{name} points to step-{step}, which is missing",
                 where=str(self.folder),
                 hint=self._available_steps_hint(step),
             )
@@ -241,9 +245,9 @@ class CheckpointStore:
         if not steps:
             return "No checkpoint was saved yet"
         if step is None:
-            return f"There are steps {format_list(steps)}"
-        closest = min(steps, key=lambda each: (abs(each - step), -each))
-        return f"The nearest is {closest}, of {format_list(steps)}"
+            return f"Available steps: {format_list(steps)}"
+        closest = min(steps, key=lambda other: (abs(other - step), -other))
+        return f"The closest is {closest}. Available steps: {format_list(steps)}"
 
     def _write_error(self, step: int, error: OSError) -> SystemResourceError:
         name = os.path.basename(error.filename) if isinstance(error.filename, str) else ""
@@ -251,7 +255,7 @@ class CheckpointStore:
         run = self.folder.parent
         try:
             recovery_hint = (
-                f"{self.find_checkpoint('last').name} is intact: go on from it with resume={run}"
+                f"{self.find_checkpoint('last').name} is intact: resume from it with resume={run}"
             )
         except (BertftError, OSError):
             recovery_hint = (
@@ -265,7 +269,7 @@ class CheckpointStore:
 
 
 def _replace_folder(new: Path, final: Path) -> None:
-    """Rename the folder ``new`` to ``final``; what lies there is put aside first, then removed."""
+    """Rename the folder ``new`` to ``final``, which is removed if it exists."""
     moved_aside = _move_aside(final) if os.path.lexists(final) else None
     try:
         failpoint(f"rename {final.name}")
@@ -279,7 +283,7 @@ def _replace_folder(new: Path, final: Path) -> None:
 
 
 def _move_aside(path: Path) -> Path:
-    """Rename ``path`` to a temporary name, so that nobody sees it half removed."""
+    """Rename ``path`` to a temporary name, so that it is never visible half removed."""
     old = temporary_path(path.with_name(f"{path.name}.old"))
     failpoint(f"rename {path.name} away")
     os.rename(path, old)

@@ -1,12 +1,12 @@
-"""``files.json``: what a folder holds, so that damage is seen before anything is loaded.
+"""``files.json``: the files of a folder, so that damage is detected before anything is loaded.
 
     {"files": {"adapter.safetensors": {"bytes": 1234, "sha256": "9f86..."}, ...},
      "optional": ["state.json", "state.safetensors"]}
 
-Names are relative, with "/". Files whose stem is "state" are optional: only a run that goes on
-needs them, and rotation takes them away. Every other file must be there as it was sealed, and no
-other may stand beside it (hidden ones aside, which file managers leave). Names that lead out of
-the folder, links, and whatever is no plain file are refused unread.
+Names are relative, with "/". Files with the stem "state" are optional: only resuming needs them,
+and they are removed from older checkpoints. All other files must exist unchanged, and the folder
+must not contain further files except hidden ones, which file managers create. Names that lead out
+of the folder, links, and anything that is not a regular file are errors.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _SHA256_PATTERN = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 def write_files_json(folder: Path) -> None:
-    """Write ``files.json`` for all that ``folder`` holds. ValueError if it holds a link."""
+    """Write ``files.json`` for the files in ``folder``. ValueError if there is a link."""
     files: dict[str, dict[str, Any]] = {}
     for name in sorted(_iter_file_names(folder)):
         path = folder / name
         if not stat.S_ISREG(path.lstat().st_mode):
-            raise ValueError(f"{path} is not a plain file")
+            raise ValueError(f"{path} is not a regular file")
         if name != FILES_JSON:
             files[name] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
     optional = [name for name in files if PurePosixPath(name).stem == _OPTIONAL_STEM]
@@ -51,7 +51,7 @@ def write_files_json(folder: Path) -> None:
 
 
 def find_damage(folder: Path) -> list[str]:
-    """What is wrong with ``folder``, each as "name: problem"; empty if it is as it was sealed."""
+    """The problems of ``folder`` as "name: problem"; empty if it agrees with ``files.json``."""
     if folder.is_symlink():
         return [f"{folder.name}: is a link"]
     try:
@@ -72,12 +72,12 @@ def find_damage(folder: Path) -> list[str]:
 
 
 def has_optional_files(folder: Path) -> bool:
-    """Whether none of the optional files that ``folder`` was sealed with was taken away."""
+    """Whether all optional files in ``files.json`` exist."""
     return all((folder / name).is_file() for name in _read_files_json(folder)[1])
 
 
 def has_training_state(folder: Path) -> bool:
-    """Whether ``folder`` was sealed with a state and still holds all of it."""
+    """Whether ``files.json`` has optional files (the training state) and all of them exist."""
     return bool(_read_files_json(folder)[1]) and has_optional_files(folder)
 
 
@@ -96,10 +96,10 @@ def _file_problem(folder: Path, name: str, entry: dict[str, Any]) -> str | None:
     path = folder / name
     try:
         if _is_behind_link(folder, name):
-            return "is a link, or lies behind one"
+            return "is a link, or in a folder that is a link"
         file_stat = path.lstat()
         if not stat.S_ISREG(file_stat.st_mode):
-            return "is not a plain file"
+            return "is not a regular file"
         if file_stat.st_size != entry["bytes"]:
             return f"has {file_stat.st_size} bytes, not {entry['bytes']}"
         return (
@@ -117,26 +117,26 @@ def _is_behind_link(folder: Path, name: str) -> bool:
 
 
 def _read_files_json(folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """The entries and the optional names. DataError if anything in them is not as it must be."""
+    """The entries and the optional names. DataError if any of them is invalid."""
     path = folder / FILES_JSON
     if path.is_symlink():
         raise _files_json_error(path, "is a link")
     content = read_json_object(path)
     if set(content) != {"files", "optional"}:
-        raise _files_json_error(path, "must hold files and optional")
+        raise _files_json_error(path, "must have the keys files and optional")
     files, optional = content["files"], content["optional"]
     if not isinstance(files, dict) or not isinstance(optional, list):
         raise _files_json_error(path, "files must be an object, optional a list")
     for name, entry in files.items():
         if not _is_safe_relative_name(name):
-            raise _files_json_error(path, f"{name!r} is no name of a file in the folder")
+            raise _files_json_error(path, f"invalid file name {name!r}")
         if not isinstance(entry, dict) or set(entry) != {"bytes", "sha256"}:
             raise _files_json_error(path, f"{name} must have bytes and sha256")
         size, digest = entry["bytes"], entry["sha256"]
         if type(size) is not int or size < 0:  # True is an int too
-            raise _files_json_error(path, f"{name} has {size!r} bytes")
+            raise _files_json_error(path, f"invalid number of bytes of {name}: {size!r}")
         if not isinstance(digest, str) or not _SHA256_PATTERN.fullmatch(digest):
-            raise _files_json_error(path, f"{name} has {digest!r} for a sha256")
+            raise _files_json_error(path, f"invalid sha256 of {name}: {digest!r}")
     for name in optional:
         if (
             not isinstance(name, str)
@@ -170,7 +170,7 @@ def _is_safe_relative_name(name: str) -> bool:
 
 
 def _iter_file_names(folder: Path, below: str = "") -> Iterator[str]:
-    """Whatever is no folder, links included, which are not followed."""
+    """Relative names of everything but folders; links are included and not followed."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):

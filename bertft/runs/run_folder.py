@@ -1,11 +1,11 @@
-"""A run folder: where each file of a run lies, and whether it holds a run.
+"""The run folder: the paths of its files and the state of the run.
 
-    config.yaml  manifest.json     the run is begun: both are there, the manifest written last
-    metrics.json                   the run is finished
+    config.yaml  manifest.json     both exist as soon as a run has started; the manifest is last
+    metrics.json                   exists if the run is finished
     metrics.jsonl  timings.jsonl  log.txt  checkpoints/  check_rows.jsonl  base/
-    report.html  plots/            what it came to, to look at; nothing reads them
+    report.html  plots/            the report; bertft does not read it
 
-Other commands take such a folder and need nothing else.
+Other commands need nothing but this folder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from bertft.utils.atomic_io import (
 )
 from bertft.utils.failpoints import failpoint
 from bertft.utils.messages import closest_name, format_list
-from bertft.utils.safe_files import file_sha256, read_json_object, read_regular_text
+from bertft.utils.safe_files import DAMAGED_FILE_HINT, file_sha256, read_json_object
 
 __all__ = [
     "RunFolder",
@@ -45,8 +45,8 @@ except ImportError:  # pragma: no cover
 
 @contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Hold ``folder``, which is made if it is not there. UsageError where another process does."""
-    if fcntl is None or (folder.exists() and not folder.is_dir()):  # which others tell
+    """Lock ``folder``, which is created if needed. UsageError if another process holds the lock."""
+    if fcntl is None or (folder.exists() and not folder.is_dir()):  # reported elsewhere
         yield
         return
     with convert_write_errors(folder):
@@ -57,9 +57,9 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(
-                "another process is training in it",
+                "another process is writing to this folder",
                 where=str(folder),
-                hint="Wait for it to end, or give another hydra.run.dir",
+                hint="Wait until it ends, or set another hydra.run.dir",
             ) from None
         except OSError:
             pass  # a file system without locks
@@ -84,7 +84,7 @@ class RunFolder:
         folder = cls(path)
         if folder.has_run:
             return folder
-        problem = "holds no run" if folder.path.is_dir() else "is no folder"
+        problem = "is not a run folder" if folder.path.is_dir() else "is not a folder"
         raise UsageError(problem, where=str(path), hint=_nearby_runs_hint(folder.path))
 
     def create(self, config_text: str, manifest: Mapping[str, Any]) -> None:
@@ -103,35 +103,36 @@ class RunFolder:
         """UsageError if a new run cannot be begun here."""
         where = str(self.path)
         if self.path.exists() and not self.path.is_dir():
-            raise UsageError("is no folder", where=where, hint="Give another hydra.run.dir")
+            raise UsageError("is not a folder", where=where, hint="Set another hydra.run.dir")
         if self.is_finished:
             raise UsageError(
-                "holds a finished run" if self.has_run else "holds the results of another command",
+                "contains a finished run"
+                if self.has_run
+                else "contains results of another command",
                 where=where,
-                hint="Give another hydra.run.dir",
+                hint="Set another hydra.run.dir",
             )
         if self.has_run:
             raise UsageError(
-                "holds a run already",
+                "already contains a run",
                 where=where,
-                hint=f"Go on with resume={where} or give another hydra.run.dir",
+                hint=f"Resume it with resume={where}, or set another hydra.run.dir",
             )
         if self.manifest_path.exists() or any(_list_entries(self.checkpoints_dir)):
             raise UsageError(
-                "holds what is left of a run: its config.yaml or manifest.json is missing",
+                "contains an incomplete run: its config.yaml or manifest.json is missing",
                 where=where,
-                hint="Give another hydra.run.dir",
+                hint="Set another hydra.run.dir",
             )
 
     def ensure_no_links(self) -> None:
-        """UsageError where writing into the run would write elsewhere, or wait for ever.
+        """UsageError if the folder has a link or a special file in place of an output of the run.
 
-        A folder that somebody else made may hold a link or a named pipe in place of what a run
-        appends to or fills.
+        Writing to it would change files elsewhere, or wait forever.
         """
         tracking = self.path / "tracking"
         folders = [self.checkpoints_dir, self.plots_dir, self.base_dir, tracking]
-        folders += [each for each in _list_entries(tracking) if each.is_dir()]
+        folders += [entry for entry in _list_entries(tracking) if entry.is_dir()]
         files = [self.metrics_log_path, self.timings_log_path, self.log_path]
         for entry in (*folders, *files):
             if not os.path.lexists(entry):
@@ -140,9 +141,9 @@ class RunFolder:
             if not (stat.S_ISDIR(mode) if entry in folders else stat.S_ISREG(mode)):
                 kind = "link" if stat.S_ISLNK(mode) else "special file"
                 raise UsageError(
-                    f"is a {kind}: bertft writes to regular files and folders of the run alone",
+                    f"is a {kind}: bertft only writes to regular files and folders of the run",
                     where=str(entry),
-                    hint="Replace it with what it stands for",
+                    hint="Replace it with a regular file or folder, or remove it",
                 )
 
     @property
@@ -157,19 +158,16 @@ class RunFolder:
         """DataError if it is missing or damaged."""
         return read_json_object(self.manifest_path)
 
-    def read_config_text(self) -> str:
-        """DataError if it is missing or no UTF-8."""
-        return read_regular_text(self.config_path)
-
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Write metrics.json. What is not finite becomes null."""
+        """Write metrics.json. Non-finite numbers become null."""
         with convert_write_errors(self.metrics_path):
             atomic_write_json(self.metrics_path, dict(metrics))
 
     def write_result(self, metrics: Mapping[str, Any]) -> None:
-        """Write metrics.json, which finishes the run; the manifest seals first what it rests on.
+        """Write metrics.json, which marks the run as finished.
 
-        ``"sealed": {name: sha256}`` means something only while metrics.json is there.
+        Before that, the manifest gets the sha256 of metrics.json and of the other sealed files:
+        ``"sealed": {name: sha256}``. It is only valid if metrics.json exists.
         """
         text = to_json_text(dict(metrics))
         with convert_write_errors(self.path):
@@ -180,36 +178,39 @@ class RunFolder:
             atomic_write_text(self.metrics_path, text)
 
     def read_seal(self) -> dict[str, str] | None:
-        """What ``write_result`` put into the manifest; None if it did not. DataError if it is
-        damaged.
+        """The sha256 of the sealed files; None if the manifest has none.
+
+        Raises DataError if the entry is damaged.
         """
         manifest = self.read_manifest()
         if "sealed" not in manifest:
             return None
-        digests, names = (
-            manifest["sealed"],
-            {file.name for file in (self.metrics_path, *self._sealed_files)},
-        )
+        digests = manifest["sealed"]
+        names = {file.name for file in (self.metrics_path, *self._sealed_files)}
         if (
             isinstance(digests, dict)
             and set(digests) == names
             and all(isinstance(digest, str) for digest in digests.values())
         ):
             return digests
-        raise DataError("its seal is damaged", where=str(self.manifest_path))
+        raise DataError(
+            "the entry 'sealed' is damaged",
+            where=str(self.manifest_path),
+            hint=DAMAGED_FILE_HINT,
+        )
 
     def verify_seal(self, file: Path) -> None:
-        """DataError where ``file`` is not what the run was finished with."""
+        """DataError if ``file`` has changed since the run was finished."""
         if (self.read_seal() or {}).get(file.name) not in (None, file_sha256(file)):
             raise DataError(
                 "its sha256 is not the recorded one",
                 where=str(file),
-                hint="Restore it from a copy",
+                hint=DAMAGED_FILE_HINT,
             )
 
     @property
     def _sealed_files(self) -> tuple[Path, ...]:
-        """What is sealed beside metrics.json."""
+        """The sealed files in addition to metrics.json."""
         return self.config_path, self.metrics_log_path, self.timings_log_path
 
     @property
@@ -226,12 +227,12 @@ class RunFolder:
 
     @property
     def metrics_log_path(self) -> Path:
-        """A line of JSON an event; the same for the same run on the same machine."""
+        """One line of JSON per event; reproducible on the same machine."""
         return self.path / "metrics.jsonl"
 
     @property
     def timings_log_path(self) -> Path:
-        """A line of JSON an event: what differs from one machine or hour to the next."""
+        """One line of JSON per event: times, which are not reproducible."""
         return self.path / "timings.jsonl"
 
     @property
@@ -248,7 +249,7 @@ class RunFolder:
 
     @property
     def report_path(self) -> Path:
-        """The run to look at: one page that needs no other file and no network."""
+        """The report: one HTML page that needs no other file and works offline."""
         return self.path / "report.html"
 
     @property
@@ -258,19 +259,19 @@ class RunFolder:
 
     @property
     def base_dir(self) -> Path:
-        """The base model, where it is to be had nowhere else: a random one."""
+        """The base model, if it exists nowhere else: one with random weights."""
         return self.path / "base"
 
 
 def _nearby_runs_hint(path: Path) -> str:
-    """A hint: the run that ``path`` lies in, those in it, or the nearest beside it."""
+    """A hint: the run around ``path``, the runs in it, or the closest run in the same folder."""
     enclosing = [entry for entry in path.absolute().parents[:3] if RunFolder(entry).has_run]
     if enclosing:
-        return f"Did you mean the run around it, {enclosing[0]}?"
+        return f"Did you mean {enclosing[0]}?"
     inner_runs = list(_iter_runs(path))
     if not inner_runs:
         inner_runs = [
-            run for each in _list_entries(path) if each.is_dir() for run in _iter_runs(each)
+            run for entry in _list_entries(path) if entry.is_dir() for run in _iter_runs(entry)
         ]
     if inner_runs:
         return f"Runs in it: {format_list(inner_runs, _MAX_SHOWN, _MAX_PATH_LENGTH)}"
@@ -279,8 +280,8 @@ def _nearby_runs_hint(path: Path) -> str:
     if closest is not None:
         return f"Did you mean {path.parent / closest}?"
     if sibling_runs:
-        return f"Runs beside it: {format_list(list(sibling_runs), _MAX_SHOWN)}"
-    return "A run is a folder with config.yaml and manifest.json, as bertft train leaves it"
+        return f"Runs in the same folder: {format_list(list(sibling_runs), _MAX_SHOWN)}"
+    return "A run folder contains config.yaml and manifest.json, which bertft train writes"
 
 
 def _iter_runs(folder: Path) -> Iterator[Path]:

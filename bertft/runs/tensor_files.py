@@ -1,14 +1,16 @@
 """Tensors and training state on disk, without pickle.
 
-    write_tensors(path, {name: tensor})     read_tensors(path) -> {name: tensor} on the CPU
-    split_state(state) -> (tensors, json)   join_state(tensors, json) -> state, bit for bit
+    write_tensors(path, {name: tensor})
+    read_tensors(path) -> {name: tensor} on the CPU
+    flatten_state(state) -> (tensors, structure)
+    unflatten_state(tensors, structure) -> state, bit for bit
 
-A state is nested dicts (str or int keys), lists and tuples of tensors, str, int, float, bool and
-None. Its tensors get a flat name, the keys on the way to them joined with "/" ("~" and "/" in a
-key escaped as "~0" and "~1", RFC 6901); the JSON keeps everything else:
+A state consists of nested dicts (with str or int keys), lists and tuples of tensors, str, int,
+float, bool and None. The flat name of a tensor is the path of keys to it, joined with "/" ("~" and
+"/" in a key are escaped as "~0" and "~1", RFC 6901). The JSON structure has everything else:
 
     {"$tensor": name}   {"$tuple": [...]}   {"$float": "nan" | "inf" | "-inf"}
-    {"$dict": [[key, value], ...]}          a dict with int keys, or with a key that begins with $
+    {"$dict": [[key, value], ...]}          a dict with int keys or a key that starts with $
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertft.errors import DataError, SystemResourceError
 from bertft.utils.failpoints import failpoint
-from bertft.utils.safe_files import check_regular_file, unreadable
+from bertft.utils.safe_files import DAMAGED_FILE_HINT, check_regular_file, unreadable
 from bertft.utils.system_errors import find_os_error
 
 if TYPE_CHECKING:
@@ -29,22 +31,22 @@ if TYPE_CHECKING:
 
 __all__ = ["flatten_state", "read_tensors", "unflatten_state", "write_tensors"]
 
-# transformers asks for this key; a second one would come in random order.
+# transformers needs this key; several keys would be written in random order.
 _METADATA = {"format": "pt"}
 _RESERVED_NAME = "__metadata__"
 _NON_FINITE_FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write ``tensors``, from any device; equal content gives equal bytes.
+    """Write ``tensors`` from any device as safetensors; equal content gives equal bytes.
 
-    Tensors that share storage are written each on its own. Raises OSError.
+    Tensors that share storage are written separately. Raises OSError.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     if _RESERVED_NAME in tensors:
-        raise ValueError(f"safetensors keeps the name {_RESERVED_NAME} for itself")
+        raise ValueError(f"the name {_RESERVED_NAME} is reserved by safetensors")
     seen_storages: set[int] = set()
     unshared = {}
     for name, tensor in tensors.items():
@@ -62,11 +64,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         if os_error is None:
             raise
         raise OSError(os_error.errno, os_error.strerror, str(path)) from error
-    path.chmod(mode)  # safetensors lets nobody but the owner read its files
+    path.chmod(mode)  # safetensors makes files readable for the owner only
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors in ``path``, as copies that live on without it. DataError if it is damaged."""
+    """Copies of the tensors in ``path``. DataError if the file is missing or damaged."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -80,9 +82,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return {name: tensor.clone() for name, tensor in load_file(path).items()}
     except SafetensorError as error:
         raise DataError(
-            f"is no whole safetensors file ({str(error).rpartition(': ')[2]})",
+            f"is not an intact safetensors file ({str(error).rpartition(': ')[2]})",
             where=str(path),
-            hint="Was it cut short, or is it of another kind?",
+            hint=DAMAGED_FILE_HINT,
         ) from error
     except OSError as error:
         raise SystemResourceError(
@@ -91,20 +93,23 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def flatten_state(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], Any]:
-    """The tensors of ``state`` under flat names, and the rest as JSON. TypeError if it has more."""
+    """The tensors of ``state`` by flat name, and its structure as JSON.
+
+    Raises TypeError for values of other types.
+    """
     tensors: dict[str, Tensor] = {}
     return tensors, _encode(state, (), tensors)
 
 
 def unflatten_state(tensors: Mapping[str, Tensor], structure: Any) -> Any:
-    """The state that ``flatten_state`` took apart. DataError unless each tensor has one place."""
+    """The inverse of ``flatten_state``. DataError if tensors are missing or unused."""
     remaining = dict(tensors)
     try:
         state = _decode(structure, remaining)
     except RecursionError:
         raise DataError("the state is nested too deeply") from None
     if remaining:
-        raise DataError(f"the state has no place for {', '.join(sorted(remaining)[:4])}")
+        raise DataError(f"the state does not use the tensors {', '.join(sorted(remaining)[:4])}")
     return state
 
 
@@ -113,7 +118,7 @@ def _encode(value: Any, path: tuple[str, ...], tensors: dict[str, Tensor]) -> An
 
     if isinstance(value, torch.Tensor):
         name = "/".join(key.replace("~", "~0").replace("/", "~1") for key in path)
-        while name in tensors:  # keys 0 and "0" of one dict; no name ends so by itself
+        while name in tensors:  # keys 0 and "0" of one dict; no escaped name ends with "~"
             name += "~"
         tensors[name] = value
         return {"$tensor": name}
@@ -122,13 +127,13 @@ def _encode(value: Any, path: tuple[str, ...], tensors: dict[str, Tensor]) -> An
     if isinstance(value, float):
         return value if math.isfinite(value) else {"$float": str(float(value))}
     if isinstance(value, (list, tuple)):
-        items = [_encode(each, (*path, str(at)), tensors) for at, each in enumerate(value)]
+        items = [_encode(item, (*path, str(index)), tensors) for index, item in enumerate(value)]
         return items if isinstance(value, list) else {"$tuple": items}
     if not isinstance(value, Mapping):
-        raise TypeError(f"{'/'.join(path)}: a {type(value).__name__} cannot be kept in a state")
+        raise TypeError(f"{'/'.join(path)}: a {type(value).__name__} is not supported in a state")
     for key in value:
         if not isinstance(key, (str, int)):
-            raise TypeError(f"{'/'.join(path)}: {key!r} cannot be a key in a state")
+            raise TypeError(f"{'/'.join(path)}: {key!r} is not supported as a key in a state")
     items = [[key, _encode(item, (*path, str(key)), tensors)] for key, item in value.items()]
     plain = all(isinstance(key, str) and not key.startswith("$") for key in value)
     return dict(items) if plain else {"$dict": items}
@@ -145,7 +150,7 @@ def _decode(value: Any, remaining: dict[str, Tensor]) -> Any:
     match tag, content:
         case "$tensor", str() if not more:
             if content not in remaining:
-                raise DataError(f"the state lacks the tensor {content}")
+                raise DataError(f"the state has no tensor {content}")
             return remaining.pop(content)
         case "$float", str() if not more and content in _NON_FINITE_FLOATS:
             return _NON_FINITE_FLOATS[content]
@@ -153,7 +158,7 @@ def _decode(value: Any, remaining: dict[str, Tensor]) -> Any:
             return tuple(_decode(each, remaining) for each in content)
         case "$dict", list() if not more and all(_is_item(each) for each in content):
             return {key: _decode(each, remaining) for key, each in content}
-    raise DataError(f"the state holds {{{tag}}} of a kind that is not known")
+    raise DataError(f"the state has an unknown entry {{{tag}}}")
 
 
 def _is_item(value: Any) -> bool:

@@ -178,7 +178,10 @@ def test_combinations_that_cannot_be_are_told_before_the_first_starts(fake, caps
     assert fake.calls == [] and not Path("s").exists()
     err = capsys.readouterr().err
     assert "trainer.epochs: 'x' is not a number" in err
-    assert "method.rank (method=head method.rank=2; method=head method.rank=8): means" in err
+    assert (
+        "method.rank (method=head method.rank=2; method=head method.rank=8): is not supported"
+        in err
+    )
     assert "method (method=svdlora method.rank=2; method=svdlora method.rank=8): there is" in err
 
 
@@ -240,7 +243,7 @@ def test_the_default_folder(fake):
 
 def test_a_finished_sweep_asks_no_launcher(fake, monkeypatch, capsys):
     assert main([*SWEEP, "seed=0,1"]) == 0
-    monkeypatch.setattr("bertft.cli.app._hydra_app", lambda *_: pytest.fail("launched"))
+    monkeypatch.setattr("bertft.cli.app._run_hydra_app", lambda *_: pytest.fail("launched"))
     capsys.readouterr()
     assert main([*SWEEP, "seed=0,1"]) == 0
     assert capsys.readouterr().err.count("done before") == 2 and summary()[0]["runs"] == "2"
@@ -272,7 +275,7 @@ def test_a_sweeper_that_fails_before_its_first_job(fake, monkeypatch, capsys):
     def fail(*_):
         raise AssertionError("its storage")
 
-    monkeypatch.setattr("bertft.cli.app._hydra_app", fail)
+    monkeypatch.setattr("bertft.cli.app._run_hydra_app", fail)
     assert main([*SWEEP, "hydra/sweeper=basic", "seed=0,1"]) == 2
     err = capsys.readouterr().err
     assert "hydra/sweeper: basic could not start a job (AssertionError: its storage)" in err

@@ -58,7 +58,7 @@ def test_bounds_and_defaults_are_shown():
     assert "trainer.gradient_checkpointing  bool  = false" in page
     assert "trainer.precision  auto | fp32 | bf16 | fp16  = auto" in page
     assert "trainer.max_steps  int | null  = null" in page
-    assert "run  str  = (must be given)" in command_page("verify")
+    assert "run  str  = (required)" in command_page("verify")
 
 
 @pytest.mark.parametrize("command", COMMAND_CONFIGS)

@@ -6,20 +6,20 @@ import pytest
 
 ONE_BY_ONE = {
     # words                                 what the message must hold
-    "method=svdlora": ("method: there is no method=svdlora", "'svd_lora'"),
-    "model=bert_bas": ("model: there is no model=bert_bas", "'bert_base'"),
-    "data=nothing_like": ("data: there is no data=nothing_like", "ag_news"),
-    "experiment=sst2": ("experiment: there is no experiment=sst2", "sst2_small_budget"),
-    "+experiment=zzz": ("experiment: there is no experiment=zzz",),
-    "method=null": ("method: there is no method=None",),
-    "method=大": ("method: there is no method=大",),
+    "method=svdlora": ("method: there is no preset method=svdlora", "'svd_lora'"),
+    "model=bert_bas": ("model: there is no preset model=bert_bas", "'bert_base'"),
+    "data=nothing_like": ("data: there is no preset data=nothing_like", "ag_news"),
+    "experiment=sst2": ("experiment: there is no preset experiment=sst2", "sst2_small_budget"),
+    "+experiment=zzz": ("experiment: there is no preset experiment=zzz",),
+    "method=null": ("method: there is no preset method=None",),
+    "method=大": ("method: there is no preset method=大",),
     "trainer.learing_rate=1": ("unknown setting", "'trainer.learning_rate'"),
     "trainer.foo=1": ("trainer.foo: unknown setting", "epochs, max_steps"),
     "+trainer.foo=1": ("trainer.foo: unknown setting",),
     "++trainer.foo=1": ("trainer.foo: unknown setting",),
     "open/method/prefix=0": ("open/method/prefix: unknown setting",),
-    "~open/method/prefix=0": ("cannot be taken away",),
-    "run=outputs/x": ("unknown setting", "write resume="),
+    "~open/method/prefix=0": ("cannot be removed",),
+    "run=outputs/x": ("unknown setting", "resume=<run>"),
     "train.epochs=1": ("unknown setting", "'trainer.epochs'"),
     "learning_rate=1": ("unknown setting", "'trainer.learning_rate'"),
     "epochs=3": ("unknown setting", "'trainer.epochs'"),
@@ -29,13 +29,13 @@ ONE_BY_ONE = {
     "trainer.epochs.more=1": ("trainer.epochs.more: unknown setting",),
     "ключ=1": ("ключ: unknown setting",),
     "hydra.run.dirr=x": ("hydra.run.dirr: unknown setting", "'dir'"),
-    "~trainer.max_grad_norm": ("trainer.max_grad_norm: a setting cannot be taken away", "null"),
+    "~trainer.max_grad_norm": ("trainer.max_grad_norm: settings cannot be removed", "null"),
     "trainer.epochs=three": ("'three' is not a number",),
     "trainer.epochs=три": ("'три' is not a number",),
     "trainer.max_steps=1.5": ("1.5 is not a whole number",),
     "trainer.gradient_checkpointing=maybe": ("'maybe' is not true or false",),
-    "trainer.batch_size=null": ("null is not a value here", "at least 1"),
-    "trainer.batch_size=[1]": ("not a list",),
+    "trainer.batch_size=null": ("null is not supported", "at least 1"),
+    "trainer.batch_size=[1]": ("expected one value, got a list",),
     "trainer={batch_sze: 1}": ("trainer",),
     "method.prefix={lenght: 1}": ("unknown setting", "'method.prefix.length'"),
     "method.prefix=5": ("method.prefix: is a group of settings, not 5", "length"),
@@ -44,11 +44,11 @@ ONE_BY_ONE = {
     "trainer.learning_rate=nan": ("nan is not finite",),
     "trainer.epochs=inf": ("inf is not finite",),
     "data.validation_fraction=1.5": ("1.5 is out of range", "below 1"),
-    "trainer.precision=bf61": ("'bf61' is no choice", "'bf16'"),
+    "trainer.precision=bf61": ("'bf61' is not a valid value", "'bf16'"),
     "data.task=clasification": ("Did you mean 'classification'?",),
-    "data.on_bad_row=stop": ("'stop' is no choice", "error, skip"),
-    "trainer.epochs=1,2": ("several values", "-m"),
-    "method=lora,prefix": ("several values", "-m"),
+    "data.on_bad_row=stop": ("'stop' is not a valid value", "error, skip"),
+    "trainer.epochs=1,2": ("expected one value, got", "-m"),
+    "method=lora,prefix": ("expected one value, got", "-m"),
     "trainer.epochs=${nowhere}": ("nowhere",),
     "method.rank": ("method.rank",),
     "=3": ("=3",),
@@ -116,7 +116,7 @@ def test_a_setting_of_another_command(say):
 def test_a_key_below_a_null_contradicts_it(say):
     said = say("train", "method.prefix=null", "method.prefix.length=4")
     assert said.status == 2
-    assert "method.prefix.length: has no place, for method.prefix is null" in said.err
+    assert "method.prefix.length: cannot be set, because method.prefix=null" in said.err
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_mistakes_in_a_file_are_named_with_its_line(say, recipe):
 def test_a_preset_that_a_file_asks_for_in_vain(say, recipe):
     said = say("train", *recipe("defaults:\n  - override /method: lorra\n"))
     assert said.status == 2
-    assert "method: there is no method=lorra. Did you mean 'lora'?" in said.err
+    assert "method: there is no preset method=lorra. Did you mean 'lora'?" in said.err
 
 
 def test_a_recipe_without_its_package(say, recipe):

@@ -130,7 +130,7 @@ def test_what_cannot_be_compared(runs, trained, place):
     assert "one run alone" in say("compare", f"runs={lora}").err
     assert say("compare", f"runs=[{lora},{lora}]").refused, "the same one twice"
     missing = say("compare", f"runs=[{lora},{runs / 'lara'}]")
-    assert missing.refused and "is no folder" in missing.err and "lora" in missing.err
+    assert missing.refused and "is not a folder" in missing.err and "lora" in missing.err
     (runs / "lora 1" / "metrics.json").unlink()
     unfinished = say("compare", f"runs=[{lora},{runs / 'lora 1'}]")
     assert (

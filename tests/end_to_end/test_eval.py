@@ -231,16 +231,16 @@ def test_what_is_no_run(trained, place):
     said = say("eval", f"run={run.parent}")
     assert said.refused and f"Runs in it: {run}" in said.err
     said = say("eval", f"run={run / 'checkpoints' / 'best'}")
-    assert said.refused and f"Did you mean the run around it, {run}?" in said.err
+    assert said.refused and f"Did you mean {run}?" in said.err
     said = say("eval", f"run={run / 'config.yaml'}")
-    assert said.refused and "is no folder" in said.err and f"around it, {run}?" in said.err
+    assert said.refused and "is not a folder" in said.err and f"Did you mean {run}?" in said.err
 
 
 def test_eval_never_writes_into_a_run(copied):
     run = copied("classification", "method=lora")
     before = (run / "metrics.json").read_bytes()
     said = say("eval", f"run={run}", f"hydra.run.dir={run}")
-    assert said.refused and "holds a finished run" in said.err
+    assert said.refused and "contains a finished run" in said.err
     assert (run / "metrics.json").read_bytes() == before
 
 

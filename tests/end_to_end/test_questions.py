@@ -312,7 +312,7 @@ def test_predictions_that_do_not_fit(place):
     assert said.refused and "the id same stands 6 times" in said.err
     said = say("eval", "predictions=given.json", "run=r", "data=sst2")
     assert said.refused and "are both set" in said.err
-    assert "cannot be answers to data.task=classification" in said.err
+    assert "are not supported by data.task=classification" in said.err
 
 
 def test_the_answers_are_written_line_by_line(run, place):

@@ -235,7 +235,7 @@ def test_a_folder_that_holds_a_run_is_refused_before_anything_is_loaded(copied, 
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     monkeypatch.setattr("bertft.cli.commands.train.prepare_run", None)
     said = say("train", f"hydra.run.dir={run}")
-    assert said.refused and "holds a finished run" in said.err, said
+    assert said.refused and "contains a finished run" in said.err, said
     (run / "metrics.json").unlink()
     said = say("train", f"hydra.run.dir={run}")
     assert said.refused and f"resume={run}" in said.err
@@ -246,7 +246,7 @@ def test_a_folder_that_holds_a_run_is_refused_before_anything_is_loaded(copied, 
 def test_resume_wants_a_run(place):
     (place / "empty").mkdir()
     said = say("train", "resume=empty")
-    assert said.refused and "holds no run" in said.err
+    assert said.refused and "is not a run folder" in said.err
     said = say("train", "resume=gone")
     assert said.refused and "there is no folder gone" in said.err
 

@@ -153,7 +153,7 @@ def test_two_processes_in_bf16(runs):
 def test_a_folder_that_holds_a_run_is_refused_once(runs):
     refused = runs[1]["again"]
     assert [each["status"] for each in refused] == [2, 2], refused
-    assert refused[0]["said"].count("holds a finished run") == 1
+    assert refused[0]["said"].count("contains a finished run") == 1
     assert refused[1]["said"] == ""
 
 

@@ -113,7 +113,7 @@ def change(file, edit):
         (repointed, "checkpoints/best", "metrics.json tells"),
         (lambda run: (run / "checkpoints" / "best").unlink(), "checkpoints/best", "is missing"),
         (lambda run: (run / "metrics.json").unlink(), "metrics.json", "is missing"),
-        (unsealed, "manifest.json", "its seal is damaged"),
+        (unsealed, "manifest.json", "the entry 'sealed' is damaged"),
         (contradicted, "checkpoints/step-8", "its labels is not that of manifest.json"),
         (hollow, "checkpoints/step-8", "is missing"),
         (lambda run: (run / "base" / "files.json").unlink(), "base", "files.json"),
@@ -172,7 +172,7 @@ def test_a_file_that_is_gone(copied, name, told):
     (run / name).unlink()
     said = say("verify", f"run={run}")
     if name in ("config.yaml", "manifest.json"):
-        assert said.refused and "holds no run" in said.err
+        assert said.refused and "is not a run folder" in said.err
     else:
         assert said.status == 2, said
         [line] = [each for each in said.out.splitlines() if each.startswith("DAMAGED")]
@@ -194,7 +194,7 @@ def test_what_was_edited(copied):
     assert said.status == 2, said
     for told in (
         "its last line is cut short", "its sha256 is not the recorded one",
-        "its config.json is another one", "points at step-5, which is missing",
+        "its config.json is another one", "points to step-5, which is missing",
         "more.bin: is not in files.json",
     ):  # fmt: skip
         assert told in said.out, (told, said.out)
@@ -214,7 +214,7 @@ def test_a_run_that_was_cut_off_is_whole(copied):
 
 def test_a_folder_that_holds_no_run(place):
     said = say("verify", "run=.")
-    assert said.refused and "holds no run" in said.err
+    assert said.refused and "is not a run folder" in said.err
     assert say("verify").refused
 
 

@@ -41,7 +41,9 @@ def test_a_pointer_that_leads_elsewhere(tmp_path, by, to):
         os.symlink(to, tmp_path / "last")
     else:
         (tmp_path / "last.json").write_text(f'{{"checkpoint": "{to}"}}')
-    with pytest.raises(DataError, match=r"last(\.json)?: points at '.*', which is no checkpoint"):
+    with pytest.raises(
+        DataError, match=r"last(\.json)?: points to '.*', which is not a checkpoint"
+    ):
         checkpoint_pointers.read_pointer(tmp_path, "last")
 
 
@@ -60,10 +62,10 @@ def test_a_bad_pointer_is_told_and_the_newest_found(checkpoints):
         20
     )
     assert len(warnings) == 1
-    assert "points at '../../elsewhere'" in warnings[0]
+    assert "points to '../../elsewhere'" in warnings[0]
     os.unlink(checkpoints.folder / "best")
     os.symlink("/etc", checkpoints.folder / "best")
-    with pytest.raises(DataError, match=r"which is no checkpoint"):
+    with pytest.raises(DataError, match=r"which is not a checkpoint"):
         checkpoints.find_checkpoint("best")
 
 
@@ -86,7 +88,7 @@ def test_a_copy_of_nothing_beside_it(checkpoints):
     for files in (None, b"{}"):
         if files is not None:
             (checkpoints.folder / "last" / "files.json").write_bytes(files)
-        with pytest.raises(DataError, match=r"no copy of a checkpoint|cannot be followed"):
+        with pytest.raises(DataError, match=r"not a copy of a checkpoint|cannot be read"):
             checkpoint_pointers.read_pointer(checkpoints.folder, "last")
 
 

@@ -118,7 +118,7 @@ def test_a_link_is_never_saved(checkpoints, tmp_path):
         (folder / "adapter.bin").symlink_to(tmp_path / "elsewhere")
 
     before = tree(checkpoints.folder)
-    with pytest.raises(ValueError, match=r"adapter\.bin is not a plain file"):
+    with pytest.raises(ValueError, match=r"adapter\.bin is not a regular file"):
         checkpoints.save(30, links, best=True)
     assert tree(checkpoints.folder) == before
 
@@ -171,66 +171,73 @@ def test_damage_is_named_and_skipped(three, name, damage):
     optional = (name, damage) == ("state.json", "removed")
     warnings: list[str] = []
     found = three.find_checkpoint("last", with_state=True, warn=warnings.append)
-    assert found == three.path(20)
-    assert three.path(20).is_dir()
+    assert found == three.checkpoint_path(20)
+    assert three.checkpoint_path(20).is_dir()
     if optional:
         assert warnings == [f"{path}: its training state is missing"]
-        assert three.find("best") == three.find("30") == three.find("last") == path
+        assert (
+            three.find_checkpoint("best")
+            == three.find_checkpoint("30")
+            == three.find_checkpoint("last")
+            == path
+        )
         return
     assert len(warnings) == 1
     assert warnings[0].startswith(f"{path}: damaged: {name}: ")
-    assert three.find("last", warn=warnings.append) == three.path(20)
+    assert three.find_checkpoint("last", warn=warnings.append) == three.checkpoint_path(20)
     for which in ("best", "30"):
         with pytest.raises(DataError) as told:
-            three.find(which)
+            three.find_checkpoint(which)
         assert told.value.where == str(path)
         assert told.value.what.startswith(f"damaged: {name}: ")
-    assert three.find("20") == three.path(20)
+    assert three.find_checkpoint("20") == three.checkpoint_path(20)
 
 
 def test_several_damaged_ones_are_each_named(three):
     for step, name in ((30, "adapter.bin"), (20, "labels.json")):
         (three.checkpoint_path(step) / name).write_bytes(b"")
     warnings: list[str] = []
-    assert three.find_checkpoint("last", warn=warnings.append) == three.path(10)
+    assert three.find_checkpoint("last", warn=warnings.append) == three.checkpoint_path(10)
     assert [line.partition(": damaged: ")[2] for line in warnings] == [
         "adapter.bin: has 0 bytes, not 5000",
         "labels.json: has 0 bytes, not 19",
     ]
-    (three.path(10) / "files.json").write_text("{")
-    with pytest.raises(DataError, match=r"no checkpoint is whole: step-30, step-20, step-10 are"):
-        three.find("last")
+    (three.checkpoint_path(10) / "files.json").write_text("{")
+    with pytest.raises(DataError, match=r"no intact checkpoint: step-30, step-20, step-10 are"):
+        three.find_checkpoint("last")
 
 
 def test_the_newest_is_gone(three):
     shutil.rmtree(three.checkpoint_path(30))
     warnings: list[str] = []
-    assert three.find_checkpoint("last", warn=warnings.append) == three.path(20)
-    assert warnings == [f"{three.path(30)}: last points at it, but it is missing"]
+    assert three.find_checkpoint("last", warn=warnings.append) == three.checkpoint_path(20)
+    assert warnings == [f"{three.checkpoint_path(30)}: last points to it, but it is missing"]
     with pytest.raises(
-        DataError, match=r"best points at step-30, which is missing. The nearest is 20"
+        DataError, match=r"best points to step-30, which is missing. The closest is 20"
     ):
-        three.find("best")
+        three.find_checkpoint("best")
 
 
 def test_without_pointers_the_newest_is_found(three):
     for name in ("last", "best"):
         (three.folder / name).unlink()
     assert three.find_checkpoint("last") == three.checkpoint_path(30)
-    with pytest.raises(UsageError, match=r"there is no best. There are steps 10, 20, 30"):
-        three.find("best")
-    three.settle(30, best=20)
+    with pytest.raises(
+        UsageError, match=r"there is no best checkpoint. Available steps: 10, 20, 30"
+    ):
+        three.find_checkpoint("best")
+    three.reset_pointers(30, best=20)
     assert pointed(three) == (30, 20)
 
 
 def test_settle_says_what_the_state_says(three):
     (three.checkpoint_path(30) / "adapter.bin").write_bytes(b"")
-    assert three.find_checkpoint("last", with_state=True) == three.path(20)
-    three.settle(20, best=10)
+    assert three.find_checkpoint("last", with_state=True) == three.checkpoint_path(20)
+    three.reset_pointers(20, best=10)
     assert pointed(three) == (20, 10)
-    (three.path(10) / "adapter.bin").write_bytes(b"")
-    three.settle(20, best=20)
-    three.settle(20, best=10)  # damaged: the other stays
+    (three.checkpoint_path(10) / "adapter.bin").write_bytes(b"")
+    three.reset_pointers(20, best=20)
+    three.reset_pointers(20, best=10)  # damaged: the other stays
     assert pointed(three) == (20, 20)
 
 
@@ -249,28 +256,30 @@ def test_only_with_state_can_be_gone_on_from(tmp_path):
     assert states(checkpoints) == {10: False, 20: True}
     for which in ("best", "10"):
         assert checkpoints.find_checkpoint(which) == checkpoints.checkpoint_path(10)
-        with pytest.raises(UsageError, match=r"holds no training state"):
+        with pytest.raises(UsageError, match=r"has no training state"):
             checkpoints.find_checkpoint(which, with_state=True)
     (checkpoints.checkpoint_path(20) / "state.json").unlink()
     assert checkpoints.find_checkpoint("last") == checkpoints.checkpoint_path(20)
-    with pytest.raises(UsageError, match=r"none can be gone on from"):
+    with pytest.raises(UsageError, match=r"no checkpoint has a training state"):
         checkpoints.find_checkpoint("last", with_state=True)
     (checkpoints.checkpoint_path(20) / "adapter.bin").unlink()
-    with pytest.raises(DataError, match=r"whole and can be gone on from: step-20 is damaged"):
+    with pytest.raises(
+        DataError, match=r"no intact checkpoint with a training state: step-20 is damaged"
+    ):
         checkpoints.find_checkpoint("last", with_state=True)
 
 
 @pytest.mark.parametrize(
     ("which", "said"),
     [
-        ("21", "no checkpoint of step 21. The nearest is 20, of 10, 20"),
-        ("15", "no checkpoint of step 15. The nearest is 20, of 10, 20"),
-        ("3", "no checkpoint of step 3. The nearest is 10, of 10, 20"),
-        ("lats", "'lats' names no checkpoint. did you mean 'last'?"),
-        ("020", "'020' names no checkpoint. did you mean '20'?"),
-        ("../step-10", "'../step-10' names no checkpoint"),
-        ("-1", "'-1' names no checkpoint"),
-        ("", "'' names no checkpoint. one of: best, last, 10, 20"),
+        ("21", "no checkpoint of step 21. The closest is 20. Available steps: 10, 20"),
+        ("15", "no checkpoint of step 15. The closest is 20. Available steps: 10, 20"),
+        ("3", "no checkpoint of step 3. The closest is 10. Available steps: 10, 20"),
+        ("lats", "'lats' is not a checkpoint. did you mean 'last'?"),
+        ("020", "'020' is not a checkpoint. did you mean '20'?"),
+        ("../step-10", "'../step-10' is not a checkpoint"),
+        ("-1", "'-1' is not a checkpoint"),
+        ("", "'' is not a checkpoint. one of: best, last, 10, 20"),
     ],
 )
 def test_what_is_not_there(checkpoints, which, said):

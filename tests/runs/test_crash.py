@@ -18,6 +18,7 @@ from bertft.runs.checkpoints import CheckpointStore
 from bertft.runs.files_json import find_damage
 from bertft.runs.run_folder import RunFolder
 from bertft.utils import failpoints
+from bertft.utils.safe_files import read_regular_text
 
 CRASH = Path(__file__).with_name("crash_runs.py")
 SCENARIOS = [
@@ -129,7 +130,7 @@ def test_a_run_is_begun_or_not(tmp_path):
         begun.append(folder.has_run)
         if not folder.has_run:
             folder.create("seed: 1\n", {"version": "0.1.0"})
-        assert folder.read_config_text() == "seed: 1\n"
+        assert read_regular_text(folder.config_path) == "seed: 1\n"
         assert folder.read_manifest() == {"version": "0.1.0"}
     assert begun == sorted(begun)
     assert set(begun) == {False, True}

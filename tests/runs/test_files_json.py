@@ -105,17 +105,17 @@ def test_names_that_lead_out_are_refused(folder, name):
     problems = find_damage(folder)
     assert len(problems) == 1
     assert problems[0].startswith("files.json: ")
-    assert "is no name of a file in the folder" in problems[0]
+    assert "invalid file name" in problems[0]
 
 
 def test_links_are_refused_even_to_the_same_bytes(folder, tmp_path):
     os.rename(folder / "adapter.bin", tmp_path / "adapter.bin")
     os.symlink(tmp_path / "adapter.bin", folder / "adapter.bin")
-    assert find_damage(folder) == ["adapter.bin: is a link, or lies behind one"]
+    assert find_damage(folder) == ["adapter.bin: is a link, or in a folder that is a link"]
     os.replace(tmp_path / "adapter.bin", folder / "adapter.bin")
     os.rename(folder / "tokenizer", tmp_path / "tokenizer")
     os.symlink(tmp_path / "tokenizer", folder / "tokenizer")
-    assert find_damage(folder)[0] == "tokenizer/vocab.txt: is a link, or lies behind one"
+    assert find_damage(folder)[0] == "tokenizer/vocab.txt: is a link, or in a folder that is a link"
     os.unlink(folder / "tokenizer")
     os.rename(tmp_path / "tokenizer", folder / "tokenizer")
     assert find_damage(folder) == []
@@ -140,8 +140,8 @@ def test_nothing_is_removed_through_a_link(folder, tmp_path):
 def test_a_pipe_is_not_waited_for(folder):
     (folder / "labels.json").unlink()
     os.mkfifo(folder / "labels.json")
-    assert find_damage(folder) == ["labels.json: is not a plain file"]
-    with pytest.raises(ValueError, match=r"not a plain file"):
+    assert find_damage(folder) == ["labels.json: is not a regular file"]
+    with pytest.raises(ValueError, match=r"not a regular file"):
         write_files_json(folder)
 
 

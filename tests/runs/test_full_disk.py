@@ -57,7 +57,7 @@ def test_an_error_at_any_point(checkpoints, number, advice, on):
             assert advice in str(error)
             found = checkpoints.find_checkpoint("last", with_state=True)
             assert found.name in ("step-20", "step-30")
-            assert f"{found.name} is intact: go on from it with resume={folder.parent}" in str(
+            assert f"{found.name} is intact: resume from it with resume={folder.parent}" in str(
                 error
             )
             assert tree(folder / "step-20") == tree(start / "step-20")

@@ -16,8 +16,8 @@ from bertft.runs.run_folder import exclusive_lock
 HOLD = """
 import sys, time
 from pathlib import Path
-from bertft.runs.run_folder import alone
-with alone(Path(sys.argv[1])):
+from bertft.runs.run_folder import exclusive_lock
+with exclusive_lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -38,7 +38,10 @@ def holder(tmp_path):
 
 def test_the_second_is_refused_until_the_first_is_gone(holder, tmp_path):
     run = tmp_path / "run"
-    with pytest.raises(UsageError, match="another process is training in it"), exclusive_lock(run):
+    with (
+        pytest.raises(UsageError, match="another process is writing to this folder"),
+        exclusive_lock(run),
+    ):
         pass
     holder.send_signal(signal.SIGKILL)
     holder.wait()

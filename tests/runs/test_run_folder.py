@@ -10,6 +10,7 @@ import pytest
 
 from bertft.errors import DataError, SystemResourceError, UsageError
 from bertft.runs.run_folder import RunFolder
+from bertft.utils.safe_files import read_regular_text
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def test_a_run_from_its_first_file_to_its_last(tmp_path):
     assert (folder.has_run, folder.is_finished) == (False, False)
     folder.create("name: 酒店\n", {"seeds": [1, 2], "loss": math.nan})
     assert (folder.has_run, folder.is_finished) == (True, False)
-    assert folder.read_config_text() == "name: 酒店\n"
+    assert read_regular_text(folder.config_path) == "name: 酒店\n"
     assert folder.read_manifest() == {"seeds": [1, 2], "loss": None}
     assert folder.checkpoints_dir.is_dir()
     value = 0.1 + 0.2
@@ -54,7 +55,7 @@ def test_what_a_finished_run_rests_on_is_sealed_first(run):
         "metrics.json",
     ], seen
     sealed = run.read_manifest()["sealed"]
-    files = (run.config_path, run.metrics, run.metrics_log, run.timings_log)
+    files = (run.config_path, run.metrics_path, run.metrics_log_path, run.timings_log_path)
     assert sealed == {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
@@ -92,26 +93,26 @@ def test_a_run_is_not_written_over(run):
     with pytest.raises(UsageError) as told:
         run.create("", {})
     assert str(told.value) == (
-        f"{run.path}: holds a run already."
-        f" Go on with resume={run.path} or give another hydra.run.dir"
+        f"{run.path}: already contains a run."
+        f" Resume it with resume={run.path}, or set another hydra.run.dir"
     )
     run.write_metrics({})
-    with pytest.raises(UsageError, match=r"holds a finished run. Give another hydra.run.dir"):
+    with pytest.raises(UsageError, match=r"contains a finished run. Set another hydra.run.dir"):
         run.create("", {})
-    assert run.read_config_text() == "seed: 3\n"
+    assert read_regular_text(run.config_path) == "seed: 3\n"
 
 
 def test_nor_what_is_left_of_one(run):
     run.config_path.unlink()
-    with pytest.raises(UsageError, match=r"what is left of a run"):
+    with pytest.raises(UsageError, match=r"contains an incomplete run"):
         run.create("", {})
     run.manifest_path.unlink()
     (run.checkpoints_dir / "step-5").mkdir()
-    with pytest.raises(UsageError, match=r"what is left of a run"):
+    with pytest.raises(UsageError, match=r"contains an incomplete run"):
         run.create("", {})
     (run.checkpoints_dir / "step-5").rmdir()
-    run.metrics.write_text("{}")
-    with pytest.raises(UsageError, match=r"the results of another command"):
+    run.metrics_path.write_text("{}")
+    with pytest.raises(UsageError, match=r"contains results of another command"):
         run.create("", {})
 
 
@@ -130,7 +131,7 @@ def test_other_files_and_a_start_that_was_cut_off_are_no_run(tmp_path):
 
 def test_a_file_is_no_place_for_a_run(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match=r"is no folder. Give another hydra.run.dir"):
+    with pytest.raises(UsageError, match=r"is not a folder. Set another hydra.run.dir"):
         RunFolder(tmp_path / "file").create("", {})
     with pytest.raises(SystemResourceError, match=r"cannot be written \(Not a directory\)"):
         RunFolder(tmp_path / "file" / "below").create("", {})
@@ -139,19 +140,19 @@ def test_a_file_is_no_place_for_a_run(tmp_path):
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("train/noon-lora-sst", "is no folder. Did you mean {0}/train/noon-lora-sst2?"),
-        ("train/zzz", "is no folder. Runs beside it: noon-lora-sst2"),
-        ("train", "holds no run. Runs in it: {0}/train/noon-lora-sst2"),
-        (".", "holds no run. Runs in it: {0}/train/noon-lora-sst2"),
+        ("train/noon-lora-sst", "is not a folder. Did you mean {0}/train/noon-lora-sst2?"),
+        ("train/zzz", "is not a folder. Runs in the same folder: noon-lora-sst2"),
+        ("train", "is not a run folder. Runs in it: {0}/train/noon-lora-sst2"),
+        (".", "is not a run folder. Runs in it: {0}/train/noon-lora-sst2"),
         (
             "train/noon-lora-sst2/checkpoints/step-5",
-            "is no folder. Did you mean the run around it, {0}/train/noon-lora-sst2?",
+            "is not a folder. Did you mean {0}/train/noon-lora-sst2?",
         ),
         (
             "train/noon-lora-sst2/config.yaml",
-            "is no folder. Did you mean the run around it, {0}/train/noon-lora-sst2?",
+            "is not a folder. Did you mean {0}/train/noon-lora-sst2?",
         ),
-        ("a/b/c/d", "is no folder. A run is a folder with config.yaml and manifest.json"),
+        ("a/b/c/d", "is not a folder. A run folder contains config.yaml and manifest.json"),
     ],
 )
 def test_the_nearest_run_is_named(run, tmp_path, path, said):
@@ -168,10 +169,10 @@ def test_damage_is_named(run):
         run.read_manifest()
     run.config_path.write_bytes(b"a: \xff")
     with pytest.raises(DataError, match=r"config\.yaml: cannot be read \(not UTF-8\)"):
-        run.read_config_text()
+        read_regular_text(run.config_path)
     run.config_path.unlink()
     with pytest.raises(DataError, match=r"config\.yaml: is missing"):
-        run.read_config_text()
+        read_regular_text(run.config_path)
 
 
 def test_the_room_is_light():
