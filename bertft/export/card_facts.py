@@ -14,9 +14,11 @@ import bertft
 from bertft.export.model_card import CardFacts, MergeCheck, SplitFacts
 from bertft.export.transformers_folder import read_license
 from bertft.models.source import local_model_folder
+from bertft.pipeline.adapter_folder import CONFIG_FILE
 from bertft.pipeline.loaded_model import LoadedModel
 from bertft.pipeline.manifest import package_versions, read_manifest
 from bertft.runs.metrics_json import read_metrics_json
+from bertft.utils.safe_files import read_json_object
 
 __all__ = ["collect_card_facts"]
 
@@ -88,6 +90,11 @@ def collect_card_facts(
     )
 
 
+def _adapter_method(folder: Path) -> str:
+    """The kind of an adapter in peft's format: "lora", "ia3" or "vera"."""
+    return str(read_json_object(folder / CONFIG_FILE)["peft_type"]).lower()
+
+
 def _facts_of_folder(
     loaded: LoadedModel, name: str, check: MergeCheck, counts: Mapping[str, Any], library: str
 ) -> CardFacts:
@@ -97,7 +104,7 @@ def _facts_of_folder(
         task=loaded.info.task,
         auto_class=task_model.task.auto_class,
         base_model=task_model.source.name,
-        method="lora" if loaded.is_adapter else "",
+        method=_adapter_method(loaded.folder) if loaded.is_adapter else "",
         settings={},
         splits={},
         metric=task_model.task.metric,

@@ -182,6 +182,7 @@ def check_disk(name: str, folder: Path | None = None) -> CheckResult:
 
 
 def check_versions() -> CheckResult:
+    """Versions of bertft, Python and the packages that results depend on."""
     versions = {"bertft": bertft.__version__, "Python": platform.python_version()}
     versions |= package_versions()
     text = ", ".join(f"{name} {version}" for name, version in versions.items())
@@ -189,6 +190,7 @@ def check_versions() -> CheckResult:
 
 
 def check_cpu() -> CheckResult:
+    """The CPU, its instruction sets, and the precision that trainer.precision=auto selects."""
     facts, flags = describe_hardware(torch.device("cpu")), cpu_flags()
     capabilities = [name for name in _CPU_FLAGS if name in flags] or [facts["instruction_set"]]
     detail = (

@@ -1,4 +1,4 @@
-"""The card: front matter that YAML reads, nothing of the author's machine, code that runs."""
+"""Model cards: valid front matter, no path of the author's machine, code that runs."""
 
 from __future__ import annotations
 
@@ -64,17 +64,17 @@ def test_front_matter_names_what_the_hub_reads():
     }
 
 
-def test_what_is_not_known_is_left_out():
+def test_unknown_entries_are_left_out():
     known = front(card())
     assert not {"license", "datasets"} & set(known)
 
 
-def test_only_the_best_checkpoint_was_chosen():
+def test_only_the_best_checkpoint_was_selected():
     assert "step 1,250, selected by accuracy on validation." in card()
     assert "Checkpoint of step 1,250." in card(validation={})
 
 
-def test_the_hub_s_own_reader_takes_it():
+def test_the_hub_can_read_it():
     hub = pytest.importorskip("huggingface_hub")
     data = hub.ModelCard(card(license="mit")).data
     assert (data.license, data.base_model) == ("mit", "google-bert/bert-base-chinese")
@@ -86,7 +86,7 @@ def test_the_hub_s_own_reader_takes_it():
     ["/home/somebody/models/mine", "~/models/mine", "../models/mine", r"C:\models\mine",
      "C:/models/mine", "./mine"],
 )  # fmt: skip
-def test_of_a_path_only_the_last_name_is_told(path):
+def test_only_the_last_part_of_a_path_is_shown(path):
     text = card(base_model=path, settings={"distill": {"teacher": path}}, name=path)
     assert front(text)["base_model"] == "mine"
     assert "\n# mine\n" in text
@@ -95,7 +95,7 @@ def test_of_a_path_only_the_last_name_is_told(path):
     assert "models" not in text.replace("AutoModel", "")
 
 
-def test_the_body_tells_results_data_and_method():
+def test_the_body_has_results_data_and_method():
     text = card(
         test={"accuracy": 0.9, "loss": 0.3},
         merge=MergeCheck(64, 3.1e-6, {"accuracy": 0.875}, {"accuracy": 0.875}),
@@ -121,15 +121,15 @@ def test_the_body_tells_results_data_and_method():
     assert "initial_rank" not in text
 
 
-def test_a_student_stands_beside_its_teacher():
-    told = {
+def test_a_distilled_model_has_a_table_of_teacher_and_student():
+    distillation = {
         "metric": "accuracy", "agreement": 0.954,
         "teacher": {"value": 0.91, "parameters": 22_713_986, "bytes": 90_855_944,
                     "rows_per_second": 512.4,
                     "path": "/home/somebody/runs/teacher"},
         "student": {"value": 0.9, "parameters": 17_390_594, "rows_per_second": None},
     }  # fmt: skip
-    text = card(distillation=told)
+    text = card(distillation=distillation)
     agreement = "Teacher and student agree on 95.4% of the validation rows."
     assert f"Distilled from `teacher`. {agreement}" in text
     assert "| teacher | 0.9100 | 22,713,986 | 90.9 MB | 512 |" in text
@@ -137,7 +137,7 @@ def test_a_student_stands_beside_its_teacher():
     assert "somebody" not in text and "Distilled" not in card()
 
 
-def test_a_prefix_beside_is_noticed():
+def test_a_separate_prefix_has_a_warning():
     assert "prefix" not in card()
     text = card(prefix_file="prefix")
     assert "> **This model needs its prefix, which is in `prefix`.**" in text
@@ -145,13 +145,13 @@ def test_a_prefix_beside_is_noticed():
     assert "this is a plain transformers model" not in text
 
 
-def test_names_of_classes_break_nothing():
+def test_class_names_are_escaped():
     text = card(labels=["a`b", "c|d", "<b>", *map(str, range(100))])
     assert "`` a`b ``, `c|d`, `<b>`, `0`" in text
     assert ", and 53 more." in text
 
 
-def test_names_are_no_template_and_no_code():
+def test_names_are_neither_template_nor_code():
     labels = ["{{ 7 * 7 }}", 'x"]; print("']
     text = card(labels=labels, library="onnx", name="{% raw %}", threshold=0.5)
     assert "`{{ 7 * 7 }}`" in text and "49" not in text and "# {% raw %}" in text
@@ -159,7 +159,7 @@ def test_names_are_no_template_and_no_code():
     compile(python(text), "card", "exec")
 
 
-def test_a_folder_with_a_blank_is_quoted():
+def test_a_folder_with_a_space_is_quoted():
     assert "bertft predict 'run=my model' input=" in card(name="my model")
 
 
@@ -191,7 +191,7 @@ PROBLEMS = {
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A function that writes a tiny model of a task and goes to where it lies."""
+    """A function that writes a tiny model of a task into the working directory."""
     monkeypatch.chdir(tmp_path)
 
     def write(task, name="my model"):
@@ -228,7 +228,7 @@ FITTED = {
 }  # fmt: skip
 
 
-def test_what_was_fitted_on_validation_is_told():
+def test_calibration_is_described():
     text = card(calibration=FITTED)
     for line in (
         "The logits are divided by a temperature of 1.5. `正面` is predicted from a probability of"
@@ -241,14 +241,14 @@ def test_what_was_fitted_on_validation_is_told():
     ):
         assert line in text.splitlines()
     assert "A plain transformers pipeline does not apply the threshold" in text
-    several = card(
+    per_label = card(
         calibration={**FITTED, "temperature": None, "threshold": {"a|b": 0.25, "c": 0.5}}
     )
-    assert "temperature" not in several
-    assert "| `a\\|b` | 0.25 |" in several and "| `c` | 0.5 |" in several
+    assert "temperature" not in per_label
+    assert "| `a\\|b` | 0.25 |" in per_label and "| `c` | 0.5 |" in per_label
     assert "threshold" not in card() and "temperature" not in card()
-    calm = card(calibration={**FITTED, "threshold": None})
-    assert "threshold" not in calm and "temperature of 1.5" in calm
+    temperature_only = card(calibration={**FITTED, "threshold": None})
+    assert "threshold" not in temperature_only and "temperature of 1.5" in temperature_only
 
 
 def logits(model, pair):
@@ -269,26 +269,26 @@ def expected(task, labels, values):
 
 @pytest.mark.parametrize("task", PROBLEMS)
 @pytest.mark.parametrize("pair", [False, True], ids=["single", "pair"])
-def test_the_code_runs_and_gives_the_model_s_answer(folder, capsys, task, pair):
+def test_the_code_runs_and_gives_the_prediction_of_the_model(folder, capsys, task, pair):
     model, labels = folder(task)
     model.save_pretrained("my model")
     text = card(name="/where/ever/my model", task=task, labels=labels, pair=pair, max_length=32)
     exec(compile(python(text), "card", "exec"), {})
     out = capsys.readouterr().out.strip()
-    wanted = expected(task, labels, logits(model, pair))
+    expected_output = expected(task, labels, logits(model, pair))
     if task == "classification":
         name, value = re.search(r"'label': '(\S+)', 'score': ([\d.e-]+)", out).groups()
-        assert (name, pytest.approx(float(value), abs=1e-5)) == wanted
+        assert (name, pytest.approx(float(value), abs=1e-5)) == expected_output
     elif task == "multi_label":
-        assert out == str(wanted)
+        assert out == str(expected_output)
     else:
-        assert float(out) == pytest.approx(wanted, abs=1e-5)
+        assert float(out) == pytest.approx(expected_output, abs=1e-5)
 
 
 @pytest.mark.parametrize("library", ["transformers", "peft"])
 @pytest.mark.parametrize("task", ["classification", "multi_label"])
 @pytest.mark.parametrize("above", [False, True])
-def test_the_code_decides_by_the_threshold(folder, capsys, task, above, library):
+def test_the_code_applies_the_threshold(folder, capsys, task, above, library):
     model, labels = folder(task, "merged")
     if task == "classification":
         labels = ["负面", "正面"]
@@ -297,10 +297,10 @@ def test_the_code_decides_by_the_threshold(folder, capsys, task, above, library)
     model.save_pretrained("merged")
     values = logits(model, pair=False)
     p = values.sigmoid() if task == "multi_label" else values.softmax(-1)
-    by = -1e-3 if above else 1e-3  # just below or just above what the model says
-    threshold = float(p[1]) + by
+    shift = -1e-3 if above else 1e-3  # just below or just above the probability
+    threshold = float(p[1]) + shift
     if task == "multi_label":
-        threshold = {name: float(each) + by for name, each in zip(labels, p, strict=True)}
+        threshold = {name: float(each) + shift for name, each in zip(labels, p, strict=True)}
     text = card(
         name="merged", task=task, labels=labels, max_length=32,
         calibration={**FITTED, "threshold": threshold},
@@ -310,7 +310,7 @@ def test_the_code_decides_by_the_threshold(folder, capsys, task, above, library)
             name="merged", library="peft", task=task, labels=labels, max_length=32,
             calibration={**FITTED, "threshold": threshold},
         ))  # fmt: skip
-        # the base alone, for want of an adapter: what follows the logits is the same
+        # Loads the base model instead of an adapter; the code after the logits is the same.
         plain = "from transformers import AutoModelForSequenceClassification as AutoPeftModel"
         lines = re.sub("from peft import .*", plain + "ForSequenceClassification", lines)
         text = f"```python\n{lines.replace(', num_labels=' + str(len(labels)), '')}\n```"
@@ -323,7 +323,7 @@ def test_the_code_decides_by_the_threshold(folder, capsys, task, above, library)
 
 
 @pytest.mark.parametrize("task", PROBLEMS)
-def test_the_code_of_an_adapter_runs_and_gives_its_answer(folder, capsys, task):
+def test_the_code_of_an_adapter_runs_and_gives_its_prediction(folder, capsys, task):
     peft = pytest.importorskip("peft")
     model, labels = folder(task, "base")
     model.save_pretrained("base")
@@ -341,11 +341,11 @@ def test_the_code_of_an_adapter_runs_and_gives_its_answer(folder, capsys, task):
     assert front(text)["base_model_relation"] == "adapter"
     exec(compile(python(text), "card", "exec"), {})
     out = capsys.readouterr().out.strip().splitlines()[-1]
-    wanted = expected(task, labels, logits(adapted, pair=False))
+    expected_output = expected(task, labels, logits(adapted, pair=False))
     if task == "classification":
         name, value = out.split()
-        assert (name, pytest.approx(float(value), abs=1e-5)) == wanted
+        assert (name, pytest.approx(float(value), abs=1e-5)) == expected_output
     elif task == "multi_label":
-        assert out == str(wanted)
+        assert out == str(expected_output)
     else:
-        assert float(out) == pytest.approx(wanted, abs=1e-5)
+        assert float(out) == pytest.approx(expected_output, abs=1e-5)

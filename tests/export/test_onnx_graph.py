@@ -1,4 +1,4 @@
-"""A graph answers as its model does, for any number of rows of any length."""
+"""A graph gives the logits of its model, for any batch size and sequence length."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ MODELS = {
     "roberta": (transformers.RobertaForQuestionAnswering, ROBERTA, 0),
     "distilbert": (transformers.DistilBertForTokenClassification, DISTILBERT, 1 << 30),
 }
-# An export takes seconds, and those of BERT are made in tests/end_to_end/test_onnx.py.
+# An export takes seconds. Those of BERT are in tests/end_to_end/test_onnx.py.
 PARAMS = ["roberta", pytest.param("distilbert", marks=pytest.mark.long)]
 
 
 @pytest.fixture(scope="module", params=PARAMS)
 def graph(request, tmp_path_factory):
-    """A model, and a session of its graph; RoBERTa's weights lie beside."""
+    """A model, and a session of its graph. RoBERTa's weights are in a file of their own."""
     builder, config, largest = MODELS[request.param]
     folder = tmp_path_factory.mktemp("graph")
     torch.manual_seed(0)
@@ -52,28 +52,28 @@ def graph(request, tmp_path_factory):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_the_logits_are_torch_s(graph, shape):
+def test_the_logits_equal_those_of_torch(graph, shape):
     model, session = graph
     draw = np.random.default_rng(3)
     ids = draw.integers(5, 60, shape)
     lengths = draw.integers(1, shape[1] + 1, shape[0])
     mask = (np.arange(shape[1]) < lengths[:, None]).astype(np.int64)
     inputs = {"input_ids": np.where(mask, ids, 0), "attention_mask": mask}
-    found = dict(
+    outputs = dict(
         zip([each.name for each in session.get_outputs()], session.run(None, inputs), strict=True)
     )
     with torch.no_grad():
         out = model(**{name: torch.from_numpy(each) for name, each in inputs.items()})
-    for name, logits in found.items():
+    for name, logits in outputs.items():
         expected = out[name].numpy()
         assert logits.dtype == np.float32 and logits.shape == expected.shape
         real = mask.astype(bool)
         np.testing.assert_allclose(logits[real], expected[real], atol=TOLERANCE)
     if shape == SHAPES[2]:
-        assert max(np.abs(each).max() for each in found.values()) > 0.3
+        assert max(np.abs(each).max() for each in outputs.values()) > 0.3
 
 
-def test_what_goes_in_and_comes_out_has_names_and_no_size(graph):
+def test_inputs_and_outputs_have_names_and_dynamic_sizes(graph):
     model, session = graph
     spans = "QuestionAnswering" in type(model).__name__
     assert [each.name for each in session.get_inputs()] == NAMES
@@ -84,7 +84,7 @@ def test_what_goes_in_and_comes_out_has_names_and_no_size(graph):
 
 
 class Branching(transformers.RobertaForSequenceClassification):
-    """What it computes depends on numbers, which no graph can hold."""
+    """The computation depends on values, which a graph does not support."""
 
     def forward(self, input_ids, attention_mask):
         if input_ids.sum() > 3:
@@ -92,17 +92,17 @@ class Branching(transformers.RobertaForSequenceClassification):
         return super().forward(input_ids, attention_mask)
 
 
-def test_a_model_without_a_graph(tmp_path, capsys):
+def test_a_model_that_cannot_be_exported(tmp_path, capsys):
     model = Branching._from_config(ROBERTA)
-    with pytest.raises(UsageError, match="cannot export Branching to ONNX") as told:
+    with pytest.raises(UsageError, match="cannot export Branching to ONNX") as caught:
         write_onnx_graph(tmp_path, model, SimpleNamespace(model_input_names=NAMES))
-    assert "bertft merge" in told.value.hint
+    assert "bertft merge" in caught.value.hint
     assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("package", ONNX_PACKAGES)
-def test_a_package_that_is_not_there(monkeypatch, package):
+def test_a_missing_package(monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UsageError, match=f"onnx needs the package {package}, which") as told:
+    with pytest.raises(UsageError, match=f"onnx needs the package {package}, which") as caught:
         check_onnx_packages()
-    assert told.value.hint == 'Install it with pip install "bertft[export]"'
+    assert caught.value.hint == 'Install it with pip install "bertft[export]"'

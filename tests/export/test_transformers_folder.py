@@ -1,4 +1,4 @@
-"""A folder that is whole or absent, and nothing beside it."""
+"""An output folder is complete or absent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bertft.errors import UsageError
 from bertft.export.transformers_folder import new_output_folder
 
 
-def test_it_appears_whole(tmp_path):
+def test_it_appears_complete(tmp_path):
     out = tmp_path / "made" / "too" / "out"
     with new_output_folder(out) as new:
         (new / "a").write_text("a")
@@ -20,7 +20,7 @@ def test_it_appears_whole(tmp_path):
     assert (out / "a").read_text() == "a"
 
 
-def test_what_fails_leaves_nothing(tmp_path):
+def test_a_failure_leaves_nothing(tmp_path):
     def broken(new):
         (new / "a").write_text("a")
         raise RuntimeError
@@ -30,8 +30,8 @@ def test_what_fails_leaves_nothing(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_what_a_killed_process_left_goes(tmp_path):
-    """Of the same name alone: what else lies there is none of ours."""
+def test_temporary_folders_of_a_killed_process_are_deleted(tmp_path):
+    """Only those of the same name: other folders are not touched."""
     ended = subprocess.Popen(["true"])
     ended.wait()
     for name in (f".out.tmp-{ended.pid}", f".out.tmp-{os.getppid()}", f".mine.tmp-{ended.pid}"):
@@ -43,15 +43,15 @@ def test_what_a_killed_process_left_goes(tmp_path):
     assert set(os.listdir(tmp_path)) == kept
 
 
-def test_two_at_once_write_one_folder(tmp_path):
-    """The second is refused, and the first one's stays as it is."""
+def test_two_processes_write_one_folder(tmp_path):
+    """The second is refused, and the folder of the first does not change."""
     out = tmp_path / "out"
 
-    def first_is_sooner(new):
+    def write_first(new):
         (new / "a").write_text("second")
         out.mkdir()
         (out / "a").write_text("first")
 
     with pytest.raises(UsageError, match="another command"), new_output_folder(out) as second:
-        first_is_sooner(second)
+        write_first(second)
     assert (out / "a").read_text() == "first" and os.listdir(tmp_path) == ["out"]

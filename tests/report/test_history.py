@@ -7,7 +7,7 @@ from bertft.report.context import read_history
 from bertft.runs.run_folder import RunFolder
 
 
-def test_lines_become_series(tmp_path):
+def test_records_become_series(tmp_path):
     step = {"learning_rates": {"head": 0.1}, "measures": {"budget": 4.0}}
     lines = [
         {"event": "started", "step": 0},

@@ -18,31 +18,31 @@ def job(value=None, error=None, metric="accuracy", parameters=7, **settings):
             "train": {"seconds": 1.0, "peak_memory_bytes": None},
             "parameters": {"method": parameters},
         }
-    named = {key.replace("__", "."): str(each) for key, each in settings.items()}
-    return JobResult(Path("nowhere"), named, error, metrics)
+    names = {key.replace("__", "."): str(each) for key, each in settings.items()}
+    return JobResult(Path("nowhere"), names, error, metrics)
 
 
-def test_of_equal_results_the_smaller_leads():
+def test_of_equal_results_the_smaller_model_is_best():
     jobs = [job(0.5, parameters=9, method="full"), job(0.5, parameters=3, method="lora")]
-    assert [line.best for line in group_results(jobs)] == [False, True]
-    assert [line.best for line in group_results(jobs[::-1])] == [True, False]
+    assert [row.best for row in group_results(jobs)] == [False, True]
+    assert [row.best for row in group_results(jobs[::-1])] == [True, False]
 
 
-def test_seeds_are_one_line_with_the_sample_s_deviation():
-    (line,) = group_results([job(0.1, seed=0), job(0.2, seed=1), job(0.6, seed=2)])
-    assert line.mean == pytest.approx(0.3)
-    assert line.std == pytest.approx(0.2645751)
-    assert (line.runs, line.failed, line.best) == (3, 0, True)
+def test_seeds_become_one_row_with_the_sample_deviation():
+    (row,) = group_results([job(0.1, seed=0), job(0.2, seed=1), job(0.6, seed=2)])
+    assert row.mean == pytest.approx(0.3)
+    assert row.std == pytest.approx(0.2645751)
+    assert (row.runs, row.failed, row.best) == (3, 0, True)
 
 
 def test_one_seed_has_no_deviation():
-    (line,) = group_results([job(0.1, seed=0)])
-    assert line.std is None
+    (row,) = group_results([job(0.1, seed=0)])
+    assert row.std is None
 
 
 def test_columns_are_the_settings_that_differ():
     jobs = [job(0.1, model="tiny", method="lora"), job(0.2, model="tiny", method="prefix")]
-    assert [line.settings for line in group_results(jobs)] == [
+    assert [row.settings for row in group_results(jobs)] == [
         {"method": "lora"},
         {"method": "prefix"},
     ]
@@ -50,26 +50,26 @@ def test_columns_are_the_settings_that_differ():
 
 def test_lower_is_better_where_it_is():
     jobs = [job(0.1, metric="loss", a=1), job(0.2, metric="loss", a=2)]
-    assert [line.best for line in group_results(jobs, ["loss"])] == [True, False]
-    assert [line.best for line in group_results(jobs, [])] == [False, True]
+    assert [row.best for row in group_results(jobs, ["loss"])] == [True, False]
+    assert [row.best for row in group_results(jobs, [])] == [False, True]
 
 
-def test_metrics_do_not_compete():
+def test_metrics_are_not_compared_with_each_other():
     jobs = [job(0.9, data="sst2"), job(0.1, data="stsb", metric="pearson")]
-    assert [line.best for line in group_results(jobs)] == [True, True]
+    assert [row.best for row in group_results(jobs)] == [True, True]
 
 
-def test_negative_scores_compete_too():
+def test_negative_scores_are_compared():
     jobs = [job(-0.9, a=1), job(-0.1, a=2)]
-    assert [line.best for line in group_results(jobs)] == [False, True]
+    assert [row.best for row in group_results(jobs)] == [False, True]
 
 
-def test_unknown_memory_stays_unknown():
-    (line,) = group_results([job(0.1)])
-    assert line.peak_memory_bytes is None
+def test_unknown_memory_is_none():
+    (row,) = group_results([job(0.1)])
+    assert row.peak_memory_bytes is None
 
 
-def test_numbers_come_in_their_own_order(tmp_path):
+def test_numbers_are_sorted_by_value(tmp_path):
     for rank in ("16", "2", "full", "8"):
         folder = tmp_path / rank
         folder.mkdir()
@@ -79,8 +79,8 @@ def test_numbers_come_in_their_own_order(tmp_path):
     assert [each.settings["rank"] for each in read_jobs(tmp_path)] == ["2", "8", "16", "full"]
 
 
-def test_jobs_on_several_commits_of_a_hub_model_are_told_apart(tmp_path):
-    """The name on the Hub is the same, the runs are not, and have no common mean."""
+def test_jobs_on_different_commits_of_a_hub_model_are_distinguished(tmp_path):
+    """The name on the Hub is the same, but the runs have no common mean."""
     for seed, revision in enumerate(("a" * 40, "a" * 40, "b" * 40)):
         folder = tmp_path / f"s{seed}"
         folder.mkdir()
@@ -95,7 +95,7 @@ def test_jobs_on_several_commits_of_a_hub_model_are_told_apart(tmp_path):
     assert all("model.revision" not in each.settings for each in read_jobs(tmp_path))
 
 
-def test_files_hold_any_text(tmp_path):
+def test_files_can_contain_any_text(tmp_path):
     error = 'a | b, "c"\nd'
     write_summary(
         tmp_path, group_results([job(error=error, 路="数据/a,b.csv"), job(0.5, 路="c.csv")])

@@ -42,7 +42,7 @@ def cells(lines):
     return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if "│" in line]
 
 
-def test_parameters_by_part():
+def test_parameters_by_component():
     lines = rendered(render_item(parameter_table(COUNTS)), 100)
     assert cells(lines) == [
         ["head and new modules", "1,538", "1,538", "1,538", "0.0014%", "6.2 kB"],
@@ -54,7 +54,7 @@ def test_parameters_by_part():
     assert "109,482,240" in lines[-1]
 
 
-def test_a_head_alone_is_its_own_total():
+def test_a_head_alone_equals_the_total():
     counts = {"base": 990, "head": 10, "parts": {"head": dict.fromkeys(KINDS, 10)}}
     lines = cells(rendered(render_item(parameter_table(counts)), 100))
     assert lines[:2] == [
@@ -63,14 +63,14 @@ def test_a_head_alone_is_its_own_total():
     ]
 
 
-def test_narrow_terminals_lose_no_digit():
+def test_narrow_terminals_show_all_digits():
     lines = cells(rendered(render_item(parameter_table(COUNTS)), 50))
     column = "".join(line[1] for line in lines)
     for number in ("1,538", "442,656", "9,700,000", "10,144,194"):
         assert number in column
 
 
-def test_the_metric_that_chose_comes_first():
+def test_the_selection_metric_comes_first():
     (table,) = training_tables(METRICS)
     lines = rendered(table)
     assert cells(lines) == [
@@ -81,7 +81,7 @@ def test_the_metric_that_chose_comes_first():
     assert lines[0].strip() == "Metrics at step 1,250"
 
 
-def test_what_a_name_does_not_say_stands_below():
+def test_the_note_is_below_the_table():
     (table,) = training_tables(METRICS, "f1: of the class positive")
     assert rendered(table)[-1].strip() == "f1: of the class positive"
 
@@ -107,7 +107,7 @@ def test_without_a_test_set():
     assert [len(line) for line in cells(rendered(table))] == [2, 2, 2]
 
 
-def test_the_result_in_sentences():
+def test_the_result_in_lines():
     assert result_lines(METRICS, "outputs/train/run 1") == [
         "f1_macro 0.9051 on validation, 0.9000 on test (step 1,250 of 3,000)",
         "3,000 steps in 4 min 12 s, 812 rows/s, 24,100 tokens/s, peak memory 1.2 GB",
@@ -119,23 +119,23 @@ def test_the_result_in_sentences():
     ]
 
 
-def test_a_merge_is_offered_where_there_is_room():
+def test_the_merge_command_uses_a_new_folder():
     assert "  bertft merge run=x out=merged-2" in result_lines(METRICS, "x", merged="merged-2")
 
 
 @pytest.mark.parametrize("prefix", [False, True])
-def test_merging_a_prefix_is_asked_for(prefix):
+def test_merging_a_prefix_needs_a_setting(prefix):
     lines = result_lines({**METRICS, "test": None}, "outputs/中文", prefix=prefix)
     assert lines[0] == "f1_macro 0.9051 on validation (step 1,250 of 3,000)"
     assert any(line.endswith("out=merged prefix=separate") for line in lines) is prefix
 
 
-def test_memory_that_is_not_known():
+def test_unknown_memory_is_a_dash():
     train = {**METRICS["train"], "peak_memory_bytes": None}
     assert result_lines({**METRICS, "train": train}, "x")[1].endswith("peak memory –")
 
 
-def test_a_student_stands_beside_its_teacher():
+def test_teacher_and_student_have_lines():
     teacher = {"value": 0.91, "parameters": 22_500_000, "bytes": 90_000_000}
     student = {"value": 0.9, "parameters": 17_000_000, "bytes": 68_000_000}
     distillation = {
@@ -152,7 +152,7 @@ def test_a_student_stands_beside_its_teacher():
     ]
 
 
-def test_what_was_fitted_afterwards_has_its_lines():
+def test_calibration_has_lines():
     fitted = {
         "temperature": 1.5, "threshold": 0.31, "ece": {"before": 0.08, "after": 0.02},
         "loss": {"before": 0.4, "after": 0.3},

@@ -53,5 +53,5 @@ def test_formats(name, value, text):
 
 
 @pytest.mark.parametrize("name", [name for name in numbers.__all__ if name.startswith("format_")])
-def test_no_number_is_a_dash(name):
+def test_none_is_a_dash(name):
     assert getattr(numbers, name)(None) == "–"

@@ -214,16 +214,17 @@ def _rescore_notes(
 ) -> list[str]:
     """Runs whose best checkpoint now gives another metric than training recorded."""
     notes = []
-    for job, each in zip(row.result.jobs, statistics, strict=True):
+    for job, job_statistics in zip(row.result.jobs, statistics, strict=True):
         assert job.metrics is not None
         recorded_count = runs_by_folder[job.folder].validation_split["rows"]
-        if len(each.rows) != recorded_count:
+        current_count = len(job_statistics.rows)
+        if current_count != recorded_count:
             notes.append(
-                f"{job.folder}: {recorded_count:,} validation rows in training, {len(each.rows):,}"
+                f"{job.folder}: {recorded_count:,} validation rows in training, {current_count:,}"
                 " now"
             )
         recorded = float(job.metrics["best"]["value"])
-        current = float(each.metric(np.ones((1, len(each.rows))))[0])
+        current = float(job_statistics.metric(np.ones((1, current_count)))[0])
         if not abs(current - recorded) <= _RESCORE_TOLERANCE * max(1.0, abs(recorded)):
             notes.append(
                 f"{job.folder}: the metric was {recorded:.6g} in training and is {current:.6g} on"

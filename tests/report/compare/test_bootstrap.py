@@ -25,7 +25,7 @@ def test_every_draw_takes_as_many_rows_as_there_are():
     assert weights.var() == pytest.approx(1 - 1 / 30, abs=0.05)  # of a multinomial
 
 
-def test_pieces_change_no_draw(monkeypatch):
+def test_chunks_do_not_change_the_draws(monkeypatch):
     whole = np.concatenate(list(resample_weights(7, 50, seed=3)))
     monkeypatch.setattr("bertft.report.compare.bootstrap._MAX_CHUNK_WEIGHTS", 21)
     pieces = list(resample_weights(7, 50, seed=3))
@@ -33,19 +33,21 @@ def test_pieces_change_no_draw(monkeypatch):
     np.testing.assert_array_equal(np.concatenate(pieces), whole)
 
 
-def test_the_interval_is_scipy_s():
+def test_the_interval_equals_that_of_scipy():
     one, other = bootstrap_metrics([mean_of(ONE), mean_of(OTHER)], 400, 20_000)
-    found = paired_difference(one[None], other[None])
-    theirs = stats.bootstrap(
+    difference = paired_difference(one[None], other[None])
+    expected = stats.bootstrap(
         (ONE, OTHER), lambda a, b, axis: a.mean(axis) - b.mean(axis), paired=True,
         vectorized=True, method="percentile", n_resamples=20_000, rng=np.random.default_rng(1),
     ).confidence_interval  # fmt: skip
-    assert found.value == pytest.approx(ONE.mean() - OTHER.mean(), abs=1e-12)
-    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=0.0026)
-    assert found.low < 0 < found.high and 0.05 < found.p < 1
+    assert difference.value == pytest.approx(ONE.mean() - OTHER.mean(), abs=1e-12)
+    assert (difference.low, difference.high) == pytest.approx(
+        (expected.low, expected.high), abs=0.0026
+    )
+    assert difference.low < 0 < difference.high and 0.05 < difference.p < 1
 
 
-def test_pairing_is_what_tells_close_runs_apart():
+def test_pairing_narrows_the_interval():
     one, other = bootstrap_metrics([mean_of(ONE), mean_of(OTHER)], 400, 4_000)
     alone = bootstrap_metrics([mean_of(OTHER)], 400, 4_000, seed=9)
     paired, unpaired = (
@@ -55,27 +57,27 @@ def test_pairing_is_what_tells_close_runs_apart():
     assert paired.high - paired.low < 0.8 * (unpaired.high - unpaired.low)
 
 
-def test_a_clear_difference_is_told():
+def test_a_clear_difference_is_significant():
     worse = np.where(np.arange(400) % 8 == 0, 0.0, ONE)
     one, other = bootstrap_metrics([mean_of(ONE), mean_of(worse)], 400, 2_000)
-    found = paired_difference(one[None], other[None])
-    assert 0 < found.low < found.value < found.high
-    assert found.p == pytest.approx(2 / 2_001)
+    difference = paired_difference(one[None], other[None])
+    assert 0 < difference.low < difference.value < difference.high
+    assert difference.p == pytest.approx(2 / 2_001)
 
 
 def test_equal_runs_do_not_differ():
     values = bootstrap_metrics([mean_of(ONE)], 400, 200)
-    found = paired_difference(values, values)
-    assert (found.value, found.low, found.high, found.p) == (0.0, 0.0, 0.0, 1.0)
+    difference = paired_difference(values, values)
+    assert (difference.value, difference.low, difference.high, difference.p) == (0.0, 0.0, 0.0, 1.0)
 
 
 def test_seeds_are_averaged():
-    found = paired_difference(np.array([[0.5, 0.5], [0.7, 0.9]]), np.array([[0.4, 0.2]]))
-    assert found.value == pytest.approx(0.2) and found.low == pytest.approx(0.5)
+    difference = paired_difference(np.array([[0.5, 0.5], [0.7, 0.9]]), np.array([[0.4, 0.2]]))
+    assert difference.value == pytest.approx(0.2) and difference.low == pytest.approx(0.5)
 
 
-def test_draws_without_a_value_are_left_out():
+def test_draws_without_a_value_are_ignored():
     nan = float("nan")
-    found = paired_difference(np.array([[0.5, nan, 0.7]]), np.array([[0.25, 0.1, 0.2]]))
-    assert (found.low, found.high) == pytest.approx((0.5, 0.5))
+    difference = paired_difference(np.array([[0.5, nan, 0.7]]), np.array([[0.25, 0.1, 0.2]]))
+    assert (difference.low, difference.high) == pytest.approx((0.5, 0.5))
     assert np.isnan(paired_difference(np.array([[0.5, nan]]), np.array([[0.2, nan]])).p)

@@ -6,7 +6,7 @@ from bertft.report.compare.comparison import name_rows
 from bertft.report.result_rows import JobResult, group_results
 
 
-def lines(*settings):
+def rows(*settings):
     metrics = {
         "best": {"metric": "accuracy", "value": 0.5, "step": 1},
         "train": {"seconds": 1.0}, "parameters": {"method": 1},
@@ -14,24 +14,24 @@ def lines(*settings):
     return group_results([JobResult(Path("x"), each, None, metrics) for each in settings])
 
 
-def test_method_and_rank_where_they_tell_lines_apart():
-    found = name_rows(lines(
+def test_method_and_rank_if_they_differ():
+    names = name_rows(rows(
         {"method.name": "lora", "method.rank": "8"}, {"method.name": "full", "method.rank": "null"},
     ))  # fmt: skip
-    assert found == ["lora r8", "full"]
+    assert names == ["lora r8", "full"]
 
 
-def test_the_method_stands_there_where_all_have_it():
-    found = name_rows(lines(
+def test_the_method_is_in_every_name():
+    names = name_rows(rows(
         {"method.name": "lora", "trainer.learning_rate": "0.1"},
         {"method.name": "lora", "trainer.learning_rate": "0.2"},
     ))  # fmt: skip
-    assert found == ["lora learning_rate=0.1", "lora learning_rate=0.2"]
+    assert names == ["lora learning_rate=0.1", "lora learning_rate=0.2"]
 
 
 def test_names_are_never_the_same():
-    found = name_rows(lines(
+    names = name_rows(rows(
         {"method.name": "x", "a.k": "1", "b.k": "2"}, {"method.name": "x", "a.k": "2", "b.k": "1"},
         {"method.name": "x", "a.k": "1", "b.k": "1"}, {"method.name": "y", "a.k": "1", "b.k": "1"},
     ))  # fmt: skip
-    assert len(set(found)) == 4
+    assert len(set(names)) == 4

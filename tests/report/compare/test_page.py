@@ -15,29 +15,29 @@ SIZES = [0, 18_432, 73_728, 73_728, 73_824, 22_700_000]
 VALUES = [0.79, 0.842, 0.848, 0.848, 0.84, 0.882]
 
 
-def test_the_front_is_what_no_other_point_beats():
+def test_the_front_has_no_dominated_point():
     assert pareto_front(SIZES, VALUES, lower=False) == [0, 1, 2, 3, 5]
     assert pareto_front(SIZES, VALUES, lower=True) == [0]
 
 
-def test_lower_may_be_better():
+def test_the_front_if_lower_is_better():
     assert pareto_front([10, 20, 30], [0.5, 0.3, 0.4], lower=True) == [0, 1]
 
 
 @pytest.fixture(scope="module")
 def html(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    lines = []
+    rows = []
     for name, size, value in zip(NAMES, SIZES, VALUES, strict=True):
         metrics = {"best": {"metric": "accuracy", "value": value, "step": 1000}}
         settings = {"method.name": name}
         job = JobResult(folder / "run", {"seed": "0", **settings}, None, metrics)
-        line = ResultRow(
+        row = ResultRow(
             settings, "accuracy", value, 0.004, 1, 0, size, None, 1.0, None, None,
             best=name == "全部", jobs=(job,),
         )  # fmt: skip
-        lines.append(ComparedRow(name, line, size, "rows", reason="one <seed>"))
-    return render_comparison(Comparison("accuracy", False, lines, 100, ["a note"]))
+        rows.append(ComparedRow(name, row, size, "rows", reason="one <seed>"))
+    return render_comparison(Comparison("accuracy", False, rows, 100, ["a note"]))
 
 
 def test_texts_are_escaped_and_nothing_is_requested(html):
@@ -46,7 +46,7 @@ def test_texts_are_escaped_and_nothing_is_requested(html):
     assert not re.search(r"url\((?!#)", html)
 
 
-def test_the_best_line_and_other_settings_are_marked(html):
+def test_the_best_row_and_other_settings_are_marked(html):
     assert "<h1>全部 is the best: accuracy 0.8820 ± 0.0040.</h1>" in html
     assert html.count('class="strong"') == 1
     assert '<td class="word">head</td><td class="word set">lora r2</td>' in html

