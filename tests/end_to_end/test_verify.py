@@ -141,7 +141,7 @@ def test_another_best_is_not_scored_in_its_place(copied):
     ("name", "old", "new"),
     [
         ("metrics.json", '"value": 0.', '"value": 0.9'),
-        ("metrics.jsonl", '"loss": 0.', '"loss": 0.0'), ("config.yaml", "seed: 0", "seed: 7"),
+        ("metrics.jsonl", '"loss": 0.', '"loss": 0.0'), ("config.yaml", "\nseed: 0", "\nseed: 7"),
         ("timings.jsonl", '"seconds": 0.', '"seconds": 0.0'),
     ],
 )  # fmt: skip
