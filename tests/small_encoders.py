@@ -77,7 +77,7 @@ def head_of(model: Any) -> list[str]:
 PARTS = {
     "base": base.TrainableBaseConfig,
     "low_rank": lambda **changes: low_rank.LowRankConfig(**{"dropout": 0.0, **changes}),
-    "ia3": ia3.Settings,
+    "ia3": ia3.IA3Config,
     "prefix": prefix.PrefixConfig,
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bertft.config.registry import METHODS
 from bertft.config.setting import MAX_LEARNING_RATE, MISSING, setting
@@ -48,7 +48,21 @@ def _component_field(name: str) -> tuple[str, Any, Any]:
 
 
 if TYPE_CHECKING:
-    MethodConfig = Any
+    from bertft.config.method_components.base import TrainableBaseConfig
+    from bertft.config.method_components.distill import DistillConfig
+    from bertft.config.method_components.ia3 import IA3Config
+    from bertft.config.method_components.low_rank import LowRankConfig
+    from bertft.config.method_components.prefix import PrefixConfig
+
+    @dataclass
+    class MethodConfig(_MethodSettings):
+        """The built-in nodes; components of other packages add theirs."""
+
+        low_rank: LowRankConfig | None = None
+        ia3: IA3Config | None = None
+        base: TrainableBaseConfig | None = None
+        prefix: PrefixConfig | None = None
+        distill: DistillConfig | None = None
 else:
     MethodConfig = dataclasses.make_dataclass(
         "MethodConfig",

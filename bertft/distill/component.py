@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from bertft.config.method_components.distill import DistillConfig
@@ -17,6 +16,7 @@ from bertft.distill.layer_mapping import ComparedStates, match_states
 from bertft.distill.losses import DistillableTask, DistillationObjective
 from bertft.distill.teachers import Teacher
 from bertft.methods.component import MethodComponent, Objective, ParamGroup
+from bertft.models.precision import at_least_fp32
 from bertft.tasks.report_items import LineChart, ReportItem
 
 __all__ = ["Distillation"]
@@ -82,7 +82,7 @@ class Distillation(MethodComponent):
         if student_width == teacher_width:
             return
         first_parameter = next(model.parameters())
-        dtype = torch.float64 if first_parameter.dtype == torch.float64 else torch.float32
+        dtype = at_least_fp32(first_parameter.dtype)
         self.projections = nn.ModuleList(
             nn.Linear(student_width, teacher_width, bias=False, dtype=dtype)
             for _ in self._compared.hidden
@@ -98,7 +98,7 @@ class Distillation(MethodComponent):
             training_only=True,
         )
 
-    def objective(self, task: Any) -> Objective | None:
+    def objective(self, task: Any) -> Objective[Any] | None:
         if self._teacher is None:
             return None
         distillable_task: DistillableTask = task

@@ -25,6 +25,7 @@ from bertft.distill.layer_mapping import ComparedStates
 from bertft.distill.teachers import Teacher
 from bertft.methods.component import Objective, TaskLoss
 from bertft.models.forward_state import ActivationRecorder, HeadStates
+from bertft.models.precision import at_least_fp32
 from bertft.models.runner import EncoderRunner
 from bertft.models.sequence_layout import SequenceLayout, pad_chunk
 
@@ -53,7 +54,7 @@ class _ForwardOutputs:
     recorders: tuple[ActivationRecorder, ActivationRecorder] | None
 
 
-class DistillationObjective(Objective):
+class DistillationObjective(Objective[_ForwardOutputs]):
     """``weights``: those above 0. ``projections``: W per pair of ``compared.hidden``, or none."""
 
     def __init__(
@@ -225,5 +226,5 @@ def _padded_chunks(
 
 
 def _to_at_least_fp32(values: Tensor) -> Tensor:
-    """fp32, or fp64 where the values are fp64: sums over many pairs want more than 8 bits."""
-    return values if values.element_size() == 8 else values.float()
+    """fp32, or fp64 for fp64 values: sums over many pairs need more than 8 bits."""
+    return values.to(at_least_fp32(values.dtype))

@@ -1,32 +1,40 @@
-"""A method is a composition of parts, each registered under the name of its node.
+"""A method is a composition of components, each registered under the name of its node.
 
-    parts = build(method, rate, new)       the parts of a configured method, in attaching order
-    attach(parts, model)                   changes the model in place; what trains is settled then
+    components = build_components(method, learning_rate, new_parameters)
+    attach_components(components, model)    # changes the model in place
 
-``bertft.config.registry.METHODS`` names the function ``build(settings, method, rate) -> Part`` of
-each, where ``rate`` is trainer.learning_rate (None: the part's own).
+``bertft.config.registry.METHODS`` names the function ``build(settings, method, learning_rate)`` of
+each, where ``learning_rate`` is trainer.learning_rate (None: the component's own).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
-from torch import nn
+from torch import Tensor, nn
 
+from bertft.config.method import MethodConfig
 from bertft.config.registry import METHODS
 from bertft.errors import BertftError
 from bertft.methods.base import NewModules
 from bertft.methods.component import MethodComponent, ParamGroup
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 __all__ = ["attach_components", "build_components", "collect_param_groups", "trained_tensors"]
 
 
 def build_components(
-    method: Any, learning_rate: float | None, new_parameters: Iterable[str]
+    method: MethodConfig, learning_rate: float | None, new_parameters: Iterable[str]
 ) -> list[MethodComponent]:
-    """Parts of ``method`` (a MethodConfig); ``new_parameters`` names parameters that no checkpoint
-    had.
+    """The components of ``method``, in attaching order.
+
+    Args:
+        method: The node ``method`` of a configuration.
+        learning_rate: Overrides the components' own; None does not.
+        new_parameters: Names of the parameters that no checkpoint had.
     """
     components: list[MethodComponent] = [
         NewModules(new_parameters, learning_rate or method.head_learning_rate)
@@ -34,14 +42,13 @@ def build_components(
     for name in METHODS.names():
         settings = getattr(method, name)
         if settings is not None:
-            components.append(
-                METHODS.implementation(name, "build")(settings, method, learning_rate)
-            )
-    return sorted(components, key=lambda part: part.attach_order)
+            build = METHODS.implementation(name, "build")
+            components.append(build(settings, method, learning_rate))
+    return sorted(components, key=lambda component: component.attach_order)
 
 
-def attach_components(components: Sequence[MethodComponent], model: nn.Module) -> None:
-    """Attach every part, in the order given."""
+def attach_components(components: Sequence[MethodComponent], model: PreTrainedModel) -> None:
+    """Attach every component, in the order given."""
     for component in components:
         component.attach(model)
 
@@ -49,33 +56,41 @@ def attach_components(components: Sequence[MethodComponent], model: nn.Module) -
 def collect_param_groups(
     components: Sequence[MethodComponent], model: nn.Module
 ) -> list[ParamGroup]:
-    """The groups of all parts: each trained parameter of the model in exactly one."""
+    """The non-empty groups of all components.
+
+    Raises:
+        BertftError: Not every trained parameter of the model is in exactly one group.
+    """
     param_groups = [
         group
         for component in components
         for group in component.param_groups(model)
         if group.parameters
     ]
-    names = [
+    names = sorted(
         name for group in param_groups if not group.training_only for name, _ in group.parameters
-    ]
-    trained_names = {
+    )
+    trained_names = sorted(
         name for name, parameter in model.named_parameters() if parameter.requires_grad
-    }
-    if sorted(names) != sorted(trained_names):
-        mismatched = (
-            sorted(trained_names.symmetric_difference(names))[:3] or "one parameter in two groups"
+    )
+    if names != trained_names:
+        mismatched = sorted(set(trained_names).symmetric_difference(names))[:3]
+        raise BertftError(
+            "the parameter groups are not the trained parameters:"
+            f" {mismatched or 'one parameter is in two groups'}"
         )
-        raise BertftError(f"the parts do not agree on what trains: {mismatched}")
     return param_groups
 
 
-def trained_tensors(model: nn.Module) -> dict[str, Any]:
-    """What a checkpoint must hold beside the base: trained parameters, and the parts' buffers."""
-    tensors: dict[str, Any] = {
-        name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad
+def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """What a checkpoint holds: trained parameters, and persistent buffers of adapters."""
+    tensors: dict[str, Tensor] = {
+        name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
     }
-    adapter_buffers = {name for name, _ in model.named_buffers() if ".adapter." in name}
-    persistent = set(model.state_dict()) & adapter_buffers
-    tensors |= {name: each for name, each in model.named_buffers() if name in persistent}
+    persistent = set(model.state_dict())
+    tensors |= {
+        name: buffer
+        for name, buffer in model.named_buffers()
+        if ".adapter." in name and name in persistent
+    }
     return tensors

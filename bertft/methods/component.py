@@ -1,15 +1,15 @@
-"""A part: one orthogonal ingredient of a method, attached to a transformers model in place.
+"""A component: one orthogonal ingredient of a method, attached to a transformers model in place.
 
-The loop calls, in this order, on every part:
+Training calls, in this order, on every component:
 
-    attach(model)                        once
-    objective(task)                      once: what a step minimises, if not the task's loss
-    loss()                               once an optimizer step, beside the task's loss
-    before_step(step, total)             gradients final (unscaled, clipped), weights not yet moved
-    after_step(step, total, optimizer)   weights moved
-    ready(step, total)                   may an evaluation after ``step`` count as best?
+    attach(model)                               once
+    objective(task)                             once: replaces the loss of the task
+    extra_loss()                                per optimizer step, added to the loss
+    before_step(step, total_steps)              gradients are final, weights have not moved
+    after_step(step, total_steps, optimizer)    weights have moved
+    is_eligible(step, total_steps)              may an evaluation after ``step`` count as best?
 
-Steps count from 1. ``total`` is the number of optimizer steps of the run.
+Steps count from 1; ``total_steps`` is the number of optimizer steps of the run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -26,18 +26,160 @@ from bertft.data.batch import Batch
 from bertft.models.runner import EncoderRunner
 from bertft.tasks.report_items import ReportItem
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 __all__ = [
+    "ComponentState",
     "MethodComponent",
+    "MetricHistory",
+    "NamedParameter",
     "Objective",
     "ParamGroup",
+    "PeftAdapter",
     "TaskLoss",
     "TaskObjective",
-    "split_by_weight_decay",
 ]
+
+NamedParameter: TypeAlias = tuple[str, nn.Parameter]
+
+ComponentState: TypeAlias = dict[str, Tensor | int | float | bool | str | None]
+"""State of a component in a checkpoint: tensors and JSON scalars by name."""
+
+MetricHistory: TypeAlias = Mapping[str, tuple[Sequence[float], Sequence[float]]]
+"""Name of a metric → its steps and its values."""
+
+PeftAdapter: TypeAlias = tuple[dict[str, Any], dict[str, Tensor]]
+"""Entries of ``adapter_config.json``, and tensors by peft's names."""
+
+
+@dataclass(frozen=True)
+class ParamGroup:
+    """Named parameters that share a learning rate.
+
+    Attributes:
+        name: Shown in metrics.jsonl, up to a slash.
+        parameters: (name in the model, parameter).
+        learning_rate: The peak.
+        use_weight_decay: Whether weight decay applies.
+        training_only: The parameters belong to the component, not to the model, and are in no
+            export.
+    """
+
+    name: str
+    parameters: tuple[NamedParameter, ...]
+    learning_rate: float
+    use_weight_decay: bool
+    training_only: bool = False
+
+
+class MethodComponent(ABC):
+    """The base class of all components; the docstring of the module shows when hooks are called.
+
+    Attributes:
+        name: The name under which it is registered.
+        attach_order: Components attach in ascending order.
+        foldable: Whether ``fold`` leaves a plain transformers model.
+        trains_base: Whether weights of the base train.
+        adapts_layers: Whether it adds to layers of the base.
+        training_only: Whether its parameters are outside the model, and in no export.
+        reserved_positions: Position embeddings that it takes from the sequence.
+        use_weight_decay: Whether weight decay applies to its matrices.
+        learning_rate: The peak, for components that train parameters.
+    """
+
+    name: ClassVar[str]
+    attach_order: ClassVar[int] = 50
+    foldable: ClassVar[bool] = True
+    trains_base: bool = False
+    adapts_layers: ClassVar[bool] = True
+    training_only: ClassVar[bool] = False
+    reserved_positions: int = 0
+    use_weight_decay: ClassVar[bool] = True
+    learning_rate: float
+
+    @abstractmethod
+    def attach(self, model: PreTrainedModel) -> None:
+        """Change ``model`` in place: wrap layers, add parameters, set ``requires_grad``."""
+
+    def named_parameters(self, model: nn.Module) -> Iterator[NamedParameter]:
+        """The parameters of this component, by their names in ``model``."""
+        return iter(())
+
+    def param_groups(self, model: nn.Module) -> Iterator[ParamGroup]:
+        """Every parameter that this component trains, in exactly one group.
+
+        By default, matrices of ``named_parameters`` are in a group with weight decay, the rest in
+        one without.
+        """
+        trained = tuple(pair for pair in self.named_parameters(model) if pair[1].requires_grad)
+        if not self.use_weight_decay:
+            yield ParamGroup(self.name, trained, self.learning_rate, use_weight_decay=False)
+            return
+        for suffix, decays in (("", True), ("/no_decay", False)):
+            selected = tuple(pair for pair in trained if (pair[1].dim() > 1) == decays)
+            if selected:
+                yield ParamGroup(self.name + suffix, selected, self.learning_rate, decays)
+
+    def parameter_counts(self, model: nn.Module) -> dict[str, int]:
+        """``trainable``, ``kept`` (after pruning) and ``exported`` parameters."""
+        count = sum(parameter.numel() for _, parameter in self.named_parameters(model))
+        return {"trainable": count, "kept": count, "exported": count}
+
+    def objective(self, task: TaskLoss) -> Objective[Any] | None:
+        """What a step minimises instead of the task's loss; None: the task's loss."""
+        return None
+
+    def extra_loss(self) -> Tensor | None:
+        """A scalar in fp32 that is added to the training loss; it is in no evaluation loss."""
+        return None
+
+    def before_step(self, step: int, total_steps: int) -> None:
+        """Called when the gradients are final and the weights have not moved."""
+
+    def after_step(self, step: int, total_steps: int, optimizer: Optimizer) -> None:
+        """Called when the weights have moved."""
+
+    def is_eligible(self, step: int, total_steps: int) -> bool:
+        """Whether the model after ``step`` may become the best one."""
+        return True
+
+    def metrics(self) -> dict[str, float]:
+        """Scalars for the metrics file, for example the remaining budget."""
+        return {}
+
+    def device_metrics(self) -> dict[str, Tensor]:
+        """Scalar tensors for the metrics file, detached; read together with the step's loss."""
+        return {}
+
+    def state_dict(self) -> ComponentState:
+        """State that is neither a parameter nor a persistent buffer of the model."""
+        return {}
+
+    def load_state_dict(self, state: ComponentState) -> None:
+        """Restore what ``state_dict`` returned. ValueError if it belongs to another model."""
+        if state:
+            raise ValueError(f"{self.name} has no state, got {sorted(state)}")
+
+    def report_items(self, model: nn.Module, history: MetricHistory) -> Iterator[ReportItem]:
+        """Content of the report for the best model and the metrics of the run."""
+        return iter(())
+
+    def peft_adapter(self, model: nn.Module) -> PeftAdapter | None:
+        """What the component adds, in peft's format; None if that format cannot represent it."""
+        return None
+
+    def fold(self, model: nn.Module) -> int:
+        """Fold into the base weights, in fp32 or more, and remove the component.
+
+        Returns:
+            The number of folded layers.
+        """
+        return 0
 
 
 class TaskLoss(Protocol):
-    """What an objective asks of a task (see ``bertft.tasks.task``)."""
+    """What an objective uses of a task (see ``bertft.tasks.task``)."""
 
     level: ClassVar[str]
 
@@ -45,26 +187,32 @@ class TaskLoss(Protocol):
     def loss(self, logits: Tensor, batch: Batch) -> Tensor: ...
 
 
-class Objective(ABC):
-    """``weights``: name of a loss → w. With more than one loss, each is told by its name."""
+Outputs = TypeVar("Outputs")
+
+
+class Objective(ABC, Generic[Outputs]):
+    """What a training step minimises: Σ weight · mean of each loss.
+
+    ``weights``: name of each loss → its weight. Several losses are reported by name.
+    """
 
     weights: Mapping[str, float]
 
     @abstractmethod
     def term_counts(self, batch: Batch) -> Mapping[str, int]:
-        """Terms of each loss in ``batch``, which may lie anywhere."""
+        """The number of terms of each loss; ``batch`` may be on any device."""
 
     @abstractmethod
-    def forward(self, runner: EncoderRunner, batch: Batch) -> Any:
-        """The forward passes, run in the precision of the model; ``batch`` lies on its device."""
+    def forward(self, runner: EncoderRunner, batch: Batch) -> Outputs:
+        """The forward passes, in the model's precision, of a batch on the model's device."""
 
     @abstractmethod
-    def loss_sums(self, outputs: Any, batch: Batch) -> Mapping[str, Tensor]:
-        """Each loss summed over its terms, in fp32 (fp64 for fp64), from ``forward``'s outputs."""
+    def loss_sums(self, outputs: Outputs, batch: Batch) -> Mapping[str, Tensor]:
+        """The sum of each loss over its terms, in fp32, or in fp64 for outputs in fp64."""
 
 
-class TaskObjective(Objective):
-    """The task's own loss."""
+class TaskObjective(Objective[Tensor]):
+    """The loss of the task."""
 
     def __init__(self, task: TaskLoss) -> None:
         self.task, self.weights = task, {"loss": 1.0}
@@ -77,114 +225,3 @@ class TaskObjective(Objective):
 
     def loss_sums(self, outputs: Tensor, batch: Batch) -> Mapping[str, Tensor]:
         return {"loss": self.task.loss(outputs, batch)}
-
-
-def split_by_weight_decay(
-    name: str, parameters: Sequence[tuple[str, nn.Parameter]], learning_rate: float
-) -> Iterator[ParamGroup]:
-    """A group with weight decay for what has two dimensions or more, one without for the rest."""
-    for use_weight_decay in (True, False):
-        selected = tuple(pair for pair in parameters if (pair[1].dim() > 1) == use_weight_decay)
-        if selected:
-            yield ParamGroup(
-                name if use_weight_decay else f"{name}/no_decay",
-                selected,
-                learning_rate,
-                use_weight_decay,
-            )
-
-
-@dataclass(frozen=True)
-class ParamGroup:
-    """Named parameters that share a peak ``learning_rate`` (1/step) and whether weight decay
-    applies.
-
-    ``training_only``: they are none of the model's, serve training alone, and are in no export.
-    """
-
-    name: str
-    parameters: tuple[tuple[str, nn.Parameter], ...]
-    learning_rate: float
-    use_weight_decay: bool
-    training_only: bool = False
-
-
-class MethodComponent(ABC):
-    """See the module's contract. It owns parameters inside the model, and state outside of it."""
-
-    name: ClassVar[str]
-    attach_order: ClassVar[int] = 50  # parts attach in ascending order
-    foldable: ClassVar[bool] = True  # whether ``fold`` leaves a plain transformers model
-    trains_base: bool = False  # whether weights of the base itself train
-    adapts_layers: ClassVar[bool] = True  # whether it adds to layers of the base
-    training_only: ClassVar[bool] = (
-        False  # whether what it trains lies beside the model, in no export
-    )
-    reserved_positions: int = 0  # position embeddings that this part takes from the sequence
-
-    @abstractmethod
-    def attach(self, model: nn.Module) -> None:
-        """Change ``model`` in place: wrap layers, add parameters, set ``requires_grad``."""
-
-    @abstractmethod
-    def param_groups(self, model: nn.Module) -> Iterator[ParamGroup]:
-        """The parameters this part trains, each in exactly one group."""
-
-    def objective(self, task: TaskLoss) -> Objective | None:
-        """What a step minimises in place of ``task``'s own loss; None: that loss."""
-        return None
-
-    def extra_loss(self) -> Tensor | None:
-        """Extra training loss (fp32 scalar), or None. Never part of an evaluation loss."""
-        return None
-
-    def before_step(self, step: int, total_steps: int) -> None:
-        """Gradients are final and the weights have not moved yet."""
-
-    def after_step(self, step: int, total_steps: int, optimizer: Optimizer) -> None:
-        """The weights have moved."""
-
-    def is_eligible(self, step: int, total_steps: int) -> bool:
-        """Whether the model after ``step`` is one this part would keep."""
-        return True
-
-    def metrics(self) -> dict[str, float]:
-        """Scalars for the metrics file, such as the budget left."""
-        return {}
-
-    def device_metrics(self) -> dict[str, Tensor]:
-        """Scalars for the metrics file that lie on the device: tensors of no dimension, detached.
-
-        They are read with the step's loss, in one piece.
-        """
-        return {}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Whatever is neither a parameter nor a persistent buffer: tensors and JSON scalars."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what ``state_dict`` gave, bit for bit."""
-        if state:
-            raise ValueError(f"{self.name} keeps no state but was given {sorted(state)}")
-
-    @abstractmethod
-    def parameter_counts(self, model: nn.Module) -> dict[str, int]:
-        """``trainable``, ``kept`` (after pruning) and ``exported`` parameters of this part."""
-
-    def report_items(
-        self, model: nn.Module, history: Mapping[str, tuple[Sequence[float], Sequence[float]]]
-    ) -> Iterator[ReportItem]:
-        """What the report shows of the best model; ``history``: measure → (steps, values)."""
-        return iter(())
-
-    def peft_adapter(self, model: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-        """What it adds in peft's format: keys of adapter_config.json, tensors by peft's names.
-
-        None: peft's format cannot hold it.
-        """
-        return None
-
-    def fold(self, model: nn.Module) -> int:
-        """Fold into the base weights in fp32 and remove itself; the number of matrices folded."""
-        return 0

@@ -4,7 +4,7 @@
     y = W·(l ⊙ x) + bias        l [in], of the layer after the feed-forward activation
 
 l starts at 1, so the model starts as the base. Folded: diag(l)·W and l ⊙ bias, or W·diag(l).
-Of a layer that another method has changed, W·x + bias is what that method made of it.
+If another method has changed the layer, W·x + bias is the output of the changed layer.
 
 Liu et al. 2022 (arXiv 2205.05638, §3.3).
 """
@@ -12,17 +12,24 @@ Liu et al. 2022 (arXiv 2205.05638, §3.3).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from bertft.config.method import MethodConfig
 from bertft.config.method_components.ia3 import IA3Config
-from bertft.errors import DataError, UsageError
-from bertft.methods.component import MethodComponent, ParamGroup
+from bertft.errors import UsageError
+from bertft.methods.component import MethodComponent, MetricHistory, NamedParameter, PeftAdapter
 from bertft.methods.layer_grid import layer_grid
-from bertft.methods.peft_format import PREFIX, linear_layer, parts_by_layer, unfitting
+from bertft.methods.peft_format import (
+    PREFIX,
+    copy_and_group_tensors,
+    find_linear_layer,
+    refuse_fan_in_fan_out,
+    shape_mismatch_error,
+)
 from bertft.models.linear_layers import (
     LinearWrapper,
     TargetLayer,
@@ -31,33 +38,39 @@ from bertft.models.linear_layers import (
     plain_path,
     replace_modules,
 )
+from bertft.models.precision import at_least_fp32
 from bertft.tasks.report_items import ReportItem
 
 __all__ = ["IA3", "ScaledLinear", "build", "from_peft"]
 
-_INPUT = "input"  # name of the factors of a layer's input; those of outputs are named by their role
+_INPUT = "input"  # the name of factors of inputs; factors of outputs have the name of their role
 
 
-def build(settings: IA3Config, method: Any, rate: float | None) -> IA3:
-    """``rate`` overrides ``settings.learning_rate``."""
-    return IA3(settings, rate or settings.learning_rate)
+def build(settings: IA3Config, method: MethodConfig, learning_rate: float | None) -> IA3:
+    """``learning_rate`` overrides ``settings.learning_rate``."""
+    return IA3(settings, learning_rate or settings.learning_rate)
 
 
-def from_peft(settings: Mapping[str, Any], tensors: dict[str, Tensor]) -> AttachedIA3:
-    """``settings`` and ``tensors`` are those of adapter_config.json and its weights."""
-    return AttachedIA3(settings, tensors)
+def from_peft(settings: Mapping[str, Any], tensors: dict[str, Tensor]) -> ImportedIA3:
+    """The component of an IA³ adapter: entries of its adapter_config.json, and its tensors."""
+    return ImportedIA3(settings, tensors)
 
 
 class ScaledLinear(LinearWrapper):
-    """``outputs``: role → the rows of the weight that it scales, None for all; or None: the input.
+    """A linear layer whose output or input is multiplied by trained factors.
 
-    Factors are fp32, or fp64 where the weight is. The product is rounded to the type of what is
-    scaled, and the factors are not: in bf16, 1.005 would be 1.0039.
+    Factors are fp32, or fp64 if the weight is. Only the product is rounded to the type of what is
+    scaled: a factor of 1.005 would be 1.0039 in bf16.
+
+    Args:
+        inner: The layer.
+        outputs: Role → rows of the weight whose outputs it scales, None for all rows. If None, the
+            input is scaled.
     """
 
     def __init__(self, inner: nn.Module, outputs: Mapping[str, slice | None] | None) -> None:
         super().__init__(inner)
-        kind = torch.float64 if self.weight.dtype == torch.float64 else torch.float32
+        dtype = at_least_fp32(self.weight.dtype)
         self.rows = dict(outputs or {})
         self.scales_input = outputs is None
         sizes = {_INPUT: self.in_features}
@@ -68,22 +81,21 @@ class ScaledLinear(LinearWrapper):
             }
         self.adapter = nn.ParameterDict(
             {
-                role: nn.Parameter(torch.ones(size, dtype=kind, device=self.weight.device))
+                role: nn.Parameter(torch.ones(size, dtype=dtype, device=self.weight.device))
                 for role, size in sizes.items()
             }
         )
 
     def input_factors(self) -> Tensor | None:
-        """l [in]; None where the output is scaled."""
+        """l [in]; None if the output is scaled."""
         return self.adapter[_INPUT] if self.scales_input else None
 
     def output_factors(self) -> Tensor | None:
-        """l [out], 1 for rows that are not scaled; None where the input is scaled."""
+        """l [out], 1 for rows that are not scaled; None if the input is scaled."""
         pieces: list[Tensor] = []
         filled = 0
-        for role, rows in sorted(
-            self.rows.items(), key=lambda each: each[1].start if each[1] else 0
-        ):
+        by_start = sorted(self.rows.items(), key=lambda item: item[1].start if item[1] else 0)
+        for role, rows in by_start:
             factors = self.adapter[role]
             if rows is None:
                 return factors
@@ -100,18 +112,19 @@ class ScaledLinear(LinearWrapper):
 
 
 class IA3(MethodComponent):
-    """It attaches after the low-rank component, and scales what that has changed."""
+    """Attaches after the low-rank component, and scales what that has changed."""
 
     name = "ia3"
     attach_order = 25
+    use_weight_decay = False
 
-    def __init__(self, settings: IA3Config, rate: float) -> None:
-        self.settings, self.rate = settings, rate
+    def __init__(self, settings: IA3Config, learning_rate: float) -> None:
+        self.settings, self.learning_rate = settings, learning_rate
 
     def attach(self, model: nn.Module) -> None:
-        """UsageError if a target has no match, or a layer of feedforward is not among them."""
-        targets = _found(model, self.settings.targets, "targets")
-        inputs = _found(model, self.settings.feedforward, "feedforward")
+        """UsageError if a target has no match, or a layer of feedforward is not a target."""
+        targets = _find_targets(model, self.settings.targets, "targets")
+        inputs = _find_targets(model, self.settings.feedforward, "feedforward")
         whole = {target.path for target in targets if target.rows is None}
         for target in inputs:
             if target.rows is not None or target.path not in whole:
@@ -119,9 +132,9 @@ class IA3(MethodComponent):
                 raise UsageError(
                     f"{path} is one of several roles of a fused matrix"
                     if target.rows is not None
-                    else f"{path} is not among method.ia3.targets",
+                    else f"{path} is not in method.ia3.targets",
                     where="method.ia3.feedforward",
-                    hint="Name layers of method.ia3.targets, as in [ffn_out]",
+                    hint="Name layers of method.ia3.targets, for example [ffn_out]",
                 )
         scaled = {target.path for target in inputs}
         by_layer: dict[nn.Module, dict[str, slice | None] | None] = defaultdict(dict)
@@ -130,28 +143,20 @@ class IA3(MethodComponent):
                 by_layer[target.module] = None
             else:
                 by_layer[target.module][target.role] = target.rows  # type: ignore[index]
-        replace_modules(model, {each: ScaledLinear(each, rows) for each, rows in by_layer.items()})
-
-    def param_groups(self, model: nn.Module) -> Iterator[ParamGroup]:
-        named = tuple(
-            (f"{path}.adapter.{role}", factors)
-            for path, layer in _layers(model).items()
-            for role, factors in layer.adapter.items()
+        replace_modules(
+            model, {layer: ScaledLinear(layer, outputs) for layer, outputs in by_layer.items()}
         )
-        yield ParamGroup(self.name, named, self.rate, use_weight_decay=False)
 
-    def parameter_counts(self, model: nn.Module) -> dict[str, int]:
-        layers = _layers(model).values()
-        count = sum(each.numel() for layer in layers for each in layer.adapter.values())
-        return {"trainable": count, "kept": count, "exported": count}
+    def named_parameters(self, model: nn.Module) -> Iterator[NamedParameter]:
+        for path, layer in _scaled_layers(model).items():
+            for role, factors in layer.adapter.items():
+                yield f"{path}.adapter.{role}", factors
 
-    def report_items(
-        self, model: nn.Module, measured: Mapping[str, tuple[Sequence[float], Sequence[float]]]
-    ) -> Iterator[ReportItem]:
+    def report_items(self, model: nn.Module, history: MetricHistory) -> Iterator[ReportItem]:
         """How far the factors are from 1."""
         distances = {
             (path, "linear" if role == _INPUT else role): float((factors.detach() - 1).abs().mean())
-            for path, layer in _layers(model).items()
+            for path, layer in _scaled_layers(model).items()
             for role, factors in layer.adapter.items()
         }
         if distances:
@@ -164,10 +169,10 @@ class IA3(MethodComponent):
                 3,
             )
 
-    def peft_adapter(self, model: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def peft_adapter(self, model: nn.Module) -> PeftAdapter:
         """An IA³ adapter, in fp32."""
         tensors, inputs = {}, []
-        layers = {plain_path(path): layer for path, layer in _layers(model).items()}
+        layers = {plain_path(path): layer for path, layer in _scaled_layers(model).items()}
         for path, layer in layers.items():
             before, after = layer.input_factors(), layer.output_factors()
             if before is not None:
@@ -190,7 +195,7 @@ class IA3(MethodComponent):
     @torch.no_grad()
     def fold(self, model: nn.Module) -> int:
         """Multiply the factors into weight and bias, in fp64, rounded once."""
-        layers = _layers(model)
+        layers = _scaled_layers(model)
         check_foldable(layers)
         plain: dict[nn.Module, nn.Module] = {}
         for layer in layers.values():
@@ -207,8 +212,8 @@ class IA3(MethodComponent):
         return len(plain)
 
 
-class AttachedIA3(IA3):
-    """The factors of an adapter that was read in peft's format: they run and fold."""
+class ImportedIA3(IA3):
+    """The frozen factors of an adapter that was trained elsewhere."""
 
     def __init__(self, settings: Mapping[str, Any], tensors: dict[str, Tensor]) -> None:
         super().__init__(IA3Config(), IA3Config().learning_rate)
@@ -216,35 +221,31 @@ class AttachedIA3(IA3):
 
     @torch.no_grad()
     def attach(self, model: nn.Module) -> None:
-        """DataError for factors that do not fit the model."""
-        if self.peft_settings.get("fan_in_fan_out"):
-            raise DataError(
-                "fan_in_fan_out is not supported",
-                where="adapter_config.json",
-                hint="Merge it with peft, and give the merged folder",
-            )
-        new: dict[nn.Module, nn.Module] = {}
-        for path, parts in parts_by_layer(model, self.tensors, "ia3_l").items():
-            layer, factors = linear_layer(model, path), parts["ia3_l"]
-            # A row scales the input and a column the output, as peft keeps them.
+        """DataError if the factors do not fit the model."""
+        refuse_fan_in_fan_out(self.peft_settings)
+        replacements: dict[nn.Module, nn.Module] = {}
+        for path, parts in copy_and_group_tensors(model, self.tensors, "ia3_l").items():
+            layer, factors = find_linear_layer(model, path), parts["ia3_l"]
+            # peft saves factors of inputs as a row, and factors of outputs as a column.
             outputs = {"linear": None} if factors.shape == (layer.out_features, 1) else None
             if outputs is None and factors.shape != (1, layer.in_features):
-                raise unfitting(path, layer)
-            new[layer] = scaled = ScaledLinear(layer, outputs)
+                raise shape_mismatch_error(path, layer)
+            replacements[layer] = scaled = ScaledLinear(layer, outputs)
             for parameter in scaled.adapter.values():
                 parameter.copy_(factors.flatten())
             scaled.adapter.requires_grad_(False)
-        replace_modules(model, new)
-
-    def param_groups(self, model: nn.Module) -> Iterator[ParamGroup]:
-        return iter(())
+        replace_modules(model, replacements)
 
 
-def _layers(model: nn.Module) -> dict[str, ScaledLinear]:
+def _scaled_layers(model: nn.Module) -> dict[str, ScaledLinear]:
     """Path → layer, each once."""
-    return {path: each for path, each in model.named_modules() if isinstance(each, ScaledLinear)}
+    return {
+        path: module for path, module in model.named_modules() if isinstance(module, ScaledLinear)
+    }
 
 
-def _found(model: nn.Module, names: Any, setting: str) -> list[TargetLayer]:
+def _find_targets(
+    model: nn.Module, names: str | list[str] | None, setting: str
+) -> list[TargetLayer]:
     chosen = [names] if isinstance(names, str) else list(names or ())
     return find_target_layers(model, chosen, f"method.ia3.{setting}")

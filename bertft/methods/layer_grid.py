@@ -1,4 +1,4 @@
-"""A number per adapted layer as a grid of layer × module, for the report."""
+"""A value per adapted layer as a grid of layer × module, for the report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from bertft.models.linear_layers import plain_path
 from bertft.tasks.report_items import HeatMap
 
-__all__ = ["layer_grid", "places"]
+__all__ = ["grid_cells", "layer_grid"]
 
 
 def layer_grid(
@@ -21,29 +21,29 @@ def layer_grid(
     values: Sequence[float],
     digits: int,
 ) -> HeatMap:
-    """``values``: one per (path, role) of ``modules``."""
-    at = places(modules)
-    layers = list(dict.fromkeys(layer for layer, _ in at))
-    columns = list(dict.fromkeys(column for _, column in at))
+    """``modules``: (path, role) of each of ``values``."""
+    cells = grid_cells(modules)
+    layers = list(dict.fromkeys(layer for layer, _ in cells))
+    columns = list(dict.fromkeys(column for _, column in cells))
     table = np.full((len(layers), len(columns)), np.nan)
-    for (layer, column), value in zip(at, values, strict=True):
+    for (layer, column), value in zip(cells, values, strict=True):
         table[layers.index(layer), columns.index(column)] = value
     return HeatMap(
         name,
         title,
         note,
         rows=layers,
-        columns=[each.replace("_", " ") for each in columns],
+        columns=[column.replace("_", " ") for column in columns],
         values=table,
         row_title="layer",
         digits=digits,
     )
 
 
-def places(modules: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """(path, role) of each update → (its layer's number, its column).
+def grid_cells(modules: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """(path, role) of each module → (number of its layer, its column).
 
-    The column is the role; where that is none, or a layer has several of it, the path's end.
+    The column is the role, or the end of the path if the role is not unique in the layer.
     """
     split = [_split(plain_path(path)) for path, _ in modules]
     roles = [(layer, role) for (layer, _), (_, role) in zip(split, modules, strict=True)]
@@ -57,6 +57,6 @@ def places(modules: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
 def _split(path: str) -> tuple[str, str]:
     """encoder.layer.3.attention.self.query → 3 and attention.self.query."""
     parts = path.split(".")
-    numbers = [place for place, part in enumerate(parts) if part.isdigit()]
-    layer = ".".join(parts[place] for place in numbers)
-    return layer, ".".join(parts[numbers[-1] + 1 :])
+    number_indices = [index for index, part in enumerate(parts) if part.isdigit()]
+    layer = ".".join(parts[index] for index in number_indices)
+    return layer, ".".join(parts[number_indices[-1] + 1 :])

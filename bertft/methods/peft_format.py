@@ -1,79 +1,103 @@
-"""What adapters of every kind have in common in peft's format: the names of their tensors.
+"""Adapters in peft's format: the names of their tensors, as peft 0.21 saves them.
 
-Tensors are named as peft 0.21 saves them: ``base_model.model.<path>.<part>`` for what an adapter
-adds to the layer at ``path``, and ``base_model.model.<path>`` for what else was trained.
+base_model.model.<path>.<part>    what an adapter adds to the layer at ``path``
+base_model.model.<path>           other trained parameters, such as those of a head
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bertft.errors import DataError
 
-__all__ = ["PREFIX", "linear_layer", "own_name", "parts_by_layer", "unfitting"]
+__all__ = [
+    "PREFIX",
+    "copy_and_group_tensors",
+    "find_linear_layer",
+    "model_name",
+    "refuse_fan_in_fan_out",
+    "shape_mismatch_error",
+]
 
 PREFIX = "base_model.model."
+_OTHER_BASE = "Use the adapter with the base that it was trained on"
 
 
-def own_name(name: str) -> str | None:
-    """What the model calls the tensor that an adapter calls ``name``; None: it has no use for it.
+def model_name(name: str) -> str | None:
+    """The model's name for an adapter's tensor; None: the tensor is not used.
 
-    Of an update that is the layer's name and peft's own of the part.
+    For what an adapter adds to a layer, this is the layer's path followed by peft's part.
     """
     path = name.removeprefix(PREFIX).replace(".base_layer.", ".")  # biases of adapted layers
-    if ".original_module." in path:  # what a saved module stood for: peft does not use it
+    if ".original_module." in path:  # the module that a saved module replaces
         return None
     return re.sub(r"\.modules_to_save\.(default\.)?", ".", path)
 
 
-def parts_by_layer(
+def copy_and_group_tensors(
     model: nn.Module, tensors: Mapping[str, Tensor], part: str
 ) -> dict[str, dict[str, Tensor]]:
-    """Path of a layer → part → tensor, for tensors whose last name matches ``part``.
+    """Group an adapter's tensors by layer, and copy other trained parameters into ``model``.
 
-    Other tensors (a head, biases) are copied into the parameter of their name. DataError where the
-    model has none of that name and shape.
+    Args:
+        model: The base with its head.
+        tensors: The adapter's tensors by peft's names.
+        part: A pattern of the parts that the adapter adds to a layer.
+
+    Returns:
+        Path of a layer → part → tensor.
+
+    Raises:
+        DataError: The model has no parameter of that name and shape.
     """
     pattern = re.compile(rf"(?P<path>.+)\.(?P<part>{part})(\.weight)?")
-    own = dict(model.named_parameters())
+    parameters = dict(model.named_parameters())
     parts: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        path = own_name(name)
+        path = model_name(name)
         if path is None:
             continue
         if match := pattern.fullmatch(path):
             parts.setdefault(match["path"], {})[match["part"]] = tensor
-        elif path in own and own[path].shape == tensor.shape:
+        elif path in parameters and parameters[path].shape == tensor.shape:
             with torch.no_grad():
-                own[path].copy_(tensor)
+                parameters[path].copy_(tensor)
         else:
             raise DataError(
-                f"the model has no {path} of shape {list(tensor.shape)}",
-                hint="Does the adapter belong to this base?",
+                f"the model has no {path} of shape {list(tensor.shape)}", hint=_OTHER_BASE
             )
     return parts
 
 
-def linear_layer(model: nn.Module, path: str) -> nn.Linear:
-    """The layer that an adapter names. DataError if the model has none there."""
+def find_linear_layer(model: nn.Module, path: str) -> nn.Linear:
+    """The linear layer at ``path``. DataError if the model has none there."""
     try:
         layer = model.get_submodule(path)
     except AttributeError:
         layer = None
     if type(layer) is not nn.Linear:
-        raise DataError(
-            f"the model has no linear layer {path}", hint="Does the adapter belong to this base?"
-        )
+        raise DataError(f"the model has no linear layer {path}", hint=_OTHER_BASE)
     return layer
 
 
-def unfitting(path: str, layer: nn.Linear) -> DataError:
-    """The error for tensors whose shapes are not those of the layer."""
+def shape_mismatch_error(path: str, layer: nn.Linear) -> DataError:
+    """The error for tensors whose shapes do not match the layer."""
     return DataError(
         f"the adapter's tensors do not fit {path}, a layer of {list(layer.weight.shape)}",
-        hint="Does the adapter belong to this base?",
+        hint=_OTHER_BASE,
     )
+
+
+def refuse_fan_in_fan_out(settings: Mapping[str, Any]) -> None:
+    """DataError for an adapter of transposed weights."""
+    if settings.get("fan_in_fan_out"):
+        raise DataError(
+            "fan_in_fan_out is not supported",
+            where="adapter_config.json",
+            hint="Merge the adapter with peft, and use the merged folder",
+        )

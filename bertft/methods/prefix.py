@@ -3,36 +3,44 @@
     head(x) = softmax(q·[P_K; K]ᵀ/√d) · [P_V; V],     P [layers, 2, L, heads·d]
 
 Li & Liang 2021 (arXiv 2101.00190, §4) train P through an MLP, Liu et al. 2022 (P-tuning v2,
-arXiv 2110.07602, §3) directly. ``kind: prompt`` is the input-embedding form of Lester et al. 2021
-(arXiv 2104.08691): L vectors before the word embeddings, which take positions and length.
+arXiv 2110.07602, §3) directly. ``kind: prompt`` is prompt tuning (Lester et al. 2021,
+arXiv 2104.08691): L vectors before the word embeddings, which take positions and length.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from bertft.config.method import MethodConfig
 from bertft.config.method_components.prefix import PrefixConfig
 from bertft.errors import BertftError, UsageError
-from bertft.methods.component import MethodComponent, ParamGroup
-from bertft.models.families import EncoderFamily, encoder_family
+from bertft.methods.component import MethodComponent, NamedParameter
+from bertft.models.families import encoder_family
+from bertft.models.precision import at_least_fp32
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 __all__ = ["PrefixTuning", "PrefixVectors", "PromptVectors", "build"]
 
 
-def build(settings: PrefixConfig, method: Any, learning_rate: float | None) -> PrefixTuning:
+def build(
+    settings: PrefixConfig, method: MethodConfig, learning_rate: float | None
+) -> PrefixTuning:
     """``learning_rate`` overrides ``settings.learning_rate``."""
     return PrefixTuning(settings, learning_rate or settings.learning_rate)
 
 
 class PrefixVectors(nn.Module):
-    """``prefix()`` → keys and values [layers, 2, L, width]; with an MLP, Embedding → 2 linears."""
+    """``prefix()`` → keys and values [layers, 2, L, width], directly or through an MLP."""
 
-    casts_itself = True
+    casts_inputs = True
 
     def __init__(self, settings: PrefixConfig, layers: int, width: int, dtype: torch.dtype) -> None:
         super().__init__()
@@ -61,15 +69,14 @@ class PrefixVectors(nn.Module):
 
 
 class PromptVectors(nn.Module):
-    """``prompt()`` → vectors [L, width] that stand before the word embeddings of each sequence."""
+    """``prompt()`` → vectors [L, width] before the word embeddings of each sequence."""
 
-    casts_itself = True
+    casts_inputs = True
 
     def __init__(self, settings: PrefixConfig, word_embeddings: Tensor, dtype: torch.dtype) -> None:
         super().__init__()
-        sampled_rows = torch.randint(
-            word_embeddings.shape[0], (settings.length,)
-        )  # Lester et al. 2021, §2.2
+        # Starts at random word embeddings (Lester et al. 2021, §2.2).
+        sampled_rows = torch.randint(word_embeddings.shape[0], (settings.length,))
         self.vectors = nn.Parameter(word_embeddings[sampled_rows].detach().to(dtype, copy=True))
         self.dropout = nn.Dropout(settings.dropout)
 
@@ -78,11 +85,12 @@ class PromptVectors(nn.Module):
 
 
 class PrefixTuning(MethodComponent):
-    """Adds ``model.prefix`` or ``model.prompt``, which ``EncoderRunner`` looks for."""
+    """Adds ``model.prefix`` or ``model.prompt``, which ``EncoderRunner`` uses."""
 
     name = "prefix"
     attach_order = 30
     foldable = False
+    use_weight_decay = False
 
     def __init__(self, settings: PrefixConfig, learning_rate: float) -> None:
         self.settings, self.learning_rate = settings, learning_rate
@@ -90,18 +98,19 @@ class PrefixTuning(MethodComponent):
         if settings.kind == "prompt" or settings.shift_positions:
             self.reserved_positions = settings.length
         self._module: PrefixVectors | PromptVectors | None = None
+        self._gradient_checked = False
 
-    def attach(self, model: nn.Module) -> None:
-        """UsageError for an encoder whose attention does not go through the interface."""
-        family: EncoderFamily = encoder_family(model)
+    def attach(self, model: PreTrainedModel) -> None:
+        """UsageError for an encoder that does not use transformers' attention interface."""
+        family = encoder_family(model)
         if not family.uses_attention_interface:
             raise UsageError(
-                f"a prefix cannot be put into the attention of a {family.model_type} model",
+                f"a prefix is not supported in the attention of a {family.model_type} model",
                 where="method.prefix",
-                hint="Take method=lora or method=svd_lora, or a BERT, RoBERTa or ModernBERT",
+                hint="Use method=lora or method=svd_lora, or a BERT, RoBERTa or ModernBERT",
             )
-        word_embeddings: Tensor = model.get_input_embeddings().weight  # type: ignore[operator]
-        dtype = torch.float64 if word_embeddings.dtype == torch.float64 else torch.float32
+        word_embeddings = cast(nn.Embedding, model.get_input_embeddings()).weight
+        dtype = at_least_fp32(word_embeddings.dtype)
         if self.settings.kind == "prompt":
             self._module = model.prompt = PromptVectors(self.settings, word_embeddings, dtype)
         else:
@@ -109,32 +118,22 @@ class PrefixTuning(MethodComponent):
                 self.settings, family.layers, family.kv_width, dtype
             )
 
-    def _own_parameters(self, model: nn.Module) -> list[tuple[str, nn.Parameter]]:
-        prefixes = ("prefix.", "prompt.")
-        return [pair for pair in model.named_parameters() if pair[0].startswith(prefixes)]
-
-    def param_groups(self, model: nn.Module) -> Iterator[ParamGroup]:
-        yield ParamGroup(
-            self.name,
-            tuple(self._own_parameters(model)),
-            self.learning_rate,
-            use_weight_decay=False,
-        )
+    def named_parameters(self, model: nn.Module) -> Iterator[NamedParameter]:
+        for name, parameter in model.named_parameters():
+            if name.startswith(("prefix.", "prompt.")):
+                yield name, parameter
 
     def after_step(self, step: int, total_steps: int, optimizer: Optimizer) -> None:
-        """Once: a prefix that got no gradient has no part in the model, whatever it claims."""
+        """Check, after the first step, that the model uses the prefix."""
         if self._module is None or self._gradient_checked:
             return
         self._gradient_checked = True
         if self._module.vectors.grad is None:
-            raise BertftError("the prefix takes no part in this model's attention")
-
-    _gradient_checked = False
+            raise BertftError("the model's attention does not use the prefix: it has no gradient")
 
     def parameter_counts(self, model: nn.Module) -> dict[str, int]:
-        trainable = sum(parameter.numel() for _, parameter in self._own_parameters(model))
-        exported = trainable
+        """An MLP is trained and kept; its result, the prefix, is exported."""
+        counts = super().parameter_counts(model)
         if isinstance(self._module, PrefixVectors):
-            layers, key_and_value, length, width = self._module.shape
-            exported = layers * key_and_value * length * width
-        return {"trainable": trainable, "kept": trainable, "exported": exported}
+            counts["exported"] = math.prod(self._module.shape)
+        return counts

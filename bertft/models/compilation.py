@@ -1,15 +1,15 @@
-"""The encoder's layers through torch.compile: a few graphs for all layers, batches and lengths.
+"""Compile the encoder's layers with torch.compile: a few graphs for all layers and lengths.
 
-Attention stays outside of them: it takes a batch apart by the lengths of its sequences, which no
-two batches share, and has kernels of its own. Between two calls of it everything is one graph, with
-the number of tokens as a symbol. Layers are compiled in their places, so that weights keep their
-names. Passes without gradients run as they are: what training measures is what ``eval`` finds.
+Attention is excluded: it splits a batch by the lengths of its sequences, which differ in every
+batch, and has kernels of its own. Everything between two attention calls is one graph, with a
+symbolic number of tokens. Layers are compiled in place, so that weights keep their names. Passes
+without gradients run eagerly, so that evaluation in training equals ``bertft eval``.
 """
 
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -17,24 +17,28 @@ from bertft.errors import SystemResourceError, UsageError
 from bertft.models.attention import ATTENTION_NAME, attention_forward
 from bertft.models.families import encoder_family, encoder_layers
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 __all__ = ["compile_layers", "eager"]
 
 _WHERE = "trainer.compile"
 _BACKEND = "inductor"
 
 
-def compile_layers(model: Any, device: torch.device) -> None:
-    """Let every layer be compiled when it first runs.
+def compile_layers(model: PreTrainedModel, device: torch.device) -> None:
+    """Compile every layer, on its first call.
 
-    UsageError for an architecture whose attention or layers cannot be told apart,
-    EnvironmentFailed where torch.compile does not work on ``device``.
+    Raises:
+        UsageError: The architecture's attention or layers cannot be separated.
+        SystemResourceError: torch.compile does not work on ``device``.
     """
     from transformers import AttentionInterface
 
     family = encoder_family(model)
     if not family.uses_attention_interface:
         raise UsageError(
-            f"the attention of a {family.model_type} model cannot be left out of a graph",
+            f"the attention of a {family.model_type} model cannot be excluded from a graph",
             where=_WHERE,
             hint="Set it to false",
         )
@@ -44,7 +48,7 @@ def compile_layers(model: Any, device: torch.device) -> None:
         raise UsageError(error.what, where=_WHERE, hint="Set it to false") from error
     _check_compiler(device)
     AttentionInterface.register(ATTENTION_NAME, torch.compiler.disable(attention_forward))
-    # Training layers differ in few ways: whether gradients go on below, and what the top one takes.
+    # Training layers differ in few ways: whether lower layers need gradients, and token selection.
     config: Any = torch._dynamo.config
     limit = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"  # 2.6
     setattr(config, limit, max(getattr(config, limit), 32))
@@ -53,12 +57,12 @@ def compile_layers(model: Any, device: torch.device) -> None:
 
 
 def eager() -> contextlib.AbstractContextManager[Any]:
-    """Inside, what was compiled runs as it was written."""
+    """A context in which compiled layers run eagerly."""
     return torch.compiler.set_stance("force_eager")
 
 
 def _check_compiler(device: torch.device) -> None:
-    """Compile a function of no use: it needs a C++ compiler, or Triton."""
+    """SystemResourceError if a small function does not compile, which needs C++ or Triton."""
     try:
         torch.compile(_probe_function, backend=_BACKEND)(torch.ones(8, device=device))
     except Exception as error:

@@ -1,12 +1,12 @@
-"""Dropout: x · keep / (1 − p), keep ~ Bernoulli(1 − p), each element alone.
+"""Dropout, fast on a CPU: x · keep / (1 − p), keep ~ Bernoulli(1 − p) per element.
 
-On a CPU torch draws a mask element by element in one thread, a tenth of a step's time, and for
-the thin products of ΔW as much as the frozen layer's own; and it keeps a number an element for
-the backward pass. There, four elements share one 64-bit draw, so that p is rounded to a multiple
-of 2⁻¹⁶, and a byte an element waits. Elsewhere torch's fused kernel serves.
+On a CPU, torch draws masks element by element in one thread, which takes a tenth of a step and as
+long as the thin products of ΔW, and it saves one float per element for the backward pass. Here,
+four elements share one 64-bit draw, so that p is rounded to a multiple of 2⁻¹⁶, and one byte per
+element is saved. Other devices use torch's fused kernel.
 
-Draws come from torch's default generator: a seed repeats them, and so does the second forward
-pass of gradient checkpointing.
+Draws are from torch's default generator, so that a seed and the recomputation of gradient
+checkpointing repeat them.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _LEVELS = 1 << 16
 
 
 class Dropout(nn.Dropout):
-    """``nn.Dropout`` with the quicker draws."""
+    """``nn.Dropout`` with fast draws on a CPU."""
 
     def forward(self, input: Tensor) -> Tensor:
         return dropout(input, self.p) if self.training else input
 
 
 def replace_dropout(model: nn.Module) -> None:
-    """Exchange every plain ``nn.Dropout`` in ``model`` for a ``Dropout`` of the same rate."""
+    """Replace every plain ``nn.Dropout`` in ``model`` by a ``Dropout`` of the same rate."""
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if type(child) is nn.Dropout:
@@ -46,14 +46,14 @@ def replace_dropout(model: nn.Module) -> None:
 
 
 def dropout(x: Tensor, p: float) -> Tensor:
-    """``x`` after dropout at rate p."""
+    """``x`` after dropout with rate p."""
     if not _use_packed_draws(x, p):
         return F.dropout(x, p)
     return _MaskedDropout.apply(x, p)
 
 
 class _MaskedDropout(torch.autograd.Function):
-    """x · keep / (1 − p); a byte an element waits for the backward pass, not a number."""
+    """x · keep / (1 − p); saves one byte per element for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
@@ -70,10 +70,10 @@ class _MaskedDropout(torch.autograd.Function):
 
 
 def dropout_linear(x: Tensor, weight: Tensor, p: float) -> tuple[Tensor, float]:
-    """h and c: c · h = drop(x) · weightᵀ, x [N, in], weight [R, in].
+    """h [N, R] and c with c · h = drop(x) · weightᵀ, for x [N, in] and weight [R, in].
 
-    On a CPU ``x`` and a byte an element wait for the backward pass, so that layers which share
-    their input share what waits of it.
+    On a CPU, ``x`` itself and one byte per element are saved for the backward pass, so that layers
+    with the same input share the saved tensor.
     """
     if not _use_packed_draws(x, p):
         return F.linear(F.dropout(x, p), weight), 1.0
@@ -102,25 +102,25 @@ class _MaskedDropoutLinear(torch.autograd.Function):
 
 
 def fill_keep_mask(keep_mask: Tensor, p: float) -> Tensor:
-    """Fill ``keep_mask``, of any type and on the CPU, with ones and, at rate p, zeros."""
+    """Fill ``keep_mask``, a CPU tensor of any type, with zeros at rate p and ones elsewhere."""
     count = keep_mask.numel()
-    # From −2⁶³ without an upper end: all 64 bits, where random_() alone leaves the sign out.
+    # From −2⁶³ without an upper bound: all 64 bits. random_() without bounds omits the sign.
     draws = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(1 << 63), None)
     bits = draws.view(torch.int16)[:count].view(keep_mask.shape)
-    # Compared into its own type: into another torch goes an element at a time, six times slower.
-    return keep_mask.copy_(torch.ge(bits, _dropped(p) - _LEVELS // 2, out=bits))
+    # The comparison writes into its own type: into another type torch is six times slower.
+    return keep_mask.copy_(torch.ge(bits, _dropped_levels(p) - _LEVELS // 2, out=bits))
 
 
 def _use_packed_draws(x: Tensor, p: float) -> bool:
-    # A compiler draws and multiplies in one go, and knows how to do so for F.dropout alone.
+    # A compiler fuses draws and product, but only for F.dropout.
     return x.device.type == "cpu" and 0 < p < 1 and not torch.compiler.is_compiling()
 
 
 def inverse_keep_prob(p: float) -> float:
-    """1 / (1 − p) for p as it is rounded."""
-    return _LEVELS / (_LEVELS - _dropped(p))
+    """1 / (1 − p) of the rounded p."""
+    return _LEVELS / (_LEVELS - _dropped_levels(p))
 
 
-def _dropped(p: float) -> int:
-    """Levels that are dropped; one is always kept, so that the share of what stays is not 0."""
+def _dropped_levels(p: float) -> int:
+    """Levels, of 2¹⁶, that are dropped; at least one is kept, so that 1 − p is not 0."""
     return min(round(p * _LEVELS), _LEVELS - 1)

@@ -1,28 +1,34 @@
-"""What an encoder's architecture lets us do: its layers, and whether attention can be replaced.
+"""Properties of an encoder's architecture: its layers, and whether attention can be replaced.
 
-    layers      attention calls in one forward pass (ALBERT calls one module several times)
-    width       of the keys and values of a layer, heads · head size
-    interface   attention goes through transformers' AttentionInterface
-    one_by_one  padding or neighbours change the outputs, so that each row runs alone
-
-DeBERTa-v2, MPNet and RemBERT keep attention of their own: they run padded, without a prefix.
+DeBERTa-v2, MPNet and RemBERT have attention of their own: they run padded, without a prefix.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
 from bertft.errors import UsageError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 __all__ = ["EncoderFamily", "encoder_family", "encoder_layers"]
 
 
 @dataclass(frozen=True)
 class EncoderFamily:
-    """``model_type`` is transformers' name of the architecture."""
+    """The properties of one architecture.
+
+    Attributes:
+        model_type: transformers' name of the architecture.
+        layers: Attention calls per forward pass (ALBERT calls one module several times).
+        kv_width: Width of the keys and values of a layer, heads · head size.
+        uses_attention_interface: Whether it calls transformers' ``AttentionInterface``.
+        runs_rows_alone: Whether padding or neighbours change outputs, so that each row runs alone.
+    """
 
     model_type: str
     layers: int
@@ -31,16 +37,16 @@ class EncoderFamily:
     runs_rows_alone: bool = False
 
 
-# Convolutions and n-grams reach from padding into a text, some attention takes no mask or averages
-# over the length, and XLNet's and CANINE's heads look at the end of the padded row.
+# Convolutions and n-grams mix padding into a text, some attention has no mask or averages over the
+# length, and the heads of XLNet and CANINE use the end of the padded row.
 _PADDING_SENSITIVE = frozenset(
     {"canine", "convbert", "fnet", "mobilebert", "nystromformer", "xlnet", "yoso"}
 )
-# EuroBERT's head averages over all tokens of the row, so that it must see each row by itself.
+# EuroBERT's head averages over all tokens of a row, so that a row must hold one sequence.
 _PADDED_ONLY = frozenset({"eurobert"})
 
 
-def encoder_family(model: Any) -> EncoderFamily:
+def encoder_family(model: PreTrainedModel) -> EncoderFamily:
     """The family of a transformers model."""
     config = model.config
     return EncoderFamily(
@@ -53,8 +59,8 @@ def encoder_family(model: Any) -> EncoderFamily:
     )
 
 
-def encoder_layers(model: Any) -> nn.ModuleList:
-    """The encoder's layers, bottom first. UsageError where layers share one module (ALBERT)."""
+def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
+    """The encoder's layers, bottom first. UsageError if layers share one module (ALBERT)."""
     count = int(model.config.num_hidden_layers)
     for module in model.base_model.modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
@@ -62,7 +68,7 @@ def encoder_layers(model: Any) -> nn.ModuleList:
             if len(parameters) == len(set(parameters)) and parameters:
                 return module
     raise UsageError(
-        f"the layers of a {model.config.model_type} model cannot be told apart",
+        f"the layers of a {model.config.model_type} model share one module",
         where="method.base.train",
-        hint="Take train=everything or train=biases",
+        hint="Set it to everything or biases",
     )

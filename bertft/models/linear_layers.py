@@ -1,18 +1,16 @@
-"""Which linear layer of an encoder plays which part in it.
+"""Find the linear layers of an encoder by role or name, and wrap them.
 
-    find_targets(model, ["query", "layer.0.output.dense"], "method.low_rank.targets")
-        -> [Target(path, module, rows, role)]
+    find_target_layers(model, ["query", "layer.0.output.dense"], "method.low_rank.targets")
+        -> [TargetLayer(path, module, rows, role), ...]
 
-A layer that another method has wrapped already (``models.wrapper``) counts as the layer.
+A name is a role (query, key, value, attention_output, ffn_in, ffn_out), all_linear, or the last
+parts of a module's dotted name: ``output.dense`` matches ``layer.11.output.dense``. Roles are known
+for encoders whose layers are named as in one of ``_ROLE_SUFFIXES``.
 
-A word is one of the roles query, key, value, attention_output, ffn_in, ffn_out; or all_linear;
-or the end of a module's dotted name, cut at a dot: ``layer.1.output.dense`` is no end of
-``layer.11.output.dense``. Roles are known for the encoders whose layers are named as in one of
-``_ROLE_SUFFIXES``; elsewhere a role is read as a name like any other.
-
-Only linear layers inside the encoder's list of layers are ever found: never the task head, a
-pooler, or the projection of embeddings. A module that several layers share (ALBERT) comes once.
-Where query, key and value are one matrix (ModernBERT's Wqkv), each is a slice of its rows.
+Only linear layers inside the encoder's list of layers are found: not the task head, a pooler, or
+the projection of embeddings. A module that several layers share (ALBERT) is found once. If query,
+key and value are one matrix (ModernBERT's Wqkv), each is a slice of its rows. A layer that another
+method has wrapped in a ``LinearWrapper`` is found as its outermost wrapper.
 """
 
 from __future__ import annotations
@@ -44,14 +42,15 @@ _LINEAR_ATTRIBUTES = ("weight", "bias", "in_features", "out_features")
 
 
 class LinearWrapper(nn.Module):
-    """``weight``, ``bias``, ``in_features`` and ``out_features`` are those of the linear layer.
+    """Base class of modules that replace a linear layer, or another wrapper, and change its output.
 
-    Trained parameters and persistent buffers belong in a sub-module called ``adapter``: buffers in
-    it are saved with a checkpoint. Compute in the type of ``inner``'s output: under autocast it is
-    half precision, while trained parameters are fp32.
+    ``weight``, ``bias``, ``in_features`` and ``out_features`` are those of the linear layer. Put
+    trained parameters and persistent buffers into a sub-module called ``adapter``: checkpoints save
+    both. Compute in the type of ``inner``'s output: under autocast it is half precision, while
+    trained parameters are fp32.
     """
 
-    casts_itself = True  # takes its input in any type
+    casts_inputs = True  # accepts inputs of any type (see ``bertft.models.precision``)
 
     def __init__(self, inner: nn.Module | None = None) -> None:
         super().__init__()
@@ -66,21 +65,21 @@ class LinearWrapper(nn.Module):
         return super().__getattr__(name)
 
     def forward(self, x: Tensor) -> Tensor:
-        """What the layer gives, unless a subclass changes it."""
+        """The output of ``inner``; subclasses change it."""
         y: Tensor = self.inner(x)
         return y
 
     def unwrap(self) -> nn.Linear:
-        """The linear layer, with its own parameters. BertftError while another method wraps it."""
+        """The linear layer with its parameters. BertftError if ``inner`` is another wrapper."""
         if type(self.inner) is not nn.Linear:
             raise BertftError(
-                f"the layer inside is a {type(self.inner).__name__}, which was not folded before"
+                f"the layer inside is a {type(self.inner).__name__}, which has to be folded first"
             )
         return self.inner
 
 
 def replace_modules(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> None:
-    """Put ``new[module]`` in every place of ``model`` where ``module`` is."""
+    """Replace each key of ``replacements`` by its value, everywhere in ``model``."""
     for parent in list(model.modules()):
         for name, child in list(parent._modules.items()):
             if child is not None and child in replacements:
@@ -88,12 +87,12 @@ def replace_modules(model: nn.Module, replacements: Mapping[nn.Module, nn.Module
 
 
 def plain_path(path: str) -> str:
-    """The path of a module or parameter in the model as it was before its layers were wrapped."""
+    """The path that a module or parameter had before layers were wrapped."""
     return re.sub(r"\.inner(?=\.|$)", "", path)
 
 
-def check_foldable(layers: Mapping[str, Any]) -> None:
-    """BertftError where a layer's weight is kept in less than fp32."""
+def check_foldable(layers: Mapping[str, nn.Linear | LinearWrapper]) -> None:
+    """BertftError if the weight of a layer is kept in less than fp32."""
     for path, layer in layers.items():
         if layer.weight.dtype not in (torch.float32, torch.float64):
             raise BertftError(
@@ -107,7 +106,7 @@ def check_foldable(layers: Mapping[str, Any]) -> None:
 ROLES = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
 _FUSED_ROLES = ("query", "key", "value")  # the order of the thirds of a fused matrix
 
-# Ends of names, role by role in the order of ROLES; * stands for a layer's number.
+# Last parts of names, for each role in the order of ROLES; * is the number of a layer.
 _ROLE_SUFFIXES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     # BERT, RoBERTa, XLM-R, CamemBERT, ELECTRA, RemBERT, ERNIE, RoFormer, Longformer, ...
     "bert": (
@@ -165,9 +164,9 @@ _ROLE_SUFFIXES: Mapping[str, tuple[tuple[str, ...], ...]] = {
 
 @dataclass(frozen=True)
 class TargetLayer:
-    """A linear layer, or the ``rows`` of its weight [out, in] that play ``role``.
+    """A linear layer, or the ``rows`` of its weight [out, in] that have the ``role``.
 
-    ``role`` is one of ROLES, or "linear" where the layer plays none or several.
+    ``role`` is one of ROLES, or "linear" for a layer with none or several.
     """
 
     path: str
@@ -177,9 +176,10 @@ class TargetLayer:
 
 
 def find_target_layers(model: nn.Module, names: Sequence[str], where: str) -> list[TargetLayer]:
-    """What ``names`` mean in ``model``, in its own order.
+    """The layers that ``names`` match, in the order of ``model``.
 
-    UsageError for a name without meaning; ``where`` is the setting that gave the names.
+    Raises:
+        UsageError: A name matches no layer; ``where`` is the setting of the names.
     """
     linears = encoder_linears(model)
     paths_by_role = _paths_by_role(list(linears))
@@ -189,7 +189,7 @@ def find_target_layers(model: nn.Module, names: Sequence[str], where: str) -> li
         if not matches:
             raise _no_match_error(name, list(linears), bool(paths_by_role), where)
         chosen |= {(target.path, target.role): target for target in matches}
-    # A whole layer has its slices in it.
+    # A whole layer includes its slices.
     whole_layers = {target.path for target in chosen.values() if target.rows is None}
     order = {path: number for number, path in enumerate(linears)}
     return sorted(
@@ -203,12 +203,10 @@ def find_target_layers(model: nn.Module, names: Sequence[str], where: str) -> li
 
 
 def encoder_linears(model: nn.Module) -> dict[str, nn.Linear | LinearWrapper]:
-    """Path → linear layer, for those inside a list of layers of the base model, each once.
+    """Path → linear layer or its outermost wrapper, for those inside a list of layers, each once.
 
-    Of a wrapped layer it is the outermost wrapper.
-
-    Subclasses of nn.Linear are left out: their forward pass, or whoever reads their weight, is
-    not known (nn.MultiheadAttention never calls its out_proj).
+    Subclasses of nn.Linear are left out, because their weight may be used in another way
+    (nn.MultiheadAttention never calls its out_proj).
     """
     base = getattr(model, "base_model", model)
     base_modules = {id(module) for module in base.modules()}
@@ -232,7 +230,7 @@ def encoder_linears(model: nn.Module) -> dict[str, nn.Linear | LinearWrapper]:
 
 
 def _paths_by_role(paths: Sequence[str]) -> dict[str, list[str]]:
-    """role → paths, as the first family says that has every role in this model; else empty."""
+    """Role → paths, from the first family with layers for every role; empty if there is none."""
     for family in _ROLE_SUFFIXES.values():
         paths_by_role = {
             role: [path for path in paths if any(_path_ends_with(path, end) for end in ends)]
@@ -266,7 +264,7 @@ def _match_targets(
 def _fused_rows(
     role: str, path: str, row_count: int, paths_by_role: Mapping[str, list[str]]
 ) -> slice | None:
-    """The role's third of the rows, where query, key and value are the same matrix."""
+    """The role's third of the rows if query, key and value are one matrix."""
     if role not in _FUSED_ROLES or not all(
         path in paths_by_role[fused_role] for fused_role in _FUSED_ROLES
     ):
@@ -276,7 +274,7 @@ def _fused_rows(
 
 
 def _path_ends_with(path: str, suffix: str) -> bool:
-    """Whether ``suffix`` is the end of ``path``, part by part; * is any number."""
+    """Whether ``path`` ends with the dotted ``suffix``; * matches any number."""
     parts, suffix_parts = path.split("."), suffix.split(".")
     return len(suffix_parts) <= len(parts) and all(
         part == suffix_part or (suffix_part == "*" and part.isdigit())
@@ -290,7 +288,7 @@ def _no_match_error(name: str, paths: Sequence[str], roles_known: bool, where: s
         return UsageError(
             "this model has no linear layers inside a list of layers",
             where=where,
-            hint="Take a method that needs none, such as method=bitfit",
+            hint="Use a method that needs none, such as method=bitfit",
         )
     valid_names = [*(ROLES if roles_known else ()), "all_linear", *last_names]
     suggestion = did_you_mean(name, valid_names)
@@ -299,7 +297,7 @@ def _no_match_error(name: str, paths: Sequence[str], roles_known: bool, where: s
             f"Roles: {', '.join(ROLES)}" if roles_known else "Roles are not known for this model"
         )
     return UsageError(
-        f"{name!r} names no linear layer of this model (layers' last names:"
+        f"{name!r} matches no linear layer of this model (last parts of their names:"
         f" {format_list(last_names)})",
         where=where,
         hint=f"{suggestion[0].upper()}{suggestion[1:]}",

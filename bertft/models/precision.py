@@ -1,9 +1,9 @@
-"""The arithmetic of a run: what the hardware multiplies well, and which weights are kept in what.
+"""Number formats: which one a device computes fast in, and which one each weight is kept in.
 
-Where nothing of the base trains, its frozen weights are cast once to the compute type, so that
-no step casts them again; what trains (adapters, new modules) stays in fp32, and modules that
-train as a whole take their input in fp32. Where the base itself trains (full, last_k, bitfit),
-its masters stay in fp32 and autocast makes the copies; only frozen linear layers are cast once.
+If nothing of the base trains, its frozen weights are cast once to the compute type. What trains
+(adapters, new modules) stays in fp32, and modules that train as a whole get their inputs in fp32.
+If the base itself trains (full, last_k, bitfit), its weights stay in fp32 and autocast makes the
+copies; only frozen linear layers are cast once.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from bertft.errors import SystemResourceError, UsageError
 
 __all__ = [
     "Precision",
+    "at_least_fp32",
+    "autocast_disabled",
+    "cast_for_autocast",
     "choose_precision",
     "cpu_flags",
     "has_fast_bf16",
@@ -35,14 +38,14 @@ _TYPES = dict(zip(PRECISIONS, (torch.float32, torch.bfloat16, torch.float16), st
 
 
 def resolve_device(setting: str) -> torch.device:
-    """auto | cpu | cuda | cuda:N → a device that exists."""
+    """The device of a setting auto | cpu | cuda | cuda:N. Raises an error if it does not exist."""
     if setting == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(setting)
     except RuntimeError:
         raise UsageError(
-            f"{setting!r} is no device", where="device", hint="Use auto, cpu, cuda or cuda:1"
+            f"unknown device {setting!r}", where="device", hint="Use auto, cpu, cuda or cuda:1"
         ) from None
     if device.type not in ("cpu", "cuda"):
         raise UsageError(f"{setting!r} is not supported", where="device", hint="Use cpu or cuda")
@@ -51,7 +54,7 @@ def resolve_device(setting: str) -> torch.device:
     ):
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         raise SystemResourceError(
-            f"{setting} was asked for, but torch {torch.__version__} sees {count} CUDA devices",
+            f"{setting} is not available: torch {torch.__version__} finds {count} CUDA devices",
             where="device",
             hint="Use device=auto, or install a CUDA build of torch and its driver",
         )
@@ -69,7 +72,7 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 
 def cpu_flags() -> set[str]:
-    """What the CPU says it can do, as Linux names it; empty where nothing says so."""
+    """The CPU's features, by Linux's names; empty on other systems."""
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="ascii") as lines:
         for line in lines:
             if line.startswith("flags"):
@@ -80,7 +83,7 @@ def cpu_flags() -> set[str]:
 def choose_precision(
     setting: str, device: torch.device, where: str = "trainer.precision"
 ) -> Precision:
-    """``setting`` (auto | fp32 | bf16 | fp16) on this device; ``where`` it was given."""
+    """The precision that ``setting`` (auto | fp32 | bf16 | fp16), given at ``where``, names."""
     if setting == "auto":
         setting = "bf16" if has_fast_bf16(device) else "fp32"
     if setting == "fp16" and device.type != "cuda":
@@ -89,10 +92,10 @@ def choose_precision(
 
 
 def recorded_precision(name: str, device: torch.device, run: Path) -> Precision:
-    """The precision that ``run`` was trained in. UsageError where the device cannot compute it."""
+    """The precision that ``run`` was trained in. UsageError if the device does not support it."""
     if name == "fp16" and device.type != "cuda":
         raise UsageError(
-            f"was trained in fp16, which needs CUDA; the device is {device}",
+            f"the run was trained in fp16, which needs CUDA; the device is {device}",
             where=str(run),
             hint="Use a CUDA device, or precision=fp32 with eval and predict",
         )
@@ -100,7 +103,13 @@ def recorded_precision(name: str, device: torch.device, run: Path) -> Precision:
 
 
 class Precision:
-    """``name`` is fp32, bf16 or fp16; ``dtype`` computes; ``scales``: fp16 needs a scaler."""
+    """The precision of a run on a device.
+
+    Attributes:
+        name: fp32, bf16 or fp16.
+        dtype: The compute type.
+        uses_loss_scaling: fp16 needs a gradient scaler.
+    """
 
     def __init__(self, name: str, device: torch.device) -> None:
         self.name, self.device, self.dtype = name, device, _TYPES[name]
@@ -108,7 +117,7 @@ class Precision:
         self._autocast = False
 
     def place_model(self, model: nn.Module, base_trains: bool) -> None:
-        """Place the model and cast what is frozen; call after the parts are attached."""
+        """Move the model and cast what is frozen; call it after components are attached."""
         if self.device.type == "cuda":
             _set_up_cuda(self.device)
         model.to(self.device)
@@ -123,25 +132,25 @@ class Precision:
             _add_trained_biases_in_fp32(model)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """Around every forward pass."""
+        """The context of every forward pass."""
         if not self._autocast:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, self.dtype)
 
 
 def _set_up_cuda(device: torch.device) -> None:
-    """Make ``device`` torch's current one, and leave cuDNN's attention out.
+    """Make ``device`` torch's current device, and disable cuDNN's attention.
 
-    Newer torch prefers that on newer devices. It plans anew for every shape, and here nearly every
-    batch has one of its own; its dropout knows sixteenths alone (pytorch issue 174245).
+    Newer torch prefers it on newer devices. It compiles a plan for every shape, and here nearly
+    every batch has its own; its dropout rates are multiples of 1/16 (pytorch issue 174245).
     """
-    if device.index is not None:  # "cuda" is the current one
+    if device.index is not None:  # "cuda" is the current device
         torch.cuda.set_device(device)
     torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def _castable_parameters(model: nn.Module, linear_only: bool) -> Iterator[Tensor]:
-    """Under autocast norms and embeddings want fp32 weights, with trained biases beside them."""
+    """All parameters, or under autocast linear weights: norms and embeddings need fp32 there."""
     if not linear_only:
         yield from model.parameters()
         return
@@ -151,13 +160,13 @@ def _castable_parameters(model: nn.Module, linear_only: bool) -> Iterator[Tensor
 
 
 def _cast_inputs_to_fp32(model: nn.Module) -> None:
-    """Modules that train as a whole (head, new pooler) compute in fp32 from half precision."""
+    """Modules that train as a whole (head, new pooler) get inputs in fp32."""
     for module in _outermost_trained_modules(model):
         module.register_forward_pre_hook(_to_fp32)
 
 
 def _add_trained_biases_in_fp32(model: nn.Module) -> None:
-    """A frozen weight with a trained bias, as where a new head's decoder is the word embeddings."""
+    """For frozen weights with a trained bias, such as a decoder tied to the word embeddings."""
     for module in model.modules():
         if type(module) is not nn.Linear or module.bias is None:
             continue
@@ -173,8 +182,8 @@ def _linear_with_fp32_bias(module: nn.Linear, inputs: Tensor) -> Tensor:
 def _outermost_trained_modules(module: nn.Module) -> Iterator[nn.Module]:
     for child in module.children():
         parameters = list(child.parameters())
-        if not parameters or getattr(child, "casts_itself", False):
-            continue  # adapters and prefixes compute in the type of what they are added to
+        if not parameters or getattr(child, "casts_inputs", False):
+            continue  # adapters and prefixes cast to the type of what they are added to
         if all(parameter.requires_grad for parameter in parameters):
             yield child
         else:
@@ -186,3 +195,25 @@ def _to_fp32(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         value.float() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
         for value in inputs
     )
+
+
+def at_least_fp32(dtype: torch.dtype) -> torch.dtype:
+    """fp64 for fp64, fp32 for all other types."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def cast_for_autocast(x: Tensor) -> Tensor:
+    """``x`` in autocast's type if autocast is on: one cast for several products."""
+    device_type = x.device.type
+    available = torch.amp.is_autocast_available(device_type)  # not on the meta device
+    if available and torch.is_autocast_enabled(device_type) and x.dtype != torch.float64:
+        return x.to(torch.get_autocast_dtype(device_type))
+    return x
+
+
+def autocast_disabled(x: Tensor) -> contextlib.AbstractContextManager[Any]:
+    """A context without autocast on the device of ``x``."""
+    device_type = x.device.type
+    if torch.amp.is_autocast_available(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return contextlib.nullcontext()

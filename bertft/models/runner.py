@@ -8,7 +8,7 @@ depend on the layout: [B, C] for sequence-level heads, [N, C] for token-level he
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ from bertft.models.families import encoder_family, encoder_layers
 from bertft.models.forward_state import ActivationRecorder, ForwardState
 from bertft.models.sequence_layout import SequenceLayout, content_tokens, scatter_tokens
 from bertft.models.token_selection import enable_token_selection
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 __all__ = ["EncoderRunner", "accepts_argument", "extract_logits"]
 
@@ -43,7 +46,7 @@ class EncoderRunner:
         compiled: Whether the layers are compiled (see ``compile``).
     """
 
-    def __init__(self, model: Any, level: str, layout: str = "auto") -> None:
+    def __init__(self, model: PreTrainedModel, level: str, layout: str = "auto") -> None:
         self.model, self.level = model, level
         self.family = encoder_family(model)
         if layout == "auto" or not self.family.uses_attention_interface:
@@ -319,7 +322,7 @@ class EncoderRunner:
         self._attention_checked = True
 
 
-def _number_layers(model: Any) -> None:
+def _number_layers(model: PreTrainedModel) -> None:
     """Set ``layer_idx`` on attention modules of architectures that do not (DistilBERT)."""
     try:
         layers = encoder_layers(model)

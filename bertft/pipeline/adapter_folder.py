@@ -25,7 +25,7 @@ from bertft.config.task_facts import tasks_with
 from bertft.config.values import check_answer_settings
 from bertft.errors import DataError, SystemResourceError, UsageError
 from bertft.methods.low_rank.peft_format import check_peft_adapter
-from bertft.methods.peft_format import own_name
+from bertft.methods.peft_format import model_name
 from bertft.models.loading import head_parameters, load_config, load_tokenizer
 from bertft.models.model_config import MAX_LABELS, read_model_config
 from bertft.models.source import ModelSource, find_model_source
@@ -297,7 +297,7 @@ class AdapterFolder:
 
     def saved_shapes(self) -> dict[str, torch.Size]:
         """Of whatever was saved whole."""
-        named = {own_name(name): each.shape for name, each in self.tensors.items()}
+        named = {model_name(name): each.shape for name, each in self.tensors.items()}
         return {name: shape for name, shape in named.items() if name and ".lora_" not in name}
 
 

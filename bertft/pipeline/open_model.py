@@ -22,7 +22,7 @@ from bertft.config.registry import METHODS, TASKS, readers_by_peft_type
 from bertft.config.resume import read_runnable_config
 from bertft.errors import DataError, UsageError
 from bertft.methods.component import MethodComponent
-from bertft.methods.peft_format import own_name
+from bertft.methods.peft_format import model_name
 from bertft.models.dropout import replace_dropout
 from bertft.models.loading import load_config, load_model, load_tokenizer
 from bertft.models.model_config import check_config_values
@@ -214,7 +214,7 @@ def _copy_saved_modules(model: Any, tensors: Mapping[str, Tensor]) -> None:
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, tensor in tensors.items():
-            path = own_name(name)
+            path = model_name(name)
             if path is not None and path in parameters and parameters[path].shape == tensor.shape:
                 parameters[path].copy_(tensor)
 

@@ -14,7 +14,7 @@ import gc
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -195,7 +195,7 @@ class TrainStep:
             for component in self.components
             if (objective := component.objective(task)) is not None
         ]
-        self.objective: Objective = objectives[0] if objectives else TaskObjective(task)
+        self.objective: Objective[Any] = objectives[0] if objectives else TaskObjective(task)
         self._loss_means: dict[str, Tensor] = {}
         self.scaler = GradScaler(precision.device.type, enabled=precision.uses_loss_scaling)
         # It learns its device from what it scales, and a rank's first share may have no rows.

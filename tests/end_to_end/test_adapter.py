@@ -104,10 +104,10 @@ def test_a_merge_that_would_answer_otherwise_writes_nothing(theirs, place, monke
 def _without_adapter(folder, model, tokenizer):
     """The base's weights alone."""
     from bertft.export.transformers_folder import save_model_folder
-    from bertft.methods.low_rank import export
+    from bertft.methods.low_rank import fold
     from bertft.models.linear_layers import replace_modules
 
-    layers = export.low_rank_layers(model)
+    layers = fold.low_rank_layers(model)
     replace_modules(model, {layer: layer.unwrap() for layer in layers.values()})
     save_model_folder(folder, model, tokenizer)
 

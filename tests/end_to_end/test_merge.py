@@ -187,11 +187,11 @@ def test_the_base_alone_would_answer_otherwise(trained, place):
 
 
 def test_a_merge_that_would_answer_otherwise_writes_nothing(trained, place, monkeypatch):
-    from bertft.methods.low_rank import export
+    from bertft.methods.low_rank import fold
     from bertft.methods.low_rank.component import LowRank
 
     def off(self, model):
-        folded = export.fold_updates(model)
+        folded = fold.fold_updates(model)
         with torch.no_grad():
             next(iter(model.parameters())).zero_()
         return folded

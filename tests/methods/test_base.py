@@ -103,12 +103,12 @@ def test_more_layers_than_there_are(encoder, adapt):
     with pytest.raises(UsageError) as caught:
         adapt(encoder(), base={"train": "last_k", "last_k": 4})
     assert str(caught.value) == (
-        "method.base.last_k: 4 layers are more than the model's 3. Take at most 3"
+        "method.base.last_k: the model has 3 layers, fewer than 4. Set it to 3 or less"
     )
 
 
 def test_layers_that_are_one_are_refused(encoder, adapt):
-    with pytest.raises(UsageError, match="a albert model cannot be told apart"):
+    with pytest.raises(UsageError, match="a albert model share one module"):
         adapt(encoder("albert"), base={"train": "last_k", "last_k": 1})
 
 

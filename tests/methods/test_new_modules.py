@@ -9,7 +9,6 @@ from transformers import BertConfig, BertForSequenceClassification
 from bertft.errors import BertftError
 from bertft.methods import collect_param_groups
 from bertft.methods.base import NewModules
-from bertft.methods.component import split_by_weight_decay
 
 POOLER = ["bert.pooler.dense.bias", "bert.pooler.dense.weight"]
 
@@ -55,23 +54,26 @@ def test_a_parameter_that_nobody_trains_is_found_out(encoder, adapt):
     model = encoder()
     parts = adapt(model)
     model.bert.pooler.dense.bias.requires_grad_(True)
-    with pytest.raises(BertftError, match=r"do not agree on what trains: \['bert\.pooler\.dense"):
+    with pytest.raises(BertftError, match=r"not the trained parameters: \['bert\.pooler\.dense"):
         collect_param_groups(parts, model)
 
 
 def test_a_parameter_in_two_groups_is_found_out(encoder, adapt):
     model = encoder()
     parts = adapt(model)
-    with pytest.raises(BertftError, match="one parameter in two groups"):
+    with pytest.raises(BertftError, match="one parameter is in two groups"):
         collect_param_groups([*parts, *parts], model)
 
 
 def test_matrices_decay_and_vectors_do_not():
     shapes = {"w": (2, 3), "norm": (3,), "scalar": (), "table": (4, 2), "cube": (2, 2, 2)}
-    pairs = [(name, torch.nn.Parameter(torch.zeros(shape))) for name, shape in shapes.items()]
-    found = {
+    model = torch.nn.Module()
+    for name, shape in shapes.items():
+        model.register_parameter(name, torch.nn.Parameter(torch.zeros(shape)))
+    groups = {
         group.name: [name for name, _ in group.parameters]
-        for group in split_by_weight_decay("x", pairs, 1)
+        for group in NewModules(shapes, 1.0).param_groups(model)
     }
-    assert found == {"x": ["w", "table", "cube"], "x/no_decay": ["norm", "scalar"]}
-    assert [group.name for group in split_by_weight_decay("x", pairs[1:2], 1)] == ["x/no_decay"]
+    assert groups == {"head": ["w", "table", "cube"], "head/no_decay": ["norm", "scalar"]}
+    (group,) = NewModules(["norm"], 1.0).param_groups(model)
+    assert group.name == "head/no_decay"

@@ -1,4 +1,4 @@
-"""Layers of every architecture, and which of them cannot be told apart."""
+"""Layers of every architecture, and which of them share one module."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_one_layer(encoder):
 
 
 def test_shared_layers_cannot_be_told_apart(encoder):
-    with pytest.raises(UsageError, match="layers of a albert model cannot be told apart"):
+    with pytest.raises(UsageError, match="layers of a albert model share one module"):
         encoder_layers(encoder("albert"))
 
 

@@ -171,8 +171,8 @@ def test_layers_nobody_knows_go_by_name():
     with pytest.raises(UsageError) as caught:
         find_targets(model, ["query", "ffn_in"])
     assert str(caught.value) == (
-        "method.low_rank.targets: 'ffn_in' names no linear layer of this model"
-        " (layers' last names: mix, query). Roles are not known for this model"
+        "method.low_rank.targets: 'ffn_in' matches no linear layer of this model"
+        " (last parts of their names: mix, query). Roles are not known for this model"
     )
     with pytest.raises(UsageError, match="no linear layers inside a list of layers"):
         find_targets(nn.Linear(3, 3), ["query"])
@@ -182,7 +182,7 @@ def test_a_misspelt_role_is_named():
     with pytest.raises(UsageError) as caught:
         find_targets(encoder("bert"), ["query", "vaule"])
     assert caught.value.where == "method.low_rank.targets"
-    assert "'vaule' names no linear layer" in str(caught.value)
+    assert "'vaule' matches no linear layer" in str(caught.value)
     assert "dense, key, query, value" in str(caught.value)
     assert caught.value.hint == "Did you mean 'value'?"
     with pytest.raises(UsageError, match="Roles: query, key, value, attention_output, ffn_in"):

@@ -163,9 +163,9 @@ def test_devices():
 @pytest.mark.parametrize(
     ("setting", "kind", "message"),
     [
-        ("gpu", UsageError, "device: 'gpu' is no device. Use auto, cpu, cuda or cuda:1"),
+        ("gpu", UsageError, "device: unknown device 'gpu'. Use auto, cpu, cuda or cuda:1"),
         ("meta", UsageError, "device: 'meta' is not supported. Use cpu or cuda"),
-        ("cuda:99", SystemResourceError, "device: cuda:99 was asked for, but torch "),
+        ("cuda:99", SystemResourceError, "device: cuda:99 is not available: torch "),
     ],
 )
 def test_devices_that_are_none(setting, kind, message):
@@ -176,7 +176,7 @@ def test_devices_that_are_none(setting, kind, message):
 
 def test_cuda_that_is_not_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(SystemResourceError, match="sees 0 CUDA devices") as caught:
+    with pytest.raises(SystemResourceError, match="finds 0 CUDA devices") as caught:
         resolve_device("cuda")
     assert caught.value.status == 4
 

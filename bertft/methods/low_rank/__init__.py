@@ -1,11 +1,11 @@
-"""A trained low-rank update ΔW beside frozen linear layers.
+"""A trained low-rank update ΔW added to frozen linear layers.
 
-    lora       ΔW = s · B · A            (LoRA, rsLoRA, LoRA+, DoRA, PiSSA's start)
-    svd_lora   ΔW = s · B · diag(E) · A  (a rank that adapts per layer, AdaLoRA's idea)
+    lora       ΔW = s · B · A                  (LoRA, rsLoRA, LoRA+, DoRA, PiSSA's start)
+    svd_lora   ΔW = s · B · diag(E) · A        (a rank that adapts per layer, AdaLoRA's idea)
     vera       ΔW = diag(b) · B · diag(d) · A  (A and B random, frozen, shared by all layers)
 
-``build(settings, method, rate)`` makes the part of a run; the arithmetic is one file an idea. A
-kind is a file with an ``Update`` and a function that builds the part, and an entry of ``KINDS`` in
+``build(settings, method, learning_rate)`` returns the component of a run. A kind of update is a
+module with an ``Update`` and a function that builds the component, and an entry of ``KINDS`` in
 ``bertft.config.method_components.low_rank``.
 """
 
@@ -14,8 +14,8 @@ from __future__ import annotations
 import importlib
 import math
 from functools import partial
-from typing import Any
 
+from bertft.config.method import MethodConfig
 from bertft.config.method_components.low_rank import KINDS, LowRankConfig
 from bertft.methods.low_rank.adalora import (
     AdaLoRAPenalty,
@@ -23,57 +23,63 @@ from bertft.methods.low_rank.adalora import (
     ImportanceTracker,
     RankAllocator,
 )
-from bertft.methods.low_rank.component import LowRank
+from bertft.methods.low_rank.component import LowRank, LowRankArguments
 from bertft.methods.low_rank.lora import DoRA, LoRA
 from bertft.methods.low_rank.svd_lora import SVDLoRA
 
 __all__ = ["LowRank", "build", "build_lora", "build_svd_lora"]
 
 
-def build(settings: LowRankConfig, method: Any, learning_rate: float | None) -> LowRank:
-    """``learning_rate`` overrides ``settings.learning_rate``; B's stays ``b_rate_ratio`` times as
-    high.
+def build(settings: LowRankConfig, method: MethodConfig, learning_rate: float | None) -> LowRank:
+    """The component of the configured kind.
+
+    ``learning_rate`` overrides ``settings.learning_rate``; B's rate stays a multiple of it.
     """
     targets = settings.targets
-    common = {
+    assert method.rank is not None, "checked by the rules of the configuration"
+    common: LowRankArguments = {
         "targets": [targets] if isinstance(targets, str) else list(targets),
         "rank": method.rank,
         "dropout": settings.dropout,
-        "rate": settings.learning_rate if learning_rate is None else learning_rate,
+        "learning_rate": settings.learning_rate if learning_rate is None else learning_rate,
         "b_rate_ratio": settings.b_rate_ratio,
     }
     module, _, name = KINDS[settings.kind].build.partition(":")
-    part: LowRank = getattr(importlib.import_module(module), name)(settings, method, common)
-    return part
+    component: LowRank = getattr(importlib.import_module(module), name)(settings, method, common)
+    return component
 
 
-def build_lora(settings: LowRankConfig, method: Any, common: dict[str, Any]) -> LowRank:
-    rank, start = method.rank, settings.start or "zero_b"
+def build_lora(settings: LowRankConfig, method: MethodConfig, common: LowRankArguments) -> LowRank:
+    """LoRA or DoRA; ``common``: arguments of every kind."""
+    rank, start = common["rank"], settings.start or "zero_b"
     scale = settings.alpha / (math.sqrt(rank) if settings.use_rslora else rank)
     update = DoRA if settings.use_dora else LoRA
-    make = partial(update, rank=rank, scale=scale, start=start)
-    return LowRank(make_update=make, start=start, start_rank=rank, **common)
+    make_update = partial(update, rank=rank, scale=scale, start=start)
+    return LowRank(make_update=make_update, start=start, start_rank=rank, **common)
 
 
-def build_svd_lora(settings: LowRankConfig, method: Any, common: dict[str, Any]) -> LowRank:
-    start = settings.start or "orthonormal"
-    grown = math.ceil(1.5 * method.rank) if settings.adapt else method.rank
-    rank = method.initial_rank or grown
+def build_svd_lora(
+    settings: LowRankConfig, method: MethodConfig, common: LowRankArguments
+) -> LowRank:
+    """SVD-LoRA, with ranks that adapt if ``settings.adapt``; ``common`` as in ``build_lora``."""
+    rank, start = common["rank"], settings.start or "orthonormal"
+    start_rank = method.initial_rank or (math.ceil(1.5 * rank) if settings.adapt else rank)
 
-    def allocate(modules: dict[str, SVDLoRA]) -> RankAllocator:
+    def make_allocator(modules: dict[str, SVDLoRA]) -> RankAllocator:
         count = len(modules)
         return RankAllocator(
             modules,
-            BudgetSchedule(rank * count, method.rank * count, settings.begin, settings.end),
+            BudgetSchedule(start_rank * count, rank * count, settings.begin, settings.end),
             settings.interval,
             ImportanceTracker(list(modules.values()), settings.beta1, settings.beta2),
         )
 
+    scale = settings.alpha / start_rank
     return LowRank(
-        make_update=partial(SVDLoRA, rank=rank, scale=settings.alpha / rank, start=start),
+        make_update=partial(SVDLoRA, rank=start_rank, scale=scale, start=start),
         start=start,
-        start_rank=rank,
-        make_allocator=allocate if settings.adapt else None,
+        start_rank=start_rank,
+        make_allocator=make_allocator if settings.adapt else None,
         e_rate_ratio=settings.e_rate_ratio,
         make_penalty=partial(AdaLoRAPenalty, orthogonality=settings.orthogonality, l1=settings.l1),
         **common,

@@ -1,13 +1,13 @@
-"""Gives the budget of triplets to the modules where they matter (AdaLoRA, arXiv 2303.10512).
+"""AdaLoRA: allocate a budget of triplets to the modules where they matter (arXiv 2303.10512).
 
     until t_i            every triplet trains
-    t_i to T − t_f       every ``interval`` steps E is set to 0 outside the b(t) most important
-                         triplets; they may grow back, since the optimizer's moments live on
-    from T − t_f on      the mask stays; moments of pruned E are cleared once, and E is projected
+    t_i to T − t_f       every ``interval`` steps, E is set to 0 except in the b(t) most important
+                         triplets; pruned ones may grow back, as the optimizer keeps its moments
+    from T − t_f on      the mask is final: moments of pruned E are cleared once, and E is masked
                          after every step
 
-so that from T − t_f on the weights in memory are what is evaluated, saved and exported. From then
-on pruned E has no gradient either: it would count in the norm that gradients are clipped by.
+From T − t_f on, the weights in memory are those that are evaluated, saved and exported. Pruned E
+then has no gradient, which would count in the norm for gradient clipping.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from bertft.methods.component import ComponentState
 from bertft.methods.low_rank.svd_lora import SVDLoRA
-from bertft.methods.low_rank.update import autocast_disabled
+from bertft.models.precision import autocast_disabled
 
 __all__ = [
     "AdaLoRAPenalty",
@@ -37,8 +38,13 @@ __all__ = [
 
 @dataclass(frozen=True)
 class BudgetSchedule:
-    """``initial`` = b₀ and ``final`` = b_T triplets; ``begin_fraction`` and ``end_fraction`` are
-    shares of T.
+    """b(t): the triplets after step t of T, which decrease cubically.
+
+    Attributes:
+        initial: b₀, triplets until t_i.
+        final: b_T, triplets from T − t_f on.
+        begin_fraction: t_i / T.
+        end_fraction: t_f / T.
     """
 
     initial: int
@@ -65,7 +71,7 @@ class BudgetSchedule:
 
 
 class ImportanceTracker:
-    """Ī and Ū of every A, B and E of ``modules``, which share one rank r."""
+    """Ī and Ū, sensitivity and its uncertainty, of A, B and E of ``modules``, all of rank r."""
 
     def __init__(self, modules: Sequence[SVDLoRA], beta1: float, beta2: float) -> None:
         self.parameters: list[nn.Parameter] = [
@@ -77,7 +83,7 @@ class ImportanceTracker:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the present weights and gradients; a weight without a gradient is left alone."""
+        """Average in the current weights and gradients; weights without a gradient are skipped."""
         self._follow_device()
         tensor_lists: tuple[list[Tensor], ...] = ([], [], [], [])
         for tensors in zip(self.parameters, self.mean, self.uncertainty, strict=True):
@@ -100,7 +106,7 @@ class ImportanceTracker:
 
     @torch.no_grad()
     def triplet_scores(self) -> Tensor:
-        """S [modules, r]."""
+        """S, the importance of each triplet [modules, r]."""
         self._follow_device()
         scores = torch._foreach_mul(self.mean, self.uncertainty)
         return torch.stack(
@@ -111,7 +117,7 @@ class ImportanceTracker:
         )
 
     def _follow_device(self) -> None:
-        """The model may have moved since."""
+        """Move the statistics to the device of the model, which may have changed."""
         if self.parameters and self.mean[0].device != self.parameters[0].device:
             for statistics in (self.mean, self.uncertainty):
                 statistics[:] = [
@@ -121,10 +127,10 @@ class ImportanceTracker:
 
 
 def top_mask(scores: Tensor, budget: int) -> Tensor:
-    """Bool mask [modules, r] of exactly ``budget`` highest ``scores`` [modules, r].
+    """Bool mask [modules, r] of exactly the ``budget`` highest ``scores`` [modules, r].
 
-    Of equal ones the lower triplet number goes first, then the lower module, so that modules
-    that nothing is known of are cut alike.
+    Ties go to the lower triplet number, then to the lower module, so that modules without
+    statistics keep equal ranks.
     """
     order = scores.t().flatten().sort(descending=True, stable=True).indices
     mask = torch.zeros_like(order, dtype=torch.bool)
@@ -133,7 +139,7 @@ def top_mask(scores: Tensor, budget: int) -> Tensor:
 
 
 def orthogonality_loss(factors: Sequence[Tensor]) -> Tensor:
-    """Mean of ‖F·Fᵀ − I‖_F over ``factors`` [r, n]; those of one shape take one batched product."""
+    """Mean of ‖F·Fᵀ − I‖_F over ``factors`` [r, n], with one batched product per shape."""
     stacks: dict[torch.Size, list[Tensor]] = defaultdict(list)
     for factor in factors:
         stacks[factor.shape].append(factor)
@@ -143,13 +149,16 @@ def orthogonality_loss(factors: Sequence[Tensor]) -> Tensor:
         identity = torch.eye(rank, dtype=stacked.dtype, device=stacked.device)
         with autocast_disabled(stacked):
             deviation = torch.baddbmm(identity, stacked, stacked.mT, beta=-1)
-        # Unlike √Σ², this norm has a gradient, 0, where A is exactly orthonormal.
+        # Unlike √Σ², this norm has a gradient (0) where A is exactly orthonormal.
         norm_sums.append(torch.linalg.vector_norm(deviation, dim=(1, 2)).sum())
     return torch.stack(norm_sums).sum() / len(factors)
 
 
 class AdaLoRAPenalty:
-    """``last``: the terms of the latest call, detached and without their weights."""
+    """The penalty orthogonality · ‖F·Fᵀ − I‖ + l1 · Σ |E|.
+
+    ``last_terms``: the terms of the latest call, detached and without their weights.
+    """
 
     def __init__(self, modules: Sequence[SVDLoRA], orthogonality: float, l1: float) -> None:
         self.modules = list(modules)
@@ -157,7 +166,7 @@ class AdaLoRAPenalty:
         self.last_terms: dict[str, Tensor] = {}
 
     def __call__(self) -> Tensor | None:
-        """The weighted sum; None where both weights are 0."""
+        """The weighted sum; None if both weights are 0."""
         terms = []
         if self.orthogonality:
             factors = [factor for module in self.modules for factor in (module.A, module.B.t())]
@@ -172,7 +181,13 @@ class AdaLoRAPenalty:
 
 
 class RankAllocator:
-    """``modules``: path → update, all of one rank r. ``mask`` [modules, r]: where E lives."""
+    """Prunes the triplets of ``modules`` (path → update, all of rank r) on the schedule ``budget``.
+
+    Attributes:
+        mask: Which triplets are kept [modules, r].
+        triplets_left: The budget after the last pruning.
+        frozen: Whether the mask is final.
+    """
 
     def __init__(
         self,
@@ -193,12 +208,12 @@ class RankAllocator:
             value.register_hook(partial(self._mask_gradient, number))
 
     def before_step(self) -> None:
-        """Gradients are final, weights have not moved."""
+        """Called when gradients are final and weights have not moved."""
         if not self.frozen:
             self.importance.update()
 
     def after_step(self, step: int, total_steps: int, optimizer: Optimizer) -> None:
-        """Prune as the schedule says. A step that was skipped is made up for by the next one."""
+        """Prune on schedule. The final pruning is done later if its step was skipped."""
         if self.frozen:
             self._apply_mask()
         elif step >= self.budget.freeze_step(total_steps):
@@ -207,10 +222,6 @@ class RankAllocator:
             self.frozen = True
         elif step > self.budget.pruning_start(total_steps) and step % self.interval == 0:
             self._prune(self.budget(step, total_steps))
-
-    def current_ranks(self) -> dict[str, int]:
-        """Path → triplets left at the last change of the mask."""
-        return dict(zip(self.paths, self.mask.sum(1).tolist(), strict=True))
 
     def _mask_gradient(self, module_number: int, gradient: Tensor) -> Tensor:
         return gradient * self.mask[module_number].to(gradient) if self.frozen else gradient
@@ -232,14 +243,14 @@ class RankAllocator:
                     state_tensor.mul_(row)
 
     def _mask_rows(self) -> list[Tensor]:
-        """The mask, a row a module, in the type and place of E."""
+        """The mask's row of each module, in the type and on the device of E."""
         return list(
             self.mask.to(self.singular_values[0].device, self.singular_values[0].dtype).unbind()
         )
 
-    def state_dict(self) -> dict[str, Any]:
-        """Flat: tensors and JSON scalars."""
-        state: dict[str, Any] = {
+    def state_dict(self) -> ComponentState:
+        """The mask, the budget and the statistics."""
+        state: ComponentState = {
             "mask": self.mask.clone(),
             "left": self.triplets_left,
             "frozen": self.frozen,
@@ -248,8 +259,8 @@ class RankAllocator:
             state[f"{key}/{name}"] = tensor.clone()
         return state
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """ValueError if it is another model's."""
+    def load_state_dict(self, state: ComponentState) -> None:
+        """Restore ``state_dict``. ValueError if it belongs to another model."""
         statistics = list(self._named_statistics())
         expected_names = {
             "mask",
@@ -260,14 +271,14 @@ class RankAllocator:
         if set(state) != expected_names:
             mismatched = sorted(expected_names.symmetric_difference(state))
             raise ValueError(f"the state of svd_lora does not fit its modules: {mismatched[:3]}")
-        if state["mask"].shape != self.mask.shape:
-            raise ValueError(
-                f"the mask is {list(state['mask'].shape)}, not {list(self.mask.shape)}"
-            )
+        tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+        mask = tensors["mask"]
+        if mask.shape != self.mask.shape:
+            raise ValueError(f"the mask is {list(mask.shape)}, not {list(self.mask.shape)}")
         for key, name, tensor in statistics:
-            tensor.copy_(state[f"{key}/{name}"])
-        self.mask = state["mask"].to(self.singular_values[0].device, torch.bool, copy=True)
-        self.triplets_left, self.frozen = int(state["left"]), bool(state["frozen"])
+            tensor.copy_(tensors[f"{key}/{name}"])
+        self.mask = mask.to(self.singular_values[0].device, torch.bool, copy=True)
+        self.triplets_left, self.frozen = int(cast(int, state["left"])), bool(state["frozen"])
 
     def _named_statistics(self) -> list[tuple[str, str, Tensor]]:
         names = [f"{path}.{letter}" for path in self.paths for letter in "ABE"]

@@ -1,12 +1,11 @@
-"""The low-rank updates of a model in peft's form, and back: configuration and tensors.
+"""LoRA adapters in peft's format, written and read: configuration and tensors.
 
-    peft:    W + (lora_alpha / r) · lora_B · lora_A,   or / √r with use_rslora,   r and lora_alpha
-             by module where rank_pattern and alpha_pattern name one; DoRA's m as
-             lora_magnitude_vector
-    to_peft  scale 1 (alpha = r): pruned triplets, principal starts, rsLoRA and slices of a fused
-             matrix all become plain pairs of their own rank; a module with none left is left out
+    W + (lora_alpha / r) · lora_B · lora_A,   or lora_alpha / √r with use_rslora
 
-Tensors are named ``base_model.model.<path>.lora_A.weight`` (see ``methods.peft_format``).
+rank_pattern and alpha_pattern state r and lora_alpha of single modules; lora_magnitude_vector is
+DoRA's m. Written adapters have scale 1 (lora_alpha = r): pruned triplets, principal starts, rsLoRA
+and slices of a fused matrix become plain pairs of their own rank. Modules without a triplet are
+left out. Tensors are named ``base_model.model.<path>.lora_A.weight`` (``methods.peft_format``).
 """
 
 from __future__ import annotations
@@ -22,11 +21,20 @@ from torch import Tensor, nn
 
 from bertft.config.registry import readers_by_peft_type
 from bertft.errors import DataError, UsageError
-from bertft.methods.component import MethodComponent, ParamGroup
-from bertft.methods.low_rank import export
-from bertft.methods.low_rank.linear import LowRankLinear
-from bertft.methods.low_rank.lora import DoRA, LoRA
-from bertft.methods.peft_format import PREFIX, linear_layer, parts_by_layer, unfitting
+from bertft.methods.component import MethodComponent, NamedParameter, PeftAdapter
+from bertft.methods.low_rank.fold import (
+    dora_magnitudes,
+    fold_updates,
+    low_rank_layers,
+    scaled_factors_by_layer,
+)
+from bertft.methods.low_rank.lora import DoRA, LoRA, LowRankLinear
+from bertft.methods.peft_format import (
+    PREFIX,
+    copy_and_group_tensors,
+    find_linear_layer,
+    shape_mismatch_error,
+)
 from bertft.models.linear_layers import replace_modules
 
 __all__ = [
@@ -40,12 +48,12 @@ __all__ = [
 
 
 def from_peft(settings: Mapping[str, Any], tensors: dict[str, Tensor]) -> ImportedLowRank:
-    """``settings`` and ``tensors`` are those of adapter_config.json and its weights."""
+    """The component of a LoRA adapter: entries of its adapter_config.json, and its tensors."""
     return ImportedLowRank(settings, tensors)
 
 
 class ImportedLowRank(MethodComponent):
-    """The updates of an adapter that was trained elsewhere."""
+    """The frozen updates of an adapter that was trained elsewhere."""
 
     name = "low_rank"
 
@@ -55,28 +63,21 @@ class ImportedLowRank(MethodComponent):
     def attach(self, model: nn.Module) -> None:
         attach_peft(model, self.settings, self.tensors)
 
-    def param_groups(self, model: nn.Module) -> Iterator[ParamGroup]:
-        return iter(())
+    def named_parameters(self, model: nn.Module) -> Iterator[NamedParameter]:
+        for path, layer in low_rank_layers(model).items():
+            yield from layer.adapter.named_parameters(f"{path}.adapter")
 
-    def parameter_counts(self, model: nn.Module) -> dict[str, int]:
-        parameter_count = sum(
-            parameter.numel()
-            for layer in export.low_rank_layers(model).values()
-            for parameter in layer.adapter.parameters()
-        )
-        return {"trainable": parameter_count, "kept": parameter_count, "exported": parameter_count}
-
-    def peft_adapter(self, model: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def peft_adapter(self, model: nn.Module) -> PeftAdapter:
         tensors = peft_tensors(model)
         return peft_config(tensors), tensors
 
     def fold(self, model: nn.Module) -> int:
-        return export.fold_updates(model)
+        return fold_updates(model)
 
 
 _UPDATE_NAME = "lora_A|lora_B|lora_magnitude_vector"
 
-# What a configuration may say beside rank and scale without changing what the weights mean.
+# Starts that leave the base weights unchanged.
 _INITS_KEEPING_BASE = (True, False, "gaussian", "orthogonal", "eva")
 _UNSUPPORTED_SETTINGS = (
     "fan_in_fan_out",
@@ -95,10 +96,10 @@ _UNSUPPORTED_SETTINGS = (
 
 
 def peft_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """The updates of ``model`` as peft's tensors, in fp32. UsageError if none is left."""
-    layers, magnitudes = export.low_rank_layers(model), export.dora_magnitudes(model)
+    """The updates of ``model`` as peft's tensors, in fp32. UsageError if every one was pruned."""
+    layers, magnitudes = low_rank_layers(model), dora_magnitudes(model)
     tensors: dict[str, Tensor] = {}
-    for path, layer_factors in export.scaled_factors_by_layer(model).items():
+    for path, layer_factors in scaled_factors_by_layer(model).items():
         layer = layers[path]
         down = torch.cat([down for _, down, _ in layer_factors])
         up = torch.cat([_expand_rows(up, rows, layer) for rows, _, up in layer_factors], 1)
@@ -111,15 +112,15 @@ def peft_tensors(model: nn.Module) -> dict[str, Tensor]:
             tensors[f"{PREFIX}{path}.lora_magnitude_vector"] = row_norms
     if not tensors:
         raise UsageError(
-            "no low-rank update is left: every one was pruned",
+            "every low-rank update was pruned: there is no adapter to write",
             where="run",
-            hint="bertft merge writes the model itself",
+            hint="Write the model itself with bertft merge",
         )
     return {name: tensor.detach().cpu() for name, tensor in tensors.items()}
 
 
 def _expand_rows(up: Tensor, rows: slice | None, layer: LowRankLinear) -> Tensor:
-    """B' [rows, r] among the rows of the whole matrix, the others 0: [out, r]."""
+    """B' [rows, r] of some rows → [out, r], 0 in the other rows."""
     if rows is None:
         return up
     all_rows = up.new_zeros(layer.out_features, up.shape[1])
@@ -128,7 +129,7 @@ def _expand_rows(up: Tensor, rows: slice | None, layer: LowRankLinear) -> Tensor
 
 
 def peft_config(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The keys of peft's LoraConfig that describe ``peft_tensors``."""
+    """The entries of peft's LoraConfig that describe ``peft_tensors``."""
     suffix = ".lora_A.weight"
     ranks = {
         name.removeprefix(PREFIX).removesuffix(suffix): tensor.shape[0]
@@ -155,25 +156,29 @@ def peft_config(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def attach_peft(model: nn.Module, settings: Mapping[str, Any], tensors: dict[str, Tensor]) -> int:
-    """Put the updates of a LoRA adapter beside the layers of ``model``; how many.
+    """Add the updates of a LoRA adapter to the layers of ``model``.
 
-    What is no update (a head, biases) is copied into the parameter of its name. DataError for a
-    kind of adapter that is not LoRA or DoRA over unchanged base weights, or that does not fit.
+    Other tensors (a head, biases) are copied into the parameter of their name.
+
+    Returns:
+        The number of adapted layers.
+
+    Raises:
+        DataError: It is not LoRA or DoRA over unchanged base weights, or does not fit the model.
     """
     check_peft_adapter(settings)
     for name in tensors:
         path, _, embedding = name.removeprefix(PREFIX).partition(".lora_embedding_")
         if embedding:
             raise DataError(
-                f"an update of the embedding {path} is not known here",
-                hint="Merge it with peft, and give the merged folder",
+                f"the update of the embedding {path} is not supported",
+                hint="Merge the adapter with peft, and use the merged folder",
             )
     replacements: dict[nn.Module, nn.Module] = {}
-    for path, update_tensors in parts_by_layer(model, tensors, _UPDATE_NAME).items():
-        layer = linear_layer(model, path)
-        update = _build_update(
-            layer, update_tensors, _update_scale(settings, path, update_tensors), path
-        )
+    for path, update_tensors in copy_and_group_tensors(model, tensors, _UPDATE_NAME).items():
+        layer = find_linear_layer(model, path)
+        scale = _update_scale(settings, path, update_tensors)
+        update = _build_update(layer, update_tensors, scale, path)
         replacements[layer] = LowRankLinear(layer, {"linear": (None, update)}, 0.0)
     replace_modules(model, replacements)
     return len(replacements)
@@ -185,7 +190,7 @@ def check_peft_adapter(settings: Mapping[str, Any]) -> None:
         raise DataError(
             f"adapters of peft_type {settings.get('peft_type')} are not supported",
             where="adapter_config.json",
-            hint=f"Those that are read: {', '.join(sorted(readers_by_peft_type()))}",
+            hint=f"Supported: {', '.join(sorted(readers_by_peft_type()))}",
         )
     init = settings.get("init_lora_weights", True)
     if init not in _INITS_KEEPING_BASE:
@@ -197,9 +202,9 @@ def check_peft_adapter(settings: Mapping[str, Any]) -> None:
     unsupported = [name for name in _UNSUPPORTED_SETTINGS if settings.get(name)]
     if unsupported:
         raise DataError(
-            f"{', '.join(unsupported)} is not known here",
+            f"{', '.join(unsupported)} is not supported",
             where="adapter_config.json",
-            hint="Merge it with peft, and give the merged folder",
+            hint="Merge the adapter with peft, and use the merged folder",
         )
 
 
@@ -209,13 +214,13 @@ def _update_scale(
     if "lora_A" not in update_tensors:
         raise DataError(f"has no lora_A of {path}")
     if update_tensors["lora_A"].ndim != 2:
-        raise DataError(f"lora_A of {path} is no matrix")
+        raise DataError(f"lora_A of {path} is not a matrix")
     rank = update_tensors["lora_A"].shape[0]
     try:
         alpha = settings.get("lora_alpha", 8)
         patterns = settings.get("alpha_pattern") or {}
-        if len(patterns) > _MOST_PATTERNS:
-            raise ValueError(f"{len(patterns):,} patterns; the most is {_MOST_PATTERNS:,}")
+        if len(patterns) > _MAX_PATTERNS:
+            raise ValueError(f"{len(patterns):,} patterns, more than {_MAX_PATTERNS:,}")
         for pattern, value in patterns.items():
             if _pattern_matches(pattern, path):
                 alpha = value
@@ -239,13 +244,13 @@ def _update_scale(
 
 
 _MAX_SCALE = 1e6
-_MOST_PATTERNS = 5_000  # one for each module of the largest encoders
+_MAX_PATTERNS = 5_000  # one for each module of the largest encoders
 
 
 def _pattern_matches(pattern: str, path: str) -> bool:
-    """Whether a key of ``alpha_pattern`` is for the module ``path``: peft's own reading.
+    """Whether a key of ``alpha_pattern`` matches the module ``path``, by peft's rule.
 
-    ValueError for an expression whose search could take for ever, as a repeated group's can.
+    ValueError for an expression whose search could take very long, such as a repeated group.
     """
     if len(pattern) > 200 or _COMPLEX_PATTERN.search(pattern) or len(_REPEATS.findall(pattern)) > 2:
         raise ValueError(f"the pattern {pattern[:40]!r} is too complex")
@@ -268,7 +273,7 @@ def _build_update(
         or up.shape != (weight.shape[0], down.shape[0])
         or (magnitude is not None and magnitude.numel() != weight.shape[0])
     ):
-        raise unfitting(path, layer)
+        raise shape_mismatch_error(path, layer)
     update_class = LoRA if magnitude is None else DoRA
     update = update_class(weight, down.shape[0], scale)
     with torch.no_grad():

@@ -1,7 +1,7 @@
 """SVD-LoRA: ΔW = s · B · diag(E) · A, with A [r, in], E [r], B [out, r], s = alpha / r.
 
-E starts at 0, so ΔW does too; A and B start orthonormal, or at N(0, 0.02²). r is the initial
-rank and s keeps it: a pruned triplet is one whose E is 0, and the others do not grow for it.
+E and so ΔW start at 0; A and B start orthonormal, or at N(0, 0.02²). r is the initial rank. A
+pruned triplet is one whose E is 0; s does not change, so the others do not grow.
 
 After Zhang et al. 2023 (AdaLoRA, arXiv 2303.10512, §3.1).
 """
@@ -13,7 +13,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from bertft.methods.low_rank.update import Update, at_least_fp32
+from bertft.methods.low_rank.lora import Update
+from bertft.models.precision import at_least_fp32
 
 __all__ = ["SVDLoRA"]
 
@@ -21,7 +22,7 @@ _INIT_STD = 0.02
 
 
 class SVDLoRA(Update):
-    """ΔW for ``weight`` [out, in]; parameters in fp32, or in fp64 where the weight is."""
+    """ΔW = scale · B · diag(E) · A, with A [r, in], E [r] and B [out, r]."""
 
     groups: ClassVar = {**Update.groups, "E": "_e/no_decay"}
 
@@ -48,13 +49,13 @@ class SVDLoRA(Update):
 
     @torch.no_grad()
     def scaled_factors(self) -> tuple[Tensor, Tensor]:
-        """A' = diag(E)·A and B' = s·B of the triplets that are left, so that ΔW = B'·A'."""
+        """A' = diag(E)·A and B' = s·B of the triplets with E ≠ 0, so that ΔW = B'·A'."""
         nonzero = self.E != 0
         return self.A[nonzero] * self.E[nonzero, None], self.B[:, nonzero] * self.scale
 
     def triplets_left(self) -> int:
         return 0 if self.E.is_meta else int(torch.count_nonzero(self.E))
 
-    def sizes(self, left: int) -> tuple[int, int]:
+    def sizes(self, triplets: int) -> tuple[int, int]:
         size = self.A.shape[1] + self.B.shape[0]
-        return left * (size + 1), left * size
+        return triplets * (size + 1), triplets * size

@@ -1,16 +1,16 @@
-"""Attention on a CPU in blocks that stay in its cache, and a backward pass that computes them anew.
+"""Attention on a CPU in blocks that fit its cache, recomputed in the backward pass.
 
     O = (softmax(s·Q·Kᵀ + mask) ∘ keep / (1 − p)) · V
 
-The weights [n, heads, t, u] of long rows outgrow everything else of a step: written out, with the
-mask of dropout and their product, they are 12 bytes a pair that wait for the backward pass and must
-be fetched again. Here a block of heads is scored, normalised, dropped out and multiplied before the
-next one is begun, in buffers that all blocks share. What waits is Q, K, V and a byte a pair, of
-dropout's draws; the backward pass computes the weights from them again, one product more than the
-five that it needs (Dao et al. 2022, arXiv 2205.14135, §3.1 and appendix B.2, whose tiles of one
-row's softmax are not needed where a row fits in the cache).
+The weights [n, heads, t, u] of long rows are the largest tensors of a step: with the dropout mask
+and their product, 12 bytes per pair are saved for the backward pass and read again from memory.
+Here, each block of heads is scored, normalised, dropped out and multiplied before the next one, in
+buffers that all blocks share. Only Q, K, V and one byte per pair, the dropout mask, are saved. The
+backward pass computes the weights again: one product in addition to the five that it needs (Dao et
+al. 2022, arXiv 2205.14135, §3.1 and appendix B.2; their tiles within the softmax of a row are not
+needed if a row fits in the cache).
 
-Equal to the plain products, but for the rounding of 1 / (1 − p), which multiplies V here.
+Results equal the plain products, except for the rounding of 1 / (1 − p), which multiplies V here.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from bertft.models.dropout import fill_keep_mask, inverse_keep_prob
 __all__ = ["BLOCKWISE_MIN_PAIRS", "blockwise_attention"]
 
 BLOCKWISE_MIN_PAIRS = 1 << 20
-"""Pairs from which blocks are at least as fast as the plain products, which remember more."""
+"""Pairs from which blocks are at least as fast as plain products, which save more memory."""
 
-_PAIRS_PER_BLOCK = 1 << 18  # pairs of a block: 1 MB a buffer in fp32
+_PAIRS_PER_BLOCK = 1 << 18  # 1 MB per buffer in fp32
 
 _SoftmaxBlock = tuple[tuple[slice, slice], Tensor, Tensor]
 
@@ -38,12 +38,21 @@ _SoftmaxBlock = tuple[tuple[slice, slice], Tensor, Tensor]
 def blockwise_attention(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float, scale: float
 ) -> Tensor:
-    """[n, heads, t, d] of queries [n, heads, t, d], keys and values [n, heads, u, d], on a CPU.
+    """Attention on a CPU.
 
-    ``mask`` [n or 1, 1, t or 1, u]: True where a pair is seen; None: all are. Every query must see
-    a key.
+    Args:
+        query: [n, heads, t, d].
+        key: [n, heads, u, d].
+        value: [n, heads, u, d].
+        mask: Bool [n or 1, 1, t or 1, u], True for pairs that attend; None: all do. Every query
+            must attend to at least one key.
+        dropout: Dropout rate of the weights, below 1.
+        scale: s.
+
+    Returns:
+        [n, heads, t, d].
     """
-    if torch.is_autocast_enabled("cpu"):  # which does not see products into a given tensor
+    if torch.is_autocast_enabled("cpu"):  # autocast does not apply to products with ``out=``
         dtype = torch.get_autocast_dtype("cpu")
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     bias = None
@@ -132,9 +141,9 @@ class _BlockwiseAttention(torch.autograd.Function):
 
 
 def _softmax_blocks(query: Tensor, key: Tensor, bias: Tensor | None) -> Iterator[_SoftmaxBlock]:
-    """softmax(Q·Kᵀ + bias), a block at a time: its place, the weights, and the room of its scores.
+    """softmax(Q·Kᵀ + bias), block by block: its slices, its weights, and the buffer of its scores.
 
-    Every block takes the two buffers [rows, heads, t, u] over from the one before it.
+    All blocks share the two buffers [rows, heads, t, u].
     """
     (n, heads, t, _), u = query.shape, key.shape[2]
     rows_per_block, heads_per_block = _block_shape(n, heads, t * u)
@@ -156,15 +165,13 @@ def _softmax_blocks(query: Tensor, key: Tensor, bias: Tensor | None) -> Iterator
 
 
 def _block_shape(n: int, heads: int, pairs: int) -> tuple[int, int]:
-    """How many rows and heads a block takes: whole rows, or else heads of one."""
+    """Rows and heads of a block: several whole rows, or some heads of one row."""
     heads_per_block = min(heads, max(1, _PAIRS_PER_BLOCK // pairs))
-    return (
-        (min(n, max(1, _PAIRS_PER_BLOCK // (heads * pairs))), heads)
-        if heads_per_block == heads
-        else (1, heads_per_block)
-    )
+    if heads_per_block < heads:
+        return 1, heads_per_block
+    return min(n, max(1, _PAIRS_PER_BLOCK // (heads * pairs))), heads
 
 
 def _flatten_heads(block: Tensor) -> Tensor:
-    """[rows, heads, …] as [rows·heads, …], without a copy: of whole rows, or heads of one."""
+    """[rows, heads, ...] → [rows·heads, ...] without a copy."""
     return block.view(-1, *block.shape[2:])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bertft.methods.layer_grid import places
+from bertft.methods.layer_grid import grid_cells
 from bertft.methods.low_rank.lora import LoRA
 from bertft.methods.low_rank.report import effective_rank, singular_values
 from bertft.methods.low_rank.svd_lora import SVDLoRA
@@ -31,8 +31,8 @@ def test_singular_values_are_those_of_the_update():
     assert singular_values(pruned).tolist() == [2.0, 0.5, 0.0]
 
 
-def test_places():
-    assert places([("bert.encoder.layer.3.attention.self.query", "query")]) == [("3", "query")]
-    assert places([("a.0.b.1.ffn", "linear")]) == [("0.1", "ffn")]
+def test_grid_cells():
+    assert grid_cells([("bert.encoder.layer.3.attention.self.query", "query")]) == [("3", "query")]
+    assert grid_cells([("a.0.b.1.ffn", "linear")]) == [("0.1", "ffn")]
     twice = [("layers.2.mlp.gate_proj", "ffn_in"), ("layers.2.mlp.up_proj", "ffn_in")]
-    assert places(twice) == [("2", "mlp.gate_proj"), ("2", "mlp.up_proj")]
+    assert grid_cells(twice) == [("2", "mlp.gate_proj"), ("2", "mlp.up_proj")]

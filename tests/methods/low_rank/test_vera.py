@@ -10,7 +10,7 @@ import torch
 
 from bertft.errors import BertftError, DataError, UsageError
 from bertft.methods import trained_tensors
-from bertft.methods.low_rank.export import low_rank_layers
+from bertft.methods.low_rank.fold import low_rank_layers
 from bertft.methods.low_rank.vera import VeRA, from_peft
 
 peft = pytest.importorskip("peft")
@@ -169,7 +169,7 @@ def test_a_rank_above_the_width_is_useful(bert, part):
     part(kind="vera", rank=200).attach(bert())
     with pytest.raises(UsageError, match="rank 6,145 is too high") as caught:
         part(kind="vera", rank=6145).attach(bert())
-    assert caught.value.where == "method.rank" and caught.value.hint == "Take at most 6,144"
+    assert caught.value.where == "method.rank" and caught.value.hint == "Set it to at most 6,144"
 
 
 @pytest.mark.parametrize("saved", [True, False])
@@ -210,7 +210,7 @@ GOOD = {f"{PATH}b": torch.zeros(24), f"{PATH}d": torch.zeros(4)}
         ({}, {f"{PATH}b": torch.zeros(25)}, "do not fit"),
         ({}, {f"{PATH}d": torch.zeros(())}, "do not fit"),
         ({}, {f"{PATH}d": None}, "do not fit"),
-        ({}, dict.fromkeys(GOOD), "it has no update"),
+        ({}, dict.fromkeys(GOOD), "has no update"),
         ({}, {PATH.replace("key", "kee") + "b": torch.zeros(24)}, "no linear layer"),
         ({}, {PATH.replace("key", "value") + "b": torch.zeros(24),
               PATH.replace("key", "value") + "d": torch.zeros(5)}, "do not fit its vectors"),

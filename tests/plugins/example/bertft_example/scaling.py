@@ -5,48 +5,56 @@ Folded: diag(l)·W and l ⊙ b.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from bertft.config.method import MethodConfig
 from bertft.errors import UsageError
-from bertft.methods.component import MethodComponent, ParamGroup
+from bertft.methods.component import (
+    ComponentState,
+    MethodComponent,
+    MetricHistory,
+    NamedParameter,
+    PeftAdapter,
+)
 from bertft.models.linear_layers import LinearWrapper, find_target_layers, replace_modules
+from bertft.models.precision import at_least_fp32
 from bertft.tasks.report_items import ReportItem, TableItem
 from bertft_example.components import ScalingSettings
 
 __all__ = ["ScaledLinear", "Scaling", "build", "from_peft"]
 
 
-def build(settings: ScalingSettings, method: Any, rate: float | None) -> Scaling:
-    """``rate`` overrides ``settings.learning_rate``."""
-    return Scaling(settings, rate or settings.learning_rate)
+def build(settings: ScalingSettings, method: MethodConfig, learning_rate: float | None) -> Scaling:
+    """``learning_rate`` overrides ``settings.learning_rate``."""
+    return Scaling(settings, learning_rate or settings.learning_rate)
 
 
 def from_peft(settings: Mapping[str, Any], tensors: dict[str, Tensor]) -> Scaling:
-    """The factors of an adapter of this package's own type."""
-    ends = {
-        name.removeprefix(_PREFIX).removesuffix(_END): each
-        for name, each in tensors.items()
-        if name.endswith(_END)
+    """The component of an adapter of this package's own type."""
+    factors = {
+        name.removeprefix(_PREFIX).removesuffix(_SUFFIX): tensor
+        for name, tensor in tensors.items()
+        if name.endswith(_SUFFIX)
     }
-    return _Read(ScalingSettings(targets=sorted(ends)), ends)
+    return _ImportedScaling(ScalingSettings(targets=sorted(factors)), factors)
 
 
-_PREFIX, _END = "base_model.model.", ".scale"
+_PREFIX, _SUFFIX = "base_model.model.", ".scale"
 
 
 class ScaledLinear(LinearWrapper):
-    """``adapter.scale`` [out] multiplies what ``inner`` gives."""
+    """``adapter.scale`` [out] multiplies the output of ``inner``."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__(inner)
         weight = self.weight
-        kind = torch.float64 if weight.dtype == torch.float64 else torch.float32
-        scale = torch.ones(self.out_features, dtype=kind, device=weight.device)
+        dtype = at_least_fp32(weight.dtype)
+        scale = torch.ones(self.out_features, dtype=dtype, device=weight.device)
         self.adapter = nn.ParameterDict({"scale": nn.Parameter(scale)})
 
     def forward(self, x: Tensor) -> Tensor:
@@ -55,13 +63,14 @@ class ScaledLinear(LinearWrapper):
 
 
 class Scaling(MethodComponent):
-    """It attaches after bertft's own components, and so scales what they have changed already."""
+    """Attaches after bertft's own components, and so scales what they have changed."""
 
     name = "scaling"
     attach_order = 60
+    use_weight_decay = False
 
-    def __init__(self, settings: ScalingSettings, rate: float) -> None:
-        self.settings, self.rate, self.steps = settings, rate, 0
+    def __init__(self, settings: ScalingSettings, learning_rate: float) -> None:
+        self.settings, self.learning_rate, self.steps = settings, learning_rate, 0
 
     def attach(self, model: nn.Module) -> None:
         targets = find_target_layers(model, self.settings.targets, "method.scaling.targets")
@@ -69,48 +78,45 @@ class Scaling(MethodComponent):
         if sliced:
             raise UsageError(f"{sliced[0]} is one of several roles of a fused matrix",
                              where="method.scaling.targets", hint="Name whole layers")  # fmt: skip
-        replace_modules(model, {each.module: ScaledLinear(each.module) for each in targets})
+        replace_modules(model, {target.module: ScaledLinear(target.module) for target in targets})
 
     def _layers(self, model: nn.Module) -> dict[str, ScaledLinear]:
         return {
-            path: each for path, each in model.named_modules() if isinstance(each, ScaledLinear)
+            path: module
+            for path, module in model.named_modules()
+            if isinstance(module, ScaledLinear)
         }
 
-    def param_groups(self, model: nn.Module) -> Iterator[ParamGroup]:
-        named = tuple(
-            (f"{path}.adapter.scale", layer.adapter["scale"])
-            for path, layer in self._layers(model).items()
-        )
-        yield ParamGroup(self.name, named, self.rate, use_weight_decay=False)
+    def named_parameters(self, model: nn.Module) -> Iterator[NamedParameter]:
+        for path, layer in self._layers(model).items():
+            yield f"{path}.adapter.scale", layer.adapter["scale"]
 
-    def after_step(self, step: int, total: int, optimizer: Optimizer) -> None:
+    def after_step(self, step: int, total_steps: int, optimizer: Optimizer) -> None:
         self.steps += 1
 
     def metrics(self) -> dict[str, float]:
         return {"scaling_steps": float(self.steps)}
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> ComponentState:
         return {"steps": self.steps}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: ComponentState) -> None:
         self.steps = int(state["steps"])
 
-    def parameter_counts(self, model: nn.Module) -> dict[str, int]:
-        count = sum(each.adapter["scale"].numel() for each in self._layers(model).values())
-        return {"trainable": count, "kept": count, "exported": count}
-
-    def report_items(
-        self, model: nn.Module, measured: Mapping[str, tuple[Sequence[float], Sequence[float]]]
-    ) -> Iterator[ReportItem]:
+    def report_items(self, model: nn.Module, history: MetricHistory) -> Iterator[ReportItem]:
         rows = [
             [path, float(layer.adapter["scale"].min()), float(layer.adapter["scale"].max())]
             for path, layer in self._layers(model).items()
         ]
         yield TableItem(
-            "scaling", "Factors", "Of each layer.", head=["layer", "min", "max"], rows=rows
+            "scaling",
+            "Factors",
+            "Of each layer.",
+            head=["layer", "min", "max"],
+            rows=rows,
         )
 
-    def peft_adapter(self, model: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def peft_adapter(self, model: nn.Module) -> PeftAdapter:
         layers = self._layers(model)
         settings = {
             "peft_type": "SCALING", "target_modules": sorted(layers), "inference_mode": True,
@@ -133,8 +139,8 @@ class Scaling(MethodComponent):
         return len(plain)
 
 
-class _Read(Scaling):
-    """Attached with factors that are known."""
+class _ImportedScaling(Scaling):
+    """Attaches with the factors of an adapter."""
 
     def __init__(self, settings: ScalingSettings, factors: Mapping[str, Tensor]) -> None:
         super().__init__(settings, settings.learning_rate)

@@ -12,9 +12,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import ModernBertConfig, ModernBertForSequenceClassification
 
-from bertft.methods.low_rank.export import low_rank_layers
-from bertft.methods.low_rank.linear import LowRankLinear
-from bertft.methods.low_rank.lora import DoRA, LoRA
+from bertft.methods.low_rank.fold import low_rank_layers
+from bertft.methods.low_rank.lora import DoRA, LoRA, LowRankLinear
 from bertft.methods.low_rank.svd_lora import SVDLoRA
 from bertft.models.dropout import dropout as drop_out
 

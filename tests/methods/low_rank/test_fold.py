@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from bertft.errors import BertftError
-from bertft.methods.low_rank.linear import LowRankLinear
+from bertft.methods.low_rank.fold import dora_magnitudes, scaled_factors_by_layer
+from bertft.methods.low_rank.lora import LowRankLinear
 
 KINDS = [
     {},
@@ -82,7 +83,7 @@ def test_half_precision_is_refused_before_anything_changes(bert, part, stir, log
 @pytest.mark.parametrize("changes", KINDS)
 def test_factors_are_the_update(bert, part, stir, changes):
     model, made = trained(bert, part, stir, changes)
-    factors, magnitudes = made.factors(model), made.magnitudes(model)
+    factors, magnitudes = scaled_factors_by_layer(model), dora_magnitudes(model)
     gone = "bert.encoder.layer.1.attention.self.query"
     assert len(factors) == (5 if "kind" in changes else 6)
     assert (gone in factors) != ("kind" in changes), "no triplet left, no entry"
@@ -105,7 +106,7 @@ def test_factors_are_the_update(bert, part, stir, changes):
 
 def test_kept_and_exported_are_what_factors_hold(bert, part, stir):
     model, made = trained(bert, part, stir, {"kind": "svd_lora"})
-    parts = [each for layer in made.factors(model).values() for each in layer]
+    parts = [each for layer in scaled_factors_by_layer(model).values() for each in layer]
     numbers = sum(down.numel() + up.numel() for _, down, up in parts)
     counts = made.parameter_counts(model)
     assert counts["exported"] == numbers
@@ -128,7 +129,7 @@ def test_slices_of_a_fused_matrix(part, stir):
     ids = torch.arange(3, 12)[None]
     before = model(ids).last_hidden_state
     weight = model.layers[0].attn.Wqkv.weight.clone()
-    (parts,) = made.factors(model).values()
+    (parts,) = scaled_factors_by_layer(model).values()
     assert [rows for rows, _, _ in parts] == [slice(0, 16), slice(32, 48)]
     assert made.fold(model) == 1
     moved = model.layers[0].attn.Wqkv.weight - weight

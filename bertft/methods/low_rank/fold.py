@@ -1,10 +1,10 @@
-"""The updates of an adapted model as plain factors, and folded into its weights.
+"""The low-rank updates of a model as plain factors, or folded into its weights.
 
-    factors      W + B'·A'                          rows of W each pair is for; None: all
-    magnitudes   DoRA's m, for diag(m / ‖W + B'·A'‖) · (W + B'·A')
-    fold         the same, computed in fp64 and rounded once to the weight's fp32 or fp64
+    scaled_factors_by_layer   A', B' for W + B'·A'
+    dora_magnitudes           m for diag(m / ‖W + B'·A'‖) · (W + B'·A')
+    fold_updates              these weights, computed in fp64 and rounded once to fp32 or fp64
 
-All of them read the model alone, so that a copy of it can be folded.
+All of them use only the model, so that a copy of it can be folded.
 """
 
 from __future__ import annotations
@@ -12,15 +12,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bertft.methods.low_rank.linear import LowRankLinear
-from bertft.methods.low_rank.lora import DoRA
+from bertft.methods.low_rank.lora import DoRA, LowRankLinear
 from bertft.models.linear_layers import check_foldable, replace_modules
 
 __all__ = ["dora_magnitudes", "fold_updates", "low_rank_layers", "scaled_factors_by_layer"]
 
 
 def low_rank_layers(model: nn.Module) -> dict[str, LowRankLinear]:
-    """Path → layer, each once."""
+    """Path → adapted layer, each once."""
     return {
         path: module for path, module in model.named_modules() if isinstance(module, LowRankLinear)
     }
@@ -29,24 +28,24 @@ def low_rank_layers(model: nn.Module) -> dict[str, LowRankLinear]:
 def scaled_factors_by_layer(
     model: nn.Module,
 ) -> dict[str, list[tuple[slice | None, Tensor, Tensor]]]:
-    """Path → [(rows, A' [r, in], B' [rows, r])] with ΔW = B'·A', scale 1.
+    """Path → [(rows, A' [r, in], B' [rows, r])] with ΔW = B'·A'; rows None: all.
 
-    Pruned triplets are left out, and a layer that has none left; principal starts have rank 2r.
-    DoRA's ΔW is only half of it: see ``dora_magnitudes``.
+    Pruned triplets are left out, and layers without a triplet. Principal starts have rank 2r. DoRA
+    has magnitudes in addition: see ``dora_magnitudes``.
     """
     factors_by_path = {
         path: [(rows, *adapter.scaled_factors()) for rows, adapter in layer.updates()]
         for path, layer in low_rank_layers(model).items()
     }
     nonempty = {
-        path: [entry for entry in layer_factors if len(entry[1])]
-        for path, layer_factors in factors_by_path.items()
+        path: [entry for entry in entries if len(entry[1])]
+        for path, entries in factors_by_path.items()
     }
-    return {path: parts for path, parts in nonempty.items() if parts}
+    return {path: entries for path, entries in nonempty.items() if entries}
 
 
 def dora_magnitudes(model: nn.Module) -> dict[str, list[tuple[slice | None, Tensor]]]:
-    """Path → [(rows, m)]; empty without DoRA."""
+    """Path → [(rows, m)] of layers with DoRA."""
     magnitudes_by_path = {
         path: [
             (rows, adapter.magnitude.detach().clone())
@@ -55,18 +54,18 @@ def dora_magnitudes(model: nn.Module) -> dict[str, list[tuple[slice | None, Tens
         ]
         for path, layer in low_rank_layers(model).items()
     }
-    return {
-        path: layer_magnitudes
-        for path, layer_magnitudes in magnitudes_by_path.items()
-        if layer_magnitudes
-    }
+    return {path: entries for path, entries in magnitudes_by_path.items() if entries}
 
 
 @torch.no_grad()
 def fold_updates(model: nn.Module) -> int:
-    """Fold every update into the weight below and put plain linear layers back; how many.
+    """Fold every update into its weight and restore plain linear layers.
 
-    BertftError, and nothing changed, where a weight is kept in less than fp32.
+    Returns:
+        The number of layers.
+
+    Raises:
+        BertftError: A weight is kept in less than fp32; nothing is changed.
     """
     layers = low_rank_layers(model)
     check_foldable(layers)
