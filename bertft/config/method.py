@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bertft.config.registry import METHODS
 from bertft.config.setting import MAX_LEARNING_RATE, MISSING, setting
