@@ -164,9 +164,12 @@ def test_an_exported_adapter_answers_questions_as_the_run_did(trained, place):
     (("merge", "out=m"), "run: is missing. Set run=<run folder> or adapter=<folder>"),
     (("predict", "run=a", "adapter=b"), "run: and adapter are both set"),
     (("eval", "run=a", "adapter=b"), "run: and adapter are both set"),
-    (("eval", "adapter=b", "predictions=p.json", "data=squad"), "adapter: and predictions both"),
-    (("predict", "run=a", "base=b"), "base: is that of an adapter, and none is given"),
-    (("export", "adapter=a", "out=b"), "format: peft is the form that the adapter has"),
+    (
+        ("eval", "adapter=b", "predictions=p.json", "data=squad"),
+        "adapter: and predictions are both set",
+    ),
+    (("predict", "run=a", "base=b"), "base: is only supported together with adapter"),
+    (("export", "adapter=a", "out=b"), "format: the adapter already is in peft's format"),
     (("merge", "adapter=gone", "out=m"), "adapter: there is no folder gone"),
     (("predict", "adapter=."), "adapter: . holds no adapter_config.json"),
 ])  # fmt: skip

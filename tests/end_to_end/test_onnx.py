@@ -76,7 +76,7 @@ def test_it_says_what_it_wrote_and_how_far_off_it_is(graph):
     size, change, rows, kind = re.match(form, said.out).groups()
     assert float(size) == pytest.approx((folder / "model.onnx").stat().st_size / 1e6, abs=0.06)
     assert float(change) <= TOLERANCE and int(rows) >= 24
-    assert kind == ("validation" if FROM[task] == "run" else "made")
+    assert kind == ("validation" if FROM[task] == "run" else "sample")
     assert {"README.md", "config.json", "tokenizer.json"} <= {
         each.name for each in folder.iterdir()
     }
