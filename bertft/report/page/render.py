@@ -102,7 +102,7 @@ def page_style() -> str:
     return (_FOLDER / "style.css").read_text(encoding="utf-8")
 
 
-def _replace_unprintable_text(value: Any) -> Any:
+def _replace_unprintable_text(value: object) -> object:
     """Browsers cannot read control characters. Markup, a subclass of str, is left as it is."""
     return replace_unprintable(value) if type(value) is str else value
 
@@ -214,7 +214,7 @@ def _default_config() -> DictConfig:
     return OmegaConf.structured(build_default_settings("train"))
 
 
-def _setting_text(value: Any) -> str:
+def _setting_text(value: object) -> str:
     if value is _ABSENT:
         return "–"
     if value is None:

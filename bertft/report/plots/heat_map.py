@@ -27,6 +27,8 @@ _WRAP_LENGTH = 8  # a longer column name takes two lines
 
 def draw_heat_map(grid: HeatMap) -> Figure:
     """The first row is at the top; column names are above the grid."""
+    from matplotlib.patches import Rectangle
+
     rows, columns = grid.values.shape
     names = [_wrap(clip_text(name, _MAX_LABEL_LENGTH)) for name in grid.columns]
     width = max([_CELL_SIZE[0], *(0.085 * _text_width(name) + 0.12 for name in names)])
@@ -37,8 +39,6 @@ def draw_heat_map(grid: HeatMap) -> Figure:
     plot.grid(False)
     plot.spines["bottom"].set_visible(False)
     intensities = _intensities(grid)
-    from matplotlib.patches import Rectangle
-
     for row in range(rows):
         for column in range(columns):
             value, intensity = grid.values[row, column], intensities[row, column]

@@ -100,7 +100,7 @@ FONT_SIZES = {"text": 9.5, "small": 8.5}
 
 
 def matplotlib_settings(text: str = "") -> Any:
-    """The rcParams for a picture that contains ``text``."""
+    """The rcParams for a picture that contains ``text``: a dict from names to values."""
     return {
         "svg.fonttype": "none",  # text instead of outlines: the browser has the fonts
         "svg.hashsalt": "bertft",  # equal pictures have equal ids
