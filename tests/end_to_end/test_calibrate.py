@@ -133,9 +133,10 @@ def test_a_merged_folder_and_an_adapter_answer_alike(run, place):
     for folder in ("merged", "adapter"):
         card = (place / folder / "README.md").read_text(encoding="utf-8")
         assert "divided by a temperature of" in card
-        assert (
-            "The thresholds were tuned" if kind == "labels" else "This threshold was tuned"
-        ) in card
+        decided = (
+            "own probability threshold" if kind == "labels" else "predicted from a probability"
+        )
+        assert decided in card
         assert "A plain transformers pipeline does not apply the threshold" in card
 
 
