@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +32,9 @@ import pyarrow as pa
 from bertft.data.cache import cache_folder, load_cached, store_cached, write_arrow_file
 from bertft.data.rows import Rows
 from bertft.errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = [
     "FEATURE_CACHE_VERSION",
@@ -120,7 +123,7 @@ def feature_key(rows: Rows, parts: Sequence[Any]) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def tokenizer_hash(tokenizer: Any) -> str:
+def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     """sha256 over what determines a tokenizer's output, wherever it was loaded from.
 
     The truncation and padding that it carries are left out: they are settings of a call, files
@@ -144,7 +147,7 @@ def tokenizer_hash(tokenizer: Any) -> str:
 
 
 @contextmanager
-def without_padding(tokenizer: Any) -> Iterator[Any]:
+def without_padding(tokenizer: PreTrainedTokenizerBase) -> Iterator[Any]:
     """Its ``tokenizers.Tokenizer``, both off for a while: it is saved with the run as it was.
 
     None of a tokenizer written in Python, which applies neither unless it is asked to.

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +30,9 @@ from bertft.errors import UsageError
 from bertft.tasks.report_items import ReportItem
 from bertft.tasks.shared.distillation_losses import categorical_kl_loss
 from bertft.utils.messages import Problem, closest_name
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = [
     "BaseTask",
@@ -197,7 +200,7 @@ class BaseTask(ABC):
         """
 
     @abstractmethod
-    def make_encoder(self, tokenizer: Any, max_length: int) -> EncodeFunction:
+    def make_encoder(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodeFunction:
         """The function that ``data.features.featurize`` maps over chunks of rows."""
 
     def cache_key(self) -> list[Any]:
@@ -376,7 +379,7 @@ def _task_class(name: str) -> type[BaseTask]:
 def build_features(
     rows: Mapping[str, Rows],
     task: BaseTask,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     max_length: int,
     cache: Path | None,
     on_bad_row: str = "error",
@@ -401,7 +404,7 @@ def build_features(
 def build_unlabelled_features(
     rows: Rows,
     task: BaseTask,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     max_length: int,
     cache: Path | None,
     on_bad_row: str = "error",
@@ -418,7 +421,9 @@ def build_unlabelled_features(
     return table
 
 
-def feature_key_parts(task: BaseTask, tokenizer: Any, max_length: int) -> list[Any]:
+def feature_key_parts(
+    task: BaseTask, tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> list[Any]:
     """What features depend on beside their rows."""
     return [task.cache_key(), max_length, tokenizer_hash(tokenizer)]
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bertft.data.features import without_padding
 from bertft.tasks.shared.encoding import reserve_special_tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = [
     "MaskingVocabulary",
@@ -70,7 +73,9 @@ def mask_tokens(
 _SLICE_TEXTS = 1024  # texts tokenised at once
 
 
-def encode_text_chunks(tokenizer: Any, texts: Sequence[str], max_length: int) -> dict[str, Any]:
+def encode_text_chunks(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int
+) -> dict[str, Any]:
     """Every token of every text in one feature. UsageError without room for a token."""
     before, after, room = reserve_special_tokens(tokenizer, max_length, "text")
     columns: dict[str, list[Any]] = {"input_ids": [], "word": [], "row": []}
@@ -88,7 +93,9 @@ def encode_text_chunks(tokenizer: Any, texts: Sequence[str], max_length: int) ->
     return columns
 
 
-def _tokenize(tokenizer: Any, texts: list[str]) -> Iterator[tuple[list[int], list[int]]]:
+def _tokenize(
+    tokenizer: PreTrainedTokenizerBase, texts: list[str]
+) -> Iterator[tuple[list[int], list[int]]]:
     """Tokens of each text, and the word of each; of a tokenizer that tells none, its own number."""
     with without_padding(tokenizer):
         encoded = tokenizer(texts, add_special_tokens=False, verbose=False)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -31,6 +31,9 @@ from bertft.tasks.masked_lm.report import masking_report_items
 from bertft.tasks.report_items import ReportItem
 from bertft.tasks.shared.logits import softmax, to_loss_precision
 from bertft.tasks.task import BaseTask, BatchSeed
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["MaskedLMTask"]
 
@@ -66,7 +69,7 @@ class MaskedLMTask(BaseTask):
     def cache_key(self) -> list[Any]:
         return [self.name]
 
-    def make_encoder(self, tokenizer: Any, max_length: int) -> EncodeFunction:
+    def make_encoder(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodeFunction:
         if tokenizer.mask_token_id is None:
             raise UsageError(
                 "the tokenizer has no mask token",
@@ -82,11 +85,14 @@ class MaskedLMTask(BaseTask):
         special_ids = np.asarray(sorted(tokenizer.all_special_ids))
         ordinary_ids = np.setdiff1d(np.arange(len(tokenizer)), special_ids)
         self.vocabulary = MaskingVocabulary(tokenizer.mask_token_id, special_ids, ordinary_ids)
-        self._decode_tokens = tokenizer.decode
+
+        def decode(token_ids: Sequence[int]) -> str:
+            return str(tokenizer.decode(list(token_ids)))
 
         def encode(rows: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
             return encode_text_chunks(tokenizer, rows["text"], max_length)
 
+        self._decode_tokens = decode
         return encode
 
     def train_transform(self, batch: Batch, seed: BatchSeed) -> Batch:

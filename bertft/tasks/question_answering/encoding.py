@@ -13,12 +13,15 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bertft.data.features import RaggedColumn, without_padding
 from bertft.errors import UsageError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = [
     "PairTemplate",
@@ -112,7 +115,7 @@ class Windows:
     char_end: RaggedColumn
 
 
-def pair_template(tokenizer: Any) -> PairTemplate:
+def pair_template(tokenizer: PreTrainedTokenizerBase) -> PairTemplate:
     """UsageError for a tokenizer that does not tell where its tokens stand, or has no [CLS]."""
     if not getattr(tokenizer, "is_fast", False):
         raise UsageError(
@@ -150,7 +153,7 @@ def pair_template(tokenizer: Any) -> PairTemplate:
 
 
 def encode_windows(
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     questions: Sequence[str],
     contexts: Sequence[str],
     max_length: int,
@@ -215,7 +218,7 @@ def _concatenate(parts: Sequence[np.ndarray], dtype: Any) -> np.ndarray:
     return np.concatenate(parts).astype(dtype) if parts else np.empty(0, dtype)
 
 
-def _tokenize(tokenizer: Any, texts: list[str]) -> dict[str, TokenOffsets]:
+def _tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> dict[str, TokenOffsets]:
     """Each text's tokens, special ones left out."""
     tokens_by_text: dict[str, TokenOffsets] = {}
     with without_padding(tokenizer) as backend:

@@ -17,7 +17,7 @@ to the very rows that it is measured on (data.metric=best_f1 takes it all the sa
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -41,6 +41,9 @@ from bertft.tasks.report_items import ReportItem
 from bertft.tasks.shared import distillation_losses
 from bertft.tasks.shared.logits import pad_sequences, segment_log_sum_exp, to_loss_precision
 from bertft.tasks.task import BaseTask
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = [
     "QuestionAnsweringTask",
@@ -110,7 +113,7 @@ class QuestionAnsweringTask(BaseTask):
     def cache_key(self) -> list[Any]:
         return [self.name, _FEATURE_VERSION, self.config.stride]
 
-    def make_encoder(self, tokenizer: Any, max_length: int) -> EncodeFunction:
+    def make_encoder(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodeFunction:
         stride = self.config.stride
         context_tokens = (
             max_length - pair_template(tokenizer).size - 1

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bertft.data.features import without_padding
 from bertft.errors import UsageError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = [
     "reserve_special_tokens",
@@ -31,7 +34,7 @@ def resolve_max_length(requested: int | None, model_max: int, default: int = 256
 
 
 def reserve_special_tokens(
-    tokenizer: Any, max_length: int, content_name: str
+    tokenizer: PreTrainedTokenizerBase, max_length: int, content_name: str
 ) -> tuple[list[int], list[int], int]:
     """The special tokens before and after, and how many of ``max_length`` they leave for
     ``content_name``.
@@ -49,7 +52,7 @@ def reserve_special_tokens(
     return before, after, available
 
 
-def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     """The special tokens before a text, and those after it."""
     with without_padding(tokenizer):
         with_specials = tokenizer("a", verbose=False)["input_ids"]

@@ -17,7 +17,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -35,6 +35,9 @@ from bertft.tasks.shared.calibration import expected_calibration_error, minimize
 from bertft.tasks.shared.losses import LossOptions, configured_class_weights
 from bertft.tasks.task import BaseTask
 from bertft.utils.messages import Problem, did_you_mean, quote_value
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = [
     "ClassTask",
@@ -94,7 +97,7 @@ class SequenceTask(BaseTask):
         targets = features.read_column("labels")
         return features.read_column("row"), self.row_statistics(logits.astype(np.float64), targets)
 
-    def make_encoder(self, tokenizer: Any, max_length: int) -> EncodeFunction:
+    def make_encoder(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodeFunction:
         def encode(rows: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
             columns = encode_texts(tokenizer, rows["text"], rows.get("text_pair"), max_length)
             columns["row"] = np.arange(len(rows["text"]), dtype=np.int64)
@@ -302,7 +305,10 @@ def _stated_name(value: Any) -> str:
 
 
 def encode_texts(
-    tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None,
+    max_length: int,
 ) -> dict[str, Any]:
     """``input_ids`` (an int32 array a row), ``token_type_ids`` (int8; only where the tokenizer
     names them among its model's inputs) and ``truncated`` (int8 [rows], 1 where tokens were cut).
@@ -354,7 +360,10 @@ def _iter_slices(texts: Sequence[str], pairs: Sequence[str] | None) -> Iterator[
 
 
 def _encode_fast(
-    tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None,
+    max_length: int,
 ) -> Iterator[EncodedRow]:
     inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
     with without_padding(tokenizer) as backend:
@@ -374,7 +383,10 @@ def _encode_fast(
 
 
 def _encode_slow(
-    tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None,
+    max_length: int,
 ) -> Iterator[EncodedRow]:
     """Tokenizers written in Python: no sequence ids to cut by, but no quadratic cost either."""
     for row, text in enumerate(texts):

@@ -14,12 +14,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bertft.data.features import without_padding
 from bertft.tasks.shared.encoding import reserve_special_tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = [
     "IGNORE_INDEX",
@@ -87,7 +90,7 @@ _OVERLAP_DIVISOR = 4  # a window shares at most this part of its room with the n
 
 
 def encode_words(
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     rows: Mapping[str, Sequence[Any]],
     labels: Sequence[Sequence[int]] | None,
     max_length: int,
@@ -143,7 +146,7 @@ def _word_texts(
 
 
 def _tokenize_words(
-    tokenizer: Any, sentences: Sequence[Sequence[str]], room: int
+    tokenizer: PreTrainedTokenizerBase, sentences: Sequence[Sequence[str]], room: int
 ) -> dict[str, list[int]]:
     """Tokens of each different word."""
     distinct_words = list(dict.fromkeys(word for sentence in sentences for word in sentence))
@@ -155,7 +158,7 @@ def _tokenize_words(
     }
 
 
-def _placeholder_tokens(tokenizer: Any) -> Iterator[int | None]:
+def _placeholder_tokens(tokenizer: PreTrainedTokenizerBase) -> Iterator[int | None]:
     """Tokens that can stand for a word of no token; some vocabularies have no unknown token."""
     yield tokenizer.unk_token_id
     yield tokenizer.mask_token_id
@@ -163,7 +166,7 @@ def _placeholder_tokens(tokenizer: Any) -> Iterator[int | None]:
     yield 0
 
 
-def _needs_spaces(tokenizer: Any) -> bool:
+def _needs_spaces(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether a word is another token after a space (byte-level BPE, as RoBERTa's)."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None or backend.pre_tokenizer is None:

@@ -10,7 +10,7 @@ them, strictly too, and by type (``tagging.scores``); accuracy and mean loss of 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch.nn.functional as F
@@ -39,6 +39,9 @@ from bertft.tasks.token_classification.metrics import (
 )
 from bertft.tasks.token_classification.report import TagPredictions, tag_report_items
 from bertft.tasks.token_classification.tag_schemes import parse_class_tags
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["TokenClassificationTask"]
 
@@ -87,7 +90,7 @@ class TokenClassificationTask(BaseTask):
             "label2id": {name: number for number, name in enumerate(self.classes)},
         }
 
-    def make_encoder(self, tokenizer: Any, max_length: int) -> EncodeFunction:
+    def make_encoder(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodeFunction:
         def encode(rows: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
             tags = rows.get("label")
             labels = tags and [class_numbers(row, self.classes) for row in tags]
