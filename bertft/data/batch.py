@@ -33,6 +33,7 @@ from bertft.data.features import FeatureTable
 
 __all__ = [
     "Batch",
+    "BatchSeed",
     "LengthGroupedSampler",
     "collate",
     "evaluation_batches",
@@ -154,6 +155,22 @@ def to_device(values: np.ndarray, device: torch.device) -> Tensor:
     if device.type == "cuda":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
+
+
+@dataclass(frozen=True)
+class BatchSeed:
+    """Seed of what is random in a batch: the run's ``seed`` and the ``epoch``, from 0.
+
+    An evaluation uses data.seed and no epoch: it is the same in every run.
+    """
+
+    seed: int
+    epoch: int | None = None
+
+    def feature_generator(self, feature: int) -> np.random.Generator:
+        """The generator of one feature of the table, independent of those of all others."""
+        epoch = 0 if self.epoch is None else self.epoch + 1
+        return np.random.Generator(np.random.PCG64([self.seed, epoch, feature]))
 
 
 class LengthGroupedSampler:

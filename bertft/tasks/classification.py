@@ -76,11 +76,13 @@ class ClassificationTask(ClassTask):
 
     def set_threshold(self, threshold: Threshold) -> None:
         if len(self.classes) != 2 or isinstance(threshold, dict):
+            unsupported = (
+                "one threshold per label" if isinstance(threshold, dict) else "a threshold"
+            )
             raise UsageError(
-                f"{self.name} of {len(self.classes)} classes decides by no"
-                f" {'thresholds of labels' if isinstance(threshold, dict) else 'threshold'}",
+                f"{self.name} of {len(self.classes)} classes does not use {unsupported}",
                 where="threshold",
-                hint="Leave it out: the likeliest class is given",
+                hint="Leave it out: the most probable class is predicted",
             )
         self.threshold = threshold
 

@@ -1,8 +1,13 @@
-"""A task: rows → features, loss, answers and metrics; what it needs of the model's head.
+"""The interface of a task, and what every command does with one.
 
-One file per task, registered in ``bertft.config.registry.TASKS``. Everything that a task
-computes is independent of the layout: sequence-level logits come as [B, C], token-level logits
-as [N, C] in the order of ``Batch.input_ids``, whether the batch ran padded or as a stream.
+    BaseTask         encoding, losses, metrics and output of a task
+    build_task       the task that ``data.task`` names
+    detect_task      the task that a transformers folder was trained for
+    build_features   rows → feature tables, as the task encodes them
+
+Everything that a task computes is independent of the layout: sequence-level logits are [B, C],
+token-level logits are [N, C] in the order of ``Batch.input_ids``, whether the batch was padded or
+not.
 """
 
 from __future__ import annotations
@@ -10,7 +15,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,7 +27,7 @@ from bertft.config.data import DataConfig
 from bertft.config.loss import LossConfig
 from bertft.config.registry import METRICS, TASKS
 from bertft.config.task_facts import LOWER_IS_BETTER
-from bertft.data.batch import Batch
+from bertft.data.batch import Batch, BatchSeed
 from bertft.data.features import EncodeFunction, FeatureTable, featurize, tokenizer_hash
 from bertft.data.rows import BadRows, RowError, Rows, check_skipped_share, raise_or_skip
 from bertft.errors import UsageError
@@ -36,7 +40,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BaseTask",
-    "BatchSeed",
     "Threshold",
     "build_features",
     "build_task",
@@ -45,53 +48,51 @@ __all__ = [
     "feature_key_parts",
 ]
 
-# What decides: one probability, or one for each label by name.
+# Decision threshold: one probability, or one per label name.
 Threshold = float | dict[str, float]
 
 
-@dataclass(frozen=True)
-class BatchSeed:
-    """What a random batch is a function of: the run's ``seed`` and the ``epoch``, from 0.
-
-    An evaluation has data.seed and no epoch: it is the same whatever the run.
-    """
-
-    seed: int
-    epoch: int | None = None
-
-    def feature_generator(self, feature: int) -> np.random.Generator:
-        """Of one feature of the table, apart from the streams of all others."""
-        epoch = 0 if self.epoch is None else self.epoch + 1
-        return np.random.Generator(np.random.PCG64([self.seed, epoch, feature]))
-
-
 class BaseTask(ABC):
-    """``labels`` are the class names in order, or None where the task has no classes.
+    """A task: how rows are encoded, what the loss is, how predictions are scored and written.
 
-    Raises UsageError if ``config.metric`` is none of the task's.
+    A new task derives from this class, or from ``shared.sequence_task.SequenceTask`` if it has one
+    vector of logits per row, and implements:
+
+    - ``name``, ``auto_class``, ``default_metric``, ``prediction_fields``
+    - head: ``head_config``
+    - encoding: ``make_encoder``
+    - losses: ``count_loss_terms``, ``loss``
+    - metrics: ``metric_names``, ``compute_metrics``
+    - output: ``decode_predictions``
+
+    The other methods have defaults. A ``TaskSpec`` registers the task.
+
+    Args:
+        config: the node ``data`` of the configuration.
+        labels: class names in order; None for a task without classes.
+
+    Raises:
+        UsageError: ``config.metric`` is not a metric of the task.
     """
 
     name: ClassVar[str]
-    auto_class: ClassVar[str]  # the transformers Auto class that carries the head
-    level: ClassVar[str] = "sequence"  # "sequence": logits [B, C]; "token": logits [N, C]
-    label_columns: ClassVar[tuple[str, ...]] = ("labels",)
+    auto_class: ClassVar[str]  # the transformers Auto class with the head
     default_metric: ClassVar[str]
+    prediction_fields: ClassVar[tuple[str, ...]] = ()  # keys of ``decode_predictions``
+    level: ClassVar[str] = "sequence"  # "sequence": logits [B, C]; "token": logits [N, C]
+    label_columns: ClassVar[tuple[str, ...]] = ("labels",)  # columns of the features, for the loss
     default_max_length: ClassVar[int] = 256
-    prediction_fields: ClassVar[
-        tuple[str, ...]
-    ] = ()  # the keys of what ``decode_predictions`` gives
-    # Settings of ``data`` that answers depend on: a merged folder keeps them.
+    # Settings of ``data`` that predictions depend on; a merged folder keeps them.
     prediction_settings: ClassVar[tuple[str, ...]] = ()
-    # Whether a feature is always the same input; masked words, drawn anew each time, are not.
+    # Whether a feature is the same input in every epoch. Masked tokens are drawn anew.
     has_fixed_inputs: ClassVar[bool] = True
-    # Whether its head trains as a new module even where the checkpoint has it.
+    # Whether the head trains as a new module even if the checkpoint has one.
     trains_new_head: ClassVar[bool] = True
-    reads_pairs: ClassVar[bool] = False  # whether its rows are always two texts
-    needs_labels: ClassVar[bool] = True  # whether it learns from labels that the rows must have
+    reads_pairs: ClassVar[bool] = False  # whether its rows always have two texts
+    needs_labels: ClassVar[bool] = True  # whether rows without labels cannot be trained on
 
-    # The probability that decides (multi_label: from which a label is given, or one for each label;
-    # classification of two: from which the second is given; question_answering: above which there
-    # is no answer); None: the task does not decide by one.
+    # The probability from which a label, the second of two classes or no answer is predicted; None:
+    # the task does not use one.
     threshold: Threshold | None = None
 
     def __init__(self, config: DataConfig, labels: Sequence[str] | None) -> None:
@@ -107,46 +108,22 @@ class BaseTask(ABC):
                 f" {', '.join(known_metrics)}",
             )
 
-    @classmethod
+    # Head: what the model's config says of the task's output layer.
+
     @abstractmethod
+    def head_config(self) -> dict[str, Any]:
+        """Entries of the transformers config: num_labels, id2label, label2id, problem_type."""
+
+    @classmethod
     def matches_config(cls, model_config: Mapping[str, Any]) -> bool:
         """Whether a transformers config (as in ``config.json``) describes this task's head."""
+        suffix = cls.auto_class.removeprefix("AutoModel")
+        return any(name.endswith(suffix) for name in model_config.get("architectures") or [])
 
     @classmethod
     def class_names_from_config(cls, model_config: Mapping[str, Any]) -> list[str] | None:
-        """The class names that such a config lists; None where the task has no classes."""
+        """The class names that such a config lists; None for a task without classes."""
         return None
-
-    @property
-    @abstractmethod
-    def metric_names(self) -> tuple[str, ...]:
-        """The keys of ``compute_metrics``; some depend on the classes.
-
-        ``group/metric`` is that of a part of the whole, which has a table of its own.
-        """
-
-    @property
-    def selection_metrics(self) -> tuple[str, ...]:
-        """Those of them that can choose a checkpoint."""
-        return self.metric_names
-
-    @property
-    def metric_note(self) -> str:
-        """What the names of the metrics do not say; empty where they say all."""
-        return ""
-
-    @property
-    def metric(self) -> str:
-        """The metric that chooses the best checkpoint."""
-        return self.config.metric or self.default_metric
-
-    def is_better(self, new: float, old: float | None) -> bool:
-        """Whether ``new`` beats ``old`` (None: nothing yet; NaN never wins)."""
-        if math.isnan(new):
-            return False
-        if old is None:
-            return True
-        return new < old if self.metric in LOWER_IS_BETTER else new > old
 
     @property
     def aligns_base_head(self) -> bool:
@@ -156,109 +133,77 @@ class BaseTask(ABC):
         """
         return self.class_names is not None
 
-    @abstractmethod
-    def head_config(self) -> dict[str, Any]:
-        """What the transformers config needs: num_labels, id2label, label2id, problem_type."""
-
-    def set_threshold(self, threshold: Threshold) -> None:
-        """Give answers by ``threshold`` from now on. UsageError if the task decides by none."""
-        if self.threshold is None:
-            raise UsageError(
-                f"{self.name} decides by no threshold", where="threshold", hint="Leave it out"
-            )
-        self.threshold = threshold
-
-    def find_problems(self, loss: LossConfig, tune_threshold: bool) -> Iterator[Problem]:
-        """What of these settings of a run does not fit its classes, once they are known."""
-        yield from ()
-
-    def configure_loss(self, settings: LossConfig, features: FeatureTable) -> None:
-        """Let ``loss`` be as ``settings`` ask, by the ``features`` of the training rows.
-
-        Evaluation keeps the plain loss. The configuration's rules say which tasks can.
-        """
-
-    def best_temperature(self, logits: np.ndarray, features: FeatureTable) -> float | None:
-        """What to divide ``logits`` by for the least loss; None where nothing is the least."""
-        raise self._unsupported_error("temperature", "calibrate")
-
-    def calibration_error(self, logits: np.ndarray, features: FeatureTable) -> float:
-        """How far the probabilities are from how often they are right, in [0, 1]."""
-        raise self._unsupported_error("temperature", "calibrate")
-
-    def best_threshold(self, logits: np.ndarray, features: FeatureTable) -> tuple[Threshold, str]:
-        """The threshold that suits ``features`` best, and the metric that it is the best of."""
-        raise self._unsupported_error("threshold", "tune_threshold")
-
-    def _unsupported_error(self, feature: str, setting: str) -> UsageError:
-        return UsageError(f"{self.name} has no {feature}", where=setting, hint="Leave it out")
-
     def init_head(self, head: Mapping[str, Tensor], features: FeatureTable) -> None:
-        """Give the fresh ``head`` (parameters by name) a better start than chance, in place.
+        """Initialize the new ``head``, parameters by name, in place from the training ``features``.
 
-        Called once, before the first step of a run, with the features of its training rows.
+        Called once, before the first step of a run.
         """
+
+    # Encoding: rows → features → the batch that runs.
 
     @abstractmethod
     def make_encoder(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodeFunction:
         """The function that ``data.features.featurize`` maps over chunks of rows."""
 
     def cache_key(self) -> list[Any]:
-        """What the features depend on beside rows, tokenizer and max_length (JSON values)."""
+        """JSON values that features depend on, in addition to rows, tokenizer and max_length."""
         package = TASKS.package(self.name) if self.name in TASKS else None
         return [self.name, self.class_names, *([str(package)] if package is not None else [])]
 
     def no_feature_error(self, max_length: int) -> RowError:
-        """What is wrong with a row that gives no feature."""
+        """The error of a row that has no feature."""
         return RowError("no feature", f"it gives nothing to read within {max_length} tokens")
 
     def train_transform(self, batch: Batch, seed: BatchSeed) -> Batch:
-        """The batch as it runs, where chance has a part in it (hidden tokens, say).
+        """The batch to train on, if it is random (masked tokens, for example).
 
-        A function of the batch and ``seed`` alone, so that a run that goes on, or that several
-        processes share, sees the same.
+        A function of the batch and ``seed`` alone, so that resumed runs and several processes see
+        the same batch.
         """
         return batch
 
+    def predict_transform(self, batch: Batch) -> Batch:
+        """The batch to predict; ``selected_tokens`` can limit the tokens that the head sees."""
+        return batch
+
+    # Losses: sums over the terms of a batch, for labels and for a teacher.
+
     @abstractmethod
     def count_loss_terms(self, batch: Batch) -> int:
-        """Number of loss terms in the batch; the step's loss is Σ loss / Σ terms of its window."""
+        """Number of loss terms in the batch; the loss of a step is Σ loss / Σ terms."""
 
     @abstractmethod
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Sum (not mean) of the loss terms of the batch, fp32 (fp64 for fp64 logits)."""
 
-    def reduce_outputs(self, logits: Tensor, batch: Batch) -> Tensor:
-        """What ``compute_metrics`` needs of a batch's logits: all of them, unless there are too
-        many.
-        """
-        return logits
+    def configure_loss(self, settings: LossConfig, features: FeatureTable) -> None:
+        """Apply ``settings`` to ``loss``; balanced weights come from the training ``features``.
 
-    def predict_transform(self, batch: Batch) -> Batch:
-        """The batch as it runs to answer rows: all of its tokens count, unless this says less."""
-        return batch
+        The metric ``loss`` stays the plain loss. Only for tasks with class_probabilities.
+        """
+
+    def find_problems(self, loss: LossConfig, tune_threshold: bool) -> Iterator[Problem]:
+        """Settings that do not fit the classes, which are known only after the data is read."""
+        yield from ()
 
     def count_distillation_terms(self, batch: Batch) -> int:
-        """Terms of ``distillation_loss``: all sequences, or the chosen tokens; labels are not
-        needed.
-        """
+        """Number of terms of ``distillation_loss``: all sequences, or the selected tokens."""
         mask = self.distillation_mask(batch)
         return len(batch) if mask is None else int(mask.sum())
 
     def distillation_loss(
         self, logits: Tensor, teacher: Tensor, batch: Batch, temperature: float
     ) -> Tensor:
-        """Sum over the terms of a teacher's logits against the student's, fp32 (fp64 for fp64).
+        """Sum over the terms of the loss to a teacher's logits, fp32 (fp64 for fp64 logits).
 
-        Both are given as ``loss`` is given them. Unless a task says otherwise its classes exclude
-        each other: Σ T² · KL(teacher ‖ student).
+        The default is for classes that exclude each other: Σ T² · KL(teacher ‖ student).
         """
         return categorical_kl_loss(logits, teacher, temperature, self.distillation_mask(batch))
 
     def distillation_mask(self, batch: Batch) -> Tensor | None:
         """Which tokens, bool [N], learn from a teacher; None at sequence level: every sequence.
 
-        Unless a token-level task says otherwise, those whose class in ``labels`` is not −100.
+        The default is the tokens whose class in ``labels`` is not −100.
         """
         if self.level == "sequence":
             return None
@@ -268,21 +213,53 @@ class BaseTask(ABC):
 
     @property
     def can_distill_unlabelled(self) -> bool:
-        """Whether ``distillation_loss`` has terms where a sequence has no labels."""
+        """Whether ``distillation_loss`` has terms for a sequence without labels."""
         return self.level == "sequence"
 
-    def prediction_agreement(
-        self, logits_a: np.ndarray, logits_b: np.ndarray, features: FeatureTable
-    ) -> float:
-        """Share of ``features`` to which two models' logits give the same answer."""
-        return float((logits_a.argmax(-1) == logits_b.argmax(-1)).mean())
+    # Metrics: from the logits of a whole split, and from statistics per row.
+
+    @property
+    @abstractmethod
+    def metric_names(self) -> tuple[str, ...]:
+        """The keys of ``compute_metrics``; some depend on the classes.
+
+        ``group/metric`` is the metric of a group, such as an entity type, with its own table.
+        """
+
+    @property
+    def selection_metrics(self) -> tuple[str, ...]:
+        """The metrics that can select a checkpoint."""
+        return self.metric_names
+
+    @property
+    def metric_note(self) -> str:
+        """What the names of the metrics do not say, such as the positive class; may be empty."""
+        return ""
+
+    @property
+    def metric(self) -> str:
+        """The metric that selects the best checkpoint."""
+        return self.config.metric or self.default_metric
+
+    def is_better(self, new: float, old: float | None) -> bool:
+        """Whether ``new`` is better than ``old`` (None: no value yet). NaN never is."""
+        if math.isnan(new):
+            return False
+        if old is None:
+            return True
+        return new < old if self.metric in LOWER_IS_BETTER else new > old
+
+    def reduce_outputs(self, logits: Tensor, batch: Batch) -> Tensor:
+        """What ``compute_metrics`` needs of a batch's logits; the default is all of them."""
+        return logits
 
     @abstractmethod
     def compute_metrics(self, logits: np.ndarray, features: FeatureTable) -> dict[str, float]:
-        """All metrics over the whole set; ``logits`` [rows, C] in the order of ``features``.
+        """All metrics of a split.
 
-        Token-level logits are [tokens, C], the features' tokens end to end. Where a task makes
-        ``reduce_outputs`` of its logits, it is given those.
+        Shapes:
+            logits: [rows, C] in the order of ``features``; at token level [tokens, C], features end
+                to end; what ``reduce_outputs`` returns, if the task overrides it.
         """
 
     def registered_metrics(self) -> tuple[str, ...]:
@@ -294,7 +271,7 @@ class BaseTask(ABC):
         )
 
     def compute_all_metrics(self, logits: np.ndarray, features: FeatureTable) -> dict[str, float]:
-        """``compute_metrics``, and the registered ones: NaN where all of the task's own are."""
+        """``compute_metrics`` and the registered metrics, NaN if all of the task's own are NaN."""
         values = self.compute_metrics(logits, features)
         defined = not all(math.isnan(value) for value in values.values())
         for name in self.registered_metrics():
@@ -302,49 +279,81 @@ class BaseTask(ABC):
             values[name] = float(compute(self, logits, features)) if defined else math.nan
         return values
 
+    def undefined_metrics(self) -> dict[str, float]:
+        """NaN, which never wins, for every metric: without rows, or if a logit is not finite."""
+        return dict.fromkeys(self.metric_names, math.nan)
+
     def per_row_statistics(
         self, logits: np.ndarray, features: FeatureTable
     ) -> tuple[np.ndarray, np.ndarray] | None:
-        """What each row adds to the metrics: the rows [R], ascending, and terms, fp64 [R, K].
+        """Statistics that determine the metrics: rows [R], ascending, and fp64 [R, K].
 
-        From what ``compute_metrics`` is given. None where a task does not tell it, or nothing is
-        finite.
+        Arguments as in ``compute_metrics``. None if the task has none, or a logit is not finite.
         """
         return None
 
     def metrics_from_statistics(
         self, statistics: np.ndarray, weights: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """Metrics [B] over rows with ``statistics`` [R, K], row r taken ``weights`` [B, R] times.
+        """Metrics [B] over rows with ``statistics`` [R, K], row r counted ``weights`` [B, R] times.
 
-        With weights of 1 they are those of ``compute_metrics``. What is no function of such terms
-        (the best threshold, say) is left out.
+        With weights of 1 they are those of ``compute_metrics``. Metrics that are not a function of
+        such statistics (a best threshold, for example) are left out.
         """
         return {}
+
+    def prediction_agreement(
+        self, logits_a: np.ndarray, logits_b: np.ndarray, features: FeatureTable
+    ) -> float:
+        """Share of ``features`` for which the logits of two models give the same prediction."""
+        return float((logits_a.argmax(-1) == logits_b.argmax(-1)).mean())
+
+    # Output: predictions, their calibration, and what the report shows.
 
     @abstractmethod
     def decode_predictions(
         self, logits: np.ndarray, features: FeatureTable
     ) -> Iterator[dict[str, Any]]:
-        """One JSON-ready answer a row (the Contract's keys), in the order of ``features.rows``.
+        """One prediction per row, as JSON values, in the order of ``features.rows``.
 
-        ``logits`` in fp32, in the order of ``compute_metrics``; rows that gave no feature are left
-        out.
+        ``logits`` are fp32, shaped as in ``compute_metrics``. Rows without a feature are left out.
         """
 
     def report_items(self, logits: np.ndarray, features: FeatureTable) -> Iterator[ReportItem]:
-        """What the report shows of the answers to labelled rows; given what ``compute_metrics`` is
-        given.
+        """Figures and tables of the report on labelled rows, the most important first.
 
-        Pictures and tables in the order in which they are to be looked at.
+        Arguments as in ``compute_metrics``.
         """
         return iter(())
 
+    def set_threshold(self, threshold: Threshold) -> None:
+        """Predict with ``threshold`` from now on. UsageError if the task does not use one."""
+        if self.threshold is None:
+            raise UsageError(
+                f"{self.name} does not use a threshold", where="threshold", hint="Leave it out"
+            )
+        self.threshold = threshold
+
+    def best_threshold(self, logits: np.ndarray, features: FeatureTable) -> tuple[Threshold, str]:
+        """The best threshold on ``features``, and the metric that it maximizes."""
+        raise self._unsupported_error("threshold", "tune_threshold")
+
+    def best_temperature(self, logits: np.ndarray, features: FeatureTable) -> float | None:
+        """The divisor of ``logits`` that minimizes the loss; None if there is no minimum."""
+        raise self._unsupported_error("temperature", "calibrate")
+
+    def calibration_error(self, logits: np.ndarray, features: FeatureTable) -> float:
+        """Expected calibration error of the probabilities, in [0, 1]."""
+        raise self._unsupported_error("temperature", "calibrate")
+
+    def _unsupported_error(self, feature: str, setting: str) -> UsageError:
+        return UsageError(f"{self.name} has no {feature}", where=setting, hint="Leave it out")
+
 
 def build_task(config: DataConfig, labels: Sequence[str] | None) -> BaseTask:
-    """The task over ``labels``, the class names in order (None: a task without classes).
+    """The task with the class names ``labels``, in order (None: a task without classes).
 
-    Raises UsageError for an unknown task, or a metric that the task does not compute.
+    Raises UsageError for an unknown task or an unknown data.metric.
     """
     return _task_class(config.task)(config, labels)
 
@@ -354,9 +363,10 @@ def detect_task(
 ) -> tuple[str, list[str] | None]:
     """Name and class names of the task whose head a folder's ``config.json`` describes.
 
-    ``recorded``: the task that the folder itself names.
+    ``recorded``: the task that bertft recorded in the folder.
 
-    Raises UsageError where the head is none that bertft knows, or there is none.
+    Raises:
+        UsageError: there is no head, or no registered task has such a head.
     """
     if recorded is not None:
         return recorded, _task_class(recorded).class_names_from_config(model_config)
@@ -385,20 +395,21 @@ def build_features(
     on_bad_row: str = "error",
     max_skipped: float | None = None,
 ) -> dict[str, FeatureTable]:
-    """Split name → table, of the splits that have rows with what the task needs of them.
+    """Split name → feature table, for the splits with the rows (and labels) that the task needs.
 
-    Rows that give no feature are bad rows, found here because it takes a tokenizer: DataError
-    names them, or they are left out and counted with the others of their ``Rows``; with
-    ``max_skipped`` DataError where those together are a larger share.
+    Rows without a feature are bad rows, detected only here because that needs the tokenizer. With
+    ``on_bad_row=skip`` they are left out and counted in their ``Rows``.
+
+    Raises:
+        DataError: there are bad rows and ``on_bad_row`` is ``error``, or more than the share
+            ``max_skipped`` of the rows was skipped.
     """
-    encode = task.make_encoder(tokenizer, max_length)
-    key = feature_key_parts(task, tokenizer, max_length)
-    fault, tables = task.no_feature_error(max_length), {}
-    for name, rows_of_split in rows.items():
-        if (rows_of_split.has_labels or not task.needs_labels) and len(rows_of_split):
-            tables[name] = featurize(rows_of_split, encode, key, cache, hint=fault.detail)
-            _handle_rows_without_features(tables[name], fault, on_bad_row, max_skipped)
-    return tables
+    needed = {
+        name: split
+        for name, split in rows.items()
+        if (split.has_labels or not task.needs_labels) and len(split)
+    }
+    return _featurize_splits(needed, task, tokenizer, max_length, cache, on_bad_row, max_skipped)
 
 
 def build_unlabelled_features(
@@ -410,26 +421,41 @@ def build_unlabelled_features(
     on_bad_row: str = "error",
     max_skipped: float | None = None,
 ) -> FeatureTable:
-    """The table of rows without labels; bad rows as in ``build_features``."""
-    fault = task.no_feature_error(max_length)
-    encode, key = (
-        task.make_encoder(tokenizer, max_length),
-        feature_key_parts(task, tokenizer, max_length),
-    )
-    table = featurize(rows, encode, key, cache, hint=fault.detail)
-    _handle_rows_without_features(table, fault, on_bad_row, max_skipped)
+    """The feature table of rows without labels; the arguments are those of ``build_features``."""
+    [table] = _featurize_splits(
+        {"unlabelled": rows}, task, tokenizer, max_length, cache, on_bad_row, max_skipped
+    ).values()
     return table
+
+
+def _featurize_splits(
+    rows: Mapping[str, Rows],
+    task: BaseTask,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    cache: Path | None,
+    on_bad_row: str,
+    max_skipped: float | None,
+) -> dict[str, FeatureTable]:
+    encode = task.make_encoder(tokenizer, max_length)
+    key = feature_key_parts(task, tokenizer, max_length)
+    error = task.no_feature_error(max_length)
+    tables = {}
+    for name, split in rows.items():
+        tables[name] = featurize(split, encode, key, cache, hint=error.detail)
+        _handle_rows_without_features(tables[name], error, on_bad_row, max_skipped)
+    return tables
 
 
 def feature_key_parts(
     task: BaseTask, tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> list[Any]:
-    """What features depend on beside their rows."""
+    """What features depend on, in addition to their rows."""
     return [task.cache_key(), max_length, tokenizer_hash(tokenizer)]
 
 
 def _handle_rows_without_features(
-    table: FeatureTable, fault: RowError, policy: str, max_skipped: float | None
+    table: FeatureTable, error: RowError, policy: str, max_skipped: float | None
 ) -> None:
     rows = table.rows
     has_feature = table.rows_with_features()
@@ -438,7 +464,7 @@ def _handle_rows_without_features(
     bad = BadRows(rows.source, rows.unit, keep_all=rows.all_errors is not None)
     bad.read = len(rows)
     for line in rows.arrow_column("line").filter(pa.array(~has_feature)).to_pylist():
-        bad.add(line, fault)
+        bad.add(line, error)
     raise_or_skip([bad], policy)
     if rows.all_errors is not None and bad.all_errors is not None:
         rows.all_errors.extend(bad.all_errors)

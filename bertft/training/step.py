@@ -22,12 +22,18 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
-from bertft.data.batch import Batch, LengthGroupedSampler, collate, split_into_micro_batches
+from bertft.data.batch import (
+    Batch,
+    BatchSeed,
+    LengthGroupedSampler,
+    collate,
+    split_into_micro_batches,
+)
 from bertft.data.features import FeatureTable
 from bertft.methods.component import MethodComponent, Objective, TaskObjective
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
-from bertft.tasks.task import BaseTask, BatchSeed
+from bertft.tasks.task import BaseTask
 from bertft.training.distributed import SINGLE_PROCESS, DistributedContext
 
 __all__ = [

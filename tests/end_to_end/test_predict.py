@@ -220,7 +220,7 @@ def test_the_threshold_of_two_classes(run):
 def test_numbers(trained):
     run = trained("regression", "method=lora")
     said = say("predict", f"run={run}", "threshold=0.4", stdin=lines(TEXTS))
-    assert said.refused and "threshold: regression decides by no threshold" in said.err
+    assert said.refused and "threshold: regression does not use a threshold" in said.err
     found = answers(say("predict", f"run={run}", stdin=lines(TEXTS)))
     assert [set(each) for each in found] == [{"score"}] * len(TEXTS)
     assert all(isinstance(each["score"], float) for each in found)

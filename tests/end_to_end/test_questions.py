@@ -208,7 +208,7 @@ def test_every_question_has_an_answer(place):
     assert splits["splits"]["train"]["rows"] + splits["splits"]["validation"]["rows"] == len(rows)
     assert all(each["answer"] for each in answers(say("predict", "run=run", stdin=lines(rows))))
     refused = say("predict", "run=run", "threshold=0.3", stdin=lines(rows))
-    assert refused.refused and "decides by no threshold" in refused.err
+    assert refused.refused and "does not use a threshold" in refused.err
     (place / "train.jsonl").write_text(lines(questions(36)), encoding="utf-8")
     said = say("train", *QUICK, *words, "data.unanswerable=false")
     assert said.refused and "data.unanswerable=true admits such" in said.err

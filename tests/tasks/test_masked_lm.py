@@ -12,14 +12,14 @@ import torch
 from transformers import BertConfig, BertForMaskedLM
 
 from bertft.config.choices import LAYOUTS
-from bertft.data.batch import collate
+from bertft.data.batch import BatchSeed, collate
 from bertft.data.features import featurize
 from bertft.data.rows import Rows
 from bertft.errors import DataError
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
 from bertft.tasks.masked_lm.encoding import MaskingVocabulary, choose_positions, mask_tokens
-from bertft.tasks.task import BatchSeed, build_task, detect_task
+from bertft.tasks.task import build_task, detect_task
 from bertft.training.evaluate import evaluate, predict_logits
 
 TEXTS = ["a good film, the plot untruely dull", "bad plots!", "the film " * 9, "很好看的电影"]

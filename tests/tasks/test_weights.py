@@ -93,7 +93,7 @@ def test_list_weights_of_a_mapping_are_those_of_its_classes():
 @pytest.mark.parametrize(
     ("asked", "parts"),
     [
-        ({3: 1, "3.0": 2}, ["3 and '3.0' are one class with two weights"]),
+        ({3: 1, "3.0": 2}, ["3 and '3.0' are the same class with two weights"]),
         ("ballanced", ["'ballanced' is not a value of class weights"]),
         ([], ["[] is not a value of class weights"]),
         ({"goood": 2, "good": 1}, ["unknown class 'goood'. Did you mean 'good'?"]),

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bertft.data.batch import Batch
+from bertft.data.batch import Batch, BatchSeed
 from bertft.data.features import EncodeFunction, FeatureTable
 from bertft.errors import DataError, UsageError
 from bertft.tasks.masked_lm.encoding import (
@@ -30,7 +30,7 @@ from bertft.tasks.masked_lm.encoding import (
 from bertft.tasks.masked_lm.report import masking_report_items
 from bertft.tasks.report_items import ReportItem
 from bertft.tasks.shared.logits import softmax, to_loss_precision
-from bertft.tasks.task import BaseTask, BatchSeed
+from bertft.tasks.task import BaseTask
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -53,11 +53,6 @@ class MaskedLMTask(BaseTask):
     has_fixed_inputs = False
     trains_new_head = False
     needs_labels = False
-
-    @classmethod
-    def matches_config(cls, model_config: Mapping[str, Any]) -> bool:
-        heads = model_config.get("architectures") or []
-        return any(head.endswith("ForMaskedLM") for head in heads)
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -167,7 +162,7 @@ class MaskedLMTask(BaseTask):
                 hint="Every token is special or unknown: take texts in the tokenizer's script",
             )
         if not np.isfinite(logits).all():
-            return dict.fromkeys(self.metric_names, float("nan"))
+            return self.undefined_metrics()
         loss, right = logits[:, :2].astype(np.float64).mean(0).tolist()
         return {"perplexity": float(np.exp(loss)), "accuracy": right, "loss": loss}
 

@@ -39,7 +39,12 @@ from bertft.tasks.question_answering.metrics import (
 from bertft.tasks.question_answering.report import QuestionPredictions, question_report_items
 from bertft.tasks.report_items import ReportItem
 from bertft.tasks.shared import distillation_losses
-from bertft.tasks.shared.logits import pad_sequences, segment_log_sum_exp, to_loss_precision
+from bertft.tasks.shared.logits import (
+    are_finite,
+    pad_sequences,
+    segment_log_sum_exp,
+    to_loss_precision,
+)
 from bertft.tasks.task import BaseTask
 
 if TYPE_CHECKING:
@@ -89,11 +94,6 @@ class QuestionAnsweringTask(BaseTask):
     def __init__(self, config: DataConfig, labels: Sequence[str] | None) -> None:
         super().__init__(config, None)
         self.threshold = config.no_answer_threshold if config.unanswerable else None
-
-    @classmethod
-    def matches_config(cls, model_config: Mapping[str, Any]) -> bool:
-        heads = model_config.get("architectures") or []
-        return any(head.endswith("ForQuestionAnswering") for head in heads)
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -200,8 +200,8 @@ class QuestionAnsweringTask(BaseTask):
 
     def compute_metrics(self, logits: np.ndarray, features: FeatureTable) -> dict[str, float]:
         """Percentages, and the mean loss of the windows."""
-        if len(logits) == 0 or not np.isfinite(logits).all():
-            return dict.fromkeys(self.metric_names, float("nan"))
+        if not are_finite(logits):
+            return self.undefined_metrics()
         rows, spans = self._spans(logits, features)
         scorer, texts = self.config.scorer, self._span_texts(rows, spans, features)
         golds, answerable = _gold_answers(rows, features)
@@ -222,7 +222,7 @@ class QuestionAnsweringTask(BaseTask):
         self, logits: np.ndarray, features: FeatureTable
     ) -> tuple[np.ndarray, np.ndarray] | None:
         """``exact`` and ``f1`` in [0, 1], and whether the question has an answer."""
-        if len(logits) == 0 or not np.isfinite(logits).all():
+        if not are_finite(logits):
             return None
         rows, spans = self._spans(logits, features)
         golds, answerable = _gold_answers(rows, features)

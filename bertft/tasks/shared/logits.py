@@ -8,6 +8,7 @@ from torch import Tensor
 from bertft.data.batch import to_device
 
 __all__ = [
+    "are_finite",
     "log_sigmoid",
     "log_softmax",
     "pad_sequences",
@@ -34,6 +35,11 @@ def pad_sequences(values: Tensor, lengths: Tensor) -> Tensor:
 def to_loss_precision(logits: Tensor) -> Tensor:
     """Logits in the precision that losses are computed in: fp32, or fp64 where they are fp64."""
     return logits if logits.element_size() == 8 else logits.float()
+
+
+def are_finite(logits: np.ndarray) -> bool:
+    """Whether there are logits and all of them are finite; if not, no metric is defined."""
+    return len(logits) > 0 and bool(np.isfinite(logits).all())
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

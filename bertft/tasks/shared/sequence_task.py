@@ -32,6 +32,7 @@ from bertft.data.labels import are_placeholder_names, to_class_name
 from bertft.data.rows import RowError
 from bertft.errors import DataError, UsageError
 from bertft.tasks.shared.calibration import expected_calibration_error, minimize_temperature
+from bertft.tasks.shared.logits import are_finite
 from bertft.tasks.shared.losses import LossOptions, configured_class_weights
 from bertft.tasks.task import BaseTask
 from bertft.utils.messages import Problem, did_you_mean, quote_value
@@ -64,8 +65,7 @@ class SequenceTask(BaseTask):
 
     @classmethod
     def matches_config(cls, model_config: Mapping[str, Any]) -> bool:
-        heads = model_config.get("architectures") or []
-        if not any(head.endswith("ForSequenceClassification") for head in heads):
+        if not super().matches_config(model_config):
             return False
         problem_type = model_config.get("problem_type")
         if problem_type is None:  # transformers' own rule where a folder does not say
@@ -92,7 +92,7 @@ class SequenceTask(BaseTask):
     def per_row_statistics(
         self, logits: np.ndarray, features: FeatureTable
     ) -> tuple[np.ndarray, np.ndarray] | None:
-        if len(logits) == 0 or not np.isfinite(logits).all():
+        if not are_finite(logits):
             return None
         targets = features.read_column("labels")
         return features.read_column("row"), self.row_statistics(logits.astype(np.float64), targets)
@@ -112,8 +112,8 @@ class SequenceTask(BaseTask):
 
     def compute_metrics(self, logits: np.ndarray, features: FeatureTable) -> dict[str, float]:
         """All metrics; NaN, which never wins, over no rows or where a logit is not finite."""
-        if len(logits) == 0 or not np.isfinite(logits).all():
-            return dict.fromkeys(self.metric_names, float("nan"))
+        if not are_finite(logits):
+            return self.undefined_metrics()
         targets = features.read_column("labels")
         values = self.compute_scores(logits.astype(np.float64), targets)
         return {name: float(values[name]) for name in self.metric_names}
@@ -230,14 +230,16 @@ def class_numbers(labels: Sequence[Any], names: Sequence[str]) -> np.ndarray:
         ) from None
 
 
-def classification_head_config(names: Sequence[str], problem_type: str) -> dict[str, Any]:
-    """What the transformers config says of the head."""
-    return {
+def classification_head_config(
+    names: Sequence[str], problem_type: str | None = None
+) -> dict[str, Any]:
+    """Entries of the transformers config for a head with one output per class."""
+    entries = {
         "num_labels": len(names),
         "id2label": dict(enumerate(names)),
         "label2id": {name: number for number, name in enumerate(names)},
-        "problem_type": problem_type,
     }
+    return entries if problem_type is None else entries | {"problem_type": problem_type}
 
 
 def class_names_in_config(model_config: Mapping[str, Any]) -> list[str]:

@@ -21,11 +21,12 @@ from bertft.data.batch import Batch
 from bertft.data.features import EncodeFunction, FeatureTable
 from bertft.errors import DataError
 from bertft.tasks.report_items import ReportItem
-from bertft.tasks.shared.logits import log_softmax, softmax, to_loss_precision
+from bertft.tasks.shared.logits import are_finite, log_softmax, softmax, to_loss_precision
 from bertft.tasks.shared.sequence_task import (
     check_class_names,
     class_names_in_config,
     class_numbers,
+    classification_head_config,
 )
 from bertft.tasks.task import BaseTask
 from bertft.tasks.token_classification.encoding import IGNORE_INDEX, encode_words
@@ -67,11 +68,6 @@ class TokenClassificationTask(BaseTask):
         super().__init__(config, labels)
 
     @classmethod
-    def matches_config(cls, model_config: Mapping[str, Any]) -> bool:
-        heads = model_config.get("architectures") or []
-        return any(head.endswith("ForTokenClassification") for head in heads)
-
-    @classmethod
     def class_names_from_config(cls, model_config: Mapping[str, Any]) -> list[str]:
         return class_names_in_config(model_config)
 
@@ -84,11 +80,7 @@ class TokenClassificationTask(BaseTask):
         return tuple(name for name in self.metric_names if not name.endswith("/support"))
 
     def head_config(self) -> dict[str, Any]:
-        return {
-            "num_labels": len(self.classes),
-            "id2label": dict(enumerate(self.classes)),
-            "label2id": {name: number for number, name in enumerate(self.classes)},
-        }
+        return classification_head_config(self.classes)
 
     def make_encoder(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodeFunction:
         def encode(rows: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
@@ -118,8 +110,8 @@ class TokenClassificationTask(BaseTask):
         """All metrics; NaN, which never wins, over no words or where a logit is not finite."""
         is_word, _, sizes = _word_tokens(features)
         logits = logits[is_word]
-        if len(logits) == 0 or not np.isfinite(logits).all():
-            return dict.fromkeys(self.metric_names, float("nan"))
+        if not are_finite(logits):
+            return self.undefined_metrics()
         targets = features.read_column("labels")[is_word]
         predicted = logits.argmax(1)
         values = entity_metrics(self.tags, self.scheme, sizes, targets, predicted)
@@ -133,7 +125,7 @@ class TokenClassificationTask(BaseTask):
         """The sentence's counts of entities; then its words, the right ones, their loss."""
         is_word, rows, sizes = _word_tokens(features)
         logits = logits[is_word]
-        if len(logits) == 0 or not np.isfinite(logits).all():
+        if not are_finite(logits):
             return None
         targets = features.read_column("labels")[is_word]
         predicted, words = logits.argmax(1), np.arange(len(targets))
