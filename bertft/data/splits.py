@@ -32,7 +32,14 @@ from bertft.data.data_sources import (
 )
 from bertft.data.labels import is_unlabelled, map_labels_to_classes, missing_label_mask
 from bertft.data.readers.csv_reader import check_unmarked_header
-from bertft.data.rows import BadRows, RowError, Rows, drop_rows, raise_or_skip
+from bertft.data.rows import (
+    BadRows,
+    RowError,
+    Rows,
+    drop_rows,
+    format_reasons,
+    raise_or_skip,
+)
 from bertft.data.schema import ColumnNotFound, RowSchema, build_row_schema
 from bertft.errors import DataError, UsageError
 
@@ -369,7 +376,7 @@ class _LoadingSplit:
 def check_enough_rows(schema: RowSchema, table: pa.Table, bad: BadRows, training: bool) -> None:
     """DataError where nothing is left to use, or (``training``) nothing to learn."""
     if table.num_rows == 0:
-        reasons = ", ".join(f"{count:,} × {reason}" for reason, count in bad.counts.most_common())
+        reasons = format_reasons(bad.counts)
         problem = f"no row can be used ({reasons})" if reasons else "there are no rows"
         raise DataError(problem, where=bad.source)
     if training and (problem := schema.nothing_to_learn(table)):

@@ -119,7 +119,7 @@ def test_every_choice_has_a_case():
     tasks = {"classification" if case[0] in ("pair", "hub") else case[0] for case in CASES.values()}
     assert tasks == SAID["data.task"]
     assert set(TAGS) == {"io", *PREFIXES} == set(TAGGING_SCHEMES)
-    assert set(metrics.SCORER_MODULES) == set(QA_SCORERS)
+    assert set(metrics.SCORERS) == set(QA_SCORERS)
 
 
 def test_each_method_and_each_task_runs_in_both_precisions():

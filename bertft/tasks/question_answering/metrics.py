@@ -11,7 +11,7 @@ as SQuAD's script does, over the questions in the order of their p(no answer). N
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import ModuleType
+from typing import Protocol
 
 import numpy as np
 
@@ -20,14 +20,24 @@ from bertft.data.rows import Rows
 from bertft.tasks.question_answering import cmrc_scorer, squad_scorer
 
 __all__ = [
-    "SCORER_MODULES",
+    "SCORERS",
+    "Scorer",
     "find_best_threshold",
     "score_answers",
     "score_predictions",
     "summarize_scores",
 ]
 
-SCORER_MODULES: dict[str, ModuleType] = {"squad": squad_scorer, "cmrc2018": cmrc_scorer}
+
+class Scorer(Protocol):
+    """The rules of one official script; a module of this package has these functions."""
+
+    def gold_answers(self, answers: Sequence[str]) -> list[str]: ...
+    def exact(self, prediction: str, golds: Sequence[str]) -> float: ...
+    def f1(self, prediction: str, golds: Sequence[str]) -> float: ...
+
+
+SCORERS: dict[str, Scorer] = {"squad": squad_scorer, "cmrc2018": cmrc_scorer}
 
 
 def score_predictions(
@@ -46,13 +56,14 @@ def score_answers(
     predictions: Sequence[str], gold_answers: Sequence[Sequence[str]], scorer: str
 ) -> dict[str, np.ndarray]:
     """``exact`` and ``f1`` [questions] in [0, 1]; ``gold_answers`` are those of each question."""
-    scorer_module = SCORER_MODULES[scorer]
-    golds = [scorer_module.gold_answers(pair) for pair in gold_answers]
+    rules = SCORERS[scorer]
+    pairs = [
+        (text, rules.gold_answers(answers))
+        for text, answers in zip(predictions, gold_answers, strict=True)
+    ]
     return {
-        name: np.array(
-            [getattr(scorer_module, name)(*each) for each in zip(predictions, golds, strict=True)]
-        )
-        for name in ("exact", "f1")
+        "exact": np.array([rules.exact(*pair) for pair in pairs]),
+        "f1": np.array([rules.f1(*pair) for pair in pairs]),
     }
 
 
