@@ -54,8 +54,8 @@ class Batch:
     reading it back from an accelerator would wait for the whole queue. ``labels`` holds flat
     columns as [B] or [B, width], ragged ones as [Σ sizes]. ``label_mask``, bool [B] on the CPU,
     says which sequences have labels, where not all have: ``labels`` holds those alone.
-    ``selected_tokens`` int64 [K]: the tokens that a token-level head is asked about, in order;
-    None: all of them.
+    ``selected_tokens`` int64 [K]: the tokens that a token-level head sees, in order; None: all of
+    them.
     """
 
     input_ids: Tensor
@@ -95,7 +95,8 @@ class Batch:
     def labelled_indices(self, level: str) -> Tensor:
         """Which vectors of logits, of B or of N at "token", belong to labelled sequences, int64.
 
-        Places and no mask: how many a mask picks an accelerator would be asked, and waited for.
+        Indices, not a mask: the number of true values in a mask would have to be read back from an
+        accelerator, which waits for its queue.
         """
         mask = np.ones(len(self), bool) if self.label_mask is None else self.label_mask
         if level == "token":
@@ -103,17 +104,17 @@ class Batch:
         return to_device(np.flatnonzero(mask), self.device)
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
-        """The same batch on ``device`` (itself where it already lies there)."""
+        """The batch on ``device``; the same object if it is there already."""
         device = torch.device(device)
         if device == self.device:
             return self
         return self._map_tensors(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self, device: torch.device) -> Batch:
-        """Page-locked where a GPU is to fetch it, so that its copy stops nobody; else itself."""
+        """The batch in page-locked memory for a GPU, so that copying does not block."""
         if device.type != "cuda":
             return self
-        # In a thread of its own CUDA would open a context on the first GPU, whichever is ours.
+        # A new thread would otherwise open a CUDA context on the first GPU.
         with torch.cuda.device(device):
             return self._map_tensors(Tensor.pin_memory)
 
@@ -150,7 +151,7 @@ def _to_tensor(values: np.ndarray) -> Tensor:
 
 
 def to_device(values: np.ndarray, device: torch.device) -> Tensor:
-    """``values`` on ``device``, by a copy that a GPU does not stop the CPU for."""
+    """``values`` on ``device``; the copy to a GPU does not block the CPU."""
     tensor = torch.from_numpy(values)
     if device.type == "cuda":
         tensor = tensor.pin_memory()
@@ -176,7 +177,7 @@ class BatchSeed:
 class LengthGroupedSampler:
     """Batches of row numbers for training; ``lengths`` [rows] in tokens.
 
-    Every row comes once an epoch; one batch, of the last window, holds what is left over.
+    Every row occurs once per epoch; one batch, of the last window, has the remaining rows.
     """
 
     def __init__(
@@ -192,7 +193,7 @@ class LengthGroupedSampler:
         return -(-len(self.lengths) // self.batch_size)
 
     def epoch_batches(self, epoch: int) -> Sequence[np.ndarray]:
-        """The batches of epoch ``epoch_batches`` (from 0), each made when it is asked for."""
+        """The batches of ``epoch`` (from 0), each computed when it is accessed."""
         return _EpochBatches(self, epoch)
 
 

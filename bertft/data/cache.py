@@ -1,10 +1,10 @@
-"""Arrow files under a key: published whole, and trusted as long as their bytes are what they were.
+"""A cache of Arrow files: written atomically, and verified by a checksum when they are read.
 
     <folder>/<key>.<crc32>.arrow
 
-The file's name carries the checksum of its bytes, so one rename publishes content and proof
-together: two processes may write one key at once, and a damaged file is found out, removed and
-written again. Memory is bounded by a record batch, not by the number of rows.
+The file name contains the checksum of its bytes, so that one rename publishes both: two processes
+can write one key at the same time, and a damaged file is detected, removed and written again.
+Memory is bounded by a record batch, not by the number of rows.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ def cache_folder(setting: str | None) -> Path:
 
 
 def load_cached(folder: Path, key: str, read: Callable[[Path], Found]) -> Found | None:
-    """What ``read`` makes of the file under ``key`` if its bytes are what they were.
+    """The result of ``read`` on the file under ``key``; None if there is no intact file.
 
-    A damaged one, one that was written under another key, or one that ``read`` calls
-    pa.ArrowInvalid, is removed.
+    A file is removed if it is damaged, was written under another key, or ``read`` raises
+    pa.ArrowInvalid.
     """
     for path in sorted(folder.glob(f"{key}.*.arrow")):
         with suppress(OSError, pa.ArrowException):
@@ -72,7 +72,7 @@ def store_cached(
     schema: pa.Schema | None = None,
     make_metadata: MetadataFactory | None = None,
 ) -> Path:
-    """Write ``batches`` under ``key``, whole or not at all. EnvironmentFailed if it cannot be.
+    """Write ``batches`` under ``key``, atomically. Raises SystemResourceError if that fails.
 
     ``schema`` and ``make_metadata`` as for ``write_arrow_file``.
     """
@@ -96,8 +96,8 @@ def write_arrow_file(
     """Write one Arrow IPC file; ``schema`` is that of the first batch unless given.
 
     ``key`` goes into the schema's metadata: a file proves which key it was written under.
-    ``make_metadata`` is asked after the last batch; its answer is the metadata of one more, empty
-    one.
+    ``make_metadata`` is called after the last batch; its result is the metadata of one more, empty
+    batch.
     """
     rest = iter(batches)
     first = None

@@ -1,9 +1,9 @@
-"""A model's logits over a whole feature table, kept in a mapped file or in memory.
+"""A model's logits for a whole feature table, in a memory-mapped file or in memory.
 
     cache/teacher/<key>.<crc32>.arrow        one column, fp32: [features, C], or [tokens, C]
 
-Found again, checked and published as the features are. What beside logits is worth keeping (how
-long they took, on what) stands in the file's own metadata.
+The file is cached like the features. Its metadata has JSON values about the logits, such as the
+time that they took.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _COLUMN, _METADATA_KEY = "logits", b"bertft"
 class CachedLogits:
     """``lengths`` [features]: of token-level logits, how many tokens each feature has.
 
-    ``metadata`` are JSON values that were kept beside.
+    ``metadata``: JSON values that were stored with the logits.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class CachedLogits:
 
 
 def load_cached_logits(cache: Path, key: str, lengths: np.ndarray | None) -> CachedLogits | None:
-    """What was kept under ``key`` and is whole; None if nothing is."""
+    """The logits stored under ``key``; None if there is no intact file."""
 
     def read(path: Path) -> CachedLogits:
         table = FeatureTable.open(path)
@@ -87,7 +87,7 @@ def store_logits(
     lengths: np.ndarray | None,
     metadata: Mapping[str, Any],
 ) -> CachedLogits:
-    """Write ``values`` [n, C] under ``key``. EnvironmentFailed if they cannot be."""
+    """Write ``values`` [n, C] under ``key``. Raises SystemResourceError if that fails."""
     batch: pa.RecordBatch = make_record_batch({_COLUMN: values.astype(np.float32, copy=False)})
     batch = batch.replace_schema_metadata({_METADATA_KEY: json.dumps(metadata)})
     table = FeatureTable.open(store_cached(cache / "teacher", key, [batch]))

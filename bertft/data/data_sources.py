@@ -1,4 +1,4 @@
-"""Where the rows of a split come from, and reading them once."""
+"""Where the rows of a split come from: files, embedded samples, the cache of rows."""
 
 from __future__ import annotations
 
@@ -87,11 +87,10 @@ _METADATA_KEY = b"huggingface"
 
 @dataclass(frozen=True)
 class DataSource:
-    """``read`` reads; what does not parse goes to the BadRows it is given.
+    """The rows of one split before they are read; ``read`` adds invalid rows to its BadRows.
 
-    ``class_names`` are the class names where the source itself has them. ``unit``: what the
-    records' numbers count where it is not lines. ``path``: the file whose bytes are all that is
-    read.
+    ``class_names``: those that the source itself declares. ``unit``: what the numbers of records
+    count, if not lines. ``path``: the file, if all that is read is the bytes of one file.
     """
 
     source: str
@@ -215,9 +214,9 @@ def _file_hash(path: Path) -> str:
 
 
 def _load_table(path: Path, data_source: DataSource, form: RowSchema) -> tuple[pa.Table, BadRows]:
-    """The table in ``path``, and what its reader reported. pa.ArrowInvalid if it is none.
+    """The table in ``path``, and what its reader reported. Raises pa.ArrowInvalid.
 
-    The cache may be shared: its bytes are whole, and who wrote them is not known.
+    The cache may be shared: the file is intact, but its writer is not known.
     """
     with pa.memory_map(str(path)) as source:
         reader = pa.ipc.open_file(source.read_buffer())
@@ -252,7 +251,7 @@ def records_to_table(
 def records_to_batches(
     records: Iterable[tuple[int, Sequence[Any]]], schema: RowSchema, split: str, bad: BadRows
 ) -> Iterator[pa.RecordBatch]:
-    """The same in pieces."""
+    """``records_to_table`` in chunks."""
     rows: list[list[Any]] = []
     for line, fields in records:
         try:
@@ -281,7 +280,7 @@ def _record_batch(rows: list[list[Any]], schema: pa.Schema) -> pa.RecordBatch:
 def read_records(
     path: Path, schema: RowSchema, config: DataConfig, bad: BadRows
 ) -> Iterator[Record]:
-    """(line, asked fields) of each row. Raises DataError; rows that do not parse go to ``bad``."""
+    """(line, requested fields) of each row; rows that cannot be parsed are added to ``bad``."""
     extension, columns = path.suffix.lower(), schema.columns
     name, reader = _find_reader(extension)
     schema_reader = schema.readers_by_extension.get(extension)
@@ -320,7 +319,7 @@ def read_records(
 
 
 def _find_reader(extension: str) -> tuple[str, ReaderSpec | None]:
-    """Name and description of the reader that is registered for an ending; None: there is none."""
+    """Name and description of the reader registered for an extension; None if there is none."""
     readers = READERS.specs().items()
     return next(
         (
@@ -333,7 +332,7 @@ def _find_reader(extension: str) -> tuple[str, ReaderSpec | None]:
 
 
 def has_known_extension(name: str, schema: RowSchema) -> bool:
-    """Whether ``name`` ends as a file of rows does, and so is no split of a Hub data set."""
+    """Whether ``name`` has the extension of a data file, and is not a split of a Hub data set."""
     return Path(name).suffix.lower() in _known_extensions(schema)
 
 
@@ -349,9 +348,7 @@ def uses_csv_reader(path: Path, schema: RowSchema, config: DataConfig) -> bool:
 
 
 def _known_extensions(schema: RowSchema, include_unlabelled: bool = False) -> list[str]:
-    """The endings of files whose rows can have labels; ``include_unlabelled``: those without them
-    too.
-    """
+    """Extensions of formats with labels; ``include_unlabelled``: also of those without."""
     readers = [
         description
         for description in READERS.specs().values()
@@ -411,7 +408,7 @@ def declared_class_names(feature: Any) -> list[str] | None:
 
 
 def parquet_class_names(path: Path, column: str | int) -> list[str] | None:
-    """The names declared for ``column``, a name or a position; None where there are none.
+    """The class names declared for ``column``, a name or a position; None if there are none.
 
     A file that cannot be read has none: reading its rows reports the problem.
     """

@@ -58,7 +58,7 @@ EncodeFunction = Callable[[Mapping[str, Sequence[Any]]], dict[str, Any]]
 
 
 class NoFeaturesError(DataError):
-    """None of the rows gives a feature."""
+    """No row has a feature."""
 
 
 def featurize(
@@ -71,14 +71,14 @@ def featurize(
     progress: Callable[[int], None] | None = None,
     hint: str | None = None,
 ) -> FeatureTable:
-    """The features of ``rows``: from ``cache`` where its key is there, else built (and kept).
+    """The features of ``rows``: from ``cache`` if they are there, else computed and cached.
 
     ``encode`` turns a chunk of columns into feature columns (see ``table.record_batch``) with
     ``row`` counted from the chunk's first row; it may give any number of features a row.
     ``key_parts`` are JSON values that, with the rows, determine what it gives. ``cache=None``
-    keeps the table in memory. ``progress`` is told how many rows each chunk had.
+    keeps the table in memory. ``progress`` gets the number of rows of each chunk.
     Raises DataError without rows or where none gives a feature (``hint`` may say why),
-    EnvironmentFailed if the cache cannot be written.
+    SystemResourceError if the cache cannot be written.
     """
     if len(rows) == 0:
         raise DataError("there are no rows", where=rows.source)
@@ -150,7 +150,7 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
 def without_padding(tokenizer: PreTrainedTokenizerBase) -> Iterator[Any]:
     """Its ``tokenizers.Tokenizer``, both off for a while: it is saved with the run as it was.
 
-    None of a tokenizer written in Python, which applies neither unless it is asked to.
+    None for a tokenizer written in Python, which applies neither by default.
     """
     if not getattr(tokenizer, "is_fast", False):
         yield None
@@ -263,7 +263,7 @@ class FeatureTable:
 class ConcatFeatureTable(FeatureTable):
     """Columns that ``second`` lacks, its labels, can be gathered for features of ``first`` alone.
 
-    ``row`` goes on counting after the ``first_row_count`` rows of ``first``.
+    ``row`` of ``second`` is counted from ``first_row_count``, the number of rows of ``first``.
     """
 
     def __init__(self, first: FeatureTable, second: FeatureTable, first_row_count: int) -> None:
@@ -397,7 +397,7 @@ _DTYPES: dict[str, np.dtype] = {
 def make_record_batch(
     features: Mapping[str, Any], schema: pa.Schema | None = None
 ) -> pa.RecordBatch:
-    """Features as a record batch; the first one of a table settles the ``schema`` of the others.
+    """Features as a record batch; the first of a table determines the ``schema`` of the others.
 
     A column is flat as a 1-D array or list of numbers, of fixed width as a 2-D array (not a list),
     and ragged as a list of lists or of 1-D arrays, or as a pair ``RaggedColumn(values, sizes)``.

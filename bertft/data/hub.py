@@ -35,7 +35,7 @@ def open_hub_split(
     ``cached_only``: the name comes from a folder, not from the user. It must be that of a data set
     in the local cache; no folder is read and no request is sent.
 
-    Raises EnvironmentFailed where it cannot be had (HF_ENDPOINT and HF_HUB_OFFLINE count),
+    Raises SystemResourceError if it cannot be loaded (HF_ENDPOINT and HF_HUB_OFFLINE apply),
     DataError for a split or a column that it does not have, UsageError where it is not cached.
     """
     if not config.hub:
@@ -155,7 +155,7 @@ def _raise_for_wrong_name(error: ValueError, hub: str, subset: str | None, split
         splits = datasets.get_dataset_split_names(hub, subset)
     except DataError:
         raise
-    except Exception:  # then it is no matter of names
+    except Exception:  # the cause is not a wrong name
         return
     if split not in splits:
         raise DataError(

@@ -1,7 +1,7 @@
-"""``Rows``: the rows of one split as they were read, each able to say where it came from.
+"""``Rows``: the rows of one split as they were read, with the location of each.
 
-Rows that were chosen of those read are numbers of places in one table, not a copy of it: the table
-of a large file is mapped, and what is chosen of it costs four bytes a row.
+A selection of rows has indices into the table, not a copy of it: the table of a large file is
+memory-mapped, and a selection takes four bytes per row.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ _ENCODING_HINT = "If the file has another encoding, name it with data.encoding (
 
 
 class RowError(Exception):
-    """What is wrong with one row: ``reason`` is counted, ``detail`` is shown.
+    """An invalid row: ``reason`` is counted, ``detail`` is shown.
 
-    ``line_offset``: how many lines below the row's first. ``hint``: a setting that may be the
-    remedy, given once for all rows with the reason.
+    ``line_offset``: lines after the first of the row. ``hint``: an action that may help, shown once
+    for all rows with the reason.
     """
 
     def __init__(
@@ -65,15 +65,15 @@ class RowError(Exception):
 
 
 def format_location(source: str, line: int, unit: str = "") -> str:
-    """``source:line``; of rows that are not told apart by lines, "source, ``unit`` line"."""
+    """``source:line``; for rows that are not lines, "source, ``unit`` line"."""
     return f"{source}, {unit} {line}" if unit else f"{source}:{line}"
 
 
 class BadRows:
-    """The bad rows of one source: all counted by reason, the first five kept to be shown.
+    """The invalid rows of one source: all are counted by reason, the first five are shown.
 
-    ``unit``: what their numbers count where it is not lines. ``read``: rows met by the reader,
-    usable or not. ``blank``: blank lines, which are not rows. ``other_lines``: further lines that
+    ``unit``: what their numbers count, if not lines. ``read``: rows that the reader found, valid or
+    not. ``blank``: blank lines, which are not rows. ``other_lines``: further lines that
     begin no row, by kind (header, continued: inside a quoted field, ...), so that of a text file
     lines = ``read`` + ``blank`` + ``other_lines``. ``notes``: what a reader noticed and the user
     should know. ``dropped``: parts of rows that were ignored while the row itself is used, by
@@ -106,9 +106,9 @@ class BadRows:
                 self.ids[line] = error.row_id
 
     def check_row_counts(self, used: int) -> None:
-        """Hold the rows read to those used and skipped; a reader that does not count is believed.
+        """Check that every row read was used or skipped; a reader may leave the counting out.
 
-        Raises RuntimeError, a bug, where a row was lost or made up.
+        Raises RuntimeError, a bug, if a row was lost or duplicated.
         """
         if not self.read:
             self.read = used + len(self)
@@ -119,25 +119,25 @@ class BadRows:
             )
 
     def count_row(self, rows: int = 1) -> None:
-        """The reader met ``rows`` rows."""
+        """The reader found ``rows`` rows."""
         self.read += rows
 
     def count_blank(self) -> None:
-        """The reader met a blank line that is not a row."""
+        """The reader found a blank line, which is not a row."""
         self.blank += 1
 
     def __len__(self) -> int:
         return self.counts.total()
 
     def to_json(self) -> str:
-        """All of it but where it is from."""
+        """Everything except the source, as JSON."""
         return json.dumps({name: getattr(self, name) for name in _KEPT})
 
     @classmethod
     def from_json(cls, content: str | bytes, source: str, unit: str = "") -> BadRows:
-        """What ``to_json`` wrote, of rows that now are at ``source``.
+        """The inverse of ``to_json``, for rows that are now at ``source``.
 
-        TypeError, ValueError or LookupError where it did not write it.
+        Raises TypeError, ValueError or LookupError for other content.
         """
         bad, kept = cls(source, unit), json.loads(content)
         for name, kind in _KEPT.items():
@@ -229,7 +229,7 @@ def _append_hints(action: str, bad_rows: Iterable[BadRows]) -> str:
 def drop_rows(
     table: pa.Table, masked_errors: Sequence[tuple[np.ndarray, RowError]], bad: BadRows
 ) -> pa.Table:
-    """The table without the rows of each mask, which go to ``bad`` with their fault."""
+    """The table without the rows of each mask, which are added to ``bad`` with its error."""
     dropped_mask = np.zeros(table.num_rows, dtype=bool)
     for mask, error in masked_errors:
         for line in table.column("line").filter(pa.array(mask & ~dropped_mask)).to_pylist():
@@ -279,7 +279,7 @@ class Rows:
     are not in this split, by reason. ``blank_lines``: blank lines; ``other_lines``: those that
     begin no row, by kind. ``dropped``: ignored parts of rows that are used, by reason.
     ``first_errors``: (line, what is wrong) of the first bad rows; ``all_errors``: of all of them,
-    where it was asked for, and ``ids``: their own ids by line, of those that have one.
+    if they were requested, and ``ids``: their ids by line, for those that have one.
     """
 
     table: pa.Table
@@ -345,9 +345,9 @@ class Rows:
         }
 
     def select(self, mask: np.ndarray, reason: str = "not chosen") -> Rows:
-        """The rows where ``mask`` [rows] is true, in their order; ``reason`` the others are not."""
+        """The rows where ``mask`` [rows] is true, in order; ``reason`` counts the others."""
         row_indices = np.flatnonzero(mask) if self.row_indices is None else self.row_indices[mask]
-        # Each counts on its own what was skipped.
+        # The selection has counts of its own.
         selected = replace(
             self,
             row_indices=row_indices.astype(np.int32),
@@ -356,7 +356,7 @@ class Rows:
         )
         if len(selected) > _COPY_BELOW_SHARE * self.table.num_rows:
             return selected
-        # A few are copied: the table may be in memory, and would be held for them.
+        # A few rows are copied, so that they do not keep a table in memory.
         return replace(selected, table=selected.slice(0, len(selected)), row_indices=None)
 
     def slice(self, start: int, size: int, names: Sequence[str] | None = None) -> pa.Table:
@@ -379,7 +379,7 @@ class Rows:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over what the rows say: names, types and values, not where they stand."""
+        """sha256 of names, types and values of the columns, without the location of the rows."""
         digest = hashlib.sha256()
         for name in sorted(self.columns):
             if name != "line":

@@ -1,4 +1,4 @@
-"""Which columns are asked for, and where they stand in a file's own."""
+"""Row schemas: the columns of a task's rows, and where they are in a file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 
 
 def require_text(value: Any, field_name: str = "text") -> str:
-    """A string with something in it. ``field_name`` names the field in a Fault."""
+    """A string that is not blank. Raises RowError, which names ``field_name``."""
     if value is None or value == "" or (isinstance(value, str) and value.isspace()):
         raise RowError(f"empty {field_name}")
     if not isinstance(value, str):
@@ -47,7 +47,7 @@ def require_text(value: Any, field_name: str = "text") -> str:
 
 
 def check_characters(value: str, field_name: str) -> str:
-    """A string that UTF-8 can write and that holds no NUL."""
+    """A string that UTF-8 can encode and that has no NUL. Raises RowError."""
     if "\0" in value:
         raise RowError("NUL byte", f"a NUL byte in the {field_name}")
     if not value.isascii():
@@ -66,9 +66,9 @@ Record = tuple[int, list[Any]]  # the line that a row starts on, and its request
 
 
 class RowSchema(ABC):
-    """``columns`` are read and make the table's columns ``fields`` (beside ``line``).
+    """The rows of a task: which ``columns`` are read, and the ``fields`` that a row is parsed into.
 
-    A row that may be learnt from has a ``label``; null is a label that is missing.
+    The table of the rows also has ``line``. Labelled rows have a ``label``; null is a missing one.
     """
 
     text_fields: ClassVar[tuple[str, ...]]  # the columns by which two rows are the same
@@ -100,7 +100,7 @@ class RowSchema(ABC):
 
     @abstractmethod
     def parse(self, fields: Sequence[Any], split: str) -> list[Any]:
-        """The values of one row. Raises Fault for a row that cannot be used in ``split``."""
+        """The values of one row. Raises RowError for a row that is not valid in ``split``."""
 
     def take_ignored_parts(self) -> list[str]:
         """Reasons for the parts that the last ``parse`` left out of a row that is used."""
@@ -109,15 +109,15 @@ class RowSchema(ABC):
     def normalize_labels(
         self, table: pa.Table, declared_classes: list[str] | None, bad: BadRows
     ) -> pa.Table:
-        """The rows of a split as they are kept; those that do not fit go to ``bad``.
+        """The rows of a split with labels in their final form; others are added to ``bad``.
 
-        Asked of the first split first, which may tell what holds for all; ``declared_classes`` are
-        the source's classes.
+        Called for the first split first, which may decide what holds for all. ``declared_classes``
+        are the classes of the source.
         """
         return table
 
     def notes(self) -> list[str]:
-        """What reading the rows has found out about them, to be told before training."""
+        """Remarks on the rows that were read, to be shown before training."""
         return []
 
     @cached_property
@@ -154,7 +154,7 @@ class RowSchema(ABC):
 
 
 def build_row_schema(config: DataConfig, labelled: bool = True) -> RowSchema:
-    """``labelled`` False: rows to answer. UsageError where ``config`` asks for what cannot be."""
+    """The schema of data.task; ``labelled`` False: rows to predict. Raises UsageError."""
     schema: RowSchema = TASKS.implementation(config.task, "row_schema")(config, labelled)
     return schema
 
@@ -183,13 +183,11 @@ class ColumnSpec:
 
     @property
     def has_names(self) -> bool:
-        """Whether any column is asked for by name."""
+        """Whether any column is requested by name."""
         return any(isinstance(column, str) for column in self.text + self.label)
 
     def resolve_alternatives(self, names: Sequence[str] | None) -> ColumnSpec:
-        """What is asked of rows with the columns ``names``, where one may serve
-        ``text_alternatives``.
-        """
+        """The columns to read from a file with the columns ``names``."""
         if names is None or self.text[0] in names:
             return self
         present_alternatives = [name for name in self.text_alternatives if name in names]
@@ -200,7 +198,7 @@ class ColumnSpec:
         )
 
     def setting_of_column(self, index: int) -> str:
-        """The setting that asks for column number ``index`` of ``all_columns``."""
+        """The setting that requests column number ``index`` of ``all_columns``."""
         return "data.text" if index < len(self.text) else "data.label"
 
 
@@ -241,7 +239,7 @@ def _parse_column_names(value: Any, where: str) -> tuple[ColumnName, ...]:
 def find_columns(
     columns: ColumnSpec, names: Sequence[str] | None, count: int, source: str
 ) -> list[int | None]:
-    """Positions of the asked columns among ``count``, of which ``names`` (None: no header).
+    """Positions of the requested columns among ``count`` columns; ``names`` None: no header.
 
     None for an optional one that is not there. Raises DataError with the nearest name, or the
     positions that there are, for each that is missing.

@@ -1,7 +1,7 @@
 """``load_splits``: the configured splits, read, checked, cut and sampled.
 
-    read → made to fit each other → labels made one of the classes → bad rows settled
-         → validation cut → samples drawn
+    read → normalize labels → map labels to classes → raise or skip bad rows
+         → hold out validation → draw samples
 
 Everything random here is a function of data.seed alone, so that all runs of a sweep see the
 same rows.
@@ -104,7 +104,7 @@ def hold_out_validation(
             where=rows.source,
             hint="Give data.validation=<file>",
         )
-    # What was left out of the file is told once, with the rows that train.
+    # What was left out of the file is counted once, in the training rows.
     validation = replace(
         rows.select(validation_mask),
         read=int(validation_mask.sum()),
@@ -195,7 +195,7 @@ def load_splits(
 
     Classes are ``model_classes`` (those of a model to be scored), else data.labels, else the
     source's own, else those of train (of the first split read where train is neither needed nor
-    given). Raises DataError, UsageError, EnvironmentFailed.
+    given). Raises DataError, UsageError, SystemResourceError.
     """
     schema = build_row_schema(config)
     schema.model_classes = model_classes

@@ -1,4 +1,4 @@
-"""What there is to know about the data before training on it."""
+"""Statistics of the data, shown before training and recorded in the manifest."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class SplitReport:
     """``rows``: those that are used. ``lengths``: quantiles and mean in tokens a feature.
 
     ``truncated``: share of the features. ``labels``: class → share of the rows (of several labels:
-    of the rows that have it); other tasks: what their form tells. ``source`` and ``fingerprint``
-    say which rows they are. ``unknown``: share of the tokens that the vocabulary does not have,
+    of the rows that have it); other tasks: the statistics of their schema. ``source`` and
+    ``fingerprint`` identify the rows. ``unknown``: share of the tokens that the vocabulary does not have,
     special ones aside; None for a vocabulary without an unknown token. ``notes``: what their reader
     noticed.
 
@@ -79,7 +79,7 @@ class SplitReport:
 
 @dataclass
 class DataReport:
-    """``count_overlap``: validation rows whose texts also stand in train; None without both splits.
+    """``overlap``: validation rows whose texts are also in train; None without both splits.
 
     ``mapping``: label of a file → class, for every label that was read as another text.
     """
@@ -103,7 +103,7 @@ def summarize_splits(
 ) -> DataReport:
     """The report on the splits that have features (``features`` by split name).
 
-    ``special`` tells which ids count as unknown, and which not at all.
+    ``special``: the id that counts as unknown, and those that do not count.
     """
     reports = {
         name: _summarize_split(rows, features[name], splits.schema, special)
@@ -204,12 +204,12 @@ def format_split_accounting(report: DataReport) -> list[str]:
 def count_overlap(
     train: Rows, validation: Rows, texts: Sequence[str] = ("text", "text_pair")
 ) -> int:
-    """Rows of ``validation`` whose texts, space around them apart, also stand in ``train``."""
+    """Rows of ``validation`` whose texts, without surrounding space, are also in ``train``."""
     validation_chunks = [
         _joined_texts(piece, texts) for piece in validation.iter_chunks(_CHUNK_ROWS)
     ]
     matches: list[list[pa.Array]] = [[] for _ in validation_chunks]
-    for chunk in train.iter_chunks(_CHUNK_ROWS):  # each makes a set of every piece that is asked
+    for chunk in train.iter_chunks(_CHUNK_ROWS):
         train_texts = _joined_texts(chunk, texts)
         for chunk_texts, same in zip(validation_chunks, matches, strict=True):
             same.append(pc.unique(train_texts.filter(pc.is_in(train_texts, value_set=chunk_texts))))

@@ -1,12 +1,12 @@
-"""One of C classes a row, from a text or a pair of texts.
+"""One of C classes per row, from a text or a pair of texts.
 
     ℓ = −log softmax(z)_y        over the row's logits z [C] and its class y
     class 1 of two is given where softmax(z)_1 ≥ threshold, if there is one; else argmax z
 
 Metrics: accuracy; F1 macro (over the classes that stand in truth or answers), micro, and of two
 classes the binary one, whose positive class is the last, as in GLUE; Matthews' correlation
-(0 where either side is constant); the mean loss. The training loss can be shaped (``shared.hard``),
-the metric is the plain one.
+(0 where either side is constant); the mean loss. The training loss can be changed
+(``shared.losses``); the metric is the plain loss.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Any number of C labels a row, none included, each decided by itself.
+"""Any number of C labels per row, also none, each predicted independently.
 
     ℓ = Σ_c softplus(z_c) − y_c z_c                     y ∈ {0, 1}^C: C terms a row
     soft: Σ_c T² · KL(σ(t_c/T) ‖ σ(z_c/T))              to a teacher's logits t [C]
@@ -6,8 +6,8 @@
 
 Metrics: F1 micro; macro (a label that is neither true nor given counts 0); samples (the mean of
 the rows' own, where a rightly empty answer counts 1); accuracy (rows with exactly the true
-labels); the mean loss. The training loss can be shaped (``shared.hard``), the metric is the plain
-one.
+labels); the mean loss. The training loss can be changed (``shared.losses``); the metric is the
+plain loss.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ from bertft.tasks.report_items import ReportItem, TableCell
 from bertft.tasks.shared.calibration import best_index, best_micro_f1_indices, threshold_curve
 from bertft.tasks.shared.distillation_losses import bernoulli_kl_loss
 from bertft.tasks.shared.logits import log_sigmoid, sigmoid
-from bertft.tasks.shared.losses import LossOptions, balanced_label_weights
-from bertft.tasks.shared.losses import binary_cross_entropy_loss as hard_bernoulli
+from bertft.tasks.shared.losses import (
+    LossOptions,
+    binary_cross_entropy_loss,
+    balanced_label_weights,
+)
 from bertft.tasks.shared.metrics import f1_score
 from bertft.tasks.shared.report import (
     class_score_table,
@@ -62,7 +65,7 @@ class MultiLabelTask(ClassTask):
         return targets
 
     def loss_sum(self, logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
-        return hard_bernoulli(logits, labels, options)
+        return binary_cross_entropy_loss(logits, labels, options)
 
     def balanced_weights(self, targets: np.ndarray) -> np.ndarray:
         return balanced_label_weights(targets.sum(0, np.float64), len(targets), self.classes)

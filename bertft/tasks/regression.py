@@ -1,4 +1,4 @@
-"""A number a row, from a text or a pair of texts.
+"""One number per row, from a text or a pair of texts.
 
     ℓ = (z − y)²        over the row's single logit z and its number y, on the number's own scale
 
@@ -69,7 +69,7 @@ class RegressionTask(SequenceTask):
     def distillation_loss(
         self, logits: Tensor, teacher: Tensor, batch: Batch, temperature: float
     ) -> Tensor:
-        """The squared error to the teacher's number; a temperature means nothing to it."""
+        """The squared error to the teacher's number; ``temperature`` is not used."""
         return squared_error_loss(logits, teacher)
 
     def prediction_agreement(

@@ -105,7 +105,7 @@ def check_unmarked_header(
     """DataError where the first line of a CSV or TSV file may be a header; data.header decides.
 
     ``table`` and ``bad`` are its rows. Nothing is checked where data.header is set, or where a
-    column is asked for by name: then there is a header.
+    column is requested by name: then there is a header.
     """
     if config.header is not None or schema.columns.has_names:
         return
@@ -212,10 +212,10 @@ def read_csv(
     skip_first: bool = False,
     report_quotes: bool = False,
 ) -> Iterator[Record]:
-    """The asked fields of each row, as strings. Blank lines are no rows.
+    """The requested fields of each row, as strings. Blank lines are not rows.
 
-    ``header`` None: there is one if a column is asked for by name. ``skip_first``: the first line
-    that is not blank is no row. ``report_quotes``: without quoting, fields that look quoted are
+    ``header`` None: there is one if a column is requested by name. ``skip_first``: the first line
+    that is not blank is not a row. ``report_quotes``: without quoting, fields that look quoted are
     noted in ``bad``. Rows of another width than the first line's, and text after a closing quote,
     go to ``bad``. DataError for a column that does not exist, an empty file, a quote that is
     never closed. A row that repeats the header goes to ``bad`` too.

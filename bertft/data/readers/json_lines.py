@@ -1,4 +1,4 @@
-"""Rows of JSON lines files: one object a line."""
+"""Rows of JSON Lines files: one object per line."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def read_json_lines_file(
 def read_json_lines(
     file: TextIO, columns: ColumnSpec, encoding: str, bad: BadRows
 ) -> Iterator[Record]:
-    """The asked values of each object, None where it has no such key. Blank lines are no rows.
+    """The requested values of each object, None without such a key. Blank lines are not rows.
 
-    What is no object goes to ``bad``. DataError for a key that none of the first objects has, a
-    position in place of a key, a file without objects.
+    A line that is not an object is added to ``bad``. Raises DataError for a key that none of the
+    first objects has, a position in place of a key, a file without objects.
     """
     objects = _read_objects(iter_lines(file, bad, encoding), bad)
     first_objects = list(islice(objects, _KEY_SAMPLE_OBJECTS))

@@ -29,9 +29,9 @@ _HINT = "For one JSON object a row, name the file .jsonl"
 def read_squad_json(
     path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
 ) -> Iterator[tuple[int, list[Any]]]:
-    """(number, asked fields) of each question. Questions without what they need go to ``bad``.
+    """(number, requested fields) of each question; incomplete questions are added to ``bad``.
 
-    DataError where the file is no JSON, or not of this form down to its questions.
+    Raises DataError if the file is not JSON, or does not have this structure.
     """
     find_columns(columns, QUESTION_COLUMNS, len(QUESTION_COLUMNS), bad.source)
     content = _load_json(path, config.encoding, bad.source)

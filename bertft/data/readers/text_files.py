@@ -1,4 +1,4 @@
-"""Open text files so that a byte which does not decode spoils its own row and no other."""
+"""Text files: opening them so that an undecodable byte affects only its own row."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def parse_json_object(line: str) -> dict[str, object] | None:
 
 
 def starts_json_document(line: str) -> bool:
-    """Whether ``line`` begins a JSON document that is no JSON Lines: an array, or spread out."""
+    """Whether ``line`` begins a JSON document that is not JSON Lines: an array, or indented."""
     return _JSON_DOCUMENT.match(line) is not None
 
 

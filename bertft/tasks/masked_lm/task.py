@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MaskedLMTask"]
 
-_MAX_GUESSES = 5  # told of each mask
+_MAX_GUESSES = 5  # predictions per mask
 
 
 class MaskedLMTask(BaseTask):

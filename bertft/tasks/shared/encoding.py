@@ -18,7 +18,7 @@ __all__ = [
 
 
 def resolve_max_length(requested: int | None, model_max: int, default: int = 256) -> int:
-    """Tokens a row may have; null asks for the smaller of ``default`` and ``model_max``.
+    """The maximum number of tokens per row; None: the smaller of ``default`` and ``model_max``.
 
     Raises UsageError if ``requested`` is more than the model takes.
     """

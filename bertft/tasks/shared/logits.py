@@ -22,8 +22,7 @@ __all__ = [
 def pad_sequences(values: Tensor, lengths: Tensor) -> Tensor:
     """[N, ...] end to end → [B, longest, ...], −∞ where a sequence has no token.
 
-    ``lengths`` lies on the CPU: where the tokens go is planned there, without waiting for
-    ``values``.
+    ``lengths`` is on the CPU, where the positions are computed without waiting for ``values``.
     """
     longest = int(lengths.max())
     is_token = np.arange(longest) < lengths.numpy()[:, None]

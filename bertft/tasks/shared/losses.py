@@ -40,7 +40,7 @@ __all__ = [
 
 @dataclass
 class LossOptions:
-    """``weights`` [C] in fp64, or None: all 1. As it stands it is the plain cross entropy."""
+    """``weights`` [C] in fp64, or None: all 1. The default is the plain cross entropy."""
 
     weights: Tensor | None = None
     label_smoothing: float = 0.0

@@ -84,8 +84,9 @@ def example_tables(
     worst: tuple[np.ndarray, str],
     uncertain: tuple[np.ndarray, str] | None,
 ) -> Iterator[TableItem]:
-    """``make_line`` tells of the row with this place; ``worst`` and ``uncertain`` are (scores,
-    note).
+    """Tables of the worst and the most uncertain rows.
+
+    ``make_line`` returns the cells of a feature; ``worst`` and ``uncertain`` are (scores, note).
 
     The greatest scores come first; −∞ leaves a row out.
     """

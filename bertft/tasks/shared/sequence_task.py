@@ -56,8 +56,10 @@ _SLICE_ROWS, _SLICE_CHARACTERS = 1024, 1 << 20
 
 
 class SequenceTask(BaseTask):
-    """Adds to the contract: ``encode_labels`` (labels of rows → numbers) and ``compute_scores``
-    (the metrics).
+    """A task with one vector of logits per row.
+
+    In addition to ``BaseTask`` it implements ``encode_labels``, ``compute_scores``,
+    ``row_statistics`` and ``metrics_from_statistics``; encoding and NaN handling are done here.
     """
 
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
@@ -87,7 +89,7 @@ class SequenceTask(BaseTask):
 
     @abstractmethod
     def row_statistics(self, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """``by_row``'s terms [rows, K], from what ``compute_scores`` is given."""
+        """Statistics [rows, K] for ``per_row_statistics``; arguments as in ``compute_scores``."""
 
     def per_row_statistics(
         self, logits: np.ndarray, features: FeatureTable
@@ -111,7 +113,7 @@ class SequenceTask(BaseTask):
         return int(batch.labels["labels"].numel())
 
     def compute_metrics(self, logits: np.ndarray, features: FeatureTable) -> dict[str, float]:
-        """All metrics; NaN, which never wins, over no rows or where a logit is not finite."""
+        """All metrics; NaN without rows or if a logit is not finite."""
         if not are_finite(logits):
             return self.undefined_metrics()
         targets = features.read_column("labels")
@@ -120,8 +122,10 @@ class SequenceTask(BaseTask):
 
 
 class ClassTask(SequenceTask):
-    """Adds: ``loss_sum`` (the loss of a shape), ``balanced_weights`` weights,
-    ``confidence_and_correct``.
+    """A task with classes: its loss has weights, label smoothing and focal γ; it can be calibrated.
+
+    In addition to ``SequenceTask`` it implements ``loss_sum``, ``balanced_weights``,
+    ``confidence_and_correct`` and ``fit_threshold``.
     """
 
     def __init__(self, config: DataConfig, labels: Sequence[str] | None) -> None:
@@ -204,7 +208,7 @@ class ClassTask(SequenceTask):
 
 
 def check_class_names(labels: Sequence[str] | None, task: str) -> list[str]:
-    """The names as a list. UsageError where there are none or one stands twice."""
+    """The names as a list. Raises UsageError if there are none, or one is there twice."""
     names = list(labels or [])
     repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if not names or repeated:
@@ -296,7 +300,7 @@ def _agreed(names: list[str], stated: Any) -> list[str]:
 
 
 def _stated_name(value: Any) -> str:
-    """ValueError for what is no name: null, a list, empty text."""
+    """A class name as text. Raises ValueError for null, a list or empty text."""
     try:
         name = to_class_name(value)
     except RowError as error:
@@ -316,7 +320,7 @@ def encode_texts(
     names them among its model's inputs) and ``truncated`` (int8 [rows], 1 where tokens were cut).
 
     The tokenizer's truncation and padding, which a file may have baked in, are not applied.
-    Raises UsageError if ``max_length`` leaves no room beside the special tokens.
+    Raises UsageError if ``max_length`` leaves no room next to the special tokens.
     """
     token_budget = max_length - tokenizer.num_special_tokens_to_add(pair=pairs is not None)
     needed = 1 if pairs is None else 2

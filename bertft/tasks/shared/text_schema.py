@@ -61,8 +61,7 @@ _COLLECTIONS = (list, tuple, dict)
 class TextRowSchema(RowSchema):
     """Columns ``text``, maybe ``text_pair``, maybe ``label``.
 
-    ``kind`` is what the label is: one of ``bertft.config.registry.LABELS``, as the task's
-    description says.
+    ``label_kind``: one of ``bertft.config.registry.LABEL_KINDS``, from the task's description.
     """
 
     text_fields = ("text", "text_pair")
@@ -333,7 +332,7 @@ def parse_number(value: Any) -> float | None:
 
 
 def parse_zero_or_one(value: Any) -> bool:
-    """0/1 in any of its writings. Raises Fault for anything else."""
+    """0 or 1 in any spelling. Raises RowError for anything else."""
     text = str(value).strip().lower()
     if text in ("1", "1.0", "true"):
         return True

@@ -4,7 +4,7 @@
 
 Words of a sentence longer than the model's input are answered in windows that overlap, each word
 in one of them. Metrics: precision, recall and F1 of whole entities as conlleval and seqeval count
-them, strictly too, and by type (``tagging.scores``); accuracy and mean loss of words.
+them, strictly too, and by type (``token_classification.metrics``); accuracy and mean loss of words.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ __all__ = ["TokenClassificationTask"]
 
 
 class TokenClassificationTask(BaseTask):
-    """Features: ``word`` and ``labels``, ragged as ``input_ids`` (see ``tagging.encoding``)."""
+    """Features: ``word`` and ``labels``, ragged as ``input_ids`` (see ``encoding``)."""
 
     name = "token_classification"
     prediction_fields = ("text", "spans")

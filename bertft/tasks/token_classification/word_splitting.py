@@ -1,7 +1,7 @@
 """Words in a text: where each begins and ends, in characters.
 
-joined(words)   words → the text that a reader would write, and the bounds of each word in it
-split(text)     text → bounds: at white space, each Chinese character alone, punctuation apart
+join_words(words)   words → the text that a reader would write, and the bounds of each word in it
+split_words(text)   text → bounds: at white space, each Chinese character alone, punctuation apart
 """
 
 from __future__ import annotations
