@@ -27,8 +27,8 @@ from bertft.tasks.shared.distillation_losses import bernoulli_kl_loss
 from bertft.tasks.shared.logits import log_sigmoid, sigmoid
 from bertft.tasks.shared.losses import (
     LossOptions,
-    binary_cross_entropy_loss,
     balanced_label_weights,
+    binary_cross_entropy_loss,
 )
 from bertft.tasks.shared.metrics import f1_score
 from bertft.tasks.shared.report import (
