@@ -52,8 +52,8 @@ class SplitReport:
     ``truncated``: share of the features. ``labels``: class → share of the rows (of several labels:
     of the rows that have it); other tasks: the statistics of their schema. ``source`` and
     ``fingerprint`` identify the rows. ``unknown``: share of the tokens that the vocabulary does not
-    have, special ones aside; None for a vocabulary without an unknown token. ``notes``: what their reader
-    noticed.
+    have, special ones aside; None for a vocabulary without an unknown token. ``notes``: remarks of
+    the reader.
 
     The accounting: ``read`` = ``rows`` + Σ ``skipped`` + Σ ``unused``, each by reason. ``dropped``
     counts ignored parts of rows that are used; ``blank_lines`` are not rows.

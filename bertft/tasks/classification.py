@@ -3,10 +3,10 @@
     ℓ = −log softmax(z)_y        over the row's logits z [C] and its class y
     class 1 of two is given where softmax(z)_1 ≥ threshold, if there is one; else argmax z
 
-Metrics: accuracy; F1 macro (over the classes that stand in truth or answers), micro, and of two
-classes the binary one, whose positive class is the last, as in GLUE; Matthews' correlation
-(0 where either side is constant); the mean loss. The training loss can be changed
-(``shared.losses``); the metric is the plain loss.
+Metrics: accuracy; F1 macro (over the classes that occur in labels or predictions), micro, and of
+two classes the binary one, whose positive class is the last, as in GLUE; Matthews' correlation (0
+where either side is constant); the mean loss. The training loss can be changed (``shared.losses``);
+the metric is the plain loss.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ class ClassificationTask(ClassTask):
         if tune_threshold and len(self.classes) != 2:
             yield Problem(
                 "tune_threshold",
-                f"means nothing for {len(self.classes)} classes, of which the likeliest is given",
-                "Leave it out: it is for two classes, or multi_label",
+                f"is not supported with {len(self.classes)} classes",
+                "Leave it out. It is for two classes, or multi_label",
             )
 
     def set_threshold(self, threshold: Threshold) -> None:

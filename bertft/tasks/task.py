@@ -472,7 +472,7 @@ def _handle_rows_without_features(
     rows.skipped.update(bad.counts)
     if max_skipped is None:
         return
-    # Of rows drawn from many, those without a feature stand for as large a share of all.
+    # In a sample of the rows, those without a feature represent the same share of all rows.
     share = len(bad) / len(rows)
     bad.counts, bad.first = rows.skipped, [*rows.first_errors, *bad.first]
     check_skipped_share(

@@ -43,7 +43,7 @@ def choose_positions(
     whole_words: bool,
     generator: np.random.Generator,
 ) -> np.ndarray:
-    """Places to be guessed, ascending, of a feature's ``ids`` and ``words`` [n]; −1 is no word."""
+    """Positions to mask, ascending, in the ``ids`` and ``words`` [n] of a feature; −1: no word."""
     candidates = np.flatnonzero((words >= 0) & ~np.isin(ids, vocabulary.special))
     if len(candidates) == 0:
         return candidates
@@ -96,7 +96,7 @@ def encode_text_chunks(
 def _tokenize(
     tokenizer: PreTrainedTokenizerBase, texts: list[str]
 ) -> Iterator[tuple[list[int], list[int]]]:
-    """Tokens of each text, and the word of each; of a tokenizer that tells none, its own number."""
+    """Tokens of each text, and their word numbers; slow tokenizers have one word per token."""
     with without_padding(tokenizer):
         encoded = tokenizer(texts, add_special_tokens=False, verbose=False)
     for number, ids in enumerate(encoded["input_ids"]):

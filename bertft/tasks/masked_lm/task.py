@@ -1,10 +1,10 @@
-"""Adapt an encoder to a domain: guess hidden tokens of texts without labels.
+"""Adapt an encoder to a domain: predict masked tokens of texts without labels.
 
-    ℓ = Σ_i −log softmax(z_i)_{x_i}        over the hidden places i, of the whole vocabulary
+    ℓ = Σ_i −log softmax(z_i)_{x_i}        over the masked positions i and the whole vocabulary
 
-What is hidden is drawn anew in every epoch, as a function of (seed, epoch, feature): a run that
-goes on sees what it would have seen. The head runs at the hidden places alone. In validation
-they depend on data.seed. Metrics: perplexity, exp of the mean loss; accuracy; the mean loss.
+What is masked is drawn anew in every epoch, as a function of (seed, epoch, feature), so that a
+resumed run sees the same. The head runs on the masked positions alone. In validation they depend
+on data.seed. Metrics: perplexity, exp of the mean loss; accuracy; the mean loss.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
     f1            2·P·R / (P + R),  P = |piece| / |given|,  R = |piece| / |gold|
     exact         the same text, its punctuation out
 
-The piece is a substring: its units stand side by side in both (Cui et al. 2019). Words between
+The piece is a substring: its units are adjacent in both (Cui et al. 2019). Words between
 Chinese characters are runs of letters and digits, and every other sign alone, where the official
 script asks NLTK; they differ in signs within a word only ("don't").
 """
@@ -54,7 +54,7 @@ def _f1(predicted: Sequence[str], gold: Sequence[str]) -> float:
 
 
 def longest_common_substring(units_a: Sequence[str], units_b: Sequence[str]) -> int:
-    """Length of the longest run that stands in both."""
+    """Length of the longest run of units that occurs in both."""
     longest, before = 0, [0] * (len(units_b) + 1)
     for unit in units_a:
         row = [0] * (len(units_b) + 1)

@@ -116,7 +116,7 @@ class Windows:
 
 
 def pair_template(tokenizer: PreTrainedTokenizerBase) -> PairTemplate:
-    """UsageError for a tokenizer that does not tell where its tokens stand, or has no [CLS]."""
+    """Raises UsageError for a tokenizer without token offsets, or without a [CLS] token."""
     if not getattr(tokenizer, "is_fast", False):
         raise UsageError(
             "this tokenizer does not tell where its tokens stand in the text",

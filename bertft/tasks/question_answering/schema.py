@@ -3,15 +3,16 @@
     answers    {"text": [...], "answer_start": [...]} or [{"text", "answer_start"}, ...]
     answer, answer_start    the same of a row with one answer, flat; an empty answer is none
 
-An answer stands in the context, ``context[start : start + len(text)] == text``; one that stands
-there once needs no offset. A question without one is unanswerable. In the table ``label`` holds
+An answer is a span of the context, ``context[start : start + len(text)] == text``; one that occurs
+once needs no offset. A question without one is unanswerable. In the table ``label`` holds
 the answers' texts and ``start`` their offsets, those to learn from first. An answer marked
 ``offset_guessed`` is scored with, but its place is not learnt.
 
-Of several answers one that is not where its offset says does not discard the question: its place
-is dropped and counted. Rows to learn from keep the answers whose place is known, and need one.
-Rows to score keep the text of the answer, as the official scripts do, with the offset −1
-(``UNKNOWN_OFFSET``), for scores need no offsets. An answer that is no text is dropped from both.
+Of several answers one that is not where its offset says does not discard the question: its place is
+dropped and counted. Rows to learn from keep the answers whose place is known, and need one. Rows to
+score keep the text of the answer, as the official scripts do, with the offset −1
+(``UNKNOWN_OFFSET``), because scores need no offsets. An answer that is not text is left out of
+both.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ class QuestionAnsweringRowSchema(RowSchema):
     def _answers(
         self, values_by_column: Mapping[str, Any], context: str, split: str
     ) -> list[tuple[str, int]] | None:
-        """(text, offset) of each answer, those whose place is certain first; None: not told."""
+        """(text, offset) of each answer, those with a certain offset first; None: no label."""
         value = (
             values_by_column[str(self.columns.label[0])]
             if self.columns.label
@@ -207,7 +208,7 @@ def _answer_records(value: Any, start: Any) -> list[Mapping[str, Any]]:
 
 
 def _check_offset(start: Any, answer: str, context: str) -> int:
-    """The offset of ``answer`` that ``start`` says. Fault unless it does stand there."""
+    """The offset of ``answer`` from ``start``. Raises RowError if the answer is not there."""
     if isinstance(start, str) and start.strip().isdecimal() and len(start) < _MAX_DIGITS:
         start = int(start)
     if isinstance(start, float) and start.is_integer():  # a column with gaps
@@ -238,7 +239,7 @@ def _check_offset(start: Any, answer: str, context: str) -> int:
 
 
 def _find_unique_offset(answer: str, context: str) -> int:
-    """Where an answer without an offset stands. Fault unless there is one place."""
+    """The offset of an answer that has none. Raises RowError unless it occurs exactly once."""
     offsets = _find_offsets(context, answer)
     if len(offsets) == 1:
         return offsets[0]

@@ -1,12 +1,12 @@
-"""Answers that stand in a context: SQuAD v1 and v2, CMRC 2018.
+"""Answers that are spans of a context: SQuAD v1 and v2, CMRC 2018.
 
     ℓ = ½ (−log softmax(s)_a − log softmax(e)_b)      a window's logits s, e over its own tokens;
                                                      (a, b) the answer's first and last token,
                                                      [CLS] where the window does not hold it
 
-A context that is too long goes in windows that overlap by data.stride tokens; a question's answer
-is the best span of all its windows. With data.unanswerable (SQuAD v2) [CLS] is no answer, given
-where p(no answer) > threshold.
+A context that is too long is split into windows that overlap by data.stride tokens; a question's
+answer is the best span of all its windows. With data.unanswerable (SQuAD v2) [CLS] is no answer,
+given where p(no answer) > threshold.
 
 Metrics, in percent, with the official script's names: exact, f1; with data.unanswerable also
 HasAns_… and NoAns_… (left out where there are no such questions), and best_exact, best_f1 with
@@ -176,7 +176,7 @@ class QuestionAnsweringTask(BaseTask):
 
     @property
     def can_distill_unlabelled(self) -> bool:
-        return False  # a row that answers nothing does not say where its context stands
+        return False  # features without labels do not have the position of the context
 
     def prediction_agreement(
         self, logits_a: np.ndarray, logits_b: np.ndarray, features: FeatureTable
@@ -199,7 +199,7 @@ class QuestionAnsweringTask(BaseTask):
         )
 
     def compute_metrics(self, logits: np.ndarray, features: FeatureTable) -> dict[str, float]:
-        """Percentages, and the mean loss of the windows."""
+        """Metrics in percent, and the mean loss of the windows."""
         if not are_finite(logits):
             return self.undefined_metrics()
         rows, spans = self._spans(logits, features)
@@ -297,7 +297,7 @@ class QuestionAnsweringTask(BaseTask):
         return [text for text, _, _ in self._spans_as_text(rows, spans, features)]
 
     def _apply_threshold(self, texts: list[str], spans: BestSpans) -> list[str]:
-        """``texts``, none of them where none is given."""
+        """``texts``, empty for questions that get no answer."""
         if self.threshold is None:
             return texts
         is_unanswered = spans.no_answer_probability() > self.threshold

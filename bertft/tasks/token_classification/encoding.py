@@ -1,12 +1,12 @@
-"""Rows of words → features: one a window, and in it the first token of each word stands for it.
+"""Rows of words → features: one per window, in which the first token of each word represents it.
 
     input_ids   [specials | tokens of the window's words | specials]
     word        number of the word on its first token, −1 on every other and where another window
                 answers the word
     labels      class of that word there, −100 elsewhere
 
-A word keeps at most the tokens that fit beside the special ones, and one that a tokenizer makes
-nothing of (a lone control character) becomes the unknown token: no word is lost.
+A word keeps at most the tokens that fit next to the special ones, and one without any token (a lone
+control character) becomes the unknown token: no word is lost.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def _tokenize_words(
 
 
 def _placeholder_tokens(tokenizer: PreTrainedTokenizerBase) -> Iterator[int | None]:
-    """Tokens that can stand for a word of no token; some vocabularies have no unknown token."""
+    """Tokens for a word without tokens; some vocabularies have no unknown token."""
     yield tokenizer.unk_token_id
     yield tokenizer.mask_token_id
     yield tokenizer.sep_token_id

@@ -1,4 +1,4 @@
-"""What is shown of tagged words: scores by type, types taken for each other, sentences."""
+"""Report of tagged words: scores by entity type, confused types, example sentences."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TagPredictions:
     """``tags`` [C] of the classes; ``sentence_rows`` [S]: rows of the sentences, of ``sizes`` [S]
     words.
 
-    ``targets`` [words] are classes, ``probabilities`` [words, C]; sentences lie end to end.
+    ``targets`` [words] are classes, ``probabilities`` [words, C]; sentences are concatenated.
     """
 
     tags: Sequence[Tag]

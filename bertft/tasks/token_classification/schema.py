@@ -1,10 +1,10 @@
-"""Rows of words with tags, from CoNLL files, lists of JSON or Parquet, or text beside tags.
+"""Rows of words with tags, from CoNLL files, lists of JSON or Parquet, or text with tags.
 
     text    the sentence, as it was given or as its words make it
     starts, stops    where in it each word begins and ends, in characters
     label   the tags of the words, in the scheme that the model learns: iob1 is kept as bio
 
-The scheme is ``data.scheme``, or that in which the first split is written, and that is told.
+The scheme is ``data.scheme``, or the one detected in the first split, which is logged.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ class TokenClassificationRowSchema(RowSchema):
         return list(dict.fromkeys(self.detection_notes))
 
     def class_names(self, table: pa.Table, declared_classes: list[str] | None) -> list[str]:
-        """O, then all the tags of each type: a type may stand in validation as it did not here.
+        """O, then all the tags of each type: validation may have tags that are not in this split.
 
         Classes that data.labels names are these alone, and O.
         """

@@ -75,7 +75,7 @@ class TagConverter:
         return is_standard and self.scheme == self.target_scheme and not self.class_by_tag
 
     def convert(self, original: Sequence[str]) -> list[str]:
-        """The tags to keep. Raises Fault, ``after`` being the word, where they break the scheme."""
+        """The tags to keep. Raises RowError, ``line_offset`` the word, for an invalid tag."""
         notation, scheme = self.detected.notation, self.scheme
         tags = [notation.to_standard(tag) for tag in original]
         parsed = [parse_tag(tag, scheme) for tag in tags]
@@ -114,7 +114,7 @@ class TagConverter:
         return RowError(reason, detail, min(position, len(tags) - 1))
 
     def notes(self, source: str) -> list[str]:
-        """What was changed in ``source``."""
+        """Remarks on what was changed in ``source``."""
         detected, lines = self.detected, []
         if detected.notation != STANDARD_NOTATION and detected.scheme != "io":
             lines.append(f"{source}: tags are written as {detected.notation}, kept as B-X")

@@ -8,8 +8,8 @@
     biluo   B-X I-X L-X, U-X      the same with other letters (BILOU)
     bmes    B-X M-X E-X, S-X      the same with another letter
 
-``O`` is no entity. A prefix without a type (B, I, O) is of the type ``_``. Tags may be written in
-another notation than B-X: see ``Notation``.
+``O`` is outside of entities. A prefix without a type (B, I, O) is of the type ``_``. Tags may be
+written in another notation than B-X: see ``Notation``.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class Notation:
         return re.compile(rf"(?P<type>.+){separator}{prefix}", re.DOTALL)
 
     def split(self, tag: str) -> Tag | None:
-        """Prefix in upper case, and type ("" if there is none); None if it is no such tag."""
+        """Prefix in upper case, and type ("" if there is none); None for another tag."""
         if len(tag) == 1:
             letter = tag.upper() if self.any_case else tag
             return (letter, "") if letter in _PREFIX_LETTERS + OUTSIDE else None

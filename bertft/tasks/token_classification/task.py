@@ -179,7 +179,7 @@ class TokenClassificationTask(BaseTask):
 
 
 def _word_tokens(features: FeatureTable) -> tuple[np.ndarray, list[int], np.ndarray]:
-    """Which tokens stand for a word, bool [tokens]; the rows that have words, and how many each.
+    """Which tokens represent a word, bool [tokens]; the rows that have words, and how many.
 
     The words come in order, for so do rows, the windows of a row, and what each of them answers.
     """
