@@ -1,9 +1,10 @@
-"""Does a run fit, and how long will it take? A step of the longest rows, then some of its own.
+"""Measure whether a run fits in memory and how long it takes, from a few of its steps.
 
-    seconds ≈ tokens to train on · s a token + evaluations · validation tokens · s a token
+    seconds ≈ training tokens · seconds per training token
+              + evaluations · validation tokens · seconds per validation token
 
-The step of the longest rows asks for the most memory that any step can. Times of a token are
-those of the run's own first batches, forward and backward, and of a middling validation batch.
+The step with the longest rows needs more memory than any other. The seconds per training token are
+those of the first steps of the run, those per validation token of a batch of medium length.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from bertft.data.batch import collate, evaluation_batches
+from bertft.data.batch import collate
+from bertft.data.features import FeatureTable
+from bertft.data.sampler import evaluation_batches
 from bertft.training.evaluate import evaluation_transform, token_budget
 from bertft.training.events import MicroBatchReduced, StepSkipped
 from bertft.training.step import step_indices
@@ -22,16 +25,16 @@ from bertft.training.trainer import Trainer
 
 __all__ = ["DryRun", "dry_run"]
 
-_TIMED_STEPS = 3  # steps
+_TIMED_STEPS = 3
 
 
 @dataclass(frozen=True)
 class DryRun:
-    """``rows_per_step`` of up to ``max_length`` tokens in one step; ``seconds`` are guessed for the
-    whole run.
+    """``rows_per_step`` rows of up to ``max_length`` tokens per step.
 
-    ``micro_batch``: rows a pass that memory sufficed for; ``micro_batch_reduced``: fewer than were
-    asked for.
+    ``micro_batch``: rows per forward pass that fit in memory; ``micro_batch_reduced``: fewer than
+    configured. ``finite``: every loss and gradient was finite. ``seconds``: an estimate for the
+    whole run.
     """
 
     rows_per_step: int
@@ -44,28 +47,30 @@ class DryRun:
 
 
 def dry_run(trainer: Trainer) -> DryRun:
-    """Take steps of ``trainer``, whose model is of no use afterwards."""
-    lengths = np.asarray(trainer.train_features.lengths)
+    """Take a few steps of ``trainer``, which changes its model."""
+    train, sampler = trainer.data.train, trainer.data.sampler
+    total_steps = trainer.schedule.total_steps
+    lengths = np.asarray(train.lengths)
     longest_rows = np.argsort(-lengths, kind="stable")[: trainer.settings.batch_size]
     trainer.train_step.runner.model.train()
     events = list(trainer.run_step(trainer.make_step_batch(0, longest_rows)))
     seconds = tokens = 0.0
-    for epoch, indices in step_indices(trainer.sampler, 0, min(_TIMED_STEPS, trainer.total_steps)):
+    for epoch, indices in step_indices(sampler, 0, min(_TIMED_STEPS, total_steps)):
         start = _synchronized_time(trainer)
         events += trainer.run_step(trainer.make_step_batch(epoch, indices))
         seconds += _synchronized_time(trainer) - start
         tokens += int(lengths[indices].sum())
-    total_tokens = float(lengths.sum()) * trainer.total_steps / trainer.sampler.steps_per_epoch
+    total_tokens = float(lengths.sum()) * total_steps / sampler.steps_per_epoch
     estimated_seconds = total_tokens * seconds / tokens
     evaluations = 0
-    if trainer.validation_features is not None:
-        every = trainer.settings.evaluate_every or trainer.sampler.steps_per_epoch
-        evaluations = -(-trainer.total_steps // every)
-        estimated_seconds += evaluations * _time_evaluation(trainer)
+    if trainer.data.validation is not None:
+        every = trainer.settings.evaluate_every or sampler.steps_per_epoch
+        evaluations = -(-total_steps // every)
+        estimated_seconds += evaluations * _time_evaluation(trainer, trainer.data.validation)
     return DryRun(
         rows_per_step=len(longest_rows),
         max_length=int(lengths[longest_rows[0]]),
-        micro_batch=min(trainer.micro_batch, len(longest_rows)),
+        micro_batch=min(trainer.micro_batch_size, len(longest_rows)),
         micro_batch_reduced=any(isinstance(event, MicroBatchReduced) for event in events),
         finite=not any(isinstance(event, StepSkipped) for event in events),
         evaluations=evaluations,
@@ -73,28 +78,22 @@ def dry_run(trainer: Trainer) -> DryRun:
     )
 
 
-def _time_evaluation(trainer: Trainer) -> float:
-    """Seconds of one evaluation, from a batch of middling length."""
-    assert trainer.validation_features is not None
-    train_step, lengths = trainer.train_step, np.asarray(trainer.validation_features.lengths)
-    batches = evaluation_batches(lengths, token_budget(train_step.precision.device))
+def _time_evaluation(trainer: Trainer, table: FeatureTable) -> float:
+    """Seconds of one evaluation of ``table``, estimated from a batch of medium length."""
+    train_step, lengths = trainer.train_step, np.asarray(table.lengths)
+    device = train_step.precision.device
+    batches = evaluation_batches(lengths, token_budget(device))
     indices = batches[len(batches) // 2]
     transform = evaluation_transform(train_step.task)
     train_step.runner.model.eval()
     with torch.inference_mode(), train_step.precision.autocast():
-        for _ in range(2):  # the first one warms up
+        for _ in range(2):  # the first pass warms up
             start = _synchronized_time(trainer)
-            batch = transform(
-                collate(trainer.validation_features, indices, train_step.task.label_columns)
-            )
-            train_step.runner(batch.to(train_step.precision.device))
+            batch = transform(collate(table, indices, train_step.task.label_columns))
+            train_step.runner(batch.to(device))
             seconds = _synchronized_time(trainer) - start
-    return (
-        seconds
-        * float(lengths.sum())
-        / float(lengths[indices].sum())
-        / trainer.distributed.world_size
-    )
+    seconds_per_token = seconds / float(lengths[indices].sum())
+    return seconds_per_token * float(lengths.sum()) / trainer.distributed.world_size
 
 
 def _synchronized_time(trainer: Trainer) -> float:

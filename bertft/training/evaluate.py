@@ -1,12 +1,14 @@
-"""Score a whole table: token-budget batches sorted by length, inference mode, order restored.
+"""Logits and metrics of a whole table.
 
-Several ranks share the batches out; metrics are those of all logits, never averages.
+Rows are sorted by length, batched by a budget of tokens and run in inference mode; results are
+returned in the order of the table. The processes of a distributed run share the batches. Metrics
+are computed from all outputs; they are never averages over batches or processes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ from bertft.training.distributed import SINGLE_PROCESS, DistributedContext
 from bertft.training.step import split_on_oom
 
 __all__ = [
+    "HasTrainingMode",
     "LogitsModel",
     "evaluate",
     "evaluation_outputs",
@@ -29,22 +32,31 @@ __all__ = [
 ]
 
 
+# Outputs collect on the device up to this size: a copy per batch would wait for every batch.
 _MAX_BYTES_ON_DEVICE = 1 << 26
-"""Bytes of outputs that stay on the device: fetched one by one, each batch would be waited for."""
+
+
+class HasTrainingMode(Protocol):
+    """A module that can be switched between training and evaluation."""
+
+    training: bool
+
+    def eval(self) -> object: ...
+    def train(self, mode: bool) -> object: ...
 
 
 class LogitsModel(Protocol):
-    """``EncoderRunner`` and whatever answers a batch as it does; ``model`` can be told to train."""
+    """An ``EncoderRunner``, or another model that computes logits of a batch."""
 
     @property
-    def model(self) -> Any: ...
+    def model(self) -> HasTrainingMode: ...
     @property
     def level(self) -> str: ...
     def __call__(self, batch: Batch) -> Tensor: ...
 
 
 def token_budget(device: torch.device) -> int:
-    """Tokens a forward pass without gradients; more gain nothing on that kind of device."""
+    """Tokens per forward pass without gradients; more are not faster on that kind of device."""
     return 65_536 if device.type == "cuda" else 4_096
 
 
@@ -58,23 +70,26 @@ def predict_logits(
     select_outputs: Callable[[Tensor, Batch], Tensor] = lambda logits, _: logits,
     columns: Sequence[str] = (),
 ) -> np.ndarray:
-    """fp32 logits in the table's order: [rows, C] for sequence-level heads.
+    """The fp32 logits of ``table``, in its order.
 
-    Token-level heads give [tokens, C], the rows' tokens end to end. The batches depend on the
-    table's lengths alone, so that the same rows give the same bits again, on any number of ranks;
-    unless memory runs out: then a batch's rows are run in halves. ``transform`` makes of a batch,
-    collated with ``columns``, what is run; ``select_outputs`` takes what is kept of its logits.
-    Where batches choose tokens, those alone are kept: [chosen, C].
+    The batches depend on the lengths in the table alone: the same rows give the same bits on any
+    number of processes, unless a batch runs out of memory and is split.
+
+    Args:
+        max_tokens: budget per batch; None: ``token_budget`` of the device.
+        transform: applied to each batch after it is collated with ``columns``.
+        select_outputs: ``select_outputs(logits, batch)`` is kept in place of the logits.
+
+    Shapes:
+        [rows, C] for sequence-level heads. [tokens, C] for token-level heads, the tokens of all
+        rows one after the other; if batches select tokens, only those.
     """
     model = runner.model
     was_training = model.training
-    model.eval()
     lengths = np.asarray(table.lengths)
-    batches = evaluation_batches(lengths, max_tokens or token_budget(precision.device))[
-        distributed.shard
-    ]
     row_starts = np.cumsum(lengths, dtype=np.int64) - lengths
-    pieces: list[tuple[np.ndarray, np.ndarray]] = []
+    batches = evaluation_batches(lengths, max_tokens or token_budget(precision.device))
+    on_host: list[tuple[np.ndarray, np.ndarray]] = []  # positions in the result, values
     on_device: list[tuple[np.ndarray, Tensor]] = []
     bytes_on_device = 0
 
@@ -84,52 +99,55 @@ def predict_logits(
     def run_batch(batch: Batch) -> tuple[np.ndarray, Tensor]:
         device_batch = batch.to(precision.device)
         with precision.autocast():
-            batch_outputs = select_outputs(runner(device_batch), device_batch).float()
+            outputs = select_outputs(runner(device_batch), device_batch).float()
         positions = batch.feature_indices
         if runner.level == "token":
             positions = _token_positions(row_starts[positions], lengths[positions])
-        return positions if batch.selected_tokens is None else positions[
-            batch.selected_tokens.numpy()
-        ], batch_outputs
+        if batch.selected_tokens is not None:
+            positions = positions[batch.selected_tokens.numpy()]
+        return positions, outputs
 
     def move_to_host() -> None:
-        pieces.extend(
-            (positions, batch_outputs.cpu().numpy()) for positions, batch_outputs in on_device
-        )
+        on_host.extend((positions, outputs.cpu().numpy()) for positions, outputs in on_device)
         on_device.clear()
 
+    model.eval()
     try:
         with torch.inference_mode():
-            for batch in prefetch(make_batch(indices) for indices in batches):
-                for places, kept in split_on_oom(run_batch, batch, make_batch):
-                    on_device.append((places, kept))
-                    bytes_on_device += kept.nbytes
+            for batch in prefetch(make_batch(indices) for indices in batches[distributed.shard]):
+                for positions, outputs in split_on_oom(run_batch, batch, make_batch):
+                    on_device.append((positions, outputs))
+                    bytes_on_device += outputs.nbytes
                 if bytes_on_device > _MAX_BYTES_ON_DEVICE:
                     move_to_host()
                     bytes_on_device = 0
             move_to_host()
     finally:
         model.train(was_training)
-    pieces = distributed.all_gather_objects(pieces)
-    if not pieces:
-        return np.empty((0, 0), np.float32)
-    all_positions = np.sort(np.concatenate([places for places, _ in pieces]))
-    result = np.empty((len(all_positions), *pieces[0][1].shape[1:]), np.float32)
-    for places, values in pieces:
-        result[np.searchsorted(all_positions, places)] = values
-    return result
+    return _in_table_order(distributed.all_gather_objects(on_host))
 
 
 def _token_positions(row_starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Places of the tokens of rows that start at ``row_starts``."""
+    """Positions of the tokens of rows that begin at ``row_starts``."""
     token_offsets = np.repeat(np.cumsum(lengths) - lengths, lengths)
     return np.repeat(row_starts, lengths) + np.arange(int(lengths.sum())) - token_offsets
 
 
+def _in_table_order(pieces: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Join the values of ``pieces``, sorted by their positions."""
+    if not pieces:
+        return np.empty((0, 0), np.float32)
+    all_positions = np.sort(np.concatenate([positions for positions, _ in pieces]))
+    result = np.empty((len(all_positions), *pieces[0][1].shape[1:]), np.float32)
+    for positions, values in pieces:
+        result[np.searchsorted(all_positions, positions)] = values
+    return result
+
+
 def evaluation_transform(task: BaseTask) -> Callable[[Batch], Batch]:
-    """What makes of a batch the one that is scored: the same in every run and at any time."""
-    draw = BatchSeed(task.config.seed)
-    return lambda batch: task.train_transform(batch, draw)
+    """The transform of evaluation batches; it makes the same random choices in every evaluation."""
+    batch_seed = BatchSeed(task.config.seed)
+    return lambda batch: task.train_transform(batch, batch_seed)
 
 
 def evaluation_outputs(
@@ -139,7 +157,7 @@ def evaluation_outputs(
     precision: Precision,
     distributed: DistributedContext = SINGLE_PROCESS,
 ) -> np.ndarray:
-    """What the task's metrics over the table are made of."""
+    """The outputs from which the task computes its metrics over ``table``."""
     return predict_logits(
         runner,
         table,
@@ -159,7 +177,7 @@ def evaluate(
     distributed: DistributedContext = SINGLE_PROCESS,
     on_outputs: Callable[[np.ndarray], object] | None = None,
 ) -> dict[str, float]:
-    """All metrics of the task over the whole table; ``on_outputs`` receives the outputs."""
+    """All metrics of ``task`` over ``table``; ``on_outputs`` is called with the outputs."""
     outputs = evaluation_outputs(runner, task, table, precision, distributed)
     if on_outputs is not None:
         on_outputs(outputs)

@@ -1,6 +1,9 @@
-"""What the loop tells its listeners. Steps count from 1; times are wall-clock seconds.
+"""The events that the training loop yields to its callbacks.
 
-Started → (MemoryShort | Step | Skipped | Evaluated | Checkpointed)* → Finished | Interrupted
+    Started → (MicroBatchReduced | StepCompleted | StepSkipped | Evaluated | Checkpointed)*
+            → Finished | Interrupted
+
+Steps count from 1; times are wall-clock seconds.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Started(Event):
-    """Training starts (or goes on) after ``step`` steps."""
+    """Training starts, or resumes after ``step`` steps."""
 
     total_steps: int
     steps_per_epoch: int
@@ -41,9 +44,9 @@ class Started(Event):
 
 @dataclass(frozen=True)
 class MicroBatchReduced(Event):
-    """The accelerator ran out of memory: from here on ``micro_batch`` rows a forward pass.
+    """The device ran out of memory: from now on ``micro_batch`` rows per forward pass.
 
-    The rows of a step, and their gradients, stay as they were.
+    The rows of a step and their gradients stay the same.
     """
 
     micro_batch: int
@@ -53,8 +56,8 @@ class MicroBatchReduced(Event):
 class StepCompleted(Event):
     """One optimizer step was taken.
 
-    ``loss`` is the task's mean over the step's terms; ``penalty`` what the parts added to it;
-    ``metrics`` are the parts' own scalars; ``rows`` and ``tokens`` went into this step.
+    ``loss`` is the task's mean over the terms of the step, ``penalty`` what the components added
+    to it, ``metrics`` scalars of the components. ``rows`` and ``tokens`` count this step alone.
     """
 
     epoch: float
@@ -70,7 +73,7 @@ class StepCompleted(Event):
 
 @dataclass(frozen=True)
 class StepSkipped(Event):
-    """A non-finite loss or gradient: nothing was applied. ``rows`` are those of the batch."""
+    """A step was not applied: its loss or gradient was not finite. ``rows``: its rows."""
 
     reason: str
     rows: tuple[int, ...]
@@ -78,7 +81,7 @@ class StepSkipped(Event):
 
 @dataclass(frozen=True)
 class Evaluated(Event):
-    """The whole split was scored. ``eligible``: the parts say that this model may be chosen."""
+    """A split was evaluated. ``eligible``: the components allow this model as the best one."""
 
     epoch: float
     split: str
@@ -91,21 +94,21 @@ class Evaluated(Event):
 
 @dataclass(frozen=True)
 class Checkpointed(Event):
-    """A checkpoint is whole on disk."""
+    """A checkpoint was written."""
 
     path: Path
 
 
 @dataclass(frozen=True)
 class Finished(Event):
-    """The loop ended by itself: "done", or "patience" where it stopped early."""
+    """Training ended: ``reason`` is "done", or "patience" if it stopped early."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Interrupted(Event):
-    """A signal ended the loop after a checkpoint."""
+    """A signal ended training after a checkpoint."""
 
     signum: int
 

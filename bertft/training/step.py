@@ -1,11 +1,15 @@
-"""One optimizer step over a window of micro-batches.
+"""One optimizer step over the micro-batches of a step batch.
 
-    L = Σ_b Σ_terms ℓ / Σ_b terms  (+ Σ_parts penalty, once)
+    L = Σ_micro-batches Σ_terms ℓ / Σ_micro-batches terms  (+ Σ_components penalty, once)
 
-The number of terms of the whole window, over all ranks, is known before the first backward pass,
-so that accumulating k micro-batches equals one batch of all their rows, ragged windows included.
-A penalty depends on the weights alone: every rank adds it to the gradients that they share. A part
-may put an objective of several losses, each with terms of its own, in the task loss's place.
+The terms of the whole step batch, over all processes, are counted before the first backward pass.
+Accumulating k micro-batches therefore equals one batch of all their rows, even if the micro-batches
+differ in size. A penalty depends on the weights alone, so every process adds it to the gradients
+that they share. A component may replace the task loss by an objective of several losses, each with
+terms of its own.
+
+A pass that runs out of memory is repeated in smaller micro-batches: ``retry_on_oom`` in training,
+``split_on_oom`` in evaluation.
 """
 
 from __future__ import annotations
@@ -46,10 +50,174 @@ __all__ = [
     "step_indices",
 ]
 
+MakeSmallerBatches = Callable[[], Sequence[Batch] | None]
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step computed; ``applied`` is False if loss or gradient were not finite.
+
+    ``loss_scale_reduced``: the gradient overflowed because of the fp16 loss scale, which was
+    lowered. ``losses``: the means of which ``loss`` is the weighted sum, if there are several.
+    ``device_metrics``: those of the components, from before the weights changed.
+    """
+
+    loss: float
+    penalty: float
+    gradient_norm: float
+    applied: bool
+    loss_scale_reduced: bool = False
+    losses: dict[str, float] = field(default_factory=dict)
+    device_metrics: dict[str, float] = field(default_factory=dict)
+
+
+class TrainStep:
+    """``train_step(batches, step, total_steps)`` takes one optimizer step.
+
+    Forward and backward passes over the micro-batches, gradients summed over the processes,
+    clipping, the hooks of the components, the optimizer.
+    """
+
+    def __init__(
+        self,
+        runner: EncoderRunner,
+        task: BaseTask,
+        components: Sequence[MethodComponent],
+        optimizer: Optimizer,
+        precision: Precision,
+        max_grad_norm: float | None,
+        distributed: DistributedContext = SINGLE_PROCESS,
+    ) -> None:
+        self.runner, self.task, self.components = runner, task, list(components)
+        self.optimizer, self.precision, self.max_grad_norm = optimizer, precision, max_grad_norm
+        self.distributed = distributed
+        objectives = [component.objective(task) for component in self.components]
+        self.objective: Objective[Any] = next(filter(None, objectives), TaskObjective(task))
+        self.parameters: list[nn.Parameter] = [
+            parameter for group in optimizer.param_groups for parameter in group["params"]
+        ]
+        self.scaler = GradScaler(precision.device.type, enabled=precision.uses_loss_scaling)
+        # The scaler takes its device from its first tensor, and a first shard may be empty.
+        self.scaler.scale(torch.zeros((), device=precision.device))
+        self._loss_means: dict[str, Tensor] = {}
+
+    def __call__(
+        self,
+        batches: Sequence[Batch],
+        step: int,
+        total_steps: int,
+        make_smaller: MakeSmallerBatches = lambda: None,
+    ) -> StepResult:
+        """Take ``step`` (from 1) of ``total_steps`` with the learning rates that are set.
+
+        Args:
+            batches: this process's micro-batches.
+            make_smaller: returns the same rows in smaller micro-batches, for a pass that ran out
+                of memory; None if that is not possible.
+        """
+        loss, penalty = self.compute_gradients(batches, make_smaller)
+        self.scaler.unscale_(self.optimizer)
+        gradients = [tensor.grad for tensor in self.parameters if tensor.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        named_losses = self._loss_means if len(self.objective.weights) > 1 else {}
+        penalty_or_zero = torch.zeros_like(loss) if penalty is None else penalty
+        device_metrics = {
+            name: value
+            for component in self.components
+            for name, value in component.device_metrics().items()
+        }
+        # Note: the only synchronization with the device. All values are read at once and before
+        # the optimizer step, so that the device works on it while the next batch is prepared.
+        values = torch.stack(
+            [loss, penalty_or_zero, norm, *named_losses.values(), *device_metrics.values()]
+        ).tolist()
+        loss_value, penalty_value, gradient_norm, *other_values = values
+        is_finite = math.isfinite(gradient_norm) and math.isfinite(loss_value)
+        if is_finite:
+            self._apply_gradients(norm, step, total_steps)
+        # An fp16 gradient may overflow because of a loss scale above 1: the scaler lowers it.
+        loss_scale_reduced = False
+        if self.precision.uses_loss_scaling:
+            if not is_finite and math.isfinite(loss_value):
+                loss_scale_reduced = self.scaler.get_scale() > 1
+            self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        return StepResult(
+            loss_value,
+            penalty_value,
+            gradient_norm,
+            is_finite,
+            loss_scale_reduced,
+            dict(zip(named_losses, other_values, strict=False)),
+            dict(zip(device_metrics, other_values[len(named_losses) :], strict=True)),
+        )
+
+    def compute_gradients(
+        self, batches: Sequence[Batch], make_smaller: MakeSmallerBatches = lambda: None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Leave (scaled) gradients on the parameters; return the loss and the penalty, if any."""
+        term_counts = self._count_terms(batches)
+        loss_means = retry_on_oom(
+            lambda micro_batches: self._accumulate(micro_batches, term_counts),
+            batches,
+            make_smaller,
+            lambda: self.optimizer.zero_grad(set_to_none=True),
+        )
+        loss_means = self.distributed.all_reduce_gradients(self.parameters, loss_means)
+        self._loss_means = dict(zip(self.objective.weights, loss_means, strict=True))
+        loss = self._weighted_sum(loss_means)
+        extra_losses = [component.extra_loss() for component in self.components]
+        penalties = [extra_loss for extra_loss in extra_losses if extra_loss is not None]
+        if not penalties:
+            return loss, None
+        penalty = torch.stack(penalties).sum()
+        self.scaler.scale(penalty).backward()
+        return loss, penalty.detach()
+
+    def _accumulate(self, batches: Sequence[Batch], term_counts: Mapping[str, int]) -> Tensor:
+        """Run the backward passes; return this process's share of each mean loss, [losses]."""
+        loss_means = torch.zeros(len(term_counts), device=self.precision.device)
+        for batch in batches:
+            device_batch = batch.to(self.precision.device)
+            with self.precision.autocast():
+                outputs = self.objective.forward(self.runner, device_batch)
+            sums = self.objective.loss_sums(outputs, device_batch)
+            loss_shares = torch.stack([sums[name] / count for name, count in term_counts.items()])
+            self.scaler.scale(self._weighted_sum(loss_shares)).backward()
+            loss_means = loss_means + loss_shares.detach()
+        return loss_means
+
+    def _weighted_sum(self, losses: Tensor) -> Tensor:
+        weights = self.objective.weights.values()
+        weighted = [weight * loss for weight, loss in zip(weights, losses, strict=True)]
+        return torch.stack(weighted).sum()
+
+    def _count_terms(self, batches: Sequence[Batch]) -> dict[str, int]:
+        """Loss → its terms in the step batch, over all processes; 1 if there are none."""
+        counts = dict.fromkeys(self.objective.weights, 0)
+        for batch in batches:
+            for name, count in self.objective.term_counts(batch).items():
+                counts[name] += count
+        return {
+            name: max(1, self.distributed.all_reduce_sum(count)) for name, count in counts.items()
+        }
+
+    def _apply_gradients(self, norm: Tensor, step: int, total_steps: int) -> None:
+        if self.max_grad_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.max_grad_norm, norm)
+        for component in self.components:
+            component.before_step(step, total_steps)
+        self.scaler.step(self.optimizer)
+        for component in self.components:
+            component.after_step(step, total_steps, self.optimizer)
+
 
 @dataclass(frozen=True)
 class StepBatch:
-    """``indices``: features of the whole step; ``micro_batches``: this rank's share of them."""
+    """The rows of one optimizer step.
+
+    ``indices``: its features, over all processes. ``micro_batches``: this process's shard of them.
+    """
 
     epoch: int
     indices: np.ndarray
@@ -57,6 +225,19 @@ class StepBatch:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+
+def step_indices(
+    sampler: LengthGroupedSampler, completed_steps: int, total_steps: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Epoch (from 0) and features of the steps ``completed_steps + 1`` to ``total_steps``."""
+    epoch, first = divmod(completed_steps, sampler.steps_per_epoch)
+    while completed_steps < total_steps:
+        batches = sampler.epoch_batches(epoch)
+        for number in range(first, min(len(batches), first + total_steps - completed_steps)):
+            yield epoch, batches[number]
+            completed_steps += 1
+        epoch, first = epoch + 1, 0
 
 
 def build_step_batch(
@@ -68,52 +249,33 @@ def build_step_batch(
     seed: int,
     distributed: DistributedContext,
 ) -> StepBatch:
-    """The window of the features ``indices``, with at most ``micro_batch_size`` rows a forward
-    pass.
-    """
-    draw = BatchSeed(seed, epoch)
-    lengths = np.asarray(table.lengths)
-    batches = [
-        collate(
-            table, micro_batch[np.argsort(lengths[micro_batch], kind="stable")], task.label_columns
-        )
-        for micro_batch in split_into_micro_batches(indices[distributed.shard], micro_batch_size)
-    ]
-    return StepBatch(epoch, indices, [task.train_transform(batch, draw) for batch in batches])
+    """Collate the features ``indices`` of ``table``, sorted by length within a micro-batch.
 
-
-def step_indices(
-    sampler: LengthGroupedSampler, completed_steps: int, total_steps: int
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Epoch, from 0, and features of each step after the first ``completed_steps``, up to
-    ``total_steps``.
+    Random choices of the task, such as masked tokens, depend on ``seed``, ``epoch`` and row alone.
     """
-    epoch, first_batch = divmod(completed_steps, sampler.steps_per_epoch)
-    while completed_steps < total_steps:
-        batches = sampler.epoch_batches(epoch)
-        for number in range(
-            first_batch, min(len(batches), first_batch + total_steps - completed_steps)
-        ):
-            yield epoch, batches[number]
-            completed_steps += 1
-        epoch, first_batch = epoch + 1, 0
+    batch_seed, lengths, micro_batches = BatchSeed(seed, epoch), np.asarray(table.lengths), []
+    for part in split_into_micro_batches(indices[distributed.shard], micro_batch_size):
+        by_length = part[np.argsort(lengths[part], kind="stable")]
+        batch = collate(table, by_length, task.label_columns)
+        micro_batches.append(task.train_transform(batch, batch_seed))
+    return StepBatch(epoch, indices, micro_batches)
 
 
 Value = TypeVar("Value")
-RebuildBatch = Callable[[np.ndarray], Batch]
 
 
 def retry_on_oom(
     run_passes: Callable[[Sequence[Batch]], Value],
     batches: Sequence[Batch],
-    make_smaller: Callable[[], Sequence[Batch] | None],
+    make_smaller: MakeSmallerBatches,
     reset: Callable[[], None],
 ) -> Value:
-    """``run_passes(batches)``; after OutOfMemoryError ``reset()`` and again with
-    ``make_smaller()``.
+    """``run_passes(batches)``; if it runs out of memory, again with smaller batches.
 
-    ``make_smaller`` gives the same rows in halved batches, None where a pass has one row already:
-    then the error stands.
+    Args:
+        make_smaller: returns the same rows in smaller batches; None if each has one row already,
+            and the OutOfMemoryError is raised.
+        reset: called before each retry; undoes what the failed passes left.
     """
     while True:
         oom_error: torch.OutOfMemoryError | None = None
@@ -130,12 +292,12 @@ def retry_on_oom(
 
 
 def split_on_oom(
-    run_batch: Callable[[Batch], Value], batch: Batch, rebuild: RebuildBatch
+    run_batch: Callable[[Batch], Value], batch: Batch, rebuild: Callable[[np.ndarray], Batch]
 ) -> Iterator[Value]:
-    """``run_batch`` on a batch; after OutOfMemoryError on its two halves, made by ``rebuild``, and
-    so on.
+    """``run_batch(batch)``; if it runs out of memory, its results on halves of the batch, in order.
 
-    The rows stay in order. Where one row is too much the error stands.
+    ``rebuild`` makes a batch from feature indices. A single row that does not fit raises the
+    OutOfMemoryError.
     """
     oom_error: torch.OutOfMemoryError | None = None
     try:
@@ -157,164 +319,3 @@ def _free_memory() -> None:
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
-
-
-MakeSmallerBatches = Callable[[], Sequence[Batch] | None]
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """``applied`` is False where loss or gradient were not finite; nothing has moved then.
-
-    ``loss_scale_reduced``: fp16's scaler met an overflow of its own making and lowered its scale.
-    ``losses``: the means that ``loss`` is the weighted sum of, where there are several.
-    ``device_metrics``: those of the parts, as they were before the weights moved.
-    """
-
-    loss: float
-    penalty: float
-    gradient_norm: float
-    applied: bool
-    loss_scale_reduced: bool = False
-    losses: dict[str, float] = field(default_factory=dict)
-    device_metrics: dict[str, float] = field(default_factory=dict)
-
-
-class TrainStep:
-    """``stepper(batches, step, total)``: forward, backward, clip, parts, optimizer."""
-
-    def __init__(
-        self,
-        runner: EncoderRunner,
-        task: BaseTask,
-        components: Sequence[MethodComponent],
-        optimizer: Optimizer,
-        precision: Precision,
-        max_grad_norm: float | None,
-        distributed: DistributedContext = SINGLE_PROCESS,
-    ) -> None:
-        self.distributed = distributed
-        self.runner, self.task, self.components = runner, task, list(components)
-        self.optimizer, self.precision, self.max_grad_norm = optimizer, precision, max_grad_norm
-        objectives = [
-            objective
-            for component in self.components
-            if (objective := component.objective(task)) is not None
-        ]
-        self.objective: Objective[Any] = objectives[0] if objectives else TaskObjective(task)
-        self._loss_means: dict[str, Tensor] = {}
-        self.scaler = GradScaler(precision.device.type, enabled=precision.uses_loss_scaling)
-        # It learns its device from what it scales, and a rank's first share may have no rows.
-        self.scaler.scale(torch.zeros((), device=precision.device))
-        self.parameters: list[nn.Parameter] = [
-            parameter for group in optimizer.param_groups for parameter in group["params"]
-        ]
-
-    def compute_gradients(
-        self, batches: Sequence[Batch], make_smaller: MakeSmallerBatches = lambda: None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Leave (scaled) gradients on the parameters; the window's loss and the parts' penalty.
-
-        ``make_smaller``: the same rows in smaller batches, for a pass that ran out of memory.
-        """
-        term_counts = self._count_terms(batches)
-        loss_means = retry_on_oom(
-            lambda rows: self._accumulate(rows, term_counts),
-            batches,
-            make_smaller,
-            lambda: self.optimizer.zero_grad(set_to_none=True),
-        )
-        loss_means = self.distributed.all_reduce_gradients(self.parameters, loss_means)
-        self._loss_means = dict(zip(self.objective.weights, loss_means, strict=True))
-        total = self._weighted_sum(loss_means)
-        penalties = [
-            penalty
-            for component in self.components
-            if (penalty := component.extra_loss()) is not None
-        ]
-        if not penalties:
-            return total, None
-        penalty = torch.stack(penalties).sum()
-        self.scaler.scale(penalty).backward()
-        return total, penalty.detach()
-
-    def _accumulate(self, batches: Sequence[Batch], term_counts: Mapping[str, int]) -> Tensor:
-        """The backward passes; this rank's share of each loss's mean, [losses]."""
-        loss_means = torch.zeros(len(term_counts), device=self.precision.device)
-        for batch in batches:
-            device_batch = batch.to(self.precision.device)
-            with self.precision.autocast():
-                outputs = self.objective.forward(self.runner, device_batch)
-            sums = self.objective.loss_sums(outputs, device_batch)
-            loss_shares = torch.stack([sums[name] / count for name, count in term_counts.items()])
-            self.scaler.scale(self._weighted_sum(loss_shares)).backward()
-            loss_means = loss_means + loss_shares.detach()
-        return loss_means
-
-    def _weighted_sum(self, losses: Tensor) -> Tensor:
-        weights = self.objective.weights.values()
-        return torch.stack(
-            [weight * loss for weight, loss in zip(weights, losses, strict=True)]
-        ).sum()
-
-    def _count_terms(self, batches: Sequence[Batch]) -> dict[str, int]:
-        """Terms of each loss in the whole window, over all ranks; 1 where there are none."""
-        counts = dict.fromkeys(self.objective.weights, 0)
-        for batch in batches:
-            for name, count in self.objective.term_counts(batch).items():
-                counts[name] += count
-        return {
-            name: max(1, self.distributed.all_reduce_sum(count)) for name, count in counts.items()
-        }
-
-    def __call__(
-        self,
-        batches: Sequence[Batch],
-        step: int,
-        total_steps: int,
-        make_smaller: MakeSmallerBatches = lambda: None,
-    ) -> StepResult:
-        """Take step number ``step`` (from 1) of ``total_steps``; rates are set by the caller."""
-        loss, penalty = self.compute_gradients(batches, make_smaller)
-        self.scaler.unscale_(self.optimizer)
-        gradients = [tensor.grad for tensor in self.parameters if tensor.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        named_losses = self._loss_means if len(self.objective.weights) > 1 else {}
-        penalty_or_zero = torch.zeros_like(loss) if penalty is None else penalty
-        device_metrics = {
-            name: each for part in self.components for name, each in part.device_metrics().items()
-        }
-        # Read in one go, and before the step: an accelerator is waited for once, and goes on with
-        # the step itself while the next batch is begun.
-        values = torch.stack(
-            [loss, penalty_or_zero, norm, *named_losses.values(), *device_metrics.values()]
-        ).tolist()
-        loss_value, penalty_value, gradient_norm = values[:3]
-        is_finite = math.isfinite(gradient_norm) and math.isfinite(loss_value)
-        if is_finite:
-            if self.max_grad_norm is not None:
-                torch.nn.utils.clip_grads_with_norm_(self.parameters, self.max_grad_norm, norm)
-            for component in self.components:
-                component.before_step(step, total_steps)
-            self.scaler.step(self.optimizer)
-            for component in self.components:
-                component.after_step(step, total_steps, self.optimizer)
-        # In fp16 an overflow under a scale above 1 is the scaler's own doing: it backs off.
-        loss_scale_reduced = False
-        if not is_finite and self.precision.uses_loss_scaling and math.isfinite(loss_value):
-            loss_scale_reduced = self.scaler.get_scale() > 1
-        if self.precision.uses_loss_scaling:
-            self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        remaining_values = iter(values[3:])
-        losses = {name: next(remaining_values) for name in named_losses}
-        readings = dict(zip(device_metrics, remaining_values, strict=True))
-        return StepResult(
-            loss_value,
-            penalty_value,
-            gradient_norm,
-            is_finite,
-            loss_scale_reduced,
-            losses,
-            readings,
-        )

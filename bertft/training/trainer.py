@@ -1,12 +1,17 @@
-"""The training loop: a generator of events. Saving, printing and plotting listen to it.
+"""The training loop: a generator of events.
 
-    for event in loop.run():
-        for listener in listeners:
-            listener(event)
+    for event in trainer.run():
+        for callback in callbacks:
+            callback(event)
 
-The order of rows is a function of (seed, epoch) alone, and ``TrainerState`` says how far it went,
-so a loop that is rebuilt with a saved progress goes on exactly where the other one stopped. Several
-ranks run the same loop over shares of the same batches, and what it yields is the same on each.
+``Trainer`` takes the optimizer steps, evaluates, and has checkpoints written. Logging, progress
+and trackers are callbacks that receive its events. ``bertft.training.step`` computes one step,
+``bertft.training.optim`` builds the optimizer and the schedule.
+
+The order of the rows is a function of (seed, epoch) alone and ``TrainerState`` records how far
+training is, so a trainer that is rebuilt from a checkpoint takes the same steps as one that was
+never interrupted. In a distributed run every process runs the same loop over its shard of each
+batch and yields the same events.
 """
 
 from __future__ import annotations
@@ -27,8 +32,6 @@ from bertft.config.trainer import TrainerConfig
 from bertft.data.batch import Batch, LengthGroupedSampler, prefetch
 from bertft.data.features import FeatureTable
 from bertft.errors import NonFiniteError, UsageError
-from bertft.training import optim as optimizers
-from bertft.training.distributed import SINGLE_PROCESS, DistributedContext
 from bertft.training.evaluate import evaluate
 from bertft.training.events import (
     Checkpointed,
@@ -41,34 +44,52 @@ from bertft.training.events import (
     StepCompleted,
     StepSkipped,
 )
-from bertft.training.optim import lr_lambda
+from bertft.training.optim import Schedule, set_learning_rates
 from bertft.training.signals import StopRequest
-from bertft.training.step import StepBatch, TrainStep, build_step_batch, step_indices
+from bertft.training.step import (
+    StepBatch,
+    StepResult,
+    TrainStep,
+    build_step_batch,
+    step_indices,
+)
 from bertft.utils.messages import format_list
 
-__all__ = ["Trainer", "TrainerState"]
+__all__ = ["Trainer", "TrainerState", "TrainingData"]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The features to train on, in the order of ``sampler``, and those to evaluate on, if any."""
+
+    train: FeatureTable
+    validation: FeatureTable | None
+    sampler: LengthGroupedSampler
 
 
 @dataclass
 class TrainerState:
-    """How far the run is: what a resume needs beside tensors. Steps are optimizer steps taken."""
+    """The progress of a run: what a resume needs besides tensors.
 
-    step: int = 0
-    best: float | None = None
+    The names of the fields are keys in the checkpoints of earlier versions.
+    """
+
+    step: int = 0  # optimizer steps taken, skipped ones included
+    best: float | None = None  # value of the task's metric
     best_step: int | None = None
     best_metrics: dict[str, float] | None = None
     stale: int = 0  # evaluations since the best one
-    bad_in_a_row: int = 0
-    skipped: int = 0
-    rescaled: int = 0
-    halved: int = 0  # times that memory did not suffice for a micro-batch
-    not_finite: int = 0  # evaluations with answers that are not finite
-    start: dict[str, float] | None = None  # Σ |weight| of each part, before the first step
-    gradient: float | None = None  # the largest norm that a step was taken with
+    bad_in_a_row: int = 0  # consecutive steps with a non-finite loss or gradient
+    skipped: int = 0  # steps that were not applied for such a loss or gradient
+    rescaled: int = 0  # steps that were not applied because the fp16 loss scale was too high
+    halved: int = 0  # times that the micro-batch was halved for lack of memory
+    not_finite: int = 0  # evaluations with non-finite outputs
+    start: dict[str, float] | None = None  # component → Σ |weight| before the first step
+    gradient: float | None = None  # the largest gradient norm of an applied step, after clipping
     rows: int = 0
     tokens: int = 0
-    loss_sum: float = 0.0
-    seconds: float = 0.0
+    loss_sum: float = 0.0  # over applied steps
+    seconds: float = 0.0  # in steps, without evaluations and checkpoints
 
     @property
     def applied_steps(self) -> int:
@@ -79,13 +100,13 @@ class TrainerState:
         return asdict(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """ValueError where ``state`` is none that ``state_dict`` gave."""
+        """Restore what ``state_dict`` returned. Raises ValueError for any other content."""
         current = asdict(self)
         for name, value in state.items():
             is_plain = value is None or isinstance(value, (bool, int, float, dict))
-            is_count = isinstance(current.get(name), int)  # floats, and what may be None, are free
+            is_count = isinstance(current.get(name), int)  # floats and optional values are free
             if name not in current or not is_plain or (is_count and not _is_count(value)):
-                raise ValueError(f"{name} = {value!r} is no progress")
+                raise ValueError(f"invalid trainer state: {name} = {value!r}")
             setattr(self, name, value)
 
 
@@ -94,171 +115,124 @@ def _is_count(value: object) -> bool:
 
 
 class Trainer:
-    """``total_steps`` optimizer steps over ``train_features``; ``save_checkpoint(progress, best)``
-    writes a checkpoint.
+    """Runs the optimizer steps of ``schedule`` over ``data``.
 
-    ``best_outputs``: what the task's metrics of the best evaluation were made of, where
-    ``keep_outputs`` says so; None if the best one was made before this process. ``unchanged``, at
-    the end: names of parts of which no weight moved.
+    Args:
+        train_step: computes one optimizer step.
+        data: features to train and evaluate on.
+        schedule: number of steps and learning rate of each.
+        settings: the ``trainer`` section of the configuration.
+        save_checkpoint: ``save_checkpoint(state, is_best)`` writes a checkpoint, returns its path.
+        stop_request: checked after every step; a signal ends the run after a checkpoint.
+        state: progress of a resumed run, whose weights are already loaded.
+        keep_outputs: keep the outputs of the best evaluation in ``best_outputs``.
+
+    Attributes:
+        best_outputs: None without ``keep_outputs``, or if the best evaluation was in an earlier
+            process.
+        unchanged: after the run, names of the components whose weights did not change.
     """
 
     def __init__(
         self,
-        *,
         train_step: TrainStep,
-        train_features: FeatureTable,
-        validation_features: FeatureTable | None,
-        sampler: LengthGroupedSampler,
+        data: TrainingData,
+        schedule: Schedule,
         settings: TrainerConfig,
-        total_steps: int,
-        warmup_fraction: float,
         save_checkpoint: Callable[[TrainerState, bool], Path],
         stop_request: StopRequest,
         state: TrainerState | None = None,
-        distributed: DistributedContext = SINGLE_PROCESS,
         keep_outputs: bool = False,
     ) -> None:
+        self.train_step, self.data, self.schedule = train_step, data, schedule
+        self.settings, self.stop_request = settings, stop_request
+        self.save_checkpoint = save_checkpoint
+        self.state = state or TrainerState()
+        self.distributed = train_step.distributed
         self.keep_outputs = keep_outputs
         self.best_outputs: np.ndarray | None = None
-        self.train_step, self.train_features, self.validation_features = (
-            train_step,
-            train_features,
-            validation_features,
-        )
-        self.sampler, self.settings, self.total_steps, self.warmup_fraction = (
-            sampler,
-            settings,
-            total_steps,
-            warmup_fraction,
-        )
-        self.save_checkpoint, self.stop_request, self.distributed = (
-            save_checkpoint,
-            stop_request,
-            distributed,
-        )
-        self.state = state or TrainerState()
         self.unchanged: list[str] = []
         self._last_saved_step: int | None = self.state.step if state else None
 
     def run(self) -> Iterator[Event]:
-        """Yield the events of the rest of the run. NonFiniteError after too many bad steps."""
-        state, model = self.state, self.train_step.runner.model
-        yield Started(
-            state.step, self.total_steps, self.sampler.steps_per_epoch, len(self.train_features)
-        )
-        if self._out_of_patience():  # it was stopped just as its patience ended
+        """Train to the end and yield an event for whatever happens.
+
+        Raises:
+            NonFiniteError: too many consecutive non-finite steps, or nothing finite in the end.
+            UsageError: no step changed a weight.
+        """
+        state, total_steps = self.state, self.schedule.total_steps
+        steps_per_epoch, rows = self.data.sampler.steps_per_epoch, len(self.data.train)
+        yield Started(state.step, total_steps, steps_per_epoch, rows)
+        if self._is_out_of_patience():  # the run was stopped when its patience had just ended
             yield self._finish()
             return
         if state.step == 0:
-            state.start, state.gradient = self._magnitudes(), 0.0
-        model.train()
+            state.start, state.gradient = self._weight_sums(), 0.0
+        self.train_step.runner.model.train()
         with closing(prefetch(self._step_batches(state.step))) as step_batches:
             for step_batch in step_batches:
                 yield from self.run_step(step_batch)
-                if state.step >= self.total_steps:
+                if state.step >= total_steps:
                     self._check_weights_changed()
-                evaluation_due = self._evaluation_due(state.step)
-                improved = False
-                if evaluation_due:
-                    evaluated = self._evaluate()
-                    improved = evaluated.best
-                    yield evaluated
-                # Ranks hear a signal at different moments: they stop after the same step.
-                interrupted = (
-                    self.distributed.all_reduce_max(self.stop_request.signum or 0)[0] or None
-                )
-                if (
-                    improved
-                    or self._checkpoint_due(state.step, evaluation_due)
-                    or interrupted is not None
-                ):
-                    yield self._save_checkpoint(improved)
-                if interrupted is not None:
-                    yield Interrupted(state.step, interrupted)
+                is_best, evaluated = False, self._is_evaluation_due()
+                if evaluated:
+                    evaluation = self._evaluate()
+                    is_best = evaluation.best
+                    yield evaluation
+                # A signal reaches the processes at different times: all stop after the same step.
+                [signum] = self.distributed.all_reduce_max(self.stop_request.signum or 0)
+                if is_best or signum or self._is_checkpoint_due(evaluated):
+                    yield self._save_checkpoint(is_best)
+                if signum:
+                    yield Interrupted(state.step, signum)
                     return
-                if evaluation_due and self._out_of_patience():
+                if evaluated and self._is_out_of_patience():
                     break
         if self._last_saved_step != state.step:
-            yield self._save_checkpoint(False)
+            yield self._save_checkpoint(is_best=False)
         yield self._finish()
 
-    def _step_batches(self, completed_steps: int) -> Iterator[StepBatch]:
-        """The window of each optimizer step that is left."""
-        device = self.train_step.precision.device
-        for epoch, indices in step_indices(self.sampler, completed_steps, self.total_steps):
-            step_batch = self.make_step_batch(epoch, indices)
-            yield replace(
-                step_batch,
-                micro_batches=[batch.pin_memory(device) for batch in step_batch.micro_batches],
-            )
-
-    def make_step_batch(self, epoch: int, indices: np.ndarray) -> StepBatch:
-        """The window of the features ``indices`` in an epoch, from 0."""
-        task, seed = self.train_step.task, self.sampler.seed
-        return build_step_batch(
-            self.train_features, epoch, indices, self.micro_batch, task, seed, self.distributed
-        )
-
-    @property
-    def micro_batch(self) -> int:
-        """Rows a forward pass, as many as memory has sufficed for."""
-        rows = self.settings.micro_batch or -(
-            -self.settings.batch_size // self.distributed.world_size
-        )
-        return max(1, -(-rows // 2**self.state.halved))
-
-    def _halve_micro_batch(self, step_batch: StepBatch) -> list[Batch] | None:
-        """The window's batches once more, at most half as large; None if that cannot be."""
-        largest = max(len(batch) for batch in step_batch.micro_batches)
-        while self.micro_batch > 1:
-            self.state.halved += 1
-            if self.micro_batch < largest:
-                return self.make_step_batch(step_batch.epoch, step_batch.indices).micro_batches
-        return None
-
     def run_step(self, step_batch: StepBatch) -> Iterator[Event]:
-        """Take the next step and account for it."""
-        state, step = self.state, self.state.step + 1
-        learning_rates = optimizers.set_learning_rates(
-            self.train_step.optimizer,
-            lr_lambda(step, self.total_steps, self.warmup_fraction, self.settings.schedule),
+        """Take the next optimizer step, on ``step_batch``, and update the state."""
+        state, step, start = self.state, self.state.step + 1, time.perf_counter()
+        learning_rates = set_learning_rates(
+            self.train_step.optimizer, self.schedule.lr_lambda(step)
         )
-        start = time.perf_counter()
-        if any(len(batch) > self.micro_batch for batch in step_batch.micro_batches):
-            step_batch = self.make_step_batch(
-                step_batch.epoch, step_batch.indices
-            )  # it was made before memory ran out
+        # A batch that was prefetched before memory ran out has micro-batches that are too large.
+        if any(len(batch) > self.micro_batch_size for batch in step_batch.micro_batches):
+            step_batch = self.make_step_batch(step_batch.epoch, step_batch.indices)
         halved_before = state.halved
         result = self.train_step(
             step_batch.micro_batches,
             step,
-            self.total_steps,
-            lambda: self._halve_micro_batch(step_batch),
+            self.schedule.total_steps,
+            lambda: self._halve_micro_batches(step_batch),
         )
         [state.halved] = self.distributed.all_reduce_max(state.halved)
         if state.halved > halved_before:
-            yield MicroBatchReduced(state.step, self.micro_batch)
+            yield MicroBatchReduced(state.step, self.micro_batch_size)
         seconds = time.perf_counter() - start
+        rows, tokens = len(step_batch), int(self.data.train.lengths[step_batch.indices].sum())
         state.step = step
-        rows, tokens = len(step_batch), int(self.train_features.lengths[step_batch.indices].sum())
         state.rows += rows
         state.tokens += tokens
         state.seconds += seconds
         if not result.applied:
-            yield self._record_skipped_step(step, step_batch, result.loss_scale_reduced)
+            yield self._skip_step(step_batch, result)
             return
         state.bad_in_a_row = 0
-        if state.gradient is not None:
-            taken = min(result.gradient_norm, self.train_step.max_grad_norm or math.inf)
-            state.gradient = max(state.gradient, taken)
         state.loss_sum += result.loss
+        if state.gradient is not None:
+            clipped_norm = min(result.gradient_norm, self.train_step.max_grad_norm or math.inf)
+            state.gradient = max(state.gradient, clipped_norm)
         metrics = {f"loss_{name}": value for name, value in result.losses.items()}
         for component in self.train_step.components:
             metrics.update(component.metrics())
         metrics.update(result.device_metrics)
         yield StepCompleted(
             step,
-            epoch=step / self.sampler.steps_per_epoch,
+            epoch=step / self.data.sampler.steps_per_epoch,
             loss=result.loss,
             penalty=result.penalty,
             learning_rates=learning_rates,
@@ -269,58 +243,104 @@ class Trainer:
             metrics=metrics,
         )
 
-    def _record_skipped_step(self, step: int, step_batch: StepBatch, rescaled: bool) -> Event:
-        """A step that was not applied: count it, name its rows, give up after too many."""
+    def _skip_step(self, step_batch: StepBatch, result: StepResult) -> StepSkipped:
+        """Count a step that was not applied. NonFiniteError after too many in a row."""
         state = self.state
-        rows = tuple(sorted(set(self.train_features.gather("row", step_batch.indices).tolist())))
-        if rescaled:
+        rows = tuple(sorted(set(self.data.train.gather("row", step_batch.indices).tolist())))
+        if result.loss_scale_reduced:
             state.rescaled += 1
-            return StepSkipped(step, "fp16 overflow: the loss scale was lowered", rows)
+            return StepSkipped(state.step, "fp16 overflow: the loss scale was lowered", rows)
         state.skipped += 1
         state.bad_in_a_row += 1
         if state.bad_in_a_row >= self.settings.non_finite_limit:
             raise NonFiniteError(
                 f"loss or gradient was not finite in {state.bad_in_a_row} steps in a row "
                 f"(rows of the last: {format_list(rows, 8)})",
-                where=f"step {step}",
-                hint="Nothing of them was applied. Lower trainer.learning_rate, raise"
-                " trainer.warmup, or look at those rows",
+                where=f"step {state.step}",
+                hint="These steps were not applied. Lower trainer.learning_rate, raise"
+                " trainer.warmup, or check those rows",
             )
-        return StepSkipped(step, "loss or gradient was not finite", rows)
+        return StepSkipped(state.step, "loss or gradient was not finite", rows)
 
-    def _evaluation_due(self, step: int) -> bool:
-        if self.validation_features is None:
+    # Batches
+
+    def _step_batches(self, completed_steps: int) -> Iterator[StepBatch]:
+        """The batch of each remaining step, ready to be copied to the device."""
+        device, sampler = self.train_step.precision.device, self.data.sampler
+        total_steps = self.schedule.total_steps
+        for epoch, indices in step_indices(sampler, completed_steps, total_steps):
+            step_batch = self.make_step_batch(epoch, indices)
+            pinned = [batch.pin_memory(device) for batch in step_batch.micro_batches]
+            yield replace(step_batch, micro_batches=pinned)
+
+    def make_step_batch(self, epoch: int, indices: np.ndarray) -> StepBatch:
+        """Collate the features ``indices`` for a step in ``epoch`` (from 0)."""
+        return build_step_batch(
+            self.data.train,
+            epoch,
+            indices,
+            self.micro_batch_size,
+            self.train_step.task,
+            self.data.sampler.seed,
+            self.distributed,
+        )
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Rows per forward pass; halved whenever the device ran out of memory."""
+        rows_per_process = -(-self.settings.batch_size // self.distributed.world_size)
+        rows = self.settings.micro_batch or rows_per_process
+        return max(1, -(-rows // 2**self.state.halved))
+
+    def _halve_micro_batches(self, step_batch: StepBatch) -> list[Batch] | None:
+        """The rows of ``step_batch`` in smaller micro-batches; None if each has one row already."""
+        largest = max(len(batch) for batch in step_batch.micro_batches)
+        while self.micro_batch_size > 1:
+            self.state.halved += 1
+            if self.micro_batch_size < largest:
+                return self.make_step_batch(step_batch.epoch, step_batch.indices).micro_batches
+        return None
+
+    # Evaluation and checkpoints
+
+    def _is_evaluation_due(self) -> bool:
+        if self.data.validation is None:
             return False
-        every = self.settings.evaluate_every or self.sampler.steps_per_epoch
-        return step % every == 0 or step == self.total_steps
+        step, every = self.state.step, self.settings.evaluate_every
+        every = every or self.data.sampler.steps_per_epoch
+        return step % every == 0 or step == self.schedule.total_steps
 
-    def _checkpoint_due(self, step: int, evaluated: bool) -> bool:
+    def _is_checkpoint_due(self, evaluated: bool) -> bool:
         every = self.settings.checkpoint_every
-        return evaluated if every is None else step % every == 0
+        return evaluated if every is None else self.state.step % every == 0
+
+    def _is_out_of_patience(self) -> bool:
+        patience = self.settings.patience
+        return patience is not None and self.state.stale >= patience
 
     def _evaluate(self) -> Evaluated:
         state, task, train_step = self.state, self.train_step.task, self.train_step
-        assert self.validation_features is not None
+        assert self.data.validation is not None
         start = time.perf_counter()
         outputs: list[np.ndarray] = []
         metrics = evaluate(
             train_step.runner,
             task,
-            self.validation_features,
+            self.data.validation,
             train_step.precision,
             self.distributed,
             outputs.append,
         )
         eligible = all(
-            component.is_eligible(state.step, self.total_steps)
+            component.is_eligible(state.step, self.schedule.total_steps)
             for component in train_step.components
         )
         value = metrics[task.metric]
-        # Accuracy and the like have a value even where every answer is NaN.
+        # Some metrics, such as accuracy, are finite even if every output is NaN.
         is_finite = math.isfinite(value) and not bool(np.isnan(outputs[0]).any())
         state.not_finite += not is_finite
-        best = eligible and is_finite and task.is_better(value, state.best)
-        if best:
+        is_best = eligible and is_finite and task.is_better(value, state.best)
+        if is_best:
             state.best, state.best_step, state.best_metrics = value, state.step, metrics
             state.stale = 0
             self.best_outputs = outputs[0] if self.keep_outputs else None
@@ -328,21 +348,34 @@ class Trainer:
             state.stale += 1
         return Evaluated(
             state.step,
-            epoch=state.step / self.sampler.steps_per_epoch,
+            epoch=state.step / self.data.sampler.steps_per_epoch,
             split="validation",
             metrics=metrics,
             metric=task.metric,
-            best=best,
+            best=is_best,
             eligible=eligible,
             seconds=time.perf_counter() - start,
         )
 
-    def _save_checkpoint(self, best: bool) -> Checkpointed:
+    def _save_checkpoint(self, is_best: bool) -> Checkpointed:
         self._last_saved_step = self.state.step
-        return Checkpointed(self.state.step, self.save_checkpoint(self.state, best))
+        return Checkpointed(self.state.step, self.save_checkpoint(self.state, is_best))
+
+    # Checks at the end
+
+    def _finish(self) -> Finished:
+        step = self.state.step
+        self._check_weights_changed()
+        if self.state.not_finite and self.state.best_step is None:
+            raise NonFiniteError(
+                f"no evaluation had a finite {self.train_step.task.metric}: there is no best model",
+                where=f"step {step}",
+                hint="Lower trainer.learning_rate or raise trainer.warmup",
+            )
+        return Finished(step, "done" if step >= self.schedule.total_steps else "patience")
 
     def _check_weights_changed(self) -> None:
-        """NonFiniteError or UsageError where the run ends with the weights that it began with."""
+        """NonFiniteError if no step was applied, UsageError if no step changed a weight."""
         state = self.state
         if state.step and not state.applied_steps:
             raise NonFiniteError(
@@ -352,52 +385,36 @@ class Trainer:
             )
         if not state.step or state.start is None:
             return
-        now = self._magnitudes()
-        self.unchanged = [name for name, size in state.start.items() if now.get(name) == size]
-        if self._too_small() or len(self.unchanged) == len(now):
+        sums = self._weight_sums()
+        self.unchanged = [name for name, size in state.start.items() if sums.get(name) == size]
+        if self._updates_are_negligible() or len(self.unchanged) == len(sums):
             raise UsageError(
-                f"nothing was learnt: no gradient changed a weight in {state.step} steps",
+                f"nothing was learned: no gradient changed a weight in {state.step} steps",
                 where=f"step {state.step}",
                 hint="The updates are 0 or too small. Raise trainer.learning_rate, or check"
                 " trainer.max_grad_norm, trainer.epsilon, loss.focal_gamma and loss.class_weights",
             )
 
-    def _too_small(self) -> bool:
-        """Whether no gradient g moved a weight by a millionth of its rate η, which decay may do.
+    def _updates_are_negligible(self) -> bool:
+        """Whether no gradient g moved a weight by more than 1e-6 of the learning rate η.
 
-        AdamW's step is at most η · g / ε.
+        A step of AdamW is at most η · g / ε. Weight decay may change weights all the same.
         """
         gradient = self.state.gradient
-        if gradient is None:  # the run was begun by an earlier version
+        if gradient is None:  # the run was started by a version that did not record it
             return False
-        adamw = self.settings.optimizer == "adamw"
-        return gradient <= (1e-6 * self.settings.epsilon if adamw else 0.0)
+        is_adamw = self.settings.optimizer == "adamw"
+        return gradient <= (1e-6 * self.settings.epsilon if is_adamw else 0.0)
 
-    def _magnitudes(self) -> dict[str, float]:
-        """Σ |weight| of each part that trains, in fp64: the same where nothing has moved.
+    def _weight_sums(self) -> dict[str, float]:
+        """Component → Σ |weight| in fp64: equal before and after if no weight changed.
 
-        Weights that are 0 move by any update, however small: beside the others it does not count.
+        Any update, however small, changes a weight that is 0: hence a sum over all weights.
         """
-        sums: dict[str, list[Tensor]] = {}
+        norms: dict[str, list[Tensor]] = {}
         for group in self.train_step.optimizer.param_groups:
-            sums.setdefault(group["name"].split("/")[0], []).extend(
-                torch.linalg.vector_norm(each.detach(), 1, dtype=torch.float64)
-                for each in group["params"]
+            norms.setdefault(group["name"].split("/")[0], []).extend(
+                torch.linalg.vector_norm(parameter.detach(), 1, dtype=torch.float64)
+                for parameter in group["params"]
             )
-        return {name: float(torch.stack(each).sum()) for name, each in sums.items() if each}
-
-    def _finish(self) -> Finished:
-        step = self.state.step
-        self._check_weights_changed()
-        if self.state.not_finite and self.state.best_step is None:
-            raise NonFiniteError(
-                f"no evaluation gave a finite {self.train_step.task.metric}: there is no best"
-                " model",
-                where=f"step {step}",
-                hint="Lower trainer.learning_rate or raise trainer.warmup",
-            )
-        return Finished(step, "done" if step >= self.total_steps else "patience")
-
-    def _out_of_patience(self) -> bool:
-        patience = self.settings.patience
-        return patience is not None and self.state.stale >= patience
+        return {name: float(torch.stack(values).sum()) for name, values in norms.items() if values}

@@ -218,10 +218,10 @@ def test_a_run_in_which_nothing_was_learnt_fails(place):
     words += ["trainer.max_steps=2", "trainer.precision=fp32", "loss.class_weights={neg: 1e-40}"]
     said = say(*words, "loss.class_weights.pos=1e-40", "hydra.run.dir=run")
     assert said.status == 2 and said.err.count("error: ") == 1 and "Traceback" not in said.err, said
-    assert "nothing was learnt" in said.err and "loss.class_weights" in said.err
+    assert "nothing was learned" in said.err and "loss.class_weights" in said.err
     assert not (place / "run" / "metrics.json").exists()
     again = say("train", "resume=run")
-    assert again.status == 2 and "nothing was learnt" in again.err
+    assert again.status == 2 and "nothing was learned" in again.err
 
 
 def test_a_run_in_which_no_step_was_applied_fails(place, monkeypatch):

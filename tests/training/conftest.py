@@ -26,10 +26,10 @@ from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
 from bertft.tasks.classification import ClassificationTask as Classification
 from bertft.tasks.multi_label import MultiLabelTask as MultiLabel
-from bertft.training import optim as adamw
+from bertft.training.optim import Schedule, build_optimizer
 from bertft.training.signals import StopRequest
 from bertft.training.step import TrainStep
-from bertft.training.trainer import Trainer, TrainerState
+from bertft.training.trainer import Trainer, TrainerState, TrainingData
 
 POISON = 59  # the token whose embedding a test may make NaN
 NAMES = ["a", "b", "c"]
@@ -163,7 +163,7 @@ def stepper(task: Callable[[str], Any]) -> Callable[..., TrainStep]:
         part = part or Everything()
         part.attach(model)
         precision = precision or Precision("fp32", torch.device("cpu"))
-        optimizer = adamw.build_optimizer(list(part.param_groups(model)), TrainerConfig())
+        optimizer = build_optimizer(list(part.param_groups(model)), TrainerConfig())
         runner = EncoderRunner(model, chosen.level, layout)
         return TrainStep(runner, chosen, [part], optimizer, precision, clip)
 
@@ -219,17 +219,15 @@ def drive(table: Callable[..., FeatureTable]) -> Callable[..., Driven]:
     ) -> Driven:
         settings = TrainerConfig(**{"batch_size": 4, "shuffle_window": 2, **changes})
         rows = rows or table([3, 9, 5, 7, 4, 6, 8, 3, 5, 10])
+        sampler = LengthGroupedSampler(
+            rows.lengths, settings.batch_size, seed, settings.shuffle_window
+        )
         return Driven(
             Trainer(
-                train_step=stepper,
-                train_features=rows,
-                validation_features=rows if validation == "own" else validation,  # type: ignore[arg-type]
-                sampler=LengthGroupedSampler(
-                    rows.lengths, settings.batch_size, seed, settings.shuffle_window
-                ),
-                settings=settings,
-                total_steps=total,
-                warmup_fraction=warmup,
+                stepper,
+                TrainingData(rows, rows if validation == "own" else validation, sampler),  # type: ignore[arg-type]
+                Schedule(total, warmup, settings.schedule),
+                settings,
                 save_checkpoint=lambda progress, best: Path(),
                 stop_request=stop or StopRequest(),
                 state=progress,

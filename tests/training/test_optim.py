@@ -51,7 +51,7 @@ def test_groups():
     named = parameters()
     optimizer = made(named, weight_decay=0.3, beta1=0.8, beta2=0.99, epsilon=1e-6)
     found = [
-        (group["name"], group["lr"], group["weight_decay"], group["names"])
+        (group["name"], group["lr"], group["weight_decay"], group["param_names"])
         for group in optimizer.param_groups
     ]
     assert found == [

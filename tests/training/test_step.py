@@ -91,7 +91,7 @@ def test_the_gradient_is_that_of_transformers_own_mean_loss(stepper, table):
         total = total + twin(**inputs).loss / len(rows)
     total.backward()
     expected = {name: parameter.grad for name, parameter in twin.named_parameters()}
-    names = [name for group in made.optimizer.param_groups for name in group["names"]]
+    names = [name for group in made.optimizer.param_groups for name in group["param_names"]]
     for name, one in zip(names, found, strict=True):
         torch.testing.assert_close(one, expected[name], rtol=0, atol=1e-10)
 

@@ -85,7 +85,7 @@ def test_every_row_comes_once_an_epoch_by_length_within_its_batch(small, drive, 
     assert sorted(flat[:10]) == sorted(flat[10:]) == list(range(10)) and flat[:10] != flat[10:]
     sizes = [len(window) for window in windows]
     assert max(sizes) == (micro or 4) and len(sizes) == (10 if micro else 6)
-    lengths = made.loop.train_features.lengths
+    lengths = made.loop.data.train.lengths
     assert all(sorted(lengths[window]) == list(lengths[window]) for window in windows)
     assert sorted(event.rows for event in made.of(StepCompleted)) == [2, 2, 4, 4, 4, 4]
 
@@ -181,7 +181,7 @@ def test_a_metric_that_is_not_finite_is_never_the_best(small, drive):
 
 def test_a_run_without_a_finite_evaluation_has_no_end(small, drive):
     made = drive(small([float("nan"), float("inf")]), total=2, evaluate_every=1)
-    with pytest.raises(NonFiniteError, match="no evaluation gave a finite"):
+    with pytest.raises(NonFiniteError, match="no evaluation had a finite"):
         made.run()
 
 
@@ -190,7 +190,7 @@ def test_nor_does_it_matter_that_no_evaluation_counts(small, drive, everything):
     part = everything()
     part.ready_from = 9
     made = drive(small([float("nan")], part=part), total=1, evaluate_every=1)
-    with pytest.raises(NonFiniteError, match="no evaluation gave a finite"):
+    with pytest.raises(NonFiniteError, match="no evaluation had a finite"):
         made.run()
 
 
@@ -201,7 +201,7 @@ def test_nor_has_it_one_after_a_resume_from_its_last_checkpoint(small, drive):
         made.run()
     progress = TrainerState()
     progress.load_state_dict(json.loads(json.dumps(made.saved[-1][2])))
-    with pytest.raises(NonFiniteError, match="no evaluation gave a finite"):
+    with pytest.raises(NonFiniteError, match="no evaluation had a finite"):
         drive(stepper, total=2, evaluate_every=1, progress=progress).run()
 
 
@@ -212,7 +212,7 @@ def test_a_run_in_which_nothing_was_learnt_has_no_end(small, drive, changes, dec
     stepper = small()
     stepper.max_grad_norm = changes.get("clip")
     for group in stepper.optimizer.param_groups:
-        group["peak"] = changes.get("rate", group["peak"])
+        group["initial_lr"] = changes.get("rate", group["initial_lr"])
         group["weight_decay"] = decay
         group["eps"] = changes.get("epsilon", group["eps"])
     made = drive(stepper, total=3, epsilon=changes.get("epsilon", 1e-8))
@@ -224,8 +224,8 @@ def test_parts_that_did_not_change_are_named(small, drive):
     stepper = small()
     group = stepper.optimizer.param_groups[0]
     half = len(group["params"]) // 2
-    frozen = {**group, "name": "frozen/no_decay", "peak": 1e-30, "weight_decay": 0.0}
-    for name in ("params", "names"):
+    frozen = {**group, "name": "frozen/no_decay", "initial_lr": 1e-30, "weight_decay": 0.0}
+    for name in ("params", "param_names"):
         group[name], frozen[name] = group[name][:half], group[name][half:]
     stepper.optimizer.add_param_group(frozen)
     assert drive(stepper, total=3).run().loop.unchanged == ["frozen"]
@@ -240,7 +240,7 @@ def test_answers_that_are_nan_are_never_the_best(small, drive, monkeypatch):
 
     monkeypatch.setattr("bertft.training.trainer.evaluate", evaluated)
     made = drive(small([0.9]), total=1, evaluate_every=1)
-    with pytest.raises(NonFiniteError, match="no evaluation gave a finite"):
+    with pytest.raises(NonFiniteError, match="no evaluation had a finite"):
         made.run()
 
 
@@ -395,5 +395,5 @@ def test_one_good_step_starts_the_count_anew(small, drive, table):
 
 @pytest.mark.parametrize("change", [{"step": -5}, {"rows": 1 << 80}, {"stale": None}, {"x": 1}])
 def test_progress_that_cannot_be_is_refused(change):
-    with pytest.raises(ValueError, match="is no progress"):
+    with pytest.raises(ValueError, match="invalid trainer state"):
         TrainerState().load_state_dict({**TrainerState().state_dict(), **change})
