@@ -1,13 +1,14 @@
-"""The part: weights and temperature, the teacher once it is bound, and the projections W.
+"""The component: the teacher, the weights of the losses, and the projections W.
 
-Projections are made where the hidden states' widths differ. They train beside the model, are in
-the state of a checkpoint, and in no export.
+If the hidden states of teacher and student differ in width, a projection maps those of the student
+to those of the teacher. Projections are trained with the model; they are in the training state of
+a checkpoint and in no export.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -19,12 +20,42 @@ from bertft.methods.component import MethodComponent, Objective, ParamGroup
 from bertft.models.precision import at_least_fp32
 from bertft.tasks.report_items import LineChart, ReportItem
 
-__all__ = ["Distillation"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["Distillation", "compares_inner_states", "loss_weights", "needs_teacher"]
+
+
+def loss_weights(settings: DistillConfig) -> dict[str, float]:
+    """Loss → weight, of the losses with a weight above 0."""
+    hard_weight = settings.hard_weight
+    if hard_weight is None:
+        hard_weight = max(0.0, 1.0 - settings.weight)
+    weights = {
+        "hard": hard_weight,
+        "soft": settings.weight,
+        "hidden": settings.hidden_weight,
+        "attention": settings.attention_weight,
+        "relation": settings.relation_weight,
+    }
+    return {name: weight for name, weight in weights.items() if weight > 0}
+
+
+def needs_teacher(settings: DistillConfig) -> bool:
+    """Whether any loss uses the teacher."""
+    return bool(loss_weights(settings).keys() - {"hard"})
+
+
+def compares_inner_states(settings: DistillConfig) -> bool:
+    """Whether any loss uses more of the teacher than its logits."""
+    return bool(loss_weights(settings).keys() - {"hard", "soft"})
 
 
 class Distillation(MethodComponent):
-    """Changes nothing in the model. Without a bound teacher (evaluation, or all weights 0) it
-    does nothing at all."""
+    """Replaces the task's loss; the model stays as it is.
+
+    Without a bound teacher (in evaluation, or if all weights are 0) it does nothing.
+    """
 
     name = "distill"
     attach_order = 90
@@ -33,46 +64,26 @@ class Distillation(MethodComponent):
 
     def __init__(self, settings: DistillConfig, learning_rate: float) -> None:
         self.settings, self.learning_rate = settings, learning_rate
+        self.weights = loss_weights(settings)
         self.projections = nn.ModuleList()
         self._teacher: Teacher | None = None
         self._compared = ComparedStates()
 
-    @property
-    def weights(self) -> dict[str, float]:
-        """Name of each loss of weight above 0 → its weight."""
-        settings = self.settings
-        hard_weight = (
-            max(0.0, 1.0 - settings.weight)
-            if settings.hard_weight is None
-            else settings.hard_weight
-        )
-        weights = {
-            "hard": hard_weight,
-            "soft": settings.weight,
-            "hidden": settings.hidden_weight,
-            "attention": settings.attention_weight,
-            "relation": settings.relation_weight,
-        }
-        return {name: weight for name, weight in weights.items() if weight > 0}
-
-    @property
-    def needs_teacher(self) -> bool:
-        """Whether anything is learnt from a teacher."""
-        return bool(self.weights.keys() - {"hard"})
-
-    @property
-    def compares_inner_states(self) -> bool:
-        """Whether more than the teacher's answers is asked for."""
-        return bool(self.weights.keys() - {"hard", "soft"})
-
     def attach(self, model: nn.Module) -> None:
-        """The model stays as it is."""
+        """Do nothing: the model stays as it is."""
 
-    def bind_teacher(self, teacher: Teacher, model: Any, teacher_model: Any = None) -> None:
-        """Ask ``teacher`` from now on; new projections are drawn from torch's generator.
+    def bind_teacher(
+        self,
+        teacher: Teacher,
+        model: PreTrainedModel,
+        teacher_model: PreTrainedModel | None = None,
+    ) -> None:
+        """Use the outputs of ``teacher``; draw new projections from torch's generator.
 
-        Call it once ``model``, the student, lies on its device. ``teacher_model`` is needed where
-        inner states are asked for: UsageError where those of the two cannot be compared.
+        Args:
+            model: the student, on its device.
+            teacher_model: needed to compare inner states. UsageError if its inner states cannot
+                be compared with those of ``model``.
         """
         self._teacher = teacher
         if teacher_model is None:
@@ -129,5 +140,8 @@ class Distillation(MethodComponent):
         }
         if losses:
             yield LineChart(
-                "distillation", "Losses of distillation", "Each before its weight.", series=losses
+                "distillation",
+                "Losses of distillation",
+                "Each loss before its weight.",
+                series=losses,
             )

@@ -16,7 +16,7 @@ from bertft.models.linear_layers import plain_path
 from bertft.models.loading import head_parameters
 from bertft.pipeline.adapter_folder import BERTFT_FILE, CONFIG_FILE, PEFT_TASK_TYPES, WEIGHTS_FILE
 from bertft.pipeline.loaded_model import LoadedModel
-from bertft.pipeline.model import TaskModel
+from bertft.pipeline.task_model import TaskModel
 from bertft.runs.tensor_files import write_tensors
 from bertft.utils.atomic_io import atomic_write_json
 

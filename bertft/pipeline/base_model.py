@@ -1,27 +1,32 @@
-"""The base of a run: something that can be loaded again, the same, years later.
+"""The base model of a run and its tokenizer, stored so that both can be loaded again, unchanged.
 
-A folder, the demo extra or a Hub commit is recorded with the sha256 of its weights. What could
-not be had again (random weights, another run with its adapter folded in, a student cut from its
-teacher) is written into the run folder itself:
+A folder, a package or a Hub commit is recorded with the sha256 of its weights. A base that exists
+nowhere else (random weights, another run with its components folded in, a student cut from its
+teacher) is written into the run folder:
 
-    settle     writes .base.tmp-<pid>, from which the model is loaded
-    keep       renames it to base/, just before the run is begun
-    discard    removes it, where the run is not begun after all
+    materialize_base    writes .base.tmp-<pid>, from which the model is loaded
+    commit_base         renames it to base/, just before the run starts
+    discard_base        removes it if the run does not start
+
+The files of the tokenizer are serialized once and then copied byte for byte: transformers does not
+always write what it read (the class of a tokenizer depends on the config.json next to it).
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from shutil import rmtree
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 from bertft.config.model import ModelConfig
 from bertft.errors import DataError, MergeError, UsageError
 from bertft.models.check_weights import first_non_finite
-from bertft.models.loading import load_config, load_model, silence_transformers
+from bertft.models.loading import silence_transformers
 from bertft.models.source import (
     ModelSource,
     check_model_folder,
@@ -29,10 +34,8 @@ from bertft.models.source import (
     local_model_folder,
     weights_digest,
 )
-from bertft.pipeline import tokenizer_files
 from bertft.runs.files_json import write_files_json
 from bertft.runs.run_folder import RunFolder
-from bertft.tasks.task import BaseTask
 from bertft.utils.atomic_io import (
     convert_write_errors,
     fsync_folder,
@@ -42,6 +45,9 @@ from bertft.utils.atomic_io import (
 )
 from bertft.utils.failpoints import failpoint
 from bertft.utils.safe_files import file_sha256
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = [
     "OWN_COPY",
@@ -53,84 +59,83 @@ __all__ = [
     "is_based_on_run",
     "materialize_base",
     "pin_revision",
+    "read_tokenizer_files",
+    "run_folder_of",
+    "serialize_tokenizer",
+    "tokenizer_digest",
+    "write_tokenizer_files",
 ]
 
-OWN_COPY = "run"  # the kind of a source that lies in the run folder
+OWN_COPY = "run"  # the kind of a source that is stored in the run folder
+
+# Files of a checkpoint or of a stored base that are not the tokenizer's.
+_OTHER_FILES = frozenset(
+    ("config.json", "generation_config.json", "bertft.json", "files.json", "state.json")
+)
 
 
 def is_based_on_run(settings: ModelConfig) -> bool:
-    """Whether ``model.path`` names a run, which is to be the base of another one."""
+    """Whether ``model.path`` names a run."""
     path = settings.path
-    return settings.weights != "random" and path is not None and _run_folder(path).has_run
+    return settings.weights != "random" and path is not None and run_folder_of(path).has_run
+
+
+def run_folder_of(path: str) -> RunFolder:
+    """The run folder that ``model.path`` names."""
+    return RunFolder(Path(path).expanduser())
 
 
 def check_base_folder(settings: ModelConfig, run: RunFolder, from_teacher: bool = False) -> None:
-    """UsageError where a copy of the base would take the place of a folder that no run left.
+    """Raise UsageError if the stored base would replace a folder that is not left from a run.
 
-    ``from_teacher``: the base is a student cut from its teacher, and ``settings`` do not say it.
+    ``from_teacher``: the base is a student that is cut from its teacher.
     """
     needs_copy = from_teacher or settings.weights == "random" or is_based_on_run(settings)
-    # A start that was cut off has left check_rows.jsonl before its base.
+    # A start that was interrupted has written check_rows.jsonl before the base.
     if needs_copy and run.base_dir.exists() and not run.check_rows_path.exists():
         raise UsageError(
-            "is there already, and the run's base would take its place",
+            "exists already, and the run's base would take its place",
             where=str(run.base_dir),
-            hint="Give another hydra.run.dir",
+            hint="Set another hydra.run.dir",
         )
 
 
 def materialize_base(
-    settings: ModelConfig,
-    task: BaseTask,
-    tokenizer: Any,
-    files: Mapping[str, bytes],
+    name: str,
+    model: PreTrainedModel,
+    tokenizer_files: Mapping[str, bytes],
     run: RunFolder,
-    load_merged: Callable[[Path, bool], Any],
-    student: tuple[str, Any] | None = None,
+    keep_head: bool = False,
 ) -> ModelSource:
-    """Where the base loads from; a copy is written first where one is needed.
+    """Write ``model``, the base that is called ``name``, into a temporary folder of the run.
 
-    ``files`` are the tokenizer's. ``load_merged(run, trust)`` gives a run's model with every part
-    folded. ``student``: a model to take as it is, its head included, under the name of what it was
-    cut from. Random weights are drawn from torch's generator: seed it before. Raises MergeRefused
-    for a weight that is not finite, EnvironmentFailed if the copy cannot be written.
+    Raises:
+        MergeError: a weight is not finite.
+        SystemResourceError: the folder cannot be written.
     """
-    if student is not None:
-        name, model = student
-    elif is_based_on_run(settings):
-        assert settings.path is not None
-        name, model = (
-            settings.path,
-            load_merged(_run_folder(settings.path).path, settings.trust_remote_code),
-        )
-    elif settings.weights == "random":
-        config, source = load_config(settings, tokenizer, task.head_config())
-        name, model = settings.name, load_model(settings, config, source, task.auto_class).model
-    else:
-        assert settings.path is not None, "checked with the configuration"
-        return find_model_source(settings.path, settings.revision)
     non_finite = first_non_finite(dict(model.named_parameters()))
     if non_finite is not None:
         raise MergeError(
-            f"{non_finite} is not finite in the base that {name} gives",
+            f"{non_finite} is not finite in the base {name}",
             where="model.path",
-            hint="Choose another base: every answer would be NaN",
+            hint="Choose another base: all predictions would be NaN",
         )
     folder = temporary_path(run.base_dir)
     with convert_write_errors(run.base_dir), silence_transformers():
         run.path.mkdir(parents=True, exist_ok=True)
-        if os.path.lexists(folder):  # not written through a link of that name
+        if os.path.lexists(folder):  # do not write through a link of that name
             remove_path(folder)
         folder.mkdir()
-        (model if student is not None else model.base_model).save_pretrained(folder)
-        tokenizer_files.write_tokenizer_files(folder, files)
+        stored: PreTrainedModel = model if keep_head else model.base_model
+        stored.save_pretrained(folder)
+        write_tokenizer_files(folder, tokenizer_files)
         fsync_tree(folder)
         write_files_json(folder)
     return ModelSource(name, OWN_COPY, str(folder))
 
 
 def commit_base(source: ModelSource, run: RunFolder) -> ModelSource:
-    """Put a copy that ``materialize_base`` wrote into its place; other sources stay as they are."""
+    """Move what ``materialize_base`` wrote to its final place; other sources are returned as is."""
     if source.kind != OWN_COPY:
         return source
     with convert_write_errors(run.base_dir):
@@ -143,18 +148,18 @@ def commit_base(source: ModelSource, run: RunFolder) -> ModelSource:
 
 
 def discard_base(run: RunFolder) -> None:
-    """Remove what ``materialize_base`` wrote."""
+    """Remove what ``materialize_base`` wrote, if it was not committed."""
     rmtree(temporary_path(run.base_dir), ignore_errors=True)
 
 
-def pin_revision(source: ModelSource, config: Any) -> ModelSource:
-    """A Hub source at the commit that ``config``, loaded from it, came with."""
+def pin_revision(source: ModelSource, config: PreTrainedConfig) -> ModelSource:
+    """A Hub source at the commit from which ``config`` was loaded; other sources as they are."""
     commit = getattr(config, "_commit_hash", None)
     return replace(source, revision=commit) if source.kind == "hub" and commit else source
 
 
 def describe_base(source: ModelSource) -> dict[str, Any]:
-    """For the manifest: name, kind, place, revision, sha256 of the weights and of config.json."""
+    """The manifest entry: name, kind, location, revision, sha256 of weights and config.json."""
     folder = local_model_folder(source)
     digest = weights_digest(folder) if folder is not None else None
     location = source.load if source.kind != OWN_COPY else "base"
@@ -163,28 +168,32 @@ def describe_base(source: ModelSource) -> dict[str, Any]:
 
 
 def _config_sha256(folder: Path | None) -> str | None:
-    """The same weights under another activation or epsilon are another model."""
+    """With another activation or epsilon, the same weights are another model."""
     file = folder / "config.json" if folder is not None else None
     return file_sha256(file) if file and file.is_file() else None
 
 
 def find_recorded_base(manifest: Mapping[str, Any], run: RunFolder) -> ModelSource:
-    """The base that ``manifest`` describes. UsageError if what lies there now is another one."""
+    """The base that ``manifest`` describes.
+
+    Raises:
+        DataError: the entry is damaged.
+        UsageError: the base is missing, or its weights or configuration have changed.
+    """
     try:
         entry = dict(manifest["base"])
         digest, config = entry.pop("sha256"), entry.pop("config_sha256", None)
         source = ModelSource(**entry)
         texts = (source.name, source.kind, source.load)
+        optional_texts = (source.revision, digest, config)
         if not all(isinstance(text, str) for text in texts) or not all(
-            text is None or isinstance(text, str) for text in (source.revision, digest, config)
+            text is None or isinstance(text, str) for text in optional_texts
         ):
-            raise TypeError("what should be text is none")
+            raise TypeError("expected text")
         if source.kind not in (OWN_COPY, "folder", "package", "hub"):
-            raise ValueError(f"{source.kind!r} is no kind of one")
+            raise ValueError(f"unknown kind {source.kind!r}")
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            f"does not tell the base ({error})", where=str(run.manifest_path)
-        ) from error
+        raise _invalid_base_entry(run, error) from error
     if source.kind == OWN_COPY:
         source = replace(source, load=str(run.base_dir))
     elif source.kind == "package":  # the environment may have moved
@@ -192,15 +201,13 @@ def find_recorded_base(manifest: Mapping[str, Any], run: RunFolder) -> ModelSour
     try:
         folder = local_model_folder(source)
         exists = folder is None or folder.is_dir()
-    except (OSError, ValueError) as error:  # a name that no file system or Hub can have
-        raise DataError(
-            f"does not tell the base ({error})", where=str(run.manifest_path)
-        ) from error
+    except (OSError, ValueError) as error:  # a name that no file system or Hub accepts
+        raise _invalid_base_entry(run, error) from error
     if not exists:
         raise UsageError(
-            f"the run's base {source.name} is not there any more",
+            f"the run's base {source.name} is missing",
             where=str(folder),
-            hint="Put the folder back where it was",
+            hint="Put the folder back",
         )
     if folder is not None and source.kind != "package":
         check_model_folder(folder)
@@ -211,16 +218,77 @@ def find_recorded_base(manifest: Mapping[str, Any], run: RunFolder) -> ModelSour
                 f"the base {source.name} is not the run's: its weights have sha256"
                 f" {(current_digest or 'none')[:12]}, not {digest[:12]}",
                 where=str(folder),
-                hint="An adapter belongs to the weights it was trained on; restore them",
+                hint="An adapter works only with the weights it was trained on: restore them",
             )
     if config is not None and _config_sha256(folder) not in (None, config):
         raise UsageError(
-            f"the base {source.name} is not the run's: its config.json is another one",
+            f"the base {source.name} is not the run's: its config.json has changed",
             where=str(folder),
-            hint="Restore it: activations and sizes are told there",
+            hint="Restore it: activations and sizes are configured there",
         )
     return source
 
 
-def _run_folder(path: str) -> RunFolder:
-    return RunFolder(Path(path).expanduser())
+def _invalid_base_entry(run: RunFolder, error: Exception) -> DataError:
+    return DataError(
+        f"has no valid 'base' entry ({error})",
+        where=str(run.manifest_path),
+        hint="Restore the run folder: the manifest is damaged",
+    )
+
+
+def serialize_tokenizer(tokenizer: PreTrainedTokenizerBase) -> dict[str, bytes]:
+    """The files that ``tokenizer`` saves, by name. UsageError if transformers cannot save it."""
+    with TemporaryDirectory() as folder:
+        try:
+            tokenizer.save_pretrained(folder)
+        except OSError:
+            raise
+        except Exception as error:  # such as an entry of tokenizer_config.json of a wrong type
+            reason = " ".join(str(error).split())[:200]
+            raise UsageError(
+                f"the tokenizer cannot be saved ({type(error).__name__}: {reason})",
+                where=str(tokenizer.name_or_path),
+                hint="Correct its tokenizer_config.json",
+            ) from error
+        return _read_files(Path(folder))
+
+
+def read_tokenizer_files(folder: Path) -> dict[str, bytes]:
+    """The tokenizer files in ``folder``, a checkpoint or a stored base.
+
+    Hidden files are left out: files.json does not list them. DataError for a link, which may lead
+    to any file of the machine.
+    """
+    return {
+        name: content
+        for name, content in _read_files(folder, skip=_OTHER_FILES).items()
+        if not name.endswith((".safetensors", ".safetensors.index.json"))
+    }
+
+
+def write_tokenizer_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write ``files`` into ``folder``. Raises OSError."""
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+
+
+def tokenizer_digest(files: Mapping[str, bytes]) -> str:
+    """sha256 over names and contents of ``files``."""
+    total = hashlib.sha256()
+    for name, content in sorted(files.items()):
+        total.update(f"{name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def _read_files(folder: Path, skip: frozenset[str] = frozenset()) -> dict[str, bytes]:
+    files = {}
+    for path in sorted(folder.iterdir()):
+        if path.name in skip or path.name.startswith(".") or not path.is_file():
+            continue
+        if path.is_symlink():
+            raise DataError(
+                "is a link", where=str(path), hint="Replace it with the file it points to"
+            )
+        files[path.name] = path.read_bytes()
+    return files

@@ -20,7 +20,7 @@ import numpy as np
 from bertft.config.command_configs import TrainConfig
 from bertft.data.features import FeatureTable
 from bertft.errors import DataError
-from bertft.pipeline.model import TaskModel
+from bertft.pipeline.task_model import TaskModel
 from bertft.runs.metrics_json import read_metrics_json
 from bertft.runs.run_folder import RunFolder
 from bertft.tasks.shared.calibration import CALIBRATION_BINS

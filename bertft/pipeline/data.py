@@ -1,174 +1,256 @@
-"""The rows that a run recorded: read again, and compared with what was recorded."""
+"""Build the data of a run: rows, task, base with its tokenizer, features.
+
+    rows → task → teacher (opened and checked) → base and tokenizer → features
+
+The base belongs to the data because its tokenizer decides the features. Errors in the settings and
+in the rows are found here, before the model is loaded. An existing run gets the rows, the
+tokenizer and the base that it recorded.
+"""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from typing import Any
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bertft.config.choices import SPLITS
-from bertft.config.data import DataConfig
-from bertft.data.labels import format_mapping_note
-from bertft.data.rows import Rows
-from bertft.data.schema import ColumnNotFound
-from bertft.data.splits import Splits, load_splits
-from bertft.errors import DataError, UsageError
-from bertft.pipeline.loaded_model import LoadedModel
-from bertft.pipeline.manifest import read_manifest, recorded_data
+from bertft.data.batch import LengthGroupedSampler
+from bertft.data.features import ConcatFeatureTable, FeatureTable, cache_folder
+from bertft.data.splits import Splits, load_inputs, load_splits
+from bertft.data.statistics import DataReport, SpecialTokenIds, summarize_splits
+from bertft.errors import UsageError
+from bertft.methods import build_components
+from bertft.models.loading import load_config, load_model, load_tokenizer
+from bertft.models.source import ModelSource, find_model_source
+from bertft.models.tokenizer import unknown_id
+from bertft.pipeline import base_model
+from bertft.pipeline.distillation import DistillationSetup
+from bertft.pipeline.manifest import recorded_data, recorded_path
+from bertft.pipeline.open_model import load_folded_model
+from bertft.pipeline.recorded_rows import check_recorded_rows, describe_sources, only_recorded
+from bertft.pipeline.run_context import RunContext
+from bertft.pipeline.task_model import longest_input, resolve_source
+from bertft.runs.checkpoints import CheckpointStore
+from bertft.tasks.shared.encoding import resolve_max_length
+from bertft.tasks.task import BaseTask, build_features, build_task, build_unlabelled_features
+from bertft.training.random_state import seed_all
+from bertft.training.trainer import TrainingData
+from bertft.utils.messages import usage_error
 
-__all__ = [
-    "check_recorded_rows",
-    "describe_sources",
-    "is_named_on_command_line",
-    "load_split",
-    "only_recorded",
-]
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-
-def is_named_on_command_line(split: str, data: DataConfig, cli_settings: Collection[str]) -> bool:
-    """Whether the command line (``cli_settings``) says where the rows of ``split`` are."""
-    if "data" in cli_settings:
-        return True
-    if data.source == "hub" and getattr(data, split, None) is None:
-        return "data.hub" in cli_settings
-    return f"data.{split}" in cli_settings or f"data.{data.source}" in cli_settings
-
-
-def check_recorded_rows(
-    splits: Splits,
-    manifest: Mapping[str, Any],
-    data: DataConfig,
-    cli_settings: Collection[str] = (),
-) -> None:
-    """DataError where a split that the command line does not name is another one than recorded."""
-    for name, rows in splits.items():
-        source_split = "train" if name == "validation" and splits.validation_from_train else name
-        if is_named_on_command_line(source_split, data, cli_settings):
-            continue
-        recorded_split = manifest["data"]["splits"].get(name)
-        if recorded_split is None or recorded_split["fingerprint"] != rows.fingerprint:
-            raise DataError(
-                f"the {name} rows are not those that the run recorded",
-                where=rows.source,
-                hint="Put them back as they were. To score these rows, add"
-                f" {_source_setting(source_split, rows, data)} to bertft eval",
-            )
+__all__ = ["BaseModel", "RunData", "build_data"]
 
 
-@contextmanager
-def only_recorded(
-    data: DataConfig, typed: Collection[str] = (), prove: Callable[[], None] | None = None
-) -> Iterator[None]:
-    """A file that does not read as it did when it was recorded is another one: nothing of it is
-    quoted, as it would be where the command line names it.
+@dataclass(frozen=True)
+class BaseModel:
+    """Where the base loads from, its config with the task's labels, and its tokenizer.
 
-    Where the command line changes how rows are read, ``prove`` reads them as the run did: it raises
-    DataError unless they are the recorded ones, of which an error may be told.
+    ``tokenizer_files``: what every checkpoint stores of the tokenizer, by file name.
     """
-    try:
-        yield
-    except DataError as error:
-        given = [name for name in (*SPLITS, "unlabelled") if getattr(data, name, None) is not None]
-        about_content = isinstance(error, ColumnNotFound) or not _is_setting(error.where)
-        if (
-            data.source != "files"
-            or not about_content
-            or any(is_named_on_command_line(name, data, typed) for name in given)
-        ):
-            raise
-        other_reading = any(name.startswith("data.") for name in typed)
-        if prove is not None and other_reading and _holds(prove):
-            raise
-        raise DataError(
-            "the rows are not those that the run recorded: they cannot be read as they were then",
-            where=", ".join(f"data.{name}={getattr(data, name)}" for name in given),
-            hint="Put the files back as they were. To see what is wrong with one, name it, as in"
-            f" data.{given[-1]}={shlex.quote(str(getattr(data, given[-1])))}",
-        ) from None
+
+    source: ModelSource
+    config: PreTrainedConfig
+    tokenizer: PreTrainedTokenizerBase
+    tokenizer_files: dict[str, bytes]
 
 
-def _holds(prove: Callable[[], None]) -> bool:
-    try:
-        prove()
-    except DataError:
-        return False
-    return True
+@dataclass(frozen=True)
+class RunData:
+    """``features``: split → features; ``training``: those to train on, in their order."""
+
+    task: BaseTask
+    distillation: DistillationSetup
+    base: BaseModel
+    max_length: int
+    splits: Splits
+    features: dict[str, FeatureTable]
+    training: TrainingData
+    report: DataReport
 
 
-def _is_setting(where: str | None) -> bool:
-    """Whether an error is about a setting, such as the name of a file that is not there."""
-    return where is not None and where.startswith("data.")
-
-
-def _source_setting(split: str, rows: Rows, data: DataConfig) -> str:
-    if rows.files:
-        return f"data.{split}={shlex.quote(rows.files[0])}"
-    return f"data.{data.source}={shlex.quote(str(getattr(data, data.source, None)))}"
-
-
-def describe_sources(data: DataConfig) -> str:
-    """Which recorded rows are about to be read."""
-    if data.source == "files":
-        names = [name for name in (*SPLITS, "unlabelled") if getattr(data, name) is not None]
-        settings = [f"data.{name}={getattr(data, name)}" for name in names]
-    else:
-        settings = [f"data.{data.source}={getattr(data, data.source, None)}"]
-    return f"reading the rows that the run recorded: {', '.join(settings)}"
-
-
-def load_split(
-    loaded: LoadedModel,
-    split: str,
-    log: Callable[[str], None] | None = None,
-    cli_settings: Collection[str] = (),
-) -> Rows:
-    """The rows of ``split``; their labels are classes of the model, by name.
-
-    ``log`` gets what is worth knowing about them. ``cli_settings``: the settings of the command
-    line, which alone can name other rows than the run recorded, or have them fetched. UsageError if
-    there are none, or none with labels; DataError where recorded rows changed.
-    """
-    if loaded.unnamed_tags:
-        raise UsageError(
-            loaded.unnamed_tags,
-            where="data.labels",
-            hint="Name them in the order of the outputs: data.labels=[O,B-PER,I-PER,...]",
-        )
-    # Of a run's training rows, those that validation was cut from are not part.
-    needed_splits = (
-        ("train", "validation") if split == "train" and loaded.run is not None else (split,)
+def build_data(context: RunContext) -> RunData:
+    """Load the rows and build their features. Raises UsageError and DataError."""
+    config = context.config
+    splits = _load_rows(context)
+    task = build_task(config.data, splits.class_names)
+    if problems := list(task.find_problems(config.loss, config.tune_threshold)):
+        raise usage_error(problems)
+    distillation = DistillationSetup(context, task)
+    distillation.check_teacher()
+    base = _resolve_base(context, task, distillation)
+    components = build_components(config.method, None, ())  # for their reserved positions alone
+    max_length = resolve_max_length(
+        config.data.max_length,
+        longest_input(base.config, base.tokenizer, components),
+        task.default_max_length,
     )
-    data, manifest = loaded.data, None
-    if loaded.run is not None and "data" not in cli_settings:
-        manifest = read_manifest(loaded.run)
-        data = recorded_data(data, manifest, cli_settings)
+    with context.distributed.main_process_first():  # the others find the features in the cache
+        features = _build_features(context, splits, task, base, max_length)
+    train = features["train"]
+    if "unlabelled" in features:
+        assert splits.train is not None
+        train = ConcatFeatureTable(train, features["unlabelled"], len(splits.train))
+    trainer = config.trainer
+    sampler = LengthGroupedSampler(
+        train.lengths, trainer.batch_size, config.seed, trainer.shuffle_window
+    )
+    special_tokens = SpecialTokenIds(
+        unknown_id(base.tokenizer), tuple(base.tokenizer.all_special_ids)
+    )
+    return RunData(
+        task,
+        distillation,
+        base,
+        max_length,
+        splits,
+        features,
+        TrainingData(train, features.get("validation"), sampler),
+        summarize_splits(splits, features, special_tokens),
+    )
 
-    def prove() -> None:
-        assert loaded.config is not None and manifest is not None
-        own = recorded_data(loaded.config.data, manifest)
-        found = load_splits(
-            own, needed_splits, model_classes=loaded.task_model.task.class_names, cached_only=True
-        )
-        check_recorded_rows(found, manifest, own)
 
-    with only_recorded(data, cli_settings, prove) if manifest is not None else nullcontext():
-        splits = load_splits(
-            data,
-            needed_splits,
-            model_classes=loaded.task_model.task.class_names,
-            cached_only=manifest is not None and "data.hub" not in cli_settings,
-        )
+def _load_rows(context: RunContext) -> Splits:
+    manifest, data = context.manifest, context.config.data
     if manifest is not None:
-        check_recorded_rows(splits, manifest, data, cli_settings)
-    for note in [*splits.schema.notes(), format_mapping_note(splits.schema.label_mapping)]:
-        if log is not None and note:
-            log(note)
-    rows = dict(splits.items()).get(split)
-    if rows is None or (loaded.task_model.task.needs_labels and not rows.has_labels):
-        raise UsageError(
-            f"there is no {split} split" if rows is None else f"the {split} split has no labels",
-            where="split",
-            hint=f"Give data.{split}=<file> with labels, or another split",
+        data = recorded_data(data, manifest)
+    if context.read_only:
+        context.log(describe_sources(data))
+    with only_recorded(data) if context.read_only else nullcontext():
+        splits = load_splits(data, cached_only=context.read_only)
+        if data.unlabelled is not None:
+            splits.unlabelled = load_inputs(data.unlabelled, data, "data.unlabelled")
+    if manifest is not None:
+        check_recorded_rows(
+            splits, manifest, data, hint="To train with other rows, start a new run"
         )
-    return rows
+    return splits
+
+
+def _resolve_base(
+    context: RunContext, task: BaseTask, distillation: DistillationSetup
+) -> BaseModel:
+    """Find the base and its tokenizer; a new base that exists nowhere else is written first."""
+    settings = context.config.model
+    recorded: ModelSource | None = None
+    if context.manifest is not None:
+        recorded = base_model.find_recorded_base(context.manifest, context.run_folder)
+    tokenizer, tokenizer_files = _load_tokenizer(context, recorded, distillation)
+    source = recorded or context.distributed.broadcast_object(
+        lambda: _create_base(context, task, distillation, tokenizer, tokenizer_files)
+    )
+    model_config, _ = load_config(resolve_source(settings, source), tokenizer, task.head_config())
+    source = base_model.pin_revision(source, model_config)
+    return BaseModel(source, model_config, tokenizer, tokenizer_files)
+
+
+def _create_base(
+    context: RunContext,
+    task: BaseTask,
+    distillation: DistillationSetup,
+    tokenizer: PreTrainedTokenizerBase,
+    tokenizer_files: dict[str, bytes],
+) -> ModelSource:
+    """The base of a new run: a student, a run, random weights, or a folder or Hub id as it is."""
+    settings, run_folder = context.config.model, context.run_folder
+    if distillation.builds_student:
+        name, model = distillation.build_student()
+        return base_model.materialize_base(name, model, tokenizer_files, run_folder, keep_head=True)
+    if base_model.is_based_on_run(settings):
+        assert settings.path is not None
+        model = load_folded_model(
+            base_model.run_folder_of(settings.path), settings.trust_remote_code
+        )
+        return base_model.materialize_base(settings.path, model, tokenizer_files, run_folder)
+    if settings.weights == "random":
+        seed_all(context.config.seed)  # the weights are drawn
+        model_config, source = load_config(settings, tokenizer, task.head_config())
+        model = load_model(settings, model_config, source, task.auto_class).model
+        return base_model.materialize_base(settings.name, model, tokenizer_files, run_folder)
+    assert settings.path is not None, "checked with the configuration"
+    return find_model_source(settings.path, settings.revision)
+
+
+def _load_tokenizer(
+    context: RunContext, recorded_base: ModelSource | None, distillation: DistillationSetup
+) -> tuple[PreTrainedTokenizerBase, dict[str, bytes]]:
+    """The tokenizer and its files.
+
+    An existing run uses the tokenizer in its checkpoint or in its stored base; before its first
+    checkpoint it may have neither. A new run takes the teacher's if the student is cut from it,
+    and that of the best checkpoint if its base is a run.
+    """
+    settings = context.config.model
+    stored: Path | None = context.checkpoint
+    if stored is None and recorded_base is not None and recorded_base.kind == base_model.OWN_COPY:
+        stored = context.run_folder.base_dir
+    if stored is not None:
+        tokenizer = load_tokenizer(replace(settings, tokenizer=str(stored)), use_file_class=True)
+        return tokenizer, base_model.read_tokenizer_files(stored)
+    if recorded_base is not None:
+        return _load_recorded_tokenizer(context, recorded_base)
+    if distillation.builds_student:
+        tokenizer = distillation.load_teacher().task_model.tokenizer
+    elif settings.tokenizer is None and base_model.is_based_on_run(settings):
+        base_run = base_model.run_folder_of(settings.path or "")
+        best = CheckpointStore(base_run.checkpoints_dir).find_checkpoint("best")
+        tokenizer = load_tokenizer(replace(settings, tokenizer=str(best)), use_file_class=True)
+    else:
+        tokenizer = load_tokenizer(settings)
+    return tokenizer, base_model.serialize_tokenizer(tokenizer)
+
+
+def _load_recorded_tokenizer(
+    context: RunContext, base: ModelSource
+) -> tuple[PreTrainedTokenizerBase, dict[str, bytes]]:
+    """The tokenizer named by the settings or the base. UsageError if it has changed since."""
+    settings, manifest = context.config.model, context.manifest
+    assert manifest is not None
+    path = settings.tokenizer
+    if path is not None:
+        path = recorded_path(path, manifest)
+    tokenizer = load_tokenizer(replace(resolve_source(settings, base), tokenizer=path))
+    files = base_model.serialize_tokenizer(tokenizer)
+    if manifest.get("tokenizer") not in (None, base_model.tokenizer_digest(files)):
+        raise UsageError(
+            "the tokenizer is not the one that the run was started with",
+            where=path or base.load,
+            hint="Restore it, or start a new run",
+        )
+    return tokenizer, files
+
+
+def _build_features(
+    context: RunContext, splits: Splits, task: BaseTask, base: BaseModel, max_length: int
+) -> dict[str, FeatureTable]:
+    """The features of every split; the loss weights of the task are set from those of train."""
+    config, data = context.config, context.config.data
+    cache = cache_folder(data.cache)
+    features = build_features(
+        dict(splits.items()),
+        task,
+        base.tokenizer,
+        max_length,
+        cache,
+        data.on_bad_row,
+        data.max_skipped,
+    )
+    task.configure_loss(config.loss, features["train"])
+    if splits.unlabelled is not None:
+        if not task.can_distill_unlabelled:
+            raise UsageError(
+                f"{task.name} does not support rows without labels",
+                where=splits.unlabelled.source,
+                hint="Remove data.unlabelled",
+            )
+        features["unlabelled"] = build_unlabelled_features(
+            splits.unlabelled,
+            task,
+            base.tokenizer,
+            max_length,
+            cache,
+            data.on_bad_row,
+            data.max_skipped,
+        )
+    return features

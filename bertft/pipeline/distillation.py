@@ -1,30 +1,37 @@
-"""What distillation adds to preparing a run: the teacher, the student cut from it, its answers.
+"""Distillation in the preparation of a run: the teacher, the student cut from it, their comparison.
 
-Of a method without a teacher nothing is opened and nothing changes. A run that goes on must find
-the teacher that it was begun with.
+A method without a teacher opens nothing. A resumed run must find the teacher it was started with.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from bertft.data.features import FeatureTable
-from bertft.data.splits import Splits
-from bertft.distill.component import Distillation
+from bertft.distill.component import Distillation, needs_teacher
 from bertft.distill.layer_mapping import select_teacher_layers
 from bertft.errors import UsageError
-from bertft.methods.component import MethodComponent
 from bertft.models.families import encoder_layers
 from bertft.pipeline.loaded_model import LoadedModel
-from bertft.pipeline.model import TaskModel
-from bertft.pipeline.teacher import TeacherContext, open_teacher, prepare_teacher, teacher_digest
+from bertft.pipeline.run_context import RunContext
+from bertft.pipeline.task_model import TaskModel
+from bertft.pipeline.teacher import (
+    StudentData,
+    TeacherContext,
+    open_teacher,
+    prepare_teacher,
+    teacher_digest,
+)
 from bertft.tasks.task import BaseTask
 from bertft.training.evaluate import evaluate, evaluation_outputs
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 __all__ = [
     "DistillationSetup",
@@ -34,60 +41,148 @@ __all__ = [
     "warn_if_teacher_is_worse",
 ]
 
+_STUDENT_LAYERS = "method.distill.student_layers"
 
-_WHERE = "method.distill.student_layers"
 
+class DistillationSetup:
+    """Opens the teacher of a run once, and hands it to whoever needs it.
 
-def extract_student(teacher: LoadedModel, requested_layers: Any, name: str) -> Any:
-    """The teacher's own model, folded and cut in place. UsageError if that cannot be done.
-
-    ``requested_layers``: how many layers, or which; ``name``: the teacher's, for messages.
+    The properties and ``load_teacher`` are for methods with a teacher; ``check_teacher``,
+    ``prepare`` and ``bind_teacher`` do nothing for the others.
     """
-    model = teacher.task_model.model
-    for part in teacher.task_model.components:
-        if not part.foldable:
+
+    def __init__(self, context: RunContext, task: BaseTask) -> None:
+        self.settings = context.config.method.distill
+        self.task = task
+        self._context = context
+        self._recorded: Mapping[str, Any] | None = (context.manifest or {}).get("teacher")
+        self._teacher: LoadedModel | None = None
+
+    def check_teacher(self) -> None:
+        """Open the teacher, so that an error in it is found before any work.
+
+        UsageError if a resumed run was started with another teacher.
+        """
+        if not self._needs_teacher:
+            return
+        teacher = self.load_teacher()
+        if self._recorded is not None and self._recorded["digest"] != teacher_digest(teacher):
             raise UsageError(
-                f"the teacher {name} has a {part.name}, which no weights can hold",
-                where=_WHERE,
-                hint="Leave student_layers out: the student is then model=",
+                "the teacher is not the one that the run was started with",
+                where=self.teacher_path,
+                hint="Restore it, or start a new run",
             )
+
+    @property
+    def _needs_teacher(self) -> bool:
+        return self.settings is not None and needs_teacher(self.settings)
+
+    @property
+    def builds_student(self) -> bool:
+        """Whether the student is cut from the teacher."""
+        return self.settings is not None and self.settings.student_layers is not None
+
+    @property
+    def teacher_path(self) -> str:
+        """The folder or Hub id of the teacher."""
+        assert self.settings is not None and self.settings.teacher is not None
+        setting: str = self.settings.teacher
+        if self._recorded is None:
+            return setting
+        # A relative path is relative to the folder in which the run was started.
+        recorded = str(self._recorded["path"])
+        moved = not Path(recorded).is_dir() and Path(setting).expanduser().is_dir()
+        return setting if moved else recorded
+
+    def load_teacher(self) -> LoadedModel:
+        """The teacher, on the device and in the precision of the run."""
+        if self._teacher is None:
+            context = self._context
+            self._teacher = open_teacher(
+                self.teacher_path,
+                self.task,
+                context.precision.name,
+                str(context.device),
+                context.config.model.trust_remote_code,
+                cached_only=context.read_only,
+            )
+        return self._teacher
+
+    def build_student(self) -> tuple[str, PreTrainedModel]:
+        """Name and model of the student, in fp32, cut from a second copy of the teacher."""
+        assert self.settings is not None
+        path, trust_remote_code = self.teacher_path, self._context.config.model.trust_remote_code
+        teacher = open_teacher(path, self.task, "fp32", "cpu", trust_remote_code)
+        return path, extract_student(teacher, self.settings.student_layers, path)
+
+    def prepare(self, student: StudentData, log: Callable[[str], None]) -> TeacherContext | None:
+        """The teacher with its outputs (see ``prepare_teacher``); None without a teacher."""
+        if self._teacher is not None and self._teacher.task_model.head_note:
+            log(f"the teacher {self.teacher_path}: {self._teacher.task_model.head_note}")
+        if not self._needs_teacher:
+            return None
+        return prepare_teacher(self.teacher_path, self.load_teacher(), self.settings, student, log)
+
+    def bind_teacher(self, task_model: TaskModel, teacher: TeacherContext | None) -> None:
+        """Give the teacher to the distillation component, which draws its projections."""
+        for component in task_model.components:
+            if isinstance(component, Distillation) and teacher is not None:
+                component.bind_teacher(teacher.teacher, task_model.model, teacher.model)
+
+
+def extract_student(
+    teacher: LoadedModel, requested_layers: int | list[int], name: str
+) -> PreTrainedModel:
+    """Fold the teacher and cut its model down to some of its layers, in place.
+
+    Args:
+        requested_layers: number of layers, or a list of them.
+        name: the teacher's, for error messages.
+    """
+    model: Any = teacher.task_model.model
+    if unfoldable := teacher.task_model.unfoldable_components:
+        raise UsageError(
+            f"the teacher {name} has a {unfoldable[0]}, which no weights can hold",
+            where=_STUDENT_LAYERS,
+            hint="Remove student_layers: the student is then model=",
+        )
     teacher.task_model.fold()
     try:
-        layers = encoder_layers(model)
+        layers: Any = encoder_layers(model)
     except UsageError as error:
         raise UsageError(
-            f"a {model.config.model_type} model has one layer, run several times",
-            where=_WHERE,
-            hint="Leave it out, and choose a smaller model=",
+            f"a {model.config.model_type} model has one layer, which runs several times",
+            where=_STUDENT_LAYERS,
+            hint="Remove it, and choose a smaller model=",
         ) from error
-    chosen = select_teacher_layers(requested_layers, len(layers))
-    for position, number in enumerate(chosen):
+    selected = select_teacher_layers(requested_layers, len(layers))
+    for position, number in enumerate(selected):
         if _parameter_names(layers[number]) != _parameter_names(layers[position]):
             raise UsageError(
-                f"layer {number} of a {model.config.model_type} model cannot stand at place"
-                f" {position}",
-                where=_WHERE,
-                hint="Let the list begin with layer 0",
+                f"layer {number} of a {model.config.model_type} model has other parameters than"
+                f" layer {position}, whose place it would take",
+                where=_STUDENT_LAYERS,
+                hint="Begin the list with layer 0",
             )
     for number in reversed(range(len(layers))):
-        if number not in chosen:
+        if number not in selected:
             del layers[number]
-    model.config.num_hidden_layers = len(chosen)
-    layer_types = getattr(model.config, "layer_types", None)  # ModernBERT's local and global ones
+    model.config.num_hidden_layers = len(selected)
+    layer_types = getattr(model.config, "layer_types", None)  # ModernBERT: local or global
     if layer_types is not None:
-        model.config.layer_types = [layer_types[number] for number in chosen]
+        model.config.layer_types = [layer_types[number] for number in selected]
     return model
 
 
 def _parameter_names(layer: nn.Module) -> list[str]:
-    """ModernBERT's first layer, say, has no norm before its attention."""
+    """The first layer of ModernBERT, for example, has no norm before its attention."""
     return [name for name, _ in layer.named_parameters()]
 
 
 def warn_if_teacher_is_worse(
     teacher: TeacherContext, student: TaskModel, table: FeatureTable, warn: Callable[[str], None]
 ) -> None:
-    """Warn of a teacher that is worse than the student before its first step."""
+    """Warn if the teacher is worse on ``table`` than the student before its first step."""
     task = student.task
     assert teacher.metrics is not None
     student_value = evaluate(student.runner, task, table, student.precision)[task.metric]
@@ -95,165 +190,48 @@ def warn_if_teacher_is_worse(
     if task.is_better(student_value, teacher_value):
         tuned = " (its tuned threshold is not used here)" if teacher.tuned else ""
         warn(
-            f"the teacher {teacher.path} has {task.metric} {teacher_value:.4f} on"
-            f" validation{tuned}, worse"
-            f" than the student's {student_value:.4f} before its first step"
+            f"the teacher {teacher.path} has {task.metric} {teacher_value:.4f} on validation"
+            f"{tuned}, worse than the student's {student_value:.4f} before its first step"
         )
 
 
 def compare_with_teacher(
     teacher: TeacherContext, student: TaskModel, table: FeatureTable
 ) -> dict[str, Any]:
-    """For metrics.json, over the validation ``table``; bytes are those of fp32 weights."""
+    """The entry of metrics.json, over the validation ``table``; bytes are those of fp32 weights."""
     assert teacher.validation_outputs is not None and teacher.metrics is not None
     task, start = student.task, time.perf_counter()
     outputs = evaluation_outputs(student.runner, task, table, student.precision)
-    speed = len(table) / max(time.perf_counter() - start, 1e-9)
-    student_parameters = sum(each.numel() for each in student.model.parameters())
-    sides = {
-        "teacher": (teacher.metrics[task.metric], teacher.parameter_count, teacher.rows_per_second),
-        "student": (
-            task.compute_all_metrics(outputs, table)[task.metric],
-            student_parameters,
-            speed,
-        ),
-    }
-    result: dict[str, Any] = {
-        name: {
+    rows_per_second = len(table) / max(time.perf_counter() - start, 1e-9)
+    value = task.compute_all_metrics(outputs, table)[task.metric]
+    parameters = sum(parameter.numel() for parameter in student.model.parameters())
+    return {
+        "metric": task.metric,
+        "teacher": {
+            "value": teacher.metrics[task.metric],
+            "parameters": teacher.parameter_count,
+            "bytes": 4 * teacher.parameter_count,
+            "rows_per_second": teacher.rows_per_second,
+            "path": teacher.path,
+            "validation": teacher.metrics,
+        },
+        "student": {
             "value": value,
             "parameters": parameters,
             "bytes": 4 * parameters,
-            "rows_per_second": rate,
-        }
-        for name, (value, parameters, rate) in sides.items()
-    }
-    result["teacher"] |= {"path": teacher.path, "validation": teacher.metrics}
-    return {
-        "metric": task.metric,
-        **result,
+            "rows_per_second": rows_per_second,
+        },
         "agreement": task.prediction_agreement(outputs, teacher.validation_outputs, table),
         "forwards": teacher.count_forwards(),
     }
 
 
-class DistillationSetup:
-    """Of the parts of a method; ``manifest`` is that of a run that goes on.
-
-    ``cached_only``: the teacher's name comes from a folder, not from the user; nothing is fetched.
-    """
-
-    def __init__(
-        self,
-        components: Sequence[MethodComponent],
-        task: BaseTask,
-        precision: str,
-        device: str,
-        manifest: Mapping[str, Any] | None,
-        trust_remote_code: bool = False,
-        cached_only: bool = False,
-    ) -> None:
-        self.component = next((each for each in components if isinstance(each, Distillation)), None)
-        self.task, self.precision, self.device = task, precision, device
-        self._trust_remote_code, self._cached_only = trust_remote_code, cached_only
-        self.recorded: Mapping[str, Any] | None = (manifest or {}).get("teacher")
-        self._teacher: LoadedModel | None = None
-
-    def check_teacher(self) -> None:
-        """Open a teacher that will be asked: what is wrong with it is told before any work.
-
-        UsageError if a run that goes on was begun with another one.
-        """
-        if self.component is None or not self.component.needs_teacher:
-            return
-        teacher = self.load_teacher()
-        if self.recorded is not None and self.recorded["digest"] != teacher_digest(teacher):
-            raise UsageError(
-                "the teacher is not the one that the run was begun with",
-                where=self.teacher_path,
-                hint="Put it back as it was, or start another run",
-            )
-
-    @property
-    def builds_student(self) -> bool:
-        """Whether the student is cut from the teacher."""
-        return self.component is not None and self.component.settings.student_layers is not None
-
-    @property
-    def teacher_path(self) -> str:
-        assert self.component is not None and self.component.settings.teacher is not None
-        setting = self.component.settings.teacher
-        if self.recorded is None:
-            return setting
-        # A relative path was meant from the folder in which the run was begun.
-        recorded_path = str(self.recorded["path"])
-        return (
-            recorded_path
-            if Path(recorded_path).is_dir() or not Path(setting).expanduser().is_dir()
-            else setting
-        )
-
-    def load_teacher(self) -> LoadedModel:
-        """The teacher, in the run's precision."""
-        if self._teacher is None:
-            self._teacher = open_teacher(
-                self.teacher_path,
-                self.task,
-                self.precision,
-                self.device,
-                self._trust_remote_code,
-                self._cached_only,
-            )
-        return self._teacher
-
-    def build_student(self) -> tuple[str, Any]:
-        """Name and model of the student, in fp32, cut from a teacher opened for that alone."""
-        assert self.component is not None
-        teacher = open_teacher(self.teacher_path, self.task, "fp32", "cpu", self._trust_remote_code)
-        return self.teacher_path, extract_student(
-            teacher, self.component.settings.student_layers, self.teacher_path
-        )
-
-    def prepare(
-        self,
-        tokenizer: Any,
-        max_length: int,
-        splits: Splits,
-        features: Mapping[str, FeatureTable],
-        cache: Path,
-        log: Callable[[str], None],
-    ) -> TeacherContext | None:
-        """The teacher with its answers; None where none is asked (see ``teacher.prepare``)."""
-        if self._teacher is not None and self._teacher.task_model.head_note:
-            log(f"the teacher {self.teacher_path}: {self._teacher.task_model.head_note}")
-        if self.component is None or not self.component.needs_teacher:
-            return None
-        return prepare_teacher(
-            self.teacher_path,
-            self.load_teacher(),
-            self.component,
-            self.task,
-            tokenizer,
-            max_length,
-            splits,
-            features,
-            cache,
-            log,
-        )
-
-    def bind_teacher(self, task_model: TaskModel, teacher: TeacherContext | None) -> None:
-        """Tell the part of ``task_model`` whom to ask; projections are drawn."""
-        for component in task_model.components:
-            if isinstance(component, Distillation) and teacher is not None:
-                component.bind_teacher(teacher.teacher, task_model.model, teacher.model)
-
-
 def teacher_entry(
     teacher: TeacherContext | None, earlier_manifest: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """What a manifest says of the teacher: {"teacher": {...}}, {} where there is none.
+    """The manifest's entry {"teacher": {...}}; {} without a teacher.
 
-    ``earlier_manifest``: the manifest of a run that went on. Forward passes of all its processes
-    add up.
+    ``earlier_manifest``: that of a resumed run, whose forward passes are added.
     """
     if teacher is None:
         return {}

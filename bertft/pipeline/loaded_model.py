@@ -13,11 +13,10 @@ from bertft.config.data import DataConfig
 from bertft.data.labels import are_placeholder_names
 from bertft.errors import DataError, UsageError
 from bertft.models.check_weights import first_non_finite
-from bertft.models.loading import max_input_length
 from bertft.pipeline.adapter_folder import is_adapter_folder
 from bertft.pipeline.calibration import parse_threshold
 from bertft.pipeline.checkpoint import CheckpointInfo
-from bertft.pipeline.model import TaskModel
+from bertft.pipeline.task_model import TaskModel
 from bertft.runs.run_folder import RunFolder
 from bertft.tasks.shared.encoding import resolve_max_length
 from bertft.tasks.task import BaseTask, Threshold
@@ -83,16 +82,15 @@ def make_loaded_model(
     if name is not None:
         raise DataError(f"{name} is not finite", where=str(folder))
     task_model.model.eval()
-    reserved_positions = sum(part.reserved_positions for part in task_model.components)
-    most = max_input_length(task_model.model.config, task_model.tokenizer) - reserved_positions
-    if data.max_length is None and max_length is not None and max_length > most:
+    longest = task_model.max_input_length
+    if data.max_length is None and max_length is not None and max_length > longest:
         raise DataError(
-            f"max_length is {max_length:,}, and the model takes {most:,} tokens",
+            f"max_length is {max_length:,}, and the model takes {longest:,} tokens",
             where=str(folder / "bertft.json"),
             hint="Was it edited?",
         )
     resolved_max_length = resolve_max_length(
-        data.max_length or max_length, most, task_model.task.default_max_length
+        data.max_length or max_length, longest, task_model.task.default_max_length
     )
     info = CheckpointInfo(task_model.task.name, labels, resolved_max_length, 0)
     return LoadedModel(

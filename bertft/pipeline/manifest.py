@@ -21,7 +21,7 @@ from bertft.config.registry import plugin_versions
 from bertft.data.statistics import DataReport
 from bertft.errors import DataError
 from bertft.pipeline.base_model import describe_base
-from bertft.pipeline.model import TaskModel
+from bertft.pipeline.task_model import TaskModel
 from bertft.runs.run_folder import RunFolder
 from bertft.utils.messages import invalid_entry
 

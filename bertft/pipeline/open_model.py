@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -48,7 +48,7 @@ from bertft.pipeline.head_settings import HeadSettings
 from bertft.pipeline.loaded_model import LoadedModel, make_loaded_model
 from bertft.pipeline.manifest import read_manifest, recorded_data
 from bertft.pipeline.merged_folder import THRESHOLD_KEY, load_prefix_weights, read_merged_info
-from bertft.pipeline.model import TaskModel, build_task_model
+from bertft.pipeline.task_model import TaskModel, build_task_model
 from bertft.runs.checkpoints import CheckpointStore
 from bertft.runs.metrics_json import read_metrics_json
 from bertft.runs.run_folder import RunFolder
@@ -58,14 +58,41 @@ from bertft.tasks.task import build_task as build_task
 from bertft.utils.messages import suggest
 from bertft.utils.safe_files import read_json_object
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 __all__ = [
     "OpenSettings",
+    "load_folded_model",
     "open_adapter",
     "open_folder",
     "open_from_settings",
     "open_model",
     "open_run",
 ]
+
+
+def load_folded_model(run: RunFolder, trust_remote_code: bool) -> PreTrainedModel:
+    """The model of the run's best checkpoint, on the CPU in fp32, all components folded.
+
+    UsageError if a component cannot be folded, or if the model needs code that comes with it and
+    ``trust_remote_code`` is False.
+    """
+    task_model = open_model(
+        str(run.path),
+        precision="fp32",
+        device="cpu",
+        trust_remote_code=trust_remote_code,
+        trust_setting="model.trust_remote_code",
+    ).task_model
+    if unfoldable := task_model.unfoldable_components:
+        raise UsageError(
+            f"the run {run.path} has a {unfoldable[0]}, which no weights can hold",
+            where="model.path",
+            hint="Choose a run without one",
+        )
+    task_model.fold()
+    return task_model.model
 
 
 def open_run(

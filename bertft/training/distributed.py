@@ -89,6 +89,15 @@ class DistributedContext:
         """Until every process is here."""
         self.all_reduce_max(0)
 
+    @contextmanager
+    def main_process_first(self) -> Iterator[None]:
+        """Run the block in the main process first, then in all the others at once."""
+        if not self.is_main_process:
+            self.barrier()
+        yield
+        if self.is_main_process:
+            self.barrier()
+
     def broadcast_object(self, make: Callable[[], Value]) -> Value:
         """What ``make`` gives on the first process. Where it raises, the others lose that one."""
         if self.world_size == 1:

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from bertft.data.batch import collate
+from bertft.data.batch import collate, evaluation_batches
 from bertft.data.features import FeatureTable
-from bertft.data.sampler import evaluation_batches
 from bertft.training.evaluate import evaluation_transform, token_budget
 from bertft.training.events import MicroBatchReduced, StepSkipped
 from bertft.training.step import step_indices

@@ -17,6 +17,7 @@ from bertft.data.batch import collate, split_into_micro_batches
 from bertft.data.cached_logits import CachedLogits
 from bertft.data.features import ConcatFeatureTable, FeatureTable, make_record_batch
 from bertft.distill import build
+from bertft.distill.component import needs_teacher
 from bertft.distill.teachers import CachedTeacher, OnlineTeacher
 from bertft.errors import UsageError
 from bertft.methods import collect_param_groups
@@ -244,4 +245,8 @@ def test_inner_states_that_cannot_be_compared(settings, where):
 
 def test_without_a_teacher_the_tasks_own_loss_is_all():
     part = build(DistillConfig(weight=0.0), None, None)
-    assert not part.needs_teacher and part.objective(None) is None and part.state_dict() == {}
+    assert (
+        not needs_teacher(part.settings)
+        and part.objective(None) is None
+        and part.state_dict() == {}
+    )

@@ -92,7 +92,7 @@ def test_eval_scores_it(theirs, trained, place, precision):
 
 
 def test_a_merge_that_would_answer_otherwise_writes_nothing(theirs, place, monkeypatch):
-    from bertft.pipeline.model import TaskModel
+    from bertft.pipeline.task_model import TaskModel
 
     monkeypatch.setattr(TaskModel, "fold", lambda self: 0)
     monkeypatch.setattr("bertft.cli.commands.merge.save_model_folder", _without_adapter)

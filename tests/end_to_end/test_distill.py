@@ -273,6 +273,7 @@ def test_a_run_goes_on_with_the_teacher_that_it_was_begun_with(place, copied, tr
 
 
 def test_a_teacher_below_the_students_start_is_told(trained):
+
     from bertft.data.splits import load_splits
     from bertft.pipeline.distillation import warn_if_teacher_is_worse
     from bertft.pipeline.open_model import open_model

@@ -217,10 +217,10 @@ def test_answers_from_before_an_interruption_are_made_again(monkeypatch, tmp_pat
 
     made = []
 
-    def forgetful(place, config, prepared, metrics, outputs, *rest):
+    def forgetful(place, config, data, task_model, metrics, outputs, *rest):
         for limit, given in ((4096, outputs), (4096, None), (0, None)):
             monkeypatch.setattr(run_report, "_MAX_REEVALUATED", limit)
-            run_report.write_run_report(place, config, prepared, metrics, given, *rest)
+            run_report.write_run_report(place, config, data, task_model, metrics, given, *rest)
             made.append((place.path / "report.html").read_text(encoding="utf-8"))
 
     monkeypatch.setattr(train, "write_run_report", forgetful)

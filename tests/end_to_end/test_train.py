@@ -251,7 +251,7 @@ def test_rates_that_cannot_train_are_refused(place, words, expected):
 
 def test_threads_of_one_run_are_not_those_of_the_next(place, monkeypatch):
     data = write_task(place, "classification")
-    monkeypatch.setattr("bertft.pipeline.build._THREADS", 2)
+    monkeypatch.setattr("bertft.pipeline.run_context._DEFAULT_THREADS", 2)
     words = ("train", "model=tiny", *data, "trainer.max_steps=1")
     before = torch.get_num_threads()
     try:

@@ -29,8 +29,8 @@ from bertft.models.source import find_model_source
 from bertft.pipeline.check_rows import sample_check_rows
 from bertft.pipeline.checkpoint import CheckpointInfo
 from bertft.pipeline.loaded_model import LoadedModel
-from bertft.pipeline.model import build_task_model
 from bertft.pipeline.open_model import open_from_settings, open_model
+from bertft.pipeline.task_model import build_task_model
 from bertft.tasks.task import build_task, build_unlabelled_features
 
 peft = pytest.importorskip("peft")

@@ -33,7 +33,7 @@ def write_model(folder, value=1.0):
 
 
 class Model:
-    """What ``settle`` asks of a model and of a tokenizer."""
+    """What ``materialize_base`` needs of a model."""
 
     def __init__(self, value=1.0):
         self.value, self.base_model = value, self
@@ -45,9 +45,8 @@ class Model:
         return [("a", torch.nn.Parameter(torch.full([4], self.value)))]
 
 
-def settle(run, settings, merged=None):
-    merged = merged or (lambda *_: Model())
-    return base_model.materialize_base(settings, SimpleNamespace(), None, {}, run, merged)
+def materialize(run, name="other", model=None):
+    return base_model.materialize_base(str(name), model or Model(), {}, run)
 
 
 def begin(folder):
@@ -59,8 +58,7 @@ def begin(folder):
 
 def test_a_folder_is_taken_where_it_lies(run, tmp_path):
     folder = write_model(tmp_path / "model")
-    source = settle(run, ModelConfig(name="mine", path=str(folder)))
-    assert source == ModelSource(str(folder), "folder", str(folder))
+    source = ModelSource(str(folder), "folder", str(folder))
     assert base_model.commit_base(source, run) == source
     told = base_model.describe_base(source)
     assert told["load"] == str(folder) and len(told["sha256"]) == 64
@@ -70,13 +68,8 @@ def test_a_folder_is_taken_where_it_lies(run, tmp_path):
 
 def test_a_copy_is_prepared_beside_its_place_and_then_put_there(run, tmp_path):
     other = begin(tmp_path / "other run")
-    asked = []
-    source = settle(
-        run,
-        ModelConfig(name="minilm", path=str(other)),
-        lambda run, _: asked.append(run) or Model(2.0),
-    )
-    assert asked == [other] and (source.name, source.kind) == (str(other), base_model.OWN_COPY)
+    source = materialize(run, other, Model(2.0))
+    assert (source.name, source.kind) == (str(other), base_model.OWN_COPY)
     assert not run.base_dir.exists() and (run.path / f".base.tmp-{os.getpid()}").is_dir()
     kept = base_model.commit_base(source, run)
     assert kept.load == str(run.base_dir) and (run.base_dir / "model.safetensors").is_file()
@@ -92,14 +85,13 @@ def test_a_copy_is_prepared_beside_its_place_and_then_put_there(run, tmp_path):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_run_whose_folded_weights_are_not_finite_is_no_base(run, tmp_path, value):
-    settings = ModelConfig(name="x", path=str(begin(tmp_path / "other")))
     with pytest.raises(MergeError, match="a is not finite"):
-        settle(run, settings, lambda *_: Model(value))
+        materialize(run, model=Model(value))
     assert list(run.path.iterdir()) == []
 
 
 def test_what_was_prepared_can_be_given_up(run, tmp_path):
-    settle(run, ModelConfig(name="x", path=str(begin(tmp_path / "other"))))
+    materialize(run)
     base_model.discard_base(run)
     assert list(run.path.iterdir()) == []
     base_model.discard_base(run)
@@ -110,7 +102,7 @@ def test_what_a_start_left_that_was_cut_off_is_replaced(run, tmp_path):
     write_model(run.base_dir, value=9.0)
     run.check_rows_path.write_text("")
     base_model.check_base_folder(settings, run)
-    kept = base_model.commit_base(settle(run, settings), run)
+    kept = base_model.commit_base(materialize(run), run)
     fresh = write_model(tmp_path / "fresh", value=1.0)
     sums = [(each / "model.safetensors").read_bytes() for each in (run.base_dir, fresh)]
     assert kept.load == str(run.base_dir) and sums[0] == sums[1]
@@ -141,7 +133,7 @@ def test_a_full_disk(run, tmp_path):
             raise RuntimeError("Error while serializing: I/O error: (os error 28)")
 
     with pytest.raises(SystemResourceError, match=r"base: cannot be written \(No space left"):
-        settle(run, ModelConfig(name="x", path=str(begin(tmp_path / "o"))), lambda *_: Full())
+        materialize(run, model=Full())
 
 
 def test_a_hub_source_is_held_at_the_commit_that_was_loaded():
@@ -173,7 +165,7 @@ def test_the_same_weights_under_another_config_are_refused(run, tmp_path):
     assert base_model.find_recorded_base({"base": told}, run) == source
     config = folder / "config.json"
     config.write_text(config.read_text() + " ")
-    with pytest.raises(UsageError, match=r"its config\.json is another one"):
+    with pytest.raises(UsageError, match=r"its config\.json has changed"):
         base_model.find_recorded_base({"base": told}, run)
     del told["config_sha256"]  # as runs of before have it
     assert base_model.find_recorded_base({"base": told}, run) == source
@@ -184,7 +176,7 @@ def test_the_same_weights_under_another_config_are_refused(run, tmp_path):
     {"base": {"name": "x", "kind": "folder", "load": "x", "revision": None, "sha256": {}}},
 ])  # fmt: skip
 def test_a_manifest_that_does_not_tell_the_base(run, manifest):
-    with pytest.raises(DataError, match=r"manifest\.json: does not tell the base"):
+    with pytest.raises(DataError, match=r"manifest\.json: has no valid 'base' entry"):
         base_model.find_recorded_base(manifest, run)
 
 
@@ -194,7 +186,6 @@ def test_a_copy_is_not_written_through_a_link(run, tmp_path):
     elsewhere.mkdir()
     new = run.path / f".base.tmp-{os.getpid()}"
     new.symlink_to(elsewhere)
-    random = ModelConfig(name="tiny", path=str(begin(tmp_path / "other")))
-    base_model.materialize_base(random, SimpleNamespace(), None, {}, run, lambda *_: Model())
+    materialize(run)
     assert list(elsewhere.iterdir()) == []
     assert not new.is_symlink() and (new / "model.safetensors").is_file()

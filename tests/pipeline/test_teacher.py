@@ -38,13 +38,14 @@ class Task:
 
 
 def tables(monkeypatch, texts, unread):
-    monkeypatch.setattr("bertft.pipeline.data.tokenizer_hash", str)
+    monkeypatch.setattr("bertft.tasks.task.tokenizer_hash", str)
     table = pa.table({"text": texts, "line": list(range(1, len(texts) + 1))})
     rows = Rows(table, "a.csv", Counter())
     features = {"train": featurize(rows, Task().make_encoder((), 9), [], None)}
     splits = Splits(rows, None, None, None, False, None)
     saved = SimpleNamespace(task_model=SimpleNamespace(tokenizer=unread))
-    result = teacher._teacher_features(splits, Task(), saved, 9, None, features)
+    student = teacher.StudentData(Task(), None, 9, splits, features, None)
+    result = teacher._teacher_features(saved, student, 9)
     assert rows.skipped == Counter(), "counted with the student's features alone"
     return result
 
@@ -56,7 +57,7 @@ def test_a_row_that_neither_reads_is_left_out_for_both(monkeypatch):
 
 def test_a_row_that_the_teacher_alone_does_not_read(monkeypatch):
     """Its answers would be learnt for other rows."""
-    with pytest.raises(DataError, match=r"a\.csv:3: of 1 train rows, this the first"):
+    with pytest.raises(DataError, match=r"a\.csv:3: 1 train rows, of which this is the first"):
         tables(monkeypatch, ["a", "", "b", "c"], ("b",))
 
 

@@ -19,8 +19,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from bertft.config.compose import ComposeRequest, compose_config, to_dataclass
 from bertft.models.attention import varlen
-from bertft.pipeline import build as preparing
-from bertft.pipeline import open_model
+from bertft.pipeline import open_model, run_context
+from bertft.pipeline.build import prepare_run
 from bertft.runs.run_folder import RunFolder
 from bertft.training import evaluate
 from bertft.training.distributed import SINGLE_PROCESS
@@ -28,7 +28,7 @@ from bertft.training.step import build_step_batch, step_indices
 
 STEPS = 2
 
-for module in (preparing, open_model):
+for module in (run_context, open_model):
     module.resolve_device = lambda setting: DEVICE  # type: ignore[attr-defined]
 varlen.is_varlen_available = lambda device: (
     device == DEVICE
@@ -47,21 +47,19 @@ def steps(words: list[str], watch: Watch) -> None:
         )
         config = to_dataclass("train", compose_config(request))
         with Watch():
-            made = preparing.prepare_run(
-                config, RunFolder(Path(folder) / "run"), None, lambda line: None
+            context = run_context.RunContext.create(
+                config, RunFolder(Path(folder) / "run"), lambda line: None
             )
-    stepper, micro = made.stepper, config.trainer.micro_batch or config.trainer.batch_size
-    stepper.runner.model.train()
-    for number, (epoch, indices) in enumerate(step_indices(made.sampler, 0, STEPS), 1):
-        window = build_step_batch(
-            made.train_table, epoch, indices, micro, stepper.task, 0, SINGLE_PROCESS
-        )
+            prepared = prepare_run(context)
+    train_step, training = prepared.optimization.train_step, prepared.data.training
+    task, micro = train_step.task, config.trainer.micro_batch or config.trainer.batch_size
+    train_step.runner.model.train()
+    for number, (epoch, indices) in enumerate(step_indices(training.sampler, 0, STEPS), 1):
+        window = build_step_batch(training.train, epoch, indices, micro, task, 0, SINGLE_PROCESS)
         with watch:
-            assert stepper(window.micro_batches, number, STEPS).applied
+            assert train_step(window.micro_batches, number, STEPS).applied
     with watch:
-        evaluate.evaluation_outputs(
-            stepper.runner, stepper.task, made.train_table, stepper.precision
-        )
+        evaluate.evaluation_outputs(train_step.runner, task, training.train, train_step.precision)
 
 
 def faults(words: list[str], watch: Watch) -> None:

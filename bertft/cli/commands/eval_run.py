@@ -7,8 +7,8 @@ from typing import Any
 from bertft.config.command_configs import EvalRequest
 from bertft.data.features import cache_folder
 from bertft.errors import UsageError
-from bertft.pipeline.data import load_split
 from bertft.pipeline.open_model import open_from_settings
+from bertft.pipeline.recorded_rows import load_split
 from bertft.tasks.task import build_features
 from bertft.training.evaluate import evaluate
 from bertft.utils.terminal import print_escaped, print_warning

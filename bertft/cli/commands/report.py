@@ -15,11 +15,13 @@ from bertft.config.command_configs import ReportConfig
 from bertft.config.resume import read_runnable_config
 from bertft.errors import SystemResourceError, UsageError
 from bertft.pipeline import base_model
-from bertft.pipeline.build import prepare_run
 from bertft.pipeline.calibration import apply_calibration, read_calibration
 from bertft.pipeline.checkpoint import read_trained_weights
+from bertft.pipeline.data import build_data
 from bertft.pipeline.manifest import read_manifest
-from bertft.pipeline.model import load_trained_weights
+from bertft.pipeline.model import build_model
+from bertft.pipeline.run_context import RunContext
+from bertft.pipeline.task_model import load_trained_weights
 from bertft.report.console import line_printer, plain_console
 from bertft.runs.checkpoints import CheckpointStore
 from bertft.runs.metrics_json import read_metrics_json
@@ -57,30 +59,30 @@ def _rebuild_report(run_folder: RunFolder, config: ReportConfig) -> Path | None:
     checkpoint = CheckpointStore(run_folder.checkpoints_dir).find_checkpoint(
         "last" if step is None else str(step)
     )
-    print_progress = line_printer(plain_console(stderr=True))
+    context = RunContext.create(
+        run_config,
+        run_folder,
+        line_printer(plain_console(stderr=True)),
+        manifest=read_manifest(run_folder),
+        checkpoint=checkpoint,
+        read_only=True,
+    )
     try:
-        prepared = prepare_run(
-            run_config,
-            run_folder,
-            read_manifest(run_folder),
-            print_progress,
-            checkpoint=checkpoint,
-            read_only=True,
-        )
+        data = build_data(context)
+        task_model = build_model(context, data).task_model
     finally:
         base_model.discard_base(run_folder)
-    load_trained_weights(prepared.task_model.model, read_trained_weights(checkpoint))
+    load_trained_weights(task_model.model, read_trained_weights(checkpoint))
     calibration = read_calibration(run_folder, step)
     if calibration is not None:
-        apply_calibration(calibration, prepared.task_model)
-    rows = run_config.trainer.micro_batch or run_config.trainer.batch_size
+        apply_calibration(calibration, task_model)
     return write_run_report(
         run_folder,
         run_config,
-        prepared,
+        data,
+        task_model,
         metrics,
         None,
-        rows,
         print_warning,
         force_reevaluation=True,
     )

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from bertft.config.command_configs import TrainConfig
-from bertft.data.batch import split_into_micro_batches
-from bertft.pipeline.build import PreparedRun
+from bertft.data.batch import LengthGroupedSampler, split_into_micro_batches
+from bertft.pipeline.data import RunData
+from bertft.pipeline.task_model import TaskModel
 from bertft.report.context import ReportContext
 from bertft.report.run_report import padding_fraction, write_report
 from bertft.runs.run_folder import RunFolder
@@ -30,10 +31,10 @@ _MAX_PADDING_STEPS = 500  # steps whose padding is counted
 def write_run_report(
     run_folder: RunFolder,
     config: TrainConfig,
-    prepared: PreparedRun,
+    data: RunData,
+    task_model: TaskModel,
     metrics: dict[str, Any],
     outputs: np.ndarray | None,
-    micro_batch: int,
     warn: Callable[[str], object],
     force_reevaluation: bool = False,
 ) -> Path | None:
@@ -44,16 +45,16 @@ def write_run_report(
     Nothing is raised: ``warn`` is told.
     """
     try:
-        adapted, validation = prepared.task_model, prepared.features.get("validation")
+        validation = data.training.validation
         missing_reason = ""
         if outputs is None and validation is not None and metrics["best"]["step"] is not None:
             if force_reevaluation or len(validation) <= _MAX_REEVALUATED:
                 collected: list[np.ndarray] = []
                 evaluate(
-                    adapted.runner,
-                    adapted.task,
+                    task_model.runner,
+                    task_model.task,
                     validation,
-                    adapted.precision,
+                    task_model.precision,
                     on_outputs=collected.append,
                 )
                 outputs = collected[0]
@@ -62,20 +63,23 @@ def write_run_report(
                     "The best checkpoint was scored before the run was interrupted, and validation"
                     " is too large to be answered again unasked: bertft report does that."
                 )
-        layouts = {"unpadded", "padded", adapted.runner.layout}
+        micro_batch = config.trainer.micro_batch or config.trainer.batch_size
+        layouts = {"unpadded", "padded", task_model.runner.layout}
         material = ReportContext(
             run_folder,
             config,
             metrics,
-            adapted.count_parameters(),
-            adapted.task,
-            adapted.components,
-            adapted.model,
+            task_model.count_parameters(),
+            task_model.task,
+            task_model.components,
+            task_model.model,
             validation,
             outputs,
             missing_reason,
             {
-                layout: padding_fraction(_iter_pass_lengths(prepared, micro_batch), layout)
+                layout: padding_fraction(
+                    _iter_pass_lengths(data.training.sampler, micro_batch), layout
+                )
                 for layout in layouts
             },
         )
@@ -85,8 +89,8 @@ def write_run_report(
     return write_report(material, warn)
 
 
-def _iter_pass_lengths(prepared: PreparedRun, micro_batch: int) -> Iterator[np.ndarray]:
-    """Lengths of the forward passes of the first steps."""
-    for batch in islice(prepared.sampler.epoch_batches(0), _MAX_PADDING_STEPS):
+def _iter_pass_lengths(sampler: LengthGroupedSampler, micro_batch: int) -> Iterator[np.ndarray]:
+    """Lengths of the rows in each forward pass of the first steps."""
+    for batch in islice(sampler.epoch_batches(0), _MAX_PADDING_STEPS):
         for part in split_into_micro_batches(batch, micro_batch):
-            yield prepared.sampler.lengths[part]
+            yield sampler.lengths[part]

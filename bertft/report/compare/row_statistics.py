@@ -25,9 +25,9 @@ from bertft.config.resume import read_run_config
 from bertft.data.features import cache_folder
 from bertft.errors import UsageError
 from bertft.pipeline.calibration import read_calibration
-from bertft.pipeline.data import load_split
 from bertft.pipeline.manifest import read_manifest, recorded_data
 from bertft.pipeline.open_model import open_model
+from bertft.pipeline.recorded_rows import load_split
 from bertft.runs.checkpoints import CheckpointStore
 from bertft.runs.files_json import FILES_JSON
 from bertft.runs.run_folder import RunFolder

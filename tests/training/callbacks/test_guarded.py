@@ -19,7 +19,7 @@ def test_the_first_error_is_told_and_the_listener_hears_no_more():
         hear(Finished(step, "done"))
     assert heard == [1, 2]
     assert told == [
-        "drawing failed at step 2 and is switched off; training goes on (OSError: no terminal)"
+        "drawing failed at step 2 and is switched off; training continues (OSError: no terminal)"
     ]
 
 

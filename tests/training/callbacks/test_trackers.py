@@ -109,7 +109,7 @@ def test_one_that_fails_in_the_middle_is_switched_off(events, tmp_path):
         hear(event)
     heard.close()
     (warning,) = told
-    assert "failed at step 10 and is switched off; training goes on" in warning
+    assert "failed at step 10 and is switched off; training continues" in warning
     assert heard.told[-1] == ("end", False)
 
 

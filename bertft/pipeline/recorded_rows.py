@@ -1,0 +1,199 @@
+"""The rows of an existing run: read again as they were, and checked against its manifest.
+
+``bertft eval`` and ``bertft report`` score the rows that a run recorded, unless the command line
+names others. An error about a recorded file must not quote its content: the file may have been
+replaced since.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+from bertft.config.choices import SPLITS
+from bertft.config.data import DataConfig
+from bertft.data.labels import format_mapping_note
+from bertft.data.rows import Rows
+from bertft.data.schema import ColumnNotFound
+from bertft.data.splits import Splits, load_splits
+from bertft.errors import DataError, UsageError
+from bertft.pipeline.loaded_model import LoadedModel
+from bertft.pipeline.manifest import read_manifest, recorded_data
+
+__all__ = [
+    "check_recorded_rows",
+    "describe_sources",
+    "is_named_on_command_line",
+    "load_split",
+    "only_recorded",
+]
+
+
+def is_named_on_command_line(split: str, data: DataConfig, cli_settings: Collection[str]) -> bool:
+    """Whether the settings of the command line name the rows of ``split``."""
+    if "data" in cli_settings:
+        return True
+    if data.source == "hub" and getattr(data, split, None) is None:
+        return "data.hub" in cli_settings
+    return f"data.{split}" in cli_settings or f"data.{data.source}" in cli_settings
+
+
+def check_recorded_rows(
+    splits: Splits,
+    manifest: Mapping[str, Any],
+    data: DataConfig,
+    cli_settings: Collection[str] = (),
+    hint: str | None = None,
+) -> None:
+    """Raise DataError if a split has other rows than ``manifest`` records.
+
+    Splits that the command line names are not checked. ``hint``: what to do instead of naming the
+    rows on the command line of ``bertft eval``.
+    """
+    for name, rows in splits.items():
+        source_split = "train" if name == "validation" and splits.validation_from_train else name
+        if is_named_on_command_line(source_split, data, cli_settings):
+            continue
+        recorded_split = manifest["data"]["splits"].get(name)
+        if recorded_split is None or recorded_split["fingerprint"] != rows.fingerprint:
+            to_score = f"To score these rows, add {_source_setting(source_split, rows, data)}"
+            raise DataError(
+                f"the {name} rows are not those that the run was trained with",
+                where=rows.source,
+                hint=f"Restore the file. {hint or f'{to_score} to bertft eval'}",
+            )
+
+
+@contextmanager
+def only_recorded(
+    data: DataConfig,
+    cli_settings: Collection[str] = (),
+    read_recorded: Callable[[], None] | None = None,
+) -> Iterator[None]:
+    """Replace errors about the content of a recorded file by one that quotes nothing of it.
+
+    A file that cannot be read as it was recorded is another file. Files that the command line
+    names are the user's own, and errors about them stay as they are.
+
+    Args:
+        read_recorded: reads the files as the run did and raises DataError unless they hold the
+            recorded rows. Used if the command line changes how rows are read: errors about rows
+            that are proven to be the recorded ones stay as they are, too.
+    """
+    try:
+        yield
+    except DataError as error:
+        names = [name for name in (*SPLITS, "unlabelled") if getattr(data, name, None) is not None]
+        about_content = isinstance(error, ColumnNotFound) or not _is_setting(error.where)
+        if (
+            data.source != "files"
+            or not about_content
+            or any(is_named_on_command_line(name, data, cli_settings) for name in names)
+        ):
+            raise
+        reads_differently = any(name.startswith("data.") for name in cli_settings)
+        if read_recorded is not None and reads_differently and _succeeds(read_recorded):
+            raise
+        last = names[-1]
+        raise DataError(
+            "the rows are not those that the run was trained with: they cannot be read as before",
+            where=", ".join(f"data.{name}={getattr(data, name)}" for name in names),
+            hint="Restore the files. To see what is wrong with one of them, name it:"
+            f" data.{last}={shlex.quote(str(getattr(data, last)))}",
+        ) from None
+
+
+def _succeeds(read: Callable[[], None]) -> bool:
+    try:
+        read()
+    except DataError:
+        return False
+    return True
+
+
+def _is_setting(where: str | None) -> bool:
+    """Whether an error is about a setting, such as the name of a missing file."""
+    return where is not None and where.startswith("data.")
+
+
+def _source_setting(split: str, rows: Rows, data: DataConfig) -> str:
+    if rows.files:
+        return f"data.{split}={shlex.quote(rows.files[0])}"
+    return f"data.{data.source}={shlex.quote(str(getattr(data, data.source, None)))}"
+
+
+def describe_sources(data: DataConfig) -> str:
+    """A message about the recorded rows that are about to be read."""
+    if data.source == "files":
+        names = [name for name in (*SPLITS, "unlabelled") if getattr(data, name) is not None]
+        settings = [f"data.{name}={getattr(data, name)}" for name in names]
+    else:
+        settings = [f"data.{data.source}={getattr(data, data.source, None)}"]
+    return f"reading the rows of the run: {', '.join(settings)}"
+
+
+def load_split(
+    loaded: LoadedModel,
+    split: str,
+    log: Callable[[str], None] | None = None,
+    cli_settings: Collection[str] = (),
+) -> Rows:
+    """The labelled rows of ``split`` for the opened model ``loaded``.
+
+    Args:
+        log: called with notes about the labels.
+        cli_settings: settings of the command line. They alone can name other rows than those that
+            the run recorded, or allow a download.
+
+    Raises:
+        UsageError: the split does not exist or has no labels.
+        DataError: recorded rows have changed.
+    """
+    if loaded.unnamed_tags:
+        raise UsageError(
+            loaded.unnamed_tags,
+            where="data.labels",
+            hint="Name them in the order of the outputs: data.labels=[O,B-PER,I-PER,...]",
+        )
+    task = loaded.task_model.task
+    needed_splits: tuple[str, ...] = (split,)
+    if split == "train" and loaded.run is not None:
+        needed_splits = ("train", "validation")  # validation may be cut from the training rows
+    data, manifest = loaded.data, None
+    if loaded.run is not None and "data" not in cli_settings:
+        manifest = read_manifest(loaded.run)
+        data = recorded_data(data, manifest, cli_settings)
+
+    def read_recorded() -> None:
+        assert loaded.config is not None and manifest is not None
+        recorded = recorded_data(loaded.config.data, manifest)
+        splits = load_splits(
+            recorded, needed_splits, model_classes=task.class_names, cached_only=True
+        )
+        check_recorded_rows(splits, manifest, recorded)
+
+    hide_content = (
+        nullcontext() if manifest is None else only_recorded(data, cli_settings, read_recorded)
+    )
+    with hide_content:
+        splits = load_splits(
+            data,
+            needed_splits,
+            model_classes=task.class_names,
+            cached_only=manifest is not None and "data.hub" not in cli_settings,
+        )
+    if manifest is not None:
+        check_recorded_rows(splits, manifest, data, cli_settings)
+    for note in [*splits.schema.notes(), format_mapping_note(splits.schema.label_mapping)]:
+        if log is not None and note:
+            log(note)
+    rows = dict(splits.items()).get(split)
+    if rows is None or (task.needs_labels and not rows.has_labels):
+        raise UsageError(
+            f"there is no {split} split" if rows is None else f"the {split} split has no labels",
+            where="split",
+            hint=f"Set data.{split}=<file> with labels, or choose another split",
+        )
+    return rows

@@ -1,0 +1,84 @@
+"""What the preparation of a run works with: configuration, run folder, device and processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bertft.config.command_configs import TrainConfig
+from bertft.models.precision import (
+    Precision,
+    choose_precision,
+    recorded_precision,
+    resolve_device,
+)
+from bertft.runs.run_folder import RunFolder
+from bertft.training.distributed import SINGLE_PROCESS, DistributedContext
+
+__all__ = ["RunContext"]
+
+_DEFAULT_THREADS = torch.get_num_threads()  # torch's own choice, before any run changes it
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """The surroundings of a run; ``create`` makes one.
+
+    Attributes:
+        log: prints a message before work that takes time.
+        manifest: of a run that exists already; None for a new run.
+        checkpoint: the folder whose weights the caller loads after the preparation. An existing
+            run without one starts at its first step, from the recorded base.
+        read_only: the run is read and not trained. The user may not know what it refers to:
+            what is read is logged, and nothing is downloaded.
+    """
+
+    config: TrainConfig
+    run_folder: RunFolder
+    log: Callable[[str], None]
+    device: torch.device
+    precision: Precision
+    distributed: DistributedContext
+    manifest: Mapping[str, Any] | None
+    checkpoint: Path | None
+    read_only: bool
+
+    @classmethod
+    def create(
+        cls,
+        config: TrainConfig,
+        run_folder: RunFolder,
+        log: Callable[[str], None],
+        *,
+        distributed: DistributedContext = SINGLE_PROCESS,
+        manifest: Mapping[str, Any] | None = None,
+        checkpoint: Path | None = None,
+        read_only: bool = False,
+    ) -> RunContext:
+        """Choose the device and the precision, and set the number of threads."""
+        device = distributed.device_for_rank(resolve_device(config.trainer.device))
+        if manifest is None:
+            precision = choose_precision(config.trainer.precision, device)
+        else:
+            precision = recorded_precision(manifest["precision"], device, run_folder.path)
+        context = cls(
+            config,
+            run_folder,
+            log,
+            device,
+            precision,
+            distributed,
+            manifest,
+            checkpoint,
+            read_only,
+        )
+        context.set_threads()
+        return context
+
+    def set_threads(self) -> None:
+        """Compute with the run's number of CPU threads, on which the last bits depend."""
+        torch.set_num_threads(self.config.trainer.threads or _DEFAULT_THREADS)

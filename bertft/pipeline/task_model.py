@@ -1,0 +1,243 @@
+"""A base model with a task head and the components of a method, on its device and ready to run.
+
+    load the base → attach the components → cast what is frozen → runner
+
+The model is built in the same way for training and from a checkpoint, so that what is evaluated
+later is what was trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from bertft.config.method import MethodConfig
+from bertft.config.model import ModelConfig
+from bertft.errors import DataError, UsageError
+from bertft.methods import attach_components, build_components, trained_tensors
+from bertft.methods.base import NewModules
+from bertft.methods.component import MethodComponent
+from bertft.models.dropout import replace_dropout
+from bertft.models.head import align_head, brings_head
+from bertft.models.loading import load_config, load_model, max_input_length, output_layer
+from bertft.models.precision import Precision
+from bertft.models.runner import EncoderRunner
+from bertft.models.source import ModelSource
+from bertft.pipeline.batch_invariance import check_batch_invariance
+from bertft.tasks.task import BaseTask
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = [
+    "TaskModel",
+    "build_task_model",
+    "load_trained_weights",
+    "longest_input",
+    "resolve_source",
+]
+
+
+@dataclass
+class TaskModel:
+    """``components`` are attached to ``model``, which ``runner`` runs.
+
+    Attributes:
+        source: where the base was loaded from.
+        head_note: what was done with a trained head of the base; empty if it has none.
+        randomly_initialized: names of parameters for which the base has no weights.
+        left_out: names of weights of the base's head that the model does not have.
+    """
+
+    task: BaseTask
+    tokenizer: PreTrainedTokenizerBase
+    model: PreTrainedModel
+    components: Sequence[MethodComponent]
+    runner: EncoderRunner
+    precision: Precision
+    source: ModelSource
+    head_note: str = ""
+    randomly_initialized: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def new_parameters(self) -> set[str]:
+        """Names of the parameters that the base did not have."""
+        return {
+            name
+            for component in self.components
+            if isinstance(component, NewModules)
+            for name in component.new_parameters
+        }
+
+    @property
+    def max_input_length(self) -> int:
+        """The longest input in tokens, special ones included."""
+        return longest_input(self.model.config, self.tokenizer, self.components)
+
+    @property
+    def unfoldable_components(self) -> list[str]:
+        """Names of the components that cannot be folded into the base weights."""
+        return [component.name for component in self.components if not component.foldable]
+
+    def count_parameters(self) -> dict[str, Any]:
+        """Parameters of the base, and per component: trainable, kept after pruning, exported."""
+        counts = {
+            component.name: component.parameter_counts(self.model) for component in self.components
+        }
+        totals = {
+            key: sum(count[key] for count in counts.values())
+            for key in ("trainable", "kept", "exported")
+        }
+        head = counts["head"]["trainable"] if "head" in counts else 0
+        not_added = {"head", "base"}
+        not_added |= {component.name for component in self.components if component.training_only}
+        added = sum(count["trainable"] for name, count in counts.items() if name not in not_added)
+        total = sum(parameter.numel() for parameter in self.model.parameters())
+        return {
+            "total": total,
+            "base": total - added - head,
+            "trainable": totals["trainable"],
+            "head": head,
+            "method": totals["trainable"] - head,
+            "kept": totals["kept"] - head,
+            "exported": totals["exported"] - head,
+            "parts": counts,
+        }
+
+    def fold(self) -> int:
+        """Fold all components and the temperature into the weights; return how many matrices."""
+        self.fold_temperature()
+        return sum(component.fold(self.model) for component in self.components)
+
+    def fold_temperature(self) -> None:
+        """Divide the last layer of the head by the temperature, instead of the logits."""
+        if self.runner.temperature is None:
+            return
+        last = output_layer(self.model)
+        with torch.no_grad():
+            last.weight.div_(self.runner.temperature)
+            if last.bias is not None:
+                last.bias.div_(self.runner.temperature)
+        self.runner.temperature = None
+
+
+def longest_input(
+    config: PreTrainedConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    components: Sequence[MethodComponent],
+) -> int:
+    """Tokens that fit into the positions of the model that no component reserves."""
+    reserved = sum(component.reserved_positions for component in components)
+    return max_input_length(config, tokenizer) - reserved
+
+
+def build_task_model(
+    source: ModelSource,
+    settings: ModelConfig,
+    method: MethodConfig,
+    task: BaseTask,
+    tokenizer: PreTrainedTokenizerBase,
+    precision: Precision,
+    *,
+    model_config: PreTrainedConfig | None = None,
+    layout: str = "auto",
+    learning_rate: float | None = None,
+    weights: Mapping[str, Tensor] | None = None,
+    gradient_checkpointing: bool = False,
+    compiled: bool = False,
+    base_classes: Callable[[], Sequence[str]] | None = None,
+) -> TaskModel:
+    """Load the base ``source`` and attach the components of ``method``.
+
+    New weights are drawn from torch's generator, which the caller seeds.
+
+    Args:
+        model_config: the transformers config with the labels of ``task``; None: it is loaded.
+        weights: trained weights of a checkpoint.
+        base_classes: returns the classes of the base's own head, which is changed to those of
+            ``task``; None: the head is used as it is.
+    """
+    model_settings = resolve_source(settings, source)
+    if model_config is None:
+        model_config, _ = load_config(model_settings, tokenizer, task.head_config())
+    loaded = load_model(model_settings, model_config, source, task.auto_class, task.trains_new_head)
+    model = loaded.model
+    check_batch_invariance(model, tokenizer, task.level, task.reads_pairs)
+    head_note = ""
+    if base_classes is not None and (task.class_names is not None or task.name == "regression"):
+        own_classes = base_classes() if brings_head(loaded) else []
+        head_note = align_head(loaded, own_classes, task.class_names)
+    replace_dropout(model)
+    components = build_components(method, learning_rate, loaded.new_parameters)
+    attach_components(components, model)
+    if weights is not None:
+        load_trained_weights(model, weights)
+    if gradient_checkpointing:
+        _enable_gradient_checkpointing(model)
+    precision.place_model(model, any(component.trains_base for component in components))
+    runner = EncoderRunner(model, task.level, layout)
+    if compiled:
+        runner.compile(precision.device)
+    return TaskModel(
+        task,
+        tokenizer,
+        model,
+        components,
+        runner,
+        precision,
+        source,
+        head_note,
+        tuple(loaded.initialized_parameters),
+        tuple(loaded.left_out),
+    )
+
+
+def resolve_source(settings: ModelConfig, source: ModelSource) -> ModelConfig:
+    """``settings`` that load ``source``, whatever they named before."""
+    return replace(
+        settings, path=source.load, revision=source.revision, weights="pretrained", architecture={}
+    )
+
+
+def load_trained_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Copy ``weights`` into the trained tensors of ``model``.
+
+    Raises DataError unless names and shapes agree.
+    """
+    expected = trained_tensors(model)
+    missing, unexpected = expected.keys() - weights.keys(), weights.keys() - expected.keys()
+    for kind, names in (("lacks", missing), ("has an unknown", unexpected)):
+        if names:
+            raise DataError(
+                f"the checkpoint {kind} {', '.join(sorted(names)[:3])}",
+                hint="It may have been written by another version of bertft, or for another base",
+            )
+    for name, tensor in expected.items():
+        if tensor.shape != weights[name].shape:
+            raise DataError(
+                f"{name} has shape {list(weights[name].shape)}, not {list(tensor.shape)}",
+                hint="The checkpoint may have been written for another base",
+            )
+        with torch.no_grad():
+            tensor.copy_(weights[name])
+
+
+def _enable_gradient_checkpointing(model: Any) -> None:
+    """Recompute activations in the backward pass.
+
+    Re-entrant recomputation gives no gradient to adapters whose inputs need none.
+    """
+    enable = getattr(model, "activation_checkpointing_enable", None)
+    try:
+        (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
+    except ValueError as error:
+        raise UsageError(
+            f"a {model.config.model_type} model does not support gradient checkpointing",
+            where="trainer.gradient_checkpointing",
+            hint="Lower trainer.micro_batch instead",
+        ) from error

@@ -1,0 +1,296 @@
+"""A training run in its folder: start or resume it, train, evaluate the best model."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bertft.config.serialize import to_yaml
+from bertft.errors import NonFiniteError, StoppedBySignal
+from bertft.methods import trained_tensors
+from bertft.models.check_weights import first_non_finite
+from bertft.pipeline import base_model, distillation
+from bertft.pipeline.build import PreparedRun
+from bertft.pipeline.calibration import calibrate, is_calibration_requested
+from bertft.pipeline.check_rows import write_check_rows
+from bertft.pipeline.checkpoint import (
+    CheckpointInfo,
+    checkpoint_writer,
+    read_trained_weights,
+    read_training_state,
+)
+from bertft.pipeline.manifest import build_manifest, hardware_changes
+from bertft.pipeline.run_context import RunContext
+from bertft.pipeline.task_model import load_trained_weights
+from bertft.runs.checkpoints import CheckpointStore
+from bertft.runs.tensor_files import flatten_state
+from bertft.training.callbacks import RunCallbacks
+from bertft.training.checkpoint_state import capture_state, restore_state
+from bertft.training.evaluate import evaluate
+from bertft.training.events import Event, Interrupted
+from bertft.training.memory import PeakMemory
+from bertft.training.signals import StopRequest
+from bertft.training.trainer import Trainer, TrainerState
+from bertft.utils.atomic_io import (
+    atomic_write_json,
+    atomic_write_text,
+    convert_write_errors,
+    remove_stale_temporaries,
+)
+from bertft.utils.terminal import print_warning
+
+__all__ = ["TrainingRun"]
+
+_PARAMETER_COUNTS = ("total", "trainable", "head", "method", "kept", "exported")
+
+
+class TrainingRun:
+    """``start`` or ``resume`` a prepared run, then ``train`` and ``finish`` it.
+
+    In a distributed run all processes call the same methods; only the main process writes.
+
+    Attributes:
+        state: progress of the training.
+        best_outputs: outputs of the best evaluation, for the report; None if they are not known.
+    """
+
+    def __init__(self, context: RunContext, prepared: PreparedRun) -> None:
+        self.config, self.run_folder = context.config, context.run_folder
+        self.distributed = context.distributed
+        self.data, self.optimization = prepared.data, prepared.optimization
+        self.task_model, self.teacher = prepared.model.task_model, prepared.model.teacher
+        self.checkpoints = CheckpointStore(
+            self.run_folder.checkpoints_dir, self.config.trainer.keep_checkpoints
+        )
+        self.state = TrainerState()
+        self.best_outputs: np.ndarray | None = None
+        self._callback_state: dict[str, Any] | None = None  # of the checkpoint of a resumed run
+        self._earlier_manifest: dict[str, Any] | None = None  # of a resumed run
+
+    def start(self) -> None:
+        """Create the run folder; its manifest is written last."""
+        self.distributed.barrier()  # all processes have loaded the base, which is moved now
+        if not self.distributed.is_main_process:
+            return
+        run_folder, data = self.run_folder, self.data
+        if self.teacher is not None and self.teacher.metrics is not None:
+            distillation.warn_if_teacher_is_worse(
+                self.teacher, self.task_model, data.features["validation"], print_warning
+            )
+        with convert_write_errors(run_folder.path):
+            run_folder.path.mkdir(parents=True, exist_ok=True)
+        check_rows_digest = None
+        if data.splits.validation is not None:
+            check_rows_digest = write_check_rows(run_folder.check_rows_path, data.splits.validation)
+        self.task_model.source = base_model.commit_base(self.task_model.source, run_folder)
+        manifest = build_manifest(
+            self.config,
+            self.task_model,
+            data.report,
+            data.max_length,
+            self.optimization.schedule.total_steps,
+            self.distributed.world_size,
+        )
+        manifest["check_rows"] = check_rows_digest
+        manifest["tokenizer"] = base_model.tokenizer_digest(data.base.tokenizer_files)
+        manifest |= distillation.teacher_entry(self.teacher)
+        run_folder.create(to_yaml(self.config), manifest)
+
+    def resume(self, checkpoint: Path | None) -> bool:
+        """Load ``checkpoint``; None: the run was stopped before its first one.
+
+        Returns:
+            False if there is nothing left to train.
+        """
+        run_folder, distributed = self.run_folder, self.distributed
+        total_steps = self.optimization.schedule.total_steps
+        if checkpoint is not None:
+            load_trained_weights(self.task_model.model, read_trained_weights(checkpoint))
+            self.state, self._callback_state = restore_state(
+                read_training_state(checkpoint), self.optimization.train_step, distributed
+            )
+            self._check_best_checkpoint()
+            patience = self.config.trainer.patience
+            out_of_patience = patience is not None and self.state.stale >= patience
+            if run_folder.is_finished and (self.state.step >= total_steps or out_of_patience):
+                return False
+        distributed.barrier()  # no process reads the folder any more
+        if not distributed.is_main_process:
+            return True
+        if checkpoint is not None:
+            self.checkpoints.reset_pointers(self.state.step, self.state.best_step)
+            for change in hardware_changes(
+                run_folder.read_manifest(), self.task_model.precision.device, distributed.world_size
+            ):
+                print_warning(f"the {change}: the results will differ in the last bits")
+        with convert_write_errors(run_folder.path):
+            remove_stale_temporaries(run_folder.path)
+            run_folder.metrics_path.unlink(missing_ok=True)  # it would be out of date
+            atomic_write_text(run_folder.config_path, to_yaml(self.config))
+            self._earlier_manifest = run_folder.read_manifest()
+            self._update_manifest({"total_steps": total_steps})
+        return True
+
+    def train(self, stop_request: StopRequest) -> None:
+        """Run the training loop. Raises StoppedBySignal after a signal, with a checkpoint saved."""
+        if not self.distributed.is_main_process:
+            for event in self.build_trainer(stop_request).run():
+                self._raise_if_interrupted(event)
+            return
+        callbacks = RunCallbacks(
+            self.run_folder, self.config, self._callback_state, self.state.best, print_warning
+        )
+        with callbacks:
+            trainer = self.build_trainer(stop_request, callbacks)
+            for event in trainer.run():
+                callbacks(event)
+                self._raise_if_interrupted(event)
+        self.best_outputs = trainer.best_outputs
+        for name in trainer.unchanged:
+            print_warning(
+                f"{name}: no weight changed in {self.state.step} steps. Raise its learning rate"
+            )
+
+    def build_trainer(
+        self, stop_request: StopRequest, callbacks: RunCallbacks | None = None
+    ) -> Trainer:
+        """The trainer of the run; ``callbacks``: those whose state goes into the checkpoints."""
+        task, train_step = self.data.task, self.optimization.train_step
+
+        def save_checkpoint(state: TrainerState, is_best: bool) -> Path:
+            callback_state = {} if callbacks is None else callbacks.state_dict()
+            saved = capture_state(train_step, state, callback_state, self.distributed)
+            self._check_finite(saved)
+            if not self.distributed.is_main_process:
+                return self.checkpoints.checkpoint_path(state.step)
+            info = CheckpointInfo(task.name, task.class_names, self.data.max_length, state.step)
+            write = checkpoint_writer(self.task_model, self.data.base.tokenizer_files, info, saved)
+            return self.checkpoints.save(state.step, write, best=is_best)
+
+        return Trainer(
+            train_step,
+            self.data.training,
+            self.optimization.schedule,
+            self.config.trainer,
+            save_checkpoint,
+            stop_request,
+            self.state,
+            keep_outputs=self.config.report and callbacks is not None,
+        )
+
+    def finish(self, memory: PeakMemory) -> dict[str, Any] | None:
+        """Calibrate and test the best model; write and return metrics.json.
+
+        The model has the best weights afterwards. Returns None in all processes but the main one.
+        """
+        state, features, task_model = self.state, self.data.features, self.task_model
+        test_metrics = calibration = None
+        best, validation_metrics = state.best, state.best_metrics
+        if state.best_step is not None:
+            checkpoint = self.distributed.broadcast_object(
+                lambda: self.checkpoints.find_checkpoint("best")
+            )
+            load_trained_weights(task_model.model, read_trained_weights(checkpoint))
+            if is_calibration_requested(self.config):
+                calibration, validation_metrics, self.best_outputs = calibrate(
+                    self.config,
+                    task_model,
+                    features["validation"],
+                    state.best_step,
+                    self.distributed,
+                    print_warning,
+                )
+                best = validation_metrics[task_model.task.metric]
+        elif is_calibration_requested(self.config) and self.distributed.is_main_process:
+            print_warning("no checkpoint is the best on validation: nothing is calibrated or tuned")
+        if "test" in features:
+            test_metrics = evaluate(
+                task_model.runner,
+                task_model.task,
+                features["test"],
+                task_model.precision,
+                self.distributed,
+            )
+        peak_bytes = memory.peak(task_model.precision.device) or 0
+        [peak_bytes] = self.distributed.all_reduce_max(peak_bytes)
+        if not self.distributed.is_main_process:
+            return None
+        counts = task_model.count_parameters()
+        seconds = max(state.seconds, 1e-9)
+        metrics: dict[str, Any] = {
+            "best": {"metric": task_model.task.metric, "value": best, "step": state.best_step},
+            "validation": validation_metrics,
+            "test": test_metrics,
+            "train": {
+                "seconds": state.seconds,
+                "rows_per_second": state.rows / seconds,
+                "tokens_per_second": state.tokens / seconds,
+                "peak_memory_bytes": peak_bytes or None,
+                "steps": state.step,
+                "loss": state.loss_sum / max(1, state.applied_steps),
+            },
+            "parameters": {name: counts[name] for name in _PARAMETER_COUNTS},
+        }
+        if calibration is not None:
+            metrics["calibration"] = calibration
+        if self.teacher is not None:
+            if self.teacher.metrics is not None:
+                metrics["distillation"] = distillation.compare_with_teacher(
+                    self.teacher, task_model, features["validation"]
+                )
+            with convert_write_errors(self.run_folder.manifest_path):
+                self._update_manifest({})
+        self.run_folder.write_result(metrics)
+        return metrics
+
+    def _check_best_checkpoint(self) -> None:
+        """Forget a best checkpoint that is damaged: found now rather than at the end."""
+        state = self.state
+        problem = self.distributed.broadcast_object(
+            lambda: (
+                None
+                if state.best_step is None
+                else self.checkpoints.describe_damage(state.best_step)
+            )
+        )
+        if problem is None:
+            return
+        if self.distributed.is_main_process:
+            print_warning(f"{problem}: the best model is chosen again from later evaluations")
+        state.best = state.best_step = state.best_metrics = None
+        state.stale = 0
+
+    def _update_manifest(self, entries: Mapping[str, Any]) -> None:
+        """Write ``entries`` and the forward passes of the teacher; remove the seal of a result."""
+        teacher = distillation.teacher_entry(self.teacher, self._earlier_manifest)
+        manifest = {**self.run_folder.read_manifest(), **teacher, **entries}
+        manifest.pop("sealed", None)
+        atomic_write_json(self.run_folder.manifest_path, manifest)
+
+    def _check_finite(self, saved: Mapping[str, Any]) -> None:
+        """Raise NonFiniteError if the weights or the training state must not be saved.
+
+        Losses and gradients of all applied steps were finite, but a step may have been too large,
+        or a second moment may have overflowed.
+        """
+        state, _ = flatten_state({name: saved[name] for name in ("optimizer", "parts")})
+        name = first_non_finite({**trained_tensors(self.task_model.model), **state})
+        if name is not None:
+            raise NonFiniteError(
+                f"{name} is not finite after step {self.state.step}",
+                where=f"step {self.state.step}",
+                hint="No checkpoint of this step was written. Lower trainer.learning_rate or"
+                " trainer.weight_decay, or raise trainer.warmup",
+            )
+
+    def _raise_if_interrupted(self, event: Event) -> None:
+        if isinstance(event, Interrupted):
+            raise StoppedBySignal(
+                event.signum,
+                where=f"step {event.step}",
+                hint=f"Resume with bertft train {shlex.quote(f'resume={self.run_folder.path}')}",
+            )
