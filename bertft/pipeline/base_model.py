@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from bertft.config.model import ModelConfig
 from bertft.errors import DataError, MergeError, UsageError
@@ -126,8 +126,8 @@ def materialize_base(
         if os.path.lexists(folder):  # do not write through a link of that name
             remove_path(folder)
         folder.mkdir()
-        stored: PreTrainedModel = model if keep_head else model.base_model
-        stored.save_pretrained(folder)
+        encoder = cast("PreTrainedModel", model.base_model)
+        (model if keep_head else encoder).save_pretrained(folder)
         write_tokenizer_files(folder, tokenizer_files)
         fsync_tree(folder)
         write_files_json(folder)

@@ -171,7 +171,7 @@ def _check_best(run: RunFolder, step: int) -> None:
     best_step = read_metrics_json(run.metrics_path)["best"]["step"]
     if best_step not in (None, step):
         raise DataError(
-            f"best points at step {step}, but metrics.json tells of step {best_step}",
+            f"best points to step {step}, but metrics.json tells of step {best_step}",
             where=str(run.checkpoints_dir),
             hint=f"Name the one that is meant, as checkpoint={best_step}",
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -166,10 +166,10 @@ def build_task_model(
     if model_config is None:
         model_config, _ = load_config(model_settings, tokenizer, task.head_config())
     loaded = load_model(model_settings, model_config, source, task.auto_class, task.trains_new_head)
-    model = loaded.model
+    model = cast("PreTrainedModel", loaded.model)
     check_batch_invariance(model, tokenizer, task.level, task.reads_pairs)
     head_note = ""
-    if base_classes is not None and (task.class_names is not None or task.name == "regression"):
+    if base_classes is not None and task.aligns_base_head:
         own_classes = base_classes() if brings_head(loaded) else []
         head_note = align_head(loaded, own_classes, task.class_names)
     replace_dropout(model)

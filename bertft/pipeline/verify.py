@@ -151,12 +151,12 @@ def _check_checkpoints(run: RunFolder, manifest: dict[str, Any]) -> Iterator[Fil
         expected_step = expected.get(name)
         if target_step is not None and target_step not in steps:
             yield FileCheck(
-                f"checkpoints/{name}", (f"points at step-{target_step}, which is missing",)
+                f"checkpoints/{name}", (f"points to step-{target_step}, which is missing",)
             )
         elif target_step is not None and expected_step not in (None, target_step):
             yield FileCheck(
                 f"checkpoints/{name}",
-                (f"points at step-{target_step}, metrics.json tells {expected_step}",),
+                (f"points to step-{target_step}, metrics.json tells {expected_step}",),
             )
         elif target_step is not None:
             yield FileCheck(f"checkpoints/{name}", note=f"step-{target_step}")

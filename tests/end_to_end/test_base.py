@@ -91,7 +91,7 @@ def test_another_base_is_refused(saved_base, place):
 
     saved_base.rename(place / "elsewhere")
     said = say("predict", "run=run", stdin=LINES)
-    assert said.refused and "is not there any more" in said.err and str(saved_base) in said.err
+    assert said.refused and "is missing" in said.err and str(saved_base) in said.err
     saved_base.mkdir()
     said = say("predict", "run=run", stdin=LINES)
     assert said.refused and "sha256 none" in said.err
@@ -110,7 +110,7 @@ def test_a_base_that_was_damaged_in_the_run_is_refused(copied):
     assert said.refused and "is not the run's" in said.err
     shutil.rmtree(run / "base")
     said = say("eval", f"run={run}")
-    assert said.refused and "is not there any more" in said.err
+    assert said.refused and "is missing" in said.err
 
 
 @pytest.mark.parametrize("name", ["adapter.safetensors", "bertft.json", "config.json"])
@@ -130,7 +130,7 @@ def test_a_manifest_that_was_edited_is_told(copied):
     manifest = read(run / "manifest.json")
     for changed, part in (
         ({**manifest, "labels": ["pos", "neg"]}, "are not the run's"),
-        ({**manifest, "base": {"name": "x"}}, "does not tell the base"),
+        ({**manifest, "base": {"name": "x"}}, "has no valid 'base' entry"),
     ):
         (run / "manifest.json").write_text(json.dumps(changed))
         said = say("predict", f"run={run}", stdin=LINES)

@@ -122,7 +122,7 @@ def test_rows_that_changed_since_are_told(runs, place, tmp_path):
         file.write("one more,pos\n")
     found = say("compare", "runs=own", "draws=50")
     assert found.status == 0, found
-    assert "the validation rows are not those that the run recorded" in found.out
+    assert "the validation rows are not those that the run was trained with" in found.out
 
 
 def test_what_cannot_be_compared(runs, trained, place):

@@ -76,11 +76,11 @@ def test_a_second_epoch_and_a_second_student_ask_nothing(cold, trained):
     teacher = trained("classification", *TEACHER)
     said = distil(cold / "one", teacher)
     assert said.status == 0, said
-    assert "the teacher answers 64 training rows: 0.00 MB under" in said.out
+    assert "the teacher runs over 64 training rows: 0.00 MB under" in said.out
     assert read(cold / "one" / "metrics.json")["train"]["steps"] == 16  # two epochs
     assert forwards(cold / "one") == {"rows": 64 + 24, "batches": 2}
     said = distil(cold / "two", teacher, "seed=1", "method.distill.temperature=4", "method=lora")
-    assert said.status == 0 and "the teacher answers" not in said.out, said
+    assert said.status == 0 and "the teacher runs over" not in said.out, said
     assert forwards(cold / "two") == {"rows": 0, "batches": 0}
     assert read(cold / "two" / "metrics.json")["distillation"]["teacher"]["rows_per_second"] > 0
     said = say("train", f"resume={cold / 'two'}", "trainer.epochs=3")
@@ -269,7 +269,7 @@ def test_a_run_goes_on_with_the_teacher_that_it_was_begun_with(place, copied, tr
     shutil.rmtree(teacher)
     shutil.copytree(other, teacher, symlinks=True)
     said = say("train", f"resume={place / 'run'}", "trainer.epochs=3")
-    assert said.refused and "not the one that the run was begun with" in said.err, said
+    assert said.refused and "not the one that the run was started with" in said.err, said
 
 
 def test_a_teacher_below_the_students_start_is_told(trained):

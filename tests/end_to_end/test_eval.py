@@ -143,7 +143,7 @@ def test_recorded_rows_that_changed_are_refused(place):
     same = say("eval", "run=run", "hydra.run.dir=same", "data.max_length=20")
     assert same.status == 0 and f"validation ({place / 'b.csv'}): 20 rows read" in same.out
     write_classes(place / "b.csv", 20, seed=3)
-    told = "the validation rows are not those that the run recorded"
+    told = "the validation rows are not those that the run was trained with"
     for words in ((), ("data.max_length=20",), ("split=train",), ("data.train=a.csv",)):
         said = say("eval", "run=run", "hydra.run.dir=scored", *words)
         assert said.status == 2 and not (place / "scored" / "metrics.json").exists(), said

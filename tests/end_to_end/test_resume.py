@@ -123,7 +123,7 @@ def test_a_signal_saves_says_how_to_go_on_and_ends_with_its_status(place, name):
     ])  # fmt: skip
     assert reference["status"] == 0 and second["status"] == 0, (reference, second)
     assert first["status"] == 128 + getattr(signal, name)
-    told = rf"error: step \d+: stopped by {name}\. Go on with bertft train 'resume="
+    told = rf"error: step \d+: stopped by {name}\. Resume with bertft train 'resume="
     assert re.search(told, first["said"]), first["said"]
     assert first["said"].count("error: ") == 1 and "Traceback" not in first["said"]
     assert not {"metrics.json"} & {p.partition(" ")[2] for p in first["points"]}
@@ -163,7 +163,7 @@ def test_signalled_from_outside(place, long, name):
     run = place / "run"
     (stopped,) = crash([(["train", *words, f"hydra.run.dir={run}"], f"{name}@20")])
     assert stopped["status"] == 128 + getattr(signal, name), stopped
-    hint = f"Go on with bertft train resume={run}"
+    hint = f"Resume with bertft train resume={run}"
     told = rf"error: step \d+: stopped by {name}\. {re.escape(hint)}\n"
     assert re.fullmatch(told, stopped["said"]), stopped  # of both streams, and nothing else
     assert not (run / "metrics.json").exists()
@@ -304,7 +304,7 @@ def test_other_threads_or_processes_are_told(place):
     (run / "manifest.json").write_text(json.dumps(told))
     said = say("train", "resume=run")
     assert said.status == 0, said
-    lost = "the run goes on, but not to the same last bits"
+    lost = "the results will differ in the last bits"
     assert f"warning: the number of CPU threads was 7, is 1: {lost}" in said.err
     assert f"warning: the number of processes was 2, is 1: {lost}" in said.err
     assert said.err.count("warning: ") == 2
@@ -315,7 +315,7 @@ def test_rows_that_changed_since_are_refused(place):
     write_classes(place / "train.csv", 64, seed=5)
     before = outcome_files(run)
     said = say("train", "resume=run")
-    assert said.refused and "the train rows are not those that the run was begun on" in said.err
+    assert said.refused and "the train rows are not those that the run was trained with" in said.err
     assert outcome_files(run) == before
 
 
@@ -401,4 +401,4 @@ def test_before_its_first_checkpoint_it_goes_on_from_anywhere(place, monkeypatch
     (place / "a" / "killed" / "checkpoints").mkdir()
     (place / "a" / "killed" / "metrics.json").unlink()
     said = say("train", "resume=../a/killed")
-    assert said.refused and "the tokenizer is not the one that the run was begun with" in said.err
+    assert said.refused and "the tokenizer is not the one that the run was started with" in said.err

@@ -98,7 +98,7 @@ def test_mistakes_are_told_at_once(place):
     (place / "a.txt").write_text("a b\n" * 30, encoding="utf-8")
     words = ("data=text", "data.train=a.txt", "trainer.max_steps=1", "report=false")
     said = say("train", *words, "model=tiny", "hydra.run.dir=run")
-    assert said.status == 0 and "has no head for masked_lm: it begins at random" in said.out
+    assert said.status == 0 and "has no head for masked_lm: it is initialized randomly" in said.out
     said = say("train", "data=text", "data.train=a.txt", "data.labels=[a,b]", "model=tiny")
     assert said.refused and "data.labels: is not supported by data.task=masked_lm" in said.err
 

@@ -127,7 +127,7 @@ def test_a_signal_to_one_stops_them_all_and_they_go_on_to_the_same_bits(runs):
     whole, stopped, again = told["whole"], told["stopped"], told["after a signal"]
     assert [each["status"] for each in whole] == [0, 0], whole
     assert [each["status"] for each in stopped] == [143, 143], stopped
-    assert "stopped by SIGTERM. Go on with bertft train resume=" in stopped[0]["said"]
+    assert "stopped by SIGTERM. Resume with bertft train resume=" in stopped[0]["said"]
     assert stopped[1]["said"] == ""
     assert [each["status"] for each in again] == [0, 0], again
     assert again[0]["said"].count("warning") == 0

@@ -248,7 +248,7 @@ def test_a_recorded_file_is_not_quoted(copied, place):
     for words in (("eval", f"run={run}", "hydra.run.dir=scores"), ("report", f"run={run}")):
         said = say(*words)
         assert said.status == 2 and "Traceback" not in said.err, said
-        assert "are not those that the run recorded" in said.err, said
+        assert "are not those that the run was trained with" in said.err, said
         assert "s3cret" not in said.err + said.out and "password" not in said.err, said
     named = say("eval", f"run={run}", f"data.validation={secret}", "hydra.run.dir=scores")
     assert named.refused and "password" in named.err, "the user's own file is explained"

@@ -194,7 +194,7 @@ def test_what_was_edited(copied):
     assert said.status == 2, said
     for told in (
         "its last line is cut short", "its sha256 is not the recorded one",
-        "its config.json is another one", "points to step-5, which is missing",
+        "its config.json has changed", "points to step-5, which is missing",
         "more.bin: is not in files.json",
     ):  # fmt: skip
         assert told in said.out, (told, said.out)
