@@ -240,6 +240,10 @@ def import_graph() -> grimp.ImportGraph:
     return grimp.build_graph("bertft", cache_dir=None)
 
 
+def test_type_checkers_find_the_types_of_the_package():
+    assert (ROOT / "bertft" / "py.typed").is_file()
+
+
 def test_a_file_is_neither_long_nor_a_fragment(import_graph):
     """A long file holds several ideas; a short one with a single importer is a part of that one."""
     lengths = {

@@ -119,7 +119,7 @@ class DistillationSetup:
         """The teacher with its outputs (see ``prepare_teacher``); None without a teacher."""
         if self._teacher is not None and self._teacher.task_model.head_note:
             log(f"the teacher {self.teacher_path}: {self._teacher.task_model.head_note}")
-        if not self._needs_teacher:
+        if self.settings is None or not needs_teacher(self.settings):
             return None
         return prepare_teacher(self.teacher_path, self.load_teacher(), self.settings, student, log)
 

@@ -36,8 +36,9 @@ _TIMEOUT = timedelta(days=1)
 
 
 class DistributedContext:
-    """``rank`` of ``world_size``; ``first``: the one that writes; ``own``: a share of what is to
-    do.
+    """This process, ``rank`` of ``world_size``, and its communication with the others.
+
+    ``is_main_process``: the only one that writes. ``shard``: a slice of its share of a sequence.
     """
 
     def __init__(self, rank: int = 0, world_size: int = 1, local_rank: int = 0) -> None:
@@ -47,7 +48,7 @@ class DistributedContext:
 
     @classmethod
     def initialize(cls) -> DistributedContext:
-        """The job that the environment tells of; the processes meet at the first call."""
+        """Read the environment of torchrun and join the process group."""
         placement = read_distributed_env()
         if placement.world_size == 1:
             return SINGLE_PROCESS
@@ -61,7 +62,7 @@ class DistributedContext:
         return context
 
     def shutdown(self) -> None:
-        """Before the process ends by itself."""
+        """Leave the process group; called before the process ends normally."""
         if self.world_size > 1 and dist.is_initialized():
             dist.destroy_process_group()
 
@@ -86,7 +87,7 @@ class DistributedContext:
         return torch.device("cuda", self.local_rank)
 
     def barrier(self) -> None:
-        """Until every process is here."""
+        """Wait until every process has reached this call."""
         self.all_reduce_max(0)
 
     @contextmanager
@@ -99,7 +100,7 @@ class DistributedContext:
             self.barrier()
 
     def broadcast_object(self, make: Callable[[], Value]) -> Value:
-        """What ``make`` gives on the first process. Where it raises, the others lose that one."""
+        """What ``make`` returns in the main process. If it raises, the others lose that process."""
         if self.world_size == 1:
             return make()
         objects = [make() if self.is_main_process else None]
@@ -108,7 +109,7 @@ class DistributedContext:
         return objects[0]  # type: ignore[return-value]
 
     def all_gather_objects(self, items: Sequence[Value]) -> list[Value]:
-        """The items of all processes, in the order of ranks, for all of them."""
+        """The items of all processes, in the order of ranks, in every process."""
         if self.world_size == 1:
             return list(items)
         gathered: list[Any] = [None] * self.world_size
@@ -120,7 +121,7 @@ class DistributedContext:
         return self._all_reduce([number], dist.ReduceOp.SUM)[0]
 
     def all_reduce_max(self, *numbers: int) -> list[int]:
-        """Of each number the largest that any process has."""
+        """The maximum of each number over the processes."""
         return self._all_reduce(numbers, dist.ReduceOp.MAX)
 
     def all_reduce_gradients(self, parameters: Sequence[nn.Parameter], losses: Tensor) -> Tensor:

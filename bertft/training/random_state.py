@@ -1,6 +1,7 @@
-"""The state of every generator that a run may draw from: python, numpy, torch, each CUDA device.
+"""Seeds and states of all random generators: python, numpy, torch and each CUDA device.
 
-Ranks build the same model from one seed; from then on each draws its own dropout.
+The processes of a distributed run build the same model from one seed; afterwards each draws its
+own dropout.
 """
 
 from __future__ import annotations
@@ -15,20 +16,20 @@ __all__ = ["capture_rng_state", "restore_rng_state", "seed_all", "seed_per_rank"
 
 
 def seed_all(seed: int) -> None:
-    """Seed them all; the same seed gives the same run on the same device and thread count."""
+    """Seed all generators. The same seed, device and number of threads give the same run."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
 def seed_per_rank(seed: int, rank: int) -> None:
-    """Let ranks after the first draw differently from here on; the first goes on as if alone."""
+    """Seed every process but the main one differently; the main one draws as a single process."""
     if rank:
         seed_all(int(np.random.SeedSequence([seed, rank]).generate_state(1)[0]))
 
 
 def capture_rng_state() -> dict[str, Tensor]:
-    """Their states as tensors, so that a checkpoint needs no pickle."""
+    """The states as tensors, so that a checkpoint needs no pickle."""
     version, mersenne_state, gauss = random.getstate()
     assert version == 3, "python has kept this version since 3.2"
     legacy = np.random.get_state(legacy=False)
@@ -51,7 +52,7 @@ def capture_rng_state() -> dict[str, Tensor]:
 
 
 def restore_rng_state(rng_state: dict[str, Tensor]) -> None:
-    """Put back what ``capture_rng_state`` gave. A CUDA state without its device is left aside."""
+    """Restore what ``capture_rng_state`` returned; states of missing CUDA devices are ignored."""
     gauss = float(rng_state["rng/python_gauss"][0])
     random.setstate((3, tuple(rng_state["rng/python"].tolist()), None if gauss != gauss else gauss))
     position, has_gauss, value = rng_state["rng/numpy_rest"].tolist()

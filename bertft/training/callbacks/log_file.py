@@ -1,4 +1,4 @@
-"""``log.txt``: the run told in sentences, a time of day before each, for whoever looks later."""
+"""``log.txt``: the events of a run in words, each line with the time of day."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _SHOWN_ROWS = 8
 
 
 def describe_event(event: Event) -> str | None:
-    """One line, or None for an event that has no sentence."""
+    """An event as one line of text; None for an event that is not logged."""
     step = format_count(event.step)
     match event:
         case Started():
