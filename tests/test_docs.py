@@ -1,4 +1,4 @@
-"""What docs show as code is run: a method of three files, and every link leads to a file."""
+"""The docs are true: their code runs, and the links, paths, names and messages in them exist."""
 
 from __future__ import annotations
 
@@ -40,6 +40,18 @@ def test_the_files_that_a_page_names_exist(page):
     paths += [f"tests/{name}" for name in re.findall(r"`(?:tests/)?(\w+/test_\w+\.py)`", text)]
     missing = [name for name in paths if "X.Y.Z" not in name and not (ROOT / name).exists()]
     assert not missing
+
+
+def test_the_architecture_page_names_what_is_defined_in_each_file():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(bertft/\S+\.py)` \| (`\S.*?) \|", page, re.MULTILINE)
+    assert len(rows) > 20
+    for file, names in rows:
+        tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+        defined = {
+            node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        }
+        assert set(re.findall(r"`(\w+)`", names)) <= defined, file
 
 
 def test_the_messages_in_troubleshooting_exist():
