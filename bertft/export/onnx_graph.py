@@ -27,10 +27,15 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from bertft.config.command_configs import ExportConfig
 from bertft.data.batch import Batch
 from bertft.errors import UsageError
+from bertft.export.equivalence import EquivalenceCheck
+from bertft.pipeline.merged_folder import store_threshold, write_merged_info
+from bertft.pipeline.open_model import open_from_settings
+from bertft.utils.terminal import print_warning
 
-__all__ = ["ONNX_FILE", "OnnxRunner", "check_onnx_packages", "write_onnx_graph"]
+__all__ = ["ONNX_FILE", "OnnxRunner", "check_onnx_packages", "export_onnx", "write_onnx_graph"]
 
 ONNX_FILE = "model.onnx"
 ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
@@ -40,6 +45,47 @@ _MAX_INLINE_BYTES = 1 << 30  # weights in the file itself; the limit of protobuf
 _EXAMPLE_SHAPE = (2, 7)  # the exporter takes sizes 0 and 1 for constants
 # Rows per run of the graph: a masked language model returns the whole vocabulary for every token.
 _MAX_BATCH_ROWS = 8
+
+
+def export_onnx(config: ExportConfig, folder: Path, name: str) -> list[str]:
+    """Write a model, with all updates folded in, as an ONNX graph into ``folder``.
+
+    The final name of the folder is ``name``. The graph is run and compared with the model. Returns
+    the messages for the user.
+
+    Raises:
+        MergeError: the graph would give other predictions.
+        UsageError: a package is missing, or the model has a component that cannot be folded.
+    """
+    check_onnx_packages()
+    loaded = open_from_settings(config, "fp32", warn=print_warning)
+    source = str(config.adapter or config.run)
+    task_model = loaded.task_model
+    for component in task_model.components:
+        if not component.foldable:
+            raise UsageError(
+                f"the run has a {component.name}, which an ONNX graph of the encoder does not"
+                " support",
+                where=source,
+                hint="Train without it, or use bertft merge prefix=separate for use with bertft",
+            )
+    check = EquivalenceCheck(loaded)
+    task_model.fold()
+    model, tokenizer = task_model.model, task_model.tokenizer
+    write_onnx_graph(folder, model, tokenizer)
+    store_threshold(model.config, loaded.threshold)
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    write_merged_info(
+        folder, loaded.info.max_length, None, model, loaded.answer_settings, loaded.info.task
+    )
+    runner = OnnxRunner(folder, model.config, task_model.task.level)
+    check_message = check.write_card(
+        folder, name, loaded, what="ONNX graph", where=source, runner=runner, library="onnx"
+    )
+    size = sum(file.stat().st_size for file in folder.glob(f"{ONNX_FILE}*"))
+    return [f"wrote an ONNX graph of {size / 1e6:,.1f} MB into {config.out}", check_message]
 
 
 def check_onnx_packages() -> None:

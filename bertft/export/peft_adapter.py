@@ -1,4 +1,4 @@
-"""Writes the adapter of a run in peft's format; ``pipeline.adapter_folder`` reads it."""
+"""Exports the adapter of a run in peft's format; ``pipeline.adapter_folder`` reads it."""
 
 from __future__ import annotations
 
@@ -9,18 +9,58 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from bertft.config.command_configs import ExportConfig
 from bertft.config.task_facts import join_words
 from bertft.errors import UsageError
+from bertft.export.equivalence import EquivalenceCheck
 from bertft.methods.peft_format import PREFIX
 from bertft.models.linear_layers import plain_path
 from bertft.models.loading import head_parameters
 from bertft.pipeline.adapter_folder import BERTFT_FILE, CONFIG_FILE, PEFT_TASK_TYPES, WEIGHTS_FILE
 from bertft.pipeline.loaded_model import LoadedModel
+from bertft.pipeline.open_model import open_from_settings, open_model
 from bertft.pipeline.task_model import TaskModel
 from bertft.runs.tensor_files import write_tensors
 from bertft.utils.atomic_io import atomic_write_json
+from bertft.utils.terminal import print_warning
 
-__all__ = ["write_peft_adapter"]
+__all__ = ["export_peft_adapter", "write_peft_adapter"]
+
+
+def export_peft_adapter(config: ExportConfig, folder: Path, name: str) -> list[str]:
+    """Write the adapter of a run into ``folder``, whose final name is ``name``.
+
+    The adapter is loaded and compared with the run. Returns the messages for the user.
+
+    Raises:
+        MergeError: the adapter would give other predictions.
+        UsageError: ``config.run`` is not a run, or peft's format does not support its method.
+    """
+    loaded = open_from_settings(config, "fp32", warn=print_warning)
+    if loaded.run is None:
+        raise UsageError(
+            f"{config.run} is not a run",
+            where="run",
+            hint="Set run=<run folder>; format=onnx also supports other folders",
+        )
+    task_model = loaded.task_model
+    check = EquivalenceCheck(loaded)
+    task_model.fold_temperature()
+    tensors = write_peft_adapter(folder, loaded)
+    task_model.tokenizer.save_pretrained(folder)
+    reloaded = open_model(
+        str(folder),
+        precision="fp32",
+        device=config.device,
+        data=loaded.data,
+        trust_remote_code=config.trust_remote_code,
+    )
+    check_message = check.write_card(
+        folder, name, reloaded, what="adapter", where=str(config.run), library="peft"
+    )
+    matrices = sum(tensor_name.endswith("lora_A.weight") for tensor_name in tensors)
+    description = f"the updates of {matrices} matrices" if matrices else f"{len(tensors)} tensors"
+    return [f"wrote {description} as a peft adapter into {config.out}", check_message]
 
 
 def write_peft_adapter(folder: Path, loaded: LoadedModel) -> dict[str, Tensor]:

@@ -1,5 +1,9 @@
 """Writes ``report.html`` and ``plots/*.png`` of a finished run.
 
+The predictions in the report are those of the best evaluation. If it was in an earlier process,
+they are computed again for a small validation set; for a large one, the report says that they are
+missing.
+
 The page is one file that makes no request: pictures are inline SVG, and its content policy forbids
 every request. What cannot be rendered is named in the page and reported as a warning; no error is
 raised.
@@ -7,18 +11,118 @@ raised.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from bertft.config.command_configs import TrainConfig
+from bertft.data.batch import LengthGroupedSampler, split_into_micro_batches
 from bertft.models.sequence_layout import pack_rows, packed_row_width
+from bertft.pipeline.data import RunData
+from bertft.pipeline.task_model import TaskModel
 from bertft.report.context import ReportContext
 from bertft.report.sections import SECTIONS
+from bertft.runs.run_folder import RunFolder
 from bertft.tasks.report_items import ReportItem, TableItem
+from bertft.training.evaluate import evaluate
 from bertft.utils.atomic_io import atomic_write_text, remove_stale_temporaries
 
-__all__ = ["padding_fraction", "write_report"]
+__all__ = ["padding_fraction", "write_report", "write_run_report"]
+
+_MAX_REEVALUATED = 4_096  # validation features that are evaluated again
+_MAX_PADDING_STEPS = 500  # steps for which padding is counted
+
+
+def write_run_report(
+    run_folder: RunFolder,
+    config: TrainConfig,
+    data: RunData,
+    task_model: TaskModel,
+    metrics: dict[str, Any],
+    outputs: np.ndarray | None,
+    warn: Callable[[str], object],
+    force_reevaluation: bool = False,
+) -> Path | None:
+    """Write the report of a run whose model has the best weights.
+
+    Args:
+        run_folder: the run.
+        config: its configuration.
+        data: its data.
+        task_model: its model and task.
+        metrics: the content of metrics.json.
+        outputs: outputs of the best evaluation; None if there are none in this process.
+        warn: is called with errors; none is raised.
+        force_reevaluation: compute missing outputs for a validation set of any size.
+
+    Returns:
+        The path of report.html; None if it could not be written.
+    """
+    try:
+        context = _build_context(
+            run_folder, config, data, task_model, metrics, outputs, force_reevaluation
+        )
+    except Exception as error:
+        warn(f"there is no report ({_error_text(error)}); the run itself is complete")
+        return None
+    return write_report(context, warn)
+
+
+def _build_context(
+    run_folder: RunFolder,
+    config: TrainConfig,
+    data: RunData,
+    task_model: TaskModel,
+    metrics: dict[str, Any],
+    outputs: np.ndarray | None,
+    force_reevaluation: bool,
+) -> ReportContext:
+    validation = data.training.validation
+    missing_reason = ""
+    if outputs is None and validation is not None and metrics["best"]["step"] is not None:
+        if force_reevaluation or len(validation) <= _MAX_REEVALUATED:
+            collected: list[np.ndarray] = []
+            evaluate(
+                task_model.runner,
+                task_model.task,
+                validation,
+                task_model.precision,
+                on_outputs=collected.append,
+            )
+            outputs = collected[0]
+        else:
+            missing_reason = (
+                "The best checkpoint was evaluated before the run was interrupted, and the"
+                " validation set is large. bertft report evaluates it again."
+            )
+    micro_batch = config.trainer.micro_batch or config.trainer.batch_size
+    layouts = {"unpadded", "padded", task_model.runner.layout}
+    return ReportContext(
+        run_folder,
+        config,
+        metrics,
+        task_model.count_parameters(),
+        task_model.task,
+        task_model.components,
+        task_model.model,
+        validation,
+        outputs,
+        missing_reason,
+        {
+            layout: padding_fraction(_iter_pass_lengths(data.training.sampler, micro_batch), layout)
+            for layout in layouts
+        },
+    )
+
+
+def _iter_pass_lengths(sampler: LengthGroupedSampler, micro_batch: int) -> Iterator[np.ndarray]:
+    """Sequence lengths of the forward passes of the first steps."""
+    for batch in islice(sampler.epoch_batches(0), _MAX_PADDING_STEPS):
+        for rows in split_into_micro_batches(batch, micro_batch):
+            yield sampler.lengths[rows]
 
 
 def write_report(context: ReportContext, warn: Callable[[str], object]) -> Path | None:

@@ -255,7 +255,7 @@ def test_a_configuration_is_composed_once(train, monkeypatch):
 def test_sweeps_are_asked_for_by_their_flag(train, capsys, word):
     train(lambda config, folder: pytest.fail("ran"))
     assert main(["train", word]) == 2
-    assert "error: hydra.mode: a sweep is asked for with -m" in capsys.readouterr().err
+    assert "error: hydra.mode: cannot be set. Use -m for a sweep" in capsys.readouterr().err
 
 
 def test_logging_is_as_it_was(train, tmp_path):

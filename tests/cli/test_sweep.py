@@ -246,7 +246,7 @@ def test_a_finished_sweep_asks_no_launcher(fake, monkeypatch, capsys):
     monkeypatch.setattr("bertft.cli.app._run_hydra_app", lambda *_: pytest.fail("launched"))
     capsys.readouterr()
     assert main([*SWEEP, "seed=0,1"]) == 0
-    assert capsys.readouterr().err.count("done before") == 2 and summary()[0]["runs"] == "2"
+    assert capsys.readouterr().err.count("already finished") == 2 and summary()[0]["runs"] == "2"
 
 
 def test_hydra_is_told_each_job_s_metric(fake, monkeypatch):
@@ -346,10 +346,10 @@ def test_jobs_may_run_in_processes(in_processes, tmp_path):
 def test_a_process_that_is_killed_leaves_the_table_and_what_was_done(in_processes, tmp_path):
     done = in_processes("hydra.launcher.n_jobs=2", "seed=0,7,2")
     assert done.returncode == 5 and "Traceback" not in done.stderr, done.stderr
-    assert "of 3 jobs failed (joblib lost one: TerminatedWorkerError" in done.stderr
+    assert "of 3 jobs failed (joblib lost a job: TerminatedWorkerError" in done.stderr
     assert "interrupted" in done.stdout and int(summary(tmp_path / "s")[0]["runs"]) >= 1
     again = in_processes("hydra.launcher.n_jobs=2", "seed=0,2")
-    assert again.returncode == 0 and again.stderr.count("done before") >= 1, again.stderr
+    assert again.returncode == 0 and again.stderr.count("already finished") >= 1, again.stderr
 
 
 def test_a_launcher_that_cannot_start(in_processes, tmp_path):

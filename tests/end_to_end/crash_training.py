@@ -39,8 +39,6 @@ import transformers.models.bert.modeling_bert  # noqa: F401
 from pretended_cpu import pretend
 from transformers import AutoModelForSequenceClassification, AutoTokenizer  # noqa: F401
 
-import bertft.cli.commands.run_report
-import bertft.cli.commands.train  # noqa: F401
 from bertft.cli.app import main
 from bertft.models.runner import EncoderRunner
 from bertft.utils import failpoints

@@ -95,7 +95,7 @@ def test_a_merge_that_would_answer_otherwise_writes_nothing(theirs, place, monke
     from bertft.pipeline.task_model import TaskModel
 
     monkeypatch.setattr(TaskModel, "fold", lambda self: 0)
-    monkeypatch.setattr("bertft.cli.commands.merge.save_model_folder", _without_adapter)
+    monkeypatch.setattr("bertft.export.merge.save_model_folder", _without_adapter)
     said = say("merge", f"adapter={theirs[1]}", "out=merged")
     assert said.status == 3 and "the merged model would give other logits" in said.err, said
     assert list(place.iterdir()) == []

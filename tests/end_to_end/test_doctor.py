@@ -25,7 +25,7 @@ def test_a_machine_that_trains(place):
     for name in ("versions", "CPU", "GPU", "Hub", "offline base model", "disk, runs", "matmul"):
         assert name in said.out
     assert "steps of a tiny BERT" in words and "HF_HUB_OFFLINE is set" in words
-    assert said.out.splitlines()[-1].startswith("training works here")
+    assert said.out.splitlines()[-1].startswith("training works on this machine")
     assert list(place.iterdir()) == [], "it leaves nothing"
 
 
@@ -44,7 +44,7 @@ def test_training_that_does_not_work(error, monkeypatch):
 
     monkeypatch.setattr(train, "run", fail)
     said = say("doctor")
-    assert said.status == 4 and "training cannot work here: training" in said.err, said
+    assert said.status == 4 and "training does not work on this machine: training" in said.err, said
     assert str(error).split("\n")[0].split(".")[0] in said.out
     assert "Traceback" not in said.err
 

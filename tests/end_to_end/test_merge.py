@@ -152,7 +152,7 @@ def test_a_prefix_cannot_be_folded(trained, place):
 def test_but_it_can_lie_beside(trained, place, words):
     run = trained("classification", *words)
     said = say("merge", f"run={run}", "out=merged", "prefix=separate")
-    assert said.status == 0 and "the prefix lies beside" in said.out, said
+    assert said.status == 0 and "the prefix is in prefix.safetensors" in said.out, said
     assert float(re.search(r"max \|Δlogit\| (\S+) on", said.out)[1]) <= 1e-5
     assert "This model needs its prefix" in (place / "merged" / "README.md").read_text()
 
@@ -220,9 +220,7 @@ def test_nan_is_no_difference_below_the_tolerance(trained, place, monkeypatch):
 
 
 def test_out_is_never_overwritten(trained, place, monkeypatch):
-    monkeypatch.setattr(
-        "bertft.cli.commands.merge.open_from_settings", None
-    )  # it is refused before
+    monkeypatch.setattr("bertft.export.merge.open_from_settings", None)  # it is refused before
     run = trained("classification", "method=lora")
     (place / "full").mkdir()
     (place / "full" / "mine.txt").write_text("mine")
@@ -267,7 +265,7 @@ def test_only_a_run_can_be_merged(trained, place):
     run = trained("classification", "method=lora")
     assert say("merge", f"run={run}", "out=merged").status == 0
     said = say("merge", "run=merged", "out=again")
-    assert said.refused and "is no run" in said.err
+    assert said.refused and "is not a run" in said.err
     said = say("merge", f"run={run}x", "out=again")
     assert said.refused and "Did you mean 'run'?" in said.err
     assert not (place / "again").exists()

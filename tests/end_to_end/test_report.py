@@ -172,7 +172,7 @@ def test_a_picture_that_fails_is_named(monkeypatch, tmp_path):
     "what",
     [
         "bertft.report.page.render.render_run_report",
-        "bertft.cli.commands.run_report.padding_fraction",
+        "bertft.report.run_report.padding_fraction",
         "bertft.tasks.classification.confusion_item",
     ],
 )
@@ -213,7 +213,8 @@ def test_what_tasks_show(tmp_path, task, titles):
 
 def test_answers_from_before_an_interruption_are_made_again(monkeypatch, tmp_path):
     """Whoever goes on after the best evaluation no longer has what it gave."""
-    from bertft.cli.commands import run_report, train
+    from bertft.cli.commands import train
+    from bertft.report import run_report
 
     made = []
 
@@ -228,7 +229,7 @@ def test_answers_from_before_an_interruption_are_made_again(monkeypatch, tmp_pat
     assert say("train", *RUN, *words, "hydra.run.dir=run").status == 0
     kept, again, without = made
     assert kept == again
-    assert "Confusion matrix" not in without and "too large to be answered again" in without
+    assert "Confusion matrix" not in without and "the validation set is large" in without
 
 
 def test_a_lost_report_is_made_again(run):
@@ -264,7 +265,7 @@ def test_a_report_needs_a_finished_run(run, tmp_path):
     "where",
     [
         "bertft.report.page.render.render_run_report",
-        "bertft.cli.commands.run_report.padding_fraction",
+        "bertft.report.run_report.padding_fraction",
         "bertft.tasks.classification.confusion_item",
         "bertft.report.plots.heat_map.new_figure",
     ],

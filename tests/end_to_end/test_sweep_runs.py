@@ -47,7 +47,7 @@ def test_a_sweep(place):
 
     before = {path: path.stat().st_mtime_ns for path in place.glob("sweep/*/*")}
     again = say(*words)
-    assert again.status == 0 and again.err.count("done before") == 4, again
+    assert again.status == 0 and again.err.count("already finished") == 4, again
     after = {path: path.stat().st_mtime_ns for path in place.glob("sweep/*/*")}
     changed = {path.name for path in after if after[path] != before.get(path)}
     assert changed <= {"job.json"}
@@ -57,7 +57,7 @@ def test_a_sweep(place):
     expected = (cut / "metrics.jsonl").read_bytes()
     (cut / "metrics.json").unlink()
     third = say(*words)
-    assert third.status == 0 and third.err.count("done before") == 3, third
+    assert third.status == 0 and third.err.count("already finished") == 3, third
     assert (cut / "metrics.jsonl").read_bytes() == expected
     assert rows(place / "sweep")[0]["runs"] == "2"
 
@@ -88,9 +88,9 @@ def test_a_changed_file_makes_other_jobs(place):
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     job_name._cached_sha256.cache_clear()  # another process, to which size and time say nothing
     said = say(*words, "seed=0,1")
-    assert said.status == 0 and "done before" not in said.err, said
+    assert said.status == 0 and "already finished" not in said.err, said
     found = rows(place / "sweep")
     assert sorted(row["runs"] for row in found) == ["1", "2"]
     assert len({row["data.content"] for row in found}) == 2
     said = say(*words, "seed=0,1")
-    assert said.status == 0 and said.err.count("done before") == 2, said
+    assert said.status == 0 and said.err.count("already finished") == 2, said

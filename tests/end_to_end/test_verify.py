@@ -66,7 +66,7 @@ def test_every_sealed_file_is_named(copied, damage):
     damage(run / "check_rows.jsonl")
     said = say("verify", f"run={run}")
     assert said.status == 2 and said.err.count("error: ") == 1 and "Traceback" not in said.err
-    assert "check_rows.jsonl, base, checkpoints/step-16 are not as written" in said.err
+    assert "check_rows.jsonl, base, checkpoints/step-16 have changed" in said.err
     for path in sealed:
         if path.parent == step:
             assert f"{path.name}: " in said.out, (path, said.out)
@@ -151,7 +151,7 @@ def test_a_number_that_was_edited(copied, name, old, new):
     assert old in text
     (run / name).write_text(text.replace(old, new, 1))
     said = say("verify", f"run={run}")
-    assert said.status == 2 and f"{name} is not as written" in said.err, said
+    assert said.status == 2 and f"{name} has changed" in said.err, said
     assert "its sha256 is not the recorded one" in said.out
     assert said.out.count("DAMAGED") == 1
 
@@ -199,7 +199,7 @@ def test_what_was_edited(copied):
     ):  # fmt: skip
         assert told in said.out, (told, said.out)
     names = "metrics.jsonl, check_rows.jsonl, base, checkpoints/step-8, checkpoints/best"
-    assert f"{names} are not as written" in said.err
+    assert f"{names} have changed" in said.err
 
 
 def test_a_run_that_was_cut_off_is_whole(copied):

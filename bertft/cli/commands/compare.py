@@ -1,4 +1,4 @@
-"""``bertft compare``: finished runs beside each other, in the terminal and as one HTML page."""
+"""``bertft compare``: compare finished runs, in the terminal and as one HTML page."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PAGE_NAME = "compare.html"
 
 
 def run(config: CompareConfig, folder: Path) -> None:
-    """Print the tables and leave the page; its path is the last line."""
+    """Print the tables and write the page; the last line is its path."""
     page_path = _page_path(config.out, folder)
     run_folders = config.runs if isinstance(config.runs, list) else [config.runs]
     runs = read_runs([str(compared_run) for compared_run in run_folders], print_warning)
@@ -29,8 +29,8 @@ def run(config: CompareConfig, folder: Path) -> None:
         runs,
         config.against,
         config.draws,
-        lambda each: load_row_statistics(
-            each.folder, config.device, _print_progress, config.trust_remote_code
+        lambda run: load_row_statistics(
+            run.folder, config.device, _print_progress, config.trust_remote_code
         ),
     )
     print_comparison(comparison)
@@ -45,15 +45,15 @@ def _print_progress(text: str) -> None:
 
 
 def _page_path(out: str | None, folder: Path) -> Path:
-    """``out`` is the page, or a folder for it."""
+    """The path of the page. UsageError if ``out`` cannot be a page or a folder."""
     if out is None:
         return folder / _PAGE_NAME
     path = Path(out).expanduser()
     page = path if path.suffix.casefold() in (".html", ".htm") else path / _PAGE_NAME
     if page.is_dir() or any(parent.exists() and not parent.is_dir() for parent in page.parents):
         raise UsageError(
-            "cannot be the page, or a folder for it",
+            "is neither a possible page nor a folder",
             where=f"out={out}",
-            hint="Give a file that ends in .html, or a folder",
+            hint="Use a file name that ends in .html, or a folder",
         )
     return page

@@ -1,4 +1,4 @@
-"""``bertft doctor``: what this machine can do, and whether training works on it."""
+"""``bertft doctor``: check what this machine supports and whether training works on it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bertft.cli.commands import train
 from bertft.config.command_configs import DoctorConfig, TrainConfig
 from bertft.config.data import DataConfig
 from bertft.config.method import MethodConfig
-from bertft.config.method_components.low_rank import LowRankConfig as LowRank
+from bertft.config.method_components.low_rank import LowRankConfig
 from bertft.config.model import ModelConfig
 from bertft.config.trainer import TrainerConfig
 from bertft.errors import BertftError, StoppedBySignal, SystemResourceError
@@ -26,7 +26,7 @@ from bertft.report import doctor
 from bertft.report.console import plain_console
 from bertft.report.doctor import FAILED, OK, CheckResult, checks_table
 from bertft.samples import load_sample
-from bertft.utils.messages import format_list
+from bertft.utils.messages import first_line, format_list
 from bertft.utils.numbers import format_bytes, format_duration
 from bertft.utils.safe_files import read_json_object
 
@@ -41,7 +41,7 @@ _SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
 def check_training(device: str) -> CheckResult:
-    """LoRA on the embedded sample, with evaluation and checkpoint; whatever fails is told."""
+    """Train LoRA on the included data set for a few steps, with evaluation and checkpoint."""
     start = time.perf_counter()
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -50,15 +50,13 @@ def check_training(device: str) -> CheckResult:
             with contextlib.redirect_stdout(captured_output):
                 train.run(_build_tiny_config(folder, device), folder / "run")
             metrics = read_json_object(folder / "run" / "metrics.json")
-        except StoppedBySignal as stopped:  # no finding about training, and nothing to resume
+        except StoppedBySignal as stopped:  # not a result, and there is nothing to resume
             raise StoppedBySignal(stopped.signum) from None
         except BertftError as error:
             return CheckResult("training", FAILED, error.what, error.hint or "")
-        except Exception as error:  # whatever it is, training does not work here
-            message = f"{type(error).__name__}: {error}".split("\n")[0]
-            return CheckResult(
-                "training", FAILED, message, "bertft train shows where it comes from"
-            )
+        except Exception as error:  # any error means that training does not work
+            message = first_line(f"{type(error).__name__}: {error}")
+            return CheckResult("training", FAILED, message, "bertft train shows the traceback")
     loss, memory = metrics["train"]["loss"], metrics["train"]["peak_memory_bytes"]
     if not math.isfinite(loss):
         return CheckResult("training", FAILED, f"the loss is {loss}", "Try trainer.precision=fp32")
@@ -82,7 +80,7 @@ def _build_tiny_config(folder: Path, device: str) -> TrainConfig:
     tokenizer = folder / "tokenizer"
     _build_tokenizer().save_pretrained(tokenizer)
     return TrainConfig(
-        method=MethodConfig(name="lora", rank=4, low_rank=LowRank()),
+        method=MethodConfig(name="lora", rank=4, low_rank=LowRankConfig()),
         model=ModelConfig(
             name="tiny", tokenizer=str(tokenizer), weights="random", architecture=architecture
         ),
@@ -101,7 +99,7 @@ def _build_tiny_config(folder: Path, device: str) -> TrainConfig:
 
 
 def _build_tokenizer() -> BertTokenizer:
-    """Of the words that stand in the sample."""
+    """A tokenizer of the words in the included data set."""
     words = sorted(
         {
             word
@@ -113,23 +111,23 @@ def _build_tokenizer() -> BertTokenizer:
 
 
 def run(config: DoctorConfig, _: Path) -> None:
-    """Print what was found. EnvironmentFailed (status 4) where training cannot work."""
-    findings = list(_run_checks(config))
-    plain_console().print(checks_table(findings))
-    failed = [finding for finding in findings if finding.status == FAILED]
+    """Print the results of all checks. SystemResourceError (status 4) if training does not work."""
+    results = list(_run_checks(config))
+    plain_console().print(checks_table(results))
+    failed = [result for result in results if result.status == FAILED]
     if failed:
+        names = format_list([result.name for result in failed])
         raise SystemResourceError(
-            f"training cannot work here: {format_list([each.name for each in failed])}",
+            f"training does not work on this machine: {names}",
             hint=failed[0].advice or None,
         )
-    notes = sum(each.status != OK for each in findings)
-    print(f"training works here{f', with {notes} notes above' if notes else ''}: bertft train")
+    notes = sum(result.status != OK for result in results)
+    suffix = f", with {notes} notes above" if notes else ""
+    print(f"training works on this machine{suffix}: bertft train")
 
 
 def _run_checks(config: DoctorConfig) -> Iterator[CheckResult]:
-    network_findings = doctor.start_hub_check(
-        config.timeout
-    )  # they have time while everything else is looked at
+    network_results = doctor.start_hub_check(config.timeout)  # runs during the other checks
     yield doctor.check_versions()
     yield doctor.check_cpu()
     yield from doctor.check_gpus()
@@ -143,4 +141,4 @@ def _run_checks(config: DoctorConfig) -> Iterator[CheckResult]:
     else:
         yield doctor.check_matmul(device)
         yield check_training(config.device)
-    yield from network_findings()
+    yield from network_results()

@@ -1,4 +1,4 @@
-"""``bertft eval``: score a model, or answers from elsewhere, on labelled rows."""
+"""``bertft eval``: evaluate a model, or a file of predictions, on labelled rows."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _MAX_SHOWN_IDS = 3
 
 
 def score_predictions(config: EvalConfig) -> tuple[dict[str, float], str, dict[str, Any]]:
-    """The metrics, the one that counts, and the accounting of the rows with their source.
+    """The metrics, the name of the main metric, and the counts of the rows with their source.
 
     ``missing_predictions`` counts questions without an answer, ``unknown_predictions`` answers
-    without a question. DataError where the file has another form, or a question has no id.
+    without a question. DataError if the file is invalid or a question has no id.
     """
     assert config.predictions is not None and config.data is not None
     predictions = _read_predictions(config.predictions)
@@ -46,13 +46,13 @@ def score_predictions(config: EvalConfig) -> tuple[dict[str, float], str, dict[s
         raise UsageError(
             f"the {config.split} split has no answers to score against",
             where="split",
-            hint="Give rows with answers, or another split",
+            hint="Use rows with answers, or another split",
         )
     question_ids = _question_ids(rows)
     missing_ids = [name for name in question_ids if name not in predictions]
     if len(missing_ids) == len(question_ids):
         raise DataError(
-            f"none of the {len(question_ids):,} questions has an answer in it, such as"
+            f"has no answer to any of the {len(question_ids):,} questions, such as"
             f" {', '.join(missing_ids[:_MAX_SHOWN_IDS])}",
             where=config.predictions,
             hint="Its keys must be the ids of the questions",
@@ -65,7 +65,7 @@ def score_predictions(config: EvalConfig) -> tuple[dict[str, float], str, dict[s
         )
     if unknown_ids := predictions.keys() - set(question_ids):
         print_warning(
-            f"{config.predictions}: {len(unknown_ids):,} × answer without a question in the rows"
+            f"{config.predictions}: {len(unknown_ids):,} answers without a question in the rows"
         )
     score = TASKS.implementation(config.data.task, "score_predictions")
     texts = [predictions.get(name) for name in question_ids]
@@ -87,29 +87,29 @@ def _read_predictions(name: str) -> dict[str, str]:
     except RepeatedKeyError as error:
         raise DataError(str(error), where=name, hint="Keep one answer per id") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"not JSON ({error})", where=name) from error
+        raise DataError(f"is not valid JSON ({error})", where=name) from error
     if not isinstance(content, dict):
-        raise DataError("no JSON object of ids and texts", where=name)
+        raise DataError("expected a JSON object of ids and texts", where=name)
     for key, value in content.items():
         if not isinstance(value, str):
-            raise DataError(f"the answer to {key} is {value!r}, not a text", where=name)
+            raise DataError(f"the answer to {key} is {value!r}, expected a text", where=name)
     return content
 
 
 def _question_ids(rows: Rows) -> list[str]:
-    """Each row's id, all different."""
+    """The id of every row. DataError if one is missing or occurs twice."""
     names: list[str | None] = rows.column("id")
     if None in names:
         raise DataError(
             "has no id",
             where=rows.location(names.index(None)),
-            hint="Answers find their questions by a column called id",
+            hint="Add a column 'id', which matches answers to questions",
         )
     ids = [name for name in names if name is not None]
     duplicates = [name for name, count in Counter(ids).items() if count > 1]
     if duplicates:
         raise DataError(
-            f"the id {duplicates[0]} stands {ids.count(duplicates[0])} times", where=rows.source
+            f"the id {duplicates[0]} occurs {ids.count(duplicates[0])} times", where=rows.source
         )
     return ids
 
@@ -118,16 +118,16 @@ _ROWS_FILE = "rows.json"
 
 
 def run(config: EvalRequest, folder: Path) -> None:
-    """Print the metrics and leave them in ``folder``/metrics.json under the split's name.
+    """Print the metrics and write them to ``folder``/metrics.json under the name of the split.
 
-    Next to it rows.json has the accounting of the rows, under that name too.
+    rows.json in the same folder has the counts of the rows.
     """
     run_folder = RunFolder(folder)
     run_folder.ensure_no_run()
-    if config.predictions is not None:  # which takes neither a model nor torch
+    if config.predictions is not None:  # needs neither a model nor torch
         metrics, metric_name, counts = score_predictions(config)
     else:
-        from bertft.cli.commands.eval_run import score_run as score_run
+        from bertft.cli.commands.eval_run import score_run
 
         metrics, metric_name, counts = score_run(config)
     with convert_write_errors(run_folder.path):

@@ -17,13 +17,13 @@ __all__ = ["score_run"]
 
 
 def score_run(config: EvalRequest) -> tuple[dict[str, float], str, dict[str, Any]]:
-    """The metrics, the one that counts, and the accounting of the rows with their source."""
+    """The metrics, the name of the main metric, and the counts of the rows with their source."""
     saved = open_from_settings(config, config.precision, config.data, print_warning)
     if saved.run is None and config.data is None:
         raise UsageError(
-            f"{config.adapter or config.run} is no run and knows no rows",
+            f"{config.adapter or config.run} is not a run and has no rows",
             where="data",
-            hint="Add data=files data.validation=<file>, or another data=",
+            hint="Set data=files data.validation=<file>, or another data=",
         )
     rows = load_split(saved, config.split, print_escaped, config.explicit_settings)
     for note in rows.notes:

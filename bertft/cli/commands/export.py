@@ -1,11 +1,7 @@
-"""``bertft export``: a model in somebody else's form, proven to answer as it did.
-
-Each form is a module here, ``export_<format>.write(config, folder, name)``.
-"""
+"""``bertft export``: write a run as a peft adapter, or a model as an ONNX graph."""
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
 from bertft.config.command_configs import ExportConfig
@@ -17,10 +13,16 @@ __all__ = ["run"]
 
 
 def run(config: ExportConfig, _: Path) -> None:
-    """Raises MergeRefused, and writes nothing, where what is written would answer otherwise."""
-    exporter = importlib.import_module(f"bertft.cli.commands.export_{config.format}")
+    """Write the export. MergeError if its predictions differ; then nothing is written."""
     out = Path(config.out).expanduser()
     with new_output_folder(out) as folder, convert_write_errors(out):
-        messages: list[str] = exporter.write(config, folder, out.name)
+        if config.format == "onnx":
+            from bertft.export.onnx_graph import export_onnx
+
+            messages = export_onnx(config, folder, out.name)
+        else:
+            from bertft.export.peft_adapter import export_peft_adapter
+
+            messages = export_peft_adapter(config, folder, out.name)
     for line in messages:
         print_escaped(line)

@@ -1,8 +1,8 @@
-"""``bertft report``: make a finished run's report.html and plots/ again.
+"""``bertft report``: write report.html and plots/ of a finished run again.
 
-For a run whose report a kill cut off, that was trained with ``report=false``, or whose report an
-earlier version made. Validation is answered anew by the best checkpoint; nothing else of the run
-changes.
+It is for a run that was killed before its report was written, was trained with ``report=false``, or
+has the report of an earlier version. The best checkpoint is evaluated again; the other files of the
+run do not change.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from bertft.cli.commands.run_report import write_run_report
 from bertft.config.command_configs import ReportConfig
 from bertft.config.resume import read_runnable_config
 from bertft.errors import SystemResourceError, UsageError
@@ -23,6 +22,7 @@ from bertft.pipeline.model import build_model
 from bertft.pipeline.run_context import RunContext
 from bertft.pipeline.task_model import load_trained_weights
 from bertft.report.console import line_printer, plain_console
+from bertft.report.run_report import write_run_report
 from bertft.runs.checkpoints import CheckpointStore
 from bertft.runs.metrics_json import read_metrics_json
 from bertft.runs.run_folder import RunFolder, exclusive_lock
@@ -33,20 +33,20 @@ __all__ = ["run"]
 
 
 def run(config: ReportConfig, _: Path) -> None:
-    """Print the page's path. EnvironmentFailed if there is none in the end; ``warn`` said why."""
+    """Write the report and print its path. SystemResourceError if it could not be written."""
     run_folder = RunFolder.open(Path(config.run).expanduser())
     if not run_folder.is_finished:
         raise UsageError(
             "is not finished",
             where=str(run_folder.path),
-            hint=f"Go on with bertft train resume={run_folder.path}",
+            hint=f"Resume it with bertft train resume={run_folder.path}",
         )
     run_folder.ensure_no_links()
     run_folder.verify_seal(run_folder.metrics_path)
     with exclusive_lock(run_folder.path), InterruptOnSignal():
         report_path = _rebuild_report(run_folder, config)
     if report_path is None:
-        raise SystemResourceError("no report was left", where=str(run_folder.path))
+        raise SystemResourceError("the report could not be written", where=str(run_folder.path))
     print_escaped(f"report: {report_path}")
 
 
@@ -55,7 +55,7 @@ def _rebuild_report(run_folder: RunFolder, config: ReportConfig) -> Path | None:
     metrics = read_metrics_json(run_folder.metrics_path)
     run_config = replace(run_config, trainer=replace(run_config.trainer, device=config.device))
     step = metrics["best"]["step"]
-    # A run without validation rows keeps its last checkpoint alone.
+    # A run without validation rows has no best checkpoint.
     checkpoint = CheckpointStore(run_folder.checkpoints_dir).find_checkpoint(
         "last" if step is None else str(step)
     )

@@ -1,7 +1,7 @@
-"""``bertft train -m``: a run for each combination (``sweep_job``), and one table of them all.
+"""``bertft train -m``: one run per combination of values, and a table of all results.
 
-One that fails leaves the others alone. All that the table needs is read from the folders, so jobs
-may run in this process, in others (``hydra/launcher=joblib``) or on other machines.
+A job that fails does not stop the others. The table is built from the folders of the jobs, which
+can run in this process, in other processes (``hydra/launcher=joblib``) or on other machines.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -31,7 +30,8 @@ from bertft.report.result_rows import group_results
 from bertft.report.sweep import JOB_FILE, print_summary, read_jobs, write_summary
 from bertft.runs.metrics_json import read_metrics_json
 from bertft.training.signals import SCHEDULER_SIGNALS, InterruptOnSignal
-from bertft.utils.messages import Problem, usage_error
+from bertft.utils.atomic_io import atomic_write_text
+from bertft.utils.messages import Problem, first_line, usage_error
 from bertft.utils.terminal import print_escaped
 
 __all__ = [
@@ -42,28 +42,32 @@ __all__ = [
 ]
 
 
-register_schema()  # a launcher's processes import this module and compose there
+register_schema()  # the processes of a launcher import this module and compose
+
+
+Launcher = Callable[[Callable[[DictConfig], float | None]], None]  # runs run_job for every job
 
 
 class SweepStopped(BaseException):
-    """Carries ``Stopped`` past Hydra, which takes every Exception for one job's failure."""
+    """Passes StoppedBySignal through Hydra, which treats every Exception as a failed job."""
 
 
 def run_job(config: DictConfig) -> float | None:
-    """The best value of the job's metric, for sweepers that ask; None if it failed."""
+    """Run one job. Returns the best value of its metric for sweepers; None if it failed."""
     hydra = HydraConfig.get()
     folder, overrides = Path(hydra.runtime.output_dir), list(hydra.overrides.task)
     settings, content = _override_settings(overrides), content_digest(to_plain_dict(config))
     name = f"job {hydra.job.num}: {_format_settings(settings)}"
-    if folder.is_symlink():  # a sweep's folder from elsewhere may hold a link of that name
+    if folder.is_symlink():  # the folder of a sweep may come from somebody else
         print_escaped(
-            f"{name}: {folder}: is a link, and a job writes into the sweep alone", stderr=True
+            f"{name}: {folder}: is a link, but a job only writes to the sweep",
+            stderr=True,
         )
         return None
     if os.path.lexists(folder / "metrics.json"):
         try:
             best = _best_value(folder)
-        except BertftError as error:  # not trained again over what may be all that is left of it
+        except BertftError as error:  # a damaged result is not overwritten
             _write_job_file(folder, settings, content, str(error))
             print_escaped(f"{name}: {error}", stderr=True)
             return None
@@ -75,15 +79,13 @@ def run_job(config: DictConfig) -> float | None:
     _write_job_file(folder, settings, content, None)
     try:
         problems = list(validate_config("train", to_plain_dict(config)))
-        if problems:  # a sweeper that chooses as it goes has chosen it just now
+        if problems:  # the sweeper chose this job just now
             raise usage_error(problems)
         run = importlib.import_module("bertft.cli.commands.train").run
         run(build_settings("train", config, folder, overrides), folder)
         return _best_value(folder)
     except StoppedBySignal as stopped:
-        if (
-            stopped.signum in SCHEDULER_SIGNALS
-        ):  # all is saved: now the one who listened may hear it
+        if stopped.signum in SCHEDULER_SIGNALS:  # after saving, let the launcher requeue the job
             signal.raise_signal(stopped.signum)
         raise SweepStopped(stopped) from None
     except BertftError as error:
@@ -96,9 +98,9 @@ def run_job(config: DictConfig) -> float | None:
 
 
 def report_finished_job(folder: Path, name: str, words: Sequence[str], content: str) -> None:
-    """The table then calls the job by the ``words`` of this sweep."""
+    """Record the overrides of this sweep for a finished job, for the table."""
     _write_job_file(folder, _override_settings(words), content, None)
-    print_escaped(f"{name}: done before", stderr=True)
+    print_escaped(f"{name}: already finished", stderr=True)
 
 
 def _override_settings(words: Sequence[str]) -> dict[str, str]:
@@ -114,7 +116,7 @@ def _format_settings(settings: Mapping[str, str]) -> str:
 
 
 def _best_value(folder: Path) -> float | None:
-    """DataError where the job's result is damaged."""
+    """The best value in metrics.json. DataError if the file is damaged."""
     value = read_metrics_json(folder / "metrics.json")["best"]["value"]
     return None if value is None else float(value)
 
@@ -122,30 +124,29 @@ def _best_value(folder: Path) -> float | None:
 def _write_job_file(
     folder: Path, settings: Mapping[str, str], content: str, error: str | None
 ) -> None:
-    """Write job.json whole or not at all."""
+    """Atomically write job.json, which the table reads."""
     text = json.dumps(
         {"overrides": settings, "content": content, "error": error}, ensure_ascii=False, indent=1
     )
-    temporary = folder / f".{JOB_FILE}.{os.getpid()}"
-    temporary.unlink(missing_ok=True)
-    with temporary.open("x", encoding="utf-8") as file:  # not through a link of that name
-        file.write(text)
-    temporary.replace(folder / JOB_FILE)
+    atomic_write_text(folder / JOB_FILE, text)
 
 
 class _LauncherError(Exception):
-    """A job vanished without a word, and the launcher with it."""
+    """The launcher ended before its jobs."""
 
 
-def run_sweep(planned: SweepPlan, launch: Callable[[Any], None]) -> int:
-    """Let ``launch(run_job)`` run the jobs of the plan; show and write their table.
+def run_sweep(planned: SweepPlan, launch: Launcher) -> int:
+    """Run the jobs of the plan with ``launch(run_job)``, then print and write their table.
 
-    Without jobs (a sweeper that chooses as it goes) every job in the folder counts.
-    Raises SweepFailed if any has no result, Stopped after a signal.
+    If the sweeper chooses the jobs, the table has every job in the folder.
+
+    Raises:
+        SweepError: a job has no result.
+        StoppedBySignal: a signal stopped the sweep.
     """
     folder, jobs = planned.folder, planned.jobs
     if any(job.config.get("check") for job in jobs or ()):
-        raise usage_error([Problem("check", "tries one run", "Leave out -m")])
+        raise usage_error([Problem("check", "is not supported by a sweep", "Leave out -m")])
     names = _job_names(jobs) if jobs is not None else None
     stopped: StoppedBySignal | None = None
     launcher_problem = ""
@@ -175,15 +176,19 @@ def run_sweep(planned: SweepPlan, launch: Callable[[Any], None]) -> int:
         raise SweepError(
             f"{len(failed) + unstarted} of {total} jobs failed{launcher_problem}",
             where=str(folder),
-            hint=f"Mend what failed and repeat the command with hydra.sweep.dir={folder}:"
+            hint=f"Fix the cause and repeat the command with hydra.sweep.dir={folder}:"
             " finished jobs are kept",
         )
     print_escaped(folder / "summary.md", stderr=True)
     return 0
 
 
-def _launch_jobs(planned: SweepPlan, launch: Callable[[Any], None]) -> None:
-    """UsageError where a launcher or sweeper of others starts nothing, _Lost where it gives up."""
+def _launch_jobs(planned: SweepPlan, launch: Launcher) -> None:
+    """Run the jobs.
+
+    Raises UsageError if another launcher or sweeper starts no job, _LauncherError if it fails
+    later.
+    """
     if planned.launcher == "basic" and planned.jobs is not None:
         launch(run_job)
         return
@@ -195,14 +200,14 @@ def _launch_jobs(planned: SweepPlan, launch: Callable[[Any], None]) -> None:
     except BertftError:
         raise
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".split("\n")[0]
+        reason = first_line(f"{type(error).__name__}: {error}")
         if _job_file_times(planned.folder) == before:
             raise UsageError(
                 f"{name} could not start a job ({reason})",
                 where=f"hydra/{group}",
-                hint="HYDRA_FULL_ERROR=1 shows where that comes from",
+                hint="HYDRA_FULL_ERROR=1 shows the traceback",
             ) from error
-        raise _LauncherError(f"{name} lost one: {reason}") from error
+        raise _LauncherError(f"{name} lost a job: {reason}") from error
 
 
 def _job_file_times(folder: Path) -> dict[Path, int]:
@@ -210,9 +215,9 @@ def _job_file_times(folder: Path) -> dict[Path, int]:
 
 
 def _all_finished(folder: Path, jobs: Sequence[SweepJob]) -> bool:
-    """Whether nothing is left to run, for which no queue need be asked."""
+    """Whether all jobs are finished, so that the launcher is not needed."""
     folders = [folder / job_folder_name(to_plain_dict(job.config)) for job in jobs]
-    if not all(_has_result(each) for each in folders):
+    if not all(_has_result(job_folder) for job_folder in folders):
         return False
     for number, (job_dir, job) in enumerate(zip(folders, jobs, strict=True)):
         words = list(job.config.hydra.overrides.task)
@@ -223,7 +228,7 @@ def _all_finished(folder: Path, jobs: Sequence[SweepJob]) -> bool:
 
 
 def _has_result(folder: Path) -> bool:
-    if folder.is_symlink():  # the job refuses it
+    if folder.is_symlink():  # the job reports it
         return False
     try:
         read_metrics_json(folder / "metrics.json")
@@ -238,6 +243,6 @@ def _job_names(jobs: Sequence[SweepJob]) -> set[str]:
     if duplicates:
         shown = "; ".join(" ".join(job.overrides) for job in duplicates[:2])
         raise usage_error(
-            [Problem("-m", f"two combinations are the same run ({shown})", "Give each value once")]
+            [Problem("-m", f"two combinations are the same run ({shown})", "List each value once")]
         )
     return set(names)

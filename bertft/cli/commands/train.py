@@ -11,7 +11,6 @@ from typing import Any
 
 from rich.console import Console
 
-from bertft.cli.commands.run_report import write_run_report
 from bertft.config.command_configs import TrainConfig
 from bertft.config.resume import read_run_config
 from bertft.config.trainer import TrainerConfig
@@ -23,6 +22,7 @@ from bertft.pipeline.manifest import read_manifest
 from bertft.pipeline.run_context import RunContext
 from bertft.pipeline.training_run import TrainingRun
 from bertft.report.console import line_printer, plain_console
+from bertft.report.run_report import write_run_report
 from bertft.report.tables import dry_run_lines, render_item, result_lines, training_tables
 from bertft.runs.checkpoints import CheckpointStore
 from bertft.runs.metrics_json import read_metrics_json

@@ -1,4 +1,4 @@
-"""``bertft verify``: hash a run again, and name what is damaged or missing."""
+"""``bertft verify``: verify the files of a run and list what is damaged or missing."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from bertft.utils.terminal import print_escaped
 
 __all__ = ["run"]
 
-_LONGEST = 1_000  # characters of a problem, which may quote names from the folder
+_MAX_PROBLEM_LENGTH = 1_000  # a problem can quote names from the folder
 
 
 def run(config: VerifyConfig, _: Path) -> None:
-    """A line a file or folder on stdout. DataError (status 2) if any is not as it was written."""
+    """Print one line per file or folder. DataError (status 2) if any is damaged."""
     run_folder = RunFolder.open(Path(config.run).expanduser())
     damaged = []
     for finding in verify_files(run_folder):
@@ -25,13 +25,13 @@ def run(config: VerifyConfig, _: Path) -> None:
             f"{'DAMAGED' if finding.problems else 'ok':<9}{finding.name:<24}{finding.note}".rstrip()
         )
         for problem in finding.problems:
-            print_escaped(f"{'':<9}  {shorten(problem, _LONGEST)}")
+            print_escaped(f"{'':<9}  {shorten(problem, _MAX_PROBLEM_LENGTH)}")
         if finding.problems:
             damaged.append(finding.name)
     if damaged:
-        are = "is" if len(damaged) == 1 else "are"
+        verb = "has" if len(damaged) == 1 else "have"
         raise DataError(
-            f"{format_list(damaged)} {are} not as written",
+            f"{format_list(damaged)} {verb} changed since the run",
             where=str(run_folder.path),
-            hint="Restore them from a copy; resume= goes on from the newest whole checkpoint",
+            hint="Restore the files from a copy; resume= uses the newest intact checkpoint",
         )
