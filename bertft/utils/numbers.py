@@ -1,11 +1,11 @@
-"""Numbers as people read them. Units are decimal (1 kB = 1000 B), as on disks and in downloads.
+"""Numbers formatted for people. Units are decimal: 1 kB = 1000 B.
 
-count(24100)       24,100             size(1_234_567_890)   1.2 GB
-compact(24100)     24.1k              duration(252)         4 min 12 s
-score(0.91234)     0.9123             clock(252)            4:12
-measure(288.0)     288                rate(9.1e-4)          9.1e-4
+format_count(24100)     24,100        format_bytes(1_234_567_890)   1.2 GB
+format_compact(24100)   24.1k         format_duration(252)          4 min 12 s
+format_score(0.91234)   0.9123        format_clock(252)             4:12
+format_number(288.0)    288           format_rate(9.1e-4)           9.1e-4
 
-Where there is no number (None), all of them give a dash.
+All of them return a dash for None.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = [
 def split_metric_groups(
     metrics: Mapping[str, float],
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-    """The metrics of the whole, and those of a group of it, which are called ``group/metric``."""
+    """The overall metrics, and those of each group, whose names are ``group/metric``."""
     overall: dict[str, float] = {}
     groups: dict[str, dict[str, float]] = {}
     for name, value in metrics.items():
@@ -46,19 +46,19 @@ _THOUSANDS = ("", "k", "M", "G", "T")
 
 
 def format_count(number: float | None) -> str:
-    """A whole number, in groups of three digits."""
+    """A whole number with thousands separators."""
     return _NONE if number is None else f"{number:,.0f}"
 
 
 def format_compact(number: float | None) -> str:
-    """About three digits and a unit, for what changes while one looks at it."""
+    """About three digits and a unit, for a live display."""
     if number is None or not math.isfinite(number):
         return _NONE
     return "".join(_scaled(number))
 
 
 def format_bytes(count_of_bytes: float | None) -> str:
-    """Bytes."""
+    """A number of bytes with its unit."""
     if count_of_bytes is None:
         return _NONE
     digits, unit = _scaled(count_of_bytes)
@@ -66,7 +66,7 @@ def format_bytes(count_of_bytes: float | None) -> str:
 
 
 def format_score(value: float | None) -> str:
-    """A metric or a loss: four decimals below 10, two above (scores in percent)."""
+    """A metric or loss: four decimals below 10, two above (scores in percent)."""
     if value is None:
         return _NONE
     if not math.isfinite(value):
@@ -78,7 +78,7 @@ def format_score(value: float | None) -> str:
 
 
 def format_number(value: float | None) -> str:
-    """A scalar of any scale, whole where it is whole."""
+    """A number of any magnitude, without decimals if it is whole."""
     if value is None:
         return _NONE
     if not math.isfinite(value):
@@ -108,7 +108,7 @@ def format_clock(seconds: float | None) -> str:
 
 
 def format_duration(seconds: float | None) -> str:
-    """In words: ``8.4 s``, ``4 min 12 s``, ``2 h 5 min``."""
+    """A duration: ``8.4 s``, ``4 min 12 s``, ``2 h 5 min``."""
     if seconds is None:
         return _NONE
     if seconds < 59.95:
@@ -119,7 +119,7 @@ def format_duration(seconds: float | None) -> str:
 
 
 def _scaled(number: float) -> tuple[str, str]:
-    """Digits and unit; what would round up to 1000 takes the next unit."""
+    """Digits and unit; a number that rounds to 1000 gets the next unit."""
     value, power = float(number), 0
     while abs(value) >= 999.5 and power < len(_THOUSANDS) - 1:
         value, power = value / 1000, power + 1

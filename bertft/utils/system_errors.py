@@ -1,7 +1,7 @@
-"""Errors of the system that reach the top of the program, as errors that say what to do.
+"""Convert system errors that reach ``main`` to errors with a hint.
 
-A path that leads nowhere is wrong use (status 2); a full disk, exhausted memory or a device that
-fails is the environment (status 4). ``to_bertft_error`` returns None for whatever is a bug of ours.
+An invalid path is wrong use (status 2). A full disk, exhausted memory or a failing device is a
+system error (status 4). ``to_bertft_error`` returns None for a bug in bertft.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PATH_ERRNOS = (
     errno.ESPIPE,
 )
 _RUST_OS_ERROR = re.compile(r"\(os error ([0-9]{1,5})\)|\bOs \{ code: ([0-9]{1,5})", re.ASCII)
-# What the allocators and loaders of libraries say where Python would raise MemoryError.
+# Messages of the allocators and loaders of libraries where Python would raise MemoryError.
 _OUT_OF_MEMORY_TEXTS = (
     "allocate memory",
     "can't start new thread",
@@ -38,10 +38,9 @@ _OUT_OF_MEMORY_TEXTS = (
 
 
 def to_bertft_error(error: Exception, arguments: Sequence[str]) -> BertftError | None:
-    """``error`` as one of ours; ``arguments`` are the settings given, one of which may name the
-    path.
+    """``error`` as a BertftError; None if it is not a system error.
 
-    None if the system did not cause it.
+    ``arguments`` are the arguments of the command line, one of which may contain the path.
     """
     if is_out_of_memory(error):
         amount = re.search(r"tried to allocate ([\d.]+ \w+)", str(error), re.IGNORECASE)
@@ -56,7 +55,7 @@ def to_bertft_error(error: Exception, arguments: Sequence[str]) -> BertftError |
     if isinstance(error, RuntimeError) and "home directory" in str(error):
         argument = next((word for word in arguments if "=~" in word), None)
         return UsageError(
-            "there is no such user, or no home directory", where=argument, hint="Write the path out"
+            "there is no such user or home directory", where=argument, hint="Use the full path"
         )
     if isinstance(error, ValueError) and "embedded null" in str(error):
         argument = next((word for word in arguments if "\0" in word), None)
@@ -70,7 +69,7 @@ def to_bertft_error(error: Exception, arguments: Sequence[str]) -> BertftError |
 
 
 def find_os_error(error: BaseException) -> OSError | None:
-    """The OSError that ``error`` is, or that a library written in Rust reports as text."""
+    """``error`` if it is an OSError, or the OSError that a Rust library reports as text."""
     if isinstance(error, OSError):
         return error
     match = _RUST_OS_ERROR.search(str(error))
@@ -81,8 +80,8 @@ def find_os_error(error: BaseException) -> OSError | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ended, of the machine or an accelerator, in any library."""
-    # torch has a type of its own for an accelerator's memory, and none for the machine's.
+    """Whether the machine or an accelerator ran out of memory, in any library."""
+    # torch has an exception for the memory of an accelerator, and none for that of the machine.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     text = str(error)
@@ -102,12 +101,12 @@ def _from_os_error(error: OSError, words: Sequence[str]) -> BertftError:
     if error.errno in _PATH_ERRNOS:
         return UsageError(reason, where=where, hint="Check the path")
     return SystemResourceError(
-        reason, where=where, hint="Free space, or choose another place with hydra.run.dir=<folder>"
+        reason, where=where, hint="Free space, or set another folder with hydra.run.dir=<folder>"
     )
 
 
 def _find_setting(path: str | None, words: Sequence[str]) -> str | None:
-    """The word that gave ``path``, or a folder above it."""
+    """The argument with the value ``path`` or a folder above it."""
     for word in words:
         value = word.partition("=")[2].strip("'\"")
         if path and value and (path == value or path.startswith(f"{value.rstrip('/')}/")):

@@ -1,7 +1,8 @@
-"""Text on its way to a terminal: what a label or a file name holds is shown, never obeyed.
+"""Output to a terminal: robust streams, and text without control characters.
 
-ESC [ ... colours, clears or retitles a terminal, and marks of direction let a text read as another
-one. They are shown as an escape, ``\\x1b``. Line ends and tabs stay.
+ESC sequences in a label or file name could clear or retitle a terminal, and direction marks could
+make a text look like another one. They are printed as an escape (``\\x1b``). Line ends and tabs
+stay.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ _warning_logger: ContextVar[logging.Logger | None] = ContextVar("warning_logger"
 
 
 def print_warning(message: str) -> None:
+    """Print a warning of limited length on stderr."""
     """Print ``message`` to stderr, or log it inside ``log_warnings``."""
     logger = _warning_logger.get()
     if logger is not None:
@@ -52,7 +54,10 @@ def log_warnings(logger: logging.Logger) -> Iterator[None]:
 
 
 def prepare_streams() -> None:
-    """Make ``sys.stdin``, ``sys.stdout`` and ``sys.stderr`` safe to use; replaced ones stay."""
+    """Make the standard streams safe to use, also if they are closed.
+
+    Streams that a caller replaced are not changed.
+    """
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
@@ -72,12 +77,12 @@ def supports_unicode(stream: TextIO) -> bool:
 
 
 def is_output_closed(stream: TextIO) -> bool:
-    """Whether what is written to ``stream`` reaches nobody: a closed pipe, or closed before."""
+    """Whether ``stream`` is a closed pipe, or was closed from the start."""
     return isinstance(stream, _Output) and stream.reader_closed
 
 
 class _Output(io.TextIOWrapper):
-    """Text to a file descriptor; after the reader of a pipe has gone, to nowhere."""
+    """Text output to a file descriptor; discarded after the reader of a pipe has closed it."""
 
     reader_closed = False
 
@@ -102,7 +107,7 @@ class _Output(io.TextIOWrapper):
 
 
 class _ClosedInput(io.TextIOWrapper):
-    """Standard input of a process that was started without one: at its end from the start."""
+    """Empty standard input, for a process that was started without one."""
 
     def __init__(self) -> None:
         super().__init__(io.BytesIO(), encoding="utf-8")
@@ -127,12 +132,12 @@ _CONTROL_CHARACTERS = re.compile(
 
 
 def escape_controls(text: str) -> str:
-    """``text`` without a character that a terminal obeys."""
+    """``text`` with control characters escaped."""
     return _CONTROL_CHARACTERS.sub(_escape_match, text)
 
 
 def print_escaped(text: object, *, stderr: bool = False) -> None:
-    """Print a line of which a part may come from a file."""
+    """Print a line that may contain text from a file, with control characters escaped."""
     print(escape_controls(str(text)), file=sys.stderr if stderr else sys.stdout)
 
 

@@ -121,7 +121,7 @@ def test_the_input_is_not_written_over(run, place):
     file = place / "rows.jsonl"
     file.write_text('{"text": "good"}\n')
     said = say("predict", f"run={run}", f"input={file}", f"output={place}/./rows.jsonl")
-    assert said.refused and "is the input as well" in said.err
+    assert said.refused and "is also the input" in said.err
     assert file.read_text() == '{"text": "good"}\n'
 
 
@@ -185,7 +185,7 @@ def test_rows_without_an_answer_are_refused_or_told(place):
     nothing = dict.fromkeys(("label", "score", "scores"))
     assert found[0] == {"line": 1, **nothing, "error": "empty text"}
     assert said.err == (
-        "warning: stdin: 2 × empty text: such rows have an error in place of an answer\n"
+        "warning: stdin: 2 × empty text: they have an error in place of a prediction\n"
         "4 answers; stdin: 4 rows read = 2 used + 2 skipped (2 × empty text); 1 blank line\n"
     )
     both = answers(say("predict", "run=run", stdin='{"text": "a"}\n{"text": "b"}\n'))

@@ -65,7 +65,7 @@ def score_predictions(config: EvalConfig) -> tuple[dict[str, float], str, dict[s
         )
     if unknown_ids := predictions.keys() - set(question_ids):
         print_warning(
-            f"{config.predictions}: {len(unknown_ids):,} answers without a question in the rows"
+            f"{config.predictions}: answers without a question in the rows: {len(unknown_ids):,}"
         )
     score = TASKS.implementation(config.data.task, "score_predictions")
     texts = [predictions.get(name) for name in question_ids]

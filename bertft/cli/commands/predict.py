@@ -1,7 +1,7 @@
-"""``bertft predict``: unlabelled rows in, one JSON object per row out, in the rows' order.
+"""``bertft predict``: one JSON object per row, in the order of the rows.
 
-A bad row is an error before anything is computed; with on_bad_row=skip its place holds an object
-with ``error``, so that there is always one answer per row.
+An invalid row is an error before anything is computed. With on_bad_row=skip, an object with
+``error`` takes the place of its prediction, so that there is always one object per row.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +28,7 @@ from bertft.pipeline.loaded_model import LoadedModel
 from bertft.pipeline.open_model import open_from_settings
 from bertft.tasks.task import BaseTask, build_unlabelled_features
 from bertft.training.evaluate import predict_logits
-from bertft.utils.atomic_io import convert_write_errors, temporary_path
+from bertft.utils.atomic_io import atomic_open, convert_write_errors
 from bertft.utils.terminal import is_output_closed, print_escaped, print_warning, supports_unicode
 
 __all__ = ["run"]
@@ -41,14 +41,14 @@ _OUTPUT_HINT = "Write the answers to a file with output=<file>"
 
 
 def run(config: PredictConfig, _: Path) -> None:
-    """Nothing but answers goes to stdout."""
+    """Write the predictions; nothing else goes to stdout."""
     if config.output != "-":
         _check_output_path(Path(config.output).expanduser(), Path(config.input).expanduser())
     saved = open_from_settings(config, config.precision, warn=print_warning)
     adapted, data = saved.task_model, saved.data
     if saved.unnamed_tags:
         print_warning(f"{saved.unnamed_tags}. Name them in their order: labels=[O,B-PER,I-PER,...]")
-    # What a run left out of its training rows is no reason to leave questions unanswered.
+    # on_bad_row of the run is about its training rows.
     data = replace(data, on_bad_row=config.on_bad_row)
     for name in ("text", "separator", "quoting", "encoding", "header"):
         if (value := getattr(config, name)) is not None:
@@ -67,7 +67,7 @@ def run(config: PredictConfig, _: Path) -> None:
             adapted.runner, table, adapted.precision, transform=adapted.task.predict_transform
         )
         answers = adapted.task.decode_predictions(logits, table)
-    if skip:  # one answer per row, in order; each says which row it belongs to
+    if skip:  # one object per row, each with the line of its row
         answers = _merge_bad_rows(answers, table, rows, adapted.task)
     count = 0
     with _open_output(config.output) as file:
@@ -84,14 +84,14 @@ def run(config: PredictConfig, _: Path) -> None:
             raise RuntimeError(f"{rows.source}: {rows.read:,} rows read, but {count:,} answers")
     if rows.skipped:
         reasons = format_reasons(rows.skipped)
-        print_warning(f"{rows.source}: {reasons}: such rows have an error in place of an answer")
+        print_warning(f"{rows.source}: {reasons}: they have an error in place of a prediction")
     accounting = format_accounting(rows.source, rows.accounting())
     output_prefix = "" if config.output == "-" else f"{config.output}: "
     print_escaped(f"{output_prefix}{count:,} answers; {accounting}", stderr=True)
 
 
 def _build_features(rows: Rows, saved: LoadedModel, skip: bool) -> FeatureTable | None:
-    """The features of the rows; None where all of them are bad rows, which ``skip`` admits."""
+    """The features of the rows; None if all rows are invalid and skipped."""
     if not len(rows) and rows.read:
         return None
     task, length = saved.task_model.task, saved.info.max_length
@@ -112,7 +112,7 @@ def _build_features(rows: Rows, saved: LoadedModel, skip: bool) -> FeatureTable 
 def _merge_bad_rows(
     answers: Iterator[dict[str, Any]], table: FeatureTable | None, rows: Rows, task: BaseTask
 ) -> Iterator[dict[str, Any]]:
-    """Answers with the ``line`` of their row; a bad row has null for an answer, and ``error``."""
+    """Predictions with the ``line`` of their row; null and ``error`` for invalid rows."""
     lines = [] if table is None else _answered_lines(table)
     answered = (
         (line, {"line": line, **answer_fields})
@@ -128,9 +128,9 @@ def _merge_bad_rows(
 
 
 def _ids_of_bad_rows(rows: Rows) -> dict[int, dict[str, str]]:
-    """``{"id": …}`` by line, of the bad rows that have an id of their own, as answers have it."""
+    """``{"id": ...}`` by line, for the invalid rows that have an id."""
     ids = dict(rows.ids)
-    if "id" in rows.columns:  # those that were read, and then gave nothing to answer
+    if "id" in rows.columns:  # rows that were read but have no features
         bad = {line for line, _ in rows.all_errors or ()}
         pairs = zip(rows.column("line"), rows.column("id"), strict=True) if bad else ()
         ids |= {line: name for line, name in pairs if line in bad and name is not None}
@@ -138,7 +138,7 @@ def _ids_of_bad_rows(rows: Rows) -> dict[int, dict[str, str]]:
 
 
 def _answered_lines(table: FeatureTable) -> list[int]:
-    """Where the rows that have an answer are in the input, in their order."""
+    """The line numbers of the rows that have a prediction, in order."""
     rows = np.flatnonzero(table.rows_with_features())
     lines: list[int] = table.rows.arrow_column("line").take(pa.array(rows)).to_pylist()
     return lines
@@ -146,7 +146,7 @@ def _answered_lines(table: FeatureTable) -> list[int]:
 
 @contextlib.contextmanager
 def _rename_data_settings() -> Iterator[None]:
-    """Errors of reading in the words of this command, whose settings are in no ``data``."""
+    """Rename data.<setting> in errors: the settings of predict are not in the group ``data``."""
     try:
         yield
     except DataError as error:
@@ -155,33 +155,25 @@ def _rename_data_settings() -> Iterator[None]:
 
 
 def _check_output_path(path: Path, input_path: Path) -> None:
-    """UsageError where no file can be written, before anything is computed."""
+    """UsageError, before anything is computed, if the output file cannot be written."""
     if path.is_dir():
-        raise UsageError("is a folder", where=f"output={path}", hint="Name a file in it")
+        raise UsageError("is a folder", where=f"output={path}", hint="Use a file in it")
     if input_path.is_file() and path.exists() and path.samefile(input_path):
-        raise UsageError("is the input as well", where=f"output={path}", hint="Name another file")
+        raise UsageError("is also the input", where=f"output={path}", hint="Use another file")
     if not path.parent.is_dir():
         raise UsageError(f"there is no folder {path.parent}", where=f"output={path}")
 
 
 @contextlib.contextmanager
 def _open_output(name: str) -> Iterator[TextIO]:
-    """stdout, or a file that is there whole or not at all; a pipe or device is written to."""
+    """stdout, or a file that is written atomically, or an existing pipe or device."""
     if name == "-":
         if is_output_closed(sys.stdout):
             raise UsageError("standard output is closed", where="output=-", hint=_OUTPUT_HINT)
         yield sys.stdout
         return
     path = Path(name).expanduser().resolve()
-    is_regular = path.is_file() or not path.exists()
-    temporary_file = temporary_path(path) if is_regular else path
-    try:
-        with convert_write_errors(path):
-            with temporary_file.open("w", encoding="utf-8") as file:
-                yield file
-            if is_regular:
-                temporary_file.replace(path)
-    finally:
-        if is_regular:
-            with contextlib.suppress(OSError):
-                temporary_file.unlink(missing_ok=True)
+    is_special = path.exists() and not path.is_file()
+    output = path.open("w", encoding="utf-8") if is_special else atomic_open(path)
+    with convert_write_errors(path), output as file:
+        yield cast(TextIO, file)

@@ -1,4 +1,4 @@
-"""``bertft train``: fine-tune an encoder and leave a run folder."""
+"""``bertft train``: fine-tune an encoder and write a run folder."""
 
 from __future__ import annotations
 
