@@ -15,7 +15,13 @@ from typing import Any
 from bertft.config.values import NUMBER_PATTERN
 from bertft.utils.messages import Problem, suggest
 
-__all__ = ["BALANCED", "class_weight_problems", "match_class", "normalize_class_name"]
+__all__ = [
+    "BALANCED",
+    "class_name_key",
+    "class_weight_problems",
+    "match_class",
+    "normalize_class_name",
+]
 
 BALANCED = "balanced"
 _SETTING = "loss.class_weights"
@@ -36,7 +42,7 @@ def class_weight_problems(weights: Any, names: Sequence[str] | None = None) -> I
     keys: dict[object, Any] = {}
     weight_by_name = weights if isinstance(weights, dict) else {}
     for name in weight_by_name:
-        first_spelling = keys.setdefault(_comparison_key(normalize_class_name(name)), name)
+        first_spelling = keys.setdefault(class_name_key(name), name)
         if first_spelling is not name and weight_by_name[first_spelling] != weight_by_name[name]:
             yield Problem(
                 _SETTING,
@@ -76,15 +82,17 @@ def match_class(key: Any, names: Sequence[str]) -> str | None:
     text = normalize_class_name(key)
     if text in names:
         return text
-    matches = [name for name in names if _comparison_key(name) == _comparison_key(text)]
+    matches = [name for name in names if class_name_key(name) == class_name_key(text)]
     return matches[0] if len(matches) == 1 else None
 
 
-def _comparison_key(name: str) -> Decimal | str:
-    return Decimal(name) if NUMBER_PATTERN.fullmatch(name) else name
+def class_name_key(name: object) -> Decimal | str:
+    """Equal for two spellings of one class name: 1, 1.0 and "1" are the same class."""
+    text = normalize_class_name(name)
+    return Decimal(text) if NUMBER_PATTERN.fullmatch(text) else text
 
 
-def normalize_class_name(name: Any) -> str:
+def normalize_class_name(name: object) -> str:
     """A YAML key as a class name: booleans and whole numbers as JSON writes them."""
     if isinstance(name, bool):
         return str(name).lower()

@@ -17,6 +17,7 @@ from typing import Any
 from hydra import version
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.config_store import ConfigStore
+from hydra.core.default_element import ResultDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
@@ -28,11 +29,12 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from bertft.config.command_configs import COMMAND_CONFIGS, EvalRequest
+from bertft.config.command_configs import COMMAND_CONFIGS, EvalRequest, TrainConfig
 from bertft.config.former_names import current_path
 from bertft.config.hydra_errors import HYDRA_ERRORS, display_path, to_problem
 from bertft.config.hydra_internals import (
     Hydra,
+    IConfigRepository,
     create_automatic_config_search_path,
     use_former_names,
 )
@@ -48,7 +50,7 @@ from bertft.utils.messages import Problem, usage_error
 
 __all__ = [
     "ComposeRequest",
-    "build_default_settings",
+    "build_default_config",
     "build_settings",
     "compose_config",
     "compose_unchecked",
@@ -122,7 +124,9 @@ def hydra_session(request: ComposeRequest) -> Iterator[Hydra]:
 
 
 @contextlib.contextmanager
-def inspect_defaults(hydra: Hydra, inspect: Callable[[Any, Any], None]) -> Iterator[None]:
+def inspect_defaults(
+    hydra: Hydra, inspect: Callable[[Sequence[ResultDefault], IConfigRepository], None]
+) -> Iterator[None]:
     """Call ``inspect(defaults, repository)`` with the files to load, before they are composed.
 
     Finding and reading the files in advance would take as long as composing. An exception of
@@ -131,9 +135,10 @@ def inspect_defaults(hydra: Hydra, inspect: Callable[[Any, Any], None]) -> Itera
     loader: Any = hydra.config_loader
     original = loader._compose_config_from_defaults_list
 
-    def inspect_then_compose(defaults: Any, repo: Any) -> Any:
+    def inspect_then_compose(defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
         inspect(defaults, repo)
-        return original(defaults=defaults, repo=repo)
+        composed: DictConfig = original(defaults=defaults, repo=repo)
+        return composed
 
     loader._compose_config_from_defaults_list = inspect_then_compose
     try:
@@ -205,13 +210,15 @@ def build_settings(command: str, config: DictConfig, folder: Path, arguments: Se
     return settings
 
 
-def build_default_settings(command: str) -> Any:
-    """The settings of ``command`` without any overrides."""
+def build_default_config() -> TrainConfig:
+    """The configuration of ``bertft train`` without any overrides."""
     running_hydra = GlobalHydra.instance().hydra  # a sweep continues with it
     try:
-        return to_dataclass(command, compose_config(ComposeRequest(command, ())))
+        config = to_dataclass("train", compose_config(ComposeRequest("train", ())))
     finally:
         GlobalHydra.instance().hydra = running_hydra
+    assert isinstance(config, TrainConfig)
+    return config
 
 
 def to_dataclass(command: str, config: DictConfig) -> Any:
@@ -226,7 +233,7 @@ def try_compose(
     """The configuration, None if it cannot be composed, and its problems."""
     problems, unknown_paths, valid_overrides = validate_overrides(hydra, request, overrides)
 
-    def check_files(defaults: Any, repository: Any) -> None:
+    def check_files(defaults: Sequence[ResultDefault], repository: IConfigRepository) -> None:
         files = _config_files(defaults, repository)
         if file_problems := [
             problem for file in files for problem in validate_file(request.command, file)
@@ -331,7 +338,9 @@ def _null_conflicts(overrides: Sequence[str]) -> list[Problem]:
     ]
 
 
-def _config_files(defaults: Any, repository: Any) -> Iterator[ConfigFile]:
+def _config_files(
+    defaults: Sequence[ResultDefault], repository: IConfigRepository
+) -> Iterator[ConfigFile]:
     """The YAML files that are loaded, without those of Hydra and the schema."""
     for default in defaults:
         if default.config_path is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from hydra._internal.config_repository import IConfigRepository
 from hydra._internal.core_plugins import file_config_source
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
@@ -25,6 +26,7 @@ from bertft.config.schema import Node, find_setting, settings_tree
 __all__ = [
     "BasicSweeper",
     "Hydra",
+    "IConfigRepository",
     "create_automatic_config_search_path",
     "get_args_parser",
     "use_former_names",

@@ -73,7 +73,7 @@ def format_value(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return f"[{','.join(format_value(item) for item in value)}]"
     if isinstance(value, dict):
-        return f"{{{','.join(f'{key}:{format_value(each)}' for key, each in value.items())}}}"
+        return f"{{{','.join(f'{key}:{format_value(item)}' for key, item in value.items())}}}"
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 

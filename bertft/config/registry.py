@@ -366,20 +366,17 @@ def _extensions_problem(reader: ReaderSpec, plugins: _Plugins) -> str:
     if not reader.extensions or not all(re.fullmatch(r"\.\S+", each) for each in reader.extensions):
         return "invalid extensions (expected the form '.csv')"
     owner_by_extension = {
-        ending: "bertft"
+        extension: "bertft"
         for spec in _builtin_specs()["readers"].values()
-        for ending in spec.extensions
+        for extension in spec.extensions
     }
-    for (kind, _), (each, package) in plugins.components.items():
+    for (kind, _), (spec, package) in plugins.components.items():
         if kind == "readers":
-            owner_by_extension |= dict.fromkeys(each.extensions, str(package))
-    taken_extensions = [ending for ending in reader.extensions if ending in owner_by_extension]
-    return (
-        f"files that end in {taken_extensions[0]} are read by"
-        f" {owner_by_extension[taken_extensions[0]]}"
-        if taken_extensions
-        else ""
-    )
+            owner_by_extension |= dict.fromkeys(spec.extensions, str(package))
+    for extension in reader.extensions:
+        if extension in owner_by_extension:
+            return f"files that end in {extension} are read by {owner_by_extension[extension]}"
+    return ""
 
 
 def _preset_folder_of(point: metadata.EntryPoint) -> Path | None:

@@ -178,7 +178,7 @@ def _drop_unused_plugin_settings(content: dict[str, Any], file: Path) -> None:
             registry.raise_missing(name, registry.setting, str(file))
 
 
-def _load_run_config(folder: Path) -> Any:
+def _load_run_config(folder: Path) -> DictConfig:
     file = folder / "config.yaml"
     if not file.is_file():
         raise usage_error(

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
+
+from bertft.config.command_configs import TrainConfig
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 __all__ = [
     "flatten_settings",
@@ -15,7 +20,7 @@ __all__ = [
 ]
 
 
-def flatten_settings(config: Any) -> dict[str, str]:
+def flatten_settings(config: DataclassInstance) -> dict[str, str]:
     """Path → text of every setting of the dataclass ``config``; a null group is one setting."""
     return dict(_iter_flat(asdict(config), ""))
 
@@ -36,7 +41,7 @@ def _format_value(value: Any) -> str:
     return str(value)
 
 
-def to_yaml(config: Any) -> str:
+def to_yaml(config: TrainConfig) -> str:
     """Every setting as YAML. ``resume`` is null: it describes this process, not the run."""
     return OmegaConf.to_yaml(OmegaConf.structured(replace(config, resume=None)))
 

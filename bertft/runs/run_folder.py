@@ -80,7 +80,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """The run begun in ``path``. UsageError names the nearest folders that hold one."""
+        """The run in the folder ``path``. UsageError with the closest run folders if it is none."""
         folder = cls(path)
         if folder.has_run:
             return folder
@@ -88,7 +88,10 @@ class RunFolder:
         raise UsageError(problem, where=str(path), hint=_nearby_runs_hint(folder.path))
 
     def create(self, config_text: str, manifest: Mapping[str, Any]) -> None:
-        """Begin a run. UsageError if the folder holds one; EnvironmentFailed if it is not ours."""
+        """Start a run: create the folder, config.yaml and manifest.json.
+
+        Raises UsageError if the folder contains a run, SystemResourceError if it is not writable.
+        """
         self.ensure_no_run()
         with convert_write_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)

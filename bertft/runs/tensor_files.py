@@ -145,7 +145,7 @@ def _decode(value: Any, remaining: dict[str, Tensor]) -> Any:
     if not isinstance(value, dict):
         return value
     if not any(key.startswith("$") for key in value):
-        return {key: _decode(each, remaining) for key, each in value.items()}
+        return {key: _decode(item, remaining) for key, item in value.items()}
     (tag, content), *more = value.items()
     match tag, content:
         case "$tensor", str() if not more:
@@ -157,7 +157,7 @@ def _decode(value: Any, remaining: dict[str, Tensor]) -> Any:
         case "$tuple", list() if not more:
             return tuple(_decode(each, remaining) for each in content)
         case "$dict", list() if not more and all(_is_item(each) for each in content):
-            return {key: _decode(each, remaining) for key, each in content}
+            return {key: _decode(item, remaining) for key, item in content}
     raise DataError(f"the state has an unknown entry {{{tag}}}")
 
 

@@ -41,7 +41,7 @@ def test_words_become_settings(command, words, expanded):
     [
         ("predict", ["a", "b", "c"], "c"),
         ("train", ["a.csv", "b.csv"], "b.csv"),
-        ("doctor", ["a"], "settings alone"),
+        ("doctor", ["a"], "only settings"),
         ("eval", ["a", "run=b"], "run"),
         ("compare", ["a", "runs=[b]"], "runs"),
     ],

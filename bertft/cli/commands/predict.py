@@ -75,7 +75,7 @@ def run(config: PredictConfig, _: Path) -> None:
             line = json.dumps(answer, ensure_ascii=not supports_unicode(file))
             # JSON itself escapes only the first 32; the value that is read back is the same.
             file.write(
-                _CONTROL_CHARACTERS.sub(lambda found: f"\\u{ord(found[0]):04x}", line) + "\n"
+                _CONTROL_CHARACTERS.sub(lambda match: f"\\u{ord(match[0]):04x}", line) + "\n"
             )
             count += 1
             if is_output_closed(file):
@@ -123,7 +123,7 @@ def _merge_bad_rows(
         (line, {"line": line, **ids.get(line, {}), **empty_answer, "error": error})
         for line, error in sorted(rows.all_errors or ())
     )
-    for _, answer in heapq.merge(answered, bad, key=lambda each: each[0]):
+    for _, answer in heapq.merge(answered, bad, key=lambda pair: pair[0]):
         yield answer
 
 

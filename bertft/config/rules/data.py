@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from decimal import Decimal
 from typing import Any
 
 from bertft.config.choices import SPLITS
+from bertft.config.class_weights import class_name_key
 from bertft.config.registry import TASKS
 from bertft.config.schema import GetSetting, default_value
 from bertft.config.task_facts import TASKS_BY_SETTING, join_words
-from bertft.config.values import NUMBER_PATTERN
 from bertft.utils.messages import Problem, missing_file_problem
 
 __all__ = [
@@ -119,20 +118,12 @@ def check_class_names(where: str, labels: Any) -> Iterator[Problem]:
             f"{invalid_names[0] if invalid_names else ''!r} is not a class name",
             "Use a text",
         )
-    elif isinstance(labels, list) and len({_comparison_key(each) for each in labels}) < len(labels):
+    elif isinstance(labels, list) and len({class_name_key(name) for name in labels}) < len(labels):
         yield Problem(
             where,
             f"a class is listed twice in {labels} (1 and 1.0 are equal)",
             "List each class once",
         )
-
-
-def _comparison_key(name: Any) -> Any:
-    """Equal for two spellings of one class name."""
-    if isinstance(name, bool):
-        return str(name).lower()
-    text = str(name).strip()
-    return Decimal(text) if NUMBER_PATTERN.fullmatch(text) else text
 
 
 def _check_task_settings(get: GetSetting) -> Iterator[Problem]:

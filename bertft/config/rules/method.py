@@ -55,18 +55,17 @@ def _check_low_rank(get: GetSetting) -> Iterator[Problem]:
     kind = get("method.low_rank.kind")
     if kind is None:
         return
-    readers = {
-        name: [other_kind for other_kind in KINDS if name in KINDS[other_kind].settings]
-        for each in KINDS.values()
-        for name in each.settings
-    }
-    for name, others in readers.items():
+    kinds_by_setting: dict[str, list[str]] = {}
+    for other_kind, spec in KINDS.items():
+        for name in spec.settings:
+            kinds_by_setting.setdefault(name, []).append(other_kind)
+    for name, supporting_kinds in kinds_by_setting.items():
         path = f"method.low_rank.{name}"
-        if kind not in others and get(path) != default_value(path):
+        if kind not in supporting_kinds and get(path) != default_value(path):
             yield Problem(
                 path,
                 f"is not supported by kind={kind}",
-                f"Leave it out, or set kind={' or '.join(others)}",
+                f"Leave it out, or set kind={' or '.join(supporting_kinds)}",
             )
     start, starts = get("method.low_rank.start"), KINDS[kind].starts
     if start is not None and starts and start not in starts:

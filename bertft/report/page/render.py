@@ -17,7 +17,7 @@ from markupsafe import Markup
 from omegaconf import DictConfig, OmegaConf
 
 from bertft.config.command_configs import TrainConfig
-from bertft.config.compose import build_default_settings
+from bertft.config.compose import build_default_config
 from bertft.config.schema import iter_leaves, settings_tree
 from bertft.export.result_tables import format_cell
 from bertft.report.context import ReportContext
@@ -211,7 +211,7 @@ def list_settings(config: TrainConfig) -> list[ReportedSetting]:
 @cache
 def _default_config() -> DictConfig:
     """Cached: composing the defaults takes most of a second. Do not change it."""
-    return OmegaConf.structured(build_default_settings("train"))
+    return OmegaConf.structured(build_default_config())
 
 
 def _setting_text(value: object) -> str:
