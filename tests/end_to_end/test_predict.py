@@ -153,7 +153,7 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_computed(
         ([], '{"text": ""}\n{"text": "a"}\n', ["stdin:1", "empty text"]),
         ([], '{"text": 3}\n', ["stdin:1", "not a string"]),
         (["input=gone.csv"], "", ["input=gone.csv", "no such file"]),
-        (["text=[a,b,c]"], '{"text": "a"}\n', ["no pair of columns"]),
+        (["text=[a,b,c]"], '{"text": "a"}\n', ["nor a pair of columns"]),
     ],
 )
 def test_what_cannot_be_answered(run, place, words, stdin, parts):
