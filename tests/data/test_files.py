@@ -305,7 +305,7 @@ def test_several_files_are_no_file(tmp_path):
     for name in ("a.csv", "b.csv"):
         (tmp_path / name).write_text("text,label\na,b\n")
     for given in (f"[{tmp_path}/a.csv,{tmp_path}/b.csv]", f"{tmp_path}/a.csv,{tmp_path}/b.csv"):
-        with pytest.raises(DataError, match=r"expected one file.*Join them into one.*-m data.train="):
+        with pytest.raises(DataError, match=r"expected one file.*Join them.*-m data.train="):
             load_splits(DataConfig(name="files", train=given))
 
 
