@@ -34,7 +34,7 @@ _ENCODER = 10_646_784  # parameters in MiniLM's six layers: those that a token i
 
 
 def contest(folder: Path | None, base: str = _BASE) -> Contest:
-    """SST-2 of ``folder``, or the embedded sample, for the model at ``base``."""
+    """SST-2 of ``folder``, or the bundled sample, for the model at ``base``."""
     if folder is None:
         config = DataConfig(name="sample", source="sample", sample="sentiment")
     else:

@@ -3,7 +3,7 @@
     import bertft
     run = bertft.train(rows, method="lora", model="minilm")
     run.metrics["best"]                         # what metrics.json holds
-    model = bertft.load(run.path)               # or a merged, adapter or ONNX folder
+    model = bertft.load(run.path)               # or a merged folder or an adapter
     model.predict(["A film to remember."])      # the dicts that ``bertft predict`` writes
     run.merge("merged")
     bertft.compare([run.path, "outputs/other"])
@@ -115,7 +115,7 @@ def load(
     device: str = "auto",
     trust_remote_code: bool = False,
 ) -> Predictor:
-    """Open the model of a run, or of a merged, plain transformers, adapter or ONNX folder.
+    """Open the model of a run, a merged folder, a transformers folder or an adapter.
 
     Args:
         path: the folder.

@@ -124,7 +124,7 @@ def open_file(config: DataConfig, name: str, setting: str, schema: RowSchema) ->
 
 
 def open_sample(config: DataConfig, split: str, columns: ColumnSpec) -> DataSource:
-    """Split ``split`` of an embedded sample."""
+    """Split ``split`` of a bundled sample."""
     from bertft.samples import load_sample
 
     if not config.sample:

@@ -275,7 +275,7 @@ def load_inputs(name: str, config: DataConfig, setting: str = "input") -> Rows:
 
 
 def load_sample_inputs(config: DataConfig, split: str) -> Rows:
-    """Rows of ``split`` of the embedded sample that ``config`` names, without their labels."""
+    """Rows of ``split`` of the bundled sample that ``config`` names, without their labels."""
     schema = build_row_schema(config, labelled=False)
     return _LoadingSplit.read(
         open_sample(config, split, schema.columns), schema, split, config

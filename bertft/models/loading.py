@@ -98,7 +98,7 @@ def _explain_load_errors(
                     hint="Check the name; a private or gated one needs hf auth login",
                 ) from error
             raise SystemResourceError(
-                f"the {what} of {source.load!r} could not be had from the Hub ({reason[:160]})",
+                f"the {what} of {source.load!r} could not be loaded from the Hub ({reason[:160]})",
                 where=where,
                 hint=(
                     "Check the name and the network; HF_ENDPOINT sets a mirror; or give a local "

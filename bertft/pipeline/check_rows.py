@@ -1,7 +1,7 @@
 """Rows on which what is written is compared with what it was made from.
 
 A run keeps about 64 of its validation rows for that. Of a model from elsewhere nothing is known but
-its task: there, rows of an embedded sample stand in, of two texts where the task takes texts, so
+its task: there, rows of a bundled sample stand in, of two texts where the task takes texts, so
 that both token types occur. They have no labels that mean anything to the model, and so no metrics.
 """
 

@@ -1,4 +1,4 @@
-"""The embedded samples: small English data sets that come with bertft, for use without a network.
+"""The bundled samples: small English data sets that come with bertft, for use without a network.
 
     bertft/samples/<name>/<split>.jsonl      one row per line, the same columns in every row
 
@@ -22,7 +22,7 @@ _FOLDER = Path(__file__).parent
 
 
 def sample_names() -> tuple[str, ...]:
-    """Names of the embedded samples, in alphabetical order."""
+    """Names of the bundled samples, in alphabetical order."""
     return tuple(sorted(file.parent.name for file in _FOLDER.glob("*/train.jsonl")))
 
 
@@ -34,13 +34,13 @@ def load_sample(name: str, split: str) -> dict[str, list[Any]]:
     """
     if name not in sample_names():
         raise UsageError(
-            f"no embedded sample {name!r}",
+            f"no bundled sample {name!r}",
             where="data.sample",
             hint=did_you_mean(name, sample_names()),
         )
     if split not in SPLITS:
         raise UsageError(
-            f"an embedded sample has no split {split!r}",
+            f"a bundled sample has no split {split!r}",
             where=f"data.sample={name}",
             hint=did_you_mean(split, SPLITS),
         )

@@ -173,7 +173,7 @@ def test_the_fingerprint_does_not_see_how_arrow_cut_the_rows(train):
     assert rows.select(np.arange(len(rows)) > 0).fingerprint != rows.fingerprint
 
 
-def test_an_embedded_sample(monkeypatch):
+def test_a_bundled_sample(monkeypatch):
     def generate(name, split):
         assert name == "toy"
         return {"text": [f"{split} {place}" for place in range(6)], "label": ["no", "yes"] * 3}

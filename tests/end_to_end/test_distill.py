@@ -33,7 +33,7 @@ def forwards(run):
     return read(run / "manifest.json")["teacher"]["forwards"]
 
 
-def test_from_the_embedded_sample_to_answers(cold):
+def test_from_the_bundled_sample_to_answers(cold):
     """Train a teacher, distil it into half its layers, evaluate, merge, predict."""
     rows = ("data.max_train_rows=120", "data.max_validation_rows=40", *QUICK[1:], "quiet=true")
     said = say("train", *rows, "model=tiny", "method=full", "hydra.run.dir=teacher")

@@ -380,7 +380,7 @@ def test_the_hub_out_of_reach(offline):
         with pytest.raises(SystemResourceError) as caught:
             load()
         assert caught.value.status == 4 and caught.value.where == "model.path"
-        assert "'bertft-tests/no-such-model' could not be had from the Hub" in str(caught.value)
+        assert "'bertft-tests/no-such-model' could not be loaded from the Hub" in str(caught.value)
         assert "\n" not in str(caught.value)
 
 

@@ -1,4 +1,4 @@
-"""The shipped files of the embedded samples are those that their generator writes."""
+"""The shipped files of the bundled samples are those that their generator writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded samples: found by name, the same for all time, held-out rows really held out."""
+"""The bundled samples: found by name, the same for all time, held-out rows really held out."""
 
 from __future__ import annotations
 

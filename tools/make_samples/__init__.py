@@ -1,4 +1,4 @@
-"""Generates the embedded samples, ``bertft/samples/<name>/<split>.jsonl``.
+"""Generates the bundled samples, ``bertft/samples/<name>/<split>.jsonl``.
 
     python -m tools.make_samples
 

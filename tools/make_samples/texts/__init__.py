@@ -1,1 +1,1 @@
-"""The words and templates of the embedded samples, split by split."""
+"""The words and templates of the bundled samples, split by split."""
