@@ -67,7 +67,7 @@ class TaskSpec:
         settings: the settings of ``data`` that this task reads and not every task does.
         problem_type: transformers' ``problem_type``, for a task that classifies or scores
             sequences.
-        sample: the included data set, and its text columns, whose rows check a merge or an export
+        sample: the bundled data set, and its text columns, whose rows check a merge or an export
             if the run has no such rows.
         score_predictions: ``"module:function"``, (predictions, rows, config) → (metrics, name of
             the main metric): scores texts that another program predicted, None where a row has

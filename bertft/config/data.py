@@ -20,7 +20,7 @@ class DataConfig:
     source: str = setting(
         "files",
         "Source of the rows. files: your own files. hub: a Hub data set. sample: a data set"
-        " included in bertft.",
+        " bundled with bertft.",
         choices=("files", "hub", "sample"),
     )
     task: str = setting("classification", "Task type.", choices=TASKS.names())
@@ -46,7 +46,7 @@ class DataConfig:
     )
     hub: str | None = setting(None, "Hub id of the data set. Only with source=hub.", file="input")
     subset: str | None = setting(None, "Configuration name of the Hub data set.")
-    sample: str | None = setting(None, "Name of the included data set. Only with source=sample.")
+    sample: str | None = setting(None, "Name of the bundled data set. Only with source=sample.")
     text: Any = setting(
         None,
         "Text column: a name or a position from 0, or a list of two columns for text pairs. Null:"

@@ -217,7 +217,7 @@ def _inherit_run_data(words: Sequence[str], config_dir: Path | None) -> list[str
     elif settings.get("source") == "sample" and any(
         f"data.{name}" in value_by_key for name in _ROW_SOURCE_SETTINGS
     ):
-        # Other rows replace the included data set.
+        # Other rows replace the bundled data set.
         settings = {key: settings[key] for key in settings if key not in _SAMPLE_SETTINGS}
     if str(explicit.get("unanswerable")).lower() == "false":  # the threshold has no effect
         settings.pop("no_answer_threshold", None)

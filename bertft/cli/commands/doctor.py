@@ -41,7 +41,7 @@ _SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
 def check_training(device: str) -> CheckResult:
-    """Train LoRA on the included data set for a few steps, with evaluation and checkpoint."""
+    """Train LoRA on the bundled data set for a few steps, with evaluation and checkpoint."""
     start = time.perf_counter()
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -99,7 +99,7 @@ def _build_tiny_config(folder: Path, device: str) -> TrainConfig:
 
 
 def _build_tokenizer() -> BertTokenizer:
-    """A tokenizer of the words in the included data set."""
+    """A tokenizer of the words in the bundled data set."""
     words = sorted(
         {
             word

@@ -20,7 +20,7 @@ __all__ = [
     "check_training_file",
 ]
 
-_REQUIRED_BY_SOURCE = {"hub": "a Hub id", "sample": "the name of an included data set"}
+_REQUIRED_BY_SOURCE = {"hub": "a Hub id", "sample": "the name of a bundled data set"}
 
 
 def _check_source(get: GetSetting) -> Iterator[Problem]:
@@ -46,7 +46,7 @@ def _check_source(get: GetSetting) -> Iterator[Problem]:
             if get(f"data.{name}") is not None:
                 yield Problem(
                     f"data.{name}",
-                    "is not supported by source=sample: the rows are included in bertft",
+                    "is not supported by source=sample: the rows are bundled with bertft",
                     "Add data=files",
                 )
 
