@@ -118,7 +118,7 @@ def test_slices_of_a_fused_matrix(part, stir):
 
     torch.manual_seed(0)
     config = ModernBertConfig(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24,
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24,
         vocab_size=64, pad_token_id=0, bos_token_id=1, eos_token_id=2, cls_token_id=1,
         sep_token_id=2,
     )  # fmt: skip
@@ -129,9 +129,9 @@ def test_slices_of_a_fused_matrix(part, stir):
     ids = torch.arange(3, 12)[None]
     before = model(ids).last_hidden_state
     weight = model.layers[0].attn.Wqkv.weight.clone()
-    (parts,) = scaled_factors_by_layer(model).values()
+    parts, _ = scaled_factors_by_layer(model).values()
     assert [rows for rows, _, _ in parts] == [slice(0, 16), slice(32, 48)]
-    assert made.fold(model) == 1
+    assert made.fold(model) == 2
     moved = model.layers[0].attn.Wqkv.weight - weight
     assert (moved[16:32] == 0).all()
     for rows, down, up in parts:
