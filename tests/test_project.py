@@ -75,7 +75,9 @@ def imported(file: Path) -> set[str]:
 
 
 def test_what_is_imported_is_declared():
-    foreign = set().union(*map(imported, SOURCES)) - sys.stdlib_module_names - {"bertft"}
+    # type checkers bring _typeshed; no module of this name exists
+    not_packages = sys.stdlib_module_names | {"bertft", "_typeshed"}
+    foreign = set().union(*map(imported, SOURCES)) - not_packages
     of = packages_distributions()
     extras = set(requirements("tracking", "export")) - set(requirements())
     names = set()
@@ -226,12 +228,10 @@ def test_readme_shows_every_command_and_every_method():
 
 
 # Short files with at most one importer that are files of their own nevertheless.
-_SHORT_FILES = {
+_SHORT_FILES = (
     "bertft.__main__",  # python -m bertft
-    # one file per command, imported by the name of the command
-    "bertft.cli.commands.export",
-    "bertft.cli.commands.verify",
-}
+    "bertft.cli.commands.",  # one file per command, imported by the name of the command
+)
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +260,7 @@ def test_a_file_is_neither_long_nor_a_fragment(import_graph):
         for name, lines in lengths.items()
         if lines < 40 and len(import_graph.find_modules_that_directly_import(name)) < 2
     }
-    assert fragments == _SHORT_FILES
+    assert not {name for name in fragments if not name.startswith(_SHORT_FILES)}
 
 
 def test_no_module_imports_itself_through_others(import_graph):
