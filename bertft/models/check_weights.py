@@ -1,7 +1,7 @@
-"""Whether the weights of a folder are those of the encoder that its ``config.json`` describes.
+"""Check that the weights of a folder are those of the encoder that its ``config.json`` describes.
 
-transformers draws what is missing at random and passes over what it has no place for. A head or a
-pooler may be new. An encoder with a random norm, or with half of its layers, is another encoder.
+transformers initialises missing weights at random and ignores weights without a place. A head or a
+pooler may be new, but an encoder with a random norm, or without half of its layers, is an error.
 """
 
 from __future__ import annotations
@@ -9,13 +9,16 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from bertft.errors import UsageError
 from bertft.models.source import ModelSource, local_model_folder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 __all__ = [
     "check_weights",
@@ -24,10 +27,10 @@ __all__ = [
 
 
 def first_non_finite(tensors: Mapping[str, Tensor]) -> str | None:
-    """The name of a tensor that holds NaN or infinity, None if there is none.
+    """The name of a tensor that contains NaN or infinity; None if there is none.
 
-    The largest magnitude of all tensors is read from the device once; single tensors are looked
-    at only if it is not finite. Integers count as finite.
+    Usually synchronises with the device once, for the largest magnitude of all tensors. Integers
+    count as finite.
     """
     floating = {
         name: tensor.detach()
@@ -37,12 +40,12 @@ def first_non_finite(tensors: Mapping[str, Tensor]) -> str | None:
     largest = torch.nn.utils.get_total_norm(list(floating.values()), norm_type=float("inf"))
     if bool(largest.isfinite()):
         return None
-    return next((name for name, each in floating.items() if not each.isfinite().all()), None)
+    return next((name for name, tensor in floating.items() if not tensor.isfinite().all()), None)
 
 
 _MISMATCH_HINT = "Its config.json and weights belong to different models"
-# Of the encoder, and not needed: buffers that older versions saved, poolers of a head that uses
-# none, a part that exists for pretraining alone.
+# Weights of an encoder that are not needed: buffers that older versions saved, poolers of heads
+# without one, modules for pretraining.
 _OPTIONAL_WEIGHTS = re.compile(
     r"pooler|position_ids|token_type_ids|inv_freq|embed_positions|contact_head|^funnel\.decoder\."
 )
@@ -54,17 +57,20 @@ _WRAPPER_PREFIXES = {
 
 
 def check_weights(
-    model: Any,
+    model: PreTrainedModel,
     source: ModelSource,
     missing: Collection[str],
     mismatched: Collection[str],
     unexpected: Collection[str],
 ) -> None:
-    """UsageError unless the encoder of ``model`` is wholly in the file, and wholly in the model.
+    """UsageError unless files and model have the same encoder, with finite weights.
 
-    ``missing`` and ``mismatched``: parameters of the encoder without weights, or with weights of
-    another shape. ``unexpected``: names in the file for which the model has no place. The weights
-    must be finite too.
+    Args:
+        model: The loaded model.
+        source: Where it was loaded from.
+        missing: Parameters of the encoder without weights in the files.
+        mismatched: Parameters of the encoder with weights of another shape.
+        unexpected: Names in the files without a place in the model.
     """
     where = f"model.path={source.name}"
     prefix = f"{model.base_model_prefix}."
@@ -85,7 +91,7 @@ def check_weights(
         raise UsageError(
             f"{broken} is not finite",
             where=where,
-            hint="Every result would be NaN. Use another copy of the model",
+            hint="Every result would be NaN: use another copy of the model",
         )
     base_children = {name for name, _ in model.base_model.named_children()}
     unused = {
@@ -96,16 +102,14 @@ def check_weights(
     }
     if unused:
         raise UsageError(
-            f"the model has no place for the weights {min(unused)}{_and_more(unused)}: they would"
-            " be"
-            " left out",
+            f"the model has no place for the weights {min(unused)}{_and_more(unused)}",
             where=where,
             hint=f"{_MISMATCH_HINT}; check its number of layers and model_type",
         )
 
 
-def _check_types(model: Any, source: ModelSource, where: str) -> None:
-    """UsageError where a parameter is stored as whole or complex numbers, which would be cast."""
+def _check_types(model: PreTrainedModel, source: ModelSource, where: str) -> None:
+    """UsageError if a parameter is stored as integers or complex numbers, which would be cast."""
     from safetensors import SafetensorError, safe_open
 
     folder = local_model_folder(source)
@@ -118,13 +122,13 @@ def _check_types(model: Any, source: ModelSource, where: str) -> None:
             with safe_open(file, "pt") as opened:
                 kinds = {name: opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118
         except (SafetensorError, OSError):
-            continue  # loading it has told already what is wrong with it
+            continue  # loading has reported the damage
         for name, kind in kinds.items():
             if not _FLOATING.match(kind) and names & {name, base + name}:
                 raise UsageError(
                     f"the weights {name} are stored as {kind}, not as floating-point numbers",
                     where=where,
-                    hint="Quantised weights are not supported: use the model as it was before",
+                    hint="Quantised weights are not supported: use the original model",
                 )
 
 
@@ -138,7 +142,7 @@ def _and_more(names: Collection[str]) -> str:
 def _check_wrapper_prefix(
     lacking: Collection[str], unexpected: Collection[str], base_prefix: str, where: str
 ) -> None:
-    """UsageError where a wrapper put the same words before every name."""
+    """UsageError if a wrapper added the same prefix to every name."""
     expected_names = {*lacking, *(name.removeprefix(base_prefix) for name in lacking)}
     prefix_counts: Counter[str] = Counter()
     for name in unexpected:
@@ -156,6 +160,6 @@ def _check_wrapper_prefix(
     raise UsageError(
         f"the names of its weights begin with {prefix!r}{saved_how}",
         where=where,
-        hint="Save the inner model with save_pretrained, or save the weights again without it, as"
+        hint="Save the inner model with save_pretrained, or save the weights without the prefix, as"
         f" {{name.removeprefix({prefix!r}): tensor}}",
     )

@@ -1,7 +1,7 @@
-"""The output layer that a base brings along, and the classes of the task to be learnt.
+"""Match the trained output layer of a base with the classes of the task.
 
 same classes in another order    rows of W and b are reordered by name
-other classes                    W and b are drawn anew, as for a head of another size
+other classes                    W and b are initialised again, as for a head of another size
 a number                         W and b are kept
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -18,6 +18,9 @@ from bertft.data.labels import class_name_as_number
 from bertft.models.loading import LoadedEncoder, head_parameters, output_layer
 from bertft.utils.messages import format_list
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 __all__ = ["align_head", "brings_head", "reorder_outputs"]
 
 _PLACEHOLDER = "LABEL_"
@@ -25,7 +28,7 @@ _MAX_SHOWN_CLASSES = 6
 
 
 def brings_head(loaded: LoadedEncoder) -> bool:
-    """Whether the base has weights of a head, of whatever size."""
+    """Whether the base has weights of a head, of any size."""
     head = set(head_parameters(loaded.model))
     return bool(head & (loaded.loaded_parameters | loaded.mismatched_parameters))
 
@@ -40,7 +43,7 @@ def align_head(
     is a number. Empty where the base has no trained head. A new layer is drawn from torch's
     generator.
     """
-    model: Any = loaded.model
+    model = loaded.model
     head_names = set(head_parameters(model))
     if loaded.mismatched_parameters & head_names:
         count = f"{len(base_classes)} other output{'s' if len(base_classes) != 1 else ''}"
@@ -71,11 +74,13 @@ def align_head(
     )
 
 
-def reorder_outputs(model: Any, current_classes: Sequence[str], new_classes: Sequence[str]) -> bool:
-    """Make the outputs of ``model``, which are those of ``current_classes``, those of
-    ``new_classes``, in place.
+def reorder_outputs(
+    model: PreTrainedModel, current_classes: Sequence[str], new_classes: Sequence[str]
+) -> bool:
+    """Reorder the outputs of ``model`` in place, from ``current_classes`` to ``new_classes``.
 
-    False, and nothing is changed, unless both name the same classes.
+    Returns:
+        False, without a change, if they are not the same classes.
     """
     order = _class_order(current_classes, new_classes)
     if order is None:
@@ -91,24 +96,20 @@ def reorder_outputs(model: Any, current_classes: Sequence[str], new_classes: Seq
 
 
 def _class_order(current_classes: Sequence[str], new_classes: Sequence[str]) -> list[int] | None:
-    """The output of each of ``new_classes``; None unless both name the same classes.
+    """The output of each of ``new_classes``; None if they are not the same classes.
 
     transformers' placeholders LABEL_0, LABEL_1, ... are the classes 0, 1, ...
     """
     if all(name == f"{_PLACEHOLDER}{number}" for number, name in enumerate(current_classes)):
         current_classes = [name.removeprefix(_PLACEHOLDER) for name in current_classes]
-    places = {_identity(name): number for number, name in enumerate(current_classes)}
-    wanted = [_identity(name) for name in new_classes]
-    if (
-        len(places) < len(current_classes)
-        or len(set(wanted)) < len(wanted)
-        or set(wanted) != set(places)
-    ):
+    current = [_identity(name) for name in current_classes]
+    new = [_identity(name) for name in new_classes]
+    if set(current) != set(new) or len(set(current)) < len(current) or len(set(new)) < len(new):
         return None
-    return [places[name] for name in wanted]
+    return [current.index(name) for name in new]
 
 
 def _identity(name: str) -> Decimal | str:
-    """``1`` and ``1.0`` are one class, as they are in files."""
+    """``1`` and ``1.0`` are the same class, as in data files."""
     number = class_name_as_number(name)
     return name if number is None else number

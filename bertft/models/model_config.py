@@ -1,18 +1,21 @@
-"""The architecture that a folder's ``config.json`` describes, without the way it was last run.
+"""Read the architecture of a model from its ``config.json``, and check it.
 
-A config also records choices of the program that saved it: which outputs it wanted, which attention
-kernel, which number format. They are no part of the model, and bertft makes them itself.
+A config also records choices of the program that saved it: outputs, attention kernel, number
+format. They are not properties of the model, and bertft ignores them.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bertft.errors import UsageError
 from bertft.models.source import ModelSource, local_model_folder
 from bertft.utils.messages import invalid_entry
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 __all__ = [
     "MAX_LABELS",
@@ -42,14 +45,14 @@ _ALLOWED_UNSTORED = 100_000_000  # elements that may be stated and not stored: 4
 
 
 def check_config_values(content: Mapping[str, Any], where: str) -> None:
-    """UsageError for an entry of another type than it has, or a number that no encoder has."""
+    """UsageError for an entry of the wrong type, or a number that is too large for an encoder."""
     for name, expected_type in _ENTRY_TYPES.items():
         if not isinstance(content.get(name), (expected_type, type(None))):
             raise _invalid_entry_error(name, content[name], where)
     problem = content.get("problem_type")
     if problem is not None and problem not in _PROBLEM_TYPES:
         raise _invalid_entry_error(
-            "problem_type", problem, where, f"It can be {', '.join(_PROBLEM_TYPES)}"
+            "problem_type", problem, where, f"Use one of {', '.join(_PROBLEM_TYPES)}"
         )
     quantised = content.get("quantization_config")
     if quantised:
@@ -58,7 +61,7 @@ def check_config_values(content: Mapping[str, Any], where: str) -> None:
             f"its weights are quantised{f' ({method})'[:60] if method else ''}, which is not"
             " supported",
             where=where,
-            hint="Use the model as it was before it was quantised",
+            hint="Use the original model",
         )
     architectures = content.get("architectures")
     if architectures is not None and not (
@@ -79,12 +82,12 @@ def check_config_values(content: Mapping[str, Any], where: str) -> None:
 
 def _invalid_entry_error(name: str, value: Any, where: str, hint: str | None = None) -> UsageError:
     return UsageError(
-        invalid_entry(name, value), where=where, hint=hint or "Was config.json edited?"
+        invalid_entry(name, value), where=where, hint=hint or "Restore the original config.json"
     )
 
 
-def check_stated_size(config: Any, source: ModelSource) -> None:
-    """UsageError where ``config`` states far more weights than the files of a local folder hold."""
+def check_stated_size(config: PreTrainedConfig, source: ModelSource) -> None:
+    """UsageError if ``config`` states far more weights than the files of a local folder contain."""
     folder = local_model_folder(source)
     if folder is None:
         return
@@ -105,7 +108,7 @@ def check_stated_size(config: Any, source: ModelSource) -> None:
     )
     if stated_weights > _ALLOWED_UNSTORED + 8 * stored_bytes:  # 8: layers may share their weights
         raise UsageError(
-            f"config.json states about {stated_weights:,} weights, and the files hold"
+            f"config.json states about {stated_weights:,} weights, but the files contain"
             f" {stored_bytes:,} bytes",
             where=f"model.path={source.name}",
             hint="Its config.json and weights belong to different models",
@@ -136,10 +139,12 @@ RUNTIME_KEYS = (
 )
 
 
-def read_model_config(source: ModelSource, trust_remote_code: bool = False, **settings: Any) -> Any:
-    """The transformers config of ``source``, with ``settings`` in place of its own.
+def read_model_config(
+    source: ModelSource, trust_remote_code: bool = False, **settings: Any
+) -> PreTrainedConfig:
+    """The transformers config of ``source``, with ``settings`` instead of its own.
 
-    Of a Hub model, ``_commit_hash`` is the commit that it came from. Raises what transformers does.
+    ``_commit_hash`` is the commit of a Hub model. Raises the errors of transformers.
     """
     from transformers import AutoConfig, PreTrainedConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -159,8 +164,8 @@ def read_model_config(source: ModelSource, trust_remote_code: bool = False, **se
     else:
         architecture = {name: value for name, value in content.items() if name not in RUNTIME_KEYS}
         if model_type == "big_bird":
-            # Sparse attention is given up for good at the first short batch: a row's result would
-            # depend on those before it.
+            # BigBird switches from sparse to full attention at the first short batch, and stays
+            # there: results would depend on earlier rows.
             architecture["attention_type"] = "original_full"
         config = CONFIG_MAPPING[model_type].from_dict(
             architecture, name_or_path=source.load, **settings
@@ -172,8 +177,10 @@ def read_model_config(source: ModelSource, trust_remote_code: bool = False, **se
     return config
 
 
-def check_vocabulary(config: Any, tokenizer: Any, where: str) -> None:
-    """UsageError where the tokenizer has ids for which the embedding has no row."""
+def check_vocabulary(
+    config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase | None, where: str
+) -> None:
+    """UsageError if the tokenizer has ids without a row in the embedding."""
     embedding_rows = getattr(config, "vocab_size", None)
     if not isinstance(embedding_rows, int) or tokenizer is None:
         return
@@ -189,7 +196,7 @@ def check_vocabulary(config: Any, tokenizer: Any, where: str) -> None:
             f" which the model's embedding of {embedding_rows:,} rows has none"
             f" ({examples}{', …' if len(missing_tokens) > 3 else ''})",
             where=where,
-            hint="Name the tokenizer that the model was trained with as model.tokenizer, or enlarge"
+            hint="Set model.tokenizer to the tokenizer that the model was trained with, or enlarge"
             f" the model in Python: model.resize_token_embeddings({max(vocabulary.values()) + 1}),"
             " then save_pretrained",
         )

@@ -224,7 +224,7 @@ class AdapterFolder:
         size = self._num_outputs(head, base_config, tokenizer)
         names: dict[int, str] = {number: f"LABEL_{number}" for number in range(size)}
         head_config: dict[str, Any] = {"architectures": [head], "id2label": names}
-        if len(base_config.id2label) == size:
+        if len(base_config.id2label or {}) == size:
             head_config |= {
                 name: getattr(base_config, name, None)
                 for name in ("id2label", "label2id", "problem_type")

@@ -179,7 +179,7 @@ def test_a_lost_pooler_is_new(changed, kind):
 def test_layers_for_which_the_model_has_no_place_are_not_left_out(changed, kind, first):
     """Half an encoder would train, under the whole one's name."""
     count = "n_layers" if kind == "distilbert" else "num_hidden_layers"
-    with pytest.raises(UsageError, match=f"no place for the weights {first}.* would be left out"):
+    with pytest.raises(UsageError, match=f"no place for the weights {first}.*"):
         loaded(changed(kind, **{count: 1}))
 
 

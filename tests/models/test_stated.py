@@ -48,7 +48,7 @@ def test_sizes_are_held_against_the_files(tmp_path, sizes, refused):
     if not refused:
         check_stated_size(config, source)
         return
-    with pytest.raises(UsageError, match="and the files hold 1,000 bytes"):
+    with pytest.raises(UsageError, match="but the files contain 1,000 bytes"):
         check_stated_size(config, source)
 
 

@@ -246,7 +246,7 @@ def installed(tmp_path, monkeypatch):
 HOLDER = """
 import dataclasses
 from bertft.config.component_specs import MethodSpec, MetricSpec, ReaderSpec, TaskSpec
-TASK = TaskSpec(task="no_such_module:Task")
+TASK = TaskSpec(task_class="no_such_module:Task")
 READER = ReaderSpec(extensions=(".csv",), read="m:f")
 PLAIN = dataclasses.make_dataclass("Plain", [("a", int, 1)])
 METHOD = MethodSpec(settings=PLAIN, build="m:f")
@@ -305,7 +305,7 @@ def test_what_computes_is_broken(installed, tmp_path):
     installed("late", "odd", "tasks", "holder_of_all:TASK")
     check_plugins()
     with pytest.raises(UsageError, match=r"late 2\.0: tasks 'odd' cannot be loaded from no_such"):
-        TASKS.implementation("odd", "task")
+        TASKS.implementation("odd", "task_class")
 
 
 def test_the_command_line_reports_it(tmp_path):
