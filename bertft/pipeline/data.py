@@ -12,7 +12,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from bertft.data.batch import LengthGroupedSampler
 from bertft.data.features import ConcatFeatureTable, FeatureTable, cache_folder
@@ -38,7 +38,7 @@ from bertft.training.trainer import TrainingData
 from bertft.utils.messages import usage_error
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 __all__ = ["BaseModel", "RunData", "build_data"]
 
@@ -167,7 +167,7 @@ def _create_base(
         seed_all(context.config.seed)  # the weights are drawn
         model_config, source = load_config(settings, tokenizer, task.head_config())
         loaded = load_model(settings, model_config, source, task.auto_class)
-        model = cast("PreTrainedModel", loaded.model)
+        model = loaded.model
         return base_model.materialize_base(settings.name, model, tokenizer_files, run_folder)
     assert settings.path is not None, "checked with the configuration"
     return find_model_source(settings.path, settings.revision)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -166,7 +166,7 @@ def build_task_model(
     if model_config is None:
         model_config, _ = load_config(model_settings, tokenizer, task.head_config())
     loaded = load_model(model_settings, model_config, source, task.auto_class, task.trains_new_head)
-    model = cast("PreTrainedModel", loaded.model)
+    model = loaded.model
     check_batch_invariance(model, tokenizer, task.level, task.reads_pairs)
     head_note = ""
     if base_classes is not None and task.aligns_base_head:
