@@ -20,5 +20,5 @@ __all__ = ["Distillation", "build"]
 def build(
     settings: DistillConfig, method: MethodConfig, learning_rate: float | None
 ) -> Distillation:
-    """The component; ``learning_rate`` overrides the learning rate of the projections."""
+    """Build the component; ``learning_rate`` overrides the learning rate of the projections."""
     return Distillation(settings, learning_rate or settings.learning_rate)

@@ -1,8 +1,8 @@
-"""The component: the teacher, the weights of the losses, and the projections W.
+"""The distillation component: it holds the teacher, the loss weights and the projections W.
 
 If the hidden states of teacher and student differ in width, a projection maps those of the student
-to those of the teacher. Projections are trained with the model; they are in the training state of
-a checkpoint and in no export.
+to the width of the teacher. Projections are trained with the model. They are saved in the training
+state of a checkpoint and are not exported.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["Distillation", "compares_inner_states", "loss_weights", "needs_teach
 
 
 def loss_weights(settings: DistillConfig) -> dict[str, float]:
-    """Loss → weight, of the losses with a weight above 0."""
+    """Return a dict from loss to weight, with only the weights above 0."""
     hard_weight = settings.hard_weight
     if hard_weight is None:
         hard_weight = max(0.0, 1.0 - settings.weight)
@@ -47,12 +47,12 @@ def needs_teacher(settings: DistillConfig) -> bool:
 
 
 def compares_inner_states(settings: DistillConfig) -> bool:
-    """Whether any loss uses more of the teacher than its logits."""
+    """Whether any loss compares hidden or attention states, not only logits."""
     return bool(loss_weights(settings).keys() - {"hard", "soft"})
 
 
 class Distillation(MethodComponent):
-    """Replaces the task's loss; the model stays as it is.
+    """Replaces the loss of the task; the model is not changed.
 
     Without a bound teacher (in evaluation, or if all weights are 0) it does nothing.
     """
@@ -70,7 +70,7 @@ class Distillation(MethodComponent):
         self._compared = ComparedStates()
 
     def attach(self, model: nn.Module) -> None:
-        """Do nothing: the model stays as it is."""
+        """Do nothing: the model is not changed."""
 
     def bind_teacher(
         self,
@@ -81,9 +81,12 @@ class Distillation(MethodComponent):
         """Use the outputs of ``teacher``; draw new projections from torch's generator.
 
         Args:
+            teacher: computes or looks up the outputs for a batch.
             model: the student, on its device.
-            teacher_model: needed to compare inner states. UsageError if its inner states cannot
-                be compared with those of ``model``.
+            teacher_model: the model of ``teacher``; required only if inner states are compared.
+
+        Raises:
+            UsageError: the inner states of the two models cannot be compared.
         """
         self._teacher = teacher
         if teacher_model is None:
@@ -141,7 +144,7 @@ class Distillation(MethodComponent):
         if losses:
             yield LineChart(
                 "distillation",
-                "Losses of distillation",
-                "Each loss before its weight.",
+                "Distillation losses",
+                "Each loss before weighting.",
                 series=losses,
             )

@@ -1,9 +1,10 @@
-"""Which of a teacher's L layers stand for which of a student's S. Layers count from 0.
+"""Map the S layers of a student to the L layers of a teacher. Layers are numbered from 0.
 
-cut       round(i · (L − 1) / (S − 1)), halves down: first and last among them.
-          12 → 6 gives 0, 2, 4, 7, 9, 11, which DistilBERT starts from
-uniform   student i ↔ teacher round((i + 1) · L / S) − 1, halves down
-last      student i ↔ teacher L − S + i
+cut       student i is initialized from teacher round(i · (L − 1) / (S − 1)), halves down:
+          the first and the last layer are included. 12 → 6 gives 0, 2, 4, 7, 9, 11, the layers
+          that DistilBERT is initialized from
+uniform   student i is compared with teacher round((i + 1) · L / S) − 1, halves down
+last      student i is compared with teacher L − S + i
 """
 
 from __future__ import annotations
@@ -24,20 +25,27 @@ __all__ = [
 ]
 
 
-LayerPair = tuple[int, int]  # the student's number, the teacher's
+LayerPair = tuple[int, int]  # (index in the student, index in the teacher)
 
 
 @dataclass(frozen=True)
 class ComparedStates:
-    """``hidden``: pairs of states; ``attention``, ``relation``: pairs of layers, from 0."""
+    """The states of student and teacher that the losses compare.
+
+    Attributes:
+        hidden: pairs of hidden states; 0 is the output of the embeddings.
+        attention: pairs of layers.
+        relation: the one pair of layers whose relations are compared.
+        relation_heads: number of heads into which the states of ``relation`` are split.
+    """
 
     hidden: tuple[LayerPair, ...] = ()
     attention: tuple[LayerPair, ...] = ()
     relation: LayerPair | None = None
-    relation_heads: int = 0  # of the relations
+    relation_heads: int = 0
 
     def make_recorders(self) -> tuple[ActivationRecorder, ActivationRecorder] | None:
-        """What a pass of the student and of the teacher shall leave; None: nothing."""
+        """Recorders for one forward pass of student and teacher; None if no states are compared."""
         pairs = [*self.attention, *([self.relation] if self.relation else [])]
         if not pairs and not self.hidden:
             return None
@@ -51,7 +59,11 @@ class ComparedStates:
 
 
 def match_states(settings: DistillConfig, student: Any, teacher: Any) -> ComparedStates:
-    """What the weights above 0 ask for, of two transformers models. UsageError if it cannot be."""
+    """The states that the losses with a weight above 0 compare in two transformers models.
+
+    Raises:
+        UsageError: the models do not have these states, or their shapes do not match.
+    """
     student_family, teacher_family = encoder_family(student), encoder_family(teacher)
     if not (settings.hidden_weight or settings.attention_weight or settings.relation_weight):
         return ComparedStates()
@@ -67,7 +79,7 @@ def match_states(settings: DistillConfig, student: Any, teacher: Any) -> Compare
                 f"the student has {head_counts[0]} attention heads and the teacher"
                 f" {head_counts[1]}",
                 where="method.distill.attention_weight",
-                hint="Take relation_weight, whose heads may differ",
+                hint="Use relation_weight, which supports different numbers of heads",
             )
     relation, heads = None, 0
     if settings.relation_weight:
@@ -77,16 +89,16 @@ def match_states(settings: DistillConfig, student: Any, teacher: Any) -> Compare
             raise UsageError(
                 f"the teacher has no layer {layer}",
                 where="method.distill.relation_layer",
-                hint=f"Its layers are 0 to {last_layer}",
+                hint=f"Set it to a layer from 0 to {last_layer}",
             )
         heads = settings.relation_heads or int(teacher.config.num_attention_heads)
         relation = (student_family.layers - 1, layer)
         for family in (student_family, teacher_family):
             if family.kv_width % heads:
                 raise UsageError(
-                    f"{heads} heads do not divide a width of {family.kv_width}",
+                    f"a width of {family.kv_width} is not divisible by {heads} heads",
                     where="method.distill.relation_heads",
-                    hint=f"Give a number that divides both {student_family.kv_width} and"
+                    hint=f"Set it to a number that divides both {student_family.kv_width} and"
                     f" {teacher_family.kv_width}",
                 )
     attention = tuple(pairs) if settings.attention_weight else ()
@@ -98,16 +110,21 @@ def _check_interface(settings: DistillConfig, *families: EncoderFamily) -> None:
         for family in families:
             if getattr(settings, name) and not family.uses_attention_interface:
                 raise UsageError(
-                    f"the attention of a {family.model_type} model cannot be looked into",
+                    f"the attention states of a {family.model_type} model are not accessible",
                     where=f"method.distill.{name}",
-                    hint="Set it to 0; hidden_weight works",
+                    hint="Set it to 0; hidden_weight is supported",
                 )
 
 
 def select_teacher_layers(selection: Any, layer_count: int) -> list[int]:
-    """The teacher's layers that a student is made of; ``selection``: how many, or a list.
+    """The teacher's layers that a student is initialized from.
 
-    Raises UsageError for layers that the teacher does not have.
+    Args:
+        selection: number of layers, or a list of them.
+        layer_count: number of layers of the teacher.
+
+    Raises:
+        UsageError: the teacher does not have these layers.
     """
     where = "method.distill.student_layers"
     if isinstance(selection, list):
@@ -115,9 +132,9 @@ def select_teacher_layers(selection: Any, layer_count: int) -> list[int]:
         return list(selection)
     if not 1 <= selection <= layer_count:
         raise UsageError(
-            f"{selection} layers cannot be cut from the teacher's {layer_count}",
+            f"{selection} layers cannot be selected from the teacher's {layer_count}",
             where=where,
-            hint=f"Give 1 to {layer_count}",
+            hint=f"Set it to a number from 1 to {layer_count}",
         )
     return [
         _round_half_down(number * (layer_count - 1), selection - 1) for number in range(selection)
@@ -125,15 +142,15 @@ def select_teacher_layers(selection: Any, layer_count: int) -> list[int]:
 
 
 def map_layers(mapping: Any, student_layers: int, teacher_layers: int) -> list[int]:
-    """The teacher's layer for each of the student's. UsageError if there is no such map."""
+    """The teacher's layer for each layer of the student. UsageError if ``mapping`` is invalid."""
     where = "method.distill.layer_map"
     if isinstance(mapping, list):
         _check_layer_numbers(mapping, teacher_layers, where)
         if len(mapping) != student_layers:
             raise UsageError(
-                f"{len(mapping)} layers for the student's {student_layers}",
+                f"has {len(mapping)} layers, but the student has {student_layers}",
                 where=where,
-                hint="Name one of the teacher's layers for each of the student's",
+                hint="List one layer of the teacher for each layer of the student",
             )
         return list(mapping)
     if mapping == "uniform":
@@ -145,7 +162,7 @@ def map_layers(mapping: Any, student_layers: int, teacher_layers: int) -> list[i
         raise UsageError(
             f"the student has {student_layers} layers and the teacher {teacher_layers}",
             where=where,
-            hint="Take uniform, or a list",
+            hint="Set it to uniform or to a list of layers",
         )
     return [teacher_layers - student_layers + number for number in range(student_layers)]
 
@@ -156,10 +173,10 @@ def _check_layer_numbers(numbers: list[int], layer_count: int, where: str) -> No
         raise UsageError(
             f"the teacher has no layer {too_high[0]}",
             where=where,
-            hint=f"Its layers are 0 to {layer_count - 1}",
+            hint=f"Choose layers from 0 to {layer_count - 1}",
         )
 
 
 def _round_half_down(dividend: int, divisor: int) -> int:
-    """dividend / divisor to the nearest whole number, halves down."""
+    """Round dividend / divisor to the nearest integer, halves down; 0 if the divisor is 0."""
     return -((divisor - 2 * dividend) // (2 * divisor)) if divisor else 0

@@ -1,12 +1,13 @@
-"""Losses on inner states, as sums over tokens or pairs of tokens that belong to one sequence.
+"""Losses on inner states: sums over tokens, or over pairs of tokens of the same sequence.
 
     hidden      Σ_tokens  mean_dims (W·h_S − h_T)²                 Jiao et al. 2020, eq. 9
     attention   Σ_pairs   mean_heads (s_S − s_T)²,  s = q·kᵀ·scale Jiao et al. 2020, eq. 8
     relation    Σ_tokens  mean over q, k, v and R heads of KL(ρ_T ‖ ρ_S),
-                ρ = softmax(x·xᵀ/√d), x cut into R heads of d      Wang et al. 2021, §3.1
+                ρ = softmax(x·xᵀ/√d), x split into R heads of d    Wang et al. 2021, §3.1
 
-TinyBERT: arXiv 1909.10351. MiniLMv2: arXiv 2012.15828. Tokens come end to end, N in all;
-``sequences`` (layout unpadded) says where each sequence lies. fp32, or fp64 for fp64 states.
+TinyBERT: arXiv 1909.10351. MiniLMv2: arXiv 2012.15828. The N tokens of a batch are concatenated
+without padding; ``layout`` holds the boundaries of the sequences. Losses are computed in fp32, or
+in fp64 if the states are fp64.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ __all__ = [
 
 
 class DistillableTask(TaskLoss, Protocol):
-    """What distillation asks of a task (see ``bertft.tasks.task``)."""
+    """The methods of a task that distillation uses (see ``bertft.tasks.task``)."""
 
     def count_distillation_terms(self, batch: Batch) -> int: ...
     def distillation_loss(
@@ -55,7 +56,12 @@ class _ForwardOutputs:
 
 
 class DistillationObjective(Objective[_ForwardOutputs]):
-    """``weights``: those above 0. ``projections``: W per pair of ``compared.hidden``, or none."""
+    """The weighted sum of the task's loss and the distillation losses.
+
+    Args:
+        weights: loss → weight, all above 0.
+        projections: W for each pair of ``compared.hidden``; empty if the widths are equal.
+    """
 
     def __init__(
         self,
@@ -68,8 +74,8 @@ class DistillationObjective(Objective[_ForwardOutputs]):
     ) -> None:
         self.task, self.weights, self.temperature = task, weights, temperature
         self.teacher, self.compared = teacher, compared
-        given_projections: list[nn.Module | None] = list(projections)
-        self.projections = given_projections or [None] * len(compared.hidden)
+        projections_or_none: list[nn.Module | None] = list(projections)
+        self.projections = projections_or_none or [None] * len(compared.hidden)
 
     def term_counts(self, batch: Batch) -> Mapping[str, int]:
         tokens, pairs = int(batch.lengths.sum()), int(batch.lengths.square().sum())
@@ -148,7 +154,7 @@ class DistillationObjective(Objective[_ForwardOutputs]):
 
 
 def hidden_loss(student: Tensor, teacher: Tensor, project: nn.Module | None) -> Tensor:
-    """States [N, H_S] and [N, H_T]; ``project`` is W, None where the widths match."""
+    """Compare states [N, H_S] and [N, H_T]; ``project`` is W, None if the widths are equal."""
     student = _to_at_least_fp32(student)
     if project is not None:
         student = project(student)
@@ -156,7 +162,10 @@ def hidden_loss(student: Tensor, teacher: Tensor, project: nn.Module | None) -> 
 
 
 def attention_loss(student: HeadStates, teacher: HeadStates, layout: SequenceLayout) -> Tensor:
-    """Both have the same number of heads. Pairs that one of the two does not see count 0."""
+    """Compare attention scores; student and teacher must have the same number of heads.
+
+    Pairs outside the attention window of either model add 0.
+    """
     total = student.query.new_zeros((), dtype=_to_at_least_fp32(student.query).dtype)
     window = min((limit for limit in (student.window, teacher.window) if limit), default=None)
     for token_mask, (qs, ks, qt, kt) in _padded_chunks(
@@ -176,7 +185,10 @@ def attention_loss(student: HeadStates, teacher: HeadStates, layout: SequenceLay
 def relation_loss(
     student: HeadStates, teacher: HeadStates, heads: int, layout: SequenceLayout
 ) -> Tensor:
-    """Queries, keys and values cut into ``heads``, which divides the width of both models."""
+    """Compare relations of queries, keys and values, split into ``heads`` heads.
+
+    The widths of both models must be divisible by ``heads``.
+    """
     total = student.query.new_zeros((), dtype=_to_at_least_fp32(student.query).dtype)
     pairs = [
         (student.query, teacher.query),
@@ -202,9 +214,9 @@ def relation_loss(
 
 
 def _relation_log_probs(x: Tensor, token_mask: Tensor) -> Tensor:
-    """log softmax(x·xᵀ/√d) [n, R, T, T]; keys that are none have a very small share."""
+    """log softmax(x·xᵀ/√d) [n, R, T, T]; padding keys have a probability near 0."""
     scores = x @ x.transpose(2, 3) / math.sqrt(x.shape[-1])
-    # Not −∞: the difference of two is NaN, and reaches the gradient through any mask.
+    # Not −∞: −∞ − (−∞) is NaN, which would reach the gradient in spite of the mask.
     masked_score = torch.finfo(scores.dtype).min / 4
     return torch.log_softmax(scores.masked_fill(~token_mask[:, None, None, :], masked_score), -1)
 
@@ -212,7 +224,7 @@ def _relation_log_probs(x: Tensor, token_mask: Tensor) -> Tensor:
 def _padded_chunks(
     layout: SequenceLayout, *tokens: Tensor
 ) -> Iterator[tuple[Tensor, list[Tensor]]]:
-    """Each run of the stream: which places are real [n, T]; each [N, h, d] as [n, h, T, d]."""
+    """Yield the token mask [n, T] per chunk, and each of ``tokens`` [N, h, d] as [n, h, T, d]."""
     for chunk in layout.chunks:
         token_mask = layout.chunk_token_mask(chunk)
         padded = [
@@ -226,5 +238,5 @@ def _padded_chunks(
 
 
 def _to_at_least_fp32(values: Tensor) -> Tensor:
-    """fp32, or fp64 for fp64 values: sums over many pairs need more than 8 bits."""
+    """Cast to fp32; fp64 stays fp64. Sums over many pairs need more than the 8 bits of bf16."""
     return values.to(at_least_fp32(values.dtype))

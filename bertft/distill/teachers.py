@@ -1,7 +1,7 @@
-"""A teacher as a step asks it: by answers given before, or by running it on the batch.
+"""Teachers: they return the teacher's logits for a batch of a training step.
 
-Remembered   logits by feature, from memory or a mapped file: no forward pass
-Live         a forward pass in evaluation mode and without gradients
+CachedTeacher   reads logits per feature from memory or from a mapped file: no forward pass
+OnlineTeacher   runs a forward pass in evaluation mode, without gradients
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ __all__ = ["CachedTeacher", "OnlineTeacher", "Teacher"]
 
 
 class Teacher(ABC):
-    """``teacher(batch, trace)`` → logits like the student's, on the batch's device.
+    """``teacher(batch, recorder)`` returns logits in the student's shape, on the batch's device.
 
-    ``rows`` and ``batches`` count what a model was run on.
+    Attributes:
+        rows, batches: numbers of rows and batches of the forward passes so far.
     """
 
     rows: int = 0
@@ -35,20 +36,22 @@ class Teacher(ABC):
 
 
 class CachedTeacher(Teacher):
-    """Answers of ``logits``, features of the training table."""
+    """Looks up ``logits`` by the index of a feature in the training table."""
 
     def __init__(self, logits: CachedLogits) -> None:
         self.logits = logits
 
     def __call__(self, batch: Batch, recorder: ActivationRecorder | None = None) -> Tensor:
-        assert recorder is None, "inner states are not remembered"
+        assert recorder is None, "inner states are not cached"
         return to_device(self.logits.gather(batch.feature_indices), batch.device)
 
 
 class OnlineTeacher(Teacher):
-    """``table``: the training rows as the teacher's own tokenizer has them; None: no other.
+    """Runs the teacher on each batch, in its own ``precision``, not in that of the student.
 
-    It computes as it does alone, in ``precision``, whatever the student's pass is in.
+    Args:
+        table: features of the training rows from the teacher's own tokenizer; None: the teacher
+            reads the features of the student.
     """
 
     def __init__(

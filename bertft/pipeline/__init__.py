@@ -1,1 +1,1 @@
-"""Putting a run together: a base, a task and the parts of a method become one model that runs."""
+"""Build a run: combine a base, a task and the components of a method into one model."""

@@ -1,13 +1,13 @@
-"""What the folder of an adapter in peft's format holds, and what it does not tell.
+"""Read an adapter folder in peft's format, and infer what the format does not record.
 
-    adapter_config.json          base, kind of adapter, and what describes the tensors
-    adapter_model.safetensors    the updates, the head, whatever else was trained
-    bertft.json                  task, class names, max_length, what answers depend on, threshold,
-                                 which peft cannot hold
+    adapter_config.json          base, adapter type, and the settings of the adapter
+    adapter_model.safetensors    the updates, the head, and all other trained tensors
+    bertft.json                  task, class names, max_length, answer settings and threshold,
+                                 which peft's format has no entries for
 
-peft reads the first two and passes over the third. Of a folder that peft itself wrote, the task is
-told by ``task_type`` (by the class that was adapted, where that is null) and the head's size, the
-classes by the base's config.json.
+peft reads the first two files and ignores the third. If peft wrote the folder, the task is inferred
+from ``task_type`` (if null, from the class of the adapted model) and from the size of the head, and
+the classes are read from the base's config.json.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ CONFIG_FILE, WEIGHTS_FILE, BERTFT_FILE = (
 )
 _PICKLED_FILE = "adapter_model.bin"
 
-# Of question answering none: under it peft drops token_type_ids, and the answers are others.
+# Without question answering: there, peft drops token_type_ids, which changes the answers.
 PEFT_TASK_TYPES = {
     "AutoModelForSequenceClassification": "SEQ_CLS",
     "AutoModelForTokenClassification": "TOKEN_CLS",
@@ -68,20 +68,21 @@ def is_adapter_folder(folder: Path) -> bool:
 
 
 class AdapterFolder:
-    """What lies in ``folder``, read and checked; ``base`` takes the place of the base it names.
+    """The content of an adapter folder, read and checked.
 
-    DataError for another kind of adapter, one that names no base or none that is there, and where
-    there are no weights in safetensors.
+    Args:
+        base: folder or Hub id of the base; None: the base that the folder names.
+
+    Raises:
+        DataError: the adapter type is not supported, the base is not named or is missing, or
+            there are no weights in safetensors.
     """
 
     def __init__(
         self, folder: Path, base: str | None = None, trust_remote_code: bool = False
     ) -> None:
-        self.folder, self._config_path, self._base_override = (
-            folder,
-            str(folder / CONFIG_FILE),
-            base,
-        )
+        self.folder, self._base_override = folder, base
+        self._config_path = str(folder / CONFIG_FILE)
         self._trust_remote_code = trust_remote_code
         self.settings = read_json_object(folder / CONFIG_FILE)
         with self.adapter_errors():
@@ -90,18 +91,18 @@ class AdapterFolder:
         if not (folder / WEIGHTS_FILE).is_file():
             pickled = (folder / _PICKLED_FILE).is_file()
             raise DataError(
-                f"there is no {WEIGHTS_FILE}" + (f", only {_PICKLED_FILE}" if pickled else ""),
+                f"has no {WEIGHTS_FILE}" + (f", only {_PICKLED_FILE}" if pickled else ""),
                 where=str(folder),
-                hint="Weights in a .bin file are pickled code and are not read: save them again"
-                " with safe_serialization=True",
+                hint="Save the adapter again with safe_serialization=True. A .bin file is not"
+                " read: it is pickled and may run code",
             )
         self.source = self._find_base()
         self.tensors = read_tensors(folder / WEIGHTS_FILE)
         for name, tensor in self.tensors.items():
             if not tensor.is_floating_point():
                 raise DataError(
-                    f"{name} is of type {str(tensor.dtype).removeprefix('torch.')}, not of"
-                    " floating-point numbers",
+                    f"{name} has dtype {str(tensor.dtype).removeprefix('torch.')}, expected a"
+                    " floating-point dtype",
                     where=str(folder / WEIGHTS_FILE),
                     hint="Save the adapter again in float32, float16 or bfloat16",
                 )
@@ -112,23 +113,23 @@ class AdapterFolder:
         base_name = self._base_override or self.settings.get("base_model_name_or_path")
         if not isinstance(base_name, str) or not base_name:
             raise DataError(
-                "names no base model",
+                "base_model_name_or_path is missing",
                 where=self._config_path,
-                hint="Name it, as base=<folder or Hub id>, or there as base_model_name_or_path",
+                hint="Set base=<folder or Hub id>, or add the entry to the file",
             )
         if not self._base_override and _is_lost_folder(base_name, self.folder):
             raise DataError(
-                f"its base {base_name} is a folder that is not there",
+                f"the base folder {base_name} does not exist",
                 where=self._config_path,
-                hint="The path was meant from where the adapter was exported. Name the base:"
-                " base=<folder>",
+                hint="Set base=<folder>. The recorded path is relative to the folder in which the"
+                " adapter was exported",
             )
         revision = None if self._base_override else self.settings.get("revision")
         with self.adapter_errors():
             return find_model_source(base_name, revision if isinstance(revision, str) else None)
 
     def _check_vocabulary_size(self) -> None:
-        """DataError where the base's embedding was enlarged before the adapter was trained."""
+        """Raise DataError if the base's embedding was enlarged before the adapter was trained."""
         saved_rows = {
             name: shape[0]
             for name, shape in self.saved_shapes().items()
@@ -145,32 +146,31 @@ class AdapterFolder:
                 and count > vocabulary_size
             ):
                 raise DataError(
-                    "it was trained on a base whose embedding was enlarged from"
-                    f" {vocabulary_size:,} to"
-                    f" {count:,} tokens, which bertft does not do",
+                    "the adapter was trained on a base whose embedding was enlarged from"
+                    f" {vocabulary_size:,} to {count:,} tokens, which is not supported",
                     where=str(self.folder),
-                    hint=f"In Python: base.resize_token_embeddings({count}),"
+                    hint=f"Merge it in Python: base.resize_token_embeddings({count}),"
                     " PeftModel.from_pretrained(base, ...).merge_and_unload(), save_pretrained with"
-                    " the adapter's tokenizer; then run=<that folder>",
+                    " the adapter's tokenizer; then set run=<that folder>",
                 )
 
     @contextlib.contextmanager
     def adapter_errors(self) -> Iterator[None]:
-        """Errors about the base and the weights in the words of an adapter."""
+        """Re-raise errors about the base and the weights with the place in the adapter folder."""
         try:
             yield
         except (UsageError, SystemResourceError) as error:
             where = error.where or ""
             if where.startswith("model."):
-                other = (
-                    "Check base="
+                action = (
+                    "Check the value of base"
                     if self._base_override
-                    else "base=<folder or Hub id> names another"
+                    else "Set base=<folder or Hub id> to use another base"
                 )
                 raise type(error)(
-                    f"its base cannot be read: {error.what}",
+                    f"the base of the adapter cannot be read: {error.what}",
                     where="base" if self._base_override else self._config_path,
-                    hint=f"{error.hint}. {other}" if error.hint else other,
+                    hint=f"{error.hint}. {action}" if error.hint else action,
                 ) from error
             if not where or where == CONFIG_FILE:
                 raise type(error)(
@@ -190,9 +190,10 @@ class AdapterFolder:
         )
 
     def tokenizer(self) -> Any:
-        """The folder's own, where it keeps one, else the base's.
+        """The tokenizer of the folder if it has one, else that of the base.
 
-        For a task_type of QUESTION_ANS peft gives the model no token types, in training either.
+        If task_type is QUESTION_ANS, it returns no token types: peft does not pass them to the
+        model, in training or later.
         """
         has_tokenizer = any(
             (self.folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")
@@ -210,10 +211,11 @@ class AdapterFolder:
     def task_and_labels(
         self, tokenizer: Any, head_settings: HeadSettings
     ) -> tuple[str, list[str] | None]:
-        """Name and classes of the task: the folder's own, else the base's, else the user's.
+        """Name and classes of the task: from the folder, else from the base or ``head_settings``.
 
-        UsageError where a head with several outputs may be for classes that exclude each other or
-        for labels that do not, and nothing says which.
+        Raises:
+            UsageError: a head has several outputs, and it is not known whether they are mutually
+                exclusive classes or independent labels.
         """
         if "task" in self.info:
             head_settings.check_task(self.info["task"])
@@ -234,8 +236,8 @@ class AdapterFolder:
         )
         if head == _HEADS["SEQ_CLS"] and size > 1 and head_config["problem_type"] is None:
             raise UsageError(
-                f"nothing says whether its {size} outputs are classes that exclude each other or"
-                " labels that do not",
+                f"does not record whether the {size} outputs of the head are mutually exclusive"
+                " classes or independent labels",
                 where=self._config_path,
                 hint="Set "
                 + " or ".join(
@@ -248,7 +250,7 @@ class AdapterFolder:
         return name, head_settings.class_names(labels)
 
     def _head_class(self) -> str:
-        """The end of the class that was adapted. DataError if nothing tells it."""
+        """The suffix of the adapted model's class name. DataError if it cannot be inferred."""
         task_type = self.settings.get("task_type")
         if isinstance(task_type, str) and task_type in _HEADS:
             return _HEADS[task_type]
@@ -259,13 +261,13 @@ class AdapterFolder:
                 if class_name.endswith(head):
                     return head
         raise DataError(
-            f"task_type {task_type!r} tells no head",
+            f"task_type {task_type!r} is not supported",
             where=self._config_path,
-            hint=f"It can be {', '.join(_HEADS)}",
+            hint=f"Set it to one of {', '.join(_HEADS)}",
         )
 
     def _num_outputs(self, head: str, base: Any, tokenizer: Any) -> int:
-        """Outputs of the head: the number with which the saved tensors fit the model."""
+        """The number of outputs with which the head has the shapes of the saved tensors."""
         import transformers
 
         saved = self.saved_shapes()
@@ -275,7 +277,7 @@ class AdapterFolder:
             config, _ = load_config(self.model_settings, tokenizer, {"num_labels": count})
             with torch.device("meta"):
                 model = builder.from_config(config)
-            return {name: each.shape for name, each in head_parameters(model).items()}
+            return {name: weight.shape for name, weight in head_parameters(model).items()}
 
         head_shapes = shapes(base.num_labels)
         candidates = {
@@ -287,33 +289,32 @@ class AdapterFolder:
             if all(saved.get(name, shape) == shape for name, shape in head_shapes.items()):
                 return int(count)
         raise DataError(
-            "the saved head fits no head of the base",
+            "the shapes of the saved head do not match the base",
             where=str(self.folder),
-            hint="Does the adapter belong to this base?",
+            hint="Set base= to the base that the adapter was trained on",
         )
 
     def _is_known_type(self) -> bool:
         return self.settings.get("peft_type") in readers_by_peft_type()
 
     def saved_shapes(self) -> dict[str, torch.Size]:
-        """Of whatever was saved whole."""
-        named = {model_name(name): each.shape for name, each in self.tensors.items()}
-        return {name: shape for name, shape in named.items() if name and ".lora_" not in name}
+        """Shapes of the saved tensors that replace a whole parameter, by parameter name."""
+        shapes = {model_name(name): tensor.shape for name, tensor in self.tensors.items()}
+        return {name: shape for name, shape in shapes.items() if name and ".lora_" not in name}
 
 
-def _is_lost_folder(named: str, adapter: Path) -> bool:
-    """Whether ``named`` is the relative folder of a base that an earlier version wrote."""
+def _is_lost_folder(base_name: str, adapter: Path) -> bool:
+    """Whether ``base_name`` is a missing relative path that an earlier version wrote."""
     written_by_bertft = (
         (adapter / BERTFT_FILE).is_file()
-        and named.endswith("/base")
-        and not Path(named).is_absolute()
+        and base_name.endswith("/base")
+        and not Path(base_name).is_absolute()
     )
-    return written_by_bertft and not Path(named).expanduser().is_dir()
+    return written_by_bertft and not Path(base_name).expanduser().is_dir()
 
 
 def _read_info(file: Path) -> dict[str, Any]:
-    """What bertft itself kept beside an adapter; empty if it did not write it. DataError where it
-    is of another form."""
+    """The content of bertft.json; empty if there is none. DataError if it is invalid."""
     if not file.is_file():
         return {}
     content = read_json_object(file)
@@ -327,7 +328,7 @@ def _read_info(file: Path) -> dict[str, Any]:
         "labels": labels is None
         or (
             isinstance(labels, list)
-            and all(isinstance(each, str) and each.strip() for each in labels)
+            and all(isinstance(label, str) and label.strip() for label in labels)
             and len(set(labels)) == len(labels)
         ),
         "max_length": length is None or (type(length) is int and 0 < length < 1 << 31),

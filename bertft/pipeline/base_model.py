@@ -86,15 +86,15 @@ def run_folder_of(path: str) -> RunFolder:
 
 
 def check_base_folder(settings: ModelConfig, run: RunFolder, from_teacher: bool = False) -> None:
-    """Raise UsageError if the stored base would replace a folder that is not left from a run.
+    """Raise UsageError if the stored base would replace a folder that no run has written.
 
     ``from_teacher``: the base is a student that is cut from its teacher.
     """
     needs_copy = from_teacher or settings.weights == "random" or is_based_on_run(settings)
-    # A start that was interrupted has written check_rows.jsonl before the base.
+    # If an earlier start was interrupted, it wrote check_rows.jsonl before the base.
     if needs_copy and run.base_dir.exists() and not run.check_rows_path.exists():
         raise UsageError(
-            "exists already, and the run's base would take its place",
+            "already exists, and the base of the run would replace it",
             where=str(run.base_dir),
             hint="Set another hydra.run.dir",
         )
@@ -135,7 +135,7 @@ def materialize_base(
 
 
 def commit_base(source: ModelSource, run: RunFolder) -> ModelSource:
-    """Move what ``materialize_base`` wrote to its final place; other sources are returned as is."""
+    """Move what ``materialize_base`` wrote to its final path; other sources are unchanged."""
     if source.kind != OWN_COPY:
         return source
     with convert_write_errors(run.base_dir):
@@ -153,7 +153,7 @@ def discard_base(run: RunFolder) -> None:
 
 
 def pin_revision(source: ModelSource, config: PreTrainedConfig) -> ModelSource:
-    """A Hub source at the commit from which ``config`` was loaded; other sources as they are."""
+    """Pin a Hub source to the commit of ``config``; other sources are returned unchanged."""
     commit = getattr(config, "_commit_hash", None)
     return replace(source, revision=commit) if source.kind == "hub" and commit else source
 
@@ -168,7 +168,7 @@ def describe_base(source: ModelSource) -> dict[str, Any]:
 
 
 def _config_sha256(folder: Path | None) -> str | None:
-    """With another activation or epsilon, the same weights are another model."""
+    """sha256 of config.json: the outputs depend on its activation and epsilon, too."""
     file = folder / "config.json" if folder is not None else None
     return file_sha256(file) if file and file.is_file() else None
 
@@ -184,9 +184,9 @@ def find_recorded_base(manifest: Mapping[str, Any], run: RunFolder) -> ModelSour
         entry = dict(manifest["base"])
         digest, config = entry.pop("sha256"), entry.pop("config_sha256", None)
         source = ModelSource(**entry)
-        texts = (source.name, source.kind, source.load)
+        required_texts = (source.name, source.kind, source.load)
         optional_texts = (source.revision, digest, config)
-        if not all(isinstance(text, str) for text in texts) or not all(
+        if not all(isinstance(text, str) for text in required_texts) or not all(
             text is None or isinstance(text, str) for text in optional_texts
         ):
             raise TypeError("expected text")
@@ -205,9 +205,9 @@ def find_recorded_base(manifest: Mapping[str, Any], run: RunFolder) -> ModelSour
         raise _invalid_base_entry(run, error) from error
     if not exists:
         raise UsageError(
-            f"the run's base {source.name} is missing",
+            f"the base {source.name} of the run is missing",
             where=str(folder),
-            hint="Put the folder back",
+            hint="Restore the folder",
         )
     if folder is not None and source.kind != "package":
         check_model_folder(folder)
@@ -215,16 +215,16 @@ def find_recorded_base(manifest: Mapping[str, Any], run: RunFolder) -> ModelSour
         current_digest = weights_digest(folder)
         if current_digest != digest:
             raise UsageError(
-                f"the base {source.name} is not the run's: its weights have sha256"
-                f" {(current_digest or 'none')[:12]}, not {digest[:12]}",
+                f"the weights of the base {source.name} have changed since the run was started"
+                f" (sha256 {(current_digest or 'none')[:12]}, recorded {digest[:12]})",
                 where=str(folder),
-                hint="An adapter works only with the weights it was trained on: restore them",
+                hint="Restore the weights that the run was trained with",
             )
     if config is not None and _config_sha256(folder) not in (None, config):
         raise UsageError(
-            f"the base {source.name} is not the run's: its config.json has changed",
+            f"the config.json of the base {source.name} has changed since the run was started",
             where=str(folder),
-            hint="Restore it: activations and sizes are configured there",
+            hint="Restore the file",
         )
     return source
 

@@ -1,11 +1,11 @@
-"""Whether an encoder's answer to a row depends on that row alone.
+"""Check that the output of an encoder for a row depends on that row alone.
 
     reference   the model's own forward pass, one row at a time, without padding
-    alone       what bertft computes for one row at a time
-    together    what bertft computes for all rows at once
+    unbatched   the forward pass of bertft, one row at a time
+    batched     the forward pass of bertft, all rows in one batch
 
-All three must agree, or a metric would depend on the batch size and on the order of the rows. The
-architectures of which the tests prove it are not checked again; any other is, once it is loaded.
+All three must agree; otherwise metrics would depend on the batch size and on the order of the rows.
+Architectures that the tests cover are not checked; all others are checked after loading.
 """
 
 from __future__ import annotations
@@ -41,14 +41,17 @@ VERIFIED_MODEL_TYPES = frozenset(
     }
 )
 _TEXT = "the quick brown fox jumps over a lazy dog and 9 more of them run away in 2024 "
-_LENGTHS = (2, 11, 1, 34)  # words of the rows
-_TOLERANCE = 1e-4  # of the largest logit; what fp32 rounds is some hundred times less
+_LENGTHS = (2, 11, 1, 34)  # words per row
+_TOLERANCE = 1e-4  # relative to the largest logit; fp32 rounding errors are about 100 times less
 
 
 def check_batch_invariance(model: Any, tokenizer: Any, level: str, pairs: bool) -> None:
-    """UsageError where padding or other rows change what ``model`` answers.
+    """Raise UsageError if padding or other rows change the outputs of ``model``.
 
-    ``model`` is as it was loaded: in fp32, nothing attached. ``pairs``: its rows are two texts.
+    Args:
+        model: the model after loading: in fp32, without components.
+        level: ``sequence`` for one output per row, ``token`` for one per token.
+        pairs: each row is a pair of texts.
     """
     model_type = model.config.model_type
     if model_type in VERIFIED_MODEL_TYPES:
@@ -73,10 +76,10 @@ def check_batch_invariance(model: Any, tokenizer: Any, level: str, pairs: bool) 
             raise _unsupported_error(model_type, "cannot be run by bertft", error) from error
     scale = reference.abs().max().clamp(min=1e-12)
     if (unbatched - reference).abs().max() > _TOLERANCE * scale:
-        raise _unsupported_error(model_type, "gives other results here than in transformers")
+        raise _unsupported_error(model_type, "gives different outputs here and in transformers")
     if (batched - reference).abs().max() > _TOLERANCE * scale:
         raise _unsupported_error(
-            model_type, "gives a row another result beside other rows than alone"
+            model_type, "gives different outputs for a row alone and for the same row in a batch"
         )
 
 
@@ -85,7 +88,7 @@ def _unsupported_error(model_type: str, what: str, error: Exception | None = Non
     return UsageError(
         f"an encoder of type {model_type} {what}{reason[:200]}",
         where="model.path",
-        hint="Use an encoder of another type, such as"
+        hint="Choose an encoder of another type, such as"
         f" {', '.join(sorted(VERIFIED_MODEL_TYPES)[:4])}",
     )
 

@@ -1,13 +1,13 @@
-"""After training: a temperature and thresholds fitted on validation, and where they are kept.
+"""Fit a temperature and thresholds on validation after training; store and apply them.
 
-    calibrate      fit what the run asks for, let the model answer with it, tell what it brought
-    recorded       the same of a finished run, from its metrics.json
-    apply          let a model answer with it
+    calibrate           fit what the run configures, apply it, and measure its effect
+    read_calibration    read the values of a finished run from its metrics.json
+    apply_calibration   apply them to a model
 
-They belong to one checkpoint, the best, whose step is kept with them. They lie in metrics.json
-under "calibration": it is written once, whole, when the run is finished, and is taken away when
-it goes on, so that a run and what was fitted to it never disagree. The temperature is first fitted,
-then thresholds to the probabilities that it leaves.
+The temperature is fitted first, and the thresholds are then fitted to the calibrated probabilities.
+Both belong to one checkpoint, the best, whose step is recorded with them in metrics.json under
+"calibration". The file is written when the run is finished and removed when the run is resumed, so
+that it always matches the checkpoints.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
 
 
 def is_calibration_requested(config: TrainConfig) -> bool:
-    """Whether ``config`` wants anything fitted."""
+    """Whether ``config`` enables a temperature or tuned thresholds."""
     return config.calibrate is not None or config.tune_threshold
 
 
@@ -48,25 +48,31 @@ def calibrate(
     task_model: TaskModel,
     table: FeatureTable,
     step: int,
-    ranks: DistributedContext,
+    distributed: DistributedContext,
     warn: Callable[[str], None],
 ) -> tuple[dict[str, Any], dict[str, float], np.ndarray]:
-    """What was fitted to the answers to ``table`` (validation), as metrics.json keeps it.
+    """Fit the temperature and the thresholds that ``config`` enables, and apply them.
 
-    "ece" and "loss" before and after the temperature, "tuned" a metric before and after the
-    threshold; null what was not asked for. The model answers with it from then on: the other two
-    are its metrics, and its logits, which an evaluation would give again to the last bit.
+    Args:
+        table: validation features.
+        step: step of the checkpoint whose weights the model has.
+
+    Returns:
+        The entry of metrics.json ("ece" and "loss" before and after the temperature, "tuned" with a
+        metric before and after the threshold; null for what is not enabled), the metrics, and the
+        logits. Metrics and logits are those of the calibrated model: a later evaluation gives the
+        same to the last bit.
     """
     task = task_model.task
     logits = predict_logits(
         task_model.runner,
         table,
         task_model.precision,
-        distributed=ranks,
+        distributed=distributed,
         transform=evaluation_transform(task),
         columns=task.label_columns,
     )
-    calibration, metrics = ranks.broadcast_object(
+    calibration, metrics = distributed.broadcast_object(
         lambda: _fit(config, task_model, table, step, logits, warn)
     )
     apply_calibration(calibration, task_model)
@@ -74,7 +80,7 @@ def calibrate(
 
 
 def _divide_by_temperature(logits: np.ndarray, temperature: float | None) -> np.ndarray:
-    """What the model answers with ``temperature``: a true division in fp32 (EncoderRunner)."""
+    """Divide in fp32, as EncoderRunner does; multiplying by 1/T would give other last bits."""
     return logits if temperature is None else logits / np.float32(temperature)
 
 
@@ -97,8 +103,8 @@ def _fit(
         temperature = task.best_temperature(logits, table)
         if temperature is None:
             warn(
-                "no temperature fits: the loss on validation only falls as the logits grow, for"
-                " every answer is right, or as they vanish; it stays 1"
+                "no temperature minimizes the validation loss: all predictions are right, or none"
+                " is better than chance. The temperature stays 1"
             )
         scaled = _divide_by_temperature(logits, temperature)
         logits_by_stage = {"before": logits, "after": scaled}
@@ -106,11 +112,12 @@ def _fit(
             "temperature": temperature,
             "bins": CALIBRATION_BINS,
             "ece": {
-                name: task.calibration_error(each, table) for name, each in logits_by_stage.items()
+                stage: task.calibration_error(values, table)
+                for stage, values in logits_by_stage.items()
             },
             "loss": {
-                name: task.compute_all_metrics(each, table)["loss"]
-                for name, each in logits_by_stage.items()
+                stage: task.compute_all_metrics(values, table)["loss"]
+                for stage, values in logits_by_stage.items()
             },
         }
         logits = scaled
@@ -130,35 +137,38 @@ def _fit(
 
 
 def apply_calibration(calibration: Mapping[str, Any], task_model: TaskModel) -> None:
-    """Divide the logits by the temperature that was found, decide by the threshold."""
+    """Set the temperature and the threshold of ``task_model``."""
     task_model.runner.temperature = calibration["temperature"]
     if calibration["threshold"] is not None:
         task_model.task.set_threshold(calibration["threshold"])
 
 
 def read_calibration(run: RunFolder, step: int | None = None) -> dict[str, Any] | None:
-    """What was fitted to the checkpoint of ``step`` (None: to any); None if nothing was.
+    """The calibration of the checkpoint of ``step`` (None: of any step); None if there is none.
 
-    DataError where it is of another form.
+    Raises:
+        DataError: the entry is invalid, or metrics.json has changed since it was sealed.
     """
     if not run.is_finished:
         return None
     calibration = read_metrics_json(run.metrics_path).get("calibration")
     if calibration is not None and not _is_calibration(calibration):
         raise DataError(invalid_entry("calibration", calibration), where=str(run.metrics_path))
-    run.verify_seal(run.metrics_path)  # what is in it, or is not, decides answers
+    run.verify_seal(run.metrics_path)  # predictions depend on this entry, also on its absence
     return calibration if calibration is not None and step in (None, calibration["step"]) else None
 
 
 def parse_threshold(value: Any, where: str) -> Threshold | None:
-    """Of a folder's file. DataError unless it is one, or null."""
+    """Check the threshold ``value`` from the file ``where``. DataError if it is invalid."""
     if value is not None and not _is_threshold(value):
-        raise DataError(f"{value!r} is no threshold", where=where, hint="It lies between 0 and 1")
+        raise DataError(
+            f"invalid threshold {value!r}", where=where, hint="Set it to a number between 0 and 1"
+        )
     return value
 
 
 def _is_threshold(value: Any) -> bool:
-    """A probability, or one for each of several names."""
+    """Whether ``value`` is a probability between 0 and 1, or a dict of them by label."""
     probabilities = list(value.values()) if isinstance(value, dict) and value else [value]
     return all(type(number) is float and 0 < number < 1 for number in probabilities)
 

@@ -1,8 +1,8 @@
-"""Rows on which what is written is compared with what it was made from.
+"""Check rows: a merged or exported model is compared with its source on these rows.
 
-A run keeps about 64 of its validation rows for that. Of a model from elsewhere nothing is known but
-its task: there, rows of a bundled sample stand in, of two texts where the task takes texts, so
-that both token types occur. They have no labels that mean anything to the model, and so no metrics.
+A run stores up to 64 of its validation rows. Other folders have no rows: a bundled sample for the
+task is used, with pairs of texts if the task reads texts, so that both token types occur. Metrics
+are not computed on the sample, because its labels are unrelated to the model.
 """
 
 from __future__ import annotations
@@ -38,13 +38,18 @@ def write_check_rows(file: Path, rows: Rows) -> str:
 
 
 def read_check_rows(file: Path, data: DataConfig | None = None, digest: str | None = None) -> Rows:
-    """DataError if they are missing or damaged: not rows as ``data`` has them, or not ``digest``.
+    """Read the rows that ``write_check_rows`` wrote.
 
-    ``digest``: their sha256 as the manifest has it.
+    Args:
+        data: settings of the run, which decide the columns; None: the columns are not checked.
+        digest: the sha256 that the manifest records; None: it is not checked.
+
+    Raises:
+        DataError: the file is missing or damaged.
     """
     try:
         content = read_regular_bytes(file)
-        # Not splitlines: a text may hold U+2028 and its kin.
+        # Not splitlines: a text may contain other line separators, such as U+2028.
         lines = content.decode("utf-8").removesuffix("\n").split("\n")
         rows = [json.loads(line) for line in lines]
         names = list(rows[0])
@@ -61,28 +66,28 @@ def read_check_rows(file: Path, data: DataConfig | None = None, digest: str | No
     return Rows(table, str(file))
 
 
-_UNREADABLE = "the rows to check a merge with cannot be read"
-_HINT = "They are written when training begins; restore the run folder"
+_UNREADABLE = "the check rows cannot be read"
+_HINT = "Restore the file; it is written when training starts"
 
 
 def _schema(names: list[str], data: DataConfig | None) -> pa.Schema | None:
-    """The columns ``names`` of rows of ``data``. ValueError where they are those of other rows."""
+    """The Arrow schema of the columns ``names``. ValueError if rows of ``data`` have others."""
     if data is None:
         return None
-    form = build_row_schema(data)
-    needed = {*form.arrow_schema.names} & {*form.text_fields, "line"}
+    row_schema = build_row_schema(data)
+    required = {*row_schema.arrow_schema.names} & {*row_schema.text_fields, "line"}
     fields = [
-        field.with_nullable(field.name not in needed)
-        for field in form.arrow_schema
+        field.with_nullable(field.name not in required)
+        for field in row_schema.arrow_schema
         if field.name in names
     ]
-    if {field.name for field in fields} != set(names) or not needed <= set(names):
-        raise ValueError(f"its columns are {', '.join(names)[:80]}")
+    if {field.name for field in fields} != set(names) or not required <= set(names):
+        raise ValueError(f"unexpected columns {', '.join(names)[:80]}")
     return pa.schema(fields)
 
 
 def sample_check_rows(task: str) -> Rows:
-    """``CHECK_ROW_COUNT`` rows that a model of ``task`` can answer, always the same."""
+    """Return the same ``CHECK_ROW_COUNT`` rows of a bundled sample for each model of ``task``."""
     sample, columns = TASKS[task].sample
     text = list(columns) if isinstance(columns, tuple) else columns
     data = DataConfig(name="made", source="sample", sample=sample, task=task, text=text)

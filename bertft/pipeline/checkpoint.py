@@ -1,4 +1,4 @@
-"""The content of a checkpoint folder: what the run adds to its base, and the training state.
+"""Read and write checkpoint folders: the weights trained on top of a base, and the training state.
 
 adapter.safetensors              trained parameters and buffers of the components
 config.json                      transformers' config with the labels
@@ -42,7 +42,7 @@ _STATE, _STRUCTURE = "state.safetensors", "state.json"
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """What is needed to use the weights of a checkpoint."""
+    """The content of bertft.json, which is needed to use the weights of a checkpoint."""
 
     task: str
     labels: list[str] | None
@@ -56,7 +56,11 @@ def checkpoint_writer(
     info: CheckpointInfo,
     state: Mapping[str, Any] | None,
 ) -> Callable[[Path], None]:
-    """A function that writes a checkpoint into an empty folder; ``state``: the training state."""
+    """Return a function that writes a checkpoint into an empty folder.
+
+    Args:
+        state: the training state; None: only what predictions need is written.
+    """
 
     def write(folder: Path) -> None:
         write_tensors(folder / _WEIGHTS, trained_tensors(task_model.model))
@@ -72,7 +76,7 @@ def checkpoint_writer(
 
 
 def is_checkpoint(folder: Path) -> bool:
-    """Whether ``folder`` is a checkpoint, which needs the base of its run."""
+    """Whether ``folder`` is a checkpoint (it can be used only with the base of its run)."""
     return (folder / _WEIGHTS).is_file() and (folder / _INFO).is_file()
 
 
@@ -106,9 +110,9 @@ def mismatched_entries(info: CheckpointInfo, manifest: Mapping[str, Any]) -> lis
 def read_trained_weights(folder: Path) -> dict[str, Tensor]:
     """The trained tensors. DataError if one is not finite: training never saves such a tensor."""
     weights = read_tensors(folder / _WEIGHTS)
-    broken = first_non_finite(weights)
-    if broken is not None:
-        raise DataError(f"{broken} is not finite", where=str(folder / _WEIGHTS))
+    non_finite = first_non_finite(weights)
+    if non_finite is not None:
+        raise DataError(f"{non_finite} is not finite", where=str(folder / _WEIGHTS))
     return weights
 
 

@@ -2,8 +2,8 @@
 
     rows → task → teacher (opened and checked) → base and tokenizer → features
 
-The base belongs to the data because its tokenizer decides the features. Errors in the settings and
-in the rows are found here, before the model is loaded. An existing run gets the rows, the
+The base belongs to the data because the features depend on its tokenizer. Errors in the settings
+and in the rows are raised here, before the model is loaded. An existing run uses the rows, the
 tokenizer and the base that it recorded.
 """
 
@@ -45,9 +45,10 @@ __all__ = ["BaseModel", "RunData", "build_data"]
 
 @dataclass(frozen=True)
 class BaseModel:
-    """Where the base loads from, its config with the task's labels, and its tokenizer.
+    """The source of the base, its config with the task's labels, and its tokenizer.
 
-    ``tokenizer_files``: what every checkpoint stores of the tokenizer, by file name.
+    Attributes:
+        tokenizer_files: the files of the tokenizer that every checkpoint stores, by file name.
     """
 
     source: ModelSource
@@ -58,7 +59,12 @@ class BaseModel:
 
 @dataclass(frozen=True)
 class RunData:
-    """``features``: split → features; ``training``: those to train on, in their order."""
+    """The data of a run.
+
+    Attributes:
+        features: split → features.
+        training: training and validation features, and the order of training.
+    """
 
     task: BaseTask
     distillation: DistillationSetup
@@ -80,7 +86,7 @@ def build_data(context: RunContext) -> RunData:
     distillation = DistillationSetup(context, task)
     distillation.check_teacher()
     base = _resolve_base(context, task, distillation)
-    components = build_components(config.method, None, ())  # for their reserved positions alone
+    components = build_components(config.method, None, ())  # only to count reserved positions
     max_length = resolve_max_length(
         config.data.max_length,
         longest_input(base.config, base.tokenizer, components),
@@ -131,7 +137,7 @@ def _load_rows(context: RunContext) -> Splits:
 def _resolve_base(
     context: RunContext, task: BaseTask, distillation: DistillationSetup
 ) -> BaseModel:
-    """Find the base and its tokenizer; a new base that exists nowhere else is written first."""
+    """Find the base and its tokenizer; write the base first if it exists nowhere else."""
     settings = context.config.model
     recorded: ModelSource | None = None
     if context.manifest is not None:
@@ -152,7 +158,7 @@ def _create_base(
     tokenizer: PreTrainedTokenizerBase,
     tokenizer_files: dict[str, bytes],
 ) -> ModelSource:
-    """The base of a new run: a student, a run, random weights, or a folder or Hub id as it is."""
+    """The base of a new run: a student, a folded run, random weights, a folder or a Hub id."""
     settings, run_folder = context.config.model, context.run_folder
     if distillation.builds_student:
         name, model = distillation.build_student()
@@ -178,9 +184,9 @@ def _load_tokenizer(
 ) -> tuple[PreTrainedTokenizerBase, dict[str, bytes]]:
     """The tokenizer and its files.
 
-    An existing run uses the tokenizer in its checkpoint or in its stored base; before its first
-    checkpoint it may have neither. A new run takes the teacher's if the student is cut from it,
-    and that of the best checkpoint if its base is a run.
+    An existing run uses the tokenizer in its checkpoint or in its stored base, or loads it again if
+    it has neither. A new run uses the tokenizer of the teacher if the student is cut from it, and
+    that of the best checkpoint if its base is a run.
     """
     settings = context.config.model
     stored: Path | None = context.checkpoint
@@ -205,7 +211,7 @@ def _load_tokenizer(
 def _load_recorded_tokenizer(
     context: RunContext, base: ModelSource
 ) -> tuple[PreTrainedTokenizerBase, dict[str, bytes]]:
-    """The tokenizer named by the settings or the base. UsageError if it has changed since."""
+    """Load the tokenizer of the settings or the base. UsageError if it has changed since."""
     settings, manifest = context.config.model, context.manifest
     assert manifest is not None
     path = settings.tokenizer
@@ -225,7 +231,7 @@ def _load_recorded_tokenizer(
 def _build_features(
     context: RunContext, splits: Splits, task: BaseTask, base: BaseModel, max_length: int
 ) -> dict[str, FeatureTable]:
-    """The features of every split; the loss weights of the task are set from those of train."""
+    """Build the features of all splits; set the loss weights of the task from those of train."""
     config, data = context.config, context.config.data
     cache = cache_folder(data.cache)
     features = build_features(

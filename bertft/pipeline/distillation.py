@@ -1,6 +1,6 @@
-"""Distillation in the preparation of a run: the teacher, the student cut from it, their comparison.
+"""Set up distillation for a run: open the teacher, build a student from it, compare the two.
 
-A method without a teacher opens nothing. A resumed run must find the teacher it was started with.
+A resumed run must use the teacher that it was started with.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ _STUDENT_LAYERS = "method.distill.student_layers"
 
 
 class DistillationSetup:
-    """Opens the teacher of a run once, and hands it to whoever needs it.
+    """Opens the teacher of a run once and keeps it.
 
-    The properties and ``load_teacher`` are for methods with a teacher; ``check_teacher``,
-    ``prepare`` and ``bind_teacher`` do nothing for the others.
+    ``teacher_path``, ``load_teacher`` and ``build_student`` require a method with a teacher.
+    ``check_teacher``, ``prepare`` and ``bind_teacher`` do nothing for methods without one.
     """
 
     def __init__(self, context: RunContext, task: BaseTask) -> None:
@@ -59,9 +59,10 @@ class DistillationSetup:
         self._teacher: LoadedModel | None = None
 
     def check_teacher(self) -> None:
-        """Open the teacher, so that an error in it is found before any work.
+        """Open the teacher, so that an error in it is raised early.
 
-        UsageError if a resumed run was started with another teacher.
+        Raises:
+            UsageError: a resumed run was started with another teacher.
         """
         if not self._needs_teacher:
             return
@@ -95,7 +96,7 @@ class DistillationSetup:
         return setting if moved else recorded
 
     def load_teacher(self) -> LoadedModel:
-        """The teacher, on the device and in the precision of the run."""
+        """The teacher, on the device and in the precision of the run; opened by the first call."""
         if self._teacher is None:
             context = self._context
             self._teacher = open_teacher(
@@ -109,7 +110,7 @@ class DistillationSetup:
         return self._teacher
 
     def build_student(self) -> tuple[str, PreTrainedModel]:
-        """Name and model of the student, in fp32, cut from a second copy of the teacher."""
+        """Name and model of the student, in fp32, built from a second copy of the teacher."""
         assert self.settings is not None
         path, trust_remote_code = self.teacher_path, self._context.config.model.trust_remote_code
         teacher = open_teacher(path, self.task, "fp32", "cpu", trust_remote_code)
@@ -118,13 +119,13 @@ class DistillationSetup:
     def prepare(self, student: StudentData, log: Callable[[str], None]) -> TeacherContext | None:
         """The teacher with its outputs (see ``prepare_teacher``); None without a teacher."""
         if self._teacher is not None and self._teacher.task_model.head_note:
-            log(f"the teacher {self.teacher_path}: {self._teacher.task_model.head_note}")
+            log(f"teacher {self.teacher_path}: {self._teacher.task_model.head_note}")
         if self.settings is None or not needs_teacher(self.settings):
             return None
         return prepare_teacher(self.teacher_path, self.load_teacher(), self.settings, student, log)
 
     def bind_teacher(self, task_model: TaskModel, teacher: TeacherContext | None) -> None:
-        """Give the teacher to the distillation component, which draws its projections."""
+        """Pass the teacher to the distillation component, which initializes its projections."""
         for component in task_model.components:
             if isinstance(component, Distillation) and teacher is not None:
                 component.bind_teacher(teacher.teacher, task_model.model, teacher.model)
@@ -133,36 +134,36 @@ class DistillationSetup:
 def extract_student(
     teacher: LoadedModel, requested_layers: int | list[int], name: str
 ) -> PreTrainedModel:
-    """Fold the teacher and cut its model down to some of its layers, in place.
+    """Fold the teacher and remove all but the requested layers of its model, in place.
 
     Args:
         requested_layers: number of layers, or a list of them.
-        name: the teacher's, for error messages.
+        name: name of the teacher, for error messages.
     """
     model: Any = teacher.task_model.model
     if unfoldable := teacher.task_model.unfoldable_components:
         raise UsageError(
-            f"the teacher {name} has a {unfoldable[0]}, which no weights can hold",
+            f"the teacher {name} has a {unfoldable[0]}, which cannot be folded into weights",
             where=_STUDENT_LAYERS,
-            hint="Remove student_layers: the student is then model=",
+            hint="Remove student_layers and choose the student with model=<name>",
         )
     teacher.task_model.fold()
     try:
         layers: Any = encoder_layers(model)
     except UsageError as error:
         raise UsageError(
-            f"a {model.config.model_type} model has one layer, which runs several times",
+            f"a {model.config.model_type} model has one layer that is applied several times",
             where=_STUDENT_LAYERS,
-            hint="Remove it, and choose a smaller model=",
+            hint="Remove it and choose a smaller student with model=<name>",
         ) from error
     selected = select_teacher_layers(requested_layers, len(layers))
     for position, number in enumerate(selected):
         if _parameter_names(layers[number]) != _parameter_names(layers[position]):
             raise UsageError(
-                f"layer {number} of a {model.config.model_type} model has other parameters than"
-                f" layer {position}, whose place it would take",
+                f"layer {number} of a {model.config.model_type} model cannot replace layer"
+                f" {position}: their parameters differ",
                 where=_STUDENT_LAYERS,
-                hint="Begin the list with layer 0",
+                hint="Start the list with layer 0",
             )
     for number in reversed(range(len(layers))):
         if number not in selected:
@@ -175,7 +176,7 @@ def extract_student(
 
 
 def _parameter_names(layer: nn.Module) -> list[str]:
-    """The first layer of ModernBERT, for example, has no norm before its attention."""
+    """Layers can differ: the first layer of ModernBERT has no norm before its attention."""
     return [name for name, _ in layer.named_parameters()]
 
 
@@ -198,7 +199,7 @@ def warn_if_teacher_is_worse(
 def compare_with_teacher(
     teacher: TeacherContext, student: TaskModel, table: FeatureTable
 ) -> dict[str, Any]:
-    """The entry of metrics.json, over the validation ``table``; bytes are those of fp32 weights."""
+    """The entry of metrics.json: quality, size in fp32 and speed on the validation ``table``."""
     assert teacher.validation_outputs is not None and teacher.metrics is not None
     task, start = student.task, time.perf_counter()
     outputs = evaluation_outputs(student.runner, task, table, student.precision)

@@ -1,6 +1,6 @@
-"""What the user says of a trained head that its folder does not describe: its task, its classes.
+"""Settings of the user for a trained head that its folder does not describe: task and classes.
 
-eval says it as data.task and data.labels, other commands as task and labels.
+They are data.task and data.labels in eval, task and labels in other commands.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bertft.utils.messages import format_list
 
 __all__ = ["PROBLEM_TYPES", "HeadSettings"]
 
-# Tasks of one head, which transformers' config distinguishes by its problem_type.
+# Tasks that share a head class; transformers' config distinguishes them by its problem_type.
 PROBLEM_TYPES = {
     name: task.problem_type for name, task in TASKS.specs().items() if task.problem_type is not None
 }
@@ -30,9 +30,13 @@ PROBLEM_TYPES = {
 
 @dataclass(frozen=True)
 class HeadSettings:
-    """``prefix`` is that of the settings, for messages: ``data.`` or nothing.
+    """Task and classes as the user configured them; None: not configured.
 
-    ``strict`` False: the caller compares task and classes itself.
+    Attributes:
+        labels: a list of class names, or a mapping from label to class.
+        prefix: of the names of these settings in messages: ``data.`` or empty.
+        strict: whether a difference from the model is an error; otherwise, the caller compares
+            task and classes.
     """
 
     task: str | None = None
@@ -42,32 +46,38 @@ class HeadSettings:
 
     @classmethod
     def from_settings(cls, data: DataConfig | None, command: object = None) -> HeadSettings:
-        """Those of eval's ``data``, else of a ``command`` that has ``task`` and ``labels``."""
+        """Read them from ``data`` of eval, or else from ``task`` and ``labels`` of ``command``."""
         if data is not None:
             return cls(data.task, data.labels, "data.")
         return cls(getattr(command, "task", None), getattr(command, "labels", None))
 
-    def problem_type(self, stated: str | None, outputs: int) -> str | None:
-        """transformers' word for a sequence-level head: the folder's, else the user's, else None.
+    def problem_type(self, recorded: str | None, outputs: int) -> str | None:
+        """The problem_type of a sequence-level head: ``recorded``, else that of the user's task.
 
-        A head with one output is a regression unless the folder says otherwise.
+        None if neither is known. A head with one output is a regression by default.
         """
-        return stated if stated is not None or outputs == 1 else PROBLEM_TYPES.get(self.task or "")
+        if recorded is not None or outputs == 1:
+            return recorded
+        return PROBLEM_TYPES.get(self.task or "")
 
     def check_task(self, task: str) -> None:
-        """UsageError where the head was trained for another task than the user says."""
+        """Raise UsageError if the head was trained for another task than the configured one."""
         if self.strict and self.task not in (None, task):
             raise UsageError(
-                f"the model's head is for {task}, not {self.task}",
+                f"the head of the model was trained for {task}, not {self.task}",
                 where=f"{self.prefix}task",
                 hint=f"Set {self.prefix}task={task}",
             )
 
     def class_names(self, model_labels: list[str] | None, rename: bool = True) -> list[str] | None:
-        """The classes in the order of the outputs: the user's names in place of LABEL_0, LABEL_1, …
+        """The classes in the order of the outputs; the user's names replace LABEL_0, LABEL_1, …
 
-        UsageError where the user names classes that the model does not have. ``rename`` False: the
-        model's ``model_labels`` names stay.
+        Args:
+            model_labels: the class names of the model.
+            rename: whether placeholder names may be replaced.
+
+        Raises:
+            UsageError: the user configured classes that the model does not have.
         """
         if model_labels is None or self.labels is None:
             return model_labels
@@ -77,9 +87,9 @@ class HeadSettings:
                 names = self._names_by_position(len(model_labels))
             if len(names) != len(model_labels):
                 raise UsageError(
-                    f"names {len(names)} classes, the model has {len(model_labels)} outputs",
+                    f"has {len(names)} names, but the model has {len(model_labels)} outputs",
                     where=where,
-                    hint="Name each output once, in their order",
+                    hint="List one name per output, in the order of the outputs",
                 )
             return names
         if not self.strict:
@@ -94,38 +104,40 @@ class HeadSettings:
             self._check_order(model_labels, names)
         if unknown:
             raise UsageError(
-                f"{format_list(unknown, 4)} is no class of the model, which has"
-                f" {format_list(model_labels, 8)}",
+                f"the model has no class {format_list(unknown, 4)} (classes:"
+                f" {format_list(model_labels, 8)})",
                 where=where,
                 hint="List the model's own names in the order of the numbers in the files, or map"
                 f" labels to them: {where}={{<label>: {model_labels[0]}, ...}}",
             )
         return model_labels
 
-    def _check_order(self, own: list[str], names: list[str]) -> None:
-        """UsageError where the names that a command gives the outputs are the folder's in another
-        order; those of ``data.labels`` are in the order of the numbers in files."""
-        mine, theirs = (
-            [name if (number := class_name_as_number(name)) is None else number for name in each]
-            for each in (names, own)
+    def _check_order(self, model_labels: list[str], names: list[str]) -> None:
+        """Raise UsageError if ``names`` are the model's names in another order.
+
+        Not for ``data.labels``, which is in the order of the numbers in files.
+        """
+        configured, recorded = (
+            [name if (number := class_name_as_number(name)) is None else number for name in labels]
+            for labels in (names, model_labels)
         )
-        if mine != theirs and set(mine) <= set(theirs):
+        if configured != recorded and set(configured) <= set(recorded):
             raise UsageError(
-                f"names the outputs {format_list(names, 8)}, but the folder calls them"
-                f" {format_list(own, 8)}",
+                f"is {format_list(names, 8)}, but the outputs of the model are named"
+                f" {format_list(model_labels, 8)}",
                 where="labels",
-                hint="Leave it out: it is for folders that do not name their outputs",
+                hint="Remove it: it is only for folders that do not name their outputs",
             )
 
     def _names_by_position(self, outputs: int) -> list[str]:
-        """The names of a mapping whose keys count the outputs from 0."""
+        """The names in a mapping whose keys are the indices of the outputs."""
         name_of_output = {
             class_name_as_number(to_class_name(key) or ""): name
             for key, name in self.labels.items()
         }
         if set(name_of_output) != set(range(outputs)):
             raise UsageError(
-                f"does not name the outputs 0 to {outputs - 1}",
+                f"must name each of the outputs 0 to {outputs - 1}",
                 where=f"{self.prefix}labels",
                 hint="List the names in the order of the outputs",
             )

@@ -1,4 +1,4 @@
-"""A model that was opened from a folder, and what each way of opening it checks."""
+"""A model loaded from a folder, and the checks that all formats share."""
 
 from __future__ import annotations
 
@@ -26,11 +26,14 @@ __all__ = ["LoadedModel", "first_non_finite_parameter", "make_loaded_model"]
 
 @dataclass
 class LoadedModel:
-    """``data`` says how rows were read (of a plain folder: the defaults of files).
+    """A model that is ready to evaluate, with the settings that its predictions depend on.
 
-    ``run``, ``config`` and ``checkpoint`` are None for a folder that is no run; ``folder`` is that
-    folder, or the run's. ``calibration``: what was fitted to the checkpoint of a run, as its
-    metrics.json has it. ``threshold``: the one that was tuned, which decides.
+    Attributes:
+        data: how rows are read; the defaults of files if the folder does not record it.
+        folder: the run folder, or the folder of the model.
+        run, config, checkpoint: None if the folder is not a run.
+        calibration: the entry of metrics.json; None if the run was not calibrated.
+        threshold: the tuned decision threshold; None: the default of the task.
     """
 
     task_model: TaskModel
@@ -45,24 +48,24 @@ class LoadedModel:
 
     @property
     def is_adapter(self) -> bool:
-        """Whether it is an adapter's folder, with the base beside it."""
+        """Whether the model was loaded from an adapter folder."""
         return self.run is None and is_adapter_folder(self.folder)
 
     @property
     def unnamed_tags(self) -> str:
-        """What to say of a head for tags that the folder does not name; empty where it does."""
+        """A message if the head predicts tags that the folder does not name; otherwise empty."""
         if self.task_model.task.level != "token" or not are_placeholder_names(
             self.info.labels or []
         ):
             return ""
         return (
-            f"{self.folder} calls the tags of its head LABEL_0, LABEL_1, ...: nothing says which of"
-            " them is outside of entities"
+            f"{self.folder} does not name the tags of its head (LABEL_0, LABEL_1, ...): it is"
+            " unknown which of them is outside of entities"
         )
 
     @property
     def answer_settings(self) -> dict[str, Any]:
-        """The settings of ``data`` that the answers depend on."""
+        """The settings of ``data`` that predictions depend on."""
         return {name: getattr(self.data, name) for name in self.task_model.task.prediction_settings}
 
 
@@ -74,9 +77,14 @@ def make_loaded_model(
     max_length: int | None,
     threshold: tuple[Any, Path],
 ) -> LoadedModel:
-    """What was opened from a folder that is no run, once its weights are known to be finite.
+    """Check a model from a folder that is not a run, and set its threshold.
 
-    ``max_length`` and ``threshold`` are what the folder tells, the latter with the file that does.
+    Args:
+        max_length: as the folder records it; None if it does not.
+        threshold: recorded value (or None) and the file that it was read from.
+
+    Raises:
+        DataError: a weight is not finite, or a recorded value is invalid.
     """
     name = first_non_finite_parameter(task_model.model)
     if name is not None:
@@ -85,9 +93,9 @@ def make_loaded_model(
     longest = task_model.max_input_length
     if data.max_length is None and max_length is not None and max_length > longest:
         raise DataError(
-            f"max_length is {max_length:,}, and the model takes {longest:,} tokens",
+            f"max_length is {max_length:,}, but the model supports at most {longest:,} tokens",
             where=str(folder / "bertft.json"),
-            hint="Was it edited?",
+            hint="Restore the file; it may have been edited",
         )
     resolved_max_length = resolve_max_length(
         data.max_length or max_length, longest, task_model.task.default_max_length
@@ -99,7 +107,7 @@ def make_loaded_model(
 
 
 def _apply_threshold(task: BaseTask, value: Any, file: Path) -> Threshold | None:
-    """Let ``task`` decide by the threshold that ``file`` tells, if it tells one."""
+    """Set the threshold of ``task`` to ``value``, read from ``file``, unless it is None."""
     threshold = parse_threshold(value, str(file))
     if threshold is not None:
         try:
@@ -110,5 +118,5 @@ def _apply_threshold(task: BaseTask, value: Any, file: Path) -> Threshold | None
 
 
 def first_non_finite_parameter(model: torch.nn.Module) -> str | None:
-    """The name of a weight with NaN or infinity, with which every answer would be NaN."""
+    """The name of a weight with NaN or infinity; with one, all predictions would be NaN."""
     return first_non_finite(dict(model.named_parameters()))

@@ -1,4 +1,4 @@
-"""Provenance: everything that decided a run's result, for its manifest.json."""
+"""Provenance of a run for its manifest.json: everything that its results depend on."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def build_manifest(
     total_steps: int,
     processes: int = 1,
 ) -> dict[str, Any]:
-    """JSON values only."""
+    """Return the manifest of a new run, with JSON values only."""
     task, precision = task_model.task, task_model.precision
     return {
         "format": 1,
         "bertft": bertft.__version__,
         "begun": datetime.now(UTC).isoformat(timespec="seconds"),
-        "directory": os.getcwd(),  # which relative paths of the configuration start from
+        "directory": os.getcwd(),  # relative paths of the configuration start here
         "python": platform.python_version(),
         "packages": package_versions() | plugin_versions(),
         "hardware": {**describe_hardware(precision.device), "processes": processes},
@@ -78,7 +78,7 @@ def package_versions() -> dict[str, str]:
 
 
 def read_manifest(run: RunFolder) -> dict[str, Any]:
-    """The manifest of ``run``. DataError unless all that is read from it later has its form."""
+    """The manifest of ``run``. DataError if an entry that is used later is invalid."""
     content = run.read_manifest()
     if isinstance(content.get("layout"), str):
         content["layout"] = FORMER_LAYOUTS.get(content["layout"], content["layout"])
@@ -91,17 +91,17 @@ def read_manifest(run: RunFolder) -> dict[str, Any]:
 def _is_data_entry(value: Any) -> bool:
     splits = value.get("splits") if isinstance(value, dict) else None
     return isinstance(splits, dict) and all(
-        isinstance(each, dict)
-        and isinstance(each.get("fingerprint"), str)
-        and isinstance(each.get("files"), list)
-        and all(isinstance(file, str) for file in each["files"])
-        and _is_row_accounting(each)
-        for each in splits.values()
+        isinstance(split, dict)
+        and isinstance(split.get("fingerprint"), str)
+        and isinstance(split.get("files"), list)
+        and all(isinstance(file, str) for file in split["files"])
+        and _is_row_accounting(split)
+        for split in splits.values()
     )
 
 
 def _is_row_accounting(split: dict[str, Any]) -> bool:
-    """Whether the counts of a split's rows are counts; earlier versions recorded fewer of them."""
+    """Whether the row counts of a split are valid; earlier versions recorded fewer of them."""
     groups = ("unused", "dropped", "other_lines")
     return (
         type(split.get("rows")) is int
@@ -117,7 +117,7 @@ def _are_counts(value: Any) -> bool:
 
 
 def _has_values(value: Any, kind: type) -> bool:
-    return isinstance(value, dict) and all(type(each) is kind for each in value.values())
+    return isinstance(value, dict) and all(type(entry) is kind for entry in value.values())
 
 
 def _is_time(value: Any) -> bool:
@@ -129,7 +129,7 @@ def _is_time(value: Any) -> bool:
 
 
 def _is_teacher(value: Any) -> bool:
-    """Whether the entry is one that ``teaching.recorded_teacher`` writes."""
+    """Whether ``value`` is an entry as ``distillation.teacher_entry`` writes it."""
     return (
         isinstance(value, dict)
         and isinstance(value.get("path"), str)
@@ -142,7 +142,7 @@ _VALIDATORS: dict[str, Callable[[Any], bool]] = {
     "base": lambda value: isinstance(value, dict),
     "task": lambda value: isinstance(value, str),
     "labels": lambda value: (
-        value is None or (isinstance(value, list) and all(isinstance(each, str) for each in value))
+        value is None or (isinstance(value, list) and all(isinstance(name, str) for name in value))
     ),
     "max_length": lambda value: type(value) is int and value > 0,
     "precision": lambda value: value in PRECISIONS,
@@ -165,44 +165,44 @@ _VALIDATORS: dict[str, Callable[[Any], bool]] = {
 def recorded_data(
     data: DataConfig, manifest: Mapping[str, Any], cli_settings: Collection[str] = ()
 ) -> DataConfig:
-    """The ``data`` of a run whose manifest is ``manifest``, with the files where they were read.
+    """The settings ``data`` of a run, with the paths of the files that the run read.
 
-    A relative path was meant from the folder in which the run was begun, unless its setting is
-    ``cli_settings`` on the command line. Splits of the Hub have no files, and keep their names.
+    Relative paths are resolved from the folder in which the run was started, except in
+    ``cli_settings``, the settings of the command line. Splits of the Hub have no files and keep
+    their names.
     """
     replacements: dict[str, Any] = {}
     for name, split in manifest["data"]["splits"].items():
-        given = getattr(data, name, None)
-        if given is not None and split["files"] and f"data.{name}" not in cli_settings:
+        setting = getattr(data, name, None)
+        if setting is not None and split["files"] and f"data.{name}" not in cli_settings:
             file = Path(split["files"][0])
-            if not _is_absolute(given) and file.is_file():
+            if not _is_absolute(setting) and file.is_file():
                 replacements[name] = str(file)
     if data.hub is not None and "data.hub" not in cli_settings:  # a data set in a local folder
         replacements["hub"] = recorded_path(data.hub, manifest)
     return replace(data, **replacements)
 
 
-def recorded_path(given: str, manifest: Mapping[str, Any]) -> str:
-    """The folder ``given`` as the run with the manifest ``manifest`` was begun on it, else
-    ``given``.
+def recorded_path(path: str, manifest: Mapping[str, Any]) -> str:
+    """Resolve ``path`` from the folder in which the run was started.
 
-    A Hub id, which is no folder there, stays as it is.
+    An absolute path or a name that is not a folder there, such as a Hub id, is returned unchanged.
     """
-    begun_in = manifest.get("directory")
-    if _is_absolute(given) or begun_in is None or not (Path(begun_in) / given).is_dir():
-        return given
-    return str(Path(begun_in) / given)
+    start_dir = manifest.get("directory")
+    if _is_absolute(path) or start_dir is None or not (Path(start_dir) / path).is_dir():
+        return path
+    return str(Path(start_dir) / path)
 
 
 def _is_absolute(path: str) -> bool:
-    """Whether ``path`` is the same from every folder; ``~name`` is, whoever has that home."""
+    """Whether ``path`` does not depend on the current folder; ``~`` and ``~name`` do not."""
     return path.startswith("~") or Path(path).is_absolute()
 
 
 def hardware_changes(
     manifest: Mapping[str, Any], device: torch.device, processes: int
 ) -> list[str]:
-    """Differences of this hardware from that in ``manifest`` that change the last bits."""
+    """Differences from the hardware in ``manifest`` that can change the last bits of results."""
     current = {**describe_hardware(device), "processes": processes}
     recorded = {"processes": 1, **manifest["hardware"]}
     names = {
@@ -213,14 +213,14 @@ def hardware_changes(
         "processes": "number of processes",
     }
     return [
-        f"{words} was {recorded.get(name)}, is {current.get(name)}"
-        for name, words in names.items()
+        f"{description} was {recorded.get(name)}, is {current.get(name)}"
+        for name, description in names.items()
         if recorded.get(name) != current.get(name)
     ]
 
 
 def describe_hardware(device: torch.device) -> dict[str, Any]:
-    """The machine, as far as it decides bits and seconds."""
+    """The properties of the machine that rounding and speed depend on."""
     description: dict[str, Any] = {
         "platform": platform.platform(),
         "machine": platform.machine(),

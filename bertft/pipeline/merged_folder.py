@@ -1,12 +1,12 @@
-"""What a merged folder holds beside a plain transformers model: ``bertft.json``, maybe a prefix.
+"""Files that a merged folder has in addition to a plain transformers model.
 
-    config.json            "decision_threshold": τ or {label: τ}, where one was tuned
+    config.json            "decision_threshold": τ or {label: τ}, if one was tuned
     bertft.json            {"task": name, "max_length": n, "answering": {…},
                             "prefix": settings or null}
-    prefix.safetensors     trained vectors, where merge was told prefix=separate
+    prefix.safetensors     trained vectors, if the merge used prefix=separate
 
-Plain transformers ignores them; ``bertft eval|predict`` use them, so that they give the run's
-answers.
+transformers ignores them. ``bertft eval`` and ``bertft predict`` use them to give the same
+predictions as the run.
 """
 
 from __future__ import annotations
@@ -41,10 +41,13 @@ _INFO_FILE, _PREFIX_FILE = "bertft.json", "prefix.safetensors"
 
 
 class MergedFolderInfo:
-    """``max_length`` None: nothing is known; ``method`` has at most a prefix.
+    """The content of bertft.json.
 
-    ``answer_settings``: the settings of ``data`` that the task's answers depend on. ``task``: as
-    the folder records it; earlier versions did not.
+    Args:
+        max_length: None if it is not recorded.
+        prefix: settings of the prefix; None without one.
+        answer_settings: settings of ``data`` that predictions depend on.
+        task: name of the task; None if an earlier version wrote the folder.
     """
 
     def __init__(
@@ -58,7 +61,8 @@ class MergedFolderInfo:
         self.answer_settings = dict(answer_settings or {})
 
     @property
-    def method(self) -> Any:
+    def method(self) -> MethodConfig:
+        """A method with the prefix as its only component."""
         return MethodConfig(name="merged", prefix=self.prefix)
 
 
@@ -70,7 +74,7 @@ def write_merged_info(
     answer_settings: Mapping[str, Any] | None = None,
     task: str | None = None,
 ) -> None:
-    """Leave both files in ``folder``; the prefix's vectors are taken from ``model``."""
+    """Write bertft.json and, if there is a prefix, its vectors from ``model``."""
     settings = asdict(prefix) if prefix is not None else None
     content: dict[str, Any] = {} if task is None else {"task": task}
     content |= {
@@ -84,7 +88,7 @@ def write_merged_info(
 
 
 def store_threshold(config: Any, threshold: Threshold | None) -> None:
-    """Let a transformers ``config`` hold ``threshold``, and none that its base was tuned to."""
+    """Store ``threshold`` in a transformers ``config``; None removes that of the base."""
     if threshold is not None:
         setattr(config, THRESHOLD_KEY, threshold)
     elif hasattr(config, THRESHOLD_KEY):
@@ -92,7 +96,7 @@ def store_threshold(config: Any, threshold: Threshold | None) -> None:
 
 
 def read_merged_info(folder: Path) -> MergedFolderInfo:
-    """DataError if what is there cannot be read."""
+    """Read bertft.json; empty info if there is none. DataError if it is invalid."""
     if not (folder / _INFO_FILE).is_file():
         return MergedFolderInfo()
     content = read_json_object(folder / _INFO_FILE)
@@ -112,23 +116,26 @@ def read_merged_info(folder: Path) -> MergedFolderInfo:
     except KeyError as error:
         raise DataError(f"has no {error.args[0]}", where=str(folder / _INFO_FILE)) from None
     except ValueError as error:
-        raise DataError(f"is of another form ({error})", where=str(folder / _INFO_FILE)) from None
+        raise DataError(f"has invalid content ({error})", where=str(folder / _INFO_FILE)) from None
 
 
 def load_prefix_weights(folder: Path, model: Any) -> None:
-    """Copy the vectors beside the model into its attached prefix."""
-    saved, prefix_tensors = read_tensors(folder / _PREFIX_FILE), _prefix_tensors(model)
-    if {name: t.shape for name, t in saved.items()} != {
+    """Copy the vectors in ``folder`` into the attached prefix of ``model``."""
+    stored_tensors, prefix_tensors = read_tensors(folder / _PREFIX_FILE), _prefix_tensors(model)
+    if {name: t.shape for name, t in stored_tensors.items()} != {
         name: t.shape for name, t in prefix_tensors.items()
     }:
         raise DataError(
-            "is not the prefix that bertft.json describes", where=str(folder / _PREFIX_FILE)
+            "does not match the prefix in bertft.json", where=str(folder / _PREFIX_FILE)
         )
     with torch.no_grad():
         for name, tensor in prefix_tensors.items():
-            tensor.copy_(saved[name])
+            tensor.copy_(stored_tensors[name])
 
 
 def _prefix_tensors(model: Any) -> dict[str, torch.Tensor]:
-    named = model.named_parameters()
-    return {name: each for name, each in named if name.startswith(("prefix.", "prompt."))}
+    return {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if name.startswith(("prefix.", "prompt."))
+    }

@@ -19,7 +19,7 @@ __all__ = ["RunModel", "build_model"]
 
 @dataclass(frozen=True)
 class RunModel:
-    """``teacher``: None for a method without one."""
+    """The model of a run and its teacher; None for a method without one."""
 
     task_model: TaskModel
     teacher: TeacherContext | None
@@ -28,8 +28,8 @@ class RunModel:
 def build_model(context: RunContext, data: RunData) -> RunModel:
     """Load the model and attach the components.
 
-    The order of the steps decides the random draws and must not change: new layers of the head,
-    components, projections of the distillation, the task's own initialization of the head.
+    The order of the steps must not change, because each draws from the random generator: new layers
+    of the head, components, projections of the distillation, the task's initialization of the head.
     """
     config, task, base, distillation = context.config, data.task, data.base, data.distillation
     student = StudentData(
@@ -42,7 +42,7 @@ def build_model(context: RunContext, data: RunData) -> RunModel:
     )
     with context.distributed.main_process_first():  # the others find its outputs in the cache
         teacher = distillation.prepare(student, context.log)
-    context.set_threads()  # a teacher that is a run computes with threads of its own
+    context.set_threads()  # opening a run as the teacher sets its number of threads
     seed_all(config.seed)
     task_model = build_task_model(
         base.source,
@@ -64,7 +64,7 @@ def build_model(context: RunContext, data: RunData) -> RunModel:
             f"padding would change the outputs of a {family.model_type} model: rows run one at a"
             " time, which is slower"
         )
-    # The head of a checkpoint is trained, and that of a student is its teacher's.
+    # A checkpoint has a trained head, and a student the head of its teacher.
     has_trained_head = context.checkpoint is not None or distillation.builds_student
     if context.checkpoint is None:
         _log_notes(context, task_model, has_trained_head)

@@ -1,8 +1,8 @@
-"""Open what training left: a run, a merged folder, an adapter, a plain transformers folder.
+"""Load a trained model: from a run, a merged folder, an adapter or a plain transformers folder.
 
-One rule of precision, for every command and function: where none is given, a run computes in the
-one that it was trained in, so that its metrics are those of its training, and every other folder
-in fp32, so that its answers are the same on every machine.
+The default precision is the same for all commands and functions. A run uses the precision of its
+training, so that its metrics are those of its training. All other folders use fp32, so that their
+predictions are the same on every machine.
 """
 
 from __future__ import annotations
@@ -73,10 +73,11 @@ __all__ = [
 
 
 def load_folded_model(run: RunFolder, trust_remote_code: bool) -> PreTrainedModel:
-    """The model of the run's best checkpoint, on the CPU in fp32, all components folded.
+    """The model of the run's best checkpoint, on the CPU in fp32, with all components folded.
 
-    UsageError if a component cannot be folded, or if the model needs code that comes with it and
-    ``trust_remote_code`` is False.
+    Raises:
+        UsageError: a component cannot be folded, or the model needs remote code and
+            ``trust_remote_code`` is False.
     """
     task_model = open_model(
         str(run.path),
@@ -87,7 +88,7 @@ def load_folded_model(run: RunFolder, trust_remote_code: bool) -> PreTrainedMode
     ).task_model
     if unfoldable := task_model.unfoldable_components:
         raise UsageError(
-            f"the run {run.path} has a {unfoldable[0]}, which no weights can hold",
+            f"the run {run.path} has a {unfoldable[0]}, which cannot be folded into weights",
             where="model.path",
             hint="Choose a run without one",
         )
@@ -106,6 +107,7 @@ def open_run(
     trust_remote_code: bool = False,
     trust_setting: str = "trust_remote_code",
 ) -> LoadedModel:
+    """Load a checkpoint of ``run``; ``open_model`` describes the arguments."""
     config = read_runnable_config(run.path, trust_remote_code, trust_setting)
     manifest = read_manifest(run)
     resolved_device = resolve_device(device)
@@ -120,12 +122,11 @@ def open_run(
     if checkpoint == "best" and run.is_finished:
         _check_best(run, info.step)
     for name in mismatched_entries(info, manifest):
-        found_value, recorded_value = getattr(info, name), manifest[name]
         raise UsageError(
-            f"its {name} {found_value} {'are' if name == 'labels' else 'is'} not the run's"
-            f" {recorded_value}",
+            f"the checkpoint has {name} {getattr(info, name)}, but manifest.json has"
+            f" {manifest[name]}",
             where=str(folder),
-            hint="Checkpoint and manifest.json belong to different runs",
+            hint="Restore the run folder: the two files belong to different runs",
         )
     head_settings.check_task(info.task)
     head_settings.class_names(info.labels, rename=False)
@@ -150,9 +151,9 @@ def open_run(
         apply_calibration(calibration, task_model)
     elif is_calibration_requested(config) and checkpoint == "best":
         if run.is_finished:
-            warn(f"{run.path}: what was fitted to its answers is of another step")
+            warn(f"{run.path}: the calibration is not applied, it belongs to another checkpoint")
         else:
-            warn(f"{run.path} is not finished: nothing is fitted to its answers yet")
+            warn(f"{run.path} is not finished: the model is not calibrated yet")
     return LoadedModel(
         task_model,
         data,
@@ -167,13 +168,13 @@ def open_run(
 
 
 def _check_best(run: RunFolder, step: int) -> None:
-    """DataError where ``best`` does not point at what metrics.json calls the best."""
+    """Raise DataError if ``best`` does not point to the best step in metrics.json."""
     best_step = read_metrics_json(run.metrics_path)["best"]["step"]
     if best_step not in (None, step):
         raise DataError(
-            f"best points to step {step}, but metrics.json tells of step {best_step}",
+            f"best points to step {step}, but metrics.json records step {best_step}",
             where=str(run.checkpoints_dir),
-            hint=f"Name the one that is meant, as checkpoint={best_step}",
+            hint=f"Choose a checkpoint by its step: checkpoint={best_step}",
         )
 
 
@@ -186,7 +187,10 @@ def open_adapter(
     base: str | None = None,
     trust_remote_code: bool = False,
 ) -> LoadedModel:
-    """An adapter in peft's format; what a foreign one does not tell is read off its head."""
+    """Load an adapter in peft's format; infer what it does not record from its head.
+
+    ``base`` replaces the recorded base; ``open_model`` describes the other arguments.
+    """
     adapter = AdapterFolder(folder, base, trust_remote_code)
     tokenizer, info = adapter.tokenizer(), adapter.info
     name, labels = adapter.task_and_labels(tokenizer, head_settings)
@@ -203,7 +207,7 @@ def open_adapter(
 def _build_adapter_model(
     adapter: AdapterFolder, task: BaseTask, tokenizer: Any, precision: Precision
 ) -> TaskModel:
-    """The base with the adapter beside its layers, placed, in evaluation mode."""
+    """Load the base, attach the adapter, and move both to the device in evaluation mode."""
     with adapter.adapter_errors():
         config, _ = load_config(adapter.model_settings, tokenizer, task.head_config())
         loaded = load_model(
@@ -221,12 +225,12 @@ def _build_adapter_model(
     missing = sorted(set(loaded.new_parameters) - set(adapter.saved_shapes()))
     if missing:
         raise DataError(
-            f"neither the adapter nor its base has weights for {', '.join(missing[:3])}: it"
-            " would answer at random",
+            f"neither the adapter nor its base has weights for {', '.join(missing[:3])}:"
+            " predictions would be random",
             where=str(adapter.folder),
-            hint="Save it with modules_to_save naming the head",
+            hint="Save the adapter again, with the head in modules_to_save",
         )
-    # The updates and a new head keep their fp32, as they do while a run trains.
+    # The updates and a new head stay in fp32, as in training.
     model.requires_grad_(False)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in loaded.new_parameters or ".adapter." in f".{name}")
@@ -237,7 +241,7 @@ def _build_adapter_model(
 
 
 def _copy_saved_modules(model: Any, tensors: Mapping[str, Tensor]) -> None:
-    """What was saved whole, such as the head, goes into the parameter of its name."""
+    """Copy tensors that replace a whole parameter, such as those of the head, into the model."""
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, tensor in tensors.items():
@@ -254,18 +258,21 @@ def open_folder(
     head_settings: HeadSettings,
     trust_remote_code: bool = False,
 ) -> LoadedModel:
-    """A merged or plain transformers folder; a prefix that a merge put beside is attached."""
+    """Load a merged or plain transformers folder, with its prefix if it has one.
+
+    ``open_model`` describes the arguments.
+    """
     if any(folder.glob("*.onnx")) and not any(folder.glob("*.safetensors")):
         raise UsageError(
-            "holds an ONNX graph and no weights that bertft runs",
+            "contains an ONNX graph, which is not supported here",
             where=str(folder),
-            hint="onnxruntime runs it: its README.md has the lines",
+            hint="Run it with onnxruntime: its README.md has the code",
         )
     check_model_folder(folder)
     config = read_json_object(folder / "config.json")
     check_config_values(config, str(folder / "config.json"))
     info = read_merged_info(folder)
-    with _of_file(folder / "config.json"):
+    with _errors_with_path(folder / "config.json"):
         outputs = len(class_names_in_config(config))
         config["problem_type"] = head_settings.problem_type(config.get("problem_type"), outputs)
         name, stored_labels = detect_task(config, _external_task(info.task, folder))
@@ -296,8 +303,8 @@ def open_folder(
 
 
 @contextlib.contextmanager
-def _of_file(file: Path) -> Iterator[None]:
-    """Errors about ``config.json`` with the path of the file."""
+def _errors_with_path(file: Path) -> Iterator[None]:
+    """Re-raise errors about ``config.json`` with the path of the file."""
     try:
         yield
     except UsageError as error:
@@ -307,7 +314,7 @@ def _of_file(file: Path) -> Iterator[None]:
 
 
 def _external_task(task: str | None, folder: Path) -> str | None:
-    """``task`` where another package registers it: bertft's own are recognised by their heads."""
+    """``task`` if a plugin registers it, else None: built-in tasks are detected from the head."""
     if task is None:
         return None
     if task not in TASKS:
@@ -318,38 +325,36 @@ def _external_task(task: str | None, folder: Path) -> str | None:
 def _rename_thresholds(
     threshold: Any, stored_labels: list[str] | None, names: list[str] | None
 ) -> Any:
-    """A threshold for each label under the ``names`` that the user gave to the ``stored_labels``
-    ones.
-    """
+    """Replace ``stored_labels`` by ``names``, those of the user, in thresholds per label."""
     if not isinstance(threshold, dict) or stored_labels is None or names is None:
         return threshold
     renamed = dict(zip(stored_labels, names, strict=True))
-    return {renamed.get(label, label): each for label, each in threshold.items()}
+    return {renamed.get(label, label): value for label, value in threshold.items()}
 
 
 def _check_head(folder: Path, task_model: TaskModel) -> None:
-    """DataError where weights of the head were drawn anew in loading, or left out."""
+    """Raise DataError if weights of the head were missing or unused in loading."""
     missing, surplus = sorted(task_model.randomly_initialized), sorted(task_model.left_out)
-    if surplus and task_model.task.needs_labels:  # BERT's head of pretraining has a second part
+    if surplus and task_model.task.needs_labels:  # BERT's pretraining head has a second output
         raise DataError(
-            f"the head has no place for the weights {', '.join(surplus[:3])}: it was trained as"
-            " another class of model",
+            f"the head does not use the weights {', '.join(surplus[:3])}: the folder was saved"
+            " from another model class",
             where=str(folder),
-            hint="Such a head is not supported: its answers would be others",
+            hint="Such a head is not supported: its predictions would change",
         )
     if missing:
         raise DataError(
             f"there are no weights for {', '.join(missing[:3])}, or they have another shape",
             where=str(folder),
-            hint="The folder is not whole, or its head was never trained",
+            hint="Restore the folder, or train a head first with bertft train",
         )
 
 
-_FOLDER_PRECISION = "fp32"  # a folder that is no run records no precision
+_FOLDER_PRECISION = "fp32"  # only runs record a precision
 
 
 class OpenSettings(Protocol):
-    """What a command says of what it opens: ``run`` or, in its place, ``adapter``."""
+    """The settings with which a command selects a model: either ``run`` or ``adapter``."""
 
     run: str | None
     adapter: str | None
@@ -365,7 +370,7 @@ def open_from_settings(
     data: DataConfig | None = None,
     warn: Callable[[str], None] = lambda _: None,
 ) -> LoadedModel:
-    """The model that a command was told, as ``open_model`` opens it."""
+    """Load the model that the settings of a command select (see ``open_model``)."""
     head_settings = HeadSettings.from_settings(data, settings)
     if settings.adapter is None:
         assert settings.run is not None, "checked with the configuration"
@@ -405,17 +410,21 @@ def open_model(
     trust_remote_code: bool = False,
     trust_setting: str = "trust_remote_code",
 ) -> LoadedModel:
-    """The model in ``path``, ready to evaluate.
+    """Load the model in ``path``, ready to evaluate.
 
-    ``precision`` None: the one that a run was trained in, fp32 for any other folder.
-    ``head_settings``: what the user says of the head; None: what ``data`` says.
-    ``trust_remote_code``: the command line lets code that comes with a model run, with
-    ``trust_setting``. No folder grants that, whatever it recorded.
+    Args:
+        path: a run, a merged folder, an adapter or a plain transformers folder.
+        checkpoint: ``best``, ``last`` or a step; only for runs.
+        precision: None: that of the training for a run, fp32 for any other folder.
+        data: how rows are read; None: as the folder records it.
+        head_settings: task and classes of the head; None: those of ``data``.
+        warn: called with each warning.
+        trust_remote_code: whether code that comes with a model may run. Only the command line
+            can set it; what a folder records is ignored.
+        trust_setting: the name of that setting, for messages.
     """
-    folder, head_settings = (
-        Path(path).expanduser(),
-        head_settings or HeadSettings.from_settings(data),
-    )
+    folder = Path(path).expanduser()
+    head_settings = head_settings or HeadSettings.from_settings(data)
     if RunFolder(folder).has_run:
         return open_run(
             RunFolder(folder),
@@ -446,25 +455,30 @@ def open_model(
     hint = inner_hint(path, "run")
     if hint is not None:
         raise UsageError(
-            "holds neither a run nor a model with its config.json", where=str(folder), hint=hint
+            "contains neither a run nor a model with a config.json", where=str(folder), hint=hint
         )
-    RunFolder.open(folder)  # says what it is not, and what lies near
+    RunFolder.open(folder)  # raises an error with the closest valid folder
     raise AssertionError("unreachable")
 
 
 def _missing_folder_error(folder: Path, path: str, setting: str) -> UsageError:
-    siblings = [each.name for each in folder.parent.iterdir()] if folder.parent.is_dir() else []
+    siblings = (
+        [sibling.name for sibling in folder.parent.iterdir()] if folder.parent.is_dir() else []
+    )
     return UsageError(
         f"there is no folder {path}", where=setting, hint=suggest(folder.name, siblings)
     )
 
 
 def _missing_adapter_error(folder: Path, path: str) -> UsageError:
-    """peft saves an adapter of another name than default in a folder of its own."""
+    """The error for a folder without an adapter, with the adapters in its subfolders.
+
+    peft saves an adapter that is not named ``default`` in a subfolder.
+    """
     if not folder.is_dir():
         return _missing_folder_error(folder, path, "adapter")
-    adapters = sorted(each.name for each in folder.iterdir() if is_adapter_folder(each))
-    hint = "run=<folder> opens runs and plain transformers folders"
+    adapters = sorted(inner.name for inner in folder.iterdir() if is_adapter_folder(inner))
+    hint = "For a run or a plain transformers folder, set run=<folder>"
     if adapters:
-        hint = f"It holds adapters in {', '.join(adapters[:4])}: give adapter={path}/{adapters[0]}"
-    return UsageError(f"{path} holds no adapter_config.json", where="adapter", hint=hint)
+        hint = f"Set adapter={path}/{adapters[0]} (adapters: {', '.join(adapters[:4])})"
+    return UsageError(f"{path} has no adapter_config.json", where="adapter", hint=hint)

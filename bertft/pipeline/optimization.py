@@ -18,14 +18,14 @@ __all__ = ["Optimization", "build_optimization"]
 
 @dataclass(frozen=True)
 class Optimization:
-    """The training step and the learning rate of each of its calls."""
+    """The training step, and the schedule of its learning rate."""
 
     train_step: TrainStep
     schedule: Schedule
 
 
 def build_optimization(context: RunContext, data: RunData, model: RunModel) -> Optimization:
-    """Build the optimizer; from here on each process draws random numbers of its own."""
+    """Build the optimizer and the schedule; seed the random generators per process."""
     config, trainer, task_model = context.config, context.config.trainer, model.task_model
     param_groups = collect_param_groups(task_model.components, task_model.model)
     train_step = TrainStep(

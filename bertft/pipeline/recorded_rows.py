@@ -1,4 +1,4 @@
-"""The rows of an existing run: read again as they were, and checked against its manifest.
+"""Read the rows of an existing run again, and check them against its manifest.
 
 ``bertft eval`` and ``bertft report`` score the rows that a run recorded, unless the command line
 names others. An error about a recorded file must not quote its content: the file may have been
@@ -47,7 +47,7 @@ def check_recorded_rows(
     cli_settings: Collection[str] = (),
     hint: str | None = None,
 ) -> None:
-    """Raise DataError if a split has other rows than ``manifest`` records.
+    """Raise DataError if the rows of a split differ from those that ``manifest`` records.
 
     Splits that the command line names are not checked. ``hint``: what to do instead of naming the
     rows on the command line of ``bertft eval``.
@@ -72,15 +72,15 @@ def only_recorded(
     cli_settings: Collection[str] = (),
     read_recorded: Callable[[], None] | None = None,
 ) -> Iterator[None]:
-    """Replace errors about the content of a recorded file by one that quotes nothing of it.
+    """Replace errors about the content of a recorded file by one that does not quote it.
 
-    A file that cannot be read as it was recorded is another file. Files that the command line
-    names are the user's own, and errors about them stay as they are.
+    A recorded file that can no longer be read has been replaced. Errors about files that the
+    command line names are not replaced.
 
     Args:
         read_recorded: reads the files as the run did and raises DataError unless they hold the
-            recorded rows. Used if the command line changes how rows are read: errors about rows
-            that are proven to be the recorded ones stay as they are, too.
+            recorded rows. Used if the command line changes how rows are read: if it succeeds, the
+            rows are the recorded ones, and the error is not replaced.
     """
     try:
         yield
@@ -98,9 +98,9 @@ def only_recorded(
             raise
         last = names[-1]
         raise DataError(
-            "the rows are not those that the run was trained with: they cannot be read as before",
+            "the rows are not those that the run was trained with: the files cannot be read",
             where=", ".join(f"data.{name}={getattr(data, name)}" for name in names),
-            hint="Restore the files. To see what is wrong with one of them, name it:"
+            hint="Restore the files. To see the error in one of them, set"
             f" data.{last}={shlex.quote(str(getattr(data, last)))}",
         ) from None
 
@@ -125,7 +125,7 @@ def _source_setting(split: str, rows: Rows, data: DataConfig) -> str:
 
 
 def describe_sources(data: DataConfig) -> str:
-    """A message about the recorded rows that are about to be read."""
+    """The message to log before the recorded rows are read."""
     if data.source == "files":
         names = [name for name in (*SPLITS, "unlabelled") if getattr(data, name) is not None]
         settings = [f"data.{name}={getattr(data, name)}" for name in names]
@@ -140,12 +140,12 @@ def load_split(
     log: Callable[[str], None] | None = None,
     cli_settings: Collection[str] = (),
 ) -> Rows:
-    """The labelled rows of ``split`` for the opened model ``loaded``.
+    """The labelled rows of ``split`` for the model ``loaded``.
 
     Args:
         log: called with notes about the labels.
-        cli_settings: settings of the command line. They alone can name other rows than those that
-            the run recorded, or allow a download.
+        cli_settings: names of the settings on the command line. Only these can select rows that
+            the run did not record, or allow a download.
 
     Raises:
         UsageError: the split does not exist or has no labels.

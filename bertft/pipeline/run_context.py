@@ -1,4 +1,4 @@
-"""What the preparation of a run works with: configuration, run folder, device and processes."""
+"""The environment in which a run is prepared: configuration, run folder, device, processes."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _DEFAULT_THREADS = torch.get_num_threads()  # torch's own choice, before any run
 
 @dataclass(frozen=True)
 class RunContext:
-    """The surroundings of a run; ``create`` makes one.
+    """The environment of a run; use ``create`` to construct it.
 
     Attributes:
-        log: prints a message before work that takes time.
-        manifest: of a run that exists already; None for a new run.
-        checkpoint: the folder whose weights the caller loads after the preparation. An existing
-            run without one starts at its first step, from the recorded base.
-        read_only: the run is read and not trained. The user may not know what it refers to:
-            what is read is logged, and nothing is downloaded.
+        log: called with a message before work that takes time.
+        manifest: that of an existing run; None for a new run.
+        checkpoint: the folder whose weights the caller loads after the preparation; None: the run
+            starts at its first step, from its base.
+        read_only: the run is read and not trained. Its data sources are logged, because the user
+            may not know them, and nothing is downloaded.
     """
 
     config: TrainConfig
@@ -80,5 +80,5 @@ class RunContext:
         return context
 
     def set_threads(self) -> None:
-        """Compute with the run's number of CPU threads, on which the last bits depend."""
+        """Set the run's number of CPU threads; the last bits of results depend on it."""
         torch.set_num_threads(self.config.trainer.threads or _DEFAULT_THREADS)

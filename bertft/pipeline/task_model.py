@@ -1,9 +1,9 @@
 """A base model with a task head and the components of a method, on its device and ready to run.
 
-    load the base → attach the components → cast what is frozen → runner
+    load the base → attach the components → cast frozen weights → runner
 
-The model is built in the same way for training and from a checkpoint, so that what is evaluated
-later is what was trained.
+The same code builds the model for training and from a checkpoint, so that a later evaluation uses
+the model that was trained.
 """
 
 from __future__ import annotations
@@ -44,11 +44,12 @@ __all__ = [
 
 @dataclass
 class TaskModel:
-    """``components`` are attached to ``model``, which ``runner`` runs.
+    """A model with its task, tokenizer and attached components.
 
     Attributes:
+        runner: runs the forward pass of ``model``.
         source: where the base was loaded from.
-        head_note: what was done with a trained head of the base; empty if it has none.
+        head_note: a message on how a trained head of the base is used; empty if it has none.
         randomly_initialized: names of parameters for which the base has no weights.
         left_out: names of weights of the base's head that the model does not have.
     """
@@ -110,7 +111,7 @@ class TaskModel:
         }
 
     def fold(self) -> int:
-        """Fold all components and the temperature into the weights; return how many matrices."""
+        """Fold all components and the temperature; return the number of changed matrices."""
         self.fold_temperature()
         return sum(component.fold(self.model) for component in self.components)
 
@@ -131,7 +132,7 @@ def longest_input(
     tokenizer: PreTrainedTokenizerBase,
     components: Sequence[MethodComponent],
 ) -> int:
-    """Tokens that fit into the positions of the model that no component reserves."""
+    """The longest input in tokens, without the positions that components reserve."""
     reserved = sum(component.reserved_positions for component in components)
     return max_input_length(config, tokenizer) - reserved
 
@@ -159,8 +160,8 @@ def build_task_model(
     Args:
         model_config: the transformers config with the labels of ``task``; None: it is loaded.
         weights: trained weights of a checkpoint.
-        base_classes: returns the classes of the base's own head, which is changed to those of
-            ``task``; None: the head is used as it is.
+        base_classes: returns the classes of the base's head, which is then aligned with those of
+            ``task``; None: the head is not changed.
     """
     model_settings = resolve_source(settings, source)
     if model_config is None:
@@ -198,7 +199,7 @@ def build_task_model(
 
 
 def resolve_source(settings: ModelConfig, source: ModelSource) -> ModelConfig:
-    """``settings`` that load ``source``, whatever they named before."""
+    """A copy of ``settings`` that loads ``source``."""
     return replace(
         settings, path=source.load, revision=source.revision, weights="pretrained", architecture={}
     )
@@ -211,10 +212,10 @@ def load_trained_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Non
     """
     expected = trained_tensors(model)
     missing, unexpected = expected.keys() - weights.keys(), weights.keys() - expected.keys()
-    for kind, names in (("lacks", missing), ("has an unknown", unexpected)):
+    for problem, names in (("has no", missing), ("has an unknown", unexpected)):
         if names:
             raise DataError(
-                f"the checkpoint {kind} {', '.join(sorted(names)[:3])}",
+                f"the checkpoint {problem} {', '.join(sorted(names)[:3])}",
                 hint="It may have been written by another version of bertft, or for another base",
             )
     for name, tensor in expected.items():
@@ -230,7 +231,7 @@ def load_trained_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Non
 def _enable_gradient_checkpointing(model: Any) -> None:
     """Recompute activations in the backward pass.
 
-    Re-entrant recomputation gives no gradient to adapters whose inputs need none.
+    Without ``use_reentrant=False``, adapters whose inputs need no gradient would get none.
     """
     enable = getattr(model, "activation_checkpointing_enable", None)
     try:

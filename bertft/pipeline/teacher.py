@@ -1,10 +1,10 @@
-"""The teacher of a run: opened, checked against the student, run once over the training rows.
+"""Open the teacher of a run, check it against the student, and compute its outputs.
 
-    open_teacher       a run of any method, a transformers folder with a head, or a Hub id
-    prepare_teacher    its outputs, read from the cache or computed now
+    open_teacher       loads a run of any method, a transformers folder with a head, or a Hub id
+    prepare_teacher    reads the outputs from the cache, or computes them
 
-Outputs are cached under everything they depend on: rows, tokenizer, max_length, the order of the
-labels, the teacher's weights and method, and the precision in which it computes.
+The cache key covers everything that the outputs depend on: rows, tokenizer, max_length, the order
+of the labels, the teacher's weights and method, and its precision.
 """
 
 from __future__ import annotations
@@ -53,9 +53,11 @@ _VERSION = 1  # raise it whenever the same teacher gives other outputs for the s
 
 @dataclass(frozen=True)
 class StudentData:
-    """What the student is trained on, which the teacher must be able to read too.
+    """The data that the student is trained on; the teacher must support it, too.
 
-    ``features``: split → features. ``cache``: folder for features and outputs of the teacher.
+    Attributes:
+        features: split → features.
+        cache: folder for features and outputs of the teacher.
     """
 
     task: BaseTask
@@ -71,9 +73,10 @@ class TeacherContext:
     """A teacher that is ready for training.
 
     Attributes:
-        teacher: gives the outputs for a batch.
+        teacher: returns the logits for a batch.
         model: the teacher's model, if it runs in every step; None if its outputs are cached.
-        validation_outputs: from which ``metrics`` are computed; None without validation rows.
+        validation_outputs: outputs that ``metrics`` are computed from; None without validation
+            rows.
         rows_per_second: None if it was measured on another machine.
         rows, batches: forward passes before the first step.
         tuned: the teacher has a decision threshold, which ``metrics`` do not use.
@@ -107,15 +110,19 @@ def open_teacher(
     trust_remote_code: bool = False,
     cached_only: bool = False,
 ) -> LoadedModel:
-    """Open the teacher, its outputs in the order of the student's classes.
+    """Load the teacher and put its outputs in the order of the student's classes.
 
-    UsageError if its task or its classes are not those of ``task``. ``cached_only``: nothing is
-    downloaded.
+    Args:
+        task: the student's.
+        cached_only: whether downloads are disabled.
+
+    Raises:
+        UsageError: the teacher has another task or other classes than ``task``.
     """
     folder = Path(path).expanduser()
     if not folder.is_dir():
         folder = download_model(find_model_source(path, setting=_SETTING), _SETTING, cached_only)
-    # A teacher that does not describe its head has the student's task and classes.
+    # If the folder does not describe its head, the task and the classes of the student are used.
     head_settings = HeadSettings(task.name, task.config.labels, "data.", strict=False)
     loaded = open_model(
         str(folder),
@@ -127,7 +134,7 @@ def open_teacher(
     )
     if loaded.info.task != task.name:
         raise UsageError(
-            f"the teacher {path} was trained for {loaded.info.task}, the student is for"
+            f"the teacher {path} was trained for {loaded.info.task}, but the task of the student is"
             f" {task.name}",
             where=_SETTING,
             hint="Choose a teacher of the same task",
@@ -140,8 +147,8 @@ def open_teacher(
         if are_placeholder_names(teacher_labels):
             hint = "Name its outputs in their order: data.labels=[...]"
         raise UsageError(
-            f"the teacher's labels are {format_list(teacher_labels, 8)}, the student's"
-            f" {format_list(student_labels, 8)}: they are not the same",
+            f"the labels of the teacher ({format_list(teacher_labels, 8)}) are not those of the"
+            f" student ({format_list(student_labels, 8)})",
             where=_SETTING,
             hint=hint,
         )
@@ -163,11 +170,11 @@ def prepare_teacher(
     """Compute the teacher's outputs, unless they are cached or computed in every step.
 
     Args:
-        path: the teacher's, for the manifest and messages.
+        path: folder or Hub id of the teacher, for the manifest and messages.
         log: called before the teacher runs over many rows.
 
     Raises:
-        UsageError: the teacher cannot read what the student reads.
+        UsageError: the teacher does not support the tokenizer or the length of the student.
         DataError: its outputs are not finite.
         SystemResourceError: its outputs cannot be written to the cache.
     """
@@ -229,10 +236,11 @@ class _TeacherRunner:
         self.rows = self.batches = 0
 
     def own_feature_length(self, student: StudentData, token_aligned: bool) -> int | None:
-        """The maximum length of features of the teacher's own; None if it uses the student's.
+        """The maximum length of the teacher's own features; None if it uses the student's.
 
-        ``token_aligned``: tokens of teacher and student are compared one by one, so that only the
-        student's features can be used.
+        Args:
+            token_aligned: whether teacher and student are compared token by token, which requires
+                the same features for both.
         """
         task_model = self.loaded.task_model
         own_hash, student_hash = map(tokenizer_hash, (task_model.tokenizer, student.tokenizer))
@@ -247,11 +255,11 @@ class _TeacherRunner:
                 f" student's {_describe_tokenizer(student.tokenizer)}: their tokens do not"
                 " correspond",
                 where=_SETTING,
-                hint="Choose a student with the teacher's tokenizer; across tokenizers, only the"
-                " outputs for whole sequences can be learned",
+                hint="Choose a student with the teacher's tokenizer; with different tokenizers, "
+                " only the soft loss of sequence-level tasks is supported",
             )
         raise UsageError(
-            f"{student.max_length} tokens are more than the teacher takes",
+            f"is {student.max_length}, but the teacher supports at most {longest} tokens",
             where="data.max_length",
             hint=f"Set data.max_length={longest} or less",
         )
@@ -275,7 +283,7 @@ class _TeacherRunner:
         count = sum(map(len, rows))
         windows = "" if count == len(table) else f" in {len(table):,} windows"
         self.log(
-            f"the teacher runs over {count:,} {split_name} rows{windows}:"
+            f"computing the teacher's outputs for {count:,} {split_name} rows{windows}:"
             f" {size / 1e6:,.2f} MB {location}"
         )
         start = time.perf_counter()
@@ -294,9 +302,9 @@ class _TeacherRunner:
         return store_logits(self.cache, key, values, lengths, metadata)
 
     def compute_outputs(self, table: FeatureTable) -> tuple[np.ndarray, float]:
-        """Evaluation outputs for inputs that are drawn at random, and rows per second.
+        """Evaluation outputs for randomly masked inputs, and rows per second.
 
-        They are not cached: they depend on the draw, and the logits of all tokens are large.
+        They are not cached: they depend on the masking, and the logits of all tokens are large.
         """
         task_model, start = self.loaded.task_model, time.perf_counter()
         values = evaluation_outputs(task_model.runner, self.task, table, task_model.precision)
@@ -309,7 +317,7 @@ class _TeacherRunner:
         self.batches += len(evaluation_batches(np.asarray(table.lengths), budget))
 
     def rows_per_second(self, cached: CachedLogits) -> float | None:
-        """The speed at which ``cached`` was computed; None if that was on another machine."""
+        """The speed at which ``cached`` was computed; None if another machine computed it."""
         if cached.metadata.get("machine") != self.machine:
             return None
         return float(cached.metadata["rows"] / max(cached.metadata["seconds"], 1e-9))
@@ -325,10 +333,11 @@ def _join_unlabelled(tables: Mapping[str, FeatureTable], splits: Splits) -> Feat
 def _teacher_features(
     loaded: LoadedModel, student: StudentData, max_length: int
 ) -> dict[str, FeatureTable]:
-    """The student's rows, tokenized by the teacher's tokenizer, one feature for each of its own.
+    """Features of the student's rows from the teacher's tokenizer.
 
-    DataError if the teacher has no feature for a row for which the student has one, or the other
-    way round: its outputs would belong to other rows.
+    Raises:
+        DataError: only one of teacher and student has features for a row, so that outputs would be
+            compared with those for other rows.
     """
     task, tokenizer = student.task, loaded.task_model.tokenizer
     # Skipped rows are counted with the student's features.
@@ -344,20 +353,21 @@ def _teacher_features(
             unlabelled, task, tokenizer, max_length, student.cache, "skip"
         )
     for name, table in tables.items():
-        own, students = table.rows_with_features(), student.features[name].rows_with_features()
-        differing = np.flatnonzero(own != students)
+        teacher_mask = table.rows_with_features()
+        student_mask = student.features[name].rows_with_features()
+        differing = np.flatnonzero(teacher_mask != student_mask)
         if len(differing):
             raise DataError(
-                f"{len(differing):,} {name} rows, of which this is the first, have tokens for the"
-                " teacher or for the student alone",
+                f"{len(differing):,} {name} rows have features for only one of teacher and student;"
+                " this is the first",
                 where=table.rows.location(int(differing[0])),
-                hint="Remove them, or set data.max_length so that both read all rows",
+                hint="Remove them, or set a data.max_length with which both have features",
             )
     return tables
 
 
 def teacher_digest(loaded: LoadedModel) -> str:
-    """sha256 over everything that decides the teacher's outputs, except its location."""
+    """sha256 over everything that the teacher's outputs depend on, without its path."""
     folder = local_model_folder(loaded.task_model.source)
     config = json.loads(loaded.task_model.model.config.to_json_string())
     for name in ("_name_or_path", "transformers_version"):

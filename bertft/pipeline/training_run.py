@@ -55,7 +55,7 @@ class TrainingRun:
 
     Attributes:
         state: progress of the training.
-        best_outputs: outputs of the best evaluation, for the report; None if they are not known.
+        best_outputs: outputs of the best evaluation, for the report; None if not available.
     """
 
     def __init__(self, context: RunContext, prepared: PreparedRun) -> None:
@@ -163,12 +163,14 @@ class TrainingRun:
 
         def save_checkpoint(state: TrainerState, is_best: bool) -> Path:
             callback_state = {} if callbacks is None else callbacks.state_dict()
-            saved = capture_state(train_step, state, callback_state, self.distributed)
-            self._check_finite(saved)
+            training_state = capture_state(train_step, state, callback_state, self.distributed)
+            self._check_finite(training_state)
             if not self.distributed.is_main_process:
                 return self.checkpoints.checkpoint_path(state.step)
             info = CheckpointInfo(task.name, task.class_names, self.data.max_length, state.step)
-            write = checkpoint_writer(self.task_model, self.data.base.tokenizer_files, info, saved)
+            write = checkpoint_writer(
+                self.task_model, self.data.base.tokenizer_files, info, training_state
+            )
             return self.checkpoints.save(state.step, write, best=is_best)
 
         return Trainer(
@@ -206,7 +208,9 @@ class TrainingRun:
                 )
                 best = validation_metrics[task_model.task.metric]
         elif is_calibration_requested(self.config) and self.distributed.is_main_process:
-            print_warning("no checkpoint is the best on validation: nothing is calibrated or tuned")
+            print_warning(
+                "there is no best checkpoint on validation: the model is not calibrated or tuned"
+            )
         if "test" in features:
             test_metrics = evaluate(
                 task_model.runner,
@@ -248,7 +252,7 @@ class TrainingRun:
         return metrics
 
     def _check_best_checkpoint(self) -> None:
-        """Forget a best checkpoint that is damaged: found now rather than at the end."""
+        """If the best checkpoint is damaged, warn and choose the best from later evaluations."""
         state = self.state
         problem = self.distributed.broadcast_object(
             lambda: (
@@ -265,26 +269,26 @@ class TrainingRun:
         state.stale = 0
 
     def _update_manifest(self, entries: Mapping[str, Any]) -> None:
-        """Write ``entries`` and the forward passes of the teacher; remove the seal of a result."""
+        """Write ``entries`` and the teacher's forward passes; remove the seal of the result."""
         teacher = distillation.teacher_entry(self.teacher, self._earlier_manifest)
         manifest = {**self.run_folder.read_manifest(), **teacher, **entries}
         manifest.pop("sealed", None)
         atomic_write_json(self.run_folder.manifest_path, manifest)
 
-    def _check_finite(self, saved: Mapping[str, Any]) -> None:
-        """Raise NonFiniteError if the weights or the training state must not be saved.
+    def _check_finite(self, training_state: Mapping[str, Any]) -> None:
+        """Raise NonFiniteError if the weights or the training state are not finite.
 
         Losses and gradients of all applied steps were finite, but a step may have been too large,
         or a second moment may have overflowed.
         """
-        state, _ = flatten_state({name: saved[name] for name in ("optimizer", "parts")})
+        state, _ = flatten_state({name: training_state[name] for name in ("optimizer", "parts")})
         name = first_non_finite({**trained_tensors(self.task_model.model), **state})
         if name is not None:
             raise NonFiniteError(
                 f"{name} is not finite after step {self.state.step}",
                 where=f"step {self.state.step}",
-                hint="No checkpoint of this step was written. Lower trainer.learning_rate or"
-                " trainer.weight_decay, or raise trainer.warmup",
+                hint="Lower trainer.learning_rate or trainer.weight_decay, or raise trainer.warmup."
+                " No checkpoint of this step was written",
             )
 
     def _raise_if_interrupted(self, event: Event) -> None:

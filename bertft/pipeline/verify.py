@@ -1,11 +1,11 @@
-"""Is a run still what was written? Every sealed file is hashed again, and the rest is read.
+"""Verify the files of a run: hash sealed files again, and read the others.
 
 manifest.json                                     read
 config.yaml, metrics.json, metrics.jsonl,         read; of a finished run: sha256 in the manifest
-timings.jsonl                                     (a torn last line is what a kill leaves)
+timings.jsonl                                     (before the end, the last line may be cut off)
 check_rows.jsonl                                  sha256 in the manifest
 base                                              sha256 in the manifest; in the run: files.json
-checkpoints/step-N, last, best                    files.json; where the names point
+checkpoints/step-N, last, best                    files.json; targets of last and best
 """
 
 from __future__ import annotations
@@ -36,7 +36,12 @@ __all__ = ["FileCheck", "verify_files"]
 
 @dataclass(frozen=True)
 class FileCheck:
-    """``problems`` of the file or folder ``name``, none if it is as it was; ``note``: aside."""
+    """The result for one file or folder.
+
+    Attributes:
+        problems: empty if the file is intact.
+        note: additional information, such as a path.
+    """
 
     name: str
     problems: tuple[str, ...] = ()
@@ -44,29 +49,29 @@ class FileCheck:
 
 
 def verify_files(run: RunFolder) -> Iterator[FileCheck]:
-    """What there is to say of each file of ``run``, in the order of a look through the folder."""
+    """Check each file of ``run`` and yield the results."""
     try:
         manifest = read_manifest(run)
     except DataError:
-        manifest = {}  # told below; what it would prove is not known
+        manifest = {}  # reported below; without it, seals are not checked
 
-    def sealed(path: Path, read: Callable[[], Any]) -> FileCheck:
-        finding = _check_readable(path.name, read)
-        if finding.problems or not manifest_is_intact:
-            return finding
+    def check_sealed(path: Path, read: Callable[[], Any]) -> FileCheck:
+        result = _check_readable(path.name, read)
+        if result.problems or not manifest_is_intact:
+            return result
         return _check_readable(path.name, lambda: run.verify_seal(path))
 
     seal = _check_readable("manifest.json", lambda: (read_manifest(run), run.read_seal()))
-    manifest_is_intact = not seal.problems  # else told once, there
-    yield sealed(run.config_path, lambda: read_run_config(run.path))
+    manifest_is_intact = not seal.problems  # otherwise reported once, for manifest.json
+    yield check_sealed(run.config_path, lambda: read_run_config(run.path))
     yield seal
     if run.is_finished or (manifest_is_intact and run.read_seal() is not None):
-        yield sealed(
+        yield check_sealed(
             run.metrics_path, lambda: (read_metrics_json(run.metrics_path), read_calibration(run))
         )
     for log in (run.metrics_log_path, run.timings_log_path):
         if log.exists() or run.is_finished or CheckpointStore(run.checkpoints_dir).steps():
-            yield sealed(log, lambda log=log: _check_json_lines(log, run.is_finished))  # type: ignore[misc]
+            yield check_sealed(log, lambda log=log: _check_json_lines(log, run.is_finished))  # type: ignore[misc]
     if manifest.get("check_rows") is not None or run.check_rows_path.exists():
         yield _check_readable(
             "check_rows.jsonl", lambda: _check_rows(run, manifest.get("check_rows"))
@@ -86,14 +91,14 @@ def _check_readable(name: str, read: Callable[[], Any]) -> FileCheck:
 
 def _check_json_lines(path: Path, finished: bool) -> None:
     try:
-        *lines, end = read_regular_bytes(path).split(b"\n")
+        *lines, last_line = read_regular_bytes(path).split(b"\n")
         for number, line in enumerate(lines, start=1):
             if not isinstance(json.loads(line), dict):
-                raise DataError(f"line {number} is no object")
+                raise DataError(f"line {number} is not a JSON object")
     except (ValueError, RecursionError):
-        raise DataError(f"line {number} cannot be read as JSON") from None
-    if end and finished:
-        raise DataError("its last line is cut short")
+        raise DataError(f"line {number} is not valid JSON") from None
+    if last_line and finished:
+        raise DataError("the last line is cut off")
 
 
 def _check_rows(run: RunFolder, digest: str | None) -> None:
@@ -114,23 +119,23 @@ def _check_base(run: RunFolder, manifest: dict[str, Any]) -> FileCheck:
 
 
 def _manifest_mismatches(path: Path, manifest: dict[str, Any]) -> tuple[str, ...]:
-    """What a checkpoint says of its task is what the manifest says."""
+    """Problems if bertft.json of a checkpoint does not agree with the manifest."""
     try:
         info = read_checkpoint_info(path)
     except BertftError as error:
         return (error.what,)
     return tuple(
-        f"its {name} is not that of manifest.json" for name in mismatched_entries(info, manifest)
+        f"its {name} is not that in manifest.json" for name in mismatched_entries(info, manifest)
     )
 
 
 def _expected_steps(run: RunFolder) -> dict[str, Any]:
-    """The steps that the pointers of a finished run must name."""
+    """The steps that ``best`` and ``last`` of a finished run must point to."""
     try:
         result = read_metrics_json(run.metrics_path) if run.is_finished else {}
         return {"best": result["best"]["step"], "last": result["train"]["steps"]} if result else {}
     except BertftError:
-        return {}  # told with the file
+        return {}  # reported with metrics.json
 
 
 def _check_checkpoints(run: RunFolder, manifest: dict[str, Any]) -> Iterator[FileCheck]:
@@ -156,11 +161,11 @@ def _check_checkpoints(run: RunFolder, manifest: dict[str, Any]) -> Iterator[Fil
         elif target_step is not None and expected_step not in (None, target_step):
             yield FileCheck(
                 f"checkpoints/{name}",
-                (f"points to step-{target_step}, metrics.json tells {expected_step}",),
+                (f"points to step-{target_step}, but metrics.json records step {expected_step}",),
             )
         elif target_step is not None:
             yield FileCheck(f"checkpoints/{name}", note=f"step-{target_step}")
         elif expected_step is not None or (name == "last" and steps):
             yield FileCheck(f"checkpoints/{name}", ("is missing",))
     if run.is_finished and not steps:
-        yield FileCheck("checkpoints", ("there is none",))
+        yield FileCheck("checkpoints", ("the run has none",))

@@ -171,7 +171,7 @@ def test_an_exported_adapter_answers_questions_as_the_run_did(trained, place):
     (("predict", "run=a", "base=b"), "base: is only supported together with adapter"),
     (("export", "adapter=a", "out=b"), "format: the adapter already is in peft's format"),
     (("merge", "adapter=gone", "out=m"), "adapter: there is no folder gone"),
-    (("predict", "adapter=."), "adapter: . holds no adapter_config.json"),
+    (("predict", "adapter=."), "adapter: . has no adapter_config.json"),
 ])  # fmt: skip
 def test_what_cannot_be_meant(words, told):
     said = say(*words)

@@ -89,7 +89,7 @@ def test_a_folder_that_was_chosen_is_left_as_it_was(files):
     for more in (["data.train=gone.csv"], [DATA, "data.max_length=513"], [DATA]):
         said = say("train", *words, *more)
         assert said.refused, said
-    assert "the run's base would take its place" in said.err
+    assert "the base of the run would replace it" in said.err
     assert {path.name for path in files.iterdir()} == before
     assert (files / "base" / "mine.txt").read_text() == "mine"
 

@@ -87,7 +87,7 @@ def test_another_base_is_refused(saved_base, place):
     for words in (["eval", "run=run"], ["predict", "run=run"], ["merge", "run=run", "out=out"],
                   ["train", "resume=run", "trainer.max_steps=3"]):  # fmt: skip
         said = say(*words, stdin=LINES)
-        assert said.refused and "is not the run's: its weights have sha256" in said.err, said
+        assert said.refused and "have changed since the run was started" in said.err, said
 
     saved_base.rename(place / "elsewhere")
     said = say("predict", "run=run", stdin=LINES)
@@ -107,7 +107,7 @@ def test_a_base_that_was_damaged_in_the_run_is_refused(copied):
     weights = run / "base" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
     said = say("eval", f"run={run}")
-    assert said.refused and "is not the run's" in said.err
+    assert said.refused and "have changed since the run was started" in said.err
     shutil.rmtree(run / "base")
     said = say("eval", f"run={run}")
     assert said.refused and "is missing" in said.err
@@ -129,7 +129,7 @@ def test_a_manifest_that_was_edited_is_told(copied):
     run = copied("classification", "method=lora")
     manifest = read(run / "manifest.json")
     for changed, part in (
-        ({**manifest, "labels": ["pos", "neg"]}, "are not the run's"),
+        ({**manifest, "labels": ["pos", "neg"]}, "but manifest.json has"),
         ({**manifest, "base": {"name": "x"}}, "has no valid 'base' entry"),
     ):
         (run / "manifest.json").write_text(json.dumps(changed))

@@ -220,7 +220,7 @@ def test_a_run_that_goes_on_drops_what_was_fitted_until_its_end(trained, place):
     assert after["calibration"]["step"] == after["best"]["step"]
     (run / "metrics.json").unlink()
     said = say("predict", f"run={run}", stdin='{"text": "good"}\n')
-    assert said.status == 0 and "is not finished: nothing is fitted to its answers yet" in said.err
+    assert said.status == 0 and "is not finished: the model is not calibrated yet" in said.err
 
 
 def test_what_shows_only_with_the_rows_is_told_before_any_work(place):

@@ -76,11 +76,11 @@ def test_a_second_epoch_and_a_second_student_ask_nothing(cold, trained):
     teacher = trained("classification", *TEACHER)
     said = distil(cold / "one", teacher)
     assert said.status == 0, said
-    assert "the teacher runs over 64 training rows: 0.00 MB under" in said.out
+    assert "the teacher's outputs for 64 training rows: 0.00 MB under" in said.out
     assert read(cold / "one" / "metrics.json")["train"]["steps"] == 16  # two epochs
     assert forwards(cold / "one") == {"rows": 64 + 24, "batches": 2}
     said = distil(cold / "two", teacher, "seed=1", "method.distill.temperature=4", "method=lora")
-    assert said.status == 0 and "the teacher runs over" not in said.out, said
+    assert said.status == 0 and "the teacher's outputs for" not in said.out, said
     assert forwards(cold / "two") == {"rows": 0, "batches": 0}
     assert read(cold / "two" / "metrics.json")["distillation"]["teacher"]["rows_per_second"] > 0
     said = say("train", f"resume={cold / 'two'}", "trainer.epochs=3")
@@ -253,7 +253,7 @@ def test_teachers_that_are_none(place, trained):
     said = distil(place / "no", teacher.parent / "nothing")
     assert said.refused and "method.distill.teacher: there is no folder" in said.err, said
     said = distil(place / "no", teacher, "method.distill.student_layers=9")
-    assert said.refused and "9 layers cannot be cut from the teacher's 2" in said.err, said
+    assert said.refused and "9 layers cannot be selected from the teacher's 2" in said.err, said
     prefix = trained("classification", "method=prefix")
     said = distil(place / "no", prefix, "method.distill.student_layers=1")
     assert said.refused and "has a prefix, which cannot be folded into weights" in said.err, said

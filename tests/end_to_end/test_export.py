@@ -121,7 +121,7 @@ def test_a_relative_base_that_is_not_there_is_not_looked_for_on_the_hub(exported
     named = {**told, "base_model_name_or_path": "run/base"}
     (out / "adapter_config.json").write_text(json.dumps(named))
     said = say("predict", f"run={out}", stdin=rows("classification"))
-    assert said.refused and "its base run/base is a folder that is not there" in said.err
+    assert said.refused and "the base folder run/base does not exist" in said.err
     assert "base=<folder>" in said.err
 
 
@@ -130,7 +130,7 @@ def test_an_adapter_is_refused_where_it_does_not_say_its_base(exported):
     told = read(out / "adapter_config.json")
     (out / "adapter_config.json").write_text(json.dumps({**told, "base_model_name_or_path": None}))
     said = say("predict", f"run={out}", stdin=rows("classification"))
-    assert said.refused and "names no base model" in said.err
+    assert said.refused and "base_model_name_or_path is missing" in said.err
 
 
 def test_pickled_weights_are_refused(exported):

@@ -134,7 +134,7 @@ def test_the_card_s_lines_run_without_torch(graph):
 def test_bertft_itself_does_not_run_it(graph):
     _, _, folder, _, _ = graph
     said = say("predict", f"run={folder}", stdin="")
-    assert said.refused and "holds an ONNX graph" in said.err and "onnxruntime" in said.err
+    assert said.refused and "contains an ONNX graph" in said.err and "onnxruntime" in said.err
 
 
 def test_a_prefix_is_refused_and_nothing_written(trained, place):

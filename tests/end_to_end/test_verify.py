@@ -110,11 +110,11 @@ def change(file, edit):
 @pytest.mark.parametrize(
     ("damage", "name", "what"),
     [
-        (repointed, "checkpoints/best", "metrics.json tells"),
+        (repointed, "checkpoints/best", "but metrics.json records step"),
         (lambda run: (run / "checkpoints" / "best").unlink(), "checkpoints/best", "is missing"),
         (lambda run: (run / "metrics.json").unlink(), "metrics.json", "is missing"),
         (unsealed, "manifest.json", "the entry 'sealed' is damaged"),
-        (contradicted, "checkpoints/step-8", "its labels is not that of manifest.json"),
+        (contradicted, "checkpoints/step-8", "its labels is not that in manifest.json"),
         (hollow, "checkpoints/step-8", "is missing"),
         (lambda run: (run / "base" / "files.json").unlink(), "base", "files.json"),
         (nested, "timings.jsonl", "cannot be read as JSON"),
@@ -134,7 +134,7 @@ def test_another_best_is_not_scored_in_its_place(copied):
     run = copied(*RUN)
     repointed(run)
     said = say("eval", f"run={run}")
-    assert said.refused and "but metrics.json tells of step" in said.err, said
+    assert said.refused and "but metrics.json records step" in said.err, said
 
 
 @pytest.mark.parametrize(
@@ -193,8 +193,8 @@ def test_what_was_edited(copied):
     said = say("verify", f"run={run}")
     assert said.status == 2, said
     for told in (
-        "its last line is cut short", "its sha256 is not the recorded one",
-        "its config.json has changed", "points to step-5, which is missing",
+        "the last line is cut off", "its sha256 is not the recorded one",
+        "has changed since the run was started", "points to step-5, which is missing",
         "more.bin: is not in files.json",
     ):  # fmt: skip
         assert told in said.out, (told, said.out)

@@ -79,7 +79,7 @@ def test_a_copy_is_prepared_beside_its_place_and_then_put_there(run, tmp_path):
     moved = RunFolder(run.path.rename(tmp_path / "moved"))
     assert base_model.find_recorded_base({"base": told}, moved).load == str(moved.base_dir)
     write_model(moved.base_dir, value=3.0)
-    with pytest.raises(UsageError, match="is not the run's: its weights have sha256"):
+    with pytest.raises(UsageError, match="have changed since the run was started"):
         base_model.find_recorded_base({"base": told}, moved)
 
 
@@ -112,7 +112,7 @@ def test_a_folder_of_somebody_else_is_not(run, tmp_path):
     write_model(run.base_dir)
     own = ModelConfig(name="tiny", weights="random")
     for settings in (own, ModelConfig(name="x", path=str(begin(tmp_path / "other")))):
-        with pytest.raises(UsageError, match="the run's base would take its place"):
+        with pytest.raises(UsageError, match="the base of the run would replace it"):
             base_model.check_base_folder(settings, run)
     base_model.check_base_folder(
         ModelConfig(name="x", path=str(run.base_dir)), run
@@ -154,7 +154,7 @@ def test_a_hub_source_is_verified_in_the_cache(run, tmp_path, monkeypatch):
     assert len(told["sha256"]) == 64
     assert base_model.find_recorded_base({"base": told}, run) == hub
     write_model(snapshot, value=5.0)
-    with pytest.raises(UsageError, match="is not the run's"):
+    with pytest.raises(UsageError, match="have changed since the run was started"):
         base_model.find_recorded_base({"base": told}, run)
 
 
@@ -165,7 +165,7 @@ def test_the_same_weights_under_another_config_are_refused(run, tmp_path):
     assert base_model.find_recorded_base({"base": told}, run) == source
     config = folder / "config.json"
     config.write_text(config.read_text() + " ")
-    with pytest.raises(UsageError, match=r"its config\.json has changed"):
+    with pytest.raises(UsageError, match=r"config\.json of the base .* has changed"):
         base_model.find_recorded_base({"base": told}, run)
     del told["config_sha256"]  # as runs of before have it
     assert base_model.find_recorded_base({"base": told}, run) == source

@@ -83,7 +83,7 @@ def test_what_bertft_computes_is_what_transformers_computes_row_by_row(tokenizer
 def test_the_check_finds_what_padding_and_neighbours_change(tokenizer, kind, monkeypatch):
     """Both mix what stands beside a token, the one in padded rows, the other in a stream."""
     monkeypatch.setattr("bertft.models.families._PADDING_SENSITIVE", frozenset())
-    with pytest.raises(UsageError, match=f"of type {kind} gives .* than") as caught:
+    with pytest.raises(UsageError, match=f"of type {kind} gives different outputs") as caught:
         check_batch_invariance(build(kind), tokenizer, "sequence", False)
     assert caught.value.where == "model.path" and "such as albert, bert" in caught.value.hint
 

@@ -29,7 +29,7 @@ def test_a_prefix_beside_a_model_comes_back(tmp_path):
     load_prefix_weights(tmp_path, after)
     assert after.prefix.weight.equal(before.prefix.weight)
     assert not after.head.weight.equal(before.head.weight)
-    with pytest.raises(DataError, match="is not the prefix that"):
+    with pytest.raises(DataError, match="does not match the prefix"):
         load_prefix_weights(tmp_path, Prefixed(length=4))
 
 
