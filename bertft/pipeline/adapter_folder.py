@@ -51,7 +51,7 @@ CONFIG_FILE, WEIGHTS_FILE, BERTFT_FILE = (
 )
 _PICKLED_FILE = "adapter_model.bin"
 
-# Without question answering: there, peft drops token_type_ids, which changes the answers.
+# QUESTION_ANS is left out: with it, peft drops token_type_ids, which changes predictions.
 PEFT_TASK_TYPES = {
     "AutoModelForSequenceClassification": "SEQ_CLS",
     "AutoModelForTokenClassification": "TOKEN_CLS",
@@ -156,7 +156,7 @@ class AdapterFolder:
 
     @contextlib.contextmanager
     def adapter_errors(self) -> Iterator[None]:
-        """Re-raise errors about the base and the weights with the place in the adapter folder."""
+        """Re-raise errors about the base and the weights with the path of the adapter file."""
         try:
             yield
         except (UsageError, SystemResourceError) as error:
@@ -270,7 +270,7 @@ class AdapterFolder:
         """The number of outputs with which the head has the shapes of the saved tensors."""
         import transformers
 
-        saved = self.saved_shapes()
+        stored_shapes = self.saved_shapes()
         builder = getattr(transformers, f"AutoModel{head}")
 
         def shapes(count: int) -> dict[str, torch.Size]:
@@ -281,12 +281,14 @@ class AdapterFolder:
 
         head_shapes = shapes(base.num_labels)
         candidates = {
-            saved[name][0] for name in head_shapes if name in saved and saved[name].numel()
+            stored_shapes[name][0]
+            for name in head_shapes
+            if name in stored_shapes and stored_shapes[name].numel()
         }
         candidates = {count for count in candidates if count <= MAX_LABELS}
         for count in (base.num_labels, *sorted(candidates)):
             head_shapes = shapes(count)
-            if all(saved.get(name, shape) == shape for name, shape in head_shapes.items()):
+            if all(stored_shapes.get(name, shape) == shape for name, shape in head_shapes.items()):
                 return int(count)
         raise DataError(
             "the shapes of the saved head do not match the base",

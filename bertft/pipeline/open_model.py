@@ -151,7 +151,7 @@ def open_run(
         apply_calibration(calibration, task_model)
     elif is_calibration_requested(config) and checkpoint == "best":
         if run.is_finished:
-            warn(f"{run.path}: the calibration is not applied, it belongs to another checkpoint")
+            warn(f"{run.path}: the calibration belongs to another checkpoint and is not applied")
         else:
             warn(f"{run.path} is not finished: the model is not calibrated yet")
     return LoadedModel(

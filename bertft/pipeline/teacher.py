@@ -113,7 +113,7 @@ def open_teacher(
     """Load the teacher and put its outputs in the order of the student's classes.
 
     Args:
-        task: the student's.
+        task: the task of the student.
         cached_only: whether downloads are disabled.
 
     Raises:
@@ -255,7 +255,7 @@ class _TeacherRunner:
                 f" student's {_describe_tokenizer(student.tokenizer)}: their tokens do not"
                 " correspond",
                 where=_SETTING,
-                hint="Choose a student with the teacher's tokenizer; with different tokenizers, "
+                hint="Choose a student with the teacher's tokenizer; with different tokenizers,"
                 " only the soft loss of sequence-level tasks is supported",
             )
         raise UsageError(
@@ -270,8 +270,8 @@ class _TeacherRunner:
         """The logits for ``table``, the features of ``rows``; computed unless they are cached."""
         task_model = self.loaded.task_model
         lengths = table.lengths if self.task.level == "token" else None
-        parts = feature_key_parts(self.task, task_model.tokenizer, max_length)
-        content = [_VERSION, [feature_key(split, parts) for split in rows], self.digest]
+        key_parts = feature_key_parts(self.task, task_model.tokenizer, max_length)
+        content = [_VERSION, [feature_key(split, key_parts) for split in rows], self.digest]
         text = json.dumps([*content, task_model.precision.name])
         key = hashlib.sha256(text.encode()).hexdigest()
         cached = load_cached_logits(self.cache, key, lengths) if self.cache is not None else None

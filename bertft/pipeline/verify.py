@@ -119,13 +119,13 @@ def _check_base(run: RunFolder, manifest: dict[str, Any]) -> FileCheck:
 
 
 def _manifest_mismatches(path: Path, manifest: dict[str, Any]) -> tuple[str, ...]:
-    """Problems if bertft.json of a checkpoint does not agree with the manifest."""
+    """Problems in bertft.json of a checkpoint: entries that differ from the manifest."""
     try:
         info = read_checkpoint_info(path)
     except BertftError as error:
         return (error.what,)
     return tuple(
-        f"its {name} is not that in manifest.json" for name in mismatched_entries(info, manifest)
+        f"{name} differs from manifest.json" for name in mismatched_entries(info, manifest)
     )
 
 

@@ -114,7 +114,7 @@ def change(file, edit):
         (lambda run: (run / "checkpoints" / "best").unlink(), "checkpoints/best", "is missing"),
         (lambda run: (run / "metrics.json").unlink(), "metrics.json", "is missing"),
         (unsealed, "manifest.json", "the entry 'sealed' is damaged"),
-        (contradicted, "checkpoints/step-8", "its labels is not that in manifest.json"),
+        (contradicted, "checkpoints/step-8", "labels differs from manifest.json"),
         (hollow, "checkpoints/step-8", "is missing"),
         (lambda run: (run / "base" / "files.json").unlink(), "base", "files.json"),
         (nested, "timings.jsonl", "cannot be read as JSON"),
