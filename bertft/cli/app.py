@@ -107,7 +107,7 @@ def run_command(command: str, words: list[str]) -> int:
     environment = read_distributed_env()
     if environment.world_size > 1 and command != "train":
         raise UsageError(
-            f"{command} is not supported by torchrun", hint=f"Run bertft {command} without it"
+            f"{command} is not supported with torchrun", hint=f"Run bertft {command} without it"
         )
     flags = _parse_flags(command, words)
     _check_flags(command, flags, environment.world_size)
@@ -138,14 +138,16 @@ def _check_flags(command: str, flags: argparse.Namespace, world_size: int) -> No
     if not flags.multirun:
         return
     if command != "train":
-        raise UsageError(f"is not supported by {command}", where="-m", hint="Only train sweeps")
+        raise UsageError(
+            f"is not supported by {command}", where="-m", hint="Only train supports sweeps"
+        )
     if flags.cfg is not None or flags.info is not None:
         raise UsageError(
             "is not supported together with --cfg or --info", where="-m", hint="Leave out -m"
         )
     if world_size > 1:
         raise UsageError(
-            "is not supported by torchrun: a sweep starts its own processes",
+            "is not supported with torchrun: a sweep starts its own processes",
             where="-m",
             hint="Run bertft train -m without torchrun",
         )
@@ -306,12 +308,12 @@ def _parse_flags(command: str, words: list[str]) -> argparse.Namespace:
 
     parser = get_args_parser()
 
-    def refuse(message: str) -> NoReturn:
+    def raise_usage_error(message: str) -> NoReturn:
         raise UsageError(
             message, where=f"bertft {command}", hint="Write settings as trainer.epochs=3"
         )
 
-    parser.error = refuse  # type: ignore[method-assign]
+    parser.error = raise_usage_error  # type: ignore[method-assign]
     args = parser.parse_intermixed_args(words)
     for name in ("config_path", "config_name", "experimental_rerun"):
         if getattr(args, name, None) is not None:

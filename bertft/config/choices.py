@@ -1,7 +1,7 @@
-"""Values of settings that other code, or a file that a run records, also needs: each list once.
+"""Valid values of settings that are also used outside the schema.
 
-A setting takes its ``choices`` from here, and so does the code that reads the value back, so that
-both accept the same values. No torch here.
+The ``choices`` of a setting and the code that reads recorded values share these lists, so that both
+accept the same values. This module does not import torch.
 """
 
 from __future__ import annotations

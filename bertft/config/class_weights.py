@@ -34,7 +34,7 @@ def class_weight_problems(weights: Any, names: Sequence[str] | None = None) -> I
     if not isinstance(weights, (dict, list)) or not weights:
         yield Problem(
             _SETTING,
-            f"{weights!r} is not a value of class weights",
+            f"invalid class weights {weights!r}",
             "Use balanced, {label: weight}, or a list in the order of the labels",
         )
         return
@@ -87,7 +87,7 @@ def match_class(key: Any, names: Sequence[str]) -> str | None:
 
 
 def class_name_key(name: object) -> Decimal | str:
-    """Equal for two spellings of one class name: 1, 1.0 and "1" are the same class."""
+    """A key that is equal for all spellings of a class name: 1, 1.0 and "1" are the same class."""
     text = normalize_class_name(name)
     return Decimal(text) if NUMBER_PATTERN.fullmatch(text) else text
 
@@ -102,5 +102,5 @@ def normalize_class_name(name: object) -> str:
 
 
 def _is_weight(value: Any) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and math.isfinite(value) and value >= 0
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and math.isfinite(value) and value >= 0

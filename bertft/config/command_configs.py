@@ -52,7 +52,7 @@ class TrainConfig:
     method: MethodConfig = group(MethodConfig, "Fine-tuning method.")
     model: ModelConfig = group(ModelConfig, "Pretrained encoder.")
     data: DataConfig = group(DataConfig, "Source of the rows, their columns and the task.")
-    loss: LossConfig = group(LossConfig, "Options of the training loss of classes.")
+    loss: LossConfig = group(LossConfig, "Options of the classification loss.")
     trainer: TrainerConfig = group(
         TrainerConfig, "Optimization, precision, evaluation and checkpoints."
     )
@@ -78,7 +78,7 @@ class TrainConfig:
     )
     check: bool = setting(
         False,
-        "Dry run: try a step on the longest rows and report memory, time and data, without"
+        "Dry run: run a step on the longest rows and report memory, time and data, without"
         " training.",
         affects_result=False,
     )
@@ -103,7 +103,7 @@ class EvalConfig:
         "JSON file of answers to evaluate instead of a model: an object from question id to text.",
         file="input",
     )
-    data: DataConfig | None = setting(None, "Rows to evaluate. Null: the rows of the run.")
+    data: DataConfig | None = setting(None, "Rows to evaluate, instead of the rows of the run.")
     split: str = setting("validation", "Split to evaluate.", choices=SPLITS)
     checkpoint: str = setting("best", _CHECKPOINT_HELP)
     precision: str | None = setting(None, _PRECISION_HELP, choices=("auto", *PRECISIONS))
@@ -113,9 +113,9 @@ class EvalConfig:
 
 @dataclass
 class EvalRequest(EvalConfig):
-    """The settings of eval with the paths of those that the command line sets.
+    """The settings of eval, and the paths of the settings that are on the command line.
 
-    ``data`` also holds what a run recorded, which the user did not set.
+    ``data`` also has settings that a run recorded; these are not in ``explicit_settings``.
     """
 
     explicit_settings: frozenset[str] = frozenset()
@@ -189,8 +189,8 @@ class PredictConfig:
     text: Any = setting(None, "Text column, or a list of two columns. Null: data.text of the run.")
     separator: str | None = setting(
         None,
-        "Column separator; tab for a tab. Null: data.separator of the run, or detected from the"
-        " file.",
+        "Column separator; write tab for a tab character. Null: data.separator of the run, or"
+        " detected from the file.",
     )
     quoting: bool | None = setting(
         None,
@@ -206,8 +206,8 @@ class PredictConfig:
     )
     on_bad_row: str = setting(
         "error",
-        "What to do with invalid rows. error: stop and list them. skip: write an error in place of"
-        " their prediction, and the line of its row with every prediction.",
+        "What to do with invalid rows. error: stop and list them. skip: write an object with error"
+        " in place of a prediction, and add the line number of the row to every object.",
         choices=BAD_ROW_POLICIES,
     )
     precision: str | None = setting(None, _PRECISION_HELP, choices=("auto", *PRECISIONS))
@@ -231,7 +231,7 @@ class VerifyConfig:
 
 @dataclass
 class ReportConfig:
-    """Write report.html and plots/ of a finished run again."""
+    """Regenerate report.html and plots/ of a finished run."""
 
     run: str = setting(MISSING, "Folder of a finished run.", file="input")
     device: str = setting("auto", _DEVICE_HELP)

@@ -64,14 +64,14 @@ class TaskSpec:
         supports_class_names: whether data.labels can name the classes.
         class_probabilities: whether the predictions are probabilities of classes, so that loss.*,
             calibrate and tune_threshold are supported.
-        settings: the settings of ``data`` that this task reads and not every task does.
+        settings: the settings of ``data`` that this task reads and some other tasks do not.
         problem_type: transformers' ``problem_type``, for a task that classifies or scores
             sequences.
-        sample: the bundled data set, and its text columns, whose rows check a merge or an export
-            if the run has no such rows.
+        sample: the bundled data set and its text columns. A merge or an export is checked on its
+            rows if there are no validation rows.
         score_predictions: ``"module:function"``, (predictions, rows, config) → (metrics, name of
-            the main metric): scores texts that another program predicted, None where a row has
-            none, for ``eval predictions=<file>``; None: that is not supported.
+            the main metric). It scores the texts in the file of ``eval predictions=<file>``, with
+            None for a row without a prediction. None: predictions= is not supported.
         model_card_code: ``"module:function"``, (folder, form, labels, max_length) → Python code
             for the model card that predicts one text; None: the default code.
     """

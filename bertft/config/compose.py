@@ -109,7 +109,13 @@ def hydra_session(request: ComposeRequest) -> Iterator[Hydra]:
     if request.config_dir is not None:
         if not request.config_dir.is_dir():
             raise usage_error(
-                [Problem("--config-dir", f"there is no folder {request.config_dir}", "")]
+                [
+                    Problem(
+                        "--config-dir",
+                        f"there is no folder {request.config_dir}",
+                        "Set it to a folder of YAML files",
+                    )
+                ]
             )
         search_path.prepend(
             "command-line",
@@ -230,7 +236,7 @@ def to_dataclass(command: str, config: DictConfig) -> Any:
 def try_compose(
     hydra: Hydra, request: ComposeRequest, overrides: Sequence[str]
 ) -> tuple[DictConfig | None, list[Problem]]:
-    """The configuration, None if it cannot be composed, and its problems."""
+    """The configuration (None if it cannot be composed) and its problems."""
     problems, unknown_paths, valid_overrides = validate_overrides(hydra, request, overrides)
 
     def check_files(defaults: Sequence[ResultDefault], repository: IConfigRepository) -> None:

@@ -64,12 +64,12 @@ class DataConfig:
     )
     separator: str | None = setting(
         None,
-        "Column separator; tab for a tab. Null: a comma, or a tab in .tsv files.",
+        "Column separator; write tab for a tab character. Null: a comma, or a tab in .tsv files.",
     )
     quoting: bool | None = setting(
         None,
-        "Whether fields can be enclosed in double quotes. Null: true, but false for tab-separated"
-        " files.",
+        "Whether fields can be enclosed in double quotes. Null: false for tab-separated files, else"
+        " true.",
     )
     encoding: str = setting("utf-8", "Text encoding of the files.")
     header: bool | None = setting(

@@ -1,6 +1,7 @@
-"""Names of TrainingArguments, peft and run_glue.py, with the settings that do their work here.
+"""Names of TrainingArguments, peft and run_glue.py, with the corresponding settings of bertft.
 
-They are recognised only to be answered: ``unknown setting. In bertft this is 'trainer.epochs'``.
+They are not supported. The error names the setting to use: ``num_train_epochs: unknown setting. In
+bertft this is trainer.epochs``.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ FOREIGN_SETTINGS = {
     "label_column_name": "data.label",
 }
 
-# Hub ids that are typed as a preset.
+# Hub id → preset, for the error if a Hub id is given as a preset.
 FOREIGN_MODELS = {
     "bert-base-uncased": "bert_base",
     "bert-large-uncased": "bert_large",

@@ -1,4 +1,4 @@
-"""Former names of settings and of their choices, which are still read.
+"""Former names of settings and of their choices, which are still supported.
 
     root = settings_tree("train")
     current_path(root, "trainer.clip")               -> "trainer.max_grad_norm"

@@ -9,6 +9,7 @@ from typing import Any
 
 import bertft
 from bertft.config.command_configs import COMMAND_CONFIGS
+from bertft.config.positional import format_usage
 from bertft.config.presets import find_presets, preset_groups, preset_summary
 from bertft.config.schema import Leaf, iter_nodes, settings_tree
 from bertft.config.values import format_bounds
@@ -40,7 +41,7 @@ def main_page() -> str:
         "",
         "Examples",
         "  bertft train",
-        "  bertft train method=svd_lora data=files data.train=reviews.csv",
+        "  bertft train reviews.csv method=svd_lora",
         "  bertft train -m method=lora,svd_lora method.rank=2,8 seed=0,1,2",
         "",
         "Settings of a command: bertft <command> --help",
@@ -50,13 +51,13 @@ def main_page() -> str:
 
 
 def command_page(command: str, config_dir: Path | None = None) -> str:
-    """``bertft <command> --help``: presets, then every setting with type, default and help text."""
+    """``bertft <command> --help``: usage, presets, and every setting with type and default."""
     root = settings_tree(command)
     options = f"{_SWEEP_OPTIONS}{_OPTIONS}" if command == "train" else _OPTIONS
     lines = [
         f"bertft {command}: {root.help}",
         "",
-        f"  bertft {command} [setting=value ...] [options]",
+        f"  {format_usage(command)}",
         "",
         options,
     ]
@@ -71,7 +72,9 @@ def command_page(command: str, config_dir: Path | None = None) -> str:
     for node in iter_nodes(root):
         leaf_settings = [child for child in node.children.values() if isinstance(child, Leaf)]
         title = node.path or command
-        note = "; null unless a preset or one of these settings selects it" if node.optional else ""
+        note = (
+            " (null unless a preset or one of these settings selects it)" if node.optional else ""
+        )
         if leaf_settings:
             lines += ["", *_wrap("  ", f"{title}: {node.help.rstrip('.')}{note}")]
         for leaf in leaf_settings:

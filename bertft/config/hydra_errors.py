@@ -71,13 +71,13 @@ def to_problem(error: BaseException) -> Problem:
     if isinstance(error, OverrideParseException):
         return Problem(
             error.override,
-            "cannot be read",
-            "Quote the value for the shell and again inside: \"key='value'\"",
+            "cannot be parsed",
+            "Quote the value twice, for the shell and for Hydra: \"key='value'\"",
         )
     if isinstance(error, MissingConfigException):
         return _unknown_preset(error)
     if isinstance(error, SearchPathException):
-        return Problem("--config-dir", first_line(error), "Give a folder of YAML files")
+        return Problem("--config-dir", first_line(error), "Set it to a folder of YAML files")
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark
         where = f"{display_path(mark.name)}:{mark.line + 1}" if mark else "YAML"
@@ -118,5 +118,5 @@ def _omegaconf_problem(error: OmegaConfBaseException) -> Problem:
         name = str(error.key)
         return Problem(key, "unknown setting", suggest(name, [str(sibling) for sibling in parent]))
     if isinstance(error, InterpolationResolutionError):
-        return Problem(key, f"its ${{...}} cannot be resolved ({first_line(error)})")
+        return Problem(key, f"the interpolation cannot be resolved ({first_line(error)})")
     return Problem(key, first_line(error))

@@ -35,7 +35,7 @@ __all__ = [
 
 @functools.cache
 def use_former_names() -> None:
-    """Replace Hydra's source of YAML files by ``FileConfigSource``."""
+    """Replace Hydra's source of YAML files with ``FileConfigSource``."""
     SourcesRegistry.instance().types[FileConfigSource.scheme()] = FileConfigSource
 
 

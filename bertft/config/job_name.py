@@ -1,8 +1,8 @@
 """The name of a sweep's job folder: ``<method>-r<rank>-<data>-s<seed>-<hash of the config>``.
 
-The hash covers the settings that affect the result and the content of data, base and teacher. It
-does not depend on the number of the job, so that a sweep that is repeated or extended under the
-same ``hydra.sweep.dir`` finds its finished jobs.
+The hash is over the settings that affect the result, and the content of the data, the base model
+and the teacher. It does not depend on the number of the job, so that a sweep that is repeated or
+extended in the same ``hydra.sweep.dir`` finds its finished jobs.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def _get_setting(config: Mapping[str, Any], path: str) -> str | None:
 
 
 def _digest_path(name: str) -> str | None:
-    """None if ``name`` is not a local file or folder, such as a Hub id."""
+    """Digest of the local file or folder ``name``; None for any other name, such as a Hub id."""
     try:
         path = Path(name).expanduser()
         if path.is_file():
@@ -140,15 +140,15 @@ def _digest_folder(path: Path) -> str:
         files = [path / name for name in _RUN_FILES if (path / name).is_file()]
     else:
         files = [file for file in path.rglob("*") if file.suffix.lower() in _EXTENSIONS]
-    parts = {str(file.relative_to(path)): _digest_file(file) for file in files if file.is_file()}
+    digests = {str(file.relative_to(path)): _digest_file(file) for file in files if file.is_file()}
     if (path / _ADAPTER_CONFIG).is_file():
         with contextlib.suppress(ValueError, DataError):
             adapter_config = json.loads(read_regular_text(path / _ADAPTER_CONFIG))
             if isinstance(adapter_config, dict):
                 base = adapter_config.get("base_model_name_or_path")
                 if isinstance(base, str) and Path(base).is_dir() and Path(base) != path:
-                    parts["base"] = _digest_folder(Path(base))
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+                    digests["base"] = _digest_folder(Path(base))
+    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
 
 
 def _digest_packaged_model(name: str) -> str | None:

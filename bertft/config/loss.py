@@ -1,4 +1,4 @@
-"""``loss``: options of the training loss of classes. Evaluation uses the plain cross entropy.
+"""``loss``: options of the classification loss. Evaluation uses the plain cross entropy.
 
 ``bertft.tasks.shared.losses`` has the equation.
 """

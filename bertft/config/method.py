@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
     @dataclass
     class MethodConfig(_MethodSettings):
-        """The built-in nodes; components of other packages add theirs."""
+        """The settings of the built-in components, for type checkers."""
 
         low_rank: LowRankConfig | None = None
         ia3: IA3Config | None = None

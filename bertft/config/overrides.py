@@ -168,9 +168,9 @@ def _quote_text(value: str, sweep: bool, *, lists: bool) -> str:
     if sweep:
         if _SWEEP_FUNCTION.fullmatch(value):
             return value
-        parts = [part.strip() for part in value.split(",")]
-        if len(parts) > 1 and all(parts) and not Path(value).exists():
-            return ",".join(_quote_text(part, False, lists=lists) for part in parts)
+        values = [item.strip() for item in value.split(",")]
+        if len(values) > 1 and all(values) and not Path(value).exists():
+            return ",".join(_quote_text(item, False, lists=lists) for item in values)
     return format_value(value)
 
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from bertft.config.schema import find_setting, settings_tree
 from bertft.utils.messages import Problem, usage_error
 
-__all__ = ["expand_positional"]
+__all__ = ["expand_positional", "format_usage"]
 
 # The settings that the positional arguments of a command set, in order.
 _SETTINGS = {
@@ -28,6 +28,14 @@ _SETTINGS = {
     "report": ("run",),
     "verify": ("run",),
 }
+
+
+def format_usage(command: str) -> str:
+    """The usage line of ``command``: its positional arguments and options."""
+    names = ("runs ...",) if command == "compare" else _SETTINGS.get(command, ())
+    return " ".join(
+        ["bertft", command, *(f"[{name}]" for name in names), "[setting=value ...]", "[options]"]
+    )
 
 
 def expand_positional(command: str, words: Sequence[str]) -> list[str]:
@@ -44,9 +52,9 @@ def expand_positional(command: str, words: Sequence[str]) -> list[str]:
         positional = [word for word in positional if find_setting(root, word)[0] is None]
     settings = [word for word in words if word not in positional]
     explicit = {word.partition("=")[0].lstrip("+") for word in settings}
-    own_file = command == "train" and (positional or "data.train" in explicit)
-    # An own file implies data=files, unless an experiment or a run selects the data.
-    if own_file and not explicit & {"data", "experiment", "resume"}:
+    has_training_file = command == "train" and (positional or "data.train" in explicit)
+    # A training file implies data=files, unless an experiment or a run selects the data.
+    if has_training_file and not explicit & {"data", "experiment", "resume"}:
         settings.insert(0, "data=files")
     if not positional:
         return settings
@@ -68,4 +76,6 @@ def expand_positional(command: str, words: Sequence[str]) -> list[str]:
 
 def _check_unset(name: str, explicit: set[str], word: str) -> None:
     if name in explicit:
-        raise usage_error([Problem(word, f"is {name}, which is also set", "Set only one of them")])
+        raise usage_error(
+            [Problem(word, f"is the value of {name}, which is also set", "Set only one of them")]
+        )

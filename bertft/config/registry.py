@@ -313,14 +313,14 @@ def _spec_problem(registry: Registry[Any], name: str, description: Any, plugins:
             kind for kind in description.peft_types if kind in _known_peft_types(plugins)
         ]
         if taken_types:
-            return f"adapters of peft_type {taken_types[0]} are read by another method"
+            return f"peft_type {taken_types[0]} is already registered by another method component"
         return _settings_problem(description.settings)
     if isinstance(description, OptimizerSpec) and description.settings is not None:
         return _settings_problem(description.settings)
     if isinstance(description, TaskSpec) and description.label not in (None, *LABEL_KINDS):
         return f"invalid label={description.label!r}, expected one of {', '.join(LABEL_KINDS)}"
     if isinstance(description, MetricSpec):
-        return "" if description.compute else "it has no compute"
+        return "" if description.compute else "compute is missing"
     if isinstance(description, ReaderSpec):
         return _extensions_problem(description, plugins)
     return ""
@@ -340,7 +340,7 @@ _IMPORTED_FIELDS = (
 
 def _known_peft_types(plugins: _Plugins) -> set[str]:
     plugin_methods = [
-        each for each, _ in plugins.components.values() if isinstance(each, MethodSpec)
+        spec for spec, _ in plugins.components.values() if isinstance(spec, MethodSpec)
     ]
     return {
         kind
@@ -363,7 +363,9 @@ def _settings_problem(settings: type) -> str:
 
 
 def _extensions_problem(reader: ReaderSpec, plugins: _Plugins) -> str:
-    if not reader.extensions or not all(re.fullmatch(r"\.\S+", each) for each in reader.extensions):
+    if not reader.extensions or not all(
+        re.fullmatch(r"\.\S+", extension) for extension in reader.extensions
+    ):
         return "invalid extensions (expected the form '.csv')"
     owner_by_extension = {
         extension: "bertft"
@@ -375,7 +377,8 @@ def _extensions_problem(reader: ReaderSpec, plugins: _Plugins) -> str:
             owner_by_extension |= dict.fromkeys(spec.extensions, str(package))
     for extension in reader.extensions:
         if extension in owner_by_extension:
-            return f"files that end in {extension} are read by {owner_by_extension[extension]}"
+            owner = owner_by_extension[extension]
+            return f"the extension {extension} is already registered by {owner}"
     return ""
 
 

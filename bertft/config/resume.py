@@ -1,13 +1,14 @@
 """The configuration of a resumed run: the recorded one, with the changes that are allowed.
 
-A resumed run has its own configuration, so that its result belongs to one configuration. Each
-setting defines what can change on resume (``setting(..., on_resume=...)``): a longer training, the
-device, and what is displayed. Every other setting on the command line must equal the recorded one,
-so that the command which started a run can be repeated with ``resume=auto``.
+A resumed run keeps its configuration, so that its result belongs to one configuration. Each setting
+defines whether it can change (``setting(..., on_resume=...)``): the length of training can
+increase, and the device and the output on the terminal can change. Every other setting on the
+command line must equal the recorded one, so that the command that started a run can be repeated
+with ``resume=auto``.
 
-A run folder may come from somebody else. Its configuration is therefore read as plain data and
-grants nothing: ``trust_remote_code`` and the cache folder come from the present command line (and
-$BERTFT_CACHE) only.
+A run folder may come from somebody else. Its configuration is therefore read as plain data.
+``trust_remote_code`` and the cache folder are never read from it, only from the command line (and
+$BERTFT_CACHE).
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def resume_config(
     Args:
         folder: the run folder.
         requested: the composed configuration of the command line.
-        explicit_paths: the settings that the command line sets; the name of a group stands for all
+        explicit_paths: the settings that the command line sets; the name of a group means all
             settings in it.
 
     Raises:
@@ -122,7 +123,7 @@ def read_runnable_config(
     """The recorded configuration, for loading the run's model.
 
     Raises UsageError if the model needs Python code of its repository and ``trust`` is false;
-    ``setting`` is the setting that grants it.
+    ``setting`` is the setting that permits it.
     """
     recorded = bool(_load_run_config(folder).model.trust_remote_code)
     if recorded and not trust:

@@ -39,16 +39,17 @@ def setting(
 
     Args:
         default: the value if none is given; ``MISSING`` if one must be given.
-        help: one sentence for ``bertft <command> --help``.
+        help: the text in ``bertft <command> --help``.
         choices: the valid values; None for any value of the type.
         at_least, above, at_most, below: bounds; null is not compared with them.
-        former: the previous name of the setting, which is still read.
-        former_choices: previous choices → present ones.
+        former: the former name of the setting, which is still supported.
+        former_choices: former choices → present ones.
         file: ``input`` or ``output`` if the value can be the path of a file or folder that is read
             or written. The shell completes it, and the content of an input is part of the name of
             a sweep's job.
         affects_result: whether a run with another value can have another result.
-        on_resume: whether ``resume=<run>`` accepts no other value, a larger value or any value.
+        on_resume: what ``resume=<run>`` accepts: no other value (fixed), a larger value (increase),
+            or any value (change).
     """
     metadata = {
         "help": help,

@@ -45,7 +45,7 @@ class TrainerConfig:
     )
     optimizer: str = setting(
         "adamw",
-        "Optimizer; other packages can add more.",
+        "Optimizer. Other packages can add optimizers.",
         choices=OPTIMIZERS.names(),
     )
     optimizer_settings: Any = setting(

@@ -84,7 +84,7 @@ def validate_file(command: str, file: ConfigFile) -> Iterator[Problem]:
 def validate_config(
     command: str, config: Mapping[str, Any], unknown: Sequence[str] = ()
 ) -> Iterator[Problem]:
-    """Problems of the composed configuration; ``unknown`` are paths with problems of their own."""
+    """Problems of the composed configuration; ``unknown``: paths already reported."""
     root = settings_tree(command)
     invalid_paths = list(unknown)
     for problem, path in _value_problems(root, config):
@@ -168,7 +168,7 @@ def _unknown_setting(root: Node, parent: Node, key: str) -> Problem:
     """Suggest the closest setting of the same group, else of the whole configuration."""
     prefix = f"{parent.path}." if parent.path else ""
     unknown_name = key.removeprefix(prefix).partition(".")[0]
-    if key == "run" and "resume" in root.children:  # what every other command calls it
+    if key == "run" and "resume" in root.children:  # the name of this setting in all other commands
         return Problem(key, "unknown setting", "Use resume=<run> to resume a run")
     foreign = FOREIGN_SETTINGS.get(key.rpartition(".")[2])
     if foreign is not None and root.path == "" and "trainer" in root.children:

@@ -1,1 +1,1 @@
-"""What leaves a run folder: merged models, ONNX graphs, PEFT adapters and their model cards."""
+"""Write merged models, ONNX graphs and peft adapters, with their model cards."""

@@ -1,6 +1,6 @@
 """Collects the facts of a model card from a run's manifest, its metrics and the merge check.
 
-Of a model that does not come from a run, only the task, the base model and the check are known.
+For a model that does not come from a run, only the task, the base model and the check are known.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def collect_card_facts(
         counts: Parameter counts before folding. Those in metrics.json replace them for the best
             checkpoint of a finished run.
         pair: Whether the input is a pair of texts.
-        library: What loads the new folder: "transformers", "peft" or "onnx".
+        library: The library that loads the new folder: "transformers", "peft" or "onnx".
         prefix_file: File or folder of the prefix, if it is not part of the model.
     """
     if loaded.run is None or loaded.config is None:

@@ -49,10 +49,10 @@ class EquivalenceCheck:
             folder: Where README.md is written, a temporary folder.
             name: Final name of the folder.
             exported: The model after export.
-            what: What was exported, for error messages: "merged model".
-            where: What it was exported from, for error messages.
+            what: The kind of export, for error messages: "merged model".
+            where: The run or folder that was exported, for error messages.
             runner: Computes the logits in place of ``exported``.
-            library: What loads the folder: "transformers", "peft" or "onnx".
+            library: The library that loads the folder: "transformers", "peft" or "onnx".
             prefix_file: File or folder of the prefix, if it is not part of the model.
 
         Returns:

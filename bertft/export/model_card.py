@@ -1,8 +1,8 @@
-"""``README.md`` of a merged or exported folder: what it is, its results, how to load it.
+"""``README.md`` of a merged or exported folder: the model, its results, and code to load it.
 
 ``render_model_card(facts)`` returns the YAML front matter that the Hub reads, then Markdown. The
-text is in the templates of ``export/card``. Equal facts give equal text. Of a local path only the
-last part is shown. Class names and texts in any script stay as they are.
+text is in the templates of ``export/card``. Equal facts give equal text. Only the last part
+of a local path is shown. Class names and texts in any script stay as they are.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ _COUNT_TITLES = {
 }
 _MAX_SHOWN_LABELS = 50
 # Example inputs of the code that loads a model. Other heads take one or two texts.
-_TEXTS = ("A text to judge.", "A second text about it.")
+_TEXTS = ("An example text.", "A second example text.")
 _TEXTS_BY_HEAD = {
     "AutoModelForQuestionAnswering": ("Who wrote it?", "It was Ada who wrote it, in London."),
     "AutoModelForTokenClassification": ("A sentence with names in it.",),
@@ -106,7 +106,7 @@ class MergeCheck:
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What a card states. ``base_model`` and ``dataset`` are Hub ids or local paths.
+    """The content of a model card. ``base_model`` and ``dataset`` are Hub ids or local paths.
 
     ``library`` loads the folder: "transformers", "peft" or "onnx". ``metric`` selected the
     checkpoint of ``step`` if there is a ``validation``. ``counts``, ``distillation`` and
@@ -305,7 +305,7 @@ def _setting_text(value: object) -> str:
 
 
 def _base_name(text: str) -> str:
-    """``text``; of a local path, which may name people and machines, only the last part."""
+    """``text``; only the last part of a local path, which may contain names of people."""
     if "\\" in text or re.match(r"[A-Za-z]:/", text):
         return PureWindowsPath(text).name
     if text.startswith(("/", "~", "./", "../", "file:")) or "/../" in text:

@@ -6,8 +6,8 @@
 
 Batch size and sequence length are dynamic; a graph without token types has two inputs. The graph
 comes from a fresh copy of the model with eager attention on the CPU. The loaded model, whose
-attention and dropout are bertft's own, does not change. The exporter is the one of torch.onnx that
-is based on torch.export, which torch 2.6 to 2.13 have.
+attention and dropout are bertft's own, does not change. The exporter is that of torch.onnx which is
+based on torch.export, available in torch 2.6 to 2.13.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
 _OPSET = 18
 _MAX_INLINE_BYTES = 1 << 30  # weights in the file itself; the limit of protobuf is 2 GB
-_EXAMPLE_SHAPE = (2, 7)  # the exporter takes sizes 0 and 1 for constants
+_EXAMPLE_SHAPE = (2, 7)  # the exporter treats sizes 0 and 1 as constants
 # Rows per run of the graph: a masked language model returns the whole vocabulary for every token.
 _MAX_BATCH_ROWS = 8
 
@@ -215,7 +215,7 @@ def _takes_token_types(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
 
 @contextlib.contextmanager
 def _silence_exporter() -> Iterator[None]:
-    """The exporter prints progress and failures, and warns about its own choices."""
+    """Suppress the exporter's progress, failure reports and warnings."""
     names = ("torch.onnx", "torch.fx", "torch.export", "onnxscript", "onnx_ir")
     before = {name: logging.getLogger(name).level for name in names}
     sink = io.StringIO()

@@ -66,8 +66,8 @@ def export_peft_adapter(config: ExportConfig, folder: Path, name: str) -> list[s
 def write_peft_adapter(folder: Path, loaded: LoadedModel) -> dict[str, Tensor]:
     """Write adapter_config.json, adapter_model.safetensors and bertft.json into ``folder``.
 
-    Fold a temperature before. Returns the tensors. UsageError for a method that peft's format does
-    not support.
+    A temperature must be folded before. Returns the tensors. UsageError for a method that peft's
+    format does not support.
     """
     task_model = loaded.task_model
     for component in task_model.components:
@@ -100,7 +100,7 @@ def write_peft_adapter(folder: Path, loaded: LoadedModel) -> dict[str, Tensor]:
     atomic_write_json(
         folder / CONFIG_FILE,
         {
-            # Absolute, because peft takes a relative path for a Hub id.
+            # Absolute, because peft interprets a relative path as a Hub id.
             "base_model_name_or_path": source.load
             if source.kind == "hub"
             else os.path.abspath(source.load),
@@ -125,7 +125,7 @@ def write_peft_adapter(folder: Path, loaded: LoadedModel) -> dict[str, Tensor]:
 
 
 def _adapter_contents(task_model: TaskModel) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Entries of adapter_config.json, and tensors. UsageError if the format cannot hold them."""
+    """Entries of adapter_config.json, and tensors. UsageError if peft does not support them."""
     components = [component for component in task_model.components if component.adapts_layers]
     if not components:
         raise UsageError(
@@ -158,7 +158,7 @@ def _adapter_contents(task_model: TaskModel) -> tuple[dict[str, Any], dict[str, 
 def _modules_to_save(
     trained: Mapping[str, nn.Parameter], head: Mapping[str, nn.Parameter]
 ) -> list[str]:
-    """Modules that peft saves whole: for the head the children of the model that contain it."""
+    """Modules that peft saves completely: for the head, the model's children that contain it."""
     return sorted(
         {name.split(".")[0] if name in head else name.rpartition(".")[0] for name in trained}
     )

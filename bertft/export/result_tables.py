@@ -175,7 +175,9 @@ def parameter_table(counts: Mapping[str, Any]) -> TableItem:
     full = base + head
     rows = {"head and new modules": dict.fromkeys(_PARAMETER_KINDS, head)}
     rows |= {
-        name.replace("_", " "): part for name, part in counts["parts"].items() if name != "head"
+        name.replace("_", " "): component_counts
+        for name, component_counts in counts["parts"].items()
+        if name != "head"
     }
     rows["total"] = {kind: sum(row[kind] for row in rows.values()) for kind in _PARAMETER_KINDS}
     total_row = len(rows) - 1

@@ -1,7 +1,7 @@
-"""Writes a plain transformers folder, complete or not at all.
+"""Write a plain transformers folder atomically.
 
-The files are written to a temporary folder next to the destination, which is renamed when the
-caller has checked them.
+The files are written to a temporary folder next to the destination. After the caller has checked
+them, it is renamed to the destination.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def new_output_folder(out: Path) -> Iterator[Path]:
     New parent folders are deleted too. UsageError if ``out`` exists and is not empty.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} already exists", where="out", hint="Give a new or an empty folder")
+        raise UsageError(f"{out} already exists", where="out", hint="Set out=<new or empty folder>")
     created_parents = [parent for parent in out.parents if not parent.exists()]  # innermost first
     out.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(OSError):
@@ -51,7 +51,7 @@ def new_output_folder(out: Path) -> Iterator[Path]:
             raise UsageError(
                 "another command wrote this folder at the same time",
                 where=f"out={out}",
-                hint="Give a new folder",
+                hint="Set another out=<folder>",
             ) from error
     finally:
         shutil.rmtree(new, ignore_errors=True)

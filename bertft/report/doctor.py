@@ -77,10 +77,10 @@ def checks_table(results: Sequence[CheckResult]) -> Table:
 
 
 def start_hub_check(timeout: float) -> Callable[[], list[CheckResult]]:
-    """Start to contact the Hub, and the mirror of HF_ENDPOINT, in the background.
+    """Send a request to the Hub, and to the mirror of HF_ENDPOINT, in the background.
 
-    Returns a function that waits until ``timeout`` seconds after the start at most and returns the
-    results, that of the endpoint in use first.
+    Returns a function that waits for the results, until ``timeout`` seconds after the start at the
+    latest. The first result is that of the endpoint in use.
     """
     for name in _OFFLINE_VARIABLES:
         if os.environ.get(name, "").casefold() in ("1", "true", "yes", "on"):

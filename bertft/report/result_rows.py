@@ -1,4 +1,4 @@
-"""Groups runs that differ only by their seed into one row: the metric as mean ± std.
+"""Group runs that differ only by their seed into one row: the metric as mean ± std.
 
 A sweep and a comparison use the same rows. The std is the sample standard deviation (n − 1).
 """
@@ -56,7 +56,7 @@ class ResultRow:
     Attributes:
         settings: The settings that differ between rows.
         metric: The selection metric; None if no job is finished.
-        mean, std: Of the metric; ``std`` is None for one job.
+        mean, std: Mean and standard deviation of the metric; ``std`` is None for one job.
         runs, failed: Numbers of finished and of failed jobs.
         parameters: Mean number of parameters that the method trains.
         bytes: Mean size of the best checkpoint.
@@ -95,7 +95,9 @@ def group_results(
             default key is the settings of ``data``.
     """
     settings = [{k: v for k, v in job.settings.items() if k != _SEED} for job in jobs]
-    names = differing_settings(settings) or [name for each in settings[:1] for name in each]
+    names = differing_settings(settings) or [
+        name for job_settings in settings[:1] for name in job_settings
+    ]
     groups: dict[tuple[str, ...], list[JobResult]] = {}
     for job in jobs:
         key = tuple(job.settings.get(name, "") for name in names)
@@ -119,8 +121,12 @@ def differing_settings(
     settings: Sequence[Mapping[str, str]], always: Collection[str] = ()
 ) -> list[str]:
     """Names of the settings that are not equal in all of ``settings``, and those in ``always``."""
-    names = dict.fromkeys(name for each in settings for name in each)
-    return [n for n in names if n in always or len({each.get(n) for each in settings}) > 1]
+    names = dict.fromkeys(name for run_settings in settings for name in run_settings)
+    return [
+        name
+        for name in names
+        if name in always or len({run_settings.get(name) for run_settings in settings}) > 1
+    ]
 
 
 def format_mean(row: ResultRow) -> str:

@@ -1,12 +1,12 @@
 """Writes ``report.html`` and ``plots/*.png`` of a finished run.
 
-The predictions in the report are those of the best evaluation. If it was in an earlier process,
-they are computed again for a small validation set; for a large one, the report says that they are
-missing.
+The predictions in the report are those of the best evaluation. If that evaluation was in an earlier
+process, they are computed again for a small validation set; for a large one, the report has a note
+that they are missing.
 
 The page is one file that makes no request: pictures are inline SVG, and its content policy forbids
-every request. What cannot be rendered is named in the page and reported as a warning; no error is
-raised.
+every request. A picture or section that cannot be rendered is named in the page and
+reported as a warning; no error is raised.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def write_run_report(
         task_model: its model and task.
         metrics: the content of metrics.json.
         outputs: outputs of the best evaluation; None if there are none in this process.
-        warn: is called with errors; none is raised.
+        warn: is called with each error, as text; no error is raised.
         force_reevaluation: compute missing outputs for a validation set of any size.
 
     Returns:
@@ -66,7 +66,7 @@ def write_run_report(
             run_folder, config, data, task_model, metrics, outputs, force_reevaluation
         )
     except Exception as error:
-        warn(f"there is no report ({_error_text(error)}); the run itself is complete")
+        warn(f"the report could not be prepared ({_error_text(error)}); the run itself is complete")
         return None
     return write_report(context, warn)
 

@@ -1,4 +1,4 @@
-"""What ``bertft train`` and ``bertft eval`` print: tables of results, and lines of text.
+"""The output of ``bertft train`` and ``bertft eval``: tables of results, and lines of text.
 
 ``render_item`` renders a table of ``export.result_tables`` for the terminal.
 """
@@ -117,7 +117,7 @@ def result_lines(
         "next:",
         f"  bertft eval {run}",
         f"  bertft merge {run} {out}{' prefix=separate' if prefix else ''}",
-        f"  bertft predict {run} input=new.jsonl output=answers.jsonl",
+        f"  bertft predict {run} input=new.jsonl output=predictions.jsonl",
     ]
 
 

@@ -45,7 +45,7 @@ _NO_STATE_MESSAGE = "has no training state, because it was only kept as the best
 
 
 def _ignore_warning(message: str) -> None:
-    """The default for ``warn``."""
+    """Ignore ``message``; the default of ``warn``."""
 
 
 class CheckpointStore:
@@ -259,7 +259,9 @@ class CheckpointStore:
             )
         except (BertftError, OSError):
             recovery_hint = (
-                "No checkpoint was saved before" if run.exists() else "The run folder is gone"
+                "No checkpoint was saved before"
+                if run.exists()
+                else "The run folder no longer exists"
             )
         return SystemResourceError(
             f"the checkpoint of step {step} cannot be written ({reason})",

@@ -66,7 +66,7 @@ def find_damage(folder: Path) -> list[str]:
         problem = _file_problem(folder, name, entry)
         if problem is not None and not (problem == _MISSING and name in optional):
             problems.append(f"{name}: {problem}")
-    hidden = {name for name in present if any(p.startswith(".") for p in name.split("/"))}
+    hidden = {name for name in present if any(item.startswith(".") for item in name.split("/"))}
     unexpected = sorted(present - set(files) - hidden - {FILES_JSON})
     return [*problems, *(f"{name}: is not in {FILES_JSON}" for name in unexpected)]
 

@@ -5,7 +5,7 @@
     metrics.jsonl  timings.jsonl  log.txt  checkpoints/  check_rows.jsonl  base/
     report.html  plots/            the report; bertft does not read it
 
-Other commands need nothing but this folder.
+The other commands read only this folder.
 """
 
 from __future__ import annotations
@@ -73,14 +73,14 @@ _MAX_PATH_LENGTH = 300  # characters of a path that is shown, so that it can be 
 
 
 class RunFolder:
-    """The run in ``path``, which need not be there yet."""
+    """The run in ``path``, which may not exist yet."""
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """The run in the folder ``path``. UsageError with the closest run folders if it is none."""
+        """The run in ``path``. UsageError with the closest run folders if ``path`` is not one."""
         folder = cls(path)
         if folder.has_run:
             return folder
@@ -103,7 +103,7 @@ class RunFolder:
             fsync_folder(self.path.parent)
 
     def ensure_no_run(self) -> None:
-        """UsageError if a new run cannot be begun here."""
+        """UsageError if a new run cannot be started in the folder."""
         where = str(self.path)
         if self.path.exists() and not self.path.is_dir():
             raise UsageError("is not a folder", where=where, hint="Set another hydra.run.dir")
@@ -158,7 +158,7 @@ class RunFolder:
         return self.metrics_path.is_file()
 
     def read_manifest(self) -> dict[str, Any]:
-        """DataError if it is missing or damaged."""
+        """The content of manifest.json. DataError if it is missing or damaged."""
         return read_json_object(self.manifest_path)
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
@@ -262,7 +262,7 @@ class RunFolder:
 
     @property
     def base_dir(self) -> Path:
-        """The base model, if it exists nowhere else: one with random weights."""
+        """A copy of the base model, if no other folder, package or Hub revision contains it."""
         return self.path / "base"
 
 

@@ -155,8 +155,8 @@ def _decode(value: Any, remaining: dict[str, Tensor]) -> Any:
         case "$float", str() if not more and content in _NON_FINITE_FLOATS:
             return _NON_FINITE_FLOATS[content]
         case "$tuple", list() if not more:
-            return tuple(_decode(each, remaining) for each in content)
-        case "$dict", list() if not more and all(_is_item(each) for each in content):
+            return tuple(_decode(item, remaining) for item in content)
+        case "$dict", list() if not more and all(_is_item(item) for item in content):
             return {key: _decode(item, remaining) for key, item in content}
     raise DataError(f"the state has an unknown entry {{{tag}}}")
 

@@ -2,13 +2,13 @@
 
     g = Σ_ranks Σ_terms ∇ℓ / Σ_ranks terms
 
-Gradients are summed here, in one flat buffer, once an optimizer step. DistributedDataParallel
+Gradients are summed here, in one flat buffer, once per optimizer step. DistributedDataParallel
 would average over the ranks, which is wrong where their shares differ, wants as many passes on
 each of them, and sees only what a module's own forward uses; and the gradients of an adapter are
 too few for it to gain anything by sending them while the backward pass still runs.
 
 What is not a gradient goes through gloo, from CPU to CPU, so that no accelerator is waited for.
-Where a process of the job is gone, the others raise EnvironmentFailed.
+If a process of the job ends, the others raise SystemResourceError.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""SIGTERM and SIGINT: the first asks the loop to finish its step and save, the second ends it.
+"""Handle SIGTERM and SIGINT: after the first, a checkpoint is saved; the second ends the process.
 
-Where there is nothing to save, the first one interrupts: ``InterruptOnSignal``. A queue that takes
-a job back announces it with SIGUSR1 or SIGUSR2; where somebody listens to them (submitit does),
-they are heard like the first SIGTERM. ``Stopped`` tells which it was, so that the listener can be
-told once all is saved; where no Stopped tells it, the listener hears it when the block ends.
+``StopRequest`` records the first signal, and the training loop finishes its step and saves.
+``InterruptOnSignal`` interrupts a block that has nothing to save. A scheduler sends SIGUSR1 or
+SIGUSR2 before it preempts a job. If a handler for them exists (submitit installs one), they are
+handled like the first SIGTERM. Its handler is called after the checkpoint is saved: by the code
+that catches ``StoppedBySignal``, or at the end of the block if that error was not raised.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ SCHEDULER_SIGNALS = tuple(
 
 
 class StopRequest:
-    """``with StopRequest() as stop:`` — ``stop.signum`` is the signal that came, or None.
+    """``with StopRequest() as stop:`` — ``stop.signum`` is the signal that was received, or None.
 
-    Handlers are put back at the end. Outside the main thread no handler can be set, and a
-    request never comes.
+    The previous handlers are restored at the end of the block. Outside the main thread Python
+    supports no handlers, and ``signum`` stays None.
     """
 
     def __init__(self) -> None:
@@ -49,13 +50,13 @@ class StopRequest:
         self._restore()
         reported = isinstance(error, StoppedBySignal) and error.signum == self.signum
         if self.signum is not None and self.signum in SCHEDULER_SIGNALS and not reported:
-            signal.raise_signal(self.signum)  # it came when the loop had ended
+            signal.raise_signal(self.signum)  # received after the loop had ended
 
     def _handle_signal(self, signum: int, _: FrameType | None) -> None:
-        if self.signum not in SCHEDULER_SIGNALS:  # a queue's says more, and SIGTERM comes with it
+        if self.signum not in SCHEDULER_SIGNALS:  # a scheduler sends SIGTERM too
             self.signum = signum
         if signum in _TERMINATION_SIGNALS:
-            # The next one is not ours any more: it ends the process at once.
+            # The default handler ends the process at the next signal.
             for ending_signal in _TERMINATION_SIGNALS:
                 signal.signal(ending_signal, signal.SIG_DFL)
 
@@ -66,10 +67,10 @@ class StopRequest:
 
 
 class InterruptOnSignal(StopRequest):
-    """The same, but the first signal interrupts the block, which cleans up on its way out.
+    """A StopRequest whose first signal interrupts the block, which removes its partial output.
 
-    Raises Stopped at the block's end. Inside it the signal is a KeyboardInterrupt: neither our code
-    nor a library takes it for an ordinary failure and goes on.
+    Raises StoppedBySignal at the end of the block. Inside the block the signal is a
+    KeyboardInterrupt, which code that catches Exception does not suppress.
     """
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -78,7 +79,7 @@ class InterruptOnSignal(StopRequest):
             isinstance(error, StoppedBySignal) and error.signum == self.signum
         ):
             return
-        # Also where the interrupt was caught on its way: the block did not run undisturbed.
+        # Also if the block caught the interrupt, because it may be incomplete.
         raise StoppedBySignal(self.signum) from (
             None if isinstance(error, KeyboardInterrupt) else error
         )

@@ -4,7 +4,7 @@
 
 A temporary file is called ``.<name>.tmp-<pid>``. ``remove_stale_temporaries`` removes those of
 killed processes. The functions raise OSError after they have removed the temporary file;
-``convert_write_errors`` makes it a SystemResourceError.
+``convert_write_errors`` converts it to a SystemResourceError.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def atomic_open(path: Path, mode: str = "x", encoding: str | None = "utf-8") -> 
     temporary_file = temporary_path(path)
     try:
         failpoint(f"create {path.name}")
-        # A foreign folder may contain a link of that name, which must not be followed.
+        # A folder from somebody else may contain a link of that name, which must not be followed.
         temporary_file.unlink(missing_ok=True)
         with temporary_file.open(mode, encoding=encoding) as file:
             failpoint(f"write {path.name}")
@@ -70,18 +70,18 @@ def atomic_open(path: Path, mode: str = "x", encoding: str | None = "utf-8") -> 
 
 
 def atomic_write_bytes(path: Path, data: bytes) -> None:
-    """Replace the content of ``path``."""
+    """Replace the content of ``path`` with ``data``."""
     with atomic_open(path, "xb", encoding=None) as file:
         file.write(data)
 
 
 def atomic_write_text(path: Path, text: str) -> None:
-    """Replace the content of ``path`` by ``text`` in UTF-8; line ends are not converted."""
+    """Replace the content of ``path`` with ``text`` in UTF-8; line ends are not converted."""
     atomic_write_bytes(path, text.encode("utf-8"))
 
 
 def atomic_write_json(path: Path, value: Any) -> None:
-    """Replace the content of ``path`` by ``value`` as JSON (``to_json_text``)."""
+    """Replace the content of ``path`` with ``value`` as JSON (``to_json_text``)."""
     atomic_write_text(path, to_json_text(value))
 
 
@@ -97,7 +97,7 @@ def to_json_text(value: Any) -> str:
 
 
 def temporary_path(path: Path) -> Path:
-    """The path, in the same folder, under which this process prepares ``path``."""
+    """The temporary file of this process for ``path``, in the same folder."""
     return path.with_name(f".{path.name}.tmp-{os.getpid()}")
 
 
@@ -160,7 +160,7 @@ def fsync_folder(folder: Path) -> None:
 
 @contextmanager
 def convert_write_errors(path: Path) -> Iterator[None]:
-    """SystemResourceError about ``path`` for an OSError, or for one that Rust reports as text."""
+    """Convert an OSError, or one that a Rust library reports as text, to SystemResourceError."""
     try:
         yield
     except BertftError:
@@ -177,7 +177,7 @@ def convert_write_errors(path: Path) -> Iterator[None]:
 
 
 def advise_on_os_error(error: OSError) -> str:
-    """A hint what to do about ``error``."""
+    """A hint on how to fix ``error``."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "Make room on the disk"
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):

@@ -27,7 +27,7 @@ _environment_read = False
 
 
 def failpoint(name: str) -> None:
-    """Announce the operation ``name``, such as "rename step-5". A hook may raise or kill."""
+    """Call the hook, which may raise or kill, before an operation such as "rename step-5"."""
     global _hook, _environment_read
     if not _environment_read:
         _environment_read = True

@@ -57,11 +57,11 @@ def format_compact(number: float | None) -> str:
     return "".join(_scaled(number))
 
 
-def format_bytes(count_of_bytes: float | None) -> str:
+def format_bytes(byte_count: float | None) -> str:
     """A number of bytes with its unit."""
-    if count_of_bytes is None:
+    if byte_count is None:
         return _NONE
-    digits, unit = _scaled(count_of_bytes)
+    digits, unit = _scaled(byte_count)
     return f"{digits} {unit}B"
 
 

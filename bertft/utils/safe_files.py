@@ -61,7 +61,7 @@ _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY
 
 
 def open_regular_file(path: Path) -> BufferedReader:
-    """Open ``path`` for reading, without ever waiting. OSError unless it is a regular file."""
+    """Open ``path`` for reading without blocking. OSError unless it is a regular file."""
     check_regular_file(path)  # opening a device may already have an effect
     descriptor = os.open(path, _OPEN_FLAGS)
     try:
@@ -85,7 +85,7 @@ def check_regular_file(path: Path) -> None:
 
 
 def file_kind(mode: int) -> str | None:
-    """What an entry with ``mode`` (of ``os.stat``) is; None for a regular file."""
+    """The kind of a file with ``mode`` (of ``os.stat``); None for a regular file."""
     if stat.S_ISREG(mode):
         return None
     return next((name for test, name in _FILE_KINDS if test(mode)), "a special file")

@@ -86,14 +86,14 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     text = str(error)
     by_library = isinstance(error, (RuntimeError, ImportError, OSError))
-    return by_library and any(part in text for part in _OUT_OF_MEMORY_TEXTS)
+    return by_library and any(message in text for message in _OUT_OF_MEMORY_TEXTS)
 
 
 def _from_os_error(error: OSError, words: Sequence[str]) -> BertftError:
     reason = os.strerror(error.errno).lower() if error.errno else str(error)
     if error.filename is None and error.errno == errno.ENOENT and not _has_current_directory():
         return SystemResourceError(
-            "the current directory no longer exists", hint="Change to one that does"
+            "the current directory no longer exists", hint="Change to an existing directory"
         )
     path = None if error.filename is None else os.fspath(error.filename)
     path = os.fsdecode(path) if isinstance(path, bytes) else path

@@ -34,8 +34,7 @@ _warning_logger: ContextVar[logging.Logger | None] = ContextVar("warning_logger"
 
 
 def print_warning(message: str) -> None:
-    """Print a warning of limited length on stderr."""
-    """Print ``message`` to stderr, or log it inside ``log_warnings``."""
+    """Print ``message``, shortened, to stderr, or log it inside ``log_warnings``."""
     logger = _warning_logger.get()
     if logger is not None:
         logger.warning(limit_length(message))
@@ -45,7 +44,7 @@ def print_warning(message: str) -> None:
 
 @contextlib.contextmanager
 def log_warnings(logger: logging.Logger) -> Iterator[None]:
-    """Warnings go to ``logger`` instead of stderr: a program calls bertft, not a terminal."""
+    """Log warnings with ``logger`` instead of printing them, for programs that call bertft."""
     token = _warning_logger.set(logger)
     try:
         yield
@@ -62,7 +61,7 @@ def prepare_streams() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor, which is this one
     if sys.stdin is None:
         sys.stdin = _ClosedInput()
     if sys.stdout is None or sys.stdout is sys.__stdout__:

@@ -74,7 +74,7 @@ def test_version(capsys, words):
         (["zzz"], "One of: train, eval, merge, export, predict, verify"),
         (["method=lora"], "expected a command, got 'method=lora'"),
         (["--cfg", "job"], "expected a command, got '--cfg'"),
-        (["merge", "-m", "run=a,b", "out=o"], "Only train sweeps"),
+        (["merge", "-m", "run=a,b", "out=o"], "Only train supports sweeps"),
         (["train", "-m", "seed=0,1", "--cfg", "job"], "-m: is not supported together with --cfg"),
     ],
 )

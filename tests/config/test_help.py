@@ -29,6 +29,19 @@ def test_a_command_s_page_shows_every_setting_with_its_meaning(command):
             assert choice in page
 
 
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        ("train", "bertft train [data.train] [setting=value ...] [options]"),
+        ("predict", "bertft predict [run] [input] [setting=value ...] [options]"),
+        ("compare", "bertft compare [runs ...] [setting=value ...] [options]"),
+        ("doctor", "bertft doctor [setting=value ...] [options]"),
+    ],
+)
+def test_the_usage_line_names_the_positional_arguments(command, usage):
+    assert f"\n  {usage}\n" in command_page(command)
+
+
 def test_parts_that_are_null_show_their_settings_too():
     page = command_page("train")
     assert "method.prefix: Prefix tuning (trained keys and values in every layer)" in page

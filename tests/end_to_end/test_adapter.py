@@ -162,11 +162,11 @@ def test_an_exported_adapter_answers_questions_as_the_run_did(trained, place):
 
 @pytest.mark.parametrize(("words", "told"), [
     (("merge", "out=m"), "run: is missing. Set run=<run folder> or adapter=<folder>"),
-    (("predict", "run=a", "adapter=b"), "run: and adapter are both set"),
-    (("eval", "run=a", "adapter=b"), "run: and adapter are both set"),
+    (("predict", "run=a", "adapter=b"), "run: cannot be combined with adapter"),
+    (("eval", "run=a", "adapter=b"), "run: cannot be combined with adapter"),
     (
         ("eval", "adapter=b", "predictions=p.json", "data=squad"),
-        "adapter: and predictions are both set",
+        "adapter: cannot be combined with predictions",
     ),
     (("predict", "run=a", "base=b"), "base: is only supported together with adapter"),
     (("export", "adapter=a", "out=b"), "format: the adapter already is in peft's format"),

@@ -49,7 +49,7 @@ def test_runs_of_one_folder(runs, place):
     said = say("compare", f"runs={runs}", "draws=500", "out=page/one.html")
     assert said.status == 0, said
     assert said.out.splitlines()[-1] == "page/one.html"
-    assert said.err.count("computes the validation outputs") == 3
+    assert said.err.count("computing the validation outputs") == 3
     lora, head = (next(x for x in said.out.splitlines() if f"│ {n}" in x) for n in ("lora", "head"))
     assert re.search(r" ± 0\.\d{4} ", lora) and "±" not in head, "the std of two seeds"
     assert "paired bootstrap" in said.out
@@ -85,7 +85,7 @@ def test_a_damaged_file_of_scores_is_made_anew(runs):
     assert say("compare", f"runs={runs}", "draws=1").status == 0
     (runs / "lora" / "row_scores.npz").write_bytes(b"PK\3\4 nothing")
     said = say("compare", f"runs={runs}", "draws=1")
-    assert said.status == 0 and said.err.count("computes the validation outputs") == 1
+    assert said.status == 0 and said.err.count("computing the validation outputs") == 1
 
 
 def test_against_one_of_them(runs):
@@ -127,7 +127,7 @@ def test_rows_that_changed_since_are_told(runs, place, tmp_path):
 
 def test_what_cannot_be_compared(runs, trained, place):
     lora = runs / "lora"
-    assert "one run alone" in say("compare", f"runs={lora}").err
+    assert "at least two runs" in say("compare", f"runs={lora}").err
     assert say("compare", f"runs=[{lora},{lora}]").refused, "the same one twice"
     missing = say("compare", f"runs=[{lora},{runs / 'lara'}]")
     assert missing.refused and "is not a folder" in missing.err and "lora" in missing.err

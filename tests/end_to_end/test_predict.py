@@ -47,7 +47,7 @@ def test_a_row_is_answered_alike_however_it_comes(run, place):
     for name in ("a.jsonl", "a.csv", "a.tsv", "a.txt", "a.parquet"):
         said = say("predict", f"run={run}", f"input={name}")
         assert answers(said) == from_stdin, name
-        assert said.err == f"6 answers; {name}: 6 rows read = 6 used\n"
+        assert said.err == f"6 predictions; {name}: 6 rows read = 6 used\n"
 
 
 def test_the_order_is_that_of_the_rows(run):
@@ -91,7 +91,7 @@ def test_a_file_is_written_whole(run, place):
     said = say("predict", f"run={run}", "output=out.jsonl", stdin=lines(TEXTS))
     assert (said.status, said.out) == (0, "")
     count = len(TEXTS)
-    assert said.err == f"out.jsonl: {count} answers; stdin: {count} rows read = {count} used\n"
+    assert said.err == f"out.jsonl: {count} predictions; stdin: {count} rows read = {count} used\n"
     assert read_lines(place / "out.jsonl") == answers(
         say("predict", f"run={run}", stdin=lines(TEXTS))
     )
@@ -186,7 +186,7 @@ def test_rows_without_an_answer_are_refused_or_told(place):
     assert found[0] == {"line": 1, **nothing, "error": "empty text"}
     assert said.err == (
         "warning: stdin: 2 × empty text: they have an error in place of a prediction\n"
-        "4 answers; stdin: 4 rows read = 2 used + 2 skipped (2 × empty text); 1 blank line\n"
+        "4 predictions; stdin: 4 rows read = 2 used + 2 skipped (2 × empty text); 1 blank line\n"
     )
     both = answers(say("predict", "run=run", stdin='{"text": "a"}\n{"text": "b"}\n'))
     assert [each["label"] for each in both] == [found[1]["label"], found[3]["label"]]

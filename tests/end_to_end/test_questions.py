@@ -287,7 +287,7 @@ def test_predictions_that_do_not_fit(place):
     (place / "dev.json").write_text(json.dumps(nested(rows)), encoding="utf-8")
     words = ("data=squad_v2", "data.validation=dev.json", "hydra.run.dir=out")
     cases = {
-        "[]": "expected a JSON object of ids and texts",
+        "[]": "expected a JSON object from question id to text",
         "{": "is not valid JSON",
         json.dumps({rows[0]["id"]: 3}): "the answer to validation-1 is 3, not a text",
         json.dumps({"x": "x"}): "has no answer to any of the 6 questions",
@@ -311,7 +311,7 @@ def test_predictions_that_do_not_fit(place):
     said = say("eval", "predictions=given.json", "data=squad_v2", "data.validation=dev.jsonl")
     assert said.refused and "the id same occurs 6 times" in said.err
     said = say("eval", "predictions=given.json", "run=r", "data=sst2")
-    assert said.refused and "are both set" in said.err
+    assert said.refused and "cannot be combined with predictions" in said.err
     assert "are not supported by data.task=classification" in said.err
 
 

@@ -188,7 +188,7 @@ def test_auto_starts_goes_on_and_says_that_it_is_finished(place, monkeypatch):
     for again in (words, ["train", "resume=run"]):
         said = say(*again)
         assert said.status == 0 and said.err == "", said
-        assert "is finished, after 16 steps" in said.out and said.out.count("\n") == 1
+        assert "is finished after 16 steps" in said.out and said.out.count("\n") == 1
     assert outcome(place / "run") == finished
 
 
@@ -226,7 +226,7 @@ def test_patience_that_ended_is_the_end(place):
     assert done["train"]["steps"] == 8
     for more in ((), ("trainer.max_steps=40",)):
         said = say("train", "resume=run", *more)
-        assert said.status == 0 and "is finished, after 8 steps" in said.out, said
+        assert said.status == 0 and "is finished after 8 steps" in said.out, said
     assert read(place / "run" / "metrics.json") == done
 
 

@@ -148,7 +148,7 @@ def test_a_real_process_does_what_the_tests_do_and_says_it_where_it_belongs(plac
     lines = '{"text": "a good film"}\n{"text": "a bad film"}\n'
     done = program("predict", "run=merged", cwd=place, input=lines)
     assert done.returncode == 0 and done.stderr.splitlines() == [
-        "2 answers; stdin: 2 rows read = 2 used"
+        "2 predictions; stdin: 2 rows read = 2 used"
     ]
     told = [json.loads(line) for line in done.stdout.splitlines()]
     assert [set(each) for each in told] == [{"label", "score", "scores"}] * 2
@@ -175,7 +175,7 @@ def test_the_commands_that_it_shows_work(place):
     (place / "new.jsonl").write_text('{"text": "good"}\n')
     for line in shown:
         assert say(*shlex.split(line)[1:]).status == 0, line
-    assert len(shown) == 3 and (place / "answers.jsonl").is_file()
+    assert len(shown) == 3 and (place / "predictions.jsonl").is_file()
     assert (place / "merged" / "prefix.safetensors").is_file()
 
 

@@ -271,10 +271,15 @@ METRIC = MetricSpec()
             "holder_of_all:TASK",
             "'regression' has the same name as one",
         ),
-        ("odd", "readers", "holder_of_all:READER", "files that end in .csv are read by bertft"),
+        (
+            "odd",
+            "readers",
+            "holder_of_all:READER",
+            "the extension .csv is already registered by bertft",
+        ),
         ("odd", "methods", "holder_of_all:METHOD", "its setting a must be defined with"),
         ("rank", "methods", "holder_of_all:METHOD", "method.rank is a setting of every method"),
-        ("odd", "metrics", "holder_of_all:METRIC", "it has no compute"),
+        ("odd", "metrics", "holder_of_all:METRIC", "compute is missing"),
         ("a-b", "tasks", "holder_of_all:TASK", "a name can contain only letters"),
     ],
 )

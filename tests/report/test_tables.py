@@ -115,7 +115,7 @@ def test_the_result_in_lines():
         "next:",
         "  bertft eval 'run=outputs/train/run 1'",
         "  bertft merge 'run=outputs/train/run 1' out=merged",
-        "  bertft predict 'run=outputs/train/run 1' input=new.jsonl output=answers.jsonl",
+        "  bertft predict 'run=outputs/train/run 1' input=new.jsonl output=predictions.jsonl",
     ]
 
 

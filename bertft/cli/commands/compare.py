@@ -52,7 +52,7 @@ def _page_path(out: str | None, folder: Path) -> Path:
     page = path if path.suffix.casefold() in (".html", ".htm") else path / _PAGE_NAME
     if page.is_dir() or any(parent.exists() and not parent.is_dir() for parent in page.parents):
         raise UsageError(
-            "is neither a possible page nor a folder",
+            "is not a valid path for a page",
             where=f"out={out}",
             hint="Use a file name that ends in .html, or a folder",
         )

@@ -60,8 +60,7 @@ def score_predictions(config: EvalConfig) -> tuple[dict[str, float], str, dict[s
     if missing_ids:
         print_warning(
             f"{config.predictions}: {len(missing_ids):,} of {len(question_ids):,} questions have"
-            " no answer in"
-            f" it and score 0, such as {', '.join(missing_ids[:_MAX_SHOWN_IDS])}"
+            f" no answer in it and score 0, such as {', '.join(missing_ids[:_MAX_SHOWN_IDS])}"
         )
     if unknown_ids := predictions.keys() - set(question_ids):
         print_warning(
@@ -89,7 +88,10 @@ def _read_predictions(name: str) -> dict[str, str]:
     except (ValueError, RecursionError) as error:
         raise DataError(f"is not valid JSON ({error})", where=name) from error
     if not isinstance(content, dict):
-        raise DataError("expected a JSON object of ids and texts", where=name)
+        raise DataError(
+            f"expected a JSON object from question id to text, got a {type(content).__name__}",
+            where=name,
+        )
     for key, value in content.items():
         if not isinstance(value, str):
             raise DataError(f"the answer to {key} is {value!r}, expected a text", where=name)

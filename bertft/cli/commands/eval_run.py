@@ -18,25 +18,25 @@ __all__ = ["score_run"]
 
 def score_run(config: EvalRequest) -> tuple[dict[str, float], str, dict[str, Any]]:
     """The metrics, the name of the main metric, and the counts of the rows with their source."""
-    saved = open_from_settings(config, config.precision, config.data, print_warning)
-    if saved.run is None and config.data is None:
+    loaded = open_from_settings(config, config.precision, config.data, print_warning)
+    if loaded.run is None and config.data is None:
         raise UsageError(
             f"{config.adapter or config.run} is not a run and has no rows",
             where="data",
             hint="Set data=files data.validation=<file>, or another data=",
         )
-    rows = load_split(saved, config.split, print_escaped, config.explicit_settings)
+    rows = load_split(loaded, config.split, print_escaped, config.explicit_settings)
     for note in rows.notes:
         print_warning(f"{rows.source}: {note}")
-    task, adapted = saved.task_model.task, saved.task_model
+    task_model, task = loaded.task_model, loaded.task_model.task
     tables = build_features(
         {config.split: rows},
         task,
-        adapted.tokenizer,
-        saved.info.max_length,
-        cache_folder(saved.data.cache),
-        saved.data.on_bad_row,
-        saved.data.max_skipped,
+        task_model.tokenizer,
+        loaded.info.max_length,
+        cache_folder(loaded.data.cache),
+        loaded.data.on_bad_row,
+        loaded.data.max_skipped,
     )
-    metrics = evaluate(adapted.runner, task, tables[config.split], adapted.precision)
+    metrics = evaluate(task_model.runner, task, tables[config.split], task_model.precision)
     return metrics, task.metric, {"source": rows.source, **rows.accounting()}

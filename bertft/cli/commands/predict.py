@@ -33,46 +33,52 @@ from bertft.utils.terminal import is_output_closed, print_escaped, print_warning
 
 __all__ = ["run"]
 
-_CONTROL_CHARACTERS = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # by a terminal
+# Characters that a terminal interprets.
+_CONTROL_CHARACTERS = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _DATA_PREFIX = re.compile(r"data\.(?=(text|separator|quoting|encoding|on_bad_row|header)\b)")
 
 
-_OUTPUT_HINT = "Write the answers to a file with output=<file>"
+_OUTPUT_HINT = "Set output=<file>"
 
 
 def run(config: PredictConfig, _: Path) -> None:
     """Write the predictions; nothing else goes to stdout."""
     if config.output != "-":
         _check_output_path(Path(config.output).expanduser(), Path(config.input).expanduser())
-    saved = open_from_settings(config, config.precision, warn=print_warning)
-    adapted, data = saved.task_model, saved.data
-    if saved.unnamed_tags:
-        print_warning(f"{saved.unnamed_tags}. Name them in their order: labels=[O,B-PER,I-PER,...]")
-    # on_bad_row of the run is about its training rows.
+    loaded = open_from_settings(config, config.precision, warn=print_warning)
+    task_model, data = loaded.task_model, loaded.data
+    if loaded.unnamed_tags:
+        print_warning(
+            f"{loaded.unnamed_tags}. Name them in their order: labels=[O,B-PER,I-PER,...]"
+        )
+    # on_bad_row of the run is for its training rows.
     data = replace(data, on_bad_row=config.on_bad_row)
     for name in ("text", "separator", "quoting", "encoding", "header"):
         if (value := getattr(config, name)) is not None:
             data = replace(data, **{name: value})
     if config.threshold is not None:
-        adapted.task.set_threshold(config.threshold)
+        task_model.task.set_threshold(config.threshold)
     skip = config.on_bad_row == "skip"
     with _rename_data_settings():
         rows = load_inputs(config.input, data)
         for note in rows.notes:
             print_warning(f"{rows.source}: {_DATA_PREFIX.sub('', note)}")
-        table = _build_features(rows, saved, skip)
-    answers: Iterator[dict[str, Any]] = iter(())
+        table = _build_features(rows, loaded, skip)
+    predictions: Iterator[dict[str, Any]] = iter(())
     if table is not None:
         logits = predict_logits(
-            adapted.runner, table, adapted.precision, transform=adapted.task.predict_transform
+            task_model.runner,
+            table,
+            task_model.precision,
+            transform=task_model.task.predict_transform,
         )
-        answers = adapted.task.decode_predictions(logits, table)
+        predictions = task_model.task.decode_predictions(logits, table)
     if skip:  # one object per row, each with the line of its row
-        answers = _merge_bad_rows(answers, table, rows, adapted.task)
+        predictions = _merge_bad_rows(predictions, table, rows, task_model.task)
     count = 0
     with _open_output(config.output) as file:
-        for answer in answers:
-            line = json.dumps(answer, ensure_ascii=not supports_unicode(file))
+        for prediction in predictions:
+            line = json.dumps(prediction, ensure_ascii=not supports_unicode(file))
             # JSON itself escapes only the first 32; the value that is read back is the same.
             file.write(
                 _CONTROL_CHARACTERS.sub(lambda match: f"\\u{ord(match[0]):04x}", line) + "\n"
@@ -81,24 +87,26 @@ def run(config: PredictConfig, _: Path) -> None:
             if is_output_closed(file):
                 return
         if count != rows.read:
-            raise RuntimeError(f"{rows.source}: {rows.read:,} rows read, but {count:,} answers")
+            raise RuntimeError(
+                f"{rows.source}: {rows.read:,} rows read, but {count:,} predictions written"
+            )
     if rows.skipped:
         reasons = format_reasons(rows.skipped)
         print_warning(f"{rows.source}: {reasons}: they have an error in place of a prediction")
     accounting = format_accounting(rows.source, rows.accounting())
     output_prefix = "" if config.output == "-" else f"{config.output}: "
-    print_escaped(f"{output_prefix}{count:,} answers; {accounting}", stderr=True)
+    print_escaped(f"{output_prefix}{count:,} predictions; {accounting}", stderr=True)
 
 
-def _build_features(rows: Rows, saved: LoadedModel, skip: bool) -> FeatureTable | None:
+def _build_features(rows: Rows, loaded: LoadedModel, skip: bool) -> FeatureTable | None:
     """The features of the rows; None if all rows are invalid and skipped."""
     if not len(rows) and rows.read:
         return None
-    task, length = saved.task_model.task, saved.info.max_length
+    task, length = loaded.task_model.task, loaded.info.max_length
     policy = "skip" if skip else "error"
     try:
         return build_unlabelled_features(
-            rows, task, saved.task_model.tokenizer, length, None, policy
+            rows, task, loaded.task_model.tokenizer, length, None, policy
         )
     except NoFeaturesError:
         if not skip or rows.all_errors is None:
@@ -110,21 +118,20 @@ def _build_features(rows: Rows, saved: LoadedModel, skip: bool) -> FeatureTable 
 
 
 def _merge_bad_rows(
-    answers: Iterator[dict[str, Any]], table: FeatureTable | None, rows: Rows, task: BaseTask
+    predictions: Iterator[dict[str, Any]], table: FeatureTable | None, rows: Rows, task: BaseTask
 ) -> Iterator[dict[str, Any]]:
     """Predictions with the ``line`` of their row; null and ``error`` for invalid rows."""
-    lines = [] if table is None else _answered_lines(table)
-    answered = (
-        (line, {"line": line, **answer_fields})
-        for line, answer_fields in zip(lines, answers, strict=True)
+    lines = [] if table is None else _predicted_lines(table)
+    predicted = (
+        (line, {"line": line, **fields}) for line, fields in zip(lines, predictions, strict=True)
     )
-    empty_answer, ids = dict.fromkeys(task.prediction_fields), _ids_of_bad_rows(rows)
+    empty_prediction, ids = dict.fromkeys(task.prediction_fields), _ids_of_bad_rows(rows)
     bad = (
-        (line, {"line": line, **ids.get(line, {}), **empty_answer, "error": error})
+        (line, {"line": line, **ids.get(line, {}), **empty_prediction, "error": error})
         for line, error in sorted(rows.all_errors or ())
     )
-    for _, answer in heapq.merge(answered, bad, key=lambda pair: pair[0]):
-        yield answer
+    for _, prediction in heapq.merge(predicted, bad, key=lambda pair: pair[0]):
+        yield prediction
 
 
 def _ids_of_bad_rows(rows: Rows) -> dict[int, dict[str, str]]:
@@ -137,7 +144,7 @@ def _ids_of_bad_rows(rows: Rows) -> dict[int, dict[str, str]]:
     return {line: {"id": name} for line, name in ids.items()}
 
 
-def _answered_lines(table: FeatureTable) -> list[int]:
+def _predicted_lines(table: FeatureTable) -> list[int]:
     """The line numbers of the rows that have a prediction, in order."""
     rows = np.flatnonzero(table.rows_with_features())
     lines: list[int] = table.rows.arrow_column("line").take(pa.array(rows)).to_pylist()

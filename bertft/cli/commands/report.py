@@ -1,4 +1,4 @@
-"""``bertft report``: write report.html and plots/ of a finished run again.
+"""``bertft report``: regenerate report.html and plots/ of a finished run.
 
 It is for a run that was killed before its report was written, was trained with ``report=false``, or
 has the report of an earlier version. The best checkpoint is evaluated again; the other files of the

@@ -49,7 +49,7 @@ Launcher = Callable[[Callable[[DictConfig], float | None]], None]  # runs run_jo
 
 
 class SweepStopped(BaseException):
-    """Passes StoppedBySignal through Hydra, which treats every Exception as a failed job."""
+    """Carries StoppedBySignal through Hydra, which treats every Exception as a failed job."""
 
 
 def run_job(config: DictConfig) -> float | None:
@@ -60,7 +60,7 @@ def run_job(config: DictConfig) -> float | None:
     name = f"job {hydra.job.num}: {_format_settings(settings)}"
     if folder.is_symlink():  # the folder of a sweep may come from somebody else
         print_escaped(
-            f"{name}: {folder}: is a link, but a job only writes to the sweep",
+            f"{name}: {folder} is a link: a job writes only to a folder of the sweep",
             stderr=True,
         )
         return None
@@ -132,7 +132,7 @@ def _write_job_file(
 
 
 class _LauncherError(Exception):
-    """The launcher ended before its jobs."""
+    """The launcher failed after it had started jobs."""
 
 
 def run_sweep(planned: SweepPlan, launch: Launcher) -> int:
@@ -153,10 +153,10 @@ def run_sweep(planned: SweepPlan, launch: Launcher) -> int:
     try:
         if jobs is None or not _all_finished(folder, jobs):
             _launch_jobs(planned, launch)
-    except SweepStopped as halt:
-        stopped = halt.args[0]
-    except StoppedBySignal as signal_here:
-        stopped = signal_here
+    except SweepStopped as error:
+        stopped = error.args[0]
+    except StoppedBySignal as error:
+        stopped = error
     except _LauncherError as launcher_error:
         launcher_problem = f" ({launcher_error})"
     results = read_jobs(folder)

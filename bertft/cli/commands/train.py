@@ -165,7 +165,7 @@ def _find_newest_checkpoint(run_folder: RunFolder) -> Path | None:
 
 
 def _run_dry_run(config: TrainConfig, distributed: DistributedContext) -> None:
-    """Print what the run would need, measured in a few steps that leave nothing behind."""
+    """Print the memory and time of the run, estimated in a few steps. No files are kept."""
     with InterruptOnSignal() as stop_request, TemporaryDirectory() as folder:
         with PeakMemory() as memory:
             console = plain_console(quiet=config.quiet or not distributed.is_main_process)
@@ -184,7 +184,7 @@ def _run_dry_run(config: TrainConfig, distributed: DistributedContext) -> None:
 
 
 def _is_extended(trainer: TrainerConfig, run_folder: RunFolder) -> bool:
-    """Whether the settings ask for more or fewer steps than the run in ``run_folder`` recorded."""
+    """Whether the configured length of training differs from that of the run in ``run_folder``."""
     recorded = read_run_config(run_folder.path).trainer
     return (trainer.epochs, trainer.max_steps) != (recorded.epochs, recorded.max_steps)
 
@@ -194,9 +194,9 @@ def _print_finished(run_folder: RunFolder, distributed: DistributedContext, repo
         return
     steps = read_metrics_json(run_folder.metrics_path)["train"]["steps"]
     print_escaped(
-        f"{run_folder.path} is finished, after {steps} steps; its result is in metrics.json"
+        f"{run_folder.path} is finished after {steps} steps; its results are in metrics.json"
     )
     # A run that was killed just before its report, or whose disk was full, has none.
     if report and not run_folder.report_path.exists():
         command = f"bertft report {shlex.quote(f'run={run_folder.path}')}"
-        print_escaped(f"it has no report: {command} makes one")
+        print_escaped(f"it has no report; write one with {command}")

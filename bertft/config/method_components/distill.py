@@ -23,7 +23,7 @@ class DistillConfig:
         None,
         "Initialize the student from layers of the teacher: a number of layers, or a list of"
         " indices from 0, as in [0,2,5]. Embeddings and head are copied too. Null: the student is"
-        " model=.",
+        " the configured model.",
     )
     weight: float = setting(
         0.5, "Weight λ of the loss on the teacher's logits. 0: no such loss.", at_least=0
@@ -71,7 +71,7 @@ class DistillConfig:
     )
     cache: str = setting(
         "disk",
-        "Where the teacher's logits are kept. disk: computed once and reused by other runs. memory:"
-        " computed once per run. off: computed at every step.",
+        "Where the teacher's logits are cached. disk: computed once and reused by other runs."
+        " memory: computed once per run. off: computed at every step.",
         choices=("disk", "memory", "off"),
     )

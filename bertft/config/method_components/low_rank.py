@@ -14,10 +14,12 @@ __all__ = ["KINDS", "Kind", "LowRankConfig"]
 class Kind:
     """A kind of low-rank update.
 
-    build: ``"module:function"``, (settings, method, common) → the LowRank component.
-    settings: the settings that this kind reads and not every kind does.
-    starts: valid values of ``start``; the first is the default.
-    adapts: whether the rank is adapted during training, starting from ``method.initial_rank``.
+    Args:
+        build: ``"module:function"``, (settings, method, common) → the LowRank component.
+        settings: the settings that this kind reads and some other kinds do not.
+        starts: valid values of ``start``; the first is the default.
+        adapts: whether the rank is adapted during training, starting from
+            ``method.initial_rank``.
     """
 
     build: str
@@ -84,9 +86,9 @@ class LowRankConfig:
     )
     e_rate_ratio: float = setting(
         20.0,
-        "svd_lora: learning rate of E divided by the learning rate of A and B. A step changes √out "
-        "entries of B but one entry of E per triplet, so that E needs a larger rate for ΔW to grow "
-        "as fast as in LoRA.",
+        "svd_lora: learning rate of E divided by the learning rate of A and B. A step of "
+        "AdamW changes a column of B by about √out · rate (norm) and an entry of E by about rate, "
+        "so that E needs a larger rate for ΔW to grow as fast as in LoRA.",
         above=0,
     )
     use_rslora: bool = setting(

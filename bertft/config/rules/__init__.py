@@ -1,4 +1,4 @@
-"""Rules: settings that are valid individually and contradict each other, and values of type Any.
+"""Rules: settings that are valid individually but contradict each other, and values of type Any.
 
 A rule takes ``get`` (path → value, None below a null group) and yields a ``Problem`` for each
 violation. ``COMMAND_RULES`` has the rules of each command; each module here defines the rules of

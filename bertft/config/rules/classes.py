@@ -20,7 +20,7 @@ _LOSS_SETTINGS = ("class_weights", "label_smoothing", "focal_gamma")
 
 
 def _check_loss(get: GetSetting) -> Iterator[Problem]:
-    """``loss`` is for tasks with class probabilities, and for a loss on labels of weight > 0."""
+    """``loss`` needs a task with class probabilities, and a loss on the labels of weight > 0."""
     task = get("data.task")
     changed_settings = [
         f"loss.{name}"

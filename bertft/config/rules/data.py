@@ -80,14 +80,14 @@ def _check_columns(get: GetSetting) -> Iterator[Problem]:
     if text is not None:
         yield from _check_text_columns("data.text", text)
     if isinstance(label, list):
-        list_tasks = [name for name, column in TASKS.specs().items() if column.label == "classes"]
+        list_tasks = [name for name, spec in TASKS.specs().items() if spec.label == "classes"]
         if task not in list_tasks:
             yield Problem(
                 "data.label",
                 f"a list of columns is for task={join_words(list_tasks, 'or')}, not {task}",
                 "Name one column",
             )
-        elif not label or not all(_is_column(each) for each in label):
+        elif not label or not all(_is_column(column) for column in label):
             yield Problem(
                 "data.label", f"{label!r} is not a list of columns", "Write [sports,politics]"
             )

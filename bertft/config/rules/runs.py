@@ -62,7 +62,7 @@ def check_opened_model(get: GetSetting) -> Iterator[Problem]:
     if run in (None, "") and adapter in (None, ""):
         yield Problem("run", "is missing", "Set run=<run folder> or adapter=<folder>")
     elif run is not None and adapter is not None:
-        yield Problem("run", "and adapter are both set", "Set only one of them")
+        yield Problem("run", "cannot be combined with adapter", "Set only one of them")
     yield from _check_adapter_base(get)
     labels = get("labels")
     if isinstance(labels, dict):
@@ -93,14 +93,16 @@ def check_eval_model(get: GetSetting) -> Iterator[Problem]:
                 "Set run=<run, merged folder or transformers folder> or adapter=<folder>",
             )
         elif len(models) > 1:
-            yield Problem("run", "and adapter are both set", "Set only one of them")
+            yield Problem("run", "cannot be combined with adapter", "Set only one of them")
         yield from _check_adapter_base(get)
         return
     for name in models:
-        yield Problem(name, "and predictions are both set", "Set only one of them")
+        yield Problem(name, "cannot be combined with predictions", "Set only one of them")
     if get("data") is None:
         yield Problem(
-            "data", "is missing: predictions need the questions", "Set data, as in data=squad_v2"
+            "data",
+            "is missing: it is required by predictions",
+            "Set data, as in data=squad_v2",
         )
     elif get("data.task") not in (tasks := tasks_with("score_predictions")):
         yield Problem(

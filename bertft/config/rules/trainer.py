@@ -48,7 +48,7 @@ DEVICE_RULES = (check_device, _check_precision)
 def _check_steps(get: GetSetting) -> Iterator[Problem]:
     if get("trainer.epochs") is not None and get("trainer.max_steps") is not None:
         yield Problem(
-            "trainer.max_steps", "and trainer.epochs are both set", "Set only one of them"
+            "trainer.max_steps", "cannot be combined with trainer.epochs", "Set only one of them"
         )
     micro, batch = get("trainer.micro_batch"), get("trainer.batch_size")
     if micro is not None and micro > batch:
@@ -61,7 +61,7 @@ def _check_steps(get: GetSetting) -> Iterator[Problem]:
 
 def _check_weight_decay(get: GetSetting) -> Iterator[Problem]:
     rate, decay = get("trainer.learning_rate"), get("trainer.weight_decay")
-    if rate is not None and rate * decay > 1:  # a step makes w · (1 − rate · decay) of w
+    if rate is not None and rate * decay > 1:  # a step multiplies w by 1 − rate · decay
         yield Problem(
             "trainer.weight_decay",
             f"{decay:g} changes the sign of every weight at learning rate {rate:g}",
@@ -88,7 +88,9 @@ def _check_optimizer(get: GetSetting) -> Iterator[Problem]:
         )
         return
     if settings and optimizer_spec.settings is None:
-        supported = join_words([f"trainer.{each}" for each in optimizer_spec.trainer_settings])
+        supported = join_words(
+            [f"trainer.{setting}" for setting in optimizer_spec.trainer_settings]
+        )
         yield Problem(
             path, f"{name} has no settings of its own; it uses {supported}", "Leave it out"
         )

@@ -121,7 +121,7 @@ def name_rows(results: Sequence[ResultRow]) -> list[str]:
             key
             for key in settings[0]
             if key not in ("method.name", *_NAME_SETTINGS)
-            and len({each[key] for each in settings}) > 1
+            and len({row_settings[key] for row_settings in settings}) > 1
         ]
         for index, own_settings in zip(indices, settings, strict=True):
             words = [f"{key.rpartition('.')[2]}={own_settings[key]}" for key in keys]
@@ -180,7 +180,7 @@ def _bootstrap_values(
     """Row name → values of its runs, or why it has none; and notes."""
     values: dict[str, _BootstrapValues | str] = {}
     notes: list[str] = []
-    # Rows are compared on equal validation rows of which they use the same.
+    # Rows are comparable if they have the same validation rows and use the same ones of them.
     groups: dict[tuple[str, bytes], list[tuple[str, list[RowStatistics]]]] = {}
     for row in rows if draws else ():
         if len(_with_same_rows(rows, row)) < 2:
@@ -190,7 +190,7 @@ def _bootstrap_values(
         except BertftError as error:
             values[row.name] = str(error)
             continue
-        used_rows = {each.rows.tobytes() for each in statistics}
+        used_rows = {run_statistics.rows.tobytes() for run_statistics in statistics}
         if len(used_rows) > 1:
             values[row.name] = "its runs used different validation rows"
             continue
@@ -198,12 +198,14 @@ def _bootstrap_values(
         key = (row.validation_fingerprint, used_rows.pop())
         groups.setdefault(key, []).append((row.name, statistics))
     for (_, used), members in groups.items():
-        metrics = [each.metric for _, statistics in members for each in statistics]
+        metrics = [
+            run_statistics.metric for _, statistics in members for run_statistics in statistics
+        ]
         row_count = len(members[0][1][0].rows)
         ends = np.cumsum([len(statistics) for _, statistics in members])
-        parts = np.split(bootstrap_metrics(metrics, row_count, draws), ends[:-1])
-        for (name, _), part in zip(members, parts, strict=True):
-            values[name] = _BootstrapValues(used, part)
+        values_by_row = np.split(bootstrap_metrics(metrics, row_count, draws), ends[:-1])
+        for (name, _), row_values in zip(members, values_by_row, strict=True):
+            values[name] = _BootstrapValues(used, row_values)
     return values, notes
 
 

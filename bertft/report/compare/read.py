@@ -46,7 +46,7 @@ class FinishedRun:
 
     @property
     def validation_fingerprint(self) -> str:
-        """The fingerprint of its validation rows."""
+        """The fingerprint of the validation rows."""
         return str(self.validation_split["fingerprint"])
 
     @property
@@ -77,7 +77,7 @@ def check_comparable(runs: Sequence[FinishedRun]) -> None:
     """UsageError unless there are at least two runs with one task, metric and positive class."""
     if len(runs) < 2:
         raise UsageError(
-            "one run alone cannot be compared", where="runs", hint="Add another run folder"
+            "a comparison needs at least two runs", where="runs", hint="Add another run folder"
         )
     for what, get_value in (
         ("task", _task),
@@ -178,4 +178,4 @@ def _unify_row_sources(
 def _keep_differing(settings: Sequence[dict[str, str]]) -> list[dict[str, str]]:
     """The seed, the method and all settings that differ. A setting that a run lacks is empty."""
     names = differing_settings(settings, always=("seed", "method.name"))
-    return [{name: each.get(name, "") for name in names} for each in settings]
+    return [{name: run_settings.get(name, "") for name in names} for run_settings in settings]

@@ -68,14 +68,14 @@ def load_row_statistics(
     Args:
         run: A finished run.
         device: Where to evaluate.
-        log: Receives a line before the evaluation.
+        log: Is called with a line of text before the evaluation.
         trust_remote_code: Whether code of the base model may run.
 
     Raises:
         DataError: If the validation rows have changed since training, or a file is damaged.
         UsageError: If the run has no validation rows, or the task cannot compute the metric from
             statistics of rows.
-        BertftError: Whatever opening the run raises.
+        BertftError: If the run cannot be opened.
     """
     config, manifest = read_run_config(run.path), read_manifest(run)
     task = build_task(recorded_data(config.data, manifest), manifest["labels"])
@@ -90,7 +90,7 @@ def load_row_statistics(
     )
     arrays = _read_cache(run.path / _CACHE_FILE, key)
     if arrays is None or not _fits(task, *arrays, recorded_split["rows"]):
-        log(f"{run.path}: {best.name} computes the validation outputs")
+        log(f"{run.path}: computing the validation outputs of {best.name}")
         arrays = _compute_statistics(run, device, log, trust_remote_code)
         with contextlib.suppress(OSError):
             _write_cache(run.path / _CACHE_FILE, key, *arrays)
@@ -175,7 +175,7 @@ def _read_cache(path: Path, key: str) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def _fits(task: BaseTask, rows: np.ndarray, terms: np.ndarray, recorded: int) -> bool:
-    """Whether ``task`` can compute metrics from them. The file may come from another author."""
+    """Whether ``task`` can compute metrics from the arrays, which may come from somebody else."""
     if (
         rows.dtype.kind != "i"
         or rows.ndim != 1

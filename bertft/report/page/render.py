@@ -123,12 +123,12 @@ def _column_kinds(table: TableItem) -> list[str]:
 def _description(context: ReportContext) -> str:
     manifest = context.manifest
     labels, base = manifest["labels"], manifest["base"]["name"]
-    parts = [
+    facts = [
         manifest["task"].replace("_", " "),
         f"{len(labels)} classes" if labels else "",
         f"{base}, {format_count(manifest['parameters']['base'])} parameters",
     ]
-    return " · ".join(filter(None, parts))
+    return " · ".join(filter(None, facts))
 
 
 def _headline(context: ReportContext) -> dict[str, str | None]:
@@ -158,15 +158,15 @@ def _facts(context: ReportContext) -> list[tuple[str, str, str]]:
     manifest, padding = context.manifest, context.padding_fractions
     full = manifest["parameters"]["base"] + parameters["head"]
     kept = parameters["kept"] + parameters["head"]
-    share = f"{parameters['trainable'] / full:.2%} of full fine-tuning"
+    fraction = f"{parameters['trainable'] / full:.2%} of full fine-tuning"
     if kept != parameters["trainable"]:
-        share += f", {format_count(kept)} after pruning"
+        fraction += f", {format_count(kept)} after pruning"
     layout = manifest["layout"]
     layout_detail = f"layout {layout}"
     if layout != "padded":
         layout_detail += f" (padded: {padding['padded']:.1%})"
     return [
-        ("Trainable parameters", format_count(parameters["trainable"]), share),
+        ("Trainable parameters", format_count(parameters["trainable"]), fraction),
         (
             "Training time",
             format_duration(train["seconds"]),
@@ -202,7 +202,7 @@ def list_settings(config: TrainConfig) -> list[ReportedSetting]:
     for leaf in iter_leaves(settings_tree("train")):
         if not leaf.affects_result:
             continue
-        values = [OmegaConf.select(each, leaf.path, default=_ABSENT) for each in configs]
+        values = [OmegaConf.select(source, leaf.path, default=_ABSENT) for source in configs]
         if any(value is not _ABSENT for value in values):
             settings.append(ReportedSetting(leaf.path, *map(_setting_text, values)))
     return settings
@@ -210,7 +210,7 @@ def list_settings(config: TrainConfig) -> list[ReportedSetting]:
 
 @cache
 def _default_config() -> DictConfig:
-    """Cached: composing the defaults takes most of a second. Do not change it."""
+    """The defaults of train, composed once, which takes most of a second. Do not modify them."""
     return OmegaConf.structured(build_default_config())
 
 

@@ -97,7 +97,7 @@ class Drawing:
 def draw_item(item: ReportItem, folder: Path | None = None) -> Drawing:
     """Draw ``item``; also write ``folder``/<name>.png if a folder is given.
 
-    Raises whatever drawing or writing raises.
+    An exception of drawing or writing is not caught.
     """
     import matplotlib
 

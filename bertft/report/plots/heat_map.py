@@ -70,7 +70,7 @@ def draw_heat_map(grid: HeatMap) -> Figure:
 
 
 def _intensities(grid: HeatMap) -> np.ndarray:
-    """Those of the item, or each value as a fraction of the largest one."""
+    """The intensities of ``grid``, by default each value divided by the largest one."""
     if grid.intensity is not None:
         return np.clip(grid.intensity, 0.0, 1.0)
     greatest = np.nanmax(grid.values) if np.isfinite(grid.values).any() else 0.0

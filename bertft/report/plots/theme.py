@@ -107,7 +107,7 @@ def matplotlib_settings(text: str = "") -> Any:
         "font.family": fonts_for(text),
         "font.size": FONT_SIZES["text"],
         "text.color": COLOURS["ink"],
-        "text.parse_math": False,  # a $ in a label is no formula
+        "text.parse_math": False,  # a $ in a label does not start a formula
         "axes.unicode_minus": True,
         "path.simplify": True,
     }
