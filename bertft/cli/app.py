@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report_error(error)
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader of the pipe is gone: no message at exit either
+    except BrokenPipeError:  # the reader closed the pipe: no message at exit either
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -270,7 +270,9 @@ def _convert_hydra_errors() -> Iterator[None]:
         raise usage_error([to_problem(error)]) from error
     except SystemExit as stop:
         if stop.code:
-            raise UsageError(f"Hydra ended with status {stop.code}") from stop
+            raise UsageError(
+                f"Hydra ended with status {stop.code}", hint="See the lines above"
+            ) from stop
 
 
 @contextlib.contextmanager

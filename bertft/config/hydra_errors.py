@@ -118,5 +118,9 @@ def _omegaconf_problem(error: OmegaConfBaseException) -> Problem:
         name = str(error.key)
         return Problem(key, "unknown setting", suggest(name, [str(sibling) for sibling in parent]))
     if isinstance(error, InterpolationResolutionError):
-        return Problem(key, f"the interpolation cannot be resolved ({first_line(error)})")
+        return Problem(
+            key,
+            f"the interpolation cannot be resolved ({first_line(error)})",
+            "Check the name in ${...}",
+        )
     return Problem(key, first_line(error))

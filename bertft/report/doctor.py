@@ -134,7 +134,7 @@ def _contact(endpoint: str, timeout: float, errors: dict[str, str], name: str) -
         with urllib.request.urlopen(request, timeout=timeout):
             errors[name] = ""
     except urllib.error.HTTPError as error:
-        # A refused request is a response too, unless it comes from a proxy.
+        # An HTTP error is a response too, unless a proxy sent it.
         is_from_proxy = error.code >= 500 or error.code == 407
         errors[name] = f"status {error.code}, {error.reason}" if is_from_proxy else ""
     except (OSError, ValueError) as error:

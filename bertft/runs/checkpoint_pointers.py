@@ -22,6 +22,7 @@ from bertft.utils.safe_files import read_json_object, read_regular_bytes
 
 __all__ = ["format_step_name", "list_steps", "parse_step_name", "read_pointer", "swap_pointer"]
 
+_POINTER_HINT = "Restore it from a copy, or set checkpoint=<step>"
 _STEP_PATTERN = re.compile(r"step-(0|[1-9][0-9]{0,17})", re.ASCII)
 
 
@@ -60,7 +61,11 @@ def read_pointer(folder: Path, name: str) -> int | None:
         return None
     step = parse_step_name(target_name) if isinstance(target_name, str) else None
     if step is None:
-        raise DataError(f"points to {target_name!r}, which is not a checkpoint", where=str(link))
+        raise DataError(
+            f"points to {target_name!r}, which is not a checkpoint",
+            where=str(link),
+            hint=_POINTER_HINT,
+        )
     return step
 
 
@@ -103,5 +108,7 @@ def _find_copied_step(folder: Path, copy: Path) -> int | None:
             if read_regular_bytes(folder / format_step_name(step) / FILES_JSON) == listing:
                 return step
     except DataError as error:
-        raise DataError(f"cannot be read ({error})", where=str(copy)) from error
-    raise DataError("is not a copy of a checkpoint in the same folder", where=str(copy))
+        raise DataError(f"cannot be read ({error})", where=str(copy), hint=_POINTER_HINT) from error
+    raise DataError(
+        "is not a copy of a checkpoint in the same folder", where=str(copy), hint=_POINTER_HINT
+    )

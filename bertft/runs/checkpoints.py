@@ -201,10 +201,19 @@ class CheckpointStore:
                 f"no intact checkpoint{' with a training state' if with_state else ''}:"
                 f" {format_list(damaged)} {'is' if len(damaged) == 1 else 'are'} damaged",
                 where=str(self.folder),
+                hint="Restore the files from a copy, or start a new run",
             )
         if steps:
-            raise UsageError("no checkpoint has a training state", where=str(self.folder))
-        raise UsageError("no checkpoint was saved yet", where=str(self.folder))
+            raise UsageError(
+                "no checkpoint has a training state",
+                where=str(self.folder),
+                hint="Start a new run",
+            )
+        raise UsageError(
+            "no checkpoint was saved yet",
+            where=str(self.folder),
+            hint=f"Resume the run with bertft train resume={self.folder.parent}",
+        )
 
     def _parse_step(self, which: str) -> int:
         step = checkpoint_pointers.parse_step_name(f"step-{which}")

@@ -21,7 +21,7 @@ from typing import Any
 from bertft.errors import DataError
 from bertft.utils.atomic_io import atomic_write_json
 from bertft.utils.failpoints import failpoint
-from bertft.utils.safe_files import file_sha256, read_json_object
+from bertft.utils.safe_files import DAMAGED_FILE_HINT, file_sha256, read_json_object
 
 __all__ = [
     "FILES_JSON",
@@ -148,7 +148,7 @@ def _read_files_json(folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]
 
 
 def _files_json_error(path: Path, problem: str) -> DataError:
-    return DataError(problem, where=str(path))
+    return DataError(problem, where=str(path), hint=DAMAGED_FILE_HINT)
 
 
 def _is_safe_relative_name(name: str) -> bool:

@@ -31,7 +31,7 @@ def read_metrics_json(file: Path) -> dict[str, Any]:
             )
         if value is None:
             if not isinstance(group, dict):
-                raise DataError(f"has no {parents[0]!r}", where=str(file))
+                raise DataError(f"has no {parents[0]!r}", where=str(file), hint=DAMAGED_FILE_HINT)
             group[last] = None  # an entry that can be null can be missing
     return metrics
 

@@ -75,7 +75,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         check_regular_file(path)
     except FileNotFoundError:
-        raise DataError("is missing", where=str(path)) from None
+        raise DataError(
+            "is missing", where=str(path), hint="Restore the file from a copy"
+        ) from None
     except OSError as error:
         raise unreadable(error, path) from error
     try:

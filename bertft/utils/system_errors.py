@@ -59,7 +59,9 @@ def to_bertft_error(error: Exception, arguments: Sequence[str]) -> BertftError |
         )
     if isinstance(error, ValueError) and "embedded null" in str(error):
         argument = next((word for word in arguments if "\0" in word), None)
-        return UsageError("a path cannot contain the character NUL", where=argument)
+        return UsageError(
+            "a path cannot contain the character NUL", where=argument, hint="Check the path"
+        )
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
         return UsageError(
             f"{error.object[max(0, error.start - 40) : error.end + 40]!r} is not valid UTF-8",

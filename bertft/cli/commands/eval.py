@@ -31,6 +31,7 @@ __all__ = [
 
 
 _MAX_SHOWN_IDS = 3
+_FORMAT_HINT = 'Example: {"question 1": "an answer", "question 2": ""}'
 
 
 def score_predictions(config: EvalConfig) -> tuple[dict[str, float], str, dict[str, Any]]:
@@ -86,15 +87,18 @@ def _read_predictions(name: str) -> dict[str, str]:
     except RepeatedKeyError as error:
         raise DataError(str(error), where=name, hint="Keep one answer per id") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"is not valid JSON ({error})", where=name) from error
+        raise DataError(f"is not valid JSON ({error})", where=name, hint=_FORMAT_HINT) from error
     if not isinstance(content, dict):
         raise DataError(
             f"expected a JSON object from question id to text, got a {type(content).__name__}",
             where=name,
+            hint=_FORMAT_HINT,
         )
     for key, value in content.items():
         if not isinstance(value, str):
-            raise DataError(f"the answer to {key} is {value!r}, expected a text", where=name)
+            raise DataError(
+                f"the answer to {key} is {value!r}, expected a text", where=name, hint=_FORMAT_HINT
+            )
     return content
 
 
@@ -111,7 +115,9 @@ def _question_ids(rows: Rows) -> list[str]:
     duplicates = [name for name, count in Counter(ids).items() if count > 1]
     if duplicates:
         raise DataError(
-            f"the id {duplicates[0]} occurs {ids.count(duplicates[0])} times", where=rows.source
+            f"the id {duplicates[0]} occurs {ids.count(duplicates[0])} times",
+            where=rows.source,
+            hint="Give each question its own id",
         )
     return ids
 

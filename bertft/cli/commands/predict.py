@@ -168,7 +168,9 @@ def _check_output_path(path: Path, input_path: Path) -> None:
     if input_path.is_file() and path.exists() and path.samefile(input_path):
         raise UsageError("is also the input", where=f"output={path}", hint="Use another file")
     if not path.parent.is_dir():
-        raise UsageError(f"there is no folder {path.parent}", where=f"output={path}")
+        raise UsageError(
+            f"there is no folder {path.parent}", where=f"output={path}", hint="Create it first"
+        )
 
 
 @contextlib.contextmanager

@@ -46,7 +46,11 @@ def run(config: ReportConfig, _: Path) -> None:
     with exclusive_lock(run_folder.path), InterruptOnSignal():
         report_path = _rebuild_report(run_folder, config)
     if report_path is None:
-        raise SystemResourceError("the report could not be written", where=str(run_folder.path))
+        raise SystemResourceError(
+            "the report could not be written",
+            where=str(run_folder.path),
+            hint="Fix the problem in the warning above",
+        )
     print_escaped(f"report: {report_path}")
 
 

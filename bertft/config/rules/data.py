@@ -52,7 +52,7 @@ def _check_source(get: GetSetting) -> Iterator[Problem]:
 
 
 def check_training_file(get: GetSetting) -> Iterator[Problem]:
-    """A new run needs training rows; a resumed one has its own configuration."""
+    """A new run needs training rows; those of a resumed run are in its configuration."""
     is_new_run = get("resume") in (None, "auto")
     if is_new_run and get("data.source") == "files" and get("data.train") is None:
         yield Problem(
@@ -96,7 +96,11 @@ def _check_columns(get: GetSetting) -> Iterator[Problem]:
     if labels is None:
         return
     if task in TASKS and not TASKS[task].supports_class_names:
-        yield Problem("data.labels", f"is not supported by data.task={task}, which has no classes")
+        yield Problem(
+            "data.labels",
+            f"is not supported by data.task={task}, which has no classes",
+            "Leave it out",
+        )
     else:
         yield from check_class_names("data.labels", labels)
 

@@ -132,7 +132,11 @@ def _folders(path: Path, warn: Callable[[str], None]) -> Iterator[RunFolder]:
         RunFolder.open(path)  # raises an error that suggests folders nearby
     finished = [folder for folder in started if folder.is_finished]
     if not finished:
-        raise UsageError(f"none of the {len(started)} runs in it is finished", where=str(path))
+        raise UsageError(
+            f"none of the {len(started)} runs in it is finished",
+            where=str(path),
+            hint="Resume them with bertft train resume=<run>",
+        )
     for folder in started:
         if not folder.is_finished:
             warn(f"{folder.path} is not finished and is skipped")

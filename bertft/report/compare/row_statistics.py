@@ -81,7 +81,9 @@ def load_row_statistics(
     task = build_task(recorded_data(config.data, manifest), manifest["labels"])
     recorded_split = manifest["data"]["splits"].get(_SPLIT)
     if recorded_split is None:
-        raise UsageError("has no validation rows", where=str(run.path))
+        raise UsageError(
+            "has no validation rows", where=str(run.path), hint="Train with data.validation=<file>"
+        )
     best = CheckpointStore(run.checkpoints_dir).find_checkpoint("best")
     # Part of the key, because a threshold changes predictions.
     calibration = json.dumps(read_calibration(run), sort_keys=True)
