@@ -73,7 +73,7 @@ _COUNT_TITLES = {
 }
 _MAX_SHOWN_LABELS = 50
 # Example inputs of the code that loads a model. Other heads take one or two texts.
-_TEXTS = ("An example text.", "A second example text.")
+_TEXTS = ("A text to score.", "A second text about it.")
 _TEXTS_BY_HEAD = {
     "AutoModelForQuestionAnswering": ("Who wrote it?", "It was Ada who wrote it, in London."),
     "AutoModelForTokenClassification": ("A sentence with names in it.",),

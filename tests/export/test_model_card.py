@@ -195,7 +195,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def write(task, name="my model"):
-        words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "An", "example", "text", ".", "A", "second"]
+        words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "A", "text", "to", "score", ".", "second"]
         backend = Tokenizer(WordLevel({word: n for n, word in enumerate(words)}, "[UNK]"))
         backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         backend.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
