@@ -141,7 +141,7 @@ def test_an_answer_lost_on_its_way_is_a_bug(ask, monkeypatch):
 
     whole = RegressionTask.decode_predictions
     monkeypatch.setattr(RegressionTask, "decode_predictions", lambda *args: list(whole(*args))[1:])
-    with pytest.raises(RuntimeError, match="100 rows read, but 99 answers"):
+    with pytest.raises(RuntimeError, match="100 rows read, but 99 predictions written"):
         ask("regression", [_row(number) for number in range(100)])
 
 
