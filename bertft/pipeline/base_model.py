@@ -1,4 +1,4 @@
-"""The base model of a run and its tokenizer, stored so that both can be loaded again, unchanged.
+"""Store the base model of a run and its tokenizer, so that both can be loaded again unchanged.
 
 A folder, a package or a Hub commit is recorded with the sha256 of its weights. A base that exists
 nowhere else (random weights, another run with its components folded in, a student cut from its

@@ -14,7 +14,7 @@ __all__ = ["PreparedRun", "prepare_run"]
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """What ``prepare_run`` built."""
+    """The result of ``prepare_run``."""
 
     data: RunData
     model: RunModel

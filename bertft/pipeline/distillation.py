@@ -80,7 +80,7 @@ class DistillationSetup:
 
     @property
     def builds_student(self) -> bool:
-        """Whether the student is cut from the teacher."""
+        """Whether the student is built from layers of the teacher."""
         return self.settings is not None and self.settings.student_layers is not None
 
     @property

@@ -195,7 +195,7 @@ def recorded_path(path: str, manifest: Mapping[str, Any]) -> str:
 
 
 def _is_absolute(path: str) -> bool:
-    """Whether ``path`` does not depend on the current folder; ``~`` and ``~name`` do not."""
+    """Whether ``path`` is independent of the current folder, as ``~`` and ``~name`` are."""
     return path.startswith("~") or Path(path).is_absolute()
 
 

@@ -96,7 +96,7 @@ def _check_json_lines(path: Path, finished: bool) -> None:
             if not isinstance(json.loads(line), dict):
                 raise DataError(f"line {number} is not a JSON object")
     except (ValueError, RecursionError):
-        raise DataError(f"line {number} is not valid JSON") from None
+        raise DataError(f"line {number} cannot be read as JSON") from None
     if last_line and finished:
         raise DataError("the last line is cut off")
 
