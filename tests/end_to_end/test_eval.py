@@ -105,7 +105,7 @@ def test_a_merged_folder_is_scored_like_the_run(trained, place):
     assert merged["accuracy"] == own["accuracy"]
     assert merged["loss"] == pytest.approx(own["loss"], abs=1e-5)
     said = say("eval", "run=merged")
-    assert said.refused and "knows no rows" in said.err and "data=files" in said.err
+    assert said.refused and "has no rows" in said.err and "data=files" in said.err
 
 
 @pytest.mark.parametrize("task", ["multi_label", "regression", "pair"])
@@ -202,7 +202,7 @@ def test_left_out_rows_are_told(place):
         (["data.validation=new.csv", "data.task=regression"], ["was trained for classification"]),
         (["data=sample_pair", "data.task=multi_label"], ["was trained for classification"]),
         (["data.validation=empty.csv"], ["empty.csv"]),
-        (["precision=fp16", "device=cpu"], ["fp16 does not run on the CPU"]),
+        (["precision=fp16", "device=cpu"], ["fp16 is not supported on the CPU"]),
         (["checkpoint=first"], ["best, last or a step number"]),
     ],
 )

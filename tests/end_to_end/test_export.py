@@ -93,8 +93,8 @@ def test_eval_takes_it(exported, tmp_path):
 
 
 @pytest.mark.parametrize(("words", "told"), [
-    (("classification", "method=prefix"), "a prefix beside"),
-    (("classification", "method=bitfit"), "weights of the base itself"),
+    (("classification", "method=prefix"), "has a prefix"),
+    (("classification", "method=bitfit"), "weights of the base model"),
     (("classification", "method=head"), "the run has no adapter"),
     (("classification", "method=lora", "method.ia3={}"), "one kind of adapter"),
 ])  # fmt: skip

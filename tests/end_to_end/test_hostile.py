@@ -129,7 +129,7 @@ def test_a_link_out_of_the_folder(copied, place):
     for target in (place / "step-99", "../../step-99", "step-16/../../../step-99"):
         (run / "checkpoints" / "best").symlink_to(target)
         said = say("predict", f"run={run}", stdin=LINE)
-        assert said.refused and "which is no checkpoint" in said.err, said
+        assert said.refused and "which is not a checkpoint" in said.err, said
         os.unlink(run / "checkpoints" / "best")
 
 

@@ -289,7 +289,7 @@ def test_predictions_that_do_not_fit(place):
     cases = {
         "[]": "expected a JSON object from question id to text",
         "{": "is not valid JSON",
-        json.dumps({rows[0]["id"]: 3}): "the answer to validation-1 is 3, not a text",
+        json.dumps({rows[0]["id"]: 3}): "the answer to validation-1 is 3",
         json.dumps({"x": "x"}): "has no answer to any of the 6 questions",
     }
     for content, part in cases.items():
