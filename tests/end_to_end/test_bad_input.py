@@ -53,7 +53,7 @@ CASES = {
     ),
     "a metric": ([DATA, "data.metric=acuracy"], ["did you mean 'accuracy'"]),
     "layers": ([DATA, "method=lora", "method.low_rank.targets=[qeury]"], ["qeury"]),
-    "too many layers": ([DATA, "method=last_k", "method.base.last_k=3"], ["the model has 2 layers"]),
+    "too many layers": ([DATA, "method=last_k", "method.base.last_k=3"], ["has 2 layers"]),
     "too high a rank": (
         [DATA, "method=svd_lora", "method.rank=64", "method.low_rank.start=orthonormal"],
         ["not 96"],
