@@ -213,7 +213,7 @@ def test_epochs_raised_go_on_even_if_cut_off_again(place):
     events = read_lines(place / "run" / "metrics.jsonl")
     assert [event["event"] for event in events].count("finished") == 1
     said = say("train", "resume=run", "trainer.epochs=2")
-    assert said.refused and "not above the run's 3" in said.err
+    assert said.refused and "is not larger than 3" in said.err
     said = say("train", "resume=run", "trainer.learning_rate=1", "method=prefix")
     assert said.refused and "trainer.learning_rate" in said.err and "method" in said.err
 

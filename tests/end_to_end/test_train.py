@@ -204,7 +204,7 @@ def test_the_budget_of_a_single_step_is_final(place):
 
 def test_weights_that_are_not_finite_are_never_written(place, monkeypatch):
     """The loss of the only step is finite, and so is its gradient; the step is too large."""
-    monkeypatch.setattr("bertft.training.trainer.lr_lambda", lambda *_: 1e39 / 1e-4)
+    monkeypatch.setattr("bertft.training.optim.lr_lambda", lambda *_: 1e39 / 1e-4)
     words = ["train", *QUICK[:-1], *write_task(place, "classification"), "method=full"]
     said = say(*words, "trainer.max_steps=1", "trainer.precision=fp32", "hydra.run.dir=run")
     assert said.status == 3 and said.err.count("error: ") == 1 and "Traceback" not in said.err, said

@@ -73,7 +73,7 @@ def test_a_recorded_trust_grants_nothing(copied, place):
         for words in commands:
             said = say(*words, stdin=LINE)
             assert said.status == 2 and "Traceback" not in said.err, said
-            assert f"If you trust its author, add {hint}" in said.err, said
+            assert f"If you trust the author, add {hint}" in said.err, said
     assert "Traceback" not in say("compare", f"runs=[{run},{other}]").err
     assert say("verify", f"run={run}").status == 0, "nothing of it is executed"
     assert read_run_config(run).model.trust_remote_code is False
