@@ -1,19 +1,19 @@
-"""Batches: which features, in which order, and the tensors that a model gets of them.
+"""Batches: the features of each, their order, and the tensors for the model.
 
-A batch lays its sequences end to end, with nothing between them:
+The sequences of a batch are concatenated without padding:
 
     input_ids = [ids of sequence 0 | ids of sequence 1 | …],  Σ lengths = N
 
-Padding is not a property of the data: a model that wants it lays it out itself.
+Padding is not part of the data: a model that needs it adds it.
 
 The order of training batches is a pure function of (seed, epoch), so that a resumed run continues
 where it stopped:
 
     rows of epoch e   = permutation drawn from PCG64(seed, e)
     window w          = the next shuffle_window · batch_size rows of it
-    batches of w      = its rows sorted by length, cut every batch_size, the cuts shuffled
+    batches of w      = its rows sorted by length, split every batch_size, the batches shuffled
 
-Rows of a batch are then of similar length, and every row still meets every other one.
+So the rows of a batch have similar lengths, and any two rows can be in the same batch.
 """
 
 from __future__ import annotations
@@ -47,15 +47,13 @@ Item = TypeVar("Item")
 
 @dataclass
 class Batch:
-    """``input_ids`` int64 [N]; ``lengths`` int64 [B]; ``feature_indices`` int64 [B]: features of
-    the table.
+    """``input_ids`` int64 [N]; ``lengths`` int64 [B]; ``feature_indices`` int64 [B].
 
-    ``lengths`` stays on the CPU whatever the batch's device is: layouts are planned there, and
-    reading it back from an accelerator would wait for the whole queue. ``labels`` holds flat
-    columns as [B] or [B, width], ragged ones as [Σ sizes]. ``label_mask``, bool [B] on the CPU,
-    says which sequences have labels, where not all have: ``labels`` holds those alone.
-    ``selected_tokens`` int64 [K]: the tokens that a token-level head sees, in order; None: all of
-    them.
+    ``lengths`` stays on the CPU for every device of the batch: layouts are planned there, and
+    reading it back from an accelerator would synchronize. ``labels`` has flat columns as [B] or
+    [B, width], ragged ones as [Σ sizes]. ``label_mask``, bool [B] on the CPU: which sequences have
+    labels (None: all); ``labels`` contains only these. ``selected_tokens`` int64 [K]: the tokens
+    for a token-level head, in order; None: all tokens.
     """
 
     input_ids: Tensor
@@ -93,10 +91,10 @@ class Batch:
         )
 
     def labelled_indices(self, level: str) -> Tensor:
-        """Which vectors of logits, of B or of N at "token", belong to labelled sequences, int64.
+        """Indices of the logits (of B, or N at level "token") of labelled sequences, int64.
 
         Indices, not a mask: the number of true values in a mask would have to be read back from an
-        accelerator, which waits for its queue.
+        accelerator, which synchronizes.
         """
         mask = np.ones(len(self), bool) if self.label_mask is None else self.label_mask
         if level == "token":
@@ -104,7 +102,7 @@ class Batch:
         return to_device(np.flatnonzero(mask), self.device)
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
-        """The batch on ``device``; the same object if it is there already."""
+        """The batch on ``device``; the same object if it is already there."""
         device = torch.device(device)
         if device == self.device:
             return self
@@ -114,7 +112,7 @@ class Batch:
         """The batch in page-locked memory for a GPU, so that copying does not block."""
         if device.type != "cuda":
             return self
-        # A new thread would otherwise open a CUDA context on the first GPU.
+        # Otherwise a new thread would create a CUDA context on the first GPU.
         with torch.cuda.device(device):
             return self._map_tensors(Tensor.pin_memory)
 
@@ -160,7 +158,7 @@ def to_device(values: np.ndarray, device: torch.device) -> Tensor:
 
 @dataclass(frozen=True)
 class BatchSeed:
-    """Seed of what is random in a batch: the run's ``seed`` and the ``epoch``, from 0.
+    """Seed of the randomness in a batch: the run's ``seed`` and the ``epoch``, from 0.
 
     An evaluation uses data.seed and no epoch: it is the same in every run.
     """
@@ -169,7 +167,7 @@ class BatchSeed:
     epoch: int | None = None
 
     def feature_generator(self, feature: int) -> np.random.Generator:
-        """The generator of one feature of the table, independent of those of all others."""
+        """The generator of one feature of the table, independent of all others."""
         epoch = 0 if self.epoch is None else self.epoch + 1
         return np.random.Generator(np.random.PCG64([self.seed, epoch, feature]))
 
@@ -177,14 +175,14 @@ class BatchSeed:
 class LengthGroupedSampler:
     """Batches of row numbers for training; ``lengths`` [rows] in tokens.
 
-    Every row occurs once per epoch; one batch, of the last window, has the remaining rows.
+    Every row occurs once per epoch; one batch of the last window may be smaller.
     """
 
     def __init__(
         self, lengths: np.ndarray, batch_size: int, seed: int, shuffle_window: int
     ) -> None:
         if len(lengths) == 0:
-            raise ValueError("an order needs at least one row")
+            raise ValueError("lengths must have at least one row")
         self.lengths, self.batch_size = lengths, batch_size
         self.seed, self.shuffle_window = seed, shuffle_window
 
@@ -218,13 +216,13 @@ class _EpochBatches(Sequence[np.ndarray]):
     def __getitem__(self, number: slice) -> list[np.ndarray]: ...
     def __getitem__(self, number: int | slice) -> np.ndarray | list[np.ndarray]:
         if isinstance(number, slice):
-            return [self[each] for each in range(*number.indices(len(self)))]
+            return [self[index] for index in range(*number.indices(len(self)))]
         if not -len(self) <= number < len(self):
             raise IndexError(number)
-        window, place = divmod(number % len(self), self._sampler.shuffle_window)
+        window, index = divmod(number % len(self), self._sampler.shuffle_window)
         if self._cached_window[0] != window:
             self._cached_window = (window, self._window_batches(window))
-        return self._cached_window[1][place]
+        return self._cached_window[1][index]
 
     def _window_batches(self, window: int) -> list[np.ndarray]:
         sampler = self._sampler
@@ -233,14 +231,14 @@ class _EpochBatches(Sequence[np.ndarray]):
         if sampler.shuffle_window > 1:
             rows = rows[np.argsort(sampler.lengths[rows], kind="stable")]
         batches = split_into_micro_batches(rows, sampler.batch_size)
-        # spawn_key keeps this stream apart from the permutation's, also for window 0.
+        # spawn_key makes this stream differ from that of the permutation, also for window 0.
         seed_sequence = np.random.SeedSequence([sampler.seed, self._epoch], spawn_key=(window,))
         batch_order = np.random.Generator(np.random.PCG64(seed_sequence)).permutation(len(batches))
         return [batches[position] for position in batch_order]
 
 
 def split_into_micro_batches(indices: np.ndarray, size: int) -> list[np.ndarray]:
-    """``indices`` cut every ``size``; the last piece may be smaller."""
+    """``indices`` in pieces of ``size``; the last one may be smaller."""
     return [indices[start : start + size] for start in range(0, len(indices), size)]
 
 
@@ -249,8 +247,8 @@ def evaluation_batches(
 ) -> list[np.ndarray]:
     """Every row once, longest first: rows · longest ≤ ``token_budget`` in each batch.
 
-    A row longer than the whole budget gets a batch of its own. Longest first, because memory
-    that does not suffice then shows at once.
+    A row longer than the budget is a batch of its own. The longest rows come first, so that
+    insufficient memory is detected immediately.
     """
     rows = np.argsort(-lengths.astype(np.int64), kind="stable")
     batches, start = [], 0
@@ -263,9 +261,9 @@ def evaluation_batches(
 
 
 def prefetch(iterable: Iterable[Item], depth: int = 2) -> Generator[Item, None, None]:
-    """The items of ``iterable``, made up to ``depth`` ahead in a background thread.
+    """The items of ``iterable``, computed up to ``depth`` ahead in a background thread.
 
-    An exception in ``iterable`` is raised at its place. Closing the generator (which leaving a
+    An exception in ``iterable`` is raised at the same position. Closing the generator (as leaving a
     ``for`` loop does) ends the thread before it returns.
     """
     ready: queue.Queue[tuple[str, Item | BaseException | None]] = queue.Queue(maxsize=depth)
@@ -294,7 +292,7 @@ def prefetch(iterable: Iterable[Item], depth: int = 2) -> Generator[Item, None, 
             yield item  # type: ignore[misc]
     finally:
         stop.set()
-        while thread.is_alive():  # a put that waits for room must be let through
+        while thread.is_alive():  # unblock a pending put
             with suppress(queue.Empty):
                 ready.get_nowait()
             thread.join(timeout=0.01)

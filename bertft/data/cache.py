@@ -35,11 +35,9 @@ try:
     import fcntl
 except ImportError:  # pragma: no cover
     fcntl = None  # type: ignore[assignment]
-Found = TypeVar("Found")
+Content = TypeVar("Content")
 _KEY_FIELD = b"bertft.key"
-_STALE_SECONDS = (
-    60.0  # seconds without a write before a temporary file may be one of a killed process
-)
+_STALE_SECONDS = 60.0  # age from which a temporary file may be left from a killed process
 MetadataFactory = Callable[[], Mapping[bytes, bytes]]
 
 
@@ -48,7 +46,7 @@ def cache_folder(setting: str | None) -> Path:
     return Path(setting or os.environ.get("BERTFT_CACHE") or "~/.cache/bertft").expanduser()
 
 
-def load_cached(folder: Path, key: str, read: Callable[[Path], Found]) -> Found | None:
+def load_cached(folder: Path, key: str, read: Callable[[Path], Content]) -> Content | None:
     """The result of ``read`` on the file under ``key``; None if there is no intact file.
 
     A file is removed if it is damaged, was written under another key, or ``read`` raises
@@ -95,7 +93,7 @@ def write_arrow_file(
 ) -> None:
     """Write one Arrow IPC file; ``schema`` is that of the first batch unless given.
 
-    ``key`` goes into the schema's metadata: a file proves which key it was written under.
+    ``key`` is stored in the schema's metadata, so that a file can be checked against its key.
     ``make_metadata`` is called after the last batch; its result is the metadata of one more, empty
     batch.
     """
@@ -124,16 +122,16 @@ def _report_write_errors(folder: Path) -> Iterator[None]:
         raise SystemResourceError(
             "the disk is full" if full else f"cannot write: {error.strerror or error}",
             where=str(folder),
-            hint="Make room or name another folder with data.cache=<folder>",
+            hint="Free disk space, or set data.cache=<folder> to another folder",
         ) from error
 
 
 @contextmanager
 def _temporary_file(folder: Path, key: str) -> Iterator[tuple[BinaryIO, Path]]:
-    """A file next to the final one that is gone afterwards, unless it was renamed.
+    """A file next to the final one, which is deleted afterwards unless it was renamed.
 
-    It is locked while it is written, so that another process can tell it from one that a killed
-    process left, also where several machines share the folder.
+    It is locked while it is written, so that other processes, also on other machines that share the
+    folder, can distinguish it from a file that a killed process left.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _remove_stale_files(folder)
@@ -148,10 +146,10 @@ def _temporary_file(folder: Path, key: str) -> Iterator[tuple[BinaryIO, Path]]:
 
 
 def _remove_stale_files(folder: Path) -> None:
-    """Remove the temporary files that no process writes any more."""
+    """Remove temporary files that no process is writing."""
     for path in folder.glob(".*.tmp"):
         with suppress(OSError):
-            # A new file is locked a moment after it is made.
+            # A new file is locked shortly after it is created.
             if time.time() - path.stat().st_mtime > _STALE_SECONDS and stat.S_ISREG(
                 path.lstat().st_mode
             ):
@@ -161,7 +159,7 @@ def _remove_stale_files(folder: Path) -> None:
 
 
 def _try_lock(file: BinaryIO) -> bool:
-    """Lock ``file`` for this process; False if another one holds it, or nothing can be locked."""
+    """Lock ``file``; False if another process holds the lock, or locks are not supported."""
     if fcntl is None:
         return False
     try:
@@ -178,7 +176,7 @@ def _read_stored_key(path: Path) -> str:
 
 
 def _checksum(file: BinaryIO) -> str:
-    """crc32 of the bytes from the present position on."""
+    """crc32 of the bytes from the current position to the end."""
     value = 0
     while block := file.read(1 << 22):
         value = zlib.crc32(block, value)

@@ -3,7 +3,7 @@
     cache/teacher/<key>.<crc32>.arrow        one column, fp32: [features, C], or [tokens, C]
 
 The file is cached like the features. Its metadata has JSON values about the logits, such as the
-time that they took.
+computing time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _COLUMN, _METADATA_KEY = "logits", b"bertft"
 
 
 class CachedLogits:
-    """``lengths`` [features]: of token-level logits, how many tokens each feature has.
+    """``lengths`` [features]: tokens per feature, for token-level logits; else None.
 
     ``metadata``: JSON values that were stored with the logits.
     """
@@ -42,9 +42,7 @@ class CachedLogits:
             self._starts = np.cumsum(lengths, dtype=np.int64) - lengths
 
     def gather(self, feature_indices: np.ndarray) -> np.ndarray:
-        """Logits of features ``feature_indices``: [n, C], or their tokens end to end [Σ lengths,
-        C].
-        """
+        """Logits of ``feature_indices``: [n, C], or of their concatenated tokens [Σ lengths, C]."""
         positions = np.asarray(feature_indices, np.int64)
         if self._starts is not None and self._lengths is not None:
             counts = self._lengths[positions].astype(np.int64)
@@ -72,9 +70,9 @@ def load_cached_logits(cache: Path, key: str, lengths: np.ndarray | None) -> Cac
         try:
             metadata = json.loads((table.schema.metadata or {})[_METADATA_KEY])
             if _COLUMN not in table.schema.names or not isinstance(metadata, dict):
-                raise ValueError("other columns or facts")
+                raise ValueError("unexpected columns or metadata")
         except (LookupError, ValueError) as error:
-            raise pa.ArrowInvalid(f"no logits: {error}") from error
+            raise pa.ArrowInvalid(f"not a file of logits: {error}") from error
         return CachedLogits(table, lengths, metadata)
 
     return load_cached(cache / "teacher", key, read)

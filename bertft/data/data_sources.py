@@ -1,4 +1,4 @@
-"""Where the rows of a split come from: files, embedded samples, the cache of rows."""
+"""Data sources of splits: files, bundled samples, and the cache of parsed rows."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ __all__ = [
 
 PARQUET_EXTENSIONS = READERS["parquet"].extensions
 _TEXT_EXTENSION = ".txt"
-ROW_CACHE_VERSION = 5  # raise it whenever the same file and settings should give other rows
-MIN_CACHED_BYTES = 1 << 20  # bytes of a file that is read as fast as it would be found
+ROW_CACHE_VERSION = 5  # raise it when the same file and settings should give other rows
+MIN_CACHED_BYTES = 1 << 20  # smaller files are parsed as fast as the cache is read
 _BAD_ROWS_FIELD = b"bertft.bad"
-# What is done with rows after they were read, and where they are; all else is part of the key.
+# Settings that do not affect how a file is parsed; all others are part of the cache key.
 _SETTINGS_OUTSIDE_KEY = {
     "name",
     "source",
@@ -87,10 +87,10 @@ _METADATA_KEY = b"huggingface"
 
 @dataclass(frozen=True)
 class DataSource:
-    """The rows of one split before they are read; ``read`` adds invalid rows to its BadRows.
+    """The rows of one split, not yet read; ``read`` adds invalid rows to its BadRows.
 
-    ``class_names``: those that the source itself declares. ``unit``: what the numbers of records
-    count, if not lines. ``path``: the file, if all that is read is the bytes of one file.
+    ``class_names``: those that the source declares. ``unit``: what record numbers count, if not
+    lines. ``path``: the file, if the rows depend on one file alone.
     """
 
     source: str
@@ -102,7 +102,7 @@ class DataSource:
 
 
 def open_file(config: DataConfig, name: str, setting: str, schema: RowSchema) -> DataSource:
-    """The file ``name``, which ``setting`` gave."""
+    """The file ``name``, the value of ``setting``."""
     path = resolve_existing_file(name, setting)
     columns, declared = schema.columns, None
     if len(columns.label) == 1 and path.suffix.lower() in PARQUET_EXTENSIONS:
@@ -128,7 +128,11 @@ def open_sample(config: DataConfig, split: str, columns: ColumnSpec) -> DataSour
     from bertft.samples import load_sample
 
     if not config.sample:
-        raise UsageError("data.source=sample needs a name", where="data.sample")
+        raise UsageError(
+            "data.source=sample needs the name of a sample",
+            where="data.sample",
+            hint="Set data.sample=<name>",
+        )
     source = f"sample {config.sample}/{split}"
     content = load_sample(config.sample, split)
     names = list(content)
@@ -149,16 +153,18 @@ def open_sample(config: DataConfig, split: str, columns: ColumnSpec) -> DataSour
 def read_rows(
     source: DataSource, schema: RowSchema, split: str, config: DataConfig, use_cache: bool = True
 ) -> tuple[pa.Table, BadRows]:
-    """The records of ``source`` that can be used, as the table of ``Rows``, and the others.
+    """The valid records of ``source``, as the table of ``Rows``, and the invalid ones.
 
-    ``use_cache`` False, or a cache that cannot be written: the rows are held in memory. Raises what
-    reading raises, and DataError for a file that is written to while it is read.
+    With ``use_cache`` False, or if the cache cannot be written, the rows are kept in memory. Raises
+    the errors of the reader, and DataError if the file changes while it is read.
     """
     path = source.path
     if use_cache and path is not None and path.stat().st_size >= MIN_CACHED_BYTES:
         folder, content = cache_folder(config.cache) / "rows", _file_hash(path)
         key = _row_cache_key(content, path.suffix.lower(), schema, split, config)
-        cached = load_cached(folder, key, lambda kept: _load_table(kept, source, schema))
+        cached = load_cached(
+            folder, key, lambda cached_file: _load_table(cached_file, source, schema)
+        )
         if cached is not None:
             return cached
         with suppress(SystemResourceError, FileNotFoundError):
@@ -173,9 +179,9 @@ def read_rows(
             if _file_hash(path) != content:
                 cached_path.unlink(missing_ok=True)
                 raise DataError(
-                    "the file was written to while it was read",
+                    "the file changed while it was read",
                     where=source.source,
-                    hint="Run again when it is whole",
+                    hint="Run again when the file is complete",
                 )
             return _load_table(cached_path, source, schema)
     bad = BadRows(source.source, source.unit, keep_all=not use_cache)
@@ -195,14 +201,14 @@ def _row_cache_key(
         schema.arrow_schema.to_string(),
         schema.record_unit(extension),
     ]
-    # A package's reader or rows may change with its version.
+    # Readers and schemas of a package may change with its version.
     readers = [name for name, reader in READERS.specs().items() if extension in reader.extensions]
-    owners = [TASKS.package(config.task), *(READERS.package(name) for name in readers)]
-    identity += [str(package) for package in owners if package is not None]
-    parts = json.dumps(
+    packages = [TASKS.package(config.task), *(READERS.package(name) for name in readers)]
+    identity += [str(package) for package in packages if package is not None]
+    key_content = json.dumps(
         [ROW_CACHE_VERSION, content, extension, identity, split, settings], default=str
     )
-    return hashlib.sha256(parts.encode()).hexdigest()
+    return hashlib.sha256(key_content.encode()).hexdigest()
 
 
 def _file_hash(path: Path) -> str:
@@ -213,16 +219,16 @@ def _file_hash(path: Path) -> str:
         raise unreadable(error, path) from error
 
 
-def _load_table(path: Path, data_source: DataSource, form: RowSchema) -> tuple[pa.Table, BadRows]:
-    """The table in ``path``, and what its reader reported. Raises pa.ArrowInvalid.
+def _load_table(path: Path, data_source: DataSource, schema: RowSchema) -> tuple[pa.Table, BadRows]:
+    """The table in ``path``, and its invalid rows. Raises pa.ArrowInvalid.
 
-    The cache may be shared: the file is intact, but its writer is not known.
+    The cache may be shared between users: an intact file may still have unexpected content.
     """
     with pa.memory_map(str(path)) as source:
         reader = pa.ipc.open_file(source.read_buffer())
     last = reader.num_record_batches - 1
-    if last < 0 or not reader.schema.equals(form.arrow_schema, check_metadata=False):
-        raise pa.ArrowInvalid("rows of another form")
+    if last < 0 or not reader.schema.equals(schema.arrow_schema, check_metadata=False):
+        raise pa.ArrowInvalid("rows of another schema")
     _, metadata = reader.get_batch_with_custom_metadata(last)
     batches = [reader.get_batch(index) for index in range(last)]
     table = pa.Table.from_batches(batches, reader.schema)
@@ -232,16 +238,16 @@ def _load_table(path: Path, data_source: DataSource, form: RowSchema) -> tuple[p
         )
         bad.check_row_counts(table.num_rows)
     except (LookupError, TypeError, ValueError, RuntimeError) as error:
-        raise pa.ArrowInvalid(f"no account of its rows: {error}") from error
+        raise pa.ArrowInvalid(f"no valid record of bad rows: {error}") from error
     return table, bad
 
 
 def records_to_table(
     records: Iterable[tuple[int, Sequence[Any]]], schema: RowSchema, split: str, bad: BadRows
 ) -> pa.Table:
-    """The records that can be used, as the table of ``Rows``; the others go to ``bad``.
+    """The valid records, as the table of ``Rows``; the others are added to ``bad``.
 
-    A missing label is null here, for a whole split may have none.
+    A missing label is null here, because a whole split may have no labels.
     """
     return pa.Table.from_batches(
         list(records_to_batches(records, schema, split, bad)), schema.arrow_schema
@@ -251,7 +257,7 @@ def records_to_table(
 def records_to_batches(
     records: Iterable[tuple[int, Sequence[Any]]], schema: RowSchema, split: str, bad: BadRows
 ) -> Iterator[pa.RecordBatch]:
-    """``records_to_table`` in chunks."""
+    """The record batches of ``records_to_table``."""
     rows: list[list[Any]] = []
     for line, fields in records:
         try:
@@ -298,7 +304,7 @@ def read_records(
         extension == _TEXT_EXTENSION and columns.text[0] not in content
     ):
         raise DataError(
-            "the file holds JSON Lines: its first line is a JSON object",
+            "the file contains JSON Lines: its first line is a JSON object",
             where=bad.source,
             hint=f"Rename it to {path.stem}.jsonl",
         )
@@ -319,7 +325,7 @@ def read_records(
 
 
 def _find_reader(extension: str) -> tuple[str, ReaderSpec | None]:
-    """Name and description of the reader registered for an extension; None if there is none."""
+    """Name and description of the reader of an extension; ("", None) if there is none."""
     readers = READERS.specs().items()
     return next(
         (
@@ -337,7 +343,7 @@ def has_known_extension(name: str, schema: RowSchema) -> bool:
 
 
 def uses_csv_reader(path: Path, schema: RowSchema, config: DataConfig) -> bool:
-    """Whether the file is read as columns with a separator between them."""
+    """Whether the file is read as CSV or TSV."""
     extension = path.suffix.lower()
     _, reader = _find_reader(extension)
     if extension in schema.readers_by_extension:
@@ -354,31 +360,28 @@ def _known_extensions(schema: RowSchema, include_unlabelled: bool = False) -> li
         for description in READERS.specs().values()
         if description.supports_labels or include_unlabelled
     ]
-    extensions = [extension for each in readers for extension in each.extensions]
+    extensions = [extension for reader in readers for extension in reader.extensions]
     return list(dict.fromkeys((*extensions, *schema.readers_by_extension)))
 
 
 def _unknown_format_error(
     extension: str, schema: RowSchema, source: str, text_file_allowed: bool
 ) -> DataError:
-    """``text_file_allowed``: a .txt file would be read as one text per line."""
+    """The error; ``text_file_allowed``: a .txt file would be read as one text per line."""
     known = _known_extensions(schema, text_file_allowed)
     closest_extension = closest_name(extension, known)
     closest = f"Did you mean {closest_extension}? " if closest_extension is not None else ""
     if extension == _TEXT_EXTENSION:
-        problem = "a .txt file holds one text per line and no labels"
+        problem = "a .txt file has one text per line and no labels"
     else:
         problem = (
-            f"the file has the unknown ending {extension}"
-            if extension
-            else "the file has no ending"
+            f"unknown file extension {extension}" if extension else "the file has no extension"
         )
     return DataError(
         problem,
         where=source,
-        hint=f"{closest}Known endings are {format_list(known, 24)}. A table with another ending"
-        " needs"
-        " data.separator=<character> (tab for a tab)",
+        hint=f"{closest}Known extensions: {format_list(known, 24)}. For a table with another"
+        " extension set data.separator=<character> (tab for a tab)",
     )
 
 
@@ -392,7 +395,7 @@ def read_json_lines_stream(
 
 
 def declared_class_names(feature: Any) -> list[str] | None:
-    """The names of a ClassLabel or of a list of them; None for any other feature."""
+    """The class names of a ClassLabel feature or a list of them; None for any other."""
     if isinstance(feature, list):  # the older notation of a sequence
         return declared_class_names(feature[0]) if len(feature) == 1 else None
     if isinstance(feature, Mapping):
@@ -425,10 +428,10 @@ def parquet_class_names(path: Path, column: str | int) -> list[str] | None:
 
 
 def select_class_names(declared: list[str] | None, configured: Any) -> list[str] | None:
-    """The declared names, unless data.labels gives other ones to the same numbers.
+    """The declared names, unless data.labels renames the same class numbers.
 
-    None: the numbers stay, as positions in the list data.labels or keys of such a mapping.
-    UsageError where such a list has the declared names in other spellings and another order.
+    None: the labels stay numbers, as positions in the list data.labels or keys of the mapping.
+    Raises UsageError if such a list has the declared names in another case and another order.
     """
     if declared is None or configured is None:
         return declared
@@ -445,11 +448,10 @@ def select_class_names(declared: list[str] | None, configured: Any) -> list[str]
         declared_number = spelled.get(name.casefold(), number)
         if declared_number != number:
             raise UsageError(
-                f"lists {quote_value(name)} as class {number}, but the file calls class"
-                f" {declared_number}"
-                f" {quote_value(declared[declared_number])}",
+                f"lists {quote_value(name)} as class {number}, but in the file"
+                f" {quote_value(declared[declared_number])} is class {declared_number}",
                 where="data.labels",
-                hint="Write the names as the file does; their order is then free",
+                hint="Write the names as in the file; then any order is valid",
             )
     return None
 
@@ -457,7 +459,7 @@ def select_class_names(declared: list[str] | None, configured: Any) -> list[str]
 def numbers_to_names(
     records: Iterable[Record], column_index: int, names: Sequence[str] | None
 ) -> Iterator[Record]:
-    """The name for field ``column_index`` of each record; a negative number means no label."""
+    """Replace class numbers in field ``column_index`` by names; negative ones by None."""
     for line, fields in records:
         fields[column_index] = _number_to_name(fields[column_index], names)
         yield line, fields

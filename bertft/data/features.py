@@ -1,10 +1,10 @@
 """Features: tokenized rows, and the Arrow file that holds them.
 
 ``featurize`` tokenizes rows in chunks into an Arrow IPC file, cache/features/<key>.<crc32>.arrow,
-which is found again under its key. Memory is bounded by the chunk, not by the number of rows.
+which is reused under its key. Memory is bounded by the chunk, not by the number of rows.
 
 ``FeatureTable`` maps that file into memory and reads in place. A flat column holds one value (or a
-fixed width of values) per feature, a ragged one a run of values. The file holds any number of
+fixed number of values) per feature, a ragged one a variable number. The file holds any number of
 record batches, so that it can be written as a stream. A gather computes absolute addresses into
 the file,
 
@@ -51,14 +51,14 @@ __all__ = [
     "without_padding",
 ]
 
-FEATURE_CACHE_VERSION = 1  # raise it whenever the same rows and settings should give other features
+FEATURE_CACHE_VERSION = 1  # raise it when the same rows and settings should give other features
 CHUNK_ROWS = 50_000
 # Columns of a chunk of rows → columns of their features.
 EncodeFunction = Callable[[Mapping[str, Sequence[Any]]], dict[str, Any]]
 
 
 class NoFeaturesError(DataError):
-    """No row has a feature."""
+    """Raised if no row has a feature."""
 
 
 def featurize(
@@ -71,13 +71,13 @@ def featurize(
     progress: Callable[[int], None] | None = None,
     hint: str | None = None,
 ) -> FeatureTable:
-    """The features of ``rows``: from ``cache`` if they are there, else computed and cached.
+    """The features of ``rows``: from ``cache`` if it has them, else computed and cached.
 
-    ``encode`` turns a chunk of columns into feature columns (see ``table.record_batch``) with
-    ``row`` counted from the chunk's first row; it may give any number of features a row.
-    ``key_parts`` are JSON values that, with the rows, determine what it gives. ``cache=None``
-    keeps the table in memory. ``progress`` gets the number of rows of each chunk.
-    Raises DataError without rows or where none gives a feature (``hint`` may say why),
+    ``encode`` converts a chunk of columns to feature columns (see ``make_record_batch``) with
+    ``row`` counted from the first row of the chunk; a row may have any number of features.
+    ``key_parts`` are JSON values that determine its results, together with the rows.
+    ``cache=None`` keeps the table in memory. ``progress`` is called with the rows of each chunk.
+    Raises DataError if there are no rows or no features (``hint`` may explain why), and
     SystemResourceError if the cache cannot be written.
     """
     if len(rows) == 0:
@@ -114,7 +114,7 @@ def _encode_chunks(
         if progress is not None:
             progress(rows_chunk.num_rows)
     if schema is None:
-        raise NoFeaturesError("no row gave a feature", where=rows.source, hint=hint)
+        raise NoFeaturesError("no row has a feature", where=rows.source, hint=hint)
 
 
 def feature_key(rows: Rows, parts: Sequence[Any]) -> str:
@@ -124,10 +124,10 @@ def feature_key(rows: Rows, parts: Sequence[Any]) -> str:
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """sha256 over what determines a tokenizer's output, wherever it was loaded from.
+    """sha256 of everything that determines a tokenizer's output, independent of its path.
 
-    The truncation and padding that it carries are left out: they are settings of a call, files
-    come with arbitrary ones, and every call with other ones changes them in the object.
+    Its stored truncation and padding are left out: they are settings of a call, arbitrary in files,
+    and every call with other ones changes them in the object.
     """
     digest = hashlib.sha256(type(tokenizer).__name__.encode())
     if getattr(tokenizer, "backend_tokenizer", None) is not None:
@@ -148,9 +148,9 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
 
 @contextmanager
 def without_padding(tokenizer: PreTrainedTokenizerBase) -> Iterator[Any]:
-    """Its ``tokenizers.Tokenizer``, both off for a while: it is saved with the run as it was.
+    """The backend ``tokenizers.Tokenizer`` without truncation and padding, which are restored.
 
-    None for a tokenizer written in Python, which applies neither by default.
+    None for a slow tokenizer, which applies neither by default.
     """
     if not getattr(tokenizer, "is_fast", False):
         yield None
@@ -169,17 +169,17 @@ def without_padding(tokenizer: PreTrainedTokenizerBase) -> Iterator[Any]:
 
 
 class FeatureTable:
-    """``columns`` are names; ``input_ids`` (ragged int32) and ``row`` (int64) are always there.
+    """``columns``: column names; always with ``input_ids`` (ragged int32) and ``row`` (int64).
 
-    ``token_type_ids`` (ragged int8) is absent where the tokenizer has none. ``row`` is the place
-    of a feature's row in ``rows``, those that the table was made of, which ``featurize`` sets.
-    ``path`` is the file, None for a table in memory.
+    ``token_type_ids`` (ragged int8) exists if the tokenizer has them. ``row`` is the index of a
+    feature's row in ``rows``, the rows of the table, which ``featurize`` sets. ``path``: the file;
+    None for a table in memory.
     """
 
     rows: Rows
 
     def __init__(self, buffer: pa.Buffer, path: Path | None = None) -> None:
-        """``buffer``: the bytes of an Arrow IPC file. Raises pa.ArrowInvalid if they are not."""
+        """``buffer``: the bytes of an Arrow IPC file. Raises pa.ArrowInvalid if it is invalid."""
         self.path = path
         self._buffer = buffer
         reader = pa.ipc.open_file(buffer)
@@ -196,7 +196,7 @@ class FeatureTable:
 
     @classmethod
     def open(cls, path: Path) -> FeatureTable:
-        """Map a file. Its pages are shared between processes and dropped under pressure."""
+        """Memory-map a file. Its pages are shared between processes and can be evicted."""
         with pa.memory_map(str(path)) as source:
             return cls(source.read_buffer(), path)
 
@@ -209,14 +209,14 @@ class FeatureTable:
         return np.concatenate([np.empty(0, np.int32), *self._column_readers["input_ids"].sizes()])
 
     def sizes(self, name: str, indices: np.ndarray) -> np.ndarray:
-        """Values that a ragged column holds for each of ``indices``, int32."""
+        """Number of values of a ragged column at each of ``indices``, int32."""
         starts, stops = self._column_readers[name].ragged_bounds(*self._locate(indices))
         return (stops - starts).astype(np.int32)
 
     def gather(self, name: str, indices: np.ndarray) -> np.ndarray:
         """The column at ``indices``, in that order, copied.
 
-        Flat: [n] or [n, width]. Ragged: the runs end to end, [Σ ``sizes``].
+        Flat: [n] or [n, width]. Ragged: the concatenated values, [Σ ``sizes``].
         """
         reader = self._column_readers[name]
         locations = self._locate(indices)
@@ -229,39 +229,39 @@ class FeatureTable:
         return reader.values(np.repeat(start - starts_before, run_sizes) + np.arange(total))
 
     def iter_chunks(self, name: str) -> Iterator[np.ndarray]:
-        """The column of all features, a record batch at a time and not copied: see ``gather``."""
+        """The column of all features as in ``gather``, one record batch at a time, not copied."""
         yield from self._column_readers[name].iter_chunks()
 
     def read_column(self, name: str) -> np.ndarray:
-        """The column of all features, as ``gather`` would give it."""
+        """The column of all features, as in ``gather``."""
         return np.concatenate(list(self.iter_chunks(name)))
 
     def rows_with_features(self) -> np.ndarray:
-        """Which of ``rows`` gave a feature, bool [rows]."""
+        """Which of ``rows`` have a feature, bool [rows]."""
         has_features = np.zeros(len(self.rows), bool)
         for piece in self.iter_chunks("row"):
             has_features[piece] = True
         return has_features
 
     def is_ragged(self, name: str) -> bool:
-        """Whether a feature has a run of values in the column."""
+        """Whether the number of values per feature varies in the column."""
         return self._column_readers[name].is_ragged
 
     def label_mask(self, indices: np.ndarray) -> np.ndarray | None:
-        """Which of ``indices`` have labels, bool; None: all (see ``JoinedTable``)."""
+        """Which of ``indices`` have labels, bool; None: all (see ``ConcatFeatureTable``)."""
         return None
 
     def _locate(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Record batch of each feature, and its place there."""
+        """Record batch of each feature, and its index in the batch."""
         indices = np.asarray(indices, dtype=np.int64)
         if len(indices) and not (0 <= indices.min() and indices.max() < len(self)):
-            raise IndexError(f"features go from 0 to {len(self) - 1}")
+            raise IndexError(f"feature index out of range (0 to {len(self) - 1})")
         batch = np.searchsorted(self._batch_starts, indices, side="right") - 1
         return batch, indices - self._batch_starts[batch]
 
 
 class ConcatFeatureTable(FeatureTable):
-    """Columns that ``second`` lacks, its labels, can be gathered for features of ``first`` alone.
+    """Two tables as one; columns that ``second`` lacks (labels) exist only for ``first``.
 
     ``row`` of ``second`` is counted from ``first_row_count``, the number of rows of ``first``.
     """
@@ -313,7 +313,7 @@ class ConcatFeatureTable(FeatureTable):
 
 
 class _ColumnReader:
-    """Where one column's values and offsets lie in the file, in units of their own size."""
+    """Reads one column: positions of its values and offsets in the file, in elements."""
 
     def __init__(self, arrays: Sequence[pa.Array], kind: pa.DataType, file: pa.Buffer) -> None:
         self.is_ragged = pa.types.is_large_list(kind)
@@ -324,13 +324,13 @@ class _ColumnReader:
         self._values = _view_as(file, dtype)
         # buffers(): validity, then offsets of a list, then validity of its values, then values
         self._value_starts = np.array(
-            [_buffer_index(each.buffers()[-1], file, dtype) for each in arrays], np.int64
+            [_buffer_index(array.buffers()[-1], file, dtype) for array in arrays], np.int64
         )
         if self.is_ragged:
             wide = np.dtype(np.int64)
             self._offsets = _view_as(file, wide)
             self._offset_starts = np.array(
-                [_buffer_index(each.buffers()[1], file, wide) for each in arrays], np.int64
+                [_buffer_index(array.buffers()[1], file, wide) for array in arrays], np.int64
             )
 
     def gather_flat(self, batch: np.ndarray, position: np.ndarray) -> np.ndarray:
@@ -349,7 +349,7 @@ class _ColumnReader:
         return self._values[value_indices]
 
     def sizes(self) -> Iterator[np.ndarray]:
-        """Values a feature of a ragged column, int32, a record batch at a time."""
+        """Number of values per feature of a ragged column, int32, one array per record batch."""
         for batch, count in enumerate(self._batch_sizes):
             start = self._offset_starts[batch]
             yield np.diff(self._offsets[start : start + count + 1]).astype(np.int32)
@@ -371,7 +371,7 @@ def _view_as(file: pa.Buffer, dtype: np.dtype) -> np.ndarray:
 
 
 def _buffer_index(buffer: pa.Buffer | None, file: pa.Buffer, dtype: np.dtype) -> int:
-    """Index of a buffer's first value in the file seen as ``dtype``."""
+    """Index of the first value of ``buffer`` in ``file`` viewed as ``dtype``."""
     if buffer is None or buffer.size == 0:
         return 0
     index, rest = divmod(buffer.address - file.address, dtype.itemsize)
@@ -382,7 +382,7 @@ def _buffer_index(buffer: pa.Buffer | None, file: pa.Buffer, dtype: np.dtype) ->
 
 @dataclass(frozen=True)
 class RaggedColumn:
-    """Runs of ``values`` end to end; ``sizes`` [features] says how long each is."""
+    """Concatenated ``values`` of all features; ``sizes`` [features]: number of values of each."""
 
     values: np.ndarray
     sizes: np.ndarray
@@ -405,7 +405,7 @@ def make_record_batch(
     """
     names = list(features) if schema is None else schema.names
     if set(names) != set(features):
-        raise ValueError(f"columns {sorted(features)}, but the table has {sorted(names)}")
+        raise ValueError(f"unexpected columns {sorted(features)}: the table has {sorted(names)}")
     arrays = [
         _to_arrow(name, features[name], None if schema is None else schema.field(name).type)
         for name in names
@@ -441,7 +441,7 @@ def _concatenate_runs(runs: Sequence[Any], dtype: np.dtype | None) -> tuple[np.n
 
 
 def _to_model_dtype(values: np.ndarray, integer: type) -> np.ndarray:
-    """Lists arrive as int64 or float64: keep what models use."""
+    """Convert int64 and float64 from lists to the types that models use."""
     if values.dtype.kind in "iub":
         return values.astype(integer, copy=False)
     return values.astype(np.float32, copy=False)

@@ -1,4 +1,4 @@
-"""Splits of a data set on the Hub (or a mirror of it, or a local folder with one)."""
+"""Splits of a data set from the Hub, a mirror of it, or a local folder."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def open_hub_split(
 ) -> DataSource:
     """Split ``split`` of ``data.hub``.
 
-    ``cached_only``: the name comes from a folder, not from the user. It must be that of a data set
-    in the local cache; no folder is read and no request is sent.
+    ``cached_only``: the name was recorded in a run folder, not set by the user. The data set must
+    be in the local cache; no request is sent.
 
     Raises SystemResourceError if it cannot be loaded (HF_ENDPOINT and HF_HUB_OFFLINE apply),
-    DataError for a split or a column that it does not have, UsageError where it is not cached.
+    DataError for a missing split or column, UsageError if it is not cached.
     """
     if not config.hub:
         raise UsageError(
-            "data.source=hub needs a data set", where="data.hub", hint="Give its Hub id"
+            "data.source=hub needs a data set", where="data.hub", hint="Set data.hub=<Hub id>"
         )
     source = f"{config.hub}/{config.subset}/{split}" if config.subset else f"{config.hub}/{split}"
     if cached_only:
@@ -52,7 +52,7 @@ def open_hub_split(
     selected_names = [None if position is None else names[position] for position in positions]
     present_names = [name for name in selected_names if name is not None]
     label_index = len(columns.text) + len(columns.label) - 1
-    single_label = len(columns.label) == 1  # 0/1 columns have names of their own
+    single_label = len(columns.label) == 1  # 0/1 columns have their own names
     declared = (
         declared_class_names(dataset.features[selected_names[label_index]])
         if single_label
@@ -63,19 +63,19 @@ def open_hub_split(
     def records(bad: BadRows) -> Iterator[Record]:
         bad.count_row(len(dataset))
         batches = dataset.select_columns(present_names).with_format("arrow").iter(_BATCH_ROWS)
-        parts = (batch for table in batches for batch in table.to_batches())
-        rows = read_batches(parts, selected_names)
+        record_batches = (batch for table in batches for batch in table.to_batches())
+        rows = read_batches(record_batches, selected_names)
         yield from rows if declared is None else numbers_to_names(rows, label_index, names_used)
 
     return DataSource(source, records, names_used)
 
 
 def _load_cached_dataset(hub: str, subset: str | None, split: str) -> Any:
-    """From what an earlier command left in the cache of ``datasets``."""
+    """Load the split from the local cache of ``datasets`` alone."""
     import datasets
     from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES as readers
 
-    # datasets takes the name of one of its readers, or of a folder, before that of a data set.
+    # datasets resolves the names of its readers and of folders before those of data sets.
     if os.path.isdir(hub) and _contains_only_data_files(Path(hub)):
         hub = os.path.abspath(hub)
     elif not _HUB_ID.fullmatch(hub) or hub in readers or os.path.exists(hub):
@@ -91,9 +91,9 @@ def _load_cached_dataset(hub: str, subset: str | None, split: str) -> Any:
 
 
 def _contains_only_data_files(folder: Path) -> bool:
-    """Whether nothing in ``folder`` can name files elsewhere, as a README.md can."""
+    """Whether ``folder`` has only data files: a README.md can refer to files elsewhere."""
     files = [path for path in folder.rglob("*") if not path.is_dir()]
-    return all(each.suffix in _DATA_EXTENSIONS and each.is_file() for each in files)
+    return all(path.suffix in _DATA_EXTENSIONS and path.is_file() for path in files)
 
 
 _DATA_EXTENSIONS = (".parquet", ".csv", ".tsv", ".jsonl", ".arrow", ".txt")
@@ -101,8 +101,8 @@ _DATA_EXTENSIONS = (".parquet", ".csv", ".tsv", ".jsonl", ".arrow", ".txt")
 
 def _not_cached_error(hub: str) -> UsageError:
     return UsageError(
-        f"the data set {hub!r} that the run recorded is not in the cache of this machine, and a run"
-        " does not decide what is fetched or which folder is read",
+        f"the data set {hub!r} of the run is not in the local cache, and recorded names are not"
+        " downloaded or read from folders",
         where="data.hub",
         hint=f"To read it, add data.hub={shlex.quote(hub)} to bertft eval",
     )
@@ -122,7 +122,7 @@ def _load_dataset(hub: str, subset: str | None, split: str, source: str) -> Any:
         raise SystemResourceError(str(error), where=source, hint=_HINT) from error
     except datasets.exceptions.DatasetNotFoundError as error:
         raise SystemResourceError(
-            "there is no such data set, or it cannot be reached",
+            "data set not found, or not accessible",
             where=f"data.hub={hub}",
             hint=_HINT,
         ) from error
@@ -133,7 +133,7 @@ def _load_dataset(hub: str, subset: str | None, split: str, source: str) -> Any:
     return dataset
 
 
-_HINT = "Look at the id, the network and HF_ENDPOINT, or use your own files with data=files"
+_HINT = "Check the id, the network and HF_ENDPOINT, or use local files with data=files"
 
 
 def _raise_for_wrong_name(error: ValueError, hub: str, subset: str | None, split: str) -> None:
@@ -144,7 +144,9 @@ def _raise_for_wrong_name(error: ValueError, hub: str, subset: str | None, split
         subsets = datasets.get_dataset_config_names(hub)
         if subset is None and len(subsets) > 1 and "default" not in subsets:
             raise DataError(
-                f"{hub} has subsets: {', '.join(subsets)}", where="data.subset", hint="Name one"
+                f"{hub} has several subsets: {', '.join(subsets)}",
+                where="data.subset",
+                hint="Set data.subset=<name>",
             ) from error
         if subset is not None and subset not in subsets:
             raise DataError(
@@ -159,7 +161,7 @@ def _raise_for_wrong_name(error: ValueError, hub: str, subset: str | None, split
         return
     if split not in splits:
         raise DataError(
-            f"{hub} has no split {split!r}; it has {', '.join(splits)}",
+            f"{hub} has no split {split!r} (splits: {', '.join(splits)})",
             where="data",
             hint=did_you_mean(split, splits),
         ) from error

@@ -1,9 +1,9 @@
-"""Labels: the value in a file → a class name, several names or a number; label columns as a whole.
+"""Labels: convert label values of files to class names, and check whole label columns.
 
-A label of a file means the class of the same name, or of the same number (``1`` and ``1.0``).
-A number means the class at that position only where data.labels lists the names in that order, or
-where the names are transformers' LABEL_0, LABEL_1, … A mapping, data.labels={1: World, …}, gives
-the class of any label.
+A label is matched with the class of the same name, or of an equal number (``1`` and ``1.0``).
+A number is the position of a class only if data.labels lists the names in that order, or if the
+names are the LABEL_0, LABEL_1, … of transformers. A mapping, data.labels={1: World, …}, gives the
+class of any label.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ NOT_NUMERIC = "label is no number"
 NOT_BINARY = "label is not 0 or 1"
 _MAX_SHOWN = 8
 _DIFFERENCES = "case, white space or Unicode form"
-_MINUS_ONE = -1  # how public data sets write that a row has no label
+_MINUS_ONE = -1  # marks rows without a label in public data sets
 
 
 def to_class_name(value: Any) -> str | None:
-    """The name of a class: text without the space around it, numbers and booleans as JSON does."""
+    """A class name: text without surrounding white space; numbers and booleans as in JSON."""
     if isinstance(value, str):
         return value.strip() or None
     if value is None or isinstance(value, bool):
@@ -71,18 +71,18 @@ def to_class_name(value: Any) -> str | None:
 
 
 def class_name_as_number(name: str) -> Decimal | None:
-    """The number that a class name is: ``1``, ``1.0`` and ``1e0`` are equal; None for a name."""
+    """The value of a numeric class name (``1``, ``1.0`` and ``1e0`` are equal), else None."""
     return Decimal(name) if NUMBER_PATTERN.fullmatch(name) else None
 
 
 def _comparison_key(name: str) -> Decimal | str:
-    """What two spellings of one number have in common; of any other name the name."""
+    """The value of a numeric name, so that its spellings compare equal; else the name."""
     number = class_name_as_number(name)
     return name if number is None else number
 
 
 def sort_class_names(names: Iterable[str]) -> list[str]:
-    """Names sorted: as numbers where all of them are, else as text."""
+    """Sort names: as numbers if all of them are numbers, else as text."""
     names = set(names)
     try:
         values = {name: float(name) for name in names}
@@ -96,7 +96,7 @@ def sort_class_names(names: Iterable[str]) -> list[str]:
 def is_unlabelled(table: pa.Table, known: Collection[str | float] = ()) -> bool:
     """Whether no row has a label: all null, or all −1 as in public test sets.
 
-    −1 is a label where it is one of those ``known`` from elsewhere.
+    −1 is a label if it is one of the ``known`` labels.
     """
     values = table.column("label")
     if pa.types.is_list(values.type):
@@ -120,7 +120,7 @@ def missing_label_mask(table: pa.Table) -> np.ndarray:
 
 
 def observed_classes(table: pa.Table) -> list[str]:
-    """The classes that occur, in order; of several spellings of one number, the shortest."""
+    """The sorted classes that occur; for several spellings of a number, the shortest."""
     values = table.column("label")
     if pa.types.is_list(values.type):
         values = pc.list_flatten(values)
@@ -128,27 +128,29 @@ def observed_classes(table: pa.Table) -> list[str]:
     for name in pc.unique(values.drop_null()).to_pylist():
         key = _comparison_key(name)
         shortest_spelling[key] = min(
-            shortest_spelling.get(key, name), name, key=lambda each: (len(each), each)
+            shortest_spelling.get(key, name), name, key=lambda text: (len(text), text)
         )
     return sort_class_names(shortest_spelling.values())
 
 
 def class_shares(table: pa.Table) -> dict[str, float]:
-    """Class → share of the rows that have it, once or more often. Labels must not be null."""
+    """Class → fraction of the rows that have it at least once. Labels must not be null."""
     values = table.column("label")
     if pa.types.is_list(values.type):
-        owners, names = pc.list_parent_indices(values), pc.list_flatten(values)
-        values = pa.table([owners, names], ["row", "name"]).group_by(["row", "name"]).aggregate([])
+        row_numbers, names = pc.list_parent_indices(values), pc.list_flatten(values)
+        values = (
+            pa.table([row_numbers, names], ["row", "name"]).group_by(["row", "name"]).aggregate([])
+        )
         values = values.column("name")
     counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(values).to_pylist()}
     return {name: counts[name] / table.num_rows for name in sorted(counts)}
 
 
 def configured_class_names(labels: Any, where: str = "data.labels") -> list[str]:
-    """The class names of data.labels, in order: of a list, or what a mapping maps to.
+    """The class names of data.labels, in order: the list, or the values of the mapping.
 
-    UsageError, naming the setting ``where``, for an empty name, a name that a list has twice (the
-    classes after it would be shifted), and a mapping of one label to two classes.
+    Raises UsageError, with the setting ``where``, for an empty name, a name that a list repeats
+    (the classes after it would be shifted), and a mapping of one label to two classes.
     """
     if isinstance(labels, Mapping):
         return list(dict.fromkeys(configured_label_mapping(labels, where).values()))
@@ -158,7 +160,7 @@ def configured_class_names(labels: Any, where: str = "data.labels") -> list[str]
         raise UsageError(
             f"lists the class {quote_value(repeated)} twice",
             where=where,
-            hint="Name each class once, in order; a mapping {label: name} joins classes",
+            hint="List each class once, in order, or use a mapping {label: name} to merge classes",
         )
     return names
 
@@ -166,8 +168,9 @@ def configured_class_names(labels: Any, where: str = "data.labels") -> list[str]
 def configured_label_mapping(
     labels: Mapping[Any, Any], where: str = "data.labels"
 ) -> dict[str, str]:
-    """A mapping of data.labels: label of a file → class. UsageError as of
-    ``configured_class_names``.
+    """Label of a file → class, if data.labels is a mapping.
+
+    Raises UsageError as ``configured_class_names`` does.
     """
     class_by_label: dict[str, str] = {}
     seen: dict[Decimal | str, str] = {}
@@ -179,7 +182,7 @@ def configured_label_mapping(
                 f" {quote_value(seen[_comparison_key(label)])} and to"
                 f" {quote_value(name)}",
                 where=where,
-                hint="Give each label one class",
+                hint="Map each label to one class",
             )
         class_by_label[label] = name
     return class_by_label
@@ -192,15 +195,15 @@ def _configured_name(value: Any, where: str) -> str:
         name = None
     if name is None:
         raise UsageError(
-            f"{quote_value(value)} is not the name of a class",
+            f"{quote_value(value)} is not a class name",
             where=where,
-            hint="Give text that is not empty, a number, or true or false",
+            hint="Use non-empty text, a number, true or false",
         )
     return name
 
 
 def are_placeholder_names(names: Sequence[str]) -> bool:
-    """Whether they are LABEL_0, LABEL_1, …, as transformers calls classes without names."""
+    """Whether the names are LABEL_0, LABEL_1, …, the placeholders of transformers."""
     return bool(names) and list(names) == [f"LABEL_{number}" for number in range(len(names))]
 
 
@@ -213,12 +216,12 @@ def map_labels_to_classes(
     training: bool = False,
     applied: dict[str, str] | None = None,
 ) -> tuple[pa.Table, list[tuple[np.ndarray, RowError]]]:
-    """The table with every label one of ``names``, and masks of the rows where it is not.
+    """Map labels to ``names``; returns the table, and masks with errors of rows that do not match.
 
-    ``labels`` is data.labels as the user gave it: a list says which class each number means, a
-    mapping which class each label means. What labels were read as another text goes to
-    ``applied``. Labels must not be null. DataError where all labels are numbers and the classes
-    are names (or the reverse) and nothing says which is which.
+    ``labels`` is data.labels as configured: a list gives the class of each number, a mapping the
+    class of each label. Labels that are changed are added to ``applied``. Labels must not be null.
+    Raises DataError if all labels are numbers and the classes are names (or the reverse) and
+    data.labels does not map them.
     """
     values = table.column("label")
     is_list = pa.types.is_list(values.type)
@@ -237,7 +240,7 @@ def map_labels_to_classes(
     encoded = flat.dictionary_encode()
     codes = encoded.indices.to_numpy()
     spelled = encoded.dictionary.to_pylist()
-    target_names = [class_by_label[each] for each in spelled]
+    target_names = [class_by_label[label] for label in spelled]
     masked_errors = []
     for code, name in enumerate(target_names):
         if name is None:
@@ -257,7 +260,7 @@ def map_labels_to_classes(
 def _map_labels(
     observed: Sequence[str], names: Sequence[str], labels: Any, source: str, training: bool
 ) -> dict[str, str | None]:
-    """Label of the file → class, None where it is none."""
+    """Label of the file → class; None for an unknown label."""
     classes = _ClassNameIndex(names)
     class_by_label: dict[str, str | None] = {}
     if isinstance(labels, Mapping):
@@ -267,27 +270,27 @@ def _map_labels(
             key = keys.find(label)
             class_by_label[label] = classes.find(label if key is None else target[key])
         return class_by_label
-    class_by_label = {each: classes.find(each) for each in observed}
+    class_by_label = {label: classes.find(label) for label in observed}
     if not names or any(name is not None for name in class_by_label.values()):
         return class_by_label
-    numbers = {each: class_name_as_number(each) for each in observed}
+    numbers = {label: class_name_as_number(label) for label in observed}
     all_integers = all(number is not None and number == int(number) for number in numbers.values())
     if observed and all_integers and not classes.numbers:
         order = names if labels is None else configured_class_names(labels)
         if labels is None and not are_placeholder_names(names):
             raise _ambiguous_numbers_error(observed, names, source)
         positions = {
-            each: int(number)
-            for each, number in numbers.items()
+            label: int(number)
+            for label, number in numbers.items()
             if number is not None and number != _MINUS_ONE
         }
         _check_positions(positions, order, source, training)
         return class_by_label | {
-            each: classes.find(order[position]) for each, position in positions.items()
+            label: classes.find(order[position]) for label, position in positions.items()
         }
-    if len(classes.numbers) == len(names) and all(each is None for each in numbers.values()):
+    if len(classes.numbers) == len(names) and all(number is None for number in numbers.values()):
         raise DataError(
-            f"the labels are {_format_names(observed)}, the classes are the numbers"
+            f"the labels are {_format_names(observed)}, but the classes are the numbers"
             f" {_format_names(names)}",
             where=source or None,
             hint="List the names in the order of the numbers,"
@@ -298,13 +301,13 @@ def _map_labels(
 
 
 class _ClassNameIndex:
-    """Names by their text and by the number that they are."""
+    """Finds names by text, or by the value of numeric names."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self.texts = dict.fromkeys(names)
         number_names = [(class_name_as_number(name), name) for name in self.texts]
         counts = Counter(number for number, _ in number_names)
-        # Of names such as 1.1 and 1.10, the number does not say which is meant.
+        # Names such as 1.1 and 1.10 have the same value and are found only by text.
         self.numbers = {
             number: name
             for number, name in number_names
@@ -322,8 +325,8 @@ def _ambiguous_numbers_error(
     observed: Sequence[str], names: Sequence[str], source: str
 ) -> DataError:
     return DataError(
-        f"the labels are the numbers {_format_names(sort_class_names(observed))}, the classes are"
-        f" {_format_names(names)}: nothing says which class a number is",
+        f"the labels are the numbers {_format_names(sort_class_names(observed))}, but the classes"
+        f" are {_format_names(names)}: the class of each number is unknown",
         where=source or None,
         hint="List the names in the order of the numbers,"
         " data.labels=[<class of 0>,<class of 1>,...], or map each number to its name,"
@@ -334,16 +337,12 @@ def _ambiguous_numbers_error(
 def _check_positions(
     positions: Mapping[str, int], order: Sequence[str], source: str, training: bool
 ) -> None:
-    """DataError where the numbers do not count ``order`` from 0: they would be shifted."""
+    """Raise DataError if the numbers are not positions in ``order``, counted from 0."""
     numbers = set(positions.values())
     outside = sorted(number for number in numbers if not 0 <= number < len(order))
     if not outside and (0 in numbers or not training):
         return
-    problem = (
-        f"the number {outside[0]} is none of 0 to {len(order) - 1}"
-        if outside
-        else "0 does not occur"
-    )
+    problem = f"{outside[0]} is not in this range" if outside else "0 does not occur"
     first = min(numbers, default=0)
     raise DataError(
         f"the labels are the numbers {_format_names(sort_class_names(positions))}; the"
@@ -361,9 +360,10 @@ def _unknown_label_error(label: str, names: Sequence[str]) -> RowError:
     if same is not None:
         hint = f"; {quote_value(same)} differs from it only in {_DIFFERENCES}"
     if are_placeholder_names(names):
-        hint = "; these are placeholders: name the model's classes with data.labels=[...]"
+        hint = "; these are placeholders: set data.labels=[...] to the names of the model's classes"
     return RowError(
-        "unknown label", f"the label {quote_value(label)} is none of {_format_names(names)}{hint}"
+        "unknown label",
+        f"the label {quote_value(label)} is not one of {_format_names(names)}{hint}",
     )
 
 
@@ -373,7 +373,7 @@ def replace_label_column(table: pa.Table, column: pa.Array) -> pa.Table:
 
 
 def format_mapping_note(mapping: Mapping[str, str]) -> str:
-    """What labels were read as, in one line; empty where every label is a class by its text."""
+    """The labels that were read as other names, in one line; empty if there are none."""
     shown = [
         f"{shorten(label, 30)} = {shorten(name, 30)}"
         for label, name in list(mapping.items())[:_MAX_SHOWN]
@@ -383,7 +383,7 @@ def format_mapping_note(mapping: Mapping[str, str]) -> str:
 
 
 def format_similar_names(names: Iterable[str]) -> str:
-    """A remark on classes that are probably meant to be one; empty where there are none."""
+    """A note about classes that are probably the same; empty if there are none."""
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(_normalize_name(name), []).append(name)
@@ -394,13 +394,13 @@ def format_similar_names(names: Iterable[str]) -> str:
     more = f"; … ({len(pairs)} in all)" if len(pairs) > 3 else ""
     return (
         f"classes that differ only in {_DIFFERENCES}: {shown}{more}."
-        " If they are one, map them: data.labels={<label>: <class>, ...}"
+        " If they are the same class, set data.labels={<label>: <class>, ...}"
     )
 
 
 @lru_cache(maxsize=4096)
 def _normalize_name(name: str) -> str:
-    """A name without its case, extra white space, Unicode form and invisible characters."""
+    """Normalize case, white space, Unicode form and invisible characters."""
     text = unicodedata.normalize("NFKC", name).casefold()
     text = "".join(character for character in text if unicodedata.category(character) != "Cf")
     return unicodedata.normalize("NFKC", " ".join(text.split()))

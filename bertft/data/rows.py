@@ -1,4 +1,4 @@
-"""``Rows``: the rows of one split as they were read, with the location of each.
+"""``Rows``: the rows of one split, with the location of each in its file.
 
 A selection of rows has indices into the table, not a copy of it: the table of a large file is
 memory-mapped, and a selection takes four bytes per row.
@@ -35,7 +35,7 @@ __all__ = [
 ]
 UNDECODABLE = "bytes outside the encoding"
 _MAX_SHOWN = 5
-_KEPT = {
+_JSON_FIELDS = {
     "counts": dict,
     "first": list,
     "hints": dict,
@@ -45,14 +45,14 @@ _KEPT = {
     "notes": list,
     "dropped": dict,
 }
-_ENCODING_HINT = "If the file has another encoding, name it with data.encoding (gb18030, cp1252, …)"
+_ENCODING_HINT = "If the file has another encoding, set data.encoding (gb18030, cp1252, …)"
 
 
 class RowError(Exception):
     """An invalid row: ``reason`` is counted, ``detail`` is shown.
 
-    ``line_offset``: lines after the first of the row. ``hint``: an action that may help, shown once
-    for all rows with the reason.
+    ``line_offset``: lines below the first line of the row. ``hint``: an action that may help, shown
+    once for all rows with the reason.
     """
 
     def __init__(
@@ -74,11 +74,10 @@ class BadRows:
 
     ``unit``: what their numbers count, if not lines. ``read``: rows that the reader found, valid or
     not. ``blank``: blank lines, which are not rows. ``other_lines``: further lines that
-    begin no row, by kind (header, continued: inside a quoted field, ...), so that of a text file
-    lines = ``read`` + ``blank`` + ``other_lines``. ``notes``: what a reader noticed and the user
-    should know. ``dropped``: parts of rows that were ignored while the row itself is used, by
-    reason. ``every``: (line, what is wrong) of every bad row, and ``ids`` the own id of each that
-    has one by its line, both kept with ``keep_all``.
+    do not start a row, by kind (header, continued: inside a quoted field, ...), so that for a text
+    file lines = ``read`` + ``blank`` + ``other_lines``. ``notes``: notes of the reader.
+    ``dropped``: ignored parts of rows that are used, by reason. With ``keep_all``, ``all_errors``
+    has (line, detail) of every bad row, and ``ids`` the ids of bad rows by line.
     """
 
     def __init__(self, source: str, unit: str = "", keep_all: bool = False) -> None:
@@ -106,7 +105,7 @@ class BadRows:
                 self.ids[line] = error.row_id
 
     def check_row_counts(self, used: int) -> None:
-        """Check that every row read was used or skipped; a reader may leave the counting out.
+        """Check that every row was used or skipped; readers that do not count rows are allowed.
 
         Raises RuntimeError, a bug, if a row was lost or duplicated.
         """
@@ -131,7 +130,7 @@ class BadRows:
 
     def to_json(self) -> str:
         """Everything except the source, as JSON."""
-        return json.dumps({name: getattr(self, name) for name in _KEPT})
+        return json.dumps({name: getattr(self, name) for name in _JSON_FIELDS})
 
     @classmethod
     def from_json(cls, content: str | bytes, source: str, unit: str = "") -> BadRows:
@@ -139,11 +138,11 @@ class BadRows:
 
         Raises TypeError, ValueError or LookupError for other content.
         """
-        bad, kept = cls(source, unit), json.loads(content)
-        for name, kind in _KEPT.items():
-            if not isinstance(kept[name], kind):
-                raise TypeError(f"{name} is no {kind.__name__}")
-            setattr(bad, name, kept[name])
+        bad, values = cls(source, unit), json.loads(content)
+        for name, kind in _JSON_FIELDS.items():
+            if not isinstance(values[name], kind):
+                raise TypeError(f"{name} is not a {kind.__name__}")
+            setattr(bad, name, values[name])
         for name in ("counts", "other_lines", "dropped"):
             setattr(bad, name, Counter(getattr(bad, name)))
         bad.first = [(line, detail) for line, detail in bad.first]
@@ -158,20 +157,19 @@ def format_reasons(counts: Counter[str]) -> str:
 def raise_or_skip(bad_rows: Sequence[BadRows], policy: str, max_share: float | None = None) -> None:
     """Raise one DataError about all the bad rows, unless ``policy`` is ``skip``.
 
-    ``max_share``: the share of a source's rows that may be skipped (data.max_skipped); None: any.
+    ``max_share``: the fraction of rows per source that may be skipped (data.max_skipped).
     """
     bad_rows = [bad for bad in bad_rows if len(bad)]
     if policy == "skip":
         for bad in bad_rows:
-            if (
-                max_share is not None and len(bad) < bad.read
-            ):  # where nothing is left, that is the error
+            # If no row is left, another error is raised.
+            if max_share is not None and len(bad) < bad.read:
                 check_skipped_share(bad, len(bad), bad.read, max_share)
         return
     if not bad_rows:
         return
     total = sum(len(bad) for bad in bad_rows)
-    hint = "Fix them, or leave them out with data.on_bad_row=skip"
+    hint = "Fix them, or skip them with data.on_bad_row=skip"
     shares = [len(bad) / bad.read for bad in bad_rows if bad.read]
     if max_share is not None and any(share > max_share for share in shares):
         hint += f" data.max_skipped={_round_up_to_percent(max(shares))}"
@@ -182,7 +180,7 @@ def raise_or_skip(bad_rows: Sequence[BadRows], policy: str, max_share: float | N
 
 
 def check_skipped_share(bad: BadRows, skipped: float, read: int, max_share: float) -> None:
-    """DataError where ``skipped`` of ``read`` rows are more than the share ``max_share``."""
+    """Raise DataError if ``skipped`` of ``read`` rows are more than ``max_share``."""
     if skipped <= max_share * read + 1e-9:
         return
     raise DataError(
@@ -192,7 +190,7 @@ def check_skipped_share(bad: BadRows, skipped: float, read: int, max_share: floa
                 f" ({format_reasons(bad.counts)}), more than data.max_skipped={max_share:g} allows",
                 *_format_first_errors([bad]),
                 _append_hints(
-                    "Fix them, or allow that share to be skipped with"
+                    "Fix them, or allow this share with"
                     f" data.max_skipped={_round_up_to_percent(skipped / read)}",
                     [bad],
                 ),
@@ -220,7 +218,7 @@ def _format_first_errors(bad_rows: Iterable[BadRows]) -> list[str]:
 
 
 def _append_hints(action: str, bad_rows: Iterable[BadRows]) -> str:
-    """``action``, and what the reasons themselves suggest."""
+    """``action``, and the hints of the reasons."""
     return ". ".join(
         [action, *dict.fromkeys(hint for bad in bad_rows for hint in bad.hints.values())]
     )
@@ -229,7 +227,7 @@ def _append_hints(action: str, bad_rows: Iterable[BadRows]) -> str:
 def drop_rows(
     table: pa.Table, masked_errors: Sequence[tuple[np.ndarray, RowError]], bad: BadRows
 ) -> pa.Table:
-    """The table without the rows of each mask, which are added to ``bad`` with its error."""
+    """The table without the masked rows, which are added to ``bad`` with their errors."""
     dropped_mask = np.zeros(table.num_rows, dtype=bool)
     for mask, error in masked_errors:
         for line in table.column("line").filter(pa.array(mask & ~dropped_mask)).to_pylist():
@@ -239,7 +237,7 @@ def drop_rows(
 
 
 def format_accounting(source: str, counts: Mapping[str, Any]) -> str:
-    """``counts`` as ``Rows.accounting`` gives them; reasons with the most rows first."""
+    """``counts`` of ``Rows.accounting`` as one line; the most frequent reasons first."""
     parts = [f"{counts['used']:,} used"]
     skipped = _most_frequent_first(counts["skipped"])
     if skipped:
@@ -257,7 +255,7 @@ def format_accounting(source: str, counts: Mapping[str, Any]) -> str:
 
 def _most_frequent_first(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     nonzero = [(reason, count) for reason, count in counts.items() if count]
-    return sorted(nonzero, key=lambda each: -each[1])
+    return sorted(nonzero, key=lambda reason_count: -reason_count[1])
 
 
 def _pluralize(word: str, count: int) -> str:
@@ -266,20 +264,20 @@ def _pluralize(word: str, count: int) -> str:
 
 @dataclass
 class Rows:
-    """``table``: the columns of the task's form (``data.forms``), maybe ``label``, and ``line``.
+    """``table``: the columns of the task's row schema, ``label`` if labelled, and ``line``.
 
     Usually these are ``text``, maybe ``text_pair`` (strings), and a ``label`` that is a string
     (classes), a float64 (regression) or a list of strings (several labels). ``line`` is the line of
-    ``source`` (a path, a Hub id or a sample's name) that a row starts on, from 1; rows that have no
-    lines count from 1, ``unit`` saying what. ``skipped`` counts the bad rows left out, by reason;
+    ``source`` (a path, a Hub id or a sample's name) that a row starts on, from 1; rows without
+    lines are counted from 1 in ``unit``. ``skipped`` counts the bad rows left out, by reason;
     ``files`` are the absolute paths read. ``row_indices``, int32 ascending: which rows of ``table``
-    these are; None: all. ``notes``: what the reader noticed.
+    these are; None: all. ``notes``: notes of the reader.
 
-    ``read``: rows that the source had; −1: those here and those skipped. ``unused``: good rows that
-    are not in this split, by reason. ``blank_lines``: blank lines; ``other_lines``: those that
-    begin no row, by kind. ``dropped``: ignored parts of rows that are used, by reason.
-    ``first_errors``: (line, what is wrong) of the first bad rows; ``all_errors``: of all of them,
-    if they were requested, and ``ids``: their ids by line, for those that have one.
+    ``read``: rows of the source; −1: those here and those skipped. ``unused``: valid rows that are
+    not in this split, by reason. ``blank_lines``: blank lines; ``other_lines``: other lines that do
+    not start a row, by kind. ``dropped``: ignored parts of rows that are used, by reason.
+    ``first_errors``: (line, detail) of the first bad rows; ``all_errors``: of all of them, if
+    requested; ``ids``: ids of bad rows by line.
     """
 
     table: pa.Table
@@ -318,7 +316,7 @@ class Rows:
         return self.arrow_column(name).to_pylist()
 
     def arrow_column(self, name: str) -> pa.ChunkedArray:
-        """A column; where the rows are chosen ones, a copy."""
+        """A column as an Arrow array; a copy if the rows are a selection."""
         return self.slice(0, len(self), [name]).column(name)
 
     def value(self, name: str, row: int) -> Any:
@@ -347,7 +345,7 @@ class Rows:
     def select(self, mask: np.ndarray, reason: str = "not chosen") -> Rows:
         """The rows where ``mask`` [rows] is true, in order; ``reason`` counts the others."""
         row_indices = np.flatnonzero(mask) if self.row_indices is None else self.row_indices[mask]
-        # The selection has counts of its own.
+        # The selection has its own counts.
         selected = replace(
             self,
             row_indices=row_indices.astype(np.int32),
@@ -356,11 +354,11 @@ class Rows:
         )
         if len(selected) > _COPY_BELOW_SHARE * self.table.num_rows:
             return selected
-        # A few rows are copied, so that they do not keep a table in memory.
+        # A small selection is copied, so that it does not keep the table in memory.
         return replace(selected, table=selected.slice(0, len(selected)), row_indices=None)
 
     def slice(self, start: int, size: int, names: Sequence[str] | None = None) -> pa.Table:
-        """At most ``size`` rows from ``start`` on; of the columns ``names`` (None: all)."""
+        """At most ``size`` rows from ``start`` on, with the columns ``names`` (None: all)."""
         table = self.table if names is None else self.table.select(list(names))
         if self.row_indices is None:
             return table.slice(start, size)
@@ -373,7 +371,7 @@ class Rows:
         return table.slice(first, len(mask)).filter(pa.array(mask))
 
     def iter_chunks(self, size: int, names: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """All of them in pieces of at most ``size`` rows."""
+        """All rows in chunks of at most ``size``."""
         for start in range(0, len(self), size):
             yield self.slice(start, size, names)
 
@@ -394,11 +392,11 @@ class Rows:
 
 
 _CHUNK_ROWS = 65_536
-_COPY_BELOW_SHARE = 1 / 8  # of a table
+_COPY_BELOW_SHARE = 1 / 8  # of the rows of the table
 
 
 def _update_digest(digest: Any, column: pa.Array | pa.ChunkedArray) -> None:
-    """Feed values without regard to how Arrow cut or padded its buffers."""
+    """Hash values independently of chunks and padding of Arrow buffers."""
     if isinstance(column, pa.ChunkedArray):
         column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.nulls(0)
     if column.null_count:

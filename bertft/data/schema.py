@@ -1,4 +1,4 @@
-"""Row schemas: the columns of a task's rows, and where they are in a file."""
+"""Row schemas: the columns of a task's rows, and how they are found in a file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 
 
 def require_text(value: Any, field_name: str = "text") -> str:
-    """A string that is not blank. Raises RowError, which names ``field_name``."""
+    """``value`` as a non-blank string. Raises RowError, which contains ``field_name``."""
     if value is None or value == "" or (isinstance(value, str) and value.isspace()):
         raise RowError(f"empty {field_name}")
     if not isinstance(value, str):
@@ -47,17 +47,17 @@ def require_text(value: Any, field_name: str = "text") -> str:
 
 
 def check_characters(value: str, field_name: str) -> str:
-    """A string that UTF-8 can encode and that has no NUL. Raises RowError."""
+    """``value``, if it has no NUL byte and can be encoded as UTF-8. Raises RowError otherwise."""
     if "\0" in value:
-        raise RowError("NUL byte", f"a NUL byte in the {field_name}")
+        raise RowError("NUL byte", f"the {field_name} contains a NUL byte")
     if not value.isascii():
         try:
             value.encode()
         except UnicodeEncodeError as error:
             if _ESCAPED_BYTE.search(value):
-                raise RowError(UNDECODABLE, f"{UNDECODABLE} in the {field_name}") from error
+                raise RowError(UNDECODABLE, f"the {field_name} contains {UNDECODABLE}") from error
             raise RowError(
-                "unpaired surrogate", f"an unpaired surrogate in the {field_name}"
+                "unpaired surrogate", f"the {field_name} contains an unpaired surrogate"
             ) from error
     return value
 
@@ -68,23 +68,19 @@ Record = tuple[int, list[Any]]  # the line that a row starts on, and its request
 class RowSchema(ABC):
     """The rows of a task: which ``columns`` are read, and the ``fields`` that a row is parsed into.
 
-    The table of the rows also has ``line``. Labelled rows have a ``label``; null is a missing one.
+    The table of rows also has the column ``line``. Labelled rows have ``label``, null if missing.
     """
 
-    text_fields: ClassVar[tuple[str, ...]]  # the columns by which two rows are the same
-    label_fields: ClassVar[tuple[str, ...]] = ("label",)  # those that rows to answer have not
-    group_field: ClassVar[str | None] = None  # rows with one value here are held out together
-    readers_by_extension: Mapping[
-        str, ReadFunction
-    ] = {}  # of file endings that these rows read in their own way
-    default_reader: ReadFunction | None = (
-        None  # of no ending; of any other where data.separator is given
-    )
-    missing_label_hint: ClassVar[str] = (
-        "Is data.label the column you mean?"  # where there are no labels
-    )
+    text_fields: ClassVar[tuple[str, ...]]  # rows with equal text columns are duplicates
+    label_fields: ClassVar[tuple[str, ...]] = ("label",)  # absent in rows to predict
+    group_field: ClassVar[str | None] = None  # rows with the same value are held out together
+    # Readers that replace the registered ones, by file extension.
+    readers_by_extension: Mapping[str, ReadFunction] = {}
+    # For files without an extension, and for unknown extensions if data.separator is set.
+    default_reader: ReadFunction | None = None
+    missing_label_hint: ClassVar[str] = "Check that data.label is the column of the labels"
 
-    has_classes: bool = False  # whether a label is the name of a class, or several
+    has_classes: bool = False  # whether labels are class names
     # The classes of a model that is already trained, in the order of its logits.
     model_classes: list[str] | None = None
     columns: ColumnSpec
@@ -95,7 +91,7 @@ class RowSchema(ABC):
 
     @property
     def arrow_schema(self) -> pa.Schema:
-        """The columns of a table of rows: ``fields``, and the line that a row starts on."""
+        """The schema of a table of rows: ``fields``, and the line on which each row starts."""
         return pa.schema([*self.fields, ("line", pa.int64())])
 
     @abstractmethod
@@ -103,7 +99,7 @@ class RowSchema(ABC):
         """The values of one row. Raises RowError for a row that is not valid in ``split``."""
 
     def take_ignored_parts(self) -> list[str]:
-        """Reasons for the parts that the last ``parse`` left out of a row that is used."""
+        """Why the last ``parse`` ignored parts of a row that is used: one reason per part."""
         return []
 
     def normalize_labels(
@@ -111,13 +107,13 @@ class RowSchema(ABC):
     ) -> pa.Table:
         """The rows of a split with labels in their final form; others are added to ``bad``.
 
-        Called for the first split first, which may decide what holds for all. ``declared_classes``
-        are the classes of the source.
+        Called for the first split first, which may decide how the others are read.
+        ``declared_classes`` are the classes that the source declares.
         """
         return table
 
     def notes(self) -> list[str]:
-        """Remarks on the rows that were read, to be shown before training."""
+        """Notes about the rows, shown before training."""
         return []
 
     @cached_property
@@ -126,31 +122,32 @@ class RowSchema(ABC):
         return {}
 
     def class_names(self, table: pa.Table, declared_classes: list[str] | None) -> list[str] | None:
-        """The classes in order, given the first split and the source's ``declared_classes``; None:
-        none.
+        """The classes in order, from the first split and the source's ``declared_classes``.
+
+        None for a task without classes.
         """
         return None
 
     def check_label_types(
         self, table: pa.Table, declared_classes: list[str] | None, bad: BadRows
     ) -> None:
-        """DataError where the labels of a whole split are of another kind than the task's."""
+        """Raise DataError if the labels of a split are of another kind than the task needs."""
 
     def is_stratified(self) -> bool:
-        """Whether a validation split is cut so that each class gives its share."""
+        """Whether held-out validation rows are stratified by class."""
         return False
 
     def nothing_to_learn(self, table: pa.Table) -> str:
-        """Why training rows teach nothing; empty where they do."""
+        """Why nothing can be learned from the training rows; empty if something can."""
         return ""
 
     def record_unit(self, extension: str) -> str:
-        """What the numbers of a file's records count; empty: its lines."""
+        """What record numbers of a file count, such as questions; empty: lines."""
         return ""
 
     @abstractmethod
     def label_statistics(self, table: pa.Table) -> dict[str, float]:
-        """What to tell of the labels before training: a name and its share or value."""
+        """Label statistics shown before training: name → fraction or value."""
 
 
 def build_row_schema(config: DataConfig, labelled: bool = True) -> RowSchema:
@@ -160,16 +157,15 @@ def build_row_schema(config: DataConfig, labelled: bool = True) -> RowSchema:
 
 
 ColumnName = str | int
-_MAX_COMPARED = 1_000  # columns of which the nearest is named
+_MAX_COMPARED = 1_000  # columns searched for the closest name
 
 
 @dataclass(frozen=True)
 class ColumnSpec:
     """One or more ``text`` columns; none, one or many ``label`` columns: names or positions.
 
-    ``optional`` names are read where the rows have them, and are None where not.
-    ``text_alternatives`` are names of which the first that there is serves where the first text
-    column's own is not there.
+    ``optional`` columns are None if the rows do not have them. ``text_alternatives``: if the first
+    text column does not exist, the first of these names that exists is used.
     """
 
     text: tuple[ColumnName, ...]
@@ -206,18 +202,18 @@ ReadFunction = Callable[[Path, ColumnSpec, DataConfig, BadRows], Iterator[Record
 
 
 class ColumnNotFound(DataError):
-    """``only_labels_missing``: only labels are missing, and no column is called nearly so."""
+    """``only_labels_missing``: only labels are missing, and no column has a similar name."""
 
     only_labels_missing = False
 
 
 def text_columns(config: DataConfig, default: tuple[ColumnName, ...]) -> tuple[ColumnName, ...]:
-    """The columns of data.text. UsageError for what names none."""
+    """The columns of data.text. Raises UsageError for an invalid name."""
     return default if config.text is None else _parse_column_names(config.text, "data.text")
 
 
 def label_columns(config: DataConfig, default: tuple[ColumnName, ...]) -> tuple[ColumnName, ...]:
-    """The columns of data.label. UsageError for what names none."""
+    """The columns of data.label. Raises UsageError for an invalid name."""
     return default if config.label is None else _parse_column_names(config.label, "data.label")
 
 
@@ -227,12 +223,14 @@ def _parse_column_names(value: Any, where: str) -> tuple[ColumnName, ...]:
     for name in names:
         if isinstance(name, bool) or not isinstance(name, (str, int)) or name == "":
             raise UsageError(
-                f"{name!r} is neither a column's name nor its position",
+                f"{name!r} is neither a column name nor a position",
                 where=where,
-                hint="Give a name, or a position from 0",
+                hint="Set a name, or a position counted from 0",
             )
     if len(set(names)) != len(names):
-        raise UsageError(f"a column stands twice in {list(names)}", where=where)
+        raise UsageError(
+            f"duplicate columns in {list(names)}", where=where, hint="List each column once"
+        )
     return names
 
 
@@ -241,8 +239,8 @@ def find_columns(
 ) -> list[int | None]:
     """Positions of the requested columns among ``count`` columns; ``names`` None: no header.
 
-    None for an optional one that is not there. Raises DataError with the nearest name, or the
-    positions that there are, for each that is missing.
+    None for an optional column that does not exist. Raises DataError for missing columns, with the
+    closest names or the valid positions.
     """
     columns = columns.resolve_alternatives(names)
     positions: list[int | None] = []
@@ -256,16 +254,18 @@ def find_columns(
             errors.append(error)
     if len(errors) > 1 and names is not None and count > 1:
         raise DataError(join_problems(errors))
-    if errors:  # without names, or of a single column, the first says all
+    if errors:  # without names, or with a single column, the first error is enough
         raise errors[0]
     known_names = list(names or ())
     for column in columns.optional:
         if known_names.count(column) > 1:
             raise DataError(
-                f"{known_names.count(column)} columns are called {column!r}", where=source
+                f"{known_names.count(column)} columns have the name {column!r}",
+                where=source,
+                hint="Rename or remove one",
             )
     return positions + [
-        known_names.index(each) if each in known_names else None for each in columns.optional
+        known_names.index(column) if column in known_names else None for column in columns.optional
     ]
 
 
@@ -277,22 +277,23 @@ def _find_column(
             return name % count
         known = "" if names is None else f" ({format_list(_printable(names))})"
         raise DataError(
-            f"{setting}={name}, but the columns go from 0 to {count - 1}{known}", where=source
+            f"{setting}={name}, but the columns are numbered from 0 to {count - 1}{known}",
+            where=source,
         )
     if names is None:
         raise DataError(
             f"{setting}={name} is a name, but the file has no header",
             where=source,
-            hint="Give a position from 0, or data.header=true",
+            hint="Set a position counted from 0, or data.header=true",
         )
-    positions = [position for position, each in enumerate(names) if each == name]
+    positions = [position for position, column in enumerate(names) if column == name]
     if len(positions) == 1:
         return positions[0]
     if positions:
         raise DataError(
-            f"{len(positions)} columns are called {name!r}",
+            f"{len(positions)} columns have the name {name!r}",
             where=source,
-            hint=f"Give {setting} as a position: {' or '.join(map(str, positions))}",
+            hint=f"Set {setting} to a position: {' or '.join(map(str, positions))}",
         )
     raise _column_not_found_error(name, names, setting, source)
 
@@ -303,23 +304,21 @@ def _column_not_found_error(
     printable_names = _printable(names)
     closest = closest_name(name, printable_names[:_MAX_COMPARED])
     if len(printable_names) == 1:
-        separator = next((each for each in ";\t|," if each in printable_names[0]), None)
+        separator = next((mark for mark in ";\t|," if mark in printable_names[0]), None)
         if separator is not None:
             shown = "\\t" if separator == "\t" else separator
             return DataError(
-                f"{setting}: there is no column {name!r}, only one,"
+                f"{setting}: column {name!r} not found; the only column is"
                 f" {quote_value(printable_names[0])}",
                 where=source,
-                hint=f"Are its columns separated by {shown!r}? Then 'data.separator={shown}'",
+                hint=f"Are its columns separated by {shown!r}? Then set 'data.separator={shown}'",
             )
-    hint = (
-        f"Did you mean {closest!r}?" if closest is not None else f"Name it with {setting}=<column>"
-    )
+    hint = f"Did you mean {closest!r}?" if closest is not None else f"Set {setting}=<column>"
     if printable_names != list(names):
-        hint = "The names hold bytes outside the encoding: name the right one with data.encoding"
+        hint = "The names contain bytes outside the encoding: set data.encoding"
     error = ColumnNotFound(
-        f"{setting}: there is no column {name!r}; the columns are"
-        f" {format_list(map(quote_value, printable_names)) or 'none'}",
+        f"{setting}: column {name!r} not found (columns:"
+        f" {format_list(map(quote_value, printable_names)) or 'none'})",
         where=source,
         hint=hint,
     )

@@ -1,10 +1,9 @@
-"""``load_splits``: the configured splits, read, checked, cut and sampled.
+"""``load_splits``: read, check, split and sample the configured data.
 
     read → normalize labels → map labels to classes → raise or skip bad rows
          → hold out validation → draw samples
 
-Everything random here is a function of data.seed alone, so that all runs of a sweep see the
-same rows.
+Randomness depends on data.seed alone, so that all runs of a sweep use the same rows.
 """
 
 from __future__ import annotations
@@ -56,19 +55,19 @@ __all__ = [
 def hold_out_validation(
     rows: Rows, fraction: float, seed: int, stratified: bool, group_column: str | None = None
 ) -> tuple[Rows, Rows]:
-    """(train, validation): ``fraction`` of the rows go to validation, both in their old order.
+    """(train, validation): ``fraction`` of the rows become validation; both keep their order.
 
-    Stratified: every class gives its share, by largest remainders, and keeps a row in train.
-    ``group_column``: rows with one value in that column go to one side, so that validation has at
-    least its share. Raises DataError if either side would be empty.
+    Stratified: rows are held out per class, by largest remainders, and each class keeps a row in
+    train. ``group_column``: rows with the same value in that column stay together, and validation
+    has at least ``fraction``. Raises DataError if either side would be empty.
     """
     count = len(rows)
     size = max(1, round(fraction * count))
     if size >= count:
         raise DataError(
-            f"{count} rows are too few to cut a validation split from",
+            f"{count} rows are too few to hold out a validation split",
             where=rows.source,
-            hint="Give data.validation=<file>, or more rows",
+            hint="Set data.validation=<file>, or add rows",
         )
     generator = np.random.Generator(np.random.PCG64([seed, 1]))
     shuffled: np.ndarray = generator.permutation(count).astype(np.int32)
@@ -77,7 +76,7 @@ def hold_out_validation(
         codes = _value_codes(rows, "label")[shuffled]
         sizes = np.bincount(codes)
         quota, starts = _class_quotas(sizes, size), np.cumsum(sizes) - sizes
-        order = np.argsort(codes, kind="stable")  # class by class, each as it was shuffled
+        order = np.argsort(codes, kind="stable")  # by class, shuffled within each class
         rows_per_class = [
             order[start : start + class_quota]
             for start, class_quota in zip(starts, quota, strict=True)
@@ -94,17 +93,17 @@ def hold_out_validation(
     validation_mask[chosen] = True
     if not validation_mask.any():
         raise DataError(
-            "every class has a single row: none can be held out",
+            "no row can be held out: every class has a single row",
             where=rows.source,
-            hint="Give data.validation=<file>",
+            hint="Set data.validation=<file>",
         )
     if validation_mask.all():
         raise DataError(
-            f"all rows have one {group_column}: none can be held out",
+            f"no row can be held out: all rows have the same {group_column}",
             where=rows.source,
-            hint="Give data.validation=<file>",
+            hint="Set data.validation=<file>",
         )
-    # What was left out of the file is counted once, in the training rows.
+    # Skipped rows and lines of the file are counted once, in the training rows.
     validation = replace(
         rows.select(validation_mask),
         read=int(validation_mask.sum()),
@@ -119,9 +118,9 @@ def hold_out_validation(
 
 
 def sample_rows(rows: Rows, size: int | None, seed: int, setting: str = "sample") -> Rows:
-    """``size`` rows drawn without replacement, in their old order; all if there are fewer.
+    """``size`` rows, sampled without replacement, in order; all rows if there are fewer.
 
-    ``setting`` is what the size comes from.
+    ``setting``: the name of the setting with the size.
     """
     if size is None or size >= len(rows):
         return rows
@@ -132,14 +131,14 @@ def sample_rows(rows: Rows, size: int | None, seed: int, setting: str = "sample"
 
 
 def _value_codes(rows: Rows, name: str) -> np.ndarray:
-    """Number of each row's value in a column, by when it first came, int32 [rows]."""
+    """Code of each row's value in a column, by first occurrence, int32 [rows]."""
     encoded = pc.dictionary_encode(rows.arrow_column(name))
     numbers = [np.asarray(chunk.indices, dtype=np.int32) for chunk in encoded.chunks]
     return np.concatenate(numbers)
 
 
 def _class_quotas(counts: np.ndarray, total: int) -> np.ndarray:
-    """Rows that each class gives: proportional, ``total`` together where the classes allow it."""
+    """Rows to hold out per class: proportional to ``counts``, in sum ``total`` if possible."""
     exact = counts * (total / counts.sum())
     maximum = np.maximum(counts - 1, 0)
     quota = np.minimum(np.floor(exact).astype(np.int64), maximum)
@@ -150,21 +149,20 @@ def _class_quotas(counts: np.ndarray, total: int) -> np.ndarray:
 
 
 _LABELS_NEEDED_HINTS = {
-    "validation": "Rows without labels score nothing: without data.validation a part of train is"
-    " held out",
-    "test": "Rows without labels score nothing: leave out data.test and answer them with bertft"
-    " predict",
+    "validation": "Rows without labels cannot be scored: without data.validation, a part of train"
+    " is held out",
+    "test": "Rows without labels cannot be scored: leave out data.test and use bertft predict",
 }
 _SCORED_AS = {"train": "validation"}
 
 
 @dataclass
 class Splits:
-    """``class_names`` are the class names in order, None where ``schema`` knows no classes.
+    """``class_names``: the class names in order, None if ``schema`` has no classes.
 
-    ``validation_from_train``: validation was cut from train. ``unlabelled`` are rows to learn from
-    a teacher alone; ``load_splits`` leaves them to those who have one. A test split whose labels
-    are not public (all −1 or empty) has no ``label`` column.
+    ``validation_from_train``: validation was held out from train. ``unlabelled``: rows for
+    distillation alone, which ``load_splits`` does not read. A test split whose labels are not
+    public (all −1 or empty) has no ``label`` column.
     """
 
     train: Rows | None
@@ -176,7 +174,7 @@ class Splits:
     unlabelled: Rows | None = None
 
     def items(self) -> list[tuple[str, Rows]]:
-        """The splits that there are, by name."""
+        """(name, rows) of the splits that are not None."""
         pairs = [(name, getattr(self, name)) for name in (*SPLITS, "unlabelled")]
         return [(name, rows) for name, rows in pairs if rows is not None]
 
@@ -188,14 +186,14 @@ def load_splits(
     training: bool = True,
     cached_only: bool = False,
 ) -> Splits:
-    """The splits named in ``needed``, as ``config`` describes them; those it has not are None.
+    """The splits named in ``needed``, as configured; missing ones are None.
 
-    ``training`` False: train is read as validation is, to be scored and not learned from.
-    ``cached_only``: nothing is fetched; a data set of the Hub must be in the local cache.
+    ``training`` False: train is read like validation, to be scored. ``cached_only``: nothing is
+    downloaded; a data set of the Hub must be in the local cache.
 
-    Classes are ``model_classes`` (those of a model to be scored), else data.labels, else the
-    source's own, else those of train (of the first split read where train is neither needed nor
-    given). Raises DataError, UsageError, SystemResourceError.
+    The classes are ``model_classes`` (of a model to be scored), else data.labels, else those that
+    the source declares, else those that occur in train (or in the first split that is read).
+    Raises DataError, UsageError, SystemResourceError.
     """
     schema = build_row_schema(config)
     schema.model_classes = model_classes
@@ -206,9 +204,11 @@ def load_splits(
     first = next(iter(sources), None)
     if first is None:
         raise UsageError(
-            f"there is no {' or '.join(needed)} split", where="data", hint="Give its file"
+            f"there is no {' or '.join(needed)} split",
+            where="data",
+            hint=f"Set data.{next(iter(needed), 'train')}=<file>",
         )
-    parts = {
+    loading = {
         name: _LoadingSplit.read(
             source, schema, name if training else _SCORED_AS.get(name, name), config
         )
@@ -220,21 +220,21 @@ def load_splits(
         str(label)
         for label in (*configured_labels, *(declared_classes or ()), *(model_classes or ()))
     ]
-    for name, part in parts.items():
+    for name, split in loading.items():
         train_labels = (
-            parts["train"].observed_labels() if name != "train" and "train" in parts else []
+            loading["train"].observed_labels() if name != "train" and "train" in loading else []
         )
-        part.handle_missing_labels([*configured_names, *train_labels])
-    schema.check_label_types(parts[first].table, declared_classes, parts[first].bad)
-    for part in parts.values():
-        part.table = schema.normalize_labels(part.table, declared_classes, part.bad)
-    names = schema.class_names(parts[first].table, declared_classes)
-    for part in parts.values():
-        part.map_labels(names, config.labels)
-    raise_or_skip([part.bad for part in parts.values()], config.on_bad_row, config.max_skipped)
-    for name, part in parts.items():
-        check_enough_rows(schema, part.table, part.bad, training=training and name == "train")
-    rows = {name: part.to_rows() for name, part in parts.items()}
+        split.handle_missing_labels([*configured_names, *train_labels])
+    schema.check_label_types(loading[first].table, declared_classes, loading[first].bad)
+    for split in loading.values():
+        split.table = schema.normalize_labels(split.table, declared_classes, split.bad)
+    names = schema.class_names(loading[first].table, declared_classes)
+    for split in loading.values():
+        split.map_labels(names, config.labels)
+    raise_or_skip([split.bad for split in loading.values()], config.on_bad_row, config.max_skipped)
+    for name, split in loading.items():
+        check_enough_rows(schema, split.table, split.bad, training=training and name == "train")
+    rows = {name: split.to_rows() for name, split in loading.items()}
     validation_from_train = "validation" in needed and "validation" not in rows
     if validation_from_train:
         rows["train"], rows["validation"] = hold_out_validation(
@@ -257,7 +257,7 @@ def load_splits(
 
 
 def load_inputs(name: str, config: DataConfig, setting: str = "input") -> Rows:
-    """Rows to predict: a file, or ``-`` for JSON lines on stdin. Labels are not looked at."""
+    """Rows to predict: a file, or ``-`` for JSON Lines on stdin. Labels are ignored."""
     schema = build_row_schema(config, labelled=False)
     if name == "-":
         columns = schema.columns
@@ -267,7 +267,7 @@ def load_inputs(name: str, config: DataConfig, setting: str = "input") -> Rows:
     else:
         source = open_file(config, name, setting, schema)
     split = _LoadingSplit.read(source, schema, setting, config, use_cache=setting != "input")
-    # What is predicted gets an answer, if only what is wrong with the row: no share is too large.
+    # The output of predict has an entry for every bad row, so that any number may be skipped.
     raise_or_skip(
         [split.bad], config.on_bad_row, None if setting == "input" else config.max_skipped
     )
@@ -275,7 +275,7 @@ def load_inputs(name: str, config: DataConfig, setting: str = "input") -> Rows:
 
 
 def load_sample_inputs(config: DataConfig, split: str) -> Rows:
-    """Rows of ``split`` of the bundled sample that ``config`` names, without their labels."""
+    """Rows of ``split`` of the configured bundled sample, without labels."""
     schema = build_row_schema(config, labelled=False)
     return _LoadingSplit.read(
         open_sample(config, split, schema.columns), schema, split, config
@@ -284,7 +284,7 @@ def load_sample_inputs(config: DataConfig, split: str) -> Rows:
 
 @dataclass
 class _LoadingSplit:
-    """One split on its way from records to ``Rows``."""
+    """One split while it is loaded: from records to ``Rows``."""
 
     name: str
     source: DataSource
@@ -309,11 +309,11 @@ class _LoadingSplit:
         except ColumnNotFound as error:
             if not error.only_labels_missing or name not in _LABELS_NEEDED_HINTS:
                 raise
-            hint = f"Name it with data.label=<column>. {_LABELS_NEEDED_HINTS[name]}"
+            hint = f"Set data.label=<column>. {_LABELS_NEEDED_HINTS[name]}"
             raise DataError(error.what, where=error.where, hint=hint) from error
 
     def observed_labels(self) -> list[str | float]:
-        """The labels that occur, of a task with one label per row."""
+        """The labels that occur; empty for lists of labels."""
         if "label" not in self.table.column_names:
             return []
         values = self.table.column("label")
@@ -323,7 +323,7 @@ class _LoadingSplit:
         return distinct
 
     def handle_missing_labels(self, known_labels: Collection[str | float]) -> None:
-        """Rows without a label are bad ones, but for a test split in which no row has one.
+        """Rows without a label are bad rows, except in a test split without any labels.
 
         ``known_labels``: the labels of other splits and of the configuration.
         """
@@ -333,8 +333,8 @@ class _LoadingSplit:
             error = RowError("missing label", "no label")
             self.table = drop_rows(self.table, [(missing_label_mask(self.table), error)], self.bad)
         elif self.name == "test":
-            minus = "−1, as in public test sets" if self.observed_labels() else "empty"
-            self.bad.notes.append(f"all labels are {minus}: the split is taken as unlabelled")
+            missing = "−1, as in public test sets" if self.observed_labels() else "empty"
+            self.bad.notes.append(f"all labels are {missing}: the split is treated as unlabelled")
             self.table = self.table.drop_columns(list(self.schema.label_fields))
         else:
             raise DataError(
@@ -374,7 +374,7 @@ class _LoadingSplit:
 
 
 def check_enough_rows(schema: RowSchema, table: pa.Table, bad: BadRows, training: bool) -> None:
-    """DataError where nothing is left to use, or (``training``) nothing to learn."""
+    """Raise DataError if no row is left, or (``training``) nothing can be learned."""
     if table.num_rows == 0:
         reasons = format_reasons(bad.counts)
         problem = f"no row can be used ({reasons})" if reasons else "there are no rows"
@@ -388,33 +388,36 @@ def check_enough_rows(schema: RowSchema, table: pa.Table, bad: BadRows, training
 
 
 def _splits_to_read(config: DataConfig, needed: Sequence[str], schema: RowSchema) -> list[str]:
-    """Splits to read, train first: validation may be cut from it, and classes are found in it."""
+    """Splits to read, train first: it provides validation rows and classes if needed."""
     available = _available_splits(config, schema)
     splits = set(needed) & available
     if "validation" in needed and "validation" not in available:
         splits.add("train")
-    if config.source == "hub" and "train" in needed:  # of files, the configuration's rules say it
+    if config.source == "hub" and "train" in needed:  # for files, the configuration checks this
         splits.add("train")
     classes_known = config.labels is not None or schema.model_classes is not None
     if not classes_known and schema.has_classes and "train" in available:
         splits.add("train")
     if "train" in splits and "train" not in available:
-        raise UsageError(
-            "there is no training file", where="data.train", hint="Set data.train=<file>"
-        )
+        raise UsageError("no training file", where="data.train", hint="Set data.train=<file>")
     return [name for name in SPLITS if name in splits]
 
 
 def _available_splits(config: DataConfig, schema: RowSchema) -> set[str]:
-    """The splits that there are. Next to a file of the user's own, none of the Hub's is fetched:
-    rows of two sources would be trained on and scored as one data set."""
+    """The splits that are configured or exist.
+
+    With a local file in data.train, validation or test, no split of the Hub is added: rows of two
+    sources would be used as one data set.
+    """
     if config.source == "sample":
         return set(SPLITS)
     configured = {name for name in SPLITS if getattr(config, name)}
     if config.source != "hub":
         return configured
-    own_files = {name for name in configured if has_known_extension(getattr(config, name), schema)}
-    return own_files or configured | {"train"}
+    local_files = {
+        name for name in configured if has_known_extension(getattr(config, name), schema)
+    }
+    return local_files or configured | {"train"}
 
 
 def _open_split(config: DataConfig, name: str, schema: RowSchema, cached_only: bool) -> DataSource:

@@ -32,14 +32,12 @@ __all__ = [
 
 _CHUNK_ROWS = 262_144  # rows at a time
 _QUANTILES = {"min": 0.0, "median": 0.5, "90 %": 0.9, "max": 1.0}
-_MAX_UNKNOWN_SHARE = (
-    0.05  # a share of unknown tokens above which the texts are not the vocabulary's
-)
+_MAX_UNKNOWN_SHARE = 0.05  # warn above this fraction of unknown tokens
 
 
 @dataclass(frozen=True)
 class SpecialTokenIds:
-    """Ids of a tokenizer: that of its unknown token (None: it has none), and the special ones."""
+    """Token ids of a tokenizer: the unknown token (None: it has none), and all special tokens."""
 
     unknown: int | None = None
     ids: tuple[int, ...] = ()
@@ -47,15 +45,14 @@ class SpecialTokenIds:
 
 @dataclass
 class SplitReport:
-    """``rows``: those that are used. ``lengths``: quantiles and mean in tokens a feature.
+    """``rows``: used rows. ``lengths``: quantiles and mean of tokens per feature.
 
-    ``truncated``: share of the features. ``labels``: class → share of the rows (of several labels:
-    of the rows that have it); other tasks: the statistics of their schema. ``source`` and
-    ``fingerprint`` identify the rows. ``unknown``: share of the tokens that the vocabulary does not
-    have, special ones aside; None for a vocabulary without an unknown token. ``notes``: remarks of
-    the reader.
+    ``truncated``: fraction of the features. ``labels``: label statistics of the task's schema, such
+    as class → fraction of the rows. ``source`` and ``fingerprint`` identify the rows. ``unknown``:
+    fraction of unknown tokens among all tokens that are not special; None for a vocabulary without
+    an unknown token. ``notes``: notes of the reader.
 
-    The accounting: ``read`` = ``rows`` + Σ ``skipped`` + Σ ``unused``, each by reason. ``dropped``
+    Accounting: ``read`` = ``rows`` + Σ ``skipped`` + Σ ``unused``, each by reason. ``dropped``
     counts ignored parts of rows that are used; ``blank_lines`` are not rows.
     """
 
@@ -79,9 +76,10 @@ class SplitReport:
 
 @dataclass
 class DataReport:
-    """``overlap``: validation rows whose texts are also in train; None without both splits.
+    """Statistics of all splits. ``overlap``: validation rows whose texts are also in train.
 
-    ``mapping``: label of a file → class, for every label that was read as another text.
+    ``cut``: validation was held out from train. ``mapping``: label of a file → class, for every
+    label that was read as another name.
     """
 
     splits: dict[str, SplitReport]
@@ -92,7 +90,7 @@ class DataReport:
     mapping: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values."""
+        """The report as JSON values."""
         return asdict(self)
 
 
@@ -101,9 +99,9 @@ def summarize_splits(
     features: Mapping[str, FeatureTable],
     special: SpecialTokenIds = SpecialTokenIds(),
 ) -> DataReport:
-    """The report on the splits that have features (``features`` by split name).
+    """The report on the splits with features; ``features``: by split name.
 
-    ``special``: the id that counts as unknown, and those that do not count.
+    ``special``: the unknown token, and the special tokens, which are not counted.
     """
     reports = {
         name: _summarize_split(rows, features[name], splits.schema, special)
@@ -138,9 +136,8 @@ def _unknown_token_warnings(reports: Mapping[str, SplitReport]) -> list[str]:
     if not affected:
         return []
     return [
-        f"warning: many tokens are unknown to the model's vocabulary ({', '.join(affected)});"
-        " choose a"
-        " model of the texts' language and script"
+        f"warning: many tokens are not in the model's vocabulary ({', '.join(affected)});"
+        " choose a model for the language and script of the texts"
     ]
 
 
@@ -194,7 +191,7 @@ def _summarize_split(
 
 
 def format_split_accounting(report: DataReport) -> list[str]:
-    """Where the rows of each split went, a line per split."""
+    """The accounting of the rows, one line per split."""
     return [
         format_accounting(f"{name} ({split.source})", {**asdict(split), "used": split.rows})
         for name, split in report.splits.items()
@@ -214,17 +211,17 @@ def count_overlap(
         for chunk_texts, same in zip(validation_chunks, matches, strict=True):
             same.append(pc.unique(train_texts.filter(pc.is_in(train_texts, value_set=chunk_texts))))
     counts = (
-        pc.sum(pc.is_in(some, value_set=pa.chunked_array(same, some.type)))
-        for some, same in zip(validation_chunks, matches, strict=True)
+        pc.sum(pc.is_in(texts_of_chunk, value_set=pa.chunked_array(same, texts_of_chunk.type)))
+        for texts_of_chunk, same in zip(validation_chunks, matches, strict=True)
     )
     return sum(count.as_py() or 0 for count in counts)
 
 
 def _joined_texts(table: pa.Table, texts: Sequence[str]) -> pa.ChunkedArray:
     names = [name for name in texts if name in table.column_names]
-    parts = [pc.utf8_trim_whitespace(table.column(name)) for name in names]
-    # No text holds a NUL, so it keeps ("a b", "c") and ("a", "b c") apart.
-    return pc.binary_join_element_wise(*parts, pa.scalar("\0", pa.large_string()))
+    columns = [pc.utf8_trim_whitespace(table.column(name)) for name in names]
+    # Texts do not contain NUL, so that ("a b", "c") and ("a", "b c") differ.
+    return pc.binary_join_element_wise(*columns, pa.scalar("\0", pa.large_string()))
 
 
 def make_data_table(report: DataReport) -> Table:
@@ -232,14 +229,14 @@ def make_data_table(report: DataReport) -> Table:
     from rich.table import Table
 
     result = Table(title="Data", title_justify="left")
-    # What was skipped is in the accounting below the table.
+    # Skipped rows are in the accounting below the table.
     head = ("split", "rows", "tokens: median, 90 %, max", "truncated", "unknown", "labels")
     for column in head:
         result.add_column(column)
     for name, split in report.splits.items():
         lengths = split.lengths
         result.add_row(
-            f"{name} (cut from train)" if name == "validation" and report.cut else name,
+            f"{name} (held out from train)" if name == "validation" and report.cut else name,
             _format_row_count(split),
             f"{lengths['median']:.0f}, {lengths['90 %']:.0f}, {lengths['max']:.0f}",
             f"{split.truncated:.1%}",
@@ -250,7 +247,7 @@ def make_data_table(report: DataReport) -> Table:
     notes += [f"{split.source}: {note}" for split in report.splits.values() for note in split.notes]
     if report.overlap:
         rows = report.splits["validation"].rows if "validation" in report.splits else 0
-        notes.append(f"{report.overlap:,} of {rows:,} validation rows also stand in train")
+        notes.append(f"{report.overlap:,} of {rows:,} validation rows are also in train")
     result.caption = "\n".join(notes) or None
     return result
 

@@ -1,11 +1,11 @@
 """One of C classes per row, from a text or a pair of texts.
 
     ℓ = −log softmax(z)_y        over the row's logits z [C] and its class y
-    class 1 of two is given where softmax(z)_1 ≥ threshold, if there is one; else argmax z
+    prediction: class 1 where softmax(z)_1 ≥ threshold, if there is a threshold; else argmax z
 
-Metrics: accuracy; F1 macro (over the classes that occur in labels or predictions), micro, and of
-two classes the binary one, whose positive class is the last, as in GLUE; Matthews' correlation (0
-where either side is constant); the mean loss. The training loss can be changed (``shared.losses``);
+Metrics: accuracy; F1 macro (over the classes that occur in labels or predictions), micro, and for
+two classes binary, whose positive class is the last, as in GLUE; Matthews' correlation (0 if
+either side is constant); the mean loss. The training loss can be changed (``shared.losses``);
 the metric is the plain loss.
 """
 
@@ -55,7 +55,7 @@ class ClassificationTask(ClassTask):
 
     @property
     def metric_note(self) -> str:
-        return f"f1: of the class {self.classes[1]}" if "f1" in self.metric_names else ""
+        return f"f1: positive class {self.classes[1]}" if "f1" in self.metric_names else ""
 
     def loss_sum(self, logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
         return cross_entropy_loss(logits, labels, options)
@@ -71,7 +71,7 @@ class ClassificationTask(ClassTask):
             yield Problem(
                 "tune_threshold",
                 f"is not supported with {len(self.classes)} classes",
-                "Leave it out. It is for two classes, or multi_label",
+                "Set tune_threshold=false. It needs two classes, or data.task=multi_label",
             )
 
     def set_threshold(self, threshold: Threshold) -> None:
@@ -80,14 +80,14 @@ class ClassificationTask(ClassTask):
                 "one threshold per label" if isinstance(threshold, dict) else "a threshold"
             )
             raise UsageError(
-                f"{self.name} of {len(self.classes)} classes does not use {unsupported}",
+                f"{self.name} with {len(self.classes)} classes does not support {unsupported}",
                 where="threshold",
                 hint="Leave it out: the most probable class is predicted",
             )
         self.threshold = threshold
 
     def predict_classes(self, logits: np.ndarray) -> np.ndarray:
-        """The number of the class that each row of ``logits`` is given."""
+        """The predicted class number of each row of ``logits``."""
         if self.threshold is None:
             return logits.argmax(1)
         return (softmax(logits)[:, 1] >= self.threshold).astype(np.int64)
@@ -98,7 +98,7 @@ class ClassificationTask(ClassTask):
         return softmax(logits).max(1), logits.argmax(1) == targets
 
     def fit_threshold(self, logits: np.ndarray, targets: np.ndarray) -> tuple[float, str]:
-        """Of the metric that chooses the checkpoint; f1 where that is the loss."""
+        """The best threshold for the selection metric, or for f1 if that is loss."""
         metric = "f1" if self.metric == "loss" else self.metric
         curve = threshold_curve(softmax(logits)[:, 1], targets == 1)
         values = []
@@ -126,7 +126,7 @@ class ClassificationTask(ClassTask):
         return values
 
     def _metrics_from_confusion(self, counts: np.ndarray) -> dict[str, Any]:
-        """The metrics that a confusion matrix [C, C] gives."""
+        """The metrics of a confusion matrix [C, C]."""
         correct, truth, predicted = np.diag(counts), counts.sum(1), counts.sum(0)
         f1_per_class = f1_score(correct, truth, predicted)
         values = {
@@ -140,7 +140,7 @@ class ClassificationTask(ClassTask):
         return values
 
     def row_statistics(self, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """The true class, the given one, the loss."""
+        """Per row: the true class, the predicted class, the loss."""
         losses = -log_softmax(logits)[np.arange(len(targets)), targets]
         return np.stack([targets, self.predict_classes(logits), losses], 1)
 
@@ -183,14 +183,14 @@ class ClassificationTask(ClassTask):
         yield confusion_item(counts, self.classes)
         yield class_score_table(np.diag(counts), counts.sum(1), counts.sum(0), self.classes)
 
-        def line(place: int) -> list[TableCell]:
-            row, true_class, answer = int(numbers[place]), truth[place], predicted[place]
+        def line(feature: int) -> list[TableCell]:
+            row, true_class, answer = int(numbers[feature]), truth[feature], predicted[feature]
             return [
                 format_row_location(features.rows, row),
                 format_row_text(features.rows, row),
                 self.classes[true_class],
                 self.classes[answer],
-                float(probabilities[place, answer]),
+                float(probabilities[feature, answer]),
             ]
 
         confidence = probabilities[features_range, predicted]
@@ -198,11 +198,11 @@ class ClassificationTask(ClassTask):
             return
         second = np.partition(probabilities, -2, axis=1)[:, -2]
         yield from example_tables(
-            ("row", "text", "truth", "answer", "p"),
+            ("row", "text", "truth", "prediction", "p"),
             line,
             (
                 np.where(truth == predicted, -np.inf, confidence),
-                "Answered wrongly, the surest first.",
+                "Wrong predictions, the most confident first.",
             ),
-            (second - confidence, "The two likeliest classes lie closest together."),
+            (second - confidence, "The two most probable classes have the closest probabilities."),
         )

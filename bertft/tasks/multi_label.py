@@ -1,12 +1,12 @@
-"""Any number of C labels per row, also none, each predicted independently.
+"""Any number of C labels per row, including none, each predicted independently.
 
-    ℓ = Σ_c softplus(z_c) − y_c z_c                     y ∈ {0, 1}^C: C terms a row
-    soft: Σ_c T² · KL(σ(t_c/T) ‖ σ(z_c/T))              to a teacher's logits t [C]
-    label c is given where sigmoid(z_c) ≥ threshold     (0.5, or one of each label)
+    ℓ = Σ_c softplus(z_c) − y_c z_c                     y ∈ {0, 1}^C: C terms per row
+    distillation: Σ_c T² · KL(σ(t_c/T) ‖ σ(z_c/T))      for teacher logits t [C]
+    label c is predicted where sigmoid(z_c) ≥ threshold (0.5, or one threshold per label)
 
-Metrics: F1 micro; macro (a label that is neither true nor given counts 0); samples (the mean of
-the rows' own, where a rightly empty answer counts 1); accuracy (rows with exactly the true
-labels); the mean loss. The training loss can be changed (``shared.losses``); the metric is the
+Metrics: F1 micro; macro (a label that is neither true nor predicted counts 0); samples (the mean
+over rows; 1 for a correct empty prediction); accuracy (rows with exactly the true labels); the
+mean loss. The training loss can be changed (``shared.losses``); the metric is the
 plain loss.
 """
 
@@ -73,15 +73,15 @@ class MultiLabelTask(ClassTask):
     def set_threshold(self, threshold: Threshold) -> None:
         if isinstance(threshold, dict) and set(threshold) != set(self.classes):
             raise UsageError(
-                f"thresholds of {format_list(threshold, 8)} do not fit the labels"
+                f"the thresholds are for {format_list(threshold, 8)}, but the labels are"
                 f" {format_list(self.classes, 8)}",
                 where="threshold",
-                hint="Give one of each label",
+                hint="Give one threshold per label",
             )
         self.threshold = threshold
 
     def predict_classes(self, logits: np.ndarray) -> np.ndarray:
-        """Which labels each row of ``logits`` is given, bool [rows, C]."""
+        """The predicted labels of each row of ``logits``, bool [rows, C]."""
         threshold = self.threshold
         if isinstance(threshold, dict):
             return sigmoid(logits) >= np.array([threshold[name] for name in self.classes])
@@ -90,13 +90,13 @@ class MultiLabelTask(ClassTask):
     def confidence_and_correct(
         self, logits: np.ndarray, targets: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Of each label of each row, at 0.5."""
+        """For each label of each row, at a threshold of 0.5."""
         scores = sigmoid(logits)
-        right = (scores >= 0.5) == (targets > 0.5)
-        return np.maximum(scores, 1 - scores).ravel(), right.ravel()
+        correct = (scores >= 0.5) == (targets > 0.5)
+        return np.maximum(scores, 1 - scores).ravel(), correct.ravel()
 
     def fit_threshold(self, logits: np.ndarray, targets: np.ndarray) -> tuple[list[float], str]:
-        """f1_micro where that chooses the checkpoint; else f1_macro, the best F1 of each label."""
+        """Maximize f1_micro if it is the selection metric, else f1_macro (F1 of each label)."""
         scores, truth = sigmoid(logits), targets > 0.5
         curves = [threshold_curve(scores[:, c], truth[:, c]) for c in range(len(self.classes))]
         if self.metric == "f1_micro":
@@ -136,7 +136,7 @@ class MultiLabelTask(ClassTask):
         }
 
     def row_statistics(self, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Of each label: rightly given, true, given; then F1, exactness and loss of the row."""
+        """Per label: true positive, true, predicted; then F1, exact match and loss of the row."""
         truth, predicted = targets > 0.5, self.predict_classes(logits)
         true_positives = np.logical_and(truth, predicted)
         losses = -np.where(truth, log_sigmoid(logits), log_sigmoid(-logits))
@@ -183,10 +183,10 @@ class MultiLabelTask(ClassTask):
         true_positives = np.logical_and(truth, predicted)
         yield class_score_table(true_positives.sum(0), truth.sum(0), predicted.sum(0), self.classes)
 
-        def line(place: int) -> list[TableCell]:
-            row = int(numbers[place])
+        def line(feature: int) -> list[TableCell]:
+            row = int(numbers[feature])
             names = [
-                ", ".join(self.classes[c] for c in np.flatnonzero(side[place])) or "none"
+                ", ".join(self.classes[c] for c in np.flatnonzero(side[feature])) or "none"
                 for side in (truth, predicted)
             ]
             return [
@@ -197,11 +197,14 @@ class MultiLabelTask(ClassTask):
 
         error_confidence = np.where(truth, 1 - probabilities, probabilities).max(1)
         yield from example_tables(
-            ("row", "text", "truth", "answer"),
+            ("row", "text", "truth", "prediction"),
             line,
             (
                 np.where((truth == predicted).all(1), -np.inf, error_confidence),
-                "A label is wrong, the surest of it first.",
+                "Rows with a wrong label, the most confident first.",
             ),
-            (-np.abs(probabilities - 0.5).min(1), "A label's probability lies closest to 0.5."),
+            (
+                -np.abs(probabilities - 0.5).min(1),
+                "Rows with a label whose probability is closest to 0.5.",
+            ),
         )

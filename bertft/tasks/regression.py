@@ -1,9 +1,9 @@
 """One number per row, from a text or a pair of texts.
 
-    ℓ = (z − y)²        over the row's single logit z and its number y, on the number's own scale
+    ℓ = (z − y)²        for the single logit z and the number y of a row, without scaling
 
 Metrics: Pearson's and Spearman's correlation, mean squared error (``loss`` is the same number).
-A correlation is 0 where either side is constant: such answers say nothing of the order.
+A correlation is 0 if either side is constant.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ class RegressionTask(SequenceTask):
         return np.asarray(labels, np.float32)
 
     def init_head(self, head: Mapping[str, Tensor], features: FeatureTable) -> None:
-        """The bias starts at the mean of the numbers.
+        """Initialize the bias with the mean of the training numbers.
 
-        From zero, the first steps would all push towards the mean: with a pooler's tanh before
-        the head they saturate it, and the model stays constant.
+        From zero, the first steps would all push towards the mean, which can saturate the tanh of
+        the pooler before the head, so that the model stays constant.
         """
         mean = float(np.mean(features.read_column("labels")))
         for name, parameter in head.items():
@@ -75,7 +75,7 @@ class RegressionTask(SequenceTask):
     def prediction_agreement(
         self, logits_a: np.ndarray, logits_b: np.ndarray, features: FeatureTable
     ) -> float:
-        """Pearson's correlation of the two models' numbers: equal ones do not occur."""
+        """Pearson's correlation of the two models' numbers, which are hardly ever equal."""
         return float(pearson(logits_a[:, 0].astype(np.float64), logits_b[:, 0].astype(np.float64)))
 
     def compute_scores(self, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
@@ -89,7 +89,7 @@ class RegressionTask(SequenceTask):
         }
 
     def row_statistics(self, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """The number given, and the true one."""
+        """Per row: the predicted number and the true one."""
         return np.stack([logits[:, 0], targets.astype(np.float64)], 1)
 
     def metrics_from_statistics(
@@ -116,17 +116,17 @@ class RegressionTask(SequenceTask):
         values = logits[:, 0]
         yield AgreementPlot(
             "answers",
-            "Truth against answer",
-            "A point a row; on the diagonal they agree.",
+            "Truth against prediction",
+            "One point per row; on the diagonal they agree.",
             x=truth,
             y=values,
             x_title="truth",
-            y_title="answer",
+            y_title="prediction",
         )
 
-        def line(place: int) -> list[TableCell]:
-            row = int(numbers[place])
-            pair = float(truth[place]), float(values[place])
+        def line(feature: int) -> list[TableCell]:
+            row = int(numbers[feature])
+            pair = float(truth[feature]), float(values[feature])
             return [
                 format_row_location(features.rows, row),
                 format_row_text(features.rows, row),
@@ -134,8 +134,8 @@ class RegressionTask(SequenceTask):
             ]
 
         yield from example_tables(
-            ("row", "text", "truth", "answer"),
+            ("row", "text", "truth", "prediction"),
             line,
-            (np.abs(values - truth).astype(np.float64), "Furthest from the truth."),
+            (np.abs(values - truth).astype(np.float64), "The largest absolute errors."),
             None,
         )

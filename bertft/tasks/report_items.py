@@ -1,13 +1,13 @@
-"""What a run shows of itself, as plain values: tasks and methods give it, the report draws it.
+"""Report items: tables and figures as plain values, which tasks and methods return.
 
-    Table     rows of cells                       numbers stand to the right, text to the left
-    Grid      a value for each row and column     a heat map: confusions, layer × module
-    Lines     series over steps                   curves
-    Points    a pair of numbers a row             truth against answer
-    Scatter   named points                        a metric against parameters
+    TableItem        rows of cells                       numbers right-aligned, text left-aligned
+    HeatMap          one value per row and column        confusions, layer × module
+    LineChart        series over steps                   curves
+    AgreementPlot    one pair of numbers per row         truth against prediction
+    ScatterPlot      named points                        a metric against parameters
 
-Each has a ``title`` and a ``note`` that says in a sentence how it is read. Nothing here knows of
-colours, HTML or a plotting package, and every text is what it is: whoever draws it escapes it.
+Each has a ``title`` and a ``note``, one sentence that explains how to read it. This module does not
+depend on colours, HTML or a plotting package. Texts are not escaped; the renderer escapes them.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ __all__ = [
 
 
 class Percent(float):
-    """A part of a whole, from 0 to 1, that is read in percent."""
+    """A fraction from 0 to 1 that is displayed in percent."""
 
 
 class ByteCount(int):
-    """Bytes."""
+    """A number of bytes, displayed with a unit."""
 
 
-TableCell = str | int | float | None  # int: a count; float: a score; None: there is none
+TableCell = str | int | float | None  # int: a count; float: a score; None: empty
 
 
 @dataclass(frozen=True)
 class ReportItem:
-    """Base of all; the file plots/<name>.png of a picture has its ``name``."""
+    """Base class of report items; a figure is saved as plots/<name>.png."""
 
     name: str
     title: str
@@ -55,9 +55,9 @@ class ReportItem:
 
 @dataclass(frozen=True, kw_only=True)
 class TableItem(ReportItem):
-    """``rows`` [R] of cells [C] under ``head`` [C]; ``strong``: the numbers of the rows to mark.
+    """``rows`` [R] of cells [C] with the header ``head`` [C]; ``strong``: indices of bold rows.
 
-    ``kinds`` [C]: how a column is set, as "number", "word" or "text"; empty: as its cells suggest.
+    ``kinds`` [C]: the format of each column, "number", "word" or "text"; empty: from its cells.
     """
 
     head: Sequence[str]
@@ -68,9 +68,9 @@ class TableItem(ReportItem):
 
 @dataclass(frozen=True, kw_only=True)
 class HeatMap(ReportItem):
-    """``values`` [R, C], NaN where there is none, written with ``digits`` behind the point.
+    """``values`` [R, C], NaN for an empty cell, shown with ``digits`` decimals.
 
-    ``intensity`` [R, C] in [0, 1] is how dark a cell is; None: its share of the greatest value.
+    ``intensity`` [R, C] in [0, 1]: how dark a cell is; None: its fraction of the maximum.
     """
 
     rows: Sequence[str]
@@ -84,9 +84,9 @@ class HeatMap(ReportItem):
 
 @dataclass(frozen=True, kw_only=True)
 class LineChart(ReportItem):
-    """``series``: name → (steps, values), the first being the one that matters; NaN is a gap.
+    """``series``: name → (steps, values), the most important first; NaN is a gap.
 
-    ``marked_step``: a step to point at. ``is_step_function``: a value holds until the next one.
+    ``marked_step``: a step to highlight. ``is_step_function``: a value holds until the next one.
     """
 
     series: Mapping[str, tuple[Sequence[float], Sequence[float]]]
@@ -96,7 +96,7 @@ class LineChart(ReportItem):
 
 @dataclass(frozen=True, kw_only=True)
 class AgreementPlot(ReportItem):
-    """``x`` and ``y`` [N] on one scale: the diagonal is where they agree."""
+    """``x`` and ``y`` [N] on the same scale; on the diagonal they agree."""
 
     x: np.ndarray
     y: np.ndarray
@@ -106,9 +106,9 @@ class AgreementPlot(ReportItem):
 
 @dataclass(frozen=True, kw_only=True)
 class ScatterPlot(ReportItem):
-    """Points with ``names`` [N]: ``x`` [N] ≥ 0 in powers of ten, ``y`` [N] ± ``uncertainty`` [N].
+    """Points with ``names`` [N]: ``x`` [N] ≥ 0 on a log scale, ``y`` [N] ± ``uncertainty`` [N].
 
-    ``pareto_front``: the numbers of the points that are marked and joined by a line.
+    ``pareto_front``: indices of the points that are highlighted and connected by a line.
     """
 
     names: Sequence[str]
@@ -121,13 +121,13 @@ class ScatterPlot(ReportItem):
 
 
 def clip_text(text: str, limit: int = 320) -> str:
-    """``text`` in at most ``limit`` characters, printable and on one line."""
+    """``text`` shortened to ``limit`` characters, printable and on one line."""
     text = replace_unprintable(" ".join(text.split()))
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def replace_unprintable(text: str) -> str:
-    """Without what no XML may hold: control characters and lone surrogates become �."""
+    """Replaces characters that are invalid in XML (control characters, lone surrogates) by �."""
     return "".join("\ufffd" if _is_unprintable(character) else character for character in text)
 
 

@@ -84,7 +84,7 @@ class BaseTask(ABC):
     default_max_length: ClassVar[int] = 256
     # Settings of ``data`` that predictions depend on; a merged folder keeps them.
     prediction_settings: ClassVar[tuple[str, ...]] = ()
-    # Whether a feature is the same input in every epoch. Masked tokens are drawn anew.
+    # Whether a feature is the same input in every epoch (masked tokens are drawn again).
     has_fixed_inputs: ClassVar[bool] = True
     # Whether the head trains as a new module even if the checkpoint has one.
     trains_new_head: ClassVar[bool] = True
@@ -104,11 +104,11 @@ class BaseTask(ABC):
             raise UsageError(
                 f"{self.name}{class_count} has no metric {config.metric!r}",
                 where="data.metric",
-                hint=f"{f'did you mean {closest!r}? ' if closest else ''}It has"
+                hint=f"{f'Did you mean {closest!r}? ' if closest else ''}Available metrics:"
                 f" {', '.join(known_metrics)}",
             )
 
-    # Head: what the model's config says of the task's output layer.
+    # Head: the entries of the transformers config for the output layer.
 
     @abstractmethod
     def head_config(self) -> dict[str, Any]:
@@ -122,14 +122,14 @@ class BaseTask(ABC):
 
     @classmethod
     def class_names_from_config(cls, model_config: Mapping[str, Any]) -> list[str] | None:
-        """The class names that such a config lists; None for a task without classes."""
+        """The class names in a transformers config; None for a task without classes."""
         return None
 
     @property
     def aligns_base_head(self) -> bool:
         """Whether a head that the checkpoint already has is matched with the task's classes.
 
-        A task without classes may keep such a head if its output is a number.
+        A task without classes may also keep such a head, if it predicts a number.
         """
         return self.class_names is not None
 
@@ -152,7 +152,7 @@ class BaseTask(ABC):
 
     def no_feature_error(self, max_length: int) -> RowError:
         """The error of a row that has no feature."""
-        return RowError("no feature", f"it gives nothing to read within {max_length} tokens")
+        return RowError("no feature", f"the row has no tokens within {max_length} tokens")
 
     def train_transform(self, batch: Batch, seed: BatchSeed) -> Batch:
         """The batch to train on, if it is random (masked tokens, for example).
@@ -233,7 +233,7 @@ class BaseTask(ABC):
 
     @property
     def metric_note(self) -> str:
-        """What the names of the metrics do not say, such as the positive class; may be empty."""
+        """Additional information about the metrics, such as the positive class; may be empty."""
         return ""
 
     @property
@@ -242,7 +242,7 @@ class BaseTask(ABC):
         return self.config.metric or self.default_metric
 
     def is_better(self, new: float, old: float | None) -> bool:
-        """Whether ``new`` is better than ``old`` (None: no value yet). NaN never is."""
+        """Whether ``new`` is better than ``old`` (None: no value yet). NaN is never better."""
         if math.isnan(new):
             return False
         if old is None:
@@ -280,7 +280,7 @@ class BaseTask(ABC):
         return values
 
     def undefined_metrics(self) -> dict[str, float]:
-        """NaN, which never wins, for every metric: without rows, or if a logit is not finite."""
+        """NaN for every metric: without rows, or if a logit is not finite."""
         return dict.fromkeys(self.metric_names, math.nan)
 
     def per_row_statistics(
@@ -330,7 +330,9 @@ class BaseTask(ABC):
         """Predict with ``threshold`` from now on. UsageError if the task does not use one."""
         if self.threshold is None:
             raise UsageError(
-                f"{self.name} does not use a threshold", where="threshold", hint="Leave it out"
+                f"{self.name} does not support a threshold",
+                where="threshold",
+                hint="Leave it out",
             )
         self.threshold = threshold
 
@@ -347,7 +349,9 @@ class BaseTask(ABC):
         raise self._unsupported_error("temperature", "calibrate")
 
     def _unsupported_error(self, feature: str, setting: str) -> UsageError:
-        return UsageError(f"{self.name} has no {feature}", where=setting, hint="Leave it out")
+        return UsageError(
+            f"{self.name} does not support a {feature}", where=setting, hint="Leave it out"
+        )
 
 
 def build_task(config: DataConfig, labels: Sequence[str] | None) -> BaseTask:
@@ -375,9 +379,10 @@ def detect_task(
         if task.matches_config(model_config):
             return name, task.class_names_from_config(model_config)
     raise UsageError(
-        f"{', '.join(model_config.get('architectures') or ['the model'])} has no head of a task",
+        f"{', '.join(model_config.get('architectures') or ['the model'])} does not have a head of a"
+        " supported task",
         where="config.json",
-        hint=f"bertft knows {', '.join(TASKS.names())}; train a head first",
+        hint=f"Train a head first (tasks: {', '.join(TASKS.names())})",
     )
 
 
@@ -450,7 +455,7 @@ def _featurize_splits(
 def feature_key_parts(
     task: BaseTask, tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> list[Any]:
-    """What features depend on, in addition to their rows."""
+    """JSON values that features depend on, in addition to their rows."""
     return [task.cache_key(), max_length, tokenizer_hash(tokenizer)]
 
 

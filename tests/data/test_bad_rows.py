@@ -29,12 +29,16 @@ def config(path, content: bytes, **settings) -> DataConfig:
         (b"x,", "no label", "missing label"),
         (b"x", "1 column where 2 are expected", "wrong number of columns"),
         (b"x,a,y", "3 columns where 2 are expected", "wrong number of columns"),
-        (b"caf\xe9,a", "bytes outside the encoding in the text", "bytes outside the encoding"),
-        (b"x,\xff", "bytes outside the encoding in the label", "bytes outside the encoding"),
-        (b"x\0y,a", "a NUL byte in the text", "NUL byte"),
-        (b"x,\0", "a NUL byte in the label", "NUL byte"),
+        (
+            b"caf\xe9,a",
+            "the text contains bytes outside the encoding",
+            "bytes outside the encoding",
+        ),
+        (b"x,\xff", "the label contains bytes outside the encoding", "bytes outside the encoding"),
+        (b"x\0y,a", "the text contains a NUL byte", "NUL byte"),
+        (b"x,\0", "the label contains a NUL byte", "NUL byte"),
         (b'"x"y,a', "text after a closing quote", "text after a closing quote"),
-        (b"x,c", "the label 'c' is none of 'a', 'b'", "unknown label"),
+        (b"x,c", "the label 'c' is not one of 'a', 'b'", "unknown label"),
     ],
 )
 def test_each_kind_is_named_or_skipped(tmp_path, row, message, reason):
@@ -64,8 +68,8 @@ def test_each_kind_is_named_or_skipped(tmp_path, row, message, reason):
         ('{"text": 7, "label": "a"}', "the text is a int, not a string"),
         ('{"text": "x"}', "no label"),
         ('{"text": "x", "label": {"a": 1}}', "the label {'a': 1} is a mapping"),
-        ('{"text": "\\ud83d", "label": "a"}', "an unpaired surrogate in the text"),
-        ('{"text": "x", "label": "\\u0000"}', "a NUL byte in the label"),
+        ('{"text": "\\ud83d", "label": "a"}', "the text contains an unpaired surrogate"),
+        ('{"text": "x", "label": "\\u0000"}', "the label contains a NUL byte"),
     ],
 )
 def test_kinds_of_json_lines(tmp_path, line, message):

@@ -107,7 +107,7 @@ def test_which_names_the_numbers_have():
     assert select_class_names(["a", "b"], ["b", "a", "c"]) == ["a", "b"]
     assert select_class_names(["a", "b"], ["x", "y"]) is None
     assert select_class_names(["neg", "pos"], ["Neg", "Pos"]) is None
-    with pytest.raises(UsageError, match=r"lists 'Pos' as class 0, but the file calls class 1"):
+    with pytest.raises(UsageError, match=r"lists 'Pos' as class 0, but in the file "):
         select_class_names(["neg", "pos"], ["Pos", "Neg"])
 
 

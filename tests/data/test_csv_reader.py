@@ -87,7 +87,7 @@ def test_rows_inside_quotes_are_noted(tmp_path):
     lines = ["text,label", '"stray,x', *(f"row {row},y" for row in range(5)), 'end",x']
     _, bad = rows(tmp_path / "a.csv", "\n".join(lines))
     (note,) = bad.notes
-    assert "5 lines inside look like rows of their own: data.quoting=false" in note
+    assert "5 lines inside look like rows: set data.quoting=false" in note
 
 
 def test_a_row_that_is_no_csv_takes_no_other_with_it(tmp_path):

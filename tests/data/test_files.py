@@ -79,12 +79,12 @@ def test_parquet_with_two_columns_of_one_name(tmp_path):
     columns = [pa.array(["x", "y"]), pa.array(["pos", "neg"]), pa.array(["z", "w"])]
     pa.parquet.write_table(pa.table(columns, ["text", "label", "text"]), path)
     assert pairs(read(path, text=2)) == [("z", "pos"), ("w", "neg")]
-    with pytest.raises(DataError, match=r"data\.text as a position: 0 or 2"):
+    with pytest.raises(DataError, match=r"data.text to a position: 0 or 2"):
         read(path)
 
 
 def test_what_claims_to_be_parquet(tmp_path):
-    with pytest.raises(DataError, match=r"not a Parquet file"):
+    with pytest.raises(DataError, match=r"not a valid Parquet file"):
         read(tmp_path / "a.parquet", b"text,label")
 
 
@@ -142,43 +142,43 @@ BAD_FILES = [
     ("a.csv", "", {}, "a.csv: the file is empty"),
     ("a.jsonl", "\n \n", {}, "a.jsonl: the file is empty"),
     ("a.csv", "text,label\n", {}, "there are no rows"),
-    ("a.csv", "sentence,label\nx,y\n", {}, "data.text: there is no column 'text'"),
+    ("a.csv", "sentence,label\nx,y\n", {}, "data.text: column 'text' not found"),
     ("a.csv", "texts,labels\nx,y\n", {}, "2 problems:\n"),
-    ("a.csv", "texts,labels\nx,y\n", {}, "data.label: there is no column 'label'"),
-    ("a.csv", "text;label\nx;y\n", {}, "only one, 'text;label'"),
-    ("a.jsonl", '{"text": "a", "labels": 1}', {}, "data.label: there is no column 'label'"),
+    ("a.csv", "texts,labels\nx,y\n", {}, "data.label: column 'label' not found"),
+    ("a.csv", "text;label\nx;y\n", {}, "the only column is 'text;label'"),
+    ("a.jsonl", '{"text": "a", "labels": 1}', {}, "data.label: column 'label' not found"),
     ("a.csv", "a,b\nc,d\n", {"text": 0, "label": 2},
-     "data.label=2, but the columns go from 0 to 1"),
+     "data.label=2, but the columns are numbered from 0 to 1"),
     ("a.csv", "a,b\n", {"text": "a", "header": False}, "has no header"),
-    ("a.csv", "text,label,text\na,b,c\n", {}, "data.text as a position: 0 or 2"),
+    ("a.csv", "text,label,text\na,b,c\n", {}, "data.text to a position: 0 or 2"),
     ("a.jsonl", '{"text": "a", "label": 1}', {"text": 0}, "JSON objects have no positions"),
-    ("a.csv", 'text,label\nb,a\n"a,b\nc,d\n', {}, r"a.csv:3: a double quote is opened"),
+    ("a.csv", 'text,label\nb,a\n"a,b\nc,d\n', {}, r"a.csv:3: a double quote is never closed"),
     ("a.csv", "text,label\na,b\n", {"separator": "::", "quoting": True}, "data.quoting=false"),
-    ("a.csv", "text,label\na,b\n", {"separator": '"'}, "cannot separate"),
-    ("a.json", "{}", {}, "there is no column 'text'; the columns are none"),
+    ("a.csv", "text,label\na,b\n", {"separator": '"'}, "not a valid separator"),
+    ("a.json", "{}", {}, "column 'text' not found .columns: none"),
     ("a.json", '[{"text": "a"}]', {}, "one JSON document, not one object per line.*jq"),
     ("a.jsonl", '{\n"text": "a"}', {}, "one JSON document, not one object per line.*jq"),
-    ("a.csv", '{"text": "a"}\n', {}, "a.csv: the file holds JSON Lines.*Rename it to a.jsonl"),
-    ("a.tsv", '\n{"text": "a"}\n', {}, "the file holds JSON Lines.*Rename it to a.jsonl"),
-    ("a.txt", '{"text": "a"}', {"task": "masked_lm"}, "holds JSON Lines.*Rename it to a.jsonl"),
+    ("a.csv", '{"text": "a"}\n', {}, "a.csv: the file contains JSON Lines.*Rename it to a.jsonl"),
+    ("a.tsv", '\n{"text": "a"}\n', {}, "the file contains JSON Lines.*Rename it to a.jsonl"),
+    ("a.txt", '{"text": "a"}', {"task": "masked_lm"}, "contains JSON Lines.*Rename it to a.jsonl"),
     ("a.txt", "text,label\na,b\n", {}, "one text per line and no labels.*data.separator"),
-    ("a.cvs", "text,label\na,b\n", {}, "unknown ending .cvs. Did you mean .csv.*data.separator"),
-    ("a", "text,label\na,b\n", {}, "the file has no ending. Known endings are .csv, .tsv"),
+    ("a.cvs", "text,label\na,b\n", {}, "unknown file extension .cvs. Did you mean .csv.*data.separator"),
+    ("a", "text,label\na,b\n", {}, "the file has no extension. Known extensions: .csv, .tsv"),
     ("a.conll", '{"words": ["EU"], "tags": ["O"]}', TAGS, "JSON Lines.*Rename it to a.jsonl"),
-    ("a.conll.gz", "EU B-ORG\n", TAGS, "unknown ending .gz. .*Known endings are .*.conll"),
-    ("a.conl", "EU B-ORG\n", TAGS, "unknown ending .conl. Did you mean .conll"),
-    ("a.pdf", "EU B-ORG\n", TAGS, "unknown ending .pdf"),
+    ("a.conll.gz", "EU B-ORG\n", TAGS, "unknown file extension .gz. .*Known extensions: .*.conll"),
+    ("a.conl", "EU B-ORG\n", TAGS, "unknown file extension .conl. Did you mean .conll"),
+    ("a.pdf", "EU B-ORG\n", TAGS, "unknown file extension .pdf"),
     ("a.conll", b"PK\x03\x04 packed", TAGS, "a zip archive"),
     ("a.csv", b"\x1f\x8b\x08 packed", {}, "is compressed with gzip. Decompress it: gunzip a.csv"),
     ("a.jsonl", b"PK\x03\x04 packed", {}, "a zip archive, as Excel workbooks"),
     ("a.xlsx", b"PK\x03\x04 packed", {}, "a zip archive.*Save the sheet as CSV"),
     ("a.txt", b"%PDF-1.7", {}, "is a PDF document"),
     ("a.csv", b"PAR1\x15\x04", {}, "is a Parquet file. Rename it to end in .parquet"),
-    ("a.csv", "text,label\na,b\n".encode("utf-16"), {}, "Give data.encoding=utf-16"),
+    ("a.csv", "text,label\na,b\n".encode("utf-16"), {}, "Set data.encoding=utf-16"),
     ("a.csv", "text,label\na,b\n".encode("utf-16-le"), {}, "NUL.*data.encoding=utf-16-le"),
-    ("a.csv", "text,label\na,b\n", {"encoding": "utf-9"}, "no encoding 'utf-9'"),
-    ("a.csv", "text,label\na,b\n", {"encoding": "base64"}, "no encoding 'base64'"),
-    ("a.csv", "text,label\na,b\nc,d", {"encoding": "utf-16"}, "a.csv:1: bytes that are not utf-16"),
+    ("a.csv", "text,label\na,b\n", {"encoding": "utf-9"}, "unknown encoding 'utf-9'"),
+    ("a.csv", "text,label\na,b\n", {"encoding": "base64"}, "unknown encoding 'base64'"),
+    ("a.csv", "text,label\na,b\nc,d", {"encoding": "utf-16"}, "a.csv:1: bytes outside"),
 ]  # fmt: skip
 
 
@@ -229,11 +229,11 @@ def test_a_folder_is_no_file(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"text": ["a", "b", "c"]}, "3 columns of text"),
-        ({"text": []}, "0 columns of text"),
-        ({"text": [1.5]}, "neither a column's name"),
-        ({"text": True}, "neither a column's name"),
-        ({"text": ["a", "a"]}, "stands twice"),
+        ({"text": ["a", "b", "c"]}, "expected one column of text, or two for pairs, got 3"),
+        ({"text": []}, "expected one column of text, or two for pairs, got 0"),
+        ({"text": [1.5]}, "neither a column name"),
+        ({"text": True}, "neither a column name"),
+        ({"text": ["a", "a"]}, "duplicate columns"),
         ({"label": ["a", "b"]}, "data.task=multi_label"),
     ],
 )
@@ -331,5 +331,5 @@ def test_what_is_checked_is_what_is_read(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["idna", "punycode", "undefined", "base64"])
 def test_an_encoding_that_is_none_of_files_is_refused_by_name(tmp_path, name):
     (tmp_path / "a.csv").write_bytes(b"text,label\na,b\n")
-    with pytest.raises(DataError, match=f"there is no encoding '{name}'"):
+    with pytest.raises(DataError, match=f"unknown encoding '{name}'"):
         checked_first_line(tmp_path / "a.csv", name, "a.csv")

@@ -54,7 +54,7 @@ def test_spellings_of_one_number_are_one_class(tmp_path):
 
 
 def test_an_unknown_number_is_an_unknown_label(tmp_path):
-    with pytest.raises(DataError, match=r"dev.jsonl:2: the label '0' is none of '1.0', '2.0'"):
+    with pytest.raises(DataError, match=r"dev.jsonl:2: the label '0' is not one of '1.0', '2.0'"):
         read(tmp_path, ["1.0", "2.0"], ["1", "0"])
     with pytest.raises(DataError, match=r"the label 'positve'.*did you mean 'positive'"):
         read(tmp_path, ["positive", "negative"], ["positive", "positve"])
@@ -62,9 +62,11 @@ def test_an_unknown_number_is_an_unknown_label(tmp_path):
 
 def test_names_and_numbers_are_not_matched_by_guess(tmp_path):
     names = ["entailment", "neutral", "contradiction"]
-    with pytest.raises(DataError, match=r"numbers '0', '1', '2', the classes are 'contradiction'"):
+    with pytest.raises(
+        DataError, match=r"numbers '0', '1', '2', but the classes are 'contradiction'"
+    ):
         read(tmp_path, names, [0, 1, 2])
-    with pytest.raises(DataError, match=r"nothing says which class a number is"):
+    with pytest.raises(DataError, match=r"the class of each number is unknown"):
         read(tmp_path, names, [0, 1, 2], on_bad_row="skip", max_skipped=1.0)
     with pytest.raises(DataError, match=r"the classes are the numbers '0', '1', '2'"):
         read(tmp_path, [0, 1, 2], names, on_bad_row="skip", max_skipped=1.0)
@@ -93,7 +95,7 @@ def test_a_mapping_may_join_classes(tmp_path):
     splits = read(tmp_path, ["1", "2", "3"], [3], labels={1: "low", 2: "low", "3": "high"})
     assert splits.class_names == ["low", "high"]
     assert labels(splits) == (["low", "low", "high"], ["high"])
-    with pytest.raises(DataError, match=r"the label '4' is none of 'low', 'high'"):
+    with pytest.raises(DataError, match=r"the label '4' is not one of 'low', 'high'"):
         read(tmp_path, ["1", "2", "3"], [4], labels={1: "low", 2: "low", 3: "high"})
 
 
@@ -107,14 +109,14 @@ def test_a_missing_label_is_not_the_last_class(tmp_path):
 def test_rows_of_a_trained_model_have_its_classes_in_its_order(tmp_path):
     model = ["contradiction", "entailment", "neutral"]
     given = ["entailment", "neutral", "contradiction"]
-    with pytest.raises(DataError, match=r"nothing says which class a number is"):
+    with pytest.raises(DataError, match=r"the class of each number is unknown"):
         read(tmp_path, [0, 1], [0], classes=model)
     splits = read(tmp_path, [0, 1, 2], [2], classes=model, labels=given)
     assert splits.class_names == model
     assert labels(splits) == (given, ["contradiction"])
     placeholders = ["LABEL_0", "LABEL_1"]  # which are positions by what transformers means
     assert labels(read(tmp_path, [0, 1], [1], classes=placeholders))[1] == ["LABEL_1"]
-    with pytest.raises(DataError, match=r"name the model's classes with data.labels"):
+    with pytest.raises(DataError, match=r"set data.labels=.*names of the model"):
         read(tmp_path, ["neg", "pos"], ["neg"], classes=placeholders)
 
 
@@ -155,7 +157,7 @@ def test_lists_of_labels_as_text_are_lists(tmp_path, train):
 
 @pytest.mark.parametrize("label", ["['a' 'b']", "[0 1 1]"])
 def test_a_list_without_commas_is_not_guessed(tmp_path, label):
-    with pytest.raises(DataError, match=r"no list that can be read"):
+    with pytest.raises(DataError, match=r"is not a valid list"):
         read(tmp_path, ["a|b", label], ["a"], "multi_label")
 
 
@@ -169,12 +171,14 @@ def test_a_list_without_commas_is_not_guessed(tmp_path, label):
     ],
 )
 def test_lists_of_0_and_1_are_places(tmp_path, rows):
-    with pytest.raises(DataError, match=r"a list of 3 values 0 or 1, and nothing"):
+    with pytest.raises(
+        DataError, match=r"a list of 3 values 0 or 1, and the classes have no names"
+    ):
         read(tmp_path, rows, rows, "multi_label")
     splits = read(tmp_path, rows, rows, "multi_label", labels=["a", "b", "c"])
     assert labels(splits)[0] == [["a", "c"], [], ["b"]] == labels(splits)[1]
     assert splits.schema.label_mapping["place 0"] == "a"
-    with pytest.raises(DataError, match=r"data.labels lists 2 names"):
+    with pytest.raises(DataError, match=r"data.labels has 2 names"):
         read(tmp_path, rows, rows, "multi_label", labels=["a", "b"])
 
 
@@ -190,7 +194,7 @@ def test_lists_of_class_numbers_are_none(tmp_path):
 
 def test_a_wrong_separator_is_noticed(tmp_path):
     rows = ["a;b", "b;c", "a;c", "a", "b;a"]
-    with pytest.raises(DataError, match=r"never two in one row.*'data.label_separator=;'"):
+    with pytest.raises(DataError, match=r"never two per row.*'data.label_separator=;'"):
         read(tmp_path, rows, rows, "multi_label")
     assert read(tmp_path, rows, rows, "multi_label", label_separator=";").class_names == [
         "a",
@@ -230,10 +234,10 @@ def test_a_long_label_is_shortened_in_messages(tmp_path):
     ("given", "message"),
     [
         (["a", "a", "b"], r"data.labels: lists the class 'a' twice"),
-        (["", "a"], r"'' is not the name of a class"),
-        ([None, "a"], r"None is not the name of a class"),
+        (["", "a"], r"'' is not a class name"),
+        ([None, "a"], r"None is not a class name"),
         ({1: "a", "1.0": "b"}, r"maps the label '1.0' to 'a' and to 'b'"),
-        ({0: "a", 1: None}, r"None is not the name of a class"),
+        ({0: "a", 1: None}, r"None is not a class name"),
     ],
 )
 def test_what_is_wrong_with_the_names_given(tmp_path, given, message):
@@ -244,7 +248,7 @@ def test_what_is_wrong_with_the_names_given(tmp_path, given, message):
 def test_a_number_that_two_names_are_is_neither(tmp_path):
     names = ["1.1", "1.10"]
     assert labels(read(tmp_path, names, names, labels=names)) == (names, names)
-    with pytest.raises(DataError, match=r"the label '1.100' is none of"):
+    with pytest.raises(DataError, match=r"the label '1.100' is not one of"):
         read(tmp_path, names, ["1.100", "1.1"], labels=names)
 
 
@@ -259,7 +263,7 @@ def test_tuples_and_sets_of_labels_are_lists(tmp_path):
     splits = read(tmp_path, ["('b', 'a')", "{'c'}", "set()"], ["('a',)"], "multi_label")
     assert labels(splits) == ([["b", "a"], ["c"], []], [["a"]])
     for label in ("[a, b]", "{0, 1}"):
-        with pytest.raises(DataError, match=r"no list that can be read"):
+        with pytest.raises(DataError, match=r"is not a valid list"):
             read(tmp_path, ["a,b", label], ["a"], "multi_label", label_separator=",")
 
 
@@ -308,7 +312,7 @@ def test_names_of_columns(tmp_path):
 
     assert rows(["rude", "loud"]) == (["rude", "loud"], [["loud"]], {})
     assert rows(["L", "R"]) == (["L", "R"], [["L"]], {"column loud": "L", "column rude": "R"})
-    with pytest.raises(UsageError, match=r"names the column 'loud' 'Rude', although"):
+    with pytest.raises(UsageError, match=r"maps the column 'loud' to the class 'Rude', but"):
         rows(["Rude", "Loud"])
 
 
@@ -327,7 +331,5 @@ def test_classes_without_a_column_are_reported(tmp_path):
     path.write_text("text,b\none,1\ntwo,0\n")
     config = DataConfig(name="x", task="multi_label", validation=str(path), label=["b"])
     splits = load_splits(config, ("validation",), model_classes=["a", "b", "c"])
-    assert splits.schema.notes() == [
-        "data.label names no column for a, c: all rows count as without"
-    ]
+    assert splits.schema.notes() == ["data.label has no column for a, c: no row has these labels"]
     assert splits.validation.column("label") == [["b"], []]

@@ -89,7 +89,7 @@ def test_given_names_stand_for_counted_classes(tmp_path):
 
 
 def test_given_numbers_do_not(tmp_path):
-    with pytest.raises(DataError, match="the label '0' is none of '1', '2'"):
+    with pytest.raises(DataError, match="the label '0' is not one of '1', '2'"):
         splits(tmp_path / "a.jsonl", [{"label": 0}, {"label": 1}], labels=[1, 2])
 
 
@@ -123,7 +123,7 @@ def test_several_labels_joined_or_listed(tmp_path):
 
 def test_an_unknown_one_of_several_is_bad(tmp_path):
     rows = [{"label": "a|b"}, {"label": "a|x"}, {"label": ""}, {"label": "0|1"}]
-    with pytest.raises(DataError, match=r"a.jsonl:2: the label 'x' is none of 'a', 'b'"):
+    with pytest.raises(DataError, match=r"a.jsonl:2: the label 'x' is not one of 'a', 'b'"):
         splits(tmp_path / "a.jsonl", rows, "multi_label", labels=["a", "b"])
     loaded = splits(
         tmp_path / "a.jsonl",
@@ -156,7 +156,7 @@ def test_a_column_must_hold_zeros_and_ones(tmp_path):
     rows = [{"rude": 1, "loud": 0}, {"rude": 2, "loud": 0}]
     with pytest.raises(DataError, match="2: the label 2 is not 0 or 1"):
         splits(tmp_path / "a.jsonl", rows, "multi_label", label=["rude", "loud"])
-    with pytest.raises(UsageError, match="1 names for 2 columns"):
+    with pytest.raises(UsageError, match=r"has 1 names, but data\.label has 2 columns"):
         splits(tmp_path / "a.jsonl", rows, "multi_label", label=["rude", "loud"], labels=["x"])
 
 
@@ -169,7 +169,7 @@ def test_regression_has_no_classes(tmp_path):
 @pytest.mark.parametrize(
     ("labels", "task", "message"),
     [
-        (["good", "bad", "good"], "regression", "most labels are no numbers.*classification"),
+        (["good", "bad", "good"], "regression", "most labels are not numbers.*classification"),
         ([1.5] * 3, "regression", "all rows have the label 1.5"),
         (["a"] * 3, "classification", "all rows have the label a"),
         ([0.2, 3.8, 5, 1], "classification", "numbers such as.*data.task=regression"),

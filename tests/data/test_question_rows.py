@@ -104,7 +104,7 @@ def test_rows_to_answer_need_no_answers(tmp_path):
     assert rows.columns == ["id", "question", "context", "line"] and len(rows) == 3
     bare = write(tmp_path / "a.jsonl", '{"question": "Who?", "context": "Ada."}')
     assert load_inputs(str(bare), config("x")).column("id") == [None]
-    with pytest.raises(DataError, match=r"no column 'context'"):
+    with pytest.raises(DataError, match=r"column 'context' not found"):
         load_inputs(str(write(tmp_path / "b.jsonl", '{"question": "Who?"}')), config("x"))
     with pytest.raises(UsageError, match=r"data\.text.*\[question,context\]"):
         load_inputs(str(bare), config("x", text="question"))
@@ -125,27 +125,28 @@ def test_a_test_split_without_answers(tmp_path):
     ("change", "reason", "part"),
     [
         ({"answers": [{"text": "Ada", "answer_start": 22}]}, "answer not at its offset",
-         "question 'c': the answer 'Ada' is not at offset 22, where '.  ' stands; it stands at 25"),
+         "question 'c': the answer 'Ada' is not at offset 22 (found '.  ' there);"
+         " the closest occurrence is at 25"),
         ({"answers": [{"text": "Ada", "answer_start": -3}]}, "answer not at its offset", "at 0"),
         ({"answers": [{"text": "Bob", "answer_start": 0}]}, "answer not at its offset",
-         "it stands nowhere in the context"),
+         "it does not occur in the context"),
         ({"answers": [{"text": "Ada"}]}, "answer without an offset",
-         "the answer 'Ada' stands 2 times in the context: answer_start tells where"),
-        ({"answers": [{"text": "Bob"}]}, "answer without an offset", "stands nowhere"),
+         "the answer 'Ada' occurs 2 times in the context. Add its offset as answer_start"),
+        ({"answers": [{"text": "Bob"}]}, "answer without an offset", "does not occur"),
         ({"answers": [{"text": "Ada", "answer_start": "9" * 5000}]}, "answer without an offset",
          "answer_start is '9999"),
         ({"answers": [{"text": "Ada", "answer_start": True}]}, "answer without an offset", "True"),
         ({"answers": [{"answer_start": 3}]}, "empty answer", "empty answer"),
         ({"answers": [{"text": 3, "answer_start": 3}]}, "answer is no string", "is a int"),
-        ({"answers": "Ada"}, "answer without an offset", "stands 2 times"),
+        ({"answers": "Ada"}, "answer without an offset", "occurs 2 times"),
         ({"answers": {"text": ["Ada"]}}, "answers of another form", "lists text and answer_start"),
         ({"answers": {"text": ["Ada"], "answer_start": []}}, "answers of another form", "1 texts"),
         ({"answers": 7}, "answers of another form", "is a int, not a list"),
-        ({"answers": ["Ada"]}, "answers of another form", "needs objects with text"),
+        ({"answers": ["Ada"]}, "answers of another form", "list of objects with text"),
         ({"answers": None}, "missing label", "no label"),
         ({"question": " "}, "empty question", "empty question"),
         ({"question": 3}, "question is no string", "the question is a int"),
-        ({"question": "a\0b"}, "NUL byte", "a NUL byte in the question"),
+        ({"question": "a\0b"}, "NUL byte", "the question contains a NUL byte"),
     ],
 )  # fmt: skip
 def test_a_bad_question_is_named_or_counted(tmp_path, change, reason, part):
@@ -216,7 +217,7 @@ def test_keys_that_are_missing(tmp_path):
         ("[]", "the file has no list 'data'"),
         ('{"data": [{}]}', r"data\[0\] has no list 'paragraphs'"),
         ('{"data": [{"paragraphs": [{"context": "x"}]}]}', r"paragraphs\[0\] has no list 'qas'"),
-        ('{"data": [{"paragraphs": [{"context": "x", "qas": [1]}]}]}', "is no object"),
+        ('{"data": [{"paragraphs": [{"context": "x", "qas": [1]}]}]}', "is not an object"),
         ('{\n"data": x}', r"a\.json:2: not JSON \(.* at column 9\)"),
         ('{"data": []}', "there are no rows"),
     ],
@@ -228,7 +229,9 @@ def test_files_of_another_form(tmp_path, content, part):
 
 def test_every_question_must_have_an_answer_where_none_may_lack(tmp_path):
     path = write(tmp_path / "a.json", nested(*ROWS))
-    with pytest.raises(DataError, match=r"question 'b': there is no answer; data\.unan"):
+    with pytest.raises(
+        DataError, match=r"question 'b': the question has no answer. Set data\.unan"
+    ):
         read(path, unanswerable=False)
 
 
@@ -265,7 +268,7 @@ def test_questions_of_a_context_are_held_out_together(tmp_path):
     assert load_splits(data).validation.fingerprint == splits.validation.fingerprint
     alone = write(tmp_path / "b.jsonl", "\n".join(line.replace("context 1", "context 0")
                                                   for line in lines[:9]))  # fmt: skip
-    with pytest.raises(DataError, match="all rows have one context"):
+    with pytest.raises(DataError, match="all rows have the same context"):
         load_splits(DataConfig(name="x", task="question_answering", train=str(alone)))
 
 

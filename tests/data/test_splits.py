@@ -82,7 +82,7 @@ def test_regression_is_cut_at_random(tmp_path):
 def test_too_few_rows_to_cut(tmp_path):
     path = tmp_path / "a.tsv"
     path.write_text("text\tlabel\nx\ta\n")
-    with pytest.raises(DataError, match="too few to cut"):
+    with pytest.raises(DataError, match="too few to hold out"):
         load_splits(config(str(path)))
     path.write_text("text\tlabel\nx\ta\ny\tb\n")
     with pytest.raises(DataError, match="every class has a single row"):
@@ -188,7 +188,7 @@ def test_a_bundled_sample(monkeypatch):
     assert splits.class_names == ["no", "yes"]
     assert splits.test.location(1) == "sample toy/test:2"
     assert not splits.validation_from_train
-    with pytest.raises(DataError, match="no column 'sentence'"):
+    with pytest.raises(DataError, match="column 'sentence' not found"):
         load_splits(DataConfig(name="sample", source="sample", sample="toy", text="sentence"))
 
 
@@ -215,16 +215,16 @@ def test_a_test_split_taken_as_unlabelled_is_noted(tmp_path, label, told):
     names = {name: str(tmp_path / f"{name}.tsv") for name in ("train", "test")}
     splits = load_splits(DataConfig(name="files", validation=names["train"], **names))
     assert not splits.test.has_labels and len(splits.test) == 2
-    assert splits.test.notes == (f"all labels are {told}: the split is taken as unlabelled",)
+    assert splits.test.notes == (f"all labels are {told}: the split is treated as unlabelled",)
 
 
 def test_a_file_without_labels_is_not_told_to_name_them_alone(tmp_path):
     (tmp_path / "train.csv").write_text("text,label\na,0\nb,1\nc,1\n")
     (tmp_path / "bare.csv").write_text("text\nd\n")
     train, bare = str(tmp_path / "train.csv"), str(tmp_path / "bare.csv")
-    with pytest.raises(DataError, match=r"leave out data\.test and answer them"):
+    with pytest.raises(DataError, match=r"leave out data\.test and use bertft predict"):
         load_splits(DataConfig(name="files", train=train, validation=train, test=bare))
     with pytest.raises(DataError, match=r"without data\.validation a part of train is held out"):
         load_splits(DataConfig(name="files", train=train, validation=bare))
-    with pytest.raises(DataError, match=r"Name it with data\.label=<column>$"):
+    with pytest.raises(DataError, match=r"Set data\.label=<column>$"):
         load_splits(DataConfig(name="files", train=bare))

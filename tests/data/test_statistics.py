@@ -99,11 +99,11 @@ def test_the_share_of_unknown_tokens(tmp_path, unknown, train, validation):
     report = report_on(tmp_path / "a.jsonl", ROWS, special=SpecialTokenIds(unknown, (1, 9)))
     assert report.splits["train"].unknown == train
     assert report.splits["validation"].unknown == validation
-    told = [note for note in report.notes if "unknown" in note]
+    told = [note for note in report.notes if "vocabulary" in note]
     assert told == (
         [
-            "warning: many tokens are unknown to the model's vocabulary (train 100%, validation"
-            " 100%); choose a model of the texts' language and script"
+            "warning: many tokens are not in the model's vocabulary (train 100%, validation"
+            " 100%); choose a model for the language and script of the texts"
         ]
         if unknown == 7
         else []
@@ -129,7 +129,7 @@ def test_the_table_shows_every_split_and_the_overlap(tmp_path):
     text = out.getvalue()
     for part in (
         "train", "validation", "2, 2, 2", "25.0%", "a 50.0%",
-        "1 of 2 validation rows also stand in train",
+        "1 of 2 validation rows are also in train",
     ):  # fmt: skip
         assert part in text
     (line,) = [each for each in format_split_accounting(made) if each.startswith("train")]

@@ -74,7 +74,7 @@ def test_a_bad_first_row_is_no_header(tmp_path):
 def test_rows_to_answer(tmp_path):
     path = tmp_path / "new.csv"
     path.write_text("text\n" + "\n".join(text.replace(",", "") for text in TEXTS))
-    with pytest.raises(DataError, match="the first line may be the names of the columns"):
+    with pytest.raises(DataError, match="the first line may be a header"):
         load_inputs(str(path), DataConfig(name="x", text=0))
     for header in (True, False):
         found = load_inputs(str(path), DataConfig(name="x", text=0, header=header))

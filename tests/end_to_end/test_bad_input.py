@@ -28,18 +28,18 @@ def files(place) -> Path:
 
 DATA = "data.train=train.csv"
 CASES = {
-    "the column of the text": ([DATA, "data.text=txt"], ["no column 'txt'", "Did you mean 'text'"]),
+    "the column of the text": ([DATA, "data.text=txt"], ["column 'txt' not found", "Did you mean 'text'"]),
     "the column of the label": ([DATA, "data.label=lable"], ["data.label", "Did you mean 'label'"]),
     "the position": ([DATA, "data.text=7", "data.label=1"], ["the columns go from 0 to 1"]),
     "the file": (["data.train=trian.csv"], ["no such file", "Did you mean 'train.csv'"]),
     "the folder": (["data.train=no/where.csv"], ["there is no folder no"]),
-    "the ending": (["data.train=notes.docx"], ["the file has the unknown ending .docx"]),
+    "the ending": (["data.train=notes.docx"], ["unknown file extension .docx"]),
     "an empty file": (["data.train=empty.csv"], ["empty.csv"]),
     "a file of one line": (["data.train=header.csv"], ["header.csv", "there are no rows"]),
     "one class": (["data.train=one class.csv"], ["all rows have the label pos"]),
     "an empty validation file": ([DATA, "data.validation=empty.csv"], ["empty.csv"]),
     "an unknown label": ([DATA, "data.validation=other.csv"], ["other.csv:2", "'great'"]),
-    "a task for numbers": (["data.train=names.csv", "data.task=regression"], ["no numbers"]),
+    "a task for numbers": (["data.train=names.csv", "data.task=regression"], ["not numbers"]),
     "a task for classes": (["data.train=numbers.csv"], ["not classes", "data.task=regression"]),
     "an encoding": (["data.train=latin.csv"], ["latin.csv:2", "data.encoding"]),
     "an unknown encoding": ([DATA, "data.encoding=utf8x"], ["no encoding 'utf8x'"]),
@@ -49,7 +49,7 @@ CASES = {
     "too long": ([DATA, "data.max_length=513"], ["513 tokens are more", "data.max_length=512"]),
     "too short": (
         [DATA, "data.max_length=4", "data.text=[text,label]", "data.label=1"],
-        ["4 tokens leave 1 for text"],
+        ["4 tokens are too few: next to the special tokens, 1 are left for text"],
     ),
     "a metric": ([DATA, "data.metric=acuracy"], ["did you mean 'accuracy'"]),
     "layers": ([DATA, "method=lora", "method.low_rank.targets=[qeury]"], ["qeury"]),

@@ -227,4 +227,4 @@ def test_a_base_that_contradicts_itself_is_refused_for_its_head_alone(trained, p
         ["eval", "data=files", f"data.validation={run.parent / 'test.csv'}"],
     ):
         said = say(*words, "run=merged", stdin=LINES)
-        assert said.refused and "merged/config.json: id2label calls output 0 'neg'" in said.err
+        assert said.refused and "merged/config.json: id2label names output 0 'neg'" in said.err

@@ -87,7 +87,7 @@ def test_classes_are_the_model_s_in_its_order(trained, place):
     write_csv(place / "numbers.csv", ("text", "label"), [("good film", 1), ("bad film", 0)])
     write_csv(place / "names.csv", ("text", "label"), [("good film", "pos"), ("bad film", "neg")])
     said = say("eval", f"run={run}", "data.validation=numbers.csv")
-    assert said.refused and "nothing says which class a number is" in said.err
+    assert said.refused and "the class of each number is unknown" in said.err
     by_name = scores(f"run={run}", "data.validation=names.csv")
     words = (f"run={run}", "data.validation=numbers.csv")
     assert scores(*words, "data.labels=[neg,pos]") == by_name
@@ -196,8 +196,8 @@ def test_left_out_rows_are_told(place):
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["split=test", "data.test=new.csv"], ["is none of", "'what'", "new.csv:2"]),
-        (["split=test", "data.test=bare.csv"], ["there is no column 'label'"]),
+        (["split=test", "data.test=new.csv"], ["is not one of", "'what'", "new.csv:2"]),
+        (["split=test", "data.test=bare.csv"], ["column 'label' not found"]),
         (["data.validation=no.csv"], ["data.validation=no.csv", "Did you mean 'new.csv'"]),
         (["data.validation=new.csv", "data.task=regression"], ["was trained for classification"]),
         (["data=sample_pair", "data.task=multi_label"], ["was trained for classification"]),

@@ -93,7 +93,7 @@ def test_a_sweep(launcher, launched, place):
     out, err = process.communicate(timeout=300)
     told = (process.returncode, out, err)
     assert process.returncode == 5 and "1 of 2 jobs failed" in err, told
-    assert "513 tokens are more than the model takes" in out and "Traceback" not in err, told
+    assert "513 tokens are more than the model supports" in out and "Traceback" not in err, told
     lines = {row["data.max_length"]: row for row in rows(place / "many")}
     assert lines["32"]["runs"] == "1" and lines["513"]["failed"] == "1"
 

@@ -82,8 +82,7 @@ def test_a_column_that_is_not_there_is_called_by_the_setting_that_names_it(run):
     said = say("predict", f"run={run}", stdin='{"txt": "good"}\n')
     assert said.refused
     assert said.err == (
-        "error: stdin: text: there is no column 'text'; the columns are 'txt'."
-        " Did you mean 'txt'?\n"
+        "error: stdin: text: column 'text' not found (columns: 'txt'). Did you mean 'txt'?\n"
     )
 
 
@@ -220,7 +219,7 @@ def test_the_threshold_of_two_classes(run):
 def test_numbers(trained):
     run = trained("regression", "method=lora")
     said = say("predict", f"run={run}", "threshold=0.4", stdin=lines(TEXTS))
-    assert said.refused and "threshold: regression does not use a threshold" in said.err
+    assert said.refused and "threshold: regression does not support a threshold" in said.err
     found = answers(say("predict", f"run={run}", stdin=lines(TEXTS)))
     assert [set(each) for each in found] == [{"score"}] * len(TEXTS)
     assert all(isinstance(each["score"], float) for each in found)

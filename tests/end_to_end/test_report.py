@@ -197,11 +197,11 @@ def test_none_where_none_is_wanted(trained):
 @pytest.mark.parametrize(
     ("task", "titles"),
     [
-        ("regression", {"Truth against answer", "Worst rows"}),
+        ("regression", {"Truth against prediction", "Worst rows"}),
         ("multi_label", {"By class", "Worst rows", "Most uncertain rows"}),
         ("question_answering", {"By answerability", "Answered or not", "Most uncertain rows"}),
-        ("masked_lm", {"Worst rows", "Costliest tokens"}),
-        ("token_classification", {"By type of entity", "Confusion matrix", "Most uncertain rows"}),
+        ("masked_lm", {"Worst rows", "Tokens with the largest loss"}),
+        ("token_classification", {"By entity type", "Confusion matrix", "Most uncertain rows"}),
     ],
 )
 def test_what_tasks_show(tmp_path, task, titles):

@@ -188,7 +188,7 @@ def test_names_that_look_like_markup_stay_what_they_are(place):
     )  # fmt: skip
     assert said.status == 0, said
     assert ":heart: 50.0%" in said.out and "[/b] 50.0%" in said.out
-    assert "f1: of the class [/b]" in said.out
+    assert "f1: positive class [/b]" in said.out
 
 
 def test_the_budget_of_a_single_step_is_final(place):

@@ -545,7 +545,7 @@ def test_a_base_that_contradicts_itself(bases, tmp_path):
     trained_by_peft(bases / "bert", "bert", tmp_path / "adapter")
     file.write_text(json.dumps({**json.loads(file.read_text()), **names}))
     command = asked(tmp_path / "adapter", tmp_path / "base", task="classification")
-    with pytest.raises(UsageError, match="but label2id gives that name to output 1"):
+    with pytest.raises(UsageError, match="but label2id gives this name to output 1"):
         open_from_settings(command, "fp32")
     names["id2label"] = {str(number): f"LABEL_{number}" for number in range(3)}
     file.write_text(json.dumps({**json.loads(file.read_text()), **names}))

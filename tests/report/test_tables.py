@@ -82,8 +82,8 @@ def test_the_selection_metric_comes_first():
 
 
 def test_the_note_is_below_the_table():
-    (table,) = training_tables(METRICS, "f1: of the class positive")
-    assert rendered(table)[-1].strip() == "f1: of the class positive"
+    (table,) = training_tables(METRICS, "f1: positive class positive")
+    assert rendered(table)[-1].strip() == "f1: positive class positive"
 
 
 def test_a_run_without_validation_shows_only_test():

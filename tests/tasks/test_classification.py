@@ -166,7 +166,7 @@ def test_model_settings(task):
 
 
 def test_unknown_label(task):
-    with pytest.raises(DataError, match=r"'goood' is none of the 3 classes.*'good'"):
+    with pytest.raises(DataError, match=r"unknown label 'goood' \(3 classes\).*'good'"):
         task.encode_labels(["bad", "goood"])
 
 
@@ -185,5 +185,5 @@ def test_binary_f1_only_of_two_classes(settings):
 
 
 def test_whose_f1_it_is_is_said(settings):
-    assert ClassificationTask(settings(), ["no", "yes"]).metric_note == "f1: of the class yes"
+    assert ClassificationTask(settings(), ["no", "yes"]).metric_note == "f1: positive class yes"
     assert ClassificationTask(settings(), ["no", "maybe", "yes"]).metric_note == ""

@@ -156,7 +156,7 @@ def test_perplexity_is_that_of_transformers_loss_and_is_the_same_again(task, tab
 def test_rows_without_a_token_to_guess_have_no_perplexity(task, model, bert_tokenizer):
     unknown = Rows(pa.table({"text": ["😀 😎", "😀"], "line": [1, 2]}), "smileys.txt")
     table = featurize(unknown, task.make_encoder(bert_tokenizer, 9), [], None)
-    with pytest.raises(DataError, match="no token to guess") as told:
+    with pytest.raises(DataError, match="no tokens to mask") as told:
         evaluate(EncoderRunner(model, "token"), task, table, CPU)
     assert told.value.where == "smileys.txt"
 

@@ -161,7 +161,7 @@ def test_metrics_of_broken_logits_never_win(task, table, bad):
 
 
 def test_windows_that_cannot_overlap_so_far(task, bert_tokenizer):
-    with pytest.raises(UsageError, match=r"data\.stride: windows of 7 tokens cannot share 3"):
+    with pytest.raises(UsageError, match=r"data\.stride: windows of 7 tokens cannot overlap by 3"):
         task.make_encoder(bert_tokenizer, 7)
 
 

@@ -77,7 +77,8 @@ def test_a_folder_that_does_not_say_its_problem(id2label, expected):
 @pytest.mark.parametrize("config", [{}, {"architectures": ["BertModel"]}])
 def test_a_folder_without_a_head(config):
     with pytest.raises(
-        UsageError, match=r"has no head of a task.*classification, masked_lm, multi_label"
+        UsageError,
+        match=r"does not have a head of a supported task.*classification, masked_lm, multi_label",
     ):
         detect_task(config)
 
@@ -87,7 +88,7 @@ def test_a_folder_without_a_head(config):
 )
 def test_names_that_do_not_name_each_output(names):
     config = {"architectures": ["BertForSequenceClassification"], "id2label": names}
-    with pytest.raises(UsageError, match="id2label does not name the outputs"):
+    with pytest.raises(UsageError, match="the keys of id2label are not 0, 1, 2"):
         detect_task(config)
 
 
@@ -114,9 +115,9 @@ def test_names_of_outputs(id2label, label2id, expected):
     [
         ({0: "neg", 1: "pos"}, {"neg": 1, "pos": 0}, "'neg', but label2id gives .* output 1"),
         ({0: "x", 1: "x"}, None, "several outputs the name 'x'"),
-        ({0: None, 1: "x"}, None, "does not name the outputs"),
-        ({0: ["x"], 1: "y"}, None, "does not name the outputs"),
-        ({0: " ", 1: "y"}, None, "does not name the outputs"),
+        ({0: None, 1: "x"}, None, "the keys of id2label"),
+        ({0: ["x"], 1: "y"}, None, "the keys of id2label"),
+        ({0: " ", 1: "y"}, None, "the keys of id2label"),
     ],
 )
 def test_names_that_contradict_each_other(id2label, label2id, words):

@@ -1,13 +1,13 @@
-"""Sentences of CoNLL files: one word per line with its columns, a blank line after each sentence.
+"""CoNLL files: one word per line with its columns, a blank line after each sentence.
 
-    -DOCSTART- -X- O O      a line of its own that marks the start of a document: not a word
-    # text = …              a comment: it precedes a sentence and has not the file's columns
-    EU NNP B-ORG            a word and its columns; ``data.text`` and ``data.label`` choose them
+    -DOCSTART- -X- O O      marks the start of a document; not a word
+    # text = …              a comment before a sentence, without the columns of the file
+    EU NNP B-ORG            a word and its columns, selected by ``data.text`` and ``data.label``
 
-Columns are separated by tabs where the first word's line has one, else by runs of spaces and tabs.
-No other white space separates: U+3000 can be a word and U+00A0 part of one. In .conllu
-the lines numbered 1-2 (several words, which follow) and 1.1 (no word of the text) are left out.
-A record is (line, [words, tags]): the line of the first word; the others are on the lines below.
+Columns are separated by tabs if the line of the first word has one, else by runs of spaces and
+tabs. Other white space is not a separator: U+3000 can be a word and U+00A0 part of one. In .conllu
+files, lines numbered 1-2 (a multiword token) and 1.1 (an empty node) are left out.
+A record is (line of the first word, [words, tags]); the other words are on the lines below.
 """
 
 from __future__ import annotations
@@ -53,41 +53,41 @@ CONLL_EXTENSIONS = (
     ".testb",
     ".annotated",
 )
-WORD_COLUMNS = ("text", "words", "tokens")  # what the words are called where columns have names
+WORD_COLUMNS = ("text", "words", "tokens")  # names of the column of words
 _TAG_COLUMN = "label"
 _DOCUMENT_START = "-DOCSTART-"
 _WRONG_WIDTH = "wrong number of columns"
-_MIN_NUMBERED_WORDS = 2  # words that may all be numbers by chance
-_MAX_MEAN_WORDS = 1_000  # words per sentence, on average: more, and the blank lines are missing
+_MIN_NUMBERED_WORDS = 2  # so few words may be numbers by chance
+_MAX_MEAN_WORDS = 1_000  # words per sentence; with more, blank lines are missing
 
 _SPACES = re.compile("[ \t]+")
-_COMMENT = re.compile(r"#\s*(?:id\s|[\w.-]+\s*=)")  # has the file's columns by chance only
+_COMMENT = re.compile(r"#\s*(?:id\s|[\w.-]+\s*=)")  # matches lines with columns only by chance
 _NOT_A_WORD = re.compile(r"[0-9]+[-.][0-9]+\t")  # in CoNLL-U
 _JSON = re.compile(r'\s*\[?\s*\{\s*"(?:[^"\\]|\\.)*"\s*:|\s*\[\s*\[?\s*"(?:[^"\\]|\\.)*"\s*[],]')
 _MARKUP = re.compile(r"\s*<(?:\?xml|!doctype|html)\b", re.IGNORECASE)
-_SAMPLE_CHARACTERS = 4_096  # characters that are looked at
+_SAMPLE_CHARACTERS = 4_096  # characters that format detection reads
 
-TokenLine = tuple[int, list[str]]  # its line, its columns
+TokenLine = tuple[int, list[str]]  # line number, columns
 NumberedLines = list[tuple[int, str]]
 
 
 class LineValues(list[str]):
-    """Values each of which is on the line below the one before."""
+    """Values on consecutive lines of a file."""
 
 
 def read_conll(
     path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
 ) -> Iterator[Record]:
-    """The columns of each sentence; one with a line of another width goes to ``bad``.
+    """The columns of each sentence; one with a line of another width is added to ``bad``.
 
-    With data.header the first line names the columns. Raises DataError for an empty file, a column
-    that does not exist, and content that is not CoNLL.
+    With data.header, the first line has the column names. Raises DataError for an empty file, a
+    column that does not exist, and content that is not CoNLL.
     """
     encoding, source = config.encoding, bad.source
     configured = resolve_separator(config.separator)
     separator = None if configured == " " else configured
     width = words = 0
-    numbered = True  # as long as each word is its number in the sentence
+    numbered = True  # whether each word so far is its number in the sentence
     pending_blocks: list[NumberedLines] = []  # blocks of lines that may all be comments
     with open_text(path, encoding, "\n") as file:
         for block in _iter_blocks(file, encoding, bad):
@@ -101,7 +101,7 @@ def read_conll(
                 separator = separator or _detect_separator(block)
                 names = _take_header(block, separator, bad) if config.header else None
                 width = len(names or _split_fields(_first_word_line(block), separator))
-                # Rows to predict ask for their words by name; the run's position holds for CoNLL.
+                # Rows to predict name their columns; CoNLL files use the configured position.
                 first_text_column = text_columns(config, (0,))[0]
                 default = first_text_column if isinstance(first_text_column, int) else 0
                 positions = _column_positions(columns, names, width, source, block, default)
@@ -123,7 +123,7 @@ def read_conll(
         raise DataError(
             f"the words are the numbers 1, 2, 3, …: column {positions[0]} numbers the words",
             where=source,
-            hint=f"Name the column of the words: data.text={positions[0] + 1}",
+            hint=f"Set data.text to the column of the words, such as data.text={positions[0] + 1}",
         )
     _check_sentences(bad.read, words, width, bool(columns.label), bad)
 
@@ -136,7 +136,7 @@ def _column_positions(
     lines: NumberedLines,
     default: int,
 ) -> list[int]:
-    """Where the columns are; without names the words are in column ``default``, the tags last."""
+    """Positions of the columns; without names the words are in ``default``, the tags last."""
     known = names or []
     text = tuple(
         default if name in WORD_COLUMNS and name not in known else name for name in columns.text
@@ -147,22 +147,18 @@ def _column_positions(
     column_indices = find_columns(ColumnSpec(text, label), names, width, source)
     positions = [position for position in column_indices if position is not None]
     if label and positions[0] == positions[1]:
-        found_separator = next(
-            (
-                separator_candidate
-                for separator_candidate in ",;|"
-                if lines and separator_candidate in _first_word_line(lines)
-            ),
+        other_separator = next(
+            (candidate for candidate in ",;|" if lines and candidate in _first_word_line(lines)),
             None,
         )
         raise DataError(
-            "the line of a word has 1 column, but a word and its tag are two"
+            "the lines have 1 column, but a word and its tag need two"
             if width == 1
             else f"words and tags are both in column {positions[0]}",
             where=source,
-            hint=f"Are the columns separated by {found_separator!r}? Then set"
-            f" 'data.separator={found_separator}'"
-            if width == 1 and found_separator
+            hint=f"Are the columns separated by {other_separator!r}? Then set"
+            f" 'data.separator={other_separator}'"
+            if width == 1 and other_separator
             else "Set data.text and data.label to two columns"
             if width > 1
             else "CoNLL has one word per line, with its tag after a tab or a space",
@@ -171,7 +167,7 @@ def _column_positions(
 
 
 def _iter_blocks(file: TextIO, encoding: str, bad: BadRows) -> Iterator[NumberedLines]:
-    """Lines between blank ones and beginnings of documents, numbered."""
+    """Numbered lines between blank lines and document starts."""
     block: NumberedLines = []
     for number, line in enumerate(iter_lines(file, bad, encoding), start=1):
         text = line.rstrip("\r\n")
@@ -191,7 +187,7 @@ def _iter_blocks(file: TextIO, encoding: str, bad: BadRows) -> Iterator[Numbered
 
 
 def _drop_multiword_lines(lines: NumberedLines, bad: BadRows) -> NumberedLines:
-    """The lines of CoNLL-U that are words or comments."""
+    """The lines of a CoNLL-U block that are words or comments."""
     is_other = [_NOT_A_WORD.match(text) is not None for _, text in lines]
     if any(is_other):
         bad.other_lines["several words or none"] += sum(is_other)
@@ -203,14 +199,14 @@ def _are_numbers(words: Sequence[str]) -> bool:
 
 
 def _first_word_line(lines: NumberedLines) -> str:
-    """The first line that may be a word's."""
+    """The first line that is not a comment."""
     return next(text for _, text in lines if not text.startswith("#"))
 
 
 def _take_header(lines: NumberedLines, separator: str | None, bad: BadRows) -> list[str]:
     """The names of the columns, taken from ``lines``."""
     names = _first_word_line(lines)
-    line_index = next(place for place, (_, text) in enumerate(lines) if text == names)
+    line_index = next(index for index, (_, text) in enumerate(lines) if text == names)
     bad.other_lines["header"] += line_index + 1
     del lines[: line_index + 1]
     return _split_fields(names, separator)
@@ -229,7 +225,7 @@ def _split_fields(text: str, separator: str | None) -> list[str]:
 def _parse_sentence(
     lines: NumberedLines, separator: str | None, width: int, bad: BadRows
 ) -> Sequence[TokenLine]:
-    """The words of a sentence, none if one of its lines is no word."""
+    """The words of a sentence; empty if one of its lines is invalid."""
     words: list[TokenLine] = []
     comments, has_error = 0, False
     for number, text in lines:
@@ -262,10 +258,10 @@ def _line_error(fields: list[str], width: int) -> RowError:
 
 
 def _check_not_other_format(lines: NumberedLines, source: str) -> None:
-    """DataError where the first lines are of another format."""
+    """Raise DataError if the first lines are JSON, XML or HTML."""
     text = "\n".join(text for _, text in lines[:100])[:_SAMPLE_CHARACTERS]
     if _JSON.match(text):
-        raise _not_conll_error("JSON", source, "Name a file of JSON lines with the ending .jsonl")
+        raise _not_conll_error("JSON", source, "Rename a JSON Lines file to end in .jsonl")
     if _MARKUP.match(text):
         raise _not_conll_error("XML or HTML", source)
 
@@ -273,14 +269,14 @@ def _check_not_other_format(lines: NumberedLines, source: str) -> None:
 def _check_one_word_per_line(
     lines: NumberedLines, separator: str | None, positions: list[int], source: str
 ) -> None:
-    """DataError where a line has a sentence and its tags."""
+    """Raise DataError if a line has a sentence and its tags."""
     for _, text in lines:
         fields = _split_fields(text, separator)
         if max(positions) < len(fields) and len(positions) == 2:
             words, tags = (len(fields[position].split(" ")) for position in positions)
             if words == tags > 1:
                 raise DataError(
-                    "each line has a sentence and its tags, where CoNLL has a word and its tag",
+                    "each line has a sentence and its tags, but CoNLL has a word and its tag",
                     where=source,
                     hint="Rename the file to end in .csv and set 'data.separator=\\t'",
                 )
@@ -296,11 +292,11 @@ def _not_conll_error(kind: str, source: str, hint: str = "") -> DataError:
 
 
 def _check_sentences(sentences: int, words: int, width: int, tagged: bool, bad: BadRows) -> None:
-    """DataError where most sentences are of another width, or none seems to end."""
+    """Raise DataError if most sentences have another width, or blank lines are missing."""
     wrong = bad.counts[_WRONG_WIDTH]
     if 2 * wrong > sentences and sentences > 2:
         raise DataError(
-            f"not CoNLL: {wrong:,} of {sentences:,} sentences have lines with another number of"
+            f"not CoNLL: {wrong:,} of {sentences:,} sentences have lines with a different number of"
             f" columns than the first line ({width})",
             where=bad.source,
             hint="Check the format, or set data.separator",

@@ -1,7 +1,7 @@
 """Rows of CSV and TSV files.
 
-With quoting a file follows RFC 4180: a field in double quotes may hold separators and line breaks,
-and a doubled quote is one quote. Without it a quote is a character like any other.
+With quoting, a file follows RFC 4180: a field in double quotes may contain separators and line
+breaks, and a doubled quote is one quote. Without it, a quote is an ordinary character.
 """
 
 from __future__ import annotations
@@ -95,17 +95,17 @@ _LABEL_COLUMN_NAMES = {
     "类别",
 }
 _COLUMN_NAME_PATTERN = re.compile(r"[^\W\d][\w.-]{0,23}")
-_MIN_ROWS = 10  # from which on the shape of the rows says something
-_MIN_LENGTH_RATIO = 4  # times: how much longer than a column's name texts are
+_MIN_ROWS = 10  # fewer rows are not compared with the first line
+_MIN_LENGTH_RATIO = 4  # texts are at least so many times longer than a column name
 
 
 def check_unmarked_header(
     table: pa.Table, bad: BadRows, schema: RowSchema, config: DataConfig
 ) -> None:
-    """DataError where the first line of a CSV or TSV file may be a header; data.header decides.
+    """Raise DataError if the first line of a CSV or TSV file may be a header.
 
-    ``table`` and ``bad`` are its rows. Nothing is checked where data.header is set, or where a
-    column is requested by name: then there is a header.
+    ``table`` and ``bad`` are the rows of the file. Nothing is checked if data.header is set or a
+    column is requested by name, because then it is known whether there is a header.
     """
     if config.header is not None or schema.columns.has_names:
         return
@@ -118,14 +118,14 @@ def check_unmarked_header(
         candidates = "" if line is None else _header_candidates(table, schema)
     if candidates:
         raise DataError(
-            f"the first line may be the names of the columns ({candidates})",
+            f"the first line may be a header ({candidates})",
             where=format_location(bad.source, line or 1, bad.unit),
             hint="Set data.header=true if it is, data.header=false if it is a row",
         )
 
 
 def _header_candidates(table: pa.Table, schema: RowSchema) -> str:
-    """The fields of the first row, where they look like names of columns; else empty."""
+    """The fields of the first row if they look like column names; else empty."""
     texts = [name for name in schema.text_fields if name in table.column_names]
     first = [table.column(name)[0].as_py() for name in texts]
     are_known_names = all(value.strip().casefold() in _TEXT_COLUMN_NAMES for value in first)
@@ -154,17 +154,14 @@ def _header_candidates(table: pa.Table, schema: RowSchema) -> str:
 
 
 _SEPARATOR_BY_EXTENSION = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
-# The first line, for Excel, which fills it up with separators when it saves the file again.
+# A first line for Excel, which pads it with separators when it saves the file again.
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\1*[ ]*', re.IGNORECASE)
-_MAX_FIELD_CHARACTERS = (
-    1 << 24
-)  # a quote that nobody closes must not swallow a large file into memory
-_ROW_LIKE_SHARE = (
-    0.9  # of the lines inside quoted fields; prose has some that look like rows by chance
-)
-_QUOTING_OFF_HINT = "Double it within a field, or give data.quoting=false to read quotes as text"
+_MAX_FIELD_CHARACTERS = 1 << 24  # limits the memory of a field whose quote is never closed
+# Fraction of lines inside quoted fields that look like rows; prose has some by chance.
+_ROW_LIKE_SHARE = 0.9
+_QUOTING_OFF_HINT = "Double quotes within a field, or set data.quoting=false to read quotes as text"
 _QUOTING_ON_HINT = (
-    "data.quoting=true reads a field in double quotes as one field, without its quotes"
+    "Set data.quoting=true to read a field in double quotes as one field, without its quotes"
 )
 
 
@@ -176,15 +173,19 @@ def resolve_separator(configured: str | None) -> str | None:
 def read_csv_file(
     path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
 ) -> Iterator[Record]:
-    """The requested fields of each row of a file; data.separator or the ending separates them."""
+    """The requested fields of each row; separator: data.separator, or by the file extension."""
     line = _SEPARATOR_LINE.fullmatch(read_first_line(path, config.encoding))
     separator = resolve_separator(config.separator)
     if separator is None:
         separator = line[1] if line else _SEPARATOR_BY_EXTENSION[path.suffix.lower()]
     if separator in ("", '"', "\n", "\r"):
-        raise DataError(f"{separator!r} cannot separate columns", where="data.separator")
+        raise DataError(
+            f"{separator!r} is not a valid separator",
+            where="data.separator",
+            hint="Use a character such as , or ; or tab",
+        )
     quoting = config.quoting
-    if quoting is None:  # a tab is no character of a text, and so needs no quotes around it
+    if quoting is None:  # texts hardly contain tabs, so that TSV fields need no quotes
         quoting = separator != "\t" and len(separator) == 1
     with open_text(path, config.encoding, "" if quoting else "\n") as file:
         yield from read_csv(
@@ -214,11 +215,11 @@ def read_csv(
 ) -> Iterator[Record]:
     """The requested fields of each row, as strings. Blank lines are not rows.
 
-    ``header`` None: there is one if a column is requested by name. ``skip_first``: the first line
-    that is not blank is not a row. ``report_quotes``: without quoting, fields that look quoted are
-    noted in ``bad``. Rows of another width than the first line's, and text after a closing quote,
-    go to ``bad``. DataError for a column that does not exist, an empty file, a quote that is
-    never closed. A row that repeats the header goes to ``bad`` too.
+    ``header`` None: the file has a header if a column is requested by name. ``skip_first``: skip
+    the first non-blank line. ``report_quotes``: without quoting, add a note to ``bad`` about fields
+    that look quoted. Rows of another width than the first line, rows with text after a closing
+    quote and repeated headers are added to ``bad``. Raises DataError for a column that does not
+    exist, an empty file, or a quote that is never closed.
     """
     lines = _RewindableLines(iter_lines(file, bad, encoding))
     if skip_first:
@@ -241,7 +242,9 @@ def read_csv(
         names = [name.strip() for name in first[1]]
         bad.count_row(-1)
         bad.other_lines["header"] += 1
-        header_fields = first[1] if width > 1 else None  # a text may well be "text"
+        header_fields = (
+            first[1] if width > 1 else None
+        )  # a single column may contain the text "text"
     else:
         records = chain([first], records)
     try:
@@ -252,7 +255,10 @@ def read_csv(
         raise
     for line, fields in records:
         if header_fields is not None and _is_repeated_header(fields, header_fields):
-            bad.add(line, RowError("repeated header", "the header once more: were files joined?"))
+            bad.add(
+                line,
+                RowError("repeated header", "the header is repeated: were files concatenated?"),
+            )
         elif len(fields) == width:
             yield line, [None if position is None else fields[position] for position in positions]
         else:
@@ -270,12 +276,12 @@ def read_csv(
 
 
 def _is_repeated_header(fields: list[str], header: list[str]) -> bool:
-    """Whether a row is the header, maybe after the BOM of another file."""
+    """Whether a row equals the header, possibly after the BOM of a concatenated file."""
     return fields[0].removeprefix("\ufeff") == header[0] and fields[1:] == header[1:]
 
 
 class _RewindableLines:
-    """Lines of which those of a row that cannot be read may be read again, as rows of their own."""
+    """An iterator of lines that can go back, to read the lines of an invalid row as single rows."""
 
     def __init__(self, lines: Iterator[str]) -> None:
         self._lines = lines
@@ -293,7 +299,7 @@ class _RewindableLines:
         return line
 
     def start_row(self) -> int:
-        """The number of the line on which the next row begins."""
+        """Start a row, and return its line number."""
         self.row_lines.clear()
         return self.number + 1
 
@@ -306,7 +312,7 @@ class _RewindableLines:
 
 
 class _QuoteCounter:
-    """Fields of a file read without quoting that look as if they were quoted."""
+    """Counts fields that look quoted in a file that is read without quoting."""
 
     def __init__(self) -> None:
         self.quoted_fields = self.unclosed_fields = 0
@@ -320,7 +326,7 @@ class _QuoteCounter:
                     self.unclosed_fields += 1
 
     def format_notes(self, has_broken_rows: bool) -> list[str]:
-        """``has_broken_rows``: there are rows that may be parts of one."""
+        """Notes for the user; ``has_broken_rows``: some rows may be parts of one quoted row."""
         notes = []
         if self.quoted_fields:
             fields = (
@@ -328,7 +334,7 @@ class _QuoteCounter:
             )
             notes.append(
                 f"{fields} enclosed in double quotes, which are read as text: "
-                "data.quoting=true removes them, data.quoting=false confirms them"
+                "set data.quoting=true to remove them, or data.quoting=false to keep them"
             )
         if self.unclosed_fields and has_broken_rows:
             fields = (
@@ -337,8 +343,8 @@ class _QuoteCounter:
                 else f"{self.unclosed_fields:,} fields open"
             )
             notes.append(
-                f"{fields} a double quote without closing it in the same line: data.quoting=true "
-                "if quoted fields hold line breaks, else data.quoting=false"
+                f"{fields} a double quote without closing it in the same line: set "
+                "data.quoting=true if quoted fields contain line breaks, else data.quoting=false"
             )
         return notes
 
@@ -368,9 +374,9 @@ def _read_quoted(lines: _RewindableLines, separator: str, bad: BadRows) -> Itera
         reader = csv.reader(lines, delimiter=separator, strict=True)
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"{separator!r} cannot separate columns ({error})",
+            f"{separator!r} is not a valid separator ({error})",
             where="data.separator",
-            hint="Give one character, or data.quoting=false",
+            hint="Set one character, or data.quoting=false",
         ) from error
     counts: Counter[str] = Counter()
     while True:
@@ -380,7 +386,7 @@ def _read_quoted(lines: _RewindableLines, separator: str, bad: BadRows) -> Itera
         except csv.Error as error:
             field_too_long = "field larger" in str(error)
             if field_too_long or "unexpected end" in str(error):
-                problem = "a double quote is opened and never closed"
+                problem = "a double quote is never closed"
                 if field_too_long:
                     problem = (
                         f"a field has more than {_MAX_FIELD_CHARACTERS:,} characters:"
@@ -390,7 +396,7 @@ def _read_quoted(lines: _RewindableLines, separator: str, bad: BadRows) -> Itera
                 raise DataError(problem, where=where, hint=_QUOTING_OFF_HINT) from error
             bad.count_row()
             bad.add(start, _csv_error(error))
-            # the others may be rows: the quote that joined them is a mistake
+            # The lines below may be rows that were joined by a stray quote.
             lines.rewind_after_first()
             continue
         if fields is None:
@@ -403,7 +409,7 @@ def _read_quoted(lines: _RewindableLines, separator: str, bad: BadRows) -> Itera
             bad.other_lines["continued"] += extra_lines
             counts["lines"] = max(counts["lines"], extra_lines + 1)
             counts["fields"] += sum("\n" in field or "\r" in field for field in fields)
-            # The first line and the last hold the rest of the row that the quote is in.
+            # The first and the last line contain the other fields of the row.
             inner = lines.row_lines[1:-1]
             counts["inner"] += len(inner)
             counts["rows"] += sum(line.count(separator) == len(fields) - 1 for line in inner)
@@ -415,16 +421,16 @@ def _read_quoted(lines: _RewindableLines, separator: str, bad: BadRows) -> Itera
 def _csv_error(error: csv.Error) -> RowError:
     if "expected after" in str(error):
         return RowError("text after a closing quote", hint=_QUOTING_OFF_HINT)
-    return RowError("not CSV", f"cannot be read as CSV ({error})", hint=_QUOTING_OFF_HINT)
+    return RowError("not CSV", f"not valid CSV ({error})", hint=_QUOTING_OFF_HINT)
 
 
 def _format_line_break_note(counts: Counter[str]) -> str:
-    """What is said of line breaks in quoted fields: right in most files, a stray quote in some."""
+    """A note about line breaks in quoted fields, which may come from a stray quote."""
     count = counts["fields"]
     fields = "1 field contains" if count == 1 else f"{count:,} fields contain"
     note = f"{fields} line breaks (the longest row has {counts['lines']:,} lines)"
     rows = counts["rows"]
     if rows > _ROW_LIKE_SHARE * counts["inner"]:
         lines = "1 line inside looks" if rows == 1 else f"{rows:,} lines inside look"
-        note += f"; {lines} like rows of their own: data.quoting=false if quotes are only text"
+        note += f"; {lines} like rows: set data.quoting=false if quotes are only text"
     return note

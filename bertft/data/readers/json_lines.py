@@ -24,13 +24,13 @@ from bertft.utils.messages import format_list
 
 __all__ = ["read_json_lines", "read_json_lines_file"]
 
-_KEY_SAMPLE_OBJECTS = 100  # objects whose keys together are the file's columns
+_KEY_SAMPLE_OBJECTS = 100  # the keys of these objects are the columns of the file
 
 
 def read_json_lines_file(
     path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
 ) -> Iterator[Record]:
-    """As ``read_json_lines``, of a file."""
+    """``read_json_lines`` for a file."""
     with open_text(path, config.encoding, "\n") as file:
         yield from read_json_lines(file, columns, config.encoding, bad)
 
@@ -38,10 +38,10 @@ def read_json_lines_file(
 def read_json_lines(
     file: TextIO, columns: ColumnSpec, encoding: str, bad: BadRows
 ) -> Iterator[Record]:
-    """The requested values of each object, None without such a key. Blank lines are not rows.
+    """The requested values of each object, None for a missing key. Blank lines are not rows.
 
-    A line that is not an object is added to ``bad``. Raises DataError for a key that none of the
-    first objects has, a position in place of a key, a file without objects.
+    Lines that are not objects are added to ``bad``. Raises DataError for a key that none of the
+    first objects has, a position instead of a key, or a file without objects.
     """
     objects = _read_objects(iter_lines(file, bad, encoding), bad)
     first_objects = list(islice(objects, _KEY_SAMPLE_OBJECTS))
@@ -54,7 +54,7 @@ def read_json_lines(
                 raise DataError(
                     f"{columns.setting_of_column(index)}={name}: JSON objects have no positions",
                     where=bad.source,
-                    hint=f"Give a key: {format_list(names)}",
+                    hint=f"Set a key: {format_list(names)}",
                 )
         columns = columns.resolve_alternatives(names)
         find_columns(columns, names, len(names), bad.source)
@@ -81,9 +81,7 @@ def _read_objects(lines: Iterator[str], bad: BadRows) -> Iterator[tuple[int, dic
             bad.add(number, RowError("repeated key", str(error)))
             continue
         except (ValueError, RecursionError) as error:
-            input_hint = (
-                "; other forms are read from a file, input=<file>" if bad.source == "stdin" else ""
-            )
+            input_hint = "; for other formats set input=<file>" if bad.source == "stdin" else ""
             bad.add(number, RowError("not JSON", f"not JSON ({error}){input_hint}"))
             continue
         if isinstance(content, dict):

@@ -16,7 +16,7 @@ from bertft.errors import DataError
 __all__ = ["read_batches", "read_parquet"]
 
 
-_MAX_INDEX_BYTES = 1 << 26  # bytes between columns and footer that are looked at
+_MAX_INDEX_BYTES = 1 << 26  # bytes between columns and footer that are checked
 _BINARY_TYPE_CHECKS = (
     pa.types.is_binary,
     pa.types.is_large_binary,
@@ -28,7 +28,7 @@ _BINARY_TYPE_CHECKS = (
 def read_parquet(
     path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
 ) -> Iterator[Record]:
-    """The requested values of each row, counted from 1. No setting of ``config`` matters.
+    """The requested values of each row, counted from 1. ``config`` is not used.
 
     Raises:
         DataError: the file is not a Parquet file that can be read.
@@ -42,25 +42,27 @@ def read_parquet(
             bad.count_row(file.metadata.num_rows)
             names = file.schema_arrow.names
             positions = find_columns(columns, names, len(names), source)
-            if len(set(names)) < len(names):  # then a name does not say which column is meant
+            if len(set(names)) < len(names):  # duplicate names are ambiguous
                 numbers = list(map(str, range(len(names))))
                 batches = (batch.rename_columns(numbers) for batch in file.iter_batches())
                 selected_names = [
                     None if position is None else numbers[position] for position in positions
                 ]
             else:
-                selected_names = [None if place is None else names[place] for place in positions]
+                selected_names = [
+                    None if position is None else names[position] for position in positions
+                ]
                 present_names = [name for name in selected_names if name is not None]
                 batches = file.iter_batches(columns=present_names)
             yield from read_batches(batches, selected_names)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"not a Parquet file that can be read ({error})", where=source) from error
+        raise DataError(f"not a valid Parquet file ({error})", where=source) from error
 
 
 def _check_single_file(path: Path, metadata: Any, source: str) -> None:
-    """DataError where a second Parquet file was appended, for then one of the two would be lost.
+    """Raise DataError if a second Parquet file was appended: one of the two would be ignored.
 
-    Between the last column and the footer a file has at most indexes of its pages.
+    Between the last column and the footer, a valid file has only page indexes.
     """
     if not metadata.num_row_groups:
         return
@@ -75,7 +77,7 @@ def _check_single_file(path: Path, metadata: Any, source: str) -> None:
         content.seek(end)
         if b"PAR1PAR1" in content.read(max(0, min(footer - end, _MAX_INDEX_BYTES))):
             raise DataError(
-                "several Parquet files were joined byte by byte",
+                "several Parquet files were concatenated byte by byte",
                 where=source,
                 hint="Join them as tables, for example with pyarrow.concat_tables",
             )
@@ -84,7 +86,7 @@ def _check_single_file(path: Path, metadata: Any, source: str) -> None:
 def read_batches(
     batches: Iterable[pa.RecordBatch], names: Sequence[str | None]
 ) -> Iterator[Record]:
-    """Records with the values of ``names`` (None: a value that is None), counted from 1."""
+    """Records, counted from 1, with the values of the columns ``names`` (None: no column)."""
     line = 1
     for batch in batches:
         values = [
@@ -100,7 +102,7 @@ def _column_values(column: pa.Array) -> list[Any]:
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     values = column.to_pylist()
     if any(is_bytes(kind) for is_bytes in _BINARY_TYPE_CHECKS):
-        # Older writers stored text as bytes; what does not decode is found out with the row.
+        # Older writers stored text as bytes; undecodable bytes are reported with the row.
         return [
             None if value is None else value.decode("utf-8", "surrogateescape") for value in values
         ]

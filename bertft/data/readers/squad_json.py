@@ -1,8 +1,8 @@
-"""Questions of a file in SQuAD's own form (also CMRC 2018's): articles of paragraphs of questions.
+"""Files in the JSON format of SQuAD and CMRC 2018: articles, paragraphs, questions.
 
     {"data": [{"paragraphs": [{"context": …, "qas": [{"id", "question", "answers": […]}]}]}]}
 
-Questions are counted from 1 over the whole file, for such files are often one line.
+Questions are counted from 1 over the whole file, because such files often have one line.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["QUESTION_COLUMNS", "read_squad_json"]
 
 QUESTION_COLUMNS = ("question", "context", "answers", "id")
 
-_HINT = "For one JSON object a row, name the file .jsonl"
+_HINT = "For one JSON object per row, rename the file to end in .jsonl"
 
 
 def read_squad_json(
@@ -52,10 +52,10 @@ def read_squad_json(
 
 
 def _id(question: dict[str, Any]) -> str | None:
-    """The question's id, where it has one that can be written."""
-    given = question.get("id")
+    """The question's id; None if it has none or an invalid one."""
+    question_id = question.get("id")
     try:
-        return check_characters(given, "id") if isinstance(given, str) else None
+        return check_characters(question_id, "id") if isinstance(question_id, str) else None
     except RowError:
         return None
 
@@ -74,12 +74,14 @@ def _load_json(path: Path, encoding: str, source: str) -> Any:
             ) from error
         except UnicodeError as error:
             raise DataError(
-                f"cannot be read ({error})", where=source, hint="Name it with data.encoding"
+                f"bytes outside the encoding {encoding} ({error})",
+                where=source,
+                hint="Set data.encoding",
             ) from error
         except RecursionError as error:
             raise unreadable(str(error), source) from error
-        except ValueError as error:  # Python reads no number of more than 4,300 digits
-            raise DataError("holds a number of too many digits", where=source) from error
+        except ValueError as error:  # Python limits integers to 4,300 digits
+            raise DataError("contains a number with too many digits", where=source) from error
 
 
 def _iter_questions(content: Any, source: str) -> Iterator[tuple[str, Any, dict[str, Any]]]:
@@ -92,7 +94,7 @@ def _iter_questions(content: Any, source: str) -> Iterator[tuple[str, Any, dict[
             for q, question in enumerate(_get_list(paragraph, "qas", paragraph_path, source)):
                 question_path = f"{paragraph_path}.qas[{q}]"
                 if not isinstance(question, dict):
-                    raise DataError(f"{question_path} is no object", where=source, hint=_HINT)
+                    raise DataError(f"{question_path} is not an object", where=source, hint=_HINT)
                 yield question_path, paragraph.get("context"), question
 
 
@@ -101,6 +103,6 @@ def _get_list(value: Any, key: str, where: str, source: str) -> list[Any]:
     if not isinstance(items, list):
         what = where or "the file"
         raise DataError(
-            f"{what} has no list {key!r}, as SQuAD's files do", where=source, hint=_HINT
+            f"{what} has no list {key!r} as in the SQuAD format", where=source, hint=_HINT
         )
     return items

@@ -1,4 +1,4 @@
-"""Text files: opening them so that an undecodable byte affects only its own row."""
+"""Text files, opened so that an undecodable byte affects only its row."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ __all__ = [
 ]
 
 
-JSON_DOCUMENT_HINT = "Write each row on a line of its own: jq -c '.[]' rows.json > rows.jsonl"
+JSON_DOCUMENT_HINT = "Write one row per line: jq -c '.[]' rows.json > rows.jsonl"
 _HEAD_BYTES = 4096
-_MAX_LINE_CHARACTERS = 1 << 20  # characters of the first line that are looked at
+_MAX_LINE_CHARACTERS = 1 << 20  # characters of the first line that are read
 _JSON_DOCUMENT = re.compile(r"\s*(\{\s*$|\[\s*(\{|$))")
-_MAX_NUL_SHARE = 0.1  # share of NUL bytes that no text has
+_MAX_NUL_SHARE = 0.1  # files with a larger fraction of NUL bytes are not text
 
-_UNPACK_HINT = "Unpack it and name the file in it"
+_UNPACK_HINT = "Unpack it and use the file in it"
 _MAGIC = {
     b"\x1f\x8b": ("is compressed with gzip", "Decompress it: gunzip {name}"),
     b"BZh91AY&SY": ("is compressed with bzip2", "Decompress it: bunzip2 {name}"),
@@ -59,7 +59,7 @@ _MAGIC = {
         "is an old Office document (.xls, .doc)",
         "Save the sheet as CSV",
     ),
-    b"%PDF-": ("is a PDF document", "Give its text as a .txt, .csv or .jsonl file"),
+    b"%PDF-": ("is a PDF document", "Save its text as a .txt, .csv or .jsonl file"),
     b"PAR1\x15": ("is a Parquet file", "Rename it to end in .parquet"),
     b"FEA1": ("is a Feather file", "Save it as Parquet or CSV"),
     b"{\\rtf": ("is an RTF document", "Save it as plain text"),
@@ -68,7 +68,7 @@ _MAGIC = {
     b"SQLite format 3\0": ("is an SQLite database", "Export the table as CSV"),
     b"\x89HDF\r\n": ("is an HDF5 file", "Save it as Parquet or CSV"),
     b"\x93NUMPY": ("is a NumPy array", "Save it as Parquet or CSV"),
-    b"\x89PNG\r\n": ("is an image", "Give a file of text"),
+    b"\x89PNG\r\n": ("is an image", "Use a text file"),
 }
 _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
@@ -81,10 +81,10 @@ _BYTE_ORDER_MARKS = {
 def read_text_file(
     path: Path, columns: ColumnSpec, config: DataConfig, bad: BadRows
 ) -> Iterator[Record]:
-    """One text per line; a blank line is a row too, so that answers stay aligned with the lines."""
+    """One text per line; blank lines are rows, so that predictions stay aligned with lines."""
     if starts_json_document(read_first_line(path, config.encoding)):
         raise DataError(
-            "the file holds a JSON document, not one text per line",
+            "the file contains a JSON document, not one text per line",
             where=bad.source,
             hint=JSON_DOCUMENT_HINT,
         )
@@ -111,10 +111,9 @@ def _read_text_lines(
 
 
 def checked_first_line(path: Path, encoding: str, source: str) -> str:
-    """As ``read_first_line``. DataError where the first bytes are not those of a text in
-    ``encoding``.
+    """``read_first_line``, with DataError if the first bytes are not text in ``encoding``.
 
-    The file is opened once: what is checked is what is read.
+    The file is opened once, so that the bytes that are checked are those that are read.
     """
     try:
         with path.open("rb") as file:
@@ -133,21 +132,21 @@ def _check_head(head: bytes, name: str, encoding: str, source: str) -> None:
     for mark, other in _BYTE_ORDER_MARKS.items():
         if head.startswith(mark):
             raise DataError(
-                f"the file begins as {other} does, and not as {encoding}",
+                f"the file has a byte order mark of {other}, but data.encoding is {encoding}",
                 where=source,
-                hint=f"Give data.encoding={other}",
+                hint=f"Set data.encoding={other}",
             )
     if head.count(0) > _MAX_NUL_SHARE * len(head):
         raise DataError(
-            f"{head.count(0):,} of the first {len(head):,} bytes are NUL: this is not text in"
+            f"{head.count(0):,} of the first {len(head):,} bytes are NUL: the file is not text in"
             f" {encoding}",
             where=source,
-            hint="If it is text in UTF-16, give data.encoding=utf-16-le (or utf-16-be)",
+            hint="For text in UTF-16, set data.encoding=utf-16-le (or utf-16-be)",
         )
 
 
 def read_first_line(path: Path, encoding: str) -> str:
-    """The first line of a text file that is not blank, without its end; "" if there is none."""
+    """The first non-blank line of a text file, without its line end; "" if there is none."""
     return _first_line(path, encoding)
 
 
@@ -157,13 +156,13 @@ def _first_line(source: Path | BinaryIO, encoding: str) -> str:
             while line := file.readline(_MAX_LINE_CHARACTERS):
                 if line.strip():
                     return line.rstrip("\r\n")
-        except UnicodeError:  # the reader says where
+        except UnicodeError:  # reported by the reader, with the line
             pass
     return ""
 
 
 def parse_json_object(line: str) -> dict[str, object] | None:
-    """The JSON object that ``line`` is, as each line of a JSON Lines file; None if it is none."""
+    """The JSON object in ``line``, as in JSON Lines; None for any other text."""
     if not line.lstrip().startswith("{"):
         return None
     try:
@@ -179,11 +178,11 @@ def starts_json_document(line: str) -> bool:
 
 
 class RepeatedKeyError(ValueError):
-    """A JSON object has a key twice, of which json would keep the last value alone."""
+    """A JSON object repeats a key, and ``json`` would keep only the last value."""
 
 
 def reject_repeated_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """The object with ``pairs`` of keys and values. RepeatedKey where one is repeated."""
+    """The object with ``pairs`` of keys and values. Raises RepeatedKeyError."""
     content = dict(pairs)
     if len(content) < len(pairs):
         keys = [key for key, _ in pairs]
@@ -197,12 +196,12 @@ def reject_repeated_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 def _is_wide_encoding(encoding: str) -> bool:
     try:
         return codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
-    except LookupError:  # the reader says so
+    except LookupError:  # reported by the reader
         return True
 
 
 def resolve_existing_file(name: str, setting: str) -> Path:
-    """The file ``name``. DataError with the closest one of its folder if it is not there."""
+    """The file ``name``. Raises DataError with the closest name in its folder if it is missing."""
     path = Path(name).expanduser()
     if not path.is_file() and (problem := missing_file_problem(name, setting)) is not None:
         raise DataError(problem.what, where=problem.where, hint=problem.hint)
@@ -210,9 +209,9 @@ def resolve_existing_file(name: str, setting: str) -> Path:
 
 
 def open_text(source: Path | BinaryIO, encoding: str, newline: str) -> TextIO:
-    """Text of a file or a binary stream, a BOM left out; bytes that do not decode become U+DCxx.
+    """Text of a file or binary stream without BOM; undecodable bytes become U+DCxx.
 
-    ``newline`` as in ``open``. DataError for an unknown encoding or a file that may not be read.
+    ``newline`` as in ``open``. Raises DataError for an unknown encoding or an unreadable file.
     """
     try:
         info = codecs.lookup(encoding)
@@ -222,7 +221,7 @@ def open_text(source: Path | BinaryIO, encoding: str, newline: str) -> TextIO:
         names = {name for name in encodings.aliases.aliases.values() if _is_text_encoding(name)}
         known = sorted(name.replace("_", "-") for name in names)
         raise DataError(
-            f"there is no encoding {encoding!r}",
+            f"unknown encoding {encoding!r}",
             where="data.encoding",
             hint=did_you_mean(encoding, known) or "For example utf-8, gb18030, cp1252",
         ) from None
@@ -239,7 +238,7 @@ _NOT_OF_FILES = ("idna", "punycode", "undefined")
 
 
 def _skip_byte_order_mark(binary: BinaryIO, encoding: str) -> None:
-    """Skip a BOM that ``encoding`` itself would decode to a character, as utf-16-le does."""
+    """Skip a BOM that ``encoding`` would decode as a character, such as utf-16-le."""
     try:
         byte_order_mark = "\ufeff".encode(encoding)
     except UnicodeError:  # the encoding cannot have one
@@ -254,8 +253,7 @@ def _skip_byte_order_mark(binary: BinaryIO, encoding: str) -> None:
 
 
 def _is_text_encoding(encoding: str) -> bool:
-    """Not base64 and its like, nor idna and its like, which cannot pass over a byte that does not
-    decode; those of other systems cannot be looked up."""
+    """Whether ``encoding`` decodes text and supports surrogateescape (not base64 or idna)."""
     try:
         info = codecs.lookup(encoding)
         if not getattr(info, "_is_text_encoding", True) or info.incrementaldecoder is None:
@@ -267,10 +265,10 @@ def _is_text_encoding(encoding: str) -> bool:
 
 
 def iter_lines(file: TextIO, bad: BadRows, encoding: str) -> Iterator[str]:
-    """The lines of ``file``; where no line feed follows a carriage return, these end the lines.
+    """The lines of ``file``; in files without line feeds, carriage returns end the lines.
 
-    In any other file carriage returns inside lines are text, and noted in ``bad``. DataError where
-    the encoding cannot even go on to the next line.
+    In other files, carriage returns inside lines are text, and a note is added to ``bad``. Raises
+    DataError if decoding cannot continue after an error.
     """
     number = inner_returns = 0
     try:
@@ -278,7 +276,7 @@ def iter_lines(file: TextIO, bad: BadRows, encoding: str) -> Iterator[str]:
         first = next(lines, "")
         if _has_inner_carriage_return(first):
             second = next(lines, None)
-            if second is None:  # the line ends of old Macs: this is the whole file
+            if second is None:  # line ends of classic Mac OS: this is the whole file
                 yield from io.StringIO(first, newline="")
                 return
             lines = chain([second], lines)
@@ -288,9 +286,9 @@ def iter_lines(file: TextIO, bad: BadRows, encoding: str) -> Iterator[str]:
             yield line
     except UnicodeError as error:
         raise DataError(
-            f"bytes that are not {encoding} ({error})",
+            f"bytes outside the encoding {encoding} ({error})",
             where=f"{bad.source}:{number + 1}",
-            hint="Name the file's encoding with data.encoding (utf-8, gb18030, utf-16, …)",
+            hint="Set data.encoding to the encoding of the file (utf-8, gb18030, utf-16, …)",
         ) from error
     if inner_returns:
         count = "1 line has" if inner_returns == 1 else f"{inner_returns:,} lines have"

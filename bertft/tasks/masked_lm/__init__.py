@@ -1,1 +1,1 @@
-"""What masked language modelling is made of: texts, their tokens, and which are hidden."""
+"""Masked language modelling: the task, its rows, encoding and report."""

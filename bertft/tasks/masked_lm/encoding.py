@@ -1,7 +1,7 @@
-"""Texts → features of at most ``max_length`` tokens: a long text is cut, between words, into more.
+"""Texts → features of at most ``max_length`` tokens: a long text is split between words.
 
 input_ids   [specials | tokens | specials]
-word        number of each token's word in its text; −1 on the special ones
+word        number of each token's word in its text; −1 for special tokens
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class MaskingVocabulary:
-    """The mask's id, those of ``special`` tokens, and of all ``ordinary`` ones."""
+    """Token ids: of the mask, of all ``special`` tokens, and of all ``ordinary`` ones."""
 
     mask: int
     special: np.ndarray
@@ -43,7 +43,7 @@ def choose_positions(
     whole_words: bool,
     generator: np.random.Generator,
 ) -> np.ndarray:
-    """Positions to mask, ascending, in the ``ids`` and ``words`` [n] of a feature; −1: no word."""
+    """Positions to mask, ascending, in a feature with ``ids`` and ``words`` [n] (−1: no word)."""
     candidates = np.flatnonzero((words >= 0) & ~np.isin(ids, vocabulary.special))
     if len(candidates) == 0:
         return candidates
@@ -63,20 +63,23 @@ def mask_tokens(
     vocabulary: MaskingVocabulary,
     generator: np.random.Generator,
 ) -> None:
-    """Change ``ids`` at ``positions``, in place."""
+    """Mask ``ids`` at ``positions`` in place: 80 % [MASK], 10 % a random token, 10 % unchanged."""
     chance = generator.random(len(positions))
     ids[positions[chance < 0.8]] = vocabulary.mask
     replaced = positions[(chance >= 0.8) & (chance < 0.9)]
     ids[replaced] = generator.choice(vocabulary.ordinary, len(replaced))
 
 
-_SLICE_TEXTS = 1024  # texts tokenised at once
+_SLICE_TEXTS = 1024  # texts tokenized at once
 
 
 def encode_text_chunks(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int
 ) -> dict[str, Any]:
-    """Every token of every text in one feature. UsageError without room for a token."""
+    """Features that together contain every token of every text once.
+
+    Raises UsageError if ``max_length`` leaves no room for a token.
+    """
     before, after, room = reserve_special_tokens(tokenizer, max_length, "text")
     columns: dict[str, list[Any]] = {"input_ids": [], "word": [], "row": []}
     for start in range(0, len(texts), _SLICE_TEXTS):
@@ -96,7 +99,7 @@ def encode_text_chunks(
 def _tokenize(
     tokenizer: PreTrainedTokenizerBase, texts: list[str]
 ) -> Iterator[tuple[list[int], list[int]]]:
-    """Tokens of each text, and their word numbers; slow tokenizers have one word per token."""
+    """Tokens of each text, and their word numbers; with slow tokenizers each token is a word."""
     with without_padding(tokenizer):
         encoded = tokenizer(texts, add_special_tokens=False, verbose=False)
     for number, ids in enumerate(encoded["input_ids"]):
@@ -107,7 +110,7 @@ def _tokenize(
 
 
 def _chunk_bounds(words: Sequence[int], room: int) -> Iterator[tuple[int, int]]:
-    """Pieces of at most ``room`` tokens; a word stays whole unless it is longer than that."""
+    """Chunks of at most ``room`` tokens; only words longer than that are split."""
     start = 0
     while start < len(words):
         stop = min(start + room, len(words))

@@ -1,9 +1,9 @@
-"""What the report shows of guesses at hidden tokens: the hardest features, the costliest tokens.
+"""Report of masked language modelling: the hardest features, the tokens with the largest loss.
 
-    perplexity of a feature = exp(mean loss at its hidden places)
+    perplexity of a feature = exp(mean loss of its masked tokens)
 
-A token's total loss says what the encoder has still to learn of a domain: rare words that are
-never guessed and frequent ones that are often missed weigh alike.
+The total loss of a token shows what the encoder has yet to learn about a domain: a rare word that
+is never predicted can count as much as a frequent one that is often missed.
 """
 
 from __future__ import annotations
@@ -30,41 +30,43 @@ def masking_report_items(
     features: FeatureTable,
     decode: Callable[[Sequence[int]], str],
 ) -> Iterator[ReportItem]:
-    """``outputs`` [K, 3]: loss, hit, guess; ``masked_positions``: of each feature those hidden, K
-    in all.
+    """The hardest features, and the tokens with the largest loss.
+
+    ``outputs`` [K, 3]: loss, correct, prediction. ``masked_positions``: those of each feature, K in
+    all.
     """
     all_features = np.arange(len(features))
     sizes = features.sizes("input_ids", all_features)
     starts = np.cumsum(sizes) - sizes
     ids, numbers = features.gather("input_ids", all_features), features.gather("row", all_features)
-    hidden = [
+    masked = [
         ids[start + positions] for start, positions in zip(starts, masked_positions, strict=True)
     ]
-    counts = np.asarray([len(own) for own in masked_positions])
+    counts = np.asarray([len(positions) for positions in masked_positions])
     loss, hits = outputs[:, :2].astype(np.float64).T
-    owner = np.repeat(all_features, counts)
-    total = np.bincount(owner, loss, len(all_features))
-    correct = np.bincount(owner, hits, len(all_features))
+    feature_of_token = np.repeat(all_features, counts)
+    total = np.bincount(feature_of_token, loss, len(all_features))
+    correct = np.bincount(feature_of_token, hits, len(all_features))
 
-    def line(place: int) -> list[TableCell]:
-        row = int(numbers[place])
-        words = " ".join(decode([token]).strip() for token in hidden[place].tolist())
+    def line(feature: int) -> list[TableCell]:
+        row = int(numbers[feature])
+        words = " ".join(decode([token]).strip() for token in masked[feature].tolist())
         return [
             format_row_location(features.rows, row),
             format_row_text(features.rows, row),
             clip_text(words, 120),
-            int(correct[place]),
-            float(np.exp(total[place] / counts[place])),
+            int(correct[feature]),
+            float(np.exp(total[feature] / counts[feature])),
         ]
 
     mean = np.where(counts > 0, total / np.maximum(counts, 1), -np.inf)
     yield from example_tables(
-        ("row", "text", "hidden", "guessed", "perplexity"),
+        ("row", "text", "masked", "correct", "perplexity"),
         line,
-        (mean, "The hidden tokens, of which so many were guessed."),
+        (mean, "The masked tokens, and how many of them were predicted correctly."),
         None,
     )
-    yield _token_table(np.concatenate(hidden), loss, hits, decode)
+    yield _token_table(np.concatenate(masked), loss, hits, decode)
 
 
 def _token_table(
@@ -76,9 +78,9 @@ def _token_table(
     shares = np.bincount(token_numbers, hits) / times
     return TableItem(
         "tokens",
-        "Costliest tokens",
-        "Those with the greatest share of the whole loss.",
-        head=("token", "hidden", "guessed", "mean loss", "of the loss"),
+        "Tokens with the largest loss",
+        "The tokens with the largest share of the total loss.",
+        head=("token", "masked", "correct", "mean loss", "share of loss"),
         rows=[
             [
                 clip_text(decode([int(distinct_tokens[token_index])]).strip(), 40),

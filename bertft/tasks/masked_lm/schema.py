@@ -1,4 +1,4 @@
-"""Rows of text without labels: a line of a .txt file, or a column of any other."""
+"""Rows of text without labels: a line of a .txt file, or a column of any other file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["MaskedLMRowSchema"]
 
 
 class MaskedLMRowSchema(RowSchema):
-    """Column ``text``. data.label is not looked at."""
+    """Column ``text``. data.label is ignored."""
 
     text_fields = ("text",)
     label_fields = ()
@@ -25,9 +25,9 @@ class MaskedLMRowSchema(RowSchema):
         names = text_columns(config, ("text",))
         if len(names) != 1:
             raise UsageError(
-                f"{len(names)} columns, where the text is in one",
+                f"expected one column of text, got {len(names)}",
                 where="data.text",
-                hint="Name that one",
+                hint="Set data.text=<column>",
             )
         self.columns = ColumnSpec(names, ())
         self.fields = [("text", pa.large_string())]

@@ -2,9 +2,9 @@
 
     ℓ = Σ_i −log softmax(z_i)_{x_i}        over the masked positions i and the whole vocabulary
 
-What is masked is drawn anew in every epoch, as a function of (seed, epoch, feature), so that a
-resumed run sees the same. The head runs on the masked positions alone. In validation they depend
-on data.seed. Metrics: perplexity, exp of the mean loss; accuracy; the mean loss.
+The masked positions are drawn again in every epoch, as a function of (seed, epoch, feature), so
+that a resumed run uses the same ones. The head runs only on the masked positions. In validation
+they depend on data.seed. Metrics: perplexity, exp of the mean loss; accuracy; the mean loss.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ _MAX_GUESSES = 5  # predictions per mask
 
 
 class MaskedLMTask(BaseTask):
-    """Features: ``word``, ragged as ``input_ids``. A head of the base trains as the base does."""
+    """Features: ``word``, ragged like ``input_ids``.
+
+    A head that the checkpoint has trains like the encoder, not as a new module.
+    """
 
     name = "masked_lm"
     prediction_fields = ("masks",)
@@ -69,13 +72,13 @@ class MaskedLMTask(BaseTask):
             raise UsageError(
                 "the tokenizer has no mask token",
                 where="model.tokenizer",
-                hint="Take an encoder that was trained on masked tokens",
+                hint="Choose an encoder that was pretrained with masked tokens",
             )
         if self.config.whole_words and not getattr(tokenizer, "is_fast", False):
             raise UsageError(
-                "this tokenizer does not tell words apart",
+                "the tokenizer has no word boundaries",
                 where="data.whole_words",
-                hint="Leave it out",
+                hint="Set data.whole_words=false",
             )
         special_ids = np.asarray(sorted(tokenizer.all_special_ids))
         ordinary_ids = np.setdiff1d(np.arange(len(tokenizer)), special_ids)
@@ -91,7 +94,7 @@ class MaskedLMTask(BaseTask):
         return encode
 
     def train_transform(self, batch: Batch, seed: BatchSeed) -> Batch:
-        """``labels`` [K] are the tokens that were at the ``masked_chunks`` places [K]."""
+        """Mask tokens: ``labels`` [K] are the original tokens at ``selected_tokens`` [K]."""
         original_ids = batch.input_ids.numpy()
         ids, words = original_ids.copy(), batch.labels["word"].numpy()
         mlm_probability, whole_words = self.config.mlm_probability, self.config.whole_words
@@ -133,14 +136,14 @@ class MaskedLMTask(BaseTask):
         return F.cross_entropy(to_loss_precision(logits), batch.labels["labels"], reduction="sum")
 
     def distillation_mask(self, batch: Batch) -> None:
-        """All that there are logits of: the chosen ones."""
+        """None: every masked token, because there are logits only for these."""
         return
 
     def count_distillation_terms(self, batch: Batch) -> int:
         return self.count_loss_terms(batch)
 
     def reduce_outputs(self, logits: Tensor, batch: Batch) -> Tensor:
-        """[K, 3]: loss, whether the guess is right, and the guess (fp32 holds ids to 2²⁴)."""
+        """[K, 3]: loss, whether the prediction is correct, predicted id (exact up to 2²⁴)."""
         labels, guesses = batch.labels["labels"], logits.argmax(-1)
         losses = F.cross_entropy(to_loss_precision(logits), labels, reduction="none")
         return torch.stack(
@@ -150,26 +153,29 @@ class MaskedLMTask(BaseTask):
     def prediction_agreement(
         self, outputs_a: np.ndarray, outputs_b: np.ndarray, features: FeatureTable
     ) -> float:
-        """Share of hidden tokens for which both guess the same; from ``outputs``."""
+        """Fraction of masked tokens with the same prediction; from ``reduce_outputs``."""
         return float((outputs_a[:, 2] == outputs_b[:, 2]).mean())
 
     def compute_metrics(self, logits: np.ndarray, features: FeatureTable) -> dict[str, float]:
-        """From ``outputs``; NaN, which never wins, of infinite losses. DataError of no token."""
+        """All metrics from ``reduce_outputs``; NaN if a loss is not finite.
+
+        Raises DataError if there are no masked tokens.
+        """
         if len(logits) == 0:
             raise DataError(
-                "there is no token to guess",
+                "there are no tokens to mask",
                 where=features.rows.source,
-                hint="Every token is special or unknown: take texts in the tokenizer's script",
+                hint="Every token is special or unknown. Use texts in the script of the tokenizer",
             )
         if not np.isfinite(logits).all():
             return self.undefined_metrics()
-        loss, right = logits[:, :2].astype(np.float64).mean(0).tolist()
-        return {"perplexity": float(np.exp(loss)), "accuracy": right, "loss": loss}
+        loss, accuracy = logits[:, :2].astype(np.float64).mean(0).tolist()
+        return {"perplexity": float(np.exp(loss)), "accuracy": accuracy, "loss": loss}
 
     def decode_predictions(
         self, logits: np.ndarray, features: FeatureTable
     ) -> Iterator[dict[str, Any]]:
-        """``masks``: for each mask of the text its likeliest tokens, each with its probability."""
+        """``masks``: the most probable tokens of each mask, with their probabilities."""
         rows = features.read_column("row")
         feature_rows = np.repeat(rows, features.lengths)
         feature_rows = feature_rows[features.read_column("input_ids") == self.vocabulary.mask]
@@ -190,7 +196,7 @@ class MaskedLMTask(BaseTask):
             yield {"masks": masks}
 
     def report_items(self, logits: np.ndarray, features: FeatureTable) -> Iterator[ReportItem]:
-        """From ``outputs``; what was hidden is drawn again, as it is the same in any evaluation."""
+        """From ``reduce_outputs``; the masked positions are drawn again, as in every evaluation."""
         cuts = np.cumsum(features.lengths)[:-1]
         ids = np.split(features.read_column("input_ids"), cuts)
         words = np.split(features.read_column("word"), cuts)

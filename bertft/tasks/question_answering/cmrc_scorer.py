@@ -1,12 +1,12 @@
-"""CMRC 2018's official rules: F1 over the longest common piece, in Chinese character by character.
+"""The official scores of CMRC 2018: F1 over the longest common substring of units.
 
-    units(text)   lower case, its punctuation out; each Chinese character alone, the rest by words
-    f1            2·P·R / (P + R),  P = |piece| / |given|,  R = |piece| / |gold|
-    exact         the same text, its punctuation out
+    units(text)   lower case, without punctuation; one unit per Chinese character or other word
+    f1            2·P·R / (P + R),  P = |common| / |predicted|,  R = |common| / |gold|
+    exact         equal texts in lower case, without punctuation
 
-The piece is a substring: its units are adjacent in both (Cui et al. 2019). Words between
-Chinese characters are runs of letters and digits, and every other sign alone, where the official
-script asks NLTK; they differ in signs within a word only ("don't").
+The units of the substring are adjacent in both texts (Cui et al. 2019). Words between Chinese
+characters are runs of letters and digits, and every other character is a unit of its own. The
+official script uses NLTK here, which differs only for punctuation within a word ("don't").
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ _REMOVED = str.maketrans("", "", _PUNCTUATION)
 
 
 def scoring_units(text: str) -> list[str]:
-    """What F1 counts."""
+    """The units that F1 counts."""
     return _UNITS.findall(_normalize(text))
 
 
 def gold_answers(answers: Sequence[str]) -> list[str]:
-    """What a prediction is compared with: [''] of a question without an answer."""
+    """The texts that a prediction is compared with; [''] for a question without an answer."""
     return list(answers) or [""]
 
 
 def exact(prediction: str, golds: Sequence[str]) -> float:
-    """1 or 0."""
+    """1 if the prediction equals a gold answer, else 0."""
     return float(any(_normalize(gold) == _normalize(prediction) for gold in golds))
 
 
 def f1(prediction: str, golds: Sequence[str]) -> float:
-    """In [0, 1]; of two empty texts 1, for a question may have no answer here too."""
+    """The best F1 over ``golds``, in [0, 1]; 1 if both texts are empty."""
     predicted_units = scoring_units(prediction)
     return max(_f1(predicted_units, scoring_units(gold)) for gold in golds)
 
@@ -54,7 +54,7 @@ def _f1(predicted: Sequence[str], gold: Sequence[str]) -> float:
 
 
 def longest_common_substring(units_a: Sequence[str], units_b: Sequence[str]) -> int:
-    """Length of the longest run of units that occurs in both."""
+    """Length of the longest substring of units that occurs in both."""
     longest, before = 0, [0] * (len(units_b) + 1)
     for unit in units_a:
         row = [0] * (len(units_b) + 1)

@@ -2,10 +2,10 @@
 
     score(i, j) = s_i + e_j      i ≤ j < i + longest, both tokens of the context in one window
     null        = min over the windows of s_[CLS] + e_[CLS]
-    p(no answer) = σ(null − best)          against the best span alone; what a threshold cuts
-    p(answer)    = softmax over the n best different spans, and null where there may be none
+    p(no answer) = σ(null − best)          against the best span alone; compared with the threshold
+    p(answer)    = softmax over the n best distinct spans, and null if data.unanswerable
 
-Two windows that overlap may give one span twice; it counts once, at its better score.
+Two overlapping windows may give the same span; it counts once, with its higher score.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ __all__ = ["N_BEST", "BestSpans", "find_best_spans"]
 
 N_BEST = 20
 
-_MAX_SCORES = 4_000_000  # scores held at once
+_MAX_SCORES = 4_000_000  # scores in memory at once
 
 
 @dataclass
 class BestSpans:
-    """By question, in order: ``start``, ``end`` in characters of the context (−1: no span at all).
+    """Per question, in order: ``start``, ``end`` in characters of the context (−1: no span).
 
     ``best_score`` and ``null_score`` are scores; ``log_total`` is log Σ exp over the n best
-    different spans.
+    distinct spans.
     """
 
     start: np.ndarray
@@ -37,12 +37,12 @@ class BestSpans:
     log_total: np.ndarray
 
     def no_answer_probability(self) -> np.ndarray:
-        """p(no answer), 1 where there is no span."""
+        """p(no answer), 1 if there is no span."""
         with np.errstate(over="ignore"):
             return 1.0 / (1.0 + np.exp(self.best_score - self.null_score))
 
     def probability(self, is_answered: np.ndarray, unanswerable: bool) -> np.ndarray:
-        """p of what was answered: the best span where ``is_answered``, else no answer."""
+        """Probability of the prediction: the best span where ``is_answered``, else no answer."""
         total = np.logaddexp(self.log_total, self.null_score) if unanswerable else self.log_total
         scores = np.where(is_answered, self.best_score, self.null_score)
         is_finite = np.isfinite(total)
@@ -57,15 +57,14 @@ def find_best_spans(
     row: np.ndarray,
     max_span_length: int,
 ) -> tuple[np.ndarray, BestSpans]:
-    """(questions, spans): the numbers of the rows that have a window, ascending, and their spans.
+    """(questions, spans): the rows that have a window, ascending, and their best spans.
 
-    ``logits`` [N, 2], ``char_start``, ``char_end`` [N]: the tokens of all windows end to end;
-    ``lengths``, ``row`` [w]: the windows, those of a row side by side.
+    ``logits`` [N, 2], ``char_start``, ``char_end`` [N]: the concatenated tokens of all windows;
+    ``lengths``, ``row`` [windows]: in the same order, the windows of a row next to each other.
     """
     questions, windows = np.unique(row, return_counts=True)
-    max_span_length = min(
-        max_span_length, int(lengths.max(initial=1))
-    )  # no answer is longer than its window
+    # No answer is longer than its window.
+    max_span_length = min(max_span_length, int(lengths.max(initial=1)))
     stops = np.cumsum(lengths, dtype=np.int64)
     firsts = stops - lengths
     null_by_window = logits[firsts].astype(np.float64).sum(1)
@@ -79,9 +78,8 @@ def find_best_spans(
         null_scores,
         np.full(count, -np.inf),
     )
-    token_bounds = np.concatenate([[0], stops])[
-        bounds
-    ]  # tokens of question q: edges[q] : edges[q + 1]
+    # Tokens of question q: token_bounds[q] : token_bounds[q + 1].
+    token_bounds = np.concatenate([[0], stops])[bounds]
     for start, stop in _question_ranges(token_bounds, max(1, _MAX_SCORES // max_span_length)):
         tokens = slice(token_bounds[start], token_bounds[stop])
         scores = _span_scores(logits[tokens], char_start[tokens] >= 0, max_span_length)
@@ -99,7 +97,7 @@ def find_best_spans(
 
 
 def _question_ranges(token_bounds: np.ndarray, tokens: int) -> Iterator[tuple[int, int]]:
-    """Runs of questions with about ``tokens`` tokens together, at least one question each."""
+    """Ranges of questions with at most ``tokens`` tokens each, or of a single longer question."""
     start = 0
     while start < len(token_bounds) - 1:
         stop = int(np.searchsorted(token_bounds, token_bounds[start] + tokens, side="right")) - 1
@@ -109,10 +107,10 @@ def _question_ranges(token_bounds: np.ndarray, tokens: int) -> Iterator[tuple[in
 
 
 def _span_scores(logits: np.ndarray, is_context: np.ndarray, max_span_length: int) -> np.ndarray:
-    """score(i, i + k) as [tokens, longest], −∞ where that is no span.
+    """score(i, i + k) as [tokens, max_span_length], −∞ where that is not a span.
 
-    A window's context is one run of tokens with others around it, so a span that stays within
-    a run stays within its window.
+    A window's context tokens are contiguous with other tokens around them, so a span of context
+    tokens alone cannot cross into another window.
     """
     size = len(logits)
     begin = np.where(is_context, logits[:, 0].astype(np.float64), -np.inf)
@@ -133,9 +131,9 @@ def _store_best_span(
     begins: np.ndarray,
     ends: np.ndarray,
 ) -> None:
-    """Write the best span of one question, and the sum over its n best."""
+    """Store the best span of one question, and the sum over its n best."""
     flat = scores.reshape(-1)
-    # Each window repeats a span at most once: among so many there are n different ones.
+    # A window contains a span once, so these include n distinct spans.
     count = min(windows * N_BEST, flat.size)
     top = np.argpartition(-flat, count - 1)[:count]
     top = top[np.lexsort((top, -flat[top]))]

@@ -1,11 +1,11 @@
-"""Questions and contexts to windows: a context that is too long goes in overlapping pieces.
+"""Questions and contexts → windows: a context that is too long is split into overlapping windows.
 
     tokens of a window    [special] question [special] context[k·step : k·step + room] [special]
     room = max_length − special tokens − question,   step = room − stride
     windows               k = 0, 1, … until one reaches the context's end
 
-which is what tokenizers' own truncation "only_second" with a stride gives. Each question and each
-context is tokenised once, however many questions a context has.
+The result equals that of tokenizers' truncation "only_second" with a stride. Each question and
+each context is tokenized once, however many questions share a context.
 """
 
 from __future__ import annotations
@@ -38,16 +38,21 @@ _INFINITY = np.iinfo(np.int32).max
 def answer_positions(
     windows: Windows, answers: Sequence[Sequence[str]], offsets: Sequence[Sequence[int]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """int64 [w] twice, of the first of each row's ``answers`` with their ``offsets``."""
+    """Start and end token of the first answer of each row: two arrays, int64 [windows].
+
+    0, the [CLS] token, where a window does not contain the answer; −1 where its offset is unknown.
+    """
     first = np.array([row_offsets[0] if row_offsets else -1 for row_offsets in offsets], np.int64)
     last = first + np.array(
         [len(row_answers[0]) if row_answers else 0 for row_answers in answers], np.int64
     )
     start = np.zeros(len(windows.row), np.int64)
     end = np.zeros(len(windows.row), np.int64)
-    has_unknown_offset = np.array([bool(each) for each in answers], bool) & (first < 0)
+    has_unknown_offset = np.array([bool(row_answers) for row_answers in answers], bool) & (
+        first < 0
+    )
     start[has_unknown_offset[windows.row]] = end[has_unknown_offset[windows.row]] = -1
-    # The characters that the answer's own tokens take, wherever the windows cut.
+    # The characters covered by the tokens of the answer, in whichever window they are.
     begin, stop = np.full(len(first), _INFINITY, np.int64), np.full(len(first), -1, np.int64)
     contexts = list(_iter_contexts(windows))
     for _, row, _, begins, ends in contexts:
@@ -65,7 +70,7 @@ _Context = tuple[int, int, np.ndarray, np.ndarray, np.ndarray]
 
 
 def _iter_contexts(windows: Windows) -> Iterator[_Context]:
-    """(window, row, places of the context's tokens, their first characters, their last + 1)."""
+    """(window, row, positions of the context tokens, first character of each, last one + 1)."""
     stops = np.cumsum(windows.input_ids.sizes)
     for window, row in enumerate(windows.row):
         stop = stops[window]
@@ -89,7 +94,7 @@ TokenOffsets = tuple[np.ndarray, np.ndarray]  # ids [n] and offsets [n, 2] in ch
 
 @dataclass(frozen=True)
 class PairTemplate:
-    """Special tokens around a pair: ids and types before, between and after; types of the texts."""
+    """Special tokens of a pair: ids and type ids before, between and after the texts."""
 
     ids: tuple[np.ndarray, np.ndarray, np.ndarray]
     types: tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -102,10 +107,10 @@ class PairTemplate:
 
 @dataclass
 class Windows:
-    """Windows in the order of rows: ``row`` [w]; ragged columns aligned with ``input_ids``.
+    """Windows in the order of rows: ``row`` [windows]; ragged columns aligned with ``input_ids``.
 
-    ``char_start`` and ``char_end`` are the token's characters in the context, with the accents
-    behind it that no token has; −1 for tokens that are not of the context.
+    ``char_start`` and ``char_end`` are the token's characters in the context, including following
+    combining marks that no token covers; −1 for tokens outside the context.
     """
 
     row: np.ndarray
@@ -116,12 +121,15 @@ class Windows:
 
 
 def pair_template(tokenizer: PreTrainedTokenizerBase) -> PairTemplate:
-    """Raises UsageError for a tokenizer without token offsets, or without a [CLS] token."""
+    """The special tokens that ``tokenizer`` adds to a pair.
+
+    Raises UsageError for a tokenizer without token offsets, or without a [CLS] token.
+    """
     if not getattr(tokenizer, "is_fast", False):
         raise UsageError(
-            "this tokenizer does not tell where its tokens stand in the text",
+            "the tokenizer has no token offsets",
             where="model.tokenizer",
-            hint="Take one with a tokenizer.json",
+            hint="Choose a model with a fast tokenizer (tokenizer.json)",
         )
     with without_padding(tokenizer) as backend:
         probe = backend.encode("a", "a")
@@ -135,9 +143,9 @@ def pair_template(tokenizer: PreTrainedTokenizerBase) -> PairTemplate:
     )
     if not sequence_ids or sequence_ids[0] != -1:
         raise UsageError(
-            "this tokenizer puts no special token first, which means no answer",
+            "the tokenizer adds no special token at the start, which would stand for no answer",
             where="model.tokenizer",
-            hint="Take an encoder such as BERT",
+            hint="Choose an encoder such as BERT",
         )
     first_text, second_text = np.flatnonzero(text_numbers == 0), np.flatnonzero(text_numbers == 1)
     special_slices = (
@@ -159,7 +167,9 @@ def encode_windows(
     max_length: int,
     stride: int,
 ) -> Windows:
-    """No window for a question that leaves no step (``context_room`` ≤ ``stride``) in a long
+    """The windows of all rows.
+
+    A row has no window if its question leaves room for ``stride`` tokens or fewer of a longer
     context.
     """
     template = pair_template(tokenizer)
@@ -219,7 +229,7 @@ def _concatenate(parts: Sequence[np.ndarray], dtype: Any) -> np.ndarray:
 
 
 def _tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> dict[str, TokenOffsets]:
-    """Each text's tokens, special ones left out."""
+    """The tokens of each text, without special tokens."""
     tokens_by_text: dict[str, TokenOffsets] = {}
     with without_padding(tokenizer) as backend:
         for start in range(0, len(texts), _SLICE_TEXTS):
@@ -235,18 +245,17 @@ def _tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> dict[str,
 
 
 def _include_combining_marks(text: str, offsets: np.ndarray) -> np.ndarray:
-    """``offsets`` [n, 2] where a token takes the marks after it (accents) that no token has.
+    """``offsets`` [n, 2] extended over following combining marks that no token covers.
 
-    Tokenizers that strip accents drop them with their place: an answer would lack its last one.
+    Tokenizers that strip accents have no offsets for them: an answer would lose a final accent.
     """
     if text.isascii() or not len(offsets):
         return offsets
     marks = [
         at for at, character in enumerate(text) if unicodedata.category(character) in ("Mn", "Me")
     ]
-    for (
-        position
-    ) in marks:  # ascending, so that each of several marks is taken after the one before it
+    # In ascending order, so that a token is extended over several marks one by one.
+    for position in marks:
         ends_here = offsets[:, 1] == position
         if not (offsets[:, 0] == position).any():
             offsets[ends_here & (offsets[:, 0] < position), 1] = position + 1

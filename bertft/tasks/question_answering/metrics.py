@@ -1,11 +1,11 @@
-"""The official summary of many questions, in percent.
+"""The metrics of the official scripts, in percent.
 
     exact, f1                             over all questions
-    HasAns_…, NoAns_…                     over those with and without an answer
-    best_exact, best_f1, …_thresh         at the threshold of p(no answer) that suits them best
+    HasAns_…, NoAns_…                     over questions with and without an answer
+    best_exact, best_f1, …_thresh         at the threshold of p(no answer) that maximizes them
 
-A question whose p(no answer) is above a threshold gets no answer; the best thresholds are found
-as SQuAD's script does, over the questions in the order of their p(no answer). No torch here.
+If p(no answer) is above the threshold, the prediction is "no answer". The best thresholds are found
+as in SQuAD's script, over the questions sorted by p(no answer). This module does not import torch.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
 
 
 class Scorer(Protocol):
-    """The rules of one official script; a module of this package has these functions."""
+    """The rules of one official script, implemented by a module of this package."""
 
     def gold_answers(self, answers: Sequence[str]) -> list[str]: ...
     def exact(self, prediction: str, golds: Sequence[str]) -> float: ...
@@ -43,7 +43,7 @@ SCORERS: dict[str, Scorer] = {"squad": squad_scorer, "cmrc2018": cmrc_scorer}
 def score_predictions(
     predictions: Sequence[str | None], rows: Rows, config: DataConfig
 ) -> tuple[dict[str, float], str]:
-    """The metrics of ``predictions``, and the main one; None, no prediction, scores 0."""
+    """The metrics of ``predictions`` (None scores 0), and the name of the main metric."""
     gold_answers = rows.column("label")
     scores = score_answers([text or "" for text in predictions], gold_answers, config.scorer)
     is_predicted = np.array([text is not None for text in predictions])
@@ -55,7 +55,7 @@ def score_predictions(
 def score_answers(
     predictions: Sequence[str], gold_answers: Sequence[Sequence[str]], scorer: str
 ) -> dict[str, np.ndarray]:
-    """``exact`` and ``f1`` [questions] in [0, 1]; ``gold_answers`` are those of each question."""
+    """``exact`` and ``f1`` [questions] in [0, 1]; ``gold_answers``: the correct answers of each."""
     rules = SCORERS[scorer]
     pairs = [
         (text, rules.gold_answers(answers))
@@ -70,9 +70,7 @@ def score_answers(
 def summarize_scores(
     scores: dict[str, np.ndarray], answerable: np.ndarray, by_answerability: bool
 ) -> dict[str, float]:
-    """Means in percent; ``by_answerability``: also over the answerable ones and the others, where
-    any are.
-    """
+    """Means in percent; ``by_answerability``: also over answerable and unanswerable questions."""
     result = {name: 100.0 * float(values.mean()) for name, values in scores.items()}
     if by_answerability:
         for group, mask in (("HasAns", answerable), ("NoAns", ~answerable)):
@@ -87,12 +85,13 @@ def find_best_threshold(
 ) -> tuple[float, float]:
     """(best mean in percent, its threshold).
 
-    ``scores`` [questions] of the best spans, none held back; ``answered``: there is a span.
-    The threshold starts at 0, where nothing is answered, and rises past one question at a time.
+    ``scores`` [questions]: of the best spans, without a threshold. ``answered``: whether there is a
+    span. The threshold starts at 0, where every prediction is "no answer", and rises past one
+    question at a time.
     """
     gains = np.where(answerable, scores, -answered.astype(np.float64))
     order = np.argsort(no_answer, kind="stable")
     totals = (~answerable).sum() + np.concatenate([[0.0], np.cumsum(gains[order])])
-    best_index = int(np.argmax(totals))  # the first of equals, as the official script keeps it
+    best_index = int(np.argmax(totals))  # the first on a tie, as in the official script
     threshold = 0.0 if best_index == 0 else float(no_answer[order[best_index - 1]])
     return 100.0 * float(totals[best_index]) / len(scores), threshold

@@ -1,4 +1,4 @@
-"""What is shown of answered questions: scores by answerability, questions to look at."""
+"""Report of question answering: scores by answerability, example questions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["QuestionPredictions", "question_report_items"]
 
 @dataclass(frozen=True)
 class QuestionPredictions:
-    """By question: its row, its answer ("": none), the gold ones, scores in [0, 1], p(answer)."""
+    """Per question: row, predicted answer ("": none), gold answers, scores in [0, 1], p(answer)."""
 
     rows: np.ndarray
     answers: Sequence[str]
@@ -26,9 +26,9 @@ class QuestionPredictions:
 
 
 def question_report_items(predictions: QuestionPredictions, rows: Rows) -> Iterator[ReportItem]:
-    """Scores by answerability, what was answered at all, questions to look at."""
-    is_answerable = np.array([bool(answer) for answer in predictions.golds])
-    is_answered = np.array([bool(each) for each in predictions.answers])
+    """Scores by answerability, counts of answered questions, example questions."""
+    is_answerable = np.array([bool(answers) for answers in predictions.golds])
+    is_answered = np.array([bool(answer) for answer in predictions.answers])
     groups = [
         ("with an answer", is_answerable),
         ("without one", ~is_answerable),
@@ -39,7 +39,7 @@ def question_report_items(predictions: QuestionPredictions, rows: Rows) -> Itera
         "answerability",
         "By answerability",
         "In percent, at the threshold that predict uses.",
-        head=("questions", "number", *names),
+        head=("questions", "count", *names),
         rows=[
             (
                 group,
@@ -61,34 +61,34 @@ def question_report_items(predictions: QuestionPredictions, rows: Rows) -> Itera
         yield HeatMap(
             "answered",
             "Answered or not",
-            "Questions; the darker, the more of a line.",
+            "Number of questions; darker: a larger share of the row.",
             rows=("has an answer", "has none"),
-            columns=("answered", "held back"),
+            columns=("answered", "no answer"),
             values=counts.astype(np.float64),
             intensity=counts / np.maximum(counts.sum(1, keepdims=True), 1),
             row_title="truth",
             column_title="model",
         )
 
-    def line(place: int) -> list[TableCell]:
-        row = int(predictions.rows[place])
-        gold = next(iter(predictions.golds[place]), "no answer")
+    def line(index: int) -> list[TableCell]:
+        row = int(predictions.rows[index])
+        gold = next(iter(predictions.golds[index]), "no answer")
         question = clip_text(str(rows.value("question", row)))
         return [
             format_row_location(rows, row),
             question,
             clip_text(gold, 160),
-            clip_text(predictions.answers[place], 160) or "no answer",
-            100 * float(predictions.scores["f1"][place]),
-            float(predictions.confidence[place]),
+            clip_text(predictions.answers[index], 160) or "no answer",
+            100 * float(predictions.scores["f1"][index]),
+            float(predictions.confidence[index]),
         ]
 
     yield from example_tables(
-        ("row", "question", "truth", "answer", "F1", "p"),
+        ("row", "question", "truth", "prediction", "F1", "p"),
         line,
         (
             np.where(predictions.scores["f1"] > 0, -np.inf, predictions.confidence),
-            "Nothing of the answer is right, the surest first.",
+            "Answers with F1 = 0, the most confident first.",
         ),
-        (-predictions.confidence, "The likeliest answer is least likely."),
+        (-predictions.confidence, "Predictions with the lowest probability."),
     )

@@ -1,18 +1,19 @@
-"""Rows of question answering: a question, the context to find its answer in, and the answers.
+"""Rows of question answering: a question, the context that contains its answer, and the answers.
 
-    answers    {"text": [...], "answer_start": [...]} or [{"text", "answer_start"}, ...]
-    answer, answer_start    the same of a row with one answer, flat; an empty answer is none
+    answers                 {"text": [...], "answer_start": [...]}
+                            or [{"text": ..., "answer_start": ...}, ...]
+    answer, answer_start    two columns instead of ``answers``, for rows with at most one answer;
+                            an empty ``answer`` means that the question is unanswerable
 
-An answer is a span of the context, ``context[start : start + len(text)] == text``; one that occurs
-once needs no offset. A question without one is unanswerable. In the table ``label`` holds
-the answers' texts and ``start`` their offsets, those to learn from first. An answer marked
-``offset_guessed`` is scored with, but its place is not learnt.
+An answer is a span of the context, ``context[start : start + len(text)] == text``. An answer that
+occurs exactly once needs no offset. A question without answers is unanswerable. In the table,
+``label`` holds the answers' texts and ``start`` their offsets; the first answer is the training
+target. An answer marked ``offset_guessed`` is used for scoring, but not for training.
 
-Of several answers one that is not where its offset says does not discard the question: its place is
-dropped and counted. Rows to learn from keep the answers whose place is known, and need one. Rows to
-score keep the text of the answer, as the official scripts do, with the offset −1
-(``UNKNOWN_OFFSET``), because scores need no offsets. An answer that is not text is left out of
-both.
+If one of several answers is not at its offset, only that offset is dropped and counted, not the
+question. Training rows keep the answers with a known offset and need at least one. Rows to score
+keep the text, as the official scripts do, with the offset −1 (``UNKNOWN_OFFSET``), because scores
+do not need offsets. An answer that is not text is left out of both.
 """
 
 from __future__ import annotations
@@ -39,19 +40,20 @@ from bertft.errors import UsageError
 
 __all__ = ["UNKNOWN_OFFSET", "QuestionAnsweringRowSchema"]
 
-UNKNOWN_OFFSET = -1  # the offset of an answer that is not where it should be
+UNKNOWN_OFFSET = -1  # the offset of an answer that was not found at its own offset
 _MAX_SHOWN = 40
 _MAX_DIGITS = 20
 
 
 class QuestionAnsweringRowSchema(RowSchema):
-    """Columns ``id`` (may be null), ``question``, ``context``, maybe ``label`` and ``start``."""
+    """Columns ``id`` (may be null), ``question``, ``context``; with labels ``label``, ``start``."""
 
     text_fields = ("question", "context")
     label_fields = ("label", "start")
     group_field = "context"
     missing_label_hint = (
-        "Answers stand in answers, or in answer and answer_start; data.label names another"
+        "Answers are read from the column answers, or from answer and answer_start. Set"
+        " data.label=<column> for another column"
     )
 
     def __init__(self, config: DataConfig, labelled: bool) -> None:
@@ -61,14 +63,16 @@ class QuestionAnsweringRowSchema(RowSchema):
         texts = text_columns(config, ("question", "context"))
         if len(texts) != 2:
             raise UsageError(
-                f"{len(texts)} columns, where a question and its context are wanted",
+                f"expected two columns, the question and its context, got {len(texts)}",
                 where="data.text",
-                hint="As in [question,context]",
+                hint="Set data.text=[question,context]",
             )
         label = label_columns(config, ())
         if len(label) > 1:
             raise UsageError(
-                f"{len(label)} columns of answers", where="data.label", hint="Name one"
+                f"expected one column of answers, got {len(label)}",
+                where="data.label",
+                hint="Set data.label=<column>",
             )
         answer_columns = [
             name for name in ("answers", "answer", "answer_start") if name not in label
@@ -130,7 +134,10 @@ class QuestionAnsweringRowSchema(RowSchema):
             return None
         records = list(_answer_records(value, values_by_column.get("answer_start")))
         if not records and not self.unanswerable:
-            raise RowError("no answer", "there is no answer; data.unanswerable=true admits such")
+            raise RowError(
+                "no answer",
+                "the question has no answer. Set data.unanswerable=true to allow such questions",
+            )
         placed, unplaced, first_error = [], [], None
         for record in records:
             try:
@@ -146,13 +153,13 @@ class QuestionAnsweringRowSchema(RowSchema):
                 first_error = first_error or error
                 unplaced.append(answer)
                 self._ignored_parts.append(f"place of an answer ignored: {error.reason}")
-        placed.sort(key=lambda each: each[2])
+        placed.sort(key=lambda answer_with_offset: answer_with_offset[2])
         if split != "train":
             placed += [(answer, UNKNOWN_OFFSET, True) for answer in unplaced]
         if first_error is not None and not placed:
             raise first_error
         if split == "train" and placed and placed[0][2]:
-            raise RowError("guessed offset", "where the answer stands is but a guess")
+            raise RowError("guessed offset", "the offset of the answer is only a guess")
         return [(answer, start) for answer, start, _ in placed]
 
     def take_ignored_parts(self) -> list[str]:
@@ -165,13 +172,13 @@ class QuestionAnsweringRowSchema(RowSchema):
         return "" if any_answer else "no question has an answer"
 
     def label_statistics(self, table: pa.Table) -> dict[str, float]:
-        """The share of the questions that have an answer."""
+        """The fraction of questions that have an answer."""
         sizes = pc.list_value_length(table.column("label"))
         return {"answerable": pc.sum(pc.greater(sizes, 0)).as_py() / table.num_rows}
 
 
 def _parse_id(value: Any) -> str | None:
-    """The id as text: 7 and 7.0, which a column with gaps holds, are "7"."""
+    """The id as text: 7, and 7.0 as pandas writes it next to missing values, become "7"."""
     if isinstance(value, (list, dict)):
         raise RowError("id is no name", f"the id is a {type(value).__name__}, not a name or number")
     name = value if isinstance(value, str) else to_class_name(value)
@@ -179,39 +186,42 @@ def _parse_id(value: Any) -> str | None:
 
 
 def _answer_records(value: Any, start: Any) -> list[Mapping[str, Any]]:
-    """Any of the forms of answers as a list of objects."""
+    """The answers as a list of objects, from any of the supported layouts."""
     if isinstance(value, str):
         if "answer_start" in value and value.lstrip().startswith(("{", "[")):
             raise RowError(
                 "answers of another form",
-                "the answers are an object written as text: save the rows as JSON Lines or Parquet",
+                "the answers are an object written as text. Save the rows as JSON Lines or Parquet",
             )
         return [{"text": value, "answer_start": start}] if value.strip() else []
     if isinstance(value, Mapping):
         texts, starts = value.get("text"), value.get("answer_start")
         if not isinstance(texts, list) or not isinstance(starts, list):
-            raise RowError("answers of another form", "answers needs lists text and answer_start")
+            raise RowError(
+                "answers of another form", "answers must have the lists text and answer_start"
+            )
         if len(texts) != len(starts):
             raise RowError(
-                "answers of another form", f"{len(texts)} texts have {len(starts)} offsets"
+                "answers of another form",
+                f"answers has {len(texts)} texts, but {len(starts)} offsets",
             )
         pairs = zip(texts, starts, strict=True)
         return [{"text": answer_text, "answer_start": offset} for answer_text, offset in pairs]
-    if isinstance(value, list) and all(isinstance(each, Mapping) for each in value):
+    if isinstance(value, list) and all(isinstance(answer, Mapping) for answer in value):
         return value
     raise RowError(
         "answers of another form",
-        "answers needs objects with text and answer_start"
+        "answers must be a list of objects with text and answer_start"
         if isinstance(value, list)
         else f"answers is a {type(value).__name__}, not a list",
     )
 
 
 def _check_offset(start: Any, answer: str, context: str) -> int:
-    """The offset of ``answer`` from ``start``. Raises RowError if the answer is not there."""
+    """``start`` as an integer offset of ``answer``. Raises RowError if the answer is not there."""
     if isinstance(start, str) and start.strip().isdecimal() and len(start) < _MAX_DIGITS:
         start = int(start)
-    if isinstance(start, float) and start.is_integer():  # a column with gaps
+    if isinstance(start, float) and start.is_integer():  # pandas: a column with missing values
         start = int(start)
     if start is None:
         start = _find_unique_offset(answer, context)
@@ -223,17 +233,17 @@ def _check_offset(start: Any, answer: str, context: str) -> int:
     if start < 0 or context[start : start + len(answer)] != answer:
         found_text = context[start : start + len(answer)] if start >= 0 else ""
         nearest_offset = min(
-            _find_offsets(context, answer), key=lambda place: abs(place - start), default=None
+            _find_offsets(context, answer), key=lambda offset: abs(offset - start), default=None
         )
         description = (
-            "it stands nowhere in the context"
+            "it does not occur in the context"
             if nearest_offset is None
-            else f"it stands at {nearest_offset}"
+            else f"the closest occurrence is at {nearest_offset}"
         )
         raise RowError(
             "answer not at its offset",
             f"the answer {_shorten(answer)} is not at offset {start}"
-            f"{f', where {_shorten(found_text)} stands' if found_text else ''}; {description}",
+            f"{f' (found {_shorten(found_text)} there)' if found_text else ''}; {description}",
         )
     return start
 
@@ -243,10 +253,10 @@ def _find_unique_offset(answer: str, context: str) -> int:
     offsets = _find_offsets(context, answer)
     if len(offsets) == 1:
         return offsets[0]
-    problem = f"stands {len(offsets)} times in the context: answer_start tells where it is meant"
+    problem = f"occurs {len(offsets)} times in the context. Add its offset as answer_start"
     raise RowError(
         "answer without an offset",
-        f"the answer {_shorten(answer)} {problem if offsets else 'stands nowhere in the context'}",
+        f"the answer {_shorten(answer)} {problem if offsets else 'does not occur in the context'}",
     )
 
 

@@ -1,11 +1,11 @@
-"""SQuAD's official rules: exact match and F1 of words, after normalising (Rajpurkar et al. 2018).
+"""The official scores of SQuAD: exact match and word F1 (Rajpurkar et al. 2018).
 
-    normal(text)  lower case; ASCII punctuation and the articles a, an, the out; single spaces
-    exact         normal(given) = normal(gold)
-    f1            2·P·R / (P + R) over the bags of words; of two empty texts 1, of one 0
+    normal(text)  lower case; without ASCII punctuation and the articles a, an, the; single spaces
+    exact         normal(predicted) = normal(gold)
+    f1            2·P·R / (P + R) over the bags of words; 1 if both texts are empty, 0 if one is
 
-Of several gold answers the best counts; gold answers that are nothing after normalising count as
-no answer.
+The score is the maximum over the gold answers; gold answers that are empty after normalization are
+left out.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 
 def normalize_answer(text: str) -> str:
-    """The text as it is compared."""
+    """The text that is compared."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
 def gold_answers(answers: Sequence[str]) -> list[str]:
-    """What a prediction is compared with: [''] of a question without an answer."""
+    """The texts that a prediction is compared with; [''] for a question without an answer."""
     return [answer for answer in answers if normalize_answer(answer)] or [""]
 
 
 def exact(prediction: str, golds: Sequence[str]) -> float:
-    """1 or 0."""
+    """1 if the prediction equals a gold answer, else 0."""
     normalized = normalize_answer(prediction)
     return float(any(normalize_answer(gold) == normalized for gold in golds))
 
 
 def f1(prediction: str, golds: Sequence[str]) -> float:
-    """In [0, 1]."""
+    """The best F1 over ``golds``, in [0, 1]."""
     words = normalize_answer(prediction).split()
     return max(_f1(words, normalize_answer(gold).split()) for gold in golds)
 

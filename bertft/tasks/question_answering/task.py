@@ -5,13 +5,13 @@
                                                      [CLS] where the window does not hold it
 
 A context that is too long is split into windows that overlap by data.stride tokens; a question's
-answer is the best span of all its windows. With data.unanswerable (SQuAD v2) [CLS] is no answer,
-given where p(no answer) > threshold.
+answer is the best span of all its windows. With data.unanswerable (SQuAD v2) the [CLS] token
+represents "no answer", which is predicted where p(no answer) > threshold.
 
-Metrics, in percent, with the official script's names: exact, f1; with data.unanswerable also
-HasAns_… and NoAns_… (left out where there are no such questions), and best_exact, best_f1 with
-their thresholds. f1 chooses the checkpoint, at the threshold that predict uses: best_f1 is fitted
-to the very rows that it is measured on (data.metric=best_f1 takes it all the same).
+Metrics, in percent, with the names of the official script: exact, f1; with data.unanswerable also
+HasAns_… and NoAns_… (left out if there are no such questions), and best_exact, best_f1 with
+their thresholds. f1 selects the checkpoint, at the threshold that predict uses, because best_f1
+fits its threshold to the rows that it is measured on. data.metric=best_f1 selects by it anyway.
 """
 
 from __future__ import annotations
@@ -63,15 +63,15 @@ def span_loss(logits: Tensor, lengths: Tensor, start: Tensor, end: Tensor) -> Te
     return (of_start + of_end) / 2
 
 
-_FEATURE_VERSION = 2  # another number where features of the same rows become others
+_FEATURE_VERSION = 2  # raise it when the same rows should give other features
 _TARGETS = ("start_position", "end_position")
 
 
 class QuestionAnsweringTask(BaseTask):
-    """Features: a window each; ``char_start``, ``char_end`` ragged int32, −1 off the context.
+    """Features: one per window; ``char_start``, ``char_end`` ragged int32, −1 outside the context.
 
-    ``start_position``, ``end_position`` int64 [windows]: targets, counted in the window's tokens;
-    −1 where the answer's place is not known, which rows to learn from have not.
+    ``start_position``, ``end_position`` int64 [windows]: target tokens of the window; −1 where the
+    answer's offset is unknown, which does not occur in training rows.
     """
 
     name = "question_answering"
@@ -115,13 +115,12 @@ class QuestionAnsweringTask(BaseTask):
 
     def make_encoder(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodeFunction:
         stride = self.config.stride
-        context_tokens = (
-            max_length - pair_template(tokenizer).size - 1
-        )  # beside a question of one token
+        # With a question of one token.
+        context_tokens = max_length - pair_template(tokenizer).size - 1
         if context_tokens <= stride:
             raise UsageError(
-                f"windows of {max_length} tokens cannot share {stride}: beside a question there is"
-                f" room for at most {max(context_tokens, 0)} of the context",
+                f"windows of {max_length} tokens cannot overlap by {stride}: with a question, at"
+                f" most {max(context_tokens, 0)} tokens of the context fit",
                 where="data.stride",
                 hint="Lower data.stride, or raise data.max_length",
             )
@@ -149,8 +148,8 @@ class QuestionAnsweringTask(BaseTask):
     def no_feature_error(self, max_length: int) -> RowError:
         return RowError(
             "question longer than the window",
-            f"the question leaves no more than data.stride={self.config.stride} of"
-            f" data.max_length={max_length} tokens to a long context",
+            f"the question is too long: of data.max_length={max_length} tokens, at most"
+            f" data.stride={self.config.stride} are left for a longer context",
         )
 
     def count_loss_terms(self, batch: Batch) -> int:
@@ -176,12 +175,12 @@ class QuestionAnsweringTask(BaseTask):
 
     @property
     def can_distill_unlabelled(self) -> bool:
-        return False  # features without labels do not have the position of the context
+        return False  # features without labels lack the position of the context
 
     def prediction_agreement(
         self, logits_a: np.ndarray, logits_b: np.ndarray, features: FeatureTable
     ) -> float:
-        """Share of questions to which both give the same span, or none."""
+        """Fraction of questions for which both models predict the same span, or no answer."""
         answers = []
         for logits in (logits_a, logits_b):
             _, spans = self._spans(logits, features)
@@ -190,7 +189,7 @@ class QuestionAnsweringTask(BaseTask):
         return float((answers[0] == answers[1]).all(0).mean())
 
     def _is_answered(self, spans: BestSpans) -> np.ndarray:
-        """Which questions get an answer."""
+        """Which questions are predicted to have an answer, bool [questions]."""
         is_answered = spans.start >= 0
         return (
             is_answered
@@ -238,7 +237,7 @@ class QuestionAnsweringTask(BaseTask):
             groups |= {"HasAns_": statistics[:, 2], "NoAns_": 1 - statistics[:, 2]}
         values: dict[str, np.ndarray] = {}
         for group, in_group in groups.items():
-            if in_group.any():  # a draw without such questions has no score of them
+            if in_group.any():  # NaN in a bootstrap sample without such questions
                 size = weights @ in_group
                 counted = np.where(size > 0, size, np.nan)
                 values |= {
@@ -250,9 +249,9 @@ class QuestionAnsweringTask(BaseTask):
     def decode_predictions(
         self, logits: np.ndarray, features: FeatureTable
     ) -> Iterator[dict[str, Any]]:
-        """``answer``, ``score`` (probability), ``start`` and ``end``: characters of the context.
+        """``answer``, ``score`` (probability), ``start`` and ``end`` in characters of the context.
 
-        No answer is empty, from 0 to 0. A row's own ``id`` comes first where it has one.
+        "No answer" is an empty text from 0 to 0. ``id`` comes first if the row has one.
         """
         rows, spans = self._spans(logits, features)
         unanswerable = self.config.unanswerable
@@ -297,7 +296,7 @@ class QuestionAnsweringTask(BaseTask):
         return [text for text, _, _ in self._spans_as_text(rows, spans, features)]
 
     def _apply_threshold(self, texts: list[str], spans: BestSpans) -> list[str]:
-        """``texts``, empty for questions that get no answer."""
+        """``texts``, empty for questions that are predicted to have no answer."""
         if self.threshold is None:
             return texts
         is_unanswered = spans.no_answer_probability() > self.threshold
@@ -310,7 +309,7 @@ class QuestionAnsweringTask(BaseTask):
     def _spans_as_text(
         rows: np.ndarray, spans: BestSpans, features: FeatureTable
     ) -> Iterator[tuple[str, int, int]]:
-        """Each best span's text without the space around it, and its characters."""
+        """Text (without surrounding white space), start and end of each best span."""
         contexts = features.rows.column("context")
         for row, start, end in zip(rows, spans.start, spans.end, strict=True):
             text = "" if start < 0 else contexts[row][start:end]
@@ -319,14 +318,14 @@ class QuestionAnsweringTask(BaseTask):
 
 
 def _gold_answers(rows: np.ndarray, features: FeatureTable) -> tuple[list[list[str]], np.ndarray]:
-    """The answers that each of ``rows`` may be given, and whether there is any."""
+    """The correct answers of each of ``rows``, and whether it has any."""
     labels = features.rows.column("label")
     golds = [labels[row] for row in rows]
     return golds, np.array([bool(answers) for answers in golds])
 
 
 def _mean_loss(logits: np.ndarray, features: FeatureTable) -> float:
-    """Mean of ℓ over the windows that have a target, in fp64; NaN where none has."""
+    """Mean of ℓ over the windows with a target, in fp64; NaN if no window has one."""
     sizes = features.lengths.astype(np.int64)
     firsts = np.cumsum(sizes) - sizes
     total = 0.0

@@ -1,10 +1,10 @@
-"""One temperature for all logits, and how far probabilities are from how often they are right.
+"""Calibration: temperature scaling, expected calibration error (ECE) and thresholds.
 
     T = argmin_T Σ ℓ(z / T, y)                                     Guo et al. 2017, arXiv 1706.04599
     ECE = Σ_b |B_b| / n · |right(B_b) − confidence(B_b)|           B_b: confidence in (b−1, b] / 15
 
-In 1/T the loss is convex. It has no least point where every answer is right (ever larger logits
-are better) nor where the logits say less than nothing (at 1/T = 0 it does not fall).
+The loss is convex in 1/T. It has no minimum if every prediction is correct (larger logits are
+always better), or if the logits are worse than constant ones (the loss does not fall at 1/T = 0).
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ThresholdCurve:
-    """``thresholds`` [m]; of ``positives`` answers among ``rows``, ``predicted`` and
-    ``true_positives`` at each.
+    """Counts at each of ``thresholds`` [m]: ``predicted`` [m] and ``true_positives`` [m].
+
+    ``positives`` of the ``rows`` have the class.
     """
 
     thresholds: np.ndarray
@@ -48,13 +49,13 @@ class ThresholdCurve:
 
 
 def threshold_curve(scores: np.ndarray, truth: np.ndarray) -> ThresholdCurve:
-    """Of ``scores`` fp64 in [0, 1] and ``truth`` bool, both [n]."""
+    """The curve of ``scores`` fp64 in [0, 1] and ``truth`` bool, both [n]."""
     order = np.argsort(scores, kind="stable")
     ascending, sorted_truth = scores[order], truth[order]
     levels = np.concatenate([[0.0], np.unique(ascending), [1.0]])
     low, high = levels[:-1], levels[1:]
     midpoints = low + (high - low) / 2
-    # Between neighbouring numbers there may be no other: the upper one then divides as well.
+    # Two adjacent floats have no number between them: the upper one separates them as well.
     thresholds = np.unique([*np.where(midpoints > low, midpoints, high), 0.5])
     thresholds = thresholds[(thresholds > 0) & (thresholds < 1)]
     below = np.searchsorted(ascending, thresholds, side="left")
@@ -66,13 +67,13 @@ def threshold_curve(scores: np.ndarray, truth: np.ndarray) -> ThresholdCurve:
 
 
 def best_index(values: np.ndarray, thresholds: np.ndarray) -> int:
-    """Place of the largest of ``values`` [m]; on a tie that of the threshold nearest 0.5."""
+    """Index of the largest of ``values`` [m]; on a tie, of the threshold closest to 0.5."""
     indices = np.flatnonzero(values == values.max())
     return int(indices[np.argmin(np.abs(thresholds[indices] - 0.5))])
 
 
 def best_micro_f1_indices(curves: Sequence[ThresholdCurve]) -> list[int]:
-    """Place of each label's cut, together of the largest micro F1."""
+    """Index of the threshold of each label that together give the largest micro F1."""
     indices = [best_index(-np.abs(label.thresholds - 0.5), label.thresholds) for label in curves]
     value = _micro_f1(curves, indices)
     while True:
@@ -97,9 +98,9 @@ _FP32 = torch.finfo(torch.float32)
 
 
 def minimize_temperature(logits: Tensor, loss: Callable[[Tensor], Tensor]) -> float | None:
-    """T of the least ``loss`` of fp64 ``logits`` / T; None where they say less than nothing.
+    """T that minimizes ``loss`` of fp64 ``logits`` / T; None if there is no minimum.
 
-    Whoever calls sees to it that not every answer is right.
+    At least one prediction must be wrong, which the caller checks.
     """
     inverse = torch.zeros((), dtype=torch.float64, requires_grad=True)
     (slope,) = torch.autograd.grad(loss(logits * inverse), inverse)
@@ -122,7 +123,7 @@ def minimize_temperature(logits: Tensor, loss: Callable[[Tensor], Tensor]) -> fl
 
     optimizer.step(closure)
     fitted = float(log_t.detach().exp())
-    # The logits are divided by it in fp32.
+    # The logits are divided by T in fp32.
     is_in_range = _FP32.tiny <= fitted <= _FP32.max
     return fitted if is_in_range and bool((logits / fitted).float().isfinite().all()) else None
 
@@ -130,7 +131,7 @@ def minimize_temperature(logits: Tensor, loss: Callable[[Tensor], Tensor]) -> fl
 def expected_calibration_error(
     confidence: np.ndarray, correct: np.ndarray, bins: int = CALIBRATION_BINS
 ) -> float:
-    """ECE of answers with ``confidence`` in [0, 1] that are ``correct`` or not, both [n]."""
+    """ECE of predictions with ``confidence`` in [0, 1] that are ``correct`` or not, both [n]."""
     edges = np.linspace(0.0, 1.0, bins + 1)
     bin_indices = np.clip(np.digitize(confidence, edges, right=True) - 1, 0, bins - 1)
     gaps = np.bincount(bin_indices, correct.astype(np.float64) - confidence, bins)

@@ -1,12 +1,13 @@
-"""Losses of a student's logits z against a teacher's t, softened by a temperature T, as sums.
+"""Distillation losses: student logits z, teacher logits t and a temperature T, as sums.
 
     categorical   Σ T² · KL(softmax(t/T) ‖ softmax(z/T))
-    bernoulli     Σ T² · KL(σ(t/T) ‖ σ(z/T))                  a term a label
+    bernoulli     Σ T² · KL(σ(t/T) ‖ σ(z/T))                  one term per label
     squared       Σ (z − t)²
-    spans         Σ ½ (categorical over start + over end), each over one sequence's own tokens
+    spans         Σ ½ (categorical over start + over end), each over the tokens of one sequence
 
-Hinton et al. 2015, arXiv 1503.02531, §2. T² keeps the gradient's size, which 1/T² would else
-shrink. All are 0 where z = t. fp32, or fp64 for fp64 logits. The teacher gets no gradient.
+Hinton et al. 2015, arXiv 1503.02531, §2. T² compensates for
+gradients that shrink with 1/T². All are 0 where z = t. fp32, or fp64 for fp64 logits. No gradient
+flows to the teacher.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ __all__ = ["bernoulli_kl_loss", "categorical_kl_loss", "span_kl_loss", "squared_
 def categorical_kl_loss(
     logits: Tensor, teacher: Tensor, temperature: float, mask: Tensor | None = None
 ) -> Tensor:
-    """Over the last dimension of [n, C]; ``mask`` bool [n]: of those rows alone."""
+    """Sum over rows of [n, C]; ``mask`` bool [n]: only over these rows."""
     terms = F.kl_div(
         torch.log_softmax(to_loss_precision(logits) / temperature, -1),
         torch.log_softmax(_detach_teacher(teacher, logits) / temperature, -1),
@@ -36,7 +37,7 @@ def categorical_kl_loss(
 
 
 def bernoulli_kl_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Over every element of [n, C]."""
+    """Sum over every element of [n, C]."""
     student_logits, teacher_logits = (
         to_loss_precision(logits) / temperature,
         _detach_teacher(teacher, logits) / temperature,
@@ -59,8 +60,8 @@ def span_kl_loss(
 ) -> Tensor:
     """Logits [N, 2] of start and end; ``lengths`` [B] on the CPU; ``visible`` bool [N].
 
-    Only seen tokens (the context's, and whatever stands for "no answer") take part; each sequence
-    has at least one.
+    Only visible tokens (the context and the "no answer" token) are included; each sequence has at
+    least one.
     """
     hidden = ~visible.unsqueeze(-1)
     student_logits, teacher_logits = (
@@ -71,12 +72,12 @@ def span_kl_loss(
         torch.log_softmax(student_logits, 1),
         torch.log_softmax(teacher_logits, 1),
     )
-    # Places without a token have log-probability −∞ on both sides, and their difference is NaN.
+    # Padding has log-probability −∞ on both sides, and the difference is NaN.
     empty = torch.isinf(teacher_log_p)
     log_ratio = (teacher_log_p - student_log_p.masked_fill(empty, 0.0)).masked_fill(empty, 0.0)
     return 0.5 * temperature**2 * (teacher_log_p.exp() * log_ratio).sum()
 
 
 def _detach_teacher(teacher: Tensor, logits: Tensor) -> Tensor:
-    """The teacher's logits without gradient, as precise as the student's."""
+    """The teacher's logits without gradient, in the loss precision of the student's."""
     return teacher.detach().to(to_loss_precision(logits).dtype)

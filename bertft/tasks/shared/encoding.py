@@ -1,4 +1,4 @@
-"""How many tokens a row may have, and the special ones among them."""
+"""The maximum length of a row, and the special tokens in it."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ __all__ = [
 
 
 def resolve_max_length(requested: int | None, model_max: int, default: int = 256) -> int:
-    """The maximum number of tokens per row; None: the smaller of ``default`` and ``model_max``.
+    """The maximum number of tokens per row; default: the smaller of ``default`` and ``model_max``.
 
-    Raises UsageError if ``requested`` is more than the model takes.
+    Raises UsageError if ``requested`` is more than ``model_max``.
     """
     if requested is None:
         return min(default, model_max)
     if requested > model_max:
         raise UsageError(
-            f"{requested} tokens are more than the model takes",
+            f"{requested} tokens are more than the model supports",
             where="data.max_length",
-            hint=f"Its longest input is {model_max}: set data.max_length={model_max} or less",
+            hint=f"Set data.max_length={model_max} or less",
         )
     return requested
 
@@ -36,16 +36,16 @@ def resolve_max_length(requested: int | None, model_max: int, default: int = 256
 def reserve_special_tokens(
     tokenizer: PreTrainedTokenizerBase, max_length: int, content_name: str
 ) -> tuple[list[int], list[int], int]:
-    """The special tokens before and after, and how many of ``max_length`` they leave for
-    ``content_name``.
+    """The special tokens before and after a text, and the number of tokens that remain for it.
 
-    UsageError if they leave none.
+    Raises UsageError, with ``content_name`` for what is encoded, if none remain.
     """
     before, after = special_tokens(tokenizer)
     available = max_length - len(before) - len(after)
     if available < 1:
         raise UsageError(
-            f"{max_length} tokens leave none for {content_name}, the special ones aside",
+            f"{max_length} tokens are too few: next to the special tokens, none are left for"
+            f" {content_name}",
             where="data.max_length",
             hint=f"Set data.max_length={max_length - available + 1} or more",
         )

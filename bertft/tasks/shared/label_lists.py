@@ -1,4 +1,4 @@
-"""Several labels of one row: lists written as text, and lists of 0 and 1.
+"""Rows with several labels: lists written as text, and lists of 0 and 1.
 
 A list of labels is a list in the data, or text: names with data.label_separator between them, or a
 list, tuple or set as JSON, Python or numpy write it.
@@ -47,8 +47,8 @@ _LIST_PATTERN = re.compile(
     re.DOTALL,
 )
 _MAPPING_PATTERN = re.compile(rf"\{{\s*{_ITEM_PATTERN}\s*:.*\}}", re.DOTALL)
-_NUMBER_SET_PATTERN = re.compile(r"\{[\s,0-9.+-]+\}")  # a set does not say what its numbers count
-# Python's own would join 'a' 'b', which numpy prints for two elements, to one.
+_NUMBER_SET_PATTERN = re.compile(r"\{[\s,0-9.+-]+\}")  # class numbers or bits: ambiguous
+# Python would concatenate 'a' 'b', which is how numpy prints two elements.
 _LIST_ITEM = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[-+.\w]+)"""
 _PYTHON_LIST = re.compile(
     rf"\[\s*(?:{_LIST_ITEM}(?:\s*,\s*{_LIST_ITEM})*(?:\s*,)?)?\s*\]", re.DOTALL
@@ -56,10 +56,10 @@ _PYTHON_LIST = re.compile(
 
 
 def parse_multiple_labels(fields: Sequence[Any], separator: str) -> list[str] | None:
-    """Names joined by ``separator``, or a list, tuple or set of them, maybe as text; or one value
-    that is no text; empty: a row with none.
+    """The labels of a row: names between ``separator``, or a list, tuple or set (or its text).
 
-    A repeated name stays: lists of 0 and 1 are recognised by all rows together.
+    None if the label is missing; empty for a row without labels. Repeated names stay, because
+    lists of 0 and 1 are detected only from all rows.
     """
     value = fields[0]
     if value is None:
@@ -106,13 +106,13 @@ def _parse_label_list(text: str) -> list[Any]:
     if items is None:
         raise RowError(
             LABEL_LIST,
-            f'the label {quote_value(text)} is no list that can be read; write ["a", "b"]',
+            f'the label {quote_value(text)} is not a valid list; write ["a", "b"]',
         )
     return items
 
 
 def parse_list(value: str) -> list[Any] | None:
-    """The list that a field spells, as JSON or Python write one; None if it is any other text."""
+    """The list that a field contains in JSON or Python notation; None for any other text."""
     value = value.strip()
     if not (value.startswith("[") and value.endswith("]")):
         return None
@@ -129,7 +129,7 @@ def parse_list(value: str) -> list[Any] | None:
 
 
 def multi_hot_width(table: pa.Table) -> int | None:
-    """The number of places where every label is a list of that many 0 and 1; None: they are not."""
+    """The length of the labels if all are equally long lists of 0 and 1, else None."""
     values = table.column("label").drop_null()
     sizes = pc.unique(pc.list_value_length(values)).to_pylist()
     if len(sizes) != 1 or sizes[0] < 2:
@@ -147,7 +147,7 @@ def are_labels_numeric(table: pa.Table) -> bool:
 
 
 def multi_hot_to_names(table: pa.Table, names: Sequence[str]) -> pa.Table:
-    """Lists of 0 and 1, one for each of ``names`` → lists of the names that have a 1."""
+    """Converts lists of 0 and 1 (one value per name in ``names``) to lists of names."""
     values = table.column("label").combine_chunks()
     if isinstance(values, pa.ChunkedArray):
         values = pa.concat_arrays(values.chunks)
@@ -163,17 +163,17 @@ def multi_hot_to_names(table: pa.Table, names: Sequence[str]) -> pa.Table:
 
 
 def deduplicate_labels(table: pa.Table) -> pa.Table:
-    """Every list of labels with each name once."""
+    """The table with repeated names removed from each list of labels."""
     values = table.column("label")
     pairs = pa.table([pc.list_parent_indices(values), pc.list_flatten(values)], ["row", "name"])
     if pairs.group_by(["row", "name"]).aggregate([]).num_rows == pairs.num_rows:
         return table
-    rows = [None if row is None else list(dict.fromkeys(row)) for row in values.to_pylist()]
-    return replace_label_column(table, pa.array(rows, values.type))
+    label_lists = [None if row is None else list(dict.fromkeys(row)) for row in values.to_pylist()]
+    return replace_label_column(table, pa.array(label_lists, values.type))
 
 
 def _parse_bit(name: str) -> bool | None:
-    """What a place of a multi-hot list says; None where it is neither 0 nor 1."""
+    """The value of an entry of a multi-hot list; None if it is neither 0 nor 1."""
     if name in ("true", "false"):
         return name == "true"
     number = class_name_as_number(name)

@@ -1,4 +1,4 @@
-"""Logits to probabilities in float64, as the metrics and answers use them. Shapes [rows, C]."""
+"""Logits → probabilities in fp64, for metrics and predictions. Shapes [rows, C]."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ __all__ = [
 
 
 def pad_sequences(values: Tensor, lengths: Tensor) -> Tensor:
-    """[N, ...] end to end → [B, longest, ...], −∞ where a sequence has no token.
+    """Concatenated [N, ...] → padded [B, longest, ...], with −∞ as padding.
 
-    ``lengths`` is on the CPU, where the positions are computed without waiting for ``values``.
+    ``lengths`` is on the CPU, so that the positions are computed without a device sync.
     """
     longest = int(lengths.max())
     is_token = np.arange(longest) < lengths.numpy()[:, None]
@@ -47,7 +47,7 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def segment_log_sum_exp(values: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Of runs of ``values`` [N] that start at ``starts`` [B] and fill it: [B]."""
+    """log Σ exp [B] of each segment of ``values`` [N], by ``starts`` and ``sizes`` [B]."""
     highest = np.maximum.reduceat(values, starts)
     shifted = np.exp(values - np.repeat(highest, sizes))
     return highest + np.log(np.add.reduceat(shifted, starts))

@@ -1,4 +1,4 @@
-"""Losses of logits z [C] against labels y, shaped for the training, as sums over rows.
+"""Training losses of logits z [C] for labels y, with weights and smoothing, as sums over rows.
 
     categorical   −Σ_c w_c q_c (1 − p_c)^γ log p_c
                   p = softmax(z), q_c = (1 − ε) [c = y] + ε / C
@@ -7,9 +7,9 @@
 
 Weights w; label smoothing ε (Szegedy et al. 2016, arXiv 1512.00567, §7); focal γ (Lin et al. 2017,
 arXiv 1708.02002, §3.2). With γ = 0 they are torch's cross_entropy(weight, label_smoothing), and its
-binary one with w as pos_weight; with ε = 0 Lin's −α_t (1 − p_t)^γ log p_t. Whoever takes the mean
-divides by rows (bernoulli: rows × labels), never by the sum of weights: what a row weighs does not
-depend on those that it came with, and micro-batches add up to their window.
+binary one with w as pos_weight; with ε = 0 Lin's −α_t (1 − p_t)^γ log p_t. The mean is the sum
+divided by rows (bernoulli: rows × labels), not by the sum of weights: the weight of a row does not
+depend on the rest of its batch, and micro-batches add up to their step batch.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ __all__ = [
 
 @dataclass
 class LossOptions:
-    """``weights`` [C] in fp64, or None: all 1. The default is the plain cross entropy."""
+    """``weights`` [C] in fp64; None: all 1. The default is plain cross-entropy."""
 
     weights: Tensor | None = None
     label_smoothing: float = 0.0
     focal_gamma: float = 0.0
 
     def weights_for(self, logits: Tensor) -> Tensor | None:
-        """The weights where ``logits`` are, as precise as they are; they move there once."""
+        """The weights on the device and in the dtype of ``logits``; the move is cached."""
         if self.weights is None:
             return None
         if self.weights.device != logits.device:
@@ -56,7 +56,7 @@ class LossOptions:
 
 
 def cross_entropy_loss(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
-    """``logits`` [n, C], ``labels`` int64 [n]; fp32, or fp64 for fp64 logits."""
+    """Summed loss of ``logits`` [n, C], ``labels`` int64 [n]; fp32, or fp64 for fp64 logits."""
     logits = to_loss_precision(logits)
     weights = options.weights_for(logits)
     if options.focal_gamma == 0:
@@ -74,7 +74,7 @@ def cross_entropy_loss(logits: Tensor, labels: Tensor, options: LossOptions) -> 
 
 
 def binary_cross_entropy_loss(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
-    """``logits`` and ``labels`` in {0, 1}, [n, C]; fp32, or fp64 for fp64 logits."""
+    """Summed loss of ``logits`` and ``labels`` in {0, 1}, [n, C]; fp32, or fp64 for fp64 logits."""
     logits = to_loss_precision(logits)
     weights, truth = options.weights_for(logits), labels.to(logits.dtype)
     if options.label_smoothing:
@@ -93,13 +93,13 @@ def binary_cross_entropy_loss(logits: Tensor, labels: Tensor, options: LossOptio
 
 def _focal(log_p: Tensor, gamma: float) -> Tensor:
     """(1 − p)^γ log p, elementwise."""
-    # Where p rounds to 1 a power below 1 has no slope: 1 − p is kept just above 0, as a constant.
+    # If p rounds to 1, a power below 1 has no gradient: 1 − p is clamped just above 0.
     tiny = torch.finfo(log_p.dtype).tiny
     return torch.pow(-torch.expm1(log_p.clamp(max=-tiny)), gamma) * log_p
 
 
 def configured_class_weights(configured: Any, names: Sequence[str]) -> np.ndarray:
-    """fp64 [C] of a mapping or a list that was checked; a class without a weight has 1."""
+    """Weights fp64 [C] from a validated mapping or list; the default per class is 1."""
     if isinstance(configured, dict):
         weight_by_class = {
             match_class(name, names): float(weight) for name, weight in configured.items()
@@ -109,13 +109,13 @@ def configured_class_weights(configured: Any, names: Sequence[str]) -> np.ndarra
 
 
 def balanced_class_weights(counts: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """Of ``counts`` [C], the training rows of each class. UsageError where one has none."""
+    """Weights [C] from ``counts`` [C] of training rows per class. UsageError if one is 0."""
     _raise_for_classes(counts == 0, names, "no training row")
     return counts.sum() / (len(counts) * counts)
 
 
 def balanced_label_weights(counts: np.ndarray, rows: int, names: Sequence[str]) -> np.ndarray:
-    """Of ``counts`` [C] among ``rows``. UsageError where a label is nowhere or everywhere."""
+    """Weights [C] from ``counts`` [C] among ``rows``. UsageError if a label has none or all."""
     _raise_for_classes(counts == 0, names, "no training row")
     _raise_for_classes(counts == rows, names, "every training row")
     return (rows - counts) / counts
@@ -127,7 +127,7 @@ def _raise_for_classes(wrong: np.ndarray, names: Sequence[str], rows_described: 
             [name for name, is_wrong in zip(names, wrong, strict=True) if is_wrong], 8
         )
         raise UsageError(
-            f"{rows_described} has {affected}: there is nothing to balance",
+            f"balanced weights are undefined: {rows_described} has {affected}",
             where="loss.class_weights",
-            hint="Name weights: {label: weight}",
+            hint="Set loss.class_weights={label: weight, ...}",
         )

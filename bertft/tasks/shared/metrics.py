@@ -1,9 +1,9 @@
-"""How far answers agree with the truth, from integer counts alone.
+"""Metrics of predictions: F1 and Matthews' correlation from counts, Pearson's and Spearman's.
 
-    F1 = 2·TP / (true + given)                                 per class, label or row
+    F1 = 2·TP / (true + predicted)                               per class, label or row
     MCC = (c·s − Σ_k p_k t_k) / √((s² − Σ p_k²)(s² − Σ t_k²))    R_K of Gorodkin (2004)
 
-with s rows, c of them right, t_k truly of class k and p_k given it. Equal to scikit-learn's.
+with s rows, c of them correct, t_k of true class k and p_k predicted as k. Equal to scikit-learn.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 
-_CONSTANT = 1e-12  # of a series' spread: less than that is rounding
+_CONSTANT = 1e-12  # a relative variance up to this is rounding
 
 
 def pearson(a: np.ndarray, b: np.ndarray) -> float:
@@ -41,14 +41,14 @@ def weighted_pearson(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.nd
     """``pearson`` [B] of values that count ``weights`` [B, n] times; a, b are [n] or [B, n]."""
     total = weights.sum(1)
     a, b = (series - series.mean(-1, keepdims=True) for series in (a, b))
-    mean_a, mean_b = ((weights * each).sum(1) / total for each in (a, b))
-    spread_a = (weights * a**2).sum(1) / total - mean_a**2
-    spread_b = (weights * b**2).sum(1) / total - mean_b**2
-    is_constant = (spread_a <= _CONSTANT * (a**2).mean(-1)) | (
-        spread_b <= _CONSTANT * (b**2).mean(-1)
+    mean_a, mean_b = ((weights * series).sum(1) / total for series in (a, b))
+    variance_a = (weights * a**2).sum(1) / total - mean_a**2
+    variance_b = (weights * b**2).sum(1) / total - mean_b**2
+    is_constant = (variance_a <= _CONSTANT * (a**2).mean(-1)) | (
+        variance_b <= _CONSTANT * (b**2).mean(-1)
     )
     covariance = (weights * a * b).sum(1) / total - mean_a * mean_b
-    std_product = np.sqrt(np.where(is_constant, 1.0, spread_a * spread_b))
+    std_product = np.sqrt(np.where(is_constant, 1.0, variance_a * variance_b))
     return np.where(is_constant, 0.0, np.clip(covariance / std_product, -1.0, 1.0))
 
 
@@ -73,7 +73,7 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 
 def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
-    """Counts [C, C]: rows of true class i that were given class j."""
+    """Counts [C, C]: rows of true class i with the prediction j."""
     return np.bincount(truth * num_classes + predicted, minlength=num_classes**2).reshape(
         num_classes, num_classes
     )
@@ -85,7 +85,7 @@ def f1_score(
     predicted: np.ndarray,
     when_undefined: float = 0.0,
 ) -> np.ndarray:
-    """Elementwise F1 of counts; ``when_undefined`` where nothing is true and nothing given."""
+    """Elementwise F1 of counts; ``when_undefined`` if nothing is true or predicted."""
     total = np.asarray(truth + predicted)
     return np.where(total > 0, 2.0 * true_positives / np.maximum(total, 1), when_undefined)
 
@@ -93,7 +93,7 @@ def f1_score(
 def matthews_correlation(counts: np.ndarray) -> np.ndarray:
     """Matthews' correlation [...] of confusion matrices [..., C, C].
 
-    0 where truth or answers are constant.
+    0 where truth or predictions are constant.
     """
     table = counts.astype(np.float64)
     truth, predicted, rows = table.sum(-1), table.sum(-2), table.sum((-2, -1))

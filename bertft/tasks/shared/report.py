@@ -1,7 +1,7 @@
-"""What tasks show of their answers: a confusion matrix, scores by class, rows to look at.
+"""Report items that tasks share: a confusion matrix, scores by class, example rows.
 
-Rows to look at are the worst (answered wrongly, and surest of it) and the most uncertain: the
-former show what labels or model have wrong, the latter where a label more would tell most.
+The examples are the worst rows (confident errors) and the most uncertain ones: the former show
+wrong labels or weaknesses of the model, the latter the rows whose labels would help most.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ __all__ = [
 ]
 
 MAX_EXAMPLES = 10  # rows of each kind
-_MAX_MATRIX_CLASSES = 16  # classes that a matrix has room for
+_MAX_MATRIX_CLASSES = 16  # a matrix with more classes is shown as a list of pairs
 _MAX_PAIRS = 20
 
 
 def confusion_item(counts: np.ndarray, classes: Sequence[str], unit: str = "rows") -> ReportItem:
-    """``counts`` [C, C], true class by given class; of many classes the pairs most confused."""
+    """``counts`` [C, C], true by predicted class; for many classes the most confused pairs."""
     if len(classes) > _MAX_MATRIX_CLASSES:
         errors = counts * (1 - np.eye(len(classes), dtype=counts.dtype))
         order = np.argsort(-errors, axis=None, kind="stable")[:_MAX_PAIRS]
@@ -41,7 +41,7 @@ def confusion_item(counts: np.ndarray, classes: Sequence[str], unit: str = "rows
             "confusion",
             "Most confused classes",
             f"Of {len(classes)} classes.",
-            head=("truth", "answer", unit, "of the truth"),
+            head=("truth", "prediction", unit, "share of truth"),
             rows=[
                 (classes[i], classes[j], int(errors[i, j]), Percent(errors[i, j] / total[i]))
                 for i, j in pairs
@@ -50,13 +50,13 @@ def confusion_item(counts: np.ndarray, classes: Sequence[str], unit: str = "rows
     return HeatMap(
         "confusion",
         "Confusion matrix",
-        f"{unit.capitalize()}; the darker, the more of a line.",
+        f"Number of {unit}; darker: a larger share of the row.",
         rows=classes,
         columns=classes,
         values=counts.astype(np.float64),
         intensity=counts / np.maximum(counts.sum(1, keepdims=True), 1),
         row_title="truth",
-        column_title="answer",
+        column_title="prediction",
     )
 
 
@@ -86,9 +86,8 @@ def example_tables(
 ) -> Iterator[TableItem]:
     """Tables of the worst and the most uncertain rows.
 
-    ``make_line`` returns the cells of a feature; ``worst`` and ``uncertain`` are (scores, note).
-
-    The greatest scores come first; −∞ leaves a row out.
+    ``make_line`` returns the cells of a feature. ``worst`` and ``uncertain`` are (scores, note).
+    The highest scores come first, and −∞ leaves a feature out.
     """
     kinds = [("worst", "Worst rows", worst)]
     if uncertain is not None:
@@ -101,7 +100,7 @@ def example_tables(
 
 
 def format_row_text(rows: Rows, row: int) -> str:
-    """The text of a row, and its second one, as they can be shown."""
+    """The text of a row, or its pair of texts, clipped for display."""
     names = [name for name in ("text", "text_pair") if name in rows.columns]
     return " ⏐ ".join(clip_text(str(rows.value(name, row))) for name in names)
 

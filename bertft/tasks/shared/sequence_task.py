@@ -1,15 +1,15 @@
-"""Tasks that answer each row once: one or two texts in, one vector of logits [C] per row out.
+"""Tasks with one prediction per row: one or two texts in, one vector of logits [C] out.
 
 ``SequenceTask`` encodes the texts, ``ClassTask`` adds classes, their losses and calibration.
 
-Texts are cut "longest first" to ``max_length`` tokens:
+Texts are truncated "longest first" to ``max_length`` tokens:
 
     budget = max_length − special tokens
     a pair keeps  n_short = min(len_short, ⌊budget / 2⌋),  n_long = min(len_long, budget − n_short)
 
-which is what tokenizers' own "longest_first" keeps. Cutting happens here because tokenizers also
-builds every overflowing piece against every other one: quadratic time and memory in a long pair
-(two texts of 4,000 words, cut to 16 tokens: 12 seconds and 5 GB).
+which equals tokenizers' "longest_first". Truncation is implemented here because tokenizers also
+pairs every overflowing piece with every other one: quadratic time and memory for a long pair
+(two texts of 4,000 words, truncated to 16 tokens: 12 seconds and 5 GB).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ __all__ = [
     "keep_longest_first",
 ]
 
-# An Encoding costs some hundred bytes a token, so a slice of rows is bounded by characters too.
+# An Encoding takes some hundred bytes per token, so a slice is also limited in characters.
 _SLICE_ROWS, _SLICE_CHARACTERS = 1024, 1 << 20
 
 
@@ -63,14 +63,14 @@ class SequenceTask(BaseTask):
     """
 
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
-    problem_type: ClassVar[str]  # transformers' word for the loss of this head
+    problem_type: ClassVar[str]  # the name that transformers has for the loss of this head
 
     @classmethod
     def matches_config(cls, model_config: Mapping[str, Any]) -> bool:
         if not super().matches_config(model_config):
             return False
         problem_type = model_config.get("problem_type")
-        if problem_type is None:  # transformers' own rule where a folder does not say
+        if problem_type is None:  # the default rule of transformers
             is_single_output = len(class_names_in_config(model_config)) == 1
             problem_type = "regression" if is_single_output else "single_label_classification"
         return problem_type == cls.problem_type
@@ -146,23 +146,23 @@ class ClassTask(SequenceTask):
 
     @abstractmethod
     def loss_sum(self, logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
-        """Σ of the loss terms of ``logits`` [n, C], as ``options`` has them."""
+        """Sum of the loss terms of ``logits`` [n, C], with ``options``."""
 
     @abstractmethod
     def balanced_weights(self, targets: np.ndarray) -> np.ndarray:
-        """Weights [C] that the training ``targets`` balance."""
+        """Class weights [C] that balance the training ``targets``."""
 
     @abstractmethod
     def confidence_and_correct(
         self, logits: np.ndarray, targets: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Probability of what is likelier, and whether that is so: of each decision, both [n]."""
+        """Probability of the more likely outcome per decision, and whether it is correct; [n]."""
 
     @abstractmethod
     def fit_threshold(
         self, logits: np.ndarray, targets: np.ndarray
     ) -> tuple[float | list[float], str]:
-        """The best threshold (one, or [C]), and the metric that it is the best of."""
+        """The best threshold (one, or [C]), and the metric that it maximizes."""
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         return self.loss_sum(logits, batch.labels["labels"], self.loss_options)
@@ -208,27 +208,27 @@ class ClassTask(SequenceTask):
 
 
 def check_class_names(labels: Sequence[str] | None, task: str) -> list[str]:
-    """The names as a list. Raises UsageError if there are none, or one is there twice."""
+    """The names as a list. Raises UsageError if there are none, or a name is repeated."""
     names = list(labels or [])
     repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if not names or repeated:
         raise UsageError(
-            f"{task} needs class names" if not names else f"class names stand twice: {repeated}",
+            f"{task} needs class names" if not names else f"duplicate class names: {repeated}",
             where="data.labels",
-            hint="Name each class once, in order, or null to take those of the training rows",
+            hint="List each class once, in order, or set null to use those of the training rows",
         )
     return names
 
 
 def class_numbers(labels: Sequence[Any], names: Sequence[str]) -> np.ndarray:
-    """int64 [rows]. DataError for a label that is none of the names."""
+    """The number of each label in ``names``, int64 [rows]. DataError for an unknown label."""
     numbers = {name: number for number, name in enumerate(names)}
     try:
         return np.fromiter((numbers[str(label)] for label in labels), np.int64, len(labels))
     except KeyError as error:
         unknown = str(error.args[0])
         raise DataError(
-            f"{quote_value(unknown)} is none of the {len(names)} classes",
+            f"unknown label {quote_value(unknown)} ({len(names)} classes)",
             where="data.label",
             hint=did_you_mean(unknown, names),
         ) from None
@@ -247,59 +247,61 @@ def classification_head_config(
 
 
 def class_names_in_config(model_config: Mapping[str, Any]) -> list[str]:
-    """The names in a transformers config, in order; where it has none, transformers' two.
+    """The class names in a transformers config, in order; by default LABEL_0 and LABEL_1.
 
-    They are those of ``id2label``; of ``label2id`` where ``id2label`` has transformers'
-    placeholders. UsageError where they do not name each output once, or contradict each other.
+    They come from ``id2label``, or from ``label2id`` if ``id2label`` has only the placeholders of
+    transformers. UsageError if they do not name each output once, or contradict each other.
     """
     names = model_config.get("id2label") or {0: "LABEL_0", 1: "LABEL_1"}
     try:
-        numbers = {int(key): _stated_name(name) for key, name in names.items()}
+        numbers = {int(key): _config_class_name(name) for key, name in names.items()}
     except (AttributeError, TypeError, ValueError):
         numbers = {}
     if sorted(numbers) != list(range(len(names))):
         raise UsageError(
-            "id2label does not name the outputs 0, 1, 2, ...",
+            "the keys of id2label are not 0, 1, 2, ...",
             where="config.json",
-            hint="Each key is the number of an output, each value its name",
+            hint="Use the number of an output as key and its name as value",
         )
-    found = [numbers[number] for number in range(len(numbers))]
-    twice, count = Counter(found).most_common(1)[0]
+    class_names = [numbers[number] for number in range(len(numbers))]
+    repeated, count = Counter(class_names).most_common(1)[0]
     if count > 1:
         raise UsageError(
-            f"id2label gives several outputs the name {quote_value(twice)}",
+            f"id2label gives several outputs the name {quote_value(repeated)}",
             where="config.json",
-            hint="Give each output a name of its own there",
+            hint="Give each output in id2label a unique name",
         )
-    return _agreed(found, model_config.get("label2id"))
+    return _reconcile_names(class_names, model_config.get("label2id"))
 
 
-def _agreed(names: list[str], stated: Any) -> list[str]:
-    """``names``, or those of ``stated``, a label2id, where ``names`` are placeholders."""
-    if not isinstance(stated, Mapping):
+def _reconcile_names(names: list[str], label2id: Any) -> list[str]:
+    """``names``, or those of ``label2id`` if ``names`` are placeholders.
+
+    UsageError if both name the same output differently.
+    """
+    if not isinstance(label2id, Mapping):
         return names
     try:
-        places = {_stated_name(name): int(number) for name, number in stated.items()}
+        number_by_name = {_config_class_name(name): int(key) for name, key in label2id.items()}
     except (TypeError, ValueError):
         return names
     if are_placeholder_names(names):
-        others = sorted(places, key=lambda name: places[name])
-        whole = [places[name] for name in others] == list(range(len(names)))
-        return others if whole else names
+        other_names = sorted(number_by_name, key=lambda name: number_by_name[name])
+        is_complete = [number_by_name[name] for name in other_names] == list(range(len(names)))
+        return other_names if is_complete else names
     for number, name in enumerate(names):
-        other = places.get(name, number)
-        if other != number:
+        other_number = number_by_name.get(name, number)
+        if other_number != number:
             raise UsageError(
-                f"id2label calls output {number} {quote_value(name)}, but label2id gives that"
-                " name to"
-                f" output {other}",
+                f"id2label names output {number} {quote_value(name)}, but label2id gives this name"
+                f" to output {other_number}",
                 where="config.json",
-                hint="Correct the one that is wrong: it decides what every answer means",
+                hint="Correct the wrong one: all predictions depend on it",
             )
     return names
 
 
-def _stated_name(value: Any) -> str:
+def _config_class_name(value: Any) -> str:
     """A class name as text. Raises ValueError for null, a list or empty text."""
     try:
         name = to_class_name(value)
@@ -316,17 +318,20 @@ def encode_texts(
     pairs: Sequence[str] | None,
     max_length: int,
 ) -> dict[str, Any]:
-    """``input_ids`` (an int32 array a row), ``token_type_ids`` (int8; only where the tokenizer
-    names them among its model's inputs) and ``truncated`` (int8 [rows], 1 where tokens were cut).
+    """Feature columns of ``texts``, or of pairs of ``texts`` and ``pairs``.
 
-    The tokenizer's truncation and padding, which a file may have baked in, are not applied.
+    ``input_ids`` (one int32 array per row), ``token_type_ids`` (int8; only if they are in the
+    tokenizer's ``model_input_names``) and ``truncated`` (int8 [rows], 1 for truncated rows).
+
+    Truncation and padding that are stored in the tokenizer's file are not applied.
     Raises UsageError if ``max_length`` leaves no room next to the special tokens.
     """
     token_budget = max_length - tokenizer.num_special_tokens_to_add(pair=pairs is not None)
     needed = 1 if pairs is None else 2
     if token_budget < needed:
         raise UsageError(
-            f"{max_length} tokens leave {max(token_budget, 0)} for text, the special ones aside",
+            f"{max_length} tokens are too few: next to the special tokens,"
+            f" {max(token_budget, 0)} are left for text",
             where="data.max_length",
             hint=f"Set data.max_length={max_length - token_budget + needed} or more",
         )
@@ -394,7 +399,7 @@ def _encode_slow(
     pairs: Sequence[str] | None,
     max_length: int,
 ) -> Iterator[EncodedRow]:
-    """Tokenizers written in Python: no sequence ids to cut by, but no quadratic cost either."""
+    """Slow tokenizers: they have no sequence ids, but their truncation has no quadratic cost."""
     for row, text in enumerate(texts):
         inputs = (text,) if pairs is None else (text, pairs[row])
         encoded = tokenizer(*inputs, return_token_type_ids=True, verbose=False)
@@ -411,7 +416,7 @@ def _encode_slow(
 
 
 def _truncation_mask(sequence_ids: Sequence[int | None], max_length: int, side: str) -> np.ndarray:
-    """Mask over a row's tokens: special ones (None) all stay, each text loses those at ``side``."""
+    """Which tokens of a row stay: all special tokens (None); each text is truncated at ``side``."""
     text_numbers = np.asarray([-1 if number is None else number for number in sequence_ids])
     token_positions = [np.flatnonzero(text_numbers == number) for number in (0, 1)]
     token_budget = max_length - int((text_numbers == -1).sum())
@@ -430,7 +435,7 @@ def _truncation_mask(sequence_ids: Sequence[int | None], max_length: int, side: 
 
 
 def keep_longest_first(first: int, second: int, budget: int) -> tuple[int, int]:
-    """How many tokens of each text stay; an odd one goes to the longer, the second on a tie."""
+    """Tokens of each text that stay; an odd one goes to the longer text, else to the second."""
     if first + second <= budget:
         return first, second
     if first > second:

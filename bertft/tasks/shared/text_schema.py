@@ -1,4 +1,4 @@
-"""The usual rows: one text or a pair of them, and a label (a class, several, or a number)."""
+"""Rows of one text or a pair of texts, with a label: a class, several classes or a number."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ __all__ = [
 ]
 
 _SEPARATORS = ("|", ";", ",", "\t", "/", "+", "&")
-_MIN_ROWS_TO_JUDGE = 20  # rows from which on their number is held against the number of classes
+_MIN_ROWS_TO_JUDGE = 20  # with fewer rows, the number of classes is not checked
 _COLLECTIONS = (list, tuple, dict)
 
 
 class TextRowSchema(RowSchema):
-    """Columns ``text``, maybe ``text_pair``, maybe ``label``.
+    """Columns ``text``, for pairs ``text_pair``, for labelled rows ``label``.
 
-    ``label_kind``: one of ``bertft.config.registry.LABEL_KINDS``, from the task's description.
+    ``label_kind``: one of ``bertft.config.registry.LABEL_KINDS``, from the task's registration.
     """
 
     text_fields = ("text", "text_pair")
@@ -71,20 +71,20 @@ class TextRowSchema(RowSchema):
         self.label_kind = TASKS[config.task].label or "class"
         self.has_classes = self.label_kind != "number"
         self._notes: list[str] = []
-        self._multi_hot_width: int | None = None  # 0: of lists that are numbers of classes
+        self._multi_hot_width: int | None = None  # 0: the lists contain class numbers
         names = text_columns(config, ("text",))
         if len(names) not in (1, 2):
             raise UsageError(
-                f"{len(names)} columns of text",
+                f"expected one column of text, or two for pairs, got {len(names)}",
                 where="data.text",
-                hint="Name one, or two for pairs",
+                hint="Set data.text=<column> or data.text=[<column>,<column>]",
             )
         label = label_columns(config, ("label",))
         if len(label) != 1 and self.label_kind != "classes":
             raise UsageError(
-                f"{len(label)} columns of labels",
+                f"expected one column of labels, got {len(label)}",
                 where="data.label",
-                hint="Name one; a list of 0/1 columns is for data.task=multi_label",
+                hint="Set data.label=<column>; several 0/1 columns need data.task=multi_label",
             )
         self.columns = ColumnSpec(names, label if labelled else ())
         self.label_parser = self._make_label_parser() if labelled else None
@@ -115,7 +115,7 @@ class TextRowSchema(RowSchema):
     def normalize_labels(
         self, table: pa.Table, declared_classes: list[str] | None, bad: BadRows
     ) -> pa.Table:
-        """Of several labels: lists of 0 and 1 by name, and each name once."""
+        """For several labels: converts lists of 0 and 1 to names, and removes repeated names."""
         column = "label" in table.column_names and table.num_rows
         if not column or self.label_kind != "classes" or self._has_column_per_class:
             return table
@@ -125,25 +125,25 @@ class TextRowSchema(RowSchema):
         labels = self.config.labels
         if not isinstance(labels, Sequence):
             raise DataError(
-                f"each label is a list of {width} values 0 or 1, and nothing names the classes",
+                f"each label is a list of {width} values 0 or 1, and the classes have no names",
                 where=bad.source,
-                hint=f"Name them in the order of the list: data.labels with {width} names",
+                hint=f"Set data.labels to {width} names, in the order of the list",
             )
         names = configured_class_names(labels)
         if len(names) != width:
             raise DataError(
-                f"each label is a list of {width} values 0 or 1; data.labels lists {len(names)}"
-                " names",
+                f"each label is a list of {width} values 0 or 1, but data.labels has"
+                f" {len(names)} names",
                 where=bad.source,
-                hint=f"List {width} names in the order of the list",
+                hint=f"Set data.labels to {width} names, in the order of the list",
             )
         self.label_mapping.update({f"place {number}": name for number, name in enumerate(names)})
         return multi_hot_to_names(table, names)
 
     def _detect_multi_hot_width(self, table: pa.Table, bad: BadRows) -> int | None:
-        """The length of lists of 0 and 1; None: the lists have names or numbers of classes.
+        """The length of lists of 0 and 1; None if the lists contain class names or class numbers.
 
-        The first split decides what lists of numbers mean; DataError where another one differs.
+        The first split decides what lists of numbers mean; DataError if another split differs.
         """
         width = multi_hot_width(table)
         if not are_labels_numeric(table):
@@ -152,11 +152,10 @@ class TextRowSchema(RowSchema):
             self._multi_hot_width = width or 0
         if self._multi_hot_width and width != self._multi_hot_width:
             raise DataError(
-                f"each label of the first split is a list of {self._multi_hot_width} values 0 or"
-                " 1, those"
-                " here are not",
+                f"each label of the first split is a list of {self._multi_hot_width} values 0 or 1,"
+                " but the labels of this one are not",
                 where=bad.source,
-                hint="Write all splits alike",
+                hint="Write the labels of all splits in the same format",
             )
         return self._multi_hot_width or None
 
@@ -175,11 +174,11 @@ class TextRowSchema(RowSchema):
         check_label_kind(self.label_kind, self.config.task, table, named, bad)
         if self._has_column_per_class and self.model_classes is not None:
             names = self._column_names()
-            lacking = [each for each in self.model_classes if each not in names]
-            if lacking:
+            missing = [name for name in self.model_classes if name not in names]
+            if missing:
                 self._notes.append(
-                    f"data.label names no column for {format_list(lacking, 4)}: all rows count as"
-                    " without"
+                    f"data.label has no column for {format_list(missing, 4)}: no row has these"
+                    " labels"
                 )
         if named or not self.has_classes or not table.num_rows:
             return
@@ -211,7 +210,7 @@ class TextRowSchema(RowSchema):
         return f"all rows have the label {shorten(str(distinct[0].as_py()))}"
 
     def label_statistics(self, table: pa.Table) -> dict[str, float]:
-        """Class → share of the rows (of several labels: that have it); a number: its range."""
+        """Class → fraction of the rows that have it; for numbers min, mean and max."""
         values = table.column("label")
         if pa.types.is_floating(values.type):
             bounds = pc.min_max(values).as_py()
@@ -220,7 +219,7 @@ class TextRowSchema(RowSchema):
 
     @property
     def _has_column_per_class(self) -> bool:
-        """Whether each class has a 0/1 column of its own."""
+        """Whether data.label lists one 0/1 column per class."""
         return (
             self.label_kind == "classes"
             and isinstance(self.config.label, Sequence)
@@ -235,7 +234,7 @@ class TextRowSchema(RowSchema):
                 known_names |= configured_label_mapping(labels).keys()
 
             def parse(fields: Sequence[Any], separator: str) -> Any:
-                # A name that looks like a list is a name where data.labels has it.
+                # A label that looks like a list is a name if data.labels contains it.
                 field = fields[0]
                 if not isinstance(field, str) or field.strip() not in known_names:
                     return parser.parse(fields, separator)
@@ -257,22 +256,21 @@ class TextRowSchema(RowSchema):
         )
 
     def _class_of_each_column(self) -> list[str]:
-        """The class of each 0/1 column: of its own name, else in the order of data.labels.
+        """The class of each 0/1 column: by its name, else by its position in data.labels.
 
-        UsageError where data.labels has a column's name in another place, but not all of them.
+        UsageError if data.labels has the name of a column at another position, but not all names.
         """
         names = self._column_names()
         columns = [to_class_name(name) or "" for name in self.config.label]
         if set(columns) == set(names):
             return columns
-        positions = {name.casefold(): place for place, name in enumerate(names)}
+        positions = {name.casefold(): number for number, name in enumerate(names)}
         for position, column in enumerate(columns):
             if positions.get(column.casefold(), position) != position:
                 other_name = names[positions[column.casefold()]]
                 raise UsageError(
-                    f"names the column {quote_value(column)} {quote_value(names[position])},"
-                    " although it also"
-                    f" has {quote_value(other_name)}",
+                    f"maps the column {quote_value(column)} to the class"
+                    f" {quote_value(names[position])}, but also has {quote_value(other_name)}",
                     where="data.labels",
                     hint="Name each column of data.label once, in its order",
                 )
@@ -286,14 +284,14 @@ class TextRowSchema(RowSchema):
         """Class names of a list of 0/1 columns: data.labels, else the columns themselves."""
         if isinstance(self.config.labels, Mapping):
             raise UsageError(
-                "a mapping does not name columns",
+                "a mapping is not supported with several label columns",
                 where="data.labels",
                 hint="Name each column of data.label once, in its order",
             )
         names = [to_class_name(name) or "" for name in self.config.labels or self.config.label]
         if len(names) != len(self.config.label):
             raise UsageError(
-                f"{len(names)} names for {len(self.config.label)} columns",
+                f"has {len(names)} names, but data.label has {len(self.config.label)} columns",
                 where="data.labels",
                 hint="Name each column of data.label once, in its order",
             )
@@ -302,14 +300,14 @@ class TextRowSchema(RowSchema):
 
 @dataclass(frozen=True)
 class LabelParser:
-    """How labels are stored: ``arrow_type`` in Arrow, ``parse`` reads those of one row."""
+    """How labels are read: ``parse`` converts those of one row, ``arrow_type`` stores them."""
 
     arrow_type: pa.DataType
     parse: Callable[[Sequence[Any], str], Any]  # (fields, separator) → label, None if missing
 
 
 def _parse_single_label(value: Any) -> str | None:
-    """The name of one class. Raises RowError for several, in a list, tuple or set, or its text."""
+    """The name of one class. Raises RowError for a list, tuple, set or mapping, or its text."""
     is_text = isinstance(value, str)
     if value.rstrip().endswith(CLOSING_BRACKETS) if is_text else isinstance(value, _COLLECTIONS):
         reject_several_labels(value)
@@ -321,7 +319,7 @@ def parse_number(value: Any) -> float | None:
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     try:
-        # Python reads 1_000 as a number; in a file it is the name of something.
+        # float() accepts 1_000, but in a file it is a name.
         not_a_number = isinstance(value, bool) or (isinstance(value, str) and "_" in value)
         result = math.nan if not_a_number else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -332,7 +330,7 @@ def parse_number(value: Any) -> float | None:
 
 
 def parse_zero_or_one(value: Any) -> bool:
-    """0 or 1 in any spelling. Raises RowError for anything else."""
+    """0 or 1 as a bool, from 1, 1.0, true and so on. Raises RowError for anything else."""
     text = str(value).strip().lower()
     if text in ("1", "1.0", "true"):
         return True
@@ -357,20 +355,20 @@ def _clean_label(value: Any) -> Any:
 def check_label_kind(
     kind: str, task: str, table: pa.Table, classes_given: bool, bad: BadRows
 ) -> None:
-    """DataError where the labels are not of the ``kind`` that ``task`` learns.
+    """Raise DataError if the labels are not of the ``kind`` that ``task`` needs.
 
-    Before bad rows are reported: thousands of them would hide the one cause. ``classes_given``: the
-    classes were given, so that any number of them may be meant.
+    This runs before bad rows are reported, because thousands of them would hide the one cause.
+    ``classes_given``: the class names are configured, so that any number of classes is accepted.
     """
     if kind == "number" and bad.counts[NOT_NUMERIC] > table.num_rows:
         line, detail = next(example for example in bad.first if "number" in example[1])
         raise DataError(
-            f"data.task={task}, but most labels are no numbers ({detail})",
+            f"data.task={task}, but most labels are not numbers ({detail})",
             where=f"{bad.source}:{line}",
-            hint="Name another column with data.label, or take data.task=classification",
+            hint="Set data.label=<column> to a column of numbers, or data.task=classification",
         )
     if kind == "class" and bad.counts[LABEL_LIST] > table.num_rows:
-        line, detail = next(each for each in bad.first if "list" in each[1])
+        line, detail = next(example for example in bad.first if "list" in example[1])
         raise DataError(
             f"data.task={task}, but most labels are lists ({detail})",
             where=f"{bad.source}:{line}",
@@ -383,27 +381,27 @@ def check_label_kind(
         raise DataError(
             f"the labels are numbers such as {format_list(names[:3])}, not classes",
             where=bad.source,
-            hint="Take data.task=regression, or name the classes with data.labels",
+            hint="Set data.task=regression, or list the classes with data.labels",
         )
     _check_class_count(names, table.num_rows, bad, "Is data.label the column you mean?")
 
 
 def _check_class_count(names: Sequence[str], rows: int, bad_rows: BadRows, question: str) -> None:
-    """DataError where most rows have a class of their own."""
+    """Raise DataError if there are more than half as many classes as rows."""
     if rows >= _MIN_ROWS_TO_JUDGE and len(names) > rows / 2:
         raise DataError(
             f"{len(names):,} different labels in {rows:,} rows"
             f" ({', '.join(map(quote_value, names[:3]))}, …)",
             where=bad_rows.source,
-            hint=f"{question} If so, name the classes with data.labels",
+            hint=f"{question} If so, list the classes with data.labels",
         )
 
 
 def check_label_separator(table: pa.Table, separator: str, bad: BadRows, notes: list[str]) -> None:
-    """DataError where ``separator`` is not the one between the labels of the rows.
+    """Raise DataError if another separator than ``separator`` is used between the labels.
 
-    That is: no row has two labels, and another separator would make fewer classes. Where some
-    rows have two, ``notes`` gets a remark instead.
+    That is: no row has two labels, and another separator would give fewer classes. If some rows
+    have two labels, a note is added to ``notes`` instead.
     """
     values = table.column("label").drop_null()
     names = pc.unique(pc.list_flatten(values)).to_pylist()
@@ -416,16 +414,16 @@ def check_label_separator(table: pa.Table, separator: str, bad: BadRows, notes: 
             notes.append(f"{what}: if it separates labels, set {hint}")
         else:
             raise DataError(
-                f"{len(names):,} labels, never two in one row, and {what}",
+                f"{len(names):,} labels, never two per row, and {what}",
                 where=bad.source,
-                hint=f"Set {hint}, or name the classes with data.labels if these are names",
+                hint=f"Set {hint}, or list the classes with data.labels if these are names",
             )
     question = f"Is {separator!r} the separator (data.label_separator)?"
     _check_class_count(names, len(values), bad, question)
 
 
 def find_joined_names(names: Iterable[str]) -> tuple[str, str] | None:
-    """A separator that splits ``names`` into fewer names than there are, and such a name."""
+    """A separator that splits ``names`` into fewer distinct names, and a name that contains it."""
     known = list(names)
     for separator in _SEPARATORS:
         joined = [name for name in known if separator in name]

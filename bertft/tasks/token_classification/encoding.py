@@ -1,12 +1,12 @@
 """Rows of words → features: one per window, in which the first token of each word represents it.
 
     input_ids   [specials | tokens of the window's words | specials]
-    word        number of the word on its first token, −1 on every other and where another window
-                answers the word
-    labels      class of that word there, −100 elsewhere
+    word        number of the word at its first token; −1 at all other tokens, and where another
+                window predicts the word
+    labels      class of the word at the same tokens, −100 elsewhere
 
-A word keeps at most the tokens that fit next to the special ones, and one without any token (a lone
-control character) becomes the unknown token: no word is lost.
+A word is truncated to the tokens that fit next to the special tokens. A word without tokens (a lone
+control character) becomes the unknown token, so that no word is lost.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class WordWindow:
-    """Words [first, stop) of a sentence, of which [own, own_stop) are answered here."""
+    """Words [first, stop) of a sentence; [answer_start, answer_stop) are predicted here."""
 
     first: int
     stop: int
@@ -43,7 +43,7 @@ class WordWindow:
 
 
 def split_into_windows(sizes: Sequence[int], room: int, overlap: int) -> list[WordWindow]:
-    """``sizes`` [words] in tokens, each at most ``room``; together the windows own every word."""
+    """Windows that predict every word once; ``sizes`` [words] in tokens, each at most ``room``."""
     bounds = _window_bounds(sizes, room, overlap)
     if len(bounds) == 1:
         return [WordWindow(0, len(sizes), 0, len(sizes))]
@@ -53,10 +53,8 @@ def split_into_windows(sizes: Sequence[int], room: int, overlap: int) -> list[Wo
         words = np.arange(first, stop)
         before, after = ends[words] - ends[first], ends[stop] - ends[words + 1]
         context_tokens[number, words] = np.minimum(before, after)
-    window_of_word = context_tokens.argmax(
-        0
-    )  # the first of equals; it never falls from one word to the next
-    window_of_word = np.maximum.accumulate(window_of_word)
+    # The window with the most context on the smaller side, in ascending order of the words.
+    window_of_word = np.maximum.accumulate(context_tokens.argmax(0))
     return [
         WordWindow(first, stop, *np.searchsorted(window_of_word, [number, number + 1]).tolist())
         for number, (first, stop) in enumerate(bounds)
@@ -75,7 +73,7 @@ def _window_bounds(sizes: Sequence[int], room: int, overlap: int) -> list[tuple[
         if stop == len(sizes):
             return bounds
         next_first, tokens_used = stop, 0
-        # The next window must hold a word that this one has not.
+        # The next window must contain a word that this one does not.
         while next_first - 1 > first and tokens_used + sizes[next_first - 1] <= min(
             overlap, room - sizes[stop]
         ):
@@ -86,7 +84,7 @@ def _window_bounds(sizes: Sequence[int], room: int, overlap: int) -> list[tuple[
 
 IGNORE_INDEX = -100
 
-_OVERLAP_DIVISOR = 4  # a window shares at most this part of its room with the next one
+_OVERLAP_DIVISOR = 4  # consecutive windows overlap by at most 1/4 of their room
 
 
 def encode_words(
@@ -95,7 +93,10 @@ def encode_words(
     labels: Sequence[Sequence[int]] | None,
     max_length: int,
 ) -> dict[str, Any]:
-    """``rows`` have text, starts and stops; ``labels`` a class a word. UsageError without room."""
+    """Feature columns of ``rows`` with text, starts and stops; ``labels``: one class per word.
+
+    Raises UsageError if ``max_length`` leaves no room for a word.
+    """
     before, after, room = reserve_special_tokens(tokenizer, max_length, "words")
     spaced = _needs_spaces(tokenizer)
     words = [
@@ -148,7 +149,7 @@ def _word_texts(
 def _tokenize_words(
     tokenizer: PreTrainedTokenizerBase, sentences: Sequence[Sequence[str]], room: int
 ) -> dict[str, list[int]]:
-    """Tokens of each different word."""
+    """The tokens of each distinct word."""
     distinct_words = list(dict.fromkeys(word for sentence in sentences for word in sentence))
     with without_padding(tokenizer):
         ids = tokenizer(distinct_words, add_special_tokens=False, verbose=False)["input_ids"]
@@ -167,7 +168,7 @@ def _placeholder_tokens(tokenizer: PreTrainedTokenizerBase) -> Iterator[int | No
 
 
 def _needs_spaces(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether a word is another token after a space (byte-level BPE, as RoBERTa's)."""
+    """Whether words have other tokens after a space (byte-level BPE, as in RoBERTa)."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None or backend.pre_tokenizer is None:
         return False

@@ -1,11 +1,11 @@
-"""Tags → entities, as two conventions read them, and how far two sets of entities agree.
+"""Tags → entities by two conventions, and precision, recall and F1 of entities.
 
-    default   conlleval's: an entity begins and ends wherever prefix or type change, so that I-X
-              after O, or an entity without its end, still counts (Tjong Kim Sang 2000)
-    strict    only what the scheme allows: B-X I-X … ; B-X I-X … E-X and S-X
+    default   as in conlleval: an entity begins and ends wherever prefix or type change: I-X after
+              O, or an entity without an end tag, still counts (Tjong Kim Sang 2000)
+    strict    only entities that are valid in the scheme: B-X I-X … ; B-X I-X … E-X and S-X
 
-An entity is (type, first word, last word). Precision, recall and F1 count entities that agree in
-all three. Equal to seqeval's (which M is unknown to), in its default and its strict mode.
+An entity is (type, first word, last word). A predicted entity is correct if all three are equal.
+The results equal those of seqeval in its default and strict mode (seqeval does not know M).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _METRICS = ("precision", "recall", "f1")
 
 
 def entity_types(tags: Sequence[Tag]) -> list[str]:
-    """The types of entities, sorted."""
+    """The entity types, sorted."""
     return sorted({kind for prefix, kind in tags if prefix != OUTSIDE})
 
 
@@ -50,8 +50,9 @@ def entity_metric_names(tags: Sequence[Tag]) -> tuple[str, ...]:
 def entity_metrics(
     tags: Sequence[Tag], scheme: str, sizes: np.ndarray, targets: np.ndarray, predicted: np.ndarray
 ) -> dict[str, float]:
-    """``tags`` [C] of the classes; ``targets`` and ``predicted`` [words], sentences of ``sizes``
-    words.
+    """Precision, recall and F1: all, strict and per type.
+
+    ``tags`` [C] of the classes; ``sizes`` [sentences] in words; ``targets``, ``predicted`` [words].
     """
     sums = count_entities(tags, scheme, sizes, targets, predicted).sum(0)
     return {name: float(value) for name, value in metrics_from_counts(tags, sums).items()}
@@ -60,14 +61,14 @@ def entity_metrics(
 def count_entities(
     tags: Sequence[Tag], scheme: str, sizes: np.ndarray, targets: np.ndarray, predicted: np.ndarray
 ) -> np.ndarray:
-    """Entities that are right, given and true, int64 [sentences, 3 · (2 + types)].
+    """Counts of correct, predicted and true entities, int64 [sentences, 3 · (2 + types)].
 
-    All by the default convention, all by the strict one, and those of each type by the default.
+    In the default mode, in strict mode, then per type in the default mode.
     """
     stops, all_types, rows = np.cumsum(sizes), entity_types(tags), []
     for start, stop in zip((stops - sizes).tolist(), stops.tolist(), strict=True):
         gold_tags = [tags[class_index] for class_index in targets[start:stop].tolist()]
-        predicted_tags = [tags[each] for each in predicted[start:stop].tolist()]
+        predicted_tags = [tags[class_index] for class_index in predicted[start:stop].tolist()]
         default, strict = EntityCounts(), EntityCounts()
         default.add(extract_entities(gold_tags), extract_entities(predicted_tags))
         strict.add(
@@ -80,7 +81,7 @@ def count_entities(
 
 
 def metrics_from_counts(tags: Sequence[Tag], sums: np.ndarray) -> dict[str, np.ndarray]:
-    """The metrics [...] from sums of ``count_entities`` [..., 3 · (2 + types)]."""
+    """Metrics [...] from sums of ``count_entities`` [..., 3 · (2 + types)]."""
     groups = [sums[..., start : start + 3] for start in range(0, sums.shape[-1], 3)]
     names = ["", "strict/", *(f"{kind}/" for kind in entity_types(tags))]
     values: dict[str, np.ndarray] = {}
@@ -94,7 +95,7 @@ def metrics_from_counts(tags: Sequence[Tag], sums: np.ndarray) -> dict[str, np.n
 
 
 def _precision_recall_f1(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Precision, recall, F1; 0 where nothing is counted."""
+    """Precision, recall, F1; 0 where the denominator is 0."""
     correct, predicted, gold = counts[..., 0], counts[..., 1], counts[..., 2]
     return (
         correct / np.maximum(predicted, 1),
@@ -104,7 +105,7 @@ def _precision_recall_f1(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
 
 
 def extract_strict_entities(tags: Sequence[Tag], scheme: str) -> list[Entity]:
-    """Those that are whole and right in ``scheme``."""
+    """The entities that are complete and valid in ``scheme``."""
     if scheme == "io":
         return extract_entities(tags)
     has_end_tags = scheme in ("bioes", "biluo", "bmes")
@@ -130,7 +131,7 @@ def extract_strict_entities(tags: Sequence[Tag], scheme: str) -> list[Entity]:
 
 
 class EntityCounts:
-    """By type: entities ``right``, ``given`` by the model, and ``true``."""
+    """Counts per type: ``correct``, ``predicted`` and ``gold`` entities."""
 
     def __init__(self) -> None:
         self.correct: Counter[str] = Counter()
@@ -145,7 +146,7 @@ class EntityCounts:
         self.correct.update(kind for kind, _, _ in gold_set & predicted_set)
 
     def totals(self, kind: str | None = None) -> tuple[int, int, int]:
-        """Right, given and true entities of one type, or of all."""
+        """Counts of correct, predicted and gold entities of one type; None: of all types."""
         correct, predicted, gold = (
             counter.total() if kind is None else counter[kind]
             for counter in (self.correct, self.predicted, self.gold)
@@ -153,12 +154,12 @@ class EntityCounts:
         return correct, predicted, gold
 
     def scores(self, kind: str | None = None) -> tuple[float, float, float]:
-        """Precision, recall and F1 of one type, or of all entities; 0 where nothing is counted."""
+        """Precision, recall and F1 of one type (None: of all); 0 where the denominator is 0."""
         return precision_recall_f1(*self.totals(kind))
 
 
 def precision_recall_f1(correct: int, predicted: int, gold: int) -> tuple[float, float, float]:
-    """Precision, recall, F1."""
+    """Precision, recall and F1 from counts; 0 where the denominator is 0."""
     return (
         correct / predicted if predicted else 0.0,
         correct / gold if gold else 0.0,

@@ -19,10 +19,10 @@ __all__ = ["TagPredictions", "tag_report_items"]
 
 @dataclass(frozen=True)
 class TagPredictions:
-    """``tags`` [C] of the classes; ``sentence_rows`` [S]: rows of the sentences, of ``sizes`` [S]
-    words.
+    """Predictions for concatenated sentences.
 
-    ``targets`` [words] are classes, ``probabilities`` [words, C]; sentences are concatenated.
+    ``tags`` [C] of the classes; ``sentence_rows`` [S]: rows of the sentences; ``sizes`` [S]: words
+    of each; ``targets`` [words]: true classes; ``probabilities`` [words, C].
     """
 
     tags: Sequence[Tag]
@@ -33,7 +33,7 @@ class TagPredictions:
 
 
 def tag_report_items(predictions: TagPredictions, rows: Rows) -> Iterator[ReportItem]:
-    """A table of types, the confusions of words, the sentences to look at."""
+    """Scores by entity type, the confusion matrix of words, example sentences."""
     tags, targets = predictions.tags, predictions.targets
     predicted, confidence = predictions.probabilities.argmax(1), predictions.probabilities.max(1)
     stops = np.cumsum(predictions.sizes)
@@ -49,9 +49,9 @@ def tag_report_items(predictions: TagPredictions, rows: Rows) -> Iterator[Report
     sorted_types = entity_types(tags)
     yield TableItem(
         "entities",
-        "By type of entity",
-        "Whole entities, by the convention of conlleval.",
-        head=("type", "precision", "recall", "F1", "true", "given"),
+        "By entity type",
+        "Complete entities, counted as in conlleval.",
+        head=("type", "precision", "recall", "F1", "true", "predicted"),
         rows=[
             *(
                 (kind, *counts.scores(kind), counts.gold[kind], counts.predicted[kind])
@@ -67,26 +67,26 @@ def tag_report_items(predictions: TagPredictions, rows: Rows) -> Iterator[Report
         confusion_matrix(of_class[targets], of_class[predicted], len(names)), names, "words"
     )
 
-    def line(place: int) -> list[TableCell]:
-        row = int(predictions.sentence_rows[place])
+    def line(sentence: int) -> list[TableCell]:
+        row = int(predictions.sentence_rows[sentence])
         text, firsts, lasts = (rows.value(name, row) for name in ("text", "starts", "stops"))
         spans = [
             ", ".join(f"{kind}: {text[firsts[first] : lasts[last]]}" for kind, first, last in side)
             or "none"
-            for side in entities_by_sentence[place]
+            for side in entities_by_sentence[sentence]
         ]
         return [format_row_location(rows, row), clip_text(text), *map(clip_text, spans)]
 
     error_confidence = np.where(targets == predicted, 0.0, confidence)
     yield from example_tables(
-        ("row", "sentence", "truth", "answer"),
+        ("row", "sentence", "truth", "prediction"),
         line,
         (
-            np.array([error_confidence[each].sum() or -np.inf for each in sentences]),
-            "Most words answered wrongly, weighed by how sure the answers are.",
+            np.array([error_confidence[words].sum() or -np.inf for words in sentences]),
+            "The most wrong words, weighted by the confidence of the predictions.",
         ),
         (
-            np.array([-confidence[each].min() for each in sentences]),
-            "They hold the words whose class is least sure.",
+            np.array([-confidence[words].min() for words in sentences]),
+            "Sentences with the least confident word.",
         ),
     )

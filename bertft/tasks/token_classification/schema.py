@@ -1,10 +1,10 @@
 """Rows of words with tags, from CoNLL files, lists of JSON or Parquet, or text with tags.
 
-    text    the sentence, as it was given or as its words make it
-    starts, stops    where in it each word begins and ends, in characters
-    label   the tags of the words, in the scheme that the model learns: iob1 is kept as bio
+    text             the sentence: the original text, or its joined words
+    starts, stops    first and last + 1 character of each word
+    label            the tags of the words, in the model's scheme (iob1 is converted to bio)
 
-The scheme is ``data.scheme``, or the one detected in the first split, which is logged.
+The scheme is ``data.scheme``, or it is detected in the first split and logged.
 """
 
 from __future__ import annotations
@@ -46,21 +46,21 @@ from bertft.utils.messages import quote_value
 __all__ = ["TokenClassificationRowSchema"]
 
 
-_CHUNK_ROWS = 65_536  # at a time, for as many lists of tags take far more memory than the rows
-_MAX_TAGS, _WORDS_PER_TAG = 50, 5  # more tags than that, on so few words, are not tags
-_AS_LISTS, _AS_LINES, _AS_TEXTS = range(
-    3
-)  # how the words of a row are given; lines: one word per line
-_MIN_ROWS = 5  # rows, of which that many may have one word each
-# How files without the letter O may write that a word is outside of entities.
+_CHUNK_ROWS = 65_536  # converted at a time: lists of tags in Python take much memory
+_MAX_TAGS, _WORDS_PER_TAG = 50, 5  # more distinct tags on fewer words are an error
+# The input format of the words of a row: a list, one word per line, or a text.
+_AS_LISTS, _AS_LINES, _AS_TEXTS = range(3)
+_MIN_ROWS = 5  # fewer rows may all have one word each
+# Names that files without the tag O may use for words outside of entities.
 _OUTSIDE_NAMES = {"o", "_", "-", "none", "null", "other", "out", "outside", "na", "n/a", "empty"}
-_MAX_SINGLE_WORD_SHARE = 0.9  # share of rows with one word, above which each row is a word
+_MAX_SINGLE_WORD_SHARE = 0.9  # above this fraction of one-word rows, each row is a word
 
 
 class TokenClassificationRowSchema(RowSchema):
-    """See the module. ``step``, until the rows are settled: how the words of a row are given.
+    """The rows of the module's docstring, with a temporary column ``step``: the input format.
 
-    A file is CoNLL by its ending or without one; .txt to predict is a text a line.
+    A file is read as CoNLL by its extension or without one; a .txt file to predict has one text per
+    line.
     """
 
     text_fields = ("text",)
@@ -71,15 +71,15 @@ class TokenClassificationRowSchema(RowSchema):
         names, label = text_columns(config, ("text",)), label_columns(config, ("label",))
         if len(names) != 1:
             raise UsageError(
-                f"{len(names)} columns, where the words are in one",
+                f"expected one column of words, got {len(names)}",
                 where="data.text",
-                hint="Name that one",
+                hint="Set data.text=<column>",
             )
         if len(label) != 1:
             raise UsageError(
-                f"{len(label)} columns, where the tags are in one",
+                f"expected one column of tags, got {len(label)}",
                 where="data.label",
-                hint="Name that one",
+                hint="Set data.label=<column>",
             )
         self.configured_classes = config.labels
         self.scheme: str | None = None if config.scheme == "auto" else config.scheme
@@ -99,7 +99,7 @@ class TokenClassificationRowSchema(RowSchema):
         if labelled:
             self.columns = ColumnSpec(names, label)
             self.fields += [("label", pa.list_(pa.string())), ("step", pa.int8())]
-        else:  # rows to predict need not name their words as the run's did
+        else:  # rows to predict may use another column name than the training rows
             self.columns = ColumnSpec(
                 names if isinstance(names[0], str) else WORD_COLUMNS[:1], (), (), WORD_COLUMNS
             )
@@ -112,20 +112,22 @@ class TokenClassificationRowSchema(RowSchema):
             return [text, starts, stops]
         if tags is not None and len(tags) != len(bounds):
             raise RowError("words and tags differ", f"{len(bounds)} words, but {len(tags)} tags")
-        how_given = _AS_LINES if isinstance(fields[0], LineValues) else _AS_LISTS
-        return [text, starts, stops, tags, _AS_TEXTS if isinstance(fields[0], str) else how_given]
+        input_format = _AS_LINES if isinstance(fields[0], LineValues) else _AS_LISTS
+        if isinstance(fields[0], str):
+            input_format = _AS_TEXTS
+        return [text, starts, stops, tags, input_format]
 
     def normalize_labels(
         self, table: pa.Table, declared_classes: list[str] | None, bad: BadRows
     ) -> pa.Table:
-        """Tags by name, each in its place in the scheme; the first split decides the scheme."""
+        """Convert tags to names and to the model's scheme, which the first split decides."""
         if "label" not in table.column_names:
             return table
         _check_shape(table, bad)
         names = self._known_classes(declared_classes)
         table = self._tags_to_names(table, names, bad)
         if names is not None and are_placeholder_names(names):
-            return table.drop_columns("step")  # that they name nothing is reported with the rows
+            return table.drop_columns("step")  # placeholders are reported with the rows
         if names is None and self.target_scheme is None:
             _check_count(table, bad.source)
         pieces = [
@@ -140,7 +142,7 @@ class TokenClassificationRowSchema(RowSchema):
             and declared_classes
             and all(name == OUTSIDE or name[:2] == "I-" for name in declared_classes)
         ):
-            names = None  # iob1 without a B-X: the classes are those of bio
+            names = None  # iob1 without B-X: use the classes of bio
         converter = make_tag_converter(pairs, self.scheme, self.target_scheme, names, bad.source)
         if names is None and self.target_scheme is None and self.scheme is None:
             if converter.scheme == "io":
@@ -156,7 +158,7 @@ class TokenClassificationRowSchema(RowSchema):
         return pa.concat_tables([_convert_tags(piece, converter, bad) for piece in pieces])
 
     def _tags_to_names(self, table: pa.Table, names: list[str] | None, bad: BadRows) -> pa.Table:
-        """Tags that are numbers, or that data.labels maps, by name. DataError without names."""
+        """Convert tags that are numbers or keys of data.labels to names."""
         observed = observed_classes(table)
         numbers = [
             tag
@@ -168,9 +170,9 @@ class TokenClassificationRowSchema(RowSchema):
                 f"the tags are numbers or true and false ({', '.join(numbers[:5])}"
                 f"{', …' if len(numbers) > 5 else ''}) without names",
                 where=bad.source,
-                hint="Name them: data.labels=[O,B-PER,I-PER,…] in the order of the numbers, or"
-                " 'data.labels={false: O, true: X}'. A Parquet file that datasets writes from"
-                " ClassLabel columns has the names itself",
+                hint="Set data.labels=[O,B-PER,I-PER,…] in the order of the numbers, or"
+                " 'data.labels={false: O, true: X}'. Parquet files that datasets writes from"
+                " ClassLabel columns contain the names",
             )
         if names is None or not (
             isinstance(self.configured_classes, Mapping) or len(numbers) == len(observed)
@@ -185,9 +187,9 @@ class TokenClassificationRowSchema(RowSchema):
         return list(dict.fromkeys(self.detection_notes))
 
     def class_names(self, table: pa.Table, declared_classes: list[str] | None) -> list[str]:
-        """O, then all the tags of each type: validation may have tags that are not in this split.
+        """O, then all tags of each type: validation may have tags that are not in this split.
 
-        Classes that data.labels names are these alone, and O.
+        With data.labels, only its classes and O.
         """
         scheme = self.target_scheme or "bio"
         if self.model_classes is not None:
@@ -211,7 +213,7 @@ class TokenClassificationRowSchema(RowSchema):
         return [*declared, *(tag for tag in tags if tag not in declared)]
 
     def _known_classes(self, declared_classes: list[str] | None) -> list[str] | None:
-        """The classes that the model, the configuration or the source names."""
+        """The classes of the model, the configuration or the source; None if none has any."""
         if self.model_classes is not None:
             return self.model_classes
         return (
@@ -223,7 +225,7 @@ class TokenClassificationRowSchema(RowSchema):
     def nothing_to_learn(self, table: pa.Table) -> str:
         observed = observed_classes(table)
         if not set(observed) - {OUTSIDE}:
-            return "no word has a tag but O"
+            return "all words have the tag O"
         return (
             f"every word has the tag {observed[0]!r}"
             if (len(observed) == 1 and self.target_scheme == "io")
@@ -231,40 +233,38 @@ class TokenClassificationRowSchema(RowSchema):
         )
 
     def label_statistics(self, table: pa.Table) -> dict[str, float]:
-        """Tag → share of the rows that have it."""
+        """Tag → fraction of the rows that have it."""
         return class_shares(table)
 
 
 def _check_count(table: pa.Table, source: str) -> None:
-    """DataError where the tags are about as many as the words."""
+    """Raise DataError if there are too many distinct tags for the number of words."""
     observed, words = observed_classes(table), len(pc.list_flatten(table.column("label")))
     if len(observed) > _MAX_TAGS and _WORDS_PER_TAG * len(observed) > words:
         raise DataError(
             f"{len(observed):,} different tags in {words:,} words ({', '.join(observed[:3])}, …)",
             where=source,
-            hint="Is data.label the column of the tags? If so, name them with data.labels",
+            hint="Is data.label the column of the tags? If so, list them with data.labels",
         )
 
 
 def _check_outside(tags: list[str], source: str) -> None:
-    """DataError where a type is probably how the file writes that a word is in no entity."""
+    """Raise DataError if a type is probably the file's name for words outside of entities."""
     outside_name = next(
         (tag for tag in tags if tag.strip("<>[]").casefold() in _OUTSIDE_NAMES), None
     )
     if outside_name is not None and OUTSIDE not in tags and len(tags) > 1:
         raise DataError(
-            "the tags are types without a prefix, none is O, and one of them is"
-            f" {quote_value(outside_name)}:"
-            " nothing says whether words with it are outside of entities",
+            "the tags are types without a prefix, and none of them is O: the tag"
+            f" {quote_value(outside_name)} may be a type, or mark words outside of entities",
             where=source,
             hint=f"Map each tag, as in 'data.labels={{{outside_name}: O, ...}}', or set"
-            " data.scheme=io if"
-            f" {quote_value(outside_name)} is a type",
+            f" data.scheme=io if {quote_value(outside_name)} is a type",
         )
 
 
 def _check_shape(table: pa.Table, bad: BadRows) -> None:
-    """DataError for a table with one word per row, in which no row is a sentence."""
+    """Raise DataError for a table with one word, not one sentence, per row."""
     texts = pc.equal(table.column("step"), _AS_TEXTS)
     sizes = pc.list_value_length(table.column("label")).filter(texts)
     single_word_rows, empty = pc.sum(pc.equal(sizes, 1)).as_py() or 0, bad.counts["empty text"]
@@ -284,15 +284,15 @@ def _check_shape(table: pa.Table, bad: BadRows) -> None:
 
 
 def _convert_tags(rows: pa.Table, converter: TagConverter, bad: BadRows) -> pa.Table:
-    """The rows whose tags can be read, with the tags to keep; the others go to ``bad``."""
+    """The rows with converted tags; rows with invalid tags are added to ``bad``."""
     labels = rows.column("label").to_pylist()
-    kept_mask = np.ones(len(labels), dtype=bool)
+    valid_mask = np.ones(len(labels), dtype=bool)
     converted: list[list[str]] = []
     for row, tags in enumerate(labels):
         try:
             converted.append(converter.convert(tags))
         except RowError as fault:
-            kept_mask[row] = False
+            valid_mask[row] = False
             row_values, word_index = rows.slice(row, 1).to_pylist()[0], fault.line_offset
             word = row_values["text"][
                 row_values["starts"][word_index] : row_values["stops"][word_index]
@@ -302,7 +302,7 @@ def _convert_tags(rows: pa.Table, converter: TagConverter, bad: BadRows) -> pa.T
                 row_values["line"] + word_index * (row_values["step"] == _AS_LINES),
                 RowError(fault.reason, detail),
             )
-    rows = rows if kept_mask.all() else rows.filter(pa.array(kept_mask))
+    rows = rows if valid_mask.all() else rows.filter(pa.array(valid_mask))
     if not converter.is_identity:
         column_index = rows.schema.get_field_index("label")
         field = rows.schema.field(column_index)
@@ -311,12 +311,12 @@ def _convert_tags(rows: pa.Table, converter: TagConverter, bad: BadRows) -> pa.T
 
 
 def _parse_tags(value: Any) -> list[str] | None:
-    """The tags of a row; None where they are missing."""
+    """The tags of a row; None if they are missing."""
     if isinstance(value, str):
         content = parse_list(value)
         if content is None and value.strip().startswith("[") and value.strip().endswith("]"):
             raise RowError(
-                "tags are no list", "the tags are in brackets, but not a list as JSON or Python has"
+                "tags are no list", "the tags are in brackets, but not a JSON or Python list"
             )
         value = value.split() if content is None else content
     if value is None or value == []:
@@ -334,7 +334,7 @@ def _parse_tags(value: Any) -> list[str] | None:
 
 
 def _parse_words(value: Any, tags: list[str] | None) -> tuple[str, split_into.WordBounds]:
-    """The text of a row and its words; a string is split so that each of its ``tags`` has one."""
+    """The text of a row and its words; a string is split into as many words as ``tags``."""
     if isinstance(value, str) and (content := _parse_word_list(value, tags)) is not None:
         value = content
     if isinstance(value, list):
@@ -353,7 +353,7 @@ def _parse_words(value: Any, tags: list[str] | None) -> tuple[str, split_into.Wo
 
 
 def _parse_word_list(text: str, tags: list[str] | None) -> list[str] | None:
-    """The words of a list that ``text`` spells; None if it is plain text."""
+    """The words of a list written as ``text``; None if it is plain text."""
     words = parse_list(text)
     if not words or not all(isinstance(word, str) and word for word in words):
         return None

@@ -1,11 +1,11 @@
-"""The scheme in which the tags of a split are written, from how often one follows another.
+"""Detect the tag scheme of a split, from the counts of adjacent tags.
 
-    cost of a scheme = tags that it does not have + pairs of neighbours that it does not allow
+    cost of a scheme = tags that it does not have + adjacent pairs that it does not allow
 
-The scheme of least cost is believed if most tags fit it; those that do not are named. Tags none of
-which has a prefix are types alone (io). Where B-X and I-X are all that is wrong with bio, iob1 or
-bios (B-X after O in iob1, I-X after O in bio), the entities are clear all the same: where these
-are few they are counted as slips.
+The scheme with the lowest cost is chosen if most tags fit it; the other tags are reported. If no
+tag has a prefix, the tags are types alone (io). In bio, iob1 and bios an entity that begins with
+the wrong one of B-X and I-X (B-X after O in iob1, I-X after O in bio) is still unambiguous: if such
+entities are few, they are accepted and counted.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ TARGET_SCHEMES = {
     "iob1": "bio",
     "bios": "bio",
     "biluo": "bioes",
-}  # what a model learns; others as they are
+}  # the scheme that a model learns; the other schemes are not converted
 
-_MAX_NAMED_TAGS = 5  # strangers that are reasons of their own
+_MAX_NAMED_TAGS = 5  # unknown tags that are counted as separate reasons
 
 
 @dataclass(frozen=True)
 class TagConverter:
-    """``class_by_tag``: classes by standard notation, where the file uses another one."""
+    """Converts tags; ``class_by_tag``: classes of another notation by their standard tag."""
 
     detected: DetectedScheme
     target_scheme: str
@@ -68,14 +68,14 @@ class TagConverter:
 
     @property
     def is_identity(self) -> bool:
-        """Whether every tag that fits stays as it is."""
+        """Whether valid tags are not changed."""
         is_standard = (
             self.detected.notation == STANDARD_NOTATION and not self.detected.invalid_starts
         )
         return is_standard and self.scheme == self.target_scheme and not self.class_by_tag
 
     def convert(self, original: Sequence[str]) -> list[str]:
-        """The tags to keep. Raises RowError, ``line_offset`` the word, for an invalid tag."""
+        """The converted tags. Raises RowError (``line_offset``: the word) for an invalid tag."""
         notation, scheme = self.detected.notation, self.scheme
         tags = [notation.to_standard(tag) for tag in original]
         parsed = [parse_tag(tag, scheme) for tag in tags]
@@ -97,7 +97,7 @@ class TagConverter:
         reason, scheme = "tag breaks the scheme", self.scheme
         if position == len(tags):
             detail = (
-                f"{original[-1]!r} of the last word {{word!r}} leaves an entity open ({scheme})"
+                f"{original[-1]!r} of the last word {{word!r}} does not end its entity ({scheme})"
             )
         elif parse_tag(tags[position], scheme) is None:
             tag = original[position]
@@ -110,24 +110,23 @@ class TagConverter:
             detail = f"{tag!r} of the word {{word!r}} is not a tag of {scheme}"
         else:
             before = f"after {original[position - 1]!r}" if position else "at the beginning"
-            detail = f"{original[position]!r} of the word {{word!r}} cannot be {before} ({scheme})"
+            detail = f"{original[position]!r} of the word {{word!r}} is invalid {before} ({scheme})"
         return RowError(reason, detail, min(position, len(tags) - 1))
 
     def notes(self, source: str) -> list[str]:
-        """Remarks on what was changed in ``source``."""
+        """Notes about the tags that were converted in ``source``."""
         detected, lines = self.detected, []
         if detected.notation != STANDARD_NOTATION and detected.scheme != "io":
-            lines.append(f"{source}: tags are written as {detected.notation}, kept as B-X")
+            lines.append(f"{source}: tags are written as {detected.notation} and converted to B-X")
         if detected.scheme != self.target_scheme:
             lines.append(
-                f"{source}: {detected.scheme} tags are kept as {self.target_scheme}, the same"
-                " entities"
+                f"{source}: {detected.scheme} tags are converted to {self.target_scheme}, with the"
+                " same entities"
             )
         if detected.invalid_starts:
             lines.append(
                 f"{source}: {detected.invalid_starts:,} of {detected.entities:,} entities begin"
-                " with a tag that"
-                f" {detected.scheme} does not allow there; they are kept"
+                f" with a tag that {detected.scheme} does not allow there; they are accepted"
             )
         return lines
 
@@ -139,10 +138,11 @@ def make_tag_converter(
     names: list[str] | None,
     source: str,
 ) -> TagConverter:
-    """``scheme``: data.scheme, None to detect it. ``target_scheme``: None for the first split.
+    """The converter for a split with the tag counts ``pairs``.
 
-    ``names``: the classes, where they are known before the rows. DataError where the tags fit no
-    scheme, or are types alone and the others are not.
+    ``scheme``: data.scheme, None to detect it. ``target_scheme``: None for the first split.
+    ``names``: the classes, if they are known before the rows are read. DataError if the tags fit no
+    scheme, or if only one of tags and classes has prefixes.
     """
     tags = {now for _, now in pairs}
     class_by_tag: dict[str, str] = {}
@@ -164,7 +164,7 @@ def make_tag_converter(
         examples = ", ".join(map(repr, sorted(tags - {OUTSIDE})[:5]))
         descriptions = ("have a prefix, as in B-X", "have no prefix")
         raise DataError(
-            f"the tags {descriptions[has_no_prefix]} ({examples}), but those of the classes"
+            f"the tags {descriptions[has_no_prefix]} ({examples}), but the classes"
             f" {descriptions[not has_no_prefix]}",
             where=source,
             hint="Write all splits in the same scheme",
@@ -184,19 +184,17 @@ def _is_already_converted(
     return target_scheme != "io" and is_valid_in_scheme(pairs, target_scheme)
 
 
-TagPairs = Counter[tuple[str, str]]  # a tag and the one after it; O is before and after a sentence
+TagPairs = Counter[tuple[str, str]]  # (tag, next tag), with O before and after each sentence
 
-_TOLERANT_SCHEMES = ("bio", "iob1", "bios")  # schemes whose slips leave no doubt about the entities
-_ENTITIES_PER_INVALID_START = (
-    20  # of so many entities one may begin with a tag that the scheme does not allow there
-)
+_TOLERANT_SCHEMES = ("bio", "iob1", "bios")  # entities are unambiguous with a wrong first tag
+_ENTITIES_PER_INVALID_START = 20  # one in 20 entities may begin with a wrong tag
 _MAX_SHOWN = 5
 
 
 @dataclass(frozen=True)
 class DetectedScheme:
-    """``unknown_tags``: tags that the scheme does not have. ``invalid_starts`` of ``entities`` are
-    read as beginnings; 0 where they are too many for that.
+    """``unknown_tags``: tags that the scheme does not have. ``invalid_starts``: entities that begin
+    with a wrong tag and are accepted; 0 if they are too many of the ``entities``.
     """
 
     scheme: str
@@ -207,7 +205,7 @@ class DetectedScheme:
 
 
 def count_tag_pairs(sentences: Iterable[Sequence[str]]) -> TagPairs:
-    """How often each tag follows each other one."""
+    """Counts of each pair of adjacent tags."""
     pairs: TagPairs = Counter()
     for tags in sentences:
         pairs.update(zip([OUTSIDE, *tags], [*tags, OUTSIDE], strict=True))
@@ -215,12 +213,12 @@ def count_tag_pairs(sentences: Iterable[Sequence[str]]) -> TagPairs:
 
 
 def is_valid_in_scheme(pairs: TagPairs, scheme: str) -> bool:
-    """Whether ``scheme`` has all of these tags, and allows them where they are."""
+    """Whether ``scheme`` has all of these tags and allows all of these pairs."""
     return count_violations(pairs, scheme, STANDARD_NOTATION) == (0, 0)
 
 
 def count_violations(pairs: TagPairs, scheme: str, notation: Notation) -> tuple[int, int]:
-    """How many tags are not of the scheme, and how many neighbours it does not allow."""
+    """Number of tags that the scheme does not have, and of pairs that it does not allow."""
     parsed = _parse_tags(pairs, scheme, notation)
     unknown = sum(count for (_, now), count in pairs.items() if parsed[now] is None)
     forbidden = 0
@@ -236,7 +234,7 @@ def count_violations(pairs: TagPairs, scheme: str, notation: Notation) -> tuple[
 
 
 def detect_notation(tags: Iterable[str]) -> Notation:
-    """The first notation that all of ``tags`` have; the standard one if none has all."""
+    """The first notation that fits all of ``tags``; the standard one if none does."""
     names = list(tags)
     return next(
         (notation for notation in NOTATIONS if _uses_prefixes(names, notation, all_of=True)),
@@ -245,7 +243,7 @@ def detect_notation(tags: Iterable[str]) -> Notation:
 
 
 def detect_scheme(pairs: TagPairs, source: str) -> DetectedScheme:
-    """DataError where some tags have a prefix, but most fit no scheme."""
+    """The most likely scheme. DataError if some tags have a prefix, but most fit no scheme."""
     counts: Counter[str] = Counter()
     for (_, now), count in pairs.items():
         counts[now] += count
@@ -258,7 +256,7 @@ def detect_scheme(pairs: TagPairs, source: str) -> DetectedScheme:
             _uses_prefixes(counts, notation, all_of=False) or _have_all_prefixes(counts, notation)
         ):
             continue
-        for scheme in PREFIXES:  # of equals the first is taken
+        for scheme in PREFIXES:  # on a tie the first is chosen
             options.append((count_violations(pairs, scheme, notation), notation, scheme))
             if options[-1][0] == (0, 0):
                 break
@@ -270,7 +268,7 @@ def detect_scheme(pairs: TagPairs, source: str) -> DetectedScheme:
     parsed = _parse_tags(pairs, scheme, notation)
     unknown_tags = Counter({tag: n for tag, n in counts.items() if parsed[tag] is None})
     if not _uses_prefixes(counts, notation, all_of=False) and unknown_count + forbidden:
-        return _types_without_prefix(counts, source)  # E-mail is a type, then
+        return _types_without_prefix(counts, source)  # in this case E-mail is a type
     if 2 * unknown_count > counts.total():
         raise _no_scheme_error(counts, unknown_tags, scheme, notation, source)
     entities = sum(
@@ -289,7 +287,7 @@ def _types_without_prefix(tag_counts: Counter[str], source: str) -> DetectedSche
         raise DataError(
             f"the tags are types without a prefix, and one of them is '0' ({tag_counts['0']:,} ×)",
             where=source,
-            hint="A word outside of entities has the letter O",
+            hint="Use the letter O, not zero, for words outside of entities",
         )
     return DetectedScheme("io")
 
@@ -304,15 +302,15 @@ def _parse_tags(pairs: TagPairs, scheme: str, notation: Notation) -> dict[str, T
 
 
 def _uses_prefixes(tags: Iterable[str], notation: Notation, all_of: bool) -> bool:
-    """Whether prefixes of ``notation`` are meant as such, for a type may be called E-mail."""
+    """Whether ``tags`` have prefixes of ``notation``; a type may look like one, as in E-mail."""
     split_tags = [notation.split(tag) for tag in tags]
     prefixed = [
         split_tag for split_tag in split_tags if split_tag is not None and split_tag[0] != OUTSIDE
     ]
     if all_of and None in split_tags:
         return False
-    if None in split_tags:  # a letter alone is a tag of another kind, then
-        prefixed = [each for each in prefixed if each[1]]
+    if None in split_tags:  # in this case a single letter is a type
+        prefixed = [split_tag for split_tag in prefixed if split_tag[1]]
     prefixes = {prefix for prefix, _ in prefixed}
     if notation.separator == "-" and notation.prefix_first:
         return bool(prefixes & {"B", "I"})
@@ -324,7 +322,7 @@ def _have_all_prefixes(tags: Iterable[str], notation: Notation) -> bool:
 
 
 def _starts_entity(before: Tag | None, now: Tag | None) -> bool:
-    """Whether an entity begins, as conlleval reads tags."""
+    """Whether an entity begins at ``now``, by the convention of conlleval."""
     if now is None or now[0] == OUTSIDE:
         return False
     return before is None or before[0] in "OES" or now[0] in "BS" or before[1] != now[1]
@@ -336,8 +334,7 @@ def _no_scheme_error(
     fitting = Counter({tag: n for tag, n in counts.items() if tag not in unknown_tags})
     return DataError(
         f"the tags fit no scheme: {_format_tag_counts(fitting)} could be {scheme} ({notation}),"
-        " but not"
-        f" {_format_tag_counts(unknown_tags)}",
+        f" but not {_format_tag_counts(unknown_tags)}",
         where=source,
         hint="Correct the tags (a word outside of entities has O), or set data.scheme=io if all of"
         " them are types without a prefix",

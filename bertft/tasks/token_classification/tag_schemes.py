@@ -1,12 +1,12 @@
-"""Schemes of tags: how the tags of neighbouring words make an entity.
+"""Tag schemes: how the tags of adjacent words form entities.
 
-    io      X X O        a type alone; entities of one type that touch are one
-    iob1    I-X I-X O    B-X only begins an entity right after another of its type
-    bio     B-X I-X O    B-X begins every entity (IOB2)
-    bios    B-X I-X, S-X          bio in which an entity of one word is S-X (CLUE)
-    bioes   B-X I-X E-X, S-X      its last word is E-X, its only word S-X (IOBES)
-    biluo   B-X I-X L-X, U-X      the same with other letters (BILOU)
-    bmes    B-X M-X E-X, S-X      the same with another letter
+    io      X X O        a type alone; adjacent entities of one type are merged
+    iob1    I-X I-X O    B-X only at the start of an entity directly after one of its type
+    bio     B-X I-X O    B-X at the start of every entity (IOB2)
+    bios    B-X I-X, S-X          bio with S-X for entities of one word (CLUE)
+    bioes   B-X I-X E-X, S-X      E-X for the last word, S-X for an only word (IOBES)
+    biluo   B-X I-X L-X, U-X      bioes with the letters L and U (BILOU)
+    bmes    B-X M-X E-X, S-X      bioes with the letter M
 
 ``O`` is outside of entities. A prefix without a type (B, I, O) is of the type ``_``. Tags may be
 written in another notation than B-X: see ``Notation``.
@@ -41,10 +41,10 @@ __all__ = [
 
 Entity = tuple[str, int, int]
 
-_END_PREFIXES = frozenset("ES")  # an entity ends with these
-_START_PREFIXES = frozenset("BS")  # these begin another one
+_END_PREFIXES = frozenset("ES")  # an entity ends after these
+_START_PREFIXES = frozenset("BS")  # an entity begins at these
 
-# Letters of a word inside, of the last word, of the only word; the first one's is B.
+# Letters of an inner, a last and an only word; the letter of the first word is B.
 _SCHEME_LETTERS = {
     "bio": ("I", "I", "B"),
     "bios": ("I", "I", "S"),
@@ -55,10 +55,10 @@ _SCHEME_LETTERS = {
 
 
 def extract_entities(tags: Sequence[Tag]) -> list[Entity]:
-    """By conlleval's convention; ``tags`` are (prefix, type), ("O", "") outside.
+    """Entities by the convention of conlleval; ``tags`` are (prefix, type), ("O", "") outside.
 
-    An entity begins and ends wherever prefix or type change, so that I-X after O, or an entity
-    without its end, still counts (Tjong Kim Sang 2000).
+    An entity begins and ends wherever prefix or type change: I-X after O, or an entity without an
+    end tag, still counts (Tjong Kim Sang 2000).
     """
     spans: list[Entity] = []
     start, before = 0, (OUTSIDE, "")
@@ -79,7 +79,7 @@ def extract_entities(tags: Sequence[Tag]) -> list[Entity]:
 
 
 def entities_to_tags(spans: Iterable[Entity], words: int, scheme: str) -> list[str]:
-    """The tags of ``words`` words in ``scheme``, any but io and iob1."""
+    """The tags of ``words`` words in ``scheme`` (any except io and iob1)."""
     inside, last, only = _SCHEME_LETTERS[scheme]
     tags = [OUTSIDE] * words
     for entity_type, first, stop in spans:
@@ -99,10 +99,10 @@ PREFIXES = {
     "bmes": "BMES",
 }
 _PREFIX_LETTERS = "BIMESLU"
-_BILUO_TO_BIOES = {"L": "E", "U": "S"}  # the letters of biluo, by those of bioes
+_BILUO_TO_BIOES = {"L": "E", "U": "S"}  # letters of biluo → letters of bioes
 _PREFIXED = re.compile(rf"([{_PREFIX_LETTERS}])(?:-(.+))?", re.DOTALL)
 _INSIDE_PREFIXES = "IM"
-# No words have these: special tokens, and tokens of a word after its first.
+# Classes of special tokens and of further tokens of a word.
 _SPECIAL_CLASSES = ("[CLS]", "[SEP]", "[PAD]", "<s>", "</s>", "<pad>", "PAD", "X")
 
 Tag = tuple[str, str]  # prefix, type; of a word outside: ("O", "")
@@ -110,7 +110,7 @@ Tag = tuple[str, str]  # prefix, type; of a word outside: ("O", "")
 
 @dataclass(frozen=True)
 class Notation:
-    """How a tag is written: B-PER is standard, B_PER, PER-B and b-PER are others.
+    """How a tag is written: B-PER is the standard; others are B_PER, PER-B and b-PER.
 
     ``any_case``: prefixes, and O, may be in lower case.
     """
@@ -128,7 +128,7 @@ class Notation:
         return re.compile(rf"(?P<type>.+){separator}{prefix}", re.DOTALL)
 
     def split(self, tag: str) -> Tag | None:
-        """Prefix in upper case, and type ("" if there is none); None for another tag."""
+        """Prefix in upper case and type ("" if there is none); None if the tag does not match."""
         if len(tag) == 1:
             letter = tag.upper() if self.any_case else tag
             return (letter, "") if letter in _PREFIX_LETTERS + OUTSIDE else None
@@ -136,13 +136,13 @@ class Notation:
         return None if match is None else (match["prefix"].upper(), match["type"])
 
     def to_standard(self, tag: str) -> str:
-        """``tag`` in the standard notation; as it is if it is not of this notation."""
-        parts = self.split(tag)
-        return tag if parts is None else "-".join(part for part in parts if part)
+        """``tag`` in the standard notation; unchanged if it does not match this notation."""
+        prefix_and_type = self.split(tag)
+        return tag if prefix_and_type is None else "-".join(filter(None, prefix_and_type))
 
     def __str__(self) -> str:
-        parts = ("B", self.separator, "X")
-        return "".join(parts if self.prefix_first else parts[::-1])
+        pieces = ("B", self.separator, "X")
+        return "".join(pieces if self.prefix_first else pieces[::-1])
 
 
 STANDARD_NOTATION = Notation(any_case=False)
@@ -153,7 +153,7 @@ NOTATIONS = (
 
 
 def parse_tag(tag: str, scheme: str) -> Tag | None:
-    """Prefix and type of ``tag``; None if ``scheme`` has no such tag. L and U of biluo are E, S."""
+    """Prefix (L, U of biluo as E, S) and type of ``tag``; None if ``scheme`` does not have it."""
     if tag == OUTSIDE:
         return OUTSIDE, ""
     if scheme == "io":
@@ -174,14 +174,14 @@ def tags_of_type(entity_type: str, scheme: str) -> list[str]:
 
 
 def infer_scheme(tags: Iterable[str]) -> str:
-    """The scheme of a model whose classes are ``tags``; that of I-X alone is io."""
+    """The scheme of a model with the classes ``tags``; io if all of them are I-X."""
     matches = [_PREFIXED.fullmatch(tag) for tag in tags if tag != OUTSIDE]
     if not matches or None in matches:
         return "io"
     prefixes = {match[1] for match in matches if match is not None}
     if "B" not in prefixes and prefixes <= {"I", "L", "U"}:
         return "io"
-    # The least scheme that has them all.
+    # The smallest scheme that has all of them.
     for scheme in ("bio", "bios" if {"B", "I", "S"} == prefixes else "bioes", "biluo", "bmes"):
         if prefixes <= set(PREFIXES[scheme]):
             return scheme
@@ -189,9 +189,9 @@ def infer_scheme(tags: Iterable[str]) -> str:
 
 
 def infer_class_scheme(classes: Iterable[str]) -> tuple[str, Notation]:
-    """The scheme of a model's classes, and the notation in which all of them are written.
+    """The scheme of a model's classes, and the notation that all of them use.
 
-    Classes of special and of further tokens, which some models have, are left aside.
+    Classes of special tokens and of further tokens of a word, which some models have, are ignored.
     """
     names = [name for name in classes if name not in _SPECIAL_CLASSES]
     for notation in NOTATIONS:
@@ -208,7 +208,7 @@ def infer_class_scheme(classes: Iterable[str]) -> tuple[str, Notation]:
 
 
 def parse_class_tags(classes: Sequence[str]) -> tuple[str, list[Tag]]:
-    """The scheme of a model's classes, and prefix and type of each."""
+    """The scheme of a model's classes, and the prefix and type of each class."""
     scheme, notation = infer_class_scheme(classes)
     names = classes if scheme == "io" else [notation.to_standard(name) for name in classes]
     outside: Tag = (OUTSIDE, "")
@@ -216,7 +216,7 @@ def parse_class_tags(classes: Sequence[str]) -> tuple[str, list[Tag]]:
 
 
 def find_invalid_tag(tags: Sequence[str], scheme: str) -> int | None:
-    """The place of the first tag that cannot be there; one past the end for an open entity."""
+    """The index of the first invalid tag; ``len(tags)`` if the last entity does not end."""
     before: Tag = (OUTSIDE, "")
     for position, tag in enumerate(tags):
         now = parse_tag(tag, scheme)
@@ -227,7 +227,7 @@ def find_invalid_tag(tags: Sequence[str], scheme: str) -> int | None:
 
 
 def is_allowed_transition(before: Tag, now: Tag, scheme: str) -> bool:
-    """Whether ``scheme`` allows ``now`` after ``before``; outside is also before and after all."""
+    """Whether ``scheme`` allows ``now`` after ``before``; O is before and after a sentence."""
     (left, left_type), (prefix, type_after) = before, now
     if scheme == "iob1":
         return prefix != "B" or (left in ("B", "I") and left_type == type_after)
@@ -235,6 +235,6 @@ def is_allowed_transition(before: Tag, now: Tag, scheme: str) -> bool:
         return prefix != "I" or (left in ("B", "I") and left_type == type_after)
     if scheme == "io":
         return True
-    if left == "B" or left in _INSIDE_PREFIXES:  # an entity is open
+    if left == "B" or left in _INSIDE_PREFIXES:  # within an entity
         return (prefix == "E" or prefix in _INSIDE_PREFIXES) and left_type == type_after
     return prefix != "E" and prefix not in _INSIDE_PREFIXES

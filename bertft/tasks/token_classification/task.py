@@ -1,10 +1,11 @@
-"""A class for each word of a sentence, and the entities that neighbouring words make.
+"""One class per word of a sentence, and the entities that adjacent words form.
 
     ℓ = Σ_w −log softmax(z_w)_{y_w}        z_w [C]: logits of the first token of word w
 
-Words of a sentence longer than the model's input are answered in windows that overlap, each word
-in one of them. Metrics: precision, recall and F1 of whole entities as conlleval and seqeval count
-them, strictly too, and by type (``token_classification.metrics``); accuracy and mean loss of words.
+A sentence longer than the model's input is split into overlapping windows, and each word is
+predicted in one of them. Metrics: precision, recall and F1 of entities as in conlleval and seqeval,
+also in strict mode and per type (``token_classification.metrics``); accuracy and mean loss of
+words.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ __all__ = ["TokenClassificationTask"]
 
 
 class TokenClassificationTask(BaseTask):
-    """Features: ``word`` and ``labels``, ragged as ``input_ids`` (see ``encoding``)."""
+    """Features: ``word`` and ``labels``, ragged like ``input_ids`` (see ``encoding``)."""
 
     name = "token_classification"
     prediction_fields = ("text", "spans")
@@ -61,9 +62,9 @@ class TokenClassificationTask(BaseTask):
         self.scheme, self.tags = parse_class_tags(self.classes)
         if "strict" in entity_types(self.tags):
             raise DataError(
-                "a type of entities is called 'strict', as scores are that follow the scheme",
+                "the entity type 'strict' is reserved for the metrics of strict mode",
                 where="data.label",
-                hint="Call it otherwise",
+                hint="Rename the type",
             )
         super().__init__(config, labels)
 
@@ -102,12 +103,12 @@ class TokenClassificationTask(BaseTask):
     def prediction_agreement(
         self, logits_a: np.ndarray, logits_b: np.ndarray, features: FeatureTable
     ) -> float:
-        """Share of words that both give the same tag."""
+        """Fraction of words with the same predicted tag."""
         is_word, _, _ = _word_tokens(features)
         return super().prediction_agreement(logits_a[is_word], logits_b[is_word], features)
 
     def compute_metrics(self, logits: np.ndarray, features: FeatureTable) -> dict[str, float]:
-        """All metrics; NaN, which never wins, over no words or where a logit is not finite."""
+        """All metrics; NaN without words or if a logit is not finite."""
         is_word, _, sizes = _word_tokens(features)
         logits = logits[is_word]
         if not are_finite(logits):
@@ -122,7 +123,7 @@ class TokenClassificationTask(BaseTask):
     def per_row_statistics(
         self, logits: np.ndarray, features: FeatureTable
     ) -> tuple[np.ndarray, np.ndarray] | None:
-        """The sentence's counts of entities; then its words, the right ones, their loss."""
+        """Per sentence: the entity counts; then words, correct words and summed loss."""
         is_word, rows, sizes = _word_tokens(features)
         logits = logits[is_word]
         if not are_finite(logits):
@@ -151,7 +152,7 @@ class TokenClassificationTask(BaseTask):
     ) -> Iterator[dict[str, Any]]:
         """``text``, and ``spans`` of it: label, start and end in characters, text, score.
 
-        The score is the mean probability of the span's words to be of the class they were given.
+        The score is the mean probability of the predicted classes of the span's words.
         """
         is_word, sentence_rows, sizes = _word_tokens(features)
         probabilities = softmax(logits[is_word])
@@ -179,9 +180,9 @@ class TokenClassificationTask(BaseTask):
 
 
 def _word_tokens(features: FeatureTable) -> tuple[np.ndarray, list[int], np.ndarray]:
-    """Which tokens represent a word, bool [tokens]; the rows that have words, and how many.
+    """Which tokens represent a word, bool [tokens]; the rows with words, and their word counts.
 
-    The words come in order, for so do rows, the windows of a row, and what each of them answers.
+    The words are in order, because rows, windows and the predicted words of a window are.
     """
     is_word = features.read_column("word") >= 0
     rows = np.repeat(features.read_column("row"), features.lengths)[is_word]

@@ -1,7 +1,7 @@
-"""Words in a text: where each begins and ends, in characters.
+"""Words in a text, and their bounds in characters.
 
-join_words(words)   words → the text that a reader would write, and the bounds of each word in it
-split_words(text)   text → bounds: at white space, each Chinese character alone, punctuation apart
+join_words(words)   words → natural text, and the bounds of each word in it
+split_words(text)   text → bounds: split at white space, around Chinese characters and punctuation
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CLOSING = re.compile(r"(?:['\u2019]s|[^\w\s])$", re.IGNORECASE)
 
 
 def join_words(words: Sequence[str]) -> tuple[str, WordBounds]:
-    """Words with a space between them, but none between two of a script without spaces."""
+    """Join words with spaces, except between two words of a script without spaces."""
     parts: list[str] = []
     bounds: WordBounds = []
     position = 0
@@ -40,13 +40,13 @@ def join_words(words: Sequence[str]) -> tuple[str, WordBounds]:
 
 
 def split_at_spaces(text: str, ascii_only: bool = False) -> WordBounds:
-    """What is between white space; ``ascii_only``: U+00A0, U+3000 and so on are part of words."""
+    """Split at white space; ``ascii_only``: U+00A0, U+3000 and so on are part of words."""
     pattern = _ASCII_SPACED if ascii_only else _SPACED
     return [match.span() for match in pattern.finditer(text)]
 
 
 def split_characters(text: str) -> WordBounds:
-    """Every character but white space."""
+    """Every character except white space."""
     return [
         (position, position + 1)
         for position, character in enumerate(text)
@@ -55,7 +55,7 @@ def split_characters(text: str) -> WordBounds:
 
 
 def split_words(text: str) -> WordBounds:
-    """Words as corpora of entities have them: "(Berlin," is three, "U.S." one, "Ann's" two."""
+    """Words as in NER corpora: "(Berlin," is three words, "U.S." one, "Ann's" two."""
     return [
         bounds
         for match in _PIECE.finditer(text)

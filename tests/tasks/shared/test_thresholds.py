@@ -132,7 +132,9 @@ def test_answers_follow_the_threshold(settings):
 
 
 def test_refusals(settings):
-    with pytest.raises(UsageError, match="classification of 3 classes does not use a threshold"):
+    with pytest.raises(
+        UsageError, match="classification with 3 classes does not support a threshold"
+    ):
         Classification(settings(), ["a", "b", "c"]).set_threshold(0.4)
-    with pytest.raises(UsageError, match="thresholds of a, d do not fit the labels a, b"):
+    with pytest.raises(UsageError, match="the thresholds are for a, d, but the labels are a, b"):
         MultiLabel(settings(), ["a", "b"]).set_threshold({"a": 0.1, "d": 0.2})

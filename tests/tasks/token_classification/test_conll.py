@@ -99,7 +99,7 @@ def test_a_header(read):
         [["Ann", "sang"], ["B-X", "O"]]
     ]
     assert read(text, header=True) == [[["Ann", "sang"], ["B-X", "O"]]]
-    with pytest.raises(DataError, match="no column 'ner'; the columns are 'word', 'pos', 'tag'"):
+    with pytest.raises(DataError, match=r"column 'ner' not found .columns: 'word', 'pos', 'tag'"):
         read(text, ColumnSpec(("word",), ("ner",)), header=True)
 
 
@@ -109,12 +109,12 @@ REFUSED = {
     "json": ('[\n  {\n    "tokens": ["a", "b"]\n  }\n]\n', "looks like JSON, not CoNLL"),
     "json lists": ('["a b", "O O"]\n["a", "O"]\n', "looks like JSON, not CoNLL"),
     "xml": ('<?xml version="1.0"?>\n<s><w>a</w></s>\n', "looks like XML or HTML, not CoNLL"),
-    "one column": ("Ann\nsang\n", "has 1 column, but a word and its tag are two"),
+    "one column": ("Ann\nsang\n", "have 1 column, but a word and its tag need two"),
     "commas": ("Ann,B-X\nsang,O\n", r"Then set 'data\.separator=,'"),
     "one sentence": ("a O\nb B-X\n" * 501, r"1,002 words in 1 sentences: the blank lines"),
     "sentences": ("text\tlabel\nAnn sings\tB-X O\n", "each line has a sentence and its tags"),
     "prose": ("It was late.\nAnn sang a song.\n\nWe left.\n\nIt rained on us.\n\nThen we slept.\n",
-              r"not CoNLL: 3 of 4 sentences have lines with another number of columns"),
+              r"not CoNLL: 3 of 4 sentences have lines with a different number of columns"),
 }  # fmt: skip
 
 

@@ -110,7 +110,9 @@ def test_a_list_in_text(text, expected):
 def test_lists_in_text_that_cannot_be_read_are_bad_rows(read):
     """numpy prints no commas, and Python would join the strings to one."""
     good = as_csv(SENTENCES, repr)
-    with pytest.raises(DataError, match=r":\d+: the tags are in brackets, but not a list"):
+    with pytest.raises(
+        DataError, match=r":\d+: the tags are in brackets, but not a JSON or Python list"
+    ):
         read(good + "\"['Ann' 'sang']\",\"['B-PER' 'O']\"\n", "a.csv")
     with pytest.raises(DataError, match="2 words, but 1 tags"):
         read(good + "\"['Ann', 'sang']\",\"['O']\"\n", "a.csv")
@@ -133,7 +135,7 @@ def test_numbers_need_names(read):
         read(numbers, "a.jsonl")
     splits = read(numbers, "a.jsonl", labels=CLASSES)
     assert rows_of(splits.train) == SENTENCES and splits.class_names == CLASSES
-    with pytest.raises(DataError, match="the number 7 is none of 0 to 4"):
+    with pytest.raises(DataError, match="but 7 is not in this range"):
         read(numbers.replace("4", "7"), "a.jsonl", labels=CLASSES)
     # By name in train, by number in validation: their order is not known.
     with pytest.raises(DataError, match=r"dev\.jsonl: the tags are numbers"):
@@ -167,7 +169,7 @@ def test_names_of_another_notation_are_kept_as_the_user_gives_them(read):
     assert splits.class_names == CLASSES and rows_of(splits.train) == SENTENCES
     assert splits.schema.notes() == [
         "the tags are bio (detected)",
-        f"{splits.train.source}: tags are written as B_X, kept as B-X",
+        f"{splits.train.source}: tags are written as B_X and converted to B-X",
     ]
 
 
@@ -183,7 +185,7 @@ def test_splits_in_two_schemes_are_kept_in_that_of_train(read):
     assert rows_of(splits.validation) == rows_of(splits.train) == SENTENCES
     assert splits.schema.notes() == [
         "the tags are bio (detected)",
-        f"{splits.validation.source}: biluo tags are kept as bio, the same entities",
+        f"{splits.validation.source}: biluo tags are converted to bio, with the same entities",
     ]
     splits = read(other, "a.jsonl", as_json_lines(SENTENCES))
     assert rows_of(splits.validation) == rows_of(splits.train)
@@ -210,7 +212,7 @@ def test_a_model_whose_classes_have_no_names(tmp_path):
     path = tmp_path / "a.conll"
     path.write_text("Ann\tB-PER\n", encoding="utf-8")
     config = DataConfig(name="t", task="token_classification", validation=str(path))
-    with pytest.raises(DataError, match="these are placeholders: name the model's classes"):
+    with pytest.raises(DataError, match="these are placeholders: set data.labels="):
         load_splits(config, ["validation"], model_classes=["LABEL_0", "LABEL_1"])
 
 
@@ -242,7 +244,7 @@ def test_lists_in_text_to_predict(tmp_path):
 @pytest.mark.parametrize("tag", ["_", "OTHER", "None", "o"])
 def test_another_word_for_outside_is_not_an_entity(read, tag):
     content = f"Ann PER\nsang {tag}\n\nOslo LOC\nis {tag}\n"
-    with pytest.raises(DataError, match=rf"one of them is '{tag}': .*data.scheme=io"):
+    with pytest.raises(DataError, match=rf"the tag '{tag}' .*data.scheme=io"):
         read(content, "t.conll")
     assert tag in read(content, "t.conll", scheme="io").class_names
     named = read(content, "t.conll", labels={tag: "O", "PER": "PER", "LOC": "LOC"})

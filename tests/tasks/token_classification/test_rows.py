@@ -119,7 +119,7 @@ def test_iob1_is_kept_as_bio_and_told(read):
     assert splits.class_names == ["O", "B-X", "I-X", "B-Y", "I-Y"]
     assert splits.schema.notes() == [
         "the tags are iob1 (detected)",
-        f"{splits.train.source}: iob1 tags are kept as bio, the same entities",
+        f"{splits.train.source}: iob1 tags are converted to bio, with the same entities",
     ]
 
 
@@ -145,12 +145,12 @@ FAULTS = [
     ("a\tO\nb\t\n\nd\tB-X\n", "train.conll:2: column 1 is empty"),
     ("a\tB-X\n\n# no word\na\tO\n# here\nb\tO\n", "train.conll:5: 1 column where 2 are expected"),
     ("a\tB-X\n\nb\tO\nc\tI-X\n",
-     "train.conll:4: 'I-X' of the word 'c' cannot be after 'O' (bio)"),
+     "train.conll:4: 'I-X' of the word 'c' is invalid after 'O' (bio)"),
     ("a\tB-X\n\nb\tO\nc\tX\n", "train.conll:4: 'X' of the word 'c' is not a tag of bio"),
     ("a\tS-X\nd\tB-X\ne\tE-X\n\nb\tO\nc\tB-X\n",
-     "train.conll:6: 'B-X' of the last word 'c' leaves an entity open (bioes)"),
-    ("a\tB-X\n\nb\x00\tO\n", "train.conll:3: a NUL byte in the word"),
-    (b"a\tB-X\n\nb\tO\n\xff\tO\n", "train.conll:4: bytes outside the encoding in the word"),
+     "train.conll:6: 'B-X' of the last word 'c' does not end its entity (bioes)"),
+    ("a\tB-X\n\nb\x00\tO\n", "train.conll:3: the word contains a NUL byte"),
+    (b"a\tB-X\n\nb\tO\n\xff\tO\n", "train.conll:4: the word contains bytes outside the encoding"),
 ]  # fmt: skip
 
 
@@ -191,16 +191,16 @@ def test_files_without_sentences_or_entities(read):
         read("")
     with pytest.raises(DataError, match="the file is empty"):
         read("\n-DOCSTART- O\n\n \n")
-    with pytest.raises(DataError, match="no word has a tag but O"):
+    with pytest.raises(DataError, match="all words have the tag O"):
         read("a O\nb O\n")
-    with pytest.raises(UsageError, match="2 columns, where the words are in one"):
+    with pytest.raises(UsageError, match="expected one column of words, got 2"):
         read(CONLL, text=[0, 1])
 
 
 def test_a_type_that_train_has_not_is_an_unknown_label(read, tmp_path):
     other = tmp_path / "dev.conll"
     other.write_text("a B-X\n\nb B-Z\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"dev.conll:3: the label 'B-Z' is none of 'O', 'B-X'"):
+    with pytest.raises(DataError, match=r"dev.conll:3: the label 'B-Z' is not one of 'O', 'B-X'"):
         read("a B-X\nb I-X\n", validation=str(other))
 
 
@@ -228,7 +228,7 @@ def test_rows_to_predict(tmp_path):
         assert words(rows) == [["Ann", "lives", "."]], name
         assert not rows.has_labels
     (tmp_path / "g.jsonl").write_text('{"sentence": "x"}\n', encoding="utf-8")
-    with pytest.raises(DataError, match=r"there is no column 'text'"):
+    with pytest.raises(DataError, match=r"column 'text' not found"):
         load_inputs(str(tmp_path / "g.jsonl"), config)
 
 

@@ -110,12 +110,13 @@ def test_slips_are_counted_and_kept():
     reading = make_tag_converter(pairs, None, None, None, "a.conll")
     assert reading.convert(["O", "I-A", "I-A"]) == ["O", "B-A", "I-A"]
     assert reading.notes("a.conll") == [
-        "a.conll: 1 of 41 entities begin with a tag that bio does not allow there; they are kept"
+        "a.conll: 1 of 41 entities begin with a tag that bio does not allow there; they are"
+        " accepted"
     ]
     with pytest.raises(RowError, match="'X-A' of the word"):
         reading.convert(["O", "X-A"])
     strict = make_tag_converter(pairs, "bio", None, None, "a.conll")
-    with pytest.raises(RowError, match="cannot be after 'O'"):
+    with pytest.raises(RowError, match="is invalid after 'O'"):
         strict.convert(["O", "I-A", "I-A"])
     assert found(slips(["O I-A I-A"], 10)).invalid_starts == 0
 
@@ -127,8 +128,8 @@ def test_the_slips_of_iob1():
     assert (reading.scheme, reading.target_scheme) == ("iob1", "bio")
     assert reading.convert(["O", "B-A", "I-A", "I-B"]) == ["O", "B-A", "I-A", "B-B"]
     assert reading.notes("e") == [
-        "e: iob1 tags are kept as bio, the same entities",
-        "e: 1 of 41 entities begin with a tag that iob1 does not allow there; they are kept",
+        "e: iob1 tags are converted to bio, with the same entities",
+        "e: 1 of 41 entities begin with a tag that iob1 does not allow there; they are accepted",
     ]
 
 
@@ -229,9 +230,9 @@ def test_the_classes_of_a_model_decide_how_tags_are_kept():
         ["B-A", "I-A", "O", "B-B"]
     ) == ["b_A", "e_A", "o", "s_B"]
     assert make_tag_converter(pairs, None, None, ["O", "B-A", "I-A", "B-B", "I-B"], "a").is_identity
-    with pytest.raises(DataError, match=r"have a prefix, .* those of the classes have no prefix"):
+    with pytest.raises(DataError, match=r"have a prefix, .* but the classes have no prefix"):
         make_tag_converter(pairs, None, None, ["O", "A", "B"], "a")
-    with pytest.raises(DataError, match=r"have no prefix \('A'\), but those"):
+    with pytest.raises(DataError, match=r"have no prefix \('A'\), but the classes"):
         make_tag_converter(count_tag_pairs([["A", "O"]]), None, "bio", None, "a")
     assert make_tag_converter(count_tag_pairs([["O"]]), None, "io", None, "a").is_identity
 
