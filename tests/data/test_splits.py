@@ -224,7 +224,7 @@ def test_a_file_without_labels_is_not_told_to_name_them_alone(tmp_path):
     train, bare = str(tmp_path / "train.csv"), str(tmp_path / "bare.csv")
     with pytest.raises(DataError, match=r"leave out data\.test and use bertft predict"):
         load_splits(DataConfig(name="files", train=train, validation=train, test=bare))
-    with pytest.raises(DataError, match=r"without data\.validation a part of train is held out"):
+    with pytest.raises(DataError, match=r"without data\.validation, a part of train is held out"):
         load_splits(DataConfig(name="files", train=train, validation=bare))
     with pytest.raises(DataError, match=r"Set data\.label=<column>$"):
         load_splits(DataConfig(name="files", train=bare))

@@ -28,9 +28,10 @@ def files(place) -> Path:
 
 DATA = "data.train=train.csv"
 CASES = {
-    "the column of the text": ([DATA, "data.text=txt"], ["column 'txt' not found", "Did you mean 'text'"]),
+    "the column of the text": ([DATA, "data.text=txt"],
+                               ["column 'txt' not found", "Did you mean 'text'"]),
     "the column of the label": ([DATA, "data.label=lable"], ["data.label", "Did you mean 'label'"]),
-    "the position": ([DATA, "data.text=7", "data.label=1"], ["the columns go from 0 to 1"]),
+    "the position": ([DATA, "data.text=7", "data.label=1"], ["numbered from 0 to 1"]),
     "the file": (["data.train=trian.csv"], ["no such file", "Did you mean 'train.csv'"]),
     "the folder": (["data.train=no/where.csv"], ["there is no folder no"]),
     "the ending": (["data.train=notes.docx"], ["unknown file extension .docx"]),
@@ -42,7 +43,7 @@ CASES = {
     "a task for numbers": (["data.train=names.csv", "data.task=regression"], ["not numbers"]),
     "a task for classes": (["data.train=numbers.csv"], ["not classes", "data.task=regression"]),
     "an encoding": (["data.train=latin.csv"], ["latin.csv:2", "data.encoding"]),
-    "an unknown encoding": ([DATA, "data.encoding=utf8x"], ["no encoding 'utf8x'"]),
+    "an unknown encoding": ([DATA, "data.encoding=utf8x"], ["unknown encoding 'utf8x'"]),
     "a NUL byte": (["data.train=nul.csv"], ["nul.csv:2", "NUL byte"]),
     "bad rows": (["data.train=bad rows.csv"], ["bad rows.csv:3: empty text", "on_bad_row=skip"]),
     "no JSON": (["data.train=broken.jsonl"], ["broken.jsonl:2", "not JSON"]),
@@ -51,7 +52,7 @@ CASES = {
         [DATA, "data.max_length=4", "data.text=[text,label]", "data.label=1"],
         ["4 tokens are too few: next to the special tokens, 1 are left for text"],
     ),
-    "a metric": ([DATA, "data.metric=acuracy"], ["did you mean 'accuracy'"]),
+    "a metric": ([DATA, "data.metric=acuracy"], ["Did you mean 'accuracy'"]),
     "layers": ([DATA, "method=lora", "method.low_rank.targets=[qeury]"], ["qeury"]),
     "too many layers": ([DATA, "method=last_k", "method.base.last_k=3"], ["has 2 layers"]),
     "too high a rank": (

@@ -212,7 +212,7 @@ def test_a_model_whose_classes_have_no_names(tmp_path):
     path = tmp_path / "a.conll"
     path.write_text("Ann\tB-PER\n", encoding="utf-8")
     config = DataConfig(name="t", task="token_classification", validation=str(path))
-    with pytest.raises(DataError, match="these are placeholders: set data.labels="):
+    with pytest.raises(DataError, match=r"these are placeholders: set data\.labels="):
         load_splits(config, ["validation"], model_classes=["LABEL_0", "LABEL_1"])
 
 
