@@ -163,7 +163,7 @@ class IA3(MethodComponent):
             yield layer_grid(
                 "factors",
                 "Factors, mean |l − 1|",
-                "How much each module was changed.",
+                "Mean change of the factors per module.",
                 list(distances),
                 list(distances.values()),
                 3,

@@ -175,34 +175,36 @@ class ClassificationTask(ClassTask):
             yield {"label": label, "score": scores[label], "scores": scores}
 
     def report_items(self, logits: np.ndarray, features: FeatureTable) -> Iterator[ReportItem]:
-        features_range = np.arange(len(features))
-        truth, numbers = features.read_column("labels"), features.read_column("row")
+        truth, rows = features.read_column("labels"), features.read_column("row")
         probabilities = softmax(logits.astype(np.float64))
         predicted = self.predict_classes(logits)
         counts = confusion_matrix(truth, predicted, len(self.classes))
         yield confusion_item(counts, self.classes)
         yield class_score_table(np.diag(counts), counts.sum(1), counts.sum(0), self.classes)
 
-        def line(feature: int) -> list[TableCell]:
-            row, true_class, answer = int(numbers[feature]), truth[feature], predicted[feature]
+        def make_line(feature: int) -> list[TableCell]:
+            row, predicted_class = int(rows[feature]), predicted[feature]
             return [
                 format_row_location(features.rows, row),
                 format_row_text(features.rows, row),
-                self.classes[true_class],
-                self.classes[answer],
-                float(probabilities[feature, answer]),
+                self.classes[truth[feature]],
+                self.classes[predicted_class],
+                float(probabilities[feature, predicted_class]),
             ]
 
-        confidence = probabilities[features_range, predicted]
+        confidence = probabilities[np.arange(len(features)), predicted]
         if len(self.classes) == 1:
             return
         second = np.partition(probabilities, -2, axis=1)[:, -2]
         yield from example_tables(
-            ("row", "text", "truth", "prediction", "p"),
-            line,
+            ("row", "text", "true class", "predicted class", "probability"),
+            make_line,
             (
                 np.where(truth == predicted, -np.inf, confidence),
-                "Wrong predictions, the most confident first.",
+                "Wrong predictions. Highest confidence first.",
             ),
-            (second - confidence, "The two most probable classes have the closest probabilities."),
+            (
+                second - confidence,
+                "Rows with the smallest difference between the two most probable classes.",
+            ),
         )

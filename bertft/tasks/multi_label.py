@@ -174,7 +174,7 @@ class MultiLabelTask(ClassTask):
 
     def report_items(self, logits: np.ndarray, features: FeatureTable) -> Iterator[ReportItem]:
         all_features = np.arange(len(features))
-        truth, numbers = (
+        truth, rows = (
             features.gather("labels", all_features) > 0.5,
             features.gather("row", all_features),
         )
@@ -183,28 +183,28 @@ class MultiLabelTask(ClassTask):
         true_positives = np.logical_and(truth, predicted)
         yield class_score_table(true_positives.sum(0), truth.sum(0), predicted.sum(0), self.classes)
 
-        def line(feature: int) -> list[TableCell]:
-            row = int(numbers[feature])
-            names = [
-                ", ".join(self.classes[c] for c in np.flatnonzero(side[feature])) or "none"
-                for side in (truth, predicted)
+        def make_line(feature: int) -> list[TableCell]:
+            row = int(rows[feature])
+            label_lists = [
+                ", ".join(self.classes[c] for c in np.flatnonzero(has_label[feature])) or "none"
+                for has_label in (truth, predicted)
             ]
             return [
                 format_row_location(features.rows, row),
                 format_row_text(features.rows, row),
-                *names,
+                *label_lists,
             ]
 
         error_confidence = np.where(truth, 1 - probabilities, probabilities).max(1)
         yield from example_tables(
-            ("row", "text", "truth", "prediction"),
-            line,
+            ("row", "text", "true labels", "predicted labels"),
+            make_line,
             (
                 np.where((truth == predicted).all(1), -np.inf, error_confidence),
-                "Rows with a wrong label, the most confident first.",
+                "Rows with a wrong label. Highest confidence first.",
             ),
             (
                 -np.abs(probabilities - 0.5).min(1),
-                "Rows with a label whose probability is closest to 0.5.",
+                "Rows with a label whose probability is close to 0.5.",
             ),
         )

@@ -112,30 +112,30 @@ class RegressionTask(SequenceTask):
             yield {"score": value}
 
     def report_items(self, logits: np.ndarray, features: FeatureTable) -> Iterator[ReportItem]:
-        truth, numbers = features.read_column("labels"), features.read_column("row")
+        truth, rows = features.read_column("labels"), features.read_column("row")
         values = logits[:, 0]
         yield AgreementPlot(
             "answers",
-            "Truth against prediction",
-            "One point per row; on the diagonal they agree.",
+            "Predicted against true values",
+            "One point per row. Points on the diagonal are exact predictions.",
             x=truth,
             y=values,
-            x_title="truth",
-            y_title="prediction",
+            x_title="true value",
+            y_title="predicted value",
         )
 
-        def line(feature: int) -> list[TableCell]:
-            row = int(numbers[feature])
-            pair = float(truth[feature]), float(values[feature])
+        def make_line(feature: int) -> list[TableCell]:
+            row = int(rows[feature])
             return [
                 format_row_location(features.rows, row),
                 format_row_text(features.rows, row),
-                *pair,
+                float(truth[feature]),
+                float(values[feature]),
             ]
 
         yield from example_tables(
-            ("row", "text", "truth", "prediction"),
-            line,
-            (np.abs(values - truth).astype(np.float64), "The largest absolute errors."),
+            ("row", "text", "true value", "predicted value"),
+            make_line,
+            (np.abs(values - truth).astype(np.float64), "Rows with the largest absolute error."),
             None,
         )

@@ -1,13 +1,13 @@
-"""Report items: tables and figures as plain values, which tasks and methods return.
+"""The tables and plots of a report as plain values. Tasks and methods create them.
 
-    TableItem        rows of cells                       numbers right-aligned, text left-aligned
-    HeatMap          one value per row and column        confusions, layer × module
-    LineChart        series over steps                   curves
-    AgreementPlot    one pair of numbers per row         truth against prediction
-    ScatterPlot      named points                        a metric against parameters
+    TableItem       rows of cells                      metrics, examples
+    HeatMap         one value per row and column       confusion matrix, layer × module
+    LineChart       series over steps                  loss, learning rate
+    AgreementPlot   one pair of numbers per row        predicted against true values
+    ScatterPlot     named points                       a metric against parameters
 
-Each has a ``title`` and a ``note``, one sentence that explains how to read it. This module does not
-depend on colours, HTML or a plotting package. Texts are not escaped; the renderer escapes them.
+Each has a ``title`` and a ``note`` that explains it in one sentence. Colours, HTML and plotting are
+in ``bertft.report``, which also escapes all text.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ class Percent(float):
 
 
 class ByteCount(int):
-    """A number of bytes, displayed with a unit."""
+    """A number of bytes that is displayed with a unit."""
 
 
-TableCell = str | int | float | None  # int: a count; float: a score; None: empty
+TableCell = str | int | float | None  # int: a count; float: a score; None: an empty cell
 
 
 @dataclass(frozen=True)
 class ReportItem:
-    """Base class of report items; a figure is saved as plots/<name>.png."""
+    """Base of all items. A plot is also written to ``plots/<name>.png``."""
 
     name: str
     title: str
@@ -55,9 +55,10 @@ class ReportItem:
 
 @dataclass(frozen=True, kw_only=True)
 class TableItem(ReportItem):
-    """``rows`` [R] of cells [C] with the header ``head`` [C]; ``strong``: indices of bold rows.
+    """A table with the column names ``head`` [C] and ``rows`` [R] of cells [C].
 
-    ``kinds`` [C]: the format of each column, "number", "word" or "text"; empty: from its cells.
+    ``strong``: indices of the rows in bold. ``kinds`` [C]: layout of each column, "number", "word"
+    or "text"; empty: chosen from its cells.
     """
 
     head: Sequence[str]
@@ -68,9 +69,9 @@ class TableItem(ReportItem):
 
 @dataclass(frozen=True, kw_only=True)
 class HeatMap(ReportItem):
-    """``values`` [R, C], NaN for an empty cell, shown with ``digits`` decimals.
+    """``values`` [R, C] with ``digits`` decimals; NaN: an empty cell.
 
-    ``intensity`` [R, C] in [0, 1]: how dark a cell is; None: its fraction of the maximum.
+    ``intensity`` [R, C] in [0, 1]: how dark a cell is; None: its value relative to the maximum.
     """
 
     rows: Sequence[str]
@@ -84,9 +85,10 @@ class HeatMap(ReportItem):
 
 @dataclass(frozen=True, kw_only=True)
 class LineChart(ReportItem):
-    """``series``: name → (steps, values), the most important first; NaN is a gap.
+    """``series``: name → (steps, values), the most important one first; NaN is a gap.
 
-    ``marked_step``: a step to highlight. ``is_step_function``: a value holds until the next one.
+    ``marked_step``: the step with a marker. ``is_step_function``: values are constant between
+    steps.
     """
 
     series: Mapping[str, tuple[Sequence[float], Sequence[float]]]
@@ -96,7 +98,7 @@ class LineChart(ReportItem):
 
 @dataclass(frozen=True, kw_only=True)
 class AgreementPlot(ReportItem):
-    """``x`` and ``y`` [N] on the same scale; on the diagonal they agree."""
+    """``x`` and ``y`` [N] on the same scale, with the diagonal x = y."""
 
     x: np.ndarray
     y: np.ndarray
@@ -106,9 +108,9 @@ class AgreementPlot(ReportItem):
 
 @dataclass(frozen=True, kw_only=True)
 class ScatterPlot(ReportItem):
-    """Points with ``names`` [N]: ``x`` [N] ≥ 0 on a log scale, ``y`` [N] ± ``uncertainty`` [N].
+    """Points ``names`` [N] at ``x`` [N] ≥ 0, on a log scale, and ``y`` ± ``uncertainty`` [N].
 
-    ``pareto_front``: indices of the points that are highlighted and connected by a line.
+    ``pareto_front``: indices of the points that are marked and connected by a line.
     """
 
     names: Sequence[str]
@@ -127,7 +129,7 @@ def clip_text(text: str, limit: int = 320) -> str:
 
 
 def replace_unprintable(text: str) -> str:
-    """Replaces characters that are invalid in XML (control characters, lone surrogates) by �."""
+    """``text`` with � for characters that XML does not allow: control codes, lone surrogates."""
     return "".join("\ufffd" if _is_unprintable(character) else character for character in text)
 
 

@@ -93,10 +93,12 @@ def test_every_section(run):
         "settings",
     )
     assert [each for each in found.ids if each in sections] == list(sections)
+    has_errors = read(run[0] / "metrics.json")["validation"]["accuracy"] < 1
     assert found.titles == [
-        "Metrics", "Loss", "accuracy", "Learning rate", "Confusion matrix", "By class",
-        *(["Worst rows"] if read(run[0] / "metrics.json")["validation"]["accuracy"] < 1 else []),
-        "Most uncertain rows", "Budget", "Singular values, Σ |E|", "Rank kept", "Effective rank",
+        "Metrics", "Loss", "accuracy", "Learning rate", "Confusion matrix", "Scores per class",
+        *(["Worst predictions"] if has_errors else []),
+        "Most uncertain predictions", "Budget", "Singular values, Σ |E|", "Rank after pruning",
+        "Effective rank",
         "Parameters", "Throughput", "Time and memory", "Splits", "Provenance",
         "Changed settings",
     ]  # fmt: skip
@@ -163,7 +165,7 @@ def test_a_picture_that_fails_is_named(monkeypatch, tmp_path):
     assert "could not be drawn" in (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
     found = page(tmp_path / "run")
     assert "could not be rendered: RuntimeError: no &lt;ink&gt; left" in found.text
-    assert "By class" in found.titles
+    assert "Scores per class" in found.titles
     assert not (tmp_path / "run" / "plots" / "confusion.png").exists()
     assert drawn(tmp_path / "run" / "plots" / "loss.png")
 
@@ -197,11 +199,17 @@ def test_none_where_none_is_wanted(trained):
 @pytest.mark.parametrize(
     ("task", "titles"),
     [
-        ("regression", {"Truth against prediction", "Worst rows"}),
-        ("multi_label", {"By class", "Worst rows", "Most uncertain rows"}),
-        ("question_answering", {"By answerability", "Answered or not", "Most uncertain rows"}),
-        ("masked_lm", {"Worst rows", "Tokens with the largest loss"}),
-        ("token_classification", {"By entity type", "Confusion matrix", "Most uncertain rows"}),
+        ("regression", {"Predicted against true values", "Worst predictions"}),
+        ("multi_label", {"Scores per class", "Worst predictions", "Most uncertain predictions"}),
+        (
+            "question_answering",
+            {"Scores by answerability", "Answered questions", "Most uncertain predictions"},
+        ),
+        ("masked_lm", {"Worst predictions", "Tokens with the highest loss"}),
+        (
+            "token_classification",
+            {"Scores per entity type", "Confusion matrix", "Most uncertain predictions"},
+        ),
     ],
 )
 def test_what_tasks_show(tmp_path, task, titles):

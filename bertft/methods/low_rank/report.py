@@ -1,8 +1,8 @@
-"""Low-rank updates of the best model in the report, by layer and module.
+"""Report items of low-rank methods: the updates of the best model per layer and module.
 
-σ                 singular values of an update: |E| as trained, or those of s·B·A
+σ                 singular values of an update: |E| with SVD-LoRA, otherwise those of s·B·A
 sum               Σ σ, the size of the update
-rank              the number of σ > 0, if ranks adapt
+rank              the number of σ > 0, with adaptive ranks
 effective rank    exp(−Σ p log p), p = σ / Σ σ      (Roy and Vetterli 2007)
 """
 
@@ -24,18 +24,23 @@ __all__ = ["budget_curve", "effective_rank", "singular_values", "update_grids"]
 
 
 def budget_curve(history: tuple[Sequence[float], Sequence[float]], final_budget: int) -> LineChart:
-    """The curve of triplets left; ``final_budget`` is the last one of the schedule."""
+    """The number of remaining triplets over the steps.
+
+    Args:
+        history: (steps, numbers of triplets).
+        final_budget: the number of triplets at the end of the schedule.
+    """
     return LineChart(
         "budget",
         "Budget",
-        f"Triplets left in all modules together; {final_budget:,} at the end.",
+        f"Remaining singular triplets in all modules; the final budget is {final_budget:,}.",
         series={"triplets": history},
         is_step_function=True,
     )
 
 
 def update_grids(model: nn.Module) -> Iterator[ReportItem]:
-    """Grids of layer × module; none if nothing is adapted."""
+    """Heat maps of layer × module; none if no layer is adapted."""
     updates = {
         (path, role): update
         for path, layer in low_rank_layers(model).items()
@@ -50,7 +55,7 @@ def update_grids(model: nn.Module) -> Iterator[ReportItem]:
     yield layer_grid(
         "singular_values",
         f"Singular values, Σ {symbol}",
-        "How much each module was changed.",
+        "Size of the update per module.",
         modules,
         [float(sigma.sum()) for sigma in values],
         2,
@@ -59,8 +64,8 @@ def update_grids(model: nn.Module) -> Iterator[ReportItem]:
         ranks = [float(np.count_nonzero(sigma)) for sigma in values]
         yield layer_grid(
             "ranks",
-            "Rank kept",
-            "Triplets left in each module after pruning.",
+            "Rank after pruning",
+            "Remaining singular triplets per module.",
             modules,
             ranks,
             0,
@@ -68,7 +73,7 @@ def update_grids(model: nn.Module) -> Iterator[ReportItem]:
     yield layer_grid(
         "effective_ranks",
         "Effective rank",
-        "How many directions share the change: exp of the entropy of the singular values.",
+        "Number of directions in the update: exp of the entropy of its singular values.",
         modules,
         [effective_rank(sigma) for sigma in values],
         1,
@@ -77,12 +82,12 @@ def update_grids(model: nn.Module) -> Iterator[ReportItem]:
 
 @torch.no_grad()
 def singular_values(update: Update) -> np.ndarray:
-    """σ [r], descending, in fp64: |E| of an SVD-LoRA, of others those of the product."""
+    """Singular values of ``update`` in fp64, descending, [rank]."""
     if isinstance(update, SVDLoRA):
         magnitudes = update.E.detach().abs().double().cpu()
         return magnitudes.sort(descending=True).values.numpy()
     down, up = (factor.double().cpu() for factor in update.scaled_factors())
-    # B·A = Q_b (R_b R_aᵀ) Q_aᵀ: the small matrix in the middle has its singular values.
+    # B·A = Q_b (R_b R_aᵀ) Q_aᵀ: the small matrix R_b R_aᵀ has the singular values of B·A.
     core = torch.linalg.qr(up).R @ torch.linalg.qr(down.T).R.T
     return torch.linalg.svdvals(core).numpy()
 

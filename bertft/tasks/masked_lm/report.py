@@ -1,9 +1,9 @@
-"""Report of masked language modelling: the hardest features, the tokens with the largest loss.
+"""Report items of masked language modelling: the worst texts, the tokens with the highest loss.
 
-    perplexity of a feature = exp(mean loss of its masked tokens)
+    perplexity of a feature = exp(mean loss at its masked positions)
 
-The total loss of a token shows what the encoder has yet to learn about a domain: a rare word that
-is never predicted can count as much as a frequent one that is often missed.
+The total loss of a token shows what the encoder has not learned yet about a domain: it is high for
+rare tokens that are never predicted and for frequent tokens that are often missed.
 """
 
 from __future__ import annotations
@@ -30,65 +30,70 @@ def masking_report_items(
     features: FeatureTable,
     decode: Callable[[Sequence[int]], str],
 ) -> Iterator[ReportItem]:
-    """The hardest features, and the tokens with the largest loss.
+    """Tables of the worst predictions and of the tokens with the highest total loss.
 
-    ``outputs`` [K, 3]: loss, correct, prediction. ``masked_positions``: those of each feature, K in
-    all.
+    Args:
+        outputs: loss, whether the prediction is correct, and predicted token, [masked tokens, 3].
+        masked_positions: per feature, positions of its masked tokens.
+        decode: token ids → text.
     """
     all_features = np.arange(len(features))
     sizes = features.sizes("input_ids", all_features)
     starts = np.cumsum(sizes) - sizes
-    ids, numbers = features.gather("input_ids", all_features), features.gather("row", all_features)
-    masked = [
+    ids, rows = features.gather("input_ids", all_features), features.gather("row", all_features)
+    masked_ids = [
         ids[start + positions] for start, positions in zip(starts, masked_positions, strict=True)
     ]
     counts = np.asarray([len(positions) for positions in masked_positions])
-    loss, hits = outputs[:, :2].astype(np.float64).T
+    losses, hits = outputs[:, :2].astype(np.float64).T
     feature_of_token = np.repeat(all_features, counts)
-    total = np.bincount(feature_of_token, loss, len(all_features))
+    total_loss = np.bincount(feature_of_token, losses, len(all_features))
     correct = np.bincount(feature_of_token, hits, len(all_features))
 
-    def line(feature: int) -> list[TableCell]:
-        row = int(numbers[feature])
-        words = " ".join(decode([token]).strip() for token in masked[feature].tolist())
+    def make_line(feature: int) -> list[TableCell]:
+        row = int(rows[feature])
+        tokens = " ".join(decode([token]).strip() for token in masked_ids[feature].tolist())
         return [
             format_row_location(features.rows, row),
             format_row_text(features.rows, row),
-            clip_text(words, 120),
+            clip_text(tokens, 120),
             int(correct[feature]),
-            float(np.exp(total[feature] / counts[feature])),
+            float(np.exp(total_loss[feature] / counts[feature])),
         ]
 
-    mean = np.where(counts > 0, total / np.maximum(counts, 1), -np.inf)
+    mean_loss = np.where(counts > 0, total_loss / np.maximum(counts, 1), -np.inf)
     yield from example_tables(
-        ("row", "text", "masked", "correct", "perplexity"),
-        line,
-        (mean, "The masked tokens, and how many of them were predicted correctly."),
+        ("row", "text", "masked tokens", "correct", "perplexity"),
+        make_line,
+        (mean_loss, "Texts with the highest mean loss of their masked tokens."),
         None,
     )
-    yield _token_table(np.concatenate(masked), loss, hits, decode)
+    yield _token_table(np.concatenate(masked_ids), losses, hits, decode)
 
 
 def _token_table(
-    tokens: np.ndarray, loss: np.ndarray, hits: np.ndarray, decode: Callable[[Sequence[int]], str]
+    tokens: np.ndarray,
+    losses: np.ndarray,
+    hits: np.ndarray,
+    decode: Callable[[Sequence[int]], str],
 ) -> TableItem:
-    distinct_tokens, token_numbers = np.unique(tokens, return_inverse=True)
-    times, total = np.bincount(token_numbers), np.bincount(token_numbers, loss)
-    order = np.argsort(-total, kind="stable")[:MAX_EXAMPLES]
-    shares = np.bincount(token_numbers, hits) / times
+    distinct_tokens, token_indices = np.unique(tokens, return_inverse=True)
+    counts, total_loss = np.bincount(token_indices), np.bincount(token_indices, losses)
+    order = np.argsort(-total_loss, kind="stable")[:MAX_EXAMPLES]
+    accuracy = np.bincount(token_indices, hits) / counts
     return TableItem(
         "tokens",
-        "Tokens with the largest loss",
-        "The tokens with the largest share of the total loss.",
-        head=("token", "masked", "correct", "mean loss", "share of loss"),
+        "Tokens with the highest loss",
+        "Tokens with the largest share of the total loss.",
+        head=("token", "masked", "accuracy", "mean loss", "share of total loss"),
         rows=[
             [
-                clip_text(decode([int(distinct_tokens[token_index])]).strip(), 40),
-                int(times[token_index]),
-                Percent(shares[token_index]),
-                float(total[token_index] / times[token_index]),
-                Percent(total[token_index] / max(total.sum(), 1e-300)),
+                clip_text(decode([int(distinct_tokens[index])]).strip(), 40),
+                int(counts[index]),
+                Percent(accuracy[index]),
+                float(total_loss[index] / counts[index]),
+                Percent(total_loss[index] / max(total_loss.sum(), 1e-300)),
             ]
-            for token_index in order
+            for index in order
         ],
     )

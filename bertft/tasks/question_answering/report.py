@@ -1,4 +1,4 @@
-"""Report of question answering: scores by answerability, example questions."""
+"""Report items of question answering: scores by answerability, example questions."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ __all__ = ["QuestionPredictions", "question_report_items"]
 
 @dataclass(frozen=True)
 class QuestionPredictions:
-    """Per question: row, predicted answer ("": none), gold answers, scores in [0, 1], p(answer)."""
+    """One value per question."""
 
     rows: np.ndarray
-    answers: Sequence[str]
-    golds: Sequence[Sequence[str]]
-    scores: dict[str, np.ndarray]
-    confidence: np.ndarray
+    answers: Sequence[str]  # predicted; "": no answer
+    golds: Sequence[Sequence[str]]  # empty: the question has no answer
+    scores: dict[str, np.ndarray]  # metric → scores in [0, 1]
+    confidence: np.ndarray  # probability of the prediction
 
 
 def question_report_items(predictions: QuestionPredictions, rows: Rows) -> Iterator[ReportItem]:
-    """Scores by answerability, counts of answered questions, example questions."""
-    is_answerable = np.array([bool(answers) for answers in predictions.golds])
+    """Scores by answerability, which questions were answered, example questions."""
+    is_answerable = np.array([bool(answer) for answer in predictions.golds])
     is_answered = np.array([bool(answer) for answer in predictions.answers])
     groups = [
-        ("with an answer", is_answerable),
-        ("without one", ~is_answerable),
+        ("answerable", is_answerable),
+        ("unanswerable", ~is_answerable),
         ("all", is_answerable | ~is_answerable),
     ]
     names = tuple(predictions.scores)
     yield TableItem(
         "answerability",
-        "By answerability",
-        "In percent, at the threshold that predict uses.",
-        head=("questions", "count", *names),
+        "Scores by answerability",
+        "In percent, at the threshold of bertft predict.",
+        head=("questions", "number", *names),
         rows=[
             (
                 group,
@@ -60,35 +60,35 @@ def question_report_items(predictions: QuestionPredictions, rows: Rows) -> Itera
         )
         yield HeatMap(
             "answered",
-            "Answered or not",
-            "Number of questions; darker: a larger share of the row.",
-            rows=("has an answer", "has none"),
-            columns=("answered", "no answer"),
+            "Answered questions",
+            "Number of questions. Darker cells have a larger share of their line.",
+            rows=("answerable", "unanswerable"),
+            columns=("answer", "no answer"),
             values=counts.astype(np.float64),
             intensity=counts / np.maximum(counts.sum(1, keepdims=True), 1),
-            row_title="truth",
-            column_title="model",
+            row_title="question",
+            column_title="prediction",
         )
 
-    def line(index: int) -> list[TableCell]:
-        row = int(predictions.rows[index])
-        gold = next(iter(predictions.golds[index]), "no answer")
+    def make_line(number: int) -> list[TableCell]:
+        row = int(predictions.rows[number])
+        gold = next(iter(predictions.golds[number]), "no answer")
         question = clip_text(str(rows.value("question", row)))
         return [
             format_row_location(rows, row),
             question,
             clip_text(gold, 160),
-            clip_text(predictions.answers[index], 160) or "no answer",
-            100 * float(predictions.scores["f1"][index]),
-            float(predictions.confidence[index]),
+            clip_text(predictions.answers[number], 160) or "no answer",
+            100 * float(predictions.scores["f1"][number]),
+            float(predictions.confidence[number]),
         ]
 
     yield from example_tables(
-        ("row", "question", "truth", "prediction", "F1", "p"),
-        line,
+        ("row", "question", "true answer", "predicted answer", "F1", "probability"),
+        make_line,
         (
             np.where(predictions.scores["f1"] > 0, -np.inf, predictions.confidence),
-            "Answers with F1 = 0, the most confident first.",
+            "Answers with an F1 of 0. Highest confidence first.",
         ),
-        (-predictions.confidence, "Predictions with the lowest probability."),
+        (-predictions.confidence, "Answers with the lowest probability."),
     )

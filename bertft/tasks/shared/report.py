@@ -1,7 +1,7 @@
-"""Report items that tasks share: a confusion matrix, scores by class, example rows.
+"""Report items that tasks share: confusion matrix, scores per class, example rows.
 
-The examples are the worst rows (confident errors) and the most uncertain ones: the former show
-wrong labels or weaknesses of the model, the latter the rows whose labels would help most.
+Example rows are the worst predictions (wrong, with the highest confidence), which reveal wrong
+labels and weaknesses of the model, and the most uncertain ones, which are the most useful to label.
 """
 
 from __future__ import annotations
@@ -23,13 +23,16 @@ __all__ = [
     "format_row_text",
 ]
 
-MAX_EXAMPLES = 10  # rows of each kind
-_MAX_MATRIX_CLASSES = 16  # a matrix with more classes is shown as a list of pairs
-_MAX_PAIRS = 20
+MAX_EXAMPLES = 10  # rows per table
+_MAX_MATRIX_CLASSES = 16  # more classes do not fit into a heat map
+_MAX_PAIRS = 20  # most confused pairs of classes
 
 
 def confusion_item(counts: np.ndarray, classes: Sequence[str], unit: str = "rows") -> ReportItem:
-    """``counts`` [C, C], true by predicted class; for many classes the most confused pairs."""
+    """The confusion matrix ``counts`` [C, C]: true class × predicted class.
+
+    With many classes, a table of the most confused pairs. ``unit``: what is counted.
+    """
     if len(classes) > _MAX_MATRIX_CLASSES:
         errors = counts * (1 - np.eye(len(classes), dtype=counts.dtype))
         order = np.argsort(-errors, axis=None, kind="stable")[:_MAX_PAIRS]
@@ -40,8 +43,8 @@ def confusion_item(counts: np.ndarray, classes: Sequence[str], unit: str = "rows
         return TableItem(
             "confusion",
             "Most confused classes",
-            f"Of {len(classes)} classes.",
-            head=("truth", "prediction", unit, "share of truth"),
+            f"The {len(pairs)} most frequent errors among {len(classes)} classes.",
+            head=("true class", "predicted class", unit, "share of true class"),
             rows=[
                 (classes[i], classes[j], int(errors[i, j]), Percent(errors[i, j] / total[i]))
                 for i, j in pairs
@@ -50,20 +53,25 @@ def confusion_item(counts: np.ndarray, classes: Sequence[str], unit: str = "rows
     return HeatMap(
         "confusion",
         "Confusion matrix",
-        f"Number of {unit}; darker: a larger share of the row.",
+        f"Number of {unit}. Darker cells have a larger share of their line.",
         rows=classes,
         columns=classes,
         values=counts.astype(np.float64),
         intensity=counts / np.maximum(counts.sum(1, keepdims=True), 1),
-        row_title="truth",
-        column_title="prediction",
+        row_title="true class",
+        column_title="predicted class",
     )
 
 
 def class_score_table(
     true_positives: np.ndarray, truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str]
 ) -> TableItem:
-    """Precision, recall and F1 of each class [C], from counts."""
+    """Precision, recall and F1 per class, from counts [C].
+
+    Args:
+        truth: rows that have the class.
+        predicted: rows for which it is predicted.
+    """
     precision = true_positives / np.maximum(predicted, 1)
     recall = true_positives / np.maximum(truth, 1)
     columns = zip(
@@ -75,7 +83,7 @@ def class_score_table(
         strict=True,
     )
     head = ("class", "precision", "recall", "F1", "rows")
-    return TableItem("classes", "By class", head=head, rows=[*columns])
+    return TableItem("classes", "Scores per class", head=head, rows=[*columns])
 
 
 def example_tables(
@@ -84,14 +92,16 @@ def example_tables(
     worst: tuple[np.ndarray, str],
     uncertain: tuple[np.ndarray, str] | None,
 ) -> Iterator[TableItem]:
-    """Tables of the worst and the most uncertain rows.
+    """Tables of the worst and the most uncertain predictions.
 
-    ``make_line`` returns the cells of a feature. ``worst`` and ``uncertain`` are (scores, note).
-    The highest scores come first, and −∞ leaves a feature out.
+    Args:
+        make_line: returns the cells of a feature.
+        worst: (scores, note). Features with the highest scores come first; −∞ excludes a feature.
+        uncertain: likewise; None: without this table.
     """
-    kinds = [("worst", "Worst rows", worst)]
+    kinds = [("worst", "Worst predictions", worst)]
     if uncertain is not None:
-        kinds.append(("uncertain", "Most uncertain rows", uncertain))
+        kinds.append(("uncertain", "Most uncertain predictions", uncertain))
     for name, title, (scores, note) in kinds:
         order = np.argsort(-scores, kind="stable")[:MAX_EXAMPLES]
         rows = [make_line(int(feature)) for feature in order if np.isfinite(scores[feature])]
@@ -100,11 +110,11 @@ def example_tables(
 
 
 def format_row_text(rows: Rows, row: int) -> str:
-    """The text of a row, or its pair of texts, clipped for display."""
+    """The text of a row, and its second text if there is one, clipped."""
     names = [name for name in ("text", "text_pair") if name in rows.columns]
     return " ⏐ ".join(clip_text(str(rows.value(name, row))) for name in names)
 
 
 def format_row_location(rows: Rows, row: int) -> str:
-    """The file's name and the line on which a row starts."""
+    """The file name of a row and the line on which the row starts."""
     return str(rows.location(row).rpartition("/")[2])

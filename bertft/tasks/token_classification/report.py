@@ -1,4 +1,4 @@
-"""Report of tagged words: scores by entity type, confused types, example sentences."""
+"""Report items of token classification: scores per type, confused types, example sentences."""
 
 from __future__ import annotations
 
@@ -19,21 +19,17 @@ __all__ = ["TagPredictions", "tag_report_items"]
 
 @dataclass(frozen=True)
 class TagPredictions:
-    """Predictions for concatenated sentences.
+    """Predictions for sentences, whose words are concatenated."""
 
-    ``tags`` [C] of the classes; ``sentence_rows`` [S]: rows of the sentences; ``sizes`` [S]: words
-    of each; ``targets`` [words]: true classes; ``probabilities`` [words, C].
-    """
-
-    tags: Sequence[Tag]
-    sentence_rows: Sequence[int]
-    sizes: np.ndarray
-    targets: np.ndarray
-    probabilities: np.ndarray
+    tags: Sequence[Tag]  # [C], of the classes
+    sentence_rows: Sequence[int]  # [S], the row of each sentence
+    sizes: np.ndarray  # [S], words per sentence
+    targets: np.ndarray  # [words], the true classes
+    probabilities: np.ndarray  # [words, C]
 
 
 def tag_report_items(predictions: TagPredictions, rows: Rows) -> Iterator[ReportItem]:
-    """Scores by entity type, the confusion matrix of words, example sentences."""
+    """Scores per entity type, the confusion matrix of words, example sentences."""
     tags, targets = predictions.tags, predictions.targets
     predicted, confidence = predictions.probabilities.argmax(1), predictions.probabilities.max(1)
     stops = np.cumsum(predictions.sizes)
@@ -49,8 +45,8 @@ def tag_report_items(predictions: TagPredictions, rows: Rows) -> Iterator[Report
     sorted_types = entity_types(tags)
     yield TableItem(
         "entities",
-        "By entity type",
-        "Complete entities, counted as in conlleval.",
+        "Scores per entity type",
+        "Whole entities, counted as conlleval does.",
         head=("type", "precision", "recall", "F1", "true", "predicted"),
         rows=[
             *(
@@ -62,31 +58,33 @@ def tag_report_items(predictions: TagPredictions, rows: Rows) -> Iterator[Report
         strong=(len(sorted_types),),
     )
     names = [*sorted_types, OUTSIDE]
-    of_class = np.array([names.index(kind or OUTSIDE) for _, kind in tags])
+    type_of_class = np.array([names.index(kind or OUTSIDE) for _, kind in tags])
     yield confusion_item(
-        confusion_matrix(of_class[targets], of_class[predicted], len(names)), names, "words"
+        confusion_matrix(type_of_class[targets], type_of_class[predicted], len(names)),
+        names,
+        "words",
     )
 
-    def line(sentence: int) -> list[TableCell]:
+    def make_line(sentence: int) -> list[TableCell]:
         row = int(predictions.sentence_rows[sentence])
-        text, firsts, lasts = (rows.value(name, row) for name in ("text", "starts", "stops"))
-        spans = [
-            ", ".join(f"{kind}: {text[firsts[first] : lasts[last]]}" for kind, first, last in side)
+        text, starts, stops = (rows.value(name, row) for name in ("text", "starts", "stops"))
+        entity_texts = [
+            ", ".join(f"{kind}: {text[starts[first] : stops[last]]}" for kind, first, last in side)
             or "none"
             for side in entities_by_sentence[sentence]
         ]
-        return [format_row_location(rows, row), clip_text(text), *map(clip_text, spans)]
+        return [format_row_location(rows, row), clip_text(text), *map(clip_text, entity_texts)]
 
     error_confidence = np.where(targets == predicted, 0.0, confidence)
     yield from example_tables(
-        ("row", "sentence", "truth", "prediction"),
-        line,
+        ("row", "sentence", "true entities", "predicted entities"),
+        make_line,
         (
             np.array([error_confidence[words].sum() or -np.inf for words in sentences]),
-            "The most wrong words, weighted by the confidence of the predictions.",
+            "Sentences with the most wrong words, weighted by the confidence of the predictions.",
         ),
         (
             np.array([-confidence[words].min() for words in sentences]),
-            "Sentences with the least confident word.",
+            "Sentences with the words of the lowest confidence.",
         ),
     )
