@@ -1,17 +1,17 @@
-"""The Python API: what the commands do, on rows in memory and with results as objects.
+"""The Python API: the commands as functions, which also take rows in memory.
 
     import bertft
     run = bertft.train(rows, method="lora", model="minilm")
-    run.metrics["best"]                         # what metrics.json holds
+    run.metrics["best"]                         # the content of metrics.json
     model = bertft.load(run.path)               # or a merged folder or an adapter
-    model.predict(["A film to remember."])      # the dicts that ``bertft predict`` writes
+    model.predict(["A film to remember."])      # one dict per row, as ``bertft predict`` writes
     run.merge("merged")
     bertft.compare([run.path, "outputs/other"])
 
-Every function runs the command of its name in this process: the same settings, checks, run folder
-and numbers. Errors are those of ``bertft.errors``, raised and not printed; warnings go to the
-logger ``bertft``. Rows in memory are written as Parquet into the run folder, so that the run can be
-resumed, evaluated and verified.
+Every function runs the command of its name in this process, with the same settings, checks, run
+folder and numbers. Errors are raised as exceptions of ``bertft.errors``; warnings go to the logger
+``bertft``. Rows in memory are written as Parquet to the run folder, so that the run can be resumed,
+evaluated and verified.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = ["Predictor", "Report", "Rows", "Run", "compare", "load", "train"]
 
 
 class DataFrame(Protocol):
-    """What is needed of a pandas DataFrame; pandas itself is not required."""
+    """A pandas DataFrame; a protocol, so that pandas is not required."""
 
     @property
     def iloc(self) -> Any: ...
@@ -65,13 +65,13 @@ def train(
     """Fine-tune an encoder, as ``bertft train`` does.
 
     Args:
-        data: the training rows: a path, a preset of ``data=`` ("sample", "sst2"), a DataFrame, a
-            ``datasets.Dataset`` or a list of dicts. Columns are called ``text`` and ``label``
-            unless ``overrides`` name others (``data.text=...``, ``data.label=...``).
-        validation: the validation rows; None: a stratified tenth of the training rows.
+        data: training rows: a path, a preset of ``data=`` ("sample", "sst2"), a DataFrame, a
+            ``datasets.Dataset`` or a list of dicts. The columns are ``text`` and ``label`` unless
+            ``overrides`` set other names (``data.text=...``, ``data.label=...``).
+        validation: validation rows; None: a stratified 10 % of the training rows.
         method: a preset of ``method=``.
-        model: a preset of ``model=``, a folder, a run or a Hub id.
-        output_dir: the run folder; None: a new one under ``outputs/train``.
+        model: a preset of ``model=``, a model folder, a run folder or a Hub id.
+        output_dir: the run folder; None: a new folder in ``outputs/train``.
         overrides: further settings as on the command line, ``["trainer.epochs=1", "seed=3"]``.
         quiet: print only the result.
 
@@ -79,9 +79,9 @@ def train(
         The finished run.
 
     Raises:
-        UsageError: a setting is unknown or has an invalid value; the message lists all of them.
-        DataError: a file or row cannot be used.
-        BertftError: any other failure of the command (``bertft.errors`` has the tree).
+        UsageError: settings are unknown or have invalid values; the message lists all of them.
+        DataError: a file or row is invalid.
+        BertftError: any other failure of the command; ``bertft.errors`` lists the subclasses.
 
     Example:
         >>> rows = [{"text": "so good", "label": "pos"}, {"text": "so dull", "label": "neg"}] * 20
@@ -92,18 +92,18 @@ def train(
     from bertft.config.presets import find_presets
 
     path = Path(output_dir).expanduser() if output_dir is not None else _new_run_folder(method)
-    words = [f"method={method}", f"hydra.run.dir={path}", *overrides]
+    arguments = [f"method={method}", f"hydra.run.dir={path}", *overrides]
     name = os.fspath(model)
-    words.append(f"model={name}" if name in find_presets("model") else f"model.path={name}")
+    arguments.append(f"model={name}" if name in find_presets("model") else f"model.path={name}")
     if isinstance(data, str) and data in find_presets("data") and not Path(data).exists():
-        words.append(f"data={data}")
+        arguments.append(f"data={data}")
     else:
-        words += ["data=files", f"data.train={_as_file(data, path, 'train')}"]
+        arguments += ["data=files", f"data.train={_as_file(data, path, 'train')}"]
     if validation is not None:
-        words.append(f"data.validation={_as_file(validation, path, 'validation')}")
+        arguments.append(f"data.validation={_as_file(validation, path, 'validation')}")
     if quiet:
-        words.append("quiet=true")
-    _run("train", words)
+        arguments.append("quiet=true")
+    _run_command("train", arguments)
     return Run(path)
 
 
@@ -115,18 +115,18 @@ def load(
     device: str = "auto",
     trust_remote_code: bool = False,
 ) -> Predictor:
-    """Open the model of a run, a merged folder, a transformers folder or an adapter.
+    """Load the model of a run, a merged folder, a transformers folder or an adapter.
 
     Args:
         path: the folder.
-        checkpoint: of a run: "best", "last" or a step.
-        precision: None: that of a run's training, fp32 for every other folder.
+        checkpoint: "best", "last" or a step, for a run.
+        precision: None: the precision of training for a run, fp32 for other folders.
         device: "auto", "cpu", "cuda" or "cuda:1".
-        trust_remote_code: execute code that comes with the model.
+        trust_remote_code: execute Python code from the model folder or repository.
 
     Raises:
-        UsageError: the folder is not a model that bertft can open.
-        DataError: a file of it is damaged.
+        UsageError: the folder does not have a supported model.
+        DataError: a file in it is damaged.
     """
     from bertft.pipeline.open_model import open_model
 
@@ -151,13 +151,13 @@ def compare(
     """Compare finished runs of one task and metric, as ``bertft compare`` does.
 
     Args:
-        runs: runs, or folders of runs such as sweeps.
-        against: the run that differences refer to; None: the best one.
-        out: also write the HTML page there.
+        runs: runs, run folders, or folders of runs such as sweeps.
+        against: the baseline of the differences, a name in the table; None: the best one.
+        out: file to which the HTML page is written; None: no page.
 
     Returns:
-        The comparison: ``rows`` hold value ± std, parameters, and the difference with its 95 %
-        interval and p.
+        The comparison. Its ``rows`` have value ± std, parameters, and the difference with its 95 %
+        confidence interval and p-value.
 
     Raises:
         UsageError: the runs are not comparable.
@@ -169,11 +169,11 @@ def compare(
     from bertft.report.compare.row_statistics import load_row_statistics
     from bertft.utils.atomic_io import atomic_write_text
 
-    names = [os.fspath(each.path if isinstance(each, Run) else each) for each in runs]
-    finished = read_runs(names, _LOGGER.warning)
-    check_comparable(finished)
+    paths = [os.fspath(run.path if isinstance(run, Run) else run) for run in runs]
+    finished_runs = read_runs(paths, _LOGGER.warning)
+    check_comparable(finished_runs)
     comparison = compare_runs(
-        finished,
+        finished_runs,
         against,
         CompareConfig.draws,
         lambda run: load_row_statistics(run.folder, "auto", _LOGGER.info, False),
@@ -187,7 +187,7 @@ class Run:
     """A finished run.
 
     Attributes:
-        path: its folder.
+        path: the run folder.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -204,38 +204,38 @@ class Run:
         return read_metrics_json(self._folder.metrics_path)
 
     def load(self, **settings: Any) -> Predictor:
-        """The model of the run; ``settings`` as those of ``bertft.load``."""
+        """Load the model of the run; ``settings`` are keyword arguments of ``bertft.load``."""
         return load(self.path, **settings)
 
     def predict(self, rows: Sequence[str] | Rows) -> list[dict[str, Any]]:
-        """The answers of the best checkpoint; see ``Predictor.predict``."""
+        """Predict with the best checkpoint; see ``Predictor.predict``."""
         return self.load().predict(rows)
 
     def evaluate(self, rows: Rows) -> dict[str, float]:
-        """The metrics of the best checkpoint on ``rows``; see ``Predictor.evaluate``."""
+        """Evaluate the best checkpoint on ``rows``; see ``Predictor.evaluate``."""
         return self.load().evaluate(rows)
 
     def merge(self, out: str | os.PathLike[str], *, overrides: Sequence[str] = ()) -> Path:
-        """Fold the updates into the base and write a transformers folder, as ``bertft merge``.
+        """Merge the updates into the base model and write a transformers folder to ``out``.
 
         Raises:
-            MergeError: the merged model would answer differently; nothing is written.
+            MergeError: the merged model would give other predictions; nothing is written.
         """
-        _run("merge", [f"run={self.path}", f"out={os.fspath(out)}", *overrides])
+        _run_command("merge", [f"run={self.path}", f"out={os.fspath(out)}", *overrides])
         return Path(out).expanduser()
 
     def export(
         self, out: str | os.PathLike[str], *, format: str = "peft", overrides: Sequence[str] = ()
     ) -> Path:
         """Write the model in another ``format``, "peft" or "onnx", as ``bertft export`` does."""
-        words = [f"run={self.path}", f"out={os.fspath(out)}", f"format={format}", *overrides]
-        _run("export", words)
+        arguments = [f"run={self.path}", f"out={os.fspath(out)}", f"format={format}", *overrides]
+        _run_command("export", arguments)
         return Path(out).expanduser()
 
     def report(self) -> Report:
-        """The report of the run, which is written now if the run has none."""
+        """The report of the run. It is written first if it does not exist."""
         if not self._folder.report_path.is_file():
-            _run("report", [f"run={self.path}"])
+            _run_command("report", [f"run={self.path}"])
         return Report(self._folder.report_path)
 
     def __repr__(self) -> str:
@@ -260,10 +260,10 @@ class Run:
 
 
 class Report:
-    """``report.html`` of a run. In Jupyter it shows itself.
+    """The ``report.html`` of a run, which Jupyter displays.
 
     Attributes:
-        path: the file.
+        path: the path of the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -278,29 +278,29 @@ class Report:
 
 
 class Predictor:
-    """A model that answers and is scored; ``bertft.load`` makes it."""
+    """A loaded model for prediction and evaluation, created by ``bertft.load``."""
 
     def __init__(self, loaded: LoadedModel, path: str, device: str) -> None:
         self._loaded, self._path, self._device = loaded, path, device
 
     @property
     def task(self) -> str:
-        """The name of its task, as in ``data.task``."""
+        """The task of the model, as in ``data.task``."""
         return self._loaded.task_model.task.name
 
     @property
     def labels(self) -> list[str] | None:
-        """The names of its classes, in the order of the outputs; None where it has none."""
+        """The class names in the order of the outputs; None if the task has no classes."""
         return self._loaded.info.labels
 
     def predict(self, rows: Sequence[str] | Rows) -> list[dict[str, Any]]:
-        """One answer per row, in order: the dicts that ``bertft predict`` writes.
+        """Return one dict per row, in order, as ``bertft predict`` writes them.
 
         Args:
             rows: texts, or rows with the columns of the training data (labels are not read).
 
         Raises:
-            DataError: a row cannot be answered; it is named by its number.
+            DataError: a row is invalid; the message contains its number.
         """
         from bertft.data.splits import load_inputs
         from bertft.tasks.task import build_unlabelled_features
@@ -310,7 +310,7 @@ class Predictor:
         model, task = loaded.task_model, loaded.task_model.task
         column = loaded.data.text if isinstance(loaded.data.text, str) else "text"
         with tempfile.TemporaryDirectory() as folder:
-            path = _as_file(_with_column(rows, column), Path(folder), "rows")
+            path = _as_file(_texts_to_rows(rows, column), Path(folder), "rows")
             inputs = load_inputs(str(path), loaded.data)
             table = build_unlabelled_features(
                 inputs, task, model.tokenizer, loaded.info.max_length, None, "error"
@@ -321,10 +321,10 @@ class Predictor:
             return list(task.decode_predictions(logits, table))
 
     def evaluate(self, rows: Rows) -> dict[str, float]:
-        """The metrics on labelled ``rows``, as ``bertft eval run=... data.validation=...``.
+        """Return the metrics on labelled ``rows``, as ``bertft eval`` does.
 
         Raises:
-            DataError: a row or its label cannot be used.
+            DataError: a row or its label is invalid.
         """
         from bertft.utils.safe_files import read_json_object
 
@@ -332,20 +332,25 @@ class Predictor:
             path = _as_file(rows, Path(folder), "rows")
             out = Path(folder) / "eval"
             source = "adapter" if self._loaded.is_adapter else "run"
-            words = [f"{source}={self._path}", f"data.validation={path}", f"device={self._device}"]
-            with contextlib.redirect_stdout(_Discard()):
-                _run("eval", [*words, f"hydra.run.dir={out}"])
-            validation: dict[str, float] = read_json_object(out / "metrics.json")["validation"]
-            return validation
+            arguments = [
+                f"{source}={self._path}",
+                f"data.validation={path}",
+                f"device={self._device}",
+                f"hydra.run.dir={out}",
+            ]
+            with contextlib.redirect_stdout(_NullStream()):
+                _run_command("eval", arguments)
+            metrics: dict[str, float] = read_json_object(out / "metrics.json")["validation"]
+            return metrics
 
 
-def _run(command: str, words: Sequence[str]) -> None:
-    """The command in this process. Its errors are raised; its warnings are logged."""
+def _run_command(command: str, arguments: Sequence[str]) -> None:
+    """Run the command in this process. Its errors are raised, its warnings are logged."""
     from bertft.cli.app import run_command
     from bertft.utils.terminal import log_warnings
 
     with log_warnings(_LOGGER):
-        run_command(command, list(words))
+        run_command(command, list(arguments))
 
 
 def _new_run_folder(method: str) -> Path:
@@ -360,7 +365,7 @@ def _new_run_folder(method: str) -> Path:
 
 
 def _as_file(rows: Any, folder: Path, name: str) -> Path:
-    """``rows`` if they are a path, else the Parquet file that they are written to."""
+    """The path ``rows``, or the path of a Parquet file in ``folder`` with these rows."""
     if isinstance(rows, (str, os.PathLike)):
         return Path(rows).expanduser()
     table = _as_table(rows, name)
@@ -377,7 +382,7 @@ def _as_table(rows: Any, name: str) -> pa.Table:
 
     try:
         if hasattr(rows, "data") and isinstance(getattr(rows.data, "table", None), pa.Table):
-            return rows.with_format("arrow")[:]  # a datasets.Dataset, its selection applied
+            return rows.with_format("arrow")[:]  # a datasets.Dataset, only its selected rows
         if hasattr(rows, "iloc"):  # a DataFrame
             return pa.Table.from_pandas(rows, preserve_index=False)
         rows = list(rows)
@@ -391,14 +396,14 @@ def _as_table(rows: Any, name: str) -> pa.Table:
     except (pa.ArrowException, TypeError) as error:
         reason = str(error).split("\n")[0]
         raise DataError(
-            f"the rows cannot be written as columns ({reason})",
+            f"cannot convert the rows to columns ({reason})",
             where=name,
-            hint="Each column needs values of one type",
+            hint="Convert the values of each column to one type",
         ) from error
 
 
-def _with_column(rows: Any, column: str) -> Any:
-    """Plain texts as rows with one ``column``."""
+def _texts_to_rows(rows: Any, column: str) -> Any:
+    """Convert texts to rows with one ``column``; return all other rows unchanged."""
     if isinstance(rows, (str, os.PathLike)) or hasattr(rows, "iloc") or hasattr(rows, "data"):
         return rows
     rows = list(rows)
@@ -411,8 +416,8 @@ def _format(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else html.escape(str(value))
 
 
-class _Discard:
-    """Text that nobody reads."""
+class _NullStream:
+    """A text stream that discards its input."""
 
     encoding = "utf-8"
 

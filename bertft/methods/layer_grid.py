@@ -1,4 +1,4 @@
-"""A value per adapted layer as a grid of layer × module, for the report."""
+"""Heat maps of one value per adapted module, by layer and module, for the report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ def layer_grid(
     values: Sequence[float],
     digits: int,
 ) -> HeatMap:
-    """``modules``: (path, role) of each of ``values``."""
+    """A heat map of ``values``, one per module.
+
+    Args:
+        modules: (path, role) of each module.
+        digits: decimals of the values.
+    """
     cells = grid_cells(modules)
     layers = list(dict.fromkeys(layer for layer, _ in cells))
     columns = list(dict.fromkeys(column for _, column in cells))

@@ -1,6 +1,6 @@
-"""The training state in a checkpoint: progress, optimizer, loss scale, components, generators.
+"""The training state in a checkpoint: progress, optimizer, loss scale, components, random state.
 
-The keys are those of the checkpoints of earlier versions.
+The keys are the same as in checkpoints of earlier versions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def capture_state(
     callback_state: Mapping[str, Any],
     distributed: DistributedContext = SINGLE_PROCESS,
 ) -> dict[str, Any]:
-    """Nested dicts of tensors and JSON scalars. All processes must call it at the same time."""
+    """Return the state as nested dicts of tensors and JSON values. All processes must call it."""
     generators = distributed.all_gather_objects([capture_rng_state()])
     return {
         "progress": state.state_dict(),
@@ -42,10 +42,12 @@ def restore_state(
     train_step: TrainStep,
     distributed: DistributedContext = SINGLE_PROCESS,
 ) -> tuple[TrainerState, dict[str, Any]]:
-    """Load what ``capture_state`` returned; return the trainer's state and that of the callbacks.
+    """Load what ``capture_state`` returned; return the states of the trainer and the callbacks.
 
-    A process that the saved state does not include keeps its generators. DataError if the state
-    belongs to another run.
+    With more processes than the saved run had, the additional ones keep their random state.
+
+    Raises:
+        DataError: the state is damaged or belongs to another run.
     """
     try:
         return _restore(saved, train_step, distributed)

@@ -1,14 +1,14 @@
-"""The processes of one training job: torchrun starts them, and they take every step together.
+"""Data-parallel training with torchrun: all processes take every optimizer step together.
 
     g = Σ_ranks Σ_terms ∇ℓ / Σ_ranks terms
 
-Gradients are summed here, in one flat buffer, once per optimizer step. DistributedDataParallel
-would average over the ranks, which is wrong where their shares differ, wants as many passes on
-each of them, and sees only what a module's own forward uses; and the gradients of an adapter are
-too few for it to gain anything by sending them while the backward pass still runs.
+Gradients are summed in one flat buffer, once per optimizer step. DistributedDataParallel does not
+fit: it averages over ranks, which is wrong if their shards differ in size, it requires the same
+number of passes on each rank, and it handles only parameters that ``forward`` uses. Its overlap of
+communication and backward pass saves little, because adapters have few gradients.
 
-What is not a gradient goes through gloo, from CPU to CPU, so that no accelerator is waited for.
-If a process of the job ends, the others raise SystemResourceError.
+All other communication uses gloo on the CPU and does not synchronize with the GPU. If a process of
+the job ends, the others raise SystemResourceError.
 """
 
 from __future__ import annotations
@@ -30,29 +30,33 @@ __all__ = ["SINGLE_PROCESS", "DistributedContext"]
 
 Value = TypeVar("Value")
 
-# The others wait while the first reads millions of rows and its teacher answers them. Where a
-# process is gone, gloo says so at once, and torchrun ends those that wait for NCCL.
+# The other processes wait while the main one encodes millions of rows and runs the teacher. The
+# timeout is not needed to detect a lost process: gloo raises an error at once, and torchrun ends
+# processes that wait for NCCL.
 _TIMEOUT = timedelta(days=1)
 
 
 class DistributedContext:
-    """This process, ``rank`` of ``world_size``, and its communication with the others.
+    """The rank of this process and its communication with the other processes.
 
-    ``is_main_process``: the only one that writes. ``shard``: a slice of its share of a sequence.
+    Attributes:
+        is_main_process: whether this process is rank 0, the only one that writes files.
+        shard: the slice that selects this process's share of a sequence.
     """
 
     def __init__(self, rank: int = 0, world_size: int = 1, local_rank: int = 0) -> None:
         self.rank, self.world_size, self.local_rank = rank, world_size, local_rank
         self.is_main_process = rank == 0
-        self.shard = slice(rank, None, world_size)  # of sorted things: shares that are alike
+        # Interleaved: the shards of a sequence that is sorted by length have similar lengths.
+        self.shard = slice(rank, None, world_size)
 
     @classmethod
     def initialize(cls) -> DistributedContext:
         """Read the environment of torchrun and join the process group."""
-        placement = read_distributed_env()
-        if placement.world_size == 1:
+        env = read_distributed_env()
+        if env.world_size == 1:
             return SINGLE_PROCESS
-        context = cls(placement.rank, placement.world_size, placement.local_rank)
+        context = cls(env.rank, env.world_size, env.local_rank)
         if not dist.is_initialized():
             use_nccl = torch.cuda.is_available() and dist.is_nccl_available()
             with context._explain_lost_process():
@@ -67,21 +71,26 @@ class DistributedContext:
             dist.destroy_process_group()
 
     def device_for_rank(self, device: torch.device) -> torch.device:
-        """Each process of a machine has a GPU of its own."""
+        """Return this process's own GPU if ``device`` is "cuda", otherwise ``device``.
+
+        Raises:
+            UsageError: ``device`` is one specific GPU.
+            SystemResourceError: the machine has fewer GPUs than processes.
+        """
         if self.world_size == 1 or device.type != "cuda":
             return device
         if device.index is not None:
             raise UsageError(
-                f"{device} is one GPU, but {self.world_size} processes want one each",
+                f"{device} is one GPU, but each of the {self.world_size} processes needs its own",
                 where="trainer.device",
-                hint="Leave it out; CUDA_VISIBLE_DEVICES chooses GPUs",
+                hint="Leave the setting out, and select the GPUs with CUDA_VISIBLE_DEVICES",
             )
         if self.local_rank >= torch.cuda.device_count():
             raise SystemResourceError(
-                f"process {self.local_rank + 1} of this machine has no GPU: there are"
-                f" {torch.cuda.device_count()}",
+                f"no GPU for process {self.local_rank + 1} of this machine"
+                f" (GPUs: {torch.cuda.device_count()})",
                 where="trainer.device",
-                hint="Lower --nproc_per_node, or add trainer.device=cpu",
+                hint="Lower --nproc_per_node, or set trainer.device=cpu",
             )
         torch.cuda.set_device(self.local_rank)
         return torch.device("cuda", self.local_rank)
@@ -100,7 +109,7 @@ class DistributedContext:
             self.barrier()
 
     def broadcast_object(self, make: Callable[[], Value]) -> Value:
-        """What ``make`` returns in the main process. If it raises, the others lose that process."""
+        """Call ``make`` in the main process and return its result in every process."""
         if self.world_size == 1:
             return make()
         objects = [make() if self.is_main_process else None]
@@ -118,6 +127,7 @@ class DistributedContext:
         return list(chain(*gathered))
 
     def all_reduce_sum(self, number: int) -> int:
+        """The sum of ``number`` over the processes."""
         return self._all_reduce([number], dist.ReduceOp.SUM)[0]
 
     def all_reduce_max(self, *numbers: int) -> list[int]:
@@ -125,24 +135,23 @@ class DistributedContext:
         return self._all_reduce(numbers, dist.ReduceOp.MAX)
 
     def all_reduce_gradients(self, parameters: Sequence[nn.Parameter], losses: Tensor) -> Tensor:
-        """Let every process have the sum of all gradients; the sums of their ``losses`` [n].
+        """Sum the gradients of ``parameters`` and ``losses`` [n] over the processes.
 
-        A parameter that has a gradient anywhere has one everywhere; the others have none.
+        A parameter that has a gradient in any process gets one in every process.
+
+        Returns:
+            The summed losses [n].
         """
         if self.world_size == 1:
             return losses
-        has_gradient = self.all_reduce_max(*(int(each.grad is not None) for each in parameters))
-        with_gradient = [
-            candidate
-            for candidate, present in zip(parameters, has_gradient, strict=True)
-            if present
-        ]
+        has_gradient = self.all_reduce_max(*(int(p.grad is not None) for p in parameters))
+        with_gradient = [p for p, has_any in zip(parameters, has_gradient, strict=True) if has_any]
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in with_gradient]
-        flat_sums = torch.cat([losses.detach(), *(each.flatten() for each in gradients)])
+        flat_sums = torch.cat([losses.detach(), *(gradient.flatten() for gradient in gradients)])
         with self._explain_lost_process():
             dist.all_reduce(flat_sums)
         loss_sums, *gradient_sums = flat_sums.split(
-            [len(losses), *(each.numel() for each in with_gradient)]
+            [len(losses), *(p.numel() for p in with_gradient)]
         )
         for parameter, gradient, gradient_sum in zip(
             with_gradient, gradients, gradient_sums, strict=True
@@ -162,11 +171,11 @@ class DistributedContext:
     def _explain_lost_process(self) -> Iterator[None]:
         try:
             yield
-        except RuntimeError as error:  # gloo and nccl tell it in words alone
+        except RuntimeError as error:  # gloo and NCCL have no more specific exception
             raise SystemResourceError(
-                f"another process of the job is gone ({str(error).splitlines()[0]})",
+                f"another process of the job has ended ({str(error).splitlines()[0]})",
                 where=f"rank {self.rank} of {self.world_size}",
-                hint="See what the others said; then go on with resume=<run> under torchrun",
+                hint="Check the output of the other processes, then run torchrun with resume=<run>",
             ) from error
 
 

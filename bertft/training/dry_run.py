@@ -1,10 +1,10 @@
-"""Measure whether a run fits in memory and how long it takes, from a few of its steps.
+"""Measure with a few steps whether a run fits in memory and how long it takes.
 
     seconds ≈ training tokens · seconds per training token
               + evaluations · validation tokens · seconds per validation token
 
-The step with the longest rows needs more memory than any other. The seconds per training token are
-those of the first steps of the run, those per validation token of a batch of medium length.
+The step with the longest rows needs the most memory. The seconds per training token are measured
+in the first steps of the run, those per validation token with a batch of medium length.
 """
 
 from __future__ import annotations
@@ -29,11 +29,15 @@ _TIMED_STEPS = 3
 
 @dataclass(frozen=True)
 class DryRun:
-    """``rows_per_step`` rows of up to ``max_length`` tokens per step.
+    """The result of a dry run.
 
-    ``micro_batch``: rows per forward pass that fit in memory; ``micro_batch_reduced``: fewer than
-    configured. ``finite``: every loss and gradient was finite. ``seconds``: an estimate for the
-    whole run.
+    Attributes:
+        max_length: tokens of the longest row.
+        micro_batch: rows per forward pass that fit in memory.
+        micro_batch_reduced: whether these are fewer than configured.
+        finite: whether every loss and gradient was finite.
+        evaluations: number of evaluations in the whole run.
+        seconds: estimated duration of the whole run.
     """
 
     rows_per_step: int
@@ -46,7 +50,7 @@ class DryRun:
 
 
 def dry_run(trainer: Trainer) -> DryRun:
-    """Take a few steps of ``trainer``, which changes its model."""
+    """Take a few steps with ``trainer``. This changes its model."""
     train, sampler = trainer.data.train, trainer.data.sampler
     total_steps = trainer.schedule.total_steps
     lengths = np.asarray(train.lengths)

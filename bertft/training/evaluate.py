@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 
-# Outputs collect on the device up to this size: a copy per batch would wait for every batch.
+# Outputs are copied to the CPU in groups of this size, because each copy waits for the device.
 _MAX_BYTES_ON_DEVICE = 1 << 26
 
 
@@ -56,7 +56,7 @@ class LogitsModel(Protocol):
 
 
 def token_budget(device: torch.device) -> int:
-    """Tokens per forward pass without gradients; more are not faster on that kind of device."""
+    """Tokens per forward pass without gradients; more tokens are not faster on ``device``."""
     return 65_536 if device.type == "cuda" else 4_096
 
 
@@ -70,19 +70,19 @@ def predict_logits(
     select_outputs: Callable[[Tensor, Batch], Tensor] = lambda logits, _: logits,
     columns: Sequence[str] = (),
 ) -> np.ndarray:
-    """The fp32 logits of ``table``, in its order.
+    """Compute the fp32 logits of ``table``, in its order.
 
-    The batches depend on the lengths in the table alone: the same rows give the same bits on any
+    The batches depend on the lengths in the table alone: the logits are bitwise equal for any
     number of processes, unless a batch runs out of memory and is split.
 
     Args:
-        max_tokens: budget per batch; None: ``token_budget`` of the device.
+        max_tokens: tokens per batch; None: ``token_budget`` of the device.
         transform: applied to each batch after it is collated with ``columns``.
-        select_outputs: ``select_outputs(logits, batch)`` is kept in place of the logits.
+        select_outputs: ``select_outputs(logits, batch)`` replaces the logits of a batch.
 
     Shapes:
-        [rows, C] for sequence-level heads. [tokens, C] for token-level heads, the tokens of all
-        rows one after the other; if batches select tokens, only those.
+        [rows, C] for sequence-level heads. [tokens, C] for token-level heads, with the tokens of
+        all rows concatenated; only the selected tokens, if batches select some.
     """
     model = runner.model
     was_training = model.training
@@ -128,7 +128,7 @@ def predict_logits(
 
 
 def _token_positions(row_starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Positions of the tokens of rows that begin at ``row_starts``."""
+    """Positions of the tokens of rows with ``lengths`` that begin at ``row_starts``."""
     token_offsets = np.repeat(np.cumsum(lengths) - lengths, lengths)
     return np.repeat(row_starts, lengths) + np.arange(int(lengths.sum())) - token_offsets
 

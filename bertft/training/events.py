@@ -44,9 +44,9 @@ class Started(Event):
 
 @dataclass(frozen=True)
 class MicroBatchReduced(Event):
-    """The device ran out of memory: from now on ``micro_batch`` rows per forward pass.
+    """The device ran out of memory; forward passes now have ``micro_batch`` rows.
 
-    The rows of a step and their gradients stay the same.
+    The rows per step and the gradients stay the same.
     """
 
     micro_batch: int
@@ -56,8 +56,9 @@ class MicroBatchReduced(Event):
 class StepCompleted(Event):
     """One optimizer step was taken.
 
-    ``loss`` is the task's mean over the terms of the step, ``penalty`` what the components added
-    to it, ``metrics`` scalars of the components. ``rows`` and ``tokens`` count this step alone.
+    ``loss`` is the mean over the terms of the step, without ``penalty``, the sum of the components'
+    extra losses. ``metrics`` has the metrics of the components. ``rows`` and ``tokens`` count this
+    step alone.
     """
 
     epoch: float
@@ -73,7 +74,10 @@ class StepCompleted(Event):
 
 @dataclass(frozen=True)
 class StepSkipped(Event):
-    """A step was not applied: its loss or gradient was not finite. ``rows``: its rows."""
+    """A step was not applied because its loss or gradient was not finite.
+
+    ``rows``: row numbers of the step.
+    """
 
     reason: str
     rows: tuple[int, ...]
@@ -81,7 +85,7 @@ class StepSkipped(Event):
 
 @dataclass(frozen=True)
 class Evaluated(Event):
-    """A split was evaluated. ``eligible``: the components allow this model as the best one."""
+    """A split was evaluated. ``eligible``: the components allow this model to become the best."""
 
     epoch: float
     split: str

@@ -35,8 +35,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Schedule:
-    """``total_steps`` optimizer steps; the learning rate rises over the first
-    ``warmup_fraction`` of them and then follows ``decay`` (linear, cosine or constant)."""
+    """Number of optimizer steps and shape of the learning rate.
+
+    The learning rate rises linearly over the first ``warmup_fraction`` of ``total_steps`` and then
+    follows ``decay``: linear, cosine or constant.
+    """
 
     total_steps: int
     warmup_fraction: float
@@ -136,10 +139,10 @@ def load_optimizer_state(optimizer: Optimizer, saved: Mapping[str, Any]) -> None
                 if not isinstance(value, Tensor):
                     optimizer.state[parameter][key] = value
                     continue
-                # A step counter stays in fp32; moments have the type of their parameter.
+                # A step counter stays in fp32; moments have the dtype of their parameter.
                 is_moment = key != "step" and value.shape == parameter.shape
                 dtype = parameter.dtype if is_moment else value.dtype
                 optimizer.state[parameter][key] = value.to(parameter.device, dtype).clone()
     if saved_states:
         unknown = sorted(f"{key}/{name}" for name, state in saved_states.items() for key in state)
-        raise KeyError(f"the optimizer state names unknown parameters: {unknown[:3]}")
+        raise KeyError(f"the optimizer state has entries of unknown parameters: {unknown[:3]}")

@@ -1,7 +1,7 @@
-"""Seeds and states of all random generators: python, numpy, torch and each CUDA device.
+"""Seeds and states of all random generators: Python, NumPy, torch and each CUDA device.
 
-The processes of a distributed run build the same model from one seed; afterwards each draws its
-own dropout.
+The processes of a distributed run build the same model from one seed. Then each process uses its
+own seed, for example for dropout.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ __all__ = ["capture_rng_state", "restore_rng_state", "seed_all", "seed_per_rank"
 
 
 def seed_all(seed: int) -> None:
-    """Seed all generators. The same seed, device and number of threads give the same run."""
+    """Seed all generators. Runs with the same seed, device and number of threads are equal."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
 def seed_per_rank(seed: int, rank: int) -> None:
-    """Seed every process but the main one differently; the main one draws as a single process."""
+    """Seed all processes differently, except the main one: it keeps its generators."""
     if rank:
         seed_all(int(np.random.SeedSequence([seed, rank]).generate_state(1)[0]))
 
 
 def capture_rng_state() -> dict[str, Tensor]:
-    """The states as tensors, so that a checkpoint needs no pickle."""
+    """Return the states as tensors, which a checkpoint stores without pickle."""
     version, mersenne_state, gauss = random.getstate()
-    assert version == 3, "python has kept this version since 3.2"
+    assert version == 3, "the version since Python 3.2"
     legacy = np.random.get_state(legacy=False)
     keys = legacy["state"]["key"].astype(np.int64)
     rng_state = {

@@ -38,9 +38,7 @@ class StopRequest:
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
             scheduler_signals = [
-                candidate
-                for candidate in SCHEDULER_SIGNALS
-                if callable(signal.getsignal(candidate))
+                signum for signum in SCHEDULER_SIGNALS if callable(signal.getsignal(signum))
             ]
             for signum in (*_TERMINATION_SIGNALS, *scheduler_signals):
                 self._previous_handlers[signum] = signal.signal(signum, self._handle_signal)

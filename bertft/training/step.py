@@ -4,9 +4,9 @@
 
 The terms of the whole step batch, over all processes, are counted before the first backward pass.
 Accumulating k micro-batches therefore equals one batch of all their rows, even if the micro-batches
-differ in size. A penalty depends on the weights alone, so every process adds it to the gradients
-that they share. A component may replace the task loss by an objective of several losses, each with
-terms of its own.
+differ in size. A penalty depends on the weights alone, so every process adds its gradient after the
+gradients are summed over the processes. A component may replace the task loss by an objective of
+several losses, each with its own terms.
 
 A pass that runs out of memory is repeated in smaller micro-batches: ``retry_on_oom`` in training,
 ``split_on_oom`` in evaluation.
@@ -55,11 +55,15 @@ MakeSmallerBatches = Callable[[], Sequence[Batch] | None]
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one step computed; ``applied`` is False if loss or gradient were not finite.
+    """The values of one step.
 
-    ``loss_scale_reduced``: the gradient overflowed because of the fp16 loss scale, which was
-    lowered. ``losses``: the means of which ``loss`` is the weighted sum, if there are several.
-    ``device_metrics``: those of the components, from before the weights changed.
+    Attributes:
+        loss: weighted sum of the mean losses, without the penalty.
+        gradient_norm: norm before clipping.
+        applied: False if loss or gradient was not finite; the weights are unchanged then.
+        loss_scale_reduced: the gradient overflowed in fp16 and the loss scale was lowered.
+        losses: the mean losses by name, if there are several.
+        device_metrics: metrics of the components, computed before the optimizer step.
     """
 
     loss: float
@@ -74,8 +78,8 @@ class StepResult:
 class TrainStep:
     """``train_step(batches, step, total_steps)`` takes one optimizer step.
 
-    Forward and backward passes over the micro-batches, gradients summed over the processes,
-    clipping, the hooks of the components, the optimizer.
+    A step runs forward and backward passes over the micro-batches, sums the gradients over the
+    processes, clips them, calls the hooks of the components and updates the weights.
     """
 
     def __init__(
@@ -97,7 +101,7 @@ class TrainStep:
             parameter for group in optimizer.param_groups for parameter in group["params"]
         ]
         self.scaler = GradScaler(precision.device.type, enabled=precision.uses_loss_scaling)
-        # The scaler takes its device from its first tensor, and a first shard may be empty.
+        # The first scaled tensor sets the scaler's device. A first shard without rows has none.
         self.scaler.scale(torch.zeros((), device=precision.device))
         self._loss_means: dict[str, Tensor] = {}
 
@@ -108,12 +112,12 @@ class TrainStep:
         total_steps: int,
         make_smaller: MakeSmallerBatches = lambda: None,
     ) -> StepResult:
-        """Take ``step`` (from 1) of ``total_steps`` with the learning rates that are set.
+        """Take ``step`` (from 1) of ``total_steps`` with the optimizer's learning rates.
 
         Args:
             batches: this process's micro-batches.
-            make_smaller: returns the same rows in smaller micro-batches, for a pass that ran out
-                of memory; None if that is not possible.
+            make_smaller: called if a pass runs out of memory; returns the same rows in smaller
+                micro-batches, or None if that is not possible.
         """
         loss, penalty = self.compute_gradients(batches, make_smaller)
         self.scaler.unscale_(self.optimizer)
@@ -126,8 +130,8 @@ class TrainStep:
             for component in self.components
             for name, value in component.device_metrics().items()
         }
-        # Note: the only synchronization with the device. All values are read at once and before
-        # the optimizer step, so that the device works on it while the next batch is prepared.
+        # Note: the only synchronization with the device. All values are copied at once and before
+        # the optimizer step, which the device computes while the next batch is prepared.
         values = torch.stack(
             [loss, penalty_or_zero, norm, *named_losses.values(), *device_metrics.values()]
         ).tolist()
@@ -155,7 +159,7 @@ class TrainStep:
     def compute_gradients(
         self, batches: Sequence[Batch], make_smaller: MakeSmallerBatches = lambda: None
     ) -> tuple[Tensor, Tensor | None]:
-        """Leave (scaled) gradients on the parameters; return the loss and the penalty, if any."""
+        """Set the (scaled) gradients of the parameters; return the loss and the penalty, if any."""
         term_counts = self._count_terms(batches)
         loss_means = retry_on_oom(
             lambda micro_batches: self._accumulate(micro_batches, term_counts),
@@ -193,7 +197,7 @@ class TrainStep:
         return torch.stack(weighted).sum()
 
     def _count_terms(self, batches: Sequence[Batch]) -> dict[str, int]:
-        """Loss → its terms in the step batch, over all processes; 1 if there are none."""
+        """Loss → number of its terms in the step batch, over all processes, at least 1."""
         counts = dict.fromkeys(self.objective.weights, 0)
         for batch in batches:
             for name, count in self.objective.term_counts(batch).items():
@@ -216,7 +220,8 @@ class TrainStep:
 class StepBatch:
     """The rows of one optimizer step.
 
-    ``indices``: its features, over all processes. ``micro_batches``: this process's shard of them.
+    ``indices``: features of the step in all processes. ``micro_batches``: the shard of this
+    process.
     """
 
     epoch: int
@@ -254,9 +259,9 @@ def build_step_batch(
     Random choices of the task, such as masked tokens, depend on ``seed``, ``epoch`` and row alone.
     """
     batch_seed, lengths, micro_batches = BatchSeed(seed, epoch), np.asarray(table.lengths), []
-    for part in split_into_micro_batches(indices[distributed.shard], micro_batch_size):
-        by_length = part[np.argsort(lengths[part], kind="stable")]
-        batch = collate(table, by_length, task.label_columns)
+    for rows in split_into_micro_batches(indices[distributed.shard], micro_batch_size):
+        rows_by_length = rows[np.argsort(lengths[rows], kind="stable")]
+        batch = collate(table, rows_by_length, task.label_columns)
         micro_batches.append(task.train_transform(batch, batch_seed))
     return StepBatch(epoch, indices, micro_batches)
 
@@ -270,19 +275,21 @@ def retry_on_oom(
     make_smaller: MakeSmallerBatches,
     reset: Callable[[], None],
 ) -> Value:
-    """``run_passes(batches)``; if it runs out of memory, again with smaller batches.
+    """Return ``run_passes(batches)``; if it runs out of memory, retry with smaller batches.
 
     Args:
-        make_smaller: returns the same rows in smaller batches; None if each has one row already,
-            and the OutOfMemoryError is raised.
-        reset: called before each retry; undoes what the failed passes left.
+        make_smaller: returns the same rows in smaller batches, or None if each has one row already.
+        reset: called before each retry; undoes the effects of the failed passes.
+
+    Raises:
+        torch.OutOfMemoryError: ``make_smaller`` returned None.
     """
     while True:
         oom_error: torch.OutOfMemoryError | None = None
         try:
             return run_passes(batches)
         except torch.OutOfMemoryError as error:
-            oom_error = error.with_traceback(None)  # its frames hold the activations of the pass
+            oom_error = error.with_traceback(None)  # the traceback keeps the activations alive
         reset()
         smaller_batches = make_smaller()
         if smaller_batches is None:
@@ -294,10 +301,13 @@ def retry_on_oom(
 def split_on_oom(
     run_batch: Callable[[Batch], Value], batch: Batch, rebuild: Callable[[np.ndarray], Batch]
 ) -> Iterator[Value]:
-    """``run_batch(batch)``; if it runs out of memory, its results on halves of the batch, in order.
+    """Yield ``run_batch(batch)``; if it runs out of memory, the results for the halves, in order.
 
-    ``rebuild`` makes a batch from feature indices. A single row that does not fit raises the
-    OutOfMemoryError.
+    Args:
+        rebuild: makes a batch from feature indices.
+
+    Raises:
+        torch.OutOfMemoryError: a single row does not fit.
     """
     oom_error: torch.OutOfMemoryError | None = None
     try:

@@ -80,16 +80,16 @@ class TrainerState:
     best_metrics: dict[str, float] | None = None
     stale: int = 0  # evaluations since the best one
     bad_in_a_row: int = 0  # consecutive steps with a non-finite loss or gradient
-    skipped: int = 0  # steps that were not applied for such a loss or gradient
+    skipped: int = 0  # steps that were not applied because of such a loss or gradient
     rescaled: int = 0  # steps that were not applied because the fp16 loss scale was too high
-    halved: int = 0  # times that the micro-batch was halved for lack of memory
+    halved: int = 0  # how often the micro-batch was halved because memory ran out
     not_finite: int = 0  # evaluations with non-finite outputs
     start: dict[str, float] | None = None  # component → Σ |weight| before the first step
     gradient: float | None = None  # the largest gradient norm of an applied step, after clipping
     rows: int = 0
     tokens: int = 0
     loss_sum: float = 0.0  # over applied steps
-    seconds: float = 0.0  # in steps, without evaluations and checkpoints
+    seconds: float = 0.0  # time in steps, without evaluations and checkpoints
 
     @property
     def applied_steps(self) -> int:
@@ -155,16 +155,17 @@ class Trainer:
         self._last_saved_step: int | None = self.state.step if state else None
 
     def run(self) -> Iterator[Event]:
-        """Train to the end and yield an event for whatever happens.
+        """Train to the end and yield the events.
 
         Raises:
-            NonFiniteError: too many consecutive non-finite steps, or nothing finite in the end.
+            NonFiniteError: too many consecutive steps had a non-finite loss or gradient, no step
+                was applied, or no evaluation was finite.
             UsageError: no step changed a weight.
         """
         state, total_steps = self.state, self.schedule.total_steps
         steps_per_epoch, rows = self.data.sampler.steps_per_epoch, len(self.data.train)
         yield Started(state.step, total_steps, steps_per_epoch, rows)
-        if self._is_out_of_patience():  # the run was stopped when its patience had just ended
+        if self._is_out_of_patience():  # early stopping was due when the run was interrupted
             yield self._finish()
             return
         if state.step == 0:
@@ -244,7 +245,7 @@ class Trainer:
         )
 
     def _skip_step(self, step_batch: StepBatch, result: StepResult) -> StepSkipped:
-        """Count a step that was not applied. NonFiniteError after too many in a row."""
+        """Count a step that was not applied. Raises NonFiniteError after too many in a row."""
         state = self.state
         rows = tuple(sorted(set(self.data.train.gather("row", step_batch.indices).tolist())))
         if result.loss_scale_reduced:
@@ -254,8 +255,8 @@ class Trainer:
         state.bad_in_a_row += 1
         if state.bad_in_a_row >= self.settings.non_finite_limit:
             raise NonFiniteError(
-                f"loss or gradient was not finite in {state.bad_in_a_row} steps in a row "
-                f"(rows of the last: {format_list(rows, 8)})",
+                f"loss or gradient was not finite in {state.bad_in_a_row} consecutive steps "
+                f"(rows of the last step: {format_list(rows, 8)})",
                 where=f"step {state.step}",
                 hint="These steps were not applied. Lower trainer.learning_rate, raise"
                 " trainer.warmup, or check those rows",
@@ -265,7 +266,7 @@ class Trainer:
     # Batches
 
     def _step_batches(self, completed_steps: int) -> Iterator[StepBatch]:
-        """The batch of each remaining step, ready to be copied to the device."""
+        """The batches of the remaining steps, in pinned memory if the device is a GPU."""
         device, sampler = self.train_step.precision.device, self.data.sampler
         total_steps = self.schedule.total_steps
         for epoch, indices in step_indices(sampler, completed_steps, total_steps):
@@ -375,7 +376,7 @@ class Trainer:
         return Finished(step, "done" if step >= self.schedule.total_steps else "patience")
 
     def _check_weights_changed(self) -> None:
-        """NonFiniteError if no step was applied, UsageError if no step changed a weight."""
+        """Raise NonFiniteError if no step was applied, UsageError if no weight changed."""
         state = self.state
         if state.step and not state.applied_steps:
             raise NonFiniteError(
@@ -398,7 +399,7 @@ class Trainer:
     def _updates_are_negligible(self) -> bool:
         """Whether no gradient g moved a weight by more than 1e-6 of the learning rate η.
 
-        A step of AdamW is at most η · g / ε. Weight decay may change weights all the same.
+        A step of AdamW is at most η · g / ε. Weight decay may still change weights.
         """
         gradient = self.state.gradient
         if gradient is None:  # the run was started by a version that did not record it

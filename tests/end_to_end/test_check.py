@@ -63,7 +63,7 @@ def test_memory_that_does_not_suffice_is_told(place, monkeypatch):
 
     said = say(*TINY, *data, "trainer.max_steps=3", "hydra.run.dir=run")
     assert said.status == 0, said
-    assert "out of memory after step 0: 2 rows a pass from here on, as many a step" in said.err
+    assert "out of memory after step 0: micro-batches now have 2 rows" in said.err
     assert '"event": "memory_short", "step": 0' in (place / "run" / "timings.jsonl").read_text()
     assert "memory" not in (place / "run" / "metrics.jsonl").read_text()
 

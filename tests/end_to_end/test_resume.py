@@ -168,7 +168,7 @@ def test_signalled_from_outside(place, long, name):
     assert re.fullmatch(told, stopped["said"]), stopped  # of both streams, and nothing else
     assert not (run / "metrics.json").exists()
     said = say("train", f"resume={run}", "quiet=false")
-    assert said.status == 0 and "going on after step" in said.err, said
+    assert said.status == 0 and "resuming after step" in said.err, said
     # The checkpoint that was saved for the signal is one more; what was learnt is the same.
     found = outcome(place / "run")
     assert {k: v for k, v in found.items() if k != "steps"} == {

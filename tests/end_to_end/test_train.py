@@ -126,7 +126,7 @@ def test_a_real_process_does_what_the_tests_do_and_says_it_where_it_belongs(plac
     done = program("train", *QUICK, *data, *words, "hydra.run.dir=run", cwd=place)
     assert done.returncode == 0, done.stderr
     assert filecmp.cmp(expected / "metrics.jsonl", place / "run" / "metrics.jsonl", shallow=False)
-    assert done.stderr.startswith("training: 16 steps, 8 an epoch, on 64 rows\n")
+    assert done.stderr.startswith("training: 16 steps, 8 per epoch, 64 rows\n")
     assert done.stderr.endswith("done after 16 steps\n") and "warn" not in done.stderr.lower()
     assert "\x1b" not in done.stderr + done.stdout
     for part in ("Data", "base model has 2,0", "Metrics at step", "run folder: "):

@@ -75,7 +75,7 @@ def test_a_signal_to_one_is_heard_by_all(job):
 
 
 def test_a_rank_that_is_gone_is_told(job):
-    assert job["gone"].startswith("rank 0 of 2: another process of the job is gone")
+    assert job["gone"].startswith("rank 0 of 2: another process of the job has ended")
 
 
 def test_the_place_is_what_torchrun_tells(monkeypatch):

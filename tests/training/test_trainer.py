@@ -375,7 +375,8 @@ def test_too_many_in_a_row_stop_the_run(small, drive, table):
     assert made.names == ["Started 0", "StepSkipped 1", "StepSkipped 2"] and not made.saved
     named = ", ".join(str(row) for row in sorted(stepper.task.windows[2]))
     assert str(caught.value).startswith(
-        f"step 3: loss or gradient was not finite in 3 steps in a row (rows of the last: {named})"
+        "step 3: loss or gradient was not finite in 3 consecutive steps"
+        f" (rows of the last step: {named})"
     )
     assert caught.value.status == 3 and made.loop.state.loss_sum == 0
     for one, other in zip(stepper.parameters, before, strict=True):

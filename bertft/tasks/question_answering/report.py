@@ -61,7 +61,7 @@ def question_report_items(predictions: QuestionPredictions, rows: Rows) -> Itera
         yield HeatMap(
             "answered",
             "Answered questions",
-            "Number of questions. Darker cells have a larger share of their line.",
+            "Number of questions. Darker cells are a larger share of their kind of question.",
             rows=("answerable", "unanswerable"),
             columns=("answer", "no answer"),
             values=counts.astype(np.float64),

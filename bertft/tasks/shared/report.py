@@ -53,7 +53,7 @@ def confusion_item(counts: np.ndarray, classes: Sequence[str], unit: str = "rows
     return HeatMap(
         "confusion",
         "Confusion matrix",
-        f"Number of {unit}. Darker cells have a larger share of their line.",
+        f"Number of {unit}. Darker cells are a larger share of the true class.",
         rows=classes,
         columns=classes,
         values=counts.astype(np.float64),

@@ -95,7 +95,7 @@ def _close_tracker(tracker: Tracker, warn: Callable[[str], None]) -> None:
 
 
 def suppress_errors(callback: Callback, warn: Callable[[str], object]) -> Callback:
-    """``callback``, which is switched off at its first error; ``warn`` is called with the error."""
+    """Wrap ``callback`` so that its first error disables it and is passed to ``warn``."""
     failed = False
 
     def call(event: Event) -> None:

@@ -1,4 +1,4 @@
-"""``log.txt``: the events of a run in words, each line with the time of day."""
+"""``log.txt``: the events of a run as text, with a timestamp per line."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 
-_SHOWN_ROWS = 8
+_MAX_ROWS = 8  # row numbers per line
 
 
 def describe_event(event: Event) -> str | None:
@@ -39,25 +39,26 @@ def describe_event(event: Event) -> str | None:
     step = format_count(event.step)
     match event:
         case Started():
+            total_steps = format_count(event.total_steps)
             plan = (
-                f"{format_count(event.steps_per_epoch)} an epoch, on"
-                f" {format_count(event.rows)} rows"
+                f"{format_count(event.steps_per_epoch)} per epoch, {format_count(event.rows)} rows"
             )
             if event.step == 0:
-                return f"training: {format_count(event.total_steps)} steps, {plan}"
-            return f"going on after step {step} of {format_count(event.total_steps)}, {plan}"
+                return f"training: {total_steps} steps, {plan}"
+            return f"resuming after step {step} of {total_steps}, {plan}"
         case MicroBatchReduced():
             rows = format_count(event.micro_batch)
             return (
-                f"out of memory after step {step}: {rows} rows a pass from here on, as many a step"
+                f"out of memory after step {step}: micro-batches now have {rows} rows; the rows per"
+                " step stay the same"
             )
         case StepSkipped():
-            rows = format_list(event.rows, _SHOWN_ROWS)
+            rows = format_list(event.rows, _MAX_ROWS)
             return f"step {step} was not applied: {event.reason} (rows {rows})"
         case Evaluated():
             return "  ".join([f"step {step}", *describe_evaluation(event)])
         case Checkpointed():
-            return f"step {step} is saved: {event.path.name}"
+            return f"step {step}: checkpoint {event.path.name} saved"
         case Finished():
             if event.reason == "done":
                 return f"done after {step} steps"
@@ -68,34 +69,34 @@ def describe_event(event: Event) -> str | None:
 
 
 def describe_evaluation(event: Evaluated) -> list[str]:
-    """What there is to tell of an evaluation, the more important first."""
+    """The items of a line about an evaluation, the most important ones first."""
     metric, loss = event.metric, event.metrics.get("loss")
-    status = " best" if event.best else "" if event.eligible else " (does not count yet)"
-    parts = [f"epoch {event.epoch:.2f}", f"{metric} {format_score(event.metrics[metric])}{status}"]
+    status = " best" if event.best else "" if event.eligible else " (not eligible as best yet)"
+    items = [f"epoch {event.epoch:.2f}", f"{metric} {format_score(event.metrics[metric])}{status}"]
     if event.split != "validation":
-        parts.insert(1, event.split)
+        items.insert(1, event.split)
     if loss is not None and metric != "loss":
-        parts.append(f"loss {format_score(loss)}")
-    shown, overall = {metric, "loss"}, split_metric_groups(event.metrics)[0]
-    parts += [
-        f"{name} {format_score(value)}" for name, value in overall.items() if name not in shown
+        items.append(f"loss {format_score(loss)}")
+    listed, overall = {metric, "loss"}, split_metric_groups(event.metrics)[0]
+    items += [
+        f"{name} {format_score(value)}" for name, value in overall.items() if name not in listed
     ]
-    return [*parts, f"in {format_duration(event.seconds)}"]
+    return [*items, f"in {format_duration(event.seconds)}"]
 
 
-_STAMP = "%Y-%m-%d %H:%M:%S"
+_TIMESTAMP = "%Y-%m-%d %H:%M:%S"
 
 
 class LogFile:
-    """Appends to ``path`` what it hears: a step every ``every`` seconds, of other events all.
+    """A callback that appends events to ``path``, but steps only every ``every`` seconds.
 
-    ``write_line`` writes anything else. OSError where the file cannot be written.
+    ``write_line`` appends other text. Raises OSError if the file cannot be written.
     """
 
     def __init__(
         self, path: Path, every: float = 10.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        # A path may hold bytes that are no text: they must not end the run.
+        # A path in a message may have bytes that are not valid UTF-8: they must not end the run.
         self._file = open(path, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
         self._every, self._clock = every, clock
         self._meter = ProgressMeter(clock=clock)
@@ -112,12 +113,12 @@ class LogFile:
             self.write_line(text)
 
     def write_line(self, text: str) -> None:
-        """Write ``text`` under one stamp; its further lines are indented."""
-        stamp = datetime.now().astimezone().strftime(_STAMP)
+        """Write ``text`` with a timestamp; lines after the first are indented."""
+        timestamp = datetime.now().astimezone().strftime(_TIMESTAMP)
         first, *further_lines = escape_controls(text).splitlines() or [""]
-        indent = " " * len(stamp)
-        body = "".join(f"{indent}  {further_line}\n" for further_line in further_lines)
-        self._file.write(f"{stamp}  {first}\n{body}")
+        indent = " " * len(timestamp)
+        body = "".join(f"{indent}  {line}\n" for line in further_lines)
+        self._file.write(f"{timestamp}  {first}\n{body}")
         self._file.flush()
 
     def close(self) -> None:

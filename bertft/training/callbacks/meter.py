@@ -1,10 +1,10 @@
-"""The state of a run as one looks at it: smoothed loss, speed, time left.
+"""Status of a run for progress display and log: smoothed loss, throughput, remaining time.
 
-    smoothed x_t = Σ_i βᵗ⁻ⁱ x_i / Σ_i βᵗ⁻ⁱ          β = 0.95 over the steps of this process
+    smoothed x_t   = Σ_i βᵗ⁻ⁱ x_i / Σ_i βᵗ⁻ⁱ         β = 0.95 over the steps of this process
+    remaining time = remaining steps · (smoothed seconds per step + mean overhead per step)
 
-Speed is smoothed rows (or tokens) over smoothed seconds of a step, evaluations aside. Time left
-is what the steps that are left take at that speed, with the share of evaluations and saves that
-the steps so far had.
+Throughput is smoothed rows (or tokens) divided by smoothed seconds per step. The overhead consists
+of evaluations and checkpoints.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from bertft.training.events import Evaluated, Event, Started, StepCompleted
 from bertft.training.memory import memory_in_use
 from bertft.utils.numbers import (
     format_bytes,
+    format_clock,
     format_compact,
     format_count,
     format_number,
     format_rate,
     format_score,
 )
-from bertft.utils.numbers import format_clock as left
 
 __all__ = ["ProgressMeter", "StatusItem"]
 
@@ -39,7 +39,7 @@ class StatusItem:
     unit: str = ""
 
     def __str__(self) -> str:
-        return " ".join(part for part in (self.label, self.value, self.unit) if part)
+        return " ".join(text for text in (self.label, self.value, self.unit) if text)
 
 
 class _ExponentialAverage:
@@ -56,7 +56,13 @@ class _ExponentialAverage:
 
 
 class ProgressMeter:
-    """A listener that only looks. ``best`` is the best value that a resumed run brings along."""
+    """A callback that computes the status of a run.
+
+    Args:
+        best: value of the best evaluation of a resumed run.
+        clock: returns the time in seconds.
+        memory: returns the memory in use in bytes, or None.
+    """
 
     def __init__(
         self,
@@ -107,13 +113,13 @@ class ProgressMeter:
 
     @property
     def seconds_left(self) -> float | None:
-        """None before there is anything to judge by."""
+        """Estimated remaining seconds; None before the first step of this process."""
         if self._estimated_seconds_left is None:
             return None
         return max(0.0, self._estimated_seconds_left - (self._clock() - self._estimated_at))
 
     def items(self) -> list[StatusItem]:
-        """What there is to show, the more important first; the parts' measures come last."""
+        """The items to display, the most important first, the metrics of the components last."""
         last_step = self._last_step
         items = [StatusItem("epoch", f"{self.epoch:.2f}")]
         if last_step is not None:
@@ -138,14 +144,14 @@ class ProgressMeter:
         return items
 
     def summary_line(self) -> str:
-        """All of it in one line, however long."""
-        parts = [
+        """Step, all items and remaining time in one line."""
+        texts = [
             f"step {format_count(self.step)}/{format_count(self.total)}",
             *map(str, self.items()),
         ]
         if self.seconds_left is not None:
-            parts.append(f"{left(self.seconds_left)} left")
-        return "  ".join(parts)
+            texts.append(f"{format_clock(self.seconds_left)} left")
+        return "  ".join(texts)
 
     def _estimate_time_left(self) -> None:
         self._estimated_at = self._clock()
@@ -162,12 +168,12 @@ class ProgressMeter:
 
 
 def _learning_rate_text(learning_rates: dict[str, float]) -> str:
-    """One rate, or the smallest and the largest of those that differ."""
+    """The learning rate, or the smallest and the largest one if they differ."""
     values = sorted(set(learning_rates.values()))
     if not values:
         return format_rate(None)
-    ends = dict.fromkeys([format_rate(values[0]), format_rate(values[-1])])
-    return "–".join(ends)
+    extremes = dict.fromkeys([format_rate(values[0]), format_rate(values[-1])])
+    return "–".join(extremes)
 
 
 def _metric_label(name: str) -> str:

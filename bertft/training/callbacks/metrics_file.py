@@ -1,17 +1,16 @@
-"""JSON lines in two files: ``metrics.jsonl``, what was learnt, ``timings.jsonl``, how fast.
+"""The events of a run as JSON lines: metrics in ``metrics.jsonl``, times in ``timings.jsonl``.
 
-metrics.jsonl    started, step, skipped, evaluated, finished. A function of configuration, seed and
-                 rows: the same run writes the same bytes, however often it was interrupted and
-                 resumed. So it holds no time, no path, and nothing of a single process: the file
-                 of a run that was cut off is a prefix of the whole one.
-timings.jsonl    a line for each of those, with the same step, the time of day, and seconds and
-                 rates; and what belongs to a process: going on, short of memory, checkpointed,
-                 interrupted.
+metrics.jsonl    started, step, skipped, evaluated, finished. The content depends only on
+                 configuration, seed and rows: the same run writes the same bytes, no matter how
+                 often it was interrupted and resumed. The file has no times and no paths, and that
+                 of an interrupted run is a prefix of the complete one.
+timings.jsonl    one line per line of metrics.jsonl, with the time of day, seconds and throughput;
+                 and the events resumed, memory_short, checkpointed and interrupted.
 
-A line of kind "step" comes every ``log_every`` steps, before a skipped step, and for the last
-step. It tells of the ``steps`` since the one before: ``loss`` and ``penalty`` are their means,
-``rows`` and ``tokens`` their sums; gradient norm, rates and measures are those of the step itself.
-NaN and infinity are null.
+A "step" line is written every ``log_every`` steps, before a skipped step, and for the last step. It
+covers the ``steps`` since the previous line: ``loss`` and ``penalty`` are means, ``rows`` and
+``tokens`` are sums. Gradient norm, learning rates and ``measures`` (the metrics of the components)
+are those of the last step. NaN and infinity are written as null.
 """
 
 from __future__ import annotations
@@ -44,7 +43,10 @@ __all__ = ["MetricsFile"]
 
 @dataclass
 class _StepSummary:
-    """What the steps since the last step line add up to; ``line`` is the newest step's own part."""
+    """Sums over the steps since the last step line, and the values of the last step (``line``).
+
+    The names of the fields are keys in checkpoints.
+    """
 
     after: int = 0
     steps: int = 0
@@ -66,17 +68,18 @@ class _StepSummary:
             "step": event.step,
             "epoch": event.epoch,
             "gradient_norm": event.gradient_norm,
-            # In their own order, so that a state that was sorted on its way writes the same.
+            # Sorted as in a restored state, so that a resumed run writes the same bytes.
             "learning_rates": dict(sorted(event.learning_rates.items())),
             "measures": dict(sorted(event.metrics.items())),
         }
 
 
 class MetricsFile:
-    """A listener that appends to the files ``path`` and ``timings``.
+    """A callback that appends to the files ``path`` (metrics) and ``timings``.
 
-    A checkpoint keeps ``position()`` and ``state_dict()``; a resume calls ``truncate`` on both
-    files, opens them, and gives the state back. OSError where they cannot be written.
+    A checkpoint stores ``position()`` and ``state_dict()``. To resume, ``truncate`` both files to
+    that position, open them and call ``load_state_dict``. Raises OSError if a file cannot be
+    written.
     """
 
     def __init__(self, path: Path, timings: Path, log_every: int) -> None:
@@ -119,24 +122,25 @@ class MetricsFile:
                 self._write_timing("interrupted", step, signal=signal.Signals(signum).name)
 
     def position(self) -> tuple[int, int]:
-        """Bytes in both files, safe on disk: a checkpoint that names them finds them again."""
+        """The sizes of both files in bytes, after all data is written to disk."""
         self._sync()
         return os.fstat(self._metrics.fileno()).st_size, os.fstat(self._timings.fileno()).st_size
 
     @staticmethod
     def truncate(path: Path, length: int) -> None:
-        """Cut ``path`` back to the first ``length`` bytes, a position that was given out before.
+        """Truncate ``path`` to ``length`` bytes, a value of ``position``.
 
-        Raises DataError where the file no longer has them.
+        Raises:
+            DataError: the file is shorter, or no line ends there.
         """
         if length == 0 and not path.exists():
             return
         size = path.stat().st_size if path.exists() else 0
         if size < length:
             raise DataError(
-                f"{size} bytes long, but the checkpoint was saved after {length} of them",
+                f"the file has {size} bytes, but it had {length} when the checkpoint was saved",
                 where=str(path),
-                hint="It was cut or replaced since: put it back, or start a new run",
+                hint="It was truncated or replaced. Restore it, or start a new run",
             )
         with open(path, "r+b") as file:
             if length:
@@ -145,17 +149,17 @@ class MetricsFile:
                     raise DataError(
                         f"no line ends at byte {length}, where the checkpoint was saved",
                         where=str(path),
-                        hint="It was edited since: put it back, or start a new run",
+                        hint="The file was edited. Restore it, or start a new run",
                     )
             file.truncate(length)
             os.fsync(file.fileno())
 
     def state_dict(self) -> dict[str, Any]:
-        """JSON values: the steps since the last line."""
+        """The sums since the last step line, as JSON values."""
         return _to_json_value(asdict(self._pending))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """DataError where ``state`` is none that ``state_dict`` gave."""
+        """Restore what ``state_dict`` returned. Raises DataError for any other content."""
         known_entries = asdict(_StepSummary())
         for name in (*known_entries, *state):
             known = known_entries.get(name)
@@ -170,7 +174,7 @@ class MetricsFile:
             if not fits or out_of_range:
                 raise DataError(
                     f"the training state does not fit the run (invalid value for {name!r})",
-                    hint="Was it edited? An earlier checkpoint may serve: remove this one",
+                    hint="The checkpoint may be damaged: remove it to resume from an earlier one",
                 )
         self._pending = _StepSummary(**state)
         for name in ("loss", "penalty"):
@@ -196,7 +200,7 @@ class MetricsFile:
             self._write_timing("resumed", event.step)
 
     def _write_pending(self) -> None:
-        """The step line of what is pending, if anything is."""
+        """Write a step line for the steps since the last one, if there are any."""
         pending = self._pending
         if pending.steps == 0:
             return
@@ -240,9 +244,9 @@ def _write_json_line(file: BinaryIO, line: dict[str, Any]) -> None:
 
 
 def _to_json_value(value: Any) -> Any:
-    """``value`` as JSON has it: numpy's numbers as python's, NaN and infinity as null."""
+    """``value`` as JSON types: NumPy numbers become Python's, NaN and infinity None."""
     if isinstance(value, dict):
-        return {name: _to_json_value(each) for name, each in value.items()}
+        return {name: _to_json_value(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_to_json_value(item) for item in value]
     if isinstance(value, (bool, str)) or value is None:
@@ -251,4 +255,4 @@ def _to_json_value(value: Any) -> Any:
         return int(value)
     if isinstance(value, Real):
         return float(value) if math.isfinite(value) else None
-    raise TypeError(f"{type(value).__name__} is no value of a metrics file")
+    raise TypeError(f"a metrics file does not support values of type {type(value).__name__}")

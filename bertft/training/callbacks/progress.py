@@ -1,14 +1,14 @@
-"""Progress of a run on stderr.
+"""Progress display of a run on stderr.
 
     step 1,000  epoch 1.00  accuracy 0.9012 best  loss 0.2871  f1_macro 0.8977
     ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━╸━━━━━━━━━━━━━━━━━━━━━━━━━  1,240/3,000  2:31 left
     epoch 1.24   loss 0.2513   accuracy 0.9012   best 0.9012   lr 9.1e-4
     812 rows/s   24.1k tokens/s   1.2 GB memory   budget 288   mean rank 8.2
 
-In a terminal, evaluations and warnings scroll above a block of at most four lines, which fits the
-terminal's width and is redrawn in place. Elsewhere (a pipe, a file, a dumb terminal) there is one
-plain line every ``every`` seconds and per evaluation, without control codes, even if FORCE_COLOR
-is set. ``quiet`` prints nothing.
+In a terminal, evaluations and warnings are printed above a block of at most four lines, which fits
+the width of the terminal and is redrawn in place. A pipe, a file or a dumb terminal gets one plain
+line every ``every`` seconds and one per evaluation, without control codes, even if FORCE_COLOR is
+set. ``quiet`` prints nothing.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from bertft.training.events import (
     StepCompleted,
     StepSkipped,
 )
-from bertft.utils.numbers import format_clock as left
-from bertft.utils.numbers import format_count
+from bertft.utils.numbers import format_clock, format_count
 
 __all__ = ["ProgressView", "stderr_console"]
 
-_ITEM_GAP = 3  # blanks between two figures
-_MAX_ITEM_LINES = 3  # of figures, at most
-_RIGHT_MARGIN = (
-    3  # blank cells at a line's end: where a terminal echoes ^C without starting a new line
-)
+_ITEM_GAP = 3  # spaces between two items
+_MAX_ITEM_LINES = 3
+_RIGHT_MARGIN = 3  # empty columns at the end of a line: an echoed ^C fits there without a wrap
 
 
 class ProgressView:
-    """A listener and a context manager. ``best`` is what a resumed run brings along.
+    """A callback and context manager that displays progress.
 
-    Whatever ends the block leaves the terminal as it was: the cursor is never hidden, so that
-    even a process that is killed leaves it visible.
+    The cursor is never hidden: it stays visible if the process is killed.
+
+    Args:
+        best: value of the best evaluation of a resumed run.
+        every: seconds between two lines if stderr is not a terminal.
     """
 
     def __init__(
@@ -95,8 +95,8 @@ class ProgressView:
         if self._block is None:
             self._print_line(text)
         elif isinstance(event, Evaluated):
-            self._print_above_block(_evaluation_cells(event))
-        elif not (isinstance(event, Finished) and event.reason == "done"):  # the full bar says so
+            self._print_above_block(_evaluation_texts(event))
+        elif not (isinstance(event, Finished) and event.reason == "done"):  # the full bar shows it
             self._print_above_block(
                 [Text(text, "yellow" if isinstance(event, StepSkipped) else "")]
             )
@@ -104,14 +104,14 @@ class ProgressView:
     def _print_line(self, text: str) -> None:
         self._console.print(Text(text), soft_wrap=True)
 
-    def _print_above_block(self, cells: list[Text]) -> None:
-        """One line above the block: as many of ``cells`` as fit."""
-        for line in _pack_cells(cells, self._console.width - _RIGHT_MARGIN, lines=1, gap=2):
+    def _print_above_block(self, texts: list[Text]) -> None:
+        """Print one line above the block, with as many of ``texts`` as fit."""
+        for line in _pack_texts(texts, self._console.width - _RIGHT_MARGIN, lines=1, gap=2):
             self._console.print(line, no_wrap=True, overflow="ellipsis")
 
 
 def stderr_console() -> Console:
-    """stderr; a terminal only where it is one."""
+    """A console on stderr that uses control codes only if stderr is a terminal."""
     return _StderrConsole(
         stderr=True,
         force_terminal=sys.stderr.isatty(),
@@ -123,24 +123,24 @@ def stderr_console() -> Console:
 
 class _StderrConsole(Console):
     def on_broken_pipe(self) -> None:
-        """Nobody reads any more: say nothing (rich would end the program)."""
+        """Stop printing. The default of rich exits the program."""
         self.quiet = True
 
 
 class _LiveBlock(Progress):
-    """A bar with figures below it. A figure keeps the greatest width it had: nothing jumps."""
+    """A progress bar with items below it. The width of an item never shrinks: nothing jumps."""
 
     def __init__(self, meter: ProgressMeter, console: Console) -> None:
         self._meter, self._terminal = meter, console
         self._widths: dict[str, int] = {}
-        super().__init__(  # draws once, before there is a task
+        super().__init__(  # renders once, before there is a task
             BarColumn(None, "bright_black", "cyan", "green"),
             TextColumn("{task.fields[steps]}", markup=False),
             TextColumn("{task.fields[time]}", markup=False),
             console=console,
             expand=True,
             refresh_per_second=4,
-            # What others print to the terminal goes above the block; a pipe stays a pipe.
+            # Other output to a terminal is printed above the block; a pipe is not redirected.
             redirect_stdout=sys.stdout.isatty(),
         )
         self.add_task("training", steps="", time="")
@@ -164,42 +164,42 @@ class _LiveBlock(Progress):
             self._widths[item_key] = max(self._widths.get(item_key, 0), item_text.cell_len)
             item_text.pad_right(self._widths[item_key] - item_text.cell_len)
             item_texts.append(item_text)
-        yield from _pack_cells(item_texts, width, _MAX_ITEM_LINES, _ITEM_GAP)
+        yield from _pack_texts(item_texts, width, _MAX_ITEM_LINES, _ITEM_GAP)
 
 
 def _time_text(meter: ProgressMeter) -> str:
-    """The time left, evaluations included; without an estimate, or at the end, the time spent."""
+    """The remaining time; without an estimate, or at the end, the elapsed time."""
     if meter.total and meter.step >= meter.total:
-        return f"{left(meter.elapsed)} in all"
+        return f"{format_clock(meter.elapsed)} total"
     if meter.seconds_left is None:
-        return f"{left(meter.elapsed)} so far"
-    return f"{left(meter.seconds_left)} left"
+        return f"{format_clock(meter.elapsed)} elapsed"
+    return f"{format_clock(meter.seconds_left)} left"
 
 
 def _item_text(item: StatusItem) -> Text:
-    style = "bold green" if item.label == "best" else ""
-    parts = [(item.label, "dim"), (item.value, style), (item.unit, "dim")]
-    return Text(" ").join(Text(text, style) for text, style in parts if text)
+    value_style = "bold green" if item.label == "best" else ""
+    styled_texts = [(item.label, "dim"), (item.value, value_style), (item.unit, "dim")]
+    return Text(" ").join(Text(text, style) for text, style in styled_texts if text)
 
 
-def _evaluation_cells(event: Evaluated) -> list[Text]:
-    """The parts of its line; the chosen metric stands out where it is the best so far."""
+def _evaluation_texts(event: Evaluated) -> list[Text]:
+    """The texts of a line about an evaluation; the selection metric is highlighted."""
     style = "bold green" if event.best else "bold" if event.eligible else ""
-    cells = [Text(f"step {format_count(event.step)}")]
-    for part in describe_evaluation(event):
-        chosen = part.startswith(f"{event.metric} ")
-        cells.append(Text(part, style if chosen else "dim"))
-    return cells
+    texts = [Text(f"step {format_count(event.step)}")]
+    for item in describe_evaluation(event):
+        is_selection_metric = item.startswith(f"{event.metric} ")
+        texts.append(Text(item, style if is_selection_metric else "dim"))
+    return texts
 
 
-def _pack_cells(cells: list[Text], width: int, lines: int, gap: int) -> list[Text]:
-    """``cells`` in at most ``lines`` lines of ``width``, each cell whole; the rest is left out."""
+def _pack_texts(texts: list[Text], width: int, lines: int, gap: int) -> list[Text]:
+    """Distribute ``texts`` over at most ``lines`` lines of ``width``; the rest is left out."""
     packed: list[Text] = []
-    for cell in cells:
-        if packed and packed[-1].cell_len + gap + cell.cell_len <= width:
-            packed[-1].append(" " * gap).append_text(cell)
+    for text in texts:
+        if packed and packed[-1].cell_len + gap + text.cell_len <= width:
+            packed[-1].append(" " * gap).append_text(text)
         elif len(packed) < lines:
-            line = cell.copy()
+            line = text.copy()
             line.truncate(width, overflow="ellipsis")
             packed.append(line)
         else:

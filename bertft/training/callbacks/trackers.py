@@ -4,8 +4,8 @@
     and the metrics of the components      every ``log_every`` steps
     validation/<metric>                    after each evaluation
 
-A tracker opens at the first event, so that an error in it is suppressed like that of any other
-callback (``suppress_errors``). What it needs to continue after a resume is in
+A tracker opens at the first event, so that its errors are suppressed like those of other callbacks
+(``suppress_errors``). The id with which a resumed run continues in the same tracked run is in
 ``<run>/tracking/<name>/``.
 """
 
@@ -39,7 +39,7 @@ __all__ = [
     "check_tracker_packages",
 ]
 
-_MAX_PARAMETER_LENGTH = 500  # characters; MLflow refuses longer parameters
+_MAX_PARAMETER_LENGTH = 500  # characters; MLflow rejects longer parameters
 _INIT_TIMEOUT = 20.0  # seconds to reach the server of Weights & Biases
 
 
@@ -113,7 +113,7 @@ class Tracker(ABC):
 
     @abstractmethod
     def finish(self, finished: bool) -> None:
-        """Close the tracked run; ``finished`` is False where training was interrupted."""
+        """Close the tracked run; ``finished`` is False if training was interrupted."""
 
     def load_run_id(self) -> str | None:
         """The tracker's id of this run, saved by an earlier process; None for a new run."""
@@ -131,7 +131,7 @@ class Tracker(ABC):
 
 
 class MLflowTracker(Tracker):
-    """MLflow, through a client of its own: the active run of this process is not changed."""
+    """MLflow, with a separate client: the active MLflow run of this process is not changed."""
 
     name, package = "mlflow", "mlflow"
     _client: Any
@@ -194,7 +194,7 @@ class TensorBoardTracker(Tracker):
 
 
 class WandbTracker(Tracker):
-    """Weights & Biases: online with an account, else offline in ``<run>/tracking/wandb``."""
+    """Weights & Biases: online with an account, otherwise offline in ``<run>/tracking/wandb``."""
 
     name, package = "wandb", "wandb"
     _run: Any
@@ -243,7 +243,7 @@ TRACKER_CLASSES: dict[str, type[Tracker]] = {
 
 
 def _has_wandb_account(settings: Any) -> bool:
-    """Whether ``settings`` of wandb or .netrc, where ``wandb login`` puts it, hold a key."""
+    """Whether the wandb ``settings`` or .netrc, where ``wandb login`` writes, have an API key."""
     if settings.api_key:
         return True
     try:

@@ -21,14 +21,14 @@ def test_events_in_words(tmp_path, events, clock):
             log(event)
         log(Interrupted(25, signal.SIGINT))
     assert lines(tmp_path / "log.txt") == [
-        "training: 25 steps, 10 an epoch, on 320 rows",
+        "training: 25 steps, 10 per epoch, 320 rows",
         "step 8  epoch 0.80  accuracy 0.5800 best  loss 0.4200  f1_macro 0.5700  in 0.5 s",
-        "step 8 is saved: step-8",
+        "step 8: checkpoint step-8 saved",
         "step 16  epoch 1.60  accuracy 0.6600 best  loss 0.3400  f1_macro 0.6500  in 0.5 s",
-        "step 16 is saved: step-16",
+        "step 16: checkpoint step-16 saved",
         "step 17 was not applied: loss or gradient was not finite (rows 3, 1)",
         "step 25  epoch 2.50  accuracy 0.7500 best  loss 0.2500  f1_macro 0.7400  in 0.5 s",
-        "step 25 is saved: step-25",
+        "step 25: checkpoint step-25 saved",
         "done after 25 steps",
         "interrupted by SIGINT after step 25",
     ]

@@ -184,9 +184,9 @@ def test_position_is_what_lies_on_disk(tmp_path, events):
 def test_a_file_that_was_cut_is_refused(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b"one\n")
-    with pytest.raises(DataError, match=r"metrics\.jsonl: 4 bytes long, but .* after 9"):
+    with pytest.raises(DataError, match=r"metrics\.jsonl: the file has 4 bytes, .* had 9"):
         MetricsFile.truncate(path, 9)
-    with pytest.raises(DataError, match="0 bytes long"):
+    with pytest.raises(DataError, match="the file has 0 bytes"):
         MetricsFile.truncate(tmp_path / "absent.jsonl", 1)
     assert path.read_bytes() == b"one\n"
 

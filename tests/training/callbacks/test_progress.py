@@ -61,7 +61,7 @@ def test_no_line_is_longer_than_the_terminal(width, events, clock):
 
 def test_eighty_columns_show_everything_in_three_lines(events, clock):
     *_, bar, first, second, end = shown(screen(80), events(), clock)
-    assert re.fullmatch(r"━+\s+25/25 0:00 in all", bar.rstrip())
+    assert re.fullmatch(r"━+\s+25/25 0:00 total", bar.rstrip())
     assert first.split("  ")[0] == "epoch 2.50"
     for figure in ("loss 0.", "accuracy 0.7500", "best 0.7500", "lr 1.0e-4–1.0e-3"):
         assert figure in first
@@ -87,7 +87,7 @@ def test_evaluations_and_skipped_steps_scroll_by_above(events, clock):
 def test_an_evaluation_that_does_not_count_says_so(clock, an_evaluation):
     early = an_evaluation(8, 0.5, best=False, eligible=False)
     lines = shown(screen(80), [Started(0, 25, 10, 320), early], clock)
-    assert any("accuracy 0.5000 (does not count yet)" in line for line in lines)
+    assert any("accuracy 0.5000 (not eligible as best yet)" in line for line in lines)
 
 
 def test_no_color_is_honoured(events, clock):
@@ -110,7 +110,7 @@ def test_a_pipe_gets_plain_lines(events, clock):
     assert "\x1b" not in text
     assert "\r" not in text
     lines = text.splitlines()
-    assert lines[0] == "training: 25 steps, 10 an epoch, on 320 rows"
+    assert lines[0] == "training: 25 steps, 10 per epoch, 320 rows"
     assert [line.split()[1] for line in lines if "/25" in line] == ["9/25", "18/25"]
     whole = next(line for line in lines if "9/25" in line)
     assert whole.endswith("mean rank 8.2  0:20 left")
