@@ -31,7 +31,7 @@ def texts(path, content: bytes, **settings):
 @pytest.mark.parametrize("bom", ["", "\ufeff"])
 def test_the_header_of_a_joined_file_is_no_row(tmp_path, ending, mark, bom):
     part = f"text{mark}label\nrow 0{mark}a\nrow 1{mark}b\n"
-    with pytest.raises(DataError, match=r"a\.[ct]sv:4: the header once more"):
+    with pytest.raises(DataError, match=r"a\.[ct]sv:4: the header is repeated"):
         train(tmp_path / f"a{ending}", bom + part + bom + part)
     rows = train(tmp_path / f"a{ending}", bom + part + bom + part, on_bad_row="skip", max_skipped=1)
     assert rows.column("text") == ["row 0", "row 1"] * 2

@@ -235,7 +235,7 @@ def test_a_question_longer_than_the_window(run, place):
     words = ("predict", f"run={run}", "on_bad_row=skip")
     found = answers(say(*words, "input=train.jsonl"))
     assert len(found) == 7 and [each["line"] for each in found] == list(range(1, 8))
-    assert found[6]["answer"] is None and "leaves no more" in found[6]["error"]
+    assert found[6]["answer"] is None and "the question is too long" in found[6]["error"]
     (only,) = answers(say(*words, stdin=lines([LONG])))
     assert only["line"] == 1 and "the question is too long" in only["error"]
     found = say("predict", f"run={run}", "input=train.jsonl")
