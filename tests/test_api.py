@@ -140,8 +140,8 @@ def test_warnings_are_logged(run, caplog, capsys):
 
 
 def test_what_jupyter_shows(run):
-    shown = run._repr_html_()
-    assert "accuracy" in shown and f"{run.metrics['validation']['accuracy']:.4f}" in shown
+    displayed = run._repr_html_()
+    assert "accuracy" in displayed and f"{run.metrics['validation']['accuracy']:.4f}" in displayed
     report = run.report()
     assert report.path == run.path / "report.html"
     assert "<iframe" in report._repr_html_()

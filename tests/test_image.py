@@ -29,7 +29,7 @@ INSTRUCTIONS = re.findall(r"^([A-Z]+) ((?:[^\\\n]|\\\n)+)$", TEXT, re.MULTILINE)
 
 def of(name: str) -> list[str]:
     """What the instructions of this name say, in order."""
-    return [said.replace("\\\n", " ") for kind, said in INSTRUCTIONS if kind == name]
+    return [result.replace("\\\n", " ") for kind, result in INSTRUCTIONS if kind == name]
 
 
 def copied() -> dict[str, str]:
@@ -38,7 +38,7 @@ def copied() -> dict[str, str]:
 
 
 def environment() -> dict[str, str]:
-    return dict(word.split("=", 1) for said in of("ENV") for word in shlex.split(said))
+    return dict(word.split("=", 1) for result in of("ENV") for word in shlex.split(result))
 
 
 def test_a_linter_has_nothing_to_say():
@@ -64,11 +64,11 @@ def test_all_that_is_copied_is_there_and_let_through():
 
 def test_it_runs_as_a_plain_user_who_may_write_where_it_writes():
     (user,) = of("USER")
-    made = next(said for said in of("RUN") if "useradd" in said)
+    made = next(result for result in of("RUN") if "useradd" in result)
     assert user == "1000" and f"--uid {user} " in made and "install -d -m 1777" in made
     writable = made.partition("-m 1777")[2].split()
-    for place in (*json.loads(of("VOLUME")[0]), *of("WORKDIR")):
-        assert place in writable
+    for folder in (*json.loads(of("VOLUME")[0]), *of("WORKDIR")):
+        assert folder in writable
     assert all(
         Path(environment()[name]).parents[0].as_posix() in writable
         for name in ("HF_HOME", "BERTFT_CACHE")
@@ -78,7 +78,7 @@ def test_it_runs_as_a_plain_user_who_may_write_where_it_writes():
 def test_another_base_and_cpu_wheels_are_build_arguments():
     arguments = dict(said.split("=", 1) for said in of("ARG"))
     assert arguments["BASE"].startswith("python:3.11") and of("FROM") == ["${BASE}"]
-    (torch,) = (said for said in of("RUN") if " torch==" in said)
+    (torch,) = (result for result in of("RUN") if " torch==" in result)
     assert arguments["TORCH_INDEX"] == "" and torch.startswith('PIP_INDEX_URL="${TORCH_INDEX}" pip')
 
 
@@ -98,14 +98,14 @@ def installed(tmp_path_factory) -> Path:
     """Where the package lies that the image installs, from what is copied into it alone."""
     pytest.importorskip("hatchling")
     folder = tmp_path_factory.mktemp("image")
-    for source, place in copied().items():
-        file, target = ROOT / source, folder / place.strip("/")
+    for source, work_folder in copied().items():
+        file, target = ROOT / source, folder / work_folder.strip("/")
         if file.is_dir():
             shutil.copytree(file, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             target.mkdir(exist_ok=True)
             shutil.copy(file, target)
-    (own,) = (said for said in of("RUN") if "/src" in said)
+    (own,) = (result for result in of("RUN") if "/src" in result)
     assert own.startswith("pip install --no-deps /src")
     subprocess.run(
         [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index",

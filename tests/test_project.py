@@ -65,13 +65,13 @@ def test_one_version():
 
 def imported(file: Path) -> set[str]:
     """The top-level names that ``file`` imports, wherever in it."""
-    found = set()
+    actual = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
+            actual |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found.add((node.module or "").partition(".")[0])
-    return found
+            actual.add((node.module or "").partition(".")[0])
+    return actual
 
 
 def test_what_is_imported_is_declared():
@@ -144,8 +144,8 @@ def test_the_installed_package_finds_its_own_configuration(built, tmp_path):
         cwd=tmp_path, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    place, _, config = done.stdout.partition("\n")
-    assert Path(place) == tmp_path / "bertft" / "conf"
+    folder, _, config = done.stdout.partition("\n")
+    assert Path(folder) == tmp_path / "bertft" / "conf"
     assert "name: prefix" in config
 
 

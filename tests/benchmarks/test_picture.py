@@ -75,5 +75,5 @@ def test_it_draws_a_name_and_a_figure_for_each(each, tmp_path):
         each.module.draw(each.found, "light", tmp_path / name)
     text = (tmp_path / "a").read_text(encoding="utf-8")
     assert text == (tmp_path / "b").read_text(encoding="utf-8")
-    for shown in each.shown(each.found):
-        assert f"<!-- {shown} -->" in text
+    for displayed in each.shown(each.found):
+        assert f"<!-- {displayed} -->" in text

@@ -76,8 +76,8 @@ def ask(monkeypatch, capsys):
         content = "".join(json.dumps(row) + "\n" for row in rows).encode()
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
         predict.run(PredictConfig(run="x", **settings), None)
-        said = capsys.readouterr()
-        return [json.loads(line) for line in said.out.splitlines()], said.err
+        result = capsys.readouterr()
+        return [json.loads(line) for line in result.out.splitlines()], result.err
 
     return run
 
@@ -91,28 +91,28 @@ def _row(number: int) -> dict:
 def test_every_row_has_its_own_answer(ask, monkeypatch, budget):
     monkeypatch.setattr(evaluate, "token_budget", lambda _: budget)
     for count in (1, 99, 100, 101, 102, 1_000):
-        found, said = ask("regression", [_row(number) for number in range(count)])
-        assert [each["score"] for each in found] == list(range(count))
-        assert f"stdin: {count:,} row{'s' * (count > 1)} read = {count:,} used" in said
+        actual, result = ask("regression", [_row(number) for number in range(count)])
+        assert [each["score"] for each in actual] == list(range(count))
+        assert f"stdin: {count:,} row{'s' * (count > 1)} read = {count:,} used" in result
 
 
 def test_a_bad_row_has_an_error_at_its_place(ask):
     rows = [_row(number) for number in range(300)]
     for bad in (0, 1, 98, 99, 100, 101, 255, 256, 299):
         rows[bad] = [{"text": ""}, {"text": 7}, [bad]][bad % 3]
-    found, said = ask("regression", rows, on_bad_row="skip")
-    assert [each["line"] for each in found] == list(range(1, 301))
-    for number, answer in enumerate(found):
+    actual, result = ask("regression", rows, on_bad_row="skip")
+    assert [each["line"] for each in actual] == list(range(1, 301))
+    for number, answer in enumerate(actual):
         if "text" in rows[number] and rows[number] == _row(number):
             assert answer == {"line": number + 1, "score": number}
         else:
             assert answer["score"] is None and answer["error"]
-    assert "300 rows read = 291 used + 9 skipped" in said
+    assert "300 rows read = 291 used + 9 skipped" in result
 
 
 def test_all_rows_may_be_bad(ask):
-    found, _ = ask("regression", [{"text": ""}] * 101, on_bad_row="skip")
-    assert [each["error"] for each in found] == ["empty text"] * 101
+    actual, _ = ask("regression", [{"text": ""}] * 101, on_bad_row="skip")
+    assert [each["error"] for each in actual] == ["empty text"] * 101
 
 
 def test_questions_of_many_windows(ask):
@@ -124,16 +124,16 @@ def test_questions_of_many_windows(ask):
     rows[50]["question"] = "0 " * 30  # leaves no room for its context
     rows[60]["context"], rows[61]["question"] = "", 7
     del rows[62]["id"], rows[62]["question"]
-    found, said = ask("question_answering", rows, on_bad_row="skip")
-    assert [each["line"] for each in found] == list(range(1, 103))
-    assert "id" not in found[62] and found[62]["error"] == "empty question"
+    actual, result = ask("question_answering", rows, on_bad_row="skip")
+    assert [each["line"] for each in actual] == list(range(1, 103))
+    assert "id" not in actual[62] and actual[62]["error"] == "empty question"
     # An answer of its own or an error in its place: each row is found by its id.
-    assert [int(each["id"]) for each in found if "id" in each] == [
+    assert [int(each["id"]) for each in actual if "id" in each] == [
         number for number in range(102) if number != 62
     ]
-    assert [each["line"] - 1 for each in found if "error" in each] == [50, 60, 61, 62]
-    assert "the question leaves" in found[50]["error"] and found[50]["answer"] is None
-    assert "1 × question longer than the window" in said
+    assert [each["line"] - 1 for each in actual if "error" in each] == [50, 60, 61, 62]
+    assert "the question leaves" in actual[50]["error"] and actual[50]["answer"] is None
+    assert "1 × question longer than the window" in result
 
 
 def test_an_answer_lost_on_its_way_is_a_bug(ask, monkeypatch):

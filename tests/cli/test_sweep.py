@@ -251,11 +251,11 @@ def test_a_finished_sweep_asks_no_launcher(fake, monkeypatch, capsys):
 
 def test_hydra_is_told_each_job_s_metric(fake, monkeypatch):
     """What a sweeper that optimises asks for; None of a job that failed."""
-    told = {}
+    content = {}
 
     class Seen:
         def on_job_end(self, config, job_return, **_):
-            told[config.seed] = job_return.return_value
+            content[config.seed] = job_return.return_value
 
         def __getattr__(self, name):  # Hydra's other events
             return lambda **_: None
@@ -264,11 +264,11 @@ def test_hydra_is_told_each_job_s_metric(fake, monkeypatch):
     words = [*SWEEP, "+hydra.callbacks.seen._target_=seen.Seen"]
     fake.fails = lambda config: NonFiniteError("NaN") if config.seed == 2 else None
     assert main([*words, "seed=0,1,2"]) == 5
-    assert told == {0: pytest.approx(0.8), 1: pytest.approx(0.81), 2: None}
-    told.clear()
+    assert content == {0: pytest.approx(0.8), 1: pytest.approx(0.81), 2: None}
+    content.clear()
     fake.fails = lambda config: None
     assert main([*words, "seed=1,2"]) == 0
-    assert told == {1: pytest.approx(0.81), 2: pytest.approx(0.82)}, "the first was done before"
+    assert content == {1: pytest.approx(0.81), 2: pytest.approx(0.82)}, "the first was done before"
 
 
 def test_a_sweeper_that_fails_before_its_first_job(fake, monkeypatch, capsys):

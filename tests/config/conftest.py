@@ -13,7 +13,7 @@ from bertft.cli.app import main
 from bertft.config.command_configs import COMMAND_CONFIGS
 
 
-class Said:
+class CliResult:
     """What a command line printed and ended with."""
 
     def __init__(self, status: int, out: str, err: str) -> None:
@@ -34,11 +34,11 @@ def calls(monkeypatch, tmp_path) -> dict[str, list[tuple[Any, Any]]]:
 
 
 @pytest.fixture
-def say(calls, capsys) -> Callable[..., Said]:
+def run_bertft(calls, capsys) -> Callable[..., CliResult]:
     """Run a command line given as words."""
 
-    def run(*words: str) -> Said:
+    def run(*words: str) -> CliResult:
         status = main(words)
-        return Said(status, *capsys.readouterr())
+        return CliResult(status, *capsys.readouterr())
 
     return run

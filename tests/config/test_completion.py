@@ -42,8 +42,8 @@ def test_nothing_of_hydra_is_offered():
 def test_the_last_path_of_a_list_is_completed(tmp_path):
     (tmp_path / "second").mkdir()
     start = f"runs=[{tmp_path}/first,"
-    found = complete_line(f"bertft compare {start}{tmp_path}/se")
-    assert [each.rstrip("/") for each in found] == [f"{start}{tmp_path}/second"]
+    actual = complete_line(f"bertft compare {start}{tmp_path}/se")
+    assert [each.rstrip("/") for each in actual] == [f"{start}{tmp_path}/second"]
 
 
 def test_paths_are_completed(tmp_path):
@@ -69,6 +69,6 @@ def test_bash_completes_after_the_documented_line(tmp_path):
     assert done.stdout.split() == ["method=svd_lora", "method=svd_lora_prefix"], done.stderr
 
 
-def test_a_shell_that_is_not_known(say):
-    said = say("-sc", "install=tcsh")
-    assert said.status == 2 and "bash" in said.err
+def test_a_shell_that_is_not_known(run_bertft):
+    result = run_bertft("-sc", "install=tcsh")
+    assert result.status == 2 and "bash" in result.err

@@ -56,22 +56,22 @@ ONE_BY_ONE = {
 
 
 @pytest.mark.parametrize("word", ONE_BY_ONE)
-def test_one_mistake(say, calls, word):
-    said = say("train", word)
-    assert said.status == 2, said.err
-    assert said.err.startswith("error: ") and "Traceback" not in said.err
+def test_one_mistake(run_bertft, calls, word):
+    result = run_bertft("train", word)
+    assert result.status == 2, result.err
+    assert result.err.startswith("error: ") and "Traceback" not in result.err
     for part in ONE_BY_ONE[word]:
-        assert part in said.err
-    assert said.out == "" and calls["train"] == []
+        assert part in result.err
+    assert result.out == "" and calls["train"] == []
 
 
-def test_all_mistakes_at_once(say):
-    said = say(
+def test_all_mistakes_at_once(run_bertft):
+    result = run_bertft(
         "train", "method=svdlora", "trainer.learing_rate=1", "trainer.epochs=three",
         "+trainer.foo=1", "trainer.batch_size=0", "data=sample", "data.train=x.csv",
     )  # fmt: skip
-    assert said.status == 2
-    lines = said.err.splitlines()
+    assert result.status == 2
+    lines = result.err.splitlines()
     assert lines[0] == "error: 6 problems:"
     wheres = [line.split(":")[0].strip() for line in lines[1:]]
     assert wheres == [
@@ -80,14 +80,14 @@ def test_all_mistakes_at_once(say):
     ]  # fmt: skip
 
 
-def test_nothing_is_guessed_that_rests_on_a_mistake(say):
+def test_nothing_is_guessed_that_rests_on_a_mistake(run_bertft):
     """Neither the rank nor l1 can be judged while the method or the kind is not known."""
     for words in (
         ["method=svdlora", "method.low_rank.l1=0.1", "method.initial_rank=20"],
         ["method.low_rank.kind=svdlora", "method.low_rank.l1=0.1"],
     ):
-        said = say("train", *words)
-        assert len(said.err.splitlines()) == 1 and "svdlora" in said.err
+        result = run_bertft("train", *words)
+        assert len(result.err.splitlines()) == 1 and "svdlora" in result.err
 
 
 @pytest.mark.parametrize(
@@ -99,24 +99,24 @@ def test_nothing_is_guessed_that_rests_on_a_mistake(say):
         ("predict", ["run"]),
     ],
 )
-def test_what_must_be_given(say, calls, command, missing):
-    said = say(command)
-    assert said.status == 2 and calls[command] == []
+def test_what_must_be_given(run_bertft, calls, command, missing):
+    result = run_bertft(command)
+    assert result.status == 2 and calls[command] == []
     for name in missing:
-        assert f"{name}: is missing" in said.err
+        assert f"{name}: is missing" in result.err
 
 
-def test_a_setting_of_another_command(say):
-    said = say("merge", "run=r", "out=o", "method=lora", "trainer.epochs=1")
-    assert said.status == 2
-    assert "method: unknown setting" in said.err
-    assert "trainer.epochs: unknown setting" in said.err
+def test_a_setting_of_another_command(run_bertft):
+    result = run_bertft("merge", "run=r", "out=o", "method=lora", "trainer.epochs=1")
+    assert result.status == 2
+    assert "method: unknown setting" in result.err
+    assert "trainer.epochs: unknown setting" in result.err
 
 
-def test_a_key_below_a_null_contradicts_it(say):
-    said = say("train", "method.prefix=null", "method.prefix.length=4")
-    assert said.status == 2
-    assert "method.prefix.length: cannot be set, because method.prefix=null" in said.err
+def test_a_key_below_a_null_contradicts_it(run_bertft):
+    result = run_bertft("train", "method.prefix=null", "method.prefix.length=4")
+    assert result.status == 2
+    assert "method.prefix.length: cannot be set, because method.prefix=null" in result.err
 
 
 @pytest.fixture
@@ -132,19 +132,19 @@ def recipe(tmp_path):
     return write
 
 
-def test_a_recipe_of_one_s_own(say, calls, recipe):
-    assert say("train", *recipe("method:\n  rank: 3\n")).status == 0
+def test_a_recipe_of_one_s_own(run_bertft, calls, recipe):
+    assert run_bertft("train", *recipe("method:\n  rank: 3\n")).status == 0
     (config, _) = calls["train"][0]
     assert (config.method.rank, config.experiment) == (3, "mine")
 
 
-def test_mistakes_in_a_file_are_named_with_its_line(say, recipe):
+def test_mistakes_in_a_file_are_named_with_its_line(run_bertft, recipe):
     words = recipe(
         "trainer:\n  learing_rate: 1\n  epochs: three\n  steps: 0\n"
         "method:\n  low_rank:\n    alfa: 1\n"
     )
-    said = say("train", *words, "seed=x")
-    assert said.status == 2
+    result = run_bertft("train", *words, "seed=x")
+    assert result.status == 2
     for part in (
         "own/experiment/mine.yaml:3: trainer.learing_rate: unknown setting",
         "mine.yaml:4: trainer.epochs: 'three' is not a number",
@@ -152,39 +152,39 @@ def test_mistakes_in_a_file_are_named_with_its_line(say, recipe):
         "mine.yaml:8: method.low_rank.alfa: unknown setting. Did you mean 'method.low_rank.alpha'?",
         "seed: 'x' is not a whole number",
     ):
-        assert part in said.err, said.err
+        assert part in result.err, result.err
 
 
-def test_a_preset_that_a_file_asks_for_in_vain(say, recipe):
-    said = say("train", *recipe("defaults:\n  - override /method: lorra\n"))
-    assert said.status == 2
-    assert "method: there is no preset method=lorra. Did you mean 'lora'?" in said.err
+def test_a_preset_that_a_file_asks_for_in_vain(run_bertft, recipe):
+    result = run_bertft("train", *recipe("defaults:\n  - override /method: lorra\n"))
+    assert result.status == 2
+    assert "method: there is no preset method=lorra. Did you mean 'lora'?" in result.err
 
 
-def test_a_recipe_without_its_package(say, recipe):
-    said = say("train", *recipe("method:\n  rank: 3\n", header=""))
-    assert said.status == 2 and "# @package _global_" in said.err
+def test_a_recipe_without_its_package(run_bertft, recipe):
+    result = run_bertft("train", *recipe("method:\n  rank: 3\n", header=""))
+    assert result.status == 2 and "# @package _global_" in result.err
 
 
 @pytest.mark.parametrize("text", ["method:\n rank: 3\n  low: 2\n", "seed: 1\nseed: 2\n", "a: [1\n"])
-def test_a_file_that_is_no_yaml(say, recipe, text):
-    said = say("train", *recipe(text))
-    assert said.status == 2 and "mine.yaml:" in said.err and "Traceback" not in said.err
+def test_a_file_that_is_no_yaml(run_bertft, recipe, text):
+    result = run_bertft("train", *recipe(text))
+    assert result.status == 2 and "mine.yaml:" in result.err and "Traceback" not in result.err
 
 
-def test_a_search_path_of_one_s_own(say, calls, recipe, tmp_path):
+def test_a_search_path_of_one_s_own(run_bertft, calls, recipe, tmp_path):
     recipe("seed: 5\n")
     words = [f"hydra.searchpath=[file://{tmp_path}/own]", "experiment=mine"]
-    assert say("train", *words).status == 0
+    assert run_bertft("train", *words).status == 0
     assert calls["train"][0][0].seed == 5
 
 
-def test_a_folder_of_files_that_is_not_there(say):
-    said = say("train", "--config-dir", "nowhere")
-    assert said.status == 2 and "there is no folder nowhere" in said.err
+def test_a_folder_of_files_that_is_not_there(run_bertft):
+    result = run_bertft("train", "--config-dir", "nowhere")
+    assert result.status == 2 and "there is no folder nowhere" in result.err
 
 
 @pytest.mark.parametrize("flag", ["--epochs=3", "--config-name=x", "-z"])
-def test_flags_that_are_none(say, flag):
-    said = say("train", flag)
-    assert said.status == 2 and said.err.startswith("error: ")
+def test_flags_that_are_none(run_bertft, flag):
+    result = run_bertft("train", flag)
+    assert result.status == 2 and result.err.startswith("error: ")

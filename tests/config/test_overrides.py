@@ -186,9 +186,9 @@ def test_another_choice_of_data_leaves_what_the_answers_depend_on(tmp_path):
         "data=squad",
     ]
     assert rewrite_overrides("eval", [f"run={run}", "data=sst2"]) == [f"run='{run}'", "data=sst2"]
-    kept = {"mlm_probability": 0.4, "whole_words": True}
-    (merged / "bertft.json").write_text(json.dumps({"task": "masked_lm", "answering": kept}))
-    (old / "bertft.json").write_text(json.dumps({"answering": kept}))
+    remaining = {"mlm_probability": 0.4, "whole_words": True}
+    (merged / "bertft.json").write_text(json.dumps({"task": "masked_lm", "answering": remaining}))
+    (old / "bertft.json").write_text(json.dumps({"answering": remaining}))
     for folder in (merged, old):
         words = rewrite_overrides("eval", [f"run={folder}", "data=text"])
         assert words[:-2] == ["data.mlm_probability=0.4", "data.whole_words=true"]
@@ -199,8 +199,8 @@ def test_another_choice_of_data_leaves_what_the_answers_depend_on(tmp_path):
 def test_a_preset_of_one_s_own_counts_too(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mine.yaml").write_text("task: masked_lm\nmasked_share: 0.2\n")
-    kept = {"mlm_probability": 0.4, "whole_words": True}
-    (tmp_path / "bertft.json").write_text(json.dumps({"task": "masked_lm", "answering": kept}))
+    remaining = {"mlm_probability": 0.4, "whole_words": True}
+    (tmp_path / "bertft.json").write_text(json.dumps({"task": "masked_lm", "answering": remaining}))
     words = [f"run={tmp_path}", "data=mine"]
     assert rewrite_overrides("eval", words, config_dir=tmp_path)[0] == "data.whole_words=true"
     assert rewrite_overrides("eval", words) == [f"run='{tmp_path}'", "data=mine"]

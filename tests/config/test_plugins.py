@@ -46,26 +46,30 @@ def test_what_is_no_plugin():
 
 def test_one_that_is_installed_and_broken(monkeypatch):
     monkeypatch.setattr(hydra_errors, "version", lambda package: "9.9")
-    told = str(missing_hydra_plugin("hydra/launcher", "ray"))
-    assert "hydra-ray-launcher 9.9, which cannot be imported" in told
-    assert "hydra_plugins.hydra_ray_launcher" in told
+    content = str(missing_hydra_plugin("hydra/launcher", "ray"))
+    assert "hydra-ray-launcher 9.9, which cannot be imported" in content
+    assert "hydra_plugins.hydra_ray_launcher" in content
 
 
 @pytest.mark.parametrize("word", ["hydra/launcher=ray", "hydra/sweeper=optuna"])
-def test_the_command_line_says_so(say, calls, word, nothing_installed, monkeypatch):
+def test_the_command_line_says_so(run_bertft, calls, word, nothing_installed, monkeypatch):
     """Neither comes with the extra ``test``."""
-    said = say("train", "-m", word, "seed=0,1")
-    assert said.status == 2 and said.err.count("\n") == 1
-    assert said.err.startswith(f"error: {word.partition('=')[0]}: ") and said.out == ""
-    assert "which is not installed. Install it with pip install hydra-" in said.err
+    result = run_bertft("train", "-m", word, "seed=0,1")
+    assert result.status == 2 and result.err.count("\n") == 1
+    assert result.err.startswith(f"error: {word.partition('=')[0]}: ") and result.out == ""
+    assert "which is not installed. Install it with pip install hydra-" in result.err
 
 
-def test_a_launcher_that_is_none(say):
-    said = say("train", "-m", "hydra/launcher=joblip", "seed=0,1")
-    assert said.status == 2 and "Did you mean 'joblib'?" in said.err
+def test_a_launcher_that_is_none(run_bertft):
+    result = run_bertft("train", "-m", "hydra/launcher=joblip", "seed=0,1")
+    assert result.status == 2 and "Did you mean 'joblib'?" in result.err
 
 
-def test_another_sweeper_s_fixed_words_are_checked_before_it_chooses(say, calls):
-    said = say("train", "-m", "hydra/sweeper=basic", "trainer.epoch=3", "seed=0,1", "method.rank=x")
-    assert said.status == 2 and calls["train"] == []
-    assert "trainer.epoch: unknown setting" in said.err and "'x' is not a whole number" in said.err
+def test_another_sweeper_s_fixed_words_are_checked_before_it_chooses(run_bertft, calls):
+    result = run_bertft(
+        "train", "-m", "hydra/sweeper=basic", "trainer.epoch=3", "seed=0,1", "method.rank=x"
+    )
+    assert result.status == 2 and calls["train"] == []
+    assert (
+        "trainer.epoch: unknown setting" in result.err and "'x' is not a whole number" in result.err
+    )

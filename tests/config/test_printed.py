@@ -30,10 +30,10 @@ def test_a_terminal_obeys_no_text():
 
 def test_tables_warnings_and_the_log(tmp_path, capsys):
     out = io.StringIO()
-    shown = Table(EVIL, EVIL)
-    shown.add_row(EVIL, Text(EVIL))
+    displayed = Table(EVIL, EVIL)
+    displayed.add_row(EVIL, Text(EVIL))
     console = plain_console(file=out, width=200)
-    console.print(shown, EVIL, Text(EVIL))
+    console.print(displayed, EVIL, Text(EVIL))
     # rich itself takes \\a and \\r out of a Text
     assert out.getvalue().count(SHOWN) == 4 and not obeyed(out.getvalue())
     print_warning(EVIL)

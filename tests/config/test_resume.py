@@ -27,25 +27,27 @@ def run(tmp_path):
     return make
 
 
-def test_it_goes_on_with_its_own_settings_in_its_own_folder(say, calls, run):
+def test_it_goes_on_with_its_own_settings_in_its_own_folder(run_bertft, calls, run):
     folder = run("seed=7")
-    assert say("train", f"resume={folder}").status == 0
+    assert run_bertft("train", f"resume={folder}").status == 0
     ((config, at),) = calls["train"]
     assert at == folder
     assert (config.method.name, config.trainer.batch_size, config.seed) == ("svd_lora", 4, 7)
     assert config.resume == str(folder)
 
 
-def test_it_may_train_longer_elsewhere_and_in_silence(say, calls, run):
+def test_it_may_train_longer_elsewhere_and_in_silence(run_bertft, calls, run):
     folder = run()
     words = ["trainer.epochs=5", "trainer.device=cpu", "quiet=true", "trainer.log_every=3"]
-    assert say("train", f"resume={folder}", *words).status == 0
+    assert run_bertft("train", f"resume={folder}", *words).status == 0
     ((config, _),) = calls["train"]
     assert (config.trainer.epochs, config.trainer.device, config.quiet) == (5, "cpu", True)
 
 
-def test_it_may_train_longer_by_the_former_name_of_a_setting(say, calls, run):
-    assert say("train", f"resume={run('trainer.max_steps=5')}", "trainer.steps=9").status == 0
+def test_it_may_train_longer_by_the_former_name_of_a_setting(run_bertft, calls, run):
+    assert (
+        run_bertft("train", f"resume={run('trainer.max_steps=5')}", "trainer.steps=9").status == 0
+    )
     ((config, _),) = calls["train"]
     assert config.trainer.max_steps == 9
 
@@ -78,53 +80,53 @@ def test_quoting_that_was_the_default_is_still_the_default(run, recorded, meant)
         ((), "loss.class_weights.a=3", "loss.class_weights.a: the run has None, not 3"),
     ],
 )
-def test_it_may_not_change(say, calls, run, begun, word, part):
-    said = say("train", f"resume={run(*begun)}", word)
-    assert (said.status, calls["train"]) == (2, [])
-    assert part in said.err
+def test_it_may_not_change(run_bertft, calls, run, begun, word, part):
+    result = run_bertft("train", f"resume={run(*begun)}", word)
+    assert (result.status, calls["train"]) == (2, [])
+    assert part in result.err
 
 
-def test_a_setting_inside_another_may_be_repeated_but_not_changed(say, calls, run):
+def test_a_setting_inside_another_may_be_repeated_but_not_changed(run_bertft, calls, run):
     words = ["model=tiny", "method=svd_lora", "model.architecture.hidden_size=32"]
     folder = run(*words)
-    assert say("train", f"resume={folder}", *words).status == 0
+    assert run_bertft("train", f"resume={folder}", *words).status == 0
     for word, old in (("hidden_size=64", 32), ("vocab_size=64", None)):
-        said = say("train", f"resume={folder}", *words, f"model.architecture.{word}")
+        result = run_bertft("train", f"resume={folder}", *words, f"model.architecture.{word}")
         name = word.partition("=")[0]
-        assert said.status == 2, said
-        assert f"model.architecture.{name}: the run has {old}, not 64" in said.err
+        assert result.status == 2, result
+        assert f"model.architecture.{name}: the run has {old}, not 64" in result.err
     assert len(calls["train"]) == 1
 
 
-def test_auto_takes_the_command_that_began_it(say, calls, run):
+def test_auto_takes_the_command_that_began_it(run_bertft, calls, run):
     folder = run("trainer.max_steps=9")
     words = ["method=svd_lora", "trainer.batch_size=4", "trainer.max_steps=9", "resume=auto"]
-    assert say("train", *words, f"hydra.run.dir={folder}").status == 0
-    assert say("train", *words, f"hydra.run.dir={folder}", "data.seed=3").status == 2
+    assert run_bertft("train", *words, f"hydra.run.dir={folder}").status == 0
+    assert run_bertft("train", *words, f"hydra.run.dir={folder}", "data.seed=3").status == 2
 
 
-def test_auto_starts_where_nothing_was_begun(say, calls, tmp_path):
+def test_auto_starts_where_nothing_was_begun(run_bertft, calls, tmp_path):
     words = ["method=lora", "resume=auto", f"hydra.run.dir={tmp_path / 'new'}"]
-    assert say("train", *words).status == 0
+    assert run_bertft("train", *words).status == 0
     ((config, _),) = calls["train"]
     assert (config.method.name, config.resume) == ("lora", "auto")
 
 
-def test_a_folder_without_a_run(say, tmp_path):
-    said = say("train", f"resume={tmp_path}")
-    assert said.status == 2 and "is not a run" in said.err
+def test_a_folder_without_a_run(run_bertft, tmp_path):
+    result = run_bertft("train", f"resume={tmp_path}")
+    assert result.status == 2 and "is not a run" in result.err
 
 
 DAMAGED = ["trainer: [1", "trainer: {epochs: three}", "zzz: 1", "\x00", "- 1"]
 
 
 @pytest.mark.parametrize("text", DAMAGED)
-def test_a_damaged_configuration(say, run, text):
+def test_a_damaged_configuration(run_bertft, run, text):
     folder = run()
     (folder / "config.yaml").write_text(text)
-    said = say("train", f"resume={folder}")
-    assert said.status == 2, said.err
-    assert "config.yaml: cannot be read" in said.err
+    result = run_bertft("train", f"resume={folder}")
+    assert result.status == 2, result.err
+    assert "config.yaml: cannot be read" in result.err
 
 
 EDITED = [
@@ -136,11 +138,11 @@ EDITED = [
 
 
 @pytest.mark.parametrize(("edit", "part"), EDITED)
-def test_an_edited_configuration_is_held_to_the_rules(say, run, edit, part):
+def test_an_edited_configuration_is_held_to_the_rules(run_bertft, run, edit, part):
     file = run() / "config.yaml"
     OmegaConf.save(OmegaConf.merge(OmegaConf.load(file), edit), file)
-    said = say("train", f"resume={file.parent}")
-    assert said.status == 2 and f"config.yaml: {part}" in said.err, said.err
+    result = run_bertft("train", f"resume={file.parent}")
+    assert result.status == 2 and f"config.yaml: {part}" in result.err, result.err
     with pytest.raises(DataError, match=r"config\.yaml"):
         read_run_config(file.parent)
 

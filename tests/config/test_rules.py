@@ -171,41 +171,43 @@ RIGHT = [
 
 
 @pytest.mark.parametrize(("words", "part"), WRONG)
-def test_wrong_together(say, calls, words, part):
-    said = say("train", *words.split())
-    assert (said.status, calls["train"]) == (2, [])
-    assert part in said.err and "Traceback" not in said.err
+def test_wrong_together(run_bertft, calls, words, part):
+    result = run_bertft("train", *words.split())
+    assert (result.status, calls["train"]) == (2, [])
+    assert part in result.err and "Traceback" not in result.err
 
 
-def test_a_missing_file_is_told_with_all_the_rest(say, calls, tmp_path):
+def test_a_missing_file_is_told_with_all_the_rest(run_bertft, calls, tmp_path):
     (tmp_path / "train.csv").write_text("")
     (tmp_path / "folder").mkdir()
-    said = say("train", "data=files", "data.train=tarin.csv", "data.test=folder", "seed=-1")
-    assert (said.status, calls["train"]) == (2, [])
-    assert "data.train=tarin.csv: there is no such file. Did you mean 'train.csv'" in said.err
-    assert "data.test=folder: is a folder, not a file" in said.err
-    assert said.err.startswith("error: 3 problems:")
+    result = run_bertft(
+        "train", "data=files", "data.train=tarin.csv", "data.test=folder", "seed=-1"
+    )
+    assert (result.status, calls["train"]) == (2, [])
+    assert "data.train=tarin.csv: there is no such file. Did you mean 'train.csv'" in result.err
+    assert "data.test=folder: is a folder, not a file" in result.err
+    assert result.err.startswith("error: 3 problems:")
 
 
-def test_mistakes_of_losses_and_thresholds_are_told_together(say, calls):
-    said = say(
+def test_mistakes_of_losses_and_thresholds_are_told_together(run_bertft, calls):
+    result = run_bertft(
         "train", "data=stsb", "loss.class_weights={a:-1}", "loss.label_smoothing=2",
         "calibrate=temperature", "tune_threshold=true",
     )  # fmt: skip
-    assert said.status == 2 and calls["train"] == []
+    assert result.status == 2 and calls["train"] == []
     for part in (
         "loss.label_smoothing: 2.0 is out of range", "the weight -1 of a is not valid",
         "calibrate: is not supported", "tune_threshold: is not supported",
     ):  # fmt: skip
-        assert said.err.count(part) == 1, said.err
+        assert result.err.count(part) == 1, result.err
 
 
 @pytest.mark.parametrize("words", RIGHT)
-def test_right_together(say, calls, words, tmp_path):
+def test_right_together(run_bertft, calls, words, tmp_path):
     for name in ("a", "b", "a.csv"):
         (tmp_path / name).write_text("")
-    said = say("train", *words.split())
-    assert said.status == 0, said.err
+    result = run_bertft("train", *words.split())
+    assert result.status == 0, result.err
     assert len(calls["train"]) == 1
 
 
@@ -225,13 +227,13 @@ def test_right_together(say, calls, words, tmp_path):
         ("predict run=r threshold=1.5", "1.5 is out of range"),
     ],
 )
-def test_other_commands(say, calls, line, part):
-    said = say(*line.split())
-    assert said.status == 2 and part in said.err
+def test_other_commands(run_bertft, calls, line, part):
+    result = run_bertft(*line.split())
+    assert result.status == 2 and part in result.err
     assert not any(calls.values())
 
 
-def test_eval_of_a_file_alone_needs_no_training_file(say, calls):
-    assert say("eval", "run=r", "data=files", "data.validation=v.csv").status == 0
+def test_eval_of_a_file_alone_needs_no_training_file(run_bertft, calls):
+    assert run_bertft("eval", "run=r", "data=files", "data.validation=v.csv").status == 0
     ((config, _),) = calls["eval"]
     assert (config.data.validation, config.data.train) == ("v.csv", None)

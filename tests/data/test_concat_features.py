@@ -54,14 +54,14 @@ def test_a_batch_has_labels_of_those_that_have_them(joined):
 def test_logits_are_kept_and_found_by_feature(tmp_path, lengths):
     values = np.arange(12, dtype=np.float32).reshape(-1, 2)
     values = values if lengths is not None else values[:3]
-    kept = store_logits(tmp_path, "key", values, lengths, {"seconds": 1.5})
-    found = load_cached_logits(tmp_path, "key", lengths)
+    remaining = store_logits(tmp_path, "key", values, lengths, {"seconds": 1.5})
+    actual = load_cached_logits(tmp_path, "key", lengths)
     memory = CachedLogits(values, lengths, {})
     wanted = values[[2, 0]] if lengths is None else values[[3, 4, 5, 0, 1]]
-    for each in (kept, found, memory):
+    for each in (remaining, actual, memory):
         np.testing.assert_array_equal(each.gather(np.array([2, 0])), wanted)
         np.testing.assert_array_equal(each.read_all(), values)
-    assert found.metadata == {"seconds": 1.5}
+    assert actual.metadata == {"seconds": 1.5}
     assert load_cached_logits(tmp_path, "other", lengths) is None
     [file] = (tmp_path / "teacher").iterdir()
     content = bytearray(file.read_bytes())

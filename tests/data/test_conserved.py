@@ -102,9 +102,9 @@ def written(folder: Path, kind: str, texts: Texts) -> tuple[Path, str, str]:
 
 def to_learn(path: Path, task: str, **settings) -> Rows:
     data = DataConfig(name="x", task=task, train=str(path), **settings)
-    found = load_splits(data, ("train",)).train
-    assert found is not None
-    return found
+    actual = load_splits(data, ("train",)).train
+    assert actual is not None
+    return actual
 
 
 def to_answer(path: Path, task: str, **settings) -> Rows:
@@ -235,13 +235,13 @@ def test_more_than_a_share_of_bad_rows_is_an_error(tmp_path, split):
     Path(files[split]).write_text(_csv(["", *texts[:-1]]))
     with pytest.raises(DataError) as raised:
         load_splits(data)
-    told = str(raised.value)
+    content = str(raised.value)
     for part in (
         f"{files[split]}: 11 of 1,000 rows cannot be used (11 × empty text)",
         "more than data.max_skipped=0.01 allows", f"{files[split]}:2: empty text",
         "data.max_skipped=0.02",
     ):  # fmt: skip
-        assert part in told
+        assert part in content
     assert load_splits(DataConfig(name="x", on_bad_row="skip", max_skipped=0.02, **files))
 
 

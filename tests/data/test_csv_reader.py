@@ -33,8 +33,8 @@ def rows(path, content: str, **settings):
 def test_tabs_are_read_alike_whatever_names_them(tmp_path, name, mark):
     """A quote at the beginning of a field swallowed the lines up to the next one."""
     lines = [f'"open {row}\tx\nclosed" {row}\ty' for row in range(4)]
-    found, bad = rows(tmp_path / name, "\n".join(["text\tlabel", *lines]), separator=mark)
-    assert [text for text, _ in found] == [
+    actual, bad = rows(tmp_path / name, "\n".join(["text\tlabel", *lines]), separator=mark)
+    assert [text for text, _ in actual] == [
         text for row in range(4) for text in (f'"open {row}', f'closed" {row}')
     ]
     assert (len(bad), bad.read) == (0, 8)
@@ -46,8 +46,8 @@ def test_quoting_of_tabs_is_as_asked(tmp_path, name):
     assert [text for text, _ in plain] == ['"a tab"', '"two ""quotes"""', '""', "z"]
     (note,) = bad.notes
     assert note.startswith("3 fields are enclosed in double quotes") and "data.quoting" in note
-    asked, bad = rows(tmp_path / name, QUOTED, separator="tab", quoting=True)
-    assert [text for text, _ in asked] == ["a tab", 'two "quotes"', "", "z"]
+    requested, bad = rows(tmp_path / name, QUOTED, separator="tab", quoting=True)
+    assert [text for text, _ in requested] == ["a tab", 'two "quotes"', "", "z"]
     assert not bad.notes
     refused, bad = rows(tmp_path / name, QUOTED, separator="tab", quoting=False)
     assert refused == plain and not bad.notes
@@ -60,8 +60,8 @@ def test_a_quoted_header_of_tsv_names_the_setting(tmp_path):
 
 def test_parts_of_a_quoted_field_are_noted(tmp_path):
     content = 'label\ttext\nx\t"one\ntwo"\ny\t"three\nfour"\nx\tfive\n'
-    found, bad = rows(tmp_path / "a.tsv", content, text="text")
-    assert len(found) == 3 and bad.counts == {"wrong number of columns": 2}
+    actual, bad = rows(tmp_path / "a.tsv", content, text="text")
+    assert len(actual) == 3 and bad.counts == {"wrong number of columns": 2}
     (note,) = bad.notes
     assert note.startswith("2 fields open a double quote") and "data.quoting=true" in note
     assert "data.quoting=true" in bad.hints["wrong number of columns"]
@@ -77,8 +77,8 @@ def test_quotes_of_prose_are_not_noted(tmp_path):
 
 def test_line_breaks_in_quotes_are_noted(tmp_path):
     content = 'text,label\n"one\ntwo",x\n"three\r\n\r\nfour, five",y\nsix,x\n'
-    found, bad = rows(tmp_path / "a.csv", content)
-    assert [text for text, _ in found] == ["one\ntwo", "three\r\n\r\nfour, five", "six"]
+    actual, bad = rows(tmp_path / "a.csv", content)
+    assert [text for text, _ in actual] == ["one\ntwo", "three\r\n\r\nfour, five", "six"]
     assert bad.notes == ["2 fields contain line breaks (the longest row has 3 lines)"]
     assert (bad.read, bad.other_lines["continued"]) == (3, 3)
 
@@ -92,8 +92,8 @@ def test_rows_inside_quotes_are_noted(tmp_path):
 
 def test_a_row_that_is_no_csv_takes_no_other_with_it(tmp_path):
     lines = ["text,label", "a,x", '"stray,x', "b,y", "c,x", '"d" stray,y', "e,x"]
-    found, bad = rows(tmp_path / "a.csv", "\n".join(lines))
-    assert [text for text, _ in found] == ["a", "b", "c", "e"]
+    actual, bad = rows(tmp_path / "a.csv", "\n".join(lines))
+    assert [text for text, _ in actual] == ["a", "b", "c", "e"]
     assert bad.first == [(3, "text after a closing quote"), (6, "text after a closing quote")]
     assert bad.read == 6 and "data.quoting=false" in bad.hints["text after a closing quote"]
     with pytest.raises(DataError, match=r"data\.on_bad_row=skip.*data\.quoting=false"):
@@ -112,8 +112,8 @@ def test_a_row_that_is_no_csv_takes_no_other_with_it(tmp_path):
     ],
 )
 def test_the_line_that_tells_excel_the_separator(tmp_path, content, settings):
-    found, bad = rows(tmp_path / "a.csv", content, **settings)
-    assert found == [["a", "x"], ["b, c", "y"]]
+    actual, bad = rows(tmp_path / "a.csv", content, **settings)
+    assert actual == [["a", "x"], ["b, c", "y"]]
     assert bad.read == 2 and bad.other_lines["sep= line"] == 1
 
 
@@ -135,8 +135,8 @@ def test_the_line_that_tells_excel_the_separator(tmp_path, content, settings):
 )
 @pytest.mark.parametrize("last", [True, False])
 def test_lines_end_as_on_any_system(tmp_path, name, lines, end, last):
-    found, bad = rows(tmp_path / name, end.join(lines) + end * last)
-    assert found == [["a", "x"], ["b, c", "y"], ["d", "x"]] and not len(bad)
+    actual, bad = rows(tmp_path / name, end.join(lines) + end * last)
+    assert actual == [["a", "x"], ["b, c", "y"], ["d", "x"]] and not len(bad)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "gb18030"])
@@ -148,8 +148,8 @@ def test_texts_of_an_old_mac(tmp_path, encoding):
 
 
 def test_a_return_inside_a_line_is_text(tmp_path):
-    found, _ = rows(tmp_path / "a.tsv", "text\tlabel\na\rb\tx\nc\ty\n")
-    assert found == [["a\rb", "x"], ["c", "y"]]
+    actual, _ = rows(tmp_path / "a.tsv", "text\tlabel\na\rb\tx\nc\ty\n")
+    assert actual == [["a\rb", "x"], ["c", "y"]]
 
 
 LINE = st.lists(

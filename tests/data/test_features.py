@@ -55,12 +55,12 @@ EXPECTED = [(row, part) for row, text in enumerate(TEXTS) for part in text.split
 @pytest.mark.parametrize("chunk", [1, 2, 100])
 @pytest.mark.parametrize("kept", [True, False])
 def test_rows_are_counted_through_all_chunks(tmp_path, chunk, kept):
-    told: list[int] = []
+    content: list[int] = []
     table = featurize(
-        rows(TEXTS), Encode(), [], tmp_path if kept else None, chunk=chunk, progress=told.append
+        rows(TEXTS), Encode(), [], tmp_path if kept else None, chunk=chunk, progress=content.append
     )
     assert contents(table) == EXPECTED
-    assert sum(told) == len(TEXTS)
+    assert sum(content) == len(TEXTS)
 
 
 def test_a_second_time_is_read_from_the_cache(tmp_path):

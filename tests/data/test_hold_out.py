@@ -19,8 +19,8 @@ COUNT = 997
 def rows():
     places = range(COUNT)
     columns = {
-        "label": ["abcd"[place * place % 7 % 4] for place in places],
-        "context": [str(place // 5) for place in places],
+        "label": ["abcd"[folder * folder % 7 % 4] for folder in places],
+        "context": [str(work_dir // 5) for work_dir in places],
         "line": list(range(1, COUNT + 1)),
     }
     return Rows(pa.table(columns), "here")

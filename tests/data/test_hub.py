@@ -27,7 +27,7 @@ def folder(tmp_path) -> str:
     for split, labels in (("train", [1, 0] * 20), ("validation", [0, 1]), ("test", [-1, -1])):
         rows = {
             "label": labels,
-            "sentence": [f"{split} 酒店 {place}" for place in range(len(labels))],
+            "sentence": [f"{split} 酒店 {work_folder}" for work_folder in range(len(labels))],
         }
         dataset = datasets.Dataset.from_dict(rows, features)
         dataset.to_parquet(str(path / f"{split}-00000-of-00001.parquet"))
@@ -113,9 +113,9 @@ def test_questions_with_nested_answers(tmp_path):
         name="squad_v2", source="hub", task="question_answering", hub=str(tmp_path / "squad"),
         train="train", validation="validation",
     )  # fmt: skip
-    found = load_splits(data, ("validation",)).validation
-    assert found.column("question") == rows["question"] and found.column("id") == ["a", "b"]
-    assert found.column("label") == [["Ada"], []] and found.column("start") == [[0], []]
+    actual = load_splits(data, ("validation",)).validation
+    assert actual.column("question") == rows["question"] and actual.column("id") == ["a", "b"]
+    assert actual.column("label") == [["Ada"], []] and actual.column("start") == [[0], []]
 
 
 def test_next_to_a_file_of_the_user_s_own_nothing_is_fetched(folder, tmp_path, monkeypatch):
@@ -124,10 +124,10 @@ def test_next_to_a_file_of_the_user_s_own_nothing_is_fetched(folder, tmp_path, m
     own = tmp_path / "own.csv"
     lines = [f"text {number},{'negative' if number % 2 else 'positive'}" for number in range(40)]
     own.write_text("\n".join(["sentence,label", *lines]), encoding="utf-8")
-    found = load_splits(config(folder, label="label", train=str(own), test="test"))
-    assert found.validation_from_train and found.test is None
-    assert len(found.train) + len(found.validation) == 40
-    assert {found.train.source, found.validation.source} == {str(own)}
+    actual = load_splits(config(folder, label="label", train=str(own), test="test"))
+    assert actual.validation_from_train and actual.test is None
+    assert len(actual.train) + len(actual.validation) == 40
+    assert {actual.train.source, actual.validation.source} == {str(own)}
     only = load_splits(config(folder, label="label", validation=str(own)), ("validation",))
     assert len(only.validation) == 40 and only.train is None
     with pytest.raises(UsageError, match="no training file"):

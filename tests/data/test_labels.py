@@ -14,7 +14,7 @@ from bertft.tasks.shared.text_schema import parse_number, parse_zero_or_one
 
 
 def splits(path, rows, task="classification", **settings):
-    lines = [json.dumps({"text": f"text {place}", **row}) for place, row in enumerate(rows)]
+    lines = [json.dumps({"text": f"text {folder}", **row}) for folder, row in enumerate(rows)]
     path.write_text("\n".join(lines))
     config = DataConfig(
         name="x", task=task, train=str(path), **{"validation": str(path), **settings}
@@ -174,7 +174,7 @@ def test_regression_has_no_classes(tmp_path):
         (["a"] * 3, "classification", "all rows have the label a"),
         ([0.2, 3.8, 5, 1], "classification", "numbers such as.*data.task=regression"),
         (
-            [f"sentence {place}" for place in range(30)],
+            [f"sentence {folder}" for folder in range(30)],
             "classification",
             "30 different labels in 30",
         ),

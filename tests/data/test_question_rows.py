@@ -73,12 +73,12 @@ def test_the_same_rows_from_every_kind_of_file(tmp_path):
     made.append(write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, objects))))
     pa.parquet.write_table(pa.Table.from_pylist(objects), tmp_path / "a.parquet")
     made.append(tmp_path / "a.parquet")
-    found = [read(path) for path in made]
-    for rows in found:
+    actual = [read(path) for path in made]
+    for rows in actual:
         assert table_of(rows) == [tuple(row) for row in ROWS]
-    assert len({rows.fingerprint for rows in found}) == 1
-    assert found[0].location(2) == f"{made[0]}, question 3"
-    assert found[1].location(2) == f"{made[1]}:3"
+    assert len({rows.fingerprint for rows in actual}) == 1
+    assert actual[0].location(2) == f"{made[0]}, question 3"
+    assert actual[1].location(2) == f"{made[1]}:3"
 
 
 def test_flat_answers(tmp_path):

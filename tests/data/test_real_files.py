@@ -178,8 +178,11 @@ def test_numbers_of_words_are_not_the_words(tmp_path, name):
     assert train(tmp_path / name, NUMBERED, text=1, **settings).column("text") == [
         "Ann said no", "Bo",
     ]  # fmt: skip
-    asked = texts(tmp_path / name, NUMBERED.encode(), text=1, **settings)
-    assert asked.column("text") == ["Ann said no", "Bo"]  # of a run that was trained on column 1
+    requested = texts(tmp_path / name, NUMBERED.encode(), text=1, **settings)
+    assert requested.column("text") == [
+        "Ann said no",
+        "Bo",
+    ]  # of a run that was trained on column 1
 
 
 def test_words_of_conllu_come_once(tmp_path):

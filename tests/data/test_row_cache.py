@@ -29,15 +29,15 @@ def cache(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def reads(monkeypatch) -> list[str]:
     """The sources whose records were asked for, in turn."""
-    asked: list[str] = []
+    requested: list[str] = []
     real = data_sources.records_to_batches
 
     def counting(records, schema, split, bad):
-        asked.append(split)
+        requested.append(split)
         return real(records, schema, split, bad)
 
     monkeypatch.setattr(data_sources, "records_to_batches", counting)
-    return asked
+    return requested
 
 
 @pytest.fixture
@@ -121,9 +121,9 @@ def damage_middle(path: Path) -> None:
 @pytest.mark.parametrize("damage", [damage_middle, lambda path: path.write_bytes(b"")])
 def test_what_is_damaged_is_read_afresh(path, reads, cache, damage):
     first = rows(path)
-    (kept,) = cache.iterdir()
+    (remaining,) = cache.iterdir()
     expected = first.table.to_pydict()
-    damage(kept)
+    damage(remaining)
     assert rows(path).table.to_pydict() == expected
     assert len(reads) == 2 and len(list(cache.iterdir())) == 1
 
@@ -162,9 +162,9 @@ def test_what_another_process_took_away_meanwhile_is_read_again(path, reads, mon
     real = data_sources.store_cached
 
     def robbed(*args):
-        kept = real(*args)
-        kept.unlink()
-        return kept
+        remaining = real(*args)
+        remaining.unlink()
+        return remaining
 
     monkeypatch.setattr(data_sources, "store_cached", robbed)
     assert len(rows(path)) == 40 and len(reads) == 2
@@ -177,8 +177,8 @@ def test_settings_of_any_kind_make_a_key(path):
 def test_without_a_place_to_keep_them_they_are_in_memory(path, tmp_path, reads):
     path.write_text(CONTENT + " ,a,c\n")
     (tmp_path / "cache").write_text("a file where the folder would be")
-    found = rows(path, on_bad_row="skip", max_skipped=1.0)
-    assert (len(found), dict(found.skipped)) == (40, {"empty text": 1})
+    actual = rows(path, on_bad_row="skip", max_skipped=1.0)
+    assert (len(actual), dict(actual.skipped)) == (40, {"empty text": 1})
 
 
 def test_small_files_and_what_is_to_be_answered_are_not_kept(path, cache):
@@ -201,21 +201,21 @@ def test_its_texts_take_no_memory(path, monkeypatch):
             yield batch
 
     monkeypatch.setattr(data_sources, "records_to_batches", watched)
-    found = rows(path)
+    actual = rows(path)
     held = pa.total_allocated_bytes() - before
-    assert found.table.nbytes > 2_000_000
+    assert actual.table.nbytes > 2_000_000
     assert held < 100_000 and peak < 1_000_000, (held, peak)
 
 
 def test_another_table_under_the_key_is_not_believed(path, reads, cache):
     first = rows(path)
-    kept = next(cache.iterdir())
-    kept.unlink()  # what is mapped of it stays
+    remaining = next(cache.iterdir())
+    remaining.unlink()  # what is mapped of it stays
     other = pa.table({"text": ["x"], "label": ["y"], "line": [1]})
-    with pa.ipc.new_file(str(kept), other.schema) as writer:
+    with pa.ipc.new_file(str(remaining), other.schema) as writer:
         writer.write_table(other)
-    checksum = f"{zlib.crc32(kept.read_bytes()):08x}"
-    kept.rename(kept.with_name(f"{kept.name.split('.')[0]}.{checksum}.arrow"))
+    checksum = f"{zlib.crc32(remaining.read_bytes()):08x}"
+    remaining.rename(remaining.with_name(f"{remaining.name.split('.')[0]}.{checksum}.arrow"))
     assert rows(path).table.equals(first.table) and reads == ["train", "train"]
 
 

@@ -14,9 +14,9 @@ from bertft.data.rows import Rows
 def table(count, pieces=1):
     made = pa.table(
         {
-            "text": pa.array([f"text {place % 7}" for place in range(count)], pa.large_string()),
+            "text": pa.array([f"text {folder % 7}" for folder in range(count)], pa.large_string()),
             "label": pa.array(
-                [["x"] * (place % 3) for place in range(count)], pa.list_(pa.string())
+                [["x"] * (work_dir % 3) for work_dir in range(count)], pa.list_(pa.string())
             ),
             "line": pa.array(range(10, 10 + count), pa.int64()),
         }
@@ -45,8 +45,8 @@ def test_chosen_rows_are_those_of_a_copy(seed, pieces, monkeypatch):
         assert chosen.location(row) == f"a.csv:{line}"
         assert chosen.value("text", row) == copied.column("text")[row].as_py()
     for size in (1, 7, 1000):
-        found = [each for piece in chosen.iter_chunks(size) for each in piece.to_pylist()]
-        assert found == copied.to_pylist()
+        actual = [each for piece in chosen.iter_chunks(size) for each in piece.to_pylist()]
+        assert actual == copied.to_pylist()
         assert max(piece.num_rows for piece in chosen.iter_chunks(size)) <= size
     assert (
         chosen.slice(3, 4, ["line"]).to_pydict() == copied.select(["line"]).slice(3, 4).to_pydict()
@@ -69,8 +69,8 @@ def test_none_chosen():
 def test_choosing_copies_no_text_and_counts_apart():
     rows = Rows(table(20_000), "a.csv", Counter({"empty text": 2}))
     before = pa.total_allocated_bytes()
-    kept = rows.select(np.arange(len(rows)) % 10 > 0)
+    remaining = rows.select(np.arange(len(rows)) % 10 > 0)
     assert pa.total_allocated_bytes() == before
-    assert kept.row_indices.nbytes == 4 * len(kept)
-    kept.skipped["unknown label"] += 1
+    assert remaining.row_indices.nbytes == 4 * len(remaining)
+    remaining.skipped["unknown label"] += 1
     assert rows.skipped == {"empty text": 2}

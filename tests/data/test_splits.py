@@ -176,7 +176,7 @@ def test_the_fingerprint_does_not_see_how_arrow_cut_the_rows(train):
 def test_a_bundled_sample(monkeypatch):
     def generate(name, split):
         assert name == "toy"
-        return {"text": [f"{split} {place}" for place in range(6)], "label": ["no", "yes"] * 3}
+        return {"text": [f"{split} {folder}" for folder in range(6)], "label": ["no", "yes"] * 3}
 
     monkeypatch.setattr("bertft.samples.load_sample", generate, raising=False)
     splits = load_splits(DataConfig(name="sample", source="sample", sample="toy"))

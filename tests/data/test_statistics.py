@@ -88,7 +88,7 @@ def test_what_it_says(tmp_path):
     ],
 )
 def test_labels_of_other_tasks(tmp_path, task, labels, expected):
-    rows = [(f"text {place}", label) for place, label in enumerate(labels)]
+    rows = [(f"text {folder}", label) for folder, label in enumerate(labels)]
     assert report_on(tmp_path / "a.jsonl", rows, task=task).splits["train"].labels == expected
 
 
@@ -99,8 +99,8 @@ def test_the_share_of_unknown_tokens(tmp_path, unknown, train, validation):
     report = report_on(tmp_path / "a.jsonl", ROWS, special=SpecialTokenIds(unknown, (1, 9)))
     assert report.splits["train"].unknown == train
     assert report.splits["validation"].unknown == validation
-    told = [note for note in report.notes if "vocabulary" in note]
-    assert told == (
+    content = [note for note in report.notes if "vocabulary" in note]
+    assert content == (
         [
             "warning: many tokens are not in the model's vocabulary (train 100%, validation"
             " 100%); choose a model for the language and script of the texts"

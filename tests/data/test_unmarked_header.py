@@ -41,9 +41,9 @@ def test_a_header_is_not_a_row(tmp_path, header, labels, task, policy):
     path, lines = tmp_path / "a.tsv", [header, *rows(labels)]
     with pytest.raises(
         DataError, match=r"a.tsv:1: the first line may be.*data.header=true"
-    ) as told:
+    ) as content:
         read(path, lines, task, on_bad_row=policy)
-    assert str(told.value).startswith(f"{path}:1: ")
+    assert str(content.value).startswith(f"{path}:1: ")
     assert len(read(path, lines, task, header=True).train) == 12
     expected = 13 if task != "regression" else 12  # a header is no number
     assert (
@@ -77,5 +77,5 @@ def test_rows_to_answer(tmp_path):
     with pytest.raises(DataError, match="the first line may be a header"):
         load_inputs(str(path), DataConfig(name="x", text=0))
     for header in (True, False):
-        found = load_inputs(str(path), DataConfig(name="x", text=0, header=header))
-        assert len(found) == 13 - header
+        actual = load_inputs(str(path), DataConfig(name="x", text=0, header=header))
+        assert len(actual) == 13 - header

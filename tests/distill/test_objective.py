@@ -113,8 +113,8 @@ def cut(rows, size):
 def gradients(made, batches):
     made.optimizer.zero_grad()
     loss, _ = made.compute_gradients(batches)
-    found = [each.grad.clone() for each in made.parameters if each.grad is not None]
-    return float(loss), found, {name: float(each) for name, each in made._loss_means.items()}
+    actual = [each.grad.clone() for each in made.parameters if each.grad is not None]
+    return float(loss), actual, {name: float(each) for name, each in made._loss_means.items()}
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])
@@ -128,10 +128,10 @@ def test_a_window_of_micro_batches_equals_one_batch(kind, size, layout):
     weights = made.objective.weights
     assert loss == pytest.approx(sum(weights[name] * each for name, each in losses.items()))
     assert weights["hard"] == pytest.approx(0.4)
-    found_loss, found, found_losses = gradients(made, cut(rows, size))
+    found_loss, actual, found_losses = gradients(made, cut(rows, size))
     assert found_loss == pytest.approx(loss, rel=1e-12)
     assert found_losses == pytest.approx(losses, rel=1e-12)
-    for one, other in zip(found, whole, strict=True):
+    for one, other in zip(actual, whole, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
     outcome = made(cut(rows, size), 1, 10)
     assert outcome.applied and outcome.losses == pytest.approx(losses, rel=1e-12)

@@ -11,11 +11,11 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent))
 
-from small_runs import QUICK, say, write_task
+from small_runs import QUICK, run_bertft, write_task
 
 
 @pytest.fixture(autouse=True)
-def place(monkeypatch, tmp_path, tmp_path_factory) -> Path:
+def work_dir(monkeypatch, tmp_path, tmp_path_factory) -> Path:
     """The folder that a test runs in; tokenised rows are kept for the session."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BERTFT_CACHE", str(tmp_path_factory.getbasetemp() / "rows"))
@@ -35,10 +35,10 @@ def trained(tmp_path_factory) -> Iterator[Callable[..., Path]]:
             if key not in runs:
                 folder = tmp_path_factory.mktemp(task)
                 data = write_task(folder, task)
-                said = say(
+                result = run_bertft(
                     "train", *QUICK, *data, *words, "quiet=true", f"hydra.run.dir={folder / 'run'}"
                 )
-                assert said.status == 0, said
+                assert result.status == 0, result
                 runs[key] = folder / "run"
             return runs[key]
 

@@ -142,11 +142,11 @@ def run_ranks(words: list[str], fault: str | None, size: int, work: Path) -> lis
     job = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     places = [work / str(rank) for rank in range(size)]
     pids = []
-    for rank, place in enumerate(places):
-        place.mkdir(exist_ok=True)
+    for rank, folder in enumerate(places):
+        folder.mkdir(exist_ok=True)
         env = {**job, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        pids.append(forked(words, fault, place, env))
-    return [ended(pid, place) for pid, place in zip(pids, places, strict=True)]
+        pids.append(forked(words, fault, folder, env))
+    return [ended(pid, work_dir) for pid, work_dir in zip(pids, places, strict=True)]
 
 
 def told(job: dict, work: Path) -> dict | list[dict]:

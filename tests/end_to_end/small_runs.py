@@ -31,7 +31,7 @@ _BAD = ("bad", "awful", "poor", "dull", "horrid")
 _THINGS = ("film", "book", "meal", "room", "song", "plot")
 
 
-class Said:
+class CliResult:
     """What a command line printed and ended with."""
 
     def __init__(self, status: int, out: str, err: str) -> None:
@@ -55,7 +55,7 @@ class Stdin(io.StringIO):
         self.buffer = io.BytesIO(text.encode())
 
 
-def say(*words: object, stdin: str = "") -> Said:
+def run_bertft(*words: object, stdin: str = "") -> CliResult:
     """Run a command line given as words."""
     out, err = io.StringIO(), io.StringIO()
     before, sys.stdin = sys.stdin, Stdin(stdin)
@@ -64,7 +64,7 @@ def say(*words: object, stdin: str = "") -> Said:
             status = main([str(word) for word in words])
     finally:
         sys.stdin = before
-    return Said(status, out.getvalue(), err.getvalue())
+    return CliResult(status, out.getvalue(), err.getvalue())
 
 
 def opinion(rng: random.Random, positive: bool) -> str:
@@ -132,10 +132,10 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
 
 
-def answers(said: Said) -> list[dict[str, Any]]:
+def answers(result: CliResult) -> list[dict[str, Any]]:
     """The answers on stdout."""
-    assert said.status == 0, said
-    return [json.loads(line) for line in said.out.splitlines()]
+    assert result.status == 0, result
+    return [json.loads(line) for line in result.out.splitlines()]
 
 
 @cache
@@ -201,17 +201,17 @@ def _result(
 
 def outcome(run: Path) -> dict[str, object]:
     """All that a run leaves and that does not depend on the clock."""
-    found: dict[str, object] = {}
+    actual: dict[str, object] = {}
     for name in ("last", "best"):
         folder = (run / "checkpoints" / name).resolve()
-        found[name] = folder.name
+        actual[name] = folder.name
         for file in sorted(folder.iterdir()):
             if file.name not in ("files.json", "state.json"):
-                found[f"{name}/{file.name}"] = file.read_bytes()
-    found["steps"] = sorted(path.name for path in (run / "checkpoints").iterdir())
-    found["metrics.jsonl"] = (run / "metrics.jsonl").read_bytes()
+                actual[f"{name}/{file.name}"] = file.read_bytes()
+    actual["steps"] = sorted(path.name for path in (run / "checkpoints").iterdir())
+    actual["metrics.jsonl"] = (run / "metrics.jsonl").read_bytes()
     metrics = read(run / "metrics.json")
-    found["result"] = {name: metrics[name] for name in ("best", "validation", "test")}
-    found["train"] = (metrics["train"]["steps"], metrics["train"]["loss"])
-    found["files"] = sorted(path.name for path in run.iterdir())
-    return found
+    actual["result"] = {name: metrics[name] for name in ("best", "validation", "test")}
+    actual["train"] = (metrics["train"]["steps"], metrics["train"]["loss"])
+    actual["files"] = sorted(path.name for path in run.iterdir())
+    return actual

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from small_runs import answers, read, say
+from small_runs import answers, read, run_bertft
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from bertft.samples import load_sample
@@ -23,10 +23,10 @@ LINES = "".join(json.dumps({"text": text}) + "\n" for text in TEXTS)
 @pytest.fixture(scope="session")
 def theirs(trained, tmp_path_factory):
     """A base with a head, and an adapter of it that peft left: folders, and peft's logits."""
-    run, place = trained("classification", "method=lora"), tmp_path_factory.mktemp("peft")
-    said = say("merge", f"run={run}", f"out={place / 'base'}")
-    assert said.status == 0, said
-    base = AutoModelForSequenceClassification.from_pretrained(place / "base")
+    run, folder = trained("classification", "method=lora"), tmp_path_factory.mktemp("peft")
+    result = run_bertft("merge", f"run={run}", f"out={folder / 'base'}")
+    assert result.status == 0, result
+    base = AutoModelForSequenceClassification.from_pretrained(folder / "base")
     torch.manual_seed(0)
     config = peft.LoraConfig(task_type="SEQ_CLS", target_modules="all-linear", use_dora=True)
     model = peft.get_peft_model(base, config)
@@ -34,38 +34,38 @@ def theirs(trained, tmp_path_factory):
         for name, each in model.named_parameters():
             if "lora_B" in name:
                 each.normal_(0, 0.3)
-    model.eval().save_pretrained(place / "adapter")
-    tokenizer = AutoTokenizer.from_pretrained(place / "base")
+    model.eval().save_pretrained(folder / "adapter")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "base")
     with torch.no_grad():
         logits = [model(**tokenizer(text, return_tensors="pt")).logits[0] for text in TEXTS]
-    return place / "base", place / "adapter", torch.stack(logits)
+    return folder / "base", folder / "adapter", torch.stack(logits)
 
 
-def probabilities(found):
-    return np.array([list(each["scores"].values()) for each in found])
+def probabilities(actual):
+    return np.array([list(each["scores"].values()) for each in actual])
 
 
 def test_predict_answers_as_peft_does(theirs):
     _, adapter, logits = theirs
-    found = answers(say("predict", f"adapter={adapter}", stdin=LINES))
-    np.testing.assert_allclose(probabilities(found), logits.softmax(-1), atol=2e-6)
-    assert set(found[0]["scores"]) == {"neg", "pos"}
-    assert answers(say("predict", f"run={adapter}", stdin=LINES)) == found
+    actual = answers(run_bertft("predict", f"adapter={adapter}", stdin=LINES))
+    np.testing.assert_allclose(probabilities(actual), logits.softmax(-1), atol=2e-6)
+    assert set(actual[0]["scores"]) == {"neg", "pos"}
+    assert answers(run_bertft("predict", f"run={adapter}", stdin=LINES)) == actual
 
 
-def test_merge_folds_it_and_says_what_it_was_compared_on(theirs, place):
+def test_merge_folds_it_and_says_what_it_was_compared_on(theirs, work_dir):
     base, adapter, logits = theirs
-    said = say("merge", f"adapter={adapter}", "out=merged")
-    assert said.status == 0 and said.err == "", said
-    first, second = said.out.splitlines()
+    result = run_bertft("merge", f"adapter={adapter}", "out=merged")
+    assert result.status == 0 and result.err == "", result
+    first, second = result.out.splitlines()
     assert first == "folded the updates of 13 weight matrices into merged"
     assert re.search(r"^max \|Δlogit\| (\S+) on 64 sample rows$", second)
-    model = AutoModelForSequenceClassification.from_pretrained(place / "merged").eval()
-    tokenizer = AutoTokenizer.from_pretrained(place / "merged")
+    model = AutoModelForSequenceClassification.from_pretrained(work_dir / "merged").eval()
+    tokenizer = AutoTokenizer.from_pretrained(work_dir / "merged")
     with torch.no_grad():
         plain = [model(**tokenizer(text, return_tensors="pt")).logits[0] for text in TEXTS]
     np.testing.assert_allclose(torch.stack(plain), logits, atol=1e-5)
-    card = (place / "merged" / "README.md").read_text(encoding="utf-8")
+    card = (work_dir / "merged" / "README.md").read_text(encoding="utf-8")
     front = yaml.safe_load(card.split("---")[1])
     assert front["tags"] == ["bertft", "lora"] and "metrics" not in front
     assert "Converted with bertft from `adapter`, an adapter of base" in card
@@ -77,28 +77,28 @@ def test_merge_folds_it_and_says_what_it_was_compared_on(theirs, place):
 
 
 @pytest.mark.parametrize("precision", [[], ["precision=bf16"]], ids=["not given", "bf16"])
-def test_eval_scores_it(theirs, trained, place, precision):
+def test_eval_scores_it(theirs, trained, work_dir, precision):
     _, adapter, _ = theirs
     rows = trained("classification", "method=lora").parent / "validation.csv"
     words = (f"data.validation={rows}", "hydra.run.dir=scores", *precision)
-    assert say("eval", f"adapter={adapter}", *words).status == 0
-    told = read(place / "scores" / "metrics.json")["validation"]
-    found = answers(say("predict", f"adapter={adapter}", f"input={rows}", *precision))
+    assert run_bertft("eval", f"adapter={adapter}", *words).status == 0
+    content = read(work_dir / "scores" / "metrics.json")["validation"]
+    actual = answers(run_bertft("predict", f"adapter={adapter}", f"input={rows}", *precision))
     labels = [line.rpartition(",")[2] for line in rows.read_text().splitlines()[1:]]
-    right = [each["label"] == label for each, label in zip(found, labels, strict=True)]
-    assert told["accuracy"] == pytest.approx(np.mean(right))
-    said = say("eval", f"adapter={adapter}")
-    assert said.refused and "has no rows" in said.err
+    right = [each["label"] == label for each, label in zip(actual, labels, strict=True)]
+    assert content["accuracy"] == pytest.approx(np.mean(right))
+    result = run_bertft("eval", f"adapter={adapter}")
+    assert result.refused and "has no rows" in result.err
 
 
-def test_a_merge_that_would_answer_otherwise_writes_nothing(theirs, place, monkeypatch):
+def test_a_merge_that_would_answer_otherwise_writes_nothing(theirs, work_dir, monkeypatch):
     from bertft.pipeline.task_model import TaskModel
 
     monkeypatch.setattr(TaskModel, "fold", lambda self: 0)
     monkeypatch.setattr("bertft.export.merge.save_model_folder", _without_adapter)
-    said = say("merge", f"adapter={theirs[1]}", "out=merged")
-    assert said.status == 3 and "the merged model would give other logits" in said.err, said
-    assert list(place.iterdir()) == []
+    result = run_bertft("merge", f"adapter={theirs[1]}", "out=merged")
+    assert result.status == 3 and "the merged model would give other logits" in result.err, result
+    assert list(work_dir.iterdir()) == []
 
 
 def _without_adapter(folder, model, tokenizer):
@@ -112,20 +112,20 @@ def _without_adapter(folder, model, tokenizer):
     save_model_folder(folder, model, tokenizer)
 
 
-def test_another_place_of_the_base(theirs, place):
+def test_another_place_of_the_base(theirs, work_dir):
     base, adapter, _ = theirs
-    told = read(adapter / "adapter_config.json")
-    (place / "moved").mkdir()
+    content = read(adapter / "adapter_config.json")
+    (work_dir / "moved").mkdir()
     for file in adapter.iterdir():
-        (place / "moved" / file.name).write_bytes(file.read_bytes())
-    (place / "moved" / "adapter_config.json").write_text(
-        json.dumps({**told, "base_model_name_or_path": "/gone/base"})
+        (work_dir / "moved" / file.name).write_bytes(file.read_bytes())
+    (work_dir / "moved" / "adapter_config.json").write_text(
+        json.dumps({**content, "base_model_name_or_path": "/gone/base"})
     )
-    said = say("predict", "adapter=moved", stdin=LINES)
-    assert said.refused and "there is no folder /gone/base" in said.err
-    assert "base=<folder or Hub id>" in said.err and "adapter_config.json" in said.err
-    found = answers(say("predict", "adapter=moved", f"base={base}", stdin=LINES))
-    assert found == answers(say("predict", f"adapter={adapter}", stdin=LINES))
+    result = run_bertft("predict", "adapter=moved", stdin=LINES)
+    assert result.refused and "there is no folder /gone/base" in result.err
+    assert "base=<folder or Hub id>" in result.err and "adapter_config.json" in result.err
+    actual = answers(run_bertft("predict", "adapter=moved", f"base={base}", stdin=LINES))
+    assert actual == answers(run_bertft("predict", f"adapter={adapter}", stdin=LINES))
 
 
 SETTINGS = (
@@ -134,29 +134,29 @@ SETTINGS = (
 )  # fmt: skip
 
 
-def test_an_exported_adapter_answers_questions_as_the_run_did(trained, place):
+def test_an_exported_adapter_answers_questions_as_the_run_did(trained, work_dir):
     run = trained("question_answering", "method=svd_lora", "trainer.learning_rate=3e-2", *SETTINGS)
-    said = say("export", f"run={run}", "out=adapter")
-    assert said.status == 0, said
-    assert read(place / "adapter" / "bertft.json")["answering"] == {
+    result = run_bertft("export", f"run={run}", "out=adapter")
+    assert result.status == 0, result
+    assert read(work_dir / "adapter" / "bertft.json")["answering"] == {
         "stride": 16, "unanswerable": True, "max_answer_length": 4, "no_answer_threshold": 0.35,
         "scorer": "squad",
     }  # fmt: skip
     content = load_sample("qa", "validation")
     rows = [dict(zip(content, row, strict=True)) for row in zip(*content.values(), strict=True)]
     lines = "".join(json.dumps(row) + "\n" for row in rows[:24])
-    own, found = (
-        answers(say("predict", f"{name}={folder}", "precision=fp32", stdin=lines))
+    own, actual = (
+        answers(run_bertft("predict", f"{name}={folder}", "precision=fp32", stdin=lines))
         for name, folder in (("run", run), ("adapter", "adapter"))
     )
-    for mine, other in zip(own, found, strict=True):
+    for mine, other in zip(own, actual, strict=True):
         assert mine["answer"] == other["answer"]
         assert mine["score"] == pytest.approx(other["score"], abs=1e-5)
-    (place / "dev.jsonl").write_text(lines, encoding="utf-8")
+    (work_dir / "dev.jsonl").write_text(lines, encoding="utf-8")
     for number, word in enumerate((f"run={run}", "adapter=adapter")):
         words = ("data.validation=dev.jsonl", "precision=fp32", f"hydra.run.dir={number}")
-        assert say("eval", word, *words).status == 0
-    first, second = (read(place / each / "metrics.json")["validation"] for each in "01")
+        assert run_bertft("eval", word, *words).status == 0
+    first, second = (read(work_dir / each / "metrics.json")["validation"] for each in "01")
     assert second == pytest.approx(first, abs=1e-4)
 
 
@@ -174,5 +174,5 @@ def test_an_exported_adapter_answers_questions_as_the_run_did(trained, place):
     (("predict", "adapter=."), "adapter: . has no adapter_config.json"),
 ])  # fmt: skip
 def test_what_cannot_be_meant(words, told):
-    said = say(*words)
-    assert said.refused and told in said.err, said
+    result = run_bertft(*words)
+    assert result.refused and told in result.err, result

@@ -5,25 +5,31 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_runs import read, say, write_classes, write_csv
+from small_runs import read, run_bertft, write_classes, write_csv
 
 
 @pytest.fixture
-def files(place) -> Path:
+def files(work_dir) -> Path:
     """Good and bad files in the folder of the test."""
-    write_classes(place / "train.csv", 40, seed=1)
-    write_csv(place / "one class.csv", ("text", "label"), [(f"good {n}", "pos") for n in range(9)])
-    write_csv(place / "numbers.csv", ("text", "label"), [(f"t {n}", n / 7) for n in range(30)])
-    write_csv(place / "names.csv", ("text", "label"), [(f"t {n}", "ab"[n % 2]) for n in range(30)])
-    write_csv(place / "other.csv", ("text", "label"), [("good", "great"), ("bad", "neg")])
-    write_csv(place / "bad rows.csv", ("text", "label"), [("good", "pos"), ("", "neg"), ("b", "n")])
-    (place / "empty.csv").write_text("")
-    (place / "header.csv").write_text("text,label\n")
-    (place / "latin.csv").write_bytes("text,label\ncaf\xe9,pos\nbad,neg\n".encode("latin-1"))
-    (place / "nul.csv").write_bytes(b"text,label\na\0b,pos\nbad,neg\n")
-    (place / "broken.jsonl").write_text('{"text": "a", "label": "x"}\n{"text": \n')
-    (place / "notes.docx").write_text("text")
-    return place
+    write_classes(work_dir / "train.csv", 40, seed=1)
+    write_csv(
+        work_dir / "one class.csv", ("text", "label"), [(f"good {n}", "pos") for n in range(9)]
+    )
+    write_csv(work_dir / "numbers.csv", ("text", "label"), [(f"t {n}", n / 7) for n in range(30)])
+    write_csv(
+        work_dir / "names.csv", ("text", "label"), [(f"t {n}", "ab"[n % 2]) for n in range(30)]
+    )
+    write_csv(work_dir / "other.csv", ("text", "label"), [("good", "great"), ("bad", "neg")])
+    write_csv(
+        work_dir / "bad rows.csv", ("text", "label"), [("good", "pos"), ("", "neg"), ("b", "n")]
+    )
+    (work_dir / "empty.csv").write_text("")
+    (work_dir / "header.csv").write_text("text,label\n")
+    (work_dir / "latin.csv").write_bytes("text,label\ncaf\xe9,pos\nbad,neg\n".encode("latin-1"))
+    (work_dir / "nul.csv").write_bytes(b"text,label\na\0b,pos\nbad,neg\n")
+    (work_dir / "broken.jsonl").write_text('{"text": "a", "label": "x"}\n{"text": \n')
+    (work_dir / "notes.docx").write_text("text")
+    return work_dir
 
 
 DATA = "data.train=train.csv"
@@ -74,10 +80,10 @@ def test_it_is_refused(files, case):
     words, parts = CASES[case]
     model = () if any(word.startswith("model") for word in words) else ("model=tiny",)
     before = {path.name for path in files.iterdir()}
-    said = say("train", "data=files", *model, "trainer.max_steps=2", *words)
-    assert said.refused, said
+    result = run_bertft("train", "data=files", *model, "trainer.max_steps=2", *words)
+    assert result.refused, result
     for part in parts:
-        assert part in said.err, said.err
+        assert part in result.err, result.err
     assert {path.name for path in files.iterdir()} - {"outputs"} == before
     assert [path for path in files.glob("outputs/train/**/*") if path.name != "train"] == []
 
@@ -88,9 +94,9 @@ def test_a_folder_that_was_chosen_is_left_as_it_was(files):
     before = {path.name for path in files.iterdir()}
     words = ("data=files", "model=tiny", "hydra.run.dir=.")
     for more in (["data.train=gone.csv"], [DATA, "data.max_length=513"], [DATA]):
-        said = say("train", *words, *more)
-        assert said.refused, said
-    assert "the base of the run would replace it" in said.err
+        result = run_bertft("train", *words, *more)
+        assert result.refused, result
+    assert "the base of the run would replace it" in result.err
     assert {path.name for path in files.iterdir()} == before
     assert (files / "base" / "mine.txt").read_text() == "mine"
 
@@ -99,20 +105,22 @@ def test_bad_rows_can_be_left_out_and_are_counted(files):
     write_csv(files / "more.csv", ("text", "label"), [("good", "pos"), ("", "neg"), ("bad", "neg")])
     words = ("data=files", "data.train=more.csv", "data.validation=more.csv", "model=tiny")
     words = ("train", *words, "data.on_bad_row=skip", "trainer.max_steps=1", "hydra.run.dir=run")
-    said = say(*words)
-    assert said.refused and "1 of 3 rows cannot be used (1 × empty text)" in said.err, said
-    assert "data.max_skipped=0.34" in said.err and "more.csv:3: empty text" in said.err
-    said = say(*words, "data.max_skipped=0.34")
+    result = run_bertft(*words)
+    assert result.refused and "1 of 3 rows cannot be used (1 × empty text)" in result.err, result
+    assert "data.max_skipped=0.34" in result.err and "more.csv:3: empty text" in result.err
+    result = run_bertft(*words, "data.max_skipped=0.34")
     line = "(more.csv): 3 rows read = 2 used + 1 skipped (1 × empty text)\n"
-    assert said.status == 0 and f"train {line}validation {line}" in said.out, said
+    assert result.status == 0 and f"train {line}validation {line}" in result.out, result
     for split in read(files / "run/manifest.json")["data"]["splits"].values():
         assert (split["read"], split["rows"], split["skipped"]) == (3, 2, {"empty text": 1})
 
 
 def test_a_prefix_takes_no_room_but_a_prompt_does(files):
     words = ("data=files", DATA, "model=tiny", "trainer.max_steps=1", "method=prefix")
-    assert say("train", *words, "data.max_length=512", "hydra.run.dir=run").status == 0
+    assert run_bertft("train", *words, "data.max_length=512", "hydra.run.dir=run").status == 0
     more = ("method.prefix.kind=prompt", "method.prefix.length=10")
-    said = say("train", *words, *more, "data.max_length=503")
-    assert said.refused and "data.max_length=502" in said.err
-    assert say("train", *words, *more, "data.max_length=502", "hydra.run.dir=two").status == 0
+    result = run_bertft("train", *words, *more, "data.max_length=503")
+    assert result.refused and "data.max_length=502" in result.err
+    assert (
+        run_bertft("train", *words, *more, "data.max_length=502", "hydra.run.dir=two").status == 0
+    )

@@ -8,7 +8,7 @@ import signal
 
 import numpy as np
 import pytest
-from small_runs import QUICK, answers, crash, outcome, read, say, write_classes, write_task
+from small_runs import QUICK, answers, crash, outcome, read, run_bertft, write_classes, write_task
 from transformers import pipeline
 
 from bertft.export.equivalence import score_rows
@@ -35,31 +35,31 @@ def rows_of(run, split="test"):
     return run.parent / f"{split}.csv"
 
 
-def scores_of(found):
-    return np.array([list(each["scores"].values()) for each in found])
+def scores_of(actual):
+    return np.array([list(each["scores"].values()) for each in actual])
 
 
-def test_eval_gives_what_training_told(run, place):
-    told = read(run / "metrics.json")
-    fitted = told["calibration"]
-    assert list(told) == [
+def test_eval_gives_what_training_told(run, work_dir):
+    content = read(run / "metrics.json")
+    fitted = content["calibration"]
+    assert list(content) == [
         "best", "validation", "test", "train", "parameters", "calibration",
     ]  # fmt: skip
-    assert fitted["step"] == told["best"]["step"] and fitted["rows"] == 24
+    assert fitted["step"] == content["best"]["step"] and fitted["rows"] == 24
     assert fitted["temperature"] > 0 and fitted["bins"] == 15
     assert fitted["loss"]["after"] < fitted["loss"]["before"]
     assert fitted["tuned"]["after"] >= fitted["tuned"]["before"]
-    assert told["best"]["value"] == told["validation"][told["best"]["metric"]]
-    assert fitted["tuned"]["after"] == told["validation"][fitted["tuned"]["metric"]]
-    assert fitted["loss"]["after"] == pytest.approx(told["validation"]["loss"], rel=1e-9)
-    assert say("eval", f"run={run}", "hydra.run.dir=e").status == 0
-    assert read(place / "e/metrics.json") == {"validation": told["validation"]}
-    said = say("eval", f"run={run}", "split=test", "hydra.run.dir=t")
-    assert said.status == 0 and read(place / "t/metrics.json") == {"test": told["test"]}
-    assert say("verify", f"run={run}").status == 0
+    assert content["best"]["value"] == content["validation"][content["best"]["metric"]]
+    assert fitted["tuned"]["after"] == content["validation"][fitted["tuned"]["metric"]]
+    assert fitted["loss"]["after"] == pytest.approx(content["validation"]["loss"], rel=1e-9)
+    assert run_bertft("eval", f"run={run}", "hydra.run.dir=e").status == 0
+    assert read(work_dir / "e/metrics.json") == {"validation": content["validation"]}
+    result = run_bertft("eval", f"run={run}", "split=test", "hydra.run.dir=t")
+    assert result.status == 0 and read(work_dir / "t/metrics.json") == {"test": content["test"]}
+    assert run_bertft("verify", f"run={run}").status == 0
 
 
-def test_nothing_of_it_is_in_the_checkpoint(run, trained, place):
+def test_nothing_of_it_is_in_the_checkpoint(run, trained, work_dir):
     """Another one, and the same of a run that asked for nothing, answer as they were trained."""
     task = "multi_label" if "multi_label" in str(run.parent) else "classification"
     words = [each for each in TASKS[task] if "calibrate" not in each and "tune_" not in each]
@@ -68,7 +68,7 @@ def test_nothing_of_it_is_in_the_checkpoint(run, trained, place):
         assert (run / file).read_bytes() == (plain / file).read_bytes()
     fitted = read(run / "metrics.json")["calibration"]
     raw, now = (
-        scores_of(answers(say("predict", f"run={each}", f"input={rows_of(run)}")))
+        scores_of(answers(run_bertft("predict", f"run={each}", f"input={rows_of(run)}")))
         for each in (plain, run)
     )
     if task == "multi_label":
@@ -85,7 +85,9 @@ def test_nothing_of_it_is_in_the_checkpoint(run, trained, place):
         if int(path.name[5:]) != fitted["step"]
     )
     same = [
-        answers(say("predict", f"run={each}", f"checkpoint={other}", f"input={rows_of(run)}"))
+        answers(
+            run_bertft("predict", f"run={each}", f"checkpoint={other}", f"input={rows_of(run)}")
+        )
         for each in (plain, run)
     ]
     assert same[0] == same[1]
@@ -93,7 +95,7 @@ def test_nothing_of_it_is_in_the_checkpoint(run, trained, place):
 
 def test_answers_follow_the_threshold(run):
     threshold = read(run / "metrics.json")["calibration"]["threshold"]
-    for each in answers(say("predict", f"run={run}", f"input={rows_of(run, 'validation')}")):
+    for each in answers(run_bertft("predict", f"run={run}", f"input={rows_of(run, 'validation')}")):
         if isinstance(threshold, dict):
             over = [name for name, score in each["scores"].items() if score >= threshold[name]]
             assert each["labels"] == over
@@ -102,36 +104,36 @@ def test_answers_follow_the_threshold(run):
             assert each["score"] == each["scores"][each["label"]]
 
 
-def test_a_merged_folder_and_an_adapter_answer_alike(run, place):
+def test_a_merged_folder_and_an_adapter_answer_alike(run, work_dir):
     fitted = read(run / "metrics.json")["calibration"]
-    assert say("merge", f"run={run}", "out=merged").status == 0
-    assert say("export", f"run={run}", "out=adapter").status == 0
-    assert read(place / "merged/config.json")["decision_threshold"] == fitted["threshold"]
-    assert read(place / "adapter/bertft.json")["threshold"] == fitted["threshold"]
+    assert run_bertft("merge", f"run={run}", "out=merged").status == 0
+    assert run_bertft("export", f"run={run}", "out=adapter").status == 0
+    assert read(work_dir / "merged/config.json")["decision_threshold"] == fitted["threshold"]
+    assert read(work_dir / "adapter/bertft.json")["threshold"] == fitted["threshold"]
     rows = f"input={rows_of(run)}"
     mine, *others = (
-        answers(say("predict", f"run={each}", rows, "precision=fp32"))
+        answers(run_bertft("predict", f"run={each}", rows, "precision=fp32"))
         for each in (run, "merged", "adapter")
     )
     kind = "labels" if "labels" in mine[0] else "label"
-    for found in others:
-        np.testing.assert_allclose(scores_of(found), scores_of(mine), atol=1e-5)
-        assert [each[kind] for each in found] == [each[kind] for each in mine]
-    said = say("eval", f"run={run}", "precision=fp32", "hydra.run.dir=own")
-    assert said.status == 0, said
-    said = say(
+    for actual in others:
+        np.testing.assert_allclose(scores_of(actual), scores_of(mine), atol=1e-5)
+        assert [each[kind] for each in actual] == [each[kind] for each in mine]
+    result = run_bertft("eval", f"run={run}", "precision=fp32", "hydra.run.dir=own")
+    assert result.status == 0, result
+    result = run_bertft(
         "eval", "run=merged", "data=files", f"data.validation={rows_of(run, 'validation')}",
         *(["data.task=multi_label"] * (kind == "labels")), "hydra.run.dir=e",
     )  # fmt: skip
-    assert said.status == 0, said
-    told = read(place / "own/metrics.json")["validation"]
-    assert read(place / "e/metrics.json")["validation"] == pytest.approx(told, abs=1e-5)
-    ask = pipeline("text-classification", model=str(place / "merged"), top_k=None)
+    assert result.status == 0, result
+    content = read(work_dir / "own/metrics.json")["validation"]
+    assert read(work_dir / "e/metrics.json")["validation"] == pytest.approx(content, abs=1e-5)
+    ask = pipeline("text-classification", model=str(work_dir / "merged"), top_k=None)
     text = rows_of(run).read_text().splitlines()[1].rpartition(",")[0].strip('"')
     plain = {each["label"]: each["score"] for each in ask([text])[0]}
     assert plain == pytest.approx(mine[0]["scores"], abs=1e-5)
     for folder in ("merged", "adapter"):
-        card = (place / folder / "README.md").read_text(encoding="utf-8")
+        card = (work_dir / folder / "README.md").read_text(encoding="utf-8")
         assert "divided by a temperature of" in card
         decided = (
             "own probability threshold" if kind == "labels" else "predicted from a probability"
@@ -155,26 +157,28 @@ def test_as_a_teacher_it_is_another_one(trained):
     np.testing.assert_allclose(score_rows(fitted, rows)[0], divided, atol=1e-5)
 
 
-def test_a_run_on_a_merged_folder_does_not_inherit_its_threshold(trained, place):
+def test_a_run_on_a_merged_folder_does_not_inherit_its_threshold(trained, work_dir):
     run = trained(*TASKS["classification"])
-    assert say("merge", f"run={run}", "out=merged").status == 0
-    write_classes(place / "a.csv", 16, 0)
-    said = say(
+    assert run_bertft("merge", f"run={run}", "out=merged").status == 0
+    write_classes(work_dir / "a.csv", 16, 0)
+    result = run_bertft(
         "train", "data=files", "data.train=a.csv", "data.validation=a.csv", "model.path=merged",
         "trainer.max_steps=1", "method=head", "hydra.run.dir=next",
     )  # fmt: skip
-    assert said.status == 0, said
-    assert say("merge", "run=next", "out=plain").status == 0
-    assert "decision_threshold" not in read(place / "plain/config.json")
+    assert result.status == 0, result
+    assert run_bertft("merge", "run=next", "out=plain").status == 0
+    assert "decision_threshold" not in read(work_dir / "plain/config.json")
 
 
 @pytest.mark.parametrize("wrong", [1.5, "0.3", {"neg": 0.3, "pos": 0.4}, {"pos": 2}, {}])
-def test_a_threshold_that_cannot_be_is_told(trained, place, wrong):
-    assert say("merge", f"run={trained(*TASKS['classification'])}", "out=merged").status == 0
-    config = read(place / "merged/config.json")
-    (place / "merged/config.json").write_text(json.dumps({**config, "decision_threshold": wrong}))
-    said = say("predict", "run=merged", stdin='{"text": "good"}\n')
-    assert said.refused and "threshold" in said.err, said
+def test_a_threshold_that_cannot_be_is_told(trained, work_dir, wrong):
+    assert run_bertft("merge", f"run={trained(*TASKS['classification'])}", "out=merged").status == 0
+    config = read(work_dir / "merged/config.json")
+    (work_dir / "merged/config.json").write_text(
+        json.dumps({**config, "decision_threshold": wrong})
+    )
+    result = run_bertft("predict", "run=merged", stdin='{"text": "good"}\n')
+    assert result.refused and "threshold" in result.err, result
 
 
 @pytest.mark.parametrize(
@@ -182,56 +186,58 @@ def test_a_threshold_that_cannot_be_is_told(trained, place, wrong):
 )
 def test_a_calibration_that_cannot_be_is_named(copied, change):
     run = copied(*TASKS["classification"])
-    told = read(run / "metrics.json")
-    told["calibration"] |= change
-    (run / "metrics.json").write_text(json.dumps(told))
-    said = say("verify", f"run={run}")
-    assert said.status == 2 and "DAMAGED  metrics.json" in said.out, said
-    assert "invalid value for 'calibration'" in said.out
-    assert say("eval", f"run={run}").refused
+    content = read(run / "metrics.json")
+    content["calibration"] |= change
+    (run / "metrics.json").write_text(json.dumps(content))
+    result = run_bertft("verify", f"run={run}")
+    assert result.status == 2 and "DAMAGED  metrics.json" in result.out, result
+    assert "invalid value for 'calibration'" in result.out
+    assert run_bertft("eval", f"run={run}").refused
 
 
 @pytest.mark.slow
-def test_cut_off_and_gone_on_with_it_ends_the_same(place):
+def test_cut_off_and_gone_on_with_it_ends_the_same(work_dir):
     """Killed in a save, and while the result is written: what was fitted is found again."""
-    words = ["train", *QUICK, *write_task(place, "classification"), "quiet=true"]
+    words = ["train", *QUICK, *write_task(work_dir, "classification"), "quiet=true"]
     words += [*FITTED[2:], "data.metric=f1"]
-    (whole,) = crash([([*words, f"hydra.run.dir={place / 'whole'}"], None)])
+    (whole,) = crash([([*words, f"hydra.run.dir={work_dir / 'whole'}"], None)])
     jobs = []
     for point in ("write adapter.safetensors", "create metrics.json"):
-        run = place / point.split()[1]
+        run = work_dir / point.split()[1]
         number = 1 + next(n for n, each in enumerate(whole["points"]) if each.startswith(point))
         jobs.append(([*words, f"hydra.run.dir={run}"], f"SIGKILL:{number}"))
         jobs.append((["train", f"resume={run}", "quiet=true"], None))
-    told = crash(jobs)
-    assert [each["status"] for each in told] == [-signal.SIGKILL, 0] * 2, told
-    expected = read(place / "whole/metrics.json")["calibration"]
+    content = crash(jobs)
+    assert [each["status"] for each in content] == [-signal.SIGKILL, 0] * 2, content
+    expected = read(work_dir / "whole/metrics.json")["calibration"]
     for name in ("adapter.safetensors", "metrics.json"):
-        assert outcome(place / name) == outcome(place / "whole")
-        assert read(place / name / "metrics.json")["calibration"] == expected
+        assert outcome(work_dir / name) == outcome(work_dir / "whole")
+        assert read(work_dir / name / "metrics.json")["calibration"] == expected
 
 
-def test_a_run_that_goes_on_drops_what_was_fitted_until_its_end(trained, place):
-    run = shutil.copytree(trained(*TASKS["classification"]), place / "run", symlinks=True)
+def test_a_run_that_goes_on_drops_what_was_fitted_until_its_end(trained, work_dir):
+    run = shutil.copytree(trained(*TASKS["classification"]), work_dir / "run", symlinks=True)
     before = read(run / "metrics.json")
-    assert say("train", f"resume={run}", "trainer.epochs=5", "quiet=true").status == 0
+    assert run_bertft("train", f"resume={run}", "trainer.epochs=5", "quiet=true").status == 0
     after = read(run / "metrics.json")
     assert after["train"]["steps"] > before["train"]["steps"]
     assert after["calibration"]["step"] == after["best"]["step"]
     (run / "metrics.json").unlink()
-    said = say("predict", f"run={run}", stdin='{"text": "good"}\n')
-    assert said.status == 0 and "is not finished: the model is not calibrated yet" in said.err
+    result = run_bertft("predict", f"run={run}", stdin='{"text": "good"}\n')
+    assert result.status == 0 and "is not finished: the model is not calibrated yet" in result.err
 
 
-def test_what_shows_only_with_the_rows_is_told_before_any_work(place):
-    write_classes(place / "a.csv", 12, 0, ("one", "two"))
+def test_what_shows_only_with_the_rows_is_told_before_any_work(work_dir):
+    write_classes(work_dir / "a.csv", 12, 0, ("one", "two"))
     words = ("train", "data=files", "data.train=a.csv", "model=tiny", "hydra.run.dir=run")
-    said = say(*words, "loss.class_weights={tow:2}")
-    assert said.refused and "unknown class 'tow'. Did you mean 'two'?" in said.err
-    (place / "a.csv").write_text("text,label\n" + "".join(f"t {n},{n % 3}\n" for n in range(12)))
-    said = say(*words, "tune_threshold=true", "loss.class_weights=[1,2]")
-    assert said.refused and "2 problems" in said.err, said
-    assert "is not supported with 3 classes" in said.err and "2 weights for 3 classes" in said.err
-    said = say(*words, "data.labels=[0,1,2,3]", "loss.class_weights=balanced")
-    assert said.refused and "no training row has 3" in said.err, said
-    assert list(place.glob("run/*")) == []
+    result = run_bertft(*words, "loss.class_weights={tow:2}")
+    assert result.refused and "unknown class 'tow'. Did you mean 'two'?" in result.err
+    (work_dir / "a.csv").write_text("text,label\n" + "".join(f"t {n},{n % 3}\n" for n in range(12)))
+    result = run_bertft(*words, "tune_threshold=true", "loss.class_weights=[1,2]")
+    assert result.refused and "2 problems" in result.err, result
+    assert (
+        "is not supported with 3 classes" in result.err and "2 weights for 3 classes" in result.err
+    )
+    result = run_bertft(*words, "data.labels=[0,1,2,3]", "loss.class_weights=balanced")
+    assert result.refused and "no training row has 3" in result.err, result
+    assert list(work_dir.glob("run/*")) == []

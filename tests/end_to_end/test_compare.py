@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from small_runs import read, say, write_task
+from small_runs import read, run_bertft, write_task
 
 OTHER = ("method=head", "trainer.epochs=1")
 
@@ -45,17 +45,19 @@ class Page(HTMLParser):
             self.cells.append(data)
 
 
-def test_runs_of_one_folder(runs, place):
-    said = say("compare", f"runs={runs}", "draws=500", "out=page/one.html")
-    assert said.status == 0, said
-    assert said.out.splitlines()[-1] == "page/one.html"
-    assert said.err.count("computing the validation outputs") == 3
-    lora, head = (next(x for x in said.out.splitlines() if f"│ {n}" in x) for n in ("lora", "head"))
+def test_runs_of_one_folder(runs, work_dir):
+    result = run_bertft("compare", f"runs={runs}", "draws=500", "out=page/one.html")
+    assert result.status == 0, result
+    assert result.out.splitlines()[-1] == "page/one.html"
+    assert result.err.count("computing the validation outputs") == 3
+    lora, head = (
+        next(x for x in result.out.splitlines() if f"│ {n}" in x) for n in ("lora", "head")
+    )
     assert re.search(r" ± 0\.\d{4} ", lora) and "±" not in head, "the std of two seeds"
-    assert "paired bootstrap" in said.out
-    assert said.out.count("24 rows read = 24 used") == 1, "the validation rows of all three"
-    assert not (place / "outputs").exists(), "out= leaves nothing elsewhere"
-    text = (place / "page" / "one.html").read_text(encoding="utf-8")
+    assert "paired bootstrap" in result.out
+    assert result.out.count("24 rows read = 24 used") == 1, "the validation rows of all three"
+    assert not (work_dir / "outputs").exists(), "out= leaves nothing elsewhere"
+    text = (work_dir / "page" / "one.html").read_text(encoding="utf-8")
     page = Page(text)
     assert page.fetched == [] and not re.search(r"url\((?!#)", text) and "@import" not in text
     assert "default-src 'none'" in text and "prefers-color-scheme: dark" in text
@@ -65,96 +67,96 @@ def test_runs_of_one_folder(runs, place):
     assert str(runs / "头 <b>") in page.cells  # escaped, and so one text again
     assert text.count("<svg") == 1
 
-    again = say("compare", f"runs={runs}", "draws=500")
+    again = run_bertft("compare", f"runs={runs}", "draws=500")
     assert again.status == 0 and "computes" not in again.err, "kept beside the runs"
-    assert again.out.splitlines()[:-1] == said.out.splitlines()[:-1]
-    assert again.out.splitlines()[-1].startswith(str(place / "outputs" / "compare"))
+    assert again.out.splitlines()[:-1] == result.out.splitlines()[:-1]
+    assert again.out.splitlines()[-1].startswith(str(work_dir / "outputs" / "compare"))
 
 
 def test_what_rows_add_is_what_training_scored(runs):
-    assert say("compare", f"runs={runs}", "draws=1").status == 0
+    assert run_bertft("compare", f"runs={runs}", "draws=1").status == 0
     for folder in runs.iterdir():
         with np.load(folder / "row_scores.npz") as file:
             terms = file["terms"]
-        told = read(folder / "metrics.json")["validation"]
-        assert float((terms[:, 0] == terms[:, 1]).mean()) == pytest.approx(told["accuracy"])
-        assert float(terms[:, 2].mean()) == pytest.approx(told["loss"], rel=1e-9)
+        content = read(folder / "metrics.json")["validation"]
+        assert float((terms[:, 0] == terms[:, 1]).mean()) == pytest.approx(content["accuracy"])
+        assert float(terms[:, 2].mean()) == pytest.approx(content["loss"], rel=1e-9)
 
 
 def test_a_damaged_file_of_scores_is_made_anew(runs):
-    assert say("compare", f"runs={runs}", "draws=1").status == 0
+    assert run_bertft("compare", f"runs={runs}", "draws=1").status == 0
     (runs / "lora" / "row_scores.npz").write_bytes(b"PK\3\4 nothing")
-    said = say("compare", f"runs={runs}", "draws=1")
-    assert said.status == 0 and said.err.count("computing the validation outputs") == 1
+    result = run_bertft("compare", f"runs={runs}", "draws=1")
+    assert result.status == 0 and result.err.count("computing the validation outputs") == 1
 
 
 def test_against_one_of_them(runs):
-    said = say("compare", f"runs={runs}", "draws=50", f"against={runs / '头 <b>'}")
-    assert said.status == 0 and "difference to head" in said.out
-    wrong = say("compare", f"runs={runs}", "draws=50", "against=heat")
+    result = run_bertft("compare", f"runs={runs}", "draws=50", f"against={runs / '头 <b>'}")
+    assert result.status == 0 and "difference to head" in result.out
+    wrong = run_bertft("compare", f"runs={runs}", "draws=50", "against=heat")
     assert wrong.refused and "Did you mean 'head'?" in wrong.err
 
 
 def test_no_draws_evaluate_nothing(runs):
-    said = say("compare", f"runs={runs}", "draws=0")
-    assert said.status == 0 and "computes the validation" not in said.err
-    assert "not computed (draws=0)" in said.out
+    result = run_bertft("compare", f"runs={runs}", "draws=0")
+    assert result.status == 0 and "computes the validation" not in result.err
+    assert "not computed (draws=0)" in result.out
 
 
 def test_other_rows_are_not_paired_and_it_says_so(runs, trained):
     words = ["data=sample", "data.max_train_rows=64", "trainer.max_steps=4"]
-    said = say("train", "model=tiny", *words, "quiet=true", "hydra.run.dir=sample")
-    assert said.status == 0, said
-    found = say("compare", f"runs=[{runs},sample]", "draws=50")
-    assert found.status == 0, found
-    assert "no difference: no other row has these validation rows" in found.out
+    result = run_bertft("train", "model=tiny", *words, "quiet=true", "hydra.run.dir=sample")
+    assert result.status == 0, result
+    actual = run_bertft("compare", f"runs=[{runs},sample]", "draws=50")
+    assert actual.status == 0, actual
+    assert "no difference: no other row has these validation rows" in actual.out
 
 
-def test_rows_that_changed_since_are_told(runs, place, tmp_path):
+def test_rows_that_changed_since_are_told(runs, work_dir, tmp_path):
     data = write_task(tmp_path, "classification")
     for seed in (0, 1):
-        said = say(
+        result = run_bertft(
             "train", "model=tiny", *data, "trainer.max_steps=4", "quiet=true", f"data.seed={seed}",
             f"hydra.run.dir=own/{seed}",
         )  # fmt: skip
-        assert said.status == 0, said
+        assert result.status == 0, result
     with open(tmp_path / "validation.csv", "a", encoding="utf-8") as file:
         file.write("one more,pos\n")
-    found = say("compare", "runs=own", "draws=50")
-    assert found.status == 0, found
-    assert "the validation rows are not those that the run was trained with" in found.out
+    actual = run_bertft("compare", "runs=own", "draws=50")
+    assert actual.status == 0, actual
+    assert "the validation rows are not those that the run was trained with" in actual.out
 
 
-def test_what_cannot_be_compared(runs, trained, place):
+def test_what_cannot_be_compared(runs, trained, work_dir):
     lora = runs / "lora"
-    assert "at least two runs" in say("compare", f"runs={lora}").err
-    assert say("compare", f"runs=[{lora},{lora}]").refused, "the same one twice"
-    missing = say("compare", f"runs=[{lora},{runs / 'lara'}]")
+    assert "at least two runs" in run_bertft("compare", f"runs={lora}").err
+    assert run_bertft("compare", f"runs=[{lora},{lora}]").refused, "the same one twice"
+    missing = run_bertft("compare", f"runs=[{lora},{runs / 'lara'}]")
     assert missing.refused and "is not a folder" in missing.err and "lora" in missing.err
     (runs / "lora 1" / "metrics.json").unlink()
-    unfinished = say("compare", f"runs=[{lora},{runs / 'lora 1'}]")
+    unfinished = run_bertft("compare", f"runs=[{lora},{runs / 'lora 1'}]")
     assert (
         unfinished.refused and "is not finished. Resume it: bertft train resume=" in unfinished.err
     )
-    left = say("compare", f"runs={runs}", "draws=0", "out=left")
+    left = run_bertft("compare", f"runs={runs}", "draws=0", "out=left")
     assert left.status == 0 and "lora 1 is not finished and is skipped" in left.err
-    tasks = say("compare", f"runs=[{lora},{trained('regression')}]")
+    tasks = run_bertft("compare", f"runs=[{lora},{trained('regression')}]")
     assert tasks.refused and "different tasks: classification" in tasks.err
     metric = trained("classification", *OTHER, "data.metric=f1_macro")
-    metrics = say("compare", f"runs=[{lora},{metric}]")
+    metrics = run_bertft("compare", f"runs=[{lora},{metric}]")
     assert metrics.refused and "different metrics: accuracy" in metrics.err
-    assert say("compare").refused
-    assert say("compare", "runs=[]").refused
-    (place / "file").touch()
-    assert say("compare", f"runs={runs}", "out=file/x").refused
-    assert not (place / "outputs").exists()
+    assert run_bertft("compare").refused
+    assert run_bertft("compare", "runs=[]").refused
+    (work_dir / "file").touch()
+    assert run_bertft("compare", f"runs={runs}", "out=file/x").refused
+    assert not (work_dir / "outputs").exists()
 
 
 def test_a_lower_loss_leads(trained):
     words = ("data.metric=loss",)
     one, two = trained("classification", *words), trained("classification", *words, *OTHER)
-    said = say("compare", f"runs=[{one},{two}]", "draws=20", "out=x.html")
-    assert said.status == 0, said
+    result = run_bertft("compare", f"runs=[{one},{two}]", "draws=20", "out=x.html")
+    assert result.status == 0, result
     losses = {each: read(each / "metrics.json")["best"]["value"] for each in (one, two)}
-    first = next(line for line in said.out.splitlines() if "best" in line)
+    first = next(line for line in result.out.splitlines() if "best" in line)
     assert f"{min(losses.values()):.4f}" in first

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from small_runs import say
+from small_runs import run_bertft
 
 from bertft.errors import DataError
 from bertft.runs.checkpoints import CheckpointStore
@@ -74,16 +74,16 @@ def test_these_are_all_the_files(checkpoints):
 @pytest.mark.parametrize("name", FILES)
 def test_it_is_named_and_the_one_before_it_taken(checkpoints, name, damage):
     damage(checkpoints.checkpoint_path(16) / name)
-    told = []
-    found = checkpoints.find_checkpoint("last", with_state=True, warn=told.append)
-    assert found == checkpoints.checkpoint_path(8)
-    assert len(told) == 1 and str(checkpoints.checkpoint_path(16)) in told[0]
+    content = []
+    actual = checkpoints.find_checkpoint("last", with_state=True, warn=content.append)
+    assert actual == checkpoints.checkpoint_path(8)
+    assert len(content) == 1 and str(checkpoints.checkpoint_path(16)) in content[0]
     if damage is removed and "state" in name:
-        assert "its training state is missing" in told[0]
+        assert "its training state is missing" in content[0]
     elif (name, damage) == ("files.json", flipped):
-        assert "damaged: " in told[0]  # a digest that is another one blames its file
+        assert "damaged: " in content[0]  # a digest that is another one blames its file
     else:
-        assert f"damaged: {name}: " in told[0]
+        assert f"damaged: {name}: " in content[0]
     damage(checkpoints.checkpoint_path(8) / name)
     if damage is removed and "state" in name:
         return  # whole, but nothing to go on from: told by test_checkpoints.py
@@ -99,6 +99,6 @@ def test_a_resume_goes_on_from_the_one_before(copied):
     (run / "metrics.json").unlink()
     for damage, name in zip(DAMAGE, FILES, strict=False):
         damage(run / "checkpoints" / "step-16" / name)
-    said = say("train", f"resume={run}")
-    assert said.status == 0 and "step-16: damaged: " in said.err, said
-    assert say("verify", f"run={run}").status == 0, "what it left is whole"
+    result = run_bertft("train", f"resume={run}")
+    assert result.status == 0 and "step-16: damaged: " in result.err, result
+    assert run_bertft("verify", f"run={run}").status == 0, "what it left is whole"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_runs import say
+from small_runs import run_bertft
 
 from bertft.config.overrides import rewrite_overrides
 from bertft.config.resume import read_run_config
@@ -94,7 +94,7 @@ def survives(
 ) -> tuple[int, int]:
     """How often the file was damaged, and how often that was an error."""
     content, count, errors = file.read_bytes(), 0, 0
-    told: list[BertftError] = []
+    recorded: list[BertftError] = []
     try:
         for change in damaged(file, rng, many):
             file.write_bytes(change)
@@ -104,12 +104,12 @@ def survives(
                     read()
                 except BertftError as error:
                     errors += 1
-                    told.append(error)
+                    recorded.append(error)
                 except Exception as error:
                     raise AssertionError(f"{file.name}: {change[:200]!r}: {error!r}") from error
     finally:
         file.write_bytes(content)
-    assert all(each.status in (2, 4) and len(str(each)) < 2_000 for each in told)
+    assert all(each.status in (2, 4) and len(str(each)) < 2_000 for each in recorded)
     return count, errors
 
 
@@ -153,36 +153,36 @@ def test_the_files_of_a_run(copied, rng, many):
         assert errors > count // 10, (file.name, count, errors)
 
 
-def test_the_files_of_a_model(copied, rng, place, many):
-    assert say("merge", f"run={copied(*RUN)}", "out=merged").status == 0
-    merged = place / "merged"
+def test_the_files_of_a_model(copied, rng, work_dir, many):
+    assert run_bertft("merge", f"run={copied(*RUN)}", "out=merged").status == 0
+    merged = work_dir / "merged"
     survives(merged / "bertft.json", [lambda: read_merged_info(merged)], rng, many)
 
 
-def test_the_files_of_an_adapter(copied, rng, place, many):
+def test_the_files_of_an_adapter(copied, rng, work_dir, many):
     words = ("export", f"run={copied(*RUN)}", "out=adapter")
-    assert say(*words).status == 0
-    adapter = place / "adapter"
+    assert run_bertft(*words).status == 0
+    adapter = work_dir / "adapter"
     for name in ("adapter_config.json", "bertft.json"):
         count, errors = survives(adapter / name, [lambda: AdapterFolder(adapter)], rng, many)
         assert errors > count // 10
 
 
-def test_the_files_of_a_sweep(copied, rng, place, many):
+def test_the_files_of_a_sweep(copied, rng, work_dir, many):
     """A damaged job is a row that failed; the others stay in the table."""
     for name in ("one", "two"):
-        shutil.copytree(copied(*RUN) if name == "one" else place / "sweep" / "one",
-                        place / "sweep" / name, symlinks=True)  # fmt: skip
+        shutil.copytree(copied(*RUN) if name == "one" else work_dir / "sweep" / "one",
+                        work_dir / "sweep" / name, symlinks=True)  # fmt: skip
         job = {"overrides": {"seed": name}, "error": None}
-        (place / "sweep" / name / "job.json").write_text(json.dumps(job))
+        (work_dir / "sweep" / name / "job.json").write_text(json.dumps(job))
 
     def table() -> None:
-        lines = group_results(read_jobs(place / "sweep"))
-        write_summary(place / "sweep", lines)
+        lines = group_results(read_jobs(work_dir / "sweep"))
+        write_summary(work_dir / "sweep", lines)
         assert sum(line.runs + line.failed for line in lines) == 2
 
     for name in ("job.json", "metrics.json"):
-        _, errors = survives(place / "sweep" / "one" / name, [table], rng, many)
+        _, errors = survives(work_dir / "sweep" / "one" / name, [table], rng, many)
         assert errors == 0, "one damaged file ends no sweep"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 import pytest
-from small_runs import say
+from small_runs import run_bertft
 
 from bertft.cli.commands import train
 from bertft.errors import SystemResourceError
@@ -18,21 +18,21 @@ def short(monkeypatch):
     monkeypatch.setattr(doctor, "check_matmul", lambda device: real(device, seconds=0.1))
 
 
-def test_a_machine_that_trains(place):
-    said = say("doctor")
-    assert said.status == 0, said
-    words = " ".join(said.out.split())
+def test_a_machine_that_trains(work_dir):
+    result = run_bertft("doctor")
+    assert result.status == 0, result
+    words = " ".join(result.out.split())
     for name in ("versions", "CPU", "GPU", "Hub", "offline base model", "disk, runs", "matmul"):
-        assert name in said.out
+        assert name in result.out
     assert "steps of a tiny BERT" in words and "HF_HUB_OFFLINE is set" in words
-    assert said.out.splitlines()[-1].startswith("training works on this machine")
-    assert list(place.iterdir()) == [], "it leaves nothing"
+    assert result.out.splitlines()[-1].startswith("training works on this machine")
+    assert list(work_dir.iterdir()) == [], "it leaves nothing"
 
 
 def test_without_the_offline_base(monkeypatch):
     monkeypatch.setattr("bertft.models.source._packaged_minilm", lambda: None)
-    said = say("doctor")
-    assert said.status == 0 and "bertft[demo]" in " ".join(said.out.split()), said
+    result = run_bertft("doctor")
+    assert result.status == 0 and "bertft[demo]" in " ".join(result.out.split()), result
 
 
 @pytest.mark.parametrize(
@@ -43,10 +43,12 @@ def test_training_that_does_not_work(error, monkeypatch):
         raise error
 
     monkeypatch.setattr(train, "run", fail)
-    said = say("doctor")
-    assert said.status == 4 and "training does not work on this machine: training" in said.err, said
-    assert str(error).split("\n")[0].split(".")[0] in said.out
-    assert "Traceback" not in said.err
+    result = run_bertft("doctor")
+    assert (
+        result.status == 4 and "training does not work on this machine: training" in result.err
+    ), result
+    assert str(error).split("\n")[0].split(".")[0] in result.out
+    assert "Traceback" not in result.err
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
@@ -57,12 +59,12 @@ def test_a_signal_is_no_finding(name, monkeypatch):
 
     prepare = train.prepare_run
     monkeypatch.setattr(train, "prepare_run", prepared)
-    said = say("doctor")
-    assert said.status == 128 + getattr(signal, name), said
-    assert said.err == f"error: stopped by {name}\n"
+    result = run_bertft("doctor")
+    assert result.status == 128 + getattr(signal, name), result
+    assert result.err == f"error: stopped by {name}\n"
 
 
 def test_a_device_that_is_not_there():
-    said = say("doctor", "device=cuda:77")
-    assert said.status == 4 and "cuda:77" in said.out
-    assert say("doctor", "device=tpu").refused
+    result = run_bertft("doctor", "device=cuda:77")
+    assert result.status == 4 and "cuda:77" in result.out
+    assert run_bertft("doctor", "device=tpu").refused

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from small_runs import answers, read, say, write_task
+from small_runs import answers, read, run_bertft, write_task
 from test_random_combinations import METHODS, NORMAL, TASKS, combination
 
 from bertft.config import registry
@@ -92,7 +92,7 @@ CASES: dict[str, tuple[str, ...]] = {
     ),
     "auto": ("pair", "method=head", "trainer.precision=auto"),
 }  # fmt: skip
-# Said by the task and the data of a case rather than in its words.
+# CliResult by the task and the data of a case rather than in its words.
 SAID = {
     "data.task": {*registry.TASKS.names()},
     "trainer.optimizer": {"adamw"},
@@ -112,8 +112,8 @@ def given(path: str) -> set[str]:
 def test_every_choice_has_a_case():
     for leaf in iter_leaves(settings_tree("train")):
         for choice in leaf.choices or ():
-            told = given(leaf.path) | SAID.get(leaf.path, set())
-            assert choice in told or (leaf.path, choice) in CUDA, (
+            content = given(leaf.path) | SAID.get(leaf.path, set())
+            assert choice in content or (leaf.path, choice) in CUDA, (
                 f"{leaf.path}={choice} is in no case: add it to one"
             )
     tasks = {"classification" if case[0] in ("pair", "hub") else case[0] for case in CASES.values()}
@@ -139,61 +139,61 @@ def teacher(trained):
     return trained("classification", "method=full", "model.architecture.hidden_size=32")
 
 
-def write_tags(place: Path, scheme: str) -> list[str]:
+def write_tags(folder: Path, scheme: str) -> list[str]:
     for name in ("train", "validation"):
         sentence = zip(("Anna", "Miller", "likes", "Oslo"), TAGS[scheme], strict=True)
         lines = "".join(f"{word} {tag}\n" for word, tag in sentence)
-        (place / f"{name}.conll").write_text(f"{lines}\n" * 8, encoding="utf-8")
+        (folder / f"{name}.conll").write_text(f"{lines}\n" * 8, encoding="utf-8")
     return [
         "data=files", "data.task=token_classification", "data.train=train.conll",
         "data.validation=validation.conll", f"data.scheme={scheme}",
     ]  # fmt: skip
 
 
-def data_of(place: Path, task: str) -> list[str]:
+def data_of(folder: Path, task: str) -> list[str]:
     """The words that name rows of ``task``."""
     if task == "masked_lm":
         lines = (f"{n} the film was good , the book dull" for n in range(24))
-        (place / "notes.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (folder / "notes.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         return ["data=text", "data.train=notes.txt"]
     if task == "hub":
-        (place / "hub").mkdir()
+        (folder / "hub").mkdir()
         rows = {
             "text": [f"{word} film" for word in ("good", "bad")] * 8,
             "label": ["pos", "neg"] * 8,
         }
         for name in ("train", "validation"):
-            pq.write_table(pa.table(rows), place / "hub" / f"{name}-00000-of-00001.parquet")
+            pq.write_table(pa.table(rows), folder / "hub" / f"{name}-00000-of-00001.parquet")
         return [
             "data.name=hub", "data.sample=null", "data.hub=hub", "data.train=train",
             "data.validation=validation", "data.text=text", "data.label=label",
         ]  # fmt: skip
     short = ["data.max_length=72", "data.stride=16"] if task == "question_answering" else []
-    return [*write_task(place, task), *short]
+    return [*write_task(folder, task), *short]
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_a_run_records_is_read_by_every_command(case, place, trained, teacher, monkeypatch):
+def test_what_a_run_records_is_read_by_every_command(case, work_dir, trained, teacher, monkeypatch):
     import datasets
 
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(place / "datasets"))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(work_dir / "datasets"))
     task, *words = CASES[case]
-    data = data_of(place, task)
+    data = data_of(work_dir, task)
     model = "model=tiny"
     if "pretrained" in words:
         words.remove("pretrained")
-        said = say("merge", f"run={trained('classification', 'method=lora')}", "out=base")
-        assert said.status == 0, said
+        result = run_bertft("merge", f"run={trained('classification', 'method=lora')}", "out=base")
+        assert result.status == 0, result
         model = "model.path=base"
     if "teacher" in words:
         words.remove("teacher")
         words.append(f"method.distill.teacher={teacher}")
     if "method=distill" in words:
         words.append(f"method.distill.teacher={teacher}")
-    run = place / "run"
+    run = work_dir / "run"
 
     def done(*line, stdin=""):
-        said = say(*line, stdin=stdin)
+        said = run_bertft(*line, stdin=stdin)
         assert said.status == 0, (line, said)
         return said
 
@@ -201,7 +201,7 @@ def test_what_a_run_records_is_read_by_every_command(case, place, trained, teach
     done("train", f"resume={run}", "trainer.max_steps=3")
     done("eval", f"run={run}", "hydra.run.dir=scores")
     metrics = read(run / "metrics.json")
-    assert read(place / "scores/metrics.json")["validation"] == metrics["validation"], (
+    assert read(work_dir / "scores/metrics.json")["validation"] == metrics["validation"], (
         "eval of a run computes as its training did"
     )
     done("verify", f"run={run}")
@@ -218,21 +218,21 @@ def test_what_a_run_records_is_read_by_every_command(case, place, trained, teach
     assert rounded(merged) == rounded(of_run)
     answers(done("predict", "run=merged", "precision=bf16", *columns, stdin=stdin))
     if (read_method(run).get("low_rank") or case == "ia3") and not prefix:
-        said = say("export", f"run={run}", "out=adapter")
-        assert said.status == 0, said
+        result = run_bertft("export", f"run={run}", "out=adapter")
+        assert result.status == 0, result
         named = ("adapter=adapter", f"precision={'bf16' if 'lora' in case else 'fp32'}")
         answers(done("predict", *named, stdin=stdin))
 
 
 @pytest.mark.parametrize("scheme", TAGS)
-def test_every_scheme_of_tags(scheme, place):
-    words = ["train", "model=tiny", *FEW, "method=head", *write_tags(place, scheme)]
+def test_every_scheme_of_tags(scheme, work_dir):
+    words = ["train", "model=tiny", *FEW, "method=head", *write_tags(work_dir, scheme)]
     for line in ([*words, "hydra.run.dir=run"], ["eval", "run=run", "hydra.run.dir=scores"]):
-        said = say(*line)
-        assert said.status == 0, (line, said)
-    expected = read(place / "run/metrics.json")["validation"]
-    assert read(place / "scores/metrics.json")["validation"] == expected
-    assert yaml.safe_load((place / "run/config.yaml").read_text())["data"]["scheme"] == scheme
+        result = run_bertft(*line)
+        assert result.status == 0, (line, result)
+    expected = read(work_dir / "run/metrics.json")["validation"]
+    assert read(work_dir / "scores/metrics.json")["validation"] == expected
+    assert yaml.safe_load((work_dir / "run/config.yaml").read_text())["data"]["scheme"] == scheme
 
 
 # What the commands that read a folder are asked, in a run and an adapter of each task.
@@ -267,21 +267,21 @@ ELSEWHERE = {
 
 
 def test_every_choice_of_other_commands_is_asked():
-    asked = {(line[0], word) for lines in READING.values() for line in lines for word in line}
+    requested = {(line[0], word) for lines in READING.values() for line in lines for word in line}
     for command in set(COMMAND_CONFIGS) - {"train"}:
         for leaf in iter_leaves(settings_tree(command)):
             if leaf.path.startswith("data."):  # the same as in train
                 continue
             for choice in leaf.choices or ():
-                assert (command, f"{leaf.path}={choice}") in asked | ELSEWHERE
+                assert (command, f"{leaf.path}={choice}") in requested | ELSEWHERE
 
 
 @pytest.mark.parametrize("task", READING)
 def test_every_choice_of_other_commands(task, copied):
     copied(task, "method=lora").rename("run")
     for line in READING[task]:
-        said = say(*line, stdin='{"text": "a good film"}\n' * (line[0] == "predict"))
-        assert said.status == 0, (line, said)
+        result = run_bertft(*line, stdin='{"text": "a good film"}\n' * (line[0] == "predict"))
+        assert result.status == 0, (line, result)
 
 
 def read_method(run: Path) -> dict:

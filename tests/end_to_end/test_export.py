@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from small_runs import answers, read, say
+from small_runs import answers, read, run_bertft
 
 peft = pytest.importorskip("peft")
 
@@ -30,19 +30,19 @@ def rows(task):
     return "".join(json.dumps(row) + "\n" for row in texts)
 
 
-def numbers(found):
+def numbers(actual):
     """Scores of answers, whatever the task."""
-    told = [each.get("scores", each.get("score")) for each in found]
-    return np.array([list(each.values()) if isinstance(each, dict) else [each] for each in told])
+    content = [each.get("scores", each.get("score")) for each in actual]
+    return np.array([list(each.values()) if isinstance(each, dict) else [each] for each in content])
 
 
 @pytest.fixture
 def exported(trained, tmp_path):
     def make(task, *words):
         run, out = trained(task, *words), tmp_path / "an adapter"
-        said = say("export", f"run={run}", f"out={out}")
-        assert said.status == 0, said
-        assert "max |Δlogit|" in said.out and said.err == ""
+        result = run_bertft("export", f"run={run}", f"out={out}")
+        assert result.status == 0, result
+        assert "max |Δlogit|" in result.out and result.err == ""
         return run, out
 
     return make
@@ -53,9 +53,9 @@ def test_every_reader_answers_as_the_run(exported, words):
     run, out = exported(*words)
     task = words[0]
     # The adapter computes in fp32: what the run answers in its own precision may be bf16.
-    own = answers(say("predict", f"run={run}", "precision=fp32", stdin=rows(task)))
+    own = answers(run_bertft("predict", f"run={run}", "precision=fp32", stdin=rows(task)))
     columns = ["text=[one,two]"] if task == "pair" else []
-    again = answers(say("predict", f"run={out}", *columns, stdin=rows(task)))
+    again = answers(run_bertft("predict", f"run={out}", *columns, stdin=rows(task)))
     np.testing.assert_allclose(numbers(again), numbers(own), atol=1e-6)
     assert [each.get("label") for each in again] == [each.get("label") for each in own]
 
@@ -81,15 +81,15 @@ def test_every_reader_answers_as_the_run(exported, words):
 def test_eval_takes_it(exported, tmp_path):
     run, out = exported(*METHODS[0])
     data = [f"data.{each}={run.parent / each}.csv" for each in ("train", "validation")]
-    place = f"hydra.run.dir={tmp_path / 'scores'}"
-    said = say("eval", f"run={out}", "data=files", *data, place)
-    assert said.status == 0, said
-    told = read(tmp_path / "scores" / "metrics.json")["validation"]
-    said = say("eval", f"run={run}", "precision=fp32", f"hydra.run.dir={tmp_path / 'own'}")
-    assert said.status == 0, said
+    folder = f"hydra.run.dir={tmp_path / 'scores'}"
+    result = run_bertft("eval", f"run={out}", "data=files", *data, folder)
+    assert result.status == 0, result
+    content = read(tmp_path / "scores" / "metrics.json")["validation"]
+    result = run_bertft("eval", f"run={run}", "precision=fp32", f"hydra.run.dir={tmp_path / 'own'}")
+    assert result.status == 0, result
     best = read(tmp_path / "own" / "metrics.json")["validation"]
-    assert told.keys() == best.keys()
-    assert told["accuracy"] == best["accuracy"] and abs(told["loss"] - best["loss"]) < 1e-5
+    assert content.keys() == best.keys()
+    assert content["accuracy"] == best["accuracy"] and abs(content["loss"] - best["loss"]) < 1e-5
 
 
 @pytest.mark.parametrize(("words", "told"), [
@@ -99,8 +99,8 @@ def test_eval_takes_it(exported, tmp_path):
     (("classification", "method=lora", "method.ia3={}"), "one kind of adapter"),
 ])  # fmt: skip
 def test_methods_that_no_adapter_holds_are_refused(trained, tmp_path, words, told):
-    said = say("export", f"run={trained(*words)}", f"out={tmp_path / 'out'}")
-    assert said.refused and told in said.err
+    result = run_bertft("export", f"run={trained(*words)}", f"out={tmp_path / 'out'}")
+    assert result.refused and told in result.err
     assert not (tmp_path / "out").exists()
 
 
@@ -108,43 +108,45 @@ def test_its_base_is_found_from_any_folder(trained, tmp_path, monkeypatch):
     """A relative path would be taken for a name on the Hub, from another folder."""
     run, out = trained(*METHODS[0]), tmp_path / "adapter"
     monkeypatch.chdir(run.parent)
-    said = say("export", f"run={run.name}", f"out={out}")
-    assert said.status == 0, said
+    result = run_bertft("export", f"run={run.name}", f"out={out}")
+    assert result.status == 0, result
     assert read(out / "adapter_config.json")["base_model_name_or_path"] == str(run / "base")
     monkeypatch.chdir(tmp_path)
-    assert len(answers(say("predict", "run=adapter", stdin=rows("classification")))) == 3
+    assert len(answers(run_bertft("predict", "run=adapter", stdin=rows("classification")))) == 3
 
 
 def test_a_relative_base_that_is_not_there_is_not_looked_for_on_the_hub(exported):
     _, out = exported(*METHODS[0])
-    told = read(out / "adapter_config.json")
-    named = {**told, "base_model_name_or_path": "run/base"}
+    content = read(out / "adapter_config.json")
+    named = {**content, "base_model_name_or_path": "run/base"}
     (out / "adapter_config.json").write_text(json.dumps(named))
-    said = say("predict", f"run={out}", stdin=rows("classification"))
-    assert said.refused and "the base folder run/base does not exist" in said.err
-    assert "base=<folder>" in said.err
+    result = run_bertft("predict", f"run={out}", stdin=rows("classification"))
+    assert result.refused and "the base folder run/base does not exist" in result.err
+    assert "base=<folder>" in result.err
 
 
 def test_an_adapter_is_refused_where_it_does_not_say_its_base(exported):
     _, out = exported(*METHODS[0])
-    told = read(out / "adapter_config.json")
-    (out / "adapter_config.json").write_text(json.dumps({**told, "base_model_name_or_path": None}))
-    said = say("predict", f"run={out}", stdin=rows("classification"))
-    assert said.refused and "base_model_name_or_path is missing" in said.err
+    content = read(out / "adapter_config.json")
+    (out / "adapter_config.json").write_text(
+        json.dumps({**content, "base_model_name_or_path": None})
+    )
+    result = run_bertft("predict", f"run={out}", stdin=rows("classification"))
+    assert result.refused and "base_model_name_or_path is missing" in result.err
 
 
 def test_pickled_weights_are_refused(exported):
     _, out = exported(*METHODS[0])
     shutil.move(out / "adapter_model.safetensors", out / "adapter_model.bin")
-    said = say("predict", f"run={out}", stdin=rows("classification"))
-    assert said.refused and "is pickled and may run code" in said.err.replace("\n", " ")
+    result = run_bertft("predict", f"run={out}", stdin=rows("classification"))
+    assert result.refused and "is pickled and may run code" in result.err.replace("\n", " ")
 
 
 def test_what_peft_saved_itself_answers_with_its_base_s_classes(trained, tmp_path):
     """Without bertft.json: the task and the classes are told by the head."""
     run = trained("classification", "method=lora", "trainer.learning_rate=2e-2")
-    said = say("merge", f"run={run}", f"out={tmp_path / 'base'}")
-    assert said.status == 0, said
+    result = run_bertft("merge", f"run={run}", f"out={tmp_path / 'base'}")
+    assert result.status == 0, result
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     base = AutoModelForSequenceClassification.from_pretrained(tmp_path / "base")
@@ -155,13 +157,15 @@ def test_what_peft_saved_itself_answers_with_its_base_s_classes(trained, tmp_pat
             if "lora_B" in name:
                 each.normal_(0, 0.5)
     model.eval().save_pretrained(tmp_path / "theirs")
-    found = answers(say("predict", f"run={tmp_path / 'theirs'}", stdin=rows("classification")))
+    actual = answers(
+        run_bertft("predict", f"run={tmp_path / 'theirs'}", stdin=rows("classification"))
+    )
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
     with torch.no_grad():
         logits = [model(**tokenizer(text, return_tensors="pt")).logits[0] for text in TEXTS]
     expected = torch.stack(logits).softmax(-1).numpy()
-    np.testing.assert_allclose(numbers(found), expected, atol=2e-6)
-    assert set(found[0]["scores"]) == {"neg", "pos"}
+    np.testing.assert_allclose(numbers(actual), expected, atol=2e-6)
+    assert set(actual[0]["scores"]) == {"neg", "pos"}
 
 
 def test_the_masks_of_the_run_are_those_of_the_check(tmp_path):
@@ -170,15 +174,15 @@ def test_the_masks_of_the_run_are_those_of_the_check(tmp_path):
     (tmp_path / "notes.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     data = ("data=text", f"data.train={tmp_path / 'notes.txt'}", "data.mlm_probability=0.4")
     run = tmp_path / "run"
-    said = say(
+    result = run_bertft(
         "train", "model=tiny", "method=lora", *data, "data.whole_words=true", "trainer.max_steps=2",
         "trainer.threads=1", "trainer.precision=fp32", "report=false", f"hydra.run.dir={run}",
     )  # fmt: skip
-    assert said.status == 0, said
+    assert result.status == 0, result
     for words in (("export", "format=peft"), ("merge",)):
         out = tmp_path / words[0]
-        said = say(*words, f"run={run}", f"out={out}")
-        assert said.status == 0 and "max |Δlogit|" in said.out, said
+        result = run_bertft(*words, f"run={run}", f"out={out}")
+        assert result.status == 0 and "max |Δlogit|" in result.out, result
         assert read(out / "bertft.json")["answering"] == {
             "mlm_probability": 0.4,
             "whole_words": True,
@@ -187,12 +191,12 @@ def test_the_masks_of_the_run_are_those_of_the_check(tmp_path):
     scores = {}
     for name in ("run", "merge"):
         words = (f"run={tmp_path / name}", "data=text", f"data.validation={tmp_path / 'notes.txt'}")
-        place = tmp_path / f"scores-{name}"
-        said = say("eval", *words, "precision=fp32", f"hydra.run.dir={place}")
-        assert said.status == 0, said
-        scores[name] = read(place / "metrics.json")["validation"]
+        folder = tmp_path / f"scores-{name}"
+        result = run_bertft("eval", *words, "precision=fp32", f"hydra.run.dir={folder}")
+        assert result.status == 0, result
+        scores[name] = read(folder / "metrics.json")["validation"]
     assert scores["merge"] == pytest.approx(scores["run"], rel=1e-5, abs=1e-4)
     words = (f"run={run}", "data=text", f"data.validation={tmp_path / 'notes.txt'}")
     own = ("data.mlm_probability=0.4", "data.whole_words=true")
-    said = say("eval", *words, *own, "precision=fp32", f"hydra.run.dir={tmp_path / 'own'}")
+    result = run_bertft("eval", *words, *own, "precision=fp32", f"hydra.run.dir={tmp_path / 'own'}")
     assert read(tmp_path / "own" / "metrics.json")["validation"] == scores["run"]

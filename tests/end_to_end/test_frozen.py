@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from small_runs import answers, read, say
+from small_runs import answers, read, run_bertft
 
 FROZEN = Path(__file__).parents[1] / "frozen"
 VERSIONS = sorted(path.name for path in FROZEN.iterdir())
@@ -25,9 +25,9 @@ GOOD = {
 
 
 @pytest.fixture(params=VERSIONS)
-def frozen(request, place) -> tuple[str, Path]:
-    shutil.copytree(FROZEN / request.param, place, symlinks=True, dirs_exist_ok=True)
-    return request.param, place / "run"
+def frozen(request, work_dir) -> tuple[str, Path]:
+    shutil.copytree(FROZEN / request.param, work_dir, symlinks=True, dirs_exist_ok=True)
+    return request.param, work_dir / "run"
 
 
 def test_they_are_small():
@@ -38,24 +38,27 @@ def test_they_are_small():
 
 
 def test_it_is_whole(frozen):
-    said = say("verify", f"run={frozen[1]}")
-    assert said.status == 0, said
+    result = run_bertft("verify", f"run={frozen[1]}")
+    assert result.status == 0, result
 
 
-def test_it_scores_and_answers_as_it_did(frozen, place):
+def test_it_scores_and_answers_as_it_did(frozen, work_dir):
     version, run = frozen
-    assert say("eval", f"run={run}", "hydra.run.dir=scored").status == 0
-    told, now = read(run / "metrics.json")["validation"], read(place / "scored" / "metrics.json")
-    assert now["validation"] == pytest.approx(told, abs=1e-5)
-    found = answers(say("predict", f"run={run}", stdin=LINES))
-    good = [a["score"] if a["label"] == "good" else 1 - a["score"] for a in found]
+    assert run_bertft("eval", f"run={run}", "hydra.run.dir=scored").status == 0
+    content, now = (
+        read(run / "metrics.json")["validation"],
+        read(work_dir / "scored" / "metrics.json"),
+    )
+    assert now["validation"] == pytest.approx(content, abs=1e-5)
+    actual = answers(run_bertft("predict", f"run={run}", stdin=LINES))
+    good = [a["score"] if a["label"] == "good" else 1 - a["score"] for a in actual]
     assert good == pytest.approx(GOOD[version], abs=1e-5)
-    said = say("merge", f"run={run}", "out=merged", "prefix=beside")
-    assert said.status == 0, said
+    result = run_bertft("merge", f"run={run}", "out=merged", "prefix=beside")
+    assert result.status == 0, result
 
 
 def test_it_goes_on(frozen):
     _, run = frozen
-    said = say("train", f"resume={run}", "trainer.max_steps=244", "quiet=true")
-    assert said.status == 0, said
+    result = run_bertft("train", f"resume={run}", "trainer.max_steps=244", "quiet=true")
+    assert result.status == 0, result
     assert read(run / "metrics.json")["train"]["steps"] == 244

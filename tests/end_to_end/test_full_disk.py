@@ -6,7 +6,7 @@ import errno
 import os
 
 import pytest
-from small_runs import read, say, write_task
+from small_runs import read, run_bertft, write_task
 
 from bertft.utils import failpoints
 
@@ -37,52 +37,54 @@ def files(folder):
     "start", ["write adapter.safetensors", "write state.safetensors", "create files.json",
               "rename step-8", "link last"],
 )  # fmt: skip
-def test_the_last_checkpoint_stays_whole(place, start):
-    words = [*LOOP, *write_task(place, "classification"), "hydra.run.dir=run"]
+def test_the_last_checkpoint_stays_whole(work_dir, start):
+    words = [*LOOP, *write_task(work_dir, "classification"), "hydra.run.dir=run"]
     turn = {"rename step-8": 1, "create files.json": 3}.get(start, 2)  # the base is sealed too
     with failpoints.install_hook(full_at(start, turn)):
-        said = say(*words)
-    assert said.status == 4 and said.err.count("error: ") == 1 and "Traceback" not in said.err
-    assert "Make room on the disk" in said.err, said
-    assert not (place / "run" / "metrics.json").exists()
-    whole = place / "whole"
-    assert say(*words[:-1], f"hydra.run.dir={whole}").status == 0
-    assert (place / "run" / "checkpoints" / "last").resolve().name in ("step-4", "step-8")
-    said = say("train", "resume=run")
-    assert said.status == 0, said
+        result = run_bertft(*words)
+    assert result.status == 4 and result.err.count("error: ") == 1 and "Traceback" not in result.err
+    assert "Make room on the disk" in result.err, result
+    assert not (work_dir / "run" / "metrics.json").exists()
+    whole = work_dir / "whole"
+    assert run_bertft(*words[:-1], f"hydra.run.dir={whole}").status == 0
+    assert (work_dir / "run" / "checkpoints" / "last").resolve().name in ("step-4", "step-8")
+    result = run_bertft("train", "resume=run")
+    assert result.status == 0, result
     for name in ("last", "best"):
-        found, expected = (f / "checkpoints" / name for f in (place / "run", whole))
-        assert found.resolve().name == expected.resolve().name
-        weights = [(folder / "adapter.safetensors").read_bytes() for folder in (found, expected)]
+        actual, expected = (f / "checkpoints" / name for f in (work_dir / "run", whole))
+        assert actual.resolve().name == expected.resolve().name
+        weights = [(folder / "adapter.safetensors").read_bytes() for folder in (actual, expected)]
         assert weights[0] == weights[1]
-    assert (place / "run/metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    assert (work_dir / "run/metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
 
 
 @pytest.mark.parametrize("start", ["create check_rows.jsonl", "rename base", "create config.yaml"])
-def test_full_before_the_run_is_begun(place, start):
-    words = [*LOOP, *write_task(place, "classification"), "hydra.run.dir=run"]
+def test_full_before_the_run_is_begun(work_dir, start):
+    words = [*LOOP, *write_task(work_dir, "classification"), "hydra.run.dir=run"]
     with failpoints.install_hook(full_at(start, 1)):
-        said = say(*words)
-    assert said.status == 4 and "Traceback" not in said.err, said
-    assert not [path for path in (place / "run").iterdir() if path.name.startswith(".")]
-    assert say(*words).status == 0
+        result = run_bertft(*words)
+    assert result.status == 4 and "Traceback" not in result.err, result
+    assert not [path for path in (work_dir / "run").iterdir() if path.name.startswith(".")]
+    assert run_bertft(*words).status == 0
 
 
-def test_full_when_the_result_is_written(place):
-    words = [*LOOP, *write_task(place, "classification"), "hydra.run.dir=run"]
+def test_full_when_the_result_is_written(work_dir):
+    words = [*LOOP, *write_task(work_dir, "classification"), "hydra.run.dir=run"]
     with failpoints.install_hook(full_at("create metrics.json", 1)):
-        assert say(*words).status == 4
-    said = say("train", "resume=run")
-    assert said.status == 0 and read(place / "run" / "metrics.json")["train"]["steps"] == 12, said
+        assert run_bertft(*words).status == 4
+    result = run_bertft("train", "resume=run")
+    assert result.status == 0 and read(work_dir / "run" / "metrics.json")["train"]["steps"] == 12, (
+        result
+    )
 
 
-def test_full_while_the_base_is_written(place, monkeypatch):
+def test_full_while_the_base_is_written(work_dir, monkeypatch):
     import safetensors
 
     def full(*_, **__):
         raise safetensors.SafetensorError("Error: No space left on device (os error 28)")
 
     monkeypatch.setattr("transformers.modeling_utils.safe_save_file", full)
-    said = say(*LOOP, *write_task(place, "classification"), "hydra.run.dir=run")
-    assert said.status == 4 and "run/base: cannot be written" in said.err, said
-    assert list((place / "run").iterdir()) == []
+    result = run_bertft(*LOOP, *write_task(work_dir, "classification"), "hydra.run.dir=run")
+    assert result.status == 4 and "run/base: cannot be written" in result.err, result
+    assert list((work_dir / "run").iterdir()) == []

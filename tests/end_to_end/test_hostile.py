@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_runs import QUICK, Said, read, say, write_task
+from small_runs import QUICK, CliResult, read, run_bertft, write_task
 
 from bertft.runs.files_json import write_files_json
 
@@ -31,16 +31,16 @@ def resealed(folder: Path) -> None:
     write_files_json(folder)
 
 
-def tried(run: Path) -> list[Said]:
+def tried(run: Path) -> list[CliResult]:
     """Every command that loads from a run, each within seconds."""
     begun = time.monotonic()
-    said = [
-        say("predict", f"run={run}", stdin=LINE),
-        say("eval", f"run={run}", "hydra.run.dir=scored"),
-        say("merge", f"run={run}", "out=merged"),
+    result = [
+        run_bertft("predict", f"run={run}", stdin=LINE),
+        run_bertft("eval", f"run={run}", "hydra.run.dir=scored"),
+        run_bertft("merge", f"run={run}", "out=merged"),
     ]
     assert time.monotonic() - begun < 60
-    return said
+    return result
 
 
 def header(shape, size=0):
@@ -62,22 +62,22 @@ def test_tensors_that_are_none(copied, content):
     run = copied(*RUN)
     (best(run) / "adapter.safetensors").write_bytes(content)
     resealed(best(run))
-    for said in tried(run):
-        assert said.refused and "adapter.safetensors" in said.err, said
+    for result in tried(run):
+        assert result.refused and "adapter.safetensors" in result.err, result
 
 
-def test_a_pickle_is_never_opened(copied, place):
+def test_a_pickle_is_never_opened(copied, work_dir):
     class Bomb:
         def __reduce__(self):
-            return os.mkdir, (str(place / "bomb"),)
+            return os.mkdir, (str(work_dir / "bomb"),)
 
     run = copied(*RUN)
     (best(run) / "adapter.safetensors").write_bytes(pickle.dumps(Bomb()))
     torch.save({"x": torch.zeros(1)}, best(run) / "adapter.bin")
     resealed(best(run))
-    for said in tried(run):
-        assert said.refused and "adapter.safetensors" in said.err, said
-    assert not (place / "bomb").exists()
+    for result in tried(run):
+        assert result.refused and "adapter.safetensors" in result.err, result
+    assert not (work_dir / "bomb").exists()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -88,18 +88,18 @@ def test_weights_that_are_not_finite(copied, value):
     tensors[max(tensors)].view(-1)[0] = value
     save_file(tensors, file)
     resealed(best(run))
-    for said in tried(run):
-        assert said.refused and f"{max(tensors)} is not finite" in said.err, said
+    for result in tried(run):
+        assert result.refused and f"{max(tensors)} is not finite" in result.err, result
 
 
-def test_a_merged_model_that_is_not_finite(copied, place):
-    assert say("merge", f"run={copied(*RUN)}", "out=merged").status == 0
-    file = place / "merged" / "model.safetensors"
+def test_a_merged_model_that_is_not_finite(copied, work_dir):
+    assert run_bertft("merge", f"run={copied(*RUN)}", "out=merged").status == 0
+    file = work_dir / "merged" / "model.safetensors"
     tensors = load_file(file)
     tensors[min(tensors)].view(-1)[0] = float("nan")
     save_file(tensors, file, metadata={"format": "pt"})
-    said = say("predict", "run=merged", stdin=LINE)
-    assert said.refused and f"{min(tensors)} is not finite" in said.err, said
+    result = run_bertft("predict", "run=merged", stdin=LINE)
+    assert result.refused and f"{min(tensors)} is not finite" in result.err, result
 
 
 def test_tensors_of_another_shape_or_name(copied):
@@ -113,23 +113,23 @@ def test_tensors_of_another_shape_or_name(copied):
     ):
         save_file(tensors, file)
         resealed(best(run))
-        said = say("predict", f"run={run}", stdin=LINE)
-        assert said.refused and name in said.err, said
+        result = run_bertft("predict", f"run={run}", stdin=LINE)
+        assert result.refused and name in result.err, result
 
 
-def test_a_link_out_of_the_folder(copied, place):
+def test_a_link_out_of_the_folder(copied, work_dir):
     run = copied(*RUN)
     file = best(run) / "adapter.safetensors"
-    shutil.move(file, place / "elsewhere.safetensors")
-    file.symlink_to(place / "elsewhere.safetensors")
-    for said in tried(run):
-        assert said.refused and "adapter.safetensors: is a link" in said.err, said
-    shutil.move(best(run), place / "step-99")
+    shutil.move(file, work_dir / "elsewhere.safetensors")
+    file.symlink_to(work_dir / "elsewhere.safetensors")
+    for result in tried(run):
+        assert result.refused and "adapter.safetensors: is a link" in result.err, result
+    shutil.move(best(run), work_dir / "step-99")
     os.unlink(run / "checkpoints" / "best")
-    for target in (place / "step-99", "../../step-99", "step-16/../../../step-99"):
+    for target in (work_dir / "step-99", "../../step-99", "step-16/../../../step-99"):
         (run / "checkpoints" / "best").symlink_to(target)
-        said = say("predict", f"run={run}", stdin=LINE)
-        assert said.refused and "which is not a checkpoint" in said.err, said
+        result = run_bertft("predict", f"run={run}", stdin=LINE)
+        assert result.refused and "which is not a checkpoint" in result.err, result
         os.unlink(run / "checkpoints" / "best")
 
 
@@ -146,8 +146,8 @@ def test_facts_that_cannot_be(copied, change):
     facts = best(run) / "bertft.json"
     facts.write_text(json.dumps({**read(facts), **change}))
     resealed(best(run))
-    said = say("predict", f"run={run}", stdin=LINE)
-    assert said.refused, said
+    result = run_bertft("predict", f"run={run}", stdin=LINE)
+    assert result.refused, result
 
 
 @pytest.mark.parametrize(
@@ -166,8 +166,8 @@ def test_a_manifest_that_cannot_be(copied, change):
     run = copied(*RUN)
     manifest = run / "manifest.json"
     manifest.write_text(json.dumps({**read(manifest), **change}))
-    said = say("predict", f"run={run}", stdin=LINE)
-    assert said.refused, said
+    result = run_bertft("predict", f"run={run}", stdin=LINE)
+    assert result.refused, result
 
 
 @pytest.mark.parametrize(
@@ -176,17 +176,17 @@ def test_a_manifest_that_cannot_be(copied, change):
      "data: {name: '${oc.env:HOME}'}\n", "data: {name: 'a ${seed}'}\n", "seed: [", "x: 1\n",
      "a: &a [*a]\n", "method: {name: ${oc.decode:'[1'}}\n"],
 )  # fmt: skip
-def test_a_config_that_cannot_be(copied, place, text):
+def test_a_config_that_cannot_be(copied, work_dir, text):
     run = copied(*RUN)
     (run / "config.yaml").write_text(text)
-    said = say("predict", f"run={run}", stdin=LINE)
-    assert said.status == 2 and said.out == "" and "Traceback" not in said.err, said
-    assert not (place / "bomb").exists()
+    result = run_bertft("predict", f"run={run}", stdin=LINE)
+    assert result.status == 2 and result.out == "" and "Traceback" not in result.err, result
+    assert not (work_dir / "bomb").exists()
 
 
-def test_code_beside_a_model_is_not_run(place):
+def test_code_beside_a_model_is_not_run(work_dir):
     """trust_remote_code is false unless somebody says so."""
-    folder = place / "model"
+    folder = work_dir / "model"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({
         "model_type": "mine", "architectures": ["Mine"],
@@ -194,6 +194,6 @@ def test_code_beside_a_model_is_not_run(place):
     }))  # fmt: skip
     (folder / "mine.py").write_text(f"import os\nos.mkdir({str(place / 'bomb')!r})\n")
     save_file({"x": torch.zeros(1)}, folder / "model.safetensors")
-    data = write_task(place, "classification")
-    said = say("train", *QUICK[1:], *data, f"model.path={folder}", "model.name=mine")
-    assert said.refused and not (place / "bomb").exists(), said
+    data = write_task(work_dir, "classification")
+    result = run_bertft("train", *QUICK[1:], *data, f"model.path={folder}", "model.name=mine")
+    assert result.refused and not (work_dir / "bomb").exists(), result

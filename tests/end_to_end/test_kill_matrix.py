@@ -55,12 +55,12 @@ SHORT = {
 }
 
 
-def data_of(place, task):
+def data_of(folder, task):
     if task != "masked_lm":
-        return write_task(place, task)
+        return write_task(folder, task)
     lines = (f"{n} the film was good , the book dull and unbelievably long" for n in range(40))
-    (place / "notes.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return ["data=text", f"data.train={place / 'notes.txt'}"]
+    (folder / "notes.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return ["data=text", f"data.train={folder / 'notes.txt'}"]
 
 
 @pytest.fixture(scope="module")
@@ -70,22 +70,22 @@ def teacher(tmp_path_factory):
 
     def get(task):
         if task not in made:
-            place = tmp_path_factory.mktemp("teacher")
-            words = [*LOOP, "model=tiny", *data_of(place, task), "method=full"]
+            folder = tmp_path_factory.mktemp("teacher")
+            words = [*LOOP, "model=tiny", *data_of(folder, task), "method=full"]
             words += [
                 "trainer.max_steps=2",
                 "model.architecture.hidden_size=32",
-                f"hydra.run.dir={place / 'run'}",
+                f"hydra.run.dir={folder / 'run'}",
             ]
-            (told,) = crash([(words, None)])
-            assert told["status"] == 0, told
-            made[task] = place / "run"
+            (content,) = crash([(words, None)])
+            assert content["status"] == 0, content
+            made[task] = folder / "run"
         return made[task]
 
     return get
 
 
-def words_of(place, task, method, teacher):
+def words_of(folder, task, method, teacher):
     words = list(METHODS[method])
     if "{teacher}" in str(words) or "method=distill" in words:
         run = teacher(task)
@@ -93,35 +93,35 @@ def words_of(place, task, method, teacher):
         if "method=distill" in words:
             words.append(f"method.distill.teacher={run}")
     base = () if method == "on_a_run" else ("model=tiny",)
-    return [*LOOP, *base, *data_of(place, task), *words]
+    return [*LOOP, *base, *data_of(folder, task), *words]
 
 
-def ends_the_same(place, words, points):
+def ends_the_same(folder, words, points):
     """Kill a run before each of ``points``, start the same command again, compare."""
-    (whole,) = crash([([*words, f"hydra.run.dir={place / 'whole'}"], None)])
+    (whole,) = crash([([*words, f"hydra.run.dir={folder / 'whole'}"], None)])
     assert whole["status"] == 0, whole
     jobs = []
     for number, point in enumerate(points):
-        run = f"hydra.run.dir={place / f'killed-{number}'}"
+        run = f"hydra.run.dir={folder / f'killed-{number}'}"
         turn = next(n for n, each in enumerate(whole["points"], 1) if each.startswith(point))
         jobs += [([*words, run], f"SIGKILL:{turn}"), ([*words, run], None)]
-    told = crash(jobs)
-    expected = outcome(place / "whole")
+    content = crash(jobs)
+    expected = outcome(folder / "whole")
     for number, point in enumerate(points):
-        cut, again = told[2 * number : 2 * number + 2]
+        cut, again = content[2 * number : 2 * number + 2]
         assert (cut["status"], again["status"]) == (-signal.SIGKILL, 0), (point, cut, again)
-        found = outcome(place / f"killed-{number}")
-        unlike = [name for name in expected if found.get(name) != expected[name]]
-        assert found == expected, f"killed before {point}: {unlike}"
+        actual = outcome(folder / f"killed-{number}")
+        unlike = [name for name in expected if actual.get(name) != expected[name]]
+        assert actual == expected, f"killed before {point}: {unlike}"
 
 
 @pytest.mark.parametrize(("task", "method"), list(SHORT))
-def test_before_and_after_the_first_checkpoint(place, teacher, task, method):
-    ends_the_same(place, words_of(place, task, method, teacher), SHORT[task, method])
+def test_before_and_after_the_first_checkpoint(work_dir, teacher, task, method):
+    ends_the_same(work_dir, words_of(work_dir, task, method, teacher), SHORT[task, method])
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("task", TASKS)
-def test_each_task_with_each_method(place, teacher, task, method):
-    ends_the_same(place, words_of(place, task, method, teacher), POINTS)
+def test_each_task_with_each_method(work_dir, teacher, task, method):
+    ends_the_same(work_dir, words_of(work_dir, task, method, teacher), POINTS)

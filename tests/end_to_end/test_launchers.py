@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from small_runs import QUICK, outcome, say, write_task
+from small_runs import QUICK, outcome, run_bertft, write_task
 
 import bertft
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def launched(place, tmp_path_factory):
+def launched(work_dir, tmp_path_factory):
     """``launched(launcher, *words)``: the command line as a program, with homes of its own."""
     home = tmp_path_factory.mktemp("home")
     env = {
@@ -42,7 +42,7 @@ def launched(place, tmp_path_factory):
         return subprocess.Popen(
             [sys.executable, "-m", "bertft", "train", "-m", f"hydra/launcher={launcher}",
              *own, *words],
-            cwd=place, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            cwd=work_dir, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
     begin.home = home
@@ -56,12 +56,12 @@ def rows(folder):
 
 def job(folder, setting):
     """The folder of the job with this setting."""
-    (found,) = (
+    (actual,) = (
         file.parent
         for file in folder.glob("*/job.json")
         if setting in [f"{k}={v}" for k, v in json.loads(file.read_text())["overrides"].items()]
     )
-    return found
+    return actual
 
 
 def take_back(process, sweep, setting):
@@ -78,36 +78,38 @@ def take_back(process, sweep, setting):
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_a_sweep(launcher, launched, place):
+def test_a_sweep(launcher, launched, work_dir):
     """One job fails and one ends as it does alone, even if a queue took it back in between."""
     words = [
-        *QUICK[:-1], *write_task(place, "classification"), "quiet=true", "method=lora",
+        *QUICK[:-1], *write_task(work_dir, "classification"), "quiet=true", "method=lora",
         "trainer.evaluate_every=40", "trainer.precision=fp32",
     ]  # fmt: skip
     taken_back = launcher == "submitit_local" and sys.platform.startswith("linux")
     words.append(f"trainer.max_steps={120 if taken_back else 40}")  # time enough to be taken back
-    before = {path.name for path in place.iterdir()}
+    before = {path.name for path in work_dir.iterdir()}
     process = launched(launcher, *words, *JOBS, "hydra.sweep.dir=many")
     if taken_back:
-        take_back(process, place / "many", "data.max_length=32")
+        take_back(process, work_dir / "many", "data.max_length=32")
     out, err = process.communicate(timeout=300)
-    told = (process.returncode, out, err)
-    assert process.returncode == 5 and "1 of 2 jobs failed" in err, told
-    assert "513 tokens are more than the model supports" in out and "Traceback" not in err, told
-    lines = {row["data.max_length"]: row for row in rows(place / "many")}
+    content = (process.returncode, out, err)
+    assert process.returncode == 5 and "1 of 2 jobs failed" in err, content
+    assert "513 tokens are more than the model supports" in out and "Traceback" not in err, content
+    lines = {row["data.max_length"]: row for row in rows(work_dir / "many")}
     assert lines["32"]["runs"] == "1" and lines["513"]["failed"] == "1"
 
-    done = job(place / "many", "data.max_length=32")
+    done = job(work_dir / "many", "data.max_length=32")
     log = (done / "log.txt").read_text(encoding="utf-8")
     assert ("interrupted by SIGUSR2 after step" in log) == taken_back
-    assert say("train", *words, "data.max_length=32", "seed=0", "hydra.run.dir=one").status == 0
+    assert (
+        run_bertft("train", *words, "data.max_length=32", "seed=0", "hydra.run.dir=one").status == 0
+    )
     aside = {"files": 0, "steps": 0}  # job.json; the checkpoint of the step that was interrupted
-    assert outcome(done) | aside == outcome(place / "one") | aside
+    assert outcome(done) | aside == outcome(work_dir / "one") | aside
 
-    assert {path.name for path in place.iterdir()} - before == {"many", "one"}
+    assert {path.name for path in work_dir.iterdir()} - before == {"many", "one"}
     left = [path for path in launched.home.rglob("*") if path.is_file()]
     assert [path for path in left if ".cache" not in path.parts] == []
     folders = {path.name for path in (launched.home / "tmp").iterdir()}
     assert not {name for name in folders if not name.startswith("torchinductor_")}  # torch's own
-    inside = {path.name for path in (place / "many").iterdir() if path.name.startswith(".")}
+    inside = {path.name for path in (work_dir / "many").iterdir() if path.name.startswith(".")}
     assert inside == ({".submitit"} if launcher == "submitit_local" else set())

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from small_runs import answers, read, say, write_classes
+from small_runs import answers, read, run_bertft, write_classes
 
 METHODS = {
     "lora": ("method=lora",),
@@ -51,18 +51,20 @@ json.dump(told, sys.stdout)
 @pytest.fixture(scope="module")
 def merged(tmp_path_factory):
     """Name → (run, merged folder, what merge said) of MiniLM trained by each method."""
-    place = tmp_path_factory.mktemp("minilm")
-    write_classes(place / "train.csv", 128, seed=1, names=LABELS)
-    write_classes(place / "validation.csv", 70, seed=2, names=LABELS)
-    data = [f"data.{name}={place / name}.csv" for name in ("train", "validation")]
+    folder = tmp_path_factory.mktemp("minilm")
+    write_classes(folder / "train.csv", 128, seed=1, names=LABELS)
+    write_classes(folder / "validation.csv", 70, seed=2, names=LABELS)
+    data = [f"data.{name}={folder / name}.csv" for name in ("train", "validation")]
     made = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BERTFT_CACHE", str(place / "rows"))
+        patch.setenv("BERTFT_CACHE", str(folder / "rows"))
         for name, method in METHODS.items():
-            run, out = place / name, place / f"{name} merged"
-            said = say("train", "data=files", *data, *MINILM, *method, f"hydra.run.dir={run}")
-            assert said.status == 0, said
-            made[name] = (run, out, say("merge", f"run={run}", f"out={out}"))
+            run, out = folder / name, folder / f"{name} merged"
+            result = run_bertft(
+                "train", "data=files", *data, *MINILM, *method, f"hydra.run.dir={run}"
+            )
+            assert result.status == 0, result
+            made[name] = (run, out, run_bertft("merge", f"run={run}", f"out={out}"))
     return made
 
 
@@ -87,30 +89,30 @@ def plain(merged, texts):
 
 def predicted(folder, texts, *words):
     lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
-    return answers(say("predict", f"run={folder}", *words, stdin=lines))
+    return answers(run_bertft("predict", f"run={folder}", *words, stdin=lines))
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_logits_stay(merged, name):
-    _, _, said = merged[name]
-    assert said.status == 0, said
-    assert float(re.search(r"max \|Δlogit\| (\S+) on 64", said.out)[1]) <= 1e-5
-    assert re.search(r"^folded the updates of 12 weight matrices into ", said.out)
-    assert said.err == ""
+    _, _, result = merged[name]
+    assert result.status == 0, result
+    assert float(re.search(r"max \|Δlogit\| (\S+) on 64", result.out)[1]) <= 1e-5
+    assert re.search(r"^folded the updates of 12 weight matrices into ", result.out)
+    assert result.err == ""
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_plain_transformers_answer_what_predict_answers(merged, plain, texts, name):
     run, out, _ = merged[name]
-    own, told = predicted(run, texts), plain[str(out)]
-    assert [each["label"] for each in own] == [each["label"] for each in told["answers"]]
+    own, content = predicted(run, texts), plain[str(out)]
+    assert [each["label"] for each in own] == [each["label"] for each in content["answers"]]
     scores = [each["score"] for each in own]
-    np.testing.assert_allclose(scores, [each["score"] for each in told["answers"]], atol=2e-6)
+    np.testing.assert_allclose(scores, [each["score"] for each in content["answers"]], atol=2e-6)
     assert len(set(scores)) > 8, "a model that learnt nothing proves nothing"
-    logits = np.array(told["logits"])
+    logits = np.array(content["logits"])
     probability = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     np.testing.assert_allclose(probability[:, 0], [e["scores"][LABELS[0]] for e in own], atol=2e-6)
-    assert told["labels"] == {"0": LABELS[0], "1": LABELS[1]}
+    assert content["labels"] == {"0": LABELS[0], "1": LABELS[1]}
     folder = predicted(out, texts)
     np.testing.assert_allclose([each["score"] for each in folder], scores, atol=2e-6)
 
@@ -138,23 +140,25 @@ def test_the_folder_explains_itself(merged, name):
     }  # fmt: skip
 
 
-def test_a_prefix_cannot_be_folded(trained, place):
-    said = say("merge", f"run={trained('classification', 'method=prefix')}", "out=a/b/merged")
-    assert said.status == 3 and said.out == "" and said.err.count("error: ") == 1
-    assert "prefix=separate" in said.err
-    assert not (place / "a").exists()
+def test_a_prefix_cannot_be_folded(trained, work_dir):
+    result = run_bertft(
+        "merge", f"run={trained('classification', 'method=prefix')}", "out=a/b/merged"
+    )
+    assert result.status == 3 and result.out == "" and result.err.count("error: ") == 1
+    assert "prefix=separate" in result.err
+    assert not (work_dir / "a").exists()
 
 
 @pytest.mark.parametrize(
     "words", [("method=svd_lora_prefix",), ("method=prefix", "method.prefix.mlp=true"),
               ("method=prefix", "method.prefix.kind=prompt")],
 )  # fmt: skip
-def test_but_it_can_lie_beside(trained, place, words):
+def test_but_it_can_lie_beside(trained, work_dir, words):
     run = trained("classification", *words)
-    said = say("merge", f"run={run}", "out=merged", "prefix=separate")
-    assert said.status == 0 and "the prefix is in prefix.safetensors" in said.out, said
-    assert float(re.search(r"max \|Δlogit\| (\S+) on", said.out)[1]) <= 1e-5
-    assert "This model needs its prefix" in (place / "merged" / "README.md").read_text()
+    result = run_bertft("merge", f"run={run}", "out=merged", "prefix=separate")
+    assert result.status == 0 and "the prefix is in prefix.safetensors" in result.out, result
+    assert float(re.search(r"max \|Δlogit\| (\S+) on", result.out)[1]) <= 1e-5
+    assert "This model needs its prefix" in (work_dir / "merged" / "README.md").read_text()
 
     texts = ["the film was good", "the meal was awful, song", "what a plot"]
     own, folder = predicted(run, texts, "precision=fp32"), predicted("merged", texts)
@@ -163,30 +167,30 @@ def test_but_it_can_lie_beside(trained, place, words):
     np.testing.assert_allclose(*scores, atol=1e-6)
 
     rows = f"data.validation={run.parent / 'validation.csv'}"
-    assert say("eval", "run=merged", "data=files", rows, "hydra.run.dir=scored").status == 0
-    scored = read(place / "scored" / "metrics.json")["validation"]
-    assert say("eval", f"run={run}", "precision=fp32", "hydra.run.dir=own").status == 0
-    own_scores = read(place / "own" / "metrics.json")["validation"]
+    assert run_bertft("eval", "run=merged", "data=files", rows, "hydra.run.dir=scored").status == 0
+    scored = read(work_dir / "scored" / "metrics.json")["validation"]
+    assert run_bertft("eval", f"run={run}", "precision=fp32", "hydra.run.dir=own").status == 0
+    own_scores = read(work_dir / "own" / "metrics.json")["validation"]
     assert scored == pytest.approx(own_scores, abs=1e-5)
 
-    (place / "merged" / "prefix.safetensors").unlink()
-    said = say("predict", "run=merged", stdin='{"text": "good"}\n')
-    assert said.refused and "prefix.safetensors" in said.err
+    (work_dir / "merged" / "prefix.safetensors").unlink()
+    result = run_bertft("predict", "run=merged", stdin='{"text": "good"}\n')
+    assert result.refused and "prefix.safetensors" in result.err
 
 
-def test_the_base_alone_would_answer_otherwise(trained, place):
+def test_the_base_alone_would_answer_otherwise(trained, work_dir):
     """So that the test above means something: without its prefix the folder is another model."""
     run = trained("classification", "method=prefix")
-    assert say("merge", f"run={run}", "out=merged", "prefix=separate").status == 0
-    facts = read(place / "merged" / "bertft.json")
+    assert run_bertft("merge", f"run={run}", "out=merged", "prefix=separate").status == 0
+    facts = read(work_dir / "merged" / "bertft.json")
     texts = ["the film was good", "the meal was awful, song"]
     whole = predicted("merged", texts)
-    (place / "merged" / "bertft.json").write_text(json.dumps({**facts, "prefix": None}))
+    (work_dir / "merged" / "bertft.json").write_text(json.dumps({**facts, "prefix": None}))
     bare = predicted("merged", texts)
     assert abs(whole[0]["score"] - bare[0]["score"]) > 1e-5
 
 
-def test_a_merge_that_would_answer_otherwise_writes_nothing(trained, place, monkeypatch):
+def test_a_merge_that_would_answer_otherwise_writes_nothing(trained, work_dir, monkeypatch):
     from bertft.methods.low_rank import fold
     from bertft.methods.low_rank.component import LowRank
 
@@ -199,12 +203,12 @@ def test_a_merge_that_would_answer_otherwise_writes_nothing(trained, place, monk
     import torch
 
     monkeypatch.setattr(LowRank, "fold", off)
-    said = say("merge", f"run={trained('classification', 'method=lora')}", "out=a/merged")
-    assert said.status == 3 and said.out == "" and "max |Δlogit| = " in said.err, said
-    assert list(place.iterdir()) == []
+    result = run_bertft("merge", f"run={trained('classification', 'method=lora')}", "out=a/merged")
+    assert result.status == 3 and result.out == "" and "max |Δlogit| = " in result.err, result
+    assert list(work_dir.iterdir()) == []
 
 
-def test_nan_is_no_difference_below_the_tolerance(trained, place, monkeypatch):
+def test_nan_is_no_difference_below_the_tolerance(trained, work_dir, monkeypatch):
     import torch
 
     from bertft.methods.low_rank.component import LowRank
@@ -215,69 +219,72 @@ def test_nan_is_no_difference_below_the_tolerance(trained, place, monkeypatch):
         return 1
 
     monkeypatch.setattr(LowRank, "fold", broken)
-    said = say("merge", f"run={trained('classification', 'method=lora')}", "out=merged")
-    assert said.status == 3 and list(place.iterdir()) == [], said
+    result = run_bertft("merge", f"run={trained('classification', 'method=lora')}", "out=merged")
+    assert result.status == 3 and list(work_dir.iterdir()) == [], result
 
 
-def test_out_is_never_overwritten(trained, place, monkeypatch):
+def test_out_is_never_overwritten(trained, work_dir, monkeypatch):
     monkeypatch.setattr("bertft.export.merge.open_from_settings", None)  # it is refused before
     run = trained("classification", "method=lora")
-    (place / "full").mkdir()
-    (place / "full" / "mine.txt").write_text("mine")
-    (place / "file").write_text("mine")
+    (work_dir / "full").mkdir()
+    (work_dir / "full" / "mine.txt").write_text("mine")
+    (work_dir / "file").write_text("mine")
     for out in ("full", "file"):
-        said = say("merge", f"run={run}", f"out={out}")
-        assert said.refused and f"{out} already exists" in said.err
-    assert (place / "full" / "mine.txt").read_text() == "mine"
+        result = run_bertft("merge", f"run={run}", f"out={out}")
+        assert result.refused and f"{out} already exists" in result.err
+    assert (work_dir / "full" / "mine.txt").read_text() == "mine"
 
 
-def test_an_empty_folder_may_be_filled(trained, place):
-    (place / "out").mkdir()
-    said = say("merge", f"run={trained('classification', 'method=full')}", "out=out")
-    assert said.status == 0 and (place / "out" / "model.safetensors").is_file()
+def test_an_empty_folder_may_be_filled(trained, work_dir):
+    (work_dir / "out").mkdir()
+    result = run_bertft("merge", f"run={trained('classification', 'method=full')}", "out=out")
+    assert result.status == 0 and (work_dir / "out" / "model.safetensors").is_file()
 
 
 @pytest.mark.parametrize("task", ["pair", "multi_label", "regression"])
-def test_every_task_merges(trained, place, task):
+def test_every_task_merges(trained, work_dir, task):
     run = trained(task, "method=lora")
-    said = say("merge", f"run={run}", "out=merged")
-    assert said.status == 0 and float(re.search(r"Δlogit\| (\S+) on", said.out)[1]) <= 1e-5
+    result = run_bertft("merge", f"run={run}", "out=merged")
+    assert result.status == 0 and float(re.search(r"Δlogit\| (\S+) on", result.out)[1]) <= 1e-5
     kinds = {
         "pair": "single_label_classification", "multi_label": "multi_label_classification",
         "regression": "regression",
     }  # fmt: skip
-    assert read(place / "merged" / "config.json")["problem_type"] == kinds[task]
+    assert read(work_dir / "merged" / "config.json")["problem_type"] == kinds[task]
 
 
-def test_texts_with_odd_line_ends_are_checked_too(place):
+def test_texts_with_odd_line_ends_are_checked_too(work_dir):
     rows = "".join(
         json.dumps({"text": f"ok\u2028{n}\x85 \x0b fine", "label": "ab"[n % 2]}) + "\n"
         for n in range(20)
     )
     Path("train.jsonl").write_text(rows, encoding="utf-8")
     data = ("data=files", "data.train=train.jsonl", "data.validation=train.jsonl")
-    assert say("train", *data, "model=tiny", "trainer.max_steps=2", "hydra.run.dir=run").status == 0
-    said = say("merge", "run=run", "out=merged")
-    assert said.status == 0 and "on 20 validation rows" in said.out, said
+    assert (
+        run_bertft("train", *data, "model=tiny", "trainer.max_steps=2", "hydra.run.dir=run").status
+        == 0
+    )
+    result = run_bertft("merge", "run=run", "out=merged")
+    assert result.status == 0 and "on 20 validation rows" in result.out, result
 
 
-def test_only_a_run_can_be_merged(trained, place):
+def test_only_a_run_can_be_merged(trained, work_dir):
     run = trained("classification", "method=lora")
-    assert say("merge", f"run={run}", "out=merged").status == 0
-    said = say("merge", "run=merged", "out=again")
-    assert said.refused and "is not a run" in said.err
-    said = say("merge", f"run={run}x", "out=again")
-    assert said.refused and "Did you mean 'run'?" in said.err
-    assert not (place / "again").exists()
+    assert run_bertft("merge", f"run={run}", "out=merged").status == 0
+    result = run_bertft("merge", "run=merged", "out=again")
+    assert result.refused and "is not a run" in result.err
+    result = run_bertft("merge", f"run={run}x", "out=again")
+    assert result.refused and "Did you mean 'run'?" in result.err
+    assert not (work_dir / "again").exists()
 
 
-def test_a_full_disk_is_the_machine_s_failure(trained, place, monkeypatch):
+def test_a_full_disk_is_the_machine_s_failure(trained, work_dir, monkeypatch):
     import safetensors.torch
 
     def full(*_, **__):
         raise safetensors.SafetensorError("Error: No space left on device (os error 28)")
 
     monkeypatch.setattr("transformers.modeling_utils.safe_save_file", full)
-    said = say("merge", f"run={trained('classification', 'method=lora')}", "out=merged")
-    assert said.status == 4 and "Traceback" not in said.err and "merged" in said.err, said
-    assert list(place.iterdir()) == []
+    result = run_bertft("merge", f"run={trained('classification', 'method=lora')}", "out=merged")
+    assert result.status == 4 and "Traceback" not in result.err and "merged" in result.err, result
+    assert list(work_dir.iterdir()) == []

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from small_runs import read, say
+from small_runs import read, run_bertft
 
 from bertft.pipeline.merged_folder import THRESHOLD_KEY
 
@@ -50,14 +50,16 @@ def graphs(trained, tmp_path_factory):
 
     def get(task):
         if task not in made:
-            run, place = trained(task, *RUNS[task]), tmp_path_factory.mktemp("onnx")
-            words = {"run": f"run={run}", "merged": f"run={place / 'merged'}"}
-            words["adapter"] = f"adapter={place / 'adapter'}"
-            assert say("merge", f"run={run}", f"out={place / 'merged'}").status == 0
+            run, folder = trained(task, *RUNS[task]), tmp_path_factory.mktemp("onnx")
+            words = {"run": f"run={run}", "merged": f"run={folder / 'merged'}"}
+            words["adapter"] = f"adapter={folder / 'adapter'}"
+            assert run_bertft("merge", f"run={run}", f"out={folder / 'merged'}").status == 0
             if FROM[task] == "adapter":
-                assert say("export", f"run={run}", f"out={place / 'adapter'}").status == 0
-            said = say("export", words[FROM[task]], "format=onnx", f"out={place / 'graph'}")
-            made[task] = (run, place / "graph", place / "merged", said)
+                assert run_bertft("export", f"run={run}", f"out={folder / 'adapter'}").status == 0
+            result = run_bertft(
+                "export", words[FROM[task]], "format=onnx", f"out={folder / 'graph'}"
+            )
+            made[task] = (run, folder / "graph", folder / "merged", result)
         return made[task]
 
     return get
@@ -70,10 +72,10 @@ def graph(request, graphs):
 
 
 def test_it_says_what_it_wrote_and_how_far_off_it_is(graph):
-    task, _, folder, _, said = graph
-    assert said.status == 0 and said.err == "", said
+    task, _, folder, _, result = graph
+    assert result.status == 0 and result.err == "", result
     form = r"wrote an ONNX graph of (\S+) MB into \S+\nmax \|Δlogit\| (\S+) on (\d+) (\w+) rows"
-    size, change, rows, kind = re.match(form, said.out).groups()
+    size, change, rows, kind = re.match(form, result.out).groups()
     assert float(size) == pytest.approx((folder / "model.onnx").stat().st_size / 1e6, abs=0.06)
     assert float(change) <= TOLERANCE and int(rows) >= 24
     assert kind == ("validation" if FROM[task] == "run" else "sample")
@@ -105,14 +107,14 @@ def test_onnxruntime_gives_the_merged_model_s_logits(graph):
     texts = TEXTS[task]
     for rows in (texts, *([each] for each in texts)):
         encoded = tokenizer(*map(list, zip(*rows, strict=True)), padding=True, return_tensors="np")
-        found = session.run(None, {name: encoded[name] for name in names})
+        actual = session.run(None, {name: encoded[name] for name in names})
         with torch.no_grad():
             out = model(**{name: torch.from_numpy(encoded[name]) for name in encoded})
         real = encoded["attention_mask"].astype(bool)
-        for output, logits in zip(session.get_outputs(), found, strict=True):
-            kept = slice(None) if task == "classification" else real
-            expected = out[output.name].numpy()[kept]
-            np.testing.assert_allclose(logits[kept], expected, atol=TOLERANCE)
+        for output, logits in zip(session.get_outputs(), actual, strict=True):
+            remaining = slice(None) if task == "classification" else real
+            expected = out[output.name].numpy()[remaining]
+            np.testing.assert_allclose(logits[remaining], expected, atol=TOLERANCE)
             assert np.ptp(expected) > 0.05, "a model that learnt nothing proves nothing"
 
 
@@ -133,33 +135,35 @@ def test_the_card_s_lines_run_without_torch(graph):
 
 def test_bertft_itself_does_not_run_it(graph):
     _, _, folder, _, _ = graph
-    said = say("predict", f"run={folder}", stdin="")
-    assert said.refused and "contains an ONNX graph" in said.err and "onnxruntime" in said.err
+    result = run_bertft("predict", f"run={folder}", stdin="")
+    assert result.refused and "contains an ONNX graph" in result.err and "onnxruntime" in result.err
 
 
-def test_a_prefix_is_refused_and_nothing_written(trained, place):
+def test_a_prefix_is_refused_and_nothing_written(trained, work_dir):
     run = trained("classification", "method=prefix")
-    said = say("export", f"run={run}", "format=onnx", "out=graph")
-    assert said.refused and "the run has a prefix, which an ONNX graph" in said.err
-    assert list(place.iterdir()) == []
-    assert say("merge", f"run={run}", "prefix=separate", "out=merged").status == 0
-    again = say("export", "run=merged", "format=onnx", "out=graph")
+    result = run_bertft("export", f"run={run}", "format=onnx", "out=graph")
+    assert result.refused and "the run has a prefix, which an ONNX graph" in result.err
+    assert list(work_dir.iterdir()) == []
+    assert run_bertft("merge", f"run={run}", "prefix=separate", "out=merged").status == 0
+    again = run_bertft("export", "run=merged", "format=onnx", "out=graph")
     assert again.refused and "has a prefix" in again.err
-    assert not (place / "graph").exists()
+    assert not (work_dir / "graph").exists()
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript"])
-def test_a_missing_package_is_one_line_that_names_the_extra(trained, place, monkeypatch, package):
+def test_a_missing_package_is_one_line_that_names_the_extra(
+    trained, work_dir, monkeypatch, package
+):
     monkeypatch.setattr("bertft.export.onnx_graph.open_from_settings", None)  # it is told before
     monkeypatch.setitem(sys.modules, package, None)
     run = trained("classification", *RUNS["classification"])
-    said = say("export", f"run={run}", "format=onnx", "out=graph")
-    assert said.refused and len(said.err.strip().splitlines()) == 1, said
-    assert f"needs the package {package}" in said.err and "bertft[export]" in said.err
-    assert list(place.iterdir()) == []
+    result = run_bertft("export", f"run={run}", "format=onnx", "out=graph")
+    assert result.refused and len(result.err.strip().splitlines()) == 1, result
+    assert f"needs the package {package}" in result.err and "bertft[export]" in result.err
+    assert list(work_dir.iterdir()) == []
 
 
-def test_a_graph_that_would_answer_otherwise_is_not_written(graphs, trained, place, monkeypatch):
+def test_a_graph_that_would_answer_otherwise_is_not_written(graphs, trained, work_dir, monkeypatch):
     """That of a run with another seed."""
     _, folder, _, _ = graphs("classification")
     monkeypatch.setattr(
@@ -167,6 +171,6 @@ def test_a_graph_that_would_answer_otherwise_is_not_written(graphs, trained, pla
         lambda out, *_: shutil.copy(folder / "model.onnx", out),
     )
     run = trained("classification", "method=lora", "seed=1")
-    said = say("export", f"run={run}", "format=onnx", "out=graph")
-    assert said.status == 3 and "the ONNX graph would give other logits" in said.err, said
-    assert list(place.iterdir()) == []
+    result = run_bertft("export", f"run={run}", "format=onnx", "out=graph")
+    assert result.status == 3 and "the ONNX graph would give other logits" in result.err, result
+    assert list(work_dir.iterdir()) == []

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from small_runs import answers, read_lines, say, write_csv
+from small_runs import answers, read_lines, run_bertft, write_csv
 
 TEXTS = [
     "the film was good, song 1", "bad", "the meal was awful, awful, awful and dull " * 4,
@@ -27,32 +27,32 @@ def lines(texts, key="text"):
     return "".join(json.dumps({key: text, "id": n}) + "\n" for n, text in enumerate(texts))
 
 
-def scored(found):
-    return [each["scores"]["pos"] for each in found]
+def scored(actual):
+    return [each["scores"]["pos"] for each in actual]
 
 
-def test_a_row_is_answered_alike_however_it_comes(run, place):
-    from_stdin = answers(say("predict", f"run={run}", stdin=lines(TEXTS)))
+def test_a_row_is_answered_alike_however_it_comes(run, work_dir):
+    from_stdin = answers(run_bertft("predict", f"run={run}", stdin=lines(TEXTS)))
     assert [set(each) for each in from_stdin] == [{"label", "score", "scores"}] * len(TEXTS)
     for each in from_stdin:
         assert each["label"] == max(each["scores"], key=each["scores"].get)
         assert each["score"] == each["scores"][each["label"]]
         assert sum(each["scores"].values()) == pytest.approx(1)
 
-    (place / "a.jsonl").write_text(lines(TEXTS), encoding="utf-8")
-    write_csv(place / "a.csv", ("id", "text"), list(enumerate(TEXTS)))
-    (place / "a.tsv").write_text("text\n" + "".join(f"{text}\n" for text in TEXTS), "utf-8")
-    (place / "a.txt").write_text("".join(f"{text}\n" for text in TEXTS), encoding="utf-8")
-    pa.parquet.write_table(pa.table({"text": TEXTS}), place / "a.parquet")
+    (work_dir / "a.jsonl").write_text(lines(TEXTS), encoding="utf-8")
+    write_csv(work_dir / "a.csv", ("id", "text"), list(enumerate(TEXTS)))
+    (work_dir / "a.tsv").write_text("text\n" + "".join(f"{text}\n" for text in TEXTS), "utf-8")
+    (work_dir / "a.txt").write_text("".join(f"{text}\n" for text in TEXTS), encoding="utf-8")
+    pa.parquet.write_table(pa.table({"text": TEXTS}), work_dir / "a.parquet")
     for name in ("a.jsonl", "a.csv", "a.tsv", "a.txt", "a.parquet"):
-        said = say("predict", f"run={run}", f"input={name}")
-        assert answers(said) == from_stdin, name
-        assert said.err == f"6 predictions; {name}: 6 rows read = 6 used\n"
+        result = run_bertft("predict", f"run={run}", f"input={name}")
+        assert answers(result) == from_stdin, name
+        assert result.err == f"6 predictions; {name}: 6 rows read = 6 used\n"
 
 
 def test_the_order_is_that_of_the_rows(run):
-    forward = answers(say("predict", f"run={run}", stdin=lines(TEXTS)))
-    backward = answers(say("predict", f"run={run}", stdin=lines(TEXTS[::-1])))
+    forward = answers(run_bertft("predict", f"run={run}", stdin=lines(TEXTS)))
+    backward = answers(run_bertft("predict", f"run={run}", stdin=lines(TEXTS[::-1])))
     np.testing.assert_allclose(scored(forward), scored(backward)[::-1], atol=1e-6)
     assert len({round(score, 6) for score in scored(forward)}) == len(TEXTS)
 
@@ -62,45 +62,49 @@ def test_it_answers_what_the_run_answered_in_training(run):
     from small_runs import read
 
     rows = run.parent / "validation.csv"
-    found = answers(say("predict", f"run={run}", f"input={rows}"))
+    actual = answers(run_bertft("predict", f"run={run}", f"input={rows}"))
     labels = [line.rpartition(",")[2] for line in rows.read_text().splitlines()[1:]]
-    right = sum(each["label"] == label for each, label in zip(found, labels, strict=True))
+    right = sum(each["label"] == label for each, label in zip(actual, labels, strict=True))
     assert right / len(labels) == read(run / "metrics.json")["validation"]["accuracy"]
 
 
 def test_another_column(run, trained):
-    said = say("predict", f"run={run}", "text=review", stdin=lines(TEXTS, "review"))
-    assert answers(said) == answers(say("predict", f"run={run}", stdin=lines(TEXTS)))
+    result = run_bertft("predict", f"run={run}", "text=review", stdin=lines(TEXTS, "review"))
+    assert answers(result) == answers(run_bertft("predict", f"run={run}", stdin=lines(TEXTS)))
     pair = trained("pair", "method=lora")
     row = '{"a": "good film", "b": "great film", "one": "x", "two": "y"}\n'
-    (named,) = answers(say("predict", f"run={pair}", "text=[a,b]", stdin=row))
-    (own,) = answers(say("predict", f"run={pair}", stdin=row))
+    (named,) = answers(run_bertft("predict", f"run={pair}", "text=[a,b]", stdin=row))
+    (own,) = answers(run_bertft("predict", f"run={pair}", stdin=row))
     assert named != own and set(own["scores"]) == {"same", "other"}
 
 
 def test_a_column_that_is_not_there_is_called_by_the_setting_that_names_it(run):
-    said = say("predict", f"run={run}", stdin='{"txt": "good"}\n')
-    assert said.refused
-    assert said.err == (
+    result = run_bertft("predict", f"run={run}", stdin='{"txt": "good"}\n')
+    assert result.refused
+    assert result.err == (
         "error: stdin: text: column 'text' not found (columns: 'txt'). Did you mean 'txt'?\n"
     )
 
 
-def test_a_file_is_written_whole(run, place):
-    said = say("predict", f"run={run}", "output=out.jsonl", stdin=lines(TEXTS))
-    assert (said.status, said.out) == (0, "")
+def test_a_file_is_written_whole(run, work_dir):
+    result = run_bertft("predict", f"run={run}", "output=out.jsonl", stdin=lines(TEXTS))
+    assert (result.status, result.out) == (0, "")
     count = len(TEXTS)
-    assert said.err == f"out.jsonl: {count} predictions; stdin: {count} rows read = {count} used\n"
-    assert read_lines(place / "out.jsonl") == answers(
-        say("predict", f"run={run}", stdin=lines(TEXTS))
+    assert (
+        result.err == f"out.jsonl: {count} predictions; stdin: {count} rows read = {count} used\n"
     )
-    (place / "link.jsonl").symlink_to("out.jsonl")
-    assert say("predict", f"run={run}", "output=link.jsonl", stdin=lines(TEXTS[:1])).status == 0
-    assert (place / "link.jsonl").is_symlink() and len(read_lines(place / "out.jsonl")) == 1
+    assert read_lines(work_dir / "out.jsonl") == answers(
+        run_bertft("predict", f"run={run}", stdin=lines(TEXTS))
+    )
+    (work_dir / "link.jsonl").symlink_to("out.jsonl")
+    assert (
+        run_bertft("predict", f"run={run}", "output=link.jsonl", stdin=lines(TEXTS[:1])).status == 0
+    )
+    assert (work_dir / "link.jsonl").is_symlink() and len(read_lines(work_dir / "out.jsonl")) == 1
 
 
-def test_or_not_at_all(run, place, monkeypatch):
-    (place / "out.jsonl").write_text("old")
+def test_or_not_at_all(run, work_dir, monkeypatch):
+    (work_dir / "out.jsonl").write_text("old")
     from bertft.tasks.classification import ClassificationTask
 
     whole = ClassificationTask.decode_predictions
@@ -110,29 +114,29 @@ def test_or_not_at_all(run, place, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(ClassificationTask, "decode_predictions", full)
-    said = say("predict", f"run={run}", "output=out.jsonl", stdin=lines(TEXTS))
-    assert said.status == 4 and "out.jsonl" in said.err and "Make room" in said.err, said
-    assert (place / "out.jsonl").read_text() == "old"
-    assert [path.name for path in place.iterdir()] == ["out.jsonl"]
+    result = run_bertft("predict", f"run={run}", "output=out.jsonl", stdin=lines(TEXTS))
+    assert result.status == 4 and "out.jsonl" in result.err and "Make room" in result.err, result
+    assert (work_dir / "out.jsonl").read_text() == "old"
+    assert [path.name for path in work_dir.iterdir()] == ["out.jsonl"]
 
 
-def test_the_input_is_not_written_over(run, place):
-    file = place / "rows.jsonl"
+def test_the_input_is_not_written_over(run, work_dir):
+    file = work_dir / "rows.jsonl"
     file.write_text('{"text": "good"}\n')
-    said = say("predict", f"run={run}", f"input={file}", f"output={place}/./rows.jsonl")
-    assert said.refused and "is also the input" in said.err
+    result = run_bertft("predict", f"run={run}", f"input={file}", f"output={work_dir}/./rows.jsonl")
+    assert result.refused and "is also the input" in result.err
     assert file.read_text() == '{"text": "good"}\n'
 
 
-def test_a_pipe_is_written_to_not_replaced(run, place):
-    os.mkfifo(place / "pipe")
-    found = []
-    reader = threading.Thread(target=lambda: found.append((place / "pipe").read_text()))
+def test_a_pipe_is_written_to_not_replaced(run, work_dir):
+    os.mkfifo(work_dir / "pipe")
+    actual = []
+    reader = threading.Thread(target=lambda: actual.append((work_dir / "pipe").read_text()))
     reader.start()
-    assert say("predict", f"run={run}", "output=pipe", stdin=lines(TEXTS[:2])).status == 0
+    assert run_bertft("predict", f"run={run}", "output=pipe", stdin=lines(TEXTS[:2])).status == 0
     reader.join(timeout=20)
-    assert found[0].count("\n") == 2
-    assert (place / "pipe").is_fifo()
+    assert actual[0].count("\n") == 2
+    assert (work_dir / "pipe").is_fifo()
 
 
 @pytest.mark.parametrize("output", [".", "no/where.jsonl"])
@@ -140,8 +144,8 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_computed(
     run, monkeypatch, output
 ):
     monkeypatch.setattr("bertft.cli.commands.predict.open_from_settings", None)
-    said = say("predict", f"run={run}", f"output={output}", stdin=lines(TEXTS))
-    assert said.refused and "output=" in said.err
+    result = run_bertft("predict", f"run={run}", f"output={output}", stdin=lines(TEXTS))
+    assert result.refused and "output=" in result.err
 
 
 @pytest.mark.parametrize(
@@ -155,17 +159,17 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_computed(
         (["text=[a,b,c]"], '{"text": "a"}\n', ["nor a pair of columns"]),
     ],
 )
-def test_what_cannot_be_answered(run, place, words, stdin, parts):
-    said = say("predict", f"run={run}", *words, stdin=stdin)
-    assert said.refused, said
-    assert all(part in said.err for part in parts), said.err
-    assert list(place.iterdir()) == []
+def test_what_cannot_be_answered(run, work_dir, words, stdin, parts):
+    result = run_bertft("predict", f"run={run}", *words, stdin=stdin)
+    assert result.refused, result
+    assert all(part in result.err for part in parts), result.err
+    assert list(work_dir.iterdir()) == []
 
 
-def test_rows_without_an_answer_are_refused_or_told(place):
+def test_rows_without_an_answer_are_refused_or_told(work_dir):
     """Whatever the run did with rows like them."""
     rows = [("good", "a"), ("bad", "b"), ("", "a"), ("fine", "b")]
-    write_csv(place / "a.csv", ("text", "label"), rows)
+    write_csv(work_dir / "a.csv", ("text", "label"), rows)
     data = (
         "data=files",
         "data.train=a.csv",
@@ -173,73 +177,84 @@ def test_rows_without_an_answer_are_refused_or_told(place):
         "data.on_bad_row=skip",
         "data.max_skipped=1",
     )
-    assert say("train", *data, "model=tiny", "trainer.max_steps=1", "hydra.run.dir=run").status == 0
-    said = say("predict", "run=run", stdin='{"text": ""}\n{"text": "a"}\n')
-    assert said.refused and "stdin:1: empty text" in said.err and " on_bad_row=skip" in said.err
+    assert (
+        run_bertft("train", *data, "model=tiny", "trainer.max_steps=1", "hydra.run.dir=run").status
+        == 0
+    )
+    result = run_bertft("predict", "run=run", stdin='{"text": ""}\n{"text": "a"}\n')
+    assert (
+        result.refused and "stdin:1: empty text" in result.err and " on_bad_row=skip" in result.err
+    )
     words = ("predict", "run=run", "on_bad_row=skip")
-    said = say(*words, stdin='{"text": ""}\n{"text": "a"}\n\n{"text": ""}\n{"text": "b"}\n')
-    found = answers(said)
-    assert [each["line"] for each in found] == [1, 2, 4, 5], "a blank line is a line"
-    assert [each.get("error") for each in found] == ["empty text", None, "empty text", None]
+    result = run_bertft(
+        *words, stdin='{"text": ""}\n{"text": "a"}\n\n{"text": ""}\n{"text": "b"}\n'
+    )
+    actual = answers(result)
+    assert [each["line"] for each in actual] == [1, 2, 4, 5], "a blank line is a line"
+    assert [each.get("error") for each in actual] == ["empty text", None, "empty text", None]
     nothing = dict.fromkeys(("label", "score", "scores"))
-    assert found[0] == {"line": 1, **nothing, "error": "empty text"}
-    assert said.err == (
+    assert actual[0] == {"line": 1, **nothing, "error": "empty text"}
+    assert result.err == (
         "warning: stdin: 2 × empty text: they have an error in place of a prediction\n"
         "4 predictions; stdin: 4 rows read = 2 used + 2 skipped (2 × empty text); 1 blank line\n"
     )
-    both = answers(say("predict", "run=run", stdin='{"text": "a"}\n{"text": "b"}\n'))
-    assert [each["label"] for each in both] == [found[1]["label"], found[3]["label"]]
+    both = answers(run_bertft("predict", "run=run", stdin='{"text": "a"}\n{"text": "b"}\n'))
+    assert [each["label"] for each in both] == [actual[1]["label"], actual[3]["label"]]
     assert not any("line" in each for each in both)
-    said = say(*words, stdin='{"text": ""}\nnonsense\n')
-    assert [each["error"][:8] for each in answers(said)] == ["empty te", "not JSON"]
+    result = run_bertft(*words, stdin='{"text": ""}\nnonsense\n')
+    assert [each["error"][:8] for each in answers(result)] == ["empty te", "not JSON"]
 
 
 def test_the_threshold_of_several_labels(trained):
     run = trained("multi_label", "method=lora")
-    found = answers(say("predict", f"run={run}", stdin=lines(TEXTS)))
-    assert [set(each) for each in found] == [{"labels", "scores"}] * len(TEXTS)
-    for each in found:
+    actual = answers(run_bertft("predict", f"run={run}", stdin=lines(TEXTS)))
+    assert [set(each) for each in actual] == [{"labels", "scores"}] * len(TEXTS)
+    for each in actual:
         assert each["labels"] == [name for name, score in each["scores"].items() if score >= 0.5]
-    everything = answers(say("predict", f"run={run}", "threshold=0.000001", stdin=lines(TEXTS)))
+    everything = answers(
+        run_bertft("predict", f"run={run}", "threshold=0.000001", stdin=lines(TEXTS))
+    )
     assert all(each["labels"] == ["long", "pos"] for each in everything)
-    nothing = answers(say("predict", f"run={run}", "threshold=0.999999", stdin=lines(TEXTS)))
+    nothing = answers(run_bertft("predict", f"run={run}", "threshold=0.999999", stdin=lines(TEXTS)))
     assert all(each["labels"] == [] for each in nothing)
-    assert [each["scores"] for each in nothing] == [each["scores"] for each in found]
+    assert [each["scores"] for each in nothing] == [each["scores"] for each in actual]
 
 
 def test_the_threshold_of_two_classes(run):
-    usual = answers(say("predict", f"run={run}", stdin=lines(TEXTS)))
+    usual = answers(run_bertft("predict", f"run={run}", stdin=lines(TEXTS)))
     middle = sorted(scored(usual))[len(TEXTS) // 2]
-    found = answers(say("predict", f"run={run}", f"threshold={middle!r}", stdin=lines(TEXTS)))
-    assert [each["label"] == "pos" for each in found] == [each >= middle for each in scored(usual)]
-    assert all(each["score"] == each["scores"][each["label"]] for each in found)
-    assert scored(found) == scored(usual)
+    actual = answers(
+        run_bertft("predict", f"run={run}", f"threshold={middle!r}", stdin=lines(TEXTS))
+    )
+    assert [each["label"] == "pos" for each in actual] == [each >= middle for each in scored(usual)]
+    assert all(each["score"] == each["scores"][each["label"]] for each in actual)
+    assert scored(actual) == scored(usual)
 
 
 def test_numbers(trained):
     run = trained("regression", "method=lora")
-    said = say("predict", f"run={run}", "threshold=0.4", stdin=lines(TEXTS))
-    assert said.refused and "threshold: regression does not support a threshold" in said.err
-    found = answers(say("predict", f"run={run}", stdin=lines(TEXTS)))
-    assert [set(each) for each in found] == [{"score"}] * len(TEXTS)
-    assert all(isinstance(each["score"], float) for each in found)
+    result = run_bertft("predict", f"run={run}", "threshold=0.4", stdin=lines(TEXTS))
+    assert result.refused and "threshold: regression does not support a threshold" in result.err
+    actual = answers(run_bertft("predict", f"run={run}", stdin=lines(TEXTS)))
+    assert [set(each) for each in actual] == [{"score"}] * len(TEXTS)
+    assert all(isinstance(each["score"], float) for each in actual)
 
 
 def test_another_checkpoint(run):
-    best = answers(say("predict", f"run={run}", stdin=lines(TEXTS)))
+    best = answers(run_bertft("predict", f"run={run}", stdin=lines(TEXTS)))
     steps = sorted(int(p.name[5:]) for p in (run / "checkpoints").glob("step-*"))
     each = [
-        answers(say("predict", f"run={run}", f"checkpoint={step}", stdin=lines(TEXTS)))
+        answers(run_bertft("predict", f"run={run}", f"checkpoint={step}", stdin=lines(TEXTS)))
         for step in steps
     ]
     assert best in each and len({json.dumps(one) for one in each}) == len(steps) > 1
 
 
-def test_a_file_of_another_separator_and_encoding(run, place):
-    (place / "rows.csv").write_bytes("text;n\ncafé good;1\n".encode("latin-1"))
-    said = say("predict", f"run={run}", "input=rows.csv", "separator=;")
-    assert said.refused and "rows.csv:2" in said.err and " encoding" in said.err
+def test_a_file_of_another_separator_and_encoding(run, work_dir):
+    (work_dir / "rows.csv").write_bytes("text;n\ncafé good;1\n".encode("latin-1"))
+    result = run_bertft("predict", f"run={run}", "input=rows.csv", "separator=;")
+    assert result.refused and "rows.csv:2" in result.err and " encoding" in result.err
     words = ("predict", f"run={run}", "input=rows.csv", "separator=;", "encoding=latin-1")
-    (found,) = answers(say(*words))
-    (same,) = answers(say("predict", f"run={run}", stdin='{"text": "café good"}\n'))
-    assert found == same
+    (actual,) = answers(run_bertft(*words))
+    (same,) = answers(run_bertft("predict", f"run={run}", stdin='{"text": "café good"}\n'))
+    assert actual == same

@@ -12,7 +12,7 @@ import random
 import signal
 
 import pytest
-from small_runs import answers, crash, outcome, read, say, write_task
+from small_runs import answers, crash, outcome, read, run_bertft, write_task
 
 ARCHITECTURES = {
     "bert": (),
@@ -69,10 +69,10 @@ def combination(number: int) -> tuple[str, ...]:
     in test_every_choice.py can have the other one.
     """
     chosen: list[str] = []
-    for place, choices in enumerate((list(ARCHITECTURES), list(METHODS), TASKS, LAYOUTS, KILLS)):
+    for folder, choices in enumerate((list(ARCHITECTURES), list(METHODS), TASKS, LAYOUTS, KILLS)):
         drawn, position = divmod(number, len(choices))
         order = list(choices)
-        random.Random(f"{SEED} {place} {drawn}").shuffle(order)
+        random.Random(f"{SEED} {folder} {drawn}").shuffle(order)
         chosen.append(order[position])
     architecture, method, task, layout, kill = chosen
     turn = list(METHODS).index(method) + number // len(METHODS)
@@ -85,20 +85,20 @@ def combination(number: int) -> tuple[str, ...]:
     return (architecture, method, task, layout, PRECISIONS[turn % len(PRECISIONS)], kill)
 
 
-def data_of(place, task: str) -> list[str]:
+def data_of(folder, task: str) -> list[str]:
     if task == "masked_lm":
         lines = (f"{n} the film was good , the book dull and long" for n in range(40))
-        (place / "notes.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (folder / "notes.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         return ["data=text", "data.train=notes.txt"]
     short = ["data.max_length=72", "data.stride=16"] if task == "question_answering" else []
-    return [*write_task(place, task), *short]
+    return [*write_task(folder, task), *short]
 
 
-def check(number: int, place, trained) -> None:
+def check(number: int, work_folder, trained) -> None:
     architecture, method, task, layout, precision, kill = combination(number)
     words = [
         *LOOP, *ARCHITECTURES[architecture], f"method={method}", *METHODS[method],
-        *data_of(place, task), f"trainer.layout={layout}", f"trainer.precision={precision}",
+        *data_of(work_folder, task), f"trainer.layout={layout}", f"trainer.precision={precision}",
     ]  # fmt: skip
     if method == "distill":
         words.append(f"method.distill.teacher={trained('classification', 'method=full')}")
@@ -109,17 +109,17 @@ def check(number: int, place, trained) -> None:
     ])  # fmt: skip
     assert whole["status"] == resumed["status"] == 0, (whole, resumed)
     assert killed["status"] == -signal.SIGKILL, killed
-    assert outcome(place / "run") == outcome(place / "whole")
+    assert outcome(work_folder / "run") == outcome(work_folder / "whole")
 
     def done(*line, stdin=""):
-        said = say(*line, stdin=stdin)
-        assert said.status == 0, (line, said)
-        return said
+        result = run_bertft(*line, stdin=stdin)
+        assert result.status == 0, (line, result)
+        return result
 
     done("eval", "run=run", "hydra.run.dir=scores")
     assert (
-        read(place / "scores/metrics.json")["validation"]
-        == (read(place / "run/metrics.json")["validation"])
+        read(work_folder / "scores/metrics.json")["validation"]
+        == (read(work_folder / "run/metrics.json")["validation"])
     )
     done("verify", "run=run")
     done("report", "run=run")
@@ -139,17 +139,17 @@ def identity(number: int) -> str:
 
 
 @pytest.mark.parametrize("number", NORMAL, ids=identity)
-def test_a_combination(number, place, trained):
-    check(number, place, trained)
+def test_a_combination(number, work_dir, trained):
+    check(number, work_dir, trained)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("number", range(12, 150), ids=identity)
-def test_more_combinations(number, place, trained):
-    check(number, place, trained)
+def test_more_combinations(number, work_dir, trained):
+    check(number, work_dir, trained)
 
 
 def test_twelve_have_each_choice():
     drawn = [combination(number) for number in NORMAL]
-    for place, choices in enumerate((ARCHITECTURES, METHODS, TASKS, LAYOUTS, PRECISIONS, KILLS)):
-        assert {each[place] for each in drawn} >= set(choices), place
+    for folder, choices in enumerate((ARCHITECTURES, METHODS, TASKS, LAYOUTS, PRECISIONS, KILLS)):
+        assert {each[folder] for each in drawn} >= set(choices), folder

@@ -31,36 +31,36 @@ METHODS = {
 CHOSEN = ("forward:27", "forward:51", "forward:33")
 
 
-def words_of(place, method, trained):
+def words_of(folder, method, trained):
     """The command that is killed."""
     words = [*LOOP, *METHODS[method]]
     if method == "distill":
         teacher = trained("classification", "method=full", "model.architecture.hidden_size=32")
         words.append(f"method.distill.teacher={teacher}")
     if method != "masked_lm":
-        return [*words, *write_task(place, "classification")]
+        return [*words, *write_task(folder, "classification")]
     lines = (f"{n} the film was good , the book dull and unbelievably long" for n in range(40))
-    (place / "notes.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "notes.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return [*words, "data=text", "data.train=notes.txt"]
 
 
-def killed_runs(place, words, faults, twice=()):
+def killed_runs(folder, words, faults, twice=()):
     """``(ended by the kill, of)``: each fault in a run of its own that then ends as if not hit."""
     jobs = [([*words, "hydra.run.dir=whole"], None)]
     for number, fault in enumerate(faults):
         here = [*words, f"hydra.run.dir={number}"]
         jobs += [(here, fault), *((here, again) for again in twice), (here, None)]
-    whole, *told = crash(jobs)
+    whole, *content = crash(jobs)
     assert whole["status"] == 0, whole
-    expected, struck = outcome(place / "whole"), 0
+    expected, struck = outcome(folder / "whole"), 0
     each = 2 + len(twice)
     for number, fault in enumerate(faults):
-        *cut, last = told[number * each : (number + 1) * each]
+        *cut, last = content[number * each : (number + 1) * each]
         assert {part["status"] for part in cut} <= {-signal.SIGKILL, 0}, (fault, cut)
         struck += sum(part["status"] == -signal.SIGKILL for part in cut)
         assert last["status"] == 0, (fault, last)
         assert "damaged" not in last["said"], last["said"]
-        assert outcome(place / str(number)) == expected, fault
+        assert outcome(folder / str(number)) == expected, fault
     return struck, len(faults) * (1 + len(twice))
 
 
@@ -72,31 +72,31 @@ def moments(seed, count, last=88):
 
 @pytest.mark.long
 @pytest.mark.parametrize("method", METHODS)
-def test_many_moments(place, method, trained, capsys):
-    words = words_of(place, method, trained)
-    struck, tried = killed_runs(place, words, [*CHOSEN, *moments(method, 10)])
+def test_many_moments(work_dir, method, trained, capsys):
+    words = words_of(work_dir, method, trained)
+    struck, tried = killed_runs(work_dir, words, [*CHOSEN, *moments(method, 10)])
     with capsys.disabled():
         print(f"\n{method}: {struck} of {tried} kills struck; all ended the same")
     assert struck >= 11
 
 
 @pytest.mark.long
-def test_before_every_write(place, trained, capsys):
+def test_before_every_write(work_dir, trained, capsys):
     """From the first file of the run to its last; a resume is asked for as after any crash."""
     words = [
-        *words_of(place, "lora", trained), "trainer.max_steps=8", "trainer.micro_batch=8",
+        *words_of(work_dir, "lora", trained), "trainer.max_steps=8", "trainer.micro_batch=8",
         "report=false",
     ]  # fmt: skip
     (once,) = crash([([*words, "hydra.run.dir=once"], None)])
     faults = [f"SIGKILL:{number}" for number in range(1, len(once["points"]) + 1)]
-    struck, tried = killed_runs(place, words, faults)
+    struck, tried = killed_runs(work_dir, words, faults)
     with capsys.disabled():
         print(f"\n{struck} of {tried} points struck; all ended the same")
     assert struck == tried > 60
 
 
 @pytest.mark.long
-def test_killed_and_killed_again(place, trained):
-    words = words_of(place, "lora", trained)
-    struck, _ = killed_runs(place, words, moments(5, 4, last=60), twice=moments(6, 2, last=8))
+def test_killed_and_killed_again(work_dir, trained):
+    words = words_of(work_dir, "lora", trained)
+    struck, _ = killed_runs(work_dir, words, moments(5, 4, last=60), twice=moments(6, 2, last=8))
     assert struck >= 6

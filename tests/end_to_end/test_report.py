@@ -13,7 +13,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from small_runs import QUICK, opinion, read, say, write_csv, write_task
+from small_runs import QUICK, opinion, read, run_bertft, write_csv, write_task
 
 HOSTILE = ("<script>alert(1)</script>", '"><img src="http://evil.example/x"> 好评 $x^2$')
 RUN = (*QUICK, "report=true", "quiet=true", "trainer.max_steps=24", "trainer.evaluate_every=8")
@@ -68,7 +68,7 @@ def run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HUB_OFFLINE", "1")
         patch.setenv("BERTFT_CACHE", str(folder / "rows"))
-        said = say(
+        result = run_bertft(
             "train",
             *RUN,
             "method=svd_lora",
@@ -76,12 +76,12 @@ def run(tmp_path_factory):
             *files,
             f"hydra.run.dir={folder / 'run'}",
         )
-    assert said.status == 0, said
-    return folder / "run", said
+    assert result.status == 0, result
+    return folder / "run", result
 
 
 def test_every_section(run):
-    found = page(run[0])
+    actual = page(run[0])
     sections = (
         "results",
         "training",
@@ -92,9 +92,9 @@ def test_every_section(run):
         "data",
         "settings",
     )
-    assert [each for each in found.ids if each in sections] == list(sections)
+    assert [each for each in actual.ids if each in sections] == list(sections)
     has_errors = read(run[0] / "metrics.json")["validation"]["accuracy"] < 1
-    assert found.titles == [
+    assert actual.titles == [
         "Metrics", "Loss", "accuracy", "Learning rate", "Confusion matrix", "Scores per class",
         *(["Worst predictions"] if has_errors else []),
         "Most uncertain predictions", "Budget", "Singular values, Σ |E|", "Rank after pruning",
@@ -103,38 +103,38 @@ def test_every_section(run):
         "Changed settings",
     ]  # fmt: skip
     value = read(run[0] / "metrics.json")["best"]["value"]
-    assert f"<b>{value:.4f}</b>" in found.text
-    assert "full fine-tuning" in found.text
-    changed = found.text.partition("<details>")[0].rpartition("<tbody>")[2]
+    assert f"<b>{value:.4f}</b>" in actual.text
+    assert "full fine-tuning" in actual.text
+    changed = actual.text.partition("<details>")[0].rpartition("<tbody>")[2]
     names = re.findall(r'name">([\w.]+)<', changed)
     assert {"method.name", "data.name", "trainer.batch_size"} <= set(names)
     assert "trainer.beta1" not in names
 
 
 def test_nothing_is_asked_of_a_network(run):
-    found = page(run[0])
-    assert not found.tags & {"script", "img", "link", "iframe", "object", "base", "form", "image"}
-    links = [value for name, value in found.attributes if name in ("src", "href", "xlink:href")]
+    actual = page(run[0])
+    assert not actual.tags & {"script", "img", "link", "iframe", "object", "base", "form", "image"}
+    links = [value for name, value in actual.attributes if name in ("src", "href", "xlink:href")]
     assert links and all(value.startswith("#") for value in links)
     assert not any(
-        "http:" in (value or "") or "https:" in (value or "") for _, value in found.attributes
+        "http:" in (value or "") or "https:" in (value or "") for _, value in actual.attributes
     )
-    assert "@import" not in found.text
-    assert not re.search(r"url\((?!#)", found.text)
-    assert "default-src 'none'" in found.text
-    defined = set(found.ids)
-    assert len(defined) == len(found.ids)
+    assert "@import" not in actual.text
+    assert not re.search(r"url\((?!#)", actual.text)
+    assert "default-src 'none'" in actual.text
+    defined = set(actual.ids)
+    assert len(defined) == len(actual.ids)
     assert {value[1:] for value in links} <= defined
-    assert set(re.findall(r"url\(#([^)]*)\)", found.text)) <= defined
+    assert set(re.findall(r"url\(#([^)]*)\)", actual.text)) <= defined
 
 
 def test_hostile_names_are_text(run):
-    found = page(run[0])
-    assert "&lt;script&gt;alert(1)" in found.text
-    assert "&lt;b&gt;the " in found.text
-    assert "好评" in found.text
-    assert "#2f5fd0" not in found.text.partition("</style>")[2]  # pictures follow the theme
-    assert "var(--accent)" in found.text.partition("</style>")[2]
+    actual = page(run[0])
+    assert "&lt;script&gt;alert(1)" in actual.text
+    assert "&lt;b&gt;the " in actual.text
+    assert "好评" in actual.text
+    assert "#2f5fd0" not in actual.text.partition("</style>")[2]  # pictures follow the theme
+    assert "var(--accent)" in actual.text.partition("</style>")[2]
 
 
 def test_pictures_are_drawn(run):
@@ -151,7 +151,7 @@ def test_pictures_are_drawn(run):
 
 def test_the_run_stays_what_it_was(run):
     assert f"report: {run[0] / 'report.html'}" in run[1].out
-    assert say("verify", f"run={run[0]}").status == 0
+    assert run_bertft("verify", f"run={run[0]}").status == 0
 
 
 def test_a_picture_that_fails_is_named(monkeypatch, tmp_path):
@@ -159,13 +159,13 @@ def test_a_picture_that_fails_is_named(monkeypatch, tmp_path):
         raise RuntimeError("no <ink> left")
 
     monkeypatch.setattr("bertft.report.plots.heat_map.new_figure", broken)
-    said = say("train", *RUN, *write_task(tmp_path, "classification"), "hydra.run.dir=run")
-    assert said.status == 0, said
-    assert "the picture confusion could not be drawn (RuntimeError: no <ink> left)" in said.err
+    result = run_bertft("train", *RUN, *write_task(tmp_path, "classification"), "hydra.run.dir=run")
+    assert result.status == 0, result
+    assert "the picture confusion could not be drawn (RuntimeError: no <ink> left)" in result.err
     assert "could not be drawn" in (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
-    found = page(tmp_path / "run")
-    assert "could not be rendered: RuntimeError: no &lt;ink&gt; left" in found.text
-    assert "Scores per class" in found.titles
+    actual = page(tmp_path / "run")
+    assert "could not be rendered: RuntimeError: no &lt;ink&gt; left" in actual.text
+    assert "Scores per class" in actual.titles
     assert not (tmp_path / "run" / "plots" / "confusion.png").exists()
     assert drawn(tmp_path / "run" / "plots" / "loss.png")
 
@@ -183,12 +183,12 @@ def test_a_report_that_fails_ends_no_run(monkeypatch, tmp_path, what):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(what, broken)
-    said = say("train", *RUN, *write_task(tmp_path, "classification"), "hydra.run.dir=run")
-    assert said.status == 0, said
-    assert said.err.count("warning: ") == 1 and "No space left on device" in said.err
+    result = run_bertft("train", *RUN, *write_task(tmp_path, "classification"), "hydra.run.dir=run")
+    assert result.status == 0, result
+    assert result.err.count("warning: ") == 1 and "No space left on device" in result.err
     assert read(tmp_path / "run" / "metrics.json")["best"]["step"]
     whole = what.startswith("bertft.tasks")  # the rest of the page is there
-    assert ("report: " in said.out) is whole
+    assert ("report: " in result.out) is whole
 
 
 def test_none_where_none_is_wanted(trained):
@@ -214,8 +214,8 @@ def test_none_where_none_is_wanted(trained):
 )
 def test_what_tasks_show(tmp_path, task, titles):
     words = [*write_task(tmp_path, task), "trainer.max_steps=3", "hydra.run.dir=run"]
-    said = say("train", *RUN, *words)
-    assert said.status == 0 and "warning" not in said.err, said
+    result = run_bertft("train", *RUN, *words)
+    assert result.status == 0 and "warning" not in result.err, result
     assert titles <= set(page(tmp_path / "run").titles)
 
 
@@ -226,17 +226,17 @@ def test_answers_from_before_an_interruption_are_made_again(monkeypatch, tmp_pat
 
     made = []
 
-    def forgetful(place, config, data, task_model, metrics, outputs, *rest):
+    def forgetful(work_dir, config, data, task_model, metrics, outputs, *rest):
         for limit, given in ((4096, outputs), (4096, None), (0, None)):
             monkeypatch.setattr(run_report, "_MAX_REEVALUATED", limit)
-            run_report.write_run_report(place, config, data, task_model, metrics, given, *rest)
-            made.append((place.path / "report.html").read_text(encoding="utf-8"))
+            run_report.write_run_report(work_dir, config, data, task_model, metrics, given, *rest)
+            made.append((work_dir.path / "report.html").read_text(encoding="utf-8"))
 
     monkeypatch.setattr(train, "write_run_report", forgetful)
     words = write_task(tmp_path, "classification")
-    assert say("train", *RUN, *words, "hydra.run.dir=run").status == 0
-    kept, again, without = made
-    assert kept == again
+    assert run_bertft("train", *RUN, *words, "hydra.run.dir=run").status == 0
+    remaining, again, without = made
+    assert remaining == again
     assert "Confusion matrix" not in without and "the validation set is large" in without
 
 
@@ -249,23 +249,23 @@ def test_a_lost_report_is_made_again(run):
     halves = [folder / ".report.html.tmp-999999999", folder / "plots" / ".loss.png.tmp-999999999"]
     for each in halves:
         each.write_text("half")
-    said = say("train", f"resume={folder}")
-    assert said.status == 0 and f"bertft report run={folder}" in said.out, said
-    said = say("report", f"run={folder}")
-    assert said.status == 0 and f"report: {folder / 'report.html'}" in said.out, said
+    result = run_bertft("train", f"resume={folder}")
+    assert result.status == 0 and f"bertft report run={folder}" in result.out, result
+    result = run_bertft("report", f"run={folder}")
+    assert result.status == 0 and f"report: {folder / 'report.html'}" in result.out, result
     assert {path: path.read_bytes() for path in lost} == lost
     assert not any(each.exists() for each in halves)
-    assert "no report" not in say("train", f"resume={folder}").out
-    assert say("verify", f"run={folder}").status == 0
+    assert "no report" not in run_bertft("train", f"resume={folder}").out
+    assert run_bertft("verify", f"run={folder}").status == 0
 
 
 def test_a_report_needs_a_finished_run(run, tmp_path):
     unfinished = tmp_path / "run"
     shutil.copytree(run[0], unfinished)
     (unfinished / "metrics.json").unlink()
-    said = say("report", f"run={unfinished}")
-    assert said.refused and "is not finished" in said.err, said
-    assert say("report", f"run={tmp_path}").refused
+    result = run_bertft("report", f"run={unfinished}")
+    assert result.refused and "is not finished" in result.err, result
+    assert run_bertft("report", f"run={tmp_path}").refused
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
@@ -286,20 +286,20 @@ def test_a_signal_is_no_failure_of_the_report(monkeypatch, copied, where, name):
 
     monkeypatch.setattr(where, signalled)
     run = copied("classification")
-    said = say("report", f"run={run}")
-    assert said.status == 128 + getattr(signal, name)
-    assert said.out == "" and said.err.splitlines()[-1] == f"error: stopped by {name}"
+    result = run_bertft("report", f"run={run}")
+    assert result.status == 128 + getattr(signal, name)
+    assert result.out == "" and result.err.splitlines()[-1] == f"error: stopped by {name}"
     assert not (run / "report.html").exists()
 
 
 def test_what_was_fitted_is_shown(tmp_path):
     words = [*write_task(tmp_path, "classification"), "trainer.max_steps=3", "hydra.run.dir=run"]
-    said = say("train", *RUN, *words, "calibrate=temperature", "tune_threshold=true")
-    assert said.status == 0, said
-    told, found = read(tmp_path / "run" / "metrics.json")["calibration"], page(tmp_path / "run")
-    assert "Calibration" in found.titles
-    for each in (told["ece"]["before"], told["ece"]["after"], told["tuned"]["after"]):
-        assert (f"{each:.4f}" if each >= 0.001 else f"{each:.3g}") in found.text
+    result = run_bertft("train", *RUN, *words, "calibrate=temperature", "tune_threshold=true")
+    assert result.status == 0, result
+    content, actual = read(tmp_path / "run" / "metrics.json")["calibration"], page(tmp_path / "run")
+    assert "Calibration" in actual.titles
+    for each in (content["ece"]["before"], content["ece"]["after"], content["tuned"]["after"]):
+        assert (f"{each:.4f}" if each >= 0.001 else f"{each:.3g}") in actual.text
 
 
 def test_help_needs_no_drawing():

@@ -137,9 +137,9 @@ CASES = [
 
 
 @pytest.mark.parametrize(("kind", "loaded"), CASES)
-def test_the_tokenizer_is_kept_byte_for_byte(place, kind, loaded):
+def test_the_tokenizer_is_kept_byte_for_byte(work_dir, kind, loaded):
     make, stated, model = KINDS[kind]
-    folder = written(place / "base", make, stated)
+    folder = written(work_dir / "base", make, stated)
     if loaded == "a folder":
         from transformers import AutoConfig, AutoModel
 
@@ -150,18 +150,18 @@ def test_the_tokenizer_is_kept_byte_for_byte(place, kind, loaded):
     else:
         sizes = (f"model.architecture.{name}={each}" for name, each in {**SIZES, **model}.items())
         base = ["model=tiny", f"model.tokenizer={folder}", *sizes]
-    words = [*LOOP, *base, *write_task(place, "pair")]
+    words = [*LOOP, *base, *write_task(work_dir, "pair")]
     (whole,) = crash([([*words, "hydra.run.dir=whole"], None)])
     assert whole["status"] == 0, whole
-    expected = outcome(place / "whole")
+    expected = outcome(work_dir / "whole")
     jobs = []
     for name in ("create .step-2", "create .step-4"):
         turn = next(n for n, each in enumerate(whole["points"], 1) if each.startswith(name))
         run = f"hydra.run.dir={name[-1]}"
         jobs += [([*words, run], f"SIGKILL:{turn}"), ([*words, run], None)]
-    told = crash(jobs)
-    assert [each["status"] for each in told] == [-signal.SIGKILL, 0] * 2, told
+    content = crash(jobs)
+    assert [each["status"] for each in content] == [-signal.SIGKILL, 0] * 2, content
     for name in ("2", "4"):
-        found = outcome(place / name)
-        unlike = [each for each in expected if found.get(each) != expected[each]]
-        assert found == expected, f"killed before step {name}: {unlike}"
+        actual = outcome(work_dir / name)
+        unlike = [each for each in expected if actual.get(each) != expected[each]]
+        assert actual == expected, f"killed before step {name}: {unlike}"

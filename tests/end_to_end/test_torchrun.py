@@ -34,15 +34,15 @@ CALM = (
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """The folder, and what became of the runs that the tests look at."""
-    place = tmp_path_factory.mktemp("ranks")
-    words = [*WORDS, *write_task(place, "classification"), "quiet=true"]
+    folder = tmp_path_factory.mktemp("ranks")
+    words = [*WORDS, *write_task(folder, "classification"), "quiet=true"]
     long = [*words, "trainer.max_steps=28", "report=false"]
     half = [*words, "trainer.precision=bf16", "trainer.max_steps=12", "report=false"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(place)
-        patch.setenv("BERTFT_CACHE", str(place / "rows"))
+        patch.chdir(folder)
+        patch.setenv("BERTFT_CACHE", str(folder / "rows"))
         patch.setenv("HF_HUB_OFFLINE", "1")
-        killed = torchrun_with_a_kill([*long, "hydra.run.dir=killed"], place / "killed")
+        killed = torchrun_with_a_kill([*long, "hydra.run.dir=killed"], folder / "killed")
         jobs = {
             "one": ([*words, *CALM, "hydra.run.dir=one"], None),
             "two": ([*words, *CALM], None, 2),  # in the folder that Hydra names
@@ -56,8 +56,8 @@ def runs(tmp_path_factory):
             "stopped, bf16": ([*half, *CALM, "hydra.run.dir=cut16"], "forward SIGTERM:12", 2),
             "after it, bf16": (["train", "resume=cut16"], None, 2),
         }
-        told = dict(zip(jobs, crash(list(jobs.values())), strict=True))
-    return place, {"killed": killed, **told}
+        content = dict(zip(jobs, crash(list(jobs.values())), strict=True))
+    return folder, {"killed": killed, **content}
 
 
 def torchrun_with_a_kill(words, run):
@@ -83,24 +83,24 @@ def torchrun_with_a_kill(words, run):
 
 def children(pid: int) -> dict[str, int]:
     """RANK → process, of those that torchrun started."""
-    found = {}
+    actual = {}
     for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        told = Path(f"/proc/{each}/environ").read_bytes().split(b"\0")
-        found |= {word[5:].decode(): int(each) for word in told if word.startswith(b"RANK=")}
-    return found
+        content = Path(f"/proc/{each}/environ").read_bytes().split(b"\0")
+        actual |= {word[5:].decode(): int(each) for word in content if word.startswith(b"RANK=")}
+    return actual
 
 
 def test_two_processes_learn_what_one_learns(runs):
-    place, told = runs
-    one, two = told["one"], told["two"]
-    assert one["status"] == 0 and [each["status"] for each in two] == [0, 0], told
+    folder, content = runs
+    one, two = content["one"], content["two"]
+    assert one["status"] == 0 and [each["status"] for each in two] == [0, 0], content
     assert two[1]["said"] == "", "one voice"
-    [run] = (place / "outputs" / "train").glob("*/*")
+    [run] = (folder / "outputs" / "train").glob("*/*")
     assert sorted(p.name for p in run.iterdir()) == sorted(
-        p.name for p in (place / "one").iterdir()
+        p.name for p in (folder / "one").iterdir()
     )
     assert read(run / "manifest.json")["hardware"]["processes"] == 2
-    lines, others = (read_lines(each / "metrics.jsonl") for each in (place / "one", run))
+    lines, others = (read_lines(each / "metrics.jsonl") for each in (folder / "one", run))
     assert len(lines) == len(others) > 30
     for line, other in zip(lines, others, strict=True):
         assert {k: v for k, v in line.items() if k in ("event", "step", "rows", "tokens")} == {
@@ -115,39 +115,41 @@ def test_two_processes_learn_what_one_learns(runs):
 
 
 def test_torchrun_ends_when_a_rank_is_killed_and_the_job_goes_on_to_the_same_bits(runs):
-    place, told = runs
-    status, out, err = told["killed"]
+    folder, content = runs
+    status, out, err = content["killed"]
     assert status == 1 and out == "" and "Signal 9 (SIGKILL)" in err, err
-    assert [each["status"] for each in told["after a kill"]] == [0, 0], told["after a kill"]
-    assert outcome(place / "killed") == outcome(place / "whole")
+    assert [each["status"] for each in content["after a kill"]] == [0, 0], content["after a kill"]
+    assert outcome(folder / "killed") == outcome(folder / "whole")
 
 
 def test_a_signal_to_one_stops_them_all_and_they_go_on_to_the_same_bits(runs):
-    place, told = runs
-    whole, stopped, again = told["whole"], told["stopped"], told["after a signal"]
+    folder, content = runs
+    whole, stopped, again = content["whole"], content["stopped"], content["after a signal"]
     assert [each["status"] for each in whole] == [0, 0], whole
     assert [each["status"] for each in stopped] == [143, 143], stopped
     assert "stopped by SIGTERM. Resume with bertft train resume=" in stopped[0]["said"]
     assert stopped[1]["said"] == ""
     assert [each["status"] for each in again] == [0, 0], again
     assert again[0]["said"].count("warning") == 0
-    assert same(outcome(place / "stopped"), outcome(place / "whole"))
+    assert same(outcome(folder / "stopped"), outcome(folder / "whole"))
 
 
 def test_two_processes_in_bf16(runs):
     """As one process to bf16's 8 bits, and after a stop to the same bits as without one."""
-    place, told = runs
-    assert told["one, bf16"]["status"] == 0, told["one, bf16"]
-    assert [each["status"] for each in told["two, bf16"]] == [0, 0], told["two, bf16"]
-    assert [each["status"] for each in told["stopped, bf16"]] == [143, 143]
-    assert [each["status"] for each in told["after it, bf16"]] == [0, 0], told["after it, bf16"]
-    assert read(place / "two16" / "manifest.json")["precision"] == "bf16"
+    folder, content = runs
+    assert content["one, bf16"]["status"] == 0, content["one, bf16"]
+    assert [each["status"] for each in content["two, bf16"]] == [0, 0], content["two, bf16"]
+    assert [each["status"] for each in content["stopped, bf16"]] == [143, 143]
+    assert [each["status"] for each in content["after it, bf16"]] == [0, 0], content[
+        "after it, bf16"
+    ]
+    assert read(folder / "two16" / "manifest.json")["precision"] == "bf16"
     losses = [
-        [line["loss"] for line in read_lines(place / name / "metrics.jsonl") if "loss" in line]
+        [line["loss"] for line in read_lines(folder / name / "metrics.jsonl") if "loss" in line]
         for name in ("one16", "two16")
     ]
     assert len(losses[0]) >= 12 and losses[1] == pytest.approx(losses[0], rel=2**-7)
-    assert same(outcome(place / "cut16"), outcome(place / "two16"))
+    assert same(outcome(folder / "cut16"), outcome(folder / "two16"))
 
 
 def test_a_folder_that_holds_a_run_is_refused_once(runs):

@@ -14,7 +14,16 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from small_runs import QUICK, answers, read, read_lines, say, write_classes, write_csv, write_task
+from small_runs import (
+    QUICK,
+    answers,
+    read,
+    read_lines,
+    run_bertft,
+    write_classes,
+    write_csv,
+    write_task,
+)
 
 import bertft
 
@@ -31,9 +40,9 @@ def program(*words, cwd, **options):
 
 
 def test_the_keys_of_metrics_json(trained):
-    told = read(trained("classification", "method=lora") / "metrics.json")
+    content = read(trained("classification", "method=lora") / "metrics.json")
     scores = {"accuracy", "f1", "f1_macro", "f1_micro", "matthews", "loss"}
-    assert {name: set(each) for name, each in told.items()} == {
+    assert {name: set(each) for name, each in content.items()} == {
         "best": {"metric", "value", "step"},
         "validation": scores,
         "test": scores,
@@ -42,36 +51,36 @@ def test_the_keys_of_metrics_json(trained):
         },
         "parameters": {"total", "trainable", "head", "method", "kept", "exported"},
     }  # fmt: skip
-    assert told["train"]["steps"] == 16 and told["train"]["seconds"] > 0
-    assert 50e6 < told["train"]["peak_memory_bytes"] < 50e9
+    assert content["train"]["steps"] == 16 and content["train"]["seconds"] > 0
+    assert 50e6 < content["train"]["peak_memory_bytes"] < 50e9
     # 2 layers of query and value, 64 × 64, rank 8; a head of 64 × 2 + 2
     own = 2 * 2 * 8 * (64 + 64)
-    assert told["parameters"] == {
-        "total": told["parameters"]["total"], "trainable": own + 130, "head": 130, "method": own,
+    assert content["parameters"] == {
+        "total": content["parameters"]["total"], "trainable": own + 130, "head": 130, "method": own,
         "kept": own, "exported": own,
     }  # fmt: skip
 
 
 def test_svd_lora_keeps_its_rank(trained):
-    told = read(trained("classification", "method=svd_lora") / "metrics.json")["parameters"]
-    assert told["method"] == 4 * 12 * (64 + 64 + 1)
-    assert told["kept"] == 4 * 8 * (64 + 64 + 1)
+    content = read(trained("classification", "method=svd_lora") / "metrics.json")["parameters"]
+    assert content["method"] == 4 * 12 * (64 + 64 + 1)
+    assert content["kept"] == 4 * 8 * (64 + 64 + 1)
 
 
-def test_test_is_null_without_a_test_split(place):
-    data = write_task(place, "classification")
-    (place / "test.csv").unlink()
+def test_test_is_null_without_a_test_split(work_dir):
+    data = write_task(work_dir, "classification")
+    (work_dir / "test.csv").unlink()
     words = [word for word in data if not word.startswith("data.test")]
-    assert say("train", *QUICK, *words, "hydra.run.dir=run").status == 0
-    assert read(place / "run" / "metrics.json")["test"] is None
+    assert run_bertft("train", *QUICK, *words, "hydra.run.dir=run").status == 0
+    assert read(work_dir / "run" / "metrics.json")["test"] is None
 
 
-def test_a_test_split_without_labels_is_left_alone(place):
-    data = write_task(place, "classification")
-    write_csv(place / "test.csv", ("text", "label"), [("good", ""), ("bad", "")])
-    assert say("train", *QUICK, *data, "hydra.run.dir=run").status == 0
-    assert read(place / "run" / "metrics.json")["test"] is None
-    assert say("eval", "run=run", "split=test").refused
+def test_a_test_split_without_labels_is_left_alone(work_dir):
+    data = write_task(work_dir, "classification")
+    write_csv(work_dir / "test.csv", ("text", "label"), [("good", ""), ("bad", "")])
+    assert run_bertft("train", *QUICK, *data, "hydra.run.dir=run").status == 0
+    assert read(work_dir / "run" / "metrics.json")["test"] is None
+    assert run_bertft("eval", "run=run", "split=test").refused
 
 
 def test_what_a_run_folder_holds(trained):
@@ -96,36 +105,41 @@ def test_what_a_run_folder_holds(trained):
     assert len(lines) == 24 and set(json.loads(lines[0])) == {"text", "label", "line"}
 
 
-def test_check_rows_are_spread_over_the_split(place):
+def test_check_rows_are_spread_over_the_split(work_dir):
     rows = [(f"good {n}", "a" if n < 100 else "b") for n in range(200)]
-    write_csv(place / "sorted.csv", ("text", "label"), rows)
+    write_csv(work_dir / "sorted.csv", ("text", "label"), rows)
     data = ("data=files", "data.train=sorted.csv", "data.validation=sorted.csv")
-    assert say("train", "model=tiny", *data, "trainer.max_steps=1", "hydra.run.dir=run").status == 0
-    labels = [row["label"] for row in read_lines(place / "run" / "check_rows.jsonl")]
+    assert (
+        run_bertft("train", "model=tiny", *data, "trainer.max_steps=1", "hydra.run.dir=run").status
+        == 0
+    )
+    labels = [row["label"] for row in read_lines(work_dir / "run" / "check_rows.jsonl")]
     assert len(labels) == 64 and labels == sorted(labels) and labels.count("a") == 32
 
 
-def test_the_same_again_is_the_same_byte_for_byte(place):
-    data = write_task(place, "classification")
+def test_the_same_again_is_the_same_byte_for_byte(work_dir):
+    data = write_task(work_dir, "classification")
     words = ["train", *QUICK, *data, "method=svd_lora_prefix", "quiet=true"]
     for name, seed in (("one", 3), ("two", 3), ("three", 4)):
-        assert say(*words, f"seed={seed}", f"hydra.run.dir={name}").status == 0
+        assert run_bertft(*words, f"seed={seed}", f"hydra.run.dir={name}").status == 0
     for file in ("metrics.jsonl", "checkpoints/best/adapter.safetensors", "check_rows.jsonl"):
-        assert filecmp.cmp(place / "one" / file, place / "two" / file, shallow=False), file
-    logs = [(place / name / "metrics.jsonl").read_bytes() for name in ("one", "three")]
+        assert filecmp.cmp(work_dir / "one" / file, work_dir / "two" / file, shallow=False), file
+    logs = [(work_dir / name / "metrics.jsonl").read_bytes() for name in ("one", "three")]
     assert logs[0] != logs[1]
     # The rows stay while the seed varies.
-    splits = [read(place / name / "manifest.json")["data"] for name in ("one", "three")]
+    splits = [read(work_dir / name / "manifest.json")["data"] for name in ("one", "three")]
     assert splits[0] == splits[1]
 
 
-def test_a_real_process_does_what_the_tests_do_and_says_it_where_it_belongs(place, trained):
+def test_a_real_process_does_what_the_tests_do_and_says_it_where_it_belongs(work_dir, trained):
     words = ("method=lora", "trainer.precision=fp32")
     expected = trained("classification", *words)
-    data = write_task(place, "classification")
-    done = program("train", *QUICK, *data, *words, "hydra.run.dir=run", cwd=place)
+    data = write_task(work_dir, "classification")
+    done = program("train", *QUICK, *data, *words, "hydra.run.dir=run", cwd=work_dir)
     assert done.returncode == 0, done.stderr
-    assert filecmp.cmp(expected / "metrics.jsonl", place / "run" / "metrics.jsonl", shallow=False)
+    assert filecmp.cmp(
+        expected / "metrics.jsonl", work_dir / "run" / "metrics.jsonl", shallow=False
+    )
     assert done.stderr.startswith("training: 16 steps, 8 per epoch, 64 rows\n")
     assert done.stderr.endswith("done after 16 steps\n") and "warn" not in done.stderr.lower()
     assert "\x1b" not in done.stderr + done.stdout
@@ -134,105 +148,115 @@ def test_a_real_process_does_what_the_tests_do_and_says_it_where_it_belongs(plac
     assert len(re.findall("│ head and ", done.stdout)) == 1  # the cell wraps at 80 columns
     # Progress belongs to stderr.
     assert "epoch 1.00" in done.stderr and "epoch 1.00" not in done.stdout
-    assert f"bertft eval run={place / 'run'}\n" in done.stdout
+    assert f"bertft eval run={work_dir / 'run'}\n" in done.stdout
 
     # What needs no process of its own: each takes seconds to import torch.
-    said = say("eval", "run=run")
-    assert said.status == 0 and said.err == "", said
-    file = place / said.out.splitlines()[-1]
+    result = run_bertft("eval", "run=run")
+    assert result.status == 0 and result.err == "", result
+    file = work_dir / result.out.splitlines()[-1]
     assert read(file)["validation"] == read(expected / "metrics.json")["validation"]
 
-    said = say("merge", "run=run", "out=merged")
-    assert (said.status, said.err) == (0, "") and said.out.startswith("folded the updates of 4 w")
+    result = run_bertft("merge", "run=run", "out=merged")
+    assert (result.status, result.err) == (0, "") and result.out.startswith(
+        "folded the updates of 4 w"
+    )
 
     lines = '{"text": "a good film"}\n{"text": "a bad film"}\n'
-    done = program("predict", "run=merged", cwd=place, input=lines)
+    done = program("predict", "run=merged", cwd=work_dir, input=lines)
     assert done.returncode == 0 and done.stderr.splitlines() == [
         "2 predictions; stdin: 2 rows read = 2 used"
     ]
-    told = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [set(each) for each in told] == [{"label", "score", "scores"}] * 2
-    assert {path.name for path in place.iterdir()} == {
+    content = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [set(each) for each in content] == [{"label", "score", "scores"}] * 2
+    assert {path.name for path in work_dir.iterdir()} == {
         "train.csv", "validation.csv", "test.csv", "run", "merged", "outputs"
     }  # fmt: skip
 
 
-def test_quiet_prints_only_the_result(place):
-    said = say("train", *QUICK, *write_task(place, "classification"), "quiet=true")
-    assert said.status == 0 and said.err == "", said
-    first, *rest = said.out.splitlines()
+def test_quiet_prints_only_the_result(work_dir):
+    result = run_bertft("train", *QUICK, *write_task(work_dir, "classification"), "quiet=true")
+    assert result.status == 0 and result.err == "", result
+    first, *rest = result.out.splitlines()
     assert first.startswith("accuracy 0.") and " on validation, 0." in first
     assert [line for line in rest if "─" in line or "━" in line] == []
     assert any(line.startswith("run folder: ") for line in rest)
 
 
-def test_the_commands_that_it_shows_work(place):
+def test_the_commands_that_it_shows_work(work_dir):
     """Also from a folder whose name the shell would take apart."""
-    run = place / "it's mine, 好"
-    words = [*QUICK, *write_task(place, "classification"), "method=prefix", "quiet=true"]
-    said = say("train", *words, f"hydra.run.dir={run}")
-    shown = [line.strip() for line in said.out.splitlines() if line.startswith("  bertft ")]
-    (place / "new.jsonl").write_text('{"text": "good"}\n')
-    for line in shown:
-        assert say(*shlex.split(line)[1:]).status == 0, line
-    assert len(shown) == 3 and (place / "predictions.jsonl").is_file()
-    assert (place / "merged" / "prefix.safetensors").is_file()
+    run = work_dir / "it's mine, 好"
+    words = [*QUICK, *write_task(work_dir, "classification"), "method=prefix", "quiet=true"]
+    result = run_bertft("train", *words, f"hydra.run.dir={run}")
+    displayed = [line.strip() for line in result.out.splitlines() if line.startswith("  bertft ")]
+    (work_dir / "new.jsonl").write_text('{"text": "good"}\n')
+    for line in displayed:
+        assert run_bertft(*shlex.split(line)[1:]).status == 0, line
+    assert len(displayed) == 3 and (work_dir / "predictions.jsonl").is_file()
+    assert (work_dir / "merged" / "prefix.safetensors").is_file()
 
 
-def test_names_that_look_like_markup_stay_what_they_are(place):
+def test_names_that_look_like_markup_stay_what_they_are(work_dir):
     """Rich would take them for styles and pictures, or fail at a tag that was never opened."""
-    write_classes(place / "tags.csv", 40, seed=0, names=(":heart:", "[/b]"))
-    said = say(
+    write_classes(work_dir / "tags.csv", 40, seed=0, names=(":heart:", "[/b]"))
+    result = run_bertft(
         "train", *QUICK[:-1], "trainer.max_steps=2", "method=head", "data=files",
-        f"data.train={place / 'tags.csv'}", "hydra.run.dir=tags",
+        f"data.train={work_dir / 'tags.csv'}", "hydra.run.dir=tags",
     )  # fmt: skip
-    assert said.status == 0, said
-    assert ":heart: 50.0%" in said.out and "[/b] 50.0%" in said.out
-    assert "f1: positive class [/b]" in said.out
+    assert result.status == 0, result
+    assert ":heart: 50.0%" in result.out and "[/b] 50.0%" in result.out
+    assert "f1: positive class [/b]" in result.out
 
 
-def test_the_budget_of_a_single_step_is_final(place):
+def test_the_budget_of_a_single_step_is_final(work_dir):
     """However short the run, what is evaluated and saved holds the rank that was asked for."""
-    data = write_task(place, "classification")
+    data = write_task(work_dir, "classification")
     words = ("train", "model=tiny", *data, "method=svd_lora", "trainer.max_steps=1")
-    said = say(*words, "hydra.run.dir=run")
-    assert said.status == 0 and "Traceback" not in said.err, said
-    told = read(place / "run" / "metrics.json")
-    assert told["best"]["step"] == 1
-    assert told["parameters"]["kept"] == 8 * 4 * (64 + 64 + 1)
+    result = run_bertft(*words, "hydra.run.dir=run")
+    assert result.status == 0 and "Traceback" not in result.err, result
+    content = read(work_dir / "run" / "metrics.json")
+    assert content["best"]["step"] == 1
+    assert content["parameters"]["kept"] == 8 * 4 * (64 + 64 + 1)
 
 
-def test_weights_that_are_not_finite_are_never_written(place, monkeypatch):
+def test_weights_that_are_not_finite_are_never_written(work_dir, monkeypatch):
     """The loss of the only step is finite, and so is its gradient; the step is too large."""
     monkeypatch.setattr("bertft.training.optim.lr_lambda", lambda *_: 1e39 / 1e-4)
-    words = ["train", *QUICK[:-1], *write_task(place, "classification"), "method=full"]
-    said = say(*words, "trainer.max_steps=1", "trainer.precision=fp32", "hydra.run.dir=run")
-    assert said.status == 3 and said.err.count("error: ") == 1 and "Traceback" not in said.err, said
-    assert "is not finite after step 1" in said.err and "trainer.learning_rate" in said.err
-    assert not (place / "run" / "metrics.json").exists()
-    assert list((place / "run" / "checkpoints").iterdir()) == []
+    words = ["train", *QUICK[:-1], *write_task(work_dir, "classification"), "method=full"]
+    result = run_bertft(
+        *words, "trainer.max_steps=1", "trainer.precision=fp32", "hydra.run.dir=run"
+    )
+    assert (
+        result.status == 3 and result.err.count("error: ") == 1 and "Traceback" not in result.err
+    ), result
+    assert "is not finite after step 1" in result.err and "trainer.learning_rate" in result.err
+    assert not (work_dir / "run" / "metrics.json").exists()
+    assert list((work_dir / "run" / "checkpoints").iterdir()) == []
 
 
-def test_a_run_in_which_nothing_was_learnt_fails(place):
-    words = ["train", *QUICK[:-1], *write_task(place, "classification"), "method=full"]
+def test_a_run_in_which_nothing_was_learnt_fails(work_dir):
+    words = ["train", *QUICK[:-1], *write_task(work_dir, "classification"), "method=full"]
     words += ["trainer.max_steps=2", "trainer.precision=fp32", "loss.class_weights={neg: 1e-40}"]
-    said = say(*words, "loss.class_weights.pos=1e-40", "hydra.run.dir=run")
-    assert said.status == 2 and said.err.count("error: ") == 1 and "Traceback" not in said.err, said
-    assert "nothing was learned" in said.err and "loss.class_weights" in said.err
-    assert not (place / "run" / "metrics.json").exists()
-    again = say("train", "resume=run")
+    result = run_bertft(*words, "loss.class_weights.pos=1e-40", "hydra.run.dir=run")
+    assert (
+        result.status == 2 and result.err.count("error: ") == 1 and "Traceback" not in result.err
+    ), result
+    assert "nothing was learned" in result.err and "loss.class_weights" in result.err
+    assert not (work_dir / "run" / "metrics.json").exists()
+    again = run_bertft("train", "resume=run")
     assert again.status == 2 and "nothing was learned" in again.err
 
 
-def test_a_run_in_which_no_step_was_applied_fails(place, monkeypatch):
+def test_a_run_in_which_no_step_was_applied_fails(work_dir, monkeypatch):
     nan = lambda self, logits, batch: logits.sum() * float("nan")  # noqa: E731
     monkeypatch.setattr("bertft.tasks.classification.ClassificationTask.loss", nan)
-    words = ["train", *QUICK[:-1], *write_task(place, "classification"), "trainer.max_steps=2"]
-    said = say(*words, "trainer.precision=fp32", "hydra.run.dir=run")
-    assert said.status == 3 and said.err.count("error: ") == 1 and "Traceback" not in said.err, said
-    assert "none of the 2 steps was applied" in said.err
-    assert not (place / "run" / "metrics.json").exists()
-    assert list((place / "run" / "checkpoints").iterdir()) == []
+    words = ["train", *QUICK[:-1], *write_task(work_dir, "classification"), "trainer.max_steps=2"]
+    result = run_bertft(*words, "trainer.precision=fp32", "hydra.run.dir=run")
+    assert (
+        result.status == 3 and result.err.count("error: ") == 1 and "Traceback" not in result.err
+    ), result
+    assert "none of the 2 steps was applied" in result.err
+    assert not (work_dir / "run" / "metrics.json").exists()
+    assert list((work_dir / "run" / "checkpoints").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -244,48 +268,48 @@ def test_a_run_in_which_no_step_was_applied_fails(place, monkeypatch):
         (["trainer.learning_rate=2", "trainer.weight_decay=3"], "set it to 0.5 or less"),
     ],
 )
-def test_rates_that_cannot_train_are_refused(place, words, expected):
-    said = say("train", "model=tiny", *words)
-    assert said.refused and expected in said.err, said
+def test_rates_that_cannot_train_are_refused(work_dir, words, expected):
+    result = run_bertft("train", "model=tiny", *words)
+    assert result.refused and expected in result.err, result
 
 
-def test_threads_of_one_run_are_not_those_of_the_next(place, monkeypatch):
-    data = write_task(place, "classification")
+def test_threads_of_one_run_are_not_those_of_the_next(work_dir, monkeypatch):
+    data = write_task(work_dir, "classification")
     monkeypatch.setattr("bertft.pipeline.run_context._DEFAULT_THREADS", 2)
     words = ("train", "model=tiny", *data, "trainer.max_steps=1")
     before = torch.get_num_threads()
     try:
-        assert say(*words, "trainer.threads=1", "hydra.run.dir=one").status == 0
-        assert say(*words, "hydra.run.dir=two").status == 0
+        assert run_bertft(*words, "trainer.threads=1", "hydra.run.dir=one").status == 0
+        assert run_bertft(*words, "hydra.run.dir=two").status == 0
     finally:
         torch.set_num_threads(before)
-    manifests = [read(place / name / "manifest.json") for name in ("one", "two")]
+    manifests = [read(work_dir / name / "manifest.json") for name in ("one", "two")]
     assert [each["hardware"]["threads"] for each in manifests] == [1, 2]
 
 
-def test_chinese_from_the_first_file_to_the_last_answer(place):
+def test_chinese_from_the_first_file_to_the_last_answer(work_dir):
     rows = [
         (f"这家酒店很{'好' if n % 2 else '差'} 第{n}次", "好评" if n % 2 else "差评")
         for n in range(60)
     ]
-    write_csv(place / "酒店 评论.csv", ("评论", "标签"), rows)
+    write_csv(work_dir / "酒店 评论.csv", ("评论", "标签"), rows)
     words = ("data=files", "data.train=酒店 评论.csv", "data.text=评论", "data.label=标签")
-    said = say("train", "model=tiny", *words, "trainer.max_steps=6", "hydra.run.dir=跑")
-    assert said.status == 0 and "好评" in said.out, said
-    run = place / "跑"
+    result = run_bertft("train", "model=tiny", *words, "trainer.max_steps=6", "hydra.run.dir=跑")
+    assert result.status == 0 and "好评" in result.out, result
+    run = work_dir / "跑"
     for name in ("manifest.json", "check_rows.jsonl", "checkpoints/best/bertft.json"):
         text = (run / name).read_text(encoding="utf-8")
         assert "好评" in text and "\\u" not in text, name
     assert "label: 标签" in (run / "config.yaml").read_text(encoding="utf-8")
     for file in (run / "checkpoints/best/config.json", run / "checkpoints/last/config.json"):
         assert read(file)["id2label"] == {"0": "好评", "1": "差评"}
-    assert say("eval", "run=跑").status == 0
-    assert say("merge", "run=跑", "out=合并").status == 0
-    card = (place / "合并" / "README.md").read_text(encoding="utf-8")
+    assert run_bertft("eval", "run=跑").status == 0
+    assert run_bertft("merge", "run=跑", "out=合并").status == 0
+    card = (work_dir / "合并" / "README.md").read_text(encoding="utf-8")
     assert "好评" in card and "合并" in card and "酒店 评论.csv" in card
     for folder in ("跑", "合并"):
         more = ["text=评论"] if folder == "合并" else []
-        said = say("predict", f"run={folder}", *more, stdin='{"评论": "很好"}\n')
-        (answer,) = answers(said)
-        assert answer["label"] in ("好评", "差评") and "评" in said.out
+        result = run_bertft("predict", f"run={folder}", *more, stdin='{"评论": "很好"}\n')
+        (answer,) = answers(result)
+        assert answer["label"] in ("好评", "差评") and "评" in result.out
         assert list(answer["scores"]) == ["好评", "差评"]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_runs import QUICK, read, say, write_task
+from small_runs import QUICK, read, run_bertft, write_task
 
 from bertft.config.resume import read_run_config, read_runnable_config
 from bertft.errors import UsageError
@@ -27,7 +27,7 @@ RUN = ("classification", "method=lora")
 
 @pytest.fixture
 def merged(trained, tmp_path) -> Path:
-    assert say("merge", f"run={trained(*RUN)}", f"out={tmp_path / 'merged'}").status == 0
+    assert run_bertft("merge", f"run={trained(*RUN)}", f"out={tmp_path / 'merged'}").status == 0
     return tmp_path / "merged"
 
 
@@ -51,12 +51,12 @@ def recorded_trust(run: Path, bomb: Path) -> None:
     (run / "manifest.json").write_text(json.dumps(manifest))
 
 
-def test_a_recorded_trust_grants_nothing(copied, place):
+def test_a_recorded_trust_grants_nothing(copied, work_dir):
     """Every command that opens a run says which setting would grant it, and runs nothing."""
-    run, bomb = copied(*RUN), place / "bomb"
-    other = shutil.copytree(run, place / "other", symlinks=True)
+    run, bomb = copied(*RUN), work_dir / "bomb"
+    other = shutil.copytree(run, work_dir / "other", symlinks=True)
     recorded_trust(run, bomb)
-    data = write_task(place, "classification")
+    data = write_task(work_dir, "classification")
     hints = {
         "trust_remote_code=true": [
             ("predict", f"run={run}"), ("eval", f"run={run}", "hydra.run.dir=scores"),
@@ -71,15 +71,15 @@ def test_a_recorded_trust_grants_nothing(copied, place):
     }  # fmt: skip
     for hint, commands in hints.items():
         for words in commands:
-            said = say(*words, stdin=LINE)
-            assert said.status == 2 and "Traceback" not in said.err, said
-            assert f"If you trust the author, add {hint}" in said.err, said
-    assert "Traceback" not in say("compare", f"runs=[{run},{other}]").err
-    assert say("verify", f"run={run}").status == 0, "nothing of it is executed"
+            result = run_bertft(*words, stdin=LINE)
+            assert result.status == 2 and "Traceback" not in result.err, result
+            assert f"If you trust the author, add {hint}" in result.err, result
+    assert "Traceback" not in run_bertft("compare", f"runs=[{run},{other}]").err
+    assert run_bertft("verify", f"run={run}").status == 0, "nothing of it is executed"
     assert read_run_config(run).model.trust_remote_code is False
     assert read_runnable_config(run, True).model.trust_remote_code is True
     assert not bomb.exists()
-    granted = say("predict", f"run={run}", "trust_remote_code=true", stdin=LINE)
+    granted = run_bertft("predict", f"run={run}", "trust_remote_code=true", stdin=LINE)
     assert granted.status != 0 and bomb.exists(), "what is granted is run, and is no model here"
     sys.modules.pop("mine", None)
 
@@ -89,14 +89,14 @@ def test_what_was_not_recorded_is_not_granted(trained):
     assert read_runnable_config(trained(*RUN), True).model.trust_remote_code is False
 
 
-def test_code_in_a_merged_folder_needs_the_setting(merged, place):
+def test_code_in_a_merged_folder_needs_the_setting(merged, work_dir):
     (merged / "mine.py").write_text(f"import os\nos.mkdir({str(place / 'bomb')!r})\n")
     config = {**read(merged / "config.json"), "model_type": "mine"}
     config["auto_map"] = {"AutoConfig": "mine.C", "AutoModelForSequenceClassification": "mine.M"}
     (merged / "config.json").write_text(json.dumps(config))
-    said = say("predict", f"run={merged}", stdin=LINE)
-    assert said.refused and "trust_remote_code=true" in said.err, said
-    assert not (place / "bomb").exists()
+    result = run_bertft("predict", f"run={merged}", stdin=LINE)
+    assert result.refused and "trust_remote_code=true" in result.err, result
+    assert not (work_dir / "bomb").exists()
 
 
 def test_the_environment_is_not_read_from_a_file(copied, merged, monkeypatch):
@@ -108,29 +108,29 @@ def test_the_environment_is_not_read_from_a_file(copied, merged, monkeypatch):
     text = (run / "config.yaml").read_text(encoding="utf-8")
     (run / "config.yaml").write_text(text.replace("source: files", "source: ${oc.env:SECRET}"))
     for folder in (merged, run):
-        said = say("eval", f"run={folder}", "data.max_length=16", "hydra.run.dir=scores")
-        assert said.status == 2 and "Traceback" not in said.err, said
-        assert "s3cret" not in said.err + said.out
+        result = run_bertft("eval", f"run={folder}", "data.max_length=16", "hydra.run.dir=scores")
+        assert result.status == 2 and "Traceback" not in result.err, result
+        assert "s3cret" not in result.err + result.out
 
 
-def test_a_run_chooses_no_cache(copied, place):
+def test_a_run_chooses_no_cache(copied, work_dir):
     run = copied(*RUN)
     text = (run / "config.yaml").read_text(encoding="utf-8")
-    (run / "config.yaml").write_text(text.replace("cache: null", f"cache: {place / 'theirs'}"))
-    assert say("eval", f"run={run}", "hydra.run.dir=scores").status == 0
-    assert say("eval", f"run={run}", "data.max_length=20", "hydra.run.dir=again").status == 0
-    assert not (place / "theirs").exists()
+    (run / "config.yaml").write_text(text.replace("cache: null", f"cache: {work_dir / 'theirs'}"))
+    assert run_bertft("eval", f"run={run}", "hydra.run.dir=scores").status == 0
+    assert run_bertft("eval", f"run={run}", "data.max_length=20", "hydra.run.dir=again").status == 0
+    assert not (work_dir / "theirs").exists()
 
 
 def test_pickled_weights_are_not_read(merged):
     weights = load_file(merged / "model.safetensors")
     torch.save(weights, merged / "pytorch_model.bin")
     (merged / "model.safetensors").unlink()
-    said = say("predict", f"run={merged}", stdin=LINE)
-    assert said.refused and "pytorch_model.bin is not read" in said.err, said
+    result = run_bertft("predict", f"run={merged}", stdin=LINE)
+    assert result.refused and "pytorch_model.bin is not read" in result.err, result
     data = write_task(merged.parent, "classification")
-    said = say("train", *QUICK[1:], *data, f"model.path={merged}", "model.name=mine")
-    assert said.refused and "pytorch_model.bin is not read" in said.err, said
+    result = run_bertft("train", *QUICK[1:], *data, f"model.path={merged}", "model.name=mine")
+    assert result.refused and "pytorch_model.bin is not read" in result.err, result
 
 
 def test_a_head_of_other_labels_is_not_drawn_anew(merged):
@@ -138,16 +138,16 @@ def test_a_head_of_other_labels_is_not_drawn_anew(merged):
     config["id2label"] = {"0": "a", "1": "b", "2": "c"}
     config["label2id"] = {"a": 0, "b": 1, "c": 2}
     (merged / "config.json").write_text(json.dumps(config))
-    said = say("predict", f"run={merged}", stdin=LINE)
-    assert said.refused and "classifier" in said.err and "another shape" in said.err, said
+    result = run_bertft("predict", f"run={merged}", stdin=LINE)
+    assert result.refused and "classifier" in result.err and "another shape" in result.err, result
 
 
-def test_links_pipes_and_devices_in_a_model_folder(merged, place):
-    outside = place / "outside.json"
+def test_links_pipes_and_devices_in_a_model_folder(merged, work_dir):
+    outside = work_dir / "outside.json"
     for name in ("tokenizer.json", "config.json", "README.md", "model.safetensors"):
-        file, kept = merged / name, place / "kept"
-        shutil.move(file, kept)
-        shutil.copy(kept, outside)
+        file, remaining = merged / name, work_dir / "kept"
+        shutil.move(file, remaining)
+        shutil.copy(remaining, outside)
         for make in (
             lambda file: os.mkfifo(file), lambda file: file.symlink_to("/dev/zero"),
             lambda file: file.symlink_to(outside),
@@ -157,7 +157,7 @@ def test_links_pipes_and_devices_in_a_model_folder(merged, place):
                 open_model(str(merged))
             assert name in str(error.value) or "is not a run folder" in str(error.value)
             file.unlink()
-        shutil.move(kept, file)
+        shutil.move(remaining, file)
     os.rename(merged / "tokenizer.json", merged / "real.json")
     (merged / "tokenizer.json").symlink_to("real.json")
     assert open_model(str(merged)).info.task == "classification"
@@ -170,33 +170,35 @@ def test_an_index_names_no_file_outside(merged):
         open_model(str(merged))
 
 
-def test_nothing_is_written_through_a_link(copied, place):
-    run, elsewhere = copied(*RUN), place / "elsewhere"
+def test_nothing_is_written_through_a_link(copied, work_dir):
+    run, elsewhere = copied(*RUN), work_dir / "elsewhere"
     elsewhere.mkdir()
-    (place / "theirs.txt").write_text("mine\n")
+    (work_dir / "theirs.txt").write_text("mine\n")
     for name, target in (
-        ("plots", elsewhere), ("checkpoints", None), ("log.txt", place / "theirs.txt"),
-        ("metrics.jsonl", place / "theirs.txt"), ("tracking", elsewhere),
+        ("plots", elsewhere), ("checkpoints", None), ("log.txt", work_dir / "theirs.txt"),
+        ("metrics.jsonl", work_dir / "theirs.txt"), ("tracking", elsewhere),
     ):  # fmt: skip
-        kept = place / "kept"
+        remaining = work_dir / "kept"
         there = os.path.lexists(run / name)
         if there:
-            shutil.move(run / name, kept)
-        (run / name).symlink_to(kept if target is None else target)
+            shutil.move(run / name, remaining)
+        (run / name).symlink_to(remaining if target is None else target)
         with pytest.raises(UsageError, match=f"{name}: is a link"):
             RunFolder(run).ensure_no_links()
         command = {"plots": ("report", f"run={run}"),
                    "log.txt": ("train", f"resume={run}", "trainer.epochs=3")}.get(name)  # fmt: skip
         if command is not None:
-            said = say(*command)
-            assert said.refused and f"{name}: is a link" in said.err, said
+            result = run_bertft(*command)
+            assert result.refused and f"{name}: is a link" in result.err, result
         os.unlink(run / name)
         if there:
-            shutil.move(kept, run / name)
+            shutil.move(remaining, run / name)
     os.mkfifo(run / "fifo")
     os.replace(run / "fifo", run / "log.txt")
-    assert "log.txt: is a special file" in say("train", f"resume={run}", "trainer.epochs=3").err
-    assert list(elsewhere.iterdir()) == [] and (place / "theirs.txt").read_text() == "mine\n"
+    assert (
+        "log.txt: is a special file" in run_bertft("train", f"resume={run}", "trainer.epochs=3").err
+    )
+    assert list(elsewhere.iterdir()) == [] and (work_dir / "theirs.txt").read_text() == "mine\n"
 
 
 def test_pipes_in_place_of_a_runs_files(copied):
@@ -208,36 +210,36 @@ def test_pipes_in_place_of_a_runs_files(copied):
         "row_scores.npz": ("verify", f"run={run}"),
     }  # fmt: skip
     for name, words in commands.items():
-        kept = (run / name).read_bytes() if (run / name).exists() else None
+        remaining = (run / name).read_bytes() if (run / name).exists() else None
         (run / name).unlink(missing_ok=True)
         os.mkfifo(run / name)
-        said = say(*words)
-        assert "Traceback" not in said.err, said
+        result = run_bertft(*words)
+        assert "Traceback" not in result.err, result
         if name == "timings.jsonl":
-            assert said.status == 2 and "named pipe" in said.out, said
+            assert result.status == 2 and "named pipe" in result.out, result
         shutil.rmtree("m", ignore_errors=True)
         (run / name).unlink()
-        if kept is not None:
-            (run / name).write_bytes(kept)
+        if remaining is not None:
+            (run / name).write_bytes(remaining)
 
 
-def test_what_a_checkpoint_hides_is_not_copied(copied, place):
+def test_what_a_checkpoint_hides_is_not_copied(copied, work_dir):
     """A link to a file of this machine would put its content into what the next steps save."""
-    run, secret = copied(*RUN), place / "secret"
+    run, secret = copied(*RUN), work_dir / "secret"
     secret.write_text("s3cret")
     for step in (run / "checkpoints").glob("step-*"):
         (step / ".hidden").symlink_to(secret)
         (step / ".tokens").write_text("s3cret")
-    assert say("train", f"resume={run}", "trainer.epochs=3").status == 0
+    assert run_bertft("train", f"resume={run}", "trainer.epochs=3").status == 0
     newest = (run / "checkpoints" / "last").resolve()
     assert (newest / "tokenizer.json").is_file()
     assert [each.name for each in newest.iterdir() if each.name.startswith(".")] == []
 
 
-def test_a_recorded_file_is_not_quoted(copied, place):
+def test_a_recorded_file_is_not_quoted(copied, work_dir):
     """A run may name any file of this machine; only what it recorded is read, and shown."""
     run = copied(*RUN)
-    secret = place / "secret.csv"
+    secret = work_dir / "secret.csv"
     secret.write_text("user,password\nme,s3cret,s3cret2\n")
     text = (run / "config.yaml").read_text(encoding="utf-8")
     given = next(line for line in text.splitlines() if line.startswith("  validation: "))
@@ -246,11 +248,11 @@ def test_a_recorded_file_is_not_quoted(copied, place):
     manifest.pop("sealed")
     (run / "manifest.json").write_text(json.dumps(manifest))
     for words in (("eval", f"run={run}", "hydra.run.dir=scores"), ("report", f"run={run}")):
-        said = say(*words)
-        assert said.status == 2 and "Traceback" not in said.err, said
-        assert "are not those that the run was trained with" in said.err, said
-        assert "s3cret" not in said.err + said.out and "password" not in said.err, said
-    named = say("eval", f"run={run}", f"data.validation={secret}", "hydra.run.dir=scores")
+        result = run_bertft(*words)
+        assert result.status == 2 and "Traceback" not in result.err, result
+        assert "are not those that the run was trained with" in result.err, result
+        assert "s3cret" not in result.err + result.out and "password" not in result.err, result
+    named = run_bertft("eval", f"run={run}", f"data.validation={secret}", "hydra.run.dir=scores")
     assert named.refused and "password" in named.err, "the user's own file is explained"
 
 
@@ -260,21 +262,21 @@ def test_a_tokenizer_that_cannot_be_saved(merged):
     templates = [{"name": "default", "template": "x"}, {"name": "../../x", "template": "x"}]
     file.write_text(json.dumps({**read(file), "chat_template": templates}))
     data = write_task(merged.parent, "classification")
-    said = say("train", *QUICK[1:], *data, f"model.path={merged}", "model.name=mine")
-    assert said.refused and "the tokenizer cannot be saved" in said.err, said
+    result = run_bertft("train", *QUICK[1:], *data, f"model.path={merged}", "model.name=mine")
+    assert result.refused and "the tokenizer cannot be saved" in result.err, result
 
 
-def test_scores_of_rows_that_cannot_be(copied, place):
+def test_scores_of_rows_that_cannot_be(copied, work_dir):
     """``compare`` keeps them in the run, where its author may have put others."""
     run = copied(*RUN)
-    other = shutil.copytree(run, place / "other", symlinks=True)
+    other = shutil.copytree(run, work_dir / "other", symlinks=True)
     text = (other / "config.yaml").read_text(encoding="utf-8")
     (other / "config.yaml").write_text(text.replace("beta2: 0.999", "beta2: 0.9"))
     manifest = read(other / "manifest.json")
     manifest.pop("sealed")
     (other / "manifest.json").write_text(json.dumps(manifest))
     words = ("compare", f"runs=[{run},{other}]", "draws=20")
-    assert say(*words).status == 0
+    assert run_bertft(*words).status == 0
     with np.load(run / "row_scores.npz") as file:
         key, rows, terms = (file[name] for name in ("key", "rows", "terms"))
     content = (run / "row_scores.npz").read_bytes()
@@ -286,5 +288,5 @@ def test_scores_of_rows_that_cannot_be(copied, place):
     ):  # fmt: skip
         digest = row_statistics._arrays_sha256(rows_, terms_)
         np.savez(run / "row_scores.npz", key=key, rows=rows_, terms=terms_, digest=digest)
-        assert say(*words).status == 0
+        assert run_bertft(*words).status == 0
         assert (run / "row_scores.npz").read_bytes() == content, "made anew"

@@ -7,7 +7,7 @@ import os
 import shutil
 
 import pytest
-from small_runs import read, say
+from small_runs import read, run_bertft
 
 RUN = ("classification", "method=lora")
 
@@ -37,9 +37,9 @@ DAMAGE = (flipped, emptied, truncated, removed)
 def test_a_whole_run(trained):
     run = trained(*RUN)
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
-    said = say("verify", f"run={run}")
-    assert said.status == 0 and said.err == "", said
-    lines = said.out.splitlines()
+    result = run_bertft("verify", f"run={run}")
+    assert result.status == 0 and result.err == "", result
+    lines = result.out.splitlines()
     assert all(line.startswith("ok ") for line in lines)
     assert [line.split()[1] for line in lines] == [
         "config.yaml", "manifest.json", "metrics.json", "metrics.jsonl", "timings.jsonl",
@@ -64,13 +64,13 @@ def test_every_sealed_file_is_named(copied, damage):
     for path in sealed:
         damage(path)
     damage(run / "check_rows.jsonl")
-    said = say("verify", f"run={run}")
-    assert said.status == 2 and said.err.count("error: ") == 1 and "Traceback" not in said.err
-    assert "check_rows.jsonl, base, checkpoints/step-16 have changed" in said.err
+    result = run_bertft("verify", f"run={run}")
+    assert result.status == 2 and result.err.count("error: ") == 1 and "Traceback" not in result.err
+    assert "check_rows.jsonl, base, checkpoints/step-16 have changed" in result.err
     for path in sealed:
         if path.parent == step:
-            assert f"{path.name}: " in said.out, (path, said.out)
-    assert "ok       checkpoints/step-8" in said.out
+            assert f"{path.name}: " in result.out, (path, result.out)
+    assert "ok       checkpoints/step-8" in result.out
 
 
 def repointed(run):
@@ -102,9 +102,9 @@ def nested(run):
 
 
 def change(file, edit):
-    told = read(file)
-    edit(told)
-    file.write_text(json.dumps(told))
+    content = read(file)
+    edit(content)
+    file.write_text(json.dumps(content))
 
 
 @pytest.mark.parametrize(
@@ -123,18 +123,18 @@ def change(file, edit):
 def test_what_contradicts_the_rest(copied, damage, name, what):
     run = copied(*RUN)
     damage(run)
-    said = say("verify", f"run={run}")
-    assert said.status == 2 and "Traceback" not in said.err, said
-    lines = said.out.splitlines()
-    place = next(n for n, line in enumerate(lines) if line.startswith(f"DAMAGED  {name}"))
-    assert what in lines[place + 1], said.out
+    result = run_bertft("verify", f"run={run}")
+    assert result.status == 2 and "Traceback" not in result.err, result
+    lines = result.out.splitlines()
+    folder = next(n for n, line in enumerate(lines) if line.startswith(f"DAMAGED  {name}"))
+    assert what in lines[folder + 1], result.out
 
 
 def test_another_best_is_not_scored_in_its_place(copied):
     run = copied(*RUN)
     repointed(run)
-    said = say("eval", f"run={run}")
-    assert said.refused and "but metrics.json records step" in said.err, said
+    result = run_bertft("eval", f"run={run}")
+    assert result.refused and "but metrics.json records step" in result.err, result
 
 
 @pytest.mark.parametrize(
@@ -150,10 +150,10 @@ def test_a_number_that_was_edited(copied, name, old, new):
     text = (run / name).read_text()
     assert old in text
     (run / name).write_text(text.replace(old, new, 1))
-    said = say("verify", f"run={run}")
-    assert said.status == 2 and f"{name} has changed" in said.err, said
-    assert "its sha256 is not the recorded one" in said.out
-    assert said.out.count("DAMAGED") == 1
+    result = run_bertft("verify", f"run={run}")
+    assert result.status == 2 and f"{name} has changed" in result.err, result
+    assert "its sha256 is not the recorded one" in result.out
+    assert result.out.count("DAMAGED") == 1
 
 
 @pytest.mark.parametrize(
@@ -170,14 +170,14 @@ def test_a_number_that_was_edited(copied, name, old, new):
 def test_a_file_that_is_gone(copied, name, told):
     run = copied(*RUN)
     (run / name).unlink()
-    said = say("verify", f"run={run}")
+    result = run_bertft("verify", f"run={run}")
     if name in ("config.yaml", "manifest.json"):
-        assert said.refused and "is not a run folder" in said.err
+        assert result.refused and "is not a run folder" in result.err
     else:
-        assert said.status == 2, said
-        [line] = [each for each in said.out.splitlines() if each.startswith("DAMAGED")]
+        assert result.status == 2, result
+        [line] = [each for each in result.out.splitlines() if each.startswith("DAMAGED")]
         assert line.split()[1] in name
-        assert told in said.out
+        assert told in result.out
 
 
 def test_what_was_edited(copied):
@@ -190,16 +190,16 @@ def test_what_was_edited(copied):
     os.unlink(run / "checkpoints" / "best")
     os.symlink("step-5", run / "checkpoints" / "best")
     shutil.copy(rows, run / "checkpoints" / "step-8" / "more.bin")
-    said = say("verify", f"run={run}")
-    assert said.status == 2, said
-    for told in (
+    result = run_bertft("verify", f"run={run}")
+    assert result.status == 2, result
+    for content in (
         "the last line is cut off", "its sha256 is not the recorded one",
         "has changed since the run was started", "points to step-5, which is missing",
         "more.bin: is not in files.json",
     ):  # fmt: skip
-        assert told in said.out, (told, said.out)
+        assert content in result.out, (content, result.out)
     names = "metrics.jsonl, check_rows.jsonl, base, checkpoints/step-8, checkpoints/best"
-    assert f"{names} have changed" in said.err
+    assert f"{names} have changed" in result.err
 
 
 def test_a_run_that_was_cut_off_is_whole(copied):
@@ -209,17 +209,19 @@ def test_a_run_that_was_cut_off_is_whole(copied):
     change(run / "manifest.json", lambda told: told.pop("sealed"))  # it comes with the result
     with open(run / "metrics.jsonl", "ab") as file:
         file.write(b'{"event": "st')
-    assert say("verify", f"run={run}").status == 0
+    assert run_bertft("verify", f"run={run}").status == 0
 
 
-def test_a_folder_that_holds_no_run(place):
-    said = say("verify", "run=.")
-    assert said.refused and "is not a run folder" in said.err
-    assert say("verify").refused
+def test_a_folder_that_holds_no_run(work_dir):
+    result = run_bertft("verify", "run=.")
+    assert result.refused and "is not a run folder" in result.err
+    assert run_bertft("verify").refused
 
 
 def test_a_name_with_a_line_break_makes_no_line_of_its_own(copied):
     run = copied(*RUN)
     (run / "checkpoints" / "step-16" / "a\nok       metrics.json").write_text("x")
-    said = say("verify", f"run={run}")
-    assert said.status == 2 and "a\\nok       metrics.json: is not in files.json" in said.out, said
+    result = run_bertft("verify", f"run={run}")
+    assert result.status == 2 and "a\\nok       metrics.json: is not in files.json" in result.out, (
+        result
+    )

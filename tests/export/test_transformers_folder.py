@@ -39,8 +39,8 @@ def test_temporary_folders_of_a_killed_process_are_deleted(tmp_path):
         (tmp_path / name / "model.safetensors").write_text("")
     with new_output_folder(tmp_path / "out"):
         pass
-    kept = {"out", f".out.tmp-{os.getppid()}", f".mine.tmp-{ended.pid}"}
-    assert set(os.listdir(tmp_path)) == kept
+    remaining = {"out", f".out.tmp-{os.getppid()}", f".mine.tmp-{ended.pid}"}
+    assert set(os.listdir(tmp_path)) == remaining
 
 
 def test_two_processes_write_one_folder(tmp_path):

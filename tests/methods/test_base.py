@@ -61,8 +61,10 @@ def test_biases(encoder, adapt, kind):
     expected = {name for name in names(model) - head_of(model) if name.endswith(".bias")}
     assert trained(model) - head_of(model) == expected
     assert len(expected) > 8 and not any("weight" in name for name in expected)
-    found = [group for group in collect_param_groups(parts, model) if group.name.startswith("base")]
-    assert [(group.name, group.use_weight_decay) for group in found] == [("base/no_decay", False)]
+    actual = [
+        group for group in collect_param_groups(parts, model) if group.name.startswith("base")
+    ]
+    assert [(group.name, group.use_weight_decay) for group in actual] == [("base/no_decay", False)]
 
 
 def test_an_encoder_without_biases_is_refused(encoder, adapt):
@@ -116,10 +118,10 @@ def test_what_is_new_stays_in_the_heads_group(encoder, adapt):
     model = encoder()
     new = ["classifier.weight", "classifier.bias", "bert.pooler.dense.weight"]
     parts = adapt(model, new=new, base={"train": "last_k", "last_k": 1, "learning_rate": 0.25})
-    found = {group.name: group for group in collect_param_groups(parts, model)}
-    assert {name for name, _ in found["head"].parameters} == {new[0], new[2]}
-    assert "bert.pooler.dense.bias" in {name for name, _ in found["base/no_decay"].parameters}
-    assert found["base"].learning_rate == 0.25 and found["base"].use_weight_decay
+    actual = {group.name: group for group in collect_param_groups(parts, model)}
+    assert {name for name, _ in actual["head"].parameters} == {new[0], new[2]}
+    assert "bert.pooler.dense.bias" in {name for name, _ in actual["base/no_decay"].parameters}
+    assert actual["base"].learning_rate == 0.25 and actual["base"].use_weight_decay
 
 
 def test_one_rate_for_all(encoder, adapt):

@@ -58,13 +58,13 @@ def take(model, parts, rows, steps=3):
 def test_groups_are_disjoint_and_complete(encoder, adapt, name):
     model = encoder()
     parts = adapt(model, **METHODS[name])
-    found = collect_param_groups(parts, model)
-    own = [id(parameter) for group in found for _, parameter in group.parameters]
+    actual = collect_param_groups(parts, model)
+    own = [id(parameter) for group in actual for _, parameter in group.parameters]
     trained = {id(each) for each in model.parameters() if each.requires_grad}
     assert len(own) == len(set(own)) and set(own) == trained
-    assert len({group.name for group in found}) == len(found)
+    assert len({group.name for group in actual}) == len(actual)
     named = dict(model.named_parameters())
-    assert all(named[key] is each for group in found for key, each in group.parameters)
+    assert all(named[key] is each for group in actual for key, each in group.parameters)
     assert sum(part.parameter_counts(model)["trainable"] for part in parts) == sum(
         each.numel() for each in model.parameters() if each.requires_grad
     )
@@ -125,9 +125,9 @@ def test_trained_tensors_are_all_that_a_checkpoint_needs(encoder, adapt, batch, 
 def test_trained_tensors_hold_the_parts_buffers_but_not_the_models(encoder, adapt):
     model = encoder()
     adapt(model, **METHODS["principal_prefix"])
-    found = trained_tensors(model)
-    assert "bert.encoder.layer.1.attention.self.query.adapter.query.A0" in found
-    assert not any("position_ids" in key or "token_type_ids" in key for key in found)
-    assert {key for key in found if "adapter" not in key} == {
+    actual = trained_tensors(model)
+    assert "bert.encoder.layer.1.attention.self.query.adapter.query.A0" in actual
+    assert not any("position_ids" in key or "token_type_ids" in key for key in actual)
+    assert {key for key in actual if "adapter" not in key} == {
         "classifier.weight", "classifier.bias", "prefix.vectors"
     }  # fmt: skip

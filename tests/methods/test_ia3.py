@@ -257,8 +257,8 @@ def test_what_peft_trained_gives_the_same_logits_here(encoder):
         for each in theirs.parameters():
             if each.requires_grad:
                 each += 0.2 * torch.randn(each.shape, generator=generator, dtype=each.dtype)
-    told = {**dataclasses.asdict(config), "peft_type": "IA3"}
-    from_peft(told, peft.get_peft_model_state_dict(theirs)).attach(base)
+    content = {**dataclasses.asdict(config), "peft_type": "IA3"}
+    from_peft(content, peft.get_peft_model_state_dict(theirs)).attach(base)
     assert (logits(base) - logits(theirs)).abs().max() < 1e-10
 
 

@@ -101,13 +101,13 @@ def test_equals_pefts(encoder, batch, kind, mlp, layout):
 
 
 def test_positions_shift_only_where_asked(encoder, batch):
-    found = []
+    actual = []
     for shifted in (False, True):
         model = encoder()
         part = attached(model, shift_positions=shifted)
-        found.append(EncoderRunner(model, "sequence")(batch(LENGTHS)))
+        actual.append(EncoderRunner(model, "sequence")(batch(LENGTHS)))
         assert part.reserved_positions == (LENGTH if shifted else 0)
-    assert (found[0] - found[1]).abs().max() > 1e-2
+    assert (actual[0] - actual[1]).abs().max() > 1e-2
 
 
 @pytest.mark.parametrize("kind", ["bert", "albert", "modernbert"])
@@ -147,8 +147,8 @@ def test_dropout(encoder):
     drawn = prefix.train()()
     share = (drawn == 0).double().mean().item()
     assert share == pytest.approx(0.25, abs=0.01)
-    kept = drawn != 0
-    torch.testing.assert_close(drawn[kept], (prefix.vectors / 0.75)[kept])
+    remaining = drawn != 0
+    torch.testing.assert_close(drawn[remaining], (prefix.vectors / 0.75)[remaining])
     prompted = encoder()
     attached(prompted, kind="prompt", dropout=0.25, length=400)
     assert torch.equal(prompted.prompt.eval()(), prompted.prompt.vectors)

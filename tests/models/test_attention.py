@@ -97,9 +97,9 @@ def test_equals_torchs_own_row_by_row(lengths, before, window, layout):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_scaling(layout):
     tokens = inputs(LENGTHS)
-    found = attended(tokens, LENGTHS, layout, scaling=0.7)
-    torch.testing.assert_close(found, reference(tokens, LENGTHS, scaling=0.7), rtol=0, atol=1e-12)
-    assert (found - reference(tokens, LENGTHS)).abs().max() > 0.01
+    actual = attended(tokens, LENGTHS, layout, scaling=0.7)
+    torch.testing.assert_close(actual, reference(tokens, LENGTHS, scaling=0.7), rtol=0, atol=1e-12)
+    assert (actual - reference(tokens, LENGTHS)).abs().max() > 0.01
 
 
 @pytest.mark.parametrize("layout", ["packed", "padded"])
@@ -186,16 +186,16 @@ def test_the_prefix_interleaved_is_the_prefix_joined(lengths, before):
     tokens = inputs(lengths)
     prefix = torch.randn(2, HEADS, before, WIDTH, dtype=torch.float64, requires_grad=True)
     layout = SequenceLayout(lengths, "unpadded", CPU)
-    found = interleave_prefix(prefix[0].transpose(0, 1), tokens[1], layout)
+    actual = interleave_prefix(prefix[0].transpose(0, 1), tokens[1], layout)
     rows = []
     for row in tokens[1].split(lengths):
         key, _ = prepend_prefix(prefix, row.transpose(0, 1)[None], row.transpose(0, 1)[None])
         rows.append(key[0].transpose(0, 1))
     expected = torch.cat(rows)
-    assert torch.equal(found, expected)
+    assert torch.equal(actual, expected)
     weights = torch.randn_like(expected)
     for leaf in (tokens, prefix):
-        ours = torch.autograd.grad((found * weights).sum(), leaf, retain_graph=True)[0]
+        ours = torch.autograd.grad((actual * weights).sum(), leaf, retain_graph=True)[0]
         theirs = torch.autograd.grad((expected * weights).sum(), leaf, retain_graph=True)[0]
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-14)
 

@@ -50,9 +50,9 @@ def compare(ours, reference, tensors):
     grad = torch.randn(ours.shape[0], ours.shape[2], ours.shape[1], ours.shape[3]).to(ours.dtype)
     grad = grad.transpose(1, 2)
     torch.testing.assert_close(ours, reference, rtol=1e-12, atol=1e-13)
-    found = torch.autograd.grad(ours, tensors, grad)
+    actual = torch.autograd.grad(ours, tensors, grad)
     expected = torch.autograd.grad(reference, tensors, grad)
-    for each, other in zip(found, expected, strict=True):
+    for each, other in zip(actual, expected, strict=True):
         torch.testing.assert_close(each, other, rtol=1e-11, atol=1e-13)
 
 

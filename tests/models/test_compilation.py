@@ -153,7 +153,7 @@ def test_without_a_compiler_it_is_told_in_one_line(encoder, monkeypatch):
 
 @pytest.mark.long
 def test_inner_states_and_attention_are_seen(encoder, batch):
-    found = []
+    actual = []
     for compiles in (False, True):
         model = encoder("bert").train()
         runner, trace = (
@@ -165,8 +165,8 @@ def test_inner_states_and_attention_are_seen(encoder, batch):
         runner(batch(LENGTHS[0]), trace)
         sum(each.square().sum() for each in trace.hidden_states).backward()
         weight = model.bert.encoder.layer[0].output.dense.weight
-        found.append(
+        actual.append(
             [*trace.hidden_states, *(trace.head_states[at].key for at in (0, 2)), weight.grad]
         )
-    for one, other in zip(*found, strict=True):
+    for one, other in zip(*actual, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)

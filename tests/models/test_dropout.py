@@ -41,8 +41,8 @@ def test_dropout_keeps_the_mean():
 @pytest.mark.parametrize("p", [1 - 2**-16, 0.999999, 1 - 2**-50])
 def test_a_rate_next_to_1_keeps_a_share_that_can_be_drawn(p):
     torch.manual_seed(0)
-    kept = fill_keep_mask(torch.empty(4000, 1000), p)
-    assert 20 < kept.sum() < 120, "61 are expected of 4 million"
+    remaining = fill_keep_mask(torch.empty(4000, 1000), p)
+    assert 20 < remaining.sum() < 120, "61 are expected of 4 million"
     x = dropout(torch.ones(4000, 1000), p)
     assert x.isfinite().all() and x.unique().tolist() == [0.0, 2.0**16]
 
@@ -74,16 +74,16 @@ def test_a_product_of_what_stays(p, trains):
 
 def waiting(function):
     """Bytes that wait for the backward pass of ``function``, its result left out."""
-    found = {}
+    actual = {}
 
     def count(tensor):
-        found[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        actual[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
         result = function()
     assert result is not None
-    return sum(found.values())
+    return sum(actual.values())
 
 
 def test_a_byte_an_element_waits():

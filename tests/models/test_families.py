@@ -49,8 +49,8 @@ def test_attention_modules_know_their_layer(encoder, kind):
     model = encoder(kind)
     EncoderRunner(model, "sequence")
     for number, layer in enumerate(encoder_layers(model)):
-        found = [getattr(each, "layer_idx", None) for each in layer.modules()]
-        assert number in found and set(found) <= {number, None}
+        actual = [getattr(each, "layer_idx", None) for each in layer.modules()]
+        assert number in actual and set(actual) <= {number, None}
         assert all(
             each.layer_idx == number for each in layer.modules() if hasattr(each, "is_causal")
         )

@@ -81,7 +81,7 @@ def test_the_places_of_a_prefix_are_left_out(encoder, batch, kind, layout):
 
 @pytest.mark.parametrize("layout", ["unpadded", "packed", "padded"])
 def test_gradients_flow_back_and_checkpointing_changes_none(encoder, batch, layout):
-    found = []
+    actual = []
     for checkpointing in (False, True):
         model = encoder("bert").train()
         if checkpointing:
@@ -94,8 +94,8 @@ def test_gradients_flow_back_and_checkpointing_changes_none(encoder, batch, layo
             + trace.hidden_states[1].cos().sum()
         )
         loss.backward()
-        found.append([each.grad for each in model.parameters()])
-    for one, other in zip(*found, strict=True):
+        actual.append([each.grad for each in model.parameters()])
+    for one, other in zip(*actual, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
 
 

@@ -55,8 +55,8 @@ def aligned(folder, own, names):
 )
 def test_outputs_are_found_by_name(tmp_path, own, names, note):
     before = dict(zip(own, logits(saved(tmp_path, own)), strict=True))
-    model, said = aligned(tmp_path, own, names)
-    assert note in said
+    model, result = aligned(tmp_path, own, names)
+    assert note in result
     after = dict(zip(names, logits(model), strict=True))
     expected = {name.removeprefix("LABEL_"): value for name, value in before.items()}
     assert after == pytest.approx(expected, abs=1e-5)  # sums in another order
@@ -66,8 +66,8 @@ def test_outputs_are_found_by_name(tmp_path, own, names, note):
 @pytest.mark.parametrize("own", [["LABEL_0", "LABEL_1"], ["0", "1"], ["0.0", "1e0"]])
 def test_outputs_are_found_by_number(tmp_path, own):
     before = logits(saved(tmp_path, own))
-    model, said = aligned(tmp_path, own, ["1.0", "0.0"])
-    assert "reordered" in said and logits(model) == pytest.approx(before[::-1], abs=1e-5)
+    model, result = aligned(tmp_path, own, ["1.0", "0.0"])
+    assert "reordered" in result and logits(model) == pytest.approx(before[::-1], abs=1e-5)
     assert reorder_outputs(model, ["1.0", "0.0"], ["0", "1"])
     assert logits(model) == pytest.approx(before, abs=1e-5)
     assert not reorder_outputs(model, ["0", "1"], ["0", "0.0"])
@@ -87,8 +87,8 @@ def test_outputs_are_found_by_number(tmp_path, own):
 )
 def test_a_head_for_other_classes_is_new(tmp_path, own, names, note):
     before = saved(tmp_path, own).classifier.weight
-    model, said = aligned(tmp_path, own, names)
-    assert note in said
+    model, result = aligned(tmp_path, own, names)
+    assert note in result
     weight = model.classifier.weight.detach()
     assert weight.std() < 0.7 and not torch.isin(weight, before).any()
     assert model.classifier.bias.tolist() == [0.0] * len(names)

@@ -139,10 +139,10 @@ def test_a_whole_fused_matrix_swallows_its_slices():
 
 def test_a_name_ends_at_a_dot():
     model = encoder("bert", num_hidden_layers=12)
-    found = [each.path for each in find_targets(model, ["layer.1.output.dense"])]
-    assert found == ["bert.encoder.layer.1.output.dense"]
-    found = find_targets(model, ["bert.encoder.layer.11.attention.self.query"])
-    assert [(each.path, each.role) for each in found] == [
+    actual = [each.path for each in find_targets(model, ["layer.1.output.dense"])]
+    assert actual == ["bert.encoder.layer.1.output.dense"]
+    actual = find_targets(model, ["bert.encoder.layer.11.attention.self.query"])
+    assert [(each.path, each.role) for each in actual] == [
         ("bert.encoder.layer.11.attention.self.query", "query")
     ]
     assert len(find_targets(model, ["layer.2.attention.self.key", "key"])) == 12

@@ -77,28 +77,28 @@ def broken(folders, tmp_path):
 
 
 def test_what_no_checkpoint_had_is_new(folders):
-    found = loaded(folders / "plain")
-    assert found.new_parameters == POOLER + HEAD
-    assert {each.dtype for each in found.model.parameters()} == {torch.float32}
-    assert found.model.config.id2label == THREE["id2label"]
+    actual = loaded(folders / "plain")
+    assert actual.new_parameters == POOLER + HEAD
+    assert {each.dtype for each in actual.model.parameters()} == {torch.float32}
+    assert actual.model.config.id2label == THREE["id2label"]
     saved = BertModel.from_pretrained(folders / "plain", add_pooling_layer=False)
     for name, tensor in saved.state_dict().items():
-        assert torch.equal(found.model.bert.state_dict()[name], tensor)
+        assert torch.equal(actual.model.bert.state_dict()[name], tensor)
 
 
 def test_a_head_is_always_new_and_starts_from_what_fits(folders):
-    found = loaded(folders / "three")
+    actual = loaded(folders / "three")
     saved = BertForSequenceClassification.from_pretrained(folders / "three")
-    assert found.new_parameters == HEAD
-    assert torch.equal(found.model.classifier.weight, saved.classifier.weight)
+    assert actual.new_parameters == HEAD
+    assert torch.equal(actual.model.classifier.weight, saved.classifier.weight)
 
 
 def test_a_head_of_another_size_is_drawn_anew(folders):
-    found = loaded(folders / "two")
-    assert found.new_parameters == HEAD and found.model.classifier.weight.shape == (3, 24)
-    assert found.model.classifier.weight.std().item() == pytest.approx(0.02, rel=0.3)
+    actual = loaded(folders / "two")
+    assert actual.new_parameters == HEAD and actual.model.classifier.weight.shape == (3, 24)
+    assert actual.model.classifier.weight.std().item() == pytest.approx(0.02, rel=0.3)
     saved = BertModel.from_pretrained(folders / "two")
-    assert torch.equal(found.model.bert.pooler.dense.weight, saved.pooler.dense.weight)
+    assert torch.equal(actual.model.bert.pooler.dense.weight, saved.pooler.dense.weight)
 
 
 def test_new_weights_follow_the_seed(folders):
@@ -226,13 +226,13 @@ def test_weights_that_a_wrapper_renamed(changed, prefix, saved):
 def test_how_a_model_was_last_run_is_no_part_of_it(changed, batch, kind, option):
     expected = EncoderRunner(loaded(changed(kind)).model.eval(), "sequence")
     torch.manual_seed(0)
-    found = loaded(changed(kind, **option)).model.eval()
-    assert {each.dtype for each in found.parameters()} == {torch.float32}
-    found.load_state_dict(expected.model.state_dict())
+    actual = loaded(changed(kind, **option)).model.eval()
+    assert {each.dtype for each in actual.parameters()} == {torch.float32}
+    actual.load_state_dict(expected.model.state_dict())
     rows = batch([5, 9], types=False)
     with torch.no_grad():
-        torch.testing.assert_close(EncoderRunner(found, "sequence")(rows), expected(rows))
-    assert all(found.config.to_dict().get(name) != value for name, value in option.items())
+        torch.testing.assert_close(EncoderRunner(actual, "sequence")(rows), expected(rows))
+    assert all(actual.config.to_dict().get(name) != value for name, value in option.items())
 
 
 def test_a_vocabulary_larger_than_the_embedding(folders):
@@ -490,8 +490,8 @@ HEADS = {
 def test_no_dropout_means_none_in_any_architecture(encoder, batch, kind, head):
     config = encoder(kind, head, dropout=0.5).config
     chosen = settings(weights="random", dropout=0.0, attention_dropout=0.0)
-    found = load_model(chosen, config, None, HEADS[head])
-    runner = EncoderRunner(found.model.train(), "sequence" if head == "sequence" else "token")
+    actual = load_model(chosen, config, None, HEADS[head])
+    runner = EncoderRunner(actual.model.train(), "sequence" if head == "sequence" else "token")
     rows = batch([5, 9], types=False)
     with torch.no_grad():
         assert torch.equal(runner(rows), runner(rows))
@@ -537,8 +537,8 @@ def test_a_random_model_takes_its_vocabulary_from_the_tokenizer():
     chosen = settings(weights="random", architecture=architecture, tokenizer="x")
     config, source = load_config(chosen, Tokens(), dict(THREE))
     assert (config.vocab_size, config.pad_token_id, config.num_labels, source) == (77, 3, 3, None)
-    found = load_model(chosen, config, source, AUTO)
-    assert sorted(found.new_parameters) == HEAD and architecture["model_type"] == "bert"
+    actual = load_model(chosen, config, source, AUTO)
+    assert sorted(actual.new_parameters) == HEAD and architecture["model_type"] == "bert"
 
 
 LAST_LINEAR = {

@@ -162,5 +162,5 @@ def test_a_mean_in_half_precision_is_summed_in_single(encoder, batch):
     runner = EncoderRunner(encoder("modernbert", classifier_pooling="mean"), "sequence")
     rows = batch([257, 2], False)
     layout = SequenceLayout(rows.lengths.tolist(), "unpadded", rows.device)
-    found = runner._pool(torch.full((259, 24), 3.0, dtype=torch.bfloat16), layout)
-    assert found.dtype == torch.bfloat16 and bool((found == 3).all())
+    actual = runner._pool(torch.full((259, 24), 3.0, dtype=torch.bfloat16), layout)
+    assert actual.dtype == torch.bfloat16 and bool((actual == 3).all())

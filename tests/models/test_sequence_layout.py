@@ -10,56 +10,56 @@ CPU = torch.device("cpu")
 
 
 def test_places_of_tokens():
-    found = SequenceLayout([3, 1, 4], "unpadded", CPU)
-    assert found.positions().tolist() == [0, 1, 2, 0, 0, 1, 2, 3]
-    assert found.cu_seqlens().tolist() == [0, 3, 4, 8] and found.cu_seqlens().dtype == torch.int32
-    assert found.cls_indices().tolist() == [0, 3, 4]
-    assert found.content_indices().tolist() == list(range(8))
-    assert found.max_length == 4 and found.shape == (1, 8)
-    assert found.token_indices().tolist() == list(range(8))
-    assert found.sequence_ids().tolist() == [[0, 0, 0, 1, 2, 2, 2, 2]]
+    actual = SequenceLayout([3, 1, 4], "unpadded", CPU)
+    assert actual.positions().tolist() == [0, 1, 2, 0, 0, 1, 2, 3]
+    assert actual.cu_seqlens().tolist() == [0, 3, 4, 8] and actual.cu_seqlens().dtype == torch.int32
+    assert actual.cls_indices().tolist() == [0, 3, 4]
+    assert actual.content_indices().tolist() == list(range(8))
+    assert actual.max_length == 4 and actual.shape == (1, 8)
+    assert actual.token_indices().tolist() == list(range(8))
+    assert actual.sequence_ids().tolist() == [[0, 0, 0, 1, 2, 2, 2, 2]]
 
 
 def test_padded_gives_each_sequence_a_row():
-    found = SequenceLayout([3, 1, 4], "padded", CPU, prompt_length=1)
-    assert found.shape == (3, 4)
-    assert found.token_indices().tolist() == [0, 1, 2, 4, 8, 9, 10, 11]
-    assert found.cls_indices().tolist() == [1, 5, 9]
-    assert found.token_mask().int().tolist() == [[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1]]
+    actual = SequenceLayout([3, 1, 4], "padded", CPU, prompt_length=1)
+    assert actual.shape == (3, 4)
+    assert actual.token_indices().tolist() == [0, 1, 2, 4, 8, 9, 10, 11]
+    assert actual.cls_indices().tolist() == [1, 5, 9]
+    assert actual.token_mask().int().tolist() == [[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1]]
 
 
 def test_rows_put_several_sequences_into_one():
-    found = SequenceLayout([20, 60, 30], "packed", CPU, prompt_length=2)
-    assert found.shape == (2, 64)
-    assert found.cls_indices().tolist() == [64 + 30 + 2, 2, 64 + 2]
-    owner = found.sequence_ids()
+    actual = SequenceLayout([20, 60, 30], "packed", CPU, prompt_length=2)
+    assert actual.shape == (2, 64)
+    assert actual.cls_indices().tolist() == [64 + 30 + 2, 2, 64 + 2]
+    owner = actual.sequence_ids()
     assert owner[0].tolist() == [1] * 60 + [-1] * 4
     assert owner[1].tolist() == [2] * 30 + [0] * 20 + [-1] * 14
-    assert owner.flatten()[found.token_indices()].tolist() == [0] * 20 + [1] * 60 + [2] * 30
-    assert found.token_mask().sum() == 110
+    assert owner.flatten()[actual.token_indices()].tolist() == [0] * 20 + [1] * 60 + [2] * 30
+    assert actual.token_mask().sum() == 110
 
 
 def test_places_after_a_prompt():
     """Lengths count the prompt's two vectors."""
-    found = SequenceLayout([4, 3], "unpadded", CPU, prompt_length=2)
-    assert found.cls_indices().tolist() == [2, 6]
-    assert found.content_indices().tolist() == [2, 3, 6]
-    assert found.positions().tolist() == [0, 1, 2, 3, 0, 1, 2]
+    actual = SequenceLayout([4, 3], "unpadded", CPU, prompt_length=2)
+    assert actual.cls_indices().tolist() == [2, 6]
+    assert actual.content_indices().tolist() == [2, 3, 6]
+    assert actual.positions().tolist() == [0, 1, 2, 3, 0, 1, 2]
 
 
 def test_cells_of_a_run_point_at_tokens_of_their_own_row():
-    found = SequenceLayout([2, 1, 3], "unpadded", CPU)
-    [run] = found.chunks
-    assert found.chunk_gather_indices(run).tolist() == [0, 1, 1, 2, 2, 2, 3, 4, 5]
-    assert found.chunk_token_slots(run).tolist() == [0, 1, 3, 6, 7, 8]
-    assert found.chunk_token_mask(run).int().tolist() == [[1, 1, 0], [1, 0, 0], [1, 1, 1]]
+    actual = SequenceLayout([2, 1, 3], "unpadded", CPU)
+    [run] = actual.chunks
+    assert actual.chunk_gather_indices(run).tolist() == [0, 1, 1, 2, 2, 2, 3, 4, 5]
+    assert actual.chunk_token_slots(run).tolist() == [0, 1, 3, 6, 7, 8]
+    assert actual.chunk_token_mask(run).int().tolist() == [[1, 1, 0], [1, 0, 0], [1, 1, 1]]
 
 
 def test_cells_of_a_later_run():
-    found = SequenceLayout([2, 2, 300, 301], "unpadded", CPU)
-    first, second = found.chunks
+    actual = SequenceLayout([2, 2, 300, 301], "unpadded", CPU)
+    first, second = actual.chunks
     assert first.equal_lengths and not second.equal_lengths
-    cells = found.chunk_gather_indices(second)  # counted from the run's first token
+    cells = actual.chunk_gather_indices(second)  # counted from the run's first token
     assert cells[[0, 299, 300]].tolist() == [0, 299, 299]
     assert cells[[301, 601]].tolist() == [300, 600]
 

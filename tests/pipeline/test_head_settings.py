@@ -13,8 +13,8 @@ def test_a_command_does_not_rename_outputs_that_have_names(labels):
     with pytest.raises(UsageError, match="but the outputs of the model are named neg, pos"):
         HeadSettings(labels=labels).class_names(["neg", "pos"])
     # Of eval they are in the order of the numbers in files.
-    said = HeadSettings(labels=labels, prefix="data.")
-    assert said.class_names(["neg", "pos"]) == ["neg", "pos"]
+    result = HeadSettings(labels=labels, prefix="data.")
+    assert result.class_names(["neg", "pos"]) == ["neg", "pos"]
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_the_same_names_may_be_repeated(own, labels):
 
 
 def test_outputs_without_names_are_named():
-    said = HeadSettings(labels=["pos", "neg"])
-    assert said.class_names(["LABEL_0", "LABEL_1"]) == ["pos", "neg"]
+    result = HeadSettings(labels=["pos", "neg"])
+    assert result.class_names(["LABEL_0", "LABEL_1"]) == ["pos", "neg"]
     with pytest.raises(UsageError, match="has 3 names, but the model has 2 outputs"):
         HeadSettings(labels=["a", "b", "c"]).class_names(["LABEL_0", "LABEL_1"])

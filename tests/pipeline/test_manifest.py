@@ -26,10 +26,10 @@ def test_relative_files_are_found_where_the_run_read_them(tmp_path):
     train.write_text("")
     data = DataConfig(name="files", train="train.csv", validation="validation.csv")
     manifest = told(train=[str(train)], validation=[str(other)])
-    found = recorded_data(data, manifest)
-    assert found.train == str(train)
-    assert found.validation == "validation.csv", "it is not there any more: taken as it was given"
-    assert found.test is None
+    actual = recorded_data(data, manifest)
+    assert actual.train == str(train)
+    assert actual.validation == "validation.csv", "it is not there any more: taken as it was given"
+    assert actual.test is None
 
 
 def test_what_has_no_place_of_its_own_stays_as_it_is(tmp_path):
@@ -65,8 +65,8 @@ def test_a_home_that_is_not_on_this_machine_stays_as_it_is(tmp_path):
     file.write_text("")
     data = DataConfig(name="files", train="~nobody-has-this-name/a.csv")
     assert recorded_data(data, told(train=[str(file)])) == data
-    place = "~nobody-has-this-name/data"
-    assert recorded_path(place, {"directory": str(tmp_path)}) == place
+    folder = "~nobody-has-this-name/data"
+    assert recorded_path(folder, {"directory": str(tmp_path)}) == folder
 
 
 @pytest.mark.parametrize(("name", "value"), [

@@ -25,8 +25,13 @@ class Task:
 
     def make_encoder(self, unread, max_length):
         def encode(columns):
-            kept = [at for at, text in enumerate(columns["text"]) if text and text not in unread]
-            return {"input_ids": [np.arange(2, dtype=np.int32) for _ in kept], "row": kept}
+            remaining = [
+                at for at, text in enumerate(columns["text"]) if text and text not in unread
+            ]
+            return {
+                "input_ids": [np.arange(2, dtype=np.int32) for _ in remaining],
+                "row": remaining,
+            }
 
         return encode
 

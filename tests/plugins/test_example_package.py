@@ -48,38 +48,41 @@ def write_reviews(file: Path, rows: int) -> Path:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
+def work_dir(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("example")
 
 
 @pytest.fixture(scope="module")
-def said(place):
+def said(work_dir):
     """Every command of the story, in one process that has the package on its path."""
-    install(place / "site", EXAMPLE)
-    train, check = write_reviews(place / "a.reviews", 40), write_reviews(place / "b.reviews", 16)
+    install(work_dir / "site", EXAMPLE)
+    train, check = (
+        write_reviews(work_dir / "a.reviews", 40),
+        write_reviews(work_dir / "b.reviews", 16),
+    )
     data = [
         "data=files", "data.task=stars", f"data.train={train}", f"data.validation={check}",
         "data.metric=max_error", "trainer.optimizer=sign_momentum",
         "trainer.optimizer_settings.momentum=0.8", *QUICK,
     ]  # fmt: skip
     both = [*data, "method=lora", "method.scaling.targets=[query,value]"]
-    run, alone = place / "run", place / "alone"
+    run, alone = work_dir / "run", work_dir / "alone"
     commands = {
         "train": ["train", *both, "trainer.max_steps=4", f"hydra.run.dir={run}"],
         "resume": ["train", f"resume={run}", "trainer.max_steps=6"],
         "resume changed": [
             "train", *both, "trainer.optimizer_settings.momentum=0.7", f"resume={run}",
         ],
-        "eval": ["eval", f"run={run}", f"hydra.run.dir={place / 'eval'}"],
-        "merge": ["merge", f"run={run}", f"out={place / 'merged'}"],
+        "eval": ["eval", f"run={run}", f"hydra.run.dir={work_dir / 'eval'}"],
+        "merge": ["merge", f"run={run}", f"out={work_dir / 'merged'}"],
         "predict": ["predict", f"run={run}", f"input={check}"],
-        "merged": ["predict", f"run={place / 'merged'}", f"input={check}"],
-        "export": ["export", f"run={run}", f"out={place / 'adapter'}"],
+        "merged": ["predict", f"run={work_dir / 'merged'}", f"input={check}"],
+        "export": ["export", f"run={run}", f"out={work_dir / 'adapter'}"],
         "alone": [
             "train", *data, "method=scaling", "trainer.max_steps=2", f"hydra.run.dir={alone}",
             "report=false",
         ],
-        "adapter": ["export", f"run={alone}", f"out={place / 'scales'}"],
+        "adapter": ["export", f"run={alone}", f"out={work_dir / 'scales'}"],
         "help": ["train", "--help"],
         "task": ["train", *data, "data.task=starz"],
         "optimizer": ["train", *data, "trainer.optimizer=sign_momentun"],
@@ -88,54 +91,54 @@ def said(place):
         "rule": ["train", *data, "method=scaling", "method.scaling.targets=[]"],
         "ending": ["train", *data, f"data.train={write_reviews(place / 'c.reviewz', 8)}"],
     }  # fmt: skip
-    path = os.pathsep.join([str(place / "site"), str(EXAMPLE)])
-    environment = {**os.environ, "PYTHONPATH": path, "BERTFT_CACHE": str(place / "cache")}
+    path = os.pathsep.join([str(work_dir / "site"), str(EXAMPLE)])
+    environment = {**os.environ, "PYTHONPATH": path, "BERTFT_CACHE": str(work_dir / "cache")}
     done = subprocess.run(
         [sys.executable, HERE / "drive.py"], input=json.dumps(list(commands.values())),
-        capture_output=True, text=True, env=environment, cwd=place, check=False,
+        capture_output=True, text=True, env=environment, cwd=work_dir, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return dict(zip(commands, json.loads(done.stdout), strict=True))
 
 
-def test_it_trains(said, place):
+def test_it_trains(said, work_dir):
     assert said["train"]["status"] == 0, said["train"]
-    lines = [json.loads(line) for line in (place / "run/metrics.jsonl").open(encoding="utf-8")]
+    lines = [json.loads(line) for line in (work_dir / "run/metrics.jsonl").open(encoding="utf-8")]
     first = next(line for line in lines if line["event"] == "step")
     assert first["learning_rates"]["scaling"] == 0.01
     assert first["measures"] == {"scaling_steps": 1.0}
-    manifest = json.loads((place / "run/manifest.json").read_text(encoding="utf-8"))
+    manifest = json.loads((work_dir / "run/manifest.json").read_text(encoding="utf-8"))
     assert manifest["packages"]["bertft-example"] == "1.0"
     assert manifest["task"] == "stars" and manifest["metric"] == "max_error"
     parts = manifest["parameters"]["parts"]
     assert parts["scaling"]["trainable"] > 0 and parts["low_rank"]["trainable"] > 0
-    assert "Factors" in (place / "run/report.html").read_text(encoding="utf-8")
+    assert "Factors" in (work_dir / "run/report.html").read_text(encoding="utf-8")
 
 
-def test_the_lower_is_the_better(said, place):
-    result = json.loads((place / "run/metrics.json").read_text(encoding="utf-8"))
-    lines = [json.loads(line) for line in (place / "run/metrics.jsonl").open(encoding="utf-8")]
+def test_the_lower_is_the_better(said, work_dir):
+    result = json.loads((work_dir / "run/metrics.json").read_text(encoding="utf-8"))
+    lines = [json.loads(line) for line in (work_dir / "run/metrics.jsonl").open(encoding="utf-8")]
     values = [line["metrics"]["max_error"] for line in lines if line["event"] == "evaluated"]
     assert result["best"]["metric"] == "max_error" and len(values) >= 3
     assert result["best"]["value"] == min(values)
 
 
-def test_it_resumes(said, place):
+def test_it_resumes(said, work_dir):
     assert said["resume"]["status"] == 0, said["resume"]
-    state = json.loads((place / "run/checkpoints/last/state.json").read_text(encoding="utf-8"))
+    state = json.loads((work_dir / "run/checkpoints/last/state.json").read_text(encoding="utf-8"))
     assert '"steps": 6' in json.dumps(state), "the method's own state went on"
 
 
 def test_it_resumes_under_its_own_settings_of_the_optimizer(said):
     assert said["resume changed"]["status"] == 2, said["resume changed"]
-    told = "trainer.optimizer_settings.momentum: the run has 0.8, not 0.7"
-    assert told in said["resume changed"]["err"]
+    content = "trainer.optimizer_settings.momentum: the run has 0.8, not 0.7"
+    assert content in said["resume changed"]["err"]
 
 
-def test_it_is_evaluated(said, place):
+def test_it_is_evaluated(said, work_dir):
     assert said["eval"]["status"] == 0, said["eval"]
-    result = json.loads((place / "eval/metrics.json").read_text(encoding="utf-8"))
-    trained = json.loads((place / "run/metrics.json").read_text(encoding="utf-8"))
+    result = json.loads((work_dir / "eval/metrics.json").read_text(encoding="utf-8"))
+    trained = json.loads((work_dir / "run/metrics.json").read_text(encoding="utf-8"))
     assert result["validation"]["max_error"] == trained["best"]["value"]
     assert "exact_stars" in result["validation"]
 
@@ -186,7 +189,7 @@ def test_two_methods_on_one_layer_fold_exactly(monkeypatch, first):
     torch.testing.assert_close(model[0].weight.detach(), by_hand, rtol=1e-12, atol=1e-12)
 
 
-def test_it_merges_with_lora_on_the_same_layers(said, place):
+def test_it_merges_with_lora_on_the_same_layers(said, work_dir):
     assert said["merge"]["status"] == 0, said["merge"]
     answers = [[json.loads(line) for line in said[name]["out"].splitlines()]
                for name in ("predict", "merged")]  # fmt: skip
@@ -194,15 +197,15 @@ def test_it_merges_with_lora_on_the_same_layers(said, place):
     for run, merged in zip(*answers, strict=True):
         assert run["stars"] in range(1, 6)
         assert merged["score"] == pytest.approx(run["score"], abs=1e-4)
-    card = (place / "merged/README.md").read_text(encoding="utf-8")
+    card = (work_dir / "merged/README.md").read_text(encoding="utf-8")
     assert 'rate("A text to rate.")' in card
 
 
-def test_it_exports(said, place):
+def test_it_exports(said, work_dir):
     assert said["export"]["status"] == 2
     assert "one kind of adapter, and the run has low_rank and scaling" in said["export"]["err"]
     assert said["adapter"]["status"] == 0, said["adapter"]
-    config = json.loads((place / "scales/adapter_config.json").read_text(encoding="utf-8"))
+    config = json.loads((work_dir / "scales/adapter_config.json").read_text(encoding="utf-8"))
     assert config["peft_type"] == "SCALING" and len(config["target_modules"]) > 0
 
 
@@ -289,10 +292,10 @@ def test_a_package_that_cannot_be_used(installed, tmp_path, point, group, target
     installed("strange", point, group, target)
     with pytest.raises(UsageError) as caught:
         check_plugins()
-    told = str(caught.value)
-    assert caught.value.status == 2 and "\n" not in told
-    assert told.startswith("strange 2.0: ") and message in told, told
-    assert "pip uninstall strange" in told
+    content = str(caught.value)
+    assert caught.value.status == 2 and "\n" not in content
+    assert content.startswith("strange 2.0: ") and message in content, content
+    assert "pip uninstall strange" in content
 
 
 def test_two_packages_of_one_name(installed, tmp_path):

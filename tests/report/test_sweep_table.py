@@ -88,8 +88,8 @@ def test_jobs_on_different_commits_of_a_hub_model_are_distinguished(tmp_path):
         (folder / "job.json").write_text(json.dumps(content), encoding="utf-8")
         base = {"kind": "hub", "load": "org/model", "revision": revision}
         (folder / "manifest.json").write_text(json.dumps({"base": base}), encoding="utf-8")
-    found = [each.settings.get("model.revision") for each in read_jobs(tmp_path)]
-    assert found == ["a" * 8, "a" * 8, "b" * 8]
+    actual = [each.settings.get("model.revision") for each in read_jobs(tmp_path)]
+    assert actual == ["a" * 8, "a" * 8, "b" * 8]
     for seed, manifest in enumerate(('{"base": []}', "{", json.dumps({"base": {"kind": "run"}}))):
         (tmp_path / f"s{seed}" / "manifest.json").write_text(manifest, encoding="utf-8")
     assert all("model.revision" not in each.settings for each in read_jobs(tmp_path))

@@ -57,14 +57,14 @@ def tensor_writer(step: int):
 
 def tree(folder: Path) -> dict[str, bytes | str]:
     """Every name in ``folder``: the bytes of a file, where a link points, "/" of a folder."""
-    found: dict[str, bytes | str] = {}
+    actual: dict[str, bytes | str] = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
         if path.is_symlink():
-            found[name] = f"-> {os.readlink(path)}"
+            actual[name] = f"-> {os.readlink(path)}"
         else:
-            found[name] = "/" if path.is_dir() else path.read_bytes()
-    return found
+            actual[name] = "/" if path.is_dir() else path.read_bytes()
+    return actual
 
 
 def raised(error: type[Exception], call):
@@ -162,20 +162,20 @@ def fill(run: Path) -> dict:
     RunFolder(run).create("", {})
     checkpoints = CheckpointStore(run / "checkpoints")
     checkpoints.save(10, writer(10), best=True)
-    told = {}
+    content = {}
     for write in (plain, tensors, tokenizer):
         try:
             checkpoints.save(20, write, best=True)
         except SystemResourceError as error:
-            told[write.__name__] = str(error)
+            content[write.__name__] = str(error)
     names = sorted(os.listdir(checkpoints.folder))
     checkpoints.save(20, writer(20), best=True)
     os.system(f"mount -o remount,ro {run.parent}")
     try:
         checkpoints.save(30, writer(30), best=True)
     except SystemResourceError as error:
-        told["readonly"] = str(error)
-    return {"told": told, "names": names, "last": checkpoints.find_checkpoint("last").name}
+        content["readonly"] = str(error)
+    return {"told": content, "names": names, "last": checkpoints.find_checkpoint("last").name}
 
 
 if __name__ == "__main__":

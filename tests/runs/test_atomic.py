@@ -74,15 +74,22 @@ def test_removal_does_not_follow_links(tmp_path):
 def test_only_temporaries_of_the_dead_are_cleaned(tmp_path):
     ended = subprocess.Popen(["true"])
     ended.wait()
-    kept = ["a.tmp-1", ".a.tmp-x", ".a.tmp", f".a.tmp-{os.getppid()}", ".a.tmp-1.json", ".b.tmp-1"]
+    remaining = [
+        "a.tmp-1",
+        ".a.tmp-x",
+        ".a.tmp",
+        f".a.tmp-{os.getppid()}",
+        ".a.tmp-1.json",
+        ".b.tmp-1",
+    ]
     gone = [f".a.tmp-{ended.pid}", f".a.tmp-{os.getpid()}", f".a.tmp-{10**30}"]
-    for name in (*kept, *gone):
+    for name in (*remaining, *gone):
         (tmp_path / name).write_text("")
     (tmp_path / f".other.tmp-{ended.pid}").write_text("")
     atomic_io.remove_stale_temporaries(tmp_path, "a")
-    assert sorted(os.listdir(tmp_path)) == sorted([*kept, f".other.tmp-{ended.pid}"])
+    assert sorted(os.listdir(tmp_path)) == sorted([*remaining, f".other.tmp-{ended.pid}"])
     atomic_io.remove_stale_temporaries(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == sorted(kept)
+    assert sorted(os.listdir(tmp_path)) == sorted(remaining)
 
 
 def test_what_is_not_finite_becomes_null(tmp_path):
@@ -136,10 +143,10 @@ def test_numbers_and_texts_read_back_equal(value):
 def test_what_is_no_json(tmp_path, data, why):
     path = tmp_path / "a.json"
     path.write_bytes(data)
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as content:
         read_json_object(path)
-    assert told.value.where == str(path)
-    assert why in told.value.what
+    assert content.value.where == str(path)
+    assert why in content.value.what
 
 
 def test_what_is_no_file(tmp_path):
@@ -167,8 +174,8 @@ def test_what_is_no_file(tmp_path):
     ],
 )
 def test_errors_told_as_text(text, number):
-    told = find_os_error(Exception(text))
-    assert (told and told.errno) == number
+    content = find_os_error(Exception(text))
+    assert (content and content.errno) == number
 
 
 @pytest.mark.parametrize(
@@ -177,10 +184,13 @@ def test_errors_told_as_text(text, number):
      (errno.EACCES, "writable"), (errno.ENOENT, "unmounted"), (errno.EIO, "Check the disk")],
 )  # fmt: skip
 def test_the_environment_failed(tmp_path, number, hint):
-    with pytest.raises(SystemResourceError) as told, atomic_io.convert_write_errors(tmp_path / "a"):
+    with (
+        pytest.raises(SystemResourceError) as content,
+        atomic_io.convert_write_errors(tmp_path / "a"),
+    ):
         raise OSError(number, os.strerror(number))
-    assert told.value.status == 4
-    assert str(told.value).startswith(
+    assert content.value.status == 4
+    assert str(content.value).startswith(
         f"{tmp_path / 'a'}: cannot be written ({os.strerror(number)})"
     )
-    assert hint in str(told.value)
+    assert hint in str(content.value)

@@ -170,8 +170,8 @@ def test_damage_is_named_and_skipped(three, name, damage):
     DAMAGES[damage](path / name)
     optional = (name, damage) == ("state.json", "removed")
     warnings: list[str] = []
-    found = three.find_checkpoint("last", with_state=True, warn=warnings.append)
-    assert found == three.checkpoint_path(20)
+    actual = three.find_checkpoint("last", with_state=True, warn=warnings.append)
+    assert actual == three.checkpoint_path(20)
     assert three.checkpoint_path(20).is_dir()
     if optional:
         assert warnings == [f"{path}: its training state is missing"]
@@ -186,10 +186,10 @@ def test_damage_is_named_and_skipped(three, name, damage):
     assert warnings[0].startswith(f"{path}: damaged: {name}: ")
     assert three.find_checkpoint("last", warn=warnings.append) == three.checkpoint_path(20)
     for which in ("best", "30"):
-        with pytest.raises(DataError) as told:
+        with pytest.raises(DataError) as content:
             three.find_checkpoint(which)
-        assert told.value.where == str(path)
-        assert told.value.what.startswith(f"damaged: {name}: ")
+        assert content.value.where == str(path)
+        assert content.value.what.startswith(f"damaged: {name}: ")
     assert three.find_checkpoint("20") == three.checkpoint_path(20)
 
 
@@ -283,10 +283,10 @@ def test_only_with_state_can_be_gone_on_from(tmp_path):
     ],
 )
 def test_what_is_not_there(checkpoints, which, said):
-    with pytest.raises(UsageError) as told:
+    with pytest.raises(UsageError) as content:
         checkpoints.find_checkpoint(which)
-    assert not isinstance(told.value, DataError)
-    assert said in str(told.value)
+    assert not isinstance(content.value, DataError)
+    assert said in str(content.value)
 
 
 @pytest.mark.parametrize("which", ["best", "last", "5"])

@@ -112,8 +112,8 @@ def test_killed_twice(in_memory):
     assert statuses.count(signal.SIGKILL) > 100
     for number in range(1, len(statuses) + 1):
         run = work / str(number)
-        found = CheckpointStore(run / "checkpoints").find_checkpoint("last", with_state=True)
-        assert found.name in ("step-20", "step-30")
+        actual = CheckpointStore(run / "checkpoints").find_checkpoint("last", with_state=True)
+        assert actual.name in ("step-20", "step-30")
         save(run, "best")
         assert tree(run) == tree(through)
 

@@ -78,11 +78,11 @@ def test_a_folder_without_state_has_none(tmp_path):
 def test_a_flipped_bit_in_any_byte_of_the_listing_is_seen(folder):
     path = folder / FILES_JSON
     data = path.read_bytes()
-    for place in range(len(data)):
+    for work_folder in range(len(data)):
         changed = bytearray(data)
-        changed[place] ^= 1 << place * 5 % 8
+        changed[work_folder] ^= 1 << work_folder * 5 % 8
         path.write_bytes(changed)
-        assert find_damage(folder), f"byte {place}, {data[place : place + 1]!r}"
+        assert find_damage(folder), f"byte {work_folder}, {data[work_folder : work_folder + 1]!r}"
 
 
 def test_every_length_of_the_listing_is_seen(folder):
@@ -127,8 +127,8 @@ def test_links_are_refused_even_to_the_same_bytes(folder, tmp_path):
 def test_nothing_is_removed_through_a_link(folder, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (folder / "more").mkdir()
-    for place in (tmp_path / "elsewhere", folder / "more"):
-        (place / "state.json").write_text("{}")
+    for work_folder in (tmp_path / "elsewhere", folder / "more"):
+        (work_folder / "state.json").write_text("{}")
     write_files_json(folder)
     (folder / "more" / "state.json").unlink()
     (folder / "more").rmdir()

@@ -44,20 +44,20 @@ def test_an_error_at_any_point(checkpoints, number, advice, on):
     with failpoints.install_hook(points.append):
         checkpoints.save(30, writer(30), best=True)
     end = tree(folder)
-    told = 0
+    content = 0
     for first in range(1, len(points) + 1):
         shutil.rmtree(folder)
         shutil.copytree(start, folder, symlinks=True)
         with failpoints.install_hook(Failing(number, first, on)):
             error = raised(SystemResourceError, lambda: checkpoints.save(30, writer(30), best=True))
         if isinstance(error, SystemResourceError):
-            told += 1
+            content += 1
             assert error.status == 4
             assert os.strerror(number) in str(error)
             assert advice in str(error)
-            found = checkpoints.find_checkpoint("last", with_state=True)
-            assert found.name in ("step-20", "step-30")
-            assert f"{found.name} is intact: resume from it with resume={folder.parent}" in str(
+            actual = checkpoints.find_checkpoint("last", with_state=True)
+            assert actual.name in ("step-20", "step-30")
+            assert f"{actual.name} is intact: resume from it with resume={folder.parent}" in str(
                 error
             )
             assert tree(folder / "step-20") == tree(start / "step-20")
@@ -66,7 +66,7 @@ def test_an_error_at_any_point(checkpoints, number, advice, on):
         assert checkpoints.find_checkpoint("best").name in ("step-10", "step-30")
         checkpoints.save(30, writer(30), best=True)
         assert tree(folder) == end
-    assert told > 20
+    assert content > 20
 
 
 def test_what_cannot_be_replaced_stays(checkpoints):
@@ -107,10 +107,10 @@ def test_a_folder_that_is_gone(checkpoints, gone):
         writer(30)(new)
 
     for write in (vanishes, writer(30)):
-        with pytest.raises(SystemResourceError) as told:
+        with pytest.raises(SystemResourceError) as content:
             checkpoints.save(30, write, best=True)
-        assert "No such file or directory" in str(told.value)
-        assert "Was the folder moved, removed or unmounted?" in str(told.value)
+        assert "No such file or directory" in str(content.value)
+        assert "Was the folder moved, removed or unmounted?" in str(content.value)
     assert not folder.exists()
 
 

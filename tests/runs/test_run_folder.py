@@ -90,9 +90,9 @@ def test_names():
 
 
 def test_a_run_is_not_written_over(run):
-    with pytest.raises(UsageError) as told:
+    with pytest.raises(UsageError) as content:
         run.create("", {})
-    assert str(told.value) == (
+    assert str(content.value) == (
         f"{run.path}: already contains a run."
         f" Resume it with resume={run.path}, or set another hydra.run.dir"
     )
@@ -156,11 +156,11 @@ def test_a_file_is_no_place_for_a_run(tmp_path):
     ],
 )
 def test_the_nearest_run_is_named(run, tmp_path, path, said):
-    with pytest.raises(UsageError) as told:
+    with pytest.raises(UsageError) as content:
         RunFolder.open(tmp_path / path)
-    assert not isinstance(told.value, DataError)
-    assert told.value.where == str(tmp_path / path)
-    assert said.format(tmp_path) in str(told.value)
+    assert not isinstance(content.value, DataError)
+    assert content.value.where == str(tmp_path / path)
+    assert said.format(tmp_path) in str(content.value)
 
 
 def test_damage_is_named(run):

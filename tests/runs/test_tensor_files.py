@@ -134,10 +134,10 @@ def header(content, data=b"") -> bytes:
 def test_what_is_no_safetensors_file(tmp_path, data):
     path = tmp_path / "state.safetensors"
     path.write_bytes(data)
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as content:
         read_tensors(path)
-    assert told.value.where == str(path)
-    assert told.value.what.startswith("is not an intact safetensors file (")
+    assert content.value.where == str(path)
+    assert content.value.what.startswith("is not an intact safetensors file (")
 
 
 @pytest.mark.parametrize("dtype", ["F4", "F6_E2M3", "F8_E8M0", "F8_E4M3", "U64", "C64"])

@@ -27,29 +27,29 @@ def prose(name: str, split: str) -> str:
 def opinion_words(split: str) -> set[str]:
     """Things, their parts, and every word that carries an opinion, without its article."""
     opinions = OPINIONS[split]
-    found = set(opinions.things)
-    found |= {part for parts, _ in opinions.things.values() for part in parts}
+    actual = set(opinions.things)
+    actual |= {part for parts, _ in opinions.things.values() for part in parts}
     for of_class in opinions.words.values():
-        found |= {word for words in of_class.values() for word in words}
-    return {re.sub(r"^an? ", "", word).lower() for word in found}
+        actual |= {word for words in of_class.values() for word in words}
+    return {re.sub(r"^an? ", "", word).lower() for word in actual}
 
 
 def claim_words(split: str) -> set[str]:
     """Names, groups and their members."""
     claims = CLAIMS[split]
-    found = set(claims.names)
+    actual = set(claims.names)
     for topic in claims.topics:
-        found |= set(topic.groups)
-        found |= {member for members in topic.groups.values() for member in members}
-    return {word.lower() for word in found}
+        actual |= set(topic.groups)
+        actual |= {member for members in topic.groups.values() for member in members}
+    return {word.lower() for word in actual}
 
 
 @pytest.mark.parametrize(("held_out", "other"), list(permutations(SPLITS, 2)))
 @pytest.mark.parametrize(("name", "words"), [("sentiment", opinion_words), ("pair", claim_words)])
 def test_words_of_a_split_stand_in_no_text_of_another(name, words, held_out, other):
     text = prose(name, other)
-    found = {word for word in words(held_out) if re.search(rf"\b{re.escape(word)}\b", text)}
-    assert not found
+    actual = {word for word in words(held_out) if re.search(rf"\b{re.escape(word)}\b", text)}
+    assert not actual
 
 
 @pytest.mark.parametrize(("name", "words"), [("sentiment", opinion_words), ("pair", claim_words)])

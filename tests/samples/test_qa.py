@@ -20,9 +20,9 @@ def rows(split):
 
 def words(split):
     deeds = DEEDS[split]
-    found = {*deeds.people, *deeds.places, *deeds.times}
-    found |= {thing for deed in deeds.deeds for thing in deed.things}
-    return {re.sub("^the ", "", word).lower() for word in found}
+    actual = {*deeds.people, *deeds.places, *deeds.times}
+    actual |= {thing for deed in deeds.deeds for thing in deed.things}
+    return {re.sub("^the ", "", word).lower() for word in actual}
 
 
 def frames(split):

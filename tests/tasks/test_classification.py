@@ -144,10 +144,10 @@ def test_answers_equal_the_pipeline(task, bert_tokenizer, tiny_bert, pair, logit
     inputs = (TEXTS, PAIRS) if pair else (TEXTS,)
     answers = list(task.decode_predictions(logits_of(model, *inputs), [{}] * 4))
     ask = pipeline("text-classification", model=model, tokenizer=bert_tokenizer)
-    asked = [
+    requested = [
         dict(zip(("text", "text_pair"), row, strict=False)) for row in zip(*inputs, strict=True)
     ]
-    for row, answer in zip(asked, answers, strict=True):
+    for row, answer in zip(requested, answers, strict=True):
         top, everything = ask(row), ask(row, top_k=None)
         assert answer["label"] == (top[0] if isinstance(top, list) else top)["label"]
         expected = {entry["label"]: entry["score"] for entry in everything}

@@ -67,9 +67,9 @@ def test_what_is_hidden_depends_on_seed_epoch_and_feature_alone(task, table):
     assert torch.equal(one.input_ids, task.train_transform(batch, draw).input_ids)
     ids = batch.input_ids
     assert torch.equal(ids[one.selected_tokens], one.labels["labels"])
-    kept = torch.ones(len(ids), dtype=torch.bool)
-    kept[one.selected_tokens] = False
-    assert torch.equal(one.input_ids[kept], ids[kept])
+    remaining = torch.ones(len(ids), dtype=torch.bool)
+    remaining[one.selected_tokens] = False
+    assert torch.equal(one.input_ids[remaining], ids[remaining])
     # Alone or in another batch, a feature is hidden alike.
     for feature in range(len(table)):
         alone = task.train_transform(collate(table, np.array([feature]), task.label_columns), draw)
@@ -117,7 +117,7 @@ def test_layouts_agree_and_the_head_at_chosen_places_gives_what_it_gives_everywh
 ):
     model.double()
     batch = task.train_transform(whole(task, table), BatchSeed(0, 0))
-    found = {}
+    actual = {}
     for layout in LAYOUTS:
         own = copy.deepcopy(model)  # a runner leaves its hook on the model
         runner = EncoderRunner(own, "token", layout)
@@ -127,17 +127,17 @@ def test_layouts_agree_and_the_head_at_chosen_places_gives_what_it_gives_everywh
         torch.testing.assert_close(logits, everywhere[batch.selected_tokens], atol=1e-12, rtol=0)
         loss = task.loss(logits, batch)
         loss.backward()
-        found[layout] = loss.detach(), [p.grad for p in own.parameters()]
+        actual[layout] = loss.detach(), [p.grad for p in own.parameters()]
     for layout in ("unpadded", "packed"):
-        assert abs(found[layout][0] - found["padded"][0]) < 1e-10
-        for one, other in zip(found[layout][1], found["padded"][1], strict=True):
+        assert abs(actual[layout][0] - actual["padded"][0]) < 1e-10
+        for one, other in zip(actual[layout][1], actual["padded"][1], strict=True):
             torch.testing.assert_close(one, other, atol=1e-10, rtol=1e-10)
 
 
 def test_perplexity_is_that_of_transformers_loss_and_is_the_same_again(task, table, model):
     runner = EncoderRunner(copy.deepcopy(model), "token")
-    found = evaluate(runner, task, table, CPU)
-    assert found == evaluate(runner, task, table, CPU)
+    actual = evaluate(runner, task, table, CPU)
+    assert actual == evaluate(runner, task, table, CPU)
     batch = task.train_transform(whole(task, table), BatchSeed(task.config.seed))
     losses = []
     model.set_attn_implementation("eager")
@@ -148,17 +148,17 @@ def test_perplexity_is_that_of_transformers_loss_and_is_the_same_again(task, tab
         for at, label in zip(batch.selected_tokens.tolist(), batch.labels["labels"], strict=True):
             if start <= at < start + length:
                 losses.append(float(-logits[at - start].detach().log_softmax(-1)[label]))
-    assert found["loss"] == pytest.approx(np.mean(losses), abs=1e-5)
-    assert found["perplexity"] == pytest.approx(np.exp(found["loss"]))
-    assert task.is_better(found["perplexity"], found["perplexity"] + 1)
+    assert actual["loss"] == pytest.approx(np.mean(losses), abs=1e-5)
+    assert actual["perplexity"] == pytest.approx(np.exp(actual["loss"]))
+    assert task.is_better(actual["perplexity"], actual["perplexity"] + 1)
 
 
 def test_rows_without_a_token_to_guess_have_no_perplexity(task, model, bert_tokenizer):
     unknown = Rows(pa.table({"text": ["😀 😎", "😀"], "line": [1, 2]}), "smileys.txt")
     table = featurize(unknown, task.make_encoder(bert_tokenizer, 9), [], None)
-    with pytest.raises(DataError, match="no tokens to mask") as told:
+    with pytest.raises(DataError, match="no tokens to mask") as content:
         evaluate(EncoderRunner(model, "token"), task, table, CPU)
-    assert told.value.where == "smileys.txt"
+    assert content.value.where == "smileys.txt"
 
 
 def test_a_teacher_is_learnt_from_at_the_chosen_places(task, table, model):
@@ -211,23 +211,23 @@ def test_a_folder_with_this_head_is_recognised():
 
 def test_what_is_shown_is_what_was_hidden(task, table, model, bert_tokenizer):
     """The draw is that of the evaluation: counts, hits and losses add up to the metrics."""
-    kept = []
+    remaining = []
     metrics = evaluate(
-        EncoderRunner(copy.deepcopy(model), "token"), task, table, CPU, on_outputs=kept.append
+        EncoderRunner(copy.deepcopy(model), "token"), task, table, CPU, on_outputs=remaining.append
     )
     batch = task.train_transform(whole(task, table), BatchSeed(task.config.seed))
-    worst, tokens = task.report_items(kept[0], table)
-    assert sum(row[1] for row in tokens.rows) == len(kept[0]) == len(batch.selected_tokens)
-    assert sum(row[1] * row[2] for row in tokens.rows) == pytest.approx(kept[0][:, 1].sum())
-    loss = sum(row[1] * row[3] for row in tokens.rows) / len(kept[0])
+    worst, tokens = task.report_items(remaining[0], table)
+    assert sum(row[1] for row in tokens.rows) == len(remaining[0]) == len(batch.selected_tokens)
+    assert sum(row[1] * row[2] for row in tokens.rows) == pytest.approx(remaining[0][:, 1].sum())
+    loss = sum(row[1] * row[3] for row in tokens.rows) / len(remaining[0])
     assert loss == pytest.approx(metrics["loss"])
     assert sum(row[4] for row in tokens.rows) == pytest.approx(1)
     assert [row[4] for row in worst.rows] == sorted((row[4] for row in worst.rows), reverse=True)
-    told = {row[1]: row[2] for row in worst.rows}
+    content = {row[1]: row[2] for row in worst.rows}
     labels = batch.labels["labels"].numpy()
     owner = np.repeat(np.arange(len(table)), batch.lengths)[batch.selected_tokens]
     last = int(table.gather("row", np.arange(len(table)))[owner[-1]])
     own = [
         bert_tokenizer.decode([label]).strip() for label in np.asarray(labels)[owner == owner[-1]]
     ]
-    assert told[TEXTS[last]] == " ".join(own)
+    assert content[TEXTS[last]] == " ".join(own)

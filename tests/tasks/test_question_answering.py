@@ -91,12 +91,12 @@ def test_right_answers_score_everything(task, table):
     thresholds = {values.pop(f"best_{name}_thresh") for name in ("exact", "f1")}
     assert set(values.values()) == {100.0}
     assert all(0 < each < 1 for each in thresholds) and 0 < loss < 1e-1
-    found = list(task.decode_predictions(logits, table))
-    assert [each["answer"] for each in found] == ["very bad", "", "film"]
-    assert [each.get("id", "none") for each in found] == ["x", "y", "none"]
-    assert (found[0]["start"], found[0]["end"]) == (LONG.index("very"), len(LONG))
-    assert (found[1]["start"], found[1]["end"]) == (0, 0)
-    assert all(each["score"] > 0.99 for each in found)
+    actual = list(task.decode_predictions(logits, table))
+    assert [each["answer"] for each in actual] == ["very bad", "", "film"]
+    assert [each.get("id", "none") for each in actual] == ["x", "y", "none"]
+    assert (actual[0]["start"], actual[0]["end"]) == (LONG.index("very"), len(LONG))
+    assert (actual[1]["start"], actual[1]["end"]) == (0, 0)
+    assert all(each["score"] > 0.99 for each in actual)
 
 
 def test_no_answer_only_where_every_window_says_so(task, table):

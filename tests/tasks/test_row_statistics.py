@@ -58,12 +58,12 @@ def test_one_answer_a_row(name, threshold, settings):
         assert (task.predict_classes(logits) != plain).any()
     rows, terms = task.per_row_statistics(logits, Table(targets))
     assert rows.tolist() == list(range(6)) and terms.dtype == np.float64
-    found = task.metrics_from_statistics(terms, DRAWS)
-    assert set(found) == set(task.metric_names)
-    for place, draw in enumerate(DRAWS):
+    actual = task.metrics_from_statistics(terms, DRAWS)
+    assert set(actual) == set(task.metric_names)
+    for folder, draw in enumerate(DRAWS):
         drawn = np.repeat(np.arange(6), draw)
         expected = task.compute_metrics(logits[drawn], Table(targets[drawn]))
-        assert {k: v[place] for k, v in found.items()} == pytest.approx(expected, abs=1e-12), draw
+        assert {k: v[folder] for k, v in actual.items()} == pytest.approx(expected, abs=1e-12), draw
 
 
 @pytest.mark.parametrize("name", SEQUENCES)
@@ -91,13 +91,13 @@ def check_tokens(task, tokenizer, rows, classes, without=()):
     whole = featurize(Rows(rows, "x"), encode, [], None)
     numbers, terms = task.per_row_statistics(np.concatenate(logits), whole)
     assert numbers.tolist() == list(range(len(sizes)))
-    found = task.metrics_from_statistics(terms, DRAWS[:, : len(sizes)])
-    for place, draw in enumerate(DRAWS[:, : len(sizes)]):
+    actual = task.metrics_from_statistics(terms, DRAWS[:, : len(sizes)])
+    for folder, draw in enumerate(DRAWS[:, : len(sizes)]):
         drawn = np.repeat(np.arange(len(sizes)), draw)
         table = featurize(Rows(rows.take(drawn), "x"), encode, [], None)
-        told = task.compute_metrics(np.concatenate([logits[n] for n in drawn]), table)
-        expected = {name: value for name, value in told.items() if name not in without}
-        own = {name: v[place] for name, v in found.items() if not np.isnan(v[place])}
+        content = task.compute_metrics(np.concatenate([logits[n] for n in drawn]), table)
+        expected = {name: value for name, value in content.items() if name not in without}
+        own = {name: v[folder] for name, v in actual.items() if not np.isnan(v[folder])}
         assert own == pytest.approx(expected, abs=1e-9), draw
 
 

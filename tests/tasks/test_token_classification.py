@@ -66,14 +66,14 @@ def table(task, bert_tokenizer):
 def test_layouts_agree_in_loss_and_gradients(task, model, table):
     """So does transformers' own loss over each window."""
     batch = collate(table, np.arange(len(table)), task.label_columns)
-    found = {}
+    actual = {}
     for layout in ("padded", "unpadded"):
         model.zero_grad()
         loss = task.loss(EncoderRunner(model, "token", layout)(batch), batch)
         loss.backward()
-        found[layout] = loss.detach(), [p.grad.clone() for p in model.parameters()]
-    assert abs(found["unpadded"][0] - found["padded"][0]) < 1e-10
-    for one, other in zip(found["unpadded"][1], found["padded"][1], strict=True):
+        actual[layout] = loss.detach(), [p.grad.clone() for p in model.parameters()]
+    assert abs(actual["unpadded"][0] - actual["padded"][0]) < 1e-10
+    for one, other in zip(actual["unpadded"][1], actual["padded"][1], strict=True):
         torch.testing.assert_close(one, other, atol=1e-10, rtol=1e-10)
     own = torch.tensor(0.0, dtype=torch.float64)
     model.set_attn_implementation("eager")
@@ -81,9 +81,11 @@ def test_layouts_agree_in_loss_and_gradients(task, model, table):
         each = collate(table, np.array([number]), task.label_columns)
         labels = each.labels["labels"]
         logits = model(input_ids=each.input_ids[None]).logits[0]
-        kept = labels != -100
-        own += torch.nn.functional.cross_entropy(logits[kept], labels[kept], reduction="sum")
-    assert abs(own - found["padded"][0]) < 1e-10
+        remaining = labels != -100
+        own += torch.nn.functional.cross_entropy(
+            logits[remaining], labels[remaining], reduction="sum"
+        )
+    assert abs(own - actual["padded"][0]) < 1e-10
 
 
 def test_every_word_is_one_term(task, table):
@@ -101,20 +103,20 @@ def perfect(task, table):
 
 def test_metrics_over_windows(task, table):
     logits = perfect(task, table)
-    found = task.compute_metrics(logits, table)
-    assert tuple(found) == task.metric_names
-    assert (found["f1"], found["strict/f1"], found["accuracy"]) == (1, 1, 1)
-    assert (found["film/support"], found["plot/support"]) == (3, 2)
+    actual = task.compute_metrics(logits, table)
+    assert tuple(actual) == task.metric_names
+    assert (actual["f1"], actual["strict/f1"], actual["accuracy"]) == (1, 1, 1)
+    assert (actual["film/support"], actual["plot/support"]) == (3, 2)
     # Two words of eighteen wrong: an entity begun by I (only strictly lost), one too many.
     word = table.gather("word", np.arange(len(table)))
     first = np.flatnonzero(word == 1)[0]
     logits[first] = np.eye(5)[2] * 20
     logits[np.flatnonzero(word == 0)[1]] = np.eye(5)[1] * 20
-    found = task.compute_metrics(logits, table)
-    assert found["accuracy"] == pytest.approx(16 / 18)
-    assert (found["precision"], found["recall"]) == (4 / 5, 4 / 5)
-    assert (found["strict/precision"], found["strict/recall"]) == (3 / 4, 3 / 5)
-    assert (found["film/precision"], found["plot/recall"]) == (3 / 4, 1 / 2)
+    actual = task.compute_metrics(logits, table)
+    assert actual["accuracy"] == pytest.approx(16 / 18)
+    assert (actual["precision"], actual["recall"]) == (4 / 5, 4 / 5)
+    assert (actual["strict/precision"], actual["strict/recall"]) == (3 / 4, 3 / 5)
+    assert (actual["film/precision"], actual["plot/recall"]) == (3 / 4, 1 / 2)
 
 
 def test_models_agree_on_words(task, table):
@@ -131,8 +133,8 @@ def test_models_agree_on_words(task, table):
 
 def test_no_finite_logits_never_win(task, table):
     logits = np.full_like(perfect(task, table), np.nan)
-    found = task.compute_metrics(logits, table)
-    assert np.isnan(found["f1"]) and not task.is_better(found["f1"], None)
+    actual = task.compute_metrics(logits, table)
+    assert np.isnan(actual["f1"]) and not task.is_better(actual["f1"], None)
 
 
 def test_spans_have_the_characters_of_the_text(task, table):
@@ -154,8 +156,8 @@ def test_the_evaluation_does_not_depend_on_layout_or_budget(task, model, table):
     precision = Precision("fp32", torch.device("cpu"))
     wanted = evaluate(EncoderRunner(model, "token", "padded"), task, table, precision)
     runner = EncoderRunner(model, "token", "unpadded")
-    found = evaluate(runner, task, table, precision)
-    assert found == pytest.approx(wanted, abs=1e-6)
+    actual = evaluate(runner, task, table, precision)
+    assert actual == pytest.approx(wanted, abs=1e-6)
     small = predict_logits(runner, table, precision, max_tokens=10)
     np.testing.assert_allclose(small, predict_logits(runner, table, precision), atol=1e-5)
 
@@ -175,10 +177,10 @@ def test_a_saved_folder_is_recognised_and_a_pipeline_gives_the_same_entities(
     theirs = pipeline("token-classification", str(tmp_path), aggregation_strategy="first")
     seen = 0
     for answer in ours:
-        found = {(each["start"], each["end"]) for each in theirs(answer["text"])}
+        actual = {(each["start"], each["end"]) for each in theirs(answer["text"])}
         # The pipeline parts two entities only at B, and calls a change of type a new one too.
         for span in answer["spans"]:
-            assert (span["start"], span["end"]) in found
+            assert (span["start"], span["end"]) in actual
             seen += 1
     assert seen
 

@@ -113,8 +113,8 @@ class Watch(TorchDispatchMode):
         kwargs = kwargs or {}
         given = [each for each in tree_iter((args, kwargs)) if isinstance(each, Tensor)]
         there = any(map(lies_there, given))
-        asked = kwargs.get("device")
-        if not there and (asked is None or torch.device(asked).type != DEVICE.type):
+        requested = kwargs.get("device")
+        if not there and (requested is None or torch.device(requested).type != DEVICE.type):
             return func(*args, **kwargs)
         name = func._schema.name.split("::")[1]
         if name == "_local_scalar_dense":

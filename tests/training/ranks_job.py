@@ -106,14 +106,14 @@ def stepper(name: str, kind: str, ranks: DistributedContext, dropout: float = 0.
 
 def found(ranks: DistributedContext) -> dict[str, Any]:
     """Everything that is compared, as a rank (or one process alone) has it."""
-    told: dict[str, Any] = {}
+    content: dict[str, Any] = {}
     for name, kind, rows, micro in CASES:
         made, data = stepper(name, kind, ranks), table(name)
         window = build_step_batch(data, 1, np.arange(rows), micro, made.task, 3, ranks)
         loss, penalty = made.compute_gradients(window.micro_batches)
         gradients = [each.grad for each in made.parameters]
         outcome = stepper(name, kind, ranks)(window.micro_batches, 1, 10)
-        told[f"{name} {kind} {rows} {micro}"] = {
+        content[f"{name} {kind} {rows} {micro}"] = {
             "rows": sum(len(batch) for batch in window.micro_batches),
             "none": sum(each is None for each in gradients),
             "numbers": torch.cat(
@@ -125,17 +125,19 @@ def found(ranks: DistributedContext) -> dict[str, Any]:
     for name in ("classification", "tagging"):
         made, data = stepper(name, "float32", ranks), table(name)
         logits = predict_logits(made.runner, data, made.precision, max_tokens=10, distributed=ranks)
-        told[f"logits of {name}"] = torch.from_numpy(logits)
+        content[f"logits of {name}"] = torch.from_numpy(logits)
         few = predict_logits(made.runner, data, made.precision, distributed=ranks)  # a batch in all
-        told[f"few logits of {name}"] = torch.from_numpy(few)
+        content[f"few logits of {name}"] = torch.from_numpy(few)
     for name in ("classification", "masked_lm"):
         made, data = stepper(name, "float32", ranks), table(name)
-        told[f"metrics of {name}"] = evaluate(made.runner, made.task, data, made.precision, ranks)
+        content[f"metrics of {name}"] = evaluate(
+            made.runner, made.task, data, made.precision, ranks
+        )
     random_state.seed_all(5)
     random_state.seed_per_rank(5, ranks.rank)
-    told["draw"] = torch.rand(4)
-    told["signal"] = ranks.all_reduce_max(15 if ranks.rank == 1 else 0)
-    return told
+    content["draw"] = torch.rand(4)
+    content["signal"] = ranks.all_reduce_max(15 if ranks.rank == 1 else 0)
+    return content
 
 
 def rank(number: int, port: str, file: Path) -> None:
@@ -144,16 +146,16 @@ def rank(number: int, port: str, file: Path) -> None:
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
     }  # fmt: skip
     ranks = DistributedContext.initialize()
-    told = found(ranks)
-    torch.save(told, file)
+    content = found(ranks)
+    torch.save(content, file)
     ranks.barrier()
     if number == 1:
         os._exit(0)  # without a word to the other one
     try:
         ranks.barrier()
     except SystemResourceError as error:
-        told["gone"] = str(error)
-    torch.save(told, file)
+        content["gone"] = str(error)
+    torch.save(content, file)
 
 
 def main(port: str) -> dict[str, Any]:

@@ -30,9 +30,9 @@ def test_logits_are_those_of_the_rows_one_by_one(stepper, table, name, size, bud
     rows = table(LENGTHS, name)
     runner.model.eval()
     expected = row_by_row(runner, rows)
-    found = predict_logits(runner, rows, CPU, budget)
-    assert found.shape == (size, 3) and found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    actual = predict_logits(runner, rows, CPU, budget)
+    assert actual.shape == (size, 3) and actual.dtype == np.float32
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6)
     assert np.abs(expected - expected[::-1]).max() > 0.1, "the order matters"
 
 
@@ -47,14 +47,14 @@ def test_outputs_are_fetched_whenever_their_room_is_full(stepper, table, monkeyp
         torch.Tensor, "cpu", lambda tensor: fetched.append(len(made)) or tensor, raising=True
     )
     made = []
-    found = predict_logits(
+    actual = predict_logits(
         runner,
         rows,
         CPU,
         20,
         select_outputs=lambda logits, batch: made.append(len(batch)) or logits,
     )
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6)
     assert sum(made) == 11 and len(fetched) == len(made) > 3
     at_once = [fetched.count(number) for number in sorted(set(fetched))]
     assert {0: max(at_once) == 1, 40: 1 < max(at_once) < len(made)}.get(
@@ -66,8 +66,8 @@ def test_outputs_are_fetched_whenever_their_room_is_full(stepper, table, monkeyp
 def test_dropout_is_off_and_the_mode_put_back(stepper, table, training):
     runner = stepper(dropout=0.5).runner
     runner.model.train(training)
-    found = [predict_logits(runner, table(LENGTHS), CPU) for _ in range(2)]
-    assert np.array_equal(*found)
+    actual = [predict_logits(runner, table(LENGTHS), CPU) for _ in range(2)]
+    assert np.array_equal(*actual)
     assert all(module.training is training for module in runner.model.modules())
 
 
@@ -92,7 +92,7 @@ def test_training_goes_on_after_an_evaluation(stepper, table):
 def test_metrics_are_of_the_whole_table(stepper, table):
     made = stepper()
     rows = table(LENGTHS)
-    found = evaluate(made.runner, made.task, rows, CPU)
+    actual = evaluate(made.runner, made.task, rows, CPU)
     logits = row_by_row(made.runner, rows)
     right = logits.argmax(1) == rows.gather("labels", np.arange(11))
-    assert found["accuracy"] == pytest.approx(right.mean())
+    assert actual["accuracy"] == pytest.approx(right.mean())

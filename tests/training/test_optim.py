@@ -50,11 +50,11 @@ def step(optimizer, named, seed):
 def test_groups():
     named = parameters()
     optimizer = made(named, weight_decay=0.3, beta1=0.8, beta2=0.99, epsilon=1e-6)
-    found = [
+    actual = [
         (group["name"], group["lr"], group["weight_decay"], group["param_names"])
         for group in optimizer.param_groups
     ]
-    assert found == [
+    assert actual == [
         ("low_rank", 0.1, 0.3, ["a.weight"]),
         ("low_rank/no_decay", 0.1, 0.0, ["a.bias"]),
         ("head", 0.5, 0.3, ["b", "idle"]),

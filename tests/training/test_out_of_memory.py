@@ -52,15 +52,15 @@ def weights(made):
 def test_the_micro_batch_is_halved_and_the_steps_are_the_same(stepper, drive, rows, micro, tries):
     reference, short = stepper(), limited(stepper, rows)
     expected = drive(reference, 7).run()
-    found = drive(short, 7).run()
-    assert [(e.step, e.micro_batch) for e in found.of(MicroBatchReduced)] == [(0, micro)]
+    actual = drive(short, 7).run()
+    assert [(e.step, e.micro_batch) for e in actual.of(MicroBatchReduced)] == [(0, micro)]
     assert [
-        event for event in found.names if not event.startswith("MicroBatchReduced")
+        event for event in actual.names if not event.startswith("MicroBatchReduced")
     ] == expected.names
     assert short.runner.failed == tries, "batches made ahead are cut again before they run"
     assert max(short.runner.passes) == micro
     torch.testing.assert_close(weights(short), weights(reference), rtol=0, atol=7 * OTHER_ORDER)
-    for one, other in zip(found.of(StepCompleted), expected.of(StepCompleted), strict=True):
+    for one, other in zip(actual.of(StepCompleted), expected.of(StepCompleted), strict=True):
         assert (one.rows, one.tokens) == (other.rows, other.tokens)
         assert one.loss == pytest.approx(other.loss, rel=1e-10)
         assert one.gradient_norm == pytest.approx(other.gradient_norm, rel=1e-8)
@@ -73,8 +73,8 @@ def test_what_a_failed_pass_left_is_undone(stepper, drive, table):
     short.runner.suffice = lambda: next(room)
     rows = table([3, 9, 5, 7, 4, 6, 8, 3])
     drive(reference, 1, rows=rows, batch_size=8, micro_batch=4).run()
-    found = drive(short, 1, rows=rows, batch_size=8, micro_batch=4).run()
-    assert len(found.of(MicroBatchReduced)) == 1
+    actual = drive(short, 1, rows=rows, batch_size=8, micro_batch=4).run()
+    assert len(actual.of(MicroBatchReduced)) == 1
     assert short.runner.passes == [4, 2, 2, 2, 2]
     torch.testing.assert_close(weights(short), weights(reference), rtol=0, atol=2 * OTHER_ORDER)
 
@@ -85,9 +85,9 @@ def test_a_resumed_run_remembers(stepper, drive):
     progress.load_state_dict(first.saved[0][2])
     assert progress.halved == 2
     again = limited(stepper, 1)
-    found = drive(again, 7, progress=progress).run()
+    actual = drive(again, 7, progress=progress).run()
     assert again.runner.failed == 0 and set(again.runner.passes) == {1}
-    assert found.of(MicroBatchReduced) == []
+    assert actual.of(MicroBatchReduced) == []
 
 
 def test_one_row_that_does_not_fit_ends_the_run(stepper, drive):
@@ -133,8 +133,8 @@ def test_an_evaluation_goes_on_in_halves(stepper, table, rows, name):
     rest = table(lengths, name), made.precision
     expected = predict_logits(made.runner, *rest)
     short = Small(made.runner, rows)
-    found = predict_logits(short, *rest)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    actual = predict_logits(short, *rest)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6)
     assert sorted(row for each in short.passes for row in each) == list(range(11))
     assert max(map(len, short.passes)) <= rows < 11
 

@@ -41,12 +41,12 @@ def test_a_state_goes_on_where_it_was(drawn):
 
 
 def test_a_seed_repeats_it():
-    found = []
+    actual = []
     for seed in (1, 2, 1):
         seed_all(seed)
-        found.append(draw())
-    assert found[0] == found[2]
-    assert all(one != other for one, other in zip(found[0], found[1], strict=True))
+        actual.append(draw())
+    assert actual[0] == actual[2]
+    assert all(one != other for one, other in zip(actual[0], actual[1], strict=True))
 
 
 @pytest.mark.parametrize("seed", [0, 2**32, 2**40 + 3])

@@ -35,11 +35,11 @@ def test_constant():
 @pytest.mark.parametrize("warmup", [0.0, 0.06, 0.5, 0.99])
 @pytest.mark.parametrize("total", [1, 2, 3, 100])
 def test_every_update_has_a_rate_of_its_own(total, warmup, kind):
-    found = factors(total, warmup, kind)
-    assert all(0 < each <= 1 for each in found) and max(found) == 1
+    actual = factors(total, warmup, kind)
+    assert all(0 < each <= 1 for each in actual) and max(actual) == 1
     ramp = round(warmup * total)
-    assert found[:ramp] == sorted(found[:ramp])
-    assert found[ramp:] == sorted(found[ramp:], reverse=True)
+    assert actual[:ramp] == sorted(actual[:ramp])
+    assert actual[ramp:] == sorted(actual[ramp:], reverse=True)
 
 
 def test_an_unknown_kind():

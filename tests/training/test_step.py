@@ -38,10 +38,10 @@ def test_a_window_of_micro_batches_equals_one_batch(stepper, table, everything, 
     loss, penalty, whole = gradients(made, cut(rows, 7))
     pieces = cut(rows, size)
     assert len(pieces) == -(-7 // size)
-    found_loss, found_penalty, found = gradients(made, pieces)
+    found_loss, found_penalty, actual = gradients(made, pieces)
     torch.testing.assert_close(found_loss, loss, rtol=1e-12, atol=0)
     assert torch.equal(found_penalty, penalty)
-    for one, other in zip(found, whole, strict=True):
+    for one, other in zip(actual, whole, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
 
 
@@ -54,9 +54,9 @@ def test_so_does_a_shaped_loss(stepper, table, task, name, size, gamma):
     chosen.configure_loss(LossConfig({"a": 0.25, "b": 3.0}, 0.1, gamma), rows)
     made = stepper(chosen)
     loss, _, whole = gradients(made, cut(rows, 7))
-    found_loss, _, found = gradients(made, cut(rows, size))
+    found_loss, _, actual = gradients(made, cut(rows, size))
     torch.testing.assert_close(found_loss, loss, rtol=1e-12, atol=0)
-    for one, other in zip(found, whole, strict=True):
+    for one, other in zip(actual, whole, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
     plain, _, _ = gradients(stepper(name), cut(rows, 7))
     assert abs(float(loss) - float(plain)) > 1e-2
@@ -83,7 +83,7 @@ def test_the_gradient_is_that_of_transformers_own_mean_loss(stepper, table):
     rows = table(LENGTHS)
     made = stepper()
     twin = stepper().runner.model
-    _, _, found = gradients(made, cut(rows, 3))
+    _, _, actual = gradients(made, cut(rows, 3))
     twin.set_attn_implementation("sdpa")
     total = 0
     for batch in cut(rows, 1):
@@ -92,7 +92,7 @@ def test_the_gradient_is_that_of_transformers_own_mean_loss(stepper, table):
     total.backward()
     expected = {name: parameter.grad for name, parameter in twin.named_parameters()}
     names = [name for group in made.optimizer.param_groups for name in group["param_names"]]
-    for name, one in zip(names, found, strict=True):
+    for name, one in zip(names, actual, strict=True):
         torch.testing.assert_close(one, expected[name], rtol=0, atol=1e-10)
 
 
@@ -102,11 +102,11 @@ def test_penalties_are_added_once_a_step(stepper, table, everything, size):
     plain, penalised = stepper(), stepper(part=part)
     loss, none, bare = gradients(plain, cut(rows, size))
     assert none is None
-    same_loss, penalty, found = gradients(penalised, cut(rows, size))
+    same_loss, penalty, actual = gradients(penalised, cut(rows, size))
     assert torch.equal(same_loss, loss) and part.calls == ["loss"]
     squares = sum(parameter.detach().square().sum() for parameter in penalised.parameters)
     torch.testing.assert_close(penalty, 0.25 * squares)
-    for one, other, parameter in zip(found, bare, penalised.parameters, strict=True):
+    for one, other, parameter in zip(actual, bare, penalised.parameters, strict=True):
         torch.testing.assert_close(one, other + 0.5 * parameter, rtol=0, atol=1e-12)
     outcome = penalised(cut(rows, size), 1, 10)
     assert outcome.loss == pytest.approx(float(loss), rel=1e-12)

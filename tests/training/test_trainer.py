@@ -35,8 +35,8 @@ class Scripted(ClassificationTask):
         self.scripted, self.windows = list(scores), []
 
     def compute_metrics(self, logits, features):
-        found = super().compute_metrics(logits, features)
-        return {**found, "accuracy": self.scripted.pop(0)} if self.scripted else found
+        actual = super().compute_metrics(logits, features)
+        return {**actual, "accuracy": self.scripted.pop(0)} if self.scripted else actual
 
     def count_loss_terms(self, batch):
         self.windows.append(batch.feature_indices.tolist())

@@ -70,8 +70,8 @@ def test_a_mask_is_the_top_of_the_importance(bert, part, run):
     allocator = training.part.allocator
     training.take(1)
     scores = allocator.importance.triplet_scores()
-    kept, cut = scores[allocator.mask], scores[~allocator.mask]
-    assert kept.min() >= cut.max() and len(kept) == 13
+    remaining, cut = scores[allocator.mask], scores[~allocator.mask]
+    assert remaining.min() >= cut.max() and len(remaining) == 13
 
 
 def test_moments_of_pruned_triplets_are_cleared_once_frozen(bert, part, run):
@@ -97,13 +97,13 @@ def test_moments_of_pruned_triplets_are_cleared_once_frozen(bert, part, run):
 
 def test_pruned_triplets_do_not_count_in_the_gradient_norm(bert, part, run, gradients):
     training = started(bert, part, run).take(12)
-    found = gradients(training.model)
-    values = [gradient for name, gradient in found.items() if name.endswith(".E")]
+    actual = gradients(training.model)
+    values = [gradient for name, gradient in actual.items() if name.endswith(".E")]
     assert torch.equal(torch.stack(values) != 0, training.part.allocator.mask)
     other = started(bert, part, run)
     other.part.load_state_dict(training.part.state_dict())
-    found = gradients(other.model)
-    values = [gradient for name, gradient in found.items() if name.endswith(".E")]
+    actual = gradients(other.model)
+    values = [gradient for name, gradient in actual.items() if name.endswith(".E")]
     assert torch.equal(torch.stack(values) != 0, training.part.allocator.mask)
 
 
@@ -141,8 +141,8 @@ def test_resumed_in_mid_budget_equals_the_uninterrupted_run(bert, part, run, cut
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(resumed.model.state_dict()[name], tensor), name
     for name, value in whole.part.state_dict().items():
-        found = resumed.part.state_dict()[name]
-        assert torch.equal(found, value) if isinstance(value, torch.Tensor) else found == value
+        actual = resumed.part.state_dict()[name]
+        assert torch.equal(actual, value) if isinstance(value, torch.Tensor) else actual == value
 
 
 def test_a_state_is_a_copy(bert, part, run):

@@ -54,10 +54,10 @@ def test_equals_peft(bert, part, logits, gradients, stir, ours, theirs, targets)
     assert len(mapped) == len(names) * (3 if "use_dora" in ours else 2)
     assert (logits(model) - logits(reference)).abs().max() < 1e-10
     assert (logits(model) - logits(bert())).abs().max() > 0.1
-    found, expected = gradients(model), gradients(reference)
+    actual, expected = gradients(model), gradients(reference)
     for name, other in mapped.items():
-        assert found[name].abs().max() > 1e-6
-        torch.testing.assert_close(found[name], expected[other], rtol=0, atol=1e-10)
+        assert actual[name].abs().max() > 1e-6
+        torch.testing.assert_close(actual[name], expected[other], rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -160,16 +160,16 @@ def test_slices_of_a_fused_matrix(part, stir, changes):
         adapters[role] = each.scale * each.B @ torch.diag(middle) @ each.A
     rows = [query + adapters["query"], key, value + adapters["value"]]
     if "use_dora" in changes:
-        for place, role in ((0, "query"), (2, "value")):
-            norm = rows[place].detach().norm(dim=1)
-            rows[place] = rows[place] * (layer.adapter[role].magnitude / norm)[:, None]
+        for folder, role in ((0, "query"), (2, "value")):
+            norm = rows[folder].detach().norm(dim=1)
+            rows[folder] = rows[folder] * (layer.adapter[role].magnitude / norm)[:, None]
     expected = F.linear(x, torch.cat(rows))
     torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-12)
     names, parameters = zip(*layer.adapter.named_parameters(), strict=True)
     weights = torch.randn(5, 72, dtype=torch.float64)
-    found = torch.autograd.grad((layer(x) * weights).sum(), parameters)
+    actual = torch.autograd.grad((layer(x) * weights).sum(), parameters)
     wanted = torch.autograd.grad((expected * weights).sum(), parameters)
-    for name, one, other in zip(names, found, wanted, strict=True):
+    for name, one, other in zip(names, actual, wanted, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-11, msg=name)
 
 
@@ -190,7 +190,7 @@ def test_dropout_acts_on_the_input_of_the_update_alone(adapter, bias):
     layer = layer_with(adapter, 0.25, bias).train()
     x = torch.randn(7, 10, dtype=torch.float64)
     torch.manual_seed(2)
-    found = layer(x)
+    actual = layer(x)
     torch.manual_seed(2)
     z = drop_out(x, 0.25)
     assert 0 < (z == 0).sum() < 70
@@ -202,7 +202,7 @@ def test_dropout_acts_on_the_input_of_the_update_alone(adapter, bias):
         expected = expected + (gain - 1) * (z @ layer.weight.t()) + gain * (z @ down.t() @ up.t())
     else:
         expected = expected + z @ down.t() @ up.t()
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)
     assert torch.equal(layer.eval()(x), layer(x))
 
 
@@ -223,13 +223,13 @@ def test_gradients(adapter, dropout):
 def test_gradient_checkpointing_sees_the_same_mask():
     layer = layer_with(LoRA, 0.5).train()
     x = torch.randn(7, 10, dtype=torch.float64)
-    found = []
+    actual = []
     for call in (layer, lambda x: checkpoint(layer, x, use_reentrant=False)):
         torch.manual_seed(5)
         layer.zero_grad()
         call(x).square().sum().backward()
-        found.append([each.grad.clone() for each in layer.adapter.parameters()])
-    for one, other in zip(*found, strict=True):
+        actual.append([each.grad.clone() for each in layer.adapter.parameters()])
+    for one, other in zip(*actual, strict=True):
         assert torch.equal(one, other)
 
 

@@ -105,8 +105,8 @@ def test_what_peft_trained_gives_the_same_logits_here(changes):
         for each in theirs.parameters():
             if each.requires_grad:
                 each.add_(0.2 * torch.randn_like(each))
-    told = {**config.to_dict(), "peft_type": "LORA"}
-    count = attach_peft(base, told, peft.get_peft_model_state_dict(theirs))
+    content = {**config.to_dict(), "peft_type": "LORA"}
+    count = attach_peft(base, content, peft.get_peft_model_state_dict(theirs))
     assert count == 4
     assert (logits(base) - logits(theirs)).abs().max() < 1e-5
     assert (logits(base) - logits(model_of("bert"))).abs().max() > 0.05

@@ -12,10 +12,10 @@ def test_the_mean_over_all_factors_of_mixed_shapes():
     factors = [torch.randn(3, n, dtype=torch.float64, requires_grad=True) for n in (5, 7, 5, 4)]
     identity = torch.eye(3, dtype=torch.float64)
     expected = sum((f @ f.T - identity).norm() for f in factors) / 4
-    found = orthogonality_loss(factors)
-    torch.testing.assert_close(found, expected, rtol=1e-13, atol=0)
+    actual = orthogonality_loss(factors)
+    torch.testing.assert_close(actual, expected, rtol=1e-13, atol=0)
     for one, other in zip(
-        torch.autograd.grad(found, factors), torch.autograd.grad(expected, factors), strict=True
+        torch.autograd.grad(actual, factors), torch.autograd.grad(expected, factors), strict=True
     ):
         torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-13)
 

@@ -185,10 +185,10 @@ def test_what_peft_trained_gives_the_same_logits_here(bert, logits, saved):
         for name, each in theirs.named_parameters():
             if "vera_lambda" in name:
                 each += 0.2 * torch.randn(each.shape, generator=generator, dtype=each.dtype)
-    told = {**dataclasses.asdict(config), "peft_type": "VERA"}
+    content = {**dataclasses.asdict(config), "peft_type": "VERA"}
     tensors = peft.get_peft_model_state_dict(theirs)
     assert ("base_model.vera_A" in tensors) is saved
-    read = from_peft(told, tensors)
+    read = from_peft(content, tensors)
     read.attach(base)
     assert (logits(base) - logits(theirs)).abs().max() < 1e-10
     assert (logits(base) - logits(bert())).abs().max() > 1e-3

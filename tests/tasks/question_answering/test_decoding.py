@@ -13,13 +13,13 @@ def drawn(seed: int, step: int = 8):
     rng = np.random.default_rng(seed)
     rows, lengths, starts, ends = [], [], [], []
     for row in (0, 1, 3, 4):  # row 2 has no window
-        size, asked = int(rng.integers(1, 40)), int(rng.integers(1, 5))
+        size, requested = int(rng.integers(1, 40)), int(rng.integers(1, 5))
         for at in range(0, max(1, size - 4), step):
             inside = np.arange(at, min(at + 12, size))
             rows.append(row)
-            lengths.append(asked + 2 + len(inside) + 1)
-            starts.append([-1] * (asked + 2) + (5 * inside).tolist() + [-1])
-            ends.append([-1] * (asked + 2) + (5 * inside + 4).tolist() + [-1])
+            lengths.append(requested + 2 + len(inside) + 1)
+            starts.append([-1] * (requested + 2) + (5 * inside).tolist() + [-1])
+            ends.append([-1] * (requested + 2) + (5 * inside + 4).tolist() + [-1])
     total = sum(lengths)
     logits = rng.normal(scale=3, size=(total, 2)).astype(np.float32)
     return (
@@ -30,21 +30,21 @@ def drawn(seed: int, step: int = 8):
 
 def naive(logits, lengths, begins, ends, rows, longest):
     """Row → (best start, end, score, null, log-sum of the n best)."""
-    found = {}
+    actual = {}
     at = 0
     for length, row in zip(lengths, rows, strict=True):
-        spans, nulls = found.setdefault(row, ({}, []))
+        spans, nulls = actual.setdefault(row, ({}, []))
         nulls.append(float(logits[at, 0]) + float(logits[at, 1]))
         for i in range(at, at + length):
             for j in range(i, min(i + longest, at + length)):
                 if begins[i] >= 0 and begins[j] >= 0:
-                    place = int(begins[i]), int(ends[j])
+                    folder = int(begins[i]), int(ends[j])
                     score = float(logits[i, 0]) + float(logits[j, 1])
-                    spans[place] = max(spans.get(place, -np.inf), score)
+                    spans[folder] = max(spans.get(folder, -np.inf), score)
         at += length
     result = []
-    for row in sorted(found):
-        spans, nulls = found[row]
+    for row in sorted(actual):
+        spans, nulls = actual[row]
         best = sorted(spans.items(), key=lambda each: -each[1])[:N_BEST]
         (start, end), score = best[0]
         result.append((start, end, score, min(nulls), np.logaddexp.reduce([s for _, s in best])))
@@ -61,10 +61,10 @@ def test_equal_to_every_pair(seed, longest, step, monkeypatch):
         monkeypatch.setattr("bertft.tasks.question_answering.decoding._MAX_SCORES", cells)
         rows, spans = find_best_spans(*data, longest)
         assert rows.tolist() == [0, 1, 3, 4]
-        found = zip(
+        actual = zip(
             spans.start, spans.end, spans.best_score, spans.null_score, spans.log_total, strict=True
         )
-        for one, other in zip(found, expected, strict=True):
+        for one, other in zip(actual, expected, strict=True):
             assert one[:2] == other[:2]
             assert one[2:] == pytest.approx(other[2:], abs=1e-12)
 

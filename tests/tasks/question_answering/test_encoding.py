@@ -29,7 +29,7 @@ def drawn(seed: int, rows: int = 40):
 def test_windows_are_those_of_transformers(name, max_length, stride, request):
     tokenizer = request.getfixturevalue(name)
     questions, contexts = drawn(max_length)
-    kept = [
+    remaining = [
         (question, context)
         for question, context in zip(questions, contexts, strict=True)
         if max_length - len(tokenizer(question, context)["input_ids"]) >= 0
@@ -38,7 +38,7 @@ def test_windows_are_those_of_transformers(name, max_length, stride, request):
         - len(tokenizer(question, add_special_tokens=False)["input_ids"])
         > stride
     ]
-    questions, contexts = [q for q, _ in kept], [c for _, c in kept]
+    questions, contexts = [q for q, _ in remaining], [c for _, c in remaining]
     expected = tokenizer(
         questions, contexts, truncation="only_second", max_length=max_length, stride=stride,
         return_overflowing_tokens=True, return_offsets_mapping=True, return_token_type_ids=True,
@@ -53,14 +53,14 @@ def test_windows_are_those_of_transformers(name, max_length, stride, request):
     for number, offsets in enumerate(expected["offset_mapping"]):
         owners = expected.sequence_ids(number)
         for (start, end), owner in zip(offsets, owners, strict=True):
-            found = made.char_start.values[at], made.char_end.values[at]
+            actual = made.char_start.values[at], made.char_end.values[at]
             if owner != 1:
-                assert found == (-1, -1)
+                assert actual == (-1, -1)
             elif name == "bert_tokenizer":
-                assert found == (start, end)
+                assert actual == (start, end)
             else:  # of byte-level tokens, transformers counts some of the space before them
                 context = contexts[made.row[number]]
-                assert context[slice(*found)].strip() == context[start:end].strip()
+                assert context[slice(*actual)].strip() == context[start:end].strip()
             at += 1
     assert at == made.input_ids.sizes.sum()
 
@@ -153,9 +153,9 @@ def read_back(tokenizer, context, answers, max_length=64, stride=8):
 )
 @pytest.mark.parametrize("name", ["bert_tokenizer", "roberta_tokenizer"])
 def test_an_answer_keeps_to_its_own_tokens(name, context, answer, tokens, request):
-    [found] = read_back(request.getfixturevalue(name), context, [answer])
-    assert {each.strip() for each in found} == {tokens} or (
-        name == "roberta_tokenizer" and {each.strip() for each in found} == {answer.strip()}
+    [actual] = read_back(request.getfixturevalue(name), context, [answer])
+    assert {each.strip() for each in actual} == {tokens} or (
+        name == "roberta_tokenizer" and {each.strip() for each in actual} == {answer.strip()}
     )
 
 

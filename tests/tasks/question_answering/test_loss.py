@@ -62,7 +62,7 @@ def batch(settings, bert_tokenizer):
 
 def test_the_layout_changes_neither_loss_nor_gradients(batch, bert_tokenizer):
     task, made = batch
-    found = {}
+    actual = {}
     for layout in ("unpadded", "packed", "padded"):
         torch.manual_seed(0)
         config = BertConfig(
@@ -74,11 +74,11 @@ def test_the_layout_changes_neither_loss_nor_gradients(batch, bert_tokenizer):
         runner = EncoderRunner(model, task.level, layout)
         loss = task.loss(runner(made), made)
         loss.backward()
-        found[layout] = loss.detach(), [each.grad for each in model.parameters()]
+        actual[layout] = loss.detach(), [each.grad for each in model.parameters()]
     assert task.count_loss_terms(made) == len(made)
     for layout in ("unpadded", "packed"):
-        torch.testing.assert_close(found[layout][0], found["padded"][0], atol=1e-10, rtol=0)
-        for one, other in zip(found[layout][1], found["padded"][1], strict=True):
+        torch.testing.assert_close(actual[layout][0], actual["padded"][0], atol=1e-10, rtol=0)
+        for one, other in zip(actual[layout][1], actual["padded"][1], strict=True):
             torch.testing.assert_close(one, other, atol=1e-10, rtol=0)
 
 
@@ -113,7 +113,7 @@ def test_a_teacher_s_spans_are_learnt_over_context_and_cls_alone(batch, temperat
     torch.manual_seed(0)
     student, teacher = torch.randn(2, len(made.input_ids), 2, dtype=torch.float64)
     student.requires_grad_()
-    found = task.distillation_loss(student, teacher, made, temperature)
+    actual = task.distillation_loss(student, teacher, made, temperature)
     expected, at = torch.zeros((), dtype=torch.float64), 0
     for length in made.lengths.tolist():
         places = [at, *(at + n for n in range(length) if made.labels["char_start"][at + n] >= 0)]
@@ -122,9 +122,9 @@ def test_a_teacher_s_spans_are_learnt_over_context_and_cls_alone(batch, temperat
             theirs = torch.softmax(teacher[places, side] / temperature, 0)
             expected = expected + temperature**2 / 2 * (theirs * (theirs.log() - mine)).sum()
         at += length
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
     for ours, theirs in zip(
-        torch.autograd.grad(found, student), torch.autograd.grad(expected, student), strict=True
+        torch.autograd.grad(actual, student), torch.autograd.grad(expected, student), strict=True
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
     assert task.count_distillation_terms(made) == len(made)

@@ -28,16 +28,16 @@ def test_it_is_the_least_point_of_the_loss(scale, classes, settings, labelled):
     logits, labels = sampled(400, classes, classes)
     logits = (scale * logits).astype(np.float32)
     task = Classification(settings(), [f"c{n}" for n in range(classes)])
-    found = task.best_temperature(logits, labelled(labels))
+    actual = task.best_temperature(logits, labelled(labels))
     z, y = torch.from_numpy(logits).double(), torch.from_numpy(labels)
     line = minimize_scalar(
         lambda log_t: float(F.cross_entropy(z / np.exp(log_t), y)),
         bounds=(np.log(scale) - 3, np.log(scale) + 3), method="bounded",
         options={"xatol": 1e-10},
     )  # fmt: skip
-    assert found == pytest.approx(np.exp(line.x), rel=1e-6)
-    assert found == pytest.approx(scale, rel=0.2), "labels drawn from the logits undo the scale"
-    log_t = torch.tensor(np.log(found), requires_grad=True)
+    assert actual == pytest.approx(np.exp(line.x), rel=1e-6)
+    assert actual == pytest.approx(scale, rel=0.2), "labels drawn from the logits undo the scale"
+    log_t = torch.tensor(np.log(actual), requires_grad=True)
     F.cross_entropy(z / log_t.exp(), y).backward()
     assert abs(float(log_t.grad)) < 1e-7
 
@@ -47,13 +47,13 @@ def test_of_several_labels_it_is_one_for_all(settings, labelled):
     logits = draw.normal(size=(300, 3)) * 2
     labels = (draw.random((300, 3)) < 1 / (1 + np.exp(-logits))).astype(np.float32)
     task = MultiLabel(settings(), ["a", "b", "c"])
-    found = task.best_temperature((4 * logits).astype(np.float32), labelled(labels))
+    actual = task.best_temperature((4 * logits).astype(np.float32), labelled(labels))
     z, y = torch.from_numpy((4 * logits).astype(np.float32)).double(), torch.from_numpy(labels)
     line = minimize_scalar(
         lambda t: float(F.binary_cross_entropy_with_logits(z / t, y.double())),
         bounds=(1, 20), method="bounded", options={"xatol": 1e-9},
     )  # fmt: skip
-    assert found == pytest.approx(line.x, rel=1e-6)
+    assert actual == pytest.approx(line.x, rel=1e-6)
 
 
 def test_where_every_answer_is_right_nothing_is_the_least(settings, labelled):
@@ -84,8 +84,8 @@ def test_calibration_error_is_its_definition():
     confidence = np.concatenate([draw.random(500), [0.0, 1.0, 0.2, 0.4, 0.6]])
     right = draw.random(505) < confidence**2
     for bins in (5, 15):
-        found = expected_calibration_error(confidence, right, bins)
-        assert found == pytest.approx(by_definition(confidence, right, bins), abs=1e-12)
+        actual = expected_calibration_error(confidence, right, bins)
+        assert actual == pytest.approx(by_definition(confidence, right, bins), abs=1e-12)
 
 
 def test_calibration_error_by_hand():

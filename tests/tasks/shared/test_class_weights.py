@@ -110,9 +110,9 @@ def test_list_weights_of_a_mapping_are_those_of_its_classes():
     ],
 )
 def test_what_is_no_weights(asked, parts):
-    found = [str(problem) for problem in class_weight_problems(asked, NAMES)]
-    assert len(found) == len(parts)
-    for problem, part in zip(found, parts, strict=True):
+    actual = [str(problem) for problem in class_weight_problems(asked, NAMES)]
+    assert len(actual) == len(parts)
+    for problem, part in zip(actual, parts, strict=True):
         assert problem.startswith("loss.class_weights: ") and part in problem
 
 

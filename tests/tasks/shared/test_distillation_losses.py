@@ -64,11 +64,11 @@ def pair(rows, columns):
 def numeric(function, values):
     """Central differences, element by element."""
     gradient, step = torch.zeros_like(values), 1e-6
-    for place in np.ndindex(*values.shape):
+    for folder in np.ndindex(*values.shape):
         near = [values.detach().clone() for _ in range(2)]
-        near[0][place] += step
-        near[1][place] -= step
-        gradient[place] = (function(near[0]) - function(near[1])) / (2 * step)
+        near[0][folder] += step
+        near[1][folder] -= step
+        gradient[folder] = (function(near[0]) - function(near[1])) / (2 * step)
     return gradient
 
 
@@ -114,7 +114,7 @@ def test_token_level_takes_the_tokens_that_have_a_class(labelled):
     loss.backward()
     wanted = numeric(lambda each: categorical(each[chosen], teacher.detach()[chosen], 2.0), student)
     torch.testing.assert_close(student.grad, wanted, rtol=1e-6, atol=1e-8)
-    gone = [place for place in range(10) if place not in chosen]
+    gone = [folder for folder in range(10) if folder not in chosen]
     assert not student.grad[gone].any() and student.grad[chosen].abs().min() > 0
 
 

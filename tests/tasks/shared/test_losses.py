@@ -127,6 +127,6 @@ def test_nothing_breaks_where_a_probability_rounds_to_1_or_0(weighted, smoothing
 def test_half_precision_is_summed_in_single(logits, labels, truth, weights):
     shape, half = LossOptions(weights, 0.1, 2.0), logits.bfloat16()
     for loss, given in ((cross_entropy_loss, labels), (binary_cross_entropy_loss, truth)):
-        found = loss(half, given, shape)
-        assert found.dtype == torch.float32
-        torch.testing.assert_close(found, loss(half.float(), given, shape))
+        actual = loss(half, given, shape)
+        assert actual.dtype == torch.float32
+        torch.testing.assert_close(actual, loss(half.float(), given, shape))

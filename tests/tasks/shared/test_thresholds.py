@@ -24,24 +24,24 @@ def two(p):
 
 
 def test_cuts_lie_between_neighbouring_scores():
-    found = threshold_curve(np.array([0.8, 0.2, 0.6, 0.2]), np.array([True, False, True, True]))
-    assert found.thresholds.tolist() == pytest.approx([0.1, 0.4, 0.5, 0.7, 0.9])
-    assert found.predicted.tolist() == [4, 2, 2, 1, 0]
-    assert found.true_positives.tolist() == [3, 2, 2, 1, 0]
-    assert (found.positives, found.rows) == (3, 4)
+    actual = threshold_curve(np.array([0.8, 0.2, 0.6, 0.2]), np.array([True, False, True, True]))
+    assert actual.thresholds.tolist() == pytest.approx([0.1, 0.4, 0.5, 0.7, 0.9])
+    assert actual.predicted.tolist() == [4, 2, 2, 1, 0]
+    assert actual.true_positives.tolist() == [3, 2, 2, 1, 0]
+    assert (actual.positives, actual.rows) == (3, 4)
 
 
 def test_nothing_lies_beyond_0_and_1():
-    found = threshold_curve(np.array([0.0, 1.0, 1.0]), np.array([False, True, False]))
-    assert found.thresholds.tolist() == [0.5] and found.predicted.tolist() == [2]
+    actual = threshold_curve(np.array([0.0, 1.0, 1.0]), np.array([False, True, False]))
+    assert actual.thresholds.tolist() == [0.5] and actual.predicted.tolist() == [2]
 
 
 def test_neighbours_with_nothing_between_are_told_apart():
     low = 0.3
     high = np.nextafter(low, 1)
-    found = threshold_curve(np.array([low, high]), np.array([False, True]))
-    k = best_index(found.f1(), found.thresholds)
-    assert found.f1()[k] == 1 and low < found.thresholds[k] <= high
+    actual = threshold_curve(np.array([low, high]), np.array([False, True]))
+    k = best_index(actual.f1(), actual.thresholds)
+    assert actual.f1()[k] == 1 and low < actual.thresholds[k] <= high
 
 
 def test_of_equals_the_nearest_to_one_half_is_taken():
@@ -90,7 +90,7 @@ def test_of_several_labels_micro_f1_is_the_best_of_all_combinations(seed, settin
     threshold, name = task.best_threshold(logits, rows)
     assert (set(threshold), name) == ({"a", "b", "c"}, "f1_micro")
     task.set_threshold(threshold)
-    found = task.compute_metrics(logits, rows)["f1_micro"]
+    actual = task.compute_metrics(logits, rows)["f1_micro"]
     each = []
     for c in range(3):
         scores = 1 / (1 + np.exp(-logits[:, c]))
@@ -101,7 +101,7 @@ def test_of_several_labels_micro_f1_is_the_best_of_all_combinations(seed, settin
         2 * sum(both for _, both in chosen) / (truth.sum() + sum(given for given, _ in chosen))
         for chosen in itertools.product(*each)
     )
-    assert found == pytest.approx(every, abs=1e-12)
+    assert actual == pytest.approx(every, abs=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -126,9 +126,9 @@ def test_answers_follow_the_threshold(settings):
     logits = two(np.array([0.3, 0.45, 0.7]))
     assert [each["label"] for each in task.decode_predictions(logits, None)] == ["no", "no", "yes"]
     task.set_threshold(0.4)
-    found = list(task.decode_predictions(logits, None))
-    assert [each["label"] for each in found] == ["no", "yes", "yes"]
-    assert found[1]["score"] == found[1]["scores"]["yes"] == pytest.approx(0.45)
+    actual = list(task.decode_predictions(logits, None))
+    assert [each["label"] for each in actual] == ["no", "yes", "yes"]
+    assert actual[1]["score"] == actual[1]["scores"]["yes"] == pytest.approx(0.45)
 
 
 def test_refusals(settings):

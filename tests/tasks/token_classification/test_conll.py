@@ -59,9 +59,9 @@ def test_every_word_and_tag_comes_back(tmp_path, separator):
         blocks = ("".join(f"{w}{separator}{t}\n" for w, t in each) for each in sentences)
         path.write_text("\n".join(blocks), encoding="utf-8", newline="")
         rows = read_conll(path, FIRST_AND_LAST, DataConfig(name="t"), bad)
-        found = [list(zip(*fields, strict=True)) for _, fields in rows]
-        assert (found, len(bad)) == (sentences, 0)
-        assert (bad.read, lines_of(bad)) == (len(found), path.read_bytes().count(b"\n"))
+        actual = [list(zip(*fields, strict=True)) for _, fields in rows]
+        assert (actual, len(bad)) == (sentences, 0)
+        assert (bad.read, lines_of(bad)) == (len(actual), path.read_bytes().count(b"\n"))
 
     check()
 
@@ -77,8 +77,8 @@ def test_every_line_is_counted(tmp_path, count, header):
     text = (
         "# made by a tool\n\nword tag\n" * header + "-DOCSTART- O\n\n# text = ...\na O\nb B-X\n \n"
     )
-    for place in range(count):
-        kind = ("a O\nb\nc O\n", "# here it is\n#\nz O\n\n# all alone here\n", "d O\n")[place % 3]
+    for folder in range(count):
+        kind = ("a O\nb\nc O\n", "# here it is\n#\nz O\n\n# all alone here\n", "d O\n")[folder % 3]
         text += f"{kind}\n"
     path.write_text(text, encoding="utf-8")
     options = DataConfig(name="t", header=header or None)

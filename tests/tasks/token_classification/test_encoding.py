@@ -23,39 +23,39 @@ def lists(column):
 
 
 def test_the_first_token_stands_for_the_word(bert_tokenizer):
-    found = encode_words(bert_tokenizer, rows(["the", "plots", "!"]), [[1, 2, 0]], 16)
-    tokens = bert_tokenizer.convert_ids_to_tokens(found["input_ids"][0])
+    actual = encode_words(bert_tokenizer, rows(["the", "plots", "!"]), [[1, 2, 0]], 16)
+    tokens = bert_tokenizer.convert_ids_to_tokens(actual["input_ids"][0])
     assert tokens == ["[CLS]", "the", "plot", "##s", "!", "[SEP]"]
-    assert lists(found["word"]) == [[-1, 0, 1, -1, 2, -1]]
-    assert lists(found["labels"]) == [[-100, 1, 2, -100, 0, -100]]
-    assert lists(found["token_type_ids"]) == [[0] * 6]
-    assert found["row"] == [0]
+    assert lists(actual["word"]) == [[-1, 0, 1, -1, 2, -1]]
+    assert lists(actual["labels"]) == [[-100, 1, 2, -100, 0, -100]]
+    assert lists(actual["token_type_ids"]) == [[0] * 6]
+    assert actual["row"] == [0]
 
 
 def test_a_long_sentence_is_cut_into_windows_that_share_words(bert_tokenizer):
     words = ["the", "film", "a", "plots", "good", "bad", "dull", "plot"]
-    found = encode_words(bert_tokenizer, rows(["a"], words), [[5], list(range(8))], 7)
-    assert found["row"] == [0, 1, 1]
-    assert all(len(ids) <= 7 for ids in found["input_ids"])
-    owned = [word for each in lists(found["word"])[1:] for word in each if word >= 0]
+    actual = encode_words(bert_tokenizer, rows(["a"], words), [[5], list(range(8))], 7)
+    assert actual["row"] == [0, 1, 1]
+    assert all(len(ids) <= 7 for ids in actual["input_ids"])
+    owned = [word for each in lists(actual["word"])[1:] for word in each if word >= 0]
     assert owned == list(range(8))
-    for word, label in zip(found["word"], found["labels"], strict=True):
+    for word, label in zip(actual["word"], actual["labels"], strict=True):
         assert label[word < 0].tolist() == [-100] * int((word < 0).sum())
-    assert [c for each in lists(found["labels"])[1:] for c in each if c >= 0] == list(range(8))
+    assert [c for each in lists(actual["labels"])[1:] for c in each if c >= 0] == list(range(8))
 
 
 def test_a_word_longer_than_the_window_or_of_no_token_is_kept(bert_tokenizer):
-    found = encode_words(bert_tokenizer, rows(["untrue" + "s" * 20, "\u200d", "a"]), None, 5)
-    assert "labels" not in found
-    owned = [word for each in lists(found["word"]) for word in each if word >= 0]
+    actual = encode_words(bert_tokenizer, rows(["untrue" + "s" * 20, "\u200d", "a"]), None, 5)
+    assert "labels" not in actual
+    owned = [word for each in lists(actual["word"]) for word in each if word >= 0]
     assert owned == [0, 1, 2]
-    tokens = [bert_tokenizer.convert_ids_to_tokens(ids) for ids in found["input_ids"]]
+    tokens = [bert_tokenizer.convert_ids_to_tokens(ids) for ids in actual["input_ids"]]
     assert "[UNK]" in tokens[-1] or "[UNK]" in tokens[-2]
 
 
 def test_byte_level_words_keep_the_space_before_them(roberta_tokenizer):
-    found = encode_words(roberta_tokenizer, rows(["a", "good", *"电影"]), None, 32)
-    (ids,) = found["input_ids"]
+    actual = encode_words(roberta_tokenizer, rows(["a", "good", *"电影"]), None, 32)
+    (ids,) = actual["input_ids"]
     assert roberta_tokenizer.decode(ids[1:-1]) == "a good 电影"
     assert (ids[0], ids[-1]) == (roberta_tokenizer.cls_token_id, roberta_tokenizer.sep_token_id)
     assert (
@@ -63,7 +63,7 @@ def test_byte_level_words_keep_the_space_before_them(roberta_tokenizer):
         == roberta_tokenizer("a good")["input_ids"][:-1]
         + ids.tolist()[len(roberta_tokenizer("a good")["input_ids"]) - 1 :]
     )
-    assert "token_type_ids" not in found
+    assert "token_type_ids" not in actual
 
 
 def test_tokens_are_those_of_the_text(bert_tokenizer):

@@ -57,10 +57,10 @@ def read(tmp_path):
 
 
 def rows_of(rows):
-    found = rows.slice(0, len(rows)).to_pylist()
+    actual = rows.slice(0, len(rows)).to_pylist()
     return [
         ([row["text"][a:b] for a, b in zip(row["starts"], row["stops"], strict=True)], row["label"])
-        for row in found
+        for row in actual
     ]
 
 
@@ -200,10 +200,10 @@ def test_splits_in_two_schemes_are_kept_in_that_of_train(read):
 
 def test_a_column_that_has_no_tags(read):
     """The default is the last one, which in CoNLL-U has no tags."""
-    text = "".join(f"{place}\tword\t_\n\n" for place in range(9))
+    text = "".join(f"{folder}\tword\t_\n\n" for folder in range(9))
     with pytest.raises(DataError, match="every word has the tag '_'"):
         read(text, "a.conll", text=1)
-    text = "\n".join(f"w{place}\tlemma{place % 60}\n" for place in range(99))
+    text = "\n".join(f"w{work_dir}\tlemma{work_dir % 60}\n" for work_dir in range(99))
     with pytest.raises(DataError, match=r"60 different tags in 99 words \(lemma0, lemma1,"):
         read(text, "a.conll")
 
@@ -217,8 +217,8 @@ def test_a_model_whose_classes_have_no_names(tmp_path):
 
 
 KAGGLE = "Sentence #,Word,POS,Tag\n" + "".join(
-    f"{f'Sentence: {place // 3}' if place % 3 == 0 else ''},{word},X,{tag}\n"
-    for place, (word, tag) in enumerate([("Ann", "B-PER"), ("sang", "O"), ("here", "O")] * 4)
+    f"{f'Sentence: {work_dir // 3}' if place % 3 == 0 else ''},{word},X,{tag}\n"
+    for work_dir, (word, tag) in enumerate([("Ann", "B-PER"), ("sang", "O"), ("here", "O")] * 4)
 )
 
 

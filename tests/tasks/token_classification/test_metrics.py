@@ -79,8 +79,8 @@ def test_scores_are_those_of_seqeval(scheme):
             [[names.index(tag) for tag in pair] for sentence in corpus for pair in sentence]
         )
         sizes = np.array([len(sentence) for sentence in corpus])
-        found = entity_metrics(tags, scheme, sizes, numbers[:, 0], numbers[:, 1])
-        assert tuple(found) == entity_metric_names(tags)
+        actual = entity_metrics(tags, scheme, sizes, numbers[:, 0], numbers[:, 1])
+        assert tuple(actual) == entity_metric_names(tags)
         how = {"zero_division": 0}
         strict = {**how, "mode": "strict", "scheme": STRICT[scheme]}
         with warnings.catch_warnings():
@@ -88,15 +88,15 @@ def test_scores_are_those_of_seqeval(scheme):
             report = seqeval.classification_report(true, given_, output_dict=True, **how)
             for name in ("precision", "recall", "f1"):
                 score = getattr(seqeval, f"{name}_score")
-                assert found[name] == pytest.approx(score(true, given_, **how), abs=1e-12)
+                assert actual[name] == pytest.approx(score(true, given_, **how), abs=1e-12)
                 expected = score(true, given_, **strict) if _any(true, given_, scheme) else 0.0
-                assert found[f"strict/{name}"] == pytest.approx(expected, abs=1e-12)
+                assert actual[f"strict/{name}"] == pytest.approx(expected, abs=1e-12)
         for kind in KINDS:
             line = report.get(
                 kind, dict.fromkeys(("precision", "recall", "f1-score", "support"), 0)
             )
             for name, key in (("f1", "f1-score"), ("recall", "recall"), ("support", "support")):
-                assert found[f"{kind}/{name}"] == pytest.approx(float(line[key]), abs=1e-12)
+                assert actual[f"{kind}/{name}"] == pytest.approx(float(line[key]), abs=1e-12)
 
     check()
 

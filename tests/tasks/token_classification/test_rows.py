@@ -250,7 +250,7 @@ def test_tags_are_settled_in_pieces(read, monkeypatch, tags):
 def test_tags_in_their_places_are_not_copied(read, monkeypatch, tmp_path):
     monkeypatch.setenv("BERTFT_CACHE", str(tmp_path))
     monkeypatch.setattr("bertft.data.data_sources.MIN_CACHED_BYTES", 0)
-    text = "\n\n".join(f"word{place} B-ORG\nother I-ORG" for place in range(20_000))
+    text = "\n\n".join(f"word{folder} B-ORG\nother I-ORG" for folder in range(20_000))
     before = pa.total_allocated_bytes()
     splits = read(text)
     assert splits.train.table.nbytes > 1_500_000

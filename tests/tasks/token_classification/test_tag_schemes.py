@@ -140,9 +140,9 @@ def test_slips_have_the_entities_of_seqeval(sentences):
     reading = make_tag_converter(pairs, None, "bio", None, "a.conll")
     for tags in sentences:
         if reading.detected.invalid_starts or find_invalid_tag(tags, reading.scheme) is None:
-            kept = reading.convert(tags)
-            assert find_invalid_tag(kept, "bio") is None
-            assert get_entities(kept) == get_entities(tags)
+            remaining = reading.convert(tags)
+            assert find_invalid_tag(remaining, "bio") is None
+            assert get_entities(remaining) == get_entities(tags)
 
 
 STRICT = {
@@ -173,18 +173,18 @@ def test_what_is_written_in_a_scheme_is_read_as_the_same_entities(scheme, notati
         # The least that shows the notation: an entity of two words.
         spans, tags = [], []
         for sentence in [[("PER", 2), (None, 1)], *corpus]:
-            place, found = 0, []
+            folder, actual = 0, []
             for kind, size in sentence:
                 if kind is not None:
-                    found.append((kind, place, place + size - 1))
-                place += size
-            spans.append(found)
-            tags.append([written(tag) for tag in entities_to_tags(found, place, scheme)])
+                    actual.append((kind, folder, folder + size - 1))
+                folder += size
+            spans.append(actual)
+            tags.append([written(tag) for tag in entities_to_tags(actual, folder, scheme)])
         reading = make_tag_converter(count_tag_pairs(tags), None, None, None, "a")
         for given_, expected in zip(tags, spans, strict=True):
-            kept = reading.convert(given_)
+            remaining = reading.convert(given_)
             assert (
-                extract_entities([parse_tag(tag, reading.target_scheme) for tag in kept])
+                extract_entities([parse_tag(tag, reading.target_scheme) for tag in remaining])
                 == expected
             )
 
@@ -287,8 +287,8 @@ def test_a_notation_writes_b_x():
         ("", "bioes", None),
     ],
 )
-def test_the_first_tag_that_cannot_stand_there(tags, scheme, place):
-    assert find_invalid_tag(tags.split(), scheme) == place
+def test_the_first_tag_that_cannot_stand_there(tags, scheme, work_dir):
+    assert find_invalid_tag(tags.split(), scheme) == work_dir
 
 
 def test_a_tag_and_its_type():

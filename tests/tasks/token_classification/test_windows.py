@@ -12,18 +12,18 @@ from bertft.tasks.token_classification.encoding import WordWindow, split_into_wi
 def test_every_word_is_owned_once_where_its_context_is_widest(data):
     room = data.draw(st.integers(1, 12))
     sizes = data.draw(st.lists(st.integers(1, room), min_size=1, max_size=40))
-    found = split_into_windows(sizes, room, data.draw(st.integers(0, room)))
-    owned = [word for each in found for word in range(each.answer_start, each.answer_stop)]
+    actual = split_into_windows(sizes, room, data.draw(st.integers(0, room)))
+    owned = [word for each in actual for word in range(each.answer_start, each.answer_stop)]
     assert owned == list(range(len(sizes)))
 
     def context(window, word):
         before, after = sizes[window.first : word], sizes[word + 1 : window.stop]
         return min(sum(before), sum(after))
 
-    for each in found:
+    for each in actual:
         assert sum(sizes[each.first : each.stop]) <= room
         for word in range(each.answer_start, each.answer_stop):
-            holding = [other for other in found if other.first <= word < other.stop]
+            holding = [other for other in actual if other.first <= word < other.stop]
             assert context(each, word) == max(context(other, word) for other in holding)
 
 

@@ -7,18 +7,18 @@ from bertft.training.events import Finished
 
 
 def test_the_first_error_is_told_and_the_listener_hears_no_more():
-    heard, told = [], []
+    heard, content = [], []
 
     def drawing(event):
         heard.append(event.step)
         if event.step == 2:
             raise OSError("no terminal")
 
-    hear = suppress_errors(drawing, told.append)
+    hear = suppress_errors(drawing, content.append)
     for step in (1, 2, 3):
         hear(Finished(step, "done"))
     assert heard == [1, 2]
-    assert told == [
+    assert content == [
         "drawing failed at step 2 and is switched off; training continues (OSError: no terminal)"
     ]
 

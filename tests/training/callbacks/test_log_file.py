@@ -39,10 +39,10 @@ def test_steps_are_told_now_and_then(tmp_path, events, clock):
         for event in events():
             clock.now += 1.0
             log(event)
-    told = [line for line in lines(tmp_path / "log.txt") if "/25" in line]
-    assert [line.partition("/")[0] for line in told] == ["step 9", "step 18"]
-    assert "  loss " in told[0]
-    assert told[0].endswith(" left")
+    content = [line for line in lines(tmp_path / "log.txt") if "/25" in line]
+    assert [line.partition("/")[0] for line in content] == ["step 9", "step 18"]
+    assert "  loss " in content[0]
+    assert content[0].endswith(" left")
 
 
 def test_further_lines_are_indented_and_a_run_goes_on_in_its_file(tmp_path):

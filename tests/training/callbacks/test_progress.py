@@ -181,8 +181,8 @@ def program(tmp_path, each="pass"):
 
 def environment(**more):
     root = str(Path(__file__).parents[3])
-    kept = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "COLUMNS", "LINES")}
-    return {**kept, "PYTHONPATH": root, "TERM": "xterm-256color", **more}
+    remaining = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "COLUMNS", "LINES")}
+    return {**remaining, "PYTHONPATH": root, "TERM": "xterm-256color", **more}
 
 
 def test_a_real_pipe_has_no_control_codes_even_if_colour_is_forced(tmp_path):

@@ -63,17 +63,17 @@ def test_steps_come_every_so_many_and_evaluations_all(events, tmp_path):
         heard(event)
     heard.close()
     heard.close()
-    (start, *told, end) = heard.told
+    (start, *content, end) = heard.told
     assert start == ("open", 0) and end == ("end", True)
-    steps = [step for step, values in told if "train/loss" in values]
+    steps = [step for step, values in content if "train/loss" in values]
     assert steps == [5, 10, 15, 20, 25]
-    scored = {step: values for step, values in told if "validation/accuracy" in values}
+    scored = {step: values for step, values in content if "validation/accuracy" in values}
     assert list(scored) == [8, 16, 25]
     assert scored[8] == {
         "validation/accuracy": 0.58, "validation/f1_macro": pytest.approx(0.57),
         "validation/loss": pytest.approx(0.42),
     }  # fmt: skip
-    first = next(values for step, values in told if step == 5)
+    first = next(values for step, values in content if step == 5)
     assert first["train/loss"] == 0.2 and first["train/budget"] == 288.0
     assert first["train/learning_rate/head"] == 1e-3
     assert first["train/rows_per_second"] == 64.0
@@ -102,24 +102,24 @@ def test_one_that_fails_in_the_middle_is_switched_off(events, tmp_path):
                 raise ConnectionError("gone")
             super().log_metrics(values, step)
 
-    told = []
+    content = []
     heard = Broken(tmp_path, tmp_path / "t", SETTINGS, 5)
-    hear = suppress_errors(heard, told.append)
+    hear = suppress_errors(heard, content.append)
     for event in events():
         hear(event)
     heard.close()
-    (warning,) = told
+    (warning,) = content
     assert "failed at step 10 and is switched off; training continues" in warning
     assert heard.told[-1] == ("end", False)
 
 
 def test_a_folder_that_cannot_be_made_is_the_tracker_s_own_trouble(events, tmp_path):
     (tmp_path / "tracking").touch()
-    told = []
-    hear = suppress_errors(noted(tmp_path), told.append)
+    content = []
+    hear = suppress_errors(noted(tmp_path), content.append)
     for event in events():
         hear(event)
-    assert len(told) == 1
+    assert len(content) == 1
 
 
 def test_a_missing_package_names_the_extra(monkeypatch):
@@ -132,10 +132,10 @@ def test_a_missing_package_names_the_extra(monkeypatch):
 def scalars(folder):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    found = EventAccumulator(str(folder))
-    found.Reload()
-    names = found.Tags()["scalars"]
-    return {name: [(each.step, each.value) for each in found.Scalars(name)] for name in names}
+    actual = EventAccumulator(str(folder))
+    actual.Reload()
+    names = actual.Tags()["scalars"]
+    return {name: [(each.step, each.value) for each in actual.Scalars(name)] for name in names}
 
 
 def test_tensorboard_goes_on_in_the_same_folder(events, tmp_path):
@@ -182,10 +182,10 @@ def test_mlflow_in_files(events, tmp_path, monkeypatch):
         second(event)
     second.close()
     assert second.load_run_id() == name
-    found = client.get_run(name)
-    assert found.info.status == "FINISHED"
-    assert found.data.params["data.train"] == "数据/训练.csv"
-    assert found.data.metrics["validation/accuracy"] == pytest.approx(0.75)
+    actual = client.get_run(name)
+    assert actual.info.status == "FINISHED"
+    assert actual.data.params["data.train"] == "数据/训练.csv"
+    assert actual.data.metrics["validation/accuracy"] == pytest.approx(0.75)
     assert [each.step for each in client.get_metric_history(name, "train/loss")] == [
         5, 10, 15, 20, 25
     ]  # fmt: skip
@@ -219,10 +219,10 @@ def offline_runs(events, tmp_path, times=(0,)):
 @pytest.mark.trackers
 def test_wandb_offline(stranger, events, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
-    kept, name = offline_runs(events, tmp_path, (0, 16))
-    assert len(kept) == 2
-    assert {each.name.rpartition("-")[2] for each in kept} == {name}
-    summary = kept[-1] / "files" / "wandb-summary.json"
+    remaining, name = offline_runs(events, tmp_path, (0, 16))
+    assert len(remaining) == 2
+    assert {each.name.rpartition("-")[2] for each in remaining} == {name}
+    summary = remaining[-1] / "files" / "wandb-summary.json"
     if summary.is_file():
         assert json.loads(summary.read_text())["validation/accuracy"] == pytest.approx(0.75)
     assert Finished(25, "done") in events()
@@ -230,8 +230,8 @@ def test_wandb_offline(stranger, events, tmp_path, monkeypatch):
 
 @pytest.mark.trackers
 def test_wandb_without_an_account_asks_for_none(stranger, events, tmp_path):
-    kept, _ = offline_runs(events, tmp_path)
-    assert len(kept) == 1 and list(kept[0].glob("*.wandb"))
+    remaining, _ = offline_runs(events, tmp_path)
+    assert len(remaining) == 1 and list(remaining[0].glob("*.wandb"))
 
 
 @pytest.mark.trackers
@@ -256,5 +256,5 @@ def test_wandb_with_an_account_and_without_a_network(
     monkeypatch.setattr(
         WandbTracker, "_start_run", lambda s, mode: tried.append(mode) or begun(s, mode)
     )
-    kept, _ = offline_runs(events, tmp_path)
-    assert tried == ["online", "offline"] and len(kept) == 1
+    remaining, _ = offline_runs(events, tmp_path)
+    assert tried == ["online", "offline"] and len(remaining) == 1

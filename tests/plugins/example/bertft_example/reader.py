@@ -27,6 +27,6 @@ def read_reviews(
             label, separator, text = line.rstrip("\r\n").partition(" :: ")
             if separator:
                 fields = (label, text)
-                yield number, [None if place is None else fields[place] for place in places]
+                yield number, [None if folder is None else fields[folder] for folder in places]
             else:
                 bad.add(number, RowError("no ' :: ' in the line"))
