@@ -192,7 +192,7 @@ def test_code_beside_a_model_is_not_run(work_dir):
         "model_type": "mine", "architectures": ["Mine"],
         "auto_map": {"AutoConfig": "mine.Config", "AutoModel": "mine.Model"},
     }))  # fmt: skip
-    (folder / "mine.py").write_text(f"import os\nos.mkdir({str(place / 'bomb')!r})\n")
+    (folder / "mine.py").write_text(f"import os\nos.mkdir({str(work_dir / 'bomb')!r})\n")
     save_file({"x": torch.zeros(1)}, folder / "model.safetensors")
     data = write_task(work_dir, "classification")
     result = run_bertft("train", *QUICK[1:], *data, f"model.path={folder}", "model.name=mine")

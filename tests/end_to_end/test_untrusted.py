@@ -90,7 +90,7 @@ def test_what_was_not_recorded_is_not_granted(trained):
 
 
 def test_code_in_a_merged_folder_needs_the_setting(merged, work_dir):
-    (merged / "mine.py").write_text(f"import os\nos.mkdir({str(place / 'bomb')!r})\n")
+    (merged / "mine.py").write_text(f"import os\nos.mkdir({str(work_dir / 'bomb')!r})\n")
     config = {**read(merged / "config.json"), "model_type": "mine"}
     config["auto_map"] = {"AutoConfig": "mine.C", "AutoModelForSequenceClassification": "mine.M"}
     (merged / "config.json").write_text(json.dumps(config))

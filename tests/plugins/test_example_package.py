@@ -89,7 +89,7 @@ def said(work_dir):
         "setting": ["train", *data, "trainer.optimizer_settings.momentun=0.5"],
         "beta": ["train", *data, "trainer.beta1=0.5"],
         "rule": ["train", *data, "method=scaling", "method.scaling.targets=[]"],
-        "ending": ["train", *data, f"data.train={write_reviews(place / 'c.reviewz', 8)}"],
+        "ending": ["train", *data, f"data.train={write_reviews(work_dir / 'c.reviewz', 8)}"],
     }  # fmt: skip
     path = os.pathsep.join([str(work_dir / "site"), str(EXAMPLE)])
     environment = {**os.environ, "PYTHONPATH": path, "BERTFT_CACHE": str(work_dir / "cache")}

@@ -217,8 +217,8 @@ def test_a_model_whose_classes_have_no_names(tmp_path):
 
 
 KAGGLE = "Sentence #,Word,POS,Tag\n" + "".join(
-    f"{f'Sentence: {work_dir // 3}' if place % 3 == 0 else ''},{word},X,{tag}\n"
-    for work_dir, (word, tag) in enumerate([("Ann", "B-PER"), ("sang", "O"), ("here", "O")] * 4)
+    f"{f'Sentence: {number // 3}' if number % 3 == 0 else ''},{word},X,{tag}\n"
+    for number, (word, tag) in enumerate([("Ann", "B-PER"), ("sang", "O"), ("here", "O")] * 4)
 )
 
 

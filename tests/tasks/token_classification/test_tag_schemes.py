@@ -260,7 +260,7 @@ def test_a_notation_writes_b_x():
 
 
 @pytest.mark.parametrize(
-    ("tags", "scheme", "place"),
+    ("tags", "scheme", "work_dir"),
     [
         ("B-A I-A O B-A B-A", "bio", None),
         ("O I-A", "bio", 1),
