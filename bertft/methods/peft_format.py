@@ -26,6 +26,10 @@ __all__ = [
 
 PREFIX = "base_model.model."
 _OTHER_BASE = "Use the adapter with the base that it was trained on"
+_WRAPPED = (
+    "Remove 'module.' from the names of its tensors: DistributedDataParallel adds it when a wrapped"
+    " model is saved"
+)
 
 
 def model_name(name: str) -> str | None:
@@ -68,9 +72,8 @@ def copy_and_group_tensors(
             with torch.no_grad():
                 parameters[path].copy_(tensor)
         else:
-            raise DataError(
-                f"the model has no {path} of shape {list(tensor.shape)}", hint=_OTHER_BASE
-            )
+            hint = _WRAPPED if path.startswith("module.") else _OTHER_BASE
+            raise DataError(f"the model has no {path} of shape {list(tensor.shape)}", hint=hint)
     return parts
 
 
@@ -81,7 +84,8 @@ def find_linear_layer(model: nn.Module, path: str) -> nn.Linear:
     except AttributeError:
         layer = None
     if type(layer) is not nn.Linear:
-        raise DataError(f"the model has no linear layer {path}", hint=_OTHER_BASE)
+        hint = _WRAPPED if path.startswith("module.") else _OTHER_BASE
+        raise DataError(f"the model has no linear layer {path}", hint=hint)
     return layer
 
 

@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 
+_MAX_JSON_BYTES = 1 << 29  # the largest tokenizers have some 40 MB
 _INDEX_FILE = "model.safetensors.index.json"
 
 
@@ -55,7 +56,7 @@ def check_model_folder(folder: Path) -> None:
             continue
         path = Path(entry.path)
         try:
-            mode, target = entry.stat().st_mode, path.resolve()
+            status, target = entry.stat(), path.resolve()
         except OSError as error:
             raise unreadable(error, path) from error
         if entry.is_symlink() and real_folder not in target.parents and target.parent != blobs:
@@ -64,10 +65,17 @@ def check_model_folder(folder: Path) -> None:
                 where=str(path),
                 hint="Replace it with the file, for example with cp -L",
             )
-        special_kind = file_kind(mode)
+        special_kind = file_kind(status.st_mode)
         if special_kind is not None and not entry.is_dir():
             raise DataError(
                 f"is {special_kind}, not a regular file", where=str(path), hint="Remove it"
+            )
+        if path.suffix == ".json" and status.st_size > _MAX_JSON_BYTES:
+            raise DataError(
+                f"has {status.st_size:,} bytes; a configuration or tokenizer has at most"
+                f" {_MAX_JSON_BYTES:,}",
+                where=str(path),
+                hint="Download the model again",
             )
     if (folder / _INDEX_FILE).is_file():
         _check_weight_index(folder / _INDEX_FILE)

@@ -33,6 +33,14 @@ def read_metrics_json(file: Path) -> dict[str, Any]:
             if not isinstance(group, dict):
                 raise DataError(f"has no {parents[0]!r}", where=str(file), hint=DAMAGED_FILE_HINT)
             group[last] = None  # an entry that can be null can be missing
+    metric = metrics["best"]["metric"]
+    for split in ("validation", "test"):
+        if metrics[split] is not None and metric not in metrics[split]:
+            raise DataError(
+                f"{split!r} has no {quote_value(metric)}, the metric of 'best'",
+                where=str(file),
+                hint=DAMAGED_FILE_HINT,
+            )
     return metrics
 
 

@@ -7,9 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from bertft.errors import SystemResourceError, UsageError
+from bertft.errors import DataError, SystemResourceError, UsageError
 from bertft.models import source as module
-from bertft.models.source import ModelSource, find_model_source, local_model_folder, weights_digest
+from bertft.models.source import (
+    ModelSource,
+    check_model_folder,
+    find_model_source,
+    local_model_folder,
+    weights_digest,
+)
 
 NAMES = ["all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"]
 
@@ -112,3 +118,17 @@ def test_the_hubs_snapshot(monkeypatch, folder):
     assert requested == [(("org/x", "config.json"), {"revision": "abc"})]
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
     assert local_model_folder(ModelSource("x", "hub", "org/x")) is None
+
+
+def test_a_huge_json_file_is_refused_by_its_size(tmp_path):
+    with (tmp_path / "tokenizer.json").open("wb") as file:
+        file.truncate(module._MAX_JSON_BYTES + 1)  # a sparse file takes no room
+    with pytest.raises(DataError, match=r"tokenizer\.json.*bytes"):
+        check_model_folder(tmp_path)
+
+
+def test_large_weights_are_not(tmp_path):
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.truncate(module._MAX_JSON_BYTES + 1)
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    check_model_folder(tmp_path)

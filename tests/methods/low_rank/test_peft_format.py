@@ -11,6 +11,7 @@ import transformers
 
 from bertft.errors import DataError, UsageError
 from bertft.methods.low_rank.peft_format import attach_peft, peft_config, peft_tensors
+from bertft.methods.peft_format import PREFIX, copy_and_group_tensors, find_linear_layer
 
 peft = pytest.importorskip("peft")
 
@@ -171,3 +172,15 @@ def test_an_update_that_is_no_matrix_is_refused(shape):
 def test_a_method_without_updates_is_refused():
     with pytest.raises(UsageError, match="every low-rank update was pruned"):
         peft_tensors(model_of("bert"))
+
+
+@pytest.mark.parametrize("name", ["module.query.lora_A.weight", "module.classifier.weight"])
+def test_a_wrapped_model_s_names_are_explained(name):
+    model = torch.nn.ModuleDict({"query": torch.nn.Linear(3, 3)})
+
+    def read_adapter():
+        for path in copy_and_group_tensors(model, {PREFIX + name: torch.zeros(2, 3)}, "lora_[AB]"):
+            find_linear_layer(model, path)
+
+    with pytest.raises(DataError, match="DistributedDataParallel"):
+        read_adapter()
