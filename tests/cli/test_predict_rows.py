@@ -132,7 +132,7 @@ def test_questions_of_many_windows(ask):
         number for number in range(102) if number != 62
     ]
     assert [each["line"] - 1 for each in actual if "error" in each] == [50, 60, 61, 62]
-    assert "the question leaves" in actual[50]["error"] and actual[50]["answer"] is None
+    assert "the question is too long" in actual[50]["error"] and actual[50]["answer"] is None
     assert "1 × question longer than the window" in result
 
 

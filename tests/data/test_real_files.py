@@ -141,7 +141,7 @@ def test_parquet_files_that_were_joined(tmp_path, index):
     pa.parquet.write_table(table, path, row_group_size=2, write_page_index=index)
     content = path.read_bytes()
     assert len(texts(path, content)) == 9
-    with pytest.raises(DataError, match="joined byte by byte"):
+    with pytest.raises(DataError, match="concatenated byte by byte"):
         texts(path, content + content)
 
 

@@ -137,7 +137,7 @@ def test_a_file_that_is_written_to_meanwhile_is_told_and_not_kept(path, cache, m
             file.write("one more,a,c\n")
 
     monkeypatch.setattr(data_sources, "records_to_batches", meddling)
-    with pytest.raises(DataError, match="written to while it was read"):
+    with pytest.raises(DataError, match="changed while it was read"):
         rows(path)
     assert list(cache.iterdir()) == []
 

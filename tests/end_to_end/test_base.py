@@ -222,7 +222,7 @@ def test_a_base_that_contradicts_itself_is_refused_for_its_head_alone(trained, w
         file.write_text(json.dumps({**read(file), "id2label": id2label, "label2id": label2id}))
         result = run_bertft(*words, f"model.path={name}", f"hydra.run.dir=of_{name}")
         assert result.status == status, result
-        assert ("label2id gives that name to output 1" in result.err) is (status == 2)
+        assert ("label2id gives this name to output 1" in result.err) is (status == 2)
     for words in (
         ["predict"],
         ["eval", "data=files", f"data.validation={run.parent / 'test.csv'}"],

@@ -94,7 +94,7 @@ def test_a_deeper_head_and_a_length_that_the_model_does_not_take(trained, work_d
     norm = {"classifier.norm.weight": torch.ones(64), "classifier.norm.bias": torch.ones(64)}
     save_file({**load_file(weights), **norm}, weights, metadata={"format": "pt"})
     result = run_bertft("predict", "run=merged", stdin=LINES[0])
-    assert result.refused and "no place for the weights classifier.norm.bias" in result.err, result
+    assert result.refused and "does not use the weights classifier.norm.bias" in result.err, result
     words = (
         "data=files",
         f"data.train={work_dir / 'a.csv'}",

@@ -108,7 +108,7 @@ def test_tensors_of_another_shape_or_name(copied):
     whole = load_file(file)
     for name, tensors in (
         ("shape", {**whole, max(whole): torch.zeros(3)}),
-        ("lacks", {name: whole[name] for name in whole if name != max(whole)}),
+        ("has no", {name: whole[name] for name in whole if name != max(whole)}),
         ("unknown", {**whole, "../../x": torch.zeros(1)}),
     ):
         save_file(tensors, file)
