@@ -23,6 +23,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -139,7 +140,13 @@ def load(
         warn=_LOGGER.warning,
         trust_remote_code=trust_remote_code,
     )
-    return Predictor(loaded, folder, device)
+    settings = {
+        "checkpoint": checkpoint,
+        "precision": "null" if precision is None else precision,
+        "device": device,
+        "trust_remote_code": str(trust_remote_code).lower(),
+    }
+    return Predictor(loaded, folder, [f"{name}={value}" for name, value in settings.items()])
 
 
 def compare(
@@ -280,8 +287,9 @@ class Report:
 class Predictor:
     """A loaded model for prediction and evaluation, created by ``bertft.load``."""
 
-    def __init__(self, loaded: LoadedModel, path: str, device: str) -> None:
-        self._loaded, self._path, self._device = loaded, path, device
+    def __init__(self, loaded: LoadedModel, path: str, arguments: Sequence[str]) -> None:
+        """``arguments`` are those with which a command loads the same model from ``path``."""
+        self._loaded, self._path, self._arguments = loaded, path, list(arguments)
 
     @property
     def task(self) -> str:
@@ -308,10 +316,16 @@ class Predictor:
 
         loaded = self._loaded
         model, task = loaded.task_model, loaded.task_model.task
-        column = loaded.data.text if isinstance(loaded.data.text, str) else "text"
+        # on_bad_row of the run is for its training rows: here every row gets a prediction.
+        data = replace(loaded.data, on_bad_row="error")
+        column = data.text if isinstance(data.text, str) else "text"
+        if loaded.unnamed_tags:
+            _LOGGER.warning(loaded.unnamed_tags)
         with tempfile.TemporaryDirectory() as folder:
             path = _as_file(_texts_to_rows(rows, column), Path(folder), "rows")
-            inputs = load_inputs(str(path), loaded.data)
+            inputs = load_inputs(str(path), data)
+            for note in inputs.notes:
+                _LOGGER.warning(note)
             table = build_unlabelled_features(
                 inputs, task, model.tokenizer, loaded.info.max_length, None, "error"
             )
@@ -334,8 +348,8 @@ class Predictor:
             source = "adapter" if self._loaded.is_adapter else "run"
             arguments = [
                 f"{source}={self._path}",
+                *self._arguments,
                 f"data.validation={path}",
-                f"device={self._device}",
                 f"hydra.run.dir={out}",
             ]
             with contextlib.redirect_stdout(_NullStream()):
@@ -365,14 +379,28 @@ def _new_run_folder(method: str) -> Path:
 
 
 def _as_file(rows: Any, folder: Path, name: str) -> Path:
-    """The path ``rows``, or the path of a Parquet file in ``folder`` with these rows."""
+    """The path ``rows``, or the path of a Parquet file in ``folder`` with these rows.
+
+    Raises:
+        DataError: ``folder`` has a run that was trained with other rows, which are kept.
+    """
     if isinstance(rows, (str, os.PathLike)):
         return Path(rows).expanduser()
-    table = _as_table(rows, name)
-    path = folder / "rows" / f"{name}.parquet"
-    path.parent.mkdir(parents=True, exist_ok=True)
     import pyarrow.parquet as pq
 
+    from bertft.runs.run_folder import RunFolder
+
+    table = _as_table(rows, name)
+    path = folder / "rows" / f"{name}.parquet"
+    if RunFolder(folder).has_run and path.exists():
+        if not pq.read_table(path).equals(table):
+            raise DataError(
+                f"the run in this folder has other {name} rows",
+                where=str(folder),
+                hint="Set another output_dir",
+            )
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, path)
     return path
 

@@ -164,3 +164,36 @@ def test_importing_bertft_imports_nothing_slow():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert isinstance(pa.__version__, str)
+
+
+def test_the_rows_of_a_run_are_not_replaced(run):
+    file = run.path / "rows" / "train.parquet"
+    before = file.read_bytes()
+    with pytest.raises(DataError, match="other train rows"):
+        bertft.train(ROWS[:10], model="tiny", output_dir=run.path, overrides=TINY)
+    with pytest.raises(UsageError, match="run"):  # the same rows: the folder has a finished run
+        bertft.train(ROWS, ROWS[:20], model="tiny", output_dir=run.path, overrides=TINY)
+    assert file.read_bytes() == before
+
+
+def test_every_row_has_a_prediction_whatever_the_run_skipped(tmp_path):
+    skipping = (*TINY, "data.on_bad_row=skip", "data.max_skipped=0.5")
+    run = bertft.train(
+        [*ROWS, {"text": "", "label": "pos"}],
+        ROWS[:20],
+        model="tiny",
+        output_dir=tmp_path / "run",
+        overrides=skipping,
+        quiet=True,
+    )
+    assert len(run.predict(["good", "dull"])) == 2
+    with pytest.raises(DataError):
+        run.predict(["good", ""])
+
+
+def test_the_loaded_checkpoint_is_evaluated(run):
+    with pytest.raises(UsageError, match="999"):
+        bertft.load(run.path, checkpoint="999")
+    last = bertft.load(run.path, checkpoint="last", precision="bf16", device="cpu")
+    assert last._arguments[:2] == ["checkpoint=last", "precision=bf16"]
+    assert set(last.evaluate(ROWS[:20])) == set(run.metrics["validation"])
