@@ -83,15 +83,15 @@ def _table(teacher: Path, students: Path) -> str:
     scores: dict[str, list[float]] = defaultdict(list)
     distilled: dict[str, Path] = {}
     agreed: list[float] = []
-    told = json.loads((teacher / "metrics.json").read_text())
-    name = f"teacher, {told['parameters']['total']:,} parameters"
-    scores[name] = [told["best"]["value"]]
+    metrics = json.loads((teacher / "metrics.json").read_text())
+    name = f"teacher, {metrics['parameters']['total']:,} parameters"
+    scores[name] = [metrics["best"]["value"]]
     for file in sorted(students.glob("*/metrics.json")):
-        told = json.loads(file.read_text())
-        both = told.get("distillation")
+        metrics = json.loads(file.read_text())
+        both = metrics.get("distillation")
         kind = "distilled" if both else "without a teacher"
-        kind = f"student {kind}, {told['parameters']['total']:,} parameters"
-        scores[kind].append(told["best"]["value"])
+        kind = f"student {kind}, {metrics['parameters']['total']:,} parameters"
+        scores[kind].append(metrics["best"]["value"])
         if both:
             agreed.append(both["agreement"])
             distilled[kind] = file.parent

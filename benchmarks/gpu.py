@@ -6,7 +6,7 @@
 BERT-base's and BERT-large's shape with random weights, sentences of SST-2 and windows of SQuAD v2.
 Peers: LoRA r=8 by peft and full fine-tuning under HF Trainer, dynamic padding, SDPA. Ours: lora in
 every layout, svd_lora_prefix and full, ``bertft train``'s own loop body, on the same rows. With
-``--device cpu --shape narrow --precision fp32``: what a step costs beside its products, which is
+``--device cpu --shape narrow --precision fp32``: the cost of a step next to its products, which is
 what bounds small batches on a GPU.
 """
 

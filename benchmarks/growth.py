@@ -1,4 +1,4 @@
-"""What more rows cost: time to the first step and memory, beside a script with HF Trainer and peft.
+"""Cost of more rows: time to the first step and memory, next to a script with HF Trainer and peft.
 
     python -m benchmarks.growth [--quick] [--rows 1000 100000 1000000] [--alone] [--json FILE]
 

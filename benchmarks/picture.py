@@ -89,9 +89,9 @@ def draw(rows: list[Measured], theme: str, file: Path) -> None:
         save(figure, file, title(rows))
 
 
-def save(figure: Figure, file: Path, told: str) -> None:
-    """Write an SVG that says of itself what was ``told``."""
-    figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Title": told})
+def save(figure: Figure, file: Path, title: str) -> None:
+    """Write an SVG with ``title`` in its metadata."""
+    figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Title": title})
 
 
 def main() -> None:

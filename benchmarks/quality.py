@@ -1,4 +1,4 @@
-"""The methods' quality with their presets' own defaults, beside peft over the same rows.
+"""The quality of the methods with their presets' defaults, next to peft on the same rows.
 
     python -m benchmarks.quality --data $BERTFT_DATA/sst2 --out outputs/quality
 

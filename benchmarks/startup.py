@@ -1,4 +1,4 @@
-"""From the command typed to the first step done, beside a script with HF Trainer and peft.
+"""Time from the command to the end of the first step, next to a script with HF Trainer and peft.
 
     python -m benchmarks.startup --data $BERTFT_DATA/sst2 [--quick] [--json FILE]
 

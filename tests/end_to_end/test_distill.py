@@ -306,11 +306,14 @@ def test_a_teacher_below_the_students_start_is_told(trained):
     rows = load_splits(saved.data).validation
     adapted = saved.task_model
     [table] = build_features({"v": rows}, adapted.task, adapted.tokenizer, 64, None).values()
-    hired = TeacherContext("t", "", None, None, 0, None, {"accuracy": 0.01}, None, 0, 0)
+    teacher_context = TeacherContext("t", "", None, None, 0, None, {"accuracy": 0.01}, None, 0, 0)
     content: list[str] = []
-    warn_if_teacher_is_worse(hired, adapted, table, content.append)
+    warn_if_teacher_is_worse(teacher_context, adapted, table, content.append)
     assert len(content) == 1 and "the teacher t has accuracy 0.0100 on validation" in content[0]
     warn_if_teacher_is_worse(
-        dataclasses.replace(hired, metrics={"accuracy": 1.0}), adapted, table, content.append
+        dataclasses.replace(teacher_context, metrics={"accuracy": 1.0}),
+        adapted,
+        table,
+        content.append,
     )
     assert len(content) == 1
