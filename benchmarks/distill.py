@@ -33,10 +33,10 @@ from bertft.config.method_components import base, distill
 from bertft.config.model import ModelConfig
 from bertft.config.trainer import TrainerConfig
 from bertft.data.batch import LengthGroupedSampler, collate
-from bertft.data.cached_logits import CachedLogits
 from bertft.data.features import FeatureTable, featurize
 from bertft.data.splits import load_splits
 from bertft.distill import Distillation
+from bertft.distill.cached_logits import CachedLogits
 from bertft.distill.teachers import CachedTeacher
 from bertft.methods import collect_param_groups
 from bertft.models.families import encoder_family, encoder_layers

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from bertft.data.batch import Batch, collate, to_device
-from bertft.data.cached_logits import CachedLogits
 from bertft.data.features import FeatureTable
+from bertft.distill.cached_logits import CachedLogits
 from bertft.models.forward_state import ActivationRecorder
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner

@@ -22,11 +22,11 @@ import numpy as np
 
 from bertft.config.method_components.distill import DistillConfig
 from bertft.data.batch import evaluation_batches
-from bertft.data.cached_logits import CachedLogits, load_cached_logits, store_logits
 from bertft.data.features import ConcatFeatureTable, FeatureTable, feature_key, tokenizer_hash
 from bertft.data.labels import are_placeholder_names
 from bertft.data.rows import Rows
 from bertft.data.splits import Splits
+from bertft.distill.cached_logits import CachedLogits, load_cached_logits, store_logits
 from bertft.distill.component import compares_inner_states
 from bertft.distill.teachers import CachedTeacher, OnlineTeacher, Teacher
 from bertft.errors import DataError, UsageError

@@ -14,9 +14,9 @@ from bertft.config.loss import LossConfig
 from bertft.config.method_components.distill import DistillConfig
 from bertft.config.trainer import TrainerConfig
 from bertft.data.batch import collate, split_into_micro_batches
-from bertft.data.cached_logits import CachedLogits
 from bertft.data.features import ConcatFeatureTable, FeatureTable, make_record_batch
 from bertft.distill import build
+from bertft.distill.cached_logits import CachedLogits
 from bertft.distill.component import needs_teacher
 from bertft.distill.teachers import CachedTeacher, OnlineTeacher
 from bertft.errors import UsageError
