@@ -2,6 +2,7 @@
 
 same classes in another order    rows of W and b are reordered by name
 other classes                    W and b are initialised again, as for a head of another size
+another task, surplus weights    W and b are initialised again: the outputs have another meaning
 a number                         W and b are kept
 """
 
@@ -34,14 +35,17 @@ def brings_head(loaded: LoadedEncoder) -> bool:
 
 
 def align_head(
-    loaded: LoadedEncoder, base_classes: Sequence[str], task_classes: Sequence[str] | None
+    loaded: LoadedEncoder,
+    base_classes: Sequence[str],
+    task_classes: Sequence[str] | None,
+    other_meaning: str = "",
 ) -> str:
     """Make the outputs of ``loaded``'s head those of ``task_classes``; what was done, in one
     sentence.
 
     ``base_classes`` are the classes that the base's config lists; ``task_classes`` None: the output
-    is a number. Empty where the base has no trained head. A new layer is drawn from torch's
-    generator.
+    is a number. ``other_meaning``: what the base's head was trained for, if it is not the task.
+    Empty where the base has no trained head. A new layer is drawn from torch's generator.
     """
     model = loaded.model
     head_names = set(head_parameters(model))
@@ -50,6 +54,15 @@ def align_head(
         return f"the base has a head for {count}: its output layer is new"
     if not head_names or not head_names <= loaded.loaded_parameters:
         return ""
+    if loaded.left_out:
+        _initialize(output_layer(model), model)
+        return (
+            "the head of the base has weights without a place in the model"
+            f" ({format_list(list(loaded.left_out), 3)}): its output layer is new"
+        )
+    if other_meaning:
+        _initialize(output_layer(model), model)
+        return f"the base has a head for {other_meaning}: its output layer is new"
     if task_classes is None:
         return "the base has a head for a number: it is kept"
     if _class_order(base_classes, task_classes) == list(range(len(task_classes))):
@@ -62,16 +75,19 @@ def align_head(
             "the base has a head for the same classes in another order"
             f" ({format_list(base_classes, _MAX_SHOWN_CLASSES)}): its outputs are reordered"
         )
-    output = output_layer(model)
-    with torch.no_grad():
-        nn.init.normal_(output.weight, 0.0, getattr(model.config, "initializer_range", 0.02))
-        if output.bias is not None:
-            output.bias.zero_()
+    _initialize(output_layer(model), model)
     return (
         f"the base has a head for {format_list(base_classes, _MAX_SHOWN_CLASSES)}, not for"
         f" {format_list(task_classes, _MAX_SHOWN_CLASSES)}:"
         " its output layer is new"
     )
+
+
+def _initialize(output: nn.Linear, model: PreTrainedModel) -> None:
+    with torch.no_grad():
+        nn.init.normal_(output.weight, 0.0, getattr(model.config, "initializer_range", 0.02))
+        if output.bias is not None:
+            output.bias.zero_()
 
 
 def reorder_outputs(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from bertft.data.features import cache_folder
 from bertft.models.loading import head_parameters, output_layer
@@ -11,7 +12,6 @@ from bertft.pipeline.data import RunData
 from bertft.pipeline.run_context import RunContext
 from bertft.pipeline.task_model import TaskModel, build_task_model
 from bertft.pipeline.teacher import StudentData, TeacherContext
-from bertft.tasks.shared.sequence_task import class_names_in_config
 from bertft.training.random_state import seed_all
 
 __all__ = ["RunModel", "build_model"]
@@ -56,7 +56,7 @@ def build_model(context: RunContext, data: RunData) -> RunModel:
         learning_rate=config.trainer.learning_rate,
         gradient_checkpointing=config.trainer.gradient_checkpointing,
         compiled=config.trainer.compile,
-        base_classes=lambda: _classes_of_base(context, data),
+        base_config=lambda: _config_of_base(context, data),
     )
     family = task_model.runner.family
     if family.runs_rows_alone:
@@ -78,10 +78,9 @@ def build_model(context: RunContext, data: RunData) -> RunModel:
     return RunModel(task_model, teacher)
 
 
-def _classes_of_base(context: RunContext, data: RunData) -> list[str]:
-    """The classes in the base's own config.json."""
-    own_config = read_model_config(data.base.source, context.config.model.trust_remote_code)
-    return class_names_in_config(own_config.to_dict())
+def _config_of_base(context: RunContext, data: RunData) -> dict[str, Any]:
+    """The content of the base's config.json, without the settings of the run."""
+    return read_model_config(data.base.source, context.config.model.trust_remote_code).to_dict()
 
 
 def _log_notes(context: RunContext, task_model: TaskModel, has_trained_head: bool) -> None:

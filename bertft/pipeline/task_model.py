@@ -23,12 +23,21 @@ from bertft.methods.base import NewModules
 from bertft.methods.component import MethodComponent
 from bertft.models.dropout import replace_dropout
 from bertft.models.head import align_head, brings_head
-from bertft.models.loading import load_config, load_model, max_input_length, output_layer
+from bertft.models.loading import (
+    LoadedEncoder,
+    load_config,
+    load_model,
+    max_input_length,
+    output_layer,
+)
 from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
 from bertft.models.source import ModelSource
 from bertft.pipeline.batch_invariance import check_batch_invariance
-from bertft.tasks.task import BaseTask
+from bertft.pipeline.head_settings import HeadSettings
+from bertft.tasks.shared.sequence_task import class_names_in_config
+from bertft.tasks.task import BaseTask, detect_task
+from bertft.utils.messages import format_list
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -151,7 +160,7 @@ def build_task_model(
     weights: Mapping[str, Tensor] | None = None,
     gradient_checkpointing: bool = False,
     compiled: bool = False,
-    base_classes: Callable[[], Sequence[str]] | None = None,
+    base_config: Callable[[], Mapping[str, Any]] | None = None,
 ) -> TaskModel:
     """Load the base ``source`` and attach the components of ``method``.
 
@@ -160,8 +169,8 @@ def build_task_model(
     Args:
         model_config: the transformers config with the labels of ``task``; None: it is loaded.
         weights: trained weights of a checkpoint.
-        base_classes: returns the classes of the base's head, which is then aligned with those of
-            ``task``; None: the head is not changed.
+        base_config: returns the content of the base's config.json, which describes the head that
+            is then aligned with ``task``; None: the head is not changed.
     """
     model_settings = resolve_source(settings, source)
     if model_config is None:
@@ -170,9 +179,8 @@ def build_task_model(
     model = loaded.model
     check_batch_invariance(model, tokenizer, task.level, task.reads_pairs)
     head_note = ""
-    if base_classes is not None and task.aligns_base_head:
-        own_classes = base_classes() if brings_head(loaded) else []
-        head_note = align_head(loaded, own_classes, task.class_names)
+    if base_config is not None and task.needs_labels and brings_head(loaded):
+        head_note = _align_with_task(loaded, base_config(), task)
     replace_dropout(model)
     components = build_components(method, learning_rate, loaded.new_parameters)
     attach_components(components, model)
@@ -196,6 +204,32 @@ def build_task_model(
         tuple(loaded.initialized_parameters),
         tuple(loaded.left_out),
     )
+
+
+def _align_with_task(loaded: LoadedEncoder, base_config: Mapping[str, Any], task: BaseTask) -> str:
+    """Keep the head of the base only where its outputs mean what those of ``task`` mean.
+
+    ``align_head`` describes the result.
+    """
+    if not task.aligns_base_head and not loaded.left_out:
+        return ""
+    classes = class_names_in_config(base_config)
+    return align_head(loaded, classes, task.class_names, _other_head(base_config, classes, task))
+
+
+def _other_head(base_config: Mapping[str, Any], classes: Sequence[str], task: BaseTask) -> str:
+    """What the head was trained for if it is not ``task``; empty if that is not recorded."""
+    recorded = {"architectures": None, "problem_type": None, **base_config}
+    recorded["architectures"] = recorded["architectures"] or [task.auto_class]
+    recorded["problem_type"] = HeadSettings(task.name).problem_type(
+        recorded["problem_type"], len(classes)
+    )
+    if task.matches_config(recorded):
+        return ""
+    try:
+        return f"{detect_task(recorded)[0]}, not for {task.name}"
+    except UsageError:
+        return f"{format_list(recorded['architectures'], 3)}, not for {task.name}"
 
 
 def resolve_source(settings: ModelConfig, source: ModelSource) -> ModelConfig:

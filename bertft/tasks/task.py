@@ -13,6 +13,7 @@ not.
 from __future__ import annotations
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -33,7 +34,7 @@ from bertft.data.rows import BadRows, RowError, Rows, check_skipped_share, raise
 from bertft.errors import UsageError
 from bertft.tasks.report_items import ReportItem
 from bertft.tasks.shared.distillation_losses import categorical_kl_loss
-from bertft.utils.messages import Problem, closest_name
+from bertft.utils.messages import Problem, closest_name, format_list
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -116,9 +117,11 @@ class BaseTask(ABC):
 
     @classmethod
     def matches_config(cls, model_config: Mapping[str, Any]) -> bool:
-        """Whether a transformers config (as in ``config.json``) describes this task's head."""
-        suffix = cls.auto_class.removeprefix("AutoModel")
-        return any(name.endswith(suffix) for name in model_config.get("architectures") or [])
+        """Whether a transformers config (as in ``config.json``) describes this task's head.
+
+        A config that names several heads describes none.
+        """
+        return _head_classes(model_config) == {cls.auto_class.removeprefix("AutoModel")}
 
     @classmethod
     def class_names_from_config(cls, model_config: Mapping[str, Any]) -> list[str] | None:
@@ -378,12 +381,24 @@ def detect_task(
         task = _task_class(name)
         if task.matches_config(model_config):
             return name, task.class_names_from_config(model_config)
+    if len(_head_classes(model_config)) > 1:
+        raise UsageError(
+            f"architectures names several heads ({format_list(model_config['architectures'])})",
+            where="config.json",
+            hint="Keep the class that the weights were saved from",
+        )
     raise UsageError(
         f"{', '.join(model_config.get('architectures') or ['the model'])} does not have a head of a"
         " supported task",
         where="config.json",
         hint=f"Train a head first (tasks: {', '.join(TASKS.names())})",
     )
+
+
+def _head_classes(model_config: Mapping[str, Any]) -> set[str]:
+    """``ForSequenceClassification`` and the like, without the names of the encoders."""
+    heads = [re.search(r"For[A-Z]\w*$", name) for name in model_config.get("architectures") or []]
+    return {head.group() for head in heads if head is not None}
 
 
 def _task_class(name: str) -> type[BaseTask]:

@@ -83,6 +83,16 @@ def test_a_folder_without_a_head(config):
         detect_task(config)
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_folder_that_names_several_heads(order):
+    """The order of the tasks does not choose one of them."""
+    heads = ["BertForSequenceClassification", "BertForTokenClassification"][::order]
+    with pytest.raises(UsageError, match=r"several heads \(BertFor.*Keep the class that"):
+        detect_task({"architectures": heads})
+    encoder = {"architectures": ["BertForTokenClassification", "BertModel"][::order]}
+    assert detect_task(encoder)[0] == "token_classification"
+
+
 @pytest.mark.parametrize(
     "names", [{"a": "x"}, {0: "x", 2: "y"}, ["x", "y"], {None: "x"}, {0: "x", "0": "y"}]
 )
