@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from bertft.errors import DataError, UsageError
+from bertft.utils.messages import expand_home
 
 if TYPE_CHECKING:
     import datasets
@@ -92,7 +93,9 @@ def train(
     """
     from bertft.config.presets import find_presets
 
-    path = Path(output_dir).expanduser() if output_dir is not None else _new_run_folder(method)
+    path = (
+        expand_home(output_dir, "output_dir") if output_dir is not None else _new_run_folder(method)
+    )
     arguments = [f"method={method}", f"hydra.run.dir={path}", *overrides]
     name = os.fspath(model)
     arguments.append(f"model={name}" if name in find_presets("model") else f"model.path={name}")
@@ -200,7 +203,7 @@ class Run:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         from bertft.runs.run_folder import RunFolder
 
-        self.path = Path(path).expanduser()
+        self.path = expand_home(path, "run")
         self._folder = RunFolder.open(self.path)
 
     @property
@@ -385,7 +388,7 @@ def _as_file(rows: Any, folder: Path, name: str) -> Path:
         DataError: ``folder`` has a run that was trained with other rows, which are kept.
     """
     if isinstance(rows, (str, os.PathLike)):
-        return Path(rows).expanduser()
+        return expand_home(rows)
     import pyarrow.parquet as pq
 
     from bertft.runs.run_folder import RunFolder

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 __all__ = [
+    "check_number_types",
     "check_weights",
     "first_non_finite",
 ]
@@ -74,7 +75,6 @@ def check_weights(
     """
     where = f"model.path={source.name}"
     prefix = f"{model.base_model_prefix}."
-    _check_types(model, source, where)
     missing_or_mismatched = {name for name in missing if "pooler" not in name} | set(mismatched)
     if missing_or_mismatched:
         _check_wrapper_prefix(missing_or_mismatched, unexpected, prefix, where)
@@ -108,28 +108,41 @@ def check_weights(
         )
 
 
-def _check_types(model: PreTrainedModel, source: ModelSource, where: str) -> None:
-    """UsageError if a parameter is stored as integers or complex numbers, which would be cast."""
+def check_number_types(source: ModelSource, build: Callable[..., PreTrainedModel]) -> None:
+    """UsageError if a parameter is stored as integers or complex numbers, which would be cast.
+
+    ``build`` returns the model; it is called on the meta device, and only if the files have such
+    numbers.
+    """
     from safetensors import SafetensorError, safe_open
 
     folder = local_model_folder(source)
     if folder is None:
         return
-    names = {name for name, _ in model.named_parameters()}
-    base = f"{model.base_model_prefix}."
+    kinds: dict[str, str] = {}
     for file in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(file, "pt") as opened:
-                kinds = {name: opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118
+                kinds |= {name: opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118
         except (SafetensorError, OSError):
-            continue  # loading has reported the damage
-        for name, kind in kinds.items():
-            if not _FLOATING.match(kind) and names & {name, base + name}:
-                raise UsageError(
-                    f"the weights {name} are stored as {kind}, not as floating-point numbers",
-                    where=where,
-                    hint="Quantised weights are not supported: use the original model",
-                )
+            continue  # loading reports the damage
+    kinds = {
+        name: kind
+        for name, kind in kinds.items()
+        if not _FLOATING.match(kind) and not name.endswith(("position_ids", "token_type_ids"))
+    }
+    if not kinds:
+        return
+    with torch.device("meta"):
+        model = build()
+    names, base = {name for name, _ in model.named_parameters()}, f"{model.base_model_prefix}."
+    for name, kind in kinds.items():
+        if names & {name, base + name}:
+            raise UsageError(
+                f"the weights {name} are stored as {kind}, not as floating-point numbers",
+                where=f"model.path={source.name}",
+                hint="Quantised weights are not supported: use the original model",
+            )
 
 
 _FLOATING = re.compile("F[0-9]|BF16")

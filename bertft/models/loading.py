@@ -7,6 +7,7 @@ weights in the checkpoint, such as a pooler's. They have to be trained and saved
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import shlex
 from collections.abc import Iterator, Sequence
@@ -20,11 +21,11 @@ from torch import nn
 
 from bertft.config.model import ModelConfig
 from bertft.errors import BertftError, SystemResourceError, UsageError
-from bertft.models.check_weights import check_weights
+from bertft.models.check_weights import check_number_types, check_weights
 from bertft.models.model_config import check_stated_size, check_vocabulary, read_model_config
 from bertft.models.source import ModelSource, find_model_source, inner_hint, local_model_folder
 from bertft.models.tokenizer import match_tokenizer_file, set_token_types, tokenizer_from_file
-from bertft.utils.messages import did_you_mean
+from bertft.utils.messages import did_you_mean, expand_home
 from bertft.utils.system_errors import is_out_of_memory
 
 if TYPE_CHECKING:
@@ -258,7 +259,7 @@ def _config_for_tokenizer(settings: ModelConfig, tokenizer_config: Any) -> Any:
         return tokenizer_config
     if settings.path is None:
         return SimpleNamespace(**(settings.architecture or {}))
-    folder = Path(settings.path).expanduser()
+    folder = expand_home(settings.path, "model.path")
     if folder.is_dir() and not (folder / "config.json").is_file():
         return None  # a run, which the caller opens
     return read_model_config(
@@ -370,6 +371,8 @@ def load_model(
     assert source is not None, "checked by load_config"
     _check_weight_format(source)
     check_stated_size(config, source)
+    with _explain_load_errors("architecture", source), silence_transformers():
+        check_number_types(source, lambda: auto_model.from_config(copy.deepcopy(config)))
     with _explain_load_errors("weights", source), silence_transformers():
         model, info = auto_model.from_pretrained(
             source.load,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bertft.errors import DataError, SystemResourceError, UsageError
-from bertft.utils.messages import did_you_mean
+from bertft.utils.messages import did_you_mean, expand_home
 from bertft.utils.safe_files import (
     DAMAGED_FILE_HINT,
     file_kind,
@@ -120,7 +120,7 @@ def find_model_source(
 
     A folder for ``model.tokenizer`` may hold a tokenizer alone.
     """
-    folder = Path(path).expanduser()
+    folder = expand_home(path, setting)
     if folder.is_dir():
         check_model_folder(folder)
         if setting == "model.tokenizer":

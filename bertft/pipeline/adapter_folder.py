@@ -310,9 +310,9 @@ def _is_lost_folder(base_name: str, adapter: Path) -> bool:
     written_by_bertft = (
         (adapter / BERTFT_FILE).is_file()
         and base_name.endswith("/base")
-        and not Path(base_name).is_absolute()
+        and not base_name.startswith(("~", "/"))
     )
-    return written_by_bertft and not Path(base_name).expanduser().is_dir()
+    return written_by_bertft and not Path(base_name).is_dir()
 
 
 def _read_info(file: Path) -> dict[str, Any]:

@@ -44,6 +44,7 @@ from bertft.utils.atomic_io import (
     temporary_path,
 )
 from bertft.utils.failpoints import failpoint
+from bertft.utils.messages import expand_home
 from bertft.utils.safe_files import file_sha256
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def is_based_on_run(settings: ModelConfig) -> bool:
 
 def run_folder_of(path: str) -> RunFolder:
     """The run folder that ``model.path`` names."""
-    return RunFolder(Path(path).expanduser())
+    return RunFolder(expand_home(path, "model.path"))
 
 
 def check_base_folder(settings: ModelConfig, run: RunFolder, from_teacher: bool = False) -> None:

@@ -29,6 +29,7 @@ from bertft.pipeline.teacher import (
 )
 from bertft.tasks.task import BaseTask
 from bertft.training.evaluate import evaluate, evaluation_outputs
+from bertft.utils.messages import expand_home
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -92,7 +93,9 @@ class DistillationSetup:
             return setting
         # A relative path is relative to the folder in which the run was started.
         recorded = str(self._recorded["path"])
-        moved = not Path(recorded).is_dir() and Path(setting).expanduser().is_dir()
+        if Path(recorded).is_dir():
+            return recorded
+        moved = expand_home(setting, "method.distill.teacher").is_dir()
         return setting if moved else recorded
 
     def load_teacher(self) -> LoadedModel:

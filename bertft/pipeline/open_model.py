@@ -55,7 +55,7 @@ from bertft.runs.run_folder import RunFolder
 from bertft.tasks.shared.sequence_task import class_names_in_config
 from bertft.tasks.task import BaseTask, detect_task
 from bertft.tasks.task import build_task as build_task
-from bertft.utils.messages import suggest
+from bertft.utils.messages import expand_home, suggest
 from bertft.utils.safe_files import read_json_object
 
 if TYPE_CHECKING:
@@ -384,7 +384,7 @@ def open_from_settings(
             warn=warn,
             trust_remote_code=settings.trust_remote_code,
         )
-    folder = Path(settings.adapter).expanduser()
+    folder = expand_home(settings.adapter, "adapter")
     if not is_adapter_folder(folder):
         raise _missing_adapter_error(folder, settings.adapter)
     return open_adapter(
@@ -423,7 +423,7 @@ def open_model(
             can set it; what a folder records is ignored.
         trust_setting: the name of that setting, for messages.
     """
-    folder = Path(path).expanduser()
+    folder = expand_home(path, "run")
     head_settings = head_settings or HeadSettings.from_settings(data)
     if RunFolder(folder).has_run:
         return open_run(

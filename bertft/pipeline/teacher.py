@@ -39,7 +39,7 @@ from bertft.pipeline.manifest import describe_hardware
 from bertft.pipeline.open_model import open_model
 from bertft.tasks.task import BaseTask, build_features, build_unlabelled_features, feature_key_parts
 from bertft.training.evaluate import evaluation_outputs, predict_logits, token_budget
-from bertft.utils.messages import format_list
+from bertft.utils.messages import expand_home, format_list
 from bertft.utils.safe_files import file_sha256, read_regular_text
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def open_teacher(
     Raises:
         UsageError: the teacher has another task or other classes than ``task``.
     """
-    folder = Path(path).expanduser()
+    folder = expand_home(path, _SETTING)
     if not folder.is_dir():
         folder = download_model(find_model_source(path, setting=_SETTING), _SETTING, cached_only)
     # If the folder does not describe its head, the task and the classes of the student are used.

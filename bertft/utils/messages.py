@@ -8,6 +8,7 @@ did_you_mean("zebra", ("lora", "svd_lora"))    -> "one of: lora, svd_lora"
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,12 +63,27 @@ def join_problems(problems: Sequence[object]) -> str:
     return f"{len(problems)} problems:{lines}"
 
 
+def expand_home(name: str | os.PathLike[str], where: str | None = None) -> Path:
+    """``name`` with ``~`` and ``~user`` replaced by the home directory.
+
+    Raises UsageError with ``where`` if there is no such user: the name may come from a file.
+    """
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise UsageError(
+            f"{os.fspath(name)}: there is no such user or home directory",
+            where=where,
+            hint="Use the full path",
+        ) from None
+
+
 def missing_file_problem(name: str, setting: str) -> Problem | None:
     """Why ``name``, the value of ``setting``, is not a file, with the closest file in its folder.
 
     None if it is a file.
     """
-    path, where = Path(name).expanduser(), f"{setting}={name}"
+    path, where = expand_home(name, setting), f"{setting}={name}"
     if path.is_file():
         return None
     if name.startswith("[") or ("," in name and all(map(_is_file_name, name.split(",")))):
@@ -97,7 +113,7 @@ def missing_file_problem(name: str, setting: str) -> Problem | None:
 
 
 def _is_file_name(name: str) -> bool:
-    return Path(name.strip()).expanduser().is_file()
+    return expand_home(name.strip()).is_file()
 
 
 def _suggest_file(name: str, folder: Path) -> str:

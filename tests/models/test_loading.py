@@ -286,11 +286,12 @@ def test_weights_that_are_not_finite(changed):
 @pytest.mark.parametrize(("dtype", "stored"), [
     (torch.int8, "I8"), (torch.complex64, "C64"), (torch.bool, "BOOL"),
 ])  # fmt: skip
-def test_weights_that_are_no_floating_point_numbers(changed, dtype, stored):
+@pytest.mark.parametrize("name", ["encoder.layer.1.output.dense.bias", "pooler.dense.bias"])
+@pytest.mark.filterwarnings("error")  # torch warns when it casts complex numbers
+def test_weights_that_are_no_floating_point_numbers(changed, dtype, stored, name):
     folder = changed("bert")
     file = folder / "model.safetensors"
     tensors = load_file(file)
-    name = "encoder.layer.1.output.dense.bias"
     tensors[name] = tensors[name].to(dtype)
     save_file(tensors, file, metadata={"format": "pt"})
     with pytest.raises(UsageError, match=rf"weights {name} are stored as {stored}, not as"):

@@ -430,12 +430,14 @@ def adapter(bases, tmp_path):
     ({"task_type": None, "auto_mapping": {"base_model_class": "BertModel"}}, "None is not"),
     ({"base_model_name_or_path": ""}, "base_model_name_or_path is missing"),
     ({"base_model_name_or_path": "/no/where"}, "there is no folder /no/where"),
+    ({"base_model_name_or_path": "~nobody-9/folder"}, "base of the adapter .*no such user or home"),
     ({"lora_alpha": "much"}, "invalid value for 'lora_alpha' or 'alpha_pattern'"),
     ({"alpha_pattern": {"(": 3}}, "invalid value for 'lora_alpha' or 'alpha_pattern'"),
 ])  # fmt: skip
 def test_what_cannot_be_read_says_so_and_where(adapter, changes, words):
     folder = adapter(**changes)
-    with pytest.raises(DataError if "folder" not in words else UsageError, match=words) as content:
+    kind = UsageError if "folder" in words or "home" in words else DataError
+    with pytest.raises(kind, match=words) as content:
         open_from_settings(asked(folder, task=TASK), "fp32")
     assert content.value.where == str(folder / "adapter_config.json")
 

@@ -16,7 +16,7 @@ from bertft.config.data import DataConfig
 from bertft.data.rows import BadRows
 from bertft.data.schema import ColumnSpec, Record
 from bertft.errors import DataError
-from bertft.utils.messages import did_you_mean, missing_file_problem, quote_value
+from bertft.utils.messages import did_you_mean, expand_home, missing_file_problem, quote_value
 from bertft.utils.safe_files import unreadable
 
 __all__ = [
@@ -202,7 +202,7 @@ def _is_wide_encoding(encoding: str) -> bool:
 
 def resolve_existing_file(name: str, setting: str) -> Path:
     """The file ``name``. Raises DataError with the closest name in its folder if it is missing."""
-    path = Path(name).expanduser()
+    path = expand_home(name, setting)
     if not path.is_file() and (problem := missing_file_problem(name, setting)) is not None:
         raise DataError(problem.what, where=problem.where, hint=problem.hint)
     return path
