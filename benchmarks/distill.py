@@ -48,7 +48,7 @@ from bertft.pipeline.open_model import open_model
 from bertft.tasks.task import build_features, build_task
 from bertft.training import optim as adamw
 from bertft.training.evaluate import predict_logits
-from bertft.training.step import TrainStep
+from bertft.training.step import TrainStep, set_learning_rates
 
 __all__ = ["main"]
 
@@ -187,7 +187,7 @@ def _steps(stepper: TrainStep, table: FeatureTable, steps: int) -> Work:
     def work(number: int) -> tuple[int, int, float]:
         batches = order.epoch_batches(0)
         chosen = [batches[(number * steps + n) % len(batches)] for n in range(steps)]
-        adamw.set_learning_rates(stepper.optimizer, 1e-3)
+        set_learning_rates(stepper.optimizer, 1e-3)
         start, rows, tokens = time.perf_counter(), 0, 0
         for indices in chosen:
             batch = collate(table, indices, ("labels",))

@@ -30,7 +30,7 @@ from bertft.data.splits import load_splits
 from bertft.models.loading import load_tokenizer
 from bertft.models.source import find_model_source
 from bertft.tasks.task import build_task
-from bertft.training.optim import lr_lambda
+from bertft.training.step import lr_lambda
 
 __all__ = ["main", "train"]
 

@@ -3,11 +3,20 @@
 The model is not changed: the runner lays out the inputs, a hook on the base model prepares the
 input of the head, and attention is computed in ``bertft.models.attention``. The logits do not
 depend on the layout: [B, C] for sequence-level heads, [N, C] for token-level heads.
+
+After the attention of a layer, tokens are independent: projection, feed-forward, norms. A
+classifier uses the first token of each sequence, masked language modelling the masked tokens. The
+top layer needs keys and values of all tokens, but hooks in it select those tokens for the rest of
+the layer, three quarters of its products. The results are the same. In architectures without a
+known place for the hooks, the top layer computes all tokens.
 """
 
 from __future__ import annotations
 
 import inspect
+import threading
+import weakref
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,7 +30,6 @@ from bertft.models.compilation import compile_layers, eager
 from bertft.models.families import encoder_family, encoder_layers
 from bertft.models.forward_state import ActivationRecorder, ForwardState
 from bertft.models.sequence_layout import SequenceLayout, content_tokens, scatter_tokens
-from bertft.models.token_selection import enable_token_selection
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -73,7 +81,7 @@ class EncoderRunner:
             model.set_attn_implementation(ATTENTION_NAME)
             _number_layers(model)
             self.base.register_forward_hook(self._prepare_head_input, with_kwargs=True)
-        self._selects_tokens = self.family.uses_attention_interface and enable_token_selection(
+        self._selects_tokens = self.family.uses_attention_interface and _enable_token_selection(
             model
         )
 
@@ -363,3 +371,84 @@ def _padding_position(base: nn.Module) -> int | None:
     embeddings = getattr(base, "embeddings", None)
     table = getattr(embeddings, "position_embeddings", None)
     return getattr(table, "padding_idx", None)
+
+
+# In BERT's family: what the output module projects, and the residual that it adds.
+_RESIDUAL_ARGUMENTS = ["hidden_states", "input_tensor"]
+
+
+def _enable_token_selection(model: PreTrainedModel) -> bool:
+    """Install the hooks; False if the architecture is not supported.
+
+    In a pass whose ``ForwardState`` has K ``selected_indices``, the top layer's output becomes
+    [1, K, H] and ``tokens_selected`` is set.
+    """
+    try:
+        top_layer: Any = encoder_layers(model)[-1]
+    except UsageError:
+        return False
+    if getattr(top_layer, "chunk_size_feed_forward", 0) > 1:  # must divide the number of tokens
+        return False
+    selector = _TokenSelector()
+    attention: Any = getattr(top_layer, "attention", None)
+    output: Any = getattr(attention, "output", None)
+    norm = getattr(top_layer, "sa_layer_norm", None)
+    if (
+        _argument_names(output)
+        == _argument_names(getattr(top_layer, "output", None))
+        == _RESIDUAL_ARGUMENTS
+    ):
+        output.register_forward_pre_hook(selector.select_both_inputs)
+    elif isinstance(norm, nn.LayerNorm):  # DistilBERT adds the two outside of its attention
+        norm.register_forward_hook(selector.select_output)
+    else:
+        return False
+    # On a module inside the layer: gradient checkpointing recomputes the layer without its hooks.
+    attention.register_forward_pre_hook(selector.enter_layer, with_kwargs=True)
+    return True
+
+
+class _TokenSelector:
+    """Hooks that select tokens; each thread has a pass of its own."""
+
+    def __init__(self) -> None:
+        self._thread_state = threading.local()
+
+    def enter_layer(self, _: nn.Module, __: Any, kwargs: Mapping[str, Any]) -> None:
+        # A weak reference: if memory runs out before it is used, the pass must be released.
+        state = kwargs.get("forward_state")
+        self._thread_state.forward_state = None if state is None else weakref.ref(state)
+
+    def select_both_inputs(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        indices = self._pop_selected_indices()
+        if indices is None:
+            return inputs
+        return tuple(_select_tokens(tensor, indices) for tensor in inputs)
+
+    def select_output(self, _: nn.Module, __: Any, output: Tensor) -> Tensor:
+        indices = self._pop_selected_indices()
+        return output if indices is None else _select_tokens(output, indices)
+
+    def _pop_selected_indices(self) -> Tensor | None:
+        """The indices of the pass that is in the layer, once."""
+        state_reference = getattr(self._thread_state, "forward_state", None)
+        state: ForwardState | None = None if state_reference is None else state_reference()
+        self._thread_state.forward_state = None
+        if state is None or state.selected_indices is None:
+            return None
+        state.tokens_selected = True
+        return state.selected_indices
+
+    def __getstate__(self) -> dict[str, Any]:  # a copied model has no current pass
+        return {}
+
+    def __setstate__(self, _: dict[str, Any]) -> None:
+        self._thread_state = threading.local()
+
+
+def _select_tokens(values: Tensor, indices: Tensor) -> Tensor:
+    return values.flatten(0, 1).index_select(0, indices).unsqueeze(0)
+
+
+def _argument_names(module: Any) -> list[str]:
+    return list(inspect.signature(module.forward).parameters) if module is not None else []

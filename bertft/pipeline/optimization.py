@@ -9,9 +9,9 @@ from bertft.methods import collect_param_groups
 from bertft.pipeline.data import RunData
 from bertft.pipeline.model import RunModel
 from bertft.pipeline.run_context import RunContext
-from bertft.training.optim import Schedule, build_optimizer
+from bertft.training.optim import build_optimizer
 from bertft.training.random_state import seed_per_rank
-from bertft.training.step import TrainStep
+from bertft.training.step import Schedule, TrainStep
 
 __all__ = ["Optimization", "build_optimization"]
 

@@ -1,18 +1,17 @@
-"""The optimizer and the learning-rate schedule.
+"""Build the optimizer of a run, and save and restore its state.
 
-    AdamW    θ ← θ − η_t · (m̂ / (√v̂ + ε) + λ·θ),   η_t = learning rate · lr_lambda(t)
+    AdamW    θ ← θ − η_t · (m̂ / (√v̂ + ε) + λ·θ)
 
-Every parameter group has its own peak learning rate and its own weight decay λ. Other optimizers
-are registered in ``bertft.config.registry.OPTIMIZERS``.
+Every parameter group has its own peak learning rate and its own weight decay λ; ``Schedule`` in
+``bertft.training.step`` computes the learning rate η_t of step t. Other optimizers are registered
+in ``bertft.config.registry.OPTIMIZERS``.
 
 Reference: Loshchilov & Hutter 2019, Decoupled Weight Decay Regularization (arXiv 1711.05101).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -23,49 +22,11 @@ from bertft.config.trainer import TrainerConfig
 from bertft.methods.component import ParamGroup
 
 __all__ = [
-    "Schedule",
     "adamw",
     "build_optimizer",
     "load_optimizer_state",
-    "lr_lambda",
     "optimizer_state",
-    "set_learning_rates",
 ]
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Number of optimizer steps and shape of the learning rate.
-
-    The learning rate rises linearly over the first ``warmup_fraction`` of ``total_steps`` and then
-    follows ``decay``: linear, cosine or constant.
-    """
-
-    total_steps: int
-    warmup_fraction: float
-    decay: str
-
-    def lr_lambda(self, step: int) -> float:
-        """The factor on the peak learning rate in ``step`` (from 1)."""
-        return lr_lambda(step, self.total_steps, self.warmup_fraction, self.decay)
-
-
-def lr_lambda(step: int, total_steps: int, warmup_fraction: float, decay: str) -> float:
-    """The factor on the peak learning rate in ``step`` (from 1) of ``total_steps``, in (0, 1].
-
-    The first step after the warmup runs at the peak, and the factor of the last step is above 0.
-    """
-    warmup_steps = round(warmup_fraction * total_steps)
-    if step <= warmup_steps:
-        return step / warmup_steps
-    if decay == "constant":
-        return 1.0
-    progress = (step - 1 - warmup_steps) / max(1, total_steps - warmup_steps)
-    if decay == "linear":
-        return 1.0 - progress
-    if decay == "cosine":
-        return 0.5 * (1.0 + math.cos(math.pi * progress))
-    raise ValueError(f"unknown schedule {decay!r}")
 
 
 def build_optimizer(groups: Sequence[ParamGroup], trainer: TrainerConfig) -> Optimizer:
@@ -94,19 +55,6 @@ def build_optimizer(groups: Sequence[ParamGroup], trainer: TrainerConfig) -> Opt
 def adamw(groups: list[dict[str, Any]], trainer: TrainerConfig, _: None) -> AdamW:
     """Fused AdamW over all parameter groups."""
     return AdamW(groups, betas=(trainer.beta1, trainer.beta2), eps=trainer.epsilon, fused=True)
-
-
-def set_learning_rates(optimizer: Optimizer, factor: float) -> dict[str, float]:
-    """Set the learning rate of every group to its peak times ``factor``.
-
-    Returns:
-        component → learning rate. The groups of one component share it.
-    """
-    learning_rates: dict[str, float] = {}
-    for group in optimizer.param_groups:
-        group["lr"] = group["initial_lr"] * factor
-        learning_rates[group["name"].split("/")[0]] = group["lr"]
-    return learning_rates
 
 
 def optimizer_state(optimizer: Optimizer) -> dict[str, Any]:

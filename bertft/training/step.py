@@ -8,6 +8,8 @@ differ in size. A penalty depends on the weights alone, so every process adds it
 gradients are summed over the processes. A component may replace the task loss by an objective of
 several losses, each with its own terms.
 
+The learning rate η_t = peak · lr_lambda(t) follows a ``Schedule``.
+
 A pass that runs out of memory is repeated in smaller micro-batches: ``retry_on_oom`` in training,
 ``split_on_oom`` in evaluation.
 """
@@ -41,11 +43,14 @@ from bertft.tasks.task import BaseTask
 from bertft.training.distributed import SINGLE_PROCESS, DistributedContext
 
 __all__ = [
+    "Schedule",
     "StepBatch",
     "StepResult",
     "TrainStep",
     "build_step_batch",
+    "lr_lambda",
     "retry_on_oom",
+    "set_learning_rates",
     "split_on_oom",
     "step_indices",
 ]
@@ -214,6 +219,54 @@ class TrainStep:
         self.scaler.step(self.optimizer)
         for component in self.components:
             component.after_step(step, total_steps, self.optimizer)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Number of optimizer steps and shape of the learning rate.
+
+    The learning rate rises linearly over the first ``warmup_fraction`` of ``total_steps`` and then
+    follows ``decay``: linear, cosine or constant.
+    """
+
+    total_steps: int
+    warmup_fraction: float
+    decay: str
+
+    def lr_lambda(self, step: int) -> float:
+        """The factor on the peak learning rate in ``step`` (from 1)."""
+        return lr_lambda(step, self.total_steps, self.warmup_fraction, self.decay)
+
+
+def lr_lambda(step: int, total_steps: int, warmup_fraction: float, decay: str) -> float:
+    """The factor on the peak learning rate in ``step`` (from 1) of ``total_steps``, in (0, 1].
+
+    The first step after the warmup runs at the peak, and the factor of the last step is above 0.
+    """
+    warmup_steps = round(warmup_fraction * total_steps)
+    if step <= warmup_steps:
+        return step / warmup_steps
+    if decay == "constant":
+        return 1.0
+    progress = (step - 1 - warmup_steps) / max(1, total_steps - warmup_steps)
+    if decay == "linear":
+        return 1.0 - progress
+    if decay == "cosine":
+        return 0.5 * (1.0 + math.cos(math.pi * progress))
+    raise ValueError(f"unknown schedule {decay!r}")
+
+
+def set_learning_rates(optimizer: Optimizer, factor: float) -> dict[str, float]:
+    """Set the learning rate of every group to its peak times ``factor``.
+
+    Returns:
+        component → learning rate. The groups of one component share it.
+    """
+    learning_rates: dict[str, float] = {}
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * factor
+        learning_rates[group["name"].split("/")[0]] = group["lr"]
+    return learning_rates
 
 
 @dataclass(frozen=True)

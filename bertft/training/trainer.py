@@ -5,8 +5,7 @@
             callback(event)
 
 ``Trainer`` takes the optimizer steps, evaluates, and has checkpoints written. Logging, progress
-and trackers are callbacks that receive its events. ``bertft.training.step`` computes one step,
-``bertft.training.optim`` builds the optimizer and the schedule.
+and trackers are callbacks that receive its events. ``bertft.training.step`` computes one step.
 
 The order of the rows is a function of (seed, epoch) alone and ``TrainerState`` records how far
 training is, so a trainer that is rebuilt from a checkpoint takes the same steps as one that was
@@ -44,13 +43,14 @@ from bertft.training.events import (
     StepCompleted,
     StepSkipped,
 )
-from bertft.training.optim import Schedule, set_learning_rates
 from bertft.training.signals import StopRequest
 from bertft.training.step import (
+    Schedule,
     StepBatch,
     StepResult,
     TrainStep,
     build_step_batch,
+    set_learning_rates,
     step_indices,
 )
 from bertft.utils.messages import format_list

@@ -220,7 +220,7 @@ def test_the_budget_of_a_single_step_is_final(work_dir):
 
 def test_weights_that_are_not_finite_are_never_written(work_dir, monkeypatch):
     """The loss of the only step is finite, and so is its gradient; the step is too large."""
-    monkeypatch.setattr("bertft.training.optim.lr_lambda", lambda *_: 1e39 / 1e-4)
+    monkeypatch.setattr("bertft.training.step.lr_lambda", lambda *_: 1e39 / 1e-4)
     words = ["train", *QUICK[:-1], *write_task(work_dir, "classification"), "method=full"]
     result = run_bertft(
         *words, "trainer.max_steps=1", "trainer.precision=fp32", "hydra.run.dir=run"

@@ -26,9 +26,9 @@ from bertft.models.precision import Precision
 from bertft.models.runner import EncoderRunner
 from bertft.tasks.classification import ClassificationTask as Classification
 from bertft.tasks.multi_label import MultiLabelTask as MultiLabel
-from bertft.training.optim import Schedule, build_optimizer
+from bertft.training.optim import build_optimizer
 from bertft.training.signals import StopRequest
-from bertft.training.step import TrainStep
+from bertft.training.step import Schedule, TrainStep
 from bertft.training.trainer import Trainer, TrainerState, TrainingData
 
 POISON = 59  # the token whose embedding a test may make NaN

@@ -13,8 +13,8 @@ from bertft.training.optim import (
     build_optimizer,
     load_optimizer_state,
     optimizer_state,
-    set_learning_rates,
 )
+from bertft.training.step import set_learning_rates
 
 
 def parameters(dtype=torch.float32):

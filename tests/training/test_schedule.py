@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from bertft.training.optim import lr_lambda
+from bertft.training.step import lr_lambda
 
 
 def factors(total, warmup, kind):

@@ -22,8 +22,8 @@ from bertft.training.events import (
     StepCompleted,
     StepSkipped,
 )
-from bertft.training.optim import lr_lambda
 from bertft.training.signals import StopRequest
+from bertft.training.step import lr_lambda
 from bertft.training.trainer import TrainerState
 
 
