@@ -40,9 +40,9 @@ from bertft.distill.cached_logits import CachedLogits
 from bertft.distill.teachers import CachedTeacher
 from bertft.methods import collect_param_groups
 from bertft.models.families import encoder_family, encoder_layers
-from bertft.models.loading import load_tokenizer
 from bertft.models.precision import choose_precision
 from bertft.models.source import find_model_source
+from bertft.models.tokenizer import load_tokenizer
 from bertft.pipeline.model import build_task_model
 from bertft.pipeline.open_model import open_model
 from bertft.tasks.task import build_features, build_task

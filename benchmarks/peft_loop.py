@@ -27,8 +27,8 @@ from bertft.config.model import ModelConfig
 from bertft.data.batch import Batch, LengthGroupedSampler, collate, evaluation_batches
 from bertft.data.features import FeatureTable, featurize
 from bertft.data.splits import load_splits
-from bertft.models.loading import load_tokenizer
 from bertft.models.source import find_model_source
+from bertft.models.tokenizer import load_tokenizer
 from bertft.tasks.task import build_task
 from bertft.training.step import lr_lambda
 

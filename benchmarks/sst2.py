@@ -23,8 +23,8 @@ from bertft.config.data import DataConfig
 from bertft.config.model import ModelConfig
 from bertft.data.features import featurize
 from bertft.data.splits import load_splits
-from bertft.models.loading import load_tokenizer
 from bertft.models.precision import has_fast_bf16
+from bertft.models.tokenizer import load_tokenizer
 from bertft.tasks.task import build_task
 
 __all__ = ["contest", "main"]

@@ -17,7 +17,7 @@ import yaml
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bertft.errors import DataError, UsageError
-from bertft.models.loading import silence_transformers
+from bertft.models.load_errors import silence_transformers
 from bertft.utils.atomic_io import fsync_tree, remove_stale_temporaries, temporary_path
 from bertft.utils.safe_files import parse_plain_yaml, read_regular_text
 

@@ -1,26 +1,36 @@
-"""Make sure that a tokenizer does what its ``tokenizer.json`` says.
+"""Load a tokenizer that encodes exactly as its ``tokenizer.json`` describes.
 
 transformers 5 rebuilds many tokenizers from the vocabulary in that file and the defaults of a
 class. A cased BERT whose ``tokenizer_config.json`` does not repeat ``do_lower_case: false`` then
-lower-cases its texts and strips their accents. The file is what the encoder was trained with, so
-both tokenizers encode a probe; where they differ, one is built from the file alone.
+lower-cases its texts and strips their accents. The encoder was trained with the file. Therefore
+both tokenizers encode probe texts, and if the results differ, one is built from the file alone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
+from bertft.config.model import ModelConfig
 from bertft.data.features import without_padding
 from bertft.errors import UsageError
-from bertft.models.source import ModelSource
+from bertft.models.load_errors import explain_load_errors, silence_transformers
+from bertft.models.model_config import read_model_config
+from bertft.models.source import ModelSource, find_model_source
+from bertft.utils.messages import expand_home
 
-__all__ = ["match_tokenizer_file", "set_token_types", "tokenizer_from_file", "unknown_id"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
-TOKENIZER_FILE = "tokenizer.json"
+__all__ = ["load_tokenizer", "unknown_id"]
+
+_TOKENIZER_FILE = "tokenizer.json"
 _TOKEN_TYPE_IDS = "token_type_ids"
-# Classes that gave them in transformers 4 and do not in 5, and the model_type that implies each.
+# Classes whose tokenizers return token types in transformers 4 but not in 5, and the model_type
+# that implies the class.
 _CLASSES_WITH_TYPES_IN_V4 = {
     "PreTrainedTokenizer": None,
     "AlbertTokenizer": "albert",
@@ -39,18 +49,111 @@ _PROBE_TEXTS = (
     "it's  don't \t double\nspaces “quotes” — e-mail@x.org #tag http://a.b/c?d=1",
     "ﬁ ½ ① \uff46\uff55 e\u0301 n\u0303 😀👍🏽 \u00a0\u200b",
 )
-_PROBE_VOCABULARY_SIZE = 256  # entries of the vocabulary that the probe holds besides
+_PROBE_VOCABULARY_SIZE = 256  # entries of the vocabulary that are probed in addition
 
 
-def match_tokenizer_file(tokenizer: Any, source: ModelSource, where: str) -> Any:
-    """``tokenizer``, or one built from the ``tokenizer.json`` of ``source`` where the two differ.
+def load_tokenizer(settings: ModelConfig, use_file_class: bool = False) -> PreTrainedTokenizerBase:
+    """The tokenizer of ``settings``, without the truncation and padding of its file.
 
-    ``where`` names the setting in messages. Raises UsageError if the file and the other files of
-    the tokenizer give one token two ids.
+    Args:
+        settings: Source of the tokenizer, and of the model whose token types it must return.
+        use_file_class: Use the class that the tokenizer's own files name, not that of the model in
+            the same folder. This is how bertft loads its own folders, because a model may be
+            trained with a tokenizer of another family.
+
+    Raises:
+        UsageError: There is no usable tokenizer, or its files contradict each other.
+        SystemResourceError: The Hub cannot be reached.
     """
-    file = _find_file(source, TOKENIZER_FILE)
+    from transformers import PreTrainedConfig
+
+    path = settings.tokenizer or settings.path
+    if path is None:
+        raise UsageError(
+            "no tokenizer", where="model.tokenizer", hint="Set it to a folder or Hub id"
+        )
+    if settings.tokenizer is None:
+        source = find_model_source(path, settings.revision)
+    else:
+        source = find_model_source(path, setting="model.tokenizer")
+    has_config = source.kind == "hub" or (Path(source.load) / "config.json").is_file()
+    where = "model.path" if settings.tokenizer is None else "model.tokenizer"
+    with explain_load_errors("config", source, where), silence_transformers():
+        config = read_model_config(source, settings.trust_remote_code) if has_config else None
+    with explain_load_errors("tokenizer", source, where), silence_transformers():
+        class_config = PreTrainedConfig() if use_file_class else config
+        tokenizer = _load_any_tokenizer(source, class_config, settings.trust_remote_code)
+        tokenizer = _match_tokenizer_file(tokenizer, source, f"model.tokenizer={path}")
+        if not use_file_class:
+            _set_token_types(tokenizer, source, _config_for_tokenizer(settings, config))
+    max_length = tokenizer.model_max_length
+    if (
+        isinstance(max_length, bool)
+        or not isinstance(max_length, int | float)
+        or not max_length > 0
+    ):
+        raise UsageError(
+            f"tokenizer_config.json: model_max_length is {max_length!r}, not a positive number",
+            where=f"model.tokenizer={path}",
+            hint="Correct it, or remove the entry",
+        )
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        backend.no_padding()
+        backend.no_truncation()
+    probe = tokenizer("the 的", add_special_tokens=False)["input_ids"]
+    if probe and all(token == tokenizer.unk_token_id for token in probe):
+        raise UsageError(
+            "the tokenizer turns every word into its unknown token",
+            where=f"model.tokenizer={path}",
+            hint="Its folder needs tokenizer.json, or vocab.txt with tokenizer_config.json",
+        )
+    return tokenizer
+
+
+def _load_any_tokenizer(source: ModelSource, config: Any, trust_remote_code: bool) -> Any:
+    """A tokenizer of the class that its files name, or else of a general class."""
+    from transformers import AutoTokenizer
+
+    revision = source.revision if source.kind == "hub" else None
+    try:
+        return AutoTokenizer.from_pretrained(
+            source.load, config=config, revision=revision, trust_remote_code=trust_remote_code
+        )
+    except Exception as error:
+        if "trust_remote_code" in str(error):
+            raise
+        tokenizer = None
+        with contextlib.suppress(Exception):
+            tokenizer = _tokenizer_from_file(source)
+        if tokenizer is None:
+            raise
+        return tokenizer
+
+
+def _config_for_tokenizer(settings: ModelConfig, tokenizer_config: Any) -> Any:
+    """The config of the model; ``tokenizer_config`` is the one in the tokenizer's folder."""
+    if settings.tokenizer is None:
+        return tokenizer_config
+    if settings.path is None:
+        return SimpleNamespace(**(settings.architecture or {}))
+    folder = expand_home(settings.path, "model.path")
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        return None  # a run: the caller opens it
+    return read_model_config(
+        find_model_source(settings.path, settings.revision), settings.trust_remote_code
+    )
+
+
+def _match_tokenizer_file(tokenizer: Any, source: ModelSource, where: str) -> Any:
+    """``tokenizer`` if it encodes as the ``tokenizer.json`` of ``source``, else one built from it.
+
+    ``where`` is the setting for messages. Raises UsageError if the file and the other files of
+    the tokenizer give one token two ids, or if the file describes random tokenization.
+    """
+    file = _find_file(source, _TOKENIZER_FILE)
     if file is None or type(tokenizer).__module__.startswith("transformers_modules"):
-        return tokenizer  # a class of its own may do more than a file can say
+        return tokenizer  # code of the model's author may do more than a file can describe
     import tokenizers
 
     file_tokenizer = tokenizers.Tokenizer.from_file(str(file))
@@ -59,7 +162,7 @@ def match_tokenizer_file(tokenizer: Any, source: ModelSource, where: str) -> Any
     dropout = getattr(file_tokenizer.model, "dropout", None)
     if dropout:
         raise UsageError(
-            f"tokenizer.json has a BPE dropout of {dropout:g}: it splits the same text differently"
+            f"tokenizer.json has a BPE dropout of {dropout:g}: the same text is split differently"
             " each time",
             where=where,
             hint='Set "dropout" to null in its "model"',
@@ -70,7 +173,7 @@ def match_tokenizer_file(tokenizer: Any, source: ModelSource, where: str) -> Any
         tokenizer, probe, expected
     ):
         return tokenizer
-    rebuilt = _rebuild_tokenizer(file_tokenizer, tokenizer, _stated_tokens(source), where)
+    rebuilt = _rebuild_tokenizer(file_tokenizer, tokenizer, _recorded_tokens(source), where)
     if not _encodes_as_expected(rebuilt, probe, expected):
         raise UsageError(
             "transformers cannot build the tokenizer that tokenizer.json describes",
@@ -80,12 +183,12 @@ def match_tokenizer_file(tokenizer: Any, source: ModelSource, where: str) -> Any
     return rebuilt
 
 
-def tokenizer_from_file(source: ModelSource) -> Any:
-    """A tokenizer of no particular class, from the ``tokenizer.json`` of ``source``.
+def _tokenizer_from_file(source: ModelSource) -> Any:
+    """A tokenizer of a general class from ``tokenizer.json``; None if ``source`` has no such file.
 
-    None where there is no such file. For folders whose stated class cannot hold what the file has.
+    It supports files that the class in tokenizer_config.json cannot load.
     """
-    if _find_file(source, TOKENIZER_FILE) is None:
+    if _find_file(source, _TOKENIZER_FILE) is None:
         return None
     from transformers import PreTrainedTokenizerFast
 
@@ -93,12 +196,12 @@ def tokenizer_from_file(source: ModelSource) -> Any:
     return PreTrainedTokenizerFast.from_pretrained(source.load, revision=revision or "main")
 
 
-def set_token_types(tokenizer: Any, source: ModelSource, config: Any) -> None:
-    """Decide whether ``tokenizer`` gives token types, where transformers' default is wrong.
+def _set_token_types(tokenizer: Any, source: ModelSource, config: Any) -> None:
+    """Decide whether ``tokenizer`` returns token types, if transformers' default is wrong.
 
-    Of some classes, ALBERT's among them, transformers 4 gave them and transformers 5 does not: a
-    model with two types that was saved by the former would read both texts of a pair as the first.
-    And a model whose embedding of types has fewer rows than the tokenizer has types takes none.
+    For some classes, such as ALBERT's, transformers 4 returns them and transformers 5 does not. A
+    model with two types that transformers 4 saved would read both texts of a pair as the first.
+    If the tokenizer has more types than the model's embedding has rows, none are returned.
     """
     type_rows = getattr(config, "type_vocab_size", None)
     if not isinstance(type_rows, int) or type_rows < 1:
@@ -116,12 +219,13 @@ def set_token_types(tokenizer: Any, source: ModelSource, config: Any) -> None:
 
 
 def _had_token_types_in_v4(source: ModelSource, config: Any) -> bool:
-    """Whether transformers 4 saved the tokenizer, and gave token types with its class."""
+    """Whether transformers 4 saved the tokenizer and returns token types with its class."""
     file = _find_file(source, "tokenizer_config.json")
-    stated = json.loads(file.read_text(encoding="utf-8")) if file is not None else {}
-    if "backend" in stated or "model_input_names" in stated:  # the former by transformers 5
+    settings = json.loads(file.read_text(encoding="utf-8")) if file is not None else {}
+    # "backend": saved by transformers 5. "model_input_names": the file itself decides.
+    if "backend" in settings or "model_input_names" in settings:
         return False
-    name = stated.get("tokenizer_class")
+    name = settings.get("tokenizer_class")
     if name is None:
         model_type = getattr(config, "model_type", None)
         return model_type is not None and model_type in _CLASSES_WITH_TYPES_IN_V4.values()
@@ -129,10 +233,10 @@ def _had_token_types_in_v4(source: ModelSource, config: Any) -> bool:
 
 
 def unknown_id(tokenizer: Any) -> int | None:
-    """The id of the unknown token; None where the vocabulary has none (byte-level BPE)."""
+    """The id of the unknown token; None if no text is encoded as unknown (byte-level BPE)."""
     unknown = tokenizer.unk_token_id
     if unknown is not None and getattr(tokenizer, "is_fast", False):
-        # RoBERTa's byte-level tokenizers name an unknown token that they never give.
+        # RoBERTa's byte-level tokenizers declare an unknown token that they never return.
         model = tokenizer.backend_tokenizer.model
         if type(model).__name__ == "BPE" and model.unk_token is None:
             return None
@@ -140,7 +244,7 @@ def unknown_id(tokenizer: Any) -> int | None:
 
 
 def _find_file(source: ModelSource, name: str) -> Path | None:
-    """A file of the source, fetched from the Hub where it is there; None without one."""
+    """The local path of a file of ``source``, downloaded if needed; None if it does not exist."""
     if source.kind != "hub":
         file = Path(source.load) / name
         return file if file.is_file() else None
@@ -157,7 +261,7 @@ def _find_file(source: ModelSource, name: str) -> Path | None:
 
 
 def _probe_texts(file_tokenizer: Any) -> list[tuple[str, ...]]:
-    """Texts and a pair, with added tokens and entries spread over the vocabulary among them."""
+    """Single texts and one pair; they contain added tokens and a sample of the vocabulary."""
     added_tokens = [token.content for token in file_tokenizer.get_added_tokens_decoder().values()]
     vocabulary = sorted(file_tokenizer.get_vocab())
     sampled = vocabulary[:: max(1, len(vocabulary) // _PROBE_VOCABULARY_SIZE)]
@@ -186,32 +290,30 @@ def _encodes_as_expected(tokenizer: Any, probe: list[tuple[str, ...]], expected:
 
 
 def _rebuild_tokenizer(
-    file_tokenizer: Any, tokenizer: Any, stated_tokens: dict[str, int | None], where: str
+    file_tokenizer: Any, tokenizer: Any, recorded_tokens: dict[str, int | None], where: str
 ) -> Any:
     """A tokenizer around ``file_tokenizer`` with the settings of ``tokenizer``.
 
-    Tokens that the folder's other files state and ``file_tokenizer`` lacks are added; those that
-    only the class of ``tokenizer`` brought along are not.
+    Tokens that other files of the folder record and that ``file_tokenizer`` does not have are
+    added. Defaults of the class of ``tokenizer`` are not.
     """
     from transformers import PreTrainedTokenizerFast
 
     for _, token in sorted(tokenizer.added_tokens_decoder.items()):
         if (
-            token.content not in stated_tokens
+            token.content not in recorded_tokens
             or file_tokenizer.token_to_id(token.content) is not None
         ):
             continue
         (file_tokenizer.add_special_tokens if token.special else file_tokenizer.add_tokens)([token])
-        token_id, stated_id = (
-            file_tokenizer.token_to_id(token.content),
-            stated_tokens[token.content],
-        )
-        if stated_id not in (None, token_id):
+        token_id = file_tokenizer.token_to_id(token.content)
+        recorded_id = recorded_tokens[token.content]
+        if recorded_id not in (None, token_id):
             raise UsageError(
-                f"the token {token.content!r} has the id {stated_id} in another file of the folder,"
-                f" and in tokenizer.json it would get {token_id}",
+                f"the token {token.content!r} has the id {recorded_id} in another file of the"
+                f" folder, but would have the id {token_id} according to tokenizer.json",
                 where=where,
-                hint="Load the tokenizer where it was made and save it again",
+                hint="Load the tokenizer with the library that wrote it, and save it again",
             )
     special_tokens = {
         name: token
@@ -234,24 +336,24 @@ def _rebuild_tokenizer(
     )
 
 
-def _stated_tokens(source: ModelSource) -> dict[str, int | None]:
-    """The tokens that the folder's other files name, with their ids where these are named too."""
-    stated: dict[str, int | None] = {}
+def _recorded_tokens(source: ModelSource) -> dict[str, int | None]:
+    """Tokens in the files next to ``tokenizer.json``, with their ids; None: no id is recorded."""
+    recorded: dict[str, int | None] = {}
     for name in ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"):
         file = _find_file(source, name)
         content = json.loads(file.read_text(encoding="utf-8")) if file is not None else {}
         if name == "added_tokens.json":
-            stated |= {token: number for token, number in content.items() if type(number) is int}
+            recorded |= {token: number for token, number in content.items() if type(number) is int}
             continue
         for key, value in content.items():
             if key == "added_tokens_decoder":
-                stated |= {_token_text(token): int(number) for number, token in value.items()}
+                recorded |= {_token_text(token): int(number) for number, token in value.items()}
             else:
                 for token in value if isinstance(value, list) else [value]:
-                    stated.setdefault(_token_text(token), None)
-    return stated
+                    recorded.setdefault(_token_text(token), None)
+    return recorded
 
 
 def _token_text(token: Any) -> str:
-    """Of a token as a text or as an object with its properties."""
+    """The text of a token that is stored as a string or as an object with its properties."""
     return str(token.get("content", "")) if isinstance(token, dict) else str(token)

@@ -26,9 +26,10 @@ from bertft.config.values import check_answer_settings
 from bertft.errors import DataError, SystemResourceError, UsageError
 from bertft.methods.low_rank.peft_format import check_peft_adapter
 from bertft.methods.peft_format import model_name
-from bertft.models.loading import head_parameters, load_config, load_tokenizer
+from bertft.models.loading import head_parameters, load_config
 from bertft.models.model_config import MAX_LABELS, read_model_config
 from bertft.models.source import ModelSource, find_model_source
+from bertft.models.tokenizer import load_tokenizer
 from bertft.pipeline.head_settings import HeadSettings
 from bertft.runs.tensor_files import read_tensors
 from bertft.tasks.task import detect_task

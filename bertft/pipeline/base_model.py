@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, cast
 from bertft.config.model import ModelConfig
 from bertft.errors import DataError, MergeError, UsageError
 from bertft.models.check_weights import first_non_finite
-from bertft.models.loading import silence_transformers
+from bertft.models.load_errors import silence_transformers
 from bertft.models.source import (
     ModelSource,
     check_model_folder,

@@ -20,9 +20,9 @@ from bertft.data.splits import Splits, load_inputs, load_splits
 from bertft.data.statistics import DataReport, SpecialTokenIds, summarize_splits
 from bertft.errors import UsageError
 from bertft.methods import build_components
-from bertft.models.loading import load_config, load_model, load_tokenizer
+from bertft.models.loading import load_config, load_model
 from bertft.models.source import ModelSource, find_model_source
-from bertft.models.tokenizer import unknown_id
+from bertft.models.tokenizer import load_tokenizer, unknown_id
 from bertft.pipeline import base_model
 from bertft.pipeline.distillation import DistillationSetup
 from bertft.pipeline.manifest import recorded_data, recorded_path

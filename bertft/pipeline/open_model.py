@@ -24,12 +24,13 @@ from bertft.errors import DataError, UsageError
 from bertft.methods.component import MethodComponent
 from bertft.methods.peft_format import model_name
 from bertft.models.dropout import replace_dropout
-from bertft.models.loading import load_config, load_model, load_tokenizer
+from bertft.models.loading import load_config, load_model
 from bertft.models.model_config import check_config_values
 from bertft.models.precision import Precision, choose_precision, resolve_device
 from bertft.models.precision import recorded_precision as recorded_precision
 from bertft.models.runner import EncoderRunner
 from bertft.models.source import ModelSource, check_model_folder, inner_hint
+from bertft.models.tokenizer import load_tokenizer
 from bertft.pipeline import base_model
 from bertft.pipeline.adapter_folder import BERTFT_FILE, AdapterFolder, is_adapter_folder
 from bertft.pipeline.batch_invariance import check_batch_invariance

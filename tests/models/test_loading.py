@@ -17,14 +17,13 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel
 from bertft.config.model import ModelConfig
 from bertft.errors import SystemResourceError, UsageError
 from bertft.models.loading import (
-    is_transformers_folder,
     load_config,
     load_model,
-    load_tokenizer,
     max_input_length,
     output_layer,
 )
 from bertft.models.runner import EncoderRunner
+from bertft.models.tokenizer import load_tokenizer
 
 AUTO = "AutoModelForSequenceClassification"
 THREE = {
@@ -270,7 +269,6 @@ def test_no_weights(broken):
     (folder / "model.safetensors").unlink()
     with pytest.raises(UsageError, match=r"there are no weights in safetensors.*save_pretrained"):
         loaded(folder)
-    assert not is_transformers_folder(folder)
 
 
 def test_weights_that_are_not_finite(changed):
@@ -360,14 +358,6 @@ def test_an_architecture_nobody_knows(broken):
 def test_an_empty_folder(tmp_path):
     with pytest.raises(UsageError, match=r"holds no config\.json"):
         loaded(tmp_path)
-
-
-def test_a_folder_is_told_by_config_and_weights(folders, tmp_path):
-    assert is_transformers_folder(folders / "plain")
-    assert not is_transformers_folder(tmp_path) and not is_transformers_folder(tmp_path / "none")
-
-
-# The Hub
 
 
 @pytest.fixture

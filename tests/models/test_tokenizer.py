@@ -11,8 +11,7 @@ from transformers import AlbertConfig, AutoTokenizer, BertConfig, XLMRobertaConf
 
 from bertft.config.model import ModelConfig
 from bertft.errors import UsageError
-from bertft.models.loading import load_tokenizer
-from bertft.models.tokenizer import unknown_id
+from bertft.models.tokenizer import load_tokenizer, unknown_id
 
 BERT = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = [*BERT, "The", "the", "film", "Ça", "ca", "USA", "usa", "##s", "好"]
@@ -115,7 +114,8 @@ def test_two_ids_for_one_token_are_refused(folder):
     tokenizer = cased()
     tokenizer.add_special_tokens(["[A]"])
     chosen = folder(tokenizer, BertConfig(), added_tokens_decoder={"14": stated}, **config)
-    with pytest.raises(UsageError, match=r"'\[NEW\]' has the id 14 in another file .* get 15"):
+    message = r"'\[NEW\]' has the id 14 in another file .* have the id 15"
+    with pytest.raises(UsageError, match=message):
         load_tokenizer(chosen)
 
 

@@ -23,9 +23,9 @@ from bertft.data.rows import Rows
 from bertft.errors import DataError, SystemResourceError, UsageError
 from bertft.export.equivalence import score_rows
 from bertft.export.peft_adapter import write_peft_adapter
-from bertft.models.loading import load_tokenizer
 from bertft.models.precision import choose_precision
 from bertft.models.source import find_model_source
+from bertft.models.tokenizer import load_tokenizer
 from bertft.pipeline.check_rows import sample_check_rows
 from bertft.pipeline.checkpoint import CheckpointInfo
 from bertft.pipeline.loaded_model import LoadedModel

@@ -14,9 +14,9 @@ from tokenizers.models import WordLevel
 from bertft.config.data import DataConfig
 from bertft.config.method import MethodConfig
 from bertft.config.model import ModelConfig
-from bertft.models.loading import load_tokenizer
 from bertft.models.precision import choose_precision
 from bertft.models.source import find_model_source
+from bertft.models.tokenizer import load_tokenizer
 from bertft.pipeline.task_model import build_task_model
 from bertft.tasks.task import build_task
 

