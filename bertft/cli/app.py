@@ -15,6 +15,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, NoReturn
 
 import bertft
@@ -23,6 +24,7 @@ from bertft.config.registry import check_plugins
 from bertft.errors import BertftError, StoppedBySignal, UsageError
 from bertft.utils.distributed_env import read_distributed_env
 from bertft.utils.messages import suggest
+from bertft.utils.status import IMPORT_STATUS, mute_status, show_status, status_lines
 from bertft.utils.system_errors import to_bertft_error
 from bertft.utils.terminal import prepare_streams, print_escaped
 
@@ -40,8 +42,15 @@ _EXIT_BUG = 1
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (default: ``sys.argv``) and return the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if argv is None:
-        prepare_streams()
+    if argv is not None:
+        return _run_words(words)
+    prepare_streams()
+    with status_lines():
+        return _run_words(words)
+
+
+def _run_words(words: list[str]) -> int:
+    """Dispatch and report errors. Returns the exit status."""
     try:
         status = _dispatch(words)
         sys.stdout.flush()  # report a closed pipe here, not at interpreter exit
@@ -160,25 +169,42 @@ def _run_single(request: ComposeRequest, command_line_words: Sequence[str]) -> N
     command = request.command
     task_errors: list[Exception] = []
 
-    def prepare() -> None:  # a slow import, before Hydra creates the folder
-        importlib.import_module(f"bertft.cli.commands.{command}")
+    def prepare(config: DictConfig) -> None:  # a slow import, before Hydra creates the folder
+        with _mute_status_of(config):
+            _import_command(command)
 
     def task(config: DictConfig) -> None:
         try:
-            _run_job(command, config, request.overrides, command_line_words)
+            with _mute_status_of(config):
+                _run_job(command, config, request.overrides, command_line_words)
         except Exception as error:
             task_errors.append(error)
 
+    if "quiet=true" not in request.overrides:
+        show_status("reading settings", brief=True)
     with _preserve_logging(), _convert_hydra_errors():
         run_hydra_job(request, prepare, task)
     if task_errors:
         raise task_errors[0]
 
 
+def _import_command(command: str) -> ModuleType:
+    """The module of ``command``. Its imports take seconds, so the status says so before them."""
+    if command != "eval" and "torch" not in sys.modules:  # eval predictions= does not need torch
+        show_status(IMPORT_STATUS)
+    return importlib.import_module(f"bertft.cli.commands.{command}")
+
+
+def _mute_status_of(config: DictConfig) -> contextlib.AbstractContextManager[None]:
+    """Mute the status for ``quiet=true``, and in all processes but the main one."""
+    return mute_status(bool(config.get("quiet")) or read_distributed_env().rank > 0)
+
+
 def _run_sweep(request: ComposeRequest, other_words: list[str]) -> int:
     from bertft.config.overrides import format_value
     from bertft.config.sweep_plan import plan_sweep
 
+    show_status("checking the combinations of the sweep", brief=True)
     plan = plan_sweep(request)
     from bertft.cli.commands.sweep import run_sweep
 
@@ -204,7 +230,7 @@ def _run_job(
             folder = _broadcast_folder(folder)
         settings = build_settings(command, config, folder, command_line_words)
         with _stop_on_signals(command):
-            importlib.import_module(f"bertft.cli.commands.{command}").run(settings, folder)
+            _import_command(command).run(settings, folder)
         _remove_if_empty(folder)  # check=true writes nothing, out= is another folder
     except BaseException:  # including a signal
         has_explicit_folder = any("hydra.run.dir=" in override for override in overrides)

@@ -160,7 +160,9 @@ def compose_config(request: ComposeRequest) -> DictConfig:
 
 
 def run_hydra_job(
-    request: ComposeRequest, prepare: Callable[[], None], task: Callable[[DictConfig], None]
+    request: ComposeRequest,
+    prepare: Callable[[DictConfig], None],
+    task: Callable[[DictConfig], None],
 ) -> None:
     """Call ``task`` with the configuration in a Hydra job, with its folder and HydraConfig.
 
@@ -172,7 +174,7 @@ def run_hydra_job(
         config = _compose_checked(hydra, request)
         if config.hydra.mode == RunMode.MULTIRUN:
             raise usage_error([Problem("hydra.mode", "cannot be set", "Use -m for a sweep")])
-        prepare()
+        prepare(config)
 
         def return_composed(with_log_configuration: bool = False, **_: Any) -> DictConfig:
             if with_log_configuration:

@@ -16,6 +16,7 @@ from bertft.pipeline.loaded_model import LoadedModel
 from bertft.pipeline.manifest import read_manifest
 from bertft.tasks.task import build_features, build_unlabelled_features
 from bertft.training.evaluate import LogitsModel, evaluate, evaluation_transform, predict_logits
+from bertft.utils.status import show_status
 
 __all__ = ["EquivalenceCheck", "check_logit_difference", "score_rows"]
 
@@ -29,6 +30,7 @@ class EquivalenceCheck:
         self.loaded = loaded
         self.parameter_counts = loaded.task_model.count_parameters()
         self.rows, self.row_kind = _load_check_rows(loaded)
+        show_status("computing the logits before the export")
         self.logits, self.metrics = score_rows(loaded, self.rows)
 
     def write_card(
@@ -61,6 +63,7 @@ class EquivalenceCheck:
         Raises:
             MergeError: If the logits differ.
         """
+        show_status("computing the logits after the export")
         logits, metrics = score_rows(exported, self.rows, runner)
         max_difference = check_logit_difference(self.logits, logits, what, where)
         check = MergeCheck(len(self.rows), max_difference, self.metrics, metrics, self.row_kind)

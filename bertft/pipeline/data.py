@@ -36,6 +36,7 @@ from bertft.tasks.task import BaseTask, build_features, build_task, build_unlabe
 from bertft.training.random_state import seed_all
 from bertft.training.trainer import TrainingData
 from bertft.utils.messages import usage_error
+from bertft.utils.status import show_status
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
@@ -79,6 +80,7 @@ class RunData:
 def build_data(context: RunContext) -> RunData:
     """Load the rows and build their features. Raises UsageError and DataError."""
     config = context.config
+    show_status("reading data")
     splits = _load_rows(context)
     task = build_task(config.data, splits.class_names)
     if problems := list(task.find_problems(config.loss, config.tune_threshold)):
@@ -92,6 +94,7 @@ def build_data(context: RunContext) -> RunData:
         longest_input(base.config, base.tokenizer, components),
         task.default_max_length,
     )
+    show_status("tokenizing")
     with context.distributed.main_process_first():  # the others find the features in the cache
         features = _build_features(context, splits, task, base, max_length)
     train = features["train"]

@@ -13,6 +13,7 @@ from bertft.pipeline.run_context import RunContext
 from bertft.pipeline.task_model import TaskModel, build_task_model
 from bertft.pipeline.teacher import StudentData, TeacherContext
 from bertft.training.random_state import seed_all
+from bertft.utils.status import show_status
 
 __all__ = ["RunModel", "build_model"]
 
@@ -44,6 +45,7 @@ def build_model(context: RunContext, data: RunData) -> RunModel:
         teacher = distillation.prepare(student, context.log)
     context.set_threads()  # opening a run as the teacher sets its number of threads
     seed_all(config.seed)
+    show_status(f"loading model {base.source.name}")
     task_model = build_task_model(
         base.source,
         config.model,

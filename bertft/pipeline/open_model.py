@@ -58,6 +58,7 @@ from bertft.tasks.task import BaseTask, detect_task
 from bertft.tasks.task import build_task as build_task
 from bertft.utils.messages import expand_home, suggest
 from bertft.utils.safe_files import read_json_object
+from bertft.utils.status import show_status
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -373,6 +374,7 @@ def open_from_settings(
 ) -> LoadedModel:
     """Load the model that the settings of a command select (see ``open_model``)."""
     head_settings = HeadSettings.from_settings(data, settings)
+    show_status(f"loading model {settings.adapter or settings.run}")
     if settings.adapter is None:
         assert settings.run is not None, "checked with the configuration"
         return open_model(

@@ -41,6 +41,7 @@ from bertft.utils.atomic_io import (
     convert_write_errors,
     remove_stale_temporaries,
 )
+from bertft.utils.status import show_status
 from bertft.utils.terminal import print_warning
 
 __all__ = ["TrainingRun"]
@@ -212,6 +213,7 @@ class TrainingRun:
                 "there is no best checkpoint on validation: the model is not calibrated or tuned"
             )
         if "test" in features:
+            show_status("evaluating the test rows")
             test_metrics = evaluate(
                 task_model.runner,
                 task_model.task,

@@ -29,6 +29,7 @@ from bertft.runs.run_folder import RunFolder
 from bertft.tasks.report_items import ReportItem, TableItem
 from bertft.training.evaluate import evaluate
 from bertft.utils.atomic_io import atomic_write_text, remove_stale_temporaries
+from bertft.utils.status import show_status
 
 __all__ = ["padding_fraction", "write_report", "write_run_report"]
 
@@ -135,6 +136,7 @@ def write_report(context: ReportContext, warn: Callable[[str], object]) -> Path 
 
 
 def _write_page(context: ReportContext, warn: Callable[[str], object]) -> Path:
+    show_status("drawing report")
     # matplotlib and Jinja take long to import, and only the end of a run needs them.
     from bertft.report.page.render import FailedItem, Picture, RenderedItem, render_run_report
     from bertft.report.plots.draw import draw_item

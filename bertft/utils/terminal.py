@@ -13,7 +13,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import TextIO
 
@@ -22,10 +22,12 @@ from bertft.errors import limit_length
 __all__ = [
     "escape_controls",
     "is_output_closed",
+    "log_status",
     "log_warnings",
     "prepare_streams",
     "print_escaped",
     "print_warning",
+    "set_before_write",
     "supports_unicode",
 ]
 
@@ -50,6 +52,12 @@ def log_warnings(logger: logging.Logger) -> Iterator[None]:
         yield
     finally:
         _warning_logger.reset(token)
+
+
+def log_status(text: str) -> None:
+    """Log what the program does inside ``log_warnings``; ignore it elsewhere."""
+    if (logger := _warning_logger.get()) is not None:
+        logger.info(text)
 
 
 def prepare_streams() -> None:
@@ -80,12 +88,23 @@ def is_output_closed(stream: TextIO) -> bool:
     return isinstance(stream, _Output) and stream.reader_closed
 
 
+_before_write: Callable[[], None] | None = None
+
+
+def set_before_write(function: Callable[[], None] | None) -> None:
+    """Call ``function`` before each write to a standard stream of the program."""
+    global _before_write
+    _before_write = function
+
+
 class _Output(io.TextIOWrapper):
     """Text output to a file descriptor; discarded after the reader of a pipe has closed it."""
 
     reader_closed = False
 
     def write(self, text: str, /) -> int:
+        if _before_write is not None:
+            _before_write()
         try:
             return super().write(text)
         except BrokenPipeError:
@@ -118,9 +137,14 @@ def _wrap_output(stream: TextIO | None, descriptor: int) -> _Output:
         output.reader_closed = True
         return output
     line_buffering, encoding = stream.line_buffering, stream.encoding
+    write_through = stream.write_through  # PYTHONUNBUFFERED=1
     stream.flush()
     return _Output(
-        stream.detach(), encoding=encoding, errors="backslashreplace", line_buffering=line_buffering
+        stream.detach(),
+        encoding=encoding,
+        errors="backslashreplace",
+        line_buffering=line_buffering,
+        write_through=write_through,
     )
 
 

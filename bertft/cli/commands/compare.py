@@ -12,6 +12,7 @@ from bertft.report.compare.read import check_comparable, read_runs
 from bertft.report.compare.row_statistics import load_row_statistics
 from bertft.report.compare.table import print_comparison
 from bertft.utils.atomic_io import atomic_write_text, convert_write_errors
+from bertft.utils.status import show_status
 from bertft.utils.terminal import print_escaped, print_warning
 
 __all__ = ["run"]
@@ -23,6 +24,7 @@ def run(config: CompareConfig, folder: Path) -> None:
     """Print the tables and write the page; the last line is its path."""
     page_path = _page_path(config.out, folder)
     run_folders = config.runs if isinstance(config.runs, list) else [config.runs]
+    show_status("reading runs")
     runs = read_runs([str(compared_run) for compared_run in run_folders], print_warning)
     check_comparable(runs)
     comparison = compare_runs(
@@ -34,6 +36,7 @@ def run(config: CompareConfig, folder: Path) -> None:
         ),
     )
     print_comparison(comparison)
+    show_status("drawing page")
     with convert_write_errors(page_path):
         page_path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write_text(page_path, render_comparison(comparison))

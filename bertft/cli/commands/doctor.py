@@ -29,6 +29,7 @@ from bertft.samples import load_sample
 from bertft.utils.messages import first_line, format_list
 from bertft.utils.numbers import format_bytes, format_duration
 from bertft.utils.safe_files import read_json_object
+from bertft.utils.status import show_status
 
 __all__ = [
     "check_training",
@@ -112,6 +113,7 @@ def _build_tokenizer() -> BertTokenizer:
 
 def run(config: DoctorConfig, _: Path) -> None:
     """Print the results of all checks. SystemResourceError (status 4) if training does not work."""
+    show_status("checking this machine and training a tiny model")
     results = list(_run_checks(config))
     plain_console().print(checks_table(results))
     failed = [result for result in results if result.status == FAILED]

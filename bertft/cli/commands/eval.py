@@ -22,6 +22,7 @@ from bertft.report.console import plain_console
 from bertft.report.tables import score_tables
 from bertft.runs.run_folder import RunFolder
 from bertft.utils.atomic_io import atomic_write_json, convert_write_errors
+from bertft.utils.status import IMPORT_STATUS, show_status
 from bertft.utils.terminal import print_escaped, print_warning
 
 __all__ = [
@@ -135,6 +136,7 @@ def run(config: EvalRequest, folder: Path) -> None:
     if config.predictions is not None:  # needs neither a model nor torch
         metrics, metric_name, counts = score_predictions(config)
     else:
+        show_status(IMPORT_STATUS)
         from bertft.cli.commands.eval_run import score_run
 
         metrics, metric_name, counts = score_run(config)

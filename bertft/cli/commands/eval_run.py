@@ -11,6 +11,8 @@ from bertft.pipeline.open_model import open_from_settings
 from bertft.pipeline.recorded_rows import load_split
 from bertft.tasks.task import build_features
 from bertft.training.evaluate import evaluate
+from bertft.utils.numbers import format_count
+from bertft.utils.status import show_status
 from bertft.utils.terminal import print_escaped, print_warning
 
 __all__ = ["score_run"]
@@ -25,6 +27,7 @@ def score_run(config: EvalRequest) -> tuple[dict[str, float], str, dict[str, Any
             where="data",
             hint="Set data=files data.validation=<file>, or another data=",
         )
+    show_status("reading data")
     rows = load_split(loaded, config.split, print_escaped, config.explicit_settings)
     for note in rows.notes:
         print_warning(f"{rows.source}: {note}")
@@ -38,5 +41,6 @@ def score_run(config: EvalRequest) -> tuple[dict[str, float], str, dict[str, Any
         loaded.data.on_bad_row,
         loaded.data.max_skipped,
     )
+    show_status(f"evaluating {format_count(len(rows))} rows")
     metrics = evaluate(task_model.runner, task, tables[config.split], task_model.precision)
     return metrics, task.metric, {"source": rows.source, **rows.accounting()}

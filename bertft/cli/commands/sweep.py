@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import signal
+import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +33,7 @@ from bertft.runs.metrics_json import read_metrics_json
 from bertft.training.signals import SCHEDULER_SIGNALS, InterruptOnSignal
 from bertft.utils.atomic_io import atomic_write_text
 from bertft.utils.messages import Problem, first_line, usage_error
+from bertft.utils.status import IMPORT_STATUS, mute_status, show_status
 from bertft.utils.terminal import print_escaped
 
 __all__ = [
@@ -81,8 +83,11 @@ def run_job(config: DictConfig) -> float | None:
         problems = list(validate_config("train", to_plain_dict(config)))
         if problems:  # the sweeper chose this job just now
             raise usage_error(problems)
-        run = importlib.import_module("bertft.cli.commands.train").run
-        run(build_settings("train", config, folder, overrides), folder)
+        with mute_status(bool(config.get("quiet"))):
+            if "torch" not in sys.modules:
+                show_status(IMPORT_STATUS)
+            run = importlib.import_module("bertft.cli.commands.train").run
+            run(build_settings("train", config, folder, overrides), folder)
         return _best_value(folder)
     except StoppedBySignal as stopped:
         if stopped.signum in SCHEDULER_SIGNALS:  # after saving, let the launcher requeue the job

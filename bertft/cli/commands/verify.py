@@ -9,6 +9,7 @@ from bertft.errors import DataError
 from bertft.pipeline.verify import verify_files
 from bertft.runs.run_folder import RunFolder
 from bertft.utils.messages import format_list, shorten
+from bertft.utils.status import show_status
 from bertft.utils.terminal import print_escaped
 
 __all__ = ["run"]
@@ -19,6 +20,7 @@ _MAX_PROBLEM_LENGTH = 1_000  # a problem can quote names from the folder
 def run(config: VerifyConfig, _: Path) -> None:
     """Print one line per file or folder. DataError (status 2) if any is damaged."""
     run_folder = RunFolder.open(Path(config.run).expanduser())
+    show_status("computing checksums")
     damaged = []
     for finding in verify_files(run_folder):
         print_escaped(

@@ -18,6 +18,7 @@ from bertft.report.compare.read import FinishedRun
 from bertft.report.compare.row_statistics import RowStatistics
 from bertft.report.result_rows import ResultRow, group_results
 from bertft.utils.messages import suggest
+from bertft.utils.status import show_status
 
 __all__ = ["ComparedRow", "Comparison", "compare_runs", "name_rows"]
 
@@ -202,6 +203,7 @@ def _bootstrap_values(
             run_statistics.metric for _, statistics in members for run_statistics in statistics
         ]
         row_count = len(members[0][1][0].rows)
+        show_status(f"resampling the {row_count:,} validation rows {draws:,} times")
         ends = np.cumsum([len(statistics) for _, statistics in members])
         values_by_row = np.split(bootstrap_metrics(metrics, row_count, draws), ends[:-1])
         for (name, _), row_values in zip(members, values_by_row, strict=True):
