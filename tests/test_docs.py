@@ -118,7 +118,7 @@ def test_the_method_of_a_package_trains_merges_and_is_in_the_help(tmp_path):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    assert "LN-tuning, the LayerNorms alone" in bertft(["train", "--help"])
+    assert "LN-tuning, the LayerNorms alone" in bertft(["train", "--help", "all"])
     train = [
         "train", "method=norms", "model=tiny", "data.max_train_rows=64", "trainer.max_steps=4",
         "trainer.checkpoint_every=2", "quiet=true", "report=false", "hydra.run.dir=run",

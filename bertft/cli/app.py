@@ -80,6 +80,8 @@ def _dispatch(words: list[str]) -> int:
     if command_word in COMMAND_CONFIGS:
         return run_command(command_word, words[1:])
     if command_word in ("--help", "-h", "help"):
+        if len(words) > 1 and not words[1].startswith("-"):  # help train trainer
+            return _dispatch([words[1], "--help", *words[2:]])
         from bertft.config.help import main_page
 
         print(main_page())
@@ -107,9 +109,10 @@ def run_command(command: str, words: list[str]) -> int:
     if {"--help", "-h"} & set(words):
         from bertft.config.help import command_page
 
-        print(command_page(command, _flag_value(words, "--config-dir", "-cd")))
+        print(command_page(command, _help_topic(words), _flag_value(words, "--config-dir", "-cd")))
         return 0
     from bertft.config.compose import ComposeRequest, compose_config
+    from bertft.config.config_file import expand_config_file
     from bertft.config.overrides import rewrite_overrides
     from bertft.config.positional import expand_positional
 
@@ -121,8 +124,9 @@ def run_command(command: str, words: list[str]) -> int:
     flags = _parse_flags(command, words)
     _check_flags(command, flags, environment.world_size)
     other_words = _remove_overrides(words, flags.overrides)
-    arguments = expand_positional(command, flags.overrides)
     config_dir = Path(flags.config_dir) if flags.config_dir else None
+    arguments = expand_positional(command, flags.overrides)
+    arguments = expand_config_file(command, arguments, config_dir)
     overrides = rewrite_overrides(command, arguments, flags.multirun, config_dir)
     if environment.rank > 0:  # rank 0 creates the folder and sends its path
         overrides.append("hydra.run.dir=.")
@@ -372,6 +376,13 @@ def _flag_value(words: list[str], *flags: str) -> Path | None:
         if flag in flags:
             return Path(value if equals else following)
     return None
+
+
+def _help_topic(words: list[str]) -> str | None:
+    """The word after ``--help``; None if it is an option or there is none."""
+    index = min(words.index(flag) for flag in ("--help", "-h") if flag in words)
+    following = words[index + 1 : index + 2]
+    return following[0] if following and not following[0].startswith("-") else None
 
 
 def _remove_overrides(words: list[str], overrides: Sequence[str]) -> list[str]:

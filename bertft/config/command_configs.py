@@ -59,6 +59,13 @@ class TrainConfig:
     experiment: Any = setting(
         None, "Preset with a complete configuration from conf/experiment.", on_resume="change"
     )
+    config: str | None = setting(
+        None,
+        "YAML file of settings: your own, or config.yaml of a run. The command line overrides it.",
+        file="input",
+        affects_result=False,
+        on_resume="change",
+    )
     seed: int = setting(0, "Seed of new weights, dropout and the order of the rows.", at_least=0)
     calibrate: str | None = setting(
         None,

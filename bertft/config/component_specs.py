@@ -35,7 +35,7 @@ class MethodSpec:
 
     Args:
         settings: a dataclass whose fields are ``bertft.config.setting.setting(...)``. The first
-            line of its docstring is shown in ``bertft train --help``.
+            line of its docstring is shown in ``bertft train --help all``.
         build: ``"module:function"``, (settings, method, learning_rate) →
             ``bertft.methods.component.MethodComponent``, where ``learning_rate`` is
             trainer.learning_rate (None: the component's own).

@@ -30,6 +30,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from bertft.config.command_configs import COMMAND_CONFIGS, EvalRequest, TrainConfig
+from bertft.config.config_file import CONFIG_GROUP, config_file_paths
 from bertft.config.former_names import current_path
 from bertft.config.hydra_errors import HYDRA_ERRORS, display_path, to_problem
 from bertft.config.hydra_internals import (
@@ -202,9 +203,10 @@ def build_settings(command: str, config: DictConfig, folder: Path, arguments: Se
         folder: the folder of the job. On resume, the settings are those of the run in it.
         arguments: the overrides of the command line, without those added from a run or folder.
     """
-    explicit_paths = [
-        current_path(settings_tree(command), split_override(word)[1]) for word in arguments
-    ]
+    explicit_paths: list[str] = []
+    for _, key, value in map(split_override, arguments):
+        in_file = config_file_paths(value or "") if key == CONFIG_GROUP else ()
+        explicit_paths += in_file or (current_path(settings_tree(command), key),)
     resume = config.get("resume")
     if command == "train" and resume is not None:
         has_run = all((folder / name).is_file() for name in ("config.yaml", "manifest.json"))
@@ -288,7 +290,8 @@ def validate_overrides(
         sign, key, text = split_override(word)
         if key in unknown_paths:
             continue
-        if word == open_node_override(key.removeprefix(f"{OPEN_GROUP}/").replace("/", ".")):
+        opened_path = key.removeprefix(f"{OPEN_GROUP}/").replace("/", ".")
+        if key == CONFIG_GROUP or word == open_node_override(opened_path):
             valid_overrides.append(word)
             continue
         try:

@@ -1,22 +1,40 @@
-"""The pages of ``bertft --help`` and ``bertft <command> --help``, generated from the schema."""
+"""The pages of ``bertft --help`` and ``bertft <command> --help``, generated from the schema.
+
+bertft train --help                      at most 30 lines: the settings that are used most
+bertft train --help trainer              one topic: a group of settings, presets, options
+bertft train --help trainer.batch_size   one setting, also by its last name
+bertft train --help svd_lora             one preset
+bertft train --help all                  every preset and setting
+"""
 
 from __future__ import annotations
 
+import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import bertft
 from bertft.config.command_configs import COMMAND_CONFIGS
+from bertft.config.foreign_names import FOREIGN_SETTINGS
+from bertft.config.former_names import current_path
 from bertft.config.positional import format_usage
-from bertft.config.presets import find_presets, preset_groups, preset_summary
-from bertft.config.schema import Leaf, iter_nodes, settings_tree
+from bertft.config.presets import (
+    default_presets,
+    find_presets,
+    preset_groups,
+    preset_summary,
+)
+from bertft.config.schema import Leaf, Node, find_setting, iter_leaves, iter_nodes, settings_tree
 from bertft.config.values import format_bounds
+from bertft.utils.messages import Problem, suggest, usage_error
 
 __all__ = ["command_page", "main_page"]
 
 _WIDTH = 100
+_SHORT_WIDTH = 80
+_SHORT_PAGE_LINES = 30
 _SWEEP_OPTIONS = """\
   -m, --multirun            one run per combination of values: method=lora,svd_lora seed=0,1,2
 """
@@ -24,7 +42,41 @@ _OPTIONS = """\
   --config-dir <folder>     your own presets, in subfolders named like the groups
   --cfg job                 print the configuration and exit; --resolve also resolves ${...}
   --info                    print the sources of the configuration and exit
-  --help                    print this page"""
+  --help [topic]            print this page, or the page of a topic, setting or preset"""
+_EXAMPLES = {
+    "train": (
+        "bertft train tickets.csv data.text=message data.label=team",
+        "bertft train tickets.csv method=svd_lora model=bert_base trainer.epochs=5",
+    ),
+    "eval": ("bertft eval RUN", "bertft eval RUN new.csv"),
+    "predict": ("bertft predict RUN new.csv output=predictions.jsonl",),
+    "merge": ("bertft merge RUN merged",),
+    "export": ("bertft export RUN adapter", "bertft export RUN graph format=onnx"),
+}
+# The settings on the short page of train, in this order; for other commands all of the first level.
+_MOST_USED = {
+    "train": {
+        "data.text": "text column, or [first,second] for pairs; null: text",
+        "data.label": "label column; null: label",
+        "data.validation": "validation file; null: a tenth of the rows",
+        "data.task": "task type; see --help task",
+        "data.max_length": "maximum number of tokens; null: 256",
+        "method": "fine-tuning method; see --help method",
+        "model": "encoder; see --help model",
+        "model.path": "any other encoder: folder, Hub id or run",
+        "trainer.epochs": "passes over the rows; null: that of the method",
+        "trainer.batch_size": "rows per optimizer step",
+        "trainer.learning_rate": "peak learning rate; null: that of the method",
+        "trainer.patience": "early stopping: evaluations without improvement",
+        "trainer.precision": "fp32, bf16, fp16 or auto",
+        "loss.class_weights": "balanced, or {label: weight}",
+        "seed": "seed of new weights, dropout and the row order",
+        "config": "YAML file of settings; see bertft init",
+        "resume": "run folder to resume",
+        "check": "true: memory, time and data, without training",
+    }
+}
+_GENERAL, _OPTIONS_TOPIC, _ALL = "general", "options", "all"
 
 
 def main_page() -> str:
@@ -50,42 +102,199 @@ def main_page() -> str:
     return "\n".join(lines)
 
 
-def command_page(command: str, config_dir: Path | None = None) -> str:
-    """``bertft <command> --help``: usage, presets, and every setting with type and default."""
+def command_page(command: str, topic: str | None = None, config_dir: Path | None = None) -> str:
+    """``bertft <command> --help [topic]``.
+
+    Args:
+        command: a key of ``COMMAND_CONFIGS``.
+        topic: a group of settings, ``general``, ``options``, ``all``, a setting (its path or last
+            name, also a name of transformers or peft) or a preset. None: the page of all settings
+            if it has at most 30 lines, else the settings that are used most.
+        config_dir: the folder of ``--config-dir``.
+
+    Raises:
+        UsageError: there is no such topic; with the closest one.
+    """
+    if topic is None:
+        page = _full_page(command, config_dir)
+        fits = len(page) <= _SHORT_PAGE_LINES
+        return "\n".join(page if fits else _short_page(command))
+    return "\n".join(_topic_page(command, topic.partition("=")[0], config_dir))
+
+
+def _full_page(command: str, config_dir: Path | None) -> list[str]:
+    """Usage, presets, and every setting with type and default."""
     root = settings_tree(command)
-    options = f"{_SWEEP_OPTIONS}{_OPTIONS}" if command == "train" else _OPTIONS
     lines = [
         f"bertft {command}: {root.help}",
         "",
         f"  {format_usage(command)}",
         "",
-        options,
+        _format_options(command),
     ]
-    groups = [group for group in preset_groups() if group in root.children]
+    groups = _groups(root)
     if groups:
         lines += ["", "PRESETS"]
     for group in groups:
-        lines.append(f"  {group}=")
-        for name, file in find_presets(group, config_dir).items():
-            lines += _wrap(f"    {name:<20}", preset_summary(file))
+        lines += _format_presets(group, config_dir)
     lines += ["", "SETTINGS"]
     for node in iter_nodes(root):
-        leaf_settings = [child for child in node.children.values() if isinstance(child, Leaf)]
-        title = node.path or command
-        note = (
-            " (null unless a preset or one of these settings selects it)" if node.optional else ""
-        )
-        if leaf_settings:
-            lines += ["", *_wrap("  ", f"{title}: {node.help.rstrip('.')}{note}")]
-        for leaf in leaf_settings:
-            lines += _format_setting(leaf)
-    return "\n".join(lines)
+        if any(isinstance(child, Leaf) for child in node.children.values()):
+            lines += ["", *_format_node(node, command)]
+    return "\n".join(lines).splitlines()
 
 
-def _format_setting(leaf: Leaf) -> Iterator[str]:
-    yield from _wrap("    ", f"{leaf.path}  {_format_type(leaf)}  = {_format_default(leaf)}")
+def _short_page(command: str) -> list[str]:
+    """The settings that are used most, one line per setting."""
+    root = settings_tree(command)
+    head = [f"bertft {command}: {root.help}", "", f"  {format_usage(command)}"]
+    head += [f"  {example}" for example in _EXAMPLES.get(command, ())]
+    topics = [name for name in _topics(root) if name != _ALL]
+    helps = _MOST_USED.get(command) or {
+        child.path: "" for child in root.children.values() if isinstance(child, Leaf)
+    }
+    foot = [
+        "",
+        *textwrap.wrap(
+            f"Topics: {', '.join(topics)}",
+            _SHORT_WIDTH,
+            subsequent_indent=" " * 8,
+            break_on_hyphens=False,
+        ),
+        f"bertft {command} --help {topics[0]}   a topic, a setting or a preset",
+    ]
+    count = sum(1 for _ in iter_leaves(root))
+    foot.append(f"bertft {command} --help all   all {count} settings and the presets")
+    space = _SHORT_PAGE_LINES - len(head) - len(foot) - 2
+    lines = [_summary_line(root, path, help) for path, help in [*helps.items()][:space]]
+    return [*head, "", "Settings with their defaults", *lines, *foot]
+
+
+def _summary_line(root: Node, path: str, help: str) -> str:
+    """``path=default`` and the first sentence of the setting's help, unless ``help`` is given."""
+    entry, _ = find_setting(root, path)
+    if isinstance(entry, Leaf):
+        default = "" if entry.required else _format_default(entry)
+        help = help or re.split(r"(?<!\.)\.(?: |$)", entry.help)[0]
+    else:
+        default = default_presets().get(path) or "null"
+    head = f"  {f'{path}={default}':<28} "
+    return head + textwrap.shorten(help, _SHORT_WIDTH - len(head), placeholder=" ...")
+
+
+def _topics(root: Node) -> dict[str, Node | str | None]:
+    """Topic → its group of settings, the group of presets, or None."""
+    topics: dict[str, Node | str | None] = {
+        node.path.rpartition(".")[2]: node for node in iter_nodes(root) if node.path
+    }
+    topics |= {group: group for group in _groups(root) if group not in topics}
+    return {**topics, _GENERAL: root, _OPTIONS_TOPIC: None, _ALL: None}
+
+
+def _topic_page(command: str, topic: str, config_dir: Path | None) -> list[str]:
+    root = settings_tree(command)
+    topics = _topics(root)
+    if topic == _ALL:
+        return _full_page(command, config_dir)
+    if topic == _OPTIONS_TOPIC:
+        return [f"  {format_usage(command)}", "", _format_options(command)]
+    entry: Leaf | Node | str | None = topics.get(topic)
+    if entry is None:
+        entry = find_setting(root, current_path(root, topic))[0]
+    if isinstance(entry, str):
+        return _format_presets(entry, config_dir)
+    if isinstance(entry, Node):
+        return _node_page(entry, command, config_dir)
+    leaves = [entry] if isinstance(entry, Leaf) else _leaves_named(root, topic)
+    if leaves:
+        return [line for leaf in leaves for line in _format_setting(leaf, indent=0)]
+    for group in _groups(root):
+        file = find_presets(group, config_dir).get(topic)
+        if file is not None:
+            text = file.read_text(encoding="utf-8").rstrip()
+            return [f"{group}={topic}", "", *textwrap.indent(text, "  ").splitlines()]
+    name = topic.rpartition(".")[2]
+    if name in FOREIGN_SETTINGS and command == "train":
+        return _foreign_page(root, name)
+    known_names = [*topics, *(leaf.path for leaf in iter_leaves(root)), *_last_names(root)]
+    raise usage_error(
+        [
+            Problem(
+                f"--help {topic}",
+                "there is no such topic, setting or preset",
+                suggest(topic, known_names if _is_similar(topic, known_names) else topics),
+            )
+        ]
+    )
+
+
+def _is_similar(topic: str, names: Iterable[str]) -> bool:
+    return suggest(topic, names).startswith("Did you mean")
+
+
+def _foreign_page(root: Node, name: str) -> list[str]:
+    """The page of a name of transformers or peft: our setting, if there is one."""
+    answer = FOREIGN_SETTINGS[name]
+    entry, _ = find_setting(root, answer.split(" ")[0].partition("=")[0])
+    lines = _wrap("", f"{name}: in bertft this is {answer}")
+    return [*lines, *_format_setting(entry, indent=0)] if isinstance(entry, Leaf) else lines
+
+
+def _last_names(root: Node) -> list[str]:
+    return [leaf.path.rpartition(".")[2] for leaf in iter_leaves(root)]
+
+
+def _leaves_named(root: Node, name: str) -> list[Leaf]:
+    """The settings whose present or former last name is ``name``."""
+    return [
+        leaf for leaf in iter_leaves(root) if name in (leaf.path.rpartition(".")[2], leaf.former)
+    ]
+
+
+def _node_page(node: Node, command: str, config_dir: Path | None) -> list[str]:
+    """The presets and settings of a group; of the groups in it only the titles."""
+    lines = _format_node(node, command)
+    if node.path in _groups(settings_tree(command)):
+        lines = [*_format_presets(node.path, config_dir), "", *lines]
+    inner_nodes = [child for child in node.children.values() if isinstance(child, Node)]
+    if inner_nodes:
+        lines += ["", "  Topics"]
+    for inner in inner_nodes:
+        lines += _wrap(f"    --help {inner.path.rpartition('.')[2]:<12}", inner.help)
+    return lines
+
+
+def _groups(root: Node) -> list[str]:
+    return [group for group in preset_groups() if group in root.children]
+
+
+def _format_options(command: str) -> str:
+    return f"{_SWEEP_OPTIONS}{_OPTIONS}" if command == "train" else _OPTIONS
+
+
+def _format_presets(group: str, config_dir: Path | None) -> list[str]:
+    lines = [f"  {group}="]
+    for name, file in find_presets(group, config_dir).items():
+        lines += _wrap(f"    {name:<20}", preset_summary(file))
+    return lines
+
+
+def _format_node(node: Node, command: str) -> list[str]:
+    """The title of a group and its settings, without those of the groups in it."""
+    title = node.path or command
+    note = " (null unless a preset or one of these settings selects it)" if node.optional else ""
+    lines = _wrap("  ", f"{title}: {node.help.rstrip('.')}{note}")
+    for child in node.children.values():
+        if isinstance(child, Leaf):
+            lines += _format_setting(child)
+    return lines
+
+
+def _format_setting(leaf: Leaf, indent: int = 4) -> Iterator[str]:
+    margin = " " * indent
+    yield from _wrap(margin, f"{leaf.path}  {_format_type(leaf)}  = {_format_default(leaf)}")
     limits = format_bounds(leaf)
-    yield from _wrap("        ", f"{leaf.help} ({limits})" if limits else leaf.help)
+    yield from _wrap(f"{margin}    ", f"{leaf.help} ({limits})" if limits else leaf.help)
 
 
 def _format_type(leaf: Leaf) -> str:

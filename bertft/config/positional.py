@@ -53,8 +53,8 @@ def expand_positional(command: str, words: Sequence[str]) -> list[str]:
     settings = [word for word in words if word not in positional]
     explicit = {word.partition("=")[0].lstrip("+") for word in settings}
     has_training_file = command == "train" and (positional or "data.train" in explicit)
-    # A training file implies data=files, unless an experiment or a run selects the data.
-    if has_training_file and not explicit & {"data", "experiment", "resume"}:
+    # A training file implies data=files, unless an experiment, a run or a file selects the data.
+    if has_training_file and not explicit & {"data", "experiment", "resume", "config"}:
         settings.insert(0, "data=files")
     if not positional:
         return settings

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
+
+import yaml
 
 from bertft.config.registry import conf_dir, plugin_preset_folders
 
-__all__ = ["find_presets", "preset_groups", "preset_summary"]
+__all__ = ["default_presets", "find_presets", "preset_groups", "preset_summary"]
 
 
 def preset_groups() -> list[str]:
     """The groups of presets: data, experiment, method, model, trainer."""
     return sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
+
+
+@functools.cache
+def default_presets() -> dict[str, str | None]:
+    """Group → the preset that train uses if none is selected; None for no preset."""
+    content = yaml.safe_load((conf_dir() / "train.yaml").read_text(encoding="utf-8"))
+    entries = [entry for entry in content["defaults"] if isinstance(entry, dict)]
+    return {name: preset for entry in entries for name, preset in entry.items()}
 
 
 def find_presets(group: str, extra: Path | None = None) -> dict[str, Path]:

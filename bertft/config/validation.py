@@ -25,7 +25,7 @@ from bertft.config.schema import Leaf, Node, find_setting, iter_leaves, settings
 from bertft.config.values import value_problems
 from bertft.utils.messages import Problem, closest_name, suggest
 
-__all__ = ["ConfigFile", "validate_config", "validate_file", "validate_override"]
+__all__ = ["ConfigFile", "YamlLines", "validate_config", "validate_file", "validate_override"]
 
 _PREFERRED_GROUPS = ("trainer", "data")
 
@@ -64,12 +64,20 @@ def validate_override(
 
 def validate_file(command: str, file: ConfigFile) -> Iterator[Problem]:
     """Problems of a YAML file, with file and line."""
-    root, lines = settings_tree(command), _YamlLines(file.path)
-    if file.group == "experiment" and file.package:
+    root, lines = settings_tree(command), YamlLines(file.path)
+    package_node, _ = find_setting(root, file.package)
+    names = package_node.children if isinstance(package_node, Node) else {}
+    misplaced = [
+        name
+        for name in file.content
+        if isinstance(root.children.get(name), Node) and name not in names
+    ]
+    if file.package and (file.group == "experiment" or misplaced):
+        example = f", such as {file.package}.{misplaced[0]}" if misplaced else ""
         yield Problem(
             file.path,
-            "its settings would be below experiment",
-            "Add the line # @package _global_",
+            f"its settings would be below {file.package}{example}",
+            "Add the line # @package _global_, or use the file with bertft train config=<file>",
         )
         return
     for key, value in _iter_settings(root, file.content, file.package):
@@ -224,7 +232,7 @@ def _is_under_any(path: str, tops: Sequence[str]) -> bool:
     return any(path == top or path.startswith(f"{top}.") for top in tops)
 
 
-class _YamlLines:
+class YamlLines:
     """Line numbers of the keys of a YAML file, for messages."""
 
     def __init__(self, path: str) -> None:
@@ -234,14 +242,19 @@ class _YamlLines:
         except (OSError, ValueError, yaml.YAMLError):
             return  # messages name the file without a line
 
-    def location(self, key: str, former: str | None) -> str:
+    def location(self, key: str, former: str | None = None) -> str:
         """``file:line`` of a dotted key, or of its ``former`` name; ``file`` if it is not found."""
-        node, line = self.root, None
-        *groups, last = key.split(".")
-        for names in [*((group,) for group in groups), (last, former)]:
-            pairs = node.value if isinstance(node, yaml.MappingNode) else []
-            entry = next(((k, v) for k, v in pairs if k.value in names), None)
-            if entry is None:
-                break
-            line, node = entry[0].start_mark.line + 1, entry[1]
-        return self.path if line is None else f"{self.path}:{line}"
+        former_key = ".".join([*key.split(".")[:-1], former]) if former else key
+        line = max(_line_of_key(self.root, name, 0) for name in (key, former_key))
+        return f"{self.path}:{line}" if line else self.path
+
+
+def _line_of_key(node: yaml.Node | None, key: str, line: int) -> int:
+    """The line of ``key``, or of the deepest group above it; ``line`` if there is none."""
+    for name_node, value in node.value if isinstance(node, yaml.MappingNode) else []:
+        name, here = str(name_node.value), name_node.start_mark.line + 1
+        if name == key:
+            return here
+        if key.startswith(f"{name}."):
+            return _line_of_key(value, key.removeprefix(f"{name}."), here)
+    return line

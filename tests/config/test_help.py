@@ -2,14 +2,111 @@ from __future__ import annotations
 
 import pytest
 
+from bertft.cli.app import main
 from bertft.config.command_configs import COMMAND_CONFIGS
 from bertft.config.help import command_page, main_page
 from bertft.config.presets import find_presets, preset_summary
-from bertft.config.schema import iter_leaves, settings_tree
+from bertft.config.schema import find_setting, iter_leaves, iter_nodes, settings_tree
+from bertft.errors import UsageError
+
+
+@pytest.mark.parametrize("command", COMMAND_CONFIGS)
+def test_a_page_has_at_most_30_lines_and_says_how_to_see_more(command):
+    page, full = command_page(command), command_page(command, "all")
+    assert len(page.splitlines()) <= 30
+    assert page == full or f"bertft {command} --help all" in page
+    assert f"bertft {command}" in page.splitlines()[2]
+
+
+@pytest.mark.parametrize("command", ["train", "eval", "predict", "merge", "export"])
+def test_a_short_page_fits_80_columns_below_its_title(command):
+    assert max(len(line) for line in command_page(command).splitlines()[1:]) <= 80
+
+
+def test_the_short_page_of_train_shows_the_settings_that_are_used_most():
+    page = command_page("train")
+    for text in ("data.text=null", "method=lora", "model=minilm", "trainer.batch_size=32"):
+        assert f"  {text} " in page
+    assert "bertft train tickets.csv" in page
+
+
+TOPICS = [node for node in iter_nodes(settings_tree("train")) if node.path]
+
+
+@pytest.mark.parametrize("node", TOPICS, ids=lambda node: node.path)
+def test_a_topic_shows_its_settings_alone(node):
+    page = command_page("train", node.path.rpartition(".")[2])
+    assert page == command_page("train", node.path)
+    for leaf in iter_leaves(settings_tree("train")):
+        is_inside = leaf.path.rpartition(".")[0] == node.path
+        assert (f"    {leaf.path}  " in page) == is_inside
+
+
+def test_other_topics():
+    assert "--config-dir" in command_page("train", "options")
+    assert "    seed  int  = 0" in command_page("train", "general")
+    assert "sst2_small_budget" in command_page("train", "experiment")
+    assert "kind: svd_lora" in command_page("train", "svd_lora")
+    assert "--help low_rank" in command_page("train", "method")
+    assert command_page("train", "method=lora") == command_page("train", "method")
+
+
+@pytest.mark.parametrize(
+    ("topic", "path"),
+    [
+        ("trainer.batch_size", "trainer.batch_size"),
+        ("batch_size", "trainer.batch_size"),
+        ("trainer.clip", "trainer.max_grad_norm"),
+        ("clip", "trainer.max_grad_norm"),
+        ("num_train_epochs", "trainer.epochs"),
+    ],
+)
+def test_the_page_of_one_setting(topic, path):
+    page = command_page("train", topic)
+    leaf, _ = find_setting(settings_tree("train"), path)
+    assert f"{path}  " in page and leaf.help.split(". ")[0] in " ".join(page.split())
+    assert len(page.splitlines()) <= 4
+
+
+@pytest.mark.parametrize(
+    ("topic", "closest"),
+    [("trainr", "trainer"), ("batchsize", "batch_size"), ("data.metrc", "data.metric")],
+)
+def test_a_misspelled_topic_gets_the_closest_one(topic, closest):
+    with pytest.raises(UsageError, match=f"Did you mean '{closest}'"):
+        command_page("train", topic)
+
+
+def test_an_unknown_topic_gets_the_topics():
+    with pytest.raises(UsageError, match=r"One of: method, base, .*, all"):
+        command_page("train", "zzzzz")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "--help", "trainer"],
+        ["train", "a.csv", "-h", "trainer"],
+        ["help", "train", "trainer"],
+        ["--help", "train", "trainer"],
+    ],
+)
+def test_the_word_after_help_is_the_topic(words, capsys):
+    assert main(words) == 0
+    assert capsys.readouterr().out.rstrip() == command_page("train", "trainer")
+
+
+def test_options_after_help_are_not_topics(capsys, tmp_path):
+    assert main(["train", "--help", "--config-dir", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.rstrip() == command_page("train")
+    assert main(["train", "--help", "trainr"]) == 2
+    assert "Did you mean 'trainer'?" in capsys.readouterr().err
 
 
 def test_a_page_opens_with_what_the_command_does():
-    assert command_page("train").startswith(f"bertft train: {COMMAND_CONFIGS['train'].__doc__}")
+    assert command_page("train", "all").startswith(
+        f"bertft train: {COMMAND_CONFIGS['train'].__doc__}"
+    )
 
 
 def test_the_main_page_names_every_command():
@@ -20,7 +117,7 @@ def test_the_main_page_names_every_command():
 
 @pytest.mark.parametrize("command", COMMAND_CONFIGS)
 def test_a_command_s_page_shows_every_setting_with_its_meaning(command):
-    page = command_page(command)
+    page = command_page(command, "all")
     flat = " ".join(page.split())
     for leaf in iter_leaves(settings_tree(command)):
         assert f" {leaf.path}  " in page
@@ -39,17 +136,17 @@ def test_a_command_s_page_shows_every_setting_with_its_meaning(command):
     ],
 )
 def test_the_usage_line_names_the_positional_arguments(command, usage):
-    assert f"\n  {usage}\n" in command_page(command)
+    assert f"\n  {usage}\n" in command_page(command, "all")
 
 
 def test_parts_that_are_null_show_their_settings_too():
-    page = command_page("train")
+    page = command_page("train", "all")
     assert "method.prefix: Prefix tuning (trained keys and values in every layer)" in page
     assert "method.prefix.length  int  = 16" in page
 
 
 def test_every_preset_is_listed_with_what_it_says():
-    flat = " ".join(command_page("train").split())
+    flat = " ".join(command_page("train", "all").split())
     for group in ("method", "model", "data", "trainer", "experiment"):
         for name, file in find_presets(group).items():
             assert f"{name} {' '.join(preset_summary(file).split())}" in flat
@@ -58,15 +155,15 @@ def test_every_preset_is_listed_with_what_it_says():
 def test_files_of_one_s_own_are_listed(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mine.yaml").write_text("# Mine alone\nname: mine\n")
-    assert "Mine alone" in command_page("train", tmp_path)
+    assert "Mine alone" in command_page("train", "data", tmp_path)
 
 
 def test_lines_fit_a_wide_terminal():
-    assert max(len(line) for line in command_page("train").splitlines()) <= 100
+    assert max(len(line) for line in command_page("train", "all").splitlines()) <= 100
 
 
 def test_bounds_and_defaults_are_shown():
-    page = command_page("train")
+    page = command_page("train", "all")
     assert "trainer.batch_size  int  = 32" in page and "(at least 1)" in page
     assert "trainer.gradient_checkpointing  bool  = false" in page
     assert "trainer.precision  auto | fp32 | bf16 | fp16  = auto" in page
@@ -76,4 +173,4 @@ def test_bounds_and_defaults_are_shown():
 
 @pytest.mark.parametrize("command", COMMAND_CONFIGS)
 def test_sweeps_are_offered_where_they_are_taken(command):
-    assert ("--multirun" in command_page(command)) == (command == "train")
+    assert ("--multirun" in command_page(command, "all")) == (command == "train")

@@ -83,7 +83,7 @@ def said(work_dir):
             "report=false",
         ],
         "adapter": ["export", f"run={alone}", f"out={work_dir / 'scales'}"],
-        "help": ["train", "--help"],
+        "help": ["train", "--help", "all"],
         "task": ["train", *data, "data.task=starz"],
         "optimizer": ["train", *data, "trainer.optimizer=sign_momentun"],
         "setting": ["train", *data, "trainer.optimizer_settings.momentun=0.5"],
